@@ -1,0 +1,265 @@
+import json
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from wing_jax import evaluation, metrics
+from wing_jax.metrics import Eyes
+
+# Two faces of six points: eyes of two points each (outer corner first), nose, mouth.
+EYES = Eyes(left=(0, 1), right=(2, 3), left_outer=0, right_outer=3)
+FACE = np.array([[0, 0], [4, 0], [8, 0], [12, 0], [6, 6], [6, 10]], np.float32)
+POINTS = np.stack([FACE, 2 * FACE + 5])
+BOXES = np.array([[0, 0, 30, 40], [10, 10, 70, 90]], np.float32)
+HIDDEN_CORNER = np.ones((2, 6), bool)
+HIDDEN_CORNER[1, 3] = False
+
+nme_lists = arrays.arrays(np.float64, st.integers(1, 30), elements=st.floats(0, 1, allow_subnormal=False, width=32))
+thresholds = st.floats(0.01, 1)
+
+
+def offsets(seed=0, faces=2):
+    return np.random.default_rng(seed).normal(size=(faces, 6, 2)).astype(np.float32)
+
+
+def loop_nme(predicted, target, divisor, visible):
+    """Plain Python reference of the per-face NME."""
+    means = []
+    for face in range(len(target)):
+        errors = [
+            math.dist(predicted[face][point].tolist(), target[face][point].tolist())
+            for point in range(target.shape[1])
+            if visible[face][point]
+        ]
+        means.append(sum(errors) / len(errors) / divisor[face])
+    return means
+
+
+def loop_evaluate(**changes):
+    arguments = {"eyes": EYES, "dataset": "two faces", **changes}
+    predictions = {"stage 1": POINTS + 2 * offsets(), "stage 2": POINTS + offsets()}
+    return evaluation.evaluate(predictions, POINTS, arguments.pop("visible", None), BOXES, **arguments)
+
+
+def test_point_errors_by_hand():
+    predicted = POINTS + np.array([3, 4], np.float32)
+    errors = metrics.point_errors(predicted, POINTS)
+    assert errors.dtype == np.float64
+    np.testing.assert_array_equal(errors, np.full((2, 6), 5.0))
+
+
+def test_jax_arrays_give_the_same():
+    predicted = POINTS + offsets()
+    ours = metrics.point_errors(jnp.asarray(predicted), jnp.asarray(POINTS), jnp.asarray(HIDDEN_CORNER))
+    np.testing.assert_array_equal(ours, metrics.point_errors(predicted, POINTS, HIDDEN_CORNER))
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf])
+def test_hidden_points_never_matter(hole):
+    target = np.where(HIDDEN_CORNER[..., None], POINTS, np.float32(hole))
+    predicted = POINTS + offsets()
+    errors = metrics.point_errors(predicted, target, HIDDEN_CORNER)
+    assert errors[1, 3] == 0
+    ours = metrics.nme(errors, np.array([2.0, 3.0]), HIDDEN_CORNER)
+    np.testing.assert_allclose(ours, loop_nme(predicted, POINTS, [2, 3], HIDDEN_CORNER), rtol=1e-6)
+
+
+def test_visible_prediction_that_is_not_finite_raises():
+    predicted = POINTS.copy()
+    predicted[1, 2, 0] = np.nan
+    with pytest.raises(ValueError, match=r"1 faces \(the first: number 1\)"):
+        metrics.point_errors(predicted, POINTS)
+
+
+def test_shapes_that_differ_raise():
+    with pytest.raises(ValueError, match="make them alike"):
+        metrics.point_errors(POINTS[:, :5], POINTS)
+    with pytest.raises(ValueError, match="one value a point"):
+        metrics.all_or(HIDDEN_CORNER[:, :5], POINTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("inter-ocular", [12, 24]),
+        ("inter-pupil", [8, 16]),
+        ("box diagonal", [50, 100]),
+        ("box size", [math.sqrt(1200), math.sqrt(4800)]),
+        ("landmark box size", [math.sqrt(120), 2 * math.sqrt(120)]),
+    ],
+)
+def test_normalisers_by_hand(name, expected):
+    ours = metrics.NORMALISERS[name](POINTS, BOXES, EYES)
+    np.testing.assert_allclose(ours, expected, rtol=1e-12)
+
+
+def test_inter_pupil_of_single_points_is_the_distance_of_the_eye_centres():
+    eyes = Eyes(left=(0,), right=(3,), left_outer=0, right_outer=3)
+    np.testing.assert_allclose(metrics.inter_pupil(POINTS, BOXES, eyes), [12, 24])
+
+
+def test_normaliser_is_nan_where_an_eye_is_hidden():
+    for name in ("inter-ocular", "inter-pupil"):
+        normaliser = metrics.NORMALISERS[name](POINTS, BOXES, EYES, HIDDEN_CORNER)
+        assert np.isnan(normaliser).tolist() == [False, True], name
+
+
+def test_landmark_box_is_of_the_visible_points_only():
+    assert metrics.landmark_box_size(POINTS, BOXES, EYES, HIDDEN_CORNER)[1] == pytest.approx(math.sqrt(16 * 20))
+    assert np.isnan(metrics.landmark_box_size(POINTS, BOXES, EYES, np.zeros((2, 6), bool))).all()
+
+
+@pytest.mark.parametrize("box", [[5, 5, 5, 9], [9, 9, 1, 1], [np.nan, 0, 1, 1]])
+def test_box_without_area_has_no_size(box):
+    boxes = np.array([box, [0, 0, 1, 1]], np.float32)
+    for name in ("box size", "box diagonal"):
+        assert np.isnan(metrics.NORMALISERS[name](POINTS, boxes, EYES)).tolist() == [True, False], name
+
+
+@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf, -1.0])
+def test_bad_normaliser_makes_the_nme_nan(bad):
+    assert np.isnan(metrics.nme(np.ones((2, 6)), np.array([bad, 2.0]))).tolist() == [True, False]
+
+
+def test_face_without_a_visible_point_has_no_nme():
+    visible = np.ones((2, 6), bool)
+    visible[0] = False
+    np.testing.assert_array_equal(metrics.nme(np.ones((2, 6)), np.array([2.0, 2.0]), visible), [np.nan, 0.5])
+
+
+@given(
+    scale=st.floats(0.1, 20),
+    shift=st.tuples(st.floats(-100, 100), st.floats(-100, 100)),
+    name=st.sampled_from(sorted(metrics.NORMALISERS)),
+)
+def test_nme_does_not_change_with_joint_scale_and_shift(scale, shift, name):
+    def nmes(target, predicted, boxes):
+        return metrics.nme(metrics.point_errors(predicted, target), metrics.NORMALISERS[name](target, boxes, EYES))
+
+    target, boxes, move = POINTS.astype(np.float64), BOXES.astype(np.float64), np.array(shift)
+    predicted = target + offsets()
+    moved = (scale * target + move, scale * predicted + move, scale * boxes + np.tile(move, 2))
+    np.testing.assert_allclose(nmes(*moved), nmes(target, predicted, boxes), rtol=1e-9)
+
+
+def test_ced_auc_and_failures_of_a_curve_made_by_hand():
+    # Steps of 1/4 at 1, 2, 2 and 5 per cent: area to 4 % is (0 + 1/4 + 3/4 + 3/4) / 4.
+    nmes = np.array([0.05, 0.02, 0.01, 0.02])
+    np.testing.assert_array_equal(
+        metrics.ced(nmes, np.array([0.0, 0.009, 0.01, 0.02, 0.049, 0.05, 1.0])), [0, 0, 0.25, 0.75, 0.75, 1, 1]
+    )
+    assert metrics.auc(nmes, 0.04) == pytest.approx(7 / 16, abs=1e-15)
+    assert metrics.failure_rate(nmes, 0.04) == 0.25
+    assert metrics.failure_rate(nmes, 0.05) == 0.0
+    assert metrics.failure_rate(nmes, 0.005) == 1.0
+
+
+def test_auc_at_its_ends():
+    assert metrics.auc(np.zeros(3), 0.1) == 1.0
+    assert metrics.auc(np.full(3, 0.1), 0.1) == 0.0
+    assert metrics.auc(np.full(3, 7.0), 0.1) == 0.0
+
+
+@given(nmes=nme_lists, threshold=thresholds)
+def test_auc_is_the_area_under_the_steps(nmes, threshold):
+    edges = np.unique(np.concatenate([[0.0, threshold], nmes[nmes < threshold]]))
+    area = (np.diff(edges) * metrics.ced(nmes, edges[:-1])).sum() / threshold
+    assert metrics.auc(nmes, threshold) == pytest.approx(area, abs=1e-9)
+    assert 0 <= metrics.auc(nmes, threshold) <= 1
+
+
+@given(nmes=nme_lists)
+def test_auc_of_others_by_simpson_differs_by_one_step_at_most(nmes):
+    threshold, step = 0.1, 1e-4
+    heights = metrics.ced(nmes, np.linspace(0, threshold, 1001))
+    simpson = step / 3 * (heights[0] + heights[-1] + 4 * heights[1::2].sum() + 2 * heights[2:-1:2].sum()) / threshold
+    assert abs(metrics.auc(nmes, threshold) - simpson) <= 1.5 * step / threshold
+
+
+@given(nmes=nme_lists, threshold=thresholds, worse=st.floats(0, 1))
+def test_larger_errors_are_never_better(nmes, threshold, worse):
+    limits = np.linspace(0, 1, 21)
+    assert metrics.auc(nmes + worse, threshold) <= metrics.auc(nmes, threshold)
+    assert metrics.failure_rate(nmes + worse, threshold) >= metrics.failure_rate(nmes, threshold)
+    assert (np.diff(metrics.ced(nmes, limits)) >= 0).all()
+    assert metrics.failure_rate(nmes, threshold) == pytest.approx(1 - metrics.ced(nmes, np.array([threshold]))[0])
+
+
+@pytest.mark.parametrize("nmes", [[], [0.1, np.nan]])
+def test_curves_refuse_no_faces_and_nan(nmes):
+    for measure in (metrics.auc, metrics.failure_rate, lambda n, t: metrics.ced(n, np.array([t]))):
+        with pytest.raises(ValueError, match=r"there is no face|1 NMEs are NaN"):
+            measure(np.array(nmes, np.float64), 0.1)
+
+
+def test_threshold_must_be_positive():
+    for measure in (metrics.auc, metrics.failure_rate):
+        with pytest.raises(ValueError, match="must be positive"):
+            measure(np.array([0.1]), 0.0)
+
+
+def test_evaluate_names_every_number_and_agrees_with_a_loop():
+    done = loop_evaluate(normalisations=("inter-pupil", "box size"))
+    assert [(e.normalisation, e.stage) for e in done] == [
+        (name, stage) for name in ("inter-pupil", "box size") for stage in ("stage 1", "stage 2")
+    ]
+    everything = np.ones((2, 6), bool)
+    np.testing.assert_allclose(done[1].nmes, loop_nme(POINTS + offsets(), POINTS, [8, 16], everything), rtol=1e-6)
+    assert (done[0].threshold, done[2].threshold) == (0.1, 0.07)
+    assert done[1].landmarks.mean() == pytest.approx(done[1].nmes.mean())
+
+
+def test_landmark_means_count_the_visible_points_of_counted_faces():
+    (face,) = loop_evaluate(visible=HIDDEN_CORNER, normalisations=("box size",))[1:]
+    errors = np.linalg.norm(offsets(), axis=-1)
+    sizes = np.sqrt([1200, 4800])
+    assert face.landmarks[3] == pytest.approx(errors[0, 3] / sizes[0], rel=1e-5)
+    assert face.landmarks[4] == pytest.approx((errors[:, 4] / sizes).mean(), rel=1e-5)
+    (one_face,) = loop_evaluate(visible=HIDDEN_CORNER, normalisations=("inter-ocular",))[1:]
+    np.testing.assert_allclose(one_face.landmarks, errors[0] / 12, rtol=1e-5)
+
+
+def test_summary_tells_who_was_left_out_and_is_json():
+    done = loop_evaluate(visible=HIDDEN_CORNER, groups={"pose": ["10° to 20°", "9° to 10°"]})
+    summary = json.loads(json.dumps(evaluation.summarise(done), allow_nan=False))
+    ocular = summary[1]
+    assert (ocular["normalisation"], ocular["stage"], ocular["faces"], ocular["left_out"]) == (
+        "inter-ocular", "stage 2", 1, 1,
+    )  # fmt: skip
+    assert ocular["nme_percent"] == pytest.approx(100 * done[1].nmes[0])
+    assert ocular["nme_percent"] == ocular["median_percent"]
+    assert list(ocular["groups"]["pose"]) == ["9° to 10°", "10° to 20°"]
+    empty = ocular["groups"]["pose"]["9° to 10°"]
+    assert (empty["faces"], empty["left_out"], empty["nme_percent"], empty["auc"]) == (0, 1, None, None)
+    assert summary[-1]["normalisation"] == "box size"
+    assert summary[-1]["left_out"] == 0
+
+
+def test_thresholds_can_be_set_and_conditions_joined():
+    done = loop_evaluate(thresholds={"inter-ocular": 0.08}) + loop_evaluate(condition="jittered boxes")
+    summary = evaluation.summarise(done)
+    assert [summary[0][key] for key in ("threshold", "condition")] == [0.08, "ground-truth boxes"]
+    assert [summary[6][key] for key in ("threshold", "condition")] == [0.1, "jittered boxes"]
+    assert summary[0]["auc"] == pytest.approx(metrics.auc(done[0].nmes, 0.08))
+
+
+def test_evaluate_refuses_unknown_names_and_short_groups():
+    with pytest.raises(ValueError, match="use one of inter-ocular"):
+        loop_evaluate(normalisations=("iod",))
+    with pytest.raises(ValueError, match="'pose' has 1 labels for 2 faces"):
+        loop_evaluate(groups={"pose": ["left"]})
+
+
+def test_bin_labels():
+    angles = np.array([-90, -30.5, -30, 0, 29.9, 30, 90, np.nan, -91], np.float32)
+    assert evaluation.bin_labels(angles, [-90, -30, 30, 90]) == [
+        "-90° to -30°", "-90° to -30°", "-30° to 30°", "-30° to 30°", "-30° to 30°", "30° to 90°",
+        "other", "other", "other",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="rising"):
+        evaluation.bin_labels(angles, [30, -30])

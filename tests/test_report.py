@@ -1,0 +1,292 @@
+import io
+import json
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+
+from wing_jax.evaluation import by_group, evaluate, summarise
+from wing_jax.report import draw, page, plots, tables
+
+LINES = ((0, 1), (2, 3), (4, 5))
+EYES = ((0, 1), (2, 3), 0, 3)
+FACE = np.array([[20, 30], [30, 28], [50, 28], [60, 30], [40, 45], [40, 60]], np.float32)
+
+
+def faces(count=5):
+    points = FACE + np.arange(count, dtype=np.float32)[:, None, None]
+    visible = np.ones(points.shape[:2], bool)
+    visible[0, 3] = False
+    boxes = np.tile(np.array([15, 15, 65, 70], np.float32), (count, 1))
+    return points, visible, boxes
+
+
+def worse_and_worse(points, step):
+    """Face i is off by i * step pixels to the right."""
+    return points + step * np.arange(len(points), dtype=np.float32)[:, None, None] * np.array([1, 0], np.float32)
+
+
+def image_of(face):
+    return np.full((90, 80, 3), 40 + face, np.uint8)
+
+
+def evaluations(count=5, **changes):
+    points, visible, boxes = faces(count)
+    predictions = {"stage <1>": worse_and_worse(points, 1.0), "stage 2": worse_and_worse(points, 0.5)}
+    groups = {"pose": ["left", "front", "front", "right", "right"][:count]}
+    return evaluate(predictions, points, visible, boxes, eyes=EYES, groups=groups, dataset="five faces", **changes)
+
+
+def write(folder, **changes):
+    points, visible, boxes = faces()
+    done = evaluations() + evaluations(condition="jittered boxes")
+    arguments = {
+        "title": "Wing & <others>",
+        "facts": {"model": "tiny", "command": "wing-jax evaluate a&b"},
+        "evaluations": done,
+        "shown": done[1],
+        "predicted": worse_and_worse(points, 0.5),
+        "points": points,
+        "boxes": boxes,
+        "image_of": image_of,
+        "visible": visible,
+        "lines": LINES,
+        "faces_a_sheet": 3,
+    }
+    return page.write_report(folder, **{**arguments, **changes})
+
+
+class Links(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.text, self.open = set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.links.update(value for name, value in attributes if name in ("href", "src"))
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def decoded(path):
+    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert image is not None
+    return image
+
+
+def rendered(figure):
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())
+
+
+def test_report_stands_alone_and_every_link_leads_somewhere(tmp_path):
+    index = write(tmp_path / "new" / "report")
+    parsed = Links(index.read_text())
+    folder = index.parent
+    assert parsed.open == []
+    assert {path.name for path in folder.iterdir()} == {*parsed.links, "index.html"}
+    pictures = [folder / link for link in parsed.links if link.endswith(".png")]
+    assert len(pictures) == 3 + 3 + 1 + 4  # curves by normaliser, sheets, one group, landmarks by stage and boxes
+    assert all(decoded(path).std() > 0 for path in pictures)
+
+
+def test_report_shows_what_it_was_told_and_escapes_it(tmp_path):
+    html = write(tmp_path).read_text()
+    text = " ".join(Links(html).text)
+    for told in ("Wing & <others>", "a&b", "stage <1>", "five faces", "jittered boxes", "inter-pupil", "By pose"):
+        assert told in text
+    assert "<others>" not in html
+    assert "Faces left out" in text
+    assert json.loads((tmp_path / "results.json").read_text()) == summarise(
+        evaluations() + evaluations(condition="jittered boxes")
+    )
+
+
+def test_report_asks_only_for_the_images_it_draws(tmp_path):
+    asked = []
+
+    def recording(face):
+        asked.append(face)
+        return image_of(face)
+
+    write(tmp_path, image_of=recording, faces_a_sheet=1)
+    assert asked == [1, 2, 4]  # face 0 has a hidden eye corner, so it has no NME; 2 lies next to the median
+
+
+def test_report_draws_a_face_whose_box_is_empty(tmp_path):
+    index = write(tmp_path, boxes=np.zeros((5, 4), np.float32))
+    assert decoded(index.parent / "faces-best.png").std() > 0
+
+
+def test_report_needs_an_evaluation(tmp_path):
+    with pytest.raises(ValueError, match="at least one"):
+        write(tmp_path, evaluations=())
+
+
+def test_choose_faces_by_their_errors():
+    chosen = page.choose_faces(evaluations()[1], 2)
+    assert chosen == {"Best": [1, 2], "Typical": [2, 3], "Worst": [4, 3]}
+
+
+def test_dots_lie_on_their_points_to_a_fraction_of_a_pixel():
+    black = np.zeros((40, 40, 3), np.uint8)
+    centre = np.array([[17.3, 21.8]], np.float32)
+    drawn = draw.draw_points(black, centre, colour=(200, 0, 0), radius=3.0)
+    weights = drawn[..., 0].astype(np.float64)  # the outline adds the same grey all around
+    rows, columns = np.indices(weights.shape)
+    found = np.array([(weights * columns).sum(), (weights * rows).sum()]) / weights.sum()
+    np.testing.assert_allclose(found, centre[0], atol=0.05)
+    assert (drawn[22, 17] == (200, 0, 0)).all()
+    assert not black.any()
+
+
+def test_points_that_are_hidden_absent_or_outside_leave_no_mark():
+    grey = np.full((30, 30, 3), 90, np.uint8)
+    points = np.array([[10, 10], [np.nan, 5], [1e9, -1e9]], np.float32)
+    visible = np.array([False, True, True])
+    drawn = draw.draw_points(grey, points, lines=((0, 1), (1, 2), (0, 2)), visible=visible)
+    np.testing.assert_array_equal(drawn, grey)
+
+
+def test_lines_join_visible_points():
+    drawn = draw.draw_points(
+        np.zeros((20, 20, 3), np.uint8), np.array([[2, 10], [17, 10]], np.float32), lines=((0, 1),)
+    )
+    assert drawn[10, 9].any()
+    assert not drawn[5, 9].any()
+
+
+def test_target_and_prediction_have_their_own_colours():
+    black = np.zeros((40, 40, 3), np.uint8)
+    target, predicted = np.array([[10, 10]], np.float32), np.array([[30, 30]], np.float32)
+    drawn = draw.draw_pair(black, target, predicted)
+    assert tuple(drawn[10, 10]) == draw.TARGET
+    assert tuple(drawn[30, 30]) == draw.PREDICTED
+
+
+@pytest.mark.parametrize("side", [20, 100])
+def test_tile_and_its_affine_agree(side):
+    rows, columns = np.indices((200, 200))
+    image = np.stack([columns, rows, np.zeros_like(rows)], -1).astype(np.uint8)
+    box = np.array([60, 50, 60 + side, 50 + side / 2], np.float32)
+    tile, affine = draw.face_tile(image, box, size=64, margin=1.2)
+    assert tile.shape == (64, 64, 3)
+    corners = affine[:, :2] @ np.array([[60.0, 60 + side], [50.0, 50 + side / 2]]) + affine[:, 2:]
+    assert corners[0] == pytest.approx([31.5 - 32 / 1.2, 31.5 + 32 / 1.2])
+    x, y = 40, 25
+    there = np.linalg.solve(affine[:, :2], [x, y] - affine[:, 2])
+    np.testing.assert_allclose(tile[y, x, :2], there, atol=1.0)
+
+
+def test_tile_of_an_empty_box_raises():
+    with pytest.raises(ValueError, match="no extent"):
+        draw.face_tile(image_of(0), np.zeros(4, np.float32))
+
+
+def test_contact_sheet_places_its_tiles():
+    tiles = [np.full((32, 32, 3), 10 * i, np.uint8) for i in range(5)]
+    sheet = draw.contact_sheet(tiles, columns=2, gap=4)
+    assert sheet.shape == (3 * 36 + 4, 2 * 36 + 4, 3)
+    np.testing.assert_array_equal(sheet[4 + 36 : 36 + 36, 4 + 36 : 36 + 36], tiles[3])
+    assert (sheet[-10, -10] == 255).all()
+    captioned = draw.contact_sheet(tiles, ["a caption that is much too long for its tile"] * 5, columns=2, gap=4)
+    assert captioned.shape[0] > sheet.shape[0]
+    assert (captioned[:, -4:] == 255).all()
+
+
+def test_contact_sheet_refuses_what_does_not_fit():
+    tile = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="at least one tile"):
+        draw.contact_sheet([])
+    with pytest.raises(ValueError, match="one size"):
+        draw.contact_sheet([tile, tile[:4]])
+    with pytest.raises(ValueError, match="1 captions for 2"):
+        draw.contact_sheet([tile, tile], ["one"])
+
+
+def test_png_keeps_red_red(tmp_path):
+    image = np.zeros((4, 5, 3), np.uint8)
+    image[..., 0] = 255
+    np.testing.assert_array_equal(decoded(draw.write_png(tmp_path / "red.png", image)), image)
+
+
+def test_curve_of_the_plot_is_the_ced():
+    nmes = np.array([0.01, 0.02, 0.05, np.nan])
+    figure = plots.ced_figure({"a": nmes, "empty": nmes[3:]}, threshold=0.04, normalisation="inter-ocular")
+    (axes,) = figure.axes
+    (line,) = axes.lines
+    assert line.get_ydata()[-1] == pytest.approx(200 / 3)
+    assert line.get_xdata()[-1] == pytest.approx(4)
+    assert "inter-ocular" in axes.get_xlabel()
+
+
+def test_bars_are_as_high_as_the_errors():
+    done = evaluations()[:2]
+    groups = {e.stage: by_group(e, "pose") for e in done}
+    (axes,) = plots.group_figure(groups, normalisation="inter-ocular").axes
+    heights = [bar.get_height() for bar in axes.patches]
+    assert heights == [groups[s][label]["nme_percent"] or 0 for s in groups for label in ("front", "left", "right")]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        "front\n2 faces", "left\n0 faces", "right\n2 faces",
+    ]  # fmt: skip
+
+
+def test_landmark_plot_draws_every_point_once():
+    shape = np.vstack([FACE[:5], [[np.nan, np.nan]]]).astype(np.float64)
+    errors = np.array([0.01, 0.02, np.nan, 0.03, 0.04, np.nan])
+    figure = plots.landmark_figure(shape, errors, normalisation="box size", lines=LINES)
+    hollow, filled = figure.axes[0].collections
+    assert len(filled.get_offsets()) == 4
+    assert len(hollow.get_offsets()) == 2
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0", "1", "2", "3", "4"]
+    assert rendered(figure).std() > 0
+
+
+def test_mean_shape_is_the_shape_of_its_copies():
+    points = np.stack([FACE, 3 * FACE - 7])
+    expected = (FACE - FACE.mean(0)) / np.sqrt(((FACE - FACE.mean(0)) ** 2).sum(-1).mean())
+    np.testing.assert_allclose(plots.mean_shape(points), expected, rtol=1e-5)
+    visible = np.ones((2, 6), bool)
+    visible[:, 2] = False
+    assert np.isnan(plots.mean_shape(points, visible)).any(-1).tolist() == [False, False, True, False, False, False]
+
+
+def test_tables_name_the_normaliser_in_every_row():
+    summary = summarise(evaluations() + evaluations(condition="jittered boxes"))
+    grid = tables.results_grid(summary)
+    assert [row[0] for row in grid.rows] == ["inter-ocular"] * 4 + ["inter-pupil"] * 4 + ["box size"] * 4
+    assert "1 by inter-ocular" in grid.note
+    assert "box size" not in grid.note
+    assert grid.rows[0][3:] == (
+        "4", *(f"{summary[0][key]:.2f}" for key in ("nme_percent", "median_percent")),
+        f"{summary[0]['auc']:.3f}", f"{summary[0]['failure_percent']:.2f}", "10",
+    )  # fmt: skip
+
+
+def test_markdown_is_a_table_and_rich_prints_it():
+    grid = tables.Grid("Title", ("name", "value"), (("a|b", "1.00"),), 1, "A note.")
+    assert tables.markdown(grid).splitlines() == [
+        "**Title**", "", "| name | value |", "| --- | ---: |", "| a\\|b | 1.00 |", "", "A note.",
+    ]  # fmt: skip
+    screen = io.StringIO()
+    Console(file=screen, width=60).print(tables.rich_table(grid))
+    assert "a|b" in screen.getvalue()
+    assert "A note." in screen.getvalue()
+
+
+def test_group_and_landmark_tables():
+    summary = summarise(evaluations())
+    poses = tables.group_grid(summary, "pose")
+    assert [row[:2] for row in poses.rows[:2]] == [("front", "stage <1>"), ("front", "stage 2")]
+    assert poses.rows[2][3:5] == ("0", "-")
+    landmarks = tables.landmark_grid(summary)
+    assert len(landmarks.rows) == 6
+    assert landmarks.rows[5][2] == f"{summary[1]['landmarks_percent'][5]:.2f}"

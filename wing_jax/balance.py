@@ -1,0 +1,309 @@
+"""HSM, called PDB in the CVPR paper: pose-based data balancing (Feng et al. 2018, arXiv 1711.06753).
+
+Shapes are aligned by Procrustes analysis, projected on the principal axis that controls pose, and the faces of
+scarce bins are duplicated until all bins match the largest:
+
+    model = pose_axis(points, visible, flip_permutation=scheme.flip)
+    copies = duplicated_indices(duplication_counts(np.abs(model.coefficients), bins=9))
+
+Give |coefficient| where training flips faces at random, since a flip turns left into right (the paper's official
+code does so); give the signed coefficient, with twice the bins less one, where it does not.
+
+How hidden points are dealt with is told in `wing_jax.procrustes`.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Complex, Float, Int
+
+from wing_jax.procrustes import (
+    ShapeGaussian,
+    align,
+    as_complex,
+    as_points,
+    deviations_from_mean,
+    fit_shape_gaussian,
+    flat,
+)
+
+Coefficients = Float[np.ndarray, "faces"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PoseModel:
+    """Mean shape and principal axes of aligned shapes. The unit of length is the norm of the mean shape.
+
+    The axis found to be pose is `axes[index]`, turned so that a positive coefficient is yaw > 0: the nose to the
+    right of the image.
+    """
+
+    mean: Float[np.ndarray, "points 2"]
+    axes: Float[np.ndarray, "axes points 2"]
+    variances: Float[np.ndarray, "axes"]
+    noise: float  # variance in each direction that is no axis
+    shares: Float[np.ndarray, "axes"]  # of the total variance
+    correlations: Float[np.ndarray, "axes"]  # of each axis' coefficients with the shape's asymmetry
+    index: int
+    coefficients: Coefficients  # of the faces given to `pose_axis`
+
+    @property
+    def axis(self) -> Float[np.ndarray, "points 2"]:
+        return self.axes[self.index]
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the pose coefficient."""
+        return float(np.sqrt(self.variances[self.index]))
+
+    def shape_at(self, coefficient: float) -> Float[np.ndarray, "points 2"]:
+        """The mean shape deformed along the pose axis."""
+        return self.mean + coefficient * self.axis
+
+
+def pose_axis(
+    points: Float[np.ndarray, "faces points 2"],
+    visible: Bool[np.ndarray, "faces points"] | None = None,
+    *,
+    flip_permutation: Int[np.ndarray, "_"],
+    components: int = 6,
+) -> PoseModel:
+    """Find the principal axis that is pose and each face's coefficient on it.
+
+    Args:
+      points: `[faces, points, 2]`, in any unit; position, scale and rotation of each face do not matter.
+      visible: `[faces, points]`; hidden points may hold anything. None: all are visible.
+      flip_permutation: the scheme's: `flip_permutation[i]` is the point that i becomes in a mirror.
+      components: axes to keep, at least 1; hidden points are filled in from these.
+
+    Which axis is pose: the one whose coefficients correlate most with a yaw that needs the permutation alone. A
+    face bulges, so when it turns, the points near its midline (small half-width, half the distance of a point
+    to its mirror image) run ahead of the outer ones: yaw = sum over points of (mean half-width - half-width) times
+    the shift in x.
+
+    Raises:
+      ValueError: fewer than 3 faces or points, a visible point is not finite, the permutation is no flip, a face's
+        visible points are fewer than two or all in one place, a point is never visible, all faces have one shape.
+    """
+    flip = _checked_flip(flip_permutation, points.shape[1])
+    shapes, visible = _checked_shapes(points, visible)
+    if len(shapes) < 3:
+        raise ValueError(f"{len(shapes)} faces are too few to find the axis of pose: give 3 or more")
+    unseen = ~(visible | visible[:, flip]).any(0)
+    if unseen.any():
+        raise ValueError(f"point {int(np.argmax(unseen))} is never visible: leave it out of the shapes")
+    if components < 1:
+        raise ValueError(f"components = {components}: the axis of pose needs at least 1")
+    gaussian = fit_shape_gaussian(shapes, visible, flip, components=components)
+    if gaussian.total < 1e-12:
+        raise ValueError("all faces have the same shape: there is no pose to balance")
+    deviations = deviations_from_mean(gaussian, shapes, visible)
+    along = deviations @ gaussian.axes.T
+    yaw = deviations @ _yaw_direction(gaussian.mean, flip)
+    correlations = np.array([_correlation(column, yaw) for column in along.T])
+    index = int(np.argmax(np.abs(correlations)))
+    signs = np.where(correlations < 0, -1.0, 1.0)
+    return PoseModel(
+        mean=as_points(gaussian.mean),
+        axes=np.stack(np.split(signs[:, None] * gaussian.axes, 2, axis=1), axis=-1),
+        variances=gaussian.variances,
+        noise=gaussian.noise,
+        shares=gaussian.variances / gaussian.total,
+        correlations=np.abs(correlations),
+        index=index,
+        coefficients=signs[index] * along[:, index],
+    )
+
+
+def pose_coefficients(
+    model: PoseModel,
+    points: Float[np.ndarray, "faces points 2"],
+    visible: Bool[np.ndarray, "faces points"] | None = None,
+) -> Coefficients:
+    """Coefficient of each face `[faces]` on the pose axis of a model that was found on other faces.
+
+    Raises:
+      ValueError: as `pose_axis`, or the shapes have another number of points than the model.
+    """
+    if points.shape[1:] != model.mean.shape:
+        raise ValueError(f"the model has {len(model.mean)} points, these shapes have {points.shape[1]}")
+    shapes, visible = _checked_shapes(points, visible)
+    axes = flat(as_complex(model.axes))
+    gaussian = ShapeGaussian(as_complex(model.mean), axes, model.variances, model.noise, np.nan)
+    return deviations_from_mean(gaussian, shapes, visible) @ axes[model.index]
+
+
+class YawCorrelation(NamedTuple):
+    pearson: float
+    spearman: float  # of ranks: 1 where the coefficient rises with yaw, in whatever way
+
+
+def correlation_with_yaw(coefficients: Coefficients, yaw: Float[np.ndarray, "faces"]) -> YawCorrelation:
+    """Correlation of pose coefficients with annotated yaw (or pose classes in the order of yaw)."""
+    ranks = [np.unique(values, return_inverse=True, return_counts=True) for values in (coefficients, yaw)]
+    mid_ranks = [(np.cumsum(counts) - (counts - 1) / 2)[inverse] for _, inverse, counts in ranks]
+    return YawCorrelation(_correlation(coefficients, yaw), _correlation(*mid_ranks))
+
+
+def duplication_counts(
+    coefficients: Coefficients, *, bins: int, cap: int = 20, seed: int = 0
+) -> Int[np.ndarray, "faces"]:
+    """How often each face is to appear, `[faces]`, 1 to `cap`, so that all bins hold as many as the fullest.
+
+    `bins` of equal width span the coefficients. A bin of n faces that must grow to N gives each face N // n copies
+    and one more to N % n of them, drawn by `seed`; so bins match exactly, except those that `cap` keeps smaller
+    (the paper names no cap; without one a lone extreme face could fill a bin). Empty bins stay empty.
+
+    Raises:
+      ValueError: `bins` or `cap` is below 1, or a coefficient is not finite.
+    """
+    if cap < 1:
+        raise ValueError(f"cap = {cap}: a face cannot appear less than once")
+    members = _bin_of(coefficients, pose_edges(coefficients, bins=bins))
+    sizes = np.bincount(members, minlength=bins)
+    whole, rest = np.divmod(sizes.max(), np.maximum(sizes, 1))
+    order = np.random.default_rng(seed).permutation(len(coefficients))
+    order = order[np.argsort(members[order], kind="stable")]
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order)) - (np.cumsum(sizes) - sizes)[members[order]]
+    return np.minimum(whole[members] + (place < rest[members]), cap)
+
+
+def duplicated_indices(counts: Int[np.ndarray, "faces"]) -> Int[np.ndarray, "copies"]:
+    """Face i, `counts[i]` times over, in the order of the faces."""
+    return np.repeat(np.arange(len(counts)), counts)
+
+
+def pose_edges(coefficients: Coefficients, *, bins: int) -> Float[np.ndarray, "edges"]:
+    """The `bins + 1` edges of bins of equal width from the smallest to the largest coefficient.
+
+    Raises:
+      ValueError: `bins` is below 1, or there is no coefficient, or one is not finite.
+    """
+    if bins < 1:
+        raise ValueError(f"bins = {bins}: pose balancing needs at least 1 bin")
+    if not len(coefficients) or not np.isfinite(coefficients).all():
+        raise ValueError("pose coefficients must be finite numbers, at least one: take them from pose_axis")
+    return np.linspace(coefficients.min(), coefficients.max(), bins + 1)
+
+
+class PoseHistogram(NamedTuple):
+    """Faces in each bin of the pose coefficient, without and with their copies."""
+
+    edges: Float[np.ndarray, "edges"]
+    before: Int[np.ndarray, "bins"]
+    after: Int[np.ndarray, "bins"]
+
+    def table(self) -> str:
+        """The histogram as a Markdown table."""
+        rows = zip(self.edges[:-1], self.edges[1:], self.before, self.after, strict=True)
+        lines = [f"| {low:+.3f} to {high:+.3f} | {n} | {m} |" for low, high, n, m in rows]
+        total = f"| all | {self.before.sum()} | {self.after.sum()} |"
+        return "\n".join(["| coefficient | faces | after HSM |", "|---|---:|---:|", *lines, total])
+
+
+def pose_histogram(coefficients: Coefficients, counts: Int[np.ndarray, "faces"], *, bins: int) -> PoseHistogram:
+    """The histogram before and after each face is repeated `counts` times; bins as in `duplication_counts`."""
+    edges = pose_edges(coefficients, bins=bins)
+    members = _bin_of(coefficients, edges)
+    after = np.bincount(members, weights=counts, minlength=bins).astype(np.int64)
+    return PoseHistogram(edges, np.bincount(members, minlength=bins), after)
+
+
+def _bin_of(coefficients: Coefficients, edges: Float[np.ndarray, "edges"]) -> Int[np.ndarray, "faces"]:
+    return np.searchsorted(edges[1:-1], coefficients, side="right")
+
+
+class OfficialBalance(NamedTuple):
+    coefficients: Coefficients  # absolute values, in the unit of the shapes
+    ratios: Int[np.ndarray, "bins"]  # copies of each face of a bin; 0 for an empty bin
+    indices: Int[np.ndarray, "copies"]
+
+
+def official_duplication(
+    shapes: Float[np.ndarray, "faces points 2"],
+    *,
+    bins: int = 9,
+    axis: int | None = None,
+    reflection: bool = True,
+) -> OfficialBalance:
+    """The authors' own balancing, step by step with its quirks: `pdb.m` of github.com/FengZhenhua/Wing-Loss.
+
+    The plain mean of raw shapes is the target of all alignments; a shape is mirrored if it then fits better (Matlab's
+    default; `reflection=False` forbids it); the axis is the second for 19 points and else the first (`axis`, from 0,
+    chooses another). The fullest bin is counted in bins from min |c| to max |c|, closed on the right; the faces are
+    taken from bins that start at 0, closed at both ends, so a face on an edge is in two; copies are
+    round(fullest / faces), half away from zero. Empty bins, where `pdb.m` divides by zero, are left out.
+    `duplication_counts` is the method of the paper's text.
+
+    Raises:
+      ValueError: fewer than 3 faces, `bins` below 1, a point is not finite, or a shape is one point.
+    """
+    raw, _ = _checked_shapes(shapes, None)
+    if len(raw) < 3:
+        raise ValueError(f"{len(raw)} faces are too few to find the axis of pose: give 3 or more")
+    mean = raw.mean(0)
+    aligned = align(raw, mean)
+    if reflection:
+        mirrored = align(np.conj(raw), mean)
+        better = np.linalg.norm(mirrored - mean, axis=-1) < np.linalg.norm(aligned - mean, axis=-1)
+        aligned = np.where(better[:, None], mirrored, aligned)
+    deviations = flat(aligned - aligned.mean(0))
+    chosen = int(raw.shape[1] == 19) if axis is None else axis
+    eigenvectors = np.linalg.eigh(deviations.T @ deviations)[1][:, ::-1]
+    coefficients = np.abs(deviations @ eigenvectors[:, chosen])
+    inner = pose_edges(coefficients, bins=bins)[1:-1]
+    fullest = np.bincount(np.searchsorted(inner, coefficients, side="left"), minlength=bins).max()
+    low = np.arange(bins) * coefficients.max() / bins
+    high = np.arange(1, bins + 1) * coefficients.max() / bins
+    members = [np.flatnonzero((coefficients >= a) & (coefficients <= b)) for a, b in zip(low, high, strict=True)]
+    ratios = np.array([int(fullest / len(faces) + 0.5) if len(faces) else 0 for faces in members])
+    indices = np.concatenate([np.tile(faces, ratio) for faces, ratio in zip(members, ratios, strict=True)])
+    return OfficialBalance(coefficients, ratios, indices)
+
+
+def _yaw_direction(
+    mean: Complex[np.ndarray, "points"], flip_permutation: Int[np.ndarray, "points"]
+) -> Float[np.ndarray, "coordinates"]:
+    half_width = np.abs((mean - mean[flip_permutation]).real) / 2
+    nearness = half_width.mean() - half_width
+    if np.abs(nearness).max() < 1e-6:
+        raise ValueError("these points show no yaw: give a point on the midline, or pairs of several widths")
+    return np.concatenate([nearness, np.zeros_like(nearness)])
+
+
+def _correlation(first: Float[np.ndarray, "faces"], second: Float[np.ndarray, "faces"]) -> float:
+    """Pearson's correlation; 0 where one of the two does not vary."""
+    first, second = first - first.mean(), second - second.mean()
+    norms = np.linalg.norm(first) * np.linalg.norm(second)
+    return float(first @ second / norms) if norms > 0 else 0.0
+
+
+def _checked_flip(flip_permutation: Int[np.ndarray, "flipped"], points: int) -> Int[np.ndarray, "flipped"]:
+    flip = np.asarray(flip_permutation)
+    if points < 3:
+        raise ValueError(f"shapes of {points} points show no pose: give 3 points or more")
+    if flip.shape != (points,) or not np.array_equal(np.sort(flip), np.arange(points)):
+        raise ValueError(f"flip_permutation must hold each of 0 to {points - 1} once: use the scheme's own `flip`")
+    if not np.array_equal(flip[flip], np.arange(points)):
+        raise ValueError("flip_permutation must undo itself when applied twice: use the scheme's own `flip`")
+    return flip
+
+
+def _checked_shapes(
+    points: Float[np.ndarray, "faces points 2"], visible: Bool[np.ndarray, "faces points"] | None
+) -> tuple[Complex[np.ndarray, "faces points"], Bool[np.ndarray, "faces points"]]:
+    """Complex shapes, 0 where hidden, and who is visible; shapes that cannot be aligned are refused."""
+    visible = np.ones(points.shape[:2], bool) if visible is None else visible
+    bad = ~np.isfinite(points).all(-1) & visible
+    if bad.any():
+        raise ValueError(f"face {int(np.argmax(bad.any(1)))} has a visible point that is not finite: mark it hidden")
+    shapes = np.where(visible, as_complex(np.where(visible[..., None], points, 0)), 0)
+    for face in np.flatnonzero(visible.sum(1) < 2)[:1]:
+        raise ValueError(f"face {face} has fewer than two visible points: leave it out")
+    centres = shapes.sum(1, keepdims=True) / visible.sum(1, keepdims=True)
+    extents = (np.abs(shapes - centres) * visible).max(1)
+    for face in np.flatnonzero(extents <= 1e-9 * (1 + np.abs(centres[:, 0])))[:1]:
+        raise ValueError(f"face {face} has all its visible points in one place: leave it out")
+    return shapes, visible

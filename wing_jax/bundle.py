@@ -1,0 +1,56 @@
+"""A trained model on disk: `model.json` (readable) and `weights.npz` (plain arrays; nothing is unpickled)."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import flax.traverse_util
+import numpy as np
+
+from wing_jax.errors import InputError
+
+FORMAT = 1
+
+
+def write_bundle(path: str | Path, manifest: dict, arrays: dict) -> Path:
+    """Write `manifest` (JSON-able) and `arrays` (nested dicts of arrays) into folder `path`, whole or not at all."""
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    flat = {name: np.asarray(value) for name, value in flax.traverse_util.flatten_dict(arrays, sep="/").items()}
+    unfinished = path / "weights.npz.tmp"
+    with unfinished.open("wb") as file:
+        np.savez(file, **flat)
+    os.replace(unfinished, path / "weights.npz")
+    unfinished = path / "model.json.tmp"
+    unfinished.write_text(json.dumps({"format": FORMAT, **manifest}, indent=2) + "\n")
+    os.replace(unfinished, path / "model.json")
+    return path
+
+
+def read_bundle(path: str | Path) -> tuple[dict, dict]:
+    """(manifest, nested arrays) of the bundle in `path` or in `path/model`.
+
+    Raises:
+      InputError: there is none, a file is broken, or it is of a newer format.
+    """
+    path = next((p for p in (Path(path), Path(path) / "model") if (p / "model.json").is_file()), None) or Path(path)
+    try:
+        manifest = json.loads((path / "model.json").read_text())
+    except OSError as error:
+        raise InputError(
+            f"{path}: no model here (no model.json): give the folder that `wing-jax train` named"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path / 'model.json'}: not valid JSON ({error}): copy the bundle again") from error
+    if manifest.pop("format", None) != FORMAT:
+        raise InputError(f"{path / 'model.json'}: not of bundle format {FORMAT}: use the wing_jax that wrote it")
+    try:
+        with np.load(path / "weights.npz", allow_pickle=False) as stored:
+            flat = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path / 'weights.npz'}: broken or missing ({error}): copy the bundle again") from error
+    arrays = flax.traverse_util.unflatten_dict(flat, sep="/")
+    for i in range(len(manifest["stages"])):
+        arrays[f"stage{i + 1}"].setdefault("batch_stats", {})
+    return manifest, arrays

@@ -1,0 +1,139 @@
+"""`wing-jax evaluate MODEL --data NAME`"""
+
+import dataclasses
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+from rich.console import Console
+
+from wing_jax import evaluation
+from wing_jax.cli.options import parse
+from wing_jax.data.chips import MARGIN, Chips, cut_chips
+from wing_jax.data.load import load_faces
+from wing_jax.data.records import FaceSet
+from wing_jax.errors import InputError
+from wing_jax.localizer import Localizer
+from wing_jax.report import tables
+from wing_jax.report.page import write_report
+
+NORMALISATIONS = ("inter-ocular", "inter-pupil", "box diagonal", "box size", "landmark box size")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Measure MODEL on the test split of a data set; print a table, write results.json and an HTML report."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    data: Literal["builtin", "w300", "mtfl", "aflw"]
+    root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
+    split: Literal["test", "train"] = "test"
+    faces: int = 500  # built-in faces to draw (builtin alone)
+    output: str = ""  # the report's folder; empty: MODEL/report-DATA
+    flip: bool = False  # average with the mirror image
+    jitter: float = 0.1  # second condition: boxes moved and resized by up to this fraction of their side
+    seed: int = 0  # of the jitter
+
+
+def run(arguments: list[str]) -> None:
+    """Evaluate, print the table and the report's place."""
+    options = parse(EvaluateOptions, arguments, command="evaluate")
+    localizer = dataclasses.replace(Localizer.load(options.model), flip_average=options.flip)
+    faces = load_faces(options.data, options.split, root=options.root, count=options.faces)
+    if faces.scheme.name != localizer.scheme.name:
+        raise InputError(
+            f"{options.model} marks {localizer.scheme.points} points ({localizer.scheme.name}), {faces.name} has "
+            f"{faces.scheme.points} ({faces.scheme.name}): give a model trained on that scheme"
+        )
+    chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
+    predictions, evaluations = measure(localizer, faces, chips, jitter=options.jitter, seed=options.seed)
+    console = Console(highlight=False)
+    console.print(localizer.describe(), soft_wrap=True)
+    if faces.box_convention != localizer.box_convention:
+        console.print(
+            f"[yellow]the model was trained on boxes by the {localizer.box_convention!r} convention, these are "
+            f"{faces.box_convention!r}: expect worse than it can do[/yellow]",
+            soft_wrap=True,
+        )
+    summary = evaluation.summarise(evaluations)
+    console.print(tables.rich_table(tables.results_grid(summary)))
+    for group in evaluations[0].groups:
+        console.print(tables.rich_table(tables.group_grid(summary, group)))
+    last = max(
+        i
+        for i, entry in enumerate(evaluations)
+        if entry.condition == evaluations[0].condition and entry.normalisation == evaluations[0].normalisation
+    )
+    index = write_report(
+        Path(options.output or Path(options.model) / f"report-{options.data}"),
+        title=f"{localizer.about.get('name', Path(options.model).name)} on {faces.name}",
+        facts={
+            "model": f"{options.model}: {localizer.describe()}",
+            "mirror averaging": "yes" if options.flip else "no",
+            "commit": _commit(),
+            "command": f"wing-jax evaluate {shlex.join(arguments)}",
+        },
+        evaluations=evaluations,
+        shown=evaluations[last],
+        predicted=predictions[-1],
+        points=faces.points,
+        boxes=faces.boxes,
+        image_of=faces.picture,
+        visible=faces.visible,
+        lines=faces.scheme.lines,
+    )
+    console.print(f"report: {index}", soft_wrap=True)
+
+
+def measure(
+    localizer: Localizer, faces: FaceSet, chips: Chips, *, jitter: float, seed: int
+) -> tuple[list[Float[np.ndarray, "n points 2"]], tuple[evaluation.Evaluation, ...]]:
+    """(each stage's points in picture pixels with the given boxes, the evaluations with given and jittered boxes)."""
+    scheme = faces.scheme
+    groups = {"subset": faces.subsets} | ({"pose": faces.poses} if faces.poses else {})
+    conditions = {f"{faces.box_convention} boxes": chips.boxes}
+    if jitter > 0:
+        conditions[f"boxes jittered by {jitter:.0%}"] = jittered(chips.boxes, fraction=jitter, seed=seed)
+    given: list[np.ndarray] = []
+    evaluations: list[evaluation.Evaluation] = []
+    for condition, boxes in conditions.items():
+        located = localizer.locate(chips.images, boxes)
+        points = [p * chips.frames[:, :1, None, 0] + chips.frames[:, None, :, 2] for p in located]
+        given = given or points
+        evaluations += evaluation.evaluate(
+            {f"stage {i + 1}": stage for i, stage in enumerate(points)},
+            faces.points,
+            faces.visible,
+            faces.boxes,
+            eyes=(scheme.left_eye, scheme.right_eye, scheme.left_outer, scheme.right_outer),
+            groups=groups,
+            dataset=faces.name,
+            condition=condition,
+            normalisations=NORMALISATIONS,
+        )
+    return given, tuple(evaluations)
+
+
+def jittered(boxes: Float[np.ndarray, "n 4"], *, fraction: float, seed: int) -> Float[np.ndarray, "n 4"]:
+    """Boxes whose centre moves by up to `fraction` of their larger side along x and y, and whose size changes by up
+    to that fraction; uniform, from `seed`."""
+    if fraction > (MARGIN - 1) / 2:
+        raise InputError(f"jitter={fraction} would leave the cut-out around the face: use at most {(MARGIN - 1) / 2}")
+    random = np.random.default_rng(seed)
+    side = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 + random.uniform(-fraction, fraction, (len(boxes), 2)) * side
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * (1 + random.uniform(-fraction, fraction, (len(boxes), 1)))
+    return np.concatenate([centre - half, centre + half], axis=1).astype(np.float32)
+
+
+def _commit() -> str:
+    """The commit of the working tree that is the current folder, if there is one."""
+    try:
+        asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

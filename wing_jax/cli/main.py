@@ -1,0 +1,39 @@
+"""Choose the command; print what a user can mend as one line and exit with status 2."""
+
+import importlib
+import sys
+
+from wing_jax.errors import InputError
+
+COMMANDS = {
+    "train": "train both stages as a config says, or go on where an earlier run stopped",
+    "evaluate": "measure a model on a test set and write a report",
+    "predict": "draw and write the landmarks of faces in pictures",
+    "balance": "print and plot the poses of a data set before and after HSM",
+    "devices": "print what JAX works on, and the settings made for it",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command of `COMMANDS`; each is a module of `wing_jax.cli` with a function `run(arguments)`."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if not words or words[0] not in COMMANDS:
+        asked_for_help = words[:1] in (["-h"], ["--help"])
+        print(_usage(), file=sys.stdout if asked_for_help else sys.stderr)
+        sys.exit(0 if asked_for_help else 2)
+    try:
+        from wing_jax.train import devices
+
+        devices.prepare_xla()
+        importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
+    except InputError as error:
+        print(f"wing-jax: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("wing-jax: stopped; `wing-jax train` goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def _usage() -> str:
+    rows = "\n".join(f"  {name:9} {about}" for name, about in COMMANDS.items())
+    return f"usage: wing-jax COMMAND ...\n\n{rows}\n\n`wing-jax COMMAND --help` says more."

@@ -1,0 +1,169 @@
+"""Configurations: frozen, keyword-only dataclasses of plain values. A config file defines one, named `config`."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Literal
+
+from wing_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the annotated faces come from."""
+
+    name: Literal["builtin", "w300", "mtfl", "aflw"]
+    root: str = ""  # folder of the data set; empty: found below WING_JAX_DATA or ../shared/data
+    train_faces: int = 0  # built-in faces to draw for training (builtin alone)
+    test_faces: int = 0  # built-in faces to draw for the test (builtin alone)
+    validation: float = 0.05  # share of the training photos held out to choose the best checkpoint
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BalanceConfig:
+    """HSM, pose-based data balancing (`wing_jax.balance`)."""
+
+    method: Literal["none", "hsm", "official"] = "none"
+    bins: int = 9  # bins of the pose coefficient
+    cap: int = 20  # at most so many copies of one face
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PerturbConfig:
+    """Random perturbation, drawn anew for every face, duplicates too, in every epoch. Uniform within +- the value."""
+
+    rotation: float  # degrees
+    translation: float  # fractions of the crop's side, along x and along y
+    scale: float  # fraction: the crop's side is divided by 1 +- scale
+    flip: float = 0.5  # probability
+    blur: float = 0.5  # probability of a Gaussian blur
+    blur_sigma: float = 1.0  # pixels of the crop
+    colour: float = 0.0  # brightness, contrast and channel gains vary by +- this fraction
+    noise: float = 0.0  # standard deviation of Gaussian noise in grey levels is drawn up to this
+    occlusion: float = 0.0  # probability of one grey rectangle
+    occlusion_side: float = 0.4  # its largest side, in fractions of the crop
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    name: Literal["plain", "resnet50"] = "plain"
+    channels: tuple[int, ...] = (
+        32,
+        64,
+        128,
+        256,
+        512,
+    )  # plain: one 3 x 3 convolution and 2 x 2 max-pool each
+    hidden: int = 1024  # plain: width of the fully connected layer
+    norm: Literal["none", "batch"] = "none"  # "batch" is the stronger recipe, "none" the paper's
+    output_bias: Literal["zero", "mean_shape"] = "zero"  # "mean_shape" is the stronger recipe
+    precision: Literal["float32", "bfloat16"] = "float32"  # of activations; parameters and loss stay float32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """A loss by name; lengths are pixels of a crop of `reference_size` and rescaled to the crop at work."""
+
+    name: Literal["l2", "l1", "smooth_l1", "wing", "rectified_wing", "soft_wing"] = "wing"
+    reference_size: int = 64  # pixels
+    width: float | None = None  # pixels; None: the loss's own default
+    epsilon: float | None = None  # pixels; None: the loss's own default
+    reduction: Literal["paper", "mean"] = "paper"  # sum over 2L and mean over the batch, or the plain mean
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    name: Literal["sgd", "adamw"]
+    learning_rate: float
+    final_learning_rate: float
+    decay: Literal["exponential", "cosine"]
+    weight_decay: float
+    warmup: int = 0  # steps of linear rise
+    momentum: float = 0.9  # sgd
+    clip: float = 0.0  # largest global gradient norm; 0: none
+    ema: float = 0.0  # decay of the averaged parameters that are evaluated and kept; 0: none
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One network and its training."""
+
+    input_size: int  # pixels: the crop's side
+    margin: float  # crop side per side of the face box (stage 2: of the mean shape's box)
+    model: ModelConfig
+    loss: LossConfig
+    perturb: PerturbConfig
+    optimizer: OptimizerConfig
+    batch_size: int
+    steps: int
+    evaluate_every: int  # steps; a checkpoint is written at the same steps
+    keep: int = 2  # newest checkpoints kept, beside the best
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SecondStageConfig(StageConfig):
+    """The second network, on crops that the first stage has turned upright and re-centred.
+
+    crops="through": the training crops are made by running the trained first stage on `draws` strong perturbations
+    of every face; "direct": they are made from the annotated points. `perturb` comes on top of either, weaker.
+    """
+
+    crops: Literal["through", "direct"] = "through"
+    draws: int = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    name: str  # the run's folder is output/name
+    data: DataConfig
+    stage1: StageConfig
+    stage2: SecondStageConfig | None = None
+    balance: BalanceConfig = BalanceConfig()
+    seed: int = 0
+    output: str = "runs"
+    devices: int = 0  # devices to train on; 0: all
+    parallel: Literal["jit", "pmap"] = "jit"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output) / self.name
+
+
+def load_config(path: str | Path) -> Config:
+    """Run the Python file at `path` and return its `config`. A config is code: run only those you trust.
+
+    Raises:
+      InputError: the file is missing, does not run, names an unknown field, or defines no `config`.
+    """
+    path = Path(path)
+    try:
+        source = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read this config: give the path of a file like configs/builtin.py") from error
+    scope: dict = {"__file__": str(path)}
+    try:
+        exec(compile(source, str(path), "exec"), scope)
+    except Exception as error:
+        raise InputError(f"{path}:{_line_of(error, path)}: {_readable(error)}") from error
+    if not isinstance(scope.get("config"), Config):
+        raise InputError(f"{path}: defines no `config = Config(...)`: see configs/builtin.py")
+    return scope["config"]
+
+
+def _line_of(error: Exception, path: Path) -> int:
+    if isinstance(error, SyntaxError):
+        return error.lineno or 0
+    line, step = 0, error.__traceback__
+    while step:
+        line = step.tb_lineno if step.tb_frame.f_code.co_filename == str(path) else line
+        step = step.tb_next
+    return line
+
+
+def _readable(error: Exception) -> str:
+    unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if not unknown:
+        return f"{type(error).__name__}: {error}"
+    kind, field = unknown.groups()
+    fields = ", ".join(f.name for f in dataclasses.fields(globals()[kind])) if kind in globals() else "?"
+    return f"{kind} has no field {field!r}: use one of {fields}"

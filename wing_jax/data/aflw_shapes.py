@@ -1,0 +1,38 @@
+"""Head shapes of AFLW without images: 21,080 faces, 21 points, yaw; as published with 3DDFA (Zhu et al., TPAMI 2017).
+
+https://github.com/cleardusk/3DDFA, folder `test.configs`: `AFLW_GT_pts21.npy` (faces, 2, 21), -1 where a point is not
+visible, and `AFLW_GT_crop_yaws.npy` in degrees, which counts a nose to the image's left as positive.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from wing_jax.errors import InputError
+from wing_jax.schemes import AFLW_21, Scheme
+
+FILES = ("AFLW_GT_pts21.npy", "AFLW_GT_crop_yaws.npy")
+
+
+def read_aflw_shapes(
+    root: str | Path,
+) -> tuple[Float[np.ndarray, "n 21 2"], Bool[np.ndarray, "n 21"], Scheme, Float[np.ndarray, "n"]]:
+    """(points, visible, scheme, yaw in degrees, positive to image right) of the faces below `root` that
+    show at least three points.
+
+    Raises:
+      InputError: a file is missing or of another shape.
+    """
+    try:
+        raw, yaw = (np.load(Path(root) / name, allow_pickle=False) for name in FILES)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{root}: cannot read {' and '.join(FILES)} ({error}): give their folder"
+        ) from error
+    if raw.shape[1:] != (2, 21) or yaw.shape != raw.shape[:1]:
+        raise InputError(f"{root}: {FILES[0]} is {raw.shape}, {FILES[1]} {yaw.shape}: copy the published files again")
+    points = np.ascontiguousarray(raw.transpose(0, 2, 1), np.float32)
+    visible = (points >= 0).all(-1)
+    kept = visible.sum(1) >= 3
+    return points[kept], visible[kept], AFLW_21, -yaw[kept].astype(np.float32)

@@ -1,0 +1,109 @@
+"""Chips: each face cut once from its picture, with room around it, shrunk by area averaging to one size.
+
+Training and prediction both start from chips, so the crops of both stages are resampled from the same pixels. The
+shrinking is where antialiasing happens; a crop of about the chip's resolution then needs none.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from wing_jax.data.records import FaceSet
+from wing_jax.types import Image
+
+MARGIN = 2.0  # chip side per larger box side: room for any rotation and a fair jitter
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chips:
+    """`n` chips. `frames` sends chip pixels to pixels of the picture; `points` and `boxes` are in chip pixels."""
+
+    images: UInt8[np.ndarray, "n size size 3"]
+    frames: Float[np.ndarray, "n 2 3"]
+    boxes: Float[np.ndarray, "n 4"]
+    points: Float[np.ndarray, "n points 2"]
+    visible: Bool[np.ndarray, "n points"]
+
+    @property
+    def size(self) -> int:
+        return self.images.shape[1]
+
+
+def cut_chip(
+    image: Image, box: Float[np.ndarray, "4"], *, size: int
+) -> tuple[UInt8[np.ndarray, "size size 3"], Float[np.ndarray, "2 3"]]:
+    """Cut the square of MARGIN times `box`'s larger side and bring it to `size` pixels; the edge is repeated outside.
+
+    The square lies on whole pixels, so the returned frame (chip pixels to image pixels) is exact.
+    """
+    height, width = image.shape[:2]
+    side = max(2, round(MARGIN * float(max(box[2] - box[0], box[3] - box[1]))))
+    left, top = (round(float(box[i] + box[i + 2] + 1 - side) / 2) for i in (0, 1))
+    within = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
+    if within.shape[0] < side or within.shape[1] < side:
+        rows = np.clip(np.arange(top, top + side), 0, height - 1)
+        columns = np.clip(np.arange(left, left + side), 0, width - 1)
+        within = image[rows[:, None], columns]
+    shrinks = side > size
+    chip = cv2.resize(within, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    step = side / size
+    shift = 0.5 * step - 0.5
+    return chip, np.array([[step, 0, left + shift], [0, step, top + shift]], np.float32)
+
+
+def cut_chips(faces: FaceSet, *, size: int, workers: int = 2) -> Chips:
+    """Chips of all `faces`, read with `workers` threads.
+
+    Raises:
+      InputError: a picture cannot be read (it is named).
+    """
+    cut = _each(lambda i: cut_chip(faces.picture(i), faces.boxes[i], size=size), range(len(faces)), workers)
+    frames = np.stack([frame for _, frame in cut])
+    return Chips(
+        images=np.stack([chip for chip, _ in cut]),
+        frames=frames,
+        boxes=to_chip(frames, faces.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
+        points=to_chip(frames, faces.points),
+        visible=faces.visible,
+    )
+
+
+def to_chip(
+    frames: Float[np.ndarray, "n 2 3"], points: Float[np.ndarray, "n points 2"]
+) -> Float[np.ndarray, "n points 2"]:
+    """Pixels of the picture to pixels of the chip (chips are never turned)."""
+    return ((points - frames[:, None, :, 2]) / frames[:, None, :1, 0]).astype(np.float32)
+
+
+def _each(work: Callable, items: Sequence, workers: int) -> list:
+    if workers <= 1:
+        return [work(item) for item in items]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(work, items))
+
+
+def shrink(chips: Chips, *, size: int) -> Chips:
+    """The same chips at another size; their frames, boxes and points follow."""
+    ratio = chips.size / size
+    shift = 0.5 * ratio - 0.5  # in larger chip pixels, of the smaller chip's first pixel centre
+    frames = chips.frames.copy()
+    frames[:, :, 2] += shift * np.diagonal(chips.frames[:, :, :2], axis1=1, axis2=2)
+    frames[:, :, :2] *= ratio
+    return dataclasses.replace(
+        chips,
+        images=resized(chips.images, size),
+        frames=frames,
+        boxes=(chips.boxes - shift) / ratio,
+        points=(chips.points - shift) / ratio,
+    )
+
+
+def resized(images: UInt8[np.ndarray, "n side side 3"], size: int) -> UInt8[np.ndarray, "n size size 3"]:
+    """Square images brought to `size` by area averaging."""
+    if images.shape[1] == size:
+        return images
+    return np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images])

@@ -1,0 +1,113 @@
+"""Affine algebra on points and boxes: pure, differentiable, batched by leading axes.
+
+Conventions in `wing_jax.types`. Everything is closed form, so it runs inside `jit` on any device.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from wing_jax.types import Affine, Boxes, Points
+
+
+def similarity(
+    *,
+    scale: Float[Array, "*batch"] | float = 1.0,
+    degrees: Float[Array, "*batch"] | float = 0.0,
+    translation: Float[Array, "*batch 2"] | tuple[float, float] = (0.0, 0.0),
+) -> Affine:
+    """Affine that scales, turns by `degrees` (x towards y), then shifts by `translation` (in output units).
+
+    Returns `[*batch, 2, 3]`, the batch being the arguments' broadcast shape.
+    """
+    radians = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
+    real, imaginary = scale * jnp.cos(radians), scale * jnp.sin(radians)
+    shift = jnp.asarray(translation, jnp.float32)
+    return _from_complex(real, imaginary, shift)
+
+
+def _from_complex(real: Array, imaginary: Array, shift: Array) -> Array:
+    """The matrix of z -> (real + i imaginary) z + shift, with z = x + i y."""
+    batch = jnp.broadcast_shapes(real.shape, imaginary.shape, shift.shape[:-1])
+    real, imaginary = jnp.broadcast_to(real, batch), jnp.broadcast_to(imaginary, batch)
+    shift = jnp.broadcast_to(shift, (*batch, 2))
+    top = jnp.stack([real, -imaginary, shift[..., 0]], axis=-1)
+    bottom = jnp.stack([imaginary, real, shift[..., 1]], axis=-1)
+    return jnp.stack([top, bottom], axis=-2)
+
+
+def compose(outer: Affine, inner: Affine) -> Affine:
+    """The affine that applies `inner` first and `outer` to its result; `[*batch, 2, 3]`."""
+    linear = outer[..., :2] @ inner[..., :2]
+    shift = (outer[..., :2] @ inner[..., 2:])[..., 0] + outer[..., 2]
+    return jnp.concatenate([linear, shift[..., None]], axis=-1)
+
+
+def invert(affine: Affine) -> Affine:
+    """The inverse affine, `[*batch, 2, 3]`; infinite where `affine` is singular."""
+    (a, b), (c, d) = (
+        (affine[..., 0, 0], affine[..., 0, 1]),
+        (affine[..., 1, 0], affine[..., 1, 1]),
+    )
+    adjugate = jnp.stack([jnp.stack([d, -b], axis=-1), jnp.stack([-c, a], axis=-1)], axis=-2)
+    linear = adjugate / (a * d - b * c)[..., None, None]
+    shift = -(linear @ affine[..., 2:])
+    return jnp.concatenate([linear, shift], axis=-1)
+
+
+def transform(affine: Affine, points: Points) -> Points:
+    """Send `points` `[*batch, points, 2]` through `affine` `[*batch, 2, 3]`."""
+    return points @ jnp.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
+
+
+def fit_similarity(source: Points, target: Points, weights: Float[Array, "*batch points"] | None = None) -> Affine:
+    """Least-squares similarity, never a reflection, that sends `source` to `target` (both `[*batch, points, 2]`).
+
+    With z = x + i y and centred shapes, the rotation and scale are the one complex number
+    <source, target> / <source, source> (Umeyama 1991 in two dimensions). `weights` >= 0 count the points.
+    """
+    weights = jnp.ones(source.shape[:-1], source.dtype) if weights is None else weights
+    weights = (weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-12))[..., None]
+    source_mean = (weights * source).sum(-2, keepdims=True)
+    target_mean = (weights * target).sum(-2, keepdims=True)
+    s, t = source - source_mean, target - target_mean
+    norm = jnp.maximum((weights * s * s).sum((-2, -1)), 1e-12)
+    real = (weights * s * t).sum((-2, -1)) / norm
+    cross = s[..., 0] * t[..., 1] - s[..., 1] * t[..., 0]
+    imaginary = (weights[..., 0] * cross).sum(-1) / norm
+    turn = _from_complex(real, imaginary, jnp.zeros((*real.shape, 2), real.dtype))
+    shift = target_mean[..., 0, :] - transform(turn, source_mean)[..., 0, :]
+    return jnp.concatenate([turn[..., :2], shift[..., None]], axis=-1)
+
+
+def box_of_points(points: Points, visible: Bool[Array, "*batch points"] | None = None) -> Boxes:
+    """The tight box `[*batch, 4]` of the (visible) points."""
+    shown = jnp.ones(points.shape[:-1], bool) if visible is None else visible
+    low = jnp.where(shown[..., None], points, jnp.inf).min(-2)
+    high = jnp.where(shown[..., None], points, -jnp.inf).max(-2)
+    return jnp.concatenate([low, high], axis=-1)
+
+
+def frame_of_box(boxes: Boxes, *, size: int, margin: float = 1.0) -> Affine:
+    """Frame of the square crop of `size` pixels around `boxes`: its side is `margin` times the larger box side.
+
+    Returns `[*batch, 2, 3]`, from crop pixels to image pixels; the centres of crop and box coincide.
+    """
+    low, high = boxes[..., :2], boxes[..., 2:]
+    scale = margin * (high - low).max(-1) / size
+    centre = (low + high) / 2
+    return _from_complex(scale, jnp.zeros_like(scale), centre - scale[..., None] * (size - 1) / 2)
+
+
+def frame_of_shape(points: Points, template: Float[Array, "points 2"], *, size: int) -> Affine:
+    """Frame of the crop in which `points` `[*batch, points, 2]` lie best on `template` (in fractions of the crop).
+
+    This takes out in-plane rotation and corrects position and scale: the second stage's crop, made from the
+    first stage's landmarks (the paper's section on the two-stage framework; Procrustes to the mean shape).
+    """
+    placed = jnp.broadcast_to(template * size - 0.5, points.shape).astype(points.dtype)
+    return fit_similarity(placed, points)
+
+
+def crop_fractions(points: Points, *, size: int) -> Points:
+    """Crop pixels to fractions of the crop's side: the left edge (-0.5 px) is 0, the right edge 1."""
+    return (points + 0.5) / size

@@ -1,0 +1,31 @@
+"""Losses for landmark coordinates and heat maps: elementwise and unreduced; reductions and units are separate.
+
+    loss = make_loss("wing", reference_size=64, working_extent=64.0, width=10.0, epsilon=2.0)
+    predicted, target = hide(predicted, target, visible)
+    objective = paper_reduction(loss(predicted, target), visible)
+
+What holds for every loss here:
+- pure; `predicted` and `target` have one shape (broadcasting raises ValueError), the result has it too, and their
+  dtype. Types narrower than float32 are computed in float32 and rounded once, at the end.
+- the gradient at zero error is 0, the centre of the subdifferential: a point that is right is left alone. A kink
+  elsewhere takes the slope of its far side, as the definitions with |x| < w say. First and second derivatives,
+  forward or reverse, are finite for finite errors, and never NaN.
+- hyper-parameters are keyword-only scalars. Python and NumPy numbers out of range raise ValueError; JAX scalars are
+  taken on trust, so that a sweep may `vmap` over them.
+"""
+
+from wing_jax.losses.heatmap import adaptive_wing_loss as adaptive_wing_loss
+from wing_jax.losses.heatmap import adaptive_wing_weights as adaptive_wing_weights
+from wing_jax.losses.reduction import hide as hide
+from wing_jax.losses.reduction import masked_mean as masked_mean
+from wing_jax.losses.reduction import paper_reduction as paper_reduction
+from wing_jax.losses.regression import l1_loss as l1_loss
+from wing_jax.losses.regression import l2_loss as l2_loss
+from wing_jax.losses.regression import rectified_wing_loss as rectified_wing_loss
+from wing_jax.losses.regression import smooth_l1_loss as smooth_l1_loss
+from wing_jax.losses.regression import soft_wing_loss as soft_wing_loss
+from wing_jax.losses.regression import wing_loss as wing_loss
+from wing_jax.losses.units import DEGREES as DEGREES
+from wing_jax.losses.units import LOSSES as LOSSES
+from wing_jax.losses.units import check_units as check_units
+from wing_jax.losses.units import make_loss as make_loss

@@ -1,0 +1,70 @@
+"""The adaptive Wing loss of heat maps. Its errors are grey values, not lengths: `make_loss` does not know it."""
+
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from wing_jax.losses.inputs import Values, above, difference, magnitude, not_negative
+
+
+def adaptive_wing_loss(
+    predicted: Values,
+    target: Values,
+    *,
+    alpha: ArrayLike = 2.1,
+    omega: ArrayLike = 14.0,
+    epsilon: ArrayLike = 1.0,
+    theta: ArrayLike = 0.5,
+) -> Float[Array, "*shape"]:
+    """Wing-like where the target heat map `[..., height, width, points]` is bright, L2-like where it is dark.
+
+    Values lie in [0, 1]. Multiply by `adaptive_wing_weights(target)` for the paper's weighted loss map. The value and
+    the slope are continuous at |x| = theta. The exponent alpha - target is over 1, so the slope is 0 at zero error;
+    where it is below 2 the curvature has no bound next to zero error and is taken as 0 at it. Derivatives with
+    respect to `target` are true ones, through the exponent too.
+
+    Raises:
+      ValueError: shapes or dtypes are unfit, `alpha` is not above 2, or another parameter not above 0.
+
+    References:
+      Wang et al., Adaptive Wing Loss for Robust Face Alignment via Heatmap Regression, ICCV 2019,
+      https://arxiv.org/abs/1904.07399
+    """
+    error, dtype = difference(predicted, target)
+    (alpha,) = above(2, error.dtype, alpha=alpha)
+    omega, epsilon, theta = above(0, error.dtype, omega=omega, epsilon=epsilon, theta=theta)
+    distance, power = magnitude(error), alpha - jnp.asarray(target, error.dtype)
+    curved = (distance > 0) & (distance < theta)
+    near = jnp.where(curved, distance, theta)  # never 0: the logarithm in the derivative of 0 ** power is infinite
+    # awing(x) = w ln(1 + |x / e|^p)   if |x| < t,   p = alpha - y
+    #            A |x| - C             otherwise,    C = t A - w ln(1 + (t / e)^p)
+    # A = w p (t / e)^(p - 1) / (e (1 + (t / e)^p))
+    ratio = theta / epsilon
+    logarithm = omega * jnp.log1p((near / epsilon) ** power)
+    slope = omega * power * ratio ** (power - 1) / (epsilon * (1 + ratio**power))
+    constant = theta * slope - omega * jnp.log1p(ratio**power)
+    far = jnp.where(distance > 0, slope * distance - constant, distance)
+    return jnp.where(curved, logarithm, far).astype(dtype)
+
+
+def adaptive_wing_weights(
+    target: Float[Array, "*batch height width points"], *, threshold: ArrayLike = 0.2, gain: ArrayLike = 10.0
+) -> Float[Array, "*batch height width points"]:
+    """Weighted loss map: `gain` * M + 1, M = 1 where the brightest target of the 3 x 3 pixels around is >= `threshold`.
+
+    Constant for differentiation. The result has the target's dtype.
+
+    Raises:
+      ValueError: `target` is not `[..., height, width, points]`, or a parameter is negative.
+
+    References:
+      Wang et al., ICCV 2019; dilation and threshold as in https://github.com/ZhenglinZhou/STAR, lib/loss/awingLoss.py
+    """
+    if target.ndim < 3:
+        raise ValueError(f"the target heat maps have shape {target.shape}: give [..., height, width, points]")
+    threshold, gain = not_negative(target.dtype, threshold=threshold, gain=gain)
+    bright = (target >= threshold).astype(target.dtype)
+    window = (1,) * (target.ndim - 3) + (3, 3, 1)
+    mask = lax.reduce_window(bright, -jnp.inf, lax.max, window, (1,) * target.ndim, "SAME")
+    return gain * mask + 1

@@ -1,0 +1,69 @@
+"""What every loss asks of its arguments, and the distance they are all written in."""
+
+import math
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+Values: TypeAlias = Float[Array | np.ndarray, "*shape"]
+
+
+def difference(predicted: Values, target: Values) -> tuple[Float[Array, "*shape"], jnp.dtype]:
+    """predicted - target in float32 or wider, and the dtype that the loss is to be returned in.
+
+    Raises:
+      ValueError: the shapes differ, or a dtype is not floating.
+    """
+    predicted, target = jnp.asarray(predicted), jnp.asarray(target)
+    if predicted.shape != target.shape:
+        raise ValueError(f"predicted is {predicted.shape}, target {target.shape}: make the shapes alike")
+    for name, values in (("predicted", predicted), ("target", target)):
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            raise ValueError(f"{name} is {values.dtype}: convert it to a floating dtype")
+    dtype = jnp.result_type(predicted, target)
+    wide = jnp.promote_types(dtype, jnp.float32)
+    return predicted.astype(wide) - target.astype(wide), dtype
+
+
+def magnitude(error: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """|error| with the derivative sign(error), which is 0 at 0; `jnp.abs` has the derivative 1 there."""
+    return error * jnp.sign(error)
+
+
+def above(limit: float, dtype: jnp.dtype, **parameters: ArrayLike) -> tuple[Float[Array, ""], ...]:
+    """The parameters as scalars of `dtype`.
+
+    Raises:
+      ValueError: one is not a scalar, or is a Python or NumPy number that is not finite and > `limit`.
+    """
+    for name, value in parameters.items():
+        if known(name, value) and not limit < float(value) < math.inf:
+            raise ValueError(f"{name} is {value}: it must be a finite number above {limit:g}")
+    return tuple(jnp.asarray(value, dtype) for value in parameters.values())
+
+
+def not_negative(dtype: jnp.dtype, **parameters: ArrayLike) -> tuple[Float[Array, ""], ...]:
+    """The parameters as scalars of `dtype`.
+
+    Raises:
+      ValueError: one is not a scalar, or is a Python or NumPy number that is not finite and >= 0.
+    """
+    for name, value in parameters.items():
+        if known(name, value) and not 0 <= float(value) < math.inf:
+            raise ValueError(f"{name} is {value}: it must be a finite number, 0 or more")
+    return tuple(jnp.asarray(value, dtype) for value in parameters.values())
+
+
+def known(name: str, value: ArrayLike) -> bool:
+    """Whether a scalar parameter can be checked now: JAX arrays may be traced, or on a device that it costs to ask.
+
+    Raises:
+      ValueError: it is not a scalar.
+    """
+    if np.shape(value) != ():
+        raise ValueError(f"{name} has shape {np.shape(value)}: give one number, and vmap to try several")
+    return not isinstance(value, jax.Array)

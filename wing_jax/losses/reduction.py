@@ -1,0 +1,73 @@
+"""From an unreduced loss to the scalar that is minimised; sums are taken, and returned, in float32 or wider.
+
+A coordinate without truth is often stored as NaN. To leave its *loss* out is not enough: the gradient would still
+be 0 * NaN. So leave out the coordinate before the loss is computed:
+
+    predicted, target = hide(predicted, target, visible)
+    objective = paper_reduction(loss(predicted, target), visible)
+"""
+
+from typing import TypeAlias
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+Coordinates: TypeAlias = Float[Array | np.ndarray, "batch points 2"]
+Visible: TypeAlias = Bool[Array | np.ndarray, "batch points"]
+
+
+def hide(
+    predicted: Coordinates, target: Coordinates, visible: Visible | None
+) -> tuple[Float[Array, "batch points 2"], Float[Array, "batch points 2"]]:
+    """Both with 0 at the points that are not visible: there error, loss and gradient become 0, whatever stood there.
+
+    Raises:
+      ValueError: `visible` is not a boolean for each point.
+    """
+    return _kept(jnp.asarray(predicted), visible), _kept(jnp.asarray(target), visible)
+
+
+def paper_reduction(loss: Coordinates, visible: Visible | None = None) -> Float[Array, ""]:
+    """Mean over the batch of the sum over a face's 2L coordinates: the objective the paper's learning rates are for.
+
+    The authors sum over coordinates and batch, and their trainer divides the gradient by the batch size. A mean over
+    the coordinates too (`masked_mean`) needs a learning rate 2L times as large. Points that are not visible count 0,
+    so a face with fewer visible points weighs less.
+
+    Raises:
+      ValueError: `visible` is not a boolean for each point.
+
+    References:
+      https://github.com/FengZhenhua/Wing-Loss (lgLoss.m); MatConvNet 1.0-beta25, examples/cnn_train_dag.m
+    """
+    kept = _kept(_wide(loss), visible)
+    return kept.sum() / max(len(kept), 1)
+
+
+def masked_mean(loss: Coordinates, visible: Visible | None = None) -> Float[Array, ""]:
+    """Mean over the coordinates of the visible points of the whole batch; 0 where none is visible.
+
+    It is not the mean of the means of the batch's parts: on several devices, add up sums and counts.
+
+    Raises:
+      ValueError: `visible` is not a boolean for each point.
+    """
+    kept = _kept(_wide(loss), visible)
+    count = kept.size if visible is None else kept.shape[-1] * jnp.sum(visible)
+    return kept.sum() / jnp.maximum(count, 1).astype(kept.dtype)
+
+
+def _wide(loss: Coordinates) -> Float[Array, "batch points 2"]:
+    loss = jnp.asarray(loss)
+    return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
+
+
+def _kept(values: Float[Array, "batch points 2"], visible: Visible | None) -> Float[Array, "batch points 2"]:
+    if visible is None:
+        return values
+    if visible.shape != values.shape[:-1] or visible.dtype != bool:
+        raise ValueError(
+            f"visible is {visible.dtype} {visible.shape} for coordinates {values.shape}: give a boolean for each point"
+        )
+    return jnp.where(visible[..., None], values, 0)

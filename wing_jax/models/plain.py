@@ -1,0 +1,83 @@
+"""CNN-6 and CNN-7: the paper's plain convolutional regressors (Feng et al. 2018, section 3 and figure 2).
+
+Each stage is a 3 x 3 convolution, ReLU and 2 x 2 max-pooling; a fully connected layer and the output follow.
+Bias and ReLU come after the pooling here: relu(maxpool(z) + b) == maxpool(relu(z + b)) exactly, and the array they
+touch is four times smaller.
+"""
+
+from functools import partial
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from wing_jax.models.pooling import max_pool_2x2
+
+Norm = Literal["none", "batch"]
+he_normal = nn.initializers.he_normal()
+
+
+class ConvBlock(nn.Module):
+    """3 x 3 convolution, 2 x 2 max-pool, then bias (or BatchNorm) and ReLU."""
+
+    channels: int
+    norm: Norm = "none"
+    dtype: Any = jnp.float32
+    axis: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        conv = nn.Conv(self.channels, (3, 3), use_bias=False, kernel_init=he_normal, dtype=self.dtype)
+        return nn.relu(Shift(self.norm, self.dtype, self.axis)(max_pool_2x2(conv(x)), train=train))
+
+
+class Shift(nn.Module):
+    """Add a bias for each channel, or normalise over the batch (of all replicas, where `axis` names their axis)."""
+
+    norm: Norm = "none"
+    dtype: Any = jnp.float32
+    axis: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        if self.norm == "batch":
+            norm = nn.BatchNorm(momentum=0.9, dtype=self.dtype, axis_name=self.axis)
+            return norm(x, use_running_average=not train)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
+
+
+class PlainRegressor(nn.Module):
+    """Image crops to landmarks: convolution blocks, one hidden fully connected layer, a linear output.
+
+    Input: RGB crops `[batch, size, size, 3]`, uint8 or float in 0..255 (scaled to [0, 1] here, as in the paper's
+    demo). Output: float32 `[batch, points, 2]`, (x, y) in pixels of the crop, 0-based pixel centres.
+    """
+
+    points: int
+    channels: tuple[int, ...]
+    hidden: int = 1024
+    norm: Norm = "none"
+    dtype: Any = jnp.float32
+    axis: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Shaped[Array, "batch size size 3"], *, train: bool = False
+    ) -> Float[Array, "batch points 2"]:
+        x = images.astype(self.dtype) / 255
+        for channels in self.channels:
+            x = ConvBlock(channels, norm=self.norm, dtype=self.dtype, axis=self.axis)(x, train=train)
+        x = x.reshape(x.shape[0], -1)
+        x = nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(x)
+        x = nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))
+        x = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(x)
+        return x.reshape(-1, self.points, 2)
+
+
+CNN6 = partial(PlainRegressor, channels=(32, 64, 128, 256, 512))
+# The paper prints no channel list for CNN-7: one more block than CNN-6 and a wider start are all that is known.
+CNN7 = partial(PlainRegressor, channels=(64, 64, 128, 256, 512, 512))
+CNN7_LIGHT = partial(PlainRegressor, channels=(32, 64, 128, 256, 512, 512))
+TINY = partial(PlainRegressor, channels=(8, 16, 16, 32), hidden=64)

@@ -1,0 +1,42 @@
+"""2 x 2 max-pooling that XLA compiles well: equal to `flax.linen.max_pool`, value and gradient, but faster.
+
+The gradient of `nn.max_pool` is a `select_and_scatter`, which runs on one core on CPUs and took two fifths of a
+training step. Here it is four comparisons. Among equal values the first in row order takes the whole gradient,
+as in cuDNN, PyTorch and `nn.max_pool` itself.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def _corners(x: Array) -> tuple[Array, Array, Array, Array]:
+    n, height, width, channels = x.shape
+    blocks = x.reshape(n, height // 2, 2, width // 2, 2, channels)
+    return tuple(blocks[:, :, row, :, column] for row in (0, 1) for column in (0, 1))
+
+
+@jax.custom_jvp
+def max_pool_2x2(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w channels"]:
+    """Maximum over 2 x 2 windows with stride 2; height and width are even. dtype kept.
+
+    Raises:
+      ValueError: height or width is odd.
+    """
+    n, height, width, channels = x.shape
+    if height % 2 or width % 2:
+        raise ValueError(f"max_pool_2x2 needs an even height and width, got {height} x {width}")
+    return x.reshape(n, height // 2, 2, width // 2, 2, channels).max((2, 4))
+
+
+@max_pool_2x2.defjvp
+def _max_pool_2x2_jvp(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    pooled = max_pool_2x2(x)
+    taken = jnp.zeros(pooled.shape, bool)
+    pooled_tangent = jnp.zeros(pooled.shape, tangent.dtype)
+    for corner, corner_tangent in zip(_corners(x), _corners(tangent), strict=True):
+        first = (corner == pooled) & ~taken
+        pooled_tangent += jnp.where(first, corner_tangent, 0)
+        taken |= first
+    return pooled, pooled_tangent

@@ -1,0 +1,68 @@
+"""ResNet-50 with a landmark head (He et al., CVPR 2016; the paper's stronger network, section 6).
+
+The paper starts from ImageNet weights at 224 x 224; here it is trained from scratch.
+"""
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from wing_jax.models.plain import he_normal
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolution beside a shortcut; the stride sits in the 3 x 3 ("v1.5")."""
+
+    channels: int
+    stride: int = 1
+    dtype: Any = jnp.float32
+    axis: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, *, train: bool) -> Array:
+        conv = partial(nn.Conv, use_bias=False, kernel_init=he_normal, dtype=self.dtype)
+        norm = partial(
+            nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype, axis_name=self.axis
+        )
+        y = nn.relu(norm()(conv(self.channels, (1, 1))(x)))
+        y = nn.relu(norm()(conv(self.channels, (3, 3), self.stride)(y)))
+        y = norm(scale_init=nn.initializers.zeros)(conv(4 * self.channels, (1, 1))(y))
+        if x.shape != y.shape:
+            x = norm()(conv(4 * self.channels, (1, 1), self.stride)(x))
+        return nn.relu(x + y)
+
+
+class ResNetRegressor(nn.Module):
+    """Same contract as `PlainRegressor`: crops to points in pixels of the crop."""
+
+    points: int
+    blocks: tuple[int, ...] = (3, 4, 6, 3)
+    channels: int = 64
+    dtype: Any = jnp.float32
+    axis: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Shaped[Array, "batch size size 3"], *, train: bool = False
+    ) -> Float[Array, "batch points 2"]:
+        x = images.astype(self.dtype) / 255
+        x = nn.Conv(self.channels, (7, 7), 2, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(x)
+        x = nn.relu(
+            nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype, axis_name=self.axis)(x)
+        )
+        x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
+        for level, count in enumerate(self.blocks):
+            for block in range(count):
+                stride = 2 if level > 0 and block == 0 else 1
+                bottleneck = Bottleneck(self.channels * 2**level, stride=stride, dtype=self.dtype, axis=self.axis)
+                x = bottleneck(x, train=train)
+        x = x.mean((1, 2))
+        x = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(x)
+        return x.reshape(-1, self.points, 2)
+
+
+ResNet50 = partial(ResNetRegressor, blocks=(3, 4, 6, 3))
+ResNetTiny = partial(ResNetRegressor, blocks=(1, 1), channels=8)

@@ -1,0 +1,145 @@
+"""Landmarks drawn on faces, tiles cut around faces, and contact sheets of tiles: RGB uint8 throughout."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
+
+from wing_jax.types import Image
+
+Shape: TypeAlias = Float[Array | np.ndarray, "points 2"]
+Lines: TypeAlias = Sequence[Sequence[int]]
+Tile: TypeAlias = UInt8[np.ndarray, "tile_height tile_width 3"]
+Colour: TypeAlias = tuple[int, int, int]
+
+# Apart on any skin, for colour-blind eyes too, and in lightness where there is no colour at all.
+TARGET: Colour = (86, 200, 255)
+PREDICTED: Colour = (255, 214, 10)
+_OUTLINE: Colour = (16, 20, 28)
+_PAPER: Colour = (255, 255, 255)
+_INK: Colour = (52, 58, 68)
+_SHIFT = 4  # OpenCV draws at 2^-4 of a pixel
+
+
+def draw_points(
+    image: Image,
+    points: Shape,
+    *,
+    colour: Colour = PREDICTED,
+    lines: Lines = (),
+    visible: Bool[np.ndarray, "points"] | None = None,
+    radius: float = 1.6,
+) -> Image:
+    """A copy of `image` with dots of `radius` pixels at `points` and `lines` (chains of indices) between.
+
+    Points that are not visible or not finite, and the lines to them, are left out.
+    """
+    canvas = np.ascontiguousarray(image).copy()
+    points = np.asarray(points, np.float64)
+    shown = np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])
+    if visible is not None:
+        shown &= visible
+    fixed = np.round(np.where(shown[:, None], points, 0).clip(-1e4, 1e4) * 2**_SHIFT).astype(np.int32)
+    veil = canvas.copy()
+    for start, stop in (pair for chain in lines for pair in itertools.pairwise(chain)):
+        if shown[start] and shown[stop]:
+            cv2.line(veil, fixed[start].tolist(), fixed[stop].tolist(), colour, 1, cv2.LINE_AA, _SHIFT)
+    canvas = cv2.addWeighted(veil, 0.6, canvas, 0.4, 0)
+    for size, ink in ((radius + 0.9, _OUTLINE), (radius, colour)):
+        for centre in points[shown]:
+            _dot(canvas, centre, size, ink)
+    return canvas
+
+
+def draw_pair(
+    image: Image,
+    target: Shape,
+    predicted: Shape,
+    *,
+    lines: Lines = (),
+    visible: Bool[np.ndarray, "points"] | None = None,
+    radius: float = 1.6,
+) -> Image:
+    """A copy of `image` with the visible target (blue) under the whole prediction (yellow)."""
+    image = draw_points(image, target, colour=TARGET, lines=lines, visible=visible, radius=radius)
+    return draw_points(image, predicted, colour=PREDICTED, lines=lines, radius=radius)
+
+
+def face_tile(
+    image: Image, box: Float[Array | np.ndarray, "4"], *, size: int = 224, margin: float = 1.3
+) -> tuple[Tile, Float[np.ndarray, "2 3"]]:
+    """The square around `box`, `margin` times its larger side, at `size` pixels; the affine from image to tile.
+
+    Beyond the image its edge is repeated.
+
+    Raises:
+      ValueError: the box has no extent.
+    """
+    box = np.asarray(box, np.float64)
+    side = margin * (box[2:] - box[:2]).max()
+    if not (np.isfinite(side) and side > 0):
+        raise ValueError(f"the box {box.tolist()} has no extent: give x0 < x1 and y0 < y1")
+    scale = size / side
+    centre = (box[:2] + box[2:]) / 2
+    affine = np.array([[scale, 0, 0], [0, scale, 0]])
+    affine[:, 2] = (size - 1) / 2 - scale * centre
+    if scale < 1:  # without this, shrinking would show every other pixel only
+        image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale)
+    border = cv2.BORDER_REPLICATE
+    return cv2.warpAffine(image, affine, (size, size), flags=cv2.INTER_CUBIC, borderMode=border), affine
+
+
+def contact_sheet(
+    tiles: Sequence[UInt8[np.ndarray, "_ _ 3"]], captions: Sequence[str] = (), *, columns: int = 4, gap: int = 12
+) -> Image:
+    """Equal tiles in rows of `columns` on white, each with its caption below.
+
+    Raises:
+      ValueError: there is no tile, the tiles differ in size, or the captions are not as many.
+    """
+    if not len(tiles) or len({tile.shape for tile in tiles}) != 1:
+        raise ValueError("a contact sheet needs at least one tile, and tiles of one size")
+    if captions and len(captions) != len(tiles):
+        raise ValueError(f"{len(captions)} captions for {len(tiles)} tiles: give each its own")
+    height, width, _ = tiles[0].shape
+    band = round(0.11 * width) + 8 if captions else 0
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    step_x, step_y = width + gap, height + band + gap
+    sheet = np.full((rows * step_y + gap, columns * step_x + gap, 3), _PAPER, np.uint8)
+    for number, tile in enumerate(tiles):
+        left, top = gap + number % columns * step_x, gap + number // columns * step_y
+        sheet[top : top + height, left : left + width] = tile
+        if captions:
+            _caption(sheet, captions[number], left, top + height + band - 6, width)
+    return sheet
+
+
+def write_png(path: Path, image: Image) -> Path:
+    """Write an RGB image as PNG and return its path."""
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    path.write_bytes(encoded.tobytes())
+    return path
+
+
+def _dot(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour) -> None:
+    """Draw a disc on `canvas` in place, each pixel by its coverage: the small discs of cv2 are diamonds."""
+    height, width, _ = canvas.shape
+    left, top = np.clip(np.floor(centre - radius - 1), 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.ceil(centre + radius + 2), 0, (width, height)).astype(int)
+    rows, columns = np.ogrid[top:bottom, left:right]
+    share = np.clip(radius + 0.5 - np.hypot(columns - centre[0], rows - centre[1]), 0, 1)[..., None]
+    patch = canvas[top:bottom, left:right]
+    patch[:] = np.round(share * colour + (1 - share) * patch)
+
+
+def _caption(sheet: np.ndarray, text: str, left: int, baseline: int, width: int) -> None:
+    """Write `text` on `sheet` in place, in proportion to the tile but never wider than it."""
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, width / 420
+    (extent, _), _ = cv2.getTextSize(text, font, scale, 1)
+    scale *= min(1.0, width / max(extent, 1))
+    cv2.putText(sheet, text, (left, baseline), font, scale, _INK, 1, cv2.LINE_AA)

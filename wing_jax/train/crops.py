@@ -1,0 +1,98 @@
+"""The unperturbed crops that each stage starts from, and the mean shape."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from wing_jax import geometry
+from wing_jax.config import PerturbConfig
+from wing_jax.data.chips import MARGIN, Chips
+from wing_jax.data.pipeline import training_batches
+from wing_jax.localizer import Stage
+from wing_jax.train.steps import make_predict
+
+CHIP_STEP = 1.25  # chip pixels per pixel of an unperturbed crop: sharp, and yet hardly any shrinking is left
+
+
+def chip_size(*, input_size: int, margin: float) -> int:
+    """Pixels of the chip from which crops of `input_size` pixels and `margin` are cut."""
+    return round(input_size * MARGIN / margin * CHIP_STEP)
+
+
+def mean_shape(
+    points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], *, flip: Int[np.ndarray, "points"]
+) -> Float[np.ndarray, "points 2"]:
+    """Mean of shapes given in fractions of their crops, made left-right symmetric by the scheme's permutation."""
+    shown = visible[..., None]
+    mean = np.where(shown, points, 0).sum(0) / np.maximum(shown.sum(0), 1)
+    mirrored = np.stack([1 - mean[flip, 0], mean[flip, 1]], axis=1)
+    return ((mean + mirrored) / 2).astype(np.float32)
+
+
+def template_of(mean: Float[np.ndarray, "points 2"], *, margin: float) -> Float[np.ndarray, "points 2"]:
+    """The mean shape scaled and centred so that the crop's side is `margin` times the larger side of its box."""
+    low, high = mean.min(0), mean.max(0)
+    return (((mean - (low + high) / 2) / ((high - low).max() * margin)) + 0.5).astype(np.float32)
+
+
+def box_frames(chips: Chips, *, size: int, margin: float) -> Float[np.ndarray, "n 2 3"]:
+    """First-stage crops, from crop pixels to chip pixels."""
+    return np.asarray(geometry.frame_of_box(chips.boxes, size=size, margin=margin))
+
+
+def points_in(points: Float[np.ndarray, "n points 2"], frames: Float[np.ndarray, "n 2 3"]) -> np.ndarray:
+    """Points of the chips seen in the crops of `frames`, `[n, points, 2]`."""
+    return np.asarray(geometry.transform(geometry.invert(frames), points))
+
+
+def shape_frames(
+    points: Float[np.ndarray, "n points 2"], template: Float[np.ndarray, "points 2"], *, size: int
+) -> Float[np.ndarray, "n 2 3"]:
+    """Second-stage crops for shapes in chip pixels, from crop pixels to those chip pixels."""
+    return np.asarray(geometry.frame_of_shape(points, template, size=size))
+
+
+def frames_through(
+    stage: Stage,
+    chips: Chips,
+    *,
+    template: Float[np.ndarray, "points 2"],
+    size: int,
+    target_size: int,
+    perturb: PerturbConfig,
+    flip: Int[np.ndarray, "points"],
+    draws: int,
+    seed: int,
+) -> Float[np.ndarray, "n draws 2 3"]:
+    """Second-stage crops of `size` pixels as the trained first stage makes them, `draws` strong perturbations a face.
+
+    `chips` are of the first stage's chip size; the frames are to pixels of the same chips at `target_size`.
+    """
+    predict = make_predict(stage.model)
+    frames = np.zeros((len(chips.images), draws, 2, 3), np.float32)
+    filled = np.zeros(len(frames), np.int64)
+    start = box_frames(chips, size=stage.input_size, margin=stage.margin)
+    batch_size = 64
+    total = len(frames) * draws
+    steps = -(-total // batch_size)
+    batches = training_batches(
+        chips,
+        start[:, None],
+        order=np.arange(len(frames)),
+        flip=flip,
+        perturb=dataclasses.replace(perturb, flip=0.0),
+        size=stage.input_size,
+        batch_size=batch_size,
+        seed=seed,
+        last_step=steps,
+    )
+    for batch in batches:
+        in_crop = predict(stage.variables, batch["images"])
+        in_chip = np.asarray(geometry.transform(batch["frames"], in_crop))
+        scaled = (in_chip + 0.5) * (target_size / chips.size) - 0.5
+        for index, frame in zip(batch["index"], shape_frames(scaled, template, size=size), strict=True):
+            if filled[index] < draws:
+                frames[index, filled[index]] = frame
+                filled[index] += 1
+    return frames

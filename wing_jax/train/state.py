@@ -1,0 +1,55 @@
+"""The whole of a training in one immutable pytree."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+Variables = dict[str, Any]  # what Flax calls variables: {"params": ..., "batch_stats": ...}
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Step number, the network's variables, the optimiser's state and the averaged variables.
+
+    `averaged` is None where nothing is averaged; the variables themselves are then evaluated and kept.
+    """
+
+    step: Int[Array, ""]
+    variables: Variables
+    optimizer: optax.OptState
+    averaged: Variables | None
+
+    @property
+    def best_variables(self) -> Variables:
+        return self.variables if self.averaged is None else self.averaged
+
+
+def init_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    *,
+    key: Array,
+    input_size: int,
+    mean_shape: Float[np.ndarray, "points 2"] | None = None,
+    average: bool = False,
+) -> TrainState:
+    """Draw the network's first parameters. With `mean_shape` (pixels of the crop) the untrained network answers
+    that shape to every face: the output's bias is set to it and the output's kernel to zero."""
+    variables = jax.jit(model.init)(key, jnp.zeros((1, input_size, input_size, 3), jnp.uint8))
+    variables = {"batch_stats": {}, **variables}
+    if mean_shape is not None:
+        output = variables["params"]["output"]
+        start = {"kernel": jnp.zeros_like(output["kernel"]), "bias": jnp.asarray(mean_shape, jnp.float32).reshape(-1)}
+        variables = {**variables, "params": {**variables["params"], "output": start}}
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        variables=variables,
+        optimizer=optimizer.init(variables["params"]),
+        averaged=jax.tree.map(jnp.copy, variables) if average else None,
+    )

@@ -1,0 +1,23 @@
+"""Array types and THE coordinate convention, used everywhere in wing_jax.
+
+Points are (x, y), float32, counted from 0 at the *centre* of the top-left pixel: an image of width W spans
+x from -0.5 to W - 0.5. Images are RGB, channels last, rows first. Boxes are x0, y0, x1, y1 in the same
+coordinates. Angles are degrees; a positive rotation turns x towards y, i.e. clockwise as seen on a screen;
+yaw > 0 turns the nose to the right of the image.
+
+An *affine* is a 2 x 3 matrix [A | t] that sends a point p to A p + t. A *frame* is the affine from the pixels
+of a crop to the pixels of the image it is cut from, which is the direction in which an image is resampled.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
+
+Points: TypeAlias = Float[Array, "*batch points 2"]
+Affine: TypeAlias = Float[Array, "*batch 2 3"]
+Boxes: TypeAlias = Float[Array, "*batch 4"]
+Visible: TypeAlias = Bool[Array, "*batch points"]
+Image: TypeAlias = UInt8[np.ndarray, "height width 3"]
+Loss: TypeAlias = Callable[[Array, Array], Array]
