@@ -30,7 +30,7 @@ config = Config(
             ema=0.999,
         ),
         batch_size=32,
-        steps=10_000,
+        steps=8_000,
         evaluate_every=500,
     ),
     stage2=SecondStageConfig(
@@ -49,7 +49,7 @@ config = Config(
             ema=0.999,
         ),
         batch_size=32,
-        steps=10_000,
+        steps=9_000,
         evaluate_every=500,
         crops="through",
         draws=8,
