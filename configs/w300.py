@@ -1,4 +1,8 @@
-"""300-W, 68 points: CNN-6 at 64 x 64, then CNN-7 at 128 x 128, by the stronger recipe."""
+"""300-W, 68 points: CNN-6 at 64 x 64, then a narrow CNN-7 at 128 x 128, by the stronger recipe.
+
+wing-jax train configs/w300.py
+wing-jax evaluate runs/w300/model --data w300
+"""
 
 from wing_jax.config import (
     Config,

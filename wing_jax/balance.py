@@ -96,9 +96,9 @@ def pose_axis(
     if components < 1:
         raise ValueError(f"components = {components}: the axis of pose needs at least 1")
     gaussian = fit_shape_gaussian(shapes, visible, flip, components=components)
-    if gaussian.total < 1e-12:
-        raise ValueError("all faces have the same shape: there is no pose to balance")
     deviations = deviations_from_mean(gaussian, shapes, visible)
+    if np.ptp(deviations, axis=0).max() < 1e-9:
+        raise ValueError("all faces have the same shape: there is no pose to balance")
     along = deviations @ gaussian.axes.T
     yaw = deviations @ _yaw_direction(gaussian.mean, flip)
     correlations = np.array([_correlation(column, yaw) for column in along.T])
@@ -234,7 +234,8 @@ def official_duplication(
     default; `reflection=False` forbids it); the axis is the second for 19 points and else the first (`axis`, from 0,
     chooses another). The fullest bin is counted in bins from min |c| to max |c|, closed on the right; the faces are
     taken from bins that start at 0, closed at both ends, so a face on an edge is in two; copies are
-    round(fullest / faces), half away from zero. Empty bins, where `pdb.m` divides by zero, are left out.
+    round(fullest / faces), half away from zero. Empty bins, where `pdb.m` divides by zero, are left out,
+    and the largest |c|, which rounding of the last edge drops there at times, is kept.
     `duplication_counts` is the method of the paper's text.
 
     Raises:
@@ -256,7 +257,7 @@ def official_duplication(
     inner = pose_edges(coefficients, bins=bins)[1:-1]
     fullest = np.bincount(np.searchsorted(inner, coefficients, side="left"), minlength=bins).max()
     low = np.arange(bins) * coefficients.max() / bins
-    high = np.arange(1, bins + 1) * coefficients.max() / bins
+    high = np.append(low[1:], coefficients.max())
     members = [np.flatnonzero((coefficients >= a) & (coefficients <= b)) for a, b in zip(low, high, strict=True)]
     ratios = np.array([int(fullest / len(faces) + 0.5) if len(faces) else 0 for faces in members])
     indices = np.concatenate([np.tile(faces, ratio) for faces, ratio in zip(members, ratios, strict=True)])

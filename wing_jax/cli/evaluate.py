@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +12,7 @@ import tyro
 from jaxtyping import Float
 from rich.console import Console
 
-from wing_jax import evaluation
+from wing_jax import balance, evaluation
 from wing_jax.cli.options import parse
 from wing_jax.data.chips import MARGIN, Chips, cut_chips
 from wing_jax.data.load import load_faces
@@ -51,7 +52,7 @@ def run(arguments: list[str]) -> None:
         )
     chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
     predictions, evaluations = measure(localizer, faces, chips, jitter=options.jitter, seed=options.seed)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print(localizer.describe(), soft_wrap=True)
     if faces.box_convention != localizer.box_convention:
         console.print(
@@ -61,8 +62,9 @@ def run(arguments: list[str]) -> None:
         )
     summary = evaluation.summarise(evaluations)
     console.print(tables.rich_table(tables.results_grid(summary)))
+    given = [entry for entry in summary if entry["condition"] == summary[0]["condition"]]
     for group in evaluations[0].groups:
-        console.print(tables.rich_table(tables.group_grid(summary, group)))
+        console.print(tables.rich_table(tables.group_grid(given, group)))
     last = max(
         i
         for i, entry in enumerate(evaluations)
@@ -94,7 +96,7 @@ def measure(
 ) -> tuple[list[Float[np.ndarray, "n points 2"]], tuple[evaluation.Evaluation, ...]]:
     """(each stage's points in picture pixels with the given boxes, the evaluations with given and jittered boxes)."""
     scheme = faces.scheme
-    groups = {"subset": faces.subsets} | ({"pose": faces.poses} if faces.poses else {})
+    groups = {"subset": faces.subsets, "pose": faces.poses or pose_labels(faces)}
     conditions = {f"{faces.box_convention} boxes": chips.boxes}
     if jitter > 0:
         conditions[f"boxes jittered by {jitter:.0%}"] = jittered(chips.boxes, fraction=jitter, seed=seed)
@@ -116,6 +118,15 @@ def measure(
             normalisations=NORMALISATIONS,
         )
     return given, tuple(evaluations)
+
+
+def pose_labels(faces: FaceSet) -> tuple[str, ...]:
+    """For faces without annotated pose: bins of the pose axis found on their own true points. "far" is beyond 1.5
+    standard deviations, "frontal" within 0.5."""
+    model = balance.pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
+    names = ("1 far left", "2 left", "3 frontal", "4 right", "5 far right")
+    place = np.searchsorted((-1.5, -0.5, 0.5, 1.5), model.coefficients / model.deviation)
+    return tuple(names[i] for i in place)
 
 
 def jittered(boxes: Float[np.ndarray, "n 4"], *, fraction: float, seed: int) -> Float[np.ndarray, "n 4"]:

@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train both stages as a config says, or go on where an earlier run stopped",
     "evaluate": "measure a model on a test set and write a report",
     "predict": "draw and write the landmarks of faces in pictures",
+    "compare": "set several evaluations beside each other, by group of faces",
     "balance": "print and plot the poses of a data set before and after HSM",
     "devices": "print what JAX works on, and the settings made for it",
 }

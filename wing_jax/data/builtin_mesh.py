@@ -94,6 +94,8 @@ def _with_neck(head: np.ndarray, jaw_line: np.ndarray) -> np.ndarray:
     smooth = padded.copy()
     smooth[5:-1] = 0.25 * padded[4:-2] + 0.5 * padded[5:-1] + 0.25 * padded[6:]
     joined = np.concatenate([head[~below], smooth[5:-1]])
+    softened = cv2.GaussianBlur(joined.astype(np.float32), (1, 13), 0, sigmaY=2.2, borderType=cv2.BORDER_REPLICATE)
+    joined += (softened - joined) * (smoothstep(ROWS, 84, 100) * smoothstep(-ROWS, -225, -190))[:, None, None]
     # Towards the ears the jaw has no edge: melt it into the neck there.
     melted = cv2.GaussianBlur(joined.astype(np.float32), (1, 13), 0, sigmaY=3.2, borderType=cv2.BORDER_REPLICATE)
     share = smoothstep(np.abs(np.rad2deg(AZIMUTH)), 52, 84)[None] * np.outer(

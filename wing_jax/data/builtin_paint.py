@@ -42,7 +42,7 @@ def _unpage(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def tiles(side: int = 512) -> dict[str, np.ndarray]:
-    """Periodic noise of mean 0 and deviation 1, the same for all: pores, blotches, strands, curls, weave."""
+    """Periodic noise of mean 0 and deviation about 1, the same for all faces, each twice side by side."""
     random = np.random.default_rng(68)
 
     def noise(spread_x: float, spread_y: float) -> np.ndarray:
@@ -53,6 +53,7 @@ def tiles(side: int = 512) -> dict[str, np.ndarray]:
     fine = noise(0.8, 0.8)
     textures = {
         "pores": 0.6 * fine + 0.8 * noise(2.5, 2.5),
+        "grain": noise(0.6, 0.6),
         "blotches": noise(14, 14),
         "strands": 0.85 * noise(0.9, 22) + 0.5 * noise(2.4, 40),
         "curls": noise(3, 3) + 0.5 * fine,

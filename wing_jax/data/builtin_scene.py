@@ -174,7 +174,7 @@ def _tube(layer: np.ndarray, cover: np.ndarray, path: np.ndarray, width: float, 
     """A rounded rod along `path`: a thick line with lighter ones inside, so that it looks round."""
     path = curve(path.astype(np.float32), 6)
     cv2.polylines(cover, [_fixed(path)], False, 255, max(1, round(width)), cv2.LINE_AA, 4)
-    for share, shift, tone in ((1.0, 0.0, 0.62), (0.84, 0.03, 0.8), (0.62, 0.07, 0.95), (0.36, 0.11, 1.06)):
+    for share, shift, tone in ((1.0, 0.0, 0.72), (0.9, 0.02, 0.84), (0.7, 0.05, 0.94), (0.45, 0.09, 1.0), (0.2, 0.12, 1.04)):
         place = path - np.array([shift, shift]) * width
         shade = np.clip(colour * tone, 0, 255).tolist()
         cv2.polylines(layer, [_fixed(place)], False, shade, max(1, round(width * share)), cv2.LINE_AA, 4)
@@ -192,7 +192,12 @@ def _hand(layer: np.ndarray, cover: np.ndarray, look: Look, points: np.ndarray, 
     wrist = goal - along * span * 1.25
     _tube(layer, cover, np.stack([wrist - along * span * 0.5, wrist + along * span * 0.3]), 0.38 * span, skin * 0.92)
     palm = wrist + along * span * 0.42
-    _tube(layer, cover, np.stack([palm - along * 0.1 * span, palm + along * 0.12 * span]), 0.48 * span, skin * 0.96)
+    _tube(layer, cover, np.stack([palm - along * 0.32 * span, palm - along * 0.1 * span]), 0.42 * span, skin * 0.95)
+    thumb = palm - along * 0.3 * span - across * 0.16 * span
+    _tube(layer, cover, np.stack([thumb, thumb + along * 0.3 * span - across * 0.1 * span]), 0.14 * span, skin * 0.97)
+    for k in range(4):
+        knuckle = palm + across * (k - 1.5) * width * 0.98
+        _tube(layer, cover, np.stack([knuckle - along * 0.3 * span, knuckle]), width * 1.15, skin * 0.98)
     for k, length in enumerate((0.78, 0.92, 0.9, 0.74)):
         base = palm + across * (k - 1.5) * width * 1.02
         tip = base + along * span * length * 0.85 + across * (k - 1.5) * width * 0.22
@@ -264,6 +269,6 @@ def through_camera(picture: Picture, look: Look, random: np.random.Generator) ->
     size = len(picture)
     sigma = look.blur * size / 256
     seen = cv2.GaussianBlur(picture, (0, 0), sigma) if sigma > 0.25 else picture
-    grain = tile("pores", size, size, random) * np.float32(look.noise * 0.8)
+    grain = tile("grain", size, size, random) * np.float32(look.noise * 0.8)
     seen = np.clip(seen + grain[..., None], 0, 255).astype(np.uint8)
     return np.repeat(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2) if look.grey else seen

@@ -58,7 +58,8 @@ def _hair_height(look: Look, random: np.random.Generator) -> np.ndarray:
     grown = _above(hairline(look), {"afro": 30.0, "fringe": 12.0, "bob": 16.0, "long": 24.0}.get(look.hair, 30.0))
     waves = 1 + 0.1 * np.sin(COLUMNS / 9 + random.uniform(0, 6))[None] * np.sin(ROWS / 17 + random.uniform(0, 6))[:, None]
     if look.hair in ("curly", "afro"):
-        waves = waves + 0.1 * random.normal(size=grown.shape)
+        clumps = cv2.GaussianBlur(random.normal(size=grown.shape).astype(np.float32), (5, 5), 0.9)
+        waves = waves + 0.24 * clumps
     raised = height * grown * waves
     if look.hair in ("short", "parted", "curly"):
         side = smoothstep(np.abs(COLUMNS), 75, 115)

@@ -32,8 +32,8 @@ def adaptive_wing_loss(
       https://arxiv.org/abs/1904.07399
     """
     error, dtype = difference(predicted, target)
-    (alpha,) = above(2, error.dtype, alpha=alpha)
-    omega, epsilon, theta = above(0, error.dtype, omega=omega, epsilon=epsilon, theta=theta)
+    (alpha,) = above(2.0, error.dtype, alpha=alpha)
+    omega, epsilon, theta = above(0.0, error.dtype, omega=omega, epsilon=epsilon, theta=theta)
     distance, power = magnitude(error), alpha - jnp.asarray(target, error.dtype)
     curved = (distance > 0) & (distance < theta)
     near = jnp.where(curved, distance, theta)  # never 0: the logarithm in the derivative of 0 ** power is infinite

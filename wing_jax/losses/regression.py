@@ -50,7 +50,7 @@ def smooth_l1_loss(predicted: Values, target: Values, *, beta: ArrayLike = 1.0) 
       Girshick, Fast R-CNN, ICCV 2015; Feng et al., CVPR 2018.
     """
     error, dtype = difference(predicted, target)
-    (beta,) = above(0, error.dtype, beta=beta)
+    (beta,) = above(0.0, error.dtype, beta=beta)
     distance = magnitude(error)
     near = _up_to(beta, distance)
     # smoothL1(x) = x^2 / (2 beta)   if |x| < beta
@@ -75,7 +75,7 @@ def wing_loss(
       Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018; the defaults: its table 2.
     """
     error, dtype = difference(predicted, target)
-    width, epsilon = above(0, error.dtype, width=width, epsilon=epsilon)
+    width, epsilon = above(0.0, error.dtype, width=width, epsilon=epsilon)
     distance = magnitude(error)
     # wing(x) = w ln(1 + |x| / e)   if |x| < w
     #           |x| - C             otherwise,   C = w - w ln(1 + w / e)
@@ -105,10 +105,10 @@ def rectified_wing_loss(
       Neural Networks, IJCV 2020, https://doi.org/10.1007/s11263-019-01275-0
     """
     error, dtype = difference(predicted, target)
-    bounded = known("width", width) and known("rectification", rectification)
-    if bounded and float(rectification) >= float(width):
+    checkable = known("width", width) and known("rectification", rectification)
+    if checkable and 0 < float(width) <= float(rectification):
         raise ValueError(f"rectification is {rectification}: it must be below the width, {width}")
-    width, epsilon = above(0, error.dtype, width=width, epsilon=epsilon)
+    width, epsilon = above(0.0, error.dtype, width=width, epsilon=epsilon)
     (rectification,) = not_negative(error.dtype, rectification=rectification)
     distance = magnitude(error)
     # rwing(x) = 0                         if |x| < r
@@ -142,7 +142,7 @@ def soft_wing_loss(
       https://doi.org/10.1109/TIP.2021.3082319; as coded in https://github.com/open-mmlab/mmpose
     """
     error, dtype = difference(predicted, target)
-    width, epsilon = above(0, error.dtype, width=width, epsilon=epsilon)
+    width, epsilon = above(0.0, error.dtype, width=width, epsilon=epsilon)
     (linear_width,) = not_negative(error.dtype, linear_width=linear_width)
     distance = magnitude(error)
     # softwing(x) = |x|                         if |x| < w1

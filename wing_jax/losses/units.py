@@ -35,7 +35,9 @@ DEGREES: dict[str, int] = {"l2": 2, "l1": 1, "smooth_l1": 1, "wing": 1, "rectifi
 CENTRE = (0.3, 0.8)
 
 
-def make_loss(name: str, *, reference_size: float = 64.0, working_extent: float = 64.0, **lengths: ArrayLike) -> Loss:
+def make_loss(
+    name: str, *, reference_size: float | int = 64, working_extent: float | int = 64.0, **lengths: ArrayLike
+) -> Loss:
     """The elementwise loss `(predicted, target) -> loss` called `name`, for a network that works in any unit.
 
     Args:
@@ -86,7 +88,7 @@ def parameters(name: str) -> dict[str, float]:
 def check_units(
     target: Float[Array | np.ndarray, "batch points 2"],
     *,
-    working_extent: float,
+    working_extent: float | int,
     visible: Bool[Array | np.ndarray, "batch points"] | None = None,
 ) -> None:
     """Refuse targets whose unit is clearly not the one in which the crop's side is `working_extent` long.

@@ -66,6 +66,7 @@ def _draw_shape(axes: Axes, model: PoseModel, coefficient: float, title: str, li
     inset.plot(*shape.T, ".", color=PALETTE[1], markersize=3 if lines and len(shape) > 30 else 6)
     inset.set_title(title, fontsize=9, color=_INK, pad=3)
     low, high = shape.min(0), shape.max(0)
-    middle, half = (low + high) / 2, 0.6 * np.ptp(model.mean, axis=0).max()
+    turned = model.shape_at(2 * model.deviation)
+    middle, half = (low + high) / 2, 0.56 * max(np.ptp(model.mean, axis=0).max(), np.ptp(turned, axis=0).max())
     inset.set(xlim=middle[0] + half * np.array([-1, 1]), ylim=middle[1] + half * np.array([1, -1]), aspect="equal")
     inset.axis("off")

@@ -63,7 +63,7 @@ def make_train_step(
         metrics = {
             "loss": loss_pair,
             "nme": normalised_error(predicted, batch, eyes=eyes),
-            "gradient_norm": (_once(optax.global_norm(gradient), axis), _once(jnp.ones(()), axis)),
+            "gradient_norm": (_once(optax.tree.norm(gradient), axis), _once(jnp.ones(()), axis)),
         }
         new_state = TrainState(
             step=state.step + 1,

@@ -1,0 +1,22 @@
+"""Four virtual devices, real data where it is found, and small worlds that many tests share."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data, from WING_JAX_DATA or ../shared/data."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    root = Path(os.environ.get("WING_JAX_DATA", beside))
+    if not (root / "300w").is_dir():
+        pytest.skip(f"real data not found in {root}: set WING_JAX_DATA to the folder that holds 300w/ and mtfl/")
+    return root

@@ -1,0 +1,225 @@
+"""One step of training: the same on one device, on four, and by pmap."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from wing_jax import losses
+from wing_jax.models import PlainRegressor
+from wing_jax.train import devices
+from wing_jax.train.optimizer import learning_rates, make_optimizer
+from wing_jax.train.state import init_state
+from wing_jax.train.steps import compile_step, make_predict, make_train_step, normalised_error
+
+POINTS, SIZE, FACES, EYES = 5, 16, 8, (0, 1)
+LOSS = losses.make_loss("wing", reference_size=64, working_extent=float(SIZE), width=10.0, epsilon=2.0)
+
+
+def network(*, norm="none", axis=None, dtype=jnp.float32):
+    return PlainRegressor(points=POINTS, channels=(4, 8), hidden=16, norm=norm, axis=axis, dtype=dtype)
+
+
+def optimizer():
+    rates = learning_rates(first=1e-2, last=1e-3, steps=10, decay="cosine")
+    return make_optimizer("adamw", rates, weight_decay=1e-2)
+
+
+def first_state(model, *, average=True):
+    return init_state(model, optimizer(), key=jax.random.key(3), input_size=SIZE, average=average)
+
+
+def make_batch(*, hidden=0.3, seed=0):
+    """Faces whose visible points are unevenly spread, so that a mean of the devices' means is not the batch's mean."""
+    random = np.random.default_rng(seed)
+    share = np.linspace(0, 2 * hidden, FACES)[:, None]
+    return {
+        "images": random.integers(0, 256, (FACES, SIZE, SIZE, 3), dtype=np.uint8),
+        "points": random.uniform(0, SIZE, (FACES, POINTS, 2)).astype(np.float32),
+        "visible": random.uniform(size=(FACES, POINTS)) >= share,
+    }
+
+
+def run(batches, *, count, parallel="jit", norm="none", reduction="mean", steps=3):
+    """(state, metrics of each step) after some steps on `count` devices."""
+    mesh = devices.make_mesh(count)
+    axis = devices.AXIS if parallel == "pmap" else None
+    step = make_train_step(
+        network(norm=norm, axis=axis), optimizer(), LOSS, reduction=reduction, eyes=EYES, ema=0.9, axis=axis
+    )
+    place, split = (
+        (devices.replicate_for_pmap, devices.stack_for_pmap)
+        if parallel == "pmap"
+        else (devices.replicate, devices.shard_batch)
+    )
+    compiled, state = compile_step(step, parallel=parallel), place(first_state(network(norm=norm)), mesh)
+    history = []
+    for batch in batches[:steps]:
+        state, metrics = compiled(state, split(batch, mesh))
+        history.append(jax.device_get(metrics))
+    state = jax.device_get(state)
+    if parallel == "pmap":
+        for leaf in jax.tree.leaves((state, history)):
+            np.testing.assert_array_equal(leaf, np.broadcast_to(leaf[:1], leaf.shape))  # all replicas agree
+        state, history = jax.tree.map(lambda leaf: leaf[0], (state, history))
+    return state, history
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+@pytest.mark.parametrize("reduction", ["paper", "mean"])
+def test_one_device_four_devices_and_pmap_agree(norm, reduction):
+    batches = [make_batch(seed=seed) for seed in range(3)]
+    state, history = run(batches, count=1, norm=norm, reduction=reduction)
+    for parallel in ("jit", "pmap"):
+        other, other_history = run(batches, count=4, parallel=parallel, norm=norm, reduction=reduction)
+        for ours, theirs in zip(history, other_history, strict=True):
+            assert set(ours) == {"loss", "nme", "gradient_norm"}
+            for name in ours:
+                np.testing.assert_allclose(theirs[name], ours[name], rtol=2e-5, err_msg=f"{parallel} {name}")
+        assert jax.tree.structure(other) == jax.tree.structure(state)
+        leaves = zip(jax.tree.leaves_with_path(state), jax.tree.leaves(other), strict=True)
+        for (path, ours), theirs in leaves:
+            np.testing.assert_allclose(theirs, ours, rtol=5e-4, atol=5e-6, err_msg=f"{parallel} {path}")
+
+
+def test_a_mean_of_the_devices_means_would_be_caught():
+    """The batch of the test above tells a right reduction from the usual wrong one."""
+    batch = make_batch()
+    per_face = batch["visible"].sum(1).reshape(4, -1).sum(1)
+    assert len(set(per_face.tolist())) > 1
+
+
+@pytest.mark.parametrize("reduction", ["paper", "mean"])
+def test_loss_and_gradient_equal_the_public_reductions(reduction):
+    model, batch = network(), make_batch()
+    state = first_state(model)
+    rule = {"paper": losses.paper_reduction, "mean": losses.masked_mean}[reduction]
+
+    def objective(params):
+        predicted, target = losses.hide(
+            model.apply({"params": params}, batch["images"]), batch["points"], batch["visible"]
+        )
+        return rule(LOSS(predicted, target), batch["visible"])
+
+    value, gradient = jax.value_and_grad(objective)(state.variables["params"])
+    step = make_train_step(model, optimizer(), LOSS, reduction=reduction, eyes=EYES)
+    _, metrics = jax.jit(step)(state, batch)
+    total, count = metrics["loss"]
+    np.testing.assert_allclose(total / count, value, rtol=1e-5)
+    np.testing.assert_allclose(metrics["gradient_norm"][0], optax.tree.norm(gradient), rtol=1e-5)
+    assert metrics["gradient_norm"][1] == 1
+
+
+def test_averaged_variables_follow_the_closed_form():
+    batches = [make_batch(seed=seed) for seed in range(3)]
+    state, _ = run(batches, count=1, norm="batch")
+    averaged = jax.device_get(first_state(network(norm="batch")).averaged)
+    for number in range(1, 4):
+        after, _ = run(batches, count=1, norm="batch", steps=number)
+        decay = min(0.9, number / (9 + number))
+        averaged = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, averaged, after.variables)
+    for ours, theirs in zip(jax.tree.leaves(state.averaged), jax.tree.leaves(averaged), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert state.best_variables is state.averaged
+    assert first_state(network(), average=False).averaged is None
+
+
+def test_nothing_is_averaged_where_no_average_is_asked_for():
+    step = make_train_step(network(), optimizer(), LOSS, reduction="mean", eyes=EYES, ema=0.9)
+    state, _ = jax.jit(step)(first_state(network(), average=False), make_batch())
+    assert state.averaged is None
+    assert state.best_variables is state.variables
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_second_step_is_not_traced_again_and_the_state_is_donated(parallel):
+    mesh = devices.make_mesh(4)
+    axis = devices.AXIS if parallel == "pmap" else None
+    step = make_train_step(network(axis=axis), optimizer(), LOSS, reduction="mean", eyes=EYES, ema=0.9, axis=axis)
+    traced = []
+
+    def counted(state, batch):
+        traced.append(1)
+        return step(state, batch)
+
+    compiled = compile_step(counted, parallel=parallel)
+    if parallel == "jit":
+        state, batch = devices.replicate(first_state(network()), mesh), devices.shard_batch(make_batch(), mesh)
+    else:
+        state = devices.replicate_for_pmap(first_state(network()), mesh)
+        batch = devices.stack_for_pmap(make_batch(), mesh)
+    first, _ = compiled(state, batch)
+    second, _ = compiled(first, batch)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first))
+    once = len(traced)
+    third, _ = compiled(second, batch)
+    assert len(traced) == once == 1
+    assert np.ravel(jax.device_get(third.step))[0] == 3
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_what_stands_at_hidden_points_is_harmless(norm):
+    batch = make_batch()
+    assert not batch["visible"].all()
+    holes = np.where(batch["visible"][..., None], batch["points"], np.float32(np.nan))
+    zeros = np.nan_to_num(holes)
+    step = jax.jit(make_train_step(network(norm=norm), optimizer(), LOSS, reduction="mean", eyes=EYES))
+    ours = step(first_state(network(norm=norm)), {**batch, "points": holes})
+    theirs = step(first_state(network(norm=norm)), {**batch, "points": zeros})
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert np.isfinite(a).all()
+        np.testing.assert_array_equal(a, b)
+
+
+def test_batch_without_a_visible_point_gives_no_gradient():
+    batch = {**make_batch(), "visible": np.zeros((FACES, POINTS), bool)}
+    step = jax.jit(make_train_step(network(), optimizer(), LOSS, reduction="mean", eyes=EYES))
+    _, metrics = step(first_state(network()), batch)
+    assert metrics["loss"] == (0, 0)
+    assert metrics["gradient_norm"][0] == 0
+    assert metrics["nme"] == (0, 0)
+
+
+def test_normalised_error_equals_a_loop():
+    batch = make_batch(hidden=0.2, seed=4)
+    predicted = batch["points"] + np.random.default_rng(1).normal(size=(FACES, POINTS, 2)).astype(np.float32)
+    batch["points"][2, 0] = batch["points"][2, 1]  # eyes in one place: left out
+    expected = []
+    for face in range(FACES):
+        points, shown = batch["points"][face].astype(float), batch["visible"][face]
+        apart = np.hypot(*(points[0] - points[1]))
+        if shown[0] and shown[1] and apart > 0:
+            expected.append(np.hypot(*(predicted[face] - points)[shown].T).mean() / apart)
+    assert 0 < len(expected) < FACES
+    total, count = normalised_error(jnp.asarray(predicted), jax.tree.map(jnp.asarray, batch), eyes=EYES)
+    assert count == len(expected)
+    np.testing.assert_allclose(total, sum(expected), rtol=1e-5)
+
+
+def test_bfloat16_step_keeps_float32_parameters():
+    model = network(norm="batch", dtype=jnp.bfloat16)
+    state, batch = first_state(model), make_batch()
+    step = jax.jit(make_train_step(model, optimizer(), LOSS, reduction="mean", eyes=EYES, ema=0.9))
+    after, metrics = step(state, batch)
+    for leaf in jax.tree.leaves((after.variables, after.averaged, metrics)):
+        assert leaf.dtype == jnp.float32
+        assert np.isfinite(leaf).all()
+    _, exact = jax.jit(make_train_step(network(norm="batch"), optimizer(), LOSS, reduction="mean", eyes=EYES))(
+        state, batch
+    )
+    np.testing.assert_allclose(metrics["loss"][0], exact["loss"][0], rtol=0.05)
+    assert metrics["loss"][0] != exact["loss"][0]
+
+
+def test_training_statistics_are_of_training_only():
+    """BatchNorm's running statistics move in a step, and the prediction uses them, not the batch at hand."""
+    model, batch = network(norm="batch"), make_batch()
+    state = first_state(model)
+    after, _ = jax.jit(make_train_step(model, optimizer(), LOSS, reduction="mean", eyes=EYES))(state, batch)
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.variables["batch_stats"], after.variables["batch_stats"])
+    assert jax.tree.leaves(moved)
+    assert all(jax.tree.leaves(moved))
+    predict = make_predict(model)
+    together, alone = predict(after.variables, batch["images"]), predict(after.variables, batch["images"][:1])
+    np.testing.assert_allclose(together[:1], alone, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,63 @@
+"""`wing-jax compare REPORT REPORT ...`"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from wing_jax.cli.options import parse
+from wing_jax.errors import InputError
+from wing_jax.report.plots import group_figure, save_figure
+from wing_jax.report.tables import Grid, number, rich_table
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """Set several evaluations of one test set beside each other, by group of faces: a table and a plot."""
+
+    reports: Annotated[tuple[str, ...], tyro.conf.Positional]  # folders that `wing-jax evaluate` wrote
+    names: tuple[str, ...] = ()  # what to call them; none: their models' folders
+    group: str = "pose"
+    output: str = "runs/compare.png"
+
+
+def run(arguments: list[str]) -> None:
+    """Print the table of the last stage's NME by group, the first boxes and normalisation; write the plot."""
+    options = parse(CompareOptions, arguments, command="compare")
+    names = options.names or tuple(Path(report).parent.parent.name for report in options.reports)
+    if not options.reports or len(names) != len(options.reports):
+        raise InputError(f"{len(options.reports)} reports and {len(names)} names: give as many of both, and some")
+    entries = [_last_stage(Path(report), options.group) for report in options.reports]
+    groups = {name: entry["groups"][options.group] for name, entry in zip(names, entries, strict=True)}
+    normalisation, labels = entries[0]["normalisation"], list(entries[0]["groups"][options.group])
+    rows = [_row(label, [numbers.get(label) for numbers in groups.values()]) for label in labels]
+    grid = Grid(
+        title=f"{entries[0]['dataset']}, {entries[0]['condition']}: NME by {normalisation} (%)",
+        header=(options.group, "faces", *names),
+        rows=(*rows, _row("all", entries)),
+        words=1,
+    )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(rich_table(grid))
+    console.print(f"figure: {save_figure(group_figure(groups, normalisation=normalisation), Path(options.output))}")
+
+
+def _last_stage(report: Path, group: str) -> dict:
+    """The entry of the last stage under the report's first boxes and normalisation."""
+    path = report / "results.json"
+    try:
+        summary = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot read these results ({error}): run wing-jax evaluate first") from error
+    same = [e for e in summary if all(e[key] == summary[0][key] for key in ("condition", "normalisation"))]
+    if group not in same[-1]["groups"]:
+        raise InputError(f"{path}: has no group {group!r}: use one of {', '.join(same[-1]['groups'])}")
+    return same[-1]
+
+
+def _row(label: str, entries: list[dict | None]) -> tuple[str, ...]:
+    faces = next(str(entry["faces"]) for entry in entries if entry)
+    return (label, faces, *(number(entry["nme_percent"]) if entry else "-" for entry in entries))
