@@ -40,7 +40,7 @@ config = Config(
             ema=0.999,
         ),
         batch_size=32,
-        steps=4_500,
+        steps=3_000,
         evaluate_every=500,
     ),
 )

@@ -1,4 +1,4 @@
-"""The coordinate losses: values against NumPy, slopes, limits, and what holds for every elementwise loss."""
+"""What holds for every elementwise loss: derivatives, dtypes, transformations and refusals."""
 
 import functools
 import math
@@ -8,58 +8,29 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from wing_jax import losses
 
-
-def numpy_smooth_l1(x, beta=1.0):
-    return np.piecewise(np.abs(x), [np.abs(x) < beta], [lambda y: y**2 / (2 * beta), lambda y: y - beta / 2])
-
-
-def numpy_wing(x, width=10.0, epsilon=2.0):
-    """The form of the authors' lgLoss.m, which has no C: y + w * log((e + w) / (e * exp(1)))."""
-    y = np.abs(x)
-    far = y + width * np.log((epsilon + width) / (epsilon * np.exp(1)))
-    return np.where(y < width, width * np.log(1 + y / epsilon), far)
-
-
-def numpy_rectified_wing(x, width=10.0, epsilon=2.0, rectification=0.2):
-    """A Wing loss of the error beyond r, with the width reduced by r but not the factor."""
-    beyond = np.maximum(np.abs(x) - rectification, 0)
-    meeting = width * np.log(1 + (width - rectification) / epsilon)
-    return np.where(np.abs(x) < width, width * np.log(1 + beyond / epsilon), np.abs(x) - width + meeting)
-
-
-def numpy_soft_wing(x, linear_width=2.0, width=20.0, epsilon=0.5):
-    """The integral of 1 up to w1, of w2 / (e + x) from there on."""
-    y = np.abs(x)
-    rest = width * np.log((epsilon + np.maximum(y, linear_width)) / (epsilon + linear_width))
-    return np.minimum(y, linear_width) + rest
-
-
-REFERENCES = {
-    losses.l2_loss: lambda x: x * x / 2,
-    losses.l1_loss: np.abs,
-    losses.smooth_l1_loss: numpy_smooth_l1,
-    losses.wing_loss: numpy_wing,
-    losses.rectified_wing_loss: numpy_rectified_wing,
-    losses.soft_wing_loss: numpy_soft_wing,
-}
-COORDINATE = list(REFERENCES)
-EVERY = [*COORDINATE, losses.adaptive_wing_loss]
-HYPER = [  # (loss, parameters unlike the defaults)
-    (losses.smooth_l1_loss, {"beta": 3.0}),
-    (losses.wing_loss, {"width": 15.0, "epsilon": 3.0}),
-    (losses.rectified_wing_loss, {"width": 6.0, "epsilon": 0.5, "rectification": 1.0}),
-    (losses.soft_wing_loss, {"linear_width": 1.0, "width": 8.0, "epsilon": 2.0}),
-    (losses.adaptive_wing_loss, {"alpha": 2.5, "omega": 10.0, "epsilon": 0.7, "theta": 0.4}),
+EVERY = [
+    losses.l2_loss,
+    losses.l1_loss,
+    losses.smooth_l1_loss,
+    losses.wing_loss,
+    losses.rectified_wing_loss,
+    losses.soft_wing_loss,
+    losses.adaptive_wing_loss,
 ]
-
+HYPER = [
+    pytest.param(losses.smooth_l1_loss, {"beta": 3.0}, id="smooth_l1"),
+    pytest.param(losses.wing_loss, {"width": 15.0, "epsilon": 3.0}, id="wing"),
+    pytest.param(losses.rectified_wing_loss, {"width": 6.0, "epsilon": 0.5, "rectification": 1.0}, id="rectified_wing"),
+    pytest.param(losses.soft_wing_loss, {"linear_width": 1.0, "width": 8.0, "epsilon": 2.0}, id="soft_wing"),
+    pytest.param(
+        losses.adaptive_wing_loss, {"alpha": 2.5, "omega": 10.0, "epsilon": 0.7, "theta": 0.4}, id="adaptive_wing"
+    ),
+]
 every_loss = pytest.mark.parametrize("loss", EVERY, ids=lambda loss: loss.__name__)
-coordinate_loss = pytest.mark.parametrize("loss", COORDINATE, ids=lambda loss: loss.__name__)
-hyper_loss = pytest.mark.parametrize(("loss", "hyper"), HYPER, ids=lambda case: getattr(case, "__name__", ""))
+hyper_loss = pytest.mark.parametrize(("loss", "hyper"), HYPER)
 
 
 @pytest.fixture
@@ -68,116 +39,19 @@ def unchecked(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-def errors(shape=(4, 19, 2), scale=12.0, seed=0):
-    return np.random.default_rng(seed).normal(scale=scale, size=shape).astype(np.float32)
-
-
 def pair(loss, shape=(4, 19, 2)):
     """Predicted and target: coordinates, or grey values of a heat map."""
     generator = np.random.default_rng(1)
     if loss is losses.adaptive_wing_loss:
         return tuple(jnp.asarray(generator.uniform(size=shape), jnp.float32) for _ in range(2))
     target = generator.uniform(0, 64, size=shape)
-    return jnp.asarray(target + errors(shape), jnp.float32), jnp.asarray(target, jnp.float32)
+    predicted = target + generator.normal(scale=12, size=shape)
+    return jnp.asarray(predicted, jnp.float32), jnp.asarray(target, jnp.float32)
 
 
 def of_error(loss, **hyper):
     """The loss as a function of the error alone, the target being 0."""
     return lambda x: loss(x, jnp.zeros_like(x), **hyper)
-
-
-@functools.cache
-def compiled(loss):
-    """(value, slope) of the loss at one error, its hyper-parameters traced."""
-    return jax.jit(jax.value_and_grad(lambda x, hyper: loss(x, jnp.zeros_like(x), **hyper)))
-
-
-def at(loss, x, **hyper):
-    return float(compiled(loss)(jnp.asarray(x, float), hyper)[0])
-
-
-def slope(loss, x, **hyper):
-    return float(compiled(loss)(jnp.asarray(x, float), hyper)[1])
-
-
-# Values
-
-
-@coordinate_loss
-def test_value_is_numpys(loss):
-    x = np.concatenate([errors().ravel(), [0, 0.2, 1, 2, 10, 500, 1e4]]).astype(np.float32)
-    np.testing.assert_allclose(
-        of_error(loss)(jnp.asarray(x)), REFERENCES[loss](x.astype(np.float64)), rtol=2e-6, atol=1e-7
-    )
-
-
-@pytest.mark.parametrize(("loss", "hyper"), HYPER[:-1], ids=lambda case: getattr(case, "__name__", ""))
-def test_value_with_other_hyper_parameters_is_numpys(loss, hyper):
-    x = errors()
-    np.testing.assert_allclose(of_error(loss, **hyper)(jnp.asarray(x)), REFERENCES[loss](x, **hyper), rtol=5e-6)
-
-
-@pytest.mark.parametrize(("width", "epsilon", "constant"), [(10.0, 2.0, -7.9176), (15.0, 3.0, -11.8764)])
-def test_wing_constant_of_the_paper(width, epsilon, constant):
-    x = 100.0
-    assert x - at(losses.wing_loss, x, width=width, epsilon=epsilon) == pytest.approx(constant, abs=5e-5)
-
-
-@pytest.mark.parametrize(("width", "epsilon"), [(10.0, 2.0), (15.0, 3.0)])
-def test_wing_slopes_of_the_paper(width, epsilon):
-    hyper = {"width": width, "epsilon": epsilon}
-    assert slope(losses.wing_loss, 1e-6, **hyper) == pytest.approx(5)
-    assert slope(losses.wing_loss, np.nextafter(np.float32(width), np.float32(0)), **hyper) == pytest.approx(
-        0.83333, abs=1e-5
-    )
-    assert slope(losses.wing_loss, width, **hyper) == 1
-    assert slope(losses.wing_loss, -width, **hyper) == -1
-
-
-def test_slopes_at_the_other_kinks_are_of_the_far_side():
-    assert slope(losses.rectified_wing_loss, 0.19) == 0
-    assert slope(losses.rectified_wing_loss, np.float32(0.2)) == pytest.approx(5)
-    assert slope(losses.rectified_wing_loss, 10.0) == 1
-    assert slope(losses.soft_wing_loss, 1.99) == 1
-    assert slope(losses.soft_wing_loss, 2.0) == pytest.approx(8)
-    assert slope(losses.smooth_l1_loss, 1.0) == 1
-
-
-@pytest.mark.parametrize(
-    ("loss", "kink", "hyper"),
-    [
-        (losses.smooth_l1_loss, 1.0, {}),
-        (losses.smooth_l1_loss, 3.0, {"beta": 3.0}),
-        (losses.wing_loss, 10.0, {}),
-        (losses.wing_loss, 15.0, {"width": 15.0, "epsilon": 3.0}),
-        (losses.rectified_wing_loss, 0.2, {}),
-        (losses.rectified_wing_loss, 10.0, {}),
-        (losses.soft_wing_loss, 2.0, {}),
-    ],
-)
-def test_continuous_at_the_kink(loss, kink, hyper):
-    with jax.enable_x64(True):
-        below, above = at(loss, kink * (1 - 1e-12), **hyper), at(loss, kink * (1 + 1e-12), **hyper)
-        assert below == pytest.approx(above, abs=1e-9)
-
-
-def test_limits():
-    x = jnp.asarray(errors())
-    far_epsilon = losses.wing_loss(x, 0 * x, width=1e3, epsilon=1e6)
-    np.testing.assert_allclose(far_epsilon, 1e-3 * jnp.abs(x), rtol=1e-4)
-    np.testing.assert_allclose(losses.smooth_l1_loss(x, 0 * x, beta=1e-6), jnp.abs(x), rtol=1e-4)
-    np.testing.assert_array_equal(losses.rectified_wing_loss(x, 0 * x, rectification=0), losses.wing_loss(x, 0 * x))
-    pure = losses.soft_wing_loss(x, 0 * x, linear_width=0.0, width=20.0, epsilon=0.5)
-    np.testing.assert_allclose(pure, 20 * np.log(1 + np.abs(x) / 0.5), rtol=1e-6)
-
-
-def test_tiny_errors_are_not_rounded_away():
-    assert at(losses.wing_loss, 1e-8) == pytest.approx(5e-8, rel=1e-5)
-    small = jnp.asarray(1e-3, jnp.bfloat16)
-    assert float(losses.wing_loss(small, 0 * small)) == pytest.approx(5e-3, rel=5e-3)
-
-
-# Gradients
 
 
 @every_loss
@@ -241,20 +115,11 @@ def test_nothing_is_ever_nan(loss):
     assert np.isfinite(values).all()
 
 
-@coordinate_loss
-def test_infinite_error_has_the_slope_of_a_large_one(loss):
-    if loss is losses.l2_loss:
-        assert slope(loss, np.inf) == np.inf
-    else:
-        expected = 0 if loss is losses.soft_wing_loss else 1
-        assert slope(loss, np.inf) == expected
-        assert slope(loss, -np.inf) == -expected
-
-
 @every_loss
 def test_nan_is_not_hidden(loss):
-    assert math.isnan(at(loss, np.nan))
-    assert math.isnan(slope(loss, np.nan))
+    value, slope = jax.value_and_grad(of_error(loss))(jnp.asarray(np.nan))
+    assert np.isnan(value)
+    assert np.isnan(slope)
 
 
 @hyper_loss
@@ -266,9 +131,6 @@ def test_gradient_of_hyper_parameters_is_the_finite_difference(loss, hyper):
         for name, value in hyper.items():
             sides = [float(total(hyper | {name: value + sign * 1e-7})) for sign in (1, -1)]
             assert gradient[name] == pytest.approx((sides[0] - sides[1]) / 2e-7, rel=1e-4, abs=1e-4)
-
-
-# The list of every op
 
 
 @every_loss
@@ -341,14 +203,6 @@ def test_no_recompilation_for_other_values(loss, hyper):
     np.testing.assert_allclose(value, loss(predicted, target, **other), rtol=1e-5, atol=1e-6)
 
 
-def test_a_sweep_over_width_and_epsilon_by_vmap():
-    x = jnp.asarray(errors((5, 2)))
-    widths, epsilons = jnp.asarray([4, 10, 14]), jnp.asarray([0.5, 2.0])
-    sweep = jax.vmap(jax.vmap(lambda w, e: losses.wing_loss(x, 0 * x, width=w, epsilon=e), (None, 0)), (0, None))
-    expected = [[numpy_wing(np.asarray(x), w, e) for e in (0.5, 2.0)] for w in (4, 10, 14)]
-    np.testing.assert_allclose(jax.jit(sweep)(widths, epsilons), expected, rtol=1e-5)
-
-
 @every_loss
 def test_broadcasting_and_whole_numbers_are_refused(loss, unchecked):
     predicted, target = pair(loss)
@@ -369,8 +223,8 @@ def test_numbers_out_of_range_are_refused(loss, hyper, bad):
             loss(predicted, target, **hyper | {name: bad})
 
 
-def test_zero_is_refused_where_it_divides_and_taken_where_it_means_something():
-    x = jnp.asarray(errors((3,)))
+def test_zero_is_refused_where_it_divides_and_taken_where_it_means_something(unchecked):
+    x = jnp.arange(3.0)
     for loss, name in [
         (losses.smooth_l1_loss, "beta"),
         (losses.wing_loss, "width"),
@@ -385,39 +239,3 @@ def test_zero_is_refused_where_it_divides_and_taken_where_it_means_something():
         losses.rectified_wing_loss(x, x, width=3, rectification=3)
     with pytest.raises(ValueError, match="vmap to try several"):
         losses.wing_loss(x, x, width=np.ones(3))
-
-
-# Properties
-
-numbers = functools.partial(st.floats, allow_subnormal=False, width=32)
-
-
-@coordinate_loss
-@settings(max_examples=30, deadline=None)
-@given(x=numbers(-1e3, 1e3))
-def test_symmetric(loss, x):
-    assert at(loss, x) == at(loss, -x)
-    assert slope(loss, x) == -slope(loss, -x)
-
-
-@coordinate_loss
-@settings(max_examples=30, deadline=None)
-@given(small=numbers(0, 100), more=numbers(0, 100))
-def test_never_negative_and_monotone(loss, small, more):
-    value, larger = at(loss, small), at(loss, small + more)
-    assert 0 <= value <= larger * (1 + 1e-5) + 1e-6
-
-
-@settings(max_examples=30, deadline=None)
-@given(x=numbers(-100, 100), width=numbers(4, 14), epsilon=numbers(0.5, 3))
-def test_wing_is_above_l1_where_it_is_a_wing(x, width, epsilon):
-    """Its slope exceeds 1 up to |x| = w - e, and what is lost from there to w is less than what was gained."""
-    assert at(losses.wing_loss, x, width=width, epsilon=epsilon) >= abs(x) * (1 - 1e-5)
-
-
-@settings(max_examples=30, deadline=None)
-@given(x=numbers(-100, 100), width=numbers(1, 20), epsilon=numbers(0.25, 5), scale=st.sampled_from([2, 64, 128, 1 / 3]))
-def test_wing_is_homogeneous(x, width, epsilon, scale):
-    with jax.enable_x64(True):
-        value = at(losses.wing_loss, x / scale, width=width / scale, epsilon=epsilon / scale)
-        assert value * scale == pytest.approx(at(losses.wing_loss, x, width=width, epsilon=epsilon), rel=1e-9, abs=1e-9)

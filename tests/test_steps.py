@@ -1,5 +1,7 @@
 """One step of training: the same on one device, on four, and by pmap."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ LOSS = losses.make_loss("wing", reference_size=64, working_extent=float(SIZE), w
 
 
 def network(*, norm="none", axis=None, dtype=jnp.float32):
-    return PlainRegressor(points=POINTS, channels=(4, 8), hidden=16, norm=norm, axis=axis, dtype=dtype)
+    return PlainRegressor(points=POINTS, channels=(4,), hidden=8, norm=norm, axis=axis, dtype=dtype)
 
 
 def optimizer():
@@ -26,8 +28,16 @@ def optimizer():
     return make_optimizer("adamw", rates, weight_decay=1e-2)
 
 
-def first_state(model, *, average=True):
-    return init_state(model, optimizer(), key=jax.random.key(3), input_size=SIZE, average=average)
+@functools.cache
+def drawn(norm, average):
+    return jax.device_get(
+        init_state(network(norm=norm), optimizer(), key=jax.random.key(3), input_size=SIZE, average=average)
+    )
+
+
+def first_state(norm="none", *, average=True):
+    """A fresh copy (steps donate their state) of one drawing, which takes seconds to compile."""
+    return jax.tree.map(jnp.array, drawn(norm, average))
 
 
 def make_batch(*, hidden=0.3, seed=0):
@@ -53,7 +63,7 @@ def run(batches, *, count, parallel="jit", norm="none", reduction="mean", steps=
         if parallel == "pmap"
         else (devices.replicate, devices.shard_batch)
     )
-    compiled, state = compile_step(step, parallel=parallel), place(first_state(network(norm=norm)), mesh)
+    compiled, state = compile_step(step, parallel=parallel), place(first_state(norm), mesh)
     history = []
     for batch in batches[:steps]:
         state, metrics = compiled(state, split(batch, mesh))
@@ -66,8 +76,7 @@ def run(batches, *, count, parallel="jit", norm="none", reduction="mean", steps=
     return state, history
 
 
-@pytest.mark.parametrize("norm", ["none", "batch"])
-@pytest.mark.parametrize("reduction", ["paper", "mean"])
+@pytest.mark.parametrize(("norm", "reduction"), [("none", "paper"), ("batch", "mean")])
 def test_one_device_four_devices_and_pmap_agree(norm, reduction):
     batches = [make_batch(seed=seed) for seed in range(3)]
     state, history = run(batches, count=1, norm=norm, reduction=reduction)
@@ -92,8 +101,8 @@ def test_a_mean_of_the_devices_means_would_be_caught():
 
 @pytest.mark.parametrize("reduction", ["paper", "mean"])
 def test_loss_and_gradient_equal_the_public_reductions(reduction):
-    model, batch = network(), make_batch()
-    state = first_state(model)
+    model, batch = network(), jax.tree.map(jnp.asarray, make_batch())
+    state = first_state()
     rule = {"paper": losses.paper_reduction, "mean": losses.masked_mean}[reduction]
 
     def objective(params):
@@ -112,22 +121,22 @@ def test_loss_and_gradient_equal_the_public_reductions(reduction):
 
 
 def test_averaged_variables_follow_the_closed_form():
-    batches = [make_batch(seed=seed) for seed in range(3)]
-    state, _ = run(batches, count=1, norm="batch")
-    averaged = jax.device_get(first_state(network(norm="batch")).averaged)
+    step = jax.jit(make_train_step(network(), optimizer(), LOSS, reduction="mean", eyes=EYES, ema=0.15))
+    state, batch = first_state(), make_batch()
+    expected = state.averaged
     for number in range(1, 4):
-        after, _ = run(batches, count=1, norm="batch", steps=number)
-        decay = min(0.9, number / (9 + number))
-        averaged = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, averaged, after.variables)
-    for ours, theirs in zip(jax.tree.leaves(state.averaged), jax.tree.leaves(averaged), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        state, _ = step(state, batch)
+        decay = min(0.15, number / (9 + number))  # 0.1, then 0.15
+        expected = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, expected, state.variables)
+    for ours, theirs in zip(jax.tree.leaves(state.averaged), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
     assert state.best_variables is state.averaged
-    assert first_state(network(), average=False).averaged is None
+    assert first_state(average=False).averaged is None
 
 
 def test_nothing_is_averaged_where_no_average_is_asked_for():
     step = make_train_step(network(), optimizer(), LOSS, reduction="mean", eyes=EYES, ema=0.9)
-    state, _ = jax.jit(step)(first_state(network(), average=False), make_batch())
+    state, _ = jax.jit(step)(first_state(average=False), make_batch())
     assert state.averaged is None
     assert state.best_variables is state.variables
 
@@ -145,9 +154,9 @@ def test_second_step_is_not_traced_again_and_the_state_is_donated(parallel):
 
     compiled = compile_step(counted, parallel=parallel)
     if parallel == "jit":
-        state, batch = devices.replicate(first_state(network()), mesh), devices.shard_batch(make_batch(), mesh)
+        state, batch = devices.replicate(first_state(), mesh), devices.shard_batch(make_batch(), mesh)
     else:
-        state = devices.replicate_for_pmap(first_state(network()), mesh)
+        state = devices.replicate_for_pmap(first_state(), mesh)
         batch = devices.stack_for_pmap(make_batch(), mesh)
     first, _ = compiled(state, batch)
     second, _ = compiled(first, batch)
@@ -165,8 +174,8 @@ def test_what_stands_at_hidden_points_is_harmless(norm):
     holes = np.where(batch["visible"][..., None], batch["points"], np.float32(np.nan))
     zeros = np.nan_to_num(holes)
     step = jax.jit(make_train_step(network(norm=norm), optimizer(), LOSS, reduction="mean", eyes=EYES))
-    ours = step(first_state(network(norm=norm)), {**batch, "points": holes})
-    theirs = step(first_state(network(norm=norm)), {**batch, "points": zeros})
+    ours = step(first_state(norm), {**batch, "points": holes})
+    theirs = step(first_state(norm), {**batch, "points": zeros})
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert np.isfinite(a).all()
         np.testing.assert_array_equal(a, b)
@@ -175,7 +184,7 @@ def test_what_stands_at_hidden_points_is_harmless(norm):
 def test_batch_without_a_visible_point_gives_no_gradient():
     batch = {**make_batch(), "visible": np.zeros((FACES, POINTS), bool)}
     step = jax.jit(make_train_step(network(), optimizer(), LOSS, reduction="mean", eyes=EYES))
-    _, metrics = step(first_state(network()), batch)
+    _, metrics = step(first_state(), batch)
     assert metrics["loss"] == (0, 0)
     assert metrics["gradient_norm"][0] == 0
     assert metrics["nme"] == (0, 0)
@@ -199,7 +208,7 @@ def test_normalised_error_equals_a_loop():
 
 def test_bfloat16_step_keeps_float32_parameters():
     model = network(norm="batch", dtype=jnp.bfloat16)
-    state, batch = first_state(model), make_batch()
+    state, batch = first_state("batch"), make_batch()
     step = jax.jit(make_train_step(model, optimizer(), LOSS, reduction="mean", eyes=EYES, ema=0.9))
     after, metrics = step(state, batch)
     for leaf in jax.tree.leaves((after.variables, after.averaged, metrics)):
@@ -215,11 +224,11 @@ def test_bfloat16_step_keeps_float32_parameters():
 def test_training_statistics_are_of_training_only():
     """BatchNorm's running statistics move in a step, and the prediction uses them, not the batch at hand."""
     model, batch = network(norm="batch"), make_batch()
-    state = first_state(model)
+    state = first_state("batch")
     after, _ = jax.jit(make_train_step(model, optimizer(), LOSS, reduction="mean", eyes=EYES))(state, batch)
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.variables["batch_stats"], after.variables["batch_stats"])
     assert jax.tree.leaves(moved)
     assert all(jax.tree.leaves(moved))
     predict = make_predict(model)
-    together, alone = predict(after.variables, batch["images"]), predict(after.variables, batch["images"][:1])
+    together, alone = (predict(after.variables, jnp.asarray(batch["images"][:n])) for n in (FACES, 1))
     np.testing.assert_allclose(together[:1], alone, rtol=1e-4, atol=1e-5)

@@ -4,9 +4,10 @@ Conventions in `wing_jax.types`. Everything is closed form, so it runs inside `j
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Float
 
-from wing_jax.types import Affine, Boxes, Points
+from wing_jax.types import Affine, Boxes, Points, Visible
 
 
 def similarity(
@@ -25,7 +26,7 @@ def similarity(
     return _from_complex(real, imaginary, shift)
 
 
-def _from_complex(real: Array, imaginary: Array, shift: Array) -> Array:
+def _from_complex(real: Array | np.ndarray, imaginary: Array | np.ndarray, shift: Array | np.ndarray) -> Array:
     """The matrix of z -> (real + i imaginary) z + shift, with z = x + i y."""
     batch = jnp.broadcast_shapes(real.shape, imaginary.shape, shift.shape[:-1])
     real, imaginary = jnp.broadcast_to(real, batch), jnp.broadcast_to(imaginary, batch)
@@ -59,7 +60,9 @@ def transform(affine: Affine, points: Points) -> Points:
     return points @ jnp.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
 
 
-def fit_similarity(source: Points, target: Points, weights: Float[Array, "*batch points"] | None = None) -> Affine:
+def fit_similarity(
+    source: Points, target: Points, weights: Float[Array | np.ndarray, "*batch points"] | None = None
+) -> Affine:
     """Least-squares similarity, never a reflection, that sends `source` to `target` (both `[*batch, points, 2]`).
 
     With z = x + i y and centred shapes, the rotation and scale are the one complex number
@@ -79,7 +82,7 @@ def fit_similarity(source: Points, target: Points, weights: Float[Array, "*batch
     return jnp.concatenate([turn[..., :2], shift[..., None]], axis=-1)
 
 
-def box_of_points(points: Points, visible: Bool[Array, "*batch points"] | None = None) -> Boxes:
+def box_of_points(points: Points, visible: Visible | None = None) -> Boxes:
     """The tight box `[*batch, 4]` of the (visible) points."""
     shown = jnp.ones(points.shape[:-1], bool) if visible is None else visible
     low = jnp.where(shown[..., None], points, jnp.inf).min(-2)
@@ -92,13 +95,14 @@ def frame_of_box(boxes: Boxes, *, size: int, margin: float = 1.0) -> Affine:
 
     Returns `[*batch, 2, 3]`, from crop pixels to image pixels; the centres of crop and box coincide.
     """
+    boxes = jnp.asarray(boxes)
     low, high = boxes[..., :2], boxes[..., 2:]
     scale = margin * (high - low).max(-1) / size
     centre = (low + high) / 2
     return _from_complex(scale, jnp.zeros_like(scale), centre - scale[..., None] * (size - 1) / 2)
 
 
-def frame_of_shape(points: Points, template: Float[Array, "points 2"], *, size: int) -> Affine:
+def frame_of_shape(points: Points, template: Float[Array | np.ndarray, "points 2"], *, size: int) -> Affine:
     """Frame of the crop in which `points` `[*batch, points, 2]` lie best on `template` (in fractions of the crop).
 
     This takes out in-plane rotation and corrects position and scale: the second stage's crop, made from the

@@ -141,7 +141,7 @@ class Localizer:
                 frames = geometry.frame_of_shape(answers[-1], jnp.asarray(self.template), size=stage.input_size)
             else:
                 frames = geometry.frame_of_box(boxes, size=stage.input_size, margin=stage.margin)
-            to_unit = _between_sizes(stage.chip_size, unit)
+            to_unit = jnp.broadcast_to(_between_sizes(stage.chip_size, unit), frames.shape)
             local = geometry.compose(geometry.invert(to_unit), frames)
             crops = jnp.round(warp(chips, local, size=stage.input_size))
             answers.append(geometry.transform(frames, self._on_crops(stage, weights, crops)))

@@ -15,9 +15,9 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-Points: TypeAlias = Float[Array, "*batch points 2"]
-Affine: TypeAlias = Float[Array, "*batch 2 3"]
-Boxes: TypeAlias = Float[Array, "*batch 4"]
-Visible: TypeAlias = Bool[Array, "*batch points"]
+Points: TypeAlias = Float[Array | np.ndarray, "*batch points 2"]
+Affine: TypeAlias = Float[Array | np.ndarray, "*batch 2 3"]
+Boxes: TypeAlias = Float[Array | np.ndarray, "*batch 4"]
+Visible: TypeAlias = Bool[Array | np.ndarray, "*batch points"]
 Image: TypeAlias = UInt8[np.ndarray, "height width 3"]
 Loss: TypeAlias = Callable[[Array, Array], Array]

@@ -15,8 +15,11 @@ def warp(
     for each crop pixel: the antialiasing where the crop shrinks its image. Returns float32 in the images' range.
     """
     at = (jnp.arange(size * supersample, dtype=jnp.float32) + 0.5) / supersample - 0.5
-    x = frames[:, 0, 0, None, None] * at + frames[:, 0, 1, None, None] * at[:, None] + frames[:, 0, 2, None, None]
-    y = frames[:, 1, 0, None, None] * at + frames[:, 1, 1, None, None] * at[:, None] + frames[:, 1, 2, None, None]
+    across, down = at[None, None, :], at[None, :, None]
+    x, y = (
+        frames[:, i, 0, None, None] * across + frames[:, i, 1, None, None] * down + frames[:, i, 2, None, None]
+        for i in (0, 1)
+    )
     height, width = images.shape[1:3]
     x, y = jnp.clip(x, 0, width - 1), jnp.clip(y, 0, height - 1)
     left, top = jnp.floor(x).astype(jnp.int32), jnp.floor(y).astype(jnp.int32)

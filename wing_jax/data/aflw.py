@@ -36,14 +36,16 @@ def read_aflw(root: str | Path, split: str, *, training_faces: int = TRAINING_FA
         boxes = np.asarray(content["bbox"], np.float32)[:, [0, 2, 1, 3]]
         points = np.asarray(content["data"], np.float32).reshape(len(boxes), 2, 19).transpose(0, 2, 1)
         shown = np.asarray(content["mask_new"]).astype(bool).reshape(len(boxes), 19)
-        names = [str(row[0][0]) for row in content["nameList"]]
+        names = [str(content["nameList"][face][0][0]) for face in range(len(boxes))]
+        order = np.arange(len(boxes))[order]
     except OSError as error:
         raise InputError(f"{root / LIST}: cannot read this list ({error}): give the folder that holds it") from error
-    except (KeyError, ValueError, IndexError, TypeError) as error:
+    except Exception as error:  # a broken .mat makes scipy raise its own, zlib's and struct's errors
         raise InputError(f"{root / LIST}: not as published ({error}): copy the file again") from error
-    if not np.isfinite(points).all():
-        face = int(np.argmin(np.isfinite(points).all((1, 2))))
-        raise InputError(f"{root / LIST}: face {face + 1} has a point that is not finite: copy the file again")
+    finite = np.isfinite(points).all((1, 2)) & np.isfinite(boxes).all(1)
+    if not finite.all():
+        face = int(np.argmin(finite))
+        raise InputError(f"{root / LIST}: face {face + 1} has a number that is not finite: copy the file again")
     images = root / "flickr" if (root / "flickr").is_dir() else root
     inside = ((points > boxes[:, None, :2]) & (points < boxes[:, None, 2:])).all(-1)
     frontal = (shown & inside).all(1)

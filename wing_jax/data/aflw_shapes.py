@@ -26,10 +26,8 @@ def read_aflw_shapes(
     """
     try:
         raw, yaw = (np.load(Path(root) / name, allow_pickle=False) for name in FILES)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{root}: cannot read {' and '.join(FILES)} ({error}): give their folder"
-        ) from error
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{root}: cannot read {' and '.join(FILES)} ({error}): give their folder") from error
     if raw.shape[1:] != (2, 21) or yaw.shape != raw.shape[:1]:
         raise InputError(f"{root}: {FILES[0]} is {raw.shape}, {FILES[1]} {yaw.shape}: copy the published files again")
     points = np.ascontiguousarray(raw.transpose(0, 2, 1), np.float32)

@@ -18,9 +18,9 @@ from jaxtyping import Bool, Float, UInt8
 from wing_jax.data.builtin_camera import Camera, assemble, shade
 from wing_jax.data.builtin_look import Look, sample_look
 from wing_jax.data.builtin_mesh import at_sites, head_grid, landmark_sites
-from wing_jax.data.builtin_paint import paint_features, paint_hair, paint_skin
+from wing_jax.data.builtin_paint import paint_features, paint_skin
 from wing_jax.data.builtin_scene import draw_glasses, draw_occluder, paint_background, through_camera
-from wing_jax.data.builtin_wear import cloth_thickness, extra_sheets, head_sheet, paint_cloth, paint_strip
+from wing_jax.data.builtin_wear import cloth_thickness, extra_sheets, head_sheet, paint_cloth, paint_hair, paint_strip
 
 _OVERSAMPLING = 1.5
 _HIDDEN = 4.5  # mm: a point this far behind the nearest surface is not visible
@@ -58,9 +58,7 @@ def render_face(*, seed: int, index: int, size: int = 256) -> BuiltinFace:
     return draw_face(sample_look(seed=seed, index=index), size=size)
 
 
-def render_faces(
-    count: int, *, seed: int, size: int = 256, workers: int | None = None
-) -> tuple[BuiltinFace, ...]:
+def render_faces(count: int, *, seed: int, size: int = 256, workers: int | None = None) -> tuple[BuiltinFace, ...]:
     """Faces 0 to `count` - 1 of the stream `seed`, drawn by `workers` threads (None: one for each core).
 
     Raises:
@@ -74,6 +72,11 @@ def render_faces(
         return tuple(map(draw, range(count)))
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         return tuple(pool.map(draw, range(count)))
+
+
+def texels_of(size: int) -> float:
+    """Texels per millimetre of the texture that a picture of `size` pixels needs."""
+    return float(np.clip(size / 180, 0.7, 2.0))
 
 
 def _draw_nth(index: int, *, seed: int, size: int) -> BuiltinFace:
@@ -95,7 +98,7 @@ def draw_face(look: Look, *, size: int, texture: Float[np.ndarray, "3 height wid
     camera = Camera.aim(look.pose, at_sites(skin, sites), wide)
     sheets = [head_sheet(look, skin, random), *extra_sheets(look, skin, random)]
     corners = camera.project(at_sites(skin, sites))
-    texels = float(np.clip(size / 180, 0.7, 2.0))
+    texels = texels_of(size)
     painted = _paint(look, sites, texels, random) if texture is None else texture
     seen, places, shading = assemble(sheets, camera, look.light, size=wide)
     picture = paint_background(look, wide, random)
@@ -124,13 +127,15 @@ def _paint(look: Look, sites: np.ndarray, texels: float, random: np.random.Gener
     return np.concatenate([canvas.page, paint_strip(look, texels, random)], axis=1)
 
 
-def _visible(corners: Float[np.ndarray, "68 3"], depth: Float[np.ndarray, "height width"], slack: np.ndarray) -> Bool[np.ndarray, "68"]:
+def _visible(
+    corners: Float[np.ndarray, "68 3"], depth: Float[np.ndarray, "height width"], slack: np.ndarray
+) -> Bool[np.ndarray, "68"]:
     """Points on which, within a pixel, no surface lies nearer by more than `slack` mm."""
     size = len(depth)
     cell = np.round(corners[:, :2]).astype(int)
     near = np.full(68, np.inf, np.float32)
     for x in (-1, 0, 1):
         for y in (-1, 0, 1):
-            column, row = (cell + (x, y)).clip(0, size - 1).T
+            column, row = (cell + np.array([x, y])).clip(0, size - 1).T
             near = np.minimum(near, depth[row, column])
     return near - corners[:, 2] < slack

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.data.builtin_look import Light, Pose
-from wing_jax.data.builtin_mesh import AZIMUTH, ROWS, bump, grid_normals, grid_triangles, smoothstep, twins
+from wing_jax.data.builtin_mesh import AZIMUTH, ROWS, bumps, grid_normals, grid_triangles, smoothstep
 from wing_jax.data.builtin_raster import Fragments, rasterise
 from wing_jax.data.builtin_wear import Sheet
 
@@ -54,7 +54,9 @@ class Camera:
     def view(self, placed: np.ndarray) -> np.ndarray:
         """Camera axes to pixels and depth."""
         zoom = self.scale * self.distance / (self.distance - placed[..., 2:])
-        return np.concatenate([placed[..., :2] * zoom + np.asarray(self.shift, np.float32), placed[..., 2:]], axis=-1).astype(np.float32)
+        return np.concatenate(
+            [placed[..., :2] * zoom + np.asarray(self.shift, np.float32), placed[..., 2:]], axis=-1
+        ).astype(np.float32)
 
     def project(self, vertices: np.ndarray) -> np.ndarray:
         """Head axes (mm) to x, y in pixels and a depth in mm."""
@@ -64,9 +66,10 @@ class Camera:
 @functools.cache
 def _hollows() -> Float[np.ndarray, "rows columns"]:
     """How much of the light reaches each vertex of the head: less in the sockets, under the nose and the jaw."""
-    dark = 0.2 * twins(17, -36, 7, 7) + 0.12 * twins(31, -42, 15, 4)
-    dark += 0.3 * bump(0, 18.5, 13, 3) + 0.14 * bump(0, 54, 15, 4)
-    dark += 0.1 * twins(20, -6, 5, 12) + 0.12 * twins(122, 0, 10, 40)
+    dark = bumps(
+        (0.2, 17, -36, 7, 7), (0.12, 31, -42, 15, 4), (0.3, 0, 18.5, 13, 3), (0.14, 0, 54, 15, 4), (0.1, 20, -6, 5, 12),
+        (0.12, 122, 0, 10, 40),
+    )  # fmt: skip
     under = smoothstep(ROWS, 76, 92) * (1 - 0.45 * smoothstep(ROWS, 105, 170))
     front = smoothstep(np.cos(AZIMUTH), 0.1, 0.75)[None]
     return ((1 - dark) * (1 - 0.42 * under[:, None] * front)).astype(np.float32)
@@ -100,7 +103,7 @@ def assemble(
             normals = np.where(normals[..., 2:] < 0, -normals, normals)
         vertices.append(camera.view(placed).reshape(-1, 3))
         places.append(sheet.places.reshape(-1, 2))
-        hollow = _hollows()[..., None] if is_head else np.float32(sheet.shade)
+        hollow = _hollows()[..., None] if is_head else np.full((1, 1, 1), sheet.shade, np.float32)
         lights.append(_light(normals, light, hollow).reshape(-1, 4))
         count += rows * columns
     numbers = np.concatenate(triangles)
@@ -122,7 +125,7 @@ def _light(normals: np.ndarray, light: Light, hollow: np.ndarray) -> Float[np.nd
     halfway = direction + np.array([0, 0, 1], np.float32)
     shine = np.clip(normals @ (halfway / (np.linalg.norm(halfway) + 1e-6)), 0, 1) ** 18 * (60 * light.shine)
     rim = light.rim * 70 * np.clip(1 - normals[..., 2], 0, 1) ** 3 * (normals[..., 0] * direction[0] < 0)
-    return np.concatenate([np.sqrt(energy), (shine * hollow[..., 0] if hollow.ndim else shine)[..., None] + rim[..., None]], axis=-1)
+    return np.concatenate([np.sqrt(energy), shine[..., None] * hollow + rim[..., None]], axis=-1)
 
 
 def shade(
@@ -132,7 +135,8 @@ def shade(
     count = places.shape[1]
     lookup = np.full((2, -(-count // 256) * 256), -1, np.float32)  # cv2.remap takes no row of 32768 pixels
     lookup[:, :count] = places - np.float32(0.5)
-    colours = cv2.remap(texture, *lookup.reshape(2, -1, 256), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = lookup.reshape(2, -1, 256)
+    colours = cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     colours = colours.reshape(-1, 3)[:count].T
     if lit:
         colours = colours * lights[:3] + lights[3]

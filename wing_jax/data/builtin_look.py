@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-Colour = tuple[float, float, float]  # sRGB, 0 to 255
+Number = int | float
+Colour = tuple[Number, Number, Number]  # sRGB, 0 to 255
 
 SKINS: tuple[Colour, ...] = (
     (246, 217, 197), (236, 198, 170), (222, 177, 143), (196, 146, 108), (160, 110, 76), (120, 80, 56), (86, 57, 42),
@@ -170,7 +171,7 @@ def _choose(random: np.random.Generator, options: tuple[str, ...], odds: tuple[f
     return options[int(np.searchsorted(np.cumsum(odds), random.random() * sum(odds)))]
 
 
-def _pick(random: np.random.Generator, colours: tuple[Colour, ...], jitter: float) -> Colour:
+def _pick(random: np.random.Generator, colours: tuple[Colour, ...], jitter: Number) -> Colour:
     """A colour between two neighbours of the list, jittered."""
     place = random.uniform(0, len(colours) - 1)
     first = min(int(place), len(colours) - 2)

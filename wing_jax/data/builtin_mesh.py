@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.builtin_look import Expression, Shape
+from wing_jax.data.builtin_look import Expression, Number, Shape
 
 ARC = 80.0  # mm of arc per radian of azimuth
 CROWN, JAW, NECK, END = -185.0, 77.0, 150.0, 235.0  # rows
@@ -33,13 +33,13 @@ ROWS = np.concatenate(
 AZIMUTH = COLUMNS / ARC
 
 
-def smoothstep(values: np.ndarray, start: float, stop: float) -> np.ndarray:
+def smoothstep(values: np.ndarray, start: Number, stop: Number) -> np.ndarray:
     """0 below `start`, 1 above `stop`, 3 t^2 - 2 t^3 between."""
     t = np.clip((values - start) / (stop - start), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def through(knots: dict[float, float], at: np.ndarray, blur: float = 5.0) -> np.ndarray:
+def through(knots: dict, at: np.ndarray, blur: Number = 5.0) -> np.ndarray:
     """The polyline through `knots`, blurred by a Gaussian of `blur`, sampled at `at`."""
     places, values = np.array(list(knots)), np.array(list(knots.values()))
     steps = np.linspace(-2.5, 2.5, 21)
@@ -78,7 +78,7 @@ def _with_neck(head: np.ndarray, jaw_line: np.ndarray) -> np.ndarray:
     sine, cosine = np.sin(AZIMUTH), np.cos(AZIMUTH)
     jaw = np.stack([np.interp(JAW, ROWS, column) for column in head.reshape(len(ROWS), -1).T]).reshape(-1, 3)
 
-    def ring(wide: float, front: float, back: float, y: np.ndarray | float) -> np.ndarray:
+    def ring(wide: Number, front: Number, back: Number, y: np.ndarray | Number) -> np.ndarray:
         return np.stack([wide * sine, y + 0 * sine, np.where(cosine > 0, front, back) * cosine - 8], axis=-1)
 
     top = ring(46.5, 44, 70, 0.3 * jaw_line + 0.7 * (84 + 14 * np.maximum(cosine, 0) + 24 * np.minimum(cosine, 0)))
@@ -97,24 +97,20 @@ def _with_neck(head: np.ndarray, jaw_line: np.ndarray) -> np.ndarray:
     softened = cv2.GaussianBlur(joined.astype(np.float32), (1, 13), 0, sigmaY=2.2, borderType=cv2.BORDER_REPLICATE)
     joined += (softened - joined) * (smoothstep(ROWS, 84, 100) * smoothstep(-ROWS, -225, -190))[:, None, None]
     # Towards the ears the jaw has no edge: melt it into the neck there.
-    melted = cv2.GaussianBlur(joined.astype(np.float32), (1, 13), 0, sigmaY=3.2, borderType=cv2.BORDER_REPLICATE)
-    share = smoothstep(np.abs(np.rad2deg(AZIMUTH)), 52, 84)[None] * np.outer(
+    melted = cv2.GaussianBlur(joined.astype(np.float32), (1, 19), 0, sigmaY=4.2, borderType=cv2.BORDER_REPLICATE)
+    degrees = np.abs(np.rad2deg(AZIMUTH))
+    share = (smoothstep(degrees, 42, 78) * smoothstep(-degrees, -150, -110))[None] * np.outer(
         smoothstep(ROWS, 20, 60) * smoothstep(-ROWS, -150, -120), np.ones(len(COLUMNS))
     )
     return joined + (melted - joined) * share[..., None]
 
 
-def bump(p: float, v: float, spread_p: float, spread_v: float) -> Float[np.ndarray, "rows columns"]:
-    """A Gaussian of height 1 on the grid, centred at (p, v)."""
-    return np.outer(
-        np.exp(-(((ROWS - v) / spread_v) ** 2) / 2), np.exp(-(((COLUMNS - p) / spread_p) ** 2) / 2)
-    ).astype(np.float32)
-
-
-def twins(p: float, v: float, spread_p: float, spread_v: float) -> Float[np.ndarray, "rows columns"]:
-    """The bump and its mirror image."""
-    columns = np.exp(-(((COLUMNS - p) / spread_p) ** 2) / 2) + np.exp(-(((COLUMNS + p) / spread_p) ** 2) / 2)
-    return np.outer(np.exp(-(((ROWS - v) / spread_v) ** 2) / 2), columns).astype(np.float32)
+def bumps(*table: tuple) -> Float[np.ndarray, "rows columns"]:
+    """The sum of Gaussians (height, p, v, spread in p, spread in v) on the grid; those with p > 0 have a twin at -p."""
+    height, p, v, wide, high = np.array(table, np.float32).T[..., None]
+    rows = height * np.exp(-(((ROWS - v) / high) ** 2) / 2)
+    columns = np.exp(-(((COLUMNS - p) / wide) ** 2) / 2)
+    return rows.T @ (columns + columns[:, ::-1] * (p > 0))
 
 
 def _nose(shape: Shape) -> np.ndarray:
@@ -128,26 +124,28 @@ def _nose(shape: Shape) -> np.ndarray:
     width = through({-45: 8, -34: 6.2, -15: 7.2, 0: 8.6, 8: 9.6, 18: 10}, rows, 3) * (1 + 0.07 * shape.nose_width)
     profile = np.exp(-((np.abs(COLUMNS)[None] / width[:, None]) ** 2.2))
     alae_v, alae_p = -38 + 46.5 * stretch, 12.2 * (1 + 0.07 * shape.nose_width)
-    wings = 8.5 * (1 + 0.05 * shape.nose_width) * twins(alae_p, alae_v, 4.6, 4.8)
-    return ridge[:, None] * profile + wings - 2.5 * twins(alae_p + 8, alae_v, 3.5, 6)
+    wings = (8.5 * (1 + 0.05 * shape.nose_width), alae_p, alae_v, 4.6, 4.8)
+    return ridge[:, None] * profile + bumps(wings, (-2.5, alae_p + 8, alae_v, 3.5, 6))
 
 
 def head_grid(shape: Shape, expression: Expression) -> Float[np.ndarray, "rows columns 3"]:
     """The skin, in millimetres and head axes; hair, hats and cloth are laid on it by others."""
     grid = _mean_head().copy()
     sites = landmark_sites(shape, expression)
-    eye_p, mouth_v = sites[42:48, 0].mean(), float(sites[[48, 54], 1].mean())
-    lower_lip_v, smile, pout = float(sites[[57, 66], 1].mean()), np.mean(expression.smile), expression.pout
-    out = 3.2 * (1 + 0.45 * shape.brow_ridge) * twins(30, -51, 17, 6) + 1.5 * bump(0, -47, 9, 7)
-    out += -8 * twins(eye_p * 0.92, -36, 15, 8.5) - 4.5 * twins(13.5, -35, 5, 8)
-    out += (5.4 + 0.4 * shape.eye_size) * twins(eye_p, -34.5, 10.5, 7.5)
-    out += (3 + 1.6 * shape.cheekbones) * twins(47, -9, 16, 12) + (2.6 * shape.cheek_fat - 1.5) * twins(50, 26, 17, 17)
-    out += 3.5 * bump(0, 31, 22, 13) + (3.2 + 0.7 * shape.lips + 3 * pout) * bump(0, 32.6, 13, 3.3)
-    out += (4.2 + 0.8 * shape.lips + 3 * pout) * bump(0, lower_lip_v, 12, 3.8)
-    out += -2.6 * bump(0, mouth_v + 0.5, 19, 1.9) - 2 * twins(sites[54, 0] + 2, mouth_v, 3.6, 4)
-    out += -3 * bump(0, lower_lip_v + 12, 16, 4.5) + (3 + 1.8 * shape.chin_forward) * bump(0, 69, 13, 8)
-    out += max(0.0, smile) * (4.2 * twins(39, 4, 12, 10) - 2 * twins(34, 24, 4, 11))
-    out += 2.2 * shape.forehead * bump(0, -80, 45, 16)
+    eye_p, mouth_v = sites[42:48, 0].mean(), sites[[48, 54], 1].mean()
+    lower_lip_v = sites[[57, 66], 1].mean()
+    lips, cheer = 0.7 * shape.lips + 3 * expression.pout, max(0.0, float(np.mean(expression.smile)))
+    out = bumps(
+        # millimetres out, at p (and at -p), at v, spread in p, spread in v
+        (3.2 * (1 + 0.45 * shape.brow_ridge), 30, -51, 17, 6), (1.5, 0, -47, 9, 7),
+        (-8, eye_p * 0.92, -36, 15, 8.5), (-4.5, 13.5, -35, 5, 8),
+        (5.4 + 0.4 * shape.eye_size, eye_p, -34.5, 10.5, 7.5),
+        (3 + 1.6 * shape.cheekbones, 47, -9, 16, 12), (2.6 * shape.cheek_fat - 1.5, 50, 26, 17, 17),
+        (3.5, 0, 31, 22, 13), (3.2 + lips, 0, 32.6, 13, 3.3), (4.2 + lips, 0, lower_lip_v, 12, 3.8),
+        (-2.6, 0, mouth_v + 0.5, 19, 1.9), (-2, sites[54, 0] + 2, mouth_v, 3.6, 4),
+        (-3, 0, lower_lip_v + 12, 16, 4.5), (3 + 1.8 * shape.chin_forward, 0, 69, 13, 8),
+        (4.2 * cheer, 39, 4, 12, 10), (-2 * cheer, 34, 24, 4, 11), (2.2 * shape.forehead, 0, -80, 45, 16),
+    )  # fmt: skip
     grid[..., 0] += out * np.sin(AZIMUTH) * 0.7
     grid[..., 2] += out * (1 - 0.25 * np.sin(AZIMUTH) ** 2) + _nose(shape)
 
@@ -217,7 +215,9 @@ def _mouth(shape: Shape, expression: Expression) -> np.ndarray:
     calm = 1 - 0.18 * max(0.0, float(np.mean(expression.smile)))
     upper, lower = 7.2 * (1 + 0.15 * shape.lips) * calm, 9.4 * (1 + 0.15 * shape.lips) * calm
     rise = 1.6 * max(0.0, float(np.mean(expression.smile))) + 0.12 * gap
-    p = np.array([-1, -0.62, -0.24, 0, 0.24, 0.62, 1, 0.62, 0.26, 0, -0.26, -0.62, -0.86, -0.32, 0, 0.32, 0.86, 0.33, 0, -0.33])
+    p = np.array(
+        [-1, -0.62, -0.24, 0, 0.24, 0.62, 1, 0.62, 0.26, 0, -0.26, -0.62, -0.86, -0.32, 0, 0.32, 0.86, 0.33, 0, -0.33]
+    )
     v = np.array(
         [
             0, -0.72 * upper, -upper, -0.86 * upper, -upper, -0.72 * upper, 0,
@@ -257,7 +257,11 @@ def grid_triangles(rows: int, columns: int) -> np.ndarray:
 def grid_normals(grid: Float[np.ndarray, "rows columns 3"]) -> Float[np.ndarray, "rows columns 3"]:
     """Unit normals, towards the side from which columns run right and rows run down (z to the viewer)."""
     right, down = np.empty_like(grid), np.empty_like(grid)
-    right[:, 1:-1], right[:, 0], right[:, -1] = grid[:, 2:] - grid[:, :-2], grid[:, 1] - grid[:, 0], grid[:, -1] - grid[:, -2]
+    right[:, 1:-1], right[:, 0], right[:, -1] = (
+        grid[:, 2:] - grid[:, :-2],
+        grid[:, 1] - grid[:, 0],
+        grid[:, -1] - grid[:, -2],
+    )
     down[1:-1], down[0], down[-1] = grid[2:] - grid[:-2], grid[1] - grid[0], grid[-1] - grid[-2]
     normals = np.stack(
         [

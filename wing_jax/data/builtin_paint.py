@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.builtin_look import Look
-from wing_jax.data.builtin_mesh import ARC, CROWN, END, through
+from wing_jax.data.builtin_look import Look, Number
+from wing_jax.data.builtin_mesh import ARC, CROWN, END
 
 _FINE_P, _FINE_V, _COARSE = 130.0, 110.0, 3.0
 _EDGE_P = _FINE_P + (np.pi * ARC - _FINE_P) / _COARSE + 1
@@ -31,7 +31,7 @@ def to_page(sites: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
 
 
 @functools.cache
-def _unpage(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+def unpage(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """p of each column and v of each row of a page of that many texels."""
     x = (np.arange(width) + 0.5) / width * PAGE_SIZE[0] - _EDGE_P
     y = (np.arange(height) + 0.5) / height * PAGE_SIZE[1] - _TOP
@@ -45,7 +45,7 @@ def tiles(side: int = 512) -> dict[str, np.ndarray]:
     """Periodic noise of mean 0 and deviation about 1, the same for all faces, each twice side by side."""
     random = np.random.default_rng(68)
 
-    def noise(spread_x: float, spread_y: float) -> np.ndarray:
+    def noise(spread_x: Number, spread_y: Number) -> np.ndarray:
         white = random.normal(size=(side, side)).astype(np.float32)
         wide = cv2.GaussianBlur(np.tile(white, (3, 3)), (0, 0), spread_x, sigmaY=spread_y)[side:-side, side:-side]
         return (wide - wide.mean()) / wide.std()
@@ -80,23 +80,23 @@ class Canvas:
     texels: float
     origin: tuple[int, int] = (0, 0)
 
-    def fill(self, outline: np.ndarray, colour, strength: float = 1.0, blur: float = 0.0) -> None:
+    def fill(self, outline: np.ndarray, colour, strength: Number = 1.0, blur: Number = 0.0) -> None:
         """Blend `colour` into the polygon `outline`, [n, 2] places (p, v), or into several, [m, n, 2]."""
         self._blend(outline, colour, strength, blur, width=0.0)
 
-    def stroke(self, line: np.ndarray, colour, width: float, strength: float = 1.0, blur: float = 0.0) -> None:
+    def stroke(self, line: np.ndarray, colour, width: Number, strength: Number = 1.0, blur: Number = 0.0) -> None:
         """Blend `colour` along the open line [n, 2], or the lines [m, n, 2]."""
         self._blend(line, colour, strength, blur, width)
 
-    def disc(self, centre: np.ndarray, radius: float, colour, strength: float = 1.0, blur: float = 0.0) -> None:
+    def disc(self, centre: np.ndarray, radius: Number, colour, strength: Number = 1.0, blur: Number = 0.0) -> None:
         self.fill(np.asarray(centre) + radius * _CIRCLE, colour, strength, blur)
 
-    def cut(self, outline: np.ndarray, margin: float) -> "Canvas":
+    def cut(self, outline: np.ndarray, margin: Number) -> "Canvas":
         """A copy of the page around `outline`, to paint on and `paste` back."""
         x, y, wide, high = self._box(self._fixed(outline), margin)
         return Canvas(self.page[:, y : y + high, x : x + wide].copy(), self.texels, (x, y))
 
-    def paste(self, part: "Canvas", outline: np.ndarray, blur: float) -> None:
+    def paste(self, part: "Canvas", outline: np.ndarray, blur: Number) -> None:
         """Lay a painted copy back, inside `outline` only."""
         x, y = part.origin
         high, wide = part.page.shape[1:]
@@ -109,7 +109,7 @@ class Canvas:
         corner = CORNER - (np.asarray(self.origin) + 0.5) / self.texels
         return ((np.asarray(outline, np.float64) + corner) * (16 * self.texels)).astype(np.int32)
 
-    def _box(self, fixed: np.ndarray, margin: float) -> tuple[int, int, int, int]:
+    def _box(self, fixed: np.ndarray, margin: Number) -> tuple[int, int, int, int]:
         x, y, wide, high = cv2.boundingRect(fixed.reshape(-1, 2))
         grow = int(margin * self.texels) + 2
         left, top = max((x >> 4) - grow, 0), max((y >> 4) - grow, 0)
@@ -117,7 +117,7 @@ class Canvas:
         bottom = min(((y + high) >> 4) + grow, self.page.shape[1])
         return left, top, max(right - left, 0), max(bottom - top, 0)
 
-    def _mask(self, fixed: np.ndarray, box: tuple[int, int, int, int], width: float, blur: float) -> np.ndarray:
+    def _mask(self, fixed: np.ndarray, box: tuple[int, int, int, int], width: Number, blur: Number) -> np.ndarray:
         x, y, wide, high = box
         cover = np.zeros((high, wide), np.uint8)
         lines = fixed - np.array([16 * x, 16 * y], np.int32)
@@ -125,14 +125,14 @@ class Canvas:
         if width > 0:
             pixels = max(1, round(width * self.texels))
             level = min(255, round(255 * width * self.texels / pixels))
-            cv2.polylines(cover, lines, False, level, pixels, cv2.LINE_AA, 4)
+            cv2.polylines(cover, list(lines), False, level, pixels, cv2.LINE_AA, 4)
         else:
-            cv2.fillPoly(cover, lines, 255, lineType=cv2.LINE_AA, shift=4)
+            cv2.fillPoly(cover, list(lines), 255, lineType=cv2.LINE_AA, shift=4)
         sigma = blur * self.texels
         reach = 2 * round(2.5 * sigma) + 1
         return cv2.GaussianBlur(cover, (reach, reach), sigma) if sigma > 0.3 else cover
 
-    def _blend(self, outline: np.ndarray, colour, strength: float, blur: float, width: float) -> None:
+    def _blend(self, outline: np.ndarray, colour, strength: Number, blur: Number, width: Number) -> None:
         if strength < 0.03:
             return
         fixed = self._fixed(outline)
@@ -153,11 +153,15 @@ def curve(knots: np.ndarray, count: int = 6) -> Float[np.ndarray, "n axes"]:
     return np.concatenate([path.reshape(-1, knots.shape[1]), knots[-1:]]).astype(np.float32)
 
 
-def mix(colour, other, amount: float) -> np.ndarray:
+def _down(millimetres: Number) -> np.ndarray:
+    return np.array([0.0, millimetres])
+
+
+def mix(colour, other, amount: Number) -> np.ndarray:
     return np.asarray(colour, np.float32) * (1 - amount) + np.asarray(other, np.float32) * amount
 
 
-def _blob(p: np.ndarray, v: np.ndarray, at: tuple[float, float], spread: tuple[float, float]) -> np.ndarray:
+def _blob(p: np.ndarray, v: np.ndarray, at: tuple, spread: tuple) -> np.ndarray:
     across = np.exp(-(((np.abs(p) - at[0]) / spread[0]) ** 2) / 2)
     return np.outer(np.exp(-(((v - at[1]) / spread[1]) ** 2) / 2), across)
 
@@ -165,13 +169,14 @@ def _blob(p: np.ndarray, v: np.ndarray, at: tuple[float, float], spread: tuple[f
 @functools.cache
 def _skin_maps(width: int, height: int) -> dict[str, np.ndarray]:
     """Where the face is redder, darker or bearded, at a quarter of the page's resolution."""
-    p, v = _unpage(width, height)
+    p, v = unpage(width, height)
     moustache = _blob(p, v, (10, 25), (12, 3.6)) + _blob(p, v, (22, 31), (5, 5))
     chin = np.exp(-((np.maximum(0, 62 - v) / 14) ** 2))[:, None] * (v < 105)[:, None] * np.exp(-((p / 105) ** 6))[None]
     side = _blob(p, v, (88, 40), (26, 28)) + _blob(p, v, (110, 5), (7, 30))
     bare = 1 - 0.9 * np.clip(_blob(p, v, (0, 52), (15, 4)), 0, 1)
     return {
-        "blush": _blob(p, v, (44, 4), (17, 13)) + 0.7 * _blob(p, v, (0, 4), (10, 9)) + 0.3 * _blob(p, v, (0, 68), (14, 8)),
+        "blush": _blob(p, v, (44, 4), (17, 13)) + 0.7 * _blob(p, v, (0, 4), (10, 9))
+        + 0.3 * _blob(p, v, (0, 68), (14, 8)),
         "socket": _blob(p, v, (30, -33), (15, 8)) + 0.6 * _blob(p, v, (15, -34), (6, 8)),
         "light": _blob(p, v, (0, -78), (34, 18)) + 0.6 * _blob(p, v, (0, -18), (5, 20)),
         "beard": np.clip(np.maximum(chin, side) * bare, 0, 1),
@@ -180,7 +185,7 @@ def _skin_maps(width: int, height: int) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def paint_skin(look: Look, texels: float, random: np.random.Generator) -> Canvas:
+def paint_skin(look: Look, texels: Number, random: np.random.Generator) -> Canvas:
     """A page of bare skin: blush, beard shadow, pores and blotches."""
     paint = look.paint
     width, height = (round(side * texels) for side in PAGE_SIZE)
@@ -194,15 +199,21 @@ def paint_skin(look: Look, texels: float, random: np.random.Generator) -> Canvas
         ("neck", (0.84, 0.78, 0.76), 0.5),
     ):
         low *= 1 + (np.asarray(tint, np.float32)[:, None, None] - 1) * (amount * maps[name])
-    low *= 1 + 0.02 * tile("blotches", *low.shape[1:], random)
-    shadow = maps["beard"] * min(paint.beard, 0.55) + maps["moustache"] * max(min(paint.beard, 0.55), paint.moustache * 0.3)
+    low *= 1 + 0.02 * tile("blotches", low.shape[1], low.shape[2], random)
+    shadow = maps["beard"] * min(paint.beard, 0.55) + maps["moustache"] * max(
+        min(paint.beard, 0.55), paint.moustache * 0.3
+    )
     low += (mix(skin * 0.55, paint.hair, 0.5)[:, None, None] - low) * (0.75 * np.clip(shadow, 0, 1))
-    page = np.stack([cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in low.astype(np.float32)])
+    page = np.stack(
+        [cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in low.astype(np.float32)]
+    )
     page += tile("pores", height, width, random) * np.float32(1.0 + 1.4 * paint.age)
     canvas = Canvas(page, texels)
     hairy = max(paint.beard, paint.moustache)
     if hairy > 0.55:
-        full = cv2.resize((maps["beard"] * (paint.beard > 0.55) + maps["moustache"]).astype(np.float32), (width, height))
+        full = cv2.resize(
+            (maps["beard"] * (paint.beard > 0.55) + maps["moustache"]).astype(np.float32), (width, height)
+        )
         rough = 0.9 + 0.16 * tile("strands", height, width, random) + 0.1 * tile("pores", height, width, random)
         alpha = np.clip((full - 0.42 + 0.13 * (rough - 0.9) * 6) * 3.2, 0, 1) * min(1.0, hairy + 0.05)
         page += (np.asarray(paint.hair, np.float32)[:, None, None] * rough - page) * alpha
@@ -238,7 +249,9 @@ def _paint_folds(canvas: Canvas, look: Look, sites: np.ndarray) -> None:
         if age > 0.55:
             outer = sites[45 if sign > 0 else 36]
             for rise in (-5, 0, 4):
-                canvas.stroke(outer + np.array([(sign * 4, rise * 0.5), (sign * 12, rise)]), dark, 0.8, 0.8 * (age - 0.4), 0.4)
+                canvas.stroke(
+                    outer + np.array([(sign * 4, rise * 0.5), (sign * 12, rise)]), dark, 0.8, 0.8 * (age - 0.4), 0.4
+                )
     lines = 0.6 * max(0.0, age - 0.5) + 0.2 * max(0.0, float(np.mean(look.expression.brows)))
     wave = curve(np.array([(-34, 2), (-14, 0), (0, 1.5), (15, 0), (34, 2)]))
     canvas.stroke(wave + np.array([[[0, -70]], [[0, -78]], [[0, -86]]]), dark, 1.1, lines, 0.6)
@@ -254,7 +267,7 @@ def _paint_nose(canvas: Canvas, look: Look, sites: np.ndarray) -> None:
         canvas.fill(oval, skin * (0.22, 0.13, 0.12), 0.85, 0.45)
         crease = sites[wing] + np.array([(-sign * 0.5, 1.5), (sign * 2.8, -1.5), (sign * 2.8, -6.5), (0, -9.5)])
         canvas.stroke(curve(crease), skin * (0.55, 0.42, 0.4), 1.4, 0.45, 0.7)
-    canvas.stroke(curve(sites[31:36] + (0, 1)), skin * (0.55, 0.42, 0.4), 1.6, 0.35, 0.9)
+    canvas.stroke(curve(sites[31:36] + _down(1)), skin * (0.55, 0.42, 0.4), 1.6, 0.35, 0.9)
 
 
 def _paint_mouth(canvas: Canvas, look: Look, sites: np.ndarray) -> None:
@@ -286,7 +299,7 @@ def _paint_inside(inside: Canvas, sites: np.ndarray) -> None:
     upper, lower = curve(sites[60:65]), curve(sites[[64, 65, 66, 67, 60]])
     if gap > 7:
         inside.fill(np.concatenate([lower, upper * 0.35 + lower[::-1] * 0.65]), (158, 72, 74), 1.0, 1.2)
-    teeth = np.concatenate([upper - (0, 2), upper[::-1] + (0, min(7.5, 0.75 * gap))])
+    teeth = np.concatenate([upper - _down(2), upper[::-1] + _down(min(7.5, 0.75 * gap))])
     teeth[:, 0] = sites[62, 0] + (teeth[:, 0] - sites[62, 0]) * 0.86
     inside.fill(teeth, (226, 216, 202), 1.0, 0.35)
     gaps = sites[62] + np.stack([np.stack([[p, -1], [p, min(6.5, 0.65 * gap)]]) for p in np.linspace(-12, 12, 5)])
@@ -300,7 +313,7 @@ def _paint_eye(canvas: Canvas, look: Look, eye: np.ndarray, side: int) -> None:
     sign = 1 if eye[0, 0] > eye[3, 0] else -1
     upper, lower = curve(eye[:4], 8), curve(eye[[3, 4, 5, 0]], 8)
     shade = mix(skin * (0.62, 0.5, 0.5), paint.accent, 0.35 * (paint.makeup > 0.75))
-    lid = np.concatenate([upper + (0, -0.5), upper[::-1] + (0, -5.5)])
+    lid = np.concatenate([upper - _down(0.5), upper[::-1] - _down(5.5)])
     canvas.fill(lid, shade, 0.25 + 0.55 * paint.makeup, 1.2)
     crease = upper[3:-3] + np.array([0, -4.4 - 1.2 * (1 - opened)])
     canvas.stroke(crease, skin * (0.5, 0.37, 0.34), 1.1, 0.6 * (0.35 + 0.65 * opened), 0.45)
@@ -311,20 +324,22 @@ def _paint_eye(canvas: Canvas, look: Look, eye: np.ndarray, side: int) -> None:
     canvas.stroke(upper[: len(upper) // 2], lash, 1.5 + paint.makeup, 0.7, 0.3)
     if paint.female > 0.5:
         roots = upper[1:-4:2]
-        tips = roots + np.stack([sign * np.linspace(3.2, -0.5, len(roots)), np.full(len(roots), -3.0 + 2.4 * (1 - opened))], axis=1)
+        tips = roots + np.stack(
+            [sign * np.linspace(3.2, -0.5, len(roots)), np.full(len(roots), -3.0 + 2.4 * (1 - opened))], axis=1
+        )
         canvas.stroke(np.stack([roots, tips], axis=1), lash, 0.6, 0.45 + 0.45 * paint.makeup)
 
 
 def _paint_eyeball(canvas: Canvas, look: Look, eye: np.ndarray, outline: np.ndarray) -> None:
     ball = canvas.cut(outline, 1.5)
     ball.page[:] = np.array([226, 220, 214], np.float32)[:, None, None]
-    centre = (eye[0] + eye[3]) / 2 + np.array(look.expression.gaze) + (0, -1.1)
+    centre = (eye[0] + eye[3]) / 2 + np.array(look.expression.gaze) - _down(1.1)
     iris = np.asarray(look.paint.iris)
     for radius, colour, blur in ((6.1, iris * 0.4, 0.35), (5.2, iris, 0.4), (2.4, (10, 9, 10), 0.25)):
         ball.disc(centre, radius, colour, 1.0, blur)
-    ball.stroke(outline[: len(outline) // 2] + (0, 1.2), (60, 44, 42), 3.0, 0.45, 1.0)
+    ball.stroke(outline[: len(outline) // 2] + _down(1.2), (60, 44, 42), 3.0, 0.45, 1.0)
     ball.disc(eye[3], 1.8, (204, 128, 120), 0.8, 0.5)
-    ball.disc(centre + (2.2 * np.sign(look.light.direction[0] or 1), -2.2), 1.15, (255, 255, 255), 0.95, 0.2)
+    ball.disc(centre + np.array([2.2 * np.sign(look.light.direction[0] or 1), -2.2]), 1.15, (255, 255, 255), 0.95, 0.2)
     canvas.paste(ball, outline, 0.2)
 
 
@@ -338,46 +353,10 @@ def _paint_brow(canvas: Canvas, look: Look, chain: np.ndarray, random: np.random
     canvas.fill(band, colour, 0.62, 0.7)
     count = 34
     where = random.integers(1, len(middle), count)
-    roots = middle[where] + np.stack([random.normal(0, 0.8, count), random.uniform(-0.2, 1.0, count) * thick[where]], axis=1)
-    lean = np.stack([sign * random.uniform(2, 4, count), -random.uniform(1.2, 3.2, count) * (0.4 + where / len(middle))], axis=1)
+    roots = middle[where] + np.stack(
+        [random.normal(0, 0.8, count), random.uniform(-0.2, 1.0, count) * thick[where]], axis=1
+    )
+    lean = np.stack(
+        [sign * random.uniform(2, 4, count), -random.uniform(1.2, 3.2, count) * (0.4 + where / len(middle))], axis=1
+    )
     canvas.stroke(np.stack([roots, roots + lean], axis=1), colour * 0.8, 0.65, 0.6)
-
-
-def hairline(look: Look) -> Float[np.ndarray, "places 2"]:
-    """The border of the hair as (p >= 0, v): hair grows above it."""
-    recede = look.hairline
-    front, temple = -94 + 2.5 * recede, -78 - 4 * min(0.0, recede)
-    if look.hair == "bald":
-        front, temple = -190, -190
-    elif look.hair == "fringe":
-        front, temple = -64, -62
-    knots = {
-        0: front, 22: front - 1 - 2.5 * max(0.0, recede), 45: front + 1 - 4 * max(0.0, recede), 62: temple + 2, 74: temple + 10,
-        88: -46, 101: -34, 107: -14, 122: -6, 127: -40, 150: -38, 160: 20, 180: 58, 252: 66,
-    }  # fmt: skip
-    if look.hair == "bald":
-        knots = {0: -300, 252: -300}
-    places = np.linspace(0, np.pi * ARC, 60)
-    return np.stack([places, through(knots, places, 3.5)], axis=1)
-
-
-def paint_hair(canvas: Canvas, look: Look, random: np.random.Generator) -> None:
-    """Hair on the scalp, above the hairline, with strands along its flow and a ragged edge."""
-    height, width = canvas.page.shape[1:]
-    p, v = _unpage(width, height)
-    border = hairline(look)
-    edge = np.interp(np.abs(p), border[:, 0], border[:, 1]).astype(np.float32)
-    rows = slice(0, int(np.searchsorted(v, edge.max() + 14)))
-    kind = "curls" if look.hair in ("curly", "afro") else "strands"
-    strands = tile(kind, rows.stop, width, random)
-    if look.hair in ("short", "parted", "bun"):
-        lean = random.uniform(-1.4, 1.4)
-        shear = np.array([[1, lean, 0], [0, 1, 0]], np.float32)
-        strands = cv2.warpAffine(strands, shear, strands.shape[::-1], borderMode=cv2.BORDER_REFLECT)
-    softness = {"buzz": 5.0, "afro": 4.0}.get(look.hair, 7.0)
-    alpha = np.clip((edge[None] - v[rows, None] + 3 * strands) * np.float32(1 / softness), 0, 1)
-    if look.hair == "buzz":
-        alpha *= 0.82
-    shade = (0.92 + (0.17 if kind == "strands" else 0.22) * strands).clip(0.5, 1.6)
-    for plane, tone in zip(canvas.page[:, rows], look.paint.hair, strict=True):
-        plane += (tone * shade - plane) * alpha

@@ -70,23 +70,21 @@ def _planes(x: np.ndarray, y: np.ndarray, near: np.ndarray, area: np.ndarray) ->
     return planes
 
 
-def _fill(
-    planes: np.ndarray, left: np.ndarray, top: np.ndarray, owners: np.ndarray, side: int, size: int
-) -> tuple:
+def _fill(planes: np.ndarray, left: np.ndarray, top: np.ndarray, owners: np.ndarray, side: int, size: int) -> tuple:
     """The pixels, in boxes of `side` at `left`, `top`, inside each triangle.
 
     Triangles are the last axis, so that numpy's inner loops are long. Returns pixel, triangle, two weights, depth.
     """
+    left, top = np.minimum(left, size - side), np.minimum(top, size - side)
     steps = np.arange(side, dtype=np.float32)[:, None]
     columns, rows = left + steps, top + steps
-    second, third, near = (
-        (plane[1] * rows + plane[2])[:, None] + (plane[0] * columns)[None] for plane in planes
-    )
+    second, third = ((plane[1] * rows + plane[2])[:, None] + (plane[0] * columns)[None] for plane in planes[:2])
     slack = np.float32(-1e-4)  # neighbours both claim a shared edge: no pinholes
     inside = (second >= slack) & (third >= slack) & (second + third <= 1 - slack)
-    if side > 1:
-        inside &= (columns < size)[None] & (rows < size)[:, None]
     hits = np.flatnonzero(inside)
-    pixels = (rows.astype(np.int32) * size)[:, None] + columns.astype(np.int32)[None]
-    owner = np.broadcast_to(owners, inside.shape).ravel()
-    return tuple(values.ravel().take(hits) for values in (pixels, owner, second, third, near))
+    cell, which = np.divmod(hits, len(owners))
+    down, across = np.divmod(cell, side)
+    column, row = left.take(which) + across.astype(np.float32), top.take(which) + down.astype(np.float32)
+    near = planes[2, 0].take(which) * column + planes[2, 1].take(which) * row + planes[2, 2].take(which)
+    pixels = row.astype(np.int32) * size + column.astype(np.int32)
+    return pixels, owners.take(which), second.ravel().take(hits), third.ravel().take(hits), near

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from wing_jax.data.records import FaceSet
+from wing_jax.errors import InputError
 from wing_jax.types import Image
 
 MARGIN = 2.0  # chip side per larger box side: room for any rotation and a fair jitter
@@ -59,9 +60,15 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2) -> Chips:
     """Chips of all `faces`, read with `workers` threads.
 
     Raises:
-      InputError: a picture cannot be read (it is named).
+      InputError: a picture cannot be read, or its annotation lies too far outside it (it is named).
     """
-    cut = _each(lambda i: cut_chip(faces.picture(i), faces.boxes[i], size=size), range(len(faces)), workers)
+
+    def cut_one(index: int) -> tuple[np.ndarray, np.ndarray]:
+        image = faces.picture(index)
+        _check_inside(faces.points[index], faces.visible[index], image, name=faces.picture_name(index))
+        return cut_chip(image, faces.boxes[index], size=size)
+
+    cut = _each(cut_one, range(len(faces)), workers)
     frames = np.stack([frame for _, frame in cut])
     return Chips(
         images=np.stack([chip for chip, _ in cut]),
@@ -70,6 +77,28 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2) -> Chips:
         points=to_chip(frames, faces.points),
         visible=faces.visible,
     )
+
+
+def _check_inside(
+    points: Float[np.ndarray, "points 2"], visible: Bool[np.ndarray, "points"], image: Image, *, name: str
+) -> None:
+    """Refuse points meant for another picture or scale, and slips of the hand.
+
+    A face cut by the picture's edge may have points outside, but fewer than half of them, and none further out than
+    the median distance of the points from their middle (about a third of the face's side; a stray point hardly
+    moves it).
+    """
+    height, width = image.shape[:2]
+    outside = np.maximum(-0.5 - points, points - (width - 0.5, height - 0.5)).max(1)
+    outside = np.where(visible, outside, 0)
+    shown = points[visible]
+    reach = np.median(np.linalg.norm(shown - np.median(shown, 0), axis=1)) if visible.any() else 0
+    if outside.max() > reach or (outside > 0).sum() > visible.sum() / 2:
+        worst = int(outside.argmax())
+        raise InputError(
+            f"{name}: point {worst + 1} of its annotation lies {outside[worst]:.0f} pixels outside the picture of "
+            f"{width} x {height}: correct or remove the annotation"
+        )
 
 
 def to_chip(

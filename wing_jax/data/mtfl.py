@@ -17,6 +17,7 @@ from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
 
 LISTS = {"train": "training.txt", "test": "testing.txt"}
+LARGEST = np.finfo(np.float32).max
 POSES = ("1 left profile", "2 left", "3 frontal", "4 right", "5 right profile")
 # Measured once between the published test boxes and the test points: a rule for boxes, not for points.
 SIDE_PER_EXTENT = 1.71
@@ -73,7 +74,7 @@ def _row(path: Path, number: int, line: str) -> tuple[str, list[float], int]:
         raise InputError(
             f"{path}:{number}: {line[:60]!r} is not 'image x1..x5 y1..y5 gender smile glasses pose'"
         ) from None
-    if not np.isfinite(values).all() or not 1 <= pose <= 5:
+    if not (np.abs(values) < LARGEST).all() or not 1 <= pose <= 5:
         raise InputError(f"{path}:{number}: a coordinate is not finite or the pose is not 1..5: {line[:60]!r}")
     return name.replace("\\", "/"), values, pose
 
@@ -82,12 +83,16 @@ def _published_boxes(folder: Path, pictures: tuple[Path, ...]) -> Float[np.ndarr
     """`x1 x2 y1 y2` a line, in the order of `AFLW_image_list.txt`."""
     mend = "give the folder that holds AFLW_boundingbox.txt and AFLW_image_list.txt"
     values, names = (_lines(folder / name, mend) for name in ("AFLW_boundingbox.txt", "AFLW_image_list.txt"))
+    if len(values) != len(names):
+        raise InputError(f"{folder}: {len(values)} boxes but {len(names)} names: copy both files again")
     by_name = {}
-    for (number, line), (_, name) in zip(values, names, strict=False):
+    for (number, line), (_, name) in zip(values, names, strict=True):
         try:
             left, right, top, bottom = map(float, line.split())
         except ValueError:
-            raise InputError(f"{folder / 'AFLW_boundingbox.txt'}:{number}: {line!r} is not 'x1 x2 y1 y2'") from None
+            left = right = top = bottom = np.nan
+        if not (-LARGEST < left < right < LARGEST and -LARGEST < top < bottom < LARGEST):
+            raise InputError(f"{folder / 'AFLW_boundingbox.txt'}:{number}: {line[:60]!r} is not 'x1 x2 y1 y2'")
         by_name[name.replace("\\", "/").rsplit("/", 1)[-1]] = (left, top, right, bottom)
     missing = [picture.name for picture in pictures if picture.name not in by_name]
     if missing:

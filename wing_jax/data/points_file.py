@@ -26,9 +26,9 @@ def read_pts(path: str | Path, *, points: int | None = None) -> Float[np.ndarray
         raise InputError(f"{path}: not a .pts file: the points must stand between a line '{{' and a line '}}'")
     rows = [(i + 1, line) for i, line in enumerate(lines) if opened < i < closed and line.strip()]
     found = np.array([_numbers(path, number, line) for number, line in rows], np.float32).reshape(-1, 2)
-    expected = _header_count(path, lines[:opened]) if points is None else points
-    if expected is not None and len(found) != expected:
-        raise InputError(f"{path}: {len(found)} points where {expected} are needed: correct or remove the file")
+    for expected, place in ((_header_count(path, lines[:opened]), "announced"), (points, "needed")):
+        if expected is not None and len(found) != expected:
+            raise InputError(f"{path}: {len(found)} points where {expected} are {place}: correct or remove the file")
     return found - 1
 
 
@@ -44,7 +44,7 @@ def _numbers(path: Path, number: int, line: str) -> tuple[float, float]:
         x, y = map(float, fields)
     except ValueError:
         raise InputError(f"{path}:{number}: {line.strip()[:60]!r} is not two numbers 'x y'") from None
-    if not (np.isfinite(x) and np.isfinite(y)):
+    if not (abs(x) < np.finfo(np.float32).max and abs(y) < np.finfo(np.float32).max):
         raise InputError(f"{path}:{number}: {line.strip()[:60]!r} is not finite: annotate this point again")
     return x, y
 
@@ -53,7 +53,9 @@ def _header_count(path: Path, header: list[str]) -> int | None:
     for i, line in enumerate(header):
         key, _, value = line.partition(":")
         if key.strip() == "n_points":
-            if not value.strip().isdigit():
-                raise InputError(f"{path}:{i + 1}: n_points must be a whole number, not {value.strip()!r}")
-            return int(value)
+            try:
+                return int(value)
+            except ValueError:
+                said = value.strip()[:60]
+                raise InputError(f"{path}:{i + 1}: n_points must be a whole number, not {said!r}") from None
     return None

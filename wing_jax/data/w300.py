@@ -4,6 +4,7 @@ Sagonas et al., "300 faces in-the-wild challenge", ICCVW 2013; https://ibug.doc.
 Training: afw, helen/trainset, lfpw/trainset. Test: *common* = helen/testset and lfpw/testset, *challenging* = ibug.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def read_w300(root: str | Path, split: str) -> FaceSet:
         visible=np.ones(points.shape[:2], bool),
         boxes=np.concatenate([points.min(1), points.max(1)], axis=1),
         box_convention="landmarks",
-        photos=tuple(_photo(path) for path in files),
+        photos=tuple(_photo(path.relative_to(root)) for path in files),
         subsets=tuple(
             "challenging" if path.parent.name == "ibug" else path.relative_to(root).parts[0] for path in files
         ),
@@ -58,6 +59,5 @@ def _picture_beside(path: Path) -> Path:
 
 
 def _photo(path: Path) -> str:
-    """`afw` has several faces of one photo: NAME_1, NAME_2."""
-    stem = path.stem
-    return f"afw/{stem.rsplit('_', 1)[0]}" if path.parent.name == "afw" else f"{path.parts[-3]}/{stem}"
+    """Several faces of one photo are called NAME_1, NAME_2, as in `afw` and `helen`; `lfpw` has four digits."""
+    return f"{path.parts[0]}/{re.sub(r'_[0-9]{1,2}$', '', path.stem)}"

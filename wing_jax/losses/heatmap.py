@@ -2,20 +2,19 @@
 
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from wing_jax.losses.inputs import Values, above, difference, magnitude, not_negative
+from wing_jax.losses.inputs import Scalar, Values, above, difference, magnitude, not_negative
 
 
 def adaptive_wing_loss(
     predicted: Values,
     target: Values,
     *,
-    alpha: ArrayLike = 2.1,
-    omega: ArrayLike = 14.0,
-    epsilon: ArrayLike = 1.0,
-    theta: ArrayLike = 0.5,
+    alpha: Scalar = 2.1,
+    omega: Scalar = 14.0,
+    epsilon: Scalar = 1.0,
+    theta: Scalar = 0.5,
 ) -> Float[Array, "*shape"]:
     """Wing-like where the target heat map `[..., height, width, points]` is bright, L2-like where it is dark.
 
@@ -49,7 +48,7 @@ def adaptive_wing_loss(
 
 
 def adaptive_wing_weights(
-    target: Float[Array, "*batch height width points"], *, threshold: ArrayLike = 0.2, gain: ArrayLike = 10.0
+    target: Float[Array, "*batch height width points"], *, threshold: Scalar = 0.2, gain: Scalar = 10.0
 ) -> Float[Array, "*batch height width points"]:
     """Weighted loss map: `gain` * M + 1, M = 1 where the brightest target of the 3 x 3 pixels around is >= `threshold`.
 

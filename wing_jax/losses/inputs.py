@@ -6,10 +6,10 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Real
 
 Values: TypeAlias = Float[Array | np.ndarray, "*shape"]
+Scalar: TypeAlias = float | int | np.floating | np.integer | Real[Array, ""]
 
 
 def difference(predicted: Values, target: Values) -> tuple[Float[Array, "*shape"], jnp.dtype]:
@@ -34,7 +34,7 @@ def magnitude(error: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return error * jnp.sign(error)
 
 
-def above(limit: float, dtype: jnp.dtype, **parameters: ArrayLike) -> tuple[Float[Array, ""], ...]:
+def above(limit: float, dtype: jnp.dtype, **parameters: Scalar) -> tuple[Float[Array, ""], ...]:
     """The parameters as scalars of `dtype`.
 
     Raises:
@@ -46,7 +46,7 @@ def above(limit: float, dtype: jnp.dtype, **parameters: ArrayLike) -> tuple[Floa
     return tuple(jnp.asarray(value, dtype) for value in parameters.values())
 
 
-def not_negative(dtype: jnp.dtype, **parameters: ArrayLike) -> tuple[Float[Array, ""], ...]:
+def not_negative(dtype: jnp.dtype, **parameters: Scalar) -> tuple[Float[Array, ""], ...]:
     """The parameters as scalars of `dtype`.
 
     Raises:
@@ -58,7 +58,7 @@ def not_negative(dtype: jnp.dtype, **parameters: ArrayLike) -> tuple[Float[Array
     return tuple(jnp.asarray(value, dtype) for value in parameters.values())
 
 
-def known(name: str, value: ArrayLike) -> bool:
+def known(name: str, value: Scalar) -> bool:
     """Whether a scalar parameter can be checked now: JAX arrays may be traced, or on a device that it costs to ask.
 
     Raises:

@@ -6,10 +6,9 @@ among the hyper-parameters. The defaults are pixels, of the crop each docstring 
 """
 
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from wing_jax.losses.inputs import Values, above, difference, known, magnitude, not_negative
+from wing_jax.losses.inputs import Scalar, Values, above, difference, known, magnitude, not_negative
 
 
 def l2_loss(predicted: Values, target: Values) -> Float[Array, "*shape"]:
@@ -40,7 +39,7 @@ def l1_loss(predicted: Values, target: Values) -> Float[Array, "*shape"]:
     return magnitude(error).astype(dtype)
 
 
-def smooth_l1_loss(predicted: Values, target: Values, *, beta: ArrayLike = 1.0) -> Float[Array, "*shape"]:
+def smooth_l1_loss(predicted: Values, target: Values, *, beta: Scalar = 1.0) -> Float[Array, "*shape"]:
     """L2 divided by `beta` for errors below `beta`, L1 beyond; the paper's is `beta=1`. Huber's loss is beta times it.
 
     Raises:
@@ -59,7 +58,7 @@ def smooth_l1_loss(predicted: Values, target: Values, *, beta: ArrayLike = 1.0) 
 
 
 def wing_loss(
-    predicted: Values, target: Values, *, width: ArrayLike = 10.0, epsilon: ArrayLike = 2.0
+    predicted: Values, target: Values, *, width: Scalar = 10.0, epsilon: Scalar = 2.0
 ) -> Float[Array, "*shape"]:
     """The Wing loss: a logarithm that amplifies errors below `width`, L1 shifted to meet it beyond.
 
@@ -88,9 +87,9 @@ def rectified_wing_loss(
     predicted: Values,
     target: Values,
     *,
-    width: ArrayLike = 10.0,
-    epsilon: ArrayLike = 2.0,
-    rectification: ArrayLike = 0.2,
+    width: Scalar = 10.0,
+    epsilon: Scalar = 2.0,
+    rectification: Scalar = 0.2,
 ) -> Float[Array, "*shape"]:
     """Wing loss that is 0 for errors below `rectification`, which may be the annotator's; `rectification=0` is Wing.
 
@@ -124,9 +123,9 @@ def soft_wing_loss(
     predicted: Values,
     target: Values,
     *,
-    linear_width: ArrayLike = 2.0,
-    width: ArrayLike = 20.0,
-    epsilon: ArrayLike = 0.5,
+    linear_width: Scalar = 2.0,
+    width: Scalar = 20.0,
+    epsilon: Scalar = 0.5,
 ) -> Float[Array, "*shape"]:
     """L1 for errors below `linear_width`, which annotation noise makes, a logarithm that tames outliers beyond.
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
 from wing_jax.losses import regression
+from wing_jax.losses.inputs import Scalar
 from wing_jax.types import Loss
 
 LOSSES: dict[str, Callable[..., Array]] = {
@@ -36,7 +36,7 @@ CENTRE = (0.3, 0.8)
 
 
 def make_loss(
-    name: str, *, reference_size: float | int = 64, working_extent: float | int = 64.0, **lengths: ArrayLike
+    name: str, *, reference_size: float | int = 64, working_extent: float | int = 64.0, **lengths: Scalar
 ) -> Loss:
     """The elementwise loss `(predicted, target) -> loss` called `name`, for a network that works in any unit.
 

@@ -35,7 +35,7 @@ def _max_pool_2x2_jvp(primals, tangents):
     pooled = max_pool_2x2(x)
     taken = jnp.zeros(pooled.shape, bool)
     pooled_tangent = jnp.zeros(pooled.shape, tangent.dtype)
-    for corner, corner_tangent in zip(_corners(x), _corners(tangent), strict=True):
+    for corner, corner_tangent in zip(_corners(x), _corners(jnp.asarray(tangent)), strict=True):
         first = (corner == pooled) & ~taken
         pooled_tangent += jnp.where(first, corner_tangent, 0)
         taken |= first

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from wing_jax.errors import InputError
@@ -55,8 +56,8 @@ class Checkpoints:
         return min(measured, key=lambda c: c.metrics[METRIC]).step if measured else None
 
     def save(self, step: int, state: TrainState, *, validation_nme: float) -> None:
-        """Write `state` in the background."""
-        self._saver.save_async(step, state, metrics={METRIC: float(validation_nme)})
+        """Write `state` in the background, from a copy: the next step is given the state's own memory."""
+        self._saver.save_async(step, jax.tree.map(jnp.copy, state), metrics={METRIC: float(validation_nme)})
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state saved at `step`, in the shapes and on the devices of `like`.

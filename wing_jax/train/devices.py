@@ -61,10 +61,11 @@ def check_divides(batch_size: int, mesh: Mesh) -> None:
 
 
 def stack_for_pmap(batch, mesh: Mesh):
-    """A batch `[faces, ...]` as `[devices, faces / devices, ...]`, for `jax.pmap`."""
-    return jax.tree.map(lambda x: np.asarray(x).reshape(mesh.size, -1, *x.shape[1:]), batch)
+    """A batch `[faces, ...]` as `[devices, faces / devices, ...]` on the mesh, for `jax.pmap`."""
+    return shard_batch(jax.tree.map(lambda x: np.asarray(x).reshape(mesh.size, -1, *x.shape[1:]), batch), mesh)
 
 
 def replicate_for_pmap(tree, mesh: Mesh):
-    """A pytree with a leading axis of devices, for `jax.pmap`."""
-    return jax.tree.map(lambda x: np.broadcast_to(x, (mesh.size, *np.shape(x))), jax.device_get(tree))
+    """A pytree with a leading axis of devices, on the mesh (host arrays would be compiled for apart), for `jax.pmap`."""
+    stacked = jax.tree.map(lambda x: np.broadcast_to(x, (mesh.size, *np.shape(x))), jax.device_get(tree))
+    return shard_batch(stacked, mesh)

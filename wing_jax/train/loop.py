@@ -73,8 +73,9 @@ def train_network(
                         if evaluates:
                             whole = _unplace(state, parallel)
                             values["validation_nme"] = validate(predict, whole.best_variables, validation, eyes=eyes)
+                        log.write(number, **values)  # before the checkpoint: a kill between them must not lose the line
+                        if evaluates:
                             checkpoints.save(number, whole, validation_nme=values["validation_nme"])
-                        log.write(number, **values)
         best = checkpoints.best
         assert best is not None
         return jax.device_get(checkpoints.restore(best, _unplace(state, parallel)).best_variables)

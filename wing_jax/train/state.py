@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 Variables = dict[str, Any]  # what Flax calls variables: {"params": ..., "batch_stats": ...}
 
@@ -17,10 +17,11 @@ Variables = dict[str, Any]  # what Flax calls variables: {"params": ..., "batch_
 class TrainState:
     """Step number, the network's variables, the optimiser's state and the averaged variables.
 
+    `step` is an int32 scalar; it is not declared so, for JAX rebuilds a pytree with whatever `tree.map` returned.
     `averaged` is None where nothing is averaged; the variables themselves are then evaluated and kept.
     """
 
-    step: Int[Array, ""]
+    step: Any
     variables: Variables
     optimizer: optax.OptState
     averaged: Variables | None

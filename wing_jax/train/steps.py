@@ -9,6 +9,7 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array
 
@@ -16,7 +17,7 @@ from wing_jax.train.devices import AXIS
 from wing_jax.train.state import TrainState
 from wing_jax.types import Loss
 
-Batch = dict[str, Array]
+Batch = dict[str, Array | np.ndarray]
 Metrics = dict[str, tuple[Array, Array]]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 Reduction = Literal["paper", "mean"]

@@ -1,0 +1,83 @@
+"""The mesh, what lives on it, and XLA's settings. Four virtual devices stand in for accelerators."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from wing_jax.errors import InputError
+from wing_jax.train import devices
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, 4), (1, 1), (3, 3)])
+def test_mesh_has_the_devices_asked_for(asked, given):
+    mesh = devices.make_mesh(asked)
+    assert mesh.size == given
+    assert mesh.axis_names == (devices.AXIS,)
+
+
+def test_more_devices_than_there_are_raises():
+    with pytest.raises(InputError, match=r"devices=5, but JAX sees 4"):
+        devices.make_mesh(5)
+
+
+def test_batch_is_split_and_state_is_copied():
+    mesh = devices.make_mesh(4)
+    batch = {"points": np.arange(8.0, dtype=np.float32), "images": np.zeros((8, 2, 2, 3), np.uint8)}
+    split = devices.shard_batch(batch, mesh)
+    shards = split["points"].addressable_shards
+    assert [shard.data.tolist() for shard in shards] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    copied = devices.replicate(batch, mesh)
+    assert all(shard.data.shape == (8,) for shard in copied["points"].addressable_shards)
+    for name in batch:
+        np.testing.assert_array_equal(split[name], batch[name])
+        np.testing.assert_array_equal(copied[name], batch[name])
+
+
+def test_stacks_for_pmap_hold_the_batch_in_order():
+    mesh = devices.make_mesh(4)
+    batch = np.arange(16.0, dtype=np.float32).reshape(8, 2)
+    np.testing.assert_array_equal(devices.stack_for_pmap(batch, mesh), batch.reshape(4, 2, 2))
+    copied = devices.replicate_for_pmap({"step": np.int32(3), "bias": batch}, mesh)
+    assert copied["step"].tolist() == [3, 3, 3, 3]
+    np.testing.assert_array_equal(copied["bias"], np.stack([batch] * 4))
+
+
+def test_batch_that_does_not_divide_raises():
+    mesh = devices.make_mesh(4)
+    devices.check_divides(8, mesh)
+    with pytest.raises(InputError, match="batch_size=6 does not divide by 4 devices"):
+        devices.check_divides(6, mesh)
+
+
+def asked_of_a_fresh_python(tmp_path, **environment):
+    code = (
+        "import os, jax; from wing_jax.train.devices import prepare_xla; prepare_xla();"
+        "print(os.environ.get('XLA_FLAGS')); print(jax.config.jax_compilation_cache_dir); print(jax.device_count())"
+    )
+    inherited = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    environment = {**inherited, "XDG_CACHE_HOME": str(tmp_path), **environment}
+    answered = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return answered.stdout.splitlines()
+
+
+def test_settings_are_made_and_jax_still_starts(tmp_path):
+    """XLA aborts the process over a flag it does not know, so this must run with the jaxlib at hand."""
+    from importlib.metadata import version
+
+    flags, cache, count = asked_of_a_fresh_python(tmp_path, JAX_PLATFORMS="cpu")
+    assert flags == devices.CPU_FLAGS.get(version("jaxlib"), "")
+    assert cache == str(tmp_path / "wing_jax" / "xla")
+    assert count == "1"
+
+
+def test_what_the_user_has_set_stays(tmp_path):
+    flag = "--xla_force_host_platform_device_count=2"
+    flags, cache, count = asked_of_a_fresh_python(
+        tmp_path, XLA_FLAGS=flag, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"), JAX_PLATFORMS="cpu"
+    )
+    assert (flags, cache, count) == (flag, str(tmp_path / "mine"), "2")
+    assert jax.device_count() == 4  # this process is as it was

@@ -1,0 +1,215 @@
+"""Affine algebra against NumPy's 3 x 3 matrices and general least squares, and the crops' frames by their meaning."""
+
+import jax
+import jax.test_util
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wing_jax import geometry
+
+AFFINES = st.builds(
+    lambda scale, degrees, x, y: (scale, degrees, (x, y)),
+    st.floats(0.25, 4),
+    st.floats(-180, 180),
+    st.floats(-50, 50),
+    st.floats(-50, 50),
+)
+FEW = settings(max_examples=25, deadline=None)
+
+
+def square(affine) -> np.ndarray:
+    """The homogeneous 3 x 3 matrix, in float64."""
+    return np.vstack([np.asarray(affine, np.float64), [0, 0, 1]])
+
+
+def moved(affine, points) -> np.ndarray:
+    """`points` through `affine` by NumPy's homogeneous coordinates."""
+    return (np.column_stack([points, np.ones(len(points))]) @ square(affine).T)[:, :2]
+
+
+def shapes(seed: int, *batch: int, points: int = 7) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(*batch, points, 2)).astype(np.float32) * 20
+
+
+def affines(seed: int, *batch: int) -> np.ndarray:
+    draws = np.random.default_rng(seed)
+    return np.asarray(
+        geometry.similarity(
+            scale=jnp.asarray(draws.uniform(0.5, 2, batch), jnp.float32),
+            degrees=jnp.asarray(draws.uniform(-180, 180, batch), jnp.float32),
+            translation=jnp.asarray(draws.normal(size=(*batch, 2)), jnp.float32),
+        )
+    )
+
+
+def test_a_quarter_turn_takes_x_to_y():
+    turn = geometry.similarity(scale=2.0, degrees=90.0, translation=(10.0, 20.0))
+    np.testing.assert_allclose(turn, [[0, -2, 10], [2, 0, 20]], atol=1e-6)
+    np.testing.assert_allclose(geometry.transform(turn, jnp.array([[1.0, 0.0]])), [[10, 22]], atol=1e-5)
+
+
+def test_similarity_broadcasts_its_arguments():
+    turn = geometry.similarity(scale=2.0, degrees=jnp.zeros((3,)), translation=jnp.ones((3, 2)))
+    np.testing.assert_array_equal(turn, np.broadcast_to(np.float32([[2, 0, 1], [0, 2, 1]]), (3, 2, 3)))
+
+
+@FEW
+@given(AFFINES, AFFINES)
+def test_compose_invert_and_transform_agree_with_numpy(first, second):
+    outer, inner = (
+        geometry.similarity(scale=scale, degrees=degrees, translation=shift) for scale, degrees, shift in (first, second)
+    )
+    points = shapes(0)
+    np.testing.assert_allclose(square(geometry.compose(outer, inner)), square(outer) @ square(inner), atol=2e-3)
+    np.testing.assert_allclose(square(geometry.invert(outer)), np.linalg.inv(square(outer)), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(geometry.transform(outer, points), moved(outer, points), atol=1e-3)
+
+
+@FEW
+@given(AFFINES)
+def test_inverse_undoes(numbers):
+    scale, degrees, shift = numbers
+    affine = geometry.similarity(scale=scale, degrees=degrees, translation=shift)
+    back = geometry.transform(geometry.invert(affine), geometry.transform(affine, shapes(1)))
+    np.testing.assert_allclose(back, shapes(1), atol=2e-3)
+    np.testing.assert_allclose(geometry.compose(geometry.invert(affine), affine), np.eye(2, 3), atol=1e-3)
+
+
+def test_invert_serves_any_affine_not_just_similarities():
+    affine = np.float32([[2, 1, 5], [-0.5, 3, -7]])
+    np.testing.assert_allclose(square(geometry.invert(affine)), np.linalg.inv(square(affine)), atol=1e-6)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_fit_similarity_is_the_least_squares_solution(weighted):
+    source, target = shapes(2), shapes(3)
+    weights = np.random.default_rng(4).uniform(0.1, 1, 7).astype(np.float32) if weighted else np.ones(7, np.float32)
+    # The unknowns (a, b, u, v) of x' = a x - b y + u, y' = b x + a y + v; rows times the root of the weight.
+    x, y = source.T.astype(np.float64)
+    one, zero = np.ones(7), np.zeros(7)
+    rows = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
+    root = np.sqrt(np.tile(weights, 2))
+    a, b, u, v = np.linalg.lstsq(rows * root[:, None], np.concatenate(target.T) * root, rcond=None)[0]
+    fitted = geometry.fit_similarity(source, target, weights if weighted else None)
+    np.testing.assert_allclose(fitted, [[a, -b, u], [b, a, v]], rtol=1e-4, atol=1e-4)
+
+
+@FEW
+@given(AFFINES, st.integers(0, 1000))
+def test_fit_similarity_finds_the_similarity_that_was_applied(numbers, seed):
+    scale, degrees, shift = numbers
+    affine = geometry.similarity(scale=scale, degrees=degrees, translation=shift)
+    fitted = geometry.fit_similarity(shapes(seed), geometry.transform(affine, shapes(seed)))
+    np.testing.assert_allclose(fitted, affine, atol=5e-3)
+
+
+@FEW
+@given(st.integers(0, 1000))
+def test_fit_similarity_never_mirrors(seed):
+    mirrored = shapes(seed) * np.float32([-1, 1])
+    fitted = np.asarray(geometry.fit_similarity(shapes(seed), mirrored))
+    assert np.linalg.det(fitted[:, :2]) >= 0
+    np.testing.assert_allclose([fitted[0, 0], fitted[0, 1]], [fitted[1, 1], -fitted[1, 0]], atol=1e-6)
+
+
+def test_points_of_weight_zero_do_not_count():
+    source, target = shapes(5), shapes(5) * 2 + 3
+    target[0] = 1e4
+    fitted = geometry.fit_similarity(source, target, np.float32([0, 1, 1, 1, 1, 1, 1]))
+    np.testing.assert_allclose(fitted, [[2, 0, 3], [0, 2, 3]], atol=1e-4)
+
+
+def test_fit_similarity_of_a_single_place_stays_finite():
+    fitted = geometry.fit_similarity(np.ones((4, 2), np.float32), shapes(6, points=4))
+    assert np.isfinite(fitted).all()
+
+
+def test_box_of_points_is_tight_and_takes_visible_points_only():
+    points = np.float32([[3, 9], [1, 4], [-100, 500]])
+    np.testing.assert_array_equal(geometry.box_of_points(points), [-100, 4, 3, 500])
+    np.testing.assert_array_equal(geometry.box_of_points(points, np.array([True, True, False])), [1, 4, 3, 9])
+
+
+@FEW
+@given(st.floats(-100, 100), st.floats(-100, 100), st.floats(1, 200), st.floats(1, 200), st.floats(0.5, 3))
+def test_frame_of_box_is_a_square_about_the_box_centre(x, y, width, height, margin):
+    frame = geometry.frame_of_box(jnp.float32([x, y, x + width, y + height]), size=64, margin=margin)
+    side = margin * max(width, height)
+    centre = np.array([x + width / 2, y + height / 2])
+    edges = geometry.transform(frame, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))  # the crop's outer corners
+    np.testing.assert_allclose(edges, [centre - side / 2, centre + side / 2], atol=2e-3)
+
+
+def test_frame_of_a_box_of_the_whole_image_is_the_identity():
+    frame = geometry.frame_of_box(jnp.float32([-0.5, -0.5, 63.5, 63.5]), size=64)
+    np.testing.assert_allclose(frame, np.eye(2, 3), atol=1e-6)
+
+
+@FEW
+@given(AFFINES)
+def test_turning_and_scaling_a_shape_leaves_its_crop_unchanged(numbers):
+    scale, degrees, shift = numbers
+    shape, template = shapes(7), (shapes(8) / 100 + 0.5).astype(np.float32)
+    motion = geometry.similarity(scale=scale, degrees=degrees, translation=shift)
+    frame = geometry.frame_of_shape(shape, template, size=128)
+    moved_shape = geometry.transform(motion, shape)
+    np.testing.assert_allclose(
+        geometry.frame_of_shape(moved_shape, template, size=128), geometry.compose(motion, frame), rtol=1e-3, atol=5e-3
+    )
+
+
+def test_a_shape_like_the_template_lands_on_it():
+    template = np.float32([[0.2, 0.3], [0.8, 0.3], [0.5, 0.8]])
+    motion = geometry.similarity(scale=1.7, degrees=25.0, translation=(40.0, 30.0))
+    shape = geometry.transform(motion, template * 100)
+    frame = geometry.frame_of_shape(shape, template, size=64)
+    seen = geometry.transform(geometry.invert(frame), shape)
+    np.testing.assert_allclose(geometry.crop_fractions(seen, size=64), template, atol=1e-5)
+
+
+def test_crop_fractions_run_from_edge_to_edge():
+    np.testing.assert_array_equal(geometry.crop_fractions(jnp.float32([[-0.5, 63.5]]), size=64), [[0, 1]])
+
+
+OPERATIONS = {
+    "compose": (geometry.compose, (affines(0, 5), affines(1, 5))),
+    "invert": (geometry.invert, (affines(0, 5),)),
+    "transform": (geometry.transform, (affines(0, 5), shapes(1, 5))),
+    "fit_similarity": (geometry.fit_similarity, (shapes(0, 5), shapes(1, 5))),
+    "box_of_points": (geometry.box_of_points, (shapes(0, 5),)),
+    "frame_of_box": (
+        lambda boxes: geometry.frame_of_box(boxes, size=64, margin=1.3),
+        (np.float32([[1, 2, 30, 50]] * 5) * np.arange(1, 6, dtype=np.float32)[:, None],),
+    ),
+    "frame_of_shape": (
+        lambda points: geometry.frame_of_shape(points, jnp.asarray(shapes(2) / 100), size=64),
+        (shapes(0, 5),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_jit_equals_eager_vmap_equals_batch_and_float32_stays(name):
+    operation, arguments = OPERATIONS[name]
+    arguments = tuple(jnp.asarray(argument) for argument in arguments)
+    eager = operation(*arguments)
+    assert eager.dtype == jnp.float32
+    np.testing.assert_allclose(jax.jit(operation)(*arguments), eager, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(jax.vmap(operation)(*arguments), eager, rtol=1e-5, atol=1e-4)
+    one_by_one = [operation(*(argument[i] for argument in arguments)) for i in range(5)]
+    np.testing.assert_allclose(jnp.stack(one_by_one), eager, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_gradients_are_those_of_finite_differences(name):
+    operation, arguments = OPERATIONS[name]
+    arguments = tuple(jnp.asarray(argument[:1]) for argument in arguments)
+    jax.test_util.check_grads(operation, arguments, order=1, modes=("rev",), atol=0.05, rtol=0.05, eps=1e-2)
+
+
+def test_the_gradient_stays_finite_where_all_points_coincide():
+    gradient = jax.grad(lambda source: geometry.fit_similarity(source, jnp.asarray(shapes(1))).sum())
+    assert np.isfinite(gradient(jnp.ones((7, 2)))).all()

@@ -1,0 +1,134 @@
+"""Reductions of the losses, and points that are not visible."""
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra import numpy as arrays
+
+from wing_jax import losses
+
+SHAPE = (3, 5, 2)
+reductions = pytest.mark.parametrize("reduce", [losses.paper_reduction, losses.masked_mean], ids=["paper", "mean"])
+masks = arrays.arrays(bool, SHAPE[:2])
+
+
+def a_loss(shape=SHAPE):
+    return np.random.default_rng(0).uniform(1, 9, shape).astype(np.float32)
+
+
+def some_hidden():
+    visible = np.ones(SHAPE[:2], bool)
+    visible[0, 1:] = visible[2, 0] = False
+    return visible
+
+
+def loop(loss, visible):
+    """(sum over visible coordinates, number of them) in plain Python."""
+    total, count = 0.0, 0
+    for face, point, axis in np.ndindex(loss.shape):
+        if visible[face, point]:
+            total, count = total + float(loss[face, point, axis]), count + 1
+    return total, count
+
+
+@settings(max_examples=25, deadline=None)
+@given(visible=masks)
+def test_values_are_a_loop(visible):
+    total, count = loop(a_loss(), visible)
+    assert float(losses.paper_reduction(a_loss(), visible)) == pytest.approx(total / 3, rel=1e-6)
+    assert float(losses.masked_mean(a_loss(), visible)) == pytest.approx(total / max(count, 1), rel=1e-6)
+
+
+def test_without_a_mask_all_points_count():
+    everything = np.ones(SHAPE[:2], bool)
+    assert float(losses.paper_reduction(a_loss())) == pytest.approx(a_loss().sum() / 3)
+    assert float(losses.masked_mean(a_loss())) == pytest.approx(a_loss().mean())
+    for reduce in (losses.paper_reduction, losses.masked_mean):
+        assert reduce(a_loss()) == reduce(a_loss(), everything)
+
+
+def test_the_paper_reduction_is_2l_times_the_mean():
+    assert float(losses.paper_reduction(a_loss())) == pytest.approx(2 * 5 * float(losses.masked_mean(a_loss())))
+
+
+@reductions
+def test_nothing_visible_or_no_face_is_zero(reduce):
+    value, gradient = jax.value_and_grad(reduce)(jnp.asarray(a_loss()), np.zeros(SHAPE[:2], bool))
+    assert value == 0
+    np.testing.assert_array_equal(gradient, 0)
+    assert reduce(jnp.zeros((0, 5, 2))) == 0
+
+
+@reductions
+def test_hidden_values_do_not_matter_even_nan(reduce):
+    loss, visible = a_loss(), some_hidden()
+    spoilt = np.where(visible[..., None], loss, np.nan).astype(np.float32)
+    assert reduce(spoilt, visible) == reduce(loss, visible)
+
+
+@reductions
+@pytest.mark.parametrize("loss", [losses.wing_loss, losses.l2_loss, losses.adaptive_wing_loss])
+@pytest.mark.parametrize("spoilt", ["target", "predicted"])
+def test_hide_keeps_the_gradient_finite(reduce, loss, spoilt):
+    visible = some_hidden()
+    generator = np.random.default_rng(2)
+    arrays_of = {name: generator.uniform(0, 1, SHAPE).astype(np.float32) for name in ("predicted", "target")}
+
+    @jax.jit
+    def value_and_gradient(predicted, target):
+        return jax.value_and_grad(lambda p: reduce(loss(*losses.hide(p, target, visible)), visible))(predicted)
+
+    clean_value, clean_gradient = value_and_gradient(**arrays_of)
+    arrays_of[spoilt] = np.where(visible[..., None], arrays_of[spoilt], np.nan)
+    value, gradient = value_and_gradient(**arrays_of)
+    assert value == clean_value
+    np.testing.assert_array_equal(gradient, clean_gradient)
+    np.testing.assert_array_equal(gradient[~visible], 0)
+    assert (np.asarray(gradient[visible]) != 0).all()
+
+
+def test_hide_without_a_mask_changes_nothing():
+    predicted, target = losses.hide(a_loss(), a_loss() + 1, None)
+    np.testing.assert_array_equal(predicted, a_loss())
+    np.testing.assert_array_equal(target, a_loss() + 1)
+
+
+@reductions
+def test_narrow_types_are_summed_in_float32(reduce):
+    loss = jnp.full((1, 3000, 2), 100, jnp.float16)
+    value = reduce(loss)
+    assert value.dtype == jnp.float32
+    assert float(value) == (6e5 if reduce is losses.paper_reduction else 100)
+    assert jax.grad(reduce)(loss).dtype == jnp.float16
+
+
+def test_float64_is_kept():
+    with jax.enable_x64(True):
+        assert losses.paper_reduction(jnp.ones(SHAPE)).dtype == jnp.float64
+        assert losses.masked_mean(jnp.ones(SHAPE), some_hidden()).dtype == jnp.float64
+
+
+@reductions
+def test_jit_vmap_and_pmap(reduce):
+    devices = jax.local_device_count()
+    loss, visible = a_loss((devices, *SHAPE)), np.stack([some_hidden()] * devices)
+    expected = [reduce(*each) for each in zip(loss, visible, strict=True)]
+    np.testing.assert_allclose(jax.vmap(reduce)(loss, visible), expected, rtol=1e-6)
+    np.testing.assert_allclose(jax.pmap(reduce)(loss, visible), expected, rtol=1e-6)
+    compiled = jax.jit(reduce)
+    compiled(loss[0], visible[0])
+    with jax.no_tracing():
+        np.testing.assert_allclose(compiled(loss[0], ~visible[0]), reduce(loss[0], ~visible[0]), rtol=1e-6)
+
+
+@reductions
+def test_masks_of_another_shape_or_dtype_are_refused(reduce, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    for visible in (some_hidden()[:1], some_hidden()[..., None], some_hidden().astype(np.float32)):
+        with pytest.raises(ValueError, match="give a boolean for each point"):
+            reduce(a_loss(), visible)
+        with pytest.raises(ValueError, match="give a boolean for each point"):
+            losses.hide(a_loss(), a_loss(), visible)

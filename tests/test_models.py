@@ -1,0 +1,193 @@
+"""The networks: parameter counts, values and gradients against a plain implementation, types, first answers."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wing_jax import models
+from wing_jax.models import CNN6, CNN7, TINY, PlainRegressor, ResNet50, ResNetTiny, make_model
+from wing_jax.train.optimizer import make_optimizer
+from wing_jax.train.state import init_state
+
+
+def shapes_of(model, size):
+    return jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8))
+
+
+def count(tree):
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def pictures(faces=2, size=16, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).integers(0, 256, (faces, size, size, 3)), jnp.uint8)
+
+
+def random_variables(model, size, seed=0):
+    """Every parameter drawn, biases too, so that none can be left out unseen; quicker than to compile `init`."""
+    random = np.random.default_rng(seed)
+
+    def draw(leaf):
+        fan_in = max(1, np.prod(leaf.shape[:-1]))
+        return jnp.asarray(random.normal(0, 1 / np.sqrt(fan_in), leaf.shape), leaf.dtype)
+
+    variables = jax.tree.map(draw, shapes_of(model, size))
+    if "batch_stats" in variables:
+        variables = {**variables, "batch_stats": jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.5, variables["batch_stats"])}
+    return variables
+
+
+@pytest.mark.parametrize(("points", "expected"), [(19, 3_705_702), (68, 3_806_152)])
+def test_cnn6_has_the_papers_number_of_parameters(points, expected):
+    assert count(shapes_of(CNN6(points=points), 64)) == expected
+
+
+def test_cnn6_count_by_hand():
+    widths = (3, 32, 64, 128, 256, 512)
+    convolutions = sum(9 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    assert convolutions + (2 * 2 * 512 * 1024 + 1024) + (1024 * 38 + 38) == 3_705_702
+
+
+def test_cnn7_works_at_twice_the_size():
+    widths = (3, 64, 64, 128, 256, 512, 512)
+    convolutions = sum(9 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    expected = convolutions + (2 * 2 * 512 * 1024 + 1024) + (1024 * 136 + 136)
+    assert count(shapes_of(CNN7(points=68), 128)) == expected
+
+
+def plain_cnn(params, images, blocks):
+    """The paper's order written out: convolution, bias, ReLU, then Flax's own max-pooling."""
+    x = images.astype(jnp.float32) / 255
+    for block in range(blocks):
+        kernel = params[f"ConvBlock_{block}"]["Conv_0"]["kernel"]
+        bias = params[f"ConvBlock_{block}"]["Shift_0"]["bias"]
+        x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = nn.max_pool(jnp.maximum(x + bias[None, None, None], 0), (2, 2), (2, 2))
+    x = x.reshape(len(x), -1) @ params["Dense_0"]["kernel"]
+    x = jnp.maximum(x + params["Shift_0"]["bias"][None], 0)
+    x = x @ params["output"]["kernel"] + params["output"]["bias"][None]
+    return x.reshape(len(x), -1, 2)
+
+
+@pytest.mark.parametrize(("make", "size"), [(CNN6, 64), (TINY, 32)])
+def test_value_and_gradient_equal_the_papers_order_of_layers(make, size):
+    model = make(points=5)
+    params, images = random_variables(model, size)["params"], pictures(size=size)
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=(2, 5, 2)), jnp.float32)
+
+    def ours(params):
+        answered = model.apply({"params": params}, images)
+        return (answered * weights).sum(), answered
+
+    def theirs(params):
+        answered = plain_cnn(params, images, len(model.channels))
+        return (answered * weights).sum(), answered
+
+    (gradient, answered), (expected_gradient, expected) = (
+        jax.jit(jax.grad(f, has_aux=True))(params) for f in (ours, theirs)
+    )
+    np.testing.assert_allclose(answered, expected, rtol=1e-4, atol=1e-5)
+    for (path, a), b in zip(jax.tree.leaves_with_path(gradient), jax.tree.leaves(expected_gradient), strict=True):
+        assert jnp.abs(b).max() > 0, path
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5, err_msg=str(path))
+
+
+def test_batch_norm_equals_a_plain_implementation_in_use():
+    model = PlainRegressor(points=3, channels=(4,), hidden=6, norm="batch")
+    variables, images = random_variables(model, 8), pictures(size=8)
+
+    def normalise(x, name, block=None):
+        params = variables["params"] if block is None else variables["params"][block]
+        stats = variables["batch_stats"] if block is None else variables["batch_stats"][block]
+        p, s = params[name]["BatchNorm_0"], stats[name]["BatchNorm_0"]
+        return np.maximum((x - s["mean"]) / np.sqrt(s["var"] + 1e-5) * p["scale"] + p["bias"], 0)
+
+    kernel = variables["params"]["ConvBlock_0"]["Conv_0"]["kernel"]
+    x = jax.lax.conv_general_dilated(
+        images / jnp.float32(255), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    x = normalise(np.asarray(nn.max_pool(x, (2, 2), (2, 2))), "Shift_0", "ConvBlock_0").reshape(2, -1)
+    x = normalise(x @ np.asarray(variables["params"]["Dense_0"]["kernel"]), "Shift_0")
+    output = variables["params"]["output"]
+    expected = (x @ np.asarray(output["kernel"]) + np.asarray(output["bias"])).reshape(2, 3, 2)
+    np.testing.assert_allclose(model.apply(variables, images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_bfloat16_activations_with_float32_parameters_and_answers(norm):
+    half = PlainRegressor(points=3, channels=(4, 4), hidden=8, norm=norm, dtype=jnp.bfloat16)
+    full = half.clone(dtype=jnp.float32)
+    variables, images = random_variables(half, 16), pictures()
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+    answered, inner = half.apply(variables, images, capture_intermediates=True, mutable=["intermediates"])
+    assert answered.dtype == jnp.float32
+    blocks = inner["intermediates"]["ConvBlock_1"]["__call__"]
+    assert blocks[0].dtype == jnp.bfloat16
+    exact = full.apply(variables, images)
+    np.testing.assert_allclose(answered, exact, rtol=0.05, atol=0.05)
+    assert (answered != exact).any()
+
+
+def test_uint8_and_float_pictures_give_the_same_and_so_does_jit():
+    model, images = TINY(points=5), pictures(size=32)
+    variables = random_variables(model, 32)
+    answered = model.apply(variables, images)
+    assert answered.shape == (2, 5, 2)
+    np.testing.assert_array_equal(answered, model.apply(variables, images.astype(jnp.float32)))
+    np.testing.assert_allclose(answered, jax.jit(model.apply)(variables, images), rtol=1e-5, atol=1e-6)
+
+
+def test_he_normal_start():
+    """Standard deviation sqrt(2 / fan-in) (He et al. 2015)."""
+    variables = TINY(points=5).init(jax.random.key(0), pictures(size=32))
+    kernel = variables["params"]["ConvBlock_2"]["Conv_0"]["kernel"]
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 16)), rtol=0.05)
+
+
+def by_hand_resnet50(points):
+    """He et al. 2016, table 1: parameters (convolutions without bias, BatchNorm's scale and bias, the head)."""
+    total, wide = 7 * 7 * 3 * 64 + 2 * 64, 64
+    for blocks, narrow in ((3, 64), (4, 128), (6, 256), (3, 512)):
+        for block in range(blocks):
+            total += wide * narrow + 9 * narrow * narrow + narrow * 4 * narrow + 2 * (narrow + narrow + 4 * narrow)
+            if block == 0:
+                total += wide * 4 * narrow + 2 * 4 * narrow
+            wide = 4 * narrow
+    return total, total + 2048 * 2 * points + 2 * points
+
+
+def test_resnet50_has_the_trunk_of_23_5_million():
+    trunk, whole = by_hand_resnet50(68)
+    assert trunk == 23_508_032  # torchvision's 25,557,032 less its head of 2048 * 1000 + 1000
+    assert count(shapes_of(ResNet50(points=68), 224)["params"]) == whole
+
+
+def test_tiny_resnet_answers_and_learns_statistics():
+    model, images = ResNetTiny(points=5), pictures(size=32)
+    variables = random_variables(model, 32)
+    assert model.apply(variables, images).shape == (2, 5, 2)
+    answered, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
+    assert answered.dtype == jnp.float32
+    assert np.isfinite(answered).all()
+    old_means, means = (t["batch_stats"]["BatchNorm_0"]["mean"] for t in (variables, new))
+    assert (old_means != means).any()
+
+
+def test_names_make_the_networks():
+    plain = make_model("plain", points=5, channels=(8, 8), hidden=16, norm="batch", precision="bfloat16")
+    assert plain == PlainRegressor(points=5, channels=(8, 8), hidden=16, norm="batch", dtype=jnp.dtype(jnp.bfloat16))
+    assert make_model("resnet50", points=5).blocks == (3, 4, 6, 3)
+    with pytest.raises(ValueError, match="use plain or resnet50"):
+        make_model("vgg", points=5)
+    assert models.max_pool_2x2 is not None
+
+
+@pytest.mark.parametrize("network", [TINY(points=4), ResNetTiny(points=4)])
+def test_untrained_network_answers_the_mean_shape(network):
+    mean = np.random.default_rng(0).uniform(5, 25, (4, 2)).astype(np.float32)
+    optimizer = make_optimizer("sgd", lambda _: 0.1, weight_decay=0.0)
+    state = init_state(network, optimizer, key=jax.random.key(0), input_size=32, mean_shape=mean)
+    answered = network.apply(state.variables, pictures(size=32))
+    np.testing.assert_array_equal(answered, np.stack([mean] * 2))
+    assert state.step == 0

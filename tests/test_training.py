@@ -1,0 +1,273 @@
+"""The real thing, small: `wing-jax train` on built-in faces, killed, resumed, diverged, misused."""
+
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wing_jax.train.run
+from wing_jax.cli import main
+from wing_jax.data.chips import cut_chips
+from wing_jax.data.load import load_faces
+from wing_jax.localizer import Localizer
+from wing_jax.schemes import MTFL_5
+from wing_jax.train import crops
+
+STEPS = {1: 160, 2: 80}  # of each stage
+EVERY = 40  # steps between checkpoints; losses are logged each 20
+CONFIG = f"""
+from wing_jax.config import *
+
+optimizer = OptimizerConfig(
+    name="adamw", learning_rate=1e-2, final_learning_rate=1e-3, decay="cosine", weight_decay=1e-2, warmup=10, ema=0.9
+)
+stage = dict(
+    input_size=32,
+    model=ModelConfig(channels=(8, 16, 16), hidden=32, norm="batch", output_bias="mean_shape"),
+    loss=LossConfig(name="wing", width=10.0, epsilon=2.0, reduction="mean"),
+    optimizer=optimizer,
+    batch_size=16,
+    evaluate_every={EVERY},
+)
+config = Config(
+    name="tiny",
+    data=DataConfig(name="builtin", train_faces=80, validation=0.2),
+    balance=BalanceConfig(method="hsm", bins=5, cap=4),
+    stage1=StageConfig(
+        margin=1.3, steps={STEPS[1]}, perturb=PerturbConfig(rotation=5.0, translation=0.02, scale=0.02, blur=0.0), **stage
+    ),
+    stage2=SecondStageConfig(
+        margin=1.25, steps={STEPS[2]}, draws=2, perturb=PerturbConfig(rotation=5.0, translation=0.02, scale=0.02, blur=0.0), **stage
+    ),
+    devices=1,
+)
+"""
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory):
+    """A folder with the config; what is compiled is kept beside it, for the processes that follow."""
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "tiny.py").write_text(CONFIG)
+    return folder
+
+
+def start(workshop, name):
+    """`wing-jax train tiny.py --name NAME` in a process of its own."""
+    environment = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(workshop / "cache"),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # halves the time to compile
+    }
+    command = [sys.executable, "-c", "from wing_jax.cli import main; main()", "train", "tiny.py", "--name", name]
+    return subprocess.Popen(
+        command, cwd=workshop, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process):
+    said, complaints = process.communicate(timeout=300)
+    assert process.returncode == 0, complaints
+    return said
+
+
+def logged(folder):
+    """The lines of metrics.jsonl that are whole."""
+    path = folder / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def kill_after(process, folder, step):
+    """Kill -9 when `step` has been logged."""
+    while not any(line["step"] >= step for line in logged(folder)):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture(scope="module")
+def trained(workshop):
+    """The folder of one run that nobody disturbed."""
+    said = finish(start(workshop, "whole"))
+    folder = workshop / "runs" / "whole"
+    assert "wing-jax evaluate" in said
+    return folder
+
+
+def expected_steps(number):
+    return sorted({*range(20, STEPS[number] + 1, 20), *range(EVERY, STEPS[number] + 1, EVERY)})
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_log_holds_every_step_once(trained, number):
+    lines = logged(trained / f"stage{number}")
+    assert [line["step"] for line in lines] == expected_steps(number)
+    for line in lines:
+        assert ("validation_nme" in line) == (line["step"] % EVERY == 0)
+        assert {"loss", "nme", "gradient_norm", "faces_per_second"} <= line.keys()
+    assert list((trained / f"stage{number}").glob("events.out.tfevents*"))
+
+
+def test_loss_falls(trained):
+    lines = logged(trained / "stage1")
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    assert lines[-1]["validation_nme"] < lines[1]["validation_nme"]
+
+
+def test_faces_never_seen_are_marked_far_better_than_by_the_mean_shape(trained):
+    localizer = Localizer.load(trained)
+    faces = load_faces("builtin", "test", count=30)
+    chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
+    stage1, stage2 = localizer.locate(chips.images, chips.boxes)
+    frames = crops.box_frames(chips, size=1, margin=1.0)
+    mean = crops.points_in(chips.points, frames).mean(0, keepdims=True)  # even of the very faces to be marked
+    standing = np.einsum("nij,npj->npi", frames[..., :2], np.broadcast_to(mean, chips.points.shape))
+    standing += frames[:, None, :, 2]
+
+    def error(points):
+        return np.linalg.norm(points - chips.points, axis=-1).mean()
+
+    assert error(stage1) < 0.8 * error(standing)
+    assert error(stage2) < 0.8 * error(standing)
+
+
+def test_run_killed_in_each_stage_ends_with_the_same_bits(workshop, trained):
+    folder = workshop / "runs" / "killed"
+    for number, step in ((1, EVERY + 20), (2, EVERY + 20)):
+        process = start(workshop, "killed")
+        kill_after(process, folder / f"stage{number}", step)
+        assert logged(folder / f"stage{number}")[-1]["step"] < STEPS[number]
+    finish(start(workshop, "killed"))
+    with np.load(trained / "model" / "weights.npz") as ours, np.load(folder / "model" / "weights.npz") as theirs:
+        assert sorted(ours.files) == sorted(theirs.files)
+        for name in ours.files:
+            assert ours[name].tobytes() == theirs[name].tobytes(), name
+    for number in (1, 2):
+        lines = logged(folder / f"stage{number}")
+        assert [line["step"] for line in lines] == expected_steps(number)
+        for ours, theirs in zip(logged(trained / f"stage{number}"), lines, strict=True):
+            assert ours["loss"] == theirs["loss"]
+            assert ours.get("validation_nme") == theirs.get("validation_nme")
+
+
+@functools.cache
+def builtin_faces(count, seed):
+    return load_faces("builtin", "train", count=count, seed=seed)
+
+
+@pytest.fixture
+def here(workshop, trained, monkeypatch):
+    """In this process, types checked: a copy of the finished run, with the faces drawn once for all tests."""
+    monkeypatch.chdir(workshop)
+    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
+    monkeypatch.setattr(wing_jax.train.run, "load_faces", lambda *_, count, seed, **__: builtin_faces(count, seed))
+    copy = workshop / "runs" / "copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(trained, copy)
+    return copy
+
+
+def refuse(capsys, *options):
+    """The one line that `wing-jax train` answers; its status is 2."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "tiny.py", "--name", "copy", *options])
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    complaint = lines.pop()
+    assert complaint.startswith("wing-jax: ")
+    assert not any("Traceback" in line or "Error" in line for line in lines)
+    return complaint
+
+
+def test_finished_run_started_again_does_not_train(here, capsys, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("a finished stage was trained again")
+
+    monkeypatch.setattr("wing_jax.train.loop.TrainingLog", never)
+    before = (here / "model" / "weights.npz").read_bytes()
+    log = (here / "stage2" / "metrics.jsonl").read_bytes()
+    (here / "model" / "weights.npz").unlink()
+    main(["train", "tiny.py", "--name", "copy"])
+    assert "model: runs/copy/model" in capsys.readouterr().out
+    with np.load(here.parent / "whole" / "model" / "weights.npz") as ours, np.load(here / "model" / "weights.npz") as new:
+        for name in ours.files:
+            np.testing.assert_array_equal(ours[name], new[name])
+    assert len(before) == len((here / "model" / "weights.npz").read_bytes())
+    assert (here / "stage2" / "metrics.jsonl").read_bytes() == log
+
+
+def test_another_network_in_an_old_folder_is_refused(here, capsys):
+    complaint = refuse(capsys, "--stage1.model.hidden", "24")
+    assert "another network" in complaint
+    assert "--name" in complaint
+    assert "32" in complaint
+    assert "24" in complaint
+
+
+def test_another_scheme_in_an_old_folder_is_refused(here, capsys, monkeypatch):
+    def five_points(*_, count, seed, **__):
+        faces = builtin_faces(count, seed)
+        five = [39, 42, 30, 48, 54]
+        return wing_jax.train.run.dataclasses.replace(
+            faces, scheme=MTFL_5, points=faces.points[:, five], visible=faces.visible[:, five]
+        )
+
+    monkeypatch.setattr(wing_jax.train.run, "load_faces", five_points)
+    complaint = refuse(capsys, "--balance.method", "none")
+    assert "output" in complaint
+    assert "136" in complaint
+    assert "10" in complaint
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_keeps_what_was(here, capsys):
+    complaint = refuse(
+        capsys, "--stage1.steps", str(STEPS[1] + EVERY), "--stage1.optimizer.learning_rate", "1e38",
+        "--stage1.optimizer.final_learning_rate", "1e38",
+    )  # fmt: skip
+    step = int(complaint.split("not finite at step ")[1].split(":")[0])
+    assert STEPS[1] < step <= STEPS[1] + EVERY
+    kept = {path.name for path in (here / "stage1" / "checkpoints").iterdir()}
+    assert str(STEPS[1]) in kept
+    assert not any(int(name) > STEPS[1] for name in kept if name.isdigit())
+    assert [line["step"] for line in logged(here / "stage1")] == expected_steps(1)
+
+
+def test_batch_that_does_not_divide_over_the_devices_is_refused(here, capsys):
+    assert "batch_size=15" in refuse(capsys, "--stage1.batch_size", "15", "--devices", "4")
+
+
+def test_more_devices_than_there_are_is_refused(here, capsys):
+    assert "devices=64" in refuse(capsys, "--devices", "64")
+
+
+def test_pmap_trains_what_jit_trains(here):
+    """A few steps of the whole loop by each, over four devices."""
+    options = ["--stage1.steps", "3", "--stage1.evaluate_every", "3", "--devices", "4", "--balance.method", "none"]
+    losses = []
+    for parallel in ("jit", "pmap"):
+        config = wing_jax.train.run.dataclasses.replace(small_config(options), name=parallel, parallel=parallel)
+        wing_jax.train.run.train(config)
+        losses.append(logged(Path("runs") / parallel / "stage1")[-1])
+    for name in ("loss", "nme", "validation_nme"):
+        assert losses[0][name] == pytest.approx(losses[1][name], rel=1e-4)
+
+
+def small_config(options):
+    from wing_jax.cli.options import parse
+    from wing_jax.config import Config, load_config
+
+    return wing_jax.train.run.dataclasses.replace(
+        parse(Config, options, command="train", default=load_config("tiny.py")), stage2=None
+    )
