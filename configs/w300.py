@@ -53,7 +53,7 @@ config = Config(
             ema=0.999,
         ),
         batch_size=32,
-        steps=9_000,
+        steps=6_000,
         evaluate_every=500,
         crops="through",
         draws=8,

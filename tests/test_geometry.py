@@ -1,8 +1,8 @@
 """Affine algebra against NumPy's 3 x 3 matrices and general least squares, and the crops' frames by their meaning."""
 
 import jax
-import jax.test_util
 import jax.numpy as jnp
+import jax.test_util
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -60,7 +60,8 @@ def test_similarity_broadcasts_its_arguments():
 @given(AFFINES, AFFINES)
 def test_compose_invert_and_transform_agree_with_numpy(first, second):
     outer, inner = (
-        geometry.similarity(scale=scale, degrees=degrees, translation=shift) for scale, degrees, shift in (first, second)
+        geometry.similarity(scale=scale, degrees=degrees, translation=shift)
+        for scale, degrees, shift in (first, second)
     )
     points = shapes(0)
     np.testing.assert_allclose(square(geometry.compose(outer, inner)), square(outer) @ square(inner), atol=2e-3)

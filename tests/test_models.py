@@ -100,7 +100,7 @@ def test_batch_norm_equals_a_plain_implementation_in_use():
     def normalise(x, name, block=None):
         params = variables["params"] if block is None else variables["params"][block]
         stats = variables["batch_stats"] if block is None else variables["batch_stats"][block]
-        p, s = params[name]["BatchNorm_0"], stats[name]["BatchNorm_0"]
+        p, s = (jax.tree.map(np.asarray, tree[name]["BatchNorm_0"]) for tree in (params, stats))
         return np.maximum((x - s["mean"]) / np.sqrt(s["var"] + 1e-5) * p["scale"] + p["bias"], 0)
 
     kernel = variables["params"]["ConvBlock_0"]["Conv_0"]["kernel"]
@@ -136,13 +136,6 @@ def test_uint8_and_float_pictures_give_the_same_and_so_does_jit():
     assert answered.shape == (2, 5, 2)
     np.testing.assert_array_equal(answered, model.apply(variables, images.astype(jnp.float32)))
     np.testing.assert_allclose(answered, jax.jit(model.apply)(variables, images), rtol=1e-5, atol=1e-6)
-
-
-def test_he_normal_start():
-    """Standard deviation sqrt(2 / fan-in) (He et al. 2015)."""
-    variables = TINY(points=5).init(jax.random.key(0), pictures(size=32))
-    kernel = variables["params"]["ConvBlock_2"]["Conv_0"]["kernel"]
-    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 16)), rtol=0.05)
 
 
 def by_hand_resnet50(points):
@@ -183,11 +176,15 @@ def test_names_make_the_networks():
     assert models.max_pool_2x2 is not None
 
 
-@pytest.mark.parametrize("network", [TINY(points=4), ResNetTiny(points=4)])
-def test_untrained_network_answers_the_mean_shape(network):
-    mean = np.random.default_rng(0).uniform(5, 25, (4, 2)).astype(np.float32)
+def test_untrained_network_answers_the_mean_shape_and_starts_by_he():
+    network = PlainRegressor(points=4, channels=(32,), hidden=64)
+    mean = np.random.default_rng(0).uniform(5, 11, (4, 2)).astype(np.float32)
     optimizer = make_optimizer("sgd", lambda _: 0.1, weight_decay=0.0)
-    state = init_state(network, optimizer, key=jax.random.key(0), input_size=32, mean_shape=mean)
-    answered = network.apply(state.variables, pictures(size=32))
+    state = init_state(network, optimizer, key=jax.random.key(0), input_size=16, mean_shape=mean)
+    answered = network.apply(state.variables, pictures())
     np.testing.assert_array_equal(answered, np.stack([mean] * 2))
     assert state.step == 0
+    # Standard deviation sqrt(2 / fan-in), He et al. 2015.
+    params = state.variables["params"]
+    np.testing.assert_allclose(params["ConvBlock_0"]["Conv_0"]["kernel"].std(), np.sqrt(2 / 27), rtol=0.06)
+    np.testing.assert_allclose(params["Dense_0"]["kernel"].std(), np.sqrt(2 / (8 * 8 * 32)), rtol=0.06)

@@ -3,6 +3,7 @@
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import flax.traverse_util
@@ -43,14 +44,11 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
         ) from error
     except ValueError as error:
         raise InputError(f"{path / 'model.json'}: not valid JSON ({error}): copy the bundle again") from error
-    if manifest.pop("format", None) != FORMAT:
+    if not isinstance(manifest, dict) or manifest.pop("format", None) != FORMAT:
         raise InputError(f"{path / 'model.json'}: not of bundle format {FORMAT}: use the wing_jax that wrote it")
     try:
         with np.load(path / "weights.npz", allow_pickle=False) as stored:
             flat = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path / 'weights.npz'}: broken or missing ({error}): copy the bundle again") from error
-    arrays = flax.traverse_util.unflatten_dict(flat, sep="/")
-    for i in range(len(manifest["stages"])):
-        arrays[f"stage{i + 1}"].setdefault("batch_stats", {})
-    return manifest, arrays
+    return manifest, flax.traverse_util.unflatten_dict(flat, sep="/")

@@ -17,7 +17,6 @@ from wing_jax.data.chips import cut_chip, resized
 from wing_jax.errors import InputError
 from wing_jax.models import make_model
 from wing_jax.schemes import Scheme, get_scheme
-from wing_jax.types import Image
 from wing_jax.warp import warp
 
 LARGEST_BATCH = 64
@@ -61,17 +60,20 @@ class Localizer:
           InputError: there is no bundle, or it is broken.
         """
         manifest, arrays = read_bundle(path)
-        stages = tuple(
-            Stage(variables=arrays[f"stage{i + 1}"], **facts) for i, facts in enumerate(manifest.pop("stages"))
-        )
-        scheme, convention = get_scheme(manifest.pop("scheme")), manifest.pop("box_convention")
-        return cls(
-            scheme=scheme,
-            box_convention=convention,
-            stages=stages,
-            template=arrays["template"]["shape"],
-            about=manifest,
-        )
+        try:
+            stages = tuple(
+                Stage(variables={"batch_stats": {}, **arrays[f"stage{i + 1}"]}, **facts)
+                for i, facts in enumerate(manifest.pop("stages"))
+            )
+            return cls(
+                scheme=get_scheme(manifest.pop("scheme")),
+                box_convention=manifest.pop("box_convention"),
+                stages=stages,
+                template=arrays["template"]["shape"],
+                about=manifest,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: this model does not hold what it must ({error}): copy the bundle again") from error
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle: `model.json`, which says what it is, and `weights.npz`. Returns its folder."""
@@ -94,7 +96,7 @@ class Localizer:
         )
 
     def predict(
-        self, image: Image, boxes: Real[np.ndarray, "faces 4"] | Sequence
+        self, image: np.ndarray, boxes: Real[np.ndarray, "faces 4"] | Sequence
     ) -> Float[np.ndarray, "faces points 2"]:
         """Landmarks of the faces in `boxes` (x0, y0, x1, y1 in pixels) of one RGB uint8 `image`.
 
@@ -162,15 +164,18 @@ def _between_sizes(source: int, target: int) -> Array:
     return geometry.similarity(scale=ratio, translation=(0.5 * ratio - 0.5, 0.5 * ratio - 0.5))
 
 
-def check_boxes(boxes: Real[np.ndarray, "faces 4"] | Sequence, image: Image) -> Float[np.ndarray, "faces 4"]:
+def check_boxes(boxes: Real[np.ndarray, "faces 4"] | Sequence, image: np.ndarray) -> Float[np.ndarray, "faces 4"]:
     """`boxes` as float32 `[faces, 4]`.
 
     Raises:
-      InputError: the image is not RGB uint8, or a box is empty, not finite or wholly outside the image.
+      InputError: the image is not RGB uint8, or a box is not four numbers, empty, not finite or wholly outside the
+        image.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise InputError(f"the image must be RGB uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
-    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    boxes = np.atleast_2d(np.asarray(boxes, np.float32)) if len(boxes) else np.zeros((0, 4), np.float32)
+    if boxes.shape[1:] != (4,):
+        raise InputError(f"the boxes must be [faces, 4], not {list(boxes.shape)}: give x0 y0 x1 y1 for each face")
     height, width = image.shape[:2]
     for box in boxes:
         left, top, right, bottom = box

@@ -1,5 +1,6 @@
 """Cutting crops out of images on the device: one affine, one bilinear resampling, pure and jitted."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
@@ -21,7 +22,8 @@ def warp(
         for i in (0, 1)
     )
     height, width = images.shape[1:3]
-    x, y = jnp.clip(x, 0, width - 1), jnp.clip(y, 0, height - 1)
+    # Computed once: XLA may else work x out twice with other roundings, and so mix pixel n with a share of pixel n - 1.
+    x, y = jax.lax.optimization_barrier((jnp.clip(x, 0, width - 1), jnp.clip(y, 0, height - 1)))
     left, top = jnp.floor(x).astype(jnp.int32), jnp.floor(y).astype(jnp.int32)
     right, bottom = jnp.minimum(left + 1, width - 1), jnp.minimum(top + 1, height - 1)
     along_x, along_y = (x - left)[..., None], (y - top)[..., None]

@@ -47,7 +47,9 @@ def write_image(path: str | Path, image: Image) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         done = cv2.imwrite(str(path), np.ascontiguousarray(image[:, :, ::-1]))
-    except (OSError, cv2.error) as error:
-        raise InputError(f"{path}: cannot write this image ({error}): use a .png or .jpg name") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot write this image ({error.strerror}): choose another folder") from error
+    except cv2.error as error:
+        raise InputError(f"{path}: cannot write this image: use a name that ends in .png or .jpg") from error
     if not done:
         raise InputError(f"{path}: cannot write this image: check that the folder may be written to")

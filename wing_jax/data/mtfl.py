@@ -17,7 +17,7 @@ from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
 
 LISTS = {"train": "training.txt", "test": "testing.txt"}
-LARGEST = np.finfo(np.float32).max
+LARGEST = float(np.finfo(np.float32).max)
 POSES = ("1 left profile", "2 left", "3 frontal", "4 right", "5 right profile")
 # Measured once between the published test boxes and the test points: a rule for boxes, not for points.
 SIDE_PER_EXTENT = 1.71

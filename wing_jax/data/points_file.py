@@ -7,6 +7,8 @@ from jaxtyping import Float
 
 from wing_jax.errors import InputError
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 def read_pts(path: str | Path, *, points: int | None = None) -> Float[np.ndarray, "points 2"]:
     """Landmarks of a `.pts` file, float32, (x, y), moved to 0-based pixel centres (the file counts from 1).
@@ -44,7 +46,7 @@ def _numbers(path: Path, number: int, line: str) -> tuple[float, float]:
         x, y = map(float, fields)
     except ValueError:
         raise InputError(f"{path}:{number}: {line.strip()[:60]!r} is not two numbers 'x y'") from None
-    if not (abs(x) < np.finfo(np.float32).max and abs(y) < np.finfo(np.float32).max):
+    if not (abs(x) < LARGEST and abs(y) < LARGEST):
         raise InputError(f"{path}:{number}: {line.strip()[:60]!r} is not finite: annotate this point again")
     return x, y
 

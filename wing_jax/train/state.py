@@ -17,14 +17,14 @@ Variables = dict[str, Any]  # what Flax calls variables: {"params": ..., "batch_
 class TrainState:
     """Step number, the network's variables, the optimiser's state and the averaged variables.
 
-    `step` is an int32 scalar; it is not declared so, for JAX rebuilds a pytree with whatever `tree.map` returned.
-    `averaged` is None where nothing is averaged; the variables themselves are then evaluated and kept.
+    `averaged` is None where nothing is averaged; the variables themselves are then evaluated and kept. The fields
+    are declared loosely, for Orbax and `jax.tree.map` rebuild this pytree with other things as leaves.
     """
 
-    step: Any
-    variables: Variables
-    optimizer: optax.OptState
-    averaged: Variables | None
+    step: Any  # int32 scalar
+    variables: Any  # Variables
+    optimizer: Any  # optax.OptState
+    averaged: Any  # Variables or None
 
     @property
     def best_variables(self) -> Variables:

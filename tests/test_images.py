@@ -1,0 +1,138 @@
+"""Pictures: what is whole is read as RGB uint8, what is broken is refused in one line that names the file."""
+
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from wing_jax.data.images import read_image, write_image
+from wing_jax.errors import InputError
+
+
+def gradient(height: int = 48, width: int = 64) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([columns * 3, rows * 4, 200 - rows - columns], -1).astype(np.uint8)
+
+
+def encoded(image: np.ndarray, ending: str = ".jpg", *options: int) -> bytes:
+    return cv2.imencode(ending, np.ascontiguousarray(image[..., ::-1]), list(options))[1].tobytes()
+
+
+def with_exif(jpeg: bytes, *, orientation: int, thumbnail: bytes = b"") -> bytes:
+    """`jpeg` with an EXIF block after its start marker: an orientation, and a thumbnail that is a whole JPEG."""
+    first = struct.pack("<HHHIHH", 1, 0x0112, 3, 1, orientation, 0)
+    second_at = 8 + len(first) + 4
+    entries = (struct.pack("<HHII", 0x0201, 4, 1, second_at + 30), struct.pack("<HHII", 0x0202, 4, 1, len(thumbnail)))
+    second = struct.pack("<H", 2) + b"".join(entries) + struct.pack("<I", 0)
+    body = b"Exif\0\0II*\0" + struct.pack("<I", 8) + first + struct.pack("<I", second_at) + second + thumbnail
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]
+
+
+def refused(path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_image(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp", ".tiff"])
+def test_lossless_round_trip_keeps_every_value_and_the_channels_order(tmp_path, ending):
+    write_image(tmp_path / "new" / f"a{ending}", gradient())
+    read = read_image(tmp_path / "new" / f"a{ending}")
+    assert read.dtype == np.uint8
+    assert read.flags.c_contiguous
+    np.testing.assert_array_equal(read, gradient())
+
+
+def test_jpeg_round_trip_is_close(tmp_path):
+    write_image(tmp_path / "a.jpg", gradient())
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - gradient()).mean() < 4
+
+
+@pytest.mark.parametrize("share", [0.98, 0.7, 0.3])
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+def test_a_truncated_picture_is_refused(tmp_path, ending, share):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    content = encoded(noise, ending)
+    (tmp_path / "cut").write_bytes(content[: int(share * len(content))])
+    assert "truncated" in refused(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("length", [1, 2, 20, 100])
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".webp", ".tiff"])
+def test_a_mere_beginning_is_refused(tmp_path, ending, length):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
+    (tmp_path / "start").write_bytes(encoded(noise, ending)[:length])
+    refused(tmp_path / "start")
+
+
+def test_empty_text_missing_and_folder_are_refused(tmp_path):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("this is no picture\n" * 20)
+    assert "not an image" in refused(tmp_path / "empty.jpg")
+    assert "not an image" in refused(tmp_path / "text.jpg")
+    assert "No such file" in refused(tmp_path / "missing.jpg")
+    assert "directory" in refused(tmp_path)
+
+
+def test_a_picture_that_claims_to_be_enormous_is_refused(tmp_path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 2_000_000, 2_000_000, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(png)
+    refused(tmp_path / "bomb.png")
+
+
+def test_a_progressive_jpeg_is_read_and_refused_when_cut(tmp_path):
+    content = encoded(gradient(), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
+    assert content.count(b"\xff\xda") > 1
+    (tmp_path / "whole.jpg").write_bytes(content)
+    (tmp_path / "cut.jpg").write_bytes(content[:-10])
+    assert read_image(tmp_path / "whole.jpg").shape == (48, 64, 3)
+    assert "truncated" in refused(tmp_path / "cut.jpg")
+
+
+def test_an_exif_thumbnail_neither_hides_nor_feigns_a_truncation(tmp_path):
+    content = with_exif(encoded(gradient()), orientation=1, thumbnail=encoded(gradient(12, 16)))
+    assert content.count(b"\xff\xd9") == 2
+    (tmp_path / "whole.jpg").write_bytes(content)
+    (tmp_path / "cut.jpg").write_bytes(content[:-40])
+    assert read_image(tmp_path / "whole.jpg").shape == (48, 64, 3)
+    assert "truncated" in refused(tmp_path / "cut.jpg")
+
+
+def test_trailing_bytes_after_the_end_of_a_jpeg_are_allowed(tmp_path):
+    (tmp_path / "padded.jpg").write_bytes(encoded(gradient()) + b"\0" * 100)
+    assert read_image(tmp_path / "padded.jpg").shape == (48, 64, 3)
+
+
+def test_the_exif_rotation_is_applied(tmp_path):
+    (tmp_path / "turned.jpg").write_bytes(with_exif(encoded(gradient()), orientation=6))
+    turned = read_image(tmp_path / "turned.jpg")
+    assert turned.shape == (64, 48, 3)
+    assert np.abs(turned.astype(int) - np.rot90(gradient(), -1)).mean() < 4
+
+
+def test_grey_alpha_and_16_bit_become_rgb_uint8(tmp_path):
+    image = gradient()
+    cv2.imwrite(str(tmp_path / "grey.png"), image[..., 0])
+    cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([image[..., ::-1], np.full((48, 64), 7, np.uint8)]))
+    cv2.imwrite(str(tmp_path / "deep.png"), image[..., ::-1].astype(np.uint16) * 257)
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(image[..., :1], 3, -1))
+    np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), image)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), image)
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "a.unknown", tmp_path / "file" / "a.png"):
+        with pytest.raises(InputError, match="cannot write this image") as caught:
+            write_image(path, gradient())
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)

@@ -1,0 +1,120 @@
+"""`.pts` files: exact round trips, and each kind of damage named by file and line."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from wing_jax.data.points_file import read_pts, write_pts
+from wing_jax.errors import InputError
+
+ROWS = "1 2\n3.5 4.25\n-5 6e1\n"
+GOOD = f"version: 1\nn_points:  3\n{{\n{ROWS}}}\n"
+POINTS = np.float32([[0, 1], [2.5, 3.25], [-6, 59]])  # from 0: one less than in the file
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "face.pts"
+
+
+def refusal(file, content: str | bytes, **keywords) -> str:
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as caught:
+        read_pts(file, **keywords)
+    message = str(caught.value)
+    assert message.startswith(str(file))
+    assert "\n" not in message
+    return message.removeprefix(str(file))
+
+
+def test_points_are_counted_from_zero(file):
+    file.write_text(GOOD)
+    read = read_pts(file)
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, POINTS)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD.replace("\n", "\r\n").encode(),
+        b"\xef\xbb\xbf" + GOOD.encode(),
+        GOOD.replace("\n", "\n\n").encode(),
+        GOOD.replace(" ", "\t").encode(),
+        GOOD.replace("{", "  { ").encode(),
+        f"{{\n{ROWS}}}".encode(),
+    ],
+    ids=["CRLF", "BOM", "blank lines", "tabs", "indented brace", "no header"],
+)
+def test_harmless_variants_are_read(file, content):
+    file.write_bytes(content)
+    np.testing.assert_array_equal(read_pts(file, points=3), POINTS)
+
+
+@settings(max_examples=50, deadline=None)
+@given(points=hnp.arrays(np.float32, (5, 2), elements=st.floats(-4000, 4000, width=32)))
+def test_round_trip(tmp_path_factory, points):
+    file = tmp_path_factory.getbasetemp() / "round.pts"
+    write_pts(file, points)
+    np.testing.assert_allclose(read_pts(file, points=5), points, atol=5e-4)
+    assert file.read_text().splitlines()[1] == "n_points: 5"
+
+
+def test_67_points_are_refused_with_both_counts(file):
+    rows = "1 2\n" * 67
+    message = refusal(file, f"version: 1\nn_points: 67\n{{\n{rows}}}\n", points=68)
+    assert message == ": 67 points where 68 are needed: correct or remove the file"
+
+
+@pytest.mark.parametrize("keywords", [{}, {"points": 3}])
+def test_a_header_that_says_otherwise_is_refused(file, keywords):
+    assert refusal(file, GOOD.replace("3\n", "4\n", 1), **keywords).startswith(": 3 points where 4 are announced")
+
+
+@pytest.mark.parametrize("count", ["three", "", "²", "3.0", "9" * 5000])
+def test_a_header_without_a_whole_number_is_refused(file, count):
+    assert refusal(file, GOOD.replace("  3\n", f" {count}\n", 1)).startswith(":2: n_points must be a whole number")
+
+
+@pytest.mark.parametrize("number", ["nan", "NaN", "inf", "-inf", "1e39", "1e400"])
+def test_a_number_that_is_not_finite_is_refused(file, number):
+    message = refusal(file, GOOD.replace("3.5", number))
+    assert message == f":5: '{number} 4.25' is not finite: annotate this point again"
+
+
+@pytest.mark.parametrize("line", ["3.5", "3.5 4.25 1", "three four", "3,5 4,25", "3.5;4.25"])
+def test_a_line_that_is_not_two_numbers_is_refused(file, line):
+    assert refusal(file, GOOD.replace("3.5 4.25", line)) == f":5: {line!r} is not two numbers 'x y'"
+
+
+@pytest.mark.parametrize("content", [GOOD.replace("{", ""), GOOD.replace("}", ""), "", "}\n1 2\n{\n", "a photo\n"])
+def test_missing_braces_are_refused(file, content):
+    assert "between a line '{' and a line '}'" in refusal(file, content)
+
+
+def test_what_cannot_be_read_is_refused(file, tmp_path):
+    assert "cannot read" in refusal(file, b"\xff\xfe\x00\x80")
+    for path in (tmp_path / "missing.pts", tmp_path):
+        with pytest.raises(InputError, match=re.escape(str(path))):
+            read_pts(path)
+
+
+PIECES = st.sampled_from([*GOOD.splitlines(keepends=True), "{\n", "}\n", "n_points: ", "nan 1\n", "1e999 0\n"])
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.one_of(st.text(), st.lists(st.one_of(PIECES, st.text(max_size=9)), max_size=12).map("".join)))
+def test_any_text_gives_finite_points_or_an_input_error(tmp_path_factory, text):
+    file = tmp_path_factory.getbasetemp() / "fuzz.pts"
+    file.write_bytes(text.encode(errors="surrogatepass"))
+    try:
+        read = read_pts(file)
+    except InputError as error:
+        assert str(error).startswith(str(file))
+    else:
+        assert read.shape[1:] == (2,)
+        assert np.isfinite(read).all()
