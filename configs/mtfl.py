@@ -40,7 +40,7 @@ config = Config(
             ema=0.999,
         ),
         batch_size=32,
-        steps=3_000,
+        steps=2_500,
         evaluate_every=500,
     ),
 )
