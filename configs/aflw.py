@@ -3,13 +3,12 @@
     wing-jax train configs/aflw.py --data.root FOLDER
     wing-jax evaluate runs/aflw/model --data aflw --root FOLDER
 
-FOLDER holds `AFLWinfo_release.mat` and the images (`wing_jax.data.aflw`); AFLW must be asked for at TU Graz. The paper's
-table 3 has for this training 1.65 % (AFLW-Full, by face size: our "box size"); without the second stage 1.83 %, without
-HSM 1.71 % (both stages) and 1.88 % (CNN-6). We could not measure it: the images were not at hand. On two CPU cores
-120,000 steps of batch 8 take some two hours for CNN-6 and ten for CNN-7.
+FOLDER holds `AFLWinfo_release.mat` and the images (`wing_jax.data.aflw`); AFLW must be asked for at TU Graz. The
+paper's table 3 has for this training 1.65 % (AFLW-Full, by face size: our "box size"); without the second stage
+1.83 %, without HSM 1.71 % (both stages) and 1.88 % (CNN-6). We could not measure it: the images were not at hand.
 
-Not found in the paper, and so our choice: the shape of the decay (exponential), CNN-7's channels, its Wing parameters
-and learning rate, and its weaker rotation.
+Not found in the paper, and so our choice: the shape of the decay (exponential), CNN-7's channels, its Wing
+parameters and learning rate, and its weaker rotation.
 """
 
 from wing_jax.config import (

@@ -103,7 +103,6 @@ def test_pickled_objects_are_never_loaded(folder):
     "change",
     [
         {"scheme": "unheard-of"},
-        {"scheme": None},
         {"stages": [{"unknown": 1}]},
         {"stages": [{}]},
         {"stages": 3},

@@ -100,7 +100,7 @@ def test_second_crop_is_upright_and_placed_on_the_template(degrees):
 
 
 def test_face_at_the_edge_and_huge_face():
-    points = turned_template(degrees=10, centre=(40.0, 30.0))
+    points = turned_template(degrees=10, centre=(42.0, 40.0))
     found = of_stages(FindsDots(), FindsDots()).predict(dots(points), [around(points)])
     np.testing.assert_allclose(found[0], points, atol=0.15)
     large = turned_template(degrees=10, scale=420.0, centre=(600.5, 500.2))
@@ -136,9 +136,9 @@ def small():
 
 @pytest.fixture(scope="module")
 def picture():
-    """Smooth noise, so that a change of a hundredth of a pixel changes little."""
-    coarse = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-    return module.resized(np.kron(coarse, np.ones((8, 8, 1), np.uint8))[:240, :240][None], 240)[0]
+    """Blocks of colour, so that a change of a hundredth of a pixel changes little."""
+    coarse = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
+    return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
 
 
 BOXES = [[60, 50, 119, 109], [100, 90, 179, 169], [30, 100, 89, 159]]
@@ -166,13 +166,11 @@ def test_more_faces_than_a_batch_holds(small, monkeypatch):
 def test_moving_image_and_box_moves_the_answer(small, picture):
     moved = np.zeros((300, 320, 3), np.uint8)
     moved[37:277, 53:293] = picture
-    boxes = np.float32(BOXES[:2])
     shift = np.float32([53, 37])
     inside = [[70, 70, 129, 129], [100, 90, 159, 149]]
     np.testing.assert_allclose(
         small.predict(moved, np.float32(inside) + np.tile(shift, 2)), small.predict(picture, inside) + shift, atol=0.05
     )
-    assert len(boxes) == 2
 
 
 def test_mirror_average_is_the_same_for_the_mirror_image(small, picture):

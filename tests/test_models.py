@@ -1,12 +1,13 @@
 """The networks: parameter counts, values and gradients against a plain implementation, types, first answers."""
 
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax import models
 from wing_jax.models import CNN6, CNN7, TINY, PlainRegressor, ResNet50, ResNetTiny, make_model
 from wing_jax.train.optimizer import make_optimizer
 from wing_jax.train.state import init_state
@@ -33,9 +34,8 @@ def random_variables(model, size, seed=0):
         return jnp.asarray(random.normal(0, 1 / np.sqrt(fan_in), leaf.shape), leaf.dtype)
 
     variables = jax.tree.map(draw, shapes_of(model, size))
-    if "batch_stats" in variables:
-        variables = {**variables, "batch_stats": jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.5, variables["batch_stats"])}
-    return variables
+    statistics = jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.5, variables.get("batch_stats", {}))
+    return {**variables, "batch_stats": statistics}
 
 
 @pytest.mark.parametrize(("points", "expected"), [(19, 3_705_702), (68, 3_806_152)])
@@ -45,13 +45,13 @@ def test_cnn6_has_the_papers_number_of_parameters(points, expected):
 
 def test_cnn6_count_by_hand():
     widths = (3, 32, 64, 128, 256, 512)
-    convolutions = sum(9 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    convolutions = sum(9 * a * b + b for a, b in itertools.pairwise(widths))
     assert convolutions + (2 * 2 * 512 * 1024 + 1024) + (1024 * 38 + 38) == 3_705_702
 
 
 def test_cnn7_works_at_twice_the_size():
     widths = (3, 64, 64, 128, 256, 512, 512)
-    convolutions = sum(9 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
+    convolutions = sum(9 * a * b + b for a, b in itertools.pairwise(widths))
     expected = convolutions + (2 * 2 * 512 * 1024 + 1024) + (1024 * 136 + 136)
     assert count(shapes_of(CNN7(points=68), 128)) == expected
 
@@ -173,7 +173,6 @@ def test_names_make_the_networks():
     assert make_model("resnet50", points=5).blocks == (3, 4, 6, 3)
     with pytest.raises(ValueError, match="use plain or resnet50"):
         make_model("vgg", points=5)
-    assert models.max_pool_2x2 is not None
 
 
 def test_untrained_network_answers_the_mean_shape_and_starts_by_he():

@@ -113,8 +113,7 @@ def test_any_text_gives_finite_points_or_an_input_error(tmp_path_factory, text):
     file.write_bytes(text.encode(errors="surrogatepass"))
     try:
         read = read_pts(file)
-    except InputError as error:
-        assert str(error).startswith(str(file))
-    else:
-        assert read.shape[1:] == (2,)
-        assert np.isfinite(read).all()
+    except InputError:
+        return
+    assert read.shape[1:] == (2,)
+    assert np.isfinite(read).all()

@@ -1,5 +1,7 @@
 """Landmark schemes: the tables against themselves, and against real faces where there are some."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -34,7 +36,7 @@ def test_lines_join_points_of_the_scheme(scheme):
 
 @EVERY
 def test_lines_are_mirrored_onto_lines(scheme):
-    edges = {frozenset(pair) for line in scheme.lines for pair in zip(line, line[1:], strict=False)}
+    edges = {frozenset(pair) for line in scheme.lines for pair in itertools.pairwise(line)}
     assert {frozenset(int(scheme.flip[point]) for point in edge) for edge in edges} == edges
 
 
@@ -55,7 +57,7 @@ def frontal(data_root):
     """Real frontal faces for each scheme: (scheme, shapes [n, points, 2])."""
     w300 = read_w300(data_root / "300w", "train")
     mtfl = read_mtfl(data_root / "mtfl", "train")
-    points, visible, aflw21, yaw = read_aflw_shapes(data_root / "aflw_shapes")
+    points, visible, _, yaw = read_aflw_shapes(data_root / "aflw_shapes")
     shown = visible.all(1) & (np.abs(yaw) < 10)
     without_ears = [i for i in range(21) if i not in (12, 16)]
     return {

@@ -226,7 +226,8 @@ def test_training_statistics_are_of_training_only():
     model, batch = network(norm="batch"), make_batch()
     state = first_state("batch")
     after, _ = jax.jit(make_train_step(model, optimizer(), LOSS, reduction="mean", eyes=EYES))(state, batch)
-    moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.variables["batch_stats"], after.variables["batch_stats"])
+    before, now = state.variables["batch_stats"], after.variables["batch_stats"]
+    moved = jax.tree.map(lambda old, new: bool((old != new).any()), before, now)
     assert jax.tree.leaves(moved)
     assert all(jax.tree.leaves(moved))
     predict = make_predict(model)

@@ -1,3 +1,5 @@
 """Wing-loss facial landmark localisation in JAX."""
 
+from wing_jax.localizer import Localizer as Localizer
+
 __version__ = "0.1.0"

@@ -135,6 +135,8 @@ def pose_coefficients(
 
 
 class YawCorrelation(NamedTuple):
+    """How well a pose coefficient follows the annotated yaw, in [-1, 1]."""
+
     pearson: float
     spearman: float  # of ranks: 1 where the coefficient rises with yaw, in whatever way
 
@@ -216,6 +218,8 @@ def _bin_of(coefficients: Coefficients, edges: Float[np.ndarray, "edges"]) -> In
 
 
 class OfficialBalance(NamedTuple):
+    """What the official balancing answers."""
+
     coefficients: Coefficients  # absolute values, in the unit of the shapes
     ratios: Int[np.ndarray, "bins"]  # copies of each face of a bin; 0 for an empty bin
     indices: Int[np.ndarray, "copies"]

@@ -21,7 +21,7 @@ def write_bundle(path: str | Path, manifest: dict, arrays: dict) -> Path:
     flat = {name: np.asarray(value) for name, value in flax.traverse_util.flatten_dict(arrays, sep="/").items()}
     unfinished = path / "weights.npz.tmp"
     with unfinished.open("wb") as file:
-        np.savez(file, **flat)
+        np.savez(file, allow_pickle=False, **flat)
     os.replace(unfinished, path / "weights.npz")
     unfinished = path / "model.json.tmp"
     unfinished.write_text(json.dumps({"format": FORMAT, **manifest}, indent=2) + "\n")
@@ -47,7 +47,7 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
     if not isinstance(manifest, dict) or manifest.pop("format", None) != FORMAT:
         raise InputError(f"{path / 'model.json'}: not of bundle format {FORMAT}: use the wing_jax that wrote it")
     try:
-        with np.load(path / "weights.npz", allow_pickle=False) as stored:
+        with (path / "weights.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
             flat = {name: stored[name] for name in stored.files}
     except (OSError, ValueError, TypeError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path / 'weights.npz'}: broken or missing ({error}): copy the bundle again") from error

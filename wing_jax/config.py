@@ -18,6 +18,10 @@ class DataConfig:
     test_faces: int = 0  # built-in faces to draw for the test (builtin alone)
     validation: float = 0.05  # share of the training photos held out to choose the best checkpoint
 
+    def __post_init__(self) -> None:
+        if not 0 < self.validation < 1:
+            raise InputError(f"validation={self.validation} must lie between 0 and 1: some faces choose the checkpoint")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BalanceConfig:
@@ -46,6 +50,8 @@ class PerturbConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
+    """The network and its numbers."""
+
     name: Literal["plain", "resnet50"] = "plain"
     channels: tuple[int, ...] = (
         32,
@@ -73,6 +79,8 @@ class LossConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
+    """The rule of the updates, and how its learning rate falls."""
+
     name: Literal["sgd", "adamw"]
     learning_rate: float
     final_learning_rate: float
@@ -99,6 +107,17 @@ class StageConfig:
     evaluate_every: int  # steps; a checkpoint is written at the same steps
     keep: int = 2  # newest checkpoints kept, beside the best
 
+    def __post_init__(self) -> None:
+        for name in ("input_size", "margin", "batch_size", "steps", "evaluate_every", "keep"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name}={getattr(self, name)} must be greater than 0")
+        halvings = len(self.model.channels) if self.model.name == "plain" else 0
+        if self.input_size % 2**halvings:
+            raise InputError(
+                f"input_size={self.input_size} cannot be halved {halvings} times, once for each of the model's "
+                f"channels: use a multiple of {2**halvings}"
+            )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SecondStageConfig(StageConfig):
@@ -114,6 +133,8 @@ class SecondStageConfig(StageConfig):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
+    """A whole training."""
+
     name: str  # the run's folder is output/name
     data: DataConfig
     stage1: StageConfig

@@ -17,6 +17,7 @@ from wing_jax.data.chips import cut_chip, resized
 from wing_jax.errors import InputError
 from wing_jax.models import make_model
 from wing_jax.schemes import Scheme, get_scheme
+from wing_jax.types import Affine
 from wing_jax.warp import warp
 
 LARGEST_BATCH = 64
@@ -73,7 +74,9 @@ class Localizer:
                 about=manifest,
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: this model does not hold what it must ({error}): copy the bundle again") from error
+            raise InputError(
+                f"{path}: this model does not hold what it must ({error}): copy the bundle again"
+            ) from error
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle: `model.json`, which says what it is, and `weights.npz`. Returns its folder."""
@@ -146,19 +149,19 @@ class Localizer:
             to_unit = jnp.broadcast_to(_between_sizes(stage.chip_size, unit), frames.shape)
             local = geometry.compose(geometry.invert(to_unit), frames)
             crops = jnp.round(warp(chips, local, size=stage.input_size))
-            answers.append(geometry.transform(frames, self._on_crops(stage, weights, crops)))
+            answers.append(jnp.asarray(geometry.transform(frames, self._on_crops(stage, weights, crops))))
         return answers
 
     def _on_crops(self, stage: Stage, variables: dict, crops: Array) -> Array:
-        points = stage.model.apply(variables, crops, train=False)
+        points = jnp.asarray(stage.model.apply(variables, crops, train=False))
         if not self.flip_average:
             return points
-        mirrored = stage.model.apply(variables, crops[:, :, ::-1], train=False)[:, self.scheme.flip]
+        mirrored = jnp.asarray(stage.model.apply(variables, crops[:, :, ::-1], train=False))[:, self.scheme.flip]
         mirrored = jnp.stack([stage.input_size - 1 - mirrored[..., 0], mirrored[..., 1]], axis=-1)
         return (points + mirrored) / 2
 
 
-def _between_sizes(source: int, target: int) -> Array:
+def _between_sizes(source: int, target: int) -> Affine:
     """Affine from pixels of a chip of side `source` to pixels of the same chip at side `target`."""
     ratio = target / source
     return geometry.similarity(scale=ratio, translation=(0.5 * ratio - 0.5, 0.5 * ratio - 0.5))

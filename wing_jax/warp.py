@@ -1,6 +1,5 @@
 """Cutting crops out of images on the device: one affine, one bilinear resampling, pure and jitted."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
@@ -16,14 +15,14 @@ def warp(
     for each crop pixel: the antialiasing where the crop shrinks its image. Returns float32 in the images' range.
     """
     at = (jnp.arange(size * supersample, dtype=jnp.float32) + 0.5) / supersample - 0.5
-    across, down = at[None, None, :], at[None, :, None]
-    x, y = (
-        frames[:, i, 0, None, None] * across + frames[:, i, 1, None, None] * down + frames[:, i, 2, None, None]
-        for i in (0, 1)
-    )
+    side = len(at)
+    grid = jnp.stack([jnp.tile(at, side), jnp.repeat(at, side), jnp.ones(side * side)])
+    # A matrix product is worked out once. XLA repeats cheaper operations for each use, each time rounding its own way,
+    # and close to whole numbers would then take the pixel from one floor and its weight from another.
+    at_image = jnp.einsum("bij,jp->bip", frames, grid, precision="highest").reshape(-1, 2, side, side)
+    x, y = at_image[:, 0], at_image[:, 1]
     height, width = images.shape[1:3]
-    # Computed once: XLA may else work x out twice with other roundings, and so mix pixel n with a share of pixel n - 1.
-    x, y = jax.lax.optimization_barrier((jnp.clip(x, 0, width - 1), jnp.clip(y, 0, height - 1)))
+    x, y = jnp.clip(x, 0, width - 1), jnp.clip(y, 0, height - 1)
     left, top = jnp.floor(x).astype(jnp.int32), jnp.floor(y).astype(jnp.int32)
     right, bottom = jnp.minimum(left + 1, width - 1), jnp.minimum(top + 1, height - 1)
     along_x, along_y = (x - left)[..., None], (y - top)[..., None]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,6 @@ def _last_stage(report: Path, group: str) -> dict:
     return same[-1]
 
 
-def _row(label: str, entries: list[dict | None]) -> tuple[str, ...]:
+def _row(label: str, entries: Sequence[dict | None]) -> tuple[str, ...]:
     faces = next(str(entry["faces"]) for entry in entries if entry)
     return (label, faces, *(number(entry["nme_percent"]) if entry else "-" for entry in entries))

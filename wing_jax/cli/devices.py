@@ -12,4 +12,4 @@ def run(arguments: list[str]) -> None:
     for device in jax.devices():
         print(f"{device.platform} {device.id}: {device.device_kind}")
     print(f"XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}")
-    print(f"compile cache: {jax.config.jax_compilation_cache_dir}")
+    print(f"compile cache: {jax.config.values['jax_compilation_cache_dir']}")

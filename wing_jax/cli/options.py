@@ -1,7 +1,11 @@
-"""Options from a dataclass by tyro, with one line for what is unknown."""
+"""Options from a dataclass by tyro, with one line for what is wrong."""
 
+import contextlib
 import dataclasses
 import difflib
+import io
+import itertools
+import re
 from typing import TypeVar
 
 import tyro
@@ -15,24 +19,43 @@ def parse(kind: type[Options], arguments: list[str], *, command: str, default: O
     """Fill the dataclass `kind` from `arguments`, `--field.subfield value` each; the rest is its `default`.
 
     Raises:
-      InputError: an option is unknown; the message names the nearest ones.
+      InputError: a value does not fit or is missing, or an option is unknown; the message names the nearest ones.
     """
-    start = {} if default is None else {"default": default}
     flat = (tyro.conf.OmitArgPrefixes,) if default is None else ()
-    options, unknown = tyro.cli(
-        kind,
-        args=arguments,
-        prog=f"wing-jax {command}",
-        config=(tyro.conf.AvoidSubcommands, *flat),
-        return_unknown_args=True,
-        use_underscores=True,
-        **start,
-    )
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            options, unknown = tyro.cli(
+                kind,
+                args=arguments,
+                prog=f"wing-jax {command}",
+                config=(tyro.conf.AvoidSubcommands, *flat),
+                return_unknown_args=True,
+                use_underscores=True,
+                default=tyro.MISSING_NONPROP if default is None else default,
+            )
+    except SystemExit as stopped:
+        if not stopped.code:
+            raise
+        raise InputError(f"{_message(box.getvalue())}: see wing-jax {command} --help") from None
     if unknown:
         near = difflib.get_close_matches(unknown[0].lstrip("-"), list(_fields(kind, default)), n=2, cutoff=0.4)
         hint = f": did you mean {' or '.join('--' + name for name in near)}?" if near else ""
         raise InputError(f"unknown argument {unknown[0]!r}{hint or f': see wing-jax {command} --help'}")
     return options
+
+
+def _message(box: str) -> str:
+    """What tyro says in its box of several lines, as one line, without the title and the advice below the next rule."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", box)
+    rows = [row.strip("│ ") for row in plain.splitlines()[1:]]
+    below_title = itertools.dropwhile(_is_rule, rows)
+    said = itertools.takewhile(lambda row: not _is_rule(row), below_title)
+    return " ".join(" ".join(said).split()).rstrip(".:")
+
+
+def _is_rule(row: str) -> bool:
+    return not row.strip("─╰╯-")
 
 
 def _fields(kind: type, default, prefix: str = ""):

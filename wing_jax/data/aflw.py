@@ -47,8 +47,8 @@ def read_aflw(root: str | Path, split: str, *, training_faces: int = TRAINING_FA
         face = int(np.argmin(finite))
         raise InputError(f"{root / LIST}: face {face + 1} has a number that is not finite: copy the file again")
     images = root / "flickr" if (root / "flickr").is_dir() else root
-    inside = ((points > boxes[:, None, :2]) & (points < boxes[:, None, 2:])).all(-1)
-    frontal = (shown & inside).all(1)
+    inside = np.all((points > boxes[:, None, :2]) & (points < boxes[:, None, 2:]), axis=-1)
+    frontal = np.all(shown & inside, axis=1)
     faces = FaceSet(
         name="AFLW",
         scheme=AFLW_19,

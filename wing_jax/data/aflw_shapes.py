@@ -31,6 +31,6 @@ def read_aflw_shapes(
     if raw.shape[1:] != (2, 21) or yaw.shape != raw.shape[:1]:
         raise InputError(f"{root}: {FILES[0]} is {raw.shape}, {FILES[1]} {yaw.shape}: copy the published files again")
     points = np.ascontiguousarray(raw.transpose(0, 2, 1), np.float32)
-    visible = (points >= 0).all(-1)
+    visible = np.all(points >= 0, axis=-1)
     kept = visible.sum(1) >= 3
     return points[kept], visible[kept], AFLW_21, -yaw[kept].astype(np.float32)

@@ -39,7 +39,7 @@ def smoothstep(values: np.ndarray, start: Number, stop: Number) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def through(knots: dict, at: np.ndarray, blur: Number = 5.0) -> np.ndarray:
+def through(knots: dict, at: np.ndarray, *, blur: Number = 5.0) -> np.ndarray:
     """The polyline through `knots`, blurred by a Gaussian of `blur`, sampled at `at`."""
     places, values = np.array(list(knots)), np.array(list(knots.values()))
     steps = np.linspace(-2.5, 2.5, 21)
@@ -119,9 +119,9 @@ def _nose(shape: Shape) -> np.ndarray:
     rows = -38 + (ROWS + 38) / stretch
     tip = 1.2 * shape.nose_tilt
     ridge = {-48: 0, -40: 1.5, -32: 4.5, -15: 13, 0: 21.5, 5 - tip: 24, 9 - tip: 23, 12.5: 16, 15.5: 6, 18: 0}
-    ridge = through(ridge, rows, 1.5) * (1 + 0.09 * shape.nose_height)
+    ridge = through(ridge, rows, blur=1.5) * (1 + 0.09 * shape.nose_height)
     ridge += 1.6 * shape.nose_hump * np.exp(-(((rows + 16) / 8) ** 2))
-    width = through({-45: 8, -34: 6.2, -15: 7.2, 0: 8.6, 8: 9.6, 18: 10}, rows, 3) * (1 + 0.07 * shape.nose_width)
+    width = through({-45: 8, -34: 6.2, -15: 7.2, 0: 8.6, 8: 9.6, 18: 10}, rows, blur=3) * (1 + 0.07 * shape.nose_width)
     profile = np.exp(-((np.abs(COLUMNS)[None] / width[:, None]) ** 2.2))
     alae_v, alae_p = -38 + 46.5 * stretch, 12.2 * (1 + 0.07 * shape.nose_width)
     wings = (8.5 * (1 + 0.05 * shape.nose_width), alae_p, alae_v, 4.6, 4.8)

@@ -41,7 +41,7 @@ def unpage(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def tiles(side: int = 512) -> dict[str, np.ndarray]:
+def tiles(*, side: int = 512) -> dict[str, np.ndarray]:
     """Periodic noise of mean 0 and deviation about 1, the same for all faces, each twice side by side."""
     random = np.random.default_rng(68)
 
@@ -144,7 +144,7 @@ class Canvas:
         patch += (np.asarray(colour, np.float32).reshape(3, 1, 1) - patch) * alpha
 
 
-def curve(knots: np.ndarray, count: int = 6) -> Float[np.ndarray, "n axes"]:
+def curve(knots: np.ndarray, *, count: int = 6) -> Float[np.ndarray, "n axes"]:
     """Catmull-Rom spline through `knots` [k, 2 or 3], with `count` steps between neighbours."""
     ends = np.concatenate([[2 * knots[0] - knots[1]], knots, [2 * knots[-1] - knots[-2]]])
     a, b, c, d = (ends[i : len(ends) - 3 + i, None] for i in range(4))
@@ -158,6 +158,7 @@ def _down(millimetres: Number) -> np.ndarray:
 
 
 def mix(colour, other, amount: Number) -> np.ndarray:
+    """`colour` with the share `amount` of `other`."""
     return np.asarray(colour, np.float32) * (1 - amount) + np.asarray(other, np.float32) * amount
 
 
@@ -311,7 +312,7 @@ def _paint_eye(canvas: Canvas, look: Look, eye: np.ndarray, side: int) -> None:
     paint, expression = look.paint, look.expression
     skin, opened = np.asarray(paint.skin), min(1.0, expression.lids[side])
     sign = 1 if eye[0, 0] > eye[3, 0] else -1
-    upper, lower = curve(eye[:4], 8), curve(eye[[3, 4, 5, 0]], 8)
+    upper, lower = curve(eye[:4], count=8), curve(eye[[3, 4, 5, 0]], count=8)
     shade = mix(skin * (0.62, 0.5, 0.5), paint.accent, 0.35 * (paint.makeup > 0.75))
     lid = np.concatenate([upper - _down(0.5), upper[::-1] - _down(5.5)])
     canvas.fill(lid, shade, 0.25 + 0.55 * paint.makeup, 1.2)
@@ -347,7 +348,7 @@ def _paint_brow(canvas: Canvas, look: Look, chain: np.ndarray, random: np.random
     """Short hairs along the line through five points, from the tail in."""
     colour = mix(np.asarray(look.paint.hair) * 0.75, (40, 30, 26), 0.35)
     sign, weight = np.sign(chain[0, 0] - chain[4, 0]), look.paint.brow_weight
-    middle = curve(chain, 8)
+    middle = curve(chain, count=8)
     thick = np.interp(np.linspace(0, 1, len(middle)), [0, 0.45, 0.85, 1], [0.7, 2.2, 3.1, 2.4]) * weight
     band = np.concatenate([middle - np.stack([0 * thick, thick], 1), (middle + np.stack([0 * thick, thick], 1))[::-1]])
     canvas.fill(band, colour, 0.62, 0.7)

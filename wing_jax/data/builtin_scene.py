@@ -137,7 +137,7 @@ def draw_glasses(picture: Picture, look: Look, project, depth: np.ndarray, bridg
         outer = np.array(
             [(sign * (eye_p + wide), -38, rim[:, 2].min() - 1), (sign * 76, -37, 30), (sign * 80, -36, -8)]
         )
-        line(curve(outer, 10))
+        line(curve(outer, count=10))
         line(rim)
     arch = np.array(
         [
@@ -146,7 +146,7 @@ def draw_glasses(picture: Picture, look: Look, project, depth: np.ndarray, bridg
             (eye_p - wide + 0.5, -34, bridge_z + 10.5),
         ]
     )
-    line(curve(arch, 6))
+    line(curve(arch, count=6))
 
 
 def _draw_lens(picture: Picture, rim: np.ndarray, depth: np.ndarray, sun: bool, look: Look) -> None:
@@ -195,7 +195,7 @@ def draw_occluder(
 
 def _tube(layer: np.ndarray, cover: np.ndarray, path: np.ndarray, width: Number, colour: np.ndarray) -> None:
     """A rounded rod along `path`: a thick line with lighter ones inside, so that it looks round."""
-    path = curve(path.astype(np.float32), 6)
+    path = curve(path.astype(np.float32), count=6)
     cv2.polylines(cover, [_fixed(path)], False, 255, max(1, round(width)), cv2.LINE_AA, 4)
     for share, shift, tone in (
         (1.0, 0.0, 0.72),
@@ -295,7 +295,7 @@ def _strands(layer: np.ndarray, cover: np.ndarray, look: Look, points: np.ndarra
         start = root + random.normal(0, 0.07 * span, 2)
         goal = points[side] + random.normal(0, 0.09 * span, 2) + (0, random.uniform(0.1, 0.8) * span)
         path = curve(
-            np.stack([start, (start + goal) / 2 + random.normal(0, 0.05 * span, 2), goal]).astype(np.float32), 8
+            np.stack([start, (start + goal) / 2 + random.normal(0, 0.05 * span, 2), goal]).astype(np.float32), count=8
         )
         width = max(1, round(random.uniform(0.008, 0.022) * span))
         shade = np.clip(hair * random.uniform(0.7, 1.35), 0, 255).tolist()

@@ -67,7 +67,7 @@ def hairline(look: Look) -> Float[np.ndarray, "places 2"]:
     if look.hair == "bald":
         knots = {0: -300, 252: -300}
     places = np.linspace(0, np.pi * ARC, 60)
-    return np.stack([places, through(knots, places, 3.5)], axis=1)
+    return np.stack([places, through(knots, places, blur=3.5)], axis=1)
 
 
 def paint_hair(canvas: Canvas, look: Look, random: np.random.Generator) -> None:

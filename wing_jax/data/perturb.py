@@ -59,11 +59,11 @@ def draw(uniform: Tensor, perturb: PerturbConfig) -> Draw:
 
 
 def perturbed_frames(frames: Tensor, drawn: Draw, *, size: int) -> Tensor:
-    """Frames `[n, 2, 3]` of the perturbed crops: flip, then turn, scale and shift about the crop's centre."""
+    """Frames `[n, 2, 3]` of the perturbed crops: the face turns and grows about the crop's centre, flips, shifts."""
     radians = drawn.degrees * (np.pi / 180)
     cosine, sine = tf.cos(radians) / drawn.scale, tf.sin(radians) / drawn.scale
     mirror = tf.where(drawn.flip, -1.0, 1.0)
-    # Crop pixel p shows the unperturbed crop's pixel R M (p - c) + c - t: the face turns, grows and moves by +t.
+    # With M the mirror and R the inverse of turn and scale, crop pixel p shows the unperturbed R M (p - c - t) + c.
     linear = tf.stack([tf.stack([cosine * mirror, sine], 1), tf.stack([-sine * mirror, cosine], 1)], 1)
     centre = (size - 1) / 2
     shift = centre - tf.reduce_sum(linear, 2) * centre - tf.linalg.matvec(linear, drawn.translation * size)

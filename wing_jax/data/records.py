@@ -57,10 +57,14 @@ class FaceSet:
         )
 
     def split(self, fraction: float) -> tuple["FaceSet", "FaceSet"]:
-        """(the rest, about `fraction` of the faces), whole photos apart, the same for ever: by a hash of names."""
+        """(the rest, about `fraction` of the faces), whole photos apart, the same for ever: by a hash of names.
+
+        Raises:
+          InputError: one of the two would be empty.
+        """
         shares = np.array([_share(photo) for photo in self.photos])
         held_out = shares < fraction
-        if held_out.all() or (fraction > 0 and not held_out.any()):
+        if held_out.all() or not held_out.any():
             raise InputError(
                 f"{self.name}: {len(self)} faces are too few to hold out {fraction:.0%} for validation: "
                 "add faces or change data.validation"

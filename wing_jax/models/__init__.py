@@ -1,11 +1,14 @@
 """Flax modules: crops `[batch, size, size, 3]` to landmarks `[batch, points, 2]` in pixels of the crop."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from wing_jax.models.plain import CNN6 as CNN6
 from wing_jax.models.plain import CNN7 as CNN7
 from wing_jax.models.plain import TINY as TINY
+from wing_jax.models.plain import Norm as Norm
 from wing_jax.models.plain import PlainRegressor as PlainRegressor
 from wing_jax.models.pooling import max_pool_2x2 as max_pool_2x2
 from wing_jax.models.resnet import ResNet50 as ResNet50
@@ -16,9 +19,9 @@ def make_model(
     name: str,
     *,
     points: int,
-    channels: tuple[int, ...] = (),
+    channels: Sequence[int] = (),
     hidden: int = 1024,
-    norm: str = "none",
+    norm: Norm = "none",
     precision: str = "float32",
     axis: str | None = None,
 ) -> nn.Module:
@@ -29,7 +32,7 @@ def make_model(
     """
     dtype = jnp.dtype(precision)
     if name == "plain":
-        return PlainRegressor(points=points, channels=channels, hidden=hidden, norm=norm, dtype=dtype, axis=axis)
+        return PlainRegressor(points=points, channels=tuple(channels), hidden=hidden, norm=norm, dtype=dtype, axis=axis)
     if name == "resnet50":
         return ResNet50(points=points, dtype=dtype, axis=axis)
     raise ValueError(f"no network is called {name!r}: use plain or resnet50")

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 def _corners(x: Array) -> tuple[Array, Array, Array, Array]:
     n, height, width, channels = x.shape
     blocks = x.reshape(n, height // 2, 2, width // 2, 2, channels)
-    return tuple(blocks[:, :, row, :, column] for row in (0, 1) for column in (0, 1))
+    return blocks[:, :, 0, :, 0], blocks[:, :, 0, :, 1], blocks[:, :, 1, :, 0], blocks[:, :, 1, :, 1]
 
 
 @jax.custom_jvp

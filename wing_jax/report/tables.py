@@ -53,7 +53,7 @@ def landmark_grid(summary: Sequence[dict]) -> Grid:
     return Grid(f"Mean error by landmark, normalised by {_normalisation(summary)}", header, tuple(rows), 1)
 
 
-def number(value: float | None, digits: int = 2) -> str:
+def number(value: float | None, *, digits: int = 2) -> str:
     """The value with that many decimals; a dash where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
 
@@ -78,7 +78,7 @@ def markdown(grid: Grid) -> str:
 
 def _numbers(entry: dict, threshold: float) -> tuple[str, ...]:
     nmes = (number(entry["nme_percent"]), number(entry["median_percent"]))
-    rates = (number(entry["auc"], 3), number(entry["failure_percent"]))
+    rates = (number(entry["auc"], digits=3), number(entry["failure_percent"]))
     return (str(entry["faces"]), *nmes, *rates, f"{100 * threshold:g}")
 
 

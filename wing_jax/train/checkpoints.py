@@ -19,11 +19,12 @@ class Checkpoints:
     """The checkpoints of one stage, in one folder. Use as a context manager, so that the last write is finished."""
 
     def __init__(self, folder: str | Path, *, keep: int = 2):
-        keeping = ocp.training.preservation_policies
+        training: Any = ocp.training  # its own annotations do not fit together
+        keeping = training.preservation_policies
         self.folder = Path(folder).absolute()
-        self._saver = ocp.training.Checkpointer(
+        self._saver = training.Checkpointer(
             self.folder,
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=keeping.AnyPreservationPolicy(
                 [
                     keeping.LatestN(keep),

@@ -66,6 +66,6 @@ def stack_for_pmap(batch, mesh: Mesh):
 
 
 def replicate_for_pmap(tree, mesh: Mesh):
-    """A pytree with a leading axis of devices, on the mesh (host arrays would be compiled for apart), for `jax.pmap`."""
+    """A pytree with a leading axis of devices, on the mesh, for `jax.pmap` (it would compile apart for host arrays)."""
     stacked = jax.tree.map(lambda x: np.broadcast_to(x, (mesh.size, *np.shape(x))), jax.device_get(tree))
     return shard_batch(stacked, mesh)

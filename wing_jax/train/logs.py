@@ -70,7 +70,7 @@ class TrainingLog:
 def _step_of(line: str) -> float:
     """The line's step; a line cut short by a kill counts as never written."""
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError):
         return float("inf")
 

@@ -16,7 +16,7 @@ from wing_jax.train import devices
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.logs import TrainingLog
 from wing_jax.train.state import TrainState, Variables
-from wing_jax.train.steps import Batch, Step, compile_step, normalised_error
+from wing_jax.train.steps import Batch, Predict, Step, compile_step, normalised_error
 
 LOG_EVERY = 20  # steps
 ON_DEVICE = ("images", "points", "visible")
@@ -37,7 +37,7 @@ def train_network(
     title: str,
     state: TrainState,
     step: Step,
-    predict: Callable[[Variables, np.ndarray], jax.Array],
+    predict: Predict,
     batches: Callable[[int], Iterator[Batch]],
     validation: ValidationSet,
     eyes: tuple[int, int],
@@ -56,7 +56,6 @@ def train_network(
     Raises:
       InputError: the checkpoints in `folder` are of another network, or the loss is no longer finite.
     """
-    devices.check_divides(batch_size, mesh)
     with Checkpoints(folder / "checkpoints", keep=keep) as checkpoints:
         state, first_step = _resume(checkpoints, state)
         if first_step < steps:
@@ -69,9 +68,8 @@ def train_network(
                     evaluates = number % evaluate_every == 0 or number == steps
                     if number % LOG_EVERY == 0 or evaluates:
                         values = _means(running, number)
-                        running = []
+                        running, whole = [], _unplace(state, parallel)
                         if evaluates:
-                            whole = _unplace(state, parallel)
                             values["validation_nme"] = validate(predict, whole.best_variables, validation, eyes=eyes)
                         log.write(number, **values)  # before the checkpoint: a kill between them must not lose the line
                         if evaluates:
@@ -82,14 +80,14 @@ def train_network(
 
 
 def validate(
-    predict: Callable, variables: Variables, validation: ValidationSet, *, eyes: tuple[int, int], batch_size: int = 64
+    predict: Predict, variables: Variables, validation: ValidationSet, *, eyes: tuple[int, int], batch_size: int = 64
 ) -> float:
     """Mean NME (fractions, by the distance of the two `eyes` points) over the validation crops."""
     total = count = 0.0
     for start in range(0, len(validation.images), batch_size):
         part = slice(start, start + batch_size)
         predicted = predict(variables, validation.images[part])
-        batch = {"points": validation.points[part], "visible": validation.visible[part]}
+        batch: Batch = {"points": validation.points[part], "visible": validation.visible[part]}
         error, faces = normalised_error(predicted, batch, eyes=eyes)
         total, count = total + float(error), count + float(faces)
     return total / max(count, 1)

@@ -16,6 +16,7 @@ from wing_jax.data.chips import Chips, cut_chips, shrink
 from wing_jax.data.load import load_faces
 from wing_jax.data.pipeline import fixed_crops, training_batches
 from wing_jax.data.records import FaceSet
+from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.models import make_model
 from wing_jax.schemes import Scheme
@@ -49,10 +50,13 @@ def train(config: Config) -> Path:
       InputError: data, checkpoints or numbers are not as they must be.
     """
     mesh = devices.make_mesh(config.devices)
+    stages: tuple[StageConfig, ...] = (config.stage1,) if config.stage2 is None else (config.stage1, config.stage2)
+    for stage in stages:
+        make_loss(stage)  # so that a wrong number is said before any work is done
+        devices.check_divides(stage.batch_size, mesh)
     faces = load_faces(
         config.data.name, "train", root=config.data.root, count=config.data.train_faces, seed=config.seed
     )
-    stages: tuple[StageConfig, ...] = (config.stage1,) if config.stage2 is None else (config.stage1, config.stage2)
     sizes = [crops.chip_size(input_size=stage.input_size, margin=stage.margin) for stage in stages]
     corpus = _corpus(faces, config, chip_size=max(sizes))
 
@@ -122,7 +126,7 @@ def _train_second(
         seed=config.seed,
     )
     small = corpus.at(first.chip_size)
-    still = PerturbConfig(rotation=0, translation=0, scale=0, flip=0, blur=0)
+    still = PerturbConfig(rotation=0.0, translation=0.0, scale=0.0, flip=0.0, blur=0.0)
     if stage.crops == "through":
         frames = through(small.train, perturb=config.stage1.perturb, draws=stage.draws)
     else:
@@ -230,11 +234,18 @@ def _train_stage(
 
 
 def make_loss(stage: StageConfig) -> Loss:
-    """The stage's loss, its lengths rescaled from pixels of its reference size to pixels of the stage's crop."""
+    """The stage's loss, its lengths rescaled from pixels of its reference size to pixels of the stage's crop.
+
+    Raises:
+      InputError: the loss does not take these lengths.
+    """
     given = {name: getattr(stage.loss, name) for name in ("width", "epsilon")}
-    return losses.make_loss(
-        stage.loss.name,
-        reference_size=stage.loss.reference_size,
-        working_extent=float(stage.input_size),
-        **{name: value for name, value in given.items() if value is not None},
-    )
+    try:
+        return losses.make_loss(
+            stage.loss.name,
+            reference_size=stage.loss.reference_size,
+            working_extent=float(stage.input_size),
+            **{name: value for name, value in given.items() if value is not None},
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"loss {stage.loss.name!r}: {error}") from error

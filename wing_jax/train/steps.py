@@ -19,6 +19,7 @@ from wing_jax.types import Loss
 
 Batch = dict[str, Array | np.ndarray]
 Metrics = dict[str, tuple[Array, Array]]
+Predict = Callable[[Any, Array | np.ndarray], Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 Reduction = Literal["paper", "mean"]
 
@@ -92,7 +93,7 @@ def normalised_error(predicted: Array, batch: Batch, *, eyes: tuple[int, int]) -
     return jnp.where(counted, errors / jnp.where(counted, distance, 1), 0).sum(), counted.sum().astype(jnp.float32)
 
 
-def make_predict(model: nn.Module) -> Callable[[Any, Array], Array]:
+def make_predict(model: nn.Module) -> Predict:
     """Compiled `(variables, crops [batch, size, size, 3]) -> points [batch, points, 2]` in pixels of the crop."""
     return jax.jit(lambda variables, images: model.apply(variables, images, train=False))
 
@@ -102,8 +103,8 @@ def _average(state: TrainState, variables, decay: float):
     if state.averaged is None:
         return None
     step = state.step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.averaged, variables)
+    kept = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, state.averaged, variables)
 
 
 def _once(value: Array, axis: str | None) -> Array:

@@ -1,0 +1,156 @@
+"""The house: floors, who may name which library, what every public name must have."""
+
+import ast
+import graphlib
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "wing_jax"
+FILES = sorted(PACKAGE.rglob("*.py"))
+FLOORS = (
+    {"types", "errors", "config", "schemes"},
+    {"losses", "metrics", "geometry", "procrustes", "balance"},
+    {"evaluation", "warp", "models"},
+    {"data"},
+    {"bundle", "localizer", "report"},
+    {"train"},
+    {"cli"},
+)
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+HOMES = {  # library: where it may be named
+    "tensorflow": ("data/",),
+    "tensorflow_datasets": ("data/",),
+    "cv2": ("data/", "report/"),
+    "optax": ("train/",),
+    "flax": ("models/", "train/", "bundle.py", "localizer.py"),
+    "orbax": ("train/checkpoints.py",),
+    "tyro": ("cli/",),
+    "tensorboardX": ("train/logs.py",),
+}
+POSITIONAL_DEFAULTS = {"make_mesh.count"}  # it is the only argument
+
+
+def relative(path):
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def room_of(path):
+    return relative(path).split("/")[0].removesuffix(".py")
+
+
+def module_of(path):
+    return ".".join(("wing_jax", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+
+
+def imported(tree):
+    """Full names of all that is imported, lazily or not; `from a import b` counts as a.b."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own_modules(tree):
+    """The modules of wing_jax among the imports."""
+    for name in imported(tree):
+        parts = name.split(".")
+        if parts[0] == "wing_jax":
+            yield next(m for n in range(len(parts), 0, -1) if (m := ".".join(parts[:n])) in MODULES)
+
+
+def test_every_room_has_a_floor():
+    assert {room_of(path) for path in FILES} - {"__init__"} == set(FLOOR)
+
+
+def test_imports_only_go_down():
+    upwards = []
+    for path in set(FILES) - {PACKAGE / "__init__.py"}:
+        for module in own_modules(TREES[path]):
+            assert module != "wing_jax", "import the room, not the house"
+            if FLOOR[module.split(".")[1]] > FLOOR[room_of(path)]:
+                upwards.append(f"{relative(path)} imports {module}")
+    assert not upwards
+
+
+def test_no_module_imports_itself_round_a_corner():
+    graph = {name: set(own_modules(TREES[path])) - {name} for name, path in MODULES.items()}
+    # A package and its parts import each other by design: the package re-exports.
+    graph = {name: {m for m in found if not m.startswith(f"{name}.")} for name, found in graph.items()}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("library", HOMES)
+def test_library_is_named_only_at_home(library):
+    named = {relative(path) for path, tree in TREES.items() if library in {n.split(".")[0] for n in imported(tree)}}
+    assert not {path for path in named if not path.startswith(HOMES[library])}
+
+
+def test_no_file_is_long_and_most_are_short():
+    lengths = {relative(path): len(path.read_text().splitlines()) for path in FILES}
+    assert max(lengths.values()) <= 400, max(lengths, key=lengths.get)
+    assert statistics.median(lengths.values()) <= 150
+
+
+def public(path):
+    for node in TREES[path].body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+
+
+def test_modules_and_public_names_say_what_they_are():
+    silent = [relative(path) for path in FILES if not ast.get_docstring(TREES[path])]
+    silent += [
+        f"{relative(path)}: {node.name}" for path in FILES for node in public(path) if not ast.get_docstring(node)
+    ]
+    assert not silent
+
+
+def test_hyper_parameters_are_keyword_only():
+    """A default is a hyper-parameter's, unless it is None or (), which stand for "no mask", "no captions"."""
+    positional = []
+    for path in FILES:
+        for node in public(path):
+            if isinstance(node, ast.ClassDef):
+                continue
+            arguments = [*node.args.posonlyargs, *node.args.args]
+            for argument, default in zip(reversed(arguments), reversed(node.args.defaults), strict=False):
+                if ast.unparse(default) not in ("None", "()"):
+                    positional.append((relative(path), f"{node.name}.{argument.arg}"))
+    assert not [found for found in positional if found[1] not in POSITIONAL_DEFAULTS]
+
+
+def test_no_name_says_nothing():
+    """`rng`, `tmp` and `utils` tell a reader nothing (`x1` and its like neither)."""
+    assert not [relative(path) for path in FILES if path.stem in ("utils", "helpers", "misc", "common")]
+    for path, tree in TREES.items():
+        names = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert not names & {"rng", "tmp", "x1", "y1", "x2", "y2"}, relative(path)
+
+
+def test_localizer_can_be_had_from_the_house_itself():
+    import wing_jax
+    from wing_jax.localizer import Localizer
+
+    assert wing_jax.Localizer is Localizer
+    assert wing_jax.__version__.count(".") == 2
+
+
+def test_tensorflow_is_not_imported_before_it_is_needed():
+    code = (
+        "import sys, wing_jax, wing_jax.localizer, wing_jax.losses, wing_jax.train.run, wing_jax.cli.main,"
+        "wing_jax.cli.train, wing_jax.cli.evaluate, wing_jax.cli.predict, wing_jax.data.load, wing_jax.data.pipeline;"
+        "print([name for name in ('tensorflow', 'tensorflow_datasets') if name in sys.modules])"
+    )
+    answered = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answered.stdout.strip() == "[]"

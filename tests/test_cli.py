@@ -1,0 +1,331 @@
+"""The command line: what a user can mend is one line and status 2; evaluate and predict work without TensorFlow."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wing_jax.cli import main
+from wing_jax.data.images import read_image, write_image
+from wing_jax.data.load import load_faces
+from wing_jax.data.points_file import read_pts, write_pts
+from wing_jax.data.w300 import read_w300
+from wing_jax.localizer import Localizer, Stage
+from wing_jax.models import make_model
+from wing_jax.schemes import IBUG_68, MTFL_5
+
+CONFIG = str(Path(__file__).parents[1] / "configs" / "w300.py")
+
+
+@pytest.fixture(autouse=True)
+def no_settings_of_this_process(monkeypatch, tmp_path):
+    """The command line sets XLA's flags and compile cache for its own process, not for the tests'."""
+    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def faces_folder(tmp_path_factory):
+    """Twelve built-in faces in the folders of 300-W, as training and as test faces."""
+    folder = tmp_path_factory.mktemp("faces")
+    faces = load_faces("builtin", "test", count=12)
+    for part in ("afw", "ibug"):
+        for i, points in enumerate(faces.points):
+            write_image(folder / part / f"face{i}.jpg", faces.picture(i))
+            write_pts(folder / part / f"face{i}.pts", points)
+    return folder
+
+
+def drawn_model(folder, scheme, mean):
+    """A one-stage model of drawn weights that answers about the mean shape (fractions of the crop)."""
+    network = {"name": "plain", "points": scheme.points, "channels": (4, 4), "hidden": 8}
+    model, random = make_model(**network), np.random.default_rng(0)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.uint8))
+    variables = jax.tree.map(lambda leaf: random.normal(0, 0.2, leaf.shape).astype(np.float32), shapes)
+    variables["params"]["output"]["bias"] = (mean.reshape(-1) * 16 - 0.5).astype(np.float32)
+    stage = Stage(network=network, variables={"batch_stats": {}, **variables}, input_size=16, chip_size=32, margin=1.2)
+    localizer = Localizer(
+        scheme=scheme, box_convention="landmarks", stages=(stage,), template=mean, about={"name": "drawn"}
+    )
+    return localizer.save(folder)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, faces_folder):
+    faces = read_w300(faces_folder, "test")
+    low, high = faces.points.min(1, keepdims=True), faces.points.max(1, keepdims=True)
+    mean = (((faces.points - low) / (high - low)).mean(0) / 1.2 + 0.1).astype(np.float32)
+    return drawn_model(tmp_path_factory.mktemp("models") / "drawn", IBUG_68, mean)
+
+
+@pytest.fixture(scope="module")
+def five_point_model(tmp_path_factory):
+    return drawn_model(tmp_path_factory.mktemp("models") / "five", MTFL_5, np.full((5, 2), 0.5, np.float32))
+
+
+def refused(capsys, *arguments):
+    """The one line that the command answers."""
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in arguments])
+    assert stopped.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == "" or said.out.endswith("convention\n")  # what was said of a model before the fault was met
+    assert said.err.startswith("wing-jax: ")
+    assert said.err.count("\n") == 1
+    assert said.err.endswith("\n")
+    return said.err
+
+
+def config_file(tmp_path, text):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    return path
+
+
+# What stands in a config, and what `train` says of it.
+CONFIGS = {
+    "x = 1": "defines no `config",
+    "config = 3": "defines no `config",
+    "config = (": "mine.py:1: SyntaxError",
+    "\nimport nothing_of_that_name": "mine.py:2: ModuleNotFoundError",
+    "from wing_jax.config import *\nDataConfig(name='w300', validation=0.0)": "validation=0.0",
+}
+
+
+@pytest.mark.parametrize("text", CONFIGS)
+def test_bad_config(capsys, tmp_path, text):
+    assert CONFIGS[text] in refused(capsys, "train", config_file(tmp_path, text))
+
+
+def test_unknown_field_in_a_config_as_a_user_meets_it(tmp_path):
+    """In a process of its own: stderr is one line without a traceback (and no type checker words the error)."""
+    config_file(tmp_path, "from wing_jax.config import *\nDataConfig(name='w300', rot='x')")
+    code = "from wing_jax.cli import main; main(['train', 'mine.py'])"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert run.stderr.startswith("wing-jax: mine.py:2: DataConfig has no field 'rot': use one of name, root,")
+    assert run.stderr.count("\n") == 1
+
+
+def test_missing_config(capsys):
+    assert "nowhere.py: cannot read this config" in refused(capsys, "train", "nowhere.py")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--stage1.lss.width", "3"], "unknown argument '--stage1.lss.width': did you mean --stage1.loss.width"),
+        (["--stage1.steps", "many"], "--stage1.steps"),
+        (["--stage1.steps", "0"], "steps=0"),
+        (["--stage1.input_size", "60"], "input_size=60"),
+        (["--stage1.model.norm", "layer"], "'layer'"),
+        (["--data.name", "imagenet"], "'imagenet'"),
+        (["--seed"], "--seed"),
+    ],
+)
+def test_bad_option(capsys, options, said):
+    assert said in refused(capsys, "train", CONFIG, *options)
+
+
+def test_loss_with_a_length_out_of_range(capsys, faces_folder):
+    options = ["--stage1.loss.width", "-3", "--data.root", faces_folder, "--data.validation", "0.5"]
+    assert "width is -3" in refused(capsys, "train", CONFIG, *options)
+
+
+def test_config_must_come_first(capsys):
+    assert "the first argument must be the config" in refused(capsys, "train", "--seed", "1", CONFIG)
+
+
+def copied(faces_folder, tmp_path):
+    """A folder of faces to be spoilt."""
+    folder = tmp_path / "spoilt" / "afw"
+    folder.mkdir(parents=True)
+    for path in (faces_folder / "afw").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def shortened(folder):
+    points = read_pts(folder / "face3.pts")
+    write_pts(folder / "face3.pts", points[:67])
+
+
+def with_nan(folder):
+    points = read_pts(folder / "face3.pts")
+    points[5, 1] = np.nan
+    write_pts(folder / "face3.pts", points)
+
+
+def not_points(folder):
+    (folder / "face3.pts").write_text("<html>404</html>")
+
+
+def truncated(folder):
+    path = folder / "face3.jpg"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(folder):
+    (folder / "face3.jpg").write_bytes(b"")
+
+
+def without_picture(folder):
+    (folder / "face3.jpg").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (shortened, "67 points where 68 are needed"),
+        (with_nan, "face3.pts:9: "),
+        (not_points, "not a .pts file"),
+        (truncated, "truncated"),
+        (emptied, "not an image"),
+        (without_picture, "no picture"),
+    ],
+)
+def test_broken_data_name_the_file(capsys, faces_folder, tmp_path, spoil, said):
+    folder = copied(faces_folder, tmp_path)
+    spoil(folder)
+    options = ("--data.root", folder.parent, "--output", tmp_path / "runs", "--data.validation", "0.5")
+    complaint = refused(capsys, "train", CONFIG, *options)
+    assert said in complaint
+    assert "face3" in complaint
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_and_empty_data_folder(capsys, tmp_path, monkeypatch):
+    assert "no such folder" in refused(capsys, "train", CONFIG, "--data.root", tmp_path / "none")
+    assert "no .pts file" in refused(capsys, "train", CONFIG, "--data.root", tmp_path)
+    monkeypatch.setenv("WING_JAX_DATA", str(tmp_path / "none"))
+    assert "set WING_JAX_DATA" in refused(capsys, "train", CONFIG)
+
+
+def test_too_few_faces_to_hold_any_out(capsys, faces_folder):
+    complaint = refused(capsys, "train", CONFIG, "--data.root", faces_folder, "--data.validation", "0.000001")
+    assert "12 faces are too few" in complaint
+
+
+@pytest.mark.parametrize("command", [["evaluate", "--data", "w300"], ["predict", "face.jpg"]])
+def test_missing_and_broken_model(capsys, tmp_path, command):
+    name, *rest = command
+    assert "no model here" in refused(capsys, name, tmp_path / "none", *rest)
+    (tmp_path / "model.json").write_text("{")
+    assert "not valid JSON" in refused(capsys, name, tmp_path, *rest)
+
+
+def test_evaluation_of_another_scheme(capsys, five_point_model, faces_folder):
+    complaint = refused(capsys, "evaluate", five_point_model, "--data", "w300", "--root", faces_folder)
+    assert "5 points (mtfl5)" in complaint
+    assert "68 (ibug68)" in complaint
+
+
+def test_evaluation_options(capsys, model, faces_folder):
+    assert "--data" in refused(capsys, "evaluate", model)
+    assert "'imagenet'" in refused(capsys, "evaluate", model, "--data", "imagenet")
+    complaint = refused(capsys, "evaluate", model, "--data", "w300", "--root", faces_folder, "--jitter", "3")
+    assert "jitter=3.0" in complaint
+
+
+def test_prediction_faults(capsys, model, faces_folder, tmp_path):
+    picture = faces_folder / "ibug" / "face0.jpg"
+    assert "no image given" in refused(capsys, "predict", model)
+    assert "cannot read this image" in refused(capsys, "predict", model, tmp_path / "none.jpg")
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(picture.read_bytes()[:2000])
+    assert "truncated" in refused(capsys, "predict", model, cut)
+    assert "is empty" in refused(capsys, "predict", model, picture, "--box", "50", "50", "20", "20")
+    assert "outside the image" in refused(capsys, "predict", model, picture, "--box", "900", "9", "999", "99")
+    assert "--box" in refused(capsys, "predict", model, picture, "--box", "1", "2", "3")
+    assert "unknown argument '--bx'" in refused(capsys, "predict", model, picture, "--bx", "1")
+
+
+def test_comparison_without_results(capsys, tmp_path):
+    assert "run wing-jax evaluate first" in refused(capsys, "compare", tmp_path)
+
+
+@pytest.mark.parametrize(("words", "status"), [([], 2), (["fly"], 2), (["--help"], 0), (["train", "--help"], 0)])
+def test_usage(capsys, words, status):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == status
+    said = capsys.readouterr()
+    assert "usage: wing-jax" in (said.out if status == 0 else said.err)
+
+
+def test_devices_are_listed(capsys):
+    main(["devices"])
+    assert capsys.readouterr().out.count("\ncpu ") == 4
+
+
+def test_evaluation_writes_the_numbers_and_the_report(capsys, model, faces_folder, tmp_path):
+    report = tmp_path / "report"
+    main(["evaluate", str(model), "--data", "w300", "--root", str(faces_folder), "--output", str(report)])
+    assert "NME" in capsys.readouterr().out
+    assert (report / "index.html").stat().st_size > 1000
+    results = json.loads((report / "results.json").read_text())
+    faces, localizer = read_w300(faces_folder, "test"), Localizer.load(model)
+    nmes = []
+    for i, (points, box) in enumerate(zip(faces.points, faces.boxes, strict=True)):
+        predicted = localizer.predict(faces.picture(i), [box])[0]
+        nmes.append(np.linalg.norm(predicted - points, axis=1).mean() / np.linalg.norm(points[36] - points[45]))
+    entry = next(e for e in results if e["normalisation"] == "inter-ocular" and "jittered" not in e["condition"])
+    assert entry["faces"] == 12
+    assert entry["nme_percent"] == pytest.approx(100 * np.mean(nmes), rel=1e-3)
+    assert any("jittered" in e["condition"] for e in results)
+
+
+def test_prediction_writes_overlay_json_and_pts(capsys, model, faces_folder, tmp_path):
+    picture = faces_folder / "ibug" / "face0.jpg"
+    boxes = [[40.0, 40.0, 150.0, 150.0], [30.0, 20.0, 120.0, 110.0]]
+    options = [str(value) for box in boxes for value in ("--box", *box)]
+    main(["predict", str(model), str(picture), *options, "--output", str(tmp_path / "out")])
+    assert "2 face(s)" in capsys.readouterr().out
+    expected = Localizer.load(model).predict(read_image(picture), boxes)
+    written = json.loads((tmp_path / "out" / "face0.json").read_text())
+    assert written["scheme"] == "ibug68"
+    for i, face in enumerate(written["faces"]):
+        assert face["box"] == boxes[i]
+        np.testing.assert_allclose(face["points"], expected[i], atol=1e-3)
+        np.testing.assert_allclose(read_pts(tmp_path / "out" / f"face0_{i + 1}.pts"), expected[i], atol=1e-3)
+    overlay = cv2.imread(str(tmp_path / "out" / "face0.png"))
+    assert overlay.shape == read_image(picture).shape
+    assert (overlay[:, :, ::-1] != read_image(picture)).any()
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
+from wing_jax.cli import main
+model, faces, picture, config = sys.argv[1:]
+main(["predict", model, picture, "--output", "out"])
+main(["evaluate", model, "--data", "w300", "--root", faces, "--output", "report"])
+from wing_jax import losses
+assert "tensorflow" not in {name for name, module in sys.modules.items() if module is not None}
+main(["train", config, "--data.root", faces, "--data.validation", "0.5"])
+"""
+
+
+def test_without_tensorflow_all_but_training_works(model, faces_folder, tmp_path):
+    """In a process of its own, and so as a user meets it: stderr is one line, without a traceback or a warning."""
+    arguments = [model, faces_folder, faces_folder / "ibug" / "face0.jpg", CONFIG]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, *map(str, arguments)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 2, run.stderr
+    assert (tmp_path / "out" / "face0.png").exists()
+    assert (tmp_path / "report" / "results.json").exists()
+    assert run.stderr.startswith("wing-jax: the tf.data input needs TensorFlow")
+    assert run.stderr.count("\n") == 1

@@ -1,0 +1,113 @@
+"""Config files: those of the project load, and each kind of mistake is one line that names file and line."""
+
+import dataclasses
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from wing_jax.config import Config, DataConfig, PerturbConfig, load_config
+from wing_jax.errors import InputError
+from wing_jax.losses import make_loss
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+def refusal(path: Path, source: str | bytes | None = None) -> str:
+    if source is not None:
+        path.write_bytes(source if isinstance(source, bytes) else source.encode())
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message.removeprefix(str(path))
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "mine.py"
+
+
+def test_there_are_configs():
+    assert {path.stem for path in CONFIGS} >= {"builtin", "w300", "mtfl", "aflw"}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_of_the_project_loads(path):
+    config = load_config(path)
+    assert config.name == path.stem == config.folder.name
+    assert config.folder.parent == Path(config.output)
+    assert path.read_text().startswith('"""')
+    assert f"wing-jax train configs/{path.name}" in path.read_text()
+    assert pickle.loads(pickle.dumps(config)) == config
+    for stage in filter(None, (config.stage1, config.stage2)):
+        assert stage.optimizer.final_learning_rate <= stage.optimizer.learning_rate
+        assert stage.steps % stage.evaluate_every == 0
+        given = {"width": stage.loss.width, "epsilon": stage.loss.epsilon}
+        make_loss(
+            stage.loss.name,
+            reference_size=stage.loss.reference_size,
+            working_extent=float(stage.input_size),
+            **{name: value for name, value in given.items() if value is not None},
+        )
+
+
+def test_a_config_is_frozen_and_by_keyword_only():
+    data = DataConfig(name="w300")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        data.root = "elsewhere"
+    with pytest.raises(TypeError):
+        DataConfig("w300")
+
+
+def test_what_cannot_be_read_is_refused(file, tmp_path):
+    assert refusal(file) == ": cannot read this config: give the path of a file like configs/builtin.py"
+    assert "cannot read this config" in refusal(tmp_path)
+    assert "cannot read this config" in refusal(file, b"\xff\xfe\x80")
+
+
+def test_a_syntax_error_is_named_by_its_line(file):
+    assert refusal(file, "a = 1\nconfig = Config(name=\n").startswith(":2: SyntaxError: ")
+    assert "SyntaxError" in refusal(file, "a = 1\0")
+
+
+def test_an_error_is_named_by_the_line_of_the_file_not_of_the_library(file):
+    assert refusal(file, "\n\nnothing\n") == ":3: NameError: name 'nothing' is not defined"
+    source = "import json\n\ndef read():\n    return json.loads('{')\n\nread()\n"
+    assert refusal(file, source).startswith(":4: JSONDecodeError: ")
+
+
+def test_an_unknown_field_is_named_with_those_there_are(file):
+    file.write_text(
+        "from wing_jax.config import PerturbConfig\n\n"
+        "perturb = PerturbConfig(\n    rotation=3, translation=0, scale=1, shear=2\n)\n"
+    )
+    # In a process of its own: the type checker of these tests wraps the dataclasses and words this error otherwise.
+    script = "import sys; from wing_jax.config import load_config; load_config(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, timeout=60)
+    fields = ", ".join(field.name for field in dataclasses.fields(PerturbConfig))
+    said = f"InputError: {file}:3: PerturbConfig has no field 'shear': use one of {fields}"
+    assert done.stderr.splitlines()[-1].endswith(said)
+
+
+def test_a_missing_field_is_named(file):
+    message = refusal(file, "from wing_jax.config import PerturbConfig\nPerturbConfig(rotation=3, scale=1)\n")
+    assert message.startswith(":2: TypeError: ")
+    assert "translation" in message
+
+
+@pytest.mark.parametrize("source", ["", "other = 3\n", "config = {'name': 'dictionary'}\n"])
+def test_a_file_without_config_is_refused(file, source):
+    assert refusal(file, source) == ": defines no `config = Config(...)`: see configs/builtin.py"
+
+
+def test_a_config_may_build_upon_another_file_beside_it(file):
+    file.write_text(
+        "import dataclasses\nfrom wing_jax.config import load_config\n"
+        f"config = dataclasses.replace(load_config({str(CONFIGS[0])!r}), seed=7)\n"
+    )
+    assert load_config(file) == dataclasses.replace(load_config(CONFIGS[0]), seed=7)
+    assert isinstance(load_config(str(file)), Config)

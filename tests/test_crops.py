@@ -1,0 +1,133 @@
+"""The unperturbed crops of both stages, the mean shape, and second-stage crops made by a first stage."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wing_jax import geometry
+from wing_jax.config import PerturbConfig
+from wing_jax.data.chips import Chips
+from wing_jax.schemes import MTFL_5
+from wing_jax.train import crops
+
+FACES = 5
+TEMPLATE = np.float32([[0.3, 0.35], [0.7, 0.35], [0.5, 0.55], [0.35, 0.75], [0.65, 0.75]])
+
+
+@pytest.fixture
+def chips() -> Chips:
+    """Faces that are the template turned and scaled, on chips of 80 pixels."""
+    motions = geometry.similarity(
+        scale=jnp.float32([30, 35, 40, 45, 50]),
+        degrees=jnp.float32([-20, -10, 0, 10, 20]),
+        translation=jnp.float32([[25, 20], [22, 20], [20, 20], [18, 16], [16, 10]]),
+    )
+    points = np.asarray(geometry.transform(motions, np.broadcast_to(TEMPLATE, (FACES, 5, 2)).copy()))
+    return Chips(
+        images=np.full((FACES, 80, 80, 3), 100, np.uint8),
+        frames=np.broadcast_to(np.eye(2, 3, dtype=np.float32), (FACES, 2, 3)).copy(),
+        boxes=np.concatenate([points.min(1), points.max(1)], 1),
+        points=points,
+        visible=np.ones((FACES, 5), bool),
+    )
+
+
+def test_a_chip_has_a_quarter_more_pixels_than_its_crop():
+    size = crops.chip_size(input_size=64, margin=1.3)
+    assert size == 123
+    # A chip spans 2 box sides, its crop margin of them: chip pixels for each pixel of the crop.
+    assert abs((size / 2.0) / (64 / 1.3) - crops.CHIP_STEP) < 0.01
+
+
+def test_box_frames_and_points_in_are_inverse_to_each_other(chips):
+    frames = crops.box_frames(chips, size=32, margin=1.5)
+    seen = crops.points_in(chips.points, frames)
+    sides = (chips.boxes[:, 2:] - chips.boxes[:, :2]).max(1)
+    middles = (chips.boxes[:, :2] + chips.boxes[:, 2:]) / 2
+    expected = (chips.points - middles[:, None]) / (1.5 * sides[:, None, None]) * 32 + 15.5
+    np.testing.assert_allclose(seen, expected, atol=1e-4)
+    np.testing.assert_allclose(
+        np.einsum("nij,npj->npi", frames[..., :2], seen) + frames[:, None, :, 2], chips.points, atol=1e-4
+    )
+
+
+def test_the_mean_shape_is_symmetric_and_counts_visible_points_only():
+    shapes = np.stack([TEMPLATE, TEMPLATE + np.float32([0.1, 0.02])])
+    visible = np.ones((2, 5), bool)
+    mean = crops.mean_shape(shapes, visible, flip=MTFL_5.flip)
+    np.testing.assert_allclose(mean, TEMPLATE + np.float32([0, 0.01]), atol=1e-6)
+    shapes[1, 2] = 1e6
+    visible[1, 2] = False
+    shown = crops.mean_shape(shapes, visible, flip=MTFL_5.flip)
+    np.testing.assert_allclose(shown[2], TEMPLATE[2], atol=1e-6)
+    for shape in (mean, shown):
+        assert shape.dtype == np.float32
+        np.testing.assert_allclose(shape[MTFL_5.flip] * (-1, 1) + (1, 0), shape, atol=1e-6)
+
+
+def test_the_template_fills_its_crop_by_the_margin():
+    template = crops.template_of(TEMPLATE * 3 + 7, margin=1.25)
+    low, high = template.min(0), template.max(0)
+    np.testing.assert_allclose((high - low).max(), 1 / 1.25, atol=1e-6)
+    np.testing.assert_allclose((low + high) / 2, 0.5, atol=1e-6)
+
+
+def test_in_second_stage_crops_every_face_lies_on_the_template(chips):
+    frames = crops.shape_frames(chips.points, TEMPLATE, size=48)
+    seen = crops.points_in(chips.points, frames)
+    np.testing.assert_allclose((seen + 0.5) / 48, np.broadcast_to(TEMPLATE, seen.shape), atol=1e-4)
+
+
+class Oracle:
+    """A stage that knows the answer: it stands for a perfect network in `frames_through`."""
+
+    model, variables = None, None
+    input_size, margin = 32, 1.5
+
+
+def through(chips: Chips, monkeypatch, *, error: float, draws: int = 3, seed: int = 1) -> np.ndarray:
+    """Second-stage frames behind a first stage that is wrong by `error` crop pixels to the right."""
+    pending: list[np.ndarray] = []
+
+    def batches(*arguments, **settings):
+        for batch in crops_batches(*arguments, **settings):
+            pending.append(batch["points"])
+            yield batch
+
+    crops_batches = crops.training_batches
+    monkeypatch.setattr(crops, "training_batches", batches)
+    monkeypatch.setattr(
+        crops, "make_predict", lambda model: lambda variables, images: pending.pop(0) + np.float32([error, 0])
+    )
+    frames_through = getattr(crops.frames_through, "__wrapped__", crops.frames_through)
+    return frames_through(
+        Oracle(),
+        chips,
+        template=TEMPLATE,
+        size=48,
+        target_size=160,
+        perturb=PerturbConfig(rotation=30.0, translation=0.1, scale=0.1),
+        flip=MTFL_5.flip,
+        draws=draws,
+        seed=seed,
+    )
+
+
+def test_a_perfect_first_stage_gives_the_crops_of_the_annotation(chips, monkeypatch):
+    frames = through(chips, monkeypatch, error=0.0)
+    assert frames.shape == (FACES, 3, 2, 3)
+    larger = (chips.points + 0.5) * 2 - 0.5  # the same chips at 160 pixels
+    expected = crops.shape_frames(larger, TEMPLATE, size=48)
+    np.testing.assert_allclose(frames, np.broadcast_to(expected[:, None], frames.shape), atol=2e-3)
+
+
+def test_an_imperfect_first_stage_gives_each_draw_a_crop_of_its_own_all_filled(chips, monkeypatch):
+    frames = through(chips, monkeypatch, error=4.0, draws=4)
+    assert (np.abs(frames[..., 0, 0]) > 0).all()
+    assert len({tuple(frame.ravel()) for frame in frames.reshape(-1, 2, 3)}) == FACES * 4
+    larger = (chips.points + 0.5) * 2 - 0.5
+    for face, points in zip(frames, larger, strict=True):
+        seen = crops.points_in(np.broadcast_to(points, (4, 5, 2)).copy(), face)
+        off = ((seen + 0.5) / 48 - TEMPLATE).mean(1) * 48  # the error of the first stage, turned by its perturbation
+        assert (np.hypot(*off.T) > 1).all()
+        assert np.ptp(np.arctan2(off[:, 1], off[:, 0])) > 0.05
