@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 demo: install
 	$(BIN)/wing-jax train configs/builtin.py
-	$(BIN)/wing-jax evaluate runs/builtin/model --data builtin
+	$(BIN)/wing-jax evaluate runs/builtin/model --data builtin --faces 300
 
 test: install
 	$(BIN)/python -m pytest

@@ -30,7 +30,7 @@ optimizer = OptimizerConfig(
 
 config = Config(
     name="builtin",
-    data=DataConfig(name="builtin", train_faces=2_000),
+    data=DataConfig(name="builtin", train_faces=1_600),
     balance=BalanceConfig(method="hsm", bins=9, cap=10),
     stage1=StageConfig(
         input_size=64,  # pixels
@@ -40,8 +40,8 @@ config = Config(
         perturb=PerturbConfig(rotation=30.0, translation=0.06, scale=0.1, colour=0.2),
         optimizer=optimizer,
         batch_size=32,
-        steps=800,
-        evaluate_every=200,
+        steps=700,
+        evaluate_every=100,
     ),
     stage2=SecondStageConfig(
         input_size=128,  # pixels
@@ -51,8 +51,8 @@ config = Config(
         perturb=PerturbConfig(rotation=10.0, translation=0.04, scale=0.06, colour=0.2),
         optimizer=optimizer,
         batch_size=32,
-        steps=600,
-        evaluate_every=200,
+        steps=500,
+        evaluate_every=100,
         crops="through",
         draws=4,
     ),
