@@ -7,9 +7,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax
 import pytest
+from hypothesis import settings
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+settings.register_profile("repeatable", derandomize=True)  # the same cases on every machine and in every run
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
