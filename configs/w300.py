@@ -20,16 +20,16 @@ config = Config(
     data=DataConfig(name="w300"),
     stage1=StageConfig(
         input_size=64,  # pixels
-        margin=1.3,  # crop side per larger side of the landmarks' box
+        margin=1.2,  # crop side per larger side of the landmarks' box
         model=ModelConfig(channels=(32, 64, 128, 256, 512), norm="batch", output_bias="mean_shape"),
         loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="mean"),  # pixels of 64
-        perturb=PerturbConfig(rotation=30.0, translation=0.06, scale=0.1, colour=0.2, occlusion=0.3),
+        perturb=PerturbConfig(rotation=20.0, translation=0.05, scale=0.08, colour=0.2, occlusion=0.2),
         optimizer=OptimizerConfig(
             name="adamw",
             learning_rate=1e-3,
             final_learning_rate=1e-5,
             decay="cosine",
-            weight_decay=1e-2,
+            weight_decay=5e-2,
             warmup=200,  # steps
             ema=0.999,
         ),
@@ -42,18 +42,18 @@ config = Config(
         margin=1.25,  # crop side per larger side of the mean shape
         model=ModelConfig(channels=(16, 32, 64, 128, 256, 512), norm="batch", output_bias="mean_shape"),
         loss=LossConfig(name="wing", reference_size=128, width=15.0, epsilon=3.0, reduction="mean"),  # pixels of 128
-        perturb=PerturbConfig(rotation=10.0, translation=0.04, scale=0.06, colour=0.2, occlusion=0.3),
+        perturb=PerturbConfig(rotation=10.0, translation=0.04, scale=0.06, colour=0.2, occlusion=0.2),
         optimizer=OptimizerConfig(
             name="adamw",
             learning_rate=1e-3,
             final_learning_rate=1e-5,
             decay="cosine",
-            weight_decay=1e-2,
+            weight_decay=5e-2,
             warmup=200,  # steps
             ema=0.999,
         ),
         batch_size=32,
-        steps=6_000,
+        steps=7_000,
         evaluate_every=500,
         crops="through",
         draws=8,
