@@ -1,5 +1,7 @@
 """The unperturbed crops of both stages, the mean shape, and second-stage crops made by a first stage."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,6 +53,24 @@ def test_box_frames_and_points_in_are_inverse_to_each_other(chips):
     )
 
 
+def test_crops_of_boxes_off_the_faces_are_brought_onto_them(chips):
+    sides = (chips.boxes[:, 2:] - chips.boxes[:, :2]).max(1)[:, None]
+    assert crops.shape_centre(chips) == pytest.approx((0, 0), abs=2e-2)
+    off = sides * np.float32([0.2, -0.1, 0.2, -0.1])
+    moved = dataclasses.replace(chips, boxes=chips.boxes + off)
+    plain = np.subtract(crops.shape_centre(moved), crops.shape_centre(chips))
+    np.testing.assert_allclose(plain, [-0.2, 0.1], atol=2e-4)
+    frames = crops.box_frames(moved, size=32, margin=1.5, centre=(-0.2, 0.1))
+    np.testing.assert_allclose(frames, crops.box_frames(chips, size=32, margin=1.5), atol=1e-4)
+
+
+def test_the_shapes_centre_counts_visible_points_only(chips):
+    points, visible = chips.points.copy(), chips.visible.copy()
+    points[0, 2], visible[0, 2] = np.nan, False
+    hidden = crops.shape_centre(dataclasses.replace(chips, points=points, visible=visible))
+    assert hidden == pytest.approx(crops.shape_centre(chips), abs=1e-3)
+
+
 def test_the_mean_shape_is_symmetric_and_counts_visible_points_only():
     shapes = np.stack([TEMPLATE, TEMPLATE + np.float32([0.1, 0.02])])
     visible = np.ones((2, 5), bool)
@@ -82,7 +102,7 @@ class Oracle:
     """A stage that knows the answer: it stands for a perfect network in `frames_through`."""
 
     model, variables = None, None
-    input_size, margin = 32, 1.5
+    input_size, margin, centre = 32, 1.5, (0.05, -0.05)
 
 
 def through(chips: Chips, monkeypatch, *, error: float, draws: int = 3, seed: int = 1) -> np.ndarray:

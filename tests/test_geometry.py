@@ -144,6 +144,13 @@ def test_frame_of_box_is_a_square_about_the_box_centre(x, y, width, height, marg
     np.testing.assert_allclose(edges, [centre - side / 2, centre + side / 2], atol=2e-3)
 
 
+def test_frame_of_box_is_moved_by_fractions_of_the_larger_side():
+    box = jnp.float32([10, 20, 50, 100])  # 40 x 80, centre (30, 60)
+    frame = geometry.frame_of_box(box, size=64, margin=1.5, centre=(0.1, -0.25))
+    edges = geometry.transform(frame, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))
+    np.testing.assert_allclose(edges, [[38 - 60, 40 - 60], [38 + 60, 40 + 60]], atol=1e-4)
+
+
 def test_frame_of_a_box_of_the_whole_image_is_the_identity():
     frame = geometry.frame_of_box(jnp.float32([-0.5, -0.5, 63.5, 63.5]), size=64)
     np.testing.assert_allclose(frame, np.eye(2, 3), atol=1e-6)

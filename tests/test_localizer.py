@@ -173,6 +173,15 @@ def test_moving_image_and_box_moves_the_answer(small, picture):
     )
 
 
+def test_boxes_off_the_faces_are_mended_by_the_stages_centre(small, picture):
+    first = dataclasses.replace(small.stages[0], centre=(0.1, -0.2))
+    mending = dataclasses.replace(small, stages=(first, small.stages[1]))
+    box = np.float32([[70, 60, 149, 139]])
+    off = np.float32([[-7.9, 15.8, -7.9, 15.8]])  # of the side of 79
+    np.testing.assert_allclose(mending.predict(picture, box + off), small.predict(picture, box), atol=0.05)
+    assert np.abs(small.predict(picture, box + off) - small.predict(picture, box)).max() > 0.5
+
+
 def test_mirror_average_is_the_same_for_the_mirror_image(small, picture):
     both = dataclasses.replace(small, flip_average=True)
     box = np.float32([[70, 60, 149, 139]])

@@ -106,6 +106,9 @@ class StageConfig:
     steps: int
     evaluate_every: int  # steps; a checkpoint is written at the same steps
     keep: int = 2  # newest checkpoints kept, beside the best
+    # Stage 1. "shape": the crop is centred on the faces, off the boxes' centres by the mean found in training faces.
+    # For boxes that hold faces off their centre: with flips, the network would learn to answer half-way.
+    centre: Literal["box", "shape"] = "box"
 
     def __post_init__(self) -> None:
         for name in ("input_size", "margin", "batch_size", "steps", "evaluate_every", "keep"):

@@ -3,6 +3,8 @@
 Conventions in `wing_jax.types`. Everything is closed form, so it runs inside `jit` on any device.
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -90,16 +92,19 @@ def box_of_points(points: Points, visible: Visible | None = None) -> Boxes:
     return jnp.concatenate([low, high], axis=-1)
 
 
-def frame_of_box(boxes: Boxes, *, size: int, margin: float = 1.0) -> Affine:
+def frame_of_box(boxes: Boxes, *, size: int, margin: float = 1.0, centre: Sequence[float] = (0.0, 0.0)) -> Affine:
     """Frame of the square crop of `size` pixels around `boxes`: its side is `margin` times the larger box side.
 
-    Returns `[*batch, 2, 3]`, from crop pixels to image pixels; the centres of crop and box coincide.
+    `centre` (x, y) is where the crop's centre lies from the box's, in fractions of the larger box side: (0, 0) for
+    boxes with the face in the middle. Returns `[*batch, 2, 3]`, from crop pixels to image pixels.
     """
     boxes = jnp.asarray(boxes)
     low, high = boxes[..., :2], boxes[..., 2:]
-    scale = margin * (high - low).max(-1) / size
-    centre = (low + high) / 2
-    return _from_complex(scale, jnp.zeros_like(scale), centre - scale[..., None] * (size - 1) / 2)
+    side = (high - low).max(-1)
+    scale = margin * side / size
+    moved = jnp.stack([fraction * side for fraction in centre], axis=-1)
+    middle = (low + high) / 2 + moved
+    return _from_complex(scale, jnp.zeros_like(scale), middle - scale[..., None] * (size - 1) / 2)
 
 
 def frame_of_shape(points: Points, template: Float[Array | np.ndarray, "points 2"], *, size: int) -> Affine:

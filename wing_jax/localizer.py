@@ -32,6 +32,7 @@ class Stage:
     input_size: int  # pixels: the crop's side
     chip_size: int  # pixels: the side of the chip that the crop is cut from
     margin: float  # first stage: crop side per larger box side; second: per larger side of the template's box
+    centre: Sequence[float] = (0.0, 0.0)  # first stage: of the crop, from the box's, in larger box sides
 
     @functools.cached_property
     def model(self) -> nn.Module:
@@ -80,7 +81,7 @@ class Localizer:
 
     def save(self, path: str | Path) -> Path:
         """Write the bundle: `model.json`, which says what it is, and `weights.npz`. Returns its folder."""
-        facts = ("network", "input_size", "chip_size", "margin")
+        facts = ("network", "input_size", "chip_size", "margin", "centre")
         manifest = {
             "scheme": self.scheme.name,
             "box_convention": self.box_convention,
@@ -145,7 +146,7 @@ class Localizer:
             if answers:
                 frames = geometry.frame_of_shape(answers[-1], jnp.asarray(self.template), size=stage.input_size)
             else:
-                frames = geometry.frame_of_box(boxes, size=stage.input_size, margin=stage.margin)
+                frames = geometry.frame_of_box(boxes, size=stage.input_size, margin=stage.margin, centre=stage.centre)
             to_unit = jnp.broadcast_to(_between_sizes(stage.chip_size, unit), frames.shape)
             local = geometry.compose(geometry.invert(to_unit), frames)
             crops = jnp.round(warp(chips, local, size=stage.input_size))

@@ -1,6 +1,7 @@
 """The unperturbed crops that each stage starts from, and the mean shape."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -36,9 +37,19 @@ def template_of(mean: Float[np.ndarray, "points 2"], *, margin: float) -> Float[
     return (((mean - (low + high) / 2) / ((high - low).max() * margin)) + 0.5).astype(np.float32)
 
 
-def box_frames(chips: Chips, *, size: int, margin: float) -> Float[np.ndarray, "n 2 3"]:
-    """First-stage crops, from crop pixels to chip pixels."""
-    return np.asarray(geometry.frame_of_box(chips.boxes, size=size, margin=margin))
+def shape_centre(chips: Chips) -> tuple[float, float]:
+    """Where the mean shape's centre lies from the boxes' centres, (x, y) in fractions of the larger box side."""
+    points = points_in(chips.points, box_frames(chips, size=1, margin=1.0))  # 0 is the centre, 1 a side
+    mean = np.ma.masked_array(points, np.broadcast_to(~chips.visible[..., None], points.shape)).mean(0)
+    x, y = (mean.min(0) + mean.max(0)) / 2
+    return round(float(x), 4), round(float(y), 4)
+
+
+def box_frames(
+    chips: Chips, *, size: int, margin: float, centre: Sequence[float] = (0.0, 0.0)
+) -> Float[np.ndarray, "n 2 3"]:
+    """First-stage crops, from crop pixels to chip pixels; `centre` as in `geometry.frame_of_box`."""
+    return np.asarray(geometry.frame_of_box(chips.boxes, size=size, margin=margin, centre=centre))
 
 
 def points_in(points: Float[np.ndarray, "n points 2"], frames: Float[np.ndarray, "n 2 3"]) -> np.ndarray:
@@ -72,7 +83,7 @@ def frames_through(
     predict = make_predict(stage.model)
     frames = np.zeros((len(chips.images), draws, 2, 3), np.float32)
     filled = np.zeros(len(frames), np.int64)
-    start = box_frames(chips, size=stage.input_size, margin=stage.margin)
+    start = box_frames(chips, size=stage.input_size, margin=stage.margin, centre=stage.centre)
     batch_size = 64
     total = len(frames) * draws
     steps = -(-total // batch_size)

@@ -99,14 +99,15 @@ def _epoch_order(faces: FaceSet, config: BalanceConfig) -> Int[np.ndarray, "dupl
 def _train_first(config: Config, corpus: Corpus, mesh: Mesh) -> tuple[Stage, Float[np.ndarray, "points 2"]]:
     """The first stage, and the mean shape in fractions of its crop."""
     stage = config.stage1
-    place = functools.partial(crops.box_frames, size=stage.input_size, margin=stage.margin)
+    centre = crops.shape_centre(corpus.train) if stage.centre == "shape" else (0.0, 0.0)
+    place = functools.partial(crops.box_frames, size=stage.input_size, margin=stage.margin, centre=centre)
     frames = place(corpus.train)
     points = crops.points_in(corpus.train.points, frames)
     mean = crops.mean_shape((points + 0.5) / stage.input_size, corpus.train.visible, flip=corpus.scheme.flip)
     trained = _train_stage(
         config, stage, corpus, frames=frames[:, None], held_out=place(corpus.validation), mean=mean, mesh=mesh, number=1
     )
-    return trained, mean
+    return dataclasses.replace(trained, centre=centre), mean
 
 
 def _train_second(
