@@ -10,6 +10,7 @@ from wing_jax import geometry
 from wing_jax.config import PerturbConfig
 from wing_jax.data.chips import MARGIN, Chips
 from wing_jax.data.pipeline import training_batches
+from wing_jax.data.records import FaceSet
 from wing_jax.localizer import Stage
 from wing_jax.train.steps import make_predict
 
@@ -17,7 +18,7 @@ CHIP_STEP = 1.25  # chip pixels per pixel of an unperturbed crop: sharp, and yet
 
 
 def chip_size(*, input_size: int, margin: float) -> int:
-    """Pixels of the chip from which crops of `input_size` pixels and `margin` are cut."""
+    """Pixels of the chip from which crops of `input_size` pixels and `margin` face box sides are cut."""
     return round(input_size * MARGIN / margin * CHIP_STEP)
 
 
@@ -37,12 +38,22 @@ def template_of(mean: Float[np.ndarray, "points 2"], *, margin: float) -> Float[
     return (((mean - (low + high) / 2) / ((high - low).max() * margin)) + 0.5).astype(np.float32)
 
 
-def shape_centre(chips: Chips) -> tuple[float, float]:
-    """Where the mean shape's centre lies from the boxes' centres, (x, y) in fractions of the larger box side."""
-    points = points_in(chips.points, box_frames(chips, size=1, margin=1.0))  # 0 is the centre, 1 a side
-    mean = np.ma.masked_array(points, np.broadcast_to(~chips.visible[..., None], points.shape)).mean(0)
-    x, y = (mean.min(0) + mean.max(0)) / 2
-    return round(float(x), 4), round(float(y), 4)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShapeInBox:
+    """Where the mean shape's box lies in the face boxes, in their larger sides: it tells a convention of boxes."""
+
+    centre: tuple[float, float]  # (x, y) from the face box's centre
+    side: float  # the larger one
+
+
+def shape_in_box(faces: FaceSet | Chips) -> ShapeInBox:
+    """Measure it on `faces`, visible points only."""
+    frames = np.asarray(geometry.frame_of_box(faces.boxes, size=1))  # one pixel: 0 is the centre, 1 a side away
+    points = points_in(faces.points, frames)
+    mean = np.ma.masked_array(points, np.broadcast_to(~faces.visible[..., None], points.shape)).mean(0)
+    low, high = mean.min(0), mean.max(0)
+    x, y = np.round((low + high) / 2, 4).tolist()
+    return ShapeInBox(centre=(x, y), side=float((high - low).max()))
 
 
 def box_frames(

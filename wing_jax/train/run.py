@@ -57,14 +57,17 @@ def train(config: Config) -> Path:
     faces = load_faces(
         config.data.name, "train", root=config.data.root, count=config.data.train_faces, seed=config.seed
     )
-    sizes = [crops.chip_size(input_size=stage.input_size, margin=stage.margin) for stage in stages]
+    shape = crops.shape_in_box(faces)
+    margins = (config.stage1.margin, *(stage.margin * shape.side for stage in stages[1:]))
+    sizes = [crops.chip_size(input_size=s.input_size, margin=margin) for s, margin in zip(stages, margins, strict=True)]
     corpus = _corpus(faces, config, chip_size=max(sizes))
 
-    first, mean = _train_first(config, corpus.at(sizes[0]), mesh)
+    centre = shape.centre if config.stage1.centre == "shape" else (0.0, 0.0)
+    first, mean = _train_first(config, corpus.at(sizes[0]), centre, mesh)
     trained, template = (first,), mean
     if config.stage2 is not None:
         template = crops.template_of(mean, margin=config.stage2.margin)
-        trained = (first, _train_second(config, corpus, first, template, mesh))
+        trained = (first, _train_second(config, corpus, sizes[1], first, template, mesh))
     localizer = Localizer(
         scheme=faces.scheme,
         box_convention=faces.box_convention,
@@ -96,10 +99,11 @@ def _epoch_order(faces: FaceSet, config: BalanceConfig) -> Int[np.ndarray, "dupl
     return balance.duplicated_indices(counts)
 
 
-def _train_first(config: Config, corpus: Corpus, mesh: Mesh) -> tuple[Stage, Float[np.ndarray, "points 2"]]:
+def _train_first(
+    config: Config, corpus: Corpus, centre: tuple[float, float], mesh: Mesh
+) -> tuple[Stage, Float[np.ndarray, "points 2"]]:
     """The first stage, and the mean shape in fractions of its crop."""
     stage = config.stage1
-    centre = crops.shape_centre(corpus.train) if stage.centre == "shape" else (0.0, 0.0)
     place = functools.partial(crops.box_frames, size=stage.input_size, margin=stage.margin, centre=centre)
     frames = place(corpus.train)
     points = crops.points_in(corpus.train.points, frames)
@@ -111,18 +115,17 @@ def _train_first(config: Config, corpus: Corpus, mesh: Mesh) -> tuple[Stage, Flo
 
 
 def _train_second(
-    config: Config, corpus: Corpus, first: Stage, template: Float[np.ndarray, "points 2"], mesh: Mesh
+    config: Config, corpus: Corpus, chip_size: int, first: Stage, template: Float[np.ndarray, "points 2"], mesh: Mesh
 ) -> Stage:
     """The second stage, on crops made by the first or by the annotation; validated behind the first."""
     stage = config.stage2
     assert stage is not None
-    large = crops.chip_size(input_size=stage.input_size, margin=stage.margin)
     through = functools.partial(
         crops.frames_through,
         first,
         template=template,
         size=stage.input_size,
-        target_size=large,
+        target_size=chip_size,
         flip=corpus.scheme.flip,
         seed=config.seed,
     )
@@ -134,7 +137,7 @@ def _train_second(
         frames = crops.shape_frames(corpus.train.points, template, size=stage.input_size)[:, None]
     held_out = through(small.validation, perturb=still, draws=1)[:, 0]
     return _train_stage(
-        config, stage, corpus.at(large), frames=frames, held_out=held_out, mean=template, mesh=mesh, number=2
+        config, stage, corpus.at(chip_size), frames=frames, held_out=held_out, mean=template, mesh=mesh, number=2
     )
 
 
