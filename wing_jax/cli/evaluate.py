@@ -23,6 +23,10 @@ from wing_jax.report import tables
 from wing_jax.report.page import write_report
 
 NORMALISATIONS = ("inter-ocular", "inter-pupil", "box diagonal", "box size", "landmark box size")
+LEADING = {
+    "builtin": "box size",
+    "aflw": "box size",
+}  # in full profiles the eyes nearly meet: not a length to divide by
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,14 @@ def run(arguments: list[str]) -> None:
             f"{faces.scheme.points} ({faces.scheme.name}): give a model trained on that scheme"
         )
     chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
-    predictions, evaluations = measure(localizer, faces, chips, jitter=options.jitter, seed=options.seed)
+    predictions, evaluations = measure(
+        localizer,
+        faces,
+        chips,
+        jitter=options.jitter,
+        seed=options.seed,
+        leading=LEADING.get(options.data, NORMALISATIONS[0]),
+    )
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print(localizer.describe(), soft_wrap=True)
     if faces.box_convention != localizer.box_convention:
@@ -92,7 +103,7 @@ def run(arguments: list[str]) -> None:
 
 
 def measure(
-    localizer: Localizer, faces: FaceSet, chips: Chips, *, jitter: float, seed: int
+    localizer: Localizer, faces: FaceSet, chips: Chips, *, jitter: float, seed: int, leading: str = NORMALISATIONS[0]
 ) -> tuple[list[Float[np.ndarray, "n points 2"]], tuple[evaluation.Evaluation, ...]]:
     """(each stage's points in picture pixels with the given boxes, the evaluations with given and jittered boxes)."""
     scheme = faces.scheme
@@ -115,7 +126,7 @@ def measure(
             groups=groups,
             dataset=faces.name,
             condition=condition,
-            normalisations=NORMALISATIONS,
+            normalisations=(leading, *(name for name in NORMALISATIONS if name != leading)),
         )
     return given, tuple(evaluations)
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from wing_jax.config import PerturbConfig
 
 Tensor = Any  # tf.Tensor, without making readers import TensorFlow's typing
-UNIFORMS = 18  # uniform numbers used for one face
+UNIFORMS = 19  # uniform numbers used for one face
 
 
 class Draw(NamedTuple):
@@ -54,7 +54,7 @@ def draw(uniform: Tensor, perturb: PerturbConfig) -> Draw:
         contrast=1 + perturb.colour * signed[:, 15],
         noise=perturb.noise * uniform[:, 16],
         occluder=tf.concat([corner, corner + sides], 1),
-        shade=255 * uniform[:, 8],
+        shade=255 * uniform[:, 18],
     )
 
 

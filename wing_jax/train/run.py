@@ -212,6 +212,10 @@ def _train_stage(
         )
 
     images, points, visible = fixed_crops(corpus.validation, held_out, size=stage.input_size)
+    try:
+        losses.check_units(points, working_extent=stage.input_size, visible=visible)
+    except ValueError as error:
+        raise InputError(f"stage {number}'s crops miss the faces: see to the boxes and the points: {error}") from error
     variables = train_network(
         config.folder / f"stage{number}",
         title=f"stage {number}",
