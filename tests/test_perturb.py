@@ -14,7 +14,7 @@ from wing_jax.data import perturb as ops  # noqa: E402  (imports TensorFlow, whi
 SIZE, CHIP = 72, 140
 PLACES = np.float32([[52.3, 55.2], [86.7, 54.1], [70.2, 74.4], [55.6, 92.9], [85.1, 91.3]])  # of a chip
 HARD = PerturbConfig(
-    rotation=40.0, translation=0.1, scale=0.2, flip=0.5, blur=0.5, colour=0.3, noise=9.0, occlusion=0.5
+    rotation=40.0, translation=0.1, scale=0.2, stretch=0.15, flip=0.5, blur=0.5, colour=0.3, noise=9.0, occlusion=0.5
 )
 
 
@@ -70,7 +70,7 @@ def test_dots_drawn_at_the_points_are_found_at_the_points_of_the_crop():
 
 def test_frames_by_their_meaning():
     def one(**changes) -> np.ndarray:
-        still = {"flip": False, "degrees": 0.0, "scale": 1.0, "translation": (0.0, 0.0)}
+        still = {"flip": False, "degrees": 0.0, "scale": 1.0, "stretch": 1.0, "translation": (0.0, 0.0)}
         values = dict.fromkeys(ops.Draw._fields, 0.0) | still | changes
         drawn = ops.Draw(**{name: tf.constant([value]) for name, value in values.items()})
         return ops.perturbed_frames(tf.constant(np.eye(2, 3, dtype=np.float32)[None]), drawn, size=101).numpy()[0]
@@ -83,6 +83,8 @@ def test_frames_by_their_meaning():
     np.testing.assert_allclose(seen(one(degrees=90.0), (60, 50)), (50, 60), atol=1e-4)  # x towards y
     np.testing.assert_allclose(seen(one(scale=2.0), (60, 50)), (70, 50), atol=1e-4)
     np.testing.assert_allclose(seen(one(translation=(0.1, -0.2)), (60, 50)), (70.1, 29.8), atol=1e-4)
+    np.testing.assert_allclose(seen(one(stretch=2.0), (60, 70)), (70, 60), atol=1e-4)  # wider and flatter
+    np.testing.assert_allclose(seen(one(stretch=2.0, degrees=90.0), (60, 70)), (40, 70), atol=1e-4)  # as if upright
     together = one(flip=True, degrees=30.0, scale=2.0, translation=(0.1, 0.0))
     x, y = cv2.getRotationMatrix2D((50, 50), -30.0, 2.0) @ (60, 50, 1)  # OpenCV counts y towards x
     np.testing.assert_allclose(seen(together, (60, 50)), (100 - x + 10.1, y), atol=1e-3)
@@ -97,6 +99,7 @@ def test_draws_stay_within_their_limits_and_fill_them():
 
     spans(drawn.degrees, -40, 40)
     spans(drawn.scale, 0.8, 1.2)
+    spans(drawn.stretch, 0.85, 1.15)
     spans(drawn.translation, -0.1, 0.1)
     spans(drawn.contrast, 0.7, 1.3)
     spans(drawn.noise, 0, 9)
@@ -110,7 +113,8 @@ def test_draws_stay_within_their_limits_and_fill_them():
     spans(sides[shown], 0, 0.4)
     assert drawn.occluder.min() >= 0
     assert drawn.occluder.max() <= 1
-    numbers = np.stack([drawn.degrees, drawn.scale, drawn.contrast, drawn.noise, drawn.shade, *drawn.translation.T])
+    single = (drawn.degrees, drawn.scale, drawn.stretch, drawn.contrast, drawn.noise, drawn.shade)
+    numbers = np.stack([*single, *drawn.translation.T])
     off_diagonal = np.corrcoef(numbers) - np.eye(len(numbers))
     assert np.abs(off_diagonal).max() < 0.08  # drawn apart from each other
 

@@ -19,8 +19,8 @@ POINTS, SIZE, FACES, EYES = 5, 16, 8, (0, 1)
 LOSS = losses.make_loss("wing", reference_size=64, working_extent=float(SIZE), width=10.0, epsilon=2.0)
 
 
-def network(*, norm="none", axis=None, dtype=jnp.float32):
-    return PlainRegressor(points=POINTS, channels=(4,), hidden=8, norm=norm, axis=axis, dtype=dtype)
+def network(*, norm="none", dropout=0.0, axis=None, dtype=jnp.float32):
+    return PlainRegressor(points=POINTS, channels=(4,), hidden=8, norm=norm, dropout=dropout, axis=axis, dtype=dtype)
 
 
 def optimizer():
@@ -233,3 +233,22 @@ def test_training_statistics_are_of_training_only():
     predict = make_predict(model)
     together, alone = (predict(after.variables, jnp.asarray(batch["images"][:n])) for n in (FACES, 1))
     np.testing.assert_allclose(together[:1], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_follows_seed_and_step_alone_and_is_off_when_predicting():
+    model, descent = network(dropout=0.5), optax.sgd(0.1)  # without weight decay: what is dropped does not move
+    state, batch = first_state(average=False), {name: value[:1] for name, value in make_batch(hidden=0.0).items()}
+    state = state.replace(optimizer=descent.init(state.variables["params"]))
+
+    def moved(seed, number=0):
+        step = make_train_step(model, descent, LOSS, reduction="mean", eyes=EYES, seed=seed)
+        after, _ = jax.jit(step)(state.replace(step=jnp.int32(number)), batch)
+        return np.asarray(after.variables["params"]["output"]["kernel"])
+
+    np.testing.assert_array_equal(moved(1), moved(1))
+    assert (moved(1) != moved(2)).any()
+    assert (moved(1) != moved(1, number=1)).any()
+    dropped = [np.abs(moved(seed) - state.variables["params"]["output"]["kernel"]).max(1) == 0 for seed in range(4)]
+    assert 0.2 < np.mean(dropped) < 0.9  # about half of the hidden layer, and what ReLU has shut
+    plain = network().apply(state.variables, batch["images"])
+    np.testing.assert_array_equal(model.apply(state.variables, batch["images"]), plain)

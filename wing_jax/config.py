@@ -39,6 +39,7 @@ class PerturbConfig:
     rotation: float  # degrees
     translation: float  # fractions of the crop's side, along x and along y
     scale: float  # fraction: the crop's side is divided by 1 +- scale
+    stretch: float = 0.0  # fraction: the upright face grows by 1 +- stretch along x and shrinks as much along y
     flip: float = 0.5  # probability
     blur: float = 0.5  # probability of a Gaussian blur
     blur_sigma: float = 1.0  # pixels of the crop
@@ -62,6 +63,7 @@ class ModelConfig:
     )  # plain: one 3 x 3 convolution and 2 x 2 max-pool each
     hidden: int = 1024  # plain: width of the fully connected layer
     norm: Literal["none", "batch"] = "none"  # "batch" is the stronger recipe, "none" the paper's
+    dropout: float = 0.0  # plain: share of the hidden layer's outputs dropped in training; the paper's is 0
     output_bias: Literal["zero", "mean_shape"] = "zero"  # "mean_shape" is the stronger recipe
     precision: Literal["float32", "bfloat16"] = "float32"  # of activations; parameters and loss stay float32
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from wing_jax.config import PerturbConfig
 
 Tensor = Any  # tf.Tensor, without making readers import TensorFlow's typing
-UNIFORMS = 19  # uniform numbers used for one face
+UNIFORMS = 20  # uniform numbers used for one face
 
 
 class Draw(NamedTuple):
@@ -21,6 +21,7 @@ class Draw(NamedTuple):
     flip: Tensor  # bool
     degrees: Tensor
     scale: Tensor  # factor by which the face grows
+    stretch: Tensor  # factor by which the upright face grows along x and shrinks along y
     translation: Tensor  # [n, 2], fractions of the crop
     blur: Tensor  # bool
     gain: Tensor  # [n, 3]
@@ -48,6 +49,7 @@ def draw(uniform: Tensor, perturb: PerturbConfig) -> Draw:
         flip=uniform[:, 0] < perturb.flip,
         degrees=perturb.rotation * signed[:, 1],
         scale=1 + perturb.scale * signed[:, 2],
+        stretch=1 + perturb.stretch * signed[:, 19],
         translation=perturb.translation * signed[:, 3:5],
         blur=uniform[:, 5] < perturb.blur,
         gain=1 + perturb.colour * (0.7 * signed[:, 6:7] + 0.3 * signed[:, 7:10]),
@@ -59,12 +61,15 @@ def draw(uniform: Tensor, perturb: PerturbConfig) -> Draw:
 
 
 def perturbed_frames(frames: Tensor, drawn: Draw, *, size: int) -> Tensor:
-    """Frames `[n, 2, 3]` of the perturbed crops: the face turns and grows about the crop's centre, flips, shifts."""
+    """Frames `[n, 2, 3]` of the perturbed crops: the face stretches, turns and grows about the crop's centre,
+    flips, shifts."""
     radians = drawn.degrees * (np.pi / 180)
     cosine, sine = tf.cos(radians) / drawn.scale, tf.sin(radians) / drawn.scale
     mirror = tf.where(drawn.flip, -1.0, 1.0)
-    # With M the mirror and R the inverse of turn and scale, crop pixel p shows the unperturbed R M (p - c - t) + c.
+    # M is the mirror, R the inverse of turn and scale, S that of the stretch:
+    # crop pixel p shows the unperturbed S R M (p - c - t) + c.
     linear = tf.stack([tf.stack([cosine * mirror, sine], 1), tf.stack([-sine * mirror, cosine], 1)], 1)
+    linear *= tf.stack([1 / drawn.stretch, drawn.stretch], 1)[:, :, None]
     centre = (size - 1) / 2
     shift = centre - tf.reduce_sum(linear, 2) * centre - tf.linalg.matvec(linear, drawn.translation * size)
     return compose(frames, tf.concat([linear, shift[:, :, None]], 2))

@@ -22,17 +22,27 @@ def make_model(
     channels: Sequence[int] = (),
     hidden: int = 1024,
     norm: Norm = "none",
+    dropout: float = 0.0,
     precision: str = "float32",
     axis: str | None = None,
 ) -> nn.Module:
-    """The network called `name` ("plain" or "resnet50"); `channels`, `hidden` and `norm` are of "plain" alone.
+    """The network called `name` ("plain" or "resnet50"); `channels`, `hidden`, `norm` and `dropout` are of "plain"
+    alone.
 
     Raises:
       ValueError: no network is called so.
     """
     dtype = jnp.dtype(precision)
     if name == "plain":
-        return PlainRegressor(points=points, channels=tuple(channels), hidden=hidden, norm=norm, dtype=dtype, axis=axis)
+        return PlainRegressor(
+            points=points,
+            channels=tuple(channels),
+            hidden=hidden,
+            norm=norm,
+            dropout=dropout,
+            dtype=dtype,
+            axis=axis,
+        )
     if name == "resnet50":
         return ResNet50(points=points, dtype=dtype, axis=axis)
     raise ValueError(f"no network is called {name!r}: use plain or resnet50")

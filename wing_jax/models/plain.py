@@ -53,12 +53,14 @@ class PlainRegressor(nn.Module):
 
     Input: RGB crops `[batch, size, size, 3]`, uint8 or float in 0..255 (scaled to [0, 1] here, as in the paper's
     demo). Output: float32 `[batch, points, 2]`, (x, y) in pixels of the crop, 0-based pixel centres.
+    With `dropout` > 0 training needs a random key called "dropout".
     """
 
     points: int
     channels: tuple[int, ...]
     hidden: int = 1024
     norm: Norm = "none"
+    dropout: float = 0.0
     dtype: Any = jnp.float32
     axis: str | None = None
 
@@ -72,6 +74,7 @@ class PlainRegressor(nn.Module):
         x = x.reshape(x.shape[0], -1)
         x = nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(x)
         x = nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(x)
         return x.reshape(-1, self.points, 2)
 

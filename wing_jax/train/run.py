@@ -160,6 +160,7 @@ def _train_stage(
         "channels": stage.model.channels,
         "hidden": stage.model.hidden,
         "norm": stage.model.norm,
+        "dropout": stage.model.dropout,
         "precision": stage.model.precision,
     }
     model = make_model(**network)
@@ -194,6 +195,7 @@ def _train_stage(
         reduction=stage.loss.reduction,
         eyes=eyes,
         ema=optimizer_config.ema,
+        seed=2 * config.seed + number,
         axis=replica_axis,
     )
 

@@ -32,20 +32,30 @@ def make_train_step(
     reduction: Reduction,
     eyes: tuple[int, int],
     ema: float = 0.0,
+    seed: int = 0,
     axis: str | None = None,
 ) -> Step:
     """The step, not yet compiled. `eyes` are the two points whose distance normalises the NME that is logged.
 
     With `axis` it is one replica's step of a `pmap` over that axis: sums, counts, gradients and batch statistics
-    are added over the replicas, so that the result equals the step of the whole batch.
+    are added over the replicas, so that the result equals the step of the whole batch. Dropout depends on `seed` and
+    the step's number; each replica draws its own.
     """
 
     def everywhere(value):
         return value if axis is None else jax.lax.psum(value, axis)
 
-    def objective(params, batch_stats, batch: Batch):
+    def dropout_key(number: Array) -> Array:
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        return key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
+
+    def objective(params, batch_stats, batch: Batch, key: Array):
         predicted, new = model.apply(
-            {"params": params, "batch_stats": batch_stats}, batch["images"], train=True, mutable=["batch_stats"]
+            {"params": params, "batch_stats": batch_stats},
+            batch["images"],
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
         )
         shown = batch["visible"]
         target = jnp.where(shown[..., None], batch["points"], jax.lax.stop_gradient(predicted))
@@ -57,7 +67,7 @@ def make_train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         variables = state.variables
         gradient, (batch_stats, predicted, loss_pair) = jax.grad(objective, has_aux=True)(
-            variables["params"], variables["batch_stats"], batch
+            variables["params"], variables["batch_stats"], batch, dropout_key(state.step)
         )
         gradient = everywhere(gradient)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, variables["params"])
