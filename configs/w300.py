@@ -40,9 +40,9 @@ config = Config(
     stage2=SecondStageConfig(
         input_size=128,  # pixels
         margin=1.25,  # crop side per larger side of the mean shape
-        model=ModelConfig(channels=(16, 32, 64, 128, 256, 512), norm="batch", output_bias="mean_shape"),
+        model=ModelConfig(channels=(16, 32, 64, 128, 256, 512), norm="batch", dropout=0.3, output_bias="mean_shape"),
         loss=LossConfig(name="wing", reference_size=128, width=15.0, epsilon=3.0, reduction="mean"),  # pixels of 128
-        perturb=PerturbConfig(rotation=10.0, translation=0.04, scale=0.06, colour=0.2, occlusion=0.2),
+        perturb=PerturbConfig(rotation=12.0, translation=0.05, scale=0.08, stretch=0.08, colour=0.3, occlusion=0.3),
         optimizer=OptimizerConfig(
             name="adamw",
             learning_rate=1e-3,
@@ -53,7 +53,7 @@ config = Config(
             ema=0.999,
         ),
         batch_size=32,
-        steps=7_000,
+        steps=10_000,
         evaluate_every=500,
         crops="through",
         draws=8,
