@@ -11,7 +11,8 @@ from hypothesis import settings
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
-settings.register_profile("repeatable", derandomize=True)  # the same cases on every machine and in every run
+# The same cases on every machine and in every run, however slow it is.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 

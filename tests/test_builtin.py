@@ -203,7 +203,7 @@ def test_eyes_and_lips_are_painted_where_the_points_are():
     assert opened.image[row + 3, column].mean() < 0.75 * cheek.mean()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(-90, 90), st.floats(-25, 25), st.floats(-2.2, 2.2), st.floats(0, 1))
 def test_any_head_keeps_the_order_of_its_points(yaw, pitch, trait, opening):
     shape = Shape(**dict.fromkeys((field.name for field in dataclasses.fields(Shape)), trait))

@@ -54,7 +54,7 @@ def test_a_dot_is_found_where_the_frame_says(box, place, size):
     np.testing.assert_allclose(found, expected, atol=0.1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.floats(-200, 400),
     st.floats(-200, 400),

@@ -17,7 +17,7 @@ AFFINES = st.builds(
     st.floats(-50, 50),
     st.floats(-50, 50),
 )
-FEW = settings(max_examples=12, deadline=None)
+FEW = settings(max_examples=12)
 
 
 def square(affine) -> np.ndarray:

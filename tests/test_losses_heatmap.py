@@ -68,7 +68,7 @@ def test_alpha_must_keep_the_exponent_above_one():
         losses.adaptive_wing_loss(predicted, target, alpha=2.0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(distance=st.floats(0, 2, width=32), more=st.floats(0, 2, width=32), target=st.floats(0, 1, width=32))
 def test_symmetric_never_negative_and_monotone(distance, more, target):
     with jax.enable_x64(True):

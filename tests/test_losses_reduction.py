@@ -34,7 +34,7 @@ def loop(loss, visible):
     return total, count
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(visible=masks)
 def test_values_are_a_loop(visible):
     total, count = loop(a_loss(), visible)

@@ -175,7 +175,7 @@ numbers = functools.partial(st.floats, allow_subnormal=False, width=32)
 
 
 @every_loss
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(x=numbers(-1e3, 1e3))
 def test_symmetric(loss, x):
     assert at(loss, x) == at(loss, -x)
@@ -183,14 +183,14 @@ def test_symmetric(loss, x):
 
 
 @every_loss
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(small=numbers(0, 100), more=numbers(0, 100))
 def test_never_negative_and_monotone(loss, small, more):
     value, larger = at(loss, small), at(loss, small + more)
     assert 0 <= value <= larger * (1 + 1e-5) + 1e-6
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(x=numbers(-100, 100), width=numbers(4, 14), ratio=numbers(1.75, 20))
 def test_wing_is_not_below_l1_for_a_ratio_from_e_minus_1(x, width, ratio):
     """From |x| = w on it is L1 - C, and C = w - w ln(1 + w / epsilon) is negative if w / epsilon > e - 1 = 1.718."""
@@ -198,7 +198,7 @@ def test_wing_is_not_below_l1_for_a_ratio_from_e_minus_1(x, width, ratio):
     assert at(losses.wing_loss, x, width=width, epsilon=width / ratio) >= abs(x) * (1 - 1e-5) - subnormal
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(x=numbers(-100, 100), width=numbers(1, 20), epsilon=numbers(0.25, 5), scale=st.sampled_from([2, 64, 128, 1 / 3]))
 def test_wing_is_homogeneous(x, width, epsilon, scale):
     with jax.enable_x64(True):

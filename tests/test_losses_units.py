@@ -56,7 +56,7 @@ def test_value_is_in_reference_pixels_in_any_unit(name, extent):
     np.testing.assert_allclose(jax.jit(loss)(predicted, target), expected, rtol=2e-4, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     name=st.sampled_from(list(losses.LOSSES)),
     extent=st.sampled_from([1.0, 64.0, 112.0, 128.0, 256.0]),

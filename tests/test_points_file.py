@@ -55,7 +55,7 @@ def test_harmless_variants_are_read(file, content):
     np.testing.assert_array_equal(read_pts(file, points=3), POINTS)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(points=hnp.arrays(np.float32, (5, 2), elements=st.floats(-4000, 4000, width=32)))
 def test_round_trip(tmp_path_factory, points):
     file = tmp_path_factory.getbasetemp() / "round.pts"
@@ -106,7 +106,7 @@ def test_what_cannot_be_read_is_refused(file, tmp_path):
 PIECES = st.sampled_from([*GOOD.splitlines(keepends=True), "{\n", "}\n", "n_points: ", "nan 1\n", "1e999 0\n"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.one_of(st.text(), st.lists(st.one_of(PIECES, st.text(max_size=9)), max_size=12).map("".join)))
 def test_any_text_gives_finite_points_or_an_input_error(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "fuzz.pts"

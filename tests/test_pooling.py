@@ -29,7 +29,7 @@ def pulled_back(pool, x, weights):
 
 
 @given(tied)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_value_and_gradient_equal_flax_with_ties(x):
     x, weights = jnp.asarray(x), normals(2, 2, 3, 2)
     np.testing.assert_array_equal(max_pool_2x2(x), flax_pool(x))

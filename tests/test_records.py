@@ -36,7 +36,7 @@ def faces_of(photos: list[str]) -> FaceSet:
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(0, 40), max_size=60), st.floats(0.2, 0.8), st.randoms())
 def test_split_is_a_partition_by_photo_that_does_not_depend_on_the_order(numbers, fraction, random):
     photos = [f"photo {number}" for number in (*numbers, *range(100, 130))]
