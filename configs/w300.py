@@ -40,10 +40,9 @@ config = Config(
     stage2=SecondStageConfig(
         input_size=128,  # pixels
         margin=1.25,  # crop side per larger side of the mean shape
-        model=ModelConfig(channels=(16, 32, 64, 128, 256, 512), norm="batch", dropout=0.2, output_bias="mean_shape"),
+        model=ModelConfig(channels=(16, 32, 64, 128, 256, 512), norm="batch", dropout=0.3, output_bias="mean_shape"),
         loss=LossConfig(name="wing", reference_size=128, width=15.0, epsilon=3.0, reduction="mean"),  # pixels of 128
-        # The draws through stage 1 hold its errors already. Little is added, so that what stage 1 found is kept.
-        perturb=PerturbConfig(rotation=2.0, translation=0.01, scale=0.015, colour=0.3, occlusion=0.3),
+        perturb=PerturbConfig(rotation=12.0, translation=0.05, scale=0.08, stretch=0.08, colour=0.3, occlusion=0.3),
         optimizer=OptimizerConfig(
             name="adamw",
             learning_rate=1e-3,
@@ -54,9 +53,9 @@ config = Config(
             ema=0.999,
         ),
         batch_size=32,
-        steps=8_000,
+        steps=10_000,
         evaluate_every=500,
         crops="through",
-        draws=12,
+        draws=8,
     ),
 )
