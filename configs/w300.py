@@ -1,7 +1,10 @@
 """300-W, 68 points: CNN-6 at 64 x 64, then a narrow CNN-7 at 128 x 128, by the stronger recipe.
 
-wing-jax train configs/w300.py
-wing-jax evaluate runs/w300/model --data w300
+    wing-jax train configs/w300.py
+    wing-jax evaluate runs/w300/model --data w300
+
+Expect about 3.85 % after stage 1 and 3.57 % after stage 2 on 300-W common (NME by inter-ocular distance, landmark
+boxes) from the 2,012 training photos at hand; 14 and 33 minutes on two CPU cores (RESULTS.md).
 """
 
 from wing_jax.config import (
