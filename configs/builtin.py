@@ -3,8 +3,8 @@
     wing-jax train configs/builtin.py
 
 A light CNN-6 and CNN-7 (a quarter to a half of the paper's channels) by the stronger recipe, with HSM over the
-long-tailed yaw of the built-in faces. Expect an NME of about 3.6 % of the box size after stage 1 and 3.0 % after stage 2
-on faces never seen, a quarter of them half or full profiles; two minutes on two CPU cores (RESULTS.md).
+long-tailed yaw of the built-in faces. Expect an NME of about 3.6 % of the box size after stage 1 and 3.0 % after
+stage 2 on unseen faces, a third of them half or full profiles; two minutes on two CPU cores (RESULTS.md).
 """
 
 from wing_jax.config import (
