@@ -18,6 +18,16 @@ from wing_jax.config import (
     StageConfig,
 )
 
+optimizer = OptimizerConfig(
+    name="adamw",
+    learning_rate=1e-3,
+    final_learning_rate=1e-5,
+    decay="cosine",
+    weight_decay=5e-2,
+    warmup=200,  # steps
+    ema=0.999,
+)
+
 config = Config(
     name="w300",
     data=DataConfig(name="w300"),
@@ -27,15 +37,7 @@ config = Config(
         model=ModelConfig(channels=(32, 64, 128, 256, 512), norm="batch", output_bias="mean_shape"),
         loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="mean"),  # pixels of 64
         perturb=PerturbConfig(rotation=20.0, translation=0.05, scale=0.08, colour=0.2, occlusion=0.2),
-        optimizer=OptimizerConfig(
-            name="adamw",
-            learning_rate=1e-3,
-            final_learning_rate=1e-5,
-            decay="cosine",
-            weight_decay=5e-2,
-            warmup=200,  # steps
-            ema=0.999,
-        ),
+        optimizer=optimizer,
         batch_size=32,
         steps=8_000,
         evaluate_every=500,
@@ -46,15 +48,7 @@ config = Config(
         model=ModelConfig(channels=(16, 32, 64, 128, 256, 512), norm="batch", dropout=0.3, output_bias="mean_shape"),
         loss=LossConfig(name="wing", reference_size=128, width=15.0, epsilon=3.0, reduction="mean"),  # pixels of 128
         perturb=PerturbConfig(rotation=12.0, translation=0.05, scale=0.08, stretch=0.08, colour=0.3, occlusion=0.3),
-        optimizer=OptimizerConfig(
-            name="adamw",
-            learning_rate=1e-3,
-            final_learning_rate=1e-5,
-            decay="cosine",
-            weight_decay=5e-2,
-            warmup=200,  # steps
-            ema=0.999,
-        ),
+        optimizer=optimizer,
         batch_size=32,
         steps=10_000,
         evaluate_every=500,
