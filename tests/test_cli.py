@@ -285,6 +285,15 @@ def test_evaluation_writes_the_numbers_and_the_report(capsys, model, faces_folde
     assert any("jittered" in e["condition"] for e in results)
 
 
+@pytest.mark.parametrize(("data", "leading"), [("builtin", "box size"), ("w300", "inter-ocular")])
+def test_evaluation_leads_with_a_length_that_no_pose_makes_vanish(capsys, model, faces_folder, tmp_path, data, leading):
+    source = {"builtin": ["--faces", "12"], "w300": ["--root", str(faces_folder)]}[data]
+    main(["evaluate", str(model), "--data", data, *source, "--output", str(tmp_path / "report")])
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert results[0]["normalisation"] == leading
+    assert {"box size", "inter-ocular"} <= {entry["normalisation"] for entry in results}
+
+
 def test_prediction_writes_overlay_json_and_pts(capsys, model, faces_folder, tmp_path):
     picture = faces_folder / "ibug" / "face0.jpg"
     boxes = [[40.0, 40.0, 150.0, 150.0], [30.0, 20.0, 120.0, 110.0]]

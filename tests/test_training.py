@@ -225,6 +225,32 @@ def test_finished_run_started_again_does_not_train(here, capsys, monkeypatch):
     assert (here / "stage2" / "metrics.jsonl").read_bytes() == log
 
 
+def with_boxes_moved(monkeypatch, sides):
+    """Let training read its faces with boxes that lie `sides` of their larger side right of and below their own."""
+
+    def moved(*_, **__):
+        faces = read_w300("faces", "train")
+        larger = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1, keepdims=True)
+        return dataclasses.replace(faces, boxes=faces.boxes + sides * larger)
+
+    monkeypatch.setattr(wing_jax.train.run, "load_faces", moved)
+
+
+def test_boxes_off_the_faces_are_measured_and_the_bundle_says_by_how_much(here, monkeypatch):
+    with_boxes_moved(monkeypatch, 0.1)
+    main(["train", "tiny.py", "--name", "copy"])
+    assert tuple(Localizer.load(here).stages[0].centre) == (0, 0)
+    main(["train", "tiny.py", "--name", "copy", "--stage1.centre", "shape"])
+    first, second = Localizer.load(here).stages
+    assert first.centre == pytest.approx([-0.1, -0.1], abs=0.03)
+    assert tuple(second.centre) == (0, 0)
+
+
+def test_boxes_beside_the_faces_are_refused(here, capsys, monkeypatch):
+    with_boxes_moved(monkeypatch, 0.9)
+    assert "stage 1's crops miss the faces" in refuse(capsys)
+
+
 def test_another_network_in_an_old_folder_is_refused(here, capsys):
     complaint = refuse(capsys, "--stage1.model.hidden", "24")
     assert "another network" in complaint
