@@ -83,7 +83,7 @@ def test_a_header_without_a_whole_number_is_refused(file, count):
 @pytest.mark.parametrize("number", ["nan", "NaN", "inf", "-inf", "1e39", "1e400"])
 def test_a_number_that_is_not_finite_is_refused(file, number):
     message = refusal(file, GOOD.replace("3.5", number))
-    assert message == f":5: '{number} 4.25' is not finite: annotate this point again"
+    assert message == f":5: '{number} 4.25' is not finite: it must be two numbers 'x y'"
 
 
 @pytest.mark.parametrize("line", ["3.5", "3.5 4.25 1", "three four", "3,5 4,25", "3.5;4.25"])

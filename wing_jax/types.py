@@ -9,6 +9,7 @@ An *affine* is a 2 x 3 matrix [A | t] that sends a point p to A p + t. A *frame*
 of a crop to the pixels of the image it is cut from, which is the direction in which an image is resampled.
 """
 
+import enum
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -21,3 +22,12 @@ Boxes: TypeAlias = Float[Array | np.ndarray, "*batch 4"]
 Visible: TypeAlias = Bool[Array | np.ndarray, "*batch points"]
 Image: TypeAlias = UInt8[np.ndarray, "height width 3"]
 Loss: TypeAlias = Callable[[Array, Array], Array]
+
+
+class Visibility(enum.IntEnum):
+    """What the annotators say of a point. Its position may be annotated (a guess) even where it is hidden."""
+
+    UNKNOWN = 0
+    VISIBLE = 1
+    OCCLUDED = 2  # by something else: hair, a hand, glasses
+    SELF_OCCLUDED = 3  # by the face itself, as in profiles

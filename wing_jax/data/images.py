@@ -1,31 +1,102 @@
-"""Reading and writing pictures with OpenCV, refusing what is broken."""
+"""Reading and writing pictures with OpenCV, refusing what is broken or too large."""
 
+import dataclasses
+import io
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import numpy as np
+import PIL.Image
 
 from wing_jax.errors import InputError
 from wing_jax.types import Image
+
+LARGEST_PICTURE = 80_000_000  # pixels: a decoded picture then takes at most 240 MB
+warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)  # above 89 million: we refuse it then
+
+
+@dataclasses.dataclass(frozen=True)
+class Embedded:
+    """A picture inside a larger file: a frame of a video, a cell of a .mat, a record."""
+
+    name: str  # for messages: the file and the place in it
+    read: Callable[[], Image]  # RGB uint8; raises InputError
+
+
+Picture: TypeAlias = Path | Embedded
+
+
+def picture_name(picture: Picture) -> str:
+    """What to call `picture` in a message."""
+    return picture.name if isinstance(picture, Embedded) else str(picture)
+
+
+def load_picture(picture: Picture) -> Image:
+    """The pixels of `picture`, RGB uint8 `[height, width, 3]`.
+
+    Raises:
+      InputError: it is missing, broken or larger than `LARGEST_PICTURE`.
+    """
+    return picture.read() if isinstance(picture, Embedded) else read_image(picture)
 
 
 def read_image(path: str | Path) -> Image:
     """The picture at `path` as RGB uint8 `[height, width, 3]`, EXIF rotation applied.
 
+    Grey, palette, 16-bit and CMYK pictures are converted; an alpha channel is dropped.
+
     Raises:
-      InputError: the file is missing, empty, cut short, or no picture that OpenCV reads.
+      InputError: the file is missing, empty, cut short, no picture that OpenCV reads, or of more than
+        `LARGEST_PICTURE` pixels.
     """
-    path = Path(path)
+    return decode_image(read_bytes(path), name=str(path))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of the picture file `path`.
+
+    Raises:
+      InputError: it cannot be read.
+    """
     try:
-        content = path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot read this image ({error.strerror}): check the path") from error
+
+
+def decode_image(content: bytes, *, name: str) -> Image:
+    """The picture that `content`, of a file called `name`, encodes; see `read_image`.
+
+    Raises:
+      InputError: as `read_image`.
+    """
     if _is_cut_short(content):
-        raise InputError(f"{path}: the image file is truncated: copy or download it again")
-    bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+        raise InputError(f"{name}: the image file is truncated: copy or download it again")
+    _check_size(content, name)
+    try:
+        bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    except cv2.error:  # an absurd size in a damaged header
+        bgr = None
     if bgr is None:
-        raise InputError(f"{path}: not an image that can be decoded: use JPEG, PNG, BMP, WebP or TIFF")
+        raise InputError(f"{name}: not an image that can be decoded: use JPEG, PNG, BMP, WebP or TIFF")
     return np.ascontiguousarray(bgr[:, :, ::-1])
+
+
+def _check_size(content: bytes, name: str) -> None:
+    """Refuse by the header, before the pixels take memory."""
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as picture:  # reads the header alone
+            width, height = picture.size
+            too_large = width * height > LARGEST_PICTURE
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
+        too_large = True
+    except Exception:  # not a format Pillow knows, or damaged: OpenCV has the word
+        too_large = False
+    if too_large:
+        raise InputError(f"{name}: more than {LARGEST_PICTURE:,} pixels: shrink the picture and its points")
 
 
 def _is_cut_short(content: bytes) -> bool:

@@ -7,47 +7,66 @@ taken as 0-based. MTFL has no boxes: the training faces get one by the rule belo
 boxes of https://github.com/ZhiwenShao/AFLW_bbox_annotation where they are given.
 """
 
+import functools
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.records import FaceSet
+from wing_jax.data.listing import numbers, read_lines, rows, within
+from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
 
 LISTS = {"train": "training.txt", "test": "testing.txt"}
-LARGEST = float(np.finfo(np.float32).max)
+ATTRIBUTES = ("male", "smiling", "glasses")  # 1 in the list: yes; 2: no
 POSES = ("1 left profile", "2 left", "3 frontal", "4 right", "5 right profile")
+EXPECTED = "'image x1..x5 y1..y5 gender smile glasses pose'"
 # Measured once between the published test boxes and the test points: a rule for boxes, not for points.
 SIDE_PER_EXTENT = 1.71
 MEAN_POINT_FROM_CENTRE = np.array([0.036, 0.037], np.float32)
 
 
-def read_mtfl(root: str | Path, split: str, *, boxes: str | Path | None = None) -> FaceSet:
+def read_mtfl(
+    root: str | Path, split: str, *, boxes: str | Path | None = None, faults: list[str] | None = None
+) -> FaceSet:
     """The `split` ("train" or "test") of MTFL below `root`; `boxes` is the folder with `AFLW_boundingbox.txt`.
+
+    Attributes: "male", "smiling", "glasses". `faults` as in `records.gather`.
 
     Raises:
       InputError: a file is missing, or a line is not as published; the message names file and line.
     """
     listing = Path(root) / LISTS[split]
-    lines = _lines(listing, f"give the folder that holds {listing.name}")
-    rows = [_row(listing, number, line) for number, line in lines]
-    if not rows:
-        raise InputError(f"{listing}: the list is empty: is this the published file?")
-    points = np.array([row[1] for row in rows], np.float32).reshape(-1, 2, 5).transpose(0, 2, 1)
-    pictures = tuple(Path(root) / row[0] for row in rows)
-    return FaceSet(
-        name="MTFL" if split == "train" else "MTFL AFLW test",
-        scheme=MTFL_5,
-        pictures=pictures,
-        points=np.ascontiguousarray(points),
-        visible=np.ones(points.shape[:2], bool),
-        boxes=box_of_five_points(points) if boxes is None else _published_boxes(Path(boxes), pictures),
-        box_convention="mtfl",
-        photos=tuple(row[0] for row in rows),
-        subsets=tuple(row[0].split("/")[0] for row in rows),
-        poses=tuple(POSES[row[2] - 1] for row in rows),
+    lines = rows(listing, mend=f"give the folder that holds {listing.name}")
+    by_name = None if boxes is None else _published_boxes(Path(boxes))
+    makers = (functools.partial(_face, Path(root), where, line, by_name) for where, line in lines)
+    name = "MTFL" if split == "train" else "MTFL AFLW test"
+    return gather(makers, name=name, scheme=MTFL_5, box_convention="mtfl", faults=faults)
+
+
+def _face(root: Path, where: str, line: str, boxes: dict[str, np.ndarray] | None) -> Face:
+    fields = line.rsplit(maxsplit=14)
+    values = numbers(fields[1:], where=where, expected=EXPECTED)
+    if len(values) != 14:
+        raise InputError(f"{where}: {line[:60]!r} is not {EXPECTED}")
+    pose = values[13]
+    if pose not in (1, 2, 3, 4, 5):
+        raise InputError(f"{where}: the pose is {fields[14]!r}, not 1 to 5: {line[:60]!r}")
+    picture = within(root, fields[0], where=where)
+    if boxes is not None and picture.name not in boxes:
+        raise InputError(f"{where}: AFLW_boundingbox.txt has no box for {picture.name}: copy both box files again")
+    points = np.ascontiguousarray(values[:10].reshape(2, 5).T)
+    photo = fields[0].replace("\\", "/")
+    return Face(
+        where=where,
+        picture=picture,
+        points=points,
+        box=box_of_five_points(points[None])[0] if boxes is None else boxes[picture.name],
+        photo=photo,
+        subset=photo.split("/")[0],
+        attributes={name: bool(value == 1) for name, value in zip(ATTRIBUTES, values[10:13], strict=True)},
+        pose=POSES[int(pose) - 1],
     )
 
 
@@ -58,43 +77,17 @@ def box_of_five_points(points: Float[np.ndarray, "n 5 2"]) -> Float[np.ndarray, 
     return np.concatenate([centre - side / 2, centre + side / 2], axis=1).astype(np.float32)
 
 
-def _lines(path: Path, mend: str) -> list[tuple[int, str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read this list ({error}): {mend}") from error
-    return [(i + 1, line.strip()) for i, line in enumerate(text.splitlines()) if line.strip()]
-
-
-def _row(path: Path, number: int, line: str) -> tuple[str, list[float], int]:
-    fields = line.rsplit(maxsplit=14)
-    try:
-        name, values, pose = fields[0], [float(field) for field in fields[1:11]], int(fields[14])
-    except (ValueError, IndexError):
-        raise InputError(
-            f"{path}:{number}: {line[:60]!r} is not 'image x1..x5 y1..y5 gender smile glasses pose'"
-        ) from None
-    if not (np.abs(values) < LARGEST).all() or not 1 <= pose <= 5:
-        raise InputError(f"{path}:{number}: a coordinate is not finite or the pose is not 1..5: {line[:60]!r}")
-    return name.replace("\\", "/"), values, pose
-
-
-def _published_boxes(folder: Path, pictures: tuple[Path, ...]) -> Float[np.ndarray, "n 4"]:
-    """`x1 x2 y1 y2` a line, in the order of `AFLW_image_list.txt`."""
+def _published_boxes(folder: Path) -> dict[str, Float[np.ndarray, "4"]]:
+    """`x1 x2 y1 y2` a line, in the order of `AFLW_image_list.txt`; by the picture's name."""
     mend = "give the folder that holds AFLW_boundingbox.txt and AFLW_image_list.txt"
-    values, names = (_lines(folder / name, mend) for name in ("AFLW_boundingbox.txt", "AFLW_image_list.txt"))
+    values, names = (read_lines(folder / name, mend=mend) for name in ("AFLW_boundingbox.txt", "AFLW_image_list.txt"))
     if len(values) != len(names):
         raise InputError(f"{folder}: {len(values)} boxes but {len(names)} names: copy both files again")
     by_name = {}
     for (number, line), (_, name) in zip(values, names, strict=True):
-        try:
-            left, right, top, bottom = map(float, line.split())
-        except ValueError:
-            left = right = top = bottom = np.nan
-        if not (-LARGEST < left < right < LARGEST and -LARGEST < top < bottom < LARGEST):
-            raise InputError(f"{folder / 'AFLW_boundingbox.txt'}:{number}: {line[:60]!r} is not 'x1 x2 y1 y2'")
-        by_name[name.replace("\\", "/").rsplit("/", 1)[-1]] = (left, top, right, bottom)
-    missing = [picture.name for picture in pictures if picture.name not in by_name]
-    if missing:
-        raise InputError(f"{folder}: no box for {len(missing)} of {len(pictures)} faces, first {missing[0]}")
-    return np.array([by_name[picture.name] for picture in pictures], np.float32)
+        where = f"{folder / 'AFLW_boundingbox.txt'}:{number}"
+        box = numbers(line.split(), where=where, expected="'x1 x2 y1 y2'")
+        if len(box) != 4 or not (box[0] < box[1] and box[2] < box[3]):
+            raise InputError(f"{where}: {line[:60]!r} is not 'x1 x2 y1 y2'")
+        by_name[name.replace("\\", "/").rsplit("/", 1)[-1]] = box[[0, 2, 1, 3]]
+    return by_name

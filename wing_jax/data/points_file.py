@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from wing_jax.data.listing import numbers, read_lines
 from wing_jax.errors import InputError
 
-LARGEST = float(np.finfo(np.float32).max)
+EXPECTED = "two numbers 'x y'"
 
 
 def read_pts(path: str | Path, *, points: int | None = None) -> Float[np.ndarray, "points 2"]:
@@ -17,17 +18,12 @@ def read_pts(path: str | Path, *, points: int | None = None) -> Float[np.ndarray
       InputError: the file cannot be read, a line is not two finite numbers, the count differs from the header or
         from `points`. The message names file and line.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read this .pts file: {error}") from error
-    opened = next((i for i, line in enumerate(lines) if line.strip() == "{"), None)
-    closed = next((i for i, line in enumerate(lines) if line.strip() == "}"), None)
+    lines = read_lines(path, mend="give a .pts file")
+    opened = next((i for i, (_, line) in enumerate(lines) if line == "{"), None)
+    closed = next((i for i, (_, line) in enumerate(lines) if line == "}"), None)
     if opened is None or closed is None or closed < opened:
         raise InputError(f"{path}: not a .pts file: the points must stand between a line '{{' and a line '}}'")
-    rows = [(i + 1, line) for i, line in enumerate(lines) if opened < i < closed and line.strip()]
-    found = np.array([_numbers(path, number, line) for number, line in rows], np.float32).reshape(-1, 2)
+    found = _positions(path, lines[opened + 1 : closed])
     for expected, place in ((_header_count(path, lines[:opened]), "announced"), (points, "needed")):
         if expected is not None and len(found) != expected:
             raise InputError(f"{path}: {len(found)} points where {expected} are {place}: correct or remove the file")
@@ -40,24 +36,26 @@ def write_pts(path: str | Path, points: Float[np.ndarray, "points 2"]) -> None:
     Path(path).write_text(f"version: 1\nn_points: {len(points)}\n{{\n{rows}\n}}\n")
 
 
-def _numbers(path: Path, number: int, line: str) -> tuple[float, float]:
-    fields = line.split()
-    try:
-        x, y = map(float, fields)
-    except ValueError:
-        raise InputError(f"{path}:{number}: {line.strip()[:60]!r} is not two numbers 'x y'") from None
-    if not (abs(x) < LARGEST and abs(y) < LARGEST):
-        raise InputError(f"{path}:{number}: {line.strip()[:60]!r} is not finite: annotate this point again")
-    return x, y
+def _positions(path: str | Path, lines: list[tuple[int, str]]) -> Float[np.ndarray, "points 2"]:
+    words = [line.split() for _, line in lines]
+    for (number, line), pair in zip(lines, words, strict=True):
+        if len(pair) != 2:
+            raise InputError(f"{path}:{number}: {line[:60]!r} is not {EXPECTED}")
+    try:  # all at once, which is quick
+        return numbers([word for pair in words for word in pair], where=str(path), expected=EXPECTED).reshape(-1, 2)
+    except InputError:  # one by one, to name the line
+        for (number, _), pair in zip(lines, words, strict=True):
+            numbers(pair, where=f"{path}:{number}", expected=EXPECTED)
+        raise
 
 
-def _header_count(path: Path, header: list[str]) -> int | None:
-    for i, line in enumerate(header):
+def _header_count(path: str | Path, header: list[tuple[int, str]]) -> int | None:
+    for number, line in header:
         key, _, value = line.partition(":")
         if key.strip() == "n_points":
             try:
                 return int(value)
             except ValueError:
                 said = value.strip()[:60]
-                raise InputError(f"{path}:{i + 1}: n_points must be a whole number, not {said!r}") from None
+                raise InputError(f"{path}:{number}: n_points must be a whole number, not {said!r}") from None
     return None

@@ -1,15 +1,35 @@
-"""A set of annotated faces, whatever data set they come from."""
+"""One record for a face of any data set, and sets of such faces."""
 
 import dataclasses
 import hashlib
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Int8, UInt8
 
-from wing_jax.data.images import read_image
+from wing_jax.data.images import Embedded, Picture, load_picture, picture_name
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
+from wing_jax.types import Visibility
+
+Value = TypeVar("Value")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Face:
+    """One annotated face, as a reader finds it. Coordinates are pixels of its picture (`wing_jax.types`)."""
+
+    where: str  # "FILE:LINE" or "FILE", for messages
+    picture: Picture
+    points: Float[np.ndarray, "points 2"]  # NaN where no position is annotated
+    visibility: Int8[np.ndarray, "points"] | Visibility = Visibility.UNKNOWN  # values of `Visibility`
+    box: Float[np.ndarray, "4"] | None = None  # None: the tight box of the points
+    photo: str
+    subset: str
+    attributes: Mapping[str, bool] = dataclasses.field(default_factory=dict)
+    pose: str | None = None  # annotated class, in order of yaw when sorted
+    angles: tuple[float, float, float] | None = None  # yaw, pitch, roll in degrees; yaw > 0 to image right
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,31 +38,43 @@ class FaceSet:
 
     name: str
     scheme: Scheme
-    pictures: tuple[Path, ...] | UInt8[np.ndarray, "n height width 3"]
+    pictures: tuple[Picture, ...] | UInt8[np.ndarray, "n height width 3"]
     points: Float[np.ndarray, "n points 2"]
-    visible: Bool[np.ndarray, "n points"]
+    visible: Bool[np.ndarray, "n points"]  # the points that count in losses and metrics
     boxes: Float[np.ndarray, "n 4"]
     box_convention: str
     photos: tuple[str, ...]  # faces of one photo share a name, and are never split apart
     subsets: tuple[str, ...]
+    visibility: Int8[np.ndarray, "n points"] | None = None  # values of `Visibility`; None: not annotated
+    attributes: Mapping[str, Bool[np.ndarray, "n"]] = dataclasses.field(default_factory=dict)
     poses: tuple[str, ...] | None = None  # annotated pose class, in order of yaw when sorted
+    angles: Float[np.ndarray, "n 3"] | None = None  # yaw, pitch, roll in degrees, NaN where not annotated
 
     def __len__(self) -> int:
         return len(self.photos)
 
     def picture(self, index: int) -> UInt8[np.ndarray, "height width 3"]:
-        """The whole picture of face `index`, RGB."""
-        source = self.pictures[index]
-        return read_image(source) if isinstance(source, Path) else source
+        """The whole picture of face `index`, RGB.
+
+        Raises:
+          InputError: it cannot be read.
+        """
+        return load_picture(self.source(index))
+
+    def source(self, index: int) -> Picture:
+        """Where the picture of face `index` comes from."""
+        if isinstance(self.pictures, tuple):
+            return self.pictures[index]
+        pixels = self.pictures[index]
+        return Embedded(f"{self.name} face {index}", lambda: pixels)
 
     def picture_name(self, index: int) -> str:
-        source = self.pictures[index]
-        return str(source) if isinstance(source, Path) else f"{self.name} face {index}"
+        return picture_name(self.source(index))
 
     def take(self, indices: Int[np.ndarray, "m"]) -> "FaceSet":
         """The faces at `indices`, in that order."""
 
-        def pick(values: tuple) -> tuple:
+        def pick(values: tuple[Value, ...]) -> tuple[Value, ...]:
             return tuple(values[i] for i in indices)
 
         return dataclasses.replace(
@@ -53,7 +85,10 @@ class FaceSet:
             boxes=self.boxes[indices],
             photos=pick(self.photos),
             subsets=pick(self.subsets),
+            visibility=None if self.visibility is None else self.visibility[indices],
+            attributes={name: values[indices] for name, values in self.attributes.items()},
             poses=None if self.poses is None else pick(self.poses),
+            angles=None if self.angles is None else self.angles[indices],
         )
 
     def split(self, fraction: float) -> tuple["FaceSet", "FaceSet"]:
@@ -70,6 +105,77 @@ class FaceSet:
                 "add faces or change data.validation"
             )
         return self.take(np.flatnonzero(~held_out)), self.take(np.flatnonzero(held_out))
+
+
+def gather(
+    makers: Iterable[Callable[[], Face]],
+    *,
+    name: str,
+    scheme: Scheme,
+    box_convention: str,
+    faults: list[str] | None = None,
+) -> FaceSet:
+    """The set of the faces that `makers` make. A fault of one face stops it, or is added to `faults` if that is given,
+    and the face left out.
+
+    Points without a position (NaN) do not count, the others do, hidden or not: `visible` says which. A face without a
+    box gets the tight box of its points.
+
+    Raises:
+      InputError: a face is not as it must be (see `faults`), or none is left.
+    """
+    faces: list[Face] = []
+    for make in makers:
+        try:
+            faces.append(_checked(make(), scheme))
+        except InputError as error:
+            if faults is None:
+                raise
+            faults.append(str(error))
+    if not faces:
+        raise InputError(f"{name}: no face is left: {faults[0] if faults else 'the data set is empty'}")
+    points = np.stack([face.points for face in faces]).astype(np.float32)
+    positioned = np.isfinite(points).all(-1)
+    visibility = np.stack([np.broadcast_to(np.int8(face.visibility), (scheme.points,)) for face in faces])
+    angles = [(np.nan,) * 3 if face.angles is None else face.angles for face in faces]
+    attributes = list(dict.fromkeys(attribute for face in faces for attribute in face.attributes))
+    return FaceSet(
+        name=name,
+        scheme=scheme,
+        pictures=tuple(face.picture for face in faces),
+        points=np.where(positioned[..., None], points, 0).astype(np.float32),
+        visible=positioned,
+        boxes=np.stack([_box(face) for face in faces]).astype(np.float32),
+        box_convention=box_convention,
+        photos=tuple(face.photo for face in faces),
+        subsets=tuple(face.subset for face in faces),
+        visibility=visibility if visibility.any() else None,
+        attributes={name: np.array([face.attributes.get(name, False) for face in faces]) for name in attributes},
+        poses=None if any(face.pose is None for face in faces) else tuple(str(face.pose) for face in faces),
+        angles=np.array(angles, np.float32) if np.isfinite(angles).any() else None,
+    )
+
+
+def _checked(face: Face, scheme: Scheme) -> Face:
+    if len(face.points) != scheme.points:
+        raise InputError(f"{face.where}: {len(face.points)} points where {scheme.name} has {scheme.points}")
+    if not np.isfinite(face.points).all(-1).any():
+        raise InputError(f"{face.where}: no point of this face has a position: annotate it or remove it")
+    if face.box is not None:
+        left, top, right, bottom = face.box
+        if not (np.isfinite(face.box).all() and left < right and top < bottom):
+            said = " ".join(f"{value:g}" for value in face.box)
+            raise InputError(f"{face.where}: the box {said} (x0 y0 x1 y1) is empty: correct it or remove the face")
+    return face
+
+
+def _box(face: Face) -> Float[np.ndarray, "4"]:
+    return tight_box(face.points) if face.box is None else face.box
+
+
+def tight_box(points: Float[np.ndarray, "*n points 2"]) -> Float[np.ndarray, "*n 4"]:
+    """The smallest box around the points that are not NaN: the "landmarks" convention."""
+    return np.concatenate([np.nanmin(points, axis=-2), np.nanmax(points, axis=-2)], axis=-1)
 
 
 def _share(photo: str) -> float:

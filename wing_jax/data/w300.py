@@ -1,30 +1,34 @@
-"""300-W in its official folders: `afw/`, `helen/{trainset,testset}`, `lfpw/{trainset,testset}`, `NAME.jpg` + `.pts`.
+"""300-W in its official folders: `afw/`, `helen/{trainset,testset}`, `lfpw/{trainset,testset}`, `ibug/`.
 
-Sagonas et al., "300 faces in-the-wild challenge", ICCVW 2013; https://ibug.doc.ic.ac.uk/resources/300-W/.
-Training: afw, helen/trainset, lfpw/trainset. Test: *common* = helen/testset and lfpw/testset, *challenging* = ibug.
+Sagonas et al., "300 faces in-the-wild challenge", ICCVW 2013; ask at https://ibug.doc.ic.ac.uk/resources/300-W/. Each
+face is `NAME.jpg` (or `.png`) + `NAME.pts`, counted from 1. Training: afw, helen/trainset, lfpw/trainset (3,148 faces).
+Test: *common* = helen/testset and lfpw/testset (554), *challenging* = ibug (135), *full* = both. Private test of 2013:
+`300w_cropped/{01_Indoor,02_Outdoor}` (600), or those two folders themselves.
 """
 
+import functools
 import re
 from pathlib import Path
 
-import numpy as np
-
 from wing_jax.data.points_file import read_pts
-from wing_jax.data.records import FaceSet
+from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68
 
 FOLDERS = {
     "train": ("afw", "helen/trainset", "lfpw/trainset"),
     "test": ("helen/testset", "lfpw/testset", "ibug"),
+    "private": ("300w_cropped/01_Indoor", "300w_cropped/02_Outdoor", "01_Indoor", "02_Outdoor"),
 }
-PICTURE_ENDINGS = (".jpg", ".png", ".jpeg")
+SUBSETS = {"ibug": "challenging", "01_Indoor": "indoor", "02_Outdoor": "outdoor"}
+PICTURE_ENDINGS = (".jpg", ".png", ".jpeg", ".ppm", ".bmp")
 
 
-def read_w300(root: str | Path, split: str) -> FaceSet:
-    """The `split` ("train" or "test") of 300-W below `root`; folders that are not there are left out.
+def read_w300(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
+    """The `split` ("train", "test" or "private") of 300-W below `root`; folders that are not there are left out.
 
-    The box is the tight box of the 68 points, the "ground-truth landmark box" of the field.
+    The box is the tight box of the 68 points, the "ground-truth landmark box" of the field. Test faces have the
+    attributes "common" and "challenging". `faults` as in `records.gather`.
 
     Raises:
       InputError: no face is found, a `.pts` file has no picture, or a file is not as it must be.
@@ -35,24 +39,30 @@ def read_w300(root: str | Path, split: str) -> FaceSet:
     files = [path for folder in FOLDERS[split] for path in sorted((root / folder).glob("*.pts"))]
     if not files:
         raise InputError(f"{root}: no .pts file in {', '.join(FOLDERS[split])}: is this the 300-W folder?")
-    points = np.stack([read_pts(path, points=IBUG_68.points) for path in files])
-    return FaceSet(
-        name="300-W",
-        scheme=IBUG_68,
-        pictures=tuple(_picture_beside(path) for path in files),
-        points=points,
-        visible=np.ones(points.shape[:2], bool),
-        boxes=np.concatenate([points.min(1), points.max(1)], axis=1),
-        box_convention="landmarks",
-        photos=tuple(_photo(path.relative_to(root)) for path in files),
-        subsets=tuple(
-            "challenging" if path.parent.name == "ibug" else path.relative_to(root).parts[0] for path in files
-        ),
+    makers = (functools.partial(_face, root, path, split) for path in files)
+    return gather(makers, name="300-W", scheme=IBUG_68, box_convention="landmarks", faults=faults)
+
+
+def _face(root: Path, path: Path, split: str) -> Face:
+    parts = path.relative_to(root).parts
+    part = parts[-2] if parts[-2] in SUBSETS else parts[0]
+    return Face(
+        where=str(path),
+        picture=picture_beside(path),
+        points=read_pts(path, points=IBUG_68.points),
+        photo=_photo(path.relative_to(root)),
+        subset=SUBSETS.get(part, part),
+        attributes={"common": part != "ibug", "challenging": part == "ibug"} if split == "test" else {},
     )
 
 
-def _picture_beside(path: Path) -> Path:
-    for ending in PICTURE_ENDINGS:
+def picture_beside(path: Path) -> Path:
+    """The picture that has the name of the annotation file `path`.
+
+    Raises:
+      InputError: there is none.
+    """
+    for ending in (*PICTURE_ENDINGS, *(ending.upper() for ending in PICTURE_ENDINGS)):
         if (picture := path.with_suffix(ending)).exists():
             return picture
     raise InputError(f"{path}: no picture of that name beside it ({', '.join(PICTURE_ENDINGS)}): add it")

@@ -1,0 +1,18 @@
+"""Landmark schemes: the published ones, your own from a TOML file, and what of one can be told from another."""
+
+from wing_jax.schemes.conversions import CONVERSIONS as CONVERSIONS
+from wing_jax.schemes.conversions import Conversion as Conversion
+from wing_jax.schemes.conversions import get_conversion as get_conversion
+from wing_jax.schemes.scheme import Scheme as Scheme
+from wing_jax.schemes.tables import AFLW_19 as AFLW_19
+from wing_jax.schemes.tables import AFLW_21 as AFLW_21
+from wing_jax.schemes.tables import COFW_29 as COFW_29
+from wing_jax.schemes.tables import IBUG_68 as IBUG_68
+from wing_jax.schemes.tables import LAPA_106 as LAPA_106
+from wing_jax.schemes.tables import MTFL_5 as MTFL_5
+from wing_jax.schemes.tables import SCHEMES as SCHEMES
+from wing_jax.schemes.tables import WFLW_98 as WFLW_98
+from wing_jax.schemes.tables import get_scheme as get_scheme
+from wing_jax.schemes.toml_file import read_scheme as read_scheme
+from wing_jax.schemes.toml_file import scheme_from_table as scheme_from_table
+from wing_jax.schemes.toml_file import scheme_to_table as scheme_to_table

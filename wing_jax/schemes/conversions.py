@@ -1,0 +1,126 @@
+"""What of one scheme can be told from another: each new point is a mean of old ones, or cannot be told."""
+
+import dataclasses
+import itertools
+from collections import deque
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from wing_jax.schemes.scheme import Scheme
+from wing_jax.schemes.tables import SCHEMES
+
+Means = tuple[tuple[int, ...] | int | None, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """Points of scheme `target` from points of scheme `source`; `approximates` says what is not quite the same."""
+
+    source: Scheme
+    target: Scheme
+    weights: Float[np.ndarray, "target_points source_points"]  # rows sum to 1, or to 0 where a point cannot be told
+    approximates: str
+
+    @property
+    def told(self) -> Bool[np.ndarray, "target_points"]:
+        """The target's points that exist in the source."""
+        return self.weights.any(1)
+
+    def points(self, points: Float[np.ndarray, "*n source_points 2"]) -> Float[np.ndarray, "*n target_points 2"]:
+        """The target's points, in the units of `points`; 0 where they cannot be told."""
+        return (self.weights @ points).astype(np.float32)
+
+    def visible(self, visible: Bool[np.ndarray, "*n source_points"]) -> Bool[np.ndarray, "*n target_points"]:
+        """A target's point counts if it can be told and each point that it is the mean of counts."""
+        hidden = (~visible).astype(np.float32) @ (self.weights > 0).T.astype(np.float32)
+        return (hidden == 0) & self.told
+
+
+def get_conversion(source: Scheme, target: Scheme) -> Conversion:
+    """The conversion from `source` to `target`, by the fewest published steps (98 -> 68 -> 19, say).
+
+    Raises:
+      ValueError: there is none.
+    """
+    if source.name == target.name:
+        same = np.eye(source.points, dtype=np.float32)
+        return Conversion(source=source, target=target, weights=same, approximates="nothing")
+    paths = deque([(source.name,)])
+    seen = {source.name}
+    while paths:
+        path = paths.popleft()
+        for start, end in CONVERSIONS:
+            if start == path[-1] and end not in seen:
+                if end == target.name:
+                    return _along((*path, end))
+                seen.add(end)
+                paths.append((*path, end))
+    known = ", ".join(f"{start} -> {end}" for start, end in CONVERSIONS)
+    raise ValueError(f"no way from {source.name!r} to {target.name!r}: the steps known are {known}")
+
+
+def _along(path: tuple[str, ...]) -> Conversion:
+    steps = [CONVERSIONS[pair] for pair in itertools.pairwise(path)]
+    weights = steps[0].weights
+    for step in steps[1:]:
+        missing = (step.weights > 0) @ ~weights.any(1)  # a mean of which a part cannot be told cannot be told
+        weights = np.where(missing[:, None], 0, step.weights @ weights)
+    approximates = "; ".join(step.approximates for step in steps)
+    return Conversion(source=steps[0].source, target=steps[-1].target, weights=weights, approximates=approximates)
+
+
+def _conversion(source: str, target: str, means: Means, approximates: str) -> tuple[tuple[str, str], Conversion]:
+    """`means` lists for each target point the source's point or points, None where there is none."""
+    start, end = SCHEMES[source], SCHEMES[target]
+    if len(means) != end.points:
+        raise ValueError(f"{source} -> {target}: {len(means)} means for {end.points} points")
+    weights = np.zeros((end.points, start.points), np.float32)
+    for row, mean in zip(weights, means, strict=True):
+        if mean is not None:
+            indices = list(mean) if isinstance(mean, tuple) else [mean]
+            row[indices] = 1 / len(indices)
+    return (source, target), Conversion(source=start, target=end, weights=weights, approximates=approximates)
+
+
+_LEFT_EYE, _RIGHT_EYE = tuple(range(36, 42)), tuple(range(42, 48))
+
+CONVERSIONS: dict[tuple[str, str], Conversion] = dict((
+    _conversion(
+        "wflw98", "ibug68",
+        (*range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60), 60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73,
+         75, *range(76, 96)),
+        "brows: WFLW marks their upper edge, 300-W their ridge; eyelids: WFLW marks quarters of a lid, 300-W thirds; "
+        "jaw: WFLW's ends lie lower",
+    ),
+    _conversion(
+        "lapa106", "ibug68",
+        (*range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 55), *range(58, 63), 66, 67, 69, 70, 71, 73,
+         75, 76, 78, 79, 80, 82, *range(84, 104)),
+        "brows: LaPa marks their upper edge, 300-W their ridge; eyelids: LaPa marks quarters of a lid, 300-W thirds",
+    ),
+    _conversion(
+        "wflw98", "cofw29",
+        (33, 46, 37, 42, 35, (39, 40), 44, (48, 49), 60, 72, 64, 68, 62, 66, 70, 74, 96, 97, 55, 59, 54, 57, 76, 82, 79,
+         90, 94, 85, 16),
+        "brow ends: WFLW's inner end is the upper corner; nose: WFLW's outermost points lie under the wings",
+    ),
+    _conversion(
+        "ibug68", "cofw29",
+        (17, 26, 21, 22, 19, None, 24, None, 36, 45, 39, 42, (37, 38), (40, 41), (43, 44), (46, 47), _LEFT_EYE,
+         _RIGHT_EYE, 31, 35, 30, 33, 48, 54, 51, 62, 66, 57, 8),
+        "pupils: the mean of the eye's outline, wherever it looks; lids: the middle of two points; nose: 300-W's "
+        "outermost points lie under the wings; brows have no lower edge in 300-W",
+    ),
+    _conversion(
+        "ibug68", "aflw19",
+        (17, 19, 21, 22, 24, 26, 36, _LEFT_EYE, 39, 42, _RIGHT_EYE, 45, 31, 30, 35, 48, (62, 66), 54, 8),
+        "eye middles: the mean of the eye's outline; mouth middle: half-way between the lips",
+    ),
+    _conversion(
+        "ibug68", "mtfl5", (_LEFT_EYE, _RIGHT_EYE, 30, 48, 54), "eye centres: the mean of the eye's outline"
+    ),
+    _conversion("cofw29", "mtfl5", (16, 17, 20, 22, 23), "eye centres: the pupils"),
+    _conversion("aflw21", "aflw19", (*range(12), 13, 14, 15, 17, 18, 19, 20), "nothing: the ears are left out"),
+    _conversion("aflw19", "mtfl5", (7, 10, 13, 15, 17), "nothing: the same five points"),
+))  # fmt: skip
