@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
@@ -41,19 +41,29 @@ def cut_chip(
 
     The square lies on whole pixels, so the returned frame (chip pixels to image pixels) is exact.
     """
-    height, width = image.shape[:2]
     side = max(2, round(MARGIN * float(max(box[2] - box[0], box[3] - box[1]))))
     left, top = (round(float(box[i] + box[i + 2] + 1 - side) / 2) for i in (0, 1))
-    within = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
-    if within.shape[0] < side or within.shape[1] < side:
-        rows = np.clip(np.arange(top, top + side), 0, height - 1)
-        columns = np.clip(np.arange(left, left + side), 0, width - 1)
-        within = image[rows[:, None], columns]
+    within = _window(image, left, top, side)
     shrinks = side > size
     chip = cv2.resize(within, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     step = side / size
     shift = 0.5 * step - 0.5
     return chip, np.array([[step, 0, left + shift], [0, step, top + shift]], np.float32)
+
+
+def _window(image: Image, left: int, top: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
+    """The square of `side` pixels at (`left`, `top`), the image's edge repeated outside."""
+    height, width = image.shape[:2]
+    near_left, near_top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    near_right, near_bottom = max(min(left + side, width), near_left + 1), max(min(top + side, height), near_top + 1)
+    within = image[near_top:near_bottom, near_left:near_right]
+    before, after = (near_left - left, near_top - top), (left + side - near_right, top + side - near_bottom)
+    if max(*before, *after) <= 0:
+        return within
+    if min(*before, *after) < 0:  # the square lies outside altogether, beyond a corner or an edge
+        rows = np.clip(np.arange(top, top + side), 0, height - 1)
+        return image[rows[:, None], np.clip(np.arange(left, left + side), 0, width - 1)]
+    return cv2.copyMakeBorder(within, before[1], after[1], before[0], after[0], cv2.BORDER_REPLICATE)
 
 
 def cut_chips(faces: FaceSet, *, size: int, workers: int = 2) -> Chips:
@@ -63,15 +73,18 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2) -> Chips:
       InputError: a picture cannot be read, or its annotation lies too far outside it (it is named).
     """
 
-    def cut_one(index: int) -> tuple[np.ndarray, np.ndarray]:
+    images = np.empty((len(faces), size, size, 3), np.uint8)
+
+    def cut_one(index: int) -> tuple[np.ndarray, tuple[int, ...]]:
         image = faces.picture(index)
-        _check_inside(faces.points[index], faces.visible[index], image, name=faces.picture_name(index))
-        return cut_chip(image, faces.boxes[index], size=size)
+        images[index], frame = cut_chip(image, faces.boxes[index], size=size)
+        return frame, image.shape
 
     cut = _each(cut_one, range(len(faces)), workers)
-    frames = np.stack([frame for _, frame in cut])
+    _check_inside(faces, np.array([shape[1::-1] for _, shape in cut]))
+    frames = np.stack([frame for frame, _ in cut])
     return Chips(
-        images=np.stack([chip for chip, _ in cut]),
+        images=images,
         frames=frames,
         boxes=to_chip(frames, faces.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
         points=to_chip(frames, faces.points),
@@ -79,26 +92,31 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2) -> Chips:
     )
 
 
-def _check_inside(
-    points: Float[np.ndarray, "points 2"], visible: Bool[np.ndarray, "points"], image: Image, *, name: str
-) -> None:
-    """Refuse points meant for another picture or scale, and slips of the hand.
+def _check_inside(faces: FaceSet, sizes: Int[np.ndarray, "n 2"]) -> None:
+    """Refuse points meant for another picture or scale, and slips of the hand; `sizes` are width and height.
 
     A face cut by the picture's edge may have points outside, but fewer than half of them, and none further out than
     the median distance of the points from their middle (about a third of the face's side; a stray point hardly
     moves it).
     """
-    height, width = image.shape[:2]
-    outside = np.maximum(-0.5 - points, points - (width - 0.5, height - 0.5)).max(1)
-    outside = np.where(visible, outside, 0)
-    shown = points[visible]
-    reach = np.median(np.linalg.norm(shown - np.median(shown, 0), axis=1)) if visible.any() else 0
-    if outside.max() > reach or (outside > 0).sum() > visible.sum() / 2:
-        worst = int(outside.argmax())
+    outside = points_outside(faces, sizes)
+    positioned = np.where(faces.visible[..., None], faces.points, np.nan)
+    middle = np.nanmedian(positioned, axis=1, keepdims=True)
+    reach = np.nanmedian(np.linalg.norm(positioned - middle, axis=-1), axis=1)
+    refused = (outside.max(1) > reach) | ((outside > 0).sum(1) > faces.visible.sum(1) / 2)
+    if refused.any():
+        face = int(np.argmax(refused))
+        worst = int(outside[face].argmax())
         raise InputError(
-            f"{name}: point {worst + 1} of its annotation lies {outside[worst]:.0f} pixels outside the picture of "
-            f"{width} x {height}: correct or remove the annotation"
+            f"{faces.picture_name(face)}: point {worst + 1} of its annotation lies {outside[face, worst]:.0f} pixels "
+            f"outside the picture of {sizes[face, 0]} x {sizes[face, 1]}: correct or remove the annotation"
         )
+
+
+def points_outside(faces: FaceSet, sizes: Int[np.ndarray, "n 2"]) -> Float[np.ndarray, "n points"]:
+    """How many pixels each point that counts lies outside its picture of `sizes` (width, height); 0 inside."""
+    beyond = np.maximum(-0.5 - faces.points, faces.points - (sizes[:, None] - 0.5)).max(-1)
+    return np.where(faces.visible, np.maximum(beyond, 0), 0)
 
 
 def to_chip(

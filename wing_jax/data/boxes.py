@@ -1,0 +1,79 @@
+"""Face boxes by named rules. A model works best on boxes of the convention that it was trained with.
+
+Each reader gives the boxes of its data set ("given"): AFLW's square of the annotators, WFLW's rectangle, COFW's and
+COCO's x y w h; where a set has none, the tight box of the points ("landmarks"), which 300-W's papers call the ground
+truth box. Boxes are x0, y0, x1, y1 in 0-based pixel centres (`wing_jax.types`).
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float
+
+from wing_jax.data.mtfl import box_of_five_points
+from wing_jax.data.records import FaceSet, tight_box
+from wing_jax.errors import InputError
+from wing_jax.schemes import MTFL_5, get_conversion
+
+RULES = {
+    "given": "as the data set gives them",
+    "landmarks": "the tight box of the points that have a position",
+    "square": "the given box made square: the same centre, the larger side",
+    "square landmarks": "the tight box made square",
+    "enlarged": "the given box grown by a quarter about its centre, as the paper's author does for WFLW",
+    "mtfl": "a square by rule from eyes, nose and mouth corners, as MTFL's faces are trained here",
+}
+ENLARGED = 1.25  # github.com/FengZhenhua/Wing-Loss, issue 15
+
+
+def with_boxes(faces: FaceSet, rule: str) -> FaceSet:
+    """`faces` with boxes by `rule`, a key of `RULES`; other rules than "given" become the set's `box_convention`.
+
+    Raises:
+      InputError: the rule is unknown, or needs points that the scheme has not.
+    """
+    if rule == "given":
+        return faces
+    if rule not in RULES:
+        raise InputError(f"boxes={rule!r}: use one of {', '.join(RULES)}")
+    positioned = np.where(faces.visible[..., None], faces.points, np.nan)
+    if rule == "landmarks":
+        boxes = tight_box(positioned)
+    elif rule == "square":
+        boxes = squared(faces.boxes)
+    elif rule == "square landmarks":
+        boxes = squared(tight_box(positioned))
+    elif rule == "enlarged":
+        boxes = scaled(faces.boxes, factor=ENLARGED)
+    else:
+        boxes = _by_five_points(faces)
+    convention = f"{faces.box_convention} {rule}" if rule in ("square", "enlarged") else rule
+    return dataclasses.replace(faces, boxes=boxes.astype(np.float32), box_convention=convention)
+
+
+def squared(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
+    """Squares of the same centres, with the larger sides."""
+    half = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True) / 2
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def scaled(boxes: Float[np.ndarray, "n 4"], *, factor: float) -> Float[np.ndarray, "n 4"]:
+    """Boxes of the same centres, `factor` times as wide and high."""
+    half = factor * (boxes[:, 2:] - boxes[:, :2]) / 2
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def _by_five_points(faces: FaceSet) -> Float[np.ndarray, "n 4"]:
+    try:
+        five = get_conversion(faces.scheme, MTFL_5)
+    except ValueError as error:
+        raise InputError(f"boxes='mtfl' needs eyes, nose and mouth corners: {error}") from error
+    shown = five.visible(faces.visible)
+    if not shown.all():
+        face = int(np.argmin(shown.all(1)))
+        raise InputError(
+            f"{faces.picture_name(face)}: boxes='mtfl' needs all five points and some are hidden: use another rule"
+        )
+    return box_of_five_points(five.points(faces.points))

@@ -1,0 +1,210 @@
+"""Packed data sets: each face's square crop encoded once, so that training starts in seconds.
+
+A folder with `manifest.json` (scheme, counts, source, checksums), for each split `SPLIT.npz` (the annotation, in crop
+pixels) and shards `SPLIT-00000-of-00002.array_record` (ArrayRecord, https://github.com/google/array_record) that hold
+the crops as JPEG, or as raw RGB bytes. The crop is the chip that training cuts anyway (`wing_jax.data.chips`): MARGIN
+times the larger box side; `frames` in the .npz lead from its pixels to those of the picture it was cut from.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from wing_jax.data.chips import MARGIN, cut_chips
+from wing_jax.data.images import Embedded, decode_image
+from wing_jax.data.records import FaceSet
+from wing_jax.errors import InputError
+from wing_jax.schemes import SCHEMES, Scheme, scheme_from_table, scheme_to_table
+from wing_jax.types import Image
+
+MANIFEST = "manifest.json"
+VERSION = 1
+FACES_A_SHARD = 4096
+
+
+def pack(
+    splits: Mapping[str, FaceSet], folder: str | Path, *, size: int, quality: int, source: str, workers: int = 2
+) -> dict:
+    """Write the faces of `splits` to `folder` as crops of `size` pixels, and return the manifest.
+
+    `quality` is JPEG's, 1 to 100, or 0 for raw bytes, which are read faster and take some fifteen times the room.
+    `source` says in the manifest what was packed.
+
+    Raises:
+      InputError: `folder` is not empty, or a picture cannot be read; nothing usable is then left there.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder}: not empty: give a new folder to pack into")
+    folder.mkdir(parents=True, exist_ok=True)
+    first = next(iter(splits.values()))
+    counts = {}
+    for split, faces in splits.items():
+        annotation, crops = _cut(faces, size=size, workers=workers)
+        np.savez(folder / f"{split}.npz", **annotation)
+        _write_shards(folder, split, [_encoded(crop, quality) for crop in crops])
+        counts[split] = len(faces)
+    manifest = {
+        "format": "wing_jax packed faces",
+        "version": VERSION,
+        "name": first.name,
+        "scheme": scheme_to_table(first.scheme),
+        "box_convention": first.box_convention,
+        "source": source,
+        "counts": counts,
+        "crop": {"size": size, "margin": MARGIN, "encoding": f"JPEG {quality}" if quality else "raw"},
+        "files": {path.name: _digest(path.read_bytes()) for path in sorted(folder.iterdir())},
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    return manifest
+
+
+def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
+    """The `split` of the packed folder `root`; its pictures are the crops, decoded when asked for.
+
+    `faults` is taken for the readers' common form; a packed set is whole or refused.
+
+    Raises:
+      InputError: a file is missing, or is not what `pack` wrote (by its checksum).
+    """
+    root = Path(root)
+    manifest = read_manifest(root)
+    if split not in manifest["counts"]:
+        raise InputError(f"{root}: holds no split {split!r}: it has {', '.join(manifest['counts'])}")
+    count, size = manifest["counts"][split], manifest["crop"]["size"]
+    contents = {name: _checked(root / name, digest) for name, digest in manifest["files"].items() if _of(split, name)}
+    with np.load(root / f"{split}.npz", allow_pickle=False) as archive:
+        fields = {name: archive[name] for name in archive.files}
+    records = [
+        record for name in sorted(contents) if name.endswith(".array_record") for record in _records(root / name)
+    ]
+    if len(records) != count or len(fields["points"]) != count:
+        raise InputError(f"{root}: {len(records)} crops where the manifest says {count}: pack it again")
+    raw = manifest["crop"]["encoding"] == "raw"
+    attributes = {name.removeprefix("attribute "): fields[name] for name in fields if name.startswith("attribute ")}
+
+    def picture(index: int) -> Embedded:
+        name = f"{root}: {split} face {index} ({fields['names'][index]})"
+        return Embedded(name, functools.partial(_decoded, records[index], name=name, raw=raw, size=size))
+
+    return FaceSet(
+        name=manifest["name"],
+        scheme=scheme_of(manifest["scheme"]),
+        pictures=tuple(picture(index) for index in range(count)),
+        points=fields["points"],
+        visible=fields["visible"],
+        boxes=fields["boxes"],
+        box_convention=manifest["box_convention"],
+        photos=tuple(fields["photos"].tolist()),
+        subsets=tuple(fields["subsets"].tolist()),
+        visibility=fields.get("visibility"),
+        attributes=attributes,
+        poses=tuple(fields["poses"].tolist()) if "poses" in fields else None,
+        angles=fields.get("angles"),
+    )
+
+
+def read_manifest(root: str | Path) -> dict:
+    """What `pack` wrote of the folder `root`.
+
+    Raises:
+      InputError: there is no manifest, or it is not `pack`'s.
+    """
+    path = Path(root) / MANIFEST
+    try:
+        manifest = json.loads(path.read_text())
+        if manifest["format"] != "wing_jax packed faces" or manifest["version"] != VERSION:
+            raise ValueError(f"format {manifest['format']!r} version {manifest['version']!r}")
+        for key in ("name", "scheme", "box_convention", "counts", "crop", "files"):
+            manifest[key]
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot read it ({error.strerror}): give a folder made by wing-jax data pack"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a manifest of this version ({error}): pack the data again") from error
+    return manifest
+
+
+def scheme_of(table: dict) -> Scheme:
+    """The scheme in a manifest: a published one by its name, or one's own by its table."""
+    return SCHEMES.get(table["name"]) or scheme_from_table(table)
+
+
+def _cut(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarray], UInt8[np.ndarray, "n s s 3"]]:
+    chips = cut_chips(faces, size=size, workers=workers)
+    annotation = {
+        "points": chips.points,
+        "visible": faces.visible,
+        "boxes": chips.boxes,
+        "frames": chips.frames,
+        "photos": np.array(faces.photos),
+        "subsets": np.array(faces.subsets),
+        "names": np.array([Path(faces.picture_name(index)).name for index in range(len(faces))]),
+        **{f"attribute {name}": values for name, values in faces.attributes.items()},
+    }
+    optional = {"visibility": faces.visibility, "angles": faces.angles}
+    optional["poses"] = None if faces.poses is None else np.array(faces.poses)
+    return annotation | {name: values for name, values in optional.items() if values is not None}, chips.images
+
+
+def _encoded(crop: Image, quality: int) -> bytes:
+    if not quality:
+        return crop.tobytes()
+    _, encoded = cv2.imencode(".jpg", crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    return encoded.tobytes()
+
+
+def _decoded(record: bytes, *, name: str, raw: bool, size: int) -> Image:
+    return np.frombuffer(record, np.uint8).reshape(size, size, 3) if raw else decode_image(record, name=name)
+
+
+def _write_shards(folder: Path, split: str, records: list[bytes]) -> None:
+    module = _array_record()
+    shards = -(-len(records) // FACES_A_SHARD)
+    for shard in range(shards):
+        path = folder / f"{split}-{shard:05}-of-{shards:05}.array_record"
+        writer = module.ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+        for record in records[shard * FACES_A_SHARD : (shard + 1) * FACES_A_SHARD]:
+            writer.write(record)
+        writer.close()
+
+
+def _records(path: Path) -> list[bytes]:
+    reader = _array_record().ArrayRecordReader(str(path))
+    try:
+        return list(reader.read_all())
+    finally:
+        reader.close()
+
+
+def _array_record():
+    try:
+        from array_record.python import array_record_module
+    except ImportError as error:
+        raise InputError("packed data need the package array-record: install it (pip install array-record)") from error
+    return array_record_module
+
+
+def _of(split: str, name: str) -> bool:
+    return name == f"{split}.npz" or name.startswith(f"{split}-")
+
+
+def _checked(path: Path, digest: str) -> Path:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot read it ({error.strerror}): pack the data again") from error
+    if _digest(content) != digest:
+        raise InputError(f"{path}: not what was packed (its checksum differs): copy it or pack the data again")
+    return path
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
