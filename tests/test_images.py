@@ -5,9 +5,10 @@ import zlib
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
-from wing_jax.data.images import read_image, write_image
+from wing_jax.data.images import LARGEST_PICTURE, read_image, write_image
 from wing_jax.errors import InputError
 
 
@@ -136,3 +137,47 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
             write_image(path, gradient())
         assert str(path) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def blank_png(width: int, height: int) -> bytes:
+    """A PNG of `width` x `height` black pixels, whose rows are compressed as they are made: small at any size."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(1 + width)) for _ in range(height)) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def announcing(width: int, height: int) -> bytes:
+    """A whole small PNG whose header announces another size."""
+    content = blank_png(8, 8)
+    body = b"IHDR" + struct.pack(">II", width, height) + content[24:29]
+    return content[:12] + body + struct.pack(">I", zlib.crc32(body)) + content[33:]
+
+
+@pytest.mark.parametrize("side", [9_000, 10_000, 20_000, 60_000])
+def test_a_huge_picture_is_refused_by_its_header(tmp_path, side):
+    assert side**2 > LARGEST_PICTURE
+    (tmp_path / "a.png").write_bytes(announcing(side, side))
+    assert f"more than {LARGEST_PICTURE:,} pixels: shrink" in refused(tmp_path / "a.png")
+
+
+def test_a_picture_just_within_the_limit_is_read(tmp_path):
+    height = LARGEST_PICTURE // 40_000
+    (tmp_path / "a.png").write_bytes(blank_png(40_000, height))
+    assert read_image(tmp_path / "a.png").shape == (height, 40_000, 3)
+
+
+def test_a_palette_becomes_rgb(tmp_path):
+    few = gradient() // 64 * 64
+    PIL.Image.fromarray(few).quantize(64).save(tmp_path / "palette.png")
+    assert np.abs(read_image(tmp_path / "palette.png").astype(int) - few).mean() < 8
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    image = gradient()
+    PIL.Image.fromarray(image).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - image).mean() < 6

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from wing_jax.data.points_file import read_pts, write_pts
+from wing_jax.data.points_file import read_pts, read_signed_pts, write_pts
 from wing_jax.errors import InputError
+from wing_jax.types import Visibility
 
 ROWS = "1 2\n3.5 4.25\n-5 6e1\n"
 GOOD = f"version: 1\nn_points:  3\n{{\n{ROWS}}}\n"
@@ -117,3 +118,21 @@ def test_any_text_gives_finite_points_or_an_input_error(tmp_path_factory, text):
         return
     assert read.shape[1:] == (2,)
     assert np.isfinite(read).all()
+
+
+def test_signs_say_what_hides_a_point(file):
+    file.write_text("{\n12.5 7\n-12.5 -7\n-1 -1\n-3 4\n-1 -2\n1 1\n}\n")
+    points, visibility = read_signed_pts(file, points=6)
+    assert points.dtype == np.float32
+    np.testing.assert_array_equal(points, [[11.5, 6], [11.5, 6], [np.nan, np.nan], [2, 3], [0, 1], [0, 0]])
+    shown, hidden, by_the_face = Visibility.VISIBLE, Visibility.OCCLUDED, Visibility.SELF_OCCLUDED
+    assert visibility.tolist() == [shown, hidden, by_the_face, hidden, hidden, shown]
+
+
+def test_signed_points_are_refused_as_others_are(file):
+    file.write_text(GOOD)
+    with pytest.raises(InputError, match="3 points where 68 are needed"):
+        read_signed_pts(file, points=68)
+    file.write_text(GOOD.replace("3.5", "nan"))
+    with pytest.raises(InputError, match="is not finite"):
+        read_signed_pts(file)

@@ -1,4 +1,4 @@
-"""Sets of faces: picking, and splitting by photo."""
+"""Sets of faces: gathered one by one, picked, and split by photo."""
 
 import dataclasses
 from pathlib import Path
@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wing_jax.data.images import write_image
-from wing_jax.data.records import FaceSet
+from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
+from wing_jax.types import Visibility
 
 
 def refusal(work, *arguments, **keywords) -> str:
@@ -71,6 +72,82 @@ def test_take_picks_every_field_in_the_order_asked_for():
     assert taken.poses == ("3", "2", "2")
     assert taken.pictures.shape == (3, 2, 2, 3)
     assert as_files.take(np.array([2, 0])).pictures == (Path("c.png"), Path("a.png"))
+
+
+def face(number: int, **changes) -> Face:
+    points = np.arange(10, dtype=np.float32).reshape(5, 2) + number
+    fields = {"where": f"list.txt:{number}", "picture": Path(f"{number}.png"), "points": points, "photo": f"{number}"}
+    return Face(**(fields | {"subset": "s"} | changes))
+
+
+def gathered(*faces, faults=None) -> FaceSet:
+    def maker(made):
+        def make():
+            if isinstance(made, Exception):
+                raise made
+            return made
+
+        return make
+
+    makers = [maker(made) for made in faces]
+    return gather(makers, name="made up", scheme=MTFL_5, box_convention="mine", faults=faults)
+
+
+def test_faces_are_gathered_with_all_that_is_known_of_them():
+    hidden = face(3).points.copy()
+    hidden[2] = np.nan
+    kinds = np.int8([1, 2, 3, 0, 1])
+    faces = gathered(
+        face(1, box=np.float32([0, 0, 9, 9]), attributes={"male": True}, angles=(30.0, 0.0, -5.0)),
+        face(3, points=hidden, visibility=kinds, attributes={"smiling": True}),
+    )
+    np.testing.assert_array_equal(faces.visible, [[True] * 5, [True, True, False, True, True]])
+    assert np.isfinite(faces.points).all()
+    np.testing.assert_array_equal(faces.boxes, [[0, 0, 9, 9], [3, 4, 11, 12]])
+    np.testing.assert_array_equal(faces.visibility, [[0] * 5, kinds])
+    np.testing.assert_array_equal(faces.attributes["male"], [True, False])
+    np.testing.assert_array_equal(faces.attributes["smiling"], [False, True])
+    np.testing.assert_array_equal(faces.angles, [[30, 0, -5], [np.nan] * 3])
+    assert faces.poses is None
+    taken = faces.take(np.array([1]))
+    np.testing.assert_array_equal(taken.visibility, [kinds])
+    np.testing.assert_array_equal(taken.attributes["smiling"], [True])
+    assert np.isnan(taken.angles).all()
+
+
+def test_what_nothing_is_known_of_stays_unknown():
+    faces = gathered(face(1, pose="3 frontal"), face(2, pose="2 left"))
+    assert faces.visibility is None
+    assert faces.angles is None
+    assert faces.attributes == {}
+    assert faces.poses == ("3 frontal", "2 left")
+    assert gathered(face(1, visibility=Visibility.VISIBLE)).visibility.tolist() == [[1] * 5]
+
+
+FAULTS = {
+    "list.txt:9: 4 points where mtfl5 has 5": {"points": np.zeros((4, 2), np.float32)},
+    "list.txt:9: no point of this face has a position": {"points": np.full((5, 2), np.nan, np.float32)},
+    "list.txt:9: the box 5 5 5 9 (x0 y0 x1 y1) is empty": {"box": np.float32([5, 5, 5, 9])},
+    "list.txt:9: the box 5 9 8 5 (x0 y0 x1 y1) is empty": {"box": np.float32([5, 9, 8, 5])},
+    "list.txt:9: the box nan 5 8 9 (x0 y0 x1 y1) is empty": {"box": np.float32([np.nan, 5, 8, 9])},
+}
+
+
+@pytest.mark.parametrize("said", FAULTS)
+def test_a_bad_face_stops_the_reading_or_is_listed(said):
+    bad = face(9, **FAULTS[said])
+    assert refusal(gathered, face(1), bad, face(2)).startswith(said)
+    faults: list[str] = []
+    assert gathered(face(1), bad, face(2), faults=faults).photos == ("1", "2")
+    assert len(faults) == 1
+    assert faults[0].startswith(said)
+
+
+def test_a_set_without_a_face_is_refused():
+    assert refusal(gathered) == "made up: no face is left: the data set is empty"
+    assert refusal(gathered, InputError("a.pts: bad"), faults=[]) == "made up: no face is left: a.pts: bad"
+    with pytest.raises(KeyError):  # a mistake of ours is no fault of the data
+        gathered(KeyError("x"), faults=[])
 
 
 def test_a_picture_comes_from_memory_or_from_its_file(tmp_path):

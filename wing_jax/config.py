@@ -7,13 +7,22 @@ from typing import Literal
 
 from wing_jax.errors import InputError
 
+DataName = Literal[
+    "builtin", "w300", "w300vw", "w300lp", "aflw2000", "aflw", "aflw_sqlite", "wflw", "cofw", "cofw68", "menpo", "lapa",
+    "jd", "mtfl", "packed", "imglab", "coco", "csv", "pts", "the300w_lp", "aflw2k3d", "celeb_a", "wing_w300",
+    "wing_wflw", "wing_aflw", "wing_cofw", "wing_mtfl",
+]  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the annotated faces come from."""
 
-    name: Literal["builtin", "w300", "mtfl", "aflw"]
-    root: str = ""  # folder of the data set; empty: found below WING_JAX_DATA or ../shared/data
+    name: DataName
+    root: str = ""  # folder or file of the data set; empty: found below WING_JAX_DATA or ../shared/data
+    scheme: str = ""  # of your own data: a TOML file, or a published scheme's name; of published data: convert to it
+    boxes: str = "given"  # a rule of `wing_jax.data.boxes`, such as "landmarks"
+    hidden: Literal["count", "mask"] = "count"  # points annotated as hidden: counted where they have a position, or not
     train_faces: int = 0  # built-in faces to draw for training (builtin alone)
     test_faces: int = 0  # built-in faces to draw for the test (builtin alone)
     validation: float = 0.05  # share of the training photos held out to choose the best checkpoint

@@ -8,12 +8,15 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from wing_jax import metrics
 from wing_jax.metrics import Boxes, Eyes, Points, Visible
+
+Division: TypeAlias = Mapping[str, Bool[np.ndarray, "faces"]]  # the members of each label
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,7 +30,7 @@ class Evaluation:
     threshold: float  # of AUC and failure rate, a fraction of the normaliser
     nmes: Float[np.ndarray, "faces"]  # NaN = counted apart
     landmarks: Float[np.ndarray, "points"]  # each point's mean normalised error; NaN = never visible
-    groups: Mapping[str, tuple[str, ...]]  # divisions of the faces: a label for each
+    groups: Mapping[str, Division]  # of the faces
 
     @property
     def counted(self) -> Bool[np.ndarray, "faces"]:
@@ -42,7 +45,7 @@ def evaluate(
     boxes: Boxes,
     *,
     eyes: Eyes | tuple[tuple[int, ...], tuple[int, ...], int, int],
-    groups: Mapping[str, Sequence[str]] | None = None,
+    groups: Mapping[str, Sequence[str] | Mapping[str, Bool[np.ndarray, "faces"]]] | None = None,
     dataset: str = "",
     condition: str = "ground-truth boxes",
     normalisations: Sequence[str] = ("inter-ocular", "inter-pupil", "box size"),
@@ -57,7 +60,8 @@ def evaluate(
       boxes: the data set's *own* boxes, which normalise. Boxes that a model was given instead, e.g. jittered
         ones, are named by `condition`; add the results for several conditions together, they are tuples.
       eyes: left points, right points, left outer corner, right outer corner.
-      groups: divisions of the faces, e.g. `{"pose": ["left", ...], "subset": ["helen", ...]}`.
+      groups: of the faces, each a label for every face, e.g. `{"pose": ["left", ...]}`, or the members of each label,
+        which may overlap, e.g. `{"attribute": {"blur": [True, ...], "occlusion": [True, ...]}}`.
       dataset: its name.
       condition: what boxes the model was given.
       normalisations: keys of `NORMALISERS`; the first leads in reports.
@@ -66,10 +70,7 @@ def evaluate(
     Raises:
       ValueError: a normalisation is unknown, a group has not one label a face, or the points do not fit.
     """
-    divisions = {name: tuple(labels) for name, labels in (groups or {}).items()}
-    for name, labels in divisions.items():
-        if len(labels) != len(points):
-            raise ValueError(f"group {name!r} has {len(labels)} labels for {len(points)} faces: make them equal")
+    divisions = {name: _members(labels, name, len(points)) for name, labels in (groups or {}).items()}
     if unknown := sorted(set(normalisations) - set(metrics.NORMALISERS)):
         raise ValueError(f"no normalisation is called {unknown[0]!r}: use one of {', '.join(metrics.NORMALISERS)}")
     limits = {**metrics.THRESHOLDS, **(thresholds or {})}
@@ -130,11 +131,23 @@ def statistics(nmes: Float[np.ndarray, "faces"], threshold: float) -> dict[str, 
 
 def by_group(evaluation: Evaluation, name: str) -> dict[str, dict]:
     """The statistics of each label of the group `name`: labels with a number by number, then the others."""
-    labels = np.asarray(evaluation.groups[name])
+    members = evaluation.groups[name]
     return {
-        label: statistics(evaluation.nmes[labels == label], evaluation.threshold)
-        for label in sorted(set(evaluation.groups[name]), key=_label_order)
+        label: statistics(evaluation.nmes[members[label]], evaluation.threshold)
+        for label in sorted(members, key=_label_order)
     }
+
+
+def _members(labels: Sequence[str] | Mapping[str, Bool[np.ndarray, "faces"]], name: str, faces: int) -> Division:
+    """The faces of each label."""
+    if isinstance(labels, Mapping):
+        members = {label: np.asarray(mask, bool) for label, mask in labels.items()}
+    else:
+        column = np.asarray(labels)
+        members = {label: column == label for label in dict.fromkeys(labels)}
+    if wrong := [len(mask) for mask in members.values() if len(mask) != faces]:
+        raise ValueError(f"group {name!r} has {wrong[0]} labels for {faces} faces: make them equal")
+    return members
 
 
 def bin_labels(degrees: Float[Array | np.ndarray, "faces"], edges: Sequence[float | int]) -> list[str]:

@@ -16,7 +16,7 @@ from wing_jax.bundle import read_bundle, write_bundle
 from wing_jax.data.chips import cut_chip, resized
 from wing_jax.errors import InputError
 from wing_jax.models import make_model
-from wing_jax.schemes import Scheme, get_scheme
+from wing_jax.schemes import SCHEMES, Scheme, get_scheme, scheme_from_table, scheme_to_table
 from wing_jax.types import Affine
 from wing_jax.warp import warp
 
@@ -68,7 +68,7 @@ class Localizer:
                 for i, facts in enumerate(manifest.pop("stages"))
             )
             return cls(
-                scheme=get_scheme(manifest.pop("scheme")),
+                scheme=_scheme(manifest.pop("scheme")),
                 box_convention=manifest.pop("box_convention"),
                 stages=stages,
                 template=arrays["template"]["shape"],
@@ -83,7 +83,7 @@ class Localizer:
         """Write the bundle: `model.json`, which says what it is, and `weights.npz`. Returns its folder."""
         facts = ("network", "input_size", "chip_size", "margin", "centre")
         manifest = {
-            "scheme": self.scheme.name,
+            "scheme": self.scheme.name if self.scheme.name in SCHEMES else scheme_to_table(self.scheme),
             "box_convention": self.box_convention,
             "stages": [{name: getattr(stage, name) for name in facts} for stage in self.stages],
             **self.about,
@@ -160,6 +160,11 @@ class Localizer:
         mirrored = jnp.asarray(stage.model.apply(variables, crops[:, :, ::-1], train=False))[:, self.scheme.flip]
         mirrored = jnp.stack([stage.input_size - 1 - mirrored[..., 0], mirrored[..., 1]], axis=-1)
         return (points + mirrored) / 2
+
+
+def _scheme(told: str | dict) -> Scheme:
+    """A published scheme by its name, one's own by its table."""
+    return get_scheme(told) if isinstance(told, str) else scheme_from_table(told)
 
 
 def _between_sizes(source: int, target: int) -> Affine:

@@ -11,8 +11,11 @@ from rich.console import Console
 
 from wing_jax import balance
 from wing_jax.cli.options import parse
+from wing_jax.config import DataName
 from wing_jax.data.aflw_shapes import read_aflw_shapes
 from wing_jax.data.load import find_data, load_faces
+from wing_jax.data.records import FaceSet
+from wing_jax.errors import InputError
 from wing_jax.report.plots import save_figure
 from wing_jax.report.pose import pose_figure
 from wing_jax.schemes import Scheme
@@ -22,8 +25,9 @@ from wing_jax.schemes import Scheme
 class BalanceOptions:
     """Find the pose axis of a data set; print and plot its histogram before and after HSM."""
 
-    data: Annotated[Literal["builtin", "w300", "mtfl", "aflw", "aflw-shapes"], tyro.conf.Positional]
-    root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
+    data: Annotated[DataName | Literal["aflw-shapes"], tyro.conf.Positional]
+    root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
+    scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     faces: int = 2000  # built-in faces to draw (builtin alone)
     bins: int = 9  # of |coefficient|
     cap: int = 20  # at most so many copies of a face
@@ -33,10 +37,45 @@ class BalanceOptions:
 def run(arguments: list[str]) -> None:
     """Print the axis, its correlation with annotated yaw and the histogram; write the figure."""
     options = parse(BalanceOptions, arguments, command="balance")
-    points, visible, scheme, yaw = _shapes(options)
-    model = balance.pose_axis(points, visible, flip_permutation=scheme.flip)
-    counts = balance.duplication_counts(np.abs(model.coefficients), bins=options.bins, cap=options.cap)
-    histogram = balance.pose_histogram(np.abs(model.coefficients), counts, bins=options.bins)
+    figure = Path(options.output) / f"{options.data}.png"
+    if options.data == "aflw-shapes":
+        shapes = read_aflw_shapes(Path(options.root) if options.root else find_data("aflw_shapes"))
+        report_poses(*shapes, bins=options.bins, cap=options.cap, figure=figure)
+    else:
+        faces = load_faces(options.data, "train", root=options.root, scheme=options.scheme, count=options.faces)
+        report_poses(
+            faces.points, faces.visible, faces.scheme, yaw_of(faces), bins=options.bins, cap=options.cap, figure=figure
+        )
+
+
+def yaw_of(faces: FaceSet) -> Float[np.ndarray, "n"] | None:
+    """The annotated yaw in degrees, or else the number of the pose class, or None."""
+    if faces.angles is not None and np.isfinite(faces.angles[:, 0]).all():
+        return faces.angles[:, 0].astype(np.float64)
+    return None if faces.poses is None else np.array([float(pose.split()[0]) for pose in faces.poses])
+
+
+def report_poses(
+    points: Float[np.ndarray, "n points 2"],
+    visible: Bool[np.ndarray, "n points"],
+    scheme: Scheme,
+    yaw: Float[np.ndarray, "n"] | None,
+    *,
+    bins: int,
+    cap: int,
+    figure: Path,
+) -> None:
+    """Print what HSM makes of the faces and draw it to the file `figure`.
+
+    Raises:
+      InputError: the faces are too few, or too alike, to find a pose axis.
+    """
+    try:
+        model = balance.pose_axis(points, visible, flip_permutation=scheme.flip)
+    except ValueError as error:
+        raise InputError(f"no pose axis can be found: {error}") from error
+    counts = balance.duplication_counts(np.abs(model.coefficients), bins=bins, cap=cap)
+    histogram = balance.pose_histogram(np.abs(model.coefficients), counts, bins=bins)
     console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"{len(points)} faces; pose is axis {model.index + 1}, {model.shares[model.index]:.0%} of the variance"
@@ -50,21 +89,4 @@ def run(arguments: list[str]) -> None:
             f"(of ranks {correlation.spearman:.3f})"
         )
     console.print(histogram.table())
-    path = save_figure(pose_figure(model, counts, lines=scheme.lines), Path(options.output) / f"{options.data}.png")
-    console.print(f"figure: {path}")
-
-
-def _shapes(
-    options: BalanceOptions,
-) -> tuple[
-    Float[np.ndarray, "n points 2"],
-    Bool[np.ndarray, "n points"],
-    Scheme,
-    Float[np.ndarray, "n"] | None,
-]:
-    """(points, visible, scheme, annotated yaw or the number of the pose class)."""
-    if options.data == "aflw-shapes":
-        return read_aflw_shapes(Path(options.root) if options.root else find_data("aflw_shapes"))
-    faces = load_faces(options.data, "train", root=options.root, count=options.faces)
-    yaw = None if faces.poses is None else np.array([float(pose.split()[0]) for pose in faces.poses])
-    return faces.points, faces.visible, faces.scheme, yaw
+    console.print(f"figure: {save_figure(pose_figure(model, counts, lines=scheme.lines), figure)}")

@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from wing_jax import balance, evaluation
 from wing_jax.cli.options import parse
+from wing_jax.config import DataName
 from wing_jax.data.chips import MARGIN, Chips, cut_chips
 from wing_jax.data.load import load_faces
 from wing_jax.data.records import FaceSet
@@ -21,8 +22,10 @@ from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
 from wing_jax.report import tables
 from wing_jax.report.page import write_report
+from wing_jax.schemes import Conversion, get_conversion
 
 NORMALISATIONS = ("inter-ocular", "inter-pupil", "box diagonal", "box size", "landmark box size")
+YAWS = (-90, -60, -30, 30, 60, 90)  # degrees
 LEADING = {
     "builtin": "box size",
     "aflw": "box size",
@@ -34,9 +37,12 @@ class EvaluateOptions:
     """Measure MODEL on the test split of a data set; print a table, write results.json and an HTML report."""
 
     model: Annotated[str, tyro.conf.Positional]
-    data: Literal["builtin", "w300", "mtfl", "aflw"]
-    root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
-    split: Literal["test", "train"] = "test"
+    data: DataName
+    root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
+    split: str = "test"  # or another that the data set has: "train", "private", "val"
+    scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
+    boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`, such as "landmarks"
+    hidden: Literal["count", "mask"] = "count"  # points annotated as hidden
     faces: int = 500  # built-in faces to draw (builtin alone)
     output: str = ""  # the report's folder; empty: MODEL/report-DATA
     flip: bool = False  # average with the mirror image
@@ -48,23 +54,40 @@ def run(arguments: list[str]) -> None:
     """Evaluate, print the table and the report's place."""
     options = parse(EvaluateOptions, arguments, command="evaluate")
     localizer = dataclasses.replace(Localizer.load(options.model), flip_average=options.flip)
-    faces = load_faces(options.data, options.split, root=options.root, count=options.faces)
-    if faces.scheme.name != localizer.scheme.name:
+    faces = load_faces(
+        options.data,
+        options.split,
+        root=options.root,
+        scheme=options.scheme,
+        boxes=options.boxes,
+        hidden=options.hidden,
+        count=options.faces,
+    )
+    try:
+        conversion = get_conversion(localizer.scheme, faces.scheme)
+    except ValueError as error:
         raise InputError(
             f"{options.model} marks {localizer.scheme.points} points ({localizer.scheme.name}), {faces.name} has "
             f"{faces.scheme.points} ({faces.scheme.name}): give a model trained on that scheme"
-        )
+        ) from error
     chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
     predictions, evaluations = measure(
         localizer,
         faces,
         chips,
+        conversion,
         jitter=options.jitter,
         seed=options.seed,
         leading=LEADING.get(options.data, NORMALISATIONS[0]),
     )
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print(localizer.describe(), soft_wrap=True)
+    if conversion.source is not conversion.target:
+        console.print(
+            f"[yellow]its points are converted to {faces.scheme.name}, which approximates {conversion.approximates}; "
+            f"{int(conversion.told.sum())} of {faces.scheme.points} points can be told[/yellow]",
+            soft_wrap=True,
+        )
     if faces.box_convention != localizer.box_convention:
         console.print(
             f"[yellow]the model was trained on boxes by the {localizer.box_convention!r} convention, these are "
@@ -96,18 +119,28 @@ def run(arguments: list[str]) -> None:
         points=faces.points,
         boxes=faces.boxes,
         image_of=faces.picture,
-        visible=faces.visible,
+        visible=faces.visible & conversion.told,
         lines=faces.scheme.lines,
     )
     console.print(f"report: {index}", soft_wrap=True)
 
 
 def measure(
-    localizer: Localizer, faces: FaceSet, chips: Chips, *, jitter: float, seed: int, leading: str = NORMALISATIONS[0]
+    localizer: Localizer,
+    faces: FaceSet,
+    chips: Chips,
+    conversion: Conversion,
+    *,
+    jitter: float,
+    seed: int,
+    leading: str = NORMALISATIONS[0],
 ) -> tuple[list[Float[np.ndarray, "n points 2"]], tuple[evaluation.Evaluation, ...]]:
-    """(each stage's points in picture pixels with the given boxes, the evaluations with given and jittered boxes)."""
+    """(each stage's points in picture pixels with the given boxes, the evaluations with given and jittered boxes);
+    `conversion` leads from the model's points to the faces'."""
     scheme = faces.scheme
-    groups = {"subset": faces.subsets, "pose": faces.poses or pose_labels(faces)}
+    groups: dict[str, Any] = {"subset": faces.subsets, "pose": faces.poses or pose_labels(faces)}
+    if faces.attributes:
+        groups["attribute"] = faces.attributes
     conditions = {f"{faces.box_convention} boxes": chips.boxes}
     if jitter > 0:
         conditions[f"boxes jittered by {jitter:.0%}"] = jittered(chips.boxes, fraction=jitter, seed=seed)
@@ -115,12 +148,12 @@ def measure(
     evaluations: list[evaluation.Evaluation] = []
     for condition, boxes in conditions.items():
         located = localizer.locate(chips.images, boxes)
-        points = [p * chips.frames[:, :1, None, 0] + chips.frames[:, None, :, 2] for p in located]
+        points = [conversion.points(p * chips.frames[:, :1, None, 0] + chips.frames[:, None, :, 2]) for p in located]
         given = given or points
         evaluations += evaluation.evaluate(
             {f"stage {i + 1}": stage for i, stage in enumerate(points)},
             faces.points,
-            faces.visible,
+            faces.visible & conversion.told,
             faces.boxes,
             eyes=(scheme.left_eye, scheme.right_eye, scheme.left_outer, scheme.right_outer),
             groups=groups,
@@ -132,8 +165,10 @@ def measure(
 
 
 def pose_labels(faces: FaceSet) -> tuple[str, ...]:
-    """For faces without annotated pose: bins of the pose axis found on their own true points. "far" is beyond 1.5
-    standard deviations, "frontal" within 0.5."""
+    """For faces without annotated pose classes: bins of the annotated yaw, or else of the pose axis found on their own
+    true points, where "far" is beyond 1.5 standard deviations and "frontal" within 0.5."""
+    if faces.angles is not None:
+        return tuple(evaluation.bin_labels(faces.angles[:, 0], YAWS))
     model = balance.pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
     names = ("1 far left", "2 left", "3 frontal", "4 right", "5 far right")
     place = np.searchsorted((-1.5, -0.5, 0.5, 1.5), model.coefficients / model.deviation)

@@ -10,6 +10,7 @@ COMMANDS = {
     "evaluate": "measure a model on a test set and write a report",
     "predict": "draw and write the landmarks of faces in pictures",
     "compare": "set several evaluations beside each other, by group of faces",
+    "data": "check, show, measure or pack a data set, of your own or a published one",
     "balance": "print and plot the poses of a data set before and after HSM",
     "devices": "print what JAX works on, and the settings made for it",
 }

@@ -75,14 +75,13 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2) -> Chips:
 
     images = np.empty((len(faces), size, size, 3), np.uint8)
 
-    def cut_one(index: int) -> tuple[np.ndarray, tuple[int, ...]]:
+    def cut_one(index: int) -> np.ndarray:
         image = faces.picture(index)
+        _check_inside(faces.points[index], faces.visible[index], image, name=faces.picture_name(index))
         images[index], frame = cut_chip(image, faces.boxes[index], size=size)
-        return frame, image.shape
+        return frame
 
-    cut = _each(cut_one, range(len(faces)), workers)
-    _check_inside(faces, np.array([shape[1::-1] for _, shape in cut]))
-    frames = np.stack([frame for frame, _ in cut])
+    frames = np.stack(_each(cut_one, range(len(faces)), workers))
     return Chips(
         images=images,
         frames=frames,
@@ -92,31 +91,35 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2) -> Chips:
     )
 
 
-def _check_inside(faces: FaceSet, sizes: Int[np.ndarray, "n 2"]) -> None:
-    """Refuse points meant for another picture or scale, and slips of the hand; `sizes` are width and height.
+def _check_inside(
+    points: Float[np.ndarray, "points 2"], visible: Bool[np.ndarray, "points"], image: Image, *, name: str
+) -> None:
+    """Refuse points meant for another picture or scale, and slips of the hand.
 
     A face cut by the picture's edge may have points outside, but fewer than half of them, and none further out than
     the median distance of the points from their middle (about a third of the face's side; a stray point hardly
     moves it).
     """
-    outside = points_outside(faces, sizes)
-    positioned = np.where(faces.visible[..., None], faces.points, np.nan)
-    middle = np.nanmedian(positioned, axis=1, keepdims=True)
-    reach = np.nanmedian(np.linalg.norm(positioned - middle, axis=-1), axis=1)
-    refused = (outside.max(1) > reach) | ((outside > 0).sum(1) > faces.visible.sum(1) / 2)
-    if refused.any():
-        face = int(np.argmax(refused))
-        worst = int(outside[face].argmax())
+    height, width = image.shape[:2]
+    outside = points_outside(points[None], visible[None], np.array([[width, height]]))[0]
+    if not outside.any():
+        return
+    shown = points[visible]
+    reach = np.median(np.linalg.norm(shown - np.median(shown, 0), axis=1))
+    if outside.max() > reach or (outside > 0).sum() > visible.sum() / 2:
+        worst = int(outside.argmax())
         raise InputError(
-            f"{faces.picture_name(face)}: point {worst + 1} of its annotation lies {outside[face, worst]:.0f} pixels "
-            f"outside the picture of {sizes[face, 0]} x {sizes[face, 1]}: correct or remove the annotation"
+            f"{name}: point {worst + 1} of its annotation lies {outside[worst]:.0f} pixels outside the picture of "
+            f"{width} x {height}: correct or remove the annotation"
         )
 
 
-def points_outside(faces: FaceSet, sizes: Int[np.ndarray, "n 2"]) -> Float[np.ndarray, "n points"]:
-    """How many pixels each point that counts lies outside its picture of `sizes` (width, height); 0 inside."""
-    beyond = np.maximum(-0.5 - faces.points, faces.points - (sizes[:, None] - 0.5)).max(-1)
-    return np.where(faces.visible, np.maximum(beyond, 0), 0)
+def points_outside(
+    points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], sizes: Int[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "n points"]:
+    """How many pixels each visible point lies outside its picture of `sizes` (width, height); 0 inside."""
+    beyond = np.maximum(-0.5 - points, points - (sizes[:, None] - 0.5)).max(-1)
+    return np.where(visible, np.maximum(beyond, 0), 0)
 
 
 def to_chip(

@@ -29,11 +29,13 @@ def within(root: str | Path, name: str, *, where: str) -> Path:
     """`root / name`, where `name` stands in a data set's file at `where`; backslashes are taken as slashes.
 
     Raises:
-      InputError: `name` is empty, absolute, or leads out of `root` by "..".
+      InputError: `name` is empty, absolute, leads out of `root` by "..", or holds characters that no file's name has.
     """
     posix = PurePosixPath(name.replace("\\", "/"))
-    if not name.strip() or "\0" in name:
+    if not name.strip():
         raise InputError(f"{where}: a picture's name is missing: correct this entry")
+    if not name.isprintable():  # a line break would also make two lines of a message
+        raise InputError(f"{where}: {name[:60]!a} is no picture's name: correct this entry")
     if posix.is_absolute() or PureWindowsPath(name).drive or ".." in posix.parts:
         raise InputError(f"{where}: {name[:80]!r} leads out of the data folder {root}: give paths relative to it")
     return Path(root) / posix

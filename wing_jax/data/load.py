@@ -1,40 +1,122 @@
 """One door to every data set."""
 
+import dataclasses
+import functools
 import os
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int8
 
-from wing_jax.data.aflw import read_aflw
-from wing_jax.data.builtin import render_faces
-from wing_jax.data.mtfl import read_mtfl
+from wing_jax.data import formats
+from wing_jax.data.boxes import with_boxes
+from wing_jax.data.builtin import BuiltinFace, render_faces
 from wing_jax.data.records import FaceSet
-from wing_jax.data.w300 import read_w300
+from wing_jax.data.tfds_sets import NAMES as TFDS_NAMES
+from wing_jax.data.tfds_sets import read_tfds
 from wing_jax.errors import InputError
-from wing_jax.schemes import IBUG_68
+from wing_jax.schemes import IBUG_68, SCHEMES, Scheme, get_conversion, read_scheme
+from wing_jax.types import Visibility
 
-FOLDERS = {"w300": "300w", "mtfl": "mtfl", "aflw": "aflw"}
 TEST_SEED = 10_000_019  # the built-in test faces are never among the training faces of any usual seed
 
 
-def load_faces(name: str, split: str, *, root: str = "", count: int = 0, seed: int = 0) -> FaceSet:
-    """The `split` ("train" or "test") of data set `name`: "builtin" (`count` faces), "w300", "mtfl" or "aflw".
+def load_faces(
+    name: str,
+    split: str,
+    *,
+    root: str = "",
+    scheme: str = "",
+    boxes: str = "given",
+    hidden: str = "count",
+    count: int = 0,
+    seed: int = 0,
+    faults: list[str] | None = None,
+) -> FaceSet:
+    """The `split` of data set `name`: "builtin" (`count` faces), a TFDS set, or one of `formats.FORMATS`.
 
-    `root` is the data set's folder; where it is empty it is looked for below the environment variable WING_JAX_DATA,
-    then in `../shared/data`.
+    `root` is the data set's folder (or file, where the format is one); where it is empty it is looked for below the
+    environment variable WING_JAX_DATA, then in `../shared/data`. `scheme` is a TOML file or the name of a published
+    scheme: the one your own data are annotated in, and for published sets the one to convert their points to. `boxes`
+    is a key of `boxes.RULES`. `hidden`="mask" leaves points that are annotated as hidden out of losses and metrics,
+    "count" keeps those that have a position. `faults` as in `records.gather`.
 
     Raises:
       InputError: the data set is not found or not as published.
     """
+    faces = _read(name, split, root=root, scheme=scheme, count=count, seed=seed, faults=faults)
+    if scheme and faces.scheme.name != (wanted := find_scheme(scheme)).name:
+        faces = converted(faces, wanted)
+    if hidden == "mask":
+        faces = without_hidden(faces)
+    return with_boxes(faces, boxes)
+
+
+def _read(name: str, split: str, *, root: str, scheme: str, count: int, seed: int, faults: list[str] | None) -> FaceSet:
     if name == "builtin":
         return builtin_faces(count, seed=seed if split == "train" else TEST_SEED + seed)
-    folder = Path(root) if root else find_data(FOLDERS[name])
-    if name == "w300":
-        return read_w300(folder, split)
-    if name == "aflw":
-        return read_aflw(folder, split)
-    boxes = folder.parent / "mtfl_boxes"
-    return read_mtfl(folder, split, boxes=boxes if split == "test" and boxes.is_dir() else None)
+    if name in TFDS_NAMES:
+        return read_tfds(name, split, root=root, faults=faults)
+    kind = formats.FORMATS[name]
+    if not kind.splits:
+        if not root or not scheme:
+            missing = "--data.root FILE" if not root else "--data.scheme FILE.toml, or a published scheme's name"
+            raise InputError(f"data of the format {name!r} need {missing}")
+        return kind.read(root, scheme=find_scheme(scheme), faults=faults)
+    if split not in kind.splits:
+        raise InputError(f"{kind.title} has no split {split!r}: it has {', '.join(kind.splits)}")
+    if not root and not kind.folder:
+        raise InputError(f"data of the format {name!r} need --data.root FOLDER")
+    folder = Path(root) if root else find_data(kind.folder)
+    read = kind.read
+    if name == "mtfl" and split == "test" and (folder.parent / "mtfl_boxes").is_dir():
+        read = functools.partial(read, boxes=folder.parent / "mtfl_boxes")
+    return read(folder, split, faults=faults)
+
+
+def find_scheme(name: str) -> Scheme:
+    """The published scheme of that name, or the one in the TOML file of that path.
+
+    Raises:
+      InputError: it is neither.
+    """
+    if name in SCHEMES:
+        return SCHEMES[name]
+    if not name.endswith(".toml"):
+        raise InputError(f"scheme {name!r}: give a .toml file that describes it, or one of {', '.join(SCHEMES)}")
+    return read_scheme(name)
+
+
+def converted(faces: FaceSet, scheme: Scheme) -> FaceSet:
+    """`faces` with the points of `scheme` told from their own, as far as they can be.
+
+    Raises:
+      InputError: there is no conversion.
+    """
+    try:
+        conversion = get_conversion(faces.scheme, scheme)
+    except ValueError as error:
+        raise InputError(f"{faces.name}: {error}") from error
+    return dataclasses.replace(
+        faces,
+        name=f"{faces.name} as {scheme.name}",
+        scheme=scheme,
+        points=conversion.points(faces.points),
+        visible=conversion.visible(faces.visible),
+        visibility=None,
+    )
+
+
+def without_hidden(faces: FaceSet) -> FaceSet:
+    """`faces` of which points annotated as hidden do not count.
+
+    Raises:
+      InputError: the data set does not say which points are hidden.
+    """
+    if faces.visibility is None:
+        raise InputError(f"{faces.name}: does not say which points are hidden: leave data.hidden at 'count'")
+    hidden = (faces.visibility == Visibility.OCCLUDED) | (faces.visibility == Visibility.SELF_OCCLUDED)
+    return dataclasses.replace(faces, visible=faces.visible & ~hidden)
 
 
 def find_data(folder: str) -> Path:
@@ -71,8 +153,15 @@ def builtin_faces(count: int, *, seed: int, size: int = 192) -> FaceSet:
         box_convention="landmarks",
         photos=tuple(f"{seed}-{i}" for i in range(count)),
         subsets=("built-in",) * count,
+        visibility=np.stack([_visibility(face) for face in drawn]),
         poses=tuple(_pose(face.yaw) for face in drawn),
+        angles=np.array([(face.yaw, face.pitch, face.roll) for face in drawn], np.float32),
     )
+
+
+def _visibility(face: BuiltinFace) -> Int8[np.ndarray, "68"]:
+    hidden = np.where(face.visible, Visibility.VISIBLE, Visibility.SELF_OCCLUDED)
+    return np.where(face.covered, Visibility.OCCLUDED, hidden).astype(np.int8)
 
 
 def _pose(yaw: float) -> str:

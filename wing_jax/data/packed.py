@@ -47,7 +47,7 @@ def pack(
     counts = {}
     for split, faces in splits.items():
         annotation, crops = _cut(faces, size=size, workers=workers)
-        np.savez(folder / f"{split}.npz", **annotation)
+        np.savez(folder / f"{split}.npz", allow_pickle=False, **annotation)
         _write_shards(folder, split, [_encoded(crop, quality) for crop in crops])
         counts[split] = len(faces)
     manifest = {
@@ -157,7 +157,9 @@ def _cut(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarr
 def _encoded(crop: Image, quality: int) -> bytes:
     if not quality:
         return crop.tobytes()
-    _, encoded = cv2.imencode(".jpg", crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1])
+    _, encoded = cv2.imencode(
+        ".jpg", crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    )
     return encoded.tobytes()
 
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 
 from wing_jax.data.listing import numbers, read_lines
 from wing_jax.errors import InputError
+from wing_jax.types import Visibility
 
 EXPECTED = "two numbers 'x y'"
 
@@ -18,6 +19,36 @@ def read_pts(path: str | Path, *, points: int | None = None) -> Float[np.ndarray
       InputError: the file cannot be read, a line is not two finite numbers, the count differs from the header or
         from `points`. The message names file and line.
     """
+    return _raw(path, points) - 1
+
+
+def read_signed_pts(
+    path: str | Path, *, points: int | None = None
+) -> tuple[Float[np.ndarray, "points 2"], Int8[np.ndarray, "points"]]:
+    """(landmarks, values of `Visibility`) of a `.pts` file that says by signs what hides a point, as MERL-RAV does.
+
+    "-1 -1" is hidden by the face itself and has no position (NaN); another negative number says that something else
+    hides the point, at the position without signs. The signs are read first, then the positions are moved to 0-based
+    pixel centres as in `read_pts`.
+
+    Raises:
+      InputError: as `read_pts`.
+    """
+    raw = _raw(path, points)
+    absent = (raw == -1).all(-1)
+    visibility = np.where((raw < 0).any(-1), Visibility.OCCLUDED, Visibility.VISIBLE).astype(np.int8)
+    visibility[absent] = Visibility.SELF_OCCLUDED
+    return np.where(absent[:, None], np.float32(np.nan), np.abs(raw) - 1), visibility
+
+
+def write_pts(path: str | Path, points: Float[np.ndarray, "points 2"]) -> None:
+    """Write landmarks (0-based pixel centres) as a `.pts` file, counted from 1 as the format asks."""
+    rows = "\n".join(f"{x:.4f} {y:.4f}" for x, y in np.asarray(points, np.float64) + 1)
+    Path(path).write_text(f"version: 1\nn_points: {len(points)}\n{{\n{rows}\n}}\n")
+
+
+def _raw(path: str | Path, points: int | None) -> Float[np.ndarray, "points 2"]:
+    """The numbers as they stand in the file."""
     lines = read_lines(path, mend="give a .pts file")
     opened = next((i for i, (_, line) in enumerate(lines) if line == "{"), None)
     closed = next((i for i, (_, line) in enumerate(lines) if line == "}"), None)
@@ -27,13 +58,7 @@ def read_pts(path: str | Path, *, points: int | None = None) -> Float[np.ndarray
     for expected, place in ((_header_count(path, lines[:opened]), "announced"), (points, "needed")):
         if expected is not None and len(found) != expected:
             raise InputError(f"{path}: {len(found)} points where {expected} are {place}: correct or remove the file")
-    return found - 1
-
-
-def write_pts(path: str | Path, points: Float[np.ndarray, "points 2"]) -> None:
-    """Write landmarks (0-based pixel centres) as a `.pts` file, counted from 1 as the format asks."""
-    rows = "\n".join(f"{x:.4f} {y:.4f}" for x, y in np.asarray(points, np.float64) + 1)
-    Path(path).write_text(f"version: 1\nn_points: {len(points)}\n{{\n{rows}\n}}\n")
+    return found
 
 
 def _positions(path: str | Path, lines: list[tuple[int, str]]) -> Float[np.ndarray, "points 2"]:

@@ -135,7 +135,7 @@ def gather(
     if not faces:
         raise InputError(f"{name}: no face is left: {faults[0] if faults else 'the data set is empty'}")
     points = np.stack([face.points for face in faces]).astype(np.float32)
-    positioned = np.isfinite(points).all(-1)
+    positioned = np.asarray(np.isfinite(points).all(-1))
     visibility = np.stack([np.broadcast_to(np.int8(face.visibility), (scheme.points,)) for face in faces])
     angles = [(np.nan,) * 3 if face.angles is None else face.angles for face in faces]
     attributes = list(dict.fromkeys(attribute for face in faces for attribute in face.attributes))

@@ -25,7 +25,7 @@ class Conversion:
     @property
     def told(self) -> Bool[np.ndarray, "target_points"]:
         """The target's points that exist in the source."""
-        return self.weights.any(1)
+        return np.asarray(self.weights.any(1))
 
     def points(self, points: Float[np.ndarray, "*n source_points 2"]) -> Float[np.ndarray, "*n target_points 2"]:
         """The target's points, in the units of `points`; 0 where they cannot be told."""
@@ -46,7 +46,7 @@ def get_conversion(source: Scheme, target: Scheme) -> Conversion:
     if source.name == target.name:
         same = np.eye(source.points, dtype=np.float32)
         return Conversion(source=source, target=target, weights=same, approximates="nothing")
-    paths = deque([(source.name,)])
+    paths: deque[tuple[str, ...]] = deque([(source.name,)])
     seen = {source.name}
     while paths:
         path = paths.popleft()

@@ -53,15 +53,13 @@ def scheme_from_table(table: Mapping[str, Any]) -> Scheme:
     if name in SCHEMES:
         raise ValueError(f"name: {name!r} is a published scheme: choose another name")
     names = _names(table.get("points"))
-    mirrored = tuple(
-        _indices(names, pair, "mirrored", length=2) for pair in _listed(table.get("mirrored", []), "mirrored")
-    )
+    mirrored = tuple(_pair(names, pair, "mirrored") for pair in _listed(table.get("mirrored", []), "mirrored"))
     flat = [point for pair in mirrored for point in pair]
     if twice := sorted({point for point in flat if flat.count(point) > 1}):
         raise ValueError(f"mirrored: {names[twice[0]]!r} stands in it twice: a point changes places with one other")
     if "normalisation" not in table:
         raise ValueError("normalisation: name the two points whose distance errors are divided by")
-    left, right = _indices(names, table["normalisation"], "normalisation", length=2)
+    left, right = _pair(names, table["normalisation"], "normalisation")
     eyes = _listed(table.get("eyes", [[left], [right]]), "eyes")
     if len(eyes) != 2:
         raise ValueError("eyes: give the points of the left eye and those of the right eye: two lists")
@@ -106,6 +104,11 @@ def _listed(value: Any, key: str) -> list:
     if not isinstance(value, list):
         raise ValueError(f"{key}: must be a list of lists of points, not {value!r}")
     return value
+
+
+def _pair(names: tuple[str, ...], points: Any, key: str) -> tuple[int, int]:
+    left, right = _indices(names, points, key, length=2)
+    return left, right
 
 
 def _indices(names: tuple[str, ...], points: Any, key: str, *, length: int | None = None) -> tuple[int, ...]:

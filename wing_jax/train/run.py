@@ -55,7 +55,14 @@ def train(config: Config) -> Path:
         make_loss(stage)  # so that a wrong number is said before any work is done
         devices.check_divides(stage.batch_size, mesh)
     faces = load_faces(
-        config.data.name, "train", root=config.data.root, count=config.data.train_faces, seed=config.seed
+        config.data.name,
+        "train",
+        root=config.data.root,
+        scheme=config.data.scheme,
+        boxes=config.data.boxes,
+        hidden=config.data.hidden,
+        count=config.data.train_faces,
+        seed=config.seed,
     )
     shape = crops.shape_in_box(faces)
     margins = (config.stage1.margin, *(stage.margin * shape.side for stage in stages[1:]))

@@ -1,0 +1,173 @@
+"""Packed data sets: what is read back, what training sees of it, and every kind of damage."""
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+from array_record.python import array_record_module
+
+from wing_jax.data.chips import cut_chips
+from wing_jax.data.load import load_faces
+from wing_jax.data.packed import FACES_A_SHARD, pack, read_packed
+from wing_jax.data.w300 import read_w300
+from wing_jax.errors import InputError
+from wing_jax.schemes import IBUG_68
+
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def faces():
+    drawn = load_faces("builtin", "train", count=6)
+    return dataclasses.replace(
+        drawn,
+        attributes={"smiling": np.array([True, False] * 3)},
+        visibility=np.random.default_rng(0).integers(0, 4, (6, 68)).astype(np.int8),
+        angles=np.arange(18, dtype=np.float32).reshape(6, 3),
+    )
+
+
+@pytest.fixture
+def folder(faces, tmp_path):
+    """Four faces to train, two to test."""
+    splits = {"train": faces.take(np.arange(4)), "test": faces.take(np.arange(4, 6))}
+    pack(splits, tmp_path / "packed", size=SIZE, quality=90, source="drawn")
+    return tmp_path / "packed"
+
+
+def refusal(*arguments, **keywords) -> str:
+    with pytest.raises(InputError) as caught:
+        read_packed(*arguments, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_annotation_is_read_back_exactly(folder, faces):
+    for split, chosen in (("train", np.arange(4)), ("test", np.arange(4, 6))):
+        original, packed = faces.take(chosen), read_packed(folder, split)
+        chips = cut_chips(original, size=SIZE)
+        np.testing.assert_array_equal(packed.points, chips.points)
+        np.testing.assert_array_equal(packed.boxes, chips.boxes)
+        np.testing.assert_array_equal(packed.visible, original.visible)
+        np.testing.assert_array_equal(packed.visibility, original.visibility)
+        np.testing.assert_array_equal(packed.angles, original.angles)
+        np.testing.assert_array_equal(packed.attributes["smiling"], original.attributes["smiling"])
+        assert packed.photos == original.photos
+        assert packed.subsets == original.subsets
+        assert packed.poses == original.poses
+        assert packed.scheme is IBUG_68
+        assert packed.box_convention == original.box_convention
+
+
+def test_the_pictures_are_the_crops(folder, faces):
+    chips = cut_chips(faces.take(np.arange(4)), size=SIZE)
+    packed = read_packed(folder, "train")
+    for index in range(4):
+        difference = packed.picture(index).astype(int) - chips.images[index]
+        assert np.sqrt((difference**2).mean()) < 6  # JPEG
+
+
+def test_raw_crops_are_exact(faces, tmp_path):
+    pack({"train": faces}, tmp_path / "raw", size=SIZE, quality=0, source="drawn")
+    packed = read_packed(tmp_path / "raw", "train")
+    np.testing.assert_array_equal(
+        np.stack([packed.picture(index) for index in range(6)]), cut_chips(faces, size=SIZE).images
+    )
+
+
+def test_frames_lead_back_to_the_picture(folder, faces):
+    with np.load(folder / "train.npz") as fields:
+        back = fields["points"] @ fields["frames"][:, :, :2].transpose(0, 2, 1) + fields["frames"][:, None, :, 2]
+    np.testing.assert_allclose(back, faces.points[:4], atol=1e-3)
+
+
+def test_a_chip_cut_from_a_packed_face_shows_the_same(folder, faces):
+    """What training cuts from the pack lies where it lay in the picture, to a fraction of a pixel."""
+    direct, packed = cut_chips(faces.take(np.arange(4)), size=64), cut_chips(read_packed(folder, "train"), size=64)
+    np.testing.assert_allclose(packed.points, direct.points, atol=1.2)
+    spread = packed.points - direct.points  # a whole shift by the rounding of the square, and nothing else
+    np.testing.assert_allclose(spread, spread.mean(1, keepdims=True) * np.ones_like(spread), atol=0.6)
+
+
+def test_many_faces_fill_several_shards_in_order(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr("wing_jax.data.packed.FACES_A_SHARD", 4)
+    assert FACES_A_SHARD > 4
+    pack({"train": faces}, tmp_path / "shards", size=32, quality=0, source="drawn")
+    assert len(list((tmp_path / "shards").glob("train-*-of-00002.array_record"))) == 2
+    packed = read_packed(tmp_path / "shards", "train")
+    np.testing.assert_array_equal(packed.picture(5), cut_chips(faces, size=32).images[5])
+
+
+def test_it_is_a_data_set_by_name(folder):
+    assert len(load_faces("packed", "test", root=str(folder))) == 2
+    with pytest.raises(InputError, match=r"--data\.root FOLDER"):
+        load_faces("packed", "train")
+
+
+def test_a_scheme_of_ones_own_travels_with_it(faces, tmp_path):
+    mine = dataclasses.replace(IBUG_68, name="mine68")
+    pack({"train": dataclasses.replace(faces, scheme=mine)}, tmp_path / "mine", size=32, quality=80, source="")
+    assert read_packed(tmp_path / "mine", "train").scheme == mine
+
+
+def test_the_manifest_says_what_it_is(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["counts"] == {"train": 4, "test": 2}
+    assert manifest["crop"] == {"size": SIZE, "margin": 2.0, "encoding": "JPEG 90"}
+    assert manifest["source"] == "drawn"
+    assert len(manifest["files"]) == 4
+
+
+def damaged(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "manifest.json").unlink(), "manifest.json: cannot read it"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json: not a manifest of this version"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json: not a manifest of this version"),
+        (lambda folder: (folder / "manifest.json").write_text('{"format": "x", "version": 1}'), "format 'x'"),
+        (lambda folder: (folder / "train.npz").unlink(), "train.npz: cannot read it"),
+        (lambda folder: damaged(folder / "train.npz"), "train.npz: not what was packed"),
+        (lambda folder: damaged(next(folder.glob("train-*"))), "not what was packed"),
+        (lambda folder: next(folder.glob("train-*")).write_bytes(b""), "not what was packed"),
+        (lambda folder: next(folder.glob("train-*")).unlink(), "cannot read it"),
+    ],
+)
+def test_damage_is_told_in_one_line(folder, damage, said):
+    damage(folder)
+    assert said in refusal(folder, "train")
+
+
+def test_splits_and_places_that_are_not_there(folder, faces, tmp_path):
+    assert "holds no split 'val': it has train, test" in refusal(folder, "val")
+    assert "give a folder made by wing-jax data pack" in refusal(tmp_path / "none", "train")
+    with pytest.raises(InputError, match="not empty"):
+        pack({"train": faces}, folder, size=32, quality=80, source="")
+
+
+def test_without_array_record_it_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "array_record.python", None)
+    assert "install it (pip install array-record)" in refusal(folder, "train")
+
+
+def packed_records(folder):
+    reader = array_record_module.ArrayRecordReader(str(next(folder.glob("*.array_record"))))
+    yield from reader.read_all()
+    reader.close()
+
+
+def test_real_faces(data_root, tmp_path):
+    faces = read_w300(data_root / "300w", "test").take(np.arange(0, 554, 100))
+    pack({"test": faces}, tmp_path / "w300", size=224, quality=80, source="300-W")
+    packed = read_packed(tmp_path / "w300", "test")
+    assert packed.picture_name(0).startswith(f"{tmp_path / 'w300'}: test face 0 (")
+    sides = (packed.boxes[:, 2:] - packed.boxes[:, :2]).max(1)
+    np.testing.assert_allclose(sides, 112, rtol=0.01)
+    assert sum(len(record) for record in packed_records(tmp_path / "w300")) < 6 * 16_000

@@ -1,0 +1,266 @@
+"""`wing-jax data ACTION DIR`: look into a data set before you train on it."""
+
+import dataclasses
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from wing_jax.balance import pose_axis
+from wing_jax.cli.balance import report_poses, yaw_of
+from wing_jax.cli.options import parse
+from wing_jax.config import DataName
+from wing_jax.data import formats
+from wing_jax.data.check import SplitCheck, check_split, duplicates
+from wing_jax.data.load import load_faces
+from wing_jax.data.packed import pack
+from wing_jax.data.records import FaceSet
+from wing_jax.errors import InputError
+from wing_jax.report.draw import write_png
+from wing_jax.report.faces import annotation_sheet
+from wing_jax.report.tables import Grid, rich_table
+
+ACTIONS = {
+    "check": "read everything; say what is missing, broken, outside, cut or there twice (status 1 if any is broken)",
+    "show": "draw faces with their points, numbers and boxes on one sheet",
+    "stats": "print and plot the poses, and what HSM would make of them",
+    "pack": "cut the faces once and write them compactly, so that training starts in seconds",
+    "formats": "list the formats that can be read",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """The data set in DIR, and how to read it."""
+
+    root: Annotated[str, tyro.conf.Positional]  # folder, or an .xml, .json or .csv file
+    format: Literal["auto"] | DataName = "auto"  # auto: told by the files
+    scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
+    boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckOptions(Source):
+    """Read everything in DIR and report counts, sizes, faults, duplicates across splits and poses in tables."""
+
+    shown: int = 10  # faults and duplicates to list; the table counts them all
+    workers: int = 2  # threads that read pictures
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShowOptions(Source):
+    """Draw faces of DIR, chosen at random, with their points and boxes on a contact sheet."""
+
+    split: str = ""  # empty: the first there is
+    faces: int = 12
+    columns: int = 4
+    seed: int = 0
+    numbers: bool = True  # beside the points
+    output: str = "runs/faces.png"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StatsOptions(Source):
+    """Find the pose axis of the faces in DIR; print and plot its histogram before and after HSM."""
+
+    split: str = ""  # empty: the first there is
+    bins: int = 9  # of |coefficient|
+    cap: int = 20  # at most so many copies of a face
+    output: str = "runs/poses.png"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PackOptions(Source):
+    """Write the faces of all splits of DIR to the folder OUTPUT as encoded crops of two box sides."""
+
+    output: Annotated[str, tyro.conf.Positional]
+    size: int = 224  # pixels of a crop; take at least 1.75 times the largest input size of your config
+    quality: int = 80  # JPEG's, 1 to 100; 0: raw bytes, read faster, some fifteen times larger
+    workers: int = 2  # threads
+
+
+def run(arguments: list[str]) -> None:
+    """Do one of `ACTIONS`."""
+    action, *rest = arguments or [""]
+    if action not in ACTIONS:
+        rows = "\n".join(f"  {name:8} {about}" for name, about in ACTIONS.items())
+        asked = action in ("-h", "--help")
+        print(f"usage: wing-jax data ACTION DIR ...\n\n{rows}", file=sys.stdout if asked else sys.stderr)
+        sys.exit(0 if asked else 2)
+    {"check": _check, "show": _show, "stats": _stats, "pack": _pack, "formats": _formats}[action](rest)
+
+
+def _check(arguments: list[str]) -> None:
+    options = parse(CheckOptions, arguments, command="data check")
+    checks: dict[str, SplitCheck] = {}
+    for split, faces, faults in _splits(options):
+        checks[split] = check_split(faces, faults, workers=options.workers)
+    alike = duplicates(checks)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    first = next(iter(checks.values())).faces
+    console.print(f"{first.name}: {first.scheme.points} points ({first.scheme.name}), {first.box_convention!r} boxes")
+    console.print(rich_table(_overview(checks, alike)))
+    for split, check in checks.items():
+        console.print(f"poses, {split}: {_poses(check.faces)}", soft_wrap=True)
+    faults = [f"{split}: {fault}" for split, check in checks.items() for fault in check.faults]
+    outside = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.outside)]
+    cut = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.cut)]
+    pairs = [f"{kind}: {one} = {other}" for kind, one, other in alike]
+    for title, lines in (
+        ("missing or broken", faults),
+        ("points outside the picture", outside),
+        ("points outside the box", cut),
+        ("in two splits", pairs),
+    ):
+        _list(console, title, lines, options.shown)
+    if faults:
+        sys.exit(1)
+
+
+def _splits(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
+    """(name, faces, faults) of the splits that are there."""
+    name = formats.detect(options.root) if options.format == "auto" else options.format
+    splits = formats.FORMATS[name].splits if name in formats.FORMATS else ("train", "test")
+    complaints: list[str] = []
+    found = False
+    for split in splits or ("all",):
+        faults: list[str] = []
+        try:
+            faces = load_faces(
+                name, split, root=options.root, scheme=options.scheme, boxes=options.boxes, faults=faults
+            )
+        except InputError as error:
+            complaints.append(str(error))
+            continue
+        found = True
+        yield split, faces, faults
+    if not found:
+        raise InputError(complaints[0])
+    for complaint in complaints:
+        print(f"not read: {complaint}", file=sys.stderr)
+
+
+def _overview(checks: dict[str, SplitCheck], alike: Sequence[tuple[str, str, str]]) -> Grid:
+    """One row a split, and one for each of its subsets where there are several."""
+    rows = []
+    for split, check in checks.items():
+        subsets = Counter(check.faces.subsets)
+        rows.append(
+            _row(split, check, np.ones(len(check.faces), bool), str(len(check.faults)), str(_pairs(alike, split)))
+        )
+        for subset in sorted(subsets) if 1 < len(subsets) <= 12 else ():
+            rows.append(_row(f"  {subset}", check, np.array(check.faces.subsets) == subset, "", ""))
+    header = ("split", "faces", "photos", "widths", "heights", "broken", "outside", "box cuts", "in two splits")
+    return Grid(title="", header=header, rows=tuple(rows), words=1)
+
+
+def _row(name: str, check: SplitCheck, chosen: np.ndarray, broken: str, twice: str) -> tuple[str, ...]:
+    sizes = check.sizes[chosen & (check.sizes[:, 0] > 0)]
+    photos = len({photo for photo, taken in zip(check.faces.photos, chosen, strict=True) if taken})
+    spans = ("-", "-") if not len(sizes) else (_span(sizes[:, 0]), _span(sizes[:, 1]))
+    outside, cut = int(check.outside[chosen].sum()), int(check.cut[chosen].sum())
+    return (name, str(int(chosen.sum())), str(photos), *spans, broken, str(outside), str(cut), twice)
+
+
+def _span(values: np.ndarray) -> str:
+    low, middle, high = values.min(), np.median(values), values.max()
+    return f"{low}" if low == high else f"{low}..{middle:.0f}..{high}"
+
+
+def _pairs(alike: Sequence[tuple[str, str, str]], split: str) -> int:
+    return sum(one.startswith(f"{split}: ") or other.startswith(f"{split}: ") for _, one, other in alike)
+
+
+def _poses(faces: FaceSet) -> str:
+    """A histogram in one line: of the annotated classes, or of the pose axis in standard deviations."""
+    if faces.poses is not None:
+        counts = Counter(faces.poses)
+        return ", ".join(f"{pose} {counts[pose]}" for pose in sorted(counts))
+    try:
+        model = pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
+    except ValueError as error:
+        return f"no axis found ({error})"
+    edges = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
+    counts = np.bincount(np.searchsorted(edges, model.coefficients / model.deviation), minlength=7)
+    blocks = "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * count / max(counts.max(), 1)))] for count in counts)
+    return f"{blocks}  {' '.join(map(str, counts))} from nose left to nose right, in steps of a standard deviation"
+
+
+def _names(check: SplitCheck, chosen: np.ndarray) -> list[str]:
+    return [check.faces.picture_name(index) for index in np.flatnonzero(chosen).tolist()]
+
+
+def _list(console: Console, title: str, lines: Sequence[str], shown: int) -> None:
+    if lines:
+        console.print(f"\n{title}: {len(lines)}")
+        for line in lines[:shown]:
+            console.print(f"  {line}", soft_wrap=True, markup=False)
+        if len(lines) > shown:
+            console.print(f"  and {len(lines) - shown} more (--shown {len(lines)} lists all)")
+
+
+def _chosen(options: ShowOptions | StatsOptions) -> FaceSet:
+    for split, faces, _ in _splits(options):
+        if options.split in ("", split):
+            return faces
+    raise InputError(f"{options.root}: no split {options.split!r} there")
+
+
+def _show(arguments: list[str]) -> None:
+    options = parse(ShowOptions, arguments, command="data show")
+    faces = _chosen(options)
+    order = np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]
+    sheet = annotation_sheet(faces.take(np.sort(order)), columns=options.columns, numbers=options.numbers)
+    path = Path(options.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{len(order)} of {len(faces)} faces: {write_png(path, sheet)}")
+
+
+def _stats(arguments: list[str]) -> None:
+    options = parse(StatsOptions, arguments, command="data stats")
+    faces = _chosen(options)
+    for name, values in faces.attributes.items():
+        print(f"{name}: {int(values.sum())} of {len(faces)} faces")
+    report_poses(
+        faces.points,
+        faces.visible,
+        faces.scheme,
+        yaw_of(faces),
+        bins=options.bins,
+        cap=options.cap,
+        figure=Path(options.output),
+    )
+
+
+def _pack(arguments: list[str]) -> None:
+    options = parse(PackOptions, arguments, command="data pack")
+    if not 0 <= options.quality <= 100 or options.size < 16:
+        raise InputError(f"quality={options.quality}, size={options.size}: quality is 0 to 100, size at least 16")
+    splits = {}
+    for split, faces, faults in _splits(options):
+        if faults:
+            raise InputError(
+                f"{len(faults)} faults in {split}, first {faults[0]}: see wing-jax data check {options.root}"
+            )
+        splits[split] = faces
+    manifest = pack(
+        splits, options.output, size=options.size, quality=options.quality, source=options.root, workers=options.workers
+    )
+    size = sum(path.stat().st_size for path in Path(options.output).iterdir())
+    said = ", ".join(f"{split} {count}" for split, count in manifest["counts"].items())
+    print(f"{options.output}: {said} faces of {options.size} x {options.size} pixels, {size / 1e6:.1f} MB")
+    print(f"train with --data.name packed --data.root {options.output}")
+
+
+def _formats(arguments: list[str]) -> None:
+    rows = [
+        (name, kind.title, ", ".join(kind.splits) or "a file each", kind.folder or "", (kind.marks or ("",))[0])
+        for name, kind in formats.FORMATS.items()
+    ]
+    grid = Grid(title="", header=("format", "what", "splits", "usual folder", "told by"), rows=tuple(rows), words=5)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(rich_table(grid))

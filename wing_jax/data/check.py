@@ -1,0 +1,115 @@
+"""Everything that can be wrong with a data set, found by reading all of it once."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+from wing_jax.data.chips import points_outside
+from wing_jax.data.images import Picture, decode_image, load_picture, picture_name, read_bytes
+from wing_jax.data.records import FaceSet
+from wing_jax.errors import InputError
+from wing_jax.types import Image
+
+ALIKE = 10  # of 256 bits: pictures whose patterns differ by no more are called the same picture
+FLAT = 24  # bits: a pattern with fewer ones, or fewer zeros, belongs to a blank picture and tells nothing
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitCheck:
+    """What was found in one split. Faces and pictures whose reading failed are in `faults` alone."""
+
+    faces: FaceSet
+    faults: tuple[str, ...]  # one line each: the file and the reason
+    sizes: Int[np.ndarray, "n 2"]  # width and height of each face's picture; 0 where it could not be read
+    outside: Bool[np.ndarray, "n"]  # a point that counts lies outside the picture
+    cut: Bool[np.ndarray, "n"]  # a point that counts lies outside the box
+    digests: tuple[bytes, ...]  # of each face's picture file; b"" where it could not be read
+    patterns: UInt8[np.ndarray, "n 32"]  # what each picture looks like, 256 bits
+
+
+def check_split(faces: FaceSet, faults: Sequence[str], *, workers: int = 2) -> SplitCheck:
+    """Read every picture of `faces` once, with `workers` threads; `faults` are those that reading the lists found."""
+    sources = [faces.source(index) for index in range(len(faces))]
+    distinct = list(dict.fromkeys(sources))
+    with ThreadPoolExecutor(workers) as pool:
+        looked = dict(zip(distinct, pool.map(_look, distinct), strict=True))
+    broken = tuple(dict.fromkeys(look for look in looked.values() if isinstance(look, str)))
+    nothing = ((0, 0), b"", np.zeros(32, np.uint8))
+    found = [nothing if isinstance(look := looked[source], str) else look for source in sources]
+    sizes = np.array([size for size, _, _ in found])
+    readable = sizes[:, 0] > 0
+    low, high = faces.boxes[:, None, :2], faces.boxes[:, None, 2:]
+    beyond = ((faces.points < low - 0.5) | (faces.points > high + 0.5)).any(-1) & faces.visible
+    return SplitCheck(
+        faces=faces,
+        faults=(*faults, *broken),
+        sizes=sizes,
+        outside=readable & (points_outside(faces.points, faces.visible, sizes) > 0).any(1),
+        cut=np.asarray(beyond.any(1)),
+        digests=tuple(digest for _, digest, _ in found),
+        patterns=np.stack([pattern for _, _, pattern in found]),
+    )
+
+
+def duplicates(checks: Mapping[str, SplitCheck]) -> list[tuple[str, str, str]]:
+    """(what is alike, picture of one split, picture of another): the same file, or the same picture encoded anew."""
+    found = []
+    names = list(checks)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            found += _across(first, checks[first], second, checks[second])
+    return found
+
+
+def _across(first: str, one: SplitCheck, second: str, other: SplitCheck) -> list[tuple[str, str, str]]:
+    rows, columns = _patterned(one), _patterned(other)
+    found: dict[tuple[str, str], str] = {}
+    other_of = {digest: column for column, digest in enumerate(other.digests) if digest}
+    for row, digest in enumerate(one.digests):
+        if digest in other_of:
+            found[_named(first, one, row), _named(second, other, other_of[digest])] = "the same file"
+    signs = [np.unpackbits(check.patterns[kept], axis=1).astype(np.float32) * 2 - 1 for check, kept in
+             ((one, rows), (other, columns))]  # fmt: skip
+    for start in range(0, len(rows), 2048):  # a product of signs counts the bits that agree
+        agree = signs[0][start : start + 2048] @ signs[1].T
+        for row, column in zip(*np.nonzero(agree >= 256 - 2 * ALIKE), strict=True):
+            pair = _named(first, one, rows[start + row]), _named(second, other, columns[column])
+            found.setdefault(pair, "the same picture")
+    return [(alike, *pair) for pair, alike in found.items()]
+
+
+def _patterned(check: SplitCheck) -> Int[np.ndarray, "kept"]:
+    """One face for each picture that has a pattern."""
+    first = {digest: index for index, digest in reversed(list(enumerate(check.digests))) if digest}
+    ones = np.unpackbits(check.patterns, axis=1).sum(1)
+    return np.array(sorted(i for i in first.values() if FLAT <= ones[i] <= 256 - FLAT), np.int64)
+
+
+def _named(split: str, check: SplitCheck, index: int) -> str:
+    return f"{split}: {check.faces.picture_name(index)}"
+
+
+def _look(picture: Picture) -> tuple[tuple[int, int], bytes, np.ndarray] | str:
+    """(width and height, digest of the file, pattern), or the reason why it cannot be read."""
+    try:
+        if isinstance(picture, Path):
+            content = read_bytes(picture)
+            image = decode_image(content, name=picture_name(picture))
+        else:
+            image = load_picture(picture)
+            content = image.tobytes()
+    except InputError as error:
+        return str(error)
+    return (image.shape[1], image.shape[0]), hashlib.blake2b(content, digest_size=16).digest(), _pattern(image)
+
+
+def _pattern(image: Image) -> UInt8[np.ndarray, "32"]:
+    """256 bits: where brightness rises from left to right on a 17 x 16 picture ("difference hash")."""
+    small = cv2.resize(image, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int32).sum(-1)
+    return np.packbits(small[:, 1:] > small[:, :-1])

@@ -1,0 +1,60 @@
+"""Annotated faces on a contact sheet: points by their visibility, their numbers, the box."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from wing_jax.data.records import FaceSet, tight_box
+from wing_jax.report.draw import TARGET, Colour, Tile, contact_sheet, draw_points, face_tile
+from wing_jax.types import Image, Visibility
+
+COLOURS: dict[int, Colour] = {
+    Visibility.UNKNOWN: TARGET,
+    Visibility.VISIBLE: TARGET,
+    Visibility.OCCLUDED: (255, 159, 28),
+    Visibility.SELF_OCCLUDED: (255, 92, 205),
+}
+_BOX: Colour = (255, 255, 255)
+_INK: Colour = (16, 20, 28)
+
+
+def annotation_sheet(faces: FaceSet, *, columns: int = 4, size: int = 360, numbers: bool = True) -> Image:
+    """All `faces` on one sheet, tiles of `size` pixels: points blue where they are visible or nothing is said of it,
+    orange where something hides them, pink where the face itself does; points without a position are left out. The
+    box is white; `numbers` count from 0. The caption is the face's subset and its picture's name.
+
+    Raises:
+      InputError: a picture cannot be read.
+    """
+    tiles = [_tile(faces, index, size, numbers) for index in range(len(faces))]
+    captions = [f"{faces.subsets[index]}  {Path(faces.picture_name(index)).name}" for index in range(len(faces))]
+    return contact_sheet(tiles, captions, columns=columns)
+
+
+def _tile(faces: FaceSet, index: int, size: int, numbers: bool) -> Tile:
+    box, shown = faces.boxes[index], faces.visible[index]
+    around = tight_box(np.concatenate([faces.points[index][shown], box.reshape(2, 2)]))
+    tile, affine = face_tile(faces.picture(index), around, size=size, margin=1.15)
+    tile = np.ascontiguousarray(tile)
+    points = faces.points[index] @ affine[:, :2].T + affine[:, 2]
+    corners = np.round(box.reshape(2, 2) @ affine[:, :2].T + affine[:, 2]).astype(int)
+    for ink, width in ((_INK, 3), (_BOX, 1)):
+        cv2.rectangle(tile, corners[0].tolist(), corners[1].tolist(), ink, width, cv2.LINE_AA)
+    tile = draw_points(tile, points, colour=TARGET, lines=faces.scheme.lines, visible=shown, radius=1.7)
+    if faces.visibility is not None:
+        for kind in (Visibility.OCCLUDED, Visibility.SELF_OCCLUDED):
+            chosen = shown & (faces.visibility[index] == kind)
+            tile = draw_points(tile, points, colour=COLOURS[kind], visible=chosen, radius=2.2)
+    if numbers:
+        for number in np.flatnonzero(shown):
+            _number(tile, str(number), points[number])
+    return tile
+
+
+def _number(tile: Tile, text: str, at: Float[np.ndarray, "2"]) -> None:
+    """Write `text` beside the point in place, light on dark so that it can be read on any skin."""
+    place = (int(at[0]) + 3, int(at[1]) - 3)
+    for ink, width in ((_INK, 2), (_BOX, 1)):
+        cv2.putText(tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.3, ink, width, cv2.LINE_AA)

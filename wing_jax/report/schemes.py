@@ -1,0 +1,93 @@
+"""A picture of each landmark scheme: its points with their numbers on a face that is drawn, not photographed."""
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from wing_jax.data.builtin import draw_face
+from wing_jax.data.builtin_look import Expression, Look, Pose
+from wing_jax.report.draw import contact_sheet, draw_points
+from wing_jax.schemes import AFLW_19, AFLW_21, IBUG_68, LAPA_106, WFLW_98, Scheme, get_conversion
+from wing_jax.types import Image
+
+_INK, _PAPER = (16, 20, 28), (255, 255, 255)
+Shape = Float[np.ndarray, "points 2"]
+
+
+def scheme_picture(scheme: Scheme, *, size: int = 900) -> Image:
+    """The face of `size` pixels with the points of `scheme`, a published one, its lines and numbers (from 0).
+
+    The drawn face has the 68 points of 300-W; where another scheme's points are not among them they are set between
+    (half-way along the jaw, a third along a lid), which shows where they belong and is no annotation.
+
+    Raises:
+      ValueError: `scheme` is not a published one.
+    """
+    face, points68 = _face(size)
+    points = _told(scheme, points68)
+    picture = draw_points(face, points, colour=(0, 114, 178), lines=scheme.lines, radius=size / 260)
+    for number, at in enumerate(points):
+        place = (int(at[0]) + size // 180, int(at[1]) - size // 180)
+        for ink, width in ((_PAPER, 3), (_INK, 1)):
+            cv2.putText(picture, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, size / 2000, ink, width, cv2.LINE_AA)
+    return contact_sheet([picture], [f"{scheme.name}: {scheme.points} points"])
+
+
+def _face(size: int) -> tuple[Image, Shape]:
+    """A frontal face with its mouth open, so that all lines lie apart; paled, so that they stand out."""
+    drawn = draw_face(Look(pose=Pose(scale=0.8), expression=Expression(mouth_open=0.45)), size=size)
+    return cv2.addWeighted(drawn.image, 0.6, np.full_like(drawn.image, 255), 0.4, 0), drawn.points
+
+
+def _told(scheme: Scheme, points: Shape) -> Shape:
+    if scheme.name == WFLW_98.name:
+        return _wflw(points)
+    if scheme.name == LAPA_106.name:
+        return _lapa(points)
+    if scheme.name == AFLW_21.name:
+        without = get_conversion(IBUG_68, AFLW_19).points(points)
+        beside = (points[1] - points[15]) * 0.06
+        return np.insert(without, [12, 15], [points[1] + beside, points[15] - beside], axis=0)
+    source = WFLW_98 if scheme.name == "cofw29" else IBUG_68
+    return get_conversion(source, scheme).points(_wflw(points) if source is WFLW_98 else points)
+
+
+def _along(points: Shape, chain: tuple[int, ...], count: int) -> Shape:
+    """`count` points at equal distances along the straight lines through `chain`."""
+    knots = points[list(chain)]
+    walked = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(knots, axis=0), axis=1))])
+    steps = np.linspace(0, walked[-1], count)
+    return np.stack([np.interp(steps, walked, knots[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def _jaw_and_brows(points: Shape) -> list[Shape]:
+    jaw = np.empty((33, 2), np.float32)
+    jaw[::2], jaw[1::2] = points[:17], (points[:16] + points[1:17]) / 2
+    below = np.array([0, 0.022 * np.ptp(points[:, 1])], np.float32)
+    return [jaw, points[17:22], points[[21, 20, 19, 18]] + below, points[22:27], points[[25, 24, 23, 22]] + below]
+
+
+def _eyes(points: Shape, *extra: bool) -> list[Shape]:
+    left = [_along(points, (36, 37, 38, 39), 5), _along(points, (39, 40, 41, 36), 5)[1:4]]
+    right = [_along(points, (42, 43, 44, 45), 5), _along(points, (45, 46, 47, 42), 5)[1:4]]
+    middles = [points[36:42].mean(0, keepdims=True), points[42:48].mean(0, keepdims=True)]
+    return [*left, *([middles[0]] if extra else []), *right, *([middles[1]] if extra else [])]
+
+
+def _pupils(points: Shape) -> Shape:
+    return np.stack([points[36:42].mean(0), points[42:48].mean(0)])
+
+
+def _wflw(points: Shape) -> Shape:
+    parts = [*_jaw_and_brows(points), points[27:36], *_eyes(points), points[48:68], _pupils(points)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _lapa(points: Shape) -> Shape:
+    tip, left, right = points[30], points[31], points[35]
+    bridge = [points[27] * 0.55 + points[39] * 0.45, points[27] * 0.55 + points[42] * 0.45]
+    wings = [left + (left - tip) * (0.35, 0.1), right + (right - tip) * (0.35, 0.1)]
+    above = [wings[0] * 0.55 + bridge[0] * 0.45, wings[1] * 0.55 + bridge[1] * 0.45]
+    nose = np.stack([bridge[0], above[0], wings[0], *points[31:36], wings[1], above[1], bridge[1]])
+    parts = [*_jaw_and_brows(points), points[27:31], nose, *_eyes(points, True), points[48:68], _pupils(points)]
+    return np.concatenate(parts).astype(np.float32)
