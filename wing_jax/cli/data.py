@@ -33,6 +33,8 @@ ACTIONS = {
     "formats": "list the formats that can be read",
 }
 
+FEWEST = 20  # faces among which a pose axis means anything
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
@@ -181,6 +183,8 @@ def _poses(faces: FaceSet) -> str:
     if faces.poses is not None:
         counts = Counter(faces.poses)
         return ", ".join(f"{pose} {counts[pose]}" for pose in sorted(counts))
+    if len(faces) < FEWEST:
+        return f"fewer than {FEWEST} faces: no axis is looked for"
     try:
         model = pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
     except ValueError as error:

@@ -28,7 +28,7 @@ import PIL.Image
 import tensorflow_datasets as tfds
 
 from wing_jax.data import aflw, cofw, mtfl, w300, wflw
-from wing_jax.data.images import Picture, load_picture, read_bytes
+from wing_jax.data.images import Picture, decode_image, read_bytes
 from wing_jax.data.records import FaceSet
 from wing_jax.data.tensorflow_runtime import tensorflow
 from wing_jax.errors import InputError
@@ -50,7 +50,6 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     read: Callable[..., FaceSet]  # (root, split)
     attributes: tuple[str, ...] = ()
     optional: ClassVar[dict[str, tuple[str, ...]]] = {}  # a split: folders; without any of them it is left out
-    homepage: str
     citation: str
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -73,7 +72,6 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             builder=self,
             features=tfds.features.FeaturesDict(features),
             description=f"{self.scheme.about}. Read by wing_jax; points in pixels of the whole picture.",
-            homepage=self.homepage,
             citation=self.citation,
             metadata=tfds.core.MetadataDict(),
         )
@@ -120,14 +118,18 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def _encoded(picture: Picture) -> bytes:
-    pixels = load_picture(picture)
-    if isinstance(picture, Path):
-        content = read_bytes(picture)
+    content = read_bytes(picture) if isinstance(picture, Path) else b""
+    pixels = decode_image(content, name=str(picture)) if isinstance(picture, Path) else picture.read()
+    return content if _is_plain(content) else cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes()
+
+
+def _is_plain(content: bytes) -> bool:
+    try:
         with PIL.Image.open(io.BytesIO(content)) as header:
             upright = header.getexif().get(EXIF_ORIENTATION, 1) == 1
-            if header.format in ("JPEG", "PNG") and header.mode in ("RGB", "L") and upright:
-                return content
-    return cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes()
+            return header.format in ("JPEG", "PNG") and header.mode in ("RGB", "L") and upright
+    except Exception:  # a format that Pillow does not know, or damaged metadata; the pixels were decoded before
+        return False
 
 
 class WingW300(FaceBuilder):
@@ -138,8 +140,7 @@ class WingW300(FaceBuilder):
     read = staticmethod(w300.read_w300)
     attributes = ("common", "challenging")
     optional: ClassVar[dict[str, tuple[str, ...]]] = {"private": w300.FOLDERS["private"]}
-    homepage = "https://ibug.doc.ic.ac.uk/resources/300-W/"
-    citation = "Sagonas, Tzimiropoulos, Zafeiriou, Pantic: 300 faces in-the-wild challenge, ICCVW 2013"
+    citation = "Sagonas, Tzimiropoulos, Zafeiriou, Pantic: 300 faces in-the-wild challenge, ICCVW 2013; https://ibug.doc.ic.ac.uk/resources/300-W/"
 
 
 class WingWflw(FaceBuilder):
@@ -149,8 +150,7 @@ class WingWflw(FaceBuilder):
     scheme = WFLW_98
     read = staticmethod(wflw.read_wflw)
     attributes = wflw.ATTRIBUTES
-    homepage = "https://wywu.github.io/projects/LAB/WFLW.html"
-    citation = "Wu, Qian, Yang, Wang, Cai, Zhou: Look at boundary: a boundary-aware face alignment algorithm, CVPR 2018"
+    citation = "Wu, Qian, Yang, Wang, Cai, Zhou: Look at boundary: a boundary-aware face alignment algorithm, CVPR 2018; https://wywu.github.io/projects/LAB/WFLW.html"
 
 
 class WingAflw(FaceBuilder):
@@ -160,8 +160,7 @@ class WingAflw(FaceBuilder):
     scheme = AFLW_19
     read = staticmethod(aflw.read_aflw)
     attributes = ("frontal",)
-    homepage = "http://mmlab.ie.cuhk.edu.hk/projects/compositional.html"
-    citation = "Zhu, Li, Loy, Tang: Unconstrained face alignment via cascaded compositional learning, CVPR 2016"
+    citation = "Zhu, Li, Loy, Tang: Unconstrained face alignment via cascaded compositional learning, CVPR 2016; http://mmlab.ie.cuhk.edu.hk/projects/compositional.html"
 
 
 class WingCofw(FaceBuilder):
@@ -170,8 +169,7 @@ class WingCofw(FaceBuilder):
     name = "wing_cofw"
     scheme = COFW_29
     read = staticmethod(cofw.read_cofw)
-    homepage = "https://data.caltech.edu/records/bc0bf-nc666"
-    citation = "Burgos-Artizzu, Perona, Dollar: Robust face landmark estimation under occlusion, ICCV 2013"
+    citation = "Burgos-Artizzu, Perona, Dollar: Robust face landmark estimation under occlusion, ICCV 2013; https://data.caltech.edu/records/bc0bf-nc666"
 
 
 class WingMtfl(FaceBuilder):
@@ -180,8 +178,7 @@ class WingMtfl(FaceBuilder):
     name = "wing_mtfl"
     scheme = MTFL_5
     attributes = mtfl.ATTRIBUTES
-    homepage = "https://mmlab.ie.cuhk.edu.hk/projects/TCDCN.html"
-    citation = "Zhang, Luo, Loy, Tang: Facial landmark detection by deep multi-task learning, ECCV 2014"
+    citation = "Zhang, Luo, Loy, Tang: Facial landmark detection by deep multi-task learning, ECCV 2014; https://mmlab.ie.cuhk.edu.hk/projects/TCDCN.html"
 
     @staticmethod
     def read(root: Path, split: str) -> FaceSet:

@@ -8,10 +8,8 @@ sources, `tensorflow_datasets/datasets/NAME/NAME_dataset_builder.py`:
 - `the300w_lp`: `landmarks_3d` and `landmarks_2d` are `pts_3d` and `pts_2d` of 300W-LP over 450, the pictures' side. We
   read the former, the projected model as in AFLW2000-3D. `pose_params` is `Pose_Para`. TFDS keeps no file names; views
   drawn of one face should share their `shape_params`, so these tell the photo. This is not verified on the real set.
-- `aflw2k3d`: `landmarks_68_3d_xy_normalized` is `pt3d_68` over 450; no poses.
+- `aflw2k3d`: `landmarks_68_3d_xy_normalized` is `pt3d_68` over 450; no poses. For both see `wing_jax.data.aflw2000`.
 - `celeb_a`: whole pixels, taken as 0-based as nobody says otherwise. "Left" is the left of the image.
-
-The numbers of the former two count from 1; see `wing_jax.data.aflw2000`, also for the signs of the angles.
 """
 
 import dataclasses
@@ -167,8 +165,7 @@ def _prepared(tfds: ModuleType, name: str, root: str) -> Any:
     from tensorflow_datasets.core import read_only_builder  # reads what is there, whichever version; never downloads
 
     more = ", manual_dir='FOLDER'" if name in TAUGHT else ""
-    call = f"from wing_jax.data.tfds_builders import build; build({name!r}, data_dir={root!r}{more})"
-    mend = f'prepare it: python -c "{call}"'
+    mend = f'prepare it: python -c "from wing_jax.data.tfds_builders import build; build({name!r}, data_dir={root!r}{more})"'
     try:
         return read_only_builder.builder_from_files(name, data_dir=root)
     except tfds.core.DatasetNotFoundError as error:
@@ -183,8 +180,7 @@ def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, .
     )
     options = tfds.ReadConfig(add_tfds_id=True, try_autocache=False, interleave_cycle_length=1)
     try:
-        found = builder.as_dataset(split=split, decoders=decoders, read_config=options, shuffle_files=False)
-        examples = list(tfds.as_numpy(found))
+        examples = list(tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders, read_config=options)))
     except Exception as error:  # TensorFlow's errors for missing, cut and altered records, TFDS's for splits
         raise InputError(f"{builder.data_dir}: cannot read {split!r} ({_line(error)}): prepare it again") from error
     return sorted(examples, key=lambda example: example["index"]) if "index" in features else examples
