@@ -1,5 +1,6 @@
 """Our TFDS builders: each set is built from its published files, loaded by TFDS, and read back unchanged."""
 
+import dataclasses
 import functools
 import shutil
 import sys
@@ -16,22 +17,17 @@ from writers.mtfl import write_mtfl
 from writers.w300 import write_w300
 from writers.wflw import LISTS, write_wflw
 
-from wing_jax.data import tfds_builders
-from wing_jax.data.aflw import read_aflw
-from wing_jax.data.cofw import read_cofw
-from wing_jax.data.mtfl import read_mtfl
+from wing_jax.data import aflw, cofw, mtfl, tfds_builders, w300, wflw
 from wing_jax.data.tfds_builders import build
 from wing_jax.data.tfds_sets import TAUGHT, read_tfds
-from wing_jax.data.w300 import read_w300
-from wing_jax.data.wflw import read_wflw
 from wing_jax.errors import InputError
 
 SETS = {
-    "wing_w300": (functools.partial(write_w300, private=True), read_w300),
-    "wing_wflw": (write_wflw, read_wflw),
-    "wing_aflw": (write_aflw, functools.partial(read_aflw, training_faces=3)),
-    "wing_cofw": (write_cofw, read_cofw),
-    "wing_mtfl": (write_mtfl, read_mtfl),
+    "wing_w300": (functools.partial(write_w300, private=True), w300.read_w300),
+    "wing_wflw": (write_wflw, wflw.read_wflw),
+    "wing_aflw": (write_aflw, functools.partial(aflw.read_aflw, training_faces=3)),
+    "wing_cofw": (write_cofw, cofw.read_cofw),
+    "wing_mtfl": (write_mtfl, mtfl.read_mtfl),
 }
 TRAINING = f"{LISTS}/list_98pt_rect_attr_train.txt"
 
@@ -79,8 +75,7 @@ def test_what_is_built_is_what_was_read(tmp_path, sources, name):
 
 def test_tfds_loads_it_like_any_other(tmp_path, sources):
     folder, written = sources["wing_w300"]
-    config = tfds.download.DownloadConfig(manual_dir=str(folder))
-    how = {"download_config": config}
+    how = {"download_config": tfds.download.DownloadConfig(manual_dir=str(folder))}
     loaded, info = tfds.load("wing_w300", data_dir=str(tmp_path), download_and_prepare_kwargs=how, with_info=True)
     assert {split: said.num_examples for split, said in info.splits.items()} == {"train": 3, "test": 2, "private": 2}
     assert "300 faces in-the-wild" in info.citation
@@ -108,27 +103,38 @@ def test_published_boxes_of_mtfl_are_taken_where_they_lie(tmp_path, sources):
     np.testing.assert_array_equal(boxes, np.float32([[3, 4, 70, 80], [1, 2, 50, 60]]))
 
 
-@pytest.mark.parametrize("kind", ["turned by EXIF", "palette", "16 bits", "CMYK", "BMP"])
-def test_unusual_pictures_look_the_same_to_tensorflow(tmp_path, kind):
+def test_missing_points_angles_and_embedded_pictures_are_kept(tmp_path, sources, monkeypatch):
+    read = cofw.read_cofw(sources["wing_cofw"][0], "train")
+    visible = np.arange(3 * 29).reshape(3, 29) % 4 > 0
+    points = np.where(visible[..., None], read.points, 0).astype(np.float32)
+    angles = np.float32([[1.5, -2, 3], [np.nan] * 3, [-90, 0, 0.25]])
+    altered = dataclasses.replace(read, visible=visible, points=points, angles=angles)
+    monkeypatch.setattr(tfds_builders.WingCofw, "read", lambda root, split: altered)
+    build("wing_cofw", data_dir=str(tmp_path), manual_dir=str(sources["wing_cofw"][0]))
+    assert_same(read_tfds("wing_cofw", "test", root=str(tmp_path)), altered)
+
+
+def turned(jpeg, png) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.open(jpeg).copy().save(jpeg, exif=exif)
+
+
+UNUSUAL = {
+    "turned by EXIF": turned,
+    "CMYK": lambda jpeg, png: PIL.Image.open(jpeg).convert("CMYK").save(jpeg),
+    "palette": lambda jpeg, png: PIL.Image.open(png).quantize(40).save(png),
+    "16 bits": lambda jpeg, png: cv2.imwrite(str(png), np.arange(80 * 96, dtype=np.uint16).reshape(80, 96) * 8),
+    "BMP": lambda jpeg, png: (PIL.Image.open(png).save(png.with_suffix(".bmp")), png.unlink()),
+}
+
+
+@pytest.mark.parametrize("change", UNUSUAL.values(), ids=UNUSUAL)
+def test_unusual_pictures_look_the_same_to_tensorflow(tmp_path, change):
     write_w300(tmp_path / "source")
-    jpeg, png = tmp_path / "source/afw/134212_1.jpg", tmp_path / "source/lfpw/trainset/image_0001.png"
-    picture = PIL.Image.open(jpeg)
-    picture.load()
-    if kind == "turned by EXIF":
-        turned = PIL.Image.Exif()
-        turned[0x0112] = 6
-        picture.save(jpeg, exif=turned)
-    elif kind == "CMYK":
-        picture.convert("CMYK").save(jpeg)
-    elif kind == "palette":
-        picture.quantize(40).save(png)
-    elif kind == "16 bits":
-        cv2.imwrite(str(png), np.arange(80 * 96, dtype=np.uint16).reshape(80, 96) * 8)
-    else:
-        png.unlink()
-        picture.save(png.with_suffix(".bmp"))
+    change(tmp_path / "source/afw/134212_1.jpg", tmp_path / "source/lfpw/trainset/image_0001.png")
     build("wing_w300", data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "source"))
-    read = read_w300(tmp_path / "source", "train")
+    read = w300.read_w300(tmp_path / "source", "train")
     for example in tfds.as_numpy(tfds.load("wing_w300", split="train", data_dir=str(tmp_path / "data"))):
         ours = read.picture(int(example["index"]))
         assert example["image"].shape == ours.shape

@@ -47,7 +47,7 @@ def pack(
     counts = {}
     for split, faces in splits.items():
         annotation, crops = _cut(faces, size=size, workers=workers)
-        np.savez(folder / f"{split}.npz", allow_pickle=False, **annotation)
+        np.savez_compressed(folder / f"{split}.npz", allow_pickle=False, **annotation)
         _write_shards(folder, split, [_encoded(crop, quality) for crop in crops])
         counts[split] = len(faces)
     manifest = {
@@ -172,7 +172,7 @@ def _write_shards(folder: Path, split: str, records: list[bytes]) -> None:
     shards = -(-len(records) // FACES_A_SHARD)
     for shard in range(shards):
         path = folder / f"{split}-{shard:05}-of-{shards:05}.array_record"
-        writer = module.ArrayRecordWriter(str(path), "group_size:1,uncompressed")
+        writer = module.ArrayRecordWriter(str(path), "group_size:64")  # what JPEGs have in common is stored once
         for record in records[shard * FACES_A_SHARD : (shard + 1) * FACES_A_SHARD]:
             writer.write(record)
         writer.close()

@@ -140,7 +140,7 @@ class WingW300(FaceBuilder):
     read = staticmethod(w300.read_w300)
     attributes = ("common", "challenging")
     optional: ClassVar[dict[str, tuple[str, ...]]] = {"private": w300.FOLDERS["private"]}
-    citation = "Sagonas, Tzimiropoulos, Zafeiriou, Pantic: 300 faces in-the-wild challenge, ICCVW 2013; https://ibug.doc.ic.ac.uk/resources/300-W/"
+    citation = "Sagonas et al., 300 faces in-the-wild challenge, ICCVW 2013; https://ibug.doc.ic.ac.uk/resources/300-W/"
 
 
 class WingWflw(FaceBuilder):
@@ -150,7 +150,7 @@ class WingWflw(FaceBuilder):
     scheme = WFLW_98
     read = staticmethod(wflw.read_wflw)
     attributes = wflw.ATTRIBUTES
-    citation = "Wu, Qian, Yang, Wang, Cai, Zhou: Look at boundary: a boundary-aware face alignment algorithm, CVPR 2018; https://wywu.github.io/projects/LAB/WFLW.html"
+    citation = "Wu et al., Look at boundary, CVPR 2018; https://wywu.github.io/projects/LAB/WFLW.html"
 
 
 class WingAflw(FaceBuilder):
@@ -160,7 +160,7 @@ class WingAflw(FaceBuilder):
     scheme = AFLW_19
     read = staticmethod(aflw.read_aflw)
     attributes = ("frontal",)
-    citation = "Zhu, Li, Loy, Tang: Unconstrained face alignment via cascaded compositional learning, CVPR 2016; http://mmlab.ie.cuhk.edu.hk/projects/compositional.html"
+    citation = "Zhu et al., CCL, CVPR 2016; http://mmlab.ie.cuhk.edu.hk/projects/compositional.html"
 
 
 class WingCofw(FaceBuilder):
@@ -169,7 +169,7 @@ class WingCofw(FaceBuilder):
     name = "wing_cofw"
     scheme = COFW_29
     read = staticmethod(cofw.read_cofw)
-    citation = "Burgos-Artizzu, Perona, Dollar: Robust face landmark estimation under occlusion, ICCV 2013; https://data.caltech.edu/records/bc0bf-nc666"
+    citation = "Burgos-Artizzu et al., ICCV 2013; https://data.caltech.edu/records/bc0bf-nc666"
 
 
 class WingMtfl(FaceBuilder):
@@ -178,7 +178,7 @@ class WingMtfl(FaceBuilder):
     name = "wing_mtfl"
     scheme = MTFL_5
     attributes = mtfl.ATTRIBUTES
-    citation = "Zhang, Luo, Loy, Tang: Facial landmark detection by deep multi-task learning, ECCV 2014; https://mmlab.ie.cuhk.edu.hk/projects/TCDCN.html"
+    citation = "Zhang et al., ECCV 2014; https://mmlab.ie.cuhk.edu.hk/projects/TCDCN.html"
 
     @staticmethod
     def read(root: Path, split: str) -> FaceSet:
@@ -190,7 +190,7 @@ def build(name: str, *, data_dir: str, manual_dir: str | None = None) -> None:
     """Download what TFDS may download, or read `manual_dir`, and write data set `name` below `data_dir`.
 
     Raises:
-      InputError: `manual_dir` is not the folder of that set, a face in it is not as it must be, or TFDS lacks a package.
+      InputError: `manual_dir` is not the folder of that set, a face in it is bad, or TFDS lacks a package.
     """
     tensorflow()
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)

@@ -164,8 +164,8 @@ def _tensorflow_datasets() -> ModuleType:
 def _prepared(tfds: ModuleType, name: str, root: str) -> Any:
     from tensorflow_datasets.core import read_only_builder  # reads what is there, whichever version; never downloads
 
-    more = ", manual_dir='FOLDER'" if name in TAUGHT else ""
-    mend = f'prepare it: python -c "from wing_jax.data.tfds_builders import build; build({name!r}, data_dir={root!r}{more})"'
+    call = f"build({name!r}, data_dir={root!r}" + (", manual_dir='FOLDER')" if name in TAUGHT else ")")
+    mend = f'prepare it: python -c "from wing_jax.data.tfds_builders import build; {call}"'
     try:
         return read_only_builder.builder_from_files(name, data_dir=root)
     except tfds.core.DatasetNotFoundError as error:
