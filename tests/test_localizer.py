@@ -14,8 +14,8 @@ from wing_jax.models import make_model
 from wing_jax.schemes import MTFL_5, Scheme
 
 THREE = Scheme(
-    name="three", names=("red", "green", "blue"), mirrored=((0, 1),), left_eye=(0,), right_eye=(1,), left_outer=0, right_outer=1,
-    lines=((0, 1, 2),), about="a red, a green and a blue dot",
+    name="three", names=("red", "green", "blue"), mirrored=((0, 1),), left_eye=(0,), right_eye=(1,),
+    left_outer=0, right_outer=1, lines=((0, 1, 2),), about="a red, a green and a blue dot",
 )  # fmt: skip
 TEMPLATE = np.array([[0.25, 0.3], [0.75, 0.3], [0.5, 0.75]], np.float32)
 

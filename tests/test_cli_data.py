@@ -1,0 +1,145 @@
+"""`wing-jax data`: each action as a user runs it, on sets written here, whole and spoilt."""
+
+import cv2
+import numpy as np
+import pytest
+from writers.mtfl import write_mtfl
+from writers.points_folder import write_points_folder
+from writers.w300 import write_w300
+
+from wing_jax.cli import main
+from wing_jax.data.images import read_image
+from wing_jax.data.packed import read_packed
+from wing_jax.data.w300 import read_w300
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch, tmp_path):
+    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def w300(tmp_path):
+    write_w300(tmp_path / "300w")
+    return tmp_path / "300w"
+
+
+def said(capsys, *words: object) -> str:
+    main(["data", *map(str, words)])
+    return capsys.readouterr().out
+
+
+def refused(capsys, *words: object) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(["data", *map(str, words)])
+    assert stopped.value.code == 2
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert complaint.startswith("wing-jax: ")
+    return complaint
+
+
+def row(table: str, name: str) -> list[str]:
+    """The cells of the table's line that begins with `name`."""
+    lines = (line.strip("│ ").split("│") for line in table.splitlines())
+    return next([cell.strip() for cell in cells] for cells in lines if cells[0].strip() == name)
+
+
+def test_check_counts_every_split(capsys, w300):
+    table = said(capsys, "check", w300)
+    assert "300-W: 68 points (ibug68), 'landmarks' boxes" in table
+    faces = read_w300(w300, "train")
+    assert row(table, "train")[1:3] == [str(len(faces)), str(len(set(faces.photos)))]
+    assert row(table, "test")[1] == "2"
+    assert row(table, "train")[5:] == ["0", "0", "0", "0"]
+    assert "poses, train: fewer than 20 faces" in table
+
+
+def test_check_lists_what_is_wrong_and_its_status_is_1(capsys, w300):
+    train, test = read_w300(w300, "train"), read_w300(w300, "test")
+    test.source(0).write_bytes(train.source(0).read_bytes())  # the same photo in both splits
+    train.source(1).write_bytes(b"")
+    points = train.source(2).with_suffix(".pts")
+    points.write_text(points.read_text().replace("\n}", " x\n}"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["data", "check", str(w300)])
+    assert stopped.value.code == 1
+    table = capsys.readouterr().out
+    assert row(table, "train")[5] == "2"
+    assert row(table, "train")[8] == row(table, "test")[8] == "1"
+    assert "missing or broken: 2" in table
+    assert f"train: {train.source(1)}: not an image" in table
+    assert f"train: {points}:" in table
+    assert f"the same file: train: {train.source(0)} = test: {test.source(0)}" in table
+
+
+def test_check_of_annotated_poses_and_own_boxes(capsys, tmp_path):
+    write_mtfl(tmp_path / "mtfl")
+    table = said(capsys, "check", tmp_path / "mtfl", "--boxes", "landmarks")
+    assert "poses, train: " in table
+    assert "'landmarks' boxes" in table
+
+
+def test_check_of_ones_own_folder_needs_its_scheme(capsys, tmp_path):
+    write_points_folder(tmp_path / "mine")
+    assert "--data.scheme FILE.toml" in refused(capsys, "check", tmp_path / "mine")
+    assert row(said(capsys, "check", tmp_path / "mine", "--scheme", "ibug68"), "all")[1] == "5"
+    assert "scheme 'mine': give a .toml file" in refused(capsys, "check", tmp_path / "mine", "--scheme", "mine")
+
+
+def test_show_draws_points_boxes_and_numbers(capsys, w300):
+    assert "3 of 3 faces: sheet.png" in said(capsys, "show", w300, "--output", "sheet.png", "--columns", "2")
+    sheet = read_image("sheet.png")
+    assert sheet.shape[1] > 2 * 360
+    without = said(capsys, "show", w300, "--output", "plain.png", "--columns", "2", "--no_numbers")
+    assert "plain.png" in without
+    assert (read_image("plain.png") != sheet).any()
+    assert "1 of 2 faces" in said(capsys, "show", w300, "--split", "test", "--faces", "1", "--output", "a/b.png")
+    assert "no split 'val'" in refused(capsys, "show", w300, "--split", "val")
+
+
+def test_stats_prints_attributes_and_hsm_counts(capsys, tmp_path):
+    from wing_jax.data.load import load_faces
+    from wing_jax.data.packed import pack
+
+    faces = load_faces("builtin", "train", count=30)
+    pack({"train": faces}, tmp_path / "packed", size=32, quality=80, source="")
+    table = said(capsys, "stats", tmp_path / "packed", "--output", "poses.png")
+    assert "30 faces; pose is axis" in table
+    assert "correlation of the coefficient with the annotated yaw" in table
+    assert cv2.imread("poses.png").shape[0] > 300
+
+
+def test_pack_then_load(capsys, w300):
+    assert "train 3, test 2 faces of 48 x 48 pixels" in said(capsys, "pack", w300, "out", "--size", "48")
+    packed = read_packed("out", "train")
+    original = read_w300(w300, "train")
+    assert packed.photos == original.photos
+    eyes = np.linalg.norm(original.points[:, 36] - original.points[:, 45], axis=1)
+    packed_eyes = np.linalg.norm(packed.points[:, 36] - packed.points[:, 45], axis=1)
+    sides = (original.boxes[:, 2:] - original.boxes[:, :2]).max(1)
+    packed_sides = (packed.boxes[:, 2:] - packed.boxes[:, :2]).max(1)
+    np.testing.assert_allclose(packed_eyes / packed_sides, eyes / sides, rtol=1e-4)
+    assert "not empty" in refused(capsys, "pack", w300, "out")
+
+
+def test_pack_refuses_a_set_with_faults(capsys, w300):
+    points = read_w300(w300, "train").source(2).with_suffix(".pts")
+    points.write_text("")
+    assert "1 faults in train" in refused(capsys, "pack", w300, "out")
+    assert "quality=101" in refused(capsys, "pack", w300, "out", "--quality", "101")
+
+
+def test_formats_are_listed(capsys):
+    listed = said(capsys, "formats")
+    assert "WFLW, 98 points" in listed
+    assert "dlib's imglab XML" in listed
+
+
+@pytest.mark.parametrize(("words", "status"), [([], 2), (["fly"], 2), (["--help"], 0)])
+def test_usage(capsys, words, status):
+    with pytest.raises(SystemExit) as stopped:
+        main(["data", *words])
+    assert stopped.value.code == status
+    printed = capsys.readouterr()
+    assert "usage: wing-jax data ACTION DIR" in (printed.out if status == 0 else printed.err)
