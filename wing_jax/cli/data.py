@@ -17,13 +17,16 @@ from wing_jax.cli.options import parse
 from wing_jax.config import DataName
 from wing_jax.data import formats
 from wing_jax.data.check import SplitCheck, check_split, duplicates
+from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.packed import pack
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.report.draw import write_png
 from wing_jax.report.faces import annotation_sheet
+from wing_jax.report.schemes import scheme_picture
 from wing_jax.report.tables import Grid, rich_table
+from wing_jax.schemes import CONVERSIONS, SCHEMES
 
 ACTIONS = {
     "check": "read everything; say what is missing, broken, outside, cut or there twice (status 1 if any is broken)",
@@ -31,6 +34,7 @@ ACTIONS = {
     "stats": "print and plot the poses, and what HSM would make of them",
     "pack": "cut the faces once and write them compactly, so that training starts in seconds",
     "formats": "list the formats that can be read",
+    "schemes": "list the landmark schemes and their conversions, and draw them",
 }
 
 FEWEST = 20  # faces among which a pose axis means anything
@@ -77,6 +81,13 @@ class StatsOptions(Source):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SchemesOptions:
+    """List the published schemes and what each can be converted to; draw each with its numbers."""
+
+    output: str = "runs/schemes"  # folder
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PackOptions(Source):
     """Write the faces of all splits of DIR to the folder OUTPUT as encoded crops of two box sides."""
 
@@ -94,7 +105,8 @@ def run(arguments: list[str]) -> None:
         asked = action in ("-h", "--help")
         print(f"usage: wing-jax data ACTION DIR ...\n\n{rows}", file=sys.stdout if asked else sys.stderr)
         sys.exit(0 if asked else 2)
-    {"check": _check, "show": _show, "stats": _stats, "pack": _pack, "formats": _formats}[action](rest)
+    works = {"check": _check, "show": _show, "stats": _stats, "pack": _pack, "formats": _formats, "schemes": _schemes}
+    works[action](rest)
 
 
 def _check(arguments: list[str]) -> None:
@@ -259,6 +271,18 @@ def _pack(arguments: list[str]) -> None:
     said = ", ".join(f"{split} {count}" for split, count in manifest["counts"].items())
     print(f"{options.output}: {said} faces of {options.size} x {options.size} pixels, {size / 1e6:.1f} MB")
     print(f"train with --data.name packed --data.root {options.output}")
+
+
+def _schemes(arguments: list[str]) -> None:
+    options = parse(SchemesOptions, arguments, command="data schemes")
+    folder = Path(options.output)
+    for scheme in SCHEMES.values():
+        write_image(folder / f"{scheme.name}.jpg", scheme_picture(scheme, size=720))
+        print(f"{scheme.name}: {scheme.about}")
+    for conversion in CONVERSIONS.values():
+        told = f"{int(conversion.told.sum())} of {conversion.target.points} points"
+        print(f"{conversion.source.name} -> {conversion.target.name}, {told}; approximates {conversion.approximates}")
+    print(f"pictures: {folder}")
 
 
 def _formats(arguments: list[str]) -> None:

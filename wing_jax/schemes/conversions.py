@@ -90,8 +90,7 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = dict((
         "wflw98", "ibug68",
         (*range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60), 60, 61, 63, 64, 65, 67, 68, 69, 71, 72, 73,
          75, *range(76, 96)),
-        "brows: WFLW marks their upper edge, 300-W their ridge; eyelids: WFLW marks quarters of a lid, 300-W thirds; "
-        "jaw: WFLW's ends lie lower",
+        "brows: WFLW marks their upper edge, 300-W their ridge; eyelids: WFLW marks quarters of a lid, 300-W thirds",
     ),
     _conversion(
         "lapa106", "ibug68",
