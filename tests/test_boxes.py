@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from wing_jax.data.boxes import RULES, scaled, squared, with_boxes
+from wing_jax.data.boxes import RULES, ShapeInBox, fitted, scaled, shape_in_box, squared, with_boxes
 from wing_jax.data.mtfl import box_of_five_points
 from wing_jax.data.records import FaceSet, tight_box
 from wing_jax.errors import InputError
@@ -85,6 +85,18 @@ def test_squares_hold_the_box_and_keep_its_centre(boxes):
 @given(BOXES, st.floats(0.25, 4))
 def test_scaling_there_and_back_changes_nothing(boxes, factor):
     np.testing.assert_allclose(scaled(scaled(boxes, factor=factor), factor=1 / factor), boxes, atol=1e-2)
+
+
+@given(st.floats(0.5, 1.5), st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
+def test_fitted_boxes_lie_about_the_faces_as_wanted(side, x, y):
+    faces = two_faces(boxes=np.float32([[20, 30, 80, 90], [0, -2, 40, 38]]))
+    wanted = ShapeInBox(centre=(x, y), side=side)
+    boxes = fitted(faces.boxes, given=shape_in_box(faces), wanted=wanted)
+    measured = shape_in_box(two_faces(boxes=boxes))
+    assert measured.side == pytest.approx(side, abs=2e-3)
+    assert measured.centre == pytest.approx((x, y), abs=2e-3)
+    ratios = (boxes[:, 2:] - boxes[:, :2]) / (faces.boxes[:, 2:] - faces.boxes[:, :2])
+    np.testing.assert_allclose(ratios, np.full_like(ratios, ratios[0, 0]), rtol=1e-4)  # one factor for all
 
 
 def test_the_tight_box_leaves_out_what_has_no_position():

@@ -8,6 +8,7 @@ import pytest
 
 from wing_jax import geometry
 from wing_jax.config import PerturbConfig
+from wing_jax.data.boxes import shape_in_box
 from wing_jax.data.chips import Chips
 from wing_jax.schemes import MTFL_5
 from wing_jax.train import crops
@@ -55,10 +56,10 @@ def test_box_frames_and_points_in_are_inverse_to_each_other(chips):
 
 def test_crops_of_boxes_off_the_faces_are_brought_onto_them(chips):
     sides = (chips.boxes[:, 2:] - chips.boxes[:, :2]).max(1)[:, None]
-    assert crops.shape_in_box(chips).centre == pytest.approx((0, 0), abs=2e-2)
+    assert shape_in_box(chips).centre == pytest.approx((0, 0), abs=2e-2)
     off = sides * np.float32([0.2, -0.1, 0.2, -0.1])
     moved = dataclasses.replace(chips, boxes=chips.boxes + off)
-    centres = [crops.shape_in_box(faces).centre for faces in (moved, chips)]
+    centres = [shape_in_box(faces).centre for faces in (moved, chips)]
     np.testing.assert_allclose(np.subtract(*centres), [-0.2, 0.1], atol=2e-4)
     frames = crops.box_frames(moved, size=32, margin=1.5, centre=(-0.2, 0.1))
     np.testing.assert_allclose(frames, crops.box_frames(chips, size=32, margin=1.5), atol=1e-4)
@@ -68,7 +69,7 @@ def test_the_shape_is_measured_in_sides_of_its_box(chips):
     """A template 0.4 wide and high, in boxes of side 0.8 that begin at 0.2: half a side, its centre up and left."""
     sizes = np.float32([20, 30, 40, 50, 60])[:, None]
     boxes = sizes * np.float32([0.2, 0.2, 1.0, 1.0])
-    shape = crops.shape_in_box(dataclasses.replace(chips, points=sizes[:, None] * TEMPLATE, boxes=boxes))
+    shape = shape_in_box(dataclasses.replace(chips, points=sizes[:, None] * TEMPLATE, boxes=boxes))
     assert shape.side == pytest.approx(0.5)
     assert shape.centre == pytest.approx((-0.125, -0.0625), abs=1e-4)
 
@@ -76,8 +77,8 @@ def test_the_shape_is_measured_in_sides_of_its_box(chips):
 def test_the_shape_in_the_box_counts_visible_points_only(chips):
     points, visible = chips.points.copy(), chips.visible.copy()
     points[0, 2], visible[0, 2] = np.nan, False
-    hidden = crops.shape_in_box(dataclasses.replace(chips, points=points, visible=visible))
-    assert hidden.centre == pytest.approx(crops.shape_in_box(chips).centre, abs=1e-3)
+    hidden = shape_in_box(dataclasses.replace(chips, points=points, visible=visible))
+    assert hidden.centre == pytest.approx(shape_in_box(chips).centre, abs=1e-3)
 
 
 def test_the_mean_shape_is_symmetric_and_counts_visible_points_only():

@@ -16,11 +16,13 @@ import pytest
 
 import wing_jax.train.run
 from wing_jax.cli import main
+from wing_jax.config import BalanceConfig
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.points_file import write_pts
 from wing_jax.data.w300 import read_w300
+from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
 from wing_jax.schemes import MTFL_5
 from wing_jax.train import crops
@@ -241,7 +243,9 @@ def test_boxes_off_the_faces_are_measured_and_the_bundle_says_by_how_much(here, 
     main(["train", "tiny.py", "--name", "copy"])
     assert tuple(Localizer.load(here).stages[0].centre) == (0, 0)
     main(["train", "tiny.py", "--name", "copy", "--stage1.centre", "shape"])
-    first, second = Localizer.load(here).stages
+    localizer = Localizer.load(here)
+    first, second = localizer.stages
+    assert localizer.about["shape_in_box"]["centre"] == pytest.approx([-0.1, -0.1], abs=0.03)
     assert first.centre == pytest.approx([-0.1, -0.1], abs=0.03)
     assert tuple(second.centre) == (0, 0)
 
@@ -310,3 +314,10 @@ def small_config(options):
     from wing_jax.config import Config, load_config
 
     return dataclasses.replace(parse(Config, options, command="train", default=load_config("tiny.py")), stage2=None)
+
+
+def test_balancing_what_has_no_pose_axis_is_refused_in_one_line():
+    two = load_faces("builtin", "train", count=2)
+    for method in ("hsm", "official"):
+        with pytest.raises(InputError, match=f"balance.method='{method}' does not work on built-in faces: "):
+            wing_jax.train.run._epoch_order(two, BalanceConfig(method=method))

@@ -15,6 +15,7 @@ from rich.console import Console
 from wing_jax import balance, evaluation
 from wing_jax.cli.options import parse
 from wing_jax.config import DataName
+from wing_jax.data.boxes import ShapeInBox, fitted, shape_in_box
 from wing_jax.data.chips import MARGIN, Chips, cut_chips
 from wing_jax.data.load import load_faces
 from wing_jax.data.records import FaceSet
@@ -25,6 +26,7 @@ from wing_jax.report.page import write_report
 from wing_jax.schemes import Conversion, get_conversion
 
 NORMALISATIONS = ("inter-ocular", "inter-pupil", "box diagonal", "box size", "landmark box size")
+FACTOR, SHIFT = 0.05, 0.03  # how much larger, and how far off in sides, boxes may be before it is said
 YAWS = (-90, -60, -30, 30, 60, 90)  # degrees
 LEADING = {
     "builtin": "box size",
@@ -42,6 +44,7 @@ class EvaluateOptions:
     split: str = "test"  # or another that the data set has: "train", "private", "val"
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`, such as "landmarks"
+    fit_boxes: bool = False  # scale and move all boxes alike, to lie about the faces as in training (on the mean)
     hidden: Literal["count", "mask"] = "count"  # points annotated as hidden
     faces: int = 500  # built-in faces to draw (builtin alone)
     output: str = ""  # the report's folder; empty: MODEL/report-DATA
@@ -70,6 +73,7 @@ def run(arguments: list[str]) -> None:
             f"{options.model} marks {localizer.scheme.points} points ({localizer.scheme.name}), {faces.name} has "
             f"{faces.scheme.points} ({faces.scheme.name}): give a model trained on that scheme"
         ) from error
+    faces, differ = with_trained_boxes(faces, localizer, fit=options.fit_boxes)
     chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
     predictions, evaluations = measure(
         localizer,
@@ -94,6 +98,8 @@ def run(arguments: list[str]) -> None:
             f"{faces.box_convention!r}: expect worse than it can do[/yellow]",
             soft_wrap=True,
         )
+    if differ:
+        console.print(f"[yellow]{differ}[/yellow]", soft_wrap=True)
     summary = evaluation.summarise(evaluations)
     console.print(tables.rich_table(tables.results_grid(summary)))
     given = [entry for entry in summary if entry["condition"] == summary[0]["condition"]]
@@ -164,12 +170,40 @@ def measure(
     return given, tuple(evaluations)
 
 
+def with_trained_boxes(faces: FaceSet, localizer: Localizer, *, fit: bool) -> tuple[FaceSet, str]:
+    """(the faces, with their boxes brought to those of training if `fit`, what to say of the difference).
+
+    Raises:
+      InputError: `fit` is asked for and the model does not tell its boxes, or its points are others.
+    """
+    told = localizer.about.get("shape_in_box")
+    if not told or faces.scheme.name != localizer.scheme.name:
+        if fit:
+            raise InputError("--fit_boxes needs a model that tells how its boxes lay, and faces with the same points")
+        return faces, ""
+    trained, given = ShapeInBox(centre=tuple(told["centre"]), side=told["side"]), shape_in_box(faces)
+    if fit:
+        boxes = fitted(faces.boxes, given=given, wanted=trained)
+        return dataclasses.replace(faces, boxes=boxes, box_convention=f"{faces.box_convention}, fitted"), ""
+    factor = trained.side / given.side
+    shift = np.array(given.centre) - trained.centre
+    if abs(factor - 1) < FACTOR and np.abs(shift).max() < SHIFT:
+        return faces, ""
+    return faces, (
+        f"these boxes are {factor:.2f} times as large about the faces as in training, and the faces lie "
+        f"({shift[0]:+.2f}, {shift[1]:+.2f}) sides from where they lay in those: --fit_boxes brings them there"
+    )
+
+
 def pose_labels(faces: FaceSet) -> tuple[str, ...]:
     """For faces without annotated pose classes: bins of the annotated yaw, or else of the pose axis found on their own
     true points, where "far" is beyond 1.5 standard deviations and "frontal" within 0.5."""
     if faces.angles is not None:
         return tuple(evaluation.bin_labels(faces.angles[:, 0], YAWS))
-    model = balance.pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
+    try:
+        model = balance.pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
+    except ValueError:  # too few faces, or too few points
+        return ("no axis found",) * len(faces)
     names = ("1 far left", "2 left", "3 frontal", "4 right", "5 far right")
     place = np.searchsorted((-1.5, -0.5, 0.5, 1.5), model.coefficients / model.deviation)
     return tuple(names[i] for i in place)

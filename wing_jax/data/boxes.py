@@ -10,6 +10,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
+from wing_jax import geometry
+from wing_jax.data.chips import Chips
 from wing_jax.data.mtfl import box_of_five_points
 from wing_jax.data.records import FaceSet, tight_box
 from wing_jax.errors import InputError
@@ -49,6 +51,33 @@ def with_boxes(faces: FaceSet, rule: str) -> FaceSet:
         boxes = _by_five_points(faces)
     convention = f"{faces.box_convention} {rule}" if rule in ("square", "enlarged") else rule
     return dataclasses.replace(faces, boxes=boxes.astype(np.float32), box_convention=convention)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShapeInBox:
+    """Where the mean shape's box lies in the face boxes, in their larger sides: it tells a convention of boxes."""
+
+    centre: tuple[float, float]  # (x, y) from the face box's centre
+    side: float  # the larger one
+
+
+def shape_in_box(faces: FaceSet | Chips) -> ShapeInBox:
+    """Measure it on `faces`, visible points only."""
+    frames = geometry.frame_of_box(faces.boxes, size=1)  # one pixel: 0 is the centre, 1 a side away
+    points = np.asarray(geometry.transform(geometry.invert(frames), faces.points))
+    mean = np.ma.masked_array(points, np.broadcast_to(~faces.visible[..., None], points.shape)).mean(0)
+    low, high = mean.min(0), mean.max(0)
+    x, y = np.round((low + high) / 2, 4).tolist()
+    return ShapeInBox(centre=(x, y), side=round(float((high - low).max()), 4))
+
+
+def fitted(boxes: Float[np.ndarray, "n 4"], *, given: ShapeInBox, wanted: ShapeInBox) -> Float[np.ndarray, "n 4"]:
+    """Boxes of the convention measured as `given`, brought to the one measured as `wanted`: all scaled by one factor
+    and moved by one fraction of their sides. Nothing of a face but its box is used."""
+    side = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)
+    factor = given.side / wanted.side
+    shift = np.array(given.centre) - factor * np.array(wanted.centre)
+    return scaled(boxes + np.tile(shift, 2) * side, factor=factor).astype(np.float32)
 
 
 def squared(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:

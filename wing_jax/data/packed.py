@@ -66,7 +66,8 @@ def pack(
 
 
 def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
-    """The `split` of the packed folder `root`; its pictures are the crops, decoded when asked for.
+    """The `split` of the packed folder `root`; its pictures are the crops, decoded when asked for. A set that was
+    packed without splits is read whole, whatever `split` says.
 
     `faults` is taken for the readers' common form; a packed set is whole or refused.
 
@@ -75,6 +76,8 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
     """
     root = Path(root)
     manifest = read_manifest(root)
+    if list(manifest["counts"]) == ["all"]:  # of one's own: each split was packed by itself
+        split = "all"
     if split not in manifest["counts"]:
         raise InputError(f"{root}: holds no split {split!r}: it has {', '.join(manifest['counts'])}")
     count, size = manifest["counts"][split], manifest["crop"]["size"]

@@ -10,7 +10,6 @@ from wing_jax import geometry
 from wing_jax.config import PerturbConfig
 from wing_jax.data.chips import MARGIN, Chips
 from wing_jax.data.pipeline import training_batches
-from wing_jax.data.records import FaceSet
 from wing_jax.localizer import Stage
 from wing_jax.train.steps import make_predict
 
@@ -36,24 +35,6 @@ def template_of(mean: Float[np.ndarray, "points 2"], *, margin: float) -> Float[
     """The mean shape scaled and centred so that the crop's side is `margin` times the larger side of its box."""
     low, high = mean.min(0), mean.max(0)
     return (((mean - (low + high) / 2) / ((high - low).max() * margin)) + 0.5).astype(np.float32)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ShapeInBox:
-    """Where the mean shape's box lies in the face boxes, in their larger sides: it tells a convention of boxes."""
-
-    centre: tuple[float, float]  # (x, y) from the face box's centre
-    side: float  # the larger one
-
-
-def shape_in_box(faces: FaceSet | Chips) -> ShapeInBox:
-    """Measure it on `faces`, visible points only."""
-    frames = np.asarray(geometry.frame_of_box(faces.boxes, size=1))  # one pixel: 0 is the centre, 1 a side away
-    points = points_in(faces.points, frames)
-    mean = np.ma.masked_array(points, np.broadcast_to(~faces.visible[..., None], points.shape)).mean(0)
-    low, high = mean.min(0), mean.max(0)
-    x, y = np.round((low + high) / 2, 4).tolist()
-    return ShapeInBox(centre=(x, y), side=float((high - low).max()))
 
 
 def box_frames(

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from wing_jax import balance, losses
 from wing_jax.config import BalanceConfig, Config, PerturbConfig, StageConfig
+from wing_jax.data.boxes import shape_in_box
 from wing_jax.data.chips import Chips, cut_chips, shrink
 from wing_jax.data.load import load_faces
 from wing_jax.data.pipeline import fixed_crops, training_batches
@@ -64,7 +65,7 @@ def train(config: Config) -> Path:
         count=config.data.train_faces,
         seed=config.seed,
     )
-    shape = crops.shape_in_box(faces)
+    shape = shape_in_box(faces)
     margins = (config.stage1.margin, *(stage.margin * shape.side for stage in stages[1:]))
     sizes = [crops.chip_size(input_size=s.input_size, margin=margin) for s, margin in zip(stages, margins, strict=True)]
     corpus = _corpus(faces, config, chip_size=max(sizes))
@@ -80,7 +81,12 @@ def train(config: Config) -> Path:
         box_convention=faces.box_convention,
         stages=trained,
         template=template,
-        about={"name": config.name, "data": faces.name, "faces": len(faces)},
+        about={
+            "name": config.name,
+            "data": faces.name,
+            "faces": len(faces),
+            "shape_in_box": dataclasses.asdict(shape),
+        },
     )
     return localizer.save(config.folder / "model")
 
@@ -99,9 +105,12 @@ def _epoch_order(faces: FaceSet, config: BalanceConfig) -> Int[np.ndarray, "dupl
     """The faces of one epoch, each as often as HSM says; |coefficient| is balanced, for training flips faces."""
     if config.method == "none":
         return np.arange(len(faces))
-    if config.method == "official":
-        return balance.official_duplication(faces.points, bins=config.bins).indices
-    pose = balance.pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
+    try:
+        if config.method == "official":
+            return balance.official_duplication(faces.points, bins=config.bins).indices
+        pose = balance.pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
+    except ValueError as error:
+        raise InputError(f"balance.method={config.method!r} does not work on {faces.name}: {error}") from error
     counts = balance.duplication_counts(np.abs(pose.coefficients), bins=config.bins, cap=config.cap)
     return balance.duplicated_indices(counts)
 
