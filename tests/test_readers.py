@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.images import write_image
@@ -91,6 +92,38 @@ def test_300w_refuses_a_missing_and_an_empty_folder(tmp_path):
 def test_300w_refuses_points_without_their_picture(w300):
     (w300 / "afw/17_2.jpg").unlink()
     assert refusal(read_w300, w300, "train").startswith(f"{w300 / 'afw/17_2.pts'}: no picture of that name beside it")
+
+
+def published_boxes(root, part, names) -> dict[str, np.ndarray]:
+    """A .mat as iBUG's, whose boxes are returned by picture."""
+    cell = np.empty((1, len(names)), object)
+    boxes = {name: np.arange(4.0) * 20 + 10 * number + 5 for number, name in enumerate(names)}
+    for number, name in enumerate(names):
+        content = {"imgName": f"{name}.jpg", "bb_detector": boxes[name], "bb_ground_truth": np.arange(4.0)}
+        cell[0, number] = content
+    (root / "Bounding Boxes").mkdir(exist_ok=True)
+    scipy.io.savemat(root / "Bounding Boxes" / f"bounding_boxes_{part}.mat", {"bounding_boxes": cell})
+    return boxes
+
+
+def test_300w_takes_the_detectors_boxes(w300):
+    boxes = published_boxes(w300, "afw", ["17_2", "18_1", "17_1"])
+    faces = load_faces("w300", "train", root=str(w300), boxes="detector")
+    np.testing.assert_array_equal(faces.boxes, [boxes[name] - 1 for name in ("17_1", "17_2", "18_1")])
+    assert faces.box_convention == "300w-detector"
+    assert load_faces("w300", "train", root=str(w300)).box_convention == "landmarks"
+
+
+def test_300w_refuses_missing_and_broken_detector_boxes(w300):
+    file = w300 / "Bounding Boxes" / "bounding_boxes_afw.mat"
+    assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: cannot read")
+    published_boxes(w300, "afw", ["17_2", "18_1"])
+    assert "17_1.pts: the published bounding boxes have none" in refusal(read_w300, w300, "train", detector=True)
+    file.write_bytes(file.read_bytes()[:300])
+    assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: not as published")
+    scipy.io.savemat(file, {"bounding_boxes": np.zeros((1, 3))})
+    assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: not as published")
+    assert "for 300-W alone" in refusal(load_faces, "builtin", "train", count=1, boxes="detector")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ RULES = {
     "square": "the given box made square: the same centre, the larger side",
     "square landmarks": "the tight box made square",
     "enlarged": "the given box grown by a quarter about its centre, as the paper's author does for WFLW",
+    "detector": "of iBUG's detector, published with 300-W; 300-W alone",
     "mtfl": "a square by rule from eyes, nose and mouth corners, as MTFL's faces are trained here",
 }
 ENLARGED = 1.25  # github.com/FengZhenhua/Wing-Loss, issue 15
@@ -34,8 +35,10 @@ def with_boxes(faces: FaceSet, rule: str) -> FaceSet:
     Raises:
       InputError: the rule is unknown, or needs points that the scheme has not.
     """
-    if rule == "given":
+    if rule == "given" or (rule == "detector" and faces.box_convention == "300w-detector"):
         return faces
+    if rule == "detector":
+        raise InputError(f"{faces.name}: boxes='detector' are published for 300-W alone: use another rule")
     if rule not in RULES:
         raise InputError(f"boxes={rule!r}: use one of {', '.join(RULES)}")
     positioned = np.where(faces.visible[..., None], faces.points, np.nan)

@@ -44,7 +44,8 @@ def load_faces(
     Raises:
       InputError: the data set is not found or not as published.
     """
-    faces = _read(name, split, root=root, scheme=scheme, count=count, seed=seed, faults=faults)
+    detector = name == "w300" and boxes == "detector"
+    faces = _read(name, split, root=root, scheme=scheme, count=count, seed=seed, detector=detector, faults=faults)
     if scheme and faces.scheme.name != (wanted := find_scheme(scheme)).name:
         faces = converted(faces, wanted)
     if hidden == "mask":
@@ -52,7 +53,17 @@ def load_faces(
     return with_boxes(faces, boxes)
 
 
-def _read(name: str, split: str, *, root: str, scheme: str, count: int, seed: int, faults: list[str] | None) -> FaceSet:
+def _read(
+    name: str,
+    split: str,
+    *,
+    root: str,
+    scheme: str,
+    count: int,
+    seed: int,
+    detector: bool,
+    faults: list[str] | None,
+) -> FaceSet:
     if name == "builtin":
         return builtin_faces(count, seed=seed if split == "train" else TEST_SEED + seed)
     if name in TFDS_NAMES:
@@ -68,7 +79,7 @@ def _read(name: str, split: str, *, root: str, scheme: str, count: int, seed: in
     if not root and not kind.folder:
         raise InputError(f"data of the format {name!r} need --data.root FOLDER")
     folder = Path(root) if root else find_data(kind.folder)
-    read = kind.read
+    read = functools.partial(kind.read, detector=True) if detector else kind.read
     if name == "mtfl" and split == "test" and (folder.parent / "mtfl_boxes").is_dir():
         read = functools.partial(read, boxes=folder.parent / "mtfl_boxes")
     return read(folder, split, faults=faults)

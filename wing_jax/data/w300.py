@@ -10,8 +10,11 @@ import functools
 import re
 from pathlib import Path
 
+import numpy as np
+
 from wing_jax.data.points_file import read_pts
 from wing_jax.data.records import Face, FaceSet, gather
+from wing_jax.data.w300_boxes import box_of, detector_boxes
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68
 
@@ -24,11 +27,12 @@ SUBSETS = {"ibug": "challenging", "01_Indoor": "indoor", "02_Outdoor": "outdoor"
 PICTURE_ENDINGS = (".jpg", ".png", ".jpeg", ".ppm", ".bmp")
 
 
-def read_w300(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
+def read_w300(root: str | Path, split: str, *, detector: bool = False, faults: list[str] | None = None) -> FaceSet:
     """The `split` ("train", "test" or "private") of 300-W below `root`; folders that are not there are left out.
 
-    The box is the tight box of the 68 points, the "ground-truth landmark box" of the field. Test faces have the
-    attributes "common" and "challenging". `faults` as in `records.gather`.
+    The box is the tight box of the 68 points, the "ground-truth landmark box" of the field, or, if `detector`, the one
+    of iBUG's detector (`wing_jax.data.w300_boxes`). Test faces have the attributes "common" and "challenging". `faults`
+    as in `records.gather`.
 
     Raises:
       InputError: no face is found, a `.pts` file has no picture, or a file is not as it must be.
@@ -39,17 +43,22 @@ def read_w300(root: str | Path, split: str, *, faults: list[str] | None = None) 
     files = [path for folder in FOLDERS[split] for path in sorted((root / folder).glob("*.pts"))]
     if not files:
         raise InputError(f"{root}: no .pts file in {', '.join(FOLDERS[split])}: is this the 300-W folder?")
-    makers = (functools.partial(_face, root, path, split) for path in files)
-    return gather(makers, name="300-W", scheme=IBUG_68, box_convention="landmarks", faults=faults)
+    parts = {path.parent.relative_to(root).as_posix() for path in files}
+    boxes = {part: detector_boxes(root, part) for part in parts} if detector else {}
+    makers = (functools.partial(_face, root, path, split, boxes) for path in files)
+    convention = "300w-detector" if detector else "landmarks"
+    return gather(makers, name="300-W", scheme=IBUG_68, box_convention=convention, faults=faults)
 
 
-def _face(root: Path, path: Path, split: str) -> Face:
+def _face(root: Path, path: Path, split: str, boxes: dict[str, dict[str, np.ndarray]]) -> Face:
     parts = path.relative_to(root).parts
     part = parts[-2] if parts[-2] in SUBSETS else parts[0]
+    published = boxes.get(path.parent.relative_to(root).as_posix())
     return Face(
         where=str(path),
         picture=picture_beside(path),
         points=read_pts(path, points=IBUG_68.points),
+        box=None if published is None else box_of(published, path),
         photo=_photo(path.relative_to(root)),
         subset=SUBSETS.get(part, part),
         attributes={"common": part != "ibug", "challenging": part == "ibug"} if split == "test" else {},
