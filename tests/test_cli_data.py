@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from writers.lapa import write_lapa
 from writers.mtfl import write_mtfl
 from writers.points_folder import write_points_folder
 from writers.w300 import write_w300
@@ -82,7 +83,7 @@ def test_check_of_annotated_poses_and_own_boxes(capsys, tmp_path):
 
 def test_check_of_ones_own_folder_needs_its_scheme(capsys, tmp_path):
     write_points_folder(tmp_path / "mine")
-    assert "--data.scheme FILE.toml" in refused(capsys, "check", tmp_path / "mine")
+    assert "need their scheme: give a .toml file" in refused(capsys, "check", tmp_path / "mine")
     assert row(said(capsys, "check", tmp_path / "mine", "--scheme", "ibug68"), "all")[1] == "5"
     assert "scheme 'mine': give a .toml file" in refused(capsys, "check", tmp_path / "mine", "--scheme", "mine")
 
@@ -121,6 +122,23 @@ def test_pack_then_load(capsys, w300):
     packed_sides = (packed.boxes[:, 2:] - packed.boxes[:, :2]).max(1)
     np.testing.assert_allclose(packed_eyes / packed_sides, eyes / sides, rtol=1e-4)
     assert "not empty" in refused(capsys, "pack", w300, "out")
+
+
+def test_packed_sets_have_the_splits_that_were_packed(capsys, tmp_path):
+    write_points_folder(tmp_path / "mine")
+    said(capsys, "pack", tmp_path / "mine" / "train", "mine-packed", "--scheme", "ibug68", "--size", "32")
+    table = said(capsys, "check", "mine-packed")
+    assert row(table, "all")[1] == "3"
+    assert row(table, "all")[8] == "0"
+    write_lapa(tmp_path / "lapa")
+    said(capsys, "pack", tmp_path / "lapa", "lapa-packed", "--size", "32")
+    assert row(said(capsys, "check", "lapa-packed"), "val")[1] == "1"
+    assert "1 of 1 faces" in said(capsys, "show", "lapa-packed", "--split", "val", "--output", "val.png")
+
+
+def test_splits_that_are_not_there_are_said(capsys, w300):
+    main(["data", "check", str(w300)])
+    assert "not there, or not readable: split 'private': " in capsys.readouterr().err
 
 
 def test_pack_refuses_a_set_with_faults(capsys, w300):

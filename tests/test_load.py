@@ -54,6 +54,8 @@ def test_hidden_points_count_or_not(tmp_path):
     assert counted.visible.all()
     assert occluded.any()
     np.testing.assert_array_equal(masked.visible, ~occluded)
+    both = load_faces("cofw", "train", root=str(tmp_path), hidden="mask", scheme="mtfl5")
+    np.testing.assert_array_equal(both.visible, ~occluded[:, [16, 17, 20, 22, 23]])
     drawn = builtin_faces(6, seed=1, size=64)
     hidden = drawn.visibility != Visibility.VISIBLE
     assert hidden.any()
@@ -73,8 +75,8 @@ def test_converted_points_do_not_count_where_they_cannot_be_told():
 def test_what_must_be_given(tmp_path):
     assert "holds no" not in refusal("w300", "val", root=str(tmp_path))
     assert "has no split 'val': it has train, test, private" in refusal("w300", "val", root=str(tmp_path))
-    assert "need --data.root FILE" in refusal("coco", "train", scheme="ibug68")
-    assert "need --data.scheme FILE.toml" in refusal("pts", "train", root=str(tmp_path))
+    assert "need their root: give the folder or file" in refusal("coco", "train", scheme="ibug68")
+    assert "need their scheme: give a .toml file, or one of mtfl5" in refusal("pts", "train", root=str(tmp_path))
     assert "scheme 'six': give a .toml file" in refusal("pts", "train", root=str(tmp_path), scheme="six")
     assert "cannot read this scheme" in refusal("pts", "train", root=str(tmp_path), scheme=str(tmp_path / "six.toml"))
 

@@ -248,6 +248,16 @@ def test_thresholds_can_be_set_and_conditions_joined():
     assert summary[0]["auc"] == pytest.approx(metrics.auc(done[0].nmes, 0.08))
 
 
+def test_groups_may_overlap():
+    members = {"both": np.array([True, True]), "first": np.array([True, False]), "none": np.array([False, False])}
+    (ocular,) = evaluation.summarise(loop_evaluate(normalisations=("inter-ocular",), groups={"attribute": members})[1:])
+    (alone,) = evaluation.summarise(loop_evaluate(normalisations=("inter-ocular",), groups={"face": ["a", "b"]})[1:])
+    groups = ocular["groups"]["attribute"]
+    assert groups["both"]["nme_percent"] == ocular["nme_percent"]
+    assert groups["first"] == alone["groups"]["face"]["a"]
+    assert groups["none"]["faces"] == 0
+
+
 def test_evaluate_refuses_unknown_names_and_short_groups():
     with pytest.raises(ValueError, match="use one of inter-ocular"):
         loop_evaluate(normalisations=("iod",))

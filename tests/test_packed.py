@@ -102,7 +102,7 @@ def test_many_faces_fill_several_shards_in_order(faces, tmp_path, monkeypatch):
 
 def test_it_is_a_data_set_by_name(folder):
     assert len(load_faces("packed", "test", root=str(folder))) == 2
-    with pytest.raises(InputError, match=r"--data\.root FOLDER"):
+    with pytest.raises(InputError, match="need their root: give the folder"):
         load_faces("packed", "train")
 
 

@@ -18,7 +18,7 @@ from wing_jax.config import DataName
 from wing_jax.data import formats
 from wing_jax.data.check import SplitCheck, check_split, duplicates
 from wing_jax.data.images import write_image
-from wing_jax.data.load import load_faces
+from wing_jax.data.load import load_faces, splits_of
 from wing_jax.data.packed import pack
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
@@ -127,8 +127,8 @@ def _check(arguments: list[str]) -> None:
     pairs = [f"{kind}: {one} = {other}" for kind, one, other in alike]
     for title, lines in (
         ("missing or broken", faults),
-        ("points outside the picture", outside),
-        ("points outside the box", cut),
+        ("pictures with points outside", outside),
+        ("pictures with points outside a box", cut),
         ("in two splits", pairs),
     ):
         _list(console, title, lines, options.shown)
@@ -139,24 +139,23 @@ def _check(arguments: list[str]) -> None:
 def _splits(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
     """(name, faces, faults) of the splits that are there."""
     name = formats.detect(options.root) if options.format == "auto" else options.format
-    splits = formats.FORMATS[name].splits if name in formats.FORMATS else ("train", "test")
     complaints: list[str] = []
     found = False
-    for split in splits or ("all",):
+    for split in splits_of(name, options.root):
         faults: list[str] = []
         try:
             faces = load_faces(
                 name, split, root=options.root, scheme=options.scheme, boxes=options.boxes, faults=faults
             )
         except InputError as error:
-            complaints.append(str(error))
+            complaints.append(f"split {split!r}: {error}")
             continue
         found = True
         yield split, faces, faults
     if not found:
         raise InputError(complaints[0])
     for complaint in complaints:
-        print(f"not read: {complaint}", file=sys.stderr)
+        print(f"not there, or not readable: {complaint}", file=sys.stderr)
 
 
 def _overview(checks: dict[str, SplitCheck], alike: Sequence[tuple[str, str, str]]) -> Grid:
@@ -208,7 +207,8 @@ def _poses(faces: FaceSet) -> str:
 
 
 def _names(check: SplitCheck, chosen: np.ndarray) -> list[str]:
-    return [check.faces.picture_name(index) for index in np.flatnonzero(chosen).tolist()]
+    faces = Counter(check.faces.picture_name(index) for index in np.flatnonzero(chosen).tolist())
+    return [name if count == 1 else f"{name} ({count} faces)" for name, count in faces.items()]
 
 
 def _list(console: Console, title: str, lines: Sequence[str], shown: int) -> None:

@@ -20,7 +20,9 @@ def read_lines(path: str | Path, *, mend: str) -> list[tuple[int, str]]:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot read this list ({error.strerror}): {mend}") from error
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot read this list ({error}): {mend}") from error
     return [(i + 1, line.strip()) for i, line in enumerate(text.split("\n")) if line.strip()]
 

@@ -11,8 +11,10 @@ from jaxtyping import Int8
 from wing_jax.data import formats
 from wing_jax.data.boxes import with_boxes
 from wing_jax.data.builtin import BuiltinFace, render_faces
+from wing_jax.data.packed import read_manifest
 from wing_jax.data.records import FaceSet
 from wing_jax.data.tfds_sets import NAMES as TFDS_NAMES
+from wing_jax.data.tfds_sets import SPLITS as TFDS_SPLITS
 from wing_jax.data.tfds_sets import read_tfds
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, SCHEMES, Scheme, get_conversion, read_scheme
@@ -46,10 +48,10 @@ def load_faces(
     """
     detector = name == "w300" and boxes == "detector"
     faces = _read(name, split, root=root, scheme=scheme, count=count, seed=seed, detector=detector, faults=faults)
-    if scheme and faces.scheme.name != (wanted := find_scheme(scheme)).name:
-        faces = converted(faces, wanted)
     if hidden == "mask":
         faces = without_hidden(faces)
+    if scheme and faces.scheme.name != (wanted := find_scheme(scheme)).name:
+        faces = converted(faces, wanted)
     return with_boxes(faces, boxes)
 
 
@@ -70,19 +72,35 @@ def _read(
         return read_tfds(name, split, root=root, faults=faults)
     kind = formats.FORMATS[name]
     if not kind.splits:
-        if not root or not scheme:
-            missing = "--data.root FILE" if not root else "--data.scheme FILE.toml, or a published scheme's name"
-            raise InputError(f"data of the format {name!r} need {missing}")
+        if not root:
+            raise InputError(f"data of the format {name!r} need their root: give the folder or file")
+        if not scheme:
+            raise InputError(
+                f"data of the format {name!r} need their scheme: give a .toml file, or one of {', '.join(SCHEMES)}"
+            )
         return kind.read(root, scheme=find_scheme(scheme), faults=faults)
-    if split not in kind.splits:
+    if split not in kind.splits and name != "packed":
         raise InputError(f"{kind.title} has no split {split!r}: it has {', '.join(kind.splits)}")
     if not root and not kind.folder:
-        raise InputError(f"data of the format {name!r} need --data.root FOLDER")
+        raise InputError(f"data of the format {name!r} need their root: give the folder")
     folder = Path(root) if root else find_data(kind.folder)
     read = functools.partial(kind.read, detector=True) if detector else kind.read
     if name == "mtfl" and split == "test" and (folder.parent / "mtfl_boxes").is_dir():
         read = functools.partial(read, boxes=folder.parent / "mtfl_boxes")
     return read(folder, split, faults=faults)
+
+
+def splits_of(name: str, root: str | Path) -> tuple[str, ...]:
+    """The splits that data set `name` may have below `root`; ("all",) where each is a file or folder of its own.
+
+    Raises:
+      InputError: `root` is no packed folder, for "packed".
+    """
+    if name == "packed":
+        return tuple(read_manifest(root)["counts"])
+    if name in TFDS_NAMES:
+        return TFDS_SPLITS.get(name, ("train", "test", "private"))
+    return formats.FORMATS[name].splits or ("all",)
 
 
 def find_scheme(name: str) -> Scheme:

@@ -135,6 +135,7 @@ _KNOWN = {
 TAUGHT = ("wing_w300", "wing_wflw", "wing_aflw", "wing_cofw", "wing_mtfl")
 TAUGHT_FEATURES = ("index", "points", "visible", "visibility", "box", "photo", "subset", "pose", "angles")
 NAMES = (*_KNOWN, *TAUGHT)
+SPLITS = {name: tuple(known.splits) for name, known in _KNOWN.items()}
 
 
 def _taught(builder: Any, split: str) -> _Known:

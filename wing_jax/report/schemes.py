@@ -1,5 +1,7 @@
 """A picture of each landmark scheme: its points with their numbers on a face that is drawn, not photographed."""
 
+from typing import TypeAlias
+
 import cv2
 import numpy as np
 from jaxtyping import Float
@@ -11,7 +13,7 @@ from wing_jax.schemes import AFLW_19, AFLW_21, IBUG_68, LAPA_106, WFLW_98, Schem
 from wing_jax.types import Image
 
 _INK, _PAPER = (16, 20, 28), (255, 255, 255)
-Shape = Float[np.ndarray, "points 2"]
+Shape: TypeAlias = Float[np.ndarray, "_ 2"]
 
 
 def scheme_picture(scheme: Scheme, *, size: int = 900) -> Image:

@@ -30,7 +30,8 @@ def read_scheme(path: str | Path) -> Scheme:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read this scheme ({error}): give a TOML file that describes it") from error
+        said = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: cannot read this scheme ({said}): give a TOML file that describes it") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
     try:

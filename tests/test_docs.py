@@ -1,0 +1,144 @@
+"""README.md and docs/: names, commands, options, links and pictures on the pages are those that there are."""
+
+import dataclasses
+import re
+import shlex
+import types
+import typing
+from pathlib import Path
+
+import pytest
+
+from wing_jax.cli import balance, compare, data, evaluate, predict
+from wing_jax.cli.main import COMMANDS
+from wing_jax.config import Config, DataName
+from wing_jax.data import boxes, formats, tfds_sets
+from wing_jax.schemes import SCHEMES
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DATA = ROOT / "docs" / "data.md"
+FENCED = re.compile(r"^ *```(?P<kind>\w*)\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE)
+COMMAND = re.compile(r"^ *(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\S*/)?(wing-jax(?: .*)?)$", re.MULTILINE)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+OPTIONS = {
+    ("evaluate",): evaluate.EvaluateOptions,
+    ("predict",): predict.PredictOptions,
+    ("compare",): compare.CompareOptions,
+    ("balance",): balance.BalanceOptions,
+    ("devices",): None,
+    ("train",): Config,
+    ("data", "check"): data.CheckOptions,
+    ("data", "show"): data.ShowOptions,
+    ("data", "stats"): data.StatsOptions,
+    ("data", "pack"): data.PackOptions,
+    ("data", "formats"): None,
+    ("data", "schemes"): data.SchemesOptions,
+}
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words after `wing-jax` of each command line in the page's fenced blocks."""
+    blocks = "\n".join(block["text"] for block in FENCED.finditer(text) if block["kind"] != "python")
+    lines = COMMAND.findall(re.sub(r"\\\n *", " ", blocks))
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+def options(kind: type | None, prefix: str = "") -> dict[str, object]:
+    """--name: its type, of all fields of a dataclass, those of dataclasses in it dotted."""
+    found: dict[str, object] = {}
+    for name, hint in typing.get_type_hints(kind).items() if kind else ():
+        members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        inner = next((member for member in members if dataclasses.is_dataclass(member)), None)
+        found |= options(inner, f"{prefix}{name}.") if inner else {f"--{prefix}{name}": hint}
+    return found
+
+
+def faults(words: list[str]) -> list[str]:
+    """What is wrong with a command line; words in capitals, such as DIR, stand for anything."""
+    if not words or words[0] not in COMMANDS:
+        return [f"no such command: {words[:1]}"]
+    depth = 2 if words[0] == "data" else 1
+    if depth == 2 and words[1:2] and words[1] not in data.ACTIONS:
+        return [f"no such action: {words[1]}"]
+    known = options(OPTIONS[tuple(words[:depth])])
+    found = []
+    for word, value in zip(words[depth:], [*words[depth + 1 :], ""], strict=True):
+        name = "--" + word[2:].split("=")[0].replace("-", "_")  # tyro takes both
+        plain = re.sub(r"^--(.*\.)?no_", r"--\1", name)
+        switch = plain != name and known.get(plain) is bool
+        if word.startswith("--") and name != "--help" and not (name in known or switch):
+            found.append(f"no such option: {name}")
+        if name in ("--data", "--data.name", "--format") and value.islower():
+            found += [] if value in typing.get_args(DataName) else [f"no such data set: {value}"]
+    if words[0] == "train" and words[1:] and not words[1].isupper() and not (ROOT / words[1]).exists():
+        found.append(f"no such config: {words[1]}")
+    return found
+
+
+def slugs(page: Path) -> set[str]:
+    """The anchors that GitHub gives to the page's headings."""
+    text = FENCED.sub("", page.read_text())
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_command_and_action_is_known_here():
+    assert {words[0] for words in OPTIONS} == set(COMMANDS)
+    assert {words[1] for words in OPTIONS if words[0] == "data"} == set(data.ACTIONS)
+
+
+def test_the_data_page_names_all_there_is():
+    page = DATA.read_text()
+    names = (*formats.FORMATS, *tfds_sets.NAMES, *boxes.RULES, *SCHEMES, "builtin")
+    assert [name for name in names if f"`{name}`" not in page] == []
+    assert [name for name in SCHEMES if f"![{name}](schemes/{name}." not in page] == []
+    assert [name for name in data.ACTIONS if f"wing-jax data {name}" not in page] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_on_a_page_exists(page):
+    lines = commands(page.read_text())
+    assert [(words, wrong) for words in lines if (wrong := faults(words))] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/data.md", "docs/own_data.md"])
+def test_a_page_has_commands(name):
+    assert len(commands((ROOT / name).read_text())) >= 3
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_relative_link_and_picture_exists(page):
+    broken = []
+    for link in LINK.findall(FENCED.sub("", page.read_text())):
+        place, _, anchor = link.partition("#")
+        if re.match("[a-z]+:", link):
+            continue
+        target = page.parent / place if place else page
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in slugs(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("wing-jax fly", "no such command"),
+        ("wing-jax data fly 300w", "no such action"),
+        ("wing-jax data check 300w --nosuch 3", "no such option: --nosuch"),
+        ("wing-jax data check 300w --no-shown", "no such option: --no_shown"),
+        ("wing-jax data formats --shown 3", "no such option: --shown"),
+        ("wing-jax train configs/w300.py --stage2.loss.breadth 3", "no such option: --stage2.loss.breadth"),
+        ("wing-jax train configs/nowhere.py", "no such config"),
+        ("wing-jax evaluate MODEL --data w301", "no such data set: w301"),
+    ],
+)
+def test_wrong_lines_are_found(line, wrong):
+    (words,) = commands(f"text\n```bash\n{line}\n```\n")
+    assert wrong in faults(words)[0]
+
+
+def test_right_lines_are_not():
+    line = "WING_JAX_DATA=/data .venv/bin/wing-jax train configs/w300.py \\\n  --stage2.draws=4 --name x  # a note"
+    assert [faults(words) for words in commands(f"```\n{line}\n```\n")] == [[]]
+    assert faults(["data", "show", "300w", "--no-numbers"]) == []
