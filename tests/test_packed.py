@@ -3,10 +3,14 @@
 import dataclasses
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from array_record.python import array_record_module
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
@@ -91,6 +95,15 @@ def test_a_chip_cut_from_a_packed_face_shows_the_same(folder, faces):
     np.testing.assert_allclose(spread, spread.mean(1, keepdims=True) * np.ones_like(spread), atol=0.6)
 
 
+def test_a_point_that_the_crop_leaves_out_is_kept_and_trained_on(faces, tmp_path):
+    boxes = faces.boxes.copy()
+    boxes[2, :2] += 0.75 * (boxes[2, 2:] - boxes[2, :2])  # a corner of the face, as a bad detector would give
+    pack({"train": dataclasses.replace(faces, boxes=boxes)}, tmp_path / "odd", size=48, quality=80, source="")
+    packed = read_packed(tmp_path / "odd", "train")
+    assert (packed.points[2] < -10).any()
+    assert cut_chips(packed, size=32).points[2].min() < -6
+
+
 def test_many_faces_fill_several_shards_in_order(faces, tmp_path, monkeypatch):
     monkeypatch.setattr("wing_jax.data.packed.FACES_A_SHARD", 4)
     assert FACES_A_SHARD > 4
@@ -143,6 +156,42 @@ def damaged(path):
 def test_damage_is_told_in_one_line(folder, damage, said):
     damage(folder)
     assert said in refusal(folder, "train")
+
+
+CHANGES = {
+    "counts": [3, {}, {"train": "many"}, {"train": -1}, {"train": 10**30}, None],
+    "crop": [3, {"size": "big"}, {}, {"size": 0}],
+    "files": [[], {"../../etc/passwd": ""}, {"/etc/passwd": ""}, None],
+    "scheme": ["ibug68", {}, {"name": "mine"}, None],
+    "name": [3],
+    "version": [2],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in CHANGES.items() for value in values])
+def test_a_manifest_that_was_meddled_with(folder, key, value):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+    assert "manifest.json: not a manifest of this version" in refusal(folder, "train")
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=60), st.integers(0, 2000), st.integers(0, 40))
+def test_any_text_is_a_manifest_or_refused_in_one_line(text, place, removed):
+    whole = json.dumps({"format": "wing_jax packed faces", "version": 1, "name": "x", "scheme": {"name": "mtfl5"},
+                        "box_convention": "x", "counts": {"train": 1}, "crop": {"size": 9, "encoding": "raw"},
+                        "files": {"train.npz": "0"}})  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        for content in (text, whole[: place % len(whole)] + text + whole[place % len(whole) + removed :]):
+            (Path(name) / "manifest.json").write_text(content, encoding="utf-8", errors="replace")
+            refusal(Path(name), "train")  # its files are not there, whatever it says
+
+
+def test_a_pack_that_fails_leaves_nothing_behind(faces, tmp_path):
+    pictures = (*(faces.source(index) for index in range(5)), tmp_path / "none.jpg")
+    with pytest.raises(InputError, match=r"none\.jpg"):
+        pack({"train": dataclasses.replace(faces, pictures=pictures)}, tmp_path / "out", size=32, quality=80, source="")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_splits_and_places_that_are_not_there(folder, faces, tmp_path):

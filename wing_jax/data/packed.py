@@ -9,6 +9,7 @@ times the larger box side; `frames` in the .npz lead from its pixels to those of
 import functools
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from wing_jax.schemes import SCHEMES, Scheme, scheme_from_table, scheme_to_table
 from wing_jax.types import Image
 
 MANIFEST = "manifest.json"
+FORMAT = "wing_jax packed faces"
 VERSION = 1
 FACES_A_SHARD = 4096
 
@@ -37,12 +39,25 @@ def pack(
     `source` says in the manifest what was packed.
 
     Raises:
-      InputError: `folder` is not empty, or a picture cannot be read; nothing usable is then left there.
+      InputError: `folder` is not empty, or a picture cannot be read; nothing is then left behind.
     """
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: not empty: give a new folder to pack into")
-    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by one that was stopped
+    partial.mkdir(parents=True)
+    try:
+        manifest = _write(splits, partial, size=size, quality=quality, source=source, workers=workers)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _write(splits: Mapping[str, FaceSet], folder: Path, *, size: int, quality: int, source: str, workers: int) -> dict:
     first = next(iter(splits.values()))
     counts = {}
     for split, faces in splits.items():
@@ -51,7 +66,7 @@ def pack(
         _write_shards(folder, split, [_encoded(crop, quality) for crop in crops])
         counts[split] = len(faces)
     manifest = {
-        "format": "wing_jax packed faces",
+        "format": FORMAT,
         "version": VERSION,
         "name": first.name,
         "scheme": scheme_to_table(first.scheme),
@@ -110,6 +125,7 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
         attributes=attributes,
         poses=tuple(fields["poses"].tolist()) if "poses" in fields else None,
         angles=fields.get("angles"),
+        cropped=True,
     )
 
 
@@ -121,18 +137,31 @@ def read_manifest(root: str | Path) -> dict:
     """
     path = Path(root) / MANIFEST
     try:
-        manifest = json.loads(path.read_text())
-        if manifest["format"] != "wing_jax packed faces" or manifest["version"] != VERSION:
-            raise ValueError(f"format {manifest['format']!r} version {manifest['version']!r}")
-        for key in ("name", "scheme", "box_convention", "counts", "crop", "files"):
-            manifest[key]
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        _check(manifest)
     except OSError as error:
         raise InputError(
             f"{path}: cannot read it ({error.strerror}): give a folder made by wing-jax data pack"
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a manifest of this version ({error}): pack the data again") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: not a manifest of this version ({said}): pack the data again") from error
     return manifest
+
+
+def _check(manifest: dict) -> None:
+    """Raise ValueError, KeyError, TypeError or AttributeError where something is not as `_write` writes it."""
+    if manifest["format"] != FORMAT or manifest["version"] != VERSION:
+        raise ValueError(f"format {manifest['format']!r} version {manifest['version']!r}")
+    scheme_of(manifest["scheme"])
+    for name, kind in (("name", str), ("box_convention", str), ("counts", dict), ("crop", dict), ("files", dict)):
+        if not isinstance(manifest[name], kind):
+            raise TypeError(f"{name} is no {kind.__name__}")
+    numbers = [manifest["crop"]["size"], *manifest["counts"].values()]
+    if not numbers[1:] or not all(type(number) is int and 0 < number < 1 << 32 for number in numbers):
+        raise ValueError(f"counts {manifest['counts']}, crop size {numbers[0]}")
+    if odd := [name for name in manifest["files"] if Path(name).name != name]:
+        raise ValueError(f"a file called {odd[0]!r}")
 
 
 def scheme_of(table: dict) -> Scheme:
