@@ -1,5 +1,7 @@
 """`wing-jax data`: each action as a user runs it, on sets written here, whole and spoilt."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from writers.points_folder import write_points_folder
 from writers.w300 import write_w300
 
 from wing_jax.cli import main
+from wing_jax.data.boxes import shape_in_box
 from wing_jax.data.images import read_image
 from wing_jax.data.packed import read_packed
 from wing_jax.data.w300 import read_w300
@@ -122,6 +125,16 @@ def test_pack_then_load(capsys, w300):
     packed_sides = (packed.boxes[:, 2:] - packed.boxes[:, :2]).max(1)
     np.testing.assert_allclose(packed_eyes / packed_sides, eyes / sides, rtol=1e-4)
     assert "not empty" in refused(capsys, "pack", w300, "out")
+
+
+def test_pack_takes_its_size_from_a_config(capsys, w300):
+    config = Path(__file__).parents[1] / "configs" / "w300.py"
+    printed = said(capsys, "pack", w300, "sized", "--config", config, "--quality", "50")
+    shape = shape_in_box(read_w300(w300, "train"))
+    size = max(round(64 * 2 / 1.2 * 1.25), round(128 * 2 / (1.12 * shape.side) * 1.25))
+    assert f"{size} x {size} pixels" in printed
+    assert read_packed("sized", "train").picture(0).shape == (size, size, 3)
+    assert "cannot read this config" in refused(capsys, "pack", w300, "other", "--config", "none.py")
 
 
 def test_packed_sets_have_the_splits_that_were_packed(capsys, tmp_path):

@@ -14,8 +14,9 @@ from rich.console import Console
 from wing_jax.balance import pose_axis
 from wing_jax.cli.balance import report_poses, yaw_of
 from wing_jax.cli.options import parse
-from wing_jax.config import DataName
+from wing_jax.config import DataName, load_config
 from wing_jax.data import formats
+from wing_jax.data.boxes import shape_in_box
 from wing_jax.data.check import SplitCheck, check_split, duplicates
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces, splits_of
@@ -27,6 +28,7 @@ from wing_jax.report.faces import annotation_sheet
 from wing_jax.report.schemes import scheme_picture
 from wing_jax.report.tables import Grid, rich_table
 from wing_jax.schemes import CONVERSIONS, SCHEMES
+from wing_jax.train.run import chip_sizes
 
 ACTIONS = {
     "check": "read everything; say what is missing, broken, outside, cut or there twice (status 1 if any is broken)",
@@ -92,7 +94,8 @@ class PackOptions(Source):
     """Write the faces of all splits of DIR to the folder OUTPUT as encoded crops of two box sides."""
 
     output: Annotated[str, tyro.conf.Positional]
-    size: int = 256  # pixels of a crop; for a first or second stage of 64 pixels 160 are enough
+    config: str = ""  # a training config: the crops get the size that it cuts faces at, which is best
+    size: int = 256  # pixels of a crop, where no config is given
     quality: int = 60  # JPEG's, 1 to 100 (of the same bytes, size is worth more); 0: raw, read faster, 20 times larger
     workers: int = 2  # threads
 
@@ -264,12 +267,15 @@ def _pack(arguments: list[str]) -> None:
                 f"{len(faults)} faults in {split}, first {faults[0]}: see wing-jax data check {options.root}"
             )
         splits[split] = faces
+    size = options.size
+    if options.config:
+        size = max(chip_sizes(load_config(options.config), shape_in_box(next(iter(splits.values())))))
     manifest = pack(
-        splits, options.output, size=options.size, quality=options.quality, source=options.root, workers=options.workers
+        splits, options.output, size=size, quality=options.quality, source=options.root, workers=options.workers
     )
-    size = sum(path.stat().st_size for path in Path(options.output).iterdir())
+    total = sum(path.stat().st_size for path in Path(options.output).iterdir())
     said = ", ".join(f"{split} {count}" for split, count in manifest["counts"].items())
-    print(f"{options.output}: {said} faces of {options.size} x {options.size} pixels, {size / 1e6:.1f} MB")
+    print(f"{options.output}: {said} faces of {size} x {size} pixels, {total / 1e6:.1f} MB")
     print(f"train with --data.name packed --data.root {options.output}")
 
 

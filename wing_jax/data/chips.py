@@ -44,11 +44,22 @@ def cut_chip(
     side = max(2, round(MARGIN * float(max(box[2] - box[0], box[3] - box[1]))))
     left, top = (round(float(box[i] + box[i + 2] + 1 - side) / 2) for i in (0, 1))
     within = _window(image, left, top, side)
-    shrinks = side > size
-    chip = cv2.resize(within, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    chip, frame = _resize_chip(within, size)
+    frame[:, 2] += (left, top)
+    return chip, frame
+
+
+def _resize_chip(
+    square: UInt8[np.ndarray, "side side 3"], size: int
+) -> tuple[UInt8[np.ndarray, "size size 3"], Float[np.ndarray, "2 3"]]:
+    """The square at `size` pixels, and the frame from its pixels to the square's."""
+    side = len(square)
+    if side != size:
+        interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+        square = cv2.resize(square, (size, size), interpolation=interpolation)
     step = side / size
     shift = 0.5 * step - 0.5
-    return chip, np.array([[step, 0, left + shift], [0, step, top + shift]], np.float32)
+    return square, np.array([[step, 0, shift], [0, step, shift]], np.float32)
 
 
 def _window(image: Image, left: int, top: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
@@ -67,7 +78,7 @@ def _window(image: Image, left: int, top: int, side: int) -> UInt8[np.ndarray, "
 
 
 def cut_chips(faces: FaceSet, *, size: int, workers: int = 2) -> Chips:
-    """Chips of all `faces`, read with `workers` threads.
+    """Chips of all `faces`, read with `workers` threads. Of a packed set the crops are the chips, at another size.
 
     Raises:
       InputError: a picture cannot be read, or its annotation lies too far outside it (it is named).
@@ -77,8 +88,10 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2) -> Chips:
 
     def cut_one(index: int) -> np.ndarray:
         image = faces.picture(index)
-        if not faces.cropped:
-            _check_inside(faces.points[index], faces.visible[index], image, name=faces.picture_name(index))
+        if faces.cropped:
+            images[index], frame = _resize_chip(image, size)
+            return frame
+        _check_inside(faces.points[index], faces.visible[index], image, name=faces.picture_name(index))
         images[index], frame = cut_chip(image, faces.boxes[index], size=size)
         return frame
 

@@ -82,7 +82,7 @@ def decode_image(content: bytes, *, name: str) -> Image:
         bgr = None
     if bgr is None:
         raise InputError(f"{name}: not an image that can be decoded: use JPEG, PNG, BMP, WebP or TIFF")
-    return np.ascontiguousarray(bgr[:, :, ::-1])
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
 def _check_size(content: bytes, name: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from wing_jax.data.chips import MARGIN, cut_chips
-from wing_jax.data.images import Embedded, decode_image
+from wing_jax.data.images import Embedded
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.schemes import SCHEMES, Scheme, scheme_from_table, scheme_to_table
@@ -63,7 +63,7 @@ def _write(splits: Mapping[str, FaceSet], folder: Path, *, size: int, quality: i
     for split, faces in splits.items():
         annotation, crops = _cut(faces, size=size, workers=workers)
         np.savez_compressed(folder / f"{split}.npz", allow_pickle=False, **annotation)
-        _write_shards(folder, split, [_encoded(crop, quality) for crop in crops])
+        _write_shards(folder, split, [_encoded(crop, quality) for crop in crops], raw=quality == 0)
         counts[split] = len(faces)
     manifest = {
         "format": FORMAT,
@@ -196,15 +196,21 @@ def _encoded(crop: Image, quality: int) -> bytes:
 
 
 def _decoded(record: bytes, *, name: str, raw: bool, size: int) -> Image:
-    return np.frombuffer(record, np.uint8).reshape(size, size, 3) if raw else decode_image(record, name=name)
+    if raw:
+        return np.frombuffer(record, np.uint8).reshape(size, size, 3)
+    bgr = cv2.imdecode(np.frombuffer(record, np.uint8), cv2.IMREAD_COLOR)
+    if bgr is None or bgr.shape != (size, size, 3):
+        raise InputError(f"{name}: not the crop that was packed: pack the data again")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
-def _write_shards(folder: Path, split: str, records: list[bytes]) -> None:
+def _write_shards(folder: Path, split: str, records: list[bytes], *, raw: bool) -> None:
     module = _array_record()
     shards = -(-len(records) // FACES_A_SHARD)
+    options = "group_size:64,uncompressed" if raw else "group_size:64"  # what JPEGs have in common is stored once
     for shard in range(shards):
         path = folder / f"{split}-{shard:05}-of-{shards:05}.array_record"
-        writer = module.ArrayRecordWriter(str(path), "group_size:64")  # what JPEGs have in common is stored once
+        writer = module.ArrayRecordWriter(str(path), options)
         for record in records[shard * FACES_A_SHARD : (shard + 1) * FACES_A_SHARD]:
             writer.write(record)
         writer.close()

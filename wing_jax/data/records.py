@@ -49,7 +49,7 @@ class FaceSet:
     attributes: Mapping[str, Bool[np.ndarray, "n"]] = dataclasses.field(default_factory=dict)
     poses: tuple[str, ...] | None = None  # annotated pose class, in order of yaw when sorted
     angles: Float[np.ndarray, "n 3"] | None = None  # yaw, pitch, roll in degrees, NaN where not annotated
-    cropped: bool = False  # the pictures are crops of others, so that points may lie outside them
+    cropped: bool = False  # the pictures are the chips of others (`wing_jax.data.chips`): points may lie outside them
 
     def __len__(self) -> int:
         return len(self.photos)

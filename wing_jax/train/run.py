@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from wing_jax import balance, losses
 from wing_jax.config import BalanceConfig, Config, PerturbConfig, StageConfig
-from wing_jax.data.boxes import shape_in_box
+from wing_jax.data.boxes import ShapeInBox, shape_in_box
 from wing_jax.data.chips import Chips, cut_chips, shrink
 from wing_jax.data.load import load_faces
 from wing_jax.data.pipeline import fixed_crops, training_batches
@@ -66,8 +66,7 @@ def train(config: Config) -> Path:
         seed=config.seed,
     )
     shape = shape_in_box(faces)
-    margins = (config.stage1.margin, *(stage.margin * shape.side for stage in stages[1:]))
-    sizes = [crops.chip_size(input_size=s.input_size, margin=margin) for s, margin in zip(stages, margins, strict=True)]
+    sizes = chip_sizes(config, shape)
     corpus = _corpus(faces, config, chip_size=max(sizes))
 
     centre = shape.centre if config.stage1.centre == "shape" else (0.0, 0.0)
@@ -89,6 +88,15 @@ def train(config: Config) -> Path:
         },
     )
     return localizer.save(config.folder / "model")
+
+
+def chip_sizes(config: Config, shape: ShapeInBox) -> list[int]:
+    """Pixels of each stage's chips; the larger is what the faces are cut at, and the best size to pack them at."""
+    second = config.stage2
+    sizes = [crops.chip_size(input_size=config.stage1.input_size, margin=config.stage1.margin)]
+    if second is not None:
+        sizes.append(crops.chip_size(input_size=second.input_size, margin=second.margin * shape.side))
+    return sizes
 
 
 def _corpus(faces: FaceSet, config: Config, *, chip_size: int) -> Corpus:
