@@ -1,6 +1,6 @@
 """Seconds until the faces lie in memory as training takes them: as published, and packed as JPEG and raw.
 
-    python benchmarks/start.py mtfl runs/packed-mtfl runs/raw-mtfl --size 145 [--rounds 5]
+    python benchmarks/start.py mtfl runs/packed-mtfl runs/raw-mtfl --size 157 [--rounds 5]
 
 The first argument is the data set's name, the others are folders that `wing-jax data pack` wrote of it. All are read
 in turn, round by round, by `load_faces` and `cut_chips`, which is what a training does before its first step; the
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("packed", nargs="+")
     parser.add_argument("--root", default="")
-    parser.add_argument("--size", type=int, default=145, help="pixels of a chip (that of configs/mtfl.py)")
+    parser.add_argument("--size", type=int, default=157, help="pixels of a chip (that of configs/mtfl.py)")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     sources = [(options.data, options.root), *(("packed", folder) for folder in options.packed)]
