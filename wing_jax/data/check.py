@@ -16,8 +16,8 @@ from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.types import Image
 
-# Of 256 bits: pictures whose patterns differ by no more are taken for one photo. In 300-W's crops three pairs across
-# the splits are one photo, at 8, 21 and 28 bits; the nearest that are two differ by 30, and in MTFL by 47.
+# Of 256 bits: pictures whose patterns differ by no more are taken for one photo. In 300-W's crops this finds the three
+# photos that lie in both splits, one of them with other colours, and no two that differ; in MTFL it finds none.
 ALIKE = 28
 FLAT = 24  # bits: a pattern with fewer ones, or fewer zeros, belongs to a blank picture and tells nothing
 

@@ -182,8 +182,6 @@ def _picture(
     name = None if image is None else image.get("file_name")
     if not isinstance(name, str):
         raise InputError(f"{where}: no image with a file_name has its image_id {_said(number)}: add it")
-    if any("\ud800" <= letter <= "\udfff" for letter in name):
-        raise InputError(f"{where}: the file_name {ascii(name)[:80]} is broken text: correct it")
     photo = within("", name, where=where).as_posix()
     folders = (path.parent, path.parent / "images", path.parent.parent / "images")
     places = [within(folder, name, where=where) for folder in folders]
