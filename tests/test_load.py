@@ -15,7 +15,7 @@ from wing_jax.data.load import builtin_faces, converted, find_scheme, load_faces
 from wing_jax.data.points_file import read_pts, write_pts
 from wing_jax.data.w300 import read_w300
 from wing_jax.errors import InputError
-from wing_jax.schemes import IBUG_68, MTFL_5
+from wing_jax.schemes import COFW_29, IBUG_68, MTFL_5, get_conversion
 from wing_jax.types import Visibility
 
 
@@ -112,6 +112,32 @@ def test_evaluation_converts_the_model_to_the_faces_and_says_so(tmp_path, capsys
     with pytest.raises(SystemExit):
         main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5", "--fit_boxes"])
     assert "--fit_boxes needs a model that tells" in capsys.readouterr().err
+
+
+def test_points_that_cannot_be_told_are_not_measured(tmp_path, capsys, monkeypatch):
+    """68 points tell 27 of COFW's 29: the lower edges of the brows must not count, nor as if they lay at 0."""
+    from test_cli import drawn_model
+
+    from wing_jax.localizer import Localizer
+
+    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    model = drawn_model(tmp_path / "model", IBUG_68, np.full((68, 2), 0.5, np.float32))
+    write_points_folder(tmp_path / "faces", scheme=COFW_29)
+    folder = str(tmp_path / "faces" / "train")
+    main(["evaluate", str(model), "--data", "pts", "--root", folder, "--scheme", "cofw29", "--jitter", "0"])
+    assert "27 of 29 points can be told" in capsys.readouterr().out
+    results = json.loads((model / "report-pts" / "results.json").read_text())
+    faces, localizer = load_faces("pts", "all", root=folder, scheme="cofw29"), Localizer.load(model)
+    told = [point for point in range(29) if point not in (5, 7)]
+    weights, errors = get_conversion(IBUG_68, COFW_29).weights, []
+    for index in range(len(faces)):
+        found = weights @ localizer.predict(faces.picture(index), faces.boxes[index : index + 1])[0]
+        eyes = np.linalg.norm(faces.points[index, 8] - faces.points[index, 9])
+        errors.append(np.linalg.norm(found - faces.points[index], axis=1)[told].mean() / eyes)
+    leading = next(entry for entry in results if entry["normalisation"] == "inter-ocular")
+    assert leading["nme_percent"] == pytest.approx(100 * np.mean(errors), rel=1e-3)
+    assert leading["landmarks_percent"][5] is None
 
 
 def test_boxes_of_another_convention_are_told_and_brought_to_those_of_training(tmp_path, capsys, monkeypatch):

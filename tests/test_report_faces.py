@@ -33,6 +33,9 @@ def test_points_are_coloured_by_visibility_and_absent_ones_left_out():
     sheet = annotation_sheet(grey_face(), numbers=False)
     for kind in (Visibility.OCCLUDED, Visibility.SELF_OCCLUDED):
         assert 4 < pixels_near(sheet, COLOURS[kind]) < 60
+    pink = COLOURS[Visibility.SELF_OCCLUDED]
+    both = annotation_sheet(grey_face(visible=np.ones((1, 5), bool)), numbers=False)
+    assert pixels_near(both, pink) == pytest.approx(2 * pixels_near(sheet, pink), rel=0.3)
     two = pixels_near(sheet, TARGET)
     one = pixels_near(
         annotation_sheet(grey_face(visible=np.array([[True, False, True, True, False]])), numbers=False), TARGET
