@@ -14,7 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     {"types", "errors", "config", "schemes"},
     {"losses", "metrics", "geometry", "procrustes", "balance"},
-    {"evaluation", "warp", "models"},
+    {"evaluation", "perturb", "photometric", "warp", "models"},
     {"data"},
     {"bundle", "localizer", "report"},
     {"train"},

@@ -10,6 +10,7 @@ from wing_jax import geometry
 from wing_jax.config import PerturbConfig
 from wing_jax.data.boxes import shape_in_box
 from wing_jax.data.chips import Chips
+from wing_jax.data.cutting import BatchCutter
 from wing_jax.schemes import MTFL_5
 from wing_jax.train import crops
 
@@ -119,13 +120,13 @@ def through(chips: Chips, monkeypatch, *, error: float, draws: int = 3, seed: in
     """Second-stage frames behind a first stage that is wrong by `error` crop pixels to the right."""
     pending: list[np.ndarray] = []
 
-    def batches(*arguments, **settings):
-        for batch in crops_batches(*arguments, **settings):
+    class Watched(BatchCutter):
+        def __call__(self, step):
+            batch = super().__call__(step)
             pending.append(batch["points"])
-            yield batch
+            return batch
 
-    crops_batches = crops.training_batches
-    monkeypatch.setattr(crops, "training_batches", batches)
+    monkeypatch.setattr(crops, "BatchCutter", Watched)
     monkeypatch.setattr(
         crops, "make_predict", lambda model: lambda variables, images: pending.pop(0) + np.float32([error, 0])
     )

@@ -1,13 +1,16 @@
 """The tf.data pipeline: the same stream for one seed however it is run, and each duplicate perturbed anew."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 
 from wing_jax.config import PerturbConfig
 from wing_jax.data.chips import Chips
-from wing_jax.data.pipeline import fixed_crops, supersampling, training_batches
-from wing_jax.data.tensorflow_runtime import tensorflow
+from wing_jax.data.cutting import BatchCutter, fixed_crops, uniforms
+from wing_jax.data.encoded import JpegImages, encoded
+from wing_jax.data.pipeline import training_batches
 from wing_jax.schemes import MTFL_5
 
 SIZE, CHIP, FACES = 24, 40, 7
@@ -41,17 +44,14 @@ def frames(draws: int = 1) -> np.ndarray:
     return placed
 
 
-def stream(chips: Chips, **changes) -> list[dict]:
-    settings = {
-        "order": ORDER,
-        "flip": MTFL_5.flip,
-        "perturb": PERTURB,
-        "size": SIZE,
-        "batch_size": 4,
-        "seed": 3,
-        "last_step": 9,
-    }
-    return list(training_batches(chips, **({"frames": frames()} | settings | changes)))
+def cutter(chips: Chips, **changes) -> BatchCutter:
+    settings = {"order": ORDER, "flip": MTFL_5.flip, "perturb": PERTURB, "size": SIZE, "batch_size": 4, "seed": 3}
+    return BatchCutter(chips=chips, **({"frames": frames()} | settings | changes))
+
+
+def stream(chips: Chips, *, first_step: int = 0, last_step: int = 9, threads: int = 2, **changes) -> list[dict]:
+    batches = training_batches(cutter(chips, **changes), first_step=first_step, last_step=last_step, threads=threads)
+    return list(batches)
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +90,39 @@ def test_two_streams_of_one_seed_are_identical_and_of_two_seeds_are_not(chips, w
 
 
 @pytest.mark.parametrize("threads", [1, 5])
-def test_the_number_of_threads_changes_nothing(chips, whole, threads, monkeypatch):
-    monkeypatch.setattr(tensorflow().data, "AUTOTUNE", threads)
-    assert_same(stream(chips), whole)
+def test_the_number_of_threads_changes_nothing(chips, whole, threads):
+    assert_same(stream(chips, threads=threads), whole)
+
+
+def test_tf_data_gives_what_the_cutter_cuts(chips, whole):
+    cut = cutter(chips)
+    assert_same([cut(step) for step in range(9)], whole)
+
+
+def test_processes_that_share_a_batch_cut_its_parts(chips, whole):
+    parts = [list(training_batches(cutter(chips), last_step=9, part=part, parts=2)) for part in range(2)]
+    together = [{name: np.concatenate([one[name], two[name]]) for name in one} for one, two in zip(*parts, strict=True)]
+    assert_same(together, whole)
+
+
+def test_chips_held_as_jpeg_make_nearly_the_same_batches(chips, whole):
+    held = JpegImages([encoded(image) for image in chips.images], CHIP, CHIP)
+    for batch, other in zip(stream(dataclasses.replace(chips, images=held)), whole, strict=True):
+        np.testing.assert_array_equal(batch["points"], other["points"])
+        assert np.abs(batch["images"].astype(int) - other["images"]).mean() < 3
+
+
+def test_uniform_numbers_depend_on_seed_and_position_alone():
+    together, alone = uniforms(seed=5, first=0, count=10), uniforms(seed=5, first=9, count=1)
+    np.testing.assert_array_equal(together[9:], alone)
+    assert (uniforms(seed=6, first=9, count=1) != alone).all()
+    assert together.dtype == np.float32
+    assert together.min() >= 0
+    assert together.max() < 1
+    many = uniforms(seed=5, first=0, count=5000)
+    assert len(np.unique(many)) > 0.99 * many.size
+    np.testing.assert_allclose(many.mean(0), 0.5, atol=0.02)
+    np.testing.assert_allclose(many.var(0), 1 / 12, atol=0.004)
 
 
 @pytest.mark.parametrize("first", [1, 3, 8])
@@ -167,9 +197,3 @@ def test_of_several_crops_of_a_face_each_is_drawn_about_as_often(chips):
     counts = np.bincount(drawn.astype(int))
     assert np.abs(counts - 150).max() < 45  # four standard deviations
     assert len({tuple(epoch) for epoch in drawn[:594].reshape(54, 11)}) > 50
-
-
-@pytest.mark.parametrize(("step", "samples"), [(0.4, 1), (1.0, 1), (1.25, 1), (1.7, 2), (3.2, 3)])
-def test_crops_that_shrink_their_chip_are_supersampled(step, samples):
-    turned = np.float32([[[0, -step, 3], [step, 0, 4]]])
-    assert supersampling(turned, 10) == samples

@@ -14,6 +14,9 @@ DataName = Literal[
 ]  # fmt: skip
 
 
+LossName = Literal["l2", "l1", "smooth_l1", "wing", "rectified_wing", "soft_wing"]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the annotated faces come from."""
@@ -25,6 +28,7 @@ class DataConfig:
     hidden: Literal["count", "mask"] = "count"  # points annotated as hidden: counted where they have a position, or not
     train_faces: int = 0  # built-in faces to draw for training (builtin alone)
     test_faces: int = 0  # built-in faces to draw for the test (builtin alone)
+    held: Literal["pixels", "jpeg"] = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
     validation: float = 0.05  # share of the training photos held out to choose the best checkpoint
 
     def __post_init__(self) -> None:
@@ -74,14 +78,15 @@ class ModelConfig:
     norm: Literal["none", "batch"] = "none"  # "batch" is the stronger recipe, "none" the paper's
     dropout: float = 0.0  # plain: share of the hidden layer's outputs dropped in training; the paper's is 0
     output_bias: Literal["zero", "mean_shape"] = "zero"  # "mean_shape" is the stronger recipe
-    precision: Literal["float32", "bfloat16"] = "float32"  # of activations; parameters and loss stay float32
+    # Of activations in training; parameters, loss and coordinates stay float32. "auto": bfloat16 on GPU and TPU.
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """A loss by name; lengths are pixels of a crop of `reference_size` and rescaled to the crop at work."""
 
-    name: Literal["l2", "l1", "smooth_l1", "wing", "rectified_wing", "soft_wing"] = "wing"
+    name: LossName = "wing"
     reference_size: int = 64  # pixels
     width: float | None = None  # pixels; None: the loss's own default
     epsilon: float | None = None  # pixels; None: the loss's own default
@@ -158,10 +163,42 @@ class Config:
     output: str = "runs"
     devices: int = 0  # devices to train on; 0: all
     parallel: Literal["jit", "pmap"] = "jit"
+    # "device": the faces lie in device memory and each step makes its own batch. "tfdata": for faces that do not fit.
+    input: Literal["device", "tfdata"] = "device"
+    processes: Literal["one", "many"] = "one"  # "many": every process of a cluster runs this command (docs/scaling.md)
+    steps_per_call: int = 0  # steps in one program of the device; 0: 1 on CPU, 250 on GPU and TPU
+    large_batch: int = 0  # faces a step, the stages' schedules being rescaled to it (`scaled_to_batch`); 0: as they are
+
+    def __post_init__(self) -> None:
+        for name in ("devices", "steps_per_call", "large_batch"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}={getattr(self, name)} must not be below 0")
 
     @property
     def folder(self) -> Path:
         return Path(self.output) / self.name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """The runs of a sweep: all combinations. What is empty is as the first stage says. A loss without a width or an
+    epsilon is run once for all of them."""
+
+    seeds: tuple[int, ...] = ()  # of the first parameters and of dropout; all runs share their batches
+    losses: tuple[LossName, ...] = ()
+    widths: tuple[float, ...] = ()  # pixels of the loss's reference size
+    epsilons: tuple[float, ...] = ()  # pixels of the loss's reference size
+    learning_rates: tuple[float, ...] = ()  # the first; the schedule keeps its shape
+    # "vmap": all runs at once; "scan": one after the other within the program; "turns": the runs take turns with one
+    # compiled step; "auto": "turns" on CPU, elsewhere the faster of the others, which is measured first.
+    how: Literal["auto", "vmap", "scan", "turns"] = "auto"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepConfig(Config):
+    """Many trainings of the first stage that differ in a few numbers."""
+
+    grid: GridConfig = GridConfig()
 
 
 def load_config(path: str | Path) -> Config:

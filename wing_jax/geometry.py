@@ -1,15 +1,23 @@
 """Affine algebra on points and boxes: pure, differentiable, batched by leading axes.
 
-Conventions in `wing_jax.types`. Everything is closed form, so it runs inside `jit` on any device.
+Conventions in `wing_jax.types`. Everything is closed form, so it runs inside `jit` on any device. `compose`, `invert`
+and `transform` compute with NumPy where they are given NumPy arrays. Products are written out as sums: a matrix
+product would be rounded to TF32 or bfloat16 on GPUs and TPUs, which is pixels.
 """
 
 from collections.abc import Sequence
+from types import ModuleType
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from wing_jax.types import Affine, Boxes, Points, Visible
+
+
+def namespace(array: Array | np.ndarray) -> ModuleType:
+    """The module that computes with `array`: `numpy` or `jax.numpy`."""
+    return np if isinstance(array, np.ndarray) else jnp
 
 
 def similarity(
@@ -40,9 +48,9 @@ def _from_complex(real: Array | np.ndarray, imaginary: Array | np.ndarray, shift
 
 def compose(outer: Affine, inner: Affine) -> Affine:
     """The affine that applies `inner` first and `outer` to its result; `[*batch, 2, 3]`."""
-    linear = outer[..., :2] @ inner[..., :2]
-    shift = (outer[..., :2] @ inner[..., 2:])[..., 0] + outer[..., 2]
-    return jnp.concatenate([linear, shift[..., None]], axis=-1)
+    both = _product(outer[..., :2], inner)
+    xp = namespace(both)
+    return xp.concatenate([both[..., :2], both[..., 2:] + outer[..., 2:]], axis=-1)
 
 
 def invert(affine: Affine) -> Affine:
@@ -51,15 +59,21 @@ def invert(affine: Affine) -> Affine:
         (affine[..., 0, 0], affine[..., 0, 1]),
         (affine[..., 1, 0], affine[..., 1, 1]),
     )
-    adjugate = jnp.stack([jnp.stack([d, -b], axis=-1), jnp.stack([-c, a], axis=-1)], axis=-2)
+    xp = namespace(affine)
+    adjugate = xp.stack([xp.stack([d, -b], axis=-1), xp.stack([-c, a], axis=-1)], axis=-2)
     linear = adjugate / (a * d - b * c)[..., None, None]
-    shift = -(linear @ affine[..., 2:])
-    return jnp.concatenate([linear, shift], axis=-1)
+    return xp.concatenate([linear, -_product(linear, affine[..., 2:])], axis=-1)
 
 
 def transform(affine: Affine, points: Points) -> Points:
     """Send `points` `[*batch, points, 2]` through `affine` `[*batch, 2, 3]`."""
-    return points @ jnp.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
+    x, y = points[..., 0, None], points[..., 1, None]
+    return x * affine[..., None, :, 0] + y * affine[..., None, :, 1] + affine[..., None, :, 2]
+
+
+def _product(left: Array | np.ndarray, right: Array | np.ndarray) -> Array | np.ndarray:
+    """The matrix product of `[*batch, 2, 2]` and `[*batch, 2, columns]`, in full precision."""
+    return left[..., :, 0, None] * right[..., None, 0, :] + left[..., :, 1, None] * right[..., None, 1, :]
 
 
 def fit_similarity(

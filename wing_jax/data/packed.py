@@ -183,7 +183,8 @@ def _cut(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarr
     }
     optional = {"visibility": faces.visibility, "angles": faces.angles}
     optional["poses"] = None if faces.poses is None else np.array(faces.poses)
-    return annotation | {name: values for name, values in optional.items() if values is not None}, chips.images
+    pixels = np.asarray(chips.images)
+    return annotation | {name: values for name, values in optional.items() if values is not None}, pixels
 
 
 def _encoded(crop: Image, quality: int) -> bytes:

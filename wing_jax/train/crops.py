@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from wing_jax import geometry
 from wing_jax.config import PerturbConfig
 from wing_jax.data.chips import MARGIN, Chips
-from wing_jax.data.pipeline import training_batches
+from wing_jax.data.cutting import BatchCutter
 from wing_jax.localizer import Stage
 from wing_jax.train.steps import make_predict
 
@@ -78,19 +78,17 @@ def frames_through(
     start = box_frames(chips, size=stage.input_size, margin=stage.margin, centre=stage.centre)
     batch_size = 64
     total = len(frames) * draws
-    steps = -(-total // batch_size)
-    batches = training_batches(
-        chips,
-        start[:, None],
+    cutter = BatchCutter(
+        chips=chips,
+        frames=start[:, None],
         order=np.arange(len(frames)),
         flip=flip,
         perturb=dataclasses.replace(perturb, flip=0.0),
         size=stage.input_size,
         batch_size=batch_size,
         seed=seed,
-        last_step=steps,
     )
-    for batch in batches:
+    for batch in map(cutter, range(-(-total // batch_size))):
         in_crop = predict(stage.variables, batch["images"])
         in_chip = np.asarray(geometry.transform(batch["frames"], in_crop))
         scaled = (in_chip + 0.5) * (target_size / chips.size) - 0.5

@@ -1,0 +1,50 @@
+"""Square images held as JPEG and decoded one at a time: for data whose pixels do not fit into memory."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from wing_jax.types import Image
+
+QUALITY = 95  # of JPEG: what it costs cannot be seen
+REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+
+
+@dataclasses.dataclass(frozen=True)
+class JpegImages:
+    """RGB images `[n, size, size, 3]` by their JPEG `records`, of `stored` pixels a side. `images[i]` decodes one.
+
+    Where `size` is half of `stored` or less, the decoder itself leaves out what is not needed, which is faster.
+    """
+
+    records: Sequence[bytes]
+    stored: int
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return len(self.records), self.size, self.size, 3
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Image:
+        """Image `index`, RGB uint8 `[size, size, 3]`."""
+        factor = max((f for f in REDUCED if self.stored // f >= self.size), default=1)
+        how = REDUCED.get(factor, cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(np.frombuffer(self.records[index], np.uint8), how)
+        image = cv2.cvtColor(np.asarray(decoded), cv2.COLOR_BGR2RGB)
+        if len(image) != self.size:
+            image = cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_AREA)
+        return image
+
+    def at(self, size: int) -> "JpegImages":
+        """The same images at another size, by area averaging."""
+        return dataclasses.replace(self, size=size)
+
+
+def encoded(image: Image) -> bytes:
+    """`image` as JPEG."""
+    return cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
