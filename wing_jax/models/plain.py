@@ -1,8 +1,7 @@
 """CNN-6 and CNN-7: the paper's plain convolutional regressors (Feng et al. 2018, section 3 and figure 2).
 
-Each stage is a 3 x 3 convolution, ReLU and 2 x 2 max-pooling; a fully connected layer and the output follow.
-Bias and ReLU come after the pooling here: relu(maxpool(z) + b) == maxpool(relu(z + b)) exactly, and the array they
-touch is four times smaller.
+Each stage is a 3 x 3 convolution, ReLU and 2 x 2 max-pooling (`conv_pool`); a fully connected layer and the output
+follow.
 """
 
 from functools import partial
@@ -12,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
-from wing_jax.models.pooling import max_pool_2x2
+from wing_jax.models.conv_pool import conv_pool
 
 Norm = Literal["none", "batch"]
 he_normal = nn.initializers.he_normal()
@@ -28,8 +27,25 @@ class ConvBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        conv = nn.Conv(self.channels, (3, 3), use_bias=False, kernel_init=he_normal, dtype=self.dtype)
-        return nn.relu(Shift(self.norm, self.dtype, self.axis)(max_pool_2x2(conv(x)), train=train))
+        x = x.astype(self.dtype)
+        kernel = Parameter("kernel", he_normal, (3, 3, x.shape[-1], self.channels), name="Conv_0")()
+        if self.norm == "batch":
+            pooled = conv_pool(x, kernel, relu=False)
+            return nn.relu(Shift(self.norm, self.dtype, self.axis)(pooled, train=train))
+        bias = Parameter("bias", nn.initializers.zeros, (self.channels,), name="Shift_0")()
+        return conv_pool(x, kernel, bias, relu=True)
+
+
+class Parameter(nn.Module):
+    """One parameter by itself, under the name that a layer of its own would give it."""
+
+    label: str
+    start: nn.initializers.Initializer
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self) -> Array:
+        return self.param(self.label, self.start, self.shape)
 
 
 class Shift(nn.Module):
