@@ -1,17 +1,22 @@
 """The two stages at work: geometry with stages that are right by construction, and a small real network."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wing_jax import geometry
 from wing_jax import localizer as module
+from wing_jax.data.chips import cut_chip, resized
+from wing_jax.data.w300 import read_w300
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.localizer import Localizer, Stage, chip_squares
 from wing_jax.models import make_model
 from wing_jax.schemes import MTFL_5, Scheme
+from wing_jax.warp import warp
 
 THREE = Scheme(
     name="three", names=("red", "green", "blue"), mirrored=((0, 1),), left_eye=(0,), right_eye=(1,),
@@ -53,10 +58,10 @@ def stage_of(model, *, input_size=48, chip_size=96, margin=1.4):
     return stage
 
 
-def of_stages(*models):
+def of_stages(*models, cut_on="auto"):
     stages = [stage_of(models[0])]
     stages += [stage_of(model, input_size=64, chip_size=128) for model in models[1:]]
-    return Localizer(scheme=THREE, box_convention="landmarks", stages=tuple(stages), template=TEMPLATE)
+    return Localizer(scheme=THREE, box_convention="landmarks", stages=tuple(stages), template=TEMPLATE, cut_on=cut_on)
 
 
 def turned_template(*, degrees, scale=90.0, centre=(150.3, 120.6)):
@@ -78,9 +83,10 @@ def around(points, *, room=4.0):
 
 @pytest.mark.parametrize("models", [(FindsDots(),), (FindsDots(), FindsDots()), (FindsDotsBadly(), FindsDots())])
 @pytest.mark.parametrize("degrees", [0, -20, 40])
-def test_dots_are_found_in_image_pixels(models, degrees):
+@pytest.mark.parametrize("cut_on", ["host", "device"])
+def test_dots_are_found_in_image_pixels(models, degrees, cut_on):
     points = turned_template(degrees=degrees)
-    found = of_stages(*models).predict(dots(points), [around(points)])
+    found = of_stages(*models, cut_on=cut_on).predict(dots(points), [around(points)])
     assert found.dtype == np.float32
     np.testing.assert_allclose(found[0], points, atol=0.1)
 
@@ -99,13 +105,15 @@ def test_second_crop_is_upright_and_placed_on_the_template(degrees):
     np.testing.assert_allclose(found[0], points, atol=0.1)
 
 
-def test_face_at_the_edge_and_huge_face():
+@pytest.mark.parametrize("cut_on", ["host", "device"])
+def test_face_at_the_edge_and_huge_face(cut_on):
+    localizer = of_stages(FindsDots(), FindsDots(), cut_on=cut_on)
     points = turned_template(degrees=10, centre=(42.0, 40.0))
-    found = of_stages(FindsDots(), FindsDots()).predict(dots(points), [around(points)])
+    found = localizer.predict(dots(points), [around(points)])
     np.testing.assert_allclose(found[0], points, atol=0.15)
     large = turned_template(degrees=10, scale=420.0, centre=(600.5, 500.2))
     picture = dots(large, height=1000, width=1200, sigma=12.0)
-    found = of_stages(FindsDots(), FindsDots()).predict(picture, [around(large)])
+    found = localizer.predict(picture, [around(large)])
     np.testing.assert_allclose(found[0], large, atol=0.4)  # 0.1 pixels of its chip
 
 
@@ -157,10 +165,154 @@ def test_more_faces_than_a_batch_holds(small, monkeypatch):
     chips = random.integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
     boxes = np.float32([16, 16, 47, 47]) + random.uniform(-2, 2, (7, 4)).astype(np.float32)
     whole = small.locate(chips, boxes)
-    monkeypatch.setattr(module, "LARGEST_BATCH", 4)
+    monkeypatch.setattr(module, "LARGEST_BATCH", {"other": 4})
     for ours, theirs in zip(small.locate(chips, boxes), whole, strict=True):
         assert ours.shape == (7, 5, 2)
         np.testing.assert_allclose(ours, theirs, atol=0.02)
+
+
+@pytest.mark.parametrize("flip_average", [False, True])
+def test_each_face_is_as_when_computed_step_by_step(small, picture, flip_average):
+    """Without batches, buckets or `jit`: cut, shrink, find, place the second crop, find again."""
+    localizer = dataclasses.replace(small, flip_average=flip_average)
+    for box, found in zip(np.float32(BOXES), localizer.predict(picture, BOXES), strict=True):
+        chip, frame = cut_chip(picture, box, size=64)
+        points = None
+        for stage in small.stages:
+            size, ratio = stage.input_size, 64 / stage.chip_size
+            if points is None:
+                in_chip = (box.reshape(2, 2) - frame[:, 2]) / frame[0, 0]
+                crop_frame = geometry.frame_of_box(in_chip.reshape(4), size=size, margin=stage.margin)
+            else:
+                crop_frame = geometry.frame_of_shape(points, small.template, size=size)
+            local = np.array(crop_frame) / ratio
+            local[:, 2] += 0.5 / ratio - 0.5
+            level = jnp.asarray(resized(chip[None], stage.chip_size))
+            crop = np.round(warp(level, local[None], size=size))
+            answer = np.array(stage.model.apply(stage.on_device, crop))[0]
+            if flip_average:
+                mirrored = np.array(stage.model.apply(stage.on_device, crop[:, :, ::-1]))[0, MTFL_5.flip]
+                answer = (answer + np.float32([size - 1, 0]) + mirrored * np.float32([-1, 1])) / 2
+            points = np.asarray(geometry.transform(crop_frame, answer))
+        np.testing.assert_allclose(found, points * frame[0, 0] + frame[:, 2], atol=1e-3)
+
+
+def test_faces_of_several_photos_equal_one_photo_at_a_time(small, picture):
+    photos = [picture, picture[30:230, 20:], picture[:0:-1], picture]
+    boxes = [BOXES, BOXES[:1], [], BOXES[1:]]
+    together = small.predict_batch(photos, boxes)
+    assert [len(points) for points in together] == [3, 1, 0, 2]
+    for points, photo, own in zip(together, photos, boxes, strict=True):
+        assert points.dtype == np.float32
+        np.testing.assert_allclose(points, small.predict(photo, own), atol=1e-3)
+
+
+def test_squares_are_those_that_the_host_cuts():
+    random = np.random.default_rng(0)
+    corners = random.uniform(-20, 90, (500, 2)).astype(np.float32).round(1)
+    boxes = np.concatenate([corners, corners + random.uniform(2, 60, (500, 2)).astype(np.float32).round(1)], axis=1)
+    squares = chip_squares(boxes)
+    for box, (left, top, side) in zip(boxes, squares, strict=True):
+        _, frame = cut_chip(np.zeros((100, 110, 3), np.uint8), box, size=64)
+        np.testing.assert_allclose(frame[:, 2], 0.5 * side / 64 - 0.5 + np.float32([left, top]), atol=1e-4)
+        assert frame[0, 0] == pytest.approx(side / 64)
+
+
+OVER_THE_EDGE = [[-20, -10, 60, 70], [150, 190, 239, 300], [-300, 100, 10, 400], [100, 100, 105, 104]]
+
+
+def test_the_device_cuts_as_the_host_does(small, picture):
+    smooth = np.ascontiguousarray(picture[::8, ::8]).repeat(20, 0).repeat(20, 1)  # enlarged
+    boxes = [[*BOXES, *OVER_THE_EDGE], 2.5 * np.float32(BOXES), np.float32([[-50, -70, 700, 640]])]
+    on_host = small.predict_batch([picture, smooth, smooth], boxes)
+    on_device = dataclasses.replace(small, cut_on="device").predict_batch([picture, smooth, smooth], boxes)
+    for ours, theirs, own in zip(on_device, on_host, boxes, strict=True):
+        side = np.ptp(np.float32(own).reshape(-1, 2, 2), axis=1).max(1)
+        assert (np.abs(ours - theirs).max((1, 2)) < 0.15 * 2 * side / 64).all()  # pixels of the chip
+        assert np.median(np.abs(ours - theirs).max((1, 2)) / (2 * side / 64)) < 0.02
+
+
+def test_the_device_cuts_as_the_host_does_on_real_photos(small, data_root):
+    faces = read_w300(data_root / "300w", "test")
+    chosen = np.linspace(0, len(faces) - 1, 16).astype(int).tolist()
+    photos, boxes = [faces.picture(i) for i in chosen], [faces.boxes[i : i + 1] for i in chosen]
+    on_host = np.concatenate(small.predict_batch(photos, boxes))
+    on_device = np.concatenate(dataclasses.replace(small, cut_on="device").predict_batch(photos, boxes))
+    sides = np.ptp(np.concatenate(boxes).reshape(-1, 2, 2), axis=1).max(1)
+    assert (np.abs(on_device - on_host).max((1, 2)) < 0.1 * 2 * sides / 64).all()  # pixels of the chip
+
+
+def test_chips_are_located_alike_on_host_and_device(small):
+    chips = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
+    boxes = np.tile(np.float32([16, 16, 47, 47]), (3, 1))
+    on_device = dataclasses.replace(small, cut_on="device").locate(chips, boxes)
+    for ours, theirs in zip(on_device, small.locate(chips, boxes), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.1)
+    assert [stage.shape for stage in small.locate(chips[:0], boxes[:0])] == [(0, 5, 2)] * 2
+
+
+def test_the_platform_decides_where_chips_are_cut_unless_it_is_said(small, picture, monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "cut_chip", lambda *given, size: seen.append(given) or cut_chip(*given, size=size))
+    for backend, place, by_opencv in (("cpu", "auto", 1), ("gpu", "auto", 0), ("cpu", "device", 0), ("gpu", "host", 1)):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        seen.clear()
+        dataclasses.replace(small, cut_on=place).predict(picture, BOXES[:1])
+        assert len(seen) == by_opencv
+
+
+def test_large_photos_go_in_smaller_batches_and_the_largest_to_the_host(small, picture, monkeypatch):
+    cut_there = dataclasses.replace(small, cut_on="device")
+    whole = cut_there.predict(picture, BOXES)
+    monkeypatch.setattr(module, "LARGEST_PIXELS", 50_000)  # two parts of 192 x 192 are more
+    np.testing.assert_allclose(cut_there.predict(picture, BOXES), whole, atol=0.02)
+    monkeypatch.setattr(module, "LARGEST_PIXELS", 1_000)
+    np.testing.assert_array_equal(cut_there.predict(picture, BOXES), small.predict(picture, BOXES))
+
+
+@pytest.mark.parametrize("cut_on", ["host", "device"])
+def test_after_warming_up_nothing_compiles(small, picture, cut_on):
+    localizer = dataclasses.replace(small, cut_on=cut_on)
+    took = localizer.warm_up(sizes=(1, 2, 4, 8), face_side=90)
+    assert list(took) == [1, 2, 4, 8]
+    assert all(seconds > 0 for seconds in took.values())
+    with jax.no_tracing():
+        for count in (1, 2, 3, 5, 7, 8, 11):
+            assert localizer.predict(picture, np.tile(np.float32(BOXES[1:2]) + 1, (count, 1))).shape == (count, 5, 2)
+        localizer.predict_batch([picture[:200], picture[:, 30:]], [BOXES[1:2], BOXES[1:2]])  # photos of other sizes
+
+
+def test_batches_cover_all_faces_and_little_else():
+    for largest in (1, 4, 64):
+        for count in range(200):
+            batches = list(module._batches(count, largest=largest))
+            assert [face for faces, _ in batches for face in faces] == list(range(count))
+            for faces, bucket in batches:
+                assert bucket.bit_count() == 1
+                assert 0.75 * bucket <= len(faces) <= bucket <= largest
+
+
+def test_weights_go_to_the_device_once(small, picture):
+    other = dataclasses.replace(small, flip_average=True)
+    placed = [jax.tree.leaves(stage.on_device) for stage in small.stages]
+    other.predict(picture, BOXES)
+    for stage, leaves in zip(other.stages, placed, strict=True):
+        assert all(isinstance(leaf, jax.Array) for leaf in leaves)
+        assert all(a is b for a, b in zip(jax.tree.leaves(stage.on_device), leaves, strict=True))
+
+
+def test_a_crop_and_its_mirror_image_go_through_the_network_together():
+    class Notes(FindsDots):
+        shapes: ClassVar[list] = []
+
+        def apply(self, variables, crops, *, train):
+            self.shapes.append(crops.shape)
+            return super().apply(variables, crops, train=train)
+
+    points = turned_template(degrees=0)
+    localizer = dataclasses.replace(of_stages(Notes(), Notes()), flip_average=True)
+    localizer.predict(dots(points), [around(points)] * 4)
+    assert Notes.shapes == [(8, 48, 48, 3), (8, 64, 64, 3)]
 
 
 def test_moving_image_and_box_moves_the_answer(small, picture):
@@ -200,8 +352,16 @@ def test_answers_do_not_change_through_the_disk(small, picture, tmp_path):
     assert "5 points" in again.describe()
 
 
-def test_no_box_gives_no_face(small, picture):
-    assert small.predict(picture, []).shape == (0, 5, 2)
+@pytest.mark.parametrize("cut_on", ["host", "device"])
+def test_no_box_gives_no_face(small, picture, cut_on):
+    localizer = dataclasses.replace(small, cut_on=cut_on)
+    assert localizer.predict(picture, []).shape == (0, 5, 2)
+    assert localizer.predict_batch([], []) == []
+
+
+def test_each_image_needs_its_boxes(small, picture):
+    with pytest.raises(InputError, match="2 images and boxes for 1"):
+        small.predict_batch([picture, picture], [BOXES])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The warp on the device against OpenCV, against closed forms, and against the warp of the tf.data pipeline."""
+"""The warp and the cutting of squares on the device against OpenCV and closed forms."""
 
 import cv2
 import jax
@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax.data.tensorflow_runtime import tensorflow
-from wing_jax.warp import warp
+from wing_jax.warp import cut_squares, warp
 
 cut = jax.jit(warp, static_argnames=("size", "supersample"))
+squares = jax.jit(cut_squares, static_argnames=("size",))
 
 
 def smooth_images(count: int = 3, side: int = 60) -> np.ndarray:
@@ -61,31 +61,24 @@ def test_it_is_bilinear_also_where_samples_fall_on_pixel_centres(supersample):
         np.testing.assert_allclose(crop, expected, atol=0.01)
 
 
-def test_it_agrees_with_opencv():
-    images = smooth_images()
-    crops = cut(jnp.asarray(images), jnp.asarray(FRAMES), size=40)
+@pytest.mark.parametrize("supersample", [1, 2, 3])
+def test_it_agrees_with_opencv(supersample):
+    images, side = smooth_images(), 40 * supersample
+    finer = (
+        np.float32([[1, 0, 0.5 - supersample / 2], [0, 1, 0.5 - supersample / 2], [0, 0, supersample]]) / supersample
+    )
+    crops = cut(jnp.asarray(images), jnp.asarray(FRAMES), size=40, supersample=supersample)
     for image, frame, crop in zip(images, FRAMES, crops, strict=True):
         reference = cv2.warpAffine(
             image.astype(np.float32),
-            frame,
-            (40, 40),
+            frame @ finer,
+            (side, side),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+        reference = reference.reshape(40, supersample, 40, supersample, 3).mean((1, 3))
         assert np.abs(crop - reference).mean() < 0.5  # OpenCV rounds positions to 1/32 pixel
         assert np.abs(crop - reference).max() < 6
-
-
-@pytest.mark.parametrize("supersample", [1, 2, 3])
-def test_it_agrees_with_the_warp_of_the_pipeline(supersample):
-    tf = tensorflow()
-    from wing_jax.data import perturb
-
-    images = smooth_images()
-    ours = cut(jnp.asarray(images), jnp.asarray(FRAMES), size=40, supersample=supersample)
-    theirs = perturb.warp(tf.constant(images), tf.constant(FRAMES), size=40, supersample=supersample).numpy()
-    assert np.abs(ours - theirs).mean() < 1
-    np.testing.assert_allclose(ours, theirs, atol=0.1)
 
 
 def test_a_ramp_is_sampled_exactly_and_its_edge_repeated():
@@ -120,3 +113,61 @@ def test_gradients_by_the_frame_are_finite():
     gradient = jax.jit(jax.grad(lambda frames: warp(images, frames, size=16).sum()))(jnp.asarray(FRAMES))
     assert np.isfinite(gradient).all()
     assert np.abs(gradient).max() > 0
+
+
+def whole(images):
+    """The arguments of `cut_squares` for images that are their squares."""
+    count, side = images.shape[:2]
+    return images, np.zeros((count, 2), int), np.full((count, 2), side), np.full(count, side)
+
+
+@pytest.mark.parametrize("size", [60, 59, 40, 31, 20, 7, 2])
+def test_shrunk_squares_are_those_of_opencv(size):
+    images = smooth_images()
+    ours = squares(*whole(images), size=size)
+    assert ours.dtype == jnp.float32
+    for image, chip in zip(images, ours, strict=True):
+        expected = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+        np.testing.assert_allclose(chip, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [61, 100, 137])
+def test_enlarged_squares_are_those_of_opencv(size):
+    images = smooth_images()
+    for image, chip in zip(images, squares(*whole(images), size=size), strict=True):
+        expected = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_allclose(chip, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("size", [16, 90])
+def test_the_edge_is_repeated_and_padding_does_not_count(size):
+    """Each square shows another part of its picture: the right lower corner, the upper edge, a column far to the left,
+    nothing at all."""
+    first = np.array([[0, 0], [0, 25], [30, 0], [90, -20]])
+    length = np.array([[33, 20], [50, 25], [1, 50], [1, 1]])
+    picture = smooth_images(1, 50)[0]
+    parts = np.full((4, 64, 64, 3), 255, np.uint8)  # the padding
+    expected = []
+    for part, (x, y), (width, height) in zip(parts, first, length, strict=True):
+        part[:height, :width] = picture[:height, :width]
+        column, row = np.clip(np.arange(50) - x, 0, width - 1), np.clip(np.arange(50) - y, 0, height - 1)
+        square = picture[row[:, None], column].astype(np.float32)
+        how = cv2.INTER_AREA if size < 50 else cv2.INTER_LINEAR
+        expected.append(cv2.resize(square, (size, size), interpolation=how))
+    np.testing.assert_allclose(squares(parts, first, length, np.full(4, 50), size=size), expected, atol=2e-3)
+
+
+def test_a_shrunk_square_keeps_the_mean_of_its_image():
+    noise = np.random.default_rng(0).integers(0, 256, (2, 997, 997, 3), np.uint8)
+    chips = squares(*whole(noise), size=286)
+    np.testing.assert_allclose(chips.mean((1, 2)), noise.mean((1, 2)), atol=1e-3)
+
+
+def test_squares_of_several_sides_do_not_compile_anew():
+    images, first, length, side = whole(smooth_images())
+    expected = [squares(image[None], first[:1], length[:1], side[:1], size=24)[0] for image in images]
+    squares(images, first, length, side, size=24)
+    with jax.no_tracing():
+        together = squares(images, first, length, side, size=24)
+        squares(images, first + 3, length - 4, side * 2, size=24)
+    np.testing.assert_allclose(together, expected, atol=1e-3)

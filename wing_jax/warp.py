@@ -1,7 +1,9 @@
-"""Cutting crops out of images on the device: one affine, one bilinear resampling, pure and jitted."""
+"""Cutting crops and chips out of images on the device, pure and jitted: each is resampled once, by an affine
+(bilinear) or, for upright squares, by the area that each of its pixels covers."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Shaped
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
 
 from wing_jax.types import Affine
 
@@ -38,3 +40,45 @@ def warp(
 def _mix(start: Array, stop: Array, share: Array) -> Array:
     start, stop = start.astype(jnp.float32), stop.astype(jnp.float32)
     return start + (stop - start) * share
+
+
+def cut_squares(
+    images: Shaped[Array | np.ndarray, "batch height width channels"],
+    first: Int[Array | np.ndarray, "batch 2"],
+    length: Int[Array | np.ndarray, "batch 2"],
+    side: Int[Array | np.ndarray, "batch"],
+    *,
+    size: int,
+) -> Float[Array, "batch size size channels"]:
+    """Upright squares brought to `size` pixels: area-averaged where they shrink, bilinear where they grow.
+
+    Each image holds the part of a picture that its square of `side` pixels shows: `length` (x, y) columns and rows,
+    the rest being padding of any content. Its pixel (0, 0) is pixel `first` (x, y) of the square; what lies beyond
+    the part repeats its edge. Returns float32 in the images' range, as OpenCV's INTER_AREA and INTER_LINEAR would
+    before rounding.
+    """
+    height, width = images.shape[1:3]
+    along_x = _shares(first[:, 0], length[:, 0], side, size=size, extent=width)
+    along_y = _shares(first[:, 1], length[:, 1], side, size=size, extent=height)
+    rows = jnp.einsum("nai,nijc->najc", along_y, jnp.asarray(images, jnp.float32), precision="highest")
+    return jnp.einsum("nbj,najc->nabc", along_x, rows, precision="highest")
+
+
+def _shares(
+    first: Array | np.ndarray, length: Array | np.ndarray, side: Array | np.ndarray, *, size: int, extent: int
+) -> Float[Array, "batch size extent"]:
+    """What share each of `extent` image pixels has in each of `size` output pixels; along one axis.
+
+    Output pixel i covers [i, i + 1) side / size of the square. All is counted in whole parts of a pixel, 1 / size for
+    areas and 1 / (2 size) for distances, so that no share depends on how large numbers round.
+    """
+    first, length, side = (jnp.asarray(a, jnp.int32)[:, None, None] for a in (first, length, side))
+    pixel, output = jnp.arange(extent)[None, None], jnp.arange(size)[None, :, None]
+    low = jnp.where(pixel == 0, jnp.minimum(first, 0), first + pixel)
+    high = jnp.where(pixel == length - 1, jnp.maximum(first + length, side), first + pixel + 1)
+    covered = jnp.minimum(high * size, (output + 1) * side) - jnp.maximum(low * size, output * side)
+    area = jnp.maximum(covered, 0) / side
+    unit = 2 * size
+    middle = jnp.clip((2 * output + 1) * side - size, first * unit, (first + length - 1) * unit)
+    nearness = jnp.maximum(unit - jnp.abs(middle - (first + pixel) * unit), 0) / unit
+    return jnp.where(pixel < length, jnp.where(side > size, area, nearness), 0).astype(jnp.float32)

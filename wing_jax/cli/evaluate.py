@@ -1,6 +1,7 @@
 """`wing-jax evaluate MODEL --data NAME`"""
 
 import dataclasses
+import os
 import shlex
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def run(arguments: list[str]) -> None:
             f"{faces.scheme.points} ({faces.scheme.name}): give a model trained on that scheme"
         ) from error
     faces, differ = with_trained_boxes(faces, localizer, fit=options.fit_boxes)
-    chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
+    chips = cut_chips(faces, size=localizer.stages[-1].chip_size, workers=os.cpu_count() or 1)
     predictions, evaluations = measure(
         localizer,
         faces,

@@ -1,7 +1,11 @@
 """`wing-jax predict MODEL IMAGE... --box x0 y0 x1 y1`"""
 
 import dataclasses
+import functools
 import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +19,17 @@ from wing_jax.data.points_file import write_pts
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
 from wing_jax.report.draw import PREDICTED, draw_points
+from wing_jax.types import Image
+
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # of what a folder is searched for
+PHOTOS, BYTES = 64, 300_000_000  # how many photos' faces are located together: until either is passed
+READ_AT_ONCE = 8  # photos
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictOptions:
-    """Find the landmarks of the faces in the boxes; for each image write an overlay PNG, a JSON and a .pts a face."""
+    """Find the landmarks of the faces in the boxes; for each image, or each image in a folder, write an overlay PNG, a
+    JSON and a .pts a face."""
 
     model: Annotated[str, tyro.conf.Positional]
     images: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -38,12 +48,54 @@ def run(arguments: list[str]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(localizer.describe())
     folder = Path(options.output)
-    for path in map(Path, options.images):
-        image = read_image(path)
-        boxes = options.box or ((0.0, 0.0, image.shape[1] - 1.0, image.shape[0] - 1.0),)
-        points = localizer.predict(image, boxes)
-        written = write_prediction(folder / path.stem, image, boxes, points, localizer)
-        console.print(f"{path}: {len(points)} face(s) -> {written}")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for paths, images in photo_batches(pictures(options.images), pool):
+            boxes = [options.box or ((0.0, 0.0, image.shape[1] - 1.0, image.shape[0] - 1.0),) for image in images]
+            found = localizer.predict_batch(images, boxes)
+            stems = [folder / path.stem for path in paths]
+            written = pool.map(functools.partial(write_prediction, localizer=localizer), stems, images, boxes, found)
+            for path, points, overlay in zip(paths, found, written, strict=True):
+                console.print(f"{path}: {len(points)} face(s) -> {overlay}")
+
+
+def pictures(names: Sequence[str]) -> list[Path]:
+    """The paths `names`, a folder standing for the pictures that lie in it, by name.
+
+    Raises:
+      InputError: there is no picture in a folder, or two pictures' results would have one name.
+    """
+    paths: list[Path] = []
+    for path in map(Path, names):
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_ENDINGS) if path.is_dir() else [path]
+        if not inside:
+            raise InputError(f"{path}: no picture in this folder: its pictures must end in {' '.join(PICTURE_ENDINGS)}")
+        paths += inside
+    named: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in named:
+            raise InputError(
+                f"{named[path.stem]} and {path} would both be written to {path.stem}.png: predict them in two runs "
+                "with different --output"
+            )
+        named[path.stem] = path
+    return paths
+
+
+def photo_batches(paths: Sequence[Path], pool: ThreadPoolExecutor) -> Iterator[tuple[Sequence[Path], list[Image]]]:
+    """(paths, photos) of a group of photos after the other, read by the threads of `pool`.
+
+    Raises:
+      InputError: a photo cannot be read.
+    """
+    group: list[Image] = []
+    done = 0
+    for start in range(0, len(paths), READ_AT_ONCE):
+        group += pool.map(read_image, paths[start : start + READ_AT_ONCE])
+        if len(group) >= PHOTOS or sum(image.size for image in group) >= BYTES:
+            yield paths[done : done + len(group)], group
+            done, group = done + len(group), []
+    if group:
+        yield paths[done:], group
 
 
 def write_prediction(stem: Path, image, boxes, points: np.ndarray, localizer: Localizer) -> Path:
