@@ -24,3 +24,19 @@ def data_root() -> Path:
     if not (root / "300w").is_dir():
         pytest.skip(f"real data not found in {root}: set WING_JAX_DATA to the folder that holds 300w/ and mtfl/")
     return root
+
+
+@pytest.fixture(scope="module")
+def quickly_compiled(tmp_path_factory):
+    """What is tested compiles for longer than it runs."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_disable_most_optimizations": True,
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)

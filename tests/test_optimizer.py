@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from wing_jax.train.optimizer import learning_rates, make_optimizer
+from wing_jax.config import LossConfig, ModelConfig, OptimizerConfig, PerturbConfig, StageConfig
+from wing_jax.train.optimizer import learning_rates, make_optimizer, scaled_to_batch
 
 
 def follow(optimizer, params, gradients):
@@ -89,3 +90,43 @@ def test_clipping_bounds_the_gradient_before_all_else():
     small = jax.tree.map(lambda g: g / 1000, gradient)
     moved = jax.tree.map(jnp.subtract, start(), follow(clipped, start(), [small]))
     np.testing.assert_allclose(optax.tree.norm(moved), optax.tree.norm(small), rtol=1e-3)
+
+
+def stage(name: str, **changes) -> StageConfig:
+    values = {"learning_rate": 1e-3, "final_learning_rate": 1e-5, "decay": "cosine", "weight_decay": 0.04, "ema": 0.999}
+    return StageConfig(
+        input_size=64,
+        margin=1.2,
+        model=ModelConfig(),
+        loss=LossConfig(),
+        perturb=PerturbConfig(rotation=0.0, translation=0.0, scale=0.0),
+        optimizer=OptimizerConfig(name=name, **values | changes),
+        batch_size=8,
+        steps=3200,
+        evaluate_every=320,
+    )
+
+
+@pytest.mark.parametrize(("name", "faster"), [("sgd", 16.0), ("adamw", 4.0)])
+def test_a_larger_batch_sees_as_many_faces_by_the_published_rules(name, faster):
+    before, after = stage(name, warmup=32), scaled_to_batch(stage(name, warmup=32), 128)
+    assert after.batch_size * after.steps == before.batch_size * before.steps
+    assert after.steps // after.evaluate_every == before.steps // before.evaluate_every
+    assert after.optimizer.learning_rate == pytest.approx(faster * 1e-3)
+    assert after.optimizer.final_learning_rate == pytest.approx(faster * 1e-5)
+    assert after.optimizer.warmup == 10  # 5 % of 200 steps
+    assert after.optimizer.ema**200 == pytest.approx(before.optimizer.ema**3200)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_all_steps_together_decay_the_weights_as_much(name):
+    """The decay of a step is the learning rate times the weight decay, for either rule."""
+
+    def decayed(given):
+        return given.steps * given.optimizer.learning_rate * given.optimizer.weight_decay
+
+    assert decayed(scaled_to_batch(stage(name), 128)) == pytest.approx(decayed(stage(name)))
+
+
+def test_the_same_batch_changes_nothing():
+    assert scaled_to_batch(stage("adamw", warmup=9), 8) == stage("adamw", warmup=9)

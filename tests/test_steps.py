@@ -120,6 +120,15 @@ def test_loss_and_gradient_equal_the_public_reductions(reduction):
     assert metrics["gradient_norm"][1] == 1
 
 
+def test_the_gradients_norm_is_measured_in_every_tenth_step():
+    step = jax.jit(make_train_step(network(), optimizer(), LOSS, reduction="mean", eyes=EYES))
+    state, batch = first_state(), make_batch()
+    for number, count in ((0, 1), (1, 0), (9, 0), (10, 1)):
+        _, metrics = step(state.replace(step=jnp.int32(number)), batch)
+        assert metrics["gradient_norm"][1] == count
+        assert (metrics["gradient_norm"][0] > 0) == count
+
+
 def test_averaged_variables_follow_the_closed_form():
     step = jax.jit(make_train_step(network(), optimizer(), LOSS, reduction="mean", eyes=EYES, ema=0.15))
     state, batch = first_state(), make_batch()

@@ -5,11 +5,17 @@ from importlib.metadata import version
 
 import jax
 
+from wing_jax.models import cpu_kernel
+from wing_jax.train.devices import CPU_FLAGS, precision, steps_per_call
+
 
 def run(arguments: list[str]) -> None:
     """Print versions, devices and the settings that matter."""
     print(f"jax {version('jax')}, jaxlib {version('jaxlib')}, flax {version('flax')}")
     for device in jax.devices():
         print(f"{device.platform} {device.id}: {device.device_kind}")
-    print(f"XLA_FLAGS={os.environ.get('XLA_FLAGS', '')}")
+    flags, ours = os.environ.get("XLA_FLAGS", ""), CPU_FLAGS.get(version("jaxlib"))
+    print(f"XLA_FLAGS={flags}{' (set by wing_jax; set XLA_FLAGS to choose others)' if flags and flags == ours else ''}")
+    print(f"steps in one program: {steps_per_call()}; precision of training: {precision('auto')}")
+    print(f"CPU kernel: {cpu_kernel.status()}")
     print(f"compile cache: {jax.config.values['jax_compilation_cache_dir']}")

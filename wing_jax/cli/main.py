@@ -7,6 +7,7 @@ from wing_jax.errors import InputError
 
 COMMANDS = {
     "train": "train both stages as a config says, or go on where an earlier run stopped",
+    "sweep": "train the first stage with many seeds, losses and learning rates as one program",
     "evaluate": "measure a model on a test set and write a report",
     "predict": "draw and write the landmarks of faces in pictures",
     "compare": "set several evaluations beside each other, by group of faces",

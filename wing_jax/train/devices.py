@@ -13,9 +13,12 @@ from jax.sharding import AxisType, Mesh
 from wing_jax.errors import InputError
 
 AXIS = "faces"
-# Measured on two cores: 1.3 to 1.5 times the steps a second. Newer versions do not know the last flag and abort.
+# By version, for XLA aborts the process over a flag that it does not know. 0.10.2: only single matrix products go to
+# the YNN library (its other fusions transpose the hidden layer's weights at every step, or crash on some reductions),
+# and the old code generator gathers three times faster. See benchmarks/RESULTS.md for what they gain.
 CPU_FLAGS = {
-    "0.10.2": "--xla_cpu_experimental_ynn_fusion_type= --xla_cpu_use_xnnpack=false --xla_cpu_use_fusion_emitters=false"
+    "0.10.2": "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT "
+    "--xla_cpu_use_fusion_emitters=false"
 }
 
 
@@ -29,6 +32,47 @@ def prepare_xla() -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wing_jax" / "xla"
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def join_processes() -> None:
+    """Join the other processes of one training; to be called before JAX is first used.
+
+    They are found by JAX itself on Slurm, Open MPI, Kubernetes and TPU pods, or by the environment variables
+    JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
+
+    Raises:
+      InputError: the environment does not say which processes there are.
+    """
+    if jax.distributed.is_initialized():
+        return
+    count, number = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+    try:
+        jax.distributed.initialize(
+            num_processes=None if count is None else int(count), process_id=None if number is None else int(number)
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InputError(
+            f'processes="many" found no cluster ({" ".join(str(error).split())[:160]}): set JAX_COORDINATOR_ADDRESS, '
+            "JAX_NUM_PROCESSES and JAX_PROCESS_ID for each process, or leave processes at one"
+        ) from error
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that writes logs and models."""
+    return jax.process_index() == 0
+
+
+def precision(asked: str) -> str:
+    """The dtype's name for "auto": bfloat16 where matrix units have it; on CPUs XLA is slower in it."""
+    if asked != "auto":
+        return asked
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
+
+def steps_per_call() -> int:
+    """Steps in one program: many where starting a program takes as long as a small step. On CPUs one: XLA's CPU
+    backend convolves very slowly inside of loops (jaxlib 0.10.2)."""
+    return 1 if jax.default_backend() == "cpu" else 250
 
 
 def make_mesh(count: int = 0) -> Mesh:
@@ -45,13 +89,26 @@ def make_mesh(count: int = 0) -> Mesh:
 
 
 def shard_batch(batch, mesh: Mesh):
-    """Put a batch (pytree of arrays, faces first) on the mesh, split over its devices."""
-    return jax.device_put(batch, NamedSharding(mesh, Spec(AXIS)))
+    """Put a batch (pytree of arrays, faces first) on the mesh, split over its devices. Each process gives its own
+    equal part of the batch, in the order of the processes."""
+    return _put(batch, NamedSharding(mesh, Spec(AXIS)))
 
 
 def replicate(tree, mesh: Mesh):
-    """Put a pytree on every device of the mesh."""
-    return jax.device_put(tree, NamedSharding(mesh, Spec()))
+    """Put a pytree on every device of the mesh; every process gives the same."""
+    return _put(tree, NamedSharding(mesh, Spec()))
+
+
+def local_part(rows: np.ndarray) -> np.ndarray:
+    """This process's part of `rows`, which divide evenly: all of them where there is one process."""
+    part = len(rows) // jax.process_count()
+    return rows[jax.process_index() * part :][:part]
+
+
+def _put(tree, sharding: NamedSharding):
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
 
 def check_divides(batch_size: int, mesh: Mesh) -> None:

@@ -46,6 +46,11 @@ class TrainingLog:
         self._file.close()
         self._board.close()
 
+    def tell_compiled(self, seconds: float) -> None:
+        """Say how long the first program took to compile; the clock of the speed starts afterwards."""
+        self.console.print(f"{self._title}: step compiled in {seconds:.1f} s", highlight=False)
+        self._last = (time.perf_counter(), self._last[1])
+
     def write(self, step: int, **values: float) -> None:
         """Record `values` at `step`; the faces a second since the last record are added."""
         now, (then, last_step) = time.perf_counter(), self._last
@@ -65,6 +70,25 @@ class TrainingLog:
         if self._path.exists():
             lines = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
             self._path.write_text("".join(line + "\n" for line in lines))
+
+
+class SilentLog:
+    """The log of a process that is not the first: nothing is said twice."""
+
+    def __init__(self, folder: Path, **_: str | int):
+        pass
+
+    def __enter__(self) -> "SilentLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def tell_compiled(self, seconds: float) -> None:
+        """Nothing."""
+
+    def write(self, step: int, **values: float) -> None:
+        """Nothing."""
 
 
 def _step_of(line: str) -> float:

@@ -2,31 +2,27 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from wing_jax import balance, losses
+from wing_jax import balance
 from wing_jax.config import BalanceConfig, Config, PerturbConfig, StageConfig
 from wing_jax.data.boxes import ShapeInBox, shape_in_box
 from wing_jax.data.chips import Chips, cut_chips, shrink
 from wing_jax.data.load import load_faces
-from wing_jax.data.pipeline import fixed_crops, training_batches
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer, Stage
-from wing_jax.models import make_model
 from wing_jax.schemes import Scheme
 from wing_jax.train import crops, devices
-from wing_jax.train.loop import ValidationSet, train_network
-from wing_jax.train.optimizer import learning_rates, make_optimizer
-from wing_jax.train.state import init_state
-from wing_jax.train.steps import make_predict, make_train_step
-from wing_jax.types import Loss
+from wing_jax.train.optimizer import scaled_to_batch
+from wing_jax.train.stage import StageTask, make_loss, train_stage
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +33,20 @@ class Corpus:
     validation: Chips
     order: Int[np.ndarray, "duplicated"]  # faces of an epoch, duplicated by HSM
     scheme: Scheme
+    box_convention: str
+    shape: ShapeInBox
+    chip_sizes: tuple[int, ...]  # pixels, of each stage
+    about: dict  # what the model will say of its data
+
+    def localizer(self, stages: tuple[Stage, ...], template: Float[np.ndarray, "points 2"], *, name: str) -> Localizer:
+        """The trained `stages` with what the faces say of boxes and points."""
+        return Localizer(
+            scheme=self.scheme,
+            box_convention=self.box_convention,
+            stages=stages,
+            template=template,
+            about={"name": name, **self.about, "shape_in_box": dataclasses.asdict(self.shape)},
+        )
 
     def at(self, size: int) -> "Corpus":
         return dataclasses.replace(
@@ -50,11 +60,59 @@ def train(config: Config) -> Path:
     Raises:
       InputError: data, checkpoints or numbers are not as they must be.
     """
-    mesh = devices.make_mesh(config.devices)
+    mesh = prepare(config)
+    if config.large_batch:
+        config = at_large_batch(config)
+    check_numbers(config, mesh)
+    corpus = read_corpus(config)
+    task = first_task(config, corpus)
+    trained, template = (train_stage(task, config, mesh),), task.mean
+    if config.stage2 is not None:
+        template = crops.template_of(task.mean, margin=config.stage2.margin)
+        second = second_task(config, corpus, trained[0], template)
+        trained = (trained[0], train_stage(second, config, mesh))
+    localizer = corpus.localizer(trained, template, name=config.name)
+    return localizer.save(config.folder / "model") if devices.is_first_process() else config.folder / "model"
+
+
+def prepare(config: Config) -> Mesh:
+    """The devices to train on, of all processes.
+
+    Raises:
+      InputError: they are not to be had so.
+    """
+    if config.processes == "many":
+        devices.join_processes()
+        if config.parallel == "pmap" or config.devices:
+            raise InputError('processes="many" trains by parallel="jit" on all devices: leave both as they are')
+    return devices.make_mesh(config.devices)
+
+
+def at_large_batch(config: AnyConfig) -> AnyConfig:
+    """The config with every stage rescaled to `large_batch` faces a step."""
+    second = config.stage2
+    return dataclasses.replace(
+        config,
+        stage1=scaled_to_batch(config.stage1, config.large_batch),
+        stage2=None if second is None else scaled_to_batch(second, config.large_batch),
+        large_batch=0,
+    )
+
+
+def check_numbers(config: Config, mesh: Mesh) -> None:
+    """Raises InputError for a number that cannot be, before any work is done."""
     stages: tuple[StageConfig, ...] = (config.stage1,) if config.stage2 is None else (config.stage1, config.stage2)
     for stage in stages:
-        make_loss(stage)  # so that a wrong number is said before any work is done
+        make_loss(stage)
         devices.check_divides(stage.batch_size, mesh)
+
+
+def read_corpus(config: Config) -> Corpus:
+    """The faces that `config` trains on, cut into chips.
+
+    Raises:
+      InputError: the data are not as they must be.
+    """
     faces = load_faces(
         config.data.name,
         "train",
@@ -67,27 +125,17 @@ def train(config: Config) -> Path:
     )
     shape = shape_in_box(faces)
     sizes = chip_sizes(config, shape)
-    corpus = _corpus(faces, config, chip_size=max(sizes))
-
-    centre = shape.centre if config.stage1.centre == "shape" else (0.0, 0.0)
-    first, mean = _train_first(config, corpus.at(sizes[0]), centre, mesh)
-    trained, template = (first,), mean
-    if config.stage2 is not None:
-        template = crops.template_of(mean, margin=config.stage2.margin)
-        trained = (first, _train_second(config, corpus, sizes[1], first, template, mesh))
-    localizer = Localizer(
+    train_faces, held_out = faces.split(config.data.validation)
+    return Corpus(
+        train=cut_chips(train_faces, size=max(sizes), held=config.data.held),
+        validation=cut_chips(held_out, size=max(sizes)),
+        order=_epoch_order(train_faces, config.balance),
         scheme=faces.scheme,
         box_convention=faces.box_convention,
-        stages=trained,
-        template=template,
-        about={
-            "name": config.name,
-            "data": faces.name,
-            "faces": len(faces),
-            "shape_in_box": dataclasses.asdict(shape),
-        },
+        shape=shape,
+        chip_sizes=tuple(sizes),
+        about={"data": faces.name, "faces": len(faces)},
     )
-    return localizer.save(config.folder / "model")
 
 
 def chip_sizes(config: Config, shape: ShapeInBox) -> list[int]:
@@ -97,16 +145,6 @@ def chip_sizes(config: Config, shape: ShapeInBox) -> list[int]:
     if second is not None:
         sizes.append(crops.chip_size(input_size=second.input_size, margin=second.margin * shape.side))
     return sizes
-
-
-def _corpus(faces: FaceSet, config: Config, *, chip_size: int) -> Corpus:
-    train_faces, held_out = faces.split(config.data.validation)
-    return Corpus(
-        train=cut_chips(train_faces, size=chip_size),
-        validation=cut_chips(held_out, size=chip_size),
-        order=_epoch_order(train_faces, config.balance),
-        scheme=faces.scheme,
-    )
 
 
 def _epoch_order(faces: FaceSet, config: BalanceConfig) -> Int[np.ndarray, "duplicated"]:
@@ -123,26 +161,30 @@ def _epoch_order(faces: FaceSet, config: BalanceConfig) -> Int[np.ndarray, "dupl
     return balance.duplicated_indices(counts)
 
 
-def _train_first(
-    config: Config, corpus: Corpus, centre: tuple[float, float], mesh: Mesh
-) -> tuple[Stage, Float[np.ndarray, "points 2"]]:
-    """The first stage, and the mean shape in fractions of its crop."""
-    stage = config.stage1
+def first_task(config: Config, corpus: Corpus) -> StageTask:
+    """The first stage's training, on crops around the boxes; its `mean` is in fractions of the crop."""
+    stage, corpus = config.stage1, corpus.at(corpus.chip_sizes[0])
+    centre = corpus.shape.centre if stage.centre == "shape" else (0.0, 0.0)
     place = functools.partial(crops.box_frames, size=stage.input_size, margin=stage.margin, centre=centre)
     frames = place(corpus.train)
     points = crops.points_in(corpus.train.points, frames)
-    mean = crops.mean_shape((points + 0.5) / stage.input_size, corpus.train.visible, flip=corpus.scheme.flip)
-    trained = _train_stage(
-        config, stage, corpus, frames=frames[:, None], held_out=place(corpus.validation), mean=mean, mesh=mesh, number=1
+    return StageTask(
+        stage=stage,
+        number=1,
+        chips=corpus.train,
+        frames=frames[:, None],
+        order=corpus.order,
+        scheme=corpus.scheme,
+        mean=crops.mean_shape((points + 0.5) / stage.input_size, corpus.train.visible, flip=corpus.scheme.flip),
+        validation=corpus.validation,
+        validation_frames=place(corpus.validation),
+        centre=centre,
     )
-    return dataclasses.replace(trained, centre=centre), mean
 
 
-def _train_second(
-    config: Config, corpus: Corpus, chip_size: int, first: Stage, template: Float[np.ndarray, "points 2"], mesh: Mesh
-) -> Stage:
-    """The second stage, on crops made by the first or by the annotation; validated behind the first."""
-    stage = config.stage2
+def second_task(config: Config, corpus: Corpus, first: Stage, template: Float[np.ndarray, "points 2"]) -> StageTask:
+    """The second stage's training, on crops made by the first or by the annotation; validated behind the first."""
+    stage, chip_size = config.stage2, corpus.chip_sizes[1]
     assert stage is not None
     through = functools.partial(
         crops.frames_through,
@@ -153,133 +195,20 @@ def _train_second(
         flip=corpus.scheme.flip,
         seed=config.seed,
     )
-    small = corpus.at(first.chip_size)
+    small, corpus = corpus.at(first.chip_size), corpus.at(chip_size)
     still = PerturbConfig(rotation=0.0, translation=0.0, scale=0.0, flip=0.0, blur=0.0)
     if stage.crops == "through":
         frames = through(small.train, perturb=config.stage1.perturb, draws=stage.draws)
     else:
         frames = crops.shape_frames(corpus.train.points, template, size=stage.input_size)[:, None]
-    held_out = through(small.validation, perturb=still, draws=1)[:, 0]
-    return _train_stage(
-        config, stage, corpus.at(chip_size), frames=frames, held_out=held_out, mean=template, mesh=mesh, number=2
+    return StageTask(
+        stage=stage,
+        number=2,
+        chips=corpus.train,
+        frames=frames,
+        order=corpus.order,
+        scheme=corpus.scheme,
+        mean=template,
+        validation=corpus.validation,
+        validation_frames=through(small.validation, perturb=still, draws=1)[:, 0],
     )
-
-
-def _train_stage(
-    config: Config,
-    stage: StageConfig,
-    corpus: Corpus,
-    *,
-    frames: Float[np.ndarray, "n draws 2 3"],
-    held_out: Float[np.ndarray, "m 2 3"],
-    mean: Float[np.ndarray, "points 2"],
-    mesh: Mesh,
-    number: int,
-) -> Stage:
-    """Train stage `number` on the crops that `frames` place on the corpus' chips; `mean` is in fractions of them."""
-    scheme, optimizer_config = corpus.scheme, stage.optimizer
-    network = {
-        "name": stage.model.name,
-        "points": scheme.points,
-        "channels": stage.model.channels,
-        "hidden": stage.model.hidden,
-        "norm": stage.model.norm,
-        "dropout": stage.model.dropout,
-        "precision": stage.model.precision,
-    }
-    model = make_model(**network)
-    replica_axis = devices.AXIS if config.parallel == "pmap" else None
-    rates = learning_rates(
-        first=optimizer_config.learning_rate,
-        last=optimizer_config.final_learning_rate,
-        steps=stage.steps,
-        decay=optimizer_config.decay,
-        warmup=optimizer_config.warmup,
-    )
-    optimizer = make_optimizer(
-        optimizer_config.name,
-        rates,
-        weight_decay=optimizer_config.weight_decay,
-        momentum=optimizer_config.momentum,
-        clip=optimizer_config.clip,
-    )
-    eyes = (scheme.left_outer, scheme.right_outer)
-    state = init_state(
-        model,
-        optimizer,
-        key=jax.random.fold_in(jax.random.key(config.seed), number),
-        input_size=stage.input_size,
-        mean_shape=mean * stage.input_size - 0.5 if stage.model.output_bias == "mean_shape" else None,
-        average=optimizer_config.ema > 0,
-    )
-    step = make_train_step(
-        make_model(**network, axis=replica_axis),
-        optimizer,
-        make_loss(stage),
-        reduction=stage.loss.reduction,
-        eyes=eyes,
-        ema=optimizer_config.ema,
-        seed=2 * config.seed + number,
-        axis=replica_axis,
-    )
-
-    def batches(first_step: int) -> Iterator[dict]:
-        return training_batches(
-            corpus.train,
-            frames,
-            order=corpus.order,
-            flip=scheme.flip,
-            perturb=stage.perturb,
-            size=stage.input_size,
-            batch_size=stage.batch_size,
-            seed=2 * config.seed + number,
-            first_step=first_step,
-            last_step=stage.steps,
-        )
-
-    images, points, visible = fixed_crops(corpus.validation, held_out, size=stage.input_size)
-    try:
-        losses.check_units(points, working_extent=stage.input_size, visible=visible)
-    except ValueError as error:
-        raise InputError(f"stage {number}'s crops miss the faces: see to the boxes and the points: {error}") from error
-    variables = train_network(
-        config.folder / f"stage{number}",
-        title=f"stage {number}",
-        state=state,
-        step=step,
-        predict=make_predict(model),
-        batches=batches,
-        validation=ValidationSet(images=images, points=points, visible=visible),
-        eyes=eyes,
-        steps=stage.steps,
-        batch_size=stage.batch_size,
-        evaluate_every=stage.evaluate_every,
-        keep=stage.keep,
-        mesh=mesh,
-        parallel=config.parallel,
-    )
-    return Stage(
-        network=network,
-        variables=variables,
-        input_size=stage.input_size,
-        chip_size=corpus.train.size,
-        margin=stage.margin,
-    )
-
-
-def make_loss(stage: StageConfig) -> Loss:
-    """The stage's loss, its lengths rescaled from pixels of its reference size to pixels of the stage's crop.
-
-    Raises:
-      InputError: the loss does not take these lengths.
-    """
-    given = {name: getattr(stage.loss, name) for name in ("width", "epsilon")}
-    try:
-        return losses.make_loss(
-            stage.loss.name,
-            reference_size=stage.loss.reference_size,
-            working_extent=float(stage.input_size),
-            **{name: value for name, value in given.items() if value is not None},
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"loss {stage.loss.name!r}: {error}") from error

@@ -1,0 +1,139 @@
+"""What advances a training: one step a program or many, on one device or several, by jit or pmap, fed or not."""
+
+import jax
+import numpy as np
+import pytest
+from test_device_input import MTFL_5, ORDER, PERTURB, SIZE, chips, frames, source  # noqa: F401
+from test_steps import LOSS, optimizer
+
+from wing_jax.data.cutting import BatchCutter
+from wing_jax.data.device_input import device_faces
+from wing_jax.data.pipeline import training_batches
+from wing_jax.models import PlainRegressor
+from wing_jax.train import devices
+from wing_jax.train.engines import DeviceEngine, FedEngine
+from wing_jax.train.state import init_state
+from wing_jax.train.steps import make_train_step
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
+
+def network(axis=None):
+    return PlainRegressor(points=5, channels=(4, 8), hidden=8, norm="batch", axis=axis)
+
+
+def untrained():
+    return init_state(network(), optimizer(), key=jax.random.key(0), input_size=SIZE, average=True)
+
+
+def make_step(parallel):
+    axis = devices.AXIS if parallel == "pmap" else None
+    return make_train_step(network(axis), optimizer(), LOSS, reduction="mean", eyes=(0, 1), ema=0.9, axis=axis)
+
+
+def on_device(chips, *, count=1, parallel="jit", steps_per_call=1):  # noqa: F811
+    faces = device_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
+    mesh = devices.make_mesh(count)
+    return DeviceEngine(
+        make_step(parallel), source(), faces, mesh=mesh, parallel=parallel, steps_per_call=steps_per_call
+    )
+
+
+def fed(chips, *, count=1, parallel="jit"):  # noqa: F811
+    cutter = BatchCutter(
+        chips=chips,
+        frames=frames(),
+        order=ORDER,
+        flip=MTFL_5.flip,
+        perturb=PERTURB,
+        size=SIZE,
+        batch_size=4,
+        seed=3,
+    )
+
+    def stream(first_step):
+        return training_batches(cutter, first_step=first_step, last_step=6)
+
+    return FedEngine(make_step(parallel), stream, mesh=devices.make_mesh(count), parallel=parallel)
+
+
+def run(engine, spans=((0, 4), (4, 6))):
+    """The state after the spans, and the metrics of all steps."""
+    state, history = engine.place(untrained()), []
+    for first, last in spans:
+        state, metrics = engine.advance(state, first, last)
+        history.append(jax.device_get(metrics))
+    metrics = jax.tree.map(lambda *values: np.concatenate(values), *history)
+    return jax.device_get(engine.whole(state)), metrics
+
+
+@pytest.fixture(scope="module")
+def single(chips):  # noqa: F811
+    return run(on_device(chips))
+
+
+@pytest.fixture(scope="module")
+def single_fed(chips):  # noqa: F811
+    return run(fed(chips))
+
+
+def assert_alike(one, other):
+    state, metrics = one
+    theirs, their_metrics = other
+    assert int(theirs.step) == int(state.step) == 6
+    for name in metrics:
+        assert metrics[name][0].shape == (6,)
+        for mine, their in zip(metrics[name], their_metrics[name], strict=True):
+            np.testing.assert_allclose(their, mine, rtol=2e-3, err_msg=name)
+    for (path, mine), their in zip(
+        jax.tree.leaves_with_path(state.variables), jax.tree.leaves(theirs.variables), strict=True
+    ):
+        np.testing.assert_allclose(their, mine, rtol=2e-3, atol=2e-4, err_msg=str(path))
+
+
+@pytest.mark.parametrize("steps_per_call", [2, 4])
+def test_many_steps_in_one_program_are_the_same_steps(chips, single, steps_per_call):  # noqa: F811
+    assert_alike(single, run(on_device(chips, steps_per_call=steps_per_call)))
+
+
+@pytest.mark.parametrize(("count", "parallel", "steps_per_call"), [(4, "jit", 1), (4, "jit", 3), (4, "pmap", 2)])
+def test_several_devices_train_what_one_does(chips, single, count, parallel, steps_per_call):  # noqa: F811
+    assert_alike(single, run(on_device(chips, count=count, parallel=parallel, steps_per_call=steps_per_call)))
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_fed_steps_are_the_same_on_several_devices(chips, single_fed, parallel):  # noqa: F811
+    assert_alike(single_fed, run(fed(chips, count=4, parallel=parallel)))
+
+
+def test_both_inputs_train_alike_though_not_from_the_same_numbers(single, single_fed):
+    for (mine, _), (theirs, _) in zip(single[1].values(), single_fed[1].values(), strict=True):
+        assert (mine != theirs).any()
+
+
+@pytest.mark.parametrize("make", [on_device, fed])
+def test_nothing_is_traced_after_the_first_span(chips, make):  # noqa: F811
+    engine = make(chips)
+    state, _ = engine.advance(engine.place(untrained()), 0, 2)
+    assert engine.compile_seconds > 0
+    with jax.no_tracing():
+        state, _ = engine.advance(state, 2, 4)
+        state, _ = engine.advance(state, 4, 6)
+    assert int(state.step) == 6
+
+
+def test_a_span_started_later_goes_on_as_the_whole(chips, single):  # noqa: F811
+    engine = on_device(chips)
+    state, _ = engine.advance(engine.place(untrained()), 0, 2)
+    resumed = on_device(chips)
+    state = resumed.place(jax.tree.map(np.asarray, engine.whole(state)))
+    state, _ = resumed.advance(state, 2, 6)
+    for mine, their in zip(jax.tree.leaves(single[0]), jax.tree.leaves(jax.device_get(state)), strict=True):
+        np.testing.assert_array_equal(mine, their)
+
+
+def test_the_state_is_given_away(chips):  # noqa: F811
+    engine = on_device(chips)
+    state = engine.place(untrained())
+    engine.advance(state, 0, 1)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))

@@ -1,0 +1,210 @@
+"""Sweeps: whatever the way they are computed, each run is the run it would be alone."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from wing_jax.cli import main
+from wing_jax.config import (
+    Config,
+    DataConfig,
+    GridConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PerturbConfig,
+    StageConfig,
+    SweepConfig,
+)
+from wing_jax.errors import InputError
+from wing_jax.localizer import Localizer
+from wing_jax.train import devices
+from wing_jax.train.run import first_task, read_corpus, train
+from wing_jax.train.sweep import SweepEngine, cells_of
+from wing_jax.train.sweep_run import sweep, table
+
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+STEPS = 4
+GRID = GridConfig(seeds=(0, 7), losses=("wing", "l1"), widths=(10.0, 4.0), learning_rates=(1e-2, 5e-3))
+STAGE = StageConfig(
+    input_size=16,
+    margin=1.3,
+    model=ModelConfig(channels=(4, 8), hidden=8, dropout=0.3, output_bias="mean_shape"),
+    loss=LossConfig(name="wing", width=10.0, epsilon=2.0, reduction="mean"),
+    perturb=PerturbConfig(rotation=5.0, translation=0.02, scale=0.02),
+    optimizer=OptimizerConfig(
+        name="sgd", learning_rate=1e-2, final_learning_rate=1e-3, decay="cosine", weight_decay=1e-2, warmup=2, ema=0.5
+    ),
+    batch_size=4,
+    steps=STEPS,
+    evaluate_every=2,
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> SweepConfig:
+    data = DataConfig(name="builtin", train_faces=12, validation=0.3)
+    return SweepConfig(
+        name="grid", data=data, stage1=STAGE, grid=GRID, devices=1, output=str(tmp_path_factory.mktemp("sweep"))
+    )
+
+
+@pytest.fixture(scope="module")
+def task(config):
+    return first_task(config, corpus(config.data))
+
+
+@functools.cache
+def corpus(data: DataConfig):
+    return read_corpus(Config(name="faces", data=data, stage1=STAGE))
+
+
+@pytest.fixture(autouse=True)
+def faces_drawn_once(monkeypatch):
+    for module in ("wing_jax.train.sweep_run", "wing_jax.train.run"):
+        monkeypatch.setattr(f"{module}.read_corpus", lambda config: corpus(config.data))
+
+
+@pytest.fixture(scope="module")
+def cells():
+    return cells_of(STAGE, GRID, seed=0)
+
+
+def test_a_loss_without_a_length_is_not_repeated_for_it(cells):
+    assert len(cells) == len(set(cells)) == 2 * 2 * 2 + 2 * 2  # wing: 2 widths, 2 rates, 2 seeds; l1: 2 rates, 2 seeds
+    assert {cell.loss.name for cell in cells} == {"wing", "l1"}
+    assert len({cell.label for cell in cells}) == len(cells)
+    assert all(cell.loss.epsilon == (2.0 if cell.loss.name == "wing" else None) for cell in cells)
+
+
+def test_an_empty_grid_is_the_stage_itself():
+    (cell,) = cells_of(STAGE, GridConfig(), seed=5)
+    assert (cell.loss, cell.learning_rate, cell.seed) == (STAGE.loss, 1e-2, 5)
+
+
+def test_lengths_out_of_range_are_refused():
+    with pytest.raises(InputError, match="width"):
+        cells_of(STAGE, GridConfig(widths=(-1.0,)), seed=0)
+
+
+def advanced(task, cells, how, count=1):
+    engine = SweepEngine(task, cells, seed=0, mesh=devices.make_mesh(count), how=how)
+    states, first = engine.advance(engine.place(), 0, 3)
+    states, second = engine.advance(states, 3, STEPS)
+    metrics = jax.tree.map(lambda *x: np.concatenate(x), *jax.device_get((first, second)))
+    return jax.device_get(engine.whole(states)), metrics
+
+
+@pytest.fixture(scope="module")
+def in_turns(task, cells):
+    return advanced(task, cells, "turns")
+
+
+@pytest.mark.parametrize(("how", "count"), [("scan", 1), ("scan", 2), ("vmap", 1), ("vmap", 4)])
+def test_all_ways_compute_the_same_runs(task, cells, in_turns, how, count):
+    state, metrics = advanced(task, cells[:-1] if count > 1 else cells, how, count)
+    for (path, theirs), mine in zip(jax.tree.leaves_with_path(in_turns[0]), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(mine, theirs[: len(mine)], rtol=1e-3, atol=1e-5, err_msg=str(path))
+    for name in metrics:
+        for mine, theirs in zip(metrics[name], in_turns[1][name], strict=True):
+            np.testing.assert_allclose(mine, theirs[:, : mine.shape[1]], rtol=1e-4, err_msg=name)
+
+
+def test_the_runs_differ(in_turns, cells):
+    kernels = np.asarray(in_turns[0].variables["params"]["output"]["kernel"])
+    assert len({kernel.tobytes() for kernel in kernels}) == len(cells)
+
+
+def alone(config, cell) -> dict:
+    """The weights of `wing-jax train` for this cell."""
+    optimizer = dataclasses.replace(
+        STAGE.optimizer,
+        learning_rate=cell.learning_rate,
+        final_learning_rate=STAGE.optimizer.final_learning_rate * cell.learning_rate / STAGE.optimizer.learning_rate,
+    )
+    # Validated once, so that the variables kept are the last ones, as a sweep keeps them.
+    stage = dataclasses.replace(STAGE, loss=cell.loss, optimizer=optimizer, evaluate_every=STEPS)
+    own = Config(name=cell.label, data=config.data, stage1=stage, devices=1, output=config.output)
+    return Localizer.load(train(own)).stages[0].variables
+
+
+@pytest.fixture(scope="module")
+def small(config):
+    """Two losses by two seeds."""
+    return dataclasses.replace(config, grid=GridConfig(seeds=(0, 7), losses=("wing", "l1")))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wing_jax.train.sweep_run.read_corpus", lambda config: corpus(config.data))
+        return sweep(dataclasses.replace(small, name="whole"))
+
+
+def test_each_run_is_what_train_makes_of_it(small, undisturbed):
+    folder = small.folder.parent / "whole"
+    said = json.loads((folder / "results.json").read_text())
+    assert said == {"how": "turns", "runs": undisturbed}
+    cells = cells_of(STAGE, small.grid, seed=0)
+    assert [row["label"] for row in undisturbed] == [cell.label for cell in cells]
+    for cell in cells[::2]:  # of the sweep's own seed, by which its batches are drawn
+        assert cell.seed == 0
+        swept = Localizer.load(folder / "cells" / cell.label).stages[0].variables
+        expected = alone(small, cell)
+        for (path, mine), theirs in zip(jax.tree.leaves_with_path(swept), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5, err_msg=f"{cell.label} {path}")
+
+
+def test_a_sweep_that_was_stopped_goes_on(small, undisturbed, monkeypatch):
+    advance = SweepEngine.advance
+
+    def stopped(engine, states, first, last):
+        if first == 2:
+            raise KeyboardInterrupt
+        return advance(engine, states, first, last)
+
+    again = dataclasses.replace(small, name="again")
+    monkeypatch.setattr(SweepEngine, "advance", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(again)
+    seen = []
+    monkeypatch.setattr(SweepEngine, "advance", lambda *given: seen.append(given[2]) or advance(*given))
+    assert sweep(again) == undisturbed
+    assert seen == [2]
+    assert sweep(again) == undisturbed  # finished: nothing is trained
+    assert seen == [2]
+
+
+def test_the_table_has_mean_and_spread_over_the_seeds():
+    rows = [
+        {"loss": "wing", "width": 10.0, "epsilon": 2.0, "learning_rate": 1e-3, "seed": seed, "validation_nme": nme}
+        for seed, nme in enumerate((0.04, 0.05, 0.06))
+    ]
+    rows.append({"loss": "l1", "learning_rate": 1e-3, "seed": 0, "validation_nme": 0.07})
+    lines = table(rows).splitlines()
+    assert lines[2] == "| wing | 10 | 2 | 0.001 | 3 | 5.000 | 1.000 |"
+    assert lines[3] == "| l1 |  |  | 0.001 | 1 | 7.000 |  |"
+
+
+def test_turns_are_for_one_device(config):
+    several = dataclasses.replace(config, devices=4, grid=dataclasses.replace(GRID, how="turns"))
+    with pytest.raises(InputError, match=r'set devices=1, or grid\.how to "scan"'):
+        sweep(several)
+
+
+def test_the_command_prints_the_table(tmp_path, monkeypatch, capsys, config):
+    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
+    path = tmp_path / "tiny.py"
+    plain = Config(name="said", data=config.data, stage1=STAGE, devices=1, output=str(tmp_path))
+    path.write_text(f"from wing_jax.config import *\nconfig = {plain!r}\n")
+    main(["sweep", str(path), "--grid.losses", "wing", "l1", "--stage1.steps", "1"])
+    said = capsys.readouterr().out
+    assert said.count("\n| wing |") == said.count("\n| l1 |") == 1
+    for words in (["sweep"], ["sweep", "--grid.seeds", "1"], ["sweep", str(path), "--grid.how", "sideways"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == (0 if words == ["sweep", "--help"] else 2)

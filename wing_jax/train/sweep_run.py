@@ -1,0 +1,139 @@
+"""A whole sweep: data, all its runs, each one's model, and the table of what they reached on the validation faces."""
+
+import dataclasses
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from wing_jax.config import SweepConfig
+from wing_jax.errors import InputError
+from wing_jax.train import devices
+from wing_jax.train.checkpoints import Checkpoints
+from wing_jax.train.logs import TrainingLog
+from wing_jax.train.loop import Validate, spans
+from wing_jax.train.run import at_large_batch, check_numbers, first_task, read_corpus
+from wing_jax.train.stage import LOG_EVERY, StageTask, calls, trained_stage
+from wing_jax.train.state import TrainState
+from wing_jax.train.steps import Metrics
+from wing_jax.train.sweep import Cell, SweepEngine, cells_of, fastest
+
+
+def sweep(config: SweepConfig) -> list[dict]:
+    """Train all runs of the grid, going on where an earlier call stopped, and write below the run's folder each run's
+    model (`cells/LABEL/model`), `results.json` and `results.md`. Returns a row for each run.
+
+    A run's figures are those after its last step; no checkpoint is chosen.
+
+    Raises:
+      InputError: data, checkpoints or numbers are not as they must be.
+    """
+    mesh = devices.make_mesh(config.devices)
+    if config.large_batch:
+        config = at_large_batch(config)
+    check_numbers(dataclasses.replace(config, devices=1), devices.make_mesh(1))
+    cells = cells_of(config.stage1, config.grid, seed=config.seed)
+    corpus = read_corpus(config)
+    task = first_task(config, corpus)
+    engine = make_sweep_engine(config, task, cells, mesh)
+    state = _train(config, task, engine, cells, task.validate(mesh))
+    rows = []
+    for index, (cell, variables) in enumerate(zip(cells, _each(state.best_variables, len(cells)), strict=True)):
+        folder = config.folder / "cells" / cell.label
+        stage = trained_stage(task, jax.device_get(variables))
+        corpus.localizer((stage,), task.mean, name=f"{config.name} {cell.label}").save(folder / "model")
+        facts = {"loss": cell.loss.name, **cell.lengths, "learning_rate": cell.learning_rate, "seed": cell.seed}
+        rows.append({"label": cell.label, **facts, "validation_nme": float(state.nmes[index])})
+    _write(config.folder, rows, how=engine.how)
+    return rows
+
+
+def make_sweep_engine(config: SweepConfig, task: StageTask, cells: list[Cell], mesh: Mesh) -> SweepEngine:
+    """The engine that computes the sweep as the config says; for "auto" on GPUs and TPUs both ways are measured."""
+
+    def make(how: str) -> SweepEngine:
+        return SweepEngine(task, cells, seed=config.seed, mesh=mesh, how=how)
+
+    how = config.grid.how
+    if how == "turns" and mesh.size > 1:
+        raise InputError('grid.how="turns" is for one device: set devices=1, or grid.how to "scan"')
+    if how != "auto":
+        return make(how)
+    if jax.default_backend() == "cpu":
+        return make("turns" if mesh.size == 1 else "scan")
+    seconds = fastest(make)
+    return make(min(seconds, key=seconds.__getitem__))
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What is left of a sweep."""
+
+    best_variables: Any
+    nmes: np.ndarray  # fractions, a run each
+
+
+def _train(config: SweepConfig, task: StageTask, engine: SweepEngine, cells: list[Cell], validate: Validate) -> Trained:
+    stage, like = task.stage, engine.untrained()
+    with Checkpoints(config.folder / "sweep" / "checkpoints", keep=2) as checkpoints:
+        first_step = checkpoints.newest or 0
+        whole = checkpoints.restore(first_step, like) if first_step else like
+        placed, logged = engine.place(whole), {"evaluate_every": stage.evaluate_every, "longest": _span(config)}
+        titles = {"title": f"sweep of {len(cells)}", "first_step": first_step, "steps": stage.steps}
+        if first_step < stage.steps:
+            with TrainingLog(config.folder / "sweep", **titles, batch_size=stage.batch_size * len(cells)) as log:
+                for first, last in spans(first_step, stage.steps, **logged):
+                    placed, metrics = engine.advance(placed, first, last)
+                    values = sweep_means(metrics)
+                    if last % stage.evaluate_every == 0 or last == stage.steps:
+                        whole = engine.whole(placed)
+                        values["validation_nme"] = float(np.mean(_measure(whole, len(cells), validate)))
+                        log.write(last, **values)
+                        checkpoints.save(last, whole, validation_nme=values["validation_nme"])
+                    else:
+                        log.write(last, **values)
+    return Trained(whole.best_variables, _measure(whole, len(cells), validate))
+
+
+def sweep_means(metrics: Metrics) -> dict[str, float]:
+    """Means over steps and runs. A run whose loss is no longer finite is left as it is: its row will say so."""
+    pairs = jax.device_get(metrics)
+    return {name: float(np.nansum(sums) / max(np.nansum(counts), 1e-9)) for name, (sums, counts) in pairs.items()}
+
+
+def _span(config: SweepConfig) -> int:
+    return max(LOG_EVERY, calls(config))
+
+
+def _measure(state: TrainState, runs: int, validate: Validate) -> np.ndarray:
+    measured = [jax.device_get(validate(variables)) for variables in _each(state.best_variables, runs)]
+    return np.array([total / max(count, 1) for total, count in measured])
+
+
+def _each(variables: Any, runs: int):
+    return (jax.tree.map(lambda x, i=i: x[i], variables) for i in range(runs))
+
+
+def _write(folder: Path, rows: list[dict], *, how: str) -> None:
+    (folder / "results.json").write_text(json.dumps({"how": how, "runs": rows}, indent=1) + "\n")
+    (folder / "results.md").write_text(table(rows))
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown: a line for each loss, lengths and learning rate, with mean and spread of the validation NME (%) over
+    the seeds."""
+    names = [name for name in ("loss", "width", "epsilon", "learning_rate") if any(name in row for row in rows)]
+    groups: dict[tuple, list[float]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(name, "") for name in names), []).append(100 * row["validation_nme"])
+    lines = [" | ".join([*names, "runs", "validation NME (%)", "standard deviation"])]
+    lines.append(" | ".join(["---"] * (len(names) + 3)))
+    for key, nmes in groups.items():
+        spread = f"{statistics.stdev(nmes):.3f}" if len(nmes) > 1 else ""
+        said = [f"{value:g}" if isinstance(value, float) else str(value) for value in key]
+        lines.append(" | ".join([*said, str(len(nmes)), f"{statistics.fmean(nmes):.3f}", spread]))
+    return "".join(f"| {line} |\n" for line in lines)
