@@ -1,91 +1,119 @@
-"""Faces a second of the training step: this network beside plain Flax (`nn.max_pool`, bias and ReLU before it).
+"""Faces a second of the whole training step: forward, Wing loss, backward, SGD with momentum and weight decay.
 
-    python benchmarks/train_step.py [--size 64] [--batch 32] [--rounds 5]
+    python benchmarks/train_step.py [--network cnn6|cnn7] [--batches 8 32 64 256] [--rounds 5]
 
-Both run interleaved in one process, so that the ratio holds where the machine's speed drifts.
+All contestants have the same network, the same first weights and the same batch of uint8 images that lies in memory,
+68 points, 2 threads and the same allocator settings; their losses after a few steps are compared. They are
+
+- plain Flax: as a tutorial writes it, `nn.max_pool` behind bias and ReLU, no flags for XLA;
+- wing_jax, pure JAX: with `WING_JAX_CPU_KERNEL=off`; it also computes the metrics that a training logs;
+- wing_jax, CPU kernel: the same as it is used;
+- PyTorch, channels last, eager and by `torch.compile`; once more in bfloat16, which is another precision and therefore
+  out of competition;
+- TensorFlow: Keras layers in a `tf.function` with a gradient tape; and `fit`, the fastest way that Keras has itself.
 """
 
-import argparse
-import time
+import tempfile
+from pathlib import Path
 
-from wing_jax.train import devices
+import numpy as np
+from contest import Contestant, Outcome, remarks, run, speeds, spread
+from report import arguments, publish, table
 
-devices.prepare_xla()
-
-import flax.linen as nn  # noqa: E402
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-
-from wing_jax.losses import make_loss  # noqa: E402
-from wing_jax.models import CNN6, CNN7  # noqa: E402
-from wing_jax.train.state import init_state  # noqa: E402
-from wing_jax.train.steps import compile_step, make_train_step  # noqa: E402
-
-
-class PlainFlax(nn.Module):
-    """The same network as a tutorial would write it."""
-
-    points: int
-    channels: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, images, *, train: bool = False):
-        x = images.astype(np.float32) / 255
-        for channels in self.channels:
-            x = nn.max_pool(nn.relu(nn.Conv(channels, (3, 3))(x)), (2, 2), (2, 2))
-        x = nn.relu(nn.Dense(1024)(x.reshape(len(x), -1)))
-        return nn.Dense(2 * self.points, name="output")(x).reshape(-1, self.points, 2)
+POINTS = 68
+HIDDEN = 1024
+NETWORKS = {
+    "cnn6": {"title": "CNN-6", "size": 64, "channels": (32, 64, 128, 256, 512), "batches": (8, 32, 64, 256)},
+    "cnn7": {"title": "CNN-7 (light)", "size": 128, "channels": (32, 64, 128, 256, 512, 512), "batches": (8, 32, 64)},
+}
+PLAIN, PURE, KERNEL = "plain Flax", "wing_jax, pure JAX", "wing_jax, CPU kernel"
+TORCH, COMPILED, BFLOAT16 = "PyTorch", "torch.compile", "PyTorch bfloat16"
+FUNCTION, FIT = "tf.function", "Keras fit"
+RIVALS = (TORCH, COMPILED, FUNCTION, FIT)
+TOLERANCE = 1e-2  # pixels, of the losses of the first steps, which are about 40
 
 
 def main() -> None:
-    """Print the two speeds and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=64, choices=(64, 128), help="64: CNN-6, 128: CNN-7")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=10, help="steps a round")
+    """Run one contest for each batch size and publish the table."""
+    parser = arguments(__doc__)
+    parser.add_argument("--network", choices=NETWORKS, default="cnn6")
+    parser.add_argument("--batches", type=int, nargs="+")
+    parser.add_argument("--turn", type=float, default=3.0, help="seconds of a contestant's turn")
+    parser.add_argument("--only", nargs="+", help="contestants that take part, by their names' beginnings")
     given = parser.parse_args()
-    network = (CNN6 if given.size == 64 else CNN7)(points=68)
+    batches = given.batches or NETWORKS[given.network]["batches"]
+    outcomes = {batch: contest(given.network, batch, given) for batch in batches}
+    versions = {name: version for outcome in outcomes.values() for name, version in outcome.versions.items()}
+    title = f"Training step, {NETWORKS[given.network]['title']}, faces a second"
+    publish(f"train_step {given.network}", title, body(outcomes), versions=versions, given=given)
+
+
+def contest(network: str, batch: int, given) -> Outcome:
+    """All contestants on batches of one size."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "start.npz"
+        np.savez(path, **start(network, batch))
+        settings = {"start": str(path), "size": NETWORKS[network]["size"], "points": POINTS, "hidden": HIDDEN}
+        entered = contestants(settings | {"channels": NETWORKS[network]["channels"]})
+        if given.only:
+            entered = [c for c in entered if c.name.startswith(tuple(given.only))]
+        return run(entered, rounds=given.rounds, turn=given.turn)
+
+
+def contestants(settings: dict) -> list[Contestant]:
+    """Everyone who takes part."""
+    jax, torch, tensorflow = "step_jax.py", "step_torch.py", "step_tensorflow.py"
+    return [
+        Contestant(name=PLAIN, script=jax, settings=settings | {"kind": "plain"}),
+        Contestant(
+            name=PURE, script=jax, settings=settings | {"kind": "pure"}, environment={"WING_JAX_CPU_KERNEL": "off"}
+        ),
+        Contestant(name=KERNEL, script=jax, settings=settings | {"kind": "kernel"}),
+        Contestant(name=TORCH, script=torch, settings=settings | {"kind": "eager"}, rival=True),
+        Contestant(name=COMPILED, script=torch, settings=settings | {"kind": "compiled"}, rival=True),
+        Contestant(name=FUNCTION, script=tensorflow, settings=settings | {"kind": "function"}),
+        Contestant(name=FIT, script=tensorflow, settings=settings | {"kind": "fit"}),
+        Contestant(name=BFLOAT16, script=torch, settings=settings | {"kind": "bfloat16"}, rival=True),
+    ]
+
+
+def start(network: str, batch: int) -> dict[str, np.ndarray]:
+    """The batch, and He-normal kernels in Flax's layout (biases start at 0): `kernel0`, `kernel1`, ..."""
+    size, channels = NETWORKS[network]["size"], NETWORKS[network]["channels"]
     random = np.random.default_rng(0)
-    batch = {
-        "images": random.integers(0, 256, (given.batch, given.size, given.size, 3), dtype=np.uint8),
-        "points": random.uniform(0, given.size, (given.batch, 68, 2)).astype(np.float32),
-        "visible": np.ones((given.batch, 68), bool),
+    side = size >> len(channels)
+    shapes = [(3, 3, before, after) for before, after in zip((3, *channels), channels, strict=False)]
+    shapes += [(side * side * channels[-1], HIDDEN), (HIDDEN, 2 * POINTS)]
+    kernels = {
+        f"kernel{i}": random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape).astype(np.float32)
+        for i, shape in enumerate(shapes)
     }
-    contestants = {"wing_jax": network, "plain Flax": PlainFlax(points=68, channels=network.channels)}
-    runs = {name: Run(model, batch, given.size) for name, model in contestants.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(given.rounds):
-        for name, run in runs.items():
-            seconds[name].append(run.time(given.steps))
-    print(f"jax {jax.__version__}, {jax.devices()[0].device_kind}, {given.size} px, batch {given.batch}")
-    for name, times in seconds.items():
-        print(f"{name:12} {given.batch / np.median(times):8.0f} faces/s (median of {given.rounds} rounds)")
-    ratios = np.array(seconds["plain Flax"]) / np.array(seconds["wing_jax"])
-    print(f"ratio        {np.median(ratios):8.2f} ({ratios.min():.2f} to {ratios.max():.2f})")
+    images = random.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    return {
+        "images": images,
+        "points": random.uniform(0, size, (batch, POINTS, 2)).astype(np.float32),
+        **kernels,
+    }
 
 
-class Run:
-    """One network in training on one batch."""
+def body(outcomes: dict[int, Outcome]) -> list[str]:
+    """The table, one row a batch size, and what must be said beside it."""
+    names = list(dict.fromkeys(name for o in outcomes.values() for name in (*o.seconds, *o.absent)))
+    names.sort(key=[PLAIN, PURE, KERNEL, TORCH, COMPILED, FUNCTION, FIT, BFLOAT16].index)
+    header = ["batch", *names, "pure JAX / plain Flax", "CPU kernel / best rival"]
+    lines = table(header, [row(batch, outcome, names) for batch, outcome in outcomes.items()])
+    apart = max(outcome.disagreement() for outcome in outcomes.values())
+    agree = "agree" if apart < TOLERANCE else "DO NOT AGREE: do not trust this table"
+    said = f"- The losses of the first three steps {agree}: largest difference {apart:.1e} pixels."
+    rivals = f"- The best rival is the fastest of {', '.join(RIVALS)}, chosen at each batch size."
+    return [*lines, "", said, rivals, *remarks(outcomes.values())]
 
-    def __init__(self, model: nn.Module, batch: dict, size: int):
-        optimizer = optax.adamw(1e-3)
-        loss = make_loss("wing", working_extent=float(size))
-        self.step = compile_step(
-            make_train_step(model, optimizer, loss, reduction="mean", eyes=(36, 45)), parallel="jit"
-        )
-        self.state = init_state(model, optimizer, key=jax.random.key(0), input_size=size)
-        self.batch = batch
-        self.time(2)
 
-    def time(self, steps: int) -> float:
-        """Seconds a step."""
-        start = time.perf_counter()
-        for _ in range(steps):
-            self.state, metrics = self.step(self.state, self.batch)
-        jax.block_until_ready(metrics)
-        return (time.perf_counter() - start) / steps
+def row(batch: int, outcome: Outcome, names: list[str]) -> list[str]:
+    """One batch size: speeds, then the two ratios."""
+    best = outcome.best(RIVALS)
+    against = f"{spread(outcome.ratios(KERNEL, best))}, {best}" if best and KERNEL in outcome.seconds else "-"
+    return [str(batch), *(speeds(outcome, n, batch) for n in names), spread(outcome.ratios(PURE, PLAIN)), against]
 
 
 if __name__ == "__main__":

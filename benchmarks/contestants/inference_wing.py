@@ -1,0 +1,68 @@
+"""wing_jax: "network" (the first stage alone), "locate" (both stages from chips), "predict" (from a photo)."""
+
+from pathlib import Path
+
+import numpy as np
+from worker import Ready, serve, timed
+
+SHOWN = 4  # faces whose points are compared
+
+
+def prepare(settings: dict) -> Ready:
+    """Load the bundle and compile what is asked for."""
+    from wing_jax.train import devices
+
+    devices.prepare_xla()
+    from wing_jax import Localizer
+
+    kinds = {"network": network, "locate": locate, "predict": predict}
+    localizer = Localizer.load(settings["bundle"])
+    once, check = kinds[settings["kind"]](localizer, Path(settings["folder"]), settings["batch"])
+
+    def work(count: int) -> None:
+        for _ in range(count):
+            once()
+
+    work(3)
+    return Ready(seconds=timed(work), packages=["jax", "jaxlib", "flax"], check=check)
+
+
+def network(localizer, folder: Path, batch: int) -> tuple:
+    """Crops to points by the first stage."""
+    import jax
+
+    from wing_jax.train.steps import make_predict
+
+    stage = localizer.stages[0]
+    crops = np.load(folder / "crops.npz")["images"]
+    run, variables = make_predict(stage.model), jax.device_put(stage.variables)
+    check = np.asarray(run(variables, crops[:SHOWN])).ravel()
+    return lambda: np.asarray(run(variables, crops[:batch])), check
+
+
+def locate(localizer, folder: Path, batch: int) -> tuple:
+    """Chips and boxes to points."""
+    photo = np.load(folder / "photo.npz")
+    chips, boxes = cut(localizer, photo["image"], photo["boxes"][:batch])
+    return lambda: localizer.locate(chips, boxes), ()
+
+
+def cut(localizer, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Chips of the last stage's size, and the boxes in their pixels."""
+    from wing_jax.data.chips import cut_chip
+
+    pairs = [cut_chip(image, box, size=localizer.stages[-1].chip_size) for box in boxes]
+    chips, frames = np.stack([chip for chip, _ in pairs]), np.stack([frame for _, frame in pairs])
+    inside = (boxes.reshape(-1, 2, 2) - frames[:, None, :, 2]) / frames[:, :1, None, 0]
+    return chips, inside.reshape(-1, 4).astype(np.float32)
+
+
+def predict(localizer, folder: Path, batch: int) -> tuple:
+    """A photo and boxes to points."""
+    photo = np.load(folder / "photo.npz")
+    image, boxes = photo["image"], photo["boxes"][:batch]
+    return lambda: localizer.predict(image, boxes), ()
+
+
+if __name__ == "__main__":
+    serve(prepare)

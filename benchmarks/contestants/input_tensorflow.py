@@ -1,0 +1,136 @@
+"""Batches of perturbed crops by a chain of TensorFlow ops an image, mapped by tf.data."""
+
+import numpy as np
+from face_file import HALVED, crop_side, jpeg_files, points_at, read
+from worker import Ready, serve, stream
+
+
+def prepare(settings: dict) -> Ready:
+    """Start the stream."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(2)
+    tf.config.threading.set_inter_op_parallelism_threads(2)
+    faces = read(settings["data"])
+    encoded = settings["source"] == "jpeg"
+    chip = HALVED if encoded else faces["images"].shape[1]
+    source = np.array(jpeg_files(faces)) if encoded else faces["images"]
+    dataset = tf.data.Dataset.from_tensor_slices((source, points_at(faces, chip)))
+    dataset = dataset.shuffle(1024).repeat()
+    chain = make_chain(settings, chip=chip, encoded=encoded, flip=faces["flip"])
+    dataset = dataset.map(chain, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
+    batches = dataset.batch(settings["batch"], drop_remainder=True).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    warm = stream(batches.__next__, drained=4)
+    warm(16)
+    return Ready(seconds=warm, packages=["tensorflow-cpu"])
+
+
+def make_chain(settings: dict, *, chip: int, encoded: bool, flip: np.ndarray):
+    """One image and its points through all perturbations, step by step, as tutorials write it."""
+    import tensorflow as tf
+
+    perturb, size, side = settings["perturb"], settings["size"], crop_side(chip)
+
+    def chain(image, points):
+        image = tf.io.decode_jpeg(image, channels=3, ratio=2) if encoded else image
+        image = tf.ensure_shape(image, (chip, chip, 3))
+        image, points = tf.cast(image, tf.float32), points
+        image, points = rotate(image, points, uniform(perturb["rotation"]) * np.float32(np.pi / 180))
+        image, points = crop(image, points, side, perturb)
+        points = (points + 0.5) * (size / side) - 0.5
+        image = tf.image.resize(image, (size, size))
+        image, points = mirror(image, points, flip, size, perturb["flip"])
+        blurs = tf.random.uniform([]) < perturb["blur"]
+        image = tf.cond(blurs, lambda: blur(image, perturb["blur_sigma"]), lambda: image)
+        if perturb.get("colour"):
+            image = recolour(image, perturb["colour"])
+        if perturb.get("occlusion"):
+            image = occlude(image, size, perturb)
+        return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8), points
+
+    return chain
+
+
+def uniform(limit: float, shape=()):
+    """Numbers within +- `limit`."""
+    import tensorflow as tf
+
+    return tf.random.uniform(shape, -limit, limit)
+
+
+def rotate(image, points, radians):
+    """Turn about the middle."""
+    import tensorflow as tf
+
+    centre = (image.shape[0] - 1) / 2
+    cosine, sine = tf.cos(radians), tf.sin(radians)
+    shift_x, shift_y = centre - cosine * centre + sine * centre, centre - sine * centre - cosine * centre
+    turned = tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[None],
+        transforms=tf.stack([cosine, -sine, shift_x, sine, cosine, shift_y, 0.0, 0.0])[None],
+        output_shape=image.shape[:2],
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+        fill_value=0.0,
+    )[0]
+    matrix = tf.stack([tf.stack([cosine, -sine]), tf.stack([sine, cosine])])
+    return turned, (points - centre) @ matrix + centre
+
+
+def crop(image, points, side: int, perturb: dict):
+    """Cut about `side` pixels from about the middle."""
+    import tensorflow as tf
+
+    cut = tf.cast(tf.round(side / (1 + uniform(perturb["scale"]))), tf.int32)
+    middle = (image.shape[0] - tf.cast(cut, tf.float32)) / 2
+    corner = tf.cast(tf.round(middle + uniform(perturb["translation"] * side, (2,))), tf.int32)
+    corner = tf.clip_by_value(corner, 0, image.shape[0] - cut)
+    piece = tf.image.crop_to_bounding_box(image, corner[1], corner[0], cut, cut)
+    return piece, (points - tf.cast(corner, tf.float32) + 0.5) * (side / tf.cast(cut, tf.float32)) - 0.5
+
+
+def mirror(image, points, flip: np.ndarray, size: int, probability: float):
+    """Mirror left to right, names swapped."""
+    import tensorflow as tf
+
+    def mirrored():
+        swapped = tf.gather(points, flip)
+        return tf.image.flip_left_right(image), tf.stack([size - 1 - swapped[:, 0], swapped[:, 1]], 1)
+
+    return tf.cond(tf.random.uniform([]) < probability, mirrored, lambda: (image, points))
+
+
+def blur(image, sigma: float):
+    """Gaussian, by two depthwise convolutions."""
+    import tensorflow as tf
+
+    radius = int(np.ceil(3 * sigma))
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype(np.float32)
+    taps = np.tile((taps / taps.sum())[:, None, None, None], (1, 1, 3, 1))
+    padded = tf.pad(image, [[radius, radius], [radius, radius], [0, 0]], "SYMMETRIC")[None]
+    down = tf.nn.depthwise_conv2d(padded, taps, [1, 1, 1, 1], "VALID")
+    return tf.nn.depthwise_conv2d(down, taps.transpose(1, 0, 2, 3), [1, 1, 1, 1], "VALID")[0]
+
+
+def recolour(image, amount: float):
+    """Contrast, brightness and channel gains."""
+    import tensorflow as tf
+
+    image = tf.image.adjust_contrast(image, 1 + uniform(amount))
+    return image * (1 + uniform(0.7 * amount)) * (1 + uniform(0.3 * amount, (3,)))
+
+
+def occlude(image, size: int, perturb: dict):
+    """Now and then a grey rectangle."""
+    import tensorflow as tf
+
+    sides = tf.random.uniform((2,), 0, perturb["occlusion_side"])
+    corner = tf.random.uniform((2,)) * (1 - sides)
+    at = (tf.range(size, dtype=tf.float32) + 0.5) / size
+    columns, rows = ((at >= corner[i]) & (at < corner[i] + sides[i]) for i in range(2))
+    hidden = (rows[:, None] & columns[None])[..., None] & (tf.random.uniform([]) < perturb["occlusion"])
+    return tf.where(hidden, 255 * tf.random.uniform([]), image)
+
+
+if __name__ == "__main__":
+    serve(prepare)

@@ -1,0 +1,103 @@
+"""Batches of perturbed crops by albumentations in the worker processes of a PyTorch DataLoader."""
+
+import cv2
+import numpy as np
+from face_file import HALVED, crop_side, jpeg_files, points_at, read
+from worker import Ready, serve, stream
+
+WORKERS = 2
+PREFETCHED = 4  # batches a worker
+
+
+class Faces:
+    """A map-style data set: face, perturbed crop, points."""
+
+    def __init__(self, settings: dict):
+        faces = read(settings["data"])
+        self.files = jpeg_files(faces) if settings["source"] == "jpeg" else None
+        self.images = faces["images"]
+        self.chip = HALVED if self.files else self.images.shape[1]
+        self.points, self.flip = points_at(faces, self.chip), faces["flip"]
+        self.compose = compose(settings["perturb"], chip=self.chip, size=settings["size"])
+        self.probability = settings["perturb"]["flip"]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, points = self.picture(index), self.points[index]
+        if np.random.random() < self.probability:  # noqa: NPY002  # albumentations' own mirroring keeps the names
+            image, points = image[:, ::-1], points[self.flip] * (-1, 1) + (self.chip - 1, 0)
+        changed = self.compose(image=np.ascontiguousarray(image), keypoints=points)
+        return changed["image"], np.asarray(changed["keypoints"], np.float32)
+
+    def picture(self, index: int) -> np.ndarray:
+        """The chip, decoded where it is a JPEG file."""
+        if not self.files:
+            return self.images[index]
+        half = cv2.imdecode(np.frombuffer(self.files[index], np.uint8), cv2.IMREAD_REDUCED_COLOR_2)
+        return cv2.cvtColor(half, cv2.COLOR_BGR2RGB)
+
+
+def compose(perturb: dict, *, chip: int, size: int):
+    """All but the mirroring, in albumentations' own transforms."""
+    import albumentations as A
+
+    share, occluded = perturb["translation"] * crop_side(chip) / chip, perturb.get("occlusion", 0)
+    moves = A.Affine(
+        rotate=(-perturb["rotation"], perturb["rotation"]),
+        translate_percent=(-share, share),
+        scale=(1 - perturb["scale"], 1 + perturb["scale"]),
+        border_mode=cv2.BORDER_REPLICATE,
+        p=1,
+    )
+    steps = [moves, A.CenterCrop(crop_side(chip), crop_side(chip)), A.Resize(size, size, cv2.INTER_AREA)]
+    sigma = perturb["blur_sigma"]
+    steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=(sigma, sigma), p=perturb["blur"]))
+    if colour := perturb.get("colour", 0):
+        steps.append(A.RandomBrightnessContrast(0.7 * colour, colour, p=1))
+        steps.append(A.MultiplicativeNoise((1 - 0.3 * colour, 1 + 0.3 * colour), per_channel=True, p=1))
+    if occluded:
+        side = (0.02, perturb["occlusion_side"])
+        steps.append(A.CoarseDropout((1, 1), side, side, fill="random_uniform", p=occluded))
+    return A.Compose(steps, keypoint_params=A.KeypointParams(format="xy", remove_invisible=False))
+
+
+def start_worker(_: int) -> None:
+    """One thread in each worker process."""
+    cv2.setNumThreads(0)
+
+
+def prepare(settings: dict) -> Ready:
+    """Start the worker processes and let them run for a while."""
+    import torch
+    from torch.utils.data import DataLoader, RandomSampler
+
+    torch.set_num_threads(1)
+    faces = Faces(settings)
+    loader = DataLoader(
+        faces,
+        batch_size=settings["batch"],
+        sampler=RandomSampler(range(len(faces)), replacement=True, num_samples=1 << 28),
+        num_workers=WORKERS,
+        prefetch_factor=PREFETCHED,
+        worker_init_fn=start_worker,
+        multiprocessing_context="fork",
+    )
+    batches = iter(loader)
+    check(*next(batches), settings)
+    warm = stream(batches.__next__, drained=WORKERS * PREFETCHED + WORKERS)
+    warm(8)
+    return Ready(seconds=warm, packages=["torch", "albumentations", "opencv-python-headless"])
+
+
+def check(images, points, settings: dict) -> None:
+    """Make sure that the batch is what the others give."""
+    side = settings["size"]
+    assert images.shape == (settings["batch"], side, side, 3), images.shape
+    assert images.numpy().dtype == np.uint8, images.dtype
+    assert 0.9 * side > float(points.std(1).mean()) > 0.1 * side, "points are not in pixels of the crop"
+
+
+if __name__ == "__main__":
+    serve(prepare)

@@ -1,0 +1,103 @@
+"""Batches of perturbed crops by wing_jax: tf.data from uint8 or JPEG, or under `jit` on the device."""
+
+import functools
+import itertools
+import os
+
+import numpy as np
+from face_file import MARGIN, jpeg_files, read
+from worker import Ready, serve, stream
+
+FOREVER = 1 << 40  # steps
+
+
+def prepare(settings: dict) -> Ready:
+    """Start the stream."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    faces = read(settings["data"])
+    if settings["on_device"]:
+        advance = device_stream(settings, faces)
+    else:
+        batches = host_batches(settings, faces)
+        advance = batches.__next__
+    warm = stream(advance)
+    warm(16)
+    packages = ["jax"] if settings["on_device"] else ["tensorflow-cpu", "opencv-python"]
+    return Ready(seconds=warm, packages=packages)
+
+
+def host_batches(settings: dict, faces: dict):
+    """The tf.data pipeline of `wing-jax train`, from uint8 chips or from JPEG."""
+    from wing_jax.data.pipeline import training_batches
+
+    return training_batches(cutter(settings, faces), last_step=FOREVER)
+
+
+def device_stream(settings: dict, faces: dict):
+    """A function that makes the next batch on the device, as a training with one step a program does, and waits for
+    it."""
+    from wing_jax.train import devices
+
+    devices.prepare_xla()
+    import jax
+
+    from wing_jax.config import PerturbConfig
+    from wing_jax.data.device_input import DeviceInput, Plan, device_faces
+    from wing_jax.perturb import supersampling
+
+    held = chips(settings, faces)
+    frames = frames_of(held, settings["size"])[:, None]
+    on_device = jax.device_put(device_faces(held, frames, order=np.arange(len(frames)), flip=faces["flip"]))
+    source = DeviceInput(
+        perturb=PerturbConfig(**settings["perturb"]),
+        size=settings["size"],
+        batch_size=settings["batch"],
+        supersample=supersampling(frames),
+        seed=0,
+    )
+    plan = jax.jit(functools.partial(source.plan, on_device.order, steps=1))
+    make = jax.jit(lambda held, planned: source.batch(held, Plan(*(values[0] for values in planned))))
+    steps = itertools.count()
+    return lambda: jax.block_until_ready(make(on_device, plan(*source.start(on_device, next(steps)))))
+
+
+def cutter(settings: dict, faces: dict):
+    """What decides and cuts the batch of a step."""
+    from wing_jax.config import PerturbConfig
+    from wing_jax.data.cutting import BatchCutter
+
+    held = chips(settings, faces)
+    return BatchCutter(
+        chips=held,
+        frames=frames_of(held, settings["size"])[:, None],
+        order=np.arange(len(held.points)),
+        flip=faces["flip"],
+        perturb=PerturbConfig(**settings["perturb"]),
+        size=settings["size"],
+        batch_size=settings["batch"],
+        seed=0,
+    )
+
+
+def chips(settings: dict, faces: dict):
+    """The faces as wing_jax holds them: pixels, or JPEG files that are decoded to the same chip size."""
+    from wing_jax.data.chips import Chips
+    from wing_jax.data.encoded import JpegImages
+
+    images = faces["images"]
+    if settings["source"] == "jpeg":
+        images = JpegImages(records=jpeg_files(faces), stored=256, size=images.shape[1])
+    whole = np.broadcast_to(np.eye(2, 3, dtype=np.float32), (len(images), 2, 3))
+    visible = np.ones(faces["points"].shape[:2], bool)
+    return Chips(images=images, frames=whole, boxes=faces["boxes"], points=faces["points"], visible=visible)
+
+
+def frames_of(held, size: int) -> np.ndarray:
+    """The unperturbed crops of the first stage."""
+    from wing_jax.train.crops import box_frames
+
+    return box_frames(held, size=size, margin=MARGIN)
+
+
+if __name__ == "__main__":
+    serve(prepare)

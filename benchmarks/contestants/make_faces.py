@@ -1,0 +1,60 @@
+"""Write the faces that the input pipelines read: one .npz with square chips of built-in faces, as uint8 and JPEG.
+
+`images` uint8 `[n, chip, chip, 3]`, `points` float32 `[n, 68, 2]` and `boxes` `[n, 4]` in pixels of those chips,
+`flip` `[68]` the permutation of a mirrored face; `jpeg` all JPEG files of the larger chips in a row, of which file i
+ends before `ends[i]`. A few hundred faces are drawn and repeated in other brightness, so that each has its own memory.
+"""
+
+import json
+import sys
+
+import cv2
+import numpy as np
+
+from wing_jax.data.chips import cut_chips
+from wing_jax.data.load import load_faces
+from wing_jax.data.records import FaceSet
+
+DRAWN = 512
+QUALITY = 90
+
+
+def main() -> None:
+    """Draw, cut, repeat, encode."""
+    given = json.loads(sys.argv[1])
+    faces = load_faces("builtin", "train", count=min(DRAWN, given["faces"]), seed=1)
+    copies = -(-given["faces"] // len(faces))
+    chips = cut_chips(faces, size=given["chip"])
+    files = encoded(faces, given["jpeg"], copies)[: given["faces"]]
+    repeated = {
+        "images": np.concatenate([brightened(chips.images, copy) for copy in range(copies)]),
+        "points": np.tile(chips.points, (copies, 1, 1)),
+        "boxes": np.tile(chips.boxes, (copies, 1)),
+    }
+    np.savez(
+        given["path"],
+        flip=faces.scheme.flip,
+        jpeg=np.frombuffer(b"".join(files), np.uint8),
+        ends=np.cumsum([len(file) for file in files]),
+        **{name: values[: given["faces"]] for name, values in repeated.items()},
+    )
+
+
+def brightened(images: np.ndarray, copy: int) -> np.ndarray:
+    """`images` a little darker for each copy."""
+    return (images * (1 - 0.02 * (copy % 16))).astype(np.uint8)
+
+
+def encoded(faces: FaceSet, size: int, copies: int) -> list[bytes]:
+    """The faces' chips of `size` pixels as JPEG files, copy after copy."""
+    images = cut_chips(faces, size=size).images
+    settings = [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    return [
+        cv2.imencode(".jpg", image[:, :, ::-1], settings)[1].tobytes()
+        for copy in range(copies)
+        for image in brightened(images, copy)
+    ]
+
+
+if __name__ == "__main__":
+    main()

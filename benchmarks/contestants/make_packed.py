@@ -1,0 +1,21 @@
+"""Pack a few built-in faces into `folder`/packed, as `wing-jax data pack` does."""
+
+import json
+import sys
+from pathlib import Path
+
+from wing_jax.data.load import load_faces
+from wing_jax.data.packed import pack
+
+SIZE = 133  # pixels: what configs/w300.py's first stage cuts its faces at
+
+
+def main() -> None:
+    """Draw and pack."""
+    given = json.loads(sys.argv[1])
+    faces = load_faces("builtin", "train", count=given["faces"], seed=3)
+    pack({"train": faces}, Path(given["folder"]) / "packed", size=SIZE, quality=95, source="built-in faces")
+
+
+if __name__ == "__main__":
+    main()

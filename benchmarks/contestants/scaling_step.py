@@ -1,0 +1,55 @@
+"""Training steps with on-device input, on a mesh of virtual devices."""
+
+import numpy as np
+from worker import Ready, serve, timed
+
+POINTS, SIDE, CROP = 68, 80, 64
+
+
+def prepare(given: dict) -> Ready:
+    """Faces of noise, a network, and five steps of it."""
+    import jax
+    import optax
+
+    from wing_jax.config import PerturbConfig
+    from wing_jax.data.device_input import DeviceFaces, DeviceInput
+    from wing_jax.losses import make_loss
+    from wing_jax.models import CNN6
+    from wing_jax.train import devices
+    from wing_jax.train.engines import DeviceEngine
+    from wing_jax.train.state import init_state
+    from wing_jax.train.steps import make_train_step
+
+    count, random = given["faces"], np.random.default_rng(0)
+    frame = np.array([[1, 0, (SIDE - CROP) / 2], [0, 1, (SIDE - CROP) / 2]], np.float32)
+    padded = count + -count % given["devices"]
+    few = random.integers(0, 256, (1000, SIDE, SIDE, 3), dtype=np.uint8)
+    faces = DeviceFaces(
+        images=np.resize(few, (padded, SIDE, SIDE, 3)),
+        points=np.resize(random.uniform(20, 60, (1000, POINTS, 2)).astype(np.float32), (count, POINTS, 2)),
+        visible=np.ones((count, POINTS), bool),
+        frames=np.broadcast_to(frame, (count, 1, 2, 3)).copy(),
+        order=(np.arange(count) % 1000).astype(np.int32) + 1000 * (np.arange(count) // 1000).astype(np.int32),
+        flip=np.arange(POINTS, dtype=np.int32)[::-1].copy(),
+    )
+    perturb = PerturbConfig(rotation=30.0, translation=0.05, scale=0.05)
+    source = DeviceInput(perturb=perturb, size=CROP, batch_size=given["batch"], supersample=1, seed=0)
+    model, optimizer = CNN6(points=POINTS), optax.sgd(1e-4, momentum=0.9)
+    loss = make_loss("wing", working_extent=float(CROP))
+    step = make_train_step(model, optimizer, loss, reduction="mean", eyes=(36, 45))
+    engine = DeviceEngine(step, source, faces, mesh=devices.make_mesh(given["devices"]))
+    state = engine.place(init_state(model, optimizer, key=jax.random.key(0), input_size=CROP))
+    state, metrics = engine.advance(state, 0, 5)
+    check = [float(jax.device_get(metrics["loss"][0])[-1]) / given["batch"] if count == 2048 else 0.0]
+    held = {"state": state, "step": 5}
+
+    def work(number: int) -> None:
+        held["state"], metrics = engine.advance(held["state"], held["step"], held["step"] + number)
+        held["step"] += number
+        jax.block_until_ready(metrics)
+
+    return Ready(timed(work), packages=("jax", "jaxlib", "flax"), check=check)
+
+
+if __name__ == "__main__":
+    serve(prepare)

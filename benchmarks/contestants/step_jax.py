@@ -1,0 +1,127 @@
+"""Training steps in JAX: "plain" as a tutorial writes it, "pure" and "kernel" as wing_jax trains."""
+
+import numpy as np
+from worker import NotInstalledError, Ready, serve, timed
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax")
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 1e-4, 0.9, 5e-4
+WIDTH, EPSILON = 10.0, 2.0
+
+
+def prepare(settings: dict) -> Ready:
+    """Compile the step and take the first three."""
+    kind = settings["kind"]
+    if kind != "plain":
+        prepare_wing_jax(kind)
+    import jax
+
+    given = dict(np.load(settings["start"]))
+    kernels = {value.shape: value for name, value in given.items() if name.startswith("kernel")}
+    step, state, batch = (plain if kind == "plain" else wing)(settings, given, kernels)
+    batch = jax.device_put(batch)
+
+    def advance(count: int) -> float:
+        nonlocal state
+        for _ in range(count):
+            state, loss = step(state, batch)
+        return float(loss)
+
+    return Ready(seconds=timed(advance), packages=PACKAGES, check=[advance(1) for _ in range(3)])
+
+
+def prepare_wing_jax(kind: str) -> None:
+    """What the training command does before it uses JAX; and make sure that "kernel" does not run without it."""
+    from wing_jax.train import devices
+
+    devices.prepare_xla()
+    from wing_jax.models import cpu_kernel
+
+    if cpu_kernel.enabled() != (kind == "kernel"):
+        raise NotInstalledError(f"wing_jax's CPU kernel: {cpu_kernel.status()}")
+
+
+def with_kernels(params, kernels: dict):
+    """`params` with the given kernels, which are told apart by their shapes."""
+    import jax
+
+    return jax.tree.map(lambda leaf: jax.numpy.asarray(kernels.get(leaf.shape, leaf)), params)
+
+
+def wing(settings: dict, given: dict, kernels: dict) -> tuple:
+    """The step of `wing-jax train`, with its metrics."""
+    import jax
+    import optax
+
+    from wing_jax.losses import make_loss
+    from wing_jax.models import PlainRegressor
+    from wing_jax.train.optimizer import make_optimizer
+    from wing_jax.train.state import init_state
+    from wing_jax.train.steps import compile_step, make_train_step
+
+    size = settings["size"]
+    model = PlainRegressor(points=settings["points"], channels=tuple(settings["channels"]), hidden=settings["hidden"])
+    rate = optax.constant_schedule(LEARNING_RATE)
+    optimizer = make_optimizer("sgd", rate, weight_decay=WEIGHT_DECAY, momentum=MOMENTUM)
+    loss = make_loss("wing", reference_size=size, working_extent=float(size), width=WIDTH, epsilon=EPSILON)
+    state = init_state(model, optimizer, key=jax.random.key(0), input_size=size)
+    variables = {**state.variables, "params": with_kernels(state.variables["params"], kernels)}
+    compiled = compile_step(make_train_step(model, optimizer, loss, reduction="mean", eyes=(36, 45)), parallel="jit")
+
+    def step(state, batch):
+        state, metrics = compiled(state, batch)
+        return state, Mean(metrics["loss"])
+
+    visible = np.ones(given["points"].shape[:2], bool)
+    batch = {"images": given["images"], "points": given["points"], "visible": visible}
+    return step, state.replace(variables=variables), batch
+
+
+class Mean:
+    """A (sum, count) pair that is divided only when it is read, so that steps need not wait for it."""
+
+    def __init__(self, pair: tuple):
+        self.pair = pair
+
+    def __float__(self) -> float:
+        return float(self.pair[0]) / float(self.pair[1])
+
+
+def plain(settings: dict, given: dict, kernels: dict) -> tuple:
+    """The step of a Flax tutorial: `TrainState`, `nn.max_pool`, optax."""
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax.training.train_state import TrainState
+
+    class Network(nn.Module):
+        @nn.compact
+        def __call__(self, images):
+            x = images.astype(jnp.float32) / 255
+            for channels in settings["channels"]:
+                x = nn.max_pool(nn.relu(nn.Conv(channels, (3, 3))(x)), (2, 2), (2, 2))
+            x = nn.relu(nn.Dense(settings["hidden"])(x.reshape(len(x), -1)))
+            return nn.Dense(2 * settings["points"])(x).reshape(-1, settings["points"], 2)
+
+    def wing_loss(predicted, target):
+        distance = jnp.abs(predicted - target)
+        offset = WIDTH - WIDTH * jnp.log1p(WIDTH / EPSILON)
+        return jnp.where(distance < WIDTH, WIDTH * jnp.log1p(distance / EPSILON), distance - offset).mean()
+
+    @jax.jit
+    def step(state, batch):
+        def objective(params):
+            return wing_loss(state.apply_fn({"params": params}, batch["images"]), batch["points"])
+
+        loss, gradient = jax.value_and_grad(objective)(state.params)
+        return state.apply_gradients(grads=gradient), loss
+
+    network = Network()
+    params = network.init(jax.random.key(0), given["images"][:1])["params"]
+    rule = optax.chain(optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(LEARNING_RATE, momentum=MOMENTUM))
+    state = TrainState.create(apply_fn=network.apply, params=with_kernels(params, kernels), tx=rule)
+    return step, state, {"images": given["images"], "points": given["points"]}
+
+
+if __name__ == "__main__":
+    serve(prepare)

@@ -1,0 +1,159 @@
+"""A whole training of one network, after compilation: seconds, faces a second, share of the machine's peak, and NME.
+
+    python benchmarks/end_to_end.py CONFIG --root FOLDER [--batches 8 256] [--inputs device tfdata] [--faces 1000000]
+
+The first stage of CONFIG (configs/mtfl.py, say) is trained on `--faces` faces, at its own batch size's schedule
+rescaled to each of `--batches`; FOLDER is a packed set, or the data set as published. `--network cnn7` trains the light
+CNN-7 at 128 pixels instead. Timed are all steps, with their batches' making and the validation at the end; reading and
+compiling are told apart. The peak is what a large matrix product reaches on the device in the precision of the
+training. On a GPU the paper's own schedule is `--batches 8 --faces 960000`.
+"""
+
+import dataclasses
+import time
+from importlib.metadata import version
+
+from report import arguments, publish, table
+
+from wing_jax.train import devices
+
+devices.prepare_xla()
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+from wing_jax.config import Config, load_config  # noqa: E402
+from wing_jax.train.loop import spans  # noqa: E402
+from wing_jax.train.optimizer import scaled_to_batch  # noqa: E402
+from wing_jax.train.run import first_task, read_corpus  # noqa: E402
+from wing_jax.train.stage import LOG_EVERY, StageTask, calls, make_engine  # noqa: E402
+
+CNN7 = {"input_size": 128, "channels": (32, 64, 128, 256, 512, 512)}
+
+
+def main() -> None:
+    """Train once for each input, batch size and seed, in turn, and publish the table."""
+    parser = arguments(__doc__)
+    parser.add_argument("config")
+    parser.add_argument("--root", default="")
+    parser.add_argument("--network", choices=("cnn6", "cnn7"), default="cnn6")
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 256])
+    parser.add_argument("--inputs", nargs="+", default=["device", "tfdata"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--faces", type=int, default=1_000_000)
+    parser.add_argument("--name", default="", help="of the section in RESULTS.md")
+    given = parser.parse_args()
+    config = configured(given)
+    start = time.perf_counter()
+    corpus = read_corpus(config)
+    reading = time.perf_counter() - start
+    peak = matmul_peak(devices.precision(config.stage1.model.precision))
+    rows = []
+    for seed in given.seeds:
+        for input_ in given.inputs:
+            for batch in given.batches:
+                own = at_batch(config, batch, given.faces)
+                own = dataclasses.replace(own, seed=seed, input=input_)
+                rows.append(trained(own, first_task(own, corpus), seed, peak))
+    header = ["input", "batch", "seed", "steps", "compile s", "train s", "faces/s", "of the peak", "validation NME %"]
+    body = [
+        f"{corpus.about['data']}, {given.config}, {given.network}, {given.faces:,} faces a training; reading and "
+        f"cutting {reading:.1f} s; {jax.devices()[0].device_kind}; measured peak {peak / 1e12:.2f} TFLOP/s.",
+        "",
+    ]
+    body += table(header, rows)
+    versions = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax")}
+    publish(
+        f"end_to_end {given.name or given.network}",
+        f"Whole trainings, {given.network}",
+        body,
+        versions=versions,
+        given=given,
+    )
+
+
+def configured(given) -> Config:
+    """The config with the data and the network asked for."""
+    config = load_config(given.config)
+    stage, data = config.stage1, config.data
+    if given.root:
+        data = dataclasses.replace(data, name="packed", root=given.root)
+    if given.network == "cnn7":
+        model = dataclasses.replace(stage.model, channels=CNN7["channels"])
+        stage = dataclasses.replace(stage, model=model, input_size=CNN7["input_size"])
+    return dataclasses.replace(config, data=data, stage1=stage, stage2=None)
+
+
+def at_batch(config: Config, batch: int, faces: int) -> Config:
+    """The first stage with `batch` faces a step and `faces` faces in all."""
+    stage = config.stage1
+    stage = dataclasses.replace(stage, steps=max(1, faces // stage.batch_size))
+    stage = scaled_to_batch(stage, batch)
+    steps = max(1, faces // batch)
+    return dataclasses.replace(config, stage1=dataclasses.replace(stage, steps=steps, evaluate_every=steps))
+
+
+def trained(config: Config, task: StageTask, seed: int, peak: float) -> list[str]:
+    """One training, as a row of the table."""
+    stage, mesh = config.stage1, devices.make_mesh(config.devices)
+    engine, validate = make_engine(task, config, mesh), task.validate(mesh)
+    pieces = list(spans(0, stage.steps, evaluate_every=stage.evaluate_every, longest=max(LOG_EVERY, calls(config))))
+    lengths = {last - first: (first, last) for first, last in pieces}
+    state = engine.place(task.state(seed=config.seed))
+    start = time.perf_counter()
+    for first, last in lengths.values():  # each program once, on a state that is not kept
+        jax.block_until_ready(engine.advance(engine.place(task.state(seed=config.seed)), first, last))
+    jax.block_until_ready(validate(engine.whole(state).best_variables))
+    compiling = time.perf_counter() - start
+    if config.input == "tfdata":  # its stream has moved on
+        engine = make_engine(task, config, mesh)
+        state, _ = engine.advance(state, 0, 1)
+        pieces = [(max(first, 1), last) for first, last in pieces]
+    start = time.perf_counter()
+    for first, last in pieces:
+        state, metrics = engine.advance(state, first, last)
+    total, count = jax.device_get(validate(engine.whole(state).best_variables))
+    taken = time.perf_counter() - start
+    faces = (stage.steps - pieces[0][0]) * stage.batch_size
+    share = faces * 3 * forward_flops(task) / taken / peak
+    assert np.isfinite(jax.device_get(metrics["loss"][0])).all(), "the loss is not finite: the rates do not fit"
+    return [
+        config.input,
+        str(stage.batch_size),
+        str(seed),
+        f"{stage.steps:,}",
+        f"{compiling:.1f}",
+        f"{taken:.1f}",
+        f"{faces / taken:,.0f}",
+        f"{100 * share:.0f} %",
+        f"{100 * total / count:.2f}",
+    ]
+
+
+def forward_flops(task: StageTask) -> float:
+    """Floating-point operations of a face's forward pass; a step takes about three times as many."""
+    side, before, flops = task.stage.input_size, 3, 0.0
+    for channels in task.stage.model.channels:
+        flops += 2 * 9 * before * channels * side * side
+        before, side = channels, side // 2
+    hidden = task.stage.model.hidden
+    return flops + 2 * hidden * (before * side * side + 2 * task.scheme.points)
+
+
+def matmul_peak(dtype: str, *, seconds: float = 0.5) -> float:
+    """Operations a second of a large square matrix product."""
+    side = 2048 if jax.default_backend() == "cpu" else 8192
+    matrix = jnp.ones((side, side), dtype)
+    product = jax.jit(lambda a, b: a @ b)
+    jax.block_until_ready(product(matrix, matrix))
+    best, start = 0.0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        begun = time.perf_counter()
+        jax.block_until_ready(product(matrix, matrix))
+        best = max(best, 2 * side**3 / (time.perf_counter() - begun))
+    return best
+
+
+if __name__ == "__main__":
+    main()

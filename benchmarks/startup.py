@@ -1,0 +1,102 @@
+"""Seconds of start-up, each measured in fresh processes.
+
+    python benchmarks/startup.py [--rounds 5]
+
+- importing wing_jax, and the training, from the start of the process to its end; the bare interpreter is the first row;
+- from the start of the process to the first training step done: CNN-6 at batch 32 on a small packed set, with an empty
+  cache of compiled programs (and of the CPU kernel, which is built then) and with one that is filled.
+
+Rounds are interleaved. Before the first one everything is read once, so that files come from memory.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from contest import call, command, environment, say, spread
+from report import arguments, publish, table
+
+IMPORTS = {
+    "bare interpreter": "",
+    "import wing_jax": "import wing_jax",
+    "import wing_jax.losses": "import wing_jax.losses",
+    "the training's imports": "import wing_jax.train.run",
+}
+COLD, WARM = "first step done, caches empty", "first step done, caches filled"
+
+
+def main() -> None:
+    """Measure everything in turn, round by round, and publish the table."""
+    parser = arguments(__doc__)
+    parser.add_argument("--faces", type=int, default=512, help="of the packed set")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        call("make_packed.py", {"folder": folder, "faces": given.faces})
+        rows = measure(Path(folder), given.rounds)
+    lines = [*table(["", "seconds"], [[name, spread(values)] for name, values in rows.items()]), "", *imported()]
+    publish("startup", "Start-up, seconds", lines, versions=versions(), given=given)
+
+
+def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
+    """Seconds of every row; the round before the first is not counted and fills the cache."""
+    seconds: dict[str, list[float]] = {name: [] for name in (*IMPORTS, COLD, WARM)}
+    for number in range(rounds + 1):
+        say(f"round {number} of {rounds}")
+        taken = {name: process([sys.executable, "-c", code]) for name, code in IMPORTS.items()}
+        taken[COLD] = first_step(folder, cache=folder / f"empty-{number}", run=f"cold-{number}")
+        taken[WARM] = first_step(folder, cache=folder / "filled", run=f"warm-{number}")
+        if number > 0:
+            for name, value in taken.items():
+                seconds[name].append(value)
+    return seconds
+
+
+def process(words: list[str]) -> float:
+    """Seconds from the start of a process to its end."""
+    start = time.perf_counter()
+    subprocess.run(words, env=environment(), check=True)
+    return time.perf_counter() - start
+
+
+def first_step(folder: Path, *, cache: Path, run: str) -> float:
+    """Seconds from the start of the process until it says that its first step is done."""
+    words = command("first_step.py", {"packed": str(folder / "packed"), "output": str(folder / "runs"), "name": run})
+    variables = environment({"XDG_CACHE_HOME": str(cache)})
+    start = time.perf_counter()
+    training = subprocess.Popen(words, env=variables, stdout=subprocess.PIPE, text=True)
+    assert training.stdout is not None
+    line = training.stdout.readline()
+    taken = time.perf_counter() - start
+    training.communicate()
+    if line.strip() != "first step done":
+        raise SystemExit("the training ended before its first step: see above")
+    return taken
+
+
+def imported() -> list[str]:
+    """Whether TensorFlow was imported along, by each row."""
+    lines = []
+    for name, code in IMPORTS.items():
+        asked = f"{code}\nimport sys; print('tensorflow' in sys.modules, 'jax' in sys.modules)"
+        said = subprocess.run(
+            [sys.executable, "-c", asked], env=environment(), check=True, capture_output=True, text=True
+        )
+        tensorflow, jax = said.stdout.split()
+        lines.append(
+            f"- {name}: {'imports' if tensorflow == 'True' else 'does not import'} TensorFlow"
+            f"{'' if jax == 'True' else ', nor JAX'}"
+        )
+    return lines[1:]
+
+
+def versions() -> dict[str, str]:
+    """Of what is imported."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-cpu")}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The 24 cells of the paper's table 2 (widths 4 to 14, epsilons 0.5 to 3) as one sweep, and as 24 trainings.
+
+    python benchmarks/sweep.py CONFIG --root FOLDER [--steps 60] [--batch 8] [--cells 24] [--how turns scan vmap]
+
+Each is the command a user would give, as a whole process: `wing-jax sweep` once for each way of computing it, and
+`wing-jax train` 24 times, with a filled compile cache for both. The validation NMEs of all runs are compared.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from contest import environment, say
+from report import arguments, publish, table
+
+WIDTHS = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0)
+EPSILONS = (0.5, 1.0, 2.0, 3.0)
+COMMAND = [sys.executable, "-c", "from wing_jax.cli import main; main()"]
+
+
+def main() -> None:
+    """Run everything once to fill the cache (one cell, one step), then for the clock."""
+    parser = arguments(__doc__)
+    parser.add_argument("config")
+    parser.add_argument("--root", default="")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--cells", type=int, default=24)
+    parser.add_argument("--how", nargs="+", default=["turns"])
+    given = parser.parse_args()
+    cells = list(itertools.product(WIDTHS, EPSILONS))[: given.cells]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        config = folder / "cell.py"
+        config.write_text(written(given))
+        swept = {how: sweep(config, cells, how, folder) for how in given.how}
+        alone = trainings(config, cells, folder)
+    rows = [[f"{len(cells)} trainings", f"{alone[0]:.1f}", "", ""]]
+    for how, (seconds, nmes) in swept.items():
+        apart = max(abs(nmes[cell] - alone[1][cell]) for cell in cells)
+        rows.append([f"one sweep, by {how}", f"{seconds:.1f}", f"{seconds / alone[0]:.2f}", f"{100 * apart:.1e}"])
+    body = [f"{len(cells)} cells, {given.steps} steps of {given.batch} faces each, {given.config}.", ""]
+    body += table(["", "seconds", "of the trainings' time", "largest difference of validation NME (points)"], rows)
+    versions = {name: version(name) for name in ("jax", "jaxlib", "flax")}
+    publish("sweep", "Table 2's grid as one program", body, versions=versions, given=given)
+
+
+def written(given) -> str:
+    """A config of the first stage alone, validated once at its end, so that its best checkpoint is its last."""
+    data = f"dataclasses.replace(base.data, name='packed', root={given.root!r})" if given.root else "base.data"
+    return f"""import dataclasses
+from wing_jax.config import load_config
+base = load_config({str(Path(given.config).absolute())!r})
+stage = dataclasses.replace(base.stage1, steps={given.steps}, evaluate_every={given.steps}, batch_size={given.batch})
+config = dataclasses.replace(base, name="cell", data={data}, stage1=stage, stage2=None)
+"""
+
+
+def command(words: list[str], folder: Path) -> float:
+    """Seconds of `wing-jax` with these words."""
+    start = time.perf_counter()
+    variables = environment({"XDG_CACHE_HOME": str(folder / "cache")})
+    ended = subprocess.run([*COMMAND, *words], env=variables, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise SystemExit(f"wing-jax {' '.join(words)}: {ended.stderr[-2000:]}")
+    return time.perf_counter() - start
+
+
+def sweep(config: Path, cells: list, how: str, folder: Path) -> tuple[float, dict]:
+    """Seconds, and the validation NME of each cell. The second call counts: the first fills the cache."""
+    widths, epsilons = ([f"{x:g}" for x in sorted({cell[i] for cell in cells})] for i in (0, 1))
+    words = ["sweep", str(config), "--output", str(folder), "--grid.how", how]
+    words += ["--grid.widths", *widths, "--grid.epsilons", *epsilons]
+    for name in (f"first-{how}", how):
+        say(f"sweep by {how}, {name}")
+        seconds = command([*words, "--name", name], folder)
+    rows = json.loads((folder / how / "results.json").read_text())["runs"]
+    return seconds, {(row["width"], row["epsilon"]): row["validation_nme"] for row in rows}
+
+
+def trainings(config: Path, cells: list, folder: Path) -> tuple[float, dict]:
+    """The same of the cells one by one."""
+    total, nmes = 0.0, {}
+    for number, (width, epsilon) in enumerate([cells[0], *cells]):
+        say(f"training {number} of {len(cells)}")
+        words = ["train", str(config), "--output", str(folder), "--name", f"alone-{number}"]
+        words += ["--stage1.loss.width", f"{width:g}", "--stage1.loss.epsilon", f"{epsilon:g}"]
+        seconds = command(words, folder)
+        total += seconds if number else 0.0  # the first fills the cache
+        log = (folder / f"alone-{number}" / "stage1" / "metrics.jsonl").read_text().splitlines()
+        nmes[width, epsilon] = json.loads(log[-1])["validation_nme"]
+    return total, nmes
+
+
+if __name__ == "__main__":
+    main()
