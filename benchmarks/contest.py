@@ -38,8 +38,6 @@ ALLOCATOR = {
 COMMON = {
     **ALLOCATOR,
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS)),
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "KMP_BLOCKTIME": "0",
     "PYTHONPATH": str(FOLDER),
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "NO_ALBUMENTATIONS_UPDATE": "1",  # it would ask the network
