@@ -4,7 +4,8 @@
 
 - importing wing_jax, and the training, from the start of the process to its end; the bare interpreter is the first row;
 - from the start of the process to the first training step done: CNN-6 at batch 32 on a small packed set, with an empty
-  cache of compiled programs (and of the CPU kernel, which is built then) and with one that is filled.
+  cache of compiled programs and with one that is filled; and once more where the CPU kernel has to be built first,
+  which happens once on a machine.
 
 Rounds are interleaved. Before the first one everything is read once, so that files come from memory.
 """
@@ -24,7 +25,8 @@ IMPORTS = {
     "import wing_jax.losses": "import wing_jax.losses",
     "the training's imports": "import wing_jax.train.run",
 }
-COLD, WARM = "first step done, caches empty", "first step done, caches filled"
+BUILD = "first step done, nothing there: the CPU kernel is built as well"
+COLD, WARM = "first step done, no compile cache", "first step done, with the compile cache"
 
 
 def main() -> None:
@@ -41,12 +43,17 @@ def main() -> None:
 
 def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds of every row; the round before the first is not counted and fills the cache."""
-    seconds: dict[str, list[float]] = {name: [] for name in (*IMPORTS, COLD, WARM)}
+    seconds: dict[str, list[float]] = {name: [] for name in (*IMPORTS, WARM, COLD, BUILD)}
     for number in range(rounds + 1):
         say(f"round {number} of {rounds}")
         taken = {name: process([sys.executable, "-c", code]) for name, code in IMPORTS.items()}
-        taken[COLD] = first_step(folder, cache=folder / f"empty-{number}", run=f"cold-{number}")
-        taken[WARM] = first_step(folder, cache=folder / "filled", run=f"warm-{number}")
+        filled, new = folder / "filled", folder / f"empty-{number}"
+        taken[WARM] = first_step(folder, run=f"warm-{number}", XDG_CACHE_HOME=filled)
+        programs = folder / f"programs-{number}"
+        taken[COLD] = first_step(
+            folder, run=f"cold-{number}", XDG_CACHE_HOME=filled, JAX_COMPILATION_CACHE_DIR=programs
+        )
+        taken[BUILD] = first_step(folder, run=f"build-{number}", XDG_CACHE_HOME=new)
         if number > 0:
             for name, value in taken.items():
                 seconds[name].append(value)
@@ -60,10 +67,10 @@ def process(words: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def first_step(folder: Path, *, cache: Path, run: str) -> float:
+def first_step(folder: Path, *, run: str, **caches: Path) -> float:
     """Seconds from the start of the process until it says that its first step is done."""
     words = command("first_step.py", {"packed": str(folder / "packed"), "output": str(folder / "runs"), "name": run})
-    variables = environment({"XDG_CACHE_HOME": str(cache)})
+    variables = environment({name: str(path) for name, path in caches.items()})
     start = time.perf_counter()
     training = subprocess.Popen(words, env=variables, stdout=subprocess.PIPE, text=True)
     assert training.stdout is not None

@@ -11,7 +11,7 @@ import pytest
 
 from wing_jax.cli import balance, compare, data, evaluate, predict
 from wing_jax.cli.main import COMMANDS
-from wing_jax.config import Config, DataName
+from wing_jax.config import Config, DataName, SweepConfig
 from wing_jax.data import boxes, formats, tfds_sets
 from wing_jax.schemes import SCHEMES
 
@@ -28,6 +28,7 @@ OPTIONS = {
     ("balance",): balance.BalanceOptions,
     ("devices",): None,
     ("train",): Config,
+    ("sweep",): SweepConfig,
     ("data", "check"): data.CheckOptions,
     ("data", "show"): data.ShowOptions,
     ("data", "stats"): data.StatsOptions,

@@ -10,10 +10,10 @@ import pytest
 
 from wing_jax import geometry
 from wing_jax import localizer as module
-from wing_jax.data.chips import cut_chip, resized
+from wing_jax.data.chips import chip_squares, cut_chip, resized
 from wing_jax.data.w300 import read_w300
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer, Stage, chip_squares
+from wing_jax.localizer import Localizer, Stage
 from wing_jax.models import make_model
 from wing_jax.schemes import MTFL_5, Scheme
 from wing_jax.warp import warp

@@ -1,8 +1,8 @@
 """Affine algebra on points and boxes: pure, differentiable, batched by leading axes.
 
-Conventions in `wing_jax.types`. Everything is closed form, so it runs inside `jit` on any device. `compose`, `invert`
-and `transform` compute with NumPy where they are given NumPy arrays. Products are written out as sums: a matrix
-product would be rounded to TF32 or bfloat16 on GPUs and TPUs, which is pixels.
+Conventions in `wing_jax.types`. Everything is closed form, so it runs inside `jit` on any device. Given NumPy arrays
+alone, the functions compute with NumPy, which for a few thousand faces on the host is far quicker to start. Products
+are written out as sums: a matrix product would be rounded to TF32 or bfloat16 on GPUs and TPUs, which is pixels.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from jaxtyping import Array, Float
 from wing_jax.types import Affine, Boxes, Points, Visible
 
 
-def namespace(array: Array | np.ndarray) -> ModuleType:
-    """The module that computes with `array`: `numpy` or `jax.numpy`."""
-    return np if isinstance(array, np.ndarray) else jnp
+def namespace(*arrays: Array | np.ndarray | np.generic) -> ModuleType:
+    """The module that computes with `arrays`: `numpy` where all are NumPy's, `jax.numpy` otherwise."""
+    return np if all(isinstance(array, np.ndarray | np.generic) for array in arrays) else jnp
 
 
 def similarity(
@@ -36,14 +36,17 @@ def similarity(
     return _from_complex(real, imaginary, shift)
 
 
-def _from_complex(real: Array | np.ndarray, imaginary: Array | np.ndarray, shift: Array | np.ndarray) -> Array:
+def _from_complex(
+    real: Array | np.ndarray | np.generic, imaginary: Array | np.ndarray | np.generic, shift: Array | np.ndarray
+) -> Array | np.ndarray:
     """The matrix of z -> (real + i imaginary) z + shift, with z = x + i y."""
-    batch = jnp.broadcast_shapes(real.shape, imaginary.shape, shift.shape[:-1])
-    real, imaginary = jnp.broadcast_to(real, batch), jnp.broadcast_to(imaginary, batch)
-    shift = jnp.broadcast_to(shift, (*batch, 2))
-    top = jnp.stack([real, -imaginary, shift[..., 0]], axis=-1)
-    bottom = jnp.stack([imaginary, real, shift[..., 1]], axis=-1)
-    return jnp.stack([top, bottom], axis=-2)
+    xp = namespace(real, imaginary, shift)
+    batch = np.broadcast_shapes(real.shape, imaginary.shape, shift.shape[:-1])
+    real, imaginary = xp.broadcast_to(real, batch), xp.broadcast_to(imaginary, batch)
+    shift = xp.broadcast_to(shift, (*batch, 2))
+    top = xp.stack([real, -imaginary, shift[..., 0]], axis=-1)
+    bottom = xp.stack([imaginary, real, shift[..., 1]], axis=-1)
+    return xp.stack([top, bottom], axis=-2)
 
 
 def compose(outer: Affine, inner: Affine) -> Affine:
@@ -84,26 +87,28 @@ def fit_similarity(
     With z = x + i y and centred shapes, the rotation and scale are the one complex number
     <source, target> / <source, source> (Umeyama 1991 in two dimensions). `weights` >= 0 count the points.
     """
-    weights = jnp.ones(source.shape[:-1], source.dtype) if weights is None else weights
-    weights = (weights / jnp.maximum(weights.sum(-1, keepdims=True), 1e-12))[..., None]
+    weights = np.ones(source.shape[:-1], source.dtype) if weights is None else weights
+    xp = namespace(source, target, weights)
+    weights = (weights / xp.maximum(weights.sum(-1, keepdims=True), 1e-12))[..., None]
     source_mean = (weights * source).sum(-2, keepdims=True)
     target_mean = (weights * target).sum(-2, keepdims=True)
     s, t = source - source_mean, target - target_mean
-    norm = jnp.maximum((weights * s * s).sum((-2, -1)), 1e-12)
+    norm = xp.maximum((weights * s * s).sum((-2, -1)), 1e-12)
     real = (weights * s * t).sum((-2, -1)) / norm
     cross = s[..., 0] * t[..., 1] - s[..., 1] * t[..., 0]
     imaginary = (weights[..., 0] * cross).sum(-1) / norm
-    turn = _from_complex(real, imaginary, jnp.zeros((*real.shape, 2), real.dtype))
+    turn = _from_complex(real, imaginary, np.zeros((*real.shape, 2), real.dtype))
     shift = target_mean[..., 0, :] - transform(turn, source_mean)[..., 0, :]
-    return jnp.concatenate([turn[..., :2], shift[..., None]], axis=-1)
+    return xp.concatenate([turn[..., :2], shift[..., None]], axis=-1)
 
 
 def box_of_points(points: Points, visible: Visible | None = None) -> Boxes:
     """The tight box `[*batch, 4]` of the (visible) points."""
-    shown = jnp.ones(points.shape[:-1], bool) if visible is None else visible
-    low = jnp.where(shown[..., None], points, jnp.inf).min(-2)
-    high = jnp.where(shown[..., None], points, -jnp.inf).max(-2)
-    return jnp.concatenate([low, high], axis=-1)
+    shown = np.ones(points.shape[:-1], bool) if visible is None else visible
+    xp = namespace(points, shown)
+    low = xp.where(shown[..., None], points, xp.inf).min(-2)
+    high = xp.where(shown[..., None], points, -xp.inf).max(-2)
+    return xp.concatenate([low, high], axis=-1)
 
 
 def frame_of_box(boxes: Boxes, *, size: int, margin: float = 1.0, centre: Sequence[float] = (0.0, 0.0)) -> Affine:
@@ -112,13 +117,13 @@ def frame_of_box(boxes: Boxes, *, size: int, margin: float = 1.0, centre: Sequen
     `centre` (x, y) is where the crop's centre lies from the box's, in fractions of the larger box side: (0, 0) for
     boxes with the face in the middle. Returns `[*batch, 2, 3]`, from crop pixels to image pixels.
     """
-    boxes = jnp.asarray(boxes)
+    xp = namespace(boxes)
     low, high = boxes[..., :2], boxes[..., 2:]
     side = (high - low).max(-1)
     scale = margin * side / size
-    moved = jnp.stack([fraction * side for fraction in centre], axis=-1)
+    moved = xp.stack([fraction * side for fraction in centre], axis=-1)
     middle = (low + high) / 2 + moved
-    return _from_complex(scale, jnp.zeros_like(scale), middle - scale[..., None] * (size - 1) / 2)
+    return _from_complex(scale, xp.zeros_like(scale), middle - scale[..., None] * (size - 1) / 2)
 
 
 def frame_of_shape(points: Points, template: Float[Array | np.ndarray, "points 2"], *, size: int) -> Affine:
@@ -127,7 +132,7 @@ def frame_of_shape(points: Points, template: Float[Array | np.ndarray, "points 2
     This takes out in-plane rotation and corrects position and scale: the second stage's crop, made from the
     first stage's landmarks (the paper's section on the two-stage framework; Procrustes to the mean shape).
     """
-    placed = jnp.broadcast_to(template * size - 0.5, points.shape).astype(points.dtype)
+    placed = namespace(points, template).broadcast_to(template * size - 0.5, points.shape).astype(points.dtype)
     return fit_similarity(placed, points)
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, Real
 
 from wing_jax import geometry
 from wing_jax.bundle import read_bundle, write_bundle
-from wing_jax.data.chips import MARGIN, Images, cut_chip, resized
+from wing_jax.data.chips import Images, chip_squares, cut_chip, resized
 from wing_jax.errors import InputError
 from wing_jax.models import make_model
 from wing_jax.schemes import SCHEMES, Scheme, get_scheme, scheme_from_table, scheme_to_table
@@ -285,14 +285,6 @@ class Localizer:
         mirrored = mirrored[:, self.scheme.flip]
         mirrored = jnp.stack([stage.input_size - 1 - mirrored[..., 0], mirrored[..., 1]], axis=-1)
         return (points + mirrored) / 2
-
-
-def chip_squares(boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 3"]:
-    """The squares that `wing_jax.data.chips.cut_chip` cuts around `boxes`: left, top and side, in whole pixels."""
-    low, high = boxes[:, :2], boxes[:, 2:]
-    side = np.maximum(2, np.round(MARGIN * (high - low).max(1, keepdims=True)))
-    corner = np.round((low + high + 1 - side) / 2)
-    return np.concatenate([corner, side], axis=1).astype(np.int64)
 
 
 def _chip_pixels(squares: Int[np.ndarray, "n 3"], *, size: int) -> tuple[np.ndarray, np.ndarray]:

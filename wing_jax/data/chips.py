@@ -44,12 +44,19 @@ def cut_chip(
 
     The square lies on whole pixels, so the returned frame (chip pixels to image pixels) is exact.
     """
-    side = max(2, round(MARGIN * float(max(box[2] - box[0], box[3] - box[1]))))
-    left, top = (round(float(box[i] + box[i + 2] + 1 - side) / 2) for i in (0, 1))
+    left, top, side = chip_squares(box[None])[0].tolist()
     within = _window(image, left, top, side)
     chip, frame = _resize_chip(within, size)
     frame[:, 2] += (left, top)
     return chip, frame
+
+
+def chip_squares(boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 3"]:
+    """The squares that `cut_chip` cuts around `boxes`: left, top and side, in whole pixels."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    side = np.maximum(2, np.round(MARGIN * (high - low).max(1, keepdims=True)))
+    corner = np.round((low + high + 1 - side) / 2)
+    return np.concatenate([corner, side], axis=1).astype(np.int64)
 
 
 def _resize_chip(

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 from jaxtyping import Float
 
 from wing_jax.errors import InputError
@@ -35,6 +34,8 @@ def read_mat(path: Path, fields: Sequence[str], *, mend: str) -> dict[str, Any]:
     Raises:
       InputError: it is missing, broken or lacks a field.
     """
+    import scipy.io  # slow to import, and seldom needed
+
     try:
         content = path.read_bytes()
     except OSError as error:

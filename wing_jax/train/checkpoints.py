@@ -1,12 +1,12 @@
 """Checkpoints by Orbax: the newest and the best; resuming takes the newest that is whole."""
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from orbax.checkpoint import v1 as ocp
 
 from wing_jax.errors import InputError
 from wing_jax.train.state import TrainState
@@ -19,15 +19,21 @@ class Checkpoints:
     """The checkpoints of one stage, in one folder. Use as a context manager, so that the last write is finished."""
 
     def __init__(self, folder: str | Path, *, keep: int = 2):
+        self.folder, self._keep = Path(folder).absolute(), keep
+
+    @functools.cached_property
+    def _saver(self) -> Any:
+        """Opened when first needed: Orbax takes half a second to import, and the first step need not wait for it."""
+        from orbax.checkpoint import v1 as ocp
+
         training: Any = ocp.training  # its own annotations do not fit together
         keeping = training.preservation_policies
-        self.folder = Path(folder).absolute()
-        self._saver = training.Checkpointer(
+        return training.Checkpointer(
             self.folder,
             save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=keeping.AnyPreservationPolicy(
                 [
-                    keeping.LatestN(keep),
+                    keeping.LatestN(self._keep),
                     keeping.BestN(
                         get_metric_fn=lambda metrics: metrics[METRIC],
                         reverse=True,
@@ -43,11 +49,14 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_) -> None:
-        self._saver.close()
+        if "_saver" in vars(self):
+            self._saver.close()
 
     @property
     def newest(self) -> int | None:
         """Step of the newest checkpoint, None where there is none."""
+        if not self.folder.exists():
+            return None
         return None if self._saver.latest is None else self._saver.latest.step
 
     @property

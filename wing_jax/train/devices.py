@@ -31,7 +31,7 @@ def prepare_xla() -> None:
         os.environ["XLA_FLAGS"] = CPU_FLAGS.get(version("jaxlib"), "")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wing_jax" / "xla"
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)  # the small ones add up
 
 
 def join_processes() -> None:

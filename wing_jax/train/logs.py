@@ -1,13 +1,14 @@
 """What a training says while it runs: a progress bar, JSON lines, TensorBoard."""
 
+import functools
 import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
 
 
 class TrainingLog:
@@ -21,7 +22,7 @@ class TrainingLog:
         self._path = folder / "metrics.jsonl"
         self._keep_until(first_step)
         self._file = self._path.open("a")
-        self._board = SummaryWriter(str(folder), purge_step=first_step + 1)
+        self._folder, self._first_step = folder, first_step
         self._batch_size, self._steps, self._title = batch_size, steps, title
         self._last = (time.perf_counter(), first_step)
         self.console = Console(stderr=True)
@@ -37,6 +38,12 @@ class TrainingLog:
         )
         self._task = self._bar.add_task(title, total=steps, completed=first_step, said="")
 
+    @functools.cached_property
+    def _board(self) -> Any:
+        from tensorboardX import SummaryWriter  # not for the first step to wait for
+
+        return SummaryWriter(str(self._folder), purge_step=self._first_step + 1)
+
     def __enter__(self) -> "TrainingLog":
         self._bar.start()
         return self
@@ -44,7 +51,8 @@ class TrainingLog:
     def __exit__(self, *_) -> None:
         self._bar.stop()
         self._file.close()
-        self._board.close()
+        if "_board" in vars(self):
+            self._board.close()
 
     def tell_compiled(self, seconds: float) -> None:
         """Say how long the first program took to compile; the clock of the speed starts afterwards."""

@@ -42,15 +42,20 @@ def init_state(
 ) -> TrainState:
     """Draw the network's first parameters. With `mean_shape` (pixels of the crop) the untrained network answers
     that shape to every face: the output's bias is set to it and the output's kernel to zero."""
-    variables = jax.jit(model.init)(key, jnp.zeros((1, input_size, input_size, 3), jnp.uint8))
-    variables = {"batch_stats": {}, **variables}
-    if mean_shape is not None:
-        output = variables["params"]["output"]
-        start = {"kernel": jnp.zeros_like(output["kernel"]), "bias": jnp.asarray(mean_shape, jnp.float32).reshape(-1)}
-        variables = {**variables, "params": {**variables["params"], "output": start}}
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        variables=variables,
-        optimizer=optimizer.init(variables["params"]),
-        averaged=jax.tree.map(jnp.copy, variables) if average else None,
-    )
+
+    @jax.jit  # as a whole: array by array it would take longer than the first step
+    def draw(key: Array) -> TrainState:
+        variables = {"batch_stats": {}, **model.init(key, jnp.zeros((1, input_size, input_size, 3), jnp.uint8))}
+        if mean_shape is not None:
+            output = variables["params"]["output"]
+            bias = jnp.asarray(mean_shape, jnp.float32).reshape(-1)
+            start = {"kernel": jnp.zeros_like(output["kernel"]), "bias": bias}
+            variables = {**variables, "params": {**variables["params"], "output": start}}
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            variables=variables,
+            optimizer=optimizer.init(variables["params"]),
+            averaged=jax.tree.map(jnp.copy, variables) if average else None,
+        )
+
+    return draw(key)
