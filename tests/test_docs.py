@@ -64,7 +64,7 @@ def faults(words: list[str]) -> list[str]:
         return [f"no such action: {words[1]}"]
     known = options(OPTIONS[tuple(words[:depth])])
     found = []
-    for word, value in zip(words[depth:], [*words[depth + 1 :], ""], strict=True):
+    for word, value in zip(words[depth:], [*words[depth + 1 :], ""], strict=False):  # a bare command has no words
         name = "--" + word[2:].split("=")[0].replace("-", "_")  # tyro takes both
         plain = re.sub(r"^--(.*\.)?no_", r"--\1", name)
         switch = plain != name and known.get(plain) is bool
@@ -72,7 +72,7 @@ def faults(words: list[str]) -> list[str]:
             found.append(f"no such option: {name}")
         if name in ("--data", "--data.name", "--format") and value.islower():
             found += [] if value in typing.get_args(DataName) else [f"no such data set: {value}"]
-    if words[0] == "train" and words[1:] and not words[1].isupper() and not (ROOT / words[1]).exists():
+    if words[0] in ("train", "sweep") and words[1:] and not words[1].isupper() and not (ROOT / words[1]).exists():
         found.append(f"no such config: {words[1]}")
     return found
 
