@@ -61,6 +61,12 @@ class _Placing:
     def _first_replica(self, metrics: Metrics) -> Metrics:
         return metrics if self.parallel == "jit" else jax.tree.map(lambda x: x[0], metrics)
 
+    def _settle(self, metrics: Metrics) -> None:
+        """On several virtual CPU devices wait for each program: several in flight, each adding up over the devices,
+        can lock one another out of XLA's few threads, upon which XLA aborts the process."""
+        if self.mesh.size > 1 and jax.default_backend() == "cpu":
+            jax.block_until_ready(metrics)
+
     @contextlib.contextmanager
     def _counting(self) -> Generator[None]:
         start = time.perf_counter()
@@ -101,6 +107,7 @@ class DeviceEngine(_Placing):
                 with self._counting():
                     self._compiled[steps] = self._program.lower(state, self._faces, plan).compile()
             state, metrics = self._compiled[steps](state, self._faces, plan)
+            self._settle(metrics)
             history.append(metrics)
         return state, self._first_replica(_joined(history))
 
@@ -173,6 +180,7 @@ class FedEngine(_Placing):
                 with self._counting():
                     self._compiled = self._step.lower(state, batch).compile()
             state, metrics = self._compiled(state, batch)
+            self._settle(metrics)
             history.append(metrics)
             self._next = self._fetch()
         return state, self._first_replica(jax.tree.map(lambda *values: jnp.stack(values, axis=-1), *history))
