@@ -169,6 +169,13 @@ def test_rows_are_taken_from_whoever_holds_them():
     np.testing.assert_array_equal(np.asarray(taken).reshape(8, 2, 2, 3), rows[index])
 
 
+@pytest.mark.parametrize("parts", [1, 4, 16])
+def test_images_split_evenly_however_few_they_are(chips, parts):
+    split = device_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=parts)
+    assert len(split.images) % parts == 0
+    np.testing.assert_array_equal(split.images[:FACES], chips.images)
+
+
 def test_encoded_chips_are_refused_in_one_line(chips):
     import dataclasses
 

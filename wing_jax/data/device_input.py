@@ -127,7 +127,7 @@ def device_faces(
     if not isinstance(chips.images, np.ndarray):
         raise InputError('data.held="jpeg" is decoded by the CPU: set input to "tfdata"')
     padding = -len(chips.images) % parts
-    images = np.concatenate([chips.images, chips.images[:padding]]) if padding else chips.images
+    images = np.concatenate([chips.images, chips.images[:1].repeat(padding, 0)]) if padding else chips.images
     return DeviceFaces(
         images=images,
         points=chips.points.astype(np.float32),
