@@ -316,18 +316,23 @@ WITHOUT_TENSORFLOW = """
 import sys
 sys.modules["tensorflow"] = sys.modules["tensorflow_datasets"] = None
 from wing_jax.cli import main
-model, faces, picture, config = sys.argv[1:]
+model, faces, picture, *training = sys.argv[1:]
 main(["predict", model, picture, "--output", "out"])
 main(["evaluate", model, "--data", "w300", "--root", faces, "--output", "report"])
-from wing_jax import losses
+main(["train", *training, "--name", "held", "--input", "device"])
 assert "tensorflow" not in {name for name, module in sys.modules.items() if module is not None}
-main(["train", config, "--data.root", faces, "--data.validation", "0.5"])
+print("without it", file=sys.stderr)
+main(["train", *training, "--name", "fed", "--input", "tfdata"])
 """
 
 
-def test_without_tensorflow_all_but_training_works(model, faces_folder, tmp_path):
-    """In a process of its own, and so as a user meets it: stderr is one line, without a traceback or a warning."""
-    arguments = [model, faces_folder, faces_folder / "ibug" / "face0.jpg", CONFIG]
+def test_without_tensorflow_all_but_its_input_works(model, faces_folder, tmp_path):
+    """In a process of its own, and so as a user meets it: the refusal is one line, without a traceback or a warning."""
+    training = [CONFIG, "--data.root", faces_folder, "--data.validation", "0.5"]
+    for stage in ("--stage1", "--stage2"):
+        training += [f"{stage}.steps", "2", f"{stage}.evaluate_every", "2", f"{stage}.optimizer.warmup", "0"]
+        training += [f"{stage}.batch_size", "4"]
+    arguments = [model, faces_folder, faces_folder / "ibug" / "face0.jpg", *training]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT_TENSORFLOW, *map(str, arguments)],
@@ -336,5 +341,7 @@ def test_without_tensorflow_all_but_training_works(model, faces_folder, tmp_path
     assert run.returncode == 2, run.stderr
     assert (tmp_path / "out" / "face0.png").exists()
     assert (tmp_path / "report" / "results.json").exists()
-    assert run.stderr.startswith("wing-jax: the tf.data input needs TensorFlow")
-    assert run.stderr.count("\n") == 1
+    assert (tmp_path / "runs" / "held" / "model").is_dir()
+    *_, marker, refusal = run.stderr.splitlines()
+    assert marker == "without it"
+    assert refusal.startswith("wing-jax: the tf.data input needs TensorFlow")
