@@ -7,7 +7,8 @@
   cache of compiled programs and with one that is filled; and once more where the CPU kernel has to be built first,
   which happens once on a machine.
 
-Rounds are interleaved. Before the first one everything is read once, so that files come from memory.
+The allocator is left as any shell has it. Rounds are interleaved. Before the first one everything is read once, so that
+files come from memory.
 """
 
 import subprocess
@@ -16,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from contest import call, command, environment, say, spread
+from contest import ALLOCATOR, call, command, environment, say, spread
 from report import arguments, publish, table
 
 IMPORTS = {
@@ -60,17 +61,22 @@ def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
     return seconds
 
 
+def plain(more: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment of a user's shell: the contests' allocator settings suit long runs and slow the start."""
+    return {name: value for name, value in environment(more).items() if name not in ALLOCATOR}
+
+
 def process(words: list[str]) -> float:
     """Seconds from the start of a process to its end."""
     start = time.perf_counter()
-    subprocess.run(words, env=environment(), check=True)
+    subprocess.run(words, env=plain(), check=True)
     return time.perf_counter() - start
 
 
 def first_step(folder: Path, *, run: str, **caches: Path) -> float:
     """Seconds from the start of the process until it says that its first step is done."""
     words = command("first_step.py", {"packed": str(folder / "packed"), "output": str(folder / "runs"), "name": run})
-    variables = environment({name: str(path) for name, path in caches.items()})
+    variables = plain({name: str(path) for name, path in caches.items()})
     start = time.perf_counter()
     training = subprocess.Popen(words, env=variables, stdout=subprocess.PIPE, text=True)
     assert training.stdout is not None

@@ -1,4 +1,4 @@
-"""Four virtual devices, real data where it is found, and small worlds that many tests share."""
+"""Eight virtual devices, real data where it is found, and small worlds that many tests share."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ import jax
 import pytest
 from hypothesis import settings
 
-jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same cases on every machine and in every run, however slow it is.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -12,7 +12,7 @@ from wing_jax.errors import InputError
 from wing_jax.train import devices
 
 
-@pytest.mark.parametrize(("asked", "given"), [(0, 4), (1, 1), (3, 3)])
+@pytest.mark.parametrize(("asked", "given"), [(0, 8), (1, 1), (3, 3)])
 def test_mesh_has_the_devices_asked_for(asked, given):
     mesh = devices.make_mesh(asked)
     assert mesh.size == given
@@ -20,8 +20,8 @@ def test_mesh_has_the_devices_asked_for(asked, given):
 
 
 def test_more_devices_than_there_are_raises():
-    with pytest.raises(InputError, match=r"devices=5, but JAX sees 4"):
-        devices.make_mesh(5)
+    with pytest.raises(InputError, match=r"devices=9, but JAX sees 8"):
+        devices.make_mesh(9)
 
 
 def test_batch_is_split_and_state_is_copied():
@@ -80,4 +80,4 @@ def test_what_the_user_has_set_stays(tmp_path):
         tmp_path, XLA_FLAGS=flag, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"), JAX_PLATFORMS="cpu"
     )
     assert (flags, cache, count) == (flag, str(tmp_path / "mine"), "2")
-    assert jax.device_count() == 4  # this process is as it was
+    assert jax.device_count() == 8  # this process is as it was

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from test_device_input import MTFL_5, ORDER, PERTURB, SIZE, chips, frames, source  # noqa: F401
-from test_steps import LOSS, optimizer
+from test_steps import LOSS
 
 from wing_jax.data.cutting import BatchCutter
 from wing_jax.data.device_input import device_faces
@@ -12,9 +12,11 @@ from wing_jax.data.pipeline import training_batches
 from wing_jax.models import PlainRegressor
 from wing_jax.train import devices
 from wing_jax.train.engines import DeviceEngine, FedEngine
+from wing_jax.train.optimizer import learning_rates, make_optimizer
 from wing_jax.train.state import init_state
 from wing_jax.train.steps import make_train_step
 
+BATCH = 8
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
@@ -22,8 +24,14 @@ def network(axis=None):
     return PlainRegressor(points=5, channels=(4, 8), hidden=8, norm="batch", axis=axis)
 
 
+def optimizer():
+    """Momentum, for Adam's first steps are as long whether a gradient is large or rounding makes it."""
+    rates = learning_rates(first=1e-3, last=1e-4, steps=10, decay="cosine")
+    return make_optimizer("sgd", rates, weight_decay=1e-2)
+
+
 def untrained():
-    return init_state(network(), optimizer(), key=jax.random.key(0), input_size=SIZE, average=True)
+    return init_state(network(), optimizer(), seed=0, input_size=SIZE, average=True)
 
 
 def make_step(parallel):
@@ -35,7 +43,12 @@ def on_device(chips, *, count=1, parallel="jit", steps_per_call=1):  # noqa: F81
     faces = device_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
     mesh = devices.make_mesh(count)
     return DeviceEngine(
-        make_step(parallel), source(), faces, mesh=mesh, parallel=parallel, steps_per_call=steps_per_call
+        make_step(parallel),
+        source(batch_size=BATCH),
+        faces,
+        mesh=mesh,
+        parallel=parallel,
+        steps_per_call=steps_per_call,
     )
 
 
@@ -47,7 +60,7 @@ def fed(chips, *, count=1, parallel="jit"):  # noqa: F811
         flip=MTFL_5.flip,
         perturb=PERTURB,
         size=SIZE,
-        batch_size=4,
+        batch_size=BATCH,
         seed=3,
     )
 
@@ -84,11 +97,11 @@ def assert_alike(one, other):
     for name in metrics:
         assert metrics[name][0].shape == (6,)
         for mine, their in zip(metrics[name], their_metrics[name], strict=True):
-            np.testing.assert_allclose(their, mine, rtol=2e-3, err_msg=name)
+            np.testing.assert_allclose(their, mine, rtol=1e-4, err_msg=name)
     for (path, mine), their in zip(
         jax.tree.leaves_with_path(state.variables), jax.tree.leaves(theirs.variables), strict=True
     ):
-        np.testing.assert_allclose(their, mine, rtol=2e-3, atol=2e-4, err_msg=str(path))
+        np.testing.assert_allclose(their, mine, rtol=1e-3, atol=1e-4, err_msg=str(path))  # they moved by up to 0.7
 
 
 @pytest.mark.parametrize("steps_per_call", [2, 4])
@@ -96,14 +109,14 @@ def test_many_steps_in_one_program_are_the_same_steps(chips, single, steps_per_c
     assert_alike(single, run(on_device(chips, steps_per_call=steps_per_call)))
 
 
-@pytest.mark.parametrize(("count", "parallel", "steps_per_call"), [(4, "jit", 1), (4, "jit", 3), (4, "pmap", 2)])
+@pytest.mark.parametrize(("count", "parallel", "steps_per_call"), [(8, "jit", 1), (4, "jit", 3), (8, "pmap", 2)])
 def test_several_devices_train_what_one_does(chips, single, count, parallel, steps_per_call):  # noqa: F811
     assert_alike(single, run(on_device(chips, count=count, parallel=parallel, steps_per_call=steps_per_call)))
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_fed_steps_are_the_same_on_several_devices(chips, single_fed, parallel):  # noqa: F811
-    assert_alike(single_fed, run(fed(chips, count=4, parallel=parallel)))
+    assert_alike(single_fed, run(fed(chips, count=8, parallel=parallel)))
 
 
 def test_both_inputs_train_alike_though_not_from_the_same_numbers(single, single_fed):
@@ -111,9 +124,10 @@ def test_both_inputs_train_alike_though_not_from_the_same_numbers(single, single
         assert (mine != theirs).any()
 
 
+@pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.parametrize("make", [on_device, fed])
-def test_nothing_is_traced_after_the_first_span(chips, make):  # noqa: F811
-    engine = make(chips)
+def test_nothing_is_traced_after_the_first_span(chips, make, count):  # noqa: F811
+    engine = make(chips, count=count)
     state, _ = engine.advance(engine.place(untrained()), 0, 2)
     assert engine.compile_seconds > 0
     with jax.no_tracing():

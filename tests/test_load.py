@@ -11,7 +11,8 @@ from writers.w300 import write_w300
 from writers.wflw import write_wflw
 
 from wing_jax.cli import main
-from wing_jax.data.load import builtin_faces, converted, find_scheme, load_faces, without_hidden
+from wing_jax.data.builtin_set import builtin_faces
+from wing_jax.data.load import converted, find_scheme, load_faces, without_hidden
 from wing_jax.data.points_file import read_pts, write_pts
 from wing_jax.data.w300 import read_w300
 from wing_jax.errors import InputError

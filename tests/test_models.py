@@ -179,7 +179,7 @@ def test_untrained_network_answers_the_mean_shape_and_starts_by_he():
     network = PlainRegressor(points=4, channels=(32,), hidden=64)
     mean = np.random.default_rng(0).uniform(5, 11, (4, 2)).astype(np.float32)
     optimizer = make_optimizer("sgd", lambda _: 0.1, weight_decay=0.0)
-    state = init_state(network, optimizer, key=jax.random.key(0), input_size=16, mean_shape=mean)
+    state = init_state(network, optimizer, seed=0, input_size=16, mean_shape=mean)
     answered = network.apply(state.variables, pictures())
     np.testing.assert_array_equal(answered, np.stack([mean] * 2))
     assert state.step == 0

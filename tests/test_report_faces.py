@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from wing_jax.data.load import builtin_faces
+from wing_jax.data.builtin_set import builtin_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.report.draw import TARGET
 from wing_jax.report.faces import COLOURS, annotation_sheet

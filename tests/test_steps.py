@@ -30,9 +30,7 @@ def optimizer():
 
 @functools.cache
 def drawn(norm, average):
-    return jax.device_get(
-        init_state(network(norm=norm), optimizer(), key=jax.random.key(3), input_size=SIZE, average=average)
-    )
+    return jax.device_get(init_state(network(norm=norm), optimizer(), seed=3, input_size=SIZE, average=average))
 
 
 def first_state(norm="none", *, average=True):

@@ -1,32 +1,34 @@
 """Train the first stage of configs/w300.py on a packed set, say "first step done" when it is, and stop there.
 
-It is `wing-jax train` up to that point: the same imports, flags, data, compilation and step.
+It is the command `wing-jax train` up to that point.
 """
 
-import dataclasses
 import json
 import os
 import sys
 from pathlib import Path
 
-CONFIG = Path(__file__).parents[2] / "configs" / "w300.py"
+W300 = Path(__file__).parents[2] / "configs" / "w300.py"
+CONFIG = f"""import dataclasses
+from wing_jax.config import DataConfig, load_config
+base = load_config({str(W300)!r})
+stage = dataclasses.replace(base.stage1, steps=1, evaluate_every=1)
+config = dataclasses.replace(base, data=DataConfig(name="packed"), stage1=stage, stage2=None)
+"""
 
 
 def main() -> None:
     """Train one step."""
     given = json.loads(sys.argv[1])
-    from wing_jax.train import devices
-
-    devices.prepare_xla()
-    from wing_jax.config import DataConfig, load_config
+    config = Path(given["output"], f"{given['name']}.py")
+    config.parent.mkdir(exist_ok=True)
+    config.write_text(CONFIG)
+    from wing_jax import cli
     from wing_jax.train import stage as stages
-    from wing_jax.train.run import train
 
     stages.make_engine = announcing(stages.make_engine)
-    config = load_config(CONFIG)
-    stage = dataclasses.replace(config.stage1, steps=1, evaluate_every=1)
-    data = DataConfig(name="packed", root=given["packed"])
-    train(dataclasses.replace(config, name=given["name"], output=given["output"], data=data, stage1=stage, stage2=None))
+    words = ["--name", given["name"], "--output", given["output"], "--data.root", given["packed"]]
+    cli.main(["train", str(config), *words])
 
 
 def announcing(make_engine):

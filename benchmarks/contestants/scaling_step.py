@@ -38,7 +38,7 @@ def prepare(given: dict) -> Ready:
     loss = make_loss("wing", working_extent=float(CROP))
     step = make_train_step(model, optimizer, loss, reduction="mean", eyes=(36, 45))
     engine = DeviceEngine(step, source, faces, mesh=devices.make_mesh(given["devices"]))
-    state = engine.place(init_state(model, optimizer, key=jax.random.key(0), input_size=CROP))
+    state = engine.place(init_state(model, optimizer, seed=0, input_size=CROP))
     state, metrics = engine.advance(state, 0, 5)
     check = [float(jax.device_get(metrics["loss"][0])[-1]) / given["batch"] if count == 2048 else 0.0]
     held = {"state": state, "step": 5}

@@ -49,7 +49,6 @@ def with_kernels(params, kernels: dict):
 
 def wing(settings: dict, given: dict, kernels: dict) -> tuple:
     """The step of `wing-jax train`, with its metrics."""
-    import jax
     import optax
 
     from wing_jax.losses import make_loss
@@ -63,7 +62,7 @@ def wing(settings: dict, given: dict, kernels: dict) -> tuple:
     rate = optax.constant_schedule(LEARNING_RATE)
     optimizer = make_optimizer("sgd", rate, weight_decay=WEIGHT_DECAY, momentum=MOMENTUM)
     loss = make_loss("wing", reference_size=size, working_extent=float(size), width=WIDTH, epsilon=EPSILON)
-    state = init_state(model, optimizer, key=jax.random.key(0), input_size=size)
+    state = init_state(model, optimizer, seed=0, input_size=size)
     variables = {**state.variables, "params": with_kernels(state.variables["params"], kernels)}
     compiled = compile_step(make_train_step(model, optimizer, loss, reduction="mean", eyes=(36, 45)), parallel="jit")
 

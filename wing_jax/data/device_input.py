@@ -57,7 +57,7 @@ class DeviceInput:
 
     def plan(
         self,
-        order: Int[Array, "duplicated"],
+        order: Int[Array | np.ndarray, "duplicated"],
         epoch: Int[Array, ""] | np.int32,
         place: Int[Array, ""] | np.int32,
         *,

@@ -5,19 +5,15 @@ import functools
 import os
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Int8
-
 from wing_jax.data import formats
 from wing_jax.data.boxes import with_boxes
-from wing_jax.data.builtin import BuiltinFace, render_faces
 from wing_jax.data.packed import read_manifest
 from wing_jax.data.records import FaceSet
 from wing_jax.data.tfds_sets import NAMES as TFDS_NAMES
 from wing_jax.data.tfds_sets import SPLITS as TFDS_SPLITS
 from wing_jax.data.tfds_sets import read_tfds
 from wing_jax.errors import InputError
-from wing_jax.schemes import IBUG_68, SCHEMES, Scheme, get_conversion, read_scheme
+from wing_jax.schemes import SCHEMES, Scheme, get_conversion, read_scheme
 from wing_jax.types import Visibility
 
 TEST_SEED = 10_000_019  # the built-in test faces are never among the training faces of any usual seed
@@ -67,6 +63,8 @@ def _read(
     faults: list[str] | None,
 ) -> FaceSet:
     if name == "builtin":
+        from wing_jax.data.builtin_set import builtin_faces  # who reads faces need not know how to draw them
+
         return builtin_faces(count, seed=seed if split == "train" else TEST_SEED + seed)
     if name in TFDS_NAMES:
         return read_tfds(name, split, root=root, faults=faults)
@@ -160,40 +158,3 @@ def find_data(folder: str) -> Path:
             return place / folder
     looked = " nor ".join(str(place / folder) for place in places)
     raise InputError(f"no data in {looked}: give --data.root FOLDER or set WING_JAX_DATA")
-
-
-def builtin_faces(count: int, *, seed: int, size: int = 192) -> FaceSet:
-    """`count` faces drawn by `wing_jax.data.builtin`, as a data set; their box is the tight box of the points.
-
-    Raises:
-      InputError: `count` is under 1.
-    """
-    if count < 1:
-        raise InputError(f"the built-in data set needs a number of faces, not {count}: set data.train_faces")
-    drawn = render_faces(count, seed=seed, size=size)
-    points = np.stack([face.points for face in drawn])
-    return FaceSet(
-        name="built-in faces",
-        scheme=IBUG_68,
-        pictures=np.stack([face.image for face in drawn]),
-        points=points,
-        visible=np.ones(points.shape[:2], bool),  # a 3-D annotation: hidden points are exact as well
-        boxes=np.concatenate([points.min(1), points.max(1)], axis=1),
-        box_convention="landmarks",
-        photos=tuple(f"{seed}-{i}" for i in range(count)),
-        subsets=("built-in",) * count,
-        visibility=np.stack([_visibility(face) for face in drawn]),
-        poses=tuple(_pose(face.yaw) for face in drawn),
-        angles=np.array([(face.yaw, face.pitch, face.roll) for face in drawn], np.float32),
-    )
-
-
-def _visibility(face: BuiltinFace) -> Int8[np.ndarray, "68"]:
-    hidden = np.where(face.visible, Visibility.VISIBLE, Visibility.SELF_OCCLUDED)
-    return np.where(face.covered, Visibility.OCCLUDED, hidden).astype(np.int8)
-
-
-def _pose(yaw: float) -> str:
-    """A label that sorts by yaw."""
-    names = ("1 left profile", "2 left", "3 frontal", "4 right", "5 right profile")
-    return names[int(np.searchsorted((-60, -20, 20, 60), yaw))]

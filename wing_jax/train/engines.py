@@ -91,7 +91,7 @@ class DeviceEngine(_Placing):
         super().__init__(mesh, parallel)
         self._faces, self._longest = _spread(faces, mesh, parallel), steps_per_call
         self._start = functools.partial(batches.start, faces)
-        self._plan = jax.jit(functools.partial(batches.plan, jnp.asarray(faces.order)), static_argnames="steps")
+        self._plan = jax.jit(functools.partial(batches.plan, np.asarray(faces.order)), static_argnames="steps")
         self._program = make_program(step, batches, mesh=mesh, parallel=parallel)
         self._compiled: dict[int, Callable] = {}
 

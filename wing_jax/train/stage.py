@@ -93,7 +93,8 @@ class StageTask:
         return init_state(
             self.model(),
             self.optimizer(),
-            key=jax.random.fold_in(jax.random.key(seed), self.number),
+            seed=seed,
+            stage=self.number,
             input_size=stage.input_size,
             mean_shape=self.mean * stage.input_size - 0.5 if stage.model.output_bias == "mean_shape" else None,
             average=stage.optimizer.ema > 0,

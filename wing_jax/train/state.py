@@ -10,6 +10,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from wing_jax.train import devices
+
 Variables = dict[str, Any]  # what Flax calls variables: {"params": ..., "batch_stats": ...}
 
 
@@ -35,16 +37,18 @@ def init_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     *,
-    key: Array,
+    seed: int,
+    stage: int = 0,
     input_size: int,
     mean_shape: Float[np.ndarray, "points 2"] | None = None,
     average: bool = False,
 ) -> TrainState:
-    """Draw the network's first parameters. With `mean_shape` (pixels of the crop) the untrained network answers
-    that shape to every face: the output's bias is set to it and the output's kernel to zero."""
+    """Draw the network's first parameters, others for each `seed` and `stage`. With `mean_shape` (pixels of the crop)
+    the untrained network answers that shape to every face: the output's bias is set to it, its kernel to zero."""
 
-    @jax.jit  # as a whole: array by array it would take longer than the first step
-    def draw(key: Array) -> TrainState:
+    @devices.jit_once  # as a whole: array by array it would take longer than the first step
+    def draw(seed: Array, stage: Array) -> TrainState:
+        key = jax.random.fold_in(jax.random.key(seed), stage)
         variables = {"batch_stats": {}, **model.init(key, jnp.zeros((1, input_size, input_size, 3), jnp.uint8))}
         if mean_shape is not None:
             output = variables["params"]["output"]
@@ -58,4 +62,4 @@ def init_state(
             averaged=jax.tree.map(jnp.copy, variables) if average else None,
         )
 
-    return draw(key)
+    return draw(seed, stage)
