@@ -13,6 +13,7 @@ import dataclasses
 import time
 from importlib.metadata import version
 
+from contest import say
 from report import arguments, publish, table
 
 from wing_jax.train import devices
@@ -56,6 +57,7 @@ def main() -> None:
                 own = at_batch(config, batch, given.faces)
                 own = dataclasses.replace(own, seed=seed, input=input_)
                 rows.append(trained(own, first_task(own, corpus), seed, peak))
+                say("  ".join(rows[-1]))
     header = ["input", "batch", "seed", "steps", "compile s", "train s", "faces/s", "of the peak", "validation NME %"]
     body = [
         f"{corpus.about['data']}, {given.config}, {given.network}, {given.faces:,} faces a training; reading and "

@@ -7,13 +7,15 @@ and Gaussian blur (sigma 1) of half the crops. "all": colour and occlusion too. 
 processes, and hands out NumPy arrays, tensors or, on the device, JAX arrays of uint8. What lies ready in a pipeline's
 buffers when its turn begins is used up before the clock starts.
 
-Sources are the same built-in faces: square chips of 112 pixels as uint8, and of 256 pixels as JPEG, which everyone
-decodes at half the size. The contestants:
+Sources are the same built-in faces: square chips of 112 pixels as uint8, which is how wing_jax holds them for such
+crops, of 256 pixels as uint8, and of 256 pixels as JPEG, which everyone decodes at half the size. The contestants:
 
 - wing_jax, tf.data: what `wing-jax train` reads by default; from JPEG as well;
 - wing_jax, on the device: its faces live there (here in the same memory), cut and perturbed under `jit`;
 - albumentations + PyTorch DataLoader: one Compose an image, two worker processes;
 - tf.data + tf.image: a chain of TensorFlow ops an image.
+
+A second contest trains CNN-6 by wing_jax's step: on one batch that never changes, and with each input beside it.
 """
 
 import tempfile
@@ -24,13 +26,15 @@ from report import arguments, publish, table
 
 TF_DATA, ON_DEVICE = "wing_jax, tf.data", "wing_jax, on the device"
 ALBUMENTATIONS, TF_CHAIN = "albumentations + DataLoader", "tf.data + tf.image"
+STEPS = ("the step alone", "on-device input", "tf.data, 112 px uint8", "tf.data, 256 px JPEG")
 WAYS = {
     TF_DATA: {"script": "input_wing.py", "rival": False},
     ON_DEVICE: {"script": "input_wing.py", "rival": False},
     ALBUMENTATIONS: {"script": "input_torch.py", "rival": True},
     TF_CHAIN: {"script": "input_tensorflow.py", "rival": False},
 }
-SOURCES = {"uint8": "112 px uint8", "jpeg": "256 px JPEG"}
+SOURCES = {"packed": "112 px uint8", "large": "256 px uint8", "jpeg": "256 px JPEG"}
+LARGE_FACES = 2048  # 400 MB
 PAPER = {"rotation": 30.0, "translation": 0.05, "scale": 0.05, "flip": 0.5, "blur": 0.5, "blur_sigma": 1.0}
 PERTURBATIONS = {"paper": PAPER, "all": PAPER | {"colour": 0.2, "occlusion": 0.2, "occlusion_side": 0.4}}
 
@@ -43,28 +47,38 @@ def main() -> None:
     parser.add_argument("--turn", type=float, default=3.0, help="seconds of a contestant's turn")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        data = str(Path(folder) / "faces.npz")
+        data, large = (str(Path(folder, name)) for name in ("faces.npz", "large.npz"))
         call("make_faces.py", {"path": data, "faces": given.faces, "chip": 112, "jpeg": 256})
-        settings = {"data": data, "size": 64, "batch": given.batch}
+        call("make_faces.py", {"path": large, "faces": min(LARGE_FACES, given.faces), "chip": 256, "jpeg": 256})
+        settings = {"data": data, "large": large, "size": 64, "batch": given.batch}
         outcomes = {
             name: run(contestants(settings | {"perturb": perturb}), rounds=given.rounds, turn=given.turn)
             for name, perturb in PERTURBATIONS.items()
         }
-    versions = {name: version for outcome in outcomes.values() for name, version in outcome.versions.items()}
-    lines = body(outcomes, given)
+        beside = {
+            name: run(training(settings | {"perturb": perturb}), rounds=given.rounds, turn=given.turn)
+            for name, perturb in PERTURBATIONS.items()
+        }
+    everyone = [*outcomes.values(), *beside.values()]
+    versions = {name: version for outcome in everyone for name, version in outcome.versions.items()}
+    lines = [*body(outcomes, given), "", *costs(beside, given.batch), "", *remarks(everyone)]
     publish("input", "Input pipelines to 64 x 64 crops, faces a second", lines, versions=versions, given=given)
 
 
 def contestants(settings: dict) -> list[Contestant]:
     """Every way from every source that it can read."""
     return [
-        Contestant(
-            name=entry(way, source), settings=settings | {"source": source, "on_device": way == ON_DEVICE}, **how
-        )
+        Contestant(name=entry(way, source), settings=reading(settings, source) | {"on_device": way == ON_DEVICE}, **how)
         for source in SOURCES
         for way, how in WAYS.items()
         if (way, source) != (ON_DEVICE, "jpeg")  # JPEG is decoded on the host
     ]
+
+
+def reading(settings: dict, source: str) -> dict:
+    """The settings by which a contestant reads one of `SOURCES`."""
+    data = settings["large" if source == "large" else "data"]
+    return settings | {"data": data, "source": "jpeg" if source == "jpeg" else "uint8"}
 
 
 def entry(way: str, source: str) -> str:
@@ -76,8 +90,13 @@ def body(outcomes: dict[str, Outcome], given) -> list[str]:
     """The table: one row for each source and perturbation."""
     header = ["source, perturbation", *WAYS, "tf.data / albumentations", "tf.data / tf.image"]
     rows = [row(outcome, source, name, given.batch) for source in SOURCES for name, outcome in outcomes.items()]
-    said = f"- {given.faces} faces in memory, batches of {given.batch}; the ratios are of {TF_DATA}."
-    return [*table(header, rows), "", said, *remarks(outcomes.values())]
+    lines = [
+        f"- {given.faces} faces in memory ({LARGE_FACES} at 256 px), batches of {given.batch}; ratios of {TF_DATA}."
+    ]
+    for name, outcome in outcomes.items():
+        apart = spread(outcome.ratios(entry(TF_DATA, "packed"), entry(TF_CHAIN, "large")), 1)
+        lines.append(f"- {TF_DATA} from its pack of 112 px is {apart} times tf.image from pixels of 256 ({name}).")
+    return [*table(header, rows), "", *lines]
 
 
 def row(outcome: Outcome, source: str, perturbation: str, batch: int) -> list[str]:
@@ -88,6 +107,27 @@ def row(outcome: Outcome, source: str, perturbation: str, batch: int) -> list[st
     ]
     ratios = [spread(outcome.ratios(ours, entry(way, source)), 1) for way in (ALBUMENTATIONS, TF_CHAIN)]
     return [f"{SOURCES[source]}, {perturbation}", *cells, *ratios]
+
+
+def training(settings: dict) -> list[Contestant]:
+    """The training step by itself, and with each input beside it."""
+    inputs = [("none", "packed"), ("device", "packed"), ("tfdata", "packed"), ("tfdata", "jpeg")]
+    return [
+        Contestant(name=label, script="step_with_input.py", settings=reading(settings, source) | {"input": input_})
+        for label, (input_, source) in zip(STEPS, inputs, strict=True)
+    ]
+
+
+def costs(outcomes: dict[str, Outcome], batch: int) -> list[str]:
+    """The table of training steps: faces a second, and how much longer a step takes with its input."""
+    rows = []
+    for perturbation, outcome in outcomes.items():
+        for label in STEPS:
+            longer = [100 * (ratio - 1) for ratio in outcome.ratios(STEPS[0], label)]
+            cost = "" if label == STEPS[0] else spread(longer, 0)
+            rows.append([perturbation, label, speeds(outcome, label, batch), cost])
+    said = "The CNN-6 training step with wing_jax's inputs beside it, on the same two cores:"
+    return [said, "", *table(["perturbation", "", "faces/s", "the step takes longer by, %"], rows)]
 
 
 if __name__ == "__main__":

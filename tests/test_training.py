@@ -309,6 +309,17 @@ def test_pmap_trains_what_jit_trains(here):
         assert losses[0][name] == pytest.approx(losses[1][name], rel=1e-4)
 
 
+def test_faces_held_as_jpeg_train_as_their_pixels_do(here, capsys):
+    options = ["--stage1.steps", "40", "--input", "tfdata", "--balance.method", "none"]
+    errors = []
+    for held in ("pixels", "jpeg"):
+        wing_jax.train.run.train(dataclasses.replace(small_config([*options, "--data.held", held]), name=held))
+        errors.append(logged(Path("runs") / held / "stage1")[-1]["validation_nme"])
+    assert errors[0] == pytest.approx(errors[1], rel=0.1)
+    assert errors[0] != errors[1]
+    assert 'data.held="jpeg" is decoded by the CPU: set input to "tfdata"' in refuse(capsys, "--data.held", "jpeg")
+
+
 def small_config(options):
     from wing_jax.cli.options import parse
     from wing_jax.config import Config, load_config

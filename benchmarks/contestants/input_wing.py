@@ -41,13 +41,24 @@ def device_stream(settings: dict, faces: dict):
     devices.prepare_xla()
     import jax
 
+    from wing_jax.data.device_input import Plan
+
+    source, held = device_source(settings, faces)
+    on_device = jax.device_put(held)
+    plan = jax.jit(functools.partial(source.plan, on_device.order, steps=1))
+    make = jax.jit(lambda held, planned: source.batch(held, Plan(*(values[0] for values in planned))))
+    steps = itertools.count()
+    return lambda: jax.block_until_ready(make(on_device, plan(*source.start(on_device, next(steps)))))
+
+
+def device_source(settings: dict, faces: dict):
+    """How batches are made on the device, and the faces that it makes them from, still on the host."""
     from wing_jax.config import PerturbConfig
-    from wing_jax.data.device_input import DeviceInput, Plan, device_faces
+    from wing_jax.data.device_input import DeviceInput, device_faces
     from wing_jax.perturb import supersampling
 
     held = chips(settings, faces)
     frames = frames_of(held, settings["size"])[:, None]
-    on_device = jax.device_put(device_faces(held, frames, order=np.arange(len(frames)), flip=faces["flip"]))
     source = DeviceInput(
         perturb=PerturbConfig(**settings["perturb"]),
         size=settings["size"],
@@ -55,10 +66,7 @@ def device_stream(settings: dict, faces: dict):
         supersample=supersampling(frames),
         seed=0,
     )
-    plan = jax.jit(functools.partial(source.plan, on_device.order, steps=1))
-    make = jax.jit(lambda held, planned: source.batch(held, Plan(*(values[0] for values in planned))))
-    steps = itertools.count()
-    return lambda: jax.block_until_ready(make(on_device, plan(*source.start(on_device, next(steps)))))
+    return source, device_faces(held, frames, order=np.arange(len(frames)), flip=faces["flip"])
 
 
 def cutter(settings: dict, faces: dict):

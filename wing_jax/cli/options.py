@@ -1,4 +1,4 @@
-"""Options from a dataclass by tyro, with one line for what is wrong."""
+"""Options from a dataclass, or from a config and what changes it, by tyro, with one line for what is wrong."""
 
 import contextlib
 import dataclasses
@@ -6,13 +6,35 @@ import difflib
 import io
 import itertools
 import re
+import sys
 from typing import TypeVar
 
 import tyro
 
+from wing_jax.config import Config, load_config
 from wing_jax.errors import InputError
 
 Options = TypeVar("Options")
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, usage: str) -> AnyConfig:
+    """The config of the file that `arguments` begin with, as a `kind`, changed by the options that follow. Prints
+    `usage` and exits where there are none, or help is asked for.
+
+    Raises:
+      InputError: the file is no config, or as for `parse`.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage)
+        sys.exit(0 if arguments else 2)
+    path, *options = arguments
+    if path.startswith("-"):
+        raise InputError(f"the first argument must be the config, not {path!r}: {usage}")
+    loaded = load_config(path)
+    known = {field.name: getattr(loaded, field.name) for field in dataclasses.fields(Config)}
+    default = loaded if isinstance(loaded, kind) else kind(**known)
+    return parse(kind, options, command=f"{command} {path}", default=default)
 
 
 def parse(kind: type[Options], arguments: list[str], *, command: str, default: Options | None = None) -> Options:

@@ -9,7 +9,14 @@ import numpy as np
 from wing_jax.types import Image
 
 QUALITY = 95  # of JPEG: what it costs cannot be seen
-REDUCED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+# How OpenCV decodes to RGB at a fraction of the size. Its other flags with "reduced colour" are for BGR.
+REDUCED = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+CLOSE = 1.25  # at ratios up to this bilinear sampling leaves nothing out, and takes a quarter of area averaging's time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +39,15 @@ class JpegImages:
 
     def __getitem__(self, index: int) -> Image:
         """Image `index`, RGB uint8 `[size, size, 3]`."""
-        factor = max((f for f in REDUCED if self.stored // f >= self.size), default=1)
-        how = REDUCED.get(factor, cv2.IMREAD_COLOR)
-        decoded = cv2.imdecode(np.frombuffer(self.records[index], np.uint8), how)
-        image = cv2.cvtColor(np.asarray(decoded), cv2.COLOR_BGR2RGB)
+        factor = max(f for f in REDUCED if self.stored // f >= self.size or f == 1)
+        image = np.asarray(cv2.imdecode(np.frombuffer(self.records[index], np.uint8), REDUCED[factor]))
         if len(image) != self.size:
-            image = cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_AREA)
+            interpolation = cv2.INTER_LINEAR if len(image) <= CLOSE * self.size else cv2.INTER_AREA
+            image = cv2.resize(image, (self.size, self.size), interpolation=interpolation)
         return image
 
     def at(self, size: int) -> "JpegImages":
-        """The same images at another size, by area averaging."""
+        """The same images at another size."""
         return dataclasses.replace(self, size=size)
 
 

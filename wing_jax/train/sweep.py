@@ -98,7 +98,7 @@ class SweepEngine:
         self._input, faces = task.device_input(seed=seed), task.faces()
         self._faces = devices.replicate(faces, mesh)
         self._start = functools.partial(self._input.start, faces)
-        self._plan = jax.jit(functools.partial(self._input.plan, jnp.asarray(faces.order)), static_argnames="steps")
+        self._plan = jax.jit(functools.partial(self._input.plan, np.asarray(faces.order)), static_argnames="steps")
         self._numbers, step = numbers_of(task, cells), cell_step(task, cells)
         self._padded = -len(cells) % mesh.size
         if how == "turns":

@@ -1,0 +1,71 @@
+"""CNN-6 training steps by wing_jax's engines: from one batch that never changes, from the device, or from tf.data."""
+
+import functools
+import itertools
+import time
+
+from face_file import read
+from input_wing import FOREVER, cutter, device_source
+from worker import Ready, serve
+
+DRAINED = 8  # steps before the clock starts: they use up what tf.data had ready
+
+
+def prepare(settings: dict) -> Ready:
+    """Compile the step and take the first."""
+    from wing_jax.train import devices
+
+    devices.prepare_xla()
+    import jax
+    import optax
+
+    from wing_jax.losses import make_loss
+    from wing_jax.models import CNN6
+    from wing_jax.train.optimizer import make_optimizer
+    from wing_jax.train.state import init_state
+    from wing_jax.train.steps import make_train_step
+
+    faces = read(settings["data"])
+    model, optimizer = CNN6(points=68), make_optimizer("sgd", optax.constant_schedule(1e-4), weight_decay=5e-4)
+    loss = make_loss("wing", working_extent=float(settings["size"]))
+    step = make_train_step(model, optimizer, loss, reduction="mean", eyes=(36, 45))
+    engine = make_engine(settings, faces, step)
+    state, number = engine.place(init_state(model, optimizer, seed=0, input_size=settings["size"])), 0
+
+    def advance(count: int) -> None:
+        nonlocal state, number
+        for _ in range(count):
+            state, _ = engine.advance(state, number, number + 1)
+            number += 1
+        jax.block_until_ready(state)
+
+    def seconds(count: int) -> float:
+        advance(DRAINED)
+        start = time.perf_counter()
+        advance(count)
+        return time.perf_counter() - start
+
+    return Ready(seconds=seconds, packages=("jax", "jaxlib", "flax", "optax", "tensorflow-cpu"))
+
+
+def make_engine(settings: dict, faces: dict, step):
+    """What advances the training."""
+    import jax
+
+    from wing_jax.data.pipeline import training_batches
+    from wing_jax.train import devices
+    from wing_jax.train.engines import DeviceEngine, FedEngine
+
+    mesh, source = devices.make_mesh(), settings["input"]
+    if source == "device":
+        return DeviceEngine(step, *device_source(settings, faces), mesh=mesh)
+    cut = cutter(settings, faces)
+    if source == "tfdata":
+        batches = functools.partial(training_batches, cut, last_step=FOREVER)
+        return FedEngine(step, lambda first: batches(first_step=first), mesh=mesh)
+    batch = devices.shard_batch({name: jax.numpy.asarray(value) for name, value in cut(0).items()}, mesh)
+    return FedEngine(step, lambda first: itertools.repeat(batch), mesh=mesh)
+
+
+if __name__ == "__main__":
+    serve(prepare)
