@@ -10,7 +10,7 @@ from wing_jax import perturb as ops
 from wing_jax.config import PerturbConfig
 from wing_jax.data.chips import Chips
 from wing_jax.data.cutting import change_pixels, cut_crops
-from wing_jax.data.device_input import DeviceInput, device_faces, take_rows
+from wing_jax.data.device_input import DeviceInput, Planner, device_faces, take_rows
 from wing_jax.data.encoded import JpegImages
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
@@ -52,8 +52,7 @@ def faces(chips):
 
 
 def plan_of(faces, given: DeviceInput, first: int, steps: int):
-    plan = jax.jit(given.plan, static_argnames="steps")
-    return jax.device_get(plan(jnp.asarray(faces.order), *given.start(faces, first), steps=steps))
+    return jax.device_get(Planner(given, faces.order)(first, steps))
 
 
 @pytest.mark.parametrize("batch_size", [3, 4, 11, 25])
@@ -80,6 +79,13 @@ def test_the_plan_does_not_depend_on_the_batch_but_on_the_seed(faces):
     for mine, theirs in zip(fours, twos, strict=True):
         np.testing.assert_array_equal(mine.ravel(), theirs.ravel())
     assert (plan_of(faces, source(seed=4), 0, 6).index != fours.index).any()
+
+
+def test_steps_planned_one_by_one_are_those_planned_together(faces):
+    whole, planner = plan_of(faces, source(), 0, 9), Planner(source(), faces.order)
+    for step in (*range(9), 0, 5):
+        for all_of_it, one in zip(whole, planner(step, 1), strict=True):
+            np.testing.assert_array_equal(all_of_it[step], one[0])
 
 
 def batches_of(faces, given: DeviceInput, steps: int) -> list[dict]:

@@ -1,6 +1,5 @@
 """Batches of perturbed crops by wing_jax: tf.data from uint8 or JPEG, or under `jit` on the device."""
 
-import functools
 import itertools
 import os
 
@@ -41,14 +40,14 @@ def device_stream(settings: dict, faces: dict):
     devices.prepare_xla()
     import jax
 
-    from wing_jax.data.device_input import Plan
+    from wing_jax.data.device_input import Plan, Planner
 
     source, held = device_source(settings, faces)
     on_device = jax.device_put(held)
-    plan = jax.jit(functools.partial(source.plan, on_device.order, steps=1))
+    plan = Planner(source, held.order)
     make = jax.jit(lambda held, planned: source.batch(held, Plan(*(values[0] for values in planned))))
     steps = itertools.count()
-    return lambda: jax.block_until_ready(make(on_device, plan(*source.start(on_device, next(steps)))))
+    return lambda: jax.block_until_ready(make(on_device, plan(next(steps), 1)))
 
 
 def device_source(settings: dict, faces: dict):

@@ -6,7 +6,8 @@ holds a part of the images and makes its part of the batch.
 """
 
 import dataclasses
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,27 +51,29 @@ class DeviceInput:
     supersample: int
     seed: int
 
-    def start(self, faces: DeviceFaces, step: int) -> tuple[np.int32, np.int32]:
-        """Epoch, and place in it, of the first face of `step`."""
-        epoch, place = divmod(step * self.batch_size, len(faces.order))
-        return np.int32(epoch), np.int32(place)
+    def shuffled(
+        self, order: Int[Array | np.ndarray, "duplicated"], epoch: Int[Array, ""] | np.int32, *, epochs: int
+    ) -> Int[Array, "row"]:
+        """The faces of so many epochs from `epoch` on, one after the other: each is a permutation of `order`."""
+        key = jax.random.key(self.seed)
+
+        def one(number: Array) -> Array:
+            return jax.random.permutation(jax.random.fold_in(key, number), order)
+
+        return jax.lax.map(one, epoch + jnp.arange(epochs)).reshape(-1)
 
     def plan(
         self,
-        order: Int[Array | np.ndarray, "duplicated"],
+        row: Int[Array, "row"],
         epoch: Int[Array, ""] | np.int32,
         place: Int[Array, ""] | np.int32,
         *,
+        length: int,
         steps: int,
     ) -> Plan:
-        """The plan of `steps` steps `[steps, batch]` from `start` on: each epoch is a permutation of `order`."""
-        length, count = len(order), steps * self.batch_size
-        key = jax.random.key(self.seed)
-
-        def shuffled(number: Array) -> Array:
-            return jax.random.permutation(jax.random.fold_in(key, number), order)
-
-        row = jax.lax.map(shuffled, epoch + jnp.arange(-(-count // length) + 1)).reshape(-1)
+        """The plan of `steps` steps `[steps, batch]` that begin at `place` of `epoch`, of `length` faces each; `row`
+        holds that epoch and those that follow."""
+        count = steps * self.batch_size
         at = place + jnp.arange(count)
         shape = (steps, self.batch_size)
         return Plan(
@@ -109,6 +112,26 @@ class DeviceInput:
 
     def _key(self, epoch: Array, place: Array) -> Array:
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(~self.seed % 2**32), epoch), place)
+
+
+class Planner:
+    """Plans of steps by their numbers. An epoch is shuffled when its first step comes, and not with every step: on a
+    CPU sorting as many numbers as MTFL has faces after HSM takes as long as a training step of 8."""
+
+    def __init__(self, batches: DeviceInput, order: Int[np.ndarray, "duplicated"]):
+        self._batch_size, self._length = batches.batch_size, len(order)
+        self._shuffle = jax.jit(functools.partial(batches.shuffled, np.asarray(order)), static_argnames="epochs")
+        self._plan = jax.jit(functools.partial(batches.plan, length=len(order)), static_argnames="steps")
+        self._held: tuple[int, int] | None = None
+        self._row: Any = None
+
+    def __call__(self, first: int, steps: int) -> Plan:
+        """The plan of `steps` steps from step `first` (from 0) on."""
+        epoch, place = divmod(first * self._batch_size, self._length)
+        epochs = -(-steps * self._batch_size // self._length) + 1
+        if self._held != (epoch, epochs):
+            self._held, self._row = (epoch, epochs), self._shuffle(np.int32(epoch), epochs=epochs)
+        return self._plan(self._row, np.int32(epoch), np.int32(place), steps=steps)
 
 
 def device_faces(

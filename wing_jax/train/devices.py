@@ -15,12 +15,8 @@ from wing_jax.errors import InputError
 
 AXIS = "faces"
 # By version, for XLA aborts the process over a flag that it does not know. 0.10.2: only single matrix products go to
-# the YNN library (its other fusions transpose the hidden layer's weights at every step, or crash on some reductions),
-# and the old code generator gathers three times faster. See benchmarks/RESULTS.md for what they gain.
-CPU_FLAGS = {
-    "0.10.2": "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT "
-    "--xla_cpu_use_fusion_emitters=false"
-}
+# the YNN library (its other fusions transpose the hidden layer's weights at every step, or crash on some reductions).
+CPU_FLAGS = {"0.10.2": "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 
 def prepare_xla() -> None:

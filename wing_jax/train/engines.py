@@ -16,7 +16,7 @@ import numpy as np
 from jax import P as Spec
 from jax.sharding import Mesh
 
-from wing_jax.data.device_input import DeviceFaces, DeviceInput, Plan
+from wing_jax.data.device_input import DeviceFaces, DeviceInput, Plan, Planner
 from wing_jax.train import devices
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Batch, Metrics, Step, compile_step
@@ -90,8 +90,7 @@ class DeviceEngine(_Placing):
     ):
         super().__init__(mesh, parallel)
         self._faces, self._longest = _spread(faces, mesh, parallel), steps_per_call
-        self._start = functools.partial(batches.start, faces)
-        self._plan = jax.jit(functools.partial(batches.plan, np.asarray(faces.order)), static_argnames="steps")
+        self._plan = Planner(batches, np.asarray(faces.order))
         self._program = make_program(step, batches, mesh=mesh, parallel=parallel)
         self._compiled: dict[int, Callable] = {}
 
@@ -100,7 +99,7 @@ class DeviceEngine(_Placing):
         history = []
         for start in range(first, last, self._longest):
             steps = min(self._longest, last - start)
-            plan = self._plan(*self._start(start), steps=steps)
+            plan = self._plan(start, steps)
             if self.parallel == "jit":
                 plan = devices.replicate(plan, self.mesh)
             if steps not in self._compiled:

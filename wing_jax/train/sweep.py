@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from wing_jax import losses
 from wing_jax.config import GridConfig, LossConfig, StageConfig
-from wing_jax.data.device_input import DeviceFaces, DeviceInput, Plan
+from wing_jax.data.device_input import DeviceFaces, DeviceInput, Plan, Planner
 from wing_jax.losses.units import parameters
 from wing_jax.train import devices
 from wing_jax.train.stage import StageTask, make_loss
@@ -97,8 +97,7 @@ class SweepEngine:
         self.how, self._mesh, self._task, self._cells = how, mesh, task, cells
         self._input, faces = task.device_input(seed=seed), task.faces()
         self._faces = devices.replicate(faces, mesh)
-        self._start = functools.partial(self._input.start, faces)
-        self._plan = jax.jit(functools.partial(self._input.plan, np.asarray(faces.order)), static_argnames="steps")
+        self._plan = Planner(self._input, np.asarray(faces.order))
         self._numbers, step = numbers_of(task, cells), cell_step(task, cells)
         self._padded = -len(cells) % mesh.size
         if how == "turns":
@@ -128,7 +127,7 @@ class SweepEngine:
 
     def advance(self, states: Any, first: int, last: int) -> tuple[Any, Metrics]:
         """The states after step `last` (they are given away), and the metrics of each step and run."""
-        plan = self._plan(*self._start(first), steps=last - first)
+        plan = self._plan(first, last - first)
         if self.how == "turns":
             return self._take_turns(states, plan, last - first)
         arguments = (states, self._pad(self._numbers), self._faces, devices.replicate(plan, self._mesh))
