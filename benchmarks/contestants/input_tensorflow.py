@@ -4,6 +4,8 @@ import numpy as np
 from face_file import HALVED, crop_side, jpeg_files, points_at, read
 from worker import Ready, serve, stream
 
+PREFETCHED = 2  # batches
+
 
 def prepare(settings: dict) -> Ready:
     """Start the stream."""
@@ -19,7 +21,8 @@ def prepare(settings: dict) -> Ready:
     dataset = dataset.shuffle(1024).repeat()
     chain = make_chain(settings, chip=chip, encoded=encoded, flip=faces["flip"])
     dataset = dataset.map(chain, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
-    batches = dataset.batch(settings["batch"], drop_remainder=True).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    # A fixed number: the automatic one grows while others have their turns, and works through them.
+    batches = dataset.batch(settings["batch"], drop_remainder=True).prefetch(PREFETCHED).as_numpy_iterator()
     warm = stream(batches.__next__, drained=4)
     warm(16)
     return Ready(seconds=warm, packages=["tensorflow-cpu"])
