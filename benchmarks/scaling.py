@@ -8,8 +8,12 @@ network on the same batches, and their losses after five steps are compared. Wit
 device.
 """
 
+from importlib.metadata import version
+
 from contest import Contestant, remarks, run, spread
 from report import arguments, publish, table
+
+from wing_jax.train.devices import CPU_FLAGS
 
 
 def main() -> None:
@@ -43,7 +47,8 @@ def name(devices: int, faces: int) -> str:
 
 def entered(devices: int, faces: int, batch: int) -> Contestant:
     """A training on so many virtual devices from so many faces."""
-    environment = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "WING_JAX_CPU_KERNEL": "off"}
+    flags = f"--xla_force_host_platform_device_count={devices} {CPU_FLAGS.get(version('jaxlib'), '')}"
+    environment = {"XLA_FLAGS": flags, "WING_JAX_CPU_KERNEL": "off"}
     settings = {"devices": devices, "faces": faces, "batch": batch}
     return Contestant(name=name(devices, faces), script="scaling_step.py", settings=settings, environment=environment)
 
