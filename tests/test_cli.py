@@ -265,7 +265,7 @@ def test_usage(capsys, words, status):
 
 def test_devices_are_listed(capsys):
     main(["devices"])
-    assert capsys.readouterr().out.count("\ncpu ") == 4
+    assert capsys.readouterr().out.count("\ncpu ") == 8
 
 
 def test_evaluation_writes_the_numbers_and_the_report(capsys, model, faces_folder, tmp_path):
