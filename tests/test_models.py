@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from wing_jax.models import CNN6, CNN7, TINY, PlainRegressor, ResNet50, ResNetTiny, make_model
@@ -187,3 +188,12 @@ def test_untrained_network_answers_the_mean_shape_and_starts_by_he():
     params = state.variables["params"]
     np.testing.assert_allclose(params["ConvBlock_0"]["Conv_0"]["kernel"].std(), np.sqrt(2 / 27), rtol=0.06)
     np.testing.assert_allclose(params["Dense_0"]["kernel"].std(), np.sqrt(2 / (8 * 8 * 32)), rtol=0.06)
+
+
+@pytest.mark.parametrize("seed", [2**31 + 5, 2**40 + 1, -3])
+def test_any_whole_number_is_a_seed(seed):
+    def drawn(seed):
+        network = PlainRegressor(points=2, channels=(2,), hidden=2)
+        return init_state(network, optax.sgd(0.1), seed=seed, input_size=4).variables["params"]["Dense_0"]["kernel"]
+
+    assert (drawn(seed) != drawn(0)).any()

@@ -17,8 +17,8 @@ COMMANDS = {
     "devices": "print what JAX works on, and the settings made for it",
 }
 
-# New objects between two looks for garbage. Importing and tracing make many that stay; Python's own 700 cost a
-# twentieth of the time to the first step.
+# New objects between two looks for garbage. Importing and tracing make many that stay; Python's own 700
+# delay the first step (benchmarks/startup.py).
 GARBAGE_EVERY = 100_000
 
 

@@ -115,8 +115,8 @@ class DeviceInput:
 
 
 class Planner:
-    """Plans of steps by their numbers. An epoch is shuffled when its first step comes, and not with every step: on a
-    CPU sorting as many numbers as MTFL has faces after HSM takes as long as a training step of 8."""
+    """Plans of steps by their numbers. An epoch is shuffled when its first step comes, and not with every step:
+    sorting an epoch of many duplicates can take a CPU as long as a small step."""
 
     def __init__(self, batches: DeviceInput, order: Int[np.ndarray, "duplicated"]):
         self._batch_size, self._length = batches.batch_size, len(order)

@@ -16,7 +16,7 @@ REDUCED = {
     4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-CLOSE = 1.25  # at ratios up to this bilinear sampling leaves nothing out, and takes a quarter of area averaging's time
+CLOSE = 1.25  # at ratios up to this bilinear sampling leaves nothing out, and is faster than area averaging
 
 
 @dataclasses.dataclass(frozen=True)

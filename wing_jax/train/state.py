@@ -62,4 +62,4 @@ def init_state(
             averaged=jax.tree.map(jnp.copy, variables) if average else None,
         )
 
-    return draw(seed, stage)
+    return draw(np.uint32(seed % 2**32), np.uint32(stage))
