@@ -24,7 +24,12 @@ POINTS = 68
 HIDDEN = 1024
 NETWORKS = {
     "cnn6": {"title": "CNN-6", "size": 64, "channels": (32, 64, 128, 256, 512), "batches": (8, 32, 64, 256)},
-    "cnn7": {"title": "CNN-7 (light)", "size": 128, "channels": (32, 64, 128, 256, 512, 512), "batches": (8, 32, 64, 256)},
+    "cnn7": {
+        "title": "CNN-7 (light)",
+        "size": 128,
+        "channels": (32, 64, 128, 256, 512, 512),
+        "batches": (8, 32, 64, 256),
+    },
 }
 PLAIN, PURE, KERNEL = "plain Flax", "wing_jax, pure JAX", "wing_jax, CPU kernel"
 TORCH, COMPILED, BFLOAT16 = "PyTorch", "torch.compile", "PyTorch bfloat16"
