@@ -17,7 +17,8 @@ FLOORS = (
     {"evaluation", "perturb", "photometric", "warp", "models"},
     {"data"},
     {"bundle", "localizer", "report"},
-    {"train"},
+    {"train", "measure"},
+    {"analysis", "reproduce"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -26,7 +27,7 @@ HOMES = {  # library: where it may be named
     "tensorflow_datasets": ("data/",),
     "cv2": ("data/", "report/"),
     "optax": ("train/",),
-    "flax": ("models/", "train/", "bundle.py", "localizer.py"),
+    "flax": ("models/", "train/", "analysis/", "bundle.py", "localizer.py"),
     "orbax": ("train/checkpoints.py",),
     "tyro": ("cli/",),
     "tensorboardX": ("train/logs.py",),

@@ -14,6 +14,8 @@ COMMANDS = {
     "compare": "set several evaluations beside each other, by group of faces",
     "data": "check, show, measure or pack a data set, of your own or a published one",
     "balance": "print and plot the poses of a data set before and after HSM",
+    "reproduce": "repeat a table or figure of the paper on the data at hand",
+    "analyse": "draw what a loss makes of errors: alone, on a model, over a training",
     "devices": "print what JAX works on, and the settings made for it",
 }
 

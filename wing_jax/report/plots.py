@@ -16,13 +16,13 @@ from wing_jax.metrics import all_or, auc, ced, or_nan
 # Okabe and Ito, "Color Universal Design", https://jfly.uni-koeln.de/color/
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _DASHES = ("-", (0, (6, 1.5)), (0, (1.2, 1.2)), (0, (5, 1, 1, 1)))
-_INK, _FAINT = "#343a44", "#d9dde3"
+INK, FAINT = "#343a44", "#d9dde3"
 Lines: TypeAlias = Sequence[Sequence[int]]
 
 
 def ced_figure(curves: Mapping[str, Float[np.ndarray, "_"]], *, threshold: float, normalisation: str) -> Figure:
     """Cumulative error distribution of each named set of NMEs (fractions; NaN left out) to `threshold`."""
-    figure, axes = _figure(6.4, 4.2)
+    figure, axes = new_figure(6.4, 4.2)
     limits = np.linspace(0, threshold, 2001)
     for number, (name, nmes) in enumerate(curves.items()):
         counted = nmes[np.isfinite(nmes)]
@@ -35,9 +35,9 @@ def ced_figure(curves: Mapping[str, Float[np.ndarray, "_"]], *, threshold: float
     axes.set(xlim=(0, 100 * threshold), ylim=(0, 101))
     axes.set_xlabel(f"NME by {normalisation} (%)")
     axes.set_ylabel("faces at most this far off (%)")
-    axes.grid(color=_FAINT, linewidth=0.8)
+    axes.grid(color=FAINT, linewidth=0.8)
     if axes.lines:
-        axes.legend(fontsize=9, labelcolor=_INK, loc="lower right", framealpha=0.85, edgecolor="none")
+        axes.legend(fontsize=9, labelcolor=INK, loc="lower right", framealpha=0.85, edgecolor="none")
     return figure
 
 
@@ -49,7 +49,7 @@ def group_figure(groups: Mapping[str, Mapping[str, dict]], *, normalisation: str
     """
     counts = {label: entry["faces"] for numbers in groups.values() for label, entry in numbers.items()}
     labels = list(counts)
-    figure, axes = _figure(max(4.8, 1.6 + 0.5 * len(labels) * (1 + 0.4 * len(groups))), 3.6)
+    figure, axes = new_figure(max(4.8, 1.6 + 0.5 * len(labels) * (1 + 0.4 * len(groups))), 3.6)
     width = 0.8 / len(groups)
     for number, (series, numbers) in enumerate(groups.items()):
         means = [numbers[label]["nme_percent"] if label in numbers else None for label in labels]
@@ -57,14 +57,14 @@ def group_figure(groups: Mapping[str, Mapping[str, dict]], *, normalisation: str
         colour = PALETTE[number % len(PALETTE)]
         bars = axes.bar(places, [mean or 0.0 for mean in means], width * 0.92, color=colour, label=series)
         axes.bar_label(
-            bars, ["" if mean is None else f"{mean:.2f}" for mean in means], fontsize=8, padding=2, color=_INK
+            bars, ["" if mean is None else f"{mean:.2f}" for mean in means], fontsize=8, padding=2, color=INK
         )
     axes.set_xticks(np.arange(len(labels)), [f"{label}\n{count} faces" for label, count in counts.items()])
     axes.set_ylabel(f"mean NME by\n{normalisation} (%)")
-    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.margins(y=0.15)
     if len(groups) > 1:
-        axes.legend(frameon=False, fontsize=8, labelcolor=_INK, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
+        axes.legend(frameon=False, fontsize=8, labelcolor=INK, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
@@ -76,11 +76,11 @@ def landmark_figure(
     lines: Lines = (),
 ) -> Figure:
     """Each landmark's mean error (a fraction; hollow where NaN) as size and colour of a dot on the mean shape."""
-    figure, axes = _figure(6.4, 5.4)
+    figure, axes = new_figure(6.4, 5.4)
     for chain in lines:
-        axes.plot(*shape[list(chain)].T, color=_FAINT, linewidth=1.5, zorder=1)
+        axes.plot(*shape[list(chain)].T, color=FAINT, linewidth=1.5, zorder=1)
     known = np.isfinite(errors)
-    axes.scatter(*shape[~known].T, s=40, facecolors="none", edgecolors=_INK)
+    axes.scatter(*shape[~known].T, s=40, facecolors="none", edgecolors=INK)
     if known.any():
         largest = max(float(errors[known].max()), 1e-12)
         dots = axes.scatter(
@@ -95,11 +95,11 @@ def landmark_figure(
             zorder=2,
         )
         bar = figure.colorbar(dots, ax=axes, shrink=0.8)
-        bar.set_label(f"mean error by {normalisation} (%)", color=_INK)
+        bar.set_label(f"mean error by {normalisation} (%)", color=INK)
         bar.outline.set_visible(False)
     for place in np.flatnonzero(np.isfinite(shape).all(-1)):
         label = axes.annotate(str(place), shape[place], (0, 5.5), textcoords="offset points", fontsize=6, ha="center")
-        label.set(color=_INK, path_effects=[withStroke(linewidth=1.6, foreground="white")])
+        label.set(color=INK, path_effects=[withStroke(linewidth=1.6, foreground="white")])
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.margins(0.08)
@@ -129,14 +129,15 @@ def save_figure(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes, in the look of all plots here; sizes in inches."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_FAINT)
-    axes.tick_params(colors=_INK, color=_FAINT, labelsize=9)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, color=FAINT, labelsize=9)
     axes.set_axisbelow(True)
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_color(_INK)
+        label.set_color(INK)
     return figure, axes

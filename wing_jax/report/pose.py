@@ -9,9 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from wing_jax.balance import PoseModel, pose_histogram
-from wing_jax.report.plots import PALETTE
+from wing_jax.report.plots import FAINT, INK, PALETTE
 
-_INK, _FAINT, _BAR = "#343a44", "#d9dde3", "#b4bbc6"
+_BAR = "#b4bbc6"
 
 
 def pose_figure(
@@ -35,7 +35,7 @@ def pose_figure(
         labels=[f"before: {histogram.before.sum():,} faces", f"after HSM: {histogram.after.sum():,} faces"],
         frameon=False,
         fontsize=9,
-        labelcolor=_INK,
+        labelcolor=INK,
         loc="upper center",
         ncols=2,
     )
@@ -44,12 +44,12 @@ def pose_figure(
     axes.set_xlabel("pose coefficient: nose to the left  \N{LEFTWARDS ARROW}   \N{RIGHTWARDS ARROW}  nose to the right")
     axes.set_ylabel("faces in a bin")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_FAINT)
-    axes.tick_params(colors=_INK, color=_FAINT, labelsize=9)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, color=FAINT, labelsize=9)
     axes.set_axisbelow(True)
-    axes.grid(axis="y", color=_FAINT, linewidth=0.8)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
     for label in (axes.xaxis.label, axes.yaxis.label):
-        label.set_color(_INK)
+        label.set_color(INK)
     for steps in (-2, 0, 2):
         _draw_shape(axes, model, steps * model.deviation, f"{steps:+d} sd" if steps else "mean", lines)
     return figure
@@ -62,9 +62,9 @@ def _draw_shape(axes: Axes, model: PoseModel, coefficient: float, title: str, li
     inset = axes.inset_axes((place - 0.12, 1.03, 0.24, 0.52))
     shape = model.shape_at(coefficient)
     for chain in lines:
-        inset.plot(*shape[list(chain)].T, color=_INK, linewidth=1.3, solid_capstyle="round")
+        inset.plot(*shape[list(chain)].T, color=INK, linewidth=1.3, solid_capstyle="round")
     inset.plot(*shape.T, ".", color=PALETTE[1], markersize=3 if lines and len(shape) > 30 else 6)
-    inset.set_title(title, fontsize=9, color=_INK, pad=3)
+    inset.set_title(title, fontsize=9, color=INK, pad=3)
     low, high = shape.min(0), shape.max(0)
     turned = model.shape_at(2 * model.deviation)
     middle, half = (low + high) / 2, 0.56 * max(np.ptp(model.mean, axis=0).max(), np.ptp(turned, axis=0).max())

@@ -48,7 +48,12 @@ class Corpus:
             about={"name": name, **self.about, "shape_in_box": dataclasses.asdict(self.shape)},
         )
 
+    def unbalanced(self) -> "Corpus":
+        """The same with every face once in an epoch."""
+        return dataclasses.replace(self, order=np.arange(len(self.train.images)))
+
     def at(self, size: int) -> "Corpus":
+        """The same with chips of `size` pixels."""
         return dataclasses.replace(
             self, train=shrink(self.train, size=size), validation=shrink(self.validation, size=size)
         )
@@ -182,8 +187,15 @@ def first_task(config: Config, corpus: Corpus) -> StageTask:
     )
 
 
-def second_task(config: Config, corpus: Corpus, first: Stage, template: Float[np.ndarray, "points 2"]) -> StageTask:
-    """The second stage's training, on crops made by the first or by the annotation; validated behind the first."""
+def second_task(
+    config: Config, corpus: Corpus, first: Stage | None, template: Float[np.ndarray, "points 2"]
+) -> StageTask:
+    """The second stage's training, on crops made by the first or by the annotation; validated behind the first.
+
+    With `first`=None nothing is made by a first stage, the crops of the validation neither: for crops="direct" alone.
+    """
+    if first is None:
+        return _direct_task(config, corpus, template)
     stage, chip_size = config.stage2, corpus.chip_sizes[1]
     assert stage is not None
     through = functools.partial(
@@ -211,4 +223,22 @@ def second_task(config: Config, corpus: Corpus, first: Stage, template: Float[np
         mean=template,
         validation=corpus.validation,
         validation_frames=through(small.validation, perturb=still, draws=1)[:, 0],
+    )
+
+
+def _direct_task(config: Config, corpus: Corpus, template: Float[np.ndarray, "points 2"]) -> StageTask:
+    stage, corpus = config.stage2, corpus.at(corpus.chip_sizes[1])
+    assert stage is not None
+    assert stage.crops == "direct"
+    place = functools.partial(crops.shape_frames, template=template, size=stage.input_size)
+    return StageTask(
+        stage=stage,
+        number=2,
+        chips=corpus.train,
+        frames=place(corpus.train.points)[:, None],
+        order=corpus.order,
+        scheme=corpus.scheme,
+        mean=template,
+        validation=corpus.validation,
+        validation_frames=place(corpus.validation.points),
     )

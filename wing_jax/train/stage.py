@@ -100,12 +100,12 @@ class StageTask:
             average=stage.optimizer.ema > 0,
         )
 
-    def step(self, *, seed: int, axis: str | None = None) -> Step:
-        """The training step, not yet compiled."""
+    def step(self, *, seed: int, axis: str | None = None, loss: Loss | None = None) -> Step:
+        """The training step, not yet compiled; `loss`, in pixels of the crop, instead of the stage's own."""
         return make_train_step(
             self.model(axis=axis),
             self.optimizer(),
-            make_loss(self.stage),
+            loss or make_loss(self.stage),
             reduction=self.stage.loss.reduction,
             eyes=self.eyes,
             ema=self.stage.optimizer.ema,
@@ -199,10 +199,10 @@ def calls(config: Config) -> int:
     return config.steps_per_call or devices.steps_per_call()
 
 
-def make_engine(task: StageTask, config: Config, mesh: Mesh) -> Engine:
-    """Steps with the input that `config` names."""
+def make_engine(task: StageTask, config: Config, mesh: Mesh, *, loss: Loss | None = None) -> Engine:
+    """Steps with the input that `config` names; `loss`, in pixels of the crop, instead of the stage's own."""
     axis = devices.AXIS if config.parallel == "pmap" else None
-    step = task.step(seed=config.seed, axis=axis)
+    step = task.step(seed=config.seed, axis=axis, loss=loss)
     if config.input == "device":
         source, faces = task.device_input(seed=config.seed), task.faces(parts=mesh.size)
         return DeviceEngine(step, source, faces, mesh=mesh, parallel=config.parallel, steps_per_call=calls(config))

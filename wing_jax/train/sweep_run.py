@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from wing_jax.config import SweepConfig
 from wing_jax.errors import InputError
+from wing_jax.localizer import Stage
 from wing_jax.train import devices
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.logs import TrainingLog
@@ -39,16 +40,14 @@ def sweep(config: SweepConfig) -> list[dict]:
     cells = cells_of(config.stage1, config.grid, seed=config.seed)
     corpus = read_corpus(config)
     task = first_task(config, corpus)
-    engine = make_sweep_engine(config, task, cells, mesh)
-    state = _train(config, task, engine, cells, task.validate(mesh))
+    trained = train_cells(task, cells, config, mesh, folder=config.folder / "sweep")
     rows = []
-    for index, (cell, variables) in enumerate(zip(cells, _each(state.best_variables, len(cells)), strict=True)):
-        folder = config.folder / "cells" / cell.label
-        stage = trained_stage(task, jax.device_get(variables))
-        corpus.localizer((stage,), task.mean, name=f"{config.name} {cell.label}").save(folder / "model")
+    for index, cell in enumerate(cells):
+        localizer = corpus.localizer((trained.stage(index),), task.mean, name=f"{config.name} {cell.label}")
+        localizer.save(config.folder / "cells" / cell.label / "model")
         facts = {"loss": cell.loss.name, **cell.lengths, "learning_rate": cell.learning_rate, "seed": cell.seed}
-        rows.append({"label": cell.label, **facts, "validation_nme": float(state.nmes[index])})
-    _write(config.folder, rows, how=engine.how)
+        rows.append({"label": cell.label, **facts, "validation_nme": float(trained.nmes[index])})
+    _write(config.folder, rows, how=trained.how)
     return rows
 
 
@@ -69,23 +68,31 @@ def make_sweep_engine(config: SweepConfig, task: StageTask, cells: list[Cell], m
     return make(min(seconds, key=seconds.__getitem__))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Trained:
     """What is left of a sweep."""
 
-    best_variables: Any
-    nmes: np.ndarray  # fractions, a run each
+    task: StageTask
+    variables: Any  # with the runs as leading axis
+    nmes: np.ndarray  # fractions, a run each; NaN where a run's loss is no longer finite
+    how: str
+
+    def stage(self, index: int) -> Stage:
+        """The stage that run `index` has trained."""
+        return trained_stage(self.task, jax.device_get(jax.tree.map(lambda x: x[index], self.variables)))
 
 
-def _train(config: SweepConfig, task: StageTask, engine: SweepEngine, cells: list[Cell], validate: Validate) -> Trained:
-    stage, like = task.stage, engine.untrained()
-    with Checkpoints(config.folder / "sweep" / "checkpoints", keep=2) as checkpoints:
+def train_cells(task: StageTask, cells: list[Cell], config: SweepConfig, mesh: Mesh, *, folder: Path) -> Trained:
+    """Train the cells on the task, by the way and the seed of `config`, logging and going on in `folder`."""
+    stage, engine, validate = task.stage, make_sweep_engine(config, task, cells, mesh), task.validate(mesh)
+    like = engine.untrained()
+    with Checkpoints(folder / "checkpoints", keep=2) as checkpoints:
         first_step = checkpoints.newest or 0
         whole = checkpoints.restore(first_step, like) if first_step else like
         placed, logged = engine.place(whole), {"evaluate_every": stage.evaluate_every, "longest": _span(config)}
         titles = {"title": f"sweep of {len(cells)}", "first_step": first_step, "steps": stage.steps}
         if first_step < stage.steps:
-            with TrainingLog(config.folder / "sweep", **titles, batch_size=stage.batch_size * len(cells)) as log:
+            with TrainingLog(folder, **titles, batch_size=stage.batch_size * len(cells)) as log:
                 for first, last in spans(first_step, stage.steps, **logged):
                     placed, metrics = engine.advance(placed, first, last)
                     values = sweep_means(metrics)
@@ -96,7 +103,8 @@ def _train(config: SweepConfig, task: StageTask, engine: SweepEngine, cells: lis
                         checkpoints.save(last, whole, validation_nme=values["validation_nme"])
                     else:
                         log.write(last, **values)
-    return Trained(whole.best_variables, _measure(whole, len(cells), validate))
+    nmes = _measure(whole, len(cells), validate)
+    return Trained(task=task, variables=whole.best_variables, nmes=nmes, how=engine.how)
 
 
 def sweep_means(metrics: Metrics) -> dict[str, float]:

@@ -1,0 +1,23 @@
+"""What a loss makes of errors: by itself, on a model and its data, and over a training.
+
+    curve = curves(make_loss("wing"), errors)                      # value, gradient, curvature, optimal step
+    shares = gradient_shares(loss, predicted - target, visible)    # of small, medium and large errors
+    pulls = layer_gradients(model, variables, batch, losses)       # norms by layer, cosines between losses
+    surface = landscapes(model, variables, batch, losses, key)     # along two directions
+
+Errors are signed, in pixels of the crop; losses come from `wing_jax.losses.make_loss`.
+"""
+
+from wing_jax.analysis.curves import Curves as Curves
+from wing_jax.analysis.curves import curves as curves
+from wing_jax.analysis.curves import wing_slopes as wing_slopes
+from wing_jax.analysis.landscape import Landscape as Landscape
+from wing_jax.analysis.landscape import landscapes as landscapes
+from wing_jax.analysis.network import LayerGradients as LayerGradients
+from wing_jax.analysis.network import layer_gradients as layer_gradients
+from wing_jax.analysis.shares import EDGES as EDGES
+from wing_jax.analysis.shares import error_shares as error_shares
+from wing_jax.analysis.shares import gradient_shares as gradient_shares
+from wing_jax.analysis.shares import group_shares as group_shares
+from wing_jax.analysis.shares import landmark_shares as landmark_shares
+from wing_jax.analysis.shares import wing_shares as wing_shares

@@ -1,0 +1,52 @@
+"""A loss over the error axis: value, gradient, curvature, and the paper's argument of the optimal step."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from wing_jax.losses import wing_loss
+from wing_jax.types import Loss
+
+
+class Curves(NamedTuple):
+    """One number for each error."""
+
+    value: Float[Array, "*errors"]
+    gradient: Float[Array, "*errors"]  # by the error; 0 at zero error
+    curvature: Float[Array, "*errors"]  # the second derivative, where the loss has one
+    step: Float[Array, "*errors"]  # |x| / |f'(x)|: the step length that brings this error to zero; 0 at zero error
+
+
+def curves(loss: Loss, errors: Float[Array, "*errors"]) -> Curves:
+    """The loss at each of `errors` (predicted - target, in the unit that the loss works in).
+
+    The paper argues by `gradient` and `step` (section 4.1): L1 pulls with 1 at every error and needs steps of |x|, L2
+    pulls with |x| and needs the step 1, ln|x| pulls with 1 / |x| and needs x^2. What pulls hardest rules the direction
+    of an update, what needs the largest step its length: only with the logarithm these are not the same errors.
+    """
+
+    def at(error: Float[Array, ""]) -> Float[Array, ""]:
+        return loss(error, jnp.zeros_like(error))
+
+    def of_one(error: Float[Array, ""]) -> Curves:
+        slope, curvature = jax.jvp(jax.grad(at), (error,), (jnp.ones_like(error),))
+        pulled = slope != 0
+        step = jnp.where(pulled, jnp.abs(error) / jnp.abs(jnp.where(pulled, slope, 1)), 0)
+        return Curves(at(error), slope, curvature, step)
+
+    flat = jax.vmap(of_one)(errors.reshape(-1))
+    return Curves(*(part.reshape(errors.shape) for part in flat))
+
+
+def wing_slopes(
+    widths: Float[Array, "widths"], epsilons: Float[Array, "epsilons"], errors: Float[Array, "errors"]
+) -> Float[Array, "widths epsilons errors"]:
+    """The Wing loss's gradient for each width, epsilon and error, all lengths in one unit."""
+
+    def slope(width: Array, epsilon: Array, error: Array) -> Array:
+        return jax.grad(lambda x: wing_loss(x, jnp.zeros_like(x), width=width, epsilon=epsilon))(error)
+
+    over_errors = jax.vmap(slope, (None, None, 0))
+    return jax.vmap(jax.vmap(over_errors, (None, 0, None)), (0, None, None))(widths, epsilons, errors)

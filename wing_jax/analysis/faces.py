@@ -1,0 +1,43 @@
+"""A model's errors on a data set, and a network without training to set beside it."""
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from wing_jax.analysis.network import Batch
+from wing_jax.data.chips import cut_chips
+from wing_jax.data.cutting import fixed_crops
+from wing_jax.data.records import FaceSet
+from wing_jax.localizer import Localizer, Stage
+from wing_jax.train.crops import box_frames
+from wing_jax.train.steps import make_predict
+
+
+def first_crops(localizer: Localizer, faces: FaceSet) -> Batch:
+    """The crops that the first stage sees of all faces."""
+    stage = localizer.stages[0]
+    chips = cut_chips(faces, size=stage.chip_size, workers=os.cpu_count() or 1)
+    frames = box_frames(chips, size=stage.input_size, margin=stage.margin, centre=stage.centre)
+    return Batch(*fixed_crops(chips, frames, size=stage.input_size))
+
+
+def crop_errors(stage: Stage, variables: dict[str, Any], batch: Batch) -> Float[np.ndarray, "faces points 2"]:
+    """Signed errors (predicted - true) in pixels of the crop; 0 where the truth is not visible."""
+    predict, rows = make_predict(stage.model), 64
+    parts = [predict(variables, batch.images[i : i + rows]) for i in range(0, len(batch.images), rows)]
+    error = np.concatenate([np.asarray(part) for part in parts]) - batch.points
+    return np.where(np.asarray(batch.visible)[..., None], error, 0).astype(np.float32)
+
+
+def untrained(stage: Stage, batch: Batch, *, seed: int) -> dict[str, Any]:
+    """Variables of the same network as they are drawn before training, its answers lying about the mean shape of the
+    batch, so that its errors are those of a start and not of an empty output."""
+    variables = {"batch_stats": {}, **stage.model.init(jax.random.key(seed), jnp.asarray(batch.images[:1]))}
+    shown = np.asarray(batch.visible)[..., None]
+    mean = np.where(shown, batch.points, 0).sum(0) / np.maximum(shown.sum(0), 1)
+    output = {**variables["params"]["output"], "bias": jnp.asarray(mean.reshape(-1), jnp.float32)}
+    return {**variables, "params": {**variables["params"], "output": output}}

@@ -1,0 +1,72 @@
+"""The losses' surfaces about a network's parameters, along two random directions."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from wing_jax.analysis.network import Batch
+from wing_jax.losses import hide, masked_mean
+from wing_jax.types import Loss
+
+AT_ONCE = 8  # networks
+
+
+class Landscape(NamedTuple):
+    """Means of several losses over the batch, in the order in which they were given."""
+
+    places: Float[Array, "places"]  # along both directions; 0 is the network, 1 a change as large as each filter is
+    values: Float[Array, "losses places places"]
+
+
+def landscapes(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    batch: Batch,
+    losses: Mapping[str, Loss],
+    key: PRNGKeyArray,
+    *,
+    reach: float = 1.0,
+    places: int = 21,
+) -> Landscape:
+    """The losses on a square of `places` x `places` networks about this one, up to `reach` along both directions.
+
+    The directions are Gaussian and *filter-normalised*: each filter's part is as long as the filter itself, and biases
+    and normalisation stay as they are (Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018,
+    https://arxiv.org/abs/1712.09913), so that the surfaces of two networks compare. Every network is run once for all
+    losses, with the statistics of BatchNorm as they are kept.
+    """
+    params = variables["params"]
+    first, second = (_direction(part, params) for part in jax.random.split(key))
+    along = jnp.linspace(-reach, reach, places)
+
+    @jax.jit
+    def at(place: Float[Array, "2"]) -> Float[Array, "losses"]:
+        moved = jax.tree.map(lambda p, a, b: p + place[0] * a + place[1] * b, params, first, second)
+        predicted = jnp.asarray(model.apply({**variables, "params": moved}, jnp.asarray(batch.images), train=False))
+        visible = jnp.asarray(batch.visible)
+        shown, target = hide(predicted, jnp.asarray(batch.points), visible)
+        return jnp.stack([masked_mean(loss(shown, target), visible) for loss in losses.values()])
+
+    square = jnp.stack(jnp.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 2)
+    values = jax.lax.map(at, square, batch_size=AT_ONCE)
+    return Landscape(along, jnp.moveaxis(values.reshape(places, places, len(losses)), -1, 0))
+
+
+def _direction(key: PRNGKeyArray, params: Any) -> Any:
+    """Gaussian, each filter (the last axis counts them) as long as the network's; 0 for vectors."""
+    leaves, shape = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+
+    def of(key: PRNGKeyArray, leaf: Array) -> Array:
+        if np.ndim(leaf) < 2:
+            return jnp.zeros_like(leaf)
+        drawn, axes = jax.random.normal(key, leaf.shape, leaf.dtype), tuple(range(leaf.ndim - 1))
+        length = jnp.sqrt(jnp.square(drawn).sum(axes, keepdims=True))
+        return drawn * jnp.sqrt(jnp.square(leaf).sum(axes, keepdims=True)) / length
+
+    return jax.tree.unflatten(shape, [of(key, leaf) for key, leaf in zip(keys, leaves, strict=True)])

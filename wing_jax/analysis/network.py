@@ -1,0 +1,90 @@
+"""The losses' gradients on a network and a batch: how long in each layer, and how alike between the losses."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
+
+from wing_jax.losses import hide, masked_mean
+from wing_jax.types import Loss
+
+
+class Batch(NamedTuple):
+    """Crops with their truth."""
+
+    images: UInt8[Array | np.ndarray, "faces size size 3"]
+    points: Float[Array | np.ndarray, "faces points 2"]  # pixels of the crop
+    visible: Bool[Array | np.ndarray, "faces points"]
+
+
+class LayerGradients(NamedTuple):
+    """Of several losses on one batch, in the order in which they were given."""
+
+    layers: tuple[str, ...]  # from the input to the output
+    norms: Float[Array, "losses layers"]  # of the gradient by the layer's parameters
+    cosines: Float[Array, "losses losses"]  # between the whole gradients
+
+
+def layer_gradients(
+    model: nn.Module, variables: Mapping[str, Any], batch: Batch, losses: Mapping[str, Loss]
+) -> LayerGradients:
+    """The gradients of the mean of each loss over the visible coordinates, with respect to all parameters.
+
+    The network works as in training (BatchNorm by the batch, dropout by a fixed key). It is run once: the losses'
+    gradients by its answer are pulled back through it together, by `vmap` over one `vjp`.
+    """
+    predict = _answers(model, variables, batch)
+    predicted, pull = jax.vjp(predict, variables["params"])
+    pulled = jnp.stack([jax.grad(_objective(loss, batch))(predicted) for loss in losses.values()])
+    (gradients,) = jax.vmap(pull)(pulled)
+    layers = _ordered(gradients)
+    squares = jnp.stack([_dots(gradients[name], gradients[name]).diagonal() for name in layers], axis=1)
+    products = jnp.stack([_dots(gradients[name], gradients[name]) for name in layers]).sum(0)
+    lengths = jnp.sqrt(products.diagonal())
+    cosines = products / jnp.maximum(lengths[:, None] * lengths[None], jnp.finfo(products.dtype).tiny)
+    return LayerGradients(layers, jnp.sqrt(squares), cosines)
+
+
+def _answers(model: nn.Module, variables: Mapping[str, Any], batch: Batch):
+    def predict(params: Any) -> Array:
+        predicted, _ = model.apply(
+            {**variables, "params": params},
+            jnp.asarray(batch.images),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": jax.random.key(0)},
+        )
+        return predicted
+
+    return jax.jit(predict)
+
+
+def _objective(loss: Loss, batch: Batch):
+    def objective(predicted: Array) -> Array:
+        visible = jnp.asarray(batch.visible)
+        shown, target = hide(predicted, jnp.asarray(batch.points), visible)
+        return masked_mean(loss(shown, target), visible)
+
+    return objective
+
+
+def _dots(first: Any, second: Any) -> Float[Array, "losses losses"]:
+    """Inner products of the losses' gradients, all arrays of the layer together."""
+    pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
+    return jnp.stack([a.reshape(len(a), -1) @ b.reshape(len(b), -1).T for a, b in pairs]).sum(0)
+
+
+def _ordered(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Layers from the input to the output: Flax names them by kind and number."""
+    kinds = ("Conv", "Batch", "Bottleneck", "Dense", "Shift", "output")
+
+    def place(name: str) -> tuple[int, int, str]:
+        kind = next((i for i, start in enumerate(kinds) if name.startswith(start)), len(kinds))
+        number = name.rpartition("_")[2]
+        return kind, int(number) if number.isdigit() else 0, name
+
+    return tuple(sorted(params, key=place))

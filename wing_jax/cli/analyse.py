@@ -1,0 +1,161 @@
+"""`wing-jax analyse losses|model|training`: what a loss makes of errors, and why."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from wing_jax.cli.options import parse, parse_config
+from wing_jax.config import Config, DataName, LossName
+from wing_jax.errors import InputError
+from wing_jax.types import Loss
+
+USAGE = """usage: wing-jax analyse ACTION ...
+
+  losses                          value, gradient, curvature and optimal step over the error axis
+  model MODEL --data NAME         which errors, landmarks, poses and layers the losses pull at, trained and untrained
+  training CONFIG [--field value] which errors they would pull at in the course of the first stage's training
+
+`wing-jax analyse ACTION --help` says more."""
+TITLES = {"l2": "L2", "l1": "L1", "smooth_l1": "smooth L1", "wing": "Wing", "rectified_wing": "rectified Wing",
+          "soft_wing": "soft Wing"}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Common:
+    """What all actions take."""
+
+    losses: tuple[LossName, ...] = ("l2", "l1", "smooth_l1", "wing")
+    small: float = 0.5  # pixels of a 64 x 64 crop: errors below are small
+    large: float = 2.0  # pixels of a 64 x 64 crop: errors from here on are large
+    output: str = "runs/analysis"  # folder of the figures, as SVG and PNG
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        if not 0 < self.small < self.large:
+            raise InputError(f"small={self.small} and large={self.large}: give 0 < small < large")
+        return self.small, self.large
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossesOptions(Common):
+    """Draw the losses over the error axis."""
+
+    reach: float = 20.0  # pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions(Common):
+    """Analyse the first stage of MODEL on a data set, beside the same network untrained."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    data: DataName
+    root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
+    split: str = "test"
+    boxes: str = "given"
+    faces: int = 500  # built-in faces to draw (builtin alone)
+    batch: int = 64  # faces, for gradients and landscapes
+    places: int = 21  # of the landscape, along either direction
+    seed: int = 0  # of the untrained network and the directions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FollowedConfig(Config):
+    """A training whose first stage is followed."""
+
+    analysis: Common = Common()
+
+
+def run(arguments: list[str]) -> None:
+    """Make the figures of one action and say what they show in numbers."""
+    actions = {"losses": _losses, "model": _model, "training": _training}
+    if not arguments or arguments[0] not in actions:
+        asked = arguments[:1] in (["-h"], ["--help"])
+        print(USAGE, file=sys.stdout if asked else sys.stderr)
+        sys.exit(0 if asked else 2)
+    console = Console(highlight=False, soft_wrap=True)
+    for said in actions[arguments[0]](arguments[1:]):
+        console.print(said)
+
+
+def _losses(arguments: list[str]) -> Iterator[str]:
+    options = parse(LossesOptions, arguments, command="analyse losses")
+    if options.reach <= 0:
+        raise InputError(f"reach={options.reach} must be greater than 0")
+    import jax.numpy as jnp
+
+    from wing_jax.analysis import curves
+    from wing_jax.report.analysis import curves_figure
+
+    errors = jnp.linspace(-options.reach, options.reach, 1601)
+    drawn = {title: curves(loss, errors) for title, loss in _made(options, 64).items()}
+    yield _written(curves_figure(errors, drawn), options, "losses")
+
+
+def _model(arguments: list[str]) -> Iterator[str]:
+    options = parse(ModelOptions, arguments, command="analyse model")
+    for name in ("batch", "places"):
+        if getattr(options, name) < 2:
+            raise InputError(f"{name}={getattr(options, name)} must be 2 or more")
+    from wing_jax.analysis.subject import figures, shares_in_words, subject
+    from wing_jax.data.load import load_faces
+    from wing_jax.localizer import Localizer
+
+    localizer = Localizer.load(options.model)
+    faces = load_faces(options.data, options.split, root=options.root, boxes=options.boxes, count=options.faces)
+    size = localizer.stages[0].input_size
+    what = subject(localizer, faces, losses=_made(options, size), edges=_scaled(options.edges, size), seed=options.seed)
+    yield from shares_in_words(what.shares, what.edges)
+    for name, figure in figures(what, batch=options.batch, places=options.places, seed=options.seed):
+        yield _written(figure, options, name)
+
+
+def _training(arguments: list[str]) -> Iterator[str]:
+    config = parse_config(FollowedConfig, arguments, command="analyse training", usage=USAGE)
+    import numpy as np
+
+    from wing_jax.analysis import error_shares, gradient_shares
+    from wing_jax.analysis.training import follow, probe_steps
+    from wing_jax.report.analysis import training_figure
+    from wing_jax.train import devices
+    from wing_jax.train.run import first_task, read_corpus
+
+    options, stage = config.analysis, config.stage1
+    losses, edges = _made(options, stage.input_size), _scaled(options.edges, stage.input_size)
+    task = first_task(config, read_corpus(config))
+    seen = follow(task, config, devices.make_mesh(config.devices), at=probe_steps(stage.steps))
+    counts = np.stack([error_shares(one.errors, one.visible, edges=edges) for one in seen])
+    shares = {
+        loss: np.stack([gradient_shares(f, one.errors, one.visible, edges=edges) for one in seen])
+        for loss, f in losses.items()
+    }
+    for number, one in enumerate(seen):
+        pulls = ", ".join(f"{loss} {100 * values[number][0]:.0f} %" for loss, values in shares.items())
+        yield f"step {one.step}: {100 * counts[number][0]:.0f} % of the errors are small; of the gradient: {pulls}"
+    yield _written(training_figure([one.step for one in seen], shares, counts, edges), options, "training")
+
+
+def _made(options: Common, input_size: int) -> dict[str, Loss]:
+    """The losses with their default lengths, in pixels of a crop of `input_size`."""
+    from wing_jax.losses import make_loss
+
+    return {
+        TITLES[name]: make_loss(name, reference_size=256 if name == "soft_wing" else 64, working_extent=input_size)
+        for name in options.losses
+    }
+
+
+def _scaled(edges: tuple[float, float], input_size: int) -> tuple[float, float]:
+    low, high = edges
+    return low * input_size / 64, high * input_size / 64
+
+
+def _written(figure: Figure, options: Common, name: str) -> str:
+    from wing_jax.report.analysis import save_vector
+
+    return f"written: {', '.join(map(str, save_vector(figure, Path(options.output) / name)))}"

@@ -1,0 +1,56 @@
+"""`wing-jax reproduce TARGET --data NAME --budget BUDGET`"""
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from wing_jax.cli.options import parse
+from wing_jax.config import LossName
+from wing_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReproduceOptions:
+    """Repeat an experiment of the paper on the data at hand; write its table as Markdown and JSON, its figure as PNG.
+
+    What is done is kept: the same command goes on where it was stopped, and targets share the models they have in
+    common.
+    """
+
+    target: Annotated[
+        Literal["table1", "table2", "table3", "table3-cnn6", "table4", "ced", "pose-histogram"], tyro.conf.Positional
+    ]
+    data: Literal["mtfl", "w300", "aflw", "builtin"] = "mtfl"
+    root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
+    budget: Literal["trial", "short", "paper"] = "short"
+    seeds: int = 3  # how many
+    losses: tuple[LossName, ...] = ("l2", "l1", "smooth_l1", "wing")
+    output: str = "runs/reproduce"
+
+
+def run(arguments: list[str]) -> None:
+    """Make the target, print its tables and where they lie."""
+    options = parse(ReproduceOptions, arguments, command="reproduce")
+    if options.seeds < 1:
+        raise InputError(f"seeds={options.seeds} must be 1 or more")
+    from wing_jax.report.origin import commit, machine
+    from wing_jax.report.tables import rich_table
+    from wing_jax.reproduce import TARGETS, Workshop, recipe
+
+    workshop = Workshop(recipe(options.data, options.budget, root=options.root), output=options.output)
+    product = TARGETS[options.target](workshop, seeds=range(options.seeds), losses=options.losses)
+    origin = {
+        "command": f"wing-jax reproduce {shlex.join(arguments)}",
+        "commit": commit(),
+        "machine": machine(),
+    }
+    product = dataclasses.replace(product, about={**product.about, **origin})
+    console = Console(highlight=False, soft_wrap=True)
+    for grid in product.grids:
+        console.print(rich_table(grid))
+    for path in product.write(Path(workshop.folder), options.target):
+        console.print(f"written: {path}")

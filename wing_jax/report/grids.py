@@ -1,0 +1,62 @@
+"""Figures of the paper's tables: heat maps of a grid of two numbers, and models as dots, a seed each."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from wing_jax.report.plots import FAINT, INK, PALETTE, new_figure
+
+
+def heat_figure(
+    maps: Mapping[str, Float[np.ndarray, "rows columns"]],
+    *,
+    rows: Sequence[float],
+    columns: Sequence[float],
+    row_label: str,
+    column_label: str,
+) -> Figure:
+    """Maps over one grid beside each other, each with colours of its own: dark is low; the lowest is framed."""
+    figure = Figure(figsize=(1.2 + 4.6 * len(maps), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, values) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
+        axes.imshow(values, cmap="cividis", aspect="auto")
+        middle = (np.nanmin(values) + np.nanmax(values)) / 2
+        for (row, column), value in np.ndenumerate(values):
+            colour = "white" if value < middle else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
+        row, column = np.unravel_index(np.nanargmin(values), values.shape)
+        frame = {"fill": False, "edgecolor": PALETTE[1], "linewidth": 2.5}
+        axes.add_patch(Rectangle((float(column) - 0.5, float(row) - 0.5), 1, 1, **frame))
+        axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
+        axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+        axes.set_title(title, fontsize=10, color=INK)
+        axes.set_xlabel(column_label, color=INK)
+        axes.set_ylabel(row_label, color=INK)
+        axes.tick_params(length=0, labelsize=9, colors=INK)
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def seeds_figure(results: Mapping[str, Mapping[str, Sequence[float]]], *, label: str) -> Figure:
+    """For each group (a method) and series (a loss) a dot a seed, and a bar at their mean."""
+    series = list(dict.fromkeys(name for group in results.values() for name in group))
+    figure, axes = new_figure(2.2 + 0.45 * len(results) * (len(series) + 1), 3.8)
+    for number, name in enumerate(series):
+        colour, shift = PALETTE[number % len(PALETTE)], (number - (len(series) - 1) / 2) * 0.2
+        for place, group in enumerate(results.values()):
+            values = list(group.get(name, ()))
+            told = name if place == 0 else None
+            axes.plot([place + shift] * len(values), values, "o", color=colour, alpha=0.55, markersize=5, label=told)
+            if values:
+                mean = float(np.mean(values))
+                axes.hlines(mean, place + shift - 0.08, place + shift + 0.08, color=colour, linewidth=2)
+    axes.set_xticks(range(len(results)), list(results))
+    axes.set_xlim(-0.6, len(results) - 0.4)
+    axes.set_ylabel(label)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8)
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, ncols=len(series), loc="lower left", bbox_to_anchor=(0, 1))
+    return figure

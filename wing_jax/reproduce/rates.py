@@ -1,0 +1,69 @@
+"""The learning rate of each loss, by one rule for all of them.
+
+Every loss is trained with CNN-6, without HSM, by the first seed, at the recipe's learning rates times
+10 ** -0.5, 1 and 10 ** 0.5; kept is the multiple with the lowest NME on the held-out training faces. Where that is the
+smallest or the largest one tried, the next beyond it is tried as well, as long as that goes on, up to 10 ** +-2.
+The multiple holds for both stages, with and without HSM. The test faces have no part in it.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from wing_jax.config import LossName
+from wing_jax.reproduce.recipes import SLOWER_L2
+from wing_jax.reproduce.workshop import METHODS, Variant, Workshop
+
+Tried: TypeAlias = dict[int, float]  # half decades from the recipe's rate: validation NME (fraction)
+START, LAST = (-1, 0, 1), 4  # half decades
+
+
+def rates(workshop: Workshop, losses: Sequence[LossName]) -> dict[LossName, float]:
+    """The multiple of the recipe's learning rates for each loss: tuned, or the paper's where the recipe says so."""
+    if not workshop.recipe.tuned:
+        return {loss: SLOWER_L2 if loss == "l2" else 1.0 for loss in losses}
+    tried = {loss: tried_rates(workshop, loss, losses) for loss in losses}
+    told = {loss: {f"{multiple(step):.4g}": _or_none(nme) for step, nme in tried[loss].items()} for loss in losses}
+    (workshop.folder / "rates.json").write_text(json.dumps(told, indent=1) + "\n")
+    return {loss: multiple(best(tried[loss])) for loss in losses}
+
+
+def tried_rates(workshop: Workshop, loss: LossName, company: Sequence[LossName] = ()) -> Tried:
+    """All that the rule tries for `loss`; the `company` of losses trains beside it at the rates that all start with."""
+    method, seed = METHODS[0], workshop.recipe.config.seed
+
+    def variant(name: LossName, step: int) -> Variant:
+        return Variant(loss=workshop.recipe.loss(name), rate=multiple(step), seed=seed)
+
+    workshop.train([method], [variant(name, step) for name in company or (loss,) for step in START])
+    tried = {step: workshop.validation_nme(method, variant(loss, step)) for step in START}
+    while (further := beyond(tried)) is not None:
+        workshop.train([method], [variant(loss, further)])
+        tried[further] = workshop.validation_nme(method, variant(loss, further))
+    return dict(sorted(tried.items()))
+
+
+def beyond(tried: Tried) -> int | None:
+    """The next step to try: past the best one where that is at an end; None where the rule is at its own."""
+    chosen = best(tried)
+    if chosen == min(tried) and chosen > -LAST:
+        return chosen - 1
+    if chosen == max(tried) and chosen < LAST:
+        return chosen + 1
+    return None
+
+
+def best(tried: Tried) -> int:
+    """The step with the lowest NME, the smaller one of equals."""
+    return min(sorted(tried), key=tried.__getitem__)
+
+
+def multiple(step: int) -> float:
+    """Of the recipe's learning rate, for a step of half a decade."""
+    return float(f"{10 ** (step / 2):.4g}")
+
+
+def _or_none(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,226 @@
+"""Models of the paper's experiments: trained together where they can be, measured one by one, and never twice.
+
+What a cell of a table needs is kept below the workshop's folder as soon as it is there: each trained stage under
+`stages/`, each measured model under `measured/`. A call that was stopped goes on from there, and within a sweep from
+its newest checkpoint; a table that shares cells with another finds them done.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+
+from wing_jax import evaluation
+from wing_jax.bundle import read_bundle, write_bundle
+from wing_jax.config import LossConfig, SweepConfig
+from wing_jax.data.chips import Chips, cut_chips
+from wing_jax.data.load import load_faces
+from wing_jax.data.records import FaceSet
+from wing_jax.errors import InputError
+from wing_jax.localizer import Localizer, Stage
+from wing_jax.measure import measure
+from wing_jax.reproduce.recipes import Recipe
+from wing_jax.schemes import get_conversion
+from wing_jax.train import crops, devices
+from wing_jax.train.run import Corpus, first_task, read_corpus, second_task
+from wing_jax.train.stage import StageTask
+from wing_jax.train.sweep import Cell
+from wing_jax.train.sweep_run import train_cells
+
+
+class Method(NamedTuple):
+    """A column of the paper's experiments."""
+
+    name: str
+    stages: int
+    balanced: bool  # by HSM
+
+
+METHODS = (
+    Method("CNN-6", 1, False),
+    Method("CNN-6 + HSM", 1, True),
+    Method("CNN-6/7", 2, False),
+    Method("CNN-6/7 + HSM", 2, True),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What differs between the models of one method: the loss (its lengths are those of the first stage), the multiple
+    of the recipe's learning rates, and the seed."""
+
+    loss: LossConfig
+    rate: float
+    seed: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """A model on the test faces."""
+
+    summary: list[dict]  # of `wing_jax.evaluation.summarise`, for the last stage, a normaliser each
+    nmes: np.ndarray  # fractions, a face each, by the recipe's normaliser; NaN = left out
+    validation_nme: float  # of the last stage; fraction, by the eyes' distance
+
+    def nme(self, normalisation: str, *, group: tuple[str, str] | None = None) -> float | None:
+        """Mean NME in per cent, of all faces or of those with a (group, label); None where there are none."""
+        (entry,) = (entry for entry in self.summary if entry["normalisation"] == normalisation)
+        if group is not None:
+            entry = entry["groups"].get(group[0], {}).get(group[1], {})
+        return entry.get("nme_percent")
+
+
+class Workshop:
+    """Trains and measures by one recipe, in one folder."""
+
+    def __init__(self, recipe: Recipe, *, output: str | Path):
+        self.recipe, self.folder = recipe, Path(output) / recipe.name
+        self._claim_folder()
+
+    def _claim_folder(self) -> None:
+        """Raises InputError where the folder holds the work of another recipe."""
+        path, mine = self.folder / "recipe.json", json.loads(json.dumps(dataclasses.asdict(self.recipe)))
+        if path.exists():
+            if json.loads(path.read_text()) != mine:
+                raise InputError(f"{path}: this folder holds the work of another recipe: give another --output")
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(mine, indent=1) + "\n")
+
+    @functools.cached_property
+    def mesh(self) -> Mesh:
+        """The devices at work."""
+        return devices.make_mesh(self.recipe.config.devices)
+
+    @functools.cached_property
+    def corpus(self) -> Corpus:
+        """The training faces, balanced by HSM."""
+        return read_corpus(self.recipe.config)
+
+    @functools.cached_property
+    def test(self) -> tuple[FaceSet, Chips]:
+        """The test faces, and their chips for the last stage."""
+        data = self.recipe.config.data
+        faces = load_faces(
+            data.name, "test", root=data.root, scheme=data.scheme, boxes=data.boxes, count=data.test_faces
+        )
+        return faces, cut_chips(faces, size=max(self.corpus.chip_sizes), workers=os.cpu_count() or 1)
+
+    def task(self, number: int, *, balanced: bool) -> StageTask:
+        """The training of stage `number`, with every crop made from box and annotation, so that all models share it."""
+        corpus = self.corpus if balanced else self.corpus.unbalanced()
+        if number == 1:
+            return first_task(self.recipe.config, corpus)
+        return second_task(self.recipe.config, corpus, None, self.template)
+
+    @functools.cached_property
+    def template(self) -> np.ndarray:
+        """The mean shape in the crops of the second stage (of the first, where there is no second)."""
+        config, mean = self.recipe.config, self.task(1, balanced=False).mean
+        return mean if config.stage2 is None else crops.template_of(mean, margin=config.stage2.margin)
+
+    def train(self, methods: Sequence[Method], variants: Sequence[Variant]) -> None:
+        """Train whatever stages are missing, those of one stage and balance as one sweep."""
+        for number in (1, 2):
+            for balanced in (False, True):
+                if any(method.balanced == balanced and method.stages >= number for method in methods):
+                    self._train_stages(number, balanced, variants)
+
+    def measure(self, method: Method, variant: Variant) -> Measured:
+        """The trained model on the test faces."""
+        place = self.folder / "measured" / _words(method.name) / self._cell(1, variant).label
+        if not (place / "measured.json").exists():
+            self._measure(method, variant, place)
+        told = json.loads((place / "measured.json").read_text())
+        return Measured(nmes=np.load(place / "nmes.npy", allow_pickle=False), **told)
+
+    def localizer(self, method: Method, variant: Variant) -> Localizer:
+        """The trained model."""
+        stages = tuple(self._stage(number, method.balanced, variant)[0] for number in range(1, method.stages + 1))
+        name = f"{method.name}, {self._cell(1, variant).label}"
+        return self.corpus.localizer(stages, self.template, name=name)
+
+    def validation_nme(self, method: Method, variant: Variant) -> float:
+        """What the last stage of the model reached on the held-out training faces (fraction); infinite where its
+        training diverged."""
+        value = self._stage(method.stages, method.balanced, variant)[1]
+        return value if np.isfinite(value) else np.inf
+
+    def _measure(self, method: Method, variant: Variant, place: Path) -> None:
+        localizer, (faces, chips) = self.localizer(method, variant), self.test
+        size, own = localizer.stages[-1].chip_size, chips
+        if size != chips.size:
+            own = cut_chips(faces, size=size, workers=os.cpu_count() or 1)
+        conversion = get_conversion(localizer.scheme, faces.scheme)
+        leading = self.recipe.normalisation
+        _, evaluations = measure(localizer, faces, own, conversion, jitter=0.0, seed=0, leading=leading)
+        last = [e for e in evaluations if e.stage == f"stage {method.stages}"]
+        place.mkdir(parents=True, exist_ok=True)
+        np.save(place / "nmes.npy", last[0].nmes, allow_pickle=False)
+        told = {"summary": evaluation.summarise(last), "validation_nme": self.validation_nme(method, variant)}
+        _write(place / "measured.json", told)
+
+    def _train_stages(self, number: int, balanced: bool, variants: Sequence[Variant]) -> None:
+        cells = [self._cell(number, variant) for variant in variants]
+        missing = [cell for cell in dict.fromkeys(cells) if not (self._place(number, balanced, cell)).exists()]
+        if not missing:
+            return
+        labels = json.dumps([number, balanced, *(cell.label for cell in missing)])
+        work = self.folder / "sweeps" / hashlib.sha256(labels.encode()).hexdigest()[:16]
+        config = _sweep_config(self.recipe)
+        trained = train_cells(self.task(number, balanced=balanced), missing, config, self.mesh, folder=work)
+        for index, cell in enumerate(missing):
+            stage = trained.stage(index)
+            facts = {key: getattr(stage, key) for key in ("network", "input_size", "chip_size", "margin", "centre")}
+            manifest = {"stage": facts, "validation_nme": _finite(float(trained.nmes[index]))}
+            write_bundle(self._place(number, balanced, cell), manifest, {"stage": stage.variables})
+        shutil.rmtree(work / "checkpoints")
+
+    def _stage(self, number: int, balanced: bool, variant: Variant) -> tuple[Stage, float]:
+        """The trained stage and its validation NME."""
+        manifest, arrays = read_bundle(self._place(number, balanced, self._cell(number, variant)))
+        nme = manifest["validation_nme"]
+        variables = {"batch_stats": {}, **arrays["stage"]}
+        return Stage(variables=variables, **manifest["stage"]), np.inf if nme is None else nme
+
+    def _cell(self, number: int, variant: Variant) -> Cell:
+        """The run of a sweep that trains stage `number`. The first stage has the variant's own lengths; the second the
+        recipe's, for they are pixels of another crop."""
+        stage = self.recipe.config.stage1 if number == 1 else self.recipe.config.stage2
+        assert stage is not None
+        loss = variant.loss
+        if number == 2:
+            loss = self.recipe.loss(loss.name, number=2)
+        return Cell(seed=variant.seed, loss=loss, learning_rate=variant.rate * stage.optimizer.learning_rate)
+
+    def _place(self, number: int, balanced: bool, cell: Cell) -> Path:
+        return self.folder / "stages" / f"stage{number}{'-hsm' if balanced else ''}" / cell.label
+
+
+def _sweep_config(recipe: Recipe) -> SweepConfig:
+    fields = {field.name: getattr(recipe.config, field.name) for field in dataclasses.fields(recipe.config)}
+    return SweepConfig(**fields)
+
+
+def _words(name: str) -> str:
+    """A method's name as a folder's."""
+    return name.lower().replace(" + ", "-").replace("/", "")
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _write(path: Path, value: dict) -> None:
+    """Whole or not at all."""
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+    os.replace(unfinished, path)
