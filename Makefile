@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint notebooks install clean
 
 demo: install
 	$(BIN)/wing-jax train configs/builtin.py
@@ -15,6 +15,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
+
+notebooks: install
+	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 install: .venv/installed
 

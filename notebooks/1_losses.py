@@ -14,6 +14,7 @@
 # large errors. Everything is a pure function; `jax.vmap` and `jax.grad` do the rest.
 
 # %%
+# %matplotlib inline
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt

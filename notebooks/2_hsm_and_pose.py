@@ -14,6 +14,7 @@
 # last version) finds the axis of the shapes along which the pose varies, and repeats the faces of the scarce poses.
 
 # %%
+# %matplotlib inline
 import matplotlib.pyplot as plt
 import numpy as np
 from ipywidgets import IntSlider, interact

@@ -14,6 +14,7 @@
 # picture is resampled once. The same algebra serves the tf.data pipeline and the input that lives on the device.
 
 # %%
+# %matplotlib inline
 import dataclasses
 
 import cv2
@@ -40,6 +41,7 @@ def show(images, points, columns=8):
     for axes, image, shape in zip(np.ravel(panels), np.asarray(images), np.asarray(points), strict=True):
         axes.imshow(image)
         axes.plot(*shape.T, ".", color="yellow", markersize=2)
+        axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
         axes.set_axis_off()
     figure.tight_layout(pad=0.2)
     plt.show()

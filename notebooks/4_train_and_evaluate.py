@@ -14,6 +14,7 @@
 # train on 300-W or MTFL: give another config.
 
 # %%
+# %matplotlib inline
 import dataclasses
 import json
 import tempfile
@@ -55,22 +56,24 @@ first = StageConfig(
         name="adamw", learning_rate=2e-3, final_learning_rate=2e-5, decay="cosine", weight_decay=1e-2, ema=0.98
     ),
     batch_size=32,
-    steps=250,
-    evaluate_every=50,
+    steps=600,
+    evaluate_every=100,
 )
 shared = {field.name: getattr(first, field.name) for field in dataclasses.fields(first)}
 second = SecondStageConfig(
     **{
         **shared,
+        "input_size": 64,  # pixels; the paper's is 128
         "margin": 1.25,  # crop side per larger side of the mean shape
+        "model": dataclasses.replace(first.model, channels=(8, 16, 32, 64, 128)),
         "perturb": PerturbConfig(rotation=10.0, translation=0.04, scale=0.06),
-        "steps": 150,
+        "steps": 400,
     },
     crops="direct",
 )
 config = Config(
     name="notebook",
-    data=DataConfig(name="builtin", train_faces=400),
+    data=DataConfig(name="builtin", train_faces=500),
     balance=BalanceConfig(method="hsm", bins=9, cap=10),
     stage1=first,
     stage2=second,

@@ -14,6 +14,7 @@
 # 80 faces with five points is written first, as you would find it; with your own data begin at "Check".
 
 # %%
+# %matplotlib inline
 import csv
 import tempfile
 from pathlib import Path

@@ -14,6 +14,7 @@
 # gradient, train with it, compare it with Wing: everything else stays the same.
 
 # %%
+# %matplotlib inline
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,7 +54,7 @@ print("at zero error:", float(slope(jnp.zeros(1))[0]), " at 1e4 pixels:", float(
 # %%
 config = Config(
     name="compare",
-    data=DataConfig(name="builtin", train_faces=400, validation=0.15),
+    data=DataConfig(name="builtin", train_faces=500, validation=0.15),
     stage1=StageConfig(
         input_size=32,
         margin=1.3,
@@ -64,8 +65,8 @@ config = Config(
             name="adamw", learning_rate=2e-3, final_learning_rate=2e-5, decay="cosine", weight_decay=1e-2
         ),
         batch_size=32,
-        steps=200,
-        evaluate_every=200,
+        steps=600,
+        evaluate_every=600,
     ),
 )
 reached = compare_losses(losses, config, seeds=(0, 1))

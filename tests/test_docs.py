@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wing_jax.cli import balance, compare, data, evaluate, predict
+from wing_jax.cli import analyse, balance, compare, data, evaluate, predict, reproduce
 from wing_jax.cli.main import COMMANDS
 from wing_jax.config import Config, DataName, SweepConfig
 from wing_jax.data import boxes, formats, tfds_sets
@@ -29,6 +29,10 @@ OPTIONS = {
     ("devices",): None,
     ("train",): Config,
     ("sweep",): SweepConfig,
+    ("reproduce",): reproduce.ReproduceOptions,
+    ("analyse", "losses"): analyse.LossesOptions,
+    ("analyse", "model"): analyse.ModelOptions,
+    ("analyse", "training"): analyse.FollowedConfig,
     ("data", "check"): data.CheckOptions,
     ("data", "show"): data.ShowOptions,
     ("data", "stats"): data.StatsOptions,
@@ -59,8 +63,8 @@ def faults(words: list[str]) -> list[str]:
     """What is wrong with a command line; words in capitals, such as DIR, stand for anything."""
     if not words or words[0] not in COMMANDS:
         return [f"no such command: {words[:1]}"]
-    depth = 2 if words[0] == "data" else 1
-    if depth == 2 and words[1:2] and words[1] not in data.ACTIONS:
+    depth = 2 if words[0] in ("data", "analyse") else 1
+    if depth == 2 and words[1:2] and tuple(words[:2]) not in OPTIONS:
         return [f"no such action: {words[1]}"]
     known = options(OPTIONS[tuple(words[:depth])])
     found = []

@@ -40,6 +40,7 @@ def landscapes(
     https://arxiv.org/abs/1712.09913), so that the surfaces of two networks compare. Every network is run once for all
     losses, with the statistics of BatchNorm as they are kept.
     """
+    variables = jax.tree.map(jnp.asarray, dict(variables))
     params = variables["params"]
     first, second = (_direction(part, params) for part in jax.random.split(key))
     along = jnp.linspace(-reach, reach, places)

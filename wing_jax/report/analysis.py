@@ -60,7 +60,7 @@ def groups_figure(
 ) -> Figure:
     """For each loss (a panel) the share of the gradient that groups of faces send, in bands; a dot is their share of
     the faces."""
-    figure, panels = _panels(1, len(shares), width=1 + 0.55 * len(labels) * len(shares), height=3.6)
+    figure, panels = _panels(1, len(shares), width=1.0 + 0.55 * len(labels) * len(shares), height=3.6)
     for axes, (loss, values) in zip(panels[0], shares.items(), strict=True):
         _stack(axes, list(labels), np.asarray(values), edges)
         axes.plot(range(len(labels)), of_faces, "o", color=PALETTE[1], label="share of the faces")
@@ -116,7 +116,7 @@ def layers_figure(
 def landscape_figure(places: Numbers, surfaces: Mapping[str, Mapping[str, Numbers]]) -> Figure:
     """Contours of log10 of each loss (a column) about each model (a row); the cross is the model itself."""
     columns = max(len(by_loss) for by_loss in surfaces.values())
-    figure, panels = _panels(len(surfaces), columns, width=3.1 * columns, height=3 * len(surfaces))
+    figure, panels = _panels(len(surfaces), columns, width=3.1 * columns, height=3.0 * len(surfaces))
     for row, (model, by_loss) in zip(panels, surfaces.items(), strict=True):
         for axes, (loss, values) in zip(row, by_loss.items(), strict=True):
             height = np.log10(np.maximum(np.asarray(values).T, 1e-12))
@@ -139,7 +139,7 @@ def training_figure(
     """Over the steps of one training, the shares of small, medium and large errors: of the errors themselves, and of
     the gradient that each loss would take from them."""
     rows = {"errors": counts, **shares}
-    figure, panels = _panels(1, len(rows), width=3 * len(rows), height=3.2)
+    figure, panels = _panels(1, len(rows), width=3.0 * len(rows), height=3.2)
     places = np.maximum(np.asarray(steps, float), 0.7)
     for axes, (name, values) in zip(panels[0], rows.items(), strict=True):
         axes.stackplot(places, np.asarray(values).T, colors=BANDS, labels=_band_names(edges))
@@ -157,7 +157,7 @@ def wing_figure(
     shares: Mapping[str, Float[np.ndarray, "widths epsilons bands"]],
 ) -> Figure:
     """Maps over width and epsilon, a row for each model: the share of the Wing loss's gradient that each band sends."""
-    figure, panels = _panels(len(shares), 3, width=13, height=0.5 + 2.7 * len(shares))
+    figure, panels = _panels(len(shares), 3, width=13.0, height=0.5 + 2.7 * len(shares))
     for row, (model, values) in zip(panels, shares.items(), strict=True):
         for band, (axes, size) in enumerate(zip(row, ("small", "medium", "large"), strict=True)):
             _numbered(axes, values[..., band].T)
