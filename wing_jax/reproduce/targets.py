@@ -300,7 +300,7 @@ def _about(workshop: Workshop, seeds: Sequence[int], chosen: Mapping[LossName, f
     if second is not None:
         stages += f", CNN-7 {second.model.channels} {second.steps:,} steps of {second.batch_size}"
     return {
-        "data": f"{_train_name(workshop)}; tested on {len(workshop.test[0])}",
+        "data": f"{_train_name(workshop)}; tested on {len(workshop.test):,}",
         "budget": f"{recipe.budget}: {stages}; {first.optimizer.name}",
         "learning rates of CNN-6": f"{rated} ({how})",
         "seeds": ", ".join(map(str, seeds)),
@@ -314,5 +314,4 @@ def _train_name(workshop: Workshop) -> str:
 
 
 def _test_name(workshop: Workshop) -> str:
-    faces, _ = workshop.test
-    return f"{faces.name}, {len(faces):,} test faces"
+    return f"{workshop.test.name}, {len(workshop.test):,} test faces"

@@ -79,10 +79,11 @@ class Measured:
 
 
 class Workshop:
-    """Trains and measures by one recipe, in one folder."""
+    """Trains and measures by one recipe, in one folder: `stages/` and `measured/`, the latter with each whole model."""
 
     def __init__(self, recipe: Recipe, *, output: str | Path):
         self.recipe, self.folder = recipe, Path(output) / recipe.name
+        self._test_chips: dict[int, Chips] = {}
         self._claim_folder()
 
     def _claim_folder(self) -> None:
@@ -106,13 +107,18 @@ class Workshop:
         return read_corpus(self.recipe.config)
 
     @functools.cached_property
-    def test(self) -> tuple[FaceSet, Chips]:
-        """The test faces, and their chips for the last stage."""
+    def test(self) -> FaceSet:
+        """The test faces."""
         data = self.recipe.config.data
-        faces = load_faces(
+        return load_faces(
             data.name, "test", root=data.root, scheme=data.scheme, boxes=data.boxes, count=data.test_faces
         )
-        return faces, cut_chips(faces, size=max(self.corpus.chip_sizes), workers=os.cpu_count() or 1)
+
+    def test_chips(self, size: int) -> Chips:
+        """The test faces' chips, cut once for each size."""
+        if size not in self._test_chips:
+            self._test_chips[size] = cut_chips(self.test, size=size, workers=os.cpu_count() or 1)
+        return self._test_chips[size]
 
     def task(self, number: int, *, balanced: bool) -> StageTask:
         """The training of stage `number`, with every crop made from box and annotation, so that all models share it."""
@@ -155,15 +161,13 @@ class Workshop:
         return value if np.isfinite(value) else np.inf
 
     def _measure(self, method: Method, variant: Variant, place: Path) -> None:
-        localizer, (faces, chips) = self.localizer(method, variant), self.test
-        size, own = localizer.stages[-1].chip_size, chips
-        if size != chips.size:
-            own = cut_chips(faces, size=size, workers=os.cpu_count() or 1)
+        localizer, faces = self.localizer(method, variant), self.test
+        chips = self.test_chips(localizer.stages[-1].chip_size)
         conversion = get_conversion(localizer.scheme, faces.scheme)
         leading = self.recipe.normalisation
-        _, evaluations = measure(localizer, faces, own, conversion, jitter=0.0, seed=0, leading=leading)
+        _, evaluations = measure(localizer, faces, chips, conversion, jitter=0.0, seed=0, leading=leading)
         last = [e for e in evaluations if e.stage == f"stage {method.stages}"]
-        place.mkdir(parents=True, exist_ok=True)
+        localizer.save(place / "model")
         np.save(place / "nmes.npy", last[0].nmes, allow_pickle=False)
         told = {"summary": evaluation.summarise(last), "validation_nme": self.validation_nme(method, variant)}
         _write(place / "measured.json", told)
