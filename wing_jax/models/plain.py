@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from wing_jax.models.batch_norm import BatchNorm
 from wing_jax.models.conv_pool import conv_pool
 
 Norm = Literal["none", "batch"]
@@ -58,8 +59,7 @@ class Shift(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         if self.norm == "batch":
-            norm = nn.BatchNorm(momentum=0.9, dtype=self.dtype, axis_name=self.axis)
-            return norm(x, use_running_average=not train)
+            return BatchNorm(dtype=self.dtype, axis=self.axis)(x, use_running_average=not train)
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
         return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
 

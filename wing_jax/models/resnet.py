@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from wing_jax.models.batch_norm import BatchNorm
 from wing_jax.models.plain import he_normal
 
 
@@ -24,12 +25,13 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         conv = partial(nn.Conv, use_bias=False, kernel_init=he_normal, dtype=self.dtype)
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, dtype=self.dtype, axis_name=self.axis)
-        y = nn.relu(norm()(conv(self.channels, (1, 1))(x)))
-        y = nn.relu(norm()(conv(self.channels, (3, 3), self.stride)(y)))
-        y = norm(scale_init=nn.initializers.zeros)(conv(4 * self.channels, (1, 1))(y))
+        norm = partial(BatchNorm, dtype=self.dtype, axis=self.axis)
+        seen = {"use_running_average": not train}
+        y = nn.relu(norm()(conv(self.channels, (1, 1))(x), **seen))
+        y = nn.relu(norm()(conv(self.channels, (3, 3), self.stride)(y), **seen))
+        y = norm(scale_init=nn.initializers.zeros)(conv(4 * self.channels, (1, 1))(y), **seen)
         if x.shape != y.shape:
-            x = norm()(conv(4 * self.channels, (1, 1), self.stride)(x))
+            x = norm()(conv(4 * self.channels, (1, 1), self.stride)(x), **seen)
         return nn.relu(x + y)
 
 
@@ -48,7 +50,7 @@ class ResNetRegressor(nn.Module):
     ) -> Float[Array, "batch points 2"]:
         x = images.astype(self.dtype) / 255
         x = nn.Conv(self.channels, (7, 7), 2, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(x)
-        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, dtype=self.dtype, axis_name=self.axis)(x))
+        x = nn.relu(BatchNorm(dtype=self.dtype, axis=self.axis)(x, use_running_average=not train))
         x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
         for level, count in enumerate(self.blocks):
             for block in range(count):
