@@ -21,6 +21,7 @@ from wing_jax.config import (
 )
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
+from wing_jax.losses import LOSSES as LOSS_NAMES
 from wing_jax.reproduce import METHODS, TARGETS, Workshop, published, recipe
 from wing_jax.reproduce import workshop as workshop_module
 from wing_jax.reproduce.rates import best, beyond, multiple, tried_rates
@@ -74,6 +75,10 @@ def shop(tmp_path_factory):
 def third(shop):
     """Table 3 of two losses and two seeds."""
     return TARGETS["table3"](shop, seeds=(0, 1), losses=LOSSES)
+
+
+def test_every_loss_has_a_title():
+    assert set(published.TITLES) == set(LOSS_NAMES)
 
 
 def test_the_print_is_consistent_in_itself():

@@ -21,9 +21,9 @@ from wing_jax.localizer import Localizer, Stage
 from wing_jax.measure import pose_labels
 from wing_jax.report import analysis as draw
 from wing_jax.report.plots import mean_shape
+from wing_jax.reproduce.published import EPSILONS, WIDTHS
 from wing_jax.types import Loss
 
-WIDTHS, EPSILONS = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0), (0.5, 1.0, 2.0, 3.0)  # pixels of 64: the paper's table 2
 UNTRAINED, TRAINED = "untrained", "trained"
 
 

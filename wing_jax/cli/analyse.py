@@ -22,8 +22,6 @@ USAGE = """usage: wing-jax analyse ACTION ...
   training CONFIG [--field value] which errors they would pull at in the course of the first stage's training
 
 `wing-jax analyse ACTION --help` says more."""
-TITLES = {"l2": "L2", "l1": "L1", "smooth_l1": "smooth L1", "wing": "Wing", "rectified_wing": "rectified Wing",
-          "soft_wing": "soft Wing"}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -143,6 +141,7 @@ def _training(arguments: list[str]) -> Iterator[str]:
 def _made(options: Common, input_size: int) -> dict[str, Loss]:
     """The losses with their default lengths, in pixels of a crop of `input_size`."""
     from wing_jax.losses import make_loss
+    from wing_jax.reproduce.published import TITLES
 
     return {
         TITLES[name]: make_loss(name, reference_size=256 if name == "soft_wing" else 64, working_extent=input_size)

@@ -4,8 +4,14 @@ Tables 1 to 3: mean error on AFLW-Full (20,000 training and 4,386 test faces, 19
 face, in per cent. What the paper calls PDB (pose-based data balancing) is HSM here, as in its first versions.
 """
 
-LOSSES = ("l2", "l1", "smooth_l1", "wing")
-TITLES = {"l2": "L2", "l1": "L1", "smooth_l1": "smooth L1", "wing": "Wing"}
+TITLES = {
+    "l2": "L2",
+    "l1": "L1",
+    "smooth_l1": "smooth L1",
+    "wing": "Wing",
+    "rectified_wing": "rectified Wing",
+    "soft_wing": "soft Wing",
+}
 
 TABLE3: dict[str, dict[str, float]] = {
     "CNN-6": {"l2": 2.41, "l1": 2.00, "smooth_l1": 2.02, "wing": 1.88},
