@@ -229,6 +229,19 @@ def test_the_papers_rates_are_taken_where_nothing_is_tuned(tmp_path):
     assert rates(shop, ("l2", "l1", "wing")) == {"l2": 0.1, "l1": 1.0, "wing": 1.0}
 
 
+def test_wing_s_lengths_are_for_losses_of_its_measure_alone():
+    made = {name: recipe("mtfl", "short").loss(name, number=2) for name in LOSS_NAMES}
+    lengths = {name: (loss.width, loss.epsilon, loss.reference_size) for name, loss in made.items()}
+    assert lengths == {
+        "l2": (None, None, 128),
+        "l1": (None, None, 128),
+        "smooth_l1": (None, None, 128),
+        "wing": (15.0, 3.0, 128),
+        "rectified_wing": (15.0, 3.0, 128),
+        "soft_wing": (None, None, 256),  # its own 2, 20 and 0.5, which are pixels of 256
+    }
+
+
 def test_table_4_is_of_300w_alone(shop):
     with pytest.raises(InputError, match="give --data w300"):
         TARGETS["table4"](shop, seeds=(0,), losses=("wing",))

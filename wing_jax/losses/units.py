@@ -29,6 +29,9 @@ LOSSES: dict[str, Callable[..., Array]] = {
 # Each loss is homogeneous: f(x / s; lengths / s) = f(x; lengths) / s ** degree. All its parameters are lengths.
 DEGREES: dict[str, int] = {"l2": 2, "l1": 1, "smooth_l1": 1, "wing": 1, "rectified_wing": 1, "soft_wing": 1}
 
+# Side, in pixels, of the crop that a loss's defaults are meant for, where it is not the 64 of the Wing loss.
+REFERENCE_SIZES: dict[str, int] = {"soft_wing": 256}
+
 # Where the mean coordinate of a batch of faces may lie, in crop sides. A crop is cut around its face: on 856 faces of
 # 300-W it is 0.35 to 0.62 for one face and 0.42 to 0.54 for batches of 8. Another unit or size puts it off by a
 # factor, the smallest in practice the 2 of 64 against 128 pixels.

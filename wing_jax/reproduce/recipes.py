@@ -15,7 +15,7 @@ from wing_jax.config import (
     SecondStageConfig,
     StageConfig,
 )
-from wing_jax.losses.units import parameters
+from wing_jax.losses.units import REFERENCE_SIZES, parameters
 from wing_jax.measure import leading_normalisation
 
 Budget = Literal["trial", "short", "paper"]
@@ -40,9 +40,11 @@ class Recipe:
     tuned: bool  # each loss's learning rate by the rule of `wing_jax.reproduce.rates`; else the paper's
 
     def loss(self, name: LossName, *, number: int = 1) -> LossConfig:
-        """The loss of that name for stage `number`, with the recipe's lengths where it has any."""
+        """The loss of that name for stage `number`, with Wing's lengths where it takes any and has no other measure."""
         stage = self.config.stage1 if number == 1 else self.config.stage2
         assert stage is not None
+        if own := REFERENCE_SIZES.get(name):
+            return dataclasses.replace(stage.loss, name=name, reference_size=own, width=None, epsilon=None)
         taken = parameters(name)
         lengths: dict[str, Any] = {
             key: getattr(stage.loss, key) if key in taken else None for key in ("width", "epsilon")
