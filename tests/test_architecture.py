@@ -16,7 +16,7 @@ FLOORS = (
     {"losses", "metrics", "geometry", "procrustes", "balance"},
     {"evaluation", "perturb", "photometric", "warp", "models"},
     {"data"},
-    {"bundle", "localizer", "report"},
+    {"bundle", "localizer", "finder", "tracking", "report"},
     {"train", "measure"},
     {"analysis", "reproduce"},
     {"cli"},

@@ -51,9 +51,8 @@ def drawn_model(folder, scheme, mean):
     variables = jax.tree.map(lambda leaf: random.normal(0, 0.2, leaf.shape).astype(np.float32), shapes)
     variables["params"]["output"]["bias"] = (mean.reshape(-1) * 16 - 0.5).astype(np.float32)
     stage = Stage(network=network, variables={"batch_stats": {}, **variables}, input_size=16, chip_size=32, margin=1.2)
-    localizer = Localizer(
-        scheme=scheme, box_convention="landmarks", stages=(stage,), template=mean, about={"name": "drawn"}
-    )
+    about = {"name": "drawn", "shape_in_box": {"centre": (0.0, 0.0), "side": 1.0}}
+    localizer = Localizer(scheme=scheme, box_convention="landmarks", stages=(stage,), template=mean, about=about)
     return localizer.save(folder)
 
 

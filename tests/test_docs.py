@@ -36,6 +36,7 @@ OPTIONS = {
     ("data", "check"): data.CheckOptions,
     ("data", "show"): data.ShowOptions,
     ("data", "stats"): data.StatsOptions,
+    ("data", "detect"): data.DetectOptions,
     ("data", "pack"): data.PackOptions,
     ("data", "formats"): None,
     ("data", "schemes"): data.SchemesOptions,

@@ -1,8 +1,10 @@
 """`wing-jax predict` on several photos and on folders: the same as photo by photo, read group by group."""
 
+import csv
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,11 @@ import pytest
 
 from wing_jax.cli import main, predict
 from wing_jax.data.images import read_image, write_image
+from wing_jax.data.load import load_faces
+from wing_jax.data.points_file import read_pts
+from wing_jax.data.video import Video, VideoWriter
 from wing_jax.errors import InputError
+from wing_jax.finder import Finder
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.models import make_model
 from wing_jax.schemes import MTFL_5
@@ -28,8 +34,9 @@ def model(tmp_path_factory):
     variables = make_model(**network).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     variables["params"]["output"]["bias"] = jnp.asarray([5.0, 5, 10, 5, 8, 8, 5, 11, 10, 11])
     stage = Stage(network=network, variables=variables, input_size=16, chip_size=32, margin=1.2)
-    template = np.full((5, 2), 0.5, np.float32)
-    localizer = Localizer(scheme=MTFL_5, box_convention="landmarks", stages=(stage,), template=template)
+    template = np.array([[0.3, 0.3], [0.7, 0.3], [0.5, 0.5], [0.35, 0.7], [0.65, 0.7]], np.float32)
+    about = {"shape_in_box": {"centre": (0.0, 0.0), "side": 0.9}}
+    localizer = Localizer(scheme=MTFL_5, box_convention="landmarks", stages=(stage,), template=template, about=about)
     return localizer.save(tmp_path_factory.mktemp("models") / "five")
 
 
@@ -45,8 +52,10 @@ def folder(tmp_path):
 
 def test_a_folder_is_as_its_photos_one_by_one(capsys, monkeypatch, model, folder, tmp_path):
     monkeypatch.setattr(predict, "PHOTOS", 4)
-    main(["predict", str(model), str(folder), "--output", str(tmp_path / "out")])
-    assert capsys.readouterr().out.count("1 face(s)") == 11
+    main(["predict", str(model), str(folder), "--detector", "none", "--output", str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert said.count("1 face(s)") == 11
+    assert "11 pictures, 11 faces; all in" in said
     localizer = Localizer.load(model)
     for path in predict.pictures([str(folder)]):
         image = read_image(path)
@@ -76,3 +85,120 @@ def test_folders_without_pictures_and_names_given_twice_are_refused(folder, tmp_
         predict.pictures([str(tmp_path / "empty")])
     with pytest.raises(InputError, match=r"would both be written to 03\.png"):
         predict.pictures([str(folder), str(tmp_path / "03.jpg")])
+
+
+@pytest.fixture(scope="module")
+def faces():
+    """Built-in faces, which detectors find."""
+    return load_faces("builtin", "test", count=3)
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_faces_are_found_in_photos(capsys, model, faces, tmp_path):
+    write_image(tmp_path / "photos" / "one.png", faces.picture(0))
+    write_image(tmp_path / "photos" / "two.png", np.concatenate([faces.picture(1), faces.picture(2)], axis=1))
+    write_image(tmp_path / "photos" / "void.png", np.zeros((60, 90, 3), np.uint8))
+    main(["predict", str(model), str(tmp_path / "photos"), "--output", str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert "void.png: no face found ->" in said
+    assert "3 pictures, 3 faces, no face found in 1;" in said
+    found = Finder.load(model)(read_image(tmp_path / "photos" / "two.png"))
+    written = json.loads((tmp_path / "out" / "two.json").read_text())["faces"]
+    rows = table(tmp_path / "out" / "predictions.csv")
+    assert [(row["image"], row["face_id"]) for row in rows] == [("one.png", "1"), ("two.png", "1"), ("two.png", "2")]
+    for i, face in enumerate(written):
+        np.testing.assert_allclose(face["box"], found.boxes[i], atol=1e-3)
+        np.testing.assert_allclose(face["points"], found.points[i], atol=1e-3)
+        assert face["score"] == pytest.approx(float(found.scores[i]), abs=1e-4)
+        row = rows[1 + i]
+        np.testing.assert_allclose([float(row[f"x_{p}"]) for p in range(5)], found.points[i, :, 0], atol=1e-3)
+        np.testing.assert_allclose([float(row[f"y_{p}"]) for p in range(5)], found.points[i, :, 1], atol=1e-3)
+        np.testing.assert_allclose(
+            [float(row[side]) for side in ("left", "top", "right", "bottom")], face["box"], atol=1e-3
+        )
+        np.testing.assert_allclose(read_pts(tmp_path / "out" / f"two_{i + 1}.pts"), found.points[i], atol=1e-3)
+    assert json.loads((tmp_path / "out" / "void.json").read_text())["faces"] == []
+    assert not list((tmp_path / "out").glob("void*.pts"))
+
+
+def test_small_faces_are_told(capsys, model, faces, tmp_path):
+    write_image(tmp_path / "small.png", cv2.resize(faces.picture(0), (60, 60), interpolation=cv2.INTER_AREA))
+    main(["predict", str(model), str(tmp_path / "small.png"), "--output", str(tmp_path / "out")])
+    assert "1 face(s), 1 below 40 pixels: too small for more than a guess" in capsys.readouterr().out
+
+
+@pytest.fixture
+def video(tmp_path, faces):
+    """Twelve frames: a face that moves to the right, three of them without it."""
+    path = tmp_path / "clip.mp4"
+    with VideoWriter(path, rate=25.0) as writer:
+        for number in range(12):
+            frame = np.zeros((200, 260, 3), np.uint8)
+            if number < 9:
+                frame[4:196, 4 + 5 * number : 196 + 5 * number] = faces.picture(0)
+            writer.write(frame)
+    return path
+
+
+def test_a_video_gets_an_overlay_and_a_row_a_face_and_frame(capsys, model, video, tmp_path):
+    main(["predict", str(model), str(video), "--output", str(tmp_path / "out"), "--every", "4", "--no_smooth"])
+    said = capsys.readouterr().out
+    assert "clip.mp4: 12 frames, 1 face(s)" in said
+    rows = table(tmp_path / "out" / "clip.csv")
+    assert [int(row["frame"]) for row in rows][:9] == list(range(9))
+    assert {row["face_id"] for row in rows} == {"1"}
+    assert [float(row["timestamp"]) for row in rows[:3]] == pytest.approx([0, 0.04, 0.08])
+    with Video(tmp_path / "out" / "clip.mp4") as overlay:
+        frames = list(overlay)
+    assert len(frames) == 12
+    assert frames[0].image.shape == (200, 260, 3)
+
+
+def test_a_video_can_be_cut_and_joins_photos(capsys, model, video, faces, tmp_path):
+    write_image(tmp_path / "one.png", faces.picture(0))
+    options = ["--output", str(tmp_path / "out"), "--frames", "5"]
+    main(["predict", str(model), str(video), str(tmp_path / "one.png"), *options])
+    assert "clip.mp4: 5 frames" in capsys.readouterr().out
+    assert (tmp_path / "out" / "one.png").exists()
+
+
+def test_a_camera_is_watched_until_its_window_is_closed(capsys, model, video, tmp_path, monkeypatch):
+    shown = []
+
+    class Screen:
+        def __init__(self, title):
+            assert "q ends" in title
+
+        def show(self, image):
+            shown.append(image)
+            return len(shown) < 4
+
+    class Camera(Video):
+        def __init__(self, number):
+            assert number == 0
+            super().__init__(video)
+
+    monkeypatch.setattr("wing_jax.cli.predict_video.Window", Screen)
+    monkeypatch.setattr("wing_jax.cli.predict_video.Video", Camera)
+    main(["predict", str(model), "--camera", "0", "--output", str(tmp_path / "out")])
+    assert "4 frames" in capsys.readouterr().out
+    assert len(shown) == 4
+    assert (tmp_path / "out" / "camera0.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--box", "1", "2", "30", "40"], "in a video the faces are found"),
+        (["--detector", "none"], "in a video the faces are found"),
+        (["--every", "0"], "every=0"),
+    ],
+)
+def test_options_that_do_not_fit_a_video(capsys, model, video, tmp_path, options, complaint):
+    with pytest.raises(SystemExit):
+        main(["predict", str(model), str(video), "--output", str(tmp_path / "out"), *options])
+    assert complaint in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """`wing-jax data ACTION DIR`: look into a data set before you train on it."""
 
+import contextlib
 import dataclasses
 import sys
 from collections import Counter
@@ -16,24 +17,27 @@ from wing_jax.cli.balance import report_poses, yaw_of
 from wing_jax.cli.options import parse
 from wing_jax.config import DataName, load_config
 from wing_jax.data import formats
-from wing_jax.data.boxes import shape_in_box
+from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
 from wing_jax.data.check import SplitCheck, check_split, duplicates
+from wing_jax.data.detectors import detected, get_detector
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces, splits_of
 from wing_jax.data.packed import pack
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
+from wing_jax.localizer import Localizer
 from wing_jax.report.draw import write_png
 from wing_jax.report.faces import annotation_sheet
 from wing_jax.report.schemes import scheme_picture
 from wing_jax.report.tables import Grid, rich_table
-from wing_jax.schemes import CONVERSIONS, SCHEMES
+from wing_jax.schemes import CONVERSIONS, MTFL_5, SCHEMES, get_conversion
 from wing_jax.train.run import chip_sizes
 
 ACTIONS = {
     "check": "read everything; say what is missing, broken, outside, cut or there twice (status 1 if any is broken)",
     "show": "draw faces with their points, numbers and boxes on one sheet",
     "stats": "print and plot the poses, and what HSM would make of them",
+    "detect": "how many faces a detector finds, and where in its boxes they lie",
     "pack": "cut the faces once and write them compactly, so that training starts in seconds",
     "formats": "list the formats that can be read",
     "schemes": "list the landmark schemes and their conversions, and draw them",
@@ -83,6 +87,18 @@ class StatsOptions(Source):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DetectOptions(Source):
+    """Run a face detector on the pictures of DIR: how many faces it finds, where in its boxes they lie, and how much
+    that varies. Measure it on training faces; with MODEL, that model learns where to look in this detector's boxes."""
+
+    split: str = ""  # empty: the first there is
+    faces: int = 0  # at most so many, chosen at random; 0: all
+    detector: str = "auto"
+    model: str = ""  # a model's folder to tell; for points of your own, of which nothing is known beforehand
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SchemesOptions:
     """List the published schemes and what each can be converted to; draw each with its numbers."""
 
@@ -108,7 +124,8 @@ def run(arguments: list[str]) -> None:
         asked = action in ("-h", "--help")
         print(f"usage: wing-jax data ACTION DIR ...\n\n{rows}", file=sys.stdout if asked else sys.stderr)
         sys.exit(0 if asked else 2)
-    works = {"check": _check, "show": _show, "stats": _stats, "pack": _pack, "formats": _formats, "schemes": _schemes}
+    works = {"check": _check, "show": _show, "stats": _stats, "detect": _detect, "pack": _pack, "formats": _formats,
+             "schemes": _schemes}  # fmt: skip
     works[action](rest)
 
 
@@ -223,7 +240,7 @@ def _list(console: Console, title: str, lines: Sequence[str], shown: int) -> Non
             console.print(f"  and {len(lines) - shown} more (--shown {len(lines)} lists all)")
 
 
-def _chosen(options: ShowOptions | StatsOptions) -> FaceSet:
+def _chosen(options: ShowOptions | StatsOptions | DetectOptions) -> FaceSet:
     for split, faces, _ in _splits(options):
         if options.split in ("", split):
             return faces
@@ -254,6 +271,34 @@ def _stats(arguments: list[str]) -> None:
         cap=options.cap,
         figure=Path(options.output),
     )
+
+
+def _detect(arguments: list[str]) -> None:
+    options = parse(DetectOptions, arguments, command="data detect")
+    faces, detector = _chosen(options), get_detector(options.detector)
+    localizer = Localizer.load(options.model) if options.model else None
+    if localizer and localizer.scheme.name != faces.scheme.name:
+        raise InputError(f"{options.model} marks {localizer.scheme.name}, {faces.name} has {faces.scheme.name}")
+    if 0 < options.faces < len(faces):
+        faces = faces.take(np.sort(np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]))
+    made = detected(detector, faces)
+    print(f"{detector.name} on {faces.name}: {made.found.sum()} of {len(faces)} faces found, {made.others} other boxes")
+    if not made.found.any():
+        raise InputError(f"{detector.name} finds none of these faces")
+    boxes, points, visible = made.boxes[made.found], faces.points[made.found], faces.visible[made.found]
+    placed = {f"all {faces.scheme.points} points": shape_in_boxes(points, visible, boxes)}
+    with contextlib.suppress(ValueError):  # a scheme of which the five points are not known
+        five = get_conversion(faces.scheme, MTFL_5)
+        placed["eyes, nose, mouth corners"] = shape_in_boxes(five.points(points), five.visible(visible), boxes)
+    for name, place in placed.items():
+        print(f"mean shape of {name}: centre ({place.centre[0]:+.4f}, {place.centre[1]:+.4f}) sides from the box's, "
+              f"side {place.side:.4f}")  # fmt: skip
+    spread = shape_spread(points, visible, boxes)
+    print(f"standard deviations of a face: centre {spread[0]:.3f}, {spread[1]:.3f} sides, size {spread[2]:.1%}")
+    if localizer:
+        own = dataclasses.asdict(next(iter(placed.values())))
+        told = {**localizer.about, "detectors": {**localizer.about.get("detectors", {}), detector.name: own}}
+        print(f"told to {dataclasses.replace(localizer, about=told).save(options.model)}")
 
 
 def _pack(arguments: list[str]) -> None:

@@ -1,24 +1,24 @@
-"""`wing-jax predict MODEL IMAGE... --box x0 y0 x1 y1`"""
+"""`wing-jax predict MODEL IMAGE|FOLDER|VIDEO...`, or `--camera 0`"""
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import tyro
 from rich.console import Console
+from rich.progress import track
 
 from wing_jax.cli.options import parse
-from wing_jax.data.images import read_image, write_image
-from wing_jax.data.points_file import write_pts
+from wing_jax.cli.predict_options import PredictOptions, finder_of
+from wing_jax.data.images import read_image
+from wing_jax.data.video import VIDEO_ENDINGS
 from wing_jax.errors import InputError
+from wing_jax.finder import TINY, Finder
 from wing_jax.localizer import Localizer
-from wing_jax.report.draw import PREDICTED, draw_points
+from wing_jax.report.predictions import FaceTable, FoundFace, write_photo
 from wing_jax.types import Image
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # of what a folder is searched for
@@ -26,36 +26,76 @@ PHOTOS, BYTES = 64, 300_000_000  # how many photos' faces are located together: 
 READ_AT_ONCE = 8  # photos
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictOptions:
-    """Find the landmarks of the faces in the boxes; for each image, or each image in a folder, write an overlay PNG, a
-    JSON and a .pts a face."""
-
-    model: Annotated[str, tyro.conf.Positional]
-    images: Annotated[tuple[str, ...], tyro.conf.Positional]
-    box: tyro.conf.UseAppendAction[tuple[tuple[float, float, float, float], ...]] = ()
-    """x0 y0 x1 y1 in pixels; give it once for each face. None: the whole image is taken as the box."""
-    output: str = "predictions"  # folder
-    flip: bool = False  # average with the mirror image
-
-
 def run(arguments: list[str]) -> None:
     """Predict, write the files and say where they are."""
     options = parse(PredictOptions, arguments, command="predict")
-    if not options.images:
-        raise InputError("no image given: wing-jax predict MODEL IMAGE... --box x0 y0 x1 y1")
+    if not options.images and options.camera < 0:
+        raise InputError("no image given: wing-jax predict MODEL IMAGE|FOLDER|VIDEO..., or --camera 0")
+    videos = [name for name in options.images if Path(name).suffix.lower() in VIDEO_ENDINGS]
+    photos = [name for name in options.images if name not in videos]
+    paths = pictures(photos)
     localizer = dataclasses.replace(Localizer.load(options.model), flip_average=options.flip)
     console = Console(highlight=False, soft_wrap=True)
     console.print(localizer.describe())
-    folder = Path(options.output)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for paths, images in photo_batches(pictures(options.images), pool):
-            boxes = [options.box or ((0.0, 0.0, image.shape[1] - 1.0, image.shape[0] - 1.0),) for image in images]
-            found = localizer.predict_batch(images, boxes)
-            stems = [folder / path.stem for path in paths]
-            written = pool.map(functools.partial(write_prediction, localizer=localizer), stems, images, boxes, found)
-            for path, points, overlay in zip(paths, found, written, strict=True):
-                console.print(f"{path}: {len(points)} face(s) -> {overlay}")
+    if paths:
+        _photos(paths, localizer, options, console)
+    if videos or options.camera >= 0:
+        from wing_jax.cli.predict_video import follow  # OpenCV's video parts, for those who have one
+
+        sources = [*map(Path, videos), *([options.camera] if options.camera >= 0 else [])]
+        for source in sources:
+            follow(source, localizer, options, console)
+
+
+def _photos(paths: Sequence[Path], localizer: Localizer, options: PredictOptions, console: Console) -> None:
+    folder, without, faces = Path(options.output), 0, 0
+    finder = None if options.box or options.detector == "none" else finder_of(localizer, options)
+    with (
+        FaceTable(folder / "predictions.csv", localizer.scheme, of=("image",)) as table,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        groups = photo_batches(paths, pool)
+        for names, images in track(groups, description="predicting", transient=True, disable=not console.is_terminal):
+            found = _with_boxes(images, localizer, options) if finder is None else _detected(images, finder)
+            stems = [folder / path.stem for path in names]
+            written = pool.map(functools.partial(write_photo, scheme=localizer.scheme), stems, images, found)
+            for path, own, overlay in zip(names, found, written, strict=True):
+                table.write((path.name,), own)
+                console.print(f"{path}: {_told(own)} -> {overlay}")
+                without, faces = without + (not own), faces + len(own)
+    if len(paths) > 1:
+        missing = f", no face found in {without}" if without else ""
+        console.print(f"{len(paths)} pictures, {faces} faces{missing}; all in {folder / 'predictions.csv'}")
+
+
+def _with_boxes(images: list[np.ndarray], localizer: Localizer, options: PredictOptions) -> list[list[FoundFace]]:
+    boxes = [options.box or ((0.0, 0.0, image.shape[1] - 1.0, image.shape[0] - 1.0),) for image in images]
+    located = localizer.predict_batch(images, boxes)
+    return [
+        [
+            FoundFace(number=number, box=np.array(box), points=points)
+            for number, (box, points) in enumerate(zip(own, found, strict=True), 1)
+        ]
+        for own, found in zip(boxes, located, strict=True)
+    ]
+
+
+def _detected(images: list[np.ndarray], finder: Finder) -> list[list[FoundFace]]:
+    return [
+        [
+            FoundFace(number=i + 1, box=faces.boxes[i], points=faces.points[i], score=float(faces.scores[i]))
+            for i in range(len(faces))
+        ]
+        for faces in finder.batch(images)
+    ]
+
+
+def _told(faces: list[FoundFace]) -> str:
+    if not faces:
+        return "no face found"
+    small = [face for face in faces if face.score is not None and np.ptp(face.box.reshape(2, 2), axis=0).max() < TINY]
+    warning = f", {len(small)} below {TINY} pixels: too small for more than a guess" if small else ""
+    return f"{len(faces)} face(s){warning}"
 
 
 def pictures(names: Sequence[str]) -> list[Path]:
@@ -96,23 +136,3 @@ def photo_batches(paths: Sequence[Path], pool: ThreadPoolExecutor) -> Iterator[t
             done, group = done + len(group), []
     if group:
         yield paths[done:], group
-
-
-def write_prediction(stem: Path, image, boxes, points: np.ndarray, localizer: Localizer) -> Path:
-    """Write STEM.png, STEM.json and a `.pts` file a face (STEM.pts, or STEM_1.pts ... for several faces)."""
-    overlay = image
-    for face in points:
-        overlay = draw_points(overlay, face, colour=PREDICTED, lines=localizer.scheme.lines, radius=_radius(face))
-    write_image(stem.with_name(f"{stem.name}.png"), overlay)
-    faces = [{"box": list(map(float, box)), "points": face.tolist()} for box, face in zip(boxes, points, strict=True)]
-    facts = {"scheme": localizer.scheme.name, "coordinates": "x, y in pixels, 0-based pixel centres", "faces": faces}
-    stem.with_name(f"{stem.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
-    for number, face in enumerate(points, 1):
-        name = f"{stem.name}.pts" if len(points) == 1 else f"{stem.name}_{number}.pts"
-        write_pts(stem.with_name(name), face)
-    return stem.with_name(f"{stem.name}.png")
-
-
-def _radius(face: np.ndarray) -> float:
-    """Dots that suit the face's size in pixels."""
-    return float(np.clip(np.ptp(face, axis=0).max() / 120, 1.2, 8))

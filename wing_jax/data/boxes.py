@@ -8,7 +8,7 @@ truth box. Boxes are x0, y0, x1, y1 in 0-based pixel centres (`wing_jax.types`).
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from wing_jax import geometry
 from wing_jax.data.chips import Chips
@@ -66,12 +66,39 @@ class ShapeInBox:
 
 def shape_in_box(faces: FaceSet | Chips) -> ShapeInBox:
     """Measure it on `faces`, visible points only."""
-    frames = geometry.frame_of_box(faces.boxes, size=1)  # one pixel: 0 is the centre, 1 a side away
-    points = np.asarray(geometry.transform(geometry.invert(frames), faces.points))
-    mean = np.ma.masked_array(points, np.broadcast_to(~faces.visible[..., None], points.shape)).mean(0)
+    return shape_in_boxes(faces.points, faces.visible, faces.boxes)
+
+
+def shape_in_boxes(
+    points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], boxes: Float[np.ndarray, "n 4"]
+) -> ShapeInBox:
+    """`shape_in_box` of any points and boxes, in the same pixels."""
+    frames = geometry.frame_of_box(boxes, size=1)  # one pixel: 0 is the centre, 1 a side away
+    inside = np.asarray(geometry.transform(geometry.invert(frames), points))
+    mean = np.ma.masked_array(inside, np.broadcast_to(~visible[..., None], inside.shape)).mean(0)
     low, high = mean.min(0), mean.max(0)
     x, y = np.round((low + high) / 2, 4).tolist()
     return ShapeInBox(centre=(x, y), side=round(float((high - low).max()), 4))
+
+
+def shape_spread(
+    points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], boxes: Float[np.ndarray, "n 4"]
+) -> tuple[float, float, float]:
+    """How much single faces differ in where they lie in their boxes: standard deviations of the centre of the shape's
+    box along x and y, in sides of the face's box, and of the logarithm of its larger side."""
+    frames = geometry.frame_of_box(boxes, size=1)
+    inside = np.asarray(geometry.transform(geometry.invert(frames), points))
+    shapes = tight_box(np.where(visible[..., None], inside, np.nan))
+    x, y = ((shapes[:, :2] + shapes[:, 2:]) / 2).std(0).tolist()
+    return x, y, float(np.log((shapes[:, 2:] - shapes[:, :2]).max(1)).std())
+
+
+def boxes_about(shapes: Float[np.ndarray, "n points 2"], wanted: ShapeInBox) -> Float[np.ndarray, "n 4"]:
+    """Square boxes in which `shapes` lie as the convention measured as `wanted` has them, on the mean."""
+    low, high = shapes.min(1), shapes.max(1)
+    side = (high - low).max(1, keepdims=True) / wanted.side
+    centre = (low + high) / 2 - side * np.array(wanted.centre)
+    return np.concatenate([centre - side / 2, centre + side / 2], axis=1).astype(np.float32)
 
 
 def fitted(boxes: Float[np.ndarray, "n 4"], *, given: ShapeInBox, wanted: ShapeInBox) -> Float[np.ndarray, "n 4"]:
@@ -95,6 +122,12 @@ def scaled(boxes: Float[np.ndarray, "n 4"], *, factor: float) -> Float[np.ndarra
     half = factor * (boxes[:, 2:] - boxes[:, :2]) / 2
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def overlap(boxes: Float[np.ndarray, "n 4"], box: Float[np.ndarray, "4"]) -> Float[np.ndarray, "n"]:
+    """Intersection over union of each of `boxes` with `box`."""
+    both = np.maximum(np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]), 0).prod(1)
+    return both / ((boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - both)
 
 
 def _by_five_points(faces: FaceSet) -> Float[np.ndarray, "n 4"]:

@@ -8,7 +8,7 @@ from wing_jax.errors import InputError
 
 
 @functools.cache
-def tensorflow() -> ModuleType:
+def tensorflow(*, asked_for_by: str = "the tf.data input") -> ModuleType:
     """The `tensorflow` module, with no GPU or TPU visible to it.
 
     Raises:
@@ -20,7 +20,7 @@ def tensorflow() -> ModuleType:
         import tensorflow as tf
     except ImportError as error:
         raise InputError(
-            "the tf.data input needs TensorFlow, which is not installed here: pip install tensorflow-cpu"
+            f"{asked_for_by} needs TensorFlow, which is not installed here: pip install tensorflow-cpu"
         ) from error
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)

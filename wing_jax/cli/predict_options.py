@@ -1,0 +1,42 @@
+"""What `wing-jax predict` can be told, of pictures and of videos."""
+
+import dataclasses
+from typing import Annotated, Literal
+
+import tyro
+
+from wing_jax.data.detectors import get_detector
+from wing_jax.finder import Finder
+from wing_jax.localizer import Localizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """Find the landmarks of all faces in pictures, in folders of pictures, in videos or before a camera. Pictures get
+    an overlay PNG, a JSON and a .pts a face, and one CSV together; videos an overlay .mp4 and a CSV."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    images: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # pictures, folders and videos
+    box: tyro.conf.UseAppendAction[tuple[tuple[float, float, float, float], ...]] = ()
+    """x0 y0 x1 y1 in pixels of every picture, instead of a detector's; give it once for each face."""
+    detector: Literal["auto", "libfacedetection", "mtcnn", "none"] = "auto"  # none: the whole picture is the box
+    output: str = "predictions"  # folder
+    flip: bool = False  # average with the mirror image
+    camera: int = -1  # the number of a camera to watch; -1: none
+    window: bool = True  # show the camera's picture; end with the key q
+    every: int = 10  # of a video: frames between two looks of the detector, which the landmarks bridge; 1: each frame
+    smooth: bool = True  # of a video: One-Euro filter against jitter
+    still: float = 1.0  # of the filter, Hz: lower is steadier
+    beta: float = 30.0  # of the filter: higher lags less behind quick movements
+    frames: int = 0  # of a video or camera: stop after so many; 0: at its end
+
+
+def finder_of(localizer: Localizer, options: PredictOptions) -> Finder:
+    """The localizer behind the detector that is asked for.
+
+    Raises:
+      InputError: the detector is not installed, or does not go with the model.
+    """
+    finder = Finder(localizer=localizer, detector=get_detector(options.detector))
+    finder.check()
+    return finder

@@ -1,0 +1,91 @@
+"""Found faces on disk: overlays, `.pts`, JSON and CSV."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from jaxtyping import Float
+
+from wing_jax.data.images import write_image
+from wing_jax.data.points_file import write_pts
+from wing_jax.errors import InputError
+from wing_jax.report.draw import PREDICTED, draw_points
+from wing_jax.schemes import Scheme
+from wing_jax.types import Image
+
+COORDINATES = "x, y in pixels, 0-based pixel centres"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoundFace:
+    """One face as it is written; coordinates in pixels of its picture."""
+
+    number: int  # from 1 on; in a video a face keeps its own
+    box: Float[np.ndarray, "4"]
+    points: Float[np.ndarray, "points 2"]
+    score: float | None = None  # the detector's; None: the box was given
+
+    def table(self) -> dict:
+        """As it stands in the JSON."""
+        scored = {} if self.score is None else {"score": round(self.score, 4)}
+        return {"box": [float(value) for value in self.box], **scored, "points": self.points.tolist()}
+
+
+def overlaid(image: Image, faces: list[FoundFace], scheme: Scheme) -> Image:
+    """A copy of `image` with the faces' landmarks."""
+    for face in faces:
+        radius = float(np.clip(np.ptp(face.points, axis=0).max() / 120, 1.2, 8))  # dots that suit the face's size
+        image = draw_points(image, face.points, colour=PREDICTED, lines=scheme.lines, radius=radius)
+    return image
+
+
+def write_photo(stem: Path, image: Image, faces: list[FoundFace], scheme: Scheme) -> Path:
+    """Write STEM.png, STEM.json and a `.pts` file a face (STEM.pts, or STEM_1.pts ... for several faces). Returns the
+    overlay's path.
+
+    Raises:
+      InputError: the folder cannot be written to.
+    """
+    overlay = stem.with_name(f"{stem.name}.png")
+    write_image(overlay, overlaid(image, faces, scheme))
+    facts = {"scheme": scheme.name, "coordinates": COORDINATES, "faces": [face.table() for face in faces]}
+    stem.with_name(f"{stem.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    for face in faces:
+        name = f"{stem.name}.pts" if len(faces) == 1 else f"{stem.name}_{face.number}.pts"
+        write_pts(stem.with_name(name), face.points)
+    return overlay
+
+
+class FaceTable:
+    """A CSV file with a row for each face, written as they come: the picture's name (or the frame and its time), the
+    face's number, the score, the box, then x_0, x_1 ... and y_0, y_1 ..., the columns of OpenFace's files.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path, scheme: Scheme, *, of: tuple[str, ...]):
+        axes = [f"{axis}_{point}" for axis in "xy" for point in range(scheme.points)]
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("w", newline="", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{path}: cannot write here ({error.strerror}): choose another --output") from error
+        self._rows = csv.writer(self._file, lineterminator="\n")
+        self._rows.writerow([*of, "face_id", "confidence", "left", "top", "right", "bottom", *axes])
+
+    def __enter__(self) -> "FaceTable":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+
+    def write(self, where: tuple[str | int | float, ...], faces: list[FoundFace]) -> None:
+        """Append the faces of one picture or frame."""
+        for face in faces:
+            numbers = [*face.box.tolist(), *face.points[:, 0].tolist(), *face.points[:, 1].tolist()]
+            score = "" if face.score is None else f"{face.score:.4f}"
+            self._rows.writerow([*where, face.number, score, *(f"{value:.3f}" for value in numbers)])
