@@ -17,13 +17,13 @@ FLOORS = (
     {"evaluation", "perturb", "photometric", "warp", "models"},
     {"data"},
     {"bundle", "localizer", "finder", "tracking", "report"},
-    {"train", "measure"},
+    {"train", "measure", "export"},
     {"analysis", "reproduce"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 HOMES = {  # library: where it may be named
-    "tensorflow": ("data/",),
+    "tensorflow": ("data/", "export/"),
     "tensorflow_datasets": ("data/",),
     "cv2": ("data/", "report/"),
     "optax": ("train/",),

@@ -16,6 +16,7 @@ COMMANDS = {
     "balance": "print and plot the poses of a data set before and after HSM",
     "reproduce": "repeat a table or figure of the paper on the data at hand",
     "analyse": "draw what a loss makes of errors: alone, on a model, over a training",
+    "export": "write a model for ONNX Runtime, TensorFlow, TFLite or another StableHLO compiler, and check it",
     "devices": "print what JAX works on, and the settings made for it",
 }
 

@@ -1,0 +1,197 @@
+"""Exported networks: each format read by its own runtime, the same points as JAX, for any number of crops."""
+
+import builtins
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wing_jax.cli import main
+from wing_jax.data.load import load_faces
+from wing_jax.errors import InputError
+from wing_jax.export import FORMATS, crops_of, export
+from wing_jax.export import stages as module
+from wing_jax.export.onnx_graph import onnx_model
+from wing_jax.localizer import Localizer, Stage
+from wing_jax.models import ResNetTiny, cpu_kernel, make_model
+from wing_jax.schemes import IBUG_68
+
+PAGE = Path(__file__).parents[1] / "docs" / "export.md"
+NETWORK = {"name": "plain", "points": 68, "channels": (8, 8, 16), "hidden": 32, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return load_faces("builtin", "test", count=6)
+
+
+def drawn(model, size, *, mean, seed=0):
+    """Variables of a network that answers about the mean shape (fractions of the crop), moved by the picture."""
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8))
+    variables = jax.tree.map(lambda leaf: random.normal(0, 0.2, leaf.shape).astype(np.float32), shapes)
+    if "batch_stats" in variables:
+        variables["batch_stats"] = jax.tree.map(np.abs, variables["batch_stats"])
+    variables["params"]["output"]["kernel"] *= 3
+    variables["params"]["output"]["bias"] = (mean.reshape(-1) * size - 0.5).astype(np.float32)
+    return jax.tree.map(jnp.asarray, {"batch_stats": {}, **variables})
+
+
+@pytest.fixture(scope="module")
+def localizer(faces):
+    low, high = faces.points.min(1, keepdims=True), faces.points.max(1, keepdims=True)
+    mean = (((faces.points - low) / (high - low).max(2, keepdims=True)).mean(0) / 1.4 + 0.15).astype(np.float32)
+    stages = []
+    for number, (size, norm) in enumerate([(32, "batch"), (64, "none")]):
+        network = {**NETWORK, "norm": norm}
+        variables = drawn(make_model(**network), size, mean=mean, seed=number)
+        stages.append(
+            Stage(
+                network=network, variables=variables, input_size=size, chip_size=2 * size, margin=1.4 if number else 1.3
+            )
+        )
+    about = {"name": "drawn", "shape_in_box": {"centre": (0.0, 0.0), "side": 1.0}}
+    return Localizer(scheme=IBUG_68, box_convention="landmarks", stages=tuple(stages), template=mean, about=about)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_runtime_answers_as_jax(kind, localizer, faces, tmp_path):
+    crops = crops_of(localizer, faces)
+    assert [c.shape for c in crops] == [(6, 32, 32, 3), (6, 64, 64, 3)]
+    done = export(localizer, kind, tmp_path, crops)
+    assert [d.path.name for d in done] == [f"stage{n}{FORMATS[kind].ending}" for n in (1, 2)]
+    for exported, stage, shown in zip(done, localizer.stages, crops, strict=True):
+        expected = np.asarray(stage.model.apply(stage.variables, jnp.asarray(shown), train=False))
+        assert np.ptp(expected, axis=0).max() > 0.5  # the picture matters
+        run = FORMATS[kind].load(exported.path)
+        for count in (1, 6):
+            np.testing.assert_allclose(run(shown[:count]), expected[:count], atol=1e-3)
+        assert exported.difference < 1e-3
+    told = json.loads((tmp_path / "model.json").read_text())
+    assert [stage["file"] for stage in told["stages"]] == [d.path.name for d in done]
+    assert told["scheme"]["points"] == list(IBUG_68.names)
+    np.testing.assert_allclose(told["template"], localizer.template)
+
+
+def test_crops_are_those_that_the_localizer_makes(localizer, faces):
+    seen = []
+
+    class Looks:
+        def apply(self, variables, crops, *, train):
+            jax.debug.callback(lambda given: seen.append(np.asarray(given)), crops)
+            return jnp.zeros((len(crops), 68, 2))
+
+    stage = dataclasses.replace(localizer.stages[0])
+    stage.__dict__["model"] = Looks()  # in place of the cached property
+    looking = dataclasses.replace(localizer, stages=(stage,))
+    looking.predict(faces.picture(0), faces.boxes[:1])
+    jax.effects_barrier()
+    (crops,) = crops_of(looking, faces)
+    np.testing.assert_allclose(seen[0][0], crops[0], atol=1)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: ResNetTiny(points=5), lambda: make_model("plain", points=5, channels=(4, 8), hidden=8)]
+)
+def test_onnx_graphs_of_all_networks_run_for_any_batch(make):
+    import onnxruntime
+
+    model = make()
+    variables = drawn(model, 32, mean=np.full((5, 2), 0.5))
+    with cpu_kernel.switched("off"):
+        content = onnx_model(lambda x: model.apply(variables, x, train=False), (32, 32, 3), jnp.uint8, names=("a", "b"))
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for count in (1, 3):
+        crops = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        expected = model.apply(variables, jnp.asarray(crops), train=False)
+        np.testing.assert_allclose(session.run(["b"], {"a": crops})[0], expected, atol=1e-3)
+
+
+OPERATIONS = {
+    "arithmetic": lambda x: (
+        jnp.sqrt(jnp.abs(x) + 1) - jnp.minimum(x, 2.0) * jnp.exp(-jnp.abs(x)) + x**3 + jnp.square(x)
+    ),
+    "softmax": lambda x: jax.nn.softmax(x, axis=-1),
+    "sums": lambda x: x.sum((1, 2))[:, :, None] + x.mean((1, 3))[:, None],
+    "matrices": lambda x: jnp.einsum("nijc,njkc->nikc", x, jnp.flip(x, 1)),
+    "product with a constant": lambda x: jnp.einsum("nijc,kj->nikc", x, jnp.asarray(np.arange(8.0).reshape(2, 4))),
+    "slices": lambda x: jnp.concatenate(
+        [jax.lax.slice_in_dim(x, 1, 3, axis=1), jnp.flip(jax.lax.slice_in_dim(x, 0, 4, 2, axis=1), 2)], axis=1
+    ),
+    "doubling": lambda x: jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2),
+    "transpose": lambda x: x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1),
+    "sigmoid": lambda x: jax.nn.sigmoid(x) * jnp.tanh(x) + jnp.log1p(jnp.exp(x)),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_of_onnx_graphs(name):
+    import onnxruntime
+
+    function = OPERATIONS[name]
+    session = onnxruntime.InferenceSession(
+        onnx_model(function, (4, 4, 3), jnp.float32, names=("x", "y")), providers=["CPUExecutionProvider"]
+    )
+    for count in (1, 3):
+        x = np.random.default_rng(count).normal(size=(count, 4, 4, 3)).astype(np.float32)
+        np.testing.assert_allclose(session.run(["y"], {"x": x})[0], function(jnp.asarray(x)), rtol=1e-5, atol=1e-5)
+
+
+def test_what_onnx_graphs_do_not_know_is_named():
+    with pytest.raises(InputError, match="'sort' of this network has no ONNX counterpart"):
+        onnx_model(lambda x: jnp.sort(x, axis=1), (4,), jnp.float32, names=("x", "y"))
+
+
+def test_a_file_that_answers_otherwise_is_refused(localizer, faces, tmp_path, monkeypatch):
+    form = FORMATS["onnx"]
+    wrong = dataclasses.replace(form, load=lambda path: lambda crops: form.load(path)(crops) + np.float32(0.06))
+    monkeypatch.setitem(module.FORMATS, "onnx", wrong)
+    with pytest.raises(
+        InputError, match=r"stage1\.onnx: ONNX Runtime answers otherwise than JAX, by up to 0\.06 pixels"
+    ):
+        export(localizer, "onnx", tmp_path, crops_of(localizer, faces))
+    broken = dataclasses.replace(form, load=lambda path: lambda crops: np.full((len(crops), 68, 2), np.nan, np.float32))
+    monkeypatch.setitem(module.FORMATS, "onnx", broken)
+    with pytest.raises(InputError, match="by up to nan pixels"):
+        export(localizer, "onnx", tmp_path, crops_of(localizer, faces))
+
+
+def test_faults(localizer, faces, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="--to 'coreml': use one of onnx, saved-model, tflite, stablehlo"):
+        export(localizer, "coreml", tmp_path, [])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write here"):
+        export(localizer, "onnx", tmp_path / "file" / "below", [])
+    usual = builtins.__import__
+
+    def without(name, *rest, **named):
+        if name.split(".")[0] == "onnx":
+            raise ImportError("No module named 'onnx'")
+        return usual(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match="pip install onnx"):
+        export(localizer, "onnx", tmp_path, crops_of(localizer, faces))
+
+
+def test_the_command_and_the_example_of_the_page(localizer, faces, tmp_path, capsys, monkeypatch):
+    """The page's own program finds the landmarks that the localizer finds."""
+    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
+    model = localizer.save(tmp_path / "model")
+    main(["export", str(model), "--to", "onnx", "--output", str(tmp_path / "onnx")])
+    said = capsys.readouterr().out
+    assert said.count("px of JAX") == 2
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(program.splitlines()) <= 60
+    names: dict = {}
+    exec(program, names)
+    facts = names["load"](tmp_path / "onnx")
+    for face in range(len(faces)):
+        found = names["locate"](facts, faces.picture(face), faces.boxes[face])
+        expected = localizer.predict(faces.picture(face), faces.boxes[face : face + 1])[0]
+        assert np.linalg.norm(found - expected, axis=1).mean() < 0.5

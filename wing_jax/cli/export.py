@@ -1,0 +1,48 @@
+"""`wing-jax export MODEL --to onnx|saved-model|tflite|stablehlo`"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from wing_jax.cli.options import parse
+from wing_jax.config import DataName
+from wing_jax.data.load import load_faces
+from wing_jax.errors import InputError
+from wing_jax.export import FORMATS, crops_of, export
+from wing_jax.localizer import Localizer
+from wing_jax.schemes import get_conversion
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Write each stage's network of MODEL for another runtime, with a model.json that says what lies between the
+    stages; what was written is read again and compared with JAX on faces."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    to: Literal["onnx", "saved-model", "tflite", "stablehlo"]
+    output: str = ""  # folder; empty: MODEL/TO
+    data: DataName = "builtin"  # the faces to compare on: drawn ones need no data
+    root: str = ""  # of the data, where they are not built in
+    split: str = "test"
+
+
+def run(arguments: list[str]) -> None:
+    """Export, and say how close the runtimes are."""
+    options = parse(ExportOptions, arguments, command="export")
+    localizer = Localizer.load(options.model)
+    faces = load_faces(options.data, options.split, root=options.root, count=32)
+    if len(localizer.stages) > 1 and faces.scheme.name != localizer.scheme.name:
+        try:
+            conversion = get_conversion(faces.scheme, localizer.scheme)
+        except ValueError as error:
+            raise InputError(
+                f"{options.model} marks {localizer.scheme.name}, {faces.name} does not: give --data that does"
+            ) from error
+        points, visible = conversion.points(faces.points), conversion.visible(faces.visible)
+        faces = dataclasses.replace(faces, scheme=localizer.scheme, points=points, visible=visible)
+    form, folder = FORMATS[options.to], Path(options.output or Path(options.model) / options.to)
+    for done in export(localizer, options.to, folder, crops_of(localizer, faces)):
+        print(f"{done.path}: {form.title}, {form.batch}; {form.runtime} is within {done.difference:.2g} px of JAX")
+    print(f"{folder / 'model.json'}: the crops, the boxes and the mean shape that lie between the stages")

@@ -1,0 +1,125 @@
+"""The formats that a stage's network can be written in, each with the runtime that reads it again."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Shaped, UInt8
+
+from wing_jax.data.tensorflow_runtime import tensorflow
+from wing_jax.errors import InputError
+from wing_jax.export.onnx_graph import onnx_model
+
+Network: TypeAlias = Callable[[Shaped[Array, "batch size size 3"]], Float[Array, "batch points 2"]]
+Runner: TypeAlias = Callable[[UInt8[np.ndarray, "batch size size 3"]], Float[np.ndarray, "batch points 2"]]
+NAMES = ("crops", "points")
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format:
+    """One format: `write(network, size, path)` and `load(path)`, and how the files are called."""
+
+    title: str
+    ending: str  # of a stage's file or folder
+    write: Callable[[Network, int, Path], None]
+    load: Callable[[Path], Runner]
+    runtime: str
+    batch: str = "any number of crops"
+
+
+def _write_onnx(network: Network, size: int, path: Path) -> None:
+    path.write_bytes(onnx_model(network, (size, size, 3), jnp.uint8, names=NAMES))
+
+
+def _load_onnx(path: Path) -> Runner:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError("checking an ONNX file needs ONNX Runtime: pip install onnxruntime") from error
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda crops: np.asarray(session.run([NAMES[1]], {NAMES[0]: crops})[0])
+
+
+def _write_stablehlo(network: Network, size: int, path: Path) -> None:
+    """PATH for `jax.export.deserialize`, and beside it the portable StableHLO bytecode for other compilers."""
+    (batch,) = jax.export.symbolic_shape("batch")
+    crops = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
+    exported = jax.export.export(jax.jit(network), platforms=PLATFORMS)(crops)
+    path.write_bytes(exported.serialize())
+    path.with_suffix(".mlirbc").write_bytes(exported.mlir_module_serialized)
+
+
+def _load_stablehlo(path: Path) -> Runner:
+    exported = jax.export.deserialize(bytearray(path.read_bytes()))
+    return lambda crops: np.asarray(exported.call(crops))
+
+
+def _write_saved_model(network: Network, size: int, path: Path) -> None:
+    tf, function = _tensorflow_function(network, size, batch=None)
+    module = tf.Module()
+    module.locate = function
+    tf.saved_model.save(module, str(path), signatures={"serving_default": function.get_concrete_function()})
+
+
+def _load_saved_model(path: Path) -> Runner:
+    tf = tensorflow(asked_for_by="a SavedModel")
+    module = tf.saved_model.load(str(path))
+    return lambda crops: module.locate(tf.constant(crops)).numpy()
+
+
+def _write_tflite(network: Network, size: int, path: Path) -> None:
+    tf, function = _tensorflow_function(network, size, batch=1)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], function)
+    path.write_bytes(converter.convert())
+
+
+def _load_tflite(path: Path) -> Runner:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:  # TensorFlow has it too, and warns that it will not for ever
+        Interpreter = tensorflow(asked_for_by="a TFLite file").lite.Interpreter
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        interpreter = Interpreter(model_path=str(path))
+    interpreter.allocate_tensors()
+    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+
+    def one(crop: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(given["index"], crop[None])
+        interpreter.invoke()
+        return interpreter.get_tensor(made["index"])[0].copy()
+
+    return lambda crops: np.stack([one(crop) for crop in crops])
+
+
+def _tensorflow_function(network: Network, size: int, *, batch: int | None):
+    """(the module tensorflow, the network as a TensorFlow function of `batch` crops; None: any number)."""
+    tf = tensorflow(asked_for_by="this format")
+    from jax.experimental import jax2tf
+
+    shape = f"({batch or 'batch'}, {size}, {size}, 3)"
+    signature = [tf.TensorSpec((batch, size, size, 3), tf.uint8, name=NAMES[0])]
+    converted = jax2tf.convert(network, polymorphic_shapes=[shape], with_gradient=False)
+    return tf, tf.function(converted, input_signature=signature, autograph=False)
+
+
+FORMATS: dict[str, Format] = {
+    "onnx": Format(
+        title="ONNX", ending=".onnx", write=_write_onnx, load=_load_onnx, runtime="ONNX Runtime"
+    ),
+    "saved-model": Format(
+        title="TensorFlow SavedModel", ending="", write=_write_saved_model, load=_load_saved_model, runtime="TensorFlow"
+    ),
+    "tflite": Format(
+        title="TFLite", ending=".tflite", write=_write_tflite, load=_load_tflite, runtime="TFLite", batch="one crop"
+    ),
+    "stablehlo": Format(
+        title="StableHLO", ending=".jax", write=_write_stablehlo, load=_load_stablehlo, runtime="jax.export"
+    ),
+}  # fmt: skip

@@ -1,0 +1,119 @@
+"""Each stage's network as a file, checked against JAX, and the numbers that lie between the stages."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import UInt8
+
+from wing_jax import geometry
+from wing_jax.data.chips import MARGIN, cut_chips, shrink
+from wing_jax.data.records import FaceSet
+from wing_jax.errors import InputError
+from wing_jax.export.formats import FORMATS, Network
+from wing_jax.localizer import Localizer, Stage
+from wing_jax.models import cpu_kernel
+from wing_jax.warp import warp
+
+TOLERANCE = 0.05  # pixels of the crop
+LARGEST_CHECK = 32  # crops
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exported:
+    """One stage's file, and how far its points lie from JAX's at most, in pixels of the crop."""
+
+    path: Path
+    difference: float
+
+
+def export(
+    localizer: Localizer, kind: str, folder: str | Path, crops: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]
+) -> list[Exported]:
+    """Write each stage of `localizer` into `folder` in the format `kind`, and `model.json` with what lies between the
+    stages. `crops` holds for each stage crops to check it on: `crops_of` makes them.
+
+    Networks take uint8 RGB crops `[batch, size, size, 3]`, called "crops", to float32 `[batch, points, 2]`, called
+    "points": (x, y) in pixels of the crop, 0-based pixel centres. The mirror average is not exported.
+
+    Raises:
+      InputError: the format is unknown or its library is missing, an operation of the network is unknown to it, the
+        folder cannot be written, or what was written answers otherwise than JAX by more than `TOLERANCE`.
+    """
+    if kind not in FORMATS:
+        raise InputError(f"--to {kind!r}: use one of {', '.join(FORMATS)}")
+    form, folder = FORMATS[kind], Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write here ({error.strerror}): choose another --output") from error
+    done = []
+    for number, (stage, shown) in enumerate(zip(localizer.stages, crops, strict=True), 1):
+        path, network = folder / f"stage{number}{form.ending}", _network(stage)
+        if path.is_dir():
+            shutil.rmtree(path)
+        with cpu_kernel.switched("off"):
+            form.write(network, stage.input_size, path)
+            expected = np.asarray(jax.jit(network)(shown))
+        difference = float(np.abs(form.load(path)(shown) - expected).max())
+        if not difference <= TOLERANCE:
+            raise InputError(
+                f"{path}: {form.runtime} answers otherwise than JAX, by up to {difference:.3g} pixels: do not use it"
+            )
+        done.append(Exported(path=path, difference=difference))
+    (folder / "model.json").write_text(json.dumps(facts(localizer, [e.path.name for e in done]), indent=1) + "\n")
+    return done
+
+
+def facts(localizer: Localizer, files: list[str]) -> dict:
+    """What a program that runs the exported stages must know; docs/export.md has one."""
+    scheme = localizer.scheme
+    return {
+        "scheme": {"name": scheme.name, "points": list(scheme.names), "flip": scheme.flip.tolist()},
+        "box_convention": localizer.box_convention,
+        "boxes": localizer.about.get("shape_in_box"),
+        "input": "uint8 RGB crops [batch, size, size, 3]",
+        "output": "float32 points [batch, points, 2]: (x, y) in pixels of the crop, 0-based pixel centres",
+        "chip_margin": MARGIN,
+        "stages": [
+            {
+                "file": file,
+                "input_size": stage.input_size,
+                "chip_size": stage.chip_size,
+                "margin": stage.margin,
+                "centre": list(stage.centre),
+            }
+            for file, stage in zip(files, localizer.stages, strict=True)
+        ],
+        "template": localizer.template.tolist(),
+    }
+
+
+def crops_of(localizer: Localizer, faces: FaceSet) -> list[UInt8[np.ndarray, "_ _ _ 3"]]:
+    """For each stage, its crops of `faces`: the first stage's around the boxes, the second's around the annotated
+    shapes, which are close to what the first stage finds.
+
+    Raises:
+      InputError: a picture cannot be read.
+    """
+    faces = faces.take(np.arange(min(len(faces), LARGEST_CHECK)))
+    made = []
+    for number, stage in enumerate(localizer.stages):
+        chips = shrink(cut_chips(faces, size=localizer.stages[-1].chip_size), size=stage.chip_size)
+        if number == 0:
+            frames = geometry.frame_of_box(chips.boxes, size=stage.input_size, margin=stage.margin, centre=stage.centre)
+        else:
+            frames = geometry.frame_of_shape(chips.points, localizer.template, size=stage.input_size)
+        crops = warp(jnp.asarray(np.asarray(chips.images)), frames, size=stage.input_size)
+        made.append(np.round(np.asarray(crops)).astype(np.uint8))
+    return made
+
+
+def _network(stage: Stage) -> Network:
+    variables = jax.tree.map(jnp.asarray, stage.variables)
+    return lambda crops: jnp.asarray(stage.model.apply(variables, crops, train=False))
