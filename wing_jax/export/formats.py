@@ -1,6 +1,7 @@
 """The formats that a stage's network can be written in, each with the runtime that reads it again."""
 
 import dataclasses
+import importlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -81,12 +82,12 @@ def _write_tflite(network: Network, size: int, path: Path) -> None:
 
 def _load_tflite(path: Path) -> Runner:
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        runtime = importlib.import_module("ai_edge_litert.interpreter")
     except ImportError:  # TensorFlow has it too, and warns that it will not for ever
-        Interpreter = tensorflow(asked_for_by="a TFLite file").lite.Interpreter
+        runtime = tensorflow(asked_for_by="a TFLite file").lite
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        interpreter = Interpreter(model_path=str(path))
+        interpreter = runtime.Interpreter(model_path=str(path))
     interpreter.allocate_tensors()
     (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
 
