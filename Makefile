@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint notebooks install clean
+.PHONY: demo test lint notebooks docs install clean
 
 demo: install
 	$(BIN)/wing-jax train configs/builtin.py
@@ -19,6 +19,9 @@ lint: install
 notebooks: install
 	$(BIN)/jupytext --quiet --to ipynb --update notebooks/*.py
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 install: .venv/installed
 

@@ -1,0 +1,61 @@
+"""The documentation's site: it builds without a warning, holds every page, and its API pages name what there is."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("default")
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site's folder."""
+    folder = tmp_path_factory.mktemp("site")
+    run = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "WARNING" not in run.stderr
+    return folder
+
+
+def test_every_page_is_in_the_navigation(site):
+    listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert set(listed) == written | {"results.md", "speed.md"}
+    assert len(listed) == len(set(listed))
+    for page in listed:
+        assert (site / page.removesuffix(".md").removesuffix("index") / "index.html").exists()
+
+
+def test_measured_results_are_pages_with_their_pictures(site):
+    page = (site / "results" / "index.html").read_text()
+    assert "mtfl-hsm.png" in page
+    assert (site / "mtfl-hsm.png").exists()
+    assert "Training step, CNN-6" in (site / "speed" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("losses", "wing_jax.losses.regression.wing_loss"),
+        ("balance", "wing_jax.balance.pose_axis"),
+        ("models", "wing_jax.models.plain.PlainRegressor"),
+        ("use", "wing_jax.finder.Finder"),
+        ("train", "wing_jax.config.StageConfig"),
+    ],
+)
+def test_api_pages_come_from_docstrings(site, page, name):
+    assert f'id="{name}"' in (site / "api" / page / "index.html").read_text()
+
+
+def test_the_twenty_questions_are_answered_by_number():
+    numbers = re.findall(r"^## (\d+)\. ", (DOCS / "faq.md").read_text(), re.MULTILINE)
+    assert [int(number) for number in numbers] == list(range(1, 21))
