@@ -211,6 +211,33 @@ def test_table_2_has_a_model_for_each_width_and_epsilon(shop, third):
     assert "| 2 | 1.98 | 1.92 | 1.91 | 1.88 | 1.90 | 1.98 |" in paths[0].read_text()
 
 
+def test_length_alone_differs_and_the_rates_are_those_of_the_short_budget(shop, third, monkeypatch):
+    longer = small_recipe("longer", budget="long")
+    stage = dataclasses.replace(longer.config.stage1, steps=8)
+    longer = dataclasses.replace(longer, config=dataclasses.replace(longer.config, stage1=stage))
+    monkeypatch.setattr(workshop_module, "recipe", lambda data, budget, root: small_recipe())
+    made = TARGETS["length"](Workshop(longer, output=shop.folder.parent), seeds=(0,), losses=LOSSES)
+    found = made.values["nme_percent"]
+    assert list(found) == ["16 faces", "32 faces"]
+    assert found["16 faces"] == {loss: values[:1] for loss, values in third.values["nme_percent"]["CNN-6"].items()}
+    assert found["32 faces"] != found["16 faces"]
+    assert "at the budget short" in made.about["learning rates of CNN-6"]
+    cells = {path.name for path in (shop.folder.parent / "longer" / "stages" / "stage1").iterdir()}
+    assert len(cells) == len(LOSSES)  # nothing was tuned here
+    chosen = {path.name for path in (shop.folder / "stages" / "stage1").iterdir()}
+    assert cells <= chosen
+    with pytest.raises(InputError, match="give --budget long"):
+        TARGETS["length"](shop, seeds=(0,), losses=LOSSES)
+
+
+def test_the_long_budget_is_the_short_one_and_longer():
+    short, longer = (recipe("mtfl", budget).config for budget in ("short", "long"))
+    for name in ("stage1", "stage2"):
+        one, other = getattr(short, name), getattr(longer, name)
+        assert other.steps == 4 * one.steps
+        assert dataclasses.replace(other, steps=one.steps, evaluate_every=one.evaluate_every) == one
+
+
 def test_poses_before_and_after(shop):
     made = TARGETS["pose-histogram"](shop, seeds=(), losses=())
     assert sum(made.values["before"]) == len(shop.corpus.train.images)

@@ -22,11 +22,12 @@ class ReproduceOptions:
     """
 
     target: Annotated[
-        Literal["table1", "table2", "table3", "table3-cnn6", "table4", "ced", "pose-histogram"], tyro.conf.Positional
+        Literal["table1", "table2", "table3", "table3-cnn6", "table4", "length", "ced", "pose-histogram"],
+        tyro.conf.Positional,
     ]
     data: Literal["mtfl", "w300", "aflw", "builtin"] = "mtfl"
     root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
-    budget: Literal["trial", "short", "paper"] = "short"
+    budget: Literal["trial", "short", "long", "paper"] = "short"
     seeds: int = 3  # how many
     losses: tuple[LossName, ...] = ("l2", "l1", "smooth_l1", "wing")
     output: str = "runs/reproduce"

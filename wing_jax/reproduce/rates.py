@@ -3,7 +3,8 @@
 Every loss is trained with CNN-6, without HSM, by the first seed, at the recipe's learning rates times
 10 ** -0.5, 1 and 10 ** 0.5; kept is the multiple with the lowest NME on the held-out training faces. Where that is the
 smallest or the largest one tried, the next beyond it is tried as well, as long as that goes on, up to 10 ** +-2.
-The multiple holds for both stages, with and without HSM. The test faces have no part in it.
+The multiple holds for both stages, with and without HSM. The test faces have no part in it. The budget "long" takes
+the multiples found at "short".
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 
 from wing_jax.config import LossName
-from wing_jax.reproduce.recipes import SLOWER_L2
+from wing_jax.reproduce.recipes import RATES_OF, SLOWER_L2
 from wing_jax.reproduce.workshop import METHODS, Variant, Workshop
 
 Tried: TypeAlias = dict[int, float]  # half decades from the recipe's rate: validation NME (fraction)
@@ -22,6 +23,8 @@ START, LAST = (-1, 0, 1), 4  # half decades
 
 def rates(workshop: Workshop, losses: Sequence[LossName]) -> dict[LossName, float]:
     """The multiple of the recipe's learning rates for each loss: tuned, or the paper's where the recipe says so."""
+    if source := RATES_OF.get(workshop.recipe.budget):
+        return rates(workshop.at(source), losses)
     if not workshop.recipe.tuned:
         return {loss: SLOWER_L2 if loss == "l2" else 1.0 for loss in losses}
     tried = {loss: tried_rates(workshop, loss, losses) for loss in losses}

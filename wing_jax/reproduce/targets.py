@@ -21,6 +21,7 @@ from wing_jax.report.tables import Grid, markdown, number
 from wing_jax.reproduce import published
 from wing_jax.reproduce.published import TITLES
 from wing_jax.reproduce.rates import rates
+from wing_jax.reproduce.recipes import RATES_OF
 from wing_jax.reproduce.workshop import METHODS, Measured, Method, Variant, Workshop
 
 Cells: TypeAlias = dict[tuple[str, LossName], list[Measured]]  # by method and loss, a model for each seed
@@ -103,6 +104,46 @@ def table2(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossNam
                 columns=published.WIDTHS,
                 row_label="epsilon (pixels)",
                 column_label="width (pixels)",
+            )
+        },
+    )
+
+
+def length(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossName]) -> Product:
+    """The losses with CNN-6 by how long they train: at the budget "short" and at "long", by the same learning rates.
+
+    Raises:
+      InputError: the budget is another one.
+    """
+    if workshop.recipe.budget != "long":
+        raise InputError("length compares the budgets short and long: give --budget long")
+    name, method, found = workshop.recipe.normalisation, METHODS[0], {}
+    for shop in (workshop.at("short"), workshop):
+        cells, chosen = _measured(shop, [method], seeds, losses)
+        stage = shop.recipe.config.stage1
+        found[f"{stage.steps * stage.batch_size:,} faces"] = {
+            loss: _nmes(cells[method.name, loss], name) for loss in losses
+        }
+    header = ("trained on", *(TITLES[loss] for loss in losses))
+    title = f"NME by {name} (%) on {_test_name(workshop)}: mean ± standard deviation over the seeds"
+    grids = [
+        Grid(title, header, tuple((row, *(_spread(cells[loss]) for loss in losses)) for row, cells in found.items()), 1)
+    ]
+    if "l2" in losses:
+        ratios = tuple(
+            (row, *(f"{_mean(cells[loss]) / _mean(cells['l2']):.3f}" for loss in losses))
+            for row, cells in found.items()
+        )
+        grids.append(Grid("Ratio to L2", header, ratios, 1))
+    return Product(
+        title="The losses by length of training, CNN-6",
+        about=_about(workshop, seeds, chosen),
+        grids=tuple(grids),
+        values={"nme_percent": found},
+        figures={
+            "": seeds_figure(
+                {row: {TITLES[loss]: cells[loss] for loss in losses} for row, cells in found.items()},
+                label=f"NME by {name} (%)",
             )
         },
     )
@@ -196,6 +237,7 @@ TARGETS: dict[str, Target] = {
     "table3": table3,
     "table3-cnn6": cnn6,
     "table4": table4,
+    "length": length,
     "ced": ced,
     "pose-histogram": pose_histogram,
 }
@@ -295,6 +337,8 @@ def _about(workshop: Workshop, seeds: Sequence[int], chosen: Mapping[LossName, f
     recipe, first = workshop.recipe, workshop.recipe.config.stage1
     rated = ", ".join(f"{TITLES[loss]} {rate * first.optimizer.learning_rate:.1e}" for loss, rate in chosen.items())
     how = "tuned by the rule of wing_jax.reproduce.rates" if recipe.tuned else "the paper's"
+    if source := RATES_OF.get(recipe.budget):
+        how += f" at the budget {source}"
     second = recipe.config.stage2
     stages = f"CNN-6 {first.steps:,} steps of {first.batch_size}"
     if second is not None:

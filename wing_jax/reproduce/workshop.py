@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from jax.sharding import Mesh
@@ -27,7 +27,7 @@ from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.measure import measure
-from wing_jax.reproduce.recipes import Recipe
+from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
 from wing_jax.schemes import get_conversion
 from wing_jax.train import crops, devices
 from wing_jax.train.run import Corpus, first_task, read_corpus, second_task
@@ -95,6 +95,11 @@ class Workshop:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(mine, indent=1) + "\n")
+
+    def at(self, budget: Budget) -> "Workshop":
+        """The workshop of the same data at another budget, in the folder beside."""
+        data = self.recipe.config.data
+        return Workshop(recipe(cast(Reproducible, data.name), budget, root=data.root), output=self.folder.parent)
 
     @functools.cached_property
     def mesh(self) -> Mesh:
