@@ -129,19 +129,24 @@ class Recall:
 
 
 def detected(detector: Detector, faces: FaceSet) -> Recall:
-    """Run `detector` on the picture of each of `faces`. A face is found by the smallest box that holds at least three
-    quarters of its visible points, if that is at most `WIDEST` times as large as they reach."""
+    """Run `detector` on the picture of each of `faces`, which are found as `box_of_face` says."""
     boxes, others = np.full((len(faces), 4), np.nan, np.float32), 0
     for face in range(len(faces)):
         found, _ = detector(faces.picture(face))
-        points = faces.points[face][faces.visible[face]]
-        held = ((points >= found[:, None, :2]) & (points <= found[:, None, 2:])).all(2).mean(1)
-        sides = (found[:, 2:] - found[:, :2]).max(1)
-        fits = (held >= HELD) & (sides <= WIDEST * np.ptp(points, axis=0).max())
-        others += len(found) - fits.any()
-        if fits.any():
-            boxes[face] = found[np.argmin(np.where(fits, sides, np.inf))]
-    return Recall(boxes=boxes, others=int(others))
+        best = box_of_face(found, faces.points[face][faces.visible[face]])
+        others += len(found) - (best is not None)
+        if best is not None:
+            boxes[face] = found[best]
+    return Recall(boxes=boxes, others=others)
+
+
+def box_of_face(boxes: Boxes, points: Float[np.ndarray, "points 2"]) -> int | None:
+    """Which of `boxes` is that of the face with `points`: the smallest that holds at least three quarters of them and
+    is at most `WIDEST` times as large as they reach; None where there is none."""
+    held = ((points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])).all(2).mean(1)
+    sides = (boxes[:, 2:] - boxes[:, :2]).max(1)
+    fits = (held >= HELD) & (sides <= WIDEST * np.ptp(points, axis=0).max())
+    return int(np.argmin(np.where(fits, sides, np.inf))) if fits.any() else None
 
 
 def _shrunk(image: Image, largest: int) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, "2"]]:
