@@ -177,6 +177,32 @@ def test_gradients_by_layer_are_those_of_each_loss_alone(network):
             np.testing.assert_allclose(found.cosines[number, other], cosine, rtol=1e-3)
 
 
+def test_agreement_is_the_cosine_between_batches(network):
+    model, variables, batch = network
+    halves = [Batch(*(np.asarray(part)[rows] for part in batch)) for rows in (slice(0, 3), slice(3, 6))]
+    found = analysis.gradient_agreement(model, variables, halves, ALL)
+
+    def flat(part, loss):
+        def objective(params):
+            predicted, _ = model.apply(
+                {**variables, "params": params}, jnp.asarray(part.images), train=True, mutable=["batch_stats"],
+                rngs={"dropout": jax.random.key(0)},
+            )  # fmt: skip
+            shown, target = hide(predicted, jnp.asarray(part.points), jnp.asarray(part.visible))
+            return masked_mean(loss(shown, target), jnp.asarray(part.visible))
+
+        gradient = jax.grad(objective)(variables["params"])
+        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
+
+    for number, loss in enumerate(ALL.values()):
+        one, other = (flat(part, loss) for part in halves)
+        cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+        np.testing.assert_allclose(found[number], cosine, rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(analysis.gradient_agreement(model, variables, [batch, batch], ALL), 1, rtol=1e-3)
+    with pytest.raises(ValueError, match="two or more"):
+        analysis.gradient_agreement(model, variables, [batch], ALL)
+
+
 def test_a_landscape_holds_the_network_itself_in_its_middle(network):
     model, variables, batch = network
     found = analysis.landscapes(model, variables, batch, ALL, jax.random.key(1), places=5, reach=0.5)

@@ -3,6 +3,7 @@
     curve = curves(make_loss("wing"), errors)                      # value, gradient, curvature, optimal step
     shares = gradient_shares(loss, predicted - target, visible)    # of small, medium and large errors
     pulls = layer_gradients(model, variables, batch, losses)       # norms by layer, cosines between losses
+    agreement = gradient_agreement(model, variables, batches, losses)   # how much of a step is signal
     surface = landscapes(model, variables, batch, losses, key)     # along two directions
 
 Errors are signed, in pixels of the crop; losses come from `wing_jax.losses.make_loss`.
@@ -14,6 +15,7 @@ from wing_jax.analysis.curves import wing_slopes as wing_slopes
 from wing_jax.analysis.landscape import Landscape as Landscape
 from wing_jax.analysis.landscape import landscapes as landscapes
 from wing_jax.analysis.network import LayerGradients as LayerGradients
+from wing_jax.analysis.network import gradient_agreement as gradient_agreement
 from wing_jax.analysis.network import layer_gradients as layer_gradients
 from wing_jax.analysis.shares import EDGES as EDGES
 from wing_jax.analysis.shares import error_shares as error_shares

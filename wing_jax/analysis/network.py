@@ -1,6 +1,6 @@
 """The losses' gradients on a network and a batch: how long in each layer, and how alike between the losses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -37,16 +37,41 @@ def layer_gradients(
     The network works as in training (BatchNorm by the batch, dropout by a fixed key). It is run once: the losses'
     gradients by its answer are pulled back through it together, by `vmap` over one `vjp`.
     """
-    predict = _answers(model, variables, batch)
-    predicted, pull = jax.vjp(predict, variables["params"])
-    pulled = jnp.stack([jax.grad(_objective(loss, batch))(predicted) for loss in losses.values()])
-    (gradients,) = jax.vmap(pull)(pulled)
+    gradients = _gradients(model, variables, batch, losses)
     layers = _ordered(gradients)
     squares = jnp.stack([_dots(gradients[name], gradients[name]).diagonal() for name in layers], axis=1)
     products = jnp.stack([_dots(gradients[name], gradients[name]) for name in layers]).sum(0)
     lengths = jnp.sqrt(products.diagonal())
     cosines = products / jnp.maximum(lengths[:, None] * lengths[None], jnp.finfo(products.dtype).tiny)
     return LayerGradients(layers, jnp.sqrt(squares), cosines)
+
+
+def gradient_agreement(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    batches: Sequence[Batch],
+    losses: Mapping[str, Loss],
+) -> Float[np.ndarray, "losses"]:
+    """How far a loss pulls the same way on different faces: the mean cosine between its gradients on the batches, each
+    with the next (the last with the first). 1 is a gradient without noise; with less, more of a step is chance.
+
+    Raises:
+      ValueError: there are fewer than two batches.
+    """
+    if len(batches) < 2:
+        raise ValueError(f"{len(batches)} batches: give two or more, of different faces")
+    pulls = [_gradients(model, variables, batch, losses) for batch in batches]
+    lengths = [jnp.sqrt(_dots(one, one).diagonal()) for one in pulls]
+    cosines = [_dots(pulls[i - 1], pulls[i]).diagonal() / (lengths[i - 1] * lengths[i]) for i in range(len(batches))]
+    return np.asarray(jnp.stack(cosines).mean(0))
+
+
+def _gradients(model: nn.Module, variables: Mapping[str, Any], batch: Batch, losses: Mapping[str, Loss]) -> Any:
+    """The losses' gradients, along a leading axis of each parameter."""
+    predicted, pull = jax.vjp(_answers(model, variables, batch), variables["params"])
+    pulled = jnp.stack([jax.grad(_objective(loss, batch))(predicted) for loss in losses.values()])
+    (gradients,) = jax.vmap(pull)(pulled)
+    return gradients
 
 
 def _answers(model: nn.Module, variables: Mapping[str, Any], batch: Batch):

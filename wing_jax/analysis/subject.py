@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from wing_jax.analysis import faces as on_faces
 from wing_jax.analysis.landscape import landscapes
-from wing_jax.analysis.network import Batch, layer_gradients
+from wing_jax.analysis.network import Batch, gradient_agreement, layer_gradients
 from wing_jax.analysis.shares import error_shares, gradient_shares, group_shares, landmark_shares, wing_shares
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
@@ -25,6 +25,7 @@ from wing_jax.reproduce.published import EPSILONS, WIDTHS
 from wing_jax.types import Loss
 
 UNTRAINED, TRAINED = "untrained", "trained"
+BATCHES = 4  # whose gradients are compared with each other
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,8 +63,14 @@ class Subject:
 
     def batch(self, size: int, *, seed: int) -> Batch:
         """`size` of the crops, drawn by `seed`."""
-        chosen = np.random.default_rng(seed).permutation(len(self.faces))[:size]
-        return Batch(*(np.asarray(part)[chosen] for part in self.crops))
+        return self.batches(size, count=1, seed=seed)[0]
+
+    def batches(self, size: int, *, count: int, seed: int) -> list[Batch]:
+        """At most `count` batches of different crops, drawn by `seed`, all of one size: `size` if there are as many."""
+        order = np.random.default_rng(seed).permutation(len(self.faces))
+        size = min(size, len(order))
+        chosen = [order[start : start + size] for start in range(0, len(order) - size + 1, size)][:count]
+        return [Batch(*(np.asarray(part)[rows] for part in self.crops)) for rows in chosen]
 
 
 def subject(
@@ -138,6 +145,17 @@ def _landscape(what: Subject, batch: Batch, *, places: int, seed: int) -> Figure
         found = landscapes(what.stage.model, own, batch, what.losses, key, places=places)
         along, surfaces[name] = np.asarray(found.places), dict(zip(what.losses, np.asarray(found.values), strict=True))
     return draw.landscape_figure(along, surfaces)
+
+
+def agreement_in_words(what: Subject, *, batch: int, seed: int) -> Iterator[str]:
+    """How far each loss pulls the same way on different batches, a line a network; nothing where there is one batch."""
+    batches = what.batches(batch, count=BATCHES, seed=seed)
+    if len(batches) < 2:
+        return
+    for name, own in what.models.items():
+        found = gradient_agreement(what.stage.model, own, batches, what.losses)
+        told = ", ".join(f"{loss} {float(value):.2f}" for loss, value in zip(what.losses, found, strict=True))
+        yield f"{name}, cosine between the gradients of batches of {len(batches[0].images)} other faces: {told}"
 
 
 def shares_in_words(shares: dict[str, dict[str, np.ndarray]], edges: Sequence[float]) -> Iterator[str]:

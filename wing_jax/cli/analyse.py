@@ -100,7 +100,7 @@ def _model(arguments: list[str]) -> Iterator[str]:
     for name in ("batch", "places"):
         if getattr(options, name) < 2:
             raise InputError(f"{name}={getattr(options, name)} must be 2 or more")
-    from wing_jax.analysis.subject import figures, shares_in_words, subject
+    from wing_jax.analysis.subject import agreement_in_words, figures, shares_in_words, subject
     from wing_jax.data.load import load_faces
     from wing_jax.localizer import Localizer
 
@@ -109,6 +109,7 @@ def _model(arguments: list[str]) -> Iterator[str]:
     size = localizer.stages[0].input_size
     what = subject(localizer, faces, losses=_made(options, size), edges=_scaled(options.edges, size), seed=options.seed)
     yield from shares_in_words(what.shares, what.edges)
+    yield from agreement_in_words(what, batch=options.batch, seed=options.seed)
     for name, figure in figures(what, batch=options.batch, places=options.places, seed=options.seed):
         yield _written(figure, options, name)
 

@@ -34,7 +34,7 @@ def draw_points(
     visible: Bool[np.ndarray, "points"] | None = None,
     radius: float = 1.6,
 ) -> Image:
-    """A copy of `image` with dots of `radius` pixels at `points` and `lines` (chains of indices) between.
+    """A copy of `image` with dots of `radius` pixels at `points` and `lines` (chains of indices), as wide, between.
 
     Points that are not visible or not finite, and the lines to them, are left out.
     """
@@ -44,10 +44,10 @@ def draw_points(
     if visible is not None:
         shown &= visible
     fixed = np.round(np.where(shown[:, None], points, 0).clip(-1e4, 1e4) * 2**_SHIFT).astype(np.int32)
-    veil = canvas.copy()
+    veil, width = canvas.copy(), max(1, round(radius / 2))
     for start, stop in (pair for chain in lines for pair in itertools.pairwise(chain)):
         if shown[start] and shown[stop]:
-            cv2.line(veil, fixed[start].tolist(), fixed[stop].tolist(), colour, 1, cv2.LINE_AA, _SHIFT)
+            cv2.line(veil, fixed[start].tolist(), fixed[stop].tolist(), colour, width, cv2.LINE_AA, _SHIFT)
     canvas = cv2.addWeighted(veil, 0.6, canvas, 0.4, 0)
     for size, ink in ((radius + 0.9, _OUTLINE), (radius, colour)):
         for centre in points[shown]:
