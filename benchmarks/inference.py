@@ -8,7 +8,7 @@ points) and random weights, which does not change their speed; all must give the
 The network alone, 64 x 64 uint8 crops in memory to points:
 
 - wing_jax: the compiled network;
-- ONNX Runtime with the network that onnx_export.py writes;
+- ONNX Runtime with the network that `wing-jax export` writes;
 - PyTorch with the same weights (channels last, BatchNorm folded, `inference_mode`), eager and compiled.
 
 The whole way:

@@ -152,11 +152,10 @@ def network():
     return model, variables, Batch(images, points, visible)
 
 
-def test_gradients_by_layer_are_those_of_each_loss_alone(network):
-    model, variables, batch = network
-    found = analysis.layer_gradients(model, variables, batch, ALL)
+def gradient(model, variables, batch, loss):
+    """By a plain gradient of the whole objective, in training."""
 
-    def objective(params, loss):
+    def objective(params):
         predicted, _ = model.apply(
             {**variables, "params": params}, jnp.asarray(batch.images), train=True, mutable=["batch_stats"],
             rngs={"dropout": jax.random.key(0)},
@@ -164,40 +163,35 @@ def test_gradients_by_layer_are_those_of_each_loss_alone(network):
         shown, target = hide(predicted, jnp.asarray(batch.points), jnp.asarray(batch.visible))
         return masked_mean(loss(shown, target), jnp.asarray(batch.visible))
 
-    gradients = [jax.grad(objective)(variables["params"], loss) for loss in ALL.values()]
-    flat = [np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(one)]) for one in gradients]
+    return jax.grad(objective)(variables["params"])
+
+
+def cosine(one, other):
+    one, other = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (one, other))
+    return one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+
+
+def test_gradients_by_layer_are_those_of_each_loss_alone(network):
+    model, variables, batch = network
+    found = analysis.layer_gradients(model, variables, batch, ALL)
+    gradients = [gradient(model, variables, batch, loss) for loss in ALL.values()]
     assert found.layers[-1] == "output"
     assert found.layers[0].startswith("ConvBlock_0")
     for number, one in enumerate(gradients):
         for place, layer in enumerate(found.layers):
             norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(one[layer])))
             np.testing.assert_allclose(found.norms[number, place], norm, rtol=1e-3, atol=1e-6)
-        for other in range(len(gradients)):
-            cosine = flat[number] @ flat[other] / np.linalg.norm(flat[number]) / np.linalg.norm(flat[other])
-            np.testing.assert_allclose(found.cosines[number, other], cosine, rtol=1e-3)
+        for other, another in enumerate(gradients):
+            np.testing.assert_allclose(found.cosines[number, other], cosine(one, another), rtol=1e-3)
 
 
 def test_agreement_is_the_cosine_between_batches(network):
     model, variables, batch = network
     halves = [Batch(*(np.asarray(part)[rows] for part in batch)) for rows in (slice(0, 3), slice(3, 6))]
     found = analysis.gradient_agreement(model, variables, halves, ALL)
-
-    def flat(part, loss):
-        def objective(params):
-            predicted, _ = model.apply(
-                {**variables, "params": params}, jnp.asarray(part.images), train=True, mutable=["batch_stats"],
-                rngs={"dropout": jax.random.key(0)},
-            )  # fmt: skip
-            shown, target = hide(predicted, jnp.asarray(part.points), jnp.asarray(part.visible))
-            return masked_mean(loss(shown, target), jnp.asarray(part.visible))
-
-        gradient = jax.grad(objective)(variables["params"])
-        return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)])
-
     for number, loss in enumerate(ALL.values()):
-        one, other = (flat(part, loss) for part in halves)
-        cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
-        np.testing.assert_allclose(found[number], cosine, rtol=2e-3, atol=1e-5)
+        one, other = (gradient(model, variables, half, loss) for half in halves)
+        np.testing.assert_allclose(found[number], cosine(one, other), rtol=2e-3, atol=1e-5)
     np.testing.assert_allclose(analysis.gradient_agreement(model, variables, [batch, batch], ALL), 1, rtol=1e-3)
     with pytest.raises(ValueError, match="two or more"):
         analysis.gradient_agreement(model, variables, [batch], ALL)

@@ -23,7 +23,7 @@ FLOORS = (
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 HOMES = {  # library: where it may be named
-    "tensorflow": ("data/", "export/"),
+    "tensorflow": ("data/",),
     "tensorflow_datasets": ("data/",),
     "cv2": ("data/", "report/"),
     "optax": ("train/",),

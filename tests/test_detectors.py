@@ -7,7 +7,7 @@ import pytest
 
 from wing_jax.cli import main
 from wing_jax.data import detectors
-from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, overlap, shape_in_boxes, shape_spread
+from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, overlap, shape_in_boxes, shape_spread, usable
 from wing_jax.data.detectors import FIVE, Detector, detected, get_detector
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
@@ -98,6 +98,22 @@ def test_boxes_about_shapes_undo_where_shapes_lie_in_boxes(faces):
     np.testing.assert_allclose(shape_spread(faces.points, faces.visible, boxes), 0, atol=1e-5)
     moved = fitted(boxes, given=FIXED, wanted=FIVE["mtcnn"])
     np.testing.assert_allclose(moved, boxes_about(faces.points, FIVE["mtcnn"]), atol=0.01)
+
+
+def test_boxes_that_a_face_can_be_looked_for_in():
+    boxes = np.array(
+        [
+            [0, 0, 5, 5],
+            [-9, 0, -1, 5],
+            [19.5, 0, 30, 5],
+            [18, 0, 30, 5],
+            [0, 10, 5, 20],
+            [3, 3, 4, 9],
+            [0, 0, np.nan, 5],
+        ],
+        np.float32,
+    )
+    assert usable(boxes, width=20, height=10).tolist() == [True, False, False, True, False, False, False]
 
 
 def test_overlap():

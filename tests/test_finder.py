@@ -110,6 +110,16 @@ def test_tiny_faces_are_told(finder, faces):
     assert found.tiny.tolist() == [True, False]
 
 
+def test_a_speck_that_the_map_makes_smaller_than_two_pixels_is_left_out(faces):
+    larger = ShapeInBox(centre=(0.0, 0.0), side=0.9)  # the model's boxes are tighter than the detector's
+    detector = Detector(
+        name="specks", find=lambda image: ([[9, 9, 11.5, 11.5], [60, 60, 120, 120]], [0.9, 0.8]),
+        five=ShapeInBox(centre=(0.0, 0.0), side=0.2), sure=0.5,
+    )  # fmt: skip
+    finder = Finder(localizer=localizer_for(IBUG_68, template_of(faces.points), larger), detector=detector)
+    assert len(finder(faces.picture(0))) == 1
+
+
 def test_a_face_that_the_map_pushes_out_of_the_picture_is_left_out(faces):
     away = ShapeInBox(centre=(0.0, 0.9), side=0.5)  # the model's boxes lie above the faces
     detector = Detector(

@@ -3,6 +3,7 @@
 import csv
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import jax
@@ -202,3 +203,23 @@ def test_options_that_do_not_fit_a_video(capsys, model, video, tmp_path, options
     with pytest.raises(SystemExit):
         main(["predict", str(model), str(video), "--output", str(tmp_path / "out"), *options])
     assert complaint in capsys.readouterr().err
+
+
+def test_nothing_that_is_there_is_written_over(model, faces, tmp_path, capsys):
+    photo, annotation = tmp_path / "in" / "one.png", tmp_path / "in" / "one.pts"
+    write_image(photo, faces.picture(0))
+    annotation.write_text("mine")
+    before = photo.read_bytes()
+    for output in (tmp_path / "in", tmp_path / "in" / ".." / "in"):
+        with pytest.raises(SystemExit):
+            main(["predict", str(model), str(photo), "--output", str(output)])
+        assert "holds one.png itself: give a folder of its own" in capsys.readouterr().err
+    assert (photo.read_bytes(), annotation.read_text()) == (before, "mine")
+
+
+def test_two_videos_of_one_name_and_one_called_as_the_photos_table():
+    predict.check_places([Path("a/one.png")], [Path("a/clip.mp4"), Path("b/walk.mp4")], Path("out"))
+    with pytest.raises(InputError, match=r"written to clip\.csv"):
+        predict.check_places([], [Path("a/clip.mp4"), Path("b/clip.mov")], Path("out"))
+    with pytest.raises(InputError, match=r"written to predictions\.csv"):
+        predict.check_places([Path("a/one.png")], [Path("a/predictions.mp4")], Path("out"))

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, shape_in_boxes
+from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, shape_in_boxes, usable
 from wing_jax.data.detectors import Detector, get_detector
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.localizer import Localizer, check_boxes
 from wing_jax.schemes import MTFL_5, get_conversion
 
 TINY = 40  # pixels: below this, eyes and mouth of a face are a few pixels
@@ -35,27 +35,38 @@ class Faces:
     @property
     def tiny(self) -> np.ndarray:
         """Which faces are so small that their landmarks mean little, bool `[faces]`."""
-        return (self.boxes[:, 2:] - self.boxes[:, :2]).max(1) < TINY
+        return tiny(self.boxes)
+
+
+def tiny(boxes: Float[np.ndarray, "faces 4"]) -> Bool[np.ndarray, "faces"]:
+    """Which boxes are below `TINY` pixels."""
+    return (boxes[:, 2:] - boxes[:, :2]).max(1) < TINY
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Finder:
-    """A detector before a localizer; an immutable value."""
+    """A detector before a localizer; an immutable value.
+
+    Raises:
+      InputError: the detector's boxes cannot be brought to the model's, which does not tell how its boxes lay, or which
+        of its points are eyes, nose and corners of the mouth.
+    """
 
     localizer: Localizer
     detector: Detector
 
     @classmethod
     def load(cls, model: str | Path, *, detector: str = "auto", flip_average: bool = False) -> "Finder":
-        """The model of that folder (or in the box: "w300", "mtfl"), and a detector by name.
+        """The model of that folder, and a detector by name.
 
         Raises:
-          InputError: either is not there, or the model's points cannot be told from a detector's boxes.
+          InputError: either is not there, or they do not go together.
         """
         localizer = dataclasses.replace(Localizer.load(model), flip_average=flip_average)
-        finder = cls(localizer=localizer, detector=get_detector(detector))
-        finder.check()
-        return finder
+        return cls(localizer=localizer, detector=get_detector(detector))
+
+    def __post_init__(self) -> None:
+        _ = self._conventions  # so that a photo is not needed to find out
 
     def __call__(self, image: np.ndarray) -> Faces:
         """The faces of one RGB uint8 image.
@@ -83,23 +94,17 @@ class Finder:
         Raises:
           InputError: the image is not RGB uint8.
         """
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise InputError(f"the image must be RGB uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
+        check_boxes((), image)
         boxes, scores = self.detector(image)
         given, wanted = self._conventions
         boxes = fitted(boxes, given=given, wanted=wanted)
-        width, height = image.shape[1::-1]  # the map may push a face that hangs over the edge out altogether
-        inside = (boxes[:, 2:] >= 0).all(1) & (boxes[:, 0] <= width - 1) & (boxes[:, 1] <= height - 1)
-        return boxes[inside], scores[inside]
+        height, width = image.shape[:2]  # the map may push a face that hangs over the edge out altogether
+        kept = usable(boxes, width=width, height=height)
+        return boxes[kept], scores[kept]
 
     def boxes_around(self, points: Float[np.ndarray, "faces points 2"]) -> Float[np.ndarray, "faces 4"]:
         """Boxes by the model's convention around known landmarks: those of a video's last frame, say."""
         return boxes_about(points, self._own)
-
-    def check(self) -> None:
-        """Raises InputError if a detector's boxes cannot be brought to the model's: it does not tell how its boxes lay,
-        or which of its points are eyes, nose and corners of the mouth."""
-        _ = self._conventions
 
     @functools.cached_property
     def _conventions(self) -> tuple[ShapeInBox, ShapeInBox]:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, Real
 
 from wing_jax import geometry
 from wing_jax.bundle import read_bundle, write_bundle
+from wing_jax.data.boxes import usable
 from wing_jax.data.chips import Images, chip_squares, cut_chip, resized
 from wing_jax.errors import InputError
 from wing_jax.models import make_model
@@ -372,11 +373,9 @@ def check_boxes(boxes: Real[np.ndarray, "faces 4"] | Sequence, image: np.ndarray
     if boxes.shape[1:] != (4,):
         raise InputError(f"the boxes must be [faces, 4], not {list(boxes.shape)}: give x0 y0 x1 y1 for each face")
     height, width = image.shape[:2]
-    for box in boxes:
-        left, top, right, bottom = box
+    for box in boxes[~usable(boxes, width=width, height=height)]:
         said = " ".join(f"{value:g}" for value in box)
-        if not np.isfinite(box).all() or right - left < 2 or bottom - top < 2:
-            raise InputError(f"the box {said} is empty: give x0 y0 x1 y1 with x1 > x0 and y1 > y0, in pixels")
-        if right < 0 or bottom < 0 or left > width - 1 or top > height - 1:
+        if np.isfinite(box).all() and (box[2:] - box[:2] >= 2).all():
             raise InputError(f"the box {said} lies outside the image of {width} x {height} pixels")
+        raise InputError(f"the box {said} is empty: give x0 y0 x1 y1 with x1 > x0 and y1 > y0, in pixels")
     return boxes

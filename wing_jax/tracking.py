@@ -1,7 +1,7 @@
 """Faces followed through a video: each frame's boxes come from the last frame's landmarks, the detector looks in at
 times, and a One-Euro filter takes out the jitter.
 
-    tracker, tracks = Tracker(finder=finder), ()
+    tracker, tracks = Tracker(finder=finder), Tracks()
     for seconds, frame in frames:
         tracks = tracker(tracks, frame, seconds=seconds)
 """
@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.boxes import overlap
+from wing_jax.data.boxes import overlap, usable
 from wing_jax.finder import Finder
 from wing_jax.types import Image
 
@@ -153,13 +153,8 @@ class Tracker:
 
 def _inside(faces: list[Track], image: Image) -> list[Track]:
     """The faces whose boxes still show something of the frame."""
-    width, height = image.shape[1::-1]
-    return [
-        face
-        for face in faces
-        if (face.box[2:] >= 0).all() and face.box[0] <= width - 1 and face.box[1] <= height - 1
-        and (face.box[2:] - face.box[:2] >= 2).all()
-    ]  # fmt: skip
+    height, width = image.shape[:2]
+    return [face for face in faces if usable(face.box[None], width=width, height=height)[0]]
 
 
 def _apart(faces: tuple[Track, ...]) -> tuple[Track, ...]:

@@ -1,12 +1,13 @@
 """The first stage in PyTorch with the bundle's weights, channels last, eager or compiled."""
 
+import json
 from pathlib import Path
 
 import numpy as np
-from onnx_export import EPSILON, read_stage
 from worker import Ready, serve, timed
 
 SHOWN = 4  # faces whose points are compared
+EPSILON = 1e-5  # of Flax's BatchNorm
 
 
 def prepare(settings: dict) -> Ready:
@@ -14,7 +15,7 @@ def prepare(settings: dict) -> Ready:
     import torch
 
     torch.set_num_threads(2)
-    network = build(*read_stage(Path(settings["bundle"]), 1))
+    network = build(*first_stage(Path(settings["bundle"])))
     crops = torch.from_numpy(np.load(Path(settings["folder"]) / "crops.npz")["images"])
     batch = crops[: settings["batch"]].contiguous()
 
@@ -32,6 +33,14 @@ def prepare(settings: dict) -> Ready:
     with torch.inference_mode():
         check = forward(crops[:SHOWN]).flatten().tolist()
     return Ready(seconds=timed(work), packages=["torch"], check=check)
+
+
+def first_stage(bundle: Path) -> tuple[dict, int, dict[str, np.ndarray]]:
+    """The network's description, its input's side, and its variables by name ("params/output/bias")."""
+    facts = json.loads((bundle / "model.json").read_text())["stages"][0]
+    with np.load(bundle / "weights.npz") as stored:
+        variables = {name.removeprefix("stage1/"): stored[name] for name in stored.files if name.startswith("stage1/")}
+    return facts["network"], facts["input_size"], variables
 
 
 def build(description: dict, size: int, variables: dict[str, np.ndarray]):

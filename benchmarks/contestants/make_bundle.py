@@ -1,5 +1,6 @@
 """Write into a folder what the inference contest needs: `model`, a bundle of two stages of configs/w300.py's shapes
-with random weights; `crops.npz`; and `photo.npz`, a picture with a few hundred boxes, and faces to train dlib on."""
+with random weights; `onnx`, the same exported; `crops.npz`; and `photo.npz`, a picture with a few hundred boxes, and
+faces to train dlib on."""
 
 import dataclasses
 import json
@@ -11,6 +12,7 @@ import numpy as np
 
 from wing_jax.config import load_config
 from wing_jax.data.load import load_faces
+from wing_jax.export import crops_of, export
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.train.crops import chip_size, mean_shape, template_of
 
@@ -24,7 +26,9 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     folder = Path(given["folder"])
     faces = load_faces("builtin", "train", count=PHOTO * PHOTO, seed=2)
-    localizer(faces).save(folder / "model")
+    made = localizer(faces)
+    made.save(folder / "model")
+    export(made, "onnx", folder / "onnx", crops_of(made, faces))
     random = np.random.default_rng(0)
     np.savez(folder / "crops.npz", images=random.integers(0, 256, (MOST, 64, 64, 3), dtype=np.uint8))
     np.savez(folder / "photo.npz", **photo(faces))

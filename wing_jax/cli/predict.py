@@ -13,10 +13,11 @@ from rich.progress import track
 
 from wing_jax.cli.options import parse
 from wing_jax.cli.predict_options import PredictOptions, finder_of
+from wing_jax.cli.predict_video import follow
 from wing_jax.data.images import read_image
 from wing_jax.data.video import VIDEO_ENDINGS
 from wing_jax.errors import InputError
-from wing_jax.finder import TINY, Finder
+from wing_jax.finder import TINY, Finder, tiny
 from wing_jax.localizer import Localizer
 from wing_jax.report.predictions import FaceTable, FoundFace, write_photo
 from wing_jax.types import Image
@@ -24,6 +25,7 @@ from wing_jax.types import Image
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # of what a folder is searched for
 PHOTOS, BYTES = 64, 300_000_000  # how many photos' faces are located together: until either is passed
 READ_AT_ONCE = 8  # photos
+CSV = "predictions.csv"  # of all photos
 
 
 def run(arguments: list[str]) -> None:
@@ -31,27 +33,23 @@ def run(arguments: list[str]) -> None:
     options = parse(PredictOptions, arguments, command="predict")
     if not options.images and options.camera < 0:
         raise InputError("no image given: wing-jax predict MODEL IMAGE|FOLDER|VIDEO..., or --camera 0")
-    videos = [name for name in options.images if Path(name).suffix.lower() in VIDEO_ENDINGS]
-    photos = [name for name in options.images if name not in videos]
-    paths = pictures(photos)
+    videos = [Path(name) for name in options.images if Path(name).suffix.lower() in VIDEO_ENDINGS]
+    paths = pictures([name for name in options.images if Path(name) not in videos])
+    check_places(paths, videos, Path(options.output))
     localizer = dataclasses.replace(Localizer.load(options.model), flip_average=options.flip)
     console = Console(highlight=False, soft_wrap=True)
     console.print(localizer.describe())
     if paths:
         _photos(paths, localizer, options, console)
-    if videos or options.camera >= 0:
-        from wing_jax.cli.predict_video import follow  # OpenCV's video parts, for those who have one
-
-        sources = [*map(Path, videos), *([options.camera] if options.camera >= 0 else [])]
-        for source in sources:
-            follow(source, localizer, options, console)
+    for source in (*videos, *([options.camera] if options.camera >= 0 else [])):
+        follow(source, localizer, options, console)
 
 
 def _photos(paths: Sequence[Path], localizer: Localizer, options: PredictOptions, console: Console) -> None:
     folder, without, faces = Path(options.output), 0, 0
     finder = None if options.box or options.detector == "none" else finder_of(localizer, options)
     with (
-        FaceTable(folder / "predictions.csv", localizer.scheme, of=("image",)) as table,
+        FaceTable(folder / CSV, localizer.scheme, of=("image",)) as table,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
         groups = photo_batches(paths, pool)
@@ -65,7 +63,7 @@ def _photos(paths: Sequence[Path], localizer: Localizer, options: PredictOptions
                 without, faces = without + (not own), faces + len(own)
     if len(paths) > 1:
         missing = f", no face found in {without}" if without else ""
-        console.print(f"{len(paths)} pictures, {faces} faces{missing}; all in {folder / 'predictions.csv'}")
+        console.print(f"{len(paths)} pictures, {faces} faces{missing}; all in {folder / CSV}")
 
 
 def _with_boxes(images: list[np.ndarray], localizer: Localizer, options: PredictOptions) -> list[list[FoundFace]]:
@@ -93,8 +91,8 @@ def _detected(images: list[np.ndarray], finder: Finder) -> list[list[FoundFace]]
 def _told(faces: list[FoundFace]) -> str:
     if not faces:
         return "no face found"
-    small = [face for face in faces if face.score is not None and np.ptp(face.box.reshape(2, 2), axis=0).max() < TINY]
-    warning = f", {len(small)} below {TINY} pixels: too small for more than a guess" if small else ""
+    small = int(tiny(np.stack([face.box for face in faces])).sum())
+    warning = f", {small} below {TINY} pixels: too small for more than a guess" if small else ""
     return f"{len(faces)} face(s){warning}"
 
 
@@ -119,6 +117,22 @@ def pictures(names: Sequence[str]) -> list[Path]:
             )
         named[path.stem] = path
     return paths
+
+
+def check_places(photos: Sequence[Path], videos: Sequence[Path], folder: Path) -> None:
+    """Raises InputError where what is written to `folder` would take the place of an input, of an annotation beside it,
+    or of another input's results."""
+    for path in (*photos, *videos):
+        if path.resolve().parent == folder.resolve():
+            raise InputError(
+                f"--output {folder} holds {path.name} itself: give a folder of its own, so that nothing is lost"
+            )
+    stems = [path.stem for path in videos]
+    for stem in stems:
+        if stems.count(stem) > 1 or (stem == CSV.removesuffix(".csv") and photos):
+            raise InputError(
+                f"two results would be written to {stem}.csv: predict them in two runs with different --output"
+            )
 
 
 def photo_batches(paths: Sequence[Path], pool: ThreadPoolExecutor) -> Iterator[tuple[Sequence[Path], list[Image]]]:

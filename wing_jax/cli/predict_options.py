@@ -37,6 +37,4 @@ def finder_of(localizer: Localizer, options: PredictOptions) -> Finder:
     Raises:
       InputError: the detector is not installed, or does not go with the model.
     """
-    finder = Finder(localizer=localizer, detector=get_detector(options.detector))
-    finder.check()
-    return finder
+    return Finder(localizer=localizer, detector=get_detector(options.detector))

@@ -124,6 +124,12 @@ def scaled(boxes: Float[np.ndarray, "n 4"], *, factor: float) -> Float[np.ndarra
     return np.concatenate([centre - half, centre + half], axis=1)
 
 
+def usable(boxes: Float[np.ndarray, "n 4"], *, width: int, height: int) -> Bool[np.ndarray, "n"]:
+    """Which boxes a face can be looked for in: finite, two pixels wide and high, and not wholly outside the picture."""
+    wide = (boxes[:, 2:] - boxes[:, :2] >= 2).all(1) & np.isfinite(boxes).all(1)
+    return wide & (boxes[:, 2:] >= 0).all(1) & (boxes[:, 0] <= width - 1) & (boxes[:, 1] <= height - 1)
+
+
 def overlap(boxes: Float[np.ndarray, "n 4"], box: Float[np.ndarray, "4"]) -> Float[np.ndarray, "n"]:
     """Intersection over union of each of `boxes` with `box`."""
     both = np.maximum(np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]), 0).prod(1)

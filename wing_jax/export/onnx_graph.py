@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from wing_jax.errors import InputError
 
-OPSET, IR_VERSION = 18, 10  # of July 2022 and later: read by every runtime of today
+OPSET, IR_VERSION = 18, 8  # those of ONNX 1.13
 Value: TypeAlias = "str | np.ndarray"  # the name of a tensor in the graph, or a constant
 
 SIMPLE = {
@@ -116,6 +116,8 @@ class _Graph:
         if not any(isinstance(value, str) for value in inputs) and _is_static(equation):
             made = equation.primitive.bind(*map(jnp.asarray, inputs), **facts)
             return [np.asarray(value) for value in (made if equation.primitive.multiple_results else [made])]
+        if name == "max" and isinstance(inputs[1], np.ndarray) and not inputs[1].any():
+            return [self.add("Relu", [inputs[0]])]
         if name in SIMPLE:
             return [self.add(SIMPLE[name], inputs)]
         if name in REDUCTIONS:

@@ -35,10 +35,11 @@ class BatchNorm(nn.Module):
         variance = self.variable("batch_stats", "var", jnp.ones, channels)
         scale = self.param("scale", self.scale_init, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
-        rows = x.astype(jnp.float32).reshape(-1, channels)
+        x32 = x.astype(jnp.float32)
         if use_running_average:
-            normal = _scaled(rows, scale, bias, mean.value, jax.lax.rsqrt(variance.value + EPSILON))
+            normal = _scaled(x32, scale, bias, mean.value, jax.lax.rsqrt(variance.value + EPSILON))
         else:
+            rows = x32.reshape(-1, channels)
             axis = None if self.is_initializing() else self.axis
             normal, seen_mean, seen_variance = normalise(rows, scale, bias, axis)
             if not self.is_initializing():
@@ -81,9 +82,9 @@ def _backward(axis: str | None, kept: tuple, gradients: tuple) -> tuple[Array, A
 normalise.defvjp(_forward, _backward)
 
 
-def _scaled(rows: Array, scale: Array, bias: Array, mean: Array, inverse: Array) -> Array:
-    gain = scale * inverse
-    return rows * gain[None] + (bias - mean * gain)[None]
+def _scaled(x: Array, scale: Array, bias: Array, mean: Array, inverse: Array) -> Array:
+    gain, wide = scale * inverse, (1,) * (x.ndim - 1) + (-1,)
+    return x * gain.reshape(wide) + (bias - mean * gain).reshape(wide)
 
 
 def _mean(rows: Array, axis: str | None) -> Float[Array, "channels"]:
