@@ -16,6 +16,7 @@
 # %%
 # %matplotlib inline
 import csv
+import os
 import tempfile
 from pathlib import Path
 
@@ -28,7 +29,10 @@ from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.report.faces import annotation_sheet
 
-folder = Path(tempfile.mkdtemp())
+start = Path("../configs/own.py").resolve()  # the config that the training below begins with
+os.chdir(tempfile.mkdtemp())
+folder = Path("toy")
+folder.mkdir()
 drawn = load_faces("builtin", "train", count=80, seed=7)
 FIVE = [slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55)]  # of the 68
 five = np.stack([drawn.points[:, part].mean(1) for part in FIVE], axis=1)
@@ -81,9 +85,9 @@ plt.show()
 # %%
 path = folder / "own.py"
 path.write_text(
-    """import dataclasses
+    f"""import dataclasses
 from wing_jax.config import load_config
-base = load_config("../configs/own.py")
+base = load_config({str(start)!r})
 stage = dataclasses.replace(base.stage1, steps=150, evaluate_every=50)
 data = dataclasses.replace(base.data, name="csv", boxes="landmarks", validation=0.15)
 config = dataclasses.replace(base, data=data, stage1=stage, stage2=None)

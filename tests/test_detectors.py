@@ -1,6 +1,7 @@
 """Face detectors: the libraries behind one function, what they find, and where in their boxes the faces lie."""
 
 import builtins
+import dataclasses
 
 import numpy as np
 import pytest
@@ -9,10 +10,15 @@ from wing_jax.cli import main
 from wing_jax.data import detectors
 from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, overlap, shape_in_boxes, shape_spread, usable
 from wing_jax.data.detectors import FIVE, Detector, detected, get_detector
+from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
+from wing_jax.data.points_file import write_pts
 from wing_jax.errors import InputError
-from wing_jax.schemes import MTFL_5, get_conversion
+from wing_jax.finder import Finder
+from wing_jax.localizer import Localizer
+from wing_jax.schemes import MTFL_5, get_conversion, read_scheme
 
+CHOSEN = [36, 45, 8]  # outer eye corners and chin, of the 68
 FIXED = ShapeInBox(centre=(0.1, -0.05), side=0.8)
 
 
@@ -149,14 +155,57 @@ def test_auto_takes_what_is_there(monkeypatch):
     assert get_detector("auto").name == "mtcnn"
 
 
-def test_the_command(faces, tmp_path, capsys):
-    from wing_jax.data.images import write_image
-    from wing_jax.data.points_file import write_pts
-
+@pytest.fixture
+def folder(faces, tmp_path):
+    """The faces as pictures and `.pts` files, all 68 points and the three of `THREE`."""
     for face in range(len(faces)):
-        write_image(tmp_path / "faces" / f"{face}.png", faces.picture(face))
-        write_pts(tmp_path / "faces" / f"{face}.pts", faces.points[face])
-    main(["data", "detect", str(tmp_path / "faces"), "--format", "pts", "--scheme", "ibug68", "--faces", "5"])
+        for name, points in (("all", faces.points[face]), ("three", faces.points[face][CHOSEN])):
+            write_image(tmp_path / name / f"{face}.png", faces.picture(face))
+            write_pts(tmp_path / name / f"{face}.pts", points)
+    (tmp_path / "three.toml").write_text(
+        'name = "three"\npoints = ["left", "right", "chin"]\nmirrored = [["left", "right"]]\n'
+        'normalisation = ["left", "right"]\n'
+    )
+    return tmp_path
+
+
+def test_a_model_of_ones_own_points_is_told_where_to_look(faces, folder, capsys):
+    scheme, points = str(folder / "three.toml"), faces.points[:, CHOSEN]
+    mean = (points - points.min(1, keepdims=True)).mean(0) / 200
+    shape = shape_in_boxes(points, np.ones(points.shape[:2], bool), faces.boxes)
+    own = Localizer(
+        scheme=read_scheme(scheme), box_convention="given", stages=(), template=mean.astype(np.float32),
+        about={"shape_in_box": dataclasses.asdict(shape)},
+    )  # fmt: skip
+    with pytest.raises(InputError, match="wing-jax data detect"):
+        Finder(localizer=own, detector=get_detector("auto"))
+    own.save(folder / "own")
+    source = [str(folder / "three"), "--format", "pts", "--scheme", scheme]
+    main(["data", "detect", *source, "--model", str(folder / "own")])
+    assert "told to" in capsys.readouterr().out
+    finder = Finder.load(folder / "own")
+    found = np.concatenate([finder.boxes(faces.picture(face))[0][:1] for face in range(len(faces))])
+    sides, wide = ((boxes[:, 2:] - boxes[:, :2]).max(1) for boxes in (found, faces.boxes))
+    assert np.mean(sides / wide) == pytest.approx(1, abs=0.05)
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "data",
+                "detect",
+                str(folder / "all"),
+                "--format",
+                "pts",
+                "--scheme",
+                "ibug68",
+                "--model",
+                str(folder / "own"),
+            ]
+        )
+    assert "marks three" in capsys.readouterr().err
+
+
+def test_the_command(folder, capsys):
+    main(["data", "detect", str(folder / "all"), "--format", "pts", "--scheme", "ibug68", "--faces", "5"])
     said = capsys.readouterr().out
     assert "5 of 5 faces found" in said
     assert "mean shape of all 68 points" in said
