@@ -124,6 +124,13 @@ def test_a_face_that_the_detector_misses_once_is_kept(tracker, looks):
     assert every[10].faces[0].missed == 0
 
 
+def test_what_the_detector_misses_three_times_is_dropped_however_well_it_is_located(tracker, looks):
+    frames = [[at(20, 30)]] * 17
+    every = follow(tracker, looks, frames, seen=[frames[n] if n == 0 else [] for n in range(17)])
+    assert [len(tracks.faces) for tracks in every] == [1] * 15 + [0, 0]
+    assert looks.count == 5  # at frames 0, 5, 10 and 15, and at the next, for there is no face
+
+
 def test_two_faces_and_one_that_comes_later(tracker, looks):
     left, right = at(10, 20), at(120, 60)
     every = follow(tracker, looks, [[left]] * 3 + [[left, right]] * 10)
