@@ -1,7 +1,9 @@
 """Whole photos in, landmarks of all faces out: a detector's boxes, brought to the model's convention, and a localizer.
 
-faces = Finder.load("runs/w300/model")(read_image("photo.jpg"))
-faces.points  # float32 [faces, 68, 2]
+    faces = Finder.load("runs/w300/model")(read_image("photo.jpg"))
+    faces.points  # float32 [faces, 68, 2]
+
+The detectors themselves are in `wing_jax.data.detectors`.
 """
 
 import dataclasses

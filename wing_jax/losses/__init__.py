@@ -5,6 +5,7 @@
     objective = paper_reduction(loss(predicted, target), visible)
 
 What holds for every loss here:
+
 - pure; `predicted` and `target` have one shape (broadcasting raises ValueError), the result has it too, and their
   dtype. Types narrower than float32 are computed in float32 and rounded once, at the end.
 - the gradient at zero error is 0, the centre of the subdifferential: a point that is right is left alone. A kink

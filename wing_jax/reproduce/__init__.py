@@ -1,8 +1,10 @@
 """The paper's experiments on whatever data are at hand: each table and figure by one call.
 
-house = Workshop(recipe("mtfl", "short"), output="runs/reproduce")
-product = TARGETS["table3"](house, seeds=(0, 1, 2))
-product.write(house.folder, "table3")
+    workshop = Workshop(recipe("mtfl", "short"), output="runs/reproduce")
+    product = TARGETS["table3"](workshop, seeds=(0, 1, 2), losses=("l2", "l1", "smooth_l1", "wing"))
+    product.write(workshop.folder, "table3")
+
+`wing-jax reproduce` does the same.
 """
 
 from wing_jax.reproduce.own_loss import compare_losses as compare_losses
