@@ -18,7 +18,8 @@
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
-from ipywidgets import FloatSlider, interact
+from IPython.display import display
+from ipywidgets import FloatSlider
 
 from wing_jax.analysis import curves, wing_slopes
 from wing_jax.losses import LOSSES, make_loss
@@ -70,12 +71,22 @@ print(wing_slopes(widths, epsilons, jnp.array([1.0]))[..., 0])
 
 
 # %%
-@interact(width=FloatSlider(10.0, min=1.0, max=20.0), epsilon=FloatSlider(2.0, min=0.2, max=6.0, step=0.2))
 def draw(width, epsilon):
     curve = curves(make_loss("wing", width=width, epsilon=epsilon), errors)
-    _, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for axes, values, title in zip(panels, curve[:2], ("value", "gradient"), strict=True):
         axes.plot(errors, values)
         axes.set(title=title, xlabel="error (pixels)")
         axes.grid(alpha=0.3)
-    plt.show()
+    plt.close(figure)
+    return figure
+
+
+sliders = {
+    "width": FloatSlider(10.0, min=1.0, max=20.0, description="width"),
+    "epsilon": FloatSlider(2.0, min=0.2, max=6.0, step=0.2, description="epsilon"),
+}
+picture = display(draw(**{key: slider.value for key, slider in sliders.items()}), display_id=True)
+for slider in sliders.values():
+    slider.observe(lambda _: picture.update(draw(**{key: each.value for key, each in sliders.items()})), "value")
+display(*sliders.values())

@@ -17,7 +17,8 @@
 # %matplotlib inline
 import matplotlib.pyplot as plt
 import numpy as np
-from ipywidgets import IntSlider, interact
+from IPython.display import display
+from ipywidgets import IntSlider
 
 from wing_jax.balance import correlation_with_yaw, duplicated_indices, duplication_counts, pose_axis, pose_histogram
 from wing_jax.data.load import load_faces
@@ -64,14 +65,23 @@ print(f"an epoch of {len(faces)} faces becomes one of {len(order)}")
 
 
 # %%
-@interact(bins=IntSlider(9, min=3, max=21), cap=IntSlider(10, min=1, max=40))
 def fill(bins, cap):
     repeated = duplication_counts(np.abs(model.coefficients), bins=bins, cap=cap)
     histogram = pose_histogram(np.abs(model.coefficients), repeated, bins=bins)
-    plt.figure(figsize=(7, 2.6))
-    plt.stairs(histogram.before, histogram.edges, fill=True, alpha=0.4, label="before")
-    plt.stairs(histogram.after, histogram.edges, linewidth=2, label="after")
-    plt.legend(frameon=False)
-    plt.xlabel("|pose coefficient|")
-    plt.ylabel("faces")
-    plt.show()
+    figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
+    axes.stairs(histogram.before, histogram.edges, fill=True, alpha=0.4, label="before")
+    axes.stairs(histogram.after, histogram.edges, linewidth=2, label="after")
+    axes.legend(frameon=False)
+    axes.set(xlabel="|pose coefficient|", ylabel="faces")
+    plt.close(figure)
+    return figure
+
+
+sliders = {
+    "bins": IntSlider(9, min=3, max=21, description="bins"),
+    "cap": IntSlider(10, min=1, max=40, description="cap"),
+}
+picture = display(fill(**{key: slider.value for key, slider in sliders.items()}), display_id=True)
+for slider in sliders.values():
+    slider.observe(lambda _: picture.update(fill(**{key: each.value for key, each in sliders.items()})), "value")
+display(*sliders.values())

@@ -21,7 +21,8 @@ import cv2
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-from ipywidgets import FloatSlider, interact
+from IPython.display import display
+from ipywidgets import FloatSlider
 
 from wing_jax.config import PerturbConfig
 from wing_jax.data.chips import cut_chips
@@ -36,7 +37,7 @@ frames = box_frames(chips, size=64, margin=1.2)  # crop pixels to chip pixels
 perturb = PerturbConfig(rotation=30.0, translation=0.05, scale=0.05, colour=0.2, occlusion=0.2)
 
 
-def show(images, points, columns=8):
+def sheet(images, points, columns=8):
     figure, panels = plt.subplots(len(images) // columns, columns, figsize=(12, 1.6 * len(images) // columns))
     for axes, image, shape in zip(np.ravel(panels), np.asarray(images), np.asarray(points), strict=True):
         axes.imshow(image)
@@ -44,7 +45,8 @@ def show(images, points, columns=8):
         axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
         axes.set_axis_off()
     figure.tight_layout(pad=0.2)
-    plt.show()
+    plt.close(figure)
+    return figure
 
 
 # %% [markdown]
@@ -64,7 +66,7 @@ cutter = BatchCutter(
     seed=0,
 )
 batch = cutter(0)
-show(batch["images"], batch["points"])
+sheet(batch["images"], batch["points"])
 
 # %% [markdown]
 # ## The same on the device
@@ -76,7 +78,7 @@ held = device_faces(chips, frames[:, None], order=np.arange(len(faces)), flip=fa
 source = DeviceInput(perturb=perturb, size=64, batch_size=16, supersample=1, seed=0)
 plan = jax.tree.map(lambda part: part[0], Planner(source, np.asarray(held.order))(0, 1))
 made = jax.jit(source.batch)(jax.device_put(held), plan)
-show(made["images"], made["points"])
+sheet(made["images"], made["points"])
 
 # %%
 again = jax.jit(source.batch)(jax.device_put(held), plan)
@@ -107,12 +109,18 @@ print(f"distance of the bright spot from the landmark: median {np.median(off):.2
 
 
 # %%
-@interact(
-    rotation=FloatSlider(30.0, min=0, max=90),
-    scale=FloatSlider(0.05, max=0.4, step=0.01),
-    blur=FloatSlider(0.5, max=1.0),
-)
 def perturbed(rotation, scale, blur):
     chosen = dataclasses.replace(perturb, rotation=rotation, scale=scale, blur=blur)
     drawn = dataclasses.replace(cutter, perturb=chosen)(0)
-    show(drawn["images"][:8], drawn["points"][:8])
+    return sheet(drawn["images"][:8], drawn["points"][:8])
+
+
+sliders = {
+    "rotation": FloatSlider(30.0, min=0, max=90, description="rotation"),
+    "scale": FloatSlider(0.05, max=0.4, step=0.01, description="scale"),
+    "blur": FloatSlider(0.5, max=1.0, description="blur"),
+}
+picture = display(perturbed(**{key: slider.value for key, slider in sliders.items()}), display_id=True)
+for slider in sliders.values():
+    slider.observe(lambda _: picture.update(perturbed(**{key: each.value for key, each in sliders.items()})), "value")
+display(*sliders.values())
