@@ -293,6 +293,15 @@ def test_evaluation_leads_with_a_length_that_no_pose_makes_vanish(capsys, model,
     assert {"box size", "inter-ocular"} <= {entry["normalisation"] for entry in results}
 
 
+def test_held_out_faces_are_those_that_a_training_holds_out(model, tmp_path):
+    options = ("--data", "builtin", "--split", "held_out", "--faces", "40", "--output", str(tmp_path / "report"))
+    main(["evaluate", str(model), *options])
+    _, kept_out = load_faces("builtin", "train", count=40).split(0.05)
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert 0 < len(kept_out) < 10
+    assert {entry["faces"] for entry in results} == {len(kept_out)}
+
+
 def test_prediction_writes_overlay_json_and_pts(capsys, model, faces_folder, tmp_path):
     picture = faces_folder / "ibug" / "face0.jpg"
     boxes = [[40.0, 40.0, 150.0, 150.0], [30.0, 20.0, 120.0, 110.0]]

@@ -14,7 +14,7 @@ import pytest
 from wing_jax.cli import main
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.export import FORMATS, crops_of, export
+from wing_jax.export import FORMATS, crops_of, export, halve
 from wing_jax.export import stages as module
 from wing_jax.export.onnx_graph import onnx_model
 from wing_jax.localizer import Localizer, Stage
@@ -78,6 +78,32 @@ def test_every_runtime_answers_as_jax(kind, localizer, faces, tmp_path):
     np.testing.assert_allclose(told["template"], localizer.template)
 
 
+def test_half_is_the_same_model_in_half_the_bits(localizer, faces, tmp_path, capsys):
+    whole = localizer.save(tmp_path / "whole")
+    main(["export", str(whole), "--to", "half", "--output", str(tmp_path / "half")])
+    assert len(re.findall(r"float16; stage \d is within .* px of float32", capsys.readouterr().out)) == 2
+    again = Localizer.load(tmp_path / "half")
+    boxes = faces.boxes[:1]
+    np.testing.assert_allclose(
+        again.predict(faces.picture(0), boxes), localizer.predict(faces.picture(0), boxes), atol=0.2
+    )
+    sizes = [(folder / "weights.npz").stat().st_size for folder in (whole, tmp_path / "half")]
+    assert sizes[1] < 0.55 * sizes[0]
+    kept = again.stages[0].variables["params"]["output"]["kernel"]
+    assert kept.dtype == np.float32
+    np.testing.assert_array_equal(kept, localizer.stages[0].variables["params"]["output"]["kernel"].astype(np.float16))
+
+
+def test_half_is_refused_where_the_points_move(localizer, faces, tmp_path):
+    first = localizer.stages[0]
+    params = dict(first.variables["params"])
+    params["output"] = {**params["output"], "bias": params["output"]["bias"] + 1000.0}  # float16 counts in halves there
+    moved = dataclasses.replace(first, variables={**first.variables, "params": params})
+    broken = dataclasses.replace(localizer, stages=(moved, localizer.stages[1]))
+    with pytest.raises(InputError, match="float16 answers otherwise"):
+        halve(broken, tmp_path, crops_of(localizer, faces))
+
+
 def test_crops_are_those_that_the_localizer_makes(localizer, faces):
     seen = []
 
@@ -96,7 +122,13 @@ def test_crops_are_those_that_the_localizer_makes(localizer, faces):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: ResNetTiny(points=5), lambda: make_model("plain", points=5, channels=(4, 8), hidden=8)]
+    "make",
+    [
+        lambda: ResNetTiny(points=5),
+        lambda: make_model("plain", points=5, channels=(4, 8), hidden=8),
+        lambda: make_model("voting", points=5, channels=(4, 8, 8), hidden=8, norm="batch"),
+    ],
+    ids=("resnet", "plain", "voting"),
 )
 def test_onnx_graphs_of_all_networks_run_for_any_batch(make):
     import onnxruntime

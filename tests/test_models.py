@@ -172,7 +172,7 @@ def test_names_make_the_networks():
     plain = make_model("plain", points=5, channels=(8, 8), hidden=16, norm="batch", precision="bfloat16")
     assert plain == PlainRegressor(points=5, channels=(8, 8), hidden=16, norm="batch", dtype=jnp.dtype(jnp.bfloat16))
     assert make_model("resnet50", points=5).blocks == (3, 4, 6, 3)
-    with pytest.raises(ValueError, match="use plain or resnet50"):
+    with pytest.raises(ValueError, match="use plain, voting or resnet50"):
         make_model("vgg", points=5)
 
 

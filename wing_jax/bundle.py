@@ -9,19 +9,25 @@ from pathlib import Path
 import flax.traverse_util
 import numpy as np
 
+from wing_jax import zoo
 from wing_jax.errors import InputError
 
 FORMAT = 1
 
 
-def write_bundle(path: str | Path, manifest: dict, arrays: dict) -> Path:
-    """Write `manifest` (JSON-able) and `arrays` (nested dicts of arrays) into folder `path`, whole or not at all."""
+def write_bundle(path: str | Path, manifest: dict, arrays: dict, *, half: bool = False) -> Path:
+    """Write `manifest` (JSON-able) and `arrays` (nested dicts of arrays) into folder `path`, whole or not at all; with
+    `half`, float32 arrays as float16, compressed."""
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     flat = {name: np.asarray(value) for name, value in flax.traverse_util.flatten_dict(arrays, sep="/").items()}
     unfinished = path / "weights.npz.tmp"
     with unfinished.open("wb") as file:
-        np.savez(file, allow_pickle=False, **flat)
+        if half:
+            small = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in flat.items()}
+            np.savez_compressed(file, allow_pickle=False, **small)
+        else:
+            np.savez(file, allow_pickle=False, **flat)
     os.replace(unfinished, path / "weights.npz")
     unfinished = path / "model.json.tmp"
     unfinished.write_text(json.dumps({"format": FORMAT, **manifest}, indent=2) + "\n")
@@ -30,17 +36,20 @@ def write_bundle(path: str | Path, manifest: dict, arrays: dict) -> Path:
 
 
 def read_bundle(path: str | Path) -> tuple[dict, dict]:
-    """(manifest, nested arrays) of the bundle in `path` or in `path/model`.
+    """(manifest, nested arrays) of the bundle in `path` or in `path/model`, or else of the model in the box that is
+    called `path`. Arrays kept as float16 come as float32.
 
     Raises:
       InputError: there is none, a file is broken, or it is of a newer format.
     """
-    path = next((p for p in (Path(path), Path(path) / "model") if (p / "model.json").is_file()), None) or Path(path)
+    places = [Path(path), Path(path) / "model"] + [zoo.FOLDER / name for name in zoo.models() if name == str(path)]
+    path = next((place for place in places if (place / "model.json").is_file()), places[0])
     try:
         manifest = json.loads((path / "model.json").read_text())
     except OSError as error:
         raise InputError(
-            f"{path}: no model here (no model.json): give the folder that `wing-jax train` named"
+            f"{path}: no model here (no model.json): give the folder that `wing-jax train` named, or the name of a "
+            f"model in the box ({', '.join(zoo.models())})"
         ) from error
     except ValueError as error:
         raise InputError(f"{path / 'model.json'}: not valid JSON ({error}): copy the bundle again") from error
@@ -49,6 +58,7 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
     try:
         with (path / "weights.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
             flat = {name: stored[name] for name in stored.files}
+            flat = {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in flat.items()}
     except (OSError, ValueError, TypeError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path / 'weights.npz'}: broken or missing ({error}): copy the bundle again") from error
     return manifest, flax.traverse_util.unflatten_dict(flat, sep="/")

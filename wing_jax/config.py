@@ -66,17 +66,17 @@ class PerturbConfig:
 class ModelConfig:
     """The network and its numbers."""
 
-    name: Literal["plain", "resnet50"] = "plain"
+    name: Literal["plain", "voting", "resnet50"] = "plain"
     channels: tuple[int, ...] = (
         32,
         64,
         128,
         256,
         512,
-    )  # plain: one 3 x 3 convolution and 2 x 2 max-pool each
-    hidden: int = 1024  # plain: width of the fully connected layer
+    )  # plain, voting: one 3 x 3 convolution and 2 x 2 max-pool each
+    hidden: int = 1024  # plain: width of the fully connected layer; voting: of the pyramid
     norm: Literal["none", "batch"] = "none"  # "batch" is the stronger recipe, "none" the paper's
-    dropout: float = 0.0  # plain: share of the hidden layer's outputs dropped in training; the paper's is 0
+    dropout: float = 0.0  # share dropped in training: of the hidden layer's outputs (plain), inputs (voting); paper: 0
     output_bias: Literal["zero", "mean_shape"] = "zero"  # "mean_shape" is the stronger recipe
     # Of activations in training; parameters, loss and coordinates stay float32. "auto": bfloat16 on GPU and TPU.
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -130,7 +130,7 @@ class StageConfig:
         for name in ("input_size", "margin", "batch_size", "steps", "evaluate_every", "keep"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name}={getattr(self, name)} must be greater than 0")
-        halvings = len(self.model.channels) if self.model.name == "plain" else 0
+        halvings = 0 if self.model.name == "resnet50" else len(self.model.channels)
         if self.input_size % 2**halvings:
             raise InputError(
                 f"input_size={self.input_size} cannot be halved {halvings} times, once for each of the model's "

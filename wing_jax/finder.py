@@ -1,6 +1,6 @@
 """Whole photos in, landmarks of all faces out: a detector's boxes, brought to the model's convention, and a localizer.
 
-    faces = Finder.load("runs/w300/model")(read_image("photo.jpg"))
+    faces = Finder.load("w300")(read_image("photo.jpg"))
     faces.points  # float32 [faces, 68, 2]
 
 The detectors themselves are in `wing_jax.data.detectors`.
@@ -59,7 +59,7 @@ class Finder:
 
     @classmethod
     def load(cls, model: str | Path, *, detector: str = "auto", flip_average: bool = False) -> "Finder":
-        """The model of that folder, and a detector by name.
+        """The model of that folder or name (`Localizer.load`), and a detector by name.
 
         Raises:
           InputError: either is not there, or they do not go together.

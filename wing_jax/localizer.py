@@ -72,7 +72,8 @@ class Localizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Localizer":
-        """Load the bundle in folder `path` (or in its subfolder `model`, so that a run's folder serves as well).
+        """Load the bundle in folder `path` (or in its subfolder `model`, so that a run's folder serves as well), or the
+        model in the box called `path` (`wing_jax.zoo`): "w300" marks 68 points, "mtfl" 5.
 
         Raises:
           InputError: there is no bundle, or it is broken.
@@ -95,8 +96,9 @@ class Localizer:
                 f"{path}: this model does not hold what it must ({error}): copy the bundle again"
             ) from error
 
-    def save(self, path: str | Path) -> Path:
-        """Write the bundle: `model.json`, which says what it is, and `weights.npz`. Returns its folder."""
+    def save(self, path: str | Path, *, half: bool = False) -> Path:
+        """Write the bundle: `model.json`, which says what it is, and `weights.npz`, float32 or with `half` float16.
+        Returns its folder."""
         facts = ("network", "input_size", "chip_size", "margin", "centre")
         manifest = {
             "scheme": self.scheme.name if self.scheme.name in SCHEMES else scheme_to_table(self.scheme),
@@ -105,7 +107,7 @@ class Localizer:
             **self.about,
         }
         arrays = {f"stage{i + 1}": stage.variables for i, stage in enumerate(self.stages)}
-        return write_bundle(path, manifest, {**arrays, "template": {"shape": self.template}})
+        return write_bundle(path, manifest, {**arrays, "template": {"shape": self.template}}, half=half)
 
     def describe(self) -> str:
         """One line: scheme, stages, input sizes and box convention."""

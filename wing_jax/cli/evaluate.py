@@ -13,7 +13,7 @@ from rich.console import Console
 
 from wing_jax import evaluation
 from wing_jax.cli.options import parse
-from wing_jax.config import DataName
+from wing_jax.config import DataConfig, DataName
 from wing_jax.data.boxes import ShapeInBox, fitted, shape_in_box
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
@@ -31,12 +31,15 @@ FACTOR, SHIFT = 0.05, 0.03  # how much larger, and how far off in sides, boxes m
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """Measure MODEL on the test split of a data set; print a table, write results.json and an HTML report."""
+    """Measure MODEL on the test split of a data set; print a table, write results.json and an HTML report.
+
+    --split held_out: the training faces that a training holds out to choose its checkpoint by, the same ones for ever.
+    There recipes are compared, so that the test split stays unseen."""
 
     model: Annotated[str, tyro.conf.Positional]
     data: DataName
     root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
-    split: str = "test"  # or another that the data set has: "train", "private", "val"
+    split: str = "test"  # or another that the data set has: "train", "private", "val"; "held_out": see below
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`, such as "landmarks"
     fit_boxes: bool = False  # scale and move all boxes alike, to lie about the faces as in training (on the mean)
@@ -52,15 +55,18 @@ def run(arguments: list[str]) -> None:
     """Evaluate, print the table and the report's place."""
     options = parse(EvaluateOptions, arguments, command="evaluate")
     localizer = dataclasses.replace(Localizer.load(options.model), flip_average=options.flip)
+    held_out = options.split == "held_out"
     faces = load_faces(
         options.data,
-        options.split,
+        "train" if held_out else options.split,
         root=options.root,
         scheme=options.scheme,
         boxes=options.boxes,
         hidden=options.hidden,
         count=options.faces,
     )
+    if held_out:
+        _, faces = faces.split(DataConfig(name=options.data).validation)
     try:
         conversion = get_conversion(localizer.scheme, faces.scheme)
     except ValueError as error:
@@ -106,7 +112,7 @@ def run(arguments: list[str]) -> None:
         if entry.condition == evaluations[0].condition and entry.normalisation == evaluations[0].normalisation
     )
     index = write_report(
-        Path(options.output or Path(options.model) / f"report-{options.data}"),
+        Path(options.output or Path(options.model) / f"report-{options.data}{'-held-out' * held_out}"),
         title=f"{localizer.about.get('name', Path(options.model).name)} on {faces.name}",
         facts={
             "model": f"{options.model}: {localizer.describe()}",

@@ -1,4 +1,4 @@
-"""`wing-jax export MODEL --to onnx|saved-model|tflite|stablehlo`"""
+"""`wing-jax export MODEL --to onnx|saved-model|tflite|stablehlo|half`"""
 
 import dataclasses
 from pathlib import Path
@@ -10,7 +10,7 @@ from wing_jax.cli.options import parse
 from wing_jax.config import DataName
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.export import FORMATS, crops_of, export
+from wing_jax.export import FORMATS, crops_of, export, halve
 from wing_jax.localizer import Localizer
 from wing_jax.schemes import get_conversion
 
@@ -18,10 +18,10 @@ from wing_jax.schemes import get_conversion
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportOptions:
     """Write each stage's network of MODEL for another runtime, with a model.json that says what lies between the
-    stages; what was written is read again and compared with JAX on faces."""
+    stages; or MODEL itself in float16 (half). What was written is read again and compared with JAX on faces."""
 
     model: Annotated[str, tyro.conf.Positional]
-    to: Literal["onnx", "saved-model", "tflite", "stablehlo"]
+    to: Literal["onnx", "saved-model", "tflite", "stablehlo", "half"]
     output: str = ""  # folder; empty: MODEL/TO
     data: DataName = "builtin"  # the faces to compare on: drawn ones need no data
     root: str = ""  # of the data, where they are not built in
@@ -42,7 +42,12 @@ def run(arguments: list[str]) -> None:
             ) from error
         points, visible = conversion.points(faces.points), conversion.visible(faces.visible)
         faces = dataclasses.replace(faces, scheme=localizer.scheme, points=points, visible=visible)
-    form, folder = FORMATS[options.to], Path(options.output or Path(options.model) / options.to)
-    for done in export(localizer, options.to, folder, crops_of(localizer, faces)):
+    folder, crops = Path(options.output or Path(options.model) / options.to), crops_of(localizer, faces)
+    if options.to == "half":
+        for number, done in enumerate(halve(localizer, folder, crops), 1):
+            print(f"{done.path}: float16; stage {number} is within {done.difference:.2g} px of float32")
+        return
+    form = FORMATS[options.to]
+    for done in export(localizer, options.to, folder, crops):
         print(f"{done.path}: {form.title}, {form.batch}; {form.runtime} is within {done.difference:.2g} px of JAX")
     print(f"{folder / 'model.json'}: the crops, the boxes and the mean shape that lie between the stages")

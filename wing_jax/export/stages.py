@@ -60,14 +60,37 @@ def export(
         with cpu_kernel.switched("off"):
             form.write(network, stage.input_size, path)
             expected = np.asarray(jax.jit(network)(shown))
-        difference = float(np.abs(form.load(path)(shown) - expected).max())
-        if not difference <= TOLERANCE:
-            raise InputError(
-                f"{path}: {form.runtime} answers otherwise than JAX, by up to {difference:.3g} pixels: do not use it"
-            )
-        done.append(Exported(path=path, difference=difference))
+        done.append(Exported(path=path, difference=_difference(form.load(path)(shown), expected, path, form.runtime)))
     (folder / "model.json").write_text(json.dumps(facts(localizer, [e.path.name for e in done]), indent=1) + "\n")
     return done
+
+
+def halve(localizer: Localizer, folder: str | Path, crops: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[Exported]:
+    """Write `localizer` into `folder` as a bundle of this package in float16; `crops` as for `export`.
+
+    Raises:
+      InputError: the folder cannot be written, or a stage answers otherwise than in float32 by more than `TOLERANCE`.
+    """
+    try:
+        written = localizer.save(folder, half=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write here ({error.strerror}): choose another --output") from error
+    done = []
+    for before, after, shown in zip(localizer.stages, Localizer.load(written).stages, crops, strict=True):
+        expected, answered = (np.asarray(jax.jit(_network(stage))(shown)) for stage in (before, after))
+        done.append(
+            Exported(path=written / "weights.npz", difference=_difference(answered, expected, written, "float16"))
+        )
+    return done
+
+
+def _difference(answered: np.ndarray, expected: np.ndarray, path: Path, runtime: str) -> float:
+    difference = float(np.abs(answered - expected).max())
+    if not difference <= TOLERANCE:
+        raise InputError(
+            f"{path}: {runtime} answers otherwise than JAX, by up to {difference:.3g} pixels: do not use it"
+        )
+    return difference
 
 
 def facts(localizer: Localizer, files: list[str]) -> dict:

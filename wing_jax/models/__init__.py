@@ -13,6 +13,9 @@ from wing_jax.models.plain import PlainRegressor as PlainRegressor
 from wing_jax.models.pooling import max_pool_2x2 as max_pool_2x2
 from wing_jax.models.resnet import ResNet50 as ResNet50
 from wing_jax.models.resnet import ResNetTiny as ResNetTiny
+from wing_jax.models.voting import VotingRegressor as VotingRegressor
+
+_BY_CHANNELS = {"plain": PlainRegressor, "voting": VotingRegressor}
 
 
 def make_model(
@@ -26,15 +29,15 @@ def make_model(
     precision: str = "float32",
     axis: str | None = None,
 ) -> nn.Module:
-    """The network called `name` ("plain" or "resnet50"); `channels`, `hidden`, `norm` and `dropout` are of "plain"
-    alone.
+    """The network called `name` ("plain", "voting" or "resnet50", which takes none of `channels`, `hidden`, `norm` and
+    `dropout`).
 
     Raises:
       ValueError: no network is called so.
     """
     dtype = jnp.dtype(precision)
-    if name == "plain":
-        return PlainRegressor(
+    if name in _BY_CHANNELS:
+        return _BY_CHANNELS[name](
             points=points,
             channels=tuple(channels),
             hidden=hidden,
@@ -45,4 +48,4 @@ def make_model(
         )
     if name == "resnet50":
         return ResNet50(points=points, dtype=dtype, axis=axis)
-    raise ValueError(f"no network is called {name!r}: use plain or resnet50")
+    raise ValueError(f"no network is called {name!r}: use plain, voting or resnet50")

@@ -1,0 +1,90 @@
+"""The voting network: its count against NumPy, its first answer, what its votes may do, and that it learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from wing_jax.models import VotingRegressor, make_model
+from wing_jax.models.voting import WINDOW, counted
+
+SIZE = 64
+
+
+def drawn(seed, side=8, points=3):
+    rng = np.random.default_rng(seed)
+    votes = rng.normal(0, 1, (2, side * side, 3, points)).astype(np.float32)
+    return votes, rng.uniform(10, 50, (2, points, 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_count_is_the_weighted_mean_of_the_answers(seed):
+    votes, regressed = drawn(seed)
+    side, step = 8, SIZE / 8
+    expected = np.zeros((2, 3, 2))
+    for face in range(2):
+        for point in range(3):
+            total = 0.0
+            for row in range(side):
+                for column in range(side):
+                    place = np.array([(column + 0.5) * step - 0.5, (row + 0.5) * step - 0.5])
+                    said = votes[face, row * side + column, :, point].astype(float)
+                    apart = ((place - regressed[face, point]) ** 2).sum()
+                    weight = np.exp(said[0] - apart / (2 * (WINDOW * SIZE) ** 2))
+                    expected[face, point] += weight * (place + step * said[1:])
+                    total += weight
+            expected[face, point] /= total
+    np.testing.assert_allclose(counted(jnp.asarray(votes), jnp.asarray(regressed), size=SIZE), expected, rtol=1e-4)
+
+
+def test_places_that_do_not_care_leave_the_regressed_point_where_it_is():
+    regressed = jnp.array([[[31.5, 31.5], [25.0, 36.0]]])
+    np.testing.assert_allclose(counted(jnp.zeros((1, 256, 3, 2)), regressed, size=SIZE), regressed, atol=0.05)
+
+
+def test_one_place_that_is_sure_decides():
+    votes = np.zeros((1, 64, 3, 1), np.float32)
+    votes[0, 2 * 8 + 5] = np.array([[50.0], [0.25], [-0.5]])  # row 2, column 5
+    answer = counted(jnp.asarray(votes), jnp.array([[[30.0, 30.0]]]), size=SIZE)
+    np.testing.assert_allclose(answer[0, 0], [5.5 * 8 - 0.5 + 2, 2.5 * 8 - 0.5 - 4], atol=1e-3)
+
+
+@pytest.mark.parametrize(("size", "channels"), [(64, (4, 8, 8, 8, 8)), (128, (4, 4, 8, 8, 8, 8))])
+def test_shapes_and_names(size, channels):
+    model = make_model("voting", points=5, channels=channels, hidden=8, norm="batch")
+    assert isinstance(model, VotingRegressor)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, size, size, 3), jnp.uint8))
+    answer = jax.jit(model.apply)(variables, jnp.zeros((3, size, size, 3), jnp.uint8))
+    assert answer.shape == (3, 5, 2)
+    assert answer.dtype == jnp.float32
+    assert variables["params"]["votes"]["kernel"].shape == (8, 15)
+
+
+def test_it_learns_where_a_bright_spot_is():
+    rng = np.random.default_rng(0)
+    model = VotingRegressor(points=1, channels=(8, 8, 8, 16), hidden=16, norm="batch")
+    spots = rng.uniform(8, 55, (256, 2)).astype(np.float32)
+    line = np.arange(SIZE)
+    apart = (line[None, None] - spots[:, :1, None]) ** 2 + (line[None, :, None] - spots[:, 1:, None]) ** 2
+    images = jnp.asarray((255 * np.exp(-apart / 18))[..., None].repeat(3, -1).astype(np.uint8))
+    variables = jax.jit(model.init)(jax.random.key(0), images[:1])
+    optimizer, target = optax.adam(3e-3), jnp.asarray(spots)
+
+    @jax.jit
+    def step(params, stats, kept, batch):
+        def loss(params):
+            told = {"params": params, "batch_stats": stats}
+            answer, changed = model.apply(told, images[batch], train=True, mutable=["batch_stats"])
+            return jnp.abs(answer[:, 0] - target[batch]).mean(), changed["batch_stats"]
+
+        (value, stats_now), slope = jax.value_and_grad(loss, has_aux=True)(params)
+        update, kept = optimizer.update(slope, kept, params)
+        return optax.apply_updates(params, update), stats_now, kept, value
+
+    state = variables["params"], variables["batch_stats"], optimizer.init(variables["params"])
+    values = []
+    for _ in range(150):
+        *state, value = step(*state, jnp.asarray(rng.choice(256, 32, replace=False)))
+        values.append(float(value))
+    assert np.mean(values[-10:]) < 1.5  # pixels; a network that answers the middle is off by 12

@@ -1,0 +1,59 @@
+"""The models in the box: small, described, loaded by name, and as good on real faces as their cards say."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from wing_jax import Localizer, zoo
+from wing_jax.data.load import load_faces
+from wing_jax.errors import InputError
+
+CARD_SAYS = re.compile(r"\*\*NME by inter-ocular distance: (\d\.\d\d) %\*\*")
+
+
+def test_they_are_small():
+    files = [path for path in zoo.FOLDER.rglob("*") if path.is_file() and path.suffix in (".npz", ".json", ".md")]
+    assert sum(path.stat().st_size for path in files) < 30e6
+
+
+@pytest.mark.parametrize("name", zoo.models())
+def test_each_is_loaded_by_its_name_and_has_a_card(name):
+    localizer = Localizer.load(name)
+    assert localizer.predict(np.zeros((64, 64, 3), np.uint8), [[10, 10, 50, 50]]).shape == (
+        1,
+        localizer.scheme.points,
+        2,
+    )
+    for word in ("Data", "Terms", "non-commercial", "Recipe", "commit", "NME", "bad at"):
+        assert word in zoo.card(name), word
+
+
+def test_unknown_names_are_told_which_there_are():
+    with pytest.raises(InputError, match=r"no model here.*in the box \(.*w300"):
+        Localizer.load("w3000")
+    with pytest.raises(KeyError, match="w300"):
+        zoo.card("w3000")
+
+
+def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(zoo.FOLDER / "w300", tmp_path / "w300")
+    told = json.loads((tmp_path / "w300" / "model.json").read_text())
+    (tmp_path / "w300" / "model.json").write_text(json.dumps({**told, "name": "mine"}))
+    assert Localizer.load("w300").about["name"] == "mine"
+    (tmp_path / "w300" / "model.json").unlink()
+    assert Localizer.load("w300").about["name"] == told["name"]
+
+
+@pytest.mark.parametrize("name", zoo.models())
+def test_real_faces_are_found_as_well_as_the_card_says(name, data_root):
+    localizer, faces = Localizer.load(name), load_faces(name, "test", root="")
+    faces = faces.take(np.arange(0, len(faces), len(faces) // 100))
+    points = np.concatenate([localizer.predict(faces.picture(i), faces.boxes[i : i + 1]) for i in range(len(faces))])
+    eyes = faces.points[:, [faces.scheme.left_outer, faces.scheme.right_outer]]
+    errors = np.linalg.norm(points - faces.points, axis=2).mean(1) / np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1)
+    (said,) = CARD_SAYS.findall(zoo.card(name))
+    assert 100 * errors.mean() < 1.15 * float(said)  # one face in so many

@@ -1,0 +1,85 @@
+"""CNN-6 and CNN-7 with a second opinion: the places of the crop vote for every landmark near the regressed one.
+
+A fully connected regressor sees the whole face at once and must learn each landmark at each position anew, from few
+faces. Here its answer only says where to look. A feature pyramid (Lin et al., CVPR 2017, arXiv:1612.03144) brings what
+is seen to places of an eighth of a crop of 128 pixels; each place gives each landmark a weight and an offset, as the
+anchors of A2J do (Xiong et al., ICCV 2019, arXiv:1908.09999). The landmark is the weighted mean of place + offset, so
+that all losses of the paper apply as they are.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
+
+from wing_jax.models.plain import ConvBlock, Norm, Shift, he_normal
+
+PLACES = 16  # a side of the crop
+WINDOW = 0.12  # standard deviation of the places' weights about the regressed landmark, in sides of the crop
+
+
+class VotingRegressor(nn.Module):
+    """Same contract as `PlainRegressor`; `hidden` is the width of the pyramid."""
+
+    points: int
+    channels: tuple[int, ...]
+    hidden: int = 64
+    norm: Norm = "none"
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+    axis: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, images: Shaped[Array, "batch size size 3"], *, train: bool = False
+    ) -> Float[Array, "batch points 2"]:
+        size = images.shape[1]
+        x, levels = images.astype(self.dtype) / 255, []
+        for channels in self.channels:
+            x = ConvBlock(channels, norm=self.norm, dtype=self.dtype, axis=self.axis)(x, train=train)
+            levels.append(x)
+        levels = [level for level in levels if level.shape[1] <= PLACES]
+
+        whole = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(x.shape[0], -1))
+        whole = self.normal(
+            nn.Dense(8 * self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(whole), train
+        )
+        regressed = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(whole)
+        regressed = regressed.reshape(-1, self.points, 2)
+
+        y = nn.Dense(self.hidden, use_bias=False, dtype=self.dtype)(whole)[:, None, None]
+        for level in reversed(levels):
+            times = level.shape[1] // y.shape[1]
+            y = y.repeat(times, 1).repeat(times, 2)
+            y += nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(level)
+            y = self.normal(y, train)
+            y = nn.Conv(self.hidden, (3, 3), use_bias=False, kernel_init=he_normal, dtype=self.dtype)(y)
+        y = self.normal(y, train).reshape(len(y), -1, self.hidden)
+
+        small = nn.initializers.normal(1e-3)
+        votes = nn.Dense(3 * self.points, kernel_init=small, dtype=jnp.float32, name="votes")(y)
+        votes = votes.reshape(*votes.shape[:2], 3, self.points)
+        return counted(votes, regressed, size=size)
+
+    def normal(self, x: Array, train: bool) -> Array:
+        return nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))
+
+
+def counted(
+    votes: Float[Array, "batch places 3 points"], regressed: Float[Array, "batch points 2"], *, size: int
+) -> Float[Array, "batch points 2"]:
+    """The weighted means of the places' answers, in pixels of the crop.
+
+    `votes`: the logarithm of the weight, and (x, y) from the place in places, at each place in row order; `regressed`:
+    where the window of the weights lies, in pixels of the crop of `size` pixels.
+    """
+    side = round(votes.shape[1] ** 0.5)
+    step = size / side
+    line = (jnp.arange(side) + 0.5) * step - 0.5  # pixels
+    x, y = jnp.tile(line, side)[None, :, None], jnp.repeat(line, side)[None, :, None]
+    apart = jnp.square(x - regressed[:, None, :, 0]) + jnp.square(y - regressed[:, None, :, 1])
+    weights = jax.nn.softmax(votes[:, :, 0] - apart / (2 * (WINDOW * size) ** 2), axis=1)
+    answers = x + step * votes[:, :, 1], y + step * votes[:, :, 2]
+    return jnp.stack([(weights * answer).sum(1) for answer in answers], axis=-1)
