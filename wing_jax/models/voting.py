@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from wing_jax.models.plain import ConvBlock, Norm, Shift, he_normal
@@ -56,7 +57,7 @@ class VotingRegressor(nn.Module):
             y += nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(level)
             y = self.normal(y, train)
             y = nn.Conv(self.hidden, (3, 3), use_bias=False, kernel_init=he_normal, dtype=self.dtype)(y)
-        y = self.normal(y, train).reshape(len(y), -1, self.hidden)
+        y = self.normal(y, train).reshape(y.shape[0], -1, self.hidden)
 
         small = nn.initializers.normal(1e-3)
         votes = nn.Dense(3 * self.points, kernel_init=small, dtype=jnp.float32, name="votes")(y)
@@ -77,9 +78,12 @@ def counted(
     """
     side = round(votes.shape[1] ** 0.5)
     step = size / side
-    line = (jnp.arange(side) + 0.5) * step - 0.5  # pixels
-    x, y = jnp.tile(line, side)[None, :, None], jnp.repeat(line, side)[None, :, None]
-    apart = jnp.square(x - regressed[:, None, :, 0]) + jnp.square(y - regressed[:, None, :, 1])
-    weights = jax.nn.softmax(votes[:, :, 0] - apart / (2 * (WINDOW * size) ** 2), axis=1)
-    answers = x + step * votes[:, :, 1], y + step * votes[:, :, 2]
-    return jnp.stack([(weights * answer).sum(1) for answer in answers], axis=-1)
+    line = ((np.arange(side) + 0.5) * step - 0.5).astype(np.float32)  # pixels
+    x, y = (jnp.asarray(of(line, side)[None, :, None]) for of in (np.tile, np.repeat))
+    part = jax.lax.index_in_dim  # no gathering, which other runtimes are slow at
+    looked_at = regressed[:, None]
+    apart = sum(jnp.square(place - part(looked_at, axis, 3, keepdims=False)) for axis, place in enumerate((x, y)))
+    said, right, down = (part(votes, kind, 2, keepdims=False) for kind in range(3))
+    weights = jax.nn.softmax(said - apart / (2 * (WINDOW * size) ** 2), axis=1)
+    answers = x + step * right, y + step * down
+    return jnp.concatenate([(weights * answer).sum(1)[..., None] for answer in answers], axis=-1)
