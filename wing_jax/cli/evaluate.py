@@ -39,7 +39,7 @@ class EvaluateOptions:
     model: Annotated[str, tyro.conf.Positional]
     data: DataName
     root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
-    split: str = "test"  # or another that the data set has: "train", "private", "val"; "held_out": see below
+    split: str = "test"  # or another that the data set has: "train", "private", "val"; "held_out": see above
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`, such as "landmarks"
     fit_boxes: bool = False  # scale and move all boxes alike, to lie about the faces as in training (on the mean)

@@ -84,15 +84,21 @@ class PlainRegressor(nn.Module):
     def __call__(
         self, images: Shaped[Array, "batch size size 3"], *, train: bool = False
     ) -> Float[Array, "batch points 2"]:
-        x = images.astype(self.dtype) / 255
-        for channels in self.channels:
-            x = ConvBlock(channels, norm=self.norm, dtype=self.dtype, axis=self.axis)(x, train=train)
+        x = self.levels(images, train=train)[-1]
         x = x.reshape(x.shape[0], -1)
         x = nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(x)
         x = nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(x)
         return x.reshape(-1, self.points, 2)
+
+    def levels(self, images: Shaped[Array, "batch size size 3"], *, train: bool) -> list[Array]:
+        """What each convolution block makes of the images, the finest first."""
+        x, made = images.astype(self.dtype) / 255, []
+        for channels in self.channels:
+            x = ConvBlock(channels, norm=self.norm, dtype=self.dtype, axis=self.axis)(x, train=train)
+            made.append(x)
+        return made
 
 
 CNN6 = partial(PlainRegressor, channels=(32, 64, 128, 256, 512))

@@ -7,43 +7,32 @@ anchors of A2J do (Xiong et al., ICCV 2019, arXiv:1908.09999). The landmark is t
 that all losses of the paper apply as they are.
 """
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from wing_jax.models.plain import ConvBlock, Norm, Shift, he_normal
+from wing_jax.models.plain import PlainRegressor, Shift, he_normal
 
 PLACES = 16  # a side of the crop
 WINDOW = 0.12  # standard deviation of the places' weights about the regressed landmark, in sides of the crop
 
 
-class VotingRegressor(nn.Module):
-    """Same contract as `PlainRegressor`; `hidden` is the width of the pyramid."""
+class VotingRegressor(PlainRegressor):
+    """Blocks, arguments and contract of `PlainRegressor`; `hidden` is the width of the pyramid."""
 
-    points: int
-    channels: tuple[int, ...]
     hidden: int = 64
-    norm: Norm = "none"
-    dropout: float = 0.0
-    dtype: Any = jnp.float32
-    axis: str | None = None
 
     @nn.compact
     def __call__(
         self, images: Shaped[Array, "batch size size 3"], *, train: bool = False
     ) -> Float[Array, "batch points 2"]:
         size = images.shape[1]
-        x, levels = images.astype(self.dtype) / 255, []
-        for channels in self.channels:
-            x = ConvBlock(channels, norm=self.norm, dtype=self.dtype, axis=self.axis)(x, train=train)
-            levels.append(x)
-        levels = [level for level in levels if level.shape[1] <= PLACES]
+        levels = [level for level in self.levels(images, train=train) if level.shape[1] <= PLACES]
+        coarsest = levels[-1].reshape(levels[-1].shape[0], -1)
 
-        whole = nn.Dropout(self.dropout, deterministic=not train)(x.reshape(x.shape[0], -1))
+        whole = nn.Dropout(self.dropout, deterministic=not train)(coarsest)
         whole = self.normal(
             nn.Dense(8 * self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(whole), train
         )
