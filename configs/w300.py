@@ -31,7 +31,10 @@ optimizer = OptimizerConfig(
 
 config = Config(
     name="w300",
-    data=DataConfig(name="w300"),
+    data=DataConfig(
+        name="w300",
+        without=("lfpw/image_0828", "lfpw/image_0215", "lfpw/image_0862"),  # are in the test set as well
+    ),
     stage1=StageConfig(
         input_size=64,  # pixels
         margin=1.2,  # crop side per larger side of the landmarks' box

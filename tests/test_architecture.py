@@ -17,7 +17,7 @@ FLOORS = (
     {"evaluation", "perturb", "photometric", "warp", "models"},
     {"data"},
     {"bundle", "localizer", "finder", "tracking", "report"},
-    {"train", "measure", "export"},
+    {"train", "measure", "export", "labelling"},
     {"analysis", "reproduce"},
     {"cli"},
 )

@@ -7,10 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from wing_jax.data.check import ALIKE, check_split, duplicates
+from wing_jax.data.check import ALIKE, ONE_FACE, check_split, duplicates, shared_faces
 from wing_jax.data.images import Embedded, read_image, write_image
+from wing_jax.data.load import load_faces
 from wing_jax.data.records import FaceSet
-from wing_jax.schemes import MTFL_5
+from wing_jax.errors import InputError
+from wing_jax.schemes import IBUG_68, MTFL_5
 
 
 def noise(seed: int, *, width: int = 64, height: int = 48) -> np.ndarray:
@@ -116,6 +118,27 @@ def test_the_number_of_threads_changes_nothing(tmp_path):
     one, four = (check_split(faces_of(paths), [], workers=workers) for workers in (1, 4))
     assert one.digests == four.digests
     np.testing.assert_array_equal(one.patterns, four.patterns)
+
+
+def test_a_face_is_found_again_however_it_was_cut():
+    """Drawn faces scaled, cut and graded anew; the others, drawn by the same hand, are told apart."""
+    faces = load_faces("builtin", "train", count=24)
+    scale, left, top = 0.7, 9, 5
+    again = [
+        cv2.convertScaleAbs(cv2.resize(faces.picture(i), None, fx=scale, fy=scale), alpha=0.8, beta=20)[top:, left:]
+        for i in range(12)
+    ]
+    half = faces.take(np.arange(12))
+    points = (half.points + 0.5) * scale - 0.5 - np.array([left, top], np.float32)
+    moved = dataclasses.replace(half, pictures=np.stack(again), points=points.astype(np.float32))
+    found = shared_faces(faces, moved)
+    assert {found_pair[1:] for found_pair in found} == {
+        (faces.picture_name(i), moved.picture_name(i)) for i in range(12)
+    }
+    assert all(ONE_FACE <= alike <= 1 + 1e-5 for alike, _, _ in found)
+    assert shared_faces(faces.take(np.arange(12, 24)), moved) == []
+    with pytest.raises(InputError, match="cannot be laid on others"):
+        shared_faces(dataclasses.replace(faces, scheme=dataclasses.replace(IBUG_68, name="mine")), moved)
 
 
 def test_the_real_leaks_of_lfpw_are_found(data_root):

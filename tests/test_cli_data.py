@@ -77,6 +77,16 @@ def test_check_lists_what_is_wrong_and_its_status_is_1(capsys, w300):
     assert f"the same file: train: {train.source(0)} = test: {test.source(0)}" in table
 
 
+def test_check_says_which_faces_another_set_has_too(capsys, w300, tmp_path):
+    write_w300(tmp_path / "again")
+    table = said(capsys, "check", w300, "--against", tmp_path / "again", "--shown", "1")
+    assert "train and 300-W, train: 3 pairs of one face" in table
+    assert "test and 300-W, train: 0 pairs of one face" in table
+    first = next(line for line in table.splitlines() if line.startswith("  1.000: "))
+    one, other = first.removeprefix("  1.000: ").split(" = ")
+    assert Path(one).relative_to(w300) == Path(other).relative_to(tmp_path / "again")
+
+
 def test_check_of_annotated_poses_and_own_boxes(capsys, tmp_path):
     write_mtfl(tmp_path / "mtfl")
     table = said(capsys, "check", tmp_path / "mtfl", "--boxes", "landmarks")

@@ -331,4 +331,4 @@ def test_balancing_what_has_no_pose_axis_is_refused_in_one_line():
     two = load_faces("builtin", "train", count=2)
     for method in ("hsm", "official"):
         with pytest.raises(InputError, match=f"balance.method='{method}' does not work on built-in faces: "):
-            wing_jax.train.run._epoch_order(two, BalanceConfig(method=method))
+            wing_jax.train.run._epoch_order([two], BalanceConfig(method=method))

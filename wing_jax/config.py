@@ -30,10 +30,14 @@ class DataConfig:
     test_faces: int = 0  # built-in faces to draw for the test (builtin alone)
     held: Literal["pixels", "jpeg"] = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
     validation: float = 0.05  # share of the training photos held out to choose the best checkpoint
+    without: tuple[str, ...] = ()  # photos not trained on, by name (300-W's are FOLDER/NAME): those of the test, say
+    copies: int = 1  # how often a face comes in an epoch, beside the faces of other sets (`Config.more`)
 
     def __post_init__(self) -> None:
         if not 0 < self.validation < 1:
             raise InputError(f"validation={self.validation} must lie between 0 and 1: some faces choose the checkpoint")
+        if self.copies < 1:
+            raise InputError(f"copies={self.copies} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,6 +163,7 @@ class Config:
     stage1: StageConfig
     stage2: SecondStageConfig | None = None
     balance: BalanceConfig = BalanceConfig()
+    more: tuple[DataConfig, ...] = ()  # other sets to train on besides, converted to the points of `data`
     seed: int = 0
     output: str = "runs"
     devices: int = 0  # devices to train on; 0: all

@@ -18,13 +18,14 @@ from wing_jax.cli.options import parse
 from wing_jax.config import DataName, load_config
 from wing_jax.data import formats
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
-from wing_jax.data.check import SplitCheck, check_split, duplicates
+from wing_jax.data.check import SplitCheck, check_split, duplicates, shared_faces
 from wing_jax.data.detectors import detected, get_detector
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces, splits_of
 from wing_jax.data.packed import pack
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
+from wing_jax.labelling import label
 from wing_jax.localizer import Localizer
 from wing_jax.report.draw import write_png
 from wing_jax.report.faces import annotation_sheet
@@ -38,6 +39,7 @@ ACTIONS = {
     "show": "draw faces with their points, numbers and boxes on one sheet",
     "stats": "print and plot the poses, and what HSM would make of them",
     "detect": "how many faces a detector finds, and where in its boxes they lie",
+    "label": "let a model mark all its points on faces annotated with a few, and pack those where both agree",
     "pack": "cut the faces once and write them compactly, so that training starts in seconds",
     "formats": "list the formats that can be read",
     "schemes": "list the landmark schemes and their conversions, and draw them",
@@ -61,6 +63,7 @@ class CheckOptions(Source):
     """Read everything in DIR and report counts, sizes, faults, duplicates across splits and poses in tables."""
 
     shown: int = 10  # faults and duplicates to list; the table counts them all
+    against: str = ""  # another data set's folder or file: which faces are in both, of the splits of either?
     workers: int = 2  # threads that read pictures
 
 
@@ -116,6 +119,20 @@ class PackOptions(Source):
     workers: int = 2  # threads
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelOptions(Source):
+    """Let MODEL mark all its points on the faces of DIR, of which other points are annotated. Its box is put where
+    those say; the faces whose annotated points it finds again are written to the folder OUTPUT, packed, to train on."""
+
+    model: Annotated[str, tyro.conf.Positional]
+    output: Annotated[str, tyro.conf.Positional]
+    split: str = "train"
+    most: float = 4.0  # mean distance, in % of the box's side, between annotated points and those found, at most
+    size: int = 0  # pixels of a crop; 0: what the model cuts faces at
+    quality: int = 80  # JPEG's, 1 to 100; 0: raw
+    workers: int = 2  # threads
+
+
 def run(arguments: list[str]) -> None:
     """Do one of `ACTIONS`."""
     action, *rest = arguments or [""]
@@ -124,8 +141,8 @@ def run(arguments: list[str]) -> None:
         asked = action in ("-h", "--help")
         print(f"usage: wing-jax data ACTION DIR ...\n\n{rows}", file=sys.stdout if asked else sys.stderr)
         sys.exit(0 if asked else 2)
-    works = {"check": _check, "show": _show, "stats": _stats, "detect": _detect, "pack": _pack, "formats": _formats,
-             "schemes": _schemes}  # fmt: skip
+    works = {"check": _check, "show": _show, "stats": _stats, "detect": _detect, "label": _label, "pack": _pack,
+             "formats": _formats, "schemes": _schemes}  # fmt: skip
     works[action](rest)
 
 
@@ -152,8 +169,20 @@ def _check(arguments: list[str]) -> None:
         ("in two splits", pairs),
     ):
         _list(console, title, lines, options.shown)
+    if options.against:
+        _compare(console, options, checks)
     if faults:
         sys.exit(1)
+
+
+def _compare(console: Console, options: CheckOptions, checks: dict[str, SplitCheck]) -> None:
+    """Say which faces are in the other set too, each of its splits by itself."""
+    for other_split, other, _ in _splits(Source(root=options.against)):
+        for split, check in checks.items():
+            pairs = shared_faces(check.faces, other, workers=options.workers)
+            console.print(f"\n{split} and {other.name}, {other_split}: {len(pairs)} pairs of one face", soft_wrap=True)
+            for alike, one, another in pairs[: options.shown]:
+                console.print(f"  {alike:.3f}: {one} = {another}", soft_wrap=True, markup=False)
 
 
 def _splits(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
@@ -240,7 +269,7 @@ def _list(console: Console, title: str, lines: Sequence[str], shown: int) -> Non
             console.print(f"  and {len(lines) - shown} more (--shown {len(lines)} lists all)")
 
 
-def _chosen(options: ShowOptions | StatsOptions | DetectOptions) -> FaceSet:
+def _chosen(options: ShowOptions | StatsOptions | DetectOptions | LabelOptions) -> FaceSet:
     for split, faces, _ in _splits(options):
         if options.split in ("", split):
             return faces
@@ -299,6 +328,33 @@ def _detect(arguments: list[str]) -> None:
         own = dataclasses.asdict(next(iter(placed.values())))
         told = {**localizer.about, "detectors": {**localizer.about.get("detectors", {}), detector.name: own}}
         print(f"told to {dataclasses.replace(localizer, about=told).save(options.model)}")
+
+
+def _label(arguments: list[str]) -> None:
+    options = parse(LabelOptions, arguments, command="data label")
+    faces, localizer = _chosen(options), dataclasses.replace(Localizer.load(options.model), flip_average=True)
+    labelled = label(localizer, faces, workers=options.workers)
+    kept = labelled.apart <= options.most / 100
+    if not kept.any():
+        raise InputError(
+            f"{options.model} finds the annotated points of no face of {faces.name} within {options.most} % of its "
+            f"box: the median is {100 * np.median(labelled.apart):.1f} %"
+        )
+    groups = {"all": np.ones(len(faces), bool)}
+    if faces.poses is not None:
+        groups = {pose: np.array(faces.poses) == pose for pose in sorted(set(faces.poses))} | groups
+    rows = tuple(
+        (name, str(chosen.sum()), f"{100 * np.median(labelled.apart[chosen]):.2f}", str((kept & chosen).sum()))
+        for name, chosen in groups.items()
+    )
+    grid = Grid(title="", header=("pose", "faces", "median distance, % of the box", "kept"), rows=rows, words=1)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(rich_table(grid))
+    size = options.size or localizer.stages[-1].chip_size
+    chosen = labelled.faces.take(np.flatnonzero(kept))
+    how = {"size": size, "quality": options.quality, "workers": options.workers}
+    pack({"train": chosen}, options.output, source=f"{options.root}, by {options.model}", **how)
+    print(f"{options.output}: {len(chosen)} faces of {size} x {size} pixels, {localizer.scheme.points} points each")
+    print(f'train on them besides others: more=(DataConfig(name="packed", root="{options.output}"),)')
 
 
 def _pack(arguments: list[str]) -> None:

@@ -122,6 +122,26 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, held: Literal["pix
     )
 
 
+def joined(parts: Sequence[Chips]) -> Chips:
+    """The chips of all `parts`, which are of one size and held alike, one after the other."""
+    first, *others = parts
+    if not others:
+        return first
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("frames", "boxes", "points", "visible")
+    }
+    return Chips(images=_stacked([part.images for part in parts]), **arrays)
+
+
+def _stacked(images: Sequence[Images]) -> Images:
+    encoded_ones = [part for part in images if isinstance(part, JpegImages)]
+    if len(encoded_ones) < len(images):
+        return np.concatenate([np.asarray(part) for part in images])
+    records = [record for part in encoded_ones for record in part.records]
+    return dataclasses.replace(encoded_ones[0], records=records)
+
+
 def _check_inside(
     points: Float[np.ndarray, "points 2"], visible: Bool[np.ndarray, "points"], image: Image, *, name: str
 ) -> None:

@@ -1,6 +1,7 @@
 """One record for a face of any data set, and sets of such faces."""
 
 import dataclasses
+import difflib
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
@@ -91,6 +92,21 @@ class FaceSet:
             poses=None if self.poses is None else pick(self.poses),
             angles=None if self.angles is None else self.angles[indices],
         )
+
+    def without(self, photos: Iterable[str]) -> "FaceSet":
+        """The faces of other photos than these.
+
+        Raises:
+          InputError: there is no such photo, or nothing is left.
+        """
+        if unknown := sorted(set(photos) - set(self.photos)):
+            near = difflib.get_close_matches(unknown[0], self.photos, n=3)
+            said = ", ".join(near or self.photos[:3])
+            raise InputError(f"{self.name} has no photo {unknown[0]!r}: it has {said} ...")
+        kept = np.flatnonzero([photo not in set(photos) for photo in self.photos])
+        if not len(kept):
+            raise InputError(f"{self.name}: no face is left without these photos")
+        return self.take(kept)
 
     def split(self, fraction: float) -> tuple["FaceSet", "FaceSet"]:
         """(the rest, about `fraction` of the faces), whole photos apart, the same for ever: by a hash of names.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,14 +11,14 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from wing_jax import balance
-from wing_jax.config import BalanceConfig, Config, PerturbConfig, StageConfig
-from wing_jax.data.boxes import ShapeInBox, shape_in_box
-from wing_jax.data.chips import Chips, cut_chips, shrink
+from wing_jax.config import BalanceConfig, Config, DataConfig, PerturbConfig, StageConfig
+from wing_jax.data.boxes import RULES, ShapeInBox, shape_in_box
+from wing_jax.data.chips import Chips, cut_chips, joined, shrink
 from wing_jax.data.load import load_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer, Stage
-from wing_jax.schemes import Scheme
+from wing_jax.schemes import SCHEMES, Scheme
 from wing_jax.train import crops, devices
 from wing_jax.train.optimizer import scaled_to_batch
 from wing_jax.train.stage import StageTask, make_loss, train_stage
@@ -118,29 +119,56 @@ def read_corpus(config: Config) -> Corpus:
     Raises:
       InputError: the data are not as they must be.
     """
-    faces = load_faces(
-        config.data.name,
-        "train",
-        root=config.data.root,
-        scheme=config.data.scheme,
-        boxes=config.data.boxes,
-        hidden=config.data.hidden,
-        count=config.data.train_faces,
-        seed=config.seed,
-    )
+    faces = _read(config.data, config)
     shape = shape_in_box(faces)
     sizes = chip_sizes(config, shape)
-    train_faces, held_out = faces.split(config.data.validation)
+    own, held_out = faces.split(config.data.validation)
+    parts = [own, *(_read_more(data, faces, config) for data in config.more)]
     return Corpus(
-        train=cut_chips(train_faces, size=max(sizes), held=config.data.held),
+        train=joined([cut_chips(part, size=max(sizes), held=config.data.held) for part in parts]),
         validation=cut_chips(held_out, size=max(sizes)),
-        order=_epoch_order(train_faces, config.balance),
+        order=_epoch_order(parts, config.balance, copies=[data.copies for data in (config.data, *config.more)]),
         scheme=faces.scheme,
         box_convention=faces.box_convention,
         shape=shape,
         chip_sizes=tuple(sizes),
-        about={"data": faces.name, "faces": len(faces)},
+        about={
+            "data": " + ".join([faces.name, *(part.name for part in parts[1:])]),
+            "faces": len(faces) + sum(map(len, parts[1:])),
+        },
     )
+
+
+def _read(data: DataConfig, config: Config) -> FaceSet:
+    faces = load_faces(
+        data.name,
+        "train",
+        root=data.root,
+        scheme=data.scheme,
+        boxes=data.boxes,
+        hidden=data.hidden,
+        count=data.train_faces,
+        seed=config.seed,
+    )
+    return faces.without(data.without)
+
+
+def _read_more(data: DataConfig, faces: FaceSet, config: Config) -> FaceSet:
+    """The training faces of another set, with the points of `faces`.
+
+    Raises:
+      InputError: its points or its boxes are others.
+    """
+    scheme = faces.scheme.name if faces.scheme.name in SCHEMES else config.data.scheme
+    more = _read(data if data.scheme else dataclasses.replace(data, scheme=scheme), config)
+    if more.scheme.name != faces.scheme.name:
+        raise InputError(f"{more.name} has {more.scheme.name}, {faces.name} {faces.scheme.name}: train on one of them")
+    if more.box_convention != faces.box_convention:
+        raise InputError(
+            f"{more.name} has boxes by the {more.box_convention!r} convention, {faces.name} by "
+            f"{faces.box_convention!r}: give `boxes` in the DataConfig of one of them a rule of {', '.join(RULES)}"
+        )
+    return more
 
 
 def chip_sizes(config: Config, shape: ShapeInBox) -> list[int]:
@@ -152,18 +180,25 @@ def chip_sizes(config: Config, shape: ShapeInBox) -> list[int]:
     return sizes
 
 
-def _epoch_order(faces: FaceSet, config: BalanceConfig) -> Int[np.ndarray, "duplicated"]:
-    """The faces of one epoch, each as often as HSM says; |coefficient| is balanced, for training flips faces."""
+def _epoch_order(
+    parts: Sequence[FaceSet], config: BalanceConfig, *, copies: Sequence[int] = (1,)
+) -> Int[np.ndarray, "duplicated"]:
+    """The faces of one epoch, each as often as HSM says, times the copies of its set; |coefficient| is balanced, for
+    training flips faces."""
+    times = np.concatenate([np.full(len(part), often) for part, often in zip(parts, copies, strict=True)])
     if config.method == "none":
-        return np.arange(len(faces))
+        return balance.duplicated_indices(times)
+    points, visible = (np.concatenate([getattr(part, name) for part in parts]) for name in ("points", "visible"))
     try:
         if config.method == "official":
-            return balance.official_duplication(faces.points, bins=config.bins).indices
-        pose = balance.pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
+            indices = balance.official_duplication(points, bins=config.bins).indices
+            return np.repeat(indices, times[indices])
+        pose = balance.pose_axis(points, visible, flip_permutation=parts[0].scheme.flip)
     except ValueError as error:
-        raise InputError(f"balance.method={config.method!r} does not work on {faces.name}: {error}") from error
+        names = " + ".join(part.name for part in parts)
+        raise InputError(f"balance.method={config.method!r} does not work on {names}: {error}") from error
     counts = balance.duplication_counts(np.abs(pose.coefficients), bins=config.bins, cap=config.cap)
-    return balance.duplicated_indices(counts)
+    return balance.duplicated_indices(counts * times)
 
 
 def first_task(config: Config, corpus: Corpus) -> StageTask:
