@@ -1,0 +1,120 @@
+"""Look at what a model does on whole photos: overlays of many, and the worst told one by one.
+
+    python benchmarks/overlays.py MODEL [--photos FOLDER] [--count 40] [--worst 20] [--output FOLDER] [--shapes PNG]
+
+The model works behind the detector that `wing-jax predict` takes. `--output` gets contact sheets of the photos' faces,
+the annotated points in blue below the model's in yellow: `some-1.png` and so on for `--count` photos spread evenly over
+the list, `worst-1.png` and so on for the worst `--worst` of all. The photos' owners do not let them be published, so
+`--shapes` is a sheet of the worst without the photos: the annotated and the found shape alone. The table says where the
+largest error of each lies.
+"""
+
+import argparse
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from report import table
+
+from wing_jax.data.detectors import box_of_face
+from wing_jax.data.load import load_faces
+from wing_jax.data.records import FaceSet, tight_box
+from wing_jax.finder import Finder
+from wing_jax.report.draw import contact_sheet, draw_pair, face_tile, write_png
+
+SHEET = 10  # faces on one
+PAPER = np.full((4, 4, 3), 255, np.uint8)
+HEADER = ("photo", "NME, %", "worst part", "its NME, %", "best part", "its NME, %")
+
+
+def main() -> None:
+    """Locate, draw, and print the table of the worst."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--photos", default=str(Path(os.environ.get("WING_JAX_DATA", "../shared/data")) / "photos"))
+    parser.add_argument("--count", type=int, default=40)
+    parser.add_argument("--worst", type=int, default=20)
+    parser.add_argument("--output", default="runs/overlays")
+    parser.add_argument("--shapes", default="")
+    given = parser.parse_args()
+    faces = load_faces("pts", "test", root=given.photos, scheme="ibug68")
+    found, missed = located(Finder.load(given.model), faces)
+    eyes = np.linalg.norm(faces.points[:, faces.scheme.left_outer] - faces.points[:, faces.scheme.right_outer], axis=-1)
+    errors = np.linalg.norm(found - faces.points, axis=-1) / eyes[:, None]
+    nmes = errors.mean(1)
+    at = np.setdiff1d(np.arange(len(faces)), missed)
+    worst = at[np.argsort(-nmes[at])][: given.worst]
+    some = at[np.linspace(0, len(at) - 1, min(given.count, len(at))).round().astype(int)]
+    folder = Path(given.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, chosen in (("some", some), ("worst", worst)):
+        for number, start in enumerate(range(0, len(chosen), SHEET), start=1):
+            part = chosen[start : start + SHEET]
+            write_png(folder / f"{name}-{number}.png", sheet(faces, found, nmes, part, columns=5, size=420))
+    if given.shapes:
+        write_png(Path(given.shapes), sheet(faces, found, nmes, worst, columns=5, size=240, photos=False))
+    print(f"{len(faces)} photos, no face found in {len(missed)}: {', '.join(stems(faces, missed)) or '-'}")
+    print(f"NME by inter-ocular distance of the others {100 * nmes[at].mean():.2f} %; the worst {len(worst)}:\n")
+    names = stems(faces, worst)
+    print("\n".join(table(HEADER, [row(name, errors[i], faces) for name, i in zip(names, worst, strict=True)])))
+
+
+def located(finder: Finder, faces: FaceSet) -> tuple[np.ndarray, np.ndarray]:
+    """(points of the annotated face of each photo `[n, points, 2]`, the photos in which it was not found)."""
+    found = np.full_like(faces.points, np.nan)
+    missed = []
+    for face in range(len(faces)):
+        seen = finder(faces.picture(face))
+        best = box_of_face(seen.boxes, faces.points[face])
+        if best is None and len(seen):  # the model's boxes are tighter than a detector's: by its own landmarks
+            apart = np.linalg.norm(seen.points - faces.points[face], axis=-1).mean(1)
+            near = int(apart.argmin())
+            reach = np.ptp(faces.points[face], axis=0).max()
+            best = near if apart[near] < reach / 4 else None
+        if best is None:
+            missed.append(face)
+        else:
+            found[face] = seen.points[best]
+    return found, np.array(missed, int)
+
+
+def sheet(
+    faces: FaceSet,
+    found: np.ndarray,
+    nmes: np.ndarray,
+    chosen: Sequence[int],
+    *,
+    columns: int,
+    size: int,
+    photos: bool = True,
+) -> np.ndarray:
+    """The `chosen` faces with both shapes, on their photos or on white."""
+    tiles = []
+    for face in chosen:
+        around = tight_box(np.concatenate([faces.points[face], found[face]]))
+        tile, affine = face_tile(faces.picture(face) if photos else PAPER, around, size=size, margin=1.2)
+        shapes = (points @ affine[:, :2].T + affine[:, 2] for points in (faces.points[face], found[face]))
+        tiles.append(draw_pair(tile, *shapes, lines=faces.scheme.lines, radius=size / 200))
+    captions = [f"{name}  {100 * nmes[face]:.1f} %" for name, face in zip(stems(faces, chosen), chosen, strict=True)]
+    return contact_sheet(tiles, captions, columns=columns)
+
+
+def stems(faces: FaceSet, chosen: Sequence[int]) -> list[str]:
+    """The photos' names."""
+    return [Path(faces.picture_name(face)).stem for face in chosen]
+
+
+def row(name: str, errors: np.ndarray, faces: FaceSet) -> tuple[str, ...]:
+    """The photo, its error, and the parts of the face with the largest and the smallest."""
+    parts = defaultdict(list)
+    for point, error in zip(faces.scheme.names, errors, strict=True):
+        parts[point.split()[0] if "jaw" in point or "nose" in point else " ".join(point.split()[:2])].append(error)
+    means = sorted((float(np.mean(values)), part) for part, values in parts.items())
+    (least, best), (most, worst) = means[0], means[-1]
+    return (name, f"{100 * errors.mean():.2f}", worst, f"{100 * most:.1f}", best, f"{100 * least:.1f}")
+
+
+if __name__ == "__main__":
+    main()
