@@ -9,7 +9,7 @@ demo: install
 	$(BIN)/wing-jax evaluate runs/builtin/model --data builtin --faces 300
 
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from pathlib import Path
 from wing_jax.config import DataConfig, load_config
 
 alone = load_config(Path(__file__).with_name("w300.py"))
+assert alone.stage2 is not None
 
 config = dataclasses.replace(
     alone,

@@ -65,8 +65,8 @@ config = Config(
             name="adamw", learning_rate=2e-3, final_learning_rate=2e-5, decay="cosine", weight_decay=1e-2
         ),
         batch_size=32,
-        steps=600,
-        evaluate_every=600,
+        steps=300,
+        evaluate_every=300,
     ),
 )
 reached = compare_losses(losses, config, seeds=(0, 1))

@@ -16,6 +16,18 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+# Files of few but long tests: begun first, for one begun last is waited for with the other cores idle.
+LONG = (
+    "test_notebooks.py", "test_training.py", "test_distributed.py", "test_sweep.py", "test_reproduce.py", "test_cli.py",
+    "test_export.py", "test_analysis.py", "test_engines.py", "test_voting.py", "test_analyse.py", "test_labelling.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of `LONG` first, in its order."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real data, from WING_JAX_DATA or ../shared/data."""

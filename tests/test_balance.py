@@ -87,7 +87,7 @@ def test_axis_is_found_where_it_is_not_the_first():
     assert correlation_with_yaw(model.coefficients, yaw[np.abs(yaw) < 25]).spearman > 0.9
 
 
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(
     angle=st.floats(-1.2, 1.2),
     scale=st.floats(0.01, 100),

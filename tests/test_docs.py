@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wing_jax.cli import analyse, balance, compare, data, evaluate, export, predict, reproduce
+from wing_jax.cli import analyse, balance, compare, data, data_check, evaluate, export, predict, reproduce
 from wing_jax.cli.main import COMMANDS
 from wing_jax.config import Config, DataName, SweepConfig
 from wing_jax.data import boxes, formats, tfds_sets
@@ -34,10 +34,11 @@ OPTIONS = {
     ("analyse", "losses"): analyse.LossesOptions,
     ("analyse", "model"): analyse.ModelOptions,
     ("analyse", "training"): analyse.FollowedConfig,
-    ("data", "check"): data.CheckOptions,
+    ("data", "check"): data_check.CheckOptions,
     ("data", "show"): data.ShowOptions,
     ("data", "stats"): data.StatsOptions,
     ("data", "detect"): data.DetectOptions,
+    ("data", "label"): data.LabelOptions,
     ("data", "pack"): data.PackOptions,
     ("data", "formats"): None,
     ("data", "schemes"): data.SchemesOptions,

@@ -188,18 +188,34 @@ def test_photos_are_left_out_by_name(drawn):
     assert name not in kept.photos
     assert len(kept) == len(drawn) - drawn.photos.count(name)
     assert drawn.without(()).photos == drawn.photos
-    with pytest.raises(InputError, match="built-in faces has no photo 'afw/1': it has "):
-        drawn.without(("afw/1",))
+    assert drawn.without(("elsewhere/1",)).photos == drawn.photos
     with pytest.raises(InputError, match="no face is left"):
         drawn.without(drawn.photos)
     with pytest.raises(InputError, match="copies=0 must be at least 1"):
         DataConfig(name="builtin", copies=0)
 
 
-def test_the_model_in_the_box_labels_real_faces_within_the_annotators_noise(data_root):
-    """Of twenty faces of MTFL; 1.66 % is the median over all 10,000. The points say where to look and no more."""
-    faces = load_faces("mtfl", "train", root=str(data_root / "mtfl")).take(np.arange(0, 10_000, 500))
-    labelled = label(Localizer.load("w300"), faces)
-    assert 0.005 < np.median(labelled.apart) < 0.025
+@pytest.fixture(scope="module")
+def real(data_root):
+    """Eighty frontal faces of MTFL and what the 68-point model in the box makes of them."""
+    faces = load_faces("mtfl", "train", root=str(data_root / "mtfl"))
+    frontal = np.flatnonzero([pose == "3 frontal" for pose in faces.poses])[:: len(faces) // 100]
+    faces = faces.take(frontal[:80])
+    return faces, label(Localizer.load("w300"), faces)
+
+
+def test_the_model_in_the_box_labels_real_faces_within_the_annotators_noise(real):
+    """1.42 % is the median over all frontal faces. The annotated points say where to look and no more."""
+    faces, labelled = real
+    assert 0.005 < np.median(labelled.apart) < 0.02
     away = dataclasses.replace(faces, points=faces.points + 0.1 * (faces.boxes[:, 2:] - faces.boxes[:, :2])[:, None])
     assert np.median(label(Localizer.load("w300"), away).apart) > 0.05  # it does not answer what it is asked
+
+
+def test_mtfl_counts_from_1(real):
+    """The model was trained on other faces and with flips, so that it cannot lean to one side: nor do the points here,
+    as the reader gives them. Read from 0 all five would lie a pixel to the right."""
+    faces, labelled = real
+    lean = get_conversion(IBUG_68, MTFL_5).points(labelled.faces.points)[..., 0] - faces.points[..., 0]
+    assert np.abs(np.median(lean, axis=0)).max() < 0.45  # pixels, each point
+    assert abs(np.median(lean)) < 0.25

@@ -9,6 +9,7 @@ import pytest
 from wing_jax.models import VotingRegressor, make_model
 from wing_jax.models.voting import WINDOW, counted
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
 SIZE = 64
 
 
@@ -54,7 +55,7 @@ def test_one_place_that_is_sure_decides():
 def test_shapes_and_names(size, channels):
     model = make_model("voting", points=5, channels=channels, hidden=8, norm="batch")
     assert isinstance(model, VotingRegressor)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, size, size, 3), jnp.uint8))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, size, size, 3), jnp.uint8))
     answer = jax.jit(model.apply)(variables, jnp.zeros((3, size, size, 3), jnp.uint8))
     assert answer.shape == (3, 5, 2)
     assert answer.dtype == jnp.float32

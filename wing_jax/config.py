@@ -30,7 +30,7 @@ class DataConfig:
     test_faces: int = 0  # built-in faces to draw for the test (builtin alone)
     held: Literal["pixels", "jpeg"] = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
     validation: float = 0.05  # share of the training photos held out to choose the best checkpoint
-    without: tuple[str, ...] = ()  # photos not trained on, by name (300-W's are FOLDER/NAME): those of the test, say
+    without: tuple[str, ...] = ()  # photos not to train on, if they are there; 300-W's are called FOLDER/NAME
     copies: int = 1  # how often a face comes in an epoch, beside the faces of other sets (`Config.more`)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ MARKS = ("1 1 2 3", "2 1 1 4", "1 2 1 1", "2 2 2 5", "1 1 1 2")  # gender, smile
 
 def line(face: SmallFace, name: str, marks: str) -> str:
     """The list's line: the path, x1..x5, y1..y5 and four marks; the leading space is the format's."""
-    return " ".join(["", name, *(f"{value:.9g}" for value in face.points.T.ravel()), marks])
+    return " ".join(["", name, *(f"{value:.9g}" for value in face.points.T.ravel() + 1), marks])
 
 
 def write_mtfl(folder: Path, *, seed: int = 0) -> dict[str, list[SmallFace]]:

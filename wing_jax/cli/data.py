@@ -3,25 +3,22 @@
 import contextlib
 import dataclasses
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import tyro
 from rich.console import Console
 
-from wing_jax.balance import pose_axis
 from wing_jax.cli.balance import report_poses, yaw_of
+from wing_jax.cli.data_check import check
+from wing_jax.cli.data_source import Source, splits_in
 from wing_jax.cli.options import parse
-from wing_jax.config import DataName, load_config
+from wing_jax.config import load_config
 from wing_jax.data import formats
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
-from wing_jax.data.check import SplitCheck, check_split, duplicates, shared_faces
 from wing_jax.data.detectors import detected, get_detector
 from wing_jax.data.images import write_image
-from wing_jax.data.load import load_faces, splits_of
 from wing_jax.data.packed import pack
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
@@ -44,27 +41,6 @@ ACTIONS = {
     "formats": "list the formats that can be read",
     "schemes": "list the landmark schemes and their conversions, and draw them",
 }
-
-FEWEST = 20  # faces among which a pose axis means anything
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Source:
-    """The data set in DIR, and how to read it."""
-
-    root: Annotated[str, tyro.conf.Positional]  # folder, or an .xml, .json or .csv file
-    format: Literal["auto"] | DataName = "auto"  # auto: told by the files
-    scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
-    boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckOptions(Source):
-    """Read everything in DIR and report counts, sizes, faults, duplicates across splits and poses in tables."""
-
-    shown: int = 10  # faults and duplicates to list; the table counts them all
-    against: str = ""  # another data set's folder or file: which faces are in both, of the splits of either?
-    workers: int = 2  # threads that read pictures
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,136 +117,13 @@ def run(arguments: list[str]) -> None:
         asked = action in ("-h", "--help")
         print(f"usage: wing-jax data ACTION DIR ...\n\n{rows}", file=sys.stdout if asked else sys.stderr)
         sys.exit(0 if asked else 2)
-    works = {"check": _check, "show": _show, "stats": _stats, "detect": _detect, "label": _label, "pack": _pack,
+    works = {"check": check, "show": _show, "stats": _stats, "detect": _detect, "label": _label, "pack": _pack,
              "formats": _formats, "schemes": _schemes}  # fmt: skip
     works[action](rest)
 
 
-def _check(arguments: list[str]) -> None:
-    options = parse(CheckOptions, arguments, command="data check")
-    checks: dict[str, SplitCheck] = {}
-    for split, faces, faults in _splits(options):
-        checks[split] = check_split(faces, faults, workers=options.workers)
-    alike = duplicates(checks)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    first = next(iter(checks.values())).faces
-    console.print(f"{first.name}: {first.scheme.points} points ({first.scheme.name}), {first.box_convention!r} boxes")
-    console.print(rich_table(_overview(checks, alike)))
-    for split, check in checks.items():
-        console.print(f"poses, {split}: {_poses(check.faces)}", soft_wrap=True)
-    faults = [f"{split}: {fault}" for split, check in checks.items() for fault in check.faults]
-    outside = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.outside)]
-    cut = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.cut)]
-    pairs = [f"{kind}: {one} = {other}" for kind, one, other in alike]
-    for title, lines in (
-        ("missing or broken", faults),
-        ("pictures with points outside", outside),
-        ("pictures with points outside a box", cut),
-        ("in two splits", pairs),
-    ):
-        _list(console, title, lines, options.shown)
-    if options.against:
-        _compare(console, options, checks)
-    if faults:
-        sys.exit(1)
-
-
-def _compare(console: Console, options: CheckOptions, checks: dict[str, SplitCheck]) -> None:
-    """Say which faces are in the other set too, each of its splits by itself."""
-    for other_split, other, _ in _splits(Source(root=options.against)):
-        for split, check in checks.items():
-            pairs = shared_faces(check.faces, other, workers=options.workers)
-            console.print(f"\n{split} and {other.name}, {other_split}: {len(pairs)} pairs of one face", soft_wrap=True)
-            for alike, one, another in pairs[: options.shown]:
-                console.print(f"  {alike:.3f}: {one} = {another}", soft_wrap=True, markup=False)
-
-
-def _splits(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
-    """(name, faces, faults) of the splits that are there."""
-    name = formats.detect(options.root) if options.format == "auto" else options.format
-    complaints: list[str] = []
-    found = False
-    for split in splits_of(name, options.root):
-        faults: list[str] = []
-        try:
-            faces = load_faces(
-                name, split, root=options.root, scheme=options.scheme, boxes=options.boxes, faults=faults
-            )
-        except InputError as error:
-            complaints.append(f"split {split!r}: {error}")
-            continue
-        found = True
-        yield split, faces, faults
-    if not found:
-        raise InputError(complaints[0])
-    for complaint in complaints:
-        print(f"not there, or not readable: {complaint}", file=sys.stderr)
-
-
-def _overview(checks: dict[str, SplitCheck], alike: Sequence[tuple[str, str, str]]) -> Grid:
-    """One row a split, and one for each of its subsets where there are several."""
-    rows = []
-    for split, check in checks.items():
-        subsets = Counter(check.faces.subsets)
-        rows.append(
-            _row(split, check, np.ones(len(check.faces), bool), str(len(check.faults)), str(_pairs(alike, split)))
-        )
-        for subset in sorted(subsets) if 1 < len(subsets) <= 12 else ():
-            rows.append(_row(f"  {subset}", check, np.array(check.faces.subsets) == subset, "", ""))
-    header = ("split", "faces", "photos", "widths", "heights", "broken", "outside", "box cuts", "in two splits")
-    return Grid(title="", header=header, rows=tuple(rows), words=1)
-
-
-def _row(name: str, check: SplitCheck, chosen: np.ndarray, broken: str, twice: str) -> tuple[str, ...]:
-    sizes = check.sizes[chosen & (check.sizes[:, 0] > 0)]
-    photos = len({photo for photo, taken in zip(check.faces.photos, chosen, strict=True) if taken})
-    spans = ("-", "-") if not len(sizes) else (_span(sizes[:, 0]), _span(sizes[:, 1]))
-    outside, cut = int(check.outside[chosen].sum()), int(check.cut[chosen].sum())
-    return (name, str(int(chosen.sum())), str(photos), *spans, broken, str(outside), str(cut), twice)
-
-
-def _span(values: np.ndarray) -> str:
-    low, middle, high = values.min(), np.median(values), values.max()
-    return f"{low}" if low == high else f"{low}..{middle:.0f}..{high}"
-
-
-def _pairs(alike: Sequence[tuple[str, str, str]], split: str) -> int:
-    return sum(one.startswith(f"{split}: ") or other.startswith(f"{split}: ") for _, one, other in alike)
-
-
-def _poses(faces: FaceSet) -> str:
-    """A histogram in one line: of the annotated classes, or of the pose axis in standard deviations."""
-    if faces.poses is not None:
-        counts = Counter(faces.poses)
-        return ", ".join(f"{pose} {counts[pose]}" for pose in sorted(counts))
-    if len(faces) < FEWEST:
-        return f"fewer than {FEWEST} faces: no axis is looked for"
-    try:
-        model = pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
-    except ValueError as error:
-        return f"no axis found ({error})"
-    edges = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
-    counts = np.bincount(np.searchsorted(edges, model.coefficients / model.deviation), minlength=7)
-    blocks = "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * count / max(counts.max(), 1)))] for count in counts)
-    return f"{blocks}  {' '.join(map(str, counts))} from nose left to nose right, in steps of a standard deviation"
-
-
-def _names(check: SplitCheck, chosen: np.ndarray) -> list[str]:
-    faces = Counter(check.faces.picture_name(index) for index in np.flatnonzero(chosen).tolist())
-    return [name if count == 1 else f"{name} ({count} faces)" for name, count in faces.items()]
-
-
-def _list(console: Console, title: str, lines: Sequence[str], shown: int) -> None:
-    if lines:
-        console.print(f"\n{title}: {len(lines)}")
-        for line in lines[:shown]:
-            console.print(f"  {line}", soft_wrap=True, markup=False)
-        if len(lines) > shown:
-            console.print(f"  and {len(lines) - shown} more (--shown {len(lines)} lists all)")
-
-
 def _chosen(options: ShowOptions | StatsOptions | DetectOptions | LabelOptions) -> FaceSet:
-    for split, faces, _ in _splits(options):
+    for split, faces, _ in splits_in(options):
         if options.split in ("", split):
             return faces
     raise InputError(f"{options.root}: no split {options.split!r} there")
@@ -362,7 +215,7 @@ def _pack(arguments: list[str]) -> None:
     if not 0 <= options.quality <= 100 or options.size < 16:
         raise InputError(f"quality={options.quality}, size={options.size}: quality is 0 to 100, size at least 16")
     splits = {}
-    for split, faces, faults in _splits(options):
+    for split, faces, faults in splits_in(options):
         if faults:
             raise InputError(
                 f"{len(faults)} faults in {split}, first {faults[0]}: see wing-jax data check {options.root}"

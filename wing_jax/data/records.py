@@ -1,9 +1,8 @@
 """One record for a face of any data set, and sets of such faces."""
 
 import dataclasses
-import difflib
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -93,17 +92,13 @@ class FaceSet:
             angles=None if self.angles is None else self.angles[indices],
         )
 
-    def without(self, photos: Iterable[str]) -> "FaceSet":
-        """The faces of other photos than these.
+    def without(self, photos: Collection[str]) -> "FaceSet":
+        """The faces of other photos than these, of which some may not be there.
 
         Raises:
-          InputError: there is no such photo, or nothing is left.
+          InputError: nothing is left.
         """
-        if unknown := sorted(set(photos) - set(self.photos)):
-            near = difflib.get_close_matches(unknown[0], self.photos, n=3)
-            said = ", ".join(near or self.photos[:3])
-            raise InputError(f"{self.name} has no photo {unknown[0]!r}: it has {said} ...")
-        kept = np.flatnonzero([photo not in set(photos) for photo in self.photos])
+        kept = np.flatnonzero([photo not in photos for photo in self.photos])
         if not len(kept):
             raise InputError(f"{self.name}: no face is left without these photos")
         return self.take(kept)
