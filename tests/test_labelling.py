@@ -76,6 +76,7 @@ def test_the_model_looks_where_the_annotated_points_say(five, template):
         told = np.stack([expected[36:42].mean(0), expected[42:48].mean(0), *expected[[30, 48, 54]]])
         apart = np.linalg.norm(told - five.points[face], axis=1).mean() / side
         assert labelled.apart[face] == pytest.approx(apart, abs=1e-3)
+        assert labelled.lean[face] == pytest.approx((five.points[face] - told)[:, 0].mean(), abs=0.02)
     assert 0.005 < np.median(labelled.apart) < 0.2
 
 
@@ -123,7 +124,11 @@ def test_the_command_keeps_and_packs_the_faces_within_the_distance(capsys, monke
     assert "finds the annotated points of no face of MTFL within" in capsys.readouterr().err
     second = np.sort(apart)[1]
     main(["data", "label", "mtfl", "teacher", "out", "--most", f"{second + 0.001:.3f}", "--size", "48"])
-    assert "out: 2 faces of 48 x 48 pixels, 68 points each" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "out: 2 faces of 48 x 48 pixels, 68 points each" in said
+    lean = np.median(label(dataclasses.replace(always(template), flip_average=True), faces).lean)
+    assert f"the annotated points lie {lean:+.2f} pixels to the right" in said
+    assert ("do they count from 1?" in said) == (lean > 0.5)
     packed = read_packed("out", "train")
     assert packed.points.shape == (2, 68, 2)
     assert packed.attributes.keys() == faces.attributes.keys()
@@ -216,6 +221,6 @@ def test_mtfl_counts_from_1(real):
     """The model was trained on other faces and with flips, so that it cannot lean to one side: nor do the points here,
     as the reader gives them. Read from 0 all five would lie a pixel to the right."""
     faces, labelled = real
-    lean = get_conversion(IBUG_68, MTFL_5).points(labelled.faces.points)[..., 0] - faces.points[..., 0]
+    lean = faces.points[..., 0] - get_conversion(IBUG_68, MTFL_5).points(labelled.faces.points)[..., 0]
     assert np.abs(np.median(lean, axis=0)).max() < 0.45  # pixels, each point
-    assert abs(np.median(lean)) < 0.25
+    assert abs(np.median(labelled.lean)) < 0.25

@@ -31,6 +31,7 @@ from wing_jax.report.tables import Grid, rich_table
 from wing_jax.schemes import CONVERSIONS, MTFL_5, SCHEMES, get_conversion
 from wing_jax.train.run import chip_sizes
 
+FROM_1 = 0.5  # pixels that points lean to the right
 ACTIONS = {
     "check": "read everything; say what is missing, broken, outside, cut or there twice (status 1 if any is broken)",
     "show": "draw faces with their points, numbers and boxes on one sheet",
@@ -202,6 +203,9 @@ def _label(arguments: list[str]) -> None:
     )
     grid = Grid(title="", header=("pose", "faces", "median distance, % of the box", "kept"), rows=rows, words=1)
     Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(rich_table(grid))
+    lean = float(np.median(labelled.lean))
+    print(f"the annotated points lie {lean:+.2f} pixels to the right of the model's (median)", end="")
+    print(": do they count from 1?" if lean > FROM_1 else "")
     size = options.size or localizer.stages[-1].chip_size
     chosen = labelled.faces.take(np.flatnonzero(kept))
     how = {"size": size, "quality": options.quality, "workers": options.workers}
