@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -270,18 +271,23 @@ def test_devices_are_listed(capsys):
 def test_evaluation_writes_the_numbers_and_the_report(capsys, model, faces_folder, tmp_path):
     report = tmp_path / "report"
     main(["evaluate", str(model), "--data", "w300", "--root", str(faces_folder), "--output", str(report)])
-    assert "NME" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "NME" in said
     assert (report / "index.html").stat().st_size > 1000
     results = json.loads((report / "results.json").read_text())
     faces, localizer = read_w300(faces_folder, "test"), Localizer.load(model)
-    nmes = []
+    nmes, leans = [], []
     for i, (points, box) in enumerate(zip(faces.points, faces.boxes, strict=True)):
         predicted = localizer.predict(faces.picture(i), [box])[0]
+        leans.append((predicted - points).mean(0))
         nmes.append(np.linalg.norm(predicted - points, axis=1).mean() / np.linalg.norm(points[36] - points[45]))
     entry = next(e for e in results if e["normalisation"] == "inter-ocular" and "jittered" not in e["condition"])
     assert entry["faces"] == 12
     assert entry["nme_percent"] == pytest.approx(100 * np.mean(nmes), rel=1e-3)
     assert any("jittered" in e["condition"] for e in results)
+    told = re.search(r"the points lie ([+-][\d.]+) pixels right of the true ones and ([+-][\d.]+) below", said)
+    assert told is not None
+    np.testing.assert_allclose([float(value) for value in told.groups()], np.median(leans, axis=0), atol=0.02)
 
 
 @pytest.mark.parametrize(("data", "leading"), [("builtin", "box size"), ("w300", "inter-ocular")])

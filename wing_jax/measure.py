@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from wing_jax import balance, evaluation
 from wing_jax.data.chips import MARGIN, Chips
@@ -59,6 +59,17 @@ def measure(
             normalisations=(leading, *(name for name in NORMALISATIONS if name != leading)),
         )
     return given, tuple(evaluations)
+
+
+def lean(
+    found: Float[np.ndarray, "n points 2"], true: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"]
+) -> tuple[float, float]:
+    """How far right of and below the true points the found ones lie: the mean over a face's visible points, the median
+    over the faces, in the units of the points. Errors even out, a shift of the annotation does not: points that count
+    from 1 and were read from 0 are a pixel away at every size of face."""
+    apart = np.ma.masked_array(found - true, np.broadcast_to(~visible[..., None], found.shape)).mean(1)
+    x, y = np.ma.median(apart, axis=0).tolist()
+    return x, y
 
 
 def pose_labels(faces: FaceSet) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from wing_jax.data.load import load_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
-from wing_jax.measure import leading_normalisation, measure
+from wing_jax.measure import leading_normalisation, lean, measure
 from wing_jax.report import tables
 from wing_jax.report.origin import commit
 from wing_jax.report.page import write_report
@@ -103,6 +103,9 @@ def run(arguments: list[str]) -> None:
         console.print(f"[yellow]{differ}[/yellow]", soft_wrap=True)
     summary = evaluation.summarise(evaluations)
     console.print(tables.rich_table(tables.results_grid(summary)))
+    counted = faces.visible & conversion.told
+    x, y = lean(predictions[-1], faces.points, counted)
+    console.print(f"the points lie {x:+.2f} pixels right of the true ones and {y:+.2f} below (median over the faces)")
     given = [entry for entry in summary if entry["condition"] == summary[0]["condition"]]
     for group in evaluations[0].groups:
         console.print(tables.rich_table(tables.group_grid(given, group)))
@@ -126,7 +129,7 @@ def run(arguments: list[str]) -> None:
         points=faces.points,
         boxes=faces.boxes,
         image_of=faces.picture,
-        visible=faces.visible & conversion.told,
+        visible=counted,
         lines=faces.scheme.lines,
     )
     console.print(f"report: {index}", soft_wrap=True)

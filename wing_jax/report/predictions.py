@@ -37,7 +37,8 @@ class FoundFace:
 def overlaid(image: Image, faces: list[FoundFace], scheme: Scheme) -> Image:
     """A copy of `image` with the faces' landmarks."""
     for face in faces:
-        radius = float(np.clip(np.ptp(face.points, axis=0).max() / 120, 1.2, 8))  # dots that suit the face's size
+        extent = np.ptp(face.points, axis=0).max()  # dots that suit the face's size, and how many there are
+        radius = float(np.clip(extent / (15 * len(face.points) ** 0.5), 1.2, 8))
         image = draw_points(image, face.points, colour=PREDICTED, lines=scheme.lines, radius=radius)
     return image
 
