@@ -110,7 +110,8 @@ def row(name: str, errors: np.ndarray, faces: FaceSet) -> tuple[str, ...]:
     """The photo, its error, and the parts of the face with the largest and the smallest."""
     parts = defaultdict(list)
     for point, error in zip(faces.scheme.names, errors, strict=True):
-        parts[point.split()[0] if "jaw" in point or "nose" in point else " ".join(point.split()[:2])].append(error)
+        words = point.split()
+        parts[" ".join(words[: 2 if words[0] in ("left", "right", "outer", "inner") else 1])].append(error)
     means = sorted((float(np.mean(values)), part) for part, values in parts.items())
     (least, best), (most, worst) = means[0], means[-1]
     return (name, f"{100 * errors.mean():.2f}", worst, f"{100 * most:.1f}", best, f"{100 * least:.1f}")
