@@ -5,7 +5,8 @@
 
 Expect about 4.2 % after stage 1 and 3.24 % after stage 2 on 300-W common (NME by inter-ocular distance, landmark boxes)
 from the 2,012 training photos at hand, 3.15 % with `--flip`; 5 and 58 minutes on two CPU cores (RESULTS.md). Stage 1 is
-short and perturbed strongly, for it need only find where the face is.
+short and perturbed strongly, for it need only find where the face is. (The figures are of a training that still had the
+three photos which are left out below.)
 """
 
 from wing_jax.config import (

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from wing_jax import geometry
 from wing_jax.data.boxes import ShapeInBox, boxes_about
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.chips import cut_chips, to_picture
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
@@ -95,5 +95,4 @@ def _located(
 ) -> Float[np.ndarray, "m points 2"]:
     part = dataclasses.replace(faces.take(indices), boxes=boxes[indices])
     chips = cut_chips(part, size=localizer.stages[-1].chip_size, workers=workers)
-    last = localizer.locate(chips.images, chips.boxes)[-1]
-    return (last * chips.frames[:, :1, None, 0] + chips.frames[:, None, :, 2]).astype(np.float32)
+    return to_picture(chips.frames, localizer.locate(chips.images, chips.boxes)[-1])

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from wing_jax import balance, evaluation
-from wing_jax.data.chips import MARGIN, Chips
+from wing_jax.data.chips import MARGIN, Chips, to_picture
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
@@ -45,7 +45,7 @@ def measure(
     evaluations: list[evaluation.Evaluation] = []
     for condition, boxes in conditions.items():
         located = localizer.locate(chips.images, boxes)
-        points = [conversion.points(p * chips.frames[:, :1, None, 0] + chips.frames[:, None, :, 2]) for p in located]
+        points = [conversion.points(to_picture(chips.frames, found)) for found in located]
         given = given or points
         evaluations += evaluation.evaluate(
             {f"stage {i + 1}": stage for i, stage in enumerate(points)},

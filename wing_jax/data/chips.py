@@ -180,6 +180,13 @@ def to_chip(
     return ((points - frames[:, None, :, 2]) / frames[:, None, :1, 0]).astype(np.float32)
 
 
+def to_picture(
+    frames: Float[np.ndarray, "n 2 3"], points: Float[np.ndarray, "n points 2"]
+) -> Float[np.ndarray, "n points 2"]:
+    """Pixels of the chip to pixels of the picture."""
+    return (points * frames[:, :1, None, 0] + frames[:, None, :, 2]).astype(np.float32)
+
+
 def _each(work: Callable, items: Sequence, workers: int) -> list:
     if workers <= 1:
         return [work(item) for item in items]

@@ -7,9 +7,9 @@ faces get one by the rule below, the test faces the detector-like boxes of
 https://github.com/ZhiwenShao/AFLW_bbox_annotation where they are given.
 
 The points count from 1, which nobody says: a network that is trained with flips cannot learn a shift to one side, and
-marks the training faces one pixel to the left of the published points, whatever their size (RESULTS.md). Read from 0,
-flips teach it two places, two pixels apart. The test points lie a further 1.3 pixels to the right and 0.8 below, for
-whatever reason; that is theirs and stays.
+marks the held-out training faces where points read from 1 lie (RESULTS.md). Read from 0, flips teach it two places, two
+pixels apart. The test points lie a further 1.3 pixels to the right and 0.8 below, for whatever reason; that is theirs
+and stays.
 """
 
 import functools
