@@ -1,6 +1,6 @@
-"""What each ingredient of a recipe gives: its second stage trained with all of them, and again without each.
+"""What each ingredient of a recipe gives: its second stage trained as it stands, without each, and with others.
 
-    python benchmarks/ingredients.py configs/w300.py [--steps 3000] [--seeds 2] [--without NAME ...]
+    python benchmarks/ingredients.py configs/w300.py [--steps 3000] [--seeds 2] [--changes NAME ...]
 
 All share the first stage of the config's seed, trained once; a second stage has `--steps` instead of the config's own,
 with the schedule drawn together, so that the table can be made within hours. Figures are of the held-out training
@@ -17,50 +17,57 @@ from pathlib import Path
 
 from report import table
 
-from wing_jax.config import Config, LossConfig, SecondStageConfig, load_config
+from wing_jax.config import BalanceConfig, Config, LossConfig, load_config
 from wing_jax.train import crops
 from wing_jax.train.run import first_task, prepare, read_corpus, second_task
 from wing_jax.train.stage import train_stage
 
-ALL = "all of them"
-Change = Callable[[SecondStageConfig], SecondStageConfig]
+AS_IT_STANDS = "the recipe as it stands"
+Change = Callable[[Config], Config]
 
 
-def perturbed(**values: float) -> Change:
-    """A change of the second stage's perturbation."""
-    return lambda stage: dataclasses.replace(stage, perturb=dataclasses.replace(stage.perturb, **values))
+def second(**values) -> Change:
+    """A change of the second stage; a dict changes the fields of the part of that name."""
+
+    def change(config: Config) -> Config:
+        stage = config.stage2
+        fields = {
+            name: dataclasses.replace(getattr(stage, name), **value) if isinstance(value, dict) else value
+            for name, value in values.items()
+        }
+        return dataclasses.replace(config, stage2=dataclasses.replace(stage, **fields))
+
+    return change
 
 
-def network(**values) -> Change:
-    """A change of the second stage's network."""
-    return lambda stage: dataclasses.replace(stage, model=dataclasses.replace(stage.model, **values))
+def _l1(config: Config) -> Config:
+    return second(loss=LossConfig(name="l1", reduction=config.stage2.loss.reduction))(config)
 
 
-def _l1(stage: SecondStageConfig) -> SecondStageConfig:
-    return dataclasses.replace(stage, loss=LossConfig(name="l1", reduction=stage.loss.reduction))
+def _reshaped(config: Config) -> Config:
+    draws = max(1, config.stage2.draws // 4)  # about as many crops in all
+    return dataclasses.replace(second(draws=draws)(config), data=dataclasses.replace(config.data, reshaped=5))
 
 
-def _no_average(stage: SecondStageConfig) -> SecondStageConfig:
-    return dataclasses.replace(stage, optimizer=dataclasses.replace(stage.optimizer, ema=0.0))
-
-
-def _direct(stage: SecondStageConfig) -> SecondStageConfig:
-    return dataclasses.replace(stage, crops="direct")
-
-
-WITHOUT: dict[str, tuple[str, Change]] = {
-    "voting": ("voting (a fully connected head of 1,024 instead)", network(name="plain", hidden=1024)),
-    "wing": ("the Wing loss (L1 instead)", _l1),
-    "average": ("averaged weights", _no_average),
-    "dropout": ("dropout", network(dropout=0.0)),
-    "start": ("the output's start at the mean shape", network(output_bias="zero")),
-    "through": ("crops made by the first stage (from the annotation instead)", _direct),
-    "flip": ("flips", perturbed(flip=0.0)),
-    "move": ("rotation, translation and scale", perturbed(rotation=0.0, translation=0.0, scale=0.0)),
-    "stretch": ("stretch", perturbed(stretch=0.0)),
-    "colour": ("colour", perturbed(colour=0.0)),
-    "occlusion": ("occlusion", perturbed(occlusion=0.0)),
-    "grain": ("blur and noise", perturbed(blur=0.0, noise=0.0)),
+CHANGES: dict[str, tuple[str, Change]] = {
+    "voting": ("a fully connected head of 1,024 for the votes", second(model={"name": "plain", "hidden": 1024})),
+    "wing": ("L1 for the Wing loss", _l1),
+    "average": ("no averaged weights", second(optimizer={"ema": 0.0})),
+    "dropout": ("no dropout", second(model={"dropout": 0.0})),
+    "start": ("output begins at 0, not at the mean shape", second(model={"output_bias": "zero"})),
+    "through": ("crops from the annotation, not by the first stage", second(crops="direct")),
+    "flip": ("no flips", second(perturb={"flip": 0.0})),
+    "move": ("no rotation, translation, scale", second(perturb={"rotation": 0.0, "translation": 0.0, "scale": 0.0})),
+    "stretch": ("no stretch", second(perturb={"stretch": 0.0})),
+    "colour": ("no colour", second(perturb={"colour": 0.0})),
+    "occlusion": ("no occlusion", second(perturb={"occlusion": 0.0})),
+    "grain": ("no blur, no noise", second(perturb={"blur": 0.0, "noise": 0.0})),
+    "reshaped": ("faces reshaped towards others", _reshaped),
+    "balance": ("HSM", lambda config: dataclasses.replace(config, balance=BalanceConfig(method="hsm"))),
+    "wider": (
+        "twice the channels",
+        lambda config: second(model={"channels": tuple(2 * width for width in config.stage2.model.channels)})(config),
+    ),
 }
 
 
@@ -70,52 +77,56 @@ def main() -> None:
     parser.add_argument("config", metavar="CONFIG")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--without", nargs="*", choices=WITHOUT, default=list(WITHOUT))
+    parser.add_argument("--changes", nargs="*", choices=CHANGES, default=list(CHANGES))
     parser.add_argument("--output", default="runs/ingredients")
     given = parser.parse_args()
     loaded = load_config(given.config)
-    assert loaded.stage2 is not None, f"{given.config} has no second stage"
-    short = dataclasses.replace(loaded.stage2, steps=given.steps, evaluate_every=max(1, given.steps // 6))
-    changes = {ALL: short} | {WITHOUT[name][0]: WITHOUT[name][1](short) for name in given.without}
+    if loaded.stage2 is None:
+        parser.error(f"{given.config} has no second stage")
+    short = second(steps=given.steps, evaluate_every=max(1, given.steps // 6))(loaded)
     folder = Path(given.output) / f"{loaded.name}-{given.steps}"
-    found = {name: [] for name in changes}
+    changes = {"as-it-stands": (AS_IT_STANDS, lambda config: config)} | {name: CHANGES[name] for name in given.changes}
+    found: dict[str, list[float]] = {title: [] for title, _ in changes.values()}
     for seed in range(given.seeds):
-        for name, stage in changes.items():
-            config = dataclasses.replace(loaded, stage2=stage, seed=seed)
-            found[name].append(held_out_nme(config, folder, folder / f"seed{seed}-{name.split(' (')[0]}"))
-    print("\n".join(table(("without", "NME of each seed, %", "mean", "worse by"), rows(found))))
+        for name, (title, change) in changes.items():
+            config = change(dataclasses.replace(short, seed=seed))
+            found[title].append(held_out_nme(config, short, folder, f"seed{seed}-{name}"))
+            print("\n".join(table(("change", "NME of each seed, %", "mean", "worse by"), rows(found))), flush=True)
 
 
-def held_out_nme(config: Config, shared: Path, folder: Path) -> float:
-    """The best validation NME of the config's second stage, behind the first stage in `shared`; in per cent."""
-    place = folder / "nme.json"
+def held_out_nme(config: Config, recipe: Config, shared: Path, name: str) -> float:
+    """The best validation NME of the config's second stage, behind the `recipe`'s first stage in `shared`; per cent."""
+    place = shared / name / "nme.json"
     if not place.exists():
         mesh = prepare(config)
-        corpus = read_corpus(config)
-        task = first_task(config, corpus)
-        first = dataclasses.replace(config, seed=0, output=str(shared), name="first")
-        stage1 = train_stage(first_task(first, corpus), first, mesh)
+        first = dataclasses.replace(recipe, seed=0, output=str(shared), name="first")
+        task = first_task(first, read_corpus(first))
+        stage1 = train_stage(task, first, mesh)
         template = crops.template_of(task.mean, margin=config.stage2.margin)
-        own = dataclasses.replace(config, output=str(folder.parent), name=folder.name)
-        train_stage(second_task(own, corpus, stage1, template), own, mesh)
-        lines = (folder / "stage2" / "metrics.jsonl").read_text().splitlines()
+        own = dataclasses.replace(config, output=str(shared), name=name)
+        train_stage(second_task(own, read_corpus(own), stage1, template), own, mesh)
+        lines = (shared / name / "stage2" / "metrics.jsonl").read_text().splitlines()
         place.write_text(json.dumps(min(line.get("validation_nme", 1.0) for line in map(json.loads, lines))))
     return 100 * json.loads(place.read_text())
 
 
 def rows(found: dict[str, list[float]]) -> list[tuple[str, ...]]:
-    """The recipe first, then what is missed most."""
-    whole = statistics.mean(found[ALL])
-    ordered = sorted(found, key=lambda name: (name != ALL, -statistics.mean(found[name])))
-    return [
+    """The recipe first, then what makes it worst."""
+    done = {title: values for title, values in found.items() if values}
+    whole = done.pop(AS_IT_STANDS)
+    ordered = sorted(done, key=lambda title: -statistics.mean(done[title]))
+    return [(AS_IT_STANDS, *_figures(whole), "")] + [
         (
-            name if name != ALL else "nothing",
-            ", ".join(f"{value:.2f}" for value in found[name]),
-            f"{statistics.mean(found[name]):.2f}",
-            "" if name == ALL else f"{statistics.mean(found[name]) - whole:+.2f}",
+            title,
+            *_figures(done[title]),
+            f"{statistics.mean(done[title]) - statistics.mean(whole[: len(done[title])]):+.2f}",
         )
-        for name in ordered
+        for title in ordered
     ]
+
+
+def _figures(values: list[float]) -> tuple[str, str]:
+    return ", ".join(f"{value:.2f}" for value in values), f"{statistics.mean(values):.2f}"
 
 
 if __name__ == "__main__":

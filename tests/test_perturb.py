@@ -13,7 +13,15 @@ from wing_jax.schemes import MTFL_5
 SIZE, CHIP = 72, 140
 PLACES = np.float32([[52.3, 55.2], [86.7, 54.1], [70.2, 74.4], [55.6, 92.9], [85.1, 91.3]])  # of a chip
 HARD = PerturbConfig(
-    rotation=40.0, translation=0.1, scale=0.2, stretch=0.15, flip=0.5, blur=0.5, colour=0.3, noise=9.0, occlusion=0.5
+    rotation=40.0,
+    translation=0.1,
+    scale=0.2,
+    stretch=0.15,
+    flip=0.5,
+    blur=0.5,
+    colour=0.3,
+    noise=9.0,
+    occlusion=0.5,
 )
 COLOURS = np.array([[200, 150, 150], [150, 200, 150], [150, 150, 200], [200, 200, 150], [150, 200, 200]])
 NAMESPACES = pytest.mark.parametrize("xp", [np, jnp], ids=["numpy", "jax"])

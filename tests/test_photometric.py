@@ -1,5 +1,7 @@
 """Pixels: what the host (NumPy and OpenCV) and the device (JAX) do with one draw, each against plain NumPy."""
 
+import math
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -81,9 +83,10 @@ def test_colour_stretches_contrast_about_the_mean_and_scales_channels(changed, c
 def test_noise_has_the_deviation_that_was_drawn(changed, crops):
     drawn = drawn_for(24)
     added = changed(crops, drawn, noise=9.0).astype(float) - crops
-    # Rounding adds a twelfth to the variance, and takes away what is far below half a grey level.
-    expected = np.where(drawn.noise > 0.5, np.sqrt(drawn.noise**2 + 1 / 12), 0)
-    np.testing.assert_allclose(added.std((1, 2, 3)), expected, rtol=0.12, atol=0.1)
+    levels = np.arange(1, 60)
+    tails = np.vectorize(math.erfc)((levels - 0.5) / (np.maximum(drawn.noise, 1e-3)[:, None] * math.sqrt(2)))
+    expected = np.sqrt(((2 * levels - 1) * tails).sum(1))  # of noise rounded to whole grey levels
+    np.testing.assert_allclose(added.std((1, 2, 3)), expected, rtol=0.12, atol=0.05)
     assert abs(added.mean()) < 0.2
     scaled = added[drawn.noise > 2] / drawn.noise[drawn.noise > 2][:, None, None, None]
     count = len(scaled)
@@ -170,3 +173,45 @@ def test_of_one_draw_host_and_device_make_the_same_points_and_the_same_image(sup
     assert apart.mean((1, 2, 3)).max() < 1
     assert drawn.flip.any()
     assert HARD.flip == 0.5
+
+
+@pytest.mark.parametrize("shrink", [1.0, 3.0])
+def test_resolution_falls_as_opencv_lets_it(changed, shrink):
+    crops, drawn = natural(12)[:, 20:84, 20:84], drawn_for(12, PerturbConfig(**(STILL | {"shrink": shrink})))
+    result = changed(crops, drawn, shrink=shrink).astype(float)
+    expected, left = [], []
+    for crop, share in zip(crops.astype(np.float32), drawn.pixels, strict=True):
+        left.append(round(64 * float(share)))
+        small = cv2.resize(crop, (left[-1], left[-1]), interpolation=cv2.INTER_AREA)
+        expected.append(cv2.resize(small, (64, 64), interpolation=cv2.INTER_LINEAR))
+    np.testing.assert_allclose(result, expected, atol=1.6)  # the host rounds in between
+    assert min(left) < 64 / (1 + 0.8 * shrink)
+    assert max(left) > 64 / (1 + 0.2 * shrink)
+
+
+@pytest.mark.parametrize("side", [64, 60])
+def test_only_the_chosen_crops_are_compressed_and_as_libjpeg_does(changed, side):
+    crops, drawn = natural(24)[:, 20 : 20 + side, 20 : 20 + side], drawn_for(24, PerturbConfig(**STILL, jpeg=0.5))
+    result = changed(crops, drawn, jpeg=0.5).astype(float)
+    for crop, mine, quality in zip(crops, result, drawn.quality.tolist(), strict=True):
+        if quality == 100:
+            np.testing.assert_array_equal(mine, crop)
+            continue
+        colour = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        _, record = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality), *colour])
+        apart = np.abs(mine - cv2.imdecode(record, cv2.IMREAD_COLOR)[..., ::-1])
+        assert np.abs(mine - crop).mean() > 2  # it is a lossy thing
+        assert apart.mean() < 1  # where rounding on the way takes a wave to the next step
+    assert 4 < (drawn.quality < 100).sum() < 20
+    assert drawn.quality.min() >= 20
+    assert np.sort(drawn.quality)[-12] <= 90
+
+
+def test_quality_costs_what_it_says(changed):
+    crops = natural(8)[:, 20:84, 20:84]
+    drawn = drawn_for(8, PerturbConfig(**STILL, jpeg=1.0))
+    lost = [
+        np.abs(changed(crops, drawn._replace(quality=np.full(8, q, np.float32)), jpeg=1.0).astype(float) - crops).mean()
+        for q in (20, 50, 90)
+    ]
+    assert lost[0] > 1.1 * lost[1] > 1.1 * 1.1 * lost[2]

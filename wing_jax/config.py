@@ -31,6 +31,7 @@ class DataConfig:
     held: Literal["pixels", "jpeg"] = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
     validation: float = 0.05  # share of the training photos held out to choose the best checkpoint
     without: tuple[str, ...] = ()  # photos not to train on, if they are there; 300-W's are called FOLDER/NAME
+    reshaped: int = 0  # copies of each face warped towards the shapes of others like it (`wing_jax.data.reshaping`)
     copies: int = 1  # how often a face comes in an epoch, beside the faces of other sets (`Config.more`)
 
     def __post_init__(self) -> None:
@@ -38,6 +39,8 @@ class DataConfig:
             raise InputError(f"validation={self.validation} must lie between 0 and 1: some faces choose the checkpoint")
         if self.copies < 1:
             raise InputError(f"copies={self.copies} must be at least 1")
+        if self.reshaped < 0:
+            raise InputError(f"reshaped={self.reshaped} must not be below 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,10 +63,12 @@ class PerturbConfig:
     flip: float = 0.5  # probability
     blur: float = 0.5  # probability of a Gaussian blur
     blur_sigma: float = 1.0  # pixels of the crop
+    shrink: float = 0.0  # the crop shows what is left at 1 / (1 + up to this) of its resolution
     colour: float = 0.0  # brightness, contrast and channel gains vary by +- this fraction
     noise: float = 0.0  # standard deviation of Gaussian noise in grey levels is drawn up to this
     occlusion: float = 0.0  # probability of one grey rectangle
     occlusion_side: float = 0.4  # its largest side, in fractions of the crop
+    jpeg: float = 0.0  # probability of JPEG compression, at a quality of 20 to 90
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from wing_jax import geometry
 from wing_jax.config import PerturbConfig
 from wing_jax.types import Affine, Points, Visible
 
-UNIFORMS = 20  # uniform numbers used for one face
+UNIFORMS = 24  # uniform numbers used for one face
 CHOICE = 17  # which of them chooses among a face's unperturbed crops
 
 
@@ -32,6 +32,8 @@ class Draw(NamedTuple):
     noise: Any  # grey levels
     occluder: Any  # [n, 4]: x0, y0, x1, y1 in fractions of the crop; empty where there is none
     shade: Any  # grey level of the occluder
+    pixels: Any  # share of the crop's pixels, along each side, that are left of its resolution
+    quality: Any  # of JPEG compression, a whole number; 100 where there is none
 
 
 def draw(uniform: Float[Array | np.ndarray, "n uniforms"], perturb: PerturbConfig) -> Draw:
@@ -53,6 +55,8 @@ def draw(uniform: Float[Array | np.ndarray, "n uniforms"], perturb: PerturbConfi
         noise=perturb.noise * uniform[:, 16],
         occluder=xp.concatenate([corner, corner + sides], axis=1),
         shade=255 * uniform[:, 18],
+        pixels=1 / (1 + perturb.shrink * uniform[:, 20]),
+        quality=xp.where(uniform[:, 21] < perturb.jpeg, xp.floor(20 + 71 * uniform[:, 22]), np.float32(100)),
     )
 
 
@@ -85,6 +89,12 @@ def points_in_crop(
     seen = geometry.transform(geometry.invert(frames), points)
     seen = xp.where(flip[:, None, None], seen[:, permutation], seen)
     return seen, xp.where(flip[:, None], visible[:, permutation], visible)
+
+
+def pixels_left(share: Float[Array | np.ndarray, "n"], *, size: int) -> Float[Array | np.ndarray, "n"]:
+    """How many pixels a side are left of crops of `size` at these shares of their resolution; whole numbers."""
+    xp = geometry.namespace(share)
+    return xp.maximum(xp.round(share * size), np.float32(1))
 
 
 def gaussian_taps(sigma: float) -> Float[np.ndarray, "taps"]:

@@ -1,4 +1,7 @@
-"""Blur, colour, noise and occlusion of crops on the device: pure, batched, the same as `wing_jax.data.cutting` does."""
+"""What befalls the pixels of crops, on the device: pure, batched, the same as `wing_jax.data.cutting` does.
+
+Blur, lower resolution, colour, noise, occlusion and JPEG compression, in the order in which a picture meets them.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +9,29 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from wing_jax.config import PerturbConfig
-from wing_jax.perturb import Draw, gaussian_taps
+from wing_jax.perturb import Draw, gaussian_taps, pixels_left
+
+BLOCK = 8  # pixels a side that JPEG transforms together
+TO_YCC = np.array(
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32
+)  # luminance and two colour differences
+COSINES = np.array(
+    [
+        [np.sqrt((1 if u == 0 else 2) / BLOCK) * np.cos((2 * i + 1) * u * np.pi / (2 * BLOCK)) for i in range(BLOCK)]
+        for u in range(BLOCK)
+    ],
+    np.float32,
+)
+LUMINANCE = (
+    (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62), (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101), (72, 92, 95, 98, 112, 100, 103, 99),
+)  # fmt: skip
+COLOUR = (
+    (17, 18, 24, 47, 99, 99, 99, 99), (18, 21, 26, 66, 99, 99, 99, 99), (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99), *4 * ((99,) * BLOCK,),
+)  # fmt: skip
+TABLES = np.array([LUMINANCE, COLOUR, COLOUR], np.float32)  # ITU-T T.81, tables K.1 and K.2: steps at quality 50
 
 
 def photometric(
@@ -17,6 +42,8 @@ def photometric(
     if perturb.blur > 0:
         blurred = gaussian_blur(crops, sigma=perturb.blur_sigma)
         crops = jnp.where(_each(drawn.blur), blurred, crops)
+    if perturb.shrink > 0:
+        crops = coarse(crops, pixels_left(drawn.pixels, size=crops.shape[1]))
     if perturb.colour > 0:
         mean, contrast = crops.mean((1, 2, 3), keepdims=True), _each(drawn.contrast)
         crops = ((crops - mean) * contrast + mean) * drawn.gain[:, None, None, :]
@@ -25,7 +52,10 @@ def photometric(
         crops = crops + _each(drawn.noise) * normal
     if perturb.occlusion > 0:
         crops = jnp.where(inside(drawn.occluder, size=crops.shape[1]), _each(drawn.shade), crops)
-    return jnp.clip(jnp.round(crops), 0, 255).astype(jnp.uint8)
+    crops = jnp.clip(jnp.round(crops), 0, 255)
+    if perturb.jpeg > 0:
+        crops = jnp.where(_each(drawn.quality) < 100, compressed(crops, drawn.quality), crops)
+    return crops.astype(jnp.uint8)
 
 
 def gaussian_blur(
@@ -48,6 +78,53 @@ def _blur_matrix(size: int, sigma: float) -> Float[np.ndarray, "size size"]:
     for offset, weight in enumerate(taps, -reach):
         np.add.at(matrix, (np.arange(size), np.clip(np.arange(size) + offset, 0, size - 1)), weight)
     return matrix
+
+
+def coarse(
+    crops: Float[Array, "n size size channels"], pixels: Float[Array, "n"]
+) -> Float[Array, "n size size channels"]:
+    """Square crops brought to so many `pixels` a side by area averaging, and back by bilinear interpolation."""
+    size = crops.shape[1]
+    small, large = jnp.arange(size, dtype=jnp.float32)[:, None], jnp.arange(size, dtype=jnp.float32)[None]
+
+    def there_and_back(pixels: Array) -> Array:
+        step = size / pixels  # small pixel i covers [i, i + 1) steps
+        covered = jnp.minimum((small + 1) * step, large + 1) - jnp.maximum(small * step, large)
+        down = jnp.where(small < pixels, jnp.maximum(covered, 0) / step, 0)
+        place = jnp.clip((large + 0.5) / step - 0.5, 0, pixels - 1)
+        up = jnp.maximum(1 - jnp.abs(place - small), 0)
+        return up.T @ down
+
+    matrices = jax.vmap(there_and_back)(pixels)
+    crops = jnp.einsum("nij,njwc->niwc", matrices, crops, precision="highest")
+    return jnp.einsum("nij,nhjc->nhic", matrices, crops, precision="highest")
+
+
+def compressed(crops: Float[Array, "n size size 3"], quality: Float[Array, "n"]) -> Float[Array, "n size size 3"]:
+    """What JPEG at `quality` (1 to 100, as libjpeg counts) leaves of crops in 0..255; colour at full resolution.
+
+    Whole grey levels in and out. The colours, transform and tables of ITU-T T.81 | ISO/IEC 10918-1, and of JFIF.
+    """
+    size = crops.shape[1]
+    room = -size % BLOCK
+    padded = jnp.pad(crops, ((0, 0), (0, room), (0, room), (0, 0)), mode="edge")
+    across = (size + room) // BLOCK
+    planes = jnp.round(jnp.einsum("cd,nhwd->nchw", TO_YCC, padded, precision="highest"))  # about 0, all three
+    planes = planes - jnp.array([128, 0, 0], jnp.float32)[None, :, None, None]
+    blocks = planes.reshape(-1, 3, across, BLOCK, across, BLOCK)
+    scale = jnp.where(quality < 50, jnp.floor(5000 / quality), 200 - 2 * quality)[:, None, None, None]
+    steps = jnp.clip(jnp.floor((TABLES[None] * scale + 50) / 100), 1, 255)[:, :, None, :, None, :]
+    waves = _transformed(blocks, COSINES)
+    planes = _transformed(jnp.round(waves / steps) * steps, COSINES.T).reshape(planes.shape)
+    planes = jnp.round(planes) + jnp.array([128, 0, 0], jnp.float32)[None, :, None, None]
+    colours = jnp.einsum("dc,nchw->nhwd", np.linalg.inv(TO_YCC), planes, precision="highest")
+    return jnp.clip(jnp.round(colours), 0, 255)[:, :size, :size]
+
+
+def _transformed(blocks: Array, matrix: np.ndarray) -> Array:
+    """Rows and columns of each block times `matrix`."""
+    blocks = jnp.einsum("vj,nchiwj->nchiwv", matrix, blocks, precision="highest")
+    return jnp.einsum("ui,nchiwv->nchuwv", matrix, blocks, precision="highest")
 
 
 def inside(boxes: Float[Array, "n 4"], *, size: int) -> Bool[Array, "n size size 1"]:

@@ -21,6 +21,7 @@ from wing_jax.perturb import (
     draw,
     gaussian_taps,
     perturbed_frames,
+    pixels_left,
     points_in_crop,
     supersampling,
 )
@@ -118,11 +119,14 @@ def cut_crops(
 def change_pixels(
     crops: Crops, drawn: Draw, perturb: PerturbConfig, *, positions: Int[np.ndarray, "n"], seed: int
 ) -> None:
-    """Blur, colour, noise and occlusion of `crops`, in place; what the config leaves at 0 costs nothing."""
+    """Blur, resolution, colour, noise, occlusion and compression of `crops`, in place; what the config leaves at 0
+    costs nothing."""
     if perturb.blur > 0:
         taps = gaussian_taps(perturb.blur_sigma)
         for face in np.flatnonzero(drawn.blur).tolist():
             cv2.sepFilter2D(crops[face], -1, taps, taps, crops[face], borderType=cv2.BORDER_REPLICATE)
+    if perturb.shrink > 0:
+        _coarsen(crops, drawn)
     if perturb.colour > 0:
         _recolour(crops, drawn)
     if perturb.noise > 0:
@@ -132,6 +136,22 @@ def change_pixels(
             crop[:] = np.clip(np.rint(noisy), 0, 255)
     if perturb.occlusion > 0:
         _occlude(crops, drawn)
+    if perturb.jpeg > 0:
+        for face in np.flatnonzero(drawn.quality < 100).tolist():
+            crops[face] = _compressed(crops[face], int(drawn.quality[face]))
+
+
+def _coarsen(crops: Crops, drawn: Draw) -> None:
+    size = crops.shape[1]
+    for crop, pixels in zip(crops, pixels_left(drawn.pixels, size=size).astype(int).tolist(), strict=True):
+        small = cv2.resize(crop, (pixels, pixels), interpolation=cv2.INTER_AREA)
+        cv2.resize(small, (size, size), crop, interpolation=cv2.INTER_LINEAR)
+
+
+def _compressed(crop: UInt8[np.ndarray, "size size 3"], quality: int) -> UInt8[np.ndarray, "size size 3"]:
+    full_colour = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    _, record = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality, *full_colour])
+    return cv2.imdecode(record, cv2.IMREAD_COLOR)[..., ::-1]
 
 
 def _recolour(crops: Crops, drawn: Draw) -> None:

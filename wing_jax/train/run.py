@@ -16,6 +16,7 @@ from wing_jax.data.boxes import RULES, ShapeInBox, shape_in_box
 from wing_jax.data.chips import Chips, cut_chips, joined, shrink
 from wing_jax.data.load import load_faces
 from wing_jax.data.records import FaceSet
+from wing_jax.data.reshaping import reshaped
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.schemes import SCHEMES, Scheme
@@ -123,11 +124,22 @@ def read_corpus(config: Config) -> Corpus:
     shape = shape_in_box(faces)
     sizes = chip_sizes(config, shape)
     own, held_out = faces.split(config.data.validation)
+    sets = (config.data, *config.more)
     parts = [own, *(_read_more(data, faces, config) for data in config.more)]
+    chips = [cut_chips(part, size=max(sizes), held=config.data.held) for part in parts]
+    order = _epoch_order(parts, config.balance, copies=[data.copies for data in sets])
+    first = 0
+    for data, part in zip(sets, tuple(chips), strict=True):
+        if data.reshaped:
+            with_those = order[(order >= first) & (order < first + len(part.images))]
+            above = sum(len(c.images) for c in chips) - first
+            chips.append(reshaped(part, copies=data.reshaped, flip=faces.scheme.flip, seed=config.seed))
+            order = np.concatenate([order, *(with_those + above + k * len(part.images) for k in range(data.reshaped))])
+        first += len(part.images)
     return Corpus(
-        train=joined([cut_chips(part, size=max(sizes), held=config.data.held) for part in parts]),
+        train=joined(chips),
         validation=cut_chips(held_out, size=max(sizes)),
-        order=_epoch_order(parts, config.balance, copies=[data.copies for data in (config.data, *config.more)]),
+        order=order,
         scheme=faces.scheme,
         box_convention=faces.box_convention,
         shape=shape,
