@@ -43,7 +43,7 @@ def photometric(
         blurred = gaussian_blur(crops, sigma=perturb.blur_sigma)
         crops = jnp.where(_each(drawn.blur), blurred, crops)
     if perturb.shrink > 0:
-        crops = coarse(crops, pixels_left(drawn.pixels, size=crops.shape[1]))
+        crops = coarse(crops, jnp.asarray(pixels_left(drawn.pixels, size=crops.shape[1])))
     if perturb.colour > 0:
         mean, contrast = crops.mean((1, 2, 3), keepdims=True), _each(drawn.contrast)
         crops = ((crops - mean) * contrast + mean) * drawn.gain[:, None, None, :]

@@ -151,7 +151,9 @@ def _coarsen(crops: Crops, drawn: Draw) -> None:
 def _compressed(crop: UInt8[np.ndarray, "size size 3"], quality: int) -> UInt8[np.ndarray, "size size 3"]:
     full_colour = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     _, record = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality, *full_colour])
-    return cv2.imdecode(record, cv2.IMREAD_COLOR)[..., ::-1]
+    decoded = cv2.imdecode(record, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded[..., ::-1]
 
 
 def _recolour(crops: Crops, drawn: Draw) -> None:

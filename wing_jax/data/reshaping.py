@@ -67,9 +67,9 @@ def reshaped(chips: Chips, *, copies: int, flip: Int[np.ndarray, "points"], seed
 
     def reshape(face: int) -> None:
         for copy in range(copies):
-            rng = np.random.default_rng([seed, copy, face])
-            aims, both = like.drawn(face, rng)
-            share = rng.uniform(LEAST, 1)
+            random = np.random.default_rng([seed, copy, face])
+            aims, both = like.drawn(face, random)
+            share = random.uniform(LEAST, 1)
             images[copy, face], points[copy, face] = warped(chips.images[face], chips.points[face], share * aims, both)
 
     with ThreadPoolExecutor() as pool:
@@ -108,11 +108,12 @@ def warped(
     steepest = max(float(np.abs(np.diff(whole, axis=axis)).max()) for axis in (0, 1))
     gentle = min(1.0, STEEPEST / max(steepest, 1e-9))
     field, whole = field._replace(pulls=gentle * pulls), gentle * whole
-    pixels = (np.mgrid[:size, :size][::-1].transpose(1, 2, 0) + whole).astype(np.float32)
+    rows, columns = np.mgrid[:size, :size]
+    x, y = (columns + whole[..., 0]).astype(np.float32), (rows + whole[..., 1]).astype(np.float32)
     moved = points.astype(np.float64)
     for _ in range(ROUNDS):  # p = point - displacement(p), a contraction, for the warp is nowhere steeper than STEEPEST
         moved = points - field.of(moved)
-    return cv2.remap(image, pixels, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), moved
+    return cv2.remap(image, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), moved
 
 
 class _Likeness(NamedTuple):
@@ -136,12 +137,12 @@ class _Likeness(NamedTuple):
         return int(NEAR * len(self.aligned))
 
     def drawn(
-        self, face: int, rng: np.random.Generator
+        self, face: int, random: np.random.Generator
     ) -> tuple[Float[np.ndarray, "points 2"], Bool[np.ndarray, "points"]]:
         """How far the points of `face` are from those of a face near it, in pixels, and which points both show."""
         both = self.visible & self.visible[face]
         apart = (both * np.abs(self.aligned - self.aligned[face]) ** 2).sum(1) / np.maximum(both.sum(1), 1)
         apart = np.where(both.sum(1) < both[face].sum() / 2, np.inf, apart)
-        other = rng.choice(np.argpartition(apart, self.near)[: self.near])
+        other = random.choice(np.argpartition(apart, self.near)[: self.near])
         placed = procrustes.align(self.all_shapes[other], self.shapes[face], both[other].astype(np.float64))
         return procrustes.as_points(placed - self.shapes[face]), both[other]

@@ -128,16 +128,9 @@ def read_corpus(config: Config) -> Corpus:
     parts = [own, *(_read_more(data, faces, config) for data in config.more)]
     chips = [cut_chips(part, size=max(sizes), held=config.data.held) for part in parts]
     order = _epoch_order(parts, config.balance, copies=[data.copies for data in sets])
-    first = 0
-    for data, part in zip(sets, tuple(chips), strict=True):
-        if data.reshaped:
-            with_those = order[(order >= first) & (order < first + len(part.images))]
-            above = sum(len(c.images) for c in chips) - first
-            chips.append(reshaped(part, copies=data.reshaped, flip=faces.scheme.flip, seed=config.seed))
-            order = np.concatenate([order, *(with_those + above + k * len(part.images) for k in range(data.reshaped))])
-        first += len(part.images)
+    train, order = _with_reshaped(chips, order, sets, scheme=faces.scheme, seed=config.seed)
     return Corpus(
-        train=joined(chips),
+        train=train,
         validation=cut_chips(held_out, size=max(sizes)),
         order=order,
         scheme=faces.scheme,
@@ -149,6 +142,29 @@ def read_corpus(config: Config) -> Corpus:
             "faces": len(faces) + sum(map(len, parts[1:])),
         },
     )
+
+
+def _with_reshaped(
+    chips: Sequence[Chips],
+    order: Int[np.ndarray, "duplicated"],
+    sets: Sequence[DataConfig],
+    *,
+    scheme: Scheme,
+    seed: int,
+) -> tuple[Chips, Int[np.ndarray, "longer"]]:
+    """The chips of all sets, the reshaped copies behind them, and an epoch in which each copy comes as often as its
+    face does in `order`."""
+    every, orders, total = list(chips), [order], sum(len(part.images) for part in chips)
+    first = 0
+    for part, data in zip(chips, sets, strict=True):
+        count = len(part.images)
+        if data.reshaped:
+            own = order[(order >= first) & (order < first + count)] - first
+            every.append(reshaped(part, copies=data.reshaped, flip=scheme.flip, seed=seed))
+            orders += [own + total + copy * count for copy in range(data.reshaped)]
+            total += data.reshaped * count
+        first += count
+    return joined(every), np.concatenate(orders)
 
 
 def _read(data: DataConfig, config: Config) -> FaceSet:
