@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wing_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
-    {"types", "errors", "config", "schemes", "zoo"},
+    {"types", "errors", "locks", "config", "schemes", "zoo"},
     {"losses", "metrics", "geometry", "procrustes", "balance"},
     {"evaluation", "perturb", "photometric", "warp", "models"},
     {"data"},
@@ -30,6 +30,8 @@ HOMES = {  # library: where it may be named
     "flax": ("models/", "train/", "analysis/", "bundle.py", "localizer.py"),
     "orbax": ("train/checkpoints.py",),
     "tyro": ("cli/",),
+    "filelock": ("locks.py",),
+    "cattrs": ("config.py",),
     "tensorboardX": ("train/logs.py",),
 }
 POSITIONAL_DEFAULTS = {"make_mesh.count"}  # it is the only argument

@@ -1,5 +1,10 @@
 """Checkpoints: which are kept, which is best, what is refused."""
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,3 +105,115 @@ def test_checkpoint_that_a_kill_left_half_written_is_passed_over(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.newest == 20
         np.testing.assert_array_equal(checkpoints.restore(20, make_state()).step, 20)
+
+
+def files_of(checkpoint):
+    return sorted(path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file())
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink], ids=["flip", "cut", "gone"])
+def test_damage_to_any_file_is_told_in_one_line_and_the_one_before_serves(tmp_path, damage, capsys):
+    write(tmp_path / "whole", [0.3, 0.1, 0.2])
+    files = files_of(tmp_path / "whole" / "30")
+    assert "metrics/metrics" in files
+    assert "seal.json" in files
+    for number, file in enumerate(files):
+        folder = tmp_path / str(number) / "checkpoints"
+        shutil.copytree(tmp_path / "whole", folder)
+        damage(folder / "30" / file)
+        with Checkpoints(folder) as checkpoints:
+            state, step = checkpoints.restore_newest(make_state())
+        said = capsys.readouterr().err.splitlines()
+        if (damage, file) == (Path.unlink, "seal.json"):  # all the rest is whole
+            assert (step, said) == (30, [])
+            continue
+        assert step == 20
+        np.testing.assert_array_equal(state.variables["params"]["output"]["kernel"], 2)
+        assert len(said) == 1
+        assert str(folder / "30") in said[0]
+        assert file in said[0] or file == "seal.json"
+        assert files_of(tmp_path / str(number) / "damaged" / "30")  # kept, for whoever can mend it
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(30, make_state(value=3.0, step=30), validation_nme=0.2)  # there is room for a new one
+            assert checkpoints.restore_newest(make_state())[1] == 30
+
+
+def test_the_best_that_is_whole_serves(tmp_path, capsys):
+    write(tmp_path / "checkpoints", [0.1, 0.3, 0.2])
+    damaged = tmp_path / "checkpoints" / "10"
+    flip(damaged / "state" / "_METADATA")
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        best = checkpoints.restore_best(make_state())
+    np.testing.assert_array_equal(best.step, 30)
+    assert str(damaged) in capsys.readouterr().err
+
+
+def test_unsealed_damage_is_found_when_it_is_read(tmp_path, capsys):
+    """A kill may come between a checkpoint and its seal."""
+    write(tmp_path / "checkpoints", [0.3, 0.2])
+    (tmp_path / "checkpoints" / "20" / "seal.json").unlink()
+    (tmp_path / "checkpoints" / "20" / "state" / "_METADATA").unlink()
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        _, step = checkpoints.restore_newest(make_state())
+    assert step == 10
+    assert "20 is damaged" in capsys.readouterr().err
+
+
+def test_where_none_is_whole_it_begins_anew_and_none_is_best(tmp_path):
+    write(tmp_path / "checkpoints", [0.3])
+    cut(tmp_path / "checkpoints" / "10" / "metrics" / "metrics")
+    like = make_state(value=5.0)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        state, step = checkpoints.restore_newest(like)
+        assert (state, step) == (like, 0)
+        with pytest.raises(InputError, match="no checkpoint in it is whole"):
+            checkpoints.restore_best(like)
+
+
+def test_a_checkpoint_without_a_measurement_is_gone_on_from_but_never_best(tmp_path):
+    write(tmp_path, [0.3, 0.2])
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(25, make_state(value=9.0, step=25))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_newest(make_state())[1] == 25
+        assert checkpoints.best == 20
+
+
+def test_a_full_disk_is_told_in_one_line_and_loses_nothing(tmp_path):
+    """A file-size limit stands in for the full disk; it holds for a whole process."""
+    script = """
+import resource, sys
+sys.path.insert(0, sys.argv[2])
+from test_checkpoints import make_state
+from wing_jax.train.checkpoints import Checkpoints
+from wing_jax.errors import InputError
+try:
+    with Checkpoints(sys.argv[1]) as checkpoints:
+        checkpoints.save(10, make_state(value=1.0, step=10), validation_nme=0.1)
+        checkpoints.wait()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))
+        checkpoints.save(20, make_state(value=2.0, step=20), validation_nme=0.05)
+except InputError as error:
+    print(f"told: {error}")
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "checkpoints"), str(Path(__file__).parent)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    told = [line for line in run.stdout.splitlines() if line.startswith("told: ")]
+    assert len(told) == 1, run.stderr[-2000:]
+    assert str(tmp_path / "checkpoints") in told[0]
+    assert "make room" in told[0]
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.restore_newest(make_state())[1] == 10
+        assert checkpoints.best == 10

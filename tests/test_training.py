@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,12 +12,13 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import wing_jax.train.run
 from wing_jax.cli import main
-from wing_jax.config import BalanceConfig
+from wing_jax.config import BalanceConfig, load_config
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
@@ -24,8 +26,13 @@ from wing_jax.data.points_file import write_pts
 from wing_jax.data.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
+from wing_jax.locks import only_writer
 from wing_jax.schemes import MTFL_5
-from wing_jax.train import crops
+from wing_jax.train import crops, devices
+from wing_jax.train.loop import Diverged
+from wing_jax.train.replay import replay
+from wing_jax.train.run import first_task, read_corpus
+from wing_jax.train.stage import make_engine, write_record
 
 STEPS = {1: 160, 2: 80}  # of each stage
 EVERY = 40  # steps between checkpoints; losses are logged each 20
@@ -104,14 +111,15 @@ def weights(folder):
         return dict(stored)
 
 
-def kill_after(process, folder, step):
-    """Kill -9 when `step` has been logged."""
+def kill_after(process, folder, step, *, by=signal.SIGKILL):
+    """End the process when `step` has been logged; what it said then."""
     while not any(line["step"] >= step for line in logged(folder)):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process.send_signal(by)
+    _, said = process.communicate()
+    assert process.returncode == (0 if by == signal.SIGTERM else -by), said
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -165,11 +173,16 @@ def test_faces_never_seen_are_marked_far_better_than_by_the_mean_shape(workshop,
     assert error(stage2) < 0.8 * error(standing)
 
 
-def test_run_killed_in_each_stage_ends_with_the_same_bits(workshop, both):
+def test_run_killed_in_the_first_stage_and_terminated_in_the_second_ends_with_the_same_bits(workshop, both):
     trained, folder = both
     assert EVERY < logged(folder / "stage1")[-1]["step"] < STEPS[1]
-    kill_after(start(workshop, "killed"), folder / "stage2", EVERY + 20)
-    assert EVERY < logged(folder / "stage2")[-1]["step"] < STEPS[2]
+    terminated = start(workshop, "killed")
+    said = kill_after(terminated, folder / "stage2", 20, by=signal.SIGTERM)
+    step = logged(folder / "stage2")[-1]["step"]
+    assert 20 < step <= STEPS[2]  # the span at hand is finished
+    assert f"wing-jax: stage 2: stopped at step {step} of {STEPS[2]}, which is saved" in said.splitlines()[-1]
+    assert said.rstrip().endswith("to go on: wing-jax train tiny.py --name killed")
+    assert (folder / "stage2" / "checkpoints" / str(step) / "seal.json").exists()
     finish(start(workshop, "killed"))
     undisturbed, resumed = weights(trained), weights(folder)
     assert undisturbed.keys() == resumed.keys()
@@ -280,12 +293,82 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_what_was(here, capsys):
         capsys, "--stage1.steps", str(STEPS[1] + EVERY), "--stage1.optimizer.learning_rate", "1e38",
         "--stage1.optimizer.final_learning_rate", "1e38",
     )  # fmt: skip
-    step = int(complaint.split("not finite at step ")[1].split(":")[0])
+    assert "the loss is " in complaint
+    step = int(complaint.split(" at step ")[1].split(":")[0])
     assert STEPS[1] < step <= STEPS[1] + EVERY
     kept = {path.name for path in (here / "stage1" / "checkpoints").iterdir()}
     assert str(STEPS[1]) in kept
     assert not any(int(name) > STEPS[1] for name in kept if name.isdigit())
     assert [line["step"] for line in logged(here / "stage1")] == expected_steps(1)
+    record = here / "stage1" / f"diverged-{step}.json"
+    assert f"wing-jax replay runs/copy/stage1/{record.name}" in complaint
+    faces = json.loads(record.read_text())["faces"]
+    assert len(faces) == 16
+    assert all(Path(face["picture"]).exists() for face in faces)
+    main(["replay", str(record), "--rows", "5"])
+    said = capsys.readouterr().out
+    assert f"step {step}: the loss is" in said
+    assert f"the checkpoint of step {STEPS[1]}" in said
+    assert re.search(r"nan|inf|e\+\d\d", said)
+    assert sum(".png" in line and "│" in line for line in said.splitlines()) == 5
+    assert len({face["picture"] for face in faces if face["picture"] in said}) >= 1
+    assert record.with_suffix(".png").stat().st_size > 10_000
+    record.write_text(record.read_text().replace('"input_size": 32', '"input_size": "32"', 1))
+    with pytest.raises(SystemExit):
+        main(["replay", str(record)])
+    assert "'32' is no int @ config.stage1.input_size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("source", "step"), [("device", 7), ("tfdata", 7)])
+def test_replay_shows_the_batch_that_was_trained_on(here, source, step):
+    config = dataclasses.replace(load_config("tiny.py"), name="copy", input=source)
+    shutil.rmtree(here / "stage1" / "checkpoints")
+    mesh = devices.make_mesh(1)
+    task = first_task(config, read_corpus(config))
+    record = write_record(task, config, Diverged(step, "loss", float("nan")))
+    found = replay(record)
+    engine = make_engine(task, config, mesh)
+    _, metrics = engine.advance(engine.place(task.state(seed=config.seed)), 0, step)
+    total, count = jax.device_get(metrics["loss"])
+    assert found.checkpoint == 0
+    np.testing.assert_allclose(found.losses.sum(), total[step - 1], rtol=1e-4)
+    assert count[step - 1] == 2 * found.visible.sum()
+    norm = np.sqrt(sum(value**2 for value in found.gradients.values()))
+    assert np.isfinite(norm)
+    for index, picture in enumerate(found.pictures):  # what was drawn as face n stands in the file n.png
+        which = task.faces_of(step, seed=config.seed, source=source)[index]
+        assert task.names[which] == picture
+
+
+def test_gradient_that_explodes_stops_the_run(here, capsys, monkeypatch):
+    monkeypatch.setattr("wing_jax.train.loop.EXPLODED", 1e-3)
+    complaint = refuse(capsys, "--stage1.steps", str(STEPS[1] + EVERY))
+    assert "the gradient norm is " in complaint
+    assert f"at step {STEPS[1] + 1}:" in complaint
+
+
+def test_validation_that_is_no_number_stops_the_run_before_its_checkpoint(here, capsys, monkeypatch):
+    measured = jnp.array(np.nan), jnp.array(1.0)
+    monkeypatch.setattr("wing_jax.train.stage.make_validate", lambda *_, **__: lambda _: measured)
+    assert "the validation NME is nan" in refuse(capsys, "--stage1.steps", str(STEPS[1] + EVERY))
+    assert not (here / "stage1" / "checkpoints" / str(STEPS[1] + EVERY)).exists()
+
+
+def test_two_runs_in_one_folder_the_second_is_refused(here, capsys):
+    with only_writer(here, doing="trains", instead="wait"):
+        complaint = refuse(capsys)
+    assert "another process trains here" in complaint
+    assert "--name" in complaint
+
+
+def test_data_are_only_read(here, workshop):
+    def all_of(folder):
+        return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in [folder, *sorted(folder.rglob("*"))]}
+
+    before = all_of(workshop / "faces")
+    shutil.rmtree(here / "stage2")
+    main(["train", "tiny.py", "--name", "copy", "--stage2.steps", "20"])
+    assert all_of(workshop / "faces") == before
 
 
 def test_batch_that_does_not_divide_over_the_devices_is_refused(here, capsys):

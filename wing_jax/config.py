@@ -1,11 +1,20 @@
 """Configurations: frozen, keyword-only dataclasses of plain values. A config file defines one, named `config`."""
 
 import dataclasses
+import functools
+import json
 import re
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import cattrs
+from cattrs.v import format_exception
 
 from wing_jax.errors import InputError
+
+READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
 DataName = Literal[
     "builtin", "w300", "w300vw", "w300lp", "aflw2000", "aflw", "aflw_sqlite", "wflw", "cofw", "cofw68", "menpo", "lapa",
@@ -212,16 +221,24 @@ class SweepConfig(Config):
 
 
 def load_config(path: str | Path) -> Config:
-    """Run the Python file at `path` and return its `config`. A config is code: run only those you trust.
+    """The config of a file. One ending in .toml or .json is a table of fields, the tables of the dataclasses within it
+    named as they are here; nothing of it is run, so it may come from anywhere. Any other file is run as Python and must
+    define `config`: it is code, so take it only from those you trust.
 
     Raises:
       InputError: the file is missing, does not run, names an unknown field, or defines no `config`.
     """
     path = Path(path)
     try:
-        source = path.read_text()
+        source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read this config: give the path of a file like configs/builtin.py") from error
+    if path.suffix in READERS:
+        try:
+            table = READERS[path.suffix](source)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: {' '.join(str(error).split())[:200]}") from error
+        return config_of(table, where=str(path))
     scope: dict = {"__file__": str(path)}
     try:
         exec(compile(source, str(path), "exec"), scope)
@@ -230,6 +247,47 @@ def load_config(path: str | Path) -> Config:
     if not isinstance(scope.get("config"), Config):
         raise InputError(f"{path}: defines no `config = Config(...)`: see configs/builtin.py")
     return scope["config"]
+
+
+def config_of(table: Any, *, where: str) -> Config:
+    """The config of plain values, as `dataclasses.asdict` gives them; one with a `grid` is a SweepConfig.
+
+    Raises:
+      InputError: a field is unknown or missing, or its value does not fit; the message begins with `where`.
+    """
+    if not isinstance(table, dict):
+        raise InputError(f"{where}: holds no table of fields: see wing_jax.config.Config")
+    try:
+        return _converter().structure(table, SweepConfig if "grid" in table else Config)
+    except (cattrs.BaseValidationError, AttributeError, TypeError, ValueError, RecursionError) as error:
+        said = cattrs.transform_error(error, path="config", format_exception=_said)
+        raise InputError(f"{where}: {' '.join(said[0].split())[:400]}") from error
+
+
+def _said(error: BaseException, wanted: type | None) -> str:
+    if type(error) is Exception:  # of a value that is none of those named
+        return str(error).replace("literal typing.Literal", "")
+    if isinstance(error, AttributeError):
+        return "no table of fields"
+    return str(error) if isinstance(error, ValueError) else format_exception(error, wanted)
+
+
+@functools.cache
+def _converter() -> cattrs.Converter:
+    """Plain values to dataclasses, without guessing: "3" is no number and 1 is no bool."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+
+    def exactly(*kinds: type) -> Callable:
+        def hook(value: Any, wanted: type) -> Any:
+            if type(value) not in kinds or value in (float("inf"), float("-inf")) or value != value:
+                raise ValueError(f"{value!r:.40} is no {wanted.__name__}")
+            return wanted(value)
+
+        return hook
+
+    for kind, kinds in ((int, (int,)), (float, (float, int)), (str, (str,)), (bool, (bool,))):
+        converter.register_structure_hook(kind, exactly(*kinds))
+    return converter
 
 
 def _line_of(error: Exception, path: Path) -> int:

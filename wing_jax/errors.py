@@ -1,5 +1,9 @@
-"""The one exception for what a user can mend: the command line prints it as one line and exits with status 2."""
+"""What the command line tells in one line: what a user can mend (status 2), and that it was stopped (status 0)."""
 
 
 class InputError(ValueError):
     """A file, a folder or an argument is not as it must be; the message names it and says how to mend it."""
+
+
+class Stopped(Exception):
+    """A training was asked to end and has saved what it had; the message says where it stands."""

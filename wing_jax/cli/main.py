@@ -1,10 +1,13 @@
 """Choose the command; print what a user can mend as one line and exit with status 2."""
 
+import contextlib
 import gc
 import importlib
+import shlex
 import sys
 
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, Stopped
+from wing_jax.train import termination
 
 COMMANDS = {
     "train": "train both stages as a config says, or go on where an earlier run stopped",
@@ -17,8 +20,10 @@ COMMANDS = {
     "reproduce": "repeat a table or figure of the paper on the data at hand",
     "analyse": "draw what a loss makes of errors: alone, on a model, over a training",
     "export": "write a model for ONNX Runtime, TensorFlow, TFLite or another StableHLO compiler, and check it",
+    "replay": "show the step at which a training diverged: its faces, their losses, its gradient",
     "devices": "print what JAX works on, and the settings made for it",
 }
+TRAINING = ("train", "sweep", "reproduce")  # what saves and ends where the scheduler asks for it
 
 # New objects between two looks for garbage. Importing and tracing make many that stay; Python's own 700
 # delay the first step (benchmarks/startup.py).
@@ -34,13 +39,16 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(0 if asked_for_help else 2)
     gc.set_threshold(GARBAGE_EVERY)
     try:
-        from wing_jax.train import devices
+        with termination.heeded() if words[0] in TRAINING else contextlib.nullcontext():
+            from wing_jax.train import devices
 
-        devices.prepare_xla()
-        importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
+            devices.prepare_xla()
+            importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
     except InputError as error:
         print(f"wing-jax: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stopped:
+        print(f"wing-jax: {stopped}; to go on: {shlex.join(['wing-jax', *words])}", file=sys.stderr)
     except KeyboardInterrupt:
         print("wing-jax: stopped; `wing-jax train` goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

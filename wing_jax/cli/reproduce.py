@@ -41,9 +41,11 @@ def run(arguments: list[str]) -> None:
     from wing_jax.report.origin import commit, machine
     from wing_jax.report.tables import rich_table
     from wing_jax.reproduce import TARGETS, Workshop, recipe
+    from wing_jax.train import devices
 
     workshop = Workshop(recipe(options.data, options.budget, root=options.root), output=options.output)
-    product = TARGETS[options.target](workshop, seeds=range(options.seeds), losses=options.losses)
+    with devices.only_trainer(workshop.folder):
+        product = TARGETS[options.target](workshop, seeds=range(options.seeds), losses=options.losses)
     origin = {
         "command": f"wing-jax reproduce {shlex.join(arguments)}",
         "commit": commit(),

@@ -68,6 +68,10 @@ class BatchCutter:
         arrays = {"images": crops, "points": points, "visible": visible, "index": index, "frames": placed}
         return {name: np.asarray(array) for name, array in arrays.items()}
 
+    def faces_of(self, step: int) -> Int[np.ndarray, "batch"]:
+        """Which faces the batch of `step` (from 0) shows."""
+        return self._faces(step * self.batch_size + np.arange(self.batch_size))
+
     def _faces(self, positions: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
         """The faces at these places of the endless row of epochs, each a shuffled `order`."""
         epochs, places = np.divmod(positions, len(self.order))

@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -21,6 +22,7 @@ from wing_jax.data.chips import MARGIN, cut_chips
 from wing_jax.data.images import Embedded
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
+from wing_jax.locks import only_writer
 from wing_jax.schemes import SCHEMES, Scheme, scheme_from_table, scheme_to_table
 from wing_jax.types import Image
 
@@ -39,16 +41,22 @@ def pack(
     `source` says in the manifest what was packed.
 
     Raises:
-      InputError: `folder` is not empty, or a picture cannot be read; nothing is then left behind.
+      InputError: `folder` is not empty, another process packs into it, or a picture cannot be read; nothing is then
+        left behind.
     """
     folder = Path(folder)
+    with only_writer(folder, doing="packs", instead="give another folder"):
+        return _pack(splits, folder, size=size, quality=quality, source=source, workers=workers)
+
+
+def _pack(splits: Mapping[str, FaceSet], folder: Path, **how: Any) -> dict:
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: not empty: give a new folder to pack into")
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by one that was stopped
     partial.mkdir(parents=True)
     try:
-        manifest = _write(splits, partial, size=size, quality=quality, source=source, workers=workers)
+        manifest = _write(splits, partial, **how)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     except BaseException:

@@ -1,7 +1,8 @@
 """The one file that knows of devices: the mesh, where arrays live, and XLA's settings."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from jax import P as Spec
 from jax.sharding import AxisType, Mesh
 
 from wing_jax.errors import InputError
+from wing_jax.locks import only_writer
 
 AXIS = "faces"
 # By version, for XLA aborts the process over a flag that it does not know. 0.10.2: only single matrix products go to
@@ -63,6 +65,19 @@ def join_processes() -> None:
 def is_first_process() -> bool:
     """Whether this process is the one that writes logs and models."""
     return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def only_trainer(folder: Path) -> Generator[None]:
+    """Within, no other training writes to `folder`; of many processes the first sees to it.
+
+    Raises:
+      InputError: another does.
+    """
+    with contextlib.ExitStack() as held:
+        if is_first_process():
+            held.enter_context(only_writer(folder, doing="trains", instead="give another --name or --output"))
+        yield
 
 
 def precision(asked: str) -> str:

@@ -11,8 +11,8 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, UInt8
 
-from wing_jax.errors import InputError
-from wing_jax.train import devices
+from wing_jax.errors import Stopped
+from wing_jax.train import devices, termination
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.engines import Engine
 from wing_jax.train.logs import SilentLog, TrainingLog
@@ -20,7 +20,16 @@ from wing_jax.train.state import TrainState, Variables
 from wing_jax.train.steps import Metrics, normalised_error
 
 VALIDATION_BATCH = 64
+EXPLODED = 1e6  # length of a gradient: of a loss in pixels it is 1 to 1000
 Validate = Callable[[Variables], tuple[jax.Array, jax.Array]]  # sum and count of NMEs
+
+
+class Diverged(Exception):
+    """The numbers of a training have gone out of hand: at which step, which of them, and its value."""
+
+    def __init__(self, step: int, what: str, value: float):
+        super().__init__(f"the {what} is {value:.3g} at step {step}")
+        self.step = step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,31 +60,38 @@ def train_network(
     below `folder`. Returns the variables of the checkpoint with the lowest validation NME.
 
     Raises:
-      InputError: the checkpoints in `folder` are of another network, or the loss is no longer finite.
+      InputError: the checkpoints in `folder` are of another network, or one cannot be written.
+      Diverged: loss, gradient or validation are no longer finite, or the gradient explodes.
+      Stopped: SIGTERM came, and the state is saved (`wing_jax.train.termination`).
     """
-    with Checkpoints(folder / "checkpoints", keep=keep) as checkpoints:
-        state, first_step = _resume(checkpoints, state)
+    with termination.deferred(), Checkpoints(folder / "checkpoints", keep=keep) as checkpoints:
+        state, first_step = checkpoints.restore_newest(state)
         if first_step < steps:
             said = {"title": title, "first_step": first_step, "steps": steps, "batch_size": batch_size}
             with (TrainingLog if devices.is_first_process() else SilentLog)(folder, **said) as log:
                 placed, unread = engine.place(state), None
-                for first, last in spans(first_step, steps, evaluate_every=evaluate_every, longest=log_every):
+                for moment, (first, last) in enumerate(
+                    spans(first_step, steps, evaluate_every=evaluate_every, longest=log_every)
+                ):
                     placed, metrics = engine.advance(placed, first, last)
                     if first == first_step:
                         log.tell_compiled(engine.compile_seconds)
                     if unread is not None:  # of the span before, while the device works on this one
                         log.write(unread[1], **means(*unread))
                     unread = (first, last, metrics)
-                    if last % evaluate_every == 0 or last == steps:
+                    measured = last % evaluate_every == 0 or last == steps
+                    stopping = termination.asked(moment)
+                    if measured or stopping:
                         values, whole = means(*unread), engine.whole(placed)
-                        total, count = jax.device_get(validate(whole.best_variables))
-                        values["validation_nme"] = float(total / max(count, 1))
+                        if measured:
+                            values["validation_nme"] = _mean(last, *jax.device_get(validate(whole.best_variables)))
                         log.write(last, **values)  # before the checkpoint: a kill between them must not lose the line
-                        checkpoints.save(last, whole, validation_nme=values["validation_nme"])
+                        checkpoints.save(last, whole, validation_nme=values.get("validation_nme"))
                         unread, state = None, whole
-        best = checkpoints.best
-        assert best is not None
-        return jax.device_get(checkpoints.restore(best, state).best_variables)
+                    if stopping:
+                        checkpoints.wait()
+                        raise Stopped(f"{title}: stopped at step {last} of {steps}, which is saved in {folder}")
+        return jax.device_get(checkpoints.restore_best(state).best_variables)
 
 
 def spans(first_step: int, steps: int, *, evaluate_every: int, longest: int) -> Iterator[tuple[int, int]]:
@@ -118,19 +134,20 @@ def means(first: int, last: int, metrics: Metrics) -> dict[str, float]:
     """Means of the metrics over the steps after `first`, without those that no step has measured.
 
     Raises:
-      InputError: a loss is not finite.
+      Diverged: a loss or a gradient is not finite, or a gradient is longer than EXPLODED.
     """
     pairs = jax.device_get(metrics)
-    losses = pairs["loss"][0]
-    if not np.isfinite(losses).all():
-        step = first + 1 + int(np.argmin(np.isfinite(losses)))
-        raise InputError(
-            f"the loss is not finite at step {step}: lower the learning rate, or set optimizer.clip; "
-            "the checkpoints before that step are kept"
-        )
+    for name, limit in (("loss", np.inf), ("gradient_norm", EXPLODED)):
+        fine = np.isfinite(pairs[name][0]) & (pairs[name][0] < limit)
+        if not fine.all():
+            at = int(np.argmin(fine))
+            raise Diverged(first + 1 + at, name.replace("_", " "), float(pairs[name][0][at]))
     return {name: float(sums.sum() / counts.sum()) for name, (sums, counts) in pairs.items() if counts.sum() > 0}
 
 
-def _resume(checkpoints: Checkpoints, state: TrainState) -> tuple[TrainState, int]:
-    newest = checkpoints.newest
-    return (state, 0) if newest is None else (checkpoints.restore(newest, state), newest)
+def _mean(step: int, total: np.ndarray, count: np.ndarray) -> float:
+    """The mean validation NME after `step`. Raises Diverged where the parameters no longer give one."""
+    mean = float(total / max(count, 1))
+    if not np.isfinite(mean):
+        raise Diverged(step, "validation NME", mean)
+    return mean

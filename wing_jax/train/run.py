@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -32,6 +33,7 @@ class Corpus:
     """The faces of one training, cut into chips of one size."""
 
     train: Chips
+    names: tuple[str, ...]  # of the pictures that `train` was cut from
     validation: Chips
     order: Int[np.ndarray, "duplicated"]  # faces of an epoch, duplicated by HSM
     scheme: Scheme
@@ -65,12 +67,18 @@ def train(config: Config) -> Path:
     """Train as `config` says, going on where an earlier run of it stopped. Returns the model's folder.
 
     Raises:
-      InputError: data, checkpoints or numbers are not as they must be.
+      InputError: data, checkpoints or numbers are not as they must be, or another process trains in the run's folder.
+      Stopped: SIGTERM came (`wing_jax.train.termination`), and all is saved.
     """
     mesh = prepare(config)
     if config.large_batch:
         config = at_large_batch(config)
     check_numbers(config, mesh)
+    with devices.only_trainer(config.folder):
+        return _train(config, mesh)
+
+
+def _train(config: Config, mesh: Mesh) -> Path:
     corpus = read_corpus(config)
     task = first_task(config, corpus)
     trained, template = (train_stage(task, config, mesh),), task.mean
@@ -128,9 +136,12 @@ def read_corpus(config: Config) -> Corpus:
     parts = [own, *(_read_more(data, faces, config) for data in config.more)]
     chips = [cut_chips(part, size=max(sizes), held=config.data.held) for part in parts]
     order = _epoch_order(parts, config.balance, copies=[data.copies for data in sets])
+    names = [[part.picture_name(index) for index in range(len(part))] for part in parts]
+    copies = [data.reshaped * [f"{name} (reshaped)" for name in part] for part, data in zip(names, sets, strict=True)]
     train, order = _with_reshaped(chips, order, sets, scheme=faces.scheme, seed=config.seed)
     return Corpus(
         train=train,
+        names=tuple(itertools.chain(*names, *copies)),
         validation=cut_chips(held_out, size=max(sizes)),
         order=order,
         scheme=faces.scheme,
@@ -240,6 +251,7 @@ def first_task(config: Config, corpus: Corpus) -> StageTask:
         stage=stage,
         number=1,
         chips=corpus.train,
+        names=corpus.names,
         frames=frames[:, None],
         order=corpus.order,
         scheme=corpus.scheme,
@@ -280,6 +292,7 @@ def second_task(
         stage=stage,
         number=2,
         chips=corpus.train,
+        names=corpus.names,
         frames=frames,
         order=corpus.order,
         scheme=corpus.scheme,
@@ -298,6 +311,7 @@ def _direct_task(config: Config, corpus: Corpus, template: Float[np.ndarray, "po
         stage=stage,
         number=2,
         chips=corpus.train,
+        names=corpus.names,
         frames=place(corpus.train.points)[:, None],
         order=corpus.order,
         scheme=corpus.scheme,

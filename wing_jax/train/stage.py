@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
-from typing import Any
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -16,7 +18,7 @@ from wing_jax import losses
 from wing_jax.config import Config, StageConfig
 from wing_jax.data.chips import Chips
 from wing_jax.data.cutting import BatchCutter, fixed_crops
-from wing_jax.data.device_input import DeviceFaces, DeviceInput, device_faces
+from wing_jax.data.device_input import DeviceFaces, DeviceInput, Planner, device_faces
 from wing_jax.data.pipeline import training_batches
 from wing_jax.errors import InputError
 from wing_jax.localizer import Stage
@@ -25,10 +27,10 @@ from wing_jax.perturb import supersampling
 from wing_jax.schemes import Scheme
 from wing_jax.train import devices
 from wing_jax.train.engines import DeviceEngine, Engine, FedEngine
-from wing_jax.train.loop import Validate, ValidationSet, make_validate, train_network
+from wing_jax.train.loop import Diverged, Validate, ValidationSet, make_validate, train_network
 from wing_jax.train.optimizer import learning_rates, make_optimizer
 from wing_jax.train.state import TrainState, init_state
-from wing_jax.train.steps import Step, make_train_step
+from wing_jax.train.steps import Step, make_objective, make_train_step
 from wing_jax.types import Loss
 
 LOG_EVERY = 20  # steps, at least
@@ -41,6 +43,7 @@ class StageTask:
     stage: StageConfig
     number: int
     chips: Chips
+    names: tuple[str, ...]  # of the faces' pictures
     frames: Float[np.ndarray, "n draws 2 3"]
     order: Int[np.ndarray, "duplicated"]  # faces of an epoch
     scheme: Scheme
@@ -100,6 +103,16 @@ class StageTask:
             average=stage.optimizer.ema > 0,
         )
 
+    def objective(self, *, seed: int, axis: str | None = None) -> Callable:
+        """What a step descends (`wing_jax.train.steps.make_objective`)."""
+        return make_objective(
+            self.model(axis=axis),
+            make_loss(self.stage),
+            reduction=self.stage.loss.reduction,
+            seed=self.data_seed(seed),
+            axis=axis,
+        )
+
     def step(self, *, seed: int, axis: str | None = None, loss: Loss | None = None) -> Step:
         """The training step, not yet compiled; `loss`, in pixels of the crop, instead of the stage's own."""
         return make_train_step(
@@ -140,6 +153,12 @@ class StageTask:
             seed=self.data_seed(seed),
         )
 
+    def faces_of(self, step: int, *, seed: int, source: Literal["device", "tfdata"]) -> Int[np.ndarray, "batch"]:
+        """Which of the chips the batch of `step` (from 1) shows."""
+        if source == "tfdata":
+            return self.cutter(seed=seed).faces_of(step - 1)
+        return np.asarray(Planner(self.device_input(seed=seed), self.order)(step - 1, 1).index[0])
+
     def faces(self, *, parts: int = 1) -> DeviceFaces:
         """The training faces for the devices, still on the host."""
         return device_faces(self.chips, self.frames, order=self.order, flip=self.scheme.flip, parts=parts)
@@ -167,19 +186,42 @@ def train_stage(task: StageTask, config: Config, mesh: Mesh) -> Stage:
     stage, state = task.stage, task.state(seed=config.seed)
     if jax.process_count() > 1:  # so that checkpoints are written and read as arrays of all processes
         state = devices.replicate(state, mesh)
-    variables = train_network(
-        config.folder / f"stage{task.number}",
-        title=f"stage {task.number}",
-        state=state,
-        engine=make_engine(task, config, mesh),
-        validate=task.validate(mesh),
-        steps=stage.steps,
-        batch_size=stage.batch_size,
-        evaluate_every=stage.evaluate_every,
-        log_every=max(LOG_EVERY, calls(config)),
-        keep=stage.keep,
-    )
+    try:
+        variables = train_network(
+            config.folder / f"stage{task.number}",
+            title=f"stage {task.number}",
+            state=state,
+            engine=make_engine(task, config, mesh),
+            validate=task.validate(mesh),
+            steps=stage.steps,
+            batch_size=stage.batch_size,
+            evaluate_every=stage.evaluate_every,
+            log_every=max(LOG_EVERY, calls(config)),
+            keep=stage.keep,
+        )
+    except Diverged as found:
+        path = write_record(task, config, found)
+        raise InputError(
+            f"stage {task.number}: {found}: lower the learning rate or set optimizer.clip; the checkpoints before it "
+            f"are kept; `wing-jax replay {path}` shows the step and its faces"
+        ) from found
     return trained_stage(task, variables)
+
+
+def write_record(task: StageTask, config: Config, found: Diverged) -> Path:
+    """Write which step of which training diverged, on which faces, for `wing_jax.train.replay`."""
+    faces = task.faces_of(found.step, seed=config.seed, source=config.input)
+    record = {
+        "stage": task.number,
+        "step": found.step,
+        "said": str(found),
+        "faces": [{"index": int(index), "picture": task.names[index]} for index in faces],
+        "config": dataclasses.asdict(config),
+    }
+    path = config.folder / f"stage{task.number}" / f"diverged-{found.step}.json"
+    if devices.is_first_process():
+        path.write_text(json.dumps(record, indent=1) + "\n")
+    return path
 
 
 def trained_stage(task: StageTask, variables: dict) -> Stage:

@@ -43,32 +43,15 @@ def make_train_step(
     the step's number; each replica draws its own.
     """
 
+    objective = make_objective(model, loss, reduction=reduction, seed=seed, axis=axis)
+
     def everywhere(value):
         return value if axis is None else jax.lax.psum(value, axis)
-
-    def dropout_key(number: Array) -> Array:
-        key = jax.random.fold_in(jax.random.key(seed), number)
-        return key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
-
-    def objective(params, batch_stats, batch: Batch, key: Array):
-        predicted, new = model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            batch["images"],
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": key},
-        )
-        shown = batch["visible"]
-        target = jnp.where(shown[..., None], batch["points"], jax.lax.stop_gradient(predicted))
-        total = jnp.where(shown[..., None], loss(predicted, target), 0).sum()
-        count = jnp.asarray(len(shown), jnp.float32) if reduction == "paper" else 2.0 * shown.sum()
-        share = total / jnp.maximum(everywhere(count), 1)
-        return share, (new.get("batch_stats", {}), predicted, (total, count))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         variables = state.variables
         gradient, (batch_stats, predicted, loss_pair) = jax.grad(objective, has_aux=True)(
-            variables["params"], variables["batch_stats"], batch, dropout_key(state.step)
+            variables["params"], variables["batch_stats"], batch, state.step
         )
         gradient = everywhere(gradient)
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, variables["params"])
@@ -87,6 +70,34 @@ def make_train_step(
         return new_state, everywhere(metrics)
 
     return step
+
+
+def make_objective(
+    model: nn.Module, loss: Loss, *, reduction: Reduction, seed: int | Array, axis: str | None = None
+) -> Callable[[Any, Any, Batch, Array], tuple[Array, tuple[Any, Array, tuple[Array, Array]]]]:
+    """What a step descends: `(params, batch_stats, batch, number of the step) -> value, (new batch statistics,
+    predicted points, (sum, count) of the loss)`; with `axis` the share of one replica in it."""
+
+    def dropout_key(number: Array) -> Array:
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        return key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
+
+    def objective(params, batch_stats, batch: Batch, number: Array):
+        predicted, new = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            batch["images"],
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key(number)},
+        )
+        shown = batch["visible"]
+        target = jnp.where(shown[..., None], batch["points"], jax.lax.stop_gradient(predicted))
+        total = jnp.where(shown[..., None], loss(predicted, target), 0).sum()
+        count = jnp.asarray(len(shown), jnp.float32) if reduction == "paper" else 2.0 * shown.sum()
+        share = total / jnp.maximum(count if axis is None else jax.lax.psum(count, axis), 1)
+        return share, (new.get("batch_stats", {}), predicted, (total, count))
+
+    return objective
 
 
 def compile_step(step: Step, *, parallel: Literal["jit", "pmap"]) -> Step:

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from wing_jax.config import SweepConfig
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, Stopped
 from wing_jax.localizer import Stage
-from wing_jax.train import devices
+from wing_jax.train import devices, termination
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.logs import TrainingLog
 from wing_jax.train.loop import Validate, spans
@@ -37,6 +37,11 @@ def sweep(config: SweepConfig) -> list[dict]:
     if config.large_batch:
         config = at_large_batch(config)
     check_numbers(dataclasses.replace(config, devices=1), devices.make_mesh(1))
+    with devices.only_trainer(config.folder):
+        return _sweep(config, mesh)
+
+
+def _sweep(config: SweepConfig, mesh: Mesh) -> list[dict]:
     cells = cells_of(config.stage1, config.grid, seed=config.seed)
     corpus = read_corpus(config)
     task = first_task(config, corpus)
@@ -86,23 +91,25 @@ def train_cells(task: StageTask, cells: list[Cell], config: SweepConfig, mesh: M
     """Train the cells on the task, by the way and the seed of `config`, logging and going on in `folder`."""
     stage, engine, validate = task.stage, make_sweep_engine(config, task, cells, mesh), task.validate(mesh)
     like = engine.untrained()
-    with Checkpoints(folder / "checkpoints", keep=2) as checkpoints:
-        first_step = checkpoints.newest or 0
-        whole = checkpoints.restore(first_step, like) if first_step else like
+    with termination.deferred(), Checkpoints(folder / "checkpoints", keep=2) as checkpoints:
+        whole, first_step = checkpoints.restore_newest(like)
         placed, logged = engine.place(whole), {"evaluate_every": stage.evaluate_every, "longest": _span(config)}
         titles = {"title": f"sweep of {len(cells)}", "first_step": first_step, "steps": stage.steps}
         if first_step < stage.steps:
             with TrainingLog(folder, **titles, batch_size=stage.batch_size * len(cells)) as log:
-                for first, last in spans(first_step, stage.steps, **logged):
+                for moment, (first, last) in enumerate(spans(first_step, stage.steps, **logged)):
                     placed, metrics = engine.advance(placed, first, last)
-                    values = sweep_means(metrics)
-                    if last % stage.evaluate_every == 0 or last == stage.steps:
-                        whole = engine.whole(placed)
+                    values, stopping = sweep_means(metrics), termination.asked(moment)
+                    measured = last % stage.evaluate_every == 0 or last == stage.steps
+                    whole = engine.whole(placed) if measured or stopping else whole
+                    if measured:
                         values["validation_nme"] = float(np.mean(_measure(whole, len(cells), validate)))
-                        log.write(last, **values)
-                        checkpoints.save(last, whole, validation_nme=values["validation_nme"])
-                    else:
-                        log.write(last, **values)
+                    log.write(last, **values)
+                    if measured or stopping:
+                        checkpoints.save(last, whole, validation_nme=values.get("validation_nme"))
+                    if stopping:
+                        checkpoints.wait()
+                        raise Stopped(f"sweep: stopped at step {last} of {stage.steps}, which is saved in {folder}")
     nmes = _measure(whole, len(cells), validate)
     return Trained(task=task, variables=whole.best_variables, nmes=nmes, how=engine.how)
 

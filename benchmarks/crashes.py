@@ -1,0 +1,188 @@
+"""Trainings ended at random moments and started again: does each end with the bits of the one left alone?
+
+    python benchmarks/crashes.py [--kills 100] [--terminations 30] [--seed 0]
+
+A job packs built-in faces and trains both stages on them, with a checkpoint every 20 steps, so that many moments fall
+into the writing of something. The process is sent SIGKILL at a moment drawn evenly from the time that an undisturbed
+job takes, started again, killed again, and so on until it ends by itself before its moment comes; then its packed files
+and its model are compared, byte for byte, with the undisturbed job's, and another job begins. The same with SIGTERM,
+which must end it with status 0 and a line that says how to go on.
+"""
+
+import collections
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from report import arguments, publish, table
+
+from wing_jax.data.images import write_image
+from wing_jax.data.load import load_faces
+from wing_jax.data.points_file import write_pts
+
+FACES, EVERY = 60, 20
+CONFIG = f"""
+from wing_jax.config import *
+
+optimizer = OptimizerConfig(
+    name="adamw", learning_rate=1e-2, final_learning_rate=1e-3, decay="cosine", weight_decay=1e-2, warmup=10, ema=0.9
+)
+stage = dict(
+    input_size=32,
+    model=ModelConfig(channels=(8, 16, 16), hidden=64, norm="batch", dropout=0.2, output_bias="mean_shape"),
+    loss=LossConfig(name="wing", width=10.0, epsilon=2.0, reduction="mean"),
+    perturb=PerturbConfig(rotation=5.0, translation=0.02, scale=0.02),
+    optimizer=optimizer,
+    batch_size=16,
+    evaluate_every={EVERY},
+)
+config = Config(
+    name="run",
+    data=DataConfig(name="packed", root="packed", validation=0.2, reshaped=1),
+    stage1=StageConfig(margin=1.3, steps=200, **stage),
+    stage2=SecondStageConfig(margin=1.25, steps=200, draws=2, **stage),
+    devices=1,
+)
+"""
+JOB = """
+import sys
+from pathlib import Path
+from wing_jax.cli import main
+if not Path("packed").exists():
+    main(["data", "pack", "faces", "packed", "--format", "w300", "--size", "96"])
+main(["train", "tiny.py"])
+"""
+
+
+class Place:
+    """A folder with the config, in which one job after another is done."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.answered = False
+        (folder / "tiny.py").write_text(CONFIG)
+        for split, part in (("train", "afw"), ("test", "ibug")):  # the folders of 300-W
+            faces = load_faces("builtin", split, count=FACES)
+            for index, points in enumerate(faces.points):
+                write_image(folder / "faces" / part / f"{index}.png", faces.picture(index))
+                write_pts(folder / "faces" / part / f"{index}.pts", points)
+
+    def start(self) -> subprocess.Popen:
+        """The job, in a process of its own."""
+        surroundings = {"XDG_CACHE_HOME": str(self.folder / "cache"), "JAX_PLATFORMS": "cpu"}
+        return subprocess.Popen(
+            [sys.executable, "-c", JOB],
+            cwd=self.folder,
+            env={**os.environ, **surroundings, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def clear(self) -> None:
+        """Make room for the next job."""
+        for name in ("packed", "packed.partial", "runs"):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def outcome(self) -> dict[str, str]:
+        """Digests of all that must be alike."""
+        kept = [*sorted((self.folder / "packed").iterdir()), self.folder / "runs" / "run" / "model" / "weights.npz"]
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+
+    def phase(self) -> str:
+        """What a job that has just been ended was about."""
+        run = self.folder / "runs" / "run"
+        if (self.folder / "packed.partial").exists():
+            return "packing"
+        if not (self.folder / "packed").exists():
+            return "starting, before packing"
+        if any(run.glob("stage*/checkpoints/*tmp*")):
+            return "writing a checkpoint"
+        for number in (2, 1):
+            steps = [int(path.name) for path in run.glob(f"stage{number}/checkpoints/*") if path.name.isdigit()]
+            if steps:
+                return f"stage {number}" + (", finished" if max(steps) == 200 else "")
+        return "starting, or stage 1 before its first checkpoint"
+
+
+def main() -> None:
+    """End jobs until there are enough ends of each kind, and publish what came of it."""
+    parser = arguments(__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--terminations", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    draw, rows, phases = random.Random(given.seed), [], collections.Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(Path(folder))
+        for _ in range(2):  # the first also fills the compile cache
+            place.clear()
+            seconds, expected = undisturbed(place)
+        for kind, wanted in ((signal.SIGKILL, given.kills), (signal.SIGTERM, given.terminations)):
+            ended = jobs = alike = answered = 0
+            while ended < wanted:
+                place.clear()
+                while ended < wanted and not finished(place, draw.uniform(0.2, seconds), kind):
+                    ended += 1
+                    answered += place.answered
+                    phases[kind.name, place.phase()] += 1
+                    print(f"{kind.name} {ended} of {wanted}: {place.phase()}", flush=True)
+                finish(place)
+                jobs, alike = jobs + 1, alike + (place.outcome() == expected)
+            told = f"{answered} of {ended}" if kind == signal.SIGTERM else "cannot"
+            rows.append((kind.name, str(ended), str(jobs), f"{alike} of {jobs}", told))
+    head = ("ended by", "times", "jobs", "same bytes in the end", "status 0 and a line how to go on")
+    where = [(kind, phase, str(count)) for (kind, phase), count in sorted(phases.items())]
+    body = [*table(head, rows), "", *table(("ended by", "during", "times"), where), ""]
+    body += [f"An undisturbed job takes {seconds:.1f} s."]
+    publish(
+        "crashes",
+        "Crash safety",
+        body,
+        versions={"jax": version("jax"), "orbax": version("orbax-checkpoint")},
+        given=given,
+    )
+
+
+def undisturbed(place: Place) -> tuple[float, dict[str, str]]:
+    """Seconds that a job takes, and what comes of it."""
+    start = time.perf_counter()
+    finish(place)
+    return time.perf_counter() - start, place.outcome()
+
+
+def finish(place: Place) -> None:
+    """Do the job, or what is left of it."""
+    process = place.start()
+    _, said = process.communicate()
+    if process.returncode:
+        sys.exit(f"a job that nobody ended did not end well:\n{said}")
+
+
+def finished(place: Place, seconds: float, kind: signal.Signals) -> bool:
+    """Whether the job, or what is left of it, was done before its time was up; else it was ended."""
+    process = place.start()
+    try:
+        _, said = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(kind)
+        _, said = process.communicate()
+        place.answered = process.returncode == 0 and "to go on: " in said.splitlines()[-1]
+        if process.returncode not in (0, -kind):
+            sys.exit(f"{kind.name} made a job end with {process.returncode}:\n{said}")
+        return False
+    if process.returncode:
+        sys.exit(f"a job that went on after {kind.name} did not end well:\n{said}")
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""SIGTERM: at once where nothing is trained, noted while it is; and locks between processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from wing_jax.errors import InputError, Stopped
+from wing_jax.locks import only_writer
+from wing_jax.train import termination
+
+
+def terminate():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_before_training_it_ends_at_once_and_gives_the_handler_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped, match="nothing is lost"), termination.heeded():
+        terminate()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_training_it_is_noted():
+    with termination.heeded():
+        with termination.deferred():
+            assert not termination.asked(0)
+            terminate()
+            assert termination.asked(1)
+        with pytest.raises(Stopped):
+            terminate()
+    with termination.heeded(), termination.deferred():
+        assert not termination.asked(0)  # a new training begins afresh
+
+
+def test_another_thread_than_the_main_one_leaves_signals_alone():
+    seen = []
+
+    def work():
+        with termination.heeded():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+HOLD = """
+import sys, time
+from wing_jax.locks import only_writer
+with only_writer(sys.argv[1], doing="trains", instead="give another"):
+    print("held", flush=True)
+    time.sleep(120)
+"""
+
+
+def test_a_lock_holds_against_another_process_and_not_beyond_its_death(tmp_path):
+    folder = tmp_path / "runs" / "x"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        said = r"x: another process packs here: wait until it has ended, or go away"
+        with pytest.raises(InputError, match=said), only_writer(folder, doing="packs", instead="go away"):
+            pytest.fail("two at once")
+    finally:
+        holder.kill()
+        holder.communicate()
+    with only_writer(folder, doing="packs", instead="go away"):
+        pass
+    assert not folder.exists()  # nothing is made but the lock beside it
+
+
+def test_a_folder_that_cannot_be_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    wrong = only_writer(tmp_path / "file" / "run", doing="trains", instead="give another")
+    with pytest.raises(InputError, match="cannot be written to"), wrong:
+        pytest.fail("no folder can be in a file")

@@ -1,0 +1,54 @@
+"""`wing-jax replay RECORD`"""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from wing_jax.cli.options import parse
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Make a step that diverged again, and show its faces, their losses and its gradient."""
+
+    record: Annotated[str, tyro.conf.Positional]  # diverged-STEP.json of a training
+    rows: int = 12  # how many faces and parameters to print and draw, the worst first
+
+
+def run(arguments: list[str]) -> None:
+    """Print two tables, and draw the worst faces beside the record."""
+    options = parse(Options, arguments, command="replay")
+    from wing_jax.report.draw import contact_sheet, draw_pair, write_png
+    from wing_jax.train.replay import replay
+
+    found = replay(options.record)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{found.title}: {found.said}; made again from the checkpoint of step {found.checkpoint}")
+    worst = found.worst[: options.rows]
+    faces = Table("loss", "largest error, pixels of the crop", "picture")
+    for index in worst:
+        error = ((found.predicted[index] - found.points[index]) ** 2).sum(-1)[found.visible[index]].max(
+            initial=0
+        ) ** 0.5
+        faces.add_row(f"{found.losses[index]:.4g}", f"{error:.4g}", found.pictures[index])
+    console.print(faces)
+    gradients = Table("gradient's norm", "parameter")
+    for name, norm in sorted(found.gradients.items(), key=lambda pair: -abs(pair[1]) if pair[1] == pair[1] else -1e999):
+        gradients.add_row(f"{norm:.4g}", name)
+    console.print(gradients)
+    times = max(1, 256 // found.images.shape[1])
+    tiles = [
+        draw_pair(
+            found.images[index].repeat(times, 0).repeat(times, 1),
+            (found.points[index] + 0.5) * times - 0.5,
+            (found.predicted[index] + 0.5) * times - 0.5,
+            visible=found.visible[index],
+        )
+        for index in worst
+    ]
+    captions = [f"{found.losses[index]:.4g}  {Path(found.pictures[index]).name}" for index in worst]
+    console.print(f"drawn: {write_png(Path(options.record).with_suffix('.png'), contact_sheet(tiles, captions))}")

@@ -1,0 +1,121 @@
+"""A step that diverged, made again from the checkpoint before it, to look at: its faces, their losses, its gradient.
+
+Everything drawn for a step depends on the seed and the step alone, so the steps from the checkpoint on give the same
+numbers again (on a GPU within its rounding), and nothing need be kept of a step while training goes well.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from wing_jax.config import Config, config_of
+from wing_jax.data.device_input import Planner
+from wing_jax.errors import InputError
+from wing_jax.train import crops
+from wing_jax.train.checkpoints import Checkpoints
+from wing_jax.train.loop import spans
+from wing_jax.train.run import first_task, prepare, read_corpus, second_task
+from wing_jax.train.stage import StageTask, make_engine, make_loss, train_stage
+from wing_jax.train.steps import Batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Replayed:
+    """A step's batch of `n` faces before its update, as the network in training saw it."""
+
+    title: str  # which step of which training
+    said: str  # what stopped it
+    checkpoint: int  # the step it was made again from
+    pictures: tuple[str, ...]
+    images: UInt8[np.ndarray, "n size size 3"]
+    points: Float[np.ndarray, "n points 2"]  # pixels of the crop
+    visible: Bool[np.ndarray, "n points"]
+    predicted: Float[np.ndarray, "n points 2"]  # pixels of the crop
+    losses: Float[np.ndarray, "n"]  # sum over a face's coordinates
+    gradients: dict[str, float]  # the norm of each parameter's gradient
+
+    @property
+    def worst(self) -> list[int]:
+        """The faces by their losses: those that are no number, then from the largest on."""
+        return np.argsort(-np.where(np.isfinite(self.losses), self.losses, np.inf), kind="stable").tolist()
+
+
+def replay(record: str | Path) -> Replayed:
+    """Train from the newest checkpoint to the step of `record`, without writing anything, and look at that step.
+
+    `record` is a `diverged-STEP.json` that a training has written; its data and checkpoints must still be there.
+
+    Raises:
+      InputError: the record is not such a file, or what it needs is not there.
+    """
+    stage, step, said, config = _read(Path(record))
+    mesh = prepare(config)
+    task = _task(config, stage, mesh)
+    engine, state = make_engine(task, config, mesh), task.state(seed=config.seed)
+    with Checkpoints(config.folder / f"stage{stage}" / "checkpoints", keep=task.stage.keep) as checkpoints:
+        state, first = checkpoints.restore_newest(state)
+    if first >= step:
+        raise InputError(f"{record}: the training has gone on to step {first} since: nothing is left of step {step}")
+    placed = engine.place(state)
+    for start, last in spans(first, step - 1, evaluate_every=task.stage.evaluate_every, longest=task.stage.steps):
+        placed, _ = engine.advance(placed, start, last)
+    state, faces = engine.whole(placed), task.faces_of(step, seed=config.seed, source=config.input)
+    batch, objective = _batch(task, config, step), jax.value_and_grad(task.objective(seed=config.seed), has_aux=True)
+    (_, (_, predicted, _)), gradient = jax.jit(objective)(
+        state.variables["params"], state.variables["batch_stats"], batch, state.step
+    )
+    losses = np.asarray(make_loss(task.stage)(predicted, jnp.asarray(batch["points"])))
+    return Replayed(
+        title=f"{config.folder}, stage {stage}, step {step}",
+        said=said,
+        checkpoint=first,
+        pictures=tuple(task.names[index] for index in faces),
+        images=np.asarray(batch["images"]),
+        points=np.asarray(batch["points"]),
+        visible=np.asarray(batch["visible"]),
+        predicted=np.asarray(predicted),
+        losses=np.where(np.asarray(batch["visible"])[..., None], losses, 0).sum((1, 2)),
+        gradients={
+            "/".join(str(getattr(key, "key", key)) for key in path): float(np.linalg.norm(np.asarray(leaf)))
+            for path, leaf in jax.tree.leaves_with_path(gradient)
+        },
+    )
+
+
+def _read(path: Path) -> tuple[int, int, str, Config]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        stage, step, said = record["stage"], record["step"], record["said"]
+        table = record["config"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path}: cannot read it: give a diverged-STEP.json that a training has written") from error
+    if stage not in (1, 2) or type(step) is not int or step < 1 or not isinstance(said, str):
+        raise InputError(f"{path}: not what a training writes: stage {stage!r}, step {step!r}")
+    config = dataclasses.replace(config_of(table, where=str(path)), processes="one", parallel="jit", devices=1)
+    if stage == 2 and config.stage2 is None:
+        raise InputError(f"{path}: not what a training writes: its config has no second stage")
+    return stage, step, said, config
+
+
+def _task(config: Config, stage: int, mesh: Any) -> StageTask:
+    corpus = read_corpus(config)
+    first = first_task(config, corpus)
+    if stage == 1:
+        return first
+    assert config.stage2 is not None
+    template = crops.template_of(first.mean, margin=config.stage2.margin)
+    return second_task(config, corpus, train_stage(first, config, mesh), template)  # a finished stage is only read
+
+
+def _batch(task: StageTask, config: Config, step: int) -> Batch:
+    if config.input == "tfdata":
+        return {**task.cutter(seed=config.seed)(step - 1)}
+    source, faces = task.device_input(seed=config.seed), task.faces()
+    plan = Planner(source, np.asarray(faces.order))(step - 1, 1)
+    return jax.jit(source.batch)(faces, jax.tree.map(lambda values: values[0], plan))

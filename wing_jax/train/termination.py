@@ -1,0 +1,51 @@
+"""SIGTERM, by which schedulers announce that a machine is taken away: what is trained is saved, and the status is 0."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Generator
+from typing import Any
+
+from wing_jax.errors import Stopped
+
+_asked, _training = threading.Event(), threading.Event()
+
+
+@contextlib.contextmanager
+def heeded() -> Generator[None]:
+    """SIGTERM ends what is within by `Stopped`: at once where nothing is trained, else when the loop has saved."""
+    if threading.current_thread() is not threading.main_thread():  # Python hands signals to the main thread alone
+        yield
+        return
+    _asked.clear()
+    before = signal.signal(signal.SIGTERM, _note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def deferred() -> Generator[None]:
+    """Within, SIGTERM is only noted, for `asked`."""
+    _training.set()
+    try:
+        yield
+    finally:
+        _training.clear()
+
+
+def asked(moment: int) -> bool:
+    """Whether training is to end now, in all its processes alike. `moment` counts the calls, alike in all of them."""
+    import jax  # not before: importing it takes a second, in which SIGTERM is to be heeded as well
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() > 1:
+        return multihost_utils.reached_preemption_sync_point(moment)
+    return _asked.is_set()
+
+
+def _note(*_: Any) -> None:
+    _asked.set()
+    if not _training.is_set():
+        raise Stopped("stopped before a step was trained since the last checkpoint: nothing is lost")
