@@ -72,7 +72,7 @@ def test_a_lock_holds_against_another_process_and_not_beyond_its_death(tmp_path)
         holder.communicate()
     with only_writer(folder, doing="packs", instead="go away"):
         pass
-    assert not folder.exists()  # nothing is made but the lock beside it
+    assert list(folder.parent.iterdir()) == []  # nothing is left of it
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path):
@@ -80,3 +80,30 @@ def test_a_folder_that_cannot_be_is_told(tmp_path):
     wrong = only_writer(tmp_path / "file" / "run", doing="trains", instead="give another")
     with pytest.raises(InputError, match="cannot be written to"), wrong:
         pytest.fail("no folder can be in a file")
+
+
+CONTEND = """
+import sys, time
+from pathlib import Path
+from wing_jax.errors import InputError
+from wing_jax.locks import only_writer
+counter = Path(sys.argv[2])
+done = 0
+while done < 200:
+    try:
+        with only_writer(sys.argv[1], doing="counts", instead="go away"):
+            counter.write_text(str(int(counter.read_text()) + 1))
+            done += 1
+    except InputError:
+        time.sleep(0.0002)
+"""
+
+
+def test_of_many_that_come_and_go_one_is_in_at_a_time(tmp_path):
+    """The lock's file is taken away each time: who has opened the old one must not get in by it."""
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    command = [sys.executable, "-c", CONTEND, str(tmp_path / "run"), str(counter)]
+    for process in [subprocess.Popen(command) for _ in range(3)]:
+        assert process.wait(timeout=120) == 0
+    assert counter.read_text() == "600"

@@ -13,7 +13,8 @@ from wing_jax.errors import InputError
 def only_writer(folder: str | Path, *, doing: str, instead: str) -> Generator[None]:
     """Within, no other process that asks can write to `folder`; a process that dies gives it free.
 
-    The lock is an empty hidden file beside the folder, which is left there: taking it away would let two in.
+    The lock is an empty hidden file beside the folder. It is taken away by who holds it; whoever waits for it then
+    finds, by filelock, that the file it has locked is no longer there.
 
     Raises:
       InputError: another process writes there, `doing` ("trains"), with what to do `instead`; or nobody may.
@@ -30,4 +31,6 @@ def only_writer(folder: str | Path, *, doing: str, instead: str) -> Generator[No
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):
+            Path(lock.lock_file).unlink()
         lock.release()

@@ -74,13 +74,13 @@ def train(config: Config) -> Path:
     if config.large_batch:
         config = at_large_batch(config)
     check_numbers(config, mesh)
-    with devices.only_trainer(config.folder):
-        return _train(config, mesh)
-
-
-def _train(config: Config, mesh: Mesh) -> Path:
     corpus = read_corpus(config)
     task = first_task(config, corpus)
+    with devices.only_trainer(config.folder):
+        return _train(config, corpus, task, mesh)
+
+
+def _train(config: Config, corpus: Corpus, task: StageTask, mesh: Mesh) -> Path:
     trained, template = (train_stage(task, config, mesh),), task.mean
     if config.stage2 is not None:
         template = crops.template_of(task.mean, margin=config.stage2.margin)

@@ -17,7 +17,7 @@ from wing_jax.train import devices, termination
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.logs import TrainingLog
 from wing_jax.train.loop import Validate, spans
-from wing_jax.train.run import at_large_batch, check_numbers, first_task, read_corpus
+from wing_jax.train.run import Corpus, at_large_batch, check_numbers, first_task, read_corpus
 from wing_jax.train.stage import LOG_EVERY, StageTask, calls, trained_stage
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics
@@ -37,14 +37,14 @@ def sweep(config: SweepConfig) -> list[dict]:
     if config.large_batch:
         config = at_large_batch(config)
     check_numbers(dataclasses.replace(config, devices=1), devices.make_mesh(1))
-    with devices.only_trainer(config.folder):
-        return _sweep(config, mesh)
-
-
-def _sweep(config: SweepConfig, mesh: Mesh) -> list[dict]:
     cells = cells_of(config.stage1, config.grid, seed=config.seed)
     corpus = read_corpus(config)
     task = first_task(config, corpus)
+    with devices.only_trainer(config.folder):
+        return _sweep(config, corpus, task, cells, mesh)
+
+
+def _sweep(config: SweepConfig, corpus: Corpus, task: StageTask, cells: list[Cell], mesh: Mesh) -> list[dict]:
     trained = train_cells(task, cells, config, mesh, folder=config.folder / "sweep")
     rows = []
     for index, cell in enumerate(cells):
