@@ -1,15 +1,14 @@
 """A trained model on disk: `model.json` (readable) and `weights.npz` (plain arrays; nothing is unpickled)."""
 
+import io
 import json
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 import flax.traverse_util
 import numpy as np
 
-from wing_jax import zoo
+from wing_jax import files, zoo
 from wing_jax.errors import InputError
 
 FORMAT = 1
@@ -44,21 +43,26 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
     """
     places = [Path(path), Path(path) / "model"] + [zoo.FOLDER / name for name in zoo.models() if name == str(path)]
     path = next((place for place in places if (place / "model.json").is_file()), places[0])
+    inside = Path(os.path.realpath(path))
+    for name in ("model.json", "weights.npz"):
+        files.refuse_way_out(path / name, inside)
     try:
-        manifest = json.loads((path / "model.json").read_text())
+        manifest = json.loads(files.read_text(path / "model.json"))
     except OSError as error:
         raise InputError(
             f"{path}: no model here (no model.json): give the folder that `wing-jax train` named, or the name of a "
             f"model in the box ({', '.join(zoo.models())})"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path / 'model.json'}: not valid JSON ({error}): copy the bundle again") from error
     if not isinstance(manifest, dict) or manifest.pop("format", None) != FORMAT:
         raise InputError(f"{path / 'model.json'}: not of bundle format {FORMAT}: use the wing_jax that wrote it")
     try:
-        with (path / "weights.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        content = io.BytesIO(files.read_bytes(path / "weights.npz"))
+        files.refuse_bomb(content)
+        with np.load(content, allow_pickle=False) as stored:
             flat = {name: stored[name] for name in stored.files}
             flat = {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in flat.items()}
-    except (OSError, ValueError, TypeError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+    except files.BROKEN_ARCHIVE as error:
         raise InputError(f"{path / 'weights.npz'}: broken or missing ({error}): copy the bundle again") from error
     return manifest, flax.traverse_util.unflatten_dict(flat, sep="/")

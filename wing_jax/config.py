@@ -12,6 +12,7 @@ from typing import Any, Literal
 import cattrs
 from cattrs.v import format_exception
 
+from wing_jax import files
 from wing_jax.errors import InputError
 
 READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
@@ -230,7 +231,7 @@ def load_config(path: str | Path) -> Config:
     """
     path = Path(path)
     try:
-        source = path.read_text(encoding="utf-8")
+        source = files.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read this config: give the path of a file like configs/builtin.py") from error
     if path.suffix in READERS:
@@ -264,7 +265,7 @@ def config_of(table: Any, *, where: str) -> Config:
         raise InputError(f"{where}: {' '.join(said[0].split())[:400]}") from error
 
 
-def _said(error: BaseException, wanted: type | None) -> str:
+def _said(error: BaseException, wanted: Any) -> str:
     if type(error) is Exception:  # of a value that is none of those named
         return str(error).replace("literal typing.Literal", "")
     if isinstance(error, AttributeError):

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from wing_jax import files
 from wing_jax.cli.options import parse
 from wing_jax.errors import InputError
 from wing_jax.report.plots import group_figure, save_figure
@@ -50,7 +51,7 @@ def _last_stage(report: Path, group: str) -> dict:
     """The entry of the last stage under the report's first boxes and normalisation."""
     path = report / "results.json"
     try:
-        summary = json.loads(path.read_text())
+        summary = json.loads(files.read_text(path))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot read these results ({error}): run wing-jax evaluate first") from error
     same = [e for e in summary if all(e[key] == summary[0][key] for key in ("condition", "normalisation"))]

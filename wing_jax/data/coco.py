@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from wing_jax import files
 from wing_jax.data.listing import LARGEST, within
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
@@ -65,7 +66,7 @@ def read_json(path: Path, *, mend: str) -> Any:
       InputError: it cannot be read, or is no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(files.read_text(path, encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON, or cut short ({error.msg}): {mend}") from None
     except (OSError, ValueError, RecursionError) as error:  # no text, absurdly long numbers, absurdly deep lists

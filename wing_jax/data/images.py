@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
+from wing_jax import files
 from wing_jax.errors import InputError
 from wing_jax.types import Image
 
@@ -62,7 +63,7 @@ def read_bytes(path: str | Path) -> bytes:
       InputError: it cannot be read.
     """
     try:
-        return Path(path).read_bytes()
+        return files.read_bytes(path)
     except OSError as error:
         raise InputError(f"{path}: cannot read this image ({error.strerror}): check the path") from error
 

@@ -20,6 +20,7 @@ from xml.parsers import expat
 
 import numpy as np
 
+from wing_jax import files
 from wing_jax.data.listing import numbers, within
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
@@ -60,7 +61,7 @@ def _boxes(path: Path) -> list[_Box]:
     parents: list[str] = []
     file = ""
     try:
-        content = path.read_bytes()
+        content = files.read_bytes(path)
     except OSError as error:
         raise InputError(f"{path}: cannot read this file ({error.strerror}): give an XML file of imglab") from error
     # Expat itself and not ElementTree: it says the line of each tag, and lets us stop at the first declaration, before

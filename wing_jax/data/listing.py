@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import numpy as np
 from jaxtyping import Float
 
+from wing_jax import files
 from wing_jax.errors import InputError
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -19,7 +20,7 @@ def read_lines(path: str | Path, *, mend: str) -> list[tuple[int, str]]:
       InputError: the file cannot be read, or is no text.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = files.read_text(path, encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot read this list ({error.strerror}): {mend}") from error
     except UnicodeDecodeError as error:

@@ -13,6 +13,7 @@ from wing_jax.data.tfds_sets import NAMES as TFDS_NAMES
 from wing_jax.data.tfds_sets import SPLITS as TFDS_SPLITS
 from wing_jax.data.tfds_sets import read_tfds
 from wing_jax.errors import InputError
+from wing_jax.files import refuse_way_out, refuse_ways_out
 from wing_jax.schemes import SCHEMES, Scheme, get_conversion, read_scheme
 from wing_jax.types import Visibility
 
@@ -67,6 +68,8 @@ def _read(
 
         return builtin_faces(count, seed=seed if split == "train" else TEST_SEED + seed)
     if name in TFDS_NAMES:
+        if root and Path(root).is_dir():
+            refuse_ways_out(root)
         return read_tfds(name, split, root=root, faults=faults)
     kind = formats.FORMATS[name]
     if not kind.splits:
@@ -76,16 +79,30 @@ def _read(
             raise InputError(
                 f"data of the format {name!r} need their scheme: give a .toml file, or one of {', '.join(SCHEMES)}"
             )
-        return kind.read(root, scheme=find_scheme(scheme), faults=faults)
+        if Path(root).is_dir():
+            refuse_ways_out(root)
+        return _with_pictures_below(kind.read(root, scheme=find_scheme(scheme), faults=faults), Path(root))
     if split not in kind.splits and name != "packed":
         raise InputError(f"{kind.title} has no split {split!r}: it has {', '.join(kind.splits)}")
     if not root and not kind.folder:
         raise InputError(f"data of the format {name!r} need their root: give the folder")
     folder = Path(root) if root else find_data(kind.folder)
+    refuse_ways_out(folder)
     read = functools.partial(kind.read, detector=True) if detector else kind.read
     if name == "mtfl" and split == "test" and (folder.parent / "mtfl_boxes").is_dir():
         read = functools.partial(read, boxes=folder.parent / "mtfl_boxes")
     return read(folder, split, faults=faults)
+
+
+def _with_pictures_below(faces: FaceSet, root: Path) -> FaceSet:
+    """`faces`, listed in a folder or a file. Raises InputError where a picture lies, by a link, elsewhere than below
+    that folder, or those in which the file's pictures may be."""
+    folders = (root,) if root.is_dir() else (root.parent, root.parent.parent / "images")  # the last is COCO's
+    inside = [Path(os.path.realpath(folder)) for folder in folders]
+    for picture in faces.pictures:
+        if isinstance(picture, Path):
+            refuse_way_out(picture, *inside)
+    return faces
 
 
 def splits_of(name: str, root: str | Path) -> tuple[str, ...]:

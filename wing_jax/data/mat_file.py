@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from wing_jax import files
 from wing_jax.errors import InputError
 
 NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18}  # the types of elements that hold numbers or text
@@ -37,7 +38,7 @@ def read_mat(path: Path, fields: Sequence[str], *, mend: str) -> dict[str, Any]:
     import scipy.io  # slow to import, and seldom needed
 
     try:
-        content = path.read_bytes()
+        content = files.read_bytes(path)
     except OSError as error:
         raise InputError(f"{path}: cannot read this file ({error.strerror}): {mend}") from error
     try:

@@ -8,6 +8,7 @@ times the larger box side; `frames` in the .npz lead from its pixels to those of
 
 import functools
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from wing_jax import files
 from wing_jax.data.chips import MARGIN, cut_chips
 from wing_jax.data.images import Embedded
 from wing_jax.data.records import FaceSet
@@ -30,6 +32,7 @@ MANIFEST = "manifest.json"
 FORMAT = "wing_jax packed faces"
 VERSION = 1
 FACES_A_SHARD = 4096
+LARGEST_SHARD = 1 << 36  # bytes; raw crops are large
 
 
 def pack(
@@ -105,8 +108,7 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
         raise InputError(f"{root}: holds no split {split!r}: it has {', '.join(manifest['counts'])}")
     count, size = manifest["counts"][split], manifest["crop"]["size"]
     contents = {name: _checked(root / name, digest) for name, digest in manifest["files"].items() if _of(split, name)}
-    with np.load(root / f"{split}.npz", allow_pickle=False) as archive:
-        fields = {name: archive[name] for name in archive.files}
+    fields = _fields(root / f"{split}.npz")
     records = [
         record for name in sorted(contents) if name.endswith(".array_record") for record in _records(root / name)
     ]
@@ -137,6 +139,15 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
     )
 
 
+def _fields(path: Path) -> dict[str, np.ndarray]:
+    try:
+        files.refuse_bomb(archive := io.BytesIO(files.read_bytes(path)))
+        with np.load(archive, allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+    except files.BROKEN_ARCHIVE as error:
+        raise InputError(f"{path}: broken ({error}): pack the data again") from error
+
+
 def read_manifest(root: str | Path) -> dict:
     """What `pack` wrote of the folder `root`.
 
@@ -145,7 +156,7 @@ def read_manifest(root: str | Path) -> dict:
     """
     path = Path(root) / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(files.read_text(path))
         _check(manifest)
     except OSError as error:
         raise InputError(
@@ -247,7 +258,7 @@ def _of(split: str, name: str) -> bool:
 
 def _checked(path: Path, digest: str) -> Path:
     try:
-        content = path.read_bytes()
+        content = files.read_bytes(path, largest=LARGEST_SHARD)
     except OSError as error:
         raise InputError(f"{path}: cannot read it ({error.strerror}): pack the data again") from error
     if _digest(content) != digest:

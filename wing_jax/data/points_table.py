@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int8
 
+from wing_jax import files
 from wing_jax.data.listing import numbers, within
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
@@ -70,7 +71,7 @@ def read_points_csv(root: str | Path, *, scheme: Scheme, faults: list[str] | Non
 def _table(path: Path) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """The header in small letters; and of each row, "FILE:LINE" and the cells, stripped."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = files.read_text(path, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read this table ({error}): give a CSV file in UTF-8") from error
     first = next((line for line in text.split("\n") if line.strip()), "")

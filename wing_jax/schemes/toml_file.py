@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from wing_jax import files
 from wing_jax.errors import InputError
 from wing_jax.schemes.scheme import Scheme
 from wing_jax.schemes.tables import SCHEMES
@@ -28,11 +29,11 @@ def read_scheme(path: str | Path) -> Scheme:
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        table = tomllib.loads(files.read_text(path, encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path}: cannot read this scheme ({said}): give a TOML file that describes it") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
     try:
         return scheme_from_table(table)

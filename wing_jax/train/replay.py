@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from wing_jax import files
 from wing_jax.config import Config, config_of
 from wing_jax.data.device_input import Planner
 from wing_jax.errors import InputError
@@ -90,7 +91,7 @@ def replay(record: str | Path) -> Replayed:
 
 def _read(path: Path) -> tuple[int, int, str, Config]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(files.read_text(path))
         stage, step, said = record["stage"], record["step"], record["said"]
         table = record["config"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -1,0 +1,212 @@
+"""Hostile files: every reader of data, pictures, models, configs and schemes, given spoilt ones.
+
+    python benchmarks/fuzz.py [--cases 100000] [--seed 0] [--workers 2] [--targets NAME ...] [--case NUMBER]
+
+Each case takes a sound set of files (`tests/hostile.py`), spoils one to three of them (bits, cuts, splices, numbers,
+words, names that lead elsewhere, links that do), and reads it as a user would, pictures included. What may come of it
+is a result, or an InputError of one line. What counts as a failure: any other exception, the end of the process, more
+than 20 seconds, more than 3 GiB of memory beyond what the process began with, a file opened outside of the folder, or
+any opened to write (by Python's audit events). A failure is told with its case's number, by which it is done again.
+"""
+
+import collections
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+
+from report import arguments, publish, table
+
+TESTS = str(Path(__file__).parents[1] / "tests")
+SECONDS, ROOM = 20, 3 << 30
+QUIET = ("TF_CPP_MIN_LOG_LEVEL", "OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL")
+
+
+def main() -> None:
+    """Share the cases among workers, start those again that die, and publish the counts."""
+    parser = arguments(__doc__)
+    parser.add_argument("--cases", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--targets", nargs="*", default=[])
+    parser.add_argument("--case", type=int, help="do this one again, in this process, and show what happens")
+    given = parser.parse_args()
+    if given.case is not None:
+        sys.path.insert(0, TESTS)
+        print(Cases(given.seed, given.targets).run(given.case, show=True))
+        return
+    start, counts, failures = time.perf_counter(), collections.Counter(), []
+    context = multiprocessing.get_context("spawn")
+    workers = [Worker(context, given, number) for number in range(given.workers)]
+    while workers:
+        for worker in list(workers):
+            if worker.hear(counts, failures):
+                workers.remove(worker)
+    names = sorted({name for name, _ in counts})
+    kinds = ("read", "refused", "failed")
+    rows = [(name, *(f"{counts[name, kind]:,}" for kind in kinds)) for name in names]
+    rows.append(("all", *(f"{sum(counts[name, kind] for name in names):,}" for kind in kinds)))
+    body = [*table(("files of", "read all the same", "refused in one line", "failures"), rows), ""]
+    body += [f"- case {number}, {name}: {said}" for number, name, said in failures[:50]]
+    body += [f"{time.perf_counter() - start:.0f} s with {given.workers} workers."]
+    versions = {name: version(name) for name in ("numpy", "opencv-python", "pillow", "scipy", "h5py")}
+    publish("fuzz", "Hostile files", body, versions=versions, given=given)
+    sys.exit(1 if failures else 0)
+
+
+class Worker:
+    """A process at work on every n-th case; where it dies, another goes on behind the case that killed it."""
+
+    def __init__(self, context, given, number: int):
+        self._context, self._given, self._next = context, given, number
+        self._begin()
+
+    def _begin(self) -> None:
+        self._ours, theirs = self._context.Pipe(duplex=False)
+        given = self._given
+        where = range(self._next, given.cases, given.workers)
+        self._process = self._context.Process(target=work, args=(theirs, given.seed, given.targets, where), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._at, self._since = (self._next, "?"), time.monotonic() + 120  # imports
+
+    def hear(self, counts: collections.Counter, failures: list[tuple[int, str, str]]) -> bool:
+        """Take in what the process says; whether all its cases are done."""
+        try:
+            if not self._ours.poll(0.2):
+                if time.monotonic() - self._since < SECONDS + 10:
+                    return False
+                self._process.kill()  # a library that holds the interpreter hears no alarm
+                raise EOFError
+            kind, number, name, said = self._ours.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            number, name = self._at
+            if name == "?":
+                sys.exit("a worker ended before its first case: run with --case 0 to see why")
+            if number >= self._given.cases:
+                return True
+            counts[name, "failed"] += 1
+            failures.append((number, name, f"the process ended with {self._process.exitcode}"))
+            print(failures[-1], flush=True)
+            self._next = number + self._given.workers
+            self._begin()
+            return False
+        self._since = time.monotonic()
+        if kind == "begins":
+            self._at = number, name
+        elif kind == "ends":
+            self._process.join()
+            return True
+        else:
+            counts[name, kind] += 1
+            if kind == "failed":
+                failures.append((number, name, said))
+                print(failures[-1], flush=True)
+            done = sum(counts.values())
+            if done % 5000 == 0:
+                print(f"{done:,} cases", flush=True)
+        return False
+
+
+def work(connection, seed: int, targets: list[str], where: range) -> None:
+    """Do the cases `where`, telling each before it begins."""
+    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"})
+    sys.path.insert(0, TESTS)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders complain there of every fault
+    cases = Cases(seed, targets)
+    for number in where:
+        connection.send(("begins", number, cases.name_of(number), ""))
+        connection.send(cases.run(number))
+    connection.send(("ends", 0, "", ""))
+
+
+class Cases:
+    """The cases of one seed, each by its number alone."""
+
+    def __init__(self, seed: int, targets: list[str]):
+        from hostile import TARGETS, Watch
+
+        self._targets, self._seed, self._watch = TARGETS, seed, Watch()
+        self._names = [name for name in targets or TARGETS for _ in range(TARGETS[name].share)]
+        self._folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        self._sound = {}
+        for name in dict.fromkeys(self._names):
+            (self._folder / "sound").mkdir()
+            self._sound[name] = TARGETS[name].sound(self._folder / "sound")
+            self._read(name, self._folder / "sound")  # so that everything is imported
+            shutil.rmtree(self._folder / "sound")
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, used + ROOM))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.signal(signal.SIGALRM, _late)
+
+    def __del__(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def name_of(self, number: int) -> str:
+        """The kind of files of a case."""
+        return random.Random(f"{self._seed} {number}").choice(self._names)
+
+    def run(self, number: int, *, show: bool = False) -> tuple[str, int, str, str]:
+        """What came of a case: "read", "refused" or "failed", its number, its target, and what to say of it."""
+        from hostile import lay, spoilt
+
+        draw = random.Random(f"{self._seed} {number}")
+        name = draw.choice(self._names)
+        folder = self._folder / "case"
+        folder.mkdir()
+        files, links = spoilt(self._sound[name], draw)
+        lay(folder, files, links)
+        if show:
+            changed = [file for file, content in files.items() if content != self._sound[name].get(file)]
+            gone = sorted(self._sound[name].keys() - files.keys() - links.keys())
+            print(f"{name}: changed {changed}, gone {gone}, links {links}")
+        signal.alarm(SECONDS)
+        try:
+            with self._watch.within(folder) as opened:
+                kind, said = self._read(name, folder, show=show)
+        except BaseException as error:
+            kind, said = "failed", f"{type(error).__name__}: {error}"
+        finally:
+            signal.alarm(0)
+            shutil.rmtree(folder)
+        named = self._targets[name].named
+        opened = [one for one in opened if not (one.startswith(str(folder)) and one.endswith(named))]
+        if kind != "failed" and opened:
+            kind, said = "failed", f"opened {opened[0]}"
+        return kind, number, name, said
+
+    def _read(self, name: str, folder: Path, *, show: bool = False) -> tuple[str, str]:
+        from wing_jax.errors import InputError
+
+        try:
+            self._targets[name].read(folder)
+        except InputError as error:
+            if show:
+                print(error)
+            return ("failed", "a message of several lines") if "\n" in str(error) else ("refused", "")
+        except MemoryError:
+            return "failed", "more memory than it may"
+        except Exception as error:
+            if show:
+                traceback.print_exc()
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            return "failed", f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {str(error)[:120]}"
+        return "read", ""
+
+
+def _late(*_) -> None:
+    raise TimeoutError(f"more than {SECONDS} seconds")
+
+
+if __name__ == "__main__":
+    main()

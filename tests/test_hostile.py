@@ -1,0 +1,187 @@
+"""Files that mean harm: nothing is read or written outside the folders given, and every refusal is one line.
+
+A slice of `benchmarks/fuzz.py`, and by hand what chance seldom makes.
+"""
+
+import hashlib
+import io
+import json
+import os
+import random
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile import TARGETS, Target, Watch, lay, spoilt
+from test_formats import WRITERS, load
+
+from wing_jax import files
+from wing_jax.bundle import read_bundle
+from wing_jax.config import load_config
+from wing_jax.data.load import load_faces
+from wing_jax.errors import InputError
+from wing_jax.localizer import Localizer
+
+CASES = 40  # of each target
+
+
+def complaint(target: Target, folder: Path) -> str:
+    """The line of InputError; empty where the files are read all the same."""
+    try:
+        target.read(folder)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture(scope="module")
+def watch():
+    return Watch()
+
+
+@pytest.mark.filterwarnings("ignore")  # of libraries, about broken files
+@pytest.mark.parametrize("name", TARGETS)
+def test_spoilt_files_are_read_or_refused_in_one_line(name, tmp_path, watch):
+    target = TARGETS[name]
+    (tmp_path / "sound").mkdir()
+    sound = target.sound(tmp_path / "sound")
+    target.read(tmp_path / "sound")
+    refused = 0
+    for case in range(CASES):
+        folder = tmp_path / str(case)
+        folder.mkdir()
+        lay(folder, *spoilt(sound, random.Random(f"{name} {case}")))
+        with watch.within(folder) as opened:
+            said = complaint(target, folder)
+        assert "\n" not in said
+        refused += said != ""
+        assert [one for one in opened if not one.endswith(target.named)] == []
+    assert refused > CASES / 8
+
+
+def test_the_watch_sees_what_it_should(tmp_path, watch):
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    folder.mkdir()
+    outside.write_text("secret")
+    (folder / "link").symlink_to(outside)
+    (folder / "own").write_text("")
+    with watch.within(folder) as opened:
+        (folder / "own").read_text()
+        (folder / "link").read_text()
+        (folder / "new").write_text("")
+        outside.read_bytes()
+    assert opened == [f"{folder / 'link'} to read", f"{folder / 'new'} to write", f"{outside} to read"]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_link_that_leads_out_of_the_data_is_refused_and_one_within_is_not(name, tmp_path, watch, monkeypatch):
+    folder, outside = tmp_path / "data", tmp_path / "outside"
+    folder.mkdir()
+    WRITERS[name](folder)
+    faces = load(name, folder)
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    picture = next((path for path in faces.pictures if isinstance(path, Path)), paths[0])
+    outside.write_bytes(picture.read_bytes())
+    picture.unlink()
+    picture.symlink_to(outside)
+    with watch.within(folder) as opened, pytest.raises(InputError, match="leads out of the data folder") as caught:
+        load(name, folder)
+    assert str(picture) in str(caught.value)
+    assert "WING_JAX_FOLLOW_LINKS=1" in str(caught.value)
+    assert [one for one in opened if not one.endswith(TARGETS[name].named)] == []
+    monkeypatch.setenv("WING_JAX_FOLLOW_LINKS", "1")
+    np.testing.assert_array_equal(load(name, folder).points, faces.points)
+    monkeypatch.delenv("WING_JAX_FOLLOW_LINKS")
+    inner = picture.with_name(f"inner{picture.suffix}.kept")
+    inner.write_bytes(outside.read_bytes())
+    picture.unlink()
+    picture.symlink_to(inner.name)
+    if name != "packed":  # which checks what lies in it
+        np.testing.assert_array_equal(load(name, folder).points, faces.points)
+
+
+def test_the_root_itself_may_be_a_link(tmp_path):
+    WRITERS["w300"](tmp_path / "real")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert len(load_faces("w300", "train", root=str(tmp_path / "link"))) >= 2
+
+
+def test_pipes_and_devices_are_no_files(tmp_path):
+    WRITERS["w300"](tmp_path / "data")
+    pipe = tmp_path / "data" / "pipe.pts"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match=r"pipe\.pts: a device or a pipe"):
+        load("w300", tmp_path / "data")
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(OSError, match="a device or a pipe"):
+            files.read_bytes(path)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_files_are_read_up_to_a_size(tmp_path):
+    (tmp_path / "file").write_bytes(b"12345")
+    assert files.read_bytes(tmp_path / "file", largest=5) == b"12345"
+    with pytest.raises(OSError, match="larger than 4 bytes"):
+        files.read_bytes(tmp_path / "file", largest=4)
+    (tmp_path / "file").write_bytes(b"a\r\nb\rc")
+    assert files.read_text(tmp_path / "file") == "a\nb\nc"
+
+
+def bomb(name: str, size: int) -> bytes:
+    """An .npz of few bytes whose array `name` takes `size` bytes."""
+    content = io.BytesIO()
+    with (
+        zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open(name, "w") as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (size,)})
+        for _ in range(size >> 24):
+            file.write(bytes(1 << 24))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("name", ["model", "packed"])
+def test_archives_that_swell_are_refused_before_they_do(name, tmp_path, watch):
+    swollen = bomb("points.npy", (1 << 30) + (1 << 26))
+    assert len(swollen) < 1 << 24
+    TARGETS[name].write(tmp_path)
+    path = next(tmp_path.rglob("*.npz"))
+    path.write_bytes(swollen)
+    with pytest.raises(ValueError, match="unpacks to 1,1"):
+        files.refuse_bomb(io.BytesIO(swollen))
+    if name == "model":
+        with pytest.raises(InputError, match="unpacks to 1,1"):
+            read_bundle(tmp_path / "model")
+        return
+    manifest = next(tmp_path.rglob("manifest.json"))
+    told = files.read_text(manifest)
+    table = json.loads(told)
+    for file in table["files"]:
+        table["files"][file] = hashlib.sha256((manifest.parent / file).read_bytes()).hexdigest()
+    manifest.write_text(json.dumps(table))
+    with pytest.raises(InputError, match="unpacks to 1,1"):
+        load("packed", tmp_path)
+
+
+def test_a_model_that_is_a_link_to_elsewhere_is_refused(tmp_path):
+    TARGETS["model"].write(tmp_path)
+    weights = tmp_path / "model" / "weights.npz"
+    weights.rename(tmp_path / "weights.npz")
+    weights.symlink_to(tmp_path / "weights.npz")
+    with pytest.raises(InputError, match="leads out"):
+        Localizer.load(tmp_path / "model")
+
+
+def test_a_config_that_is_no_python_runs_nothing(tmp_path):
+    marker = tmp_path / "ran"
+    (tmp_path / "config.toml").write_text(
+        f"name = \"{{__import__('os').mkdir('{marker}')}}\"\n[data]\nname = \"builtin\"\n"
+    )
+    with pytest.raises(InputError, match="stage1"):
+        load_config(tmp_path / "config.toml")
+    (tmp_path / "config.json").write_text("__import__('os').mkdir('x')")
+    with pytest.raises(InputError, match=r"config\.json: Expecting value"):
+        load_config(tmp_path / "config.json")
+    assert not marker.exists()

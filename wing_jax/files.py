@@ -1,0 +1,94 @@
+"""Files from anywhere: only regular ones are read, only so large, and none that a link leads to out of a folder."""
+
+import errno
+import io
+import os
+import stat
+import zipfile
+import zlib
+from pathlib import Path
+
+from wing_jax.errors import InputError
+
+LARGEST = 1 << 30  # bytes of a file that is read at once
+FOLLOW = "WING_JAX_FOLLOW_LINKS"
+
+
+def read_bytes(path: str | Path, *, largest: int = LARGEST) -> bytes:
+    """The content of the file `path`.
+
+    Raises:
+      OSError: it cannot be read, is a device or a pipe, or is larger than `largest` bytes.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "a device or a pipe, not a file")
+        if status.st_size > largest:
+            raise OSError(errno.EFBIG, f"larger than {largest:,} bytes")
+        return file.read()
+
+
+def read_text(path: str | Path, *, encoding: str = "utf-8", largest: int = LARGEST) -> str:
+    """The content of the text file `path`, its line ends as "\\n".
+
+    Raises:
+      OSError: as for `read_bytes`.
+      UnicodeDecodeError: it is no text in this encoding.
+    """
+    return read_bytes(path, largest=largest).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def refuse_ways_out(folder: str | Path) -> None:
+    """Look through `folder` for links that lead out of it, and for what is neither file nor folder.
+
+    Whoever trusts the links of a folder sets the environment variable WING_JAX_FOLLOW_LINKS to 1.
+
+    Raises:
+      InputError: there is one; it is named.
+    """
+    root = Path(folder)
+    inside, ahead = Path(os.path.realpath(root)), [root]
+    while ahead:
+        place = ahead.pop()
+        try:
+            with os.scandir(place) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if entry.is_symlink():
+                        refuse_way_out(Path(entry.path), inside)
+                    elif entry.is_dir():
+                        ahead.append(Path(entry.path))
+                    elif not entry.is_file():
+                        raise InputError(f"{entry.path}: a device or a pipe: take it out of the data folder")
+        except OSError as error:
+            raise InputError(f"{place}: cannot be looked through ({error.strerror}): mend its permissions") from error
+
+
+def refuse_way_out(path: Path, *inside: Path) -> None:
+    """Raise InputError where `path` leads, by a link, out of all the folders `inside`, which are real paths."""
+    real = Path(os.path.realpath(path))
+    if not any(real.is_relative_to(folder) for folder in inside) and os.environ.get(FOLLOW) != "1":
+        raise InputError(
+            f"{path}: a link that leads out of the data folder: put the file itself there, or set {FOLLOW}=1 if you "
+            "trust this folder"
+        )
+
+
+# What NumPy and zipfile raise at a broken .npz, one that is encrypted or of a later format of zip included.
+BROKEN_ARCHIVE = (
+    OSError, ValueError, TypeError, EOFError, KeyError, MemoryError, RuntimeError, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def refuse_bomb(archive: io.BytesIO, *, largest: int = LARGEST) -> None:
+    """Raise ValueError where the files of a zip archive (an .npz) would take more than `largest` bytes unpacked."""
+    with zipfile.ZipFile(archive) as entries:
+        total = sum(entry.file_size for entry in entries.infolist())
+    if total > largest:
+        raise ValueError(f"it unpacks to {total:,} bytes")
+    archive.seek(0)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opening a pipe that nobody writes to would wait for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
