@@ -5,24 +5,29 @@
 All share the first stage of the config's seed, trained once; a second stage has `--steps` instead of the config's own,
 with the schedule drawn together, so that the table can be made within hours. Figures are of the held-out training
 photos: NME by inter-ocular distance at the checkpoint that a training would keep. Nothing here looks at the test faces.
-What is done lies below `--output` and is not done again.
+What is done is kept in docs/reproduce/ingredients-NAME-STEPS.json and not done again.
 """
 
 import argparse
 import dataclasses
 import json
+import shlex
 import statistics
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from report import table
 
 from wing_jax.config import BalanceConfig, Config, LossConfig, load_config
+from wing_jax.report.origin import commit, machine
 from wing_jax.train import crops
-from wing_jax.train.run import first_task, prepare, read_corpus, second_task
+from wing_jax.train.run import Corpus, first_task, prepare, read_corpus, second_task
 from wing_jax.train.stage import train_stage
 
+REPRODUCED = Path(__file__).parents[1] / "docs" / "reproduce"
 AS_IT_STANDS = "the recipe as it stands"
+CORPORA: dict[tuple, Corpus] = {}
 Change = Callable[[Config], Config]
 
 
@@ -62,6 +67,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "colour": ("no colour", second(perturb={"colour": 0.0})),
     "occlusion": ("no occlusion", second(perturb={"occlusion": 0.0})),
     "grain": ("no blur, no noise", second(perturb={"blur": 0.0, "noise": 0.0})),
+    "coarse": ("lower resolution and JPEG besides", second(perturb={"shrink": 1.0, "jpeg": 0.5})),
     "reshaped": ("faces reshaped towards others", _reshaped),
     "balance": ("HSM", lambda config: dataclasses.replace(config, balance=BalanceConfig(method="hsm"))),
     "wider": (
@@ -84,30 +90,58 @@ def main() -> None:
     if loaded.stage2 is None:
         parser.error(f"{given.config} has no second stage")
     short = second(steps=given.steps, evaluate_every=max(1, given.steps // 6))(loaded)
+    kept = Figures(REPRODUCED / f"ingredients-{loaded.name}-{given.steps}.json", shlex.join(sys.argv))
     folder = Path(given.output) / f"{loaded.name}-{given.steps}"
     changes = {"as-it-stands": (AS_IT_STANDS, lambda config: config)} | {name: CHANGES[name] for name in given.changes}
     found: dict[str, list[float]] = {title: [] for title, _ in changes.values()}
     for seed in range(given.seeds):
         for name, (title, change) in changes.items():
             config = change(dataclasses.replace(short, seed=seed))
-            found[title].append(held_out_nme(config, short, folder, f"seed{seed}-{name}"))
+            if (name, seed) not in kept:
+                kept[name, seed] = held_out_nme(config, short, folder, f"seed{seed}-{name}")
+            found[title].append(kept[name, seed])
             print("\n".join(table(("change", "NME of each seed, %", "mean", "worse by"), rows(found))), flush=True)
 
 
 def held_out_nme(config: Config, recipe: Config, shared: Path, name: str) -> float:
     """The best validation NME of the config's second stage, behind the `recipe`'s first stage in `shared`; per cent."""
-    place = shared / name / "nme.json"
-    if not place.exists():
-        mesh = prepare(config)
-        first = dataclasses.replace(recipe, seed=0, output=str(shared), name="first")
-        task = first_task(first, read_corpus(first))
-        stage1 = train_stage(task, first, mesh)
-        template = crops.template_of(task.mean, margin=config.stage2.margin)
-        own = dataclasses.replace(config, output=str(shared), name=name)
-        train_stage(second_task(own, read_corpus(own), stage1, template), own, mesh)
-        lines = (shared / name / "stage2" / "metrics.jsonl").read_text().splitlines()
-        place.write_text(json.dumps(min(line.get("validation_nme", 1.0) for line in map(json.loads, lines))))
-    return 100 * json.loads(place.read_text())
+    mesh = prepare(config)
+    first = dataclasses.replace(recipe, seed=0, output=str(shared), name="first")
+    task = first_task(first, corpus_of(first))
+    stage1 = train_stage(task, first, mesh)
+    template = crops.template_of(task.mean, margin=config.stage2.margin)
+    own = dataclasses.replace(config, output=str(shared), name=name)
+    train_stage(second_task(own, corpus_of(own), stage1, template), own, mesh)
+    lines = (shared / name / "stage2" / "metrics.jsonl").read_text().splitlines()
+    return 100 * min(line.get("validation_nme", 1.0) for line in map(json.loads, lines))
+
+
+def corpus_of(config: Config) -> Corpus:
+    """The faces; read again only where the data or their balance change."""
+    key = (config.data, config.more, config.balance, config.seed if config.data.reshaped else 0)
+    if key not in CORPORA:
+        CORPORA.clear()
+        CORPORA[key] = read_corpus(config)
+    return CORPORA[key]
+
+
+class Figures:
+    """What has been measured, by change and seed, with the command, the commit and the machine of each; in a file."""
+
+    def __init__(self, path: Path, command: str):
+        self._path, self._command = path, command
+        self._held = json.loads(path.read_text()) if path.exists() else {}
+
+    def __contains__(self, key: tuple[str, int]) -> bool:
+        return str(key[1]) in self._held.get(key[0], {})
+
+    def __getitem__(self, key: tuple[str, int]) -> float:
+        return self._held[key[0]][str(key[1])]["nme"]
+
+    def __setitem__(self, key: tuple[str, int], nme: float) -> None:
+        origin = {"command": self._command, "commit": commit(), "machine": machine()}
+        self._held.setdefault(key[0], {})[str(key[1])] = {"nme": round(nme, 4), **origin}
+        self._path.write_text(json.dumps(self._held, indent=1) + "\n")
 
 
 def rows(found: dict[str, list[float]]) -> list[tuple[str, ...]]:
