@@ -1,10 +1,13 @@
 """Two processes train what one does, each on its part of every batch and of the faces."""
 
 import dataclasses
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -64,11 +67,29 @@ def free_port() -> int:
 
 def together(folder, *options) -> list[str]:
     """What two processes say that train together."""
+    return [finish(process) for process in pair(folder, *options)]
+
+
+def pair(folder, *options) -> list[subprocess.Popen]:
+    """Two processes that train together."""
     cluster = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
-    running = [
+    return [
         start(folder, "--processes", "many", *options, **cluster, JAX_PROCESS_ID=str(number)) for number in range(2)
     ]
-    return [finish(process) for process in running]
+
+
+def steps_of(stage) -> list[int]:
+    path = stage / "metrics.jsonl"
+    whole = (
+        [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")] if path.exists() else []
+    )
+    return [json.loads(line)["step"] for line in whole]
+
+
+def wait_for_step(stage, step, processes) -> None:
+    while max(steps_of(stage), default=0) < step:
+        assert all(process.poll() is None for process in processes), [p.communicate()[1] for p in processes]
+        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +121,30 @@ def test_without_a_cluster_it_is_said_in_one_line(folder):
     assert process.returncode == 2
     assert "JAX_COORDINATOR_ADDRESS" in complaints.splitlines()[-1]
     assert "Traceback" not in complaints
+
+
+def test_where_one_dies_the_other_ends_and_where_one_is_told_to_stop_both_save(folder):
+    steps = "1000000"
+    long = ("--stage1.steps", steps, "--stage1.evaluate_every", steps)
+    first, second = pair(folder, *long, "--name", "four")
+    wait_for_step(folder / "four" / "stage1", 40, (first, second))
+    second.send_signal(signal.SIGKILL)
+    _, said = first.communicate(timeout=60)
+    second.communicate()
+    assert first.returncode == 3
+    assert "wing-jax: process 0 of 2 has lost another" in said.splitlines()[-1]
+
+    first, second = pair(folder, *long, "--name", "five")
+    stage = folder / "five" / "stage1"
+    wait_for_step(stage, 40, (first, second))
+    second.send_signal(signal.SIGTERM)
+    told = [finish(process).splitlines()[-1] for process in (first, second)]
+    step = steps_of(stage)[-1]
+    assert (stage / "checkpoints" / str(step)).exists()
+    for line in told:
+        assert line.startswith(f"wing-jax: stage 1: stopped at step {step} of {steps}, which is saved")
+    log = [json.loads(line)["step"] for line in (stage / "metrics.jsonl").read_text().splitlines()]
+    assert log == sorted(set(log))
 
 
 def assert_close(mine, theirs):

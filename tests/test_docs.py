@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wing_jax.cli import analyse, balance, compare, data, data_check, evaluate, export, predict, reproduce
+from wing_jax.cli import analyse, balance, compare, data, data_check, evaluate, export, predict, replay, reproduce
 from wing_jax.cli.main import COMMANDS
 from wing_jax.config import Config, DataName, SweepConfig
 from wing_jax.data import boxes, formats, tfds_sets
@@ -27,6 +27,7 @@ OPTIONS = {
     ("compare",): compare.CompareOptions,
     ("balance",): balance.BalanceOptions,
     ("devices",): None,
+    ("replay",): replay.Options,
     ("export",): export.ExportOptions,
     ("train",): Config,
     ("sweep",): SweepConfig,

@@ -154,10 +154,23 @@ def test_float64_is_kept(loss):
 @every_loss
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_narrow_types_stay_finite(loss, dtype):
-    largest = {losses.l2_loss: 361.0, losses.adaptive_wing_loss: 1.0}.get(loss, 1e4) if dtype == jnp.float16 else 1e4
-    x = jnp.asarray(np.r_[0, np.geomspace(1e-7, largest, 50)], dtype)
-    assert np.isfinite(of_error(loss)(x).astype(jnp.float32)).all()
-    assert np.isfinite(jax.jit(jax.vmap(jax.grad(of_error(loss))))(x).astype(jnp.float32)).all()
+    x = jnp.asarray(np.r_[0, np.geomspace(1e-7, 1e4, 80)], dtype)
+    values, slopes = (f(x).astype(jnp.float32) for f in (of_error(loss), jax.vmap(jax.grad(of_error(loss)))))
+    assert np.isfinite(values).all()
+    assert np.isfinite(slopes).all()
+    assert (np.diff(values) >= 0).all()
+    wide = x.astype(jnp.float32)
+    exact, steep = (f(wide) for f in (of_error(loss), jax.vmap(jax.grad(of_error(loss)))))
+    largest = float(jnp.finfo(dtype).max)
+    np.testing.assert_allclose(values, np.minimum(exact, largest), rtol=2 * float(jnp.finfo(dtype).eps), atol=1e-6)
+    np.testing.assert_allclose(slopes, steep, rtol=4 * float(jnp.finfo(dtype).eps), atol=1e-6)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_what_is_not_finite_is_not_hidden(loss, dtype, broken):
+    assert not np.isfinite(of_error(loss)(jnp.asarray([broken], dtype)).astype(jnp.float32)).any()
 
 
 @every_loss

@@ -27,13 +27,13 @@ def test_before_training_it_ends_at_once_and_gives_the_handler_back():
 def test_in_training_it_is_noted():
     with termination.heeded():
         with termination.deferred():
-            assert not termination.asked(0)
+            assert not termination.asked()
             terminate()
-            assert termination.asked(1)
+            assert termination.asked()
         with pytest.raises(Stopped):
             terminate()
     with termination.heeded(), termination.deferred():
-        assert not termination.asked(0)  # a new training begins afresh
+        assert not termination.asked()  # a new training begins afresh
 
 
 def test_another_thread_than_the_main_one_leaves_signals_alone():

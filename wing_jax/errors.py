@@ -6,4 +6,11 @@ class InputError(ValueError):
 
 
 class Stopped(Exception):
-    """A training was asked to end and has saved what it had; the message says where it stands."""
+    """A training was asked to end and has saved what it had; the message says where it stands.
+
+    `together`: so have all its processes, if there are several.
+    """
+
+    def __init__(self, message: str, *, together: bool = True):
+        super().__init__(message)
+        self.together = together

@@ -48,7 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"wing-jax: {error}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
-        print(f"wing-jax: {stopped}; to go on: {shlex.join(['wing-jax', *words])}", file=sys.stderr)
+        print(f"wing-jax: {stopped}; to go on: {shlex.join(['wing-jax', *words])}", file=sys.stderr, flush=True)
+        if not stopped.together:
+            termination.leave()
     except KeyboardInterrupt:
         print("wing-jax: stopped; `wing-jax train` goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)

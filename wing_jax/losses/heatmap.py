@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from wing_jax.losses.inputs import Scalar, Values, above, difference, magnitude, not_negative
+from wing_jax.losses.inputs import Scalar, Values, above, difference, magnitude, narrowed, not_negative
 
 
 def adaptive_wing_loss(
@@ -44,7 +44,7 @@ def adaptive_wing_loss(
     slope = omega * power * ratio ** (power - 1) / (epsilon * (1 + ratio**power))
     constant = theta * slope - omega * jnp.log1p(ratio**power)
     far = jnp.where(distance > 0, slope * distance - constant, distance)
-    return jnp.where(curved, logarithm, far).astype(dtype)
+    return narrowed(jnp.where(curved, logarithm, far), dtype)
 
 
 def adaptive_wing_weights(

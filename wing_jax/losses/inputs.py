@@ -29,6 +29,15 @@ def difference(predicted: Values, target: Values) -> tuple[Float[Array, "*shape"
     return predicted.astype(wide) - target.astype(wide), dtype
 
 
+def narrowed(loss: Float[Array, "*shape"], dtype: jnp.dtype) -> Float[Array, "*shape"]:
+    """`loss` in `dtype`. A finite value too large for it becomes the largest there is, and keeps its derivative."""
+    if jnp.finfo(dtype).bits >= jnp.finfo(loss.dtype).bits:
+        return loss.astype(dtype)
+    largest = jnp.asarray(jnp.finfo(dtype).max, loss.dtype)
+    saturated = largest + (loss - jax.lax.stop_gradient(loss))
+    return jnp.where((loss > largest) & jnp.isfinite(loss), saturated, loss).astype(dtype)
+
+
 def magnitude(error: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """|error| with the derivative sign(error), which is 0 at 0; `jnp.abs` has the derivative 1 there."""
     return error * jnp.sign(error)

@@ -8,11 +8,11 @@ among the hyper-parameters. The defaults are pixels, of the crop each docstring 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from wing_jax.losses.inputs import Scalar, Values, above, difference, known, magnitude, not_negative
+from wing_jax.losses.inputs import Scalar, Values, above, difference, known, magnitude, narrowed, not_negative
 
 
 def l2_loss(predicted: Values, target: Values) -> Float[Array, "*shape"]:
-    """Half the squared error, in squared units. In float16 it overflows beyond |x| = 361 (its gradient does not).
+    """Half the squared error, in squared units.
 
     Raises:
       ValueError: shapes or dtypes are unfit.
@@ -22,7 +22,7 @@ def l2_loss(predicted: Values, target: Values) -> Float[Array, "*shape"]:
     """
     error, dtype = difference(predicted, target)
     # L2(x) = x^2 / 2
-    return (0.5 * jnp.square(error)).astype(dtype)
+    return narrowed(0.5 * jnp.square(error), dtype)
 
 
 def l1_loss(predicted: Values, target: Values) -> Float[Array, "*shape"]:
@@ -36,7 +36,7 @@ def l1_loss(predicted: Values, target: Values) -> Float[Array, "*shape"]:
     """
     error, dtype = difference(predicted, target)
     # L1(x) = |x|
-    return magnitude(error).astype(dtype)
+    return narrowed(magnitude(error), dtype)
 
 
 def smooth_l1_loss(predicted: Values, target: Values, *, beta: Scalar = 1.0) -> Float[Array, "*shape"]:
@@ -54,7 +54,7 @@ def smooth_l1_loss(predicted: Values, target: Values, *, beta: Scalar = 1.0) -> 
     near = _up_to(beta, distance)
     # smoothL1(x) = x^2 / (2 beta)   if |x| < beta
     #               |x| - beta / 2   otherwise
-    return jnp.where(distance < beta, jnp.square(near) / (2 * beta), distance - beta / 2).astype(dtype)
+    return narrowed(jnp.where(distance < beta, jnp.square(near) / (2 * beta), distance - beta / 2), dtype)
 
 
 def wing_loss(
@@ -80,7 +80,7 @@ def wing_loss(
     #           |x| - C             otherwise,   C = w - w ln(1 + w / e)
     logarithm = width * jnp.log1p(_up_to(width, distance) / epsilon)
     constant = width - width * jnp.log1p(width / epsilon)
-    return jnp.where(distance < width, logarithm, distance - constant).astype(dtype)
+    return narrowed(jnp.where(distance < width, logarithm, distance - constant), dtype)
 
 
 def rectified_wing_loss(
@@ -116,7 +116,7 @@ def rectified_wing_loss(
     curved = (rectification <= distance) & (distance < width)
     logarithm = width * jnp.log1p(jnp.where(curved, distance - rectification, 0) / epsilon)
     constant = width - width * jnp.log1p((width - rectification) / epsilon)
-    return jnp.where(distance < width, logarithm, distance - constant).astype(dtype)
+    return narrowed(jnp.where(distance < width, logarithm, distance - constant), dtype)
 
 
 def soft_wing_loss(
@@ -148,7 +148,7 @@ def soft_wing_loss(
     #               w2 ln(1 + |x| / e) + B      otherwise,   B = w1 - w2 ln(1 + w1 / e)
     logarithm = width * jnp.log1p(distance / epsilon)
     constant = linear_width - width * jnp.log1p(linear_width / epsilon)
-    return jnp.where(distance < linear_width, distance, logarithm + constant).astype(dtype)
+    return narrowed(jnp.where(distance < linear_width, distance, logarithm + constant), dtype)
 
 
 def _up_to(limit: Float[Array, ""], distance: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

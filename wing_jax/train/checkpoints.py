@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from wing_jax.errors import InputError
+from wing_jax.train import devices
 from wing_jax.train.state import TrainState
 
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -201,6 +202,8 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:  # TensorStore's errors are ValueErrors
+            if jax.process_count() > 1 and devices.is_loss(error):
+                raise
             raise InputError(
                 f"{self.folder}: no checkpoint can be written ({' '.join(str(error).split())[:200]}): make room or mend"
                 " permissions, and run the same command again; the checkpoints before it are kept"

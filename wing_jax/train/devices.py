@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Generator
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,9 @@ from wing_jax.errors import InputError
 from wing_jax.locks import only_writer
 
 AXIS = "faces"
+LOST = 3  # exit status of a process that has lost another of its cluster
+SIGNS_OF_LOSS = ("Gloo", "NCCL", "UNAVAILABLE", "Barrier", "heartbeat", "oordination")  # in what JAX says of it
+HEARTBEAT = 30  # seconds without a sign of a process of a cluster after which it counts as dead
 # By version, for XLA aborts the process over a flag that it does not know. 0.10.2: only single matrix products go to
 # the YNN library (its other fusions transpose the hidden layer's weights at every step, or crash on some reductions).
 CPU_FLAGS = {"0.10.2": "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
@@ -51,15 +55,42 @@ def join_processes() -> None:
     if jax.distributed.is_initialized():
         return
     count, number = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM (`wing_jax.train.termination`)
     try:
         jax.distributed.initialize(
-            num_processes=None if count is None else int(count), process_id=None if number is None else int(number)
+            num_processes=None if count is None else int(count),
+            process_id=None if number is None else int(number),
+            heartbeat_timeout_seconds=HEARTBEAT,
         )
     except (ValueError, RuntimeError) as error:
         raise InputError(
             f'processes="many" found no cluster ({" ".join(str(error).split())[:160]}): set JAX_COORDINATOR_ADDRESS, '
             "JAX_NUM_PROCESSES and JAX_PROCESS_ID for each process, or leave processes at one"
         ) from error
+
+
+def is_loss(error: Exception) -> bool:
+    """Whether what JAX raised tells that another process of the cluster is gone."""
+    return any(sign in str(error) for sign in SIGNS_OF_LOSS)
+
+
+@contextlib.contextmanager
+def ended_with_the_others() -> Generator[None]:
+    """Of many processes: where one has ended, the others cannot add up with it, and end with one line instead of the
+    libraries' pages. At once: an orderly end would wait for the one that is gone."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX turns those of starting a program into ValueErrors
+        said = " ".join(str(error).split())[:160]
+        if jax.process_count() == 1 or not is_loss(error):
+            raise
+        print(
+            f"wing-jax: process {jax.process_index()} of {jax.process_count()} has lost another ({said}): see what that"
+            " one said, and start all of them again: they go on from the last checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(LOST)
 
 
 def is_first_process() -> bool:

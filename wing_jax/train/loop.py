@@ -70,9 +70,7 @@ def train_network(
             said = {"title": title, "first_step": first_step, "steps": steps, "batch_size": batch_size}
             with (TrainingLog if devices.is_first_process() else SilentLog)(folder, **said) as log:
                 placed, unread = engine.place(state), None
-                for moment, (first, last) in enumerate(
-                    spans(first_step, steps, evaluate_every=evaluate_every, longest=log_every)
-                ):
+                for first, last in spans(first_step, steps, evaluate_every=evaluate_every, longest=log_every):
                     placed, metrics = engine.advance(placed, first, last)
                     if first == first_step:
                         log.tell_compiled(engine.compile_seconds)
@@ -80,7 +78,7 @@ def train_network(
                         log.write(unread[1], **means(*unread))
                     unread = (first, last, metrics)
                     measured = last % evaluate_every == 0 or last == steps
-                    stopping = termination.asked(moment)
+                    stopping = termination.asked()
                     if measured or stopping:
                         values, whole = means(*unread), engine.whole(placed)
                         if measured:

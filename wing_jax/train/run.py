@@ -76,7 +76,7 @@ def train(config: Config) -> Path:
     check_numbers(config, mesh)
     corpus = read_corpus(config)
     task = first_task(config, corpus)
-    with devices.only_trainer(config.folder):
+    with devices.ended_with_the_others(), devices.only_trainer(config.folder):
         return _train(config, corpus, task, mesh)
 
 

@@ -97,9 +97,9 @@ def train_cells(task: StageTask, cells: list[Cell], config: SweepConfig, mesh: M
         titles = {"title": f"sweep of {len(cells)}", "first_step": first_step, "steps": stage.steps}
         if first_step < stage.steps:
             with TrainingLog(folder, **titles, batch_size=stage.batch_size * len(cells)) as log:
-                for moment, (first, last) in enumerate(spans(first_step, stage.steps, **logged)):
+                for first, last in spans(first_step, stage.steps, **logged):
                     placed, metrics = engine.advance(placed, first, last)
-                    values, stopping = sweep_means(metrics), termination.asked(moment)
+                    values, stopping = sweep_means(metrics), termination.asked()
                     measured = last % stage.evaluate_every == 0 or last == stage.steps
                     whole = engine.whole(placed) if measured or stopping else whole
                     if measured:

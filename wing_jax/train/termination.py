@@ -1,10 +1,13 @@
 """SIGTERM, by which schedulers announce that a machine is taken away: what is trained is saved, and the status is 0."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Generator
 from typing import Any
+
+import numpy as np
 
 from wing_jax.errors import Stopped
 
@@ -35,17 +38,25 @@ def deferred() -> Generator[None]:
         _training.clear()
 
 
-def asked(moment: int) -> bool:
-    """Whether training is to end now, in all its processes alike. `moment` counts the calls, alike in all of them."""
+def asked() -> bool:
+    """Whether training is to end now: any of its processes was told to. All of them must ask alike."""
     import jax  # not before: importing it takes a second, in which SIGTERM is to be heeded as well
     from jax.experimental import multihost_utils
 
-    if jax.process_count() > 1:
-        return multihost_utils.reached_preemption_sync_point(moment)
-    return _asked.is_set()
+    if jax.process_count() == 1:
+        return _asked.is_set()
+    return bool(np.any(multihost_utils.process_allgather(np.array(_asked.is_set()))))
+
+
+def leave() -> None:
+    """End a process of several at once, with status 0: an orderly end would wait for the others, and they for this."""
+    import jax
+
+    if jax.distributed.is_initialized():
+        os._exit(0)
 
 
 def _note(*_: Any) -> None:
     _asked.set()
     if not _training.is_set():
-        raise Stopped("stopped before a step was trained since the last checkpoint: nothing is lost")
+        raise Stopped("stopped before a step was trained since the last checkpoint: nothing is lost", together=False)
