@@ -1,0 +1,138 @@
+"""A training that goes on for hours: memory, compilations, the log, throughput.
+
+    python benchmarks/long_run.py CONFIG [--minutes 120] [--warm 10] [--field value ...]
+
+The config's first stage is trained with as many steps as the time takes, and ended as a scheduler would, by SIGTERM.
+Memory (the process's resident pages) is read every 5 seconds; what is said of it is the slope of a line through the
+means of blocks of five minutes after the first `--warm` minutes, for neighbouring readings are alike, with the standard
+error of that slope. Compilations are counted by JAX's own events.
+"""
+
+import dataclasses
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+from report import arguments, publish, table
+
+from wing_jax.cli.options import parse_config
+from wing_jax.config import Config
+from wing_jax.errors import Stopped
+from wing_jax.train import devices, termination
+from wing_jax.train.run import train
+
+EVERY, BLOCK = 5.0, 300.0  # seconds
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+class Watch(threading.Thread):
+    """Reads memory until the time is up, then ends the training."""
+
+    def __init__(self, minutes: float):
+        super().__init__(daemon=True)
+        self.seconds, self.readings, self.compiled = 60 * minutes, [], []
+        jax.monitoring.register_event_duration_secs_listener(self._hear)
+
+    def _hear(self, event: str, _: float, **__: object) -> None:
+        if event == COMPILED:
+            self.compiled.append(time.time())
+
+    def run(self) -> None:
+        """A reading every `EVERY` seconds."""
+        page, start = resource.getpagesize(), time.time()
+        while time.time() < start + self.seconds:
+            resident = int(Path("/proc/self/statm").read_text().split()[1]) * page
+            self.readings.append((time.time(), resident / 2**20))
+            time.sleep(EVERY)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    """Train, plot, publish."""
+    parser = arguments(__doc__)
+    parser.add_argument("config", metavar="CONFIG")
+    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--warm", type=float, default=10)
+    given, options = parser.parse_known_args()
+    devices.prepare_xla()
+    loaded = parse_config(Config, [given.config, *options], command="train", usage="")
+    stage = dataclasses.replace(loaded.stage1, steps=100_000_000)
+    config = dataclasses.replace(loaded, stage1=stage, stage2=None, name=f"{loaded.name}-long")
+    if config.folder.exists():
+        sys.exit(f"{config.folder}: is there already: a long run begins afresh")
+    watch = Watch(given.minutes)
+    watch.start()
+    try:
+        with termination.heeded():
+            train(config)
+    except Stopped as stopped:
+        print(stopped)
+    lines = [json.loads(line) for line in (config.folder / "stage1" / "metrics.jsonl").read_text().splitlines()]
+    figure = Path(__file__).parents[1] / "docs" / f"long-{loaded.name}.png"
+    body = summary(watch, lines, warm=60 * given.warm, every=stage.evaluate_every)
+    plot(watch, lines, figure)
+    body += ["", f"![Memory and throughput](../docs/{figure.name})"]
+    publish(f"long-{loaded.name}", f"A long run: {loaded.name}", body, versions={"jax": version("jax")}, given=given)
+
+
+def summary(watch: Watch, lines: list[dict], *, warm: float, every: int) -> list[str]:
+    """The table of what must hold."""
+    times, memory = (np.array(values) for values in zip(*watch.readings, strict=True))
+    kept = times > times[0] + warm
+    slope, error = slope_of((times[kept] - times[0]) / 3600, memory[kept])
+    steps = [line["step"] for line in lines]
+    gaps = {after - before for before, after in zip([0, *steps], steps, strict=False)}
+    speed = np.array([line["faces_per_second"] for line in lines if "faces_per_second" in line])
+    parts = np.array_split(speed[len(speed) // 20 :], 10)
+    tenths = [float(np.median(part)) for part in parts]
+    late = [when for when in watch.compiled if when > times[0] + 60 + warm / 10]
+    rows = [
+        ("minutes, steps", f"{(times[-1] - times[0]) / 60:.0f}, {steps[-1]:,}"),
+        (
+            "memory after the warm-up, its slope a hour",
+            f"{memory[kept].mean():.0f} MiB, {slope:+.1f} +- {error:.1f} MiB",
+        ),
+        ("compilations after the first minutes", f"{len(late)} of {len(watch.compiled)}"),
+        ("lines of the log, steps between two", f"{len(lines):,}, {min(gaps)} to {max(gaps)}"),
+        ("faces a second, medians of tenths of the run", f"{min(tenths):.0f} to {max(tenths):.0f}"),
+        ("checkpoints", f"every {every:,} steps, {steps[-1] // every:,} in all"),
+    ]
+    return table(("what", "figure"), rows)
+
+
+def slope_of(hours: np.ndarray, values: np.ndarray) -> tuple[float, float]:
+    """Least-squares slope and its standard error, of the means of blocks of five minutes."""
+    block = (hours * 3600 // BLOCK).astype(int)
+    x, y = (np.array([series[block == b].mean() for b in np.unique(block)]) for series in (hours, values))
+    design = np.stack([x, np.ones_like(x)], axis=1)
+    (slope, _), _, _, _ = np.linalg.lstsq(design, y)
+    rest = y - design @ np.linalg.lstsq(design, y)[0]
+    spread = np.sqrt((rest**2).sum() / max(len(x) - 2, 1) / ((x - x.mean()) ** 2).sum())
+    return float(slope), float(spread)
+
+
+def plot(watch: Watch, lines: list[dict], path: Path) -> None:
+    """Memory and throughput over the run."""
+    times, memory = (np.array(values) for values in zip(*watch.readings, strict=True))
+    speed = [line["faces_per_second"] for line in lines if "faces_per_second" in line]
+    figure, (above, below) = plt.subplots(2, 1, figsize=(8, 5), layout="constrained")
+    above.plot((times - times[0]) / 60, memory, color="#3b6ea8")
+    above.set(xlabel="minutes", ylabel="resident memory, MiB", ylim=(0, None))
+    below.plot(speed, ".", markersize=1.5, color="#3b6ea8", alpha=0.5)
+    below.set(xlabel="lines of the log", ylabel="faces a second", ylim=(0, None))
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    main()
