@@ -1,7 +1,9 @@
 """Config files: those of the project load, and each kind of mistake is one line that names file and line."""
 
 import dataclasses
+import json
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +113,41 @@ def test_a_config_may_build_upon_another_file_beside_it(file):
     )
     assert load_config(file) == dataclasses.replace(load_config(CONFIGS[0]), seed=7)
     assert isinstance(load_config(str(file)), Config)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_the_same_as_json(path, tmp_path):
+    config = load_config(path)
+    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+    read = load_config(tmp_path / "config.json")
+    assert read == config
+    assert type(read) is type(config)
+
+
+def test_the_page_on_promises_shows_a_config_in_toml(tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "promises.md").read_text()
+    (shown,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "config.toml").write_text(shown)
+    config = load_config(tmp_path / "config.toml")
+    assert config.stage1.model.channels == (32, 64, 128, 256, 512)
+    assert config.stage2 is None
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t["stage1"].update(input_size="64"), "'64' is no int @ config.stage1.input_size"),
+        (lambda t: t["stage1"].update(steps=10.0), "10.0 is no int @ config.stage1.steps"),
+        (lambda t: t["stage1"].update(steps=True), "True is no int @ config.stage1.steps"),
+        (lambda t: t["stage1"].update(steps=-1), "steps=-1 must be greater than 0 @ config.stage1"),
+        (lambda t: t["stage1"]["model"].update(chanels=[1]), "extra fields found (chanels) @ config.stage1.model"),
+        (lambda t: t["stage1"]["loss"].update(name="wings"), "wings not in ['l2', 'l1',"),
+        (lambda t: t["data"].pop("name"), "required field missing @ config.data.name"),
+        (lambda t: t.update(data=[1]), "no table of fields @ config.data"),
+        (lambda t: t["stage1"].update(margin=float("inf")), "inf is no float @ config.stage1.margin"),
+    ],
+)
+def test_a_wrong_value_in_a_table_is_named_by_its_place(tmp_path, change, said):
+    table = json.loads(json.dumps(dataclasses.asdict(load_config(CONFIGS[0]))))
+    change(table)
+    assert said in refusal(tmp_path / "config.json", json.dumps(table))
