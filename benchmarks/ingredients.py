@@ -21,7 +21,7 @@ from report import table
 
 from wing_jax.config import BalanceConfig, Config, LossConfig, load_config
 from wing_jax.report.origin import commit, machine
-from wing_jax.train import crops
+from wing_jax.train import crops, devices
 from wing_jax.train.run import Corpus, first_task, prepare, read_corpus, second_task
 from wing_jax.train.stage import train_stage
 
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--changes", nargs="*", choices=CHANGES, default=list(CHANGES))
     parser.add_argument("--output", default="runs/ingredients")
     given = parser.parse_args()
+    devices.prepare_xla()
     loaded = load_config(given.config)
     if loaded.stage2 is None:
         parser.error(f"{given.config} has no second stage")

@@ -266,11 +266,11 @@ def config_of(table: Any, *, where: str) -> Config:
 
 
 def _said(error: BaseException, wanted: Any) -> str:
-    if type(error) is Exception:  # of a value that is none of those named
-        return str(error).replace("literal typing.Literal", "")
     if isinstance(error, AttributeError):
         return "no table of fields"
-    return str(error) if isinstance(error, ValueError) else format_exception(error, wanted)
+    if isinstance(error, ValueError) or "not in literal" in str(error):
+        return str(error).replace("literal typing.Literal", "")
+    return format_exception(error, wanted)
 
 
 @functools.cache
