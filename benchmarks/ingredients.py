@@ -70,6 +70,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "coarse": ("lower resolution and JPEG besides", second(perturb={"shrink": 1.0, "jpeg": 0.5})),
     "reshaped": ("faces reshaped towards others", _reshaped),
     "balance": ("HSM", lambda config: dataclasses.replace(config, balance=BalanceConfig(method="hsm"))),
+    "deeper": ("two residual blocks more", second(model={"residual": 2})),
     "wider": (
         "twice the channels",
         lambda config: second(model={"channels": tuple(2 * width for width in config.stage2.model.channels)})(config),
@@ -91,7 +92,7 @@ def main() -> None:
     if loaded.stage2 is None:
         parser.error(f"{given.config} has no second stage")
     short = second(steps=given.steps, evaluate_every=max(1, given.steps // 6))(loaded)
-    kept = Figures(REPRODUCED / f"ingredients-{loaded.name}-{given.steps}.json", shlex.join(sys.argv))
+    kept = Figures(REPRODUCED / f"ingredients-{loaded.name}-{given.steps}.json", f"python {shlex.join(sys.argv)}")
     folder = Path(given.output) / f"{loaded.name}-{given.steps}"
     changes = {"as-it-stands": (AS_IT_STANDS, lambda config: config)} | {name: CHANGES[name] for name in given.changes}
     found: dict[str, list[float]] = {title: [] for title, _ in changes.values()}

@@ -60,11 +60,16 @@ def test_shapes_and_names(size, channels):
     assert answer.shape == (3, 5, 2)
     assert answer.dtype == jnp.float32
     assert variables["params"]["votes"]["kernel"].shape == (8, 15)
+    deeper = make_model("voting", points=5, channels=channels, hidden=8, norm="batch", residual=2)
+    more = jax.eval_shape(deeper.init, jax.random.key(0), jnp.zeros((1, size, size, 3), jnp.uint8))
+    convolutions = [sum(name.startswith("Conv_") for name in each["params"]) for each in (variables, more)]
+    assert convolutions[1] == convolutions[0] + 4
 
 
-def test_it_learns_where_a_bright_spot_is():
+@pytest.mark.parametrize("residual", [0, 1])
+def test_it_learns_where_a_bright_spot_is(residual):
     rng = np.random.default_rng(0)
-    model = VotingRegressor(points=1, channels=(8, 8, 8, 16), hidden=16, norm="batch")
+    model = VotingRegressor(points=1, channels=(8, 8, 8, 16), hidden=16, norm="batch", residual=residual)
     spots = rng.uniform(8, 55, (256, 2)).astype(np.float32)
     line = np.arange(SIZE)
     apart = (line[None, None] - spots[:, :1, None]) ** 2 + (line[None, :, None] - spots[:, 1:, None]) ** 2

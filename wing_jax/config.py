@@ -94,6 +94,7 @@ class ModelConfig:
         512,
     )  # plain, voting: one 3 x 3 convolution and 2 x 2 max-pool each
     hidden: int = 1024  # plain: width of the fully connected layer; voting: of the pyramid
+    residual: int = 0  # voting: residual blocks at the pyramid's finest places
     norm: Literal["none", "batch"] = "none"  # "batch" is the stronger recipe, "none" the paper's
     dropout: float = 0.0  # share dropped in training: of the hidden layer's outputs (plain), inputs (voting); paper: 0
     output_bias: Literal["zero", "mean_shape"] = "zero"  # "mean_shape" is the stronger recipe

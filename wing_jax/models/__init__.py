@@ -26,11 +26,12 @@ def make_model(
     hidden: int = 1024,
     norm: Norm = "none",
     dropout: float = 0.0,
+    residual: int = 0,
     precision: str = "float32",
     axis: str | None = None,
 ) -> nn.Module:
     """The network called `name` ("plain", "voting" or "resnet50", which takes none of `channels`, `hidden`, `norm` and
-    `dropout`).
+    `dropout`); `residual` is for "voting" alone.
 
     Raises:
       ValueError: no network is called so.
@@ -45,6 +46,7 @@ def make_model(
             dropout=dropout,
             dtype=dtype,
             axis=axis,
+            **({"residual": residual} if name == "voting" else {}),
         )
     if name == "resnet50":
         return ResNet50(points=points, dtype=dtype, axis=axis)

@@ -20,9 +20,11 @@ WINDOW = 0.12  # standard deviation of the places' weights about the regressed l
 
 
 class VotingRegressor(PlainRegressor):
-    """Blocks, arguments and contract of `PlainRegressor`; `hidden` is the width of the pyramid."""
+    """Blocks, arguments and contract of `PlainRegressor`; `hidden` is the width of the pyramid, `residual` how many
+    residual blocks (He et al., CVPR 2016, arXiv:1512.03385) follow at its finest places."""
 
     hidden: int = 64
+    residual: int = 0
 
     @nn.compact
     def __call__(
@@ -45,13 +47,20 @@ class VotingRegressor(PlainRegressor):
             y = y.repeat(times, 1).repeat(times, 2)
             y += nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(level)
             y = self.normal(y, train)
-            y = nn.Conv(self.hidden, (3, 3), use_bias=False, kernel_init=he_normal, dtype=self.dtype)(y)
-        y = self.normal(y, train).reshape(y.shape[0], -1, self.hidden)
+            y = self.convolved(y)
+        y = self.normal(y, train)
+        for _ in range(self.residual):
+            inner = self.convolved(self.normal(self.convolved(y), train))
+            y = nn.relu(y + Shift(self.norm, self.dtype, self.axis)(inner, train=train))
+        y = y.reshape(y.shape[0], -1, self.hidden)
 
         small = nn.initializers.normal(1e-3)
         votes = nn.Dense(3 * self.points, kernel_init=small, dtype=jnp.float32, name="votes")(y)
         votes = votes.reshape(*votes.shape[:2], 3, self.points)
         return counted(votes, regressed, size=size)
+
+    def convolved(self, x: Array) -> Array:
+        return nn.Conv(self.hidden, (3, 3), use_bias=False, kernel_init=he_normal, dtype=self.dtype)(x)
 
     def normal(self, x: Array, train: bool) -> Array:
         return nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))

@@ -63,6 +63,7 @@ class StageTask:
             "hidden": model.hidden,
             "norm": model.norm,
             "dropout": model.dropout,
+            "residual": model.residual,
             "precision": "float32",
         }
 
