@@ -23,5 +23,5 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     """Links that lead out of docs/ lead to those pages."""
     for outside, inside in MOVED.items():
-        markdown = markdown.replace(f"]({outside})", f"]({inside})")
+        markdown = markdown.replace(f"]({outside})", f"]({inside})").replace(f"]({outside}#", f"]({inside}#")
     return markdown

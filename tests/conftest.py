@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -52,3 +53,25 @@ def quickly_compiled(tmp_path_factory):
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+DRAWN: dict[tuple[int, int, int], Any] = {}  # built-in faces by seed, index and size
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once(request):
+    """A built-in face is drawn once in a process, however many tests ask for it; not where drawing is tested."""
+    from wing_jax.data import builtin  # not before: what is imported earlier is not type-checked
+
+    draw = builtin.render_face
+
+    def remembered(*, seed: int, index: int, size: int = 256) -> Any:
+        key = seed, index, size
+        if key not in DRAWN:
+            DRAWN[key] = draw(seed=seed, index=index, size=size)
+        return DRAWN[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.name != "test_builtin.py":
+            patch.setattr(builtin, "render_face", remembered)
+        yield

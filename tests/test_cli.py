@@ -348,6 +348,7 @@ def test_without_tensorflow_all_but_its_input_works(model, faces_folder, tmp_pat
         training += [f"{stage}.batch_size", "4"]
     arguments = [model, faces_folder, faces_folder / "ibug" / "face0.jpg", *training]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "WING_JAX_CPU_KERNEL": "off"}  # compiled for longer than run
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT_TENSORFLOW, *map(str, arguments)],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,

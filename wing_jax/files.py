@@ -48,7 +48,10 @@ def refuse_ways_out(folder: str | Path) -> None:
       InputError: there is one; it is named.
     """
     root = Path(folder)
-    inside, ahead = Path(os.path.realpath(root)), [root]
+    inside, ahead = (
+        Path(os.path.realpath(root)),
+        [root] if root.is_dir() else [],
+    )  # whoever reads it says what is missing
     while ahead:
         place = ahead.pop()
         try:

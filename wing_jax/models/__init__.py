@@ -1,6 +1,7 @@
 """Flax modules: crops `[batch, size, size, 3]` to landmarks `[batch, points, 2]` in pixels of the crop."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -14,8 +15,6 @@ from wing_jax.models.pooling import max_pool_2x2 as max_pool_2x2
 from wing_jax.models.resnet import ResNet50 as ResNet50
 from wing_jax.models.resnet import ResNetTiny as ResNetTiny
 from wing_jax.models.voting import VotingRegressor as VotingRegressor
-
-_BY_CHANNELS = {"plain": PlainRegressor, "voting": VotingRegressor}
 
 
 def make_model(
@@ -37,17 +36,10 @@ def make_model(
       ValueError: no network is called so.
     """
     dtype = jnp.dtype(precision)
-    if name in _BY_CHANNELS:
-        return _BY_CHANNELS[name](
-            points=points,
-            channels=tuple(channels),
-            hidden=hidden,
-            norm=norm,
-            dropout=dropout,
-            dtype=dtype,
-            axis=axis,
-            **({"residual": residual} if name == "voting" else {}),
-        )
+    if name in ("plain", "voting"):
+        given: dict[str, Any] = {"points": points, "channels": tuple(channels), "hidden": hidden, "norm": norm}
+        given |= {"dropout": dropout, "dtype": dtype, "axis": axis}
+        return PlainRegressor(**given) if name == "plain" else VotingRegressor(**given, residual=residual)
     if name == "resnet50":
         return ResNet50(points=points, dtype=dtype, axis=axis)
     raise ValueError(f"no network is called {name!r}: use plain, voting or resnet50")
