@@ -2,19 +2,16 @@
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from workshop import CONFIG, EVERY, STEPS, finish, kill_after, logged, start, weights
 
 import wing_jax.train.run
 from wing_jax.cli import main
@@ -34,37 +31,6 @@ from wing_jax.train.replay import replay
 from wing_jax.train.run import first_task, read_corpus
 from wing_jax.train.stage import make_engine, write_record
 
-STEPS = {1: 160, 2: 80}  # of each stage
-EVERY = 40  # steps between checkpoints; losses are logged each 20
-CONFIG = f"""
-from wing_jax.config import *
-
-optimizer = OptimizerConfig(
-    name="adamw", learning_rate=1e-2, final_learning_rate=1e-3, decay="cosine", weight_decay=1e-2, warmup=10, ema=0.9
-)
-stage = dict(
-    input_size=32,
-    model=ModelConfig(channels=(8, 16, 16), hidden=32, norm="batch", output_bias="mean_shape"),
-    loss=LossConfig(name="wing", width=10.0, epsilon=2.0, reduction="mean"),
-    perturb=PerturbConfig(rotation=5.0, translation=0.02, scale=0.02, blur=0.0),
-    optimizer=optimizer,
-    batch_size=16,
-    evaluate_every={EVERY},
-)
-config = Config(
-    name="tiny",
-    data=DataConfig(name="w300", root="faces", validation=0.2),
-    balance=BalanceConfig(method="hsm", bins=5, cap=4),
-    stage1=StageConfig(
-        margin=1.3, steps={STEPS[1]}, **stage
-    ),
-    stage2=SecondStageConfig(
-        margin=1.25, steps={STEPS[2]}, draws=2, **stage
-    ),
-    devices=1,
-)
-"""
-
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
@@ -77,49 +43,6 @@ def workshop(tmp_path_factory):
             write_pts(folder / "faces" / part / f"{i}.pts", points)
     (folder / "tiny.py").write_text(CONFIG)
     return folder
-
-
-def start(workshop, name):
-    """`wing-jax train tiny.py --name NAME` in a process of its own."""
-    environment = {
-        **os.environ,
-        "XDG_CACHE_HOME": str(workshop / "cache"),
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # halves the time to compile
-    }
-    command = [sys.executable, "-c", "from wing_jax.cli import main; main()", "train", "tiny.py", "--name", name]
-    return subprocess.Popen(
-        command, cwd=workshop, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
-def finish(process):
-    said, complaints = process.communicate(timeout=300)
-    assert process.returncode == 0, complaints
-    return said
-
-
-def logged(folder):
-    """The lines of metrics.jsonl that are whole."""
-    path = folder / "metrics.jsonl"
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def weights(folder):
-    with np.load(folder / "model" / "weights.npz") as stored:
-        return dict(stored)
-
-
-def kill_after(process, folder, step, *, by=signal.SIGKILL):
-    """End the process when `step` has been logged; what it said then."""
-    while not any(line["step"] >= step for line in logged(folder)):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.005)
-    process.send_signal(by)
-    _, said = process.communicate()
-    assert process.returncode == (0 if by == signal.SIGTERM else -by), said
-    return said
 
 
 @pytest.fixture(scope="module")

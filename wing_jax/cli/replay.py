@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -31,13 +32,12 @@ def run(arguments: list[str]) -> None:
     worst = found.worst[: options.rows]
     faces = Table("loss", "largest error, pixels of the crop", "picture")
     for index in worst:
-        error = ((found.predicted[index] - found.points[index]) ** 2).sum(-1)[found.visible[index]].max(
-            initial=0
-        ) ** 0.5
+        errors = np.linalg.norm(found.predicted[index] - found.points[index], axis=-1)
+        error = errors[found.visible[index]].max(initial=0)
         faces.add_row(f"{found.losses[index]:.4g}", f"{error:.4g}", found.pictures[index])
     console.print(faces)
     gradients = Table("gradient's norm", "parameter")
-    for name, norm in sorted(found.gradients.items(), key=lambda pair: -abs(pair[1]) if pair[1] == pair[1] else -1e999):
+    for name, norm in sorted(found.gradients.items(), key=lambda pair: -np.nan_to_num(pair[1], nan=np.inf)):
         gradients.add_row(f"{norm:.4g}", name)
     console.print(gradients)
     times = max(1, 256 // found.images.shape[1])

@@ -259,7 +259,7 @@ def _together(moment: str) -> None:
 @contextlib.contextmanager
 def _no_complaints() -> Generator[None]:
     """What libraries log of a damaged file is said in one line by us."""
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio", "root", None)]
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio", None)]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)

@@ -20,7 +20,7 @@ from wing_jax.train.state import TrainState, Variables
 from wing_jax.train.steps import Metrics, normalised_error
 
 VALIDATION_BATCH = 64
-EXPLODED = 1e6  # length of a gradient: of a loss in pixels it is 1 to 1000
+EXPLODED = 1e6  # length of a gradient: far beyond what a loss in pixels gives while it learns
 Validate = Callable[[Variables], tuple[jax.Array, jax.Array]]  # sum and count of NMEs
 
 

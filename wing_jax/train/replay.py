@@ -18,7 +18,7 @@ from wing_jax import files
 from wing_jax.config import Config, config_of
 from wing_jax.data.device_input import Planner
 from wing_jax.errors import InputError
-from wing_jax.train import crops
+from wing_jax.train import crops, devices
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.loop import spans
 from wing_jax.train.run import first_task, prepare, read_corpus, second_task
@@ -48,14 +48,19 @@ class Replayed:
 
 
 def replay(record: str | Path) -> Replayed:
-    """Train from the newest checkpoint to the step of `record`, without writing anything, and look at that step.
+    """Train from the newest checkpoint to the step of `record`, in memory, and look at that step.
 
     `record` is a `diverged-STEP.json` that a training has written; its data and checkpoints must still be there.
 
     Raises:
-      InputError: the record is not such a file, or what it needs is not there.
+      InputError: the record is not such a file, what it needs is not there, or a training is at work in the folder.
     """
     stage, step, said, config = _read(Path(record))
+    with devices.only_trainer(config.folder):  # whose checkpoints must stay as they are
+        return _replay(record, stage, step, said, config)
+
+
+def _replay(record: str | Path, stage: int, step: int, said: str, config: Config) -> Replayed:
     mesh = prepare(config)
     task = _task(config, stage, mesh)
     engine, state = make_engine(task, config, mesh), task.state(seed=config.seed)

@@ -1,0 +1,84 @@
+"""A tiny training for tests, in a process of its own, that can be ended at a step."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+STEPS = {1: 160, 2: 80}  # of each stage
+EVERY = 40  # steps between checkpoints; losses are logged each 20
+CONFIG = f"""
+from wing_jax.config import *
+
+optimizer = OptimizerConfig(
+    name="adamw", learning_rate=1e-2, final_learning_rate=1e-3, decay="cosine", weight_decay=1e-2, warmup=10, ema=0.9
+)
+stage = dict(
+    input_size=32,
+    model=ModelConfig(channels=(8, 16, 16), hidden=32, norm="batch", output_bias="mean_shape"),
+    loss=LossConfig(name="wing", width=10.0, epsilon=2.0, reduction="mean"),
+    perturb=PerturbConfig(rotation=5.0, translation=0.02, scale=0.02, blur=0.0),
+    optimizer=optimizer,
+    batch_size=16,
+    evaluate_every={EVERY},
+)
+config = Config(
+    name="tiny",
+    data=DataConfig(name="w300", root="faces", validation=0.2),
+    balance=BalanceConfig(method="hsm", bins=5, cap=4),
+    stage1=StageConfig(
+        margin=1.3, steps={STEPS[1]}, **stage
+    ),
+    stage2=SecondStageConfig(
+        margin=1.25, steps={STEPS[2]}, draws=2, **stage
+    ),
+    devices=1,
+)
+"""
+
+
+def start(workshop, name):
+    """`wing-jax train tiny.py --name NAME` in a process of its own."""
+    environment = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(workshop / "cache"),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # halves the time to compile
+    }
+    command = [sys.executable, "-c", "from wing_jax.cli import main; main()", "train", "tiny.py", "--name", name]
+    return subprocess.Popen(
+        command, cwd=workshop, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process):
+    said, complaints = process.communicate(timeout=300)
+    assert process.returncode == 0, complaints
+    return said
+
+
+def logged(folder):
+    """The lines of metrics.jsonl that are whole."""
+    path = folder / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def weights(folder):
+    with np.load(folder / "model" / "weights.npz") as stored:
+        return dict(stored)
+
+
+def kill_after(process, folder, step, *, by=signal.SIGKILL):
+    """End the process when `step` has been logged; what it said then."""
+    while not any(line["step"] >= step for line in logged(folder)):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.send_signal(by)
+    _, said = process.communicate()
+    assert process.returncode == (0 if by == signal.SIGTERM else -by), said
+    return said
