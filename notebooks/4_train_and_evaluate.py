@@ -43,8 +43,10 @@ from wing_jax.report.draw import draw_points
 from wing_jax.report.plots import ced_figure
 from wing_jax.report.tables import results_grid, rich_table
 from wing_jax.schemes import get_conversion
+from wing_jax.train import devices
 from wing_jax.train.run import train
 
+devices.prepare_xla()  # XLA's flags and cache, as `wing-jax` sets them; before JAX is first used
 folder = Path(tempfile.mkdtemp())
 first = StageConfig(
     input_size=32,  # pixels; the paper's is 64
@@ -73,7 +75,7 @@ second = SecondStageConfig(
 )
 config = Config(
     name="notebook",
-    data=DataConfig(name="builtin", train_faces=500),
+    data=DataConfig(name="builtin", train_faces=300),
     balance=BalanceConfig(method="hsm", bins=9, cap=10),
     stage1=first,
     stage2=second,

@@ -24,6 +24,9 @@ from wing_jax.config import Config, DataConfig, LossConfig, ModelConfig, Optimiz
 from wing_jax.losses import make_loss
 from wing_jax.report.analysis import curves_figure
 from wing_jax.reproduce import compare_losses
+from wing_jax.train import devices
+
+devices.prepare_xla()  # XLA's flags and cache, as `wing-jax` sets them; before JAX is first used
 
 
 def cauchy(predicted, target, scale=1.5):
@@ -54,7 +57,7 @@ print("at zero error:", float(slope(jnp.zeros(1))[0]), " at 1e4 pixels:", float(
 # %%
 config = Config(
     name="compare",
-    data=DataConfig(name="builtin", train_faces=500, validation=0.15),
+    data=DataConfig(name="builtin", train_faces=240, validation=0.15),
     stage1=StageConfig(
         input_size=32,
         margin=1.3,

@@ -1,6 +1,7 @@
 """Eight virtual devices, real data where it is found, and small worlds that many tests share."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,14 @@ LONG = (
 )  # fmt: skip
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """One cache for all processes of the tests, empty at first: each would build the same CPU kernel."""
+    if not hasattr(config, "workerinput"):  # those of pytest-xdist inherit it
+        folder = tempfile.TemporaryDirectory(prefix="wing_jax-cache-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["XDG_CACHE_HOME"] = folder.name
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of `LONG` first, in its order."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
@@ -39,29 +48,23 @@ def data_root() -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def quickly_compiled(tmp_path_factory):
-    """What is tested compiles for longer than it runs."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_disable_most_optimizations": True,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    """Most of what is tested compiles for longer than it runs: without optimisation, and the same program once."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 DRAWN: dict[tuple[int, int, int], Any] = {}  # built-in faces by seed, index and size
 
 
 @pytest.fixture(scope="module", autouse=True)
-def drawn_once(request):
-    """A built-in face is drawn once in a process, however many tests ask for it; not where drawing is tested."""
+def in_one_process(request):
+    """A built-in face is drawn once in a process, however many tests ask for it; not where drawing is tested. And
+    commands that are called, not started, leave the process's XLA alone."""
     from wing_jax.data import builtin  # not before: what is imported earlier is not type-checked
+    from wing_jax.train import devices
 
     draw = builtin.render_face
 
@@ -74,4 +77,5 @@ def drawn_once(request):
     with pytest.MonkeyPatch.context() as patch:
         if request.path.name != "test_builtin.py":
             patch.setattr(builtin, "render_face", remembered)
+        patch.setattr(devices, "prepare_xla", lambda: None)
         yield

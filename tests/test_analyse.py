@@ -20,13 +20,11 @@ from wing_jax.reproduce import compare_losses
 from wing_jax.schemes import MTFL_5
 from wing_jax.train.run import train
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 FIGURES = ("errors", "shares", "poses", "landmarks", "width-epsilon", "layers", "landscape")
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_this_process(monkeypatch, tmp_path):
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
+def here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 

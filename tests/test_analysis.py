@@ -19,7 +19,6 @@ from wing_jax.train import devices
 from wing_jax.train.run import first_task, read_corpus
 from wing_jax.train.stage import make_engine
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 ERRORS = np.array([-15.0, -9.5, -1.0, 0.0, 0.25, 2.0, 12.0], np.float32)
 NAMES = ("l2", "l1", "smooth_l1", "wing")
 ALL = {name: make_loss(name) for name in NAMES}

@@ -16,7 +16,7 @@ FLOORS = (
     {"losses", "metrics", "geometry", "procrustes", "balance"},
     {"evaluation", "perturb", "photometric", "warp", "models"},
     {"data"},
-    {"bundle", "localizer", "finder", "tracking", "report"},
+    {"bundle", "locating", "localizer", "finder", "tracking", "report"},
     {"train", "measure", "export", "labelling"},
     {"analysis", "reproduce"},
     {"cli"},

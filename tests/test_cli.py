@@ -26,9 +26,7 @@ CONFIG = str(Path(__file__).parents[1] / "configs" / "w300.py")
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_this_process(monkeypatch, tmp_path):
-    """The command line sets XLA's flags and compile cache for its own process, not for the tests'."""
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
+def here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
@@ -108,7 +106,7 @@ def test_unknown_field_in_a_config_as_a_user_meets_it(tmp_path):
     """In a process of its own: stderr is one line without a traceback (and no type checker words the error)."""
     config_file(tmp_path, "from wing_jax.config import *\nDataConfig(name='w300', rot='x')")
     code = "from wing_jax.cli import main; main(['train', 'mine.py'])"
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
@@ -347,7 +345,7 @@ def test_without_tensorflow_all_but_its_input_works(model, faces_folder, tmp_pat
         training += [f"{stage}.steps", "2", f"{stage}.evaluate_every", "2", f"{stage}.optimizer.warmup", "0"]
         training += [f"{stage}.batch_size", "4"]
     arguments = [model, faces_folder, faces_folder / "ibug" / "face0.jpg", *training]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "WING_JAX_CPU_KERNEL": "off"}  # compiled for longer than run
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT_TENSORFLOW, *map(str, arguments)],

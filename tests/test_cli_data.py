@@ -19,7 +19,6 @@ from wing_jax.data.w300 import read_w300
 
 @pytest.fixture(autouse=True)
 def here(monkeypatch, tmp_path):
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
     monkeypatch.chdir(tmp_path)
 
 

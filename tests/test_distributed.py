@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 
 def start(folder, *options, **environment):
     inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    inherited |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XDG_CACHE_HOME": str(folder)}
+    inherited |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     words = [sys.executable, "-c", CODE, "train", str(folder / "tiny.py"), *options]
     return subprocess.Popen(
         words, env=inherited | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

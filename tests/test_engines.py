@@ -17,7 +17,6 @@ from wing_jax.train.state import init_state
 from wing_jax.train.steps import make_train_step
 
 BATCH = 8
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
 
 def network(axis=None):

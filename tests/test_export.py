@@ -213,7 +213,6 @@ def test_faults(localizer, faces, tmp_path, monkeypatch):
 
 def test_the_command_and_the_example_of_the_page(localizer, faces, tmp_path, capsys, monkeypatch):
     """The page's own program finds the landmarks that the localizer finds."""
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
     model = localizer.save(tmp_path / "model")
     main(["export", str(model), "--to", "onnx", "--output", str(tmp_path / "onnx")])
     said = capsys.readouterr().out

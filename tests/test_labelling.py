@@ -112,7 +112,6 @@ def converted_to(faces, scheme):
 
 
 def test_the_command_keeps_and_packs_the_faces_within_the_distance(capsys, monkeypatch, tmp_path, template):
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
     monkeypatch.chdir(tmp_path)
     written = write_mtfl(tmp_path / "mtfl")
     always(template).save("teacher")

@@ -88,7 +88,6 @@ def test_evaluation_converts_the_model_to_the_faces_and_says_so(tmp_path, capsys
 
     from wing_jax.localizer import Localizer
 
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
     monkeypatch.chdir(tmp_path)
     drawn = builtin_faces(6, seed=3, size=96)
     low, high = drawn.boxes[:, None, :2], drawn.boxes[:, None, 2:]
@@ -121,7 +120,6 @@ def test_points_that_cannot_be_told_are_not_measured(tmp_path, capsys, monkeypat
 
     from wing_jax.localizer import Localizer
 
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
     monkeypatch.chdir(tmp_path)
     model = drawn_model(tmp_path / "model", IBUG_68, np.full((68, 2), 0.5, np.float32))
     write_points_folder(tmp_path / "faces", scheme=COFW_29)
@@ -147,7 +145,6 @@ def test_boxes_of_another_convention_are_told_and_brought_to_those_of_training(t
     from wing_jax.data.boxes import shape_in_box
     from wing_jax.localizer import Localizer
 
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
     monkeypatch.chdir(tmp_path)
     write_points_folder(tmp_path / "faces")
     folder = tmp_path / "faces" / "train"

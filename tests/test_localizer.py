@@ -282,6 +282,14 @@ def test_after_warming_up_nothing_compiles(small, picture, cut_on):
         localizer.predict_batch([picture[:200], picture[:, 30:]], [BOXES[1:2], BOXES[1:2]])  # photos of other sizes
 
 
+def test_models_that_differ_in_their_weights_alone_share_a_program(small, picture):
+    squared = dataclasses.replace(small.stages[0], variables=jax.tree.map(np.square, small.stages[0].variables))
+    other = dataclasses.replace(small, stages=(squared, small.stages[1]), template=small.template + np.float32(0.01))
+    answers = small.predict(picture, BOXES)
+    with jax.no_tracing():
+        assert not np.allclose(other.predict(picture, BOXES), answers)
+
+
 def test_batches_cover_all_faces_and_little_else():
     for largest in (1, 4, 64):
         for count in range(200):

@@ -19,15 +19,8 @@ def test_they_are_all_there():
     assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number}_" for number in range(1, 7)]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """One for all, empty at first: they build the same CPU kernel and compile the same programs."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs(path, monkeypatch, cache):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+def test_runs(path):
     notebook = jupytext.read(path)
     NotebookClient(
         notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}

@@ -23,12 +23,6 @@ from wing_jax.models import make_model
 from wing_jax.schemes import MTFL_5
 
 
-@pytest.fixture(autouse=True)
-def no_settings_of_this_process(monkeypatch):
-    """The command line sets XLA's flags and compile cache for its own process, not for the tests'."""
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     network = {"name": "plain", "points": 5, "channels": (4, 4), "hidden": 8}

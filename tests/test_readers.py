@@ -181,9 +181,7 @@ def test_a_truncated_picture_is_named(w300):
 @pytest.mark.parametrize("damage", ["folder", "empty", "67 points", "NaN", "outside", "truncated"])
 def test_the_command_line_says_one_line_and_exits_with_status_2(w300, damage, capsys, monkeypatch, tmp_path_factory):
     from wing_jax.cli import main
-    from wing_jax.train import devices
 
-    monkeypatch.setattr(devices, "prepare_xla", lambda: None)
     root, points = w300, read_pts(w300 / "afw/17_1.pts")
     if damage == "folder":
         root, named = w300 / "nowhere", "nowhere"

@@ -30,7 +30,6 @@ from wing_jax.reproduce.workshop import Variant
 from wing_jax.train import devices
 from wing_jax.train.sweep import SweepEngine
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 LOSSES = ("l2", "wing")
 
 
@@ -284,7 +283,6 @@ def _variant_of(loss, shop):
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
     monkeypatch.setattr("wing_jax.reproduce.recipe", lambda data, budget, **_: small_recipe(f"{data}-{budget}"))
     main(["reproduce", "table1", "--data", "builtin", "--budget", "trial", "--seeds", "1", "--output", str(tmp_path),
           "--losses", "l1", "wing"])  # fmt: skip

@@ -27,7 +27,6 @@ from wing_jax.train.run import first_task, read_corpus, train
 from wing_jax.train.sweep import SweepEngine, cells_of
 from wing_jax.train.sweep_run import sweep, table
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 STEPS = 4
 GRID = GridConfig(seeds=(0, 7), losses=("wing", "l1"), widths=(10.0, 4.0), learning_rates=(1e-2, 5e-3))
 STAGE = StageConfig(
@@ -197,7 +196,6 @@ def test_turns_are_for_one_device(config):
 
 
 def test_the_command_prints_the_table(tmp_path, monkeypatch, capsys, config):
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
     path = tmp_path / "tiny.py"
     plain = Config(name="said", data=config.data, stage1=STAGE, devices=1, output=str(tmp_path))
     path.write_text(f"from wing_jax.config import *\nconfig = {plain!r}\n")

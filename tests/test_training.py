@@ -122,17 +122,10 @@ def test_run_killed_in_the_first_stage_and_terminated_in_the_second_ends_with_th
 def here(workshop, trained, monkeypatch):
     """To go on with in this process, where types are checked: a copy of the finished run."""
     monkeypatch.chdir(workshop)
-    monkeypatch.setattr("wing_jax.train.devices.prepare_xla", lambda: None)
     copy = workshop / "runs" / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(trained, copy)
-    settings = {"jax_compilation_cache_dir": str(workshop / "cache-here"), "jax_disable_most_optimizations": True}
-    before = {name: jax.config.values[name] for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    yield copy
-    for name, value in before.items():
-        jax.config.update(name, value)
+    return copy
 
 
 def refuse(capsys, *options):

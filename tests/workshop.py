@@ -45,7 +45,6 @@ def start(workshop, name):
     """`wing-jax train tiny.py --name NAME` in a process of its own."""
     environment = {
         **os.environ,
-        "XDG_CACHE_HOME": str(workshop / "cache"),
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # halves the time to compile
     }

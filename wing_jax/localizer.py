@@ -16,15 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Real
 
-from wing_jax import geometry
+from wing_jax import locating
 from wing_jax.bundle import read_bundle, write_bundle
 from wing_jax.data.boxes import usable
 from wing_jax.data.chips import Images, chip_squares, cut_chip, resized
 from wing_jax.errors import InputError
+from wing_jax.locating import Plan, StagePlan
 from wing_jax.models import make_model
 from wing_jax.schemes import SCHEMES, Scheme, get_scheme, scheme_from_table, scheme_to_table
-from wing_jax.types import Affine, Image
-from wing_jax.warp import cut_squares, warp
+from wing_jax.types import Image
 
 LARGEST_BATCH = {"cpu": 64, "other": 256}  # faces; powers of two
 LARGEST_PIXELS = 1 << 26  # of the photos' parts in a batch: 200 MB as they travel, 800 MB as the device cuts them
@@ -44,6 +44,17 @@ class Stage:
     @functools.cached_property
     def model(self) -> nn.Module:
         return make_model(**self.network)
+
+    @functools.cached_property
+    def plan(self) -> StagePlan:
+        """What the stage does, without what it has learned."""
+        return StagePlan(
+            model=self.model,
+            input_size=self.input_size,
+            chip_size=self.chip_size,
+            margin=float(self.margin),
+            centre=(float(self.centre[0]), float(self.centre[1])),
+        )
 
     @functools.cached_property
     def on_device(self) -> dict:
@@ -199,7 +210,7 @@ class Localizer:
             _each(fill, len(faces))
             for level in levels:
                 level[len(faces) :] = level[0]
-            return self._locate(self._weights, levels, _filled(boxes, faces, bucket))
+            return locating.locate(self._plan, self._weights, self._shape, levels, _filled(boxes, faces, bucket))
 
         return self._in_batches(dispatch, len(boxes), largest=_largest_batch())
 
@@ -221,7 +232,8 @@ class Localizer:
                 parts[row, :height, :width] = photo_of(faces[row])[top : top + height, left : left + width]
 
             _each(fill, len(faces))
-            return self._cut_and_locate(self._weights, parts, *(_filled(values, faces, bucket) for values in told))
+            filled = [_filled(values, faces, bucket) for values in told]
+            return locating.cut_and_locate(self._plan, self._weights, self._shape, parts, *filled)
 
         return self._in_batches(dispatch, len(boxes), largest=min(_largest_batch(), affordable))
 
@@ -236,58 +248,18 @@ class Localizer:
         done += [_read(*batch) for batch in waiting]
         return list(np.concatenate(done, axis=1))
 
+    @functools.cached_property
+    def _plan(self) -> Plan:
+        mirrored = tuple(self.scheme.flip.tolist()) if self.flip_average else None
+        return Plan(stages=tuple(stage.plan for stage in self.stages), mirrored=mirrored)
+
+    @functools.cached_property
+    def _shape(self) -> Array:
+        return jnp.asarray(self.template)
+
     @property
     def _weights(self) -> tuple[dict, ...]:
         return tuple(stage.on_device for stage in self.stages)
-
-    @functools.cached_property
-    def _locate(self):
-        return jax.jit(self._locate_once)
-
-    @functools.cached_property
-    def _cut_and_locate(self):
-        return jax.jit(self._cut_and_locate_once)
-
-    def _cut_and_locate_once(
-        self, variables: tuple, parts: Array, first: Array, length: Array, side: Array, boxes: Array
-    ) -> Float[Array, "stages n points 2"]:
-        """From parts of photos, as `warp.cut_squares` takes them, to points in pixels of the last chip."""
-        unit = self.stages[-1].chip_size
-        chips = jnp.round(cut_squares(parts, first, length, side, size=unit))
-        none, all_of = jnp.zeros_like(first), jnp.full_like(side, unit)
-        levels = tuple(
-            jnp.round(cut_squares(chips, none, jnp.full_like(length, unit), all_of, size=stage.chip_size))
-            if stage.chip_size != unit
-            else chips
-            for stage in self.stages
-        )
-        return self._locate_once(variables, levels, boxes)
-
-    def _locate_once(
-        self, variables: tuple, levels: tuple[Array, ...], boxes: Array
-    ) -> Float[Array, "stages n points 2"]:
-        """All stages, each on its own size of chip; everything between them in pixels of the last chip."""
-        unit = self.stages[-1].chip_size
-        answers: list[Array] = []
-        for stage, weights, chips in zip(self.stages, variables, levels, strict=True):
-            if answers:
-                frames = geometry.frame_of_shape(answers[-1], jnp.asarray(self.template), size=stage.input_size)
-            else:
-                frames = geometry.frame_of_box(boxes, size=stage.input_size, margin=stage.margin, centre=stage.centre)
-            to_unit = jnp.broadcast_to(_between_sizes(stage.chip_size, unit), frames.shape)
-            local = geometry.compose(geometry.invert(to_unit), frames)
-            crops = jnp.round(warp(chips, local, size=stage.input_size))
-            answers.append(jnp.asarray(geometry.transform(frames, self._on_crops(stage, weights, crops))))
-        return jnp.stack(answers)
-
-    def _on_crops(self, stage: Stage, variables: dict, crops: Array) -> Array:
-        if not self.flip_average:
-            return jnp.asarray(stage.model.apply(variables, crops, train=False))
-        both = jnp.concatenate([crops, crops[:, :, ::-1]])
-        points, mirrored = jnp.split(jnp.asarray(stage.model.apply(variables, both, train=False)), 2)
-        mirrored = mirrored[:, self.scheme.flip]
-        mirrored = jnp.stack([stage.input_size - 1 - mirrored[..., 0], mirrored[..., 1]], axis=-1)
-        return (points + mirrored) / 2
 
 
 def _chip_pixels(squares: Int[np.ndarray, "n 3"], *, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -354,12 +326,6 @@ def _each(work: Callable[[int], None], count: int) -> None:
 def _scheme(told: str | dict) -> Scheme:
     """A published scheme by its name, one's own by its table."""
     return get_scheme(told) if isinstance(told, str) else scheme_from_table(told)
-
-
-def _between_sizes(source: int, target: int) -> Affine:
-    """Affine from pixels of a chip of side `source` to pixels of the same chip at side `target`."""
-    ratio = target / source
-    return geometry.similarity(scale=ratio, translation=(0.5 * ratio - 0.5, 0.5 * ratio - 0.5))
 
 
 def check_boxes(boxes: Real[np.ndarray, "faces 4"] | Sequence, image: np.ndarray) -> Float[np.ndarray, "faces 4"]:
