@@ -6,7 +6,8 @@ A job packs built-in faces and trains both stages on them, with a checkpoint eve
 into the writing of something. The process is sent SIGKILL at a moment drawn evenly from the time that an undisturbed
 job takes, started again, killed again, and so on until it ends by itself before its moment comes; then its packed files
 and its model are compared, byte for byte, with the undisturbed job's, and another job begins. The same with SIGTERM,
-which must end it with status 0 and a line that says how to go on.
+which must end a training with status 0 and a line that says how to go on, or that of its end where it was done; a
+packing, which has nothing to save, and a Python that has not read its first line yet end by the signal.
 """
 
 import collections
@@ -58,7 +59,8 @@ from pathlib import Path
 from wing_jax.cli import main
 if not Path("packed").exists():
     main(["data", "pack", "faces", "packed", "--format", "w300", "--size", "96"])
-main(["train", "tiny.py"])
+sys.argv[1:] = ["train", "tiny.py"]
+main()
 """
 
 
@@ -67,7 +69,7 @@ class Place:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.answered = False
+        self.answer = ""  # to the last signal
         (folder / "tiny.py").write_text(CONFIG)
         for split, part in (("train", "afw"), ("test", "ibug")):  # the folders of 300-W
             faces = load_faces("builtin", split, count=FACES)
@@ -82,8 +84,8 @@ class Place:
             [sys.executable, "-c", JOB],
             cwd=self.folder,
             env={**os.environ, **surroundings, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
 
@@ -127,21 +129,19 @@ def main() -> None:
             place.clear()
             seconds, expected = undisturbed(place)
         for kind, wanted in ((signal.SIGKILL, given.kills), (signal.SIGTERM, given.terminations)):
-            ended = jobs = alike = answered = 0
+            ended = jobs = alike = 0
             while ended < wanted:
                 place.clear()
                 while ended < wanted and not finished(place, draw.uniform(0.2, seconds), kind):
                     ended += 1
-                    answered += place.answered
-                    phases[kind.name, place.phase()] += 1
-                    print(f"{kind.name} {ended} of {wanted}: {place.phase()}", flush=True)
+                    phases[kind.name, place.phase(), place.answer] += 1
+                    print(f"{kind.name} {ended} of {wanted}: {place.phase()}: {place.answer}", flush=True)
                 finish(place)
                 jobs, alike = jobs + 1, alike + (place.outcome() == expected)
-            told = f"{answered} of {ended}" if kind == signal.SIGTERM else "cannot"
-            rows.append((kind.name, str(ended), str(jobs), f"{alike} of {jobs}", told))
-    head = ("ended by", "times", "jobs", "same bytes in the end", "status 0 and a line how to go on")
-    where = [(kind, phase, str(count)) for (kind, phase), count in sorted(phases.items())]
-    body = [*table(head, rows), "", *table(("ended by", "during", "times"), where), ""]
+            rows.append((kind.name, str(ended), str(jobs), f"{alike} of {jobs}"))
+    where = [(*key, str(count)) for key, count in sorted(phases.items())]
+    body = [*table(("ended by", "times", "jobs", "same bytes in the end"), rows), ""]
+    body += [*table(("ended by", "during", "its answer", "times"), where), ""]
     body += [f"An undisturbed job takes {seconds:.1f} s."]
     publish(
         "crashes",
@@ -162,7 +162,7 @@ def undisturbed(place: Place) -> tuple[float, dict[str, str]]:
 def finish(place: Place) -> None:
     """Do the job, or what is left of it."""
     process = place.start()
-    _, said = process.communicate()
+    said, _ = process.communicate()
     if process.returncode:
         sys.exit(f"a job that nobody ended did not end well:\n{said}")
 
@@ -171,11 +171,14 @@ def finished(place: Place, seconds: float, kind: signal.Signals) -> bool:
     """Whether the job, or what is left of it, was done before its time was up; else it was ended."""
     process = place.start()
     try:
-        _, said = process.communicate(timeout=seconds)
+        said, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(kind)
-        _, said = process.communicate()
-        place.answered = process.returncode == 0 and "to go on: " in said.splitlines()[-1]
+        said, _ = process.communicate()
+        last = (said.splitlines() or [""])[-1]
+        kinds = {"to go on: ": "how to go on", "next: ": "done"}
+        told = next((what for sign, what in kinds.items() if sign in last), "no line")
+        place.answer = f"status {process.returncode}, {told}" if kind == signal.SIGTERM else "none"
         if process.returncode not in (0, -kind):
             sys.exit(f"{kind.name} made a job end with {process.returncode}:\n{said}")
         return False

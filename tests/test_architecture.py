@@ -146,6 +146,8 @@ def test_localizer_can_be_had_from_the_house_itself():
     from wing_jax.localizer import Localizer
 
     assert wing_jax.Localizer is Localizer
+    with pytest.raises(AttributeError, match="'wing_jax' has no attribute 'Trainer'"):
+        _ = wing_jax.Trainer
     assert wing_jax.__version__.count(".") == 2
 
 
@@ -157,3 +159,9 @@ def test_tensorflow_is_not_imported_before_it_is_needed():
     )
     answered = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answered.stdout.strip() == "[]"
+
+
+def test_the_command_line_heeds_signals_before_it_imports_what_takes_long():
+    code = "import sys, wing_jax.cli; print({'jax', 'numpy', 'cv2', 'tensorflow'} & sys.modules.keys() or 'none')"
+    answered = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answered.stdout.strip() == "none"

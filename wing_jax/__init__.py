@@ -1,6 +1,18 @@
 """Wing-loss facial landmark localisation in JAX."""
 
-from wing_jax.finder import Finder as Finder
-from wing_jax.localizer import Localizer as Localizer
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wing_jax.finder import Finder as Finder
+    from wing_jax.localizer import Localizer as Localizer
 
 __version__ = "0.1.0"
+__all__ = ["Finder", "Localizer"]
+
+
+def __getattr__(name: str) -> Any:
+    """The names of `__all__`, imported when asked for: the command line heeds SIGTERM before it imports JAX."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"wing_jax.{name.lower()}"), name)

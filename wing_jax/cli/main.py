@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(0 if asked_for_help else 2)
     gc.set_threshold(GARBAGE_EVERY)
     try:
-        with termination.heeded() if words[0] in TRAINING else contextlib.nullcontext():
+        with termination.heeded(last=arguments is None) if words[0] in TRAINING else contextlib.nullcontext():
             from wing_jax.train import devices
 
             devices.prepare_xla()

@@ -7,16 +7,17 @@ import threading
 from collections.abc import Generator
 from typing import Any
 
-import numpy as np
-
 from wing_jax.errors import Stopped
 
 _asked, _training = threading.Event(), threading.Event()
 
 
 @contextlib.contextmanager
-def heeded() -> Generator[None]:
-    """SIGTERM ends what is within by `Stopped`: at once where nothing is trained, else when the loop has saved."""
+def heeded(*, last: bool = False) -> Generator[None]:
+    """SIGTERM ends what is within by `Stopped`: at once where nothing is trained, else when the loop has saved.
+
+    Where that is the `last` that the process does, SIGTERM is ignored from then on: what is left is the process's end.
+    """
     if threading.current_thread() is not threading.main_thread():  # Python hands signals to the main thread alone
         yield
         return
@@ -25,7 +26,7 @@ def heeded() -> Generator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if last else before)
 
 
 @contextlib.contextmanager
@@ -41,6 +42,7 @@ def deferred() -> Generator[None]:
 def asked() -> bool:
     """Whether training is to end now: any of its processes was told to. All of them must ask alike."""
     import jax  # not before: importing it takes a second, in which SIGTERM is to be heeded as well
+    import numpy as np
     from jax.experimental import multihost_utils
 
     if jax.process_count() == 1:
