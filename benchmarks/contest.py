@@ -53,7 +53,7 @@ class Contestant:
     script: str
     settings: dict = dataclasses.field(default_factory=dict)
     rival: bool = False
-    environment: dict = dataclasses.field(default_factory=dict)
+    environment: dict = dataclasses.field(default_factory=dict)  # None takes a name out
     patience: float = 300  # seconds it may take to get ready
 
 
@@ -209,7 +209,7 @@ def command(script: str, settings: dict, *, rival: bool = False) -> list[str]:
 def environment(more: dict | None = None) -> dict[str, str]:
     """What all contestants find in their environment alike, and `more`; settings left in the caller's are taken out."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return {**own, **COMMON, **(more or {})}
+    return {name: value for name, value in {**own, **COMMON, **(more or {})}.items() if value is not None}
 
 
 def call(script: str, settings: dict, *, rival: bool = False, optional: bool = False) -> None:

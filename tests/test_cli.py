@@ -343,7 +343,7 @@ def test_without_tensorflow_all_but_its_input_works(model, faces_folder, tmp_pat
     training = [CONFIG, "--data.root", faces_folder, "--data.validation", "0.5"]
     for stage in ("--stage1", "--stage2"):
         training += [f"{stage}.steps", "2", f"{stage}.evaluate_every", "2", f"{stage}.optimizer.warmup", "0"]
-        training += [f"{stage}.batch_size", "4"]
+        training += [f"{stage}.batch_size", "4", f"{stage}.model.channels", "8", "8", "8", "16"]
     arguments = [model, faces_folder, faces_folder / "ibug" / "face0.jpg", *training]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "WING_JAX_CPU_KERNEL": "off"}  # compiled for longer than run

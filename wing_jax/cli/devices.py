@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 import jax
 
+from wing_jax.cli.allocator import SETTINGS, has_glibc
 from wing_jax.models import cpu_kernel
 from wing_jax.train.devices import CPU_FLAGS, precision, steps_per_call
 
@@ -17,5 +18,9 @@ def run(arguments: list[str]) -> None:
     flags, ours = os.environ.get("XLA_FLAGS", ""), CPU_FLAGS.get(version("jaxlib"))
     print(f"XLA_FLAGS={flags}{' (set by wing_jax; set XLA_FLAGS to choose others)' if flags and flags == ours else ''}")
     print(f"steps in one program: {steps_per_call()}; precision of training: {precision('auto')}")
+    if has_glibc():
+        given = {name: os.environ[name] for name in SETTINGS if name in os.environ}
+        said = " ".join(f"{name}={value}" for name, value in (given or SETTINGS).items())
+        print(f"allocator of trainings: {said}{'' if given else ' (set by wing_jax; set any to choose others)'}")
     print(f"CPU kernel: {cpu_kernel.status()}")
     print(f"compile cache: {jax.config.values['jax_compilation_cache_dir']}")

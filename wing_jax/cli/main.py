@@ -6,6 +6,7 @@ import importlib
 import shlex
 import sys
 
+from wing_jax.cli import allocator
 from wing_jax.errors import InputError, Stopped
 from wing_jax.train import termination
 
@@ -37,6 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
         asked_for_help = words[:1] in (["-h"], ["--help"])
         print(_usage(), file=sys.stdout if asked_for_help else sys.stderr)
         sys.exit(0 if asked_for_help else 2)
+    if arguments is None and words[0] in TRAINING:
+        allocator.settle()
     gc.set_threshold(GARBAGE_EVERY)
     try:
         with termination.heeded(last=arguments is None) if words[0] in TRAINING else contextlib.nullcontext():

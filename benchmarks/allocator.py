@@ -1,0 +1,56 @@
+"""What the C library's allocator costs a training on CPUs, and which of its settings mend that.
+
+    python benchmarks/allocator.py [--config configs/w300.py] [--stages stage1 stage2] [--turn 10]
+
+The same training steps, on built-in faces, in processes that differ in their environment alone; all take turns.
+`wing-jax train` gives itself the last of them (`wing_jax.cli.allocator`).
+"""
+
+from pathlib import Path
+
+from contest import ALLOCATOR, Contestant, Outcome, run, speeds, spread
+from report import arguments, publish, table
+
+from wing_jax.cli.allocator import SETTINGS
+from wing_jax.config import load_config
+
+ROOT = Path(__file__).parents[1]
+NONE: dict[str, str | None] = dict.fromkeys(ALLOCATOR)
+PAGES, KEPT = {"GLIBC_TUNABLES": SETTINGS["GLIBC_TUNABLES"]}, {n: v for n, v in SETTINGS.items() if "MALLOC" in n}
+WAYS = {
+    "as the C library has it": NONE,
+    "nothing given back to the system": NONE | KEPT,
+    "large pages": NONE | PAGES,
+    "both": NONE | SETTINGS,
+}
+
+
+def main() -> None:
+    """A contest for each stage."""
+    parser = arguments(__doc__)
+    parser.add_argument("--config", default=str(ROOT / "configs" / "w300.py"))
+    parser.add_argument("--stages", nargs="+", default=["stage1", "stage2"])
+    parser.add_argument("--turn", type=float, default=10.0, help="seconds of a contestant's turn")
+    given = parser.parse_args()
+    config, rows, versions = load_config(given.config), [], {}
+    for stage in given.stages:
+        outcome = run([entered(way, given.config, stage) for way in WAYS], rounds=given.rounds, turn=given.turn)
+        versions |= outcome.versions
+        rows += [row(outcome, way, stage, getattr(config, stage).batch_size) for way in WAYS]
+    head = ("stage", "allocator", "faces/s", "times the first")
+    publish("allocator", f"The allocator, {config.name}", table(head, rows), versions=versions, given=given)
+
+
+def entered(way: str, config: str, stage: str) -> Contestant:
+    """The steps of a stage in a way's environment."""
+    settings = {"config": config, "stage": stage}
+    return Contestant(name=way, script="step_of_config.py", settings=settings, environment=WAYS[way])
+
+
+def row(outcome: Outcome, way: str, stage: str, batch: int) -> tuple[str, ...]:
+    """A line of the table."""
+    return stage, way, speeds(outcome, way, batch), spread(outcome.ratios(way, next(iter(WAYS))))
+
+
+if __name__ == "__main__":
+    main()

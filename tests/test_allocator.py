@@ -1,0 +1,48 @@
+"""A training's process begins anew with the allocator's settings, once, and is otherwise the same."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from wing_jax.cli import allocator
+
+CODE = """
+import json, os, sys
+from wing_jax.cli import allocator
+allocator.settle()
+print(json.dumps({"process": os.getpid(), "words": sys.argv, "flags": sys.flags.dev_mode, **os.environ}))
+"""
+
+
+def answered(*words, **environment):
+    inherited = {name: value for name, value in os.environ.items() if name not in allocator.SETTINGS}
+    command = [sys.executable, "-X", "dev", "-c", CODE, *words]
+    process = subprocess.Popen(command, env=inherited | environment, stdout=subprocess.PIPE, text=True)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return json.loads(said), process.pid
+
+
+@pytest.mark.skipif(not allocator.has_glibc(), reason="the C library is not glibc: nothing is set")
+def test_the_same_process_with_the_same_words_has_the_settings():
+    told, number = answered("train", "a b.py", "--name", "ä")
+    assert told["process"] == number
+    assert told["words"] == ["-c", "train", "a b.py", "--name", "ä"]
+    assert told["flags"]
+    assert {name: told[name] for name in allocator.SETTINGS} == allocator.SETTINGS
+
+
+def test_what_the_user_has_set_is_left():
+    told, _ = answered(MALLOC_TOP_PAD_="1")
+    assert {name: told.get(name) for name in allocator.SETTINGS} == dict.fromkeys(allocator.SETTINGS) | {
+        "MALLOC_TOP_PAD_": "1"
+    }
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(os, "confstr_names", {})
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("begun anew"))
+    allocator.settle()
