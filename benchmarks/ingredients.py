@@ -19,6 +19,7 @@ from pathlib import Path
 
 from report import table
 
+from wing_jax.cli import allocator
 from wing_jax.config import BalanceConfig, Config, LossConfig, load_config
 from wing_jax.report.origin import commit, machine
 from wing_jax.train import crops, devices
@@ -166,4 +167,5 @@ def _figures(values: list[float]) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
+    allocator.settle()
     main()

@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from report import arguments, publish, table
 
+from wing_jax.cli import allocator
 from wing_jax.cli.options import parse_config
 from wing_jax.config import Config
 from wing_jax.errors import Stopped
@@ -135,4 +136,5 @@ def plot(watch: Watch, lines: list[dict], path: Path) -> None:
 
 
 if __name__ == "__main__":
+    allocator.settle()
     main()
