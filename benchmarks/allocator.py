@@ -8,14 +8,14 @@ The same training steps, on built-in faces, in processes that differ in their en
 
 from pathlib import Path
 
-from contest import ALLOCATOR, Contestant, Outcome, run, speeds, spread
+from contest import Contestant, Outcome, run, speeds, spread
 from report import arguments, publish, table
 
 from wing_jax.cli.allocator import SETTINGS
 from wing_jax.config import load_config
 
 ROOT = Path(__file__).parents[1]
-NONE: dict[str, str | None] = dict.fromkeys(ALLOCATOR)
+NONE: dict[str, str | None] = dict.fromkeys(SETTINGS)
 PAGES, KEPT = {"GLIBC_TUNABLES": SETTINGS["GLIBC_TUNABLES"]}, {n: v for n, v in SETTINGS.items() if "MALLOC" in n}
 WAYS = {
     "as the C library has it": NONE,

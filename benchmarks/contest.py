@@ -22,21 +22,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
+from wing_jax.cli.allocator import SETTINGS
+
 FOLDER = Path(__file__).parent
 RIVALS_PYTHON = FOLDER.parent / ".venv-benchmarks" / "bin" / "python"
 RIVALS_MISSING = "not installed: make .venv-benchmarks as benchmarks/README.md says"
 THREADS = 2
 REST = 0.3  # seconds between turns, in which the threads of the last contestant fall asleep
-LARGE = str(1 << 32)
-# Temporaries over 32 MB would otherwise be returned to the system and faulted in again, page by page, at every step.
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": LARGE,
-    "MALLOC_TRIM_THRESHOLD_": LARGE,
-    "MALLOC_TOP_PAD_": str(1 << 26),
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
-}
 COMMON = {
-    **ALLOCATOR,
+    **SETTINGS,  # of the allocator, as `wing-jax train` has them
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS)),
     "PYTHONPATH": str(FOLDER),
     "TF_CPP_MIN_LOG_LEVEL": "3",

@@ -17,8 +17,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from contest import ALLOCATOR, call, command, environment, say, spread
+from contest import call, command, environment, say, spread
 from report import arguments, publish, table
+
+from wing_jax.cli.allocator import SETTINGS
 
 IMPORTS = {
     "bare interpreter": "",
@@ -63,7 +65,7 @@ def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
 
 def plain(more: dict[str, str] | None = None) -> dict[str, str]:
     """The environment of a user's shell: the contests' allocator settings suit long runs and slow the start."""
-    return {name: value for name, value in environment(more).items() if name not in ALLOCATOR}
+    return {name: value for name, value in environment(more).items() if name not in SETTINGS}
 
 
 def process(words: list[str]) -> float:

@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
                 for line in block["text"].splitlines():
                     command, *words = shlex.split(line)
                     assert command == "wing-jax"
-                    if words[0] == "train":  # by itself, with the flags that XLA has there, in half of the time
+                    if words[0] == "train":  # by itself, with the flags that XLA has there
                         subprocess.run([sys.executable, "-c", COMMAND, *words], check=True, timeout=300)
                     else:
                         main(words)

@@ -38,11 +38,13 @@ def test_in_training_it_is_noted():
 
 def test_when_the_last_is_done_the_process_may_end_in_peace():
     before = signal.getsignal(signal.SIGTERM)
-    with termination.heeded(last=True):
-        pass
-    terminate()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    signal.signal(signal.SIGTERM, before)
+    try:
+        with termination.heeded(last=True):
+            pass
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        terminate()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_another_thread_than_the_main_one_leaves_signals_alone():
