@@ -50,6 +50,10 @@ def _l1(config: Config) -> Config:
     return second(loss=LossConfig(name="l1", reduction=config.stage2.loss.reduction))(config)
 
 
+def _constant(config: Config) -> Config:
+    return second(optimizer={"final_learning_rate": config.stage2.optimizer.learning_rate})(config)
+
+
 def _reshaped(config: Config) -> Config:
     draws = max(1, config.stage2.draws // 4)  # about as many crops in all
     return dataclasses.replace(second(draws=draws)(config), data=dataclasses.replace(config.data, reshaped=5))
@@ -58,6 +62,9 @@ def _reshaped(config: Config) -> Config:
 CHANGES: dict[str, tuple[str, Change]] = {
     "voting": ("a fully connected head of 1,024 for the votes", second(model={"name": "plain", "hidden": 1024})),
     "wing": ("L1 for the Wing loss", _l1),
+    "narrow": ("Wing of a third, width 5 and epsilon 1", second(loss={"width": 5.0, "epsilon": 1.0})),
+    "norm": ("no BatchNorm", second(model={"norm": "none"})),
+    "schedule": ("a learning rate that does not fall", _constant),
     "average": ("no averaged weights", second(optimizer={"ema": 0.0})),
     "dropout": ("no dropout", second(model={"dropout": 0.0})),
     "start": ("output begins at 0, not at the mean shape", second(model={"output_bias": "zero"})),
