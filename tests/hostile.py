@@ -5,6 +5,7 @@ Used by `test_hostile.py`, a slice, and by `benchmarks/fuzz.py`, a hundred thous
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import random
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,7 @@ from test_schemes import TABLE
 from wing_jax.config import load_config
 from wing_jax.data.formats import FORMATS
 from wing_jax.data.images import read_image
+from wing_jax.data.video import Video
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.models import make_model
@@ -93,6 +96,23 @@ def _read_picture(folder: Path) -> None:
         read_image(path)
 
 
+def _write_video(ending: str, folder: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (4, 32, 48, 3), np.uint8)
+    writer = cv2.VideoWriter(
+        str(folder / f"video.{ending}"), cv2.VideoWriter.fourcc(*VIDEOS[ending]), 25, frames.shape[2:0:-1]
+    )
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+
+
+def _read_video(folder: Path) -> None:
+    for path in sorted(folder.iterdir()):
+        with Video(path) as video:
+            for _ in itertools.islice(video, 100):
+                pass
+
+
 def _write_model(folder: Path) -> None:
     network = {"name": "plain", "points": 5, "channels": (4,), "hidden": 4, "norm": "batch"}
     start = functools.partial(make_model(**network).init, train=False)
@@ -116,6 +136,7 @@ PICTURES = (
     ("webp", "RGB"),
     ("tif", "RGB"),
 )
+VIDEOS = {"avi": "MJPG", "mp4": "mp4v"}
 _LISTS = {name: (f"{ending[1:]} to read",) for name, ending in ENDINGS.items()}
 TARGETS = {
     **{
@@ -127,6 +148,10 @@ TARGETS = {
             write=functools.partial(_write_picture, ending, mode), read=_read_picture, share=3, named=(" to read",)
         )
         for ending, mode in PICTURES
+    },
+    **{
+        ending: Target(write=functools.partial(_write_video, ending), read=_read_video, share=2, named=(" to read",))
+        for ending in VIDEOS
     },
     "model": Target(write=_write_model, read=lambda folder: Localizer.load(folder / "model")),
     "config.json": Target(

@@ -136,11 +136,41 @@ def test_missing_tables_and_columns_are_refused(tmp_path, table):
     assert message.endswith("copy the file again")
 
 
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        (
+            "CREATE VIEW Faces AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
+            "SELECT x AS face_id, 1 AS file_id FROM n",  # for ever
+            "Faces is no table",
+        ),
+        ("CREATE VIRTUAL TABLE Faces USING fts4(face_id, file_id)", "Faces is no table"),
+        (
+            "CREATE TABLE Faces (face_id INTEGER, file_id TEXT AS (hex(zeroblob(400000000))))",
+            "Faces has columns that are computed",
+        ),
+    ],
+)
+def test_a_data_base_that_computes_is_refused(tmp_path, statement, reason):
+    write_aflw_sqlite(tmp_path)
+    change(tmp_path, "ALTER TABLE Faces RENAME TO Other")
+    change(tmp_path, statement)
+    assert reason in refusal(tmp_path, "train")
+
+
+def test_a_data_base_is_read_alone(tmp_path):
+    write_aflw_sqlite(tmp_path)
+    change(tmp_path, "PRAGMA journal_mode = WAL")
+    before = sorted(tmp_path.rglob("*"))
+    read_aflw_sqlite(tmp_path, "train")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_missing_or_broken_data_base_is_refused(tmp_path):
     assert "give the folder that holds it" in refusal(tmp_path, "train")
     assert not (tmp_path / "aflw.sqlite").exists()
     (tmp_path / "aflw.sqlite").write_bytes(b"")
-    assert "no such table" in refusal(tmp_path, "train")
+    assert "FaceImages is no table" in refusal(tmp_path, "train")
     (tmp_path / "aflw.sqlite").write_bytes(b"not a data base\n" * 100)
     assert "not as published" in refusal(tmp_path, "train")
 

@@ -3,6 +3,7 @@
 import json
 import pickle
 import tempfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -107,18 +108,76 @@ def test_real_faces_in_the_published_form(tmp_path, data_root):
         np.testing.assert_array_equal(read.picture(index), face.image)
 
 
+def replace_by_link(file, name):
+    file["kept"] = file.pop(name)
+    file[name] = h5py.SoftLink("/kept")
+
+
 def replace(file, name, values, **keywords):
     del file[name]
     file.create_dataset(name, data=values, **keywords)
 
 
+def beside(file) -> Path:
+    """A file like `file`, which one from elsewhere might wish to have read."""
+    copy = Path(file.filename).parent.parent / "outside.mat"
+    if not copy.exists():
+        file.flush()
+        copy.write_bytes(Path(file.filename).read_bytes())
+    return copy
+
+
+def link_outside(file):
+    copy = beside(file)
+    del file["phisTr"]
+    file["phisTr"] = h5py.ExternalLink(str(copy), "phisTr")
+
+
+def store_outside(file):
+    values = file["phisTr"][()]
+    raw = Path(file.filename).parent.parent / "raw"
+    raw.write_bytes(values.tobytes())
+    del file["phisTr"]
+    file.create_dataset("phisTr", values.shape, values.dtype, external=[(str(raw), 0, values.nbytes)])
+
+
+def make_virtual(file):
+    copy, shape = beside(file), file["phisTr"].shape
+    layout = h5py.VirtualLayout(shape, file["phisTr"].dtype)
+    layout[...] = h5py.VirtualSource(str(copy), "phisTr", shape)
+    del file["phisTr"]
+    file.create_virtual_dataset("phisTr", layout)
+
+
+def swollen(file, name, shape) -> h5py.Dataset:
+    """Zeros a hundred times too many, packed."""
+    values = file.create_dataset(name, shape, np.uint8, chunks=shape, compression="gzip")
+    values.id.write_direct_chunk((0,) * len(shape), zlib.compress(bytes(100 * values.size)))
+    return values
+
+
 OF_THE_FILE = {
+    "a link outside": (link_outside, "phisTr is a link"),
+    "a link within": (lambda file: replace_by_link(file, "phisTr"), "phisTr is a link"),
+    "points kept outside": (store_outside, "phisTr lies in another file"),
+    "points of another file": (make_virtual, "phisTr lies in another file"),
+    "points that swell": (
+        lambda file: (file.pop("phisTr"), swollen(file, "phisTr", (87, 3))),
+        "a piece of /phisTr unpacks to more than 261 bytes",
+    ),
+    "an unusual filter": (
+        lambda file: replace(file, "phisTr", np.ones((87, 3)), compression="lzf"),
+        "not through deflate alone",
+    ),
     "no points": (lambda file: file.pop("phisTr"), "not as published (KeyError"),
     "no cell": (lambda file: file.pop("IsTr"), "not as published (KeyError"),
-    "68 points": (lambda file: replace(file, "phisTr", np.ones((204, 3))), "phisTr is of shape (204, 3), not (87, 3)"),
-    "boxes of two faces": (lambda file: replace(file, "bboxesTr", np.ones((4, 2))), "bboxesTr is of shape (4, 2)"),
-    "text": (lambda file: replace(file, "bboxesTr", np.full((4, 3), b"12")), "where numbers belong"),
-    "a group": (lambda file: (file.pop("phisTr"), file.create_group("phisTr")), "not as published (AttributeError"),
+    "68 points": (lambda file: replace(file, "phisTr", np.ones((204, 3))), "of shape (204, 3), not numbers of (87, 3)"),
+    "boxes of two faces": (
+        lambda file: replace(file, "bboxesTr", np.ones((4, 2))),
+        "of shape (4, 2), not numbers of (4, 3)",
+    ),
+    "text": (lambda file: replace(file, "bboxesTr", np.full((4, 3), b"12")), "bboxesTr is |S2 of shape (4, 3)"),
+    "a group": (lambda file: (file.pop("phisTr"), file.create_group("phisTr")), "/phisTr is no array"),
     "numbers as cell": (lambda file: replace(file, "IsTr", np.ones((1, 3))), "IsTr is no cell of images"),
     "a square cell": (
         lambda file: replace(file, "IsTr", np.tile(file["IsTr"][()], (2, 1)), dtype=h5py.ref_dtype),
@@ -138,6 +197,37 @@ def test_a_fault_of_the_file(path, change, reason):
     message = refusal(path.parent)
     assert message.startswith(f"{path}: ")
     assert reason in message
+
+
+def test_packed_values_are_read(path):
+    before = read_cofw(path.parent, "train")
+    images = [before.picture(index) for index in range(3)]
+    with h5py.File(path, "r+") as file:
+        for name in ("phisTr", "bboxesTr", *(f"#refs#/image{index}" for index in range(3))):
+            values = file[name][()]
+            replace(file, name, values, compression="gzip", shuffle=True, chunks=tuple(min(7, n) for n in values.shape))
+        replace(
+            file, "IsTr", np.array([[file[f"#refs#/image{index}"].ref for index in range(3)]]), dtype=h5py.ref_dtype
+        )
+    after = read_cofw(path.parent, "train")
+    np.testing.assert_array_equal(after.points, before.points)
+    for index, image in enumerate(images):
+        np.testing.assert_array_equal(after.picture(index), image)
+
+
+@pytest.mark.parametrize("harm", ["outside", "swollen"])
+def test_a_picture_that_lies_elsewhere_or_swells_is_refused(path, harm):
+    secret = path.parent.parent / "secret"
+    secret.write_bytes(bytes(range(256)) * 3)
+    with h5py.File(path, "r+") as file:
+        if harm == "outside":
+            made = file.create_dataset("#refs#/other", (3, 16, 16), np.uint8, external=[(str(secret), 0, 768)])
+        else:
+            made = swollen(file, "#refs#/other", (3, 16, 16))
+        file["IsTr"][0, 1] = made.ref
+    faces = read_cofw(path.parent, "train")
+    with pytest.raises(InputError, match="lies in another file" if harm == "outside" else "unpacks to more than 768"):
+        faces.picture(1)
 
 
 @pytest.mark.parametrize("content", [b"", b"MATLAB 5.0 MAT-file".ljust(600), "half"], ids=["empty", "5.0", "half"])

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile import TARGETS, Target, Watch, lay, spoilt
+from hostile import TARGETS, VIDEOS, Target, Watch, lay, spoilt
 from test_formats import WRITERS, load
 
 from wing_jax import files
 from wing_jax.bundle import read_bundle
 from wing_jax.config import load_config
 from wing_jax.data.load import load_faces
+from wing_jax.data.video import Video
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
 
@@ -127,6 +128,28 @@ def test_files_are_read_up_to_a_size(tmp_path):
         files.read_bytes(tmp_path / "file", largest=4)
     (tmp_path / "file").write_bytes(b"a\r\nb\rc")
     assert files.read_text(tmp_path / "file") == "a\nb\nc"
+
+
+@pytest.mark.parametrize("ending", VIDEOS)
+@pytest.mark.parametrize(
+    "content",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile {}\n",
+        "ffconcat version 1.0\nfile '{}'\noption safe 0\n",
+    ],
+)
+@pytest.mark.parametrize("there", ["{}", "../outside.avi", "file://{}"])
+def test_a_list_of_files_that_calls_itself_a_video_leads_nowhere(ending, content, there, tmp_path, capfd):
+    TARGETS["avi"].write(tmp_path)
+    outside = tmp_path / "video.avi"
+    outside.rename(tmp_path / "outside.avi")
+    (tmp_path / "folder").mkdir()
+    video = tmp_path / "folder" / f"video.{ending}"
+    video.write_text(content.format(there.format(tmp_path / "outside.avi")))
+    with pytest.raises(InputError, match="cannot read this video"):
+        list(Video(video))
+    capfd.readouterr()  # what the decoder says of it
 
 
 def bomb(name: str, size: int) -> bytes:

@@ -62,7 +62,10 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
     if not path.is_file():
         raise InputError(f"{path}: no such file: give the folder that holds it")
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        where = f"{path.resolve().as_uri()}?mode=ro&immutable=1"  # no other file is looked for, nor locks made
+        with contextlib.closing(sqlite3.connect(where, uri=True)) as database:
+            for table in ("FaceImages", "Faces", *TABLES):
+                _refuse_computed(database, table)
             names = dict(database.execute("SELECT file_id, filepath FROM FaceImages ORDER BY rowid DESC"))
             faces = database.execute("SELECT face_id, file_id FROM Faces ORDER BY face_id").fetchall()
             tables = {table: _by_face(database, table) for table in TABLES}
@@ -77,6 +80,15 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
     if not makers:
         raise InputError(f"{path}: no face has a rectangle and a point: copy the file again")
     return gather(makers, name="AFLW-21", scheme=AFLW_21, box_convention="aflw", faults=faults)
+
+
+def _refuse_computed(database: sqlite3.Connection, table: str) -> None:
+    """Views, virtual tables and generated columns run what the file says, for as long as it says."""
+    known = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND rootpage > 0 AND name = ? COLLATE NOCASE"
+    if database.execute(known, (table,)).fetchone() is None:
+        raise ValueError(f"{table} is no table")
+    if any(hidden for *_, hidden in database.execute(f"PRAGMA table_xinfo({table})")):
+        raise ValueError(f"{table} has columns that are computed")
 
 
 def _by_face(database: sqlite3.Connection, table: str) -> Rows:

@@ -17,9 +17,7 @@ All of it is drawn in Matlab as it is, so it counts from 1 and we subtract 1 fro
 (`parse_cofw_dataset.py`) does from COFW's points, but not from its boxes. Occluded points have a position and count.
 """
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -28,6 +26,7 @@ from jaxtyping import Float
 
 from wing_jax.data.images import LARGEST_PICTURE, Embedded
 from wing_jax.data.listing import LARGEST
+from wing_jax.data.mat73_file import REFERENCE, field, opened, target
 from wing_jax.data.mat_file import not_as_published, read_mat, real
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
@@ -52,7 +51,7 @@ def read_cofw(root: str | Path, split: str, *, faults: list[str] | None = None) 
     if split not in ENDINGS:
         raise InputError(f"{root}: COFW has no split {split!r}: use one of {', '.join(ENDINGS)}")
     path = _images([root], split)
-    with _opened(path) as file:
+    with opened(path) as file:
         count = _count(path, file, f"Is{ENDINGS[split]}")
         phis = _columns(path, file, f"phis{ENDINGS[split]}", (3 * 29, count))
         boxes = _columns(path, file, f"bboxes{ENDINGS[split]}", (4, count))
@@ -79,7 +78,7 @@ def read_cofw68(root: str | Path, split: str, *, faults: list[str] | None = None
         raise InputError(f"{root}: no test_annotations/1_points.mat here: give the folder COFW68_Data")
     folder = found.parent.parent
     path = _images([folder, root], split)
-    with _opened(path) as file:
+    with opened(path) as file:
         count = _count(path, file, "IsT")
     listing = folder / "cofw68_test_bboxes.mat"
     content = read_mat(listing, ("bboxes",), mend="copy it from the benchmark")
@@ -119,9 +118,9 @@ def _face(
 
 def _picture(path: Path, cell: str, index: int) -> Image:
     """One image of a cell; the file is opened for each, so that threads and processes need not share it."""
-    with _opened(path) as file:
-        reference = file[cell][0, index] if file[cell].shape[0] == 1 else file[cell][index, 0]
-        pixels = file[reference]
+    with opened(path) as file:
+        cells = field(file, cell)
+        pixels = target(file, cells[0, index] if cells.shape[0] == 1 else cells[index, 0])
         if pixels.dtype != np.uint8 or len(pixels.shape) not in (2, 3) or pixels.shape[:-2] not in ((), (3,)):
             raise ValueError(f"face {index + 1} is {pixels.dtype} {pixels.shape}, no picture")
         if not 0 < pixels.shape[-1] * pixels.shape[-2] <= LARGEST_PICTURE:
@@ -138,32 +137,19 @@ def _images(folders: list[Path], split: str) -> Path:
     raise InputError(f"{folders[0]}: neither {names[0]} nor {names[1]} is here: copy it from COFW")
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except InputError:
-        raise
-    except OSError as error:
-        said = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: cannot read this file as Matlab 7.3 ({said}): {MEND}") from error
-    except Exception as error:  # a broken file makes h5py raise errors of nearly every kind
-        raise not_as_published(path, error) from error
-
-
 def _count(path: Path, file: h5py.File, cell: str) -> int:
     """The number of images in the cell, which Matlab keeps as 1 x n, the transpose of its own n x 1."""
-    shape = file[cell].shape
-    if len(shape) != 2 or min(shape) != 1 or max(shape) > MOST_FACES or file[cell].dtype != h5py.ref_dtype:
-        raise InputError(f"{path}: {cell} is no cell of images, but {file[cell].dtype} {shape}: {MEND}")
-    return max(shape)
+    cells = field(file, cell)
+    if len(cells.shape) != 2 or min(cells.shape) != 1 or max(cells.shape) > MOST_FACES or cells.dtype != REFERENCE:
+        raise InputError(f"{path}: {cell} is no cell of images, but {cells.dtype} {cells.shape}: {MEND}")
+    return max(cells.shape)
 
 
-def _columns(path: Path, file: h5py.File, field: str, shape: tuple[int, int]) -> Float[np.ndarray, "faces numbers"]:
-    if file[field].shape != shape:  # before it is read
-        raise InputError(f"{path}: {field} is of shape {file[field].shape}, not {shape}: {MEND}")
-    return _shaped(path, file[field][()], shape).T
+def _columns(path: Path, file: h5py.File, name: str, shape: tuple[int, int]) -> Float[np.ndarray, "faces numbers"]:
+    values = field(file, name)
+    if values.shape != shape or values.dtype.kind not in "buif":  # before they are read
+        raise InputError(f"{path}: {name} is {values.dtype} of shape {values.shape}, not numbers of {shape}: {MEND}")
+    return _shaped(path, values[()], shape).T
 
 
 def _shaped(path: Path, values: object, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
