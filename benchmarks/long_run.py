@@ -95,14 +95,17 @@ def summary(watch: Watch, lines: list[dict], *, warm: float, every: int) -> list
     speed = np.array([line["faces_per_second"] for line in lines if "faces_per_second" in line])
     parts = np.array_split(speed[len(speed) // 20 :], 10)
     tenths = [float(np.median(part)) for part in parts]
-    late = [when for when in watch.compiled if when > times[0] + 60 + warm / 10]
+    late = [when for when in watch.compiled if when > times[0] + warm]
     rows = [
         ("minutes, steps", f"{(times[-1] - times[0]) / 60:.0f}, {steps[-1]:,}"),
         (
             "memory after the warm-up, its slope a hour",
             f"{memory[kept].mean():.0f} MiB, {slope:+.1f} +- {error:.1f} MiB",
         ),
-        ("compilations after the first minutes", f"{len(late)} of {len(watch.compiled)}"),
+        (
+            "compilations after the warm-up; the last of all",
+            f"{len(late)} of {len(watch.compiled)}; after {(max(watch.compiled) - times[0]) / 60:.1f} minutes",
+        ),
         ("lines of the log, steps between two", f"{len(lines):,}, {min(gaps)} to {max(gaps)}"),
         ("faces a second, medians of tenths of the run", f"{min(tenths):.0f} to {max(tenths):.0f}"),
         ("checkpoints", f"every {every:,} steps, {steps[-1] // every:,} in all"),
