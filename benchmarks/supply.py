@@ -5,9 +5,10 @@
 For each interpreter that is found and each set of libraries (requirements.lock, the newest when it was made;
 requirements-oldest.lock, the lower bounds of pyproject.toml) an environment is made, the wheel (for the newest, once,
 the sdist) installed into it with that set as constraints, and work done from the command line, outside the repository:
-a short training of both stages on built-in faces, its evaluation, a prediction by the model in the box; `pip check`, and the tests
-of `--test` against the installed package. At last pip-audit looks the newest set up among the known vulnerabilities; it
-says "none found" as well where its service knows none of the packages, so that here the ones it knew are counted.
+a short training of both stages on built-in faces, its evaluation, a prediction by the model in the box; `pip check`,
+and the tests of `--test` against the installed package. At last pip-audit looks the newest set up among the known
+vulnerabilities; it says "none found" as well where its service knows none of the packages, so that here the ones it
+knew are counted.
 """
 
 import json
@@ -25,7 +26,7 @@ from report import arguments, publish, table
 ROOT = Path(__file__).parents[1]
 SETS = {"newest": ROOT / "requirements.lock", "oldest": ROOT / "requirements-oldest.lock"}
 TESTS = ("test_losses_regression.py", "test_metrics.py", "test_balance.py", "test_checkpoints.py", "test_bundle.py")
-SHORT = ("--stage1.steps", "60", "--stage1.evaluate_every", "30", "--stage2.steps", "40", "--stage2.evaluate_every", "20")
+SHORT = "--stage1.steps 60 --stage1.evaluate_every 30 --stage2.steps 40 --stage2.evaluate_every 20".split()
 
 
 def main() -> None:
