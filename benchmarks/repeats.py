@@ -36,7 +36,8 @@ def main() -> None:
     longer = dataclasses.replace(localizer, stages=(*localizer.stages, *localizer.stages[-1:] * REPEATS))
     _, faces = load_faces(given.data, "train").split(DataConfig(name=given.data).validation)
     chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
-    eyes = (faces.scheme.left_eye, faces.scheme.right_eye, faces.scheme.left_outer, faces.scheme.right_outer)
+    scheme = faces.scheme
+    eyes = metrics.Eyes(scheme.left_eye, scheme.right_eye, scheme.left_outer, scheme.right_outer)
     distance = metrics.inter_ocular(chips.points, chips.boxes, eyes)
 
     def nmes(stages: np.ndarray) -> list[str]:
