@@ -14,7 +14,7 @@ def on_files(files, config):
     """Add them, their links as seen from docs/."""
     for name, path in MEASURED.items():
         text = path.read_text(encoding="utf-8")
-        text = re.sub(r"\]\((?:\.\./)?docs/", "](", text).replace("](benchmarks/RESULTS.md)", "](speed.md)")
+        text = re.sub(r"\]\((?:\.\./)?docs/", "](", text).replace("](benchmarks/RESULTS.md", "](speed.md")
         text = text.replace("](README.md)", "](scaling.md)")
         files.append(File.generated(config, name, content=text))
     return files
