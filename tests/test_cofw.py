@@ -215,6 +215,15 @@ def test_packed_values_are_read(path):
         np.testing.assert_array_equal(after.picture(index), image)
 
 
+def test_a_piece_that_was_left_unpacked_is_read(path):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 16, 16), np.uint8)
+    with h5py.File(path, "r+") as file:
+        made = file.create_dataset("#refs#/other", noise.shape, np.uint8, chunks=noise.shape, compression="gzip")
+        made.id.write_direct_chunk((0, 0, 0), noise.tobytes(), filter_mask=1)  # as HDF5 marks a skipped filter
+        file["IsTr"][0, 1] = made.ref
+    np.testing.assert_array_equal(read_cofw(path.parent, "train").picture(1), noise.T)
+
+
 @pytest.mark.parametrize("harm", ["outside", "swollen"])
 def test_a_picture_that_lies_elsewhere_or_swells_is_refused(path, harm):
     secret = path.parent.parent / "secret"

@@ -76,7 +76,9 @@ def _harmless(values: h5py.HLObject) -> h5py.Dataset:
     if filters:
         room = math.prod(values.chunks) * values.dtype.itemsize
         for number in range(values.id.get_num_chunks()):
-            _, packed = values.id.read_direct_chunk(values.id.get_chunk_info(number).chunk_offset)
+            skipped, packed = values.id.read_direct_chunk(values.id.get_chunk_info(number).chunk_offset)
+            if skipped & 1 << len(filters) - 1:  # what deflate would not have made smaller lies there as it is
+                continue
             if room > LARGEST or len(zlib.decompressobj().decompress(packed, room + 1)) > room:
                 raise ValueError(f"a piece of {values.name} unpacks to more than {min(room, LARGEST):,} bytes")
     return values
