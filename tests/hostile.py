@@ -25,11 +25,12 @@ from test_schemes import TABLE
 from wing_jax.config import load_config
 from wing_jax.data.formats import FORMATS
 from wing_jax.data.images import read_image
+from wing_jax.data.tfds_sets import read_tfds
 from wing_jax.data.video import Video
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.models import make_model
-from wing_jax.schemes import MTFL_5, read_scheme
+from wing_jax.schemes import IBUG_68, MTFL_5, read_scheme
 
 TOKENS = (
     b"nan", b"inf", b"-1", b"0", b"1e999", b"99999999999999999999", b"-0.0", b"\0", b"\xff\xfe", b"\r\n", b",,,", b"{}",
@@ -113,6 +114,19 @@ def _read_video(folder: Path) -> None:
                 pass
 
 
+def _write_tfds(folder: Path) -> None:
+    from writers.tfds_sets import example, faces_of, prepare  # imports TensorFlow
+
+    examples = [example("aflw2k3d", face, index) for index, face in enumerate(faces_of(IBUG_68, 2, 5))]
+    prepare("aflw2k3d", {"train": examples}, folder)
+
+
+def _read_tfds(folder: Path) -> None:
+    faces = read_tfds("aflw2k3d", "test", root=str(folder))
+    for index in range(len(faces)):
+        faces.picture(index)
+
+
 def _write_model(folder: Path) -> None:
     network = {"name": "plain", "points": 5, "channels": (4,), "hidden": 4, "norm": "batch"}
     start = functools.partial(make_model(**network).init, train=False)
@@ -153,6 +167,7 @@ TARGETS = {
         ending: Target(write=functools.partial(_write_video, ending), read=_read_video, share=2, named=(" to read",))
         for ending in VIDEOS
     },
+    "TFDS": Target(write=_write_tfds, read=_read_tfds),
     "model": Target(write=_write_model, read=lambda folder: Localizer.load(folder / "model")),
     "config.json": Target(
         write=_write_config, read=lambda folder: load_config(folder / "config.json"), named=(" to read",)

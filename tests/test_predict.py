@@ -82,6 +82,18 @@ def test_folders_without_pictures_and_names_given_twice_are_refused(folder, tmp_
         predict.pictures([str(folder), str(tmp_path / "03.jpg")])
 
 
+def test_links_out_of_a_folder_of_photos_are_refused_unless_trusted(folder, tmp_path, monkeypatch):
+    write_image(tmp_path / "private.png", np.zeros((9, 9, 3), np.uint8))
+    (folder / "other.png").symlink_to(folder / "00.png")
+    assert len(predict.pictures([str(folder)])) == 12
+    (folder / "link.png").symlink_to(tmp_path / "private.png")
+    with pytest.raises(InputError, match=r"link\.png: a link that leads out of its folder"):
+        predict.pictures([str(folder)])
+    assert predict.pictures([str(folder / "link.png")]) == [folder / "link.png"]  # named by the user
+    monkeypatch.setenv("WING_JAX_FOLLOW_LINKS", "1")
+    assert len(predict.pictures([str(folder)])) == 13
+
+
 @pytest.fixture(scope="module")
 def faces():
     """Built-in faces, which detectors find."""

@@ -125,11 +125,28 @@ DAMAGE = {
     "points of another shape": lambda folder: rename(folder / "features.json", '"68"', '"67"'),
     "dataset_info.json is no JSON": lambda folder: (folder / "dataset_info.json").write_text("\0"),
     "dataset_info.json tells no split": lambda folder: (folder / "dataset_info.json").write_text(stripped(folder)),
+    "a record says it is 64 GiB long": lambda folder: shard(folder).write_bytes(head(1 << 36) + bytes(1000)),
 }
 
 
 def shard(folder):
     return next(folder.glob("*.tfrecord*"))
+
+
+def head(length: int) -> bytes:
+    """What stands before a record of `length` bytes, with its true digest (CRC-32C, masked)."""
+    content, digest = length.to_bytes(8, "little"), 0xFFFFFFFF
+    for byte in content:
+        digest ^= byte
+        for _ in range(8):
+            digest = digest >> 1 ^ (0x82F63B78 if digest & 1 else 0)
+    digest ^= 0xFFFFFFFF
+    return content + (((digest >> 15 | digest << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def test_the_head_of_a_record_is_as_tensorflow_writes_it(prepared):
+    content = shard(prepared / "aflw2k3d" / "1.0.0").read_bytes()
+    assert content[:12] == head(int.from_bytes(content[:8], "little"))
 
 
 def flip(path, place: int) -> None:
@@ -168,6 +185,53 @@ def test_any_damage_to_a_record_file_is_refused(prepared, tmp_path_factory, plac
     path = shard(folder / "1.0.0")
     flip(path, place) if length is None else path.write_bytes(path.read_bytes()[: length % path.stat().st_size])
     refusal("aflw2k3d", "test", folder.parent)
+
+
+IMAGE = "tensorflow_datasets.core.features.image_feature.Image"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        lambda text: text.replace(IMAGE, "wing_jax_evil.Image"),
+        lambda text: text.replace(f'"pythonClassName": "{IMAGE}"', '"python_class_name": "wing_jax_evil.Image"'),
+        lambda text: '{"type": "wing_jax_evil.Image", "content": {}}',
+        lambda text: json.dumps(
+            {
+                "pythonClassName": "tensorflow_datasets.core.features.features_dict.FeaturesDict",
+                "jsonFeature": {"json": '{"image": {"type": "wing_jax_evil.Image", "content": {}}}'},
+            }
+        ),
+    ],
+    ids=["by its name", "by protobuf's other name", "as TFDS wrote once", "in JSON within JSON"],
+)
+def test_no_module_that_the_data_name_is_imported(copied, tmp_path, monkeypatch, forged):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "wing_jax_evil.py").write_text(
+        "import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    features = copied / "features.json"
+    features.write_text(forged(features.read_text()))
+    assert "'wing_jax_evil.Image' is code from elsewhere" in refusal("aflw2k3d", "test", tmp_path)
+    assert not list((tmp_path / "code").glob("*.ran"))
+
+
+@pytest.mark.parametrize("way", ["template", "name", "link", "feature"])
+def test_no_file_outside_the_folder_is_read(copied, tmp_path, way):
+    outside = tmp_path / "outside" / shard(copied).name
+    outside.parent.mkdir()
+    shutil.move(shard(copied), outside)
+    match way:
+        case "template":
+            rename(copied / "dataset_info.json", '"{DATASET}-', '"../../outside/{DATASET}-')
+        case "name":
+            rename(copied / "dataset_info.json", '"name": "aflw2k3d"', '"name": "../../outside/aflw2k3d"')
+        case "link":
+            (copied / outside.name).symlink_to(outside)
+        case _:
+            rename(copied / "features.json", '"image": {\n                "image"', '"../../outside/a": {"image"')
+    assert re.search("leads out of (the|its) folder", refusal("aflw2k3d", "test", tmp_path))
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 3e38])

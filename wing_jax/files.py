@@ -1,12 +1,15 @@
 """Files from anywhere: only regular ones are read, only so large, and none that a link leads to out of a folder."""
 
+import contextlib
 import errno
 import io
 import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Generator
 from pathlib import Path
+from typing import BinaryIO
 
 from wing_jax.errors import InputError
 
@@ -20,13 +23,23 @@ def read_bytes(path: str | Path, *, largest: int = LARGEST) -> bytes:
     Raises:
       OSError: it cannot be read, is a device or a pipe, or is larger than `largest` bytes.
     """
-    with open(path, "rb", opener=_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "a device or a pipe, not a file")
-        if status.st_size > largest:
+    with open_bytes(path) as file:
+        if os.fstat(file.fileno()).st_size > largest:
             raise OSError(errno.EFBIG, f"larger than {largest:,} bytes")
         return file.read()
+
+
+@contextlib.contextmanager
+def open_bytes(path: str | Path) -> Generator[BinaryIO]:
+    """The file `path`, open to be read.
+
+    Raises:
+      OSError: it cannot be read, or is a device or a pipe.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "a device or a pipe, not a file")
+        yield file
 
 
 def read_text(path: str | Path, *, encoding: str = "utf-8", largest: int = LARGEST) -> str:
@@ -72,7 +85,7 @@ def refuse_way_out(path: Path, *inside: Path) -> None:
     real = Path(os.path.realpath(path))
     if not any(real.is_relative_to(folder) for folder in inside) and os.environ.get(FOLLOW) != "1":
         raise InputError(
-            f"{path}: a link that leads out of the data folder: put the file itself there, or set {FOLLOW}=1 if you "
+            f"{path}: a link that leads out of its folder: put the file itself there, or set {FOLLOW}=1 if you "
             "trust this folder"
         )
 

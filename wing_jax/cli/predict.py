@@ -17,6 +17,7 @@ from wing_jax.cli.predict_video import follow
 from wing_jax.data.images import read_image
 from wing_jax.data.video import VIDEO_ENDINGS
 from wing_jax.errors import InputError
+from wing_jax.files import refuse_way_out
 from wing_jax.finder import TINY, Finder, tiny
 from wing_jax.localizer import Localizer
 from wing_jax.report.predictions import FaceTable, FoundFace, write_photo
@@ -100,13 +101,18 @@ def pictures(names: Sequence[str]) -> list[Path]:
     """The paths `names`, a folder standing for the pictures that lie in it, by name.
 
     Raises:
-      InputError: there is no picture in a folder, or two pictures' results would have one name.
+      InputError: there is no picture in a folder, a link leads out of it, or two pictures' results would have one name.
     """
     paths: list[Path] = []
     for path in map(Path, names):
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURE_ENDINGS) if path.is_dir() else [path]
+        if not path.is_dir():
+            paths.append(path)
+            continue
+        inside = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in PICTURE_ENDINGS)
         if not inside:
             raise InputError(f"{path}: no picture in this folder: its pictures must end in {' '.join(PICTURE_ENDINGS)}")
+        for entry in inside:
+            refuse_way_out(entry, path.resolve())
         paths += inside
     named: dict[str, Path] = {}
     for path in paths:

@@ -29,6 +29,7 @@ from wing_jax.data.listing import LARGEST
 from wing_jax.data.mtfl import box_of_five_points
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.data.tensorflow_runtime import tensorflow
+from wing_jax.data.tfds_folder import refuse_false_lengths, refuse_hostile_folder
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, MTFL_5, SCHEMES, Scheme
 
@@ -167,6 +168,7 @@ def _prepared(tfds: ModuleType, name: str, root: str) -> Any:
 
     call = f"build({name!r}, data_dir={root!r}" + (", manual_dir='FOLDER')" if name in TAUGHT else ")")
     mend = f'prepare it: python -c "from wing_jax.data.tfds_builders import build; {call}"'
+    refuse_hostile_folder(Path(root) / name)
     try:
         return read_only_builder.builder_from_files(name, data_dir=root)
     except tfds.core.DatasetNotFoundError as error:
@@ -181,7 +183,12 @@ def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, .
     )
     options = tfds.ReadConfig(add_tfds_id=True, try_autocache=False, interleave_cycle_length=1)
     try:
+        for path in builder.info.splits[split].filepaths:
+            if ".tfrecord" in path.name and path.exists():
+                refuse_false_lengths(Path(path))
         examples = list(tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders, read_config=options)))
+    except InputError:
+        raise
     except Exception as error:  # TensorFlow's errors for missing, cut and altered records, TFDS's for splits
         raise InputError(f"{builder.data_dir}: cannot read {split!r} ({_line(error)}): prepare it again") from error
     return sorted(examples, key=lambda example: example["index"]) if "index" in features else examples
