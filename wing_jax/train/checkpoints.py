@@ -26,7 +26,7 @@ from wing_jax.errors import InputError
 from wing_jax.train import devices
 from wing_jax.train.state import TrainState
 
-logging.getLogger("absl").setLevel(logging.ERROR)
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # whatever Orbax complains of, it raises as well
 METRIC, SEAL = "validation_nme", "seal.json"
 
 

@@ -1,28 +1,35 @@
 """What a training says while it runs: a progress bar, JSON lines, TensorBoard."""
 
+import contextlib
 import functools
 import json
+import os
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from wing_jax.errors import InputError
 
 
 class TrainingLog:
     """Progress bar on a terminal (else a line at each evaluation), `metrics.jsonl` and TensorBoard events in `folder`.
 
     Lines of steps after `first_step`, left by a run that was killed, are dropped: the log holds every step once.
+
+    Raises:
+      InputError: here and in its methods: the log cannot be written. What is in it stays.
     """
 
     def __init__(self, folder: Path, *, title: str, first_step: int, steps: int, batch_size: int):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "metrics.jsonl"
-        self._keep_until(first_step)
-        self._file = self._path.open("a")
-        self._folder, self._first_step = folder, first_step
+        self._folder, self._first_step, self._path = folder, first_step, folder / "metrics.jsonl"
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._keep_until(first_step)
+            self._file = self._path.open("a")
         self._batch_size, self._steps, self._title = batch_size, steps, title
         self._last = (time.perf_counter(), first_step)
         self.console = Console(stderr=True)
@@ -39,20 +46,21 @@ class TrainingLog:
         self._task = self._bar.add_task(title, total=steps, completed=first_step, said="")
 
     @functools.cached_property
-    def _board(self) -> Any:
-        from tensorboardX import SummaryWriter  # not for the first step to wait for
-
-        return SummaryWriter(str(self._folder), purge_step=self._first_step + 1)
+    def _board(self) -> "_Board":
+        return _Board(self._folder, self._first_step)
 
     def __enter__(self) -> "TrainingLog":
         self._bar.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         self._bar.stop()
-        self._file.close()
+        # Where an error goes out already, that what was not written cannot be written now either is no news.
+        with self._writing() if kind is None else contextlib.suppress(OSError):
+            self._file.close()
         if "_board" in vars(self):
-            self._board.close()
+            with self._writing() if kind is None else contextlib.suppress(OSError):
+                self._board.close()
 
     def tell_compiled(self, seconds: float) -> None:
         """Say how long the first program took to compile; the clock of the speed starts afterwards."""
@@ -65,10 +73,10 @@ class TrainingLog:
         if step > last_step:
             values["faces_per_second"] = (step - last_step) * self._batch_size / (now - then)
             self._last = (now, step)
-        self._file.write(json.dumps({"step": step, **{k: round(float(v), 7) for k, v in values.items()}}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, float(value), step)
+        with self._writing():
+            self._file.write(json.dumps({"step": step, **{k: round(float(v), 7) for k, v in values.items()}}) + "\n")
+            self._file.flush()
+            self._board.write(step, values)
         said = "  ".join(_said(name, value) for name, value in values.items())
         self._bar.update(self._task, completed=step, said=said)
         if self._bar.disable and "validation_nme" in values:
@@ -77,7 +85,46 @@ class TrainingLog:
     def _keep_until(self, step: int) -> None:
         if self._path.exists():
             lines = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
-            self._path.write_text("".join(line + "\n" for line in lines))
+            unfinished = self._path.with_suffix(".new")
+            unfinished.write_text("".join(line + "\n" for line in lines))
+            unfinished.replace(self._path)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self._folder}: the log cannot be written ({error.strerror}): make room or mend permissions, and run "
+                "the same command again; what was saved is kept"
+            ) from error
+
+
+class _Board:
+    """TensorBoard's events. Written here and now: the thread of tensorboardX's own SummaryWriter dies where the disk is
+    full, and whoever gives it an eleventh value then waits for ever."""
+
+    def __init__(self, folder: Path, first_step: int):
+        from tensorboardX.event_file_writer import EventsWriter  # not for the first step to wait for
+        from tensorboardX.proto import event_pb2
+        from tensorboardX.summary import scalar
+
+        self._event, self._scalar = event_pb2.Event, scalar
+        self._file = EventsWriter(str(folder / "events"), f".{os.getpid()}.{first_step}")
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)  # TensorBoard forgets what was behind it
+        self._file.write_event(self._event(wall_time=time.time(), step=first_step + 1, session_log=start))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Values by their names; those at a validation go to the disk with all before them."""
+        for name, value in values.items():
+            summary = self._scalar(name, float(value))
+            self._file.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
+        if "validation_nme" in values:
+            self._file.flush()
+
+    def close(self) -> None:
+        """All on disk."""
+        self._file.close()
 
 
 class SilentLog:
