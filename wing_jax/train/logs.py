@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -109,9 +110,10 @@ class _Board:
         from tensorboardX.proto import event_pb2
         from tensorboardX.summary import scalar
 
-        self._event, self._scalar = event_pb2.Event, scalar
+        messages: Any = event_pb2  # made when it is imported
+        self._event, self._scalar = messages.Event, scalar
         self._file = EventsWriter(str(folder / "events"), f".{os.getpid()}.{first_step}")
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)  # TensorBoard forgets what was behind it
+        start = messages.SessionLog(status=messages.SessionLog.START)  # TensorBoard forgets what was behind it
         self._file.write_event(self._event(wall_time=time.time(), step=first_step + 1, session_log=start))
 
     def write(self, step: int, values: dict[str, float]) -> None:
