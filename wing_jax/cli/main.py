@@ -1,6 +1,7 @@
 """Choose the command; print what a user can mend as one line and exit with status 2."""
 
 import contextlib
+import errno
 import gc
 import importlib
 import shlex
@@ -26,6 +27,9 @@ COMMANDS = {
 }
 TRAINING = ("train", "sweep", "reproduce")  # what saves and ends where the scheduler asks for it
 
+# What the system says of a disk that is full, or closed to the user.
+NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+
 # New objects between two looks for garbage. Importing and tracing make many that stay; Python's own 700
 # delay the first step (benchmarks/startup.py).
 GARBAGE_EVERY = 100_000
@@ -49,6 +53,12 @@ def main(arguments: list[str] | None = None) -> None:
             importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
     except InputError as error:
         print(f"wing-jax: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
+        what = error.filename or "what this command writes"
+        print(f"wing-jax: {what} cannot be written ({error.strerror}): make room or mend permissions", file=sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
         print(f"wing-jax: {stopped}; to go on: {shlex.join(['wing-jax', *words])}", file=sys.stderr, flush=True)

@@ -50,7 +50,9 @@ def follow(source: Path | int, localizer: Localizer, options: PredictOptions, co
                 break
     took = time.perf_counter() - started
     missing = f", no face in {empty} of them" if empty else ""
+    cut_short = not options.frames and tracks.frame < (video.frames or 0)
+    told = f"{tracks.frame} frames" + (f" of the {video.frames} it tells of" if cut_short else "")
     console.print(
-        f"{video.name}: {tracks.frame} frames, {tracks.numbers} face(s){missing}, {tracks.frame / took:.0f} frames a "
+        f"{video.name}: {told}, {tracks.numbers} face(s){missing}, {tracks.frame / took:.0f} frames a "
         f"second -> {stem}.mp4, {stem}.csv"
     )

@@ -117,11 +117,12 @@ def write_image(path: str | Path, image: Image) -> None:
     """
     path = Path(path)
     try:
+        content = cv2.imencode(path.suffix, np.ascontiguousarray(image[:, :, ::-1]))[1].tobytes()
         path.parent.mkdir(parents=True, exist_ok=True)
-        done = cv2.imwrite(str(path), np.ascontiguousarray(image[:, :, ::-1]))
+        path.write_bytes(content)  # cv2.imwrite says nothing of a full disk
     except OSError as error:
-        raise InputError(f"{path}: cannot write this image ({error.strerror}): choose another folder") from error
+        raise InputError(
+            f"{path}: cannot write this image ({error.strerror}): make room, or choose another folder"
+        ) from error
     except cv2.error as error:
         raise InputError(f"{path}: cannot write this image: use a name that ends in .png or .jpg") from error
-    if not done:
-        raise InputError(f"{path}: cannot write this image: check that the folder may be written to")

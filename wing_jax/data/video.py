@@ -85,13 +85,29 @@ class VideoWriter:
     def __init__(self, path: str | Path, *, rate: float | int):
         self._path, self._rate = Path(path), rate
         self._writer: cv2.VideoWriter | None = None
+        self._frames = 0
+        self._log_level = cv2.utils.logging.getLogLevel()
 
     def __enter__(self) -> "VideoWriter":
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # a warning for each frame of a full disk
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.release()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        cv2.utils.logging.setLogLevel(self._log_level)
+        if self._writer is None:
+            return
+        self._writer.release()
+        if kind is None and (found := self._frames_on_disk()) != self._frames:  # OpenCV says nothing of a full disk
+            raise InputError(
+                f"{self._path}: {found} of {self._frames} frames could be written: make room, or choose another folder"
+            )
+
+    def _frames_on_disk(self) -> int:
+        written = cv2.VideoCapture(str(self._path))
+        try:
+            return int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
+        finally:
+            written.release()
 
     def write(self, image: Image) -> None:
         """Append a frame; the first says how large they are."""
@@ -106,6 +122,7 @@ class VideoWriter:
             if not self._writer.isOpened():
                 raise refusal
         self._writer.write(np.ascontiguousarray(image[:, :, ::-1]))
+        self._frames += 1
 
 
 class Window:

@@ -40,6 +40,7 @@ class Checkpoints:
     def __init__(self, folder: str | Path, *, keep: int = 2):
         self.folder, self._keep = Path(folder).absolute(), keep
         self._failed: Exception | None = None  # of the write in the background
+        self._told = False  # that a write has failed
         self._sealing = threading.Thread()
         self._sealing.start()
 
@@ -68,6 +69,8 @@ class Checkpoints:
         )
 
     def __enter__(self) -> "Checkpoints":
+        self._hook = sys.unraisablehook
+        sys.unraisablehook = functools.partial(_but_for_late_calls, self._hook)
         return self
 
     def __exit__(self, *_) -> None:
@@ -77,6 +80,8 @@ class Checkpoints:
             finally:
                 with contextlib.suppress(Exception):  # which has been told by now
                     self._saver.close()
+        if not self._told:  # else late calls may be still to come
+            sys.unraisablehook = self._hook
 
     @property
     def newest(self) -> int | None:
@@ -204,6 +209,7 @@ class Checkpoints:
         except (OSError, ValueError, RuntimeError) as error:  # TensorStore's errors are ValueErrors
             if jax.process_count() > 1 and devices.is_loss(error):
                 raise
+            self._told = True
             raise InputError(
                 f"{self.folder}: no checkpoint can be written ({' '.join(str(error).split())[:200]}): make room or mend"
                 " permissions, and run the same command again; the checkpoints before it are kept"
@@ -254,6 +260,12 @@ def _together(moment: str) -> None:
     """All processes wait for one another."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(moment)
+
+
+def _but_for_late_calls(hook: Callable, unraisable: Any) -> None:
+    """Of a write that has failed, which `wait` tells, TensorStore's threads still call the loop that is gone."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        hook(unraisable)
 
 
 @contextlib.contextmanager
