@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -171,6 +172,19 @@ def test_a_video_can_be_cut_and_joins_photos(capsys, model, video, faces, tmp_pa
     main(["predict", str(model), str(video), str(tmp_path / "one.png"), *options])
     assert "clip.mp4: 5 frames" in capsys.readouterr().out
     assert (tmp_path / "out" / "one.png").exists()
+
+
+def test_a_video_that_ends_before_its_time_is_told(capsys, model, faces, tmp_path):
+    path = tmp_path / "cut.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (260, 200))
+    for _ in range(12):
+        writer.write(cv2.resize(faces.picture(0), (260, 200)))
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    main(["predict", str(model), str(path), "--output", str(tmp_path / "out")])
+    said = re.search(r"cut\.avi: (\d+) frames of the 12 it tells of", capsys.readouterr().out)
+    assert said
+    assert 5 <= int(said[1]) <= 8
 
 
 def test_a_camera_is_watched_until_its_window_is_closed(capsys, model, video, tmp_path, monkeypatch):
