@@ -25,7 +25,10 @@ from report import arguments, publish, table
 
 ROOT = Path(__file__).parents[1]
 SETS = {"newest": ROOT / "requirements.lock", "oldest": ROOT / "requirements-oldest.lock"}
-TESTS = ("test_losses_regression.py", "test_metrics.py", "test_balance.py", "test_checkpoints.py", "test_bundle.py")
+TESTS = (
+    "test_losses_regression.py", "test_metrics.py", "test_balance.py", "test_checkpoints.py", "test_bundle.py",
+    "test_logs.py", "test_tfds_sets.py",
+)  # fmt: skip
 STEPS = {"stage1.steps": 60, "stage1.evaluate_every": 30, "stage2.steps": 40, "stage2.evaluate_every": 20}
 SHORT = [word for name, value in STEPS.items() for word in (f"--{name}", str(value))]
 
