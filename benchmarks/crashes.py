@@ -1,16 +1,18 @@
 """Trainings ended at random moments and started again: does each end with the bits of the one left alone?
 
-    python benchmarks/crashes.py [--kills 100] [--terminations 30] [--seed 0]
+    python benchmarks/crashes.py [--kills 100] [--packings 25] [--terminations 30] [--seed 0]
 
 A job packs built-in faces and trains both stages on them, with a checkpoint every 20 steps, so that many moments fall
 into the writing of something. The process is sent SIGKILL at a moment drawn evenly from the time that an undisturbed
 job takes, started again, killed again, and so on until it ends by itself before its moment comes; then its packed files
-and its model are compared, byte for byte, with the undisturbed job's, and another job begins. The same with SIGTERM,
+and its model are compared, byte for byte, with the undisturbed job's, and another job begins. As packing is short,
+`--packings` more are aimed at it, at moments drawn from the time that it takes, five to a job. The same with SIGTERM,
 which must end a training with status 0 and a line that says how to go on, or that of its end where it was done; a
 packing, which has nothing to save, and a Python that has not read its first line yet end by the signal.
 """
 
 import collections
+import contextlib
 import hashlib
 import os
 import random
@@ -29,7 +31,7 @@ from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.points_file import write_pts
 
-FACES, EVERY = 60, 20
+FACES, EVERY, AIMED = 60, 20, 5
 CONFIG = f"""
 from wing_jax.config import *
 
@@ -119,6 +121,7 @@ def main() -> None:
     """End jobs until there are enough ends of each kind, and publish what came of it."""
     parser = arguments(__doc__)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--packings", type=int, default=25)
     parser.add_argument("--terminations", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -139,10 +142,23 @@ def main() -> None:
                 finish(place)
                 jobs, alike = jobs + 1, alike + (place.outcome() == expected)
             rows.append((kind.name, str(ended), str(jobs), f"{alike} of {jobs}"))
+        place.clear()
+        packing, alike = packing_seconds(place), 0
+        for number in range(given.packings):
+            if number % AIMED == 0:
+                place.clear()
+            end_packing(place, draw.uniform(0, packing))
+            phases["SIGKILL, aimed", place.phase(), "none"] += 1
+            print(f"aimed {number + 1} of {given.packings}: {place.phase()}", flush=True)
+            if number % AIMED == AIMED - 1 or number == given.packings - 1:
+                finish(place)
+                alike += place.outcome() == expected
+        jobs = -(-given.packings // AIMED)
+        rows.append(("SIGKILL, aimed at packing", str(given.packings), str(jobs), f"{alike} of {jobs}"))
     where = [(*key, str(count)) for key, count in sorted(phases.items())]
     body = [*table(("ended by", "times", "jobs", "same bytes in the end"), rows), ""]
     body += [*table(("ended by", "during", "its answer", "times"), where), ""]
-    body += [f"An undisturbed job takes {seconds:.1f} s."]
+    body += [f"An undisturbed job takes {seconds:.1f} s, its packing {packing:.2f} s."]
     publish(
         "crashes",
         "Crash safety",
@@ -165,6 +181,40 @@ def finish(place: Place) -> None:
     said, _ = process.communicate()
     if process.returncode:
         sys.exit(f"a job that nobody ended did not end well:\n{said}")
+
+
+def packing_seconds(place: Place) -> float:
+    """From when the first file of a packing is there until the packed set is."""
+    process = place.start()
+    wait_for_packing(place, process)
+    start = time.perf_counter()
+    while not (place.folder / "packed").exists():
+        time.sleep(0.001)
+    seconds = time.perf_counter() - start
+    process.kill()
+    process.communicate()
+    return seconds
+
+
+def end_packing(place: Place, seconds: float) -> None:
+    """Start the job, and kill it so long after its packing began, or a packing that is done already at once."""
+    process = place.start()
+    wait_for_packing(place, process)
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+
+
+def wait_for_packing(place: Place, process: subprocess.Popen) -> None:
+    """Until a file lies in `packed.partial` that was not there before, or all is packed."""
+    began = time.time()
+    while not (place.folder / "packed").exists():
+        if process.poll() is not None:
+            sys.exit(f"a job ended before it packed:\n{process.communicate()[0]}")
+        with contextlib.suppress(FileNotFoundError):
+            if (place.folder / "packed.partial").stat().st_mtime > began:
+                return
+        time.sleep(0.001)
 
 
 def finished(place: Place, seconds: float, kind: signal.Signals) -> bool:
