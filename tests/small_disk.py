@@ -2,6 +2,7 @@
 
     python small_disk.py training FOLDER SIZE...    the training of workshop.py, with room for its runs that grows
     python small_disk.py commands FOLDER            commands that write, with no room at all
+    python small_disk.py read_only FOLDER           some of them, on a disk that is not to be written to
 
 Prints what came of each as JSON.
 """
@@ -36,15 +37,26 @@ def training(folder: Path, sizes: list[str]) -> list:
 
 def commands(folder: Path) -> list:
     """Status and complaints of each command of `WORDS`."""
-    from wing_jax.cli import main
-
     mount(folder / "full", "size=64k")
     with contextlib.suppress(OSError), (folder / "full" / "ballast").open("wb") as file:
         while True:
             file.write(bytes(4096))
+    return said_by(WORDS, folder)
+
+
+def read_only(folder: Path) -> list:
+    """Status and complaints of each command of `SOME`."""
+    mount(folder / "full", "ro")
+    return said_by(SOME, folder)
+
+
+def said_by(commands: tuple[str, ...], folder: Path) -> list:
+    """Status and complaints of each, given in `folder`."""
+    from wing_jax.cli import main
+
     os.chdir(folder)
     said = []
-    for words in WORDS:
+    for words in commands:
         complaints = io.StringIO()
         try:
             with contextlib.redirect_stderr(complaints), contextlib.redirect_stdout(io.StringIO()):
@@ -71,6 +83,14 @@ WORDS = (
 )
 
 
+SOME = tuple(words for words in WORDS if words.split()[0] in ("data", "analyse", "sweep", "export"))
+
+
 if __name__ == "__main__":
-    what, where, *more = sys.argv[1:]
-    print(json.dumps(training(Path(where), more) if what == "training" else commands(Path(where))))
+    what, where, *sizes = sys.argv[1:]
+    told = (
+        training(Path(where), sizes)
+        if what == "training"
+        else {"commands": commands, "read_only": read_only}[what](Path(where))
+    )
+    print(json.dumps(told))
