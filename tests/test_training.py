@@ -120,11 +120,12 @@ def test_run_killed_in_the_first_stage_and_terminated_in_the_second_ends_with_th
 
 @pytest.fixture
 def here(workshop, trained, monkeypatch):
-    """To go on with in this process, where types are checked: a copy of the finished run."""
+    """To go on with in this process, where types are checked: a copy of the finished run, by any config."""
     monkeypatch.chdir(workshop)
     copy = workshop / "runs" / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(trained, copy)
+    (copy / "config.json").unlink()
     return copy
 
 
@@ -138,6 +139,14 @@ def refuse(capsys, *options):
     assert complaint.startswith("wing-jax: ")
     assert not any("Traceback" in line or "Error" in line for line in lines)
     return complaint
+
+
+def test_a_run_says_by_what_config_it_was_begun_and_goes_on_by_no_other(workshop, trained, capsys, monkeypatch):
+    monkeypatch.chdir(workshop)
+    assert load_config(trained / "config.json") == dataclasses.replace(load_config("tiny.py"), name=trained.name)
+    with pytest.raises(SystemExit):
+        main(["train", "tiny.py", "--name", trained.name, "--stage2.loss.width", "12"])
+    assert "was begun with stage2.loss.width=10.0, and the config says 12.0" in capsys.readouterr().err
 
 
 def test_finished_run_started_again_does_not_train(here, capsys, monkeypatch):
@@ -171,6 +180,7 @@ def test_boxes_off_the_faces_are_measured_and_the_bundle_says_by_how_much(here, 
     with_boxes_moved(monkeypatch, 0.1)
     main(["train", "tiny.py", "--name", "copy"])
     assert tuple(Localizer.load(here).stages[0].centre) == (0, 0)
+    (here / "config.json").unlink()
     main(["train", "tiny.py", "--name", "copy", "--stage1.centre", "shape"])
     localizer = Localizer.load(here)
     first, second = localizer.stages

@@ -94,7 +94,7 @@ class Workshop:
                 raise InputError(f"{path}: this folder holds the work of another recipe: give another --output")
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(mine, indent=1) + "\n")
+        _write(path, mine)
 
     def at(self, budget: Budget) -> "Workshop":
         """The workshop of the same data at another budget, in the folder beside."""

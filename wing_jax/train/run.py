@@ -21,7 +21,7 @@ from wing_jax.data.reshaping import reshaped
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.schemes import SCHEMES, Scheme
-from wing_jax.train import crops, devices
+from wing_jax.train import crops, devices, run_config
 from wing_jax.train.optimizer import scaled_to_batch
 from wing_jax.train.stage import StageTask, make_loss, train_stage
 
@@ -67,16 +67,19 @@ def train(config: Config) -> Path:
     """Train as `config` says, going on where an earlier run of it stopped. Returns the model's folder.
 
     Raises:
-      InputError: data, checkpoints or numbers are not as they must be, or another process trains in the run's folder.
+      InputError: data, checkpoints or numbers are not as they must be, the run's folder was begun with another config,
+        or another process trains in it.
       Stopped: SIGTERM came (`wing_jax.train.termination`), and all is saved.
     """
     mesh = prepare(config)
     if config.large_batch:
         config = at_large_batch(config)
     check_numbers(config, mesh)
+    run_config.refuse_another(config)
     corpus = read_corpus(config)
     task = first_task(config, corpus)
     with devices.ended_with_the_others(), devices.only_trainer(config.folder):
+        run_config.claim(config)
         return _train(config, corpus, task, mesh)
 
 

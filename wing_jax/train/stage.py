@@ -203,8 +203,8 @@ def train_stage(task: StageTask, config: Config, mesh: Mesh) -> Stage:
     except Diverged as found:
         path = write_record(task, config, found)
         raise InputError(
-            f"stage {task.number}: {found}: lower the learning rate or set optimizer.clip; the checkpoints before it "
-            f"are kept; `wing-jax replay {path}` shows the step and its faces"
+            f"stage {task.number}: {found}: lower the learning rate or set optimizer.clip, under another --name; the "
+            f"checkpoints before it are kept; `wing-jax replay {path}` shows the step and its faces"
         ) from found
     return trained_stage(task, variables)
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from wing_jax.config import SweepConfig
 from wing_jax.errors import InputError, Stopped
 from wing_jax.localizer import Stage
-from wing_jax.train import devices, termination
+from wing_jax.train import devices, run_config, termination
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.logs import TrainingLog
 from wing_jax.train.loop import Validate, spans
@@ -31,16 +31,18 @@ def sweep(config: SweepConfig) -> list[dict]:
     A run's figures are those after its last step; no checkpoint is chosen.
 
     Raises:
-      InputError: data, checkpoints or numbers are not as they must be.
+      InputError: data, checkpoints or numbers are not as they must be, or the sweep was begun with another config.
     """
     mesh = devices.make_mesh(config.devices)
     if config.large_batch:
         config = at_large_batch(config)
     check_numbers(dataclasses.replace(config, devices=1), devices.make_mesh(1))
+    run_config.refuse_another(config)
     cells = cells_of(config.stage1, config.grid, seed=config.seed)
     corpus = read_corpus(config)
     task = first_task(config, corpus)
     with devices.only_trainer(config.folder):
+        run_config.claim(config)
         return _sweep(config, corpus, task, cells, mesh)
 
 

@@ -1,0 +1,99 @@
+"""A run's folder goes on only by the config that it was begun with, which lies in it and repeats the run."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from wing_jax.config import Config, DataConfig, GridConfig, SweepConfig, load_config
+from wing_jax.errors import InputError
+from wing_jax.train import run_config
+from wing_jax.train.run import train
+from wing_jax.train.sweep_run import sweep
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    return dataclasses.replace(load_config(CONFIGS / "builtin.py"), output=str(tmp_path))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_the_record_of_every_config_is_that_config_again(path, tmp_path):
+    config = dataclasses.replace(load_config(path), output=str(tmp_path))
+    run_config.claim(config)
+    run_config.claim(config)
+    assert load_config(config.folder / "config.json") == config
+    assert [path.name for path in config.folder.iterdir()] == ["config.json"]
+
+
+def changed(config: Config, part: str, **values) -> Config:
+    return dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **values)})
+
+
+OTHERS = {
+    "seed": lambda config: dataclasses.replace(config, seed=1),
+    "input": lambda config: dataclasses.replace(config, input="tfdata"),
+    "data.name": lambda config: changed(config, "data", name="w300", train_faces=config.data.train_faces),
+    "data.without": lambda config: changed(config, "data", without=("afw/1",)),
+    "stage1.steps": lambda config: changed(config, "stage1", steps=12345),
+    "stage1.model.name": lambda config: changed(
+        config, "stage1", model=dataclasses.replace(config.stage1.model, name="voting")
+    ),
+    "more": lambda config: dataclasses.replace(config, more=(DataConfig(name="mtfl"),)),
+}
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_another_config_is_refused_and_the_field_named(config, field):
+    run_config.claim(config)
+    before = (config.folder / "config.json").read_bytes()
+    other = OTHERS[field](config)
+    for refuse in (run_config.claim, run_config.refuse_another, train):
+        with pytest.raises(InputError) as caught:
+            refuse(other)
+        assert f"was begun with {field}=" in str(caught.value)
+        assert "give another --name" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert (config.folder / "config.json").read_bytes() == before
+    (config.folder / "config.json").unlink()
+    run_config.claim(other)
+
+
+def test_a_second_stage_that_was_not_there_is_refused(config):
+    run_config.claim(dataclasses.replace(config, stage2=None))
+    with pytest.raises(
+        InputError, match=r"begun with stage2\.batch_size=None, and the config says 32 \(and \d+ more: stage2\."
+    ):
+        run_config.claim(config)
+
+
+def test_where_and_on_what_it_runs_may_change(config, tmp_path):
+    run_config.claim(config)
+    moved = dataclasses.replace(config, devices=1, parallel="pmap", steps_per_call=7)
+    run_config.claim(changed(changed(moved, "data", root="elsewhere"), "stage1", keep=5))
+    config.folder.rename(tmp_path / "renamed")
+    run_config.claim(dataclasses.replace(config, name="renamed"))
+
+
+def test_a_sweep_over_another_grid_does_not_take_the_first_ones_runs_for_its_own(config):
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    first = SweepConfig(**fields, grid=GridConfig(widths=(8.0, 10.0)))
+    run_config.claim(first)
+    with pytest.raises(InputError, match=r"was begun with grid\.widths=\[8\.0, 10\.0\], and the config says \[4\.0"):
+        sweep(dataclasses.replace(first, grid=GridConfig(widths=(4.0, 6.0))))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\x00"])
+def test_a_record_that_cannot_be_read_is_told(config, content):
+    config.folder.mkdir()
+    (config.folder / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"config\.json: cannot be read .*: delete it if"):
+        run_config.claim(config)
+
+
+def test_a_record_that_cannot_be_written_is_told(config):
+    config.folder.parent.joinpath(config.folder.name).write_text("a file is in the way")
+    with pytest.raises(InputError, match=r"config\.json: cannot be written"):
+        run_config.claim(config)

@@ -1,0 +1,77 @@
+"""The config that a run's folder was begun with: by it alone the run goes on, and by it the run can be repeated."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from wing_jax import files
+from wing_jax.config import Config
+from wing_jax.errors import InputError
+from wing_jax.train import devices
+
+RECORD = "config.json"
+# What may change on the way: how the same training is shared out, and, in every part, where things lie.
+FREE = ("name", "output", "devices", "parallel", "processes", "steps_per_call")
+FREE_IN_PARTS = ("root", "keep")
+
+
+def claim(config: Config) -> None:
+    """Write `config` into its folder as `config.json`, which `wing-jax train` takes; where there is one, see that the
+    run was begun with the same but for what is free. A folder without a record is taken as it is.
+
+    Raises:
+      InputError: it was begun with another config, or its record cannot be read or written.
+    """
+    refuse_another(config)
+    path = config.folder / RECORD
+    if path.exists() or not devices.is_first_process():
+        return
+    unfinished = path.with_suffix(".new")
+    try:
+        config.folder.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}): make room or mend permissions") from error
+
+
+def refuse_another(config: Config) -> None:
+    """Raises InputError where the folder of `config` was begun with another one."""
+    path = config.folder / RECORD
+    if not path.exists():
+        return
+    begun, now = dict(_leaves(_read(path))), dict(_leaves(json.loads(json.dumps(dataclasses.asdict(config)))))
+    changed = [name for name in sorted(begun.keys() | now.keys()) if begun.get(name) != now.get(name)]
+    if changed:
+        first, *others = changed
+        more = f" (and {len(others)} more: {', '.join(others[:5])})" if others else ""
+        raise InputError(
+            f"{config.folder}: was begun with {first}={begun.get(first)!r}, and the config says {now.get(first)!r}"
+            f"{more}: give another --name to train anew, or delete {path} to go on with what it says now"
+        )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(files.read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}): delete it if the run is to go on as the config says"
+        ) from error
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Values that must stay, by their dotted names."""
+    pairs: Any = ()
+    if isinstance(value, dict):
+        pairs = value.items()
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        pairs = enumerate(value)
+    else:
+        yield name, value
+    for key, inner in pairs:
+        if key not in (FREE_IN_PARTS if name else FREE):
+            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
