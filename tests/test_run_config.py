@@ -14,6 +14,14 @@ from wing_jax.train.sweep_run import sweep
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
+def claim(config):
+    run_config.claim(config, config.folder)
+
+
+def refuse_another(config):
+    run_config.refuse_another(config, config.folder)
+
+
 @pytest.fixture
 def config(tmp_path) -> Config:
     return dataclasses.replace(load_config(CONFIGS / "builtin.py"), output=str(tmp_path))
@@ -22,8 +30,8 @@ def config(tmp_path) -> Config:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
 def test_the_record_of_every_config_is_that_config_again(path, tmp_path):
     config = dataclasses.replace(load_config(path), output=str(tmp_path))
-    run_config.claim(config)
-    run_config.claim(config)
+    claim(config)
+    claim(config)
     assert load_config(config.folder / "config.json") == config
     assert [path.name for path in config.folder.iterdir()] == ["config.json"]
 
@@ -47,10 +55,10 @@ OTHERS = {
 
 @pytest.mark.parametrize("field", OTHERS)
 def test_another_config_is_refused_and_the_field_named(config, field):
-    run_config.claim(config)
+    claim(config)
     before = (config.folder / "config.json").read_bytes()
     other = OTHERS[field](config)
-    for refuse in (run_config.claim, run_config.refuse_another, train):
+    for refuse in (claim, refuse_another, train):
         with pytest.raises(InputError) as caught:
             refuse(other)
         assert f"was begun with {field}=" in str(caught.value)
@@ -58,29 +66,30 @@ def test_another_config_is_refused_and_the_field_named(config, field):
         assert "\n" not in str(caught.value)
     assert (config.folder / "config.json").read_bytes() == before
     (config.folder / "config.json").unlink()
-    run_config.claim(other)
+    claim(other)
 
 
 def test_a_second_stage_that_was_not_there_is_refused(config):
-    run_config.claim(dataclasses.replace(config, stage2=None))
+    claim(dataclasses.replace(config, stage2=None))
     with pytest.raises(
         InputError, match=r"begun with stage2\.batch_size=None, and the config says 32 \(and \d+ more: stage2\."
     ):
-        run_config.claim(config)
+        claim(config)
 
 
 def test_where_and_on_what_it_runs_may_change(config, tmp_path):
-    run_config.claim(config)
+    claim(config)
     moved = dataclasses.replace(config, devices=1, parallel="pmap", steps_per_call=7)
-    run_config.claim(changed(changed(moved, "data", root="elsewhere"), "stage1", keep=5))
+    claim(changed(changed(moved, "data", root="elsewhere"), "stage1", keep=5))
     config.folder.rename(tmp_path / "renamed")
-    run_config.claim(dataclasses.replace(config, name="renamed"))
+    claim(dataclasses.replace(config, name="renamed"))
 
 
 def test_a_sweep_over_another_grid_does_not_take_the_first_ones_runs_for_its_own(config):
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     first = SweepConfig(**fields, grid=GridConfig(widths=(8.0, 10.0)))
-    run_config.claim(first)
+    claim(config)  # a training of this name, beside which a sweep may lie
+    run_config.claim(first, first.folder / "sweep")
     with pytest.raises(InputError, match=r"was begun with grid\.widths=\[8\.0, 10\.0\], and the config says \[4\.0"):
         sweep(dataclasses.replace(first, grid=GridConfig(widths=(4.0, 6.0))))
 
@@ -90,10 +99,10 @@ def test_a_record_that_cannot_be_read_is_told(config, content):
     config.folder.mkdir()
     (config.folder / "config.json").write_text(content)
     with pytest.raises(InputError, match=r"config\.json: cannot be read .*: delete it if"):
-        run_config.claim(config)
+        claim(config)
 
 
 def test_a_record_that_cannot_be_written_is_told(config):
     config.folder.parent.joinpath(config.folder.name).write_text("a file is in the way")
     with pytest.raises(InputError, match=r"config\.json: cannot be written"):
-        run_config.claim(config)
+        claim(config)

@@ -75,11 +75,11 @@ def train(config: Config) -> Path:
     if config.large_batch:
         config = at_large_batch(config)
     check_numbers(config, mesh)
-    run_config.refuse_another(config)
+    run_config.refuse_another(config, config.folder)
     corpus = read_corpus(config)
     task = first_task(config, corpus)
     with devices.ended_with_the_others(), devices.only_trainer(config.folder):
-        run_config.claim(config)
+        run_config.claim(config, config.folder)
         return _train(config, corpus, task, mesh)
 
 

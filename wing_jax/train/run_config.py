@@ -18,29 +18,29 @@ FREE = ("name", "output", "devices", "parallel", "processes", "steps_per_call")
 FREE_IN_PARTS = ("root", "keep")
 
 
-def claim(config: Config) -> None:
-    """Write `config` into its folder as `config.json`, which `wing-jax train` takes; where there is one, see that the
-    run was begun with the same but for what is free. A folder without a record is taken as it is.
+def claim(config: Config, folder: Path) -> None:
+    """Write `config` into the run's `folder` as `config.json`, which `wing-jax train` takes; where there is one, see
+    that the run was begun with the same but for what is free. A folder without a record is taken as it is.
 
     Raises:
       InputError: it was begun with another config, or its record cannot be read or written.
     """
-    refuse_another(config)
-    path = config.folder / RECORD
+    refuse_another(config, folder)
+    path = folder / RECORD
     if path.exists() or not devices.is_first_process():
         return
     unfinished = path.with_suffix(".new")
     try:
-        config.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         unfinished.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
         os.replace(unfinished, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}): make room or mend permissions") from error
 
 
-def refuse_another(config: Config) -> None:
-    """Raises InputError where the folder of `config` was begun with another one."""
-    path = config.folder / RECORD
+def refuse_another(config: Config, folder: Path) -> None:
+    """Raises InputError where the run in `folder` was begun with another config."""
+    path = folder / RECORD
     if not path.exists():
         return
     begun, now = dict(_leaves(_read(path))), dict(_leaves(json.loads(json.dumps(dataclasses.asdict(config)))))
@@ -49,7 +49,7 @@ def refuse_another(config: Config) -> None:
         first, *others = changed
         more = f" (and {len(others)} more: {', '.join(others[:5])})" if others else ""
         raise InputError(
-            f"{config.folder}: was begun with {first}={begun.get(first)!r}, and the config says {now.get(first)!r}"
+            f"{folder}: was begun with {first}={begun.get(first)!r}, and the config says {now.get(first)!r}"
             f"{more}: give another --name to train anew, or delete {path} to go on with what it says now"
         )
 

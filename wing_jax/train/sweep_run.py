@@ -37,12 +37,12 @@ def sweep(config: SweepConfig) -> list[dict]:
     if config.large_batch:
         config = at_large_batch(config)
     check_numbers(dataclasses.replace(config, devices=1), devices.make_mesh(1))
-    run_config.refuse_another(config)
+    run_config.refuse_another(config, config.folder / "sweep")
     cells = cells_of(config.stage1, config.grid, seed=config.seed)
     corpus = read_corpus(config)
     task = first_task(config, corpus)
     with devices.only_trainer(config.folder):
-        run_config.claim(config)
+        run_config.claim(config, config.folder / "sweep")
         return _sweep(config, corpus, task, cells, mesh)
 
 
