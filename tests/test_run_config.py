@@ -94,7 +94,7 @@ def test_a_sweep_over_another_grid_does_not_take_the_first_ones_runs_for_its_own
         sweep(dataclasses.replace(first, grid=GridConfig(widths=(4.0, 6.0))))
 
 
-@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "[" * 100_000, "\x00"])
 def test_a_record_that_cannot_be_read_is_told(config, content):
     config.folder.mkdir()
     (config.folder / "config.json").write_text(content)

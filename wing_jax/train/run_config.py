@@ -56,7 +56,10 @@ def refuse_another(config: Config, folder: Path) -> None:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(files.read_text(path))
+        record = json.loads(files.read_text(path))
+        if not isinstance(record, dict):
+            raise ValueError("no table of settings")
+        return record
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}): delete it if the run is to go on as the config says"
