@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -187,6 +188,25 @@ def test_a_checkpoint_without_a_measurement_is_gone_on_from_but_never_best(tmp_p
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.restore_newest(make_state())[1] == 25
         assert checkpoints.best == 20
+
+
+def test_late_calls_of_a_failed_write_are_not_told_but_all_else_is(tmp_path, monkeypatch):
+    """TensorStore's threads call a loop that is gone by then, and not always: here by hand."""
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    ours = sys.unraisablehook
+    late, other = (SimpleNamespace(exc_value=RuntimeError(said)) for said in ("Event loop is closed", "else"))
+    with Checkpoints(tmp_path):
+        sys.unraisablehook(late)
+        sys.unraisablehook(other)
+    assert heard == [other]
+    assert sys.unraisablehook is ours
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints._failed = OSError("no room")
+    with pytest.raises(InputError, match="make room"), checkpoints:
+        checkpoints.wait()
+    sys.unraisablehook(late)  # they come after the end as well
+    assert heard == [other]
 
 
 def test_a_full_disk_is_told_in_one_line_and_loses_nothing(tmp_path):
