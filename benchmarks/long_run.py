@@ -4,8 +4,9 @@
 
 The config's first stage is trained with as many steps as the time takes, and ended as a scheduler would, by SIGTERM.
 Memory (the process's resident pages) is read every 5 seconds; what is said of it is the slope of a line through the
-means of blocks of five minutes after the first `--warm` minutes, for neighbouring readings are alike, with the standard
-error of that slope. Compilations are counted by JAX's own events.
+means of blocks of five minutes, for neighbouring readings are alike, with the standard error of that slope: after the
+first `--warm` minutes, and in the run's second half. The readings stay in the run's folder, as `memory.csv`.
+Compilations are counted by JAX's own events.
 """
 
 import dataclasses
@@ -78,6 +79,8 @@ def main() -> None:
     except Stopped as stopped:
         print(stopped)
     lines = [json.loads(line) for line in (config.folder / "stage1" / "metrics.jsonl").read_text().splitlines()]
+    readings = [(when - watch.readings[0][0], resident) for when, resident in watch.readings]
+    np.savetxt(config.folder / "memory.csv", readings, "%.1f", ",", header="seconds,MiB", comments="")
     figure = Path(__file__).parents[1] / "docs" / f"long-{loaded.name}.png"
     body = summary(watch, lines, warm=60 * given.warm, every=stage.evaluate_every)
     plot(watch, lines, figure)
@@ -89,7 +92,7 @@ def summary(watch: Watch, lines: list[dict], *, warm: float, every: int) -> list
     """The table of what must hold."""
     times, memory = (np.array(values) for values in zip(*watch.readings, strict=True))
     kept = times > times[0] + warm
-    slope, error = slope_of((times[kept] - times[0]) / 3600, memory[kept])
+    late_half = times > (times[0] + times[-1]) / 2
     steps = [line["step"] for line in lines]
     gaps = {after - before for before, after in zip([0, *steps], steps, strict=False)}
     speed = np.array([line["faces_per_second"] for line in lines if "faces_per_second" in line])
@@ -98,10 +101,8 @@ def summary(watch: Watch, lines: list[dict], *, warm: float, every: int) -> list
     late = [when for when in watch.compiled if when > times[0] + warm]
     rows = [
         ("minutes, steps", f"{(times[-1] - times[0]) / 60:.0f}, {steps[-1]:,}"),
-        (
-            "memory after the warm-up, its slope a hour",
-            f"{memory[kept].mean():.0f} MiB, {slope:+.1f} +- {error:.1f} MiB",
-        ),
+        ("memory after the warm-up, its slope a hour", memory_of(times[kept], memory[kept])),
+        ("memory in the second half, its slope a hour", memory_of(times[late_half], memory[late_half])),
         (
             "compilations after the warm-up; the last of all",
             f"{len(late)} of {len(watch.compiled)}; after {(max(watch.compiled) - times[0]) / 60:.1f} minutes",
@@ -111,6 +112,12 @@ def summary(watch: Watch, lines: list[dict], *, warm: float, every: int) -> list
         ("checkpoints", f"every {every:,} steps, {steps[-1] // every:,} in all"),
     ]
     return table(("what", "figure"), rows)
+
+
+def memory_of(times: np.ndarray, memory: np.ndarray) -> str:
+    """Its mean, slope, and the slope's standard error."""
+    slope, error = slope_of((times - times[0]) / 3600, memory)
+    return f"{memory.mean():.0f} MiB, {slope:+.1f} +- {error:.1f} MiB"
 
 
 def slope_of(hours: np.ndarray, values: np.ndarray) -> tuple[float, float]:
