@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_disk import SOME, WORDS
-from workshop import CONFIG, STEPS, finish, logged, start, weights
+from workshop import STEPS, finish, furnish, logged, start, weights
 
 from wing_jax.data.images import write_image
-from wing_jax.data.load import load_faces
-from wing_jax.data.points_file import write_pts
 from wing_jax.data.video import VideoWriter
 
 APART = ("unshare", "--map-root-user", "--mount")  # a process with mounts of its own
@@ -28,17 +26,12 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("disk")
-    for split, part, count in (("train", "afw", 80), ("test", "ibug", 30)):
-        faces = load_faces("builtin", split, count=count)
-        for i, points in enumerate(faces.points):
-            write_image(folder / "faces" / part / f"{i}.png", faces.picture(i))
-            write_pts(folder / "faces" / part / f"{i}.pts", points)
+    faces = furnish(folder)
     write_image(folder / "photos" / "0.png", faces.picture(0))
     write_image(folder / "photos" / "1.png", faces.picture(1))
     with VideoWriter(folder / "clip.mp4", rate=25) as writer:
         for _ in range(5):
             writer.write(faces.picture(0))
-    (folder / "tiny.py").write_text(CONFIG)
     return folder
 
 

@@ -11,15 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from workshop import CONFIG, EVERY, STEPS, finish, kill_after, logged, start, weights
+from workshop import EVERY, STEPS, finish, furnish, kill_after, logged, start, weights
 
 import wing_jax.train.run
 from wing_jax.cli import main
 from wing_jax.config import BalanceConfig, load_config
 from wing_jax.data.chips import cut_chips
-from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
-from wing_jax.data.points_file import write_pts
 from wing_jax.data.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
@@ -34,14 +32,8 @@ from wing_jax.train.stage import make_engine, write_record
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
-    """A folder with the config and with built-in faces in the folders of 300-W, so that they are drawn only once."""
     folder = tmp_path_factory.mktemp("training")
-    for split, part, count in (("train", "afw", 80), ("test", "ibug", 30)):
-        faces = load_faces("builtin", split, count=count)
-        for i, points in enumerate(faces.points):
-            write_image(folder / "faces" / part / f"{i}.png", faces.picture(i))
-            write_pts(folder / "faces" / part / f"{i}.pts", points)
-    (folder / "tiny.py").write_text(CONFIG)
+    furnish(folder)
     return folder
 
 

@@ -52,6 +52,17 @@ def read_text(path: str | Path, *, encoding: str = "utf-8", largest: int = LARGE
     return read_bytes(path, largest=largest).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write `path` whole or not at all: beside it first, so that what was there stays until then.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    unfinished = path.with_suffix(".new")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
 def refuse_ways_out(folder: str | Path) -> None:
     """Look through `folder` for links that lead out of it, and for what is neither file nor folder.
 

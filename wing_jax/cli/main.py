@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
         if error.errno not in NOT_WRITTEN:
             raise
         what = error.filename or "what this command writes"
-        print(f"wing-jax: {what} cannot be written ({error.strerror}): make room or mend permissions", file=sys.stderr)
+        print(f"wing-jax: {what}: {error.strerror}: make room or mend permissions", file=sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
         print(f"wing-jax: {stopped}; to go on: {shlex.join(['wing-jax', *words])}", file=sys.stderr, flush=True)

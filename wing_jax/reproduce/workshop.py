@@ -25,6 +25,7 @@ from wing_jax.data.chips import Chips, cut_chips
 from wing_jax.data.load import load_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
+from wing_jax.files import write_whole
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.measure import measure
 from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
@@ -230,6 +231,4 @@ def _finite(value: float) -> float | None:
 
 def _write(path: Path, value: dict) -> None:
     """Whole or not at all."""
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-    os.replace(unfinished, path)
+    write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

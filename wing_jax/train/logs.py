@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from wing_jax.errors import InputError
+from wing_jax.files import write_whole
 
 
 class TrainingLog:
@@ -86,9 +87,7 @@ class TrainingLog:
     def _keep_until(self, step: int) -> None:
         if self._path.exists():
             lines = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
-            unfinished = self._path.with_suffix(".new")
-            unfinished.write_text("".join(line + "\n" for line in lines))
-            unfinished.replace(self._path)
+            write_whole(self._path, "".join(line + "\n" for line in lines))
 
     @contextlib.contextmanager
     def _writing(self) -> Generator[None]:

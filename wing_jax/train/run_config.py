@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,9 @@ def claim(config: Config, folder: Path) -> None:
     path = folder / RECORD
     if path.exists() or not devices.is_first_process():
         return
-    unfinished = path.with_suffix(".new")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(dataclasses.asdict(config), indent=1) + "\n")
-        os.replace(unfinished, path)
+        files.write_whole(path, json.dumps(dataclasses.asdict(config), indent=1) + "\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}): make room or mend permissions") from error
 
