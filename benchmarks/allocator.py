@@ -11,17 +11,18 @@ from pathlib import Path
 from contest import Contestant, Outcome, run, speeds, spread
 from report import arguments, publish, table
 
-from wing_jax.cli.allocator import SETTINGS
+from wing_jax.cli.allocator import LARGE_PAGES, SETTINGS
 from wing_jax.config import load_config
 
 ROOT = Path(__file__).parents[1]
 NONE: dict[str, str | None] = dict.fromkeys(SETTINGS)
-PAGES, KEPT = {"GLIBC_TUNABLES": SETTINGS["GLIBC_TUNABLES"]}, {n: v for n, v in SETTINGS.items() if "MALLOC" in n}
+PAGES, KEPT = {"GLIBC_TUNABLES": LARGE_PAGES}, {n: v for n, v in SETTINGS.items() if "MALLOC" in n}
 WAYS = {
     "as the C library has it": NONE,
     "nothing given back to the system": NONE | KEPT,
     "large pages": NONE | PAGES,
-    "both": NONE | SETTINGS,
+    "both": NONE | KEPT | PAGES,
+    "both, and an arena for each core": NONE | SETTINGS,
 }
 
 

@@ -16,6 +16,25 @@ allocator.settle()
 print(json.dumps({"process": os.getpid(), "words": sys.argv, "flags": sys.flags.dev_mode, **os.environ}))
 """
 
+# How many arenas sixty threads have, which all allocate at once.
+THREADS = """
+import ctypes, threading
+from wing_jax.cli import allocator
+%s
+libc, together = ctypes.CDLL(None), threading.Barrier(60)
+libc.fdopen.restype = ctypes.c_void_p
+def allocate():
+    together.wait()
+    ctypes.create_string_buffer(100_000)
+    together.wait()
+threads = [threading.Thread(target=allocate) for _ in range(60)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+stream = ctypes.c_void_p(libc.fdopen(1, b"w"))
+libc.malloc_info(0, stream)
+libc.fflush(stream)
+"""
+
 
 def answered(*words, **environment):
     inherited = {name: value for name, value in os.environ.items() if name not in allocator.SETTINGS}
@@ -33,6 +52,21 @@ def test_the_same_process_with_the_same_words_has_the_settings():
     assert told["words"] == ["-c", "train", "a b.py", "--name", "ä"]
     assert told["flags"]
     assert {name: told[name] for name in allocator.SETTINGS} == allocator.SETTINGS
+
+
+def arenas(settle: str) -> int:
+    inherited = {name: value for name, value in os.environ.items() if name not in allocator.SETTINGS}
+    code = [sys.executable, "-c", THREADS % settle]
+    said = subprocess.run(code, env=inherited, capture_output=True, text=True, check=True, timeout=60).stdout
+    return said.count("<heap nr=")
+
+
+@pytest.mark.skipif(not allocator.has_glibc(), reason="the C library is not glibc: nothing is set")
+def test_the_c_library_heeds_how_many_arenas():
+    most = max(2, os.cpu_count() or 1)
+    assert arenas("allocator.settle()") <= most
+    if most < 50:
+        assert arenas("") > most
 
 
 def test_what_the_user_has_set_is_left():
