@@ -22,7 +22,7 @@ WAYS = {
     "nothing given back to the system": NONE | KEPT,
     "large pages": NONE | PAGES,
     "both": NONE | KEPT | PAGES,
-    "both, and an arena for each core": NONE | SETTINGS,
+    "both, and few arenas": NONE | SETTINGS,
 }
 
 
