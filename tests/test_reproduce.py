@@ -248,6 +248,26 @@ def test_a_folder_of_another_recipe_is_refused(shop):
         Workshop(small_recipe(tuned=False), output=shop.folder.parent)
 
 
+def test_what_a_later_version_added_to_configs_is_no_other_recipe(tmp_path):
+    path = Workshop(small_recipe(tuned=False), output=tmp_path).folder / "recipe.json"
+    record = json.loads(path.read_text())
+    del record["config"]["stage1"]["perturb"]["jpeg"]
+    path.write_text(json.dumps(record))
+    Workshop(small_recipe(tuned=False), output=tmp_path)
+    record["config"]["stage1"]["perturb"]["jpeg"] = 0.5
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match="another recipe"):
+        Workshop(small_recipe(tuned=False), output=tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "3", "[]", "{}", '{"config": 3}', '{"later": 1, "config": {}}'])
+def test_a_recipe_that_cannot_be_read_is_told(tmp_path, content):
+    path = Workshop(small_recipe(tuned=False), output=tmp_path).folder / "recipe.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"recipe\.json: holds no recipe .*: give another --output"):
+        Workshop(small_recipe(tuned=False), output=tmp_path)
+
+
 def test_the_papers_rates_are_taken_where_nothing_is_tuned(tmp_path):
     from wing_jax.reproduce.rates import rates
 

@@ -1,6 +1,7 @@
 """A run's folder goes on only by the config that it was begun with, which lies in it and repeats the run."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -85,16 +86,29 @@ def test_where_and_on_what_it_runs_may_change(config, tmp_path):
     claim(dataclasses.replace(config, name="renamed"))
 
 
+def test_what_a_later_version_added_is_no_difference_until_it_is_used(config):
+    claim(config)
+    path = config.folder / "config.json"
+    record = json.loads(path.read_text())
+    for part, name in ((record["data"], "reshaped"), (record["stage1"]["perturb"], "jpeg"), (record, "large_batch")):
+        del part[name]
+    path.write_text(json.dumps(record))
+    claim(config)
+    used = dataclasses.replace(config.stage1.perturb, jpeg=0.5)
+    with pytest.raises(InputError, match=r"begun with stage1\.perturb\.jpeg=0\.0, and the config says 0\.5"):
+        claim(changed(config, "stage1", perturb=used))
+
+
 def test_a_sweep_over_another_grid_does_not_take_the_first_ones_runs_for_its_own(config):
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     first = SweepConfig(**fields, grid=GridConfig(widths=(8.0, 10.0)))
     claim(config)  # a training of this name, beside which a sweep may lie
     run_config.claim(first, first.folder / "sweep")
-    with pytest.raises(InputError, match=r"was begun with grid\.widths=\[8\.0, 10\.0\], and the config says \[4\.0"):
+    with pytest.raises(InputError, match=r"was begun with grid\.widths=\(8\.0, 10\.0\), and the config says \(4\.0"):
         sweep(dataclasses.replace(first, grid=GridConfig(widths=(4.0, 6.0))))
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "[" * 100_000, "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"later": 1}', "[" * 100_000, "\x00"])
 def test_a_record_that_cannot_be_read_is_told(config, content):
     config.folder.mkdir()
     (config.folder / "config.json").write_text(content)

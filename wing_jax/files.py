@@ -72,10 +72,8 @@ def refuse_ways_out(folder: str | Path) -> None:
       InputError: there is one; it is named.
     """
     root = Path(folder)
-    inside, ahead = (
-        Path(os.path.realpath(root)),
-        [root] if root.is_dir() else [],
-    )  # whoever reads it says what is missing
+    inside = Path(os.path.realpath(root))
+    ahead = [root] if root.is_dir() else []  # where it is missing, whoever reads it says so
     while ahead:
         place = ahead.pop()
         try:

@@ -20,12 +20,12 @@ from jax.sharding import Mesh
 
 from wing_jax import evaluation
 from wing_jax.bundle import read_bundle, write_bundle
-from wing_jax.config import LossConfig, SweepConfig
+from wing_jax.config import LossConfig, SweepConfig, config_of
 from wing_jax.data.chips import Chips, cut_chips
 from wing_jax.data.load import load_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
-from wing_jax.files import write_whole
+from wing_jax.files import read_text, write_whole
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.measure import measure
 from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
@@ -88,14 +88,15 @@ class Workshop:
         self._claim_folder()
 
     def _claim_folder(self) -> None:
-        """Raises InputError where the folder holds the work of another recipe."""
-        path, mine = self.folder / "recipe.json", json.loads(json.dumps(dataclasses.asdict(self.recipe)))
+        """Raises InputError where the folder holds the work of another recipe. What a later version of this package
+        added to configs is no difference, as in `wing_jax.train.run_config`."""
+        path = self.folder / "recipe.json"
         if path.exists():
-            if json.loads(path.read_text()) != mine:
+            if _read_recipe(path) != self.recipe:
                 raise InputError(f"{path}: this folder holds the work of another recipe: give another --output")
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(path, mine)
+        _write(path, dataclasses.asdict(self.recipe))
 
     def at(self, budget: Budget) -> "Workshop":
         """The workshop of the same data at another budget, in the folder beside."""
@@ -227,6 +228,14 @@ def _words(name: str) -> str:
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
+
+
+def _read_recipe(path: Path) -> Recipe:
+    try:
+        said = json.loads(read_text(path))
+        return Recipe(config=config_of(said.pop("config"), where="config"), **said)
+    except (OSError, ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: holds no recipe ({error}): give another --output") from error
 
 
 def _write(path: Path, value: dict) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wing_jax import files
-from wing_jax.config import Config
+from wing_jax.config import Config, config_of
 from wing_jax.errors import InputError
 from wing_jax.train import devices
 
@@ -36,11 +36,12 @@ def claim(config: Config, folder: Path) -> None:
 
 
 def refuse_another(config: Config, folder: Path) -> None:
-    """Raises InputError where the run in `folder` was begun with another config."""
+    """Raises InputError where the run in `folder` was begun with another config. Fields that a later version of this
+    package added are no difference where they have their defaults, by which all is as it was before them."""
     path = folder / RECORD
     if not path.exists():
         return
-    begun, now = dict(_leaves(_read(path))), dict(_leaves(json.loads(json.dumps(dataclasses.asdict(config)))))
+    begun, now = (dict(_leaves(dataclasses.asdict(one))) for one in (_read(path), config))
     changed = [name for name in sorted(begun.keys() | now.keys()) if begun.get(name) != now.get(name)]
     if changed:
         first, *others = changed
@@ -51,12 +52,9 @@ def refuse_another(config: Config, folder: Path) -> None:
         )
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> Config:
     try:
-        record = json.loads(files.read_text(path))
-        if not isinstance(record, dict):
-            raise ValueError("no table of settings")
-        return record
+        return config_of(json.loads(files.read_text(path)), where="its fields")
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}): delete it if the run is to go on as the config says"
@@ -68,7 +66,7 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     pairs: Any = ()
     if isinstance(value, dict):
         pairs = value.items()
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+    elif isinstance(value, tuple) and any(isinstance(item, dict) for item in value):
         pairs = enumerate(value)
     else:
         yield name, value
