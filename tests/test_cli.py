@@ -1,5 +1,6 @@
 """The command line: what a user can mend is one line and status 2; evaluate and predict work without TensorFlow."""
 
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from wing_jax.cli import main
+from wing_jax.cli.options import parse_config
+from wing_jax.config import GridConfig, SweepConfig, load_config
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.points_file import read_pts, write_pts
@@ -226,6 +229,18 @@ def test_evaluation_of_another_scheme(capsys, five_point_model, faces_folder):
     complaint = refused(capsys, "evaluate", five_point_model, "--data", "w300", "--root", faces_folder)
     assert "5 points (mtfl5)" in complaint
     assert "68 (ibug68)" in complaint
+
+
+def test_a_grid_is_for_a_sweep_alone(capsys, tmp_path):
+    base = load_config(CONFIG)
+    fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    grid = SweepConfig(**fields, grid=GridConfig(widths=(8.0, 10.0)))
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(dataclasses.asdict(grid)))
+    assert "config.json: has a grid, which 'train' would not heed: give it to wing-jax sweep" in refused(
+        capsys, "train", path
+    )
+    assert parse_config(SweepConfig, [str(path)], command="sweep", usage="") == grid
 
 
 def test_evaluation_options(capsys, model, faces_folder):

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import tyro
 
-from wing_jax.config import Config, load_config
+from wing_jax.config import Config, SweepConfig, load_config
 from wing_jax.errors import InputError
 
 Options = TypeVar("Options")
@@ -23,7 +23,7 @@ def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, u
     `usage` and exits where there are none, or help is asked for.
 
     Raises:
-      InputError: the file is no config, or as for `parse`.
+      InputError: the file is no config, or has a grid and `kind` has none; or as for `parse`.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage)
@@ -32,6 +32,8 @@ def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, u
     if path.startswith("-"):
         raise InputError(f"the first argument must be the config, not {path!r}: {usage}")
     loaded = load_config(path)
+    if isinstance(loaded, SweepConfig) and not issubclass(kind, SweepConfig):
+        raise InputError(f"{path}: has a grid, which {command!r} would not heed: give it to wing-jax sweep")
     known = {field.name: getattr(loaded, field.name) for field in dataclasses.fields(Config)}
     default = loaded if isinstance(loaded, kind) else kind(**known)
     return parse(kind, options, command=f"{command} {path}", default=default)
