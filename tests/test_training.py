@@ -310,6 +310,28 @@ def test_pmap_trains_what_jit_trains(here):
         assert losses[0][name] == pytest.approx(losses[1][name], rel=1e-4)
 
 
+@pytest.mark.parametrize("way", ["device", "tfdata"])
+def test_a_longer_training_compiles_no_more_than_a_short_one(here, way):
+    compiled = []
+
+    def hear(event, *_, **__):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    options = ["--stage1.model.channels", "4", "--stage1.model.hidden", "8", "--stage1.evaluate_every", "20"]
+    options += ["--input", way, "--balance.method", "none"]
+    counts = []
+    jax.monitoring.register_event_duration_secs_listener(hear)
+    try:
+        for number, steps in enumerate((20, 20, 80)):  # what the first one compiles, the others may find
+            config = small_config([*options, "--stage1.steps", str(steps)])
+            wing_jax.train.run.train(dataclasses.replace(config, name=f"{way}-{number}"))
+            counts.append(len(compiled) - sum(counts))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(hear)
+    assert counts[0] >= counts[1] == counts[2] > 0
+
+
 def test_faces_held_as_jpeg_train_as_their_pixels_do(here, capsys):
     options = ["--stage1.steps", "40", "--input", "tfdata", "--balance.method", "none"]
     errors = []
