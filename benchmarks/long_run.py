@@ -83,9 +83,10 @@ def main() -> None:
     np.savetxt(config.folder / "memory.csv", readings, "%.1f", ",", header="seconds,MiB", comments="")
     figure = Path(__file__).parents[1] / "docs" / f"long-{loaded.name}.png"
     body = summary(watch, lines, warm=60 * given.warm, every=stage.evaluate_every)
-    plot(watch, lines, figure)
     body += ["", f"![Memory and throughput](../docs/{figure.name})"]
     publish(f"long-{loaded.name}", f"A long run: {loaded.name}", body, versions={"jax": version("jax")}, given=given)
+    if not given.print_only:
+        plot(watch, lines, figure)
 
 
 def summary(watch: Watch, lines: list[dict], *, warm: float, every: int) -> list[str]:
