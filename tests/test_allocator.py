@@ -36,10 +36,14 @@ libc.fflush(stream)
 """
 
 
+def unset():
+    """The environment without any of the settings."""
+    return {name: value for name, value in os.environ.items() if name not in allocator.SETTINGS}
+
+
 def answered(*words, **environment):
-    inherited = {name: value for name, value in os.environ.items() if name not in allocator.SETTINGS}
     command = [sys.executable, "-X", "dev", "-c", CODE, *words]
-    process = subprocess.Popen(command, env=inherited | environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=unset() | environment, stdout=subprocess.PIPE, text=True)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     return json.loads(said), process.pid
@@ -55,9 +59,8 @@ def test_the_same_process_with_the_same_words_has_the_settings():
 
 
 def arenas(settle: str) -> int:
-    inherited = {name: value for name, value in os.environ.items() if name not in allocator.SETTINGS}
     code = [sys.executable, "-c", THREADS % settle]
-    said = subprocess.run(code, env=inherited, capture_output=True, text=True, check=True, timeout=60).stdout
+    said = subprocess.run(code, env=unset(), capture_output=True, text=True, check=True, timeout=60).stdout
     return said.count("<heap nr=")
 
 

@@ -7,7 +7,7 @@ import sys
 # every step, in pages of 4 KiB, each of which is cleared and looked up (benchmarks/allocator.py). What is kept instead
 # is kept by each arena, and glibc has eight of them for each core, among which tf.data's, XLA's and Orbax's threads
 # wander: memory grows for as long as they find new ones. With one for each core and one more it does not, which costs
-# some steps a few per cent.
+# small steps some of the speed.
 LARGE_PAGES = "glibc.malloc.hugetlb=1"  # of 2 MiB, by madvise
 FEW_ARENAS = f"glibc.malloc.arena_max={(os.cpu_count() or 1) + 1}"
 SETTINGS = {
