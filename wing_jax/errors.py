@@ -1,8 +1,16 @@
-"""What the command line tells in one line: what a user can mend (status 2), and that it was stopped (status 0)."""
+"""What the command line reports in one line: what a user can fix (status 2), and that it was stopped (status 0)."""
+
+from wing_jax.text import one_line
 
 
 class InputError(ValueError):
-    """A file, a folder or an argument is not as it must be; the message names it and says how to mend it."""
+    """A file, a folder or an argument is not as it must be; the message names it and says how to fix it.
+
+    The message is one printable line, whatever the names and values in it hold.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
 
 
 class Stopped(Exception):
@@ -12,5 +20,5 @@ class Stopped(Exception):
     """
 
     def __init__(self, message: str, *, together: bool = True):
-        super().__init__(message)
+        super().__init__(one_line(message))
         self.together = together

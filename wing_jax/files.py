@@ -4,7 +4,9 @@ import contextlib
 import errno
 import io
 import os
+import re
 import stat
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Generator
@@ -63,6 +65,46 @@ def write_whole(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
+def is_hidden(path: Path, *, below: Path) -> bool:
+    """Whether `path`, or a folder between it and `below`, is hidden: its name begins with a dot. Such are not data:
+    macOS puts a `._x.jpg` beside each `x.jpg` on drives of other systems, Jupyter an `.ipynb_checkpoints`."""
+    return any(part.startswith(".") for part in path.relative_to(below).parts)
+
+
+def find_files(folder: str | Path, pattern: str) -> list[Path]:
+    """What lies at the glob `pattern` below `folder` and is not hidden, sorted by path."""
+    folder = Path(folder)
+    return sorted(path for path in folder.glob(pattern) if not is_hidden(path, below=folder))
+
+
+# Paths that every library takes as they are. Others are read as patterns ([...] and * by glob in Orbax, % by OpenCV),
+# as separators (a backslash by TensorStore) or as addresses (a colon by FFmpeg), or are not UTF-8, which C++ refuses.
+PLAIN = re.compile(r"[\w./ +,=@~()-]*", re.ASCII)
+
+
+@contextlib.contextmanager
+def plain_path(folder: str | Path) -> Generator[Path]:
+    """The existing `folder` by a path that every library takes as it is: its own, or that of a link to it in a
+    temporary folder, which is there within the block.
+
+    Raises:
+      InputError: no link can be made.
+    """
+    folder = Path(folder).absolute()
+    if PLAIN.fullmatch(str(folder)):
+        yield folder
+        return
+    with contextlib.ExitStack() as held:
+        try:
+            place = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="wing_jax-")))
+            (place / "folder").symlink_to(folder, target_is_directory=True)
+        except OSError as error:
+            raise InputError(f"{folder}: no link to it can be made ({error.strerror}): rename it plainly") from error
+        if not PLAIN.fullmatch(str(place)):
+            raise InputError(f"{place}: the folder of temporary files has odd characters: set TMPDIR to another")
+        yield place / "folder"
+
+
 def refuse_ways_out(folder: str | Path) -> None:
     """Look through `folder` for links that lead out of it, and for what is neither file nor folder.
 
@@ -79,6 +121,8 @@ def refuse_ways_out(folder: str | Path) -> None:
         try:
             with os.scandir(place) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
+                    if entry.name.startswith("."):  # hidden, and so never read
+                        continue
                     if entry.is_symlink():
                         refuse_way_out(Path(entry.path), inside)
                     elif entry.is_dir():
