@@ -4,6 +4,7 @@ import contextlib
 import errno
 import gc
 import importlib
+import io
 import shlex
 import sys
 
@@ -45,6 +46,9 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments is None and words[0] in TRAINING:
         allocator.settle()
     gc.set_threshold(GARBAGE_EVERY)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
     try:
         with termination.heeded(last=arguments is None) if words[0] in TRAINING else contextlib.nullcontext():
             from wing_jax.train import devices

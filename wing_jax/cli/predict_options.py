@@ -1,11 +1,13 @@
 """What `wing-jax predict` can be told, of pictures and of videos."""
 
 import dataclasses
+import math
 from typing import Annotated, Literal
 
 import tyro
 
 from wing_jax.data.detectors import get_detector
+from wing_jax.errors import InputError
 from wing_jax.finder import Finder
 from wing_jax.localizer import Localizer
 
@@ -29,6 +31,15 @@ class PredictOptions:
     still: float = 1.0  # of the filter, Hz: lower is steadier
     beta: float = 30.0  # of the filter: higher lags less behind quick movements
     frames: int = 0  # of a video or camera: stop after so many; 0: at its end
+
+
+def check_boxes(options: PredictOptions) -> None:
+    """Raise InputError where a --box is empty or not finite, which is no single picture's fault."""
+    for box in options.box:
+        left, top, right, bottom = box
+        if not (math.isfinite(sum(box)) and right - left >= 2 and bottom - top >= 2):
+            said = " ".join(f"{value:g}" for value in box)
+            raise InputError(f"--box {said} is empty: give x0 y0 x1 y1 with x1 > x0 and y1 > y0, in pixels")
 
 
 def finder_of(localizer: Localizer, options: PredictOptions) -> Finder:

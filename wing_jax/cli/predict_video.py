@@ -14,20 +14,24 @@ from wing_jax.report.predictions import FaceTable, FoundFace, overlaid
 from wing_jax.tracking import OneEuro, Tracker, Tracks
 
 
-def follow(source: Path | int, localizer: Localizer, options: PredictOptions, console: Console) -> None:
-    """Follow the faces of a video, or of what a camera sees until it is stopped; write OUTPUT/NAME.mp4 and NAME.csv.
-
-    Raises:
-      InputError: the video cannot be read, or an option does not fit.
-    """
+def check_options(options: PredictOptions) -> None:
+    """Raise InputError where an option does not fit videos and cameras."""
     if options.box or options.detector == "none":
         raise InputError("--box and --detector none are of pictures: in a video the faces are found")
     if options.every < 1:
         raise InputError(f"every={options.every}: the detector must look at one frame in 1 or more")
+
+
+def follow(source: Path | int, localizer: Localizer, options: PredictOptions, console: Console, *, stem: Path) -> None:
+    """Follow the faces of a video, or of what a camera sees until it is stopped; write STEM.mp4 and STEM.csv.
+
+    Raises:
+      InputError: the video cannot be read, or an option does not fit.
+    """
+    check_options(options)
     smooth = OneEuro(still=options.still, beta=options.beta) if options.smooth else None
     tracker, tracks = Tracker(finder=finder_of(localizer, options), every=options.every, smooth=smooth), Tracks()
-    name = f"camera{source}" if isinstance(source, int) else source.stem
-    stem = Path(options.output) / name
+    name = stem.name
     live, started, empty = isinstance(source, int), time.perf_counter(), 0
     window = Window(f"wing-jax: {name} (q ends)") if live and options.window else None
     with (

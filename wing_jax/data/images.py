@@ -110,16 +110,18 @@ def _is_cut_short(content: bytes) -> bool:
 
 
 def write_image(path: str | Path, image: Image) -> None:
-    """Write RGB uint8 `[height, width, 3]`; the file's ending chooses the format.
+    """Write RGB uint8 `[height, width, 3]`, whole or not at all; the file's ending chooses the format.
 
     Raises:
-      InputError: the folder cannot be written to, or the ending is of no known format.
+      InputError: the folder cannot be written to, the ending is of no known format, or that takes no picture so large.
     """
     path = Path(path)
     try:
-        content = cv2.imencode(path.suffix, np.ascontiguousarray(image[:, :, ::-1]))[1].tobytes()
+        encoded, content = cv2.imencode(path.suffix, np.ascontiguousarray(image[:, :, ::-1]))
+        if not encoded:
+            raise InputError(f"{path}: cannot write this image: the format does not take {image.shape[:2]} pixels")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)  # cv2.imwrite says nothing of a full disk
+        files.write_whole(path, content.tobytes())  # cv2.imwrite says nothing of a full disk
     except OSError as error:
         raise InputError(
             f"{path}: cannot write this image ({error.strerror}): make room, or choose another folder"

@@ -1,8 +1,11 @@
 """Found faces on disk: overlays, `.pts`, JSON and CSV."""
 
+import contextlib
 import csv
 import dataclasses
+import io
 import json
+import sys
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +15,7 @@ from jaxtyping import Float
 from wing_jax.data.images import write_image
 from wing_jax.data.points_file import write_pts
 from wing_jax.errors import InputError
+from wing_jax.files import write_whole
 from wing_jax.report.draw import PREDICTED, draw_points
 from wing_jax.schemes import Scheme
 from wing_jax.types import Image
@@ -43,20 +47,27 @@ def overlaid(image: Image, faces: list[FoundFace], scheme: Scheme) -> Image:
     return image
 
 
-def write_photo(stem: Path, image: Image, faces: list[FoundFace], scheme: Scheme) -> Path:
-    """Write STEM.png, STEM.json and a `.pts` file a face (STEM.pts, or STEM_1.pts ... for several faces). Returns the
-    overlay's path.
+def write_photo(stem: Path, image: Image, faces: list[FoundFace], scheme: Scheme, *, name: str) -> Path:
+    """Write STEM.png, STEM.json and a `.pts` file a face (STEM.pts, or STEM_1.pts ... for several faces), each whole or
+    not at all. `name` is what the JSON calls the photo. Returns the overlay's path.
 
     Raises:
-      InputError: the folder cannot be written to.
+      InputError: one of them cannot be written; its cause is the system's error.
     """
     overlay = stem.with_name(f"{stem.name}.png")
     write_image(overlay, overlaid(image, faces, scheme))
-    facts = {"scheme": scheme.name, "coordinates": COORDINATES, "faces": [face.table() for face in faces]}
-    stem.with_name(f"{stem.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
-    for face in faces:
-        name = f"{stem.name}.pts" if len(faces) == 1 else f"{stem.name}_{face.number}.pts"
-        write_pts(stem.with_name(name), face.points)
+    tables = [face.table() for face in faces]
+    facts = {"image": name, "scheme": scheme.name, "coordinates": COORDINATES, "faces": tables}
+    path = stem.with_name(f"{stem.name}.json")
+    try:
+        write_whole(path, json.dumps(facts, indent=1) + "\n")
+        for face in faces:
+            path = stem.with_name(f"{stem.name}.pts" if len(faces) == 1 else f"{stem.name}_{face.number}.pts")
+            write_pts(path, face.points)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}): make room, or choose another folder"
+        ) from error
     return overlay
 
 
@@ -64,19 +75,25 @@ class FaceTable:
     """A CSV file with a row for each face, written as they come: the picture's name (or the frame and its time), the
     face's number, the score, the box, then x_0, x_1 ... and y_0, y_1 ..., the columns of OpenFace's files.
 
+    It is UTF-8; the bytes of a name that is not are written as they are. There is no half a row in it at any time.
+
     Raises:
-      InputError: the file cannot be written.
+      InputError: the file cannot be written; its cause is the system's error.
     """
 
     def __init__(self, path: Path, scheme: Scheme, *, of: tuple[str, ...]):
         axes = [f"{axis}_{point}" for axis in "xy" for point in range(scheme.points)]
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w", newline="", encoding="utf-8")
+            self._file = path.open("wb", buffering=0)
         except OSError as error:
-            raise InputError(f"{path}: cannot write here ({error.strerror}): choose another --output") from error
-        self._rows = csv.writer(self._file, lineterminator="\n")
-        self._rows.writerow([*of, "face_id", "confidence", "left", "top", "right", "bottom", *axes])
+            raise self._refusal(error) from error
+        try:
+            self._append([[*of, "face_id", "confidence", "left", "top", "right", "bottom", *axes]])
+        except InputError:
+            self._file.close()
+            raise
 
     def __enter__(self) -> "FaceTable":
         return self
@@ -86,7 +103,30 @@ class FaceTable:
 
     def write(self, where: tuple[str | int | float, ...], faces: list[FoundFace]) -> None:
         """Append the faces of one picture or frame."""
+        rows = []
         for face in faces:
             numbers = [*face.box.tolist(), *face.points[:, 0].tolist(), *face.points[:, 1].tolist()]
             score = "" if face.score is None else f"{face.score:.4f}"
-            self._rows.writerow([*where, face.number, score, *(f"{value:.3f}" for value in numbers)])
+            rows.append([*where, face.number, score, *(f"{value:.3f}" for value in numbers)])
+        self._append(rows)
+
+    def _append(self, rows: list[list]) -> None:
+        content = "".join(map(_line, rows)).encode(errors=sys.getfilesystemencodeerrors())
+        end = self._file.tell()
+        try:
+            while content:
+                content = content[self._file.write(content) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(end)
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: OSError) -> InputError:
+        return InputError(f"{self._path}: cannot write here ({error.strerror}): choose another --output")
+
+
+def _line(row: list) -> str:
+    """The row with cells that hold a line's end, of any kind, in quotes."""
+    box = io.StringIO(newline="")
+    csv.writer(box, lineterminator="\r\n").writerow(row)
+    return f"{box.getvalue()[:-2]}\n"
