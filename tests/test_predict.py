@@ -4,36 +4,27 @@ import csv
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_model import save_tiny_model
 
-from wing_jax.cli import main, predict
+from wing_jax.cli import main, predict_photos
+from wing_jax.cli.predict_inputs import gather_inputs
+from wing_jax.cli.predict_names import plan_photos
+from wing_jax.cli.predict_tally import Tally
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.points_file import read_pts
 from wing_jax.data.video import Video, VideoWriter
-from wing_jax.errors import InputError
 from wing_jax.finder import Finder
-from wing_jax.localizer import Localizer, Stage
-from wing_jax.models import make_model
-from wing_jax.schemes import MTFL_5
+from wing_jax.localizer import Localizer
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    network = {"name": "plain", "points": 5, "channels": (4, 4), "hidden": 8}
-    variables = make_model(**network).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
-    variables["params"]["output"]["bias"] = jnp.asarray([5.0, 5, 10, 5, 8, 8, 5, 11, 10, 11])
-    stage = Stage(network=network, variables=variables, input_size=16, chip_size=32, margin=1.2)
-    template = np.array([[0.3, 0.3], [0.7, 0.3], [0.5, 0.5], [0.35, 0.7], [0.65, 0.7]], np.float32)
-    about = {"shape_in_box": {"centre": (0.0, 0.0), "side": 0.9}}
-    localizer = Localizer(scheme=MTFL_5, box_convention="landmarks", stages=(stage,), template=template, about=about)
-    return localizer.save(tmp_path_factory.mktemp("models") / "five")
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "five")
 
 
 @pytest.fixture
@@ -47,13 +38,13 @@ def folder(tmp_path):
 
 
 def test_a_folder_is_as_its_photos_one_by_one(capsys, monkeypatch, model, folder, tmp_path):
-    monkeypatch.setattr(predict, "PHOTOS", 4)
+    monkeypatch.setattr(predict_photos, "PHOTOS", 4)
     main(["predict", str(model), str(folder), "--detector", "none", "--output", str(tmp_path / "out")])
     said = capsys.readouterr().out
     assert said.count("1 face(s)") == 11
     assert "11 pictures, 11 faces; all in" in said
     localizer = Localizer.load(model)
-    for path in predict.pictures([str(folder)]):
+    for path in gather_inputs([str(folder)]).photos:
         image = read_image(path)
         expected = localizer.predict(image, [[0, 0, image.shape[1] - 1, image.shape[0] - 1]])
         (face,) = json.loads((tmp_path / "out" / f"{path.stem}.json").read_text())["faces"]
@@ -61,38 +52,18 @@ def test_a_folder_is_as_its_photos_one_by_one(capsys, monkeypatch, model, folder
         assert read_image(tmp_path / "out" / f"{path.stem}.png").shape == image.shape
 
 
-def test_photos_come_in_order_and_in_groups(monkeypatch, folder):
-    paths = predict.pictures([str(folder)])
+def test_photos_come_in_order_and_in_groups(monkeypatch, folder, tmp_path):
+    paths = gather_inputs([str(folder)]).photos
     assert [path.stem for path in paths] == [f"{number:02d}" for number in range(11)]
-    monkeypatch.setattr(predict, "READ_AT_ONCE", 2)
+    monkeypatch.setattr(predict_photos, "READ_AT_ONCE", 2)
     for name, value, sizes in [("PHOTOS", 5, [6, 5]), ("BYTES", 1, [2, 2, 2, 2, 2, 1]), ("PHOTOS", 64, [11])]:
         with monkeypatch.context() as only, ThreadPoolExecutor(2) as pool:
-            only.setattr(predict, name, value)
-            groups = list(predict.photo_batches(paths, pool))
+            only.setattr(predict_photos, name, value)
+            groups = list(predict_photos.photo_batches(plan_photos(paths, tmp_path / "out"), pool, Tally()))
         assert [len(images) for _, images in groups] == sizes
-        assert [path for group, _ in groups for path in group] == paths
-        for path, image in ((p, i) for group, images in groups for p, i in zip(group, images, strict=True)):
-            np.testing.assert_array_equal(image, read_image(path))
-
-
-def test_folders_without_pictures_and_names_given_twice_are_refused(folder, tmp_path):
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no picture in this folder"):
-        predict.pictures([str(tmp_path / "empty")])
-    with pytest.raises(InputError, match=r"would both be written to 03\.png"):
-        predict.pictures([str(folder), str(tmp_path / "03.jpg")])
-
-
-def test_links_out_of_a_folder_of_photos_are_refused_unless_trusted(folder, tmp_path, monkeypatch):
-    write_image(tmp_path / "private.png", np.zeros((9, 9, 3), np.uint8))
-    (folder / "other.png").symlink_to(folder / "00.png")
-    assert len(predict.pictures([str(folder)])) == 12
-    (folder / "link.png").symlink_to(tmp_path / "private.png")
-    with pytest.raises(InputError, match=r"link\.png: a link that leads out of its folder"):
-        predict.pictures([str(folder)])
-    assert predict.pictures([str(folder / "link.png")]) == [folder / "link.png"]  # named by the user
-    monkeypatch.setenv("WING_JAX_FOLLOW_LINKS", "1")
-    assert len(predict.pictures([str(folder)])) == 13
+        assert [photo.path for group, _ in groups for photo in group] == list(paths)
+        for photo, image in ((p, i) for group, images in groups for p, i in zip(group, images, strict=True)):
+            np.testing.assert_array_equal(image, read_image(photo.path))
 
 
 @pytest.fixture(scope="module")
@@ -235,11 +206,3 @@ def test_nothing_that_is_there_is_written_over(model, faces, tmp_path, capsys):
             main(["predict", str(model), str(photo), "--output", str(output)])
         assert "holds one.png itself: give a folder of its own" in capsys.readouterr().err
     assert (photo.read_bytes(), annotation.read_text()) == (before, "mine")
-
-
-def test_two_videos_of_one_name_and_one_called_as_the_photos_table():
-    predict.check_places([Path("a/one.png")], [Path("a/clip.mp4"), Path("b/walk.mp4")], Path("out"))
-    with pytest.raises(InputError, match=r"written to clip\.csv"):
-        predict.check_places([], [Path("a/clip.mp4"), Path("b/clip.mov")], Path("out"))
-    with pytest.raises(InputError, match=r"written to predictions\.csv"):
-        predict.check_places([Path("a/one.png")], [Path("a/predictions.mp4")], Path("out"))

@@ -29,8 +29,9 @@ PHOTOS, BYTES = 64, 300_000_000  # how many photos' faces are located together: 
 READ_AT_ONCE = 8  # photos
 
 Boxes: TypeAlias = tuple[tuple[float, float, float, float], ...]
-Groups: TypeAlias = Iterator[tuple[list[Photo], list[Image]]]
-Locate: TypeAlias = Callable[[Sequence[Image]], list[list[FoundFace]]]
+Images: TypeAlias = Sequence[np.ndarray]  # `Image`s of any sizes
+Groups: TypeAlias = Iterator[tuple[list[Photo], Images]]
+Locate: TypeAlias = Callable[[Images], list[list[FoundFace]]]
 Result: TypeAlias = tuple[Photo, list[FoundFace], Path]  # with the overlay
 
 
@@ -54,7 +55,9 @@ def predict_photos(
         if first:  # else an earlier run's table stays
             with FaceTable(path, localizer.scheme, of=("image",)) as table, bar:
                 task = bar.add_task("predicting", total=len(photos))
-                for result in _results(itertools.chain([first], groups), locate, localizer.scheme, pool):
+                results = _results(itertools.chain([first], groups), locate, localizer.scheme, pool)
+                del first  # its pixels, which would stay in memory
+                for result in results:
                     if isinstance(result, InputError):
                         tally.fail(result, read=True)
                         continue
@@ -70,7 +73,7 @@ def predict_photos(
 def photo_batches(photos: Sequence[Photo], pool: ThreadPoolExecutor, tally: Tally) -> Groups:
     """(photos, their pixels) of a group after the other, read by the threads of `pool`; what cannot be read is named
     and counted in `tally`."""
-    group: list[tuple[Photo, Image]] = []
+    group: list[tuple[Photo, np.ndarray]] = []
     for start in range(0, len(photos), READ_AT_ONCE):
         some = photos[start : start + READ_AT_ONCE]
         for photo, image in zip(some, pool.map(_read, some), strict=True):
@@ -99,9 +102,7 @@ def _results(groups: Groups, locate: Locate, scheme: Scheme, pool: ThreadPoolExe
         yield from pool.map(functools.partial(_written, scheme=scheme), photos, images, found)
 
 
-def _located(
-    photos: Sequence[Photo], images: Sequence[Image], locate: Locate
-) -> Sequence[list[FoundFace] | InputError]:
+def _located(photos: Sequence[Photo], images: Images, locate: Locate) -> Sequence[list[FoundFace] | InputError]:
     """The faces of each photo: all at once, or photo by photo where one of them cannot be done."""
     try:
         return locate(images)
@@ -128,7 +129,7 @@ def _locate_by(localizer: Localizer, options: PredictOptions) -> Locate:
     return functools.partial(_detected, finder=finder_of(localizer, options))
 
 
-def _with_boxes(images: Sequence[Image], *, localizer: Localizer, given: Boxes) -> list[list[FoundFace]]:
+def _with_boxes(images: Images, *, localizer: Localizer, given: Boxes) -> list[list[FoundFace]]:
     """Faces in the boxes `given`, or else in the whole picture's."""
     boxes = [given or ((0.0, 0.0, image.shape[1] - 1.0, image.shape[0] - 1.0),) for image in images]
     located = localizer.predict_batch(images, boxes)
@@ -141,7 +142,7 @@ def _with_boxes(images: Sequence[Image], *, localizer: Localizer, given: Boxes) 
     ]
 
 
-def _detected(images: Sequence[Image], *, finder: Finder) -> list[list[FoundFace]]:
+def _detected(images: Images, *, finder: Finder) -> list[list[FoundFace]]:
     return [
         [
             FoundFace(number=i + 1, box=faces.boxes[i], points=faces.points[i], score=float(faces.scores[i]))
