@@ -43,7 +43,8 @@ def run(arguments: list[str]) -> None:
     if paths:
         _photos(paths, localizer, options, console)
     for source in (*videos, *([options.camera] if options.camera >= 0 else [])):
-        follow(source, localizer, options, console)
+        name = f"camera{source}" if isinstance(source, int) else source.stem
+        follow(source, localizer, options, console, stem=Path(options.output) / name)
 
 
 def _photos(paths: Sequence[Path], localizer: Localizer, options: PredictOptions, console: Console) -> None:

@@ -72,7 +72,8 @@ class FaceTable:
         axes = [f"{axis}_{point}" for axis in "xy" for point in range(scheme.points)]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w", newline="", encoding="utf-8")
+            # Line by line, so that a run that is killed leaves its rows.
+            self._file = path.open("w", newline="", encoding="utf-8", buffering=1)
         except OSError as error:
             raise InputError(f"{path}: cannot write here ({error.strerror}): choose another --output") from error
         self._rows = csv.writer(self._file, lineterminator="\n")
