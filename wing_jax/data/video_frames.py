@@ -5,6 +5,7 @@ FFmpeg gets the open file and never its name, so no name is read as an address (
 itself a video leads nowhere.
 """
 
+import collections
 import contextlib
 import functools
 import os
@@ -92,37 +93,60 @@ def open_video(
 
 
 def decoded(
-    container: "av.container.InputContainer", stream: "av.VideoStream", faults: list[str]
+    container: "av.container.InputContainer", stream: "av.VideoStream", faults: list[str], *, mark_only: bool = False
 ) -> Iterator["av.VideoFrame"]:
     """The pictures that are left, in the order in which they are shown. Damaged pieces are left out; each gets a line
-    in `faults`."""
+    in `faults`. `mark_only`: of a stream without times, `pts` tells pictures from one another, and no time."""
     import av
 
-    packets = _packets(container, stream)
+    packets, untimed = _packets(container, stream), _is_untimed(container, stream)
+    waiting: collections.deque[int | None] = collections.deque()  # times of pictures that are being decoded
     while True:
         try:
             packet = next(packets, None)
         except (av.FFmpegError, *BROKEN) as error:
             faults.append(str(error))
             packet = None
+        if packet is not None:
+            waiting.append(packet.dts)
         try:
-            yield from stream.codec_context.decode(packet)
+            for frame in stream.codec_context.decode(packet):
+                if untimed and not mark_only:
+                    frame.pts = waiting.popleft() if waiting else None
+                yield frame
         except (av.FFmpegError, *BROKEN) as error:
             faults.append(str(error))
+            if waiting:
+                waiting.pop()
         if packet is None:
             return
+        if not untimed:
+            waiting.clear()
 
 
 def _packets(container: "av.container.InputContainer", stream: "av.VideoStream") -> Iterator["av.Packet"]:
     """Those with content: an empty one, which repeats a picture in .avi files, would end the decoding."""
-    return (packet for packet in container.demux(stream) if packet.size)
+    untimed = _is_untimed(container, stream)
+    for packet in container.demux(stream):
+        if packet.size:
+            if untimed:
+                packet.pts = packet.dts
+            yield packet
+
+
+def _is_untimed(container: "av.container.InputContainer", stream: "av.VideoStream") -> bool:
+    """Whether the pictures have no times but the order of their packets: in .avi, for codecs whose order FFmpeg does
+    not know without decoding."""
+    return container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
 
 
 class Clock:
     """When each picture is shown, in seconds after the start of the video. Times never go back."""
 
     def __init__(self, stream: "av.VideoStream", *, rate: float):
-        self._start, self._base, self._step = stream.start_time, stream.time_base or Fraction(0), 1 / rate
+        # In .avi the first picture is the start: what is before it is the delay of the decoder.
+        self._start = None if stream.container.format.name == "avi" else stream.start_time
+        self._base, self._step = stream.time_base or Fraction(0), 1 / rate
         self._moved, self._last = 0.0, -1 / rate
         self.gap = 0.0  # seconds: the longest from a picture to the next
 
@@ -204,29 +228,29 @@ def read_numbered(path: str | Path, number: int, *, largest: int, mend: str) -> 
 
     with open_video(path, largest=largest, mend=mend, threads=False) as (container, stream):
         status = os.stat(path)
-        times, starts = _index(os.fspath(path), status.st_mtime_ns, status.st_size, largest, mend)
-        if not 1 <= number <= len(times):
+        index = _index(os.fspath(path), status.st_mtime_ns, status.st_size, largest, mend)
+        if not 1 <= number <= len(index):
             return None
-        wanted = times[number - 1]
+        wanted, place = index[number - 1]
         with contextlib.suppress(av.FFmpegError, *BROKEN):
-            for start in starts[number - 1]:
+            for start in (place, index[0][1]):  # the second where the container leads to a later place
                 container.seek(start, stream=stream)
-                for frame in decoded(container, stream, []):
+                for passed, frame in enumerate(decoded(container, stream, [], mark_only=True)):
                     if frame.pts == wanted:
                         return Converter()(frame)
-                    if frame.pts is None or frame.pts > wanted:
-                        break  # the container led to a later place: try from the beginning
+                    if passed > number:
+                        break
     return None
 
 
 @functools.lru_cache(maxsize=256)
-def _index(path: str, changed: int, size: int, largest: int, mend: str) -> tuple[list[int], list[tuple[int, ...]]]:
-    """(times of all pictures in the order in which they are shown, where decoding may start for each: the better place
-    first), in the stream's time base; `changed` and `size` tell a file from another that took its place."""
+def _index(path: str, changed: int, size: int, largest: int, mend: str) -> list[tuple[int, int]]:
+    """For each picture, in the order in which they are shown: its `pts`, and where decoding may start for it, both in
+    the stream's time base. `changed` and `size` tell a file from another that took its place."""
     import av
 
-    shown: list[tuple[int, int]] = []  # time, and where to start
-    keys: list[tuple[int, int]] = []  # time, and where to start, in the order of the file
+    places: dict[int, int] = {}  # where to start for the picture of a `pts`
+    keys: list[tuple[int, int]] = []  # `pts` and place of the key pictures, in the order of the file
     with (
         open_video(path, largest=largest, mend=mend, threads=False) as (container, stream),
         contextlib.suppress(av.FFmpegError, *BROKEN),
@@ -238,6 +262,9 @@ def _index(path: str, changed: int, size: int, largest: int, mend: str) -> tuple
             if packet.is_keyframe or not keys:
                 keys.append((time, time if packet.dts is None else packet.dts))
             # A picture that comes after a key picture in the file, and is shown before it, needs the one before.
-            shown.append((time, next((start for key, start in reversed(keys[-9:]) if key <= time), keys[0][1])))
-    shown.sort()
-    return [time for time, _ in shown], [(start, keys[0][1]) for _, start in shown]
+            places[time] = next((place for key, place in reversed(keys[-9:]) if key <= time), keys[0][1])
+        if _is_untimed(container, stream) and stream.codec_context.has_b_frames:
+            container.seek(keys[0][1], stream=stream)
+            frames = decoded(container, stream, [], mark_only=True)
+            return [(frame.pts, places[frame.pts]) for frame in frames if frame.pts in places]
+    return sorted(places.items())
