@@ -4,13 +4,15 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from wing_jax.cli.predict_options import PredictOptions, finder_of
+from wing_jax.console import say
 from wing_jax.data.video import Video, VideoWriter, Window
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
 from wing_jax.report.predictions import FaceTable, FoundFace, overlaid
+from wing_jax.text import printable
 from wing_jax.tracking import OneEuro, Tracker, Tracks
 
 
@@ -31,32 +33,46 @@ def follow(source: Path | int, localizer: Localizer, options: PredictOptions, co
     check_options(options)
     smooth = OneEuro(still=options.still, beta=options.beta) if options.smooth else None
     tracker, tracks = Tracker(finder=finder_of(localizer, options), every=options.every, smooth=smooth), Tracks()
-    name = stem.name
-    live, started, empty = isinstance(source, int), time.perf_counter(), 0
-    window = Window(f"wing-jax: {name} (q ends)") if live and options.window else None
+    overlay, csv = (stem.with_name(f"{stem.name}{ending}") for ending in (".mp4", ".csv"))
+    watched = isinstance(source, int) and options.window
+    window = Window(f"wing-jax: {printable(stem.name)} (q ends)") if watched else None
+    started, empty, stopped = time.perf_counter(), 0, False
     with (
         Video(source) as video,
-        VideoWriter(stem.with_name(f"{name}.mp4"), rate=video.rate) as writer,
-        FaceTable(stem.with_name(f"{name}.csv"), localizer.scheme, of=("frame", "timestamp")) as table,
-        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+        VideoWriter(overlay, rate=video.rate) as writer,
+        FaceTable(csv, localizer.scheme, of=("frame", "timestamp")) as table,
+        _bar(console) as bar,
     ):
-        task = bar.add_task(name, total=options.frames or video.frames)
+        task = bar.add_task(printable(stem.name), total=options.frames or video.length)
         for number, frame in enumerate(video):
-            seconds = time.perf_counter() - started if live else frame.seconds
-            tracks = tracker(tracks, frame.image, seconds=seconds)
+            tracks = tracker(tracks, frame.image, seconds=frame.seconds)
             faces = [FoundFace(number=t.number, box=t.box, points=t.points, score=t.score) for t in tracks.faces]
             picture = overlaid(frame.image, faces, localizer.scheme)
-            writer.write(picture)
-            table.write((number, f"{seconds:.3f}"), faces)
-            bar.advance(task)
+            writer.write(picture, seconds=frame.seconds)
+            table.write((number, f"{frame.seconds:.3f}"), faces)
+            bar.update(task, completed=tracks.frame if options.frames else frame.seconds)
             empty += not faces
-            if (window and not window.show(picture)) or tracks.frame == options.frames:
+            stopped = bool(window and not window.show(picture)) or tracks.frame == options.frames
+            if stopped:
                 break
+        note = f" ({writer.note})" if writer.note else ""
     took = time.perf_counter() - started
     missing = f", no face in {empty} of them" if empty else ""
-    cut_short = not options.frames and tracks.frame < (video.frames or 0)
-    told = f"{tracks.frame} frames" + (f" of the {video.frames} it tells of" if cut_short else "")
-    console.print(
-        f"{video.name}: {told}, {tracks.numbers} face(s){missing}, {tracks.frame / took:.0f} frames a "
-        f"second -> {stem}.mp4, {stem}.csv"
+    say(
+        console,
+        f"{video.name}: {tracks.frame} frames{_left_out(video, stopped)}, {tracks.numbers} face(s){missing}, "
+        f"{tracks.frame / took:.0f} frames a second -> {overlay}{note}, {csv}",
     )
+
+
+def _left_out(video: Video, stopped: bool) -> str:
+    """What is to be said of pieces of the video that could not be read."""
+    told = f", {video.end:.1f} of {video.length:.1f} s: the rest cannot be read" if not stopped and video.is_cut else ""
+    faults = f", {len(video.faults)} damaged piece(s) left out" if video.faults else ""
+    return told + faults
+
+
+def _bar(console: Console) -> Progress:
+    """A progress bar; names of files are no markup."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

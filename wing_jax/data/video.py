@@ -1,8 +1,11 @@
-"""Videos and cameras by OpenCV: frames in, frames out."""
+"""Videos and cameras: frames in with their times, frames out with theirs."""
 
+import contextlib
 import dataclasses
 import os
 import sys
+import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +13,12 @@ import cv2
 import numpy as np
 
 from wing_jax.data.images import LARGEST_PICTURE
+from wing_jax.data.video_frames import BROKEN, VIDEO_ENDINGS, Clock, Converter, decoded, length, open_video
+from wing_jax.data.video_writer import USUAL_RATE, VideoWriter
 from wing_jax.errors import InputError
 from wing_jax.types import Image
 
-VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
-USUAL_RATE = 25.0  # frames a second, where a source tells none
+__all__ = ["USUAL_RATE", "VIDEO_ENDINGS", "Frame", "Video", "VideoWriter", "Window"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,32 +32,90 @@ class Frame:
 class Video:
     """The frames of a video file, or of a camera by its number, one after the other; close it by `with`.
 
+    Each frame has the time that the file gives it, so that videos of variable rate (phones, browsers, time lapses) come
+    out right; a camera's frames have the time at which they came. `rate` (frames a second), `frames` and `length`
+    (seconds) are what the file says of itself, which may be wrong; None where it says nothing.
+
     Raises:
       InputError: it cannot be opened, or its frames are larger than `LARGEST_PICTURE`.
     """
 
     def __init__(self, source: str | Path | int):
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
-        mend = "see that it is plugged in and free" if isinstance(source, int) else "check the path, or convert it"
-        if not isinstance(source, int) and not Path(source).is_file():
-            raise InputError(f"{self.name}: no such video: check the path")
-        self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
-        if not self._capture.isOpened():
-            raise InputError(f"{self.name}: cannot read this video: {mend}")
-        width, height = (int(self._capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        self.frames: int | None = None
+        self.length: float | None = None
+        self.read = 0  # frames so far
+        self.end = 0.0  # seconds: until when the last of them is shown
+        self.faults: list[str] = []  # of pieces that could not be decoded
+        self._length_is_exact = False
+        self._clock: Clock | None = None
+        self._held = contextlib.ExitStack()
+        self._close = weakref.finalize(self, self._held.close)
+        try:
+            self._frames = self._camera(source) if isinstance(source, int) else self._file(Path(source))
+        except InputError:
+            self._close()
+            raise
+
+    def _camera(self, number: int) -> Iterator[Frame]:
+        capture = cv2.VideoCapture(number)
+        self._held.callback(capture.release)
+        if not capture.isOpened():
+            raise InputError(f"{self.name}: cannot read this video: see that it is plugged in and free")
+        width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if width * height > LARGEST_PICTURE:
-            self._capture.release()
-            raise InputError(f"{self.name}: frames of more than {LARGEST_PICTURE:,} pixels: shrink the video")
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = float(rate) if 1 <= rate <= 1000 else USUAL_RATE  # frames a second
-        frames = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.frames = int(frames) if not isinstance(source, int) and 0 < frames < 1e9 else None  # as the file says
+            raise InputError(f"{self.name}: frames of more than {LARGEST_PICTURE:,} pixels: choose a smaller size")
+        self.rate = _usual(capture.get(cv2.CAP_PROP_FPS))
+        return self._seen(capture)
+
+    def _seen(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
+        started = None
+        while True:
+            try:
+                done, bgr = capture.read()
+            except cv2.error:
+                return
+            if not done or bgr is None:
+                return
+            now = time.perf_counter()
+            started = now if started is None else started
+            yield Frame(image=np.ascontiguousarray(bgr[:, :, ::-1]), seconds=now - started)
+
+    def _file(self, path: Path) -> Iterator[Frame]:
+        try:
+            there = path.is_file()
+        except (OSError, ValueError):  # a name that no file can have
+            there = False
+        if not there:
+            raise InputError(f"{path}: no such video: check the path")
+        container, stream = self._held.enter_context(
+            open_video(path, largest=LARGEST_PICTURE, mend="check the path, or convert it", threads=True)
+        )
+        self.rate = _usual(float(stream.average_rate or stream.guessed_rate or 0))
+        self.frames = stream.frames or None
+        self.length, self._length_is_exact = length(container, stream)
+        self._clock = clock = Clock(stream, rate=self.rate)
+        return self._shown(container, stream, clock)
+
+    def _shown(self, container, stream, clock: Clock) -> Iterator[Frame]:
+        import av
+
+        convert = Converter()
+        for frame in decoded(container, stream, self.faults):
+            try:
+                image = convert(frame)
+            except (av.FFmpegError, *BROKEN) as error:
+                self.faults.append(str(error))
+                continue
+            seconds = clock(frame)
+            self.end = clock.after(frame)
+            yield Frame(image=image, seconds=seconds)
 
     def __enter__(self) -> "Video":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._capture.release()
+        self._close()
 
     def __iter__(self) -> Iterator[Frame]:
         """The frames that are left.
@@ -61,68 +123,22 @@ class Video:
         Raises:
           InputError: there is none at all.
         """
-        number = 0
-        while True:
-            try:
-                done, bgr = self._capture.read()
-            except cv2.error:  # damage inside the video
-                done, bgr = False, None
-            if not done or bgr is None:
-                break
-            yield Frame(image=np.ascontiguousarray(bgr[:, :, ::-1]), seconds=number / self.rate)
-            number += 1
-        if not number:
+        for frame in self._frames:
+            self.read += 1
+            yield frame
+        if not self.read:
             raise InputError(f"{self.name}: not one frame of this video can be read: copy or convert it again")
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether all frames were read and the video ended before the time that its file says."""
+        if self.length is None or self._clock is None or not self._length_is_exact:
+            return False
+        return self.length - self.end > max(0.5 * self._clock.gap, min(0.02 * self.length, 1.0))
 
-class VideoWriter:
-    """Writes RGB uint8 frames of one size to an .mp4 file; close it by `with`.
 
-    Raises:
-      InputError: the file cannot be written.
-    """
-
-    def __init__(self, path: str | Path, *, rate: float | int):
-        self._path, self._rate = Path(path), rate
-        self._writer: cv2.VideoWriter | None = None
-        self._frames = 0
-        self._log_level = cv2.utils.logging.getLogLevel()
-
-    def __enter__(self) -> "VideoWriter":
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # a warning for each frame of a full disk
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        cv2.utils.logging.setLogLevel(self._log_level)
-        if self._writer is None:
-            return
-        self._writer.release()
-        if kind is None and (found := self._frames_on_disk()) != self._frames:  # OpenCV says nothing of a full disk
-            raise InputError(
-                f"{self._path}: {found} of {self._frames} frames could be written: make room, or choose another folder"
-            )
-
-    def _frames_on_disk(self) -> int:
-        written = cv2.VideoCapture(str(self._path))
-        try:
-            return int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
-        finally:
-            written.release()
-
-    def write(self, image: Image) -> None:
-        """Append a frame; the first says how large they are."""
-        if self._writer is None:
-            refusal = InputError(f"{self._path}: cannot write this video: choose another folder")
-            try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise refusal from error
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._path), code, self._rate, image.shape[1::-1])
-            if not self._writer.isOpened():
-                raise refusal
-        self._writer.write(np.ascontiguousarray(image[:, :, ::-1]))
-        self._frames += 1
+def _usual(rate: float) -> float:
+    return float(rate) if 0.001 <= rate <= 1000 else USUAL_RATE  # a time lapse has few a second
 
 
 class Window:

@@ -13,12 +13,10 @@ import functools
 import re
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from wing_jax.data.images import LARGEST_PICTURE, Embedded, Picture
 from wing_jax.data.points_file import read_pts
 from wing_jax.data.records import Face, FaceSet, gather
+from wing_jax.data.video_frames import read_numbered
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68
 from wing_jax.types import Image
@@ -102,26 +100,8 @@ def read_frame(video: Path, number: int) -> Image:
     Raises:
       InputError: the video cannot be read, or has no such frame.
     """
-    capture = cv2.VideoCapture(str(video))
-    try:
-        if not capture.isOpened():
-            raise InputError(f"{video}: cannot read this video: copy it again, or unpack its frames into imgs/")
-        if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > LARGEST_PICTURE:
-            raise InputError(f"{video}: frames of more than {LARGEST_PICTURE:,} pixels: shrink the video")
-        bgr = _seek(capture, number)
-    except cv2.error:  # damage inside the video
-        bgr = None
-    finally:
-        capture.release()
-    if bgr is None:
+    mend = "copy it again, or unpack its frames into imgs/"
+    image = read_numbered(video, number, largest=LARGEST_PICTURE, mend=mend)
+    if image is None:
         raise InputError(f"{video}: cannot read frame {number}: copy the video again, or unpack its frames into imgs/")
-    return np.ascontiguousarray(bgr[:, :, ::-1])
-
-
-def _seek(capture: cv2.VideoCapture, number: int) -> np.ndarray | None:
-    if number > 1:
-        capture.set(cv2.CAP_PROP_POS_FRAMES, number - 1)  # OpenCV goes to the last frame if there are fewer
-    if round(capture.get(cv2.CAP_PROP_POS_FRAMES)) != number - 1:
-        return None
-    done, bgr = capture.read()
-    return bgr if done else None
+    return image
