@@ -2,13 +2,14 @@
 
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import PIL.Image
 import pytest
 
-from wing_jax.data.images import LARGEST_PICTURE, read_image, write_image
+from wing_jax.data.images import LARGEST_PICTURE, PICTURE_ENDINGS, is_picture, read_image, write_image
 from wing_jax.errors import InputError
 
 
@@ -181,3 +182,22 @@ def test_cmyk_becomes_rgb(tmp_path):
     image = gradient()
     PIL.Image.fromarray(image).convert("CMYK").save(tmp_path / "a.jpg", quality=95)
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - image).mean() < 6
+
+
+@pytest.mark.parametrize("ending", PICTURE_ENDINGS)
+def test_every_ending_that_is_looked_for_is_decoded(ending, tmp_path):
+    if ending == ".avif" and not cv2.haveImageWriter(ending):
+        pytest.skip("this build of OpenCV has no AVIF")
+    image = np.full((64, 80, 3), 90, np.uint8)
+    path = tmp_path / f"picture{ending}"
+    made = {".jfif": ".jpg", ".gif": ".png", ".pgm": ".pnm", ".pbm": ".pnm"}.get(ending, ending)
+    path.write_bytes(cv2.imencode(made, image)[1].tobytes())
+    if ending == ".gif":
+        PIL.Image.fromarray(image).save(path)
+    assert is_picture(path)
+    assert is_picture(path.with_suffix(ending.upper()))
+    assert np.abs(read_image(path).astype(int) - image).max() <= 3
+
+
+def test_what_is_no_picture_by_its_name():
+    assert not any(map(is_picture, map(Path, ("a.pts", "a", ".jpg", "a.mp4"))))

@@ -67,7 +67,7 @@ def small(tmp_path):
 def test_points_may_be_missing(small):
     content = ljson(POINTS, 3)
     content["groups"]["LJSON"]["landmarks"]["points"][1] = [None, None]
-    content["groups"]["LJSON"]["landmarks"]["points"][2] = [float("nan"), 3]
+    content["groups"]["LJSON"]["landmarks"]["points"][2] = [float("nan"), float("nan")]
     (small / "a" / "1.ljson").write_text(json.dumps(content))
     read = read_points_folder(small, scheme=MTFL_5)
     np.testing.assert_array_equal(read.visible[1], [True, False, False, True, True])

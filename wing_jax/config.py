@@ -33,6 +33,7 @@ class DataConfig:
 
     name: DataName
     root: str = ""  # folder or file of the data set; empty: found below WING_JAX_DATA or ../shared/data
+    images: str = ""  # folder of the pictures, for lists of your own (coco, imglab, csv); empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name; of published data: convert to it
     boxes: str = "given"  # a rule of `wing_jax.data.boxes`, such as "landmarks"
     hidden: Literal["count", "mask"] = "count"  # points annotated as hidden: counted where they have a position, or not

@@ -72,8 +72,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 def is_hidden(path: Path, *, below: Path) -> bool:
     """Whether `path`, or a folder between it and `below`, is hidden: its name begins with a dot. Such are not data:
-    macOS puts a `._x.jpg` beside each `x.jpg` on drives of other systems, Jupyter an `.ipynb_checkpoints`."""
-    return any(part.startswith(".") for part in path.relative_to(below).parts)
+    macOS puts a `._x.jpg` beside each `x.jpg` on drives of other systems and a folder `__MACOSX` into archives, Jupyter
+    makes `.ipynb_checkpoints`."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(below).parts)
 
 
 def find_files(folder: str | Path, pattern: str) -> list[Path]:

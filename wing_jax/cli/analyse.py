@@ -53,7 +53,9 @@ class ModelOptions(Common):
 
     model: Annotated[str, tyro.conf.Positional]
     data: DataName
-    root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
+    root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
+    images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
+    scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     split: str = "test"
     boxes: str = "given"
     faces: int = 500  # built-in faces to draw (builtin alone)
@@ -105,7 +107,15 @@ def _model(arguments: list[str]) -> Iterator[str]:
     from wing_jax.localizer import Localizer
 
     localizer = Localizer.load(options.model)
-    faces = load_faces(options.data, options.split, root=options.root, boxes=options.boxes, count=options.faces)
+    faces = load_faces(
+        options.data,
+        options.split,
+        root=options.root,
+        images=options.images,
+        scheme=options.scheme,
+        boxes=options.boxes,
+        count=options.faces,
+    )
     size = localizer.stages[0].input_size
     what = subject(localizer, faces, losses=_made(options, size), edges=_scaled(options.edges, size), seed=options.seed)
     yield from shares_in_words(what.shares, what.edges)

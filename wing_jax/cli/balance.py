@@ -27,6 +27,7 @@ class BalanceOptions:
 
     data: Annotated[DataName | Literal["aflw-shapes"], tyro.conf.Positional]
     root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
+    images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     faces: int = 2000  # built-in faces to draw (builtin alone)
     bins: int = 9  # of |coefficient|
@@ -42,7 +43,14 @@ def run(arguments: list[str]) -> None:
         shapes = read_aflw_shapes(Path(options.root) if options.root else find_data("aflw_shapes"))
         report_poses(*shapes, bins=options.bins, cap=options.cap, figure=figure)
     else:
-        faces = load_faces(options.data, "train", root=options.root, scheme=options.scheme, count=options.faces)
+        faces = load_faces(
+            options.data,
+            "train",
+            root=options.root,
+            images=options.images,
+            scheme=options.scheme,
+            count=options.faces,
+        )
         report_poses(
             faces.points, faces.visible, faces.scheme, yaw_of(faces), bins=options.bins, cap=options.cap, figure=figure
         )

@@ -20,6 +20,7 @@ class Source:
 
     root: Annotated[str, tyro.conf.Positional]  # folder, or an .xml, .json or .csv file
     format: Literal["auto"] | DataName = "auto"  # auto: told by the files
+    images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`
 
@@ -33,7 +34,13 @@ def splits_in(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
         faults: list[str] = []
         try:
             faces = load_faces(
-                name, split, root=options.root, scheme=options.scheme, boxes=options.boxes, faults=faults
+                name,
+                split,
+                root=options.root,
+                images=options.images,
+                scheme=options.scheme,
+                boxes=options.boxes,
+                faults=faults,
             )
         except InputError as error:
             complaints.append(f"split {split!r}: {error}")

@@ -39,6 +39,7 @@ class EvaluateOptions:
     model: Annotated[str, tyro.conf.Positional]
     data: DataName
     root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
+    images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     split: str = "test"  # or another that the data set has: "train", "private", "val"; "held_out": see above
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`, such as "landmarks"
@@ -60,6 +61,7 @@ def run(arguments: list[str]) -> None:
         options.data,
         "train" if held_out else options.split,
         root=options.root,
+        images=options.images,
         scheme=options.scheme,
         boxes=options.boxes,
         hidden=options.hidden,

@@ -25,6 +25,8 @@ class ExportOptions:
     output: str = ""  # folder; empty: MODEL/TO
     data: DataName = "builtin"  # the faces to compare on: drawn ones need no data
     root: str = ""  # of the data, where they are not built in
+    images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
+    scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     split: str = "test"
 
 
@@ -32,7 +34,9 @@ def run(arguments: list[str]) -> None:
     """Export, and say how close the runtimes are."""
     options = parse(ExportOptions, arguments, command="export")
     localizer = Localizer.load(options.model)
-    faces = load_faces(options.data, options.split, root=options.root, count=32)
+    faces = load_faces(
+        options.data, options.split, root=options.root, images=options.images, scheme=options.scheme, count=32
+    )
     if len(localizer.stages) > 1 and faces.scheme.name != localizer.scheme.name:
         try:
             conversion = get_conversion(faces.scheme, localizer.scheme)

@@ -7,7 +7,7 @@ https://www.tugraz.at/institute/icg/research/team-bischof/lrs/downloads/aflw/. E
 (x0, x1, y0, y1), `data` (19 x, then 19 y), `mask_new` (1: visible; 0: hidden, by what is not said), `nameList`, and
 `ra`, counted from 1, the order in which the first 20,000 faces train and the other 4,386 test. The structure is that
 of https://github.com/D-X-Y/landmark-detection, `SAN/cache_data/aflw_from_mat.py`. Names may end otherwise than the
-images, which are `.jpg`. Nobody says whether the points count from 0 or 1; they are taken as 0-based.
+images, which are mostly `.jpg`. Nobody says whether the points count from 0 or 1; they are taken as 0-based.
 """
 
 import functools
@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from wing_jax.data.listing import LARGEST, within
+from wing_jax.data.listing import LARGEST
 from wing_jax.data.mat_file import not_as_published, read_mat, real
+from wing_jax.data.picture_finder import PictureFinder, Spellings, finder_below, picture_of_stem
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_19
@@ -55,12 +56,12 @@ def read_aflw(
         order = np.arange(len(boxes))[order]
     except Exception as error:  # NumPy's errors for cells, structures and shapes of all kinds
         raise not_as_published(path, error) from error
-    images = image_folder(Path(root))
+    finder, spellings = finder_below(image_folder(Path(root))), Spellings()
     chosen = order[:training_faces] if split == "train" else order[training_faces:]
     if not len(chosen):
         raise InputError(f"{path}: none of its {len(order)} faces is left for {split!r}: ask for fewer training faces")
     makers = (
-        functools.partial(_face, f"{path}: face {i + 1}", images, names[i], points[i], boxes[i], shown[i])
+        functools.partial(_face, f"{path}: face {i + 1}", finder, spellings, names[i], points[i], boxes[i], shown[i])
         for i in chosen
     )
     return gather(makers, name="AFLW", scheme=AFLW_19, box_convention="aflw", faults=faults)
@@ -68,7 +69,8 @@ def read_aflw(
 
 def _face(
     where: str,
-    images: Path,
+    finder: PictureFinder,
+    spellings: Spellings,
     name: str,
     points: Float[np.ndarray, "19 2"],
     box: Float[np.ndarray, "4"],
@@ -76,12 +78,13 @@ def _face(
 ) -> Face:
     if not (np.abs(np.concatenate([points.ravel(), box])) < LARGEST).all():
         raise InputError(f"{where} has a number that is not finite: copy the file again")
-    picture = within(images, name, where=where)
+    picture, _ = finder.find(name, where=where)
+    picture = picture_of_stem(picture.parent, picture.stem, spellings) or picture.with_suffix(".jpg")
     inside = np.all((points > box[:2]) & (points < box[2:]), axis=-1)
     frontal = bool(np.all(shown & inside))
     return Face(
         where=where,
-        picture=picture.parent / f"{picture.stem}.jpg",
+        picture=picture,
         points=points.astype(np.float32),
         visibility=np.where(shown, Visibility.VISIBLE, Visibility.OCCLUDED).astype(np.int8),
         box=box.astype(np.float32),

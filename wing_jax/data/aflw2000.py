@@ -27,8 +27,10 @@ from jaxtyping import Float
 from wing_jax.data.aflw import aflw_photo
 from wing_jax.data.listing import LARGEST
 from wing_jax.data.mat_file import not_as_published, read_mat, real
+from wing_jax.data.picture_finder import Spellings, picture_named
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
+from wing_jax.files import find_files
 from wing_jax.schemes import IBUG_68
 
 PARTS = ("AFW", "HELEN", "IBUG", "LFPW")
@@ -47,10 +49,11 @@ def read_aflw2000(root: str | Path, split: str, *, faults: list[str] | None = No
     root = Path(root)
     if split != "test":
         raise InputError(f"{root}: AFLW2000-3D has no split {split!r}: it is for testing; train on 300W-LP or AFLW")
-    files = sorted(_inner(root, "AFLW2000").glob("image*.mat"))
+    files = find_files(_inner(root, "AFLW2000"), "image*.mat")
     if not files:
         raise InputError(f"{root}: no image*.mat here: give the folder of AFLW2000-3D")
-    makers = (functools.partial(_aflw2000_face, path) for path in files)
+    spellings = Spellings()
+    makers = (functools.partial(_aflw2000_face, path, spellings) for path in files)
     return gather(makers, name="AFLW2000-3D", scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
@@ -69,10 +72,11 @@ def read_300wlp(root: str | Path, split: str, *, landmarks: str = "3d", faults: 
     if landmarks not in LANDMARKS:
         raise InputError(f"{root}: 300W-LP has no landmarks {landmarks!r}: use one of {', '.join(LANDMARKS)}")
     root = _inner(root, "300W_LP")
-    files = [path for part in PARTS for path in sorted((root / "landmarks" / part).glob("*_pts.mat"))]
+    files = [path for part in PARTS for path in find_files(root / "landmarks" / part, "*_pts.mat")]
     if not files:
         raise InputError(f"{root}: no landmarks/{PARTS[0]}/*_pts.mat or such: give the folder of 300W-LP")
-    makers = (functools.partial(_300wlp_face, root, path, f"pts_{landmarks}") for path in files)
+    spellings = Spellings()
+    makers = (functools.partial(_300wlp_face, root, path, f"pts_{landmarks}", spellings) for path in files)
     return gather(makers, name="300W-LP", scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
@@ -81,11 +85,11 @@ def _inner(root: Path, name: str) -> Path:
     return root / name if (root / name).is_dir() else root
 
 
-def _aflw2000_face(path: Path) -> Face:
+def _aflw2000_face(path: Path, spellings: Spellings) -> Face:
     content = read_mat(path, ("pt3d_68", "Pose_Para"), mend=MEND)
     return Face(
         where=str(path),
-        picture=path.with_suffix(".jpg"),
+        picture=picture_named(path.with_suffix(".jpg"), spellings),
         points=_points(path, content["pt3d_68"], (3, 68))[:2].T - 1,
         photo=aflw_photo(path.stem),
         subset="AFLW2000-3D",
@@ -93,12 +97,12 @@ def _aflw2000_face(path: Path) -> Face:
     )
 
 
-def _300wlp_face(root: Path, path: Path, field: str) -> Face:
+def _300wlp_face(root: Path, path: Path, field: str, spellings: Spellings) -> Face:
     part, name = path.parent.name, path.stem.removesuffix("_pts")
     pose = root / part / f"{name}.mat"
     return Face(
         where=str(path),
-        picture=pose.with_name(f"{name}.jpg"),
+        picture=picture_named(pose.with_name(f"{name}.jpg"), spellings),
         points=_points(path, read_mat(path, (field,), mend=MEND)[field], (68, 2)) - 1,
         photo=_photo(part, name),
         subset=part,

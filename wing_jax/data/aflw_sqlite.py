@@ -25,8 +25,9 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.data.aflw import aflw_photo, image_folder
-from wing_jax.data.listing import numbers, within
+from wing_jax.data.listing import numbers
 from wing_jax.data.mat_file import not_as_published
+from wing_jax.data.picture_finder import PictureFinder, finder_below
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_21
@@ -71,9 +72,9 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
             tables = {table: _by_face(database, table) for table in TABLES}
     except Exception as error:  # sqlite3 lets errors of its own, of text and of numbers through
         raise not_as_published(path, error) from error
-    images = image_folder(folder)
+    finder = finder_below(image_folder(folder))
     makers = [
-        functools.partial(_face, f"{path}: face {face}", images, names.get(file), face, tables)
+        functools.partial(_face, f"{path}: face {face}", finder, names.get(file), face, tables)
         for face, file in faces
         if face in tables["FaceRect"] and face in tables["FeatureCoords"]
     ]
@@ -98,10 +99,10 @@ def _by_face(database: sqlite3.Connection, table: str) -> Rows:
     return rows
 
 
-def _face(where: str, images: Path, name: Any, face: Any, tables: Mapping[str, Rows]) -> Face:
+def _face(where: str, finder: PictureFinder, name: Any, face: Any, tables: Mapping[str, Rows]) -> Face:
     if not isinstance(name, str):
         raise InputError(f"{where}: FaceImages has no path of its picture: correct or remove the face")
-    picture = within(images, name, where=where)
+    picture, _ = finder.find(name, where=where)
     left, top, width, height = _numbers(tables["FaceRect"][face][0], where=f"{where}: FaceRect")
     points = _points(tables["FeatureCoords"][face], where=f"{where}: FeatureCoords")
     shown = np.isfinite(points).all(-1)

@@ -1,92 +1,123 @@
-"""COCO keypoint JSON, as CVAT, mmpose and many other tools write it; https://cocodataset.org/#format-data.
+"""COCO keypoint JSON, as CVAT, mmpose, Roboflow and many others write it; https://cocodataset.org/#format-data.
 
 `root` is the JSON file: `images` [{id, file_name}], `annotations` [{id, image_id, keypoints: [x, y, v] * N,
-bbox: [x, y, width, height], iscrowd}], `categories` [{id, keypoints: names}]. Pictures lie relative to the file's
-folder, or else below an `images/` in it or beside it (as `annotations/` and `images/` of CVAT and mmpose do).
+bbox: [x, y, width, height], iscrowd}], `categories` [{id, keypoints: names}]. `wing_jax.data.picture_finder` says where
+pictures are looked for; `wing_jax.data.photos` which of them are copies of one photo.
 
 Coordinates are taken as they are, as 0-based pixel centres, as mmpose does. A file made from a source that counts from
 1 without subtracting it stays one pixel off (mmpose's 300-VW sample holds the numbers of its `.pts` files); a tool may
 count from the corner of the first pixel, half a pixel more. No field says so. The box ends at x + width, y + height.
 
-v is 0 (not labelled: no position, whatever x and y are), 1 (labelled, hidden) or 2 (labelled, visible). Face sets
-converted by mmpose write 1 for every point (300W, AFLW, WFLW), so where no point of a file has a 2, visibility is
-unknown. Others write 2 throughout (300W-LP, LaPa), which cannot be told from all points visible, and is read so.
+v is 0 (not labelled: no position, whatever x and y are), 1 (labelled, hidden) or 2 (labelled, visible); or a
+probability, see `wing_jax.data.states`. Face sets converted by mmpose write 1 for every point (300W, AFLW, WFLW), so
+where no point of a file has a 2, visibility is unknown. Others write 2 throughout (300W-LP, LaPa), which cannot be told
+from all points visible, and is read so. A point whose x and y are null, NaN or -1 has no position either.
+
+Names of keypoints in the category tell the order of the points (`wing_jax.data.keypoint_names`).
 
 Not faces with landmarks by COCO's own meaning, and left out: annotations with `iscrowd` 1 (a region of many), without
 keypoints (boxes and masks of other things), and with v = 0 throughout (not annotated).
+
+Whole bodies hold 68 points of a face, in the order of ibug68: COCO-WholeBody (Jin et al., ECCV 2020) in `face_kpts`,
+with `face_box` and `face_valid`; its keypoints merged, as mmpose does it, from 23 on of 133; Halpe
+(https://github.com/Fang-Haoshu/Halpe-FullBody) from 26 on of 136. Bodies without a face are left out.
 """
 
+import dataclasses
 import functools
-import json
-import os.path
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax import files
-from wing_jax.data.listing import LARGEST, within
+from wing_jax.data.json_file import json_numbers, json_said, read_json
+from wing_jax.data.keypoint_names import order_of_names, refuse_exchanged_sides, tells_sides
+from wing_jax.data.listing import has_no_position
+from wing_jax.data.photos import original_photo, told_photo
+from wing_jax.data.picture_finder import PictureFinder, finder_of_list
 from wing_jax.data.records import Face, FaceSet, gather
+from wing_jax.data.states import StatesReader, state_of, states_reader
 from wing_jax.errors import InputError
-from wing_jax.schemes import Scheme
-from wing_jax.types import Visibility
+from wing_jax.schemes import IBUG_68, Scheme
 
 EXPECTED = "a finite number: a keypoint is 'x, y, v'"
+MEND = "correct the names in the file or in the scheme's TOML, or remove them from the file to take its order"
 
 
-def read_coco(root: str | Path, *, scheme: Scheme, faults: list[str] | None = None) -> FaceSet:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """Where an annotation holds the points of a face."""
+
+    key: str = "keypoints"
+    total: int  # points under that key
+    first: int = 0  # the first of the face
+    box: str = "bbox"  # "": there is none of the face
+    convention: str = "coco"
+    told: str = ""  # what it is, for a message
+
+
+WHOLE_BODIES = (
+    _Layout(
+        key="face_kpts", total=68, box="face_box", convention="coco-wholebody", told="'face_kpts' of COCO-WholeBody"
+    ),
+    _Layout(total=133, first=23, box="", convention="landmarks", told="133 points of COCO-WholeBody"),
+    _Layout(total=136, first=26, box="", convention="landmarks", told="136 points of Halpe"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _File:
+    path: Path
+    scheme: Scheme
+    layout: _Layout
+    finder: PictureFinder
+    images: dict[int | str, dict[str, Any]]
+    orders: dict[int | str, list[int]]  # by category: where the scheme's points stand among its keypoints
+    states: StatesReader
+
+
+def read_coco(root: str | Path, *, scheme: Scheme, images: str = "", faults: list[str] | None = None) -> FaceSet:
     """The faces of the COCO JSON file `root`, whose keypoints are the points of `scheme`.
 
-    Keypoints stand in the scheme's order, or, where the category names them by the scheme's names, in the order of
-    those. The box is the annotated one; without `bbox`, the tight box of the points. The `attributes` that CVAT adds
-    are read where they are booleans. `faults` as in `records.gather`.
+    Keypoints stand in the order of their names in the category, where these are the scheme's, else in the scheme's
+    order. The box is the annotated one; without `bbox`, the tight box of the points. The `attributes` that CVAT adds
+    are read where they are booleans. `images` is the folder of the pictures, where it is none that the list tells.
+    `faults` as in `records.gather`.
 
     Raises:
-      InputError: the file is not as above, or an annotation is not; the message names its id.
+      InputError: the file is not as above, its names of keypoints are not those of the scheme, or an annotation is
+        broken; the message names its id.
     """
     path = Path(root)
     content = read_json(path, mend="give a COCO keypoint file")
+    if isinstance(content, dict) and {"scheme", "coordinates", "faces"} <= content.keys():
+        raise InputError(
+            f"{path}: what wing-jax predict wrote of one picture, not a list: give its predictions.csv, or the folder "
+            "of its .pts files"
+        )
     by_id = _by_id(path, _entries(path, content, "images"))
     listed = _entries(path, content, "annotations")
-    annotations = [entry for entry in listed if _has_landmarks(entry)]
+    layout = _layout(path, listed, scheme)
+    annotations = [entry for entry in listed if _has_landmarks(entry, layout)]
     if not annotations:
         raise InputError(f"{path}: none of {len(listed)} annotations has labelled keypoints: annotate some")
-    seen = any(2 in _states(entry) for entry in annotations)
-    orders = _orders(path, content.get("categories"), scheme)
-    makers = (functools.partial(_face, path, entry, by_id, orders, scheme, seen) for entry in annotations)
-    return gather(makers, name=path.stem, scheme=scheme, box_convention="coco", faults=faults)
-
-
-def read_json(path: Path, *, mend: str) -> Any:
-    """What the JSON file `path` holds; `mend` ends the message where it cannot be read.
-
-    Raises:
-      InputError: it cannot be read, or is no JSON.
-    """
-    try:
-        return json.loads(files.read_text(path, encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON, or cut short ({error.msg}): {mend}") from None
-    except (OSError, ValueError, RecursionError) as error:  # no text, absurdly long numbers, absurdly deep lists
-        raise InputError(f"{path}: cannot read this JSON file ({error}): {mend}") from error
-
-
-def json_numbers(values: Sequence[Any], *, where: str, expected: str) -> Float[np.ndarray, "values"]:
-    """`values` of a JSON list as float32 numbers; `expected` says in the message what each should be.
-
-    Raises:
-      InputError: a value is no number, or not finite.
-    """
-    wrong = [value for value in values if type(value) not in (int, float) or not abs(value) < LARGEST]
-    if wrong:
-        raise InputError(f"{where}: {_said(wrong[0])} is not {expected}")
-    return np.array(values, np.float32)
-
-
-def _said(value: object) -> str:
-    return "a list or object" if isinstance(value, list | dict) else json.dumps(value)[:60]
+    orders, sided = _orders(path, content.get("categories"), annotations, layout, scheme)
+    file = _File(
+        path=path,
+        scheme=scheme,
+        layout=layout,
+        finder=finder_of_list(path, images),
+        images=by_id,
+        orders=orders,
+        states=states_reader(state for entry in annotations for state in _states(entry, layout)),
+    )
+    makers = (functools.partial(_face, file, entry) for entry in annotations)
+    faces = gather(makers, name=path.stem, scheme=scheme, box_convention=layout.convention, faults=faults)
+    if sided:
+        refuse_exchanged_sides(faces.points, faces.visible, scheme, where=str(path))
+    return faces
 
 
 def _entries(path: Path, content: Any, key: str) -> list[dict[str, Any]]:
@@ -103,97 +134,138 @@ def _by_id(path: Path, entries: list[dict[str, Any]]) -> dict[int | str, dict[st
         if not isinstance(name, int | str) or name in by_id:
             raise InputError(f"{path}: entry {number} of 'images' has no id of its own: give each another one")
         by_id[name] = entry
+    for name, entry in list(by_id.items()):  # some tools write an id as a number here and as text there
+        by_id.setdefault(str(name), entry)
     return by_id
 
 
-def _has_landmarks(annotation: dict[str, Any]) -> bool:
-    """See the module's docstring. What is broken counts as landmarks, so that it is refused and not left out."""
-    keypoints = annotation.get("keypoints")
-    if annotation.get("iscrowd") == 1 or keypoints is None or keypoints == []:
-        return False
-    states = _states(annotation)
-    return not states or any(state != 0 for state in states)
-
-
-def _states(annotation: dict[str, Any]) -> list[Any]:
-    """Each v; none where the keypoints are no list of threes."""
-    keypoints = annotation["keypoints"]
-    return keypoints[2::3] if isinstance(keypoints, list) and len(keypoints) % 3 == 0 else []
-
-
-def _orders(path: Path, categories: object, scheme: Scheme) -> dict[int | str, list[int]]:
-    """By category: where the scheme's points stand among its keypoints. Categories without the scheme's names: none."""
-    orders: dict[int | str, list[int]] = {}
-    for category in categories if isinstance(categories, list) else []:
-        names = category.get("keypoints") if isinstance(category, dict) else None
-        if isinstance(names, list) and isinstance(category.get("id"), int | str):
-            plain = [str(name).replace("_", " ").lower() for name in names]
-            if sorted(plain) == sorted(name.lower() for name in scheme.names):
-                orders[category["id"]] = [plain.index(name.lower()) for name in scheme.names]
-    return orders
-
-
-def _face(
-    path: Path,
-    annotation: dict[str, Any],
-    images: dict[int | str, dict[str, Any]],
-    orders: dict[int | str, list[int]],
-    scheme: Scheme,
-    seen: bool,
-) -> Face:
-    where = f"{path}: annotation {_said(annotation.get('id'))}"
-    keypoints = annotation["keypoints"]
-    if not isinstance(keypoints, list) or len(keypoints) != 3 * scheme.points:
-        count = len(keypoints) if isinstance(keypoints, list) else "no list of"
+def _layout(path: Path, listed: list[dict[str, Any]], scheme: Scheme) -> _Layout:
+    """That of the scheme's own points, unless no annotation has as many and there are whole bodies."""
+    counts = {key: Counter(len(_values(entry, key)) / 3 for entry in listed) for key in ("keypoints", "face_kpts")}
+    plain = _Layout(total=scheme.points)
+    found = next((layout for layout in WHOLE_BODIES if counts[layout.key][layout.total]), None)
+    if found is None or counts["keypoints"][scheme.points]:
+        return plain
+    if scheme.name != IBUG_68.name:
         raise InputError(
-            f"{where}: {count} numbers in 'keypoints' where {scheme.points} points of {scheme.name} "
-            f"have {3 * scheme.points}: correct it or use its scheme"
+            f"{path}: its faces have the 68 points of {IBUG_68.name} ({found.told}) where {scheme.name} has "
+            f"{scheme.points}: give {IBUG_68.name} as the scheme"
         )
-    state = json_numbers(keypoints[2::3], where=where, expected=EXPECTED)
-    if not np.isin(state, (0, 1, 2)).all():
-        raise InputError(f"{where}: visibility {state[~np.isin(state, (0, 1, 2))][0]:g} is not 0, 1 or 2: correct it")
-    labelled = np.flatnonzero(state)
+    return found
+
+
+def _values(annotation: dict[str, Any], key: str) -> list[Any]:
+    """The numbers under `key`, also where they are grouped by points; none where there is no list."""
+    values = annotation.get(key)
+    if not isinstance(values, list):
+        return []
+    if values and all(isinstance(value, list) and len(value) == 3 for value in values):
+        return [number for point in values for number in point]
+    return values
+
+
+def _has_landmarks(annotation: dict[str, Any], layout: _Layout) -> bool:
+    """See the module's docstring. What is broken counts as landmarks, so that it is refused and not left out."""
+    keypoints = annotation.get(layout.key)
+    if annotation.get("iscrowd") in (1, "1") or keypoints is None or keypoints == []:
+        return False
+    if layout.key == "face_kpts" and annotation.get("face_valid") in (0, "false", "False"):
+        return False
+    states = _states(annotation, layout)
+    return not states or any(state_of(state) != 0 for state in states)
+
+
+def _states(annotation: dict[str, Any], layout: _Layout) -> list[Any]:
+    """Each v of the face; none where the keypoints are no list of threes."""
+    values = _values(annotation, layout.key)
+    return _of_face(values, layout)[2::3] if len(values) % 3 == 0 else []
+
+
+def _of_face(values: list[Any], layout: _Layout) -> list[Any]:
+    whole = layout.total == len(values) / 3 and layout.first
+    return values[3 * layout.first : 3 * (layout.first + IBUG_68.points)] if whole else values
+
+
+def _orders(
+    path: Path, categories: object, annotations: list[dict[str, Any]], layout: _Layout, scheme: Scheme
+) -> tuple[dict[int | str, list[int]], bool]:
+    """(by category that is used: where the scheme's points stand among its keypoints; whether left and right in its
+    names must be the scheme's)."""
+    orders: dict[int | str, list[int]] = {}
+    sided = False
+    used = {str(entry.get("category_id")) for entry in annotations}
+    for category in categories if isinstance(categories, list) and layout.told == "" else []:
+        names = category.get("keypoints") if isinstance(category, dict) else None
+        number = category.get("id") if isinstance(category, dict) else None
+        if not isinstance(names, list) or not names or not isinstance(number, int | str) or str(number) not in used:
+            continue
+        where = f"{path}: category {json_said(number)}"
+        if len(names) != scheme.points:
+            mine = [entry for entry in annotations if str(entry.get("category_id")) == str(number)]
+            if any(len(_values(entry, layout.key)) == 3 * scheme.points for entry in mine):
+                raise InputError(
+                    f"{where}: names {len(names)} keypoints, but its annotations have {scheme.points}: {MEND}"
+                )
+            continue  # the annotations have as many as are named, not those of the scheme: each is refused
+        names = [str(name) for name in names]
+        order = order_of_names(names, scheme, where=where, mend=MEND)
+        if order is not None:
+            orders[str(number)] = order
+            sided |= tells_sides(names, scheme)
+    return orders, sided
+
+
+def _face(file: _File, annotation: dict[str, Any]) -> Face:
+    where = f"{file.path}: annotation {json_said(annotation.get('id'))}"
+    layout, scheme = file.layout, file.scheme
+    values = _values(annotation, layout.key)
+    if not isinstance(annotation[layout.key], list) or len(values) != 3 * layout.total:
+        count = len(values) if isinstance(annotation[layout.key], list) else "no list of"
+        raise InputError(
+            f"{where}: {count} numbers in {layout.key!r} where {layout.total} points of {scheme.name} "
+            f"have {3 * layout.total}: correct it or use its scheme"
+        )
+    values = _of_face(values, layout)
+    labelled, visibility = file.states.read(values[2::3], where=where)
     points = np.full((scheme.points, 2), np.nan, np.float32)
-    kept = [keypoints[3 * index + axis] for index in labelled for axis in (0, 1)]
-    points[labelled] = json_numbers(kept, where=where, expected=EXPECTED).reshape(-1, 2)
-    category = annotation.get("category_id")
-    order = orders.get(category if isinstance(category, int | str) else "", list(range(scheme.points)))
-    states = np.array((Visibility.UNKNOWN, Visibility.OCCLUDED, Visibility.VISIBLE), np.int8)
-    picture, photo = _picture(path, annotation, images, where)
+    pairs = list(zip(values[::3], values[1::3], strict=True))
+    kept = [index for index in np.flatnonzero(labelled) if not has_no_position(*pairs[index])]
+    numbers = [number for index in kept for number in pairs[index]]
+    points[kept] = json_numbers(numbers, where=where, expected=EXPECTED).reshape(-1, 2)
+    order = file.orders.get(str(annotation.get("category_id")), list(range(scheme.points)))
+    image, name = _image(file, annotation, where)
+    picture, photo = file.finder.find(name, where=where)
     attributes = annotation.get("attributes")
     return Face(
         where=where,
         picture=picture,
         points=points[order],
-        visibility=states[state.astype(int)][order] if seen else Visibility.UNKNOWN,
-        box=_box(annotation.get("bbox"), where),
-        photo=photo,
-        subset=photo.split("/")[0] if "/" in photo else path.stem,
+        visibility=visibility[order] if isinstance(visibility, np.ndarray) else visibility,
+        box=_box(annotation.get(layout.box), layout.box, where) if layout.box else None,
+        photo=told_photo(image) or original_photo(photo),
+        subset=photo.split("/")[0] if "/" in photo else file.path.stem,
         attributes={str(name): value for name, value in attributes.items() if isinstance(value, bool)}
         if isinstance(attributes, dict)
         else {},
     )
 
 
-def _picture(
-    path: Path, annotation: dict[str, Any], images: dict[int | str, dict[str, Any]], where: str
-) -> tuple[Path, str]:
+def _image(file: _File, annotation: dict[str, Any], where: str) -> tuple[dict[str, Any], str]:
+    """The image of an annotation, and the name of its file."""
     number = annotation.get("image_id")
-    image = images.get(number) if isinstance(number, int | str) else None
+    known = isinstance(number, int | str)
+    image = file.images.get(number) or file.images.get(str(number)) if known else None
     name = None if image is None else image.get("file_name")
-    if not isinstance(name, str):
-        raise InputError(f"{where}: no image with a file_name has its image_id {_said(number)}: add it")
-    photo = within("", name, where=where).as_posix()
-    folders = (path.parent, path.parent / "images", path.parent.parent / "images")
-    places = [within(folder, name, where=where) for folder in folders]
-    return next((place for place in places if os.path.exists(place)), places[0]), photo
+    if image is None or not isinstance(name, str):
+        raise InputError(f"{where}: no image with a file_name has its image_id {json_said(number)}: add it")
+    return image, name
 
 
-def _box(values: object, where: str) -> Float[np.ndarray, "4"] | None:
+def _box(values: object, key: str, where: str) -> Float[np.ndarray, "4"] | None:
     if values is None or values == []:
         return None
     if not isinstance(values, list) or len(values) != 4:
-        raise InputError(f"{where}: 'bbox' is not [x, y, width, height]: correct it")
-    box = json_numbers(values, where=where, expected="a finite number of 'bbox'")
+        raise InputError(f"{where}: {key!r} is not [x, y, width, height]: correct it")
+    box = json_numbers(values, where=where, expected=f"a finite number of {key!r}")
     with np.errstate(over="ignore"):  # an infinite box is refused with the empty ones
         return np.concatenate([box[:2], box[:2] + box[2:]])

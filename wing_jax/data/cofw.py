@@ -30,6 +30,7 @@ from wing_jax.data.mat73_file import REFERENCE, field, opened, target
 from wing_jax.data.mat_file import not_as_published, read_mat, real
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
+from wing_jax.files import find_files
 from wing_jax.schemes import COFW_29, IBUG_68
 from wing_jax.types import Image, Visibility
 
@@ -73,7 +74,7 @@ def read_cofw68(root: str | Path, split: str, *, faults: list[str] | None = None
     root = Path(root)
     if split != "test":
         raise InputError(f"{root}: COFW68 has no split {split!r}: it is for testing; train on 300-W or such")
-    found = next((path for each in ("", "*/") for path in sorted(root.glob(f"{each}*annotations/1_points.mat"))), None)
+    found = next((path for each in ("", "*/") for path in find_files(root, f"{each}*annotations/1_points.mat")), None)
     if found is None:
         raise InputError(f"{root}: no test_annotations/1_points.mat here: give the folder COFW68_Data")
     folder = found.parent.parent

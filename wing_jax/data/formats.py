@@ -21,6 +21,7 @@ from wing_jax.data.w300 import read_w300
 from wing_jax.data.w300vw import read_300vw
 from wing_jax.data.wflw import read_wflw
 from wing_jax.errors import InputError
+from wing_jax.files import is_hidden
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,7 @@ class Format:
     splits: tuple[str, ...] = ("train", "test")  # (): each split is a file or folder of its own, and so is its scheme
     folder: str = ""  # its usual name below WING_JAX_DATA
     marks: tuple[str, ...] = ()  # patterns below the root, any of which tells this format
+    names_pictures: bool = False  # a list of pictures, whose folder may be given (the option `images`)
 
 
 FORMATS = {
@@ -111,9 +113,9 @@ FORMATS = {
     "packed": Format(
         title="packed by wing-jax data pack", read=read_packed, splits=("train", "test"), marks=("manifest.json",)
     ),
-    "imglab": Format(title="dlib's imglab XML", read=read_imglab, splits=()),
-    "coco": Format(title="COCO keypoints, JSON", read=read_coco, splits=()),
-    "csv": Format(title="a table, CSV", read=read_points_csv, splits=()),
+    "imglab": Format(title="dlib's imglab XML", read=read_imglab, splits=(), names_pictures=True),
+    "coco": Format(title="COCO keypoints, JSON", read=read_coco, splits=(), names_pictures=True),
+    "csv": Format(title="a table, CSV", read=read_points_csv, splits=(), names_pictures=True),
     "pts": Format(
         title="a folder of .pts or .ljson", read=read_points_folder, splits=(), marks=("**/*.pts", "**/*.ljson")
     ),
@@ -133,6 +135,6 @@ def detect(root: str | Path) -> str:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder: give a data set's folder, or an .xml, .json or .csv file")
     for name, kind in FORMATS.items():
-        if any(next(root.glob(mark), None) for mark in kind.marks):
+        if any(not is_hidden(path, below=root) for mark in kind.marks for path in root.glob(mark)):
             return name
     raise InputError(f"{root}: its files tell no format: give --format, one of {', '.join(FORMATS)}")

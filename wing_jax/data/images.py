@@ -15,6 +15,11 @@ from wing_jax import files
 from wing_jax.errors import InputError
 from wing_jax.types import Image
 
+# Of all pictures that are looked for, by whatever reader or command; in any case. OpenCV decodes each of them.
+PICTURE_ENDINGS = (
+    ".jpg", ".png", ".jpeg", ".ppm", ".bmp", ".webp", ".tif", ".tiff", ".jpe", ".jfif", ".dib", ".pgm", ".pbm", ".pnm",
+    ".jp2", ".avif", ".gif",
+)  # fmt: skip
 LARGEST_PICTURE = 80_000_000  # pixels: a decoded picture then takes at most 240 MB
 warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)  # above 89 million: we refuse it then
 
@@ -28,6 +33,11 @@ class Embedded:
 
 
 Picture: TypeAlias = Path | Embedded
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name of `path` ends as a picture's (`PICTURE_ENDINGS`), in capitals or not."""
+    return path.suffix.lower() in PICTURE_ENDINGS
 
 
 def picture_name(picture: Picture) -> str:

@@ -1,12 +1,13 @@
 """The XML of dlib's annotation tool imglab: boxes and their parts.
 
 `root` is the XML file: `dataset/images/image[@file]/box[@top @left @width @height @ignore]/part[@name @x @y]`, pictures
-relative to its folder. The structure is that of `dlib/data_io/image_dataset_metadata.cpp` of
+found as `wing_jax.data.picture_finder` says. The structure is that of `dlib/data_io/image_dataset_metadata.cpp` of
 https://github.com/davisking/dlib; an example is `examples/faces/training_with_face_landmarks.xml` there.
 
 Parts and boxes are indices of pixels, counted from 0; a box of dlib includes both its corners, so it runs from `left`
 to `left + width - 1`. A part is called by its number in the scheme from 0 ("00" to "67") or by the name of the
-scheme's point (with spaces or underscores); parts that are missing have no position.
+scheme's point (also spelled otherwise, see `wing_jax.data.keypoint_names`); parts that are missing, and those whose x
+and y are empty, NaN or -1, have no position.
 
 A box with `ignore='1'` is by dlib's meaning no object to learn (it may be hidden or too small), and is left out; a box
 without parts is a fault. dlib declares ISO-8859-1 but writes names of files as the system has them, mostly UTF-8: what
@@ -21,7 +22,10 @@ from xml.parsers import expat
 import numpy as np
 
 from wing_jax import files
-from wing_jax.data.listing import numbers, within
+from wing_jax.data.keypoint_names import match_names, plain_name, refuse_exchanged_sides, tells_sides
+from wing_jax.data.listing import has_no_position, numbers
+from wing_jax.data.photos import original_photo
+from wing_jax.data.picture_finder import PictureFinder, finder_of_list
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
@@ -38,10 +42,11 @@ class _Box:
     parts: list[tuple[int, dict[str, str]]] = dataclasses.field(default_factory=list)
 
 
-def read_imglab(root: str | Path, *, scheme: Scheme, faults: list[str] | None = None) -> FaceSet:
+def read_imglab(root: str | Path, *, scheme: Scheme, images: str = "", faults: list[str] | None = None) -> FaceSet:
     """The faces of the imglab XML file `root`: its boxes with parts, which are the points of `scheme`.
 
-    Attributes: "difficult", "truncated" and "occluded", where a box has them. `faults` as in `records.gather`.
+    Attributes: "difficult", "truncated" and "occluded", where a box has them. `images` is the folder of the pictures,
+    where it is none that the list tells. `faults` as in `records.gather`.
 
     Raises:
       InputError: the file is no XML of imglab, declares a DOCTYPE, has no box that is not ignored; or a box or a part
@@ -52,8 +57,13 @@ def read_imglab(root: str | Path, *, scheme: Scheme, faults: list[str] | None = 
     used = [box for box in boxes if not SWITCH.get(box.values.get("ignore", "0").lower(), False)]
     if not used:
         raise InputError(f"{path}: no box to learn from: it has {len(boxes)}, all with ignore='1': annotate some")
-    makers = (functools.partial(_face, path, box, scheme) for box in used)
-    return gather(makers, name=path.stem, scheme=scheme, box_convention="imglab", faults=faults)
+    finder = finder_of_list(path, images)
+    makers = (functools.partial(_face, path, box, scheme, finder) for box in used)
+    faces = gather(makers, name=path.stem, scheme=scheme, box_convention="imglab", faults=faults)
+    names = {name for box in used for _, values in box.parts if _number(name := values.get("name", "")) is None}
+    if names and tells_sides(sorted(names), scheme):
+        refuse_exchanged_sides(faces.points, faces.visible, scheme, where=str(path))
+    return faces
 
 
 def _boxes(path: Path) -> list[_Box]:
@@ -108,7 +118,7 @@ def _is_utf8(content: bytes) -> bool:
     return True
 
 
-def _face(path: Path, box: _Box, scheme: Scheme) -> Face:
+def _face(path: Path, box: _Box, scheme: Scheme, finder: PictureFinder) -> Face:
     where = f"{path}:{box.line}"
     if not box.parts:
         raise InputError(f"{where}: this box has no part: mark its points, or set ignore='1'")
@@ -117,15 +127,15 @@ def _face(path: Path, box: _Box, scheme: Scheme) -> Face:
         if value.lower() not in SWITCH:
             raise InputError(f"{where}: {name}={value[:40]!r} is not '0' or '1'")
     edges = _numbers(box.values, ("left", "top", "width", "height"), where=where)
-    photo = within("", box.file, where=where).as_posix()
+    picture, photo = finder.find(box.file, where=where)
     with np.errstate(over="ignore"):  # an infinite box is refused with the empty ones
         corners = np.concatenate([edges[:2], edges[:2] + edges[2:] - 1])
     return Face(
         where=where,
-        picture=within(path.parent, box.file, where=where),
+        picture=picture,
         points=_points(path, box, scheme),
         box=corners,
-        photo=photo,
+        photo=original_photo(photo),
         subset=photo.split("/")[0] if "/" in photo else path.stem,
         attributes={name: SWITCH[switches[name].lower()] for name in ATTRIBUTES if name in switches},
     )
@@ -133,12 +143,13 @@ def _face(path: Path, box: _Box, scheme: Scheme) -> Face:
 
 def _points(path: Path, box: _Box, scheme: Scheme) -> np.ndarray:
     points = np.full((scheme.points, 2), np.nan, np.float32)
-    named = {name.lower().replace(" ", "_"): index for index, name in enumerate(scheme.names)}
+    named = {plain_name(name): index for index, name in enumerate(scheme.names)}
     done: set[int] = set()
     for line, values in box.parts:
         where, name = f"{path}:{line}", values.get("name", "")
-        number = int(name) if name.isascii() and name.isdecimal() and len(name) < 9 else None
-        index = named.get(name.lower().replace(" ", "_"), number)
+        index = named.get(plain_name(name), _number(name))
+        if index is None:
+            index = match_names([name], scheme)[0]
         if index is None or index >= scheme.points:
             raise InputError(
                 f"{where}: part {name[:40]!r} is no point of {scheme.name}: "
@@ -147,8 +158,13 @@ def _points(path: Path, box: _Box, scheme: Scheme) -> np.ndarray:
         if index in done:
             raise InputError(f"{where}: part {name[:40]!r} comes twice in one box: remove one")
         done.add(index)
-        points[index] = _numbers(values, ("x", "y"), where=where)
+        if not has_no_position(values.get("x", "missing"), values.get("y", "missing")):
+            points[index] = _numbers(values, ("x", "y"), where=where)
     return points
+
+
+def _number(name: str) -> int | None:
+    return int(name) if name.isascii() and name.isdecimal() and len(name) < 9 else None
 
 
 def _numbers(values: dict[str, str], names: tuple[str, ...], *, where: str) -> np.ndarray:

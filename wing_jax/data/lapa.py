@@ -26,8 +26,10 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.data.listing import numbers, rows
+from wing_jax.data.picture_finder import Spellings, picture_named
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
+from wing_jax.files import find_files
 from wing_jax.schemes import LAPA_106
 
 SPLITS = ("train", "val", "test")
@@ -50,10 +52,11 @@ def read_lapa(root: str | Path, split: str, *, faults: list[str] | None = None) 
     if split not in SPLITS:
         raise InputError(f"{root}: LaPa has no split {split!r}: use one of {', '.join(SPLITS)}")
     folder = (root / "LaPa" if (root / "LaPa").is_dir() else root) / split
-    files = sorted((folder / "landmarks").glob("*.txt"))
+    files = find_files(folder / "landmarks", "*.txt")
     if not files:
         raise InputError(f"{folder}: no landmarks/*.txt here: give the folder LaPa, which holds train/, val/ and test/")
-    makers = (functools.partial(_lapa_face, folder, path) for path in files)
+    spellings = Spellings()
+    makers = (functools.partial(_lapa_face, folder, path, spellings) for path in files)
     return gather(makers, name="LaPa", scheme=LAPA_106, box_convention="landmarks", faults=faults)
 
 
@@ -70,31 +73,32 @@ def read_jd_landmark(root: str | Path, split: str, *, faults: list[str] | None =
     if split not in JD_FOLDERS:
         raise InputError(f"{root}: JD-landmark has no split {split!r}: use one of {', '.join(JD_FOLDERS)}")
     folders = [root / name for name in JD_FOLDERS[split] if (root / name / "landmark").is_dir()]
-    files = [path for folder in folders for path in sorted((folder / "landmark").glob("*.txt"))]
+    files = [path for folder in folders for path in find_files(folder / "landmark", "*.txt")]
     if not files:
         raise InputError(f"{root}: no {JD_FOLDERS[split][0]}/landmark/*.txt here: is this the JD-landmark folder?")
     boxes = all((folder / "rect").is_dir() for folder in folders)
-    makers = (functools.partial(_jd_face, root, path, boxes) for path in files)
+    spellings = Spellings()
+    makers = (functools.partial(_jd_face, root, path, boxes, spellings) for path in files)
     convention = "jd-landmark" if boxes else "landmarks"
     return gather(makers, name="JD-landmark", scheme=LAPA_106, box_convention=convention, faults=faults)
 
 
-def _lapa_face(folder: Path, path: Path) -> Face:
+def _lapa_face(folder: Path, path: Path, spellings: Spellings) -> Face:
     return Face(
         where=str(path),
-        picture=folder / "images" / f"{path.stem}.jpg",
+        picture=picture_named(folder / "images" / f"{path.stem}.jpg", spellings),
         points=_points(path),
         photo=_photo("lapa", path.stem),
         subset="LaPa",
     )
 
 
-def _jd_face(root: Path, path: Path, boxes: bool) -> Face:
+def _jd_face(root: Path, path: Path, boxes: bool, spellings: Spellings) -> Face:
     folder, name = path.parent.parent, path.stem  # NAME.jpg
     corrected = root / "Corrected_landmark" / path.name
     return Face(
         where=str(path),
-        picture=folder / "picture" / name,
+        picture=picture_named(folder / "picture" / name, spellings),
         points=_points(corrected if corrected.exists() else path),
         box=_box(folder / "rect" / f"{name}.rect") if boxes else None,
         photo=_photo("jd", Path(name).stem),

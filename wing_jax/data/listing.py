@@ -1,7 +1,7 @@
-"""What every reader of lists needs: numbered lines of a text file, and paths that stay inside the data folder."""
+"""What every reader of lists needs: numbered lines of a text file, numbers, and positions that may be missing."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -10,6 +10,8 @@ from wing_jax import files
 from wing_jax.errors import InputError
 
 LARGEST = float(np.finfo(np.float32).max)
+# What a cell or attribute holds that holds nothing, in small letters: empty, or as pandas, R and JSON write it.
+NOTHING = frozenset(("", "nan", "-nan", "na", "n/a", "<na>", "null", "none"))
 
 
 def read_lines(path: str | Path, *, mend: str) -> list[tuple[int, str]]:
@@ -28,22 +30,6 @@ def read_lines(path: str | Path, *, mend: str) -> list[tuple[int, str]]:
     return [(i + 1, line.strip()) for i, line in enumerate(text.split("\n")) if line.strip()]
 
 
-def within(root: str | Path, name: str, *, where: str) -> Path:
-    """`root / name`, where `name` stands in a data set's file at `where`; backslashes are taken as slashes.
-
-    Raises:
-      InputError: `name` is empty, absolute, leads out of `root` by "..", or holds characters that no file's name has.
-    """
-    posix = PurePosixPath(name.replace("\\", "/"))
-    if not name.strip():
-        raise InputError(f"{where}: a picture's name is missing: correct this entry")
-    if not name.isprintable():  # a line break would also make two lines of a message
-        raise InputError(f"{where}: {name[:60]!a} is no picture's name: correct this entry")
-    if posix.is_absolute() or PureWindowsPath(name).drive or ".." in posix.parts:
-        raise InputError(f"{where}: {name[:80]!r} leads out of the data folder {root}: give paths relative to it")
-    return Path(root) / posix
-
-
 def numbers(words: Sequence[str], *, where: str, expected: str) -> Float[np.ndarray, "words"]:
     """`words` as finite float32 numbers; `expected` says in the message what should stand at `where`.
 
@@ -57,6 +43,27 @@ def numbers(words: Sequence[str], *, where: str, expected: str) -> Float[np.ndar
     if not (np.abs(values) < LARGEST).all():
         raise InputError(f"{where}: {_excerpt(words)!r} is not finite: it must be {expected}")
     return values.astype(np.float32)
+
+
+def has_no_position(x: object, y: object) -> bool:
+    """Whether the coordinates of a point, text or JSON values as they stand in a file, say that it has no position:
+    both are missing (empty, null or NaN), or both are -1. One that is missing alone says nothing."""
+    return (_is_nothing(x) and _is_nothing(y)) or (_is_minus_one(x) and _is_minus_one(y))
+
+
+def _is_nothing(value: object) -> bool:
+    if isinstance(value, str):
+        return value.strip().lower() in NOTHING
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _is_minus_one(value: object) -> bool:
+    if isinstance(value, str):
+        try:
+            return float(value) == -1
+        except ValueError:
+            return False
+    return isinstance(value, int | float) and value == -1
 
 
 def rows(path: str | Path, *, mend: str) -> Iterator[tuple[str, str]]:

@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from wing_jax.data import formats
 from wing_jax.data.boxes import with_boxes
 from wing_jax.data.packed import read_manifest
+from wing_jax.data.picture_finder import folders_of_list
 from wing_jax.data.records import FaceSet
 from wing_jax.data.tfds_sets import NAMES as TFDS_NAMES
 from wing_jax.data.tfds_sets import SPLITS as TFDS_SPLITS
@@ -25,6 +27,7 @@ def load_faces(
     split: str,
     *,
     root: str = "",
+    images: str = "",
     scheme: str = "",
     boxes: str = "given",
     hidden: str = "count",
@@ -35,16 +38,24 @@ def load_faces(
     """The `split` of data set `name`: "builtin" (`count` faces), a TFDS set, or one of `formats.FORMATS`.
 
     `root` is the data set's folder (or file, where the format is one); where it is empty it is looked for below the
-    environment variable WING_JAX_DATA, then in `../shared/data`. `scheme` is a TOML file or the name of a published
-    scheme: the one your own data are annotated in, and for published sets the one to convert their points to. `boxes`
-    is a key of `boxes.RULES`. `hidden`="mask" leaves points that are annotated as hidden out of losses and metrics,
-    "count" keeps those that have a position. `faults` as in `records.gather`.
+    environment variable WING_JAX_DATA, then in `../shared/data`. `images` is the folder of the pictures that a list of
+    your own names (coco, imglab, csv), where they lie elsewhere than the list says. `scheme` is a TOML file or the name
+    of a published scheme: the one your own data are annotated in, and for published sets the one to convert their
+    points to. `boxes` is a key of `boxes.RULES`. `hidden`="mask" leaves points that are annotated as hidden out of
+    losses and metrics, "count" keeps those that have a position. `faults` as in `records.gather`.
 
     Raises:
       InputError: the data set is not found or not as published.
     """
     detector = name == "w300" and boxes == "detector"
-    faces = _read(name, split, root=root, scheme=scheme, count=count, seed=seed, detector=detector, faults=faults)
+    if images and not (name in formats.FORMATS and formats.FORMATS[name].names_pictures):
+        lists = ", ".join(kind for kind, form in formats.FORMATS.items() if form.names_pictures)
+        raise InputError(
+            f"images={images}: names the folder of pictures for lists ({lists}), not for {name!r}: leave it"
+        )
+    faces = _read(
+        name, split, root=root, images=images, scheme=scheme, count=count, seed=seed, detector=detector, faults=faults
+    )
     if hidden == "mask":
         faces = without_hidden(faces)
     if scheme and faces.scheme.name != (wanted := find_scheme(scheme)).name:
@@ -57,6 +68,7 @@ def _read(
     split: str,
     *,
     root: str,
+    images: str,
     scheme: str,
     count: int,
     seed: int,
@@ -81,7 +93,9 @@ def _read(
             )
         if Path(root).is_dir():
             refuse_ways_out(root)
-        return _with_pictures_below(kind.read(root, scheme=find_scheme(scheme), faults=faults), Path(root))
+        read = functools.partial(kind.read, images=images) if images else kind.read
+        folders = folders_of_list(root, images) if kind.names_pictures else (Path(root),)
+        return _with_pictures_below(read(root, scheme=find_scheme(scheme), faults=faults), folders)
     if split not in kind.splits and name != "packed":
         raise InputError(f"{kind.title} has no split {split!r}: it has {', '.join(kind.splits)}")
     if not root and not kind.folder:
@@ -94,10 +108,9 @@ def _read(
     return read(folder, split, faults=faults)
 
 
-def _with_pictures_below(faces: FaceSet, root: Path) -> FaceSet:
+def _with_pictures_below(faces: FaceSet, folders: Sequence[Path]) -> FaceSet:
     """`faces`, listed in a folder or a file. Raises InputError where a picture lies, by a link, elsewhere than below
     that folder, or those in which the file's pictures may be."""
-    folders = (root,) if root.is_dir() else (root.parent, root.parent.parent / "images")  # the last is COCO's
     inside = [Path(os.path.realpath(folder)) for folder in folders]
     for picture in faces.pictures:
         if isinstance(picture, Path):

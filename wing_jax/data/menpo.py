@@ -22,10 +22,12 @@ import re
 from pathlib import Path
 
 from wing_jax.data.aflw import aflw_photo
+from wing_jax.data.images import is_picture
+from wing_jax.data.picture_finder import Spellings, picture_beside, picture_named
 from wing_jax.data.points_file import read_pts, read_signed_pts
 from wing_jax.data.records import Face, FaceSet, gather
-from wing_jax.data.w300 import picture_beside
 from wing_jax.errors import InputError
+from wing_jax.files import find_files
 from wing_jax.schemes import IBUG_68
 
 POSES = {"left": "1 left", "lefthalf": "2 left half", "frontal": "3 frontal", "righthalf": "4 right half"}
@@ -44,12 +46,14 @@ def read_menpo(root: str | Path, split: str, *, faults: list[str] | None = None)
     Raises:
       InputError: no face is found, a `.pts` file has no picture, or a file is not as it must be.
     """
-    root = Path(root)
+    root, spellings = Path(root), Spellings()
     if files := _merl_rav_files(root, SETS[split]):
         photos = _aflw_pictures(root) if files[0].parent.name == "labels" else {}
-        makers = [functools.partial(_merl_rav_face, root, path, photos) for path in files]
+        makers = [functools.partial(_merl_rav_face, root, path, photos, spellings) for path in files]
     else:
-        makers = [functools.partial(_menpo_face, path, split) for path in sorted((root / split).rglob("*.pts"))]
+        makers = [
+            functools.partial(_menpo_face, path, split, spellings) for path in find_files(root / split, "**/*.pts")
+        ]
     if not makers:
         raise InputError(
             f"{root}: no .pts file for {split!r}: give the folder above merl_rav_organized/ or merl_rav_labels/, or "
@@ -62,12 +66,12 @@ def read_menpo(root: str | Path, split: str, *, faults: list[str] | None = None)
 def _merl_rav_files(root: Path, part: str) -> list[Path]:
     """The annotations of the first layout that is there."""
     for base, last in (("merl_rav_organized", ""), ("merl_rav_labels", "labels"), ("", "")):
-        if files := [path for pose in POSES for path in sorted((root / base / pose / part / last).glob("*.pts"))]:
+        if files := [path for pose in POSES for path in find_files(root / base / pose / part / last, "*.pts")]:
             return files
     return []
 
 
-def _merl_rav_face(root: Path, path: Path, photos: dict[str, Path]) -> Face:
+def _merl_rav_face(root: Path, path: Path, photos: dict[str, Path], spellings: Spellings) -> Face:
     points, visibility = read_signed_pts(path, points=IBUG_68.points)
     stem = re.sub(r"_[0-9]{1,2}$", "", path.stem)
     published = path.parent.name == "labels"
@@ -76,7 +80,7 @@ def _merl_rav_face(root: Path, path: Path, photos: dict[str, Path]) -> Face:
     pose = path.parents[2 if published else 1].name
     return Face(
         where=str(path),
-        picture=photos[stem] if published else path.with_suffix(".jpg"),
+        picture=photos[stem] if published else picture_named(path.with_suffix(".jpg"), spellings),
         points=points,
         visibility=visibility,
         photo=aflw_photo(stem),
@@ -86,10 +90,10 @@ def _merl_rav_face(root: Path, path: Path, photos: dict[str, Path]) -> Face:
 
 
 def _aflw_pictures(root: Path) -> dict[str, Path]:
-    return {path.stem: path for path in sorted((root / "aflw" / "flickr").glob("[0-9]/*.jpg"))}
+    return {path.stem: path for path in find_files(root / "aflw" / "flickr", "[0-9]/*") if is_picture(path)}
 
 
-def _menpo_face(path: Path, split: str) -> Face:
+def _menpo_face(path: Path, split: str, spellings: Spellings) -> Face:
     points = read_pts(path)
     if len(points) == PROFILE_POINTS:
         raise InputError(
@@ -97,7 +101,7 @@ def _menpo_face(path: Path, split: str) -> Face:
         )
     return Face(
         where=str(path),
-        picture=picture_beside(path),
+        picture=picture_beside(path, spellings),
         points=points,
         photo=f"menpo/{path.stem}",
         subset=split,

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.listing import numbers, read_lines, rows, within
+from wing_jax.data.listing import numbers, read_lines, rows
+from wing_jax.data.picture_finder import PictureFinder, finder_below
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
@@ -45,12 +46,13 @@ def read_mtfl(
     listing = Path(root) / LISTS[split]
     lines = rows(listing, mend=f"give the folder that holds {listing.name}")
     by_name = None if boxes is None else _published_boxes(Path(boxes))
-    makers = (functools.partial(_face, Path(root), where, line, by_name) for where, line in lines)
+    finder = finder_below(root)
+    makers = (functools.partial(_face, finder, where, line, by_name) for where, line in lines)
     name = "MTFL" if split == "train" else "MTFL AFLW test"
     return gather(makers, name=name, scheme=MTFL_5, box_convention="mtfl", faults=faults)
 
 
-def _face(root: Path, where: str, line: str, boxes: dict[str, np.ndarray] | None) -> Face:
+def _face(finder: PictureFinder, where: str, line: str, boxes: dict[str, np.ndarray] | None) -> Face:
     fields = line.rsplit(maxsplit=14)
     values = numbers(fields[1:], where=where, expected=EXPECTED)
     if len(values) != 14:
@@ -58,11 +60,10 @@ def _face(root: Path, where: str, line: str, boxes: dict[str, np.ndarray] | None
     pose = values[13]
     if pose not in (1, 2, 3, 4, 5):
         raise InputError(f"{where}: the pose is {fields[14]!r}, not 1 to 5: {line[:60]!r}")
-    picture = within(root, fields[0], where=where)
+    picture, photo = finder.find(fields[0], where=where)
     if boxes is not None and picture.name not in boxes:
         raise InputError(f"{where}: AFLW_boundingbox.txt has no box for {picture.name}: copy both box files again")
     points = np.ascontiguousarray(values[:10].reshape(2, 5).T) - 1  # counted from 1
-    photo = fields[0].replace("\\", "/")
     return Face(
         where=where,
         picture=picture,

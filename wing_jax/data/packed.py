@@ -44,8 +44,8 @@ def pack(
     `source` says in the manifest what was packed.
 
     Raises:
-      InputError: `folder` is not empty, another process packs into it, or a picture cannot be read; nothing is then
-        left behind.
+      InputError: `folder` is not empty (hidden files stay, and do not count), another process packs into it, or a
+        picture cannot be read; nothing is then left behind.
     """
     folder = Path(folder)
     with only_writer(folder, doing="packs", instead="give another folder"):
@@ -53,15 +53,20 @@ def pack(
 
 
 def _pack(splits: Mapping[str, FaceSet], folder: Path, **how: Any) -> dict:
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or files.find_files(folder, "*")):
         raise InputError(f"{folder}: not empty: give a new folder to pack into")
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by one that was stopped
     partial.mkdir(parents=True)
     try:
         manifest = _write(splits, partial, **how)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        if folder.exists() and any(folder.iterdir()):  # hidden files, which are not ours to remove
+            for path in sorted(partial.iterdir(), key=lambda path: path.name == MANIFEST):  # it says that all is there
+                path.rename(folder / path.name)
+            partial.rmdir()
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

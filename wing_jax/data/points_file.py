@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int8
 
-from wing_jax.data.listing import numbers, read_lines
+from wing_jax.data.listing import has_no_position, numbers, read_lines
 from wing_jax.errors import InputError
 from wing_jax.files import write_whole
 from wing_jax.types import Visibility
@@ -14,13 +14,15 @@ EXPECTED = "two numbers 'x y'"
 
 
 def read_pts(path: str | Path, *, points: int | None = None) -> Float[np.ndarray, "points 2"]:
-    """Landmarks of a `.pts` file, float32, (x, y), moved to 0-based pixel centres (the file counts from 1).
+    """Landmarks of a `.pts` file, float32, (x, y), moved to 0-based pixel centres (the file counts from 1). A point
+    "-1 -1" or "nan nan" has no position: NaN.
 
     Raises:
       InputError: the file cannot be read, a line is not two finite numbers, the count differs from the header or
         from `points`. The message names file and line.
     """
-    return _raw(path, points) - 1
+    raw = _raw(path, points)
+    return np.where((raw == -1).all(-1)[:, None], np.float32(np.nan), raw - 1)
 
 
 def read_signed_pts(
@@ -36,7 +38,7 @@ def read_signed_pts(
       InputError: as `read_pts`.
     """
     raw = _raw(path, points)
-    absent = (raw == -1).all(-1)
+    absent = (raw == -1).all(-1) | np.isnan(raw).any(-1)
     visibility = np.where((raw < 0).any(-1), Visibility.OCCLUDED, Visibility.VISIBLE).astype(np.int8)
     visibility[absent] = Visibility.SELF_OCCLUDED
     return np.where(absent[:, None], np.float32(np.nan), np.abs(raw) - 1), visibility
@@ -53,7 +55,7 @@ def write_pts(path: str | Path, points: Float[np.ndarray, "points 2"]) -> None:
 
 
 def _raw(path: str | Path, points: int | None) -> Float[np.ndarray, "points 2"]:
-    """The numbers as they stand in the file."""
+    """The numbers as they stand in the file; NaN for "nan nan"."""
     lines = read_lines(path, mend="give a .pts file")
     opened = next((i for i, (_, line) in enumerate(lines) if line == "{"), None)
     closed = next((i for i, (_, line) in enumerate(lines) if line == "}"), None)
@@ -73,10 +75,12 @@ def _positions(path: str | Path, lines: list[tuple[int, str]]) -> Float[np.ndarr
             raise InputError(f"{path}:{number}: {line[:60]!r} is not {EXPECTED}")
     try:  # all at once, which is quick
         return numbers([word for pair in words for word in pair], where=str(path), expected=EXPECTED).reshape(-1, 2)
-    except InputError:  # one by one, to name the line
-        for (number, _), pair in zip(lines, words, strict=True):
-            numbers(pair, where=f"{path}:{number}", expected=EXPECTED)
-        raise
+    except InputError:  # one by one, to name the line, or because some have no position
+        found = np.full((len(lines), 2), np.nan, np.float32)
+        for (number, _), pair, point in zip(lines, words, found, strict=True):
+            if not has_no_position(*pair):
+                point[:] = numbers(pair, where=f"{path}:{number}", expected=EXPECTED)
+        return found
 
 
 def _header_count(path: str | Path, header: list[tuple[int, str]]) -> int | None:

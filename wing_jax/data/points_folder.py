@@ -1,24 +1,32 @@
 """A folder of your own: `.pts` and `.ljson` files, each beside a picture of the same name, in any sub-folders.
 
+A picture `NAME.jpg` of several faces may have a file for each, `NAME_1.pts`, `NAME_2.pts` ..., as `wing-jax predict`
+writes them.
+
 `.pts` is the text format of the iBUG group, (x, y) counted from 1 (`wing_jax.data.points_file`). `.ljson` is the
-landmark JSON of menpo, [y, x] counted from 0, with null or NaN where a point has no position; its structure is that of
-`menpo/io/input/landmark.py` of https://github.com/menpo/menpo: version 1 has `groups`, a list of parts of one shape,
-each with `landmarks` [{"point": [y, x]}]; version 2 has `landmarks` {"points": [[y, x], ...]}; version 3 has `groups`,
-an object of several such shapes, of which the one with as many points as the scheme is read.
+landmark JSON of menpo, [y, x] counted from 0, with two null or NaN where a point has no position; its structure is
+that of `menpo/io/input/landmark.py` of https://github.com/menpo/menpo: version 1 has `groups`, a list of parts of one
+shape, each with `landmarks` [{"point": [y, x]}]; version 2 has `landmarks` {"points": [[y, x], ...]}; version 3 has
+`groups`, an object of several such shapes, of which the one with as many points as the scheme is read.
 """
 
 import functools
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.coco import json_numbers, read_json
+from wing_jax.data.json_file import json_numbers, read_json
+from wing_jax.data.listing import has_no_position
+from wing_jax.data.photos import original_photo
+from wing_jax.data.picture_finder import Spellings, picture_beside, picture_of_stem
 from wing_jax.data.points_file import read_pts
 from wing_jax.data.records import Face, FaceSet, gather
-from wing_jax.data.w300 import picture_beside
 from wing_jax.errors import InputError
+from wing_jax.files import find_files
 from wing_jax.schemes import Scheme
 
 MEND = "give landmarks as menpo writes them"
@@ -38,10 +46,11 @@ def read_points_folder(root: str | Path, *, scheme: Scheme, faults: list[str] | 
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder: give the folder of your .pts or .ljson files")
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in (".pts", ".ljson") and path.is_file())
+    files = [path for path in find_files(root, "**/*") if path.suffix.lower() in (".pts", ".ljson") and path.is_file()]
     if not files:
         raise InputError(f"{root}: no .pts or .ljson file here or in a folder below: give the folder that holds them")
-    makers = (functools.partial(_face, root, path, scheme) for path in files)
+    spellings = Spellings()
+    makers = (functools.partial(_face, root, path, scheme, spellings) for path in files)
     return gather(makers, name=root.resolve().name, scheme=scheme, box_convention="landmarks", faults=faults)
 
 
@@ -86,12 +95,12 @@ def _positions(path: Path, shape: list[Any]) -> Float[np.ndarray, "points 2"]:
         where = f"{path}: point {number}"
         if not isinstance(point, list) or len(point) != 2:
             raise InputError(f"{where} is not two numbers [y, x]: {MEND}")
-        if not any(value is None or value != value for value in point):
+        if not has_no_position(*point):
             points[number] = json_numbers(point[::-1], where=where, expected="a finite number of [y, x]")
     return points
 
 
-def _face(root: Path, path: Path, scheme: Scheme) -> Face:
+def _face(root: Path, path: Path, scheme: Scheme, spellings: Spellings) -> Face:
     below = path.relative_to(root)
     if path.suffix.lower() == ".ljson":
         if (other := path.with_suffix(".pts")).exists():
@@ -99,10 +108,21 @@ def _face(root: Path, path: Path, scheme: Scheme) -> Face:
         points = read_ljson(path, points=scheme.points)
     else:
         points = read_pts(path, points=scheme.points)
+    picture = _picture(path, spellings)
+    photo = picture.relative_to(root).with_suffix("").as_posix()
     return Face(
         where=str(path),
-        picture=picture_beside(path),
+        picture=picture,
         points=points,
-        photo=below.with_suffix("").as_posix(),
+        photo=original_photo(unicodedata.normalize("NFC", photo)),
         subset=below.parts[0] if len(below.parts) > 1 else root.resolve().name,
     )
+
+
+def _picture(path: Path, spellings: Spellings) -> Path:
+    """That of the same name, or NAME.jpg of the face in NAME_1.pts."""
+    whole = re.sub(r"_[0-9]{1,4}$", "", path.stem)
+    own = picture_of_stem(path.parent, path.stem, spellings)
+    if own is None and whole != path.stem:
+        own = picture_of_stem(path.parent, whole, spellings)
+    return own or picture_beside(path, spellings)

@@ -192,4 +192,4 @@ def tight_box(points: Float[np.ndarray, "*n points 2"]) -> Float[np.ndarray, "*n
 
 def _share(photo: str) -> float:
     """A number in [0, 1) that depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(photo.encode()).digest()[:6], "big") / 2**48
+    return int.from_bytes(hashlib.sha256(photo.encode(errors="surrogateescape")).digest()[:6], "big") / 2**48

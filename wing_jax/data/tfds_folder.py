@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wing_jax.errors import InputError
-from wing_jax.files import open_bytes, read_text, refuse_ways_out
+from wing_jax.files import find_files, open_bytes, read_text, refuse_ways_out
 
 LARGEST = 1 << 24  # bytes of a description
 CLASSES = "tensorflow_datasets.core.features."
@@ -28,13 +28,13 @@ def refuse_hostile_folder(folder: Path) -> None:
       InputError: a link leads out of it, or a description names code or files that are elsewhere.
     """
     refuse_ways_out(folder)
-    for path in sorted(folder.rglob("features.json")):
+    for path in find_files(folder, "**/features.json"):
         for key, said in _read(path):
             if key in CLASS_KEYS and not said.startswith(CLASSES):
                 raise InputError(f"{path}: {said[:80]!r} is code from elsewhere, and is not imported: prepare it again")
             if key == "" and _leads_away(said):
                 raise InputError(f"{path}: the name {said[:80]!r} leads out of the folder: prepare it again")
-    for path in sorted(folder.rglob("dataset_info.json")):
+    for path in find_files(folder, "**/dataset_info.json"):
         for key, said in _read(path):
             if key in FILE_KEYS and _leads_away(said):
                 raise InputError(f"{path}: {key} {said[:80]!r} leads out of the folder: prepare it again")

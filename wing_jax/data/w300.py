@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from wing_jax.data.picture_finder import Spellings, picture_beside
 from wing_jax.data.points_file import read_pts
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.data.w300_boxes import box_of, detector_boxes
 from wing_jax.errors import InputError
+from wing_jax.files import find_files
 from wing_jax.schemes import IBUG_68
 
 FOLDERS = {
@@ -24,7 +26,6 @@ FOLDERS = {
     "private": ("300w_cropped/01_Indoor", "300w_cropped/02_Outdoor", "01_Indoor", "02_Outdoor"),
 }
 SUBSETS = {"ibug": "challenging", "01_Indoor": "indoor", "02_Outdoor": "outdoor"}
-PICTURE_ENDINGS = (".jpg", ".png", ".jpeg", ".ppm", ".bmp")
 
 
 def read_w300(root: str | Path, split: str, *, detector: bool = False, faults: list[str] | None = None) -> FaceSet:
@@ -40,41 +41,30 @@ def read_w300(root: str | Path, split: str, *, detector: bool = False, faults: l
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder: give the folder that holds afw/, helen/ and lfpw/")
-    files = [path for folder in FOLDERS[split] for path in sorted((root / folder).glob("*.pts"))]
+    files = [path for folder in FOLDERS[split] for path in find_files(root / folder, "*.pts")]
     if not files:
         raise InputError(f"{root}: no .pts file in {', '.join(FOLDERS[split])}: is this the 300-W folder?")
     parts = {path.parent.relative_to(root).as_posix() for path in files}
     boxes = {part: detector_boxes(root, part) for part in parts} if detector else {}
-    makers = (functools.partial(_face, root, path, split, boxes) for path in files)
+    spellings = Spellings()
+    makers = (functools.partial(_face, root, path, split, boxes, spellings) for path in files)
     convention = "300w-detector" if detector else "landmarks"
     return gather(makers, name="300-W", scheme=IBUG_68, box_convention=convention, faults=faults)
 
 
-def _face(root: Path, path: Path, split: str, boxes: dict[str, dict[str, np.ndarray]]) -> Face:
+def _face(root: Path, path: Path, split: str, boxes: dict[str, dict[str, np.ndarray]], spellings: Spellings) -> Face:
     parts = path.relative_to(root).parts
     part = parts[-2] if parts[-2] in SUBSETS else parts[0]
     published = boxes.get(path.parent.relative_to(root).as_posix())
     return Face(
         where=str(path),
-        picture=picture_beside(path),
+        picture=picture_beside(path, spellings),
         points=read_pts(path, points=IBUG_68.points),
         box=None if published is None else box_of(published, path),
         photo=_photo(path.relative_to(root)),
         subset=SUBSETS.get(part, part),
         attributes={"common": part != "ibug", "challenging": part == "ibug"} if split == "test" else {},
     )
-
-
-def picture_beside(path: Path) -> Path:
-    """The picture that has the name of the annotation file `path`.
-
-    Raises:
-      InputError: there is none.
-    """
-    for ending in (*PICTURE_ENDINGS, *(ending.upper() for ending in PICTURE_ENDINGS)):
-        if (picture := path.with_suffix(ending)).exists():
-            return picture
-    raise InputError(f"{path}: no picture of that name beside it ({', '.join(PICTURE_ENDINGS)}): add it")
 
 
 def _photo(path: Path) -> str:

@@ -14,10 +14,12 @@ import re
 from pathlib import Path
 
 from wing_jax.data.images import LARGEST_PICTURE, Embedded, Picture
+from wing_jax.data.picture_finder import Spellings, picture_of_stem
 from wing_jax.data.points_file import read_pts
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.data.video_frames import read_numbered
 from wing_jax.errors import InputError
+from wing_jax.files import find_files
 from wing_jax.schemes import IBUG_68
 from wing_jax.types import Image
 
@@ -39,7 +41,6 @@ VIDEOS = {
     "category 3": _videos("410 411 516 517 526 528 529 530 531 533 557 558 559 562"),
 }
 SPLITS = {"train": ("training",), "test": ("category 1", "category 2", "category 3")}
-FRAME_ENDINGS = (".png", ".jpg")
 
 
 def read_300vw(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
@@ -57,33 +58,38 @@ def read_300vw(root: str | Path, split: str, *, faults: list[str] | None = None)
     videos = [(folder, subset) for folder, subset in videos if folder.is_dir()]
     if not videos:
         raise InputError(f"{root}: no video of the {split} split here, as {VIDEOS[SPLITS[split][0]][0]}/: give 300-VW")
-    makers = (functools.partial(_face, path, subset) for folder, subset in videos for path in _annotations(folder))
+    spellings = Spellings()
+    makers = (
+        functools.partial(_face, path, subset, spellings) for folder, subset in videos for path in _annotations(folder)
+    )
     return gather(makers, name="300-VW", scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
 def _annotations(folder: Path) -> list[Path]:
-    files = sorted((folder / "annot").glob("*.pts"))
+    files = find_files(folder / "annot", "*.pts")
     if not files:
         raise InputError(f"{folder / 'annot'}: no .pts file here: unpack this video again or remove {folder.name}/")
     return files
 
 
-def _face(path: Path, subset: str) -> Face:
+def _face(path: Path, subset: str, spellings: Spellings) -> Face:
     return Face(
         where=str(path),
-        picture=_picture(path),
+        picture=_picture(path, spellings),
         points=read_pts(path, points=IBUG_68.points),
         photo=f"300vw/{path.parents[1].name}",
         subset=subset,
     )
 
 
-def _picture(path: Path) -> Picture:
+def _picture(path: Path, spellings: Spellings) -> Picture:
     """The frame of the annotation `path`: unpacked, or inside the video."""
     folder = path.parents[1]
-    for ending in FRAME_ENDINGS:
-        if (picture := folder / "imgs" / f"{path.stem}{ending}").exists():
-            return picture
+    frame = folder / "imgs" / f"{path.stem}.png"  # exact, so before other endings
+    if frame.exists():
+        return frame
+    if (other := picture_of_stem(frame.parent, path.stem, spellings)) is not None:
+        return other
     video = folder / "vid.avi"
     if not video.exists():
         raise InputError(f"{path}: neither {video} nor imgs/{path.stem}.png beside it: add one")

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wing_jax.data.listing import numbers, rows, within
+from wing_jax.data.listing import numbers, rows
+from wing_jax.data.picture_finder import PictureFinder, finder_below
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import WFLW_98
@@ -42,11 +43,12 @@ def read_wflw(root: str | Path, split: str, *, faults: list[str] | None = None) 
         raise InputError(f"{root}: WFLW has no split {split!r}: use one of {', '.join(SPLITS)}")
     listing = root / LISTS / f"list_98pt_rect_attr_{split}.txt"
     lines = rows(listing, mend="give the folder that holds WFLW_annotations/ and WFLW_images/")
-    makers = (functools.partial(_face, root / "WFLW_images", where, line) for where, line in lines)
+    finder = finder_below(root / "WFLW_images")
+    makers = (functools.partial(_face, finder, where, line) for where, line in lines)
     return gather(makers, name="WFLW", scheme=WFLW_98, box_convention="wflw", faults=faults)
 
 
-def _face(images: Path, where: str, line: str) -> Face:
+def _face(finder: PictureFinder, where: str, line: str) -> Face:
     fields = line.split(maxsplit=NUMBERS)
     if len(fields) != NUMBERS + 1:
         raise InputError(f"{where}: {len(fields)} fields where {NUMBERS + 1} are needed: {EXPECTED}")
@@ -54,10 +56,10 @@ def _face(images: Path, where: str, line: str) -> Face:
     flags = values[-len(ATTRIBUTES) :]
     if not np.isin(flags, (0, 1)).all():
         raise InputError(f"{where}: the six flags {' '.join(fields[-7:-1])!r} are not all 0 or 1: correct them")
-    name = fields[-1].replace("\\", "/")
+    picture, name = finder.find(fields[-1], where=where)
     return Face(
         where=where,
-        picture=within(images, name, where=where),
+        picture=picture,
         points=values[: 2 * 98].reshape(98, 2),
         box=values[2 * 98 : 2 * 98 + 4],
         photo=f"wflw/{name}",

@@ -186,6 +186,7 @@ def _read(data: DataConfig, config: Config) -> FaceSet:
         data.name,
         "train",
         root=data.root,
+        images=data.images,
         scheme=data.scheme,
         boxes=data.boxes,
         hidden=data.hidden,
