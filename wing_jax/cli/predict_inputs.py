@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from wing_jax.data.images import PICTURE_ENDINGS, is_picture
 from wing_jax.data.video import VIDEO_ENDINGS
 from wing_jax.errors import InputError
 from wing_jax.files import refuse_way_out
 from wing_jax.text import cut, printable
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # in capitals or not
 NAMED = 4  # files, folders or endings that a line names; of more it gives the number
 LOOKED_THROUGH = 1000  # sub-folders at most, for a folder without pictures
 
@@ -25,11 +25,6 @@ class Inputs:
     videos: tuple[Path, ...]
     faults: tuple[InputError, ...]  # one for each input that cannot be done
     notes: tuple[str, ...]  # what was passed over
-
-
-def is_picture(path: Path) -> bool:
-    """Whether the name of `path` ends like a picture's."""
-    return path.suffix.lower() in PICTURE_ENDINGS
 
 
 def gather_inputs(names: Sequence[str]) -> Inputs:
