@@ -36,6 +36,8 @@ class DataConfig:
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name; of published data: convert to it
     boxes: str = "given"  # a rule of `wing_jax.data.boxes`, such as "landmarks"
     hidden: Literal["count", "mask"] = "count"  # points annotated as hidden: counted where they have a position, or not
+    # Pictures of another size than their annotation file says: refused, or points and boxes moved to the real one.
+    picture_size: Literal["check", "rescale"] = "check"
     train_faces: int = 0  # built-in faces to draw for training (builtin alone)
     test_faces: int = 0  # built-in faces to draw for the test (builtin alone)
     held: Literal["pixels", "jpeg"] = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"

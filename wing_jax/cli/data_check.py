@@ -44,8 +44,10 @@ def check(arguments: list[str]) -> None:
     outside = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.outside)]
     cut = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.cut)]
     pairs = [f"{kind}: {one} = {other}" for kind, one, other in alike]
+    misfits = [f"{split}: {line}" for split, check in checks.items() for line in check.misfits]
     for title, lines in (
         ("missing or broken", faults),
+        ("annotations that do not fit their pictures", misfits),
         ("pictures with points outside", outside),
         ("pictures with points outside a box", cut),
         ("in two splits", pairs),
@@ -53,7 +55,7 @@ def check(arguments: list[str]) -> None:
         _list(console, title, lines, options.shown)
     if options.against:
         _compare(console, options, checks)
-    if faults:
+    if faults or misfits:
         sys.exit(1)
 
 
@@ -73,7 +75,13 @@ def _overview(checks: dict[str, SplitCheck], alike: Sequence[tuple[str, str, str
     for split, check in checks.items():
         subsets = Counter(check.faces.subsets)
         rows.append(
-            _row(split, check, np.ones(len(check.faces), bool), str(len(check.faults)), str(_pairs(alike, split)))
+            _row(
+                split,
+                check,
+                np.ones(len(check.faces), bool),
+                str(len(check.faults) + len(check.misfits)),
+                str(_pairs(alike, split)),
+            )
         )
         for subset in sorted(subsets) if 1 < len(subsets) <= 12 else ():
             rows.append(_row(f"  {subset}", check, np.array(check.faces.subsets) == subset, "", ""))

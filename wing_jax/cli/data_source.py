@@ -22,6 +22,8 @@ class Source:
     format: Literal["auto"] | DataName = "auto"  # auto: told by the files
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`
+    # Pictures of another size than their annotation file says: report or refuse them, or move points and boxes.
+    picture_size: Literal["check", "rescale"] = "check"
 
 
 def splits_in(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
@@ -33,7 +35,13 @@ def splits_in(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
         faults: list[str] = []
         try:
             faces = load_faces(
-                name, split, root=options.root, scheme=options.scheme, boxes=options.boxes, faults=faults
+                name,
+                split,
+                root=options.root,
+                scheme=options.scheme,
+                boxes=options.boxes,
+                picture_size=options.picture_size,
+                faults=faults,
             )
         except InputError as error:
             complaints.append(f"split {split!r}: {error}")

@@ -1,7 +1,7 @@
 """COCO keypoint JSON, as CVAT, mmpose and many other tools write it; https://cocodataset.org/#format-data.
 
-`root` is the JSON file: `images` [{id, file_name}], `annotations` [{id, image_id, keypoints: [x, y, v] * N,
-bbox: [x, y, width, height], iscrowd}], `categories` [{id, keypoints: names}]. Pictures lie relative to the file's
+`root` is the JSON file: `images` [{id, file_name, width, height}], `annotations` [{id, image_id, bbox: [x, y, width,
+height], keypoints: [x, y, v] * N, iscrowd}], `categories` [{id, keypoints: names}]. Pictures lie relative to the file's
 folder, or else below an `images/` in it or beside it (as `annotations/` and `images/` of CVAT and mmpose do).
 
 Coordinates are taken as they are, as 0-based pixel centres, as mmpose does. A file made from a source that counts from
@@ -28,6 +28,7 @@ from jaxtyping import Float
 
 from wing_jax import files
 from wing_jax.data.listing import LARGEST, within
+from wing_jax.data.picture_sizes import told_size
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
@@ -160,6 +161,7 @@ def _face(
     order = orders.get(category if isinstance(category, int | str) else "", list(range(scheme.points)))
     states = np.array((Visibility.UNKNOWN, Visibility.OCCLUDED, Visibility.VISIBLE), np.int8)
     picture, photo = _picture(path, annotation, images, where)
+    image = images[annotation["image_id"]]
     attributes = annotation.get("attributes")
     return Face(
         where=where,
@@ -172,6 +174,7 @@ def _face(
         attributes={str(name): value for name, value in attributes.items() if isinstance(value, bool)}
         if isinstance(attributes, dict)
         else {},
+        picture_size=told_size(image.get("width"), image.get("height")),
     )
 
 

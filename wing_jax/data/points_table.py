@@ -11,6 +11,8 @@ Columns, in any order, capital or not; others are left alone:
   (`wing_jax.data.coco`). Where the whole file has no 2, visibility is unknown, for 1 may then mean anything.
 - the box: `box_x0`, `box_y0`, `box_x1`, `box_y1`, all or none, from the centre of its first to that of its last pixel
 - `photo` (the same for faces of one photo) and `subset`
+- the picture's size in pixels: `image_width`, `image_height`, or `width`, `height`, unless `left`, `top` or `x`, `y`
+  stand beside them, for then they are a box's
 
 Cells are parted by comma, semicolon or tab, whichever gives the header a column for the picture; the decimal sign is a
 point. Lines of empty cells are blank lines.
@@ -27,6 +29,7 @@ from jaxtyping import Float, Int8
 
 from wing_jax import files
 from wing_jax.data.listing import numbers, within
+from wing_jax.data.picture_sizes import told_size
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
@@ -34,6 +37,7 @@ from wing_jax.types import Visibility
 
 PICTURE = ("image", "image_name", "image_path", "file", "filename", "file_name", "path")
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
+SIZES = (("image_width", "image_height"), ("width", "height"))
 STATES = {"0": Visibility.UNKNOWN, "1": Visibility.OCCLUDED, "2": Visibility.VISIBLE, "": Visibility.UNKNOWN}
 
 
@@ -46,6 +50,7 @@ class _Columns:
     box: list[int] | None
     photo: int | None
     subset: int | None
+    size: tuple[int, int] | None  # width and height of the picture
 
 
 def read_points_csv(root: str | Path, *, scheme: Scheme, faults: list[str] | None = None) -> FaceSet:
@@ -123,7 +128,16 @@ def _columns(path: Path, header: list[str], scheme: Scheme) -> _Columns:
         box=_all_or_none(path, at, BOX),
         photo=at.get("photo"),
         subset=at.get("subset"),
+        size=_size_columns(at),
     )
+
+
+def _size_columns(at: dict[str, int]) -> tuple[int, int] | None:
+    of_a_box = any(set(corner) <= at.keys() for corner in (("left", "top"), ("x", "y"), ("box_x", "box_y")))
+    for pair in SIZES[: 1 if of_a_box else None]:
+        if set(pair) <= at.keys():
+            return at[pair[0]], at[pair[1]]
+    return None
 
 
 def _all_or_none(path: Path, at: dict[str, int], names: list[str] | tuple[str, ...]) -> list[int] | None:
@@ -140,7 +154,7 @@ def _face(path: Path, where: str, row: list[str], columns: _Columns, seen: bool)
     picture = row[columns.picture]
     photo = within("", picture, where=where).as_posix()
     subset = photo.split("/")[0] if "/" in photo else path.stem
-    box = columns.box
+    box, size = columns.box, columns.size
     return Face(
         where=where,
         picture=within(path.parent, picture, where=where),
@@ -149,6 +163,7 @@ def _face(path: Path, where: str, row: list[str], columns: _Columns, seen: bool)
         box=None if box is None else numbers([row[i] for i in box], where=where, expected=f"a box {', '.join(BOX)}"),
         photo=(row[columns.photo] if columns.photo is not None else "") or photo,
         subset=(row[columns.subset] if columns.subset is not None else "") or subset,
+        picture_size=None if size is None else told_size(row[size[0]], row[size[1]]),
     )
 
 

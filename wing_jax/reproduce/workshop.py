@@ -118,7 +118,13 @@ class Workshop:
         """The test faces."""
         data = self.recipe.config.data
         return load_faces(
-            data.name, "test", root=data.root, scheme=data.scheme, boxes=data.boxes, count=data.test_faces
+            data.name,
+            "test",
+            root=data.root,
+            scheme=data.scheme,
+            boxes=data.boxes,
+            picture_size=data.picture_size,
+            count=data.test_faces,
         )
 
     def test_chips(self, size: int) -> Chips:

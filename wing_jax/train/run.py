@@ -189,6 +189,7 @@ def _read(data: DataConfig, config: Config) -> FaceSet:
         scheme=data.scheme,
         boxes=data.boxes,
         hidden=data.hidden,
+        picture_size=data.picture_size,
         count=data.train_faces,
         seed=config.seed,
     )
