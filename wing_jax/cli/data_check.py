@@ -10,7 +10,7 @@ from rich.console import Console
 
 from wing_jax.balance import pose_axis
 from wing_jax.cli.data_source import Source, splits_in
-from wing_jax.cli.options import parse
+from wing_jax.cli.options import check_range, parse
 from wing_jax.data.check import SplitCheck, check_split, duplicates, shared_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.report.tables import Grid, rich_table
@@ -30,6 +30,7 @@ class CheckOptions(Source):
 def check(arguments: list[str]) -> None:
     """Read all splits, print the tables; status 1 if anything is broken."""
     options = parse(CheckOptions, arguments, command="data check")
+    check_range(options, shown=(0, 10**9), workers=(1, 256))
     checks: dict[str, SplitCheck] = {}
     for split, faces, faults in splits_in(options):
         checks[split] = check_split(faces, faults, workers=options.workers)

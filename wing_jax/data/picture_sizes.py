@@ -10,6 +10,7 @@ their sides: no size tells them, unless other pictures of the set do.
 import contextlib
 import dataclasses
 import functools
+import io
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,15 @@ def read_header(picture: Picture) -> Header:
             pass
     height, width = load_picture(picture).shape[:2]
     return Header((width, height))
+
+
+def encoded_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height that the header of an encoded picture says; None where it is none."""
+    try:
+        with PIL.Image.open(io.BytesIO(content)) as image:
+            return image.size
+    except Exception:  # Pillow raises errors of many kinds at damaged headers
+        return None
 
 
 def _stored_size(image: PIL.Image.Image) -> tuple[int, int]:
