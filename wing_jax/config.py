@@ -24,6 +24,8 @@ DataName = Literal[
 ]  # fmt: skip
 
 
+LARGEST_INPUT = 4_096  # pixels: the side of a network's crop
+LARGEST_BINS = 10_000  # of the pose coefficient
 LossName = Literal["l2", "l1", "smooth_l1", "wing", "rectified_wing", "soft_wing"]
 
 
@@ -37,6 +39,8 @@ class DataConfig:
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name; of published data: convert to it
     boxes: str = "given"  # a rule of `wing_jax.data.boxes`, such as "landmarks"
     hidden: Literal["count", "mask"] = "count"  # points annotated as hidden: counted where they have a position, or not
+    # Pictures of another size than their annotation file says: refused, or points and boxes moved to the real one.
+    picture_size: Literal["check", "rescale"] = "check"
     train_faces: int = 0  # built-in faces to draw for training (builtin alone)
     test_faces: int = 0  # built-in faces to draw for the test (builtin alone)
     held: Literal["pixels", "jpeg"] = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
@@ -61,6 +65,10 @@ class BalanceConfig:
     method: Literal["none", "hsm", "official"] = "none"
     bins: int = 9  # bins of the pose coefficient
     cap: int = 20  # at most so many copies of one face
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.bins <= LARGEST_BINS or self.cap < 1:
+            raise InputError(f"bins={self.bins}, cap={self.cap}: bins is 1 to {LARGEST_BINS:,}, cap at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,6 +159,8 @@ class StageConfig:
         for name in ("input_size", "margin", "batch_size", "steps", "evaluate_every", "keep"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name}={getattr(self, name)} must be greater than 0")
+        if self.input_size > LARGEST_INPUT:
+            raise InputError(f"input_size={self.input_size} must be at most {LARGEST_INPUT:,}")
         halvings = 0 if self.model.name == "resnet50" else len(self.model.channels)
         if self.input_size % 2**halvings:
             raise InputError(

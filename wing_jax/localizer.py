@@ -20,6 +20,7 @@ from wing_jax import locating
 from wing_jax.bundle import read_bundle, write_bundle
 from wing_jax.data.boxes import usable
 from wing_jax.data.chips import Images, chip_squares, cut_chip, resized
+from wing_jax.data.limits import LARGEST_BOX
 from wing_jax.errors import InputError
 from wing_jax.locating import Plan, StagePlan
 from wing_jax.models import make_model
@@ -332,8 +333,8 @@ def check_boxes(boxes: Real[np.ndarray, "faces 4"] | Sequence, image: np.ndarray
     """`boxes` as float32 `[faces, 4]`.
 
     Raises:
-      InputError: the image is not RGB uint8, or a box is not four numbers, empty, not finite or wholly outside the
-        image.
+      InputError: the image is not RGB uint8, or a box is not four numbers, empty, not finite, wholly outside the
+        image or more than `LARGEST_BOX` times as large as it.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
         raise InputError(f"the image must be RGB uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
@@ -342,8 +343,14 @@ def check_boxes(boxes: Real[np.ndarray, "faces 4"] | Sequence, image: np.ndarray
         raise InputError(f"the boxes must be [faces, 4], not {list(boxes.shape)}: give x0 y0 x1 y1 for each face")
     height, width = image.shape[:2]
     for box in boxes[~usable(boxes, width=width, height=height)]:
-        said = " ".join(f"{value:g}" for value in box)
-        if np.isfinite(box).all() and (box[2:] - box[:2] >= 2).all():
+        said = " ".join(f"{value:.7g}" for value in box)
+        sides = box[2:].astype(np.float64) - box[:2]
+        if np.isfinite(box).all() and sides.max() > LARGEST_BOX * max(width, height):
+            raise InputError(
+                f"the box {said} is {sides.max() / max(width, height):,.0f} times as large as the image of {width} x "
+                f"{height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
+            )
+        if np.isfinite(box).all() and (sides >= 2).all():
             raise InputError(f"the box {said} lies outside the image of {width} x {height} pixels")
         raise InputError(f"the box {said} is empty: give x0 y0 x1 y1 with x1 > x0 and y1 > y0, in pixels")
     return boxes

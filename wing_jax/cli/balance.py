@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from rich.console import Console
 
 from wing_jax import balance
-from wing_jax.cli.options import parse
-from wing_jax.config import DataName
+from wing_jax.cli.options import check_range, parse
+from wing_jax.config import LARGEST_BINS, DataName
 from wing_jax.data.aflw_shapes import read_aflw_shapes
 from wing_jax.data.load import find_data, load_faces
 from wing_jax.data.records import FaceSet
@@ -38,6 +38,7 @@ class BalanceOptions:
 def run(arguments: list[str]) -> None:
     """Print the axis, its correlation with annotated yaw and the histogram; write the figure."""
     options = parse(BalanceOptions, arguments, command="balance")
+    check_range(options, bins=(1, LARGEST_BINS), cap=(1, 1_000_000))
     figure = Path(options.output) / f"{options.data}.png"
     if options.data == "aflw-shapes":
         shapes = read_aflw_shapes(Path(options.root) if options.root else find_data("aflw_shapes"))

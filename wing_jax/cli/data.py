@@ -13,13 +13,14 @@ from rich.console import Console
 from wing_jax.cli.balance import report_poses, yaw_of
 from wing_jax.cli.data_check import check
 from wing_jax.cli.data_source import Source, splits_in
-from wing_jax.cli.options import parse
-from wing_jax.config import load_config
+from wing_jax.cli.options import check_range, parse
+from wing_jax.config import LARGEST_BINS, load_config
 from wing_jax.data import formats
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
 from wing_jax.data.detectors import detected, get_detector
-from wing_jax.data.images import write_image
+from wing_jax.data.images import picture_name, write_image
 from wing_jax.data.packed import pack
+from wing_jax.data.picture_sizes import other_sizes
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.labelling import label
@@ -31,6 +32,7 @@ from wing_jax.report.tables import Grid, rich_table
 from wing_jax.schemes import CONVERSIONS, MTFL_5, SCHEMES, get_conversion
 from wing_jax.train.run import chip_sizes
 
+LARGEST_CROP = 8_192  # pixels
 FROM_1 = 0.5  # pixels that points lean to the right
 ACTIONS = {
     "check": "read everything; say what is missing, broken, outside, cut or there twice (status 1 if any is broken)",
@@ -132,9 +134,17 @@ def _chosen(options: ShowOptions | StatsOptions | DetectOptions | LabelOptions) 
 
 def _show(arguments: list[str]) -> None:
     options = parse(ShowOptions, arguments, command="data show")
+    check_range(options, faces=(1, 10_000), columns=(1, 1_000))
     faces = _chosen(options)
     order = np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]
-    sheet = annotation_sheet(faces.take(np.sort(order)), columns=options.columns, numbers=options.numbers)
+    shown = faces.take(np.sort(order))
+    if other := other_sizes(shown):
+        print(f"{len(other)} of these pictures are not of the size that their annotation file says, first "
+              f"{picture_name(other[0])}: see wing-jax data check", file=sys.stderr)  # fmt: skip
+    try:
+        sheet = annotation_sheet(shown, columns=options.columns, numbers=options.numbers)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     path = Path(options.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     print(f"{len(order)} of {len(faces)} faces: {write_png(path, sheet)}")
@@ -142,6 +152,7 @@ def _show(arguments: list[str]) -> None:
 
 def _stats(arguments: list[str]) -> None:
     options = parse(StatsOptions, arguments, command="data stats")
+    check_range(options, bins=(1, LARGEST_BINS), cap=(1, 1_000_000))
     faces = _chosen(options)
     for name, values in faces.attributes.items():
         print(f"{name}: {int(values.sum())} of {len(faces)} faces")
@@ -158,6 +169,7 @@ def _stats(arguments: list[str]) -> None:
 
 def _detect(arguments: list[str]) -> None:
     options = parse(DetectOptions, arguments, command="data detect")
+    check_range(options, faces=(0, 10**9))
     faces, detector = _chosen(options), get_detector(options.detector)
     localizer = Localizer.load(options.model) if options.model else None
     if localizer and localizer.scheme.name != faces.scheme.name:
@@ -186,6 +198,7 @@ def _detect(arguments: list[str]) -> None:
 
 def _label(arguments: list[str]) -> None:
     options = parse(LabelOptions, arguments, command="data label")
+    check_range(options, quality=(0, 100), size=(16 if options.size else 0, LARGEST_CROP), workers=(1, 256))
     faces, localizer = _chosen(options), dataclasses.replace(Localizer.load(options.model), flip_average=True)
     labelled = label(localizer, faces, workers=options.workers)
     kept = labelled.apart <= options.most / 100
@@ -216,8 +229,7 @@ def _label(arguments: list[str]) -> None:
 
 def _pack(arguments: list[str]) -> None:
     options = parse(PackOptions, arguments, command="data pack")
-    if not 0 <= options.quality <= 100 or options.size < 16:
-        raise InputError(f"quality={options.quality}, size={options.size}: quality is 0 to 100, size at least 16")
+    check_range(options, quality=(0, 100), size=(16, LARGEST_CROP), workers=(1, 256))
     splits = {}
     for split, faces, faults in splits_in(options):
         if faults:

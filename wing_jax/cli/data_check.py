@@ -10,7 +10,7 @@ from rich.console import Console
 
 from wing_jax.balance import pose_axis
 from wing_jax.cli.data_source import Source, splits_in
-from wing_jax.cli.options import parse
+from wing_jax.cli.options import check_range, parse
 from wing_jax.data.check import SplitCheck, check_split, duplicates, shared_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.report.tables import Grid, rich_table
@@ -30,6 +30,7 @@ class CheckOptions(Source):
 def check(arguments: list[str]) -> None:
     """Read all splits, print the tables; status 1 if anything is broken."""
     options = parse(CheckOptions, arguments, command="data check")
+    check_range(options, shown=(0, 10**9), workers=(1, 256))
     checks: dict[str, SplitCheck] = {}
     for split, faces, faults in splits_in(options):
         checks[split] = check_split(faces, faults, workers=options.workers)
@@ -44,8 +45,10 @@ def check(arguments: list[str]) -> None:
     outside = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.outside)]
     cut = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.cut)]
     pairs = [f"{kind}: {one} = {other}" for kind, one, other in alike]
+    misfits = [f"{split}: {line}" for split, check in checks.items() for line in check.misfits]
     for title, lines in (
         ("missing or broken", faults),
+        ("annotations that do not fit their pictures", misfits),
         ("pictures with points outside", outside),
         ("pictures with points outside a box", cut),
         ("in two splits", pairs),
@@ -53,7 +56,7 @@ def check(arguments: list[str]) -> None:
         _list(console, title, lines, options.shown)
     if options.against:
         _compare(console, options, checks)
-    if faults:
+    if faults or misfits:
         sys.exit(1)
 
 
@@ -73,7 +76,13 @@ def _overview(checks: dict[str, SplitCheck], alike: Sequence[tuple[str, str, str
     for split, check in checks.items():
         subsets = Counter(check.faces.subsets)
         rows.append(
-            _row(split, check, np.ones(len(check.faces), bool), str(len(check.faults)), str(_pairs(alike, split)))
+            _row(
+                split,
+                check,
+                np.ones(len(check.faces), bool),
+                str(len(check.faults) + len(check.misfits)),
+                str(_pairs(alike, split)),
+            )
         )
         for subset in sorted(subsets) if 1 < len(subsets) <= 12 else ():
             rows.append(_row(f"  {subset}", check, np.array(check.faces.subsets) == subset, "", ""))

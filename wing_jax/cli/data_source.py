@@ -23,6 +23,8 @@ class Source:
     images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`
+    # Pictures of another size than their annotation file says: report or refuse them, or move points and boxes.
+    picture_size: Literal["check", "rescale"] = "check"
 
 
 def splits_in(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
@@ -40,6 +42,7 @@ def splits_in(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
                 images=options.images,
                 scheme=options.scheme,
                 boxes=options.boxes,
+                picture_size=options.picture_size,
                 faults=faults,
             )
         except InputError as error:

@@ -45,6 +45,7 @@ class EvaluateOptions:
     boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`, such as "landmarks"
     fit_boxes: bool = False  # scale and move all boxes alike, to lie about the faces as in training (on the mean)
     hidden: Literal["count", "mask"] = "count"  # points annotated as hidden
+    picture_size: Literal["check", "rescale"] = "check"  # pictures of another size than told: refuse, or move points
     faces: int = 500  # built-in faces to draw (builtin alone)
     output: str = ""  # the report's folder; empty: MODEL/report-DATA
     flip: bool = False  # average with the mirror image
@@ -65,6 +66,7 @@ def run(arguments: list[str]) -> None:
         scheme=options.scheme,
         boxes=options.boxes,
         hidden=options.hidden,
+        picture_size=options.picture_size,
         count=options.faces,
     )
     if held_out:

@@ -8,8 +8,10 @@ import io
 import shlex
 import sys
 
+from wing_jax import memory
 from wing_jax.cli import allocator
 from wing_jax.errors import InputError, Stopped
+from wing_jax.text import cut, one_line
 from wing_jax.train import termination
 
 COMMANDS = {
@@ -68,9 +70,19 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"wing-jax: {stopped}; to go on: {shlex.join(['wing-jax', *words])}", file=sys.stderr, flush=True)
         if not stopped.together:
             termination.leave()
+    except Exception as error:
+        if not memory.ran_out(error):
+            raise
+        print(f"wing-jax: {_out_of_memory(error)}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("wing-jax: stopped; `wing-jax train` goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+
+
+def _out_of_memory(error: BaseException) -> str:
+    said = cut(one_line(str(error)), length=160) or "Python could not allocate more"
+    return f"out of memory ({said}): use fewer faces, smaller batches or smaller pictures, or close other programs"
 
 
 def _usage() -> str:

@@ -3,7 +3,8 @@
 Köstinger et al., "Annotated Facial Landmarks in the Wild", 2011; on request from
 https://www.tugraz.at/institute/icg/research/team-bischof/lrs/downloads/aflw/. Expected: `aflw.sqlite` and the images
 under `flickr/` or beside it, as `0/image00002.jpg`; or all of that in `data/`, as in the archive. Tables and columns
-that are read: Faces (face_id, file_id), FaceImages (file_id, filepath), FaceRect (face_id, x, y, w, h), FeatureCoords
+that are read: Faces (face_id, file_id), FaceImages (file_id, filepath, and the picture's size where it is there: width,
+which some call widht, and height), FaceRect (face_id, x, y, w, h), FeatureCoords
 (face_id, feature_id 1 to 21, x, y), FacePose (face_id, roll, pitch, yaw in radians) and FaceMetaData (face_id, sex "m"
 or "f", occluded, glasses, bw); the listing is that of public readers, as in https://github.com/mpatacchiola/deepgaze.
 
@@ -28,6 +29,7 @@ from wing_jax.data.aflw import aflw_photo, image_folder
 from wing_jax.data.listing import numbers
 from wing_jax.data.mat_file import not_as_published
 from wing_jax.data.picture_finder import PictureFinder, finder_below
+from wing_jax.data.picture_sizes import told_size
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_21
@@ -35,6 +37,7 @@ from wing_jax.types import Visibility
 
 DATABASE = "aflw.sqlite"
 FLAGS = ("occluded", "glasses", "grey")  # columns occluded, glasses, bw
+WIDTHS = ("width", "widht")
 TABLES = {
     "FaceRect": "face_id, x, y, w, h",
     "FeatureCoords": "face_id, feature_id, x, y",
@@ -67,6 +70,7 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
         with contextlib.closing(sqlite3.connect(where, uri=True)) as database:
             for table in ("FaceImages", "Faces", *TABLES):
                 _refuse_computed(database, table)
+            sizes = _sizes(database)
             names = dict(database.execute("SELECT file_id, filepath FROM FaceImages ORDER BY rowid DESC"))
             faces = database.execute("SELECT face_id, file_id FROM Faces ORDER BY face_id").fetchall()
             tables = {table: _by_face(database, table) for table in TABLES}
@@ -74,7 +78,7 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
         raise not_as_published(path, error) from error
     finder = finder_below(image_folder(folder))
     makers = [
-        functools.partial(_face, f"{path}: face {face}", finder, names.get(file), face, tables)
+        functools.partial(_face, f"{path}: face {face}", finder, names.get(file), face, tables, sizes.get(file))
         for face, file in faces
         if face in tables["FaceRect"] and face in tables["FeatureCoords"]
     ]
@@ -99,7 +103,19 @@ def _by_face(database: sqlite3.Connection, table: str) -> Rows:
     return rows
 
 
-def _face(where: str, finder: PictureFinder, name: Any, face: Any, tables: Mapping[str, Rows]) -> Face:
+def _sizes(database: sqlite3.Connection) -> dict[Any, tuple[int, int] | None]:
+    """By the file's id: the size of its picture; empty where the table has no such columns."""
+    columns = {name.lower() for _, name, *_ in database.execute("PRAGMA table_xinfo(FaceImages)")}
+    width = next((name for name in WIDTHS if name in columns), None)
+    if width is None or "height" not in columns:
+        return {}
+    rows = database.execute(f"SELECT file_id, {width}, height FROM FaceImages ORDER BY rowid DESC")
+    return {file: told_size(*size) for file, *size in rows}
+
+
+def _face(
+    where: str, finder: PictureFinder, name: Any, face: Any, tables: Mapping[str, Rows], size: tuple[int, int] | None
+) -> Face:
     if not isinstance(name, str):
         raise InputError(f"{where}: FaceImages has no path of its picture: correct or remove the face")
     picture, _ = finder.find(name, where=where)
@@ -116,6 +132,7 @@ def _face(where: str, finder: PictureFinder, name: Any, face: Any, tables: Mappi
         subset="aflw",
         attributes=_attributes(*tables["FaceMetaData"].get(face, [[None] * 4])[0]),
         angles=_angles(tables["FacePose"].get(face, []), where=f"{where}: FacePose"),
+        picture_size=size,
     )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from wing_jax import geometry
 from wing_jax.data.chips import Chips
+from wing_jax.data.limits import LARGEST_BOX
 from wing_jax.data.mtfl import box_of_five_points
 from wing_jax.data.records import FaceSet, tight_box
 from wing_jax.errors import InputError
@@ -125,8 +126,12 @@ def scaled(boxes: Float[np.ndarray, "n 4"], *, factor: float) -> Float[np.ndarra
 
 
 def usable(boxes: Float[np.ndarray, "n 4"], *, width: int, height: int) -> Bool[np.ndarray, "n"]:
-    """Which boxes a face can be looked for in: finite, two pixels wide and high, and not wholly outside the picture."""
-    wide = (boxes[:, 2:] - boxes[:, :2] >= 2).all(1) & np.isfinite(boxes).all(1)
+    """Which boxes a face can be looked for in: finite, two pixels wide and high, not wholly outside the picture and at
+    most `limits.LARGEST_BOX` times as large as it."""
+    finite = np.isfinite(boxes).all(1, keepdims=True)
+    boxes = np.where(finite, boxes.astype(np.float64), 0)  # what is not finite has no extent
+    sides = boxes[:, 2:] - boxes[:, :2]
+    wide = (sides >= 2).all(1) & (sides <= LARGEST_BOX * max(width, height)).all(1)
     return wide & (boxes[:, 2:] >= 0).all(1) & (boxes[:, 0] <= width - 1) & (boxes[:, 1] <= height - 1)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Int8
 
+from wing_jax import memory
 from wing_jax.data.builtin import BuiltinFace, render_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
@@ -14,10 +15,13 @@ def builtin_faces(count: int, *, seed: int, size: int = 192) -> FaceSet:
     """`count` faces drawn by `wing_jax.data.builtin`, as a data set; their box is the tight box of the points.
 
     Raises:
-      InputError: `count` is under 1.
+      InputError: `count` is under 1, or the faces do not fit into memory.
     """
     if count < 1:
         raise InputError(f"the built-in data set needs a number of faces, not {count}: set data.train_faces")
+    memory.refuse_beyond(
+        2 * 3 * size**2 * count, what=f"{count:,} built-in faces of {size} x {size} pixels", fix="ask for fewer"
+    )
     drawn = render_faces(count, seed=seed, size=size)
     points = np.stack([face.points for face in drawn])
     return FaceSet(

@@ -11,8 +11,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from wing_jax import geometry
-from wing_jax.data.chips import points_outside
+from wing_jax.data.chips import misfit
 from wing_jax.data.images import Picture, decode_image, load_picture, picture_name, read_bytes
+from wing_jax.data.limits import points_fault, points_outside
+from wing_jax.data.picture_sizes import turned_unseen
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5, get_conversion
@@ -35,6 +37,7 @@ class SplitCheck:
 
     faces: FaceSet
     faults: tuple[str, ...]  # one line each: the file and the reason
+    misfits: tuple[str, ...]  # annotations that do not fit their pictures, which training refuses; one line each
     sizes: Int[np.ndarray, "n 2"]  # width and height of each face's picture; 0 where it could not be read
     outside: Bool[np.ndarray, "n"]  # a point that counts lies outside the picture
     cut: Bool[np.ndarray, "n"]  # a point that counts lies outside the box
@@ -53,11 +56,18 @@ def check_split(faces: FaceSet, faults: Sequence[str], *, workers: int = 2) -> S
     found = [nothing if isinstance(look := looked[source], str) else look for source in sources]
     sizes = np.array([size for size, _, _ in found])
     readable = sizes[:, 0] > 0
+    misfits = [
+        misfit(faces, index, width=int(sizes[index, 0]), height=int(sizes[index, 1]))
+        for index in np.flatnonzero(readable).tolist()
+    ]
+    if any("sides exchanged" in line for line in misfits):
+        misfits += turned_unseen(faces)
     low, high = faces.boxes[:, None, :2], faces.boxes[:, None, 2:]
     beyond = ((faces.points < low - 0.5) | (faces.points > high + 0.5)).any(-1) & faces.visible
     return SplitCheck(
         faces=faces,
         faults=(*faults, *broken),
+        misfits=tuple(dict.fromkeys(line for line in misfits if line)),
         sizes=sizes,
         outside=readable & (points_outside(faces.points, faces.visible, sizes) > 0).any(1),
         cut=np.asarray(beyond.any(1)),
@@ -115,6 +125,9 @@ def _laid(faces: FaceSet, workers: int) -> Float[np.ndarray, "n pixels"]:
     def look(index: int) -> Float[np.ndarray, "pixels"]:
         how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
         grey = cv2.cvtColor(faces.picture(index), cv2.COLOR_RGB2GRAY)
+        height, width = grey.shape
+        if points_fault(faces.points[index], faces.visible[index], width=width, height=height):
+            return np.zeros(LAID_SIZE**2 // 4, np.float32)  # it shows nothing of the face
         side = float(np.linalg.norm(frames[index, :, 0]))  # pixels of the picture for one of the laid
         grey = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), max(0.3, 1.2 * side))
         laid = cv2.warpAffine(grey, frames[index], (LAID_SIZE, LAID_SIZE), **how)[::2, ::2].ravel()

@@ -11,15 +11,23 @@ from typing import Literal, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
+from wing_jax import memory
 from wing_jax.data.encoded import JpegImages, encoded
+from wing_jax.data.limits import face_fault, size_fault
+from wing_jax.data.picture_sizes import other_sizes
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.types import Image
 
 Images: TypeAlias = UInt8[np.ndarray, "_ _ _ 3"] | JpegImages
 MARGIN = 2.0  # chip side per larger box side: room for any rotation and a fair jitter
+# A square is cut out as it is where it holds at most so many times the pixels of its picture: the box of a whole
+# picture of 16 : 9 has 7.1. A larger one is mostly repeated edge, and is never made.
+ROOMY = 8
+ANYHOW = 1 << 20  # pixels: smaller squares are cut out as they are
+BLOCK = 1 << 22  # numbers of a picture that are averaged at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,13 +50,13 @@ def cut_chip(
 ) -> tuple[UInt8[np.ndarray, "size size 3"], Float[np.ndarray, "2 3"]]:
     """Cut the square of MARGIN times `box`'s larger side and bring it to `size` pixels; the edge is repeated outside.
 
-    The square lies on whole pixels, so the returned frame (chip pixels to image pixels) is exact.
+    The square lies on whole pixels, so the returned frame (chip pixels to image pixels) is exact. However large the
+    box, no more memory is taken than a few times that of the image and the chip.
     """
     left, top, side = chip_squares(box[None])[0].tolist()
-    within = _window(image, left, top, side)
-    chip, frame = _resize_chip(within, size)
-    frame[:, 2] += (left, top)
-    return chip, frame
+    if side**2 > max(ROOMY * image.shape[0] * image.shape[1], ANYHOW, 4 * size**2):
+        return _averaged(image, left, top, side, size), _frame(left, top, side, size)
+    return _resize_chip(_window(image, left, top, side), size), _frame(left, top, side, size)
 
 
 def chip_squares(boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 3"]:
@@ -59,17 +67,51 @@ def chip_squares(boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 3"]:
     return np.concatenate([corner, side], axis=1).astype(np.int64)
 
 
-def _resize_chip(
-    square: UInt8[np.ndarray, "side side 3"], size: int
-) -> tuple[UInt8[np.ndarray, "size size 3"], Float[np.ndarray, "2 3"]]:
-    """The square at `size` pixels, and the frame from its pixels to the square's."""
+def _resize_chip(square: UInt8[np.ndarray, "side side 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
     side = len(square)
-    if side != size:
-        interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-        square = cv2.resize(square, (size, size), interpolation=interpolation)
+    if side == size:
+        return square
+    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
+
+
+def _frame(left: int, top: int, side: int, size: int) -> Float[np.ndarray, "2 3"]:
+    """From pixels of a chip of `size` pixels to those of the picture that its square lies in."""
     step = side / size
     shift = 0.5 * step - 0.5
-    return square, np.array([[step, 0, shift], [0, step, shift]], np.float32)
+    frame = np.array([[step, 0, shift], [0, step, shift]], np.float32)
+    frame[:, 2] += (left, top)
+    return frame
+
+
+def _averaged(image: Image, left: int, top: int, side: int, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """What area averaging makes of the square of `_window`, which is not made: along the longer side first."""
+    if image.shape[1] > image.shape[0]:
+        return np.ascontiguousarray(_averaged(image.transpose(1, 0, 2), top, left, side, size).transpose(1, 0, 2))
+    rows = _averaged_rows(image, top, side, size)
+    both = _averaged_rows(np.ascontiguousarray(rows.transpose(1, 0, 2)), left, side, size)
+    return np.rint(both.transpose(1, 0, 2)).astype(np.uint8)
+
+
+def _averaged_rows(
+    image: Shaped[np.ndarray, "height width 3"], start: int, side: int, size: int
+) -> Float[np.ndarray, "size width 3"]:
+    """The means of `image` over `size` equal shares of the `side` rows from `start` on, its edges repeated outside."""
+    height, width, _ = image.shape
+    means = np.zeros((size, width, 3), np.float32)
+    edges = start + np.arange(size + 1) * (side / size)
+    first = np.clip(np.floor(edges[:-1]), 0, height - 1).astype(int)
+    last = np.clip(np.ceil(edges[1:]), first + 1, height).astype(int)
+    step = max(1, BLOCK // (3 * width))
+    for share in range(size):
+        for row in range(first[share], last[share], step):
+            rows = np.arange(row, min(row + step, last[share]))
+            low = np.where(rows == 0, -np.inf, rows)  # the first and the last row reach on for ever
+            high = np.where(rows == height - 1, np.inf, rows + 1)
+            covered = np.minimum(high, edges[share + 1]) - np.maximum(low, edges[share])
+            weights = (np.maximum(covered, 0) / (side / size)).astype(np.float32)
+            block = image[rows[0] : rows[-1] + 1].astype(np.float32)
+            means[share] += (weights @ block.reshape(len(rows), -1)).reshape(width, 3)
+    return means
 
 
 def _window(image: Image, left: int, top: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
@@ -93,18 +135,24 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, held: Literal["pix
     `held`="jpeg" holds them encoded: a tenth of the memory, and decoding at every use.
 
     Raises:
-      InputError: a picture cannot be read, or its annotation lies too far outside it (it is named).
+      InputError: a picture cannot be read, an annotation does not fit its picture (`wing_jax.data.limits`; it is
+        named), or the chips do not fit into memory.
     """
-
+    if held == "pixels":
+        memory.refuse_beyond(
+            3 * len(faces) * size**2,
+            what=f"{faces.name}: {len(faces):,} faces cut to {size:,} x {size:,} pixels",
+            fix='use fewer faces, smaller inputs or, in a training, data.held="jpeg" with input="tfdata"',
+        )
     pixels = np.empty((len(faces) if held == "pixels" else 0, size, size, 3), np.uint8)
     records = [b""] * len(faces)
 
     def cut_one(index: int) -> np.ndarray:
         image = faces.picture(index)
         if faces.cropped:
-            chip, frame = _resize_chip(image, size)
+            chip, frame = _resize_chip(image, size), _frame(0, 0, len(image), size)
         else:
-            _check_inside(faces.points[index], faces.visible[index], image, name=faces.picture_name(index))
+            refuse_misfit(faces, index, image)
             chip, frame = cut_chip(image, faces.boxes[index], size=size)
         if held == "pixels":
             pixels[index] = chip
@@ -120,6 +168,27 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, held: Literal["pix
         points=to_chip(frames, faces.points),
         visible=faces.visible,
     )
+
+
+def refuse_misfit(faces: FaceSet, index: int, image: Image) -> None:
+    """Raises InputError where the annotation of face `index` does not fit its picture `image`; see
+    `wing_jax.data.limits`."""
+    height, width = image.shape[:2]
+    if fault := misfit(faces, index, width=width, height=height):
+        others = len(other_sizes(faces)) - 1  # by headers, which are read quickly; 0 where files say no sizes
+        raise InputError(fault + (f" ({others:,} more pictures are not of the size told)" if others > 0 else ""))
+
+
+def misfit(faces: FaceSet, index: int, *, width: int, height: int) -> str:
+    """What is wrong with the annotation of face `index` in its picture of `width` x `height`, as a whole message, or ""
+    where it fits: what `wing-jax data check` reports is what `cut_chips` refuses. Packed crops are never refused."""
+    if faces.cropped:
+        return ""
+    told = None if faces.picture_sizes is None else faces.picture_sizes[index]
+    if fault := size_fault(told, width=width, height=height):
+        return f"{faces.picture_name(index)}: {fault}"
+    fault = face_fault(faces.points[index], faces.visible[index], faces.boxes[index], width=width, height=height)
+    return f"{faces.face_name(index)}: {fault}" if fault else ""
 
 
 def joined(parts: Sequence[Chips]) -> Chips:
@@ -140,37 +209,6 @@ def _stacked(images: Sequence[Images]) -> Images:
         return np.concatenate([np.asarray(part) for part in images])
     records = [record for part in encoded_ones for record in part.records]
     return dataclasses.replace(encoded_ones[0], records=records)
-
-
-def _check_inside(
-    points: Float[np.ndarray, "points 2"], visible: Bool[np.ndarray, "points"], image: Image, *, name: str
-) -> None:
-    """Refuse points meant for another picture or scale, and slips of the hand.
-
-    A face cut by the picture's edge may have points outside, but fewer than half of them, and none further out than
-    the median distance of the points from their middle (about a third of the face's side; a stray point hardly
-    moves it).
-    """
-    height, width = image.shape[:2]
-    outside = points_outside(points[None], visible[None], np.array([[width, height]]))[0]
-    if not outside.any():
-        return
-    shown = points[visible]
-    reach = np.median(np.linalg.norm(shown - np.median(shown, 0), axis=1))
-    if outside.max() > reach or (outside > 0).sum() > visible.sum() / 2:
-        worst = int(outside.argmax())
-        raise InputError(
-            f"{name}: point {worst + 1} of its annotation lies {outside[worst]:.0f} pixels outside the picture of "
-            f"{width} x {height}: correct or remove the annotation"
-        )
-
-
-def points_outside(
-    points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], sizes: Int[np.ndarray, "n 2"]
-) -> Float[np.ndarray, "n points"]:
-    """How many pixels each visible point lies outside its picture of `sizes` (width, height); 0 inside."""
-    beyond = np.maximum(-0.5 - points, points - (sizes[:, None] - 0.5)).max(-1)
-    return np.where(visible, np.maximum(beyond, 0), 0)
 
 
 def to_chip(

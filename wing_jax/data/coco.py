@@ -1,8 +1,8 @@
 """COCO keypoint JSON, as CVAT, mmpose, Roboflow and many others write it; https://cocodataset.org/#format-data.
 
-`root` is the JSON file: `images` [{id, file_name}], `annotations` [{id, image_id, keypoints: [x, y, v] * N,
-bbox: [x, y, width, height], iscrowd}], `categories` [{id, keypoints: names}]. `wing_jax.data.picture_finder` says where
-pictures are looked for; `wing_jax.data.photos` which of them are copies of one photo.
+`root` is the JSON file: `images` [{id, file_name, width, height}], `annotations` [{id, image_id, bbox: [x, y, width,
+height], keypoints: [x, y, v] * N, iscrowd}], `categories` [{id, keypoints: names}]. `wing_jax.data.picture_finder` says
+where pictures are looked for; `wing_jax.data.photos` which of them are copies of one photo.
 
 Coordinates are taken as they are, as 0-based pixel centres, as mmpose does. A file made from a source that counts from
 1 without subtracting it stays one pixel off (mmpose's 300-VW sample holds the numbers of its `.pts` files); a tool may
@@ -37,6 +37,7 @@ from wing_jax.data.keypoint_names import order_of_names, refuse_exchanged_sides,
 from wing_jax.data.listing import has_no_position
 from wing_jax.data.photos import original_photo, told_photo
 from wing_jax.data.picture_finder import PictureFinder, finder_of_list
+from wing_jax.data.picture_sizes import told_size
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.data.states import StatesReader, state_of, states_reader
 from wing_jax.errors import InputError
@@ -247,6 +248,7 @@ def _face(file: _File, annotation: dict[str, Any]) -> Face:
         attributes={str(name): value for name, value in attributes.items() if isinstance(value, bool)}
         if isinstance(attributes, dict)
         else {},
+        picture_size=told_size(image.get("width"), image.get("height")),
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from wing_jax.data.boxes import ShapeInBox, usable
+from wing_jax.data.chips import refuse_misfit
 from wing_jax.data.records import FaceSet
 from wing_jax.data.tensorflow_runtime import tensorflow
 from wing_jax.errors import InputError
@@ -126,10 +127,16 @@ class Recall:
 
 
 def detected(detector: Detector, faces: FaceSet) -> Recall:
-    """Run `detector` on the picture of each of `faces`, which are found as `box_of_face` says."""
+    """Run `detector` on the picture of each of `faces`, which are found as `box_of_face` says.
+
+    Raises:
+      InputError: a picture cannot be read, or an annotation does not fit its picture (`wing_jax.data.limits`).
+    """
     boxes, others = np.full((len(faces), 4), np.nan, np.float32), 0
     for face in range(len(faces)):
-        found, _ = detector(faces.picture(face))
+        image = faces.picture(face)
+        refuse_misfit(faces, face, image)
+        found, _ = detector(image)
         best = box_of_face(found, faces.points[face][faces.visible[face]])
         others += len(found) - (best is not None)
         if best is not None:

@@ -1,8 +1,9 @@
 """The XML of dlib's annotation tool imglab: boxes and their parts.
 
 `root` is the XML file: `dataset/images/image[@file]/box[@top @left @width @height @ignore]/part[@name @x @y]`, pictures
-found as `wing_jax.data.picture_finder` says. The structure is that of `dlib/data_io/image_dataset_metadata.cpp` of
-https://github.com/davisking/dlib; an example is `examples/faces/training_with_face_landmarks.xml` there.
+found as `wing_jax.data.picture_finder` says. Newer versions of dlib write the picture's size, as `image[@width
+@height]`. The structure is that of `dlib/data_io/image_dataset_metadata.cpp` of https://github.com/davisking/dlib; an
+example is `examples/faces/training_with_face_landmarks.xml` there.
 
 Parts and boxes are indices of pixels, counted from 0; a box of dlib includes both its corners, so it runs from `left`
 to `left + width - 1`. A part is called by its number in the scheme from 0 ("00" to "67") or by the name of the
@@ -26,6 +27,7 @@ from wing_jax.data.keypoint_names import match_names, plain_name, refuse_exchang
 from wing_jax.data.listing import has_no_position, numbers
 from wing_jax.data.photos import original_photo
 from wing_jax.data.picture_finder import PictureFinder, finder_of_list
+from wing_jax.data.picture_sizes import told_size
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
@@ -38,6 +40,7 @@ SWITCH = {"1": True, "true": True, "0": False, "false": False}
 class _Box:
     line: int
     file: str
+    picture_size: tuple[int, int] | None
     values: dict[str, str]
     parts: list[tuple[int, dict[str, str]]] = dataclasses.field(default_factory=list)
 
@@ -69,7 +72,7 @@ def read_imglab(root: str | Path, *, scheme: Scheme, images: str = "", faults: l
 def _boxes(path: Path) -> list[_Box]:
     boxes: list[_Box] = []
     parents: list[str] = []
-    file = ""
+    file, size = "", None
     try:
         content = files.read_bytes(path)
     except OSError as error:
@@ -82,13 +85,13 @@ def _boxes(path: Path) -> list[_Box]:
         raise InputError(f"{path}:{parser.CurrentLineNumber}: a DOCTYPE or entity is not allowed: remove it")
 
     def start(tag: str, values: dict[str, str]) -> None:
-        nonlocal file
+        nonlocal file, size
         if not parents and tag != "dataset":
             raise InputError(f"{path}:{parser.CurrentLineNumber}: <{tag[:40]}> where an imglab file has <dataset>")
         if tag == "image":
-            file = values.get("file", "")
+            file, size = values.get("file", ""), told_size(values.get("width"), values.get("height"))
         elif tag == "box" and parents[-1:] == ["image"]:
-            boxes.append(_Box(parser.CurrentLineNumber, file, values))
+            boxes.append(_Box(parser.CurrentLineNumber, file, size, values))
         elif tag == "part" and parents[-2:] == ["image", "box"]:
             boxes[-1].parts.append((parser.CurrentLineNumber, values))
         parents.append(tag)
@@ -138,6 +141,7 @@ def _face(path: Path, box: _Box, scheme: Scheme, finder: PictureFinder) -> Face:
         photo=original_photo(photo),
         subset=photo.split("/")[0] if "/" in photo else path.stem,
         attributes={name: SWITCH[switches[name].lower()] for name in ATTRIBUTES if name in switches},
+        picture_size=box.picture_size,
     )
 
 

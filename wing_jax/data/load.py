@@ -10,6 +10,7 @@ from wing_jax.data import formats
 from wing_jax.data.boxes import with_boxes
 from wing_jax.data.packed import read_manifest
 from wing_jax.data.picture_finder import folders_of_list
+from wing_jax.data.picture_sizes import rescaled
 from wing_jax.data.records import FaceSet
 from wing_jax.data.tfds_sets import NAMES as TFDS_NAMES
 from wing_jax.data.tfds_sets import SPLITS as TFDS_SPLITS
@@ -31,6 +32,7 @@ def load_faces(
     scheme: str = "",
     boxes: str = "given",
     hidden: str = "count",
+    picture_size: str = "check",
     count: int = 0,
     seed: int = 0,
     faults: list[str] | None = None,
@@ -42,7 +44,9 @@ def load_faces(
     your own names (coco, imglab, csv), where they lie elsewhere than the list says. `scheme` is a TOML file or the name
     of a published scheme: the one your own data are annotated in, and for published sets the one to convert their
     points to. `boxes` is a key of `boxes.RULES`. `hidden`="mask" leaves points that are annotated as hidden out of
-    losses and metrics, "count" keeps those that have a position. `faults` as in `records.gather`.
+    losses and metrics, "count" keeps those that have a position. `picture_size` says what becomes of faces whose
+    pictures have another size than their annotation file says: "check" leaves them to be refused when they are cut,
+    "rescale" moves their points and boxes (`picture_sizes.rescaled`). `faults` as in `records.gather`.
 
     Raises:
       InputError: the data set is not found or not as published.
@@ -56,6 +60,8 @@ def load_faces(
     faces = _read(
         name, split, root=root, images=images, scheme=scheme, count=count, seed=seed, detector=detector, faults=faults
     )
+    if picture_size == "rescale":
+        faces = rescaled(faces, faults=faults)
     if hidden == "mask":
         faces = without_hidden(faces)
     if scheme and faces.scheme.name != (wanted := find_scheme(scheme)).name:

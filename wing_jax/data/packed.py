@@ -21,7 +21,9 @@ from jaxtyping import UInt8
 
 from wing_jax import files
 from wing_jax.data.chips import MARGIN, cut_chips
-from wing_jax.data.images import Embedded
+from wing_jax.data.images import Embedded, decode_image
+from wing_jax.data.limits import LARGEST_COORDINATE
+from wing_jax.data.picture_sizes import encoded_size
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.locks import only_writer
@@ -119,6 +121,8 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
     ]
     if len(records) != count or len(fields["points"]) != count:
         raise InputError(f"{root}: {len(records)} crops where the manifest says {count}: pack it again")
+    scheme = scheme_of(manifest["scheme"])
+    _check_fields(fields, count, scheme.points, where=root / f"{split}.npz")
     raw = manifest["crop"]["encoding"] == "raw"
     attributes = {name.removeprefix("attribute "): fields[name] for name in fields if name.startswith("attribute ")}
 
@@ -128,7 +132,7 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
 
     return FaceSet(
         name=manifest["name"],
-        scheme=scheme_of(manifest["scheme"]),
+        scheme=scheme,
         pictures=tuple(picture(index) for index in range(count)),
         points=fields["points"],
         visible=fields["visible"],
@@ -151,6 +155,26 @@ def _fields(path: Path) -> dict[str, np.ndarray]:
             return {key: stored[key] for key in stored.files}
     except files.BROKEN_ARCHIVE as error:
         raise InputError(f"{path}: broken ({error}): pack the data again") from error
+
+
+def _check_fields(fields: dict[str, np.ndarray], count: int, points: int, *, where: Path) -> None:
+    """Raises InputError where an array is missing, has not the shape of `count` faces, or holds numbers that no face
+    has."""
+    shapes = {
+        "points": (count, points, 2), "visible": (count, points), "boxes": (count, 4), "visibility": (count, points),
+        "angles": (count, 3),
+    }  # fmt: skip
+    for name in ("points", "visible", "boxes", "photos", "subsets", "names"):
+        if name not in fields:
+            raise InputError(f"{where}: has no {name!r}: pack the data again")
+    for name, values in fields.items():
+        wanted = shapes.get(name, values.shape if name == "frames" else (count,))
+        if values.shape != wanted:
+            raise InputError(f"{where}: {name!r} is {list(values.shape)}, not {list(wanted)}: pack the data again")
+    for name in ("points", "boxes"):
+        with np.errstate(invalid="ignore"):
+            if fields[name].dtype.kind != "f" or not (np.abs(fields[name]) < LARGEST_COORDINATE).all():
+                raise InputError(f"{where}: {name!r} holds numbers beyond any picture: pack the data again")
 
 
 def read_manifest(root: str | Path) -> dict:
@@ -221,12 +245,12 @@ def _encoded(crop: Image, quality: int) -> bytes:
 
 
 def _decoded(record: bytes, *, name: str, raw: bool, size: int) -> Image:
-    if raw:
+    if raw and len(record) == 3 * size**2:
         return np.frombuffer(record, np.uint8).reshape(size, size, 3)
-    bgr = cv2.imdecode(np.frombuffer(record, np.uint8), cv2.IMREAD_COLOR)
-    if bgr is None or bgr.shape != (size, size, 3):
-        raise InputError(f"{name}: not the crop that was packed: pack the data again")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    image = None if raw or encoded_size(record) != (size, size) else decode_image(record, name=name)
+    if image is None or image.shape != (size, size, 3):
+        raise InputError(f"{name}: not the crop of {size:,} x {size:,} pixels that was packed: pack the data again")
+    return image
 
 
 def _write_shards(folder: Path, split: str, records: list[bytes], *, raw: bool) -> None:

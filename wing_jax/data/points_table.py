@@ -15,6 +15,8 @@ Columns, in any order, capital or not; others are left alone:
 - the box: `box_x0`, `box_y0`, `box_x1`, `box_y1`, or `left`, `top`, `right`, `bottom`, all or none, from the centre of
   its first to that of its last pixel
 - `photo` (the same for faces of one photo) and `subset`
+- the picture's size in pixels: `image_width`, `image_height`, or `width`, `height`, unless `left`, `top` or `x`, `y`
+  stand beside them, for then they are a box's
 
 Cells are parted by comma, semicolon or tab, whichever gives the header a column for the picture; the decimal sign is a
 point, or, where cells are not parted by commas, a comma. Lines of empty cells are blank lines.
@@ -36,6 +38,7 @@ from wing_jax.data.keypoint_names import match_names, refuse_exchanged_sides, te
 from wing_jax.data.listing import has_no_position, numbers
 from wing_jax.data.photos import original_photo
 from wing_jax.data.picture_finder import PictureFinder, finder_of_list
+from wing_jax.data.picture_sizes import told_size
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.data.states import StatesReader, states_reader
 from wing_jax.errors import InputError
@@ -44,6 +47,7 @@ from wing_jax.schemes import Scheme
 PICTURE = ("image", "image_name", "image_path", "file", "filename", "file_name", "path")
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 EDGES = ("left", "top", "right", "bottom")
+SIZES = (("image_width", "image_height"), ("width", "height"))
 VIDEO = {"frame", "timestamp"}
 NAMED = (  # columns NAME_x or x_NAME
     r"(?P<name>.*[^\W_])[\s_.-]+(?P<axis>[xyv])",
@@ -61,6 +65,7 @@ class _Columns:
     photo: int | None
     subset: int | None
     sided: bool  # left and right in the names of columns must be the scheme's
+    size: tuple[int, int] | None  # width and height of the picture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,6 +164,7 @@ def _columns(path: Path, header: list[str], scheme: Scheme) -> _Columns:
         box=_all_or_none(path, at, BOX) or edges,
         photo=at.get("photo"),
         subset=at.get("subset"),
+        size=_size_columns(at),
         sided=sided,
     )
 
@@ -191,6 +197,14 @@ def _style(header: list[str], at: dict[str, int], scheme: Scheme) -> tuple[dict[
     return {}, False
 
 
+def _size_columns(at: dict[str, int]) -> tuple[int, int] | None:
+    of_a_box = any(set(corner) <= at.keys() for corner in (("left", "top"), ("x", "y"), ("box_x", "box_y")))
+    for pair in SIZES[: 1 if of_a_box else None]:
+        if set(pair) <= at.keys():
+            return at[pair[0]], at[pair[1]]
+    return None
+
+
 def _all_or_none(path: Path, at: dict[str, int], names: Sequence[str]) -> list[int] | None:
     missing = [name for name in names if name not in at]
     if missing and len(missing) < len(names):
@@ -205,7 +219,7 @@ def _face(table: _Table, where: str, row: list[str]) -> Face:
     states = [""] * (len(columns.points) // 2) if columns.states is None else [row[i] for i in columns.states]
     positioned, visibility = table.states.read(states, where=where)
     picture, photo = table.finder.find(row[columns.picture], where=where)
-    box = columns.box
+    box, size = columns.box, columns.size
     return Face(
         where=where,
         picture=picture,
@@ -215,6 +229,7 @@ def _face(table: _Table, where: str, row: list[str]) -> Face:
         photo=(row[columns.photo] if columns.photo is not None else "") or original_photo(photo),
         subset=(row[columns.subset] if columns.subset is not None else "")
         or (photo.split("/")[0] if "/" in photo else table.path.stem),
+        picture_size=None if size is None else told_size(row[size[0]], row[size[1]]),
     )
 
 

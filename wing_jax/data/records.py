@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int8, UInt8
 
 from wing_jax.data.images import Embedded, Picture, load_picture, picture_name
+from wing_jax.data.limits import LARGEST_COORDINATE
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
 from wing_jax.types import Visibility
@@ -30,6 +31,7 @@ class Face:
     attributes: Mapping[str, bool] = dataclasses.field(default_factory=dict)
     pose: str | None = None  # annotated class, in order of yaw when sorted
     angles: tuple[float, float, float] | None = None  # yaw, pitch, roll in degrees; yaw > 0 to image right
+    picture_size: tuple[int, int] | None = None  # width and height that the file says; None: it says nothing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,8 @@ class FaceSet:
     attributes: Mapping[str, Bool[np.ndarray, "n"]] = dataclasses.field(default_factory=dict)
     poses: tuple[str, ...] | None = None  # annotated pose class, in order of yaw when sorted
     angles: Float[np.ndarray, "n 3"] | None = None  # yaw, pitch, roll in degrees, NaN where not annotated
+    picture_sizes: Int[np.ndarray, "n 2"] | None = None  # width, height that the files say; 0: not said
+    origins: tuple[str, ...] | None = None  # "FILE:LINE" or "FILE" of each annotation, for messages
     cropped: bool = False  # the pictures are the chips of others (`wing_jax.data.chips`): points may lie outside them
 
     def __len__(self) -> int:
@@ -72,6 +76,11 @@ class FaceSet:
     def picture_name(self, index: int) -> str:
         return picture_name(self.source(index))
 
+    def face_name(self, index: int) -> str:
+        """What to call face `index` in a message: where its annotation stands, and its picture."""
+        origin, picture = self.origins[index] if self.origins else "", self.picture_name(index)
+        return picture if origin in ("", picture) else f"{origin}: {picture}"
+
     def take(self, indices: Int[np.ndarray, "m"]) -> "FaceSet":
         """The faces at `indices`, in that order."""
 
@@ -90,6 +99,8 @@ class FaceSet:
             attributes={name: values[indices] for name, values in self.attributes.items()},
             poses=None if self.poses is None else pick(self.poses),
             angles=None if self.angles is None else self.angles[indices],
+            picture_sizes=None if self.picture_sizes is None else self.picture_sizes[indices],
+            origins=None if self.origins is None else pick(self.origins),
         )
 
     def without(self, photos: Collection[str]) -> "FaceSet":
@@ -150,6 +161,7 @@ def gather(
     positioned = np.asarray(np.isfinite(points).all(-1))
     visibility = np.stack([np.broadcast_to(np.int8(face.visibility), (scheme.points,)) for face in faces])
     angles = [(np.nan,) * 3 if face.angles is None else face.angles for face in faces]
+    sizes = np.array([face.picture_size or (0, 0) for face in faces], np.int64)
     attributes = list(dict.fromkeys(attribute for face in faces for attribute in face.attributes))
     return FaceSet(
         name=name,
@@ -165,6 +177,8 @@ def gather(
         attributes={name: np.array([face.attributes.get(name, False) for face in faces]) for name in attributes},
         poses=None if any(face.pose is None for face in faces) else tuple(str(face.pose) for face in faces),
         angles=np.array(angles, np.float32) if np.isfinite(angles).any() else None,
+        picture_sizes=sizes if sizes.any() else None,
+        origins=tuple(face.where for face in faces),
     )
 
 
@@ -173,11 +187,18 @@ def _checked(face: Face, scheme: Scheme) -> Face:
         raise InputError(f"{face.where}: {len(face.points)} points where {scheme.name} has {scheme.points}")
     if not np.isfinite(face.points).all(-1).any():
         raise InputError(f"{face.where}: no point of this face has a position: annotate it or remove it")
+    if (absurd := np.abs(face.points) >= LARGEST_COORDINATE).any():
+        number = int(absurd.any(-1).argmax())
+        said = " ".join(f"{value:g}" for value in face.points[number])
+        raise InputError(f"{face.where}: point {number + 1} at {said} lies beyond any picture: correct it")
     if face.box is not None:
         left, top, right, bottom = face.box
         if not (np.isfinite(face.box).all() and left < right and top < bottom):
             said = " ".join(f"{value:g}" for value in face.box)
             raise InputError(f"{face.where}: the box {said} (x0 y0 x1 y1) is empty: correct it or remove the face")
+        if (np.abs(face.box) >= LARGEST_COORDINATE).any():
+            said = " ".join(f"{value:g}" for value in face.box)
+            raise InputError(f"{face.where}: the box {said} (x0 y0 x1 y1) reaches beyond any picture: correct it")
     return face
 
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int, UInt8
 
-from wing_jax import procrustes
+from wing_jax import memory, procrustes
 from wing_jax.data.chips import Chips
 from wing_jax.data.encoded import JpegImages
 from wing_jax.errors import InputError
@@ -56,13 +56,17 @@ def reshaped(chips: Chips, *, copies: int, flip: Int[np.ndarray, "points"], seed
     hidden in one of the two faces have no say and move with the picture. Boxes follow the box of the points.
 
     Raises:
-      InputError: the chips are held as JPEG, or the faces are too few to find like ones among.
+      InputError: the chips are held as JPEG, the faces are too few to find like ones among, or the copies do not fit
+        into memory.
     """
     if isinstance(chips.images, JpegImages):
         raise InputError('reshaped faces are held as pixels: leave held="pixels", or set reshaped=0')
     like = _Likeness.of(chips, flip)
     if like.near < 2:
         raise InputError(f"{len(chips.images)} faces are too few to reshape them towards one another: set reshaped=0")
+    memory.refuse_beyond(
+        copies * chips.images.nbytes, what=f"{copies:,} reshaped copies of each face", fix="set reshaped lower"
+    )
     images, points = np.empty((copies, *chips.images.shape), np.uint8), np.empty((copies, *chips.points.shape))
 
     def reshape(face: int) -> None:

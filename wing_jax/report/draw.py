@@ -22,6 +22,8 @@ PREDICTED: Colour = (255, 214, 10)
 _OUTLINE: Colour = (16, 20, 28)
 _PAPER: Colour = (255, 255, 255)
 _INK: Colour = (52, 58, 68)
+LARGEST_SHEET = 30_000  # pixels along a side of a contact sheet
+COARSE = 1 / 8  # tile pixels per pixel of a picture, below which it is shrunk before it is blurred
 _SHIFT = 4  # OpenCV draws at 2^-4 of a pixel
 
 
@@ -87,10 +89,17 @@ def face_tile(
     centre = (box[:2] + box[2:]) / 2
     affine = np.array([[scale, 0, 0], [0, scale, 0]])
     affine[:, 2] = (size - 1) / 2 - scale * centre
+    small, shrunk = image, np.eye(3)  # from pixels of `small` to those of `image`
+    if scale < COARSE:  # the blur below would take long: first by area averaging
+        height, width = image.shape[:2]
+        sides = [max(1, round(side * scale / COARSE)) for side in (width, height)]
+        small = cv2.resize(image, sides, interpolation=cv2.INTER_AREA)
+        ratio = np.array([width, height]) / sides
+        shrunk[[0, 1], [0, 1]], shrunk[:2, 2] = ratio, 0.5 * ratio - 0.5
     if scale < 1:  # without this, shrinking would show every other pixel only
-        image = cv2.GaussianBlur(image, (0, 0), 0.4 / scale)
-    border = cv2.BORDER_REPLICATE
-    return cv2.warpAffine(image, affine, (size, size), flags=cv2.INTER_CUBIC, borderMode=border), affine
+        small = cv2.GaussianBlur(small, (0, 0), 0.4 / max(scale, COARSE))
+    how = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.warpAffine(small, (affine @ shrunk), (size, size), **how), affine
 
 
 def contact_sheet(
@@ -99,24 +108,45 @@ def contact_sheet(
     """Equal tiles in rows of `columns` on white, each with its caption below.
 
     Raises:
-      ValueError: there is no tile, the tiles differ in size, or the captions are not as many.
+      ValueError: there is no tile, the tiles differ in size, the captions are not as many, or as `sheet_size`.
     """
     if not len(tiles) or len({tile.shape for tile in tiles}) != 1:
         raise ValueError("a contact sheet needs at least one tile, and tiles of one size")
     if captions and len(captions) != len(tiles):
         raise ValueError(f"{len(captions)} captions for {len(tiles)} tiles: give each its own")
     height, width, _ = tiles[0].shape
-    band = round(0.11 * width) + 8 if captions else 0
-    columns = min(columns, len(tiles))
-    rows = -(-len(tiles) // columns)
-    step_x, step_y = width + gap, height + band + gap
-    sheet = np.full((rows * step_y + gap, columns * step_x + gap, 3), _PAPER, np.uint8)
+    band = _band(width) if captions else 0
+    columns, step_x, step_y = min(columns, len(tiles)), width + gap, height + band + gap
+    sheet = np.full((*sheet_size(len(tiles), columns=columns, step=(step_x, step_y), gap=gap), 3), _PAPER, np.uint8)
     for number, tile in enumerate(tiles):
         left, top = gap + number % columns * step_x, gap + number // columns * step_y
         sheet[top : top + height, left : left + width] = tile
         if captions:
             _caption(sheet, captions[number], left, top + height + band - 6, width)
     return sheet
+
+
+def sheet_size(count: int, *, columns: int, step: tuple[int, int], gap: int = 12) -> tuple[int, int]:
+    """(height, width) in pixels of a sheet of `count` tiles that stand `step` (x, y) pixels apart.
+
+    Raises:
+      ValueError: there is no column, or the sheet would have more than `LARGEST_SHEET` pixels along a side.
+    """
+    if columns < 1:
+        raise ValueError(f"columns={columns} must be at least 1")
+    columns = min(columns, count)
+    width, height = columns * step[0] + gap, -(-count // columns) * step[1] + gap
+    if max(width, height) > LARGEST_SHEET:
+        raise ValueError(
+            f"{count:,} tiles in {columns:,} columns make a sheet of {width:,} x {height:,} pixels, more than "
+            f"{LARGEST_SHEET:,} along a side: show fewer, or change the columns"
+        )
+    return height, width
+
+
+def _band(width: int) -> int:
+    """Pixels below a tile of `width` for its caption."""
+    return round(0.11 * width) + 8
 
 
 def write_png(path: Path, image: Image) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.data.records import FaceSet, tight_box
-from wing_jax.report.draw import TARGET, Colour, Tile, contact_sheet, draw_points, face_tile
+from wing_jax.report.draw import TARGET, Colour, Tile, contact_sheet, draw_points, face_tile, sheet_size
 from wing_jax.types import Image, Visibility
 
 COLOURS: dict[int, Colour] = {
@@ -18,6 +18,7 @@ COLOURS: dict[int, Colour] = {
 }
 _BOX: Colour = (255, 255, 255)
 _INK: Colour = (16, 20, 28)
+FAR = 10_000  # pixels of a tile: as far outside as OpenCV is asked to draw
 
 
 def annotation_sheet(faces: FaceSet, *, columns: int = 4, size: int = 360, numbers: bool = True) -> Image:
@@ -27,19 +28,21 @@ def annotation_sheet(faces: FaceSet, *, columns: int = 4, size: int = 360, numbe
 
     Raises:
       InputError: a picture cannot be read.
+      ValueError: there is no face, or the sheet would be too large.
     """
+    sheet_size(max(1, len(faces)), columns=columns, step=(size, size))  # before the tiles take memory
     tiles = [_tile(faces, index, size, numbers) for index in range(len(faces))]
     captions = [f"{faces.subsets[index]}  {Path(faces.picture_name(index)).name}" for index in range(len(faces))]
     return contact_sheet(tiles, captions, columns=columns)
 
 
 def _tile(faces: FaceSet, index: int, size: int, numbers: bool) -> Tile:
-    box, shown = faces.boxes[index], faces.visible[index]
-    around = tight_box(np.concatenate([faces.points[index][shown], box.reshape(2, 2)]))
-    tile, affine = face_tile(faces.picture(index), around, size=size, margin=1.15)
+    image, box, shown = faces.picture(index), faces.boxes[index], faces.visible[index]
+    marked = np.concatenate([faces.points[index][shown], box.reshape(2, 2)])
+    tile, affine = face_tile(image, _around(marked, image), size=size, margin=1.15)
     tile = np.ascontiguousarray(tile)
     points = faces.points[index] @ affine[:, :2].T + affine[:, 2]
-    corners = np.round(box.reshape(2, 2) @ affine[:, :2].T + affine[:, 2]).astype(int)
+    corners = np.round(box.reshape(2, 2) @ affine[:, :2].T + affine[:, 2]).clip(-FAR, FAR).astype(int)
     for ink, width in ((_INK, 3), (_BOX, 1)):
         cv2.rectangle(tile, corners[0].tolist(), corners[1].tolist(), ink, width, cv2.LINE_AA)
     tile = draw_points(tile, points, colour=TARGET, lines=faces.scheme.lines, visible=shown, radius=1.7)
@@ -53,8 +56,17 @@ def _tile(faces: FaceSet, index: int, size: int, numbers: bool) -> Tile:
     return tile
 
 
+def _around(marked: Float[np.ndarray, "n 2"], image: Image) -> Float[np.ndarray, "4"]:
+    """The tight box of what is marked, but no further from the picture than its larger side; the whole picture where
+    nothing of it is left."""
+    size = np.array(image.shape[1::-1])
+    box = tight_box(marked.astype(np.float64).clip(-size.max(), size + size.max()))
+    return box if (box[2:] - box[:2]).max() >= 1 else np.array([0, 0, *size - 1.0])
+
+
 def _number(tile: Tile, text: str, at: Float[np.ndarray, "2"]) -> None:
     """Write `text` beside the point in place, light on dark so that it can be read on any skin."""
-    place = (int(at[0]) + 3, int(at[1]) - 3)
+    x, y = at.clip(-FAR, FAR).astype(int).tolist()
+    place = (x + 3, y - 3)
     for ink, width in ((_INK, 2), (_BOX, 1)):
         cv2.putText(tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.3, ink, width, cv2.LINE_AA)

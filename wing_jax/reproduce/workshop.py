@@ -124,6 +124,7 @@ class Workshop:
             images=data.images,
             scheme=data.scheme,
             boxes=data.boxes,
+            picture_size=data.picture_size,
             count=data.test_faces,
         )
 

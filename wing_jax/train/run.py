@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from wing_jax import balance
+from wing_jax import balance, memory
 from wing_jax.config import BalanceConfig, Config, DataConfig, PerturbConfig, StageConfig
 from wing_jax.data.boxes import RULES, ShapeInBox, shape_in_box
 from wing_jax.data.chips import Chips, cut_chips, joined, shrink
@@ -118,11 +118,29 @@ def at_large_batch(config: AnyConfig) -> AnyConfig:
 
 
 def check_numbers(config: Config, mesh: Mesh) -> None:
-    """Raises InputError for a number that cannot be, before any work is done."""
+    """Raises InputError for a number that cannot be, or takes more memory than there is, before any work is done."""
     stages: tuple[StageConfig, ...] = (config.stage1,) if config.stage2 is None else (config.stage1, config.stage2)
     for stage in stages:
         make_loss(stage)
         devices.check_divides(stage.batch_size, mesh)
+        memory.refuse_beyond(
+            12 * stage.batch_size * stage.input_size**2,  # float32, RGB
+            what=f"a batch of {stage.batch_size:,} crops of {stage.input_size:,} x {stage.input_size:,} pixels",
+            fix="set batch_size or input_size lower",
+        )
+        memory.refuse_beyond(
+            dense_bytes(stage),
+            what=f"a network with {stage.model.hidden:,} hidden units on {stage.input_size:,} pixels",
+            fix="set input_size or model.hidden lower, or give more channels, each of which halves the side",
+        )
+
+
+def dense_bytes(stage: StageConfig) -> int:
+    """Bytes of the weights of the network's fully connected layer; 0 where the network has none."""
+    if stage.model.name != "plain":
+        return 0
+    side = stage.input_size >> len(stage.model.channels)
+    return 4 * side**2 * stage.model.channels[-1] * stage.model.hidden
 
 
 def read_corpus(config: Config) -> Corpus:
@@ -190,6 +208,7 @@ def _read(data: DataConfig, config: Config) -> FaceSet:
         scheme=data.scheme,
         boxes=data.boxes,
         hidden=data.hidden,
+        picture_size=data.picture_size,
         count=data.train_faces,
         seed=config.seed,
     )
