@@ -142,13 +142,9 @@ def _training(arguments: list[str]) -> Iterator[str]:
 def _made(options: Common, input_size: int) -> dict[str, Loss]:
     """The losses with their default lengths, in pixels of a crop of `input_size`."""
     from wing_jax.losses import make_loss
-    from wing_jax.losses.units import REFERENCE_SIZES
     from wing_jax.reproduce.published import TITLES
 
-    return {
-        TITLES[name]: make_loss(name, reference_size=REFERENCE_SIZES.get(name, 64), working_extent=input_size)
-        for name in options.losses
-    }
+    return {TITLES[name]: make_loss(name, working_extent=input_size) for name in options.losses}
 
 
 def _scaled(edges: tuple[float, float], input_size: int) -> tuple[float, float]:
