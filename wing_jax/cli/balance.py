@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from rich.console import Console
 
 from wing_jax import balance
+from wing_jax.cli.data_source import faces_to_draw
 from wing_jax.cli.options import parse
 from wing_jax.config import DataName
 from wing_jax.data.aflw_shapes import read_aflw_shapes
@@ -28,7 +29,7 @@ class BalanceOptions:
     data: Annotated[DataName | Literal["aflw-shapes"], tyro.conf.Positional]
     root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
-    faces: int = 2000  # built-in faces to draw (builtin alone)
+    faces: int = 0  # built-in faces to draw (builtin alone); 0: 2,000
     bins: int = 9  # of |coefficient|
     cap: int = 20  # at most so many copies of a face
     output: str = "runs/balance"  # folder of the figure
@@ -38,11 +39,12 @@ def run(arguments: list[str]) -> None:
     """Print the axis, its correlation with annotated yaw and the histogram; write the figure."""
     options = parse(BalanceOptions, arguments, command="balance")
     figure = Path(options.output) / f"{options.data}.png"
+    count = faces_to_draw(options.data, options.faces, usual=2000)
     if options.data == "aflw-shapes":
         shapes = read_aflw_shapes(Path(options.root) if options.root else find_data("aflw_shapes"))
         report_poses(*shapes, bins=options.bins, cap=options.cap, figure=figure)
     else:
-        faces = load_faces(options.data, "train", root=options.root, scheme=options.scheme, count=options.faces)
+        faces = load_faces(options.data, "train", root=options.root, scheme=options.scheme, count=count)
         report_poses(
             faces.points, faces.visible, faces.scheme, yaw_of(faces), bins=options.bins, cap=options.cap, figure=figure
         )

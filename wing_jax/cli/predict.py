@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from wing_jax.cli.model import find_model
 from wing_jax.cli.options import parse
 from wing_jax.cli.predict_options import PredictOptions, finder_of
 from wing_jax.cli.predict_video import follow
@@ -37,7 +38,7 @@ def run(arguments: list[str]) -> None:
     videos = [Path(name) for name in options.images if Path(name).suffix.lower() in VIDEO_ENDINGS]
     paths = pictures([name for name in options.images if Path(name) not in videos])
     check_places(paths, videos, Path(options.output))
-    localizer = dataclasses.replace(Localizer.load(options.model), flip_average=options.flip)
+    localizer = dataclasses.replace(Localizer.load(find_model(options.model).folder), flip_average=options.flip)
     console = Console(highlight=False, soft_wrap=True)
     console.print(localizer.describe())
     if paths:

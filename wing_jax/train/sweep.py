@@ -94,7 +94,7 @@ def cells_of(stage: StageConfig, grid: GridConfig, *, seed: int) -> list[Cell]:
         taken, own = parameters(name), stage.loss
         base = own if name == own.name else LossConfig(name=name, reduction=own.reduction)
         asked = {"width": width, "epsilon": epsilon}
-        lengths = {key: value for key, value in asked.items() if key in taken and value is not None}
+        lengths: dict[str, Any] = {key: value for key, value in asked.items() if key in taken and value is not None}
         loss = dataclasses.replace(base, **lengths)
         make_loss(dataclasses.replace(stage, loss=loss))
         cells[Cell(seed=number, loss=loss, learning_rate=rate)] = None
