@@ -16,7 +16,7 @@ import pytest
 
 from wing_jax.cli import main
 from wing_jax.cli.options import parse_config
-from wing_jax.config import GridConfig, SweepConfig, load_config
+from wing_jax.config import Config, GridConfig, LossConfig, SweepConfig, load_config
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.points_file import read_pts, write_pts
@@ -24,6 +24,7 @@ from wing_jax.data.w300 import read_w300
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.models import make_model
 from wing_jax.schemes import IBUG_68, MTFL_5
+from wing_jax.train.stage import make_loss
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "w300.py")
 
@@ -141,6 +142,40 @@ def test_bad_option(capsys, options, said):
 def test_loss_with_a_length_out_of_range(capsys, faces_folder):
     options = ["--stage1.loss.width", "-3", "--data.root", faces_folder, "--data.validation", "0.5"]
     assert "width is -3" in refused(capsys, "train", CONFIG, *options)
+
+
+def parsed(*options):
+    return parse_config(Config, [CONFIG, *options], command="train", usage="")
+
+
+@pytest.mark.parametrize("name", ["l2", "l1", "smooth_l1", "rectified_wing", "soft_wing"])
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_another_loss_on_the_command_line_has_its_own_numbers(name, stage):
+    """And not those that the file gives its Wing, which l1 does not take and which soft_wing means otherwise."""
+    for words in ([f"--{stage}.loss.name", name], [f"--{stage}.loss.name=l2", f"--{stage}.loss.name={name}"]):
+        config = parsed(*words)
+        assert getattr(config, stage).loss == LossConfig(name=name, reduction="mean")
+        make_loss(getattr(config, stage))
+        other = {"stage1": "stage2", "stage2": "stage1"}[stage]
+        assert getattr(config, other) == getattr(load_config(CONFIG), other)
+
+
+def test_numbers_that_are_given_beside_another_loss_are_taken():
+    words = ["--stage1.loss.name", "soft_wing", "--stage1.loss.width", "10", "--stage1.loss.linear_width=3"]
+    assert parsed(*words).stage1.loss == LossConfig(name="soft_wing", width=10.0, linear_width=3.0, reduction="mean")
+    same = load_config(CONFIG).stage1.loss
+    assert parsed("--stage1.loss.name", "wing").stage1.loss == same
+    assert parsed("--stage1.loss.epsilon", "1").stage1.loss == dataclasses.replace(same, epsilon=1.0)
+
+
+def test_a_number_that_the_loss_does_not_have_is_named(capsys, faces_folder):
+    data = ["--data.root", faces_folder, "--data.validation", "0.5"]
+    words = ["--stage1.loss.name", "l1", "--stage1.loss.width", "10", *data]
+    assert "the loss 'l1' has no parameter width" in refused(capsys, "train", CONFIG, *words)
+    words = ["--stage1.loss.rectification", "0.5", *data]
+    assert "has no parameter rectification: use width, epsilon" in refused(capsys, "train", CONFIG, *words)
+    words = ["--stage1.loss.name", "rectified_wing", "--stage1.loss.rectification", "20", *data]
+    assert "rectification is 20.0: it must be below the width, 10.0" in refused(capsys, "train", CONFIG, *words)
 
 
 def test_config_must_come_first(capsys):
