@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wing_jax import zoo
 from wing_jax.cli import main
 from wing_jax.cli.options import parse_config
 from wing_jax.config import Config, GridConfig, LossConfig, SweepConfig, load_config
@@ -338,6 +340,23 @@ def test_evaluation_writes_the_numbers_and_the_report(capsys, model, faces_folde
     np.testing.assert_allclose([float(value) for value in told.groups()], np.median(leans, axis=0), atol=0.02)
 
 
+def test_reports_of_the_package_s_models_lie_apart_and_are_called_by_the_model(
+    capsys, model, faces_folder, tmp_path, monkeypatch
+):
+    shutil.copytree(model, tmp_path / "box" / "packaged")
+    shutil.copytree(model, tmp_path / "run" / "model")
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path / "box")
+    for name in ("packaged", "run"):
+        main(["evaluate", name, "--data", "w300", "--root", str(faces_folder), "--jitter", "0"])
+    assert not (tmp_path / "packaged").exists()
+    reports = ["runs/packaged/packaged/report-w300", "run/model/report-w300"]
+    assert [Path(report, "index.html").is_file() for report in reports] == [True, True]
+    capsys.readouterr()
+    main(["compare", *reports])
+    header = next(line for line in capsys.readouterr().out.splitlines() if "faces" in line)
+    assert re.findall(r"packaged|run", header) == ["packaged", "run"]
+
+
 @pytest.mark.parametrize(("data", "leading"), [("builtin", "box size"), ("w300", "inter-ocular")])
 def test_evaluation_leads_with_a_length_that_no_pose_makes_vanish(capsys, model, faces_folder, tmp_path, data, leading):
     source = {"builtin": ["--faces", "12"], "w300": ["--root", str(faces_folder)]}[data]
@@ -347,13 +366,14 @@ def test_evaluation_leads_with_a_length_that_no_pose_makes_vanish(capsys, model,
     assert {"box size", "inter-ocular"} <= {entry["normalisation"] for entry in results}
 
 
-def test_held_out_faces_are_those_that_a_training_holds_out(model, tmp_path):
+def test_held_out_faces_of_a_model_without_a_record_are_the_default_share_and_that_is_said(model, tmp_path, capsys):
     options = ("--data", "builtin", "--split", "held_out", "--faces", "40", "--output", str(tmp_path / "report"))
     main(["evaluate", str(model), *options])
     _, kept_out = load_faces("builtin", "train", count=40).split(0.05)
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert 0 < len(kept_out) < 10
     assert {entry["faces"] for entry in results} == {len(kept_out)}
+    assert "the model does not record what its training held out: taken are the 0.05" in capsys.readouterr().out
 
 
 def test_prediction_writes_overlay_json_and_pts(capsys, model, faces_folder, tmp_path):

@@ -91,7 +91,7 @@ def test_evaluate_measures_on_exactly_those(corpus, faces, tmp_path):
     few, remarks = measured(model, faces=20)
     assert set(few.photos) == {photo for photo in expected(faces) if int(photo.split("-")[1]) < 20}
     assert remarks == (f"{len(found) - len(few)} of the {len(found)} held-out photos are not here",)
-    with pytest.raises(InputError, match="none of the .* photos is here that the model's training held out of 'buil"):
+    with pytest.raises(InputError, match=r"none of the .* photos is here that the model's training held out of 'buil"):
         corpus.held_out.pick(load_faces("builtin", "test", count=5), data="builtin")
 
 
@@ -160,8 +160,8 @@ def test_an_older_model_is_measured_by_the_config_beside_it(config, faces, tmp_p
         assert "held out are 0.3 of the photos, by " in remark
         assert "config.json" in remark
     assert measured(run)[0].photos == expected(faces)  # the run's folder names its model
+    pack({"train": faces}, tmp_path / "packed", size=64, quality=90, source="drawn")
     with pytest.raises(InputError, match="held out photos of 'builtin': give that data set"):
-        pack({"train": faces}, tmp_path / "packed", size=64, quality=90, source="drawn")
         measured(run, data="packed", root=str(tmp_path / "packed"))
 
 
