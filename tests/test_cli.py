@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wing_jax import zoo
 from wing_jax.cli import main
 from wing_jax.cli.options import parse_config
-from wing_jax.config import GridConfig, SweepConfig, load_config
+from wing_jax.config import Config, GridConfig, LossConfig, SweepConfig, load_config
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.points_file import read_pts, write_pts
@@ -24,6 +26,7 @@ from wing_jax.data.w300 import read_w300
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.models import make_model
 from wing_jax.schemes import IBUG_68, MTFL_5
+from wing_jax.train.stage import make_loss
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "w300.py")
 
@@ -141,6 +144,40 @@ def test_bad_option(capsys, options, said):
 def test_loss_with_a_length_out_of_range(capsys, faces_folder):
     options = ["--stage1.loss.width", "-3", "--data.root", faces_folder, "--data.validation", "0.5"]
     assert "width is -3" in refused(capsys, "train", CONFIG, *options)
+
+
+def parsed(*options):
+    return parse_config(Config, [CONFIG, *options], command="train", usage="")
+
+
+@pytest.mark.parametrize("name", ["l2", "l1", "smooth_l1", "rectified_wing", "soft_wing"])
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_another_loss_on_the_command_line_has_its_own_numbers(name, stage):
+    """And not those that the file gives its Wing, which l1 does not take and which soft_wing means otherwise."""
+    for words in ([f"--{stage}.loss.name", name], [f"--{stage}.loss.name=l2", f"--{stage}.loss.name={name}"]):
+        config = parsed(*words)
+        assert getattr(config, stage).loss == LossConfig(name=name, reduction="mean")
+        make_loss(getattr(config, stage))
+        other = {"stage1": "stage2", "stage2": "stage1"}[stage]
+        assert getattr(config, other) == getattr(load_config(CONFIG), other)
+
+
+def test_numbers_that_are_given_beside_another_loss_are_taken():
+    words = ["--stage1.loss.name", "soft_wing", "--stage1.loss.width", "10", "--stage1.loss.linear_width=3"]
+    assert parsed(*words).stage1.loss == LossConfig(name="soft_wing", width=10.0, linear_width=3.0, reduction="mean")
+    same = load_config(CONFIG).stage1.loss
+    assert parsed("--stage1.loss.name", "wing").stage1.loss == same
+    assert parsed("--stage1.loss.epsilon", "1").stage1.loss == dataclasses.replace(same, epsilon=1.0)
+
+
+def test_a_number_that_the_loss_does_not_have_is_named(capsys, faces_folder):
+    data = ["--data.root", faces_folder, "--data.validation", "0.5"]
+    words = ["--stage1.loss.name", "l1", "--stage1.loss.width", "10", *data]
+    assert "the loss 'l1' has no parameter width" in refused(capsys, "train", CONFIG, *words)
+    words = ["--stage1.loss.rectification", "0.5", *data]
+    assert "has no parameter rectification: use width, epsilon" in refused(capsys, "train", CONFIG, *words)
+    words = ["--stage1.loss.name", "rectified_wing", "--stage1.loss.rectification", "20", *data]
+    assert "rectification is 20.0: it must be below the width, 10.0" in refused(capsys, "train", CONFIG, *words)
 
 
 def test_config_must_come_first(capsys):
@@ -303,6 +340,23 @@ def test_evaluation_writes_the_numbers_and_the_report(capsys, model, faces_folde
     np.testing.assert_allclose([float(value) for value in told.groups()], np.median(leans, axis=0), atol=0.02)
 
 
+def test_reports_of_the_package_s_models_lie_apart_and_are_called_by_the_model(
+    capsys, model, faces_folder, tmp_path, monkeypatch
+):
+    shutil.copytree(model, tmp_path / "box" / "packaged")
+    shutil.copytree(model, tmp_path / "run" / "model")
+    monkeypatch.setattr(zoo, "FOLDER", tmp_path / "box")
+    for name in ("packaged", "run"):
+        main(["evaluate", name, "--data", "w300", "--root", str(faces_folder), "--jitter", "0"])
+    assert not (tmp_path / "packaged").exists()
+    reports = ["runs/packaged/packaged/report-w300", "run/model/report-w300"]
+    assert [Path(report, "index.html").is_file() for report in reports] == [True, True]
+    capsys.readouterr()
+    main(["compare", *reports])
+    header = next(line for line in capsys.readouterr().out.splitlines() if "faces" in line)
+    assert re.findall(r"packaged|run", header) == ["packaged", "run"]
+
+
 @pytest.mark.parametrize(("data", "leading"), [("builtin", "box size"), ("w300", "inter-ocular")])
 def test_evaluation_leads_with_a_length_that_no_pose_makes_vanish(capsys, model, faces_folder, tmp_path, data, leading):
     source = {"builtin": ["--faces", "12"], "w300": ["--root", str(faces_folder)]}[data]
@@ -312,13 +366,14 @@ def test_evaluation_leads_with_a_length_that_no_pose_makes_vanish(capsys, model,
     assert {"box size", "inter-ocular"} <= {entry["normalisation"] for entry in results}
 
 
-def test_held_out_faces_are_those_that_a_training_holds_out(model, tmp_path):
+def test_held_out_faces_of_a_model_without_a_record_are_the_default_share_and_that_is_said(model, tmp_path, capsys):
     options = ("--data", "builtin", "--split", "held_out", "--faces", "40", "--output", str(tmp_path / "report"))
     main(["evaluate", str(model), *options])
     _, kept_out = load_faces("builtin", "train", count=40).split(0.05)
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert 0 < len(kept_out) < 10
     assert {entry["faces"] for entry in results} == {len(kept_out)}
+    assert "the model does not record what its training held out: taken are the 0.05" in capsys.readouterr().out
 
 
 def test_prediction_writes_overlay_json_and_pts(capsys, model, faces_folder, tmp_path):

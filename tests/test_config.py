@@ -8,11 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from wing_jax.config import Config, DataConfig, PerturbConfig, load_config
+from wing_jax.config import LENGTHS, Config, DataConfig, LossConfig, PerturbConfig, load_config
 from wing_jax.errors import InputError
-from wing_jax.losses import make_loss
+from wing_jax.losses import LOSSES, make_loss
+from wing_jax.losses.units import parameters
+from wing_jax.train.stage import make_loss as stage_loss
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -55,6 +59,59 @@ def test_every_config_of_the_project_loads(path):
             working_extent=float(stage.input_size),
             **{name: value for name, value in given.items() if value is not None},
         )
+
+
+def test_every_parameter_of_every_loss_is_a_field():
+    """Of LossConfig: so that all can be set in any config and on the command line."""
+    assert {label for name in LOSSES for label in parameters(name)} == set(LENGTHS)
+    assert set(LENGTHS) < {field.name for field in dataclasses.fields(LossConfig)}
+
+
+def loss_of(stage, loss):
+    return stage_loss(dataclasses.replace(stage, loss=loss))(jnp.linspace(0, 9, 64), jnp.zeros(64))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_parameter_and_the_reference_size_reach_the_loss(name):
+    """And where nothing is given, each loss has its defaults in pixels of the crop that they are meant for."""
+    stage = load_config(CONFIGS[0]).stage1
+    assert stage.input_size == 64
+    size = 256 if name == "soft_wing" else 64
+    same = make_loss(name, reference_size=size, working_extent=64.0)
+    plain = loss_of(stage, LossConfig(name=name))
+    np.testing.assert_array_equal(plain, same(jnp.linspace(0, 9, 64), jnp.zeros(64)))
+    np.testing.assert_array_equal(plain, loss_of(stage, LossConfig(name=name, reference_size=size)))
+    for label, value in parameters(name).items():
+        assert (np.asarray(loss_of(stage, LossConfig(name=name, **{label: 0.9 * value}))) != plain).any(), label
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        ({"name": "l1", "width": 10.0}, "loss 'l1': the loss 'l1' has no parameter width"),
+        ({"name": "wing", "rectification": 0.1}, "no parameter rectification: use width, epsilon"),
+        ({"name": "rectified_wing", "rectification": 10.0}, "rectification is 10.0: it must be below the width"),
+        ({"name": "soft_wing", "linear_width": -1.0}, "linear_width is -1.0"),
+        ({"name": "smooth_l1", "beta": 0.0}, "beta is 0.0"),
+        ({"name": "wing", "epsilon": float("inf")}, "epsilon is inf"),
+        ({"name": "wing", "reference_size": 0}, "reference_size is 0"),
+    ],
+)
+def test_a_parameter_that_is_not_the_loss_s_or_out_of_range_is_named_in_one_line(loss, said):
+    with pytest.raises(InputError) as caught:
+        stage_loss(dataclasses.replace(load_config(CONFIGS[0]).stage1, loss=LossConfig(**loss)))
+    assert said in str(caught.value)
+
+
+def test_parameters_of_losses_are_kept_in_json_and_toml(tmp_path):
+    base = load_config(CONFIGS[0])
+    loss = LossConfig(name="rectified_wing", rectification=0.5, width=8.0)
+    config = dataclasses.replace(base, stage1=dataclasses.replace(base.stage1, loss=loss))
+    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+    assert load_config(tmp_path / "config.json") == config
+    table = json.loads((tmp_path / "config.json").read_text())
+    table["stage1"]["loss"] = {"name": "rectified_wing", "rectifcation": 0.5}
+    assert "extra fields found (rectifcation) @ config.stage1.loss" in refusal(tmp_path / "c.json", json.dumps(table))
 
 
 def test_a_config_is_frozen_and_by_keyword_only():

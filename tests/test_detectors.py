@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from wing_jax import zoo
 from wing_jax.cli import main
 from wing_jax.data import detectors
 from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, overlap, shape_in_boxes, shape_spread, usable
@@ -16,7 +17,7 @@ from wing_jax.data.points_file import write_pts
 from wing_jax.errors import InputError
 from wing_jax.finder import Finder
 from wing_jax.localizer import Localizer
-from wing_jax.schemes import MTFL_5, get_conversion, read_scheme
+from wing_jax.schemes import IBUG_68, MTFL_5, get_conversion, read_scheme
 
 CHOSEN = [36, 45, 8]  # outer eye corners and chin, of the 68
 FIXED = ShapeInBox(centre=(0.1, -0.05), side=0.8)
@@ -202,6 +203,46 @@ def test_a_model_of_ones_own_points_is_told_where_to_look(faces, folder, capsys)
             ]
         )
     assert "marks three" in capsys.readouterr().err
+
+
+def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(faces, folder, capsys, monkeypatch):
+    """A model of the package is never written to, and no folder of its name appears, which would be used instead."""
+    monkeypatch.chdir(folder)
+    own = Localizer(
+        scheme=IBUG_68, box_convention="given", stages=(), template=np.zeros((68, 2), np.float32),
+        about={"name": "own"},
+    )  # fmt: skip
+    own.save("run/model")
+    own.save("box/packaged")
+    monkeypatch.setattr(zoo, "FOLDER", folder / "box")
+    (folder / "packaged").mkdir()  # of that name, without a model
+    source = ["data", "detect", "all", "--format", "pts", "--scheme", "ibug68", "--faces", "5"]
+    before = {path: path.read_bytes() for path in (folder / "box").rglob("*.json")}
+
+    main([*source, "--model", "run"])
+    assert "told to run/model" in capsys.readouterr().out
+    assert set(Localizer.load("run").about["detectors"]) == {"libfacedetection"}
+    assert [path.name for path in (folder / "run").iterdir()] == ["model"]
+
+    def refused(*words):
+        with pytest.raises(SystemExit) as stopped:
+            main([*source, *words])
+        assert stopped.value.code == 2
+        assert list((folder / "packaged").iterdir()) == []
+        return capsys.readouterr().err
+
+    assert "'packaged' is a model of the package, which is never written to: give --output" in refused(
+        "--model", "packaged"
+    )
+    assert "would be used instead of the package's model" in refused("--model", "packaged", "--output", "packaged")
+    assert "give --model, too" in refused("--output", "mine")
+    assert "nowhere: no model here" in refused("--model", "nowhere")
+
+    main([*source, "--model", "packaged", "--output", "mine"])
+    assert "told to mine" in capsys.readouterr().out
+    assert set(Localizer.load("mine").about["detectors"]) == {"libfacedetection"}
+    assert {path: path.read_bytes() for path in (folder / "box").rglob("*.json")} == before
+    assert "detectors" not in Localizer.load("packaged").about
 
 
 def test_the_command(folder, capsys):

@@ -48,6 +48,14 @@ def test_in_reference_pixels_it_is_the_loss_itself(name):
 
 
 @every_name
+def test_defaults_are_pixels_of_the_crop_that_they_are_meant_for(name):
+    size = 256 if name == "soft_wing" else 64
+    assert losses.units.own_reference_size(name) == size
+    loss = losses.make_loss(name, working_extent=float(size))
+    np.testing.assert_array_equal(loss(*pixels()), losses.LOSSES[name](*pixels()))
+
+
+@every_name
 @pytest.mark.parametrize("extent", [1.0, 128.0, 2.0, 100])
 def test_value_is_in_reference_pixels_in_any_unit(name, extent):
     loss = losses.make_loss(name, reference_size=64, working_extent=extent, **OTHER[name])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wing_jax.config import Config, DataConfig, GridConfig, SweepConfig, load_config
+from wing_jax.config import Config, DataConfig, GridConfig, LossConfig, SweepConfig, load_config
 from wing_jax.errors import InputError
 from wing_jax.train import run_config
 from wing_jax.train.run import train
@@ -97,6 +97,45 @@ def test_what_a_later_version_added_is_no_difference_until_it_is_used(config):
     used = dataclasses.replace(config.stage1.perturb, jpeg=0.5)
     with pytest.raises(InputError, match=r"begun with stage1\.perturb\.jpeg=0\.0, and the config says 0\.5"):
         claim(changed(config, "stage1", perturb=used))
+
+
+def test_the_reference_size_of_a_loss_is_the_same_said_or_not(config):
+    """Records of earlier versions say 64 for every loss, which soft_wing no longer has."""
+
+    def of(name, size):
+        return changed(config, "stage1", loss=LossConfig(name=name, reference_size=size))
+
+    claim(of("wing", 64))
+    path = config.folder / "config.json"
+    record = json.loads(path.read_text())
+    for name in ("rectification", "linear_width", "beta"):  # fields that were added since
+        del record["stage1"]["loss"][name]
+    path.write_text(json.dumps(record))
+    claim(of("wing", None))
+    with pytest.raises(InputError, match=r"begun with stage1\.loss\.reference_size=64, and the config says 128"):
+        claim(of("wing", 128))
+    path.unlink()
+    claim(of("soft_wing", 64))
+    with pytest.raises(InputError, match=r"begun with stage1\.loss\.reference_size=64, and the config says 256"):
+        claim(of("soft_wing", None))
+
+
+def test_a_sweep_whose_other_losses_had_the_first_one_s_numbers_does_not_go_on(config):
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    for losses, goes_on in ((("wing", "l1"), True), (("wing", "soft_wing"), False)):
+        begun = SweepConfig(**fields, grid=GridConfig(losses=losses))
+        folder = begun.folder / f"sweep{len(losses[1])}"
+        run_config.claim(begun, folder)
+        run_config.claim(begun, folder)
+        record = json.loads((folder / "config.json").read_text())
+        for name in ("rectification", "linear_width", "beta"):
+            del record["stage1"]["loss"][name]
+        (folder / "config.json").write_text(json.dumps(record))
+        if goes_on:
+            run_config.claim(begun, folder)
+        else:
+            with pytest.raises(InputError, match=r"by a version that gave soft_wing the lengths .* of wing: give"):
+                run_config.claim(begun, folder)
 
 
 def test_a_sweep_over_another_grid_does_not_take_the_first_ones_runs_for_its_own(config):

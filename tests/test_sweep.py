@@ -24,7 +24,7 @@ from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
 from wing_jax.train import devices
 from wing_jax.train.run import first_task, read_corpus, train
-from wing_jax.train.sweep import SweepEngine, cells_of
+from wing_jax.train.sweep import SweepEngine, cells_of, loss_forms
 from wing_jax.train.sweep_run import sweep, table
 
 STEPS = 4
@@ -85,6 +85,34 @@ def test_an_empty_grid_is_the_stage_itself():
     assert (cell.loss, cell.learning_rate, cell.seed) == (STAGE.loss, 1e-2, 5)
 
 
+def test_other_losses_than_the_stage_s_own_have_their_own_numbers():
+    """And not Wing's width, epsilon and reference size; the grid's widths are for all that have one."""
+    own = dataclasses.replace(STAGE.loss, reference_size=32, width=7.0)
+    stage, names = dataclasses.replace(STAGE, loss=own), ("l1", "smooth_l1", "wing", "rectified_wing", "soft_wing")
+    cells = cells_of(stage, GridConfig(losses=names), seed=0)
+    plain = {name: LossConfig(name=name, reduction="mean") for name in names}
+    assert {cell.loss.name: cell.loss for cell in cells} == plain | {"wing": own}
+    assert [cell.lengths for cell in cells[2:]] == [
+        {"width": 7.0, "epsilon": 2.0}, {"width": 10.0, "epsilon": 2.0}, {"width": 20.0, "epsilon": 0.5},
+    ]  # fmt: skip
+    assert cells[-1].label == "soft_wing-w20-e0.5-of256-lr0.01-seed0"
+    wide = cells_of(stage, GridConfig(losses=names, widths=(16.0,)), seed=0)
+    found = {cell.loss.name: (cell.loss.width, cell.loss.reference_size) for cell in wide}
+    assert found == {
+        "l1": (None, None), "smooth_l1": (None, None), "wing": (16.0, 32), "rectified_wing": (16.0, None),
+        "soft_wing": (16.0, None),
+    }  # fmt: skip
+
+
+def test_other_parameters_of_the_stage_s_own_loss_are_kept():
+    own = LossConfig(name="rectified_wing", rectification=0.5, reduction="mean")
+    stage = dataclasses.replace(STAGE, loss=own)
+    cells = cells_of(stage, GridConfig(losses=("rectified_wing", "wing"), widths=(4.0, 10.0)), seed=0)
+    assert [cell.loss.rectification for cell in cells] == [0.5, 0.5, None, None]
+    assert cells[0].label == "rectified_wing-w4-e2-rectification0.5-lr0.01-seed0"
+    assert loss_forms(cells) == [own, LossConfig(name="wing", reduction="mean")]
+
+
 def test_lengths_out_of_range_are_refused():
     with pytest.raises(InputError, match="width"):
         cells_of(STAGE, GridConfig(widths=(-1.0,)), seed=0)
@@ -133,8 +161,8 @@ def alone(config, cell) -> dict:
 
 @pytest.fixture(scope="module")
 def small(config):
-    """Two losses by two seeds."""
-    return dataclasses.replace(config, grid=GridConfig(seeds=(0, 7), losses=("wing", "l1")))
+    """Three losses by two seeds; soft_wing's numbers are pixels of another crop than Wing's."""
+    return dataclasses.replace(config, grid=GridConfig(seeds=(0, 7), losses=("wing", "l1", "soft_wing")))
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +177,7 @@ def test_each_run_is_what_train_makes_of_it(small, undisturbed):
     said = json.loads((folder / "results.json").read_text())
     assert said == {"how": "turns", "runs": undisturbed}
     cells = cells_of(STAGE, small.grid, seed=0)
+    assert cells[-1].loss == LossConfig(name="soft_wing", reduction="mean")
     assert [row["label"] for row in undisturbed] == [cell.label for cell in cells]
     for cell in cells[::2]:  # of the sweep's own seed, by which its batches are drawn
         assert cell.seed == 0

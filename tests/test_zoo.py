@@ -3,11 +3,14 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from wing_jax import Localizer, zoo
+from wing_jax.bundle import find_bundle
+from wing_jax.cli import main
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 
@@ -47,6 +50,41 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
     assert Localizer.load("w300").about["name"] == "mine"
     (tmp_path / "w300" / "model.json").unlink()
     assert Localizer.load("w300").about["name"] == told["name"]
+
+
+def test_a_model_s_place_says_whether_it_is_the_package_s(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w300").mkdir()  # of data, say: no model
+    place = find_bundle("w300")
+    assert (place.folder, place.packaged, place.hides) == (zoo.FOLDER / "w300", "w300", "")
+    assert place.outputs == Path("runs/packaged/w300")
+    shutil.copytree(zoo.FOLDER / "w300", tmp_path / "w300" / "model")
+    place = find_bundle("w300")
+    assert (place.folder, place.packaged, place.hides) == (Path("w300/model"), "", "w300")
+    assert place.outputs == place.folder
+    assert find_bundle(tmp_path / "w300").hides == ""
+    with pytest.raises(InputError, match="no model here"):
+        find_bundle("nowhere")
+
+
+def test_what_is_made_of_a_model_of_the_package_lies_apart_from_it(tmp_path, monkeypatch, capsys):
+    """By default: not in a folder of the model's name, which the next command could take for the model."""
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr("wing_jax.cli.export.halve", lambda localizer, folder, crops: seen.append(folder) or [])
+    monkeypatch.setattr("wing_jax.cli.export.crops_of", lambda localizer, faces: [])
+    main(["export", "w300", "--to", "half"])
+    shutil.copytree(zoo.FOLDER / "w300", tmp_path / "run" / "model")
+    main(["export", "run", "--to", "half"])
+    assert seen == [Path("runs/packaged/w300/half"), Path("run/model/half")]
+    assert not (tmp_path / "w300").exists()
+    with pytest.raises(SystemExit):
+        main(["export", "w300", "--to", "half", "--output", "w300"])
+    assert "would be used instead of the package's model 'w300'" in capsys.readouterr().err
+    shutil.copytree(tmp_path / "run" / "model", tmp_path / "w300")
+    main(["export", "w300", "--to", "half"])
+    assert seen[-1] == Path("w300/half")
+    assert "w300 is used: a model in this folder comes before the package's own 'w300'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", zoo.models())

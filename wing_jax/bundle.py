@@ -1,5 +1,6 @@
 """A trained model on disk: `model.json` (readable) and `weights.npz` (plain arrays; nothing is unpickled)."""
 
+import dataclasses
 import io
 import json
 import os
@@ -12,6 +13,40 @@ from wing_jax import files, zoo
 from wing_jax.errors import InputError
 
 FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where the model lies that a user named."""
+
+    folder: Path  # which holds its model.json
+    packaged: str = ""  # its name, where it is a model of the package, which is never written to
+    hides: str = ""  # the model of the package that has the same name as this folder, and is not the one meant
+
+    @property
+    def outputs(self) -> Path:
+        """The folder for what is made of the model where no other is asked for: its own, or, for a model of the
+        package, `runs/packaged/NAME`."""
+        return Path("runs/packaged") / self.packaged if self.packaged else self.folder
+
+
+def find_bundle(path: str | Path) -> Place:
+    """The place of the model called `path`: that folder, its subfolder `model` (so that a run's folder serves as well),
+    or else the model of the package (`wing_jax.zoo`) of that name.
+
+    Raises:
+      InputError: there is none.
+    """
+    name = str(path) if str(path) in zoo.models() else ""
+    for folder in (Path(path), Path(path) / "model"):
+        if (folder / "model.json").is_file():
+            return Place(folder=folder, hides=name)
+    if name:
+        return Place(folder=zoo.FOLDER / name, packaged=name)
+    raise InputError(
+        f"{path}: no model here (no model.json): give the folder that `wing-jax train` named, or the name of a "
+        f"model in the box ({', '.join(zoo.models())})"
+    )
 
 
 def write_bundle(path: str | Path, manifest: dict, arrays: dict, *, half: bool = False) -> Path:
@@ -35,24 +70,20 @@ def write_bundle(path: str | Path, manifest: dict, arrays: dict, *, half: bool =
 
 
 def read_bundle(path: str | Path) -> tuple[dict, dict]:
-    """(manifest, nested arrays) of the bundle in `path` or in `path/model`, or else of the model in the box that is
-    called `path`. Arrays kept as float16 come as float32.
+    """(manifest, nested arrays) of the bundle at the place of `path` (`find_bundle`). Arrays kept as float16 come as
+    float32.
 
     Raises:
       InputError: there is none, a file is broken, or it is of a newer format.
     """
-    places = [Path(path), Path(path) / "model"] + [zoo.FOLDER / name for name in zoo.models() if name == str(path)]
-    path = next((place for place in places if (place / "model.json").is_file()), places[0])
+    path = find_bundle(path).folder
     inside = Path(os.path.realpath(path))
     for name in ("model.json", "weights.npz"):
         files.refuse_way_out(path / name, inside)
     try:
         manifest = json.loads(files.read_text(path / "model.json"))
     except OSError as error:
-        raise InputError(
-            f"{path}: no model here (no model.json): give the folder that `wing-jax train` named, or the name of a "
-            f"model in the box ({', '.join(zoo.models())})"
-        ) from error
+        raise InputError(f"{path / 'model.json'}: cannot be read ({error}): copy the bundle again") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path / 'model.json'}: not valid JSON ({error}): copy the bundle again") from error
     if not isinstance(manifest, dict) or manifest.pop("format", None) != FORMAT:

@@ -27,6 +27,7 @@ DataName = Literal[
 LARGEST_INPUT = 4_096  # pixels: the side of a network's crop
 LARGEST_BINS = 10_000  # of the pose coefficient
 LossName = Literal["l2", "l1", "smooth_l1", "wing", "rectified_wing", "soft_wing"]
+LENGTHS = ("width", "epsilon", "rectification", "linear_width", "beta")  # parameters of losses: fields of LossConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,12 +114,16 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """A loss by name; lengths are pixels of a crop of `reference_size` and rescaled to the crop at work."""
+    """A loss by name, and its parameters (`LENGTHS`), each for the losses that have it: None is the loss's own default.
+    They are pixels of a crop of `reference_size` and rescaled to the crop at work."""
 
     name: LossName = "wing"
-    reference_size: int = 64  # pixels
-    width: float | None = None  # pixels; None: the loss's own default
-    epsilon: float | None = None  # pixels; None: the loss's own default
+    reference_size: int | None = None  # pixels; None: the loss's own, 256 for soft_wing and 64 for all others
+    width: float | None = None  # pixels; wing, rectified_wing, soft_wing
+    epsilon: float | None = None  # pixels; wing, rectified_wing, soft_wing
+    rectification: float | None = None  # pixels; rectified_wing: errors below it cost nothing
+    linear_width: float | None = None  # pixels; soft_wing: L1 below it
+    beta: float | None = None  # pixels; smooth_l1: L2 below it
     reduction: Literal["paper", "mean"] = "paper"  # sum over 2L and mean over the batch, or the plain mean
 
 
@@ -213,13 +218,15 @@ class Config:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GridConfig:
-    """The runs of a sweep: all combinations. What is empty is as the first stage says. A loss without a width or an
-    epsilon is run once for all of them."""
+    """The runs of a sweep: all combinations. What is empty is as the first stage says; losses other than the first
+    stage's own have their own defaults then. A loss without a width or an epsilon is run once for all of them."""
 
     seeds: tuple[int, ...] = ()  # of the first parameters and of dropout; all runs share their batches
     losses: tuple[LossName, ...] = ()
-    widths: tuple[float, ...] = ()  # pixels of the loss's reference size
-    epsilons: tuple[float, ...] = ()  # pixels of the loss's reference size
+    # Of each loss that has them, pixels of that loss's own reference size: for soft_wing of 256, for others of 64, for
+    # the first stage's own loss of what the stage says.
+    widths: tuple[float, ...] = ()
+    epsilons: tuple[float, ...] = ()
     learning_rates: tuple[float, ...] = ()  # the first; the schedule keeps its shape
     # "vmap": all runs at once; "scan": one after the other within the program; "turns": the runs take turns with one
     # compiled step; "auto": "turns" on CPU, elsewhere the faster of the others, which is measured first.

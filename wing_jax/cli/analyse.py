@@ -58,7 +58,7 @@ class ModelOptions(Common):
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     split: str = "test"
     boxes: str = "given"
-    faces: int = 500  # built-in faces to draw (builtin alone)
+    faces: int = 0  # built-in faces to draw (builtin alone); 0: 500
     batch: int = 64  # faces, for gradients and landscapes
     places: int = 21  # of the landscape, along either direction
     seed: int = 0  # of the untrained network and the directions
@@ -103,10 +103,12 @@ def _model(arguments: list[str]) -> Iterator[str]:
         if getattr(options, name) < 2:
             raise InputError(f"{name}={getattr(options, name)} must be 2 or more")
     from wing_jax.analysis.subject import agreement_in_words, figures, shares_in_words, subject
+    from wing_jax.cli.data_source import faces_to_draw
+    from wing_jax.cli.model import find_model
     from wing_jax.data.load import load_faces
     from wing_jax.localizer import Localizer
 
-    localizer = Localizer.load(options.model)
+    localizer = Localizer.load(find_model(options.model).folder)
     faces = load_faces(
         options.data,
         options.split,
@@ -114,7 +116,7 @@ def _model(arguments: list[str]) -> Iterator[str]:
         images=options.images,
         scheme=options.scheme,
         boxes=options.boxes,
-        count=options.faces,
+        count=faces_to_draw(options.data, options.faces),
     )
     size = localizer.stages[0].input_size
     what = subject(localizer, faces, losses=_made(options, size), edges=_scaled(options.edges, size), seed=options.seed)
@@ -132,8 +134,10 @@ def _training(arguments: list[str]) -> Iterator[str]:
     from wing_jax.analysis.training import follow, probe_steps
     from wing_jax.report.analysis import training_figure
     from wing_jax.train import devices
-    from wing_jax.train.run import first_task, read_corpus
+    from wing_jax.train.run import at_large_batch, first_task, read_corpus
 
+    if config.large_batch:
+        config = at_large_batch(config)
     options, stage = config.analysis, config.stage1
     losses, edges = _made(options, stage.input_size), _scaled(options.edges, stage.input_size)
     task = first_task(config, read_corpus(config))
@@ -152,13 +156,9 @@ def _training(arguments: list[str]) -> Iterator[str]:
 def _made(options: Common, input_size: int) -> dict[str, Loss]:
     """The losses with their default lengths, in pixels of a crop of `input_size`."""
     from wing_jax.losses import make_loss
-    from wing_jax.losses.units import REFERENCE_SIZES
     from wing_jax.reproduce.published import TITLES
 
-    return {
-        TITLES[name]: make_loss(name, reference_size=REFERENCE_SIZES.get(name, 64), working_extent=input_size)
-        for name in options.losses
-    }
+    return {TITLES[name]: make_loss(name, working_extent=input_size) for name in options.losses}
 
 
 def _scaled(edges: tuple[float, float], input_size: int) -> tuple[float, float]:

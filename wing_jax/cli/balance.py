@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from rich.console import Console
 
 from wing_jax import balance
+from wing_jax.cli.data_source import faces_to_draw
 from wing_jax.cli.options import check_range, parse
 from wing_jax.config import LARGEST_BINS, DataName
 from wing_jax.data.aflw_shapes import read_aflw_shapes
@@ -29,7 +30,7 @@ class BalanceOptions:
     root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
     images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
-    faces: int = 2000  # built-in faces to draw (builtin alone)
+    faces: int = 0  # built-in faces to draw (builtin alone); 0: 2,000
     bins: int = 9  # of |coefficient|
     cap: int = 20  # at most so many copies of a face
     output: str = "runs/balance"  # folder of the figure
@@ -40,17 +41,13 @@ def run(arguments: list[str]) -> None:
     options = parse(BalanceOptions, arguments, command="balance")
     check_range(options, bins=(1, LARGEST_BINS), cap=(1, 1_000_000))
     figure = Path(options.output) / f"{options.data}.png"
+    count = faces_to_draw(options.data, options.faces, usual=2000)
     if options.data == "aflw-shapes":
         shapes = read_aflw_shapes(Path(options.root) if options.root else find_data("aflw_shapes"))
         report_poses(*shapes, bins=options.bins, cap=options.cap, figure=figure)
     else:
         faces = load_faces(
-            options.data,
-            "train",
-            root=options.root,
-            images=options.images,
-            scheme=options.scheme,
-            count=options.faces,
+            options.data, "train", root=options.root, images=options.images, scheme=options.scheme, count=count
         )
         report_poses(
             faces.points, faces.visible, faces.scheme, yaw_of(faces), bins=options.bins, cap=options.cap, figure=figure

@@ -29,7 +29,7 @@ class CompareOptions:
 def run(arguments: list[str]) -> None:
     """Print the table of the last stage's NME by group, the first boxes and normalisation; write the plot."""
     options = parse(CompareOptions, arguments, command="compare")
-    names = options.names or tuple(Path(report).parent.parent.name for report in options.reports)
+    names = options.names or tuple(_model_of(Path(report)) for report in options.reports)
     if not options.reports or len(names) != len(options.reports):
         raise InputError(f"{len(options.reports)} reports and {len(names)} names: give as many of both, and some")
     entries = [_last_stage(Path(report), options.group) for report in options.reports]
@@ -45,6 +45,12 @@ def run(arguments: list[str]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(rich_table(grid))
     console.print(f"figure: {save_figure(group_figure(groups, normalisation=normalisation), Path(options.output))}")
+
+
+def _model_of(report: Path) -> str:
+    """What the model of a report is called, by the folders: RUN/model/report-DATA or NAME/report-DATA."""
+    model = report.absolute().parent
+    return model.parent.name if model.name == "model" else model.name
 
 
 def _last_stage(report: Path, group: str) -> dict:

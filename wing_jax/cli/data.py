@@ -10,9 +10,11 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from wing_jax.bundle import find_bundle
 from wing_jax.cli.balance import report_poses, yaw_of
 from wing_jax.cli.data_check import check
 from wing_jax.cli.data_source import Source, splits_in
+from wing_jax.cli.model import find_model, refuse_hiding
 from wing_jax.cli.options import check_range, parse
 from wing_jax.config import LARGEST_BINS, load_config
 from wing_jax.data import formats
@@ -76,7 +78,8 @@ class DetectOptions(Source):
     split: str = ""  # empty: the first there is
     faces: int = 0  # at most so many, chosen at random; 0: all
     detector: str = "auto"
-    model: str = ""  # a model's folder to tell; for points of your own, of which nothing is known beforehand
+    model: str = ""  # a model to be told; for points of your own, of which nothing is known beforehand
+    output: str = ""  # folder for MODEL with what it was told; empty: MODEL's own, where it is none of the package
     seed: int = 0
 
 
@@ -170,8 +173,9 @@ def _stats(arguments: list[str]) -> None:
 def _detect(arguments: list[str]) -> None:
     options = parse(DetectOptions, arguments, command="data detect")
     check_range(options, faces=(0, 10**9))
+    folder = _to_be_told(options)
     faces, detector = _chosen(options), get_detector(options.detector)
-    localizer = Localizer.load(options.model) if options.model else None
+    localizer = Localizer.load(find_bundle(options.model).folder) if options.model else None
     if localizer and localizer.scheme.name != faces.scheme.name:
         raise InputError(f"{options.model} marks {localizer.scheme.name}, {faces.name} has {faces.scheme.name}")
     if 0 < options.faces < len(faces):
@@ -193,13 +197,34 @@ def _detect(arguments: list[str]) -> None:
     if localizer:
         own = dataclasses.asdict(next(iter(placed.values())))
         told = {**localizer.about, "detectors": {**localizer.about.get("detectors", {}), detector.name: own}}
-        print(f"told to {dataclasses.replace(localizer, about=told).save(options.model)}")
+        print(f"told to {dataclasses.replace(localizer, about=told).save(folder)}")
+
+
+def _to_be_told(options: DetectOptions) -> Path:
+    """The folder that the model is written to with what it was told.
+
+    Raises:
+      InputError: there is no model, or it is one of the package and no other folder is given.
+    """
+    if not options.model:
+        if options.output:
+            raise InputError(f"--output {options.output} is a folder for the model that is told: give --model, too")
+        return Path()
+    place = find_model(options.model)
+    if place.packaged and not options.output:
+        raise InputError(
+            f"{place.packaged!r} is a model of the package, which is never written to: give --output FOLDER for a copy "
+            "with what it is told, and use that folder as MODEL"
+        )
+    refuse_hiding(options.output)
+    return Path(options.output or place.folder)
 
 
 def _label(arguments: list[str]) -> None:
     options = parse(LabelOptions, arguments, command="data label")
     check_range(options, quality=(0, 100), size=(16 if options.size else 0, LARGEST_CROP), workers=(1, 256))
-    faces, localizer = _chosen(options), dataclasses.replace(Localizer.load(options.model), flip_average=True)
+    localizer = dataclasses.replace(Localizer.load(find_model(options.model).folder), flip_average=True)
+    faces = _chosen(options)
     labelled = label(localizer, faces, workers=options.workers)
     kept = labelled.apart <= options.most / 100
     if not kept.any():

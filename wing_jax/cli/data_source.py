@@ -27,6 +27,20 @@ class Source:
     picture_size: Literal["check", "rescale"] = "check"
 
 
+DRAWN = 500  # built-in faces, where no number is asked for
+
+
+def faces_to_draw(data: str, faces: int, *, usual: int = DRAWN) -> int:
+    """How many built-in faces to draw: `faces`, or `usual` where that is 0.
+
+    Raises:
+      InputError: a number is asked for of another data set, which is always taken whole.
+    """
+    if faces and data != "builtin":
+        raise InputError(f"faces={faces} is a number of built-in faces, and {data!r} is taken whole: leave it out")
+    return faces or usual
+
+
 def splits_in(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
     """(name, faces, faults) of the splits that are there."""
     name = formats.detect(options.root) if options.format == "auto" else options.format

@@ -1,6 +1,7 @@
 """`wing-jax evaluate MODEL --data NAME`"""
 
 import dataclasses
+import functools
 import os
 import shlex
 import sys
@@ -12,8 +13,11 @@ import tyro
 from rich.console import Console
 
 from wing_jax import evaluation
+from wing_jax.bundle import Place
+from wing_jax.cli.data_source import DRAWN, faces_to_draw
+from wing_jax.cli.model import find_model, held_out_of
 from wing_jax.cli.options import parse
-from wing_jax.config import DataConfig, DataName
+from wing_jax.config import DataName
 from wing_jax.data.boxes import ShapeInBox, fitted, shape_in_box
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
@@ -26,6 +30,7 @@ from wing_jax.report.origin import commit
 from wing_jax.report.page import write_report
 from wing_jax.schemes import get_conversion
 
+HELD_OUT = "held_out"  # the split that the model's training made
 FACTOR, SHIFT = 0.05, 0.03  # how much larger, and how far off in sides, boxes may be before it is said
 
 
@@ -33,8 +38,8 @@ FACTOR, SHIFT = 0.05, 0.03  # how much larger, and how far off in sides, boxes m
 class EvaluateOptions:
     """Measure MODEL on the test split of a data set; print a table, write results.json and an HTML report.
 
-    --split held_out: the training faces that a training holds out to choose its checkpoint by, the same ones for ever.
-    There recipes are compared, so that the test split stays unseen."""
+    --split held_out: the training faces that MODEL's own training held out to choose its checkpoint by, as MODEL
+    records them. There recipes are compared, so that the test split stays unseen."""
 
     model: Annotated[str, tyro.conf.Positional]
     data: DataName
@@ -46,8 +51,8 @@ class EvaluateOptions:
     fit_boxes: bool = False  # scale and move all boxes alike, to lie about the faces as in training (on the mean)
     hidden: Literal["count", "mask"] = "count"  # points annotated as hidden
     picture_size: Literal["check", "rescale"] = "check"  # pictures of another size than told: refuse, or move points
-    faces: int = 500  # built-in faces to draw (builtin alone)
-    output: str = ""  # the report's folder; empty: MODEL/report-DATA
+    faces: int = 0  # built-in faces to draw (builtin alone); 0: 500, for held_out as many as the training had
+    output: str = ""  # the report's folder; empty: report-DATA in MODEL's own (runs/packaged/NAME for the package's)
     flip: bool = False  # average with the mirror image
     jitter: float = 0.1  # second condition: boxes moved and resized by up to this fraction of their side
     seed: int = 0  # of the jitter
@@ -56,21 +61,9 @@ class EvaluateOptions:
 def run(arguments: list[str]) -> None:
     """Evaluate, print the table and the report's place."""
     options = parse(EvaluateOptions, arguments, command="evaluate")
-    localizer = dataclasses.replace(Localizer.load(options.model), flip_average=options.flip)
-    held_out = options.split == "held_out"
-    faces = load_faces(
-        options.data,
-        "train" if held_out else options.split,
-        root=options.root,
-        images=options.images,
-        scheme=options.scheme,
-        boxes=options.boxes,
-        hidden=options.hidden,
-        picture_size=options.picture_size,
-        count=options.faces,
-    )
-    if held_out:
-        _, faces = faces.split(DataConfig(name=options.data).validation)
+    place = find_model(options.model)
+    localizer = dataclasses.replace(Localizer.load(place.folder), flip_average=options.flip)
+    faces, remarks = faces_of(options, localizer, place)
     try:
         conversion = get_conversion(localizer.scheme, faces.scheme)
     except ValueError as error:
@@ -103,8 +96,8 @@ def run(arguments: list[str]) -> None:
             f"{faces.box_convention!r}: expect worse than it can do[/yellow]",
             soft_wrap=True,
         )
-    if differ:
-        console.print(f"[yellow]{differ}[/yellow]", soft_wrap=True)
+    for remark in filter(None, (*remarks, differ)):
+        console.print(remark, style="yellow", markup=False, soft_wrap=True)
     summary = evaluation.summarise(evaluations)
     console.print(tables.rich_table(tables.results_grid(summary)))
     counted = faces.visible & conversion.told
@@ -119,7 +112,7 @@ def run(arguments: list[str]) -> None:
         if entry.condition == evaluations[0].condition and entry.normalisation == evaluations[0].normalisation
     )
     index = write_report(
-        Path(options.output or Path(options.model) / f"report-{options.data}{'-held-out' * held_out}"),
+        Path(options.output or place.outputs / f"report-{options.data}{'-held-out' * (options.split == HELD_OUT)}"),
         title=f"{localizer.about.get('name', Path(options.model).name)} on {faces.name}",
         facts={
             "model": f"{options.model}: {localizer.describe()}",
@@ -137,6 +130,30 @@ def run(arguments: list[str]) -> None:
         lines=faces.scheme.lines,
     )
     console.print(f"report: {index}", soft_wrap=True)
+
+
+def faces_of(options: EvaluateOptions, localizer: Localizer, place: Place) -> tuple[FaceSet, tuple[str, ...]]:
+    """(the faces to measure on, what to say of how they were chosen).
+
+    Raises:
+      InputError: the data are not as they must be, or none of their faces was held out.
+    """
+    read = functools.partial(
+        load_faces,
+        options.data,
+        root=options.root,
+        images=options.images,
+        scheme=options.scheme,
+        boxes=options.boxes,
+        hidden=options.hidden,
+        picture_size=options.picture_size,
+    )
+    if options.split != HELD_OUT:
+        return read(options.split, count=faces_to_draw(options.data, options.faces)), ()
+    held_out, how = held_out_of(localizer, place)
+    count = faces_to_draw(options.data, options.faces, usual=held_out.faces or DRAWN)
+    faces, remark = held_out.pick(read("train", count=count, seed=held_out.seed), data=options.data)
+    return faces, tuple(filter(None, (how, remark)))
 
 
 def with_trained_boxes(faces: FaceSet, localizer: Localizer, *, fit: bool) -> tuple[FaceSet, str]:

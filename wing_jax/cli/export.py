@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from wing_jax.cli.model import find_model, refuse_hiding
 from wing_jax.cli.options import parse
 from wing_jax.config import DataName
 from wing_jax.data.load import load_faces
@@ -22,7 +23,7 @@ class ExportOptions:
 
     model: Annotated[str, tyro.conf.Positional]
     to: Literal["onnx", "saved-model", "tflite", "stablehlo", "half"]
-    output: str = ""  # folder; empty: MODEL/TO
+    output: str = ""  # folder; empty: TO in MODEL's own (in runs/packaged/NAME for a model of the package)
     data: DataName = "builtin"  # the faces to compare on: drawn ones need no data
     root: str = ""  # of the data, where they are not built in
     images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
@@ -33,7 +34,10 @@ class ExportOptions:
 def run(arguments: list[str]) -> None:
     """Export, and say how close the runtimes are."""
     options = parse(ExportOptions, arguments, command="export")
-    localizer = Localizer.load(options.model)
+    place = find_model(options.model)
+    if options.to == "half":
+        refuse_hiding(options.output)
+    localizer = Localizer.load(place.folder)
     faces = load_faces(
         options.data, options.split, root=options.root, images=options.images, scheme=options.scheme, count=32
     )
@@ -46,7 +50,7 @@ def run(arguments: list[str]) -> None:
             ) from error
         points, visible = conversion.points(faces.points), conversion.visible(faces.visible)
         faces = dataclasses.replace(faces, scheme=localizer.scheme, points=points, visible=visible)
-    folder, crops = Path(options.output or Path(options.model) / options.to), crops_of(localizer, faces)
+    folder, crops = Path(options.output or place.outputs / options.to), crops_of(localizer, faces)
     if options.to == "half":
         for number, done in enumerate(halve(localizer, folder, crops), 1):
             print(f"{done.path}: float16; stage {number} is within {done.difference:.2g} px of float32")

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import tyro
 
-from wing_jax.config import Config, SweepConfig, load_config
+from wing_jax.config import LENGTHS, Config, SweepConfig, load_config
 from wing_jax.errors import InputError
 
 Options = TypeVar("Options")
@@ -21,6 +21,9 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, usage: str) -> AnyConfig:
     """The config of the file that `arguments` begin with, as a `kind`, changed by the options that follow. Prints
     `usage` and exits where there are none, or help is asked for.
+
+    Where an option gives a stage another loss than the file's, the file's parameters of its own loss do not carry over:
+    the other loss has its own defaults, and what the options give.
 
     Raises:
       InputError: the file is no config, or has a grid and `kind` has none; or as for `parse`.
@@ -36,7 +39,29 @@ def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, u
         raise InputError(f"{path}: has a grid, which {command!r} would not heed: give it to wing-jax sweep")
     known = {field.name: getattr(loaded, field.name) for field in dataclasses.fields(Config)}
     default = loaded if isinstance(loaded, kind) else kind(**known)
+    default = _with_defaults_of_other_losses(default, options)
     return parse(kind, options, command=f"{command} {path}", default=default)
+
+
+def _with_defaults_of_other_losses(config: AnyConfig, options: list[str]) -> AnyConfig:
+    """`config` without the lengths and the reference size of each stage's loss that the options rename."""
+    for number in ("stage1", "stage2"):
+        stage, name = getattr(config, number), _last_value(options, f"--{number}.loss.name")
+        if stage is not None and name not in (None, stage.loss.name):
+            loss = dataclasses.replace(stage.loss, reference_size=None, **dict.fromkeys(LENGTHS))
+            config = dataclasses.replace(config, **{number: dataclasses.replace(stage, loss=loss)})
+    return config
+
+
+def _last_value(options: list[str], option: str) -> str | None:
+    """What `--option value` or `--option=value` gives, the last one where there are several."""
+    found = None
+    for word, following in itertools.pairwise([*options, ""]):
+        if word == option:
+            found = following
+        elif word.startswith(f"{option}="):
+            found = word.removeprefix(f"{option}=")
+    return found
 
 
 def parse(kind: type[Options], arguments: list[str], *, command: str, default: Options | None = None) -> Options:

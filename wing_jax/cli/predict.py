@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+from wing_jax.cli.model import find_model
 from wing_jax.cli.options import parse
 from wing_jax.cli.predict_inputs import gather_inputs
 from wing_jax.cli.predict_names import plan_photos, plan_videos, refuse_place
@@ -31,7 +32,7 @@ def run(arguments: list[str]) -> None:
     for fault in given.faults:
         tally.fail(fault)
     if given.photos or sources:
-        localizer = dataclasses.replace(Localizer.load(options.model), flip_average=options.flip)
+        localizer = dataclasses.replace(Localizer.load(find_model(options.model).folder), flip_average=options.flip)
         console = make_console()
         for line in (localizer.describe(), *given.notes):
             say(console, line)

@@ -120,14 +120,17 @@ class FaceSet:
         Raises:
           InputError: one of the two would be empty.
         """
-        shares = np.array([_share(photo) for photo in self.photos])
-        held_out = shares < fraction
+        held_out = self.held_out(fraction)
         if held_out.all() or not held_out.any():
             raise InputError(
                 f"{self.name}: {len(self)} faces are too few to hold out {fraction:.0%} for validation: "
                 "add faces or change data.validation"
             )
         return self.take(np.flatnonzero(~held_out)), self.take(np.flatnonzero(held_out))
+
+    def held_out(self, fraction: float) -> Bool[np.ndarray, "n"]:
+        """Which faces `split` holds out."""
+        return np.array([_share(photo) < fraction for photo in self.photos])
 
 
 def gather(

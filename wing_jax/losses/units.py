@@ -39,17 +39,18 @@ CENTRE = (0.3, 0.8)
 
 
 def make_loss(
-    name: str, *, reference_size: float | int = 64, working_extent: float | int = 64.0, **lengths: Scalar
+    name: str, *, reference_size: float | int | None = None, working_extent: float | int = 64.0, **lengths: Scalar
 ) -> Loss:
     """The elementwise loss `(predicted, target) -> loss` called `name`, for a network that works in any unit.
 
     Args:
       name: a key of `LOSSES`.
-      reference_size: side in pixels of the crop in whose pixels `lengths` are given.
+      reference_size: side in pixels of the crop in whose pixels `lengths` are given; None is the loss's own, for which
+        its defaults are meant (`own_reference_size`).
       working_extent: length of the crop's side in the unit of `predicted` and `target`: 64.0 for pixels of a 64 x 64
         crop, 128.0 for pixels of a 128 x 128 crop, 1.0 for fractions of the crop.
       **lengths: the loss's own hyper-parameters, numbers or JAX scalars (a sweep by `vmap`). Those left out have the
-        loss's defaults *as reference pixels*; those of soft_wing are meant for `reference_size=256`.
+        loss's defaults *as reference pixels*.
 
     Value: the loss in pixels of the reference crop, whatever the unit. It is one objective, so its numbers compare
     between units and sizes, and its balance with weight decay, clipping and the learning rate stays.
@@ -70,6 +71,7 @@ def make_loss(
     if unknown := sorted(set(lengths) - set(choices)):
         known = f"use {', '.join(choices)}" if choices else "it has none"
         raise ValueError(f"the loss {name!r} has no parameter {', '.join(unknown)}: {known}")
+    reference_size = own_reference_size(name) if reference_size is None else reference_size
     for label, extent in (("reference_size", reference_size), ("working_extent", working_extent)):
         if not 0 < extent < np.inf:
             raise ValueError(f"{label} is {extent}: it must be a finite length above 0")
@@ -80,6 +82,11 @@ def make_loss(
     working = {label: length / ratio for label, length in lengths.items()}
     gain = ratio ** DEGREES[name]
     return lambda predicted, target: gain * loss(predicted, target, **working)
+
+
+def own_reference_size(name: str) -> int:
+    """Side in pixels of the crop that the defaults of the loss called `name` are meant for."""
+    return REFERENCE_SIZES.get(name, 64)
 
 
 def parameters(name: str) -> dict[str, float]:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from wing_jax.config import Config
-from wing_jax.train.run import check_numbers, first_task, prepare, read_corpus
+from wing_jax.train.run import at_large_batch, check_numbers, first_task, prepare, read_corpus
 from wing_jax.train.stage import make_engine
 from wing_jax.types import Loss
 
@@ -25,6 +25,8 @@ def compare_losses(
       InputError: data or numbers are not as they must be.
     """
     mesh = prepare(config)
+    if config.large_batch:
+        config = at_large_batch(config)
     check_numbers(config, mesh)
     task = first_task(config, read_corpus(config))
     validate, reached = task.validate(mesh), {}

@@ -92,7 +92,7 @@ class Workshop:
         added to configs is no difference, as in `wing_jax.train.run_config`."""
         path = self.folder / "recipe.json"
         if path.exists():
-            if _read_recipe(path) != self.recipe:
+            if read_recipe(path) != self.recipe:
                 raise InputError(f"{path}: this folder holds the work of another recipe: give another --output")
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -124,6 +124,7 @@ class Workshop:
             images=data.images,
             scheme=data.scheme,
             boxes=data.boxes,
+            hidden=data.hidden,
             picture_size=data.picture_size,
             count=data.test_faces,
         )
@@ -237,7 +238,12 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _read_recipe(path: Path) -> Recipe:
+def read_recipe(path: Path) -> Recipe:
+    """The recipe that a workshop's folder records.
+
+    Raises:
+      InputError: the file holds none.
+    """
     try:
         said = json.loads(read_text(path))
         return Recipe(config=config_of(said.pop("config"), where="config"), **said)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,7 @@ from wing_jax import balance, memory
 from wing_jax.config import BalanceConfig, Config, DataConfig, PerturbConfig, StageConfig
 from wing_jax.data.boxes import RULES, ShapeInBox, shape_in_box
 from wing_jax.data.chips import Chips, cut_chips, joined, shrink
+from wing_jax.data.held_out import HeldOut
 from wing_jax.data.load import load_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.data.reshaping import reshaped
@@ -41,6 +43,7 @@ class Corpus:
     shape: ShapeInBox
     chip_sizes: tuple[int, ...]  # pixels, of each stage
     about: dict  # what the model will say of its data
+    held_out: HeldOut  # the photos of `validation`
 
     def localizer(self, stages: tuple[Stage, ...], template: Float[np.ndarray, "points 2"], *, name: str) -> Localizer:
         """The trained `stages` with what the faces say of boxes and points."""
@@ -49,7 +52,12 @@ class Corpus:
             box_convention=self.box_convention,
             stages=stages,
             template=template,
-            about={"name": name, **self.about, "shape_in_box": dataclasses.asdict(self.shape)},
+            about={
+                "name": name,
+                **self.about,
+                "shape_in_box": dataclasses.asdict(self.shape),
+                **self.held_out.manifest(),
+            },
         )
 
     def unbalanced(self) -> "Corpus":
@@ -152,9 +160,9 @@ def read_corpus(config: Config) -> Corpus:
     faces = _read(config.data, config)
     shape = shape_in_box(faces)
     sizes = chip_sizes(config, shape)
-    own, held_out = faces.split(config.data.validation)
+    own, kept_out = faces.split(config.data.validation)
     sets = (config.data, *config.more)
-    parts = [own, *(_read_more(data, faces, config) for data in config.more)]
+    parts = [own, *(_read_more(data, faces, kept_out, config) for data in config.more)]
     chips = [cut_chips(part, size=max(sizes), held=config.data.held) for part in parts]
     order = _epoch_order(parts, config.balance, copies=[data.copies for data in sets])
     names = [[part.picture_name(index) for index in range(len(part))] for part in parts]
@@ -163,7 +171,7 @@ def read_corpus(config: Config) -> Corpus:
     return Corpus(
         train=train,
         names=tuple(itertools.chain(*names, *copies)),
-        validation=cut_chips(held_out, size=max(sizes)),
+        validation=cut_chips(kept_out, size=max(sizes)),
         order=order,
         scheme=faces.scheme,
         box_convention=faces.box_convention,
@@ -173,6 +181,12 @@ def read_corpus(config: Config) -> Corpus:
             "data": " + ".join([faces.name, *(part.name for part in parts[1:])]),
             "faces": len(faces) + sum(map(len, parts[1:])),
         },
+        held_out=HeldOut.of(
+            kept_out,
+            config.data,
+            trained={photo for part in parts for photo in part.photos},
+            seed=config.seed,
+        ),
     )
 
 
@@ -215,14 +229,17 @@ def _read(data: DataConfig, config: Config) -> FaceSet:
     return faces.without(data.without)
 
 
-def _read_more(data: DataConfig, faces: FaceSet, config: Config) -> FaceSet:
-    """The training faces of another set, with the points of `faces`.
+def _read_more(data: DataConfig, faces: FaceSet, kept_out: FaceSet, config: Config) -> FaceSet:
+    """The training faces of another set, with the points of `faces`. Of the same set again, the photos `kept_out` stay
+    held out.
 
     Raises:
       InputError: its points or its boxes are others.
     """
     scheme = faces.scheme.name if faces.scheme.name in SCHEMES else config.data.scheme
     more = _read(data if data.scheme else dataclasses.replace(data, scheme=scheme), config)
+    if (data.name, os.path.realpath(data.root)) == (config.data.name, os.path.realpath(config.data.root)):
+        more = more.without(set(kept_out.photos))
     if more.scheme.name != faces.scheme.name:
         raise InputError(f"{more.name} has {more.scheme.name}, {faces.name} {faces.scheme.name}: train on one of them")
     if more.box_convention != faces.box_convention:

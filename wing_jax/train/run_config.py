@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from wing_jax import files
-from wing_jax.config import Config, config_of
+from wing_jax.config import Config, SweepConfig, config_of
 from wing_jax.errors import InputError
+from wing_jax.losses.units import own_reference_size, parameters
 from wing_jax.train import devices
 
 RECORD = "config.json"
@@ -41,7 +42,8 @@ def refuse_another(config: Config, folder: Path) -> None:
     path = folder / RECORD
     if not path.exists():
         return
-    begun, now = (dict(_leaves(dataclasses.asdict(one))) for one in (_read(path), config))
+    record = _table(path)
+    begun, now = (dict(_leaves(dataclasses.asdict(one))) for one in (_config_of(record, path), config))
     changed = [name for name in sorted(begun.keys() | now.keys()) if begun.get(name) != now.get(name)]
     if changed:
         first, *others = changed
@@ -50,21 +52,49 @@ def refuse_another(config: Config, folder: Path) -> None:
             f"{folder}: was begun with {first}={begun.get(first)!r}, and the config says {now.get(first)!r}"
             f"{more}: give another --name to train anew, or delete {path} to go on with what it says now"
         )
+    if isinstance(config, SweepConfig) and "beta" not in record["stage1"]["loss"]:
+        own = config.stage1.loss.name
+        others = [name for name in config.grid.losses if name != own and "width" in parameters(name)]
+        if others:
+            raise InputError(
+                f"{folder}: was begun by a version that gave {', '.join(others)} the lengths and the reference size of "
+                f"{own}: give another --name to train anew"
+            )
 
 
-def _read(path: Path) -> Config:
+def read_config(path: Path) -> Config:
+    """The config in the record `path` of a run.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    return _config_of(_table(path), path)
+
+
+def _table(path: Path) -> Any:
     try:
-        return config_of(json.loads(files.read_text(path)), where="its fields")
+        return json.loads(files.read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}): delete it if the run is to go on as the config says"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _config_of(table: Any, path: Path) -> Config:
+    try:
+        return config_of(table, where="its fields")
+    except InputError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(f"{path}: cannot be read ({error}): delete it if the run is to go on as the config says")
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Values that must stay, by their dotted names."""
+    """Values that must stay, by their dotted names; a loss's own reference size is the same said or not."""
     pairs: Any = ()
     if isinstance(value, dict):
+        if value.get("reference_size", 0) is None:
+            value = {**value, "reference_size": own_reference_size(value["name"])}
         pairs = value.items()
     elif isinstance(value, tuple) and any(isinstance(item, dict) for item in value):
         pairs = enumerate(value)

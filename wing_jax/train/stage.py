@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from wing_jax import losses
-from wing_jax.config import Config, StageConfig
+from wing_jax.config import LENGTHS, Config, LossConfig, StageConfig
 from wing_jax.data.chips import Chips
 from wing_jax.data.cutting import BatchCutter, fixed_crops
 from wing_jax.data.device_input import DeviceFaces, DeviceInput, Planner, device_faces
@@ -258,19 +258,23 @@ def _stream(cutter: BatchCutter, last_step: int, first_step: int) -> Iterator[An
     return training_batches(cutter, first_step=first_step, last_step=last_step, **parts)
 
 
+def given_lengths(loss: LossConfig) -> dict[str, float]:
+    """The parameters that `loss` gives, in pixels of its reference size; the others have the loss's defaults."""
+    return {name: value for name in LENGTHS if (value := getattr(loss, name)) is not None}
+
+
 def make_loss(stage: StageConfig) -> Loss:
     """The stage's loss, its lengths rescaled from pixels of its reference size to pixels of the stage's crop.
 
     Raises:
       InputError: the loss does not take these lengths.
     """
-    given = {name: getattr(stage.loss, name) for name in ("width", "epsilon")}
     try:
         return losses.make_loss(
             stage.loss.name,
             reference_size=stage.loss.reference_size,
             working_extent=float(stage.input_size),
-            **{name: value for name, value in given.items() if value is not None},
+            **given_lengths(stage.loss),
         )
     except (TypeError, ValueError) as error:
         raise InputError(f"loss {stage.loss.name!r}: {error}") from error

@@ -24,13 +24,14 @@ from jaxtyping import Array, Float
 from wing_jax import losses
 from wing_jax.config import GridConfig, LossConfig, StageConfig
 from wing_jax.data.device_input import DeviceFaces, DeviceInput, Plan, Planner
-from wing_jax.losses.units import parameters
+from wing_jax.losses.units import own_reference_size, parameters
 from wing_jax.train import devices
-from wing_jax.train.stage import StageTask, make_loss
+from wing_jax.train.stage import StageTask, given_lengths, make_loss
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Batch, Metrics, make_train_step
 
 TRIAL = 3  # steps by which the ways are compared
+TRACED = ("width", "epsilon")  # lengths of losses that are data, so that runs that differ in them share a program
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,47 +44,58 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """A name for files."""
+        """A name for files. The reference size is in it for losses whose lengths are not pixels of 64 by default."""
         lengths = [f"{name[0]}{value:g}" for name, value in self.lengths.items()]
-        return "-".join([self.loss.name, *lengths, f"lr{self.learning_rate:g}", f"seed{self.seed}"])
+        others = [f"{name}{value:g}" for name, value in given_lengths(self.loss).items() if name not in TRACED]
+        if (size := own_reference_size(self.loss.name)) != own_reference_size("wing"):
+            others.append(f"of{self.loss.reference_size or size}")
+        return "-".join([self.loss.name, *lengths, *others, f"lr{self.learning_rate:g}", f"seed{self.seed}"])
 
     @property
     def lengths(self) -> dict[str, float]:
         """Those of width and epsilon that the loss has, in pixels of its reference size."""
         known = parameters(self.loss.name)
-        given = {name: getattr(self.loss, name) for name in ("width", "epsilon") if name in known}
+        given = {name: getattr(self.loss, name) for name in TRACED if name in known}
         return {name: float(known[name] if value is None else value) for name, value in given.items()}
+
+    @property
+    def form(self) -> LossConfig:
+        """The loss without the lengths that are data: what is compiled for it."""
+        return dataclasses.replace(self.loss, width=None, epsilon=None)
 
 
 class Numbers(NamedTuple):
     """What differs between the runs, as arrays: `[runs]`, or scalars of one run."""
 
     seed: Any  # of dropout
-    loss: Any  # index among the losses of the sweep
-    width: Any
-    epsilon: Any
+    loss: Any  # index among the forms of losses of the sweep
+    width: Any  # pixels of the loss's reference size
+    epsilon: Any  # pixels of the loss's reference size
     rate: Any  # learning rate by the schedule's own
 
 
 def cells_of(stage: StageConfig, grid: GridConfig, *, seed: int) -> list[Cell]:
-    """All runs of the grid, each once; `seed` is for a grid without seeds.
+    """All runs of the grid, each once; `seed` is for a grid without seeds. The stage's own loss has the parameters that
+    the stage gives it, any other loss its own defaults; the grid's lengths, of both, are pixels of the loss's own
+    reference size.
 
     Raises:
       InputError: a loss does not take these lengths.
     """
-    own = stage.loss
     cells: dict[Cell, None] = {}
     axes = (
-        grid.losses or (own.name,),
-        grid.widths or (own.width,),
-        grid.epsilons or (own.epsilon,),
+        grid.losses or (stage.loss.name,),
+        grid.widths or (None,),
+        grid.epsilons or (None,),
         grid.learning_rates or (stage.optimizer.learning_rate,),
         grid.seeds or (seed,),
     )
     for name, width, epsilon, rate, number in itertools.product(*axes):
-        taken = parameters(name)
-        lengths = {"width": width if "width" in taken else None, "epsilon": epsilon if "epsilon" in taken else None}
-        loss = dataclasses.replace(own, name=name, **lengths)
+        taken, own = parameters(name), stage.loss
+        base = own if name == own.name else LossConfig(name=name, reduction=own.reduction)
+        asked = {"width": width, "epsilon": epsilon}
+        lengths: dict[str, Any] = {key: value for key, value in asked.items() if key in taken and value is not None}
+        loss = dataclasses.replace(base, **lengths)
         make_loss(dataclasses.replace(stage, loss=loss))
         cells[Cell(seed=number, loss=loss, learning_rate=rate)] = None
     return list(cells)
@@ -159,34 +171,38 @@ class SweepEngine:
 
 def numbers_of(task: StageTask, cells: list[Cell]) -> Numbers:
     """The runs' numbers as arrays `[runs]`."""
-    names = loss_names(cells)
+    forms = loss_forms(cells)
     return Numbers(
         seed=np.array([task.data_seed(cell.seed) for cell in cells], np.int32),
-        loss=np.array([names.index(cell.loss.name) for cell in cells], np.int32),
+        loss=np.array([forms.index(cell.form) for cell in cells], np.int32),
         width=np.array([cell.lengths.get("width", 1.0) for cell in cells], np.float32),
         epsilon=np.array([cell.lengths.get("epsilon", 1.0) for cell in cells], np.float32),
         rate=np.array([cell.learning_rate / task.stage.optimizer.learning_rate for cell in cells], np.float32),
     )
 
 
-def loss_names(cells: list[Cell]) -> list[str]:
-    """The losses of the sweep, each once."""
-    return list(dict.fromkeys(cell.loss.name for cell in cells))
+def loss_forms(cells: list[Cell]) -> list[LossConfig]:
+    """The losses of the sweep, each once, without the lengths that are data."""
+    return list(dict.fromkeys(cell.form for cell in cells))
 
 
 def cell_step(task: StageTask, cells: list[Cell]) -> Callable[[TrainState, Batch, Numbers], tuple[TrainState, Metrics]]:
     """The training step of one run, its numbers being data."""
-    stage, names = task.stage, loss_names(cells)
+    stage, forms = task.stage, loss_forms(cells)
 
     def value(predicted: Array, target: Array, numbers: Numbers) -> Float[Array, "*shape"]:
-        def one(name: str) -> Callable:
-            taken = parameters(name)
-            lengths = {key: getattr(numbers, key) for key in ("width", "epsilon") if key in taken}
+        def one(form: LossConfig) -> Callable:
+            taken = parameters(form.name)
+            traced = {key: getattr(numbers, key) for key in TRACED if key in taken}
             return losses.make_loss(
-                name, reference_size=stage.loss.reference_size, working_extent=float(stage.input_size), **lengths
+                form.name,
+                reference_size=form.reference_size,
+                working_extent=float(stage.input_size),
+                **given_lengths(form),
+                **traced,
             )
 
-        return jax.lax.switch(numbers.loss, [one(name) for name in names], predicted, target)
+        return jax.lax.switch(numbers.loss, [one(form) for form in forms], predicted, target)
 
     def step(state: TrainState, batch: Batch, numbers: Numbers) -> tuple[TrainState, Metrics]:
         scaled = make_train_step(
