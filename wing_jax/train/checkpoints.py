@@ -30,7 +30,7 @@ from wing_jax import files
 from wing_jax.errors import InputError
 from wing_jax.text import cut, printable
 from wing_jax.train import devices
-from wing_jax.train.seals import broken_seal, seal
+from wing_jax.train.seals import METRICS, broken_seal, seal
 from wing_jax.train.state import TrainState
 
 METRIC = "validation_nme"
@@ -60,6 +60,7 @@ class Checkpoints:
         self._held = contextlib.ExitStack()  # what is open as long as the saver is
         self._failed: Exception | None = None  # of the write in the background
         self._told = False  # that a write has failed
+        self._unread: tuple[int, TrainState, dict[str, float] | None] | None = None  # what many processes have saved
         self._grown = False  # since older checkpoints were deleted
         self._sealing = threading.Thread()
         self._sealing.start()
@@ -127,7 +128,9 @@ class Checkpoints:
         copy = jax.tree.map(jnp.copy, state)
         with self._writing():
             saving, self._grown = self._saver.save_async(step, copy, metrics=metrics), True
-        if devices.is_first_process():
+        if jax.process_count() > 1:
+            self._unread = step, copy, metrics
+        else:
             self._sealing = threading.Thread(target=self._seal_when, args=(saving, step, copy, metrics))
             self._sealing.start()
 
@@ -144,11 +147,12 @@ class Checkpoints:
                 failed, self._failed = self._failed, None
                 if failed is not None:
                     raise failed
+                if self._unread is not None:
+                    self._seal_together(*self._unread)
                 if self._grown:
                     self._delete_older()
         except NotReadBack as found:
             aside = self._move_aside(found.step)
-            self._saver.reload()
             raise InputError(
                 f"{self.folder / str(found.step)}: written but cannot be read back ({found}): it was moved to {aside}; "
                 "look after the disk, and run the same command again; the checkpoints before it are kept"
@@ -193,9 +197,21 @@ class Checkpoints:
         except Exception as error:
             self._failed = error
 
+    def _seal_together(self, step: int, saved: TrainState, metrics: dict[str, float] | None) -> None:
+        """As `_seal_when`, by many processes: all of them read, for Orbax lets them wait for one another."""
+        self._unread = failed = None
+        try:
+            self._read_back(step, saved, metrics)
+        except NotReadBack as found:
+            failed = found
+        if np.any(multihost_utils.process_allgather(np.array(failed is not None))):
+            raise failed or NotReadBack(step, "by another process")
+        if devices.is_first_process():
+            seal(self.folder / str(step))
+        _together("the checkpoint is sealed")
+
     def _read_back(self, step: int, saved: TrainState, metrics: dict[str, float] | None) -> None:
-        """Read the checkpoint into the host's memory and compare it with what was to be saved: by the first process
-        alone, which waits for no other.
+        """Read the checkpoint into the host's memory and compare it with what was to be saved.
 
         Raises:
           NotReadBack: it cannot be read, or differs.
@@ -203,11 +219,9 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         wanted = jax.device_get(saved)
-        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="back")
         try:
-            with ocp.Context(multiprocessing_options=alone):
-                found = ocp.load(str(self._place / str(step)), wanted, checkpointable_name="state")
-            measured = metrics and json.loads(files.read_bytes(self.folder / str(step) / "metrics" / "metrics"))
+            found = ocp.load(str(self._place / str(step)), wanted, checkpointable_name="state")
+            measured = metrics and json.loads(files.read_bytes(self.folder / str(step) / METRICS))
         except Exception as error:  # of any of the libraries below
             raise NotReadBack(step, f"{type(error).__name__}: {cut(str(error), length=160)}") from error
         if measured != metrics:
@@ -233,10 +247,9 @@ class Checkpoints:
         return None
 
     def _set_aside(self, step: int, why: str) -> None:
-        """Move the checkpoint out of the way, by one process where there are many."""
-        _together("all have read the damaged checkpoint")
-        if jax.process_index() == 0:
-            aside = self._move_aside(step)
+        """Move the checkpoint out of the way, and say so."""
+        aside = self._move_aside(step)
+        if devices.is_first_process():
             print(
                 printable(
                     f"wing-jax: checkpoint {self.folder / str(step)} is damaged ({why}): the one before it serves; it "
@@ -244,15 +257,19 @@ class Checkpoints:
                 ),
                 file=sys.stderr,
             )
+
+    def _move_aside(self, step: int) -> Path:
+        """Move the checkpoint out of the way, by one process where there are many; returns where to."""
+        _together("all have read the damaged checkpoint")
+        names = itertools.chain([str(step)], (f"{step}-{number}" for number in itertools.count(2)))
+        aside = next(path for name in names if not (path := self.folder.parent / "damaged" / name).exists())
+        _together("all know where it goes")
+        if devices.is_first_process():
+            aside.parent.mkdir(exist_ok=True)
+            shutil.move(self.folder / str(step), aside)
         _together("the damaged checkpoint is set aside")
         if "_saver" in vars(self):
             self._saver.reload()
-
-    def _move_aside(self, step: int) -> Path:
-        names = itertools.chain([str(step)], (f"{step}-{number}" for number in itertools.count(2)))
-        aside = next(path for name in names if not (path := self.folder.parent / "damaged" / name).exists())
-        aside.parent.mkdir(exist_ok=True)
-        shutil.move(self.folder / str(step), aside)
         return aside
 
     def _steps(self) -> list[int]:
@@ -309,8 +326,10 @@ def _but_for_late_calls(hook: Callable, unraisable: Any) -> None:
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
     """A filter of loggers: what Orbax logs of a damaged file, or of a full disk, is said in one line by us."""
-    frames = traceback.extract_tb(record.exc_info[2]) if record.exc_info else []
-    return not any("orbax" in Path(name).parts for name in (record.pathname, *(frame.filename for frame in frames)))
+    error = record.exc_info[1] if record.exc_info else None
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    ours = any("orbax" in Path(name).parts for name in (record.pathname, *(frame.filename for frame in frames)))
+    return not ours and "tensorstore_spec" not in str(error)
 
 
 def _same_bits(one: np.ndarray, another: Any) -> bool:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 SEAL = "seal.json"
+METRICS = Path("metrics", "metrics")  # where Orbax keeps them, as JSON
+BROKEN_METRICS = f"{METRICS} cannot be read"
 
 
 def seal(checkpoint: Path) -> None:
@@ -17,9 +19,14 @@ def seal(checkpoint: Path) -> None:
 
 
 def broken_seal(checkpoint: Path) -> str:
-    """What does not fit the seal of a checkpoint; empty where all does, or there is none."""
+    """What does not fit the seal of a checkpoint; empty where all does. Of one without a seal (a kill may come before
+    it) only the metrics are looked at, with which Orbax would not open the folder."""
     if not (checkpoint / SEAL).exists():
-        return ""
+        metrics = checkpoint / METRICS
+        try:
+            return "" if not metrics.exists() or isinstance(json.loads(metrics.read_bytes()), dict) else BROKEN_METRICS
+        except (OSError, ValueError):
+            return BROKEN_METRICS
     try:
         sealed = json.loads((checkpoint / SEAL).read_bytes())
         found = _digests(checkpoint)
