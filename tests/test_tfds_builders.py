@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import shutil
 import sys
 
@@ -19,6 +20,7 @@ from wing_jax.data import aflw, cofw, mtfl, tfds_builders, w300, wflw
 from wing_jax.data.tfds_builders import build
 from wing_jax.data.tfds_sets import TAUGHT, read_tfds
 from wing_jax.errors import InputError
+from wing_jax.text import printable
 
 SETS = {
     "wing_w300": (functools.partial(write_w300, private=True), w300.read_w300),
@@ -185,3 +187,15 @@ def test_a_package_that_tfds_lacks_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "importlib_resources", None)  # TFDS 4.9.10 needs it and does not require it
     with pytest.raises(InputError, match=r"^TFDS needs importlib_resources .* pip install importlib_resources$"):
         build("aflw2k3d", data_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("odd", ["x [v2] %d {a} é#", "a\\b*?", os.fsdecode(b"m\xfcller")], ids=ascii)
+def test_folders_of_any_name_are_built_and_read(tmp_path, sources, odd):
+    folder, data = tmp_path / odd / "source", tmp_path / odd / "data"
+    shutil.copytree(sources["wing_cofw"][0], folder)
+    build("wing_cofw", data_dir=str(data), manual_dir=str(folder))
+    assert len(read_tfds("wing_cofw", "train", root=str(data))) == len(cofw.read_cofw(folder, "train"))
+    assert [path.name for path in tmp_path.iterdir()] == [odd]
+    with pytest.raises(InputError) as refused:
+        read_tfds("wing_cofw", "none", root=str(data))
+    assert str(refused.value).startswith(printable(str(data)))

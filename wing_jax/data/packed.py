@@ -257,20 +257,22 @@ def _write_shards(folder: Path, split: str, records: list[bytes], *, raw: bool) 
     module = _array_record()
     shards = -(-len(records) // FACES_A_SHARD)
     options = "group_size:64,uncompressed" if raw else "group_size:64"  # what JPEGs have in common is stored once
-    for shard in range(shards):
-        path = folder / f"{split}-{shard:05}-of-{shards:05}.array_record"
-        writer = module.ArrayRecordWriter(str(path), options)
-        for record in records[shard * FACES_A_SHARD : (shard + 1) * FACES_A_SHARD]:
-            writer.write(record)
-        writer.close()
+    with files.plain_path(folder) as plain:
+        for shard in range(shards):
+            path = plain / f"{split}-{shard:05}-of-{shards:05}.array_record"
+            writer = module.ArrayRecordWriter(str(path), options)
+            for record in records[shard * FACES_A_SHARD : (shard + 1) * FACES_A_SHARD]:
+                writer.write(record)
+            writer.close()
 
 
 def _records(path: Path) -> list[bytes]:
-    reader = _array_record().ArrayRecordReader(str(path))
-    try:
-        return list(reader.read_all())
-    finally:
-        reader.close()
+    with files.plain_path(path.parent) as folder:
+        reader = _array_record().ArrayRecordReader(str(folder / path.name))
+        try:
+            return list(reader.read_all())
+        finally:
+            reader.close()
 
 
 def _array_record():

@@ -32,6 +32,7 @@ from wing_jax.data.images import Picture, decode_image, read_bytes
 from wing_jax.data.records import FaceSet
 from wing_jax.data.tensorflow_runtime import tensorflow
 from wing_jax.errors import InputError
+from wing_jax.files import plain_path
 from wing_jax.schemes import AFLW_19, COFW_29, IBUG_68, MTFL_5, WFLW_98, Scheme
 
 EXIF_ORIENTATION = 0x0112
@@ -194,7 +195,9 @@ def build(name: str, *, data_dir: str, manual_dir: str | None = None) -> None:
     """
     tensorflow()
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+    Path(data_dir).mkdir(parents=True, exist_ok=True)
     try:
-        tfds.builder(name, data_dir=data_dir).download_and_prepare(download_config=config)
+        with plain_path(data_dir) as plain:  # TFDS and TensorFlow read patterns
+            tfds.builder(name, data_dir=str(plain)).download_and_prepare(download_config=config)
     except ModuleNotFoundError as error:
         raise InputError(f"TFDS needs {error.name} to prepare {name}: pip install {error.name}") from error

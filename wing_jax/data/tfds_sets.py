@@ -31,6 +31,7 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.data.tensorflow_runtime import tensorflow
 from wing_jax.data.tfds_folder import refuse_false_lengths, refuse_hostile_folder
 from wing_jax.errors import InputError
+from wing_jax.files import plain_path
 from wing_jax.schemes import IBUG_68, MTFL_5, SCHEMES, Scheme
 
 SIDE = 450  # pixels of a picture of 300W-LP and AFLW2000-3D
@@ -55,9 +56,11 @@ def read_tfds(name: str, split: str, *, root: str = "", faults: list[str] | None
     known = _KNOWN.get(name)
     if known is not None and split not in known.splits:
         raise InputError(f"{root}: {name} has no split {split!r}: it has {', '.join(known.splits)}")
-    builder = _prepared(tfds, name, root)
-    known = known or _taught(builder, split)
-    examples = _examples(tfds, builder, known.splits[split], known.features)
+    root = os.path.expanduser(root)  # as TFDS itself does
+    with plain_path(root) as plain:  # TFDS and TensorFlow read patterns
+        builder = _prepared(tfds, name, root, plain)
+        known = known or _taught(builder, split, Path(root) / name)
+        examples = _examples(tfds, builder, known.splits[split], known.features, Path(root) / name)
     makers = (functools.partial(known.face, example, f"{name}/{example['tfds_id'].decode()}") for example in examples)
     return gather(makers, name=known.title, scheme=known.scheme, box_convention=known.boxes, faults=faults)
 
@@ -139,16 +142,16 @@ NAMES = (*_KNOWN, *TAUGHT)
 SPLITS = {name: tuple(known.splits) for name, known in _KNOWN.items()}
 
 
-def _taught(builder: Any, split: str) -> _Known:
+def _taught(builder: Any, split: str, where: Path) -> _Known:
     try:
         metadata = builder.info.metadata
         scheme, splits = SCHEMES[metadata["scheme"]], {}
         for name, said in metadata["splits"].items():
             splits[name] = (said["name"], said["box_convention"], tuple(said["attributes"]))
     except Exception as error:  # any JSON, or none, may be there
-        raise InputError(f"{builder.data_dir}: metadata.json is not ours ({_line(error)}): build it again") from error
+        raise InputError(f"{where}: metadata.json is not ours ({_line(error)}): build it again") from error
     if split not in splits:
-        raise InputError(f"{builder.data_dir}: has no split {split!r}: it has {', '.join(splits)}")
+        raise InputError(f"{where}: has no split {split!r}: it has {', '.join(splits)}")
     title, boxes, attributes = splits[split]
     features = (*TAUGHT_FEATURES, "attributes") if attributes else TAUGHT_FEATURES
     return _Known(title, scheme, {split: split}, features, functools.partial(_taught_face, attributes), boxes)
@@ -163,21 +166,21 @@ def _tensorflow_datasets() -> ModuleType:
     return tfds
 
 
-def _prepared(tfds: ModuleType, name: str, root: str) -> Any:
+def _prepared(tfds: ModuleType, name: str, root: str, plain: Path) -> Any:
     from tensorflow_datasets.core import read_only_builder  # reads what is there, whichever version; never downloads
 
     call = f"build({name!r}, data_dir={root!r}" + (", manual_dir='FOLDER')" if name in TAUGHT else ")")
     mend = f'prepare it: python -c "from wing_jax.data.tfds_builders import build; {call}"'
     refuse_hostile_folder(Path(root) / name)
     try:
-        return read_only_builder.builder_from_files(name, data_dir=root)
+        return read_only_builder.builder_from_files(name, data_dir=str(plain))
     except tfds.core.DatasetNotFoundError as error:
         raise InputError(f"{root}: TFDS has no prepared data set {name!r} there: {mend}") from error
     except Exception as error:  # a damaged JSON file makes TFDS and protobuf raise their own of many kinds
         raise InputError(f"{Path(root) / name}: cannot read this data set ({_line(error)}): {mend}") from error
 
 
-def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, ...]) -> list[Example]:
+def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, ...], where: Path) -> list[Example]:
     decoders = tfds.decode.PartialDecoding(
         features=dict.fromkeys(("image", *features), True), decoders={"image": tfds.decode.SkipDecoding()}
     )
@@ -185,12 +188,12 @@ def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, .
     try:
         for path in builder.info.splits[split].filepaths:
             if ".tfrecord" in path.name and path.exists():
-                refuse_false_lengths(Path(path))
+                refuse_false_lengths(where / Path(path).relative_to(Path(builder.data_dir).parent))
         examples = list(tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders, read_config=options)))
     except InputError:
         raise
     except Exception as error:  # TensorFlow's errors for missing, cut and altered records, TFDS's for splits
-        raise InputError(f"{builder.data_dir}: cannot read {split!r} ({_line(error)}): prepare it again") from error
+        raise InputError(f"{where}: cannot read {split!r} ({_line(error)}): prepare it again") from error
     return sorted(examples, key=lambda example: example["index"]) if "index" in features else examples
 
 

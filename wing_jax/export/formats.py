@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Shaped, UInt8
 from wing_jax.data.tensorflow_runtime import tensorflow
 from wing_jax.errors import InputError
 from wing_jax.export.onnx_graph import onnx_model
+from wing_jax.files import plain_path
 
 Network: TypeAlias = Callable[[Shaped[Array, "batch size size 3"]], Float[Array, "batch points 2"]]
 Runner: TypeAlias = Callable[[UInt8[np.ndarray, "batch size size 3"]], Float[np.ndarray, "batch points 2"]]
@@ -43,7 +44,7 @@ def _load_onnx(path: Path) -> Runner:
         import onnxruntime
     except ImportError as error:
         raise InputError("checking an ONNX file needs ONNX Runtime: pip install onnxruntime") from error
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     return lambda crops: np.asarray(session.run([NAMES[1]], {NAMES[0]: crops})[0])
 
 
@@ -65,12 +66,15 @@ def _write_saved_model(network: Network, size: int, path: Path) -> None:
     tf, function = _tensorflow_function(network, size, batch=None)
     module = tf.Module()
     module.locate = function
-    tf.saved_model.save(module, str(path), signatures={"serving_default": function.get_concrete_function()})
+    signatures = {"serving_default": function.get_concrete_function()}
+    with plain_path(path.parent) as folder:
+        tf.saved_model.save(module, str(folder / path.name), signatures=signatures)
 
 
 def _load_saved_model(path: Path) -> Runner:
     tf = tensorflow(asked_for_by="a SavedModel")
-    module = tf.saved_model.load(str(path))
+    with plain_path(path.parent) as folder:
+        module = tf.saved_model.load(str(folder / path.name))
     return lambda crops: module.locate(tf.constant(crops)).numpy()
 
 
@@ -87,7 +91,7 @@ def _load_tflite(path: Path) -> Runner:
         runtime = tensorflow(asked_for_by="a TFLite file").lite
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        interpreter = runtime.Interpreter(model_path=str(path))
+        interpreter = runtime.Interpreter(model_content=path.read_bytes())
     interpreter.allocate_tensors()
     (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
 

@@ -1,46 +1,67 @@
 """Checkpoints by Orbax: the newest and the best; resuming takes the newest that is whole.
 
-Each is sealed when it is whole: a list of its files and their digests. One that does not fit its seal, or cannot be
+A checkpoint counts as written when it was read back and every bit is as it was to be saved. Then it is sealed (a list
+of its files and their digests), and only then are older ones deleted. One that does not fit its seal, or cannot be
 read, is set aside (moved to `damaged/` beside the others, never deleted), which one line says, and the one before it
 serves.
+
+Orbax is given the folder by a path that it takes as it is (`wing_jax.files.plain_path`), whatever the folder's name.
 """
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import json
 import logging
 import shutil
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental import multihost_utils
 
+from wing_jax import files
 from wing_jax.errors import InputError
+from wing_jax.text import cut, printable
 from wing_jax.train import devices
+from wing_jax.train.seals import METRICS, broken_seal, seal
 from wing_jax.train.state import TrainState
 
-logging.getLogger("absl").setLevel(logging.CRITICAL)  # whatever Orbax complains of, it raises as well
-METRIC, SEAL = "validation_nme", "seal.json"
+METRIC = "validation_nme"
+TALKERS = ("absl", "asyncio", None)  # loggers that Orbax writes to: whatever it complains of, it raises as well
 
 
 class Damaged(Exception):
     """A checkpoint cannot be read, or does not hold what was saved."""
 
 
+class NotReadBack(Exception):
+    """A checkpoint was written, and cannot be read back as it was to be saved."""
+
+    def __init__(self, step: int, why: str):
+        super().__init__(why)
+        self.step = step
+
+
 class Checkpoints:
-    """The checkpoints of one stage, in one folder. Use as a context manager, so that the last write is finished."""
+    """The checkpoints of one stage, in one folder. Use as a context manager, so that the last write is finished.
+
+    The newest `keep` of them stay, and the best.
+    """
 
     def __init__(self, folder: str | Path, *, keep: int = 2):
         self.folder, self._keep = Path(folder).absolute(), keep
+        self._held = contextlib.ExitStack()  # what is open as long as the saver is
         self._failed: Exception | None = None  # of the write in the background
         self._told = False  # that a write has failed
+        self._unread: tuple[int, TrainState, dict[str, float] | None] | None = None  # what many processes have saved
+        self._grown = False  # since older checkpoints were deleted
         self._sealing = threading.Thread()
         self._sealing.start()
 
@@ -50,23 +71,20 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         training: Any = ocp.training  # its own annotations do not fit together
-        keeping = training.preservation_policies
+        for name in TALKERS:
+            logging.getLogger(name).addFilter(_not_of_orbax)
         return training.Checkpointer(
-            self.folder,
+            self._place,
             save_decision_policy=training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=keeping.AnyPreservationPolicy(
-                [
-                    keeping.LatestN(self._keep),
-                    keeping.BestN(
-                        get_metric_fn=lambda metrics: metrics[METRIC],
-                        reverse=True,
-                        n=1,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
-            ),
+            preservation_policy=training.preservation_policies.PreserveAll(),  # `_delete_older` does it
             cleanup_tmp_directories=True,
         )
+
+    @functools.cached_property
+    def _place(self) -> Path:
+        """The folder, which is made where it is missing, by a path that Orbax and TensorStore take as it is."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self._held.enter_context(files.plain_path(self.folder))
 
     def __enter__(self) -> "Checkpoints":
         self._hook = sys.unraisablehook
@@ -82,6 +100,9 @@ class Checkpoints:
                     self._saver.close()
         if not self._told:  # else late calls may be still to come
             sys.unraisablehook = self._hook
+            for name in TALKERS:
+                logging.getLogger(name).removeFilter(_not_of_orbax)
+        self._held.close()
 
     @property
     def newest(self) -> int | None:
@@ -104,24 +125,38 @@ class Checkpoints:
         if "_saver" in vars(self):
             self.wait()
         metrics = None if validation_nme is None else {METRIC: float(validation_nme)}
+        copy = jax.tree.map(jnp.copy, state)
         with self._writing():
-            saving = self._saver.save_async(step, jax.tree.map(jnp.copy, state), metrics=metrics)
-        if jax.process_index() == 0:
-            self._sealing = threading.Thread(target=self._seal_when, args=(saving, self.folder / str(step)))
+            saving, self._grown = self._saver.save_async(step, copy, metrics=metrics), True
+        if jax.process_count() > 1:
+            self._unread = step, copy, metrics
+        else:
+            self._sealing = threading.Thread(target=self._seal_when, args=(saving, step, copy, metrics))
             self._sealing.start()
 
     def wait(self) -> None:
-        """Until all that was saved is on disk.
+        """Until all that was saved is on disk and was read back; older checkpoints are deleted then.
 
         Raises:
-          InputError: it cannot be written; what was there before is kept.
+          InputError: it cannot be written or read back; what was there before is kept.
         """
-        with self._writing():
-            self._saver.wait()
-            self._sealing.join()
-            failed, self._failed = self._failed, None
-            if failed is not None:
-                raise failed
+        try:
+            with self._writing():
+                self._saver.wait()
+                self._sealing.join()
+                failed, self._failed = self._failed, None
+                if failed is not None:
+                    raise failed
+                if self._unread is not None:
+                    self._seal_together(*self._unread)
+                if self._grown:
+                    self._delete_older()
+        except NotReadBack as found:
+            aside = self._move_aside(found.step)
+            raise InputError(
+                f"{self.folder / str(found.step)}: written but cannot be read back ({found}): it was moved to {aside}; "
+                "look after the disk, and run the same command again; the checkpoints before it are kept"
+            ) from found
 
     def restore_newest(self, like: TrainState) -> tuple[TrainState, int]:
         """The newest state that is whole and its step, as `restore` gives it; `like` and 0 where there is none."""
@@ -147,20 +182,61 @@ class Checkpoints:
         """
         self.wait()
         try:
-            with _no_complaints():
-                self._check_shapes(step, self._saver.metadata(step).metadata["variables"], like)
-                return self._saver.load(step, like)
+            self._check_shapes(step, self._saver.metadata(step).metadata["variables"], like)
+            return self._saver.load(step, like)
         except InputError:
             raise
         except Exception as error:  # of any of the libraries below
             raise Damaged(f"{type(error).__name__} while it was read") from error
 
-    def _seal_when(self, saving: Any, checkpoint: Path) -> None:
+    def _seal_when(self, saving: Any, step: int, saved: TrainState, metrics: dict[str, float] | None) -> None:
         try:
             saving.result()
-            seal(checkpoint)
+            self._read_back(step, saved, metrics)
+            seal(self.folder / str(step))
         except Exception as error:
             self._failed = error
+
+    def _seal_together(self, step: int, saved: TrainState, metrics: dict[str, float] | None) -> None:
+        """As `_seal_when`, by many processes: all of them read, for Orbax lets them wait for one another."""
+        self._unread = failed = None
+        try:
+            self._read_back(step, saved, metrics)
+        except NotReadBack as found:
+            failed = found
+        if np.any(multihost_utils.process_allgather(np.array(failed is not None))):
+            raise failed or NotReadBack(step, "by another process")
+        if devices.is_first_process():
+            seal(self.folder / str(step))
+        _together("the checkpoint is sealed")
+
+    def _read_back(self, step: int, saved: TrainState, metrics: dict[str, float] | None) -> None:
+        """Read the checkpoint into the host's memory and compare it with what was to be saved.
+
+        Raises:
+          NotReadBack: it cannot be read, or differs.
+        """
+        from orbax.checkpoint import v1 as ocp
+
+        wanted = jax.device_get(saved)
+        try:
+            found = ocp.load(str(self._place / str(step)), wanted, checkpointable_name="state")
+            measured = metrics and json.loads(files.read_bytes(self.folder / str(step) / METRICS))
+        except Exception as error:  # of any of the libraries below
+            raise NotReadBack(step, f"{type(error).__name__}: {cut(str(error), length=160)}") from error
+        if measured != metrics:
+            raise NotReadBack(step, f"{measured} was read, {metrics} written")
+        for (path, leaf), back in zip(jax.tree.leaves_with_path(wanted), jax.tree.leaves(found), strict=True):
+            if not _same_bits(leaf, back):
+                raise NotReadBack(step, f"{_name(path)} is another")
+
+    def _delete_older(self) -> None:
+        """All but the newest and the best. Orbax's own policy would do it before the new one is read back."""
+        best = self.best
+        for step in sorted(self._steps())[: -self._keep]:
+            if step != best:
+                self._saver.delete(step)
+        self._grown = False
 
     def _first_whole(self, choose: Callable[[], int | None], like: TrainState) -> tuple[TrainState, int] | None:
         while (step := choose()) is not None:
@@ -171,21 +247,30 @@ class Checkpoints:
         return None
 
     def _set_aside(self, step: int, why: str) -> None:
-        """Move the checkpoint out of the way, by one process where there are many."""
-        _together("all have read the damaged checkpoint")
-        if jax.process_index() == 0:
-            names = itertools.chain([str(step)], (f"{step}-{number}" for number in itertools.count(2)))
-            aside = next(path for name in names if not (path := self.folder.parent / "damaged" / name).exists())
-            aside.parent.mkdir(exist_ok=True)
-            shutil.move(self.folder / str(step), aside)
+        """Move the checkpoint out of the way, and say so."""
+        aside = self._move_aside(step)
+        if devices.is_first_process():
             print(
-                f"wing-jax: checkpoint {self.folder / str(step)} is damaged ({why}): the one before it serves; it was "
-                f"moved to {aside}",
+                printable(
+                    f"wing-jax: checkpoint {self.folder / str(step)} is damaged ({why}): the one before it serves; it "
+                    f"was moved to {aside}"
+                ),
                 file=sys.stderr,
             )
+
+    def _move_aside(self, step: int) -> Path:
+        """Move the checkpoint out of the way, by one process where there are many; returns where to."""
+        _together("all have read the damaged checkpoint")
+        names = itertools.chain([str(step)], (f"{step}-{number}" for number in itertools.count(2)))
+        aside = next(path for name in names if not (path := self.folder.parent / "damaged" / name).exists())
+        _together("all know where it goes")
+        if devices.is_first_process():
+            aside.parent.mkdir(exist_ok=True)
+            shutil.move(self.folder / str(step), aside)
         _together("the damaged checkpoint is set aside")
         if "_saver" in vars(self):
             self._saver.reload()
+        return aside
 
     def _steps(self) -> list[int]:
         """Of all checkpoints, those set aside that do not fit their seals when first asked."""
@@ -227,35 +312,6 @@ class Checkpoints:
                 )
 
 
-def seal(checkpoint: Path) -> None:
-    """Write beside the files of a whole checkpoint what their sizes and contents are."""
-    unsealed = checkpoint / f"{SEAL}.new"
-    with contextlib.suppress(OSError):  # no room, or already deleted: an unsealed checkpoint serves as well
-        unsealed.write_text(json.dumps(_digests(checkpoint)))
-        unsealed.replace(checkpoint / SEAL)
-
-
-def broken_seal(checkpoint: Path) -> str:
-    """What does not fit the seal of a checkpoint; empty where all does, or there is none."""
-    if not (checkpoint / SEAL).exists():
-        return ""
-    try:
-        sealed = json.loads((checkpoint / SEAL).read_bytes())
-        found = _digests(checkpoint)
-        changed = [name for name in sorted(sealed.keys() | found.keys()) if sealed.get(name) != found.get(name)]
-    except (OSError, ValueError, AttributeError):
-        return f"{SEAL} cannot be read"
-    return f"{changed[0]} is not as it was written" if changed else ""
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(SEAL))
-    return {
-        path.relative_to(folder).as_posix(): hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
-        for path in files
-    }
-
-
 def _together(moment: str) -> None:
     """All processes wait for one another."""
     if jax.process_count() > 1:
@@ -268,18 +324,20 @@ def _but_for_late_calls(hook: Callable, unraisable: Any) -> None:
         hook(unraisable)
 
 
-@contextlib.contextmanager
-def _no_complaints() -> Generator[None]:
-    """What libraries log of a damaged file is said in one line by us."""
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio", None)]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+def _not_of_orbax(record: logging.LogRecord) -> bool:
+    """A filter of loggers: what Orbax logs of a damaged file, or of a full disk, is said in one line by us."""
+    error = record.exc_info[1] if record.exc_info else None
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    ours = any("orbax" in Path(name).parts for name in (record.pathname, *(frame.filename for frame in frames)))
+    return not ours and "tensorstore_spec" not in str(error)
+
+
+def _same_bits(one: np.ndarray, another: Any) -> bool:
+    another = np.asarray(another)
+    if (one.dtype, one.shape) != (another.dtype, another.shape):
+        return False
+    one, another = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, another))
+    return np.array_equal(one, another)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
