@@ -20,7 +20,7 @@ from wing_jax import locating
 from wing_jax.bundle import read_bundle, write_bundle
 from wing_jax.data.boxes import usable
 from wing_jax.data.chips import Images, chip_squares, cut_chip, resized
-from wing_jax.data.limits import LARGEST_BOX
+from wing_jax.data.limits import LARGEST_BOX, many
 from wing_jax.errors import InputError
 from wing_jax.locating import Plan, StagePlan
 from wing_jax.models import make_model
@@ -347,7 +347,7 @@ def check_boxes(boxes: Real[np.ndarray, "faces 4"] | Sequence, image: np.ndarray
         sides = box[2:].astype(np.float64) - box[:2]
         if np.isfinite(box).all() and sides.max() > LARGEST_BOX * max(width, height):
             raise InputError(
-                f"the box {said} is {sides.max() / max(width, height):,.0f} times as large as the image of {width} x "
+                f"the box {said} is {many(sides.max() / max(width, height))} times as large as the image of {width} x "
                 f"{height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
             )
         if np.isfinite(box).all() and (sides >= 2).all():

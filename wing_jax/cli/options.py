@@ -99,7 +99,7 @@ def check_range(options: object, **limits: tuple[int, int]) -> None:
     for name, (low, high) in limits.items():
         value = getattr(options, name)
         if not low <= value <= high:
-            raise InputError(f"--{name} {value}: give {low:,} to {high:,}")
+            raise InputError(f"{name}={value} must lie between {low:,} and {high:,}")
 
 
 def _message(box: str) -> str:

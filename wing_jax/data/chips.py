@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from wing_jax import memory
 from wing_jax.data.encoded import JpegImages, encoded
-from wing_jax.data.limits import face_fault, size_fault
+from wing_jax.data.limits import LARGEST_COORDINATE, face_fault, size_fault
 from wing_jax.data.picture_sizes import other_sizes
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
@@ -27,6 +27,7 @@ MARGIN = 2.0  # chip side per larger box side: room for any rotation and a fair 
 # picture of 16 : 9 has 7.1. A larger one is mostly repeated edge, and is never made.
 ROOMY = 8
 ANYHOW = 1 << 20  # pixels: smaller squares are cut out as they are
+WIDE = 1 << 14  # pixels: a wider picture is averaged along its rows first, so that what is left is small
 BLOCK = 1 << 22  # numbers of a picture that are averaged at once
 
 
@@ -60,7 +61,13 @@ def cut_chip(
 
 
 def chip_squares(boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 3"]:
-    """The squares that `cut_chip` cuts around `boxes`: left, top and side, in whole pixels."""
+    """The squares that `cut_chip` cuts around `boxes`: left, top and side, in whole pixels.
+
+    Raises:
+      InputError: a box reaches beyond any picture.
+    """
+    if not (np.abs(boxes) < 10 * LARGEST_COORDINATE).all():
+        raise InputError("a box reaches beyond any picture: correct or remove it")
     low, high = boxes[:, :2], boxes[:, 2:]
     side = np.maximum(2, np.round(MARGIN * (high - low).max(1, keepdims=True)))
     corner = np.round((low + high + 1 - side) / 2)
@@ -84,8 +91,8 @@ def _frame(left: int, top: int, side: int, size: int) -> Float[np.ndarray, "2 3"
 
 
 def _averaged(image: Image, left: int, top: int, side: int, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """What area averaging makes of the square of `_window`, which is not made: along the longer side first."""
-    if image.shape[1] > image.shape[0]:
+    """What area averaging makes of the square of `_window`, which is not made."""
+    if image.shape[1] > max(image.shape[0], WIDE):
         return np.ascontiguousarray(_averaged(image.transpose(1, 0, 2), top, left, side, size).transpose(1, 0, 2))
     rows = _averaged_rows(image, top, side, size)
     both = _averaged_rows(np.ascontiguousarray(rows.transpose(1, 0, 2)), left, side, size)
@@ -188,7 +195,8 @@ def misfit(faces: FaceSet, index: int, *, width: int, height: int) -> str:
     if fault := size_fault(told, width=width, height=height):
         return f"{faces.picture_name(index)}: {fault}"
     fault = face_fault(faces.points[index], faces.visible[index], faces.boxes[index], width=width, height=height)
-    return f"{faces.face_name(index)}: {fault}" if fault else ""
+    name, origin = faces.picture_name(index), faces.origins[index] if faces.origins else ""
+    return fault and f"{name}: {fault}{f' ({origin})' if origin not in ('', name) else ''}"
 
 
 def joined(parts: Sequence[Chips]) -> Chips:

@@ -5,6 +5,8 @@ picture, wholly outside it or smaller than two pixels, or where its points lie f
 is wrong, as the end of a message, or "" where nothing is.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -25,8 +27,8 @@ def face_fault(
     width: int,
     height: int,
 ) -> str:
-    """What is wrong with the box or the points of a face in a picture of `width` x `height`."""
-    return box_fault(box, width=width, height=height) or points_fault(points, visible, width=width, height=height)
+    """What is wrong with the points or the box of a face in a picture of `width` x `height`."""
+    return points_fault(points, visible, width=width, height=height) or box_fault(box, width=width, height=height)
 
 
 def size_fault(told: Int[np.ndarray, "2"] | None, *, width: int, height: int) -> str:
@@ -54,10 +56,20 @@ def box_fault(box: Float[np.ndarray, "4"], *, width: int, height: int) -> str:
     if not (np.isfinite((left, top, right, bottom)).all() and side >= SMALLEST_BOX):
         return f"{said} is smaller than {SMALLEST_BOX:g} pixels: {FIX}"
     if side > LARGEST_BOX * max(width, height):
-        return f"{said} is {side / max(width, height):,.0f} times as large as the picture of {width} x {height}: {FIX}"
+        times = many(side / max(width, height))
+        return f"{said} is {times} times as large as the picture of {width} x {height}, at most {LARGEST_BOX:g}: {FIX}"
     if right < 0 or bottom < 0 or left > width - 1 or top > height - 1:
         return f"{said} lies outside the picture of {width} x {height}: {FIX}"
     return ""
+
+
+def many(times: float) -> str:
+    """`times` in words that can be told from `LARGEST_BOX`.
+
+    >>> many(10.04), many(1953.1)
+    ('10.1', '1,953')
+    """
+    return f"{times:,.0f}" if times >= 100 else f"{math.ceil(10 * times) / 10:g}"
 
 
 def points_fault(

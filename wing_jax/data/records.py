@@ -76,11 +76,6 @@ class FaceSet:
     def picture_name(self, index: int) -> str:
         return picture_name(self.source(index))
 
-    def face_name(self, index: int) -> str:
-        """What to call face `index` in a message: where its annotation stands, and its picture."""
-        origin, picture = self.origins[index] if self.origins else "", self.picture_name(index)
-        return picture if origin in ("", picture) else f"{origin}: {picture}"
-
     def take(self, indices: Int[np.ndarray, "m"]) -> "FaceSet":
         """The faces at `indices`, in that order."""
 
