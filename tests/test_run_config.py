@@ -134,9 +134,7 @@ def test_a_sweep_whose_other_losses_had_the_first_one_s_numbers_does_not_go_on(c
         if goes_on:
             run_config.claim(begun, folder)
         else:
-            with pytest.raises(
-                InputError, match=r"by a version that gave soft_wing the lengths .* of wing: give"
-            ):
+            with pytest.raises(InputError, match=r"by a version that gave soft_wing the lengths .* of wing: give"):
                 run_config.claim(begun, folder)
 
 
