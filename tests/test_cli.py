@@ -18,7 +18,8 @@ import pytest
 from wing_jax import zoo
 from wing_jax.cli import main
 from wing_jax.cli.options import parse_config
-from wing_jax.config import Config, GridConfig, LossConfig, SweepConfig, load_config
+from wing_jax.cli.train import evaluation_options
+from wing_jax.config import Config, DataConfig, GridConfig, LossConfig, SweepConfig, load_config
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.points_file import read_pts, write_pts
@@ -178,6 +179,20 @@ def test_a_number_that_the_loss_does_not_have_is_named(capsys, faces_folder):
     assert "has no parameter rectification: use width, epsilon" in refused(capsys, "train", CONFIG, *words)
     words = ["--stage1.loss.name", "rectified_wing", "--stage1.loss.rectification", "20", *data]
     assert "rectification is 20.0: it must be below the width, 10.0" in refused(capsys, "train", CONFIG, *words)
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        (DataConfig(name="builtin", train_faces=9), ["--data", "builtin"]),
+        (DataConfig(name="w300", root="a b", boxes="landmarks", hidden="mask"),
+         ["--data", "w300", "--root", "a b", "--boxes", "landmarks", "--hidden", "mask"]),
+        (DataConfig(name="csv", root="x.csv", scheme="three.toml"),
+         ["--data", "csv", "--root", "x.csv", "--scheme", "three.toml", "--split", "held_out"]),
+    ],
+)  # fmt: skip
+def test_the_command_that_comes_next_reads_the_data_as_the_training_did(data, options):
+    assert evaluation_options(data) == options
 
 
 def test_config_must_come_first(capsys):

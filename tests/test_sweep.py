@@ -218,6 +218,12 @@ def test_the_table_has_mean_and_spread_over_the_seeds():
     assert lines[3] == "| l1 |  |  | 0.001 | 1 | 7.000 |  |"
 
 
+@pytest.mark.parametrize(("field", "value"), [("input", "tfdata"), ("parallel", "pmap"), ("processes", "many")])
+def test_what_a_sweep_does_not_do_is_said(config, field, value):
+    with pytest.raises(InputError, match=f"{field}='{value}' is of wing-jax train: a sweep works by"):
+        sweep(dataclasses.replace(config, **{field: value}))
+
+
 def test_turns_are_for_one_device(config):
     several = dataclasses.replace(config, devices=4, grid=dataclasses.replace(GRID, how="turns"))
     with pytest.raises(InputError, match=r'set devices=1, or grid\.how to "scan"'):

@@ -1,9 +1,11 @@
 """`wing-jax train CONFIG [--field value ...]`"""
 
+import shlex
+
 from rich.console import Console
 
 from wing_jax.cli.options import parse_config
-from wing_jax.config import Config
+from wing_jax.config import Config, DataConfig
 
 USAGE = "usage: wing-jax train CONFIG [--field value ...]; CONFIG is a file like configs/builtin.py"
 
@@ -16,4 +18,17 @@ def run(arguments: list[str]) -> None:
     model = train(config)
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"model: {model}")
-    console.print(f"next:  wing-jax evaluate {model} --data {config.data.name}")
+    console.print(f"next:  wing-jax evaluate {shlex.join([str(model), *evaluation_options(config.data)])}")
+
+
+def evaluation_options(data: DataConfig) -> list[str]:
+    """The options of `wing-jax evaluate` for the data of a training: their test split, or, where they have none, the
+    faces that the training held out."""
+    from wing_jax.data.load import splits_of
+
+    default = DataConfig(name=data.name)
+    names = [name for name in ("root", "scheme", "boxes", "hidden") if getattr(data, name) != getattr(default, name)]
+    given = {name: getattr(data, name) for name in names}
+    if data.name != "builtin" and "test" not in splits_of(data.name, data.root):
+        given["split"] = "held_out"
+    return ["--data", data.name, *(word for name, value in given.items() for word in (f"--{name}", value))]

@@ -23,6 +23,8 @@ from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics
 from wing_jax.train.sweep import Cell, SweepEngine, cells_of, fastest
 
+ONE_WAY = {"input": "device", "parallel": "jit", "processes": "one"}  # what a sweep cannot do otherwise
+
 
 def sweep(config: SweepConfig) -> list[dict]:
     """Train all runs of the grid, going on where an earlier call stopped, and write below the run's folder each run's
@@ -33,6 +35,9 @@ def sweep(config: SweepConfig) -> list[dict]:
     Raises:
       InputError: data, checkpoints or numbers are not as they must be, or the sweep was begun with another config.
     """
+    for name, way in ONE_WAY.items():
+        if (given := getattr(config, name)) != way:
+            raise InputError(f"{name}={given!r} is of wing-jax train: a sweep works by {name}={way!r} alone")
     mesh = devices.make_mesh(config.devices)
     if config.large_batch:
         config = at_large_batch(config)
