@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from wing_jax.data.check import ALIKE, ONE_FACE, check_split, duplicates, shared_faces
+from wing_jax.data.check import ALIKE, ONE_FACE, check_split, duplicates, parted, shared_faces
 from wing_jax.data.images import Embedded, read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.records import FaceSet
@@ -53,6 +53,14 @@ def test_sizes_faults_and_what_lies_outside(tmp_path):
     assert check.faults[0] == "list.txt:3: bad"
     assert check.faults[1].startswith(f"{paths[2]}: not an image")
     assert len(check.faults) == 2
+
+
+def test_one_picture_under_two_names_is_told(tmp_path):
+    paths = written(tmp_path, a=noise(1), b=noise(2), c=noise(1), d=noise(1))
+    faces = faces_of(paths)
+    assert parted(check_split(faces, [])) == [(str(paths[0]), str(paths[2])), (str(paths[0]), str(paths[3]))]
+    one_photo = dataclasses.replace(faces, photos=("a", "b", "a", "a"))
+    assert parted(check_split(one_photo, [])) == []
 
 
 def test_a_point_on_the_last_pixel_is_inside(tmp_path):

@@ -183,3 +183,13 @@ def test_usage(capsys, words, status):
     assert stopped.value.code == status
     printed = capsys.readouterr()
     assert "usage: wing-jax data ACTION DIR" in (printed.out if status == 0 else printed.err)
+
+
+def test_check_says_that_one_picture_has_two_names(capsys, tmp_path):
+    write_points_folder(tmp_path / "faces")
+    folder = tmp_path / "faces" / "train"
+    for ending in (".png", ".pts"):
+        (folder / "a" / f"copy{ending}").write_bytes((folder / "a" / f"0{ending}").read_bytes())
+    said_of = said(capsys, "check", folder, "--scheme", "ibug68")
+    assert "one picture under two names: validation may hold out one and train on the other: 1\n" in said_of
+    assert f"all: {folder}/a/0.png = {folder}/a/copy.png" in said_of

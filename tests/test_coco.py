@@ -1,5 +1,6 @@
 """COCO keypoint JSON: what a tool wrote is read, and each kind of damage is named by annotation."""
 
+import dataclasses
 import json
 import tempfile
 from pathlib import Path
@@ -10,9 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers.coco import write_coco
 
+from wing_jax.cli import main
+from wing_jax.config import load_config
+from wing_jax.data.check import check_split
 from wing_jax.data.coco import read_coco
+from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.schemes import AFLW_19, COFW_29, IBUG_68, LAPA_106, MTFL_5, WFLW_98
+from wing_jax.schemes import AFLW_19, COFW_29, IBUG_68, LAPA_106, MTFL_5, WFLW_98, read_scheme
+from wing_jax.train.run import read_corpus
 
 
 @pytest.fixture
@@ -224,6 +230,292 @@ def test_what_cannot_be_read_is_refused(tmp_path, small):
     read = read_coco(path, scheme=MTFL_5)
     with pytest.raises(InputError, match=r"train_2\.png: cannot read this image"):
         read.picture(1)
+
+
+# Where pictures lie
+
+
+def placed(small, listing: str, named: str, pictures: str = "images") -> tuple[Path, dict]:
+    """The file `small` moved to `listing`, its pictures moved to the folder `pictures`, called `named` of their names;
+    all below the folder of `small`."""
+    path, content = small
+    root = path.parents[1]
+    if pictures != "images":
+        (root / "images").rename(root / pictures)
+    for image in content["images"]:
+        image["file_name"] = named.format(name=image["file_name"], root=root)
+    (root / listing).parent.mkdir(exist_ok=True)
+    (root / listing).write_text(json.dumps(content))
+    return root / listing, content
+
+
+@pytest.mark.parametrize(
+    ("listing", "named", "pictures"),
+    [
+        ("annotations/a.json", "../images/{name}", "images"),
+        ("annotations/a.json", "..\\images\\{name}", "images"),
+        ("annotations/a.json", "images/{name}", "images"),
+        ("annotations/a.json", "{root}/images/{name}", "images"),
+        ("annotations/a.json", "photos/{name}", "photos"),
+        ("annotations/face_train2017.json", "{name}", "train2017"),
+        ("here/a.json", "../images/{name}", "images"),
+    ],
+)
+def test_pictures_are_found_from_the_list_or_the_root_of_the_set(small, listing, named, pictures):
+    before = read_coco(small[0], scheme=MTFL_5).picture(1)
+    path, _ = placed(small, listing, named, pictures)
+    read = load_faces("coco", "all", root=str(path), scheme="mtfl5")
+    np.testing.assert_array_equal(read.picture(1), before)
+    assert not check_split(read, []).faults
+
+
+def test_the_folder_of_pictures_can_be_given_to_all_commands(small, monkeypatch, capsys):
+    path, _ = placed(small, "lists/a.json", "/home/me/shots/{name}", "elsewhere")
+    assert "leads out of the data folder" in refusal(path, path.read_text())
+    images = str(path.parents[1] / "elsewhere")
+    read = load_faces("coco", "all", root=str(path), images=images, scheme="mtfl5")
+    assert read.photos == ("train_1.png", "train_2.png", "train_3.png")
+    assert read.picture(2).ndim == 3
+    monkeypatch.chdir(path.parents[1])
+    main(["data", "check", "lists/a.json", "--images", "elsewhere", "--scheme", "mtfl5"])
+    assert "missing or broken" not in capsys.readouterr().out
+    config = load_config(Path(__file__).parents[1] / "configs" / "own.py")
+    data = dataclasses.replace(config.data, name="coco", root="lists/a.json", images="elsewhere", scheme="mtfl5")
+    corpus = read_corpus(dataclasses.replace(config, data=dataclasses.replace(data, validation=0.5)))
+    assert corpus is not None
+    with pytest.raises(
+        InputError, match=r"images=elsewhere: names the folder of pictures for lists \(imglab, coco, csv\)"
+    ):
+        load_faces("pts", "all", root=".", images="elsewhere", scheme="mtfl5")
+
+
+def test_a_link_in_the_folder_of_pictures_that_leads_out_is_refused(small):
+    path, _ = placed(small, "lists/a.json", "{name}", "elsewhere")
+    folder = path.parents[1] / "elsewhere"
+    (folder / "train_1.png").rename(path.parents[1] / "secret.png")
+    (folder / "train_1.png").symlink_to(path.parents[1] / "secret.png")
+    with pytest.raises(InputError, match="leads out of its folder"):
+        load_faces("coco", "all", root=str(path), images=str(folder), scheme="mtfl5")
+
+
+# Names of keypoints, and copies of photos
+
+
+def renamed(small, names: list[str], order: list[int]) -> Path:
+    """The file with `names` in its category and its keypoints in `order`."""
+    path, content = small
+    content["categories"][0]["keypoints"] = names
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = np.reshape(annotation["keypoints"], (5, 3))[order].ravel().tolist()
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def faced(tmp_path):
+    """As `small`, of faces whose left points lie to the left."""
+    write_coco(tmp_path, scheme=MTFL_5, state=2)
+    path = tmp_path / "annotations" / "train.json"
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = [20, 20, 2, 40, 20, 2, 31, 30, 2, 22, 40, 2, 38, 41, 2]
+    path.write_text(json.dumps(content))
+    return path, content
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["nose", "right_eye", "left_eye", "mouth_right", "mouth_left"],
+        ["Nose Tip", "RightEye", "LeftEye", "RightMouthCorner", "LeftMouthCorner"],
+        ["nose", "righteye", "lefteye", "rightmouth", "leftmouth"],
+        ["n", "re", "le", "rmc", "lmc"],
+        ["nose-tip", "r_eye", "l_eye", "right lip corner", "corner of the mouth left"],
+        ["point_3", "point_2", "point_1", "point_5", "point_4"],
+    ],
+)
+def test_names_spelled_otherwise_tell_the_order(faced, names):
+    before = read_coco(faced[0], scheme=MTFL_5)
+    after = read_coco(renamed(faced, names, [2, 1, 0, 4, 3]), scheme=MTFL_5)
+    np.testing.assert_array_equal(after.points, before.points)
+
+
+@pytest.mark.parametrize(
+    "names", [["0", "1", "2", "3", "4"], ["kp_1", "kp_2", "kp_3", "kp_4", "kp_5"], []], ids=["0", "kp_1", "none"]
+)
+def test_names_that_are_numbers_keep_the_order_of_the_file(faced, names):
+    before = read_coco(faced[0], scheme=MTFL_5)
+    np.testing.assert_array_equal(
+        read_coco(renamed(faced, names, [0, 1, 2, 3, 4]), scheme=MTFL_5).points, before.points
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["nose", "right_eye", "left_eye", "right_ear", "mouth_left"],
+            "names 'right_ear' where mtfl5 has 'right mouth",
+        ),
+        (["a", "b", "c", "d", "e"], "names 'a', 'b', 'c', 'd', 'e' where mtfl5 has 'left eye', "),
+        (["nose", "nose tip", "left_eye", "mouth_right", "mouth_left"], "names 'nose' where mtfl5 has 'right eye'"),
+        (["nose", "left_eye", "right_eye"], "names 3 keypoints, but its annotations have 5"),
+    ],
+)
+def test_names_that_do_not_tell_the_order_are_refused(faced, names, said):
+    path = renamed(faced, names, [0, 1, 2, 3, 4])
+    message = refusal(path, path.read_text())
+    assert message.startswith(": category 1: ")
+    assert said in message
+    assert "remove them from the file to take its order" in message
+
+
+def test_names_that_mean_the_persons_left_are_refused(faced):
+    names = ["right_eye", "left_eye", "nose", "mouth_right", "mouth_left"]  # as MediaPipe and YuNet call them
+    path = renamed(faced, names, [0, 1, 2, 3, 4])
+    message = refusal(path, path.read_text())
+    assert "in 3 of 3 faces 'left eye' lies to the right of 'right eye'" in message
+    assert "exchange left and right in the file's names" in message
+
+
+def test_a_scheme_of_ones_own_may_mean_the_persons_left(faced, tmp_path):
+    (tmp_path / "own.toml").write_text(
+        'name = "own"\npoints = ["right eye", "left eye", "nose", "mouth right", "mouth left"]\n'
+        'mirrored = [["right eye", "left eye"], ["mouth right", "mouth left"]]\n'
+        'normalisation = ["right eye", "left eye"]\n'
+    )
+    names = ["right_eye", "left_eye", "nose", "mouth_right", "mouth_left"]
+    path = renamed(faced, names, [0, 1, 2, 3, 4])
+    assert len(read_coco(path, scheme=read_scheme(tmp_path / "own.toml"))) == 3
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_copies_of_one_photo_that_roboflow_made_are_one_photo(small, told):
+    path, content = small
+    images, annotations = [], []
+    for image, annotation in zip(content["images"], content["annotations"], strict=True):
+        for copy in ("0a1b2c3d", "4e5f6a7b", "8c9d0e1f"):
+            name = f"{image['file_name'][:-4]}_png.rf.{copy}.jpg"
+            number = len(images) + 1
+            extra = {"extra": {"name": image["file_name"]}} if told else {}
+            images.append({**image, "id": number, "file_name": name, **extra})
+            annotations.append({**annotation, "id": number, "image_id": number})
+    path.write_text(json.dumps({**content, "images": images, "annotations": annotations}))
+    read = read_coco(path, scheme=MTFL_5)
+    assert read.photos == tuple(f"train_{number}.png" for number in (1, 2, 3) for _ in range(3))
+    one, other = read.split(0.5)
+    assert not set(one.photos) & set(other.photos)
+
+
+# Whole bodies
+
+
+def whole_body(path: Path, **annotation) -> Path:
+    """A file of one person whose face has 68 points."""
+    body = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "bbox": [5, 5, 300, 300], "num_keypoints": 1}
+    images = [{"id": 1, "file_name": "a.png"}]
+    categories = [{"id": 1, "name": "person", "keypoints": [str(number) for number in range(17)]}]
+    content = {"images": images, "categories": categories, "annotations": [{**body, **annotation}]}
+    path.write_text(json.dumps(content))
+    return path
+
+
+FACE = np.stack([np.arange(68) + 100.0, np.arange(68) % 17 * 3 + 100, np.full(68, 2)], 1)
+BODY = [0] * 48 + [120, 110, 2]
+
+
+def test_the_faces_of_coco_wholebody_are_read(tmp_path):
+    about = {"face_box": [95, 95, 80, 60], "face_valid": True, "face_kpts": FACE.ravel().tolist()}
+    read = read_coco(whole_body(tmp_path / "w.json", keypoints=BODY, **about), scheme=IBUG_68)
+    np.testing.assert_array_equal(read.points[0], FACE[:, :2])
+    np.testing.assert_array_equal(read.boxes, [[95, 95, 175, 155]])
+    for change in ({"face_valid": False}, {"face_kpts": [0] * 204}, {"iscrowd": 1}, {"face_kpts": None}):
+        path = whole_body(tmp_path / "w.json", keypoints=BODY, **(about | change))
+        with pytest.raises(InputError, match=r"none of 1 annotations has labelled|51 numbers"):
+            read_coco(path, scheme=IBUG_68)
+    path = whole_body(tmp_path / "w.json", keypoints=BODY, **about)
+    said = r"68 points of ibug68 \('face_kpts' of COCO-WholeBody\) where mtfl5 has 5: give ibug68 as the scheme"
+    with pytest.raises(InputError, match=said):
+        read_coco(path, scheme=MTFL_5)
+
+
+@pytest.mark.parametrize(("total", "first"), [(133, 23), (136, 26)])
+def test_the_faces_in_merged_bodies_are_read(tmp_path, total, first):
+    every = np.full((total, 3), 7.0)
+    every[:, 2], every[first : first + 68] = 2, FACE
+    read = read_coco(whole_body(tmp_path / "w.json", keypoints=every.ravel().tolist()), scheme=IBUG_68)
+    np.testing.assert_array_equal(read.points[0], FACE[:, :2])
+    np.testing.assert_array_equal(read.boxes[0], [*FACE[:, :2].min(0), *FACE[:, :2].max(0)])
+    with pytest.raises(InputError, match=f"{total} points of .* where mtfl5 has 5: give ibug68"):
+        read_coco(tmp_path / "w.json", scheme=MTFL_5)
+    every[first : first + 68] = 0
+    with pytest.raises(InputError, match="none of 1 annotations has labelled"):
+        read_coco(whole_body(tmp_path / "w.json", keypoints=every.ravel().tolist()), scheme=IBUG_68)
+
+
+# Values
+
+
+@pytest.mark.parametrize("pair", [(-1, -1), (None, None), (float("nan"), float("nan")), ("", "")])
+def test_points_that_are_labelled_but_nowhere_have_no_position(small, pair):
+    path, content = small
+    content["annotations"][0]["keypoints"][3:5] = pair
+    content["annotations"][1]["keypoints"][3:5] = -1, 5
+    path.write_text(json.dumps(content))
+    read = read_coco(path, scheme=MTFL_5)
+    np.testing.assert_array_equal(read.visible[0], [True, False, True, True, True])
+    np.testing.assert_array_equal(read.points[1, 1], [-1, 5])
+
+
+@pytest.mark.parametrize(
+    ("states", "visibility"),
+    [
+        ([0.0, 0.2, 0.5, 0.9, 1.0], [0, 2, 1, 1, 1]),
+        ([0, 1e-6, 1, 1, 1], [0, 2, 1, 1, 1]),
+        ([False, True, True, True, True], [0, 1, 1, 1, 1]),
+        (["0", "1", "2", "2", "2"], [0, 2, 1, 1, 1]),
+    ],
+)
+def test_visibility_may_be_a_probability(small, states, visibility):
+    path, content = small
+    for annotation in content["annotations"]:
+        annotation["keypoints"][2::3] = states
+    path.write_text(json.dumps(content))
+    read = read_coco(path, scheme=MTFL_5)
+    np.testing.assert_array_equal(read.visible[0], np.array(visibility) > 0)
+    np.testing.assert_array_equal(read.visibility[0], visibility)
+
+
+def test_probabilities_of_1_throughout_say_nothing_and_mixed_numbers_are_refused(small):
+    path, content = small
+    content["annotations"] = content["annotations"][:1]
+    content["annotations"][0]["keypoints"][2::3] = [1.0] * 5
+    path.write_text(json.dumps(content))
+    assert read_coco(path, scheme=MTFL_5).visibility is None
+    content["annotations"][0]["keypoints"][2::3] = [0.5, 2, 1, 1, 1]
+    assert "visibility 0.5 is not 0, 1 or 2, and others of the file are no probabilities" in refusal(path, content)
+    content["annotations"][0]["keypoints"][2::3] = [0.5, -0.5, 1, 1, 1]
+    assert "visibility 0.5 is not 0, 1 or 2" in refusal(path, content)
+
+
+def test_numbers_as_text_ids_of_two_kinds_and_grouped_points_are_read(small):
+    path, content = small
+    before = read_coco(path, scheme=MTFL_5)
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = np.reshape(annotation["keypoints"], (5, 3)).astype(str).tolist()
+        annotation["bbox"] = [str(number) for number in annotation["bbox"]]
+        annotation["image_id"] = str(annotation["image_id"])
+    path.write_text(json.dumps(content))
+    after = read_coco(path, scheme=MTFL_5)
+    np.testing.assert_array_equal(after.points, before.points)
+    np.testing.assert_array_equal(after.visibility, before.visibility)
+    np.testing.assert_array_equal(after.boxes, before.boxes)
+    assert after.photos == before.photos
+
+
+def test_what_predict_writes_of_one_photo_is_told_from_a_list(tmp_path):
+    content = {"scheme": "mtfl5", "coordinates": "x, y", "faces": []}
+    assert "what wing-jax predict wrote of one picture, not a list" in refusal(tmp_path / "a.json", content)
 
 
 VALUES = st.recursive(

@@ -33,6 +33,7 @@ from wing_jax.data.load import load_faces
 from wing_jax.data.packed import pack
 from wing_jax.data.tfds_sets import NAMES
 from wing_jax.errors import InputError
+from wing_jax.files import is_hidden
 from wing_jax.schemes import IBUG_68
 
 
@@ -55,7 +56,7 @@ INSIDE_A_FILE = {"w300vw", "cofw", "cofw68", "packed"}
 
 def root_of(name: str, folder: Path) -> Path:
     if name in ENDINGS:
-        return sorted(folder.rglob(ENDINGS[name]))[0]
+        return sorted(path for path in folder.rglob(ENDINGS[name]) if not is_hidden(path, below=folder))[0]
     return folder / "packed" if name == "packed" else folder
 
 
@@ -169,6 +170,47 @@ def test_pictures_of_all_kinds_are_read_as_upright_rgb(name, tmp_path):
         expected = np.repeat(image.mean(-1, keepdims=True), 3, -1) if kind == "grey" else image
         assert read.shape == image.shape, kind
         assert np.abs(read.astype(int) - expected).mean() < 8, kind
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_hidden_files_are_not_data(name, tmp_path):
+    """As macOS, Jupyter and editors leave them beside everything."""
+    WRITERS[name](tmp_path)
+    before = load(name, tmp_path)
+    for path in [path for path in sorted(tmp_path.rglob("*")) if path.is_file()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X")
+        copies = path.with_name(".ipynb_checkpoints")
+        copies.mkdir(exist_ok=True)
+        (copies / path.name).write_bytes(path.read_bytes()[:50])
+        archived = tmp_path / "__MACOSX" / path.relative_to(tmp_path)
+        archived.parent.mkdir(parents=True, exist_ok=True)
+        archived.write_bytes(b"\x00\x05\x16\x07")
+    if name not in ENDINGS:
+        assert detect(root_of(name, tmp_path)) == name
+        (tmp_path / "empty" / ".hidden").mkdir(parents=True)
+        (tmp_path / "empty" / "._0.pts").write_bytes(b"")
+        with pytest.raises(InputError, match="its files tell no format"):
+            detect(tmp_path / "empty")
+    faults: list[str] = []
+    after = load(name, tmp_path, faults)
+    assert faults == []
+    assert after.photos == before.photos
+    np.testing.assert_array_equal(after.points, before.points)
+
+
+@pytest.mark.parametrize("ending", [".JPG", ".Png", ".webp", ".TIFF"])
+@pytest.mark.parametrize("name", WITH_FILES)
+def test_pictures_end_in_any_known_way_in_any_case(name, ending, tmp_path):
+    """Beside annotations with any ending; where a list names them, with another case of the same name."""
+    WRITERS[name](tmp_path)
+    before = load(name, tmp_path)
+    listed = name in ("imglab", "coco", "csv", "wflw", "mtfl", "aflw_sqlite")
+    for path in dict.fromkeys(before.pictures):
+        renamed = path.with_name(path.name.upper() if listed else f"{path.stem}{ending}")
+        path.rename(renamed)
+    after = load(name, tmp_path)
+    assert after.photos == before.photos
+    assert after.picture(0).shape == after.picture(1).shape
 
 
 # What is at hand of the real sets, each by its name

@@ -86,6 +86,40 @@ def test_parts_are_called_by_the_names_of_the_scheme_too(file):
     np.testing.assert_array_equal(np.flatnonzero(read.visible[0]), [1, 2])
 
 
+@pytest.mark.parametrize("names", [("nose", "mouth_left"), ("NoseTip", "leftmouth"), ("nose-tip", "left lip corner")])
+def test_parts_are_called_by_names_spelled_otherwise_too(file, names):
+    file.write_text(GOOD.replace("name='0'", f"name='{names[0]}'").replace("name='1'", f"name='{names[1]}'"))
+    np.testing.assert_array_equal(read_imglab(file, scheme=MTFL_5).points[0, [2, 3]], [[3, 4], [5, 6.5]])
+
+
+def test_parts_named_by_the_persons_left_are_refused(file):
+    content = GOOD.replace("name='0'", "name='right_eye'").replace("name='1'", "name='left_eye'")
+    assert "in 1 of 1 faces 'left eye' lies to the right of 'right eye'" in refusal(file, content)
+
+
+@pytest.mark.parametrize("place", ["x='-1' y='-1'", "x='' y=''", "x='nan' y='NaN'"])
+def test_parts_that_are_nowhere_have_no_position(file, place):
+    file.write_text(GOOD.replace("x='5' y='6.5'", place).replace("x='7'", "x='-1'"))
+    read = read_imglab(file, scheme=MTFL_5)
+    np.testing.assert_array_equal(read.visible, [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(read.points[1, 0], [-1, 8])
+
+
+def test_pictures_that_lie_apart_from_the_file_are_found(tmp_path):
+    """As imglab writes them: relative to the file; or in the folder that is given."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "xml").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "images" / f"{name}.png").write_bytes(b"")
+    file = tmp_path / "xml" / "faces.xml"
+    for folder, images in (("../images/", ""), ("images/", ""), ("/home/me/", "images"), ("D:\\me\\", "images")):
+        file.write_text(GOOD.replace("file='", f"file='{folder}"))
+        read = read_imglab(file, scheme=MTFL_5, images=images and str(tmp_path / images))
+        assert read.pictures == (tmp_path / "images" / "a.png", tmp_path / "images" / "b.png")
+    file.write_text(GOOD.replace("a.png", "a_png.rf.0a1b2c3d.png").replace("b.png", "a_png.rf.99999999.png"))
+    assert read_imglab(file, scheme=MTFL_5).photos == ("a.png", "a.png")
+
+
 @pytest.mark.parametrize(
     "content",
     [

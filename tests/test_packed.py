@@ -201,6 +201,17 @@ def test_splits_and_places_that_are_not_there(folder, faces, tmp_path):
         pack({"train": faces}, folder, size=32, quality=80, source="")
 
 
+def test_hidden_files_in_the_folder_do_not_count_and_stay(faces, tmp_path):
+    out = tmp_path / "out"
+    (out / ".git").mkdir(parents=True)
+    (out / ".git" / "config").write_text("kept")
+    (out / ".DS_Store").write_text("kept")
+    pack({"train": faces}, out, size=32, quality=80, source="")
+    assert (out / ".git" / "config").read_text() == (out / ".DS_Store").read_text() == "kept"
+    assert len(read_packed(out, "train")) == len(faces)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_without_array_record_it_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "array_record.python", None)
     assert "install it (pip install array-record)" in refusal(folder, "train")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -80,6 +81,42 @@ def test_harmless_variants_are_read(tmp_path, version):
     for variant in (text.replace("\n", "\r\n"), text.replace("\n", "\n\n"), "\ufeff" + text):
         (tmp_path / "face.ljson").write_bytes(variant.encode())
         np.testing.assert_array_equal(read_ljson(tmp_path / "face.ljson", points=5), POINTS)
+
+
+@pytest.mark.parametrize("nothing", [[None, None], [-1, -1], ["", ""]])
+def test_points_that_are_nowhere_have_no_position(small, nothing):
+    (small / "a" / "1.ljson").write_text(json.dumps(changed("point", nothing)))
+    np.testing.assert_array_equal(read_points_folder(small, scheme=MTFL_5).visible[1], [1, 1, 0, 1, 1])
+    (small / "a" / "0.pts").write_text("n_points: 5\n{\n-1 -1\n-1 5\nnan NaN\n4 4\n0 0\n}\n")
+    read = read_points_folder(small, scheme=MTFL_5)
+    np.testing.assert_array_equal(read.visible[0], [0, 1, 0, 1, 1])
+    np.testing.assert_array_equal(read.points[0, [1, 4]], [[-2, 4], [-1, -1]])
+
+
+def test_hidden_files_and_folders_are_not_data(small):
+    before = read_points_folder(small, scheme=MTFL_5)
+    for name in ("._0.pts", ".ipynb_checkpoints/0-checkpoint.pts", "__MACOSX/a/._0.pts", "__MACOSX/a/x.pts"):
+        path = small / "a" / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(b"\x00\x05\x16\x07 Mac OS X")
+    assert read_points_folder(small, scheme=MTFL_5).photos == before.photos
+    hidden = small.rename(small.with_name(".hidden"))  # that one is named, so it is read
+    assert len(read_points_folder(hidden, scheme=MTFL_5)) == len(before)
+
+
+def test_files_of_several_faces_of_one_photo_are_read(small):
+    """As predict writes them; such faces are one photo, and so are the copies that Roboflow makes."""
+    picture, points = small / "a" / "0.png", (small / "a" / "0.pts").read_text()
+    (small / "a" / "0.pts").unlink()
+    for number in (1, 2):
+        (small / "a" / f"0_{number}.pts").write_text(points)
+        (small / "a" / f"x_png.rf.0a1b2c{number}d.pts").write_text(points)
+        shutil.copy(picture, small / "a" / f"x_png.rf.0a1b2c{number}d.PNG")
+    read = read_points_folder(small, scheme=MTFL_5)
+    assert read.photos == ("a/0", "a/0", "a/1", "a/x", "a/x")
+    assert read.pictures[:2] == (picture, picture)
+    shutil.copy(picture, small / "a" / "0_2.jpg")  # a picture of its own
+    assert read_points_folder(small, scheme=MTFL_5).photos[:2] == ("a/0", "a/0_2")
 
 
 def changed(change: str, value: object) -> dict:

@@ -12,6 +12,7 @@ from writers.points_table import write_points_table
 
 from wing_jax.data.points_table import read_points_csv
 from wing_jax.errors import InputError
+from wing_jax.report.predictions import FaceTable, FoundFace
 from wing_jax.schemes import IBUG_68, MTFL_5, WFLW_98
 
 HEADER = "image,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4"
@@ -185,6 +186,116 @@ def test_what_cannot_be_read_is_refused(file, tmp_path):
     read = read_points_csv(file, scheme=MTFL_5)
     with pytest.raises(InputError, match=r"b\.png: cannot read this image"):
         read.picture(1)
+
+
+# What other programs write
+
+
+PREDICTED = "image,face_id,confidence,left,top,right,bottom,x_0,x_1,x_2,x_3,x_4,y_0,y_1,y_2,y_3,y_4"
+
+
+@pytest.mark.parametrize("change", [("", ""), (",", ", "), (",", ";"), ("image", "Image")], ids=str)
+def test_the_table_that_predict_writes_is_read(tmp_path, change):
+    """Its points are corrected and trained on: what was written is read, the face's box too."""
+    boxes = np.float32([[1, 2, 90, 80], [10.25, 12, 50, 70.5], [3, 3, 30, 33]])
+    points = np.random.default_rng(0).uniform(0, 90, (3, 5, 2)).astype(np.float32).round(3)
+    faces = [
+        FoundFace(number=number, box=box, points=face, score=score)
+        for number, score, box, face in zip((1, 2, 1), (0.9, None, 1.0), boxes, points, strict=True)
+    ]
+    with FaceTable(tmp_path / "predictions.csv", MTFL_5, of=("image",)) as table:
+        table.write(("a.jpg",), faces[:2])
+        table.write(("b.jpg",), faces[2:])
+    text = (tmp_path / "predictions.csv").read_text()
+    assert text.startswith(PREDICTED)
+    (tmp_path / "predictions.csv").write_text(text.replace(*change) if change[0] else text)
+    read = read_points_csv(tmp_path / "predictions.csv", scheme=MTFL_5)
+    np.testing.assert_allclose(read.points, points, atol=1e-3)
+    np.testing.assert_allclose(read.boxes, boxes, atol=1e-3)
+    assert read.photos == ("a.jpg", "a.jpg", "b.jpg")
+    with pytest.raises(InputError, match="the header 'image, face_id"):
+        read_points_csv(tmp_path / "predictions.csv", scheme=IBUG_68)
+
+
+def test_the_table_of_a_video_names_no_pictures(tmp_path, file):
+    with FaceTable(tmp_path / "video.csv", MTFL_5, of=("frame", "timestamp")) as table:
+        table.write((0, 0.0), [FoundFace(number=1, box=np.zeros(4), points=np.zeros((5, 2)))])
+    for content in ((tmp_path / "video.csv").read_text(), f"{PREDICTED.replace('image', 'frame')}\n1\n"):
+        assert "the table of a video (its columns are frame, " in refusal(file, content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD.replace(",", ", ").replace("a.png", '"a.png"'),
+        GOOD.replace(",", ", ").replace(" x0", ' "x0"'),
+        GOOD.replace(",", ";").replace("3.5", "3,5").replace("4.25", "4,25"),
+        GOOD.replace(",", "\t").replace("3.5", '"3,5"'),
+        "".join(f"{cell}{line}\n" for cell, line in zip((",", "0,", "1,"), GOOD.splitlines(), strict=True)),
+    ],
+    ids=["spaces before quotes", "quoted header", "decimal comma", "decimal comma, tab", "index of pandas"],
+)
+def test_tables_as_other_programs_write_them_are_read(file, content):
+    file.write_text(content)
+    read = read_points_csv(file, scheme=MTFL_5)
+    np.testing.assert_array_equal(read.points[0], POINTS)
+    assert read.photos == ("a.png", "b.png")
+
+
+NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+NAMED = "1,2,9,3,5,5,2,8,8,9"
+
+
+@pytest.mark.parametrize("names", [NAMES, ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")])
+@pytest.mark.parametrize("style", ["{}_x", "x_{}", "{}.x", "{} X"])
+def test_columns_by_names_spelled_otherwise_are_read_in_the_order_of_the_scheme(file, names, style):
+    order = [2, 1, 0, 4, 3]
+    header = ",".join(
+        style.format(names[i]).replace("x", axis) if "x" in style else style.format(names[i]).replace("X", axis.upper())
+        for i in order
+        for axis in "xy"
+    )
+    points = np.float32(NAMED.split(",")).reshape(5, 2)
+    file.write_text(f"image,pose,{header}\na.png,3,{','.join(map(str, points[order].ravel()))}\n")
+    np.testing.assert_array_equal(read_points_csv(file, scheme=MTFL_5).points[0], points)
+
+
+def test_columns_that_mean_the_persons_left_are_refused(file):
+    header = ",".join(f"{name}_{axis}" for name in NAMES for axis in "xy")
+    content = f"image,{header}\na.png,9,2,1,3,5,5,8,8,2,9\n"
+    assert "exchange left and right in the file's names of keypoints" in refusal(file, content)
+    assert "must have" in refusal(file, content.replace("mouth_left", "ear"))
+
+
+@pytest.mark.parametrize("empty", ["-1,-1", "-1.0,-1", "nan,NaN", "null,", "NA,NA"])
+def test_cells_that_say_nothing_are_points_without_a_position(file, empty):
+    file.write_text(GOOD.replace("3.5,4.25", empty, 1).replace("2,2,3.5", "-1,2,3.5", 1))
+    read = read_points_csv(file, scheme=MTFL_5)
+    np.testing.assert_array_equal(read.visible, [[1, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    assert read.points[1, 0, 0] == -1
+    file.write_text(WITH_STATES.format("2,2,2,2,2").replace("3.5,4.25", empty, 1))
+    np.testing.assert_array_equal(read_points_csv(file, scheme=MTFL_5).visible[0], [1, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("states", "visibility"),
+    [("0.0,0.3,0.5,0.99,1", [0, 2, 1, 1, 1]), ("False,true,TRUE,True,", [0, 1, 1, 1, 0])],
+)
+def test_visibility_may_be_a_probability_or_yes_and_no(file, states, visibility):
+    file.write_text(WITH_STATES.format(states))
+    read = read_points_csv(file, scheme=MTFL_5)
+    np.testing.assert_array_equal(read.visibility[0], visibility)
+    np.testing.assert_array_equal(read.visible[0], [0, 1, 1, 1, 1])
+
+
+def test_copies_of_one_photo_and_pictures_elsewhere(file, tmp_path):
+    file.write_text(GOOD.replace("a.png", "x/one_jpg.rf.0a1b2c3d.jpg").replace("b.png", "x/one_jpg.rf.4e5f6a7b.jpg"))
+    assert read_points_csv(file, scheme=MTFL_5).photos == ("x/one.jpg",) * 2
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.PNG").write_bytes(b"")
+    file.write_text(GOOD.replace("b.png", "/home/b.png"))
+    read = read_points_csv(file, scheme=MTFL_5, images=str(tmp_path / "images"))
+    assert read.pictures[0] == tmp_path / "images" / "a.PNG"
 
 
 LINES = st.sampled_from([*GOOD.splitlines(keepends=True), '"', ",", "nan,", "\r", "\0"])

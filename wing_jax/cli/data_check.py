@@ -11,7 +11,7 @@ from rich.console import Console
 from wing_jax.balance import pose_axis
 from wing_jax.cli.data_source import Source, splits_in
 from wing_jax.cli.options import check_range, parse
-from wing_jax.data.check import SplitCheck, check_split, duplicates, shared_faces
+from wing_jax.data.check import SplitCheck, check_split, duplicates, parted, shared_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.report.tables import Grid, rich_table
 
@@ -46,12 +46,14 @@ def check(arguments: list[str]) -> None:
     cut = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.cut)]
     pairs = [f"{kind}: {one} = {other}" for kind, one, other in alike]
     misfits = [f"{split}: {line}" for split, check in checks.items() for line in check.misfits]
+    twice = [f"{split}: {one} = {other}" for split, check in checks.items() for one, other in parted(check)]
     for title, lines in (
         ("missing or broken", faults),
         ("annotations that do not fit their pictures", misfits),
         ("pictures with points outside", outside),
         ("pictures with points outside a box", cut),
         ("in two splits", pairs),
+        ("one picture under two names: validation may hold out one and train on the other", twice),
     ):
         _list(console, title, lines, options.shown)
     if options.against:

@@ -78,7 +78,7 @@ def _face(
 ) -> Face:
     if not (np.abs(np.concatenate([points.ravel(), box])) < LARGEST).all():
         raise InputError(f"{where} has a number that is not finite: copy the file again")
-    picture, _ = finder.find(name, where=where)
+    picture, photo = finder.find(name, where=where)
     picture = picture_of_stem(picture.parent, picture.stem, spellings) or picture.with_suffix(".jpg")
     inside = np.all((points > box[:2]) & (points < box[2:]), axis=-1)
     frontal = bool(np.all(shown & inside))
@@ -88,7 +88,7 @@ def _face(
         points=points.astype(np.float32),
         visibility=np.where(shown, Visibility.VISIBLE, Visibility.OCCLUDED).astype(np.int8),
         box=box.astype(np.float32),
-        photo=aflw_photo(picture.stem),
+        photo=aflw_photo(Path(photo).stem),
         subset="frontal" if frontal else "not frontal",
         attributes={"frontal": frontal},
     )

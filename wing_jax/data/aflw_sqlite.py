@@ -118,7 +118,7 @@ def _face(
 ) -> Face:
     if not isinstance(name, str):
         raise InputError(f"{where}: FaceImages has no path of its picture: correct or remove the face")
-    picture, _ = finder.find(name, where=where)
+    picture, photo = finder.find(name, where=where)
     left, top, width, height = _numbers(tables["FaceRect"][face][0], where=f"{where}: FaceRect")
     points = _points(tables["FeatureCoords"][face], where=f"{where}: FeatureCoords")
     shown = np.isfinite(points).all(-1)
@@ -128,7 +128,7 @@ def _face(
         points=points,
         visibility=np.where(shown, Visibility.VISIBLE, Visibility.SELF_OCCLUDED).astype(np.int8),
         box=np.array([left, top, left + width, top + height], np.float32),
-        photo=aflw_photo(picture.stem),
+        photo=aflw_photo(Path(photo).stem),
         subset="aflw",
         attributes=_attributes(*tables["FaceMetaData"].get(face, [[None] * 4])[0]),
         angles=_angles(tables["FacePose"].get(face, []), where=f"{where}: FacePose"),

@@ -86,6 +86,18 @@ def duplicates(checks: Mapping[str, SplitCheck]) -> list[tuple[str, str, str]]:
     return found
 
 
+def parted(check: SplitCheck) -> list[tuple[str, str]]:
+    """(picture, the same file under another name) of one split whose photos are called otherwise, so that one may be
+    trained on and the other held out."""
+    first: dict[bytes, int] = {}
+    pairs = {}
+    for index, digest in enumerate(check.digests):
+        other = first.setdefault(digest, index) if digest else index
+        if check.faces.photos[other] != check.faces.photos[index]:
+            pairs[check.faces.picture_name(index)] = check.faces.picture_name(other)
+    return [(name, again) for again, name in pairs.items()]
+
+
 def _across(first: str, one: SplitCheck, second: str, other: SplitCheck) -> list[tuple[str, str, str]]:
     rows, columns = _patterned(one), _patterned(other)
     found: dict[tuple[str, str], str] = {}

@@ -9,6 +9,7 @@ that point.
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -65,22 +66,21 @@ def order_of_names(names: Sequence[str], scheme: Scheme, *, where: str, mend: st
 
 
 def match_names(names: Sequence[str], scheme: Scheme) -> list[int | None]:
-    """For each of `names` the index of the point of `scheme` that it surely is, or None."""
+    """For each of `names` the index of the point of `scheme` that it surely is, or None. A point is matched once."""
     found: list[int | None] = [None] * len(names)
     for key_of in (plain_name, _key):
-        free = [index for index in range(scheme.points) if index not in found]
-        left = [place for place, index in enumerate(found) if index is None]
-        points, places = _unique(free, scheme.names, key_of), _unique(left, names, key_of)
+        points, places = _unique(scheme.names, key_of), _unique(names, key_of)
         for key, place in places.items():
-            if key in points:
+            if found[place] is None and points.get(key) not in (None, *found):
                 found[place] = points[key]
     return found
 
 
-def _unique(indices: Sequence[int], names: Sequence[str], key_of: Callable[[str], object]) -> dict[object, int]:
-    """By its key, each of the names at `indices` whose key no other has."""
-    keys = [key_of(names[index]) for index in indices]
-    return {key: index for key, index in zip(keys, indices, strict=True) if keys.count(key) == 1}
+def _unique(names: Sequence[str], key_of: Callable[[str], object]) -> dict[object, int]:
+    """By its key, where each of the names stands whose key no other has."""
+    keys = [key_of(name) for name in names]
+    counts = Counter(keys)
+    return {key: index for index, key in enumerate(keys) if counts[key] == 1}
 
 
 def plain_name(name: str) -> str:

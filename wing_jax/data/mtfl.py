@@ -61,14 +61,15 @@ def _face(finder: PictureFinder, where: str, line: str, boxes: dict[str, np.ndar
     if pose not in (1, 2, 3, 4, 5):
         raise InputError(f"{where}: the pose is {fields[14]!r}, not 1 to 5: {line[:60]!r}")
     picture, photo = finder.find(fields[0], where=where)
-    if boxes is not None and picture.name not in boxes:
-        raise InputError(f"{where}: AFLW_boundingbox.txt has no box for {picture.name}: copy both box files again")
+    name = Path(photo).name
+    if boxes is not None and name not in boxes:
+        raise InputError(f"{where}: AFLW_boundingbox.txt has no box for {name}: copy both box files again")
     points = np.ascontiguousarray(values[:10].reshape(2, 5).T) - 1  # counted from 1
     return Face(
         where=where,
         picture=picture,
         points=points,
-        box=box_of_five_points(points[None])[0] if boxes is None else boxes[picture.name],
+        box=box_of_five_points(points[None])[0] if boxes is None else boxes[name],
         photo=photo,
         subset=photo.split("/")[0],
         attributes={name: bool(value == 1) for name, value in zip(ATTRIBUTES, values[10:13], strict=True)},

@@ -131,6 +131,8 @@ class PictureFinder:
         self, name: str, written: str, parts: tuple[str, ...], anchored: bool, drive: bool
     ) -> Iterator[tuple[Path, tuple[str, ...]] | None]:
         """Where the picture may be: (one of `inside`, parts below it); None for a place outside."""
+        if os.path.normpath(f"/{'/'.join(parts)}") == "/":  # the folder itself
+            return
         for base in self.bases:
             if written != name or drive:  # a file's name may really hold a backslash or a colon
                 literal = self._inside(base / name)

@@ -1,0 +1,92 @@
+"""Names of keypoints: the same point under the names that programs give it, and no other."""
+
+import numpy as np
+import pytest
+
+from wing_jax.data.keypoint_names import indices_of, match_names, order_of_names, refuse_exchanged_sides
+from wing_jax.errors import InputError
+from wing_jax.schemes import AFLW_19, AFLW_21, COFW_29, MTFL_5, SCHEMES, WFLW_98, scheme_from_table
+
+SAME = {  # scheme, the point's name, and how else it is written
+    "left eye": (MTFL_5, "left_eye LeftEye lefteye eye_left l_eye leftEyeCenter left-pupil eyeLeft left_eye_centre le"),
+    "nose tip": (MTFL_5, "nose Nose nose_tip noseTip NOSE-TIP n tip_of_nose pronasale nosetip"),
+    "left mouth corner": (MTFL_5, "mouth_left leftmouth left_mouth mouth_left_corner LeftMouthCorner lm mouthLeft "
+                          "left_lip_corner mouth_l mouthleft left_corner_of_the_mouth"),
+    "left eye outer corner": (COFW_29, "left_eye_outer outer_left_eye_corner left_outer_canthus leftEyeOuterCorner"),
+    "left brow inner end": (COFW_29, "left_eyebrow_inner left_inner_brow leftEyebrowInnerEnd inner_end_of_left_brow"),
+    "upper lip bottom": (COFW_29, "top_lip_bottom bottom_of_upper_lip"),
+    "left eye right corner": (AFLW_19, "left_eye_right right_corner_of_the_left_eye LeftEyeRightCorner"),
+    "left ear": (AFLW_21, "ear_left left_ear_tragion l_ear"),
+    "right pupil": (WFLW_98, "right_eye_center pupil_right right_eye"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("point", SAME)
+def test_spellings_of_one_point(point):
+    scheme, names = SAME[point]
+    for name in names.split():
+        assert match_names([name], scheme) == [scheme.names.index(point)], name
+
+
+@pytest.mark.parametrize(
+    "name", ["left", "eye", "mouth", "left ear", "left brow", "nose bridge", "right left eye", "", "_", "2"]
+)
+def test_names_of_other_points_match_none(name):
+    assert match_names([name], MTFL_5) == [None]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
+def test_the_names_of_a_scheme_are_its_points(scheme):
+    order = np.random.default_rng(0).permutation(scheme.points)
+    for change in (str, str.title, lambda name: name.replace(" ", "_"), lambda name: name.replace(" ", "-")):
+        names = [change(scheme.names[index]) for index in order]
+        assert match_names(names, scheme) == order.tolist()
+        assert order_of_names(names, scheme, where="f", mend="m") == np.argsort(order).tolist()
+
+
+def test_a_name_that_is_the_schemes_own_goes_first():
+    own = scheme_from_table(
+        {"name": "own", "points": ["left eye", "left pupil", "nose", "nose tip"], "normalisation": [0, 1]}
+    )
+    assert match_names(["nose tip", "nose", "left_pupil", "left_eye"], own) == [3, 2, 1, 0]
+    assert match_names(["nose tip", "Nose", "eye left", "left_eye"], own) == [3, 2, None, 0]  # "left pupil" or not?
+
+
+def test_two_names_of_one_point_match_none():
+    assert match_names(["nose", "tip of nose"], MTFL_5) == [None, None]
+    with pytest.raises(
+        InputError, match="f: the order of its keypoints is not sure: it names 'nose', 'noseTip' where"
+    ) as caught:
+        order_of_names(["left eye", "right eye", "nose", "noseTip", "left mouth"], MTFL_5, where="f", mend="rename")
+    assert "the scheme's: 'left eye', 'right eye', 'nose tip'" in str(caught.value)
+    assert str(caught.value).endswith(": rename")
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        ("0 1 2", [0, 1, 2]), ("1 2 3", [1, 2, 3]), ("kp_0 kp_1", [0, 1]), ("Face-2 face-1", [2, 1]), ("01 02", [1, 2]),
+        ("point3 point1 point2", [3, 1, 2]), ("0 2", None), ("2 3", None), ("a1 b2", None), ("1 1", None),
+    ],
+)  # fmt: skip
+def test_names_that_count(names, numbers):
+    assert indices_of(names.split()) == numbers
+
+
+def test_a_scheme_without_names_takes_the_order_of_the_file():
+    own = scheme_from_table({"name": "own", "points": 3, "normalisation": [0, 1]})
+    assert order_of_names(["nose", "chin", "brow"], own, where="f", mend="m") is None
+    assert order_of_names(["2", "0", "1"], own, where="f", mend="m") == [1, 2, 0]
+
+
+def test_sides_are_looked_at_in_most_faces():
+    points = np.tile(np.float32([[1, 1], [3, 1], [2, 2], [1, 3], [3, 3]]), (5, 1, 1))
+    visible = np.ones((5, 5), bool)
+    refuse_exchanged_sides(points, visible, MTFL_5, where="f")
+    points[:2, :, 0] *= -1  # two of five are upside down
+    refuse_exchanged_sides(points, visible, MTFL_5, where="f")
+    points[2, :, 0] *= -1
+    with pytest.raises(InputError, match="f: in 3 of 5 faces 'left eye' lies to the right of 'right eye'"):
+        refuse_exchanged_sides(points, visible, MTFL_5, where="f")
+    visible[:, [0, 3]] = False
+    refuse_exchanged_sides(points, visible, MTFL_5, where="f")

@@ -1,0 +1,228 @@
+"""Pictures that lists name: found where they lie, however the name is written, and never outside the data's folders."""
+
+import os
+import shutil
+import tempfile
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wing_jax.data.picture_finder import (
+    PictureFinder,
+    Spellings,
+    finder_below,
+    finder_of_list,
+    folders_of_list,
+    picture_beside,
+    picture_named,
+)
+from wing_jax.errors import InputError
+
+ODD = (
+    "Screenshot at 3.21.04\u202fPM.jpg", "Sn\u00edmek v\u00a013.05.jpg", "\u5199\u771f\u3000\u9854.jpg",
+    "fam\U0001f468\u200d\U0001f469.jpg", "soft\u00adhyphen.jpg", "bidi\u200f\u202emark.jpg", "a:b.jpg", "C:a.jpg",
+    "100% [x] 'y'.jpg", "tag\ufe0f.jpg",
+)  # fmt: skip
+
+
+def put(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def refusal(finder: PictureFinder, name: str) -> str:
+    with pytest.raises(InputError) as caught:
+        finder.find(name, where="l:1")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("l:1: ")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a/b.jpg", "a\\b.jpg", "./a/b.jpg", "a//b.jpg", "a/c/../b.jpg", ".\\a\\b.jpg"])
+def test_names_below_the_folder(name):
+    path, photo = finder_below("/data").find(name, where="l:1")
+    assert path == Path("/data/a/b.jpg")
+    assert photo == "a/b.jpg"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("/etc/passwd", "leads out of the data folder"),
+        ("\\etc\\passwd", "leads out of the data folder"),
+        ("C:\\a.jpg", "leads out of the data folder"),
+        ("C:a.jpg", "leads out of the data folder"),
+        ("\\\\server\\share\\a.jpg", "leads out of the data folder"),
+        ("../a.jpg", "leads out of the data folder"),
+        ("a/../../b.jpg", "leads out of the data folder"),
+        ("a\\..\\..\\b.jpg", "leads out of the data folder"),
+        ("/", "leads out of the data folder"),
+        (".", "leads out of the data folder"),
+        ("", "name is missing"),
+        ("  ", "name is missing"),
+        ("a\nb.jpg", "is no picture's name"),
+        ("a\0b.jpg", "is no picture's name"),
+        ("a\u2028b.jpg", "is no picture's name"),
+        ("a\ud800.jpg", "is no picture's name"),
+        ("238 236 237 " * 3000, "36000 characters, is no picture's name: write pixels to a file and name it"),
+    ],
+)
+@pytest.mark.parametrize("finder", [finder_below("/data"), finder_of_list("/data/sets/l.csv")], ids=["set", "list"])
+def test_names_that_lead_elsewhere(finder, name, said):
+    message = refusal(finder, name)
+    assert said in message
+    assert len(message) < 400
+    if "leads out" in said:
+        assert f"the data folder {finder.inside[0]}: " in message
+        assert ("give --images FOLDER (--data.images FOLDER)" in message) is finder.named
+
+
+@given(st.text(max_size=30) | st.lists(st.sampled_from(["..", ".", "/", "\\", "a", "C:", "~"])).map("".join))
+def test_no_name_leads_out(name):
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "set")
+        place.mkdir()
+        for finder in (finder_below(place), finder_of_list(place / "l.csv"), finder_of_list("l.csv", str(place))):
+            try:
+                path, _ = finder.find(name, where="l:1")
+            except InputError:
+                continue
+            within = [os.path.abspath(inside) for inside in finder.inside]
+            assert any(os.path.normpath(path).startswith(f"{inside}/") for inside in within)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_ordinary_names_of_files_are_found(tmp_path, name):
+    assert finder_of_list(tmp_path / "l.csv").find(put(tmp_path / name).name, where="")[0] == tmp_path / name
+
+
+def test_a_name_may_really_hold_a_backslash(tmp_path):
+    put(tmp_path / "a" / "b.jpg")
+    assert finder_of_list(tmp_path / "l.csv").find("a\\b.jpg", where="")[0] == tmp_path / "a" / "b.jpg"
+    put(tmp_path / "a\\b.jpg")
+    assert finder_of_list(tmp_path / "l.csv").find("a\\b.jpg", where="")[0] == tmp_path / "a\\b.jpg"
+
+
+@pytest.mark.parametrize(
+    ("listing", "name", "picture", "photo"),
+    [
+        ("l.csv", "x.jpg", "x.jpg", "x.jpg"),
+        ("l.csv", "x.jpg", "images/x.jpg", "x.jpg"),
+        ("lists/l.csv", "x.jpg", "images/x.jpg", "x.jpg"),
+        ("here/l.csv", "../images/a/x.jpg", "images/a/x.jpg", "a/x.jpg"),
+        ("here/l.csv", "images/x.jpg", "images/x.jpg", "images/x.jpg"),
+        ("annotations/l.csv", "images/x.jpg", "images/x.jpg", "images/x.jpg"),
+        ("annotations/l.csv", "../images/x.jpg", "images/x.jpg", "x.jpg"),
+        ("annotations/l.csv", "../photos/x.jpg", "photos/x.jpg", "photos/x.jpg"),
+        ("Annotations/l.csv", "photos/x.jpg", "photos/x.jpg", "photos/x.jpg"),
+        ("annotations/instances_train2017.json", "x.jpg", "train2017/x.jpg", "x.jpg"),
+        ("annotations/person_keypoints_val2017.json", "x.jpg", "images/val2017/x.jpg", "x.jpg"),
+    ],
+)
+def test_where_lists_and_pictures_lie(tmp_path, monkeypatch, listing, name, picture, photo):
+    put(tmp_path / picture)
+    put(tmp_path / listing)
+    assert finder_of_list(tmp_path / listing).find(name, where="") == (tmp_path / picture, photo)
+    absolute = str(tmp_path / picture)
+    assert finder_of_list(tmp_path / listing).find(absolute, where="")[0] == tmp_path / picture
+    monkeypatch.chdir((tmp_path / listing).parent)
+    path, _ = finder_of_list(Path(listing).name).find(name, where="")
+    assert path.samefile(tmp_path / picture)
+
+
+@pytest.mark.parametrize("name", ["../secret/x.jpg", "../x.jpg", "images/../../secret/x.jpg"])
+def test_other_folders_beside_a_list_are_not_looked_into(tmp_path, name):
+    put(tmp_path / "secret" / "x.jpg")
+    put(tmp_path / "x.jpg")
+    assert "leads out" in refusal(finder_of_list(tmp_path / "here" / "l.csv"), name)
+    assert folders_of_list(tmp_path / "here" / "l.csv") == (tmp_path / "here", tmp_path / "images")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x.jpg", "photos/x.jpg", "../photos/x.jpg", "/home/me/photos/x.jpg", "C:\\Users\\me\\x.jpg", "train/x.jpg",
+        "..\\..\\x.jpg", "a/../x.jpg", "\\\\server\\share\\x.jpg",
+    ],
+)  # fmt: skip
+def test_the_folder_of_pictures_can_be_given(tmp_path, name):
+    put(tmp_path / "photos" / "x.jpg")
+    finder = finder_of_list(tmp_path / "lists" / "l.csv", str(tmp_path / "photos"))
+    assert finder.find(name, where="") == (tmp_path / "photos" / "x.jpg", "x.jpg")
+
+
+def test_the_longest_part_of_a_name_goes_first_and_one_picture_is_not_two(tmp_path):
+    put(tmp_path / "photos" / "a" / "x.jpg")
+    put(tmp_path / "photos" / "x.jpg")
+    finder = finder_of_list(tmp_path / "l.csv", str(tmp_path / "photos"))
+    assert finder.find("/home/a/x.jpg", where="")[0] == tmp_path / "photos" / "a" / "x.jpg"
+    assert finder.find("/home/b/x.jpg", where="")[0] == tmp_path / "photos" / "x.jpg"
+    assert finder.find("b/x.jpg", where="")[0] == tmp_path / "photos" / "x.jpg"
+    assert "'/home/c/x.jpg' and 'home/b/x.jpg' would both be " in refusal(finder, "/home/c/x.jpg")
+    assert finder.find("/home/b/missing.jpg", where="")[0] == tmp_path / "photos" / "home" / "b" / "missing.jpg"
+    with pytest.raises(InputError, match="no such folder: give the folder of the list's pictures"):
+        finder_of_list(tmp_path / "l.csv", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("listed", "there"),
+    [
+        (unicodedata.normalize("NFC", "Jos\u00e9.jpg"), unicodedata.normalize("NFD", "Jos\u00e9.jpg")),
+        (unicodedata.normalize("NFD", "Jos\u00e9.jpg"), unicodedata.normalize("NFC", "Jos\u00e9.jpg")),
+        ("\u304c/\u304c.jpg", unicodedata.normalize("NFD", "\u304c/\u304c.jpg")),
+        ("m\u00fcller.jpg", os.fsdecode("m\u00fcller.jpg".encode("latin-1"))),
+        ("IMG_1.JPG", "img_1.jpg"),
+        ("a/IMG_1.jpg", "A/IMG_1.Jpg"),
+    ],
+)
+def test_the_same_name_spelled_otherwise_is_found(tmp_path, listed, there):
+    put(tmp_path / there)
+    if not os.path.lexists(tmp_path / listed):  # a file system may know both for one
+        path, photo = finder_of_list(tmp_path / "l.csv").find(listed, where="")
+        assert path.samefile(tmp_path / there)
+        assert photo == unicodedata.normalize("NFC", listed)
+        assert finder_of_list("l.csv", str(tmp_path)).find(f"/b/{listed}", where="")[0].samefile(tmp_path / there)
+
+
+def test_two_that_are_spelled_alike_are_not_guessed(tmp_path):
+    put(tmp_path / "A.JPG")
+    put(tmp_path / "a.JPG")
+    if len(os.listdir(tmp_path)) == 2:
+        assert not finder_of_list(tmp_path / "l.csv").find("a.jpg", where="")[0].exists()
+
+
+def test_each_folder_is_listed_once(tmp_path, monkeypatch):
+    listed: list[str] = []
+    real = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: (listed.append(str(path)), real(path))[1])
+    finder = finder_of_list(tmp_path / "l.csv", str(tmp_path))
+    for number in range(50):
+        put(tmp_path / f"x{number}.JPG")
+    for number in range(50):
+        assert finder.find(f"X{number}.jpg", where="")[0].exists()
+        finder.find(f"missing{number}.jpg", where="")
+    assert listed == [str(tmp_path)]
+
+
+@pytest.mark.parametrize("picture", ["a.jpg", "a.JPG", "a.Jpeg", "a.webp", "a.TIF", "a.avif", "A.png", "a.jfif"])
+def test_the_picture_beside_an_annotation(tmp_path, picture):
+    put(tmp_path / f"._{picture}")
+    put(tmp_path / picture)
+    assert picture_beside(tmp_path / "a.pts", Spellings()).samefile(tmp_path / picture)
+    assert picture_named(tmp_path / "a.jpg", Spellings()).samefile(tmp_path / picture)
+
+
+def test_the_picture_beside_an_annotation_in_another_form_of_unicode(tmp_path):
+    put(tmp_path / unicodedata.normalize("NFD", "Jos\u00e9.jpg"))
+    assert picture_beside(tmp_path / unicodedata.normalize("NFC", "Jos\u00e9.pts"), Spellings()).exists()
+    with pytest.raises(InputError, match=r"b\.pts: no picture of that name beside it"):
+        picture_beside(tmp_path / "b.pts", Spellings())
+    long = put(tmp_path / f"{'n' * 251}.pts")
+    with pytest.raises(InputError, match="no picture of that name beside it"):
+        picture_beside(long, Spellings())
+    shutil.copy(long, long.with_suffix(".jpg"))
+    assert picture_beside(long, Spellings()) == long.with_suffix(".jpg")
