@@ -54,15 +54,20 @@ def read_text(path: str | Path, *, encoding: str = "utf-8", largest: int = LARGE
     return read_bytes(path, largest=largest).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `path` whole or not at all: beside it first, so that what was there stays until then.
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write `path` whole or not at all, text as UTF-8: beside it first, so that what was there stays until then.
 
     Raises:
       OSError: it cannot be written.
     """
-    unfinished = path.with_suffix(".new")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    unfinished = path.with_name(f"{path.name}.new")
+    try:
+        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
+        unfinished.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise
 
 
 def is_hidden(path: Path, *, below: Path) -> bool:

@@ -3,17 +3,16 @@
 import dataclasses
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
 
 from wing_jax import evaluation
 from wing_jax.cli.options import parse
 from wing_jax.config import DataConfig, DataName
+from wing_jax.console import make_console, say
 from wing_jax.data.boxes import ShapeInBox, fitted, shape_in_box
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
@@ -85,22 +84,26 @@ def run(arguments: list[str]) -> None:
         seed=options.seed,
         leading=leading_normalisation(options.data),
     )
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print(localizer.describe(), soft_wrap=True)
+    console = make_console(width=120)
+    say(console, localizer.describe(), soft_wrap=True)
     if conversion.source is not conversion.target:
-        console.print(
-            f"[yellow]its points are converted to {faces.scheme.name}, which approximates {conversion.approximates}; "
-            f"{int(conversion.told.sum())} of {faces.scheme.points} points can be told[/yellow]",
+        say(
+            console,
+            f"its points are converted to {faces.scheme.name}, which approximates {conversion.approximates}; "
+            f"{int(conversion.told.sum())} of {faces.scheme.points} points can be told",
+            style="yellow",
             soft_wrap=True,
         )
     if faces.box_convention != localizer.box_convention:
-        console.print(
-            f"[yellow]the model was trained on boxes by the {localizer.box_convention!r} convention, these are "
-            f"{faces.box_convention!r}: expect worse than it can do[/yellow]",
+        say(
+            console,
+            f"the model was trained on boxes by the {localizer.box_convention!r} convention, these are "
+            f"{faces.box_convention!r}: expect worse than it can do",
+            style="yellow",
             soft_wrap=True,
         )
     if differ:
-        console.print(f"[yellow]{differ}[/yellow]", soft_wrap=True)
+        say(console, differ, style="yellow", soft_wrap=True)
     summary = evaluation.summarise(evaluations)
     console.print(tables.rich_table(tables.results_grid(summary)))
     counted = faces.visible & conversion.told
@@ -132,7 +135,7 @@ def run(arguments: list[str]) -> None:
         visible=counted,
         lines=faces.scheme.lines,
     )
-    console.print(f"report: {index}", soft_wrap=True)
+    say(console, f"report: {index}", soft_wrap=True)
 
 
 def with_trained_boxes(faces: FaceSet, localizer: Localizer, *, fit: bool) -> tuple[FaceSet, str]:

@@ -4,11 +4,13 @@ import contextlib
 import errno
 import gc
 import importlib
+import io
 import shlex
 import sys
 
 from wing_jax.cli import allocator
 from wing_jax.errors import InputError, Stopped
+from wing_jax.text import one_line, printable
 from wing_jax.train import termination
 
 COMMANDS = {
@@ -29,6 +31,8 @@ TRAINING = ("train", "sweep", "reproduce")  # what saves and ends where the sche
 
 # What the system says of a disk that is full, or closed to the user.
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+# And of a name that it does not take: too long, or a file where a folder must be.
+NOT_NAMED = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
 
 # New objects between two looks for garbage. Importing and tracing make many that stay; Python's own 700
 # delay the first step (benchmarks/startup.py).
@@ -45,6 +49,9 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments is None and words[0] in TRAINING:
         allocator.settle()
     gc.set_threshold(GARBAGE_EVERY)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
     try:
         with termination.heeded(last=arguments is None) if words[0] in TRAINING else contextlib.nullcontext():
             from wing_jax.train import devices
@@ -55,13 +62,15 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"wing-jax: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in NOT_WRITTEN:
+        if error.errno not in (*NOT_WRITTEN, *NOT_NAMED):
             raise
         what = error.filename or "what this command writes"
-        print(f"wing-jax: {what}: {error.strerror}: make room or mend permissions", file=sys.stderr)
+        mend = "make room or mend permissions" if error.errno in NOT_WRITTEN else "choose another name or folder"
+        print(f"wing-jax: {one_line(f'{what}: {error.strerror}: {mend}')}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
-        print(f"wing-jax: {stopped}; to go on: {shlex.join(['wing-jax', *words])}", file=sys.stderr, flush=True)
+        again = printable(shlex.join(["wing-jax", *words]))
+        print(f"wing-jax: {stopped}; to go on: {again}", file=sys.stderr, flush=True)
         if not stopped.together:
             termination.leave()
     except KeyboardInterrupt:

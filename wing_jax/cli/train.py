@@ -1,9 +1,10 @@
 """`wing-jax train CONFIG [--field value ...]`"""
 
-from rich.console import Console
+import shlex
 
 from wing_jax.cli.options import parse_config
 from wing_jax.config import Config
+from wing_jax.console import make_console, say
 
 USAGE = "usage: wing-jax train CONFIG [--field value ...]; CONFIG is a file like configs/builtin.py"
 
@@ -14,6 +15,6 @@ def run(arguments: list[str]) -> None:
     from wing_jax.train.run import train
 
     model = train(config)
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"model: {model}")
-    console.print(f"next:  wing-jax evaluate {model} --data {config.data.name}")
+    console = make_console()
+    say(console, f"model: {model}")
+    say(console, f"next:  wing-jax evaluate {shlex.quote(str(model))} --data {config.data.name}")

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int8
 
 from wing_jax.data.listing import numbers, read_lines
 from wing_jax.errors import InputError
+from wing_jax.files import write_whole
 from wing_jax.types import Visibility
 
 EXPECTED = "two numbers 'x y'"
@@ -42,9 +43,13 @@ def read_signed_pts(
 
 
 def write_pts(path: str | Path, points: Float[np.ndarray, "points 2"]) -> None:
-    """Write landmarks (0-based pixel centres) as a `.pts` file, counted from 1 as the format asks."""
+    """Write landmarks (0-based pixel centres) as a `.pts` file, counted from 1 as the format asks, whole or not at all.
+
+    Raises:
+      OSError: it cannot be written.
+    """
     rows = "\n".join(f"{x:.4f} {y:.4f}" for x, y in np.asarray(points, np.float64) + 1)
-    Path(path).write_text(f"version: 1\nn_points: {len(points)}\n{{\n{rows}\n}}\n")
+    write_whole(Path(path), f"version: 1\nn_points: {len(points)}\n{{\n{rows}\n}}\n")
 
 
 def _raw(path: str | Path, points: int | None) -> Float[np.ndarray, "points 2"]:

@@ -53,7 +53,7 @@ def write_photo(stem: Path, image: Image, faces: list[FoundFace], scheme: Scheme
     overlay = stem.with_name(f"{stem.name}.png")
     write_image(overlay, overlaid(image, faces, scheme))
     facts = {"scheme": scheme.name, "coordinates": COORDINATES, "faces": [face.table() for face in faces]}
-    stem.with_name(f"{stem.name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    stem.with_name(f"{stem.name}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     for face in faces:
         name = f"{stem.name}.pts" if len(faces) == 1 else f"{stem.name}_{face.number}.pts"
         write_pts(stem.with_name(name), face.points)
