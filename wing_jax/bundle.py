@@ -64,7 +64,7 @@ def write_bundle(path: str | Path, manifest: dict, arrays: dict, *, half: bool =
             np.savez(file, allow_pickle=False, **flat)
     os.replace(unfinished, path / "weights.npz")
     unfinished = path / "model.json.tmp"
-    unfinished.write_text(json.dumps({"format": FORMAT, **manifest}, indent=2) + "\n")
+    unfinished.write_text(json.dumps({"format": FORMAT, **manifest}, indent=2) + "\n", encoding="utf-8")
     os.replace(unfinished, path / "model.json")
     return path
 

@@ -14,6 +14,7 @@ from cattrs.v import format_exception
 
 from wing_jax import files
 from wing_jax.errors import InputError
+from wing_jax.text import quoted
 
 READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
@@ -210,6 +211,9 @@ class Config:
         for name in ("devices", "steps_per_call", "large_batch"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}={getattr(self, name)} must not be below 0")
+        parts = Path(self.name).parts
+        if not parts or ".." in parts or Path(self.name).is_absolute() or "\0" in self.name:
+            raise InputError(f"name={quoted(self.name)}: the run's folder is output/name: give a name without .. or /")
 
     @property
     def folder(self) -> Path:

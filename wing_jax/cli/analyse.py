@@ -8,10 +8,10 @@ from typing import Annotated
 
 import tyro
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from wing_jax.cli.options import parse, parse_config
 from wing_jax.config import Config, DataName, LossName
+from wing_jax.console import make_console, say
 from wing_jax.errors import InputError
 from wing_jax.types import Loss
 
@@ -78,9 +78,9 @@ def run(arguments: list[str]) -> None:
         asked = arguments[:1] in (["-h"], ["--help"])
         print(USAGE, file=sys.stdout if asked else sys.stderr)
         sys.exit(0 if asked else 2)
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console()
     for said in actions[arguments[0]](arguments[1:]):
-        console.print(said)
+        say(console, said)
 
 
 def _losses(arguments: list[str]) -> Iterator[str]:

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 from jaxtyping import Bool, Float
-from rich.console import Console
 
 from wing_jax import balance
 from wing_jax.cli.data_source import faces_to_draw
 from wing_jax.cli.options import check_range, parse
 from wing_jax.config import LARGEST_BINS, DataName
+from wing_jax.console import make_console, say
 from wing_jax.data.aflw_shapes import read_aflw_shapes
 from wing_jax.data.load import find_data, load_faces
 from wing_jax.data.records import FaceSet
@@ -82,7 +82,7 @@ def report_poses(
         raise InputError(f"no pose axis can be found: {error}") from error
     counts = balance.duplication_counts(np.abs(model.coefficients), bins=bins, cap=cap)
     histogram = balance.pose_histogram(np.abs(model.coefficients), counts, bins=bins)
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console()
     console.print(
         f"{len(points)} faces; pose is axis {model.index + 1}, {model.shares[model.index]:.0%} of the variance"
     )
@@ -95,4 +95,4 @@ def report_poses(
             f"(of ranks {correlation.spearman:.3f})"
         )
     console.print(histogram.table())
-    console.print(f"figure: {save_figure(pose_figure(model, counts, lines=scheme.lines), figure)}")
+    say(console, f"figure: {save_figure(pose_figure(model, counts, lines=scheme.lines), figure)}")

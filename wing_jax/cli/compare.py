@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from wing_jax import files
 from wing_jax.cli.options import parse
+from wing_jax.console import make_console, say
 from wing_jax.errors import InputError
 from wing_jax.report.plots import group_figure, save_figure
 from wing_jax.report.tables import Grid, number, rich_table
@@ -42,9 +42,9 @@ def run(arguments: list[str]) -> None:
         rows=(*rows, _row("all", entries)),
         words=1,
     )
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console()
     console.print(rich_table(grid))
-    console.print(f"figure: {save_figure(group_figure(groups, normalisation=normalisation), Path(options.output))}")
+    say(console, f"figure: {save_figure(group_figure(groups, normalisation=normalisation), Path(options.output))}")
 
 
 def _model_of(report: Path) -> str:

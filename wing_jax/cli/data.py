@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import tyro
-from rich.console import Console
 
 from wing_jax.bundle import find_bundle
 from wing_jax.cli.balance import report_poses, yaw_of
@@ -17,6 +17,7 @@ from wing_jax.cli.data_source import Source, splits_in
 from wing_jax.cli.model import find_model, refuse_hiding
 from wing_jax.cli.options import check_range, parse
 from wing_jax.config import LARGEST_BINS, load_config
+from wing_jax.console import make_console
 from wing_jax.data import formats
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
 from wing_jax.data.detectors import detected, get_detector
@@ -32,6 +33,7 @@ from wing_jax.report.faces import annotation_sheet
 from wing_jax.report.schemes import scheme_picture
 from wing_jax.report.tables import Grid, rich_table
 from wing_jax.schemes import CONVERSIONS, MTFL_5, SCHEMES, get_conversion
+from wing_jax.text import printable
 from wing_jax.train.run import chip_sizes
 
 LARGEST_CROP = 8_192  # pixels
@@ -150,7 +152,7 @@ def _show(arguments: list[str]) -> None:
         raise InputError(str(error)) from error
     path = Path(options.output)
     path.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{len(order)} of {len(faces)} faces: {write_png(path, sheet)}")
+    print(printable(f"{len(order)} of {len(faces)} faces: {write_png(path, sheet)}"))
 
 
 def _stats(arguments: list[str]) -> None:
@@ -158,7 +160,7 @@ def _stats(arguments: list[str]) -> None:
     check_range(options, bins=(1, LARGEST_BINS), cap=(1, 1_000_000))
     faces = _chosen(options)
     for name, values in faces.attributes.items():
-        print(f"{name}: {int(values.sum())} of {len(faces)} faces")
+        print(printable(f"{name}: {int(values.sum())} of {len(faces)} faces"))
     report_poses(
         faces.points,
         faces.visible,
@@ -181,7 +183,8 @@ def _detect(arguments: list[str]) -> None:
     if 0 < options.faces < len(faces):
         faces = faces.take(np.sort(np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]))
     made = detected(detector, faces)
-    print(f"{detector.name} on {faces.name}: {made.found.sum()} of {len(faces)} faces found, {made.others} other boxes")
+    name = printable(faces.name)
+    print(f"{detector.name} on {name}: {made.found.sum()} of {len(faces)} faces found, {made.others} other boxes")
     if not made.found.any():
         raise InputError(f"{detector.name} finds none of these faces")
     boxes, points, visible = made.boxes[made.found], faces.points[made.found], faces.visible[made.found]
@@ -197,7 +200,7 @@ def _detect(arguments: list[str]) -> None:
     if localizer:
         own = dataclasses.asdict(next(iter(placed.values())))
         told = {**localizer.about, "detectors": {**localizer.about.get("detectors", {}), detector.name: own}}
-        print(f"told to {dataclasses.replace(localizer, about=told).save(folder)}")
+        print(printable(f"told to {dataclasses.replace(localizer, about=told).save(folder)}"))
 
 
 def _to_be_told(options: DetectOptions) -> Path:
@@ -240,7 +243,7 @@ def _label(arguments: list[str]) -> None:
         for name, chosen in groups.items()
     )
     grid = Grid(title="", header=("pose", "faces", "median distance, % of the box", "kept"), rows=rows, words=1)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(rich_table(grid))
+    make_console(width=120).print(rich_table(grid))
     lean = float(np.median(labelled.lean))
     print(f"the annotated points lie {lean:+.2f} pixels to the right of the model's (median)", end="")
     print(": do they count from 1?" if lean > FROM_1 else "")
@@ -248,8 +251,9 @@ def _label(arguments: list[str]) -> None:
     chosen = labelled.faces.take(np.flatnonzero(kept))
     how = {"size": size, "quality": options.quality, "workers": options.workers}
     pack({"train": chosen}, options.output, source=f"{options.root}, by {options.model}", **how)
-    print(f"{options.output}: {len(chosen)} faces of {size} x {size} pixels, {localizer.scheme.points} points each")
-    print(f'train on them besides others: more=(DataConfig(name="packed", root="{options.output}"),)')
+    output = printable(options.output)
+    print(f"{output}: {len(chosen)} faces of {size} x {size} pixels, {localizer.scheme.points} points each")
+    print(f'train on them besides others: more=(DataConfig(name="packed", root="{output}"),)')
 
 
 def _pack(arguments: list[str]) -> None:
@@ -270,8 +274,9 @@ def _pack(arguments: list[str]) -> None:
     )
     total = sum(path.stat().st_size for path in Path(options.output).iterdir())
     said = ", ".join(f"{split} {count}" for split, count in manifest["counts"].items())
-    print(f"{options.output}: {said} faces of {size} x {size} pixels, {total / 1e6:.1f} MB")
-    print(f"train with --data.name packed --data.root {options.output}")
+    output = printable(options.output)
+    print(f"{output}: {said} faces of {size} x {size} pixels, {total / 1e6:.1f} MB")
+    print(f"train with --data.name packed --data.root {shlex.quote(output)}")
 
 
 def _schemes(arguments: list[str]) -> None:
@@ -283,7 +288,7 @@ def _schemes(arguments: list[str]) -> None:
     for conversion in CONVERSIONS.values():
         told = f"{int(conversion.told.sum())} of {conversion.target.points} points"
         print(f"{conversion.source.name} -> {conversion.target.name}, {told}; approximates {conversion.approximates}")
-    print(f"pictures: {folder}")
+    print(printable(f"pictures: {folder}"))
 
 
 def _formats(arguments: list[str]) -> None:
@@ -292,4 +297,4 @@ def _formats(arguments: list[str]) -> None:
         for name, kind in formats.FORMATS.items()
     ]
     grid = Grid(title="", header=("format", "what", "splits", "usual folder", "told by"), rows=tuple(rows), words=5)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 140).print(rich_table(grid))
+    make_console(width=140).print(rich_table(grid))

@@ -11,6 +11,7 @@ from rich.console import Console
 from wing_jax.balance import pose_axis
 from wing_jax.cli.data_source import Source, splits_in
 from wing_jax.cli.options import check_range, parse
+from wing_jax.console import make_console, say
 from wing_jax.data.check import SplitCheck, check_split, duplicates, parted, shared_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.report.tables import Grid, rich_table
@@ -35,12 +36,12 @@ def check(arguments: list[str]) -> None:
     for split, faces, faults in splits_in(options):
         checks[split] = check_split(faces, faults, workers=options.workers)
     alike = duplicates(checks)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = make_console(width=120)
     first = next(iter(checks.values())).faces
-    console.print(f"{first.name}: {first.scheme.points} points ({first.scheme.name}), {first.box_convention!r} boxes")
+    say(console, f"{first.name}: {first.scheme.points} points ({first.scheme.name}), {first.box_convention!r} boxes")
     console.print(rich_table(_overview(checks, alike)))
     for split, check in checks.items():
-        console.print(f"poses, {split}: {_poses(check.faces)}", soft_wrap=True)
+        say(console, f"poses, {split}: {_poses(check.faces)}", soft_wrap=True)
     faults = [f"{split}: {fault}" for split, check in checks.items() for fault in check.faults]
     outside = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.outside)]
     cut = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.cut)]
@@ -67,9 +68,10 @@ def _compare(console: Console, options: CheckOptions, checks: dict[str, SplitChe
     for other_split, other, _ in splits_in(Source(root=options.against)):
         for split, check in checks.items():
             pairs = shared_faces(check.faces, other, workers=options.workers)
-            console.print(f"\n{split} and {other.name}, {other_split}: {len(pairs)} pairs of one face", soft_wrap=True)
+            console.print()
+            say(console, f"{split} and {other.name}, {other_split}: {len(pairs)} pairs of one face", soft_wrap=True)
             for alike, one, another in pairs[: options.shown]:
-                console.print(f"  {alike:.3f}: {one} = {another}", soft_wrap=True, markup=False)
+                say(console, f"  {alike:.3f}: {one} = {another}", soft_wrap=True)
 
 
 def _overview(checks: dict[str, SplitCheck], alike: Sequence[tuple[str, str, str]]) -> Grid:
@@ -135,6 +137,6 @@ def _list(console: Console, title: str, lines: Sequence[str], shown: int) -> Non
     if lines:
         console.print(f"\n{title}: {len(lines)}")
         for line in lines[:shown]:
-            console.print(f"  {line}", soft_wrap=True, markup=False)
+            say(console, f"  {line}", soft_wrap=True)
         if len(lines) > shown:
             console.print(f"  and {len(lines) - shown} more (--shown {len(lines)} lists all)")

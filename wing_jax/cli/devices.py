@@ -7,6 +7,7 @@ import jax
 
 from wing_jax.cli.allocator import SETTINGS, has_glibc
 from wing_jax.models import cpu_kernel
+from wing_jax.text import printable
 from wing_jax.train.devices import CPU_FLAGS, precision, steps_per_call
 
 
@@ -22,5 +23,5 @@ def run(arguments: list[str]) -> None:
         given = {name: os.environ[name] for name in SETTINGS if name in os.environ}
         said = " ".join(f"{name}={value}" for name, value in (given or SETTINGS).items())
         print(f"allocator of trainings: {said}{'' if given else ' (set by wing_jax; set any to choose others)'}")
-    print(f"CPU kernel: {cpu_kernel.status()}")
-    print(f"compile cache: {jax.config.values['jax_compilation_cache_dir']}")
+    print(printable(f"CPU kernel: {cpu_kernel.status()}"))
+    print(printable(f"compile cache: {jax.config.values['jax_compilation_cache_dir']}"))

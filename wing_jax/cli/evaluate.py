@@ -4,13 +4,11 @@ import dataclasses
 import functools
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
 
 from wing_jax import evaluation
 from wing_jax.bundle import Place
@@ -18,6 +16,7 @@ from wing_jax.cli.data_source import DRAWN, faces_to_draw
 from wing_jax.cli.model import find_model, held_out_of
 from wing_jax.cli.options import parse
 from wing_jax.config import DataName
+from wing_jax.console import make_console, say
 from wing_jax.data.boxes import ShapeInBox, fitted, shape_in_box
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
@@ -82,22 +81,26 @@ def run(arguments: list[str]) -> None:
         seed=options.seed,
         leading=leading_normalisation(options.data),
     )
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
-    console.print(localizer.describe(), soft_wrap=True)
+    console = make_console(width=120)
+    say(console, localizer.describe(), soft_wrap=True)
     if conversion.source is not conversion.target:
-        console.print(
-            f"[yellow]its points are converted to {faces.scheme.name}, which approximates {conversion.approximates}; "
-            f"{int(conversion.told.sum())} of {faces.scheme.points} points can be told[/yellow]",
+        say(
+            console,
+            f"its points are converted to {faces.scheme.name}, which approximates {conversion.approximates}; "
+            f"{int(conversion.told.sum())} of {faces.scheme.points} points can be told",
+            style="yellow",
             soft_wrap=True,
         )
     if faces.box_convention != localizer.box_convention:
-        console.print(
-            f"[yellow]the model was trained on boxes by the {localizer.box_convention!r} convention, these are "
-            f"{faces.box_convention!r}: expect worse than it can do[/yellow]",
+        say(
+            console,
+            f"the model was trained on boxes by the {localizer.box_convention!r} convention, these are "
+            f"{faces.box_convention!r}: expect worse than it can do",
+            style="yellow",
             soft_wrap=True,
         )
     for remark in filter(None, (*remarks, differ)):
-        console.print(remark, style="yellow", markup=False, soft_wrap=True)
+        say(console, remark, style="yellow", soft_wrap=True)
     summary = evaluation.summarise(evaluations)
     console.print(tables.rich_table(tables.results_grid(summary)))
     counted = faces.visible & conversion.told
@@ -129,7 +132,7 @@ def run(arguments: list[str]) -> None:
         visible=counted,
         lines=faces.scheme.lines,
     )
-    console.print(f"report: {index}", soft_wrap=True)
+    say(console, f"report: {index}", soft_wrap=True)
 
 
 def faces_of(options: EvaluateOptions, localizer: Localizer, place: Place) -> tuple[FaceSet, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from wing_jax.errors import InputError
 from wing_jax.export import FORMATS, crops_of, export, halve
 from wing_jax.localizer import Localizer
 from wing_jax.schemes import get_conversion
+from wing_jax.text import printable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,9 +54,12 @@ def run(arguments: list[str]) -> None:
     folder, crops = Path(options.output or place.outputs / options.to), crops_of(localizer, faces)
     if options.to == "half":
         for number, done in enumerate(halve(localizer, folder, crops), 1):
-            print(f"{done.path}: float16; stage {number} is within {done.difference:.2g} px of float32")
+            where = printable(str(done.path))
+            print(f"{where}: float16; stage {number} is within {done.difference:.2g} px of float32")
         return
     form = FORMATS[options.to]
     for done in export(localizer, options.to, folder, crops):
-        print(f"{done.path}: {form.title}, {form.batch}; {form.runtime} is within {done.difference:.2g} px of JAX")
-    print(f"{folder / 'model.json'}: the crops, the boxes and the mean shape that lie between the stages")
+        where = printable(str(done.path))
+        print(f"{where}: {form.title}, {form.batch}; {form.runtime} is within {done.difference:.2g} px of JAX")
+    where = printable(str(folder / "model.json"))
+    print(f"{where}: the crops, the boxes and the mean shape that lie between the stages")

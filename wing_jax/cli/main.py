@@ -11,7 +11,7 @@ import sys
 from wing_jax import memory
 from wing_jax.cli import allocator
 from wing_jax.errors import InputError, Stopped
-from wing_jax.text import cut, one_line
+from wing_jax.text import cut, one_line, printable
 from wing_jax.train import termination
 
 COMMANDS = {
@@ -32,6 +32,8 @@ TRAINING = ("train", "sweep", "reproduce")  # what saves and ends where the sche
 
 # What the system says of a disk that is full, or closed to the user.
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+# And of a name that it does not take: too long, or a file where a folder must be.
+NOT_NAMED = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
 
 # New objects between two looks for garbage. Importing and tracing make many that stay; Python's own 700
 # delay the first step (benchmarks/startup.py).
@@ -61,13 +63,15 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"wing-jax: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in NOT_WRITTEN:
+        if error.errno not in (*NOT_WRITTEN, *NOT_NAMED):
             raise
         what = error.filename or "what this command writes"
-        print(f"wing-jax: {what}: {error.strerror}: make room or mend permissions", file=sys.stderr)
+        mend = "make room or mend permissions" if error.errno in NOT_WRITTEN else "choose another name or folder"
+        print(f"wing-jax: {one_line(f'{what}: {error.strerror}: {mend}')}", file=sys.stderr)
         sys.exit(2)
     except Stopped as stopped:
-        print(f"wing-jax: {stopped}; to go on: {shlex.join(['wing-jax', *words])}", file=sys.stderr, flush=True)
+        again = printable(shlex.join(["wing-jax", *words]))
+        print(f"wing-jax: {stopped}; to go on: {again}", file=sys.stderr, flush=True)
         if not stopped.together:
             termination.leave()
     except Exception as error:

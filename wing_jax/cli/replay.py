@@ -6,10 +6,12 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from wing_jax.cli.options import parse
+from wing_jax.console import make_console, say
+from wing_jax.text import printable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,18 +29,18 @@ def run(arguments: list[str]) -> None:
     from wing_jax.train.replay import replay
 
     found = replay(options.record)
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{found.title}: {found.said}; made again from the checkpoint of step {found.checkpoint}")
+    console = make_console()
+    say(console, f"{found.title}: {found.said}; made again from the checkpoint of step {found.checkpoint}")
     worst = found.worst[: options.rows]
     faces = Table("loss", "largest error, pixels of the crop", "picture")
     for index in worst:
         errors = np.linalg.norm(found.predicted[index] - found.points[index], axis=-1)
         error = errors[found.visible[index]].max(initial=0)
-        faces.add_row(f"{found.losses[index]:.4g}", f"{error:.4g}", found.pictures[index])
+        faces.add_row(f"{found.losses[index]:.4g}", f"{error:.4g}", Text(printable(found.pictures[index])))
     console.print(faces)
     gradients = Table("gradient's norm", "parameter")
     for name, norm in sorted(found.gradients.items(), key=lambda pair: -np.nan_to_num(pair[1], nan=np.inf)):
-        gradients.add_row(f"{norm:.4g}", name)
+        gradients.add_row(f"{norm:.4g}", Text(name))
     console.print(gradients)
     times = max(1, 256 // found.images.shape[1])
     tiles = [
@@ -51,4 +53,4 @@ def run(arguments: list[str]) -> None:
         for index in worst
     ]
     captions = [f"{found.losses[index]:.4g}  {Path(found.pictures[index]).name}" for index in worst]
-    console.print(f"drawn: {write_png(Path(options.record).with_suffix('.png'), contact_sheet(tiles, captions))}")
+    say(console, f"drawn: {write_png(Path(options.record).with_suffix('.png'), contact_sheet(tiles, captions))}")

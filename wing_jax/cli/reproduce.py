@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
 
 from wing_jax.cli.options import parse
 from wing_jax.config import LossName
+from wing_jax.console import make_console, say
 from wing_jax.errors import InputError
 
 
@@ -52,8 +52,8 @@ def run(arguments: list[str]) -> None:
         "machine": machine(),
     }
     product = dataclasses.replace(product, about={**product.about, **origin})
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console()
     for grid in product.grids:
         console.print(rich_table(grid))
     for path in product.write(Path(workshop.folder), options.target):
-        console.print(f"written: {path}")
+        say(console, f"written: {path}")

@@ -1,9 +1,8 @@
 """`wing-jax sweep CONFIG --grid.FIELD value ... [--field value ...]`"""
 
-from rich.console import Console
-
 from wing_jax.cli.options import parse_config
 from wing_jax.config import SweepConfig
+from wing_jax.console import make_console, say
 
 USAGE = (
     "usage: wing-jax sweep CONFIG --grid.losses wing l1 --grid.widths 8 10 12 --grid.epsilons 1 2 --grid.seeds 0 1 2 "
@@ -17,6 +16,6 @@ def run(arguments: list[str]) -> None:
     from wing_jax.train.sweep_run import sweep, table
 
     rows = sweep(config)
-    console = Console(soft_wrap=True, highlight=False)
+    console = make_console()
     console.print(table(rows), end="")
-    console.print(f"models: {config.folder / 'cells'}")
+    say(console, f"models: {config.folder / 'cells'}")

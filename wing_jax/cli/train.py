@@ -2,10 +2,9 @@
 
 import shlex
 
-from rich.console import Console
-
 from wing_jax.cli.options import parse_config
 from wing_jax.config import Config, DataConfig
+from wing_jax.console import make_console, say
 
 USAGE = "usage: wing-jax train CONFIG [--field value ...]; CONFIG is a file like configs/builtin.py"
 
@@ -16,9 +15,9 @@ def run(arguments: list[str]) -> None:
     from wing_jax.train.run import train
 
     model = train(config)
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"model: {model}")
-    console.print(f"next:  wing-jax evaluate {shlex.join([str(model), *evaluation_options(config.data)])}")
+    console = make_console()
+    say(console, f"model: {model}")
+    say(console, f"next:  wing-jax evaluate {shlex.join([str(model), *evaluation_options(config.data)])}")
 
 
 def evaluation_options(data: DataConfig) -> list[str]:
@@ -27,7 +26,11 @@ def evaluation_options(data: DataConfig) -> list[str]:
     from wing_jax.data.load import splits_of
 
     default = DataConfig(name=data.name)
-    names = [name for name in ("root", "scheme", "boxes", "hidden") if getattr(data, name) != getattr(default, name)]
+    names = [
+        name
+        for name in ("root", "images", "scheme", "boxes", "hidden", "picture_size")
+        if getattr(data, name) != getattr(default, name)
+    ]
     given = {name: getattr(data, name) for name in names}
     if data.name != "builtin" and "test" not in splits_of(data.name, data.root):
         given["split"] = "held_out"

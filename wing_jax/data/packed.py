@@ -94,7 +94,7 @@ def _write(splits: Mapping[str, FaceSet], folder: Path, *, size: int, quality: i
         "crop": {"size": size, "margin": MARGIN, "encoding": f"JPEG {quality}" if quality else "raw"},
         "files": {path.name: _digest(path.read_bytes()) for path in sorted(folder.iterdir())},
     }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
 
 

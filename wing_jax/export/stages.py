@@ -61,7 +61,8 @@ def export(
             form.write(network, stage.input_size, path)
             expected = np.asarray(jax.jit(network)(shown))
         done.append(Exported(path=path, difference=_difference(form.load(path)(shown), expected, path, form.runtime)))
-    (folder / "model.json").write_text(json.dumps(facts(localizer, [e.path.name for e in done]), indent=1) + "\n")
+    said = json.dumps(facts(localizer, [e.path.name for e in done]), indent=1)
+    (folder / "model.json").write_text(said + "\n", encoding="utf-8")
     return done
 
 

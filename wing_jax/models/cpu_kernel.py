@@ -101,7 +101,7 @@ def _processor_flags() -> set[str]:
     listing = Path("/proc/cpuinfo")
     if platform.machine() != "x86_64" or not listing.exists():
         return set()
-    lines = listing.read_text().splitlines()
+    lines = listing.read_text(encoding="utf-8").splitlines()
     return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
@@ -121,7 +121,7 @@ def _cache_folder() -> Path:
 def _fingerprint(compiler: list[str]) -> str:
     """Of all that the library depends on: one that was built by other means is not taken for this one."""
     told = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    parts = (SOURCE.read_text(), told, *compiler, *FLAGS, version("jaxlib"))
+    parts = (SOURCE.read_text(encoding="utf-8"), told, *compiler, *FLAGS, version("jaxlib"))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from wing_jax.report.plots import FAINT, INK, PALETTE, Lines
+from wing_jax.report.plots import FAINT, INK, PALETTE, Lines, plain
 
 Numbers = Float[Array | np.ndarray, "..."]
 BANDS = ("#cfe0ee", "#5b9bc8", "#0b3c5d")  # small, medium, large errors
@@ -33,7 +33,7 @@ def curves_figure(errors: Numbers, curves: Mapping[str, tuple[Numbers, Numbers, 
     figure, panels = _panels(1, 4, width=13.5, height=3.3)
     for part, (axes, title, limit) in enumerate(zip(panels[0], titles, limits, strict=True)):
         for number, (name, curve) in enumerate(curves.items()):
-            axes.plot(errors, curve[part], label=name, **_line(number))
+            axes.plot(errors, curve[part], label=plain(name), **_line(number))
         axes.set(title=title, ylim=limit, xlim=(float(errors[0]), float(errors[-1])))
         axes.set_xlabel("error (pixels)")
     _legend(figure, panels[0][0])
@@ -47,9 +47,9 @@ def shares_figure(shares: Mapping[str, Mapping[str, Numbers]], edges: Sequence[f
     """
     figure, panels = _panels(1, len(shares), width=1.2 + 3.9 * len(shares), height=3.4)
     for axes, (model, rows) in zip(panels[0], shares.items(), strict=True):
-        _stack(axes, list(rows), np.array([np.asarray(row) for row in rows.values()]), edges)
+        _stack(axes, list(map(plain, rows)), np.array([np.asarray(row) for row in rows.values()]), edges)
         axes.axvline(0.5, color=INK, linewidth=1, linestyle=(0, (2, 3)))
-        axes.set(title=model, ylim=(0, 1))
+        axes.set(title=plain(model), ylim=(0, 1))
         axes.set_ylabel("share of errors, of the gradient")
     _legend(figure, panels[0][0], title="error (pixels)")
     return figure
@@ -62,9 +62,9 @@ def groups_figure(
     the faces."""
     figure, panels = _panels(1, len(shares), width=1.0 + 0.55 * len(labels) * len(shares), height=3.6)
     for axes, (loss, values) in zip(panels[0], shares.items(), strict=True):
-        _stack(axes, list(labels), np.asarray(values), edges)
+        _stack(axes, list(map(plain, labels)), np.asarray(values), edges)
         axes.plot(range(len(labels)), of_faces, "o", color=PALETTE[1], label="share of the faces")
-        axes.set_title(loss)
+        axes.set_title(plain(loss))
         axes.tick_params(axis="x", rotation=40)
     panels[0][0].set_ylabel("share of the gradient")
     top = max(axes.get_ylim()[1] for axes in panels[0])
@@ -85,7 +85,7 @@ def landmarks_figure(
             axes.plot(*shape[list(chain)].T, color=FAINT, linewidth=1.3, zorder=1)
         dots = axes.scatter(*shape.T, s=6 + 130 * values / largest, c=100 * values, cmap="viridis_r", vmin=0,
                             vmax=100 * largest, edgecolors="white", linewidths=0.5, zorder=2)  # fmt: skip
-        axes.set_title(loss)
+        axes.set_title(plain(loss))
         axes.set_aspect("equal")
         axes.invert_yaxis()
         axes.set_axis_off()
@@ -102,13 +102,13 @@ def layers_figure(
     figure, panels = _panels(len(norms), 2, width=10.5, height=3.4 * len(norms))
     for (left, right), (model, by_loss) in zip(panels, norms.items(), strict=True):
         for number, (name, values) in enumerate(by_loss.items()):
-            left.plot(range(len(layers)), values, marker="o", markersize=4, label=name, **_line(number))
-        left.set_xticks(range(len(layers)), layers, rotation=30, ha="right")
-        left.set(yscale="log", title=f"{model}: norm of the gradient by layer")
+            left.plot(range(len(layers)), values, marker="o", markersize=4, label=plain(name), **_line(number))
+        left.set_xticks(range(len(layers)), list(map(plain, layers)), rotation=30, ha="right")
+        left.set(yscale="log", title=f"{plain(model)}: norm of the gradient by layer")
         _numbered(right, np.asarray(cosines[model]))
-        right.set_xticks(range(len(by_loss)), list(by_loss))
-        right.set_yticks(range(len(by_loss)), list(by_loss))
-        right.set_title(f"{model}: cosine between the gradients")
+        right.set_xticks(range(len(by_loss)), list(map(plain, by_loss)))
+        right.set_yticks(range(len(by_loss)), list(map(plain, by_loss)))
+        right.set_title(f"{plain(model)}: cosine between the gradients")
     _legend(figure, panels[0][0])
     return figure
 
@@ -123,7 +123,7 @@ def landscape_figure(places: Numbers, surfaces: Mapping[str, Mapping[str, Number
             axes.contourf(places, places, height, levels=14, cmap="cividis")
             axes.contour(places, places, height, levels=14, colors="white", linewidths=0.4)
             axes.plot(0, 0, "+", color=PALETTE[1], markersize=11, markeredgewidth=2)
-            axes.set(title=f"{model}, {loss}", aspect="equal")
+            axes.set(title=f"{plain(model)}, {plain(loss)}", aspect="equal")
             axes.grid(visible=False)
             low, high = float(np.nanmin(values)), float(np.nanmax(values))
             axes.set_xlabel(f"{low:.3g} to {high:.3g}", fontsize=8)
@@ -143,7 +143,7 @@ def training_figure(
     places = np.maximum(np.asarray(steps, float), 0.7)
     for axes, (name, values) in zip(panels[0], rows.items(), strict=True):
         axes.stackplot(places, np.asarray(values).T, colors=BANDS, labels=_band_names(edges))
-        axes.set(xscale="log", title=name if name == "errors" else f"gradient of {name}", ylim=(0, 1))
+        axes.set(xscale="log", title=name if name == "errors" else f"gradient of {plain(name)}", ylim=(0, 1))
         axes.set(xlim=(places[0], places[-1]))
         axes.set_xlabel("step (the first is untrained)")
     panels[0][0].set_ylabel("share")
@@ -163,7 +163,7 @@ def wing_figure(
             _numbered(axes, values[..., band].T)
             axes.set_xticks(range(len(widths)), [f"{value:g}" for value in widths])
             axes.set_yticks(range(len(epsilons)), [f"{value:g}" for value in epsilons])
-            axes.set_title(f"{model}: share of {size} errors")
+            axes.set_title(f"{plain(model)}: share of {size} errors")
             axes.set_xlabel("width (pixels)")
         row[0].set_ylabel("epsilon (pixels)")
     return figure
@@ -176,7 +176,7 @@ def errors_figure(errors: Mapping[str, Float[np.ndarray, "_"]], edges: Sequence[
     bins = np.geomspace(0.01, 64, 80)
     for number, (model, values) in enumerate(errors.items()):
         share = np.histogram(np.clip(np.abs(values), bins[0], bins[-1]), bins)[0] / len(values)
-        axes.stairs(share, bins, label=model, **_line(number))
+        axes.stairs(share, bins, label=plain(model), **_line(number))
     for edge in edges:
         axes.axvline(edge, color=PALETTE[1], linewidth=1, linestyle=(0, (2, 3)))
     axes.set(xscale="log", xlim=(bins[0], bins[-1]))

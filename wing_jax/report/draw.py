@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
+from wing_jax.text import printable
 from wing_jax.types import Image
 
 Shape: TypeAlias = Float[Array | np.ndarray, "points 2"]
@@ -169,6 +170,7 @@ def _dot(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour) 
 
 def _caption(sheet: np.ndarray, text: str, left: int, baseline: int, width: int) -> None:
     """Write `text` on `sheet` in place, in proportion to the tile but never wider than it."""
+    text = printable(text)  # OpenCV takes no lone surrogates
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, width / 420
     (extent, _), _ = cv2.getTextSize(text, font, scale, 1)
     scale *= min(1.0, width / max(extent, 1))

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from wing_jax.report.plots import FAINT, INK, PALETTE, new_figure
+from wing_jax.report.plots import FAINT, INK, PALETTE, new_figure, plain
 
 
 def heat_figure(
@@ -33,7 +33,7 @@ def heat_figure(
         axes.add_patch(Rectangle((float(column) - 0.5, float(row) - 0.5), 1, 1, **frame))
         axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
         axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
-        axes.set_title(title, fontsize=10, color=INK)
+        axes.set_title(plain(title), fontsize=10, color=INK)
         axes.set_xlabel(column_label, color=INK)
         axes.set_ylabel(row_label, color=INK)
         axes.tick_params(length=0, labelsize=9, colors=INK)
@@ -49,12 +49,12 @@ def seeds_figure(results: Mapping[str, Mapping[str, Sequence[float]]], *, label:
         colour, shift = PALETTE[number % len(PALETTE)], (number - (len(series) - 1) / 2) * 0.2
         for place, group in enumerate(results.values()):
             values = list(group.get(name, ()))
-            told = name if place == 0 else None
+            told = plain(name) if place == 0 else None
             axes.plot([place + shift] * len(values), values, "o", color=colour, alpha=0.55, markersize=5, label=told)
             if values:
                 mean = float(np.mean(values))
                 axes.hlines(mean, place + shift - 0.08, place + shift + 0.08, color=colour, linewidth=2)
-    axes.set_xticks(range(len(results)), list(results))
+    axes.set_xticks(range(len(results)), list(map(plain, results)))
     axes.set_xlim(-0.6, len(results) - 0.4)
     axes.set_ylabel(label)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)

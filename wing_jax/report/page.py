@@ -1,8 +1,9 @@
 """The report of an evaluation: a folder with index.html, its pictures, and the numbers as JSON and Markdown."""
 
+import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -56,8 +57,10 @@ def write_report(
     summary = summarise(evaluations)
     grids = [tables.results_grid(summary), *(tables.group_grid(summary, name) for name in evaluations[0].groups)]
     grids.append(tables.landmark_grid(summary))
-    (folder / "results.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n")
-    (folder / "results.md").write_text("\n".join(map(tables.markdown, grids)), encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / "results.md").write_text(
+        "\n".join(map(tables.markdown, grids)), encoding="utf-8", errors="backslashreplace"
+    )
     sheets = _write_sheets(
         folder, shown, predicted, points, boxes, image_of, visible=visible, lines=lines, count=faces_a_sheet
     )
@@ -75,7 +78,7 @@ def write_report(
     landmarks = _plots(_write_landmarks(folder, evaluations, shape, lines))
     parts.append(_section("By landmark", landmarks, _details(grids[-1])))
     index = folder / "index.html"
-    index.write_text(_document(title, parts), encoding="utf-8")
+    index.write_text(_document(title, parts), encoding="utf-8", errors="backslashreplace")
     return index
 
 
@@ -122,12 +125,12 @@ def _box_or_all(box: np.ndarray, image: Image) -> np.ndarray:
 
 
 def _write_curves(folder: Path, evaluations: Sequence[Evaluation]) -> list[str]:
-    figures = []
-    for normalisation in dict.fromkeys(evaluation.normalisation for evaluation in evaluations):
+    figures, slugs = [], _slugs(evaluation.normalisation for evaluation in evaluations)
+    for normalisation in slugs:
         chosen = [evaluation for evaluation in evaluations if evaluation.normalisation == normalisation]
         curves = {_series(evaluation, evaluations): evaluation.nmes for evaluation in chosen}
         figure = plots.ced_figure(curves, threshold=chosen[0].threshold, normalisation=normalisation)
-        path = plots.save_figure(figure, folder / f"ced-{_slug(normalisation)}.png")
+        path = plots.save_figure(figure, folder / f"ced-{slugs[normalisation]}.png")
         figures.append(_picture(path.name, f"NME by {normalisation}"))
     return figures
 
@@ -136,7 +139,7 @@ def _write_bars(folder: Path, evaluations: Sequence[Evaluation], group: str) -> 
     leading = [e for e in _leading(evaluations) if group in e.groups]
     numbers = {_series(evaluation, evaluations): by_group(evaluation, group) for evaluation in leading}
     figure = plots.group_figure(numbers, normalisation=leading[0].normalisation)
-    path = plots.save_figure(figure, folder / f"by-{_slug(group)}.png")
+    path = plots.save_figure(figure, folder / f"by-{_slugs(evaluations[0].groups)[group]}.png")
     return _picture(path.name, f"NME by {leading[0].normalisation}")
 
 
@@ -161,8 +164,14 @@ def _series(evaluation: Evaluation, evaluations: Sequence[Evaluation]) -> str:
     return f"{evaluation.stage}, {evaluation.condition}" if several else evaluation.stage
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+def _slugs(names: Iterable[str]) -> dict[str, str]:
+    """For each name a part of a file's name, each another, however alike the names are."""
+    slugs: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "group"
+        numbered = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+        slugs[name] = next(slug for slug in numbered if slug not in slugs.values())
+    return slugs
 
 
 def _document(title: str, parts: Sequence[str]) -> str:

@@ -6,12 +6,14 @@ from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from wing_jax.metrics import all_or, auc, ced, or_nan
+from wing_jax.text import cut, printable
 
 # Okabe and Ito, "Color Universal Design", https://jfly.uni-koeln.de/color/
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -28,12 +30,12 @@ def ced_figure(curves: Mapping[str, Float[np.ndarray, "_"]], *, threshold: float
         counted = nmes[np.isfinite(nmes)]
         if len(counted):
             colour, dashes = PALETTE[number % len(PALETTE)], _DASHES[number % len(_DASHES)]
-            label = f"{name} (AUC {auc(counted, threshold):.3f})"
+            label = f"{plain(name)} (AUC {auc(counted, threshold):.3f})"
             axes.plot(
                 100 * limits, 100 * ced(counted, limits), linestyle=dashes, color=colour, label=label, linewidth=2
             )
     axes.set(xlim=(0, 100 * threshold), ylim=(0, 101))
-    axes.set_xlabel(f"NME by {normalisation} (%)")
+    axes.set_xlabel(f"NME by {plain(normalisation)} (%)")
     axes.set_ylabel("faces at most this far off (%)")
     axes.grid(color=FAINT, linewidth=0.8)
     if axes.lines:
@@ -55,12 +57,12 @@ def group_figure(groups: Mapping[str, Mapping[str, dict]], *, normalisation: str
         means = [numbers[label]["nme_percent"] if label in numbers else None for label in labels]
         places = np.arange(len(labels)) + (number - (len(groups) - 1) / 2) * width
         colour = PALETTE[number % len(PALETTE)]
-        bars = axes.bar(places, [mean or 0.0 for mean in means], width * 0.92, color=colour, label=series)
+        bars = axes.bar(places, [mean or 0.0 for mean in means], width * 0.92, color=colour, label=plain(series))
         axes.bar_label(
             bars, ["" if mean is None else f"{mean:.2f}" for mean in means], fontsize=8, padding=2, color=INK
         )
-    axes.set_xticks(np.arange(len(labels)), [f"{label}\n{count} faces" for label, count in counts.items()])
-    axes.set_ylabel(f"mean NME by\n{normalisation} (%)")
+    axes.set_xticks(np.arange(len(labels)), [f"{plain(label)}\n{count} faces" for label, count in counts.items()])
+    axes.set_ylabel(f"mean NME by\n{plain(normalisation)} (%)")
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.margins(y=0.15)
     if len(groups) > 1:
@@ -95,7 +97,7 @@ def landmark_figure(
             zorder=2,
         )
         bar = figure.colorbar(dots, ax=axes, shrink=0.8)
-        bar.set_label(f"mean error by {normalisation} (%)", color=INK)
+        bar.set_label(f"mean error by {plain(normalisation)} (%)", color=INK)
         bar.outline.set_visible(False)
     for place in np.flatnonzero(np.isfinite(shape).all(-1)):
         label = axes.annotate(str(place), shape[place], (0, 5.5), textcoords="offset points", fontsize=6, ha="center")
@@ -127,6 +129,15 @@ def save_figure(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=160, bbox_inches="tight", facecolor="white")
     return path
+
+
+def plain(text: str) -> str:
+    """A name as Matplotlib draws it: "$" is no mathematics, what the font does not have is escaped, and it is cut to a
+    length. Every text of a figure that is not our own goes through here."""
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    drawn = (each if font.get_char_index(ord(each)) else ascii(each)[1:-1] for each in printable(text))
+    name = cut("".join(drawn)).replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name  # Matplotlib leaves names out of legends that begin so
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:

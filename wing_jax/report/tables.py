@@ -1,9 +1,13 @@
 """The numbers of a summary (`wing_jax.evaluation.summarise`) as tables: for the screen and in Markdown."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from rich.table import Table
+from rich.text import Text
+
+from wing_jax.text import printable
 
 
 class Grid(NamedTuple):
@@ -59,12 +63,13 @@ def number(value: float | None, *, digits: int = 2) -> str:
 
 
 def rich_table(grid: Grid) -> Table:
-    """The grid for a `rich` console."""
-    table = Table(title=grid.title, caption=grid.note or None, title_justify="left", caption_justify="left")
+    """The grid for a `rich` console. Its text appears as it is: "[id]" in a name is no markup."""
+    title, note = Text(printable(grid.title), "table.title"), Text(printable(grid.note), "table.caption")
+    table = Table(title=title or None, caption=note or None, title_justify="left", caption_justify="left")
     for place, name in enumerate(grid.header):
-        table.add_column(name, justify="left" if place < grid.words else "right")
+        table.add_column(Text(printable(name)), justify="left" if place < grid.words else "right")
     for row in grid.rows:
-        table.add_row(*row)
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 
@@ -72,8 +77,13 @@ def markdown(grid: Grid) -> str:
     """The grid as a Markdown table under its title, ending in a newline."""
     rule = ["---" if place < grid.words else "---:" for place in range(len(grid.header))]
     cells = [grid.header, rule, *grid.rows]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
-    return "\n".join([f"**{grid.title}**", "", *lines, *(["", grid.note] if grid.note else []), ""])
+    lines = ["| " + " | ".join(map(_in_markdown, row)) + " |" for row in cells]
+    return "\n".join([f"**{_in_markdown(grid.title)}**", "", *lines, *(["", grid.note] if grid.note else []), ""])
+
+
+def _in_markdown(text: str) -> str:
+    """Text that may hold names, without what Markdown takes for its own or for HTML."""
+    return re.sub(r"[\\`*\[\]<|]", r"\\\g<0>", printable(text))
 
 
 def _numbers(entry: dict, threshold: float) -> tuple[str, ...]:

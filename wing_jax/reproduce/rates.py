@@ -29,7 +29,7 @@ def rates(workshop: Workshop, losses: Sequence[LossName]) -> dict[LossName, floa
         return {loss: SLOWER_L2 if loss == "l2" else 1.0 for loss in losses}
     tried = {loss: tried_rates(workshop, loss, losses) for loss in losses}
     told = {loss: {f"{multiple(step):.4g}": _or_none(nme) for step, nme in tried[loss].items()} for loss in losses}
-    (workshop.folder / "rates.json").write_text(json.dumps(told, indent=1) + "\n")
+    (workshop.folder / "rates.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return {loss: multiple(best(tried[loss])) for loss in losses}
 
 

@@ -45,8 +45,9 @@ class Product:
         pictures = [f"![{self.title}]({path.name})" for path in drawn.values()]
         parts = [f"# {self.title}", "\n".join(facts), *(markdown(grid).rstrip() for grid in self.grids), *pictures]
         text, told = folder / f"{name}.md", folder / f"{name}.json"
-        text.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-        told.write_text(json.dumps({"title": self.title, **self.about, **self.values}, indent=1) + "\n")
+        text.write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="backslashreplace")
+        facts = {"title": self.title, **self.about, **self.values}
+        told.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         return [text, told, *drawn.values()]
 
 

@@ -160,7 +160,7 @@ class Workshop:
         place = self.folder / "measured" / _words(method.name) / self._cell(1, variant).label
         if not (place / "measured.json").exists():
             self._measure(method, variant, place)
-        told = json.loads((place / "measured.json").read_text())
+        told = json.loads(read_text(place / "measured.json"))
         return Measured(nmes=np.load(place / "nmes.npy", allow_pickle=False), **told)
 
     def localizer(self, method: Method, variant: Variant) -> Localizer:

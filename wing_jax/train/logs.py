@@ -10,9 +10,9 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from wing_jax.console import make_console, say
 from wing_jax.errors import InputError
 from wing_jax.files import write_whole
 
@@ -31,14 +31,14 @@ class TrainingLog:
         with self._writing():
             folder.mkdir(parents=True, exist_ok=True)
             self._keep_until(first_step)
-            self._file = self._path.open("a")
+            self._file = self._path.open("a", encoding="utf-8")
         self._batch_size, self._steps, self._title = batch_size, steps, title
         self._last = (time.perf_counter(), first_step)
-        self.console = Console(stderr=True)
+        self.console = make_console(stderr=True)
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[said]}"),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[said]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -66,7 +66,7 @@ class TrainingLog:
 
     def tell_compiled(self, seconds: float) -> None:
         """Say how long the first program took to compile; the clock of the speed starts afterwards."""
-        self.console.print(f"{self._title}: step compiled in {seconds:.1f} s", highlight=False)
+        say(self.console, f"{self._title}: step compiled in {seconds:.1f} s")
         self._last = (time.perf_counter(), self._last[1])
 
     def write(self, step: int, **values: float) -> None:
@@ -82,11 +82,11 @@ class TrainingLog:
         said = "  ".join(_said(name, value) for name, value in values.items())
         self._bar.update(self._task, completed=step, said=said)
         if self._bar.disable and "validation_nme" in values:
-            self.console.print(f"{self._title} {step}/{self._steps}  {said}", highlight=False, soft_wrap=True)
+            say(self.console, f"{self._title} {step}/{self._steps}  {said}")
 
     def _keep_until(self, step: int) -> None:
         if self._path.exists():
-            lines = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
+            lines = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
             write_whole(self._path, "".join(line + "\n" for line in lines))
 
     @contextlib.contextmanager

@@ -221,7 +221,7 @@ def write_record(task: StageTask, config: Config, found: Diverged) -> Path:
     }
     path = config.folder / f"stage{task.number}" / f"diverged-{found.step}.json"
     if devices.is_first_process():
-        path.write_text(json.dumps(record, indent=1) + "\n")
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path
 
 

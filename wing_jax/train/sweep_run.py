@@ -141,8 +141,8 @@ def _each(variables: Any, runs: int):
 
 
 def _write(folder: Path, rows: list[dict], *, how: str) -> None:
-    (folder / "results.json").write_text(json.dumps({"how": how, "runs": rows}, indent=1) + "\n")
-    (folder / "results.md").write_text(table(rows))
+    (folder / "results.json").write_text(json.dumps({"how": how, "runs": rows}, indent=1) + "\n", encoding="utf-8")
+    (folder / "results.md").write_text(table(rows), encoding="utf-8")
 
 
 def table(rows: list[dict]) -> str:

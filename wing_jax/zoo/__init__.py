@@ -19,4 +19,4 @@ def card(name: str) -> str:
     """
     if name not in models():
         raise KeyError(f"no model in the box is called {name!r}: use one of {', '.join(models())}")
-    return (FOLDER / name / "CARD.md").read_text()
+    return (FOLDER / name / "CARD.md").read_text(encoding="utf-8")
