@@ -22,7 +22,7 @@ TICKS = 90_000  # a second: times are whole numbers of them
 # GPL, so that other builds (of Linux distributions, conda) may lack it. No B-frames: pictures lie in the file as they
 # are shown, so that the last one's duration can be written.
 ENCODERS: dict[str, dict[str, str]] = {
-    "libx264": {"preset": "veryfast", "crf": "20", "bf": "0"},
+    "libx264": {"preset": "superfast", "crf": "20", "bf": "0"},
     "libopenh264": {"b": "8M"},
     "h264_videotoolbox": {"b": "8M", "bf": "0"},
     "h264_mf": {"b": "8M", "bf": "0"},
@@ -148,7 +148,8 @@ class _Output:
             self._gap = tick - self._tick
         self._tick = tick
         height, width = image.shape[:2]
-        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if height % 2 or width % 2:
+            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = self._reformatter.reformat(
             av.VideoFrame.from_ndarray(image, format="rgb24"),
             width=self._width, height=self._height, format="yuv420p", dst_colorspace=COLORSPACE, dst_color_range=RANGE,
