@@ -1,4 +1,4 @@
-"""Video files of all kinds: every frame, upright, in its colors and at its own time; by number, as one after the other."""
+"""Video files of all kinds: every frame, upright, in its colors and at its own time; by number as one by one."""
 
 import os
 
@@ -75,7 +75,7 @@ def test_time_counts_from_the_first_picture(tmp_path):
 
 
 def test_times_go_on_where_a_recording_starts_anew_and_never_stand_still(tmp_path):
-    """Two transport streams, one behind the other, as cameras split them: the second one's times start at 1.4 s again."""
+    """Two transport streams, one behind the other, as cameras split them: the second one starts at 1.4 s again."""
     first = write_video(tmp_path / "first.ts", numbered(60, step=2), container="mpegts")
     second = write_video(tmp_path / "second.ts", numbered(10), container="mpegts")
     both = tmp_path / "both.ts"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import av.container
 
 USUAL_RATE = 25.0  # frames a second, where a source tells none
-TICKS = 90_000  # a second: times are whole numbers of them
+TICKS = 60_000  # a second: times are whole numbers of them; MPEG-4 has at most 65,535
 # Encoders by preference: H.264, by x264 first, and VP9 play in browsers. PyAV's own packages have x264; it is under the
 # GPL, so that other builds (of Linux distributions, conda) may lack it. No B-frames: pictures lie in the file as they
 # are shown, so that the last one's duration can be written.
@@ -27,7 +27,7 @@ ENCODERS: dict[str, dict[str, str]] = {
     "h264_videotoolbox": {"b": "8M", "bf": "0"},
     "h264_mf": {"b": "8M", "bf": "0"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "30", "b": "0", "row-mt": "1", "lag-in-frames": "0"},
-    "mpeg4": {"q": "3", "bf": "0"},
+    "mpeg4": {"b": "8M", "bf": "0"},
 }
 NOT_IN_BROWSERS = ("mpeg4",)
 # The colors as FFmpeg counts them: limited range; the matrix of BT.601 (COLORSPACE: as its scaler calls it), which is
@@ -69,7 +69,7 @@ class VideoWriter:
             os.replace(self._unfinished, self._path)
         self._output = None
 
-    def write(self, image: Image, *, seconds: float | None = None) -> None:
+    def write(self, image: Image, *, seconds: float | int | None = None) -> None:
         """Append a frame, shown `seconds` after the start of the video (None: a step of the rate after the last).
 
         Raises:
