@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 from test_formats import ENDINGS, WRITERS, load
 from test_schemes import TABLE
+from writers.videos import write_video
 
 from wing_jax.config import load_config
 from wing_jax.data.formats import FORMATS
@@ -99,12 +99,8 @@ def _read_picture(folder: Path) -> None:
 
 def _write_video(ending: str, folder: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (4, 32, 48, 3), np.uint8)
-    writer = cv2.VideoWriter(
-        str(folder / f"video.{ending}"), cv2.VideoWriter.fourcc(*VIDEOS[ending]), 25, frames.shape[2:0:-1]
-    )
-    for frame in frames:
-        writer.write(frame)
-    writer.release()
+    container, codec, pixels = VIDEOS[ending]
+    write_video(folder / f"video.{ending}", frames, codec=codec, container=container, pixels=pixels)
 
 
 def _read_video(folder: Path) -> None:
@@ -150,7 +146,14 @@ PICTURES = (
     ("webp", "RGB"),
     ("tif", "RGB"),
 )
-VIDEOS = {"avi": "MJPG", "mp4": "mp4v"}
+VIDEOS = {  # ending: container, codec, pixels
+    "avi": ("avi", "mjpeg", "yuvj420p"),
+    "mp4": ("mp4", "mpeg4", "yuv420p"),
+    "mov": ("mov", "libx264", "yuv420p"),
+    "webm": ("webm", "libvpx", "yuv420p"),
+    "mkv": ("matroska", "libx264", "yuv420p"),
+    "m2ts": ("mpegts", "libx264", "yuv420p"),
+}
 _LISTS = {name: (f"{ending[1:]} to read",) for name, ending in ENDINGS.items()}
 TARGETS = {
     **{

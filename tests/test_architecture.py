@@ -26,6 +26,7 @@ HOMES = {  # library: where it may be named
     "tensorflow": ("data/",),
     "tensorflow_datasets": ("data/",),
     "cv2": ("data/", "report/"),
+    "av": ("data/video",),
     "optax": ("train/",),
     "flax": ("models/", "train/", "analysis/", "bundle.py", "localizer.py"),
     "orbax": ("train/checkpoints.py",),

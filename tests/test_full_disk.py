@@ -106,4 +106,4 @@ for write in (write_video, lambda: write_image(f"{place}/noise.png", noise[0])):
     )
     video, image = run.stdout.splitlines()
     assert "noise.png: cannot write this image (No space left on device): make room" in image
-    assert "noise.mp4: 0 of 30 frames could be written: make room" in video
+    assert "noise.mp4: cannot write this video (No space left on device): make room" in video

@@ -12,6 +12,7 @@ import stat
 import zipfile
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hostile import TARGETS, VIDEOS, Target, Watch, lay, spoilt
@@ -20,6 +21,7 @@ from test_formats import WRITERS, load
 from wing_jax import files
 from wing_jax.bundle import read_bundle
 from wing_jax.config import load_config
+from wing_jax.data import video_frames
 from wing_jax.data.load import load_faces
 from wing_jax.data.video import Video
 from wing_jax.errors import InputError
@@ -137,6 +139,10 @@ def test_files_are_read_up_to_a_size(tmp_path):
         "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\n{}\n#EXT-X-ENDLIST\n",
         "ffconcat version 1.0\nfile {}\n",
         "ffconcat version 1.0\nfile '{}'\noption safe 0\n",
+        "<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011' type='static' "
+        "mediaPresentationDuration='PT1S'><Period><AdaptationSet mimeType='video/mp4'><Representation id='1'><BaseURL>{}</BaseURL></Representation>"
+        "</AdaptationSet></Period></MPD>",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=control:{}\n",
     ],
 )
 @pytest.mark.parametrize("there", ["{}", "../outside.avi", "file://{}"])
@@ -150,6 +156,20 @@ def test_a_list_of_files_that_calls_itself_a_video_leads_nowhere(ending, content
     with pytest.raises(InputError, match="cannot read this video"):
         list(Video(video))
     capfd.readouterr()  # what the decoder says of it
+
+
+def test_no_video_opens_another_file(tmp_path, monkeypatch):
+    """Even if FFmpeg were allowed to read lists: what they name is not opened."""
+    TARGETS["m2ts"].write(tmp_path)
+    video = tmp_path / "list.mp4"
+    video.write_text(f"ffconcat version 1.0\nfile {tmp_path / 'video.m2ts'}\n")
+    with av.open(str(video), format="concat", options={"safe": "0"}) as container:
+        assert len(list(container.decode(video=0))) == 4  # what FFmpeg does of itself
+    monkeypatch.setattr(video_frames, "CONTAINERS", f"concat,{video_frames.CONTAINERS}")
+    with pytest.raises(InputError, match="cannot read this video"):
+        list(Video(video))
+    with pytest.raises(PermissionError, match="a video is one file"):
+        video_frames.refuse_other_files("video.m2ts", 1, {})
 
 
 def bomb(name: str, size: int) -> bytes:

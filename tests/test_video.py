@@ -1,4 +1,4 @@
-"""Videos through OpenCV: what is written comes back, what is broken is named."""
+"""Videos and cameras: what is written comes back, what is broken is named."""
 
 import cv2
 import numpy as np
@@ -31,6 +31,7 @@ def test_frames_come_back_in_order_with_their_times(written):
     with Video(written) as video:
         assert video.rate == pytest.approx(20)
         assert video.frames == 7
+        assert video.length == pytest.approx(0.35)
         read = list(video)
     assert [frame.seconds for frame in read] == pytest.approx([n / 20 for n in range(7)])
     np.testing.assert_allclose(np.stack([frame.image for frame in read]).astype(int), frames().astype(int), atol=12)
@@ -39,6 +40,9 @@ def test_frames_come_back_in_order_with_their_times(written):
 def test_a_video_that_is_not_there_or_none(tmp_path):
     with pytest.raises(InputError, match=r"none\.mp4: no such video"):
         Video(tmp_path / "none.mp4")
+    for path in (tmp_path, "a\0b.mp4", "a" * 300 + ".mp4"):
+        with pytest.raises(InputError, match="no such video: check the path"):
+            Video(path)
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(InputError, match=r"text\.mp4: cannot read this video: check the path, or convert it"):
         Video(tmp_path / "text.mp4")
@@ -79,18 +83,35 @@ class Capture:
         pass
 
 
-def test_a_source_that_tells_no_rate_and_no_count(written, monkeypatch):
-    source = Capture(rate=float("nan"), images=frames(2))
-    monkeypatch.setattr(module.cv2, "VideoCapture", lambda path: source)
-    with Video(written) as video:
-        assert (video.rate, video.frames) == (25.0, None)
-        assert len(list(video)) == 2  # what can be read before the damage
+def test_a_camera_gives_frames_with_the_times_at_which_they_came(monkeypatch):
+    source = Capture(rate=float("nan"), images=frames(3))
+    ticks = iter([7.0, 7.5, 7.75])
+    monkeypatch.setattr(module.cv2, "VideoCapture", lambda number: source)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(ticks))
+    with Video(0) as video:
+        assert (video.name, video.rate, video.frames, video.length) == ("camera 0", 25.0, None, None)
+        read = list(video)  # what can be read before the damage
+        assert not video.is_cut
+    assert [frame.seconds for frame in read] == [0, 0.5, 0.75]
+    np.testing.assert_array_equal(read[2].image, frames(3)[2][:, :, ::-1])
+
+
+def test_a_camera_with_frames_beyond_the_limit_is_refused(monkeypatch):
+    monkeypatch.setattr(module.cv2, "VideoCapture", lambda number: Capture())
+    monkeypatch.setattr(module, "LARGEST_PICTURE", 99)
+    with pytest.raises(InputError, match="camera 0: frames of more than 99 pixels: choose a smaller size"):
+        Video(0)
 
 
 def test_not_one_frame(written, monkeypatch):
-    monkeypatch.setattr(module.cv2, "VideoCapture", lambda path: Capture())
-    with Video(written) as video, pytest.raises(InputError, match="not one frame of this video can be read"):
+    monkeypatch.setattr(module.cv2, "VideoCapture", lambda number: Capture())
+    with Video(0) as video, pytest.raises(InputError, match="not one frame of this video can be read"):
         list(video)
+    content = written.read_bytes()
+    place = content.index(b"mdat") + 4
+    written.write_bytes(content[:place] + bytes(len(content) - place))  # all pictures damaged
+    with pytest.raises(InputError, match="not one frame of this video can be read"):
+        list(Video(written))
 
 
 def test_a_place_that_cannot_be_written(tmp_path):

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -68,7 +69,7 @@ class Video:
         self.rate = _usual(capture.get(cv2.CAP_PROP_FPS))
         return self._seen(capture)
 
-    def _seen(self, capture: cv2.VideoCapture) -> Iterator[Frame]:
+    def _seen(self, capture: Any) -> Iterator[Frame]:
         started = None
         while True:
             try:

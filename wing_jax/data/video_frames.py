@@ -141,7 +141,7 @@ def _is_untimed(container: "av.container.InputContainer", stream: "av.VideoStrea
 
 
 class Clock:
-    """When each picture is shown, in seconds after the start of the video. Times never go back."""
+    """When each picture is shown, in seconds after the start of the video. Times always grow."""
 
     def __init__(self, stream: "av.VideoStream", *, rate: float):
         # In .avi the first picture is the start: what is before it is the delay of the decoder.
@@ -161,7 +161,7 @@ class Clock:
             if seconds < self._last - BACK:
                 self._moved += self._last + self._step - seconds
                 seconds = self._last + self._step
-            seconds = max(seconds, self._last, 0.0)
+            seconds = max(seconds, self._last + min(0.0005, self._step / 10), 0.0)
         if self._last >= 0:
             self.gap = max(self.gap, seconds - self._last)
         self._last = seconds
@@ -177,6 +177,8 @@ def length(container: "av.container.InputContainer", stream: "av.VideoStream") -
     """(seconds that the video should last as its file says, whether this is the word for the pictures alone: a cut
     file can be told by it)."""
     word = container.format.name.split(",")[0] in ("mov", "avi", "matroska")
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate), word  # FFmpeg's duration is of what is there
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base), word
     start = float((stream.start_time or 0) * (stream.time_base or 0))
@@ -206,7 +208,7 @@ class Converter:
         return np.ascontiguousarray(image if matrix is None else upright(image, np.frombuffer(matrix, np.int32)))
 
 
-def upright(image: Image, matrix: np.ndarray) -> Image:
+def upright(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """`image` as the display `matrix` of its file says (nine numbers: x becomes m[0] x + m[3] y, y m[1] x + m[4] y):
     turned by right angles and mirrored."""
     (xx, xy), (yx, yy) = (int(n) for n in matrix[:2]), (int(n) for n in matrix[3:5])

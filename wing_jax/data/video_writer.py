@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     import av.container
 
 USUAL_RATE = 25.0  # frames a second, where a source tells none
-TICKS = 90_000  # a second: times are whole numbers of them
+TICKS = 60_000  # a second: times are whole numbers of them; MPEG-4 has at most 65,535
 # Encoders by preference: H.264, by x264 first, and VP9 play in browsers. PyAV's own packages have x264; it is under the
 # GPL, so that other builds (of Linux distributions, conda) may lack it. No B-frames: pictures lie in the file as they
 # are shown, so that the last one's duration can be written.
 ENCODERS: dict[str, dict[str, str]] = {
-    "libx264": {"preset": "veryfast", "crf": "20", "bf": "0"},
+    "libx264": {"preset": "superfast", "crf": "20", "bf": "0"},
     "libopenh264": {"b": "8M"},
     "h264_videotoolbox": {"b": "8M", "bf": "0"},
     "h264_mf": {"b": "8M", "bf": "0"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "30", "b": "0", "row-mt": "1", "lag-in-frames": "0"},
-    "mpeg4": {"q": "3", "bf": "0"},
+    "mpeg4": {"b": "8M", "bf": "0"},
 }
 NOT_IN_BROWSERS = ("mpeg4",)
 # The colors as FFmpeg counts them: limited range; the matrix of BT.601 (COLORSPACE: as its scaler calls it), which is
@@ -69,7 +69,7 @@ class VideoWriter:
             os.replace(self._unfinished, self._path)
         self._output = None
 
-    def write(self, image: Image, *, seconds: float | None = None) -> None:
+    def write(self, image: Image, *, seconds: float | int | None = None) -> None:
         """Append a frame, shown `seconds` after the start of the video (None: a step of the rate after the last).
 
         Raises:
@@ -148,7 +148,8 @@ class _Output:
             self._gap = tick - self._tick
         self._tick = tick
         height, width = image.shape[:2]
-        image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if height % 2 or width % 2:
+            image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         frame = self._reformatter.reformat(
             av.VideoFrame.from_ndarray(image, format="rgb24"),
             width=self._width, height=self._height, format="yuv420p", dst_colorspace=COLORSPACE, dst_color_range=RANGE,
