@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wing_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
-    {"types", "text", "values", "errors", "console", "files", "locks", "config", "schemes", "zoo"},
+    {"types", "text", "values", "errors", "processes", "console", "files", "locks", "config", "schemes", "zoo"},
     {"losses", "metrics", "geometry", "procrustes", "balance"},
     {"evaluation", "perturb", "photometric", "warp", "models"},
     {"data"},

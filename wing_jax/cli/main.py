@@ -6,7 +6,9 @@ import gc
 import importlib
 import shlex
 import sys
+from collections.abc import Generator
 
+from wing_jax import processes
 from wing_jax.cli import allocator
 from wing_jax.errors import InputError, Stopped
 from wing_jax.train import termination
@@ -50,7 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
             from wing_jax.train import devices
 
             devices.prepare_xla()
-            importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
+            with _said_of_jax():
+                importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
     except InputError as error:
         print(f"wing-jax: {error}", file=sys.stderr)
         sys.exit(2)
@@ -67,6 +70,16 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("wing-jax: stopped; `wing-jax train` goes on from the last checkpoint", file=sys.stderr)
         sys.exit(130)
+
+
+@contextlib.contextmanager
+def _said_of_jax() -> Generator[None]:
+    """Where JAX cannot start at all, that is said, and not what came of it."""
+    try:
+        yield
+    except (RuntimeError, AssertionError):
+        processes.check_jax()
+        raise
 
 
 def _usage() -> str:
