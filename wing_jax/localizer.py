@@ -152,8 +152,8 @@ class Localizer(Value):
     def predict_batch(self, images: Any, boxes: Any) -> list[Float[np.ndarray, "faces points 2"]]:
         """Landmarks of the faces of several photos, of any sizes, in batches that run across them.
 
-        `images` are a list, an iterator or an array `[n, height, width, 3]`; `boxes` holds for each image what `predict`
-        takes: `[faces, 4]`, none for an image without a face. Returns for each image what `predict` answers.
+        `images` are a list, an iterator or an array `[n, height, width, 3]`; `boxes` holds for each image what
+        `predict` takes: `[faces, 4]`, none for an image without a face. Returns for each image what `predict` answers.
 
         Raises:
           InputError: there are not as many entries in `boxes` as images, or as for `predict`; of several images the
@@ -161,9 +161,10 @@ class Localizer(Value):
         """
         check_jax()
         images = as_images(images)
+        total = len(images)
         checked = [
-            check_boxes(own, image, name="the boxes" if len(images) == 1 else f"the boxes of image {i} of {len(images)}")
-            for i, (image, own) in enumerate(zip(images, boxes_of_each(boxes, len(images)), strict=True), 1)
+            check_boxes(own, image, name="the boxes" if total == 1 else f"the boxes of image {number} of {total}")
+            for number, (image, own) in enumerate(zip(images, boxes_of_each(boxes, total), strict=True), 1)
         ]
         photos = [image for image, own in zip(images, checked, strict=True) for _ in own]
         every = np.concatenate([np.zeros((0, 4), np.float32), *checked])
@@ -354,9 +355,7 @@ def check_boxes(boxes: BoxesLike, image: Image, *, name: str = "the boxes") -> F
     height, width = image.shape[:2]
     for box in boxes[~usable(boxes, width=width, height=height)]:
         said = " ".join(f"{value:g}" for value in box)
-        if not np.isfinite(box).all():
-            raise InputError(f"the box {said}{whose} is not finite: {WANTED_BOXES}")
-        if (box[2:] - box[:2] >= 2).all():
+        if np.isfinite(box).all() and (box[2:] - box[:2] >= 2).all():
             raise InputError(f"the box {said}{whose} lies outside the image of {width} x {height} pixels")
-        raise InputError(f"the box {said}{whose} is empty: give x0 y0 x1 y1 with x1 > x0 and y1 > y0, in pixels")
+        raise InputError(f"the box {said}{whose} is empty or not finite: {WANTED_BOXES}, with x1 > x0 and y1 > y0")
     return boxes

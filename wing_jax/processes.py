@@ -42,7 +42,7 @@ def check_jax() -> None:
     try:
         jax.devices()
     except Exception as error:  # a RuntimeError or an AssertionError, by platform
-        asked, why = jax.config.jax_platforms, " ".join(str(error).split()).split(" (set JAX_PLATFORMS")[0]
+        asked, why = jax.config.values["jax_platforms"], " ".join(str(error).split()).split(" (set JAX_PLATFORMS")[0]
         if not asked:
             raise InputError(f"JAX cannot start ({why or type(error).__name__}): correct its installation") from error
         raise InputError(

@@ -1,4 +1,4 @@
-"""Images and boxes as people give them to Python functions: taken where the meaning is plain, refused by name elsewhere.
+"""Images and boxes as people give them to Python functions: taken where the meaning is plain, else refused by name.
 
 `as_image` and `as_boxes` are the one place where arguments of the public functions become arrays.
 """
@@ -17,13 +17,13 @@ from jaxtyping import Float
 
 from wing_jax.data.images import LARGEST_PICTURE, Embedded, load_picture
 from wing_jax.errors import InputError
-from wing_jax.text import quoted
+from wing_jax.text import cut, quoted
 from wing_jax.types import Image
 
 # What `as_image` and `as_boxes` take. To a type checker anything: they say themselves what is wrong.
 ImageLike: TypeAlias = Any
 BoxesLike: TypeAlias = Any
-WANTED = "give RGB uint8 [height, width, 3]"
+WANTED = "must be RGB uint8 [height, width, 3]"
 WANTED_BOXES = "give x0 y0 x1 y1 for each face, in pixels"
 
 
@@ -45,16 +45,19 @@ def as_image(value: ImageLike, *, name: str = "the image") -> Image:
             f"{name} is None, which is no image: cv2.imread returns None for a file that it cannot read: check its path"
         )
     elif isinstance(value, str | os.PathLike | Embedded):
+        if value == "":
+            raise InputError(f"{name} is an empty path: give a file's path or {WANTED.removeprefix('must be ')}")
         return load_picture(value if isinstance(value, Embedded) else Path(value))
     elif isinstance(value, PIL.Image.Image):
         return _of_pil(value, name)
     elif isinstance(value, list | tuple):
-        raise InputError(f"{name} is {_type(value)} of {len(value)} entries: {WANTED}: np.asarray(image, np.uint8)")
+        came = f"a {type(value).__name__} of {len(value)} entries"
+        raise InputError(f"{name} {WANTED}, not {came}: give np.asarray(image, np.uint8)")
     elif not _arrayed(value):
-        raise InputError(f"{name} is {_type(value)} {quoted(value)}: {WANTED}, a PIL image or the path of a file")
-    array = _array(value, name, WANTED)
+        raise InputError(f"{name} {WANTED}, a PIL image or a file's path, not {_came(value)}")
+    array = _array(value, f"{name} {WANTED}")
     if fault := _fault(array):
-        raise InputError(f"{name} is {_came(value, array)}: {fault}")
+        raise InputError(f"{name} {WANTED}, not {_came(value, array)}: {fault}")
     return array
 
 
@@ -71,7 +74,7 @@ def as_images(values: Any) -> list[Image]:
 
 
 def as_boxes(value: BoxesLike, *, name: str = "the boxes") -> Float[np.ndarray, "faces 4"]:
-    """`value` as float32 `[faces, 4]`: an array of NumPy, JAX or another library, lists, tuples or an iterator of boxes,
+    """`value` as float32 `[faces, 4]`: an array of NumPy, JAX or another library, a list, tuple or iterator of boxes,
     or one box alone. Nothing is asked of the numbers.
 
     Raises:
@@ -79,16 +82,14 @@ def as_boxes(value: BoxesLike, *, name: str = "the boxes") -> Float[np.ndarray, 
     """
     if value is None:
         raise InputError(f"{name} are None: {WANTED_BOXES}, or let wing_jax.Finder find the faces")
-    if isinstance(value, str | bytes | Mapping | Set) or not isinstance(value, Iterable) and not _arrayed(value):
-        raise InputError(f"{name} are {_type(value)} {quoted(value)}: {WANTED_BOXES}")
+    if isinstance(value, str | bytes | Mapping | Set) or (not isinstance(value, Iterable) and not _arrayed(value)):
+        raise InputError(f"{name} are {_came(value)}: {WANTED_BOXES}")
     if not _arrayed(value):
-        value = [jax.device_get(list(box) if _lazy(box) else box) for box in value]
-        if not value:
-            return np.zeros((0, 4), np.float32)
-        sizes = sorted({len(box) for box in value if hasattr(box, "__len__") and np.ndim(box) == 1})
+        value = [list(box) if _lazy(box) else box for box in value]
+        sizes = sorted({len(box) for box in value if isinstance(box, list | tuple)})
         if len(sizes) > 1:
             raise InputError(f"{name} hold {' and '.join(map(str, sizes))} numbers: {WANTED_BOXES}")
-    boxes = _array(value, name, WANTED_BOXES, are=True)
+    boxes = _array(value, f"{name} must be [faces, 4]")
     number = jnp.issubdtype(boxes.dtype, jnp.floating) or jnp.issubdtype(boxes.dtype, jnp.integer)
     if boxes.shape == (0,) or (boxes.ndim == 2 and boxes.shape == (0, 4)):
         return np.zeros((0, 4), np.float32)
@@ -119,10 +120,10 @@ def _several(values: Any, what: str) -> list[Any]:
     """The entries of a list, a tuple, an iterator or an array with a leading axis."""
     single = isinstance(values, str | bytes | Mapping | Set | os.PathLike | PIL.Image.Image | Embedded)
     if single or not (isinstance(values, Iterable) or _arrayed(values)):
-        raise InputError(f"{what} must be a list, one entry for each image, not {_type(values)} {quoted(values)}")
+        raise InputError(f"{what} must be a list, one entry for each image, not {_came(values)}")
     if not _arrayed(values):
         return list(values)
-    array = _array(values, what, "give a list, one entry for each image")
+    array = _array(values, f"{what} must be a list, one entry for each image")
     if what == "images" and array.ndim != 4:
         raise InputError(
             f"images are {_came(values, array)}: give a list of images, or [n, height, width, 3]; for one image [image]"
@@ -153,68 +154,62 @@ def _of_pil(picture: PIL.Image.Image, name: str) -> Image:
             f"{name} is a PIL image of mode {picture.mode} that cannot be read ({error}): open it again, or convert it"
         ) from error
     if not pixels.size:
-        raise InputError(f"{name} is a PIL image without pixels: {WANTED}")
+        raise InputError(f"{name} is a PIL image without pixels: check how it was cut")
     return pixels
 
 
 def _fault(array: np.ndarray) -> str:
-    """What keeps `array` from being an image, and the way out; empty: nothing."""
-    shape, floats = array.shape, jnp.issubdtype(array.dtype, jnp.floating)
+    """The way from `array` to an image, or what keeps it from being one; empty: nothing."""
+    shape = array.shape
     if isinstance(array, np.ma.MaskedArray):
         return "fill its masked pixels first: image.filled(0)"
     if not array.size:
         return "it has no pixels: check how it was cut"
-    if array.ndim == 2:
-        return f"grey: {WANTED}: np.stack([image] * 3, axis=-1)"
+    if array.ndim == 2 or (array.ndim == 3 and shape[-1] == 1):
+        return "make three of its one channel: np.stack([image.squeeze()] * 3, axis=-1)"
     if array.ndim == 4:
-        return f"several images: {WANTED}, one at a time, or use predict_batch"
-    if array.ndim != 3:
-        return WANTED
-    if shape[-1] != 3 and shape[0] == 3:
-        return f"channels first: {WANTED}: image.transpose(1, 2, 0)"
-    if shape[-1] == 4:
-        return f"four channels: {WANTED}: image[..., :3]"
-    if shape[-1] == 1:
-        return f"grey: {WANTED}: np.repeat(image, 3, axis=-1)"
-    if shape[-1] != 3:
-        return WANTED
+        return "give one image at a time, or several to predict_batch"
+    if array.ndim == 3 and shape[-1] == 4:
+        return "drop its fourth channel: image[..., :3]"
+    if array.ndim == 3 and shape[0] == 3 and shape[-1] != 3:
+        return "bring its channels to the end: image.transpose(1, 2, 0)"
+    if array.ndim != 3 or shape[-1] != 3:
+        return "one image has rows, columns and three channels"
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        up_to_one = float(np.nan_to_num(array).max()) <= 1
+        return f"convert it: {'(255 * image)' if up_to_one else 'image'}.round().clip(0, 255).astype(np.uint8)"
+    if array.dtype == np.uint16:
+        return "convert it: (image >> 8).astype(np.uint8) where it uses all 16 bits"
     if array.dtype == np.uint8:
         return ""
-    if floats and float(np.nanmax(array)) <= 1:
-        return f"floats in 0..1: {WANTED}: (255 * image).round().astype(np.uint8)"
-    if floats:
-        return f"floats: {WANTED}: image.round().clip(0, 255).astype(np.uint8)"
-    if array.dtype == np.uint16:
-        return f"{WANTED}: (image >> 8).astype(np.uint8) where it uses all 16 bits"
-    if np.issubdtype(array.dtype, np.integer):
-        return f"{WANTED}: image.clip(0, 255).astype(np.uint8)"
-    return WANTED
+    integer = np.issubdtype(array.dtype, np.integer)
+    return f"convert it: image{'.clip(0, 255)' if integer else ''}.astype(np.uint8)"
 
 
-def _array(value: Any, name: str, wanted: str, *, are: bool = False) -> np.ndarray:
-    """`value` as a NumPy array of any shape and dtype; lists of numbers too."""
-    verb = "are" if are else "is"
+def _array(value: Any, must: str) -> np.ndarray:
+    """`value` as a NumPy array of any shape and dtype; `must` begins the message where that cannot be."""
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, jax.core.Tracer):
-        raise InputError(f"{name} {verb} traced by JAX ({value.aval}): call this outside of jax.jit, vmap and grad")
+        raise InputError(f"{must}, not traced by JAX ({value.aval}): call this outside of jax.jit, vmap and grad")
     try:
         return np.asarray(jax.device_get(value) if isinstance(value, jax.Array) else value)
     except Exception as error:  # whatever another library's array says
-        raise InputError(f"{name} {verb} {_type(value)}: {wanted} ({error})") from error
+        raise InputError(f"{must}, not a {type(value).__name__} ({cut(str(error), length=160)})") from error
 
 
-def _came(value: Any, array: np.ndarray) -> str:
-    if isinstance(value, np.ndarray | jax.Array):
-        return f"{array.dtype} {list(array.shape)}"
-    if isinstance(value, list | tuple):
-        return f"{_type(value)} (as an array {array.dtype} {list(array.shape)})"
-    return f"{_type(value)} {quoted(value)}" if not array.ndim else f"{_type(value)} {array.dtype} {list(array.shape)}"
-
-
-def _type(value: Any) -> str:
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+def _came(value: Any, array: np.ndarray | None = None) -> str:
+    """What `value` is, and what array it makes."""
+    kind = type(value).__name__
+    article = "an" if kind[0] in "aeioAEIO" else "a"
+    if value is None:
+        return "None"
+    if array is None:
+        return f"{article} {kind} {quoted(value)}"
+    facts = f"{array.dtype} {list(array.shape)}"
+    if isinstance(value, np.ma.MaskedArray):
+        return f"masked {facts}"
+    return facts if isinstance(value, np.ndarray | np.generic | jax.Array) else f"{article} {kind} ({facts})"
 
 
 def _arrayed(value: Any) -> bool:

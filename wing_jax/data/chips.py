@@ -17,13 +17,14 @@ from wing_jax.data.encoded import JpegImages, encoded
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 Images: TypeAlias = UInt8[np.ndarray, "_ _ _ 3"] | JpegImages
 MARGIN = 2.0  # chip side per larger box side: room for any rotation and a fair jitter
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Chips:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Chips(Value):
     """`n` chips. `frames` sends chip pixels to pixels of the picture; `points` and `boxes` are in chip pixels."""
 
     images: Images

@@ -66,6 +66,8 @@ def read_bytes(path: str | Path) -> bytes:
         return files.read_bytes(path)
     except OSError as error:
         raise InputError(f"{path}: cannot read this image ({error.strerror}): check the path") from error
+    except (ValueError, TypeError) as error:  # a name with a zero byte; no name at all
+        raise InputError(f"an image is read from a file's path, not from {quoted(path)}: check the path") from error
 
 
 def decode_image(content: bytes, *, name: str) -> Image:

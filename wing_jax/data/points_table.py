@@ -31,14 +31,15 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
 from wing_jax.types import Visibility
+from wing_jax.values import Value
 
 PICTURE = ("image", "image_name", "image_path", "file", "filename", "file_name", "path")
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 STATES = {"0": Visibility.UNKNOWN, "1": Visibility.OCCLUDED, "2": Visibility.VISIBLE, "": Visibility.UNKNOWN}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Columns:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _Columns(Value):
     width: int
     picture: int
     points: list[int]  # x, y of each point in turn

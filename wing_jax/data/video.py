@@ -12,13 +12,14 @@ import numpy as np
 from wing_jax.data.images import LARGEST_PICTURE
 from wing_jax.errors import InputError
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 USUAL_RATE = 25.0  # frames a second, where a source tells none
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Frame:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Frame(Value):
     """One frame of a video, RGB uint8, shown `seconds` after its start."""
 
     image: Image
