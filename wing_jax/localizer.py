@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -225,7 +224,8 @@ class Localizer(Value):
             _each(fill, len(faces))
             for level in levels:
                 level[len(faces) :] = level[0]
-            return locating.locate(self._plan, self._weights, self._shape, levels, _filled(boxes, faces, bucket))
+            told = jax.device_put((levels, _filled(boxes, faces, bucket)))
+            return locating.locate(self._plan, self._weights, self._shape, *told)
 
         return self._in_batches(dispatch, len(boxes), largest=_largest_batch())
 
@@ -247,8 +247,8 @@ class Localizer(Value):
                 parts[row, :height, :width] = photo_of(faces[row])[top : top + height, left : left + width]
 
             _each(fill, len(faces))
-            filled = [_filled(values, faces, bucket) for values in told]
-            return locating.cut_and_locate(self._plan, self._weights, self._shape, parts, *filled)
+            filled = jax.device_put((parts, *(_filled(values, faces, bucket) for values in told)))
+            return locating.cut_and_locate(self._plan, self._weights, self._shape, *filled)
 
         return self._in_batches(dispatch, len(boxes), largest=min(_largest_batch(), affordable))
 
@@ -270,7 +270,7 @@ class Localizer(Value):
 
     @functools.cached_property
     def _shape(self) -> Array:
-        return jnp.asarray(self.template)
+        return jax.device_put(self.template)
 
     @property
     def _weights(self) -> tuple[dict, ...]:
@@ -320,7 +320,7 @@ def _filled(values: np.ndarray, faces: range, bucket: int) -> np.ndarray:
 
 
 def _read(located: Array, faces: int) -> Float[np.ndarray, "stages faces points 2"]:
-    return np.asarray(located)[:, :faces]
+    return jax.device_get(located)[:, :faces]
 
 
 def _each(work: Callable[[int], None], count: int) -> None:
