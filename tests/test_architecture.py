@@ -12,7 +12,20 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wing_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
-    {"types", "text", "values", "errors", "console", "files", "locks", "memory", "config", "schemes", "zoo"},
+    {
+        "types",
+        "text",
+        "values",
+        "errors",
+        "processes",
+        "console",
+        "files",
+        "locks",
+        "memory",
+        "config",
+        "schemes",
+        "zoo",
+    },
     {"losses", "metrics", "geometry", "procrustes", "balance"},
     {"evaluation", "perturb", "photometric", "warp", "models"},
     {"data"},

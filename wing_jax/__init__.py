@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from wing_jax import processes as processes  # it must see forks from now on
+
 if TYPE_CHECKING:
     from wing_jax.finder import Finder as Finder
     from wing_jax.localizer import Localizer as Localizer

@@ -27,12 +27,13 @@ from wing_jax.procrustes import (
     fit_shape_gaussian,
     flat,
 )
+from wing_jax.values import Value
 
 Coefficients = Float[np.ndarray, "faces"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class PoseModel:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PoseModel(Value):
     """Mean shape and principal axes of aligned shapes. The unit of length is the norm of the mean shape.
 
     The axis found to be pose is `axes[index]`, turned so that a positive coefficient is yaw > 0: the nose to the

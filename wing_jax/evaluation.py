@@ -15,12 +15,13 @@ from jaxtyping import Array, Bool, Float
 
 from wing_jax import metrics
 from wing_jax.metrics import Boxes, Eyes, Points, Visible
+from wing_jax.values import Value
 
 Division: TypeAlias = Mapping[str, Bool[np.ndarray, "faces"]]  # the members of each label
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Evaluation:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Evaluation(Value):
     """One set of predictions measured by one normaliser."""
 
     dataset: str

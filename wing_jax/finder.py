@@ -8,23 +8,25 @@ The detectors themselves are in `wing_jax.data.detectors`.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from wing_jax.data.arguments import ImageLike, as_image, as_images
 from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, shape_in_boxes, usable
 from wing_jax.data.detectors import Detector, get_detector
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer, check_boxes
+from wing_jax.localizer import Localizer
 from wing_jax.schemes import MTFL_5, get_conversion
+from wing_jax.values import Value
 
 TINY = 40  # pixels: below this, eyes and mouth of a face are a few pixels
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Faces:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Faces(Value):
     """The faces of one image, the surest first; coordinates in pixels of it, 0-based pixel centres."""
 
     boxes: Float[np.ndarray, "faces 4"]  # x0, y0, x1, y1, by the convention the model was trained with
@@ -45,8 +47,8 @@ def tiny(boxes: Float[np.ndarray, "faces 4"]) -> Bool[np.ndarray, "faces"]:
     return (boxes[:, 2:] - boxes[:, :2]).max(1) < TINY
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Finder:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Finder(Value):
     """A detector before a localizer; an immutable value.
 
     Raises:
@@ -58,45 +60,48 @@ class Finder:
     detector: Detector
 
     @classmethod
-    def load(cls, model: str | Path, *, detector: str = "auto", flip_average: bool = False) -> "Finder":
-        """The model of that folder or name (`Localizer.load`), and a detector by name.
+    def load(cls, model: str | Path, *, detector: Any = "auto", flip_average: bool = False) -> "Finder":
+        """The model of that folder or name (`Localizer.load`), and a detector by its name, or as it is.
 
         Raises:
           InputError: either is not there, or they do not go together.
         """
         localizer = dataclasses.replace(Localizer.load(model), flip_average=flip_average)
-        return cls(localizer=localizer, detector=get_detector(detector))
+        return cls(localizer=localizer, detector=detector if isinstance(detector, Detector) else get_detector(detector))
 
     def __post_init__(self) -> None:
+        if not isinstance(self.localizer, Localizer) or not isinstance(self.detector, Detector):
+            raise InputError("a Finder joins a Localizer and a Detector: Finder.load(MODEL), or get_detector(NAME)")
         _ = self._conventions  # so that a photo is not needed to find out
 
-    def __call__(self, image: np.ndarray) -> Faces:
-        """The faces of one RGB uint8 image.
+    def __call__(self, image: ImageLike) -> Faces:
+        """The faces of one RGB uint8 image, or of what else serves as one (`wing_jax.data.arguments`).
 
         Raises:
-          InputError: the image is not RGB uint8.
+          InputError: it is no image.
         """
         return self.batch([image])[0]
 
-    def batch(self, images: Sequence[np.ndarray]) -> list[Faces]:
-        """The faces of several images, located in batches that run across them.
+    def batch(self, images: Any) -> list[Faces]:
+        """The faces of several images (a list, an iterator), located in batches that run across them.
 
         Raises:
-          InputError: an image is not RGB uint8.
+          InputError: one is no image; the message says which.
         """
+        images = as_images(images)
         found = [self.boxes(image) for image in images]
         points = self.localizer.predict_batch(images, [boxes for boxes, _ in found])
         return [
             Faces(boxes=boxes, scores=scores, points=own) for (boxes, scores), own in zip(found, points, strict=True)
         ]
 
-    def boxes(self, image: np.ndarray) -> tuple[Float[np.ndarray, "faces 4"], Float[np.ndarray, "faces"]]:
+    def boxes(self, image: ImageLike) -> tuple[Float[np.ndarray, "faces 4"], Float[np.ndarray, "faces"]]:
         """The detector's faces: boxes by the model's convention, in pixels of `image`, and scores.
 
         Raises:
-          InputError: the image is not RGB uint8.
+          InputError: it is no image.
         """
-        check_boxes((), image)
+        image = as_image(image)
         boxes, scores = self.detector(image)
         given, wanted = self._conventions
         boxes = fitted(boxes, given=given, wanted=wanted)

@@ -17,12 +17,13 @@ from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
 from wing_jax.schemes import Conversion, get_conversion
+from wing_jax.values import Value
 
 AT_ONCE = 1024  # faces held as chips
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Labelled:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Labelled(Value):
     """`n` faces with a model's points, and how far those lie from the annotated ones."""
 
     faces: FaceSet

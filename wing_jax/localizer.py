@@ -8,31 +8,34 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Array, Float, Int
 
 from wing_jax import locating
 from wing_jax.bundle import read_bundle, write_bundle
+from wing_jax.data.arguments import WANTED_BOXES, BoxesLike, ImageLike, as_boxes, as_image, as_images, boxes_of_each
 from wing_jax.data.boxes import usable
 from wing_jax.data.chips import Images, chip_squares, cut_chip, resized
 from wing_jax.data.limits import LARGEST_BOX, many
 from wing_jax.errors import InputError
 from wing_jax.locating import Plan, StagePlan
 from wing_jax.models import make_model
+from wing_jax.processes import check_fork, check_jax
 from wing_jax.schemes import SCHEMES, Scheme, get_scheme, scheme_from_table, scheme_to_table
+from wing_jax.text import cut, quoted
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 LARGEST_BATCH = {"cpu": 64, "other": 256}  # faces; powers of two
 LARGEST_PIXELS = 1 << 26  # of the photos' parts in a batch: 200 MB as they travel, 800 MB as the device cuts them
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Stage:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Stage(Value):
     """A trained network, and the crop it works on."""
 
     network: dict  # the arguments of `wing_jax.models.make_model`
@@ -63,8 +66,8 @@ class Stage:
         return jax.device_put(self.variables)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Localizer:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Localizer(Value):
     """One- or two-stage landmark localiser; an immutable value, safe to share.
 
     `template` `[points, 2]` is the mean shape in fractions of the second stage's crop. `flip_average` averages each
@@ -90,6 +93,9 @@ class Localizer:
         Raises:
           InputError: there is no bundle, or it is broken.
         """
+        check_fork()
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"a model is named by its folder or its name in the box, not by {quoted(path)}")
         manifest, arrays = read_bundle(path)
         try:
             stages = tuple(
@@ -121,6 +127,9 @@ class Localizer:
         arrays = {f"stage{i + 1}": stage.variables for i, stage in enumerate(self.stages)}
         return write_bundle(path, manifest, {**arrays, "template": {"shape": self.template}}, half=half)
 
+    def __repr__(self) -> str:
+        return f"<Localizer: {cut(self.describe(), length=250)}>"
+
     def describe(self) -> str:
         """One line: scheme, stages, input sizes and box convention."""
         sizes = " then ".join(f"{stage.input_size} x {stage.input_size}" for stage in self.stages)
@@ -129,30 +138,34 @@ class Localizer:
             f"boxes by the {self.box_convention!r} convention"
         )
 
-    def predict(
-        self, image: np.ndarray, boxes: Real[np.ndarray, "faces 4"] | Sequence
-    ) -> Float[np.ndarray, "faces points 2"]:
+    def predict(self, image: ImageLike, boxes: BoxesLike) -> Float[np.ndarray, "faces points 2"]:
         """Landmarks of the faces in `boxes` (x0, y0, x1, y1 in pixels) of one RGB uint8 `image`.
 
-        Returns float32 (x, y) in pixels of `image`, 0-based pixel centres.
+        What else serves as an image (a file's path, a PIL image, a JAX array) and as boxes is said in
+        `wing_jax.data.arguments`. Returns float32 (x, y) in pixels of `image`, 0-based pixel centres.
 
         Raises:
-          InputError: the image is not RGB uint8, or a box is empty, not finite or wholly outside the image.
+          InputError: the image is none, or a box is not four numbers, empty, not finite or wholly outside the image.
         """
         return self.predict_batch([image], [boxes])[0]
 
-    def predict_batch(self, images: Sequence[np.ndarray], boxes: Sequence) -> list[Float[np.ndarray, "faces points 2"]]:
+    def predict_batch(self, images: Any, boxes: Any) -> list[Float[np.ndarray, "faces points 2"]]:
         """Landmarks of the faces of several photos, of any sizes, in batches that run across them.
 
-        `boxes` holds for each image what `predict` takes: `[faces, 4]`, none for an image without a face. Returns for
-        each image what `predict` answers.
+        `images` are a list, an iterator or an array `[n, height, width, 3]`; `boxes` holds for each image what
+        `predict` takes: `[faces, 4]`, none for an image without a face. Returns for each image what `predict` answers.
 
         Raises:
-          InputError: there are not as many entries in `boxes` as images, or as for `predict`.
+          InputError: there are not as many entries in `boxes` as images, or as for `predict`; of several images the
+            message says which.
         """
-        if len(images) != len(boxes):
-            raise InputError(f"{len(images)} images and boxes for {len(boxes)}: give each image its list of boxes")
-        checked = [check_boxes(own, image) for image, own in zip(images, boxes, strict=True)]
+        check_jax()
+        images = as_images(images)
+        total = len(images)
+        checked = [
+            check_boxes(own, image, name="the boxes" if total == 1 else f"the boxes of image {number} of {total}")
+            for number, (image, own) in enumerate(zip(images, boxes_of_each(boxes, total), strict=True), 1)
+        ]
         photos = [image for image, own in zip(images, checked, strict=True) for _ in own]
         every = np.concatenate([np.zeros((0, 4), np.float32), *checked])
         squares = chip_squares(every)
@@ -171,6 +184,7 @@ class Localizer:
     def locate(self, chips: Images, boxes: Float[np.ndarray, "n 4"]) -> list[Float[np.ndarray, "n points 2"]]:
         """Landmarks after each stage, for faces already cut out: `chips` of the last stage's chip size, `boxes` and
         the answers in chip pixels."""
+        check_jax()
         if not self._cuts_on_device:
             return self._through_levels(chips.__getitem__, boxes)
         size = self.stages[-1].chip_size
@@ -211,7 +225,8 @@ class Localizer:
             _each(fill, len(faces))
             for level in levels:
                 level[len(faces) :] = level[0]
-            return locating.locate(self._plan, self._weights, self._shape, levels, _filled(boxes, faces, bucket))
+            told = jax.device_put((levels, _filled(boxes, faces, bucket)))
+            return locating.locate(self._plan, self._weights, self._shape, *told)
 
         return self._in_batches(dispatch, len(boxes), largest=_largest_batch())
 
@@ -233,8 +248,8 @@ class Localizer:
                 parts[row, :height, :width] = photo_of(faces[row])[top : top + height, left : left + width]
 
             _each(fill, len(faces))
-            filled = [_filled(values, faces, bucket) for values in told]
-            return locating.cut_and_locate(self._plan, self._weights, self._shape, parts, *filled)
+            filled = jax.device_put((parts, *(_filled(values, faces, bucket) for values in told)))
+            return locating.cut_and_locate(self._plan, self._weights, self._shape, *filled)
 
         return self._in_batches(dispatch, len(boxes), largest=min(_largest_batch(), affordable))
 
@@ -256,7 +271,7 @@ class Localizer:
 
     @functools.cached_property
     def _shape(self) -> Array:
-        return jnp.asarray(self.template)
+        return jax.device_put(self.template)
 
     @property
     def _weights(self) -> tuple[dict, ...]:
@@ -306,7 +321,7 @@ def _filled(values: np.ndarray, faces: range, bucket: int) -> np.ndarray:
 
 
 def _read(located: Array, faces: int) -> Float[np.ndarray, "stages faces points 2"]:
-    return np.asarray(located)[:, :faces]
+    return jax.device_get(located)[:, :faces]
 
 
 def _each(work: Callable[[int], None], count: int) -> None:
@@ -329,28 +344,25 @@ def _scheme(told: str | dict) -> Scheme:
     return get_scheme(told) if isinstance(told, str) else scheme_from_table(told)
 
 
-def check_boxes(boxes: Real[np.ndarray, "faces 4"] | Sequence, image: np.ndarray) -> Float[np.ndarray, "faces 4"]:
-    """`boxes` as float32 `[faces, 4]`.
+def check_boxes(boxes: BoxesLike, image: Image, *, name: str = "the boxes") -> Float[np.ndarray, "faces 4"]:
+    """`boxes` (`wing_jax.data.arguments.as_boxes`) as float32 `[faces, 4]`; messages call them `name`.
 
     Raises:
       InputError: the image is not RGB uint8, or a box is not four numbers, empty, not finite, wholly outside the
         image or more than `LARGEST_BOX` times as large as it.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-        raise InputError(f"the image must be RGB uint8 [height, width, 3], not {image.dtype} {list(image.shape)}")
-    boxes = np.atleast_2d(np.asarray(boxes, np.float32)) if len(boxes) else np.zeros((0, 4), np.float32)
-    if boxes.shape[1:] != (4,):
-        raise InputError(f"the boxes must be [faces, 4], not {list(boxes.shape)}: give x0 y0 x1 y1 for each face")
+    image, boxes = as_image(image), as_boxes(boxes, name=name)
+    whose = name.removeprefix("the boxes")
     height, width = image.shape[:2]
     for box in boxes[~usable(boxes, width=width, height=height)]:
         said = " ".join(f"{value:.7g}" for value in box)
         sides = box[2:].astype(np.float64) - box[:2]
         if np.isfinite(box).all() and sides.max() > LARGEST_BOX * max(width, height):
             raise InputError(
-                f"the box {said} is {many(sides.max() / max(width, height))} times as large as the image of {width} x "
-                f"{height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
+                f"the box {said}{whose} is {many(sides.max() / max(width, height))} times as large as the image of "
+                f"{width} x {height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
             )
         if np.isfinite(box).all() and (sides >= 2).all():
-            raise InputError(f"the box {said} lies outside the image of {width} x {height} pixels")
-        raise InputError(f"the box {said} is empty: give x0 y0 x1 y1 with x1 > x0 and y1 > y0, in pixels")
+            raise InputError(f"the box {said}{whose} lies outside the image of {width} x {height} pixels")
+        raise InputError(f"the box {said}{whose} is empty or not finite: {WANTED_BOXES}, with x1 > x0 and y1 > y0")
     return boxes

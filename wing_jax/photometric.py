@@ -48,7 +48,7 @@ def photometric(
         mean, contrast = crops.mean((1, 2, 3), keepdims=True), _each(drawn.contrast)
         crops = ((crops - mean) * contrast + mean) * drawn.gain[:, None, None, :]
     if perturb.noise > 0:
-        normal = jax.vmap(lambda key: jax.random.normal(key, crops.shape[1:]))(keys)
+        normal = jax.vmap(lambda key: jax.random.normal(key, crops.shape[1:], jnp.float32))(keys)
         crops = crops + _each(drawn.noise) * normal
     if perturb.occlusion > 0:
         crops = jnp.where(inside(drawn.occluder, size=crops.shape[1]), _each(drawn.shade), crops)

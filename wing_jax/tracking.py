@@ -11,16 +11,18 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
+from wing_jax.data.arguments import ImageLike, as_image
 from wing_jax.data.boxes import overlap, usable
 from wing_jax.finder import Finder
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 SAME, STEADY = 0.3, 0.6  # overlaps: of one face in a track and a detection; of a track that needs no new box
 PATIENCE = 2  # looks of the detector in a row by which a face may be missed
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Smoothed:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Smoothed(Value):
     """What a One-Euro filter remembers of a face. Lengths are pixels."""
 
     seconds: float
@@ -65,8 +67,8 @@ def _towards(old: np.ndarray, new: np.ndarray, *, share) -> np.ndarray:
     return old + share * (new - old)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Track:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Track(Value):
     """One face in the current frame."""
 
     number: int  # its own, from 1 on
@@ -82,8 +84,8 @@ class Track:
         return self.located if self.smooth is None else self.smooth.points.astype(np.float32)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Tracks:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Tracks(Value):
     """The faces of the current frame, and where in the video it stands; immutable."""
 
     faces: tuple[Track, ...] = ()
@@ -92,20 +94,21 @@ class Tracks:
     unsteady: bool = True  # the detector is to look at the next frame
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Tracker:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Tracker(Value):
     """Follows faces from frame to frame: `tracks = tracker(tracks, frame, seconds=...)`, from `Tracks()` on."""
 
     finder: Finder
     every: int = 10  # frames between two looks of the detector; 1: it looks at each
     smooth: OneEuro | None = dataclasses.field(default_factory=OneEuro)
 
-    def __call__(self, tracks: Tracks, image: Image, *, seconds: float) -> Tracks:
+    def __call__(self, tracks: Tracks, image: ImageLike, *, seconds: float) -> Tracks:
         """The faces of the next frame, RGB uint8, shown `seconds` after the video's start.
 
         Raises:
-          InputError: the image is not RGB uint8.
+          InputError: it is no image (`wing_jax.data.arguments`).
         """
+        image = as_image(image)
         looks = tracks.unsteady or tracks.frame % self.every == 0
         followed = _inside(self._followed(tracks.faces), image)
         if looks:

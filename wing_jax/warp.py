@@ -18,17 +18,18 @@ def warp(
     """
     at = (jnp.arange(size * supersample, dtype=jnp.float32) + 0.5) / supersample - 0.5
     side = len(at)
-    grid = jnp.stack([jnp.tile(at, side), jnp.repeat(at, side), jnp.ones(side * side)])
+    grid = jnp.stack([jnp.tile(at, side), jnp.repeat(at, side), jnp.ones(side * side, jnp.float32)])
     # A matrix product is worked out once. XLA repeats cheaper operations for each use, each time rounding its own way,
     # and close to whole numbers would then take the pixel from one floor and its weight from another.
     at_image = jnp.einsum("bij,jp->bip", frames, grid, precision="highest").reshape(-1, 2, side, side)
     x, y = at_image[:, 0], at_image[:, 1]
     height, width = images.shape[1:3]
     x, y = jnp.clip(x, 0, width - 1), jnp.clip(y, 0, height - 1)
-    left, top = jnp.floor(x).astype(jnp.int32), jnp.floor(y).astype(jnp.int32)
+    floor_x, floor_y = jnp.floor(x), jnp.floor(y)
+    left, top = floor_x.astype(jnp.int32), floor_y.astype(jnp.int32)
     right, bottom = jnp.minimum(left + 1, width - 1), jnp.minimum(top + 1, height - 1)
-    along_x, along_y = (x - left)[..., None], (y - top)[..., None]
-    face = jnp.arange(images.shape[0])[:, None, None]
+    along_x, along_y = (x - floor_x)[..., None], (y - floor_y)[..., None]
+    face = jnp.arange(images.shape[0], dtype=jnp.int32)[:, None, None]
     upper = _mix(images[face, top, left], images[face, top, right], along_x)
     lower = _mix(images[face, bottom, left], images[face, bottom, right], along_x)
     crops = _mix(upper, lower, along_y)
@@ -73,7 +74,8 @@ def _shares(
     areas and 1 / (2 size) for distances, so that no share depends on how large numbers round.
     """
     first, length, side = (jnp.asarray(a, jnp.int32)[:, None, None] for a in (first, length, side))
-    pixel, output = jnp.arange(extent)[None, None], jnp.arange(size)[None, :, None]
+    pixel, output = (jnp.arange(count, dtype=jnp.int32)[None] for count in (extent, size))
+    pixel, output = pixel[None], output[:, :, None]
     low = jnp.where(pixel == 0, jnp.minimum(first, 0), first + pixel)
     high = jnp.where(pixel == length - 1, jnp.maximum(first + length, side), first + pixel + 1)
     covered = jnp.minimum(high * size, (output + 1) * side) - jnp.maximum(low * size, output * side)

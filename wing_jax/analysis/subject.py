@@ -23,13 +23,14 @@ from wing_jax.report import analysis as draw
 from wing_jax.report.plots import mean_shape
 from wing_jax.reproduce.published import EPSILONS, WIDTHS
 from wing_jax.types import Loss
+from wing_jax.values import Value
 
 UNTRAINED, TRAINED = "untrained", "trained"
 BATCHES = 4  # whose gradients are compared with each other
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Subject:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Subject(Value):
     """What is analysed: both networks on the crops that the first stage sees of all faces."""
 
     stage: Stage

@@ -7,8 +7,9 @@ import importlib
 import io
 import shlex
 import sys
+from collections.abc import Generator
 
-from wing_jax import memory
+from wing_jax import memory, processes
 from wing_jax.cli import allocator
 from wing_jax.errors import InputError, Stopped
 from wing_jax.text import cut, one_line, printable
@@ -58,7 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
             from wing_jax.train import devices
 
             devices.prepare_xla()
-            importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
+            with _said_of_jax():
+                importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
     except InputError as error:
         print(f"wing-jax: {error}", file=sys.stderr)
         sys.exit(2)
@@ -87,6 +89,16 @@ def main(arguments: list[str] | None = None) -> None:
 def _out_of_memory(error: BaseException) -> str:
     said = cut(one_line(str(error)), length=160) or "Python could not allocate more"
     return f"out of memory ({said}): use fewer faces, smaller batches or smaller pictures, or close other programs"
+
+
+@contextlib.contextmanager
+def _said_of_jax() -> Generator[None]:
+    """Where JAX cannot start at all, that is said, and not what came of it."""
+    try:
+        yield
+    except (RuntimeError, AssertionError):
+        processes.check_jax()
+        raise
 
 
 def _usage() -> str:

@@ -21,13 +21,14 @@ from wing_jax.data.builtin_mesh import at_sites, head_grid, landmark_sites
 from wing_jax.data.builtin_paint import paint_features, paint_skin
 from wing_jax.data.builtin_scene import draw_glasses, draw_occluder, paint_background, through_camera
 from wing_jax.data.builtin_wear import cloth_thickness, extra_sheets, head_sheet, paint_cloth, paint_hair, paint_strip
+from wing_jax.values import Value
 
 _OVERSAMPLING = 1.5
 _HIDDEN = 4.5  # mm: a point this far behind the nearest surface is not visible
 
 
-@dataclasses.dataclass(frozen=True)
-class BuiltinFace:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class BuiltinFace(Value):
     """One picture and its truth, in the project's coordinates (`wing_jax.types`).
 
     A point is `visible` unless the head itself, its hair or its hat hides it (its coordinates are exact all the

@@ -11,6 +11,7 @@ from wing_jax.data.builtin_look import Light, Pose
 from wing_jax.data.builtin_mesh import AZIMUTH, ROWS, bumps, grid_normals, grid_triangles, smoothstep
 from wing_jax.data.builtin_raster import Fragments, rasterise
 from wing_jax.data.builtin_wear import Sheet
+from wing_jax.values import Value
 
 
 def _turn(pose: Pose, share: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Float[np.ndarray, "3 3"]:
@@ -23,8 +24,8 @@ def _turn(pose: Pose, share: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Fl
     return (roll @ pitch @ yaw).astype(np.float32)
 
 
-@dataclasses.dataclass(frozen=True)
-class Camera:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Camera(Value):
     """A mild perspective, aimed so that the points' box has the pose's size and place."""
 
     head: Float[np.ndarray, "3 3"]

@@ -72,7 +72,7 @@ def tile(name: str, height: int, width: int, random: np.random.Generator) -> Flo
     return texture[row : row + height, column : column + width]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class Canvas:
     """A page under the brush. Brush sizes are in millimetres; `origin` is where the page begins, in texels."""
 

@@ -5,11 +5,13 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
+from wing_jax.values import Value
+
 _SIDES = (2, 3, 4, 6, 9, 14, 22)  # box sides, in pixels, of the groups filled together
 
 
-@dataclasses.dataclass(frozen=True)
-class Fragments:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Fragments(Value):
     """What the camera sees: one entry for each covered pixel, and the depth of all pixels."""
 
     pixels: Int[np.ndarray, "hits"]  # row * width + column

@@ -20,13 +20,14 @@ from wing_jax.data.builtin_mesh import (
     through,
 )
 from wing_jax.data.builtin_paint import CORNER, PAGE_SIZE, Canvas, tile, to_page, unpage
+from wing_jax.values import Value
 
 STRIP = 66.0  # millimetres of texture under the page: hanging hair, ear, brim
 _HAIR_BOX, _EAR_BOX, _BRIM_BOX = (2.0, 212.0), (216.0, 262.0), (266.0, 318.0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Sheet:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Sheet(Value):
     """A grid of vertices and where on the texture (page millimetres) each lies."""
 
     grid: Float[np.ndarray, "rows columns 3"]  # head axes, mm

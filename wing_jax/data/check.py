@@ -19,6 +19,7 @@ from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5, get_conversion
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 # Of 256 bits: pictures whose patterns differ by no more are taken for one photo. In 300-W's crops this finds the three
 # photos that lie in both splits, one of them with other colours, and no two that differ; in MTFL it finds none.
@@ -31,8 +32,8 @@ LAID_ON = np.array([[0.35, 0.38], [0.65, 0.38], [0.5, 0.55], [0.38, 0.72], [0.62
 LAID_SIZE = 64  # pixels
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SplitCheck:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class SplitCheck(Value):
     """What was found in one split. Faces and pictures whose reading failed are in `faults` alone."""
 
     faces: FaceSet

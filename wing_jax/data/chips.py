@@ -20,6 +20,7 @@ from wing_jax.data.picture_sizes import other_sizes
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 Images: TypeAlias = UInt8[np.ndarray, "_ _ _ 3"] | JpegImages
 MARGIN = 2.0  # chip side per larger box side: room for any rotation and a fair jitter
@@ -31,8 +32,8 @@ WIDE = 1 << 14  # pixels: a wider picture is averaged along its rows first, so t
 BLOCK = 1 << 22  # numbers of a picture that are averaged at once
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Chips:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Chips(Value):
     """`n` chips. `frames` sends chip pixels to pixels of the picture; `points` and `boxes` are in chip pixels."""
 
     images: Images

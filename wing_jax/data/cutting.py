@@ -25,13 +25,14 @@ from wing_jax.perturb import (
     points_in_crop,
     supersampling,
 )
+from wing_jax.values import Value
 
 Batch = dict[str, Shaped[np.ndarray, "batch ..."]]
 Crops = UInt8[np.ndarray, "n size size 3"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class BatchCutter:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class BatchCutter(Value):
     """Batches of perturbed crops by step number.
 
     `frames` are each face's unperturbed crops (one is drawn where there are several), from crop pixels to chip

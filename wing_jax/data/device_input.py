@@ -60,7 +60,7 @@ class DeviceInput:
         def one(number: Array) -> Array:
             return jax.random.permutation(jax.random.fold_in(key, number), order)
 
-        return jax.lax.map(one, epoch + jnp.arange(epochs)).reshape(-1)
+        return jax.lax.map(one, epoch + jnp.arange(epochs, dtype=jnp.int32)).reshape(-1)
 
     def plan(
         self,
@@ -74,7 +74,7 @@ class DeviceInput:
         """The plan of `steps` steps `[steps, batch]` that begin at `place` of `epoch`, of `length` faces each; `row`
         holds that epoch and those that follow."""
         count = steps * self.batch_size
-        at = place + jnp.arange(count)
+        at = place + jnp.arange(count, dtype=jnp.int32)
         shape = (steps, self.batch_size)
         return Plan(
             index=jax.lax.dynamic_slice_in_dim(row, place, count).reshape(shape),
@@ -91,7 +91,7 @@ class DeviceInput:
         images = take_rows(jnp.asarray(faces.images), plan.index, axis=axis)
         mine = plan if axis is None else Plan(*(_part(values, axis) for values in plan))
         keys = jax.vmap(self._key)(mine.epoch, mine.place)
-        uniform = jax.vmap(lambda key: jax.random.uniform(key, (UNIFORMS,)))(keys)
+        uniform = jax.vmap(lambda key: jax.random.uniform(key, (UNIFORMS,), jnp.float32))(keys)
         drawn = draw(uniform, self.perturb)
         choice = (uniform[:, CHOICE] * faces.frames.shape[1]).astype(jnp.int32)
         placed = perturbed_frames(jnp.asarray(faces.frames)[mine.index, choice], drawn, size=self.size)

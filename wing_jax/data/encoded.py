@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 QUALITY = 95  # of JPEG: what it costs cannot be seen
 # How OpenCV decodes to RGB at a fraction of the size. Its other flags with "reduced colour" are for BGR.
@@ -19,8 +20,8 @@ REDUCED = {
 CLOSE = 1.25  # at ratios up to this bilinear sampling leaves nothing out, and is faster than area averaging
 
 
-@dataclasses.dataclass(frozen=True)
-class JpegImages:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class JpegImages(Value):
     """RGB images `[n, size, size, 3]` by their JPEG `records`, of `stored` pixels a side. `images[i]` decodes one.
 
     Where `size` is half of `stored` or less, the decoder itself leaves out what is not needed, which is faster.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import io
-import warnings
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -13,6 +13,7 @@ import PIL.Image
 
 from wing_jax import files
 from wing_jax.errors import InputError
+from wing_jax.text import quoted
 from wing_jax.types import Image
 
 # Of all pictures that are looked for, by whatever reader or command; in any case. OpenCV decodes each of them.
@@ -21,7 +22,6 @@ PICTURE_ENDINGS = (
     ".jp2", ".avif", ".gif",
 )  # fmt: skip
 LARGEST_PICTURE = 80_000_000  # pixels: a decoded picture then takes at most 240 MB
-warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)  # above 89 million: we refuse it then
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,8 @@ def read_bytes(path: str | Path) -> bytes:
         return files.read_bytes(path)
     except OSError as error:
         raise InputError(f"{path}: cannot read this image ({error.strerror}): check the path") from error
+    except (ValueError, TypeError) as error:  # a name with a zero byte; no name at all
+        raise InputError(f"an image is read from a file's path, not from {quoted(path)}: check the path") from error
 
 
 def decode_image(content: bytes, *, name: str) -> Image:
@@ -99,15 +101,28 @@ def decode_image(content: bytes, *, name: str) -> Image:
 def _check_size(content: bytes, name: str) -> None:
     """Refuse by the header, before the pixels take memory."""
     try:
-        with PIL.Image.open(io.BytesIO(content)) as picture:  # reads the header alone
-            width, height = picture.size
-            too_large = width * height > LARGEST_PICTURE
-    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
-        too_large = True
+        width, height = _size_in_header(content)
     except Exception:  # not a format Pillow knows, or damaged: OpenCV has the word
-        too_large = False
-    if too_large:
+        return
+    if width * height > LARGEST_PICTURE:
         raise InputError(f"{name}: more than {LARGEST_PICTURE:,} pixels: shrink the picture and its points")
+
+
+def _size_in_header(content: bytes) -> tuple[int, int]:
+    """(width, height). `PIL.Image.open` would also warn of large pictures, and a warning can be kept back only for all
+    threads at once: so its formats are asked here, as it asks them, the common ones first."""
+    for prepare in (PIL.Image.preinit, PIL.Image.init):
+        prepare()
+        for factory, accept in [PIL.Image.OPEN[form] for form in PIL.Image.ID]:
+            accepted = accept is None or accept(content[:16])
+            if not accepted or isinstance(accepted, str):  # a text says why it cannot be read
+                continue
+            try:
+                with factory(io.BytesIO(content), "") as picture:
+                    return picture.size
+            except (SyntaxError, IndexError, TypeError, struct.error):  # another format after all
+                continue
+    raise ValueError("no format that Pillow knows")
 
 
 def _is_cut_short(content: bytes) -> bool:
@@ -126,6 +141,8 @@ def write_image(path: str | Path, image: Image) -> None:
       InputError: the folder cannot be written to, the ending is of no known format, or that takes no picture so large.
     """
     path = Path(path)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
+        raise InputError(f"{path}: not an image ({quoted(image)}): give RGB uint8 [height, width, 3]")
     try:
         encoded, content = cv2.imencode(path.suffix, np.ascontiguousarray(image[:, :, ::-1]))
         if not encoded:

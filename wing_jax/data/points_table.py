@@ -43,6 +43,7 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.data.states import StatesReader, states_reader
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
+from wing_jax.values import Value
 
 PICTURE = ("image", "image_name", "image_path", "file", "filename", "file_name", "path")
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
@@ -55,8 +56,8 @@ NAMED = (  # columns NAME_x or x_NAME
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Columns:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _Columns(Value):
     width: int
     picture: int
     points: list[int]  # x, y of each point in turn

@@ -13,12 +13,13 @@ from wing_jax.data.limits import LARGEST_COORDINATE
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
 from wing_jax.types import Visibility
+from wing_jax.values import Value
 
-Value = TypeVar("Value")
+Entry = TypeVar("Entry")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Face:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Face(Value):
     """One annotated face, as a reader finds it. Coordinates are pixels of its picture (`wing_jax.types`)."""
 
     where: str  # "FILE:LINE" or "FILE", for messages
@@ -34,8 +35,8 @@ class Face:
     picture_size: tuple[int, int] | None = None  # width and height that the file says; None: it says nothing
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FaceSet:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class FaceSet(Value):
     """`n` annotated faces. Coordinates are pixels of each face's own picture (`wing_jax.types`)."""
 
     name: str
@@ -79,7 +80,7 @@ class FaceSet:
     def take(self, indices: Int[np.ndarray, "m"]) -> "FaceSet":
         """The faces at `indices`, in that order."""
 
-        def pick(values: tuple[Value, ...]) -> tuple[Value, ...]:
+        def pick(values: tuple[Entry, ...]) -> tuple[Entry, ...]:
             return tuple(values[i] for i in indices)
 
         return dataclasses.replace(

@@ -18,12 +18,13 @@ from wing_jax.data.video_frames import BROKEN, VIDEO_ENDINGS, Clock, Converter, 
 from wing_jax.data.video_writer import USUAL_RATE, VideoWriter
 from wing_jax.errors import InputError
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 __all__ = ["USUAL_RATE", "VIDEO_ENDINGS", "Frame", "Video", "VideoWriter", "Window"]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Frame:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Frame(Value):
     """One frame of a video, RGB uint8, shown `seconds` after its start."""
 
     image: Image

@@ -25,8 +25,13 @@ def difference(predicted: Values, target: Values) -> tuple[Float[Array, "*shape"
         if not jnp.issubdtype(values.dtype, jnp.floating):
             raise ValueError(f"{name} is {values.dtype}: convert it to a floating dtype")
     dtype = jnp.result_type(predicted, target)
-    wide = jnp.promote_types(dtype, jnp.float32)
+    wide = at_least_float32(dtype)
     return predicted.astype(wide) - target.astype(wide), dtype
+
+
+def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
+    """`dtype`, or float32 where that is wider: JAX's strict promotion has no way between the two."""
+    return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
 def narrowed(loss: Float[Array, "*shape"], dtype: jnp.dtype) -> Float[Array, "*shape"]:

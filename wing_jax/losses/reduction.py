@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from wing_jax.losses.inputs import at_least_float32
+
 Coordinates: TypeAlias = Float[Array | np.ndarray, "batch points 2"]
 Visible: TypeAlias = Bool[Array | np.ndarray, "batch points"]
 
@@ -60,7 +62,7 @@ def masked_mean(loss: Coordinates, visible: Visible | None = None) -> Float[Arra
 
 def _wide(loss: Coordinates) -> Float[Array, "batch points 2"]:
     loss = jnp.asarray(loss)
-    return loss.astype(jnp.promote_types(loss.dtype, jnp.float32))
+    return loss.astype(at_least_float32(loss.dtype))
 
 
 def _kept(values: Float[Array, "batch points 2"], visible: Visible | None) -> Float[Array, "batch points 2"]:

@@ -31,10 +31,10 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch channels"], *, use_running_average: bool) -> Array:
         channels = x.shape[-1]
-        mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
-        variance = self.variable("batch_stats", "var", jnp.ones, channels)
-        scale = self.param("scale", self.scale_init, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        variance = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
+        scale = self.param("scale", self.scale_init, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         x32 = x.astype(jnp.float32)
         if use_running_average:
             normal = _scaled(x32, scale, bias, mean.value, jax.lax.rsqrt(variance.value + EPSILON))

@@ -35,7 +35,7 @@ def conv_pool(
     kernel = kernel.astype(x.dtype)
     bias = None if bias is None else bias.astype(x.dtype)
     if x.dtype == jnp.float32 and x.size and cpu_kernel.enabled():
-        return _fused(x, kernel, jnp.zeros(kernel.shape[-1]) if bias is None else bias, relu)
+        return _fused(x, kernel, jnp.zeros(kernel.shape[-1], x.dtype) if bias is None else bias, relu)
     return _plain(x, kernel, bias, relu)
 
 

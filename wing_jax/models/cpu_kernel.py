@@ -1,8 +1,8 @@
 """The CPU kernel of `conv_pool`: compiled on first use, kept in the user's cache, and absent without harm.
 
-It needs an x86 processor with AVX-512 and a C++ compiler (`$CXX`, `c++` or `g++`). The library lies in
-`$XDG_CACHE_HOME/wing_jax/kernels` or `~/.cache/wing_jax/kernels`. The environment variable `WING_JAX_CPU_KERNEL` and
-the context manager `switched` choose among
+It needs an x86 processor with AVX-512, a C++ compiler (`$CXX`, `c++` or `g++`) and a folder for caches: the library
+lies in `kernels` of `wing_jax.processes.cache_folder` (`~/.cache/wing_jax`). The environment variable
+`WING_JAX_CPU_KERNEL` and the context manager `switched` choose among
 
 - "auto" (the default): the kernel, where JAX has one CPU device and no other. XLA cannot split the kernel's batch
   over the devices of a mesh, so that each would compute all of it;
@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Literal
 
 import jax
+
+from wing_jax.processes import cache_folder
 
 Setting = Literal["auto", "on", "off"]
 SWITCH = "WING_JAX_CPU_KERNEL"
@@ -90,7 +92,10 @@ def _build() -> Path:
     if missing:
         raise _AbsentError(f"the processor lacks {', '.join(sorted(missing))}")
     compiler = _compiler()
-    path = _cache_folder() / f"conv_pool-{_fingerprint(compiler)}.so"
+    cache = cache_folder()
+    if cache is None:
+        raise _AbsentError("no folder for a cache: set XDG_CACHE_HOME to one that can be written to")
+    path = cache / "kernels" / f"conv_pool-{_fingerprint(compiler)}.so"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         _compile(compiler, path)
@@ -112,10 +117,6 @@ def _compiler() -> list[str]:
         if shutil.which(name[0]):
             return name
     raise _AbsentError(f"no C++ compiler ({' or '.join(name[0] for name in names)})")
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wing_jax" / "kernels"
 
 
 def _fingerprint(compiler: list[str]) -> str:

@@ -46,7 +46,7 @@ class Parameter(nn.Module):
 
     @nn.compact
     def __call__(self) -> Array:
-        return self.param(self.label, self.start, self.shape)
+        return self.param(self.label, self.start, self.shape, jnp.float32)
 
 
 class Shift(nn.Module):
@@ -60,7 +60,7 @@ class Shift(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         if self.norm == "batch":
             return BatchNorm(dtype=self.dtype, axis=self.axis)(x, use_running_average=not train)
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
         return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
 
 

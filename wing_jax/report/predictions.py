@@ -19,12 +19,13 @@ from wing_jax.files import write_whole
 from wing_jax.report.draw import PREDICTED, draw_points
 from wing_jax.schemes import Scheme
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 COORDINATES = "x, y in pixels, 0-based pixel centres"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FoundFace:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class FoundFace(Value):
     """One face as it is written; coordinates in pixels of its picture."""
 
     number: int  # from 1 on; in a video a face keeps its own

@@ -23,12 +23,13 @@ from wing_jax.reproduce.published import TITLES
 from wing_jax.reproduce.rates import rates
 from wing_jax.reproduce.recipes import RATES_OF
 from wing_jax.reproduce.workshop import METHODS, Measured, Method, Variant, Workshop
+from wing_jax.values import Value
 
 Cells: TypeAlias = dict[tuple[str, LossName], list[Measured]]  # by method and loss, a model for each seed
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Product:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Product(Value):
     """What a target makes: tables, the same as plain values, and figures by the end of their file's name."""
 
     title: str

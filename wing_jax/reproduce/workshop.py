@@ -35,6 +35,7 @@ from wing_jax.train.run import Corpus, first_task, read_corpus, second_task
 from wing_jax.train.stage import StageTask
 from wing_jax.train.sweep import Cell
 from wing_jax.train.sweep_run import train_cells
+from wing_jax.values import Value
 
 
 class Method(NamedTuple):
@@ -63,8 +64,8 @@ class Variant:
     seed: int
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Measured:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Measured(Value):
     """A model on the test faces."""
 
     summary: list[dict]  # of `wing_jax.evaluation.summarise`, for the last stage, a normaliser each

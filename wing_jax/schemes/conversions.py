@@ -9,12 +9,13 @@ from jaxtyping import Bool, Float
 
 from wing_jax.schemes.scheme import Scheme
 from wing_jax.schemes.tables import SCHEMES
+from wing_jax.values import Value
 
 Means = tuple[tuple[int, ...] | int | None, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Conversion:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Conversion(Value):
     """Points of scheme `target` from points of scheme `source`; `approximates` says what is not quite the same."""
 
     source: Scheme

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh
 
 from wing_jax.errors import InputError
 from wing_jax.locks import only_writer
+from wing_jax.processes import cache_folder, check_jax
 
 AXIS = "faces"
 LOST = 3  # exit status of a process that has lost another of its cluster
@@ -28,12 +29,13 @@ CPU_FLAGS = {"0.10.2": "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TY
 def prepare_xla() -> None:
     """Set XLA's flags and the compile cache, where the user has not; to be called before JAX is first used.
 
-    The cache lies in `$XDG_CACHE_HOME/wing_jax` or `~/.cache/wing_jax`.
+    The cache lies in `wing_jax.processes.cache_folder`; where there is none, nothing is kept.
     """
     if "XLA_FLAGS" not in os.environ and os.environ.get("JAX_PLATFORMS", "cpu") == "cpu":
         os.environ["XLA_FLAGS"] = CPU_FLAGS.get(version("jaxlib"), "")
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wing_jax" / "xla"
-    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
+    cache = cache_folder()
+    ours = None if cache is None else str(cache / "xla")
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", ours))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)  # the small ones add up
 
 
@@ -128,8 +130,9 @@ def make_mesh(count: int = 0) -> Mesh:
     """A one-dimensional mesh of `count` devices (0: all of them), its axis named "faces".
 
     Raises:
-      InputError: there are fewer devices.
+      InputError: there are fewer devices, or none that JAX can use (`wing_jax.processes.check_jax`).
     """
+    check_jax()
     devices = jax.devices()
     if count > len(devices):
         raise InputError(f"devices={count}, but JAX sees {len(devices)}: {devices[0].platform}; ask for fewer")

@@ -18,6 +18,7 @@ from wing_jax.train.engines import Engine
 from wing_jax.train.logs import SilentLog, TrainingLog
 from wing_jax.train.state import TrainState, Variables
 from wing_jax.train.steps import Metrics, normalised_error
+from wing_jax.values import Value
 
 VALIDATION_BATCH = 64
 EXPLODED = 1e6  # length of a gradient: far beyond what a loss in pixels gives while it learns
@@ -32,8 +33,8 @@ class Diverged(Exception):
         self.step = step
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ValidationSet:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ValidationSet(Value):
     """Fixed crops of held-out training photos."""
 
     images: UInt8[np.ndarray, "n size size 3"]

@@ -24,10 +24,11 @@ from wing_jax.train.loop import spans
 from wing_jax.train.run import first_task, prepare, read_corpus, second_task
 from wing_jax.train.stage import StageTask, make_engine, make_loss, train_stage
 from wing_jax.train.steps import Batch
+from wing_jax.values import Value
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Replayed:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Replayed(Value):
     """A step's batch of `n` faces before its update, as the network in training saw it."""
 
     title: str  # which step of which training

@@ -26,12 +26,13 @@ from wing_jax.schemes import SCHEMES, Scheme
 from wing_jax.train import crops, devices, run_config
 from wing_jax.train.optimizer import scaled_to_batch
 from wing_jax.train.stage import StageTask, make_loss, train_stage
+from wing_jax.values import Value
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Corpus:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Corpus(Value):
     """The faces of one training, cut into chips of one size."""
 
     train: Chips

@@ -32,12 +32,13 @@ from wing_jax.train.optimizer import learning_rates, make_optimizer
 from wing_jax.train.state import TrainState, init_state
 from wing_jax.train.steps import Step, make_objective, make_train_step
 from wing_jax.types import Loss
+from wing_jax.values import Value
 
 LOG_EVERY = 20  # steps, at least
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class StageTask:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class StageTask(Value):
     """What a stage is trained and validated on. Frames are of the unperturbed crops, to pixels of the chips."""
 
     stage: StageConfig

@@ -123,7 +123,7 @@ def make_predict(model: nn.Module) -> Predict:
 def _sampled_norm(gradient: Any, step: Array) -> tuple[Array, Array]:
     """The gradient's norm as (sum, count) in every `NORM_EVERY`-th step, (0, 0) in the others: at batch 8 on a CPU
     reading all gradients once more takes a tenth of a step."""
-    one, zero = jnp.ones(()), jnp.zeros(())
+    one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
     return jax.lax.cond(
         step % NORM_EVERY == 0, lambda: (jnp.asarray(optax.tree.norm(gradient)), one), lambda: (zero, zero)
     )

@@ -22,6 +22,7 @@ from wing_jax.train.stage import LOG_EVERY, StageTask, calls, trained_stage
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics
 from wing_jax.train.sweep import Cell, SweepEngine, cells_of, fastest
+from wing_jax.values import Value
 
 ONE_WAY = {"input": "device", "parallel": "jit", "processes": "one"}  # what a sweep cannot do otherwise
 
@@ -80,8 +81,8 @@ def make_sweep_engine(config: SweepConfig, task: StageTask, cells: list[Cell], m
     return make(min(seconds, key=seconds.__getitem__))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Trained:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Trained(Value):
     """What is left of a sweep."""
 
     task: StageTask
