@@ -21,6 +21,7 @@ from wing_jax.data.mat_file import not_as_published, read_mat, real
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_19
+from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
 TRAINING_FACES = 20_000
@@ -58,7 +59,9 @@ def read_aflw(
     images = image_folder(Path(root))
     chosen = order[:training_faces] if split == "train" else order[training_faces:]
     if not len(chosen):
-        raise InputError(f"{path}: none of its {len(order)} faces is left for {split!r}: ask for fewer training faces")
+        raise InputError(
+            f"{path}: none of its {len(order)} faces is left for {quoted(split)}: ask for fewer training faces"
+        )
     makers = (
         functools.partial(_face, f"{path}: face {i + 1}", images, names[i], points[i], boxes[i], shown[i])
         for i in chosen

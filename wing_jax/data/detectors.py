@@ -17,6 +17,7 @@ from wing_jax.data.boxes import ShapeInBox, usable
 from wing_jax.data.records import FaceSet
 from wing_jax.data.tensorflow_runtime import tensorflow
 from wing_jax.errors import InputError
+from wing_jax.text import quoted
 from wing_jax.types import Image
 
 Boxes: TypeAlias = Float[np.ndarray, "faces 4"]
@@ -55,7 +56,7 @@ def get_detector(name: str) -> Detector:
       InputError: it is unknown, or not installed.
     """
     if name != "auto" and name not in DETECTORS:
-        raise InputError(f"detector={name!r}: use auto or one of {', '.join(DETECTORS)}")
+        raise InputError(f"detector={quoted(name)}: use auto or one of {', '.join(DETECTORS)}")
     missing = []
     for candidate in DETECTORS if name == "auto" else (name,):
         try:

@@ -27,6 +27,7 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.data.w300 import picture_beside
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68
+from wing_jax.text import quoted
 
 POSES = {"left": "1 left", "lefthalf": "2 left half", "frontal": "3 frontal", "righthalf": "4 right half"}
 POSES |= {"right": "5 right"}
@@ -52,8 +53,8 @@ def read_menpo(root: str | Path, split: str, *, faults: list[str] | None = None)
         makers = [functools.partial(_menpo_face, path, split) for path in sorted((root / split).rglob("*.pts"))]
     if not makers:
         raise InputError(
-            f"{root}: no .pts file for {split!r}: give the folder above merl_rav_organized/ or merl_rav_labels/, or "
-            f"for Menpo 2017 the folder above {split}/"
+            f"{root}: no .pts file for {quoted(split)}: give the folder above merl_rav_organized/ or merl_rav_labels/, "
+            f"or for Menpo 2017 the folder above {split}/"
         )
     name = "MERL-RAV" if files else "Menpo 2017"
     return gather(makers, name=name, scheme=IBUG_68, box_convention="landmarks", faults=faults)

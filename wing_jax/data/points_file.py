@@ -7,6 +7,7 @@ from jaxtyping import Float, Int8
 
 from wing_jax.data.listing import numbers, read_lines
 from wing_jax.errors import InputError
+from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
 EXPECTED = "two numbers 'x y'"
@@ -65,7 +66,7 @@ def _positions(path: str | Path, lines: list[tuple[int, str]]) -> Float[np.ndarr
     words = [line.split() for _, line in lines]
     for (number, line), pair in zip(lines, words, strict=True):
         if len(pair) != 2:
-            raise InputError(f"{path}:{number}: {line[:60]!r} is not {EXPECTED}")
+            raise InputError(f"{path}:{number}: {quoted(line)} is not {EXPECTED}")
     try:  # all at once, which is quick
         return numbers([word for pair in words for word in pair], where=str(path), expected=EXPECTED).reshape(-1, 2)
     except InputError:  # one by one, to name the line
@@ -82,5 +83,5 @@ def _header_count(path: str | Path, header: list[tuple[int, str]]) -> int | None
                 return int(value)
             except ValueError:
                 said = value.strip()[:60]
-                raise InputError(f"{path}:{number}: n_points must be a whole number, not {said!r}") from None
+                raise InputError(f"{path}:{number}: n_points must be a whole number, not {quoted(said)}") from None
     return None

@@ -32,6 +32,7 @@ from wing_jax.data.tensorflow_runtime import tensorflow
 from wing_jax.data.tfds_folder import refuse_false_lengths, refuse_hostile_folder
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, MTFL_5, SCHEMES, Scheme
+from wing_jax.text import LONGEST_NAME, cut, quoted, reason
 
 SIDE = 450  # pixels of a picture of 300W-LP and AFLW2000-3D
 CELEB_A_SPLITS = {"train": "train", "validation": "validation", "test": "test"}
@@ -54,7 +55,7 @@ def read_tfds(name: str, split: str, *, root: str = "", faults: list[str] | None
     root = root or os.environ.get("TFDS_DATA_DIR", "") or str(Path("~/tensorflow_datasets").expanduser())
     known = _KNOWN.get(name)
     if known is not None and split not in known.splits:
-        raise InputError(f"{root}: {name} has no split {split!r}: it has {', '.join(known.splits)}")
+        raise InputError(f"{root}: {name} has no split {quoted(split)}: it has {', '.join(known.splits)}")
     builder = _prepared(tfds, name, root)
     known = known or _taught(builder, split)
     examples = _examples(tfds, builder, known.splits[split], known.features)
@@ -145,10 +146,12 @@ def _taught(builder: Any, split: str) -> _Known:
         scheme, splits = SCHEMES[metadata["scheme"]], {}
         for name, said in metadata["splits"].items():
             splits[name] = (said["name"], said["box_convention"], tuple(said["attributes"]))
+            if any(len(text) > LONGEST_NAME for text in splits[name][:2]):
+                raise ValueError(f"a name of more than {LONGEST_NAME} characters")
     except Exception as error:  # any JSON, or none, may be there
-        raise InputError(f"{builder.data_dir}: metadata.json is not ours ({_line(error)}): build it again") from error
+        raise InputError(f"{builder.data_dir}: metadata.json is not ours ({reason(error)}): build it again") from error
     if split not in splits:
-        raise InputError(f"{builder.data_dir}: has no split {split!r}: it has {', '.join(splits)}")
+        raise InputError(f"{builder.data_dir}: has no split {quoted(split)}: it has {cut(', '.join(splits))}")
     title, boxes, attributes = splits[split]
     features = (*TAUGHT_FEATURES, "attributes") if attributes else TAUGHT_FEATURES
     return _Known(title, scheme, {split: split}, features, functools.partial(_taught_face, attributes), boxes)
@@ -172,9 +175,9 @@ def _prepared(tfds: ModuleType, name: str, root: str) -> Any:
     try:
         return read_only_builder.builder_from_files(name, data_dir=root)
     except tfds.core.DatasetNotFoundError as error:
-        raise InputError(f"{root}: TFDS has no prepared data set {name!r} there: {mend}") from error
+        raise InputError(f"{root}: TFDS has no prepared data set {quoted(name)} there: {mend}") from error
     except Exception as error:  # a damaged JSON file makes TFDS and protobuf raise their own of many kinds
-        raise InputError(f"{Path(root) / name}: cannot read this data set ({_line(error)}): {mend}") from error
+        raise InputError(f"{Path(root) / name}: cannot read this data set ({reason(error)}): {mend}") from error
 
 
 def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, ...]) -> list[Example]:
@@ -190,7 +193,9 @@ def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, .
     except InputError:
         raise
     except Exception as error:  # TensorFlow's errors for missing, cut and altered records, TFDS's for splits
-        raise InputError(f"{builder.data_dir}: cannot read {split!r} ({_line(error)}): prepare it again") from error
+        raise InputError(
+            f"{builder.data_dir}: cannot read {quoted(split)} ({reason(error)}): prepare it again"
+        ) from error
     return sorted(examples, key=lambda example: example["index"]) if "index" in features else examples
 
 
@@ -202,7 +207,3 @@ def _finite(values: Float[np.ndarray, "*shape"], where: str) -> Float[np.ndarray
     if not (np.abs(values) < LARGEST).all():
         raise InputError(f"{where}: a number of this face is not finite: prepare the data set again")
     return values.astype(np.float32)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

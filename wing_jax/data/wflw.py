@@ -20,6 +20,7 @@ from wing_jax.data.listing import numbers, rows, within
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import WFLW_98
+from wing_jax.text import quoted
 
 SPLITS = ("train", "test")
 LISTS = Path("WFLW_annotations/list_98pt_rect_attr_train_test")
@@ -39,7 +40,7 @@ def read_wflw(root: str | Path, split: str, *, faults: list[str] | None = None) 
     """
     root = Path(root)
     if split not in SPLITS:
-        raise InputError(f"{root}: WFLW has no split {split!r}: use one of {', '.join(SPLITS)}")
+        raise InputError(f"{root}: WFLW has no split {quoted(split)}: use one of {', '.join(SPLITS)}")
     listing = root / LISTS / f"list_98pt_rect_attr_{split}.txt"
     lines = rows(listing, mend="give the folder that holds WFLW_annotations/ and WFLW_images/")
     makers = (functools.partial(_face, root / "WFLW_images", where, line) for where, line in lines)
@@ -53,7 +54,7 @@ def _face(images: Path, where: str, line: str) -> Face:
     values = numbers(fields[:NUMBERS], where=where, expected=EXPECTED)
     flags = values[-len(ATTRIBUTES) :]
     if not np.isin(flags, (0, 1)).all():
-        raise InputError(f"{where}: the six flags {' '.join(fields[-7:-1])!r} are not all 0 or 1: correct them")
+        raise InputError(f"{where}: the six flags {quoted(' '.join(fields[-7:-1]))} are not all 0 or 1: correct them")
     name = fields[-1].replace("\\", "/")
     return Face(
         where=where,

@@ -9,6 +9,7 @@ from typing import Any
 from wing_jax import files
 from wing_jax.config import Config, config_of
 from wing_jax.errors import InputError
+from wing_jax.text import quoted, reason
 from wing_jax.train import devices
 
 RECORD = "config.json"
@@ -47,7 +48,7 @@ def refuse_another(config: Config, folder: Path) -> None:
         first, *others = changed
         more = f" (and {len(others)} more: {', '.join(others[:5])})" if others else ""
         raise InputError(
-            f"{folder}: was begun with {first}={begun.get(first)!r}, and the config says {now.get(first)!r}"
+            f"{folder}: was begun with {first}={quoted(begun.get(first))}, and the config says {quoted(now.get(first))}"
             f"{more}: give another --name to train anew, or delete {path} to go on with what it says now"
         )
 
@@ -57,7 +58,7 @@ def _read(path: Path) -> Config:
         return config_of(json.loads(files.read_text(path)), where="its fields")
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(
-            f"{path}: cannot be read ({error}): delete it if the run is to go on as the config says"
+            f"{path}: cannot be read ({reason(error, length=300)}): delete it if the run is to go on as the config says"
         ) from error
 
 
