@@ -11,6 +11,7 @@ import numpy as np
 
 from wing_jax import files, zoo
 from wing_jax.errors import InputError
+from wing_jax.text import reason
 
 FORMAT = 1
 
@@ -85,7 +86,7 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
     except OSError as error:
         raise InputError(f"{path / 'model.json'}: cannot be read ({error}): copy the bundle again") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path / 'model.json'}: not valid JSON ({error}): copy the bundle again") from error
+        raise InputError(f"{path / 'model.json'}: not valid JSON ({reason(error)}): copy the bundle again") from error
     if not isinstance(manifest, dict) or manifest.pop("format", None) != FORMAT:
         raise InputError(f"{path / 'model.json'}: not of bundle format {FORMAT}: use the wing_jax that wrote it")
     try:
@@ -95,5 +96,7 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
             flat = {name: stored[name] for name in stored.files}
             flat = {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in flat.items()}
     except files.BROKEN_ARCHIVE as error:
-        raise InputError(f"{path / 'weights.npz'}: broken or missing ({error}): copy the bundle again") from error
+        raise InputError(
+            f"{path / 'weights.npz'}: broken or missing ({reason(error)}): copy the bundle again"
+        ) from error
     return manifest, flax.traverse_util.unflatten_dict(flat, sep="/")

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from wing_jax import metrics
 from wing_jax.metrics import Boxes, Eyes, Points, Visible
+from wing_jax.text import quoted
 from wing_jax.values import Value
 
 Division: TypeAlias = Mapping[str, Bool[np.ndarray, "faces"]]  # the members of each label
@@ -73,7 +74,9 @@ def evaluate(
     """
     divisions = {name: _members(labels, name, len(points)) for name, labels in (groups or {}).items()}
     if unknown := sorted(set(normalisations) - set(metrics.NORMALISERS)):
-        raise ValueError(f"no normalisation is called {unknown[0]!r}: use one of {', '.join(metrics.NORMALISERS)}")
+        raise ValueError(
+            f"no normalisation is called {quoted(unknown[0])}: use one of {', '.join(metrics.NORMALISERS)}"
+        )
     limits = {**metrics.THRESHOLDS, **(thresholds or {})}
     shown = metrics.all_or(visible, points)
     errors = {stage: metrics.point_errors(predicted, points, shown) for stage, predicted in predictions.items()}
@@ -147,7 +150,7 @@ def _members(labels: Sequence[str] | Mapping[str, Bool[np.ndarray, "faces"]], na
         column = np.asarray(labels)
         members = {label: column == label for label in dict.fromkeys(labels)}
     if wrong := [len(mask) for mask in members.values() if len(mask) != faces]:
-        raise ValueError(f"group {name!r} has {wrong[0]} labels for {faces} faces: make them equal")
+        raise ValueError(f"group {quoted(name)} has {wrong[0]} labels for {faces} faces: make them equal")
     return members
 
 

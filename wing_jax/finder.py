@@ -20,6 +20,7 @@ from wing_jax.data.detectors import Detector, get_detector
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
 from wing_jax.schemes import MTFL_5, get_conversion
+from wing_jax.text import quoted
 from wing_jax.values import Value
 
 TINY = 40  # pixels: below this, eyes and mouth of a face are a few pixels
@@ -127,8 +128,9 @@ class Finder(Value):
             conversion = get_conversion(self.localizer.scheme, MTFL_5)
         except ValueError as error:
             raise InputError(
-                f"a detector's boxes cannot be brought to those of a model of the scheme {self.localizer.scheme.name!r}"
-                f" ({error}): measure them by `wing-jax data detect DIR --model MODEL`, or give the faces' boxes"
+                f"a detector's boxes cannot be brought to those of a model of the scheme "
+                f"{quoted(self.localizer.scheme.name)} ({error}): measure them by `wing-jax data detect DIR --model "
+                "MODEL`, or give the faces' boxes"
             ) from error
         own, mean = self._own, self.localizer.template[None].astype(np.float64)
         # The mean shape as it lies in a box of side 1 about (0, 0): its own box is told by `own`.

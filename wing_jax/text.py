@@ -4,6 +4,8 @@ import unicodedata
 from typing import Any
 
 QUOTED = 60  # characters of a value that a message repeats
+REASON = 160  # characters of another library's message
+LONGEST_NAME = 100  # characters of a name that a file gives to a scheme, a point or a set
 LINE = 2000  # characters of a whole message
 SEPARATORS = ("\u2028", "\u2029")  # of lines and paragraphs: terminals and editors break lines there
 
@@ -18,12 +20,22 @@ def quoted(value: Any, *, length: int = QUOTED) -> str:
     '12'
     """
     if isinstance(value, str):
-        return f"'{cut(printable(value), length=length)}'"
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"an array {value.dtype} {list(value.shape)}"
+        return f"'{cut(printable(value[: length + 1]), length=length)}'"
     if isinstance(value, list | tuple | dict | set) and len(value) > 8:
         return f"a {type(value).__name__} of {len(value)} entries"
-    return cut(printable(repr(value)), length=length)
+    try:
+        if hasattr(value, "shape") and hasattr(value, "dtype"):
+            text = f"an array {value.dtype} {list(value.shape)}" if value.shape else str(value)
+        else:
+            text = repr(value)
+    except Exception:  # of another's class, or a whole number of thousands of digits
+        return f"a {type(value).__name__} that cannot be shown"
+    return cut(printable(text[: length + 1]), length=length)
+
+
+def reason(error: BaseException, *, length: int = REASON) -> str:
+    """What another library's exception says, as a message repeats it: on one line, cut to `length` characters."""
+    return cut(" ".join(printable(str(error)[: 4 * length].replace("\n", " ")).split()), length=length)
 
 
 def cut(text: str, *, length: int = QUOTED) -> str:
@@ -42,8 +54,10 @@ def printable(text: str) -> str:
 
 def one_line(text: str) -> str:
     """A whole message: as `printable`, and its middle cut out where it is longer than `LINE` characters."""
-    text = printable(text)
     half = LINE // 2
+    if len(text) > 2 * LINE:  # so that what a message repeats by mistake takes no time
+        text = f"{text[:LINE]}{text[-LINE:]}"
+    text = printable(text)
     return text if len(text) <= LINE else f"{text[:half]} ... {text[-half:]}"
 
 

@@ -14,6 +14,7 @@ from wing_jax.console import make_console, say
 from wing_jax.errors import InputError
 from wing_jax.report.plots import group_figure, save_figure
 from wing_jax.report.tables import Grid, number, rich_table
+from wing_jax.text import cut, quoted, reason
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,10 +60,12 @@ def _last_stage(report: Path, group: str) -> dict:
     try:
         summary = json.loads(files.read_text(path))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot read these results ({error}): run wing-jax evaluate first") from error
+        raise InputError(f"{path}: cannot read these results ({reason(error)}): run wing-jax evaluate first") from error
     same = [e for e in summary if all(e[key] == summary[0][key] for key in ("condition", "normalisation"))]
     if group not in same[-1]["groups"]:
-        raise InputError(f"{path}: has no group {group!r}: use one of {', '.join(same[-1]['groups'])}")
+        raise InputError(
+            f"{path}: has no group {quoted(group)}: use one of {cut(', '.join(same[-1]['groups']), length=200)}"
+        )
     return same[-1]
 
 

@@ -33,7 +33,7 @@ from wing_jax.report.faces import annotation_sheet
 from wing_jax.report.schemes import scheme_picture
 from wing_jax.report.tables import Grid, rich_table
 from wing_jax.schemes import CONVERSIONS, MTFL_5, SCHEMES, get_conversion
-from wing_jax.text import printable
+from wing_jax.text import printable, quoted
 from wing_jax.train.run import chip_sizes
 
 LARGEST_CROP = 8_192  # pixels
@@ -134,7 +134,7 @@ def _chosen(options: ShowOptions | StatsOptions | DetectOptions | LabelOptions) 
     for split, faces, _ in splits_in(options):
         if options.split in ("", split):
             return faces
-    raise InputError(f"{options.root}: no split {options.split!r} there")
+    raise InputError(f"{options.root}: no split {quoted(options.split)} there")
 
 
 def _show(arguments: list[str]) -> None:

@@ -12,6 +12,7 @@ from wing_jax.data import formats
 from wing_jax.data.load import load_faces, splits_of
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
+from wing_jax.text import quoted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ def splits_in(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
                 faults=faults,
             )
         except InputError as error:
-            complaints.append(f"split {split!r}: {error}")
+            complaints.append(f"split {quoted(split)}: {error}")
             continue
         found = True
         yield split, faces, faults

@@ -22,6 +22,7 @@ from wing_jax.data.picture_finder import PictureFinder, Spellings, finder_below,
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_19
+from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
 TRAINING_FACES = 20_000
@@ -59,7 +60,9 @@ def read_aflw(
     finder, spellings = finder_below(image_folder(Path(root))), Spellings()
     chosen = order[:training_faces] if split == "train" else order[training_faces:]
     if not len(chosen):
-        raise InputError(f"{path}: none of its {len(order)} faces is left for {split!r}: ask for fewer training faces")
+        raise InputError(
+            f"{path}: none of its {len(order)} faces is left for {quoted(split)}: ask for fewer training faces"
+        )
     makers = (
         functools.partial(_face, f"{path}: face {i + 1}", finder, spellings, names[i], points[i], boxes[i], shown[i])
         for i in chosen

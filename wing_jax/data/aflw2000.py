@@ -32,6 +32,7 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.files import find_files
 from wing_jax.schemes import IBUG_68
+from wing_jax.text import quoted
 
 PARTS = ("AFW", "HELEN", "IBUG", "LFPW")
 LANDMARKS = ("3d", "2d")
@@ -48,7 +49,9 @@ def read_aflw2000(root: str | Path, split: str, *, faults: list[str] | None = No
     """
     root = Path(root)
     if split != "test":
-        raise InputError(f"{root}: AFLW2000-3D has no split {split!r}: it is for testing; train on 300W-LP or AFLW")
+        raise InputError(
+            f"{root}: AFLW2000-3D has no split {quoted(split)}: it is for testing; train on 300W-LP or AFLW"
+        )
     files = find_files(_inner(root, "AFLW2000"), "image*.mat")
     if not files:
         raise InputError(f"{root}: no image*.mat here: give the folder of AFLW2000-3D")
@@ -68,9 +71,11 @@ def read_300wlp(root: str | Path, split: str, *, landmarks: str = "3d", faults: 
     """
     root = Path(root)
     if split != "train":
-        raise InputError(f"{root}: 300W-LP has no split {split!r}: it is for training; test on AFLW2000-3D or 300-W")
+        raise InputError(
+            f"{root}: 300W-LP has no split {quoted(split)}: it is for training; test on AFLW2000-3D or 300-W"
+        )
     if landmarks not in LANDMARKS:
-        raise InputError(f"{root}: 300W-LP has no landmarks {landmarks!r}: use one of {', '.join(LANDMARKS)}")
+        raise InputError(f"{root}: 300W-LP has no landmarks {quoted(landmarks)}: use one of {', '.join(LANDMARKS)}")
     root = _inner(root, "300W_LP")
     files = [path for part in PARTS for path in find_files(root / "landmarks" / part, "*_pts.mat")]
     if not files:

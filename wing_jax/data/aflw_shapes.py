@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_21, Scheme
+from wing_jax.text import reason
 
 FILES = ("AFLW_GT_pts21.npy", "AFLW_GT_crop_yaws.npy")
 
@@ -27,7 +28,7 @@ def read_aflw_shapes(
     try:
         raw, yaw = (np.load(Path(root) / name, allow_pickle=False) for name in FILES)
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{root}: cannot read {' and '.join(FILES)} ({error}): give their folder") from error
+        raise InputError(f"{root}: cannot read {' and '.join(FILES)} ({reason(error)}): give their folder") from error
     if raw.shape[1:] != (2, 21) or yaw.shape != raw.shape[:1]:
         raise InputError(f"{root}: {FILES[0]} is {raw.shape}, {FILES[1]} {yaw.shape}: copy the published files again")
     points = np.ascontiguousarray(raw.transpose(0, 2, 1), np.float32)

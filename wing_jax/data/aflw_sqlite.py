@@ -33,6 +33,7 @@ from wing_jax.data.picture_sizes import told_size
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_21
+from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
 DATABASE = "aflw.sqlite"
@@ -61,7 +62,8 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
     path = folder / DATABASE
     if split != "train":
         raise InputError(
-            f"{path}: it has no split {split!r}, only 'train' (all faces): AFLWinfo_release.mat has the papers' split"
+            f"{path}: it has no split {quoted(split)}, only 'train' (all faces): AFLWinfo_release.mat has the "
+            "papers' split"
         )
     if not path.is_file():
         raise InputError(f"{path}: no such file: give the folder that holds it")
@@ -140,7 +142,7 @@ def _points(rows: Sequence[Sequence[Any]], *, where: str) -> Float[np.ndarray, "
     points = np.full((AFLW_21.points, 2), np.nan, np.float32)
     for feature, *position in rows:
         if feature not in range(1, AFLW_21.points + 1):
-            raise InputError(f"{where}: feature_id {str(feature)[:20]!r} is not 1 to {AFLW_21.points}: copy it again")
+            raise InputError(f"{where}: feature_id {quoted(feature)} is not 1 to {AFLW_21.points}: copy it again")
         if np.isnan(points[feature - 1]).all():
             points[feature - 1] = _numbers(position, where=where)
     return points

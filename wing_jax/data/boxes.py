@@ -17,6 +17,7 @@ from wing_jax.data.mtfl import box_of_five_points
 from wing_jax.data.records import FaceSet, tight_box
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5, get_conversion
+from wing_jax.text import quoted
 
 RULES = {
     "given": "as the data set gives them",
@@ -41,7 +42,7 @@ def with_boxes(faces: FaceSet, rule: str) -> FaceSet:
     if rule == "detector":
         raise InputError(f"{faces.name}: boxes='detector' are published for 300-W alone: use another rule")
     if rule not in RULES:
-        raise InputError(f"boxes={rule!r}: use one of {', '.join(RULES)}")
+        raise InputError(f"boxes={quoted(rule)}: use one of {', '.join(RULES)}")
     positioned = np.where(faces.visible[..., None], faces.points, np.nan)
     if rule == "landmarks":
         boxes = tight_box(positioned)

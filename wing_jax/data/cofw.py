@@ -32,6 +32,7 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.files import find_files
 from wing_jax.schemes import COFW_29, IBUG_68
+from wing_jax.text import cut, quoted
 from wing_jax.types import Image, Visibility
 
 ENDINGS = {"train": "Tr", "test": "T"}
@@ -50,7 +51,7 @@ def read_cofw(root: str | Path, split: str, *, faults: list[str] | None = None) 
     """
     root = Path(root)
     if split not in ENDINGS:
-        raise InputError(f"{root}: COFW has no split {split!r}: use one of {', '.join(ENDINGS)}")
+        raise InputError(f"{root}: COFW has no split {quoted(split)}: use one of {', '.join(ENDINGS)}")
     path = _images([root], split)
     with opened(path) as file:
         count = _count(path, file, f"Is{ENDINGS[split]}")
@@ -73,7 +74,7 @@ def read_cofw68(root: str | Path, split: str, *, faults: list[str] | None = None
     """
     root = Path(root)
     if split != "test":
-        raise InputError(f"{root}: COFW68 has no split {split!r}: it is for testing; train on 300-W or such")
+        raise InputError(f"{root}: COFW68 has no split {quoted(split)}: it is for testing; train on 300-W or such")
     found = next((path for each in ("", "*/") for path in find_files(root, f"{each}*annotations/1_points.mat")), None)
     if found is None:
         raise InputError(f"{root}: no test_annotations/1_points.mat here: give the folder COFW68_Data")
@@ -123,7 +124,7 @@ def _picture(path: Path, cell: str, index: int) -> Image:
         cells = field(file, cell)
         pixels = target(file, cells[0, index] if cells.shape[0] == 1 else cells[index, 0])
         if pixels.dtype != np.uint8 or len(pixels.shape) not in (2, 3) or pixels.shape[:-2] not in ((), (3,)):
-            raise ValueError(f"face {index + 1} is {pixels.dtype} {pixels.shape}, no picture")
+            raise ValueError(f"face {index + 1} is {_kind(pixels)}, no picture")
         if not 0 < pixels.shape[-1] * pixels.shape[-2] <= LARGEST_PICTURE:
             raise ValueError(f"face {index + 1} has {pixels.shape} pixels")
         image = pixels[()].T
@@ -142,15 +143,21 @@ def _count(path: Path, file: h5py.File, cell: str) -> int:
     """The number of images in the cell, which Matlab keeps as 1 x n, the transpose of its own n x 1."""
     cells = field(file, cell)
     if len(cells.shape) != 2 or min(cells.shape) != 1 or max(cells.shape) > MOST_FACES or cells.dtype != REFERENCE:
-        raise InputError(f"{path}: {cell} is no cell of images, but {cells.dtype} {cells.shape}: {MEND}")
+        raise InputError(f"{path}: {cell} is no cell of images, but {_kind(cells)}: {MEND}")
     return max(cells.shape)
 
 
 def _columns(path: Path, file: h5py.File, name: str, shape: tuple[int, int]) -> Float[np.ndarray, "faces numbers"]:
     values = field(file, name)
     if values.shape != shape or values.dtype.kind not in "buif":  # before they are read
-        raise InputError(f"{path}: {name} is {values.dtype} of shape {values.shape}, not numbers of {shape}: {MEND}")
+        raise InputError(
+            f"{path}: {name} is {cut(str(values.dtype))} of shape {values.shape}, not numbers of {shape}: {MEND}"
+        )
     return _shaped(path, values[()], shape).T
+
+
+def _kind(values: h5py.Dataset) -> str:
+    return cut(f"{values.dtype} {values.shape}")  # a file's type may have thousands of fields
 
 
 def _shaped(path: Path, values: object, shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:

@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 
 from wing_jax import files
+from wing_jax.data import whole
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 from wing_jax.types import Image
@@ -86,13 +87,16 @@ def decode_image(content: bytes, *, name: str) -> Image:
     Raises:
       InputError: as `read_image`.
     """
-    if _is_cut_short(content):
-        raise InputError(f"{name}: the image file is truncated: copy or download it again")
+    truncated = f"{name}: the image file is truncated: copy or download it again"
+    if whole.lacks_its_end(content):
+        raise InputError(truncated)
     _check_size(content, name)
     try:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     except cv2.error:  # an absurd size in a damaged header
         bgr = None
+    if bgr is None and whole.announces_more(content):
+        raise InputError(truncated)
     if bgr is None:
         raise InputError(f"{name}: not an image that can be decoded: use JPEG, PNG, BMP, WebP or TIFF")
     return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
@@ -123,15 +127,6 @@ def _size_in_header(content: bytes) -> tuple[int, int]:
             except (SyntaxError, IndexError, TypeError, struct.error):  # another format after all
                 continue
     raise ValueError("no format that Pillow knows")
-
-
-def _is_cut_short(content: bytes) -> bool:
-    """Decoders fill the missing rest of a JPEG with grey and only warn, so look for the end marker ourselves."""
-    if content.startswith(b"\xff\xd8"):
-        return content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
-    if content.startswith(b"\x89PNG"):
-        return b"IEND" not in content[-64:]
-    return False
 
 
 def write_image(path: str | Path, image: Image) -> None:

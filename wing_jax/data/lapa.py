@@ -31,6 +31,7 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.files import find_files
 from wing_jax.schemes import LAPA_106
+from wing_jax.text import quoted
 
 SPLITS = ("train", "val", "test")
 JD_FOLDERS = {
@@ -50,7 +51,7 @@ def read_lapa(root: str | Path, split: str, *, faults: list[str] | None = None) 
     """
     root = Path(root)
     if split not in SPLITS:
-        raise InputError(f"{root}: LaPa has no split {split!r}: use one of {', '.join(SPLITS)}")
+        raise InputError(f"{root}: LaPa has no split {quoted(split)}: use one of {', '.join(SPLITS)}")
     folder = (root / "LaPa" if (root / "LaPa").is_dir() else root) / split
     files = find_files(folder / "landmarks", "*.txt")
     if not files:
@@ -71,7 +72,7 @@ def read_jd_landmark(root: str | Path, split: str, *, faults: list[str] | None =
     """
     root = Path(root)
     if split not in JD_FOLDERS:
-        raise InputError(f"{root}: JD-landmark has no split {split!r}: use one of {', '.join(JD_FOLDERS)}")
+        raise InputError(f"{root}: JD-landmark has no split {quoted(split)}: use one of {', '.join(JD_FOLDERS)}")
     folders = [root / name for name in JD_FOLDERS[split] if (root / name / "landmark").is_dir()]
     files = [path for folder in folders for path in find_files(folder / "landmark", "*.txt")]
     if not files:
@@ -109,7 +110,7 @@ def _jd_face(root: Path, path: Path, boxes: bool, spellings: Spellings) -> Face:
 def _points(path: Path) -> Float[np.ndarray, "106 2"]:
     (_, count), *lines = rows(path, mend=MEND)
     if count != "106" or len(lines) != 106:
-        raise InputError(f"{path}: {len(lines)} lines 'x y' after {count[:20]!r}, not 106 after '106': {MEND}")
+        raise InputError(f"{path}: {len(lines)} lines 'x y' after {quoted(count)}, not 106 after '106': {MEND}")
     return np.stack([_exactly(2, line, where, "two numbers 'x y'") for where, line in lines])
 
 
@@ -121,7 +122,7 @@ def _box(path: Path) -> Float[np.ndarray, "4"]:
 def _exactly(count: int, line: str, where: str, expected: str) -> Float[np.ndarray, "count"]:
     words: Sequence[str] = line.split()
     if len(words) != count:
-        raise InputError(f"{where}: {line[:60]!r} is not {expected}")
+        raise InputError(f"{where}: {quoted(line)} is not {expected}")
     return numbers(words, where=where, expected=expected)
 
 

@@ -18,6 +18,7 @@ from wing_jax.data.tfds_sets import read_tfds
 from wing_jax.errors import InputError
 from wing_jax.files import refuse_way_out, refuse_ways_out
 from wing_jax.schemes import SCHEMES, Scheme, get_conversion, read_scheme
+from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
 TEST_SEED = 10_000_019  # the built-in test faces are never among the training faces of any usual seed
@@ -92,10 +93,11 @@ def _read(
     kind = formats.FORMATS[name]
     if not kind.splits:
         if not root:
-            raise InputError(f"data of the format {name!r} need their root: give the folder or file")
+            raise InputError(f"data of the format {quoted(name)} need their root: give the folder or file")
         if not scheme:
             raise InputError(
-                f"data of the format {name!r} need their scheme: give a .toml file, or one of {', '.join(SCHEMES)}"
+                f"data of the format {quoted(name)} need their scheme: give a .toml file, or one of "
+                f"{', '.join(SCHEMES)}"
             )
         if Path(root).is_dir():
             refuse_ways_out(root)
@@ -103,9 +105,9 @@ def _read(
         folders = folders_of_list(root, images) if kind.names_pictures else (Path(root),)
         return _with_pictures_below(read(root, scheme=find_scheme(scheme), faults=faults), folders)
     if split not in kind.splits and name != "packed":
-        raise InputError(f"{kind.title} has no split {split!r}: it has {', '.join(kind.splits)}")
+        raise InputError(f"{kind.title} has no split {quoted(split)}: it has {', '.join(kind.splits)}")
     if not root and not kind.folder:
-        raise InputError(f"data of the format {name!r} need their root: give the folder")
+        raise InputError(f"data of the format {quoted(name)} need their root: give the folder")
     folder = Path(root) if root else find_data(kind.folder)
     refuse_ways_out(folder)
     read = functools.partial(kind.read, detector=True) if detector else kind.read
@@ -146,7 +148,7 @@ def find_scheme(name: str) -> Scheme:
     if name in SCHEMES:
         return SCHEMES[name]
     if not name.endswith(".toml"):
-        raise InputError(f"scheme {name!r}: give a .toml file that describes it, or one of {', '.join(SCHEMES)}")
+        raise InputError(f"scheme {quoted(name)}: give a .toml file that describes it, or one of {', '.join(SCHEMES)}")
     return read_scheme(name)
 
 

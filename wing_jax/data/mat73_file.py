@@ -15,6 +15,7 @@ import h5py
 
 from wing_jax.data.mat_file import LARGEST, not_as_published
 from wing_jax.errors import InputError
+from wing_jax.text import reason
 
 REFERENCE = h5py.ref_dtype
 HARD_LINK = 0  # HDF5's H5L_TYPE_HARD
@@ -35,7 +36,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except InputError:
         raise
     except OSError as error:
-        said = " ".join(str(error).split())[:120]
+        said = reason(error)
         raise InputError(f"{path}: cannot read this file as Matlab 7.3 ({said}): copy the file again") from error
     except Exception as error:  # a broken file makes h5py raise errors of nearly every kind
         raise not_as_published(path, error) from error

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from wing_jax import files
 from wing_jax.errors import InputError
+from wing_jax.text import reason
 
 NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18}  # the types of elements that hold numbers or text
 MATRIX, COMPRESSED = 14, 15
@@ -66,8 +67,7 @@ def real(values: Any) -> Float[np.ndarray, "..."]:
 
 def not_as_published(path: Path, error: Exception) -> InputError:
     """The error to raise where `error`, in any words, shows that the binary file `path` is broken."""
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return InputError(f"{path}: not as published ({said[:120]}): copy the file again")
+    return InputError(f"{path}: not as published ({type(error).__name__}: {reason(error)}): copy the file again")
 
 
 def check_structure(content: bytes) -> None:

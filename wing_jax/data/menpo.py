@@ -29,6 +29,7 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.files import find_files
 from wing_jax.schemes import IBUG_68
+from wing_jax.text import quoted
 
 POSES = {"left": "1 left", "lefthalf": "2 left half", "frontal": "3 frontal", "righthalf": "4 right half"}
 POSES |= {"right": "5 right"}
@@ -56,8 +57,8 @@ def read_menpo(root: str | Path, split: str, *, faults: list[str] | None = None)
         ]
     if not makers:
         raise InputError(
-            f"{root}: no .pts file for {split!r}: give the folder above merl_rav_organized/ or merl_rav_labels/, or "
-            f"for Menpo 2017 the folder above {split}/"
+            f"{root}: no .pts file for {quoted(split)}: give the folder above merl_rav_organized/ or merl_rav_labels/, "
+            f"or for Menpo 2017 the folder above {split}/"
         )
     name = "MERL-RAV" if files else "Menpo 2017"
     return gather(makers, name=name, scheme=IBUG_68, box_convention="landmarks", faults=faults)

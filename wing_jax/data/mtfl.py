@@ -23,6 +23,7 @@ from wing_jax.data.picture_finder import PictureFinder, finder_below
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
+from wing_jax.text import quoted
 
 LISTS = {"train": "training.txt", "test": "testing.txt"}
 ATTRIBUTES = ("male", "smiling", "glasses")  # 1 in the list: yes; 2: no
@@ -56,14 +57,14 @@ def _face(finder: PictureFinder, where: str, line: str, boxes: dict[str, np.ndar
     fields = line.rsplit(maxsplit=14)
     values = numbers(fields[1:], where=where, expected=EXPECTED)
     if len(values) != 14:
-        raise InputError(f"{where}: {line[:60]!r} is not {EXPECTED}")
+        raise InputError(f"{where}: {quoted(line)} is not {EXPECTED}")
     pose = values[13]
     if pose not in (1, 2, 3, 4, 5):
-        raise InputError(f"{where}: the pose is {fields[14]!r}, not 1 to 5: {line[:60]!r}")
+        raise InputError(f"{where}: the pose is {quoted(fields[14])}, not 1 to 5: {quoted(line)}")
     picture, photo = finder.find(fields[0], where=where)
     name = Path(photo).name
     if boxes is not None and name not in boxes:
-        raise InputError(f"{where}: AFLW_boundingbox.txt has no box for {name}: copy both box files again")
+        raise InputError(f"{where}: AFLW_boundingbox.txt has no box for {quoted(name)}: copy both box files again")
     points = np.ascontiguousarray(values[:10].reshape(2, 5).T) - 1  # counted from 1
     return Face(
         where=where,
@@ -95,6 +96,6 @@ def _published_boxes(folder: Path) -> dict[str, Float[np.ndarray, "4"]]:
         where = f"{folder / 'AFLW_boundingbox.txt'}:{number}"
         box = numbers(line.split(), where=where, expected="'x1 x2 y1 y2'")
         if len(box) != 4 or not (box[0] < box[1] and box[2] < box[3]):
-            raise InputError(f"{where}: {line[:60]!r} is not 'x1 x2 y1 y2'")
+            raise InputError(f"{where}: {quoted(line)} is not 'x1 x2 y1 y2'")
         by_name[name.replace("\\", "/").rsplit("/", 1)[-1]] = box[[0, 2, 1, 3]]
     return by_name

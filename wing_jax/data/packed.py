@@ -28,6 +28,7 @@ from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.locks import only_writer
 from wing_jax.schemes import SCHEMES, Scheme, scheme_from_table, scheme_to_table
+from wing_jax.text import LONGEST_NAME, cut, quoted, reason
 from wing_jax.types import Image
 
 MANIFEST = "manifest.json"
@@ -112,7 +113,7 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
     if list(manifest["counts"]) == ["all"]:  # of one's own: each split was packed by itself
         split = "all"
     if split not in manifest["counts"]:
-        raise InputError(f"{root}: holds no split {split!r}: it has {', '.join(manifest['counts'])}")
+        raise InputError(f"{root}: holds no split {quoted(split)}: it has {cut(', '.join(manifest['counts']))}")
     count, size = manifest["counts"][split], manifest["crop"]["size"]
     contents = {name: _checked(root / name, digest) for name, digest in manifest["files"].items() if _of(split, name)}
     fields = _fields(root / f"{split}.npz")
@@ -154,7 +155,7 @@ def _fields(path: Path) -> dict[str, np.ndarray]:
         with np.load(archive, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
     except files.BROKEN_ARCHIVE as error:
-        raise InputError(f"{path}: broken ({error}): pack the data again") from error
+        raise InputError(f"{path}: broken ({reason(error)}): pack the data again") from error
 
 
 def _check_fields(fields: dict[str, np.ndarray], count: int, points: int, *, where: Path) -> None:
@@ -192,24 +193,25 @@ def read_manifest(root: str | Path) -> dict:
             f"{path}: cannot read it ({error.strerror}): give a folder made by wing-jax data pack"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        said = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: not a manifest of this version ({said}): pack the data again") from error
+        raise InputError(f"{path}: not a manifest of this version ({reason(error)}): pack the data again") from error
     return manifest
 
 
 def _check(manifest: dict) -> None:
     """Raise ValueError, KeyError, TypeError or AttributeError where something is not as `_write` writes it."""
     if manifest["format"] != FORMAT or manifest["version"] != VERSION:
-        raise ValueError(f"format {manifest['format']!r} version {manifest['version']!r}")
+        raise ValueError(f"format {quoted(manifest['format'])} version {quoted(manifest['version'])}")
     scheme_of(manifest["scheme"])
     for name, kind in (("name", str), ("box_convention", str), ("counts", dict), ("crop", dict), ("files", dict)):
         if not isinstance(manifest[name], kind):
             raise TypeError(f"{name} is no {kind.__name__}")
+    if long := [name for name in ("name", "box_convention") if len(manifest[name]) > LONGEST_NAME]:
+        raise ValueError(f"{long[0]} of {len(manifest[long[0]]):,} characters")
     numbers = [manifest["crop"]["size"], *manifest["counts"].values()]
     if not numbers[1:] or not all(type(number) is int and 0 < number < 1 << 32 for number in numbers):
-        raise ValueError(f"counts {manifest['counts']}, crop size {numbers[0]}")
+        raise ValueError(f"counts {quoted(manifest['counts'])}, crop size {quoted(numbers[0])}")
     if odd := [name for name in manifest["files"] if Path(name).name != name]:
-        raise ValueError(f"a file called {odd[0]!r}")
+        raise ValueError(f"a file called {quoted(odd[0])}")
 
 
 def scheme_of(table: dict) -> Scheme:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int8
 from wing_jax.data.listing import has_no_position, numbers, read_lines
 from wing_jax.errors import InputError
 from wing_jax.files import write_whole
+from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
 EXPECTED = "two numbers 'x y'"
@@ -72,7 +73,7 @@ def _positions(path: str | Path, lines: list[tuple[int, str]]) -> Float[np.ndarr
     words = [line.split() for _, line in lines]
     for (number, line), pair in zip(lines, words, strict=True):
         if len(pair) != 2:
-            raise InputError(f"{path}:{number}: {line[:60]!r} is not {EXPECTED}")
+            raise InputError(f"{path}:{number}: {quoted(line)} is not {EXPECTED}")
     try:  # all at once, which is quick
         return numbers([word for pair in words for word in pair], where=str(path), expected=EXPECTED).reshape(-1, 2)
     except InputError:  # one by one, to name the line, or because some have no position
@@ -91,5 +92,5 @@ def _header_count(path: str | Path, header: list[tuple[int, str]]) -> int | None
                 return int(value)
             except ValueError:
                 said = value.strip()[:60]
-                raise InputError(f"{path}:{number}: n_points must be a whole number, not {said!r}") from None
+                raise InputError(f"{path}:{number}: n_points must be a whole number, not {quoted(said)}") from None
     return None

@@ -28,6 +28,7 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.files import find_files
 from wing_jax.schemes import Scheme
+from wing_jax.text import cut, quoted
 
 MEND = "give landmarks as menpo writes them"
 BROKEN = (AttributeError, KeyError, TypeError)  # what a JSON value of another kind than expected leads to
@@ -70,7 +71,7 @@ def read_ljson(path: str | Path, *, points: int) -> Float[np.ndarray, "points 2"
         raise InputError(f"{path}: not a landmark file of menpo's versions 1, 2 or 3: {MEND}") from None
     fitting = [shape for shape in shapes.values() if len(shape) == points]
     if len(fitting) != 1:
-        said = ", ".join(f"{ascii(name)[:30]} {count}" for name, count in counts.items())[:120]
+        said = cut(", ".join(f"{quoted(name, length=30)} {count}" for name, count in counts.items()), length=120)
         raise InputError(
             f"{path}: {len(fitting)} groups of {points} points, where one is needed: it has {said or 'no group'}"
         )

@@ -14,6 +14,7 @@ from typing import Any
 
 from wing_jax.errors import InputError
 from wing_jax.files import find_files, open_bytes, read_text, refuse_ways_out
+from wing_jax.text import quoted, reason
 
 LARGEST = 1 << 24  # bytes of a description
 CLASSES = "tensorflow_datasets.core.features."
@@ -31,13 +32,15 @@ def refuse_hostile_folder(folder: Path) -> None:
     for path in find_files(folder, "**/features.json"):
         for key, said in _read(path):
             if key in CLASS_KEYS and not said.startswith(CLASSES):
-                raise InputError(f"{path}: {said[:80]!r} is code from elsewhere, and is not imported: prepare it again")
+                raise InputError(
+                    f"{path}: {quoted(said)} is code from elsewhere, and is not imported: prepare it again"
+                )
             if key == "" and _leads_away(said):
-                raise InputError(f"{path}: the name {said[:80]!r} leads out of the folder: prepare it again")
+                raise InputError(f"{path}: the name {quoted(said)} leads out of the folder: prepare it again")
     for path in find_files(folder, "**/dataset_info.json"):
         for key, said in _read(path):
             if key in FILE_KEYS and _leads_away(said):
-                raise InputError(f"{path}: {key} {said[:80]!r} leads out of the folder: prepare it again")
+                raise InputError(f"{path}: {key} {quoted(said)} leads out of the folder: prepare it again")
 
 
 def refuse_false_lengths(path: Path) -> None:
@@ -62,7 +65,7 @@ def _read(path: Path) -> list[tuple[str, str]]:
     try:
         return list(_strings(json.loads(read_text(path, largest=LARGEST))))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is no JSON that can be read ({str(error)[:80]}): prepare it again") from error
+        raise InputError(f"{path}: is no JSON that can be read ({reason(error)}): prepare it again") from error
 
 
 def _strings(value: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -33,6 +33,7 @@ from wing_jax.data.tfds_folder import refuse_false_lengths, refuse_hostile_folde
 from wing_jax.errors import InputError
 from wing_jax.files import plain_path
 from wing_jax.schemes import IBUG_68, MTFL_5, SCHEMES, Scheme
+from wing_jax.text import LONGEST_NAME, quoted, reason
 
 SIDE = 450  # pixels of a picture of 300W-LP and AFLW2000-3D
 CELEB_A_SPLITS = {"train": "train", "validation": "validation", "test": "test"}
@@ -55,7 +56,7 @@ def read_tfds(name: str, split: str, *, root: str = "", faults: list[str] | None
     root = root or os.environ.get("TFDS_DATA_DIR", "") or str(Path("~/tensorflow_datasets").expanduser())
     known = _KNOWN.get(name)
     if known is not None and split not in known.splits:
-        raise InputError(f"{root}: {name} has no split {split!r}: it has {', '.join(known.splits)}")
+        raise InputError(f"{root}: {name} has no split {quoted(split)}: it has {', '.join(known.splits)}")
     root = os.path.expanduser(root)  # as TFDS itself does
     with plain_path(root) as plain:  # TFDS and TensorFlow read patterns
         builder = _prepared(tfds, name, root, plain)
@@ -148,10 +149,12 @@ def _taught(builder: Any, split: str, where: Path) -> _Known:
         scheme, splits = SCHEMES[metadata["scheme"]], {}
         for name, said in metadata["splits"].items():
             splits[name] = (said["name"], said["box_convention"], tuple(said["attributes"]))
+            if any(len(text) > LONGEST_NAME for text in splits[name][:2]):
+                raise ValueError(f"a name of more than {LONGEST_NAME} characters")
     except Exception as error:  # any JSON, or none, may be there
-        raise InputError(f"{where}: metadata.json is not ours ({_line(error)}): build it again") from error
+        raise InputError(f"{where}: metadata.json is not ours ({reason(error)}): build it again") from error
     if split not in splits:
-        raise InputError(f"{where}: has no split {split!r}: it has {', '.join(splits)}")
+        raise InputError(f"{where}: has no split {quoted(split)}: it has {', '.join(splits)}")
     title, boxes, attributes = splits[split]
     features = (*TAUGHT_FEATURES, "attributes") if attributes else TAUGHT_FEATURES
     return _Known(title, scheme, {split: split}, features, functools.partial(_taught_face, attributes), boxes)
@@ -169,15 +172,15 @@ def _tensorflow_datasets() -> ModuleType:
 def _prepared(tfds: ModuleType, name: str, root: str, plain: Path) -> Any:
     from tensorflow_datasets.core import read_only_builder  # reads what is there, whichever version; never downloads
 
-    call = f"build({name!r}, data_dir={root!r}" + (", manual_dir='FOLDER')" if name in TAUGHT else ")")
+    call = f"build({quoted(name)}, data_dir={root!r}" + (", manual_dir='FOLDER')" if name in TAUGHT else ")")
     mend = f'prepare it: python -c "from wing_jax.data.tfds_builders import build; {call}"'
     refuse_hostile_folder(Path(root) / name)
     try:
         return read_only_builder.builder_from_files(name, data_dir=str(plain))
     except tfds.core.DatasetNotFoundError as error:
-        raise InputError(f"{root}: TFDS has no prepared data set {name!r} there: {mend}") from error
+        raise InputError(f"{root}: TFDS has no prepared data set {quoted(name)} there: {mend}") from error
     except Exception as error:  # a damaged JSON file makes TFDS and protobuf raise their own of many kinds
-        raise InputError(f"{Path(root) / name}: cannot read this data set ({_line(error)}): {mend}") from error
+        raise InputError(f"{Path(root) / name}: cannot read this data set ({reason(error)}): {mend}") from error
 
 
 def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, ...], where: Path) -> list[Example]:
@@ -193,7 +196,7 @@ def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, .
     except InputError:
         raise
     except Exception as error:  # TensorFlow's errors for missing, cut and altered records, TFDS's for splits
-        raise InputError(f"{where}: cannot read {split!r} ({_line(error)}): prepare it again") from error
+        raise InputError(f"{where}: cannot read {quoted(split)} ({reason(error)}): prepare it again") from error
     return sorted(examples, key=lambda example: example["index"]) if "index" in features else examples
 
 
@@ -205,7 +208,3 @@ def _finite(values: Float[np.ndarray, "*shape"], where: str) -> Float[np.ndarray
     if not (np.abs(values) < LARGEST).all():
         raise InputError(f"{where}: a number of this face is not finite: prepare the data set again")
     return values.astype(np.float32)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

@@ -21,6 +21,7 @@ from wing_jax.data.picture_finder import PictureFinder, finder_below
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import WFLW_98
+from wing_jax.text import quoted
 
 SPLITS = ("train", "test")
 LISTS = Path("WFLW_annotations/list_98pt_rect_attr_train_test")
@@ -40,7 +41,7 @@ def read_wflw(root: str | Path, split: str, *, faults: list[str] | None = None) 
     """
     root = Path(root)
     if split not in SPLITS:
-        raise InputError(f"{root}: WFLW has no split {split!r}: use one of {', '.join(SPLITS)}")
+        raise InputError(f"{root}: WFLW has no split {quoted(split)}: use one of {', '.join(SPLITS)}")
     listing = root / LISTS / f"list_98pt_rect_attr_{split}.txt"
     lines = rows(listing, mend="give the folder that holds WFLW_annotations/ and WFLW_images/")
     finder = finder_below(root / "WFLW_images")

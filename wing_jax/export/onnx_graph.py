@@ -17,6 +17,7 @@ from jax.extend import core
 from jaxtyping import Array
 
 from wing_jax.errors import InputError
+from wing_jax.text import quoted
 
 OPSET, IR_VERSION = 18, 8  # those of ONNX 1.13
 Value: TypeAlias = "str | np.ndarray"  # the name of a tensor in the graph, or a constant
@@ -124,7 +125,7 @@ class _Graph:
             return [self.add(REDUCTIONS[name], [inputs[0], np.array(facts["axes"], np.int64)], keepdims=0)]
         method = getattr(self, f"_{name}", None)
         if method is None:
-            raise InputError(f"the operation {name!r} of this network has no ONNX counterpart here")
+            raise InputError(f"the operation {quoted(name)} of this network has no ONNX counterpart here")
         return [method(equation, *inputs)]
 
     def _convert_element_type(self, equation: core.JaxprEqn, x: Value) -> Value:

@@ -18,6 +18,7 @@ from wing_jax.errors import InputError
 from wing_jax.export.formats import FORMATS, Network
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.models import cpu_kernel
+from wing_jax.text import quoted
 from wing_jax.warp import warp
 
 TOLERANCE = 0.05  # pixels of the crop
@@ -46,7 +47,7 @@ def export(
         folder cannot be written, or what was written answers otherwise than JAX by more than `TOLERANCE`.
     """
     if kind not in FORMATS:
-        raise InputError(f"--to {kind!r}: use one of {', '.join(FORMATS)}")
+        raise InputError(f"--to {quoted(kind)}: use one of {', '.join(FORMATS)}")
     form, folder = FORMATS[kind], Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

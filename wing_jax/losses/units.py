@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from wing_jax.losses import regression
 from wing_jax.losses.inputs import Scalar
+from wing_jax.text import quoted
 from wing_jax.types import Loss
 
 LOSSES: dict[str, Callable[..., Array]] = {
@@ -66,11 +67,11 @@ def make_loss(
         or a number is out of range.
     """
     if name not in LOSSES:
-        raise ValueError(f"no loss is called {name!r}: use one of {', '.join(LOSSES)}")
+        raise ValueError(f"no loss is called {quoted(name)}: use one of {', '.join(LOSSES)}")
     loss, choices = LOSSES[name], parameters(name)
     if unknown := sorted(set(lengths) - set(choices)):
         known = f"use {', '.join(choices)}" if choices else "it has none"
-        raise ValueError(f"the loss {name!r} has no parameter {', '.join(unknown)}: {known}")
+        raise ValueError(f"the loss {quoted(name)} has no parameter {', '.join(unknown)}: {known}")
     reference_size = own_reference_size(name) if reference_size is None else reference_size
     for label, extent in (("reference_size", reference_size), ("working_extent", working_extent)):
         if not 0 < extent < np.inf:

@@ -15,6 +15,7 @@ from wing_jax.models.pooling import max_pool_2x2 as max_pool_2x2
 from wing_jax.models.resnet import ResNet50 as ResNet50
 from wing_jax.models.resnet import ResNetTiny as ResNetTiny
 from wing_jax.models.voting import VotingRegressor as VotingRegressor
+from wing_jax.text import quoted
 
 
 def make_model(
@@ -42,4 +43,4 @@ def make_model(
         return PlainRegressor(**given) if name == "plain" else VotingRegressor(**given, residual=residual)
     if name == "resnet50":
         return ResNet50(points=points, dtype=dtype, axis=axis)
-    raise ValueError(f"no network is called {name!r}: use plain, voting or resnet50")
+    raise ValueError(f"no network is called {quoted(name)}: use plain, voting or resnet50")

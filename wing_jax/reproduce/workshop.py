@@ -30,6 +30,7 @@ from wing_jax.localizer import Localizer, Stage
 from wing_jax.measure import measure
 from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
 from wing_jax.schemes import get_conversion
+from wing_jax.text import reason
 from wing_jax.train import crops, devices
 from wing_jax.train.run import Corpus, first_task, read_corpus, second_task
 from wing_jax.train.stage import StageTask
@@ -249,7 +250,7 @@ def read_recipe(path: Path) -> Recipe:
         said = json.loads(read_text(path))
         return Recipe(config=config_of(said.pop("config"), where="config"), **said)
     except (OSError, ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: holds no recipe ({error}): give another --output") from error
+        raise InputError(f"{path}: holds no recipe ({reason(error)}): give another --output") from error
 
 
 def _write(path: Path, value: dict) -> None:

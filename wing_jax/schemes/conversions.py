@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from wing_jax.schemes.scheme import Scheme
 from wing_jax.schemes.tables import SCHEMES
+from wing_jax.text import quoted
 from wing_jax.values import Value
 
 Means = tuple[tuple[int, ...] | int | None, ...]
@@ -58,7 +59,7 @@ def get_conversion(source: Scheme, target: Scheme) -> Conversion:
                 seen.add(end)
                 paths.append((*path, end))
     known = ", ".join(f"{start} -> {end}" for start, end in CONVERSIONS)
-    raise ValueError(f"no way from {source.name!r} to {target.name!r}: the steps known are {known}")
+    raise ValueError(f"no way from {quoted(source.name)} to {quoted(target.name)}: the steps known are {known}")
 
 
 def _along(path: tuple[str, ...]) -> Conversion:

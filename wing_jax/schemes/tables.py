@@ -1,6 +1,7 @@
 """The schemes of the published data sets."""
 
 from wing_jax.schemes.scheme import Scheme
+from wing_jax.text import quoted
 
 
 def _chain(first: int, last: int, *more: int) -> tuple[int, ...]:
@@ -182,5 +183,5 @@ def get_scheme(name: str) -> Scheme:
       ValueError: there is none; the message lists those there are.
     """
     if name not in SCHEMES:
-        raise ValueError(f"no landmark scheme is called {name!r}: use one of {', '.join(SCHEMES)}")
+        raise ValueError(f"no landmark scheme is called {quoted(name)}: use one of {', '.join(SCHEMES)}")
     return SCHEMES[name]

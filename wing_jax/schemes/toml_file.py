@@ -1,5 +1,6 @@
 """A scheme of your own as a small TOML file (or, the same table, inside a model's bundle)."""
 
+import collections
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +10,10 @@ from wing_jax import files
 from wing_jax.errors import InputError
 from wing_jax.schemes.scheme import Scheme
 from wing_jax.schemes.tables import SCHEMES
+from wing_jax.text import LONGEST_NAME, quoted, reason
 
 KEYS = ("name", "points", "mirrored", "normalisation", "eyes", "lines", "about")
+MOST_POINTS = 10_000
 
 
 def read_scheme(path: str | Path) -> Scheme:
@@ -34,7 +37,7 @@ def read_scheme(path: str | Path) -> Scheme:
         said = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{path}: cannot read this scheme ({said}): give a TOML file that describes it") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{path}: not valid TOML: {error}") from error
+        raise InputError(f"{path}: not valid TOML: {reason(error)}") from error
     try:
         return scheme_from_table(table)
     except ValueError as error:
@@ -48,24 +51,27 @@ def scheme_from_table(table: Mapping[str, Any]) -> Scheme:
       ValueError: a key is unknown or missing, or names a point that is not there; the message names the key.
     """
     if unknown := sorted(set(table) - set(KEYS)):
-        raise ValueError(f"unknown key {unknown[0]!r}: use {', '.join(KEYS)}")
+        raise ValueError(f"unknown key {quoted(unknown[0])}: use {', '.join(KEYS)}")
     name = table.get("name")
-    if not isinstance(name, str) or not name:
-        raise ValueError('name: give the scheme a name, as name = "mine12"')
+    if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
+        raise ValueError(f'name: give the scheme a name of up to {LONGEST_NAME} characters, as name = "mine12"')
     if name in SCHEMES:
-        raise ValueError(f"name: {name!r} is a published scheme: choose another name")
+        raise ValueError(f"name: {quoted(name)} is a published scheme: choose another name")
     names = _names(table.get("points"))
-    mirrored = tuple(_pair(names, pair, "mirrored") for pair in _listed(table.get("mirrored", []), "mirrored"))
+    places = {name: index for index, name in enumerate(names)}
+    mirrored = tuple(_pair(places, pair, "mirrored") for pair in _listed(table.get("mirrored", []), "mirrored"))
     flat = [point for pair in mirrored for point in pair]
-    if twice := sorted({point for point in flat if flat.count(point) > 1}):
-        raise ValueError(f"mirrored: {names[twice[0]]!r} stands in it twice: a point changes places with one other")
+    if twice := _twice(flat):
+        raise ValueError(
+            f"mirrored: {quoted(names[twice[0]])} stands in it twice: a point changes places with one other"
+        )
     if "normalisation" not in table:
         raise ValueError("normalisation: name the two points whose distance errors are divided by")
-    left, right = _pair(names, table["normalisation"], "normalisation")
+    left, right = _pair(places, table["normalisation"], "normalisation")
     eyes = _listed(table.get("eyes", [[left], [right]]), "eyes")
     if len(eyes) != 2:
         raise ValueError("eyes: give the points of the left eye and those of the right eye: two lists")
-    left_eye, right_eye = (_indices(names, eye, "eyes") for eye in eyes)
+    left_eye, right_eye = (_indices(places, eye, "eyes") for eye in eyes)
     return Scheme(
         name=name,
         names=names,
@@ -74,7 +80,7 @@ def scheme_from_table(table: Mapping[str, Any]) -> Scheme:
         right_eye=right_eye,
         left_outer=left,
         right_outer=right,
-        lines=tuple(_indices(names, line, "lines") for line in _listed(table.get("lines", []), "lines")),
+        lines=tuple(_indices(places, line, "lines") for line in _listed(table.get("lines", []), "lines")),
         about=str(table.get("about", "")),
     )
 
@@ -93,37 +99,50 @@ def scheme_to_table(scheme: Scheme) -> dict[str, Any]:
 
 
 def _names(points: Any) -> tuple[str, ...]:
-    if isinstance(points, int) and not isinstance(points, bool) and 2 <= points <= 10_000:
+    if isinstance(points, int) and not isinstance(points, bool) and 2 <= points <= MOST_POINTS:
         return tuple(f"point {number}" for number in range(1, points + 1))
-    if not isinstance(points, list) or len(points) < 2 or not all(isinstance(name, str) and name for name in points):
-        raise ValueError("points: list the points' names in their order, at least two, or give their number")
-    if twice := [name for name in points if points.count(name) > 1]:
-        raise ValueError(f"points: {twice[0]!r} stands in it twice: give each point a name of its own")
+    if (
+        not isinstance(points, list)
+        or not 2 <= len(points) <= MOST_POINTS
+        or not all(isinstance(name, str) and 0 < len(name) <= LONGEST_NAME for name in points)
+    ):
+        raise ValueError(
+            f"points: list the points' names in their order, at least two and at most {MOST_POINTS:,} of up to "
+            f"{LONGEST_NAME} characters, or give their number"
+        )
+    if twice := _twice(points):
+        raise ValueError(f"points: {quoted(twice[0])} stands in it twice: give each point a name of its own")
     return tuple(points)
+
+
+def _twice(values: list) -> list:
+    return sorted(value for value, count in collections.Counter(values).items() if count > 1)
 
 
 def _listed(value: Any, key: str) -> list:
     if not isinstance(value, list):
-        raise ValueError(f"{key}: must be a list of lists of points, not {value!r}")
+        raise ValueError(f"{key}: must be a list of lists of points, not {quoted(value)}")
     return value
 
 
-def _pair(names: tuple[str, ...], points: Any, key: str) -> tuple[int, int]:
-    left, right = _indices(names, points, key, length=2)
+def _pair(places: Mapping[str, int], points: Any, key: str) -> tuple[int, int]:
+    left, right = _indices(places, points, key, length=2)
     return left, right
 
 
-def _indices(names: tuple[str, ...], points: Any, key: str, *, length: int | None = None) -> tuple[int, ...]:
+def _indices(places: Mapping[str, int], points: Any, key: str, *, length: int | None = None) -> tuple[int, ...]:
     if not isinstance(points, list) or not points or (length is not None and len(points) != length):
-        raise ValueError(f"{key}: {points!r} must be a list of {length or 'some'} points")
+        raise ValueError(f"{key}: {quoted(points)} must be a list of {length or 'some'} points")
     indices = []
     for point in points:
-        if isinstance(point, str) and point in names:
-            indices.append(names.index(point))
-        elif isinstance(point, int) and not isinstance(point, bool) and 0 <= point < len(names):
+        if isinstance(point, str) and point in places:
+            indices.append(places[point])
+        elif isinstance(point, int) and not isinstance(point, bool) and 0 <= point < len(places):
             indices.append(point)
         else:
-            raise ValueError(f"{key}: there is no point {point!r}: use the names in `points`, or 0 to {len(names) - 1}")
+            raise ValueError(
+                f"{key}: there is no point {quoted(point)}: use the names in `points`, or 0 to {len(places) - 1}"
+            )
     if length is not None and len(set(indices)) != length:
-        raise ValueError(f"{key}: {points!r} names one point twice")
+        raise ValueError(f"{key}: {quoted(points)} names one point twice")
     return tuple(indices)

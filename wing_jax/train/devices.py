@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh
 from wing_jax.errors import InputError
 from wing_jax.locks import only_writer
 from wing_jax.processes import cache_folder, check_jax
+from wing_jax.text import reason
 
 AXIS = "faces"
 LOST = 3  # exit status of a process that has lost another of its cluster
@@ -66,7 +67,7 @@ def join_processes() -> None:
         )
     except (ValueError, RuntimeError) as error:
         raise InputError(
-            f'processes="many" found no cluster ({" ".join(str(error).split())[:160]}): set JAX_COORDINATOR_ADDRESS, '
+            f'processes="many" found no cluster ({reason(error)}): set JAX_COORDINATOR_ADDRESS, '
             "JAX_NUM_PROCESSES and JAX_PROCESS_ID for each process, or leave processes at one"
         ) from error
 
@@ -83,7 +84,7 @@ def ended_with_the_others() -> Generator[None]:
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:  # JAX turns those of starting a program into ValueErrors
-        said = " ".join(str(error).split())[:160]
+        said = reason(error)
         if jax.process_count() == 1 or not is_loss(error):
             raise
         print(

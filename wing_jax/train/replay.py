@@ -18,6 +18,7 @@ from wing_jax import files
 from wing_jax.config import Config, config_of
 from wing_jax.data.device_input import Planner
 from wing_jax.errors import InputError
+from wing_jax.text import quoted
 from wing_jax.train import crops, devices
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.loop import spans
@@ -103,7 +104,7 @@ def _read(path: Path) -> tuple[int, int, str, Config]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot read it: give a diverged-STEP.json that a training has written") from error
     if stage not in (1, 2) or type(step) is not int or step < 1 or not isinstance(said, str):
-        raise InputError(f"{path}: not what a training writes: stage {stage!r}, step {step!r}")
+        raise InputError(f"{path}: not what a training writes: stage {quoted(stage)}, step {quoted(step)}")
     config = dataclasses.replace(config_of(table, where=str(path)), processes="one", parallel="jit", devices=1)
     if stage == 2 and config.stage2 is None:
         raise InputError(f"{path}: not what a training writes: its config has no second stage")

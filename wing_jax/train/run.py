@@ -23,6 +23,7 @@ from wing_jax.data.reshaping import reshaped
 from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer, Stage
 from wing_jax.schemes import SCHEMES, Scheme
+from wing_jax.text import quoted
 from wing_jax.train import crops, devices, run_config
 from wing_jax.train.optimizer import scaled_to_batch
 from wing_jax.train.stage import StageTask, make_loss, train_stage
@@ -245,8 +246,9 @@ def _read_more(data: DataConfig, faces: FaceSet, kept_out: FaceSet, config: Conf
         raise InputError(f"{more.name} has {more.scheme.name}, {faces.name} {faces.scheme.name}: train on one of them")
     if more.box_convention != faces.box_convention:
         raise InputError(
-            f"{more.name} has boxes by the {more.box_convention!r} convention, {faces.name} by "
-            f"{faces.box_convention!r}: give `boxes` in the DataConfig of one of them a rule of {', '.join(RULES)}"
+            f"{more.name} has boxes by the {quoted(more.box_convention)} convention, {faces.name} by "
+            f"{quoted(faces.box_convention)}: give `boxes` in the DataConfig of one of them a rule of "
+            f"{', '.join(RULES)}"
         )
     return more
 
@@ -276,7 +278,7 @@ def _epoch_order(
         pose = balance.pose_axis(points, visible, flip_permutation=parts[0].scheme.flip)
     except ValueError as error:
         names = " + ".join(part.name for part in parts)
-        raise InputError(f"balance.method={config.method!r} does not work on {names}: {error}") from error
+        raise InputError(f"balance.method={quoted(config.method)} does not work on {names}: {error}") from error
     counts = balance.duplication_counts(np.abs(pose.coefficients), bins=config.bins, cap=config.cap)
     return balance.duplicated_indices(counts * times)
 

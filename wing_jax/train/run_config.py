@@ -10,6 +10,7 @@ from wing_jax import files
 from wing_jax.config import Config, SweepConfig, config_of
 from wing_jax.errors import InputError
 from wing_jax.losses.units import own_reference_size, parameters
+from wing_jax.text import quoted, reason
 from wing_jax.train import devices
 
 RECORD = "config.json"
@@ -49,7 +50,7 @@ def refuse_another(config: Config, folder: Path) -> None:
         first, *others = changed
         more = f" (and {len(others)} more: {', '.join(others[:5])})" if others else ""
         raise InputError(
-            f"{folder}: was begun with {first}={begun.get(first)!r}, and the config says {now.get(first)!r}"
+            f"{folder}: was begun with {first}={quoted(begun.get(first))}, and the config says {quoted(now.get(first))}"
             f"{more}: give another --name to train anew, or delete {path} to go on with what it says now"
         )
     if isinstance(config, SweepConfig) and "beta" not in record["stage1"]["loss"]:
@@ -86,7 +87,9 @@ def _config_of(table: Any, path: Path) -> Config:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path}: cannot be read ({error}): delete it if the run is to go on as the config says")
+    return InputError(
+        f"{path}: cannot be read ({reason(error, length=300)}): delete it if the run is to go on as the config says"
+    )
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -25,6 +25,7 @@ from wing_jax.localizer import Stage
 from wing_jax.models import make_model
 from wing_jax.perturb import supersampling
 from wing_jax.schemes import Scheme
+from wing_jax.text import quoted
 from wing_jax.train import devices
 from wing_jax.train.engines import DeviceEngine, Engine, FedEngine
 from wing_jax.train.loop import Diverged, Validate, ValidationSet, make_validate, train_network
@@ -278,4 +279,4 @@ def make_loss(stage: StageConfig) -> Loss:
             **given_lengths(stage.loss),
         )
     except (TypeError, ValueError) as error:
-        raise InputError(f"loss {stage.loss.name!r}: {error}") from error
+        raise InputError(f"loss {quoted(stage.loss.name)}: {error}") from error

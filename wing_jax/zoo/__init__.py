@@ -3,6 +3,8 @@ it was trained, under whose terms, how well it does and what it is bad at. `Loca
 
 from pathlib import Path
 
+from wing_jax.text import quoted
+
 FOLDER = Path(__file__).parent
 
 
@@ -18,5 +20,5 @@ def card(name: str) -> str:
       KeyError: no model in the box is called so.
     """
     if name not in models():
-        raise KeyError(f"no model in the box is called {name!r}: use one of {', '.join(models())}")
+        raise KeyError(f"no model in the box is called {quoted(name)}: use one of {', '.join(models())}")
     return (FOLDER / name / "CARD.md").read_text(encoding="utf-8")
