@@ -7,9 +7,15 @@ words, names that lead elsewhere, links that do), and reads it as a user would, 
 is a result, or an InputError of one line. What counts as a failure: any other exception, the end of the process, more
 than 20 seconds, more than 3 GiB of memory beyond what the process began with, a file opened outside of the folder, or
 any opened to write (by Python's audit events). A failure is told with its case's number, by which it is done again.
+
+Other cases are situations (`tests/situations.py`): sound sets under odd names, beside hidden files, with bytes behind
+the pictures' ends, in another order: they must be read, and as the sound set; sizes up to 1e30 times too large; videos
+of any rate, whose frames must come at their times; anything as a Python argument; folders to predict, of sound and
+other pictures, where each sound one must have its result.
 """
 
 import collections
+import functools
 import multiprocessing
 import os
 import random
@@ -20,6 +26,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -134,13 +141,20 @@ class Cases:
 
     def __init__(self, seed: int, targets: list[str]):
         from hostile import TARGETS, Watch
+        from situations import SITUATIONS
 
-        self._targets, self._seed, self._watch = TARGETS, seed, Watch()
-        self._names = [name for name in targets or TARGETS for _ in range(TARGETS[name].share)]
+        self._targets, self._situations, self._seed, self._watch = TARGETS, SITUATIONS, seed, Watch()
+        shares = {name: target.share for name, target in TARGETS.items()}
+        shares |= {name: share for name, (_, share) in SITUATIONS.items()}
+        self._names = [name for name in targets or shares for _ in range(shares[name])]
         self._folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
         self._sound = {}
         for name in dict.fromkeys(self._names):
             (self._folder / "sound").mkdir()
+            if name in SITUATIONS:  # once, so that everything is imported
+                self._judged(SITUATIONS[name][0](self._folder / "sound", random.Random(0)))
+                shutil.rmtree(self._folder / "sound")
+                continue
             self._sound[name] = TARGETS[name].sound(self._folder / "sound")
             self._read(name, self._folder / "sound")  # so that everything is imported
             shutil.rmtree(self._folder / "sound")
@@ -164,6 +178,8 @@ class Cases:
         name = draw.choice(self._names)
         folder = self._folder / "case"
         folder.mkdir()
+        if name in self._situations:
+            return self._situation(name, folder, draw, number, show=show)
         files, links = spoilt(self._sound[name], draw)
         lay(folder, files, links)
         if show:
@@ -185,11 +201,36 @@ class Cases:
             kind, said = "failed", f"opened {opened[0]}"
         return kind, number, name, said
 
+    def _situation(
+        self, name: str, folder: Path, draw: random.Random, number: int, *, show: bool
+    ) -> tuple[str, int, str, str]:
+        """As `run`, of a situation: within it the folder `results` is written to."""
+        try:
+            signal.alarm(SECONDS)
+            judge = self._situations[name][0](folder, draw)
+            if show:
+                print(f"{name}: {sorted(str(path.relative_to(folder)) for path in folder.rglob('*'))}")
+            with self._watch.within(folder) as opened:
+                kind, said = self._judged(judge, show=show)
+        except BaseException as error:
+            kind, said, opened = "failed", f"{type(error).__name__}: {error}", []
+        finally:
+            signal.alarm(0)
+            shutil.rmtree(folder)
+        results = f"{folder / 'results'}{os.sep}"
+        opened = [one for one in opened if not one.startswith((results, f"{folder} to read"))]
+        if kind != "failed" and opened:
+            kind, said = "failed", f"opened {opened[0]}"
+        return kind, number, name, said
+
     def _read(self, name: str, folder: Path, *, show: bool = False) -> tuple[str, str]:
+        return self._judged(functools.partial(self._targets[name].read, folder), show=show)
+
+    def _judged(self, judge: Callable[[], object], *, show: bool = False) -> tuple[str, str]:
         from wing_jax.errors import InputError
 
         try:
-            self._targets[name].read(folder)
+            judge()
         except InputError as error:
             if show:
                 print(error)
@@ -199,8 +240,8 @@ class Cases:
         except Exception as error:
             if show:
                 traceback.print_exc()
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            return "failed", f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {str(error)[:120]}"
+            last, text = traceback.extract_tb(error.__traceback__)[-1], " ".join(str(error).split())[:160]
+            return "failed", f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {text}"
         return "read", ""
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import random
+import re
 import stat
 import zipfile
 from pathlib import Path
@@ -15,7 +16,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from hostile import TARGETS, VIDEOS, Target, Watch, lay, spoilt
+from hostile import TARGETS, VIDEOS, Files, Target, Watch, lay, spoilt
+from situations import SITUATIONS
 from test_formats import WRITERS, load
 
 from wing_jax import files
@@ -28,6 +30,8 @@ from wing_jax.errors import InputError
 from wing_jax.localizer import Localizer
 
 CASES = 40  # of each target
+SITUATION_CASES = 12  # of each situation
+HUGE = (b"9" * 1_000_000, b"x" * 1_000_000, "\u5b57".encode() * 400_000, b"0.5 " * 250_000, b"-" + b"1e5" * 300_000)
 
 
 def complaint(target: Target, folder: Path) -> str:
@@ -62,6 +66,46 @@ def test_spoilt_files_are_read_or_refused_in_one_line(name, tmp_path, watch):
         refused += said != ""
         assert [one for one in opened if not one.endswith(target.named)] == []
     assert refused > CASES / 8
+
+
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_what_is_odd_but_sound_is_read_and_nothing_outside_is_touched(name, tmp_path, watch):
+    for case in range(SITUATION_CASES):
+        folder = tmp_path / str(case)
+        folder.mkdir()
+        judge, said = SITUATIONS[name][0](folder, random.Random(f"{name} {case}")), ""
+        with watch.within(folder) as opened:
+            try:
+                judge()
+            except InputError as error:
+                said = str(error)
+        assert "\n" not in said
+        allowed = (f"{folder / 'results'}/", f"{folder} to read")
+        assert [one for one in opened if not one.startswith(allowed)] == []
+
+
+def swollen(sound: Files, draw: random.Random) -> Files:
+    """One word of a text made enormous: a picture's pixels in a cell, a picture as base64."""
+    texts = [path for path, content in sound.items() if b"\0" not in content and content.isascii()]
+    path = draw.choice(texts)
+    word = draw.choice(list(re.finditer(rb"[^\s,;:=<>\[\](){}\"']+", sound[path])))
+    return {**sound, path: sound[path][: word.start()] + draw.choice(HUGE) + sound[path][word.end() :]}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [name for name in TARGETS if " " not in name and name not in VIDEOS])
+def test_no_message_repeats_a_cell_of_a_megabyte(name, tmp_path):
+    target = TARGETS[name]
+    (tmp_path / "sound").mkdir()
+    sound = target.sound(tmp_path / "sound")
+    if not any(b"\0" not in content and content.isascii() for content in sound.values()):
+        pytest.skip("none of its files is text")
+    for case in range(12):
+        folder = tmp_path / str(case)
+        folder.mkdir()
+        lay(folder, swollen(sound, random.Random(f"{name} {case}")), {})
+        said = complaint(target, folder)
+        assert len(said) < 500, said
 
 
 def test_the_watch_sees_what_it_should(tmp_path, watch):

@@ -86,7 +86,11 @@ def test_no_name_leads_out(name):
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder, "set")
         place.mkdir()
-        for finder in (finder_below(place), finder_of_list(place / "l.csv"), finder_of_list("l.csv", str(place))):
+        for finder in (
+            finder_below(place),
+            finder_of_list(place / "l.csv"),
+            finder_of_list("l.csv", images=str(place)),
+        ):
             try:
                 path, _ = finder.find(name, where="l:1")
             except InputError:
@@ -151,21 +155,21 @@ def test_other_folders_beside_a_list_are_not_looked_into(tmp_path, name):
 )  # fmt: skip
 def test_the_folder_of_pictures_can_be_given(tmp_path, name):
     put(tmp_path / "photos" / "x.jpg")
-    finder = finder_of_list(tmp_path / "lists" / "l.csv", str(tmp_path / "photos"))
+    finder = finder_of_list(tmp_path / "lists" / "l.csv", images=str(tmp_path / "photos"))
     assert finder.find(name, where="") == (tmp_path / "photos" / "x.jpg", "x.jpg")
 
 
 def test_the_longest_part_of_a_name_goes_first_and_one_picture_is_not_two(tmp_path):
     put(tmp_path / "photos" / "a" / "x.jpg")
     put(tmp_path / "photos" / "x.jpg")
-    finder = finder_of_list(tmp_path / "l.csv", str(tmp_path / "photos"))
+    finder = finder_of_list(tmp_path / "l.csv", images=str(tmp_path / "photos"))
     assert finder.find("/home/a/x.jpg", where="")[0] == tmp_path / "photos" / "a" / "x.jpg"
     assert finder.find("/home/b/x.jpg", where="")[0] == tmp_path / "photos" / "x.jpg"
     assert finder.find("b/x.jpg", where="")[0] == tmp_path / "photos" / "x.jpg"
     assert "'/home/c/x.jpg' and 'home/b/x.jpg' would both be " in refusal(finder, "/home/c/x.jpg")
     assert finder.find("/home/b/missing.jpg", where="")[0] == tmp_path / "photos" / "home" / "b" / "missing.jpg"
     with pytest.raises(InputError, match="no such folder: give the folder of the list's pictures"):
-        finder_of_list(tmp_path / "l.csv", str(tmp_path / "none"))
+        finder_of_list(tmp_path / "l.csv", images=str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,9 @@ def test_the_same_name_spelled_otherwise_is_found(tmp_path, listed, there):
         path, photo = finder_of_list(tmp_path / "l.csv").find(listed, where="")
         assert path.samefile(tmp_path / there)
         assert photo == unicodedata.normalize("NFC", listed)
-        assert finder_of_list("l.csv", str(tmp_path)).find(f"/b/{listed}", where="")[0].samefile(tmp_path / there)
+        assert (
+            finder_of_list("l.csv", images=str(tmp_path)).find(f"/b/{listed}", where="")[0].samefile(tmp_path / there)
+        )
 
 
 def test_two_that_are_spelled_alike_are_not_guessed(tmp_path):
@@ -199,7 +205,7 @@ def test_each_folder_is_listed_once(tmp_path, monkeypatch):
     listed: list[str] = []
     real = os.listdir
     monkeypatch.setattr(os, "listdir", lambda path: (listed.append(str(path)), real(path))[1])
-    finder = finder_of_list(tmp_path / "l.csv", str(tmp_path))
+    finder = finder_of_list(tmp_path / "l.csv", images=str(tmp_path))
     for number in range(50):
         put(tmp_path / f"x{number}.JPG")
     for number in range(50):

@@ -109,7 +109,7 @@ def read_coco(root: str | Path, *, scheme: Scheme, images: str = "", faults: lis
         path=path,
         scheme=scheme,
         layout=layout,
-        finder=finder_of_list(path, images),
+        finder=finder_of_list(path, images=images),
         images=by_id,
         orders=orders,
         states=states_reader(state for entry in annotations for state in _states(entry, layout)),

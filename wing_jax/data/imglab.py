@@ -60,7 +60,7 @@ def read_imglab(root: str | Path, *, scheme: Scheme, images: str = "", faults: l
     used = [box for box in boxes if not SWITCH.get(box.values.get("ignore", "0").lower(), False)]
     if not used:
         raise InputError(f"{path}: no box to learn from: it has {len(boxes)}, all with ignore='1': annotate some")
-    finder = finder_of_list(path, images)
+    finder = finder_of_list(path, images=images)
     makers = (functools.partial(_face, path, box, scheme, finder) for box in used)
     faces = gather(makers, name=path.stem, scheme=scheme, box_convention="imglab", faults=faults)
     names = {name for box in used for _, values in box.parts if _number(name := values.get("name", "")) is None}

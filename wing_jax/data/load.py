@@ -102,7 +102,7 @@ def _read(
         if Path(root).is_dir():
             refuse_ways_out(root)
         read = functools.partial(kind.read, images=images) if images else kind.read
-        folders = folders_of_list(root, images) if kind.names_pictures else (Path(root),)
+        folders = folders_of_list(root, images=images) if kind.names_pictures else (Path(root),)
         return _with_pictures_below(read(root, scheme=find_scheme(scheme), faults=faults), folders)
     if split not in kind.splits and name != "packed":
         raise InputError(f"{kind.title} has no split {quoted(split)}: it has {', '.join(kind.splits)}")

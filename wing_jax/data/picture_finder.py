@@ -171,13 +171,13 @@ def finder_below(folder: str | Path) -> PictureFinder:
     return PictureFinder(bases=(Path(folder),), inside=(Path(folder),), named=False)
 
 
-def finder_of_list(listing: str | Path, images: str = "") -> PictureFinder:
+def finder_of_list(listing: str | Path, *, images: str = "") -> PictureFinder:
     """For the list `listing` of one's own data; `images` is the folder of its pictures, where that is given.
 
     Raises:
       InputError: `images` is no folder.
     """
-    inside = folders_of_list(listing, images)
+    inside = folders_of_list(listing, images=images)
     if images:
         if not os.path.isdir(images):
             raise InputError(f"{images}: no such folder: give the folder of the list's pictures as images")
@@ -192,7 +192,7 @@ def finder_of_list(listing: str | Path, images: str = "") -> PictureFinder:
     return PictureFinder(bases=tuple(bases), inside=inside)
 
 
-def folders_of_list(listing: str | Path, images: str = "") -> tuple[Path, ...]:
+def folders_of_list(listing: str | Path, *, images: str = "") -> tuple[Path, ...]:
     """The folders in which the pictures of `listing` may lie: `images`, or the list's own, and `images` beside it, and
     where the list's folder is called `annotations` or so (`ANNOTATION_FOLDERS`), its parent."""
     if images:

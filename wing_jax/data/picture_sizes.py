@@ -240,7 +240,7 @@ def _move(told: Int[np.ndarray, "2"], header: Header, *, ignores: bool | None, n
 
 def _alike(one: Sequence[int] | np.ndarray, other: Sequence[int] | np.ndarray) -> bool:
     """Whether two pictures have one shape, but for rounding: the ratios of their sides."""
-    return abs(math.log(one[0] / one[1] * other[1] / other[0])) <= 1 / min(one) + 1 / min(other)
+    return bool(abs(math.log(one[0] / one[1] * other[1] / other[0])) <= 1 / min(one) + 1 / min(other))
 
 
 def _moved(

@@ -93,7 +93,7 @@ def read_points_csv(root: str | Path, *, scheme: Scheme, images: str = "", fault
     table = _Table(
         path=path,
         columns=columns,
-        finder=finder_of_list(path, images),
+        finder=finder_of_list(path, images=images),
         states=states_reader(row[i] for _, row in rows if len(row) == columns.width for i in states),
     )
     makers = (functools.partial(_face, table, where, row) for where, row in rows)
