@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from wing_jax.errors import InputError
 from wing_jax.evaluation import by_group, evaluate, summarise
 from wing_jax.report import draw, page, plots, tables
 
@@ -96,6 +97,19 @@ def test_report_stands_alone_and_every_link_leads_somewhere(tmp_path):
     pictures = [folder / link for link in parsed.links if link.endswith(".png")]
     assert len(pictures) == 3 + 3 + 1 + 4  # curves by normaliser, sheets, one group, landmarks by stage and boxes
     assert all(decoded(path).std() > 0 for path in pictures)
+
+
+def test_a_picture_that_is_gone_does_not_end_the_report(tmp_path):
+    def gone(face):
+        if face == 2:
+            raise InputError("2.jpg: cannot read this image")
+        return image_of(face)
+
+    whole, torn = write(tmp_path / "whole"), write(tmp_path / "torn", image_of=gone)
+    assert {path.name for path in torn.parent.iterdir()} == {path.name for path in whole.parent.iterdir()}
+    sheets = [decoded(folder.parent / "faces-typical.png") for folder in (whole, torn)]
+    assert sheets[0].shape == sheets[1].shape
+    assert (sheets[0] != sheets[1]).any()
 
 
 def test_report_shows_what_it_was_told_and_escapes_it(tmp_path):

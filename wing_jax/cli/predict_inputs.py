@@ -10,7 +10,7 @@ from pathlib import Path
 from wing_jax.data.images import PICTURE_ENDINGS, is_picture
 from wing_jax.data.video import VIDEO_ENDINGS
 from wing_jax.errors import InputError
-from wing_jax.files import refuse_way_out
+from wing_jax.files import is_hidden, refuse_way_out
 from wing_jax.text import cut, printable
 
 NAMED = 4  # files, folders or endings that a line names; of more it gives the number
@@ -59,7 +59,7 @@ def gather_inputs(names: Sequence[str]) -> Inputs:
 def _in_folder(folder: Path) -> tuple[list[Path], list[InputError], list[str]]:
     """(pictures, what is wrong, what was passed over) of `folder`."""
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        entries = sorted(entry for entry in folder.iterdir() if not is_hidden(entry, below=folder))
     except OSError as error:
         reason = f"{folder}: cannot be looked through ({error.strerror}): correct its permissions"
         return [], [InputError(reason)], []
@@ -95,8 +95,9 @@ def _nothing_in(folder: Path, rest: Sequence[Path]) -> InputError:
 def _folders_of_pictures(folder: Path) -> Iterator[Path]:
     """The folders below `folder` that hold a picture, hidden ones left out."""
     for place, folders, names in itertools.islice(os.walk(folder), LOOKED_THROUGH):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if Path(place) != folder and any(is_picture(Path(name)) for name in names if not name.startswith(".")):
+        folders[:] = sorted(name for name in folders if not is_hidden(Path(name), below=Path()))
+        shown = (path for path in map(Path, names) if not is_hidden(path, below=Path()))
+        if Path(place) != folder and any(map(is_picture, shown)):
             yield Path(place)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wing_jax.errors import InputError
 from wing_jax.evaluation import Evaluation, by_group, summarise
 from wing_jax.metrics import Boxes, Points, Visible
 from wing_jax.report import draw, plots, tables
@@ -43,7 +44,8 @@ def write_report(
       predicted: the predictions that `shown` measured, in image pixels.
       points: the truth.
       boxes: around the faces, to cut the tiles; the whole image is shown where one has no extent.
-      image_of: gives the image of a face by its number; called for the faces that are drawn only.
+      image_of: gives the image of a face by its number; called for the faces that are drawn only. Where it raises
+        InputError, the tile says that the picture cannot be read.
       visible: the points that count; None for all.
       lines: chains of point indices to be joined.
       faces_a_sheet: how many best, typical and worst faces to show.
@@ -106,12 +108,19 @@ def _write_sheets(
     for name, faces in choose_faces(shown, count).items():
         tiles, captions = [], []
         for face in faces:
-            image = image_of(face)
+            caption = f"#{face}   {100 * shown.nmes[face]:.2f} %"
+            try:
+                image = image_of(face)
+            except InputError:  # it was there when it was measured, which is not to be lost
+                image = np.full((2, 2, 3), 128, np.uint8)
+                tiles.append(draw.face_tile(image, _box_or_all(np.zeros(4), image))[0])
+                captions.append(f"{caption}   (picture not readable)")
+                continue
             tile, affine = draw.face_tile(image, _box_or_all(np.asarray(boxes[face]), image))
             target, guess = (np.asarray(p[face]) @ affine[:, :2].T + affine[:, 2] for p in (points, predicted))
             seen = None if visible is None else np.asarray(visible[face])
             tiles.append(draw.draw_pair(tile, target, guess, lines=lines, visible=seen))
-            captions.append(f"#{face}   {100 * shown.nmes[face]:.2f} %")
+            captions.append(caption)
         if tiles:
             path = draw.write_png(folder / f"faces-{name.lower()}.png", draw.contact_sheet(tiles, captions))
             figures.append(_picture(path.name, f"{name} faces"))
