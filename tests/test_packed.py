@@ -1,6 +1,7 @@
 """Packed data sets: what is read back, what training sees of it, and every kind of damage."""
 
 import dataclasses
+import hashlib
 import json
 import sys
 import tempfile
@@ -231,3 +232,43 @@ def test_real_faces(data_root, tmp_path):
     sides = (packed.boxes[:, 2:] - packed.boxes[:, :2]).max(1)
     np.testing.assert_allclose(sides, 112, rtol=0.01)
     assert sum(len(record) for record in packed_records(tmp_path / "w300")) < 6 * 16_000
+
+
+def repacked(folder, **changes):
+    """The folder with arrays of `train.npz` or facts of the manifest exchanged, checksums made to fit."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    path = folder / "train.npz"
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays |= {name: value for name, value in changes.items() if name in arrays}
+    np.savez(path, **arrays)
+    manifest["files"]["train.npz"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest["crop"] |= {name: value for name, value in changes.items() if name in manifest["crop"]}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"points": np.zeros((4, 5, 2), np.float32)}, "'points' is [4, 5, 2], not [4, 68, 2]"),
+        ({"boxes": np.zeros((3, 4), np.float32)}, "'boxes' is [3, 4], not [4, 4]"),
+        ({"photos": np.array(["a"])}, "'photos' is [1], not [4]"),
+        ({"points": np.full((4, 68, 2), 1e30, np.float32)}, "'points' holds numbers beyond any picture"),
+        ({"boxes": np.full((4, 4), np.nan, np.float32)}, "'boxes' holds numbers beyond any picture"),
+        ({"points": np.zeros((4, 68, 2), "U3")}, "'points' holds numbers beyond any picture"),
+    ],
+)
+def test_arrays_that_do_not_fit_the_counts_are_refused(folder, changes, said):
+    repacked(folder, **changes)
+    assert said in refusal(folder, "train")
+
+
+def test_crops_of_another_size_than_the_manifest_says_are_refused(folder, faces, tmp_path):
+    repacked(folder, size=SIZE * 2)
+    read = read_packed(folder, "train")
+    with pytest.raises(InputError, match="not the crop of 192 x 192 pixels that was packed"):
+        read.picture(0)
+    pack({"train": faces.take(np.arange(2))}, tmp_path / "raw", size=SIZE, quality=0, source="drawn")
+    repacked(tmp_path / "raw", size=2**31)
+    with pytest.raises(InputError, match="not the crop of 2,147,483,648 x 2,147,483,648 pixels that was packed"):
+        read_packed(tmp_path / "raw", "train").picture(0)

@@ -1,0 +1,146 @@
+"""Sizes that no memory holds: refused in one line before they are allocated, or told in one line afterwards."""
+
+import resource
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from wing_jax import memory
+from wing_jax.cli import main
+from wing_jax.config import BalanceConfig
+from wing_jax.data.builtin_set import builtin_faces
+from wing_jax.data.chips import cut_chips
+from wing_jax.data.load import load_faces
+from wing_jax.errors import InputError
+from wing_jax.report.draw import contact_sheet, face_tile, sheet_size
+
+
+def refusal(capsys, *words: object) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main([*map(str, words)])
+    assert stopped.value.code == 2
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert complaint.startswith("wing-jax: ")
+    return complaint
+
+
+def test_what_is_available_is_the_least_of_what_is_known(monkeypatch, tmp_path):
+    for name in ("MEMINFO", "CGROUP"):
+        monkeypatch.setattr(memory, name, tmp_path / name)
+    (tmp_path / "MEMINFO").write_text("MemTotal: 9 kB\nMemAvailable:  5000 kB\nSwapFree: 1000 kB\n")
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    assert limit == resource.RLIM_INFINITY or limit > 6_144_000
+    assert memory.available() == 6_144_000
+    (tmp_path / "CGROUP").write_text("max\n")
+    assert memory.available() == 6_144_000
+    (tmp_path / "CGROUP").write_text("4096\n")
+    assert memory.available() == 4096
+    memory.refuse_beyond(4096, what="it", fix="less")
+    with pytest.raises(InputError, match=r"^it: needs 5\.0 GB of memory and 0\.0 GB are free: less$"):
+        memory.refuse_beyond(5_000_000_000, what="it", fix="less")
+    (tmp_path / "MEMINFO").write_text("odd")
+    (tmp_path / "CGROUP").unlink()
+    assert memory.available() > 1 << 20  # of the whole machine
+
+
+def test_a_limit_of_the_process_counts():
+    script = (
+        "import resource; from wing_jax import memory\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30,) * 2); print(memory.available() < 1 << 30)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_errors_of_libraries_that_mean_it():
+    blank = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(cv2.error) as caught:
+        cv2.copyMakeBorder(blank, 2_000_000, 2_000_000, 2_000_000, 2_000_000, cv2.BORDER_REPLICATE)
+    assert memory.ran_out(caught.value)
+    with pytest.raises(cv2.error) as other:
+        cv2.cvtColor(blank[..., 0], cv2.COLOR_RGB2GRAY)
+    assert not memory.ran_out(other.value)
+    assert memory.ran_out(MemoryError())
+    assert memory.ran_out(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
+    assert not memory.ran_out(RuntimeError("something else"))
+    assert not memory.ran_out(ValueError("RESOURCE_EXHAUSTED"))
+
+
+def test_a_command_that_runs_out_says_so_in_one_line(monkeypatch, capsys):
+    from wing_jax.cli import devices
+
+    def starved(arguments):
+        raise MemoryError("Unable to allocate 7 TiB\nfor an array")
+
+    monkeypatch.setattr(devices, "run", starved)
+    said = refusal(capsys, "devices")
+    assert "out of memory (Unable to allocate 7 TiB" in said
+
+    def broken(arguments):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(devices, "run", broken)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        main(["devices"])
+
+
+def test_chips_that_do_not_fit_are_refused_before_they_are_cut():
+    faces = load_faces("builtin", "train", count=2)
+    with pytest.raises(InputError, match=r"built-in faces: 2 faces cut to 9,000,000 x 9,000,000 pixels: needs .* GB"):
+        cut_chips(faces, size=9_000_000)
+    with pytest.raises(InputError, match=r"^1,000,000,000,000 built-in faces of 192 x 192 pixels: needs"):
+        builtin_faces(10**12, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train", "configs/builtin.py", "--data.train_faces", 10**12), "built-in faces of 192 x 192 pixels: needs"),
+        (("train", "configs/builtin.py", "--stage1.input_size", 2**20), "input_size=1048576 must be at most 4,096"),
+        (("train", "configs/builtin.py", "--stage1.batch_size", 8 * 10**9), "a batch of 8,000,000,000 crops of"),
+        (("train", "configs/builtin.py", "--stage1.model.hidden", 10**12), "a network with 1,000,000,000,000 hidden"),
+        (("train", "configs/builtin.py", "--balance.bins", 10**12), "bins=1000000000000, cap=10: bins is 1 to 10,000"),
+        (("evaluate", "w300", "--data", "builtin", "--faces", 10**12), "built-in faces of 192 x 192 pixels: needs"),
+        (("balance", "builtin", "--faces", 10**12), "built-in faces of 192 x 192 pixels: needs"),
+        (("balance", "builtin", "--bins", 10**12), "bins=1000000000000 must lie between 1 and 10,000"),
+        (("balance", "builtin", "--bins", 0), "bins=0 must lie between 1 and 10,000"),
+        (("data", "show", ".", "--columns", 10**12), "columns=1000000000000 must lie between 1 and 1,000"),
+        (("data", "show", ".", "--columns", 0), "columns=0 must lie between 1 and 1,000"),
+        (("data", "show", ".", "--faces", -1), "faces=-1 must lie between 1 and 10,000"),
+        (("data", "stats", ".", "--bins", 10**12), "bins=1000000000000 must lie between 1 and 10,000"),
+        (("data", "pack", ".", "out", "--size", 10**6), "size=1000000 must lie between 16 and 8,192"),
+        (("data", "label", ".", "w300", "out", "--size", 10**6), "size=1000000 must lie between 16 and 8,192"),
+        (("data", "check", ".", "--workers", 0), "workers=0 must lie between 1 and 256"),
+    ],
+)
+def test_absurd_sizes_of_options_are_refused_in_one_line(words, said, capsys, pytestconfig, monkeypatch):
+    monkeypatch.chdir(pytestconfig.rootpath)
+    assert said in refusal(capsys, *words)
+
+
+def test_configs_refuse_bins_that_cannot_be():
+    for wrong in ({"bins": 0}, {"cap": 0}, {"bins": 10**9}):
+        with pytest.raises(InputError, match="bins is 1 to 10,000, cap at least 1"):
+            BalanceConfig(**wrong)
+
+
+def test_a_sheet_has_a_largest_size():
+    assert sheet_size(5, columns=2, step=(110, 100), gap=10) == (310, 230)
+    with pytest.raises(ValueError, match="900 tiles in 1 columns make a sheet of 384 x 334,812 pixels"):
+        sheet_size(900, columns=1, step=(372, 372))
+    with pytest.raises(ValueError, match="columns=0"):
+        contact_sheet([np.zeros((4, 4, 3), np.uint8)], columns=0)
+
+
+def test_a_tile_of_a_large_box_shows_what_one_of_the_shrunk_picture_shows():
+    """Below `COARSE` the picture is shrunk before it is blurred; its marks stay where the affine says."""
+    image = np.full((2400, 3200, 3), 30, np.uint8)
+    cv2.circle(image, (2000, 900), 120, (220, 220, 220), -1)
+    tile, affine = face_tile(image, np.float32([0, 0, 3199, 2399]), size=150)
+    weight = np.clip(tile[..., 0].astype(float) - 100, 0, None)
+    rows, columns = np.mgrid[:150, :150]
+    found = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+    np.testing.assert_allclose(found, affine[:, :2] @ (2000, 900) + affine[:, 2], atol=0.2)
