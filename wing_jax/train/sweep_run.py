@@ -25,6 +25,7 @@ from wing_jax.train.sweep import Cell, SweepEngine, cells_of, fastest
 from wing_jax.values import Value
 
 
+@devices.usual_settings()
 def sweep(config: SweepConfig) -> list[dict]:
     """Train all runs of the grid, going on where an earlier call stopped, and write below the run's folder each run's
     model (`cells/LABEL/model`), `results.json` and `results.md`. Returns a row for each run.
