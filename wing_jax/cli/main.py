@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
             from wing_jax.train import devices
 
             devices.prepare_xla()
-            with _said_of_jax():
+            with _said_of_jax(), devices.usual_settings():
                 importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
     except InputError as error:
         print(f"wing-jax: {error}", file=sys.stderr)

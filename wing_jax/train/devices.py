@@ -40,6 +40,14 @@ def prepare_xla() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)  # the small ones add up
 
 
+@contextlib.contextmanager
+def usual_settings() -> Generator[None]:
+    """Within, JAX promotes dtypes and transfers arrays as it does by default, whatever the program or the environment
+    has set: optax and Flax do not work otherwise. Prediction needs neither."""
+    with jax.numpy_dtype_promotion("standard"), jax.transfer_guard("allow"):
+        yield
+
+
 def jit_once(function: Callable) -> Callable:
     """`jax.jit` for what runs once: on CPUs compiled without optimisation, which is done much sooner."""
     quickly = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None

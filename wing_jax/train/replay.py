@@ -49,6 +49,7 @@ class Replayed(Value):
         return np.argsort(-np.where(np.isfinite(self.losses), self.losses, np.inf), kind="stable").tolist()
 
 
+@devices.usual_settings()
 def replay(record: str | Path) -> Replayed:
     """Train from the newest checkpoint to the step of `record`, in memory, and look at that step.
 

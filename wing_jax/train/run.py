@@ -73,6 +73,7 @@ class Corpus(Value):
         )
 
 
+@devices.usual_settings()
 def train(config: Config) -> Path:
     """Train as `config` says, going on where an earlier run of it stopped. Returns the model's folder.
 

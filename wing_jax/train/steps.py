@@ -93,7 +93,7 @@ def make_objective(
         shown = batch["visible"]
         target = jnp.where(shown[..., None], batch["points"], jax.lax.stop_gradient(predicted))
         total = jnp.where(shown[..., None], loss(predicted, target), 0).sum()
-        count = jnp.asarray(len(shown), jnp.float32) if reduction == "paper" else 2.0 * shown.sum()
+        count = jnp.asarray(len(shown), jnp.float32) if reduction == "paper" else 2.0 * shown.sum().astype(jnp.float32)
         share = total / jnp.maximum(count if axis is None else jax.lax.psum(count, axis), 1)
         return share, (new.get("batch_stats", {}), predicted, (total, count))
 
@@ -111,7 +111,8 @@ def normalised_error(predicted: Array, batch: Batch, *, eyes: tuple[int, int]) -
     points, shown = batch["points"], batch["visible"]
     distance = jnp.linalg.norm(points[:, eyes[0]] - points[:, eyes[1]], axis=-1)
     counted = shown[:, eyes[0]] & shown[:, eyes[1]] & (distance > 0)
-    errors = jnp.where(shown, jnp.linalg.norm(predicted - points, axis=-1), 0).sum(-1) / jnp.maximum(shown.sum(-1), 1)
+    visible = jnp.maximum(shown.sum(-1), 1).astype(points.dtype)
+    errors = jnp.where(shown, jnp.linalg.norm(predicted - points, axis=-1), 0).sum(-1) / visible
     return jnp.where(counted, errors / jnp.where(counted, distance, 1), 0).sum(), counted.sum().astype(jnp.float32)
 
 

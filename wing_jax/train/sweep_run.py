@@ -27,6 +27,7 @@ from wing_jax.values import Value
 ONE_WAY = {"input": "device", "parallel": "jit", "processes": "one"}  # what a sweep cannot do otherwise
 
 
+@devices.usual_settings()
 def sweep(config: SweepConfig) -> list[dict]:
     """Train all runs of the grid, going on where an earlier call stopped, and write below the run's folder each run's
     model (`cells/LABEL/model`), `results.json` and `results.md`. Returns a row for each run.
