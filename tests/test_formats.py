@@ -33,6 +33,7 @@ from wing_jax.data.load import load_faces
 from wing_jax.data.packed import pack
 from wing_jax.data.tfds_sets import NAMES
 from wing_jax.errors import InputError
+from wing_jax.files import is_hidden
 from wing_jax.schemes import IBUG_68
 
 
@@ -55,7 +56,7 @@ INSIDE_A_FILE = {"w300vw", "cofw", "cofw68", "packed"}
 
 def root_of(name: str, folder: Path) -> Path:
     if name in ENDINGS:
-        return sorted(folder.rglob(ENDINGS[name]))[0]
+        return next(path for path in sorted(folder.rglob(ENDINGS[name])) if not is_hidden(path, below=folder))
     return folder / "packed" if name == "packed" else folder
 
 
