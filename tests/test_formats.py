@@ -56,7 +56,7 @@ INSIDE_A_FILE = {"w300vw", "cofw", "cofw68", "packed"}
 
 def root_of(name: str, folder: Path) -> Path:
     if name in ENDINGS:
-        return sorted(path for path in folder.rglob(ENDINGS[name]) if not is_hidden(path, below=folder))[0]
+        return next(path for path in sorted(folder.rglob(ENDINGS[name])) if not is_hidden(path, below=folder))
     return folder / "packed" if name == "packed" else folder
 
 
