@@ -140,7 +140,8 @@ def test_files_are_read_up_to_a_size(tmp_path):
         "ffconcat version 1.0\nfile {}\n",
         "ffconcat version 1.0\nfile '{}'\noption safe 0\n",
         "<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011' type='static' "
-        "mediaPresentationDuration='PT1S'><Period><AdaptationSet mimeType='video/mp4'><Representation id='1'><BaseURL>{}</BaseURL></Representation>"
+        "mediaPresentationDuration='PT1S'><Period><AdaptationSet mimeType='video/mp4'><Representation id='1'>"
+        "<BaseURL>{}</BaseURL></Representation>"
         "</AdaptationSet></Period></MPD>",
         "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=control:{}\n",
     ],
