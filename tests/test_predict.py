@@ -1,25 +1,33 @@
 """`wing-jax predict` on several photos and on folders: the same as photo by photo, read group by group."""
 
 import csv
+import io
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 from tiny_model import save_tiny_model
+from writers.videos import write_video
 
 from wing_jax.cli import main, predict_photos
 from wing_jax.cli.predict_inputs import gather_inputs
 from wing_jax.cli.predict_names import plan_photos
+from wing_jax.cli.predict_options import PredictOptions
 from wing_jax.cli.predict_tally import Tally
+from wing_jax.cli.predict_video import follow
+from wing_jax.data import video_writer
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.points_file import read_pts
 from wing_jax.data.video import Video, VideoWriter
 from wing_jax.finder import Finder
 from wing_jax.localizer import Localizer
+from wing_jax.text import printable
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +165,75 @@ def test_a_video_that_ends_before_its_time_is_told(capsys, model, faces, tmp_pat
     assert said
     assert 5 <= int(said[1]) <= 8
     assert 0.2 <= float(said[2]) <= 0.4
+
+
+TIMES = [0, 47, 100, 133, 180, 480, 500, 2500]  # milliseconds
+
+
+@pytest.mark.parametrize("name", ["phone.mp4", "browser.webm"])
+def test_a_video_of_variable_rate_keeps_its_times(capsys, model, faces, tmp_path, name):
+    codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
+    images = np.stack([faces.picture(0)] * len(TIMES))
+    write_video(tmp_path / name, images, codec=codec, milliseconds=TIMES, rate=1000)
+    main(["predict", str(model), str(tmp_path / name), "--output", str(tmp_path / "out")])
+    said = capsys.readouterr().out
+    assert f"{name}: 8 frames, 1 face(s), " in said
+    stem = name.split(".")[0]
+    assert [row["timestamp"] for row in table(tmp_path / "out" / f"{stem}.csv")] == [f"{t / 1000:.3f}" for t in TIMES]
+    with Video(tmp_path / "out" / f"{stem}.mp4") as overlay:
+        assert [1000 * frame.seconds for frame in overlay] == pytest.approx(TIMES, abs=1)
+
+
+def followed(source, stem, model, **options):
+    """What `follow` says of a video, whose results are written to `stem`.mp4 and .csv."""
+    said = io.StringIO()
+    console = Console(file=said, markup=False, emoji=False, highlight=False, soft_wrap=True, force_terminal=True)
+    options = PredictOptions(model=str(model), **options)
+    follow(source, Localizer.load(model), options, console, stem=stem)
+    return said.getvalue()
+
+
+@pytest.mark.parametrize("name", [b"x [id] :dog:", b"[bold]x", b"a.b:c", b"m\xfcller %d", b"new\nline", b"a" * 240])
+def test_a_video_and_its_results_may_have_any_name(model, video, tmp_path, name):
+    source = tmp_path / f"{os.fsdecode(name)}.mp4"
+    stem = tmp_path / "out" / os.fsdecode(name)
+    video.rename(source)
+    said = followed(source, stem, model, frames=2)
+    assert f"{printable(source.name)}: 2 frames" in said
+    assert {os.fsencode(path) for path in (tmp_path / "out").iterdir()} == {
+        os.fsencode(f"{stem}.mp4"),
+        os.fsencode(f"{stem}.csv"),
+    }
+
+
+def test_damage_inside_a_video_is_counted(model, faces, tmp_path):
+    path = write_video(tmp_path / "a.mov", np.stack([faces.picture(0)] * 4), codec="png", pixels="rgb24")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"\x89PNG", content.index(b"\x89PNG") + 9)
+    content[place : place + 60] = bytes(60)
+    path.write_bytes(content)
+    assert "a.mov: 3 frames, 1 damaged piece(s) left out, 1 face(s)" in followed(path, tmp_path / "out" / "a", model)
+
+
+def test_where_no_browser_plays_the_overlay_it_is_told(model, video, tmp_path, monkeypatch):
+    assert "browsers" not in followed(video, tmp_path / "out" / "a", model, frames=2)
+    monkeypatch.setattr(video_writer, "ENCODERS", {"mpeg4": {}})
+    assert "a.mp4 (browsers do not play it" in followed(video, tmp_path / "out" / "a", model, frames=2)
+
+
+def test_a_killed_run_leaves_the_rows_so_far(model, video, tmp_path, monkeypatch):
+    written = []
+
+    def stop(writer, image, *, seconds):
+        written.append(seconds)
+        if len(written) == 4:
+            lines = (tmp_path / "out" / "a.csv").read_text().splitlines()  # as a kill would find it now
+            assert [line.split(",")[0] for line in lines] == ["frame", "0", "1", "2"]
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(video_writer.VideoWriter, "write", stop)
+    with pytest.raises(KeyboardInterrupt):
+        followed(video, tmp_path / "out" / "a", model)
 
 
 def test_a_camera_is_watched_until_its_window_is_closed(capsys, model, video, tmp_path, monkeypatch):

@@ -212,6 +212,21 @@ def test_one_euro_is_steady_at_rest_and_quick_in_motion():
     assert (behind > 0).all()
 
 
+def test_one_euro_lags_as_little_in_videos_of_variable_rate():
+    """A face that moves at one speed, seen at the frames of a phone in bad light: given the frames' own times it lags
+    as it does at a constant rate; given the number of the frame over a rate of 1,000 it would lag far more."""
+    gaps = np.array([33, 33, 34, 100, 33, 167, 33, 34, 66, 33] * 8) / 1000
+    variable, constant = np.cumsum(gaps), np.arange(1, 81) * gaps.mean()
+    speed = 60  # pixels a second, of a face of 100 pixels
+
+    def lag(times, told):
+        places = np.array([[0.0, 0], [100, 0], [50, 80]]) + (speed * times)[:, None, None] * [1, 0]
+        return np.abs(places - filtered(OneEuro(), places, told))[-40:, :, 0].mean()
+
+    assert lag(variable, variable) < 1.3 * lag(constant, constant)
+    assert lag(variable, np.arange(80) / 1000) > 2 * lag(variable, variable)
+
+
 def test_one_euro_knows_no_size():
     random, times = np.random.default_rng(2), np.arange(20) / 25
     shapes = SHAPE + random.normal(0, 2, (20, 3, 2))

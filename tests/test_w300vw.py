@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from writers.videos import numbered, write_video
 from writers.w300vw import write_w300vw
 
 from wing_jax.data.images import Embedded, write_image
+from wing_jax.data.video import Video
 from wing_jax.data.w300vw import VIDEOS, read_300vw, read_frame
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68
@@ -121,6 +123,25 @@ def test_a_frame_after_the_end_is_refused(tmp_path, number):
     read = read_300vw(tmp_path, "train")
     message = refusal(read.picture, 3)
     assert message.startswith(f"{tmp_path / '001' / 'vid.avi'}: cannot read frame {number}")
+
+
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [("mpeg4", {"bf": "2", "g": "6"}), ("libx264", {"bf": "3", "x264-params": "open-gop=1:keyint=6:scenecut=0"})],
+)
+def test_a_frame_by_its_number_is_the_one_of_the_video_read_through(tmp_path, codec, options):
+    """Pictures that lie in another order than they are shown in, most of them told by their neighbors."""
+    video = write_video(tmp_path / "vid.avi", numbered(20, step=6), codec=codec, options=options)
+    with Video(video) as through:
+        frames = [frame.image for frame in through]
+    assert len(frames) == 20
+    for number in (20, 1, 13, 7, 6, 5, 19, 2):
+        np.testing.assert_array_equal(read_frame(video, number), frames[number - 1])
+    with pytest.raises(InputError, match="cannot read frame 21"):
+        read_frame(video, 21)
+    write_video(video, numbered(3), codec=codec)  # another in its place
+    with Video(video) as through:
+        np.testing.assert_array_equal(read_frame(video, 3), list(through)[2].image)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video" * 20])

@@ -100,8 +100,8 @@ def _picture(path: Path, spellings: Spellings) -> Picture:
 
 
 def read_frame(video: Path, number: int) -> Image:
-    """Frame `number` of `video`, counted from 1, RGB uint8. The file is opened each time, so that threads and
-    processes can share a set.
+    """Frame `number` of `video`, counted from 1 in the order in which they are shown, RGB uint8. The file is opened
+    each time, so that threads and processes can share a set.
 
     Raises:
       InputError: the video cannot be read, or has no such frame.
