@@ -143,3 +143,9 @@ def test_a_point_that_is_nowhere_has_no_position(tmp_path, nothing):
     path = tmp_path / "a.pts"
     path.write_text(f"n_points: 3\n{{\n{nothing}\n-1 5\n0 0\n}}\n")
     np.testing.assert_array_equal(read_pts(path), [[np.nan, np.nan], [-2, 4], [-1, -1]])
+
+
+def test_what_is_written_is_no_sign_for_nothing(tmp_path):
+    points = np.float32([[-2, -2], [np.nan, np.nan], [3, 4]])
+    write_pts(tmp_path / "a.pts", points)
+    np.testing.assert_allclose(read_pts(tmp_path / "a.pts"), points, atol=5e-4)
