@@ -136,3 +136,16 @@ def test_signed_points_are_refused_as_others_are(file):
     file.write_text(GOOD.replace("3.5", "nan"))
     with pytest.raises(InputError, match="is not finite"):
         read_signed_pts(file)
+
+
+@pytest.mark.parametrize("nothing", ["-1 -1", "-1.0 -1.000", "nan NaN"])
+def test_a_point_that_is_nowhere_has_no_position(tmp_path, nothing):
+    path = tmp_path / "a.pts"
+    path.write_text(f"n_points: 3\n{{\n{nothing}\n-1 5\n0 0\n}}\n")
+    np.testing.assert_array_equal(read_pts(path), [[np.nan, np.nan], [-2, 4], [-1, -1]])
+
+
+def test_what_is_written_is_no_sign_for_nothing(tmp_path):
+    points = np.float32([[-2, -2], [np.nan, np.nan], [3, 4]])
+    write_pts(tmp_path / "a.pts", points)
+    np.testing.assert_allclose(read_pts(tmp_path / "a.pts"), points, atol=5e-4)

@@ -48,10 +48,14 @@ def read_signed_pts(
 def write_pts(path: str | Path, points: Float[np.ndarray, "points 2"]) -> None:
     """Write landmarks (0-based pixel centres) as a `.pts` file, counted from 1 as the format asks, whole or not at all.
 
+    A point at (-2, -2) is moved by 0.0001 pixels, for "-1 -1" means that there is no position; NaN is written as such.
+
     Raises:
       OSError: it cannot be written.
     """
-    rows = "\n".join(f"{x:.4f} {y:.4f}" for x, y in np.asarray(points, np.float64) + 1)
+    counted = (np.asarray(points, np.float64) + 1).round(4)
+    counted[(counted == -1).all(-1), 0] -= 1e-4
+    rows = "\n".join(f"{x:.4f} {y:.4f}" for x, y in counted)
     write_whole(Path(path), f"version: 1\nn_points: {len(points)}\n{{\n{rows}\n}}\n")
 
 
