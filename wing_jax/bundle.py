@@ -84,7 +84,7 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
     try:
         manifest = json.loads(files.read_text(path / "model.json"))
     except OSError as error:
-        raise InputError(f"{path / 'model.json'}: cannot be read ({error}): copy the bundle again") from error
+        raise InputError(f"{path / 'model.json'}: cannot be read ({reason(error)}): copy the bundle again") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path / 'model.json'}: not valid JSON ({reason(error)}): copy the bundle again") from error
     if not isinstance(manifest, dict) or manifest.pop("format", None) != FORMAT:

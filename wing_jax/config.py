@@ -14,7 +14,7 @@ from cattrs.v import format_exception
 
 from wing_jax import files
 from wing_jax.errors import InputError
-from wing_jax.text import quoted
+from wing_jax.text import quoted, reason
 
 READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
@@ -327,7 +327,7 @@ def _line_of(error: Exception, path: Path) -> int:
 def _readable(error: Exception) -> str:
     unknown = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     if not unknown:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {reason(error, length=300)}"
     kind, field = unknown.groups()
     fields = ", ".join(f.name for f in dataclasses.fields(globals()[kind])) if kind in globals() else "?"
-    return f"{kind} has no field {field!r}: use one of {fields}"
+    return f"{kind} has no field {quoted(field)}: use one of {fields}"

@@ -26,7 +26,7 @@ from wing_jax.locating import Plan, StagePlan
 from wing_jax.models import make_model
 from wing_jax.processes import check_fork, check_jax
 from wing_jax.schemes import SCHEMES, Scheme, get_scheme, scheme_from_table, scheme_to_table
-from wing_jax.text import cut, quoted
+from wing_jax.text import cut, quoted, reason
 from wing_jax.types import Image
 from wing_jax.values import Value
 
@@ -111,7 +111,7 @@ class Localizer(Value):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{path}: this model does not hold what it must ({error}): copy the bundle again"
+                f"{path}: this model does not hold what it must ({reason(error)}): copy the bundle again"
             ) from error
 
     def save(self, path: str | Path, *, half: bool = False) -> Path:

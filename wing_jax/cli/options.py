@@ -13,6 +13,7 @@ import tyro
 
 from wing_jax.config import LENGTHS, Config, SweepConfig, load_config
 from wing_jax.errors import InputError
+from wing_jax.text import quoted
 
 Options = TypeVar("Options")
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -33,7 +34,7 @@ def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, u
         sys.exit(0 if arguments else 2)
     path, *options = arguments
     if path.startswith("-"):
-        raise InputError(f"the first argument must be the config, not {path!r}: {usage}")
+        raise InputError(f"the first argument must be the config, not {quoted(path)}: {usage}")
     loaded = load_config(path)
     if isinstance(loaded, SweepConfig) and not issubclass(kind, SweepConfig):
         raise InputError(f"{path}: has a grid, which {command!r} would not heed: give it to wing-jax sweep")
@@ -90,7 +91,7 @@ def parse(kind: type[Options], arguments: list[str], *, command: str, default: O
     if unknown:
         near = difflib.get_close_matches(unknown[0].lstrip("-"), list(_fields(kind, default)), n=2, cutoff=0.4)
         hint = f": did you mean {' or '.join('--' + name for name in near)}?" if near else ""
-        raise InputError(f"unknown argument {unknown[0]!r}{hint or f': see wing-jax {command} --help'}")
+        raise InputError(f"unknown argument {quoted(unknown[0])}{hint or f': see wing-jax {command} --help'}")
     return options
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from wing_jax.data.images import LARGEST_PICTURE, Embedded, load_picture
 from wing_jax.errors import InputError
-from wing_jax.text import cut, quoted
+from wing_jax.text import cut, quoted, reason
 from wing_jax.types import Image
 
 # What `as_image` and `as_boxes` take. To a type checker anything: they say themselves what is wrong.
@@ -151,7 +151,7 @@ def _of_pil(picture: PIL.Image.Image, name: str) -> Image:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{name} is a PIL image of mode {picture.mode} that cannot be read ({error}): open it again, or convert it"
+            f"{name} is a PIL image of mode {picture.mode} that cannot be read ({reason(error)}): open it again, or convert it"
         ) from error
     if not pixels.size:
         raise InputError(f"{name} is a PIL image without pixels: check how it was cut")

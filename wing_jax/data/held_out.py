@@ -10,7 +10,7 @@ import numpy as np
 from wing_jax.config import DataConfig
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
-from wing_jax.text import quoted
+from wing_jax.text import quoted, reason
 
 Plain = TypeVar("Plain")
 LARGEST = 5_000  # photos that are recorded by name; of more, the rule that held them out and a digest
@@ -68,7 +68,9 @@ class HeldOut:
                 seed=_right(int, table.get("seed", 0)),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"model.json: {KEY} is no record of photos ({error}): copy the bundle again") from error
+            raise InputError(
+                f"model.json: {KEY} is no record of photos ({reason(error)}): copy the bundle again"
+            ) from error
         return found
 
     def manifest(self) -> dict:

@@ -31,6 +31,7 @@ from wing_jax.data.picture_sizes import told_size
 from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
+from wing_jax.text import quoted, reason
 
 ATTRIBUTES = ("difficult", "truncated", "occluded")
 SWITCH = {"1": True, "true": True, "0": False, "false": False}
@@ -107,7 +108,7 @@ def _boxes(path: Path) -> list[_Box]:
         said = expat.errors.messages[error.code]
         raise InputError(f"{path}:{error.lineno}: not XML, or cut short ({said}): give a file of imglab") from None
     except (ValueError, LookupError) as error:  # an encoding that is declared but not known
-        raise InputError(f"{path}: cannot read this XML ({error}): save it as UTF-8") from None
+        raise InputError(f"{path}: cannot read this XML ({reason(error)}): save it as UTF-8") from None
     if not boxes:
         raise InputError(f"{path}: no <box> in an <image>: is this a file of imglab?")
     return boxes
@@ -128,7 +129,7 @@ def _face(path: Path, box: _Box, scheme: Scheme, finder: PictureFinder) -> Face:
     switches = {name: box.values[name] for name in ("ignore", *ATTRIBUTES) if name in box.values}
     for name, value in switches.items():
         if value.lower() not in SWITCH:
-            raise InputError(f"{where}: {name}={value[:40]!r} is not '0' or '1'")
+            raise InputError(f"{where}: {name}={quoted(value)} is not '0' or '1'")
     edges = _numbers(box.values, ("left", "top", "width", "height"), where=where)
     picture, photo = finder.find(box.file, where=where)
     with np.errstate(over="ignore"):  # an infinite box is refused with the empty ones
@@ -156,11 +157,11 @@ def _points(path: Path, box: _Box, scheme: Scheme) -> np.ndarray:
             index = match_names([name], scheme)[0]
         if index is None or index >= scheme.points:
             raise InputError(
-                f"{where}: part {name[:40]!r} is no point of {scheme.name}: "
+                f"{where}: part {quoted(name)} is no point of {scheme.name}: "
                 f"use 0 to {scheme.points - 1} or its names, or the scheme of this file"
             )
         if index in done:
-            raise InputError(f"{where}: part {name[:40]!r} comes twice in one box: remove one")
+            raise InputError(f"{where}: part {quoted(name)} comes twice in one box: remove one")
         done.add(index)
         if not has_no_position(values.get("x", "missing"), values.get("y", "missing")):
             points[index] = _numbers(values, ("x", "y"), where=where)

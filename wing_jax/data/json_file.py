@@ -11,7 +11,7 @@ from jaxtyping import Float
 from wing_jax import files
 from wing_jax.data.listing import LARGEST
 from wing_jax.errors import InputError
-from wing_jax.text import quoted
+from wing_jax.text import cut, quoted, reason
 
 
 def read_json(path: Path, *, mend: str) -> Any:
@@ -25,7 +25,7 @@ def read_json(path: Path, *, mend: str) -> Any:
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON, or cut short ({error.msg}): {mend}") from None
     except (OSError, ValueError, RecursionError) as error:  # no text, absurdly long numbers, absurdly deep lists
-        raise InputError(f"{path}: cannot read this JSON file ({error}): {mend}") from error
+        raise InputError(f"{path}: cannot read this JSON file ({reason(error)}): {mend}") from error
 
 
 def json_numbers(values: Sequence[Any], *, where: str, expected: str) -> Float[np.ndarray, "values"]:
@@ -56,4 +56,4 @@ def json_said(value: object) -> str:
     """A JSON value as a message repeats it."""
     if isinstance(value, str):
         return quoted(value).replace("'", '"')
-    return "a list or object" if isinstance(value, list | dict) else json.dumps(value)[:60]
+    return "a list or object" if isinstance(value, list | dict) else cut(json.dumps(value))

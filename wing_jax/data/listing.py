@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from wing_jax import files
 from wing_jax.errors import InputError
+from wing_jax.text import quoted, reason
 
 LARGEST = float(np.finfo(np.float32).max)
 # What a cell or attribute holds that holds nothing, in small letters: empty, or as pandas, R and JSON write it.
@@ -26,7 +27,7 @@ def read_lines(path: str | Path, *, mend: str) -> list[tuple[int, str]]:
     except OSError as error:
         raise InputError(f"{path}: cannot read this list ({error.strerror}): {mend}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: cannot read this list ({error}): {mend}") from error
+        raise InputError(f"{path}: cannot read this list ({reason(error)}): {mend}") from error
     return [(i + 1, line.strip()) for i, line in enumerate(text.split("\n")) if line.strip()]
 
 
@@ -39,9 +40,9 @@ def numbers(words: Sequence[str], *, where: str, expected: str) -> Float[np.ndar
     try:
         values = np.array([float(word) for word in words], np.float64)
     except ValueError:
-        raise InputError(f"{where}: {_excerpt(words)!r} is not {expected}") from None
+        raise InputError(f"{where}: {quoted(' '.join(words))} is not {expected}") from None
     if not (np.abs(values) < LARGEST).all():
-        raise InputError(f"{where}: {_excerpt(words)!r} is not finite: it must be {expected}")
+        raise InputError(f"{where}: {quoted(' '.join(words))} is not finite: it must be {expected}")
     return values.astype(np.float32)
 
 
@@ -76,8 +77,3 @@ def rows(path: str | Path, *, mend: str) -> Iterator[tuple[str, str]]:
     if not lines:
         raise InputError(f"{path}: the list is empty: is this the published file?")
     return ((f"{path}:{number}", line) for number, line in lines)
-
-
-def _excerpt(words: Sequence[str]) -> str:
-    text = " ".join(words)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -56,7 +56,7 @@ def load_faces(
     if images and not (name in formats.FORMATS and formats.FORMATS[name].names_pictures):
         lists = ", ".join(kind for kind, form in formats.FORMATS.items() if form.names_pictures)
         raise InputError(
-            f"images={images}: names the folder of pictures for lists ({lists}), not for {name!r}: leave it"
+            f"images={images}: names the folder of pictures for lists ({lists}), not for {quoted(name)}: leave it"
         )
     faces = _read(
         name, split, root=root, images=images, scheme=scheme, count=count, seed=seed, detector=detector, faults=faults

@@ -43,6 +43,7 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.data.states import StatesReader, states_reader
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
+from wing_jax.text import quoted, reason
 from wing_jax.values import Value
 
 PICTURE = ("image", "image_name", "image_path", "file", "filename", "file_name", "path")
@@ -109,14 +110,16 @@ def _read(path: Path) -> tuple[list[str], list[tuple[str, list[str]]]]:
     try:
         text = files.read_text(path, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read this table ({error}): give a CSV file in UTF-8") from error
+        raise InputError(f"{path}: cannot read this table ({reason(error)}): give a CSV file in UTF-8") from error
     first = next((line for line in text.split("\n") if line.strip()), "")
     delimiter = next((sign for sign in ",;\t" if set(PICTURE) & set(_cells(first, sign))), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     try:
         rows = [(f"{path}:{reader.line_num}", [cell.strip() for cell in row]) for row in reader if "".join(row).strip()]
     except csv.Error as error:
-        raise InputError(f"{path}:{reader.line_num}: not CSV ({error}): check the quotes of this line") from None
+        raise InputError(
+            f"{path}:{reader.line_num}: not CSV ({reason(error)}): check the quotes of this line"
+        ) from None
     if len(rows) < 2:
         raise InputError(f"{path}: no row below the header: give a CSV file with a header and one face a row")
     if delimiter != ",":
@@ -137,7 +140,7 @@ def _columns(path: Path, header: list[str], scheme: Scheme) -> _Columns:
     at: dict[str, int] = {}
     for index, name in enumerate(map(str.lower, header)):
         if name and at.setdefault(name, index) != index:
-            raise InputError(f"{path}: two columns of the header are called {name[:40]!r}: rename one")
+            raise InputError(f"{path}: two columns of the header are called {quoted(name)}: rename one")
     pictures = [name for name in PICTURE if name in at]
     count = scheme.points
     if not pictures and at.keys() & VIDEO:
@@ -149,8 +152,8 @@ def _columns(path: Path, header: list[str], scheme: Scheme) -> _Columns:
     if len(pictures) != 1 or not style:
         found, plain = ", ".join(header[:6])[:80].lower(), scheme.names[0].lower().replace(" ", "_")
         raise InputError(
-            f"{path}: the header {found!r}... must have one column for the picture ({', '.join(PICTURE)}) and, for "
-            f"each of the {count} points of {scheme.name}, x0, y0 to x{count - 1}, y{count - 1}, or original_0_x, "
+            f"{path}: the header {quoted(found)}... must have one column for the picture ({', '.join(PICTURE)}) and, "
+            f"for each of the {count} points of {scheme.name}, x0, y0 to x{count - 1}, y{count - 1}, or original_0_x, "
             f"original_0_y ..., or {plain}_x, {plain}_y ..."
         )
     for more in (f"x{count}", f"x_{count}", f"original_{count}_x"):
@@ -209,7 +212,7 @@ def _size_columns(at: dict[str, int]) -> tuple[int, int] | None:
 def _all_or_none(path: Path, at: dict[str, int], names: Sequence[str]) -> list[int] | None:
     missing = [name for name in names if name not in at]
     if missing and len(missing) < len(names):
-        raise InputError(f"{path}: the header has no column {missing[0]!r} but others of its kind: add it")
+        raise InputError(f"{path}: the header has no column {quoted(missing[0])} but others of its kind: add it")
     return None if missing else [at[name] for name in names]
 
 

@@ -56,7 +56,7 @@ def _face(finder: PictureFinder, where: str, line: str) -> Face:
     values = numbers(fields[:NUMBERS], where=where, expected=EXPECTED)
     flags = values[-len(ATTRIBUTES) :]
     if not np.isin(flags, (0, 1)).all():
-        raise InputError(f"{where}: the six flags {' '.join(fields[-7:-1])!r} are not all 0 or 1: correct them")
+        raise InputError(f"{where}: the six flags {quoted(' '.join(fields[-7:-1]))} are not all 0 or 1: correct them")
     picture, name = finder.find(fields[-1], where=where)
     return Face(
         where=where,
