@@ -5,7 +5,7 @@ import functools
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -94,7 +94,7 @@ class Localizer(Value):
           InputError: there is no bundle, or it is broken.
         """
         check_fork()
-        if not isinstance(path, str | os.PathLike):
+        if not isinstance(path, str | os.PathLike) or not str(path):
             raise InputError(f"a model is named by its folder or its name in the box, not by {quoted(path)}")
         manifest, arrays = read_bundle(path)
         try:
@@ -116,7 +116,13 @@ class Localizer(Value):
 
     def save(self, path: str | Path, *, half: bool = False) -> Path:
         """Write the bundle: `model.json`, which says what it is, and `weights.npz`, float32 or with `half` float16.
-        Returns its folder."""
+        Returns its folder.
+
+        Raises:
+          InputError: `path` is none.
+        """
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"a model is saved to a folder's path, not to {quoted(path)}")
         facts = ("network", "input_size", "chip_size", "margin", "centre")
         manifest = {
             "scheme": self.scheme.name if self.scheme.name in SCHEMES else scheme_to_table(self.scheme),
@@ -197,7 +203,14 @@ class Localizer(Value):
 
         A number of faces between two powers of two is taken apart or filled up to powers of two, so those are the sizes
         that matter. `face_side`, the boxes' larger side in pixels, matters where the device cuts the chips.
+
+        Raises:
+          InputError: a size is no whole number above 0, or `face_side` below 4.
         """
+        if not isinstance(sizes, Iterable) or not all(isinstance(s, int | np.integer) and s > 0 for s in sizes):
+            raise InputError(f"sizes={quoted(sizes)}: give whole numbers of faces above 0, such as (1, 32)")
+        if not isinstance(face_side, int | np.integer) or face_side < 4:
+            raise InputError(f"face_side={quoted(face_side)}: give the boxes' side in whole pixels, 4 or more")
         blank = np.zeros((2 * face_side, 2 * face_side, 3), np.uint8)
         box = face_side * np.array([[0.5, 0.5, 1.5, 1.5]], np.float32) - 0.5
         took = {}

@@ -57,7 +57,7 @@ def cache_folder() -> Path | None:
     `$XDG_CACHE_HOME/wing_jax` or `~/.cache/wing_jax`. None where it could not be written to, or there is no home."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if not base.is_absolute():  # also where it is not set: the XDG specification says so of relative ones
-        home = _home()
+        home = home_folder()
         if home is None:
             return None
         base = home / ".cache"
@@ -69,7 +69,7 @@ def cache_folder() -> Path | None:
     return folder if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
 
 
-def _home() -> Path | None:
+def home_folder() -> Path | None:
     """The user's folder, if it is there: containers and batch systems run users without one."""
     try:
         home = Path(os.environ["HOME"]) if "HOME" in os.environ else Path.home()

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
+from wing_jax.processes import check_fork
 from wing_jax.types import Affine
 
 
@@ -16,6 +17,7 @@ def warp(
     `frames` `[batch, 2, 3]` is from crop pixels to image pixels. `supersample` > 1 averages that many samples a side
     for each crop pixel: the antialiasing where the crop shrinks its image. Returns float32 in the images' range.
     """
+    check_fork()
     at = (jnp.arange(size * supersample, dtype=jnp.float32) + 0.5) / supersample - 0.5
     side = len(at)
     grid = jnp.stack([jnp.tile(at, side), jnp.repeat(at, side), jnp.ones(side * side, jnp.float32)])
@@ -58,6 +60,7 @@ def cut_squares(
     the part repeats its edge. Returns float32 in the images' range, as OpenCV's INTER_AREA and INTER_LINEAR would
     before rounding.
     """
+    check_fork()
     height, width = images.shape[1:3]
     along_x = _shares(first[:, 0], length[:, 0], side, size=size, extent=width)
     along_y = _shares(first[:, 1], length[:, 1], side, size=size, extent=height)

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8, UInt8
@@ -12,6 +12,7 @@ from wing_jax.data.images import Embedded, Picture, load_picture, picture_name
 from wing_jax.data.limits import LARGEST_COORDINATE
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
+from wing_jax.text import quoted
 from wing_jax.types import Visibility
 from wing_jax.values import Value
 
@@ -77,8 +78,13 @@ class FaceSet(Value):
     def picture_name(self, index: int) -> str:
         return picture_name(self.source(index))
 
-    def take(self, indices: Int[np.ndarray, "m"]) -> "FaceSet":
-        """The faces at `indices`, in that order."""
+    def take(self, indices: Any) -> "FaceSet":
+        """The faces at `indices` `[m]`, in that order, or those that a mask of booleans `[n]` chooses.
+
+        Raises:
+          InputError: they are neither, or one is out of range.
+        """
+        indices = self._indices(indices)
 
         def pick(values: tuple[Entry, ...]) -> tuple[Entry, ...]:
             return tuple(values[i] for i in indices)
@@ -99,13 +105,32 @@ class FaceSet(Value):
             origins=None if self.origins is None else pick(self.origins),
         )
 
+    def _indices(self, given: Any) -> Int[np.ndarray, "m"]:
+        try:
+            indices = np.asarray(given)
+        except ValueError:
+            indices = np.array(None)
+        if indices.dtype == bool and indices.shape == (len(self),):
+            return np.flatnonzero(indices)
+        if indices.shape == (0,):
+            return np.zeros(0, np.int64)
+        if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
+            raise InputError(f"{self.name}: faces are chosen by a list of their numbers, not by {quoted(given)}")
+        outside = indices[(indices < -len(self)) | (indices >= len(self))]
+        if len(outside):
+            raise InputError(f"{self.name}: there is no face {outside[0]}: it has {len(self)}, counted from 0")
+        return indices
+
     def without(self, photos: Collection[str]) -> "FaceSet":
         """The faces of other photos than these, of which some may not be there.
 
         Raises:
-          InputError: nothing is left.
+          InputError: nothing is left, or `photos` is no collection of names.
         """
-        kept = np.flatnonzero([photo not in photos for photo in self.photos])
+        if isinstance(photos, str | bytes) or not isinstance(photos, Iterable):
+            raise InputError(f"{self.name}: photos must be a list of their names, not {quoted(photos)}")
+        left_out = set(photos)
+        kept = np.flatnonzero([photo not in left_out for photo in self.photos])
         if not len(kept):
             raise InputError(f"{self.name}: no face is left without these photos")
         return self.take(kept)
@@ -114,8 +139,10 @@ class FaceSet(Value):
         """(the rest, about `fraction` of the faces), whole photos apart, the same for ever: by a hash of names.
 
         Raises:
-          InputError: one of the two would be empty.
+          InputError: one of the two would be empty, or `fraction` is no number in [0, 1].
         """
+        if not isinstance(fraction, int | float | np.number) or not 0 <= fraction <= 1:
+            raise InputError(f"{self.name}: the fraction to hold out must lie between 0 and 1, not {quoted(fraction)}")
         held_out = self.held_out(fraction)
         if held_out.all() or not held_out.any():
             raise InputError(

@@ -32,6 +32,7 @@ from wing_jax.data.tensorflow_runtime import tensorflow
 from wing_jax.data.tfds_folder import refuse_false_lengths, refuse_hostile_folder
 from wing_jax.errors import InputError
 from wing_jax.files import plain_path
+from wing_jax.processes import home_folder
 from wing_jax.schemes import IBUG_68, MTFL_5, SCHEMES, Scheme
 from wing_jax.text import LONGEST_NAME, quoted, reason
 
@@ -53,7 +54,7 @@ def read_tfds(name: str, split: str, *, root: str = "", faults: list[str] | None
       InputError: TFDS is missing, the set is not prepared, has no such split, or a face is not as it must be.
     """
     tfds = _tensorflow_datasets()
-    root = root or os.environ.get("TFDS_DATA_DIR", "") or str(Path("~/tensorflow_datasets").expanduser())
+    root = root or os.environ.get("TFDS_DATA_DIR", "") or _usual_root()
     known = _KNOWN.get(name)
     if known is not None and split not in known.splits:
         raise InputError(f"{root}: {name} has no split {quoted(split)}: it has {', '.join(known.splits)}")
@@ -64,6 +65,14 @@ def read_tfds(name: str, split: str, *, root: str = "", faults: list[str] | None
         examples = _examples(tfds, builder, known.splits[split], known.features, Path(root) / name)
     makers = (functools.partial(known.face, example, f"{name}/{example['tfds_id'].decode()}") for example in examples)
     return gather(makers, name=known.title, scheme=known.scheme, box_convention=known.boxes, faults=faults)
+
+
+def _usual_root() -> str:
+    """TFDS's own choice. It asks for the user's folder as well, which not everyone has."""
+    home = home_folder()
+    if home is None:
+        raise InputError("data.root is empty, and there is no home folder: set HOME, TFDS_DATA_DIR or data.root")
+    return str(home / "tensorflow_datasets")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from wing_jax.losses.inputs import Scalar, Values, above, difference, magnitude, narrowed, not_negative
+from wing_jax.losses.inputs import Scalar, Values, above, as_array, difference, magnitude, narrowed, not_negative
 
 
 def adaptive_wing_loss(
@@ -60,6 +60,7 @@ def adaptive_wing_weights(
     References:
       Wang et al., ICCV 2019; dilation and threshold as in https://github.com/ZhenglinZhou/STAR, lib/loss/awingLoss.py
     """
+    target = as_array("target", target)
     if target.ndim < 3:
         raise ValueError(f"the target heat maps have shape {target.shape}: give [..., height, width, points]")
     threshold, gain = not_negative(target.dtype, threshold=threshold, gain=gain)

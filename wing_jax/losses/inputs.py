@@ -1,12 +1,15 @@
 """What every loss asks of its arguments, and the distance they are all written in."""
 
 import math
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Real
+
+from wing_jax.processes import check_fork
+from wing_jax.text import quoted
 
 Values: TypeAlias = Float[Array | np.ndarray, "*shape"]
 Scalar: TypeAlias = float | int | np.floating | np.integer | Real[Array, ""]
@@ -18,7 +21,7 @@ def difference(predicted: Values, target: Values) -> tuple[Float[Array, "*shape"
     Raises:
       ValueError: the shapes differ, or a dtype is not floating.
     """
-    predicted, target = jnp.asarray(predicted), jnp.asarray(target)
+    predicted, target = as_array("predicted", predicted), as_array("target", target)
     if predicted.shape != target.shape:
         raise ValueError(f"predicted is {predicted.shape}, target {target.shape}: make the shapes alike")
     for name, values in (("predicted", predicted), ("target", target)):
@@ -27,6 +30,22 @@ def difference(predicted: Values, target: Values) -> tuple[Float[Array, "*shape"
     dtype = jnp.result_type(predicted, target)
     wide = at_least_float32(dtype)
     return predicted.astype(wide) - target.astype(wide), dtype
+
+
+def as_array(name: str, values: Any) -> Array:
+    """`values` as a JAX array.
+
+    Raises:
+      ValueError: they are none.
+      InputError: JAX cannot be used in this process (`wing_jax.processes`).
+    """
+    check_fork()
+    if values is None:
+        raise ValueError(f"{name} is None: give an array of coordinates")
+    try:
+        return jnp.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is {quoted(values)}, which makes no array of numbers") from error
 
 
 def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
@@ -78,6 +97,8 @@ def known(name: str, value: Scalar) -> bool:
     Raises:
       ValueError: it is not a scalar.
     """
+    if value is None or isinstance(value, str | bytes | bool):
+        raise ValueError(f"{name} is {quoted(value)}: give a number")
     if np.shape(value) != ():
         raise ValueError(f"{name} has shape {np.shape(value)}: give one number, and vmap to try several")
     return not isinstance(value, jax.Array)

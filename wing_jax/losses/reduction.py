@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from wing_jax.losses.inputs import at_least_float32
+from wing_jax.losses.inputs import as_array, at_least_float32
 
 Coordinates: TypeAlias = Float[Array | np.ndarray, "batch points 2"]
 Visible: TypeAlias = Bool[Array | np.ndarray, "batch points"]
@@ -27,7 +27,7 @@ def hide(
     Raises:
       ValueError: `visible` is not a boolean for each point.
     """
-    return _kept(jnp.asarray(predicted), visible), _kept(jnp.asarray(target), visible)
+    return _kept(as_array("predicted", predicted), visible), _kept(as_array("target", target), visible)
 
 
 def paper_reduction(loss: Coordinates, visible: Visible | None = None) -> Float[Array, ""]:
@@ -61,13 +61,17 @@ def masked_mean(loss: Coordinates, visible: Visible | None = None) -> Float[Arra
 
 
 def _wide(loss: Coordinates) -> Float[Array, "batch points 2"]:
-    loss = jnp.asarray(loss)
+    loss = as_array("loss", loss)
+    if not jnp.issubdtype(loss.dtype, jnp.floating):
+        raise ValueError(f"loss is {loss.dtype}: convert it to a floating dtype")
     return loss.astype(at_least_float32(loss.dtype))
 
 
 def _kept(values: Float[Array, "batch points 2"], visible: Visible | None) -> Float[Array, "batch points 2"]:
     if visible is None:
         return values
+    if not hasattr(visible, "dtype"):
+        visible = np.asarray(visible)
     if visible.shape != values.shape[:-1] or visible.dtype != bool:
         raise ValueError(
             f"visible is {visible.dtype} {visible.shape} for coordinates {values.shape}: give a boolean for each point"

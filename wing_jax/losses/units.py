@@ -66,7 +66,7 @@ def make_loss(
       ValueError: no loss is called `name` (the adaptive Wing loss is none of coordinates), it has no such parameter,
         or a number is out of range.
     """
-    if name not in LOSSES:
+    if not isinstance(name, str) or name not in LOSSES:
         raise ValueError(f"no loss is called {quoted(name)}: use one of {', '.join(LOSSES)}")
     loss, choices = LOSSES[name], parameters(name)
     if unknown := sorted(set(lengths) - set(choices)):
@@ -74,8 +74,8 @@ def make_loss(
         raise ValueError(f"the loss {quoted(name)} has no parameter {', '.join(unknown)}: {known}")
     reference_size = own_reference_size(name) if reference_size is None else reference_size
     for label, extent in (("reference_size", reference_size), ("working_extent", working_extent)):
-        if not 0 < extent < np.inf:
-            raise ValueError(f"{label} is {extent}: it must be a finite length above 0")
+        if isinstance(extent, bool) or not isinstance(extent, int | float | np.number) or not 0 < extent < np.inf:
+            raise ValueError(f"{label} is {quoted(extent)}: it must be a finite length above 0")
     lengths, scalar = choices | lengths, jax.ShapeDtypeStruct((), jnp.float32)
     # Traced for its checks alone, so that a number out of range is named now and as it was given.
     jax.eval_shape(functools.partial(loss, **lengths), scalar, scalar)
@@ -113,8 +113,12 @@ def check_units(
     """
     if isinstance(target, jax.core.Tracer):
         raise ValueError("check_units reads the target's values: call it outside jit, on a concrete batch")
-    coordinates = np.asarray(target, np.float64)
+    try:
+        coordinates = np.asarray(target, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the target is {quoted(target)}, which makes no array of numbers") from error
     if visible is not None:
+        visible = np.asarray(visible)
         if visible.shape != coordinates.shape[:-1]:
             raise ValueError(f"visible is {visible.shape} for a target {coordinates.shape}: give one value a point")
         coordinates = coordinates[np.asarray(visible)]
