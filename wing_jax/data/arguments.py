@@ -151,7 +151,8 @@ def _of_pil(picture: PIL.Image.Image, name: str) -> Image:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{name} is a PIL image of mode {picture.mode} that cannot be read ({reason(error)}): open it again, or convert it"
+            f"{name} is a PIL image of mode {picture.mode} that cannot be read ({reason(error)}): "
+            "open it again, or convert it"
         ) from error
     if not pixels.size:
         raise InputError(f"{name} is a PIL image without pixels: check how it was cut")
