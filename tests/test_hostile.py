@@ -206,8 +206,9 @@ def test_no_video_opens_another_file(tmp_path, monkeypatch):
     """Even if FFmpeg were allowed to read lists: what they name is not opened."""
     TARGETS["m2ts"].write(tmp_path)
     video = tmp_path / "list.mp4"
-    video.write_text(f"ffconcat version 1.0\nfile {tmp_path / 'video.m2ts'}\n")
-    with av.open(str(video), format="concat", options={"safe": "0"}) as container:
+    video.write_text("ffconcat version 1.0\nfile video.m2ts\n")
+    monkeypatch.chdir(tmp_path)
+    with av.open(str(video), format="concat") as container:
         assert len(list(container.decode(video=0))) == 4  # what FFmpeg does of itself
     monkeypatch.setattr(video_frames, "CONTAINERS", f"concat,{video_frames.CONTAINERS}")
     with pytest.raises(InputError, match="cannot read this video"):

@@ -46,12 +46,13 @@ def test_times_that_stand_still_or_go_back_are_moved_and_no_frame_is_lost(tmp_pa
 
 @pytest.mark.parametrize(("height", "width"), [(47, 64), (48, 63), (47, 63), (1, 1), (2, 3)])
 def test_odd_sides_are_padded_by_their_edge(tmp_path, height, width):
-    image = numbered(1, height=48, width=64)[:, :height, :width]
+    rows, columns = np.mgrid[:height, :width]
+    image = np.where((rows // 4 + columns // 4) % 2, 200, 50).astype(np.uint8)[None, :, :, None].repeat(3, -1)
     with Video(written(tmp_path / "a.mp4", image)) as video:
         (frame,) = video
     assert frame.image.shape == (height + height % 2, width + width % 2, 3)
     expected = np.pad(image[0], ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    np.testing.assert_allclose(frame.image.astype(int), expected.astype(int), atol=12)
+    np.testing.assert_allclose(frame.image.astype(int), expected.astype(int), atol=35)  # scaling makes it 150
 
 
 def test_frames_of_another_size_are_scaled_to_the_first(tmp_path):
