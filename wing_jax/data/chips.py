@@ -5,6 +5,7 @@ shrinking is where antialiasing happens; a crop of about the chip's resolution t
 """
 
 import dataclasses
+import os.path
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeAlias
@@ -197,7 +198,8 @@ def misfit(faces: FaceSet, index: int, *, width: int, height: int) -> str:
         return f"{faces.picture_name(index)}: {fault}"
     fault = face_fault(faces.points[index], faces.visible[index], faces.boxes[index], width=width, height=height)
     name, origin = faces.picture_name(index), faces.origins[index] if faces.origins else ""
-    return fault and f"{name}: {fault}{f' ({origin})' if origin not in ('', name) else ''}"
+    beside = os.path.splitext(origin)[0] == os.path.splitext(name)[0]  # x.pts of x.jpg goes without saying
+    return fault and f"{name}: {fault}{f' ({origin})' if origin and not beside else ''}"
 
 
 def joined(parts: Sequence[Chips]) -> Chips:
