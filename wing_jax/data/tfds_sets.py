@@ -35,6 +35,7 @@ from wing_jax.files import plain_path
 from wing_jax.processes import home_folder
 from wing_jax.schemes import IBUG_68, MTFL_5, SCHEMES, Scheme
 from wing_jax.text import LONGEST_NAME, quoted, reason
+from wing_jax.values import Value
 
 SIDE = 450  # pixels of a picture of 300W-LP and AFLW2000-3D
 CELEB_A_SPLITS = {"train": "train", "validation": "validation", "test": "test"}
@@ -75,8 +76,8 @@ def _usual_root() -> str:
     return str(home / "tensorflow_datasets")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Known:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class _Known(Value):
     title: str
     scheme: Scheme
     splits: Mapping[str, str]  # what we call them: what TFDS calls them

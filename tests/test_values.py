@@ -1,0 +1,177 @@
+"""Dataclasses that hold arrays: comparable, hashable, short to print, small to pickle."""
+
+import copy
+import dataclasses
+import importlib
+import pickle
+import pkgutil
+import typing
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+import wing_jax
+from wing_jax import Finder, Localizer
+from wing_jax.data.load import load_faces
+from wing_jax.finder import Faces
+from wing_jax.schemes import IBUG_68, MTFL_5, get_conversion
+from wing_jax.tracking import Tracker, Tracks
+from wing_jax.train.state import TrainState
+from wing_jax.values import Value, equal
+
+NO_VALUES = (TrainState, nn.Module)  # pytrees and networks
+MUTABLE = {"Canvas"}  # under the brush: the same only as itself
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Pair(Value):
+    array: object
+    more: object = None
+    hidden: object = dataclasses.field(default=None, repr=False, compare=False)
+
+
+def dataclasses_of_the_package():
+    for module in pkgutil.walk_packages(wing_jax.__path__, "wing_jax."):
+        for kind in vars(importlib.import_module(module.name)).values():
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == module.name:
+                yield kind
+
+
+def holds_arrays(hint):
+    """Whether a field of this type may hold an array, or a dictionary, which has no hash either."""
+    if isinstance(hint, type) and (
+        issubclass(hint, np.ndarray | jaxtyping.AbstractArray | dict | Mapping | Value) or hint.__name__ == "Array"
+    ):
+        return True
+    origin = typing.get_origin(hint)
+    if isinstance(origin, type) and issubclass(origin, dict | Mapping):
+        return True
+    is_container = origin is not None and "Callable" not in str(origin)
+    return is_container and any(holds_arrays(argument) for argument in typing.get_args(hint))
+
+
+def test_every_dataclass_that_holds_arrays_is_a_value():
+    checked, wrong = 0, []
+    for kind in dataclasses_of_the_package():
+        if issubclass(kind, NO_VALUES) or kind.__name__ in MUTABLE or not kind.__dataclass_params__.frozen:
+            continue
+        hints = typing.get_type_hints(kind)
+        if any(holds_arrays(hints[field.name]) for field in dataclasses.fields(kind)):
+            checked += 1
+            own = kind.__eq__ is Value.__eq__ and kind.__hash__ is Value.__hash__
+            if not ((issubclass(kind, Value) and own and "__repr__" not in vars(kind)) or kind is Localizer):
+                wrong.append(kind.__name__)
+    assert checked > 25
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("one", "another", "alike"),
+    [
+        (np.arange(3), np.arange(3), True),
+        (np.arange(3), np.arange(4), False),
+        (np.arange(3), np.arange(3.0), False),
+        (np.array([1.0, np.nan]), np.array([1.0, np.nan]), True),
+        (np.array([1.0, np.nan]), np.array([np.nan, 1.0]), False),
+        (jnp.arange(3), jnp.arange(3), True),
+        (np.arange(3), [0, 1, 2], False),
+        ({"a": np.zeros(2)}, {"a": np.zeros(2)}, True),
+        ({"a": np.zeros(2)}, {"b": np.zeros(2)}, False),
+        ([np.zeros(2), {"a": (np.ones(1),)}], [np.zeros(2), {"a": (np.ones(1),)}], True),
+        ((np.zeros(2),), [np.zeros(2)], False),
+        ((np.zeros(2),), (np.zeros(2), np.zeros(2)), False),
+        (None, np.zeros(2), False),
+    ],
+)
+def test_equality_is_of_types_dtypes_shapes_and_contents(one, another, alike):
+    assert equal(one, another) is alike
+    first, second = Pair(array=one), Pair(array=another)
+    assert (first == second) is alike
+    assert (first != second) is not alike
+    if alike:
+        assert hash(first) == hash(second)
+    assert first != "another"
+
+
+def test_fields_that_are_not_compared_or_shown_are_left_out():
+    assert Pair(array=1, hidden=2) == Pair(array=1, hidden=3)
+    assert "hidden" not in repr(Pair(array=1, hidden=2))
+
+
+def test_a_repr_is_one_short_line():
+    assert (
+        repr(Pair(array=np.zeros((2, 3), np.float32), more={"a": 1})) == "Pair(array=float32[2, 3], more={1 entries})"
+    )
+    long = Pair(array=["a\nb" * 100], more=tuple(range(1000)))
+    assert len(repr(long)) <= 300
+    assert "\n" not in repr(long)
+
+
+@pytest.fixture(scope="module")
+def localizer():
+    return Localizer.load("mtfl")
+
+
+@pytest.fixture(scope="module")
+def samples(localizer):
+    """Name: (a value, an equal one made apart, one that is not)."""
+    faces = load_faces("builtin", "test", count=2)
+    points = np.zeros((1, 5, 2), np.float32)
+    found = {"boxes": np.zeros((1, 4), np.float32), "scores": np.ones(1, np.float32)}
+    finder = Finder.load("mtfl", detector="libfacedetection")
+    flipped = dataclasses.replace(localizer, flip_average=True)
+    return {
+        "Localizer": (localizer, Localizer.load("mtfl"), flipped),
+        "Stage": (localizer.stages[0], Localizer.load("mtfl").stages[0], localizer.stages[1]),
+        "Finder": (finder, Finder.load("mtfl"), Finder.load("w300")),
+        "Tracker": (Tracker(finder=finder), Tracker(finder=finder), Tracker(finder=finder, every=3)),
+        "Tracks": (Tracks(), Tracks(), Tracks(frame=1)),
+        "Faces": (Faces(points=points, **found), Faces(points=points, **found), Faces(points=points + 1, **found)),
+        "FaceSet": (faces, copy.copy(faces), faces.take([1, 0])),
+        "Conversion": (
+            get_conversion(IBUG_68, MTFL_5),
+            get_conversion(IBUG_68, MTFL_5),
+            get_conversion(MTFL_5, MTFL_5),
+        ),
+    }
+
+
+NAMES = ("Localizer", "Stage", "Finder", "Tracker", "Tracks", "Faces", "FaceSet", "Conversion")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_values_compare_hash_and_print(samples, name):
+    value, same, other = samples[name]
+    assert value == same
+    assert (value == other) is False
+    assert value != name
+    assert hash(value) == hash(same)
+    assert len({value, same, other}) == 2
+    assert len(repr(value)) <= 300
+    assert "\n" not in repr(value)
+    assert name in repr(value)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "FaceSet"])
+def test_values_pickle_and_copy(samples, name):
+    value = samples[name][0]
+    assert pickle.loads(pickle.dumps(value)) == value
+    assert copy.deepcopy(value) == value
+
+
+def test_a_used_localizer_pickles_no_more_than_a_fresh_one(localizer):
+    """What it has put on the device is put there again."""
+    fresh = len(pickle.dumps(Localizer.load("mtfl")))
+    image, boxes = np.full((90, 90, 3), 77, np.uint8), [[20, 20, 60, 60]]
+    points = localizer.predict(image, boxes)
+    used = pickle.dumps(localizer)
+    assert len(used) == fresh
+    np.testing.assert_array_equal(pickle.loads(used).predict(image, boxes), points)
+
+
+def test_a_localizer_prints_what_it_is(localizer):
+    assert repr(localizer) == f"<Localizer: {localizer.describe()}>"
