@@ -35,6 +35,12 @@ def prepare_xla() -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wing_jax" / "xla"
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)  # the small ones add up
+    if not _is_utf8(jax.config.values["jax_compilation_cache_dir"] or ""):
+        jax.config.update("jax_compilation_cache_dir", None)  # JAX ends with a TypeError there
+
+
+def _is_utf8(path: str) -> bool:
+    return path.isascii() or os.fsencode(path).decode(errors="replace") == path
 
 
 def jit_once(function: Callable) -> Callable:
