@@ -95,7 +95,7 @@ def test_a_disk_that_is_full_for_tensorboard_does_not_wait_for_ever(tmp_path, mo
 def test_a_full_disk_at_the_start_leaves_the_log_as_it_was(tmp_path, monkeypatch):
     fill(tmp_path, first_step=0, last_step=80)
     before = (tmp_path / "metrics.jsonl").read_bytes()
-    (tmp_path / "metrics.new").symlink_to("/dev/full")
+    (tmp_path / "metrics.jsonl.new").symlink_to("/dev/full")
     with pytest.raises(InputError, match="the log cannot be written"):
         log_of(tmp_path, first_step=40)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before

@@ -35,12 +35,14 @@ def prepare_xla() -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wing_jax" / "xla"
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache)))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)  # the small ones add up
-    if not _is_utf8(jax.config.values["jax_compilation_cache_dir"] or ""):
-        jax.config.update("jax_compilation_cache_dir", None)  # JAX ends with a TypeError there
+    keep_utf8_cache_only()
 
 
-def _is_utf8(path: str) -> bool:
-    return path.isascii() or os.fsencode(path).decode(errors="replace") == path
+def keep_utf8_cache_only() -> None:
+    """Keep no compiled programs where the path to them is not UTF-8: JAX ends with a TypeError there."""
+    path = jax.config.values["jax_compilation_cache_dir"] or ""
+    if os.fsencode(path).decode(errors="replace") != path:
+        jax.config.update("jax_compilation_cache_dir", None)
 
 
 def jit_once(function: Callable) -> Callable:
