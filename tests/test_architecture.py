@@ -146,6 +146,30 @@ def test_hyper_parameters_are_keyword_only():
     assert not [found for found in positional if found[1] not in POSITIONAL_DEFAULTS]
 
 
+def test_text_files_are_utf_8_whatever_the_locale():
+    """Without an encoding Python takes the locale's: a name in a file could then not be written, or read again."""
+    silent = []
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                reads = node.func.attr == "read_text" and ast.unparse(node.func.value) != "files"
+                writes = node.func.attr == "write_text"
+                if (reads or writes) and "encoding" not in {keyword.arg for keyword in node.keywords}:
+                    silent.append(f"{relative(path)}:{node.lineno}")
+    assert not silent
+
+
+def test_consoles_are_made_in_one_place():
+    """Those of `wing_jax.console` take names of files as they are, without markup."""
+    made = [
+        f"{relative(path)}:{node.lineno}"
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Console", "rich.print", "rich.console.Console")
+    ]
+    assert [place.split(":")[0] for place in made] == ["console.py"]
+
+
 def test_no_name_says_nothing():
     """`rng`, `tmp` and `utils` tell a reader nothing (`x1` and its like neither)."""
     assert not [relative(path) for path in FILES if path.stem in ("utils", "helpers", "misc", "common")]

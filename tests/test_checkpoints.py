@@ -1,8 +1,11 @@
 """Checkpoints: which are kept, which is best, what is refused."""
 
+import logging
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 
 from wing_jax.errors import InputError
-from wing_jax.train.checkpoints import Checkpoints
+from wing_jax.train.checkpoints import Checkpoints, _same_bits
 from wing_jax.train.optimizer import make_optimizer
 from wing_jax.train.state import TrainState
 
@@ -237,3 +240,152 @@ except InputError as error:
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.restore_newest(make_state())[1] == 10
         assert checkpoints.best == 10
+
+
+ODD = (
+    "exp [v2]", "a\\b", "*", "?", "{x}", "%d", "#", "a:b", "new\nline", os.fsdecode(b"m\xfcller"), "\U0001f600",
+    "trailing  ", "~",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_a_folder_of_any_name_holds_checkpoints_and_nothing_lies_beside_it(tmp_path, odd, capsys, monkeypatch):
+    links = tmp_path / "links"
+    links.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(links))
+    folder = tmp_path / "runs" / odd / "checkpoints"
+    write(folder, [0.2, 0.1, 0.3, 0.4])
+    (folder / "50.orbax-checkpoint-tmp-0").mkdir()
+    flip(folder / "40" / "state" / "_METADATA")
+    with Checkpoints(folder) as checkpoints:
+        state, step = checkpoints.restore_newest(make_state())
+        assert step == 30
+        np.testing.assert_array_equal(state.variables["params"]["output"]["kernel"], 3)
+        checkpoints.save(50, make_state(value=5.0, step=50), validation_nme=0.5)
+        assert checkpoints.best == 20
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [odd]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["checkpoints", "damaged"]
+    assert sorted(path.name for path in folder.iterdir()) == ["20", "30", "50"]
+    assert all((folder / name / "seal.json").exists() for name in ("20", "30", "50"))
+    assert not list(links.iterdir())
+
+
+def saved_badly(folder, spoil, monkeypatch):
+    """Save a good one and, with `spoil` between the writing and the reading, a better one; what is raised."""
+    read_back = Checkpoints._read_back
+
+    def spoilt(self, step, saved, metrics):
+        saved, metrics = spoil(self.folder / str(step), saved, metrics) or (saved, metrics)
+        read_back(self, step, saved, metrics)
+
+    with Checkpoints(folder, keep=1) as checkpoints:
+        checkpoints.save(10, make_state(value=1.0, step=10), validation_nme=0.2)
+        checkpoints.wait()
+        monkeypatch.setattr(Checkpoints, "_read_back", spoilt)
+        checkpoints.save(20, make_state(value=2.0, step=20), validation_nme=0.1)
+        with pytest.raises(InputError, match="written but cannot be read back") as refused:
+            checkpoints.wait()
+        assert (checkpoints.newest, checkpoints.best) == (10, 10)
+    monkeypatch.undo()
+    return str(refused.value)
+
+
+def lose_the_arrays(checkpoint, saved, metrics):
+    shutil.rmtree(checkpoint / "state")
+
+
+def flip_all_arrays(checkpoint, saved, metrics):
+    for path in checkpoint.glob("state/**/d/*"):
+        flip(path)
+
+
+def flip_one_bit(checkpoint, saved, metrics):
+    kernel = np.array(saved.averaged["params"]["output"]["kernel"])
+    kernel.view(np.uint32)[0, 0] ^= 1
+    saved.averaged["params"]["output"]["kernel"] = kernel
+    return saved, metrics
+
+
+def lose_the_metrics(checkpoint, saved, metrics):
+    (checkpoint / "metrics" / "metrics").unlink()
+
+
+def change_the_metrics(checkpoint, saved, metrics):
+    return saved, {"validation_nme": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lose_the_arrays, ""),
+        (flip_all_arrays, ""),
+        (flip_one_bit, "averaged/params/output/kernel is another"),
+        (lose_the_metrics, "FileNotFoundError"),
+        (change_the_metrics, "0.1} was read"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_read_back_does_not_count_and_those_before_it_stay(
+    tmp_path, monkeypatch, spoil, said
+):
+    message = saved_badly(tmp_path / "checkpoints", spoil, monkeypatch)
+    assert said in message
+    assert str(tmp_path / "damaged" / "20") in message
+    assert (tmp_path / "damaged" / "20").exists()
+    assert steps_in(tmp_path / "checkpoints") == [10]
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        assert checkpoints.restore_newest(make_state())[1] == 10
+        checkpoints.save(20, make_state(value=2.0, step=20), validation_nme=0.1)
+    assert steps_in(tmp_path / "checkpoints") == [20]
+
+
+def test_a_minus_zero_is_not_a_zero():
+    same = _same_bits
+    assert same(np.float32([np.nan, -0.0]), np.float32([np.nan, -0.0]))
+    assert not same(np.float32([0.0]), np.float32([-0.0]))
+    assert not same(np.float32(1), np.float64(1))
+    assert not same(np.zeros((1, 2)), np.zeros((2, 1)))
+
+
+def test_unsealed_metrics_that_are_broken_are_told_too(tmp_path, capsys):
+    write(tmp_path / "checkpoints", [0.3, 0.2])
+    (tmp_path / "checkpoints" / "20" / "seal.json").unlink()
+    cut(tmp_path / "checkpoints" / "20" / "metrics" / "metrics")
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.restore_newest(make_state())[1] == 10
+    assert "20 is damaged (metrics/metrics cannot be read)" in capsys.readouterr().err
+
+
+def test_loggers_are_as_they_were_after_the_import_and_after_a_session(tmp_path):
+    script = """
+import logging, sys
+def settings():
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio", None)]
+    return [(logger.level, list(logger.filters)) for logger in loggers]
+import absl.logging
+before = settings()
+import wing_jax.train.checkpoints
+assert settings() == before
+sys.path.insert(0, sys.argv[2])
+from test_checkpoints import write
+write(sys.argv[1], [0.2, 0.1])
+assert settings() == before
+absl.logging.error("of another library")
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "checkpoints"), str(Path(__file__).parent)],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "of another library" in run.stderr
+
+
+def test_what_orbax_logs_is_not_shown_and_what_others_log_is(tmp_path, caplog):
+    absl = logging.getLogger("absl")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.newest is None
+        checkpoints.save(1, make_state(), validation_nme=0.1)
+        path = str(Path("site-packages", "orbax", "checkpoint", "x.py"))
+        absl.handle(absl.makeRecord("absl", logging.ERROR, path, 1, "of Orbax", (), None))
+        absl.handle(absl.makeRecord("absl", logging.ERROR, "other.py", 1, "of another", (), None))
+    assert [record.message for record in caplog.records] == ["of another"]

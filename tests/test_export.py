@@ -3,6 +3,7 @@
 import builtins
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 
@@ -63,7 +64,9 @@ def localizer(faces):
 def test_every_runtime_answers_as_jax(kind, localizer, faces, tmp_path):
     crops = crops_of(localizer, faces)
     assert [c.shape for c in crops] == [(6, 32, 32, 3), (6, 64, 64, 3)]
-    done = export(localizer, kind, tmp_path, crops)
+    folder = tmp_path / os.fsdecode(b"m\xfcller [v2] a\\b* %d {x}#")  # a pattern to TensorFlow, and not UTF-8
+    done = export(localizer, kind, folder, crops)
+    assert list(tmp_path.iterdir()) == [folder]
     assert [d.path.name for d in done] == [f"stage{n}{FORMATS[kind].ending}" for n in (1, 2)]
     for exported, stage, shown in zip(done, localizer.stages, crops, strict=True):
         expected = np.asarray(stage.model.apply(stage.variables, jnp.asarray(shown), train=False))
@@ -72,7 +75,7 @@ def test_every_runtime_answers_as_jax(kind, localizer, faces, tmp_path):
         for count in (1, 6):
             np.testing.assert_allclose(run(shown[:count]), expected[:count], atol=1e-3)
         assert exported.difference < 1e-3
-    told = json.loads((tmp_path / "model.json").read_text())
+    told = json.loads((folder / "model.json").read_text())
     assert [stage["file"] for stage in told["stages"]] == [d.path.name for d in done]
     assert told["scheme"]["points"] == list(IBUG_68.names)
     np.testing.assert_allclose(told["template"], localizer.template)

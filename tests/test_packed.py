@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from wing_jax.data.packed import FACES_A_SHARD, pack, read_packed
 from wing_jax.data.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68
+from wing_jax.text import printable
 
 SIZE = 96
 
@@ -80,6 +82,20 @@ def test_raw_crops_are_exact(faces, tmp_path):
     np.testing.assert_array_equal(
         np.stack([packed.picture(index) for index in range(6)]), cut_chips(faces, size=SIZE).images
     )
+
+
+@pytest.mark.parametrize("odd", ["x [v2] %d {a} é#", "a\\b*?", os.fsdecode(b"m\xfcller"), "a:b\nc "], ids=ascii)
+def test_a_folder_of_any_name_can_be_packed_into(faces, tmp_path, odd):
+    pack({"train": faces}, tmp_path / odd, size=SIZE, quality=0, source=odd)
+    packed = read_packed(tmp_path / odd, "train")
+    np.testing.assert_array_equal(packed.points, cut_chips(faces, size=SIZE).points)
+    assert packed.picture(5).shape == (SIZE, SIZE, 3)
+    assert [path.name for path in tmp_path.iterdir()] == [odd]
+    (shard,) = (tmp_path / odd).glob("*.array_record")
+    shard.write_bytes(b"")
+    with pytest.raises(InputError) as refused:
+        read_packed(tmp_path / odd, "train")
+    assert str(refused.value).startswith(printable(str(shard)))
 
 
 def test_frames_lead_back_to_the_picture(folder, faces):

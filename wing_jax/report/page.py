@@ -1,10 +1,10 @@
 """The report of an evaluation: a folder with index.html, its pictures, and the numbers as JSON and Markdown."""
 
+import html
 import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
 from importlib import resources
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from wing_jax.errors import InputError
 from wing_jax.evaluation import Evaluation, by_group, summarise
 from wing_jax.metrics import Boxes, Points, Visible
 from wing_jax.report import draw, plots, tables
+from wing_jax.text import printable
 from wing_jax.types import Image
 
 
@@ -181,6 +182,11 @@ def _slugs(names: Iterable[str]) -> dict[str, str]:
         numbered = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
         slugs[name] = next(slug for slug in numbered if slug not in slugs.values())
     return slugs
+
+
+def escape(text: str) -> str:
+    """Text that may hold names, for HTML and its attributes."""
+    return html.escape(printable(text))
 
 
 def _document(title: str, parts: Sequence[str]) -> str:

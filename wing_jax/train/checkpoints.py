@@ -332,8 +332,8 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
     return not ours and "tensorstore_spec" not in str(error)
 
 
-def _same_bits(one: np.ndarray, another: Any) -> bool:
-    another = np.asarray(another)
+def _same_bits(one: Any, another: Any) -> bool:
+    one, another = np.asarray(one), np.asarray(another)
     if (one.dtype, one.shape) != (another.dtype, another.shape):
         return False
     one, another = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, another))

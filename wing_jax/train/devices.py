@@ -38,6 +38,14 @@ def prepare_xla() -> None:
     ours = None if cache is None else str(cache / "xla")
     jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", ours))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)  # the small ones add up
+    keep_utf8_cache_only()
+
+
+def keep_utf8_cache_only() -> None:
+    """Keep no compiled programs where the path to them is not UTF-8: JAX ends with a TypeError there."""
+    path = jax.config.values["jax_compilation_cache_dir"] or ""
+    if os.fsencode(path).decode(errors="replace") != path:
+        jax.config.update("jax_compilation_cache_dir", None)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,65 @@
+"""What is printed appears as it is: no markup, emoji or coloring in names of files."""
+
+import io
+import os
+
+import pytest
+from rich.console import Console
+
+from wing_jax.console import make_console, say
+from wing_jax.report.tables import Grid, markdown, rich_table
+from wing_jax.train.logs import TrainingLog
+
+NAMES = ("clip [dQw4w9WgXcQ]", "x[/b]", ":dog:", "[bold red]1[/bold red]", "a\\[b]")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_printed_as_they_are(name, capsys):
+    say(make_console(), f"{name} 1 'a' http://x")
+    say(make_console(width=40), name, style="yellow", soft_wrap=True)
+    assert capsys.readouterr().out == f"{name} 1 'a' http://x\n{name}\n"
+
+
+def test_what_controls_a_terminal_or_cannot_be_encoded_is_escaped(capsys):
+    say(make_console(), os.fsdecode(b"m\xfcller") + " a\nb\x1b[31m 日本")
+    assert capsys.readouterr().out == "m\\xfcller a\\nb\\x1b[31m 日本\n"
+
+
+def test_lines_are_not_broken(capsys):
+    say(make_console(), "x" * 500)
+    assert capsys.readouterr().out == "x" * 500 + "\n"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_cell_header_title_or_note_is_markup(name):
+    grid = Grid(title=f"By {name}", header=(name, "NME"), rows=((name, "1.00"),), words=1, note=f"note {name}")
+    file = io.StringIO()
+    Console(file=file, width=120).print(rich_table(grid))
+    assert file.getvalue().count(name) == 4
+
+
+def test_a_table_without_a_title_has_none():
+    table = rich_table(Grid(title="", header=("a",), rows=(), words=1))
+    assert (table.title, table.caption) == (None, None)
+
+
+def test_markdown_shows_names_as_they_are():
+    grid = Grid(title="By [x](y)", header=("a|b",), rows=(("<script>",), ("new\nline *x* `y`",)), words=1)
+    text = markdown(grid)
+    assert "**By \\[x\\](y)**" in text
+    assert "| a\\|b |" in text
+    assert "| \\<script> |" in text
+    assert "| new\\\\nline \\*x\\* \\`y\\` |" in text
+
+
+def test_a_training_of_any_title_is_logged(tmp_path, capsys):
+    with TrainingLog(tmp_path, title="sweep [/b] :dog:", first_step=0, steps=3, batch_size=1) as log:
+        log._bar.disable = False
+        assert "sweep [/b] :dog:" in "".join(str(cell) for cell in _rendered(log))
+        log._bar.disable = True
+        log.write(1, loss=0.1, validation_nme=0.2)
+    assert "sweep [/b] :dog: 1/3" in capsys.readouterr().err
+
+
+def _rendered(log):
+    return [column(log._bar.tasks[0]) for column in log._bar.columns[:1]]
