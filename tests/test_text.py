@@ -1,0 +1,63 @@
+"""What messages repeat: one printable line, cut to a length, whatever it is."""
+
+import os
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wing_jax.errors import InputError
+from wing_jax.text import LINE, one_line, quoted, reason
+
+
+class Silent:
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("été", "'été'"),
+        ("a\nb\x1b[31m", "'a\\nb\\x1b[31m'"),
+        (os.fsdecode(b"caf\xe9"), "'caf\\xe9'"),
+        ("x" * 61, f"'{'x' * 57}...'"),
+        (12.5, "12.5"),
+        (None, "None"),
+        ([1, 2], "[1, 2]"),
+        (list(range(9)), "a list of 9 entries"),
+        (np.zeros((3, 4)), "an array float64 [3, 4]"),
+        (jnp.zeros((2, 2)), "an array float32 [2, 2]"),
+        (np.float64(0.5), "0.5"),
+        (10**5000, "a int that cannot be shown"),
+        (Silent(), "a Silent that cannot be shown"),
+    ],
+    ids=range(13),
+)
+def test_values_are_shown_short(value, shown):
+    assert quoted(value) == shown
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["字" * 3_000_000, "\0" * 3_000_000, ["9" * 3_000_000], {"a": "b" * 3_000_000}, b"\xff" * 3_000_000],
+    ids=["text", "controls", "list", "dict", "bytes"],
+)
+def test_enormous_values_are_cut_at_once(value):
+    start = time.process_time()
+    assert len(quoted(value)) <= 62
+    assert len(reason(ValueError(value))) <= 160
+    assert len(str(InputError(f"a.csv:1: {value}"))) <= LINE + 5
+    assert time.process_time() - start < 2
+
+
+def test_the_start_and_the_end_of_a_long_message_stay():
+    said = one_line(f"a.csv:1: {'x' * 100_000}: correct it")
+    assert said.startswith("a.csv:1: xxx")
+    assert said.endswith("xxx: correct it")
+
+
+def test_what_a_library_says_is_one_line():
+    assert reason(ValueError("two\n  lines\tof it")) == "two lines of it"
+    assert reason(ValueError("a" * 500)) == "a" * 157 + "..."
