@@ -100,7 +100,7 @@ def test_no_message_repeats_a_cell_of_a_megabyte(name, tmp_path):
     sound = target.sound(tmp_path / "sound")
     if not any(b"\0" not in content and content.isascii() for content in sound.values()):
         pytest.skip("none of its files is text")
-    for case in range(12):
+    for case in range(6 if name == "TFDS" else 12):
         folder = tmp_path / str(case)
         folder.mkdir()
         lay(folder, swollen(sound, random.Random(f"{name} {case}")), {})

@@ -35,7 +35,7 @@ def quoted(value: Any, *, length: int = QUOTED) -> str:
 
 def reason(error: BaseException, *, length: int = REASON) -> str:
     """What another library's exception says, as a message repeats it: on one line, cut to `length` characters."""
-    return cut(" ".join(printable(str(error)[: 4 * length].replace("\n", " ")).split()), length=length)
+    return cut(printable(" ".join(str(error)[: 4 * length].split())), length=length)
 
 
 def cut(text: str, *, length: int = QUOTED) -> str:
