@@ -148,6 +148,8 @@ class Clock:
         self._start = None if stream.container.format.name == "avi" else stream.start_time
         self._base, self._step = stream.time_base or Fraction(0), 1 / rate
         self._moved, self._last = 0.0, -1 / rate
+        # MPEG streams are cut and joined anywhere, and not all of their pictures have times.
+        self._back = 0.0 if stream.container.format.name in ("mpeg", "mpegts") else BACK
         self.gap = 0.0  # seconds: the longest from a picture to the next
 
     def __call__(self, frame: "av.VideoFrame") -> float:
@@ -158,7 +160,7 @@ class Clock:
             if self._start is None or (self._last < 0 and self._start > frame.pts):
                 self._start = frame.pts
             seconds = float((frame.pts - self._start) * self._base) + self._moved
-            if seconds < self._last - BACK:
+            if seconds < self._last - self._back:
                 self._moved += self._last + self._step - seconds
                 seconds = self._last + self._step
             seconds = max(seconds, self._last + min(0.0005, self._step / 10), 0.0)
