@@ -254,7 +254,8 @@ def read_numbered(path: str | Path, number: int, *, largest: int, mend: str) -> 
 @functools.lru_cache(maxsize=256)
 def _index(path: str, changed: int, size: int, largest: int, mend: str) -> list[tuple[int, int]] | None:
     """For each picture, in the order in which they are shown: its `pts`, and where decoding may start for it, both in
-    the stream's time base; None where two pictures have one `pts`, as in some .mpg. `changed` and `size` tell a file from another that took its place."""
+    the stream's time base; None where two pictures have one `pts`, as in some .mpg files. `changed` and `size` tell a
+    file from another that took its place."""
     import av
 
     places: dict[int, int] = {}  # where to start for the picture of a `pts`
