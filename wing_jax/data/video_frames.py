@@ -8,6 +8,7 @@ itself a video leads nowhere.
 import collections
 import contextlib
 import functools
+import itertools
 import os
 import re
 from collections.abc import Generator, Iterator
@@ -233,6 +234,9 @@ def read_numbered(path: str | Path, number: int, *, largest: int, mend: str) -> 
     with open_video(path, largest=largest, mend=mend, threads=False) as (container, stream):
         status = os.stat(path)
         index = _index(os.fspath(path), status.st_mtime_ns, status.st_size, largest, mend)
+        if index is None:
+            frame = next(itertools.islice(decoded(container, stream, []), max(number - 1, 0), None), None)
+            return Converter()(frame) if frame is not None and number > 0 else None
         if not 1 <= number <= len(index):
             return None
         wanted, place = index[number - 1]
@@ -248,9 +252,10 @@ def read_numbered(path: str | Path, number: int, *, largest: int, mend: str) -> 
 
 
 @functools.lru_cache(maxsize=256)
-def _index(path: str, changed: int, size: int, largest: int, mend: str) -> list[tuple[int, int]]:
+def _index(path: str, changed: int, size: int, largest: int, mend: str) -> list[tuple[int, int]] | None:
     """For each picture, in the order in which they are shown: its `pts`, and where decoding may start for it, both in
-    the stream's time base. `changed` and `size` tell a file from another that took its place."""
+    the stream's time base; None where two pictures have one `pts`, as in some .mpg files. `changed` and `size` tell a
+    file from another that took its place."""
     import av
 
     places: dict[int, int] = {}  # where to start for the picture of a `pts`
@@ -263,6 +268,8 @@ def _index(path: str, changed: int, size: int, largest: int, mend: str) -> list[
             time = packet.dts if packet.pts is None else packet.pts
             if time is None or packet.is_discard:
                 continue
+            if time in places:
+                return None
             if packet.is_keyframe or not keys:
                 keys.append((time, time if packet.dts is None else packet.dts))
             # A picture that comes after a key picture in the file, and is shown before it, needs the one before.
