@@ -106,9 +106,12 @@ def _check_size(content: bytes, name: str) -> None:
     """Refuse by the header, before the pixels take memory."""
     try:
         width, height = _size_in_header(content)
+        too_large = width * height > LARGEST_PICTURE
+    except PIL.Image.DecompressionBombError:  # some formats ask this themselves
+        too_large = True
     except Exception:  # not a format Pillow knows, or damaged: OpenCV has the word
-        return
-    if width * height > LARGEST_PICTURE:
+        too_large = False
+    if too_large:
         raise InputError(f"{name}: more than {LARGEST_PICTURE:,} pixels: shrink the picture and its points")
 
 

@@ -113,6 +113,8 @@ def check_units(
     """
     if isinstance(target, jax.core.Tracer):
         raise ValueError("check_units reads the target's values: call it outside jit, on a concrete batch")
+    if target is None:
+        raise ValueError("the target is None: give a batch of points")
     try:
         coordinates = np.asarray(target, np.float64)
     except (TypeError, ValueError) as error:
