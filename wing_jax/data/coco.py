@@ -42,6 +42,7 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.data.states import StatesReader, state_of, states_reader
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, Scheme
+from wing_jax.values import Value
 
 EXPECTED = "a finite number: a keypoint is 'x, y, v'"
 MEND = "correct the names in the file or in the scheme's TOML, or remove them from the file to take its order"
@@ -68,8 +69,8 @@ WHOLE_BODIES = (
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _File:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _File(Value):
     path: Path
     scheme: Scheme
     layout: _Layout

@@ -70,8 +70,8 @@ class _Columns(Value):
     size: tuple[int, int] | None  # width and height of the picture
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Table:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _Table(Value):
     path: Path
     columns: _Columns
     finder: PictureFinder
