@@ -341,7 +341,9 @@ def test_names_spelled_otherwise_tell_the_order(faced, names):
 
 
 @pytest.mark.parametrize(
-    "names", [["0", "1", "2", "3", "4"], ["kp_1", "kp_2", "kp_3", "kp_4", "kp_5"], []], ids=["0", "kp_1", "none"]
+    "names",
+    [["0", "1", "2", "3", "4"], ["kp_1", "kp_2", "kp_3", "kp_4", "kp_5"], [], [""] * 5, [None] * 5],
+    ids=["0", "kp_1", "none", "empty", "null"],
 )
 def test_names_that_are_numbers_keep_the_order_of_the_file(faced, names):
     before = read_coco(faced[0], scheme=MTFL_5)
@@ -368,6 +370,29 @@ def test_names_that_do_not_tell_the_order_are_refused(faced, names, said):
     assert message.startswith(": category 1: ")
     assert said in message
     assert "remove them from the file to take its order" in message
+
+
+@pytest.mark.parametrize("odd", ["an object of names", "one text", "one category"])
+def test_names_that_are_no_list_are_refused(faced, odd):
+    names = ["nose", "right_eye", "left_eye", "mouth_right", "mouth_left"]
+    path, content = faced
+    category = content["categories"][0]
+    category["keypoints"] = {"an object of names": dict(enumerate(names)), "one text": ",".join(names)}.get(odd, names)
+    content["categories"] = category if odd == "one category" else [category]
+    assert f"is no list of {'objects' if odd == 'one category' else 'names'}" in refusal(path, json.dumps(content))
+
+
+@pytest.mark.parametrize("number", [None, 0, "x"])
+def test_annotations_of_a_category_without_names_take_the_order_of_the_one_that_has_some(faced, number):
+    before = read_coco(faced[0], scheme=MTFL_5)
+    path = renamed(faced, ["nose", "right_eye", "left_eye", "mouth_right", "mouth_left"], [2, 1, 0, 4, 3])
+    content = json.loads(path.read_text())
+    content["annotations"][1]["category_id"] = number
+    path.write_text(json.dumps(content))
+    np.testing.assert_array_equal(read_coco(path, scheme=MTFL_5).points, before.points)
+    other = {**content["categories"][0], "id": 99, "keypoints": ["le", "re", "nose", "lm", "rm"]}
+    content["categories"].append(other)
+    assert "names no keypoints, and the others name them in several orders" in refusal(path, json.dumps(content))
 
 
 def test_names_that_mean_the_persons_left_are_refused(faced):
@@ -550,3 +575,36 @@ def test_any_content_gives_finite_points_or_an_input_error(key, value, cut, tail
     assert read.points.dtype == np.float32
     assert np.isfinite(read.points).all()
     assert np.isfinite(read.boxes).all()
+
+
+def test_boxes_of_two_corners_are_refused(faced):
+    path, content = faced
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [18, 18, 24, 26]  # x, y, width, height
+    path.write_text(json.dumps(content))
+    assert len(read_coco(path, scheme=MTFL_5)) == 3
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [18, 18, 42, 44]
+    assert "as [x0, y0, x1, y1], and COCO's is [x, y, width, height]" in refusal(path, json.dumps(content))
+
+
+def test_a_file_in_utf16_is_read(faced):
+    path, content = faced
+    path.write_bytes(json.dumps(content).encode("utf-16"))
+    assert len(read_coco(path, scheme=MTFL_5)) == 3
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.5])
+def test_points_in_other_units_than_their_boxes_are_refused(faced, scale):
+    path, content = faced
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [18, 18, 24, 26]
+        annotation["keypoints"][::3] = [scale * x for x in annotation["keypoints"][::3]]
+    path.write_text(json.dumps(content))
+    if scale == 0.5:  # one of five lies in the box still
+        assert len(read_coco(path, scheme=MTFL_5)) == 3
+        return
+    faults: list[str] = []
+    with pytest.raises(InputError, match="no point lies in its box, and so in 3 of 3 faces") as caught:
+        read_coco(path, scheme=MTFL_5, faults=faults)
+    assert "annotation" in str(caught.value)

@@ -93,7 +93,9 @@ def test_what_is_no_data_set_is_refused(tmp_path):
     with pytest.raises(InputError, match="its files tell no format: give --format, one of w300"):
         detect(tmp_path)
     (tmp_path / "faces.doc").write_text("")
-    with pytest.raises(InputError, match=r"no such folder: give a data set's folder, or an .xml, .json or .csv file"):
+    with pytest.raises(
+        InputError, match=r"faces.doc: a file of another kind than .xml, .json, .csv, .tsv: unpack or conv"
+    ):
         detect(tmp_path / "faces.doc")
 
 

@@ -203,7 +203,7 @@ BOMB = "<!DOCTYPE d [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;'>]>"
         (GOOD[:200], "not XML, or cut short"),
         (GOOD.replace("</box>", "", 1), ":9: not XML"),
         (GOOD.replace("a.png", "Tom & Jerry.png"), ":4: not XML"),
-        (GOOD.replace("dataset>", "svg>"), ":2: <svg> where an imglab file has <dataset>"),
+        (GOOD.replace("dataset>", "svg>"), ":2: <svg> where an imglab file has <dataset>: export COCO keypoints"),
         ("<dataset><images><image file='a.png'/></images></dataset>", "no <box> in an <image>"),
         (GOOD.replace("height='20'", "height='20' ignore='1'"), "no box to learn from: it has 2, all with ignore='1'"),
         (GOOD.replace("<dataset>", f"{BOMB}<dataset>").replace("a.png", "&b;"), ":2: a DOCTYPE or entity"),

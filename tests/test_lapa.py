@@ -70,7 +70,7 @@ FAULTS = {
     "NaN": (lambda good: "106\nnan 5\n" + good.split("\n", 2)[2], ":2: 'nan 5' is not finite"),
     "infinite": (lambda good: "106\n5 1e39\n" + good.split("\n", 2)[2], ":2: '5 1e39' is not finite"),
     "text": (lambda good: "106\nfive 5\n" + good.split("\n", 2)[2], ":2: 'five 5' is not two numbers"),
-    "no text": (lambda good: b"\xff\xfe\x00\x80", "cannot read this list"),
+    "no text": (lambda good: b"\xfe\xfe\x00\x80", "cannot read this list"),
 }
 
 

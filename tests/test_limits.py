@@ -296,6 +296,12 @@ def test_a_sheet_shows_faces_whose_boxes_and_points_are_absurd(coco):
     assert tile.std() > 10  # the picture is seen
 
 
+def test_a_sheet_shows_a_picture_of_one_pixel(coco):
+    faces = read_coco(coco([10, 10, 30, 30]), scheme=MTFL_5).take([0])
+    small = dataclasses.replace(faces, pictures=np.zeros((1, 1, 1, 3), np.uint8))
+    assert annotation_sheet(small).shape[1] > 300
+
+
 def test_faces_whose_points_do_not_fit_are_laid_on_no_others():
     faces = load_faces("builtin", "train", count=3)
     assert len(shared_faces(faces, faces)) == 3

@@ -97,8 +97,13 @@ def test_missing_braces_are_refused(file, content):
     assert "between a line '{' and a line '}'" in refusal(file, content)
 
 
+def test_points_of_two_faces_in_one_file_are_refused(file):
+    count = len(GOOD.splitlines())
+    assert f":{count + GOOD.splitlines().index('{') + 1}: the points of a second face" in refusal(file, GOOD + GOOD)
+
+
 def test_what_cannot_be_read_is_refused(file, tmp_path):
-    assert "cannot read" in refusal(file, b"\xff\xfe\x00\x80")
+    assert "cannot read" in refusal(file, b"\xfe\xfe\x00\x80")
     for path in (tmp_path / "missing.pts", tmp_path):
         with pytest.raises(InputError, match=re.escape(str(path))):
             read_pts(path)

@@ -95,7 +95,15 @@ def test_points_that_are_nowhere_have_no_position(small, nothing):
 
 def test_hidden_files_and_folders_are_not_data(small):
     before = read_points_folder(small, scheme=MTFL_5)
-    for name in ("._0.pts", ".ipynb_checkpoints/0-checkpoint.pts", "__MACOSX/a/._0.pts", "__MACOSX/a/x.pts"):
+    for name in (
+        "._0.pts",
+        ".ipynb_checkpoints/0-checkpoint.pts",
+        "__MACOSX/a/._0.pts",
+        "__MACOSX/a/x.pts",
+        "@eaDir/0.jpg/0.pts",
+        "$RECYCLE.BIN/$R0.pts",
+        "System Volume Information/x.pts",
+    ):
         path = small / "a" / name
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(b"\x00\x05\x16\x07 Mac OS X")
@@ -136,7 +144,7 @@ def changed(change: str, value: object) -> dict:
 BROKEN = {
     "empty file": ("", ":1: not JSON"),
     "cut short": (json.dumps(ljson(POINTS, 2))[:80], ":1: not JSON, or cut short"),
-    "binary": (b"\xff\xfe\x00\x80", ": cannot read this JSON file"),
+    "binary": (b"\xfe\xfe\x00\x80", ": cannot read this JSON file"),
     "another JSON": ([1, 2], ": not a landmark file of menpo's versions 1, 2 or 3"),
     "version 4": (changed("version", 4), ": not a landmark file of menpo's versions"),
     "no groups": (changed("groups", None), ": not a landmark file of menpo's versions"),

@@ -65,8 +65,29 @@ def file(tmp_path):
         GOOD.replace("a.png", ".\\a.png").encode(),
         GOOD.replace("image", '"Image"').replace("a.png", '"a.png"').replace(",", ", ").encode(),
         GOOD.replace("image", "path").replace("\n", ",note\n").encode(),
+        b"sep=,\r\n" + GOOD.encode(),
+        b"\xef\xbb\xbf" + b"sep=;\r\n" + GOOD.replace(",", ";").encode(),
+        GOOD.replace(",", "\t").encode("utf-16"),
+        GOOD.replace("image", "image_id").encode(),
+        GOOD.replace("image", "img_path").encode(),
+        GOOD.replace("\n", ",c.png\n").replace("c.png", "file_path", 1).encode(),
+        GOOD.replace("\n", ",7\n").replace("7", "image_id", 1).encode(),
     ],
-    ids=["CRLF", "BOM", "blank lines", "backslash", "quotes and spaces", "another column"],
+    ids=[
+        "CRLF",
+        "BOM",
+        "blank lines",
+        "backslash",
+        "quotes and spaces",
+        "another column",
+        "sep=,",
+        "sep=;",
+        "UTF-16",
+        "image_id",
+        "img_path",
+        "two paths",
+        "a number beside it",
+    ],
 )
 def test_harmless_variants_are_read(file, content):
     file.write_bytes(content)
@@ -157,7 +178,7 @@ def test_a_broken_row_is_refused_by_its_line_or_listed(file, content, said):
         ("", "no row below the header"),
         (f"{HEADER}\n", "no row below the header"),
         (f"{ROW}\n{OTHER}\n", "must have one column for the picture (image, image_name"),
-        (GOOD.replace("image", "img"), "must have one column for the picture"),
+        (GOOD.replace("image", "picture"), "must have one column for the picture"),
         (GOOD.replace("image", "photo"), "must have one column for the picture"),
         (GOOD.replace("\n", ",path\n"), "must have one column for the picture"),
         (GOOD.replace("x0,y0,", ""), "x0, y0 to x4, y4, or original_0_x, original_0_y ..., or left_eye_x"),
@@ -168,7 +189,7 @@ def test_a_broken_row_is_refused_by_its_line_or_listed(file, content, said):
         (GOOD.replace("\n", ",v0\n", 1), "the header has no column 'v1' but others of its kind"),
         (GOOD.replace("a.png", '"a.png'), "not CSV"),
         (GOOD.replace("a.png", "a" * 200_000), ":2: not CSV (field larger than field limit"),
-        (b"\xff\xfe\x00\x80", "cannot read this table"),
+        (b"\xfe\xfe\x00\x80", "cannot read this table"),
     ],
 )
 def test_a_table_of_another_kind_is_refused(file, content, said):

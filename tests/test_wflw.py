@@ -118,7 +118,7 @@ def test_a_fault_of_one_face(tmp_path, listing, change, reason):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"", "the list is empty"), (b"\xff\xfe\x00\x80", "cannot read this list"), (None, "cannot read this list")],
+    [(b"", "the list is empty"), (b"\xfe\xfe\x00\x80", "cannot read this list"), (None, "cannot read this list")],
 )
 def test_a_fault_of_the_list(tmp_path, listing, content, reason):
     listing.unlink() if content is None else listing.write_bytes(content)

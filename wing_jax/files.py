@@ -1,5 +1,6 @@
 """Files from anywhere: only regular ones are read, only so large, and none that a link leads to out of a folder."""
 
+import codecs
 import contextlib
 import errno
 import io
@@ -16,6 +17,7 @@ from typing import BinaryIO
 from wing_jax.errors import InputError
 
 LARGEST = 1 << 30  # bytes of a file that is read at once
+SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"))
 FOLLOW = "WING_JAX_FOLLOW_LINKS"
 
 
@@ -45,13 +47,17 @@ def open_bytes(path: str | Path) -> Generator[BinaryIO]:
 
 
 def read_text(path: str | Path, *, encoding: str = "utf-8", largest: int = LARGEST) -> str:
-    """The content of the text file `path`, its line ends as "\\n".
+    """The content of the text file `path`, its line ends as "\\n". A file that begins with the mark of UTF-16, as
+    Excel's "Unicode text" and PowerShell's `>` write it, is read as that, whatever the `encoding`.
 
     Raises:
       OSError: as for `read_bytes`.
       UnicodeDecodeError: it is no text in this encoding.
     """
-    return read_bytes(path, largest=largest).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+    content = read_bytes(path, largest=largest)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # no UTF-8 begins so
+        encoding = "utf-16"
+    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -71,10 +77,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def is_hidden(path: Path, *, below: Path) -> bool:
-    """Whether `path`, or a folder between it and `below`, is hidden: its name begins with a dot. Such are not data:
-    macOS puts a `._x.jpg` beside each `x.jpg` on drives of other systems and a folder `__MACOSX` into archives, Jupyter
-    makes `.ipynb_checkpoints`."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.relative_to(below).parts)
+    """Whether `path`, or a folder between it and `below`, is hidden: its name begins with a dot, or is one of
+    `SYSTEM_FOLDERS`. Such are not data: macOS puts a `._x.jpg` beside each `x.jpg` on drives of other systems and a
+    folder `__MACOSX` into archives, Jupyter makes `.ipynb_checkpoints`, Synology keeps thumbnails in `@eaDir`, and
+    Windows what was deleted in `$RECYCLE.BIN`."""
+    return any(part.startswith(".") or part in SYSTEM_FOLDERS for part in path.relative_to(below).parts)
 
 
 def find_files(folder: str | Path, pattern: str) -> list[Path]:

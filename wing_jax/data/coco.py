@@ -13,7 +13,8 @@ probability, see `wing_jax.data.states`. Face sets converted by mmpose write 1 f
 where no point of a file has a 2, visibility is unknown. Others write 2 throughout (300W-LP, LaPa), which cannot be told
 from all points visible, and is read so. A point whose x and y are null, NaN or -1 has no position either.
 
-Names of keypoints in the category tell the order of the points (`wing_jax.data.keypoint_names`).
+Names of keypoints in the category tell the order of the points (`wing_jax.data.keypoint_names`), those of the one
+category that has names also for annotations of a category without.
 
 Not faces with landmarks by COCO's own meaning, and left out: annotations with `iscrowd` 1 (a region of many), without
 keypoints (boxes and masks of other things), and with v = 0 throughout (not annotated).
@@ -42,9 +43,11 @@ from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.data.states import StatesReader, state_of, states_reader
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, Scheme
+from wing_jax.text import cut
 from wing_jax.values import Value
 
 EXPECTED = "a finite number: a keypoint is 'x, y, v'"
+CLOSE, LOOSE = 2.5, 1.5  # sides of a box per extent of the points, and per side of the same box read otherwise
 MEND = "correct the names in the file or in the scheme's TOML, or remove them from the file to take its order"
 
 
@@ -117,6 +120,7 @@ def read_coco(root: str | Path, *, scheme: Scheme, images: str = "", faults: lis
     )
     makers = (functools.partial(_face, file, entry) for entry in annotations)
     faces = gather(makers, name=path.stem, scheme=scheme, box_convention=layout.convention, faults=faults)
+    _refuse_corners(faces, where=str(path))
     if sided:
         refuse_exchanged_sides(faces.points, faces.visible, scheme, where=str(path))
     return faces
@@ -196,25 +200,53 @@ def _orders(
     orders: dict[int | str, list[int]] = {}
     sided = False
     used = {str(entry.get("category_id")) for entry in annotations}
-    for category in categories if isinstance(categories, list) and layout.told == "" else []:
-        names = category.get("keypoints") if isinstance(category, dict) else None
-        number = category.get("id") if isinstance(category, dict) else None
-        if not isinstance(names, list) or not names or not isinstance(number, int | str) or str(number) not in used:
+    named = _named_categories(path, categories) if layout.told == "" else {}
+    unnamed = used - named.keys()
+    for number, names in named.items():
+        if number not in used and not (unnamed and len(names) == scheme.points):
             continue
-        where = f"{path}: category {json_said(number)}"
+        where = f"{path}: category {cut(number)}"
         if len(names) != scheme.points:
-            mine = [entry for entry in annotations if str(entry.get("category_id")) == str(number)]
+            mine = [entry for entry in annotations if str(entry.get("category_id")) == number]
             if any(len(_values(entry, layout.key)) == 3 * scheme.points for entry in mine):
                 raise InputError(
                     f"{where}: names {len(names)} keypoints, but its annotations have {scheme.points}: {MEND}"
                 )
             continue  # the annotations have as many as are named, not those of the scheme: each is refused
-        names = [str(name) for name in names]
         order = order_of_names(names, scheme, where=where, mend=MEND)
         if order is not None:
-            orders[str(number)] = order
+            orders[number] = order
             sided |= tells_sides(names, scheme)
+    if unnamed and orders:  # their names must be those of the others
+        if len({tuple(order) for order in orders.values()}) > 1:
+            raise InputError(
+                f"{path}: category {cut(min(unnamed))} of its annotations names no keypoints, and the others name "
+                "them in several orders: add its names"
+            )
+        orders |= dict.fromkeys(unnamed, next(iter(orders.values())))
     return orders, sided
+
+
+def _named_categories(path: Path, categories: object) -> dict[str, list[str]]:
+    """By the category's id: its names of keypoints, where it has any."""
+    if not isinstance(categories, list) or not all(isinstance(category, dict) for category in categories):
+        if categories in (None, {}):
+            return {}
+        raise InputError(
+            f"{path}: 'categories' is no list of objects, so that the names of keypoints are not told: {MEND}"
+        )
+    named = {}
+    for category in categories:
+        names = category.get("keypoints")
+        if names is None or names == {} or names == "":
+            continue
+        if not isinstance(names, list):
+            raise InputError(
+                f"{path}: 'keypoints' of category {json_said(category.get('id'))} is no list of names: {MEND}"
+            )
+        if any(name not in (None, "") for name in names):
+            named[str(category.get("id"))] = [str(name) for name in names]
+    return named
 
 
 def _face(file: _File, annotation: dict[str, Any]) -> Face:
@@ -272,3 +304,25 @@ def _box(values: object, key: str, where: str) -> Float[np.ndarray, "4"] | None:
     box = json_numbers(values, where=where, expected=f"a finite number of {key!r}")
     with np.errstate(over="ignore"):  # an infinite box is refused with the empty ones
         return np.concatenate([box[:2], box[:2] + box[2:]])
+
+
+def _refuse_corners(faces: FaceSet, *, where: str) -> None:
+    """Look whether the boxes are [x0, y0, x1, y1] by mistake: read so they are close around the points, while read as
+    [x, y, width, height] they are much larger.
+
+    Raises:
+      InputError: that is so in more than half of the faces.
+    """
+    if faces.box_convention == "landmarks":
+        return
+    corner, size = faces.boxes[:, :2], faces.boxes[:, 2:] - faces.boxes[:, :2]
+    points = np.where(faces.visible[..., None], faces.points, np.nan)
+    low, high = np.nanmin(points, 1), np.nanmax(points, 1)
+    sides, spans = (size - corner).max(1), (high - low).max(1)
+    around = np.concatenate([corner - low, high - size], axis=1).max(1) <= 0.02 * spans
+    mistaken = around & (sides <= CLOSE * spans) & (size.max(1) > LOOSE * sides)
+    if mistaken.sum() > len(faces) / 2:
+        raise InputError(
+            f"{where}: in {mistaken.sum()} of {len(faces)} faces the box is close around the points only if it is read "
+            "as [x0, y0, x1, y1], and COCO's is [x, y, width, height]: write it so"
+        )

@@ -132,6 +132,10 @@ def detect(root: str | Path) -> str:
     root = Path(root)
     if root.is_file() and root.suffix.lower() in ENDINGS:
         return ENDINGS[root.suffix.lower()]
+    if root.is_file():
+        raise InputError(
+            f"{root}: a file of another kind than {', '.join(ENDINGS)}: unpack or convert it, or give --format"
+        )
     if not root.is_dir():
         raise InputError(f"{root}: no such folder: give a data set's folder, or an .xml, .json or .csv file")
     for name, kind in FORMATS.items():

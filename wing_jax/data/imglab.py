@@ -88,7 +88,10 @@ def _boxes(path: Path) -> list[_Box]:
     def start(tag: str, values: dict[str, str]) -> None:
         nonlocal file, size
         if not parents and tag != "dataset":
-            raise InputError(f"{path}:{parser.CurrentLineNumber}: <{tag[:40]}> where an imglab file has <dataset>")
+            raise InputError(
+                f"{path}:{parser.CurrentLineNumber}: <{tag[:40]}> where an imglab file has <dataset>: "
+                "export COCO keypoints from the tool that wrote it"
+            )
         if tag == "image":
             file, size = values.get("file", ""), told_size(values.get("width"), values.get("height"))
         elif tag == "box" and parents[-1:] == ["image"]:

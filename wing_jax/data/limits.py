@@ -63,6 +63,15 @@ def box_fault(box: Float[np.ndarray, "4"], *, width: int, height: int) -> str:
     return ""
 
 
+def apart(
+    points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], boxes: Float[np.ndarray, "n 4"]
+) -> Bool[np.ndarray, "n"]:
+    """The faces of which no point lies in the box. One may be a slip; where most are, points and boxes are not in the
+    same units."""
+    low, high = boxes[:, None, :2] - ROUNDING, boxes[:, None, 2:] + ROUNDING
+    return ~np.any(np.all((points >= low) & (points <= high), axis=-1) & visible, axis=1)
+
+
 def many(times: float) -> str:
     """`times` in words that can be told from `LARGEST_BOX`.
 

@@ -11,8 +11,8 @@ from wing_jax.errors import InputError
 from wing_jax.text import quoted, reason
 
 LARGEST = float(np.finfo(np.float32).max)
-# What a cell or attribute holds that holds nothing, in small letters: empty, or as pandas, R and JSON write it.
-NOTHING = frozenset(("", "nan", "-nan", "na", "n/a", "<na>", "null", "none"))
+# What a cell or attribute holds that holds nothing, in small letters: empty, or as pandas, R, Excel and JSON write it.
+NOTHING = frozenset(("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none"))
 
 
 def read_lines(path: str | Path, *, mend: str) -> list[tuple[int, str]]:

@@ -66,6 +66,10 @@ def _raw(path: str | Path, points: int | None) -> Float[np.ndarray, "points 2"]:
     closed = next((i for i, (_, line) in enumerate(lines) if line == "}"), None)
     if opened is None or closed is None or closed < opened:
         raise InputError(f"{path}: not a .pts file: the points must stand between a line '{{' and a line '}}'")
+    if again := next((number for number, line in lines[closed:] if line == "{"), None):
+        raise InputError(
+            f"{path}:{again}: the points of a second face: a .pts file holds those of one: give each its own"
+        )
     found = _positions(path, lines[opened + 1 : closed])
     for expected, place in ((_header_count(path, lines[:opened]), "announced"), (points, "needed")):
         if expected is not None and len(found) != expected:

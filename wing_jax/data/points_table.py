@@ -2,8 +2,9 @@
 
 Columns, in any order, capital or not; others are left alone:
 
-- the picture: `image`, `image_name`, `image_path`, `file`, `filename`, `file_name` or `path`; where they are looked for
-  says `wing_jax.data.picture_finder`
+- the picture: `image`, `image_name`, `image_path`, `file`, `filename`, `file_name` or `path`; where none of these is
+  there, `image_file`, `img`, `img_name`, `img_path`, `filepath` or `file_path`, and at last `image_id` (CelebA). Where
+  they are looked for says `wing_jax.data.picture_finder`
 - the points: `x0`, `y0`, `x1`, `y1` ... counted from 0; `x_0` ... `y_0` ..., as `wing-jax predict` writes them; or
   `NAME_x`, `NAME_y` (`x_NAME` ...) by the names of the scheme's points, also spelled otherwise
   (`wing_jax.data.keypoint_names`); or `original_0_x`, `original_0_y` ... as in the lists of
@@ -19,7 +20,8 @@ Columns, in any order, capital or not; others are left alone:
   stand beside them, for then they are a box's
 
 Cells are parted by comma, semicolon or tab, whichever gives the header a column for the picture; the decimal sign is a
-point, or, where cells are not parted by commas, a comma. Lines of empty cells are blank lines.
+point, or, where cells are not parted by commas, a comma. Lines of empty cells are blank lines, and so is a first line
+`sep=;`, which tells Excel the sign.
 """
 
 import csv
@@ -47,6 +49,10 @@ from wing_jax.text import quoted, reason
 from wing_jax.values import Value
 
 PICTURE = ("image", "image_name", "image_path", "file", "filename", "file_name", "path")
+# Names of the picture's column where none of those is there; in tables that have one of those, these may be of others.
+SELDOM = ("image_file", "img", "img_name", "img_path", "filepath", "file_path")
+LAST = ("image_id",)  # the picture in CelebA's tables, a number beside it in others
+SEPARATOR = re.compile(r"\A\s*\"?sep=.\"?\s*\n", re.IGNORECASE)  # Excel's first line
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
 EDGES = ("left", "top", "right", "bottom")
 SIZES = (("image_width", "image_height"), ("width", "height"))
@@ -111,8 +117,9 @@ def _read(path: Path) -> tuple[list[str], list[tuple[str, list[str]]]]:
         text = files.read_text(path, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read this table ({reason(error)}): give a CSV file in UTF-8") from error
+    text = SEPARATOR.sub("\n", text)
     first = next((line for line in text.split("\n") if line.strip()), "")
-    delimiter = next((sign for sign in ",;\t" if set(PICTURE) & set(_cells(first, sign))), ",")
+    delimiter = next((sign for sign in ",;\t" if {*PICTURE, *SELDOM, *LAST} & set(_cells(first, sign))), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
     try:
         rows = [(f"{path}:{reader.line_num}", [cell.strip() for cell in row]) for row in reader if "".join(row).strip()]
@@ -141,7 +148,7 @@ def _columns(path: Path, header: list[str], scheme: Scheme) -> _Columns:
     for index, name in enumerate(map(str.lower, header)):
         if name and at.setdefault(name, index) != index:
             raise InputError(f"{path}: two columns of the header are called {quoted(name)}: rename one")
-    pictures = [name for name in PICTURE if name in at]
+    pictures = next((found for kind in (PICTURE, SELDOM, LAST) if (found := [name for name in kind if name in at])), [])
     count = scheme.points
     if not pictures and at.keys() & VIDEO:
         raise InputError(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int8, UInt8
 
 from wing_jax.data.images import Embedded, Picture, load_picture, picture_name
-from wing_jax.data.limits import LARGEST_COORDINATE
+from wing_jax.data.limits import LARGEST_COORDINATE, apart
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
 from wing_jax.text import quoted
@@ -171,7 +171,8 @@ def gather(
     box gets the tight box of its points.
 
     Raises:
-      InputError: a face is not as it must be (see `faults`), or none is left.
+      InputError: a face is not as it must be (see `faults`), or none is left; or in most faces no point lies in the
+        box, so that both are not in the same units.
     """
     faces: list[Face] = []
     for make in makers:
@@ -186,6 +187,12 @@ def gather(
     points = np.stack([face.points for face in faces]).astype(np.float32)
     positioned = np.asarray(np.isfinite(points).all(-1))
     visibility = np.stack([np.broadcast_to(np.int8(face.visibility), (scheme.points,)) for face in faces])
+    boxes = np.stack([_box(face) for face in faces]).astype(np.float32)
+    if (strayed := apart(points, positioned, boxes)).sum() > len(faces) / 2:
+        raise InputError(
+            f"{faces[int(strayed.argmax())].where}: no point lies in its box, and so in {strayed.sum()} of "
+            f"{len(faces)} faces: give points and boxes both in pixels of the picture"
+        )
     angles = [(np.nan,) * 3 if face.angles is None else face.angles for face in faces]
     sizes = np.array([face.picture_size or (0, 0) for face in faces], np.int64)
     attributes = list(dict.fromkeys(attribute for face in faces for attribute in face.attributes))
@@ -195,7 +202,7 @@ def gather(
         pictures=tuple(face.picture for face in faces),
         points=np.where(positioned[..., None], points, 0).astype(np.float32),
         visible=positioned,
-        boxes=np.stack([_box(face) for face in faces]).astype(np.float32),
+        boxes=boxes,
         box_convention=box_convention,
         photos=tuple(face.photo for face in faces),
         subsets=tuple(face.subset for face in faces),

@@ -61,7 +61,7 @@ def _around(marked: Float[np.ndarray, "n 2"], image: Image) -> Float[np.ndarray,
     nothing of it is left."""
     size = np.array(image.shape[1::-1])
     box = tight_box(marked.astype(np.float64).clip(-size.max(), size + size.max()))
-    return box if (box[2:] - box[:2]).max() >= 1 else np.array([0, 0, *size - 1.0])
+    return box if (box[2:] - box[:2]).max() >= 1 else np.array([-0.5, -0.5, *size - 0.5])
 
 
 def _number(tile: Tile, text: str, at: Float[np.ndarray, "2"]) -> None:
