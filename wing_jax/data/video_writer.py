@@ -39,8 +39,8 @@ RANGE, MATRIX, COLORSPACE, PRIMARIES = 1, 6, 5, 1
 class VideoWriter:
     """Writes RGB uint8 frames to an .mp4 file, each with its time; close it by `with`.
 
-    Frames are as large as the first, others are scaled; none is shown for more than `LONGEST_HOURS` hours. The file gets
-    its name when it is whole: where the block ends, also by an exception (Ctrl-C), with the frames so far.
+    Frames are as large as the first, others are scaled; none is shown for more than `LONGEST_HOURS` hours. The file
+    gets its name when it is whole: where the block ends, also by an exception (Ctrl-C), with the frames so far.
 
     Raises:
       InputError: the file cannot be written.
