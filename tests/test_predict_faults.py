@@ -274,6 +274,22 @@ def test_a_bad_video_does_not_end_the_run(folder, predict):
     assert (status, len(complaints)) == (2, 2)
 
 
+def test_an_unreadable_video_leaves_an_earlier_runs_results(folder, predict):
+    with VideoWriter("v.mp4", rate=25) as writer:
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+    assert predict("v.mp4", detector="libfacedetection")[0] == 0
+    before = {path: path.read_bytes() for path in Path("out").iterdir()}
+    content = Path("v.mp4").read_bytes()
+    pictures = content.index(b"mdat") + 4
+    Path("out/v.csv").write_text("earlier")
+    before[Path("out/v.csv")] = b"earlier"
+    for name in ("v.mp4", "new.mp4"):
+        Path(name).write_bytes(content[:pictures] + bytes(len(content) - pictures))  # its header is whole
+        status, _, (complaint,) = predict(name, detector="libfacedetection")
+        assert (status, f"{name}: not one frame" in complaint) == (2, True)
+    assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
 def test_options_that_fit_no_video_are_refused_before_the_photos_are_done(folder, predict):
     with VideoWriter("good.mp4", rate=25) as writer:
         writer.write(np.zeros((64, 64, 3), np.uint8))

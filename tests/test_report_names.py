@@ -34,6 +34,17 @@ def test_figures_draw_names_as_they_are(odd, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "start"),
+    [("all", b"\x89PNG"), ("results v1.2", b"\x89PNG"), ("a.b", b"\x89PNG"), ("A.PNG", b"\x89PNG"), ("a.pdf", b"%PDF")],
+)
+def test_a_figure_lies_where_it_is_said_to(tmp_path, name, start):
+    figure, _ = plots.new_figure(1.0, 1.0)
+    assert plots.save_figure(figure, tmp_path / name) == tmp_path / name
+    assert (tmp_path / name).read_bytes().startswith(start)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
     ("name", "drawn"),
     [
         ("$x$", "\\$x\\$"),

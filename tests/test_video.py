@@ -48,11 +48,19 @@ def test_a_video_that_is_not_there_or_none(tmp_path):
         Video(tmp_path / "text.mp4")
 
 
+@pytest.mark.parametrize("source", [None, True, 1.5, b"a.mp4", np.zeros((4, 4, 3))])
+def test_what_is_neither_a_path_nor_a_number_is_refused(source):
+    with pytest.raises(InputError, match="a video is read from a path or the number of a camera, not from"):
+        Video(source)
+
+
 def test_a_camera_that_is_not_there(monkeypatch):
     nothing = cv2.VideoCapture()  # has opened nothing
     monkeypatch.setattr(module.cv2, "VideoCapture", lambda number: nothing)
     with pytest.raises(InputError, match="camera 7: cannot read this video: see that it is plugged in"):
         Video(7)
+    with pytest.raises(InputError, match="camera 0: cannot read"):
+        Video(np.int64(0))
 
 
 def test_frames_beyond_the_limit_are_refused(written, monkeypatch):

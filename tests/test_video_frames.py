@@ -227,6 +227,16 @@ def test_nothing_is_said_of_a_length_that_the_file_does_not_tell(tmp_path):
         assert (len(frames), video.is_cut, video.length) == (5, False, None)
 
 
+@pytest.mark.parametrize("start", [0, 5000])
+def test_a_length_that_ends_before_the_first_picture_is_none(tmp_path, start):
+    """FLV tells the length of what was recorded, whose times need not begin at 0."""
+    times = [start + time for time in (0, 100, 200)]
+    path = write_video(tmp_path / "a.flv", numbered(3), milliseconds=times)
+    with Video(path) as video:
+        assert len(list(video)) == 3
+        assert video.length == (None if start else pytest.approx(0.24, abs=0.07))
+
+
 def test_damage_inside_a_video_costs_the_frames_that_it_hits(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), np.uint8)
     path = write_video(tmp_path / "a.mov", noise, codec="png", pixels="rgb24")

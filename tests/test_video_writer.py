@@ -44,6 +44,18 @@ def test_times_that_stand_still_or_go_back_are_moved_and_no_frame_is_lost(tmp_pa
         assert [frame.seconds for frame in video] == pytest.approx([0, 0.2, 0.2, 0.2, 0.4], abs=2e-3)
 
 
+def test_a_pause_of_days_is_shortened_and_told(tmp_path):
+    """As of a time lapse of a picture a day: MP4 counts how long a picture is shown by 32 bits."""
+    seconds, kept = [0, 1, 86_401, 86_402, 1e7], [0, 1, 32_401, 32_402, 64_802]
+    with VideoWriter(tmp_path / "a.mp4") as writer:
+        for image, second in zip(numbered(5), seconds, strict=True):
+            assert writer.note == ("" if second <= 86_401 else "pauses of more than 9 hours are shortened to that")
+            writer.write(image, seconds=second)
+    with Video(tmp_path / "a.mp4") as video:
+        assert [frame.seconds for frame in video] == pytest.approx(kept, abs=1e-3)
+        assert video.end == pytest.approx(64_802 + 32_400)
+
+
 @pytest.mark.parametrize(("height", "width"), [(47, 64), (48, 63), (47, 63), (1, 1), (2, 3)])
 def test_odd_sides_are_padded_by_their_edge(tmp_path, height, width):
     rows, columns = np.mgrid[:height, :width]

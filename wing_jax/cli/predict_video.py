@@ -1,5 +1,6 @@
 """`wing-jax predict MODEL VIDEO` and `--camera`: faces followed from frame to frame."""
 
+import itertools
 import time
 from pathlib import Path
 
@@ -37,25 +38,27 @@ def follow(source: Path | int, localizer: Localizer, options: PredictOptions, co
     watched = isinstance(source, int) and options.window
     window = Window(f"wing-jax: {printable(stem.name)} (q ends)") if watched else None
     started, empty, stopped = time.perf_counter(), 0, False
-    with (
-        Video(source) as video,
-        VideoWriter(overlay, rate=video.rate) as writer,
-        FaceTable(csv, localizer.scheme, of=("frame", "timestamp")) as table,
-        _bar(console) as bar,
-    ):
-        task = bar.add_task(printable(stem.name), total=options.frames or video.length)
-        for number, frame in enumerate(video):
-            tracks = tracker(tracks, frame.image, seconds=frame.seconds)
-            faces = [FoundFace(number=t.number, box=t.box, points=t.points, score=t.score) for t in tracks.faces]
-            picture = overlaid(frame.image, faces, localizer.scheme)
-            writer.write(picture, seconds=frame.seconds)
-            table.write((number, f"{frame.seconds:.3f}"), faces)
-            bar.update(task, completed=tracks.frame if options.frames else frame.seconds)
-            empty += not faces
-            stopped = bool(window and not window.show(picture)) or tracks.frame == options.frames
-            if stopped:
-                break
-        note = f" ({writer.note})" if writer.note else ""
+    with Video(source) as video:
+        frames = iter(video)
+        first = next(frames)  # where there is none, an earlier run's table stays
+        with (
+            VideoWriter(overlay, rate=video.rate) as writer,
+            FaceTable(csv, localizer.scheme, of=("frame", "timestamp")) as table,
+            _bar(console) as bar,
+        ):
+            task = bar.add_task(printable(stem.name), total=options.frames or video.length)
+            for number, frame in enumerate(itertools.chain([first], frames)):
+                tracks = tracker(tracks, frame.image, seconds=frame.seconds)
+                faces = [FoundFace(number=t.number, box=t.box, points=t.points, score=t.score) for t in tracks.faces]
+                picture = overlaid(frame.image, faces, localizer.scheme)
+                writer.write(picture, seconds=frame.seconds)
+                table.write((number, f"{frame.seconds:.3f}"), faces)
+                bar.update(task, completed=tracks.frame if options.frames else frame.seconds)
+                empty += not faces
+                stopped = bool(window and not window.show(picture)) or tracks.frame == options.frames
+                if stopped:
+                    break
+            note = f" ({writer.note})" if writer.note else ""
     took = time.perf_counter() - started
     missing = f", no face in {empty} of them" if empty else ""
     say(

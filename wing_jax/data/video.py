@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -17,10 +17,13 @@ from wing_jax.data.images import LARGEST_PICTURE
 from wing_jax.data.video_frames import BROKEN, VIDEO_ENDINGS, Clock, Converter, decoded, length, open_video
 from wing_jax.data.video_writer import USUAL_RATE, VideoWriter
 from wing_jax.errors import InputError
+from wing_jax.text import quoted
 from wing_jax.types import Image
 from wing_jax.values import Value
 
 __all__ = ["USUAL_RATE", "VIDEO_ENDINGS", "Frame", "Video", "VideoWriter", "Window"]
+
+VideoSource: TypeAlias = Any  # a path, or the number of a camera; checked at run time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -39,10 +42,14 @@ class Video:
     (seconds) are what the file says of itself, which may be wrong; None where it says nothing.
 
     Raises:
-      InputError: it cannot be opened, or its frames are larger than `LARGEST_PICTURE`.
+      InputError: `source` is neither a path nor a number, it cannot be opened, or its frames are larger than
+        `LARGEST_PICTURE`.
     """
 
-    def __init__(self, source: str | Path | int):
+    def __init__(self, source: VideoSource):
+        source = int(source) if isinstance(source, np.integer) else source
+        if isinstance(source, bool) or not isinstance(source, str | Path | int):
+            raise InputError(f"a video is read from a path or the number of a camera, not from {quoted(source)}")
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
         self.frames: int | None = None
         self.length: float | None = None

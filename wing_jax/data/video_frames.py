@@ -187,9 +187,8 @@ def length(container: "av.container.InputContainer", stream: "av.VideoStream") -
     start = float((stream.start_time or 0) * (stream.time_base or 0))
     if written := re.fullmatch(r"(\d+):(\d+):(\d+(\.\d+)?)", stream.metadata.get("DURATION", "")):
         return 3600 * int(written[1]) + 60 * int(written[2]) + float(written[3]) - start, word
-    if not container.duration:
-        return None, False
-    return container.duration / 1e6 - start, word and len(container.streams) == 1
+    lasts = (container.duration or 0) / 1e6 - start
+    return (lasts, word and len(container.streams) == 1) if lasts > 0 else (None, False)
 
 
 class Converter:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 USUAL_RATE = 25.0  # frames a second, where a source tells none
 TICKS = 60_000  # a second: times are whole numbers of them; MPEG-4 has at most 65,535
+LONGEST_HOURS = 9  # that a frame is shown: MP4 counts them in ticks, of which FFmpeg takes fewer than 2**31
 # Encoders by preference: H.264, by x264 first, and VP9 play in browsers. PyAV's own packages have x264; it is under the
 # GPL, so that other builds (of Linux distributions, conda) may lack it. No B-frames: pictures lie in the file as they
 # are shown, so that the last one's duration can be written.
@@ -38,8 +39,8 @@ RANGE, MATRIX, COLORSPACE, PRIMARIES = 1, 6, 5, 1
 class VideoWriter:
     """Writes RGB uint8 frames to an .mp4 file, each with its time; close it by `with`.
 
-    Frames are as large as the first, others are scaled. The file appears under its name when it is whole: where the
-    block ends, also by an exception (Ctrl-C), with the frames so far.
+    Frames are as large as the first, others are scaled; none is shown for more than `LONGEST_HOURS` hours. The file
+    gets its name when it is whole: where the block ends, also by an exception (Ctrl-C), with the frames so far.
 
     Raises:
       InputError: the file cannot be written.
@@ -54,9 +55,14 @@ class VideoWriter:
     @property
     def note(self) -> str:
         """What a user should know of the file; empty if nothing."""
-        if self._output is None or self._output.encoder not in NOT_IN_BROWSERS:
+        if self._output is None:
             return ""
-        return "browsers do not play it: this build of PyAV encodes neither H.264 nor VP9"
+        notes = []
+        if self._output.encoder in NOT_IN_BROWSERS:
+            notes.append("browsers do not play it: this build of PyAV encodes neither H.264 nor VP9")
+        if self._output.shortened:
+            notes.append(f"pauses of more than {LONGEST_HOURS} hours are shortened to that")
+        return "; ".join(notes)
 
     def __enter__(self) -> "VideoWriter":
         return self
@@ -113,6 +119,7 @@ class _Output:
         self._height, self._width = (side + side % 2 for side in size)  # of half the colors in both directions
         self._gap = max(1, round(TICKS / rate))
         self._tick = -self._gap
+        self.shortened = 0  # ticks by which pauses are shorter than they were
         self._ahead: av.Packet | None = None
         self._reformatter = VideoReformatter()
         self._file = open(path, "wb")  # noqa: SIM115 (closed by `close` or `abandon`)
@@ -139,14 +146,16 @@ class _Output:
         return open(self._file.name, "rb")
 
     def write(self, image: Image, tick: int | None) -> None:
-        """Encode a frame at a tick, or a step after the last one; not before that in any case."""
+        """Encode a frame at a tick, or a step after the last one; not before that in any case, nor more than
+        `LONGEST_HOURS` after it."""
         import av
 
-        tick = self._tick + self._gap if tick is None else tick
-        tick = max(tick, self._tick + 1)
+        gap = max(1, self._gap if tick is None else tick - self.shortened - self._tick)
         if self._tick >= 0:
-            self._gap = tick - self._tick
-        self._tick = tick
+            longest = LONGEST_HOURS * 3600 * TICKS
+            self.shortened += max(0, gap - longest)
+            self._gap = gap = min(gap, longest)
+        self._tick += gap
         height, width = image.shape[:2]
         if height % 2 or width % 2:
             image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
@@ -154,7 +163,7 @@ class _Output:
             av.VideoFrame.from_ndarray(image, format="rgb24"),
             width=self._width, height=self._height, format="yuv420p", dst_colorspace=COLORSPACE, dst_color_range=RANGE,
         )  # fmt: skip
-        frame.pts, frame.time_base = tick, Fraction(1, TICKS)
+        frame.pts, frame.time_base = self._tick, Fraction(1, TICKS)
         self._mux(self._stream.encode(frame))
 
     def _mux(self, packets: list["av.Packet"]) -> None:

@@ -125,9 +125,11 @@ def mean_shape(
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write the figure as PNG and return its path."""
+    """Write the figure to `path`, which is returned: in the format that its ending names, or else as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160, bbox_inches="tight", facecolor="white")
+    ending = path.suffix[1:].lower()
+    form = ending if ending in figure.canvas.get_supported_filetypes() else "png"
+    figure.savefig(path, format=form, dpi=160, bbox_inches="tight", facecolor="white")
     return path
 
 
