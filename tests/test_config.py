@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax.config import LENGTHS, Config, DataConfig, LossConfig, PerturbConfig, load_config
+from wing_jax.config import LENGTHS, Config, DataConfig, GridConfig, LossConfig, PerturbConfig, load_config
 from wing_jax.errors import InputError
 from wing_jax.losses import LOSSES, make_loss
 from wing_jax.losses.units import parameters
@@ -208,3 +208,47 @@ def test_a_wrong_value_in_a_table_is_named_by_its_place(tmp_path, change, said):
     table = json.loads(json.dumps(dataclasses.asdict(load_config(CONFIGS[0]))))
     change(table)
     assert said in refusal(tmp_path / "config.json", json.dumps(table))
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value", "said"),
+    [
+        ("", "seed", -1, "seed=-1 must lie between 0 and 4,294,967,295"),
+        ("", "seed", 10**20, "must lie between 0 and"),
+        ("", "devices", -1, "devices=-1 must not be below 0"),
+        ("data", "train_faces", -5, "train_faces=-5 must not be below 0"),
+        ("stage1", "margin", float("nan"), "margin=nan must be greater than 0"),
+        ("stage1.model", "channels", (), r"channels=\(\): give one number or more"),
+        ("stage1.model", "channels", (0, 4), r"channels=\(0, 4\): give one number or more"),
+        ("stage1.model", "hidden", 0, "hidden=0 must be greater than 0"),
+        ("stage1.model", "dropout", 1.0, "dropout=1.0 must be at least 0 and below 1"),
+        ("stage1.perturb", "flip", 3.0, "flip=3.0 must lie between 0 and 1"),
+        ("stage1.perturb", "jpeg", float("nan"), "jpeg=nan must lie between 0 and 1"),
+        ("stage1.perturb", "scale", 1.5, "scale=1.5 must lie between 0 and 0.9"),
+        ("stage1.perturb", "blur_sigma", 0.0, "blur_sigma=0.0 must be greater than 0"),
+        ("stage1.optimizer", "learning_rate", 0.0, "learning_rate=0.0 must be greater than 0"),
+        ("stage1.optimizer", "learning_rate", float("inf"), "learning_rate=inf must be greater than 0, and finite"),
+        ("stage1.optimizer", "warmup", -1, "warmup=-1 must not be below 0"),
+        ("stage1.optimizer", "ema", 1.0, "ema=1.0 must be at least 0 and below 1"),
+        ("stage2", "draws", 0, "draws=0 must be greater than 0"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_in_any_part(part, field, value, said):
+    owner = load_config(CONFIGS[0].with_name("builtin.py"))
+    for name in filter(None, part.split(".")):
+        owner = getattr(owner, name)
+    with pytest.raises(InputError, match=said):
+        dataclasses.replace(owner, **{field: value})
+
+
+def test_an_exponential_fall_to_zero_is_refused():
+    optimizer = load_config(CONFIGS[0].with_name("builtin.py")).stage1.optimizer
+    assert dataclasses.replace(optimizer, final_learning_rate=0.0).decay == "cosine"
+    with pytest.raises(InputError, match=r"final_learning_rate=0\.0 must be greater than 0"):
+        dataclasses.replace(optimizer, final_learning_rate=0.0, decay="exponential")
+
+
+@pytest.mark.parametrize("grid", [{"seeds": (0, -1)}, {"learning_rates": (-1.0,)}])
+def test_a_grid_out_of_range_is_refused(grid):
+    with pytest.raises(InputError, match="-1"):
+        GridConfig(**grid)

@@ -175,3 +175,12 @@ def test_a_folder_of_pts_keeps_the_numbers(tmp_path):
     faces = load_faces("pts", "train", root=str(tmp_path / "train"), scheme="ibug68")
     write_pts(tmp_path / "again.pts", faces.points[0])
     np.testing.assert_allclose(read_pts(tmp_path / "again.pts"), faces.points[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["builtin", "pts", "csv", "coco", "imglab"])
+@pytest.mark.parametrize("split", ["heldout", "held-out", "Train"])
+def test_a_split_that_is_none_is_not_taken_for_another(tmp_path, name, split):
+    """Such as "held_out" misspelled: all faces would be measured, those that were trained on too."""
+    root = "" if name == "builtin" else str(tmp_path)
+    said = refusal(name, split, root=root, scheme="mtfl5", count=1)
+    assert f"no split {split!r}" in said

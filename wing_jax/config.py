@@ -27,8 +27,27 @@ DataName = Literal[
 
 LARGEST_INPUT = 4_096  # pixels: the side of a network's crop
 LARGEST_BINS = 10_000  # of the pose coefficient
+LARGEST_SEED = 2**32 - 1
+SHARE = (0, 1)
 LossName = Literal["l2", "l1", "smooth_l1", "wing", "rectified_wing", "soft_wing"]
 LENGTHS = ("width", "epsilon", "rectification", "linear_width", "beta")  # parameters of losses: fields of LossConfig
+
+
+def check_range(config: object, **limits: tuple[int | float, int | float]) -> None:
+    """Raises InputError where a field of `config` does not lie between the two numbers given for it."""
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise InputError(f"{name}={value} must lie between {low:,} and {high:,}")
+
+
+def _check_above(config: object, *names: str, zero: bool = False) -> None:
+    """Raises InputError where one of these fields is not a finite number above 0, or, with `zero`, is below it."""
+    for name in names:
+        value = getattr(config, name)
+        if not (0 <= value < float("inf") and (zero or value)):
+            finite = "" if abs(value) < float("inf") else ", and finite"
+            raise InputError(f"{name}={value} must {'not be below 0' if zero else 'be greater than 0'}{finite}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,8 +75,7 @@ class DataConfig:
             raise InputError(f"validation={self.validation} must lie between 0 and 1: some faces choose the checkpoint")
         if self.copies < 1:
             raise InputError(f"copies={self.copies} must be at least 1")
-        if self.reshaped < 0:
-            raise InputError(f"reshaped={self.reshaped} must not be below 0")
+        _check_above(self, "reshaped", "train_faces", "test_faces", zero=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +109,12 @@ class PerturbConfig:
     occlusion_side: float = 0.4  # its largest side, in fractions of the crop
     jpeg: float = 0.0  # probability of JPEG compression, at a quality of 20 to 90
 
+    def __post_init__(self) -> None:
+        check_range(self, flip=SHARE, blur=SHARE, occlusion=SHARE, occlusion_side=SHARE, jpeg=SHARE, colour=SHARE)
+        check_range(self, rotation=(0, 360), scale=(0, 0.9), stretch=(0, 0.9), noise=(0, 255))
+        _check_above(self, "translation", "shrink", zero=True)
+        _check_above(self, "blur_sigma")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -111,6 +135,14 @@ class ModelConfig:
     output_bias: Literal["zero", "mean_shape"] = "zero"  # "mean_shape" is the stronger recipe
     # Of activations in training; parameters, loss and coordinates stay float32. "auto": bfloat16 on GPU and TPU.
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    def __post_init__(self) -> None:
+        if not self.channels or min(self.channels) < 1:
+            raise InputError(f"channels={quoted(self.channels)}: give one number or more, each at least 1")
+        _check_above(self, "hidden")
+        _check_above(self, "residual", zero=True)
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout={self.dropout} must be at least 0 and below 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,6 +174,15 @@ class OptimizerConfig:
     clip: float = 0.0  # largest global gradient norm; 0: none
     ema: float = 0.0  # decay of the averaged parameters that are evaluated and kept; 0: none
 
+    def __post_init__(self) -> None:
+        _check_above(self, "learning_rate")
+        _check_above(self, "final_learning_rate", "weight_decay", "warmup", "clip", zero=True)
+        if self.decay == "exponential":  # to 0 there is no exponential way
+            _check_above(self, "final_learning_rate")
+        for name in ("momentum", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} must be at least 0 and below 1")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageConfig:
@@ -162,9 +203,7 @@ class StageConfig:
     centre: Literal["box", "shape"] = "box"
 
     def __post_init__(self) -> None:
-        for name in ("input_size", "margin", "batch_size", "steps", "evaluate_every", "keep"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name}={getattr(self, name)} must be greater than 0")
+        _check_above(self, "input_size", "margin", "batch_size", "steps", "evaluate_every", "keep")
         if self.input_size > LARGEST_INPUT:
             raise InputError(f"input_size={self.input_size} must be at most {LARGEST_INPUT:,}")
         halvings = 0 if self.model.name == "resnet50" else len(self.model.channels)
@@ -185,6 +224,10 @@ class SecondStageConfig(StageConfig):
 
     crops: Literal["through", "direct"] = "through"
     draws: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_above(self, "draws")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,9 +251,8 @@ class Config:
     large_batch: int = 0  # faces a step, the stages' schedules being rescaled to it (`scaled_to_batch`); 0: as they are
 
     def __post_init__(self) -> None:
-        for name in ("devices", "steps_per_call", "large_batch"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name}={getattr(self, name)} must not be below 0")
+        _check_above(self, "devices", "steps_per_call", "large_batch", zero=True)
+        check_range(self, seed=(0, LARGEST_SEED))
         parts = Path(self.name).parts
         if not parts or ".." in parts or Path(self.name).is_absolute() or "\0" in self.name:
             raise InputError(f"name={quoted(self.name)}: the run's folder is output/name: give a name without .. or /")
@@ -235,6 +277,14 @@ class GridConfig:
     # "vmap": all runs at once; "scan": one after the other within the program; "turns": the runs take turns with one
     # compiled step; "auto": "turns" on CPU, elsewhere the faster of the others, which is measured first.
     how: Literal["auto", "vmap", "scan", "turns"] = "auto"
+
+    def __post_init__(self) -> None:
+        for seed in self.seeds:
+            if not 0 <= seed <= LARGEST_SEED:
+                raise InputError(f"seeds={quoted(seed)} must lie between 0 and {LARGEST_SEED:,}")
+        for rate in self.learning_rates:
+            if not 0 < rate < float("inf"):
+                raise InputError(f"learning_rates={rate} must be greater than 0, and finite")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from wing_jax.cli.options import parse, parse_config
-from wing_jax.config import Config, DataName, LossName
+from wing_jax.config import LARGEST_SEED, Config, DataName, LossName, check_range
 from wing_jax.console import make_console, say
 from wing_jax.errors import InputError
 from wing_jax.types import Loss
@@ -99,6 +99,7 @@ def _losses(arguments: list[str]) -> Iterator[str]:
 
 def _model(arguments: list[str]) -> Iterator[str]:
     options = parse(ModelOptions, arguments, command="analyse model")
+    check_range(options, seed=(0, LARGEST_SEED))
     for name in ("batch", "places"):
         if getattr(options, name) < 2:
             raise InputError(f"{name}={getattr(options, name)} must be 2 or more")

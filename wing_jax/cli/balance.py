@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 
 from wing_jax import balance
 from wing_jax.cli.data_source import faces_to_draw
-from wing_jax.cli.options import check_range, parse
-from wing_jax.config import LARGEST_BINS, DataName
+from wing_jax.cli.options import parse
+from wing_jax.config import LARGEST_BINS, DataName, check_range
 from wing_jax.console import make_console, say
 from wing_jax.data.aflw_shapes import read_aflw_shapes
 from wing_jax.data.load import find_data, load_faces

@@ -15,8 +15,8 @@ from wing_jax.cli.balance import report_poses, yaw_of
 from wing_jax.cli.data_check import check
 from wing_jax.cli.data_source import Source, splits_in
 from wing_jax.cli.model import find_model, refuse_hiding
-from wing_jax.cli.options import check_range, parse
-from wing_jax.config import LARGEST_BINS, load_config
+from wing_jax.cli.options import parse
+from wing_jax.config import LARGEST_BINS, LARGEST_SEED, check_range, load_config
 from wing_jax.console import make_console
 from wing_jax.data import formats
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
@@ -139,7 +139,7 @@ def _chosen(options: ShowOptions | StatsOptions | DetectOptions | LabelOptions) 
 
 def _show(arguments: list[str]) -> None:
     options = parse(ShowOptions, arguments, command="data show")
-    check_range(options, faces=(1, 10_000), columns=(1, 1_000))
+    check_range(options, faces=(1, 10_000), columns=(1, 1_000), seed=(0, LARGEST_SEED))
     faces = _chosen(options)
     order = np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]
     shown = faces.take(np.sort(order))
@@ -174,7 +174,7 @@ def _stats(arguments: list[str]) -> None:
 
 def _detect(arguments: list[str]) -> None:
     options = parse(DetectOptions, arguments, command="data detect")
-    check_range(options, faces=(0, 10**9))
+    check_range(options, faces=(0, 10**9), seed=(0, LARGEST_SEED))
     folder = _to_be_told(options)
     faces, detector = _chosen(options), get_detector(options.detector)
     localizer = Localizer.load(find_bundle(options.model).folder) if options.model else None

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from wing_jax.balance import pose_axis
 from wing_jax.cli.data_source import Source, splits_in
-from wing_jax.cli.options import check_range, parse
+from wing_jax.cli.options import parse
+from wing_jax.config import check_range
 from wing_jax.console import make_console, say
 from wing_jax.data.check import SplitCheck, check_split, duplicates, parted, shared_faces
 from wing_jax.data.records import FaceSet

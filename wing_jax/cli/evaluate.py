@@ -15,7 +15,7 @@ from wing_jax.bundle import Place
 from wing_jax.cli.data_source import DRAWN, faces_to_draw
 from wing_jax.cli.model import find_model, held_out_of
 from wing_jax.cli.options import parse
-from wing_jax.config import DataName
+from wing_jax.config import LARGEST_SEED, DataName, check_range
 from wing_jax.console import make_console, say
 from wing_jax.data.boxes import ShapeInBox, fitted, shape_in_box
 from wing_jax.data.chips import cut_chips
@@ -60,6 +60,7 @@ class EvaluateOptions:
 def run(arguments: list[str]) -> None:
     """Evaluate, print the table and the report's place."""
     options = parse(EvaluateOptions, arguments, command="evaluate")
+    check_range(options, jitter=(0, 1), seed=(0, LARGEST_SEED))
     place = find_model(options.model)
     localizer = dataclasses.replace(Localizer.load(place.folder), flip_average=options.flip)
     faces, remarks = faces_of(options, localizer, place)

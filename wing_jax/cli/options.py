@@ -95,14 +95,6 @@ def parse(kind: type[Options], arguments: list[str], *, command: str, default: O
     return options
 
 
-def check_range(options: object, **limits: tuple[int, int]) -> None:
-    """Raises InputError where a field of `options` is not between the two numbers given for it."""
-    for name, (low, high) in limits.items():
-        value = getattr(options, name)
-        if not low <= value <= high:
-            raise InputError(f"{name}={value} must lie between {low:,} and {high:,}")
-
-
 def _message(box: str) -> str:
     """What tyro says in its box of several lines, as one line, without the title and the advice below the next rule."""
     plain = re.sub(r"\x1b\[[\d;]*m", "", box)

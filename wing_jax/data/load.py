@@ -21,6 +21,7 @@ from wing_jax.schemes import SCHEMES, Scheme, get_conversion, read_scheme
 from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
+WHOLE = ("", "all", "train", "test")  # what a file or folder of its own may be called as a split: it is taken whole
 TEST_SEED = 10_000_019  # the built-in test faces are never among the training faces of any usual seed
 
 
@@ -85,6 +86,8 @@ def _read(
     if name == "builtin":
         from wing_jax.data.builtin_set import builtin_faces  # who reads faces need not know how to draw them
 
+        if split not in ("train", "test"):
+            raise InputError(f"the built-in faces have no split {quoted(split)}: they have train, test")
         return builtin_faces(count, seed=seed if split == "train" else TEST_SEED + seed)
     if name in TFDS_NAMES:
         if root and Path(root).is_dir():
@@ -92,6 +95,8 @@ def _read(
         return read_tfds(name, split, root=root, faults=faults)
     kind = formats.FORMATS[name]
     if not kind.splits:
+        if split not in WHOLE:
+            raise InputError(f"{kind.title} has no split {quoted(split)}: a file or folder is taken whole (all)")
         if not root:
             raise InputError(f"data of the format {quoted(name)} need their root: give the folder or file")
         if not scheme:
