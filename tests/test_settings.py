@@ -119,7 +119,9 @@ def test_the_input_on_the_device_and_the_objective_under_strict_promotion(norm):
 
         def step(variables, faces, plan, objective=objective):
             batch = batches.batch(faces, type(plan)(*(values[0] for values in plan)))
-            return jax.grad(objective, has_aux=True)(variables["params"], variables.get("batch_stats", {}), batch, jnp.int32(0))
+            return jax.grad(objective, has_aux=True)(
+                variables["params"], variables.get("batch_stats", {}), batch, jnp.int32(0)
+            )
 
         with jax.numpy_dtype_promotion("strict"):
             plan = Planner(batches, faces.order)(0, 1)
