@@ -281,7 +281,7 @@ def test_an_unreadable_video_leaves_an_earlier_runs_results(folder, predict):
     before = {path: path.read_bytes() for path in Path("out").iterdir()}
     content = Path("v.mp4").read_bytes()
     pictures = content.index(b"mdat") + 4
-    Path("out/v.csv").write_text("earlier")
+    Path("out/v.csv").write_bytes(b"earlier")
     before[Path("out/v.csv")] = b"earlier"
     for name in ("v.mp4", "new.mp4"):
         Path(name).write_bytes(content[:pictures] + bytes(len(content) - pictures))  # its header is whole
