@@ -41,7 +41,7 @@ def ran_out(error: BaseException) -> bool:
 
 def _of_machine() -> int | None:
     with contextlib.suppress(OSError, ValueError, KeyError):
-        rows = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines() if ":" in line)
+        rows = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="utf-8").splitlines() if ":" in line)
         return 1024 * sum(int(rows[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
     with contextlib.suppress(OSError, ValueError, AttributeError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -50,7 +50,7 @@ def _of_machine() -> int | None:
 
 def _of_container() -> int | None:
     with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
-        return int(CGROUP.read_text())
+        return int(CGROUP.read_text(encoding="utf-8"))
     return None
 
 
@@ -60,5 +60,5 @@ def _of_process() -> int | None:
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit != resource.RLIM_INFINITY:
-            return max(0, limit - int(STATM.read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE"))
+            return max(0, limit - int(STATM.read_text(encoding="utf-8").split()[0]) * os.sysconf("SC_PAGE_SIZE"))
     return None
