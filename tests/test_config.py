@@ -197,6 +197,8 @@ def test_the_page_on_promises_shows_a_config_in_toml(tmp_path):
         (lambda t: t["stage1"].update(steps=10.0), "10.0 is no int @ config.stage1.steps"),
         (lambda t: t["stage1"].update(steps=True), "True is no int @ config.stage1.steps"),
         (lambda t: t["stage1"].update(steps=-1), "steps=-1 must be greater than 0 @ config.stage1"),
+        (lambda t: t["data"].update(without="abc"), "'abc' is no list @ config.data.without"),
+        (lambda t: t["stage1"]["model"].update(channels=[8, "8"]), "'8' is no int @ config.stage1.model.channels[1]"),
         (lambda t: t["stage1"]["model"].update(chanels=[1]), "extra fields found (chanels) @ config.stage1.model"),
         (lambda t: t["stage1"]["loss"].update(name="wings"), "wings not in ['l2', 'l1',"),
         (lambda t: t["data"].pop("name"), "required field missing @ config.data.name"),
@@ -252,3 +254,23 @@ def test_an_exponential_fall_to_zero_is_refused():
 def test_a_grid_out_of_range_is_refused(grid):
     with pytest.raises(InputError, match="-1"):
         GridConfig(**grid)
+
+
+@pytest.mark.parametrize("name", ["config.json", "CONFIG.JSON"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_table_is_read_as_windows_names_and_marks_it(tmp_path, name, mark):
+    config = load_config(CONFIGS[0])
+    (tmp_path / name).write_bytes(mark + json.dumps(dataclasses.asdict(config)).encode())
+    assert load_config(tmp_path / name) == config
+
+
+def test_python_with_a_byte_order_mark_is_read(file):
+    file.write_bytes(b"\xef\xbb\xbf" + CONFIGS[0].read_bytes())
+    assert load_config(file) == load_config(CONFIGS[0])
+
+
+@pytest.mark.parametrize("ending", ["yaml", "YML"])
+def test_yaml_is_not_run_as_python(tmp_path, ending):
+    assert refusal(tmp_path / f"mine.{ending}", "print('run')") == (
+        ": YAML is not read: write the same fields as .toml, .json or Python"
+    )

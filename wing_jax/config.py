@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 import cattrs
 from cattrs.v import format_exception
@@ -295,21 +295,24 @@ class SweepConfig(Config):
 
 
 def load_config(path: str | Path) -> Config:
-    """The config of a file. One ending in .toml or .json is a table of fields, the tables of the dataclasses within it
-    named as they are here; nothing of it is run, so it may come from anywhere. Any other file is run as Python and must
-    define `config`: it is code, so take it only from those you trust.
+    """The config of a file. One ending in .toml or .json, in any case, is a table of fields, the tables of the
+    dataclasses within it named as they are here; nothing of it is run, so it may come from anywhere. Any other file is
+    run as Python and must define `config`: it is code, so take it only from those you trust.
 
     Raises:
       InputError: the file is missing, does not run, names an unknown field, or defines no `config`.
     """
     path = Path(path)
     try:
-        source = files.read_text(path)
+        source = files.read_text(path, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read this config: give the path of a file like configs/builtin.py") from error
-    if path.suffix in READERS:
+    kind = path.suffix.lower()
+    if kind in (".yaml", ".yml"):
+        raise InputError(f"{path}: YAML is not read: write the same fields as .toml, .json or Python")
+    if kind in READERS:
         try:
-            table = READERS[path.suffix](source)
+            table = READERS[kind](source)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: {' '.join(str(error).split())[:200]}") from error
         return config_of(table, where=str(path))
@@ -348,8 +351,9 @@ def _said(error: BaseException, wanted: Any) -> str:
 
 @functools.cache
 def _converter() -> cattrs.Converter:
-    """Plain values to dataclasses, without guessing: "3" is no number and 1 is no bool."""
+    """Plain values to dataclasses, without guessing: "3" is no number, 1 no bool and "abc" no list of letters."""
     converter = cattrs.Converter(forbid_extra_keys=True)
+    structure_tuple = converter.get_structure_hook(tuple[int, ...])
 
     def exactly(*kinds: type) -> Callable:
         def hook(value: Any, wanted: type) -> Any:
@@ -359,6 +363,12 @@ def _converter() -> cattrs.Converter:
 
         return hook
 
+    def entries(value: Any, wanted: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{quoted(value)} is no list")
+        return structure_tuple(value, wanted)
+
+    converter.register_structure_hook_func(lambda kind: get_origin(kind) is tuple, entries)
     for kind, kinds in ((int, (int,)), (float, (float, int)), (str, (str,)), (bool, (bool,))):
         converter.register_structure_hook(kind, exactly(*kinds))
     return converter

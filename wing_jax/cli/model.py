@@ -28,9 +28,9 @@ def find_model(name: str) -> Place:
 
 def refuse_hiding(output: str) -> None:
     """Raise InputError where a model written to the folder `output` would be taken for the package's of that name."""
-    if str(Path(output)) in zoo.models():
+    if (name := str(Path(output))) in zoo.models():
         raise InputError(
-            f"--output {output}: a model there would be used instead of the package's model {output!r}: give another "
+            f"--output {output}: a model there would be used instead of the package's model {name!r}: give another "
             "folder"
         )
 
