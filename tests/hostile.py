@@ -277,8 +277,10 @@ class Watch:
             writing = any(letter in mode for letter in "wax+") or details[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             real = Path(os.path.realpath(path))
             ours = real.parent == TEMPORARY and real.name.startswith("wing_jax-")  # a link of `files.plain_path`
-            allowed = ours or any(real.is_relative_to(place) for place in (folder, *OWN))
-            if writing or not allowed:
+            compiled = jax.config.values["jax_compilation_cache_dir"]
+            if compiled and real.is_relative_to(os.path.realpath(compiled)):
+                return
+            if writing or not (ours or any(real.is_relative_to(place) for place in (folder, *OWN))):
                 self._found.append(f"{path} to {'write' if writing else 'read'}")
         finally:
             self._folder = folder
