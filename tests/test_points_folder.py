@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers.points_folder import ljson, write_points_folder
 
+from wing_jax.data.images import read_image, write_image, write_overlay
+from wing_jax.data.points_file import write_pts
 from wing_jax.data.points_folder import read_ljson, read_points_folder
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, MTFL_5
@@ -229,3 +231,16 @@ def test_any_content_gives_float32_points_or_an_input_error(change, value, cut, 
     assert read.shape == (5, 2)
     assert read.dtype == np.float32
     assert not np.isinf(read).any()
+
+
+def test_a_picture_that_predict_drew_points_into_is_not_taken_for_the_photo(tmp_path):
+    image = np.full((40, 50, 3), 200, np.uint8)
+    write_pts(tmp_path / "a.pts", np.full((5, 2), 20.0) + np.arange(5)[:, None])
+    write_overlay(tmp_path / "a.png", image)
+    assert (read_image(tmp_path / "a.png") == image).all()  # still a whole picture
+    with pytest.raises(
+        InputError, match=r"a\.pts: .*a\.png is the picture that wing-jax predict drew .* put the photo"
+    ):
+        read_points_folder(tmp_path, scheme=MTFL_5)
+    write_image(tmp_path / "a.jpg", image)  # the photo beside it
+    assert read_points_folder(tmp_path, scheme=MTFL_5).pictures == (tmp_path / "a.jpg",)

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -132,8 +133,36 @@ def _size_in_header(content: bytes) -> tuple[int, int]:
     raise ValueError("no format that Pillow knows")
 
 
-def write_image(path: str | Path, image: Image) -> None:
-    """Write RGB uint8 `[height, width, 3]`, whole or not at all; the file's ending chooses the format.
+def write_overlay(path: str | Path, image: Image) -> None:
+    """`write_image` of a picture that points were drawn into, as PNG, marked so that it is never taken for the photo.
+
+    Raises:
+      InputError: as `write_image`.
+    """
+    write_image(path, image, chunk=OVERLAY)
+
+
+def is_overlay(path: Path) -> bool:
+    """Whether the file `path` is a picture that `write_overlay` wrote."""
+    try:
+        with path.open("rb") as file:
+            return OVERLAY in file.read(PNG_HEAD + len(OVERLAY))
+    except OSError:
+        return False
+
+
+def _text_chunk(text: bytes) -> bytes:
+    """A chunk of a PNG (https://www.w3.org/TR/png-3/#11tEXt)."""
+    return struct.pack(">I", len(text)) + b"tEXt" + text + struct.pack(">I", zlib.crc32(b"tEXt" + text))
+
+
+PNG_HEAD = 33  # bytes: the signature and the first chunk
+OVERLAY = _text_chunk(b"Comment\0landmarks drawn by wing-jax predict")
+
+
+def write_image(path: str | Path, image: Image, *, chunk: bytes = b"") -> None:
+    """Write RGB uint8 `[height, width, 3]`, whole or not at all; the file's ending chooses the format. `chunk` is put
+    behind the head of a PNG.
 
     Raises:
       InputError: the folder cannot be written to, the ending is of no known format, or that takes no picture so large.
@@ -146,7 +175,10 @@ def write_image(path: str | Path, image: Image) -> None:
         if not encoded:
             raise InputError(f"{path}: cannot write this image: the format does not take {image.shape[:2]} pixels")
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_whole(path, content.tobytes())  # cv2.imwrite says nothing of a full disk
+        written = content.tobytes()
+        files.write_whole(
+            path, written[:PNG_HEAD] + chunk + written[PNG_HEAD:]
+        )  # cv2.imwrite says nothing of a full disk
     except OSError as error:
         raise InputError(
             f"{path}: cannot write this image ({error.strerror}): make room, or choose another folder"

@@ -12,7 +12,7 @@ from types import TracebackType
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.images import write_image
+from wing_jax.data.images import write_overlay
 from wing_jax.data.points_file import write_pts
 from wing_jax.errors import InputError
 from wing_jax.files import write_whole
@@ -56,7 +56,7 @@ def write_photo(stem: Path, image: Image, faces: list[FoundFace], scheme: Scheme
       InputError: one of them cannot be written; its cause is the system's error.
     """
     overlay = stem.with_name(f"{stem.name}.png")
-    write_image(overlay, overlaid(image, faces, scheme))
+    write_overlay(overlay, overlaid(image, faces, scheme))
     tables = [face.table() for face in faces]
     facts = {"image": name, "scheme": scheme.name, "coordinates": COORDINATES, "faces": tables}
     path = stem.with_name(f"{stem.name}.json")
