@@ -223,8 +223,8 @@ def _checked(face: Face, scheme: Scheme) -> Face:
         raise InputError(f"{face.where}: no point of this face has a position: annotate it or remove it")
     if isinstance(face.picture, Path) and face.picture.suffix.lower() == ".png" and is_overlay(face.picture):
         raise InputError(
-            f"{face.where}: {face.picture} is the picture that wing-jax predict drew the points into: put the photo in its "
-            "place, or give --images FOLDER for a list"
+            f"{face.where}: {face.picture} is the picture that wing-jax predict drew the points into: put the photo in "
+            "its place, or give --images FOLDER for a list"
         )
     if (absurd := np.abs(face.points) >= LARGEST_COORDINATE).any():
         number = int(absurd.any(-1).argmax())
