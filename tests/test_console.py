@@ -3,10 +3,13 @@
 import io
 import os
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from wing_jax.cli import main
 from wing_jax.console import make_console, say
+from wing_jax.data.images import write_image
 from wing_jax.report.tables import Grid, markdown, rich_table
 from wing_jax.train.logs import TrainingLog
 
@@ -63,3 +66,23 @@ def test_a_training_of_any_title_is_logged(tmp_path, capsys):
 
 def _rendered(log):
     return [column(log._bar.tasks[0]) for column in log._bar.columns[:1]]
+
+
+@pytest.mark.parametrize("width", [0, 80])
+def test_a_stream_that_is_closed_takes_nothing(monkeypatch, width):
+    """As `>&-` and `2>&-` leave them, and Windows for a program without a console."""
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    for stderr in (False, True):
+        say(make_console(stderr=stderr, width=width), "into nothing")
+
+
+def test_a_training_and_a_prediction_work_without_streams(monkeypatch, tmp_path):
+    picture = tmp_path / "face.png"
+    write_image(picture, np.full((99, 99, 3), 127, np.uint8))
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    with TrainingLog(tmp_path / "log", title="stage 1", first_step=0, steps=3, batch_size=1):
+        pass
+    main(["predict", "mtfl", str(picture), "--box", "9", "9", "80", "80", "--output", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "face.json").exists()

@@ -9,6 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from wing_jax.data.arguments import as_image
 from wing_jax.data.images import LARGEST_PICTURE, PICTURE_ENDINGS, is_picture, read_image, write_image
 from wing_jax.errors import InputError
 
@@ -201,3 +202,14 @@ def test_every_ending_that_is_looked_for_is_decoded(ending, tmp_path):
 
 def test_what_is_no_picture_by_its_name():
     assert not any(map(is_picture, map(Path, ("a.pts", "a", ".jpg", "a.mp4"))))
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "bool"])
+def test_the_advice_for_an_array_keeps_what_it_shows(dtype):
+    shown = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
+    shown = 255 * (shown >> 7) if dtype == "bool" else shown
+    image = (shown.astype(np.uint16) * 257).astype(dtype)
+    with pytest.raises(InputError) as caught:
+        as_image(image)
+    advice = str(caught.value).rpartition("convert it: ")[2].removesuffix(" where it uses all 16 bits")
+    np.testing.assert_array_equal(eval(advice, {"image": image, "np": np}), shown)

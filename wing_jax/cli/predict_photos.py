@@ -16,7 +16,7 @@ from rich.progress import Progress
 from wing_jax.cli.predict_names import CSV, Photo
 from wing_jax.cli.predict_options import PredictOptions, finder_of
 from wing_jax.cli.predict_tally import Tally
-from wing_jax.console import say
+from wing_jax.console import is_terminal, say
 from wing_jax.data.images import read_image
 from wing_jax.errors import InputError
 from wing_jax.finder import TINY, Finder, tiny
@@ -47,7 +47,7 @@ def predict_photos(
     locate, path = _locate_by(localizer, options), Path(options.output) / CSV
     # Lines on standard error pass through the bar's console only where they go to a terminal too.
     bar = Progress(
-        console=console, transient=True, disable=not console.is_terminal, redirect_stderr=sys.stderr.isatty()
+        console=console, transient=True, disable=not console.is_terminal, redirect_stderr=is_terminal(sys.stderr)
     )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         groups = photo_batches(photos, pool, tally)

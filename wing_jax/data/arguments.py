@@ -179,10 +179,12 @@ def _fault(array: np.ndarray) -> str:
     if jnp.issubdtype(array.dtype, jnp.floating):
         up_to_one = float(np.nan_to_num(array).max()) <= 1
         return f"convert it: {'(255 * image)' if up_to_one else 'image'}.round().clip(0, 255).astype(np.uint8)"
-    if array.dtype == np.uint16:
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # of either byte order
         return "convert it: (image >> 8).astype(np.uint8) where it uses all 16 bits"
     if array.dtype == np.uint8:
         return ""
+    if array.dtype == bool:
+        return "convert it: 255 * image.astype(np.uint8)"
     integer = np.issubdtype(array.dtype, np.integer)
     return f"convert it: image{'.clip(0, 255)' if integer else ''}.astype(np.uint8)"
 

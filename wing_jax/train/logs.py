@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from wing_jax.console import make_console, say
+from wing_jax.console import is_terminal, make_console, say
 from wing_jax.errors import InputError
 from wing_jax.files import write_whole
 
@@ -43,7 +43,7 @@ class TrainingLog:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not sys.stderr.isatty(),
+            disable=not is_terminal(sys.stderr),
         )
         self._task = self._bar.add_task(title, total=steps, completed=first_step, said="")
 
