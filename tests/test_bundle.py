@@ -45,6 +45,10 @@ def test_run_folder_serves_as_well(folder):
     assert read_bundle(folder.parent)[0] == MANIFEST
 
 
+def test_the_file_that_describes_a_model_serves_as_well(folder):
+    assert read_bundle(folder / "model.json")[0] == MANIFEST
+
+
 @pytest.mark.parametrize("name", ["", "model.json"])
 def test_missing_model_is_named(folder, name):
     (folder / "model.json").unlink()

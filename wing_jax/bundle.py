@@ -33,13 +33,14 @@ class Place:
 
 def find_bundle(path: str | Path) -> Place:
     """The place of the model called `path`: that folder, its subfolder `model` (so that a run's folder serves as well),
-    or else the model of the package (`wing_jax.zoo`) of that name.
+    the folder of that `model.json`, or else the model of the package (`wing_jax.zoo`) of that name.
 
     Raises:
       InputError: there is none.
     """
     name = str(path) if str(path) in zoo.models() else ""
-    for folder in (Path(path), Path(path) / "model"):
+    beside = (Path(path).parent,) if Path(path).name == "model.json" else ()
+    for folder in (Path(path), Path(path) / "model", *beside):
         if (folder / "model.json").is_file():
             return Place(folder=folder, hides=name)
     if name:
