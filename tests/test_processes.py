@@ -7,7 +7,7 @@ import sys
 import pytest
 
 FORK = """
-import os, sys, warnings
+import os, signal, warnings
 warnings.simplefilter("ignore")  # JAX warns of the fork itself
 import numpy as np
 from wing_jax import Finder, Localizer, losses
@@ -25,6 +25,7 @@ def say(name, work):
 def forked(work):
     child = os.fork()
     if child == 0:
+        signal.alarm(100)  # it would hang for ever without what is tested
         work()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0

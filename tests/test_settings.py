@@ -19,10 +19,11 @@ from workshop import furnish
 from wing_jax import Finder, Localizer, geometry, losses
 from wing_jax.config import PerturbConfig
 from wing_jax.data.device_input import DeviceFaces, DeviceInput, Planner
-from wing_jax.models import make_model
+from wing_jax.models import cpu_kernel, make_model
 from wing_jax.train.devices import usual_settings
 from wing_jax.train.steps import make_objective
 
+kernel_needed = pytest.mark.skipif(not cpu_kernel.available(), reason=cpu_kernel.status())
 SETTINGS = {
     "strict": lambda: jax.numpy_dtype_promotion("strict"),
     "guard": lambda: jax.transfer_guard("disallow"),
@@ -67,6 +68,17 @@ def test_predictions_are_the_same_under_any_setting(setting, model, answers):
             assert points.dtype == np.float32
             np.testing.assert_allclose(points, expected, atol=1e-4)
         Finder.load("mtfl", detector="libfacedetection")(IMAGE)
+
+
+@kernel_needed
+def test_the_cpu_kernel_takes_a_network_with_batch_normalisation_in_x64():
+    network = make_model("plain", points=5, channels=(8, 8), hidden=8, norm="batch")
+    crops = jnp.full((2, 32, 32, 3), 77, jnp.uint8)
+    with jax.enable_x64(True), cpu_kernel.switched("on"):
+        variables = network.init(jax.random.key(0), crops)
+        points = jax.jit(network.apply)(variables, crops)
+    assert points.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
