@@ -86,7 +86,7 @@ def test_commands_work_for_a_user_without_name_and_home(tmp_path):
 
 
 def test_importing_every_module_leaves_the_process_as_it_was():
-    """Those who import the package find their own settings again. (`train.checkpoints` is told by its own tests.)"""
+    """Those who import the package find their own settings again."""
     code = """
 import importlib, logging, multiprocessing, os, pkgutil, signal, sys, warnings
 import cv2, numpy as np, jax, flax, optax, matplotlib, PIL.Image, rich, tyro, jaxtyping, orbax.checkpoint, scipy.io
@@ -98,8 +98,8 @@ def state():
     loggers = {name: log for name, log in logging.root.manager.loggerDict.items() if isinstance(log, logging.Logger)}
     return {
         "warnings": list(warnings.filters),
-        "logging": {name: (log.level, log.disabled, tuple(log.handlers), log.propagate) for name, log in loggers.items()
-                    if name != "absl"},
+        "logging": {name: (log.level, log.disabled, tuple(log.handlers), log.propagate)
+                    for name, log in loggers.items()},
         "root": (logging.root.level, tuple(logging.root.handlers)),
         "signals": {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)},
         "environment": dict(os.environ),
