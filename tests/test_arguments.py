@@ -267,7 +267,7 @@ calls = {
     "loss": [lambda bad: losses.masked_mean(bad), [None, "a", [1, 2]]],
     "maps": [losses.adaptive_wing_weights, [None, 3, [1.0]]],
     "name": [losses.make_loss, [None, [], "wign", 3]],
-    "size": [lambda bad: losses.make_loss("wing", reference_size=bad), [None, "a", 0, float("nan")]],
+    "size": [lambda bad: losses.make_loss("wing", reference_size=bad), ["a", 0, float("nan")]],
     "units": [lambda bad: losses.check_units(bad, working_extent=1.0), [None, "a", [["b"]]]],
 }
 for name, (call, bads) in calls.items():

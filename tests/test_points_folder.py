@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from writers.points_folder import ljson, write_points_folder
 
 from wing_jax.data.images import read_image, write_image, write_overlay
+from wing_jax.data.load import load_faces
 from wing_jax.data.points_file import write_pts
 from wing_jax.data.points_folder import read_ljson, read_points_folder
 from wing_jax.errors import InputError
@@ -238,7 +239,7 @@ def test_a_picture_that_predict_drew_points_into_is_not_taken_for_the_photo(tmp_
     write_pts(tmp_path / "a.pts", np.full((5, 2), 20.0) + np.arange(5)[:, None])
     write_overlay(tmp_path / "a.png", image)
     assert (read_image(tmp_path / "a.png") == image).all()  # still a whole picture
-    with pytest.raises(InputError, match=r"a\.pts: .*a\.png is .* predict drew .* put the photo"):
-        read_points_folder(tmp_path, scheme=MTFL_5)
+    with pytest.raises(InputError, match=r"a\.png: wing-jax predict drew .* put the photo in its place"):
+        load_faces("pts", "all", root=str(tmp_path), scheme="mtfl5")
     write_image(tmp_path / "a.jpg", image)  # the photo beside it
-    assert read_points_folder(tmp_path, scheme=MTFL_5).pictures == (tmp_path / "a.jpg",)
+    assert load_faces("pts", "all", root=str(tmp_path), scheme="mtfl5").pictures == (tmp_path / "a.jpg",)

@@ -220,7 +220,7 @@ def mtfl(tmp_path):
     for split in ("training", "testing"):
         lines = [mtfl_line(name, points, pose) for name, points, pose in zip(names, faces, (1, 3, 5), strict=True)]
         (tmp_path / f"{split}.txt").write_text("".join(lines) + "\n")
-    (tmp_path / "AFLW_boundingbox.txt").write_text("".join(f"{i}\t{i + 10}\t{i + 1}\t{i + 21}\n" for i in range(3)))
+    (tmp_path / "AFLW_boundingbox.txt").write_text("".join(f"{i}\t{i + 90}\t{i + 1}\t{i + 91}\n" for i in range(3)))
     (tmp_path / "AFLW_image_list.txt").write_text("".join(f"{name}\n" for name in reversed(names)))
     return tmp_path, faces
 
@@ -262,7 +262,7 @@ def test_mtfl_small(mtfl):
     assert train.poses == (POSES[0], POSES[2], POSES[4])
     np.testing.assert_array_equal(train.boxes, box_of_five_points(train.points))
     test = read_mtfl(root, "test", boxes=root)
-    np.testing.assert_array_equal(test.boxes, [[i, i + 1, i + 10, i + 21] for i in (2, 1, 0)])
+    np.testing.assert_array_equal(test.boxes, [[i, i + 1, i + 90, i + 91] for i in (2, 1, 0)])
 
 
 def test_the_box_rule_by_hand():
@@ -312,7 +312,7 @@ def test_mtfl_refuses_missing_boxes(mtfl):
     root, _ = mtfl
     (root / "AFLW_image_list.txt").write_text("a\\two.jpg\nb/other.jpg\nb/three.jpg\n")
     assert refusal(read_mtfl, root, "test", boxes=root).endswith(
-        "testing.txt:1: AFLW_boundingbox.txt has no box for x one.jpg: copy both box files again"
+        "testing.txt:1: AFLW_boundingbox.txt has no box for 'x one.jpg': copy both box files again"
     )
     (root / "AFLW_image_list.txt").write_text("a\\two.jpg\n")
     assert "3 boxes but 1 names" in refusal(read_mtfl, root, "test", boxes=root)

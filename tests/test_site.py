@@ -56,6 +56,7 @@ def test_api_pages_come_from_docstrings(site, page, name):
     assert f'id="{name}"' in (site / "api" / page / "index.html").read_text()
 
 
-def test_the_twenty_questions_are_answered_by_number():
+def test_the_questions_are_answered_by_number():
     numbers = re.findall(r"^## (\d+)\. ", (DOCS / "faq.md").read_text(), re.MULTILINE)
-    assert [int(number) for number in numbers] == list(range(1, 21))
+    assert [int(number) for number in numbers] == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 20

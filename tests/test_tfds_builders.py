@@ -145,7 +145,7 @@ BAD = {
     "not a number": ("wing_w300", edit("afw/134212_2.pts", "}", "nan 1\n}"), "134212_2.pts:72: 'nan 1' is not finite"),
     "67 points": ("wing_w300", edit("afw/134212_1.pts", "68", "67"), "134212_1.pts: 68 points where 67 are announced"),
     "text for a number": ("wing_wflw", edit(TRAINING, ".", "O"), "list_98pt_rect_attr_train.txt:1"),
-    "a path out of the folder": ("wing_mtfl", edit("training.txt", "lfw_5590", "..\\.."), "training.txt:1: '..\\\\.."),
+    "a path out of the folder": ("wing_mtfl", edit("training.txt", "lfw_5590", "..\\.."), "training.txt:1: '..\\.."),
     "NaN in a .mat": ("wing_aflw", nan_in_list, "AFLWinfo_release.mat: face 1"),
     "a .mat cut short": ("wing_aflw", cut("AFLWinfo_release.mat"), "AFLWinfo_release.mat"),
     "an HDF5 file cut short": ("wing_cofw", cut("COFW_test_color.mat"), "COFW_test_color.mat"),

@@ -144,6 +144,8 @@ def write_overlay(path: str | Path, image: Image) -> None:
 
 def is_overlay(path: Path) -> bool:
     """Whether the file `path` is a picture that `write_overlay` wrote."""
+    if path.suffix.lower() != ".png":
+        return False
     try:
         with path.open("rb") as file:
             return OVERLAY in file.read(PNG_HEAD + len(OVERLAY))

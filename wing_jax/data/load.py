@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wing_jax.data import formats
 from wing_jax.data.boxes import with_boxes
+from wing_jax.data.images import is_overlay
 from wing_jax.data.packed import read_manifest
 from wing_jax.data.picture_finder import folders_of_list
 from wing_jax.data.picture_sizes import rescaled
@@ -123,11 +124,16 @@ def _read(
 
 def _with_pictures_below(faces: FaceSet, folders: Sequence[Path]) -> FaceSet:
     """`faces`, listed in a folder or a file. Raises InputError where a picture lies, by a link, elsewhere than below
-    that folder, or those in which the file's pictures may be."""
+    that folder, or those in which the file's pictures may be; or is what `wing-jax predict` drew points into."""
     inside = [Path(os.path.realpath(folder)) for folder in folders]
     for picture in faces.pictures:
         if isinstance(picture, Path):
             refuse_way_out(picture, *inside)
+            if is_overlay(picture):
+                raise InputError(
+                    f"{picture}: wing-jax predict drew the points into this picture: put the photo in its place, or give "
+                    "--images FOLDER for a list"
+                )
     return faces
 
 

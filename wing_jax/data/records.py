@@ -3,13 +3,12 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8, UInt8
 
-from wing_jax.data.images import Embedded, Picture, is_overlay, load_picture, picture_name
+from wing_jax.data.images import Embedded, Picture, load_picture, picture_name
 from wing_jax.data.limits import LARGEST_COORDINATE, apart
 from wing_jax.errors import InputError
 from wing_jax.schemes import Scheme
@@ -221,11 +220,6 @@ def _checked(face: Face, scheme: Scheme) -> Face:
         raise InputError(f"{face.where}: {len(face.points)} points where {scheme.name} has {scheme.points}")
     if not np.isfinite(face.points).all(-1).any():
         raise InputError(f"{face.where}: no point of this face has a position: annotate it or remove it")
-    if isinstance(face.picture, Path) and face.picture.suffix.lower() == ".png" and is_overlay(face.picture):
-        raise InputError(
-            f"{face.where}: {face.picture} is the picture that wing-jax predict drew the points into: put the photo in "
-            "its place, or give --images FOLDER for a list"
-        )
     if (absurd := np.abs(face.points) >= LARGEST_COORDINATE).any():
         number = int(absurd.any(-1).argmax())
         said = " ".join(f"{value:g}" for value in face.points[number])
