@@ -131,8 +131,8 @@ def _with_pictures_below(faces: FaceSet, folders: Sequence[Path]) -> FaceSet:
             refuse_way_out(picture, *inside)
             if is_overlay(picture):
                 raise InputError(
-                    f"{picture}: wing-jax predict drew the points into this picture: put the photo in its place, or give "
-                    "--images FOLDER for a list"
+                    f"{picture}: wing-jax predict drew the points into this picture: put the photo in its place, or "
+                    "give --images FOLDER for a list"
                 )
     return faces
 
