@@ -291,3 +291,11 @@ def test_odd_arguments_are_refused_by_name(tmp_path):
     """In a process of its own: here, the check of types would refuse them first."""
     done = subprocess.run([sys.executable, "-c", ODD], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "done\n", done.stdout + done.stderr[-2000:]
+
+
+def test_a_memoryview_is_an_array():
+    boxes = np.array(BOXES, np.float32)
+    np.testing.assert_array_equal(as_boxes(memoryview(boxes)), boxes)
+    np.testing.assert_array_equal(as_image(memoryview(PIXELS)), PIXELS)
+    with pytest.raises(InputError, match=r"must be \[faces, 4\]"):
+        as_boxes(memoryview(np.zeros((2, 3, 4))))

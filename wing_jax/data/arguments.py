@@ -216,7 +216,8 @@ def _came(value: Any, array: np.ndarray | None = None) -> str:
 
 
 def _arrayed(value: Any) -> bool:
-    return hasattr(value, "__array__")
+    """Whether NumPy takes it as an array. Python itself cannot iterate over a memoryview of several dimensions."""
+    return hasattr(value, "__array__") or isinstance(value, memoryview)
 
 
 def _lazy(value: Any) -> bool:
