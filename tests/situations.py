@@ -101,6 +101,7 @@ def odd_names(folder: Path, draw: random.Random) -> Judge:
             content, ending = files.pop(each), each.rpartition(".")[2]
             files[f"{place}/{stem}.{ending}"] = content
         told = unicodedata.normalize(draw.choice(("NFC", "NFD")), stem) if number % 2 else stem
+        told = stem if told in odd else told  # that is another picture's name
         new[path] = f"{place}/{told}.{path.rpartition('.')[2]}"
     lay(folder, {path: _relisted(path, content, new) for path, content in files.items()}, {})
     return _reads_the_same(name, folder)
