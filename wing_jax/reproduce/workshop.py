@@ -22,7 +22,6 @@ from wing_jax import evaluation
 from wing_jax.bundle import read_bundle, write_bundle
 from wing_jax.config import LossConfig, SweepConfig, config_of
 from wing_jax.data.chips import Chips, cut_chips
-from wing_jax.data.load import load_faces
 from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.files import read_text, write_whole
@@ -32,7 +31,7 @@ from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
 from wing_jax.schemes import get_conversion
 from wing_jax.text import reason
 from wing_jax.train import crops, devices
-from wing_jax.train.run import Corpus, first_task, read_corpus, second_task
+from wing_jax.train.run import Corpus, first_task, read_corpus, read_split, second_task
 from wing_jax.train.stage import StageTask
 from wing_jax.train.sweep import Cell
 from wing_jax.train.sweep_run import train_cells
@@ -119,17 +118,7 @@ class Workshop:
     def test(self) -> FaceSet:
         """The test faces."""
         data = self.recipe.config.data
-        return load_faces(
-            data.name,
-            "test",
-            root=data.root,
-            images=data.images,
-            scheme=data.scheme,
-            boxes=data.boxes,
-            hidden=data.hidden,
-            picture_size=data.picture_size,
-            count=data.test_faces,
-        )
+        return read_split(data, "test", count=data.test_faces)
 
     def test_chips(self, size: int) -> Chips:
         """The test faces' chips, cut once for each size."""

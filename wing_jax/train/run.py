@@ -216,20 +216,18 @@ def _with_reshaped(
     return joined(every), np.concatenate(orders)
 
 
+def read_split(data: DataConfig, split: str, *, count: int, seed: int = 0) -> FaceSet:
+    """The `split` of the faces that `data` names, read as it says; `count` and `seed` are of built-in faces.
+
+    Raises:
+      InputError: the data are not as they must be.
+    """
+    names = ("root", "images", "scheme", "boxes", "hidden", "picture_size")
+    return load_faces(data.name, split, **{name: getattr(data, name) for name in names}, count=count, seed=seed)
+
+
 def _read(data: DataConfig, config: Config) -> FaceSet:
-    faces = load_faces(
-        data.name,
-        "train",
-        root=data.root,
-        images=data.images,
-        scheme=data.scheme,
-        boxes=data.boxes,
-        hidden=data.hidden,
-        picture_size=data.picture_size,
-        count=data.train_faces,
-        seed=config.seed,
-    )
-    return faces.without(data.without)
+    return read_split(data, "train", count=data.train_faces, seed=config.seed).without(data.without)
 
 
 def _read_more(data: DataConfig, faces: FaceSet, kept_out: FaceSet, config: Config) -> FaceSet:
