@@ -1,0 +1,570 @@
+// 3 x 3 same convolution in float32, alone or with 2 x 2 max-pool, bias and ReLU, and its gradients.
+//
+// One source for all processors: vectors are the compiler's own (`vector_size`), and this file is compiled once for
+// each instruction set, with WING_JAX_SET its name and with its flags. `kTable` has what differs.
+//
+// Arrays are NHWC, weights HWIO. With pooling a "cell" is one pooled position: 2 x 2 outputs, which see 4 x 4 inputs.
+// The forward pass keeps a cell's four sums in registers and writes only the largest and which one it was (0..3 in row
+// order, the first of equals; 4 where ReLU gave 0), so the maps before the pooling never exist. As only one of the four
+// carries a gradient, both backward passes do a quarter of the multiplications of a plain convolution's, or fewer after
+// ReLU.
+//
+// Every pass copies the input a tile (some images, or some rows of one) at a time into zero-padded blocks of `kLanes`
+// channels, [block][row][column][channel], that stay in cache, without border cases.
+// Work is cut by shape alone, each part writes its own outputs and sums in a fixed order: results do not depend on the
+// number of threads or their timing.
+
+#include "conv3x3.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace wing_jax {
+namespace {
+
+struct Tiles {
+  Int lanes;      // floats in a register
+  Int pairs;      // neighboring positions x 2 of the forward pass at once ...
+  Int registers;  // ... times registers of outputs each: the sums, which must leave a few registers free
+};
+
+namespace table {
+constexpr Tiles avx512 = {16, 6, 2};  // 24 sums in 32 registers
+constexpr Tiles avx2 = {8, 3, 2};     // 12 sums in 16 registers
+constexpr Tiles neon = {4, 6, 2};     // 24 sums in 32 registers
+}  // namespace table
+
+constexpr Int kLanes = table::WING_JAX_SET.lanes;
+constexpr Int kPairs = table::WING_JAX_SET.pairs;
+constexpr Int kRegisters = table::WING_JAX_SET.registers;
+constexpr Int kOutputs = kRegisters * kLanes;                // of one forward pass over some positions
+constexpr Int kCells = kPairs % 2 ? kPairs : kPairs / 2;     // pooled cells, of two pairs, in a whole number of passes
+constexpr Int kSources = 512 / kLanes;                       // outputs whose weights for a block fit L1 (36 KiB)
+constexpr Int kParts = 8;                                    // to cut the work into at least, where the shape allows
+constexpr Int kNear = 42 << 10, kFar = 512 << 10;            // bytes of a tile: in the L1 cache, in the L2 cache
+constexpr int kDead = 4;                                     // in `chosen`: no gradient flows
+
+typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
+typedef float Loose __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
+typedef int32_t Ints __attribute__((vector_size(kLanes * sizeof(int32_t))));
+typedef uint8_t Small __attribute__((vector_size(kLanes)));
+
+Int min(Int a, Int b) { return a < b ? a : b; }
+Int max(Int a, Int b) { return a > b ? a : b; }
+Int ceil_div(Int a, Int b) { return (a + b - 1) / b; }
+
+inline Vector spread(float value) { return value - Vector{}; }
+inline Vector load(const float* at) { return *reinterpret_cast<const Vector*>(at); }
+inline Vector load_loose(const float* at) { return *reinterpret_cast<const Loose*>(at); }
+inline void store(float* at, Vector value) { *reinterpret_cast<Vector*>(at) = value; }
+
+// Of an array whose end may be nearer than a register's; zeros beyond it.
+inline Vector load_first(const float* at, Int count) {
+  if (count >= kLanes) return load_loose(at);
+  Vector value = {};
+  if (count > 0) std::memcpy(&value, at, count * sizeof(float));
+  return value;
+}
+
+inline void store_first(float* at, Int count, Vector value) {
+  if (count >= kLanes)
+    *reinterpret_cast<Loose*>(at) = value;
+  else if (count > 0)
+    std::memcpy(at, &value, count * sizeof(float));
+}
+
+// Memory that a thread keeps from call to call: fresh pages cost more than the arithmetic on them.
+template <int slot>
+float* scratch(Int floats) {
+  struct Kept {
+    float* data = nullptr;
+    Int size = 0;
+    ~Kept() { std::free(data); }
+  };
+  thread_local Kept kept;
+  if (kept.size < floats) {
+    std::free(kept.data);
+    kept.size = ceil_div(floats, 1024) * 1024;
+    kept.data = static_cast<float*>(std::aligned_alloc(64, kept.size * sizeof(float)));
+    if (!kept.data) throw std::bad_alloc();
+  }
+  return kept.data;
+}
+
+template <typename Body>
+void parallel(const Threads& threads, Int count, const Body& body) {
+  threads.run(
+      threads.pool, count, [](const void* context, Int part) { (*static_cast<const Body*>(context))(part); }, &body);
+}
+
+// The input's shape, its cells (of 2 x 2 positions with pooling, 1 x 2 or 1 x 1 without) and its padded blocks.
+struct Shape : Size {
+  Int tall, wide;      // positions of a cell
+  Int rows, columns;   // of cells
+  Int block, blocks;   // channels of an input block, their number
+  Int position, line;  // floats to the next column and row of a block
+
+  Shape(const Size& size, Int tall, Int wide, Int block)
+      : Size(size), tall(tall), wide(wide), rows(ceil_div(height, tall)), columns(ceil_div(width, wide)), block(block),
+        blocks(ceil_div(inputs, kLanes)), position(block), line((width + 2) * block) {}
+};
+
+// How the cells are cut into tiles: `images` whole images, or strips of `rows` rows of cells of one.
+struct Tiling {
+  Int images, rows, strips, count;
+
+  Tiling(const Shape& s, Int blocks, Int bytes, bool whole) {
+    const Int fitting = bytes / (blocks * s.line * Int(sizeof(float)));
+    strips = whole ? 1 : min(s.rows, ceil_div(s.rows, max(1, (fitting - 2) / s.tall)));
+    if (!whole) strips = max(strips, min(s.rows, ceil_div(kParts, s.images)));
+    rows = ceil_div(s.rows, strips);
+    strips = ceil_div(s.rows, rows);
+    images = strips > 1 ? 1 : max(1, min(s.images, fitting / (s.height + 2)));
+    count = ceil_div(s.images, images) * strips;
+  }
+};
+
+struct Tile {
+  Int image, images, row, rows, cells, first_cell;
+  Int area;  // floats of one block of one image
+
+  Tile(const Shape& s, const Tiling& cut, Int index) {
+    image = index / cut.strips * cut.images;
+    images = min(cut.images, s.images - image);
+    row = index % cut.strips * cut.rows;
+    rows = min(cut.rows, s.rows - row);
+    cells = images * rows * s.columns;
+    first_cell = (image * s.rows + row) * s.columns;
+    area = (s.tall * rows + 2) * s.line;
+  }
+
+  // Where the inputs that each cell sees begin, in units of 1 / `scale` floats; `stride` floats lie between images.
+  void offsets(const Shape& s, Int stride, Int scale, int32_t* out) const {
+    for (Int i = 0; i < images; ++i)
+      for (Int y = 0; y < rows; ++y)
+        for (Int x = 0; x < s.columns; ++x)
+          *out++ = scale * (i * stride + s.tall * y * s.line + s.wide * x * s.position);
+  }
+};
+
+// One block of channels of one image's rows of a tile, with a border of zeros.
+void pad(const Shape& s, const Tile& tile, const float* x, Int image, Int block, float* out) {
+  const Int from = block * kLanes, count = min(s.block, s.inputs - from);
+  for (Int y = s.tall * tile.row - 1; y < s.tall * (tile.row + tile.rows) + 1; ++y, out += s.line) {
+    if (y < 0 || y >= s.height) {
+      std::memset(out, 0, s.line * sizeof(float));
+      continue;
+    }
+    const float* in = x + (image * s.height + y) * s.width * s.inputs + from;
+    std::memset(out, 0, s.block * sizeof(float));
+    if (count == kLanes)
+      for (Int column = 0; column < s.width; ++column)
+        store(out + (column + 1) * kLanes, load_loose(in + column * s.inputs));
+    else if (count == s.inputs && count == s.block)
+      std::memcpy(out + s.block, in, s.width * s.block * sizeof(float));
+    else
+      for (Int column = 0; column < s.width; ++column)
+        for (Int i = 0; i < s.block; ++i)
+          out[(column + 1) * s.block + i] = i < count ? in[column * s.inputs + i] : 0;
+    std::memset(out + (s.width + 1) * s.block, 0, s.block * sizeof(float));
+  }
+}
+
+// ---- forward --------------------------------------------------------------------------------------------------------
+
+// Weights as [`kOutputs` outputs][block][row of the kernel][column and input][output]: read in order by the loop below.
+void pack_forward(const Shape& s, const float* weights, Int group, float* out) {
+  const Int from = group * kOutputs;
+  for (Int b = 0; b < s.blocks; ++b)
+    for (Int tap = 0; tap < 9; ++tap)
+      for (Int i = 0; i < s.block; ++i, out += kOutputs) {
+        const Int input = b * kLanes + i;
+        const float* in = weights + (tap * s.inputs + input) * s.outputs + from;
+        for (Int r = 0; r < kRegisters; ++r)
+          store(out + r * kLanes, load_first(in + r * kLanes, input < s.inputs ? s.outputs - from - r * kLanes : 0));
+      }
+}
+
+// The sums of `kPairs` pairs of neighboring positions for `registers` registers of outputs, as [position][output]. The
+// three columns of a kernel row are neighbors in memory: one loop.
+template <Int registers>
+void convolve(const Shape& s, Int area, const float* const* pairs, const float* w, float* out) {
+  Vector sums[kPairs][2][registers];
+#pragma GCC unroll 6
+  for (Int i = 0; i < kPairs; ++i)
+#pragma GCC unroll 4
+    for (Int r = 0; r < registers; ++r) sums[i][0][r] = sums[i][1][r] = Vector{};
+  const Int right = s.position, length = 3 * s.block;
+  for (Int b = 0; b < s.blocks; ++b)
+    for (Int row = 0; row < 3; ++row) {
+      const Int at = b * area + row * s.line;
+      const float* x[kPairs];
+#pragma GCC unroll 6
+      for (Int i = 0; i < kPairs; ++i) x[i] = pairs[i] + at;
+      for (Int k = 0; k < length; ++k, w += kOutputs) {
+        Vector weight[registers];
+#pragma GCC unroll 4
+        for (Int r = 0; r < registers; ++r) weight[r] = load(w + r * kLanes);
+#pragma GCC unroll 6
+        for (Int i = 0; i < kPairs; ++i) {
+          const Vector one = spread(x[i][k]);
+#pragma GCC unroll 4
+          for (Int r = 0; r < registers; ++r) sums[i][0][r] += one * weight[r];
+          const Vector two = spread(x[i][k + right]);
+#pragma GCC unroll 4
+          for (Int r = 0; r < registers; ++r) sums[i][1][r] += two * weight[r];
+        }
+      }
+    }
+#pragma GCC unroll 6
+  for (Int i = 0; i < kPairs; ++i)
+#pragma GCC unroll 4
+    for (Int r = 0; r < registers; ++r) {
+      store(out + 2 * i * kOutputs + r * kLanes, sums[i][0][r]);
+      store(out + (2 * i + 1) * kOutputs + r * kLanes, sums[i][1][r]);
+    }
+}
+
+// A register of pooled outputs from the cell's four sums, `kOutputs` apart.
+inline void pool(const float* sums, Vector bias, bool relu, Int count, float* out, uint8_t* chosen) {
+  Vector best = load(sums);
+  Ints which = {};
+  for (int p = 1; p < 4; ++p) {
+    const Vector value = load(sums + p * kOutputs);
+    const Ints better = (value > best) | (value != value);  // a NaN counts as the largest: it must not be lost
+    best = better ? value : best;
+    which = better ? p - Ints{} : which;
+  }
+  best += bias;
+  if (relu) {
+    which = best > 0 ? which : kDead - Ints{};
+    best = best <= 0 ? Vector{} : best;
+  }
+  store_first(out, count, best);
+  const Small bytes = __builtin_convertvector(which, Small);
+  std::memcpy(chosen, &bytes, min(count, kLanes));
+}
+
+// Calls done(group, cell of the tile, its sums as [position][output]) for every cell and group of `kOutputs` outputs.
+// The weights come packed by `pack(group, out)`.
+template <typename Pack, typename Done>
+void forward(const Threads& threads, const Shape& s, const float* x, const Pack& pack, const Done& done) {
+  const Int groups = ceil_div(s.outputs, kOutputs), slab = s.blocks * 9 * s.block * kOutputs;
+  float* packed = scratch<0>(groups * slab);
+  parallel(threads, groups, [&](Int g) { pack(g, packed + g * slab); });
+  const Tiling cut(s, s.blocks, kFar, false);
+  const Int splits = min(groups, ceil_div(kParts, cut.count));
+  parallel(threads, cut.count * splits, [&](Int part) {
+    const Tile tile(s, cut, part / splits);
+    const Int split = part % splits, stride = s.blocks * tile.area;
+    const Int size = tile.images * stride + 2 * kLanes;  // the second position of a pair may lie beyond the last
+    float* padded = scratch<1>(size + tile.cells);
+    int32_t* offsets = reinterpret_cast<int32_t*>(padded + size);
+    tile.offsets(s, stride, 1, offsets);
+    for (Int i = 0; i < tile.images; ++i)
+      for (Int b = 0; b < s.blocks; ++b) pad(s, tile, x, tile.image + i, b, padded + i * stride + b * tile.area);
+    const Int together = s.tall == 2 ? kCells : kPairs, count = s.tall * together;  // cells, and their pairs
+    for (Int g = groups * split / splits; g < groups * (split + 1) / splits; ++g) {
+      const auto sum = s.outputs - g * kOutputs > kOutputs - kLanes ? convolve<kRegisters> : convolve<1>;
+      for (Int first = 0; first < tile.cells; first += together) {
+        const float* pairs[2 * kCells > kPairs ? 2 * kCells : kPairs];
+        for (Int i = 0; i < count; ++i)
+          pairs[i] = padded + offsets[min(first + i / s.tall, tile.cells - 1)] + i % s.tall * s.line;
+        alignas(64) float sums[4 * (kCells > kPairs ? kCells : kPairs) * kOutputs];
+        for (Int i = 0; i < count; i += kPairs)
+          sum(s, tile.area, pairs + i, packed + g * slab, sums + 2 * i * kOutputs);
+        for (Int c = 0; c < together && first + c < tile.cells; ++c)
+          done(g, tile.first_cell + first + c, sums + 2 * c * s.tall * kOutputs);
+      }
+    }
+  });
+}
+
+void conv_pool(const Threads& threads, const Size& size, const float* x, const float* weights, const float* bias,
+               bool relu, float* pooled, uint8_t* chosen) {
+  const Shape s(size, 2, 2, min(size.inputs, kLanes));
+  const auto pack = [&](Int group, float* out) { pack_forward(s, weights, group, out); };
+  forward(threads, s, x, pack, [&](Int group, Int cell, const float* sums) {
+    for (Int r = 0; r < kRegisters; ++r) {
+      const Int output = group * kOutputs + r * kLanes, at = cell * s.outputs + output, count = s.outputs - output;
+      if (count > 0)
+        pool(sums + r * kLanes, load_first(bias + output, count), relu, count, pooled + at, chosen + at);
+    }
+  });
+}
+
+template <typename Pack>
+void convolution(const Threads& threads, const Size& size, const float* x, const Pack& pack, float* y) {
+  const Shape s(size, 1, 2, min(size.inputs, kLanes));
+  forward(threads, s, x, [&](Int group, float* out) { pack(s, group, out); },
+          [&](Int group, Int cell, const float* sums) {
+            const Int column = cell % s.columns * 2, row = cell / s.columns;
+            for (Int p = 0; p < min(2, s.width - column); ++p) {
+              const Int at = (row * s.width + column + p) * s.outputs;
+              for (Int output = group * kOutputs; output < min((group + 1) * kOutputs, s.outputs); output += kLanes)
+                store_first(y + at + output, s.outputs - output,
+                            load(sums + p * kOutputs + output - group * kOutputs));
+            }
+          });
+}
+
+void conv(const Threads& threads, const Size& size, const float* x, const float* weights, float* y) {
+  const auto pack = [&](const Shape& s, Int group, float* out) { pack_forward(s, weights, group, out); };
+  convolution(threads, size, x, pack, y);
+}
+
+// The gradient of a convolution's input is a convolution of its gradient, with the kernel turned by half a circle.
+void conv_input(const Threads& threads, const Size& size, const float* gradient, const float* weights, float* result) {
+  const Size turned = {size.images, size.height, size.width, size.outputs, size.inputs};
+  const auto pack = [&](const Shape& s, Int group, float* out) {
+    for (Int b = 0; b < s.blocks; ++b)
+      for (Int tap = 0; tap < 9; ++tap)
+        for (Int i = 0; i < s.block; ++i)
+          for (Int o = 0; o < kOutputs; ++o) {
+            const Int input = b * kLanes + i, output = group * kOutputs + o;
+            const bool real = input < s.inputs && output < s.outputs;
+            *out++ = real ? weights[((8 - tap) * s.outputs + output) * s.inputs + input] : 0;
+          }
+  };
+  convolution(threads, turned, gradient, pack, result);
+}
+
+// ---- gradient of the input, with pooling ----------------------------------------------------------------------------
+
+// Weights as [block][output][tap][`kLanes` inputs], zeros beyond the last input.
+void pack_backward(const Shape& s, const float* weights, Int block, float* out) {
+  const Int from = block * kLanes;
+  for (Int tap = 0; tap < 9; ++tap)
+    for (Int lane = 0; lane < kLanes; ++lane) {
+      const float* in = weights + (tap * s.inputs + from + lane) * s.outputs;
+      for (Int o = 0; o < s.outputs; ++o)
+        out[(o * 9 + tap) * kLanes + lane] = from + lane < s.inputs ? in[o] : 0;
+    }
+}
+
+struct Entry {
+  int32_t offset;  // bytes: to the output's weights, or to the input under the kernel's first tap
+  float value;     // of the gradient
+};
+
+// A cell's gradients of `kSources` outputs, sorted by the position that they flow to: entries end[p - 1] .. end[p] to p.
+struct Sorted {
+  Entry entries[kSources];
+  int32_t end[4];
+};
+
+// The numbers of entries, and then the places of the next ones, are fields of 12 bits in one register.
+void sort(const float* gradient, const uint8_t* chosen, Int count, Sorted& out) {
+  constexpr Int kBytes = 9 * kLanes * sizeof(float);
+  uint64_t counts = 0;
+  for (Int o = 0; o < count; ++o) counts += uint64_t(1) << 12 * chosen[o];
+  uint64_t next = counts * 0x1001001001000;  // for each position the sum of the counts before it
+  for (Int o = 0; o < count; ++o) {
+    const int shift = 12 * chosen[o];
+    out.entries[next >> shift & 0xfff] = {int32_t(o * kBytes), gradient[o]};
+    next += uint64_t(1) << shift;
+  }
+  for (int p = 0; p < 4; ++p) out.end[p] = next >> 12 * p & 0xfff;
+}
+
+// Adds the gradients that flow to position p to the 4 x 4 inputs of a block.
+template <int p>
+inline void add_entries(const Sorted& sorted, const float* weights, Vector inputs[16]) {
+  for (Int e = p ? sorted.end[p - 1] : 0; e < sorted.end[p]; ++e) {
+    const Vector value = spread(sorted.entries[e].value);
+    const float* w = reinterpret_cast<const float*>(reinterpret_cast<const char*>(weights) + sorted.entries[e].offset);
+#pragma GCC unroll 9
+    for (int tap = 0; tap < 9; ++tap)
+      inputs[(p / 2 + tap / 3) * 4 + p % 2 + tap % 3] += value * load(w + tap * kLanes);
+  }
+}
+
+void add_cell(const Sorted& sorted, const float* weights, float* at, Int line) {
+  Vector inputs[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) inputs[i] = load(at + i / 4 * line + i % 4 * kLanes);
+  add_entries<0>(sorted, weights, inputs);
+  add_entries<1>(sorted, weights, inputs);
+  add_entries<2>(sorted, weights, inputs);
+  add_entries<3>(sorted, weights, inputs);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) store(at + i / 4 * line + i % 4 * kLanes, inputs[i]);
+}
+
+void conv_pool_input(const Threads& threads, const Size& size, const float* gradient, const uint8_t* chosen,
+                     const float* weights, float* result) {
+  const Shape s(size, 2, 2, kLanes);
+  const Int groups = ceil_div(s.outputs, kSources), slab = s.outputs * 9 * kLanes;
+  float* packed = scratch<0>(s.blocks * slab);
+  parallel(threads, s.blocks, [&](Int b) { pack_backward(s, weights, b, packed + b * slab); });
+  const Tiling cut(s, 1, kNear, true);
+  const Int splits = min(s.blocks, ceil_div(kParts, cut.count));
+  parallel(threads, cut.count * splits, [&](Int part) {
+    const Tile tile(s, cut, part / splits);
+    const Int split = part % splits, cells = tile.cells, floats = tile.images * tile.area;
+    float* sums = scratch<1>(floats + cells + groups * cells * Int(sizeof(Sorted) / sizeof(float)));
+    int32_t* offsets = reinterpret_cast<int32_t*>(sums + floats);
+    Sorted* sorted = reinterpret_cast<Sorted*>(offsets + cells);
+    tile.offsets(s, tile.area, 1, offsets);
+    for (Int c = 0; c < cells; ++c)
+      for (Int g = 0; g < groups; ++g) {
+        const Int at = (tile.first_cell + c) * s.outputs + g * kSources;
+        sort(gradient + at, chosen + at, min(kSources, s.outputs - g * kSources), sorted[g * cells + c]);
+      }
+    for (Int b = s.blocks * split / splits; b < s.blocks * (split + 1) / splits; ++b) {
+      std::memset(sums, 0, floats * sizeof(float));
+      for (Int g = 0; g < groups; ++g)
+        for (Int c = 0; c < cells; ++c)
+          add_cell(sorted[g * cells + c], packed + b * slab + g * kSources * 9 * kLanes, sums + offsets[c], s.line);
+      for (Int i = 0; i < tile.images; ++i)
+        for (Int y = 0; y < s.height; ++y)
+          for (Int x = 0; x < s.width; ++x)
+            store_first(result + (((tile.image + i) * s.height + y) * s.width + x) * s.inputs + b * kLanes,
+                        s.inputs - b * kLanes, load(sums + i * tile.area + (y + 1) * s.line + (x + 1) * kLanes));
+    }
+  });
+}
+
+// ---- gradient of the weights and the bias ---------------------------------------------------------------------------
+
+// For each of `count` outputs the list of its gradients that flow somewhere; lists are `capacity` apart. Adds to the
+// bias.
+void list_pooled(const Shape& s, const Tile& tile, const int32_t* offsets, const float* gradient,
+                 const uint8_t* chosen, Int count, Int capacity, Entry* lists, int32_t* lengths, float* bias) {
+  const int32_t right = s.position * sizeof(float), down = s.line * sizeof(float);
+  const int32_t moves[5] = {0, right, down, down + right, 0};
+  gradient += tile.first_cell * s.outputs, chosen += tile.first_cell * s.outputs;
+  for (Int o = 0; o < count; ++o) {
+    Entry* end = lists + o * capacity;
+    for (Int c = 0; c < tile.cells; ++c) {
+      const uint8_t where = chosen[c * s.outputs + o];
+      *end = {offsets[c] + moves[where], gradient[c * s.outputs + o]};
+      end += where != kDead;
+    }
+    lengths[o] = end - (lists + o * capacity);
+  }
+  for (Int c = 0; c < tile.cells; ++c)
+    for (Int o = 0; o < count; ++o) bias[o] += chosen[c * s.outputs + o] == kDead ? 0 : gradient[c * s.outputs + o];
+}
+
+void list_all(const Shape& s, const Tile& tile, const int32_t* offsets, const float* gradient, Int count, Int capacity,
+              Entry* lists, int32_t* lengths) {
+  gradient += tile.first_cell * s.outputs;
+  for (Int o = 0; o < count; ++o) {
+    for (Int c = 0; c < tile.cells; ++c) lists[o * capacity + c] = {offsets[c], gradient[c * s.outputs + o]};
+    lengths[o] = tile.cells;
+  }
+}
+
+// sums[3 kernel rows][registers]: a kernel row's three columns are neighbors in memory. `together` entries at once,
+// where one alone has too few sums to keep the multipliers busy.
+template <int registers, int together>
+void accumulate(const Entry* list, Int length, const float* x, Int line, float* out) {
+  constexpr int kSums = 3 * registers;
+  Vector sums[together][kSums];
+#pragma GCC unroll 9
+  for (int i = 0; i < kSums; ++i) {
+    sums[0][i] = load(out + i * kLanes);
+#pragma GCC unroll 4
+    for (int t = 1; t < together; ++t) sums[t][i] = Vector{};
+  }
+  const auto add = [&](const Entry& entry, Vector* sums) {
+    const Vector value = spread(entry.value);
+    const float* at = reinterpret_cast<const float*>(reinterpret_cast<const char*>(x) + entry.offset);
+#pragma GCC unroll 9
+    for (int i = 0; i < kSums; ++i)
+      sums[i] += value * load_loose(at + i / registers * line + i % registers * kLanes);
+  };
+  Int e = 0;
+  for (; e + together <= length; e += together) {
+#pragma GCC unroll 4
+    for (int t = 0; t < together; ++t) add(list[e + t], sums[t]);
+  }
+  for (; e < length; ++e) add(list[e], sums[0]);
+#pragma GCC unroll 9
+  for (int i = 0; i < kSums; ++i) {
+#pragma GCC unroll 4
+    for (int t = 1; t < together; ++t) sums[0][i] += sums[t][i];
+    store(out + i * kLanes, sums[0][i]);
+  }
+}
+
+// `list(tile, offsets, first output, number of outputs, capacity, lists, lengths, sums of the bias)` lists the entries.
+template <typename List>
+void weight_gradient(const Threads& threads, const Shape& s, const float* x, const List& list, float* result,
+                     float* bias) {
+  const Int registers = ceil_div(3 * s.block, kLanes), sum = 3 * registers * kLanes, size = 9 * s.inputs * s.outputs;
+  const auto add = registers == 1 ? accumulate<1, 4> : registers == 2 ? accumulate<2, 2> : accumulate<3, 1>;
+  const Tiling cut(s, 1, kNear, false);
+  const Int width = s.outputs < 512 ? 32 : 64, ranges = ceil_div(s.outputs, width);
+  // Few outputs: the tiles are shared out too, and the shares' sums added in order.
+  const Int shares = min(cut.count, ceil_div(kParts, ranges));
+  const Int whole = size + s.outputs;
+  float* partial = shares > 1 ? scratch<0>(shares * whole) : nullptr;
+  parallel(threads, ranges * shares, [&](Int part) {
+    const Int share = part / ranges, from = part % ranges * width, count = min(width, s.outputs - from);
+    const Int area = (s.tall * cut.rows + 2) * s.line, cells = cut.images * cut.rows * s.columns;
+    const Int capacity = (ceil_div(cells + 1, 8) | 1) * 8;  // an odd number of cache lines: lists spread over the cache
+    const Int all_sums = s.blocks * width * sum;
+    const Int padded_size = ceil_div(cut.images * area, 16) * 16 + 3 * kLanes;
+    float* sums = scratch<1>(all_sums + padded_size + 2 * capacity * width + 2 * width + cells);
+    float* padded = sums + all_sums;
+    Entry* lists = reinterpret_cast<Entry*>(padded + padded_size);
+    float* bias_sums = reinterpret_cast<float*>(lists + capacity * width);
+    int32_t *lengths = reinterpret_cast<int32_t*>(bias_sums + width), *offsets = lengths + width;
+    std::memset(sums, 0, all_sums * sizeof(float));
+    std::memset(bias_sums, 0, width * sizeof(float));
+    for (Int index = cut.count * share / shares; index < cut.count * (share + 1) / shares; ++index) {
+      const Tile tile(s, cut, index);
+      tile.offsets(s, tile.area, sizeof(float), offsets);
+      list(tile, offsets, from, count, capacity, lists, lengths, bias_sums);
+      for (Int b = 0; b < s.blocks; ++b) {
+        for (Int i = 0; i < tile.images; ++i) pad(s, tile, x, tile.image + i, b, padded + i * tile.area);
+        for (Int o = 0; o < count; ++o)
+          add(lists + o * capacity, lengths[o], padded, s.line, sums + (b * width + o) * sum);
+      }
+    }
+    float* out = partial ? partial + share * whole : result;
+    if (partial || bias) std::memcpy((partial ? out + size : bias) + from, bias_sums, count * sizeof(float));
+    for (Int tap = 0; tap < 9; ++tap)
+      for (Int input = 0; input < s.inputs; ++input) {
+        const float* in = sums + input / kLanes * width * sum + tap / 3 * registers * kLanes + tap % 3 * s.block +
+                          input % kLanes;
+        for (Int o = 0; o < count; ++o) out[(tap * s.inputs + input) * s.outputs + from + o] = in[o * sum];
+      }
+  });
+  if (partial) {
+    for (Int share = 1; share < shares; ++share)
+      for (Int i = 0; i < whole; ++i) partial[i] += partial[share * whole + i];
+    std::memcpy(result, partial, size * sizeof(float));
+    if (bias) std::memcpy(bias, partial + size, s.outputs * sizeof(float));
+  }
+}
+
+void conv_pool_weights(const Threads& threads, const Size& size, const float* x, const float* gradient,
+                       const uint8_t* chosen, float* result, float* bias) {
+  const Shape s(size, 2, 2, min(size.inputs, kLanes));
+  weight_gradient(
+      threads, s, x,
+      [&](const Tile& tile, const int32_t* offsets, Int from, Int count, Int capacity, Entry* lists, int32_t* lengths,
+          float* bias_sums) {
+        list_pooled(s, tile, offsets, gradient + from, chosen + from, count, capacity, lists, lengths, bias_sums);
+      },
+      result, bias);
+}
+
+void conv_weights(const Threads& threads, const Size& size, const float* x, const float* gradient, float* result) {
+  const Shape s(size, 1, 1, min(size.inputs, kLanes));
+  weight_gradient(
+      threads, s, x,
+      [&](const Tile& tile, const int32_t* offsets, Int from, Int count, Int capacity, Entry* lists, int32_t* lengths,
+          float*) { list_all(s, tile, offsets, gradient + from, count, capacity, lists, lengths); },
+      result, nullptr);
+}
+
+}  // namespace
+
+extern const Passes WING_JAX_SET = {conv, conv_input, conv_weights, conv_pool, conv_pool_input, conv_pool_weights};
+
+}  // namespace wing_jax
