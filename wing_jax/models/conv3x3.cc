@@ -40,9 +40,10 @@ constexpr Int kPairs = table::WING_JAX_SET.pairs;
 constexpr Int kRegisters = table::WING_JAX_SET.registers;
 constexpr Int kOutputs = kRegisters * kLanes;                // of one forward pass over some positions
 constexpr Int kCells = kPairs % 2 ? kPairs : kPairs / 2;     // pooled cells, of two pairs, in a whole number of passes
-constexpr Int kSources = 512 / kLanes;                       // outputs whose weights for a block fit L1 (36 KiB)
+constexpr Int kSources = 64;                                 // outputs whose weights for a block fit the L1 cache
 constexpr Int kParts = 8;                                    // to cut the work into at least, where the shape allows
 constexpr Int kNear = 42 << 10, kFar = 512 << 10;            // bytes of a tile: in the L1 cache, in the L2 cache
+constexpr Int kNearCells = 32;                               // whose gradients stay in the L1 cache
 constexpr int kDead = 4;                                     // in `chosen`: no gradient flows
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
@@ -334,13 +335,14 @@ void conv_input(const Threads& threads, const Size& size, const float* gradient,
 
 // Weights as [block][output][tap][`kLanes` inputs], zeros beyond the last input.
 void pack_backward(const Shape& s, const float* weights, Int block, float* out) {
-  const Int from = block * kLanes;
-  for (Int tap = 0; tap < 9; ++tap)
-    for (Int lane = 0; lane < kLanes; ++lane) {
-      const float* in = weights + (tap * s.inputs + from + lane) * s.outputs;
-      for (Int o = 0; o < s.outputs; ++o)
-        out[(o * 9 + tap) * kLanes + lane] = from + lane < s.inputs ? in[o] : 0;
-    }
+  const Int from = block * kLanes, together = 16;  // outputs: their weights are neighbors
+  for (Int first = 0; first < s.outputs; first += together)
+    for (Int tap = 0; tap < 9; ++tap)
+      for (Int lane = 0; lane < kLanes; ++lane) {
+        const float* in = weights + (tap * s.inputs + from + lane) * s.outputs;
+        for (Int o = first; o < min(first + together, s.outputs); ++o)
+          out[(o * 9 + tap) * kLanes + lane] = from + lane < s.inputs ? in[o] : 0;
+      }
 }
 
 struct Entry {
@@ -348,32 +350,31 @@ struct Entry {
   float value;     // of the gradient
 };
 
-// A cell's gradients of `kSources` outputs, sorted by the position that they flow to: entries end[p - 1] .. end[p] to p.
+// A cell's gradients of `kSources` outputs, by the position that they flow to: as many as `counts` says of each.
 struct Sorted {
-  Entry entries[kSources];
-  int32_t end[4];
+  Entry entries[kDead + 1][kSources];
+  int32_t counts[4];
 };
 
-// The numbers of entries, and then the places of the next ones, are fields of 12 bits in one register.
+// The places of the next entries are fields of 12 bits in one register.
 void sort(const float* gradient, const uint8_t* chosen, Int count, Sorted& out) {
   constexpr Int kBytes = 9 * kLanes * sizeof(float);
-  uint64_t counts = 0;
-  for (Int o = 0; o < count; ++o) counts += uint64_t(1) << 12 * chosen[o];
-  uint64_t next = counts * 0x1001001001000;  // for each position the sum of the counts before it
+  uint64_t next = 0;
+  for (int p = 0; p <= kDead; ++p) next |= uint64_t(p * kSources) << 12 * p;
   for (Int o = 0; o < count; ++o) {
     const int shift = 12 * chosen[o];
-    out.entries[next >> shift & 0xfff] = {int32_t(o * kBytes), gradient[o]};
+    out.entries[0][next >> shift & 0xfff] = {int32_t(o * kBytes), gradient[o]};
     next += uint64_t(1) << shift;
   }
-  for (int p = 0; p < 4; ++p) out.end[p] = next >> 12 * p & 0xfff;
+  for (int p = 0; p < 4; ++p) out.counts[p] = (next >> 12 * p & 0xfff) - p * kSources;
 }
 
 // Adds the gradients that flow to position p to the 4 x 4 inputs of a block.
 template <int p>
 inline void add_entries(const Sorted& sorted, const float* weights, Vector inputs[16]) {
-  for (Int e = p ? sorted.end[p - 1] : 0; e < sorted.end[p]; ++e) {
-    const Vector value = spread(sorted.entries[e].value);
-    const float* w = reinterpret_cast<const float*>(reinterpret_cast<const char*>(weights) + sorted.entries[e].offset);
+  for (const Entry *e = sorted.entries[p], *end = e + sorted.counts[p]; e < end; ++e) {
+    const Vector value = spread(e->value);
+    const float* w = reinterpret_cast<const float*>(reinterpret_cast<const char*>(weights) + e->offset);
 #pragma GCC unroll 9
     for (int tap = 0; tap < 9; ++tap)
       inputs[(p / 2 + tap / 3) * 4 + p % 2 + tap % 3] += value * load(w + tap * kLanes);
@@ -435,15 +436,17 @@ void list_pooled(const Shape& s, const Tile& tile, const int32_t* offsets, const
   const int32_t right = s.position * sizeof(float), down = s.line * sizeof(float);
   const int32_t moves[5] = {0, right, down, down + right, 0};
   gradient += tile.first_cell * s.outputs, chosen += tile.first_cell * s.outputs;
-  for (Int o = 0; o < count; ++o) {
-    Entry* end = lists + o * capacity;
-    for (Int c = 0; c < tile.cells; ++c) {
-      const uint8_t where = chosen[c * s.outputs + o];
-      *end = {offsets[c] + moves[where], gradient[c * s.outputs + o]};
-      end += where != kDead;
+  std::memset(lengths, 0, count * sizeof(int32_t));
+  for (Int first = 0; first < tile.cells; first += kNearCells)
+    for (Int o = 0; o < count; ++o) {
+      Entry* end = lists + o * capacity + lengths[o];
+      for (Int c = first; c < min(first + kNearCells, tile.cells); ++c) {
+        const uint8_t where = chosen[c * s.outputs + o];
+        *end = {offsets[c] + moves[where], gradient[c * s.outputs + o]};
+        end += where != kDead;
+      }
+      lengths[o] = end - (lists + o * capacity);
     }
-    lengths[o] = end - (lists + o * capacity);
-  }
   for (Int c = 0; c < tile.cells; ++c)
     for (Int o = 0; o < count; ++o) bias[o] += chosen[c * s.outputs + o] == kDead ? 0 : gradient[c * s.outputs + o];
 }
