@@ -1,6 +1,6 @@
 """Build hook: with WING_JAX_BUILD_KERNEL=1 the wheel holds the CPU kernel, built, and is for this platform alone.
 
-`make wheel` does it. The library needs no C++ runtime, and the wheel's tag names the oldest C library that it runs with.
+`make wheel` does it. The library needs no C++ runtime; the wheel's tag names the oldest C library that it runs with.
 """
 
 import importlib.util
