@@ -1,7 +1,7 @@
 // 3 x 3 same convolution in float32, alone or with 2 x 2 max-pool, bias and ReLU, and its gradients.
 //
 // One source for all processors: vectors are the compiler's own (`vector_size`), and this file is compiled once for
-// each instruction set, with WING_JAX_SET its name and with its flags. `kTable` has what differs.
+// each instruction set, with WING_JAX_SET its name and with its flags. `table` has what differs.
 //
 // Arrays are NHWC, weights HWIO. With pooling a "cell" is one pooled position: 2 x 2 outputs, which see 4 x 4 inputs.
 // The forward pass keeps a cell's four sums in registers and writes only the largest and which one it was (0..3 in row
@@ -30,9 +30,9 @@ struct Tiles {
 };
 
 namespace table {
-constexpr Tiles avx512 = {16, 6, 2};  // 24 sums in 32 registers
-constexpr Tiles avx2 = {8, 3, 2};     // 12 sums in 16 registers
-constexpr Tiles neon = {4, 6, 2};     // 24 sums in 32 registers
+[[maybe_unused]] constexpr Tiles avx512 = {16, 6, 2},  // 24 sums in 32 registers
+    avx2 = {8, 3, 2},                                  // 12 sums in 16 registers
+    neon = {4, 6, 2};                                  // 24 sums in 32 registers
 }  // namespace table
 
 constexpr Int kLanes = table::WING_JAX_SET.lanes;
@@ -75,19 +75,21 @@ inline void store_first(float* at, Int count, Vector value) {
     std::memcpy(at, &value, count * sizeof(float));
 }
 
-// Memory that a thread keeps from call to call: fresh pages cost more than the arithmetic on them.
+// Memory that a thread keeps from call to call: fresh pages cost more than the arithmetic on them. Inlined, it made g++
+// compile the loops after it worse (the weights' gradient took up to 1.2 times as long).
 template <int slot>
-float* scratch(Int floats) {
+__attribute__((noinline)) float* scratch(Int floats) {
   struct Kept {
     float* data = nullptr;
     Int size = 0;
     ~Kept() { std::free(data); }
   };
   thread_local Kept kept;
-  if (kept.size < floats) {
+  if (kept.size <= floats) {
+    const Int size = (floats / 1024 + 1) * 1024;
     std::free(kept.data);
-    kept.size = ceil_div(floats, 1024) * 1024;
-    kept.data = static_cast<float*>(std::aligned_alloc(64, kept.size * sizeof(float)));
+    kept.data = static_cast<float*>(std::aligned_alloc(64, size * sizeof(float)));
+    kept.size = kept.data ? size : 0;
     if (!kept.data) throw std::bad_alloc();
   }
   return kept.data;
@@ -111,18 +113,19 @@ struct Shape : Size {
         blocks(ceil_div(inputs, kLanes)), position(block), line((width + 2) * block) {}
 };
 
-// How the cells are cut into tiles: `images` whole images, or strips of `rows` rows of cells of one.
+// How the cells are cut into tiles: `images` whole images, or strips of `rows` rows of cells of one. At least one tile,
+// if an empty one: without images the weights' gradient is 0.
 struct Tiling {
   Int images, rows, strips, count;
 
   Tiling(const Shape& s, Int blocks, Int bytes, bool whole) {
     const Int fitting = bytes / (blocks * s.line * Int(sizeof(float)));
     strips = whole ? 1 : min(s.rows, ceil_div(s.rows, max(1, (fitting - 2) / s.tall)));
-    if (!whole) strips = max(strips, min(s.rows, ceil_div(kParts, s.images)));
+    if (!whole) strips = max(strips, min(s.rows, ceil_div(kParts, max(1, s.images))));
     rows = ceil_div(s.rows, strips);
     strips = ceil_div(s.rows, rows);
     images = strips > 1 ? 1 : max(1, min(s.images, fitting / (s.height + 2)));
-    count = ceil_div(s.images, images) * strips;
+    count = max(1, ceil_div(s.images, images)) * strips;
   }
 };
 
