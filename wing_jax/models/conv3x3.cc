@@ -321,15 +321,15 @@ void conv(const Threads& threads, const Size& size, const float* x, const float*
 // The gradient of a convolution's input is a convolution of its gradient, with the kernel turned by half a circle.
 void conv_input(const Threads& threads, const Size& size, const float* gradient, const float* weights, float* result) {
   const Size turned = {size.images, size.height, size.width, size.outputs, size.inputs};
-  const auto pack = [&](const Shape& s, Int group, float* out) {
+  const auto pack = [weights](const Shape& s, Int group, float* out) {
+    const Int inputs = s.inputs, outputs = s.outputs, block = s.block, from = group * kOutputs;
     for (Int b = 0; b < s.blocks; ++b)
-      for (Int tap = 0; tap < 9; ++tap)
-        for (Int i = 0; i < s.block; ++i)
-          for (Int o = 0; o < kOutputs; ++o) {
-            const Int input = b * kLanes + i, output = group * kOutputs + o;
-            const bool real = input < s.inputs && output < s.outputs;
-            *out++ = real ? weights[((8 - tap) * s.outputs + output) * s.inputs + input] : 0;
-          }
+      for (Int tap = 0; tap < 9; ++tap, out += block * kOutputs)
+        for (Int o = 0; o < kOutputs; ++o) {
+          const float* in = weights + ((8 - tap) * outputs + from + o) * inputs + b * kLanes;
+          for (Int i = 0; i < block; ++i)
+            out[i * kOutputs + o] = from + o < outputs && b * kLanes + i < inputs ? in[i] : 0;
+        }
   };
   convolution(threads, turned, gradient, pack, result);
 }
@@ -457,10 +457,11 @@ void list_pooled(const Shape& s, const Tile& tile, const int32_t* offsets, const
 void list_all(const Shape& s, const Tile& tile, const int32_t* offsets, const float* gradient, Int count, Int capacity,
               Entry* lists, int32_t* lengths) {
   gradient += tile.first_cell * s.outputs;
-  for (Int o = 0; o < count; ++o) {
-    for (Int c = 0; c < tile.cells; ++c) lists[o * capacity + c] = {offsets[c], gradient[c * s.outputs + o]};
-    lengths[o] = tile.cells;
-  }
+  for (Int first = 0; first < tile.cells; first += kNearCells)
+    for (Int o = 0; o < count; ++o)
+      for (Int c = first; c < min(first + kNearCells, tile.cells); ++c)
+        lists[o * capacity + c] = {offsets[c], gradient[c * s.outputs + o]};
+  for (Int o = 0; o < count; ++o) lengths[o] = tile.cells;
 }
 
 // sums[3 kernel rows][registers]: a kernel row's three columns are neighbors in memory. `together` entries at once,
