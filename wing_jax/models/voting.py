@@ -47,7 +47,8 @@ class VotingRegressor(PlainRegressor):
         for level in reversed(levels):
             times = level.shape[1] // y.shape[1]
             y = y.repeat(times, 1).repeat(times, 2)
-            y += nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(level)
+            rows = level.reshape(-1, level.shape[-1])  # XLA would transpose the kernel's gradient of anything else
+            y += nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(rows).reshape(y.shape)
             y = self.normal(y, train)
             y = self.convolved(y)
         y = self.normal(y, train)
