@@ -71,7 +71,9 @@ class Votes(nn.Module):
     points: int
 
     @nn.compact
-    def __call__(self, seen: Float[Array, "... seen"]) -> tuple[Float[Array, "seen 3 points"], Float[Array, "3 points"]]:
+    def __call__(
+        self, seen: Float[Array, "... seen"]
+    ) -> tuple[Float[Array, "seen 3 points"], Float[Array, "3 points"]]:
         count = 3 * self.points
         kernel = self.param("kernel", nn.initializers.normal(1e-3), (seen.shape[-1], count), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (count,), jnp.float32)
@@ -99,9 +101,11 @@ def counted(
     part = partial(jax.lax.slice_in_dim, axis=-1)
     places, width = seen.shape[1:]
     side = round(places**0.5)
-    middle, window, step = np.float32([(size - 1) / 2, WINDOW * size, size / side])
+    middle, window, step = map(np.float32, ((size - 1) / 2, WINDOW * size, size / side))
     line = ((np.arange(side) + 0.5) * step - 0.5 - middle) / window
     x, y = np.tile(line, side), np.repeat(line, side)
+    # Of a place p and a regressed landmark q, in windows from the middle, -|p - q|^2 / 2 is p q - |p|^2 / 2, but for what
+    # is the same at all places. The 1 adds up to the sum of the weights.
     here = np.stack([x, y, np.ones(places), -(x * x + y * y) / 2], axis=1).astype(np.float32)
     known = _padded(seen.astype(jnp.float32), 0, 4) + np.pad(here, ((0, 0), (width, 0)))[None]
     weigh = jax.lax.index_in_dim(kernel, 0, 1, keepdims=False).T  # no gathering, which other runtimes are slow at
