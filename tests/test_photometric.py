@@ -12,7 +12,7 @@ from test_perturb import CHIP, HARD, PLACES, SIZE, dot_near, dotted, drawn_for, 
 from wing_jax import perturb as ops
 from wing_jax.config import PerturbConfig
 from wing_jax.data.cutting import change_pixels, cut_crops, uniforms
-from wing_jax.photometric import gaussian_blur, photometric
+from wing_jax.photometric import gaussian, gaussian_blur, photometric
 from wing_jax.schemes import MTFL_5
 from wing_jax.warp import warp
 
@@ -91,6 +91,23 @@ def test_noise_has_the_deviation_that_was_drawn(changed, crops):
     scaled = added[drawn.noise > 2] / drawn.noise[drawn.noise > 2][:, None, None, None]
     count = len(scaled)
     assert np.abs(np.corrcoef(scaled.reshape(count, -1)) - np.eye(count)).max() < 0.15  # each face has its own
+
+
+def test_what_is_drawn_on_the_device_is_gaussian_and_independent():
+    keys = jax.random.split(jax.random.key(0), 40)
+    drawn = np.asarray(jax.jit(gaussian, static_argnums=1)(keys, (96, 96, 3)), float)
+    np.testing.assert_array_equal(gaussian(keys[3:5], (96, 96, 3)), drawn[3:5].astype(np.float32))
+    error = 1 / math.sqrt(drawn.size)  # of the mean
+    moments = [(drawn**power).mean() for power in range(1, 5)]
+    np.testing.assert_allclose(moments, [0, 1, 0, 3], atol=50 * error)
+    for beyond in (0.5, 1, 2, 3, 3.5):
+        share = math.erfc(beyond / math.sqrt(2))
+        np.testing.assert_allclose((np.abs(drawn) > beyond).mean(), share, rtol=0.04, atol=4 * error * math.sqrt(share))
+    for axis in range(4):  # faces, rows, columns, colours
+        for of in (drawn, drawn**2 - 1):
+            low, high = (np.take(of, range(n, of.shape[axis] - 1 + n), axis) for n in (0, 1))
+            assert abs((low * high).mean()) < 5 * error * of.var()
+    assert np.abs(np.corrcoef(drawn.reshape(40, -1)) - np.eye(40)).max() < 5 * error * math.sqrt(40)
 
 
 def test_the_occluder_is_one_rectangle_of_one_grey(changed, crops):

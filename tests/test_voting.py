@@ -18,6 +18,14 @@ def drawn(seed, side=8, points=3):
     return votes, rng.uniform(10, 50, (2, points, 2)).astype(np.float32)
 
 
+def count(votes, regressed):
+    """`counted`, where what is seen at a place are its votes themselves."""
+    seen, points = votes.reshape(*votes.shape[:2], -1), votes.shape[3]
+    kernel = np.eye(3 * points, dtype=np.float32).reshape(-1, 3, points)
+    bias = np.zeros((3, points), np.float32)
+    return counted(*map(jnp.asarray, (seen, kernel, bias, regressed)), size=SIZE)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_count_is_the_weighted_mean_of_the_answers(seed):
     votes, regressed = drawn(seed)
@@ -35,18 +43,40 @@ def test_the_count_is_the_weighted_mean_of_the_answers(seed):
                     expected[face, point] += weight * (place + step * said[1:])
                     total += weight
             expected[face, point] /= total
-    np.testing.assert_allclose(counted(jnp.asarray(votes), jnp.asarray(regressed), size=SIZE), expected, rtol=1e-4)
+    np.testing.assert_allclose(count(votes, regressed), expected, rtol=1e-4)
+
+
+def test_gradients_are_those_of_the_votes_counted_one_by_one():
+    rng = np.random.default_rng(0)
+    shapes = (2, 64, 6), (6, 3, 4), (3, 4), (2, 4, 2)
+    seen, kernel, bias, regressed = (jnp.asarray(rng.normal(0, 0.5, shape), jnp.float32) for shape in shapes)
+    wish = jnp.asarray(rng.normal(size=(2, 4, 2)), jnp.float32)
+    line = (np.arange(8) + 0.5) * 8 - 0.5
+    places = jnp.asarray(np.stack([np.tile(line, 8), np.repeat(line, 8)], 1)[None, :, None], jnp.float32)
+
+    def plain(seen, kernel, bias, regressed):
+        votes = jnp.einsum("bps,skn->bpkn", seen, kernel, precision="highest") + bias[None, None]
+        apart = jnp.square(places - regressed[:, None]).sum(-1)
+        weights = jax.nn.softmax(votes[:, :, 0] - apart / (2 * (WINDOW * SIZE) ** 2), axis=1)
+        return (weights[..., None] * (places + 8 * votes[:, :, 1:].swapaxes(2, 3))).sum(1)
+
+    def slopes(answer):
+        given = seen, kernel, bias, regressed * 20 + 32
+        return jax.grad(lambda *given: (answer(*given) * wish).sum(), (0, 1, 2, 3))(*given)
+
+    for mine, expected in zip(slopes(lambda *given: counted(*given, size=SIZE)), slopes(plain), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 def test_places_that_do_not_care_leave_the_regressed_point_where_it_is():
     regressed = jnp.array([[[31.5, 31.5], [25.0, 36.0]]])
-    np.testing.assert_allclose(counted(jnp.zeros((1, 256, 3, 2)), regressed, size=SIZE), regressed, atol=0.05)
+    np.testing.assert_allclose(count(np.zeros((1, 256, 3, 2), np.float32), regressed), regressed, atol=0.05)
 
 
 def test_one_place_that_is_sure_decides():
     votes = np.zeros((1, 64, 3, 1), np.float32)
     votes[0, 2 * 8 + 5] = np.array([[50.0], [0.25], [-0.5]])  # row 2, column 5
-    answer = counted(jnp.asarray(votes), jnp.array([[[30.0, 30.0]]]), size=SIZE)
+    answer = count(votes, jnp.array([[[30.0, 30.0]]]))
     np.testing.assert_allclose(answer[0, 0], [5.5 * 8 - 0.5 + 2, 2.5 * 8 - 0.5 - 4], atol=1e-3)
 
 

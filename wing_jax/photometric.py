@@ -3,10 +3,12 @@
 Blur, lower resolution, colour, noise, occlusion and JPEG compression, in the order in which a picture meets them.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8, UInt32
 
 from wing_jax.config import PerturbConfig
 from wing_jax.perturb import Draw, gaussian_taps, pixels_left
@@ -33,6 +35,10 @@ COLOUR = (
 )  # fmt: skip
 TABLES = np.array([LUMINANCE, COLOUR, COLOUR], np.float32)  # ITU-T T.81, tables K.1 and K.2: steps at quality 50
 
+BYTES_DEVIATION = math.sqrt(4 * (256**2 - 1) / 12)  # of the sum of four uniform bytes
+# Fitted to its quantiles, by least squares, and scaled to variance 1; for x^7, x^5, x^3, x, of the standardised sum.
+TO_NORMAL = (3.17702513e-04, -2.03201070e-03, 1.66711925e-02, 9.58845204e-01)
+
 
 def photometric(
     crops: Float[Array, "n size size 3"], drawn: Draw, perturb: PerturbConfig, *, keys: Array
@@ -48,14 +54,37 @@ def photometric(
         mean, contrast = crops.mean((1, 2, 3), keepdims=True), _each(drawn.contrast)
         crops = ((crops - mean) * contrast + mean) * drawn.gain[:, None, None, :]
     if perturb.noise > 0:
-        normal = jax.vmap(lambda key: jax.random.normal(key, crops.shape[1:], jnp.float32))(keys)
-        crops = crops + _each(drawn.noise) * normal
+        crops = crops + _each(drawn.noise) * gaussian(keys, crops.shape[1:])
     if perturb.occlusion > 0:
         crops = jnp.where(inside(drawn.occluder, size=crops.shape[1]), _each(drawn.shade), crops)
     crops = jnp.clip(jnp.round(crops), 0, 255)
     if perturb.jpeg > 0:
         crops = jnp.where(_each(drawn.quality) < 100, compressed(crops, drawn.quality), crops)
     return crops.astype(jnp.uint8)
+
+
+def gaussian(keys: Array, shape: tuple[int, ...]) -> Float[Array, "n ..."]:
+    """Numbers of the standard normal distribution, of `shape` for each of `keys` `[n]`; none is beyond 4.9.
+
+    Each is a hash of its place and of two words drawn from the key, some twenty times as fast on a CPU as
+    `jax.random.normal`. The hash's four bytes add up to nearly a normal number, which a polynomial mends: one of about
+    900 values, a 150th of the deviation apart; the shares beyond 1, 2, 3 and 3.5 are right to a thirtieth.
+    """
+    first, second = jnp.moveaxis(jax.vmap(lambda key: jax.random.bits(key, (2,)))(keys), 1, 0)
+    ones = (1,) * len(shape)
+    place = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(1, *shape)
+    words = _scrambled(_scrambled(place + first.reshape(-1, *ones)) + second.reshape(-1, *ones))
+    pairs = (words & 0x00FF00FF) + (words >> 8 & 0x00FF00FF)
+    total = ((pairs & 0xFFFF) + (pairs >> 16)).astype(jnp.int32).astype(jnp.float32)
+    x = (total - 510) / np.float32(BYTES_DEVIATION)
+    return x * jnp.polyval(np.array(TO_NORMAL, np.float32), x * x)
+
+
+def _scrambled(words: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
+    """Each word as another that tells nothing of it: one to one (the "lowbias32" of C. Wellons)."""
+    words = (words ^ words >> 16) * np.uint32(0x7FEB352D)
+    words = (words ^ words >> 15) * np.uint32(0x846CA68B)
+    return words ^ words >> 16
 
 
 def gaussian_blur(

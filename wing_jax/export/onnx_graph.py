@@ -156,6 +156,12 @@ class _Graph:
     def _concatenate(self, equation: core.JaxprEqn, *parts: Value) -> Value:
         return self.add("Concat", parts, axis=equation.params["dimension"])
 
+    def _pad(self, equation: core.JaxprEqn, x: Value, filling: Value) -> Value:
+        before, after, between = zip(*equation.params["padding_config"], strict=True)
+        if any(between):
+            raise InputError("padding between the elements has no ONNX counterpart here")
+        return self.add("Pad", [x, np.array(before + after, np.int64), filling])
+
     def _broadcast_in_dim(self, equation: core.JaxprEqn, x: Value, *sizes: Value) -> Value:
         """Axes of one element where the new ones are, widened to the sizes that are numbers; the batch stays at one."""
         old, new = _shape(equation.invars[0]), _shape(equation.outvars[0])

@@ -7,6 +7,7 @@ anchors of A2J do (Xiong et al., ICCV 2019, arXiv:1908.09999). The landmark is t
 that all losses of the paper apply as they are.
 """
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -48,7 +49,8 @@ class VotingRegressor(PlainRegressor):
         for level in reversed(levels):
             times = level.shape[1] // y.shape[1]
             y = y.repeat(times, 1).repeat(times, 2)
-            y += nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(level)
+            rows = level.reshape(-1, level.shape[-1])  # XLA would transpose the kernel's gradient of anything else
+            y += nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(rows).reshape(y.shape)
             y = self.normal(y, train)
             y = Conv(self.hidden, self.dtype)(y)
         y = self.normal(y, train)
@@ -56,12 +58,8 @@ class VotingRegressor(PlainRegressor):
             inner = self.normal(Conv(self.hidden, self.dtype)(y), train)
             inner = Conv(self.hidden, self.dtype)(inner)
             y = nn.relu(y + Shift(self.norm, self.dtype, self.axis)(inner, train=train))
-        y = y.reshape(y.shape[0], -1, self.hidden)
-
-        small = nn.initializers.normal(1e-3)
-        votes = nn.Dense(3 * self.points, kernel_init=small, dtype=jnp.float32, name="votes")(y)
-        votes = votes.reshape(*votes.shape[:2], 3, self.points)
-        return counted(votes, regressed, size=size)
+        kernel, bias = Votes(self.points, name="votes")(y)
+        return counted(y.reshape(y.shape[0], -1, self.hidden), kernel, bias, regressed, size=size)
 
     def normal(self, x: Array, train: bool) -> Array:
         return nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))
@@ -79,22 +77,63 @@ class Conv(nn.Module):
         return conv3x3(x, self.param("kernel", he_normal, (3, 3, x.shape[-1], self.channels), jnp.float32))
 
 
+class Votes(nn.Module):
+    """The dense layer of the votes: kernel and bias of the weights' logarithms and of the offsets along x and y."""
+
+    points: int
+
+    @nn.compact
+    def __call__(
+        self, seen: Float[Array, "... seen"]
+    ) -> tuple[Float[Array, "seen 3 points"], Float[Array, "3 points"]]:
+        count = 3 * self.points
+        kernel = self.param("kernel", nn.initializers.normal(1e-3), (seen.shape[-1], count), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (count,), jnp.float32)
+        return kernel.reshape(-1, 3, self.points), bias.reshape(3, self.points)
+
+
 def counted(
-    votes: Float[Array, "batch places 3 points"], regressed: Float[Array, "batch points 2"], *, size: int
+    seen: Float[Array, "batch places seen"],
+    kernel: Float[Array, "seen 3 points"],
+    bias: Float[Array, "3 points"],
+    regressed: Float[Array, "batch points 2"],
+    *,
+    size: int,
 ) -> Float[Array, "batch points 2"]:
     """The weighted means of the places' answers, in pixels of the crop.
 
-    `votes`: the logarithm of the weight, and (x, y) from the place in places, at each place in row order; `regressed`:
-    where the window of the weights lies, in pixels of the crop of `size` pixels.
+    `seen`: at each place in row order; `seen @ kernel + bias`: its votes, which are the logarithm of the weight, and
+    (x, y) from the place in places; `regressed`: where the window of the weights lies, in pixels of the crop of `size`
+    pixels.
+
+    It is attention: the logarithm of a weight is the scalar product of what is known of the place and what the landmark
+    wants. As answers depend linearly on what is known, their mean is the answer to what is known in the mean, and no
+    array of all votes is made. The bias of the weights is the same at all places and changes nothing.
     """
-    side = round(votes.shape[1] ** 0.5)
-    step = size / side
-    line = ((np.arange(side) + 0.5) * step - 0.5).astype(np.float32)  # pixels
-    x, y = (jnp.asarray(of(line, side)[None, :, None]) for of in (np.tile, np.repeat))
-    part = jax.lax.index_in_dim  # no gathering, which other runtimes are slow at
-    looked_at = regressed[:, None]
-    apart = sum(jnp.square(place - part(looked_at, axis, 3, keepdims=False)) for axis, place in enumerate((x, y)))
-    said, right, down = (part(votes, kind, 2, keepdims=False) for kind in range(3))
-    weights = jax.nn.softmax(said - apart / (2 * (WINDOW * size) ** 2), axis=1)
-    answers = x + step * right, y + step * down
-    return jnp.concatenate([(weights * answer).sum(1)[..., None] for answer in answers], axis=-1)
+    part = partial(jax.lax.slice_in_dim, axis=-1)
+    places, width = seen.shape[1:]
+    side = round(places**0.5)
+    middle, window, step = map(np.float32, ((size - 1) / 2, WINDOW * size, size / side))
+    line = ((np.arange(side) + 0.5) * step - 0.5 - middle) / window
+    x, y = np.tile(line, side), np.repeat(line, side)
+    # Of a place p and a regressed landmark q, in windows from the middle, -|p - q|^2 / 2 is p q - |p|^2 / 2, up to what
+    # is the same at all places. The 1 adds up to the sum of the weights.
+    here = np.stack([x, y, np.ones(places), -(x * x + y * y) / 2], axis=1).astype(np.float32)
+    known = _padded(seen.astype(jnp.float32), 0, 4) + np.pad(here, ((0, 0), (width, 0)))[None]
+    weigh = jax.lax.index_in_dim(kernel, 0, 1, keepdims=False).T  # no gathering, which other runtimes are slow at
+    always = np.eye(width + 4, dtype=np.float32)[-1:]
+    wanted = (_padded(weigh, 0, 4) + always)[None] + _padded((regressed - middle) / window, width, 2)
+
+    exact = partial(jnp.einsum, precision="highest")
+    logits = exact("bpk,bnk->bpn", known, wanted)
+    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(1, keepdims=True)))
+    sums = exact("bpn,bpk->bnk", weights, known)
+    means = part(sums, 0, width + 2) / part(sums, width + 2, width + 3)
+    offsets = jnp.einsum("bnk,kan->bna", part(means, 0, width), jax.lax.slice_in_dim(kernel, 1, 3, axis=1))
+    offsets += jax.lax.slice_in_dim(bias, 1, 3).T[None]
+    return middle + window * part(means, width, width + 2) + step * offsets
+
+
+def _padded(x: Array, before: int, after: int) -> Array:
+    """With so many zeros before and after the last axis."""
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(before, after)])
