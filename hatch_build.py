@@ -13,7 +13,7 @@ from types import ModuleType
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MODELS = Path("wing_jax/models")
-LIBRARY = "conv3x3.so"
+LIBRARY = "libconv3x3.so"
 ASKED = os.environ.get("WING_JAX_BUILD_KERNEL") == "1"
 
 

@@ -23,7 +23,7 @@ def fresh(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(cpu_kernel.SWITCH, raising=False)
     monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *_, **__: None)
-    monkeypatch.setattr(cpu_kernel, "SHIPPED", tmp_path / "conv3x3.so")
+    monkeypatch.setattr(cpu_kernel, "SHIPPED", tmp_path / "libconv3x3.so")
 
     def again():
         monkeypatch.setattr(cpu_kernel, "_library", None)
