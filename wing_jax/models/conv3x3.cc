@@ -565,6 +565,6 @@ void conv_weights(const Threads& threads, const Size& size, const float* x, cons
 
 }  // namespace
 
-extern const Passes WING_JAX_SET = {conv, conv_input, conv_weights, conv_pool, conv_pool_input, conv_pool_weights};
+extern const Passes<float> WING_JAX_SET = {conv, conv_input, conv_weights, conv_pool, conv_pool_input, conv_pool_weights};
 
 }  // namespace wing_jax
