@@ -1,0 +1,46 @@
+// What the arithmetic of each instruction set shares. Everything lies in an anonymous namespace: every object compiles
+// its own, with its own flags.
+
+#pragma once
+
+#include <cstdlib>
+#include <new>
+
+#include "conv3x3.h"
+
+namespace wing_jax {
+namespace {
+
+constexpr Int kParts = 8;  // to cut the work into at least, where the shape allows
+constexpr int kDead = 4;   // in `chosen`: no gradient flows
+
+Int min(Int a, Int b) { return a < b ? a : b; }
+Int max(Int a, Int b) { return a > b ? a : b; }
+Int ceil_div(Int a, Int b) { return (a + b - 1) / b; }
+
+// Memory that a thread keeps from call to call: fresh pages cost more than the arithmetic on them.
+template <int slot, typename Value = float>
+Value* scratch(Int count) {
+  struct Kept {
+    Value* data = nullptr;
+    Int size = 0;
+    ~Kept() { std::free(data); }
+  };
+  thread_local Kept kept;
+  if (kept.size < count) {
+    std::free(kept.data);
+    kept.size = ceil_div(count, 4096) * 4096;
+    kept.data = static_cast<Value*>(std::aligned_alloc(64, kept.size * sizeof(Value)));
+    if (!kept.data) throw std::bad_alloc();
+  }
+  return kept.data;
+}
+
+template <typename Body>
+void parallel(const Threads& threads, Int count, const Body& body) {
+  threads.run(
+      threads.pool, count, [](const void* context, Int part) { (*static_cast<const Body*>(context))(part); }, &body);
+}
+
+}  // namespace
+}  // namespace wing_jax
