@@ -1,16 +1,16 @@
 // 3 x 3 same convolution in bfloat16, alone or with 2 x 2 max-pool, bias and ReLU, and its gradients, by Intel's AMX:
 // products in bfloat16, sums in float32. Images and their gradients are bfloat16; weights, bias and theirs float32.
 //
-// Images lie one after the other in a line of positions: a zero follows each row of an image, a row of zeros each image.
-// A tap of the kernel is then a shift along the line, and every pass is a matrix product without border cases:
+// Images lie one after the other in a line of positions: a zero follows each row of an image, a row of zeros each
+// image. A tap of the kernel is then a shift along the line, and every pass is a matrix product without border cases:
 //   forward         y[p, o] = sum over taps and i  x[p + tap, i] w[tap, i, o]
 //   input gradient  the same, of y's gradient, with the kernel turned by half a circle
 //   weights         dw[tap, i, o] = sum over p  x[p + tap, i] dy[p, o]
 // Pooled gradients are spread out with their zeros: AMX multiplies faster than one could leave them out.
 //
-// A step multiplies two tiles `a` of 16 rows of 32 values by two tiles `b` of 32 values of 16 columns, which hold pairs
-// of neighboring values ("words"). Rows and columns beyond the real ones hold anything: their sums are not used. Only
-// values to sum over must be 0 in one factor and finite in the other where they are not real.
+// Rows and columns of a product beyond the real ones hold anything: their sums are not used. Only where there is
+// nothing to sum, one factor must be 0 and the other finite.
+//
 // Work is cut by shape alone, each part writes its own outputs and sums in a fixed order: results do not depend on the
 // number of threads or their timing.
 
@@ -98,8 +98,9 @@ auto spread_rows(const Size& s, const Half* gradient, const uint8_t* chosen, Int
 
 // ---- forward, and gradient of the input -----------------------------------------------------------------------------
 
-// Calls done(line, first output, sums) for every part and 32 outputs: sums as [position][32]. `pack(first of 16 outputs,
-// row of the kernel, out)` writes their weights as [pairs of column and input][output], 32 apart, zeros in the end.
+// Calls done(line, first output, sums) for every part and 32 outputs: sums as [position][32]. `pack(first of 16
+// outputs, row of the kernel, out)` writes their weights as [pairs of column and input][output], 32 apart, zeros in the
+// end.
 template <typename Rows, typename Pack, typename Done>
 void convolve(const Threads& threads, const Size& s, Int unit, const Rows& rows, const Pack& pack, const Done& done) {
   const Int groups = ceil_div(s.outputs, kStep), steps = ceil_div(3 * s.inputs, kStep);
@@ -118,11 +119,10 @@ void convolve(const Threads& threads, const Size& s, Int unit, const Rows& rows,
     float* sums = scratch<2>(line.positions * kStep);
     line.fill(s, s.inputs, rows, x);
     const Tiles tiles;
-    alignas(64) static const float zeros[kStep * kStep] = {};
     for (Int g = groups * split / splits; g < groups * (split + 1) / splits; ++g) {
       for (Int p = 0; p < line.positions; p += kStep) {
         const Word* w = packed + g * slab;
-        load_sums(zeros, kStep);
+        zero_sums();
         for (Int row = 0; row < 3; ++row)
           for (Int step = 0; step < steps; ++step, w += kTile * kStep)
             add_products(x + (p + row * line.pitch) * s.inputs + step * kStep, s.inputs, w, kStep);
@@ -137,8 +137,11 @@ auto pack_forward(const Size& s, const float* weights) {
   return [=](Int from, Int row, Word* out) {
     const Int length = 3 * s.inputs;
     const float* in = weights + row * length * s.outputs + from;
-    const auto values = [&](Int k) { return narrow(load<Vector>(in + k * s.outputs, k < length ? s.outputs - from : 0)); };
-    for (Int k = 0; k < ceil_div(length, kStep) * kStep; k += 2, out += kStep) store(out, join(values(k), values(k + 1)));
+    const auto values = [&](Int k) {
+      return narrow(load<Vector>(in + k * s.outputs, k < length ? s.outputs - from : 0));
+    };
+    for (Int k = 0; k < ceil_div(length, kStep) * kStep; k += 2, out += kStep)
+      store(out, join(values(k), values(k + 1)));
   };
 }
 
@@ -177,8 +180,8 @@ inline void pool(const float* sums, Int down, Vector bias, bool relu, Int count,
   store(chosen, __builtin_convertvector(which, Small), count);
 }
 
-void conv_pool(const Threads& threads, const Size& s, const Half* x, const float* weights, const float* bias,
-               bool relu, Half* pooled, uint8_t* chosen) {
+void conv_pool(const Threads& threads, const Size& s, const Half* x, const float* weights, const float* bias, bool relu,
+               Half* pooled, uint8_t* chosen) {
   const auto done = [&](const Line& line, Int from, const float* sums) {
     for (Int o = from; o < min(from + kStep, s.outputs); o += kTile) {
       const Vector shift = load<Vector>(bias + o, s.outputs - o);
@@ -254,8 +257,8 @@ void pair_line(const Half* in, Int channels, Int positions, Int width, Word* wor
   }
 }
 
-// `rows(first output, number of outputs)` gives the gradient's rows. Few inputs: the columns of a kernel row are neighbors
-// in memory, and taken for one column of three times the inputs.
+// `rows(first output, number of outputs)` gives the gradient's rows. Few inputs: the columns of a kernel row are
+// neighbors in memory, and taken for one column of three times the inputs.
 template <typename Rows>
 void weight_gradient(const Threads& threads, const Size& s, const Half* x, const Rows& rows, float* result,
                      float* bias) {
@@ -301,7 +304,8 @@ void weight_gradient(const Threads& threads, const Size& s, const Half* x, const
     if (partial || bias) std::memcpy((partial ? out + size : bias) + from, sums + all_sums, count * sizeof(float));
     for (Int tap = 0; tap < 3 * columns; ++tap)
       for (Int i = 0; i < inputs; ++i)
-        std::memcpy(out + (tap * inputs + i) * s.outputs + from, sums + (tap * tall + i) * width, count * sizeof(float));
+        std::memcpy(out + (tap * inputs + i) * s.outputs + from, sums + (tap * tall + i) * width,
+                    count * sizeof(float));
   });
   if (partial) {
     for (Int share = 1; share < shares; ++share)
