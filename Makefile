@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint notebooks docs install clean
+.PHONY: demo test lint notebooks docs wheel install clean
 
 demo: install
 	$(BIN)/wing-jax train configs/builtin.py
@@ -22,6 +22,10 @@ notebooks: install
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+# With the CPU kernel in it, for the platform that this is.
+wheel: install
+	WING_JAX_BUILD_KERNEL=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 install: .venv/installed
 

@@ -1,6 +1,6 @@
 """Faces a second of the whole training step: forward, Wing loss, backward, SGD with momentum and weight decay.
 
-    python benchmarks/train_step.py [--network cnn6|cnn7] [--batches 8 32 64 256] [--rounds 5]
+    python benchmarks/train_step.py [--network cnn6|cnn7] [--batches 8 32 64 256] [--rounds 5] [--instructions avx2]
 
 All contestants have the same network, the same first weights and the same batch of uint8 images that lies in memory,
 68 points, 2 threads and the same allocator settings; their losses after a few steps are compared. They are
@@ -11,8 +11,12 @@ All contestants have the same network, the same first weights and the same batch
 - PyTorch, channels last, eager and by `torch.compile`; once more in bfloat16, which is another precision and therefore
   out of competition;
 - TensorFlow: Keras layers in a `tf.function` with a gradient tape; and `fit`, the fastest way that Keras has itself.
+
+`--instructions avx2` limits all of them to AVX2 on a processor that has AVX-512 too, by their own switches (`AVX2`).
+XLA's library for single matrix products (YNN) has no such switch, and is not used then.
 """
 
+import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -35,6 +39,13 @@ PLAIN, PURE, KERNEL = "plain Flax", "wing_jax, pure JAX", "wing_jax, CPU kernel"
 TORCH, COMPILED, BFLOAT16 = "PyTorch", "torch.compile", "PyTorch bfloat16"
 FUNCTION, FIT = "tf.function", "Keras fit"
 RIVALS = (TORCH, COMPILED, FUNCTION, FIT)
+AVX2 = {
+    "WING_JAX_CPU_KERNEL": "avx2",
+    "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
 TOLERANCE = 1e-2  # pixels, of the losses of the first steps, which are about 40
 
 
@@ -45,12 +56,15 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+")
     parser.add_argument("--turn", type=float, default=3.0, help="seconds of a contestant's turn")
     parser.add_argument("--only", nargs="+", help="contestants that take part, by their names' beginnings")
+    parser.add_argument("--instructions", choices=("all", "avx2"), default="all")
     given = parser.parse_args()
     batches = given.batches or NETWORKS[given.network]["batches"]
     outcomes = {batch: contest(given.network, batch, given) for batch in batches}
     versions = {name: version for outcome in outcomes.values() for name, version in outcome.versions.items()}
-    title = f"Training step, {NETWORKS[given.network]['title']}, faces a second"
-    publish(f"train_step {given.network}", title, body(outcomes), versions=versions, given=given)
+    key, title = f"train_step {given.network}", f"Training step, {NETWORKS[given.network]['title']}, faces a second"
+    if given.instructions != "all":
+        key, title = f"{key} {given.instructions}", f"{title}, all limited to {given.instructions.upper()}"
+    publish(key, title, body(outcomes), versions=versions, given=given)
 
 
 def contest(network: str, batch: int, given) -> Outcome:
@@ -60,6 +74,8 @@ def contest(network: str, batch: int, given) -> Outcome:
         np.savez(path, **start(network, batch))
         settings = {"start": str(path), "size": NETWORKS[network]["size"], "points": POINTS, "hidden": HIDDEN}
         entered = contestants(settings | {"channels": NETWORKS[network]["channels"]})
+        limits = AVX2 if given.instructions == "avx2" else {}
+        entered = [dataclasses.replace(c, environment=limits | c.environment) for c in entered]
         if given.only:
             entered = [c for c in entered if c.name.startswith(tuple(given.only))]
         return run(entered, rounds=given.rounds, turn=given.turn)

@@ -23,7 +23,7 @@ from wing_jax.models import cpu_kernel, make_model
 from wing_jax.train.devices import usual_settings
 from wing_jax.train.steps import make_objective
 
-kernel_needed = pytest.mark.skipif(not cpu_kernel.available(), reason=cpu_kernel.status())
+kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
 SETTINGS = {
     "strict": lambda: jax.numpy_dtype_promotion("strict"),
     "guard": lambda: jax.transfer_guard("disallow"),

@@ -23,7 +23,7 @@ from wing_jax.data.chips import Images, chip_squares, cut_chip, resized
 from wing_jax.data.limits import LARGEST_BOX, many
 from wing_jax.errors import InputError
 from wing_jax.locating import Plan, StagePlan
-from wing_jax.models import make_model
+from wing_jax.models import cpu_kernel, make_model
 from wing_jax.processes import check_fork, check_jax
 from wing_jax.schemes import SCHEMES, Scheme, get_scheme, scheme_from_table, scheme_to_table
 from wing_jax.text import cut, quoted, reason
@@ -266,7 +266,9 @@ class Localizer(Value):
         return self._in_batches(dispatch, len(boxes), largest=min(_largest_batch(), affordable))
 
     def _in_batches(self, dispatch: Callable[[range, int], Array], count: int, *, largest: int) -> list[np.ndarray]:
-        """Points after each stage of `count` faces; a batch is read when the next one is on its way."""
+        """Points after each stage of `count` faces; a batch is read when the next one is on its way. The CPU kernel is
+        used where it is built (`wing_jax.models.cpu_kernel`)."""
+        cpu_kernel.load(build=False)
         done = [np.zeros((len(self.stages), 0, self.scheme.points, 2), np.float32)]
         waiting: list[tuple[Array, int]] = []
         for faces, bucket in _batches(count, largest=largest):

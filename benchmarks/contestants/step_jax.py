@@ -36,6 +36,7 @@ def prepare_wing_jax(kind: str) -> None:
     devices.prepare_xla()
     from wing_jax.models import cpu_kernel
 
+    cpu_kernel.load()
     if cpu_kernel.enabled() != (kind == "kernel"):
         raise NotInstalledError(f"wing_jax's CPU kernel: {cpu_kernel.status()}")
 

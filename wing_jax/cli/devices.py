@@ -12,7 +12,7 @@ from wing_jax.train.devices import CPU_FLAGS, precision, steps_per_call
 
 
 def run(arguments: list[str]) -> None:
-    """Print versions, devices and the settings that matter."""
+    """Print versions, devices and the settings that matter; build the CPU kernel, unless it is built."""
     print(f"jax {version('jax')}, jaxlib {version('jaxlib')}, flax {version('flax')}")
     for device in jax.devices():
         print(f"{device.platform} {device.id}: {device.device_kind}")
@@ -23,5 +23,6 @@ def run(arguments: list[str]) -> None:
         given = {name: os.environ[name] for name in SETTINGS if name in os.environ}
         said = " ".join(f"{name}={value}" for name, value in (given or SETTINGS).items())
         print(f"allocator of trainings: {said}{'' if given else ' (set by wing_jax; set any to choose others)'}")
+    cpu_kernel.load()
     print(printable(f"CPU kernel: {cpu_kernel.status()}"))
     print(printable(f"compile cache: {jax.config.values['jax_compilation_cache_dir']}"))

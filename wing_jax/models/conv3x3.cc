@@ -1,7 +1,7 @@
 // 3 x 3 same convolution in float32, alone or with 2 x 2 max-pool, bias and ReLU, and its gradients.
 //
 // One source for all processors: vectors are the compiler's own (`vector_size`), and this file is compiled once for
-// each instruction set, with WING_JAX_SET its name and with its flags. `kTable` has what differs.
+// each instruction set, with WING_JAX_SET its name and with its flags. `table` has what differs.
 //
 // Arrays are NHWC, weights HWIO. With pooling a "cell" is one pooled position: 2 x 2 outputs, which see 4 x 4 inputs.
 // The forward pass keeps a cell's four sums in registers and writes only the largest and which one it was (0..3 in row
@@ -30,9 +30,9 @@ struct Tiles {
 };
 
 namespace table {
-constexpr Tiles avx512 = {16, 6, 2};  // 24 sums in 32 registers
-constexpr Tiles avx2 = {8, 3, 2};     // 12 sums in 16 registers
-constexpr Tiles neon = {4, 6, 2};     // 24 sums in 32 registers
+[[maybe_unused]] constexpr Tiles avx512 = {16, 6, 2},  // 24 sums in 32 registers
+    avx2 = {8, 3, 2},                                  // 12 sums in 16 registers
+    neon = {4, 6, 2};                                  // 24 sums in 32 registers
 }  // namespace table
 
 constexpr Int kLanes = table::WING_JAX_SET.lanes;
@@ -40,9 +40,10 @@ constexpr Int kPairs = table::WING_JAX_SET.pairs;
 constexpr Int kRegisters = table::WING_JAX_SET.registers;
 constexpr Int kOutputs = kRegisters * kLanes;                // of one forward pass over some positions
 constexpr Int kCells = kPairs % 2 ? kPairs : kPairs / 2;     // pooled cells, of two pairs, in a whole number of passes
-constexpr Int kSources = 512 / kLanes;                       // outputs whose weights for a block fit L1 (36 KiB)
+constexpr Int kSources = 64;                                 // outputs whose weights for a block fit the L1 cache
 constexpr Int kParts = 8;                                    // to cut the work into at least, where the shape allows
 constexpr Int kNear = 42 << 10, kFar = 512 << 10;            // bytes of a tile: in the L1 cache, in the L2 cache
+constexpr Int kNearCells = 32;                               // whose gradients stay in the L1 cache
 constexpr int kDead = 4;                                     // in `chosen`: no gradient flows
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
@@ -74,19 +75,21 @@ inline void store_first(float* at, Int count, Vector value) {
     std::memcpy(at, &value, count * sizeof(float));
 }
 
-// Memory that a thread keeps from call to call: fresh pages cost more than the arithmetic on them.
+// Memory that a thread keeps from call to call: fresh pages cost more than the arithmetic on them. Inlined, it made g++
+// compile the loops after it worse (the weights' gradient took up to 1.2 times as long).
 template <int slot>
-float* scratch(Int floats) {
+__attribute__((noinline)) float* scratch(Int floats) {
   struct Kept {
     float* data = nullptr;
     Int size = 0;
     ~Kept() { std::free(data); }
   };
   thread_local Kept kept;
-  if (kept.size < floats) {
+  if (kept.size <= floats) {
+    const Int size = (floats / 1024 + 1) * 1024;
     std::free(kept.data);
-    kept.size = ceil_div(floats, 1024) * 1024;
-    kept.data = static_cast<float*>(std::aligned_alloc(64, kept.size * sizeof(float)));
+    kept.data = static_cast<float*>(std::aligned_alloc(64, size * sizeof(float)));
+    kept.size = kept.data ? size : 0;
     if (!kept.data) throw std::bad_alloc();
   }
   return kept.data;
@@ -110,18 +113,19 @@ struct Shape : Size {
         blocks(ceil_div(inputs, kLanes)), position(block), line((width + 2) * block) {}
 };
 
-// How the cells are cut into tiles: `images` whole images, or strips of `rows` rows of cells of one.
+// How the cells are cut into tiles: `images` whole images, or strips of `rows` rows of cells of one. At least one tile,
+// if an empty one: without images the weights' gradient is 0.
 struct Tiling {
   Int images, rows, strips, count;
 
   Tiling(const Shape& s, Int blocks, Int bytes, bool whole) {
     const Int fitting = bytes / (blocks * s.line * Int(sizeof(float)));
     strips = whole ? 1 : min(s.rows, ceil_div(s.rows, max(1, (fitting - 2) / s.tall)));
-    if (!whole) strips = max(strips, min(s.rows, ceil_div(kParts, s.images)));
+    if (!whole) strips = max(strips, min(s.rows, ceil_div(kParts, max(1, s.images))));
     rows = ceil_div(s.rows, strips);
     strips = ceil_div(s.rows, rows);
     images = strips > 1 ? 1 : max(1, min(s.images, fitting / (s.height + 2)));
-    count = ceil_div(s.images, images) * strips;
+    count = max(1, ceil_div(s.images, images)) * strips;
   }
 };
 
@@ -317,15 +321,15 @@ void conv(const Threads& threads, const Size& size, const float* x, const float*
 // The gradient of a convolution's input is a convolution of its gradient, with the kernel turned by half a circle.
 void conv_input(const Threads& threads, const Size& size, const float* gradient, const float* weights, float* result) {
   const Size turned = {size.images, size.height, size.width, size.outputs, size.inputs};
-  const auto pack = [&](const Shape& s, Int group, float* out) {
+  const auto pack = [weights](const Shape& s, Int group, float* out) {
+    const Int inputs = s.inputs, outputs = s.outputs, block = s.block, from = group * kOutputs;
     for (Int b = 0; b < s.blocks; ++b)
-      for (Int tap = 0; tap < 9; ++tap)
-        for (Int i = 0; i < s.block; ++i)
-          for (Int o = 0; o < kOutputs; ++o) {
-            const Int input = b * kLanes + i, output = group * kOutputs + o;
-            const bool real = input < s.inputs && output < s.outputs;
-            *out++ = real ? weights[((8 - tap) * s.outputs + output) * s.inputs + input] : 0;
-          }
+      for (Int tap = 0; tap < 9; ++tap, out += block * kOutputs)
+        for (Int o = 0; o < kOutputs; ++o) {
+          const float* in = weights + ((8 - tap) * outputs + from + o) * inputs + b * kLanes;
+          for (Int i = 0; i < block; ++i)
+            out[i * kOutputs + o] = from + o < outputs && b * kLanes + i < inputs ? in[i] : 0;
+        }
   };
   convolution(threads, turned, gradient, pack, result);
 }
@@ -334,13 +338,14 @@ void conv_input(const Threads& threads, const Size& size, const float* gradient,
 
 // Weights as [block][output][tap][`kLanes` inputs], zeros beyond the last input.
 void pack_backward(const Shape& s, const float* weights, Int block, float* out) {
-  const Int from = block * kLanes;
-  for (Int tap = 0; tap < 9; ++tap)
-    for (Int lane = 0; lane < kLanes; ++lane) {
-      const float* in = weights + (tap * s.inputs + from + lane) * s.outputs;
-      for (Int o = 0; o < s.outputs; ++o)
-        out[(o * 9 + tap) * kLanes + lane] = from + lane < s.inputs ? in[o] : 0;
-    }
+  const Int from = block * kLanes, together = 16;  // outputs: their weights are neighbors
+  for (Int first = 0; first < s.outputs; first += together)
+    for (Int tap = 0; tap < 9; ++tap)
+      for (Int lane = 0; lane < kLanes; ++lane) {
+        const float* in = weights + (tap * s.inputs + from + lane) * s.outputs;
+        for (Int o = first; o < min(first + together, s.outputs); ++o)
+          out[(o * 9 + tap) * kLanes + lane] = from + lane < s.inputs ? in[o] : 0;
+      }
 }
 
 struct Entry {
@@ -348,32 +353,31 @@ struct Entry {
   float value;     // of the gradient
 };
 
-// A cell's gradients of `kSources` outputs, sorted by the position that they flow to: entries end[p - 1] .. end[p] to p.
+// A cell's gradients of `kSources` outputs, by the position that they flow to: as many as `counts` says of each.
 struct Sorted {
-  Entry entries[kSources];
-  int32_t end[4];
+  Entry entries[kDead + 1][kSources];
+  int32_t counts[4];
 };
 
-// The numbers of entries, and then the places of the next ones, are fields of 12 bits in one register.
+// The places of the next entries are fields of 12 bits in one register.
 void sort(const float* gradient, const uint8_t* chosen, Int count, Sorted& out) {
   constexpr Int kBytes = 9 * kLanes * sizeof(float);
-  uint64_t counts = 0;
-  for (Int o = 0; o < count; ++o) counts += uint64_t(1) << 12 * chosen[o];
-  uint64_t next = counts * 0x1001001001000;  // for each position the sum of the counts before it
+  uint64_t next = 0;
+  for (int p = 0; p <= kDead; ++p) next |= uint64_t(p * kSources) << 12 * p;
   for (Int o = 0; o < count; ++o) {
     const int shift = 12 * chosen[o];
-    out.entries[next >> shift & 0xfff] = {int32_t(o * kBytes), gradient[o]};
+    out.entries[0][next >> shift & 0xfff] = {int32_t(o * kBytes), gradient[o]};
     next += uint64_t(1) << shift;
   }
-  for (int p = 0; p < 4; ++p) out.end[p] = next >> 12 * p & 0xfff;
+  for (int p = 0; p < 4; ++p) out.counts[p] = (next >> 12 * p & 0xfff) - p * kSources;
 }
 
 // Adds the gradients that flow to position p to the 4 x 4 inputs of a block.
 template <int p>
 inline void add_entries(const Sorted& sorted, const float* weights, Vector inputs[16]) {
-  for (Int e = p ? sorted.end[p - 1] : 0; e < sorted.end[p]; ++e) {
-    const Vector value = spread(sorted.entries[e].value);
-    const float* w = reinterpret_cast<const float*>(reinterpret_cast<const char*>(weights) + sorted.entries[e].offset);
+  for (const Entry *e = sorted.entries[p], *end = e + sorted.counts[p]; e < end; ++e) {
+    const Vector value = spread(e->value);
+    const float* w = reinterpret_cast<const float*>(reinterpret_cast<const char*>(weights) + e->offset);
 #pragma GCC unroll 9
     for (int tap = 0; tap < 9; ++tap)
       inputs[(p / 2 + tap / 3) * 4 + p % 2 + tap % 3] += value * load(w + tap * kLanes);
@@ -435,15 +439,17 @@ void list_pooled(const Shape& s, const Tile& tile, const int32_t* offsets, const
   const int32_t right = s.position * sizeof(float), down = s.line * sizeof(float);
   const int32_t moves[5] = {0, right, down, down + right, 0};
   gradient += tile.first_cell * s.outputs, chosen += tile.first_cell * s.outputs;
-  for (Int o = 0; o < count; ++o) {
-    Entry* end = lists + o * capacity;
-    for (Int c = 0; c < tile.cells; ++c) {
-      const uint8_t where = chosen[c * s.outputs + o];
-      *end = {offsets[c] + moves[where], gradient[c * s.outputs + o]};
-      end += where != kDead;
+  std::memset(lengths, 0, count * sizeof(int32_t));
+  for (Int first = 0; first < tile.cells; first += kNearCells)
+    for (Int o = 0; o < count; ++o) {
+      Entry* end = lists + o * capacity + lengths[o];
+      for (Int c = first; c < min(first + kNearCells, tile.cells); ++c) {
+        const uint8_t where = chosen[c * s.outputs + o];
+        *end = {offsets[c] + moves[where], gradient[c * s.outputs + o]};
+        end += where != kDead;
+      }
+      lengths[o] = end - (lists + o * capacity);
     }
-    lengths[o] = end - (lists + o * capacity);
-  }
   for (Int c = 0; c < tile.cells; ++c)
     for (Int o = 0; o < count; ++o) bias[o] += chosen[c * s.outputs + o] == kDead ? 0 : gradient[c * s.outputs + o];
 }
@@ -451,10 +457,11 @@ void list_pooled(const Shape& s, const Tile& tile, const int32_t* offsets, const
 void list_all(const Shape& s, const Tile& tile, const int32_t* offsets, const float* gradient, Int count, Int capacity,
               Entry* lists, int32_t* lengths) {
   gradient += tile.first_cell * s.outputs;
-  for (Int o = 0; o < count; ++o) {
-    for (Int c = 0; c < tile.cells; ++c) lists[o * capacity + c] = {offsets[c], gradient[c * s.outputs + o]};
-    lengths[o] = tile.cells;
-  }
+  for (Int first = 0; first < tile.cells; first += kNearCells)
+    for (Int o = 0; o < count; ++o)
+      for (Int c = first; c < min(first + kNearCells, tile.cells); ++c)
+        lists[o * capacity + c] = {offsets[c], gradient[c * s.outputs + o]};
+  for (Int o = 0; o < count; ++o) lengths[o] = tile.cells;
 }
 
 // sums[3 kernel rows][registers]: a kernel row's three columns are neighbors in memory. `together` entries at once,

@@ -1,137 +1,197 @@
-"""The CPU kernel of `conv_pool`: compiled on first use, kept in the user's cache, and absent without harm.
+"""The CPU kernel of 3 x 3 convolutions: one library for AVX-512, AVX2 and NEON, and absent without harm.
 
-It needs an x86 processor with AVX-512, a C++ compiler (`$CXX`, `c++` or `g++`) and a folder for caches: the library
-lies in `kernels` of `wing_jax.processes.cache_folder` (`~/.cache/wing_jax`). The environment variable
-`WING_JAX_CPU_KERNEL` and the context manager `switched` choose among
+`load` looks for the library beside this file, where the wheel for Linux on x86-64 has it, then in the folder `kernels`
+of `wing_jax.processes.cache_folder` (`~/.cache/wing_jax`), and else compiles it there: some seconds, once a machine,
+with a C++ compiler (`$CXX`, `c++` or `g++`). Every training and `wing-jax devices` call `load()`; predictions take
+what is built. Nothing is compiled or loaded while a function is traced: without a `load` before, networks are pure JAX.
 
-- "auto" (the default): the kernel, where JAX has one CPU device and no other. XLA cannot split the kernel's batch
-  over the devices of a mesh, so that each would compute all of it;
+The environment variable `WING_JAX_CPU_KERNEL` and the context manager `switched` choose among
+
+- "auto" (the default): the kernel with the best instructions that the processor has, where JAX has one CPU device and
+  no other. XLA cannot split the kernel's batch over the devices of a mesh, so that each would compute all of it;
 - "on": also with several devices, right but slow on a mesh;
+- "avx512", "avx2", "neon": as "on", with these instructions, to compare them;
 - "off": pure JAX.
 """
 
 import ctypes
-import functools
-import hashlib
+import dataclasses
 import os
 import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 
-from wing_jax.processes import cache_folder
+from wing_jax.errors import InputError
+from wing_jax.models import cpu_kernel_build
+from wing_jax.models.cpu_kernel_build import AbsentError
+from wing_jax.processes import cache_folder, check_jax
+from wing_jax.text import quoted
 
-Setting = Literal["auto", "on", "off"]
+Instructions = Literal["avx512", "avx2", "neon"]
+Setting = Literal["auto", "on", "off"] | Instructions
+SETTINGS = ("auto", "on", "off", *get_args(Instructions))
 SWITCH = "WING_JAX_CPU_KERNEL"
-SOURCE = Path(__file__).with_name("conv_pool.cc")
-NEEDED = frozenset({"avx512f", "popcnt"})
-FLAGS = ("-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-shared", *(f"-m{flag}" for flag in sorted(NEEDED)))
-TARGETS = ("wing_jax_conv_pool", "wing_jax_conv_pool_input", "wing_jax_conv_pool_weights")
-_setting: ContextVar[Setting | None] = ContextVar("setting", default=None)
+SHIPPED = cpu_kernel_build.HERE / "conv3x3.so"  # in the wheels for Linux on x86-64
+PASSES = ("conv", "conv_input", "conv_weights", "conv_pool", "conv_pool_input", "conv_pool_weights")
+_switched: ContextVar[Setting | None] = ContextVar("switched", default=None)
 
 
-class _AbsentError(Exception):
-    """Why there is no kernel."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Library:
+    path: Path
+    sets: tuple[Instructions, ...]  # that it has and this processor supports, the best first
+
+
+_library: _Library | None = None
+_tried: set[bool] = set()  # calls of `load` by their `build`
+_absent = "not loaded: wing_jax.models.cpu_kernel.load() does it"
+
+
+def load(*, build: bool = True) -> bool:
+    """Load the library, building it where it is not built yet unless `build` is false. Returns whether it is there.
+
+    What a process has tried once it does not try again. Where the kernel is switched off, or JAX works on another kind
+    of device, nothing is done.
+
+    Raises:
+      InputError: JAX cannot start, or `WING_JAX_CPU_KERNEL` is none of `SETTINGS`, or names instructions that are not
+        to be had here.
+    """
+    global _library, _absent
+    check_jax()
+    asked = setting()
+    if asked != "off" and jax.default_backend() == "cpu" and not _tried & {True, build}:
+        _tried.add(build)
+        try:
+            _library = _open(build)
+        # Whatever goes wrong with a compiler, a disk or a loader: the kernel is an extra.
+        except Exception as error:
+            _absent = str(error) or type(error).__name__
+    if asked in get_args(Instructions) and asked not in supported():
+        there = f"there are {', '.join(supported())}" if _library else f"no CPU kernel: {_absent}"
+        raise InputError(f"the CPU kernel cannot use {asked} here ({there}): set {SWITCH} to auto")
+    return _library is not None
+
+
+def supported() -> tuple[Instructions, ...]:
+    """The instructions that the loaded library has and this processor supports, the best first; none before `load`."""
+    return _library.sets if _library else ()
 
 
 def enabled() -> bool:
-    """Whether an operation traced now on JAX's default backend is to use the kernel; builds it on the first call."""
-    setting = _setting.get() or os.environ.get(SWITCH, "auto")
-    if setting == "off" or jax.default_backend() != "cpu":
+    """Whether an operation traced now on JAX's default backend is to use the kernel. Builds and loads nothing."""
+    asked = setting()
+    if _library is None or asked == "off" or jax.default_backend() != "cpu":
         return False
-    return (setting == "on" or jax.device_count() == 1) and available()
+    return asked != "auto" or jax.device_count() == 1
+
+
+def instructions() -> Instructions | None:
+    """The instructions that an operation traced now uses, or None where it is pure JAX."""
+    if not enabled() or _library is None:
+        return None
+    return next((name for name in _library.sets if name == setting()), _library.sets[0])
+
+
+def setting() -> Setting:
+    """What is asked for: by `switched`, else by the environment variable, else "auto".
+
+    Raises:
+      InputError: the environment variable is set to something else.
+    """
+    asked = _switched.get() or os.environ.get(SWITCH) or "auto"
+    for known in SETTINGS:
+        if asked == known:
+            return known
+    raise InputError(f"{SWITCH}={quoted(asked)}: choose one of {', '.join(SETTINGS)}")
 
 
 @contextmanager
-def switched(setting: Setting) -> Generator[None]:
-    """Within the block, trace with the kernel "on", "off" or as is best ("auto").
+def switched(to: Setting) -> Generator[None]:
+    """Within the block, trace with the kernel "on", "off", as is best ("auto"), or with instructions of a name.
 
     It is read while JAX traces: a function that `jax.jit` has compiled keeps the kernel that it was compiled with, so
     make the jitted function within the block. "off" allows `jax.jvp` and second derivatives, which the kernel has not.
     """
-    token = _setting.set(setting)
+    token = _switched.set(to)
     try:
         yield
     finally:
-        _setting.reset(token)
-
-
-def available() -> bool:
-    """Whether the kernel is built and loaded, which the first call sees to (some seconds, once a machine)."""
-    return _load()[0]
+        _switched.reset(token)
 
 
 def status() -> str:
-    """For people: "built: PATH" or "absent: REASON"."""
-    return _load()[1]
+    """For people: which instructions run and why, or why pure JAX does."""
+    asked = setting()
+    if jax.default_backend() != "cpu":
+        return f"not used: JAX works on {jax.default_backend()}"
+    if asked == "off":
+        return f"not used: {SWITCH}=off"
+    if _library is None:
+        return f"absent, JAX's own convolutions run: {_absent}"
+    has = f"this processor has {' and '.join(_library.sets)}"
+    if not enabled():
+        return f"not used: JAX has {jax.device_count()} devices ({has}; {_library.path})"
+    return f"{instructions()} ({has}; {SWITCH}={asked}; {_library.path})"
 
 
-@functools.cache
-def _load() -> tuple[bool, str]:
-    try:
-        path = _build()
-        library = ctypes.CDLL(str(path))
-        for target in TARGETS:
-            jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(library, target)), platform="cpu")
-    # Whatever goes wrong with a compiler, a disk or a loader: the kernel is an extra.
-    except Exception as error:
-        return False, f"absent: {error}"
-    return True, f"built: {path}"
-
-
-def _build() -> Path:
-    missing = NEEDED - _processor_flags()
+def _open(build: bool) -> _Library:
+    missing = _missing()
     if missing:
-        raise _AbsentError(f"the processor lacks {', '.join(sorted(missing))}")
-    compiler = _compiler()
-    cache = cache_folder()
-    if cache is None:
-        raise _AbsentError("no folder for a cache: set XDG_CACHE_HOME to one that can be written to")
-    path = cache / "kernels" / f"conv_pool-{_fingerprint(compiler)}.so"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _compile(compiler, path)
-    return path
+        raise AbsentError(f"the processor lacks {missing}")
+    if SHIPPED.exists():
+        try:
+            return _register(SHIPPED)
+        except OSError:  # built for another system: the source is here too
+            pass
+    return _register(_built(build))
+
+
+def _missing() -> str:
+    """The instructions that the kernel needs at least and this processor lacks, as far as Linux tells."""
+    cpu_kernel_build.instruction_sets()  # raises for processors of other kinds
+    flags = _processor_flags()
+    needed = {"avx2", "fma"} if platform.machine() == "x86_64" and flags else set()
+    return " and ".join(sorted(needed - flags))
 
 
 def _processor_flags() -> set[str]:
     listing = Path("/proc/cpuinfo")
-    if platform.machine() != "x86_64" or not listing.exists():
-        return set()
-    lines = listing.read_text(encoding="utf-8").splitlines()
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
     return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
-def _compiler() -> list[str]:
-    given = os.environ.get("CXX", "").split()
-    names = [given] if given else [["c++"], ["g++"]]
-    for name in names:
-        if shutil.which(name[0]):
-            return name
-    raise _AbsentError(f"no C++ compiler ({' or '.join(name[0] for name in names)})")
+def _built(build: bool) -> Path:
+    """The path of the library for this compiler and jaxlib in the cache; compiled unless it is there."""
+    cache = cache_folder()
+    if cache is None:
+        raise AbsentError("no folder for a cache: set XDG_CACHE_HOME to one that can be written to")
+    compiler = cpu_kernel_build.find_compiler()
+    own = cpu_kernel_build.fingerprint(compiler, more=version("jaxlib"))
+    path = cache / "kernels" / f"conv3x3-{own}.so"
+    if not path.exists():
+        if not build:
+            raise AbsentError("not built yet: `wing-jax devices` and every training build it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cpu_kernel_build.build(compiler, path, include=jax.ffi.include_dir())
+    return path
 
 
-def _fingerprint(compiler: list[str]) -> str:
-    """Of all that the library depends on: one that was built by other means is not taken for this one."""
-    told = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
-    parts = (SOURCE.read_text(encoding="utf-8"), told, *compiler, *FLAGS, version("jaxlib"))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-
-
-def _compile(compiler: list[str], path: Path) -> None:
-    """Compile to a file of its own, then move it in place: another process may be doing the same."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        fresh = Path(folder) / path.name
-        command = [*compiler, *FLAGS, "-isystem", jax.ffi.include_dir(), str(SOURCE), "-o", str(fresh)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            raise _AbsentError(f"{compiler[0]} failed: {done.stderr.strip()[-500:]}")
-        os.replace(fresh, path)
+def _register(path: Path) -> _Library:
+    """Raises OSError where the library cannot be loaded, AbsentError where it has nothing for this processor."""
+    library = ctypes.CDLL(str(path))
+    library.wing_jax_instructions.restype = ctypes.c_char_p
+    there = library.wing_jax_instructions().decode().split()
+    sets = tuple(name for name in get_args(Instructions) if name in there)
+    if not sets:
+        raise AbsentError("the processor has none of the instructions that the kernel is built for")
+    for name in PASSES:
+        function = jax.ffi.pycapsule(getattr(library, f"wing_jax_{name}"))
+        jax.ffi.register_ffi_target(f"wing_jax_{name}", function, platform="cpu")
+    return _Library(path=path, sets=sets)

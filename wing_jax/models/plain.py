@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
 from wing_jax.models.batch_norm import BatchNorm
-from wing_jax.models.conv_pool import conv_pool
+from wing_jax.models.conv3x3 import conv_pool
 
 Norm = Literal["none", "batch"]
 he_normal = nn.initializers.he_normal()

@@ -7,12 +7,15 @@ anchors of A2J do (Xiong et al., ICCV 2019, arXiv:1908.09999). The landmark is t
 that all losses of the paper apply as they are.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from wing_jax.models.conv3x3 import conv3x3
 from wing_jax.models.plain import PlainRegressor, Shift, he_normal
 
 PLACES = 16  # a side of the crop
@@ -47,10 +50,11 @@ class VotingRegressor(PlainRegressor):
             y = y.repeat(times, 1).repeat(times, 2)
             y += nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(level)
             y = self.normal(y, train)
-            y = self.convolved(y)
+            y = Conv(self.hidden, self.dtype)(y)
         y = self.normal(y, train)
         for _ in range(self.residual):
-            inner = self.convolved(self.normal(self.convolved(y), train))
+            inner = self.normal(Conv(self.hidden, self.dtype)(y), train)
+            inner = Conv(self.hidden, self.dtype)(inner)
             y = nn.relu(y + Shift(self.norm, self.dtype, self.axis)(inner, train=train))
         y = y.reshape(y.shape[0], -1, self.hidden)
 
@@ -59,11 +63,20 @@ class VotingRegressor(PlainRegressor):
         votes = votes.reshape(*votes.shape[:2], 3, self.points)
         return counted(votes, regressed, size=size)
 
-    def convolved(self, x: Array) -> Array:
-        return nn.Conv(self.hidden, (3, 3), use_bias=False, kernel_init=he_normal, dtype=self.dtype)(x)
-
     def normal(self, x: Array, train: bool) -> Array:
         return nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))
+
+
+class Conv(nn.Module):
+    """3 x 3 convolution without a bias, with the parameters of `nn.Conv`."""
+
+    channels: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x.astype(self.dtype)
+        return conv3x3(x, self.param("kernel", he_normal, (3, 3, x.shape[-1], self.channels), jnp.float32))
 
 
 def counted(

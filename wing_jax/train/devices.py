@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh
 
 from wing_jax.errors import InputError
 from wing_jax.locks import only_writer
+from wing_jax.models import cpu_kernel
 from wing_jax.processes import cache_folder, check_jax
 from wing_jax.text import reason
 
@@ -144,12 +145,15 @@ def steps_per_call() -> int:
 
 
 def make_mesh(count: int = 0) -> Mesh:
-    """A one-dimensional mesh of `count` devices (0: all of them), its axis named "faces".
+    """A one-dimensional mesh of `count` devices (0: all of them), its axis named "faces". On a CPU the kernel is
+    loaded, and built where it is not yet, so that all programs of a training have it (`wing_jax.models.cpu_kernel`).
 
     Raises:
-      InputError: there are fewer devices, or none that JAX can use (`wing_jax.processes.check_jax`).
+      InputError: there are fewer devices, or none that JAX can use (`wing_jax.processes.check_jax`), or
+        `WING_JAX_CPU_KERNEL` asks for what is not there.
     """
     check_jax()
+    cpu_kernel.load()
     devices = jax.devices()
     if count > len(devices):
         raise InputError(f"devices={count}, but JAX sees {len(devices)}: {devices[0].platform}; ask for fewer")

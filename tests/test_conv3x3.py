@@ -1,6 +1,6 @@
-"""The fused block against convolution, pooling, bias and ReLU written plainly: value and gradients, kernel and JAX."""
+"""3 x 3 convolution, and the block with pooling, bias and ReLU, against the layers written plainly: value and
+gradients, by the kernel with each instruction set that the processor has, and by pure JAX."""
 
-import os
 from functools import partial
 
 import flax.linen as nn
@@ -10,16 +10,24 @@ import numpy as np
 import pytest
 
 from wing_jax.models import cpu_kernel
-from wing_jax.models.conv_pool import conv_pool
+from wing_jax.models.conv3x3 import conv3x3, conv_pool
 
-kernel_needed = pytest.mark.skipif(not cpu_kernel.available(), reason=cpu_kernel.status())
-BOTH = [pytest.param("on", marks=kernel_needed), "off"]
+kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
+SETS = cpu_kernel.supported() or [pytest.param("on", marks=kernel_needed)]  # test_conv3x3_source.py has the others
 CNN6 = [(3, 64, 3, 32), (2, 32, 32, 64), (3, 16, 64, 128), (5, 8, 128, 256), (7, 4, 256, 512)]
 CNN7 = [(1, 128, 3, 64), (1, 64, 64, 64), (2, 16, 128, 256), (1, 8, 256, 512), (3, 4, 512, 512)]
+PYRAMID = [(3, 16, 64, 64), (5, 8, 64, 64), (8, 4, 64, 64), (9, 2, 64, 64)]
+UNEVEN = [(2, 1, 1, 1, 1), (3, 2, 2, 5, 17), (1, 3, 5, 3, 4), (2, 7, 4, 17, 33), (4, 9, 1, 20, 8), (1, 1, 6, 64, 40)]
 ODD = [(1, 2, 1, 1), (5, 6, 4, 8), (2, 4, 5, 17), (3, 4, 20, 40), (33, 4, 16, 16), (70, 2, 12, 33)]
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=SETS)
+def instructions(request):
+    with cpu_kernel.switched(request.param):
+        yield request.param
+
+
+@pytest.fixture(params=[*SETS, "off"])
 def setting(request):
     with cpu_kernel.switched(request.param):
         yield request.param
@@ -35,9 +43,12 @@ def drawn(n, size, inputs, outputs, seed=0):
     )
 
 
+def convolved(x, kernel):
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
 def plainly(x, kernel, bias, relu=True):
-    x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    x = nn.max_pool(x, (2, 2), (2, 2)) + bias[None, None, None]
+    x = nn.max_pool(convolved(x, kernel), (2, 2), (2, 2)) + bias[None, None, None]
     return jnp.maximum(x, 0) if relu else x
 
 
@@ -56,13 +67,30 @@ def assert_near(found, expected, tolerance=1e-5):
         np.testing.assert_allclose(a, b, atol=tolerance * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
 
 
-@kernel_needed
 @pytest.mark.parametrize("shape", CNN6 + CNN7 + ODD, ids=str)
-def test_kernel_equals_the_plain_layers(shape):
+def test_kernel_equals_the_plain_layers(instructions, shape):
     given = drawn(*shape)
-    with cpu_kernel.switched("on"):
-        found = value_and_gradients(partial(conv_pool, relu=True))(*given)
+    found = value_and_gradients(partial(conv_pool, relu=True))(*given)
     assert_near(found, value_and_gradients(plainly)(*given))
+
+
+@pytest.mark.parametrize("shape", [(n, size, *of) for n, size, *of in PYRAMID] + UNEVEN, ids=str)
+def test_convolution_equals_lax(setting, shape):
+    n, height, width, inputs, outputs = shape if len(shape) == 5 else (shape[0], shape[1], *shape[1:])
+    random = np.random.default_rng(0)
+    x, gradient = (
+        jnp.asarray(random.normal(size=(n, height, width, channels)), jnp.float32) for channels in (inputs, outputs)
+    )
+    kernel = jnp.asarray(random.normal(0, 1 / np.sqrt(9 * inputs), (3, 3, inputs, outputs)), jnp.float32)
+    found, expected = (
+        jax.jit(lambda x, kernel, gradient, of=of: (of(x, kernel), *jax.vjp(of, x, kernel)[1](gradient)))(
+            x, kernel, gradient
+        )
+        for of in (conv3x3, convolved)
+    )
+    for name, a, b in zip(("value", "input", "kernel"), found, expected, strict=True):
+        assert a.dtype == b.dtype == jnp.float32
+        np.testing.assert_allclose(a, b, atol=1e-5 * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
 
 
 @pytest.mark.parametrize("relu", [True, False])
@@ -126,7 +154,7 @@ def test_scan_equals_a_loop(setting):
     )
 
 
-@pytest.mark.parametrize("setting", [*BOTH, "auto"], indirect=True)
+@pytest.mark.parametrize("setting", [*SETS, "off", "auto"], indirect=True)
 def test_sharded_and_pmapped_equal_one_device(setting):
     assert jax.device_count() == 8
     x, kernel, bias, gradient = drawn(8, 8, 3, 8)
@@ -143,14 +171,21 @@ def test_sharded_and_pmapped_equal_one_device(setting):
     assert_near((value.reshape(8, 4, 4, 8), of_input.reshape(8, 8, 8, 3), of_kernel.sum(0), of_bias.sum(0)), expected)
 
 
-@kernel_needed
 @pytest.mark.parametrize("shape", [CNN6[0], CNN6[2], ODD[3]], ids=str)
-def test_two_calls_are_equal_bit_for_bit(shape):
+def test_two_calls_are_equal_bit_for_bit(instructions, shape):
     given = drawn(*shape)
-    with cpu_kernel.switched("on"):
-        computed = value_and_gradients(partial(conv_pool, relu=True))
-        for a, b in zip(computed(*given), computed(*given), strict=True):
-            np.testing.assert_array_equal(a, b)
+    computed = value_and_gradients(partial(conv_pool, relu=True))
+    for a, b in zip(computed(*given), computed(*given), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_gradient_keeps_the_instructions_of_its_value(instructions):
+    x, kernel, bias, gradient = drawn(1, 4, 3, 4)
+    _, pull = jax.vjp(partial(conv_pool, relu=True), x, kernel, bias)
+    _, pull_plain = jax.vjp(conv3x3, x, kernel)
+    with cpu_kernel.switched("off"):
+        for traced in jax.make_jaxpr(pull)(gradient), jax.make_jaxpr(pull_plain)(jnp.zeros((1, 4, 4, 4))):
+            assert str(traced).count(f"'{instructions}'") == 2
 
 
 @kernel_needed
@@ -165,7 +200,11 @@ def test_first_layers_input_gradient_is_left_out():
 
 def calls_kernel(dtype=jnp.float32):
     x, kernel, bias, _ = drawn(1, 4, 3, 4)
-    return "wing_jax_conv_pool" in str(jax.make_jaxpr(partial(conv_pool, relu=True))(x.astype(dtype), kernel, bias))
+    pooled = jax.make_jaxpr(partial(conv_pool, relu=True))(x.astype(dtype), kernel, bias)
+    plain = jax.make_jaxpr(partial(conv3x3))(x.astype(dtype), kernel)
+    called = "wing_jax_conv_pool" in str(pooled)
+    assert called == ("wing_jax_conv" in str(plain))
+    return called
 
 
 @kernel_needed
@@ -219,44 +258,3 @@ def test_second_call_is_not_traced_again(setting):
     computed(*drawn(2, 4, 3, 4))
     with jax.no_tracing():
         computed(*drawn(2, 4, 3, 4, seed=1))
-
-
-@pytest.fixture
-def fresh_build(monkeypatch, tmp_path):
-    """The build as it runs in a new process with an empty cache, registering nothing."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *_, **__: None)
-    return cpu_kernel._load.__wrapped__
-
-
-def test_no_compiler_no_harm(monkeypatch, fresh_build, tmp_path):
-    monkeypatch.setattr(cpu_kernel, "_processor_flags", lambda: set(cpu_kernel.NEEDED))
-    monkeypatch.setenv("CXX", "no-such-compiler -O1")
-    assert fresh_build() == (False, "absent: no C++ compiler (no-such-compiler)")
-    monkeypatch.delenv("CXX")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert fresh_build() == (False, "absent: no C++ compiler (c++ or g++)")
-
-
-def test_failing_compiler_no_harm(monkeypatch, fresh_build, tmp_path):
-    monkeypatch.setattr(cpu_kernel, "_processor_flags", lambda: set(cpu_kernel.NEEDED))
-    compiler = tmp_path / "failing"
-    compiler.write_text("#!/bin/sh\n[ $1 = --version ] && exit 0\necho no headers >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    assert fresh_build() == (False, f"absent: {compiler} failed: no headers")
-    assert not list(tmp_path.rglob("*.so"))
-
-
-def test_other_processor_no_harm(monkeypatch, fresh_build):
-    monkeypatch.setattr(cpu_kernel, "_processor_flags", lambda: {"popcnt"})
-    assert fresh_build() == (False, "absent: the processor lacks avx512f")
-
-
-@kernel_needed
-def test_library_is_built_once(fresh_build, tmp_path):
-    assert fresh_build()[1].startswith(f"built: {tmp_path}")
-    (library,) = tmp_path.rglob("*.so")
-    built = os.stat(library).st_mtime_ns
-    assert fresh_build()[0]
-    assert os.stat(library).st_mtime_ns == built

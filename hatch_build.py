@@ -1,0 +1,57 @@
+"""Build hook: with WING_JAX_BUILD_KERNEL=1 the wheel holds the CPU kernel, built, and is for this platform alone.
+
+`make wheel` does it. The library needs no C++ runtime; the wheel's tag names the oldest C library that it runs with.
+"""
+
+import importlib.util
+import os
+import platform
+import re
+from pathlib import Path
+from types import ModuleType
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+MODELS = Path("wing_jax/models")
+LIBRARY = "conv3x3.so"
+ASKED = os.environ.get("WING_JAX_BUILD_KERNEL") == "1"
+
+
+class KernelHook(BuildHookInterface):
+    """Adds the library and the tag to a wheel."""
+
+    def dependencies(self) -> list[str]:
+        """JAX, whose headers the kernel is compiled with."""
+        return ["jax"] if ASKED else []
+
+    def initialize(self, version: str, build_data: dict) -> None:
+        """Compile the library. Raises RuntimeError where this is not Linux, for which alone the tag is known."""
+        if not ASKED or self.target_name != "wheel" or version == "editable":
+            return
+        if platform.system() != "Linux":
+            raise RuntimeError("WING_JAX_BUILD_KERNEL=1 makes wheels for Linux alone: build without it")
+        import jax
+
+        built = Path(self.directory, LIBRARY)
+        built.parent.mkdir(parents=True, exist_ok=True)
+        kernel = _kernel_build(Path(self.root) / MODELS)
+        kernel.build(kernel.find_compiler(), built, include=jax.ffi.include_dir(), link=kernel.PORTABLE)
+        build_data["force_include"][str(built)] = str(MODELS / LIBRARY)
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{_platform_tag(built.read_bytes())}"
+
+
+def _kernel_build(folder: Path) -> ModuleType:
+    """wing_jax/models/cpu_kernel_build.py, without the package around it, which is not installed here."""
+    spec = importlib.util.spec_from_file_location("cpu_kernel_build", folder / "cpu_kernel_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _platform_tag(library: bytes) -> str:
+    """Of the newest version of the C library that the linker has noted down as needed."""
+    minor = max(int(found) for found in re.findall(rb"GLIBC_2\.(\d+)", library))
+    return f"manylinux_2_{max(minor, 17)}_{platform.machine()}"

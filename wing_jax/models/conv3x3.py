@@ -1,0 +1,120 @@
+"""3 x 3 convolution, and it with 2 x 2 max-pooling, bias and ReLU as one: a kernel on CPUs, pure JAX elsewhere.
+
+In float32 the kernel of `wing_jax.models.cpu_kernel` computes them, where it is loaded. The kernel has first
+derivatives in reverse mode only: for `jax.jvp` trace within `cpu_kernel.switched("off")`.
+
+Bias and ReLU come after the pooling: relu(maxpool(z) + b) == maxpool(relu(z + b)) exactly, and the array they touch is
+four times smaller. Among equal values the first in row order takes the whole gradient, as in `max_pool_2x2`.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from wing_jax.models import cpu_kernel
+from wing_jax.models.pooling import max_pool_2x2
+
+
+def conv3x3(
+    x: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"]
+) -> Float[Array, "batch height width outputs"]:
+    """The convolution of `x`, zero-padded to keep height and width; dtype of `x`."""
+    kernel = kernel.astype(x.dtype)
+    instructions = _instructions(x)
+    return _conv_by_kernel(x, kernel, instructions) if instructions else _conv(x, kernel)
+
+
+def conv_pool(
+    x: Float[Array, "batch height width inputs"],
+    kernel: Float[Array, "3 3 inputs outputs"],
+    bias: Float[Array, " outputs"] | None = None,
+    *,
+    relu: bool,
+) -> Float[Array, "batch h w outputs"]:
+    """`relu(maxpool(conv(x, kernel)) + bias)`, zero-padded so that h = height / 2 and w = width / 2; dtype of `x`.
+
+    Raises:
+      ValueError: height or width is odd.
+    """
+    height, width = x.shape[1:3]
+    if height % 2 or width % 2:
+        raise ValueError(f"conv_pool needs an even height and width, got {height} x {width}")
+    kernel = kernel.astype(x.dtype)
+    bias = None if bias is None else bias.astype(x.dtype)
+    instructions = _instructions(x)
+    if instructions:
+        shift = jnp.zeros(kernel.shape[-1], x.dtype) if bias is None else bias
+        return _conv_pool_by_kernel(x, kernel, shift, relu, instructions)
+    pooled = max_pool_2x2(_conv(x, kernel))
+    if bias is not None:
+        pooled += jnp.broadcast_to(bias, pooled.shape)
+    return jax.nn.relu(pooled) if relu else pooled
+
+
+def _instructions(x: Array) -> str | None:
+    return cpu_kernel.instructions() if x.dtype == jnp.float32 and x.size else None
+
+
+def _conv(x: Array, kernel: Array) -> Array:
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _call(name: str, results: Any, *arrays: Array, **attributes: Any) -> Any:
+    """One pass of the kernel; `results` are the shapes of what it returns, each float32 or with its dtype."""
+    results = jax.tree.map(lambda of: jax.ShapeDtypeStruct(of.shape, of.dtype), results)
+    return jax.ffi.ffi_call(f"wing_jax_{name}", results, vmap_method="sequential")(*arrays, **attributes)
+
+
+def _float32(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _conv_by_kernel(x: Array, kernel: Array, instructions: str) -> Array:
+    return _call("conv", _float32(*x.shape[:3], kernel.shape[3]), x, kernel, instructions=instructions)
+
+
+def _conv_forward(x: Array, kernel: Array, instructions: str) -> tuple[Array, tuple[Array, Array]]:
+    return _conv_by_kernel(x, kernel, instructions), (x, kernel)
+
+
+def _conv_backward(instructions: str, kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = kept
+    of_input = _call("conv_input", x, gradient, kernel, instructions=instructions)
+    return of_input, _call("conv_weights", kernel, x, gradient, instructions=instructions)
+
+
+_conv_by_kernel.defvjp(_conv_forward, _conv_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _conv_pool_by_kernel(x: Array, kernel: Array, bias: Array, relu: bool, instructions: str) -> Array:
+    return _conv_pool_forward(x, kernel, bias, relu, instructions)[0]
+
+
+def _conv_pool_forward(
+    x: Array, kernel: Array, bias: Array, relu: bool, instructions: str
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """The pooled map, and what the gradients need: which of the four values each came from, 4 where ReLU gave 0."""
+    n, height, width, _ = x.shape
+    pooled = _float32(n, height // 2, width // 2, kernel.shape[3])
+    results = pooled, pooled.update(dtype=jnp.uint8)
+    pooled, chosen = _call("conv_pool", results, x, kernel, bias, relu=relu, instructions=instructions)
+    return pooled, (x, kernel, chosen)
+
+
+def _conv_pool_backward(
+    relu: bool, instructions: str, kept: tuple[Array, Array, Array], gradient: Array
+) -> tuple[Array, Array, Array]:
+    """Two calls, so that XLA can leave out the input's gradient where nobody asks for it: in the first layer."""
+    del relu  # `chosen` knows
+    x, kernel, chosen = kept
+    of_input = _call("conv_pool_input", x, gradient, chosen, kernel, instructions=instructions)
+    results = kernel, _float32(kernel.shape[3])
+    return of_input, *_call("conv_pool_weights", results, x, gradient, chosen, instructions=instructions)
+
+
+_conv_pool_by_kernel.defvjp(_conv_pool_forward, _conv_pool_backward)

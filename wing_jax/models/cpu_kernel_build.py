@@ -1,0 +1,97 @@
+"""Compile the CPU kernel: one source, an object for each instruction set, one library.
+
+Only the standard library is used here, for `hatch_build.py` loads this file before wing_jax is installed.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+KERNEL, HANDLERS = HERE / "conv3x3.cc", HERE / "conv3x3_ffi.cc"
+SOURCES = (KERNEL, HANDLERS, HERE / "conv3x3.h")
+Sets = dict[str, tuple[str, ...]]
+X86: Sets = {"avx512": ("-mavx512f",), "avx2": ("-mavx2", "-mfma")}
+ARM: Sets = {"neon": ()}
+SETS = {"x86_64": X86, "aarch64": ARM, "arm64": ARM}  # flags of each instruction set, by `platform.machine()`
+FLAGS = ("-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-ffp-contract=fast")
+PORTABLE = ("-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL")  # for a library that others will load
+
+
+class AbsentError(Exception):
+    """Why there is no kernel."""
+
+
+def instruction_sets() -> Sets:
+    """The compiler's flags for each instruction set that the kernel has for processors of this kind.
+
+    Raises:
+      AbsentError: there are none.
+    """
+    machine = platform.machine()
+    if machine not in SETS or platform.system() == "Windows":
+        raise AbsentError(f"there is none for {platform.system()} on {machine or 'this processor'}")
+    return SETS[machine]
+
+
+def find_compiler() -> list[str]:
+    """The command of the C++ compiler: `$CXX`, `c++` or `g++`.
+
+    Raises:
+      AbsentError: it is not found.
+    """
+    given = os.environ.get("CXX", "").split()
+    names = [given] if given else [["c++"], ["g++"]]
+    for name in names:
+        if shutil.which(name[0]):
+            return name
+    raise AbsentError(f"no C++ compiler ({' or '.join(name[0] for name in names)}): install one, or name it in CXX")
+
+
+def fingerprint(compiler: Sequence[str], *, more: str) -> str:
+    """Of all that a library depends on, `more` included: one that was built by other means is not taken for it."""
+    told = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    sources = (source.read_text(encoding="utf-8") for source in SOURCES)
+    return hashlib.sha256("\0".join((*sources, told, *compiler, *FLAGS, more)).encode()).hexdigest()[:16]
+
+
+def build(compiler: Sequence[str], path: Path, *, include: str, link: Sequence[str] = ()) -> None:
+    """Compile and link the library `path`, with the folder `include` of XLA's headers and more flags for the linker.
+
+    It is made in a folder of its own and moved in place whole: another process may be doing the same.
+
+    Raises:
+      AbsentError: the compiler failed, or took longer than 5 minutes.
+    """
+    sets = instruction_sets()
+    command = (*compiler, *FLAGS, "-c")
+    defined = [f"-DWING_JAX_SET_{name.upper()}" for name in sets]
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        objects = {str(Path(folder, f"{name}.o")): (f"-DWING_JAX_SET={name}", *flags) for name, flags in sets.items()}
+        commands = [[*command, *flags, str(KERNEL), "-o", made] for made, flags in objects.items()]
+        handlers = str(Path(folder, "handlers.o"))
+        _run(*commands, [*command, *defined, "-isystem", include, str(HANDLERS), "-o", handlers])
+        fresh = Path(folder, path.name)
+        _run([*compiler, "-shared", *objects, handlers, "-o", str(fresh), *link])
+        os.replace(fresh, path)
+
+
+def _run(*commands: Sequence[str]) -> None:
+    """Run all at once and wait for all."""
+    started = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for c in commands]
+    try:
+        said = [process.communicate(timeout=300)[0] for process in started]
+    except subprocess.TimeoutExpired as error:
+        raise AbsentError(f"{commands[0][0]} took longer than 5 minutes") from error
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    for process, words in zip(started, said, strict=True):
+        if process.returncode:
+            raise AbsentError(f"{commands[0][0]} failed: {words.strip()[-500:]}")
