@@ -30,7 +30,7 @@ struct Cut {
 
   Cut(const Size& s, Int unit, Int positions) {  // strips of whole units of rows, at best of so many positions
     const Int fitting = positions / (s.width + 1), units = s.height / unit;
-    strips = max(ceil_div(units, max(1, fitting / unit)), min(units, ceil_div(kParts, s.images)));
+    strips = max(ceil_div(units, max(1, fitting / unit)), min(units, ceil_div(kParts, max(1, s.images))));
     rows = ceil_div(units, strips) * unit;
     strips = ceil_div(s.height, rows);
     images = strips > 1 ? 1 : max(1, min(s.images, fitting / (s.height + 1)));
@@ -111,7 +111,7 @@ void convolve(const Threads& threads, const Size& s, Int unit, const Rows& rows,
     pack(group * kStep + half, row, packed + group * slab + row * kernel_row + half);
   });
   const Cut cut(s, unit, kFar / (s.inputs * sizeof(Half) + kStep * sizeof(float)));
-  const Int splits = min(groups, ceil_div(kParts, cut.count));
+  const Int splits = min(groups, ceil_div(kParts, max(1, cut.count)));
   parallel(threads, cut.count * splits, [&](Int part) {
     const Line line(s, cut, part / splits);
     const Int split = part % splits;
@@ -268,7 +268,7 @@ void weight_gradient(const Threads& threads, const Size& s, const Half* x, const
   const Int ranges = ceil_div(s.outputs, width), size = 9 * s.inputs * s.outputs, whole = size + s.outputs;
   const Cut cut(s, 1, kNear / (2 * kStep * sizeof(Half)));
   // Few outputs: the lines are shared out too, and the shares' sums added in order.
-  const Int shares = min(cut.count, ceil_div(kParts, ranges));
+  const Int shares = max(1, min(cut.count, ceil_div(kParts, ranges)));
   float* partial = shares > 1 ? scratch<0>(shares * whole) : nullptr;
   parallel(threads, ranges * shares, [&](Int part) {
     const Int share = part / ranges, from = part % ranges * width, count = min(width, s.outputs - from);

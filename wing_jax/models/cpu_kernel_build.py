@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 KERNEL, HANDLERS = HERE / "conv3x3.cc", HERE / "conv3x3_ffi.cc"
-SOURCES = (KERNEL, HANDLERS, HERE / "conv3x3.h")
+SOURCES = (KERNEL, HANDLERS, HERE / "conv3x3.h", HERE / "conv3x3_parts.h")
 Sets = dict[str, tuple[str, ...]]
 X86: Sets = {"avx512": ("-mavx512f",), "avx2": ("-mavx2", "-mfma")}
 ARM: Sets = {"neon": ()}
