@@ -62,7 +62,7 @@ def value_and_gradients(block):
 
 
 def assert_near(found, expected, tolerance=1e-5):
-    for name, a, b in zip(("value", "input", "kernel", "bias"), found, expected, strict=True):
+    for name, a, b in zip(("value", "input", "kernel", "bias")[-len(found) :], found, expected, strict=True):
         assert a.dtype == b.dtype == jnp.float32
         np.testing.assert_allclose(a, b, atol=tolerance * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
 
@@ -91,6 +91,23 @@ def test_convolution_equals_lax(setting, shape):
     for name, a, b in zip(("value", "input", "kernel"), found, expected, strict=True):
         assert a.dtype == b.dtype == jnp.float32
         np.testing.assert_allclose(a, b, atol=1e-5 * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("shape", CNN6 + ODD, ids=str)
+def test_bfloat16_equals_the_plain_layers_of_rounded_values(shape):
+    def rounded(value):
+        return value.astype(jnp.bfloat16).astype(jnp.float32)
+
+    x, kernel, bias, gradient = drawn(*shape)
+    with cpu_kernel.switched("on"):
+        if not cpu_kernel.instructions(dtype="bfloat16"):
+            pytest.skip("this processor has no kernel in bfloat16")
+        block = value_and_gradients(lambda x, *more: conv_pool(x.astype(jnp.bfloat16), *more, relu=True))
+        found = block(x, kernel, bias, gradient.astype(jnp.bfloat16))
+    assert found[0].dtype == jnp.bfloat16
+    expected = value_and_gradients(plainly)(rounded(x), rounded(kernel), bias, rounded(gradient))
+    assert_near((found[0].astype(jnp.float32), *found[1:]), expected, tolerance=4e-3)
+    assert_near(found[2:], expected[2:], tolerance=1e-5)
 
 
 @pytest.mark.parametrize("relu", [True, False])
@@ -213,7 +230,8 @@ def test_switch(monkeypatch):
     assert not calls_kernel()  # four devices
     with cpu_kernel.switched("on"):
         assert calls_kernel()
-        assert not calls_kernel(jnp.bfloat16)
+        assert calls_kernel(jnp.bfloat16) == bool(cpu_kernel.instructions(dtype="bfloat16"))
+        assert not calls_kernel(jnp.float16)
         with cpu_kernel.switched("off"):
             assert not calls_kernel()
         assert calls_kernel()

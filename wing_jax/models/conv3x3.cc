@@ -14,11 +14,9 @@
 // Work is cut by shape alone, each part writes its own outputs and sums in a fixed order: results do not depend on the
 // number of threads or their timing.
 
-#include "conv3x3.h"
+#include "conv3x3_parts.h"
 
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 namespace wing_jax {
 namespace {
@@ -41,19 +39,13 @@ constexpr Int kRegisters = table::WING_JAX_SET.registers;
 constexpr Int kOutputs = kRegisters * kLanes;                // of one forward pass over some positions
 constexpr Int kCells = kPairs % 2 ? kPairs : kPairs / 2;     // pooled cells, of two pairs, in a whole number of passes
 constexpr Int kSources = 64;                                 // outputs whose weights for a block fit the L1 cache
-constexpr Int kParts = 8;                                    // to cut the work into at least, where the shape allows
 constexpr Int kNear = 42 << 10, kFar = 512 << 10;            // bytes of a tile: in the L1 cache, in the L2 cache
 constexpr Int kNearCells = 32;                               // whose gradients stay in the L1 cache
-constexpr int kDead = 4;                                     // in `chosen`: no gradient flows
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
 typedef float Loose __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
 typedef int32_t Ints __attribute__((vector_size(kLanes * sizeof(int32_t))));
 typedef uint8_t Small __attribute__((vector_size(kLanes)));
-
-Int min(Int a, Int b) { return a < b ? a : b; }
-Int max(Int a, Int b) { return a > b ? a : b; }
-Int ceil_div(Int a, Int b) { return (a + b - 1) / b; }
 
 inline Vector spread(float value) { return value - Vector{}; }
 inline Vector load(const float* at) { return *reinterpret_cast<const Vector*>(at); }
@@ -73,32 +65,6 @@ inline void store_first(float* at, Int count, Vector value) {
     *reinterpret_cast<Loose*>(at) = value;
   else if (count > 0)
     std::memcpy(at, &value, count * sizeof(float));
-}
-
-// Memory that a thread keeps from call to call: fresh pages cost more than the arithmetic on them. Inlined, it made g++
-// compile the loops after it worse (the weights' gradient took up to 1.2 times as long).
-template <int slot>
-__attribute__((noinline)) float* scratch(Int floats) {
-  struct Kept {
-    float* data = nullptr;
-    Int size = 0;
-    ~Kept() { std::free(data); }
-  };
-  thread_local Kept kept;
-  if (kept.size <= floats) {
-    const Int size = (floats / 1024 + 1) * 1024;
-    std::free(kept.data);
-    kept.data = static_cast<float*>(std::aligned_alloc(64, size * sizeof(float)));
-    kept.size = kept.data ? size : 0;
-    if (!kept.data) throw std::bad_alloc();
-  }
-  return kept.data;
-}
-
-template <typename Body>
-void parallel(const Threads& threads, Int count, const Body& body) {
-  threads.run(
-      threads.pool, count, [](const void* context, Int part) { (*static_cast<const Body*>(context))(part); }, &body);
 }
 
 // The input's shape, its cells (of 2 x 2 positions with pooling, 1 x 2 or 1 x 1 without) and its padded blocks.
@@ -572,6 +538,7 @@ void conv_weights(const Threads& threads, const Size& size, const float* x, cons
 
 }  // namespace
 
-extern const Passes WING_JAX_SET = {conv, conv_input, conv_weights, conv_pool, conv_pool_input, conv_pool_weights};
+extern const Passes<float> WING_JAX_SET = {conv,      conv_input,      conv_weights,
+                                           conv_pool, conv_pool_input, conv_pool_weights};
 
 }  // namespace wing_jax

@@ -19,19 +19,23 @@ struct Threads {
   void (*run)(void* pool, Int count, void (*body)(const void* context, Int part), const void* context);
 };
 
+using Half = uint16_t;  // the bits of a bfloat16
+
 // Arrays are NHWC, weights HWIO. `pooled` and `chosen` are [images, height / 2, width / 2, outputs].
+template <typename Value>
 struct Passes {
-  void (*conv)(const Threads&, const Size&, const float* x, const float* weights, float* y);
-  void (*conv_input)(const Threads&, const Size&, const float* gradient, const float* weights, float* result);
-  void (*conv_weights)(const Threads&, const Size&, const float* x, const float* gradient, float* result);
-  void (*conv_pool)(const Threads&, const Size&, const float* x, const float* weights, const float* bias, bool relu,
-                    float* pooled, uint8_t* chosen);
-  void (*conv_pool_input)(const Threads&, const Size&, const float* gradient, const uint8_t* chosen,
-                          const float* weights, float* result);
-  void (*conv_pool_weights)(const Threads&, const Size&, const float* x, const float* gradient, const uint8_t* chosen,
+  void (*conv)(const Threads&, const Size&, const Value* x, const float* weights, Value* y);
+  void (*conv_input)(const Threads&, const Size&, const Value* gradient, const float* weights, Value* result);
+  void (*conv_weights)(const Threads&, const Size&, const Value* x, const Value* gradient, float* result);
+  void (*conv_pool)(const Threads&, const Size&, const Value* x, const float* weights, const float* bias, bool relu,
+                    Value* pooled, uint8_t* chosen);
+  void (*conv_pool_input)(const Threads&, const Size&, const Value* gradient, const uint8_t* chosen,
+                          const float* weights, Value* result);
+  void (*conv_pool_weights)(const Threads&, const Size&, const Value* x, const Value* gradient, const uint8_t* chosen,
                             float* result, float* bias);
 };
 
-extern const Passes avx512, avx2, neon;
+extern const Passes<float> avx512, avx2, neon;
+extern const Passes<Half> amx;
 
 }  // namespace wing_jax

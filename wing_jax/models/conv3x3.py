@@ -1,7 +1,8 @@
 """3 x 3 convolution, and it with 2 x 2 max-pooling, bias and ReLU as one: a kernel on CPUs, pure JAX elsewhere.
 
-In float32 the kernel of `wing_jax.models.cpu_kernel` computes them, where it is loaded. The kernel has first
-derivatives in reverse mode only: for `jax.jvp` trace within `cpu_kernel.switched("off")`.
+In float32, and in bfloat16 on processors with AMX, the kernel of `wing_jax.models.cpu_kernel` computes them, where it
+is loaded. In bfloat16 it multiplies in bfloat16 and adds in float32. The kernel has first derivatives in reverse mode
+only: for `jax.jvp` trace within `cpu_kernel.switched("off")`.
 
 Bias and ReLU come after the pooling: relu(maxpool(z) + b) == maxpool(relu(z + b)) exactly, and the array they touch is
 four times smaller. Among equal values the first in row order takes the whole gradient, as in `max_pool_2x2`.
@@ -22,9 +23,10 @@ def conv3x3(
     x: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"]
 ) -> Float[Array, "batch height width outputs"]:
     """The convolution of `x`, zero-padded to keep height and width; dtype of `x`."""
-    kernel = kernel.astype(x.dtype)
     instructions = _instructions(x)
-    return _conv_by_kernel(x, kernel, instructions) if instructions else _conv(x, kernel)
+    if instructions:
+        return _conv_by_kernel(x, kernel.astype(jnp.float32), instructions)
+    return _conv(x, kernel.astype(x.dtype))
 
 
 def conv_pool(
@@ -42,20 +44,18 @@ def conv_pool(
     height, width = x.shape[1:3]
     if height % 2 or width % 2:
         raise ValueError(f"conv_pool needs an even height and width, got {height} x {width}")
-    kernel = kernel.astype(x.dtype)
-    bias = None if bias is None else bias.astype(x.dtype)
     instructions = _instructions(x)
     if instructions:
-        shift = jnp.zeros(kernel.shape[-1], x.dtype) if bias is None else bias
-        return _conv_pool_by_kernel(x, kernel, shift, relu, instructions)
-    pooled = max_pool_2x2(_conv(x, kernel))
+        shift = jnp.zeros(kernel.shape[-1], jnp.float32) if bias is None else bias.astype(jnp.float32)
+        return _conv_pool_by_kernel(x, kernel.astype(jnp.float32), shift, relu, instructions)
+    pooled = max_pool_2x2(_conv(x, kernel.astype(x.dtype)))
     if bias is not None:
-        pooled += jnp.broadcast_to(bias, pooled.shape)
+        pooled += jnp.broadcast_to(bias.astype(x.dtype), pooled.shape)
     return jax.nn.relu(pooled) if relu else pooled
 
 
 def _instructions(x: Array) -> str | None:
-    return cpu_kernel.instructions() if x.dtype == jnp.float32 and x.size else None
+    return cpu_kernel.instructions(dtype=x.dtype) if x.size else None
 
 
 def _conv(x: Array, kernel: Array) -> Array:
@@ -63,7 +63,8 @@ def _conv(x: Array, kernel: Array) -> Array:
 
 
 def _call(name: str, results: Any, *arrays: Array, **attributes: Any) -> Any:
-    """One pass of the kernel; `results` are the shapes of what it returns, each float32 or with its dtype."""
+    """One pass of the kernel in the precision of the first array; `results` have shape and dtype of what it returns."""
+    name += "_bf16" * (arrays[0].dtype == jnp.bfloat16)
     results = jax.tree.map(lambda of: jax.ShapeDtypeStruct(of.shape, of.dtype), results)
     return jax.ffi.ffi_call(f"wing_jax_{name}", results, vmap_method="sequential")(*arrays, **attributes)
 
@@ -74,7 +75,8 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv_by_kernel(x: Array, kernel: Array, instructions: str) -> Array:
-    return _call("conv", _float32(*x.shape[:3], kernel.shape[3]), x, kernel, instructions=instructions)
+    y = jax.ShapeDtypeStruct((*x.shape[:3], kernel.shape[3]), x.dtype)
+    return _call("conv", y, x, kernel, instructions=instructions)
 
 
 def _conv_forward(x: Array, kernel: Array, instructions: str) -> tuple[Array, tuple[Array, Array]]:
@@ -100,7 +102,7 @@ def _conv_pool_forward(
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     """The pooled map, and what the gradients need: which of the four values each came from, 4 where ReLU gave 0."""
     n, height, width, _ = x.shape
-    pooled = _float32(n, height // 2, width // 2, kernel.shape[3])
+    pooled = jax.ShapeDtypeStruct((n, height // 2, width // 2, kernel.shape[3]), x.dtype)
     results = pooled, pooled.update(dtype=jnp.uint8)
     pooled, chosen = _call("conv_pool", results, x, kernel, bias, relu=relu, instructions=instructions)
     return pooled, (x, kernel, chosen)

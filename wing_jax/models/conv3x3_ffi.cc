@@ -1,5 +1,10 @@
 // The handlers that XLA calls, and the choice of the instruction set. This file is compiled for any processor of its
-// kind; the arithmetic is in conv3x3.cc, once per instruction set.
+// kind; the arithmetic is in conv3x3.cc, once per instruction set, and in conv3x3_bf16.cc.
+
+#ifdef WING_JAX_SET_AMX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include <atomic>
 #include <memory>
@@ -15,31 +20,54 @@ namespace ffi = xla::ffi;
 namespace wing_jax {
 namespace {
 
-using Floats = ffi::Buffer<ffi::F32>;
-using Bytes = ffi::Buffer<ffi::U8>;
+constexpr auto F = ffi::DataType::F32, H = ffi::DataType::BF16;
+using Floats = ffi::Buffer<F>;
+using Bytes = ffi::Buffer<ffi::DataType::U8>;
+template <ffi::DataType type>  // of images and their gradients
+using PassesOf = Passes<ffi::NativeType<type>>;
 
 struct Set {
   std::string_view name;
-  const Passes* passes;
   bool (*supported)();
+  const PassesOf<F>* floats;
+  const PassesOf<H>* halves;
 };
 
-constexpr Set kSets[] = {  // the best first
+#ifdef WING_JAX_SET_AMX
+// Linux gives the registers, which are large, only to a process that asks for them.
+bool tiles_allowed() {
+  static const bool allowed = __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("avx512bw") &&
+                              syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
+  return allowed;
+}
+#endif
+
+// The best first.
+constexpr Set kSets[] = {
 #ifdef WING_JAX_SET_AVX512
-    {"avx512", &avx512, [] { return bool(__builtin_cpu_supports("avx512f")); }},
+    {"avx512", [] { return bool(__builtin_cpu_supports("avx512f")); }, &avx512, nullptr},
 #endif
 #ifdef WING_JAX_SET_AVX2
-    {"avx2", &avx2, [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }},
+    {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }, &avx2, nullptr},
 #endif
 #ifdef WING_JAX_SET_NEON
-    {"neon", &neon, [] { return true; }},  // every 64-bit Arm processor has it
+    {"neon", [] { return true; }, &neon, nullptr},  // every 64-bit Arm processor has it
+#endif
+#ifdef WING_JAX_SET_AMX
+    {"amx", tiles_allowed, nullptr, &amx},
 #endif
 };
 
 // The functions of a set, or nothing where this processor must not run them.
-const Passes* find(std::string_view name) {
+template <ffi::DataType type>
+const PassesOf<type>* find(std::string_view name) {
   for (const Set& set : kSets)
-    if (set.name == name && set.supported()) return set.passes;
+    if (set.name == name && set.supported()) {
+      if constexpr (type == H)
+        return set.halves;
+      else
+        return set.floats;
+    }
   return nullptr;
 }
 
@@ -66,58 +94,67 @@ void run(void* pool, Int count, void (*body)(const void*, Int), const void* cont
   while (state->done.load() < count) std::this_thread::yield();
 }
 
-Size size_of(const Floats& x, Int outputs) {
+template <ffi::DataType type>
+Size size_of(const ffi::Buffer<type>& x, Int outputs) {
   const auto d = x.dimensions();
   return {d[0], d[1], d[2], d[3], outputs};
 }
 
-ffi::Error conv(ffi::ThreadPool pool, Floats x, Floats weights, ffi::Result<Floats> y, std::string_view instructions) {
-  const Passes* passes = find(instructions);
+template <ffi::DataType type>
+ffi::Error conv(ffi::ThreadPool pool, ffi::Buffer<type> x, Floats weights, ffi::Result<ffi::Buffer<type>> y,
+                std::string_view instructions) {
+  const auto* passes = find<type>(instructions);
   if (!passes) return absent(instructions);
   passes->conv({&pool, run}, size_of(x, weights.dimensions()[3]), x.typed_data(), weights.typed_data(),
                y->typed_data());
   return ffi::Error::Success();
 }
 
-ffi::Error conv_input(ffi::ThreadPool pool, Floats gradient, Floats weights, ffi::Result<Floats> result,
-                      std::string_view instructions) {
-  const Passes* passes = find(instructions);
+template <ffi::DataType type>
+ffi::Error conv_input(ffi::ThreadPool pool, ffi::Buffer<type> gradient, Floats weights,
+                      ffi::Result<ffi::Buffer<type>> result, std::string_view instructions) {
+  const auto* passes = find<type>(instructions);
   if (!passes) return absent(instructions);
   passes->conv_input({&pool, run}, size_of(*result, weights.dimensions()[3]), gradient.typed_data(),
                      weights.typed_data(), result->typed_data());
   return ffi::Error::Success();
 }
 
-ffi::Error conv_weights(ffi::ThreadPool pool, Floats x, Floats gradient, ffi::Result<Floats> result,
-                        std::string_view instructions) {
-  const Passes* passes = find(instructions);
+template <ffi::DataType type>
+ffi::Error conv_weights(ffi::ThreadPool pool, ffi::Buffer<type> x, ffi::Buffer<type> gradient,
+                        ffi::Result<Floats> result, std::string_view instructions) {
+  const auto* passes = find<type>(instructions);
   if (!passes) return absent(instructions);
   passes->conv_weights({&pool, run}, size_of(x, gradient.dimensions()[3]), x.typed_data(), gradient.typed_data(),
                        result->typed_data());
   return ffi::Error::Success();
 }
 
-ffi::Error conv_pool(ffi::ThreadPool pool, Floats x, Floats weights, Floats bias, ffi::Result<Floats> pooled,
-                     ffi::Result<Bytes> chosen, bool relu, std::string_view instructions) {
-  const Passes* passes = find(instructions);
+template <ffi::DataType type>
+ffi::Error conv_pool(ffi::ThreadPool pool, ffi::Buffer<type> x, Floats weights, Floats bias,
+                     ffi::Result<ffi::Buffer<type>> pooled, ffi::Result<Bytes> chosen, bool relu,
+                     std::string_view instructions) {
+  const auto* passes = find<type>(instructions);
   if (!passes) return absent(instructions);
   passes->conv_pool({&pool, run}, size_of(x, weights.dimensions()[3]), x.typed_data(), weights.typed_data(),
                     bias.typed_data(), relu, pooled->typed_data(), chosen->typed_data());
   return ffi::Error::Success();
 }
 
-ffi::Error conv_pool_input(ffi::ThreadPool pool, Floats gradient, Bytes chosen, Floats weights,
-                           ffi::Result<Floats> result, std::string_view instructions) {
-  const Passes* passes = find(instructions);
+template <ffi::DataType type>
+ffi::Error conv_pool_input(ffi::ThreadPool pool, ffi::Buffer<type> gradient, Bytes chosen, Floats weights,
+                           ffi::Result<ffi::Buffer<type>> result, std::string_view instructions) {
+  const auto* passes = find<type>(instructions);
   if (!passes) return absent(instructions);
   passes->conv_pool_input({&pool, run}, size_of(*result, weights.dimensions()[3]), gradient.typed_data(),
                           chosen.typed_data(), weights.typed_data(), result->typed_data());
   return ffi::Error::Success();
 }
 
-ffi::Error conv_pool_weights(ffi::ThreadPool pool, Floats x, Floats gradient, Bytes chosen, ffi::Result<Floats> result,
-                             ffi::Result<Floats> bias, std::string_view instructions) {
-  const Passes* passes = find(instructions);
+template <ffi::DataType type>
+ffi::Error conv_pool_weights(ffi::ThreadPool pool, ffi::Buffer<type> x, ffi::Buffer<type> gradient, Bytes chosen,
+                             ffi::Result<Floats> result, ffi::Result<Floats> bias, std::string_view instructions) {
+  const auto* passes = find<type>(instructions);
   if (!passes) return absent(instructions);
   passes->conv_pool_weights({&pool, run}, size_of(x, gradient.dimensions()[3]), x.typed_data(), gradient.typed_data(),
                             chosen.typed_data(), result->typed_data(), bias->typed_data());
@@ -139,14 +176,23 @@ extern "C" const char* wing_jax_instructions() {
 }
 
 #define WING_JAX_BIND ffi::Ffi::Bind().Ctx<ffi::ThreadPool>()
-#define WING_JAX_HANDLER(name, binding) \
-  XLA_FFI_DEFINE_HANDLER_SYMBOL(wing_jax_##name, wing_jax::name, binding.Attr<std::string_view>("instructions"))
+#define WING_JAX_HANDLERS(name, binding)                                                           \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(wing_jax_##name, wing_jax::name<wing_jax::F>,                      \
+                                binding(wing_jax::Floats).Attr<std::string_view>("instructions")); \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(wing_jax_##name##_bf16, wing_jax::name<wing_jax::H>,               \
+                                binding(ffi::Buffer<wing_jax::H>).Attr<std::string_view>("instructions"))
 
-using F = wing_jax::Floats;
-using B = wing_jax::Bytes;
-WING_JAX_HANDLER(conv, WING_JAX_BIND.Arg<F>().Arg<F>().Ret<F>());
-WING_JAX_HANDLER(conv_input, WING_JAX_BIND.Arg<F>().Arg<F>().Ret<F>());
-WING_JAX_HANDLER(conv_weights, WING_JAX_BIND.Arg<F>().Arg<F>().Ret<F>());
-WING_JAX_HANDLER(conv_pool, WING_JAX_BIND.Arg<F>().Arg<F>().Arg<F>().Ret<F>().Ret<B>().Attr<bool>("relu"));
-WING_JAX_HANDLER(conv_pool_input, WING_JAX_BIND.Arg<F>().Arg<B>().Arg<F>().Ret<F>());
-WING_JAX_HANDLER(conv_pool_weights, WING_JAX_BIND.Arg<F>().Arg<F>().Arg<B>().Ret<F>().Ret<F>());
+using Floats = wing_jax::Floats;
+using Bytes = wing_jax::Bytes;
+#define WING_JAX_CONV(V) WING_JAX_BIND.Arg<V>().Arg<Floats>().Ret<V>()
+#define WING_JAX_CONV_WEIGHTS(V) WING_JAX_BIND.Arg<V>().Arg<V>().Ret<Floats>()
+#define WING_JAX_CONV_POOL(V) \
+  WING_JAX_BIND.Arg<V>().Arg<Floats>().Arg<Floats>().Ret<V>().Ret<Bytes>().Attr<bool>("relu")
+#define WING_JAX_CONV_POOL_INPUT(V) WING_JAX_BIND.Arg<V>().Arg<Bytes>().Arg<Floats>().Ret<V>()
+#define WING_JAX_CONV_POOL_WEIGHTS(V) WING_JAX_BIND.Arg<V>().Arg<V>().Arg<Bytes>().Ret<Floats>().Ret<Floats>()
+WING_JAX_HANDLERS(conv, WING_JAX_CONV);
+WING_JAX_HANDLERS(conv_input, WING_JAX_CONV);
+WING_JAX_HANDLERS(conv_weights, WING_JAX_CONV_WEIGHTS);
+WING_JAX_HANDLERS(conv_pool, WING_JAX_CONV_POOL);
+WING_JAX_HANDLERS(conv_pool_input, WING_JAX_CONV_POOL_INPUT);
+WING_JAX_HANDLERS(conv_pool_weights, WING_JAX_CONV_POOL_WEIGHTS);

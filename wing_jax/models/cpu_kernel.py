@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 
@@ -45,6 +45,7 @@ _switched: ContextVar[Setting | None] = ContextVar("switched", default=None)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Library:
     path: Path
+    bfloat16: bool  # whether it has convolutions in bfloat16 that run here
     sets: tuple[Instructions, ...]  # that it has and this processor supports, the best first
 
 
@@ -92,9 +93,13 @@ def enabled() -> bool:
     return asked != "auto" or jax.device_count() == 1
 
 
-def instructions() -> Instructions | None:
-    """The instructions that an operation traced now uses, or None where it is pure JAX."""
+def instructions(*, dtype: Any = "float32") -> Instructions | Literal["amx"] | None:
+    """The instructions that an operation in `dtype` traced now uses, or None where it is pure JAX."""
     if not enabled() or _library is None:
+        return None
+    if dtype == "bfloat16":
+        return "amx" if _library.bfloat16 else None
+    if dtype != "float32":
         return None
     return next((name for name in _library.sets if name == setting()), _library.sets[0])
 
@@ -135,7 +140,7 @@ def status() -> str:
         return f"not used: {SWITCH}=off"
     if _library is None:
         return f"absent, JAX's own convolutions run: {_absent}"
-    has = f"this processor has {' and '.join(_library.sets)}"
+    has = f"this processor has {' and '.join(_library.sets)}{', amx for bfloat16' * _library.bfloat16}"
     if not enabled():
         return f"not used: JAX has {jax.device_count()} devices ({has}; {_library.path})"
     return f"{instructions()} ({has}; {SWITCH}={asked}; {_library.path})"
@@ -191,7 +196,7 @@ def _register(path: Path) -> _Library:
     sets = tuple(name for name in get_args(Instructions) if name in there)
     if not sets:
         raise AbsentError("the processor has none of the instructions that the kernel is built for")
-    for name in PASSES:
+    for name in (*PASSES, *(f"{name}_bf16" for name in PASSES)):
         function = jax.ffi.pycapsule(getattr(library, f"wing_jax_{name}"))
         jax.ffi.register_ffi_target(f"wing_jax_{name}", function, platform="cpu")
-    return _Library(path=path, sets=sets)
+    return _Library(path=path, bfloat16="amx" in there, sets=sets)

@@ -13,10 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-KERNEL, HANDLERS = HERE / "conv3x3.cc", HERE / "conv3x3_ffi.cc"
-SOURCES = (KERNEL, HANDLERS, HERE / "conv3x3.h")
+KERNEL, BFLOAT16, HANDLERS = HERE / "conv3x3.cc", HERE / "conv3x3_bf16.cc", HERE / "conv3x3_ffi.cc"
+SOURCES = (KERNEL, BFLOAT16, HANDLERS, *(HERE / f"conv3x3{part}.h" for part in ("", "_parts", "_amx")))
 Sets = dict[str, tuple[str, ...]]
-X86: Sets = {"avx512": ("-mavx512f",), "avx2": ("-mavx2", "-mfma")}
+X86: Sets = {
+    "avx512": ("-mavx512f",),
+    "avx2": ("-mavx2", "-mfma"),
+    "amx": ("-mamx-tile", "-mamx-bf16", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),  # in bfloat16
+}
 ARM: Sets = {"neon": ()}
 SETS = {"x86_64": X86, "aarch64": ARM, "arm64": ARM}  # flags of each instruction set, by `platform.machine()`
 FLAGS = ("-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-ffp-contract=fast")
@@ -69,16 +73,27 @@ def build(compiler: Sequence[str], path: Path, *, include: str, link: Sequence[s
       AbsentError: the compiler failed, or took longer than 5 minutes.
     """
     sets = instruction_sets()
+    if "amx" in sets and not _takes(compiler, sets["amx"]):  # g++ before 11, clang++ before 12
+        sets = {name: flags for name, flags in sets.items() if name != "amx"}
     command = (*compiler, *FLAGS, "-c")
     defined = [f"-DWING_JAX_SET_{name.upper()}" for name in sets]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         objects = {str(Path(folder, f"{name}.o")): (f"-DWING_JAX_SET={name}", *flags) for name, flags in sets.items()}
-        commands = [[*command, *flags, str(KERNEL), "-o", made] for made, flags in objects.items()]
+        sources = [BFLOAT16 if name == "amx" else KERNEL for name in sets]
+        commands = [
+            [*command, *flags, str(source), "-o", made]
+            for source, (made, flags) in zip(sources, objects.items(), strict=True)
+        ]
         handlers = str(Path(folder, "handlers.o"))
         _run(*commands, [*command, *defined, "-isystem", include, str(HANDLERS), "-o", handlers])
         fresh = Path(folder, path.name)
         _run([*compiler, "-shared", *objects, handlers, "-o", str(fresh), *link])
         os.replace(fresh, path)
+
+
+def _takes(compiler: Sequence[str], flags: Sequence[str]) -> bool:
+    command = [*compiler, *flags, "-fsyntax-only", "-x", "c++", os.devnull]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _run(*commands: Sequence[str]) -> None:

@@ -1,0 +1,48 @@
+// What the arithmetic of each instruction set shares. Everything lies in an anonymous namespace: every object compiles
+// its own, with its own flags.
+
+#pragma once
+
+#include <cstdlib>
+#include <new>
+
+#include "conv3x3.h"
+
+namespace wing_jax {
+namespace {
+
+constexpr Int kParts = 8;  // to cut the work into at least, where the shape allows
+constexpr int kDead = 4;   // in `chosen`: no gradient flows
+
+Int min(Int a, Int b) { return a < b ? a : b; }
+Int max(Int a, Int b) { return a > b ? a : b; }
+Int ceil_div(Int a, Int b) { return (a + b - 1) / b; }
+
+// Memory that a thread keeps from call to call: fresh pages cost more than the arithmetic on them. Inlined, it made g++
+// compile the loops after it worse (the weights' gradient took up to 1.2 times as long).
+template <int slot, typename Value = float>
+__attribute__((noinline)) Value* scratch(Int count) {
+  struct Kept {
+    Value* data = nullptr;
+    Int size = 0;
+    ~Kept() { std::free(data); }
+  };
+  thread_local Kept kept;
+  if (kept.size <= count) {
+    const Int size = (count / 1024 + 1) * 1024;
+    std::free(kept.data);
+    kept.data = static_cast<Value*>(std::aligned_alloc(64, size * sizeof(Value)));
+    kept.size = kept.data ? size : 0;
+    if (!kept.data) throw std::bad_alloc();
+  }
+  return kept.data;
+}
+
+template <typename Body>
+void parallel(const Threads& threads, Int count, const Body& body) {
+  threads.run(
+      threads.pool, count, [](const void* context, Int part) { (*static_cast<const Body*>(context))(part); }, &body);
+}
+
+}  // namespace
+}  // namespace wing_jax
