@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
@@ -86,11 +87,16 @@ class PlainRegressor(nn.Module):
     ) -> Float[Array, "batch points 2"]:
         x = self.levels(images, train=train)[-1]
         x = x.reshape(x.shape[0], -1)
-        x = nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(x)
+        x = self.dense(x, self.hidden)
         x = nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         x = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(x)
         return x.reshape(-1, self.points, 2)
+
+    def dense(self, x: Array, width: int, start: nn.initializers.Initializer = he_normal) -> Array:
+        """A fully connected layer without a bias: on CPUs in float32, for XLA is slow in bfloat16 there."""
+        dtype = jnp.float32 if jax.default_backend() == "cpu" else self.dtype
+        return nn.Dense(width, use_bias=False, kernel_init=start, dtype=dtype)(x).astype(self.dtype)
 
     def levels(self, images: Shaped[Array, "batch size size 3"], *, train: bool) -> list[Array]:
         """What each convolution block makes of the images, the finest first."""

@@ -39,18 +39,16 @@ class VotingRegressor(PlainRegressor):
         coarsest = levels[-1].reshape(levels[-1].shape[0], -1)
 
         whole = nn.Dropout(self.dropout, deterministic=not train)(coarsest)
-        whole = self.normal(
-            nn.Dense(8 * self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(whole), train
-        )
+        whole = self.normal(self.dense(whole, 8 * self.hidden), train)
         regressed = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(whole)
         regressed = regressed.reshape(-1, self.points, 2)
 
-        y = nn.Dense(self.hidden, use_bias=False, dtype=self.dtype)(whole)[:, None, None]
+        y = self.dense(whole, self.hidden, nn.linear.default_kernel_init)[:, None, None]
         for level in reversed(levels):
             times = level.shape[1] // y.shape[1]
             y = y.repeat(times, 1).repeat(times, 2)
             rows = level.reshape(-1, level.shape[-1])  # XLA would transpose the kernel's gradient of anything else
-            y += nn.Dense(self.hidden, use_bias=False, kernel_init=he_normal, dtype=self.dtype)(rows).reshape(y.shape)
+            y += self.dense(rows, self.hidden).reshape(y.shape)
             y = self.normal(y, train)
             y = Conv(self.hidden, self.dtype)(y)
         y = self.normal(y, train)

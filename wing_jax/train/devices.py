@@ -132,7 +132,8 @@ def only_trainer(folder: Path) -> Generator[None]:
 
 
 def precision(asked: str) -> str:
-    """The dtype's name for "auto": bfloat16 where matrix units have it; on CPUs XLA is slower in it."""
+    """The dtype's name for "auto": bfloat16 on GPUs and TPUs; on CPUs float32, for XLA is slower in bfloat16 there, and
+    only processors with AMX gain by it (`wing_jax.models.cpu_kernel`)."""
     if asked != "auto":
         return asked
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
