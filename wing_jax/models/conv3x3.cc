@@ -3,11 +3,10 @@
 // One source for all processors: vectors are the compiler's own (`vector_size`), and this file is compiled once for
 // each instruction set, with WING_JAX_SET its name and with its flags. `table` has what differs.
 //
-// Arrays are NHWC, weights HWIO. With pooling a "cell" is one pooled position: 2 x 2 outputs, which see 4 x 4 inputs.
-// The forward pass keeps a cell's four sums in registers and writes only the largest and which one it was (0..3 in row
-// order, the first of equals; 4 where ReLU gave 0), so the maps before the pooling never exist. As only one of the four
-// carries a gradient, both backward passes do a quarter of the multiplications of a plain convolution's, or fewer after
-// ReLU.
+// Arrays are NHWC, weights HWIO. A "cell" is 2 x 2 outputs, which see 4 x 4 inputs; with pooling it is one position. The
+// forward pass then writes only the largest of a cell's four sums and which one it was (0..3 in row order, the first of
+// equals; 4 where ReLU gave 0), so the maps before the pooling never exist. As only one of the four carries a gradient,
+// both backward passes do a quarter of the multiplications of a plain convolution's, or fewer after ReLU.
 //
 // Every pass copies the input a tile (some images, or some rows of one) at a time into zero-padded blocks of `kLanes`
 // channels, [block][row][column][channel], that stay in cache, without border cases.
@@ -37,9 +36,11 @@ constexpr Int kLanes = table::WING_JAX_SET.lanes;
 constexpr Int kPairs = table::WING_JAX_SET.pairs;
 constexpr Int kRegisters = table::WING_JAX_SET.registers;
 constexpr Int kOutputs = kRegisters * kLanes;                // of one forward pass over some positions
-constexpr Int kCells = kPairs % 2 ? kPairs : kPairs / 2;     // pooled cells, of two pairs, in a whole number of passes
+constexpr Int kTogether = 2 * kPairs;                        // positions, or cells of transformed ones
+constexpr Int kCells = kPairs % 2 ? kPairs : kPairs / 2;     // cells, of two pairs, in a whole number of passes
 constexpr Int kSources = 64;                                 // outputs whose weights for a block fit the L1 cache
 constexpr Int kNear = 42 << 10, kFar = 512 << 10;            // bytes of a tile: in the L1 cache, in the L2 cache
+constexpr Int kManyCells = 64;                               // for which it pays to transform the weights
 constexpr Int kNearCells = 32;                               // whose gradients stay in the L1 cache
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
@@ -67,15 +68,15 @@ inline void store_first(float* at, Int count, Vector value) {
     std::memcpy(at, &value, count * sizeof(float));
 }
 
-// The input's shape, its cells (of 2 x 2 positions with pooling, 1 x 2 or 1 x 1 without) and its padded blocks.
+// The input's shape, its cells (of 2 x 2 positions, or of one) and its padded blocks.
 struct Shape : Size {
-  Int tall, wide;      // positions of a cell
+  Int side;            // of a cell, in positions
   Int rows, columns;   // of cells
   Int block, blocks;   // channels of an input block, their number
   Int position, line;  // floats to the next column and row of a block
 
-  Shape(const Size& size, Int tall, Int wide, Int block)
-      : Size(size), tall(tall), wide(wide), rows(ceil_div(height, tall)), columns(ceil_div(width, wide)), block(block),
+  Shape(const Size& size, Int side, Int block)
+      : Size(size), side(side), rows(ceil_div(height, side)), columns(ceil_div(width, side)), block(block),
         blocks(ceil_div(inputs, kLanes)), position(block), line((width + 2) * block) {}
 };
 
@@ -86,7 +87,7 @@ struct Tiling {
 
   Tiling(const Shape& s, Int blocks, Int bytes, bool whole) {
     const Int fitting = bytes / (blocks * s.line * Int(sizeof(float)));
-    strips = whole ? 1 : min(s.rows, ceil_div(s.rows, max(1, (fitting - 2) / s.tall)));
+    strips = whole ? 1 : min(s.rows, ceil_div(s.rows, max(1, (fitting - 2) / s.side)));
     if (!whole) strips = max(strips, min(s.rows, ceil_div(kParts, max(1, s.images))));
     rows = ceil_div(s.rows, strips);
     strips = ceil_div(s.rows, rows);
@@ -106,7 +107,7 @@ struct Tile {
     rows = min(cut.rows, s.rows - row);
     cells = images * rows * s.columns;
     first_cell = (image * s.rows + row) * s.columns;
-    area = (s.tall * rows + 2) * s.line;
+    area = (s.side * rows + 2) * s.line;
   }
 
   // Where the inputs that each cell sees begin, in units of 1 / `scale` floats; `stride` floats lie between images.
@@ -114,14 +115,14 @@ struct Tile {
     for (Int i = 0; i < images; ++i)
       for (Int y = 0; y < rows; ++y)
         for (Int x = 0; x < s.columns; ++x)
-          *out++ = scale * (i * stride + s.tall * y * s.line + s.wide * x * s.position);
+          *out++ = scale * (i * stride + s.side * y * s.line + s.side * x * s.position);
   }
 };
 
 // One block of channels of one image's rows of a tile, with a border of zeros.
 void pad(const Shape& s, const Tile& tile, const float* x, Int image, Int block, float* out) {
   const Int from = block * kLanes, count = min(s.block, s.inputs - from);
-  for (Int y = s.tall * tile.row - 1; y < s.tall * (tile.row + tile.rows) + 1; ++y, out += s.line) {
+  for (Int y = s.side * tile.row - 1; y < s.side * (tile.row + tile.rows) + 1; ++y, out += s.line) {
     if (y < 0 || y >= s.height) {
       std::memset(out, 0, s.line * sizeof(float));
       continue;
@@ -216,13 +217,9 @@ inline void pool(const float* sums, Vector bias, bool relu, Int count, float* ou
   std::memcpy(chosen, &bytes, min(count, kLanes));
 }
 
-// Calls done(group, cell of the tile, its sums as [position][output]) for every cell and group of `kOutputs` outputs.
-// The weights come packed by `pack(group, out)`.
-template <typename Pack, typename Done>
-void forward(const Threads& threads, const Shape& s, const float* x, const Pack& pack, const Done& done) {
-  const Int groups = ceil_div(s.outputs, kOutputs), slab = s.blocks * 9 * s.block * kOutputs;
-  float* packed = scratch<0>(groups * slab);
-  parallel(threads, groups, [&](Int g) { pack(g, packed + g * slab); });
+// Calls body(tile, its padded input, where its cells begin, first group of outputs, end of the groups) for every part.
+template <typename Body>
+void over_tiles(const Threads& threads, const Shape& s, const float* x, Int groups, const Body& body) {
   const Tiling cut(s, s.blocks, kFar, false);
   const Int splits = min(groups, ceil_div(kParts, cut.count));
   parallel(threads, cut.count * splits, [&](Int part) {
@@ -234,28 +231,175 @@ void forward(const Threads& threads, const Shape& s, const float* x, const Pack&
     tile.offsets(s, stride, 1, offsets);
     for (Int i = 0; i < tile.images; ++i)
       for (Int b = 0; b < s.blocks; ++b) pad(s, tile, x, tile.image + i, b, padded + i * stride + b * tile.area);
-    const Int together = s.tall == 2 ? kCells : kPairs, count = s.tall * together;  // cells, and their pairs
-    for (Int g = groups * split / splits; g < groups * (split + 1) / splits; ++g) {
+    body(tile, padded, offsets, groups * split / splits, groups * (split + 1) / splits);
+  });
+}
+
+// Calls done(group, cell, its four sums as [position][output]) for every cell and group of `kOutputs` outputs.
+template <typename Done>
+void forward_directly(const Threads& threads, const Shape& s, const float* x, const float* weights, const Done& done) {
+  const Int groups = ceil_div(s.outputs, kOutputs), slab = s.blocks * 9 * s.block * kOutputs;
+  float* packed = scratch<0>(groups * slab);
+  parallel(threads, groups, [&](Int g) { pack_forward(s, weights, g, packed + g * slab); });
+  over_tiles(threads, s, x, groups,
+             [&](const Tile& tile, const float* padded, const int32_t* offsets, Int begin, Int end) {
+    for (Int g = begin; g < end; ++g) {
       const auto sum = s.outputs - g * kOutputs > kOutputs - kLanes ? convolve<kRegisters> : convolve<1>;
-      for (Int first = 0; first < tile.cells; first += together) {
-        const float* pairs[2 * kCells > kPairs ? 2 * kCells : kPairs];
-        for (Int i = 0; i < count; ++i)
-          pairs[i] = padded + offsets[min(first + i / s.tall, tile.cells - 1)] + i % s.tall * s.line;
-        alignas(64) float sums[4 * (kCells > kPairs ? kCells : kPairs) * kOutputs];
-        for (Int i = 0; i < count; i += kPairs)
+      for (Int first = 0; first < tile.cells; first += kCells) {
+        const float* pairs[2 * kCells];
+        for (Int i = 0; i < 2 * kCells; ++i)
+          pairs[i] = padded + offsets[min(first + i / 2, tile.cells - 1)] + i % 2 * s.line;
+        alignas(64) float sums[4 * kCells * kOutputs];
+        for (Int i = 0; i < 2 * kCells; i += kPairs)
           sum(s, tile.area, pairs + i, packed + g * slab, sums + 2 * i * kOutputs);
-        for (Int c = 0; c < together && first + c < tile.cells; ++c)
-          done(g, tile.first_cell + first + c, sums + 2 * c * s.tall * kOutputs);
+        for (Int c = 0; c < kCells && first + c < tile.cells; ++c)
+          done(g, tile.first_cell + first + c, sums + 4 * c * kOutputs);
       }
     }
   });
 }
 
+// ---- forward by Winograd's algorithm --------------------------------------------------------------------------------
+//
+// F(2 x 2, 3 x 3) of Lavin and Gray (CVPR 2016, arXiv:1509.09308): a cell's 4 x 4 inputs and the kernel are transformed
+// to 16 values each, which are multiplied, added up over the inputs, and transformed to the cell's 2 x 2 outputs: 16
+// multiplications instead of 36.
+
+// out[16][input][output], `stride` apart, for the inputs of a block and a group of outputs.
+void transform_weights(const Shape& s, const float* weights, Int group, Int block, Int stride, float* out) {
+  for (Int i = 0; i < kLanes; ++i)
+    for (Int r = 0; r < kRegisters; ++r) {
+      const Int input = block * kLanes + i, output = group * kOutputs + r * kLanes;
+      const Int count = input < s.inputs ? s.outputs - output : 0;
+      Vector half[4][3];
+      for (Int x = 0; x < 3; ++x) {
+        Vector w[3];
+        for (Int y = 0; y < 3; ++y)
+          w[y] = load_first(weights + ((y * 3 + x) * s.inputs + input) * s.outputs + output, count);
+        half[0][x] = w[0], half[3][x] = w[2];
+        half[1][x] = (w[0] + w[2] + w[1]) * 0.5f, half[2][x] = (w[0] + w[2] - w[1]) * 0.5f;
+      }
+      float* at = out + i * kOutputs + r * kLanes;
+      for (Int y = 0; y < 4; ++y, at += 4 * stride) {
+        const Vector outer = half[y][0] + half[y][2];
+        store(at, half[y][0]), store(at + 3 * stride, half[y][2]);
+        store(at + stride, (outer + half[y][1]) * 0.5f), store(at + 2 * stride, (outer - half[y][1]) * 0.5f);
+      }
+    }
+}
+
+// out[16], `stride` apart, from the 4 x 4 inputs of a cell, for the inputs of a block.
+inline void transform_inputs(const float* in, Int line, Int stride, float* out) {
+  Vector half[4][4];
+#pragma GCC unroll 4
+  for (Int x = 0; x < 4; ++x) {
+    const float* at = in + x * kLanes;
+    const Vector d[4] = {load(at), load(at + line), load(at + 2 * line), load(at + 3 * line)};
+    half[0][x] = d[0] - d[2], half[1][x] = d[1] + d[2], half[2][x] = d[2] - d[1], half[3][x] = d[1] - d[3];
+  }
+#pragma GCC unroll 4
+  for (Int y = 0; y < 4; ++y, out += 4 * stride) {
+    store(out, half[y][0] - half[y][2]), store(out + stride, half[y][1] + half[y][2]);
+    store(out + 2 * stride, half[y][2] - half[y][1]), store(out + 3 * stride, half[y][1] - half[y][3]);
+  }
+}
+
+// out[4 positions], `kOutputs` apart, from in[16], `stride` apart, for a register of outputs.
+inline void transform_outputs(const float* in, Int stride, float* out) {
+  Vector half[2][4];
+#pragma GCC unroll 4
+  for (Int x = 0; x < 4; ++x) {
+    const float* at = in + x * stride;
+    const Vector inner = load(at + 4 * stride), next = load(at + 8 * stride);
+    half[0][x] = load(at) + inner + next, half[1][x] = inner - next - load(at + 12 * stride);
+  }
+#pragma GCC unroll 2
+  for (Int y = 0; y < 2; ++y) {
+    store(out + 2 * y * kOutputs, half[y][0] + half[y][1] + half[y][2]);
+    store(out + (2 * y + 1) * kOutputs, half[y][1] - half[y][2] - half[y][3]);
+  }
+}
+
+// sums[cell][output] for `kTogether` cells and `registers` registers of outputs. Blocks of inputs are `stride` apart.
+template <Int registers>
+void multiply(Int blocks, Int stride, const float* inputs, const float* weights, float* out) {
+  Vector sums[kTogether][registers];
+#pragma GCC unroll 16
+  for (Int c = 0; c < kTogether; ++c)
+#pragma GCC unroll 4
+    for (Int r = 0; r < registers; ++r) sums[c][r] = Vector{};
+  for (Int b = 0; b < blocks; ++b, inputs += stride)
+    for (Int k = 0; k < kLanes; ++k, weights += kOutputs) {
+      Vector weight[registers];
+#pragma GCC unroll 4
+      for (Int r = 0; r < registers; ++r) weight[r] = load(weights + r * kLanes);
+#pragma GCC unroll 16
+      for (Int c = 0; c < kTogether; ++c) {
+        const Vector value = spread(inputs[c * kLanes + k]);
+#pragma GCC unroll 4
+        for (Int r = 0; r < registers; ++r) sums[c][r] += value * weight[r];
+      }
+    }
+#pragma GCC unroll 16
+  for (Int c = 0; c < kTogether; ++c)
+#pragma GCC unroll 4
+    for (Int r = 0; r < registers; ++r) store(out + c * kOutputs + r * kLanes, sums[c][r]);
+}
+
+template <typename Done>
+void forward_transformed(const Threads& threads, const Shape& s, const float* x, const float* weights,
+                         const Done& done) {
+  const Int groups = ceil_div(s.outputs, kOutputs), inputs = s.blocks * kLanes;
+  const Int kernel = inputs * kOutputs, slab = 16 * kernel;
+  float* packed = scratch<0>(groups * slab);
+  parallel(threads, groups * s.blocks, [&](Int part) {
+    const Int g = part / s.blocks, b = part % s.blocks;
+    transform_weights(s, weights, g, b, kernel, packed + g * slab + b * kLanes * kOutputs);
+  });
+  const Int passes = max(1, min(4, kFar / (2 * 16 * inputs * kTogether * Int(sizeof(float)))));
+  const Int cells = passes * kTogether, odd = 16;  // floats, so that what is 16 strides apart spreads over the cache
+  const Int in_stride = cells * inputs + odd, out_stride = cells * kOutputs + odd;
+  over_tiles(threads, s, x, groups,
+             [&](const Tile& tile, const float* padded, const int32_t* offsets, Int begin, Int end) {
+    float* in = scratch<2>(16 * (in_stride + out_stride));
+    float* out = in + 16 * in_stride;
+    for (Int first = 0; first < tile.cells; first += cells) {
+      const Int real = min(cells, tile.cells - first), count = ceil_div(real, kTogether) * kTogether;
+      for (Int b = 0; b < s.blocks; ++b)
+        for (Int c = 0; c < count; ++c)
+          transform_inputs(padded + offsets[min(first + c, tile.cells - 1)] + b * tile.area, s.line, in_stride,
+                           in + (b * cells + c) * kLanes);
+      for (Int g = begin; g < end; ++g) {
+        const bool few = s.outputs - g * kOutputs <= kOutputs - kLanes;
+        for (Int i = 0; i < 16; ++i)
+          for (Int c = 0; c < count; c += kTogether)
+            (few ? multiply<1> : multiply<kRegisters>)(s.blocks, cells * kLanes, in + i * in_stride + c * kLanes,
+                                                       packed + g * slab + i * kernel,
+                                                       out + i * out_stride + c * kOutputs);
+        for (Int c = 0; c < real; ++c) {
+          alignas(64) float sums[4 * kOutputs];
+          for (Int r = 0; r < (few ? 1 : kRegisters); ++r)
+            transform_outputs(out + c * kOutputs + r * kLanes, out_stride, sums + r * kLanes);
+          done(g, tile.first_cell + first + c, sums);
+        }
+      }
+    }
+  });
+}
+
+// Few inputs would leave most of a register unused; for few cells the weights' transformation does not pay.
+template <typename Done>
+void forward(const Threads& threads, const Shape& s, const float* x, const float* weights, const Done& done) {
+  if (s.block < kLanes || s.images * s.rows * s.columns < kManyCells)
+    forward_directly(threads, s, x, weights, done);
+  else
+    forward_transformed(threads, s, x, weights, done);
+}
+
 void conv_pool(const Threads& threads, const Size& size, const float* x, const float* weights, const float* bias,
                bool relu, float* pooled, uint8_t* chosen) {
-  const Shape s(size, 2, 2, min(size.inputs, kLanes));
-  const auto pack = [&](Int group, float* out) { pack_forward(s, weights, group, out); };
-  forward(threads, s, x, pack, [&](Int group, Int cell, const float* sums) {
+  const Shape s(size, 2, min(size.inputs, kLanes));
+  forward(threads, s, x, weights, [&](Int group, Int cell, const float* sums) {
     for (Int r = 0; r < kRegisters; ++r) {
       const Int output = group * kOutputs + r * kLanes, at = cell * s.outputs + output, count = s.outputs - output;
       if (count > 0)
@@ -264,40 +408,30 @@ void conv_pool(const Threads& threads, const Size& size, const float* x, const f
   });
 }
 
-template <typename Pack>
-void convolution(const Threads& threads, const Size& size, const float* x, const Pack& pack, float* y) {
-  const Shape s(size, 1, 2, min(size.inputs, kLanes));
-  forward(threads, s, x, [&](Int group, float* out) { pack(s, group, out); },
-          [&](Int group, Int cell, const float* sums) {
-            const Int column = cell % s.columns * 2, row = cell / s.columns;
-            for (Int p = 0; p < min(2, s.width - column); ++p) {
-              const Int at = (row * s.width + column + p) * s.outputs;
-              for (Int output = group * kOutputs; output < min((group + 1) * kOutputs, s.outputs); output += kLanes)
-                store_first(y + at + output, s.outputs - output,
-                            load(sums + p * kOutputs + output - group * kOutputs));
-            }
-          });
-}
-
 void conv(const Threads& threads, const Size& size, const float* x, const float* weights, float* y) {
-  const auto pack = [&](const Shape& s, Int group, float* out) { pack_forward(s, weights, group, out); };
-  convolution(threads, size, x, pack, y);
+  const Shape s(size, 2, min(size.inputs, kLanes));
+  forward(threads, s, x, weights, [&](Int group, Int cell, const float* sums) {
+    const Int column = cell % s.columns * 2, line = cell / s.columns;
+    const Int row = line % s.rows * 2, image = line / s.rows, from = group * kOutputs;
+    for (Int p = 0; p < 4; ++p) {
+      const Int right = column + p % 2, down = row + p / 2;
+      if (right == s.width || down == s.height) continue;
+      float* out = y + ((image * s.height + down) * s.width + right) * s.outputs;
+      for (Int o = from; o < min(from + kOutputs, s.outputs); o += kLanes)
+        store_first(out + o, s.outputs - o, load(sums + p * kOutputs + o - from));
+    }
+  });
 }
 
 // The gradient of a convolution's input is a convolution of its gradient, with the kernel turned by half a circle.
 void conv_input(const Threads& threads, const Size& size, const float* gradient, const float* weights, float* result) {
-  const Size turned = {size.images, size.height, size.width, size.outputs, size.inputs};
-  const auto pack = [weights](const Shape& s, Int group, float* out) {
-    const Int inputs = s.inputs, outputs = s.outputs, block = s.block, from = group * kOutputs;
-    for (Int b = 0; b < s.blocks; ++b)
-      for (Int tap = 0; tap < 9; ++tap, out += block * kOutputs)
-        for (Int o = 0; o < kOutputs; ++o) {
-          const float* in = weights + ((8 - tap) * outputs + from + o) * inputs + b * kLanes;
-          for (Int i = 0; i < block; ++i)
-            out[i * kOutputs + o] = from + o < outputs && b * kLanes + i < inputs ? in[i] : 0;
-        }
-  };
-  convolution(threads, turned, gradient, pack, result);
+  const Int inputs = size.inputs, outputs = size.outputs;
+  float* turned = scratch<3>(9 * inputs * outputs);
+  for (Int tap = 0; tap < 9; ++tap)
+    for (Int o = 0; o < outputs; ++o)
+      for (Int i = 0; i < inputs; ++i)
+        turned[(tap * outputs + o) * inputs + i] = weights[((8 - tap) * inputs + i) * outputs + o];
+  conv(threads, {size.images, size.height, size.width, outputs, inputs}, gradient, turned, result);
 }
 
 // ---- gradient of the input, with pooling ----------------------------------------------------------------------------
@@ -364,7 +498,7 @@ void add_cell(const Sorted& sorted, const float* weights, float* at, Int line) {
 
 void conv_pool_input(const Threads& threads, const Size& size, const float* gradient, const uint8_t* chosen,
                      const float* weights, float* result) {
-  const Shape s(size, 2, 2, kLanes);
+  const Shape s(size, 2, kLanes);
   const Int groups = ceil_div(s.outputs, kSources), slab = s.outputs * 9 * kLanes;
   float* packed = scratch<0>(s.blocks * slab);
   parallel(threads, s.blocks, [&](Int b) { pack_backward(s, weights, b, packed + b * slab); });
@@ -477,7 +611,7 @@ void weight_gradient(const Threads& threads, const Shape& s, const float* x, con
   float* partial = shares > 1 ? scratch<0>(shares * whole) : nullptr;
   parallel(threads, ranges * shares, [&](Int part) {
     const Int share = part / ranges, from = part % ranges * width, count = min(width, s.outputs - from);
-    const Int area = (s.tall * cut.rows + 2) * s.line, cells = cut.images * cut.rows * s.columns;
+    const Int area = (s.side * cut.rows + 2) * s.line, cells = cut.images * cut.rows * s.columns;
     const Int capacity = (ceil_div(cells + 1, 8) | 1) * 8;  // an odd number of cache lines: lists spread over the cache
     const Int all_sums = s.blocks * width * sum;
     const Int padded_size = ceil_div(cut.images * area, 16) * 16 + 3 * kLanes;
@@ -517,7 +651,7 @@ void weight_gradient(const Threads& threads, const Shape& s, const float* x, con
 
 void conv_pool_weights(const Threads& threads, const Size& size, const float* x, const float* gradient,
                        const uint8_t* chosen, float* result, float* bias) {
-  const Shape s(size, 2, 2, min(size.inputs, kLanes));
+  const Shape s(size, 2, min(size.inputs, kLanes));
   weight_gradient(
       threads, s, x,
       [&](const Tile& tile, const int32_t* offsets, Int from, Int count, Int capacity, Entry* lists, int32_t* lengths,
@@ -528,7 +662,7 @@ void conv_pool_weights(const Threads& threads, const Size& size, const float* x,
 }
 
 void conv_weights(const Threads& threads, const Size& size, const float* x, const float* gradient, float* result) {
-  const Shape s(size, 1, 1, min(size.inputs, kLanes));
+  const Shape s(size, 1, min(size.inputs, kLanes));
   weight_gradient(
       threads, s, x,
       [&](const Tile& tile, const int32_t* offsets, Int from, Int count, Int capacity, Entry* lists, int32_t* lengths,
