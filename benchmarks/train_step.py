@@ -8,8 +8,8 @@ All contestants have the same network, the same first weights and the same batch
 - plain Flax: as a tutorial writes it, `nn.max_pool` behind bias and ReLU, no flags for XLA;
 - wing_jax, pure JAX: with `WING_JAX_CPU_KERNEL=off`; it also computes the metrics that a training logs;
 - wing_jax, CPU kernel: the same as it is used;
-- PyTorch, channels last, eager and by `torch.compile`; once more in bfloat16, which is another precision and therefore
-  out of competition;
+- PyTorch, channels last, eager and by `torch.compile`;
+- wing_jax and PyTorch once more in bfloat16, which is another precision and therefore out of competition;
 - TensorFlow: Keras layers in a `tf.function` with a gradient tape; and `fit`, the fastest way that Keras has itself.
 
 `--instructions avx2` limits all of them to AVX2 on a processor that has AVX-512 too, by their own switches (`AVX2`).
@@ -35,7 +35,7 @@ NETWORKS = {
         "batches": (8, 32, 64, 256),
     },
 }
-PLAIN, PURE, KERNEL = "plain Flax", "wing_jax, pure JAX", "wing_jax, CPU kernel"
+PLAIN, PURE, KERNEL, OURS_BFLOAT16 = "plain Flax", "wing_jax, pure JAX", "wing_jax, CPU kernel", "wing_jax bfloat16"
 TORCH, COMPILED, BFLOAT16 = "PyTorch", "torch.compile", "PyTorch bfloat16"
 FUNCTION, FIT = "tf.function", "Keras fit"
 RIVALS = (TORCH, COMPILED, FUNCTION, FIT)
@@ -90,6 +90,7 @@ def contestants(settings: dict) -> list[Contestant]:
             name=PURE, script=jax, settings=settings | {"kind": "pure"}, environment={"WING_JAX_CPU_KERNEL": "off"}
         ),
         Contestant(name=KERNEL, script=jax, settings=settings | {"kind": "kernel"}),
+        Contestant(name=OURS_BFLOAT16, script=jax, settings=settings | {"kind": "bfloat16"}),
         Contestant(name=TORCH, script=torch, settings=settings | {"kind": "eager"}, rival=True),
         Contestant(name=COMPILED, script=torch, settings=settings | {"kind": "compiled"}, rival=True),
         Contestant(name=FUNCTION, script=tensorflow, settings=settings | {"kind": "function"}),
@@ -120,7 +121,7 @@ def start(network: str, batch: int) -> dict[str, np.ndarray]:
 def body(outcomes: dict[int, Outcome]) -> list[str]:
     """The table, one row a batch size, and what must be said beside it."""
     names = list(dict.fromkeys(name for o in outcomes.values() for name in (*o.seconds, *o.absent)))
-    names.sort(key=[PLAIN, PURE, KERNEL, TORCH, COMPILED, FUNCTION, FIT, BFLOAT16].index)
+    names.sort(key=[PLAIN, PURE, KERNEL, TORCH, COMPILED, FUNCTION, FIT, OURS_BFLOAT16, BFLOAT16].index)
     header = ["batch", *names, "pure JAX / plain Flax", "CPU kernel / best rival"]
     lines = table(header, [row(batch, outcome, names) for batch, outcome in outcomes.items()])
     apart = max(outcome.disagreement() for outcome in outcomes.values())

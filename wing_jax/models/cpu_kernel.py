@@ -1,4 +1,5 @@
-"""The CPU kernel of 3 x 3 convolutions: one library for AVX-512, AVX2 and NEON, and absent without harm.
+"""The CPU kernel of 3 x 3 convolutions: one library for AVX-512, AVX2 and NEON, and absent without harm. In bfloat16
+it has them for processors with AMX.
 
 `load` looks for the library beside this file, where the wheel for Linux on x86-64 has it, then in the folder `kernels`
 of `wing_jax.processes.cache_folder` (`~/.cache/wing_jax`), and else compiles it there: some seconds, once a machine,
@@ -10,7 +11,7 @@ The environment variable `WING_JAX_CPU_KERNEL` and the context manager `switched
 - "auto" (the default): the kernel with the best instructions that the processor has, where JAX has one CPU device and
   no other. XLA cannot split the kernel's batch over the devices of a mesh, so that each would compute all of it;
 - "on": also with several devices, right but slow on a mesh;
-- "avx512", "avx2", "neon": as "on", with these instructions, to compare them;
+- "avx512", "avx2", "neon": as "on", with these instructions alone, to compare them;
 - "off": pure JAX.
 """
 
@@ -98,7 +99,7 @@ def instructions(*, dtype: Any = "float32") -> Instructions | Literal["amx"] | N
     if not enabled() or _library is None:
         return None
     if dtype == "bfloat16":
-        return "amx" if _library.bfloat16 else None
+        return "amx" if _library.bfloat16 and setting() in ("auto", "on") else None
     if dtype != "float32":
         return None
     return next((name for name in _library.sets if name == setting()), _library.sets[0])
