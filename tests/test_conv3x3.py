@@ -93,15 +93,40 @@ def test_convolution_equals_lax(setting, shape):
         np.testing.assert_allclose(a, b, atol=1e-5 * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
 
 
+def rounded(value):
+    return value.astype(jnp.bfloat16).astype(jnp.float32)
+
+
+def need_bfloat16():
+    if not cpu_kernel.instructions(dtype="bfloat16"):
+        pytest.skip("no kernel in bfloat16: the processor or the compiler has no AMX")
+
+
+@pytest.mark.parametrize("shape", [(n, size, *of) for n, size, *of in PYRAMID] + UNEVEN, ids=str)
+def test_convolution_in_bfloat16_equals_lax_of_rounded_values(shape):
+    n, height, width, inputs, outputs = shape if len(shape) == 5 else (shape[0], shape[1], *shape[1:])
+    random = np.random.default_rng(0)
+    x, gradient = (
+        jnp.asarray(random.normal(size=(n, height, width, channels)), jnp.bfloat16) for channels in (inputs, outputs)
+    )
+    kernel = jnp.asarray(random.normal(0, 1 / np.sqrt(9 * inputs), (3, 3, inputs, outputs)), jnp.float32)
+    with cpu_kernel.switched("on"):
+        need_bfloat16()
+        value, pull = jax.vjp(conv3x3, x, kernel)
+        found = value, *pull(gradient)
+    expected, pull = jax.vjp(convolved, rounded(x), rounded(kernel))
+    expected = expected, *pull(rounded(gradient))
+    for name, a, b, tolerance in zip(("value", "input", "kernel"), found, expected, (4e-3, 4e-3, 1e-5), strict=True):
+        assert a.dtype == (jnp.float32 if name == "kernel" else jnp.bfloat16)
+        limit = tolerance * max(1, float(jnp.abs(b).max()))
+        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=limit, rtol=0, err_msg=name)
+
+
 @pytest.mark.parametrize("shape", CNN6 + ODD, ids=str)
 def test_bfloat16_equals_the_plain_layers_of_rounded_values(shape):
-    def rounded(value):
-        return value.astype(jnp.bfloat16).astype(jnp.float32)
-
     x, kernel, bias, gradient = drawn(*shape)
     with cpu_kernel.switched("on"):
-        if not cpu_kernel.instructions(dtype="bfloat16"):
-            pytest.skip("this processor has no kernel in bfloat16")
+        need_bfloat16()
         block = value_and_gradients(lambda x, *more: conv_pool(x.astype(jnp.bfloat16), *more, relu=True))
         found = block(x, kernel, bias, gradient.astype(jnp.bfloat16))
     assert found[0].dtype == jnp.bfloat16

@@ -174,4 +174,6 @@ def test_best_instructions_are_chosen(monkeypatch):
     for name in cpu_kernel.supported():
         with cpu_kernel.switched(name):
             assert cpu_kernel.instructions() == name
+            assert cpu_kernel.instructions(dtype="bfloat16") is None
+            assert cpu_kernel.instructions(dtype="float16") is None
             assert cpu_kernel.status().startswith(f"{name} (this processor has ")
