@@ -1,7 +1,7 @@
 """3 x 3 convolution, and the block with pooling, bias and ReLU, against the layers written plainly: value and
 gradients, by the kernel with each instruction set that the processor has, and by pure JAX."""
 
-from functools import partial
+from functools import cache, partial
 
 import flax.linen as nn
 import jax
@@ -16,8 +16,9 @@ kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.stat
 SETS = cpu_kernel.supported() or [pytest.param("on", marks=kernel_needed)]  # test_conv3x3_source.py has the others
 CNN6 = [(3, 64, 3, 32), (2, 32, 32, 64), (3, 16, 64, 128), (5, 8, 128, 256), (7, 4, 256, 512)]
 CNN7 = [(1, 128, 3, 64), (1, 64, 64, 64), (2, 16, 128, 256), (1, 8, 256, 512), (3, 4, 512, 512)]
-PYRAMID = [(3, 16, 64, 64), (5, 8, 64, 64), (8, 4, 64, 64), (9, 2, 64, 64)]
+PYRAMID = [(3, 16, 16, 64, 64), (5, 8, 8, 64, 64), (8, 4, 4, 64, 64), (9, 2, 2, 64, 64)]
 UNEVEN = [(2, 1, 1, 1, 1), (3, 2, 2, 5, 17), (1, 3, 5, 3, 4), (2, 7, 4, 17, 33), (4, 9, 1, 20, 8), (1, 1, 6, 64, 40)]
+ALONE = PYRAMID + UNEVEN  # images, height, width, inputs, outputs of a convolution without pooling
 ODD = [(1, 2, 1, 1), (5, 6, 4, 8), (2, 4, 5, 17), (3, 4, 20, 40), (33, 4, 16, 16), (70, 2, 12, 33)]
 
 
@@ -67,30 +68,32 @@ def assert_near(found, expected, tolerance=1e-5):
         np.testing.assert_allclose(a, b, atol=tolerance * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
 
 
+@cache
+def expected_of(shape, *, round_first=False):
+    """What `drawn(*shape)` gives by the plain layers, perhaps of values rounded to bfloat16 (but for the bias)."""
+    x, kernel, bias, gradient = drawn(*shape)
+    if round_first:
+        x, kernel, gradient = map(rounded, (x, kernel, gradient))
+    return value_and_gradients(plainly)(x, kernel, bias, gradient)
+
+
 @pytest.mark.parametrize("shape", CNN6 + CNN7 + ODD, ids=str)
 def test_kernel_equals_the_plain_layers(instructions, shape):
-    given = drawn(*shape)
-    found = value_and_gradients(partial(conv_pool, relu=True))(*given)
-    assert_near(found, value_and_gradients(plainly)(*given))
+    found = value_and_gradients(partial(conv_pool, relu=True))(*drawn(*shape))
+    assert_near(found, expected_of(shape))
 
 
-@pytest.mark.parametrize("shape", [(n, size, *of) for n, size, *of in PYRAMID] + UNEVEN, ids=str)
-def test_convolution_equals_lax(setting, shape):
-    n, height, width, inputs, outputs = shape if len(shape) == 5 else (shape[0], shape[1], *shape[1:])
-    random = np.random.default_rng(0)
-    x, gradient = (
-        jnp.asarray(random.normal(size=(n, height, width, channels)), jnp.float32) for channels in (inputs, outputs)
-    )
-    kernel = jnp.asarray(random.normal(0, 1 / np.sqrt(9 * inputs), (3, 3, inputs, outputs)), jnp.float32)
-    found, expected = (
-        jax.jit(lambda x, kernel, gradient, of=of: (of(x, kernel), *jax.vjp(of, x, kernel)[1](gradient)))(
-            x, kernel, gradient
-        )
-        for of in (conv3x3, convolved)
-    )
-    for name, a, b in zip(("value", "input", "kernel"), found, expected, strict=True):
-        assert a.dtype == b.dtype == jnp.float32
-        np.testing.assert_allclose(a, b, atol=1e-5 * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
+@pytest.mark.parametrize("shape", CNN6 + ODD, ids=str)
+def test_bfloat16_equals_the_plain_layers_of_rounded_values(shape):
+    x, kernel, bias, gradient = drawn(*shape)
+    with cpu_kernel.switched("on"):
+        need_bfloat16()
+        block = value_and_gradients(lambda x, *more: conv_pool(x.astype(jnp.bfloat16), *more, relu=True))
+        found = block(x, kernel, bias, gradient.astype(jnp.bfloat16))
+    assert found[0].dtype == jnp.bfloat16
+    expected = expected_of(shape, round_first=True)
+    assert_near((found[0].astype(jnp.float32), *found[1:]), expected, tolerance=4e-3)
+    assert_near(found[2:], expected[2:], tolerance=1e-5)
 
 
 def rounded(value):
@@ -102,37 +105,44 @@ def need_bfloat16():
         pytest.skip("no kernel in bfloat16: the processor or the compiler has no AMX")
 
 
-@pytest.mark.parametrize("shape", [(n, size, *of) for n, size, *of in PYRAMID] + UNEVEN, ids=str)
-def test_convolution_in_bfloat16_equals_lax_of_rounded_values(shape):
-    n, height, width, inputs, outputs = shape if len(shape) == 5 else (shape[0], shape[1], *shape[1:])
+def drawn_alone(n, height, width, inputs, outputs):
+    """Input, kernel and the gradient of a convolution's result."""
     random = np.random.default_rng(0)
-    x, gradient = (
-        jnp.asarray(random.normal(size=(n, height, width, channels)), jnp.bfloat16) for channels in (inputs, outputs)
-    )
-    kernel = jnp.asarray(random.normal(0, 1 / np.sqrt(9 * inputs), (3, 3, inputs, outputs)), jnp.float32)
+    x, gradient = (random.normal(size=(n, height, width, channels)) for channels in (inputs, outputs))
+    kernel = random.normal(0, 1 / np.sqrt(9 * inputs), (3, 3, inputs, outputs))
+    return tuple(jnp.asarray(values, jnp.float32) for values in (x, kernel, gradient))
+
+
+def pulled(convolution, x, kernel, gradient):
+    """Value and gradients."""
+    value, pull = jax.vjp(convolution, x, kernel)
+    return value, *pull(gradient)
+
+
+@cache
+def expected_alone(shape, *, round_first=False):
+    given = drawn_alone(*shape)
+    return pulled(convolved, *map(rounded, given)) if round_first else pulled(convolved, *given)
+
+
+@pytest.mark.parametrize("shape", ALONE, ids=str)
+def test_convolution_equals_lax(setting, shape):
+    found = pulled(conv3x3, *drawn_alone(*shape))
+    for name, a, b in zip(("value", "input", "kernel"), found, expected_alone(shape), strict=True):
+        assert a.dtype == b.dtype == jnp.float32
+        np.testing.assert_allclose(a, b, atol=1e-5 * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize("shape", ALONE, ids=str)
+def test_convolution_in_bfloat16_equals_lax_of_rounded_values(shape):
+    x, kernel, gradient = drawn_alone(*shape)
     with cpu_kernel.switched("on"):
         need_bfloat16()
-        value, pull = jax.vjp(conv3x3, x, kernel)
-        found = value, *pull(gradient)
-    expected, pull = jax.vjp(convolved, rounded(x), rounded(kernel))
-    expected = expected, *pull(rounded(gradient))
-    for name, a, b, tolerance in zip(("value", "input", "kernel"), found, expected, (4e-3, 4e-3, 1e-5), strict=True):
-        assert a.dtype == (jnp.float32 if name == "kernel" else jnp.bfloat16)
+        found = pulled(conv3x3, x.astype(jnp.bfloat16), kernel, gradient.astype(jnp.bfloat16))
+    for a, b, tolerance in zip(found, expected_alone(shape, round_first=True), (4e-3, 4e-3, 1e-5), strict=True):
         limit = tolerance * max(1, float(jnp.abs(b).max()))
-        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=limit, rtol=0, err_msg=name)
-
-
-@pytest.mark.parametrize("shape", CNN6 + ODD, ids=str)
-def test_bfloat16_equals_the_plain_layers_of_rounded_values(shape):
-    x, kernel, bias, gradient = drawn(*shape)
-    with cpu_kernel.switched("on"):
-        need_bfloat16()
-        block = value_and_gradients(lambda x, *more: conv_pool(x.astype(jnp.bfloat16), *more, relu=True))
-        found = block(x, kernel, bias, gradient.astype(jnp.bfloat16))
-    assert found[0].dtype == jnp.bfloat16
-    expected = value_and_gradients(plainly)(rounded(x), rounded(kernel), bias, rounded(gradient))
-    assert_near((found[0].astype(jnp.float32), *found[1:]), expected, tolerance=4e-3)
-    assert_near(found[2:], expected[2:], tolerance=1e-5)
+        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=limit, rtol=0)
+    assert [each.dtype for each in found] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
 
 
 @pytest.mark.parametrize("relu", [True, False])
