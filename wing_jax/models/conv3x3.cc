@@ -16,6 +16,7 @@
 #include "conv3x3_parts.h"
 
 #include <cstring>
+#include <utility>
 
 namespace wing_jax {
 namespace {
@@ -66,6 +67,29 @@ inline void store_first(float* at, Int count, Vector value) {
     *reinterpret_cast<Loose*>(at) = value;
   else if (count > 0)
     std::memcpy(at, &value, count * sizeof(float));
+}
+
+template <int half, int... lane>
+inline void exchange(Vector& a, Vector& b, std::integer_sequence<int, lane...>) {
+  const Vector first = a;
+#ifdef __clang__
+  a = __builtin_shufflevector(first, b, (lane & half ? kLanes + lane - half : lane)...);
+  b = __builtin_shufflevector(first, b, (lane & half ? kLanes + lane : lane + half)...);
+#else
+  a = __builtin_shuffle(first, b, Ints{(lane & half ? int(kLanes) + lane - half : lane)...});
+  b = __builtin_shuffle(first, b, Ints{(lane & half ? int(kLanes) + lane : lane + half)...});
+#endif
+}
+
+// rows[i][j] becomes rows[j][i], of `kLanes` rows.
+template <int half = 1>
+inline void transpose(Vector* rows) {
+  if constexpr (half < kLanes) {
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i)
+      if (!(i & half)) exchange<half>(rows[i], rows[i + half], std::make_integer_sequence<int, kLanes>());
+    transpose<2 * half>(rows);
+  }
 }
 
 // The input's shape, its cells (of 2 x 2 positions, or of one) and its padded blocks.
@@ -438,14 +462,17 @@ void conv_input(const Threads& threads, const Size& size, const float* gradient,
 
 // Weights as [block][output][tap][`kLanes` inputs], zeros beyond the last input.
 void pack_backward(const Shape& s, const float* weights, Int block, float* out) {
-  const Int from = block * kLanes, together = 16;  // outputs: their weights are neighbors
-  for (Int first = 0; first < s.outputs; first += together)
-    for (Int tap = 0; tap < 9; ++tap)
-      for (Int lane = 0; lane < kLanes; ++lane) {
-        const float* in = weights + (tap * s.inputs + from + lane) * s.outputs;
-        for (Int o = first; o < min(first + together, s.outputs); ++o)
-          out[(o * 9 + tap) * kLanes + lane] = from + lane < s.inputs ? in[o] : 0;
-      }
+  const Int from = block * kLanes;
+  for (Int first = 0; first < s.outputs; first += kLanes)
+    for (Int tap = 0; tap < 9; ++tap) {
+      Vector rows[kLanes];
+#pragma GCC unroll 16
+      for (Int i = 0; i < kLanes; ++i)
+        rows[i] = load_first(weights + (tap * s.inputs + from + i) * s.outputs + first,
+                             from + i < s.inputs ? s.outputs - first : 0);
+      transpose(rows);
+      for (Int o = 0; o < min(kLanes, s.outputs - first); ++o) store(out + ((first + o) * 9 + tap) * kLanes, rows[o]);
+    }
 }
 
 struct Entry {
@@ -453,29 +480,35 @@ struct Entry {
   float value;     // of the gradient
 };
 
-// A cell's gradients of `kSources` outputs, by the position that they flow to: as many as `counts` says of each.
+// A cell's gradients of `kSources` outputs, by the position that they flow to. Two lists share an array, one from its
+// begin and one from its end: entries begin[p] to end[p] are those of position p.
 struct Sorted {
-  Entry entries[kDead + 1][kSources];
-  int32_t counts[4];
+  Entry entries[2 * (kSources + 2) + 1];  // the last is for what flows nowhere
+  int16_t begin[4], end[4];
 };
 
 // The places of the next entries are fields of 12 bits in one register.
 void sort(const float* gradient, const uint8_t* chosen, Int count, Sorted& out) {
   constexpr Int kBytes = 9 * kLanes * sizeof(float);
-  uint64_t next = 0;
-  for (int p = 0; p <= kDead; ++p) next |= uint64_t(p * kSources) << 12 * p;
+  constexpr int64_t kFirst = 1, kLast = kSources, kNext = kSources + 2;
+  constexpr int64_t steps[kDead + 1] = {1, -(int64_t(1) << 12), int64_t(1) << 24, -(int64_t(1) << 36), 0};
+  constexpr int64_t start =
+      kFirst | kLast << 12 | (kNext + kFirst) << 24 | (kNext + kLast) << 36 | 2 * kNext << 48;
+  int64_t next = start;
   for (Int o = 0; o < count; ++o) {
-    const int shift = 12 * chosen[o];
-    out.entries[0][next >> shift & 0xfff] = {int32_t(o * kBytes), gradient[o]};
-    next += uint64_t(1) << shift;
+    out.entries[next >> 12 * chosen[o] & 0xfff] = {int32_t(o * kBytes), gradient[o]};
+    next += steps[chosen[o]];
   }
-  for (int p = 0; p < 4; ++p) out.counts[p] = (next >> 12 * p & 0xfff) - p * kSources;
+  for (int p = 0; p < 4; ++p) {
+    const int from = start >> 12 * p & 0xfff, to = next >> 12 * p & 0xfff;
+    out.begin[p] = p % 2 ? to + 1 : from, out.end[p] = p % 2 ? from + 1 : to;
+  }
 }
 
 // Adds the gradients that flow to position p to the 4 x 4 inputs of a block.
 template <int p>
 inline void add_entries(const Sorted& sorted, const float* weights, Vector inputs[16]) {
-  for (const Entry *e = sorted.entries[p], *end = e + sorted.counts[p]; e < end; ++e) {
+  for (const Entry *e = sorted.entries + sorted.begin[p], *end = sorted.entries + sorted.end[p]; e < end; ++e) {
     const Vector value = spread(e->value);
     const float* w = reinterpret_cast<const float*>(reinterpret_cast<const char*>(weights) + e->offset);
 #pragma GCC unroll 9
@@ -635,11 +668,16 @@ void weight_gradient(const Threads& threads, const Shape& s, const float* x, con
     float* out = partial ? partial + share * whole : result;
     if (partial || bias) std::memcpy((partial ? out + size : bias) + from, bias_sums, count * sizeof(float));
     for (Int tap = 0; tap < 9; ++tap)
-      for (Int input = 0; input < s.inputs; ++input) {
-        const float* in = sums + input / kLanes * width * sum + tap / 3 * registers * kLanes + tap % 3 * s.block +
-                          input % kLanes;
-        for (Int o = 0; o < count; ++o) out[(tap * s.inputs + input) * s.outputs + from + o] = in[o * sum];
-      }
+      for (Int b = 0; b < s.blocks; ++b)
+        for (Int first = 0; first < count; first += kLanes) {
+          const float* in = sums + (b * width + first) * sum + tap / 3 * registers * kLanes + tap % 3 * s.block;
+          Vector rows[kLanes];
+#pragma GCC unroll 16
+          for (Int o = 0; o < kLanes; ++o) rows[o] = load_loose(in + o * sum);
+          transpose(rows);
+          for (Int i = 0; i < min(s.block, s.inputs - b * kLanes); ++i)
+            store_first(out + (tap * s.inputs + b * kLanes + i) * s.outputs + from + first, count - first, rows[i]);
+        }
   });
   if (partial) {
     for (Int share = 1; share < shares; ++share)
