@@ -13,7 +13,7 @@ All contestants have the same network, the same first weights and the same batch
 - TensorFlow: Keras layers in a `tf.function` with a gradient tape; and `fit`, the fastest way that Keras has itself.
 
 `--instructions avx2` limits all of them to AVX2 on a processor that has AVX-512 too, by their own switches (`AVX2`).
-XLA's library for single matrix products (YNN) has no such switch, and is not used then.
+XLA's library for single matrix products (YNN) has no such switch, and is not used then; bfloat16 takes no part.
 """
 
 import dataclasses
@@ -74,7 +74,9 @@ def contest(network: str, batch: int, given) -> Outcome:
         np.savez(path, **start(network, batch))
         settings = {"start": str(path), "size": NETWORKS[network]["size"], "points": POINTS, "hidden": HIDDEN}
         entered = contestants(settings | {"channels": NETWORKS[network]["channels"]})
-        limits = AVX2 if given.instructions == "avx2" else {}
+        limits = {}
+        if given.instructions == "avx2":
+            limits, entered = AVX2, [c for c in entered if c.name not in (OURS_BFLOAT16, BFLOAT16)]
         entered = [dataclasses.replace(c, environment=limits | c.environment) for c in entered]
         if given.only:
             entered = [c for c in entered if c.name.startswith(tuple(given.only))]
