@@ -13,7 +13,6 @@ from types import ModuleType
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 MODELS = Path("wing_jax/models")
-LIBRARY = "libconv3x3.so"
 ASKED = os.environ.get("WING_JAX_BUILD_KERNEL") == "1"
 
 
@@ -32,11 +31,11 @@ class KernelHook(BuildHookInterface):
             raise RuntimeError("WING_JAX_BUILD_KERNEL=1 makes wheels for Linux alone: build without it")
         import jax
 
-        built = Path(self.directory, LIBRARY)
-        built.parent.mkdir(parents=True, exist_ok=True)
         kernel = _kernel_build(Path(self.root) / MODELS)
+        built = Path(self.directory, kernel.LIBRARY)
+        built.parent.mkdir(parents=True, exist_ok=True)
         kernel.build(kernel.find_compiler(), built, include=jax.ffi.include_dir(), link=kernel.PORTABLE)
-        build_data["force_include"][str(built)] = str(MODELS / LIBRARY)
+        build_data["force_include"][str(built)] = str(MODELS / kernel.LIBRARY)
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{_platform_tag(built.read_bytes())}"
 

@@ -1,6 +1,7 @@
 """The library of the CPU kernel: built once, on request only, and absent without harm."""
 
 import dataclasses
+import importlib.util
 import os
 import platform
 import subprocess
@@ -23,7 +24,7 @@ def fresh(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv(cpu_kernel.SWITCH, raising=False)
     monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *_, **__: None)
-    monkeypatch.setattr(cpu_kernel, "SHIPPED", tmp_path / "libconv3x3.so")
+    monkeypatch.setattr(cpu_kernel, "SHIPPED", tmp_path / cpu_kernel_build.LIBRARY)
 
     def again():
         monkeypatch.setattr(cpu_kernel, "_library", None)
@@ -132,6 +133,11 @@ def test_shipped_library_of_another_system_is_passed_over(monkeypatch, fresh, fi
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert not cpu_kernel.load()
     assert "no C++ compiler" in cpu_kernel.status()
+
+
+def test_shipped_library_is_not_taken_for_a_module():
+    name = cpu_kernel_build.LIBRARY.partition(".")[0]
+    assert importlib.util.find_spec(f"wing_jax.models.{name}") is None
 
 
 def test_nothing_is_built_while_a_function_is_traced(monkeypatch, fresh, tmp_path):

@@ -38,7 +38,7 @@ Instructions = Literal["avx512", "avx2", "neon"]
 Setting = Literal["auto", "on", "off"] | Instructions
 SETTINGS = ("auto", "on", "off", *get_args(Instructions))
 SWITCH = "WING_JAX_CPU_KERNEL"
-SHIPPED = cpu_kernel_build.HERE / "libconv3x3.so"  # in the wheels for Linux on x86-64
+SHIPPED = cpu_kernel_build.HERE / cpu_kernel_build.LIBRARY  # in the wheels for Linux on x86-64
 PASSES = ("conv", "conv_input", "conv_weights", "conv_pool", "conv_pool_input", "conv_pool_weights")
 _switched: ContextVar[Setting | None] = ContextVar("switched", default=None)
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
+LIBRARY = "libconv3x3.so"  # in a wheel, beside this file; no name of a module, for Python would import it instead
 KERNEL, BFLOAT16, HANDLERS = HERE / "conv3x3.cc", HERE / "conv3x3_bf16.cc", HERE / "conv3x3_ffi.cc"
 SOURCES = (KERNEL, BFLOAT16, HANDLERS, *(HERE / f"conv3x3{part}.h" for part in ("", "_parts", "_amx")))
 Sets = dict[str, tuple[str, ...]]
