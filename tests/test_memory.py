@@ -98,7 +98,10 @@ def test_chips_that_do_not_fit_are_refused_before_they_are_cut():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("train", "configs/builtin.py", "--data.train_faces", 10**12), "built-in faces of 192 x 192 pixels: needs"),
+        (
+            ("train", "configs/builtin.py", "--name", "absurd", "--data.train_faces", 10**12),
+            "built-in faces of 192 x 192 pixels: needs",
+        ),
         (("train", "configs/builtin.py", "--stage1.input_size", 2**20), "input_size=1048576 must be at most 4,096"),
         (("train", "configs/builtin.py", "--stage1.batch_size", 8 * 10**9), "a batch of 8,000,000,000 crops of"),
         (("train", "configs/builtin.py", "--stage1.model.hidden", 10**12), "a network with 1,000,000,000,000 hidden"),
