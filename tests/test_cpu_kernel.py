@@ -166,9 +166,13 @@ def test_unknown_setting_names_the_choice(monkeypatch):
 def test_instructions_that_are_not_here_are_refused(monkeypatch):
     there = cpu_kernel.supported()
     monkeypatch.setattr(cpu_kernel, "_library", dataclasses.replace(cpu_kernel._library, sets=there[:1]))
-    monkeypatch.setenv(cpu_kernel.SWITCH, "neon" if there[0] != "neon" else "avx2")
+    other = "neon" if there[0] != "neon" else "avx2"
+    monkeypatch.setenv(cpu_kernel.SWITCH, other)
     with pytest.raises(InputError, match=f"there are {there[0]}"):
         cpu_kernel.load()
+    monkeypatch.delenv(cpu_kernel.SWITCH)
+    with cpu_kernel.switched(other), pytest.raises(InputError, match=f"there are {there[0]}"):
+        conv_pool(jnp.ones((1, 2, 2, 1)), jnp.ones((3, 3, 1, 1)), relu=True)
 
 
 @kernel_needed

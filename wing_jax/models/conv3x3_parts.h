@@ -19,7 +19,7 @@ Int max(Int a, Int b) { return a > b ? a : b; }
 Int ceil_div(Int a, Int b) { return (a + b - 1) / b; }
 
 // Memory that a thread keeps from call to call: fresh pages cost more than the arithmetic on them. Inlined, it made g++
-// compile the loops after it worse (the weights' gradient took up to 1.2 times as long).
+// compile the loops after it worse.
 template <int slot, typename Value = float>
 __attribute__((noinline)) Value* scratch(Int count) {
   struct Kept {

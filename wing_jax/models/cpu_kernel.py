@@ -75,10 +75,14 @@ def load(*, build: bool = True) -> bool:
         # Whatever goes wrong with a compiler, a disk or a loader: the kernel is an extra.
         except Exception as error:
             _absent = str(error) or type(error).__name__
+    _check(asked)
+    return _library is not None
+
+
+def _check(asked: Setting) -> None:
     if asked in get_args(Instructions) and asked not in supported():
         there = f"there are {', '.join(supported())}" if _library else f"no CPU kernel: {_absent}"
         raise InputError(f"the CPU kernel cannot use {asked} here ({there}): set {SWITCH} to auto")
-    return _library is not None
 
 
 def supported() -> tuple[Instructions, ...]:
@@ -95,9 +99,14 @@ def enabled() -> bool:
 
 
 def instructions(*, dtype: Any = "float32") -> Instructions | Literal["amx"] | None:
-    """The instructions that an operation in `dtype` traced now uses, or None where it is pure JAX."""
+    """The instructions that an operation in `dtype` traced now uses, or None where it is pure JAX.
+
+    Raises:
+      InputError: what is asked for are instructions that are not to be had here.
+    """
     if not enabled() or _library is None:
         return None
+    _check(setting())
     if dtype == "bfloat16":
         return "amx" if _library.bfloat16 and setting() in ("auto", "on") else None
     if dtype != "float32":
