@@ -9,11 +9,14 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from wing_jax.errors import InputError
+from wing_jax.localizer import Localizer
 from wing_jax.models import cpu_kernel, cpu_kernel_build
 from wing_jax.models.conv3x3 import conv_pool
+from wing_jax.train.devices import make_mesh
 
 kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
 
@@ -187,3 +190,12 @@ def test_best_instructions_are_chosen(monkeypatch):
             assert cpu_kernel.instructions(dtype="bfloat16") is None
             assert cpu_kernel.instructions(dtype="float16") is None
             assert cpu_kernel.status().startswith(f"{name} (this processor has ")
+
+
+def test_trainings_build_it_and_predictions_take_what_is_built(monkeypatch):
+    calls = []
+    monkeypatch.setattr(cpu_kernel, "load", lambda *, build=True: calls.append(build))
+    make_mesh(1)
+    assert calls == [True]
+    Localizer.load("mtfl").predict(np.zeros((64, 64, 3), np.uint8), [[10, 10, 50, 50]])
+    assert calls == [True, False]
