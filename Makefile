@@ -5,8 +5,8 @@ BIN := .venv/bin
 .PHONY: demo test lint notebooks docs wheel install clean
 
 demo: install
-	$(BIN)/wing-jax train configs/builtin.py
-	$(BIN)/wing-jax evaluate runs/builtin/model --data builtin --faces 300
+	$(BIN)/wing-jax train configs/synthetic.py
+	$(BIN)/wing-jax evaluate runs/synthetic/model --data synthetic --faces 300
 
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

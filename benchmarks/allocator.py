@@ -2,8 +2,8 @@
 
     python benchmarks/allocator.py [--config configs/w300.py] [--stages stage1 stage2] [--turn 10]
 
-The same training steps, on built-in faces, in processes that differ in their environment alone; all take turns.
-`wing-jax train` gives itself the last of them (`wing_jax.cli.allocator`).
+The same training steps, on synthetic faces, in processes that differ in their environment alone; all take turns.
+`wing-jax train` gives itself the last of them (`wing_jax.runtime.allocator`).
 """
 
 from pathlib import Path
@@ -11,8 +11,8 @@ from pathlib import Path
 from contest import Contestant, Outcome, run, speeds, spread
 from report import arguments, publish, table
 
-from wing_jax.cli.allocator import LARGE_PAGES, SETTINGS
 from wing_jax.config import load_config
+from wing_jax.runtime.allocator import LARGE_PAGES, SETTINGS
 
 ROOT = Path(__file__).parents[1]
 NONE: dict[str, str | None] = dict.fromkeys(SETTINGS)

@@ -2,7 +2,7 @@
 
     python benchmarks/commits.py f8523e3 [--config configs/w300.py] [--stages stage1 stage2] [--instructions all avx2]
 
-The commits that are named and the working tree train the same steps on built-in faces; all take turns. With
+The commits that are named and the working tree train the same steps on synthetic faces; all take turns. With
 `--instructions avx2` XLA and the CPU kernel keep to AVX2; where a commit has no kernel for it, there is none.
 """
 

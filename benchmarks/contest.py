@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
-from wing_jax.cli.allocator import SETTINGS
+from wing_jax.runtime.allocator import SETTINGS
 
 FOLDER = Path(__file__).parent
 RIVALS_PYTHON = FOLDER.parent / ".venv-benchmarks" / "bin" / "python"

@@ -2,7 +2,7 @@
 
     python benchmarks/crashes.py [--kills 100] [--packings 25] [--terminations 30] [--seed 0]
 
-A job packs built-in faces and trains both stages on them, with a checkpoint every 20 steps, so that many moments fall
+A job packs synthetic faces and trains both stages on them, with a checkpoint every 20 steps, so that many moments fall
 into the writing of something. The process is sent SIGKILL at a moment drawn evenly from the time that an undisturbed
 job takes, started again, killed again, and so on until it ends by itself before its moment comes; then its packed files
 and its model are compared, byte for byte, with the undisturbed job's, and another job begins. As packing is short,
@@ -29,7 +29,7 @@ from report import arguments, publish, table
 
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
-from wing_jax.data.points_file import write_pts
+from wing_jax.data.readers.points_file import write_pts
 
 FACES, EVERY, AIMED = 60, 20, 5
 CONFIG = f"""
@@ -74,7 +74,7 @@ class Place:
         self.answer = ""  # to the last signal
         (folder / "tiny.py").write_text(CONFIG)
         for split, part in (("train", "afw"), ("test", "ibug")):  # the folders of 300-W
-            faces = load_faces("builtin", split, count=FACES)
+            faces = load_faces("synthetic", split, count=FACES)
             for index, points in enumerate(faces.points):
                 write_image(folder / "faces" / part / f"{index}.png", faces.picture(index))
                 write_pts(folder / "faces" / part / f"{index}.pts", points)

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from contest import say
 from report import arguments, publish, table
 
-from wing_jax.train import devices
+from wing_jax.runtime import devices
 
 devices.prepare_xla()
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from report import table
 
-from wing_jax.cli import allocator
 from wing_jax.config import BalanceConfig, Config, LossConfig, load_config
 from wing_jax.report.origin import commit, machine
-from wing_jax.train import crops, devices
+from wing_jax.runtime import allocator, devices
+from wing_jax.train import crops
 from wing_jax.train.run import Corpus, first_task, prepare, read_corpus, second_task
 from wing_jax.train.stage import train_stage
 

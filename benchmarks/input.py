@@ -7,7 +7,7 @@ and Gaussian blur (sigma 1) of half the crops. "all": colour and occlusion too. 
 processes, and hands out NumPy arrays, tensors or, on the device, JAX arrays of uint8. What lies ready in a pipeline's
 buffers when its turn begins is used up before the clock starts.
 
-Sources are the same built-in faces: square chips of 112 pixels as uint8, which is how wing_jax holds them for such
+Sources are the same synthetic faces: square chips of 112 pixels as uint8, which is how wing_jax holds them for such
 crops, of 256 pixels as uint8, and of 256 pixels as JPEG, which everyone decodes at half the size. The contestants:
 
 - wing_jax, tf.data: what `wing-jax train` reads by default; from JPEG as well;

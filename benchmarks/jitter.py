@@ -5,7 +5,8 @@
 The video is a window that pans over one photo at 30 frames a second: it rests, moves to the right by half a face size
 a second, rests, and comes back, by fractions of pixels. Each frame gets sensor noise of its own (standard deviation 4
 grey levels) and goes through JPEG at quality 90, as frames of real videos do. In the photo the face is still: whatever
-its landmarks do there is jitter, or lag. The tracker (`wing_jax.tracking`) follows the face as in `wing-jax predict`.
+its landmarks do there is jitter, or lag. The tracker (`wing_jax.inference.tracking`) follows the face as in `wing-jax
+predict`.
 
 - jitter: standard deviation over the frames at rest of each landmark's position in the photo, root mean square over the
   landmarks, x and y;
@@ -24,8 +25,8 @@ import numpy as np
 from report import arguments, publish, table
 
 from wing_jax.data.load import load_faces
-from wing_jax.finder import Finder
-from wing_jax.tracking import OneEuro, Tracker, Tracks
+from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.tracking import OneEuro, Tracker, Tracks
 
 RATE = 30  # frames a second
 PHASES = ((1.5, 0), (2.0, 1), (1.5, 0), (2.0, -1))  # seconds, direction

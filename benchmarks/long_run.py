@@ -25,11 +25,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from report import arguments, publish, table
 
-from wing_jax.cli import allocator
 from wing_jax.cli.options import parse_config
 from wing_jax.config import Config
 from wing_jax.errors import Stopped
-from wing_jax.train import devices, termination
+from wing_jax.runtime import allocator, devices, termination
 from wing_jax.train.run import train
 
 EVERY, BLOCK = 5.0, 300.0  # seconds

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from report import table
 
-from wing_jax.data.detectors import box_of_face
+from wing_jax.data.face_set import FaceSet, tight_box
 from wing_jax.data.load import load_faces
-from wing_jax.data.records import FaceSet, tight_box
-from wing_jax.finder import Finder
+from wing_jax.inference.detectors import box_of_face
+from wing_jax.inference.face_landmarker import Finder
 from wing_jax.report.draw import contact_sheet, draw_pair, face_tile, write_png
 
 SHEET = 10  # faces on one

@@ -12,13 +12,13 @@ from importlib.metadata import version
 import numpy as np
 from report import arguments, publish, table
 
-from wing_jax import metrics
 from wing_jax.config import DataConfig
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
-from wing_jax.localizer import Localizer
-from wing_jax.measure import jittered
-from wing_jax.train import devices
+from wing_jax.evaluation import metrics
+from wing_jax.evaluation.measure import jittered
+from wing_jax.inference.localizer import Localizer
+from wing_jax.runtime import devices
 
 REPEATS = 2
 ORDER = ("first stage", "second stage", *(f"again, {number}" for number in range(1, REPEATS + 1)))

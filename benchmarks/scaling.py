@@ -13,7 +13,7 @@ from importlib.metadata import version
 from contest import Contestant, remarks, run, spread
 from report import arguments, publish, table
 
-from wing_jax.train.devices import CPU_FLAGS
+from wing_jax.runtime.devices import CPU_FLAGS
 
 
 def main() -> None:

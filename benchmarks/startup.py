@@ -20,7 +20,7 @@ from pathlib import Path
 from contest import call, command, environment, say, spread
 from report import arguments, publish, table
 
-from wing_jax.cli.allocator import SETTINGS
+from wing_jax.runtime.allocator import SETTINGS
 
 IMPORTS = {
     "bare interpreter": "",

@@ -5,7 +5,7 @@
 For each interpreter that is found and each set of libraries (requirements.lock, the newest when it was made;
 requirements-oldest.lock, the lower bounds of pyproject.toml) an environment is made, the wheel (for the newest, once,
 the sdist) installed into it with that set as constraints, and work done from the command line, outside the repository:
-a short training of both stages on built-in faces, its evaluation, a prediction by the model in the box; `pip check`,
+a short training of both stages on synthetic faces, its evaluation, a prediction by the model in the box; `pip check`,
 and the tests of `--test` against the installed package. At last pip-audit looks the newest set up among the known
 vulnerabilities; it says "none found" as well where its service knows none of the packages, so that here the ones it
 knew are counted.
@@ -81,8 +81,8 @@ def checked(python: str, package: Path, lock: Path, place: Path, tests: list[str
     installed = f"{package.suffix.removeprefix('.')}, {time.perf_counter() - start:.0f} s"
     for tool, *words in (
         ("pip", "check"),
-        ("wing-jax", "train", ROOT / "configs" / "builtin.py", *SHORT),
-        ("wing-jax", "evaluate", "runs/builtin/model", "--data", "builtin", "--faces", "20"),
+        ("wing-jax", "train", ROOT / "configs" / "synthetic.py", *SHORT),
+        ("wing-jax", "evaluate", "runs/synthetic/model", "--data", "synthetic", "--faces", "20"),
         ("wing-jax", "predict", "w300", ROOT / "docs" / "demo.png", "--output", "predictions"),
     ):
         tried = run([place / "bin" / tool, *words], cwd=place, stop=False)

@@ -31,10 +31,10 @@ from contest import RIVALS_MISSING, RIVALS_PYTHON, command, environment, say
 from report import arguments, publish, table
 
 from wing_jax.data.boxes import shape_spread
-from wing_jax.data.detectors import DETECTORS, box_of_face, get_detector
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import load_faces
-from wing_jax.data.records import FaceSet
-from wing_jax.finder import Finder
+from wing_jax.inference.detectors import DETECTORS, box_of_face, get_detector
+from wing_jax.inference.face_landmarker import Finder
 
 DLIB = {"hog0": "dlib, histogram", "hog1": "dlib, histogram, photo doubled", "cnn": "dlib, network"}
 FAILURE = 0.1

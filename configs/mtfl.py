@@ -3,10 +3,10 @@
     wing-jax train configs/mtfl.py
     wing-jax evaluate runs/mtfl/model --data mtfl
 
-The boxes of the training faces follow a rule (`wing_jax.data.mtfl`); the perturbation covers the spread that was
-measured between that rule and the published test boxes. The second stage is not a finer one, for the test faces have
-hardly more pixels, but sees every face upright and in its place, whatever its box. Expect about 7.2 % of the distance
-of the eyes after stage 1 and 5.6 % after stage 2, in 21 minutes on two CPU cores (RESULTS.md). Without HSM,
+The boxes of the training faces follow a rule (`wing_jax.data.readers.mtfl`); the perturbation covers the spread that
+was measured between that rule and the published test boxes. The second stage is not a finer one, for the test faces
+have hardly more pixels, but sees every face upright and in its place, whatever its box. Expect about 7.2 % of the
+distance of the eyes after stage 1 and 5.6 % after stage 2, in 21 minutes on two CPU cores (RESULTS.md). Without HSM,
 everything else alike:
 
     wing-jax train configs/mtfl.py --name mtfl-without-hsm --balance.method none

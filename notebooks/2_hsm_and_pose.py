@@ -25,7 +25,7 @@ from wing_jax.data.load import load_faces
 from wing_jax.report.faces import annotation_sheet
 from wing_jax.report.pose import pose_figure
 
-faces = load_faces("builtin", "train", count=300)
+faces = load_faces("synthetic", "train", count=300)
 
 # %%
 plt.figure(figsize=(12, 2.4))
@@ -36,7 +36,7 @@ plt.show()
 # %% [markdown]
 # ## The axis is found, not chosen
 # Shapes are aligned by Procrustes and taken apart by PCA. The paper takes the first component (for AFLW's 19 points the
-# second); here it is the one whose coefficients turn their sign when the face is mirrored. The built-in faces know
+# second); here it is the one whose coefficients turn their sign when the face is mirrored. The synthetic faces know
 # their yaw, so that it can be checked.
 
 # %%

@@ -26,12 +26,12 @@ from ipywidgets import FloatSlider
 
 from wing_jax.config import PerturbConfig
 from wing_jax.data.chips import cut_chips
-from wing_jax.data.cutting import BatchCutter
-from wing_jax.data.device_input import DeviceInput, Planner, device_faces
 from wing_jax.data.load import load_faces
+from wing_jax.input.cutting import BatchCutter
+from wing_jax.input.device_input import DeviceInput, Planner, device_faces
 from wing_jax.train.crops import box_frames
 
-faces = load_faces("builtin", "train", count=24)
+faces = load_faces("synthetic", "train", count=24)
 chips = cut_chips(faces, size=134)  # each face once, with room around it
 frames = box_frames(chips, size=64, margin=1.2)  # crop pixels to chip pixels
 perturb = PerturbConfig(rotation=30.0, translation=0.05, scale=0.05, colour=0.2, occlusion=0.2)

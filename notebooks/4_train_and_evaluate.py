@@ -10,8 +10,8 @@
 
 # %% [markdown]
 # # 4 Train and evaluate a localiser
-# Both stages, small, on built-in faces: what `make demo` does in two minutes, here in half of one. The same three calls
-# train on 300-W or MTFL: give another config.
+# Both stages, small, on synthetic faces: what `make demo` does in two minutes, here in half of one. The same three
+# calls train on 300-W or MTFL: give another config.
 
 # %%
 # %matplotlib inline
@@ -37,13 +37,13 @@ from wing_jax.config import (
 )
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
-from wing_jax.evaluation import summarise
-from wing_jax.measure import measure
+from wing_jax.evaluation.evaluation import summarise
+from wing_jax.evaluation.measure import measure
 from wing_jax.report.draw import draw_points
 from wing_jax.report.plots import ced_figure
 from wing_jax.report.tables import results_grid, rich_table
+from wing_jax.runtime import devices
 from wing_jax.schemes import get_conversion
-from wing_jax.train import devices
 from wing_jax.train.run import train
 
 devices.prepare_xla()  # XLA's flags and cache, as `wing-jax` sets them; before JAX is first used
@@ -75,7 +75,7 @@ second = SecondStageConfig(
 )
 config = Config(
     name="notebook",
-    data=DataConfig(name="builtin", train_faces=300),
+    data=DataConfig(name="synthetic", train_faces=300),
     balance=BalanceConfig(method="hsm", bins=9, cap=10),
     stage1=first,
     stage2=second,
@@ -106,7 +106,7 @@ plt.show()
 # %%
 localizer = Localizer.load(model)
 print(localizer.describe())
-faces = load_faces("builtin", "test", count=100)
+faces = load_faces("synthetic", "test", count=100)
 chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
 same = get_conversion(localizer.scheme, faces.scheme)
 points, evaluations = measure(localizer, faces, chips, same, jitter=0.1, seed=0, leading="box size")

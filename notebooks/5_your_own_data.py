@@ -33,7 +33,7 @@ start = Path("../configs/own.py").resolve()  # the config that the training belo
 os.chdir(tempfile.mkdtemp())
 folder = Path("toy")
 folder.mkdir()
-drawn = load_faces("builtin", "train", count=80, seed=7)
+drawn = load_faces("synthetic", "train", count=80, seed=7)
 FIVE = [slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55)]  # of the 68
 five = np.stack([drawn.points[:, part].mean(1) for part in FIVE], axis=1)
 with (folder / "faces.csv").open("w", newline="") as file:

@@ -24,7 +24,7 @@ from wing_jax.config import Config, DataConfig, LossConfig, ModelConfig, Optimiz
 from wing_jax.losses import make_loss
 from wing_jax.report.analysis import curves_figure
 from wing_jax.reproduce import compare_losses
-from wing_jax.train import devices
+from wing_jax.runtime import devices
 
 devices.prepare_xla()  # XLA's flags and cache, as `wing-jax` sets them; before JAX is first used
 
@@ -57,7 +57,7 @@ print("at zero error:", float(slope(jnp.zeros(1))[0]), " at 1e4 pixels:", float(
 # %%
 config = Config(
     name="compare",
-    data=DataConfig(name="builtin", train_faces=240, validation=0.15),
+    data=DataConfig(name="synthetic", train_faces=240, validation=0.15),
     stage1=StageConfig(
         input_size=32,
         margin=1.3,

@@ -56,17 +56,17 @@ def quickly_compiled(tmp_path_factory):
     jax.config.update("jax_disable_most_optimizations", True)
 
 
-DRAWN: dict[tuple[int, int, int], Any] = {}  # built-in faces by seed, index and size
+DRAWN: dict[tuple[int, int, int], Any] = {}  # synthetic faces by seed, index and size
 
 
 @pytest.fixture(scope="module", autouse=True)
 def in_one_process(request):
-    """A built-in face is drawn once in a process, however many tests ask for it; not where drawing is tested. And
+    """A synthetic face is drawn once in a process, however many tests ask for it; not where drawing is tested. And
     commands that are called, not started, leave the process's XLA alone."""
-    from wing_jax.data import builtin  # not before: what is imported earlier is not type-checked
-    from wing_jax.train import devices
+    from wing_jax.runtime import devices
+    from wing_jax.synthetic import render  # not before: what is imported earlier is not type-checked
 
-    draw = builtin.render_face
+    draw = render.render_face
 
     def remembered(*, seed: int, index: int, size: int = 256) -> Any:
         key = seed, index, size
@@ -75,7 +75,7 @@ def in_one_process(request):
         return DRAWN[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.name != "test_builtin.py":
-            patch.setattr(builtin, "render_face", remembered)
+        if request.path.name != "test_synthetic.py":
+            patch.setattr(render, "render_face", remembered)
         patch.setattr(devices, "prepare_xla", lambda: None)
         yield

@@ -24,12 +24,12 @@ from test_schemes import TABLE
 from writers.videos import write_video
 
 from wing_jax.config import load_config
-from wing_jax.data.formats import FORMATS
 from wing_jax.data.images import read_image
-from wing_jax.data.tfds_sets import read_tfds
-from wing_jax.data.video import Video
+from wing_jax.data.registry import FORMATS
+from wing_jax.data.tfds.sets import read_tfds
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.video import Video
 from wing_jax.models import make_model
 from wing_jax.schemes import IBUG_68, MTFL_5, read_scheme
 
@@ -53,7 +53,7 @@ LINKS = ("/etc/passwd", "/dev/zero", "/proc/self/mem", "../../../../../../etc/pa
 TOML = """
 name = "small"
 [data]
-name = "builtin"
+name = "synthetic"
 train_faces = 20
 [stage1]
 input_size = 32

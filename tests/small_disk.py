@@ -72,7 +72,7 @@ WORDS = (
     "predict mtfl photos --output full/photos",
     "predict mtfl photos/0.png --output full --detector none",
     "predict mtfl clip.mp4 --output full/clip",
-    "evaluate w300 --data builtin --faces 4 --output full/report",
+    "evaluate w300 --data synthetic --faces 4 --output full/report",
     "data pack faces full/packed",
     "data show faces --output full/shown.png",
     "data stats faces --output full/stats",

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers.aflw import write_aflw
 
-from wing_jax.data.aflw import read_aflw
-from wing_jax.data.aflw_shapes import read_aflw_shapes
+from wing_jax.data.readers.aflw import read_aflw
+from wing_jax.data.readers.aflw_shapes import read_aflw_shapes
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_19
 from wing_jax.types import Visibility

@@ -16,8 +16,8 @@ from writers import aflw2000, w300lp
 from writers.aflw2000 import write_aflw2000
 from writers.w300lp import write_w300lp
 
-from wing_jax.data.aflw2000 import read_300wlp, read_aflw2000
-from wing_jax.data.mat_file import check_structure
+from wing_jax.data.readers.aflw2000 import read_300wlp, read_aflw2000
+from wing_jax.data.readers.mat_file import check_structure
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68
 

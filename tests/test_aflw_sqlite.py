@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers.aflw_sqlite import ROLL_PITCH_YAW, write_aflw_sqlite
 
-from wing_jax.data.aflw_sqlite import read_aflw_sqlite
+from wing_jax.data.readers.aflw_sqlite import read_aflw_sqlite
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_21
 from wing_jax.types import Visibility

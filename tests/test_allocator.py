@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from wing_jax.cli import allocator
+from wing_jax.runtime import allocator
 
 CODE = """
 import json, os, sys
-from wing_jax.cli import allocator
+from wing_jax.runtime import allocator
 allocator.settle()
 print(json.dumps({"process": os.getpid(), "words": sys.argv, "flags": sys.flags.dev_mode, **os.environ}))
 """
@@ -19,7 +19,7 @@ print(json.dumps({"process": os.getpid(), "words": sys.argv, "flags": sys.flags.
 # How many arenas sixty threads have, which all allocate at once.
 THREADS = """
 import ctypes, threading
-from wing_jax.cli import allocator
+from wing_jax.runtime import allocator
 %s
 libc, together = ctypes.CDLL(None), threading.Barrier(60)
 libc.fdopen.restype = ctypes.c_void_p

@@ -14,7 +14,7 @@ from wing_jax.cli import main
 from wing_jax.config import Config, DataConfig
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.inference.localizer import Localizer
 from wing_jax.losses import make_loss
 from wing_jax.reproduce import compare_losses
 from wing_jax.schemes import MTFL_5
@@ -30,7 +30,7 @@ def here(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    data = DataConfig(name="builtin", train_faces=16, validation=0.3)
+    data = DataConfig(name="synthetic", train_faces=16, validation=0.3)
     return Config(name="small", data=data, stage1=STAGE, devices=1, output=str(tmp_path_factory.mktemp("runs")))
 
 
@@ -41,7 +41,7 @@ def model(config):
 
 @pytest.fixture(scope="module")
 def faces():
-    return load_faces("builtin", "test", count=10)
+    return load_faces("synthetic", "test", count=10)
 
 
 def drawn(folder, names):
@@ -60,7 +60,7 @@ def test_losses(tmp_path, capsys):
 
 
 def test_model(tmp_path, capsys, model):
-    main(["analyse", "model", str(model), "--data", "builtin", "--faces", "10", "--batch", "4", "--places", "3",
+    main(["analyse", "model", str(model), "--data", "synthetic", "--faces", "10", "--batch", "4", "--places", "3",
           "--losses", "l2", "wing", "--output", "seen"])  # fmt: skip
     said = capsys.readouterr().out
     drawn(tmp_path / "seen", FIGURES)
@@ -83,8 +83,8 @@ def test_training(tmp_path, capsys, config):
     [
         (["losses", "--reach", "0"], "reach=0.0 must be greater than 0"),
         (["losses", "--losses", "huber"], "huber"),
-        (["model", "nowhere", "--data", "builtin"], "no model here"),
-        (["model", "nowhere", "--data", "builtin", "--batch", "1"], "batch=1 must be 2 or more"),
+        (["model", "nowhere", "--data", "synthetic"], "no model here"),
+        (["model", "nowhere", "--data", "synthetic", "--batch", "1"], "batch=1 must be 2 or more"),
         (["training", "nowhere.py"], "cannot read this config"),
     ],
 )
@@ -99,7 +99,7 @@ def test_what_is_wrong_is_one_line(capsys, words, told):
 
 def test_edges_in_the_wrong_order(capsys, model):
     with pytest.raises(SystemExit):
-        main(["analyse", "model", str(model), "--data", "builtin", "--small", "3", "--faces", "4"])
+        main(["analyse", "model", str(model), "--data", "synthetic", "--small", "3", "--faces", "4"])
     assert "give 0 < small < large" in capsys.readouterr().err
 
 
@@ -134,7 +134,7 @@ def test_the_untrained_network_answers_about_the_mean_shape_and_all_its_layers_a
 
 
 def test_faces_of_another_scheme_are_refused(model, faces):
-    other = load_faces("builtin", "test", count=4)
+    other = load_faces("synthetic", "test", count=4)
     five = other.__class__(**{**vars(other), "scheme": MTFL_5, "points": other.points[:, :5],
                               "visible": other.visible[:, :5], "visibility": None})  # fmt: skip
     with pytest.raises(InputError, match="give faces of the model's own scheme"):

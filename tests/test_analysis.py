@@ -15,7 +15,7 @@ from wing_jax.analysis.training import follow, probe_steps
 from wing_jax.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, PerturbConfig, StageConfig
 from wing_jax.losses import LOSSES, hide, make_loss, masked_mean
 from wing_jax.models import TINY
-from wing_jax.train import devices
+from wing_jax.runtime import devices
 from wing_jax.train.run import first_task, read_corpus
 from wing_jax.train.stage import make_engine
 
@@ -241,7 +241,7 @@ STAGE = StageConfig(
 
 def test_a_training_is_followed_from_its_start_to_its_end():
     config = Config(
-        name="followed", data=DataConfig(name="builtin", train_faces=16, validation=0.3), stage1=STAGE, devices=1
+        name="followed", data=DataConfig(name="synthetic", train_faces=16, validation=0.3), stage1=STAGE, devices=1
     )
     task, mesh = first_task(config, read_corpus(config)), devices.make_mesh(1)
     seen = follow(task, config, mesh, at=(0, 2, 6))
@@ -259,6 +259,6 @@ def test_a_training_is_followed_from_its_start_to_its_end():
 
 
 def _fixed(task):
-    from wing_jax.data.cutting import fixed_crops
+    from wing_jax.input.cutting import fixed_crops
 
     return fixed_crops(task.validation, task.validation_frames, size=STAGE.input_size)

@@ -12,39 +12,28 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wing_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
-    {
-        "types",
-        "text",
-        "values",
-        "errors",
-        "processes",
-        "console",
-        "files",
-        "locks",
-        "memory",
-        "config",
-        "schemes",
-        "zoo",
-    },
-    {"losses", "metrics", "geometry", "procrustes", "balance"},
-    {"evaluation", "perturb", "photometric", "warp", "models"},
+    {"types", "text", "values", "errors", "runtime"},
+    {"schemes", "config", "pretrained"},
+    {"losses", "geometry", "procrustes", "balance"},
+    {"models", "synthetic"},
     {"data"},
-    {"bundle", "locating", "localizer", "finder", "tracking", "report"},
-    {"train", "measure", "export", "labelling"},
+    {"augment"},
+    {"input", "inference"},
+    {"evaluation", "report", "train", "export"},
     {"analysis", "reproduce"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 HOMES = {  # library: where it may be named
-    "tensorflow": ("data/",),
-    "tensorflow_datasets": ("data/",),
-    "cv2": ("data/", "report/"),
-    "av": ("data/video",),
+    "tensorflow": ("runtime/tensorflow_runtime.py", "data/tfds/", "input/"),
+    "tensorflow_datasets": ("data/tfds/",),
+    "cv2": ("data/", "synthetic/", "augment/", "input/", "inference/", "report/"),
+    "av": ("inference/video", "data/video_frames.py"),
     "optax": ("train/",),
-    "flax": ("models/", "train/", "analysis/", "bundle.py", "localizer.py"),
+    "flax": ("models/", "train/", "analysis/", "inference/"),
     "orbax": ("train/checkpoints.py",),
     "tyro": ("cli/",),
-    "filelock": ("locks.py",),
+    "filelock": ("runtime/locks.py",),
     "cattrs": ("config.py",),
     "tensorboardX": ("train/logs.py",),
 }
@@ -160,14 +149,14 @@ def test_text_files_are_utf_8_whatever_the_locale():
 
 
 def test_consoles_are_made_in_one_place():
-    """Those of `wing_jax.console` take names of files as they are, without markup."""
+    """Those of `wing_jax.runtime.console` take names of files as they are, without markup."""
     made = [
         f"{relative(path)}:{node.lineno}"
         for path, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Console", "rich.print", "rich.console.Console")
     ]
-    assert [place.split(":")[0] for place in made] == ["console.py"]
+    assert [place.split(":")[0] for place in made] == ["runtime/console.py"]
 
 
 def test_no_name_says_nothing():
@@ -181,7 +170,7 @@ def test_no_name_says_nothing():
 
 def test_localizer_can_be_had_from_the_house_itself():
     import wing_jax
-    from wing_jax.localizer import Localizer
+    from wing_jax.inference.localizer import Localizer
 
     assert wing_jax.Localizer is Localizer
     with pytest.raises(AttributeError, match="'wing_jax' has no attribute 'Trainer'"):
@@ -191,8 +180,8 @@ def test_localizer_can_be_had_from_the_house_itself():
 
 def test_tensorflow_is_not_imported_before_it_is_needed():
     code = (
-        "import sys, wing_jax, wing_jax.localizer, wing_jax.losses, wing_jax.train.run, wing_jax.cli.main,"
-        "wing_jax.cli.train, wing_jax.cli.evaluate, wing_jax.cli.predict, wing_jax.data.load, wing_jax.data.pipeline;"
+        "import sys, wing_jax, wing_jax.inference.localizer, wing_jax.losses, wing_jax.train.run, wing_jax.cli.main,"
+        "wing_jax.cli.train, wing_jax.cli.evaluate, wing_jax.cli.predict, wing_jax.data.load, wing_jax.input.tfdata;"
         "print([name for name in ('tensorflow', 'tensorflow_datasets') if name in sys.modules])"
     )
     answered = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,11 +14,11 @@ import pytest
 
 from wing_jax import Finder
 from wing_jax.data.arguments import as_boxes, as_image, as_images
-from wing_jax.data.detectors import get_detector
 from wing_jax.data.images import Embedded, read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.tracking import Tracker, Tracks
+from wing_jax.inference.detectors import get_detector
+from wing_jax.inference.tracking import Tracker, Tracks
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
 BOXES = [[10, 10, 50, 50]]
@@ -233,7 +233,7 @@ def test_detectors_by_odd_names(finder):
 
 
 def test_faces_are_taken_by_numbers_or_by_a_mask():
-    faces = load_faces("builtin", "test", count=3)
+    faces = load_faces("synthetic", "test", count=3)
     assert faces.take([2, 0]).photos == (faces.photos[2], faces.photos[0])
     assert faces.take(np.array([False, True, True])).photos == faces.photos[1:]
     assert len(faces.take([])) == 0
@@ -248,7 +248,7 @@ import numpy as np
 from wing_jax import Finder, Localizer, losses
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
-localizer, faces = Localizer.load("mtfl"), load_faces("builtin", "test", count=3)
+localizer, faces = Localizer.load("mtfl"), load_faces("synthetic", "test", count=3)
 points = np.zeros((1, 5, 2), np.float32)
 calls = {
     "load": [Localizer.load, [None, 3, "", [1], b"x"]],

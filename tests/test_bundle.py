@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from wing_jax import bundle
-from wing_jax.bundle import read_bundle, write_bundle
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.inference import bundle
+from wing_jax.inference.bundle import read_bundle, write_bundle
+from wing_jax.inference.localizer import Localizer
 
 MANIFEST = {"scheme": "mtfl5", "box_convention": "landmarks", "stages": []}
 ARRAYS = {

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from wing_jax.data.check import ALIKE, ONE_FACE, check_split, duplicates, parted, shared_faces
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Embedded, read_image, write_image
 from wing_jax.data.load import load_faces
-from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, MTFL_5
 
@@ -130,7 +130,7 @@ def test_the_number_of_threads_changes_nothing(tmp_path):
 
 def test_a_face_is_found_again_however_it_was_cut():
     """Drawn faces scaled, cut and graded anew; the others, drawn by the same hand, are told apart."""
-    faces = load_faces("builtin", "train", count=24)
+    faces = load_faces("synthetic", "train", count=24)
     scale, left, top = 0.7, 9, 5
     again = [
         cv2.convertScaleAbs(cv2.resize(faces.picture(i), None, fx=scale, fy=scale), alpha=0.8, beta=20)[top:, left:]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wing_jax.data.chips import MARGIN, cut_chip, cut_chips, resized, shrink, to_chip
-from wing_jax.data.records import FaceSet
+from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
 

@@ -15,16 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax import zoo
+from wing_jax import pretrained
 from wing_jax.cli import main
 from wing_jax.cli.options import parse_config
 from wing_jax.cli.train import evaluation_options
 from wing_jax.config import Config, DataConfig, GridConfig, LossConfig, SweepConfig, load_config
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
-from wing_jax.data.points_file import read_pts, write_pts
-from wing_jax.data.w300 import read_w300
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.data.readers.points_file import read_pts, write_pts
+from wing_jax.data.readers.w300 import read_w300
+from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import make_model
 from wing_jax.schemes import IBUG_68, MTFL_5
 from wing_jax.train.stage import make_loss
@@ -39,9 +39,9 @@ def here(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def faces_folder(tmp_path_factory):
-    """Twelve built-in faces in the folders of 300-W, as training and as test faces."""
+    """Twelve synthetic faces in the folders of 300-W, as training and as test faces."""
     folder = tmp_path_factory.mktemp("faces")
-    faces = load_faces("builtin", "test", count=12)
+    faces = load_faces("synthetic", "test", count=12)
     for part in ("afw", "ibug"):
         for i, points in enumerate(faces.points):
             write_image(folder / part / f"face{i}.jpg", faces.picture(i))
@@ -184,7 +184,7 @@ def test_a_number_that_the_loss_does_not_have_is_named(capsys, faces_folder):
 @pytest.mark.parametrize(
     ("data", "options"),
     [
-        (DataConfig(name="builtin", train_faces=9), ["--data", "builtin"]),
+        (DataConfig(name="synthetic", train_faces=9), ["--data", "synthetic"]),
         (DataConfig(name="w300", root="a b", boxes="landmarks", hidden="mask"),
          ["--data", "w300", "--root", "a b", "--boxes", "landmarks", "--hidden", "mask"]),
         (DataConfig(name="csv", root="x.csv", scheme="three.toml"),
@@ -360,7 +360,7 @@ def test_reports_of_the_package_s_models_lie_apart_and_are_called_by_the_model(
 ):
     shutil.copytree(model, tmp_path / "box" / "packaged")
     shutil.copytree(model, tmp_path / "run" / "model")
-    monkeypatch.setattr(zoo, "FOLDER", tmp_path / "box")
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "box")
     for name in ("packaged", "run"):
         main(["evaluate", name, "--data", "w300", "--root", str(faces_folder), "--jitter", "0"])
     assert not (tmp_path / "packaged").exists()
@@ -372,9 +372,9 @@ def test_reports_of_the_package_s_models_lie_apart_and_are_called_by_the_model(
     assert re.findall(r"packaged|run", header) == ["packaged", "run"]
 
 
-@pytest.mark.parametrize(("data", "leading"), [("builtin", "box size"), ("w300", "inter-ocular")])
+@pytest.mark.parametrize(("data", "leading"), [("synthetic", "box size"), ("w300", "inter-ocular")])
 def test_evaluation_leads_with_a_length_that_no_pose_makes_vanish(capsys, model, faces_folder, tmp_path, data, leading):
-    source = {"builtin": ["--faces", "12"], "w300": ["--root", str(faces_folder)]}[data]
+    source = {"synthetic": ["--faces", "12"], "w300": ["--root", str(faces_folder)]}[data]
     main(["evaluate", str(model), "--data", data, *source, "--output", str(tmp_path / "report")])
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert results[0]["normalisation"] == leading
@@ -382,9 +382,9 @@ def test_evaluation_leads_with_a_length_that_no_pose_makes_vanish(capsys, model,
 
 
 def test_held_out_faces_of_a_model_without_a_record_are_the_default_share_and_that_is_said(model, tmp_path, capsys):
-    options = ("--data", "builtin", "--split", "held_out", "--faces", "40", "--output", str(tmp_path / "report"))
+    options = ("--data", "synthetic", "--split", "held_out", "--faces", "40", "--output", str(tmp_path / "report"))
     main(["evaluate", str(model), *options])
-    _, kept_out = load_faces("builtin", "train", count=40).split(0.05)
+    _, kept_out = load_faces("synthetic", "train", count=40).split(0.05)
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert 0 < len(kept_out) < 10
     assert {entry["faces"] for entry in results} == {len(kept_out)}

@@ -14,7 +14,7 @@ from wing_jax.cli import main
 from wing_jax.data.boxes import shape_in_box
 from wing_jax.data.images import read_image
 from wing_jax.data.packed import read_packed
-from wing_jax.data.w300 import read_w300
+from wing_jax.data.readers.w300 import read_w300
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +115,7 @@ def test_stats_prints_attributes_and_hsm_counts(capsys, tmp_path):
     from wing_jax.data.load import load_faces
     from wing_jax.data.packed import pack
 
-    faces = load_faces("builtin", "train", count=30)
+    faces = load_faces("synthetic", "train", count=30)
     pack({"train": faces}, tmp_path / "packed", size=32, quality=80, source="")
     table = said(capsys, "stats", tmp_path / "packed", "--output", "poses.png")
     assert "30 faces; pose is axis" in table

@@ -14,8 +14,8 @@ from writers.coco import write_coco
 from wing_jax.cli import main
 from wing_jax.config import load_config
 from wing_jax.data.check import check_split
-from wing_jax.data.coco import read_coco
 from wing_jax.data.load import load_faces
+from wing_jax.data.readers.coco import read_coco
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_19, COFW_29, IBUG_68, LAPA_106, MTFL_5, WFLW_98, read_scheme
 from wing_jax.train.run import read_corpus

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from writers.cofw import occluded, write_cofw, write_cofw68, write_mat73
 from writers.faces import SmallFace
 
-from wing_jax.data import cofw
-from wing_jax.data.cofw import read_cofw, read_cofw68
+from wing_jax.data.readers import cofw
+from wing_jax.data.readers.cofw import read_cofw, read_cofw68
 from wing_jax.errors import InputError
 
 VISIBLE, OCCLUDED = 1, 2

@@ -38,7 +38,7 @@ def file(tmp_path):
 
 
 def test_there_are_configs():
-    assert {path.stem for path in CONFIGS} >= {"builtin", "w300", "mtfl", "aflw"}
+    assert {path.stem for path in CONFIGS} >= {"synthetic", "w300", "mtfl", "aflw"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -123,7 +123,7 @@ def test_a_config_is_frozen_and_by_keyword_only():
 
 
 def test_what_cannot_be_read_is_refused(file, tmp_path):
-    assert refusal(file) == ": cannot read this config: give the path of a file like configs/builtin.py"
+    assert refusal(file) == ": cannot read this config: give the path of a file like configs/synthetic.py"
     assert "cannot read this config" in refusal(tmp_path)
     assert "cannot read this config" in refusal(file, b"\xff\xfe\x80")
 
@@ -160,7 +160,7 @@ def test_a_missing_field_is_named(file):
 
 @pytest.mark.parametrize("source", ["", "other = 3\n", "config = {'name': 'dictionary'}\n"])
 def test_a_file_without_config_is_refused(file, source):
-    assert refusal(file, source) == ": defines no `config = Config(...)`: see configs/builtin.py"
+    assert refusal(file, source) == ": defines no `config = Config(...)`: see configs/synthetic.py"
 
 
 def test_a_config_may_build_upon_another_file_beside_it(file):
@@ -236,7 +236,7 @@ def test_a_wrong_value_in_a_table_is_named_by_its_place(tmp_path, change, said):
     ],
 )
 def test_a_number_out_of_range_is_refused_in_any_part(part, field, value, said):
-    owner = load_config(CONFIGS[0].with_name("builtin.py"))
+    owner = load_config(CONFIGS[0].with_name("synthetic.py"))
     for name in filter(None, part.split(".")):
         owner = getattr(owner, name)
     with pytest.raises(InputError, match=said):
@@ -244,7 +244,7 @@ def test_a_number_out_of_range_is_refused_in_any_part(part, field, value, said):
 
 
 def test_an_exponential_fall_to_zero_is_refused():
-    optimizer = load_config(CONFIGS[0].with_name("builtin.py")).stage1.optimizer
+    optimizer = load_config(CONFIGS[0].with_name("synthetic.py")).stage1.optimizer
     assert dataclasses.replace(optimizer, final_learning_rate=0.0).decay == "cosine"
     with pytest.raises(InputError, match=r"final_learning_rate=0\.0 must be greater than 0"):
         dataclasses.replace(optimizer, final_learning_rate=0.0, decay="exponential")

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from wing_jax.cli import main
-from wing_jax.console import make_console, say
 from wing_jax.data.images import write_image
 from wing_jax.report.tables import Grid, markdown, rich_table
+from wing_jax.runtime.console import make_console, say
 from wing_jax.train.logs import TrainingLog
 
 NAMES = ("clip [dQw4w9WgXcQ]", "x[/b]", ":dog:", "[bold red]1[/bold red]", "a\\[b]")

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.inference.localizer import Localizer
 from wing_jax.models import cpu_kernel, cpu_kernel_build
 from wing_jax.models.conv3x3 import conv_pool
-from wing_jax.train.devices import make_mesh
+from wing_jax.runtime.devices import make_mesh
 
 kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
 

@@ -10,7 +10,7 @@ from wing_jax import geometry
 from wing_jax.config import PerturbConfig
 from wing_jax.data.boxes import shape_in_box
 from wing_jax.data.chips import Chips
-from wing_jax.data.cutting import BatchCutter
+from wing_jax.input.cutting import BatchCutter
 from wing_jax.schemes import MTFL_5
 from wing_jax.train import crops
 

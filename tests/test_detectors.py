@@ -6,17 +6,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from wing_jax import zoo
+from wing_jax import pretrained
 from wing_jax.cli import main
-from wing_jax.data import detectors
 from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, overlap, shape_in_boxes, shape_spread, usable
-from wing_jax.data.detectors import FIVE, Detector, detected, get_detector
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
-from wing_jax.data.points_file import write_pts
+from wing_jax.data.readers.points_file import write_pts
 from wing_jax.errors import InputError
-from wing_jax.finder import Finder
-from wing_jax.localizer import Localizer
+from wing_jax.inference import detectors
+from wing_jax.inference.detectors import FIVE, Detector, detected, get_detector
+from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.localizer import Localizer
 from wing_jax.schemes import IBUG_68, MTFL_5, get_conversion, read_scheme
 
 CHOSEN = [36, 45, 8]  # outer eye corners and chin, of the 68
@@ -25,7 +25,7 @@ FIXED = ShapeInBox(centre=(0.1, -0.05), side=0.8)
 
 @pytest.fixture(scope="module")
 def faces():
-    return load_faces("builtin", "test", count=8)
+    return load_faces("synthetic", "test", count=8)
 
 
 def seeing(boxes, scores, **changes):
@@ -214,7 +214,7 @@ def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(fa
     )  # fmt: skip
     own.save("run/model")
     own.save("box/packaged")
-    monkeypatch.setattr(zoo, "FOLDER", folder / "box")
+    monkeypatch.setattr(pretrained, "FOLDER", folder / "box")
     (folder / "packaged").mkdir()  # of that name, without a model
     source = ["data", "detect", "all", "--format", "pts", "--scheme", "ibug68", "--faces", "5"]
     before = {path: path.read_bytes() for path in (folder / "box").rglob("*.json")}

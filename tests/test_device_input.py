@@ -6,15 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax import perturb as ops
+from wing_jax.augment import perturb as ops
 from wing_jax.config import PerturbConfig
 from wing_jax.data.chips import Chips
-from wing_jax.data.cutting import change_pixels, cut_crops
-from wing_jax.data.device_input import DeviceInput, Planner, device_faces, take_rows
 from wing_jax.data.encoded import JpegImages
 from wing_jax.errors import InputError
+from wing_jax.input.cutting import change_pixels, cut_crops
+from wing_jax.input.device_input import DeviceInput, Planner, device_faces, take_rows
+from wing_jax.runtime import devices
 from wing_jax.schemes import MTFL_5
-from wing_jax.train import devices
 from wing_jax.train.engines import batch_maker
 
 SIZE, CHIP, FACES = 24, 40, 7

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wing_jax.errors import InputError
-from wing_jax.train import devices
+from wing_jax.runtime import devices
 
 
 @pytest.mark.parametrize(("asked", "given"), [(0, 8), (1, 1), (3, 3)])
@@ -55,7 +55,7 @@ def test_batch_that_does_not_divide_raises():
 
 def asked_of_a_fresh_python(tmp_path, **environment):
     code = (
-        "import os, jax; from wing_jax.train.devices import prepare_xla; prepare_xla();"
+        "import os, jax; from wing_jax.runtime.devices import prepare_xla; prepare_xla();"
         "print(os.environ.get('XLA_FLAGS')); print(jax.config.jax_compilation_cache_dir); print(jax.device_count())"
     )
     inherited = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}

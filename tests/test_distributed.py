@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from wing_jax.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, PerturbConfig, StageConfig
-from wing_jax.localizer import Localizer
+from wing_jax.inference.localizer import Localizer
 
 CODE = "from wing_jax.cli import main; main()"
 
@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     config = Config(
         name="one",
         output=str(folder),
-        data=DataConfig(name="builtin", train_faces=12, validation=0.3),
+        data=DataConfig(name="synthetic", train_faces=12, validation=0.3),
         stage1=StageConfig(
             input_size=16,
             margin=1.3,

@@ -12,7 +12,8 @@ import pytest
 from wing_jax.cli import analyse, balance, compare, data, data_check, evaluate, export, predict, replay, reproduce
 from wing_jax.cli.main import COMMANDS
 from wing_jax.config import Config, DataName, SweepConfig
-from wing_jax.data import boxes, formats, tfds_sets
+from wing_jax.data import boxes, registry
+from wing_jax.data.tfds import sets
 from wing_jax.schemes import SCHEMES
 
 ROOT = Path(__file__).parents[1]
@@ -99,7 +100,7 @@ def test_every_command_and_action_is_known_here():
 
 def test_the_data_page_names_all_there_is():
     page = DATA.read_text()
-    names = (*formats.FORMATS, *tfds_sets.NAMES, *boxes.RULES, *SCHEMES, "builtin")
+    names = (*registry.FORMATS, *sets.NAMES, *boxes.RULES, *SCHEMES, "synthetic")
     assert [name for name in names if f"`{name}`" not in page] == []
     assert [name for name in SCHEMES if f"![{name}](schemes/{name}." not in page] == []
     assert [name for name in data.ACTIONS if f"wing-jax data {name}" not in page] == []

@@ -6,11 +6,11 @@ import pytest
 from test_device_input import MTFL_5, ORDER, PERTURB, SIZE, chips, frames, source  # noqa: F401
 from test_steps import LOSS
 
-from wing_jax.data.cutting import BatchCutter
-from wing_jax.data.device_input import device_faces
-from wing_jax.data.pipeline import training_batches
+from wing_jax.input.cutting import BatchCutter
+from wing_jax.input.device_input import device_faces
+from wing_jax.input.tfdata import training_batches
 from wing_jax.models import PlainRegressor
-from wing_jax.train import devices
+from wing_jax.runtime import devices
 from wing_jax.train.engines import DeviceEngine, FedEngine
 from wing_jax.train.optimizer import learning_rates, make_optimizer
 from wing_jax.train.state import init_state

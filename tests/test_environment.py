@@ -14,7 +14,7 @@ import pytest
 import wing_jax
 from wing_jax.data.images import LARGEST_PICTURE, read_image
 from wing_jax.errors import InputError
-from wing_jax.processes import cache_folder, home_folder
+from wing_jax.runtime.processes import cache_folder, home_folder
 
 ROOT = str(Path(wing_jax.__file__).parents[1])
 CLI = "from wing_jax.cli import main; import sys; main(sys.argv[1:])"

@@ -18,7 +18,7 @@ from wing_jax.errors import InputError
 from wing_jax.export import FORMATS, crops_of, export, halve
 from wing_jax.export import stages as module
 from wing_jax.export.onnx_graph import onnx_model
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import ResNetTiny, cpu_kernel, make_model
 from wing_jax.schemes import IBUG_68
 
@@ -28,7 +28,7 @@ NETWORK = {"name": "plain", "points": 68, "channels": (8, 8, 16), "hidden": 32, 
 
 @pytest.fixture(scope="module")
 def faces():
-    return load_faces("builtin", "test", count=6)
+    return load_faces("synthetic", "test", count=6)
 
 
 def drawn(model, size, *, mean, seed=0):

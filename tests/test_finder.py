@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from wing_jax.data.boxes import ShapeInBox, boxes_about, overlap, shape_in_box, squared
-from wing_jax.data.detectors import Detector, get_detector
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.finder import Finder
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.inference.detectors import Detector, get_detector
+from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import make_model
 from wing_jax.schemes import AFLW_19, IBUG_68, MTFL_5, Scheme, get_conversion
 
@@ -24,7 +24,7 @@ THREE = Scheme(
 
 @pytest.fixture(scope="module")
 def faces():
-    return load_faces("builtin", "test", count=12)
+    return load_faces("synthetic", "test", count=12)
 
 
 def localizer_for(scheme, template, shape=None, **about):

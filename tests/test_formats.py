@@ -28,12 +28,12 @@ from writers.wflw import write_wflw
 from wing_jax.config import DataName
 from wing_jax.data.check import check_split
 from wing_jax.data.chips import cut_chips
-from wing_jax.data.formats import FORMATS, detect
 from wing_jax.data.load import load_faces
 from wing_jax.data.packed import pack
-from wing_jax.data.tfds_sets import NAMES
+from wing_jax.data.registry import FORMATS, detect
+from wing_jax.data.tfds.sets import NAMES
 from wing_jax.errors import InputError
-from wing_jax.files import is_hidden
+from wing_jax.runtime.files import is_hidden
 from wing_jax.schemes import IBUG_68
 
 
@@ -69,7 +69,7 @@ def load(name: str, folder: Path, faults: list[str] | None = None):
 
 
 def test_configs_know_the_formats():
-    assert set(typing.get_args(DataName)) == {"builtin", *FORMATS, *NAMES}
+    assert set(typing.get_args(DataName)) == {"synthetic", *FORMATS, *NAMES}
     assert set(WRITERS) == set(FORMATS)
 
 

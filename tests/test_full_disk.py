@@ -12,7 +12,7 @@ from small_disk import SOME, WORDS
 from workshop import STEPS, finish, furnish, logged, start, weights
 
 from wing_jax.data.images import write_image
-from wing_jax.data.video import VideoWriter
+from wing_jax.inference.video import VideoWriter
 
 APART = ("unshare", "--map-root-user", "--mount")  # a process with mounts of its own
 SIZES = ("4k", "64k", "400k", "800k", "1200k", "20m")  # of the disk, each time the training is started again
@@ -82,7 +82,7 @@ def test_a_video_that_the_disk_had_no_room_for_is_told(workshop):
 import subprocess, sys
 import numpy as np
 from wing_jax.data.images import write_image
-from wing_jax.data.video import VideoWriter
+from wing_jax.inference.video import VideoWriter
 from wing_jax.errors import InputError
 place = sys.argv[1]
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "none", place], check=True)

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wing_jax import zoo
-from wing_jax.bundle import find_bundle
+from wing_jax import pretrained
 from wing_jax.cli import main
 from wing_jax.cli.evaluate import EvaluateOptions, faces_of
 from wing_jax.config import BalanceConfig, Config, DataConfig, GridConfig, SweepConfig, load_config
@@ -18,24 +17,25 @@ from wing_jax.data.held_out import HeldOut
 from wing_jax.data.load import load_faces
 from wing_jax.data.packed import pack
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.inference.bundle import find_bundle
+from wing_jax.inference.localizer import Localizer
 from wing_jax.reproduce.workshop import Workshop, recipe
 from wing_jax.schemes import IBUG_68
 from wing_jax.train import run_config
 from wing_jax.train.run import read_corpus
 
-DATA = DataConfig(name="builtin", train_faces=40, validation=0.3, without=("3-4", "3-5"))
+DATA = DataConfig(name="synthetic", train_faces=40, validation=0.3, without=("3-4", "3-5"))
 SEED = 3
 
 
 @pytest.fixture(scope="module")
 def faces():
-    return load_faces("builtin", "train", count=40, seed=SEED)
+    return load_faces("synthetic", "train", count=40, seed=SEED)
 
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    whole = load_config(Path(__file__).parents[1] / "configs" / "builtin.py")
+    whole = load_config(Path(__file__).parents[1] / "configs" / "synthetic.py")
     return dataclasses.replace(whole, data=DATA, seed=SEED, balance=BalanceConfig(), stage2=None)
 
 
@@ -63,7 +63,7 @@ def bare(**about) -> Localizer:
 def measured(model: Path, **options):
     """(the faces that evaluate would measure on, what it would say of them)."""
     place = find_bundle(model)
-    options = EvaluateOptions(model=str(model), split="held_out", **{"data": "builtin", **options})
+    options = EvaluateOptions(model=str(model), split="held_out", **{"data": "synthetic", **options})
     return faces_of(options, Localizer.load(model), place)
 
 
@@ -78,7 +78,7 @@ def test_a_training_records_the_photos_it_held_out(config, corpus, faces):
     assert record.photos == tuple(sorted(expected(faces)))
     assert len(record.photos) == len(corpus.validation.images)
     assert not {*record.photos} & {*DATA.without}
-    assert (record.data, record.validation, record.faces, record.seed) == ("builtin", 0.3, 40, SEED)
+    assert (record.data, record.validation, record.faces, record.seed) == ("synthetic", 0.3, 40, SEED)
 
 
 def test_evaluate_measures_on_exactly_those(corpus, faces, tmp_path):
@@ -86,13 +86,13 @@ def test_evaluate_measures_on_exactly_those(corpus, faces, tmp_path):
     found, remarks = measured(model)
     assert found.photos == expected(faces)
     assert remarks == ()
-    by_default = load_faces("builtin", "train", count=60).split(0.05)[1]
+    by_default = load_faces("synthetic", "train", count=60).split(0.05)[1]
     assert not {*found.photos} & {*by_default.photos}  # those that were measured whatever the model was trained with
     few, remarks = measured(model, faces=20)
     assert set(few.photos) == {photo for photo in expected(faces) if int(photo.split("-")[1]) < 20}
     assert remarks == (f"{len(found) - len(few)} of the {len(found)} held-out photos are not here",)
     with pytest.raises(InputError, match=r"none of the .* photos is here that the model's training held out of 'buil"):
-        corpus.held_out.pick(load_faces("builtin", "test", count=5), data="builtin")
+        corpus.held_out.pick(load_faces("synthetic", "test", count=5), data="synthetic")
 
 
 def test_photos_that_came_later_were_not_held_out(faces):
@@ -109,14 +109,14 @@ def test_many_photos_are_recorded_by_the_rule_and_a_digest(corpus, config, faces
     assert len(json.dumps(record.manifest())) < 300
     again = HeldOut.read(json.loads(json.dumps(record.manifest())))
     assert again == record
-    for data in ("builtin", "packed"):
+    for data in ("synthetic", "packed"):
         found, remark = again.pick(faces, data=data)
         assert (found.photos, remark) == (held.photos[1:], "")
     fewer = faces.take(np.arange(30))
-    found, remark = again.pick(fewer, data="builtin")
+    found, remark = again.pick(fewer, data="synthetic")
     assert set(found.photos) == set(held.photos[1:]) & set(fewer.photos)
     assert "the data set is not as it was then" in remark
-    with pytest.raises(InputError, match="held out photos of 'builtin': give that data set"):
+    with pytest.raises(InputError, match="held out photos of 'synthetic': give that data set"):
         again.pick(fewer, data="packed")
 
 
@@ -161,23 +161,23 @@ def test_an_older_model_is_measured_by_the_config_beside_it(config, faces, tmp_p
         assert "config.json" in remark
     assert measured(run)[0].photos == expected(faces)  # the run's folder names its model
     pack({"train": faces}, tmp_path / "packed", size=64, quality=90, source="drawn")
-    with pytest.raises(InputError, match="held out photos of 'builtin': give that data set"):
+    with pytest.raises(InputError, match="held out photos of 'synthetic': give that data set"):
         measured(run, data="packed", root=str(tmp_path / "packed"))
 
 
 def test_an_older_model_of_reproduce_is_measured_by_its_recipe(tmp_path):
-    whole = recipe("builtin", "trial")
-    small = dataclasses.replace(whole.config, data=DataConfig(name="builtin", train_faces=60, validation=0.2))
+    whole = recipe("synthetic", "trial")
+    small = dataclasses.replace(whole.config, data=DataConfig(name="synthetic", train_faces=60, validation=0.2))
     shop = Workshop(dataclasses.replace(whole, config=small), output=tmp_path)
     found, (remark,) = measured(bare().save(shop.folder / "measured" / "cnn-6" / "wing" / "model"))
     data = shop.recipe.config.data
-    assert found.photos == expected(load_faces("builtin", "train", count=data.train_faces, seed=0), data)
+    assert found.photos == expected(load_faces("synthetic", "train", count=data.train_faces, seed=0), data)
     assert "recipe.json" in remark
 
 
 def test_where_nothing_is_known_the_share_that_is_assumed_is_said(tmp_path):
     found, (remark,) = measured(bare().save(tmp_path / "old"), faces=40)
-    assert found.photos == load_faces("builtin", "train", count=40).split(0.05)[1].photos
+    assert found.photos == load_faces("synthetic", "train", count=40).split(0.05)[1].photos
     assert "does not record what its training held out: taken are the 0.05 of the photos" in remark
 
 
@@ -187,7 +187,7 @@ def test_the_models_of_the_package_record_it(data_root):
         every = load_faces(name, "train", root=str(data_root / {"w300": "300w"}.get(name, name)))
         found, remark = record.pick(every, data=name)
         assert (len(found), remark) == (faces, "")
-        assert f"{faces} held out" in zoo.card(name)
+        assert f"{faces} held out" in pretrained.card(name)
 
 
 def test_a_number_of_faces_is_for_drawn_ones(capsys, tmp_path):
@@ -196,7 +196,7 @@ def test_a_number_of_faces_is_for_drawn_ones(capsys, tmp_path):
                   ["balance", "mtfl"]):  # fmt: skip
         with pytest.raises(SystemExit):
             main([*words, "--faces", "20"])
-        assert "faces=20 is a number of built-in faces" in capsys.readouterr().err
+        assert "faces=20 is a number of synthetic faces" in capsys.readouterr().err
 
 
 def test_a_model_moved_away_from_its_run_keeps_its_record(corpus, faces, tmp_path):

@@ -20,14 +20,14 @@ from hostile import TARGETS, VIDEOS, Files, Target, Watch, lay, spoilt
 from situations import SITUATIONS
 from test_formats import WRITERS, load
 
-from wing_jax import files
-from wing_jax.bundle import read_bundle
 from wing_jax.config import load_config
 from wing_jax.data import video_frames
 from wing_jax.data.load import load_faces
-from wing_jax.data.video import Video
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.inference.bundle import read_bundle
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.video import Video
+from wing_jax.runtime import files
 
 CASES = 40  # of each target
 SITUATION_CASES = 12  # of each situation
@@ -265,7 +265,7 @@ def test_a_model_that_is_a_link_to_elsewhere_is_refused(tmp_path):
 def test_a_config_that_is_no_python_runs_nothing(tmp_path):
     marker = tmp_path / "ran"
     (tmp_path / "config.toml").write_text(
-        f"name = \"{{__import__('os').mkdir('{marker}')}}\"\n[data]\nname = \"builtin\"\n"
+        f"name = \"{{__import__('os').mkdir('{marker}')}}\"\n[data]\nname = \"synthetic\"\n"
     )
     with pytest.raises(InputError, match="stage1"):
         load_config(tmp_path / "config.toml")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers.imglab import write_imglab
 
-from wing_jax.data.imglab import read_imglab
+from wing_jax.data.readers.imglab import read_imglab
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, MTFL_5
 

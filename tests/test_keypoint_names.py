@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wing_jax.data.keypoint_names import indices_of, match_names, order_of_names, refuse_exchanged_sides
+from wing_jax.data.readers.keypoint_names import indices_of, match_names, order_of_names, refuse_exchanged_sides
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_19, AFLW_21, COFW_29, MTFL_5, SCHEMES, WFLW_98, scheme_from_table
 

@@ -15,8 +15,8 @@ from wing_jax.data.boxes import with_boxes
 from wing_jax.data.load import converted, load_faces
 from wing_jax.data.packed import pack, read_packed
 from wing_jax.errors import InputError
-from wing_jax.labelling import label
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.pseudo_labels import label
 from wing_jax.models import make_model
 from wing_jax.schemes import IBUG_68, LAPA_106, MTFL_5, get_conversion
 
@@ -25,7 +25,7 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def drawn():
-    return load_faces("builtin", "train", count=30)
+    return load_faces("synthetic", "train", count=30)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_labelled_faces_are_of_the_models_scheme_and_boxes(five, template):
     low, high = faces.points.min(1), faces.points.max(1)
     np.testing.assert_allclose((faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2, (low + high) / 2, atol=1e-3)
     np.testing.assert_allclose(faces.boxes[:, 2] - faces.boxes[:, 0], (high - low).max(1), rtol=1e-5)
-    assert faces.name == "built-in faces as mtfl5 labelled by always"
+    assert faces.name == "synthetic faces as mtfl5 labelled by always"
 
 
 def test_what_cannot_be_labelled_is_refused(drawn, five, template):
@@ -140,13 +140,13 @@ def test_the_command_keeps_and_packs_the_faces_within_the_distance(capsys, monke
 @pytest.fixture
 def config():
     return dataclasses.replace(
-        load_config("configs/builtin.py"), data=DataConfig(name="builtin", train_faces=40), balance=BalanceConfig()
+        load_config("configs/synthetic.py"), data=DataConfig(name="synthetic", train_faces=40), balance=BalanceConfig()
     )
 
 
 @pytest.fixture
 def packed_more(tmp_path, drawn):
-    """Ten other faces, packed with the boxes' convention of the built-in set."""
+    """Ten other faces, packed with the boxes' convention of the synthetic set."""
     pack({"train": drawn.take(np.arange(10))}, tmp_path / "more", size=64, quality=90, source="drawn")
     return DataConfig(name="packed", root=str(tmp_path / "more"), copies=3)
 
@@ -159,7 +159,7 @@ def test_other_sets_join_the_training_faces_and_not_the_held_out(config, packed_
     np.testing.assert_array_equal(both.train.images[:own], alone.train.images)
     np.testing.assert_array_equal(both.validation.images, alone.validation.images)
     np.testing.assert_array_equal(np.bincount(both.order), [1] * own + [3] * 10)
-    assert both.about == {"data": "built-in faces + built-in faces", "faces": 50}
+    assert both.about == {"data": "synthetic faces + synthetic faces", "faces": 50}
     assert both.shape == alone.shape
 
 
@@ -175,14 +175,14 @@ def test_copies_multiply_what_hsm_says(config, packed_more):
 def test_other_sets_are_converted_to_the_points_of_the_first(tmp_path, five, config):
     pack({"train": with_boxes(five, "landmarks")}, tmp_path / "five", size=64, quality=90, source="drawn")
     few = DataConfig(name="packed", root=str(tmp_path / "five"))
-    many = DataConfig(name="builtin", train_faces=20, boxes="landmarks")
+    many = DataConfig(name="synthetic", train_faces=20, boxes="landmarks")
     corpus = wing_jax.train.run.read_corpus(dataclasses.replace(config, data=few, more=(many,)))
     assert corpus.scheme is MTFL_5
     assert corpus.train.points.shape[1:] == (5, 2)
     with pytest.raises(InputError, match="no way from 'mtfl5' to 'ibug68'"):
         wing_jax.train.run.read_corpus(dataclasses.replace(config, data=many, more=(few,)))
     other_boxes = dataclasses.replace(many, boxes="mtfl")
-    with pytest.raises(InputError, match=r"by the 'mtfl' convention, built-in faces .*by 'landmarks': give `boxes`"):
+    with pytest.raises(InputError, match=r"by the 'mtfl' convention, synthetic faces .*by 'landmarks': give `boxes`"):
         wing_jax.train.run.read_corpus(dataclasses.replace(config, data=few, more=(other_boxes,)))
 
 
@@ -196,7 +196,7 @@ def test_photos_are_left_out_by_name(drawn):
     with pytest.raises(InputError, match="no face is left"):
         drawn.without(drawn.photos)
     with pytest.raises(InputError, match="copies=0 must be at least 1"):
-        DataConfig(name="builtin", copies=0)
+        DataConfig(name="synthetic", copies=0)
 
 
 @pytest.fixture(scope="module")

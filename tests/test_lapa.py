@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers.lapa import text, write_jd_landmark, write_lapa
 
-from wing_jax.data.lapa import read_jd_landmark, read_lapa
+from wing_jax.data.readers.lapa import read_jd_landmark, read_lapa
 from wing_jax.errors import InputError
 
 

@@ -19,15 +19,15 @@ from wing_jax.data import chips
 from wing_jax.data.boxes import usable
 from wing_jax.data.check import check_split, shared_faces
 from wing_jax.data.chips import chip_squares, cut_chip, cut_chips, misfit
-from wing_jax.data.coco import read_coco
-from wing_jax.data.detectors import Detector, ShapeInBox, detected
-from wing_jax.data.imglab import read_imglab
 from wing_jax.data.limits import LARGEST_BOX, box_fault, points_fault
 from wing_jax.data.load import load_faces
-from wing_jax.data.points_folder import read_points_folder
-from wing_jax.data.points_table import read_points_csv
+from wing_jax.data.readers.coco import read_coco
+from wing_jax.data.readers.imglab import read_imglab
+from wing_jax.data.readers.points_folder import read_points_folder
+from wing_jax.data.readers.points_table import read_points_csv
 from wing_jax.errors import InputError
-from wing_jax.localizer import check_boxes
+from wing_jax.inference.detectors import Detector, ShapeInBox, detected
+from wing_jax.inference.localizer import check_boxes
 from wing_jax.report.faces import annotation_sheet
 from wing_jax.schemes import MTFL_5
 
@@ -303,7 +303,7 @@ def test_a_sheet_shows_a_picture_of_one_pixel(coco):
 
 
 def test_faces_whose_points_do_not_fit_are_laid_on_no_others():
-    faces = load_faces("builtin", "train", count=3)
+    faces = load_faces("synthetic", "train", count=3)
     assert len(shared_faces(faces, faces)) == 3
     faces.points[1] *= 1e5
     assert len(shared_faces(faces, faces)) == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wing_jax.data.listing import has_no_position, numbers, read_lines, rows
+from wing_jax.data.readers.listing import has_no_position, numbers, read_lines, rows
 from wing_jax.errors import InputError
 
 

@@ -11,10 +11,10 @@ from writers.w300 import write_w300
 from writers.wflw import write_wflw
 
 from wing_jax.cli import main
-from wing_jax.data.builtin_set import builtin_faces
 from wing_jax.data.load import converted, find_scheme, load_faces, without_hidden
-from wing_jax.data.points_file import read_pts, write_pts
-from wing_jax.data.w300 import read_w300
+from wing_jax.data.readers.points_file import read_pts, write_pts
+from wing_jax.data.readers.synthetic import synthetic_faces
+from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.schemes import COFW_29, IBUG_68, MTFL_5, get_conversion
 from wing_jax.types import Visibility
@@ -57,7 +57,7 @@ def test_hidden_points_count_or_not(tmp_path):
     np.testing.assert_array_equal(masked.visible, ~occluded)
     both = load_faces("cofw", "train", root=str(tmp_path), hidden="mask", scheme="mtfl5")
     np.testing.assert_array_equal(both.visible, ~occluded[:, [16, 17, 20, 22, 23]])
-    drawn = builtin_faces(6, seed=1, size=64)
+    drawn = synthetic_faces(6, seed=1, size=64)
     hidden = drawn.visibility != Visibility.VISIBLE
     assert hidden.any()
     np.testing.assert_array_equal(without_hidden(drawn).visible, ~hidden)
@@ -67,7 +67,7 @@ def test_hidden_points_count_or_not(tmp_path):
 
 
 def test_converted_points_do_not_count_where_they_cannot_be_told():
-    drawn = builtin_faces(2, seed=1, size=64)
+    drawn = synthetic_faces(2, seed=1, size=64)
     faces = converted(drawn, find_scheme("cofw29"))
     assert not faces.visible[:, [5, 7]].any()
     assert faces.visible.sum() == 2 * 27
@@ -86,10 +86,10 @@ def test_evaluation_converts_the_model_to_the_faces_and_says_so(tmp_path, capsys
     """A drawn 68-point model on faces of 5 points: measured on what can be told, by hand."""
     from test_cli import drawn_model
 
-    from wing_jax.localizer import Localizer
+    from wing_jax.inference.localizer import Localizer
 
     monkeypatch.chdir(tmp_path)
-    drawn = builtin_faces(6, seed=3, size=96)
+    drawn = synthetic_faces(6, seed=3, size=96)
     low, high = drawn.boxes[:, None, :2], drawn.boxes[:, None, 2:]
     mean = (((drawn.points - low) / (high - low)).mean(0) / 1.2 + 0.1).astype(np.float32)
     model = drawn_model(tmp_path / "model", IBUG_68, mean)
@@ -118,7 +118,7 @@ def test_points_that_cannot_be_told_are_not_measured(tmp_path, capsys, monkeypat
     """68 points tell 27 of COFW's 29: the lower edges of the brows must not count, nor as if they lay at 0."""
     from test_cli import drawn_model
 
-    from wing_jax.localizer import Localizer
+    from wing_jax.inference.localizer import Localizer
 
     monkeypatch.chdir(tmp_path)
     model = drawn_model(tmp_path / "model", IBUG_68, np.full((68, 2), 0.5, np.float32))
@@ -143,7 +143,7 @@ def test_boxes_of_another_convention_are_told_and_brought_to_those_of_training(t
     from test_cli import drawn_model
 
     from wing_jax.data.boxes import shape_in_box
-    from wing_jax.localizer import Localizer
+    from wing_jax.inference.localizer import Localizer
 
     monkeypatch.chdir(tmp_path)
     write_points_folder(tmp_path / "faces")
@@ -177,10 +177,10 @@ def test_a_folder_of_pts_keeps_the_numbers(tmp_path):
     np.testing.assert_allclose(read_pts(tmp_path / "again.pts"), faces.points[0], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["builtin", "pts", "csv", "coco", "imglab"])
+@pytest.mark.parametrize("name", ["synthetic", "pts", "csv", "coco", "imglab"])
 @pytest.mark.parametrize("split", ["heldout", "held-out", "Train"])
 def test_a_split_that_is_none_is_not_taken_for_another(tmp_path, name, split):
     """Such as "held_out" misspelled: all faces would be measured, those that were trained on too."""
-    root = "" if name == "builtin" else str(tmp_path)
+    root = "" if name == "synthetic" else str(tmp_path)
     said = refusal(name, split, root=root, scheme="mtfl5", count=1)
     assert f"no split {split!r}" in said

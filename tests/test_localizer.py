@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from wing_jax import geometry
-from wing_jax import localizer as module
+from wing_jax.augment.warp import warp
 from wing_jax.data.chips import chip_squares, cut_chip, resized
-from wing_jax.data.w300 import read_w300
+from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.inference import localizer as module
+from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import make_model
 from wing_jax.schemes import MTFL_5, Scheme
-from wing_jax.warp import warp
 
 THREE = Scheme(
     name="three", names=("red", "green", "blue"), mirrored=((0, 1),), left_eye=(0,), right_eye=(1,),

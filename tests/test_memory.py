@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 import pytest
 
-from wing_jax import memory
 from wing_jax.cli import main
 from wing_jax.config import BalanceConfig
-from wing_jax.data.builtin_set import builtin_faces
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
+from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.errors import InputError
 from wing_jax.report.draw import contact_sheet, face_tile, sheet_size
+from wing_jax.runtime import memory
 
 
 def refusal(capsys, *words: object) -> str:
@@ -88,28 +88,31 @@ def test_a_command_that_runs_out_says_so_in_one_line(monkeypatch, capsys):
 
 
 def test_chips_that_do_not_fit_are_refused_before_they_are_cut():
-    faces = load_faces("builtin", "train", count=2)
-    with pytest.raises(InputError, match=r"built-in faces: 2 faces cut to 9,000,000 x 9,000,000 pixels: needs .* GB"):
+    faces = load_faces("synthetic", "train", count=2)
+    with pytest.raises(InputError, match=r"synthetic faces: 2 faces cut to 9,000,000 x 9,000,000 pixels: needs .* GB"):
         cut_chips(faces, size=9_000_000)
-    with pytest.raises(InputError, match=r"^1,000,000,000,000 built-in faces of 192 x 192 pixels: needs"):
-        builtin_faces(10**12, seed=0)
+    with pytest.raises(InputError, match=r"^1,000,000,000,000 synthetic faces of 192 x 192 pixels: needs"):
+        synthetic_faces(10**12, seed=0)
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (
-            ("train", "configs/builtin.py", "--name", "absurd", "--data.train_faces", 10**12),
-            "built-in faces of 192 x 192 pixels: needs",
+            ("train", "configs/synthetic.py", "--name", "absurd", "--data.train_faces", 10**12),
+            "synthetic faces of 192 x 192 pixels: needs",
         ),
-        (("train", "configs/builtin.py", "--stage1.input_size", 2**20), "input_size=1048576 must be at most 4,096"),
-        (("train", "configs/builtin.py", "--stage1.batch_size", 8 * 10**9), "a batch of 8,000,000,000 crops of"),
-        (("train", "configs/builtin.py", "--stage1.model.hidden", 10**12), "a network with 1,000,000,000,000 hidden"),
-        (("train", "configs/builtin.py", "--balance.bins", 10**12), "bins=1000000000000, cap=10: bins is 1 to 10,000"),
-        (("evaluate", "w300", "--data", "builtin", "--faces", 10**12), "built-in faces of 192 x 192 pixels: needs"),
-        (("balance", "builtin", "--faces", 10**12), "built-in faces of 192 x 192 pixels: needs"),
-        (("balance", "builtin", "--bins", 10**12), "bins=1000000000000 must lie between 1 and 10,000"),
-        (("balance", "builtin", "--bins", 0), "bins=0 must lie between 1 and 10,000"),
+        (("train", "configs/synthetic.py", "--stage1.input_size", 2**20), "input_size=1048576 must be at most 4,096"),
+        (("train", "configs/synthetic.py", "--stage1.batch_size", 8 * 10**9), "a batch of 8,000,000,000 crops of"),
+        (("train", "configs/synthetic.py", "--stage1.model.hidden", 10**12), "a network with 1,000,000,000,000 hidden"),
+        (
+            ("train", "configs/synthetic.py", "--balance.bins", 10**12),
+            "bins=1000000000000, cap=10: bins is 1 to 10,000",
+        ),
+        (("evaluate", "w300", "--data", "synthetic", "--faces", 10**12), "synthetic faces of 192 x 192 pixels: needs"),
+        (("balance", "synthetic", "--faces", 10**12), "synthetic faces of 192 x 192 pixels: needs"),
+        (("balance", "synthetic", "--bins", 10**12), "bins=1000000000000 must lie between 1 and 10,000"),
+        (("balance", "synthetic", "--bins", 0), "bins=0 must lie between 1 and 10,000"),
         (("data", "show", ".", "--columns", 10**12), "columns=1000000000000 must lie between 1 and 1,000"),
         (("data", "show", ".", "--columns", 0), "columns=0 must lie between 1 and 1,000"),
         (("data", "show", ".", "--faces", -1), "faces=-1 must lie between 1 and 10,000"),

@@ -11,7 +11,7 @@ from writers.faces import small_faces
 from writers.merl_rav import HIDDEN, NAMES, SELF_HIDDEN, signed_pts, write_merl_rav
 
 from wing_jax.data.images import write_image
-from wing_jax.data.menpo import read_menpo
+from wing_jax.data.readers.menpo import read_menpo
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68
 from wing_jax.types import Visibility

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from wing_jax import evaluation, metrics
-from wing_jax.metrics import Eyes
+from wing_jax.evaluation import evaluation, metrics
+from wing_jax.evaluation.metrics import Eyes
 
 # Two faces of six points: eyes of two points each (outer corner first), nose, mouth.
 EYES = Eyes(left=(0, 1), right=(2, 3), left_outer=0, right_outer=3)

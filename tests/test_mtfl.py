@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers.mtfl import write_mtfl
 
-from wing_jax.data.mtfl import read_mtfl
+from wing_jax.data.readers.mtfl import read_mtfl
 from wing_jax.errors import InputError
 
 GOOD = "net_7876\\0_1_face.jpg 1 2 3 4 5 6 7 8 9 10 1 2 1 3"

@@ -18,14 +18,14 @@ from wing_jax.cli import main
 from wing_jax.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, PerturbConfig, StageConfig
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.inference.localizer import Localizer
+from wing_jax.runtime import devices
 from wing_jax.text import printable
-from wing_jax.train import devices
 
 ODD = ("x [v2] %d {a} é#", "a\\b*?", os.fsdecode(b"m\xfcller [b] :dog:"), "a:b\nc $x$ <b>&")
 SMALL = Config(
     name="r.1 [a]",
-    data=DataConfig(name="builtin", train_faces=12, validation=0.3),
+    data=DataConfig(name="synthetic", train_faces=12, validation=0.3),
     stage1=StageConfig(
         input_size=16,
         margin=1.3,
@@ -62,13 +62,13 @@ def test_a_run_in_a_folder_of_any_name_ends_goes_on_and_is_evaluated(tmp_path, o
     said = capsys.readouterr()
     assert "damaged" not in said.err
     assert said.out.splitlines()[-2] == "model: runs/r.1 [a]/model"
-    assert said.out.splitlines()[-1] == "next:  wing-jax evaluate 'runs/r.1 [a]/model' --data builtin"
+    assert said.out.splitlines()[-1] == "next:  wing-jax evaluate 'runs/r.1 [a]/model' --data synthetic"
     run = here / "runs" / "r.1 [a]"
     assert [json.loads(line)["step"] for line in (run / "stage1" / "metrics.jsonl").read_text().splitlines()] == [2, 4]
     others = {name for name in files_below(run) if not name.startswith("stage1/checkpoints/")} - TOGETHER
     assert all(name.startswith("stage1/events.out.tfevents") for name in others), others
     assert sorted(path.name for path in (run / "stage1" / "checkpoints").iterdir()) == ["2", "4"]
-    main(["evaluate", str(run), "--data", "builtin", "--faces", "4", "--output", f"out {odd}"])
+    main(["evaluate", str(run), "--data", "synthetic", "--faces", "4", "--output", f"out {odd}"])
     assert f"report: out {printable(odd)}/index.html" in capsys.readouterr().out
     assert html.escape(printable(odd)) in Path(f"out {odd}", "index.html").read_text(encoding="utf-8")
     assert {path.name for path in here.iterdir()} == {config, "runs", f"out {odd}"}
@@ -86,7 +86,7 @@ def test_a_sweep_and_a_packed_set_lie_where_they_were_put(tmp_path, odd, capsys,
     cells = Path("runs", "s[b]", "cells")
     for cell in cells.iterdir():
         assert Localizer.load(cell / "model").about["name"].startswith("s[b] ")
-    faces = load_faces("builtin", "train", count=4)
+    faces = load_faces("synthetic", "train", count=4)
     from wing_jax.data.packed import pack, read_packed
 
     pack({"train": faces}, f"packed {odd}", size=32, quality=80, source=odd)
@@ -108,7 +108,7 @@ def test_a_run_does_not_leave_the_folder_of_its_output(name):
     [
         ["train", "own.py", "--name", "x" * 300],
         ["train", "own.py", "--output", "own.py/x"],
-        ["balance", "builtin", "--faces", "40", "--output", "x" * 300],
+        ["balance", "synthetic", "--faces", "40", "--output", "x" * 300],
         ["data", "show", "faces", "--output", f"{'x' * 300}.png"],
     ],
 )
@@ -118,7 +118,7 @@ def test_a_name_that_the_file_system_does_not_take_is_one_line(words, tmp_path, 
     if words[0] == "data":
         from wing_jax.data.packed import pack
 
-        pack({"train": load_faces("builtin", "train", count=4)}, "faces", size=32, quality=80, source="")
+        pack({"train": load_faces("synthetic", "train", count=4)}, "faces", size=32, quality=80, source="")
     with pytest.raises(SystemExit) as stopped:
         main(words)
     assert stopped.value.code == 2
@@ -146,9 +146,10 @@ def test_files_are_read_and_written_where_the_locale_is_not_utf_8(tmp_path):
     code = """
 import sys
 from pathlib import Path
-from wing_jax.bundle import read_bundle, write_bundle
-from wing_jax import files, zoo
-zoo.card("w300")
+from wing_jax.inference.bundle import read_bundle, write_bundle
+from wing_jax import pretrained
+from wing_jax.runtime import files
+pretrained.card("w300")
 files.write_whole(Path("whole.txt"), "日本")
 assert files.read_text("whole.txt") == "日本"
 write_bundle("bundle", {"name": "日本"}, {"a": 1})

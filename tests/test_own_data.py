@@ -12,9 +12,9 @@ import pytest
 
 from wing_jax.cli import main
 from wing_jax.data.load import find_scheme, load_faces
-from wing_jax.data.points_folder import read_points_folder
-from wing_jax.localizer import Localizer
-from wing_jax.train import devices
+from wing_jax.data.readers.points_folder import read_points_folder
+from wing_jax.inference.localizer import Localizer
+from wing_jax.runtime import devices
 
 PAGE = Path(__file__).parents[1] / "docs" / "own_data.md"
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     mesh = devices.make_mesh(1)  # a user's, not the eight of the tests
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("wing_jax.train.devices.make_mesh", lambda count=0: mesh)
+        patch.setattr("wing_jax.runtime.devices.make_mesh", lambda count=0: mesh)
         for block in BLOCK.finditer(PAGE.read_text()):
             if block["file"]:
                 Path(block["file"]).write_text(block["text"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
 from wing_jax.data.packed import FACES_A_SHARD, pack, read_packed
-from wing_jax.data.w300 import read_w300
+from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68
 from wing_jax.text import printable
@@ -27,7 +27,7 @@ SIZE = 96
 
 @pytest.fixture(scope="module")
 def faces():
-    drawn = load_faces("builtin", "train", count=6)
+    drawn = load_faces("synthetic", "train", count=6)
     return dataclasses.replace(
         drawn,
         attributes={"smiling": np.array([True, False] * 3)},

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax import perturb as ops
+from wing_jax.augment import perturb as ops
 from wing_jax.config import PerturbConfig
-from wing_jax.data.cutting import cut_crops, uniforms
+from wing_jax.input.cutting import cut_crops, uniforms
 from wing_jax.schemes import MTFL_5
 
 SIZE, CHIP = 72, 140

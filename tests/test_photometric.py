@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from test_perturb import CHIP, HARD, PLACES, SIZE, dot_near, dotted, drawn_for, plain_frames
 
-from wing_jax import perturb as ops
+from wing_jax.augment import perturb as ops
+from wing_jax.augment.photometric import gaussian, gaussian_blur, photometric
+from wing_jax.augment.warp import warp
 from wing_jax.config import PerturbConfig
-from wing_jax.data.cutting import change_pixels, cut_crops, uniforms
-from wing_jax.photometric import gaussian, gaussian_blur, photometric
+from wing_jax.input.cutting import change_pixels, cut_crops, uniforms
 from wing_jax.schemes import MTFL_5
-from wing_jax.warp import warp
 
 STILL = {"rotation": 0.0, "translation": 0.0, "scale": 0.0, "flip": 0.0, "blur": 0.0}
 

@@ -14,12 +14,9 @@ from writers.aflw_sqlite import write_aflw_sqlite
 
 from wing_jax.cli import main
 from wing_jax.config import DataConfig, config_of
-from wing_jax.data.aflw_sqlite import read_aflw_sqlite
 from wing_jax.data.check import check_split
 from wing_jax.data.chips import cut_chips
-from wing_jax.data.coco import read_coco
 from wing_jax.data.images import read_image
-from wing_jax.data.imglab import read_imglab
 from wing_jax.data.load import load_faces
 from wing_jax.data.picture_sizes import (
     ORIENTATION,
@@ -30,7 +27,10 @@ from wing_jax.data.picture_sizes import (
     told_size,
     turned,
 )
-from wing_jax.data.points_table import read_points_csv
+from wing_jax.data.readers.aflw_sqlite import read_aflw_sqlite
+from wing_jax.data.readers.coco import read_coco
+from wing_jax.data.readers.imglab import read_imglab
+from wing_jax.data.readers.points_table import read_points_csv
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
 
@@ -225,7 +225,7 @@ def test_a_picture_that_cannot_be_read_is_told_once(tmp_path):
 
 def test_a_set_that_says_no_sizes_cannot_be_rescaled():
     with pytest.raises(InputError, match="do not say how large the pictures were"):
-        load_faces("builtin", "train", count=2, picture_size="rescale")
+        load_faces("synthetic", "train", count=2, picture_size="rescale")
 
 
 ABSURD = [0, -640, "wide", None, "", True, [640], {}, 1e12, 1e400, float("nan"), -1e400, 10**400, "1e999", 0.2]

@@ -8,9 +8,9 @@ import pytest
 
 from wing_jax.config import PerturbConfig
 from wing_jax.data.chips import Chips
-from wing_jax.data.cutting import BatchCutter, fixed_crops, uniforms
 from wing_jax.data.encoded import JpegImages, encoded
-from wing_jax.data.pipeline import training_batches
+from wing_jax.input.cutting import BatchCutter, fixed_crops, uniforms
+from wing_jax.input.tfdata import training_batches
 from wing_jax.schemes import MTFL_5
 
 SIZE, CHIP, FACES = 24, 40, 7

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from wing_jax.data.points_file import read_pts, read_signed_pts, write_pts
+from wing_jax.data.readers.points_file import read_pts, read_signed_pts, write_pts
 from wing_jax.errors import InputError
 from wing_jax.types import Visibility
 

@@ -14,8 +14,8 @@ from writers.points_folder import ljson, write_points_folder
 
 from wing_jax.data.images import read_image, write_image, write_overlay
 from wing_jax.data.load import load_faces
-from wing_jax.data.points_file import write_pts
-from wing_jax.data.points_folder import read_ljson, read_points_folder
+from wing_jax.data.readers.points_file import write_pts
+from wing_jax.data.readers.points_folder import read_ljson, read_points_folder
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, MTFL_5
 

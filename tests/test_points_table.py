@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers.points_table import write_points_table
 
-from wing_jax.data.points_table import read_points_csv
+from wing_jax.data.readers.points_table import read_points_csv
 from wing_jax.errors import InputError
 from wing_jax.report.predictions import FaceTable, FoundFace
 from wing_jax.schemes import IBUG_68, MTFL_5, WFLW_98

@@ -20,13 +20,13 @@ from wing_jax.cli.predict_names import plan_photos
 from wing_jax.cli.predict_options import PredictOptions
 from wing_jax.cli.predict_tally import Tally
 from wing_jax.cli.predict_video import follow
-from wing_jax.data import video_writer
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
-from wing_jax.data.points_file import read_pts
-from wing_jax.data.video import Video, VideoWriter
-from wing_jax.finder import Finder
-from wing_jax.localizer import Localizer
+from wing_jax.data.readers.points_file import read_pts
+from wing_jax.inference import video_writer
+from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.video import Video, VideoWriter
 from wing_jax.text import printable
 
 
@@ -76,8 +76,8 @@ def test_photos_come_in_order_and_in_groups(monkeypatch, folder, tmp_path):
 
 @pytest.fixture(scope="module")
 def faces():
-    """Built-in faces, which detectors find."""
-    return load_faces("builtin", "test", count=3)
+    """Synthetic faces, which detectors find."""
+    return load_faces("synthetic", "test", count=3)
 
 
 def table(path):

@@ -16,11 +16,11 @@ from tiny_model import save_tiny_model
 from wing_jax.cli import main
 from wing_jax.cli.predict_tally import Tally
 from wing_jax.data.images import read_image, write_image
-from wing_jax.data.points_file import read_pts, write_pts
-from wing_jax.data.video import VideoWriter
+from wing_jax.data.readers.points_file import read_pts, write_pts
 from wing_jax.errors import InputError
-from wing_jax.finder import Finder
-from wing_jax.localizer import Localizer
+from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.video import VideoWriter
 from wing_jax.report.predictions import FaceTable, FoundFace, write_photo
 from wing_jax.schemes import MTFL_5
 

@@ -38,9 +38,9 @@ localizer = Localizer.load("mtfl")
 finder = Finder.load("mtfl")
 localizer.predict(image, boxes)
 def child():
-    from wing_jax.data.cutting import BatchCutter
+    from wing_jax.input.cutting import BatchCutter
     from wing_jax.train.run import train
-    from wing_jax.warp import warp
+    from wing_jax.augment.warp import warp
     say("load", lambda: Localizer.load("mtfl"))
     say("predict", lambda: localizer.predict(image, boxes))
     say("locate", lambda: localizer.locate(image[None], np.zeros((1, 4), np.float32)))
@@ -49,7 +49,7 @@ def child():
     say("finder", lambda: finder(image))
     say("loss", lambda: losses.wing_loss(np.zeros((1, 2)), np.ones((1, 2))))
     say("warp", lambda: warp(image[None], np.zeros((1, 2, 3), np.float32), size=4))
-    from wing_jax.train import devices
+    from wing_jax.runtime import devices
     say("make_mesh", devices.make_mesh)
     forked(lambda: say("grandchild", load_and_predict))
 forked(child)
@@ -86,7 +86,7 @@ import jax, jax.numpy as jnp
 jnp.ones(3).sum().block_until_ready()
 child = os.fork()
 if child == 0:
-    from wing_jax.processes import check_jax
+    from wing_jax.runtime.processes import check_jax
     try:
         check_jax()
         print("works", flush=True)
@@ -94,7 +94,7 @@ if child == 0:
         print(error, flush=True)
     os._exit(0)
 os.waitpid(child, 0)
-from wing_jax.processes import check_jax
+from wing_jax.runtime.processes import check_jax
 check_jax()
 print("the parent works")
 """

@@ -10,9 +10,9 @@ import scipy.io
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.images import write_image
 from wing_jax.data.load import find_data, load_faces
-from wing_jax.data.mtfl import POSES, box_of_five_points, read_mtfl
-from wing_jax.data.points_file import read_pts, write_pts
-from wing_jax.data.w300 import read_w300
+from wing_jax.data.readers.mtfl import POSES, box_of_five_points, read_mtfl
+from wing_jax.data.readers.points_file import read_pts, write_pts
+from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, MTFL_5
 
@@ -123,7 +123,7 @@ def test_300w_refuses_missing_and_broken_detector_boxes(w300):
     assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: not as published")
     scipy.io.savemat(file, {"bounding_boxes": np.zeros((1, 3))})
     assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: not as published")
-    assert "for 300-W alone" in refusal(load_faces, "builtin", "train", count=1, boxes="detector")
+    assert "for 300-W alone" in refusal(load_faces, "synthetic", "train", count=1, boxes="detector")
 
 
 @pytest.mark.parametrize(
@@ -342,4 +342,4 @@ def test_load_faces_takes_the_published_mtfl_boxes_where_they_lie_beside(mtfl, t
 
 
 def test_the_built_in_faces_need_a_number():
-    assert "needs a number of faces, not 0" in refusal(load_faces, "builtin", "train")
+    assert "needs a number of faces, not 0" in refusal(load_faces, "synthetic", "train")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wing_jax.data.face_set import Face, FaceSet, gather
 from wing_jax.data.images import write_image
-from wing_jax.data.records import Face, FaceSet, gather
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
 from wing_jax.types import Visibility

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from wing_jax.data.builtin_set import builtin_faces
-from wing_jax.data.records import FaceSet
+from wing_jax.data.face_set import FaceSet
+from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.report.draw import TARGET
 from wing_jax.report.faces import COLOURS, annotation_sheet
 from wing_jax.report.schemes import _told, scheme_picture
@@ -58,7 +58,7 @@ def test_points_lie_where_the_picture_is_marked():
 
 
 def test_numbers_can_be_left_out_and_tiles_fill_the_columns():
-    faces = builtin_faces(5, seed=1, size=64)
+    faces = synthetic_faces(5, seed=1, size=64)
     with_numbers, without = (annotation_sheet(faces, columns=3, size=200, numbers=n) for n in (True, False))
     assert with_numbers.shape == without.shape
     assert (with_numbers != without).any()
@@ -70,7 +70,7 @@ def test_each_published_scheme_has_a_picture(name):
     scheme = SCHEMES[name]
     picture = scheme_picture(scheme, size=240)
     assert picture.shape[0] > picture.shape[1] > 240
-    drawn = builtin_faces(1, seed=1, size=128).points[0]
+    drawn = synthetic_faces(1, seed=1, size=128).points[0]
     points = _told(scheme, drawn)
     assert points.shape == (scheme.points, 2)
     low, high = drawn.min(0), drawn.max(0)
@@ -80,7 +80,7 @@ def test_each_published_scheme_has_a_picture(name):
 
 def test_the_pictures_points_mirror_each_other():
     """On a symmetric face every scheme's picture is symmetric: a point set on the wrong side would show."""
-    symmetric = builtin_faces(1, seed=1, size=128).points[0]
+    symmetric = synthetic_faces(1, seed=1, size=128).points[0]
     mirrored = (symmetric * (-1, 1))[IBUG_68.flip]
     symmetric = ((symmetric - symmetric.mean(0)) + (mirrored - mirrored.mean(0))).astype(np.float32) / 2
     for scheme in SCHEMES.values():

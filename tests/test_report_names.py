@@ -8,7 +8,7 @@ import pytest
 from matplotlib.cbook import is_math_text
 from test_report import Links, evaluations, faces, write
 
-from wing_jax.evaluation import evaluate
+from wing_jax.evaluation.evaluation import evaluate
 from wing_jax.report import analysis, draw, grids, page, plots
 
 ODD = (

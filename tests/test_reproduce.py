@@ -20,21 +20,21 @@ from wing_jax.config import (
     load_config,
 )
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.inference.localizer import Localizer
 from wing_jax.losses import LOSSES as LOSS_NAMES
 from wing_jax.reproduce import METHODS, TARGETS, Workshop, published, recipe
 from wing_jax.reproduce import workshop as workshop_module
 from wing_jax.reproduce.rates import best, beyond, multiple, tried_rates
 from wing_jax.reproduce.recipes import Recipe
 from wing_jax.reproduce.workshop import Variant
-from wing_jax.train import devices
+from wing_jax.runtime import devices
 from wing_jax.train.sweep import SweepEngine
 
 LOSSES = ("l2", "wing")
 
 
 def small_recipe(name="small", **changes) -> Recipe:
-    """Two tiny stages on built-in faces."""
+    """Two tiny stages on synthetic faces."""
     optimizer = OptimizerConfig(
         name="sgd", learning_rate=1e-3, final_learning_rate=1e-5, decay="exponential", weight_decay=5e-4
     )
@@ -49,7 +49,7 @@ def small_recipe(name="small", **changes) -> Recipe:
     model = ModelConfig(channels=(4, 8), hidden=8, output_bias="mean_shape")
     config = Config(
         name=name,
-        data=DataConfig(name="builtin", train_faces=24, test_faces=10, validation=0.2),
+        data=DataConfig(name="synthetic", train_faces=24, test_faces=10, validation=0.2),
         stage1=StageConfig(margin=1.3, model=model, loss=LossConfig(width=10.0, epsilon=2.0), **shared),
         stage2=SecondStageConfig(
             margin=1.2,
@@ -58,7 +58,7 @@ def small_recipe(name="small", **changes) -> Recipe:
             crops="direct",
             **shared,
         ),
-        balance=recipe("builtin", "trial").config.balance,
+        balance=recipe("synthetic", "trial").config.balance,
         devices=1,
     )
     whole = Recipe(name=name, budget="trial", config=config, normalisation="box size", tuned=True)
@@ -304,15 +304,15 @@ def _variant_of(loss, shop):
 
 def test_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("wing_jax.reproduce.recipe", lambda data, budget, **_: small_recipe(f"{data}-{budget}"))
-    main(["reproduce", "table1", "--data", "builtin", "--budget", "trial", "--seeds", "1", "--output", str(tmp_path),
+    main(["reproduce", "table1", "--data", "synthetic", "--budget", "trial", "--seeds", "1", "--output", str(tmp_path),
           "--losses", "l1", "wing"])  # fmt: skip
     said = capsys.readouterr().out
     assert "CNN-6" in said
-    text = (tmp_path / "builtin-trial" / "table1.md").read_text()
-    for part in ("wing-jax reproduce table1 --data builtin", "commit", "machine", "learning rates of CNN-6: L1 "):
+    text = (tmp_path / "synthetic-trial" / "table1.md").read_text()
+    for part in ("wing-jax reproduce table1 --data synthetic", "commit", "machine", "learning rates of CNN-6: L1 "):
         assert part in text
-    assert (tmp_path / "builtin-trial" / "table1.png").read_bytes()[:4] == b"\x89PNG"
-    for words in (["table9"], ["table1", "--seeds", "0"], ["table4", "--data", "builtin", "--output", str(tmp_path)]):
+    assert (tmp_path / "synthetic-trial" / "table1.png").read_bytes()[:4] == b"\x89PNG"
+    for words in (["table9"], ["table1", "--seeds", "0"], ["table4", "--data", "synthetic", "--output", str(tmp_path)]):
         with pytest.raises(SystemExit) as stopped:
             main(["reproduce", *words])
         assert stopped.value.code == 2

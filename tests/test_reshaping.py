@@ -7,11 +7,11 @@ import pytest
 from test_perturb import CHIP, PLACES, dot_near, dotted
 
 from wing_jax import balance
+from wing_jax.augment.reshaping import reshaped, warped
 from wing_jax.config import BalanceConfig, load_config
-from wing_jax.data.builtin_set import builtin_faces
 from wing_jax.data.chips import Chips, cut_chips
 from wing_jax.data.encoded import JpegImages
-from wing_jax.data.reshaping import reshaped, warped
+from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.errors import InputError
 from wing_jax.geometry import box_of_points
 from wing_jax.schemes import IBUG_68
@@ -27,7 +27,7 @@ def some_moves(seed: int, size: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def chips() -> Chips:
-    return cut_chips(builtin_faces(120, seed=5, size=96), size=64)
+    return cut_chips(synthetic_faces(120, seed=5, size=96), size=64)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -103,7 +103,7 @@ def test_what_cannot_be_reshaped_is_refused(chips):
 
 
 def test_copies_come_in_an_epoch_as_often_as_their_faces():
-    config = load_config("configs/builtin.py")
+    config = load_config("configs/synthetic.py")
     data = dataclasses.replace(config.data, train_faces=80, test_faces=20, reshaped=2)
     config = dataclasses.replace(config, data=data, balance=BalanceConfig(method="hsm"))
     corpus = read_corpus(config)

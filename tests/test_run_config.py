@@ -25,7 +25,7 @@ def refuse_another(config):
 
 @pytest.fixture
 def config(tmp_path) -> Config:
-    return dataclasses.replace(load_config(CONFIGS / "builtin.py"), output=str(tmp_path))
+    return dataclasses.replace(load_config(CONFIGS / "synthetic.py"), output=str(tmp_path))
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from wing_jax.data.aflw_shapes import read_aflw_shapes
-from wing_jax.data.mtfl import read_mtfl
-from wing_jax.data.w300 import read_w300
+from wing_jax.data.readers.aflw_shapes import read_aflw_shapes
+from wing_jax.data.readers.mtfl import read_mtfl
+from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.geometry import fit_similarity, transform
 from wing_jax.schemes import (

@@ -18,9 +18,9 @@ from workshop import furnish
 
 from wing_jax import Finder, Localizer, geometry, losses
 from wing_jax.config import PerturbConfig
-from wing_jax.data.device_input import DeviceFaces, DeviceInput, Planner
+from wing_jax.input.device_input import DeviceFaces, DeviceInput, Planner
 from wing_jax.models import cpu_kernel, make_model
-from wing_jax.train.devices import usual_settings
+from wing_jax.runtime.devices import usual_settings
 from wing_jax.train.steps import make_objective
 
 kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())

@@ -48,7 +48,7 @@ def test_measured_results_are_pages_with_their_pictures(site):
         ("losses", "wing_jax.losses.regression.wing_loss"),
         ("balance", "wing_jax.balance.pose_axis"),
         ("models", "wing_jax.models.plain.PlainRegressor"),
-        ("use", "wing_jax.finder.Finder"),
+        ("use", "wing_jax.inference.face_landmarker.Finder"),
         ("train", "wing_jax.config.StageConfig"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from wing_jax import losses
 from wing_jax.models import PlainRegressor
-from wing_jax.train import devices
+from wing_jax.runtime import devices
 from wing_jax.train.optimizer import learning_rates, make_optimizer
 from wing_jax.train.state import init_state
 from wing_jax.train.steps import compile_step, make_predict, make_train_step, normalised_error

@@ -21,8 +21,8 @@ from wing_jax.config import (
     SweepConfig,
 )
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
-from wing_jax.train import devices
+from wing_jax.inference.localizer import Localizer
+from wing_jax.runtime import devices
 from wing_jax.train.run import first_task, read_corpus, train
 from wing_jax.train.sweep import SweepEngine, cells_of, loss_forms
 from wing_jax.train.sweep_run import sweep, table
@@ -46,7 +46,7 @@ STAGE = StageConfig(
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> SweepConfig:
-    data = DataConfig(name="builtin", train_faces=12, validation=0.3)
+    data = DataConfig(name="synthetic", train_faces=12, validation=0.3)
     return SweepConfig(
         name="grid", data=data, stage1=STAGE, grid=GRID, devices=1, output=str(tmp_path_factory.mktemp("sweep"))
     )

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from wing_jax.errors import InputError, Stopped
-from wing_jax.locks import only_writer
-from wing_jax.train import termination
+from wing_jax.runtime import termination
+from wing_jax.runtime.locks import only_writer
 
 
 def terminate():
@@ -63,7 +63,7 @@ def test_another_thread_than_the_main_one_leaves_signals_alone():
 
 HOLD = """
 import sys, time
-from wing_jax.locks import only_writer
+from wing_jax.runtime.locks import only_writer
 with only_writer(sys.argv[1], doing="trains", instead="give another"):
     print("held", flush=True)
     time.sleep(120)
@@ -97,7 +97,7 @@ CONTEND = """
 import sys, time
 from pathlib import Path
 from wing_jax.errors import InputError
-from wing_jax.locks import only_writer
+from wing_jax.runtime.locks import only_writer
 counter = Path(sys.argv[2])
 done = 0
 while done < 200:

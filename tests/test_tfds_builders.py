@@ -16,9 +16,10 @@ from writers.mtfl import write_mtfl
 from writers.w300 import write_w300
 from writers.wflw import LISTS, write_wflw
 
-from wing_jax.data import aflw, cofw, mtfl, tfds_builders, w300, wflw
-from wing_jax.data.tfds_builders import build
-from wing_jax.data.tfds_sets import TAUGHT, read_tfds
+from wing_jax.data.readers import aflw, cofw, mtfl, w300, wflw
+from wing_jax.data.tfds import builders
+from wing_jax.data.tfds.builders import build
+from wing_jax.data.tfds.sets import TAUGHT, read_tfds
 from wing_jax.errors import InputError
 from wing_jax.text import printable
 
@@ -35,7 +36,7 @@ TRAINING = f"{LISTS}/list_98pt_rect_attr_train.txt"
 @pytest.fixture(autouse=True)
 def _small_training_set(monkeypatch):
     """AFLW's list tells 20,000 training faces by their number; ours has three."""
-    monkeypatch.setattr(tfds_builders.WingAflw, "read", staticmethod(SETS["wing_aflw"][1]))
+    monkeypatch.setattr(builders.WingAflw, "read", staticmethod(SETS["wing_aflw"][1]))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_missing_points_angles_and_embedded_pictures_are_kept(tmp_path, sources,
     points = np.where(visible[..., None], read.points, 0).astype(np.float32)
     angles = np.float32([[1.5, -2, 3], [np.nan] * 3, [-90, 0, 0.25]])
     altered = dataclasses.replace(read, visible=visible, points=points, angles=angles)
-    monkeypatch.setattr(tfds_builders.WingCofw, "read", lambda root, split: altered)
+    monkeypatch.setattr(builders.WingCofw, "read", lambda root, split: altered)
     build("wing_cofw", data_dir=str(tmp_path), manual_dir=str(sources["wing_cofw"][0]))
     assert_same(read_tfds("wing_cofw", "test", root=str(tmp_path)), altered)
 

@@ -7,8 +7,8 @@ import pytest
 import tensorflow_datasets as tfds
 from writers.w300 import write_w300
 
-from wing_jax.data.tfds_builders import build
-from wing_jax.data.w300 import read_w300
+from wing_jax.data.readers.w300 import read_w300
+from wing_jax.data.tfds.builders import build
 
 
 def turned(jpeg, png) -> None:

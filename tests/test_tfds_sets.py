@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers.tfds_sets import ATTRIBUTES, example, faces_of, prepare
 
-from wing_jax.data.mtfl import box_of_five_points
-from wing_jax.data.tfds_sets import NAMES, read_tfds
+from wing_jax.data.readers.mtfl import box_of_five_points
+from wing_jax.data.tfds.sets import NAMES, read_tfds
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, MTFL_5
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from wing_jax.data.boxes import ShapeInBox, boxes_about
-from wing_jax.data.detectors import Detector
-from wing_jax.finder import Finder
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.inference.detectors import Detector
+from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.tracking import OneEuro, Tracker, Tracks
 from wing_jax.schemes import Scheme
-from wing_jax.tracking import OneEuro, Tracker, Tracks
 
 THREE = Scheme(
     name="three", names=("red", "green", "blue"), mirrored=((0, 1),), left_eye=(0,), right_eye=(1,),

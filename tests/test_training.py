@@ -1,4 +1,4 @@
-"""The real thing, small: `wing-jax train` on built-in faces, killed, resumed, diverged, misused."""
+"""The real thing, small: `wing-jax train` on synthetic faces, killed, resumed, diverged, misused."""
 
 import dataclasses
 import json
@@ -18,12 +18,13 @@ from wing_jax.cli import main
 from wing_jax.config import BalanceConfig, load_config
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
-from wing_jax.data.w300 import read_w300
+from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
-from wing_jax.locks import only_writer
+from wing_jax.inference.localizer import Localizer
+from wing_jax.runtime import devices
+from wing_jax.runtime.locks import only_writer
 from wing_jax.schemes import MTFL_5
-from wing_jax.train import crops, devices
+from wing_jax.train import crops
 from wing_jax.train.loop import Diverged
 from wing_jax.train.replay import replay
 from wing_jax.train.run import first_task, read_corpus
@@ -351,7 +352,7 @@ def small_config(options):
 
 
 def test_balancing_what_has_no_pose_axis_is_refused_in_one_line():
-    two = load_faces("builtin", "train", count=2)
+    two = load_faces("synthetic", "train", count=2)
     for method in ("hsm", "official"):
-        with pytest.raises(InputError, match=f"balance.method='{method}' does not work on built-in faces: "):
+        with pytest.raises(InputError, match=f"balance.method='{method}' does not work on synthetic faces: "):
             wing_jax.train.run._epoch_order([two], BalanceConfig(method=method))

@@ -17,9 +17,9 @@ import pytest
 import wing_jax
 from wing_jax import Finder, Localizer
 from wing_jax.data.load import load_faces
-from wing_jax.finder import Faces
+from wing_jax.inference.face_landmarker import Faces
+from wing_jax.inference.tracking import Tracker, Tracks
 from wing_jax.schemes import IBUG_68, MTFL_5, get_conversion
-from wing_jax.tracking import Tracker, Tracks
 from wing_jax.train.state import TrainState
 from wing_jax.values import Value, equal
 
@@ -118,7 +118,7 @@ def localizer():
 @pytest.fixture(scope="module")
 def samples(localizer):
     """Name: (a value, an equal one made apart, one that is not)."""
-    faces = load_faces("builtin", "test", count=2)
+    faces = load_faces("synthetic", "test", count=2)
     points = np.zeros((1, 5, 2), np.float32)
     found = {"boxes": np.zeros((1, 4), np.float32), "scores": np.ones(1, np.float32)}
     finder = Finder.load("mtfl", detector="libfacedetection")

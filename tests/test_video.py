@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from wing_jax.data import video as module
-from wing_jax.data.video import Video, VideoWriter, Window
 from wing_jax.errors import InputError
+from wing_jax.inference import video as module
+from wing_jax.inference.video import Video, VideoWriter, Window
 
 
 def frames(count=7, height=48, width=64):

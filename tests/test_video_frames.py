@@ -9,10 +9,10 @@ import PIL.Image
 import pytest
 from writers.videos import numbered, write_video
 
-from wing_jax.data import video as module
-from wing_jax.data.video import VIDEO_ENDINGS, Video
 from wing_jax.data.video_frames import CONTAINERS, read_numbered
 from wing_jax.errors import InputError
+from wing_jax.inference import video as module
+from wing_jax.inference.video import VIDEO_ENDINGS, Video
 
 VARIABLE = [0, 33, 67, 180, 181, 500, 2500]  # milliseconds
 KINDS = {

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from writers.videos import numbered
 
-from wing_jax.data import video_writer as module
-from wing_jax.data.video import Video, VideoWriter
 from wing_jax.errors import InputError
+from wing_jax.inference import video_writer as module
+from wing_jax.inference.video import Video, VideoWriter
 
 
 def written(path, images, seconds=None, **keywords):
@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_leaves_what_was_there_and_nothing_half(tmp_pat
     script = """
 import os, signal, sys
 import numpy as np
-from wing_jax.data.video_writer import VideoWriter
+from wing_jax.inference.video_writer import VideoWriter
 with VideoWriter(sys.argv[1]) as writer:
     for _ in range(60):
         writer.write(np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8))

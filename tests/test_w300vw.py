@@ -11,9 +11,9 @@ from writers.videos import numbered, write_video
 from writers.w300vw import write_w300vw
 
 from wing_jax.data.images import Embedded, write_image
-from wing_jax.data.video import Video
-from wing_jax.data.w300vw import VIDEOS, read_300vw, read_frame
+from wing_jax.data.readers.w300vw import VIDEOS, read_300vw, read_frame
 from wing_jax.errors import InputError
+from wing_jax.inference.video import Video
 from wing_jax.schemes import IBUG_68
 
 

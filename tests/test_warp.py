@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax.warp import cut_squares, warp
+from wing_jax.augment.warp import cut_squares, warp
 
 cut = jax.jit(warp, static_argnames=("size", "supersample"))
 squares = jax.jit(cut_squares, static_argnames=("size",))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from writers.faces import SmallFace
 from writers.wflw import FLAGS, LISTS, line, write_wflw
 
-from wing_jax.data.wflw import read_wflw
+from wing_jax.data.readers.wflw import read_wflw
 from wing_jax.errors import InputError
 
 ATTRIBUTES = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")

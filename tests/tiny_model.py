@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import make_model
 from wing_jax.schemes import MTFL_5
 

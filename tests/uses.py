@@ -18,9 +18,9 @@ import PIL.Image
 from hostile import TARGETS, Files, lay
 
 from wing_jax.cli.main import main
-from wing_jax.data.video import Video
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.video import Video
 
 Judge = Callable[[], None]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
-from wing_jax.data.points_file import write_pts
+from wing_jax.data.readers.points_file import write_pts
 
 STEPS = {1: 160, 2: 80}  # of each stage
 EVERY = 40  # steps between checkpoints; losses are logged each 20
@@ -46,9 +46,9 @@ config = Config(
 
 
 def furnish(folder):
-    """Lay the config and built-in faces in the folders of 300-W there, so that they are drawn only once; the last."""
+    """Lay the config and synthetic faces in the folders of 300-W there, so that they are drawn only once; the last."""
     for split, part, count in (("train", "afw", 80), ("test", "ibug", 30)):
-        faces = load_faces("builtin", split, count=count)
+        faces = load_faces("synthetic", split, count=count)
         for i, points in enumerate(faces.points):
             write_image(folder / "faces" / part / f"{i}.png", faces.picture(i))
             write_pts(folder / "faces" / part / f"{i}.pts", points)

@@ -12,15 +12,15 @@ from typing import Any, Literal, get_origin
 import cattrs
 from cattrs.v import format_exception
 
-from wing_jax import files
 from wing_jax.errors import InputError
+from wing_jax.runtime import files
 from wing_jax.text import quoted, reason
 
 READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
 DataName = Literal[
-    "builtin", "w300", "w300vw", "w300lp", "aflw2000", "aflw", "aflw_sqlite", "wflw", "cofw", "cofw68", "menpo", "lapa",
-    "jd", "mtfl", "packed", "imglab", "coco", "csv", "pts", "the300w_lp", "aflw2k3d", "celeb_a", "wing_w300",
+    "synthetic", "w300", "w300vw", "w300lp", "aflw2000", "aflw", "aflw_sqlite", "wflw", "cofw", "cofw68", "menpo",
+    "lapa", "jd", "mtfl", "packed", "imglab", "coco", "csv", "pts", "the300w_lp", "aflw2k3d", "celeb_a", "wing_w300",
     "wing_wflw", "wing_aflw", "wing_cofw", "wing_mtfl",
 ]  # fmt: skip
 
@@ -62,12 +62,12 @@ class DataConfig:
     hidden: Literal["count", "mask"] = "count"  # points annotated as hidden: counted where they have a position, or not
     # Pictures of another size than their annotation file says: refused, or points and boxes moved to the real one.
     picture_size: Literal["check", "rescale"] = "check"
-    train_faces: int = 0  # built-in faces to draw for training (builtin alone)
-    test_faces: int = 0  # built-in faces to draw for the test (builtin alone)
+    train_faces: int = 0  # synthetic faces to draw for training (synthetic alone)
+    test_faces: int = 0  # synthetic faces to draw for the test (synthetic alone)
     held: Literal["pixels", "jpeg"] = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
     validation: float = 0.05  # share of the training photos held out to choose the best checkpoint
     without: tuple[str, ...] = ()  # photos not to train on, if they are there; 300-W's are called FOLDER/NAME
-    reshaped: int = 0  # copies of each face warped towards the shapes of others like it (`wing_jax.data.reshaping`)
+    reshaped: int = 0  # copies of each face warped towards the shapes of others like it (`wing_jax.augment.reshaping`)
     copies: int = 1  # how often a face comes in an epoch, beside the faces of other sets (`Config.more`)
 
     def __post_init__(self) -> None:
@@ -306,7 +306,9 @@ def load_config(path: str | Path) -> Config:
     try:
         source = files.read_text(path, encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read this config: give the path of a file like configs/builtin.py") from error
+        raise InputError(
+            f"{path}: cannot read this config: give the path of a file like configs/synthetic.py"
+        ) from error
     kind = path.suffix.lower()
     if kind in (".yaml", ".yml"):
         raise InputError(f"{path}: YAML is not read: write the same fields as .toml, .json or Python")
@@ -322,7 +324,7 @@ def load_config(path: str | Path) -> Config:
     except Exception as error:
         raise InputError(f"{path}:{_line_of(error, path)}: {_readable(error)}") from error
     if not isinstance(scope.get("config"), Config):
-        raise InputError(f"{path}: defines no `config = Config(...)`: see configs/builtin.py")
+        raise InputError(f"{path}: defines no `config = Config(...)`: see configs/synthetic.py")
     return scope["config"]
 
 

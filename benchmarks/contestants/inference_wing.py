@@ -10,7 +10,7 @@ SHOWN = 4  # faces whose points are compared
 
 def prepare(settings: dict) -> Ready:
     """Load the bundle and compile what is asked for."""
-    from wing_jax.train import devices
+    from wing_jax.runtime import devices
 
     devices.prepare_xla()
     from wing_jax import Localizer

@@ -27,7 +27,7 @@ def prepare(settings: dict) -> Ready:
 
 def host_batches(settings: dict, faces: dict):
     """The tf.data pipeline of `wing-jax train`, from uint8 chips or from JPEG."""
-    from wing_jax.data.pipeline import training_batches
+    from wing_jax.input.tfdata import training_batches
 
     return training_batches(cutter(settings, faces), last_step=FOREVER)
 
@@ -35,12 +35,12 @@ def host_batches(settings: dict, faces: dict):
 def device_stream(settings: dict, faces: dict):
     """A function that makes the next batch on the device, as a training with one step a program does, and waits for
     it."""
-    from wing_jax.train import devices
+    from wing_jax.runtime import devices
 
     devices.prepare_xla()
     import jax
 
-    from wing_jax.data.device_input import Plan, Planner
+    from wing_jax.input.device_input import Plan, Planner
 
     source, held = device_source(settings, faces)
     on_device = jax.device_put(held)
@@ -52,9 +52,9 @@ def device_stream(settings: dict, faces: dict):
 
 def device_source(settings: dict, faces: dict):
     """How batches are made on the device, and the faces that it makes them from, still on the host."""
+    from wing_jax.augment.perturb import supersampling
     from wing_jax.config import PerturbConfig
-    from wing_jax.data.device_input import DeviceInput, device_faces
-    from wing_jax.perturb import supersampling
+    from wing_jax.input.device_input import DeviceInput, device_faces
 
     held = chips(settings, faces)
     frames = frames_of(held, settings["size"])[:, None]
@@ -71,7 +71,7 @@ def device_source(settings: dict, faces: dict):
 def cutter(settings: dict, faces: dict):
     """What decides and cuts the batch of a step."""
     from wing_jax.config import PerturbConfig
-    from wing_jax.data.cutting import BatchCutter
+    from wing_jax.input.cutting import BatchCutter
 
     held = chips(settings, faces)
     return BatchCutter(

@@ -13,19 +13,19 @@ import numpy as np
 from wing_jax.config import load_config
 from wing_jax.data.load import load_faces
 from wing_jax.export import crops_of, export
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.train.crops import chip_size, mean_shape, template_of
 
 CONFIG = Path(__file__).parents[2] / "configs" / "w300.py"
 MOST = 256  # faces
-PHOTO = 8  # built-in faces a side
+PHOTO = 8  # synthetic faces a side
 
 
 def main() -> None:
     """Make everything."""
     given = json.loads(sys.argv[1])
     folder = Path(given["folder"])
-    faces = load_faces("builtin", "train", count=PHOTO * PHOTO, seed=2)
+    faces = load_faces("synthetic", "train", count=PHOTO * PHOTO, seed=2)
     made = localizer(faces)
     made.save(folder / "model")
     export(made, "onnx", folder / "onnx", crops_of(made, faces))
@@ -75,7 +75,7 @@ def stage(config, number: int) -> Stage:
 
 
 def photo(faces) -> dict[str, np.ndarray]:
-    """A picture of many built-in faces, and `MOST` boxes in it, each face's several times."""
+    """A picture of many synthetic faces, and `MOST` boxes in it, each face's several times."""
     pictures = np.stack([faces.picture(i) for i in range(PHOTO * PHOTO)])
     side = pictures.shape[1]
     whole = pictures.reshape(PHOTO, PHOTO, side, side, 3).transpose(0, 2, 1, 3, 4).reshape(PHOTO * side, -1, 3)

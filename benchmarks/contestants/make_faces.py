@@ -1,4 +1,4 @@
-"""Write the faces that the input pipelines read: one .npz with square chips of built-in faces, as uint8 and JPEG.
+"""Write the faces that the input pipelines read: one .npz with square chips of synthetic faces, as uint8 and JPEG.
 
 `images` uint8 `[n, chip, chip, 3]`, `points` float32 `[n, 68, 2]` and `boxes` `[n, 4]` in pixels of those chips,
 `flip` `[68]` the permutation of a mirrored face; `jpeg` all JPEG files of the larger chips in a row, of which file i
@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import load_faces
-from wing_jax.data.records import FaceSet
 
 DRAWN = 512
 QUALITY = 90
@@ -22,7 +22,7 @@ QUALITY = 90
 def main() -> None:
     """Draw, cut, repeat, encode."""
     given = json.loads(sys.argv[1])
-    faces = load_faces("builtin", "train", count=min(DRAWN, given["faces"]), seed=1)
+    faces = load_faces("synthetic", "train", count=min(DRAWN, given["faces"]), seed=1)
     copies = -(-given["faces"] // len(faces))
     chips = cut_chips(faces, size=given["chip"])
     files = encoded(faces, given["jpeg"], copies)[: given["faces"]]

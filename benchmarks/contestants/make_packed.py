@@ -1,4 +1,4 @@
-"""Pack a few built-in faces into `folder`/packed, as `wing-jax data pack` does."""
+"""Pack a few synthetic faces into `folder`/packed, as `wing-jax data pack` does."""
 
 import json
 import sys
@@ -13,8 +13,8 @@ SIZE = 133  # pixels: what configs/w300.py's first stage cuts its faces at
 def main() -> None:
     """Draw and pack."""
     given = json.loads(sys.argv[1])
-    faces = load_faces("builtin", "train", count=given["faces"], seed=3)
-    pack({"train": faces}, Path(given["folder"]) / "packed", size=SIZE, quality=95, source="built-in faces")
+    faces = load_faces("synthetic", "train", count=given["faces"], seed=3)
+    pack({"train": faces}, Path(given["folder"]) / "packed", size=SIZE, quality=95, source="synthetic faces")
 
 
 if __name__ == "__main__":

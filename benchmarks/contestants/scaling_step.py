@@ -12,10 +12,10 @@ def prepare(given: dict) -> Ready:
     import optax
 
     from wing_jax.config import PerturbConfig
-    from wing_jax.data.device_input import DeviceFaces, DeviceInput
+    from wing_jax.input.device_input import DeviceFaces, DeviceInput
     from wing_jax.losses import make_loss
     from wing_jax.models import CNN6
-    from wing_jax.train import devices
+    from wing_jax.runtime import devices
     from wing_jax.train.engines import DeviceEngine
     from wing_jax.train.state import init_state
     from wing_jax.train.steps import make_train_step

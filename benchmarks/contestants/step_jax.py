@@ -32,7 +32,7 @@ def prepare(settings: dict) -> Ready:
 
 def prepare_wing_jax(kind: str) -> None:
     """What the training command does before it uses JAX; and make sure that the kernel runs where it is meant to."""
-    from wing_jax.train import devices
+    from wing_jax.runtime import devices
 
     devices.prepare_xla()
     from wing_jax.models import cpu_kernel

@@ -1,4 +1,4 @@
-"""Training steps of one stage of a config, on built-in faces."""
+"""Training steps of one stage of a config, on synthetic faces."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ FACES = 100
 
 def prepare(settings: dict) -> Ready:
     """Compile the step and take the first."""
-    from wing_jax.train import devices
+    from wing_jax.runtime import devices
 
     devices.prepare_xla()
     import jax
@@ -21,7 +21,7 @@ def prepare(settings: dict) -> Ready:
     config = load_config(settings["config"])
     chosen = getattr(config, settings["stage"])
     stage = StageConfig(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(StageConfig)})
-    data = DataConfig(name="builtin", train_faces=FACES, validation=0.2)
+    data = DataConfig(name="synthetic", train_faces=FACES, validation=0.2)
     config = dataclasses.replace(config, data=data, more=(), stage1=stage, stage2=None)
     task = first_task(config, read_corpus(config))
     engine = make_engine(task, config, devices.make_mesh(1))

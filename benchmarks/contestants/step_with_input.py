@@ -13,7 +13,7 @@ DRAINED = 8  # steps before the clock starts: they use up what tf.data had ready
 
 def prepare(settings: dict) -> Ready:
     """Compile the step and take the first."""
-    from wing_jax.train import devices
+    from wing_jax.runtime import devices
 
     devices.prepare_xla()
     import jax
@@ -52,8 +52,8 @@ def make_engine(settings: dict, faces: dict, step):
     """What advances the training."""
     import jax
 
-    from wing_jax.data.pipeline import training_batches
-    from wing_jax.train import devices
+    from wing_jax.input.tfdata import training_batches
+    from wing_jax.runtime import devices
     from wing_jax.train.engines import DeviceEngine, FedEngine
 
     mesh, source = devices.make_mesh(), settings["input"]

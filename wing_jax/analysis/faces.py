@@ -10,9 +10,9 @@ from jaxtyping import Float
 
 from wing_jax.analysis.network import Batch
 from wing_jax.data.chips import cut_chips
-from wing_jax.data.cutting import fixed_crops
-from wing_jax.data.records import FaceSet
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.data.face_set import FaceSet
+from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.input.cutting import fixed_crops
 from wing_jax.train.crops import box_frames
 from wing_jax.train.steps import make_predict
 

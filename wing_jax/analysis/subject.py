@@ -15,10 +15,10 @@ from wing_jax.analysis import faces as on_faces
 from wing_jax.analysis.landscape import landscapes
 from wing_jax.analysis.network import Batch, gradient_agreement, layer_gradients
 from wing_jax.analysis.shares import error_shares, gradient_shares, group_shares, landmark_shares, wing_shares
-from wing_jax.data.records import FaceSet
+from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer, Stage
-from wing_jax.measure import pose_labels
+from wing_jax.evaluation.measure import pose_labels
+from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.report import analysis as draw
 from wing_jax.report.plots import mean_shape
 from wing_jax.reproduce.published import EPSILONS, WIDTHS

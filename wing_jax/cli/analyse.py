@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from wing_jax.cli.options import parse, parse_config
 from wing_jax.config import LARGEST_SEED, Config, DataName, LossName, check_range
-from wing_jax.console import make_console, say
 from wing_jax.errors import InputError
+from wing_jax.runtime.console import make_console, say
 from wing_jax.types import Loss
 
 USAGE = """usage: wing-jax analyse ACTION ...
@@ -58,7 +58,7 @@ class ModelOptions(Common):
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     split: str = "test"
     boxes: str = "given"
-    faces: int = 0  # built-in faces to draw (builtin alone); 0: 500
+    faces: int = 0  # synthetic faces to draw (synthetic alone); 0: 500
     batch: int = 64  # faces, for gradients and landscapes
     places: int = 21  # of the landscape, along either direction
     seed: int = 0  # of the untrained network and the directions
@@ -107,7 +107,7 @@ def _model(arguments: list[str]) -> Iterator[str]:
     from wing_jax.cli.data_source import faces_to_draw
     from wing_jax.cli.model import find_model
     from wing_jax.data.load import load_faces
-    from wing_jax.localizer import Localizer
+    from wing_jax.inference.localizer import Localizer
 
     localizer = Localizer.load(find_model(options.model).folder)
     faces = load_faces(
@@ -134,7 +134,6 @@ def _training(arguments: list[str]) -> Iterator[str]:
     from wing_jax.analysis import error_shares, gradient_shares
     from wing_jax.analysis.training import follow, probe_steps
     from wing_jax.report.analysis import training_figure
-    from wing_jax.train import devices
     from wing_jax.train.run import at_large_batch, first_task, read_corpus
 
     if config.large_batch:
@@ -142,7 +141,7 @@ def _training(arguments: list[str]) -> Iterator[str]:
     options, stage = config.analysis, config.stage1
     losses, edges = _made(options, stage.input_size), _scaled(options.edges, stage.input_size)
     task = first_task(config, read_corpus(config))
-    seen = follow(task, config, devices.make_mesh(config.devices), at=probe_steps(stage.steps))
+    seen = follow(task, config, prepare(config), at=probe_steps(stage.steps))
     counts = np.stack([error_shares(one.errors, one.visible, edges=edges) for one in seen])
     shares = {
         loss: np.stack([gradient_shares(f, one.errors, one.visible, edges=edges) for one in seen])

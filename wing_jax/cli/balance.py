@@ -12,13 +12,13 @@ from wing_jax import balance
 from wing_jax.cli.data_source import faces_to_draw
 from wing_jax.cli.options import parse
 from wing_jax.config import LARGEST_BINS, DataName, check_range
-from wing_jax.console import make_console, say
-from wing_jax.data.aflw_shapes import read_aflw_shapes
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import find_data, load_faces
-from wing_jax.data.records import FaceSet
+from wing_jax.data.readers.aflw_shapes import read_aflw_shapes
 from wing_jax.errors import InputError
 from wing_jax.report.plots import save_figure
 from wing_jax.report.pose import pose_figure
+from wing_jax.runtime.console import make_console, say
 from wing_jax.schemes import Scheme
 
 
@@ -30,7 +30,7 @@ class BalanceOptions:
     root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
     images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
-    faces: int = 0  # built-in faces to draw (builtin alone); 0: 2,000
+    faces: int = 0  # synthetic faces to draw (synthetic alone); 0: 2,000
     bins: int = 9  # of |coefficient|
     cap: int = 20  # at most so many copies of a face
     output: str = "runs/balance"  # folder of the figure

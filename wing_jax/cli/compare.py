@@ -8,12 +8,12 @@ from typing import Annotated
 
 import tyro
 
-from wing_jax import files
 from wing_jax.cli.options import parse
-from wing_jax.console import make_console, say
 from wing_jax.errors import InputError
 from wing_jax.report.plots import group_figure, save_figure
 from wing_jax.report.tables import Grid, number, rich_table
+from wing_jax.runtime import files
+from wing_jax.runtime.console import make_console, say
 from wing_jax.text import cut, quoted, reason
 
 

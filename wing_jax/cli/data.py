@@ -10,28 +10,28 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from wing_jax.bundle import find_bundle
 from wing_jax.cli.balance import report_poses, yaw_of
 from wing_jax.cli.data_check import check
 from wing_jax.cli.data_source import Source, splits_in
 from wing_jax.cli.model import find_model, refuse_hiding
 from wing_jax.cli.options import parse
 from wing_jax.config import LARGEST_BINS, LARGEST_SEED, check_range, load_config
-from wing_jax.console import make_console
-from wing_jax.data import formats
+from wing_jax.data import registry
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
-from wing_jax.data.detectors import detected, get_detector
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import picture_name, write_image
 from wing_jax.data.packed import pack
 from wing_jax.data.picture_sizes import other_sizes
-from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
-from wing_jax.labelling import label
-from wing_jax.localizer import Localizer
+from wing_jax.inference.bundle import find_bundle
+from wing_jax.inference.detectors import detected, get_detector
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.pseudo_labels import label
 from wing_jax.report.draw import write_png
 from wing_jax.report.faces import annotation_sheet
 from wing_jax.report.schemes import scheme_picture
 from wing_jax.report.tables import Grid, rich_table
+from wing_jax.runtime.console import make_console
 from wing_jax.schemes import CONVERSIONS, MTFL_5, SCHEMES, get_conversion
 from wing_jax.text import printable, quoted
 from wing_jax.train.run import chip_sizes
@@ -294,7 +294,7 @@ def _schemes(arguments: list[str]) -> None:
 def _formats(arguments: list[str]) -> None:
     rows = [
         (name, kind.title, ", ".join(kind.splits) or "a file each", kind.folder or "", (kind.marks or ("",))[0])
-        for name, kind in formats.FORMATS.items()
+        for name, kind in registry.FORMATS.items()
     ]
     grid = Grid(title="", header=("format", "what", "splits", "usual folder", "told by"), rows=tuple(rows), words=5)
     make_console(width=140).print(rich_table(grid))

@@ -12,10 +12,10 @@ from wing_jax.balance import pose_axis
 from wing_jax.cli.data_source import Source, splits_in
 from wing_jax.cli.options import parse
 from wing_jax.config import check_range
-from wing_jax.console import make_console, say
 from wing_jax.data.check import SplitCheck, check_split, duplicates, parted, shared_faces
-from wing_jax.data.records import FaceSet
+from wing_jax.data.face_set import FaceSet
 from wing_jax.report.tables import Grid, rich_table
+from wing_jax.runtime.console import make_console, say
 
 FEWEST = 20  # faces among which a pose axis means anything
 

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import tyro
 
 from wing_jax.config import DataName
-from wing_jax.data import formats
+from wing_jax.data import registry
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import load_faces, splits_of
-from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 
@@ -28,23 +28,23 @@ class Source:
     picture_size: Literal["check", "rescale"] = "check"
 
 
-DRAWN = 500  # built-in faces, where no number is asked for
+DRAWN = 500  # synthetic faces, where no number is asked for
 
 
 def faces_to_draw(data: str, faces: int, *, usual: int = DRAWN) -> int:
-    """How many built-in faces to draw: `faces`, or `usual` where that is 0.
+    """How many synthetic faces to draw: `faces`, or `usual` where that is 0.
 
     Raises:
       InputError: a number is asked for of another data set, which is always taken whole.
     """
-    if faces and data != "builtin":
-        raise InputError(f"faces={faces} is a number of built-in faces, and {data!r} is taken whole: leave it out")
+    if faces and data != "synthetic":
+        raise InputError(f"faces={faces} is a number of synthetic faces, and {data!r} is taken whole: leave it out")
     return faces or usual
 
 
 def splits_in(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
     """(name, faces, faults) of the splits that are there."""
-    name = formats.detect(options.root) if options.format == "auto" else options.format
+    name = registry.detect(options.root) if options.format == "auto" else options.format
     complaints: list[str] = []
     found = False
     for split in splits_of(name, options.root):

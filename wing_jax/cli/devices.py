@@ -5,10 +5,10 @@ from importlib.metadata import version
 
 import jax
 
-from wing_jax.cli.allocator import SETTINGS, has_glibc
 from wing_jax.models import cpu_kernel
+from wing_jax.runtime.allocator import SETTINGS, has_glibc
+from wing_jax.runtime.devices import CPU_FLAGS, precision, steps_per_call
 from wing_jax.text import printable
-from wing_jax.train.devices import CPU_FLAGS, precision, steps_per_call
 
 
 def run(arguments: list[str]) -> None:

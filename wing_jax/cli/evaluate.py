@@ -10,23 +10,23 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from wing_jax import evaluation
-from wing_jax.bundle import Place
 from wing_jax.cli.data_source import DRAWN, faces_to_draw
 from wing_jax.cli.model import find_model, held_out_of
 from wing_jax.cli.options import parse
 from wing_jax.config import LARGEST_SEED, DataName, check_range
-from wing_jax.console import make_console, say
 from wing_jax.data.boxes import ShapeInBox, fitted, shape_in_box
 from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import load_faces
-from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
-from wing_jax.measure import leading_normalisation, lean, measure
+from wing_jax.evaluation import evaluation
+from wing_jax.evaluation.measure import leading_normalisation, lean, measure
+from wing_jax.inference.bundle import Place
+from wing_jax.inference.localizer import Localizer
 from wing_jax.report import tables
 from wing_jax.report.origin import commit
 from wing_jax.report.page import write_report
+from wing_jax.runtime.console import make_console, say
 from wing_jax.schemes import get_conversion
 
 HELD_OUT = "held_out"  # the split that the model's training made
@@ -50,7 +50,7 @@ class EvaluateOptions:
     fit_boxes: bool = False  # scale and move all boxes alike, to lie about the faces as in training (on the mean)
     hidden: Literal["count", "mask"] = "count"  # points annotated as hidden
     picture_size: Literal["check", "rescale"] = "check"  # pictures of another size than told: refuse, or move points
-    faces: int = 0  # built-in faces to draw (builtin alone); 0: 500, for held_out as many as the training had
+    faces: int = 0  # synthetic faces to draw (synthetic alone); 0: 500, for held_out as many as the training had
     output: str = ""  # the report's folder; empty: report-DATA in MODEL's own (runs/packaged/NAME for the package's)
     flip: bool = False  # average with the mirror image
     jitter: float = 0.1  # second condition: boxes moved and resized by up to this fraction of their side

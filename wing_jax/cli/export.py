@@ -12,7 +12,7 @@ from wing_jax.config import DataName
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.export import FORMATS, crops_of, export, halve
-from wing_jax.localizer import Localizer
+from wing_jax.inference.localizer import Localizer
 from wing_jax.schemes import get_conversion
 from wing_jax.text import printable
 
@@ -25,7 +25,7 @@ class ExportOptions:
     model: Annotated[str, tyro.conf.Positional]
     to: Literal["onnx", "saved-model", "tflite", "stablehlo", "half"]
     output: str = ""  # folder; empty: TO in MODEL's own (in runs/packaged/NAME for a model of the package)
-    data: DataName = "builtin"  # the faces to compare on: drawn ones need no data
+    data: DataName = "synthetic"  # the faces to compare on: drawn ones need no data
     root: str = ""  # of the data, where they are not built in
     images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name

@@ -9,11 +9,9 @@ import shlex
 import sys
 from collections.abc import Generator
 
-from wing_jax import memory, processes
-from wing_jax.cli import allocator
 from wing_jax.errors import InputError, Stopped
+from wing_jax.runtime import allocator, memory, processes, termination
 from wing_jax.text import cut, one_line, printable
-from wing_jax.train import termination
 
 COMMANDS = {
     "train": "train both stages as a config says, or go on where an earlier run stopped",
@@ -56,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
     try:
         with termination.heeded(last=arguments is None) if words[0] in TRAINING else contextlib.nullcontext():
-            from wing_jax.train import devices
+            from wing_jax.runtime import devices
 
             devices.prepare_xla()
             with _said_of_jax(), devices.usual_settings():

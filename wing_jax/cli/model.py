@@ -4,12 +4,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from wing_jax import zoo
-from wing_jax.bundle import Place, find_bundle
+from wing_jax import pretrained
 from wing_jax.config import Config, DataConfig
 from wing_jax.data.held_out import HeldOut
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.inference.bundle import Place, find_bundle
+from wing_jax.inference.localizer import Localizer
 from wing_jax.text import printable
 
 
@@ -28,7 +28,7 @@ def find_model(name: str) -> Place:
 
 def refuse_hiding(output: str) -> None:
     """Raise InputError where a model written to the folder `output` would be taken for the package's of that name."""
-    if (name := str(Path(output))) in zoo.models():
+    if (name := str(Path(output))) in pretrained.models():
         raise InputError(
             f"--output {output}: a model there would be used instead of the package's model {name!r}: give another "
             "folder"

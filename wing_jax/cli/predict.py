@@ -12,9 +12,9 @@ from wing_jax.cli.predict_options import PredictOptions, check_boxes
 from wing_jax.cli.predict_photos import predict_photos
 from wing_jax.cli.predict_tally import Tally
 from wing_jax.cli.predict_video import check_options, follow
-from wing_jax.console import make_console, say
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.inference.localizer import Localizer
+from wing_jax.runtime.console import make_console, say
 
 
 def run(arguments: list[str]) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from wing_jax.data.images import PICTURE_ENDINGS, is_picture
-from wing_jax.data.video import VIDEO_ENDINGS
 from wing_jax.errors import InputError
-from wing_jax.files import is_hidden, refuse_way_out
+from wing_jax.inference.video import VIDEO_ENDINGS
+from wing_jax.runtime.files import is_hidden, refuse_way_out
 from wing_jax.text import cut, printable
 
 NAMED = 4  # files, folders or endings that a line names; of more it gives the number

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from wing_jax.data.detectors import get_detector
 from wing_jax.errors import InputError
-from wing_jax.finder import Finder
-from wing_jax.localizer import Localizer
+from wing_jax.inference.detectors import get_detector
+from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.localizer import Localizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

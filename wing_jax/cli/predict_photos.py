@@ -16,12 +16,12 @@ from rich.progress import Progress
 from wing_jax.cli.predict_names import CSV, Photo
 from wing_jax.cli.predict_options import PredictOptions, finder_of
 from wing_jax.cli.predict_tally import Tally
-from wing_jax.console import is_terminal, say
 from wing_jax.data.images import read_image
 from wing_jax.errors import InputError
-from wing_jax.finder import TINY, Finder, tiny
-from wing_jax.localizer import Localizer
+from wing_jax.inference.face_landmarker import TINY, Finder, tiny
+from wing_jax.inference.localizer import Localizer
 from wing_jax.report.predictions import FaceTable, FoundFace, write_photo
+from wing_jax.runtime.console import is_terminal, say
 from wing_jax.schemes import Scheme
 from wing_jax.types import Image
 

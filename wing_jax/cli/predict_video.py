@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from wing_jax.cli.predict_options import PredictOptions, finder_of
-from wing_jax.console import say
-from wing_jax.data.video import Video, VideoWriter, Window
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.tracking import OneEuro, Tracker, Tracks
+from wing_jax.inference.video import Video, VideoWriter, Window
 from wing_jax.report.predictions import FaceTable, FoundFace, overlaid
+from wing_jax.runtime.console import say
 from wing_jax.text import printable
-from wing_jax.tracking import OneEuro, Tracker, Tracks
 
 
 def check_options(options: PredictOptions) -> None:

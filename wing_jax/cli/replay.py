@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wing_jax.cli.options import parse
-from wing_jax.console import make_console, say
+from wing_jax.runtime.console import make_console, say
 from wing_jax.text import printable
 
 

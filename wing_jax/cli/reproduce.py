@@ -9,8 +9,8 @@ import tyro
 
 from wing_jax.cli.options import parse
 from wing_jax.config import LossName
-from wing_jax.console import make_console, say
 from wing_jax.errors import InputError
+from wing_jax.runtime.console import make_console, say
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class ReproduceOptions:
         Literal["table1", "table2", "table3", "table3-cnn6", "table4", "length", "ced", "pose-histogram"],
         tyro.conf.Positional,
     ]
-    data: Literal["mtfl", "w300", "aflw", "builtin"] = "mtfl"
+    data: Literal["mtfl", "w300", "aflw", "synthetic"] = "mtfl"
     root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
     budget: Literal["trial", "short", "long", "paper"] = "short"
     seeds: int = 3  # how many
@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> None:
     from wing_jax.report.origin import commit, machine
     from wing_jax.report.tables import rich_table
     from wing_jax.reproduce import TARGETS, Workshop, recipe
-    from wing_jax.train import devices
+    from wing_jax.runtime import devices
 
     workshop = Workshop(recipe(options.data, options.budget, root=options.root), output=options.output)
     with devices.only_trainer(workshop.folder):

@@ -2,7 +2,7 @@
 
 from wing_jax.cli.options import parse_config
 from wing_jax.config import SweepConfig
-from wing_jax.console import make_console, say
+from wing_jax.runtime.console import make_console, say
 
 USAGE = (
     "usage: wing-jax sweep CONFIG --grid.losses wing l1 --grid.widths 8 10 12 --grid.epsilons 1 2 --grid.seeds 0 1 2 "

@@ -4,9 +4,9 @@ import shlex
 
 from wing_jax.cli.options import parse_config
 from wing_jax.config import Config, DataConfig
-from wing_jax.console import make_console, say
+from wing_jax.runtime.console import make_console, say
 
-USAGE = "usage: wing-jax train CONFIG [--field value ...]; CONFIG is a file like configs/builtin.py"
+USAGE = "usage: wing-jax train CONFIG [--field value ...]; CONFIG is a file like configs/synthetic.py"
 
 
 def run(arguments: list[str]) -> None:
@@ -32,6 +32,6 @@ def evaluation_options(data: DataConfig) -> list[str]:
         if getattr(data, name) != getattr(default, name)
     ]
     given = {name: getattr(data, name) for name in names}
-    if data.name != "builtin" and "test" not in splits_of(data.name, data.root):
+    if data.name != "synthetic" and "test" not in splits_of(data.name, data.root):
         given["split"] = "held_out"
     return ["--data", data.name, *(word for name, value in given.items() for word in (f"--{name}", value))]

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 
 from wing_jax import geometry
 from wing_jax.data.chips import Chips
+from wing_jax.data.face_set import FaceSet, tight_box
 from wing_jax.data.limits import LARGEST_BOX
-from wing_jax.data.mtfl import box_of_five_points
-from wing_jax.data.records import FaceSet, tight_box
+from wing_jax.data.readers.mtfl import box_of_five_points
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5, get_conversion
 from wing_jax.text import quoted

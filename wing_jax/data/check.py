@@ -12,10 +12,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from wing_jax import geometry
 from wing_jax.data.chips import misfit
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Picture, decode_image, load_picture, picture_name, read_bytes
 from wing_jax.data.limits import points_fault, points_outside
 from wing_jax.data.picture_sizes import turned_unseen
-from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5, get_conversion
 from wing_jax.types import Image

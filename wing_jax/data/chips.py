@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
-from wing_jax import memory
 from wing_jax.data.encoded import JpegImages, encoded
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.limits import LARGEST_COORDINATE, face_fault, size_fault
 from wing_jax.data.picture_sizes import other_sizes
-from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
+from wing_jax.runtime import memory
 from wing_jax.types import Image
 from wing_jax.values import Value
 

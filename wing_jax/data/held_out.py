@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from wing_jax.config import DataConfig
-from wing_jax.data.records import FaceSet
+from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.text import quoted, reason
 
@@ -27,14 +27,14 @@ class HeldOut:
     without: tuple[str, ...] = ()  # photos that are not among them, whatever the share says
     digest: str = ""  # of the names, where those are too many to be recorded
     count: int = 0  # photos, where a digest stands for the names
-    faces: int = 0  # built-in faces that were drawn
-    seed: int = 0  # of the built-in faces
+    faces: int = 0  # synthetic faces that were drawn
+    seed: int = 0  # of the synthetic faces
 
     @classmethod
     def by_rule(cls, data: DataConfig, *, seed: int) -> "HeldOut":
         """What a training on `data` holds out, by the rule alone."""
         rule = cls(data=data.name, validation=data.validation, without=tuple(data.without))
-        return dataclasses.replace(rule, faces=data.train_faces, seed=seed) if data.name == "builtin" else rule
+        return dataclasses.replace(rule, faces=data.train_faces, seed=seed) if data.name == "synthetic" else rule
 
     @classmethod
     def of(cls, held_out: FaceSet, data: DataConfig, *, trained: Collection[str], seed: int) -> "HeldOut":

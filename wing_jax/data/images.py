@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from wing_jax import files
 from wing_jax.data import whole
 from wing_jax.errors import InputError
+from wing_jax.runtime import files
 from wing_jax.text import quoted
 from wing_jax.types import Image
 

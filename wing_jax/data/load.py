@@ -6,24 +6,24 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from wing_jax.data import formats
+from wing_jax.data import registry
 from wing_jax.data.boxes import with_boxes
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import is_overlay
 from wing_jax.data.packed import read_manifest
 from wing_jax.data.picture_finder import folders_of_list
 from wing_jax.data.picture_sizes import rescaled
-from wing_jax.data.records import FaceSet
-from wing_jax.data.tfds_sets import NAMES as TFDS_NAMES
-from wing_jax.data.tfds_sets import SPLITS as TFDS_SPLITS
-from wing_jax.data.tfds_sets import read_tfds
+from wing_jax.data.tfds.sets import NAMES as TFDS_NAMES
+from wing_jax.data.tfds.sets import SPLITS as TFDS_SPLITS
+from wing_jax.data.tfds.sets import read_tfds
 from wing_jax.errors import InputError
-from wing_jax.files import refuse_way_out, refuse_ways_out
+from wing_jax.runtime.files import refuse_way_out, refuse_ways_out
 from wing_jax.schemes import SCHEMES, Scheme, get_conversion, read_scheme
 from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
 WHOLE = ("", "all", "train", "test")  # what a file or folder of its own may be called as a split: it is taken whole
-TEST_SEED = 10_000_019  # the built-in test faces are never among the training faces of any usual seed
+TEST_SEED = 10_000_019  # the synthetic test faces are never among the training faces of any usual seed
 
 
 def load_faces(
@@ -40,7 +40,7 @@ def load_faces(
     seed: int = 0,
     faults: list[str] | None = None,
 ) -> FaceSet:
-    """The `split` of data set `name`: "builtin" (`count` faces), a TFDS set, or one of `formats.FORMATS`.
+    """The `split` of data set `name`: "synthetic" (`count` faces), a TFDS set, or one of `registry.FORMATS`.
 
     `root` is the data set's folder (or file, where the format is one); where it is empty it is looked for below the
     environment variable WING_JAX_DATA, then in `../shared/data`. `images` is the folder of the pictures that a list of
@@ -55,8 +55,8 @@ def load_faces(
       InputError: the data set is not found or not as published.
     """
     detector = name == "w300" and boxes == "detector"
-    if images and not (name in formats.FORMATS and formats.FORMATS[name].names_pictures):
-        lists = ", ".join(kind for kind, form in formats.FORMATS.items() if form.names_pictures)
+    if images and not (name in registry.FORMATS and registry.FORMATS[name].names_pictures):
+        lists = ", ".join(kind for kind, form in registry.FORMATS.items() if form.names_pictures)
         raise InputError(
             f"images={images}: names the folder of pictures for lists ({lists}), not for {quoted(name)}: leave it"
         )
@@ -84,17 +84,17 @@ def _read(
     detector: bool,
     faults: list[str] | None,
 ) -> FaceSet:
-    if name == "builtin":
-        from wing_jax.data.builtin_set import builtin_faces  # who reads faces need not know how to draw them
+    if name == "synthetic":
+        from wing_jax.data.readers.synthetic import synthetic_faces  # who reads faces need not know how to draw them
 
         if split not in ("train", "test"):
-            raise InputError(f"the built-in faces have no split {quoted(split)}: they have train, test")
-        return builtin_faces(count, seed=seed if split == "train" else TEST_SEED + seed)
+            raise InputError(f"the synthetic faces have no split {quoted(split)}: they have train, test")
+        return synthetic_faces(count, seed=seed if split == "train" else TEST_SEED + seed)
     if name in TFDS_NAMES:
         if root and Path(root).is_dir():
             refuse_ways_out(root)
         return read_tfds(name, split, root=root, faults=faults)
-    kind = formats.FORMATS[name]
+    kind = registry.FORMATS[name]
     if not kind.splits:
         if split not in WHOLE:
             raise InputError(f"{kind.title} has no split {quoted(split)}: a file or folder is taken whole (all)")
@@ -147,7 +147,7 @@ def splits_of(name: str, root: str | Path) -> tuple[str, ...]:
         return tuple(read_manifest(root)["counts"])
     if name in TFDS_NAMES:
         return TFDS_SPLITS.get(name, ("train", "test", "private"))
-    return formats.FORMATS[name].splits or ("all",)
+    return registry.FORMATS[name].splits or ("all",)
 
 
 def find_scheme(name: str) -> Scheme:

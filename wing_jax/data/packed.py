@@ -19,14 +19,14 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from wing_jax import files
 from wing_jax.data.chips import MARGIN, cut_chips
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Embedded, decode_image
 from wing_jax.data.limits import LARGEST_COORDINATE
 from wing_jax.data.picture_sizes import encoded_size
-from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
-from wing_jax.locks import only_writer
+from wing_jax.runtime import files
+from wing_jax.runtime.locks import only_writer
 from wing_jax.schemes import SCHEMES, Scheme, scheme_from_table, scheme_to_table
 from wing_jax.text import LONGEST_NAME, cut, quoted, reason
 from wing_jax.types import Image

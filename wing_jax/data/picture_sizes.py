@@ -22,11 +22,11 @@ import PIL.Image
 import PIL.TiffImagePlugin
 from jaxtyping import Float, Int
 
-from wing_jax import files
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Picture, load_picture, picture_name
 from wing_jax.data.limits import LARGEST_COORDINATE, same_size, size_fault
-from wing_jax.data.records import FaceSet
 from wing_jax.errors import InputError
+from wing_jax.runtime import files
 
 ORIENTATION = 0x0112  # EXIF's tag; 1: as stored, 2 to 4: mirrored or turned by 180 degrees, 5 to 8: sides exchanged
 READERS = 8  # threads: reading a header is mostly waiting for the disk

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from wing_jax.errors import InputError
-from wing_jax.files import open_bytes
+from wing_jax.runtime.files import open_bytes
 from wing_jax.types import Image
 
 if TYPE_CHECKING:  # PyAV takes 50 ms to import: it is, where a video is opened

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped, UInt8
 
-from wing_jax.data.tensorflow_runtime import tensorflow
 from wing_jax.errors import InputError
 from wing_jax.export.onnx_graph import onnx_model
-from wing_jax.files import plain_path
+from wing_jax.runtime.files import plain_path
+from wing_jax.runtime.tensorflow_runtime import tensorflow
 
 Network: TypeAlias = Callable[[Shaped[Array, "batch size size 3"]], Float[Array, "batch points 2"]]
 Runner: TypeAlias = Callable[[UInt8[np.ndarray, "batch size size 3"]], Float[np.ndarray, "batch points 2"]]

@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from wing_jax import geometry
+from wing_jax.augment.warp import warp
 from wing_jax.data.chips import MARGIN, cut_chips, shrink
-from wing_jax.data.records import FaceSet
+from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.export.formats import FORMATS, Network
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import cpu_kernel
 from wing_jax.text import quoted
-from wing_jax.warp import warp
 
 TOLERANCE = 0.05  # pixels of the crop
 LARGEST_CHECK = 32  # crops

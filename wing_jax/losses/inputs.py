@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Real
 
-from wing_jax.processes import check_fork
+from wing_jax.runtime.processes import check_fork
 from wing_jax.text import quoted
 
 Values: TypeAlias = Float[Array | np.ndarray, "*shape"]
@@ -37,7 +37,7 @@ def as_array(name: str, values: Any) -> Array:
 
     Raises:
       ValueError: they are none.
-      InputError: JAX cannot be used in this process (`wing_jax.processes`).
+      InputError: JAX cannot be used in this process (`wing_jax.runtime.processes`).
     """
     check_fork()
     if values is None:

@@ -15,7 +15,7 @@ from wing_jax.models.pooling import max_pool_2x2 as max_pool_2x2
 from wing_jax.models.resnet import ResNet50 as ResNet50
 from wing_jax.models.resnet import ResNetTiny as ResNetTiny
 from wing_jax.models.voting import VotingRegressor as VotingRegressor
-from wing_jax.processes import check_fork
+from wing_jax.runtime.processes import check_fork
 from wing_jax.text import quoted
 
 
@@ -35,7 +35,7 @@ def make_model(
     `dropout`); `residual` is for "voting" alone.
 
     Raises:
-      ValueError: no network is called so; or JAX cannot be used in this process (`wing_jax.processes`).
+      ValueError: no network is called so; or JAX cannot be used in this process (`wing_jax.runtime.processes`).
     """
     check_fork()
     dtype = jnp.dtype(precision)

@@ -2,9 +2,10 @@
 it has them for processors with AMX.
 
 `load` looks for the library beside this file, where the wheel for Linux on x86-64 has it, then in the folder `kernels`
-of `wing_jax.processes.cache_folder` (`~/.cache/wing_jax`), and else compiles it there: some seconds, once a machine,
-with a C++ compiler (`$CXX`, `c++` or `g++`). Every training and `wing-jax devices` call `load()`; predictions take
-what is built. Nothing is compiled or loaded while a function is traced: without a `load` before, networks are pure JAX.
+of `wing_jax.runtime.processes.cache_folder` (`~/.cache/wing_jax`), and else compiles it there: some seconds, once a
+machine, with a C++ compiler (`$CXX`, `c++` or `g++`). Every training and `wing-jax devices` call `load()`; predictions
+take what is built. Nothing is compiled or loaded while a function is traced: without a `load` before, networks are pure
+JAX.
 
 The environment variable `WING_JAX_CPU_KERNEL` and the context manager `switched` choose among
 
@@ -31,7 +32,7 @@ import jax
 from wing_jax.errors import InputError
 from wing_jax.models import cpu_kernel_build
 from wing_jax.models.cpu_kernel_build import AbsentError
-from wing_jax.processes import cache_folder, check_jax
+from wing_jax.runtime.processes import cache_folder, check_jax
 from wing_jax.text import quoted
 
 Instructions = Literal["avx512", "avx2", "neon"]

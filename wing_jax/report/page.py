@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from wing_jax.errors import InputError
-from wing_jax.evaluation import Evaluation, by_group, summarise
-from wing_jax.metrics import Boxes, Points, Visible
+from wing_jax.evaluation.evaluation import Evaluation, by_group, summarise
+from wing_jax.evaluation.metrics import Boxes, Points, Visible
 from wing_jax.report import draw, plots, tables
 from wing_jax.text import printable
 from wing_jax.types import Image
@@ -39,7 +39,8 @@ def write_report(
       folder: made if it is not there; files of an earlier report are overwritten.
       title: the page's headline.
       facts: what was evaluated, in the order to be shown: model, data, commit, command, ...
-      evaluations: from `wing_jax.evaluation.evaluate`; the first one's normaliser leads, and its groups get a
+      evaluations: from `wing_jax.evaluation.evaluation.evaluate`; the first one's normaliser leads, and its groups get
+      a
         section each.
       shown: the evaluation by which the best, typical and worst faces are chosen.
       predicted: the predictions that `shown` measured, in image pixels.

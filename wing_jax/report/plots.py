@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from wing_jax.metrics import all_or, auc, ced, or_nan
+from wing_jax.evaluation.metrics import all_or, auc, ced, or_nan
 from wing_jax.text import cut, printable
 
 # Okabe and Ito, "Color Universal Design", https://jfly.uni-koeln.de/color/
@@ -46,7 +46,7 @@ def ced_figure(curves: Mapping[str, Float[np.ndarray, "_"]], *, threshold: float
 def group_figure(groups: Mapping[str, Mapping[str, dict]], *, normalisation: str) -> Figure:
     """Mean NME as bars for each label of a group, one colour for each of the named series.
 
-    `groups` maps a series (a stage) to what `wing_jax.evaluation.by_group` gives; a label that a
+    `groups` maps a series (a stage) to what `wing_jax.evaluation.evaluation.by_group` gives; a label that a
     series has not, or has no face for, gets no bar.
     """
     counts = {label: entry["faces"] for numbers in groups.values() for label, entry in numbers.items()}

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.data.images import write_overlay
-from wing_jax.data.points_file import write_pts
+from wing_jax.data.readers.points_file import write_pts
 from wing_jax.errors import InputError
-from wing_jax.files import write_whole
 from wing_jax.report.draw import PREDICTED, draw_points
+from wing_jax.runtime.files import write_whole
 from wing_jax.schemes import Scheme
 from wing_jax.types import Image
 from wing_jax.values import Value

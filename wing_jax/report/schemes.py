@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.builtin import draw_face
-from wing_jax.data.builtin_look import Expression, Look, Pose
 from wing_jax.report.draw import contact_sheet, draw_points
 from wing_jax.schemes import AFLW_19, AFLW_21, IBUG_68, LAPA_106, WFLW_98, Scheme, get_conversion
+from wing_jax.synthetic.appearance import Expression, Look, Pose
+from wing_jax.synthetic.render import draw_face
 from wing_jax.types import Image
 
 _INK, _PAPER = (16, 20, 28), (255, 255, 255)

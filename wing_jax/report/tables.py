@@ -1,4 +1,4 @@
-"""The numbers of a summary (`wing_jax.evaluation.summarise`) as tables: for the screen and in Markdown."""
+"""The numbers of a summary (`wing_jax.evaluation.evaluation.summarise`) as tables: for the screen and in Markdown."""
 
 import re
 from collections.abc import Sequence

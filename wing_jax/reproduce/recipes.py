@@ -15,11 +15,11 @@ from wing_jax.config import (
     SecondStageConfig,
     StageConfig,
 )
+from wing_jax.evaluation.measure import leading_normalisation
 from wing_jax.losses.units import REFERENCE_SIZES, parameters
-from wing_jax.measure import leading_normalisation
 
 Budget = Literal["trial", "short", "long", "paper"]
-Reproducible = Literal["mtfl", "w300", "aflw", "builtin"]
+Reproducible = Literal["mtfl", "w300", "aflw", "synthetic"]
 BUDGETS: dict[str, str] = {
     "trial": "a minute or two, to see that everything works: the figures mean nothing",
     "short": "for two CPU cores: the paper's CNN-6 and a narrow CNN-7, 64,000 faces a stage",
@@ -63,7 +63,7 @@ def recipe(data: Reproducible, budget: Budget, *, root: str = "", seed: int = 0)
     and a learning rate tuned for each loss. "long" is the same with four times the steps.
     """
     first, second = _stages(data, budget)
-    drawn = _FACES[budget] if data == "builtin" else {}
+    drawn = _FACES[budget] if data == "synthetic" else {}
     config = Config(
         name=f"{data}-{budget}",
         data=DataConfig(name=data, root=root, **drawn),
@@ -154,7 +154,7 @@ _CROPS: dict[str, dict[str, float]] = {
     "mtfl": {"margin": 1.1, "second_margin": 1.9},
     "w300": {"margin": 1.2, "second_margin": 1.25},
     "aflw": {"margin": 1.0, "second_margin": 1.25},
-    "builtin": {"margin": 1.3, "second_margin": 1.25},
+    "synthetic": {"margin": 1.3, "second_margin": 1.25},
 }
 # Of the first and of the second stage. 5 % is the paper's; MTFL's boxes of training and test differ by more.
 _PAPER_PERTURB = (
@@ -168,5 +168,5 @@ _PERTURB: dict[str, tuple[PerturbConfig, PerturbConfig]] = {
     ),
     "w300": _PAPER_PERTURB,
     "aflw": _PAPER_PERTURB,
-    "builtin": _PAPER_PERTURB,
+    "synthetic": _PAPER_PERTURB,
 }

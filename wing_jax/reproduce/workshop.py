@@ -18,20 +18,20 @@ from typing import NamedTuple, cast
 import numpy as np
 from jax.sharding import Mesh
 
-from wing_jax import evaluation
-from wing_jax.bundle import read_bundle, write_bundle
 from wing_jax.config import LossConfig, SweepConfig, config_of
 from wing_jax.data.chips import Chips, cut_chips
-from wing_jax.data.records import FaceSet
+from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
-from wing_jax.files import read_text, write_whole
-from wing_jax.localizer import Localizer, Stage
-from wing_jax.measure import measure
+from wing_jax.evaluation import evaluation
+from wing_jax.evaluation.measure import measure
+from wing_jax.inference.bundle import read_bundle, write_bundle
+from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
+from wing_jax.runtime.files import read_text, write_whole
 from wing_jax.schemes import get_conversion
 from wing_jax.text import reason
-from wing_jax.train import crops, devices
-from wing_jax.train.run import Corpus, first_task, read_corpus, read_split, second_task
+from wing_jax.train import crops
+from wing_jax.train.run import Corpus, first_task, prepare, read_corpus, read_split, second_task
 from wing_jax.train.stage import StageTask
 from wing_jax.train.sweep import Cell
 from wing_jax.train.sweep_run import train_cells
@@ -68,7 +68,7 @@ class Variant:
 class Measured(Value):
     """A model on the test faces."""
 
-    summary: list[dict]  # of `wing_jax.evaluation.summarise`, for the last stage, a normaliser each
+    summary: list[dict]  # of `wing_jax.evaluation.evaluation.summarise`, for the last stage, a normaliser each
     nmes: np.ndarray  # fractions, a face each, by the recipe's normaliser; NaN = left out
     validation_nme: float  # of the last stage; fraction, by the eyes' distance
 
@@ -107,7 +107,7 @@ class Workshop:
     @functools.cached_property
     def mesh(self) -> Mesh:
         """The devices at work."""
-        return devices.make_mesh(self.recipe.config.devices)
+        return prepare(self.recipe.config)
 
     @functools.cached_property
     def corpus(self) -> Corpus:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wing_jax import files
 from wing_jax.errors import InputError
+from wing_jax.runtime import files
 from wing_jax.schemes.scheme import Scheme
 from wing_jax.schemes.tables import SCHEMES
 from wing_jax.text import LONGEST_NAME, quoted, reason

@@ -5,7 +5,8 @@ of its files and their digests), and only then are older ones deleted. One that 
 read, is set aside (moved to `damaged/` beside the others, never deleted), which one line says, and the one before it
 serves.
 
-Orbax is given the folder by a path that it takes as it is (`wing_jax.files.plain_path`), whatever the folder's name.
+Orbax is given the folder by a path that it takes as it is (`wing_jax.runtime.files.plain_path`), whatever the folder's
+name.
 """
 
 import contextlib
@@ -26,10 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from wing_jax import files
 from wing_jax.errors import InputError
+from wing_jax.runtime import devices, files
 from wing_jax.text import cut, printable
-from wing_jax.train import devices
 from wing_jax.train.seals import METRICS, broken_seal, seal
 from wing_jax.train.state import TrainState
 

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from wing_jax import geometry
 from wing_jax.config import PerturbConfig
 from wing_jax.data.chips import MARGIN, Chips
-from wing_jax.data.cutting import BatchCutter
-from wing_jax.localizer import Stage
+from wing_jax.inference.localizer import Stage
+from wing_jax.input.cutting import BatchCutter
 from wing_jax.train.steps import make_predict
 
 CHIP_STEP = 1.25  # chip pixels per pixel of an unperturbed crop: sharp, and yet hardly any shrinking is left

@@ -16,8 +16,8 @@ import numpy as np
 from jax import P as Spec
 from jax.sharding import Mesh
 
-from wing_jax.data.device_input import DeviceFaces, DeviceInput, Plan, Planner
-from wing_jax.train import devices
+from wing_jax.input.device_input import DeviceFaces, DeviceInput, Plan, Planner
+from wing_jax.runtime import devices
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Batch, Metrics, Step, compile_step
 

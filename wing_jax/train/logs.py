@@ -12,9 +12,9 @@ from typing import Any
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from wing_jax.console import is_terminal, make_console, say
 from wing_jax.errors import InputError
-from wing_jax.files import write_whole
+from wing_jax.runtime.console import is_terminal, make_console, say
+from wing_jax.runtime.files import write_whole
 
 
 class TrainingLog:

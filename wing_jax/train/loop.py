@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, UInt8
 
 from wing_jax.errors import Stopped
-from wing_jax.train import devices, termination
+from wing_jax.runtime import devices, termination
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.engines import Engine
 from wing_jax.train.logs import SilentLog, TrainingLog
@@ -63,7 +63,7 @@ def train_network(
     Raises:
       InputError: the checkpoints in `folder` are of another network, or one cannot be written.
       Diverged: loss, gradient or validation are no longer finite, or the gradient explodes.
-      Stopped: SIGTERM came, and the state is saved (`wing_jax.train.termination`).
+      Stopped: SIGTERM came, and the state is saved (`wing_jax.runtime.termination`).
     """
     with termination.deferred(), Checkpoints(folder / "checkpoints", keep=keep) as checkpoints:
         state, first_step = checkpoints.restore_newest(state)

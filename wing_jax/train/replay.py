@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from wing_jax import files
 from wing_jax.config import Config, config_of
-from wing_jax.data.device_input import Planner
 from wing_jax.errors import InputError
+from wing_jax.input.device_input import Planner
+from wing_jax.runtime import devices, files
 from wing_jax.text import quoted
-from wing_jax.train import crops, devices
+from wing_jax.train import crops
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.loop import spans
 from wing_jax.train.run import first_task, prepare, read_corpus, second_task

@@ -12,19 +12,21 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
-from wing_jax import balance, memory
+from wing_jax import balance
+from wing_jax.augment.reshaping import reshaped
 from wing_jax.config import BalanceConfig, Config, DataConfig, PerturbConfig, StageConfig
 from wing_jax.data.boxes import RULES, ShapeInBox, shape_in_box
 from wing_jax.data.chips import Chips, cut_chips, joined, shrink
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
 from wing_jax.data.load import load_faces
-from wing_jax.data.records import FaceSet
-from wing_jax.data.reshaping import reshaped
 from wing_jax.errors import InputError
-from wing_jax.localizer import Localizer, Stage
+from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.models import cpu_kernel
+from wing_jax.runtime import devices, memory
 from wing_jax.schemes import SCHEMES, Scheme
 from wing_jax.text import quoted
-from wing_jax.train import crops, devices, run_config
+from wing_jax.train import crops, run_config
 from wing_jax.train.optimizer import scaled_to_batch
 from wing_jax.train.stage import StageTask, make_loss, train_stage
 from wing_jax.values import Value
@@ -80,7 +82,7 @@ def train(config: Config) -> Path:
     Raises:
       InputError: data, checkpoints or numbers are not as they must be, the run's folder was begun with another config,
         or another process trains in it.
-      Stopped: SIGTERM came (`wing_jax.train.termination`), and all is saved.
+      Stopped: SIGTERM came (`wing_jax.runtime.termination`), and all is saved.
     """
     mesh = prepare(config)
     if config.large_batch:
@@ -105,16 +107,19 @@ def _train(config: Config, corpus: Corpus, task: StageTask, mesh: Mesh) -> Path:
 
 
 def prepare(config: Config) -> Mesh:
-    """The devices to train on, of all processes.
+    """The devices to train on, of all processes. On a CPU the kernel is loaded, and built where it is not yet, so that
+    all programs of a training have it (`wing_jax.models.cpu_kernel`).
 
     Raises:
-      InputError: they are not to be had so.
+      InputError: there are fewer devices, or `WING_JAX_CPU_KERNEL` asks for instructions that are not there.
     """
     if config.processes == "many":
         devices.join_processes()
         if config.parallel == "pmap" or config.devices:
             raise InputError('processes="many" trains by parallel="jit" on all devices: leave both as they are')
-    return devices.make_mesh(config.devices)
+    mesh = devices.make_mesh(config.devices)
+    cpu_kernel.load()
+    return mesh
 
 
 def at_large_batch(config: AnyConfig) -> AnyConfig:
@@ -217,7 +222,7 @@ def _with_reshaped(
 
 
 def read_split(data: DataConfig, split: str, *, count: int, seed: int = 0) -> FaceSet:
-    """The `split` of the faces that `data` names, read as it says; `count` and `seed` are of built-in faces.
+    """The `split` of the faces that `data` names, read as it says; `count` and `seed` are of synthetic faces.
 
     Raises:
       InputError: the data are not as they must be.

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wing_jax import files
 from wing_jax.config import Config, SweepConfig, config_of
 from wing_jax.errors import InputError
 from wing_jax.losses.units import own_reference_size, parameters
+from wing_jax.runtime import devices, files
 from wing_jax.text import quoted, reason
-from wing_jax.train import devices
 
 RECORD = "config.json"
 # What may change on the way: how the same training is shared out, and, in every part, where things lie.

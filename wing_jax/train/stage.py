@@ -15,18 +15,18 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from wing_jax import losses
+from wing_jax.augment.perturb import supersampling
 from wing_jax.config import LENGTHS, Config, LossConfig, StageConfig
 from wing_jax.data.chips import Chips
-from wing_jax.data.cutting import BatchCutter, fixed_crops
-from wing_jax.data.device_input import DeviceFaces, DeviceInput, Planner, device_faces
-from wing_jax.data.pipeline import training_batches
 from wing_jax.errors import InputError
-from wing_jax.localizer import Stage
+from wing_jax.inference.localizer import Stage
+from wing_jax.input.cutting import BatchCutter, fixed_crops
+from wing_jax.input.device_input import DeviceFaces, DeviceInput, Planner, device_faces
+from wing_jax.input.tfdata import training_batches
 from wing_jax.models import make_model
-from wing_jax.perturb import supersampling
+from wing_jax.runtime import devices
 from wing_jax.schemes import Scheme
 from wing_jax.text import quoted
-from wing_jax.train import devices
 from wing_jax.train.engines import DeviceEngine, Engine, FedEngine
 from wing_jax.train.loop import Diverged, Validate, ValidationSet, make_validate, train_network
 from wing_jax.train.optimizer import learning_rates, make_optimizer

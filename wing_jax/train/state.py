@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from wing_jax.train import devices
+from wing_jax.runtime import devices
 
 Variables = dict[str, Any]  # what Flax calls variables: {"params": ..., "batch_stats": ...}
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from wing_jax.train.devices import AXIS
+from wing_jax.runtime.devices import AXIS
 from wing_jax.train.state import TrainState
 from wing_jax.types import Loss
 

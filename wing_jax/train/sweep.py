@@ -23,9 +23,9 @@ from jaxtyping import Array, Float
 
 from wing_jax import losses
 from wing_jax.config import GridConfig, LossConfig, StageConfig
-from wing_jax.data.device_input import DeviceFaces, DeviceInput, Plan, Planner
+from wing_jax.input.device_input import DeviceFaces, DeviceInput, Plan, Planner
 from wing_jax.losses.units import own_reference_size, parameters
-from wing_jax.train import devices
+from wing_jax.runtime import devices
 from wing_jax.train.stage import StageTask, given_lengths, make_loss
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Batch, Metrics, make_train_step

@@ -12,12 +12,13 @@ from jax.sharding import Mesh
 
 from wing_jax.config import SweepConfig
 from wing_jax.errors import InputError, Stopped
-from wing_jax.localizer import Stage
-from wing_jax.train import devices, run_config, termination
+from wing_jax.inference.localizer import Stage
+from wing_jax.runtime import devices, termination
+from wing_jax.train import run_config
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.logs import TrainingLog
 from wing_jax.train.loop import Validate, spans
-from wing_jax.train.run import Corpus, at_large_batch, check_numbers, first_task, read_corpus
+from wing_jax.train.run import Corpus, at_large_batch, check_numbers, first_task, prepare, read_corpus
 from wing_jax.train.stage import LOG_EVERY, StageTask, calls, trained_stage
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics
@@ -40,7 +41,7 @@ def sweep(config: SweepConfig) -> list[dict]:
     for name, way in ONE_WAY.items():
         if (given := getattr(config, name)) != way:
             raise InputError(f"{name}={given!r} is of wing-jax train: a sweep works by {name}={way!r} alone")
-    mesh = devices.make_mesh(config.devices)
+    mesh = prepare(config)
     if config.large_batch:
         config = at_large_batch(config)
     check_numbers(dataclasses.replace(config, devices=1), devices.make_mesh(1))

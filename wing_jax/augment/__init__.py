@@ -1,0 +1,1 @@
+"""Augmentation of face crops and their points, and the warp that cuts crops out of images."""

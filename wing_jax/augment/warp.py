@@ -1,0 +1,89 @@
+"""Cutting crops and chips out of images on the device, pure and jitted: each is resampled once, by an affine
+(bilinear) or, for upright squares, by the area that each of its pixels covers."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from wing_jax.runtime.processes import check_fork
+from wing_jax.types import Affine
+
+
+def warp(
+    images: Shaped[Array, "batch height width channels"], frames: Affine, *, size: int, supersample: int = 1
+) -> Float[Array, "batch size size channels"]:
+    """Crops of `size` pixels whose pixel p shows the image at `frames` p; bilinear, the image's edge repeated.
+
+    `frames` `[batch, 2, 3]` is from crop pixels to image pixels. `supersample` > 1 averages that many samples a side
+    for each crop pixel: the antialiasing where the crop shrinks its image. Returns float32 in the images' range.
+    """
+    check_fork()
+    at = (jnp.arange(size * supersample, dtype=jnp.float32) + 0.5) / supersample - 0.5
+    side = len(at)
+    grid = jnp.stack([jnp.tile(at, side), jnp.repeat(at, side), jnp.ones(side * side, jnp.float32)])
+    # A matrix product is worked out once. XLA repeats cheaper operations for each use, each time rounding its own way,
+    # and close to whole numbers would then take the pixel from one floor and its weight from another.
+    at_image = jnp.einsum("bij,jp->bip", frames, grid, precision="highest").reshape(-1, 2, side, side)
+    x, y = at_image[:, 0], at_image[:, 1]
+    height, width = images.shape[1:3]
+    x, y = jnp.clip(x, 0, width - 1), jnp.clip(y, 0, height - 1)
+    floor_x, floor_y = jnp.floor(x), jnp.floor(y)
+    left, top = floor_x.astype(jnp.int32), floor_y.astype(jnp.int32)
+    right, bottom = jnp.minimum(left + 1, width - 1), jnp.minimum(top + 1, height - 1)
+    along_x, along_y = (x - floor_x)[..., None], (y - floor_y)[..., None]
+    face = jnp.arange(images.shape[0], dtype=jnp.int32)[:, None, None]
+    upper = _mix(images[face, top, left], images[face, top, right], along_x)
+    lower = _mix(images[face, bottom, left], images[face, bottom, right], along_x)
+    crops = _mix(upper, lower, along_y)
+    if supersample > 1:
+        crops = crops.reshape(-1, size, supersample, size, supersample, images.shape[-1]).mean((2, 4))
+    return crops
+
+
+def _mix(start: Array, stop: Array, share: Array) -> Array:
+    start, stop = start.astype(jnp.float32), stop.astype(jnp.float32)
+    return start + (stop - start) * share
+
+
+def cut_squares(
+    images: Shaped[Array | np.ndarray, "batch height width channels"],
+    first: Int[Array | np.ndarray, "batch 2"],
+    length: Int[Array | np.ndarray, "batch 2"],
+    side: Int[Array | np.ndarray, "batch"],
+    *,
+    size: int,
+) -> Float[Array, "batch size size channels"]:
+    """Upright squares brought to `size` pixels: area-averaged where they shrink, bilinear where they grow.
+
+    Each image holds the part of a picture that its square of `side` pixels shows: `length` (x, y) columns and rows,
+    the rest being padding of any content. Its pixel (0, 0) is pixel `first` (x, y) of the square; what lies beyond
+    the part repeats its edge. Returns float32 in the images' range, as OpenCV's INTER_AREA and INTER_LINEAR would
+    before rounding.
+    """
+    check_fork()
+    height, width = images.shape[1:3]
+    along_x = _shares(first[:, 0], length[:, 0], side, size=size, extent=width)
+    along_y = _shares(first[:, 1], length[:, 1], side, size=size, extent=height)
+    rows = jnp.einsum("nai,nijc->najc", along_y, jnp.asarray(images, jnp.float32), precision="highest")
+    return jnp.einsum("nbj,najc->nabc", along_x, rows, precision="highest")
+
+
+def _shares(
+    first: Array | np.ndarray, length: Array | np.ndarray, side: Array | np.ndarray, *, size: int, extent: int
+) -> Float[Array, "batch size extent"]:
+    """What share each of `extent` image pixels has in each of `size` output pixels; along one axis.
+
+    Output pixel i covers [i, i + 1) side / size of the square. All is counted in whole parts of a pixel, 1 / size for
+    areas and 1 / (2 size) for distances, so that no share depends on how large numbers round.
+    """
+    first, length, side = (jnp.asarray(a, jnp.int32)[:, None, None] for a in (first, length, side))
+    pixel, output = (jnp.arange(count, dtype=jnp.int32)[None] for count in (extent, size))
+    pixel, output = pixel[None], output[:, :, None]
+    low = jnp.where(pixel == 0, jnp.minimum(first, 0), first + pixel)
+    high = jnp.where(pixel == length - 1, jnp.maximum(first + length, side), first + pixel + 1)
+    covered = jnp.minimum(high * size, (output + 1) * side) - jnp.maximum(low * size, output * side)
+    area = jnp.maximum(covered, 0) / side
+    unit = 2 * size
+    middle = jnp.clip((2 * output + 1) * side - size, first * unit, (first + length - 1) * unit)
+    nearness = jnp.maximum(unit - jnp.abs(middle - (first + pixel) * unit), 0) / unit
+    return jnp.where(pixel < length, jnp.where(side > size, area, nearness), 0).astype(jnp.float32)

@@ -1,0 +1,182 @@
+"""The XML of dlib's annotation tool imglab: boxes and their parts.
+
+`root` is the XML file: `dataset/images/image[@file]/box[@top @left @width @height @ignore]/part[@name @x @y]`, pictures
+found as `wing_jax.data.picture_finder` says. Newer versions of dlib write the picture's size, as `image[@width
+@height]`. The structure is that of `dlib/data_io/image_dataset_metadata.cpp` of https://github.com/davisking/dlib; an
+example is `examples/faces/training_with_face_landmarks.xml` there.
+
+Parts and boxes are indices of pixels, counted from 0; a box of dlib includes both its corners, so it runs from `left`
+to `left + width - 1`. A part is called by its number in the scheme from 0 ("00" to "67") or by the name of the
+scheme's point (also spelled otherwise, see `wing_jax.data.readers.keypoint_names`); parts that are missing, and those
+whose x and y are empty, NaN or -1, have no position.
+
+A box with `ignore='1'` is by dlib's meaning no object to learn (it may be hidden or too small), and is left out; a box
+without parts is a fault. dlib declares ISO-8859-1 but writes names of files as the system has them, mostly UTF-8: what
+is valid UTF-8 is read as that, everything else as declared.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from xml.parsers import expat
+
+import numpy as np
+
+from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.photos import original_photo
+from wing_jax.data.picture_finder import PictureFinder, finder_of_list
+from wing_jax.data.picture_sizes import told_size
+from wing_jax.data.readers.keypoint_names import match_names, plain_name, refuse_exchanged_sides, tells_sides
+from wing_jax.data.readers.listing import has_no_position, numbers
+from wing_jax.errors import InputError
+from wing_jax.runtime import files
+from wing_jax.schemes import Scheme
+from wing_jax.text import quoted, reason
+
+ATTRIBUTES = ("difficult", "truncated", "occluded")
+SWITCH = {"1": True, "true": True, "0": False, "false": False}
+
+
+@dataclasses.dataclass
+class _Box:
+    line: int
+    file: str
+    picture_size: tuple[int, int] | None
+    values: dict[str, str]
+    parts: list[tuple[int, dict[str, str]]] = dataclasses.field(default_factory=list)
+
+
+def read_imglab(root: str | Path, *, scheme: Scheme, images: str = "", faults: list[str] | None = None) -> FaceSet:
+    """The faces of the imglab XML file `root`: its boxes with parts, which are the points of `scheme`.
+
+    Attributes: "difficult", "truncated" and "occluded", where a box has them. `images` is the folder of the pictures,
+    where it is none that the list tells. `faults` as in `records.gather`.
+
+    Raises:
+      InputError: the file is no XML of imglab, declares a DOCTYPE, has no box that is not ignored; or a box or a part
+        is not as it must be. The message names the line.
+    """
+    path = Path(root)
+    boxes = _boxes(path)
+    used = [box for box in boxes if not SWITCH.get(box.values.get("ignore", "0").lower(), False)]
+    if not used:
+        raise InputError(f"{path}: no box to learn from: it has {len(boxes)}, all with ignore='1': annotate some")
+    finder = finder_of_list(path, images=images)
+    makers = (functools.partial(_face, path, box, scheme, finder) for box in used)
+    faces = gather(makers, name=path.stem, scheme=scheme, box_convention="imglab", faults=faults)
+    names = {name for box in used for _, values in box.parts if _number(name := values.get("name", "")) is None}
+    if names and tells_sides(sorted(names), scheme):
+        refuse_exchanged_sides(faces.points, faces.visible, scheme, where=str(path))
+    return faces
+
+
+def _boxes(path: Path) -> list[_Box]:
+    boxes: list[_Box] = []
+    parents: list[str] = []
+    file, size = "", None
+    try:
+        content = files.read_bytes(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot read this file ({error.strerror}): give an XML file of imglab") from error
+    # Expat itself and not ElementTree: it says the line of each tag, and lets us stop at the first declaration, before
+    # an entity in it can be expanded to gigabytes ("billion laughs") or lead to another file.
+    parser = expat.ParserCreate("utf-8" if _is_utf8(content) else None)
+
+    def refuse(*_: object) -> None:
+        raise InputError(f"{path}:{parser.CurrentLineNumber}: a DOCTYPE or entity is not allowed: remove it")
+
+    def start(tag: str, values: dict[str, str]) -> None:
+        nonlocal file, size
+        if not parents and tag != "dataset":
+            raise InputError(
+                f"{path}:{parser.CurrentLineNumber}: <{tag[:40]}> where an imglab file has <dataset>: "
+                "export COCO keypoints from the tool that wrote it"
+            )
+        if tag == "image":
+            file, size = values.get("file", ""), told_size(values.get("width"), values.get("height"))
+        elif tag == "box" and parents[-1:] == ["image"]:
+            boxes.append(_Box(parser.CurrentLineNumber, file, size, values))
+        elif tag == "part" and parents[-2:] == ["image", "box"]:
+            boxes[-1].parts.append((parser.CurrentLineNumber, values))
+        parents.append(tag)
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = lambda _: parents.pop()
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+    try:
+        parser.Parse(content, True)
+    except InputError:
+        raise
+    except expat.ExpatError as error:
+        said = expat.errors.messages[error.code]
+        raise InputError(f"{path}:{error.lineno}: not XML, or cut short ({said}): give a file of imglab") from None
+    except (ValueError, LookupError) as error:  # an encoding that is declared but not known
+        raise InputError(f"{path}: cannot read this XML ({reason(error)}): save it as UTF-8") from None
+    if not boxes:
+        raise InputError(f"{path}: no <box> in an <image>: is this a file of imglab?")
+    return boxes
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _face(path: Path, box: _Box, scheme: Scheme, finder: PictureFinder) -> Face:
+    where = f"{path}:{box.line}"
+    if not box.parts:
+        raise InputError(f"{where}: this box has no part: mark its points, or set ignore='1'")
+    switches = {name: box.values[name] for name in ("ignore", *ATTRIBUTES) if name in box.values}
+    for name, value in switches.items():
+        if value.lower() not in SWITCH:
+            raise InputError(f"{where}: {name}={quoted(value)} is not '0' or '1'")
+    edges = _numbers(box.values, ("left", "top", "width", "height"), where=where)
+    picture, photo = finder.find(box.file, where=where)
+    with np.errstate(over="ignore"):  # an infinite box is refused with the empty ones
+        corners = np.concatenate([edges[:2], edges[:2] + edges[2:] - 1])
+    return Face(
+        where=where,
+        picture=picture,
+        points=_points(path, box, scheme),
+        box=corners,
+        photo=original_photo(photo),
+        subset=photo.split("/")[0] if "/" in photo else path.stem,
+        attributes={name: SWITCH[switches[name].lower()] for name in ATTRIBUTES if name in switches},
+        picture_size=box.picture_size,
+    )
+
+
+def _points(path: Path, box: _Box, scheme: Scheme) -> np.ndarray:
+    points = np.full((scheme.points, 2), np.nan, np.float32)
+    named = {plain_name(name): index for index, name in enumerate(scheme.names)}
+    done: set[int] = set()
+    for line, values in box.parts:
+        where, name = f"{path}:{line}", values.get("name", "")
+        index = named.get(plain_name(name), _number(name))
+        if index is None:
+            index = match_names([name], scheme)[0]
+        if index is None or index >= scheme.points:
+            raise InputError(
+                f"{where}: part {quoted(name)} is no point of {scheme.name}: "
+                f"use 0 to {scheme.points - 1} or its names, or the scheme of this file"
+            )
+        if index in done:
+            raise InputError(f"{where}: part {quoted(name)} comes twice in one box: remove one")
+        done.add(index)
+        if not has_no_position(values.get("x", "missing"), values.get("y", "missing")):
+            points[index] = _numbers(values, ("x", "y"), where=where)
+    return points
+
+
+def _number(name: str) -> int | None:
+    return int(name) if name.isascii() and name.isdecimal() and len(name) < 9 else None
+
+
+def _numbers(values: dict[str, str], names: tuple[str, ...], *, where: str) -> np.ndarray:
+    for name in names:
+        if name not in values:
+            raise InputError(f"{where}: {name}='...' is missing: add it")
+    return numbers([values[name] for name in names], where=where, expected=f"numbers {', '.join(names)}")

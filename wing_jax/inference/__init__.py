@@ -1,0 +1,1 @@
+"""Trained models at work: bundles, localizers, detectors, videos."""

@@ -1,0 +1,152 @@
+"""Whole photos in, landmarks of all faces out: a detector's boxes, brought to the model's convention, and a localizer.
+
+    faces = Finder.load("w300")(read_image("photo.jpg"))
+    faces.points  # float32 [faces, 68, 2]
+
+The detectors themselves are in `wing_jax.inference.detectors`.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from wing_jax.data.arguments import ImageLike, as_image, as_images
+from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, shape_in_boxes, usable
+from wing_jax.errors import InputError
+from wing_jax.inference.detectors import Detector, get_detector
+from wing_jax.inference.localizer import Localizer
+from wing_jax.schemes import MTFL_5, get_conversion
+from wing_jax.text import quoted
+from wing_jax.values import Value
+
+TINY = 40  # pixels: below this, eyes and mouth of a face are a few pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Faces(Value):
+    """The faces of one image, the surest first; coordinates in pixels of it, 0-based pixel centres."""
+
+    boxes: Float[np.ndarray, "faces 4"]  # x0, y0, x1, y1, by the convention the model was trained with
+    scores: Float[np.ndarray, "faces"]  # the detector's, 0..1
+    points: Float[np.ndarray, "faces points 2"]  # (x, y)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def tiny(self) -> np.ndarray:
+        """Which faces are so small that their landmarks mean little, bool `[faces]`."""
+        return tiny(self.boxes)
+
+
+def tiny(boxes: Float[np.ndarray, "faces 4"]) -> Bool[np.ndarray, "faces"]:
+    """Which boxes are below `TINY` pixels."""
+    return (boxes[:, 2:] - boxes[:, :2]).max(1) < TINY
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Finder(Value):
+    """A detector before a localizer; an immutable value.
+
+    Raises:
+      InputError: the detector's boxes cannot be brought to the model's, which does not tell how its boxes lay, or which
+        of its points are eyes, nose and corners of the mouth.
+    """
+
+    localizer: Localizer
+    detector: Detector
+
+    @classmethod
+    def load(cls, model: str | Path, *, detector: Any = "auto", flip_average: bool = False) -> "Finder":
+        """The model of that folder or name (`Localizer.load`), and a detector by its name, or as it is.
+
+        Raises:
+          InputError: either is not there, or they do not go together.
+        """
+        localizer = dataclasses.replace(Localizer.load(model), flip_average=flip_average)
+        return cls(localizer=localizer, detector=detector if isinstance(detector, Detector) else get_detector(detector))
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.localizer, Localizer) or not isinstance(self.detector, Detector):
+            raise InputError("a Finder joins a Localizer and a Detector: Finder.load(MODEL), or get_detector(NAME)")
+        _ = self._conventions  # so that a photo is not needed to find out
+
+    def __call__(self, image: ImageLike) -> Faces:
+        """The faces of one RGB uint8 image, or of what else serves as one (`wing_jax.data.arguments`).
+
+        Raises:
+          InputError: it is no image.
+        """
+        return self.batch([image])[0]
+
+    def batch(self, images: Any) -> list[Faces]:
+        """The faces of several images (a list, an iterator), located in batches that run across them.
+
+        Raises:
+          InputError: one is no image; the message says which.
+        """
+        images = as_images(images)
+        found = [self.boxes(image) for image in images]
+        points = self.localizer.predict_batch(images, [boxes for boxes, _ in found])
+        return [
+            Faces(boxes=boxes, scores=scores, points=own) for (boxes, scores), own in zip(found, points, strict=True)
+        ]
+
+    def boxes(self, image: ImageLike) -> tuple[Float[np.ndarray, "faces 4"], Float[np.ndarray, "faces"]]:
+        """The detector's faces: boxes by the model's convention, in pixels of `image`, and scores.
+
+        Raises:
+          InputError: it is no image.
+        """
+        image = as_image(image)
+        boxes, scores = self.detector(image)
+        given, wanted = self._conventions
+        boxes = fitted(boxes, given=given, wanted=wanted)
+        height, width = image.shape[:2]  # the map may push a face that hangs over the edge out altogether
+        kept = usable(boxes, width=width, height=height)
+        return boxes[kept], scores[kept]
+
+    def boxes_around(self, points: Float[np.ndarray, "faces points 2"]) -> Float[np.ndarray, "faces 4"]:
+        """Boxes by the model's convention around known landmarks: those of a video's last frame, say."""
+        return boxes_about(points, self._own)
+
+    @functools.cached_property
+    def _conventions(self) -> tuple[ShapeInBox, ShapeInBox]:
+        """Where something of the face lies in the detector's boxes and in the model's: the whole shape, where the model
+        was told (`wing-jax data detect --model`), else the five points."""
+        told = self.localizer.about.get("detectors", {}).get(self.detector.name)
+        return (_read(told), self._own) if told else (self.detector.five, self._five)
+
+    @property
+    def _five(self) -> ShapeInBox:
+        """Where eyes, nose and corners of the mouth lie in the model's boxes, by its mean shape."""
+        try:
+            conversion = get_conversion(self.localizer.scheme, MTFL_5)
+        except ValueError as error:
+            raise InputError(
+                f"a detector's boxes cannot be brought to those of a model of the scheme "
+                f"{quoted(self.localizer.scheme.name)} ({error}): measure them by `wing-jax data detect DIR --model "
+                "MODEL`, or give the faces' boxes"
+            ) from error
+        own, mean = self._own, self.localizer.template[None].astype(np.float64)
+        # The mean shape as it lies in a box of side 1 about (0, 0): its own box is told by `own`.
+        low, high = mean.min(1), mean.max(1)
+        placed = (mean - (low + high) / 2) * own.side / (high - low).max() + np.array(own.centre)
+        unit = np.array([[-0.5, -0.5, 0.5, 0.5]], np.float32)
+        points = conversion.points(placed.astype(np.float32))
+        return shape_in_boxes(points, np.ones(points.shape[:2], bool), unit)
+
+    @property
+    def _own(self) -> ShapeInBox:
+        told = self.localizer.about.get("shape_in_box")
+        if not told:
+            raise InputError("this model does not tell how its boxes lay about the faces: give the faces' boxes")
+        return _read(told)
+
+
+def _read(told: dict) -> ShapeInBox:
+    return ShapeInBox(centre=tuple(told["centre"]), side=told["side"])

@@ -1,0 +1,385 @@
+"""The two stages at work: pictures and face boxes in, landmarks out."""
+
+import dataclasses
+import functools
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from wing_jax.data.arguments import WANTED_BOXES, BoxesLike, ImageLike, as_boxes, as_image, as_images, boxes_of_each
+from wing_jax.data.boxes import usable
+from wing_jax.data.chips import Images, chip_squares, cut_chip, resized
+from wing_jax.data.limits import LARGEST_BOX, many
+from wing_jax.errors import InputError
+from wing_jax.inference import forward
+from wing_jax.inference.bundle import read_bundle, write_bundle
+from wing_jax.inference.forward import Plan, StagePlan
+from wing_jax.models import cpu_kernel, make_model
+from wing_jax.runtime.processes import check_fork, check_jax
+from wing_jax.schemes import SCHEMES, Scheme, get_scheme, scheme_from_table, scheme_to_table
+from wing_jax.text import cut, quoted, reason
+from wing_jax.types import Image
+from wing_jax.values import Value
+
+LARGEST_BATCH = {"cpu": 64, "other": 256}  # faces; powers of two
+LARGEST_PIXELS = 1 << 26  # of the photos' parts in a batch: 200 MB as they travel, 800 MB as the device cuts them
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Stage(Value):
+    """A trained network, and the crop it works on."""
+
+    network: dict  # the arguments of `wing_jax.models.make_model`
+    variables: dict
+    input_size: int  # pixels: the crop's side
+    chip_size: int  # pixels: the side of the chip that the crop is cut from
+    margin: float  # first stage: crop side per larger box side; second: per larger side of the template's box
+    centre: Sequence[float] = (0.0, 0.0)  # first stage: of the crop, from the box's, in larger box sides
+
+    @functools.cached_property
+    def model(self) -> nn.Module:
+        return make_model(**self.network)
+
+    @functools.cached_property
+    def plan(self) -> StagePlan:
+        """What the stage does, without what it has learned."""
+        return StagePlan(
+            model=self.model,
+            input_size=self.input_size,
+            chip_size=self.chip_size,
+            margin=float(self.margin),
+            centre=(float(self.centre[0]), float(self.centre[1])),
+        )
+
+    @functools.cached_property
+    def on_device(self) -> dict:
+        """The variables where the work is done: they travel once, not with every call."""
+        return jax.device_put(self.variables)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Localizer(Value):
+    """One- or two-stage landmark localiser; an immutable value, safe to share.
+
+    `template` `[points, 2]` is the mean shape in fractions of the second stage's crop. `flip_average` averages each
+    crop's landmarks with those of its mirror image: a little better, twice the work. `cut_on` says where chips are cut
+    from photos: by OpenCV on the host, by `wing_jax.augment.warp.cut_squares` on the device, or "auto", which is the
+    host where the device is a CPU; the answers differ by hundredths of a chip's pixel. What is wider than 8,192 pixels
+    is always cut on the host.
+    """
+
+    scheme: Scheme
+    box_convention: str
+    stages: tuple[Stage, ...]
+    template: Float[np.ndarray, "points 2"]
+    flip_average: bool = False
+    cut_on: Literal["auto", "host", "device"] = "auto"
+    about: dict = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Localizer":
+        """Load the bundle in folder `path` (or in its subfolder `model`, so that a run's folder serves as well), or the
+        model in the box called `path` (`wing_jax.pretrained`): "w300" marks 68 points, "mtfl" 5.
+
+        Raises:
+          InputError: there is no bundle, or it is broken.
+        """
+        check_fork()
+        if not isinstance(path, str | os.PathLike) or not str(path):
+            raise InputError(f"a model is named by its folder or its name in the box, not by {quoted(path)}")
+        manifest, arrays = read_bundle(path)
+        try:
+            stages = tuple(
+                Stage(variables={"batch_stats": {}, **arrays[f"stage{i + 1}"]}, **facts)
+                for i, facts in enumerate(manifest.pop("stages"))
+            )
+            return cls(
+                scheme=_scheme(manifest.pop("scheme")),
+                box_convention=manifest.pop("box_convention"),
+                stages=stages,
+                template=arrays["template"]["shape"],
+                about=manifest,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}: this model does not hold what it must ({reason(error)}): copy the bundle again"
+            ) from error
+
+    def save(self, path: str | Path, *, half: bool = False) -> Path:
+        """Write the bundle: `model.json`, which says what it is, and `weights.npz`, float32 or with `half` float16.
+        Returns its folder.
+
+        Raises:
+          InputError: `path` is none.
+        """
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"a model is saved to a folder's path, not to {quoted(path)}")
+        facts = ("network", "input_size", "chip_size", "margin", "centre")
+        manifest = {
+            "scheme": self.scheme.name if self.scheme.name in SCHEMES else scheme_to_table(self.scheme),
+            "box_convention": self.box_convention,
+            "stages": [{name: getattr(stage, name) for name in facts} for stage in self.stages],
+            **self.about,
+        }
+        arrays = {f"stage{i + 1}": stage.variables for i, stage in enumerate(self.stages)}
+        return write_bundle(path, manifest, {**arrays, "template": {"shape": self.template}}, half=half)
+
+    def __repr__(self) -> str:
+        return f"<Localizer: {cut(self.describe(), length=250)}>"
+
+    def describe(self) -> str:
+        """One line: scheme, stages, input sizes and box convention."""
+        sizes = " then ".join(f"{stage.input_size} x {stage.input_size}" for stage in self.stages)
+        return (
+            f"{self.scheme.points} points ({self.scheme.name}), {len(self.stages)} stage(s) on {sizes} pixels, "
+            f"boxes by the {self.box_convention!r} convention"
+        )
+
+    def predict(self, image: ImageLike, boxes: BoxesLike) -> Float[np.ndarray, "faces points 2"]:
+        """Landmarks of the faces in `boxes` (x0, y0, x1, y1 in pixels) of one RGB uint8 `image`.
+
+        What else serves as an image (a file's path, a PIL image, a JAX array) and as boxes is said in
+        `wing_jax.data.arguments`. Returns float32 (x, y) in pixels of `image`, 0-based pixel centres.
+
+        Raises:
+          InputError: the image is none, or a box is not four numbers, empty, not finite or wholly outside the image.
+        """
+        return self.predict_batch([image], [boxes])[0]
+
+    def predict_batch(self, images: Any, boxes: Any) -> list[Float[np.ndarray, "faces points 2"]]:
+        """Landmarks of the faces of several photos, of any sizes, in batches that run across them.
+
+        `images` are a list, an iterator or an array `[n, height, width, 3]`; `boxes` holds for each image what
+        `predict` takes: `[faces, 4]`, none for an image without a face. Returns for each image what `predict` answers.
+
+        Raises:
+          InputError: there are not as many entries in `boxes` as images, or as for `predict`; of several images the
+            message says which.
+        """
+        check_jax()
+        images = as_images(images)
+        total = len(images)
+        checked = [
+            check_boxes(own, image, name="the boxes" if total == 1 else f"the boxes of image {number} of {total}")
+            for number, (image, own) in enumerate(zip(images, boxes_of_each(boxes, total), strict=True), 1)
+        ]
+        photos = [image for image, own in zip(images, checked, strict=True) for _ in own]
+        every = np.concatenate([np.zeros((0, 4), np.float32), *checked])
+        squares = chip_squares(every)
+        scale, shift = _chip_pixels(squares, size=self.stages[-1].chip_size)
+        in_chip = ((every.reshape(-1, 2, 2) - shift) / scale).reshape(-1, 4).astype(np.float32)
+        sizes = np.array([photo.shape[1::-1] for photo in photos], np.int64).reshape(-1, 2)
+        if self._cuts_on_device and _within(squares, sizes)[1].max(initial=1) ** 2 <= LARGEST_PIXELS:
+            located = self._through_parts(photos.__getitem__, sizes, squares, in_chip)
+        else:
+            size = self.stages[-1].chip_size
+            located = self._through_levels(lambda face: cut_chip(photos[face], every[face], size=size)[0], in_chip)
+        points = located[-1] * scale + shift
+        ends = np.cumsum([len(own) for own in checked])
+        return [points[end - len(own) : end] for own, end in zip(checked, ends, strict=True)]
+
+    def locate(self, chips: Images, boxes: Float[np.ndarray, "n 4"]) -> list[Float[np.ndarray, "n points 2"]]:
+        """Landmarks after each stage, for faces already cut out: `chips` of the last stage's chip size, `boxes` and
+        the answers in chip pixels."""
+        check_jax()
+        if not self._cuts_on_device:
+            return self._through_levels(chips.__getitem__, boxes)
+        size = self.stages[-1].chip_size
+        return self._through_parts(
+            chips.__getitem__, np.full((len(chips), 2), size), np.full((len(chips), 3), (0, 0, size)), boxes
+        )
+
+    def warm_up(self, *, sizes: Sequence[int] = (1, 32), face_side: int = 200) -> dict[int, float]:
+        """Compile what `predict_batch` runs for so many faces at once. Returns the seconds that each took.
+
+        A number of faces between two powers of two is taken apart or filled up to powers of two, so those are the sizes
+        that matter. `face_side`, the boxes' larger side in pixels, matters where the device cuts the chips.
+
+        Raises:
+          InputError: a size is no whole number above 0, or `face_side` below 4.
+        """
+        if not isinstance(sizes, Iterable) or not all(isinstance(s, int | np.integer) and s > 0 for s in sizes):
+            raise InputError(f"sizes={quoted(sizes)}: give whole numbers of faces above 0, such as (1, 32)")
+        if not isinstance(face_side, int | np.integer) or face_side < 4:
+            raise InputError(f"face_side={quoted(face_side)}: give the boxes' side in whole pixels, 4 or more")
+        blank = np.zeros((2 * face_side, 2 * face_side, 3), np.uint8)
+        box = face_side * np.array([[0.5, 0.5, 1.5, 1.5]], np.float32) - 0.5
+        took = {}
+        for size in sizes:
+            started = time.perf_counter()
+            self.predict(blank, np.repeat(box, size, axis=0))
+            took[size] = time.perf_counter() - started
+        return took
+
+    @property
+    def _cuts_on_device(self) -> bool:
+        return jax.default_backend() != "cpu" if self.cut_on == "auto" else self.cut_on == "device"
+
+    def _through_levels(self, chip_of: Callable[[int], Image], boxes: np.ndarray) -> list[np.ndarray]:
+        """`locate` for the chips that `chip_of` cuts, with the host bringing them to each stage's chip size."""
+
+        def dispatch(faces: range, bucket: int) -> Array:
+            levels = tuple(np.empty((bucket, s.chip_size, s.chip_size, 3), np.uint8) for s in self.stages)
+
+            def fill(row: int) -> None:
+                chip = chip_of(faces[row])
+                for level in levels:
+                    level[row] = resized(chip[None], level.shape[1])[0]
+
+            _each(fill, len(faces))
+            for level in levels:
+                level[len(faces) :] = level[0]
+            return forward.locate(self._plan, self._weights, self._shape, levels, _filled(boxes, faces, bucket))
+
+        return self._in_batches(dispatch, len(boxes), largest=_largest_batch())
+
+    def _through_parts(
+        self, photo_of: Callable[[int], Image], sizes: np.ndarray, squares: np.ndarray, boxes: np.ndarray
+    ) -> list[np.ndarray]:
+        """`locate` for the chips that the device cuts out of photos of `sizes` (width, height); only what the squares
+        show of the photos travels there."""
+        near, length = _within(squares, sizes)
+        extent = _round_up(int(length.max(initial=1)), unit=self.stages[-1].chip_size)
+        affordable = 1 << (max(1, LARGEST_PIXELS // extent**2).bit_length() - 1)
+        told = (near - squares[:, :2], length, squares[:, 2], boxes)
+
+        def dispatch(faces: range, bucket: int) -> Array:
+            parts = np.zeros((bucket, extent, extent, 3), np.uint8)
+
+            def fill(row: int) -> None:
+                (left, top), (width, height) = near[faces[row]], length[faces[row]]
+                parts[row, :height, :width] = photo_of(faces[row])[top : top + height, left : left + width]
+
+            _each(fill, len(faces))
+            filled = [_filled(values, faces, bucket) for values in told]
+            return forward.cut_and_locate(self._plan, self._weights, self._shape, parts, *filled)
+
+        return self._in_batches(dispatch, len(boxes), largest=min(_largest_batch(), affordable))
+
+    def _in_batches(self, dispatch: Callable[[range, int], Array], count: int, *, largest: int) -> list[np.ndarray]:
+        """Points after each stage of `count` faces; a batch is read when the next one is on its way. The CPU kernel is
+        used where it is built (`wing_jax.models.cpu_kernel`)."""
+        cpu_kernel.load(build=False)
+        done = [np.zeros((len(self.stages), 0, self.scheme.points, 2), np.float32)]
+        waiting: list[tuple[Array, int]] = []
+        for faces, bucket in _batches(count, largest=largest):
+            # Allowed whatever the program's guard says: `jax.device_put` would take 0.1 ms more.
+            with jax.transfer_guard_host_to_device("allow"):
+                waiting.append((dispatch(faces, bucket), len(faces)))
+            if len(waiting) > 1:
+                done.append(_read(*waiting.pop(0)))
+        done += [_read(*batch) for batch in waiting]
+        return list(np.concatenate(done, axis=1))
+
+    @functools.cached_property
+    def _plan(self) -> Plan:
+        mirrored = tuple(self.scheme.flip.tolist()) if self.flip_average else None
+        return Plan(stages=tuple(stage.plan for stage in self.stages), mirrored=mirrored)
+
+    @functools.cached_property
+    def _shape(self) -> Array:
+        return jax.device_put(self.template)
+
+    @property
+    def _weights(self) -> tuple[dict, ...]:
+        return tuple(stage.on_device for stage in self.stages)
+
+
+def _chip_pixels(squares: Int[np.ndarray, "n 3"], *, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(scale `[n, 1, 1]`, shift `[n, 1, 2]`) that send pixels of chips of `size` to those of their photos."""
+    step = squares[:, None, 2:] / size
+    return step.astype(np.float32), (0.5 * step - 0.5 + squares[:, None, :2]).astype(np.float32)
+
+
+def _within(squares: Int[np.ndarray, "n 3"], sizes: Int[np.ndarray, "n 2"]) -> tuple[np.ndarray, np.ndarray]:
+    """(left and top, width and height) of what the squares show of photos of `sizes` (width, height): each at least
+    one pixel, the nearest."""
+    corner, side = squares[:, :2], squares[:, 2:]
+    near = np.clip(corner, 0, sizes - 1)
+    return near, np.maximum(np.minimum(corner + side, sizes) - near, 1)
+
+
+def _round_up(side: int, *, unit: int) -> int:
+    """The least of `unit` times 1, 1.5, 2, 3, 4, 6 ... that holds `side`: so that new photos seldom compile anew."""
+    return next(s for k in itertools.count() for s in (unit << k, (3 * unit << k) // 2) if s >= side)
+
+
+def _largest_batch() -> int:
+    """Past these, a batch that waits for its turn costs more than it gains: caches bind on CPU."""
+    return LARGEST_BATCH.get(jax.default_backend(), LARGEST_BATCH["other"])
+
+
+def _batches(count: int, *, largest: int) -> Iterator[tuple[range, int]]:
+    """(faces, bucket) that together cover `count` faces; buckets are powers of two up to `largest`, itself one, and at
+    most a quarter of each is padding."""
+    start = 0
+    while start < count:
+        left = count - start
+        bucket = min(largest, 1 << (left - 1).bit_length())
+        bucket = bucket // 2 if 4 * left < 3 * bucket else bucket
+        stop = min(start + bucket, count)
+        yield range(start, stop), bucket
+        start = stop
+
+
+def _filled(values: np.ndarray, faces: range, bucket: int) -> np.ndarray:
+    """The values of `faces`, the first's repeated up to `bucket` of them."""
+    return values[np.pad(faces, (0, bucket - len(faces)), constant_values=faces[0])]
+
+
+def _read(located: Array, faces: int) -> Float[np.ndarray, "stages faces points 2"]:
+    with jax.transfer_guard_device_to_host("allow"):
+        return np.asarray(located)[:, :faces]
+
+
+def _each(work: Callable[[int], None], count: int) -> None:
+    """`work(0)` to `work(count - 1)`, on all cores: OpenCV and NumPy's copies let other threads run."""
+    workers = min(count, os.cpu_count() or 1)
+
+    def share(first: int) -> None:
+        for index in range(first, count, workers):
+            work(index)
+
+    if workers == 1:
+        share(0)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(share, range(workers)))
+
+
+def _scheme(told: str | dict) -> Scheme:
+    """A published scheme by its name, one's own by its table."""
+    return get_scheme(told) if isinstance(told, str) else scheme_from_table(told)
+
+
+def check_boxes(boxes: BoxesLike, image: Image, *, name: str = "the boxes") -> Float[np.ndarray, "faces 4"]:
+    """`boxes` (`wing_jax.data.arguments.as_boxes`) as float32 `[faces, 4]`; messages call them `name`.
+
+    Raises:
+      InputError: the image is not RGB uint8, or a box is not four numbers, empty, not finite, wholly outside the
+        image or more than `LARGEST_BOX` times as large as it.
+    """
+    image, boxes = as_image(image), as_boxes(boxes, name=name)
+    whose = name.removeprefix("the boxes")
+    height, width = image.shape[:2]
+    for box in boxes[~usable(boxes, width=width, height=height)]:
+        said = " ".join(f"{value:.7g}" for value in box)
+        sides = box[2:].astype(np.float64) - box[:2]
+        if np.isfinite(box).all() and sides.max() > LARGEST_BOX * max(width, height):
+            raise InputError(
+                f"the box {said}{whose} is {many(sides.max() / max(width, height))} times as large as the image of "
+                f"{width} x {height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
+            )
+        if np.isfinite(box).all() and (sides >= 2).all():
+            raise InputError(f"the box {said}{whose} lies outside the image of {width} x {height} pixels")
+        raise InputError(f"the box {said}{whose} is empty or not finite: {WANTED_BOXES}, with x1 > x0 and y1 > y0")
+    return boxes

@@ -1,0 +1,169 @@
+"""Videos and cameras: frames in with their times, frames out with theirs."""
+
+import contextlib
+import dataclasses
+import os
+import sys
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+
+from wing_jax.data.images import LARGEST_PICTURE
+from wing_jax.data.video_frames import BROKEN, VIDEO_ENDINGS, Clock, Converter, decoded, length, open_video
+from wing_jax.errors import InputError
+from wing_jax.inference.video_writer import USUAL_RATE, VideoWriter
+from wing_jax.text import quoted
+from wing_jax.types import Image
+from wing_jax.values import Value
+
+__all__ = ["USUAL_RATE", "VIDEO_ENDINGS", "Frame", "Video", "VideoWriter", "Window"]
+
+VideoSource: TypeAlias = Any  # a path, or the number of a camera; checked at run time
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Frame(Value):
+    """One frame of a video, RGB uint8, shown `seconds` after its start."""
+
+    image: Image
+    seconds: float
+
+
+class Video:
+    """The frames of a video file, or of a camera by its number, one after the other; close it by `with`.
+
+    Each frame has the time that the file gives it, so that videos of variable rate (phones, browsers, time lapses) come
+    out right; a camera's frames have the time at which they came. `rate` (frames a second), `frames` and `length`
+    (seconds) are what the file says of itself, which may be wrong; None where it says nothing.
+
+    Raises:
+      InputError: `source` is neither a path nor a number, it cannot be opened, or its frames are larger than
+        `LARGEST_PICTURE`.
+    """
+
+    def __init__(self, source: VideoSource):
+        source = int(source) if isinstance(source, np.integer) else source
+        if isinstance(source, bool) or not isinstance(source, str | Path | int):
+            raise InputError(f"a video is read from a path or the number of a camera, not from {quoted(source)}")
+        self.name = f"camera {source}" if isinstance(source, int) else str(source)
+        self.frames: int | None = None
+        self.length: float | None = None
+        self.read = 0  # frames so far
+        self.end = 0.0  # seconds: until when the last of them is shown
+        self.faults: list[str] = []  # of pieces that could not be decoded
+        self._length_is_exact = False
+        self._clock: Clock | None = None
+        self._held = contextlib.ExitStack()
+        self._close = weakref.finalize(self, self._held.close)
+        try:
+            self._frames = self._camera(source) if isinstance(source, int) else self._file(Path(source))
+        except InputError:
+            self._close()
+            raise
+
+    def _camera(self, number: int) -> Iterator[Frame]:
+        capture = cv2.VideoCapture(number)
+        self._held.callback(capture.release)
+        if not capture.isOpened():
+            raise InputError(f"{self.name}: cannot read this video: see that it is plugged in and free")
+        width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        if width * height > LARGEST_PICTURE:
+            raise InputError(f"{self.name}: frames of more than {LARGEST_PICTURE:,} pixels: choose a smaller size")
+        self.rate = _usual(capture.get(cv2.CAP_PROP_FPS))
+        return self._seen(capture)
+
+    def _seen(self, capture: Any) -> Iterator[Frame]:
+        started = None
+        while True:
+            try:
+                done, bgr = capture.read()
+            except cv2.error:
+                return
+            if not done or bgr is None:
+                return
+            now = time.perf_counter()
+            started = now if started is None else started
+            yield Frame(image=np.ascontiguousarray(bgr[:, :, ::-1]), seconds=now - started)
+
+    def _file(self, path: Path) -> Iterator[Frame]:
+        try:
+            there = path.is_file()
+        except (OSError, ValueError):  # a name that no file can have
+            there = False
+        if not there:
+            raise InputError(f"{path}: no such video: check the path")
+        container, stream = self._held.enter_context(
+            open_video(path, largest=LARGEST_PICTURE, mend="check the path, or convert it", threads=True)
+        )
+        self.rate = _usual(float(stream.average_rate or stream.guessed_rate or 0))
+        self.frames = stream.frames or None
+        self.length, self._length_is_exact = length(container, stream)
+        self._clock = clock = Clock(stream, rate=self.rate)
+        return self._shown(container, stream, clock)
+
+    def _shown(self, container, stream, clock: Clock) -> Iterator[Frame]:
+        import av
+
+        convert = Converter()
+        for frame in decoded(container, stream, self.faults):
+            try:
+                image = convert(frame)
+            except (av.FFmpegError, *BROKEN) as error:
+                self.faults.append(str(error))
+                continue
+            seconds = clock(frame)
+            self.end = clock.after(frame)
+            yield Frame(image=image, seconds=seconds)
+
+    def __enter__(self) -> "Video":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames that are left.
+
+        Raises:
+          InputError: there is none at all.
+        """
+        for frame in self._frames:
+            self.read += 1
+            yield frame
+        if not self.read:
+            raise InputError(f"{self.name}: not one frame of this video can be read: copy or convert it again")
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether all frames were read and the video ended before the time that its file says."""
+        if self.length is None or self._clock is None or not self._length_is_exact:
+            return False
+        return self.length - self.end > max(0.5 * self._clock.gap, min(0.02 * self.length, 1.0))
+
+
+def _usual(rate: float) -> float:
+    return float(rate) if 0.001 <= rate <= 1000 else USUAL_RATE  # a time lapse has few a second
+
+
+class Window:
+    """A window on the screen that shows frames; `show` answers False once its key q, or escape, was pressed.
+
+    Raises:
+      InputError: there is no screen.
+    """
+
+    def __init__(self, title: str):
+        # Without a screen OpenCV's windows end the process instead of raising.
+        if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise InputError("no screen to show the camera's picture on: give --no_window")
+        self._title = title
+
+    def show(self, image: Image) -> bool:
+        """Show a frame, RGB uint8."""
+        cv2.imshow(self._title, np.ascontiguousarray(image[:, :, ::-1]))
+        return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)

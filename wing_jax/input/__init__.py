@@ -1,0 +1,1 @@
+"""Training batches: made on the device, or by tf.data on the host."""

@@ -1,0 +1,1 @@
+"""Devices, files, memory, processes and signals."""

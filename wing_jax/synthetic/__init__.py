@@ -1,0 +1,1 @@
+"""Synthetic faces: heads rendered with exact points, for tests, the demo and pre-training."""

@@ -1,0 +1,142 @@
+"""Synthetic faces: a 3-D head drawn from (seed, index), with its 68 iBUG/300-W points known exactly.
+
+They stand in for a data set: identity, expression, skin, light, hair, glasses, background and occluders vary, and
+the yaw has a long tail to 90 degrees, which is what pose-based balancing is for. No scan, photograph or network is
+behind them: `synthetic_mesh` shapes the head, `synthetic_paint` paints its skin, `synthetic_wear` dresses it,
+`synthetic_raster` projects it, and `synthetic_scene` adds what is behind and before it.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import os
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from wing_jax.synthetic.appearance import Look, sample_look
+from wing_jax.synthetic.background import draw_glasses, draw_occluder, paint_background, through_camera
+from wing_jax.synthetic.camera import Camera, assemble, shade
+from wing_jax.synthetic.clothing import cloth_thickness, extra_sheets, head_sheet, paint_cloth, paint_hair, paint_strip
+from wing_jax.synthetic.mesh import at_sites, head_grid, landmark_sites
+from wing_jax.synthetic.texture import paint_features, paint_skin
+from wing_jax.values import Value
+
+_OVERSAMPLING = 1.5
+_HIDDEN = 4.5  # mm: a point this far behind the nearest surface is not visible
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SyntheticFace(Value):
+    """One picture and its truth, in the project's coordinates (`wing_jax.types`).
+
+    A point is `visible` unless the head itself, its hair or its hat hides it (its coordinates are exact all the
+    same); `covered` says that a hand, cup or the like is drawn over it. Degrees: yaw > 0 turns the nose to image
+    right, pitch > 0 lifts it, roll > 0 turns x towards y. Points 0-16 are fixed points of the 3-D jaw line.
+    """
+
+    image: UInt8[np.ndarray, "size size 3"]
+    points: Float[np.ndarray, "68 2"]
+    visible: Bool[np.ndarray, "68"]
+    covered: Bool[np.ndarray, "68"]
+    yaw: float
+    pitch: float
+    roll: float
+
+
+def render_face(*, seed: int, index: int, size: int = 256) -> SyntheticFace:
+    """Face `index` of the stream `seed`, as a `size` x `size` picture.
+
+    It depends on (seed, index) alone, whatever was drawn before and in whatever process. The box of its points is
+    about half the picture wide and about in its centre.
+
+    Raises:
+      ValueError: `seed` or `index` is negative, or `size` is under 32.
+    """
+    if seed < 0 or index < 0:
+        raise ValueError(f"seed and index must be at least 0, not {seed} and {index}")
+    return draw_face(sample_look(seed=seed, index=index), size=size)
+
+
+def render_faces(count: int, *, seed: int, size: int = 256, workers: int | None = None) -> tuple[SyntheticFace, ...]:
+    """Faces 0 to `count` - 1 of the stream `seed`, drawn by `workers` threads (None: one for each core).
+
+    Raises:
+      ValueError: `count` is negative, or as `render_face`.
+    """
+    if count < 0:
+        raise ValueError(f"count must be at least 0, not {count}")
+    draw = functools.partial(_draw_nth, seed=seed, size=size)
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    if workers <= 1:
+        return tuple(map(draw, range(count)))
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        return tuple(pool.map(draw, range(count)))
+
+
+def texels_of(size: int) -> float:
+    """Texels per millimetre of the texture that a picture of `size` pixels needs."""
+    return float(np.clip(size / 180, 0.7, 2.0))
+
+
+def _draw_nth(index: int, *, seed: int, size: int) -> SyntheticFace:
+    return render_face(seed=seed, index=index, size=size)
+
+
+def draw_face(look: Look, *, size: int, texture: Float[np.ndarray, "3 height width"] | None = None) -> SyntheticFace:
+    """Draw `look`; a `texture` given by hand replaces the painted one, unlit and bare (for tests).
+
+    Raises:
+      ValueError: `size` is under 32.
+    """
+    if size < 32:
+        raise ValueError(f"a face needs a picture of at least 32 pixels, not {size}")
+    wide = round(size * _OVERSAMPLING)
+    random = np.random.default_rng(look.dice)
+    skin = head_grid(look.shape, look.expression)
+    sites = landmark_sites(look.shape, look.expression)
+    camera = Camera.aim(look.pose, at_sites(skin, sites), wide)
+    sheets = [head_sheet(look, skin, random), *extra_sheets(look, skin, random)]
+    corners = camera.project(at_sites(skin, sites))
+    texels = texels_of(size)
+    painted = _paint(look, sites, texels, random) if texture is None else texture
+    seen, places, shading = assemble(sheets, camera, look.light, size=wide)
+    picture = paint_background(look, wide, random)
+    shade(picture, seen, places * texels, cv2.merge(list(painted)), shading, lit=texture is None)
+    covered = np.zeros(68, bool)
+    if texture is None:
+        bridge = at_sites(skin, np.array([(0.0, -34.0)], np.float32))[0, 2]
+        eye = at_sites(skin, np.array([(float(sites[42:48, 0].mean()), -33.0)], np.float32))[0, 0]
+        draw_glasses(picture, look, camera.project, seen.depth, float(bridge), float(eye))
+        covered = draw_occluder(picture, look, corners[:, :2], random)
+    picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
+    if texture is None:
+        picture = through_camera(picture, look, random)
+    points = ((corners[:, :2] + 0.5) * (size / wide) - 0.5).astype(np.float32)
+    cloth = cloth_thickness(look, sites)
+    visible = _visible(corners, seen.depth, _HIDDEN + 2 * cloth)
+    covered |= cloth > 2
+    return SyntheticFace(picture, points, visible, covered, look.pose.yaw, look.pose.pitch, look.pose.roll)
+
+
+def _paint(look: Look, sites: np.ndarray, texels: float, random: np.random.Generator) -> np.ndarray:
+    canvas = paint_skin(look, texels, random)
+    paint_features(canvas, look, sites, random)
+    paint_hair(canvas, look, random)
+    paint_cloth(canvas, look, random)
+    return np.concatenate([canvas.page, paint_strip(look, texels, random)], axis=1)
+
+
+def _visible(
+    corners: Float[np.ndarray, "68 3"], depth: Float[np.ndarray, "height width"], slack: np.ndarray
+) -> Bool[np.ndarray, "68"]:
+    """Points on which, within a pixel, no surface lies nearer by more than `slack` mm."""
+    size = len(depth)
+    cell = np.round(corners[:, :2]).astype(int)
+    near = np.full(68, np.inf, np.float32)
+    for x in (-1, 0, 1):
+        for y in (-1, 0, 1):
+            column, row = (cell + np.array([x, y])).clip(0, size - 1).T
+            near = np.minimum(near, depth[row, column])
+    return near - corners[:, 2] < slack
