@@ -134,7 +134,7 @@ def _training(arguments: list[str]) -> Iterator[str]:
     from wing_jax.analysis import error_shares, gradient_shares
     from wing_jax.analysis.training import follow, probe_steps
     from wing_jax.report.analysis import training_figure
-    from wing_jax.train.run import at_large_batch, first_task, read_corpus
+    from wing_jax.train.run import at_large_batch, first_task, prepare, read_corpus
 
     if config.large_batch:
         config = at_large_batch(config)
