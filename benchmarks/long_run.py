@@ -73,7 +73,7 @@ def main() -> None:
     watch = Watch(given.minutes)
     watch.start()
     try:
-        with termination.heeded():
+        with termination.handle_sigterm():
             train(config)
     except Stopped as stopped:
         print(stopped)

@@ -19,27 +19,27 @@ def terminate():
 
 def test_before_training_it_ends_at_once_and_gives_the_handler_back():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match="nothing is lost"), termination.heeded():
+    with pytest.raises(Stopped, match="nothing is lost"), termination.handle_sigterm():
         terminate()
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_in_training_it_is_noted():
-    with termination.heeded():
+    with termination.handle_sigterm():
         with termination.deferred():
-            assert not termination.asked()
+            assert not termination.stop_requested()
             terminate()
-            assert termination.asked()
+            assert termination.stop_requested()
         with pytest.raises(Stopped):
             terminate()
-    with termination.heeded(), termination.deferred():
-        assert not termination.asked()  # a new training begins afresh
+    with termination.handle_sigterm(), termination.deferred():
+        assert not termination.stop_requested()  # a new training begins afresh
 
 
 def test_when_the_last_is_done_the_process_may_end_in_peace():
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with termination.heeded(last=True):
+        with termination.handle_sigterm(last=True):
             pass
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
         terminate()
@@ -51,7 +51,7 @@ def test_another_thread_than_the_main_one_leaves_signals_alone():
     seen = []
 
     def work():
-        with termination.heeded():
+        with termination.handle_sigterm():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     before = signal.getsignal(signal.SIGTERM)

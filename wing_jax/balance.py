@@ -13,7 +13,8 @@ How hidden points are dealt with is told in `wing_jax.procrustes`.
 """
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int
@@ -30,6 +31,40 @@ from wing_jax.procrustes import (
 from wing_jax.values import Value
 
 Coefficients = Float[np.ndarray, "faces"]
+# `(points [faces, L, 2], visible [faces, L], flip [L]) -> copies [faces]`: how often each face comes in an epoch.
+Balance: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def hsm(*, bins: int = 9, cap: int = 20) -> Balance:
+    """HSM as an argument of `wing_jax.fit`: by the paper's text, on |coefficient|, for training flips faces.
+
+    Args:
+      bins: bins of |coefficient|.
+      cap: at most so many copies of one face.
+
+    >>> import numpy as np
+    >>> random = np.random.default_rng(0)
+    >>> shapes = np.array([[0.0, 0.0], [4, 0], [2, 2], [1, 4], [3, 4]]) + random.normal(0, 0.2, (50, 5, 2))
+    >>> shapes[:, 2, 0] += random.normal(0, 1, 50)
+    >>> copies = hsm(bins=5, cap=4)(shapes, np.ones((50, 5), bool), np.array([1, 0, 2, 4, 3]))
+    >>> copies.shape, copies.max() <= 4
+    ((50,), np.True_)
+    """
+
+    def copies(points: np.ndarray, visible: np.ndarray, flip: np.ndarray) -> np.ndarray:
+        pose = pose_axis(points, visible, flip_permutation=flip)
+        return duplication_counts(np.abs(pose.coefficients), bins=bins, cap=cap)
+
+    return copies
+
+
+def official_hsm(*, bins: int = 9) -> Balance:
+    """HSM as an argument of `wing_jax.fit`, as the authors' own code has it (`official_duplication`)."""
+
+    def copies(points: np.ndarray, visible: np.ndarray, flip: np.ndarray) -> np.ndarray:
+        return np.bincount(official_duplication(points, bins=bins).indices, minlength=len(points))
+
+    return copies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -5,12 +5,9 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 
-from wing_jax.config import Config
-from wing_jax.input.cutting import fixed_crops
-from wing_jax.train.stage import StageTask, make_engine
+from wing_jax.train.setup import StageSetup, TrainSettings, make_runner
 from wing_jax.train.steps import make_predict
 
 
@@ -28,15 +25,15 @@ def probe_steps(steps: int, *, count: int = 12) -> tuple[int, ...]:
     return tuple(dict.fromkeys([0, *inner.tolist()]))
 
 
-def follow(task: StageTask, config: Config, mesh: Mesh, *, at: Sequence[int]) -> list[Snapshot]:
-    """Train the stage as `config` says and look at it after each of the steps `at`, which rise; nothing is kept."""
-    images, points, visible = fixed_crops(task.validation, task.validation_frames, size=task.stage.input_size)
-    predict, engine = make_predict(task.model()), make_engine(task, config, mesh)
-    placed, done, seen = engine.place(task.state(seed=config.seed)), 0, []
+def follow(setup: StageSetup, settings: TrainSettings, *, at: Sequence[int]) -> list[Snapshot]:
+    """Train the stage and look at it after each of the steps `at`, which rise; nothing is kept."""
+    batch, predict = setup.validation_crops(), make_predict(setup.network())
+    runner = make_runner(setup, settings)
+    placed, done, seen = runner.place(setup.state(seed=settings.seed)), 0, []
     for step in at:
         if step > done:
-            placed, _ = engine.advance(placed, done, step)
+            placed, _ = runner.advance(placed, done, step)
             done = step
-        answers = predict(jax.device_get(engine.whole(placed).variables), images)
-        seen.append(Snapshot(step, np.asarray(answers) - np.asarray(points), np.asarray(visible)))
+        answers = predict(jax.device_get(runner.whole(placed).variables), batch.images)
+        seen.append(Snapshot(step, np.asarray(answers) - np.asarray(batch.points), np.asarray(batch.visible)))
     return seen

@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
     try:
-        with termination.heeded(last=arguments is None) if words[0] in TRAINING else contextlib.nullcontext():
+        with termination.handle_sigterm(last=arguments is None) if words[0] in TRAINING else contextlib.nullcontext():
             from wing_jax.runtime import devices
 
             devices.prepare_xla()
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         again = printable(shlex.join(["wing-jax", *words]))
         print(f"wing-jax: {stopped}; to go on: {again}", file=sys.stderr, flush=True)
         if not stopped.together:
-            termination.leave()
+            termination.exit_now()
     except Exception as error:
         if not memory.ran_out(error):
             raise

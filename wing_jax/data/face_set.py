@@ -151,6 +151,11 @@ class FaceSet(Value):
             )
         return self.take(np.flatnonzero(~held_out)), self.take(np.flatnonzero(held_out))
 
+    def share_of_photos(self, count: int) -> float:
+        """The fraction for `split` that holds out `count` of the photos."""
+        shares = sorted(map(_share, set(self.photos)))
+        return shares[count] if count < len(shares) else 1.0
+
     def held_out(self, fraction: float) -> Bool[np.ndarray, "n"]:
         """Which faces `split` holds out."""
         return np.array([_share(photo) < fraction for photo in self.photos])

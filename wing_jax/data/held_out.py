@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from wing_jax.config import DataConfig
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.text import quoted, reason
@@ -30,22 +29,15 @@ class HeldOut:
     faces: int = 0  # synthetic faces that were drawn
     seed: int = 0  # of the synthetic faces
 
-    @classmethod
-    def by_rule(cls, data: DataConfig, *, seed: int) -> "HeldOut":
-        """What a training on `data` holds out, by the rule alone."""
-        rule = cls(data=data.name, validation=data.validation, without=tuple(data.without))
-        return dataclasses.replace(rule, faces=data.train_faces, seed=seed) if data.name == "synthetic" else rule
-
-    @classmethod
-    def of(cls, held_out: FaceSet, data: DataConfig, *, trained: Collection[str], seed: int) -> "HeldOut":
-        """The record of a training on `data` that held out the faces `held_out` and trained on photos of the names
-        `trained`, those of other data sets too. A name that stands among both is left out of the record."""
-        rule, both = cls.by_rule(data, seed=seed), set(held_out.photos) & set(trained)
+    def of_faces(self, held_out: FaceSet, *, trained: Collection[str]) -> "HeldOut":
+        """This rule with the photos of the faces `held_out`, by a training on photos of the names `trained`, those of
+        other data sets too. A name that stands among both is left out of the record."""
+        both = set(held_out.photos) & set(trained)
         photos = tuple(sorted(set(held_out.photos) - both))
         if len(photos) <= LARGEST:
-            return dataclasses.replace(rule, photos=photos, without=())
-        without = tuple(sorted({*rule.without, *both}))
-        return dataclasses.replace(rule, without=without, digest=_digest(photos), count=len(photos))
+            return dataclasses.replace(self, photos=photos, without=())
+        without = tuple(sorted({*self.without, *both}))
+        return dataclasses.replace(self, without=without, digest=_digest(photos), count=len(photos))
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "HeldOut | None":

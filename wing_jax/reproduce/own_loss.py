@@ -7,8 +7,9 @@ import jax
 import numpy as np
 
 from wing_jax.config import Config
-from wing_jax.train.run import at_large_batch, check_numbers, first_task, prepare, read_corpus
-from wing_jax.train.stage import make_engine
+from wing_jax.from_config.recipe import mesh_of, settings_of
+from wing_jax.from_config.train import first_setup, training_data
+from wing_jax.train.setup import make_runner
 from wing_jax.types import Loss
 
 
@@ -24,17 +25,15 @@ def compare_losses(
     Raises:
       InputError: data or numbers are not as they must be.
     """
-    mesh = prepare(config)
-    if config.large_batch:
-        config = at_large_batch(config)
-    check_numbers(config, mesh)
-    task = first_task(config, read_corpus(config))
-    validate, reached = task.validate(mesh), {}
+    mesh = mesh_of(config)
+    setup = first_setup(config, training_data(config))
+    validate, reached = setup.validate(mesh), {}
     for name, loss in losses.items():
         for seed in seeds:
-            engine = make_engine(task, dataclasses.replace(config, seed=seed), mesh, loss=loss)
-            placed, _ = engine.advance(engine.place(task.state(seed=seed)), 0, task.stage.steps)
-            total, count = jax.device_get(validate(engine.whole(placed).best_variables))
+            settings = dataclasses.replace(settings_of(config, mesh), seed=seed)
+            runner = make_runner(setup, settings, loss=loss)
+            placed, _ = runner.advance(runner.place(setup.state(seed=seed)), 0, setup.spec.steps)
+            total, count = jax.device_get(validate(runner.whole(placed).best_variables))
             nme = float(total / max(count, 1))
             reached.setdefault(name, []).append(nme if np.isfinite(nme) else float("nan"))
     return reached

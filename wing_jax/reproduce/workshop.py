@@ -30,9 +30,9 @@ from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
 from wing_jax.runtime.files import read_text, write_whole
 from wing_jax.schemes import get_conversion
 from wing_jax.text import reason
-from wing_jax.train import crops
-from wing_jax.train.run import Corpus, first_task, prepare, read_corpus, read_split, second_task
-from wing_jax.train.stage import StageTask
+from wing_jax.train.data import TrainingData
+from wing_jax.train.setup import StageSetup
+from wing_jax.train.stages import template_for
 from wing_jax.train.sweep import Cell
 from wing_jax.train.sweep_run import train_cells
 from wing_jax.values import Value
@@ -107,12 +107,12 @@ class Workshop:
     @functools.cached_property
     def mesh(self) -> Mesh:
         """The devices at work."""
-        return prepare(self.recipe.config)
+        return mesh_of(self.recipe.config)
 
     @functools.cached_property
-    def corpus(self) -> Corpus:
+    def data(self) -> TrainingData:
         """The training faces, balanced by HSM."""
-        return read_corpus(self.recipe.config)
+        return training_data(self.recipe.config)
 
     @functools.cached_property
     def test(self) -> FaceSet:
@@ -126,18 +126,23 @@ class Workshop:
             self._test_chips[size] = cut_chips(self.test, size=size, workers=os.cpu_count() or 1)
         return self._test_chips[size]
 
-    def task(self, number: int, *, balanced: bool) -> StageTask:
+    def setup(self, number: int, *, balanced: bool) -> StageSetup:
         """The training of stage `number`, with every crop made from box and annotation, so that all models share it."""
-        corpus = self.corpus if balanced else self.corpus.unbalanced()
+        data = self.data if balanced else self.data.unbalanced()
         if number == 1:
-            return first_task(self.recipe.config, corpus)
-        return second_task(self.recipe.config, corpus, None, self.template)
+            return first_setup(self.recipe.config, data)
+        return second_setup(self.recipe.config, data, None, self.mean)
 
     @functools.cached_property
     def template(self) -> np.ndarray:
         """The mean shape in the crops of the second stage (of the first, where there is no second)."""
-        config, mean = self.recipe.config, self.task(1, balanced=False).mean
-        return mean if config.stage2 is None else crops.template_of(mean, margin=config.stage2.margin)
+        stages = recipe_of(self.recipe.config).stages
+        return self.mean if len(stages) == 1 else template_for(stages[1], self.mean)
+
+    @functools.cached_property
+    def mean(self) -> np.ndarray:
+        """The mean shape in fractions of the first stage's crops."""
+        return self.setup(1, balanced=False).mean
 
     def train(self, methods: Sequence[Method], variants: Sequence[Variant]) -> None:
         """Train whatever stages are missing, those of one stage and balance as one sweep."""
@@ -158,7 +163,7 @@ class Workshop:
         """The trained model."""
         stages = tuple(self._stage(number, method.balanced, variant)[0] for number in range(1, method.stages + 1))
         name = f"{method.name}, {self._cell(1, variant).label}"
-        return self.corpus.localizer(stages, self.template, name=name)
+        return self.data.localizer(stages, self.template, name=name)
 
     def validation_nme(self, method: Method, variant: Variant) -> float:
         """What the last stage of the model reached on the held-out training faces (fraction); infinite where its
@@ -186,7 +191,7 @@ class Workshop:
         labels = json.dumps([number, balanced, *(cell.label for cell in missing)])
         work = self.folder / "sweeps" / hashlib.sha256(labels.encode()).hexdigest()[:16]
         config = _sweep_config(self.recipe)
-        trained = train_cells(self.task(number, balanced=balanced), missing, config, self.mesh, folder=work)
+        trained = train_cells(self.setup(number, balanced=balanced), missing, config, self.mesh, folder=work)
         for index, cell in enumerate(missing):
             stage = trained.stage(index)
             facts = {key: getattr(stage, key) for key in ("network", "input_size", "chip_size", "margin", "centre")}

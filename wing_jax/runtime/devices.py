@@ -187,12 +187,3 @@ def check_divides(batch_size: int, mesh: Mesh) -> None:
         raise InputError(f"batch_size={batch_size} does not divide by {mesh.size} devices: make it a multiple")
 
 
-def stack_for_pmap(batch, mesh: Mesh):
-    """A batch `[faces, ...]` as `[devices, faces / devices, ...]` on the mesh, for `jax.pmap`."""
-    return shard_batch(jax.tree.map(lambda x: np.asarray(x).reshape(mesh.size, -1, *x.shape[1:]), batch), mesh)
-
-
-def replicate_for_pmap(tree, mesh: Mesh):
-    """A pytree with a leading axis of devices, on the mesh, for `jax.pmap` (it would compile apart for host arrays)."""
-    stacked = jax.tree.map(lambda x: np.broadcast_to(x, (mesh.size, *np.shape(x))), jax.device_get(tree))
-    return shard_batch(stacked, mesh)

@@ -17,8 +17,13 @@ from wing_jax.runtime.console import is_terminal, make_console, say
 from wing_jax.runtime.files import write_whole
 
 
+METRICS = "metrics.jsonl"
+Row = dict[str, float]  # "step" and what was measured there
+
+
 class TrainingLog:
-    """Progress bar on a terminal (else a line at each evaluation), `metrics.jsonl` and TensorBoard events in `folder`.
+    """Progress bar on a terminal (else a line at each evaluation), and where there is a `folder`, `metrics.jsonl` and
+    TensorBoard events in it. With `quiet` nothing is printed. `history` holds all rows, those of earlier runs too.
 
     Lines of steps after `first_step`, left by a run that was killed, are dropped: the log holds every step once.
 
@@ -26,13 +31,18 @@ class TrainingLog:
       InputError: here and in its methods: the log cannot be written. What is in it stays.
     """
 
-    def __init__(self, folder: Path, *, title: str, first_step: int, steps: int, batch_size: int):
-        self._folder, self._first_step, self._path = folder, first_step, folder / "metrics.jsonl"
-        with self._writing():
-            folder.mkdir(parents=True, exist_ok=True)
-            self._keep_until(first_step)
-            self._file = self._path.open("a", encoding="utf-8")
-        self._batch_size, self._steps, self._title = batch_size, steps, title
+    def __init__(
+        self, folder: Path | None, *, title: str, first_step: int, steps: int, batch_size: int, quiet: bool = False
+    ):
+        self._folder, self._first_step, self._file = folder, first_step, None
+        self.history: list[Row] = []
+        if folder is not None:
+            with self._writing():
+                folder.mkdir(parents=True, exist_ok=True)
+                self._keep_until(folder / METRICS, first_step)
+                self.history = read_history(folder)
+                self._file = (folder / METRICS).open("a", encoding="utf-8")
+        self._batch_size, self._steps, self._title, self._quiet = batch_size, steps, title, quiet
         self._last = (time.perf_counter(), first_step)
         self.console = make_console(stderr=True)
         self._bar = Progress(
@@ -43,12 +53,13 @@ class TrainingLog:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self.console,
-            disable=not is_terminal(sys.stderr),
+            disable=quiet or not is_terminal(sys.stderr),
         )
         self._task = self._bar.add_task(title, total=steps, completed=first_step, said="")
 
     @functools.cached_property
     def _board(self) -> "_Board":
+        assert self._folder is not None
         return _Board(self._folder, self._first_step)
 
     def __enter__(self) -> "TrainingLog":
@@ -59,14 +70,16 @@ class TrainingLog:
         self._bar.stop()
         # Where an error goes out already, that what was not written cannot be written now either is no news.
         with self._writing() if kind is None else contextlib.suppress(OSError):
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
         if "_board" in vars(self):
             with self._writing() if kind is None else contextlib.suppress(OSError):
                 self._board.close()
 
     def tell_compiled(self, seconds: float) -> None:
         """Say how long the first program took to compile; the clock of the speed starts afterwards."""
-        say(self.console, f"{self._title}: step compiled in {seconds:.1f} s")
+        if not self._quiet:
+            say(self.console, f"{self._title}: step compiled in {seconds:.1f} s")
         self._last = (time.perf_counter(), self._last[1])
 
     def write(self, step: int, **values: float) -> None:
@@ -75,19 +88,23 @@ class TrainingLog:
         if step > last_step:
             values["faces_per_second"] = (step - last_step) * self._batch_size / (now - then)
             self._last = (now, step)
-        with self._writing():
-            self._file.write(json.dumps({"step": step, **{k: round(float(v), 7) for k, v in values.items()}}) + "\n")
-            self._file.flush()
-            self._board.write(step, values)
+        row = {"step": step, **{k: round(float(v), 7) for k, v in values.items()}}
+        self.history.append(row)
+        if self._file is not None:
+            with self._writing():
+                self._file.write(json.dumps(row) + "\n")
+                self._file.flush()
+                self._board.write(step, values)
         said = "  ".join(_said(name, value) for name, value in values.items())
         self._bar.update(self._task, completed=step, said=said)
-        if self._bar.disable and "validation_nme" in values:
+        if self._bar.disable and not self._quiet and "validation_nme" in values:
             say(self.console, f"{self._title} {step}/{self._steps}  {said}")
 
-    def _keep_until(self, step: int) -> None:
-        if self._path.exists():
-            lines = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-            write_whole(self._path, "".join(line + "\n" for line in lines))
+    @staticmethod
+    def _keep_until(path: Path, step: int) -> None:
+        if path.exists():
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+            write_whole(path, "".join(line + "\n" for line in lines))
 
     @contextlib.contextmanager
     def _writing(self) -> Generator[None]:
@@ -129,10 +146,10 @@ class _Board:
 
 
 class SilentLog:
-    """The log of a process that is not the first: nothing is said twice."""
+    """The log of a process that is not the first: nothing is written twice."""
 
-    def __init__(self, folder: Path, **_: str | int):
-        pass
+    def __init__(self, folder: Path | None, **_: str | int):
+        self.history: list[Row] = []
 
     def __enter__(self) -> "SilentLog":
         return self
@@ -145,6 +162,14 @@ class SilentLog:
 
     def write(self, step: int, **values: float) -> None:
         """Nothing."""
+
+
+def read_history(folder: Path) -> list[Row]:
+    """The rows of the log in `folder`; none where there is no log. A line cut short by a kill is left out."""
+    path = folder / METRICS
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) < float("inf")]
 
 
 def _step_of(line: str) -> float:

@@ -1,24 +1,25 @@
 """The loop: train one network, from its newest checkpoint if there is one, and return its best variables."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float, UInt8
 
 from wing_jax.errors import Stopped
+from wing_jax.types import Batch
+from wing_jax.models.networks import Network, Variables
 from wing_jax.runtime import devices, termination
-from wing_jax.train.checkpoints import Checkpoints
-from wing_jax.train.engines import Engine
-from wing_jax.train.logs import SilentLog, TrainingLog
-from wing_jax.train.state import TrainState, Variables
-from wing_jax.train.steps import Metrics, normalised_error
-from wing_jax.values import Value
+from wing_jax.train.logs import Row, SilentLog, TrainingLog, read_history
+from wing_jax.train.memory_checkpoints import open_checkpoints
+from wing_jax.train.runners import Runner
+from wing_jax.train.spec import Callback, Progress
+from wing_jax.train.state import TrainState
+from wing_jax.train.steps import Metrics, normalized_error
 
 VALIDATION_BATCH = 64
 EXPLODED = 1e6  # length of a gradient: far beyond what a loss in pixels gives while it learns
@@ -33,64 +34,104 @@ class Diverged(Exception):
         self.step = step
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ValidationSet(Value):
-    """Fixed crops of held-out training photos."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long one network is trained, and how often it is measured, logged and saved; in steps."""
 
-    images: UInt8[np.ndarray, "n size size 3"]
-    points: Float[np.ndarray, "n points 2"]
-    visible: Bool[np.ndarray, "n points"]
+    stage: int
+    steps: int
+    batch_size: int
+    evaluate_every: int
+    log_every: int
+    keep: int  # newest checkpoints kept, beside the best
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """What a loop leaves: the best variables, the rows of its log, and whether Ctrl-C ended it early."""
+
+    variables: Variables
+    history: list[Row]
+    interrupted: bool = False
 
 
 def train_network(
-    folder: Path,
+    folder: Path | None,
     *,
-    title: str,
     state: TrainState,
-    engine: Engine,
+    runner: Runner,
     validate: Validate,
-    steps: int,
-    batch_size: int,
-    evaluate_every: int,
-    log_every: int,
-    keep: int,
-) -> Variables:
-    """Train from `state` for `steps` steps, logging their means every `log_every` of them.
+    schedule: Schedule,
+    callbacks: Sequence[Callback] = (),
+    quiet: bool = False,
+) -> Trained:
+    """Train from `state`, logging the means of the metrics every `log_every` steps.
 
     Every `evaluate_every` steps, and at the end, the variables are measured by `validate` and a checkpoint is written
-    below `folder`. Returns the variables of the checkpoint with the lowest validation NME.
+    below `folder`, or kept in memory without one. The variables returned are those of the lowest validation NME.
 
     Raises:
       InputError: the checkpoints in `folder` are of another network, or one cannot be written.
       Diverged: loss, gradient or validation are no longer finite, or the gradient explodes.
       Stopped: SIGTERM came, and the state is saved (`wing_jax.runtime.termination`).
     """
-    with termination.deferred(), Checkpoints(folder / "checkpoints", keep=keep) as checkpoints:
+    title, steps = f"stage {schedule.stage}", schedule.steps
+    with termination.deferred(), open_checkpoints(folder, keep=schedule.keep) as checkpoints:
         state, first_step = checkpoints.restore_newest(state)
+        history, ended = [] if folder is None else read_history(folder), False
         if first_step < steps:
-            said = {"title": title, "first_step": first_step, "steps": steps, "batch_size": batch_size}
-            with (TrainingLog if devices.is_first_process() else SilentLog)(folder, **said) as log:
-                placed, unread = engine.place(state), None
-                for first, last in spans(first_step, steps, evaluate_every=evaluate_every, longest=log_every):
-                    placed, metrics = engine.advance(placed, first, last)
+            shown = {"title": title, "first_step": first_step, "steps": steps, "batch_size": schedule.batch_size}
+            with (TrainingLog if devices.is_first_process() else SilentLog)(folder, **shown, quiet=quiet) as log:
+                spans_ahead = spans(
+                    first_step, steps, evaluate_every=schedule.evaluate_every, longest=schedule.log_every
+                )
+                recorder = _Recorder(log, callbacks, schedule)
+                placed = runner.place(state)
+                for first, last in spans_ahead:
+                    placed, metrics = runner.advance(placed, first, last)
                     if first == first_step:
-                        log.tell_compiled(engine.compile_seconds)
-                    if unread is not None:  # of the span before, while the device works on this one
-                        log.write(unread[1], **means(*unread))
-                    unread = (first, last, metrics)
-                    measured = last % evaluate_every == 0 or last == steps
-                    stopping = termination.asked()
-                    if measured or stopping:
-                        values, whole = means(*unread), engine.whole(placed)
-                        if measured:
-                            values["validation_nme"] = _mean(last, *jax.device_get(validate(whole.best_variables)))
-                        log.write(last, **values)  # before the checkpoint: a kill between them must not lose the line
-                        checkpoints.save(last, whole, validation_nme=values.get("validation_nme"))
-                        unread, state = None, whole
+                        log.tell_compiled(runner.compile_seconds)
+                    recorder.write_pending()  # of the span before, while the device works on this one
+                    recorder.pending = (first, last, metrics)
+                    measured = last % schedule.evaluate_every == 0 or last == steps
+                    stopping, ended = termination.stop_requested(), recorder.stop or termination.interrupted()
+                    if measured or stopping or ended:
+                        whole = runner.whole(placed)
+                        values = _measure(last, validate, whole) if measured or ended else {}
+                        recorder.write_pending(**values)  # before the checkpoint: a kill between must not lose the line
+                        checkpoints.save(last, whole, **values)
+                        state = whole
+                        ended = ended or recorder.stop
                     if stopping:
                         checkpoints.wait()
                         raise Stopped(f"{title}: stopped at step {last} of {steps}, which is saved in {folder}")
-        return jax.device_get(checkpoints.restore_best(state).best_variables)
+                    if ended:
+                        break
+                history = log.history
+        variables = jax.device_get(checkpoints.restore_best(state).best_variables)
+        return Trained(variables=variables, history=history, interrupted=termination.interrupted())
+
+
+class _Recorder:
+    """Writes the means of each span to the log and shows them to the callbacks, one span late: reading them waits for
+    the device."""
+
+    def __init__(self, log: TrainingLog | SilentLog, callbacks: Sequence[Callback], schedule: Schedule):
+        self._log, self._callbacks, self._schedule = log, callbacks, schedule
+        self.pending: tuple[int, int, Metrics] | None = None
+        self.stop = False  # a callback asked for it
+
+    def write_pending(self, **values: float) -> None:
+        """Write the span that is waiting, with `values` measured at its end; nothing where none is."""
+        if self.pending is None:
+            return
+        first, last, metrics = self.pending
+        self.pending = None
+        row = {**means(first, last, metrics), **values}
+        self._log.write(last, **row)
+        progress = Progress(stage=self._schedule.stage, step=last, steps=self._schedule.steps, values=row)
+        for callback in self._callbacks:
+            self.stop = bool(callback(progress)) or self.stop
 
 
 def spans(first_step: int, steps: int, *, evaluate_every: int, longest: int) -> Iterator[tuple[int, int]]:
@@ -101,29 +142,28 @@ def spans(first_step: int, steps: int, *, evaluate_every: int, longest: int) -> 
         first_step = last
 
 
-def make_validate(model: nn.Module, validation: ValidationSet, *, eyes: tuple[int, int], mesh: Mesh) -> Validate:
+def make_validate(network: Network, validation: Batch, *, eyes: tuple[int, int], mesh: Mesh) -> Validate:
     """`variables -> (sum, count)` of the NMEs (fractions, by the distance of the two `eyes` points) over the
     validation crops, which lie on the devices from now on."""
     count = len(validation.images)
     rows = min(VALIDATION_BATCH, count)
     padding = -count % rows
 
-    def batches(values: np.ndarray) -> np.ndarray:
-        padded = np.concatenate([values, np.zeros_like(values[:1]).repeat(padding, 0)])  # hidden: they do not count
+    def batches(values: Any) -> np.ndarray:
+        values = np.asarray(values)
+        padded = np.concatenate([values, np.zeros_like(values[:1]).repeat(padding, 0)])  # not visible: do not count
         return padded.reshape(-1, rows, *values.shape[1:])
 
-    split = {name: batches(getattr(validation, name)) for name in ("images", "points", "visible")}
-    held = [
-        devices.replicate({name: batch[i] for name, batch in split.items()}, mesh) for i in range(-(-count // rows))
-    ]
+    parts = Batch(*map(batches, validation))
+    placed = [devices.replicate(Batch(*(values[i] for values in parts)), mesh) for i in range(-(-count // rows))]
 
     @jax.jit
-    def measure(variables: Variables, batch: dict):
-        predicted = jnp.asarray(model.apply(variables, batch["images"], train=False))
-        return jnp.stack(normalised_error(predicted, batch, eyes=eyes))
+    def measure(variables: Variables, batch: Batch):
+        predicted, _ = network.apply(variables, jnp.asarray(batch.images), train=False)
+        return jnp.stack(normalized_error(predicted, batch, eyes=eyes))
 
     def validate(variables: Variables) -> tuple[jax.Array, jax.Array]:
-        total, faces = jnp.stack([measure(variables, batch) for batch in held]).sum(0)
+        total, faces = jnp.stack([measure(variables, batch) for batch in placed]).sum(0)
         return total, faces
 
     return validate
@@ -144,9 +184,10 @@ def means(first: int, last: int, metrics: Metrics) -> dict[str, float]:
     return {name: float(sums.sum() / counts.sum()) for name, (sums, counts) in pairs.items() if counts.sum() > 0}
 
 
-def _mean(step: int, total: np.ndarray, count: np.ndarray) -> float:
+def _measure(step: int, validate: Validate, state: TrainState) -> dict[str, float]:
     """The mean validation NME after `step`. Raises Diverged where the parameters no longer give one."""
+    total, count = jax.device_get(validate(state.best_variables))
     mean = float(total / max(count, 1))
     if not np.isfinite(mean):
         raise Diverged(step, "validation NME", mean)
-    return mean
+    return {"validation_nme": mean}

@@ -1,14 +1,6 @@
-"""Optimisers and schedules, from keyword numbers, and the rule that carries a schedule to another batch size."""
-
-import dataclasses
-from typing import TypeVar
+"""Optimizers and schedules, from keyword numbers."""
 
 import optax
-
-from wing_jax.config import StageConfig
-
-WARMUP_SHARE = 0.05  # of the steps, at least, where a batch is larger than the schedule was made for
-AnyStage = TypeVar("AnyStage", bound=StageConfig)
 
 
 def learning_rates(*, first: float, last: float, steps: int, decay: str, warmup: int = 0) -> optax.Schedule:
@@ -40,33 +32,12 @@ def make_optimizer(
     return optax.chain(optax.clip_by_global_norm(clip), rule) if clip > 0 else rule
 
 
-def scaled_to_batch(stage: AnyStage, batch_size: int) -> AnyStage:
-    """`stage` trained on as many faces with `batch_size` faces a step.
-
-    With k times the batch there are 1 / k of the steps. The learning rate is k times as large for SGD (Goyal et al.,
-    arXiv 1706.02677), sqrt(k) times for Adam (Malladi et al., arXiv 2205.10287), behind a warm-up of 5 % of the steps
-    at least; decoupled weight decay is scaled so that all steps together decay as much, and the averaging of the
-    parameters so that it reaches as many faces back.
-    """
-    ratio, chosen = batch_size / stage.batch_size, stage.optimizer
-    faster = ratio if chosen.name == "sgd" else ratio**0.5
-    steps = max(1, round(stage.steps / ratio))
-    warmup = max(round(chosen.warmup / ratio), round(WARMUP_SHARE * steps) if ratio > 1 else 0)
-    optimizer = dataclasses.replace(
-        chosen,
-        learning_rate=chosen.learning_rate * faster,
-        final_learning_rate=chosen.final_learning_rate * faster,
-        warmup=warmup,
-        weight_decay=chosen.weight_decay * (ratio / faster if chosen.name == "adamw" else 1),
-        ema=chosen.ema**ratio,
-    )
-    return dataclasses.replace(
-        stage,
-        batch_size=batch_size,
-        steps=steps,
-        evaluate_every=max(1, round(stage.evaluate_every / ratio)),
-        optimizer=optimizer,
-    )
+def default_optimizer(*, steps: int) -> optax.GradientTransformation:
+    """AdamW whose rate rises to 1e-3 in a tenth of the steps, 200 at most, and falls to 1e-5 by a cosine; decoupled
+    weight decay 0.05, of matrices and kernels only. It is what the preset "w300" trains with."""
+    warmup = min(200, steps // 10)
+    rates = learning_rates(first=1e-3, last=1e-5, steps=steps, decay="cosine", warmup=warmup)
+    return make_optimizer("adamw", rates, weight_decay=5e-2)
 
 
 def _kernels(params):

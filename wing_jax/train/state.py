@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -10,14 +9,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from wing_jax.models.networks import Network, Variables
 from wing_jax.runtime import devices
-
-Variables = dict[str, Any]  # what Flax calls variables: {"params": ..., "batch_stats": ...}
 
 
 @flax.struct.dataclass
 class TrainState:
-    """Step number, the network's variables, the optimiser's state and the averaged variables.
+    """Step number, the network's variables, the optimizer's state and the averaged variables.
 
     `averaged` is None where nothing is averaged; the variables themselves are then evaluated and kept. The fields
     are declared loosely, for Orbax and `jax.tree.map` rebuild this pytree with other things as leaves.
@@ -34,27 +32,25 @@ class TrainState:
 
 
 def init_state(
-    model: nn.Module,
+    network: Network,
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
     stage: int = 0,
     input_size: int,
-    mean_shape: Float[np.ndarray, "points 2"] | None = None,
+    start: Float[np.ndarray, "points 2"] | None = None,
     average: bool = False,
 ) -> TrainState:
-    """Draw the network's first parameters, others for each `seed` and `stage`. With `mean_shape` (pixels of the crop)
-    the untrained network answers that shape to every face: the output's bias is set to it, its kernel to zero."""
+    """Draw the network's first parameters, others for each `seed` and `stage`. With `start` (pixels of the crop) the
+    untrained network answers that shape to every face, where its model has a method `start_at(variables, points)`."""
+    start_at = getattr(getattr(network, "model", network), "start_at", None)
 
     @devices.jit_once  # as a whole: array by array it would take longer than the first step
     def draw(seed: Array, stage: Array) -> TrainState:
         key = jax.random.fold_in(jax.random.key(seed), stage)
-        variables = {"batch_stats": {}, **model.init(key, jnp.zeros((1, input_size, input_size, 3), jnp.uint8))}
-        if mean_shape is not None:
-            output = variables["params"]["output"]
-            bias = jnp.asarray(mean_shape, jnp.float32).reshape(-1)
-            start = {"kernel": jnp.zeros_like(output["kernel"]), "bias": bias}
-            variables = {**variables, "params": {**variables["params"], "output": start}}
+        variables = network.init(key, jnp.zeros((1, input_size, input_size, 3), jnp.uint8))
+        if start is not None and start_at is not None:
+            variables = start_at(variables, jnp.asarray(start, jnp.float32))
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             variables=variables,

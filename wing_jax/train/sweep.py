@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from wing_jax import losses
 from wing_jax.config import GridConfig, LossConfig, StageConfig
-from wing_jax.input.device_input import DeviceFaces, DeviceInput, Plan, Planner
+from wing_jax.input.device_input import TrainingFaces, DeviceInput, Plan, Planner
 from wing_jax.losses.units import own_reference_size, parameters
 from wing_jax.runtime import devices
 from wing_jax.train.stage import StageTask, given_lengths, make_loss
@@ -233,7 +233,7 @@ def sweep_program(step: Callable, batches: DeviceInput, *, how: str, mesh: Mesh)
     """`(states, numbers, faces, plan) -> (states, metrics [steps, runs])`, not yet compiled, the states donated; the
     runs are split over the devices of the mesh, each of which makes the whole batch."""
 
-    def program(states: TrainState, numbers: Numbers, faces: DeviceFaces, plan: Plan) -> tuple[TrainState, Metrics]:
+    def program(states: TrainState, numbers: Numbers, faces: TrainingFaces, plan: Plan) -> tuple[TrainState, Metrics]:
         def one(states: TrainState, planned: Plan) -> tuple[TrainState, Metrics]:
             batch = batches.batch(faces, planned)
             if how == "vmap":

@@ -7,7 +7,6 @@ numbers again (on a GPU within its rounding), and nothing need be kept of a step
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +15,15 @@ from jaxtyping import Bool, Float, UInt8
 
 from wing_jax.config import Config, config_of
 from wing_jax.errors import InputError
-from wing_jax.input.device_input import Planner
+from wing_jax.from_config.recipe import mesh_of, settings_of
+from wing_jax.from_config.train import first_setup, second_setup, training_data
+from wing_jax.input.sampling import BatchIndices, EpochSampler
 from wing_jax.runtime import devices, files
 from wing_jax.text import quoted
-from wing_jax.train import crops
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.loop import spans
-from wing_jax.train.run import first_task, prepare, read_corpus, second_task
-from wing_jax.train.stage import StageTask, make_engine, make_loss, train_stage
-from wing_jax.train.steps import Batch
+from wing_jax.train.setup import StageSetup, TrainSettings, make_runner, train_stage
+from wing_jax.types import Batch
 from wing_jax.values import Value
 
 
@@ -64,32 +63,31 @@ def replay(record: str | Path) -> Replayed:
 
 
 def _replay(record: str | Path, stage: int, step: int, said: str, config: Config) -> Replayed:
-    mesh = prepare(config)
-    task = _task(config, stage, mesh)
-    engine, state = make_engine(task, config, mesh), task.state(seed=config.seed)
-    with Checkpoints(config.folder / f"stage{stage}" / "checkpoints", keep=task.stage.keep) as checkpoints:
+    settings = settings_of(config, mesh_of(config))
+    setup = _setup(config, stage, settings)
+    spec, runner, state = setup.spec, make_runner(setup, settings), setup.state(seed=config.seed)
+    with Checkpoints(config.folder / f"stage{stage}" / "checkpoints", keep=spec.keep) as checkpoints:
         state, first = checkpoints.restore_newest(state)
     if first >= step:
         raise InputError(f"{record}: the training has gone on to step {first} since: nothing is left of step {step}")
-    placed = engine.place(state)
-    for start, last in spans(first, step - 1, evaluate_every=task.stage.evaluate_every, longest=task.stage.steps):
-        placed, _ = engine.advance(placed, start, last)
-    state, faces = engine.whole(placed), task.faces_of(step, seed=config.seed, source=config.input)
-    batch, objective = _batch(task, config, step), jax.value_and_grad(task.objective(seed=config.seed), has_aux=True)
-    (_, (_, predicted, _)), gradient = jax.jit(objective)(
-        state.variables["params"], state.variables["batch_stats"], batch, state.step
-    )
-    losses = np.asarray(make_loss(task.stage)(predicted, jnp.asarray(batch["points"])))
+    placed = runner.place(state)
+    for start, last in spans(first, step - 1, evaluate_every=spec.validation_steps, longest=spec.steps):
+        placed, _ = runner.advance(placed, start, last)
+    state, faces = runner.whole(placed), setup.faces_of(step, seed=config.seed)
+    batch, objective = _batch(setup, config, step), jax.value_and_grad(setup.objective(seed=config.seed), has_aux=True)
+    collections = {name: value for name, value in state.variables.items() if name != "params"}
+    (_, (_, predicted, _)), gradient = jax.jit(objective)(state.variables["params"], collections, batch, state.step)
+    losses = np.asarray(spec.scaled_loss()(predicted, jnp.asarray(batch.points)))
     return Replayed(
         title=f"{config.folder}, stage {stage}, step {step}",
         said=said,
         checkpoint=first,
-        pictures=tuple(task.names[index] for index in faces),
-        images=np.asarray(batch["images"]),
-        points=np.asarray(batch["points"]),
-        visible=np.asarray(batch["visible"]),
+        pictures=tuple(setup.names[index] for index in faces),
+        images=np.asarray(batch.images),
+        points=np.asarray(batch.points),
+        visible=np.asarray(batch.visible),
         predicted=np.asarray(predicted),
-        losses=np.where(np.asarray(batch["visible"])[..., None], losses, 0).sum((1, 2)),
+        losses=np.where(np.asarray(batch.visible)[..., None], losses, 0).sum((1, 2)),
         gradients={
             "/".join(str(getattr(key, "key", key)) for key in path): float(np.linalg.norm(np.asarray(leaf)))
             for path, leaf in jax.tree.leaves_with_path(gradient)
@@ -112,19 +110,18 @@ def _read(path: Path) -> tuple[int, int, str, Config]:
     return stage, step, said, config
 
 
-def _task(config: Config, stage: int, mesh: Any) -> StageTask:
-    corpus = read_corpus(config)
-    first = first_task(config, corpus)
+def _setup(config: Config, stage: int, settings: TrainSettings) -> StageSetup:
+    data = training_data(config)
+    first = first_setup(config, data)
     if stage == 1:
         return first
-    assert config.stage2 is not None
-    template = crops.template_of(first.mean, margin=config.stage2.margin)
-    return second_task(config, corpus, train_stage(first, config, mesh), template)  # a finished stage is only read
+    done = train_stage(first, settings, folder=config.folder)  # a finished stage is only read
+    return second_setup(config, data, first.trained(done.variables), first.mean)
 
 
-def _batch(task: StageTask, config: Config, step: int) -> Batch:
+def _batch(setup: StageSetup, config: Config, step: int) -> Batch:
     if config.input == "tfdata":
-        return {**task.cutter(seed=config.seed)(step - 1)}
-    source, faces = task.device_input(seed=config.seed), task.faces()
-    plan = Planner(source, np.asarray(faces.order))(step - 1, 1)
-    return jax.jit(source.batch)(faces, jax.tree.map(lambda values: values[0], plan))
+        return setup.host_input(seed=config.seed)(step - 1)
+    source, faces = setup.device_input(seed=config.seed), setup.faces()
+    indices = EpochSampler(source, np.asarray(faces.order))(step - 1, 1)
+    return jax.jit(source.batch)(faces, BatchIndices(*(values[0] for values in indices)))

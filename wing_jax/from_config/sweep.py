@@ -109,7 +109,7 @@ def train_cells(task: StageTask, cells: list[Cell], config: SweepConfig, mesh: M
             with TrainingLog(folder, **titles, batch_size=stage.batch_size * len(cells)) as log:
                 for first, last in spans(first_step, stage.steps, **logged):
                     placed, metrics = engine.advance(placed, first, last)
-                    values, stopping = sweep_means(metrics), termination.asked()
+                    values, stopping = sweep_means(metrics), termination.stop_requested()
                     measured = last % stage.evaluate_every == 0 or last == stage.steps
                     whole = engine.whole(placed) if measured or stopping else whole
                     if measured:

@@ -1,0 +1,156 @@
+"""Train as a config says."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wing_jax.config import Config, DataConfig, SweepConfig, config_of
+from wing_jax.data.boxes import ShapeInBox
+from wing_jax.data.face_set import FaceSet
+from wing_jax.data.held_out import HeldOut
+from wing_jax.data.load import load_faces
+from wing_jax.errors import InputError
+from wing_jax.from_config.recipe import recipe_of
+from wing_jax.inference.localizer import Stage
+from wing_jax.schemes import SCHEMES
+from wing_jax.train.data import FaceSource, TrainingData, chip_sizes, prepare_data
+from wing_jax.train.fit import TrainResult, fit, setup_first, setup_second
+from wing_jax.train.run_record import RECORD, leaves, read_record, refuse_another, unreadable
+from wing_jax.train.setup import StageSetup
+from wing_jax.train.stages import template_for
+
+
+def train(config: Config) -> TrainResult:
+    """Train as `config` says, going on where an earlier run of it stopped; the model lies in `config.folder / "model"`.
+
+    Raises:
+      InputError: data, checkpoints or numbers are not as they must be, the run's folder was begun with another config,
+        or another process trains in it.
+      Stopped: SIGTERM came (`wing_jax.runtime.termination`), and all is saved.
+    """
+    return fit(
+        sources_of(config),
+        recipe_of(config),
+        validation=config.data.validation,
+        folder=config.folder,
+        name=config.name,
+        seed=config.seed,
+        device_count=config.devices,
+        parallel=config.parallel,
+        input=config.input,
+        processes=config.processes,
+        steps_per_call=config.steps_per_call,
+        store=config.data.store,
+        held_out=held_out_rule(config.data, seed=config.seed),
+        record=record_of(config, config.folder),
+    )
+
+
+def sources_of(config: Config) -> list[FaceSource]:
+    """The sets of faces that `config` trains on, read. Of the first set given again, the photos that are held out stay
+    out.
+
+    Raises:
+      InputError: the data are not as they must be.
+    """
+    faces = _read(config.data, config)
+    sources = [FaceSource(faces=faces, copies=config.data.copies, reshaped=config.data.reshaped)]
+    for data in config.more:
+        scheme = faces.scheme.name if faces.scheme.name in SCHEMES else config.data.scheme
+        more = _read(data if data.scheme else dataclasses.replace(data, scheme=scheme), config)
+        if (data.name, os.path.realpath(data.root)) == (config.data.name, os.path.realpath(config.data.root)):
+            more = more.without(set(faces.split(config.data.validation)[1].photos))
+        sources.append(FaceSource(faces=more, copies=data.copies, reshaped=data.reshaped))
+    return sources
+
+
+def read_split(data: DataConfig, split: str, *, count: int, seed: int = 0) -> FaceSet:
+    """The `split` of the faces that `data` names, read as it says; `count` and `seed` are of synthetic faces.
+
+    Raises:
+      InputError: the data are not as they must be.
+    """
+    names = ("root", "images", "scheme", "boxes", "occluded", "picture_size")
+    return load_faces(data.name, split, **{name: getattr(data, name) for name in names}, count=count, seed=seed)
+
+
+def held_out_rule(data: DataConfig, *, seed: int) -> HeldOut:
+    """What a training on `data` holds out, by the rule alone."""
+    rule = HeldOut(data=data.name, validation=data.validation, without=tuple(data.without))
+    return dataclasses.replace(rule, faces=data.train_faces, seed=seed) if data.name == "synthetic" else rule
+
+
+def training_data(config: Config) -> TrainingData:
+    """The faces that `config` trains on, cut into chips.
+
+    Raises:
+      InputError: the data are not as they must be.
+    """
+    recipe = recipe_of(config)
+    return prepare_data(
+        sources_of(config),
+        recipe.stages,
+        validation=config.data.validation,
+        balance=recipe.balance,
+        seed=config.seed,
+        store=config.data.store,
+        held_out=held_out_rule(config.data, seed=config.seed),
+    )
+
+
+def packed_size(config: Config, shape: ShapeInBox) -> int:
+    """Pixels of the chips that `config` trains on: the best size to pack faces at that lie so in their boxes."""
+    return max(chip_sizes(recipe_of(config).stages, shape))
+
+
+def first_setup(config: Config, data: TrainingData) -> StageSetup:
+    """The first stage's training."""
+    return setup_first(recipe_of(config), data)
+
+
+def second_setup(config: Config, data: TrainingData, first: Stage | None, mean: Any) -> StageSetup:
+    """The second stage's training, behind the trained `first` stage, or None for annotated crops; `mean` is the first
+    setup's."""
+    recipe = recipe_of(config)
+    return setup_second(recipe, data, first, template_for(recipe.stages[1], mean), seed=config.seed)
+
+
+def record_of(config: Config, folder: Path) -> Mapping[str, Any]:
+    """What the run's folder says of its config: what is there already, if it is of the same config.
+
+    Fields that a later version of this package added are no difference where they have their defaults.
+
+    Raises:
+      InputError: the run was begun with another config, or its record cannot be read.
+    """
+    record, path = json.loads(json.dumps(dataclasses.asdict(config))), folder / RECORD
+    if not path.exists():
+        return record
+    there = read_record(path)
+    try:
+        begun = json.loads(json.dumps(dataclasses.asdict(config_of(there, where="its fields"))))
+    except InputError as error:
+        raise unreadable(path, error) from error
+    if dict(leaves(begun)) == dict(leaves(record)):
+        return there
+    refuse_another(record, folder)
+    return record
+
+
+def read_config(path: Path) -> Config | SweepConfig:
+    """The config in the record `path` of a run.
+
+    Raises:
+      InputError: it cannot be read.
+    """
+    try:
+        return config_of(read_record(path), where="its fields")
+    except InputError as error:
+        raise unreadable(path, error) from error
+
+
+def _read(data: DataConfig, config: Config) -> FaceSet:
+    return read_split(data, "train", count=data.train_faces, seed=config.seed).without(data.without)
