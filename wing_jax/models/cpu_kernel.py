@@ -9,9 +9,10 @@ JAX.
 
 The environment variable `WING_JAX_CPU_KERNEL` and the context manager `switched` choose among
 
-- "auto" (the default): the kernel with the best instructions that the processor has, where JAX has one CPU device and
-  no other. XLA cannot split the kernel's batch over the devices of a mesh, so that each would compute all of it;
-- "on": also with several devices, right but slow on a mesh;
+- "auto" (the default): the kernel with the best instructions that the processor has, in programs of one CPU device:
+  where JAX has no other, and within `shard_map` and `pmap`, as in trainings on several devices. In other programs XLA
+  cannot split the kernel's batch over the devices of a mesh, so that each would compute all of it;
+- "on": in all programs, right but slow where XLA splits a batch over a mesh;
 - "avx512", "avx2", "neon": as "on", with these instructions alone, to compare them;
 - "off": pure JAX.
 """
@@ -96,7 +97,7 @@ def enabled() -> bool:
     asked = setting()
     if _library is None or asked == "off" or jax.default_backend() != "cpu":
         return False
-    return asked != "auto" or jax.device_count() == 1
+    return asked != "auto" or jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def instructions(*, dtype: Any = "float32") -> Instructions | Literal["amx"] | None:
@@ -153,7 +154,7 @@ def status() -> str:
         return f"absent, JAX's own convolutions run: {_absent}"
     has = f"this processor has {' and '.join(_library.sets)}{', amx for bfloat16' * _library.bfloat16}"
     if not enabled():
-        return f"not used: JAX has {jax.device_count()} devices ({has}; {_library.path})"
+        return f"in trainings alone, for JAX has {jax.device_count()} devices ({has}; {_library.path})"
     return f"{instructions()} ({has}; {SWITCH}={asked}; {_library.path})"
 
 
