@@ -27,7 +27,7 @@ from wing_jax.data.picture_sizes import encoded_size
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
 from wing_jax.runtime.locks import only_writer
-from wing_jax.schemes import SCHEMES, Scheme, scheme_from_table, scheme_to_table
+from wing_jax.schemes import SCHEMES, Scheme
 from wing_jax.text import LONGEST_NAME, cut, quoted, reason
 from wing_jax.types import Image
 
@@ -88,7 +88,7 @@ def _write(splits: Mapping[str, FaceSet], folder: Path, *, size: int, quality: i
         "format": FORMAT,
         "version": VERSION,
         "name": first.name,
-        "scheme": scheme_to_table(first.scheme),
+        "scheme": first.scheme.to_table(),
         "box_convention": first.box_convention,
         "source": source,
         "counts": counts,
@@ -216,7 +216,7 @@ def _check(manifest: dict) -> None:
 
 def scheme_of(table: dict) -> Scheme:
     """The scheme in a manifest: a published one by its name, or one's own by its table."""
-    return SCHEMES.get(table["name"]) or scheme_from_table(table)
+    return SCHEMES.get(table["name"]) or Scheme.from_table(table)
 
 
 def _cut(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarray], UInt8[np.ndarray, "n s s 3"]]:
