@@ -126,6 +126,7 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
     _check_fields(fields, count, scheme.points, where=root / f"{split}.npz")
     raw = manifest["crop"]["encoding"] == "raw"
     attributes = {name.removeprefix("attribute "): fields[name] for name in fields if name.startswith("attribute ")}
+    groups = {name.removeprefix("group "): tuple(fields[name].tolist()) for name in fields if name.startswith("group ")}
 
     def picture(index: int) -> Embedded:
         name = f"{root}: {split} face {index} ({fields['names'][index]})"
@@ -143,6 +144,7 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
         subsets=tuple(fields["subsets"].tolist()),
         visibility=fields.get("visibility"),
         attributes=attributes,
+        groups=groups,
         poses=tuple(fields["poses"].tolist()) if "poses" in fields else None,
         angles=fields.get("angles"),
         cropped=True,
@@ -230,6 +232,7 @@ def _cut(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarr
         "subsets": np.array(faces.subsets),
         "names": np.array([Path(faces.picture_name(index)).name for index in range(len(faces))]),
         **{f"attribute {name}": values for name, values in faces.attributes.items()},
+        **{f"group {name}": np.array(labels) for name, labels in faces.groups.items()},
     }
     optional = {"visibility": faces.visibility, "angles": faces.angles}
     optional["poses"] = None if faces.poses is None else np.array(faces.poses)
