@@ -55,7 +55,7 @@ scheme.write_text(
     """name = "five"
 points = ["left eye", "right eye", "nose", "left mouth corner", "right mouth corner"]
 mirrored = [["left eye", "right eye"], ["left mouth corner", "right mouth corner"]]
-normalisation = ["left eye", "right eye"]
+normalization = ["left eye", "right eye"]
 eyes = [["left eye"], ["right eye"]]
 lines = [["left eye", "nose", "right eye"], ["left mouth corner", "right mouth corner"]]
 about = "five points, for this notebook"

@@ -31,7 +31,7 @@ from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.inference.video import Video
 from wing_jax.models import make_model
-from wing_jax.schemes import IBUG_68, MTFL_5, read_scheme
+from wing_jax.schemes import IBUG_68, MTFL_5, Scheme
 
 TOKENS = (
     b"nan", b"inf", b"-1", b"0", b"1e999", b"99999999999999999999", b"-0.0", b"\0", b"\xff\xfe", b"\r\n", b",,,", b"{}",
@@ -187,7 +187,7 @@ TARGETS = {
     ),
     "scheme.toml": Target(
         write=lambda folder: (folder / "scheme.toml").write_text(TABLE),
-        read=lambda folder: read_scheme(folder / "scheme.toml"),
+        read=lambda folder: Scheme.read(folder / "scheme.toml"),
         named=(" to read",),
     ),
 }

@@ -17,7 +17,7 @@ from wing_jax.data.check import check_split
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.coco import read_coco
 from wing_jax.errors import InputError
-from wing_jax.schemes import AFLW_19, COFW_29, IBUG_68, LAPA_106, MTFL_5, WFLW_98, read_scheme
+from wing_jax.schemes import AFLW_19, COFW_29, IBUG_68, LAPA_106, MTFL_5, WFLW_98, Scheme
 from wing_jax.train.run import read_corpus
 
 
@@ -407,11 +407,11 @@ def test_a_scheme_of_ones_own_may_mean_the_persons_left(faced, tmp_path):
     (tmp_path / "own.toml").write_text(
         'name = "own"\npoints = ["right eye", "left eye", "nose", "mouth right", "mouth left"]\n'
         'mirrored = [["right eye", "left eye"], ["mouth right", "mouth left"]]\n'
-        'normalisation = ["right eye", "left eye"]\n'
+        'normalization = ["right eye", "left eye"]\n'
     )
     names = ["right_eye", "left_eye", "nose", "mouth_right", "mouth_left"]
     path = renamed(faced, names, [0, 1, 2, 3, 4])
-    assert len(read_coco(path, scheme=read_scheme(tmp_path / "own.toml"))) == 3
+    assert len(read_coco(path, scheme=Scheme.read(tmp_path / "own.toml"))) == 3
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -17,7 +17,7 @@ from wing_jax.inference import detectors
 from wing_jax.inference.detectors import FIVE, Detector, detected, get_detector
 from wing_jax.inference.face_landmarker import Finder
 from wing_jax.inference.localizer import Localizer
-from wing_jax.schemes import IBUG_68, MTFL_5, get_conversion, read_scheme
+from wing_jax.schemes import IBUG_68, MTFL_5, Scheme, get_conversion
 
 CHOSEN = [36, 45, 8]  # outer eye corners and chin, of the 68
 FIXED = ShapeInBox(centre=(0.1, -0.05), side=0.8)
@@ -165,7 +165,7 @@ def folder(faces, tmp_path):
             write_pts(tmp_path / name / f"{face}.pts", points)
     (tmp_path / "three.toml").write_text(
         'name = "three"\npoints = ["left", "right", "chin"]\nmirrored = [["left", "right"]]\n'
-        'normalisation = ["left", "right"]\n'
+        'normalization = ["left", "right"]\n'
     )
     return tmp_path
 
@@ -175,7 +175,7 @@ def test_a_model_of_ones_own_points_is_told_where_to_look(faces, folder, capsys)
     mean = (points - points.min(1, keepdims=True)).mean(0) / 200
     shape = shape_in_boxes(points, np.ones(points.shape[:2], bool), faces.boxes)
     own = Localizer(
-        scheme=read_scheme(scheme), box_convention="given", stages=(), template=mean.astype(np.float32),
+        scheme=Scheme.read(scheme), box_convention="given", stages=(), template=mean.astype(np.float32),
         about={"shape_in_box": dataclasses.asdict(shape)},
     )  # fmt: skip
     with pytest.raises(InputError, match="wing-jax data detect"):

@@ -5,7 +5,7 @@ import pytest
 
 from wing_jax.data.readers.keypoint_names import indices_of, match_names, order_of_names, refuse_exchanged_sides
 from wing_jax.errors import InputError
-from wing_jax.schemes import AFLW_19, AFLW_21, COFW_29, MTFL_5, SCHEMES, WFLW_98, scheme_from_table
+from wing_jax.schemes import AFLW_19, AFLW_21, COFW_29, MTFL_5, SCHEMES, WFLW_98, Scheme
 
 SAME = {  # scheme, the point's name, and how else it is written
     "left eye": (MTFL_5, "left_eye LeftEye lefteye eye_left l_eye leftEyeCenter left-pupil eyeLeft left_eye_centre le"),
@@ -45,8 +45,8 @@ def test_the_names_of_a_scheme_are_its_points(scheme):
 
 
 def test_a_name_that_is_the_schemes_own_goes_first():
-    own = scheme_from_table(
-        {"name": "own", "points": ["left eye", "left pupil", "nose", "nose tip"], "normalisation": [0, 1]}
+    own = Scheme.from_table(
+        {"name": "own", "points": ["left eye", "left pupil", "nose", "nose tip"], "normalization": [0, 1]}
     )
     assert match_names(["nose tip", "nose", "left_pupil", "left_eye"], own) == [3, 2, 1, 0]
     assert match_names(["nose tip", "Nose", "eye left", "left_eye"], own) == [3, 2, None, 0]  # "left pupil" or not?
@@ -74,7 +74,7 @@ def test_names_that_count(names, numbers):
 
 
 def test_a_scheme_without_names_takes_the_order_of_the_file():
-    own = scheme_from_table({"name": "own", "points": 3, "normalisation": [0, 1]})
+    own = Scheme.from_table({"name": "own", "points": 3, "normalization": [0, 1]})
     assert order_of_names(["nose", "chin", "brow"], own, where="f", mend="m") is None
     assert order_of_names(["2", "0", "1"], own, where="f", mend="m") == [1, 2, 0]
 

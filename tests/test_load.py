@@ -11,12 +11,12 @@ from writers.w300 import write_w300
 from writers.wflw import write_wflw
 
 from wing_jax.cli import main
-from wing_jax.data.load import converted, find_scheme, load_faces, without_hidden
+from wing_jax.data.load import converted, load_faces, without_hidden
 from wing_jax.data.readers.points_file import read_pts, write_pts
 from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
-from wing_jax.schemes import COFW_29, IBUG_68, MTFL_5, get_conversion
+from wing_jax.schemes import COFW_29, IBUG_68, MTFL_5, find_scheme, get_conversion
 from wing_jax.types import Visibility
 
 

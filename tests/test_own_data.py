@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from wing_jax.cli import main
-from wing_jax.data.load import find_scheme, load_faces
+from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_folder import read_points_folder
 from wing_jax.inference.localizer import Localizer
 from wing_jax.runtime import devices
+from wing_jax.schemes import find_scheme
 
 PAGE = Path(__file__).parents[1] / "docs" / "own_data.md"
 CONFIGS = Path(__file__).parents[1] / "configs"

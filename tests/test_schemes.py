@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import json
+import pickle
+import re
 import tempfile
 from pathlib import Path
 
@@ -20,11 +22,10 @@ from wing_jax.geometry import fit_similarity, transform
 from wing_jax.schemes import (
     CONVERSIONS,
     SCHEMES,
+    Scheme,
+    find_scheme,
     get_conversion,
     get_scheme,
-    read_scheme,
-    scheme_from_table,
-    scheme_to_table,
 )
 
 EVERY = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
@@ -257,7 +258,7 @@ TABLE = """
 name = "mine4"
 points = ["left eye", "right eye", "nose", "chin"]
 mirrored = [["left eye", "right eye"]]
-normalisation = ["left eye", "right eye"]
+normalization = ["left eye", "right eye"]
 lines = [["left eye", "nose", "right eye"], [2, 3]]
 about = "for a test"
 """
@@ -271,12 +272,12 @@ def written(tmp_path, text) -> Path:
 
 @pytest.mark.parametrize("text", [TABLE, "\ufeff" + TABLE, TABLE.replace("\n", "\r\n")], ids=["plain", "BOM", "CRLF"])
 def test_a_scheme_is_read_from_toml(tmp_path, text):
-    scheme = read_scheme(written(tmp_path, text))
+    scheme = Scheme.read(written(tmp_path, text))
     assert scheme.names == ("left eye", "right eye", "nose", "chin")
     assert scheme.flip.tolist() == [1, 0, 2, 3]
     assert scheme.lines == ((0, 2, 1), (2, 3))
     assert (scheme.left_eye, scheme.right_eye, scheme.left_outer, scheme.right_outer) == ((0,), (1,), 0, 1)
-    numbered = read_scheme(written(tmp_path, 'name = "n"\npoints = 3\nnormalisation = [0, 1]\neyes = [[0], [1, 2]]'))
+    numbered = Scheme.read(written(tmp_path, 'name = "n"\npoints = 3\nnormalization = [0, 1]\neyes = [[0], [1, 2]]'))
     assert numbered.names == ("point 1", "point 2", "point 3")
     assert numbered.right_eye == (1, 2)
 
@@ -284,7 +285,7 @@ def test_a_scheme_is_read_from_toml(tmp_path, text):
 @EVERY
 def test_a_scheme_survives_its_table(scheme):
     mine = dataclasses.replace(scheme, name="mine")
-    assert scheme_from_table(json.loads(json.dumps(scheme_to_table(mine)))) == mine
+    assert Scheme.from_table(json.loads(json.dumps(mine.to_table()))) == mine
 
 
 @pytest.mark.parametrize(
@@ -302,8 +303,8 @@ def test_a_scheme_survives_its_table(scheme):
         (('mirrored = [["left eye", "right eye"]]', 'mirrored = [["left eye"]]'), "mirrored: ['left eye'] must be"),
         (('mirrored = [["left eye", "right eye"]]', "mirrored = [[0, 1], [1, 2]]"), "'right eye' stands in it twice"),
         (('mirrored = [["left eye", "right eye"]]', "mirrored = 3"), "mirrored: must be a list"),
-        (('normalisation = ["left eye", "right eye"]', ""), "normalisation: name the two points"),
-        (('normalisation = ["left eye", "right eye"]', "normalisation = [2, 2]"), "names one point twice"),
+        (('normalization = ["left eye", "right eye"]', ""), "normalization: name the two points"),
+        (('normalization = ["left eye", "right eye"]', "normalization = [2, 2]"), "names one point twice"),
         (("[2, 3]", "[2, 4]"), "lines: there is no point 4: use the names in `points`, or 0 to 3"),
         (("[2, 3]", "[]"), "lines: [] must be"),
         (('about = "for a test"', "eyes = [[0]]"), "eyes: give the points of the left eye"),
@@ -314,7 +315,7 @@ def test_a_scheme_survives_its_table(scheme):
 def test_a_scheme_that_is_wrong_names_the_file_and_the_key(tmp_path, change, said):
     path = written(tmp_path, TABLE.replace(*change))
     with pytest.raises(InputError) as caught:
-        read_scheme(path)
+        Scheme.read(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -322,10 +323,58 @@ def test_a_scheme_that_is_wrong_names_the_file_and_the_key(tmp_path, change, sai
 
 def test_a_scheme_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(InputError, match="cannot read this scheme"):
-        read_scheme(tmp_path / "none.toml")
+        Scheme.read(tmp_path / "none.toml")
     (tmp_path / "latin.toml").write_bytes(b"name = '\xff'")
     with pytest.raises(InputError, match="cannot read this scheme"):
-        read_scheme(tmp_path / "latin.toml")
+        Scheme.read(tmp_path / "latin.toml")
+
+
+MINE = {"mirrored": [("left eye", "right eye")], "normalization": ("left eye", 1)}
+NAMES = ["left eye", "right eye", "nose", "chin"]
+
+
+def test_a_scheme_made_in_python_is_the_one_of_its_file(tmp_path):
+    made = Scheme.make("mine4", NAMES, **MINE, lines=[[0, 2, 1], ("nose", 3)], about="for a test")
+    assert made == Scheme.read(written(tmp_path, TABLE))
+    assert repr(made) == "<Scheme mine4: 4 points>"
+    assert pickle.loads(pickle.dumps(made)) == made
+    assert len({made, Scheme.make("mine4", NAMES, **MINE), Scheme.read(tmp_path / "mine.toml")}) == 2
+    odd = Scheme.make('a "b"', ["\x7f é\n", "\\"], normalization=(1, 0), about="\t")
+    assert Scheme.read(odd.save(tmp_path / "new" / "odd.toml")) == odd
+    assert find_scheme(tmp_path / "new" / "odd.toml") == odd
+    assert find_scheme(odd) is odd
+
+
+def test_two_eyes_of_one_point_each_are_what_normalizes():
+    made = Scheme.make("mine", 3, eyes=([2], [np.int64(1)]))
+    assert (made.left_outer, made.right_outer) == (2, 1)
+    with pytest.raises(InputError, match="normalization: name the two points"):
+        Scheme.make("mine", 4, eyes=([0, 1], [2, 3]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"name": "ibug68"}, "name: 'ibug68' is a published scheme"),
+        ({"points": 1}, "points: list the points' names"),
+        ({"points": ["a", "a"]}, "points: 'a' stands in it twice"),
+        ({"mirrored": [("left eye", "mouth")]}, "mirrored: there is no point 'mouth'"),
+        ({"mirrored": [(0, 1), (1, 2)]}, "mirrored: 'right eye' stands in it twice"),
+        ({"normalization": (0, 0)}, "names one point twice"),
+        ({"normalization": 3}, "normalization: 3 must be a list of 2 points"),
+        ({"eyes": 3}, "eyes: must be a list"),
+        ({"lines": [0, 1]}, "lines: 0 must be a list of some points"),
+    ],
+)
+def test_a_wrong_scheme_made_in_python_names_the_argument(changes, complaint):
+    with pytest.raises(InputError, match=re.escape(complaint)):
+        Scheme.make(**{"name": "mine", "points": NAMES, **MINE, **changes})
+
+
+@pytest.mark.parametrize("wrong", ["ibug", "", 5, None])
+def test_a_scheme_that_is_none_is_refused(wrong):
+    with pytest.raises(InputError, match=r"give a \.toml file that describes it, or one of mtfl5"):
+        find_scheme(wrong)
 
 
 @settings(max_examples=60)
@@ -337,7 +386,7 @@ def test_any_text_is_a_scheme_or_refused_in_one_line(text, place, removed):
             path.write_text(content, encoding="utf-8", errors="replace")
             complaint = ""
             try:
-                scheme = read_scheme(path)
+                scheme = Scheme.read(path)
             except InputError as error:
                 complaint = str(error)
             assert "\n" not in complaint

@@ -155,7 +155,7 @@ def test_values_compare_hash_and_print(samples, name):
     assert name in repr(value)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "FaceSet"])
+@pytest.mark.parametrize("name", NAMES)
 def test_values_pickle_and_copy(samples, name):
     value = samples[name][0]
     assert pickle.loads(pickle.dumps(value)) == value

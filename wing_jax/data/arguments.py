@@ -53,9 +53,9 @@ def as_image(value: ImageLike, *, name: str = "the image") -> Image:
     elif isinstance(value, list | tuple):
         came = f"a {type(value).__name__} of {len(value)} entries"
         raise InputError(f"{name} {WANTED}, not {came}: give np.asarray(image, np.uint8)")
-    elif not _arrayed(value):
+    elif not is_arrayed(value):
         raise InputError(f"{name} {WANTED}, a PIL image or a file's path, not {_came(value)}")
-    array = _array(value, f"{name} {WANTED}")
+    array = array_of(value, f"{name} {WANTED}")
     if fault := _fault(array):
         raise InputError(f"{name} {WANTED}, not {_came(value, array)}: {fault}")
     return array
@@ -67,7 +67,7 @@ def as_images(values: Any) -> list[Image]:
     Raises:
       InputError: it is none of these, or one is no image (`as_image`); the message says which.
     """
-    several = _several(values, "images")
+    several = entries_of(values, "images")
     total = len(several)
     names = ["the image"] if total == 1 else [f"image {number} of {total}" for number in range(1, total + 1)]
     return [as_image(value, name=name) for value, name in zip(several, names, strict=True)]
@@ -82,14 +82,14 @@ def as_boxes(value: BoxesLike, *, name: str = "the boxes") -> Float[np.ndarray, 
     """
     if value is None:
         raise InputError(f"{name} are None: {WANTED_BOXES}, or let wing_jax.Finder find the faces")
-    if isinstance(value, str | bytes | Mapping | Set) or (not isinstance(value, Iterable) and not _arrayed(value)):
+    if isinstance(value, str | bytes | Mapping | Set) or (not isinstance(value, Iterable) and not is_arrayed(value)):
         raise InputError(f"{name} are {_came(value)}: {WANTED_BOXES}")
-    if not _arrayed(value):
+    if not is_arrayed(value):
         value = [list(box) if _lazy(box) else box for box in value]
         sizes = sorted({len(box) for box in value if isinstance(box, list | tuple)})
         if len(sizes) > 1:
             raise InputError(f"{name} hold {' and '.join(map(str, sizes))} numbers: {WANTED_BOXES}")
-    boxes = _array(value, f"{name} must be [faces, 4]")
+    boxes = array_of(value, f"{name} must be [faces, 4]")
     number = jnp.issubdtype(boxes.dtype, jnp.floating) or jnp.issubdtype(boxes.dtype, jnp.integer)
     if boxes.shape == (0,) or (boxes.ndim == 2 and boxes.shape == (0, 4)):
         return np.zeros((0, 4), np.float32)
@@ -110,20 +110,24 @@ def boxes_of_each(values: Any, images: int) -> list[BoxesLike]:
     """
     if values is None:
         raise InputError(f"the boxes are None: give each of {images} image(s) its list of boxes ([] without a face)")
-    boxes = _several(values, "boxes")
+    boxes = entries_of(values, "boxes")
     if len(boxes) != images:
         raise InputError(f"{images} images and boxes for {len(boxes)}: give each image its list of boxes")
     return boxes
 
 
-def _several(values: Any, what: str) -> list[Any]:
-    """The entries of a list, a tuple, an iterator or an array with a leading axis."""
+def entries_of(values: Any, what: str) -> list[Any]:
+    """The entries of a list, a tuple, an iterator or an array with a leading axis.
+
+    Raises:
+      InputError: it is none of these; the message begins with `what`.
+    """
     single = isinstance(values, str | bytes | Mapping | Set | os.PathLike | PIL.Image.Image | Embedded)
-    if single or not (isinstance(values, Iterable) or _arrayed(values)):
+    if single or not (isinstance(values, Iterable) or is_arrayed(values)):
         raise InputError(f"{what} must be a list, one entry for each image, not {_came(values)}")
-    if not _arrayed(values):
+    if not is_arrayed(values):
         return list(values)
-    array = _array(values, f"{what} must be a list, one entry for each image")
+    array = array_of(values, f"{what} must be a list, one entry for each image")
     if what == "images" and array.ndim != 4:
         raise InputError(
             f"images are {_came(values, array)}: give a list of images, or [n, height, width, 3]; for one image [image]"
@@ -189,8 +193,12 @@ def _fault(array: np.ndarray) -> str:
     return f"convert it: image{'.clip(0, 255)' if integer else ''}.astype(np.uint8)"
 
 
-def _array(value: Any, must: str) -> np.ndarray:
-    """`value` as a NumPy array of any shape and dtype; `must` begins the message where that cannot be."""
+def array_of(value: Any, must: str) -> np.ndarray:
+    """`value` as a NumPy array of any shape and dtype; `must` begins the message where that cannot be.
+
+    Raises:
+      InputError: it makes no array, or JAX is tracing it.
+    """
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, jax.core.Tracer):
@@ -215,10 +223,10 @@ def _came(value: Any, array: np.ndarray | None = None) -> str:
     return facts if isinstance(value, np.ndarray | np.generic | jax.Array) else f"{article} {kind} ({facts})"
 
 
-def _arrayed(value: Any) -> bool:
+def is_arrayed(value: Any) -> bool:
     """Whether NumPy takes it as an array. Python itself cannot iterate over a memoryview of several dimensions."""
     return hasattr(value, "__array__") or isinstance(value, memoryview)
 
 
 def _lazy(value: Any) -> bool:
-    return isinstance(value, Iterable) and not _arrayed(value) and not isinstance(value, str | bytes | Mapping | Set)
+    return isinstance(value, Iterable) and not is_arrayed(value) and not isinstance(value, str | bytes | Mapping | Set)

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8, UInt8
 
-from wing_jax.data.images import Embedded, Picture, load_picture, picture_name
+from wing_jax.data.images import Embedded, InMemory, Picture, load_picture, picture_name
 from wing_jax.data.limits import LARGEST_COORDINATE, apart
 from wing_jax.errors import InputError
-from wing_jax.schemes import Scheme
+from wing_jax.schemes import Scheme, SchemeLike
 from wing_jax.text import quoted
 from wing_jax.types import Visibility
 from wing_jax.values import Value
@@ -38,7 +38,10 @@ class Face(Value):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FaceSet(Value):
-    """`n` annotated faces. Coordinates are pixels of each face's own picture (`wing_jax.types`)."""
+    """`n` annotated faces. Coordinates are pixels of each face's own picture (`wing_jax.types`).
+
+    `from_arrays` makes a set of what you hold in memory, `wing_jax.load_faces` one of files.
+    """
 
     name: str
     scheme: Scheme
@@ -55,7 +58,64 @@ class FaceSet(Value):
     angles: Float[np.ndarray, "n 3"] | None = None  # yaw, pitch, roll in degrees, NaN where not annotated
     picture_sizes: Int[np.ndarray, "n 2"] | None = None  # width, height that the files say; 0: not said
     origins: tuple[str, ...] | None = None  # "FILE:LINE" or "FILE" of each annotation, for messages
+    groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # labels, to evaluate by
     cropped: bool = False  # the pictures are the chips of others (`wing_jax.data.chips`): points may lie outside them
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,
+        points: Any,
+        *,
+        scheme: SchemeLike,
+        boxes: Any = None,
+        visible: Any = None,
+        groups: Any = None,
+        photos: Any = None,
+        name: str = "faces",
+    ) -> "FaceSet":
+        """Faces that you hold in memory, or whose files you know. Arrays may be NumPy's, JAX's or another library's.
+
+        >>> images = np.zeros((2, 100, 80, 3), np.uint8)
+        >>> points = np.array([[[20, 30], [60, 30], [40, 50], [25, 70], [55, 70]]] * 2)
+        >>> faces = FaceSet.from_arrays(images, points, scheme="mtfl5", groups={"light": ["dark", "bright"]})
+        >>> len(faces), faces.boxes[0].tolist(), faces.groups
+        (2, [20.0, 30.0, 60.0, 70.0], {'light': ('dark', 'bright')})
+
+        Args:
+          images: RGB uint8 `[n, height, width, 3]`; or a list, with the image of each face, of any size: an array
+            `[height, width, 3]`, the path of a file, or a PIL image.
+          points: `[n, L, 2]`, (x, y) in pixels of the face's own image, 0 being the center of the first pixel; NaN
+            where a point has no position.
+          scheme: of the L points: the name of a published one ("mtfl5"), a TOML file, or a `wing_jax.Scheme`.
+          boxes: `[n, 4]`, x0 y0 x1 y1 in pixels of the image; None: the tight boxes of the points.
+          visible: bool `[n, L]`, the points that count in losses and metrics; None: all that have a position.
+          groups: labels `[n]` of the faces by the name of the group, by which evaluations are broken down; booleans
+            become `attributes`, a group "subset" the `subsets`.
+          photos: `[n]`, what to call the photo of each face: faces of one photo are never split apart. None: the
+            paths below the folder that all share, or a number for each array.
+          name: of the set, in reports.
+
+        Returns:
+          The set. Files are read when a picture is asked for.
+
+        Raises:
+          InputError: an argument is not as above; the message names it, the index of the face and what to do.
+        """
+        from wing_jax.data.arrays import fields_of_arrays  # takes JAX, which a reader of files does not need
+
+        return cls(
+            **fields_of_arrays(
+                images,
+                points,
+                scheme=scheme,
+                boxes=boxes,
+                visible=visible,
+                groups=groups,
+                photos=photos,
+                name=name,
+            )
+        )
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -72,8 +132,7 @@ class FaceSet(Value):
         """Where the picture of face `index` comes from."""
         if isinstance(self.pictures, tuple):
             return self.pictures[index]
-        pixels = self.pictures[index]
-        return Embedded(f"{self.name} face {index}", lambda: pixels)
+        return Embedded(f"{self.name} face {index}", InMemory(self.pictures[index]))
 
     def picture_name(self, index: int) -> str:
         return picture_name(self.source(index))
@@ -103,6 +162,7 @@ class FaceSet(Value):
             angles=None if self.angles is None else self.angles[indices],
             picture_sizes=None if self.picture_sizes is None else self.picture_sizes[indices],
             origins=None if self.origins is None else pick(self.origins),
+            groups={name: pick(labels) for name, labels in self.groups.items()},
         )
 
     def _indices(self, given: Any) -> Int[np.ndarray, "m"]:

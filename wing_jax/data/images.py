@@ -11,12 +11,14 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 import PIL.Image
+from jaxtyping import UInt8
 
 from wing_jax.data import whole
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
 from wing_jax.text import quoted
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 # Of all pictures that are looked for, by whatever reader or command; in any case. OpenCV decodes each of them.
 PICTURE_ENDINGS = (
@@ -32,6 +34,16 @@ class Embedded:
 
     name: str  # for messages: the file and the place in it
     read: Callable[[], Image]  # RGB uint8; raises InputError
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class InMemory(Value):
+    """Reads a picture that is held as it is: `Embedded.read` of one."""
+
+    pixels: UInt8[np.ndarray, "height width 3"]
+
+    def __call__(self) -> Image:
+        return self.pixels
 
 
 Picture: TypeAlias = Path | Embedded

@@ -18,7 +18,7 @@ from wing_jax.data.tfds.sets import SPLITS as TFDS_SPLITS
 from wing_jax.data.tfds.sets import read_tfds
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import refuse_way_out, refuse_ways_out
-from wing_jax.schemes import SCHEMES, Scheme, get_conversion, read_scheme
+from wing_jax.schemes import SCHEMES, Scheme, find_scheme, get_conversion
 from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
@@ -148,19 +148,6 @@ def splits_of(name: str, root: str | Path) -> tuple[str, ...]:
     if name in TFDS_NAMES:
         return TFDS_SPLITS.get(name, ("train", "test", "private"))
     return registry.FORMATS[name].splits or ("all",)
-
-
-def find_scheme(name: str) -> Scheme:
-    """The published scheme of that name, or the one in the TOML file of that path.
-
-    Raises:
-      InputError: it is neither.
-    """
-    if name in SCHEMES:
-        return SCHEMES[name]
-    if not name.endswith(".toml"):
-        raise InputError(f"scheme {quoted(name)}: give a .toml file that describes it, or one of {', '.join(SCHEMES)}")
-    return read_scheme(name)
 
 
 def converted(faces: FaceSet, scheme: Scheme) -> FaceSet:

@@ -27,7 +27,7 @@ from wing_jax.data.picture_sizes import encoded_size
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
 from wing_jax.runtime.locks import only_writer
-from wing_jax.schemes import SCHEMES, Scheme, scheme_from_table, scheme_to_table
+from wing_jax.schemes import SCHEMES, Scheme
 from wing_jax.text import LONGEST_NAME, cut, quoted, reason
 from wing_jax.types import Image
 
@@ -88,7 +88,7 @@ def _write(splits: Mapping[str, FaceSet], folder: Path, *, size: int, quality: i
         "format": FORMAT,
         "version": VERSION,
         "name": first.name,
-        "scheme": scheme_to_table(first.scheme),
+        "scheme": first.scheme.to_table(),
         "box_convention": first.box_convention,
         "source": source,
         "counts": counts,
@@ -126,6 +126,7 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
     _check_fields(fields, count, scheme.points, where=root / f"{split}.npz")
     raw = manifest["crop"]["encoding"] == "raw"
     attributes = {name.removeprefix("attribute "): fields[name] for name in fields if name.startswith("attribute ")}
+    groups = {name.removeprefix("group "): tuple(fields[name].tolist()) for name in fields if name.startswith("group ")}
 
     def picture(index: int) -> Embedded:
         name = f"{root}: {split} face {index} ({fields['names'][index]})"
@@ -143,6 +144,7 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
         subsets=tuple(fields["subsets"].tolist()),
         visibility=fields.get("visibility"),
         attributes=attributes,
+        groups=groups,
         poses=tuple(fields["poses"].tolist()) if "poses" in fields else None,
         angles=fields.get("angles"),
         cropped=True,
@@ -216,7 +218,7 @@ def _check(manifest: dict) -> None:
 
 def scheme_of(table: dict) -> Scheme:
     """The scheme in a manifest: a published one by its name, or one's own by its table."""
-    return SCHEMES.get(table["name"]) or scheme_from_table(table)
+    return SCHEMES.get(table["name"]) or Scheme.from_table(table)
 
 
 def _cut(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarray], UInt8[np.ndarray, "n s s 3"]]:
@@ -230,6 +232,7 @@ def _cut(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarr
         "subsets": np.array(faces.subsets),
         "names": np.array([Path(faces.picture_name(index)).name for index in range(len(faces))]),
         **{f"attribute {name}": values for name, values in faces.attributes.items()},
+        **{f"group {name}": np.array(labels) for name, labels in faces.groups.items()},
     }
     optional = {"visibility": faces.visibility, "angles": faces.angles}
     optional["poses"] = None if faces.poses is None else np.array(faces.poses)

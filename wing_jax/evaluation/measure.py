@@ -36,7 +36,7 @@ def measure(
     """(each stage's points in picture pixels with the given boxes, the evaluations with given and jittered boxes);
     `conversion` leads from the model's points to the faces'."""
     scheme = faces.scheme
-    groups: dict[str, Any] = {"subset": faces.subsets, "pose": faces.poses or pose_labels(faces)}
+    groups: dict[str, Any] = {"subset": faces.subsets, "pose": faces.poses or pose_labels(faces), **faces.groups}
     if faces.attributes:
         groups["attribute"] = faces.attributes
     conditions = {f"{faces.box_convention} boxes": chips.boxes}

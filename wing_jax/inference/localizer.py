@@ -25,7 +25,7 @@ from wing_jax.inference.bundle import read_bundle, write_bundle
 from wing_jax.inference.forward import Plan, StagePlan
 from wing_jax.models import cpu_kernel, make_model
 from wing_jax.runtime.processes import check_fork, check_jax
-from wing_jax.schemes import SCHEMES, Scheme, get_scheme, scheme_from_table, scheme_to_table
+from wing_jax.schemes import SCHEMES, Scheme, get_scheme
 from wing_jax.text import cut, quoted, reason
 from wing_jax.types import Image
 from wing_jax.values import Value
@@ -125,7 +125,7 @@ class Localizer(Value):
             raise InputError(f"a model is saved to a folder's path, not to {quoted(path)}")
         facts = ("network", "input_size", "chip_size", "margin", "centre")
         manifest = {
-            "scheme": self.scheme.name if self.scheme.name in SCHEMES else scheme_to_table(self.scheme),
+            "scheme": self.scheme.name if self.scheme.name in SCHEMES else self.scheme.to_table(),
             "box_convention": self.box_convention,
             "stages": [{name: getattr(stage, name) for name in facts} for stage in self.stages],
             **self.about,
@@ -358,7 +358,7 @@ def _each(work: Callable[[int], None], count: int) -> None:
 
 def _scheme(told: str | dict) -> Scheme:
     """A published scheme by its name, one's own by its table."""
-    return get_scheme(told) if isinstance(told, str) else scheme_from_table(told)
+    return get_scheme(told) if isinstance(told, str) else Scheme.from_table(told)
 
 
 def check_boxes(boxes: BoxesLike, image: Image, *, name: str = "the boxes") -> Float[np.ndarray, "faces 4"]:

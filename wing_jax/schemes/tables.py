@@ -1,6 +1,6 @@
 """The schemes of the published data sets."""
 
-from wing_jax.schemes.scheme import Scheme
+from wing_jax.schemes.scheme import SCHEMES, Scheme
 from wing_jax.text import quoted
 
 
@@ -173,7 +173,7 @@ LAPA_106 = Scheme(
     about="106 points: LaPa, Liu et al., AAAI 2020, https://github.com/lucia123/lapa-dataset; JD-landmark has the same",
 )  # fmt: skip
 
-SCHEMES = {scheme.name: scheme for scheme in (MTFL_5, AFLW_19, AFLW_21, COFW_29, IBUG_68, WFLW_98, LAPA_106)}
+SCHEMES.update((scheme.name, scheme) for scheme in (MTFL_5, AFLW_19, AFLW_21, COFW_29, IBUG_68, WFLW_98, LAPA_106))
 
 
 def get_scheme(name: str) -> Scheme:

@@ -1,0 +1,206 @@
+"""Faces handed over in memory: what is taken, what they are good for, and what is refused, by argument and face."""
+
+import pickle
+import re
+
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+
+from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_set import FaceSet
+from wing_jax.data.images import write_image
+from wing_jax.data.packed import pack, read_packed
+from wing_jax.errors import InputError
+from wing_jax.schemes import IBUG_68, Scheme
+
+POINTS = np.array([[20, 30], [60, 30], [40, 50], [25, 70], [55, 70]], np.float32)
+HEIGHT, WIDTH = 100, 80
+
+
+def images_of(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def points_of(count: int) -> np.ndarray:
+    return POINTS + np.float32(np.arange(count) % 10)[:, None, None]
+
+
+def made(count: int = 4, **changes) -> FaceSet:
+    given = {"images": images_of(count), "points": points_of(count), "scheme": "mtfl5", **changes}
+    return FaceSet.from_arrays(**given)
+
+
+def files_of(folder, count: int) -> list:
+    for index, image in enumerate(images_of(count)):
+        write_image(folder / f"{index}.png", image)
+    return [folder / f"{index}.png" for index in range(count)]
+
+
+def test_one_set_by_an_array_a_list_pil_jax_and_paths(tmp_path):
+    whole, images = made(), images_of(4)
+    assert whole.boxes[1].tolist() == [21, 31, 61, 71]
+    assert (whole.box_convention, whole.name, whole.scheme.name) == ("landmarks", "faces", "mtfl5")
+    assert whole.visible.all()
+    paths = files_of(tmp_path, 4)
+    mixed = [images[0], paths[1], PIL.Image.fromarray(images[2]), jnp.asarray(images[3])]
+    by_pil = [PIL.Image.fromarray(image) for image in images]
+    given = ([*images], by_pil, jnp.asarray(images), paths, [str(path) for path in paths], mixed)
+    for several in given:
+        faces = made(images=several)
+        for index in range(4):
+            np.testing.assert_array_equal(faces.picture(index), images[index])
+        np.testing.assert_array_equal(faces.points, whole.points)
+        np.testing.assert_array_equal(cut_chips(faces, size=32).images, cut_chips(whole, size=32).images)
+    assert made(images=paths).photos == ("0.png", "1.png", "2.png", "3.png")
+
+
+def test_images_of_any_size():
+    images = [np.full((90 + 10 * index, 85, 3), index, np.uint8) for index in range(3)]
+    faces = made(3, images=images)
+    assert [faces.picture(index).shape for index in range(3)] == [image.shape for image in images]
+    assert cut_chips(faces, size=16).images.shape == (3, 16, 16, 3)
+
+
+def test_points_without_a_position_do_not_count():
+    points = points_of(2)
+    points[1, 2] = np.nan
+    faces = made(2, points=points)
+    assert faces.visible.tolist() == [[True] * 5, [True, True, False, True, True]]
+    assert np.isfinite(faces.points).all()
+    assert faces.boxes[1].tolist() == [21, 31, 61, 71]
+    masked = np.ma.masked_array(points_of(2), np.isnan(points))
+    assert made(2, points=masked) == faces
+    visible = np.ones((2, 5), int)
+    visible[0, 4] = 0
+    both = made(2, points=points, visible=visible)
+    assert both.visible.tolist() == [[True, True, True, True, False], [True, True, False, True, True]]
+    np.testing.assert_array_equal(both.boxes, faces.boxes)
+
+
+def test_boxes_and_a_scheme_of_ones_own(tmp_path):
+    scheme = Scheme.make("two", ["left", "right"], mirrored=[(0, 1)], normalization=(0, 1))
+    boxes = [(10, 20, 70, 80)] * 3
+    faces = made(3, points=points_of(3)[:, :2].tolist(), scheme=scheme, boxes=boxes)
+    assert faces.boxes.tolist() == [list(box) for box in boxes]
+    assert faces.box_convention == "given"
+    assert made(3, points=points_of(3)[:, :2], scheme=scheme.save(tmp_path / "two.toml"), boxes=boxes) == faces
+
+
+def test_groups_are_labels_attributes_and_subsets():
+    faces = made(
+        groups={"light": ["dark", "dark", "bright", "bright"], "glasses": np.array([0, 1, 1, 0], bool),
+                "fold": np.arange(4), "subset": ("a", "b", "a", "b")}
+    )  # fmt: skip
+    assert faces.groups == {"light": ("dark", "dark", "bright", "bright"), "fold": ("0", "1", "2", "3")}
+    assert faces.attributes["glasses"].tolist() == [False, True, True, False]
+    assert faces.subsets == ("a", "b", "a", "b")
+    assert faces.take([3, 0]).groups["light"] == ("bright", "dark")
+    assert made().subsets == ("faces",) * 4
+
+
+def test_one_image_in_two_places_is_one_photo(tmp_path):
+    paths = files_of(tmp_path, 2)
+    (tmp_path / "more").mkdir()
+    spelled = [*paths, tmp_path / "more" / ".." / "0.png", str(paths[1])]
+    assert made(images=spelled).photos == ("0.png", "1.png", "0.png", "1.png")
+    image = images_of(1)[0]
+    assert made(3, images=[image, image.copy(), image]).photos == ("faces/0", "faces/1", "faces/0")
+    assert made(3, photos=["a", "b", "a"]).photos == ("a", "b", "a")
+    assert made(2, photos=np.array([7, 8])).photos == ("7", "8")
+    copied = made(4, images=[made(2).source(index % 2) for index in range(4)])
+    assert copied.photos[:2] == copied.photos[2:]
+
+
+def test_it_splits_packs_and_is_a_value(tmp_path):
+    faces = made(40, groups={"fold": np.arange(40) % 3}, name="mine")
+    rest, held_out = faces.split(0.2)
+    assert len(rest) + len(held_out) == 40
+    assert not {*rest.photos} & {*held_out.photos}
+    listed = made(3, images=[*images_of(3)])
+    for one in (faces, listed):
+        again = pickle.loads(pickle.dumps(one))
+        assert again == one
+        assert hash(again) == hash(one)
+    assert made(3, images=[*images_of(3)]) != made(3, images=[*images_of(3)][::-1])
+    assert "\n" not in repr(faces)
+    assert "scheme=<Scheme mtfl5: 5 points>" in repr(faces)
+    pack({"train": faces}, tmp_path / "packed", size=32, quality=0, source="a test")
+    packed = read_packed(tmp_path / "packed", "train")
+    assert packed.groups == faces.groups
+    assert packed.photos == faces.photos
+    np.testing.assert_array_equal(packed.picture(5), cut_chips(faces, size=32).images[5])
+
+
+OUTSIDE = points_of(4)
+OUTSIDE[2, :, 0] += 300
+FAR = points_of(4)
+FAR[3, 1] = np.inf
+NOWHERE = points_of(4)
+NOWHERE[1] = np.nan
+EMPTY_BOX = np.tile(np.float32([10, 20, 70, 80]), (4, 1))
+EMPTY_BOX[2, 2] = 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"images": []}, "images: there is none"),
+        ({"images": "faces.png"}, "images must be a list"),
+        ({"images": images_of(1)[0]}, "for one image [image]"),
+        ({"images": images_of(4) / np.float32(255)}, "images[0] must be RGB uint8 [height, width, 3], not float32"),
+        ({"images": images_of(4) / np.float32(255)}, "(255 * image).round().clip(0, 255).astype(np.uint8)"),
+        ({"images": [*images_of(3), None]}, "images[3] is None"),
+        ({"images": [*images_of(3), np.zeros((9, 9), np.uint8)]}, "images[3] must be RGB uint8"),
+        ({"images": [*images_of(3), 7]}, "images[3] must be RGB uint8"),
+        ({"images": [*images_of(3), ""]}, "images[3] is an empty path"),
+        ({"images": [*images_of(3), "nowhere.png"]}, "images[3]: nowhere.png: no such file"),
+        ({"images": images_of(3)}, "points: 4 faces, and images: 3"),
+        ({"points": POINTS}, "points must be [4, 5, 2], not [5, 2]"),
+        ({"points": POINTS, "images": images_of(1)}, "for one face give points[None]"),
+        ({"points": points_of(4).reshape(4, 10)}, "give points.reshape(4, -1, 2)"),
+        ({"points": points_of(4).transpose(0, 2, 1)}, "give points.transpose(0, 2, 1)"),
+        ({"points": np.ones((4, 5, 3))}, "leave the third number out, points[..., :2]"),
+        ({"points": np.ones((4, 68, 2))}, "68 a face, and scheme 'mtfl5' has 5: give scheme='ibug68'"),
+        ({"points": np.ones((4, 6, 2))}, "make a scheme for them by Scheme.make"),
+        ({"points": [POINTS, POINTS, POINTS[:4], POINTS]}, "points[2] is [4, 2], and points[0] [5, 2]"),
+        ({"points": [[(1, 2), (3,)]]}, "points[0] is no array [5, 2]"),
+        ({"points": None}, "points must be numbers [4, 5, 2]"),
+        ({"points": [["a"] * 2] * 5}, "points must be numbers [4, 5, 2]"),
+        ({"points": points_of(4) > 3}, "points must be numbers [4, 5, 2], not bool"),
+        ({"points": FAR}, "points[3]: point 1 at inf"),
+        ({"points": NOWHERE}, "points[1]: no point of this face has a position"),
+        ({"points": points_of(4) / 100}, "points[0]: the face is 0.4 x 0.4 pixels large: give pixels"),
+        ({"points": points_of(4) / 100, "boxes": EMPTY_BOX[[0] * 4] / 100}, "give pixels of each face's own image"),
+        ({"points": OUTSIDE}, "face 2 of images and points: "),
+        ({"points": OUTSIDE[[2] * 4], "boxes": EMPTY_BOX[[0] * 4]}, "points[0]: no point lies in its box"),
+        ({"boxes": EMPTY_BOX}, "boxes[2]: 10 20 5 80 is no box x0 y0 x1 y1"),
+        ({"boxes": EMPTY_BOX[:3]}, "boxes: 3, and images: 4"),
+        ({"boxes": "tight"}, "boxes are a str"),
+        ({"boxes": EMPTY_BOX[[0] * 4] + [0, 0, 4000, 0]}, "face 0 of images and points: its box"),
+        ({"visible": np.ones((4, 4), bool)}, "visible must be [4, 5], as points, not [4, 4]"),
+        ({"visible": np.full((4, 5), 2)}, "visible must be booleans, not int64"),
+        ({"visible": np.arange(4)[:, None] < np.full(5, 3)}, "visible[3]: no point of this face counts"),
+        ({"scheme": "mtfl"}, "scheme 'mtfl': give a .toml file that describes it, or one of mtfl5"),
+        ({"scheme": None}, "scheme None: give a .toml file"),
+        ({"groups": ["a"]}, "groups: give a dictionary"),
+        ({"groups": {"light": ["a"]}}, "groups['light']: 1 labels for 4 faces"),
+        ({"groups": {"light": "abcd"}}, "groups['light']: give a list of 4 labels"),
+        ({"groups": {"yaw": [0.5, 1, 2, 3]}}, "groups['yaw']: label 0 is 0.5: give text"),
+        ({"groups": {1: ["a"] * 4}}, "groups: a group's name must be text, not 1"),
+        ({"photos": ["a"]}, "photos: 1 labels for 4 faces"),
+        ({"photos": [None] * 4}, "photos: label 0 is None"),
+        ({"name": ""}, "name: give the set a name"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_wrong_is_named(changes, complaint):
+    with pytest.raises(InputError, match=re.escape(complaint)) as caught:
+        made(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_face_in_one_corner_and_68_points_are_taken():
+    points = np.random.default_rng(1).uniform(2, 60, (2, 68, 2))
+    assert made(2, points=points, scheme=IBUG_68).points.dtype == np.float32
