@@ -36,6 +36,8 @@ HOMES = {  # library: where it may be named
     "filelock": ("runtime/locks.py",),
     "cattrs": ("config.py",),
     "tensorboardX": ("train/logs.py",),
+    "matplotlib": ("report/canvas.py",),
+    "h5py": ("data/readers/",),
 }
 POSITIONAL_DEFAULTS = {"make_mesh.count"}  # it is the only argument
 
