@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "wing_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     {"types", "text", "values", "errors", "runtime"},
-    {"schemes", "config", "pretrained"},
+    {"schemes", "config", "pretrained", "presets"},
     {"losses", "geometry", "procrustes", "balance"},
     {"models", "synthetic"},
     {"data"},
