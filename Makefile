@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test lint notebooks docs wheel install clean
 
 demo: install
-	$(BIN)/wing-jax train configs/synthetic.py
+	$(BIN)/wing-jax train synthetic
 	$(BIN)/wing-jax evaluate runs/synthetic/model --data synthetic --faces 300
 
 test: install

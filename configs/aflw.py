@@ -1,6 +1,6 @@
 """AFLW, 19 points, by the paper's own numbers: CNN-6 then CNN-7, Wing loss, SGD, batch 8, 120,000 steps each.
 
-    wing-jax train configs/aflw.py --data.root FOLDER
+    wing-jax train aflw --root FOLDER
     wing-jax evaluate runs/aflw/model --data aflw --root FOLDER
 
 FOLDER holds `AFLWinfo_release.mat` and the images (`wing_jax.data.readers.aflw`); AFLW must be asked for at TU Graz.
@@ -11,57 +11,19 @@ Not found in the paper, and so our choice: the shape of the decay (exponential),
 parameters and learning rate, and its weaker rotation.
 """
 
-from wing_jax.config import (
-    BalanceConfig,
-    Config,
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    OptimizerConfig,
-    PerturbConfig,
-    SecondStageConfig,
-    StageConfig,
-)
+from wing_jax.config import BalanceConfig, DataConfig, PerturbConfig
+from wing_jax.presets import paper_recipe
 
-config = Config(
+config = paper_recipe(
     name="aflw",
     data=DataConfig(name="aflw"),
     balance=BalanceConfig(method="official", bins=9),
-    stage1=StageConfig(
-        input_size=64,  # pixels
+    stage1=dict(
         margin=1.0,  # the data set's own square box
-        model=ModelConfig(channels=(32, 64, 128, 256, 512)),
-        loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="paper"),  # pixels of 64
         perturb=PerturbConfig(rotation=30.0, translation=0.05, scale=0.05),
-        optimizer=OptimizerConfig(
-            name="sgd",
-            learning_rate=3e-5,  # 3e-6 to 3e-8 for L2
-            final_learning_rate=3e-7,
-            decay="exponential",
-            weight_decay=5e-4,
-            momentum=0.9,
-        ),
-        batch_size=8,
-        steps=120_000,
-        evaluate_every=5_000,
     ),
-    stage2=SecondStageConfig(
-        input_size=128,  # pixels
+    stage2=dict(
         margin=1.25,  # crop side per larger side of the mean shape
-        model=ModelConfig(channels=(64, 64, 128, 256, 512, 512)),
-        loss=LossConfig(name="wing", reference_size=128, width=15.0, epsilon=3.0, reduction="paper"),  # pixels of 128
         perturb=PerturbConfig(rotation=10.0, translation=0.05, scale=0.05),
-        optimizer=OptimizerConfig(
-            name="sgd",
-            learning_rate=1e-5,
-            final_learning_rate=1e-7,
-            decay="exponential",
-            weight_decay=5e-4,
-            momentum=0.9,
-        ),
-        batch_size=8,
-        steps=120_000,
-        evaluate_every=5_000,
-        crops="direct",
     ),
 )

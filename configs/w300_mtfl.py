@@ -1,22 +1,22 @@
-"""300-W and MTFL, 68 points: `configs/w300.py` again, with its own answers on MTFL's faces to learn from.
+"""300-W and MTFL, 68 points: the preset `w300` again, with its own answers on MTFL's faces to learn from.
 
-    wing-jax train configs/w300.py
+    wing-jax train w300
     wing-jax data label /path/to/mtfl runs/w300/model runs/mtfl-68
-    wing-jax train configs/w300_mtfl.py
+    wing-jax train w300_mtfl
     wing-jax evaluate runs/w300_mtfl/model --data w300
 
 MTFL annotates five points; the labels are the teacher's where it finds those five again, and the student sees them
 perturbed. An epoch holds each of 300-W's own faces four times, so that they are two fifths of it. The teacher may be
-`w300`, the model in the box, instead of the first line. On 300-W's held-out faces the student came to what its
+`w300`, the pretrained model, instead of the first line. On 300-W's held-out faces the student came to what its
 teacher has (3.44 and 3.43 %) and no further: RESULTS.md.
 """
 
 import dataclasses
-from pathlib import Path
 
-from wing_jax.config import DataConfig, load_config
+from wing_jax import presets
+from wing_jax.config import DataConfig
 
-alone = load_config(Path(__file__).with_name("w300.py"))
+alone = presets.load("w300")
 assert alone.stage2 is not None
 
 config = dataclasses.replace(

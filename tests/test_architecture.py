@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "wing_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     {"types", "text", "values", "errors", "runtime"},
-    {"schemes", "config", "pretrained"},
+    {"schemes", "config", "pretrained", "presets"},
     {"losses", "geometry", "procrustes", "balance"},
     {"models", "synthetic"},
     {"data"},
@@ -36,6 +36,8 @@ HOMES = {  # library: where it may be named
     "filelock": ("runtime/locks.py",),
     "cattrs": ("config.py",),
     "tensorboardX": ("train/logs.py",),
+    "matplotlib": ("report/canvas.py",),
+    "h5py": ("data/readers/",),
 }
 POSITIONAL_DEFAULTS = {"make_mesh.count"}  # it is the only argument
 

@@ -47,7 +47,7 @@ def test_every_config_of_the_project_loads(path):
     assert config.name == path.stem == config.folder.name
     assert config.folder.parent == Path(config.output)
     assert path.read_text().startswith('"""')
-    assert f"wing-jax train configs/{path.name}" in path.read_text()
+    assert f"wing-jax train {path.stem}\n" in path.read_text() or path.stem in ("aflw", "own")
     assert pickle.loads(pickle.dumps(config)) == config
     for stage in filter(None, (config.stage1, config.stage2)):
         assert stage.optimizer.final_learning_rate <= stage.optimizer.learning_rate
@@ -123,7 +123,7 @@ def test_a_config_is_frozen_and_by_keyword_only():
 
 
 def test_what_cannot_be_read_is_refused(file, tmp_path):
-    assert refusal(file) == ": cannot read this config: give the path of a file like configs/synthetic.py"
+    assert refusal(file) == ": cannot read this config: give the path of a file (wing-jax config NAME prints one)"
     assert "cannot read this config" in refusal(tmp_path)
     assert "cannot read this config" in refusal(file, b"\xff\xfe\x80")
 
@@ -160,7 +160,7 @@ def test_a_missing_field_is_named(file):
 
 @pytest.mark.parametrize("source", ["", "other = 3\n", "config = {'name': 'dictionary'}\n"])
 def test_a_file_without_config_is_refused(file, source):
-    assert refusal(file, source) == ": defines no `config = Config(...)`: see configs/synthetic.py"
+    assert refusal(file, source) == ": defines no `config = Config(...)`: see wing-jax config synthetic"
 
 
 def test_a_config_may_build_upon_another_file_beside_it(file):

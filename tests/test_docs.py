@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from wing_jax import presets
 from wing_jax.cli import analyse, balance, compare, data, data_check, evaluate, export, predict, replay, reproduce
 from wing_jax.cli.main import COMMANDS
+from wing_jax.cli.named_config import SHORT
 from wing_jax.config import Config, DataName, SweepConfig
 from wing_jax.data import boxes, registry
 from wing_jax.data.tfds import sets
@@ -28,6 +30,7 @@ OPTIONS = {
     ("compare",): compare.CompareOptions,
     ("balance",): balance.BalanceOptions,
     ("devices",): None,
+    ("config",): None,
     ("replay",): replay.Options,
     ("export",): export.ExportOptions,
     ("train",): Config,
@@ -71,7 +74,10 @@ def faults(words: list[str]) -> list[str]:
     depth = 2 if words[0] in ("data", "analyse") else 1
     if depth == 2 and words[1:2] and tuple(words[:2]) not in OPTIONS:
         return [f"no such action: {words[1]}"]
-    known = options(OPTIONS[tuple(words[:depth])])
+    kind = OPTIONS[tuple(words[:depth])]
+    known = options(kind)
+    if kind is not None and issubclass(kind, Config):
+        known |= {f"--{name}": known[f"--data.{name}"] for name in SHORT} | {"--data": known["--data.name"]}
     found = []
     for word, value in zip(words[depth:], [*words[depth + 1 :], ""], strict=False):  # a bare command has no words
         name = "--" + word[2:].split("=")[0].replace("-", "_")  # tyro takes both
@@ -81,9 +87,13 @@ def faults(words: list[str]) -> list[str]:
             found.append(f"no such option: {name}")
         if name in ("--data", "--data.name", "--format") and value.islower():
             found += [] if value in typing.get_args(DataName) else [f"no such data set: {value}"]
-    if words[0] in ("train", "sweep") and words[1:] and not words[1].isupper() and not (ROOT / words[1]).exists():
+    if words[0] in ("train", "sweep") and words[1:] and not words[1].isupper() and not _is_config(words[1]):
         found.append(f"no such config: {words[1]}")
     return found
+
+
+def _is_config(name: str) -> bool:
+    return name in presets.names() or (ROOT / name).is_file()
 
 
 def slugs(page: Path) -> set[str]:
@@ -140,6 +150,8 @@ def test_every_relative_link_and_picture_exists(page):
         ("wing-jax data formats --shown 3", "no such option: --shown"),
         ("wing-jax train configs/w300.py --stage2.loss.breadth 3", "no such option: --stage2.loss.breadth"),
         ("wing-jax train configs/nowhere.py", "no such config"),
+        ("wing-jax train w301 --root 300w", "no such config"),
+        ("wing-jax train w300 --bins 3", "no such option: --bins"),
         ("wing-jax evaluate MODEL --data w301", "no such data set: w301"),
     ],
 )
@@ -151,4 +163,5 @@ def test_wrong_lines_are_found(line, wrong):
 def test_right_lines_are_not():
     line = "WING_JAX_DATA=/data .venv/bin/wing-jax train configs/w300.py \\\n  --stage2.draws=4 --name x  # a note"
     assert [faults(words) for words in commands(f"```\n{line}\n```\n")] == [[]]
+    assert faults(["train", "w300", "--data", "w300", "--root", "300w"]) == []
     assert faults(["data", "show", "300w", "--no-numbers"]) == []

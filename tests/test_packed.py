@@ -230,8 +230,8 @@ def test_hidden_files_in_the_folder_do_not_count_and_stay(faces, tmp_path):
 
 
 def test_without_array_record_it_says_what_to_install(folder, monkeypatch):
-    monkeypatch.setitem(sys.modules, "array_record.python", None)
-    assert "install it (pip install array-record)" in refusal(folder, "train")
+    monkeypatch.setitem(sys.modules, "array_record.python.array_record_module", None)
+    assert 'packed data needs array-record: pip install "wing-jax[tfdata]"' in refusal(folder, "train")
 
 
 def packed_records(folder):

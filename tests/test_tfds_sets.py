@@ -111,7 +111,7 @@ def test_the_default_folder_is_tfds_own(monkeypatch, prepared, tmp_path):
 
 def test_without_tfds_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
-    assert refusal("celeb_a", "test", "anywhere").endswith("pip install tensorflow-datasets")
+    assert refusal("celeb_a", "test", "anywhere").endswith('tensorflow-datasets: pip install "wing-jax[tfdata]"')
 
 
 DAMAGE = {

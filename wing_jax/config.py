@@ -305,9 +305,9 @@ def load_config(path: str | Path) -> Config:
     path = Path(path)
     try:
         source = files.read_text(path, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"{path}: cannot read this config: give the path of a file like configs/synthetic.py"
+            f"{path}: cannot read this config: give the path of a file (wing-jax config NAME prints one)"
         ) from error
     kind = path.suffix.lower()
     if kind in (".yaml", ".yml"):
@@ -324,7 +324,7 @@ def load_config(path: str | Path) -> Config:
     except Exception as error:
         raise InputError(f"{path}:{_line_of(error, path)}: {_readable(error)}") from error
     if not isinstance(scope.get("config"), Config):
-        raise InputError(f"{path}: defines no `config = Config(...)`: see configs/synthetic.py")
+        raise InputError(f"{path}: defines no `config = Config(...)`: see wing-jax config synthetic")
     return scope["config"]
 
 

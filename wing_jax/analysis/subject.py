@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
-from matplotlib.figure import Figure
 
 from wing_jax.analysis import faces as on_faces
 from wing_jax.analysis.landscape import landscapes
@@ -20,6 +19,7 @@ from wing_jax.errors import InputError
 from wing_jax.evaluation.measure import pose_labels
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.report import analysis as draw
+from wing_jax.report.canvas import Figure
 from wing_jax.report.plots import mean_shape
 from wing_jax.reproduce.published import EPSILONS, WIDTHS
 from wing_jax.types import Loss

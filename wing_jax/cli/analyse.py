@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from matplotlib.figure import Figure
 
 from wing_jax.cli.options import parse, parse_config
 from wing_jax.config import LARGEST_SEED, Config, DataName, LossName, check_range
 from wing_jax.errors import InputError
+from wing_jax.report.canvas import Figure
 from wing_jax.runtime.console import make_console, say
 from wing_jax.types import Loss
 

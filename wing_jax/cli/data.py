@@ -14,8 +14,9 @@ from wing_jax.cli.balance import report_poses, yaw_of
 from wing_jax.cli.data_check import check
 from wing_jax.cli.data_source import Source, splits_in
 from wing_jax.cli.model import find_model, refuse_hiding
+from wing_jax.cli.named_config import read_config
 from wing_jax.cli.options import parse
-from wing_jax.config import LARGEST_BINS, LARGEST_SEED, check_range, load_config
+from wing_jax.config import LARGEST_BINS, LARGEST_SEED, check_range
 from wing_jax.data import registry
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
 from wing_jax.data.face_set import FaceSet
@@ -268,7 +269,7 @@ def _pack(arguments: list[str]) -> None:
         splits[split] = faces
     size = options.size
     if options.config:
-        size = max(chip_sizes(load_config(options.config), shape_in_box(next(iter(splits.values())))))
+        size = max(chip_sizes(read_config(options.config), shape_in_box(next(iter(splits.values())))))
     manifest = pack(
         splits, options.output, size=size, quality=options.quality, source=options.root, workers=options.workers
     )
@@ -276,7 +277,7 @@ def _pack(arguments: list[str]) -> None:
     said = ", ".join(f"{split} {count}" for split, count in manifest["counts"].items())
     output = printable(options.output)
     print(f"{output}: {said} faces of {size} x {size} pixels, {total / 1e6:.1f} MB")
-    print(f"train with --data.name packed --data.root {shlex.quote(output)}")
+    print(f"train with --data packed --root {shlex.quote(output)}")
 
 
 def _schemes(arguments: list[str]) -> None:

@@ -23,7 +23,7 @@ from wing_jax.evaluation import evaluation
 from wing_jax.evaluation.measure import leading_normalisation, lean, measure
 from wing_jax.inference.bundle import Place
 from wing_jax.inference.localizer import Localizer
-from wing_jax.report import tables
+from wing_jax.report import canvas, tables
 from wing_jax.report.origin import commit
 from wing_jax.report.page import write_report
 from wing_jax.runtime.console import make_console, say
@@ -133,6 +133,8 @@ def run(arguments: list[str]) -> None:
         visible=counted,
         lines=faces.scheme.lines,
     )
+    if absence := canvas.absence():
+        say(console, f"the report has no plots: {absence}", style="yellow", soft_wrap=True)
     say(console, f"report: {index}", soft_wrap=True)
 
 

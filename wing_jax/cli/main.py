@@ -16,6 +16,7 @@ from wing_jax.text import cut, one_line, printable
 COMMANDS = {
     "train": "train both stages as a config says, or go on where an earlier run stopped",
     "sweep": "train the first stage with many seeds, losses and learning rates as one program",
+    "config": "print the config file of a preset, to change it and to train by it",
     "evaluate": "measure a model on a test set and write a report",
     "predict": "draw and write the landmarks of faces in pictures",
     "compare": "set several evaluations beside each other, by group of faces",

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 import tyro
 
-from wing_jax.config import LENGTHS, Config, SweepConfig, load_config
+from wing_jax.cli.named_config import read_config, with_full_names
+from wing_jax.config import LENGTHS, Config, SweepConfig
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 
@@ -20,8 +21,8 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, usage: str) -> AnyConfig:
-    """The config of the file that `arguments` begin with, as a `kind`, changed by the options that follow. Prints
-    `usage` and exits where there are none, or help is asked for.
+    """The config of the preset or file that `arguments` begin with, as a `kind`, changed by the options that follow.
+    Prints `usage` and exits where there are none, or help is asked for.
 
     Where an option gives a stage another loss than the file's, the file's parameters of its own loss do not carry over:
     the other loss has its own defaults, and what the options give.
@@ -32,10 +33,10 @@ def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, u
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage)
         sys.exit(0 if arguments else 2)
-    path, *options = arguments
+    path, *options = arguments[0], *with_full_names(arguments[1:])
     if path.startswith("-"):
         raise InputError(f"the first argument must be the config, not {quoted(path)}: {usage}")
-    loaded = load_config(path)
+    loaded = read_config(path)
     if isinstance(loaded, SweepConfig) and not issubclass(kind, SweepConfig):
         raise InputError(f"{path}: has a grid, which {command!r} would not heed: give it to wing-jax sweep")
     known = {field.name: getattr(loaded, field.name) for field in dataclasses.fields(Config)}

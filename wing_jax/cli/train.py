@@ -6,7 +6,10 @@ from wing_jax.cli.options import parse_config
 from wing_jax.config import Config, DataConfig
 from wing_jax.runtime.console import make_console, say
 
-USAGE = "usage: wing-jax train CONFIG [--field value ...]; CONFIG is a file like configs/synthetic.py"
+USAGE = """usage: wing-jax train CONFIG [--data NAME] [--root PATH] [--scheme SCHEME] [--field value ...]
+
+CONFIG is a preset (wing-jax config lists them) or a config file. --data, --root and --scheme are short for --data.name,
+--data.root and --data.scheme; `wing-jax train CONFIG --help` lists all fields."""
 
 
 def run(arguments: list[str]) -> None:

@@ -26,6 +26,7 @@ from wing_jax.data.limits import LARGEST_COORDINATE
 from wing_jax.data.picture_sizes import encoded_size
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
+from wing_jax.runtime.extras import require
 from wing_jax.runtime.locks import only_writer
 from wing_jax.schemes import SCHEMES, Scheme
 from wing_jax.text import LONGEST_NAME, cut, quoted, reason
@@ -281,11 +282,7 @@ def _records(path: Path) -> list[bytes]:
 
 
 def _array_record():
-    try:
-        from array_record.python import array_record_module
-    except ImportError as error:
-        raise InputError("packed data need the package array-record: install it (pip install array-record)") from error
-    return array_record_module
+    return require("array_record.python.array_record_module", extra="tfdata", purpose="reading or writing packed data")
 
 
 def _of(split: str, name: str) -> bool:

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped, UInt8
 
-from wing_jax.errors import InputError
 from wing_jax.export.onnx_graph import onnx_model
+from wing_jax.runtime.extras import require
 from wing_jax.runtime.files import plain_path
 from wing_jax.runtime.tensorflow_runtime import tensorflow
 
@@ -40,10 +40,7 @@ def _write_onnx(network: Network, size: int, path: Path) -> None:
 
 
 def _load_onnx(path: Path) -> Runner:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise InputError("checking an ONNX file needs ONNX Runtime: pip install onnxruntime") from error
+    onnxruntime = require("onnxruntime", extra="onnx", purpose="checking an ONNX file")
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     return lambda crops: np.asarray(session.run([NAMES[1]], {NAMES[0]: crops})[0])
 

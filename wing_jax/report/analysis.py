@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from jaxtyping import Array, Float
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
+from wing_jax.report.canvas import Figure, make_figure, matplotlib
 from wing_jax.report.plots import FAINT, INK, PALETTE, Lines, plain
 
 Numbers = Float[Array | np.ndarray, "..."]
@@ -20,7 +18,7 @@ def save_vector(figure: Figure, stem: Path) -> list[Path]:
     """Write STEM.svg and STEM.png; the same figure gives the same bytes."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [stem.with_name(f"{stem.name}{ending}") for ending in (".svg", ".png")]
-    with mpl.rc_context({"svg.hashsalt": "wing_jax", "svg.fonttype": "none"}):
+    with matplotlib().rc_context({"svg.hashsalt": "wing_jax", "svg.fonttype": "none"}):
         figure.savefig(paths[0], bbox_inches="tight", facecolor="white", metadata={"Date": None})
         figure.savefig(paths[1], dpi=160, bbox_inches="tight", facecolor="white")
     return paths
@@ -187,8 +185,7 @@ def errors_figure(errors: Mapping[str, Float[np.ndarray, "_"]], edges: Sequence[
 
 
 def _panels(rows: int, columns: int, *, width: float, height: float):
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = make_figure(width, height, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for axes in panels.flat:
         axes.spines[["top", "right"]].set_visible(False)

@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
+from wing_jax.report.canvas import Figure, make_figure, matplotlib
 from wing_jax.report.plots import FAINT, INK, PALETTE, new_figure, plain
 
 
@@ -20,8 +18,8 @@ def heat_figure(
     column_label: str,
 ) -> Figure:
     """Maps over one grid beside each other, each with colours of its own: dark is low; the lowest is framed."""
-    figure = Figure(figsize=(1.2 + 4.6 * len(maps), 3.4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = make_figure(1.2 + 4.6 * len(maps), 3.4, layout="constrained")
+    rectangle = matplotlib("patches").Rectangle
     for axes, (title, values) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
         axes.imshow(values, cmap="cividis", aspect="auto")
         middle = (np.nanmin(values) + np.nanmax(values)) / 2
@@ -30,7 +28,7 @@ def heat_figure(
             axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
         row, column = np.unravel_index(np.nanargmin(values), values.shape)
         frame = {"fill": False, "edgecolor": PALETTE[1], "linewidth": 2.5}
-        axes.add_patch(Rectangle((float(column) - 0.5, float(row) - 0.5), 1, 1, **frame))
+        axes.add_patch(rectangle((float(column) - 0.5, float(row) - 0.5), 1, 1, **frame))
         axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
         axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
         axes.set_title(plain(title), fontsize=10, color=INK)

@@ -13,7 +13,7 @@ import numpy as np
 from wing_jax.errors import InputError
 from wing_jax.evaluation.evaluation import Evaluation, by_group, summarise
 from wing_jax.evaluation.metrics import Boxes, Points, Visible
-from wing_jax.report import draw, plots, tables
+from wing_jax.report import canvas, draw, plots, tables
 from wing_jax.text import printable
 from wing_jax.types import Image
 
@@ -74,12 +74,14 @@ def write_report(
         _cards(summary),
         _section("What was evaluated", _facts(facts, evaluations)),
         _section("Normalised mean error", _table(grids[0]), _links()),
-        _section("Cumulative error distribution", _plots(_write_curves(folder, evaluations))),
+        _section("Cumulative error distribution", _drawn(lambda: _plots(_write_curves(folder, evaluations)))),
         _section("Faces", _key(shown), *sheets),
     ]
     for name, grid in zip(evaluations[0].groups, grids[1:-1], strict=True):
-        parts.append(_section(f"By {name}", _write_bars(folder, evaluations, name), _details(grid)))
-    landmarks = _plots(_write_landmarks(folder, evaluations, shape, lines))
+        parts.append(
+            _section(f"By {name}", _drawn(lambda name=name: _write_bars(folder, evaluations, name)), _details(grid))
+        )
+    landmarks = _drawn(lambda: _plots(_write_landmarks(folder, evaluations, shape, lines)))
     parts.append(_section("By landmark", landmarks, _details(grids[-1])))
     index = folder / "index.html"
     index.write_text(_document(title, parts), encoding="utf-8", errors="backslashreplace")
@@ -133,6 +135,12 @@ def _box_or_all(box: np.ndarray, image: Image) -> np.ndarray:
     """The box, or the whole image's where it has no extent: such a face can be measured by its eyes."""
     whole = np.array([-0.5, -0.5, image.shape[1] - 0.5, image.shape[0] - 0.5])
     return box if (box[2:] > box[:2]).all() else whole
+
+
+def _drawn(make: Callable[[], str]) -> str:
+    """What `make` makes, or, where Matplotlib is not installed, what to do about it."""
+    absence = canvas.absence()
+    return f"<p>{escape(absence)}</p>" if absence else make()
 
 
 def _write_curves(folder: Path, evaluations: Sequence[Evaluation]) -> list[str]:

@@ -6,13 +6,9 @@ from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from matplotlib import font_manager
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from wing_jax.evaluation.metrics import all_or, auc, ced, or_nan
+from wing_jax.report.canvas import Axes, Figure, make_figure, matplotlib
 from wing_jax.text import cut, printable
 
 # Okabe and Ito, "Color Universal Design", https://jfly.uni-koeln.de/color/
@@ -101,7 +97,7 @@ def landmark_figure(
         bar.outline.set_visible(False)
     for place in np.flatnonzero(np.isfinite(shape).all(-1)):
         label = axes.annotate(str(place), shape[place], (0, 5.5), textcoords="offset points", fontsize=6, ha="center")
-        label.set(color=INK, path_effects=[withStroke(linewidth=1.6, foreground="white")])
+        label.set(color=INK, path_effects=[matplotlib("patheffects").withStroke(linewidth=1.6, foreground="white")])
     axes.set_aspect("equal")
     axes.invert_yaxis()
     axes.margins(0.08)
@@ -136,6 +132,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
 def plain(text: str) -> str:
     """A name as Matplotlib draws it: "$" is no mathematics, what the font does not have is escaped, and it is cut to a
     length. Every text of a figure that is not our own goes through here."""
+    font_manager = matplotlib("font_manager")
     font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
     drawn = (each if font.get_char_index(ord(each)) else ascii(each)[1:-1] for each in printable(text))
     name = cut("".join(drawn)).replace("$", r"\$")
@@ -144,8 +141,7 @@ def plain(text: str) -> str:
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """A figure with one pair of axes, in the look of all plots here; sizes in inches."""
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
+    figure = make_figure(width, height)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)

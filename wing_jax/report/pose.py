@@ -4,11 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from wing_jax.balance import PoseModel, pose_histogram
+from wing_jax.report.canvas import Axes, Figure, make_figure
 from wing_jax.report.plots import FAINT, INK, PALETTE
 
 _BAR = "#b4bbc6"
@@ -22,8 +20,7 @@ def pose_figure(
     Above it stands the mean shape deformed along the pose axis by -2, 0 and +2 standard deviations, each over its own
     coefficient; `lines` are chains of points to draw in it (a scheme's).
     """
-    figure = Figure(figsize=(7.2, 4.6))
-    FigureCanvasAgg(figure)
+    figure = make_figure(7.2, 4.6)
     axes = figure.add_axes((0.1, 0.12, 0.87, 0.52))
     histogram = pose_histogram(model.coefficients, counts, bins=bins)
     left, widths = histogram.edges[:-1], np.diff(histogram.edges)

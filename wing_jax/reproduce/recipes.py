@@ -9,14 +9,11 @@ from wing_jax.config import (
     DataConfig,
     LossConfig,
     LossName,
-    ModelConfig,
-    OptimizerConfig,
     PerturbConfig,
-    SecondStageConfig,
-    StageConfig,
 )
 from wing_jax.evaluation.measure import leading_normalisation
 from wing_jax.losses.units import REFERENCE_SIZES, parameters
+from wing_jax.presets.recipes import Fields, adamw, paper_recipe, plain, strong_recipe
 
 Budget = Literal["trial", "short", "long", "paper"]
 Reproducible = Literal["mtfl", "w300", "aflw", "synthetic"]
@@ -27,7 +24,6 @@ BUDGETS: dict[str, str] = {
     "paper": "the paper's own training: 120,000 steps of 8 faces for each stage",
 }
 RATES_OF: dict[str, Budget] = {"long": "short"}  # budgets too long to tune by themselves
-LENGTHS = {1: {"width": 10.0, "epsilon": 2.0}, 2: {"width": 15.0, "epsilon": 3.0}}  # Wing's, pixels of the stage's crop
 SLOWER_L2 = 0.1  # the paper's learning rate for L2, in multiples of that of the other losses (its table 1)
 
 
@@ -62,18 +58,28 @@ def recipe(data: Reproducible, budget: Budget, *, root: str = "", seed: int = 0)
     nowhere near: AdamW, BatchNorm, an output that begins at the mean shape, averaged parameters, a narrow second stage,
     and a learning rate tuned for each loss. "long" is the same with four times the steps.
     """
-    first, second = _stages(data, budget)
     drawn = _FACES[budget] if data == "synthetic" else {}
-    config = Config(
+    make = paper_recipe if budget == "paper" else _short_recipe
+    config = make(
         name=f"{data}-{budget}",
         data=DataConfig(name=data, root=root, **drawn),
         balance=BalanceConfig(method="official" if data == "aflw" and budget == "paper" else "hsm", bins=9, cap=20),
-        stage1=first,
-        stage2=second,
+        stage1={"margin": _MARGINS[data][0], "perturb": _PERTURB[data][0], **_SCHEDULES[budget]},
+        stage2={"margin": _MARGINS[data][1], "perturb": _PERTURB[data][1], **_SCHEDULES[budget]},
         seed=seed,
     )
     normalisation = "inter-pupil" if data == "w300" else leading_normalisation(data)
     return Recipe(name=config.name, budget=budget, config=config, normalisation=normalisation, tuned=budget != "paper")
+
+
+def _short_recipe(*, stage1: Fields, stage2: Fields, **fields: Any) -> Config:
+    """The stronger recipe with a narrow second stage on crops from the annotation, for few and large batches."""
+    return strong_recipe(
+        optimizer=adamw(learning_rate=1e-2, warmup=25, ema=0.96),
+        stage1={"centre": "shape", **stage1},
+        stage2={"model": plain((16, 32, 64, 128, 256, 512)), "crops": "direct", **stage2},
+        **fields,
+    )
 
 
 _FACES: dict[str, dict[str, Any]] = {
@@ -84,77 +90,18 @@ _FACES: dict[str, dict[str, Any]] = {
 }
 
 
-def _stages(data: Reproducible, budget: Budget) -> tuple[StageConfig, SecondStageConfig]:
-    """Both stages; between the budgets length, networks and optimiser differ, between the data the crops."""
-    crop, strong, weak = _CROPS[data], *_PERTURB[data]
-    paper, length = budget == "paper", _LENGTHS[budget]
-    first = StageConfig(
-        input_size=64,  # pixels
-        margin=crop["margin"],
-        centre="box" if paper else "shape",
-        model=_network((32, 64, 128, 256, 512), paper=paper),
-        loss=_wing(1, paper=paper),
-        perturb=strong,
-        optimizer=_sgd(3e-5, 3e-7) if paper else _ADAMW,
-        **length,
-    )
-    second = SecondStageConfig(
-        input_size=128,  # pixels
-        margin=crop["second_margin"],
-        model=_network((64, 64, 128, 256, 512, 512) if paper else (16, 32, 64, 128, 256, 512), paper=paper),
-        loss=_wing(2, paper=paper),
-        perturb=weak,
-        optimizer=_sgd(1e-5, 1e-7) if paper else _ADAMW,
-        crops="direct",
-        **length,
-    )
-    return first, second
-
-
-def _network(channels: tuple[int, ...], *, paper: bool) -> ModelConfig:
-    if paper:
-        return ModelConfig(channels=channels)
-    return ModelConfig(channels=channels, norm="batch", output_bias="mean_shape")
-
-
-def _wing(number: int, *, paper: bool) -> LossConfig:
-    return LossConfig(
-        name="wing", reference_size=64 * number, reduction="paper" if paper else "mean", **LENGTHS[number]
-    )
-
-
-def _sgd(first: float, last: float) -> OptimizerConfig:
-    return OptimizerConfig(
-        name="sgd",
-        learning_rate=first,
-        final_learning_rate=last,
-        decay="exponential",
-        weight_decay=5e-4,
-        momentum=0.9,
-    )
-
-
-_ADAMW = OptimizerConfig(
-    name="adamw",
-    learning_rate=1e-2,
-    final_learning_rate=1e-4,
-    decay="cosine",
-    weight_decay=5e-2,
-    warmup=25,  # steps
-    ema=0.96,
-)
-_LENGTHS: dict[str, dict[str, Any]] = {
+_SCHEDULES: dict[str, dict[str, Any]] = {  # the paper's has its own
     "trial": {"batch_size": 8, "steps": 60, "evaluate_every": 20},
     "short": {"batch_size": 128, "steps": 500, "evaluate_every": 100},
     "long": {"batch_size": 128, "steps": 2_000, "evaluate_every": 400},
-    "paper": {"batch_size": 8, "steps": 120_000, "evaluate_every": 5_000},
+    "paper": {},
 }
 # Sides of the crops per side of the box (first stage) and of the mean shape (second), as in `configs/`.
-_CROPS: dict[str, dict[str, float]] = {
-    "mtfl": {"margin": 1.1, "second_margin": 1.9},
-    "w300": {"margin": 1.2, "second_margin": 1.25},
-    "aflw": {"margin": 1.0, "second_margin": 1.25},
-    "synthetic": {"margin": 1.3, "second_margin": 1.25},
+_MARGINS: dict[str, tuple[float, float]] = {
+    "mtfl": (1.1, 1.9),
+    "w300": (1.2, 1.25),
+    "aflw": (1.0, 1.25),
+    "synthetic": (1.3, 1.25),
 }
 # Of the first and of the second stage. 5 % is the paper's; MTFL's boxes of training and test differ by more.
 _PAPER_PERTURB = (

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from wing_jax import balance
 from wing_jax.config import LossName
 from wing_jax.errors import InputError
 from wing_jax.evaluation import metrics
+from wing_jax.report.canvas import Figure
 from wing_jax.report.grids import heat_figure, seeds_figure
 from wing_jax.report.plots import ced_figure, save_figure
 from wing_jax.report.pose import pose_figure

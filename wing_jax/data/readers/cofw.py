@@ -19,21 +19,24 @@ All of it is drawn in Matlab as it is, so it counts from 1 and we subtract 1 fro
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 from jaxtyping import Float
 
 from wing_jax.data.face_set import Face, FaceSet, gather
 from wing_jax.data.images import LARGEST_PICTURE, Embedded
 from wing_jax.data.readers.listing import LARGEST
-from wing_jax.data.readers.mat73_file import REFERENCE, field, opened, target
+from wing_jax.data.readers.mat73_file import field, is_reference, opened, target
 from wing_jax.data.readers.mat_file import not_as_published, read_mat, real
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import COFW_29, IBUG_68
 from wing_jax.text import cut, quoted
 from wing_jax.types import Image, Visibility
+
+if TYPE_CHECKING:
+    import h5py
 
 ENDINGS = {"train": "Tr", "test": "T"}
 FROM_LFPW = 845
@@ -139,15 +142,15 @@ def _images(folders: list[Path], split: str) -> Path:
     raise InputError(f"{folders[0]}: neither {names[0]} nor {names[1]} is here: copy it from COFW")
 
 
-def _count(path: Path, file: h5py.File, cell: str) -> int:
+def _count(path: Path, file: "h5py.File", cell: str) -> int:
     """The number of images in the cell, which Matlab keeps as 1 x n, the transpose of its own n x 1."""
     cells = field(file, cell)
-    if len(cells.shape) != 2 or min(cells.shape) != 1 or max(cells.shape) > MOST_FACES or cells.dtype != REFERENCE:
+    if len(cells.shape) != 2 or min(cells.shape) != 1 or max(cells.shape) > MOST_FACES or not is_reference(cells):
         raise InputError(f"{path}: {cell} is no cell of images, but {_kind(cells)}: {MEND}")
     return max(cells.shape)
 
 
-def _columns(path: Path, file: h5py.File, name: str, shape: tuple[int, int]) -> Float[np.ndarray, "faces numbers"]:
+def _columns(path: Path, file: "h5py.File", name: str, shape: tuple[int, int]) -> Float[np.ndarray, "faces numbers"]:
     values = field(file, name)
     if values.shape != shape or values.dtype.kind not in "buif":  # before they are read
         raise InputError(
@@ -156,7 +159,7 @@ def _columns(path: Path, file: h5py.File, name: str, shape: tuple[int, int]) -> 
     return _shaped(path, values[()], shape).T
 
 
-def _kind(values: h5py.Dataset) -> str:
+def _kind(values: "h5py.Dataset") -> str:
     return cut(f"{values.dtype} {values.shape}")  # a file's type may have thousands of fields
 
 

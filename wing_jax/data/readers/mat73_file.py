@@ -10,26 +10,30 @@ import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-
-import h5py
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from wing_jax.data.readers.mat_file import LARGEST, not_as_published
 from wing_jax.errors import InputError
+from wing_jax.runtime.extras import require
 from wing_jax.text import reason
 
-REFERENCE = h5py.ref_dtype
+if TYPE_CHECKING:
+    import h5py
+
 HARD_LINK = 0  # HDF5's H5L_TYPE_HARD
-DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
+DEFLATE, SHUFFLE = 1, 2  # HDF5's H5Z_FILTER_DEFLATE and H5Z_FILTER_SHUFFLE
 USUAL = ([], [DEFLATE], [SHUFFLE, DEFLATE])  # what a piece may have gone through
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path) -> Iterator["h5py.File"]:
     """The file at `path`, to be read by `field` and `target`.
 
     Raises:
       InputError: it is no HDF5, or what is done within the context shows that it is broken.
     """
+    h5py = _h5py()
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -42,7 +46,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise not_as_published(path, error) from error
 
 
-def field(file: h5py.File, name: str) -> h5py.Dataset:
+def field(file: "h5py.File", name: str) -> "h5py.Dataset":
     """The field called `name`, whose values lie in the file itself.
 
     Raises:
@@ -56,7 +60,7 @@ def field(file: h5py.File, name: str) -> h5py.Dataset:
     return _harmless(file[name])
 
 
-def target(file: h5py.File, reference: h5py.Reference) -> h5py.Dataset:
+def target(file: "h5py.File", reference: "h5py.Reference") -> "h5py.Dataset":
     """What a cell refers to.
 
     Raises:
@@ -65,8 +69,17 @@ def target(file: h5py.File, reference: h5py.Reference) -> h5py.Dataset:
     return _harmless(file[reference])
 
 
-def _harmless(values: h5py.HLObject) -> h5py.Dataset:
-    if not isinstance(values, h5py.Dataset):
+def is_reference(values: "h5py.Dataset") -> bool:
+    """Whether the values are references to other fields, as in a Matlab cell array."""
+    return values.dtype == _h5py().ref_dtype
+
+
+def _h5py() -> ModuleType:
+    return require("h5py", extra="formats", purpose="reading .mat files of version 7.3")
+
+
+def _harmless(values: "h5py.HLObject") -> "h5py.Dataset":
+    if not isinstance(values, _h5py().Dataset):
         raise ValueError(f"{values.name} is no array")
     if values.is_virtual or values.external:
         raise ValueError(f"{values.name} lies in another file")

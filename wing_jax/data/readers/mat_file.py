@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
+from wing_jax.runtime.extras import require
 from wing_jax.text import reason
 
 NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18}  # the types of elements that hold numbers or text
@@ -36,8 +37,7 @@ def read_mat(path: Path, fields: Sequence[str], *, mend: str) -> dict[str, Any]:
     Raises:
       InputError: it is missing, broken or lacks a field.
     """
-    import scipy.io  # slow to import, and seldom needed
-
+    scipy_io = require("scipy.io", extra="formats", purpose="reading .mat files")  # slow to import
     try:
         content = files.read_bytes(path)
     except OSError as error:
@@ -46,7 +46,7 @@ def read_mat(path: Path, fields: Sequence[str], *, mend: str) -> dict[str, Any]:
         check_structure(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what scipy says of odd variables: we look at the content
-            found = scipy.io.loadmat(io.BytesIO(content), variable_names=list(fields))
+            found = scipy_io.loadmat(io.BytesIO(content), variable_names=list(fields))
         return {field: found[field] for field in fields}
     except Exception as error:  # scipy raises its own errors, zlib's, NumPy's and struct's
         raise not_as_published(path, error) from error

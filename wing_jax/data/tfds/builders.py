@@ -26,15 +26,20 @@ from typing import ClassVar
 import cv2
 import numpy as np
 import PIL.Image
-import tensorflow_datasets as tfds
 
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Picture, decode_image, read_bytes
 from wing_jax.data.readers import aflw, cofw, mtfl, w300, wflw
 from wing_jax.errors import InputError
+from wing_jax.runtime.extras import missing
 from wing_jax.runtime.files import plain_path
 from wing_jax.runtime.tensorflow_runtime import tensorflow
 from wing_jax.schemes import AFLW_19, COFW_29, IBUG_68, MTFL_5, WFLW_98, Scheme
+
+try:
+    import tensorflow_datasets as tfds  # its classes are extended below
+except ImportError as error:
+    raise missing(error, "tensorflow_datasets", extra="tfdata", purpose="building data sets for TFDS") from error
 
 EXIF_ORIENTATION = 0x0112
 

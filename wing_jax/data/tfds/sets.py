@@ -31,6 +31,7 @@ from wing_jax.data.readers.listing import LARGEST
 from wing_jax.data.readers.mtfl import box_of_five_points
 from wing_jax.data.tfds.folder import refuse_false_lengths, refuse_hostile_folder
 from wing_jax.errors import InputError
+from wing_jax.runtime.extras import require
 from wing_jax.runtime.files import plain_path
 from wing_jax.runtime.processes import home_folder
 from wing_jax.runtime.tensorflow_runtime import tensorflow
@@ -173,11 +174,7 @@ def _taught(builder: Any, split: str, where: Path) -> _Known:
 
 def _tensorflow_datasets() -> ModuleType:
     tensorflow()
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise InputError("this data set needs TFDS, which is not installed: pip install tensorflow-datasets") from error
-    return tfds
+    return require("tensorflow_datasets", extra="tfdata", purpose="this data set")
 
 
 def _prepared(tfds: ModuleType, name: str, root: str, plain: Path) -> Any:

@@ -1,0 +1,103 @@
+"""Presets: the configs by name, from Python and on the command line, wherever the package lies."""
+
+import doctest
+import inspect
+
+import pytest
+
+from wing_jax import presets
+from wing_jax.cli import main, named_config
+from wing_jax.cli.named_config import read_config
+from wing_jax.cli.options import parse_config
+from wing_jax.config import Config, DataConfig, PerturbConfig, load_config
+from wing_jax.errors import InputError
+from wing_jax.presets.recipes import paper_recipe, strong_recipe, voting
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch, tmp_path):
+    """An empty folder: no file of the checkout can be meant by chance."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_a_preset_is_a_function_a_name_and_a_file_that_can_be_taken_elsewhere(name, tmp_path, capsys):
+    config = presets.load(name)
+    assert config.name == name
+    assert getattr(presets, name)() == config
+    assert parse_config(Config, [name], command="train", usage="") == config
+    main(["config", name])
+    printed = capsys.readouterr().out
+    assert printed == presets.source(name) == presets.path(name).read_text(encoding="utf-8")
+    (tmp_path / "mine.py").write_text(printed, encoding="utf-8")
+    assert load_config(tmp_path / "mine.py") == config
+
+
+def test_every_function_that_gives_a_config_is_a_preset():
+    made = {name for name, value in inspect.getmembers(presets, inspect.isfunction)
+            if not inspect.signature(value).parameters and value.__annotations__["return"] is Config}  # fmt: skip
+    assert made == set(presets.names())
+
+
+def test_the_list_of_presets(capsys):
+    main(["config"])
+    printed = capsys.readouterr().out
+    for name in presets.names():
+        assert f"  {name} " in printed
+        assert presets.summary(name) in printed
+
+
+def test_a_name_that_is_none(capsys):
+    for words in (["config", "w301"], ["train", "w301"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 2
+        assert "'w301': use one of aflw, mtfl, own, synthetic, w300" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"w301\.py: cannot read this config"):
+        read_config("w301.py")
+    with pytest.raises(InputError, match="cannot read this config"):
+        read_config("no\0path/name")
+
+
+def test_a_file_of_a_preset_s_name_is_taken_and_that_is_said(tmp_path, capsys):
+    (tmp_path / "w300").mkdir()  # a folder is no config
+    assert read_config("w300") == presets.load("w300")
+    assert capsys.readouterr().err == ""
+    (tmp_path / "w300").rmdir()
+    (tmp_path / "w300").write_text(presets.source("mtfl"), encoding="utf-8")
+    assert read_config("w300") == presets.load("mtfl")
+    assert capsys.readouterr().err == "wing-jax: w300 is a file here, which is taken, and not the preset of that name\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--data", "pts", "--root", "faces/train", "--scheme", "mine.toml"],
+        ["--data=pts", "--root=faces/train", "--scheme=mine.toml"],
+        ["--data.name", "pts", "--data.root", "faces/train", "--data.scheme", "mine.toml"],
+    ],
+)
+def test_the_data_s_options_have_the_short_names_of_the_other_commands(options):
+    config = parse_config(Config, ["own", *options, "--name", "mine", "--seed", "3"], command="train", usage="")
+    assert config.data == DataConfig(name="pts", root="faces/train", scheme="mine.toml")
+    assert (config.name, config.seed) == ("mine", 3)
+
+
+def test_recipes_take_any_field_of_a_stage_and_name_one_that_there_is_not():
+    perturb = PerturbConfig(rotation=10.0, translation=0.0, scale=0.0)
+    fields = dict(margin=1.0, perturb=perturb, steps=10, evaluate_every=5)
+    second = dict(fields, model=voting((8, 8, 8, 8, 8, 8)))
+    strong = strong_recipe(name="x", data=DataConfig(name="pts"), stage1=dict(fields, keep=3), stage2=second, seed=4)
+    assert (strong.seed, strong.stage1.keep, strong.stage2.steps) == (4, 3, 10)
+    assert strong.stage2.loss.reference_size == 128
+    paper = paper_recipe(name="x", data=DataConfig(name="pts"), stage1=fields, stage2=fields)
+    assert (paper.stage1.steps, paper.stage1.batch_size, paper.stage1.loss.reduction) == (10, 8, "paper")
+    with pytest.raises(TypeError, match="stepz"):
+        paper_recipe(name="x", data=DataConfig(name="pts"), stage1=dict(fields, stepz=3), stage2=fields)
+
+
+@pytest.mark.parametrize("module", [presets, presets.recipes, named_config])
+def test_examples(module):
+    results = doctest.testmod(module)
+    assert results.failed == 0
+    assert results.attempted > 0

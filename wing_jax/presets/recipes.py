@@ -1,0 +1,161 @@
+"""Two recipes that the configs and `wing_jax.reproduce` share: the paper's training, and a stronger one.
+
+A recipe fills in what its trainings have in common; `stage1` and `stage2` say what is a data set's own, and replace
+what they name: any field of `StageConfig` and `SecondStageConfig` may stand there.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from wing_jax.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SecondStageConfig,
+    StageConfig,
+)
+
+Fields: TypeAlias = Mapping[str, Any]
+
+LENGTHS = {64: {"width": 10.0, "epsilon": 2.0}, 128: {"width": 15.0, "epsilon": 3.0}}  # Wing's, pixels; by crop size
+CNN6 = (32, 64, 128, 256, 512)  # channels, for crops of 64 pixels
+CNN7 = (64, 64, 128, 256, 512, 512)  # for crops of 128
+
+
+def paper_recipe(*, name: str, data: DataConfig, stage1: Fields, stage2: Fields, **fields: Any) -> Config:
+    """The paper's own training: CNN-6 at 64 x 64, then CNN-7 at 128 x 128, Wing loss, SGD, 120,000 steps of 8 faces.
+
+    Args:
+      name: of the run.
+      data: the training faces.
+      stage1: fields of the first stage: `margin` (crop side per side of the face box) and `perturb`, and what differs.
+      stage2: fields of the second stage: the same, `margin` per larger side of the mean shape.
+      **fields: other fields of `Config`, such as `balance`.
+
+    Returns:
+      The config.
+
+    >>> from wing_jax.config import PerturbConfig
+    >>> fields = {"margin": 1.0, "perturb": PerturbConfig(rotation=30.0, translation=0.05, scale=0.05)}
+    >>> config = paper_recipe(name="mine", data=DataConfig(name="aflw"), stage1=fields, stage2=fields)
+    >>> config.stage1.steps, config.stage2.loss.width
+    (120000, 15.0)
+    """
+    schedule: Fields = {"batch_size": 8, "steps": 120_000, "evaluate_every": 5_000}
+    first: Fields = {
+        "input_size": 64,  # pixels
+        "model": ModelConfig(channels=CNN6),
+        "loss": wing(64, reduction="paper"),
+        "optimizer": sgd(3e-5, 3e-7),  # 3e-6 to 3e-8 for L2
+    }
+    second: Fields = {
+        "input_size": 128,  # pixels
+        "model": ModelConfig(channels=CNN7),
+        "loss": wing(128, reduction="paper"),
+        "optimizer": sgd(1e-5, 1e-7),
+        "crops": "direct",
+    }
+    return Config(
+        name=name,
+        data=data,
+        stage1=StageConfig(**{**schedule, **first, **stage1}),
+        stage2=SecondStageConfig(**{**schedule, **second, **stage2}),
+        **fields,
+    )
+
+
+def strong_recipe(
+    *,
+    name: str,
+    data: DataConfig,
+    stage1: Fields,
+    stage2: Fields,
+    optimizer: OptimizerConfig | None = None,
+    batch_size: int = 32,
+    **fields: Any,
+) -> Config:
+    """A training of two stages that gets further in a tenth of the paper's steps: AdamW with a cosine and averaged
+    parameters, BatchNorm, outputs that begin at the mean shape, Wing averaged over points and batch.
+
+    Args:
+      name: of the run.
+      data: the training faces.
+      stage1: fields of the first stage: `margin` (crop side per side of the face box), `perturb`, `steps`,
+        `evaluate_every`, and what differs. CNN-6 at 64 x 64 where it names no `model` and no `input_size`.
+      stage2: fields of the second stage: the same, `margin` per larger side of the mean shape; it names its `model`,
+        and crops of 128 x 128 pixels are what it has unless it names its `input_size`.
+      optimizer: of both stages; None: `adamw()`.
+      batch_size: faces a step, of both stages.
+      **fields: other fields of `Config`, such as `balance`.
+
+    Returns:
+      The config.
+
+    >>> from wing_jax.config import PerturbConfig
+    >>> perturb = PerturbConfig(rotation=20.0, translation=0.05, scale=0.1)
+    >>> fields = {"margin": 1.3, "perturb": perturb, "steps": 4_000, "evaluate_every": 500}
+    >>> second = {**fields, "model": voting((16, 32, 64, 128, 256, 512))}
+    >>> config = strong_recipe(name="mine", data=DataConfig(name="pts"), stage1=fields, stage2=second)
+    >>> config.stage1.optimizer.learning_rate, config.stage2.input_size, config.stage2.model.name
+    (0.001, 128, 'voting')
+    """
+    common: dict[str, Any] = {"optimizer": optimizer or adamw(), "batch_size": batch_size}
+    first: dict[str, Any] = {"input_size": 64, "model": plain(CNN6), **common, **stage1}
+    second: dict[str, Any] = {"input_size": 128, **common, **stage2}
+    for stage in (first, second):
+        stage.setdefault("loss", wing(stage["input_size"], reduction="mean"))
+    return Config(name=name, data=data, stage1=StageConfig(**first), stage2=SecondStageConfig(**second), **fields)
+
+
+def wing(input_size: int, *, reduction: Literal["paper", "mean"]) -> LossConfig:
+    """The Wing loss with the paper's lengths for crops of `input_size` pixels, 64 or 128; scaled from 64 for others.
+
+    >>> wing(128, reduction="mean").width
+    15.0
+    """
+    reference = input_size if input_size in LENGTHS else 64
+    return LossConfig(name="wing", reference_size=reference, reduction=reduction, **LENGTHS[reference])
+
+
+def sgd(learning_rate: float, final_learning_rate: float) -> OptimizerConfig:
+    """The paper's optimizer: its learning rate falls exponentially."""
+    return OptimizerConfig(
+        name="sgd",
+        learning_rate=learning_rate,
+        final_learning_rate=final_learning_rate,
+        decay="exponential",
+        weight_decay=5e-4,
+        momentum=0.9,
+    )
+
+
+def adamw(
+    *, learning_rate: float = 1e-3, weight_decay: float = 5e-2, warmup: int = 200, ema: float = 0.999
+) -> OptimizerConfig:
+    """AdamW whose learning rate rises for `warmup` steps and falls by a cosine to a hundredth; `ema` is the decay of
+    the averaged parameters.
+
+    >>> adamw(learning_rate=2e-3).final_learning_rate
+    2e-05
+    """
+    return OptimizerConfig(
+        name="adamw",
+        learning_rate=learning_rate,
+        final_learning_rate=learning_rate / 100,
+        decay="cosine",
+        weight_decay=weight_decay,
+        warmup=warmup,
+        ema=ema,
+    )
+
+
+def plain(channels: tuple[int, ...], **fields: Any) -> ModelConfig:
+    """The paper's network by its channels, with BatchNorm, its output beginning at the mean shape."""
+    return ModelConfig(channels=channels, norm="batch", output_bias="mean_shape", **fields)
+
+
+def voting(channels: tuple[int, ...], **fields: Any) -> ModelConfig:
+    """The voting network (`wing_jax.models.voting`), the best second stage, likewise."""
+    return plain(channels, **{"name": "voting", "hidden": 64, "dropout": 0.3, **fields})
