@@ -1,7 +1,8 @@
 """Trainings that are ready to run, by name: the configs that the command line takes, `wing-jax train w300`.
 
-Each is a file of `configs/`: in a checkout it lies there, in an installed package it comes with it. The functions here
-give what the files define; `source` gives a file's text, to be changed and given to `wing-jax train` as a file.
+Each is a file of `configs/`: in a checkout it lies there, in an installed package it comes with it. `w300()` and the
+others are recipes for `wing_jax.fit`, of objects that can be replaced; `load` gives the config that a file defines, and
+`source` its text, to be changed and given to `wing-jax train` as a file.
 """
 
 import ast
@@ -12,6 +13,7 @@ from wing_jax.errors import InputError
 from wing_jax.presets.recipes import paper_recipe as paper_recipe
 from wing_jax.presets.recipes import strong_recipe as strong_recipe
 from wing_jax.text import quoted
+from wing_jax.train.spec import Recipe
 
 INSTALLED = Path(__file__).parent / "configs"
 CHECKOUT = Path(__file__).parents[2] / "configs"
@@ -76,31 +78,45 @@ def folder() -> Path:
     return INSTALLED if INSTALLED.is_dir() else CHECKOUT
 
 
-def aflw() -> Config:
-    """AFLW, 19 points, by the paper's own numbers."""
-    return load("aflw")
+def recipe(name: str) -> Recipe:
+    """The stages, augmentations and balancing of the preset called `name`, as objects for `wing_jax.fit`.
+
+    Raises:
+      InputError: there is no preset of that name.
+
+    >>> [stage.input_size for stage in recipe("w300").stages]
+    [64, 128]
+    """
+    from wing_jax.from_config.recipe import recipe_of
+
+    return recipe_of(load(name))
 
 
-def mtfl() -> Config:
+def aflw() -> Recipe:
+    """AFLW, 19 points, by the paper's own numbers: CNN-6, then CNN-7, SGD, HSM."""
+    return recipe("aflw")
+
+
+def mtfl() -> Recipe:
     """MTFL, 5 points: CNN-6, then a voting network; pose-based data balancing."""
-    return load("mtfl")
+    return recipe("mtfl")
 
 
-def own() -> Config:
+def own() -> Recipe:
     """Your own faces, any number of points: two narrow stages."""
-    return load("own")
+    return recipe("own")
 
 
-def synthetic() -> Config:
+def synthetic() -> Recipe:
     """Synthetic faces, 68 points: both stages in minutes on two CPU cores."""
-    return load("synthetic")
+    return recipe("synthetic")
 
 
-def w300() -> Config:
+def w300() -> Recipe:
     """300-W, 68 points: CNN-6, then a voting network."""
-    return load("w300")
+    return recipe("w300")
 
 
-def w300_mtfl() -> Config:
+def w300_mtfl() -> Recipe:
     """300-W, and MTFL with pseudo-labels of 68 points."""
-    return load("w300_mtfl")
+    return recipe("w300_mtfl")
