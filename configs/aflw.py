@@ -12,13 +12,13 @@ parameters and learning rate, and its weaker rotation.
 """
 
 from wing_jax.config import (
+    AugmentConfig,
     BalanceConfig,
     Config,
     DataConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    PerturbConfig,
     SecondStageConfig,
     StageConfig,
 )
@@ -32,7 +32,7 @@ config = Config(
         margin=1.0,  # the data set's own square box
         model=ModelConfig(channels=(32, 64, 128, 256, 512)),
         loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="paper"),  # pixels of 64
-        perturb=PerturbConfig(rotation=30.0, translation=0.05, scale=0.05),
+        augment=AugmentConfig(rotation=30.0, translation=0.05, scale=0.05),
         optimizer=OptimizerConfig(
             name="sgd",
             learning_rate=3e-5,  # 3e-6 to 3e-8 for L2
@@ -50,7 +50,7 @@ config = Config(
         margin=1.25,  # crop side per larger side of the mean shape
         model=ModelConfig(channels=(64, 64, 128, 256, 512, 512)),
         loss=LossConfig(name="wing", reference_size=128, width=15.0, epsilon=3.0, reduction="paper"),  # pixels of 128
-        perturb=PerturbConfig(rotation=10.0, translation=0.05, scale=0.05),
+        augment=AugmentConfig(rotation=10.0, translation=0.05, scale=0.05),
         optimizer=OptimizerConfig(
             name="sgd",
             learning_rate=1e-5,

@@ -13,13 +13,13 @@ everything else alike:
 """
 
 from wing_jax.config import (
+    AugmentConfig,
     BalanceConfig,
     Config,
     DataConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    PerturbConfig,
     SecondStageConfig,
     StageConfig,
 )
@@ -46,7 +46,7 @@ config = Config(
         centre="shape",  # the faces stand right of and below the centres of their boxes
         model=model,
         loss=loss,
-        perturb=PerturbConfig(rotation=30.0, translation=0.12, scale=0.2, colour=0.2, occlusion=0.2),
+        augment=AugmentConfig(rotation=30.0, translation=0.12, scale=0.2, color=0.2, occlusion=0.2),
         optimizer=optimizer,
         batch_size=32,
         steps=4_000,
@@ -64,8 +64,8 @@ config = Config(
             output_bias="mean_shape",
         ),
         loss=loss,
-        perturb=PerturbConfig(
-            rotation=15.0, translation=0.05, scale=0.12, stretch=0.1, colour=0.4, noise=8.0, occlusion=0.4
+        augment=AugmentConfig(
+            rotation=15.0, translation=0.05, scale=0.12, aspect=0.1, color=0.4, noise=8.0, occlusion=0.4
         ),
         optimizer=optimizer,
         batch_size=32,

@@ -9,12 +9,12 @@ configs/w300.py.
 """
 
 from wing_jax.config import (
+    AugmentConfig,
     Config,
     DataConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    PerturbConfig,
     SecondStageConfig,
     StageConfig,
 )
@@ -39,7 +39,7 @@ config = Config(
         margin=1.4,  # crop side per larger side of the face box
         model=model,
         loss=loss,
-        perturb=PerturbConfig(rotation=20.0, translation=0.06, scale=0.1, colour=0.2, occlusion=0.2),
+        augment=AugmentConfig(rotation=20.0, translation=0.06, scale=0.1, color=0.2, occlusion=0.2),
         optimizer=optimizer,
         batch_size=32,
         steps=4_000,
@@ -51,7 +51,7 @@ config = Config(
         margin=1.4,  # crop side per larger side of the mean shape
         model=model,
         loss=loss,
-        perturb=PerturbConfig(rotation=10.0, translation=0.04, scale=0.06, colour=0.2, occlusion=0.2),
+        augment=AugmentConfig(rotation=10.0, translation=0.04, scale=0.06, color=0.2, occlusion=0.2),
         optimizer=optimizer,
         batch_size=32,
         steps=4_000,

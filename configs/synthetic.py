@@ -8,13 +8,13 @@ stage 2 on unseen faces, a third of them half or full profiles; two minutes on t
 """
 
 from wing_jax.config import (
+    AugmentConfig,
     BalanceConfig,
     Config,
     DataConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    PerturbConfig,
     SecondStageConfig,
     StageConfig,
 )
@@ -38,7 +38,7 @@ config = Config(
         margin=1.3,  # crop side per larger side of the landmarks' box
         model=ModelConfig(channels=(16, 32, 64, 128, 256), hidden=512, norm="batch", output_bias="mean_shape"),
         loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="mean"),  # pixels of 64
-        perturb=PerturbConfig(rotation=30.0, translation=0.06, scale=0.1, colour=0.2),
+        augment=AugmentConfig(rotation=30.0, translation=0.06, scale=0.1, color=0.2),
         optimizer=optimizer,
         batch_size=32,
         steps=700,
@@ -49,7 +49,7 @@ config = Config(
         margin=1.25,  # crop side per larger side of the mean shape
         model=ModelConfig(channels=(8, 16, 32, 64, 128, 256), hidden=512, norm="batch", output_bias="mean_shape"),
         loss=LossConfig(name="wing", reference_size=128, width=15.0, epsilon=3.0, reduction="mean"),  # pixels of 128
-        perturb=PerturbConfig(rotation=10.0, translation=0.04, scale=0.06, colour=0.2),
+        augment=AugmentConfig(rotation=10.0, translation=0.04, scale=0.06, color=0.2),
         optimizer=optimizer,
         batch_size=32,
         steps=500,

@@ -10,12 +10,12 @@ three photos which are left out below.)
 """
 
 from wing_jax.config import (
+    AugmentConfig,
     Config,
     DataConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    PerturbConfig,
     SecondStageConfig,
     StageConfig,
 )
@@ -41,7 +41,7 @@ config = Config(
         margin=1.2,  # crop side per larger side of the landmarks' box
         model=ModelConfig(channels=(32, 64, 128, 256, 512), norm="batch", output_bias="mean_shape"),
         loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="mean"),  # pixels of 64
-        perturb=PerturbConfig(rotation=25.0, translation=0.06, scale=0.1, colour=0.3, occlusion=0.3),
+        augment=AugmentConfig(rotation=25.0, translation=0.06, scale=0.1, color=0.3, occlusion=0.3),
         optimizer=optimizer,
         batch_size=32,
         steps=4_000,
@@ -59,8 +59,8 @@ config = Config(
             output_bias="mean_shape",
         ),
         loss=LossConfig(name="wing", reference_size=128, width=15.0, epsilon=3.0, reduction="mean"),  # pixels of 128
-        perturb=PerturbConfig(
-            rotation=15.0, translation=0.05, scale=0.1, stretch=0.1, colour=0.4, noise=8.0, occlusion=0.4
+        augment=AugmentConfig(
+            rotation=15.0, translation=0.05, scale=0.1, aspect=0.1, color=0.4, noise=8.0, occlusion=0.4
         ),
         optimizer=optimizer,
         batch_size=32,

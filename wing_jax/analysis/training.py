@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float
 
 from wing_jax.config import Config
-from wing_jax.input.cutting import fixed_crops
+from wing_jax.input.on_host import fixed_crops
 from wing_jax.train.stage import StageTask, make_engine
 from wing_jax.train.steps import make_predict
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from wing_jax.config import (
+    AugmentConfig,
     BalanceConfig,
     Config,
     DataConfig,
@@ -11,7 +12,6 @@ from wing_jax.config import (
     LossName,
     ModelConfig,
     OptimizerConfig,
-    PerturbConfig,
     SecondStageConfig,
     StageConfig,
 )
@@ -94,7 +94,7 @@ def _stages(data: Reproducible, budget: Budget) -> tuple[StageConfig, SecondStag
         centre="box" if paper else "shape",
         model=_network((32, 64, 128, 256, 512), paper=paper),
         loss=_wing(1, paper=paper),
-        perturb=strong,
+        augment=strong,
         optimizer=_sgd(3e-5, 3e-7) if paper else _ADAMW,
         **length,
     )
@@ -103,7 +103,7 @@ def _stages(data: Reproducible, budget: Budget) -> tuple[StageConfig, SecondStag
         margin=crop["second_margin"],
         model=_network((64, 64, 128, 256, 512, 512) if paper else (16, 32, 64, 128, 256, 512), paper=paper),
         loss=_wing(2, paper=paper),
-        perturb=weak,
+        augment=weak,
         optimizer=_sgd(1e-5, 1e-7) if paper else _ADAMW,
         crops="direct",
         **length,
@@ -158,13 +158,13 @@ _CROPS: dict[str, dict[str, float]] = {
 }
 # Of the first and of the second stage. 5 % is the paper's; MTFL's boxes of training and test differ by more.
 _PAPER_PERTURB = (
-    PerturbConfig(rotation=30.0, translation=0.05, scale=0.05),
-    PerturbConfig(rotation=10.0, translation=0.05, scale=0.05),
+    AugmentConfig(rotation=30.0, translation=0.05, scale=0.05),
+    AugmentConfig(rotation=10.0, translation=0.05, scale=0.05),
 )
-_PERTURB: dict[str, tuple[PerturbConfig, PerturbConfig]] = {
+_PERTURB: dict[str, tuple[AugmentConfig, AugmentConfig]] = {
     "mtfl": (
-        PerturbConfig(rotation=30.0, translation=0.12, scale=0.2),
-        PerturbConfig(rotation=10.0, translation=0.05, scale=0.08),
+        AugmentConfig(rotation=30.0, translation=0.12, scale=0.2),
+        AugmentConfig(rotation=10.0, translation=0.05, scale=0.08),
     ),
     "w300": _PAPER_PERTURB,
     "aflw": _PAPER_PERTURB,

@@ -16,13 +16,14 @@ import numpy as np
 from jax import P as Spec
 from jax.sharding import Mesh
 
-from wing_jax.input.device_input import DeviceFaces, DeviceInput, Plan, Planner
+from wing_jax.input.on_device import DeviceInput
+from wing_jax.input.sampling import BatchIndices, EpochSampler, TrainingFaces
 from wing_jax.runtime import devices
 from wing_jax.train.state import TrainState
-from wing_jax.train.steps import Batch, Metrics, Step, compile_step
+from wing_jax.train.steps import Metrics, Step, compile_step
+from wing_jax.types import Batch
 
 Parallel = Literal["jit", "pmap"]
-FED = ("images", "points", "visible")
 
 
 @runtime_checkable
@@ -82,7 +83,7 @@ class DeviceEngine(_Placing):
         self,
         step: Step,
         batches: DeviceInput,
-        faces: DeviceFaces,
+        faces: TrainingFaces,
         *,
         mesh: Mesh,
         parallel: Parallel = "jit",
@@ -90,7 +91,7 @@ class DeviceEngine(_Placing):
     ):
         super().__init__(mesh, parallel)
         self._faces, self._longest = _spread(faces, mesh, parallel), steps_per_call
-        self._plan = Planner(batches, np.asarray(faces.order))
+        self._indices = EpochSampler(np.asarray(faces.order), batch_size=batches.batch_size, seed=batches.seed)
         self._program = make_program(step, batches, mesh=mesh, parallel=parallel)
         self._compiled: dict[int, Callable] = {}
 
@@ -99,53 +100,55 @@ class DeviceEngine(_Placing):
         history = []
         for start in range(first, last, self._longest):
             steps = min(self._longest, last - start)
-            plan = self._plan(start, steps)
+            indices = self._indices(start, steps)
             if self.parallel == "jit":
-                plan = devices.replicate(plan, self.mesh)
+                indices = devices.replicate(indices, self.mesh)
             if steps not in self._compiled:
                 with self._counting():
-                    self._compiled[steps] = self._program.lower(state, self._faces, plan).compile()
-            state, metrics = self._compiled[steps](state, self._faces, plan)
+                    self._compiled[steps] = self._program.lower(state, self._faces, indices).compile()
+            state, metrics = self._compiled[steps](state, self._faces, indices)
             self._settle(metrics)
             history.append(metrics)
         return state, self._first_replica(_joined(history))
 
 
 def make_program(step: Step, batches: DeviceInput, *, mesh: Mesh, parallel: Parallel = "jit") -> Any:
-    """`(state, faces, plan) -> (state, metrics)` over all steps of the plan, not yet compiled, its state donated.
+    """`(state, faces, indices) -> (state, metrics)` over all steps of the indices, not yet compiled, its state donated.
     For "pmap" the step must have been made with `axis=AXIS`.
 
-    A plan of one step makes no loop: XLA's CPU backend convolves very slowly inside of loops (jaxlib 0.10.2).
+    One step makes no loop: XLA's CPU backend convolves very slowly inside of loops (jaxlib 0.10.2).
     """
     axis = devices.AXIS if parallel == "pmap" else None
     make_batch: Callable = functools.partial(batches.batch, axis=axis) if axis else batch_maker(batches, mesh)
 
-    def program(state: TrainState, faces: DeviceFaces, plan: Plan) -> tuple[TrainState, Metrics]:
-        def one(state: TrainState, planned: Plan) -> tuple[TrainState, Metrics]:
-            batch: Batch = make_batch(faces, planned)
+    def program(state: TrainState, faces: TrainingFaces, indices: BatchIndices) -> tuple[TrainState, Metrics]:
+        def one(state: TrainState, at: BatchIndices) -> tuple[TrainState, Metrics]:
+            batch: Batch = make_batch(faces, at)
             return step(state, batch)
 
-        if len(plan.index) > 1:
-            return jax.lax.scan(one, state, plan)
-        state, metrics = one(state, Plan(*(values[0] for values in plan)))
+        if len(indices.index) > 1:
+            return jax.lax.scan(one, state, indices)
+        state, metrics = one(state, BatchIndices(*(values[0] for values in indices)))
         return state, jax.tree.map(lambda x: x[None], metrics)
 
     if parallel == "jit":
         return jax.jit(program, donate_argnums=0)
-    spread: Any = DeviceFaces._make(0 if name == "images" else None for name in DeviceFaces._fields)
+    spread: Any = TrainingFaces._make(0 if name == "images" else None for name in TrainingFaces._fields)
     return jax.pmap(program, axis_name=devices.AXIS, in_axes=(0, spread, None), donate_argnums=0)
 
 
-def batch_maker(batches: DeviceInput, mesh: Mesh) -> Callable[[DeviceFaces, Plan], Any]:
+def batch_maker(batches: DeviceInput, mesh: Mesh) -> Callable[[TrainingFaces, BatchIndices], Any]:
     """`batches.batch` of the whole mesh: every device makes its part of the batch from the faces of all."""
     if mesh.size == 1:
         return batches.batch
     part = functools.partial(batches.batch, axis=devices.AXIS)
-    held: Any = DeviceFaces._make(Spec(devices.AXIS) if name == "images" else Spec() for name in DeviceFaces._fields)
+    held: Any = TrainingFaces._make(
+        Spec(devices.AXIS) if name == "images" else Spec() for name in TrainingFaces._fields
+    )
     return jax.shard_map(part, mesh=mesh, in_specs=(held, Spec()), out_specs=Spec(devices.AXIS), check_vma=False)
 
 
-def _spread(faces: DeviceFaces, mesh: Mesh, parallel: Parallel) -> DeviceFaces:
+def _spread(faces: TrainingFaces, mesh: Mesh, parallel: Parallel) -> TrainingFaces:
     """The images split over the devices, the rest on each."""
     images = devices.local_part(np.asarray(faces.images))
     rest = faces._replace(images=images[:0])
@@ -190,7 +193,7 @@ class FedEngine(_Placing):
         if batch is None:
             return None
         split = devices.shard_batch if self.parallel == "jit" else devices.stack_for_pmap
-        return split({name: batch[name] for name in FED}, self.mesh)
+        return split(Batch(*batch), self.mesh)
 
 
 def _joined(history: list[Metrics]) -> Metrics:

@@ -1,6 +1,5 @@
 """The loop: train one network, from its newest checkpoint if there is one, and return its best variables."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float, UInt8
 
 from wing_jax.errors import Stopped
 from wing_jax.runtime import devices, termination
@@ -18,7 +16,7 @@ from wing_jax.train.engines import Engine
 from wing_jax.train.logs import SilentLog, TrainingLog
 from wing_jax.train.state import TrainState, Variables
 from wing_jax.train.steps import Metrics, normalised_error
-from wing_jax.values import Value
+from wing_jax.types import Batch
 
 VALIDATION_BATCH = 64
 EXPLODED = 1e6  # length of a gradient: far beyond what a loss in pixels gives while it learns
@@ -31,15 +29,6 @@ class Diverged(Exception):
     def __init__(self, step: int, what: str, value: float):
         super().__init__(f"the {what} is {value:.3g} at step {step}")
         self.step = step
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class ValidationSet(Value):
-    """Fixed crops of held-out training photos."""
-
-    images: UInt8[np.ndarray, "n size size 3"]
-    points: Float[np.ndarray, "n points 2"]
-    visible: Bool[np.ndarray, "n points"]
 
 
 def train_network(
@@ -101,7 +90,7 @@ def spans(first_step: int, steps: int, *, evaluate_every: int, longest: int) -> 
         first_step = last
 
 
-def make_validate(model: nn.Module, validation: ValidationSet, *, eyes: tuple[int, int], mesh: Mesh) -> Validate:
+def make_validate(model: nn.Module, validation: Batch, *, eyes: tuple[int, int], mesh: Mesh) -> Validate:
     """`variables -> (sum, count)` of the NMEs (fractions, by the distance of the two `eyes` points) over the
     validation crops, which lie on the devices from now on."""
     count = len(validation.images)
@@ -112,14 +101,12 @@ def make_validate(model: nn.Module, validation: ValidationSet, *, eyes: tuple[in
         padded = np.concatenate([values, np.zeros_like(values[:1]).repeat(padding, 0)])  # hidden: they do not count
         return padded.reshape(-1, rows, *values.shape[1:])
 
-    split = {name: batches(getattr(validation, name)) for name in ("images", "points", "visible")}
-    held = [
-        devices.replicate({name: batch[i] for name, batch in split.items()}, mesh) for i in range(-(-count // rows))
-    ]
+    split = Batch(*map(batches, map(np.asarray, validation)))
+    held = [devices.replicate(Batch(*(part[i] for part in split)), mesh) for i in range(-(-count // rows))]
 
     @jax.jit
-    def measure(variables: Variables, batch: dict):
-        predicted = jnp.asarray(model.apply(variables, batch["images"], train=False))
+    def measure(variables: Variables, batch: Batch):
+        predicted = jnp.asarray(model.apply(variables, batch.images, train=False))
         return jnp.stack(normalised_error(predicted, batch, eyes=eyes))
 
     def validate(variables: Variables) -> tuple[jax.Array, jax.Array]:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from wing_jax.config import Config, config_of
 from wing_jax.errors import InputError
-from wing_jax.input.device_input import Planner
+from wing_jax.input.sampling import EpochSampler
 from wing_jax.runtime import devices, files
 from wing_jax.text import quoted
 from wing_jax.train import crops
@@ -24,7 +24,7 @@ from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.loop import spans
 from wing_jax.train.run import first_task, prepare, read_corpus, second_task
 from wing_jax.train.stage import StageTask, make_engine, make_loss, train_stage
-from wing_jax.train.steps import Batch
+from wing_jax.types import Batch
 from wing_jax.values import Value
 
 
@@ -74,22 +74,22 @@ def _replay(record: str | Path, stage: int, step: int, said: str, config: Config
     placed = engine.place(state)
     for start, last in spans(first, step - 1, evaluate_every=task.stage.evaluate_every, longest=task.stage.steps):
         placed, _ = engine.advance(placed, start, last)
-    state, faces = engine.whole(placed), task.faces_of(step, seed=config.seed, source=config.input)
+    state, faces = engine.whole(placed), task.faces_of(step, seed=config.seed)
     batch, objective = _batch(task, config, step), jax.value_and_grad(task.objective(seed=config.seed), has_aux=True)
     (_, (_, predicted, _)), gradient = jax.jit(objective)(
         state.variables["params"], state.variables["batch_stats"], batch, state.step
     )
-    losses = np.asarray(make_loss(task.stage)(predicted, jnp.asarray(batch["points"])))
+    losses = np.asarray(make_loss(task.stage)(predicted, jnp.asarray(batch.points)))
     return Replayed(
         title=f"{config.folder}, stage {stage}, step {step}",
         said=said,
         checkpoint=first,
         pictures=tuple(task.names[index] for index in faces),
-        images=np.asarray(batch["images"]),
-        points=np.asarray(batch["points"]),
-        visible=np.asarray(batch["visible"]),
+        images=np.asarray(batch.images),
+        points=np.asarray(batch.points),
+        visible=np.asarray(batch.visible),
         predicted=np.asarray(predicted),
-        losses=np.where(np.asarray(batch["visible"])[..., None], losses, 0).sum((1, 2)),
+        losses=np.where(np.asarray(batch.visible)[..., None], losses, 0).sum((1, 2)),
         gradients={
             "/".join(str(getattr(key, "key", key)) for key in path): float(np.linalg.norm(np.asarray(leaf)))
             for path, leaf in jax.tree.leaves_with_path(gradient)
@@ -124,7 +124,7 @@ def _task(config: Config, stage: int, mesh: Any) -> StageTask:
 
 def _batch(task: StageTask, config: Config, step: int) -> Batch:
     if config.input == "tfdata":
-        return {**task.cutter(seed=config.seed)(step - 1)}
+        return task.host_input(seed=config.seed)(step - 1)
     source, faces = task.device_input(seed=config.seed), task.faces()
-    plan = Planner(source, np.asarray(faces.order))(step - 1, 1)
-    return jax.jit(source.batch)(faces, jax.tree.map(lambda values: values[0], plan))
+    indices = EpochSampler(np.asarray(faces.order), batch_size=source.batch_size, seed=source.seed)(step - 1, 1)
+    return jax.jit(source.batch)(faces, jax.tree.map(lambda values: values[0], indices))

@@ -14,13 +14,14 @@ from jaxtyping import Float, Int
 
 from wing_jax import balance
 from wing_jax.augment.reshaping import reshaped
-from wing_jax.config import BalanceConfig, Config, DataConfig, PerturbConfig, StageConfig
+from wing_jax.config import BalanceConfig, Config, DataConfig, StageConfig
 from wing_jax.data.boxes import RULES, ShapeInBox, shape_in_box
 from wing_jax.data.chips import Chips, cut_chips, joined, shrink
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
+from wing_jax.from_config import augmentations_of
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import cpu_kernel
 from wing_jax.runtime import devices, memory
@@ -296,6 +297,7 @@ def first_task(config: Config, corpus: Corpus) -> StageTask:
     points = crops.points_in(corpus.train.points, frames)
     return StageTask(
         stage=stage,
+        augment=augmentations_of(stage.augment),
         number=1,
         chips=corpus.train,
         names=corpus.names,
@@ -330,13 +332,13 @@ def second_task(
         seed=config.seed,
     )
     small, corpus = corpus.at(first.chip_size), corpus.at(chip_size)
-    still = PerturbConfig(rotation=0.0, translation=0.0, scale=0.0, flip=0.0, blur=0.0)
     if stage.crops == "through":
-        frames = through(small.train, perturb=config.stage1.perturb, draws=stage.draws)
+        frames = through(small.train, augment=augmentations_of(config.stage1.augment), draws=stage.draws)
     else:
         frames = crops.shape_frames(corpus.train.points, template, size=stage.input_size)[:, None]
     return StageTask(
         stage=stage,
+        augment=augmentations_of(stage.augment),
         number=2,
         chips=corpus.train,
         names=corpus.names,
@@ -345,7 +347,7 @@ def second_task(
         scheme=corpus.scheme,
         mean=template,
         validation=corpus.validation,
-        validation_frames=through(small.validation, perturb=still, draws=1)[:, 0],
+        validation_frames=through(small.validation, augment=(), draws=1)[:, 0],
     )
 
 
@@ -356,6 +358,7 @@ def _direct_task(config: Config, corpus: Corpus, template: Float[np.ndarray, "po
     place = functools.partial(crops.shape_frames, template=template, size=stage.input_size)
     return StageTask(
         stage=stage,
+        augment=augmentations_of(stage.augment),
         number=2,
         chips=corpus.train,
         names=corpus.names,

@@ -5,7 +5,7 @@ import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,20 +15,22 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from wing_jax import losses
-from wing_jax.augment.perturb import supersampling
+from wing_jax.augment.augmentation import Augmentation
+from wing_jax.augment.geometric import supersampling
 from wing_jax.config import LENGTHS, Config, LossConfig, StageConfig
 from wing_jax.data.chips import Chips
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Stage
-from wing_jax.input.cutting import BatchCutter, fixed_crops
-from wing_jax.input.device_input import DeviceFaces, DeviceInput, Planner, device_faces
+from wing_jax.input.on_device import DeviceInput, training_faces
+from wing_jax.input.on_host import HostInput, fixed_crops
+from wing_jax.input.sampling import EpochSampler, TrainingFaces
 from wing_jax.input.tfdata import training_batches
 from wing_jax.models import make_model
 from wing_jax.runtime import devices
 from wing_jax.schemes import Scheme
 from wing_jax.text import quoted
 from wing_jax.train.engines import DeviceEngine, Engine, FedEngine
-from wing_jax.train.loop import Diverged, Validate, ValidationSet, make_validate, train_network
+from wing_jax.train.loop import Diverged, Validate, make_validate, train_network
 from wing_jax.train.optimizer import learning_rates, make_optimizer
 from wing_jax.train.state import TrainState, init_state
 from wing_jax.train.steps import Step, make_objective, make_train_step
@@ -43,6 +45,7 @@ class StageTask(Value):
     """What a stage is trained and validated on. Frames are of the unperturbed crops, to pixels of the chips."""
 
     stage: StageConfig
+    augment: tuple[Augmentation, ...]
     number: int
     chips: Chips
     names: tuple[str, ...]  # of the faces' pictures
@@ -133,14 +136,14 @@ class StageTask(Value):
         """The seed of all that is drawn for a step, apart for each stage."""
         return 2 * seed + self.number
 
-    def cutter(self, *, seed: int) -> BatchCutter:
+    def host_input(self, *, seed: int) -> HostInput:
         """Batches cut by the host."""
-        return BatchCutter(
+        return HostInput(
             chips=self.chips,
-            frames=self.frames,
+            crop_to_image=self.frames,
             order=self.order,
             flip=self.scheme.flip,
-            perturb=self.stage.perturb,
+            augment=self.augment,
             size=self.stage.input_size,
             batch_size=self.stage.batch_size,
             seed=self.data_seed(seed),
@@ -149,22 +152,21 @@ class StageTask(Value):
     def device_input(self, *, seed: int) -> DeviceInput:
         """How batches are made on the device."""
         return DeviceInput(
-            perturb=self.stage.perturb,
+            augment=self.augment,
             size=self.stage.input_size,
             batch_size=self.stage.batch_size,
             supersample=supersampling(self.frames),
             seed=self.data_seed(seed),
         )
 
-    def faces_of(self, step: int, *, seed: int, source: Literal["device", "tfdata"]) -> Int[np.ndarray, "batch"]:
-        """Which of the chips the batch of `step` (from 1) shows."""
-        if source == "tfdata":
-            return self.cutter(seed=seed).faces_of(step - 1)
-        return np.asarray(Planner(self.device_input(seed=seed), self.order)(step - 1, 1).index[0])
+    def faces_of(self, step: int, *, seed: int) -> Int[np.ndarray, "batch"]:
+        """Which of the chips the batch of `step` (from 1) shows, by either input."""
+        sampler = EpochSampler(self.order, batch_size=self.stage.batch_size, seed=self.data_seed(seed))
+        return np.asarray(sampler(step - 1, 1).index[0])
 
-    def faces(self, *, parts: int = 1) -> DeviceFaces:
+    def faces(self, *, parts: int = 1) -> TrainingFaces:
         """The training faces for the devices, still on the host."""
-        return device_faces(self.chips, self.frames, order=self.order, flip=self.scheme.flip, parts=parts)
+        return training_faces(self.chips, self.frames, order=self.order, flip=self.scheme.flip, parts=parts)
 
     def validate(self, mesh: Mesh) -> Validate:
         """Measures variables on the held-out faces.
@@ -173,14 +175,13 @@ class StageTask(Value):
           InputError: the crops miss the faces.
         """
         size = self.stage.input_size
-        images, points, visible = fixed_crops(self.validation, self.validation_frames, size=size)
+        validation = fixed_crops(self.validation, self.validation_frames, size=size)
         try:
-            losses.check_units(points, working_extent=size, visible=visible)
+            losses.check_units(validation.points, working_extent=size, visible=validation.visible)
         except ValueError as error:
             raise InputError(
                 f"stage {self.number}'s crops miss the faces: see to the boxes and the points: {error}"
             ) from error
-        validation = ValidationSet(images=images, points=points, visible=visible)
         return make_validate(self.model(), validation, eyes=self.eyes, mesh=mesh)
 
 
@@ -213,7 +214,7 @@ def train_stage(task: StageTask, config: Config, mesh: Mesh) -> Stage:
 
 def write_record(task: StageTask, config: Config, found: Diverged) -> Path:
     """Write which step of which training diverged, on which faces, for `wing_jax.train.replay`."""
-    faces = task.faces_of(found.step, seed=config.seed, source=config.input)
+    faces = task.faces_of(found.step, seed=config.seed)
     record = {
         "stage": task.number,
         "step": found.step,
@@ -251,13 +252,13 @@ def make_engine(task: StageTask, config: Config, mesh: Mesh, *, loss: Loss | Non
     if config.input == "device":
         source, faces = task.device_input(seed=config.seed), task.faces(parts=mesh.size)
         return DeviceEngine(step, source, faces, mesh=mesh, parallel=config.parallel, steps_per_call=calls(config))
-    stream = functools.partial(_stream, task.cutter(seed=config.seed), task.stage.steps)
+    stream = functools.partial(_stream, task.host_input(seed=config.seed), task.stage.steps)
     return FedEngine(step, stream, mesh=mesh, parallel=config.parallel)
 
 
-def _stream(cutter: BatchCutter, last_step: int, first_step: int) -> Iterator[Any]:
+def _stream(batches: HostInput, last_step: int, first_step: int) -> Iterator[Any]:
     parts = {"part": jax.process_index(), "parts": jax.process_count()}
-    return training_batches(cutter, first_step=first_step, last_step=last_step, **parts)
+    return training_batches(batches, first_step=first_step, last_step=last_step, **parts)
 
 
 def given_lengths(loss: LossConfig) -> dict[str, float]:

@@ -15,9 +15,8 @@ from jaxtyping import Array
 
 from wing_jax.runtime.devices import AXIS
 from wing_jax.train.state import TrainState
-from wing_jax.types import Loss
+from wing_jax.types import Batch, Loss
 
-Batch = dict[str, Array | np.ndarray]
 Metrics = dict[str, tuple[Array, Array]]
 Predict = Callable[[Any, Array | np.ndarray], Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -85,13 +84,13 @@ def make_objective(
     def objective(params, batch_stats, batch: Batch, number: Array):
         predicted, new = model.apply(
             {"params": params, "batch_stats": batch_stats},
-            batch["images"],
+            batch.images,
             train=True,
             mutable=["batch_stats"],
             rngs={"dropout": dropout_key(number)},
         )
-        shown = batch["visible"]
-        target = jnp.where(shown[..., None], batch["points"], jax.lax.stop_gradient(predicted))
+        shown = batch.visible
+        target = jnp.where(shown[..., None], batch.points, jax.lax.stop_gradient(predicted))
         total = jnp.where(shown[..., None], loss(predicted, target), 0).sum()
         count = jnp.asarray(len(shown), jnp.float32) if reduction == "paper" else 2.0 * shown.sum().astype(jnp.float32)
         share = total / jnp.maximum(count if axis is None else jax.lax.psum(count, axis), 1)
@@ -108,7 +107,7 @@ def compile_step(step: Step, *, parallel: Literal["jit", "pmap"]) -> Step:
 def normalised_error(predicted: Array, batch: Batch, *, eyes: tuple[int, int]) -> tuple[Array, Array]:
     """(sum, count) over the batch of the NME (fractions) by the distance of the two eye points; faces whose eyes
     are hidden are left out."""
-    points, shown = batch["points"], batch["visible"]
+    points, shown = batch.points, batch.visible
     distance = jnp.linalg.norm(points[:, eyes[0]] - points[:, eyes[1]], axis=-1)
     counted = shown[:, eyes[0]] & shown[:, eyes[1]] & (distance > 0)
     visible = jnp.maximum(shown.sum(-1), 1).astype(points.dtype)
