@@ -11,7 +11,7 @@ Not found in the paper, and so our choice: the shape of the decay (exponential),
 parameters and learning rate, and its weaker rotation.
 """
 
-from wing_jax.config import BalanceConfig, DataConfig, PerturbConfig
+from wing_jax.config import BalanceConfig, DataConfig, AugmentConfig
 from wing_jax.presets import paper_recipe
 
 config = paper_recipe(
@@ -20,10 +20,10 @@ config = paper_recipe(
     balance=BalanceConfig(method="official", bins=9),
     stage1=dict(
         margin=1.0,  # the data set's own square box
-        perturb=PerturbConfig(rotation=30.0, translation=0.05, scale=0.05),
+        augment=AugmentConfig(rotation=30.0, translation=0.05, scale=0.05),
     ),
     stage2=dict(
         margin=1.25,  # crop side per larger side of the mean shape
-        perturb=PerturbConfig(rotation=10.0, translation=0.05, scale=0.05),
+        augment=AugmentConfig(rotation=10.0, translation=0.05, scale=0.05),
     ),
 )

@@ -12,7 +12,7 @@ everything else alike:
     wing-jax train mtfl --name mtfl-without-hsm --balance.method none
 """
 
-from wing_jax.config import BalanceConfig, DataConfig, PerturbConfig
+from wing_jax.config import BalanceConfig, DataConfig, AugmentConfig
 from wing_jax.presets import strong_recipe
 from wing_jax.presets.recipes import voting
 
@@ -23,7 +23,7 @@ config = strong_recipe(
     stage1=dict(
         margin=1.1,  # crop side per side of the face box
         centre="shape",  # the faces stand right of and below the centres of their boxes
-        perturb=PerturbConfig(rotation=30.0, translation=0.12, scale=0.2, colour=0.2, occlusion=0.2),
+        augment=AugmentConfig(rotation=30.0, translation=0.12, scale=0.2, color=0.2, occlusion=0.2),
         steps=4_000,
         evaluate_every=500,
     ),
@@ -31,8 +31,8 @@ config = strong_recipe(
         input_size=64,  # pixels
         margin=1.9,  # crop side per larger side of the mean shape
         model=voting((32, 64, 128, 256, 512)),
-        perturb=PerturbConfig(
-            rotation=15.0, translation=0.05, scale=0.12, stretch=0.1, colour=0.4, noise=8.0, occlusion=0.4
+        augment=AugmentConfig(
+            rotation=15.0, translation=0.05, scale=0.12, aspect=0.1, color=0.4, noise=8.0, occlusion=0.4
         ),
         steps=8_000,
         evaluate_every=1_000,

@@ -8,7 +8,7 @@ step by step. The networks are narrow, for some hundred or thousand faces; with 
 configs/w300.py.
 """
 
-from wing_jax.config import DataConfig, PerturbConfig
+from wing_jax.config import DataConfig, AugmentConfig
 from wing_jax.presets import strong_recipe
 from wing_jax.presets.recipes import adamw, plain
 
@@ -22,7 +22,7 @@ config = strong_recipe(
         margin=1.4,  # crop side per larger side of the face box
         centre="shape",
         model=network,
-        perturb=PerturbConfig(rotation=20.0, translation=0.06, scale=0.1, colour=0.2, occlusion=0.2),
+        augment=AugmentConfig(rotation=20.0, translation=0.06, scale=0.1, color=0.2, occlusion=0.2),
         steps=4_000,
         evaluate_every=200,
     ),
@@ -30,7 +30,7 @@ config = strong_recipe(
         input_size=64,  # pixels
         margin=1.4,  # crop side per larger side of the mean shape
         model=network,
-        perturb=PerturbConfig(rotation=10.0, translation=0.04, scale=0.06, colour=0.2, occlusion=0.2),
+        augment=AugmentConfig(rotation=10.0, translation=0.04, scale=0.06, color=0.2, occlusion=0.2),
         steps=4_000,
         evaluate_every=200,
         draws=8,

@@ -7,7 +7,7 @@ long-tailed yaw of the synthetic faces. Expect an NME of about 3.6 % of the box 
 stage 2 on unseen faces, a third of them half or full profiles; two minutes on two CPU cores (RESULTS.md).
 """
 
-from wing_jax.config import BalanceConfig, DataConfig, PerturbConfig
+from wing_jax.config import BalanceConfig, DataConfig, AugmentConfig
 from wing_jax.presets import strong_recipe
 from wing_jax.presets.recipes import adamw, plain
 
@@ -19,14 +19,14 @@ config = strong_recipe(
     stage1=dict(
         margin=1.3,  # crop side per larger side of the landmarks' box
         model=plain((16, 32, 64, 128, 256), hidden=512),
-        perturb=PerturbConfig(rotation=30.0, translation=0.06, scale=0.1, colour=0.2),
+        augment=AugmentConfig(rotation=30.0, translation=0.06, scale=0.1, color=0.2),
         steps=700,
         evaluate_every=100,
     ),
     stage2=dict(
         margin=1.25,  # crop side per larger side of the mean shape
         model=plain((8, 16, 32, 64, 128, 256), hidden=512),
-        perturb=PerturbConfig(rotation=10.0, translation=0.04, scale=0.06, colour=0.2),
+        augment=AugmentConfig(rotation=10.0, translation=0.04, scale=0.06, color=0.2),
         steps=500,
         evaluate_every=100,
         draws=4,

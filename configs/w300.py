@@ -9,7 +9,7 @@ short and perturbed strongly, for it need only find where the face is. (The figu
 three photos which are left out below.)
 """
 
-from wing_jax.config import DataConfig, PerturbConfig
+from wing_jax.config import DataConfig, AugmentConfig
 from wing_jax.presets import strong_recipe
 from wing_jax.presets.recipes import voting
 
@@ -21,15 +21,15 @@ config = strong_recipe(
     ),
     stage1=dict(
         margin=1.2,  # crop side per larger side of the landmarks' box
-        perturb=PerturbConfig(rotation=25.0, translation=0.06, scale=0.1, colour=0.3, occlusion=0.3),
+        augment=AugmentConfig(rotation=25.0, translation=0.06, scale=0.1, color=0.3, occlusion=0.3),
         steps=4_000,
         evaluate_every=500,
     ),
     stage2=dict(
         margin=1.12,  # crop side per larger side of the mean shape
         model=voting((16, 32, 64, 128, 256, 512)),
-        perturb=PerturbConfig(
-            rotation=15.0, translation=0.05, scale=0.1, stretch=0.1, colour=0.4, noise=8.0, occlusion=0.4
+        augment=AugmentConfig(
+            rotation=15.0, translation=0.05, scale=0.1, aspect=0.1, color=0.4, noise=8.0, occlusion=0.4
         ),
         steps=20_000,
         evaluate_every=1_000,

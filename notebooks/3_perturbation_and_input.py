@@ -23,12 +23,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import display
 from ipywidgets import FloatSlider
+from wing_jax.input.cutting import BatchCutter
+from wing_jax.input.device_input import DeviceInput, Planner, device_faces
 
 from wing_jax.config import PerturbConfig
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
-from wing_jax.input.cutting import BatchCutter
-from wing_jax.input.device_input import DeviceInput, Planner, device_faces
 from wing_jax.train.crops import box_frames
 
 faces = load_faces("synthetic", "train", count=24)

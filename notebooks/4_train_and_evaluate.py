@@ -25,13 +25,13 @@ import numpy as np
 
 from wing_jax import Localizer
 from wing_jax.config import (
+    AugmentConfig,
     BalanceConfig,
     Config,
     DataConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    PerturbConfig,
     SecondStageConfig,
     StageConfig,
 )
@@ -53,7 +53,7 @@ first = StageConfig(
     margin=1.3,  # crop side per larger side of the face box
     model=ModelConfig(channels=(16, 32, 64, 128), hidden=256, norm="batch", output_bias="mean_shape"),
     loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="mean"),  # pixels of 64
-    perturb=PerturbConfig(rotation=20.0, translation=0.05, scale=0.08),
+    augment=AugmentConfig(rotation=20.0, translation=0.05, scale=0.08),
     optimizer=OptimizerConfig(
         name="adamw", learning_rate=2e-3, final_learning_rate=2e-5, decay="cosine", weight_decay=1e-2, ema=0.98
     ),
@@ -68,7 +68,7 @@ second = SecondStageConfig(
         "input_size": 64,  # pixels; the paper's is 128
         "margin": 1.25,  # crop side per larger side of the mean shape
         "model": dataclasses.replace(first.model, channels=(8, 16, 32, 64, 128)),
-        "perturb": PerturbConfig(rotation=10.0, translation=0.04, scale=0.06),
+        "augment": AugmentConfig(rotation=10.0, translation=0.04, scale=0.06),
         "steps": 400,
     },
     crops="direct",

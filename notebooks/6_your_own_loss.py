@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from wing_jax.analysis import curves
-from wing_jax.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, PerturbConfig, StageConfig
+from wing_jax.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
 from wing_jax.losses import make_loss
 from wing_jax.report.analysis import curves_figure
 from wing_jax.reproduce import compare_losses
@@ -63,7 +63,7 @@ config = Config(
         margin=1.3,
         model=ModelConfig(channels=(8, 16, 32, 64), hidden=128, norm="batch", output_bias="mean_shape"),
         loss=LossConfig(reduction="mean"),
-        perturb=PerturbConfig(rotation=15.0, translation=0.05, scale=0.05),
+        augment=AugmentConfig(rotation=15.0, translation=0.05, scale=0.05),
         optimizer=OptimizerConfig(
             name="adamw", learning_rate=2e-3, final_learning_rate=2e-5, decay="cosine", weight_decay=1e-2
         ),

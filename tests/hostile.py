@@ -63,7 +63,7 @@ steps = 20
 evaluate_every = 10
 model = {channels = [8, 16], hidden = 32, norm = "batch"}
 loss = {name = "wing", width = 10.0, epsilon = 2.0, reduction = "mean"}
-perturb = {rotation = 5.0, translation = 0.02, scale = 0.02}
+augment = {rotation = 5.0, translation = 0.02, scale = 0.02}
 optimizer = {name = "adamw", learning_rate = 1e-3, final_learning_rate = 1e-4, decay = "cosine", weight_decay = 0.01}
 """
 

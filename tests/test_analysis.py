@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wing_jax import analysis
-from wing_jax.analysis.network import Batch
 from wing_jax.analysis.training import follow, probe_steps
-from wing_jax.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, PerturbConfig, StageConfig
+from wing_jax.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
 from wing_jax.losses import LOSSES, hide, make_loss, masked_mean
 from wing_jax.models import TINY
 from wing_jax.runtime import devices
 from wing_jax.train.run import first_task, read_corpus
 from wing_jax.train.stage import make_engine
+from wing_jax.types import Batch
 
 ERRORS = np.array([-15.0, -9.5, -1.0, 0.0, 0.25, 2.0, 12.0], np.float32)
 NAMES = ("l2", "l1", "smooth_l1", "wing")
@@ -229,7 +229,7 @@ STAGE = StageConfig(
     margin=1.3,
     model=ModelConfig(channels=(4, 8), hidden=8, output_bias="mean_shape"),
     loss=LossConfig(name="wing", width=10.0, epsilon=2.0, reduction="mean"),
-    perturb=PerturbConfig(rotation=5.0, translation=0.02, scale=0.02),
+    augment=AugmentConfig(rotation=5.0, translation=0.02, scale=0.02),
     optimizer=OptimizerConfig(
         name="sgd", learning_rate=1e-2, final_learning_rate=1e-3, decay="cosine", weight_decay=1e-2
     ),
@@ -259,6 +259,6 @@ def test_a_training_is_followed_from_its_start_to_its_end():
 
 
 def _fixed(task):
-    from wing_jax.input.cutting import fixed_crops
+    from wing_jax.input.on_host import fixed_crops
 
     return fixed_crops(task.validation, task.validation_frames, size=STAGE.input_size)

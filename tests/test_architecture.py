@@ -19,7 +19,7 @@ FLOORS = (
     {"data"},
     {"augment"},
     {"input", "inference"},
-    {"evaluation", "report", "train", "export"},
+    {"evaluation", "report", "train", "export", "from_config"},
     {"analysis", "reproduce"},
     {"cli"},
 )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax.config import LENGTHS, Config, DataConfig, GridConfig, LossConfig, PerturbConfig, load_config
+from wing_jax.config import LENGTHS, AugmentConfig, Config, DataConfig, GridConfig, LossConfig, load_config
 from wing_jax.errors import InputError
 from wing_jax.losses import LOSSES, make_loss
 from wing_jax.losses.units import parameters
@@ -141,19 +141,19 @@ def test_an_error_is_named_by_the_line_of_the_file_not_of_the_library(file):
 
 def test_an_unknown_field_is_named_with_those_there_are(file):
     file.write_text(
-        "from wing_jax.config import PerturbConfig\n\n"
-        "perturb = PerturbConfig(\n    rotation=3, translation=0, scale=1, shear=2\n)\n"
+        "from wing_jax.config import AugmentConfig\n\n"
+        "perturb = AugmentConfig(\n    rotation=3, translation=0, scale=1, shear=2\n)\n"
     )
     # In a process of its own: the type checker of these tests wraps the dataclasses and words this error otherwise.
     script = "import sys; from wing_jax.config import load_config; load_config(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, timeout=60)
-    fields = ", ".join(field.name for field in dataclasses.fields(PerturbConfig))
-    said = f"InputError: {file}:3: PerturbConfig has no field 'shear': use one of {fields}"
+    fields = ", ".join(field.name for field in dataclasses.fields(AugmentConfig))
+    said = f"InputError: {file}:3: AugmentConfig has no field 'shear': use one of {fields}"
     assert done.stderr.splitlines()[-1].endswith(said)
 
 
 def test_a_missing_field_is_named(file):
-    message = refusal(file, "from wing_jax.config import PerturbConfig\nPerturbConfig(rotation=3, scale=1)\n")
+    message = refusal(file, "from wing_jax.config import AugmentConfig\nAugmentConfig(rotation=3, scale=1)\n")
     assert message.startswith(":2: TypeError: ")
     assert "translation" in message
 
@@ -224,10 +224,10 @@ def test_a_wrong_value_in_a_table_is_named_by_its_place(tmp_path, change, said):
         ("stage1.model", "channels", (0, 4), r"channels=\(0, 4\): give one number or more"),
         ("stage1.model", "hidden", 0, "hidden=0 must be greater than 0"),
         ("stage1.model", "dropout", 1.0, "dropout=1.0 must be at least 0 and below 1"),
-        ("stage1.perturb", "flip", 3.0, "flip=3.0 must lie between 0 and 1"),
-        ("stage1.perturb", "jpeg", float("nan"), "jpeg=nan must lie between 0 and 1"),
-        ("stage1.perturb", "scale", 1.5, "scale=1.5 must lie between 0 and 0.9"),
-        ("stage1.perturb", "blur_sigma", 0.0, "blur_sigma=0.0 must be greater than 0"),
+        ("stage1.augment", "flip", 3.0, "flip=3.0 must lie between 0 and 1"),
+        ("stage1.augment", "jpeg", float("nan"), "jpeg=nan must lie between 0 and 1"),
+        ("stage1.augment", "scale", 1.5, "scale=1.5 must lie between 0 and 0.9"),
+        ("stage1.augment", "blur_sigma", 0.0, "blur_sigma=0.0 must be greater than 0"),
         ("stage1.optimizer", "learning_rate", 0.0, "learning_rate=0.0 must be greater than 0"),
         ("stage1.optimizer", "learning_rate", float("inf"), "learning_rate=inf must be greater than 0, and finite"),
         ("stage1.optimizer", "warmup", -1, "warmup=-1 must not be below 0"),

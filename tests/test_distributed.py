@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from wing_jax.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, PerturbConfig, StageConfig
+from wing_jax.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
 from wing_jax.inference.localizer import Localizer
 
 CODE = "from wing_jax.cli import main; main()"
@@ -32,7 +32,7 @@ def folder(tmp_path_factory):
             margin=1.3,
             model=ModelConfig(channels=(4, 8), hidden=8, norm="batch", output_bias="mean_shape"),
             loss=LossConfig(reduction="mean"),
-            perturb=PerturbConfig(rotation=5.0, translation=0.02, scale=0.02),
+            augment=AugmentConfig(rotation=5.0, translation=0.02, scale=0.02),
             optimizer=OptimizerConfig(
                 name="sgd", learning_rate=1e-2, final_learning_rate=1e-3, decay="cosine", weight_decay=1e-2, ema=0.5
             ),

@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from test_device_input import MTFL_5, ORDER, PERTURB, SIZE, chips, frames, source  # noqa: F401
+from test_on_device import AUGMENT, MTFL_5, ORDER, SIZE, chips, frames, source  # noqa: F401
 from test_steps import LOSS
 
-from wing_jax.input.cutting import BatchCutter
-from wing_jax.input.device_input import device_faces
+from wing_jax.input.on_device import training_faces
+from wing_jax.input.on_host import HostInput
 from wing_jax.input.tfdata import training_batches
 from wing_jax.models import PlainRegressor
 from wing_jax.runtime import devices
@@ -39,7 +39,7 @@ def make_step(parallel):
 
 
 def on_device(chips, *, count=1, parallel="jit", steps_per_call=1):  # noqa: F811
-    faces = device_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
+    faces = training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
     mesh = devices.make_mesh(count)
     return DeviceEngine(
         make_step(parallel),
@@ -52,19 +52,19 @@ def on_device(chips, *, count=1, parallel="jit", steps_per_call=1):  # noqa: F81
 
 
 def fed(chips, *, count=1, parallel="jit"):  # noqa: F811
-    cutter = BatchCutter(
+    batches = HostInput(
         chips=chips,
-        frames=frames(),
+        crop_to_image=frames(),
         order=ORDER,
         flip=MTFL_5.flip,
-        perturb=PERTURB,
+        augment=AUGMENT,
         size=SIZE,
         batch_size=BATCH,
         seed=3,
     )
 
     def stream(first_step):
-        return training_batches(cutter, first_step=first_step, last_step=6)
+        return training_batches(batches, first_step=first_step, last_step=6)
 
     return FedEngine(make_step(parallel), stream, mesh=devices.make_mesh(count), parallel=parallel)
 
@@ -118,9 +118,16 @@ def test_fed_steps_are_the_same_on_several_devices(chips, single_fed, parallel):
     assert_alike(single_fed, run(fed(chips, count=8, parallel=parallel)))
 
 
-def test_both_inputs_train_alike_though_not_from_the_same_numbers(single, single_fed):
-    for (mine, _), (theirs, _) in zip(single[1].values(), single_fed[1].values(), strict=True):
-        assert (mine != theirs).any()
+def test_both_inputs_are_one_training(single, single_fed):
+    """Six steps on the same faces, crops and points; the pixels differ by rounding and by JPEG-free OpenCV's warp, so
+    that losses agree to a thousandth and parameters, which moved by up to 0.7, to a hundredth."""
+    state, metrics = single
+    theirs, their_metrics = single_fed
+    for name in metrics:
+        np.testing.assert_array_equal(metrics[name][1], their_metrics[name][1], err_msg=name)
+        np.testing.assert_allclose(their_metrics[name][0], metrics[name][0], rtol=1e-2, err_msg=name)
+    for mine, other in zip(jax.tree.leaves(state.variables), jax.tree.leaves(theirs.variables), strict=True):
+        np.testing.assert_allclose(other, mine, atol=1e-2)
 
 
 @pytest.mark.parametrize("count", [1, 8])

@@ -15,7 +15,7 @@ import jax
 import pytest
 
 from wing_jax.cli import main
-from wing_jax.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, PerturbConfig, StageConfig
+from wing_jax.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer
@@ -31,7 +31,7 @@ SMALL = Config(
         margin=1.3,
         model=ModelConfig(channels=(4, 8), hidden=8, norm="none", output_bias="mean_shape"),
         loss=LossConfig(reduction="mean"),
-        perturb=PerturbConfig(rotation=5.0, translation=0.02, scale=0.02),
+        augment=AugmentConfig(rotation=5.0, translation=0.02, scale=0.02),
         optimizer=OptimizerConfig(
             name="sgd", learning_rate=1e-2, final_learning_rate=1e-3, decay="cosine", weight_decay=0.0
         ),

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from wing_jax.config import LossConfig, ModelConfig, OptimizerConfig, PerturbConfig, StageConfig
+from wing_jax.config import AugmentConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
 from wing_jax.train.optimizer import learning_rates, make_optimizer, scaled_to_batch
 
 
@@ -99,7 +99,7 @@ def stage(name: str, **changes) -> StageConfig:
         margin=1.2,
         model=ModelConfig(),
         loss=LossConfig(),
-        perturb=PerturbConfig(rotation=0.0, translation=0.0, scale=0.0),
+        augment=AugmentConfig(rotation=0.0, translation=0.0, scale=0.0),
         optimizer=OptimizerConfig(name=name, **values | changes),
         batch_size=8,
         steps=3200,

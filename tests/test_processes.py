@@ -38,7 +38,7 @@ localizer = Localizer.load("mtfl")
 finder = Finder.load("mtfl")
 localizer.predict(image, boxes)
 def child():
-    from wing_jax.input.cutting import BatchCutter
+    from wing_jax.input.on_host import HostInput
     from wing_jax.train.run import train
     from wing_jax.augment.warp import warp
     say("load", lambda: Localizer.load("mtfl"))

@@ -9,12 +9,12 @@ import pytest
 
 from wing_jax.cli import main
 from wing_jax.config import (
+    AugmentConfig,
     Config,
     DataConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    PerturbConfig,
     SecondStageConfig,
     StageConfig,
     load_config,
@@ -40,7 +40,7 @@ def small_recipe(name="small", **changes) -> Recipe:
     )
     shared = {
         "input_size": 16,
-        "perturb": PerturbConfig(rotation=5.0, translation=0.02, scale=0.02),
+        "augment": AugmentConfig(rotation=5.0, translation=0.02, scale=0.02),
         "optimizer": optimizer,
         "batch_size": 4,
         "steps": 4,
@@ -251,10 +251,10 @@ def test_a_folder_of_another_recipe_is_refused(shop):
 def test_what_a_later_version_added_to_configs_is_no_other_recipe(tmp_path):
     path = Workshop(small_recipe(tuned=False), output=tmp_path).folder / "recipe.json"
     record = json.loads(path.read_text())
-    del record["config"]["stage1"]["perturb"]["jpeg"]
+    del record["config"]["stage1"]["augment"]["jpeg"]
     path.write_text(json.dumps(record))
     Workshop(small_recipe(tuned=False), output=tmp_path)
-    record["config"]["stage1"]["perturb"]["jpeg"] = 0.5
+    record["config"]["stage1"]["augment"]["jpeg"] = 0.5
     path.write_text(json.dumps(record))
     with pytest.raises(InputError, match="another recipe"):
         Workshop(small_recipe(tuned=False), output=tmp_path)

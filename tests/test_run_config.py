@@ -90,13 +90,13 @@ def test_what_a_later_version_added_is_no_difference_until_it_is_used(config):
     claim(config)
     path = config.folder / "config.json"
     record = json.loads(path.read_text())
-    for part, name in ((record["data"], "reshaped"), (record["stage1"]["perturb"], "jpeg"), (record, "large_batch")):
+    for part, name in ((record["data"], "reshaped"), (record["stage1"]["augment"], "jpeg"), (record, "large_batch")):
         del part[name]
     path.write_text(json.dumps(record))
     claim(config)
-    used = dataclasses.replace(config.stage1.perturb, jpeg=0.5)
-    with pytest.raises(InputError, match=r"begun with stage1\.perturb\.jpeg=0\.0, and the config says 0\.5"):
-        claim(changed(config, "stage1", perturb=used))
+    used = dataclasses.replace(config.stage1.augment, jpeg=0.5)
+    with pytest.raises(InputError, match=r"begun with stage1\.augment\.jpeg=0\.0, and the config says 0\.5"):
+        claim(changed(config, "stage1", augment=used))
 
 
 def test_the_reference_size_of_a_loss_is_the_same_said_or_not(config):

@@ -17,8 +17,10 @@ import pytest
 from workshop import furnish
 
 from wing_jax import Finder, Localizer, geometry, losses
-from wing_jax.config import PerturbConfig
-from wing_jax.input.device_input import DeviceFaces, DeviceInput, Planner
+from wing_jax.config import AugmentConfig
+from wing_jax.from_config import augmentations_of
+from wing_jax.input.on_device import DeviceInput
+from wing_jax.input.sampling import EpochSampler, TrainingFaces
 from wing_jax.models import cpu_kernel, make_model
 from wing_jax.runtime.devices import usual_settings
 from wing_jax.train.steps import make_objective
@@ -33,9 +35,9 @@ SETTINGS = {
 }
 IMAGE = np.random.default_rng(0).integers(0, 255, (120, 120, 3), np.uint8)
 BOXES = [[20, 20, 90, 90], [30, 25, 100, 99]]
-PERTURB = PerturbConfig(
-    flip=0.5, rotation=10.0, scale=0.1, stretch=0.1, translation=0.1, blur=0.3, colour=0.2, noise=3.0, occlusion=0.3,
-    shrink=1.0, jpeg=0.5,
+AUGMENT = AugmentConfig(
+    flip=0.5, rotation=10.0, scale=0.1, aspect=0.1, translation=0.1, blur=0.3, color=0.2, noise=3.0, occlusion=0.3,
+    downscale=1.0, jpeg=0.5,
 )  # fmt: skip
 
 
@@ -116,30 +118,30 @@ def test_geometry(setting):
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_the_input_on_the_device_and_the_objective_under_strict_promotion(norm):
-    faces = DeviceFaces(
+    faces = TrainingFaces(
         images=np.zeros((6, 50, 50, 3), np.uint8),
         points=np.zeros((6, 5, 2), np.float32),
         visible=np.ones((6, 5), bool),
-        frames=np.zeros((6, 2, 2, 3), np.float32),
+        crop_to_image=np.zeros((6, 2, 2, 3), np.float32),
         order=np.arange(6, dtype=np.int32),
         flip=np.arange(5, dtype=np.int32),
     )
     network = make_model("plain", points=5, channels=(8, 8), hidden=8, norm=norm, dropout=0.1)
-    batches = DeviceInput(perturb=PERTURB, size=32, batch_size=4, supersample=2, seed=0)
+    batches = DeviceInput(augment=augmentations_of(AUGMENT), size=32, batch_size=4, supersample=2, seed=0)
     for reduction in ("paper", "mean"):
         objective = make_objective(network, losses.make_loss("wing"), reduction=reduction, seed=0)
 
-        def step(variables, faces, plan, objective=objective):
-            batch = batches.batch(faces, type(plan)(*(values[0] for values in plan)))
+        def step(variables, faces, indices, objective=objective):
+            batch = batches.batch(faces, type(indices)(*(values[0] for values in indices)))
             return jax.grad(objective, has_aux=True)(
                 variables["params"], variables.get("batch_stats", {}), batch, jnp.int32(0)
             )
 
         with jax.numpy_dtype_promotion("strict"):
-            plan = Planner(batches, faces.order)(0, 1)
+            indices = EpochSampler(faces.order, batch_size=4, seed=0)(0, 1)
             crops = jnp.zeros((1, 32, 32, 3), jnp.uint8)
             variables = jax.eval_shape(network.init, jax.random.key(0), crops)
-            gradient, _ = jax.eval_shape(step, variables, faces, plan)
+            gradient, _ = jax.eval_shape(step, variables, faces, indices)
         assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype("float32")}
 
 

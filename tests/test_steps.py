@@ -14,6 +14,7 @@ from wing_jax.runtime import devices
 from wing_jax.train.optimizer import learning_rates, make_optimizer
 from wing_jax.train.state import init_state
 from wing_jax.train.steps import compile_step, make_predict, make_train_step, normalised_error
+from wing_jax.types import Batch
 
 POINTS, SIZE, FACES, EYES = 5, 16, 8, (0, 1)
 LOSS = losses.make_loss("wing", reference_size=64, working_extent=float(SIZE), width=10.0, epsilon=2.0)
@@ -42,11 +43,11 @@ def make_batch(*, hidden=0.3, seed=0):
     """Faces whose visible points are unevenly spread, so that a mean of the devices' means is not the batch's mean."""
     random = np.random.default_rng(seed)
     share = np.linspace(0, 2 * hidden, FACES)[:, None]
-    return {
-        "images": random.integers(0, 256, (FACES, SIZE, SIZE, 3), dtype=np.uint8),
-        "points": random.uniform(0, SIZE, (FACES, POINTS, 2)).astype(np.float32),
-        "visible": random.uniform(size=(FACES, POINTS)) >= share,
-    }
+    return Batch(
+        images=random.integers(0, 256, (FACES, SIZE, SIZE, 3), dtype=np.uint8),
+        points=random.uniform(0, SIZE, (FACES, POINTS, 2)).astype(np.float32),
+        visible=random.uniform(size=(FACES, POINTS)) >= share,
+    )
 
 
 def run(batches, *, count, parallel="jit", norm="none", reduction="mean", steps=3):
@@ -93,7 +94,7 @@ def test_one_device_four_devices_and_pmap_agree(norm, reduction):
 def test_a_mean_of_the_devices_means_would_be_caught():
     """The batch of the test above tells a right reduction from the usual wrong one."""
     batch = make_batch()
-    per_face = batch["visible"].sum(1).reshape(4, -1).sum(1)
+    per_face = batch.visible.sum(1).reshape(4, -1).sum(1)
     assert len(set(per_face.tolist())) > 1
 
 
@@ -104,10 +105,8 @@ def test_loss_and_gradient_equal_the_public_reductions(reduction):
     rule = {"paper": losses.paper_reduction, "mean": losses.masked_mean}[reduction]
 
     def objective(params):
-        predicted, target = losses.hide(
-            model.apply({"params": params}, batch["images"]), batch["points"], batch["visible"]
-        )
-        return rule(LOSS(predicted, target), batch["visible"])
+        predicted, target = losses.hide(model.apply({"params": params}, batch.images), batch.points, batch.visible)
+        return rule(LOSS(predicted, target), batch.visible)
 
     value, gradient = jax.value_and_grad(objective)(state.variables["params"])
     step = make_train_step(model, optimizer(), LOSS, reduction=reduction, eyes=EYES)
@@ -177,19 +176,19 @@ def test_second_step_is_not_traced_again_and_the_state_is_donated(parallel):
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_what_stands_at_hidden_points_is_harmless(norm):
     batch = make_batch()
-    assert not batch["visible"].all()
-    holes = np.where(batch["visible"][..., None], batch["points"], np.float32(np.nan))
+    assert not batch.visible.all()
+    holes = np.where(batch.visible[..., None], batch.points, np.float32(np.nan))
     zeros = np.nan_to_num(holes)
     step = jax.jit(make_train_step(network(norm=norm), optimizer(), LOSS, reduction="mean", eyes=EYES))
-    ours = step(first_state(norm), {**batch, "points": holes})
-    theirs = step(first_state(norm), {**batch, "points": zeros})
+    ours = step(first_state(norm), batch._replace(points=holes))
+    theirs = step(first_state(norm), batch._replace(points=zeros))
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert np.isfinite(a).all()
         np.testing.assert_array_equal(a, b)
 
 
 def test_batch_without_a_visible_point_gives_no_gradient():
-    batch = {**make_batch(), "visible": np.zeros((FACES, POINTS), bool)}
+    batch = make_batch()._replace(visible=np.zeros((FACES, POINTS), bool))
     step = jax.jit(make_train_step(network(), optimizer(), LOSS, reduction="mean", eyes=EYES))
     _, metrics = step(first_state(), batch)
     assert metrics["loss"] == (0, 0)
@@ -199,11 +198,11 @@ def test_batch_without_a_visible_point_gives_no_gradient():
 
 def test_normalised_error_equals_a_loop():
     batch = make_batch(hidden=0.2, seed=4)
-    predicted = batch["points"] + np.random.default_rng(1).normal(size=(FACES, POINTS, 2)).astype(np.float32)
-    batch["points"][2, 0] = batch["points"][2, 1]  # eyes in one place: left out
+    predicted = batch.points + np.random.default_rng(1).normal(size=(FACES, POINTS, 2)).astype(np.float32)
+    batch.points[2, 0] = batch.points[2, 1]  # eyes in one place: left out
     expected = []
     for face in range(FACES):
-        points, shown = batch["points"][face].astype(float), batch["visible"][face]
+        points, shown = batch.points[face].astype(float), batch.visible[face]
         apart = np.hypot(*(points[0] - points[1]))
         if shown[0] and shown[1] and apart > 0:
             expected.append(np.hypot(*(predicted[face] - points)[shown].T).mean() / apart)
@@ -238,7 +237,7 @@ def test_training_statistics_are_of_training_only():
     assert jax.tree.leaves(moved)
     assert all(jax.tree.leaves(moved))
     predict = make_predict(model)
-    together, alone = (predict(after.variables, jnp.asarray(batch["images"][:n])) for n in (FACES, 1))
+    together, alone = (predict(after.variables, jnp.asarray(batch.images[:n])) for n in (FACES, 1))
     np.testing.assert_allclose(together[:1], alone, rtol=1e-4, atol=1e-5)
 
 
@@ -257,5 +256,5 @@ def test_dropout_follows_seed_and_step_alone_and_is_off_when_predicting():
     assert (moved(1) != moved(1, number=1)).any()
     dropped = [np.abs(moved(seed) - state.variables["params"]["output"]["kernel"]).max(1) == 0 for seed in range(4)]
     assert 0.2 < np.mean(dropped) < 0.9  # about half of the hidden layer, and what ReLU has shut
-    images = jnp.asarray(batch["images"])
+    images = jnp.asarray(batch.images)
     np.testing.assert_array_equal(model.apply(state.variables, images), network().apply(state.variables, images))

@@ -10,13 +10,13 @@ import pytest
 
 from wing_jax.cli import main
 from wing_jax.config import (
+    AugmentConfig,
     Config,
     DataConfig,
     GridConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
-    PerturbConfig,
     StageConfig,
     SweepConfig,
 )
@@ -34,7 +34,7 @@ STAGE = StageConfig(
     margin=1.3,
     model=ModelConfig(channels=(4, 8), hidden=8, dropout=0.3, output_bias="mean_shape"),
     loss=LossConfig(name="wing", width=10.0, epsilon=2.0, reduction="mean"),
-    perturb=PerturbConfig(rotation=5.0, translation=0.02, scale=0.02),
+    augment=AugmentConfig(rotation=5.0, translation=0.02, scale=0.02),
     optimizer=OptimizerConfig(
         name="sgd", learning_rate=1e-2, final_learning_rate=1e-3, decay="cosine", weight_decay=1e-2, warmup=2, ema=0.5
     ),

@@ -255,7 +255,7 @@ def test_replay_shows_the_batch_that_was_trained_on(here, source, step):
     norm = np.sqrt(sum(value**2 for value in found.gradients.values()))
     assert np.isfinite(norm)
     for index, picture in enumerate(found.pictures):  # what was drawn as face n stands in the file n.png
-        which = task.faces_of(step, seed=config.seed, source=source)[index]
+        which = task.faces_of(step, seed=config.seed)[index]
         assert task.names[which] == picture
 
 

@@ -92,27 +92,31 @@ class BalanceConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PerturbConfig:
-    """Random perturbation, drawn anew for every face, duplicates too, in every epoch. Uniform within +- the value."""
+class AugmentConfig:
+    """Random augmentation, drawn anew for every face, duplicates too, in every epoch. Uniform within +- the value.
+
+    What is 0 is left out and costs nothing. The others are applied in the order of the fields, with `aspect` first."""
 
     rotation: float  # degrees
     translation: float  # fractions of the crop's side, along x and along y
     scale: float  # fraction: the crop's side is divided by 1 +- scale
-    stretch: float = 0.0  # fraction: the upright face grows by 1 +- stretch along x and shrinks as much along y
+    aspect: float = 0.0  # fraction: the upright face grows by 1 +- aspect along x and shrinks as much along y
     flip: float = 0.5  # probability
     blur: float = 0.5  # probability of a Gaussian blur
     blur_sigma: float = 1.0  # pixels of the crop
-    shrink: float = 0.0  # the crop shows what is left at 1 / (1 + up to this) of its resolution
-    colour: float = 0.0  # brightness, contrast and channel gains vary by +- this fraction
+    downscale: float = 0.0  # the crop shows what is left at 1 / (1 + up to this) of its resolution
+    color: float = 0.0  # brightness, contrast and channel gains vary by +- this fraction
     noise: float = 0.0  # standard deviation of Gaussian noise in grey levels is drawn up to this
     occlusion: float = 0.0  # probability of one grey rectangle
     occlusion_side: float = 0.4  # its largest side, in fractions of the crop
     jpeg: float = 0.0  # probability of JPEG compression, at a quality of 20 to 90
+    # Augmentations that other packages register, behind these: name -> the arguments of its function.
+    extra: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_range(self, flip=SHARE, blur=SHARE, occlusion=SHARE, occlusion_side=SHARE, jpeg=SHARE, colour=SHARE)
-        check_range(self, rotation=(0, 360), scale=(0, 0.9), stretch=(0, 0.9), noise=(0, 255))
-        _check_above(self, "translation", "shrink", zero=True)
+        check_range(self, flip=SHARE, blur=SHARE, occlusion=SHARE, occlusion_side=SHARE, jpeg=SHARE, color=SHARE)
+        check_range(self, rotation=(0, 360), scale=(0, 0.9), aspect=(0, 0.9), noise=(0, 255))
+        _check_above(self, "translation", "downscale", zero=True)
         _check_above(self, "blur_sigma")
 
 
@@ -192,7 +196,7 @@ class StageConfig:
     margin: float  # crop side per side of the face box (stage 2: of the mean shape's box)
     model: ModelConfig
     loss: LossConfig
-    perturb: PerturbConfig
+    augment: AugmentConfig
     optimizer: OptimizerConfig
     batch_size: int
     steps: int
@@ -218,8 +222,8 @@ class StageConfig:
 class SecondStageConfig(StageConfig):
     """The second network, on crops that the first stage has turned upright and re-centred.
 
-    crops="through": the training crops are made by running the trained first stage on `draws` strong perturbations
-    of every face; "direct": they are made from the annotated points. `perturb` comes on top of either, weaker.
+    crops="through": the training crops are made by running the trained first stage on `draws` strong augmentations
+    of every face; "direct": they are made from the annotated points. `augment` comes on top of either, weaker.
     """
 
     crops: Literal["through", "direct"] = "through"

@@ -11,7 +11,7 @@ of a crop to the pixels of the image it is cut from, which is the direction in w
 
 import enum
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
@@ -22,6 +22,14 @@ Boxes: TypeAlias = Float[Array | np.ndarray, "*batch 4"]
 Visible: TypeAlias = Bool[Array | np.ndarray, "*batch points"]
 Image: TypeAlias = UInt8[np.ndarray, "height width 3"]
 Loss: TypeAlias = Callable[[Array, Array], Array]
+
+
+class Batch(NamedTuple):
+    """Crops with their truth: what a step is trained or measured on; a pytree."""
+
+    images: UInt8[Array | np.ndarray, "batch size size 3"]
+    points: Float[Array | np.ndarray, "batch points 2"]  # pixels of the crop
+    visible: Bool[Array | np.ndarray, "batch points"]
 
 
 class Visibility(enum.IntEnum):

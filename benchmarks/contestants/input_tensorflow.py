@@ -32,7 +32,7 @@ def make_chain(settings: dict, *, chip: int, encoded: bool, flip: np.ndarray):
     """One image and its points through all perturbations, step by step, as tutorials write it."""
     import tensorflow as tf
 
-    perturb, size, side = settings["perturb"], settings["size"], crop_side(chip)
+    perturb, size, side = settings["augment"], settings["size"], crop_side(chip)
 
     def chain(image, points):
         image = tf.io.decode_jpeg(image, channels=3, ratio=2) if encoded else image

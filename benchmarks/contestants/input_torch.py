@@ -18,8 +18,8 @@ class Faces:
         self.images = faces["images"]
         self.chip = HALVED if self.files else self.images.shape[1]
         self.points, self.flip = points_at(faces, self.chip), faces["flip"]
-        self.compose = compose(settings["perturb"], chip=self.chip, size=settings["size"])
-        self.probability = settings["perturb"]["flip"]
+        self.compose = compose(settings["augment"], chip=self.chip, size=settings["size"])
+        self.probability = settings["augment"]["flip"]
 
     def __len__(self) -> int:
         return len(self.points)

@@ -40,7 +40,7 @@ def device_stream(settings: dict, faces: dict):
     devices.prepare_xla()
     import jax
 
-    from wing_jax.input.device_input import Plan, Planner
+    from wing_jax.input.on_device import Plan, Planner
 
     source, held = device_source(settings, faces)
     on_device = jax.device_put(held)
@@ -52,14 +52,14 @@ def device_stream(settings: dict, faces: dict):
 
 def device_source(settings: dict, faces: dict):
     """How batches are made on the device, and the faces that it makes them from, still on the host."""
-    from wing_jax.augment.perturb import supersampling
-    from wing_jax.config import PerturbConfig
-    from wing_jax.input.device_input import DeviceInput, device_faces
+    from wing_jax.augment.geometric import supersampling
+    from wing_jax.config import AugmentConfig
+    from wing_jax.input.on_device import DeviceInput, device_faces
 
     held = chips(settings, faces)
     frames = frames_of(held, settings["size"])[:, None]
     source = DeviceInput(
-        perturb=PerturbConfig(**settings["perturb"]),
+        augment=AugmentConfig(**settings["augment"]),
         size=settings["size"],
         batch_size=settings["batch"],
         supersample=supersampling(frames),
@@ -70,8 +70,8 @@ def device_source(settings: dict, faces: dict):
 
 def cutter(settings: dict, faces: dict):
     """What decides and cuts the batch of a step."""
-    from wing_jax.config import PerturbConfig
-    from wing_jax.input.cutting import BatchCutter
+    from wing_jax.config import AugmentConfig
+    from wing_jax.input.on_host import BatchCutter
 
     held = chips(settings, faces)
     return BatchCutter(
@@ -79,7 +79,7 @@ def cutter(settings: dict, faces: dict):
         frames=frames_of(held, settings["size"])[:, None],
         order=np.arange(len(held.points)),
         flip=faces["flip"],
-        perturb=PerturbConfig(**settings["perturb"]),
+        augment=AugmentConfig(**settings["augment"]),
         size=settings["size"],
         batch_size=settings["batch"],
         seed=0,

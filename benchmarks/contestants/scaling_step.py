@@ -11,8 +11,8 @@ def prepare(given: dict) -> Ready:
     import jax
     import optax
 
-    from wing_jax.config import PerturbConfig
-    from wing_jax.input.device_input import DeviceFaces, DeviceInput
+    from wing_jax.config import AugmentConfig
+    from wing_jax.input.on_device import DeviceFaces, DeviceInput
     from wing_jax.losses import make_loss
     from wing_jax.models import CNN6
     from wing_jax.runtime import devices
@@ -32,7 +32,7 @@ def prepare(given: dict) -> Ready:
         order=(np.arange(count) % 1000).astype(np.int32) + 1000 * (np.arange(count) // 1000).astype(np.int32),
         flip=np.arange(POINTS, dtype=np.int32)[::-1].copy(),
     )
-    perturb = PerturbConfig(rotation=30.0, translation=0.05, scale=0.05)
+    perturb = AugmentConfig(rotation=30.0, translation=0.05, scale=0.05)
     source = DeviceInput(perturb=perturb, size=CROP, batch_size=given["batch"], supersample=1, seed=0)
     model, optimizer = CNN6(points=POINTS), optax.sgd(1e-4, momentum=0.9)
     loss = make_loss("wing", working_extent=float(CROP))

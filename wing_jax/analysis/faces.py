@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.analysis.network import Batch
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.face_set import FaceSet
 from wing_jax.inference.localizer import Localizer, Stage
-from wing_jax.input.cutting import fixed_crops
+from wing_jax.input.on_host import fixed_crops
 from wing_jax.train.crops import box_frames
 from wing_jax.train.steps import make_predict
+from wing_jax.types import Batch
 
 
 def first_crops(localizer: Localizer, faces: FaceSet) -> Batch:
@@ -22,7 +22,7 @@ def first_crops(localizer: Localizer, faces: FaceSet) -> Batch:
     stage = localizer.stages[0]
     chips = cut_chips(faces, size=stage.chip_size, workers=os.cpu_count() or 1)
     frames = box_frames(chips, size=stage.input_size, margin=stage.margin, centre=stage.centre)
-    return Batch(*fixed_crops(chips, frames, size=stage.input_size))
+    return fixed_crops(chips, frames, size=stage.input_size)
 
 
 def crop_errors(stage: Stage, variables: dict[str, Any], batch: Batch) -> Float[np.ndarray, "faces points 2"]:

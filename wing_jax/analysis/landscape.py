@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wing_jax.analysis.network import Batch
 from wing_jax.losses import hide, masked_mean
-from wing_jax.types import Loss
+from wing_jax.types import Batch, Loss
 
 AT_ONCE = 8  # networks
 

@@ -7,18 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Float
 
 from wing_jax.losses import hide, masked_mean
-from wing_jax.types import Loss
-
-
-class Batch(NamedTuple):
-    """Crops with their truth."""
-
-    images: UInt8[Array | np.ndarray, "faces size size 3"]
-    points: Float[Array | np.ndarray, "faces points 2"]  # pixels of the crop
-    visible: Bool[Array | np.ndarray, "faces points"]
+from wing_jax.types import Batch, Loss
 
 
 class LayerGradients(NamedTuple):

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from wing_jax.analysis import faces as on_faces
 from wing_jax.analysis.landscape import landscapes
-from wing_jax.analysis.network import Batch, gradient_agreement, layer_gradients
+from wing_jax.analysis.network import gradient_agreement, layer_gradients
 from wing_jax.analysis.shares import error_shares, gradient_shares, group_shares, landmark_shares, wing_shares
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
@@ -22,7 +22,7 @@ from wing_jax.report import analysis as draw
 from wing_jax.report.canvas import Figure
 from wing_jax.report.plots import mean_shape
 from wing_jax.reproduce.published import EPSILONS, WIDTHS
-from wing_jax.types import Loss
+from wing_jax.types import Batch, Loss
 from wing_jax.values import Value
 
 UNTRAINED, TRAINED = "untrained", "trained"

@@ -30,15 +30,15 @@ def paper_recipe(*, name: str, data: DataConfig, stage1: Fields, stage2: Fields,
     Args:
       name: of the run.
       data: the training faces.
-      stage1: fields of the first stage: `margin` (crop side per side of the face box) and `perturb`, and what differs.
+      stage1: fields of the first stage: `margin` (crop side per side of the face box) and `augment`, and what differs.
       stage2: fields of the second stage: the same, `margin` per larger side of the mean shape.
       **fields: other fields of `Config`, such as `balance`.
 
     Returns:
       The config.
 
-    >>> from wing_jax.config import PerturbConfig
-    >>> fields = {"margin": 1.0, "perturb": PerturbConfig(rotation=30.0, translation=0.05, scale=0.05)}
+    >>> from wing_jax.config import AugmentConfig
+    >>> fields = {"margin": 1.0, "augment": AugmentConfig(rotation=30.0, translation=0.05, scale=0.05)}
     >>> config = paper_recipe(name="mine", data=DataConfig(name="aflw"), stage1=fields, stage2=fields)
     >>> config.stage1.steps, config.stage2.loss.width
     (120000, 15.0)
@@ -82,7 +82,7 @@ def strong_recipe(
     Args:
       name: of the run.
       data: the training faces.
-      stage1: fields of the first stage: `margin` (crop side per side of the face box), `perturb`, `steps`,
+      stage1: fields of the first stage: `margin` (crop side per side of the face box), `augment`, `steps`,
         `evaluate_every`, and what differs. CNN-6 at 64 x 64 where it names no `model` and no `input_size`.
       stage2: fields of the second stage: the same, `margin` per larger side of the mean shape; it names its `model`,
         and crops of 128 x 128 pixels are what it has unless it names its `input_size`.
@@ -93,9 +93,9 @@ def strong_recipe(
     Returns:
       The config.
 
-    >>> from wing_jax.config import PerturbConfig
-    >>> perturb = PerturbConfig(rotation=20.0, translation=0.05, scale=0.1)
-    >>> fields = {"margin": 1.3, "perturb": perturb, "steps": 4_000, "evaluate_every": 500}
+    >>> from wing_jax.config import AugmentConfig
+    >>> augment = AugmentConfig(rotation=20.0, translation=0.05, scale=0.1)
+    >>> fields = {"margin": 1.3, "augment": augment, "steps": 4_000, "evaluate_every": 500}
     >>> second = {**fields, "model": voting((16, 32, 64, 128, 256, 512))}
     >>> config = strong_recipe(name="mine", data=DataConfig(name="pts"), stage1=fields, stage2=second)
     >>> config.stage1.optimizer.learning_rate, config.stage2.input_size, config.stage2.model.name

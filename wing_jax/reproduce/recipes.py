@@ -9,7 +9,7 @@ from wing_jax.config import (
     DataConfig,
     LossConfig,
     LossName,
-    PerturbConfig,
+    AugmentConfig,
 )
 from wing_jax.evaluation.measure import leading_normalisation
 from wing_jax.losses.units import REFERENCE_SIZES, parameters
@@ -64,8 +64,8 @@ def recipe(data: Reproducible, budget: Budget, *, root: str = "", seed: int = 0)
         name=f"{data}-{budget}",
         data=DataConfig(name=data, root=root, **drawn),
         balance=BalanceConfig(method="official" if data == "aflw" and budget == "paper" else "hsm", bins=9, cap=20),
-        stage1={"margin": _MARGINS[data][0], "perturb": _PERTURB[data][0], **_SCHEDULES[budget]},
-        stage2={"margin": _MARGINS[data][1], "perturb": _PERTURB[data][1], **_SCHEDULES[budget]},
+        stage1={"margin": _MARGINS[data][0], "augment": _PERTURB[data][0], **_SCHEDULES[budget]},
+        stage2={"margin": _MARGINS[data][1], "augment": _PERTURB[data][1], **_SCHEDULES[budget]},
         seed=seed,
     )
     normalisation = "inter-pupil" if data == "w300" else leading_normalisation(data)
@@ -105,13 +105,13 @@ _MARGINS: dict[str, tuple[float, float]] = {
 }
 # Of the first and of the second stage. 5 % is the paper's; MTFL's boxes of training and test differ by more.
 _PAPER_PERTURB = (
-    PerturbConfig(rotation=30.0, translation=0.05, scale=0.05),
-    PerturbConfig(rotation=10.0, translation=0.05, scale=0.05),
+    AugmentConfig(rotation=30.0, translation=0.05, scale=0.05),
+    AugmentConfig(rotation=10.0, translation=0.05, scale=0.05),
 )
-_PERTURB: dict[str, tuple[PerturbConfig, PerturbConfig]] = {
+_PERTURB: dict[str, tuple[AugmentConfig, AugmentConfig]] = {
     "mtfl": (
-        PerturbConfig(rotation=30.0, translation=0.12, scale=0.2),
-        PerturbConfig(rotation=10.0, translation=0.05, scale=0.08),
+        AugmentConfig(rotation=30.0, translation=0.12, scale=0.2),
+        AugmentConfig(rotation=10.0, translation=0.05, scale=0.08),
     ),
     "w300": _PAPER_PERTURB,
     "aflw": _PAPER_PERTURB,

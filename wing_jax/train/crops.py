@@ -1,16 +1,15 @@
 """The unperturbed crops that each stage starts from, and the mean shape."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from wing_jax import geometry
-from wing_jax.config import PerturbConfig
+from wing_jax.augment.augmentation import Augmentation
 from wing_jax.data.chips import MARGIN, Chips
 from wing_jax.inference.localizer import Stage
-from wing_jax.input.cutting import BatchCutter
+from wing_jax.input.on_host import HostInput
 from wing_jax.train.steps import make_predict
 
 CHIP_STEP = 1.25  # chip pixels per pixel of an unperturbed crop: sharp, and yet hardly any shrinking is left
@@ -63,14 +62,15 @@ def frames_through(
     template: Float[np.ndarray, "points 2"],
     size: int,
     target_size: int,
-    perturb: PerturbConfig,
+    augment: tuple[Augmentation, ...],
     flip: Int[np.ndarray, "points"],
     draws: int,
     seed: int,
 ) -> Float[np.ndarray, "n draws 2 3"]:
-    """Second-stage crops of `size` pixels as the trained first stage makes them, `draws` strong perturbations a face.
+    """Second-stage crops of `size` pixels as the trained first stage makes them, `draws` augmentations of each face.
 
-    `chips` are of the first stage's chip size; the frames are to pixels of the same chips at `target_size`.
+    `chips` are of the first stage's chip size; the frames are to pixels of the same chips at `target_size`. What the
+    first stage finds in a mirrored crop is mirrored back: crops of the second stage are of the faces as they are.
     """
     predict = make_predict(stage.model)
     frames = np.zeros((len(chips.images), draws, 2, 3), np.float32)
@@ -78,21 +78,22 @@ def frames_through(
     start = box_frames(chips, size=stage.input_size, margin=stage.margin, centre=stage.centre)
     batch_size = 64
     total = len(frames) * draws
-    cutter = BatchCutter(
+    batches = HostInput(
         chips=chips,
-        frames=start[:, None],
+        crop_to_image=start[:, None],
         order=np.arange(len(frames)),
         flip=flip,
-        perturb=dataclasses.replace(perturb, flip=0.0),
+        augment=augment,
         size=stage.input_size,
         batch_size=batch_size,
         seed=seed,
     )
-    for batch in map(cutter, range(-(-total // batch_size))):
-        in_crop = predict(stage.variables, batch["images"])
-        in_chip = np.asarray(geometry.transform(batch["frames"], in_crop))
+    for cut in map(batches.cut, range(-(-total // batch_size))):
+        in_crop = predict(stage.variables, cut.batch.images)
+        in_chip = np.asarray(geometry.transform(cut.crop_to_image, in_crop))
+        in_chip = np.where(cut.mirrored[:, None, None], in_chip[:, flip], in_chip)
         scaled = (in_chip + 0.5) * (target_size / chips.size) - 0.5
-        for index, frame in zip(batch["index"], shape_frames(scaled, template, size=size), strict=True):
+        for index, frame in zip(cut.index, shape_frames(scaled, template, size=size), strict=True):
             if filled[index] < draws:
                 frames[index, filled[index]] = frame
                 filled[index] += 1

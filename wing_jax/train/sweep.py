@@ -23,12 +23,14 @@ from jaxtyping import Array, Float
 
 from wing_jax import losses
 from wing_jax.config import GridConfig, LossConfig, StageConfig
-from wing_jax.input.device_input import TrainingFaces, DeviceInput, Plan, Planner
+from wing_jax.input.on_device import DeviceInput
+from wing_jax.input.sampling import BatchIndices, EpochSampler, TrainingFaces
 from wing_jax.losses.units import own_reference_size, parameters
 from wing_jax.runtime import devices
 from wing_jax.train.stage import StageTask, given_lengths, make_loss
 from wing_jax.train.state import TrainState
-from wing_jax.train.steps import Batch, Metrics, make_train_step
+from wing_jax.train.steps import Metrics, make_train_step
+from wing_jax.types import Batch
 
 TRIAL = 3  # steps by which the ways are compared
 TRACED = ("width", "epsilon")  # lengths of losses that are data, so that runs that differ in them share a program
@@ -109,7 +111,9 @@ class SweepEngine:
         self.how, self._mesh, self._task, self._cells = how, mesh, task, cells
         self._input, faces = task.device_input(seed=seed), task.faces()
         self._faces = devices.replicate(faces, mesh)
-        self._plan = Planner(self._input, np.asarray(faces.order))
+        self._indices = EpochSampler(
+            np.asarray(faces.order), batch_size=task.stage.batch_size, seed=task.data_seed(seed)
+        )
         self._numbers, step = numbers_of(task, cells), cell_step(task, cells)
         self._padded = -len(cells) % mesh.size
         if how == "turns":
@@ -139,10 +143,10 @@ class SweepEngine:
 
     def advance(self, states: Any, first: int, last: int) -> tuple[Any, Metrics]:
         """The states after step `last` (they are given away), and the metrics of each step and run."""
-        plan = self._plan(first, last - first)
+        indices = self._indices(first, last - first)
         if self.how == "turns":
-            return self._take_turns(states, plan, last - first)
-        arguments = (states, self._pad(self._numbers), self._faces, devices.replicate(plan, self._mesh))
+            return self._take_turns(states, indices, last - first)
+        arguments = (states, self._pad(self._numbers), self._faces, devices.replicate(indices, self._mesh))
         if last - first not in self._compiled:
             start = time.perf_counter()
             self._compiled[last - first] = self._step.lower(*arguments).compile()
@@ -150,10 +154,10 @@ class SweepEngine:
         states, metrics = self._compiled[last - first](*arguments)
         return states, jax.tree.map(lambda x: x[:, : len(self._cells)], metrics)
 
-    def _take_turns(self, states: list, plan: Plan, steps: int) -> tuple[list, Metrics]:
+    def _take_turns(self, states: list, indices: BatchIndices, steps: int) -> tuple[list, Metrics]:
         history = []
         for number in range(steps):
-            batch = self._make_batch(self._faces, Plan(*(values[number] for values in plan)))
+            batch = self._make_batch(self._faces, BatchIndices(*(values[number] for values in indices)))
             turns = [self._step(state, batch, self._one(i)) for i, state in enumerate(states)]
             states = [state for state, _ in turns]
             history.append(jax.tree.map(lambda *x: jnp.stack(x), *(metrics for _, metrics in turns)))
@@ -230,17 +234,19 @@ def _faster(rule: optax.GradientTransformation, rate: Array) -> optax.GradientTr
 
 
 def sweep_program(step: Callable, batches: DeviceInput, *, how: str, mesh: Mesh) -> Any:
-    """`(states, numbers, faces, plan) -> (states, metrics [steps, runs])`, not yet compiled, the states donated; the
+    """`(states, numbers, faces, indices) -> (states, metrics [steps, runs])`, not yet compiled, the states donated; the
     runs are split over the devices of the mesh, each of which makes the whole batch."""
 
-    def program(states: TrainState, numbers: Numbers, faces: TrainingFaces, plan: Plan) -> tuple[TrainState, Metrics]:
-        def one(states: TrainState, planned: Plan) -> tuple[TrainState, Metrics]:
-            batch = batches.batch(faces, planned)
+    def program(
+        states: TrainState, numbers: Numbers, faces: TrainingFaces, indices: BatchIndices
+    ) -> tuple[TrainState, Metrics]:
+        def one(states: TrainState, at: BatchIndices) -> tuple[TrainState, Metrics]:
+            batch = batches.batch(faces, at)
             if how == "vmap":
                 return jax.vmap(step, in_axes=(0, None, 0))(states, batch, numbers)
             return jax.lax.map(lambda run: step(run[0], batch, run[1]), (states, numbers))
 
-        return jax.lax.scan(one, states, plan)
+        return jax.lax.scan(one, states, indices)
 
     if mesh.size > 1:
         runs, same = Spec(devices.AXIS), Spec()

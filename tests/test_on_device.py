@@ -1,4 +1,4 @@
-"""The on-device input: every epoch a permutation, each face perturbed anew, whatever the batch or the devices."""
+"""The on-device input: every epoch a permutation, each face augmented anew, whatever the batch or the devices."""
 
 import cv2
 import jax
@@ -6,24 +6,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax.augment import perturb as ops
-from wing_jax.config import PerturbConfig
+from wing_jax import augment
 from wing_jax.data.chips import Chips
 from wing_jax.data.encoded import JpegImages
 from wing_jax.errors import InputError
-from wing_jax.input.cutting import change_pixels, cut_crops
-from wing_jax.input.device_input import DeviceInput, Planner, device_faces, take_rows
+from wing_jax.input.on_device import DeviceInput, take_rows, training_faces
+from wing_jax.input.sampling import EpochSampler
 from wing_jax.runtime import devices
 from wing_jax.schemes import MTFL_5
 from wing_jax.train.engines import batch_maker
+from wing_jax.types import Batch
 
 SIZE, CHIP, FACES = 24, 40, 7
-PERTURB = PerturbConfig(rotation=20.0, translation=0.1, scale=0.1, flip=0.5, blur=0.5, colour=0.2, occlusion=0.3)
+AUGMENT = (
+    augment.rotation(20.0),
+    augment.scale(0.1),
+    augment.flip(),
+    augment.translation(0.1),
+    augment.blur(0.5),
+    augment.color(0.2),
+    augment.occlusion(0.3),
+)
 ORDER = np.array([0, 1, 1, 1, 2, 3, 4, 4, 5, 6, 6])  # an epoch of eleven faces, some twice and thrice
 
 
 def source(**changes) -> DeviceInput:
-    return DeviceInput(**{"perturb": PERTURB, "size": SIZE, "batch_size": 4, "supersample": 1, "seed": 3} | changes)
+    return DeviceInput(**{"augment": AUGMENT, "size": SIZE, "batch_size": 4, "supersample": 1, "seed": 3} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -48,50 +56,50 @@ def frames(draws: int = 1) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def faces(chips):
-    return device_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip)
+    return training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip)
 
 
-def plan_of(faces, given: DeviceInput, first: int, steps: int):
-    return jax.device_get(Planner(given, faces.order)(first, steps))
+def indices_of(faces, given: DeviceInput, first: int, steps: int):
+    return jax.device_get(EpochSampler(faces.order, batch_size=given.batch_size, seed=given.seed)(first, steps))
 
 
 @pytest.mark.parametrize("batch_size", [3, 4, 11, 25])
 def test_every_epoch_shows_each_face_as_often_as_listed(faces, batch_size):
     steps = -(-55 // batch_size)
-    plan = plan_of(faces, source(batch_size=batch_size), 0, steps)
-    shown = plan.index.ravel()[:55].reshape(5, 11)
+    indices = indices_of(faces, source(batch_size=batch_size), 0, steps)
+    shown = indices.index.ravel()[:55].reshape(5, 11)
     for epoch in shown:
         np.testing.assert_array_equal(np.sort(epoch), ORDER)
     assert any((epoch != shown[0]).any() for epoch in shown[1:])
-    np.testing.assert_array_equal(plan.epoch.ravel()[:55], np.repeat(np.arange(5), 11))
-    np.testing.assert_array_equal(plan.place.ravel()[:55], np.tile(np.arange(11), 5))
+    np.testing.assert_array_equal(indices.epoch.ravel()[:55], np.repeat(np.arange(5), 11))
+    np.testing.assert_array_equal(indices.place.ravel()[:55], np.tile(np.arange(11), 5))
 
 
 @pytest.mark.parametrize(("first", "steps"), [(0, 1), (3, 2), (8, 1), (2, 6)])
-def test_a_plan_started_anywhere_is_a_part_of_the_whole(faces, first, steps):
-    whole, part = plan_of(faces, source(), 0, 9), plan_of(faces, source(), first, steps)
+def test_indices_started_anywhere_is_a_part_of_the_whole(faces, first, steps):
+    whole, part = indices_of(faces, source(), 0, 9), indices_of(faces, source(), first, steps)
     for all_of_it, some in zip(whole, part, strict=True):
         np.testing.assert_array_equal(all_of_it[first : first + steps], some)
 
 
-def test_the_plan_does_not_depend_on_the_batch_but_on_the_seed(faces):
-    fours, twos = plan_of(faces, source(), 0, 6), plan_of(faces, source(batch_size=2), 0, 12)
+def test_the_indices_do_not_depend_on_the_batch_but_on_the_seed(faces):
+    fours, twos = indices_of(faces, source(), 0, 6), indices_of(faces, source(batch_size=2), 0, 12)
     for mine, theirs in zip(fours, twos, strict=True):
         np.testing.assert_array_equal(mine.ravel(), theirs.ravel())
-    assert (plan_of(faces, source(seed=4), 0, 6).index != fours.index).any()
+    assert (indices_of(faces, source(seed=4), 0, 6).index != fours.index).any()
 
 
-def test_steps_planned_one_by_one_are_those_planned_together(faces):
-    whole, planner = plan_of(faces, source(), 0, 9), Planner(source(), faces.order)
+def test_steps_indexed_one_by_one_are_those_indexed_together(faces):
+    whole, sampler = indices_of(faces, source(), 0, 9), EpochSampler(faces.order, batch_size=4, seed=3)
     for step in (*range(9), 0, 5):
-        for all_of_it, one in zip(whole, planner(step, 1), strict=True):
+        for all_of_it, one in zip(whole, sampler(step, 1), strict=True):
             np.testing.assert_array_equal(all_of_it[step], one[0])
 
 
-def batches_of(faces, given: DeviceInput, steps: int) -> list[dict]:
-    plan = plan_of(faces, given, 0, steps)
+def batches_of(faces, given: DeviceInput, steps: int) -> list[Batch]:
+    indices = indices_of(faces, given, 0, steps)
     make, held = jax.jit(given.batch), jax.tree.map(jnp.asarray, faces)
-    return [jax.device_get(make(held, jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), plan))) for i in range(steps)]
+    return [jax.device_get(make(held, jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), indices))) for i in range(steps)]
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +108,7 @@ def whole(faces):
 
 
 def test_a_batch_is_as_promised(whole):
-    kinds = {name: (value.dtype.name, value.shape) for name, value in whole[0].items()}
+    kinds = {name: (value.dtype.name, value.shape) for name, value in whole[0]._asdict().items()}
     assert kinds == {
         "images": ("uint8", (4, SIZE, SIZE, 3)),
         "points": ("float32", (4, 5, 2)),
@@ -110,40 +118,23 @@ def test_a_batch_is_as_promised(whole):
 
 def test_crops_depend_on_place_in_the_training_alone(faces, whole):
     twos = batches_of(faces, source(batch_size=2), 12)
-    for name in whole[0]:
-        mine, theirs = (np.concatenate([batch[name] for batch in batches]) for batches in (whole, twos))
+    for name in Batch._fields:
+        mine, theirs = (np.concatenate([getattr(batch, name) for batch in batches]) for batches in (whole, twos))
         np.testing.assert_allclose(mine, theirs, atol=1 if name == "images" else 1e-5)
 
 
-def test_each_batch_is_what_the_host_cuts_of_the_same_numbers(faces, chips, whole):
-    given = source()
-    plan = plan_of(faces, given, 0, 6)
-    for step, batch in enumerate(whole):
-        index, keys = plan.index[step], jax.vmap(given._key)(plan.epoch[step], plan.place[step])
-        uniform = np.asarray(jax.vmap(lambda key: jax.random.uniform(key, (ops.UNIFORMS,)))(keys))
-        drawn = ops.draw(uniform, PERTURB)
-        placed = ops.perturbed_frames(frames()[index, 0], drawn, size=SIZE)
-        crops = cut_crops(chips.images, index, placed, size=SIZE)
-        change_pixels(crops, drawn, PERTURB, positions=np.arange(4), seed=0)
-        seen = ops.points_in_crop(chips.points[index], chips.visible[index], placed, drawn.flip, MTFL_5.flip)
-        np.testing.assert_allclose(batch["points"], seen[0], atol=1e-3)
-        np.testing.assert_array_equal(batch["visible"], seen[1])
-        assert np.abs(batch["images"].astype(float) - crops).mean() < 1  # 1 / 255
-
-
-def test_each_duplicate_is_perturbed_anew_within_and_between_epochs(faces):
-    plan = plan_of(faces, source(batch_size=11), 0, 4)
-    points = np.concatenate([batch["points"] for batch in batches_of(faces, source(batch_size=11), 4)])
-    thrice = points[plan.index.ravel() == 1]
+def test_each_duplicate_is_augmented_anew_within_and_between_epochs(faces):
+    indices = indices_of(faces, source(batch_size=11), 0, 4)
+    points = np.concatenate([batch.points for batch in batches_of(faces, source(batch_size=11), 4)])
+    thrice = points[indices.index.ravel() == 1]
     assert len({tuple(face.ravel()) for face in thrice}) == len(thrice) == 12
 
 
 def test_of_several_crops_of_a_face_each_is_drawn(chips):
-    still = PerturbConfig(rotation=0.0, translation=0.0, scale=0.0, flip=0.0, blur=0.0)
-    several = device_faces(chips, frames(4), order=ORDER, flip=MTFL_5.flip)
-    given = source(batch_size=110, perturb=still)
-    batch, plan = batches_of(several, given, 1)[0], plan_of(several, given, 0, 1)
-    shift = (chips.points[plan.index[0]] - batch["points"] * 1.25)[:, 0, 0] - 5
+    several = training_faces(chips, frames(4), order=ORDER, flip=MTFL_5.flip)
+    given = source(batch_size=110, augment=())
+    batch, indices = batches_of(several, given, 1)[0], indices_of(several, given, 0, 1)
+    shift = (chips.points[indices.index[0]] - batch.points * 1.25)[:, 0, 0] - 5
     np.testing.assert_allclose(shift, np.round(shift), atol=1e-4)
     counts = np.bincount(np.round(shift).astype(int), minlength=4)
     assert counts.min() > 10
@@ -152,18 +143,20 @@ def test_of_several_crops_of_a_face_each_is_drawn(chips):
 @pytest.mark.parametrize("count", [2, 4])
 def test_a_mesh_makes_the_batch_of_one_device_from_faces_split_over_it(chips, faces, whole, count):
     mesh = devices.make_mesh(count)
-    given, split = source(), device_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
+    given, split = source(), training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
     assert len(split.images) % count == 0
-    plan = plan_of(faces, given, 0, 6)
+    indices = indices_of(faces, given, 0, 6)
     make = jax.jit(batch_maker(given, mesh))
     held = devices.replicate(split._replace(images=split.images[:0]), mesh)
     held = held._replace(images=devices.shard_batch(split.images, mesh))
     assert {shard.data.shape[0] for shard in held.images.addressable_shards} == {len(split.images) // count}
     for step, expected in enumerate(whole):
-        batch = make(held, devices.replicate(jax.tree.map(lambda x, i=step: x[i], plan), mesh))
-        assert batch["images"].sharding.spec[0] == devices.AXIS
-        for name in expected:
-            np.testing.assert_allclose(batch[name], expected[name], atol=1 if name == "images" else 1e-5)
+        batch = make(held, devices.replicate(jax.tree.map(lambda x, i=step: x[i], indices), mesh))
+        assert batch.images.sharding.spec[0] == devices.AXIS
+        for name in Batch._fields:
+            np.testing.assert_allclose(
+                getattr(batch, name), getattr(expected, name), atol=1 if name == "images" else 1e-5
+            )
 
 
 def test_rows_are_taken_from_whoever_holds_them():
@@ -177,7 +170,7 @@ def test_rows_are_taken_from_whoever_holds_them():
 
 @pytest.mark.parametrize("parts", [1, 4, 16])
 def test_images_split_evenly_however_few_they_are(chips, parts):
-    split = device_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=parts)
+    split = training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=parts)
     assert len(split.images) % parts == 0
     np.testing.assert_array_equal(split.images[:FACES], chips.images)
 
@@ -187,4 +180,4 @@ def test_encoded_chips_are_refused_in_one_line(chips):
 
     held = dataclasses.replace(chips, images=JpegImages([b""] * FACES, CHIP, CHIP))
     with pytest.raises(InputError, match='set input to "tfdata"'):
-        device_faces(held, frames(), order=ORDER, flip=MTFL_5.flip)
+        training_faces(held, frames(), order=ORDER, flip=MTFL_5.flip)

@@ -1,0 +1,38 @@
+"""From a config's names to objects: below this nothing takes a config."""
+
+from wing_jax import augment
+from wing_jax.augment import Augmentation
+from wing_jax.augment.augmentation import check_augmentations
+from wing_jax.config import AugmentConfig
+
+
+def augmentations_of(config: AugmentConfig) -> tuple[Augmentation, ...]:
+    """The augmentations that `config` names, in the order in which a face and then its picture meet them. What is 0 is
+    left out.
+
+    Args:
+      config: strengths, and the arguments of augmentations that other packages registered.
+
+    Raises:
+      InputError: none is registered under a name of `config.extra`, it does not take these arguments, or two have one
+        name.
+
+    Example:
+      >>> augmentations_of(AugmentConfig(rotation=20.0, translation=0.0, scale=0.0, blur=0.0))
+      (<Augmentation 'rotation' on geometry>, <Augmentation 'flip' on geometry>)
+    """
+    strengths = (
+        (config.aspect, augment.aspect_jitter(config.aspect)),
+        (config.rotation, augment.rotation(config.rotation)),
+        (config.scale, augment.scale(config.scale)),
+        (config.flip, augment.flip(probability=config.flip)),
+        (config.translation, augment.translation(config.translation)),
+        (config.blur, augment.blur(config.blur, sigma=config.blur_sigma)),
+        (config.downscale, augment.downscale(config.downscale)),
+        (config.color, augment.color(config.color)),
+        (config.noise, augment.noise(config.noise)),
+        (config.occlusion, augment.occlusion(config.occlusion, side=config.occlusion_side)),
+        (config.jpeg, augment.jpeg(config.jpeg)),
+    )
+    others = [augment.make_augmentation(name, **arguments) for name, arguments in config.extra.items()]
+    return check_augmentations([*(made for strength, made in strengths if strength > 0), *others])

@@ -1,0 +1,157 @@
+"""The host input: the batch of any step by NumPy and OpenCV, which tf.data's threads call ahead of its use.
+
+What is shown and drawn is `wing_jax.input.sampling`'s, jitted on the CPU device, as for the on-device input: one seed
+is one training by either. One affine, one resampling, uint8 throughout; each OpenCV call leaves the interpreter free
+for the next thread.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import cv2
+import jax
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from wing_jax.augment.augmentation import Augmentation, apply_pixels_on_host, check_augmentations, cpu_device
+from wing_jax.augment.geometric import points_in_crop, supersampling
+from wing_jax.data.chips import Chips, Images
+from wing_jax.geometry import compose
+from wing_jax.input.sampling import BatchIndices, PlacedFaces, TrainingFaces, place_faces, shuffled_epochs
+from wing_jax.types import Batch
+from wing_jax.values import Value
+
+Crops = UInt8[np.ndarray, "n size size 3"]
+KEPT_EPOCHS = 4  # several threads are at work where one epoch ends and the next begins
+
+
+class CutBatch(NamedTuple):
+    """A batch, and what it was cut from."""
+
+    batch: Batch
+    index: Int[np.ndarray, "batch"]  # of the faces
+    crop_to_image: Float[np.ndarray, "batch 2 3"]
+    mirrored: Bool[np.ndarray, "batch"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class HostInput(Value):
+    """Batches of augmented crops by step number.
+
+    Args:
+      chips: the faces.
+      crop_to_image: each face's crops without augmentation (one is drawn where there are several), from pixels of the
+        crop to pixels of the face's image.
+      order: the faces of an epoch, duplicates included.
+      flip: the scheme's permutation.
+      augment: the augmentations, in the order in which they are applied.
+      size: the crop's side in pixels.
+      batch_size: faces.
+      seed: of all that is drawn.
+
+    Raises:
+      InputError: two augmentations have one name.
+    """
+
+    chips: Chips
+    crop_to_image: Float[np.ndarray, "n draws 2 3"]
+    order: Int[np.ndarray, "duplicated"]
+    flip: Int[np.ndarray, "points"]
+    augment: tuple[Augmentation, ...]
+    size: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_augmentations(self.augment)
+
+    def __call__(self, step: int, part: int = 0, parts: int = 1) -> Batch:
+        """The batch of `step` (from 0), or the given one of `parts` equal pieces of it.
+
+        Returns `images` uint8 `[batch, size, size, 3]`, `points` float32 `[batch, points, 2]` in pixels of the crop
+        and `visible` bool `[batch, points]`.
+        """
+        return self.cut(step, part, parts).batch
+
+    def cut(self, step: int, part: int = 0, parts: int = 1) -> CutBatch:
+        """The batch of `step` (from 0), or a piece of it, with the faces and the crops it shows."""
+        indices = self.indices(step, part, parts)
+        index = np.asarray(indices.index)
+        placed = jax.device_get(self._place(indices))
+        crops = cut_crops(self.chips.images, index, placed.crop_to_image, size=self.size, supersample=self._supersample)
+        images = apply_pixels_on_host(self.augment, crops, placed.params)
+        batch = Batch(images=images, points=placed.points, visible=placed.visible)
+        return CutBatch(batch, index, placed.crop_to_image, placed.mirrored)
+
+    def indices(self, step: int, part: int = 0, parts: int = 1) -> BatchIndices:
+        """Which faces the batch of `step` (from 0), or a piece of it, shows, and where in the training it stands."""
+        rows = self.batch_size // parts
+        positions = step * self.batch_size + part * rows + np.arange(rows)
+        epochs, places = np.divmod(positions, len(self.order))
+        index = np.empty(rows, np.int32)
+        for epoch in np.unique(epochs).tolist():
+            index[epochs == epoch] = self._epoch(epoch)[places[epochs == epoch]]
+        return BatchIndices(index=index, epoch=epochs.astype(np.int32), place=places.astype(np.int32))
+
+    @functools.cached_property
+    def _epoch(self) -> Callable[[int], Int[np.ndarray, "duplicated"]]:
+        order = jax.device_put(self.order.astype(np.int32), cpu_device())
+        shuffle = jax.jit(functools.partial(shuffled_epochs, seed=self.seed, epochs=1))
+        return functools.lru_cache(maxsize=KEPT_EPOCHS)(lambda epoch: np.asarray(shuffle(order, np.int32(epoch))))
+
+    @functools.cached_property
+    def _place(self) -> Callable[[BatchIndices], PlacedFaces]:
+        annotated = TrainingFaces(
+            images=np.zeros((0, 1, 1, 3), np.uint8),
+            points=self.chips.points.astype(np.float32),
+            visible=self.chips.visible,
+            crop_to_image=self.crop_to_image.astype(np.float32),
+            order=np.zeros(0, np.int32),
+            flip=np.asarray(self.flip, np.int32),
+        )
+        place = jax.jit(functools.partial(place_faces, augment=self.augment, size=self.size, seed=self.seed))
+        return functools.partial(place, jax.device_put(annotated, cpu_device()))
+
+    @functools.cached_property
+    def _supersample(self) -> int:
+        return supersampling(self.crop_to_image)
+
+
+def cut_crops(
+    images: Images,
+    index: Int[np.ndarray, "n"],
+    crop_to_image: Float[np.ndarray, "n 2 3"],
+    *,
+    size: int,
+    supersample: int = 1,
+) -> Crops:
+    """Crops of `images[index]` whose pixel p shows the image at `crop_to_image` p; bilinear, the edge repeated.
+
+    `supersample` > 1 samples a finer grid and averages it: the antialiasing for crops that shrink their image.
+    """
+    crops = np.empty((len(index), size, size, 3), np.uint8)
+    side = size * supersample
+    if supersample > 1:
+        step = 1 / supersample
+        finer = np.array([[step, 0, step / 2 - 0.5], [0, step, step / 2 - 0.5]], np.float32)
+        crop_to_image = np.asarray(compose(crop_to_image, np.broadcast_to(finer, crop_to_image.shape)))
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    for crop, face, affine in zip(crops, index.tolist(), crop_to_image, strict=True):
+        if supersample == 1:
+            cv2.warpAffine(images[face], affine, (side, side), crop, flags, cv2.BORDER_REPLICATE)
+        else:
+            large = cv2.warpAffine(images[face], affine, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+            cv2.resize(large, (size, size), crop, interpolation=cv2.INTER_AREA)
+    return crops
+
+
+def fixed_crops(chips: Chips, crop_to_image: Float[np.ndarray, "n 2 3"], *, size: int) -> Batch:
+    """The faces' crops without augmentation, for looking at or measuring."""
+    everyone, upright = np.arange(len(crop_to_image)), np.zeros(len(crop_to_image), bool)
+    supersample = supersampling(crop_to_image)
+    crops = cut_crops(chips.images, everyone, crop_to_image, size=size, supersample=supersample)
+    names = np.arange(chips.points.shape[1])
+    points, visible = points_in_crop(chips.points, chips.visible, crop_to_image, upright, names)
+    return Batch(images=crops, points=np.asarray(points, np.float32), visible=np.asarray(visible))
