@@ -30,8 +30,13 @@ config = Config(
     stage1=StageConfig(
         input_size=64,  # pixels
         margin=1.0,  # the data set's own square box
-        model=ModelConfig(channels=(32, 64, 128, 256, 512)),
-        loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="paper"),  # pixels of 64
+        model=ModelConfig(params={"channels": (32, 64, 128, 256, 512)}),
+        loss=LossConfig(
+            name="wing",
+            reference_size=64,
+            params={"width": 10.0, "epsilon": 2.0},
+            reduction="sum_over_points_mean_over_batch",
+        ),  # pixels of 64
         perturb=PerturbConfig(rotation=30.0, translation=0.05, scale=0.05),
         optimizer=OptimizerConfig(
             name="sgd",
@@ -48,8 +53,13 @@ config = Config(
     stage2=SecondStageConfig(
         input_size=128,  # pixels
         margin=1.25,  # crop side per larger side of the mean shape
-        model=ModelConfig(channels=(64, 64, 128, 256, 512, 512)),
-        loss=LossConfig(name="wing", reference_size=128, width=15.0, epsilon=3.0, reduction="paper"),  # pixels of 128
+        model=ModelConfig(params={"channels": (64, 64, 128, 256, 512, 512)}),
+        loss=LossConfig(
+            name="wing",
+            reference_size=128,
+            params={"width": 15.0, "epsilon": 3.0},
+            reduction="sum_over_points_mean_over_batch",
+        ),  # pixels of 128
         perturb=PerturbConfig(rotation=10.0, translation=0.05, scale=0.05),
         optimizer=OptimizerConfig(
             name="sgd",

@@ -24,8 +24,10 @@ from wing_jax.config import (
     StageConfig,
 )
 
-model = ModelConfig(channels=(32, 64, 128, 256, 512), norm="batch", output_bias="mean_shape")
-loss = LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="mean")  # pixels of 64
+model = ModelConfig(params={"channels": (32, 64, 128, 256, 512), "norm": "batch"}, output_bias="mean_shape")
+loss = LossConfig(
+    name="wing", reference_size=64, params={"width": 10.0, "epsilon": 2.0}, reduction="mean"
+)  # pixels of 64
 optimizer = OptimizerConfig(
     name="adamw",
     learning_rate=1e-3,
@@ -57,10 +59,7 @@ config = Config(
         margin=1.9,  # crop side per larger side of the mean shape
         model=ModelConfig(
             name="voting",
-            channels=(32, 64, 128, 256, 512),
-            hidden=64,
-            norm="batch",
-            dropout=0.3,
+            params={"channels": (32, 64, 128, 256, 512), "hidden": 64, "norm": "batch", "dropout": 0.3},
             output_bias="mean_shape",
         ),
         loss=loss,

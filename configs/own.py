@@ -28,8 +28,12 @@ optimizer = OptimizerConfig(
     warmup=100,  # steps
     ema=0.99,
 )
-model = ModelConfig(channels=(16, 32, 64, 128, 256), hidden=512, norm="batch", output_bias="mean_shape")
-loss = LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="mean")  # pixels of 64
+model = ModelConfig(
+    params={"channels": (16, 32, 64, 128, 256), "hidden": 512, "norm": "batch"}, output_bias="mean_shape"
+)
+loss = LossConfig(
+    name="wing", reference_size=64, params={"width": 10.0, "epsilon": 2.0}, reduction="mean"
+)  # pixels of 64
 
 config = Config(
     name="own",

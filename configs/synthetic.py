@@ -36,8 +36,12 @@ config = Config(
     stage1=StageConfig(
         input_size=64,  # pixels
         margin=1.3,  # crop side per larger side of the landmarks' box
-        model=ModelConfig(channels=(16, 32, 64, 128, 256), hidden=512, norm="batch", output_bias="mean_shape"),
-        loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="mean"),  # pixels of 64
+        model=ModelConfig(
+            params={"channels": (16, 32, 64, 128, 256), "hidden": 512, "norm": "batch"}, output_bias="mean_shape"
+        ),
+        loss=LossConfig(
+            name="wing", reference_size=64, params={"width": 10.0, "epsilon": 2.0}, reduction="mean"
+        ),  # pixels of 64
         perturb=PerturbConfig(rotation=30.0, translation=0.06, scale=0.1, colour=0.2),
         optimizer=optimizer,
         batch_size=32,
@@ -47,8 +51,12 @@ config = Config(
     stage2=SecondStageConfig(
         input_size=128,  # pixels
         margin=1.25,  # crop side per larger side of the mean shape
-        model=ModelConfig(channels=(8, 16, 32, 64, 128, 256), hidden=512, norm="batch", output_bias="mean_shape"),
-        loss=LossConfig(name="wing", reference_size=128, width=15.0, epsilon=3.0, reduction="mean"),  # pixels of 128
+        model=ModelConfig(
+            params={"channels": (8, 16, 32, 64, 128, 256), "hidden": 512, "norm": "batch"}, output_bias="mean_shape"
+        ),
+        loss=LossConfig(
+            name="wing", reference_size=128, params={"width": 15.0, "epsilon": 3.0}, reduction="mean"
+        ),  # pixels of 128
         perturb=PerturbConfig(rotation=10.0, translation=0.04, scale=0.06, colour=0.2),
         optimizer=optimizer,
         batch_size=32,

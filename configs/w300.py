@@ -39,8 +39,10 @@ config = Config(
     stage1=StageConfig(
         input_size=64,  # pixels
         margin=1.2,  # crop side per larger side of the landmarks' box
-        model=ModelConfig(channels=(32, 64, 128, 256, 512), norm="batch", output_bias="mean_shape"),
-        loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="mean"),  # pixels of 64
+        model=ModelConfig(params={"channels": (32, 64, 128, 256, 512), "norm": "batch"}, output_bias="mean_shape"),
+        loss=LossConfig(
+            name="wing", reference_size=64, params={"width": 10.0, "epsilon": 2.0}, reduction="mean"
+        ),  # pixels of 64
         perturb=PerturbConfig(rotation=25.0, translation=0.06, scale=0.1, colour=0.3, occlusion=0.3),
         optimizer=optimizer,
         batch_size=32,
@@ -52,13 +54,12 @@ config = Config(
         margin=1.12,  # crop side per larger side of the mean shape
         model=ModelConfig(
             name="voting",
-            channels=(16, 32, 64, 128, 256, 512),
-            hidden=64,
-            norm="batch",
-            dropout=0.3,
+            params={"channels": (16, 32, 64, 128, 256, 512), "hidden": 64, "norm": "batch", "dropout": 0.3},
             output_bias="mean_shape",
         ),
-        loss=LossConfig(name="wing", reference_size=128, width=15.0, epsilon=3.0, reduction="mean"),  # pixels of 128
+        loss=LossConfig(
+            name="wing", reference_size=128, params={"width": 15.0, "epsilon": 3.0}, reduction="mean"
+        ),  # pixels of 128
         perturb=PerturbConfig(
             rotation=15.0, translation=0.05, scale=0.1, stretch=0.1, colour=0.4, noise=8.0, occlusion=0.4
         ),

@@ -8,7 +8,6 @@ from wing_jax.config import (
     Config,
     DataConfig,
     LossConfig,
-    LossName,
     ModelConfig,
     OptimizerConfig,
     PerturbConfig,
@@ -16,7 +15,7 @@ from wing_jax.config import (
     StageConfig,
 )
 from wing_jax.evaluation.measure import leading_normalisation
-from wing_jax.losses.units import REFERENCE_SIZES, parameters
+from wing_jax.losses import LOSSES
 
 Budget = Literal["trial", "short", "long", "paper"]
 Reproducible = Literal["mtfl", "w300", "aflw", "synthetic"]
@@ -41,17 +40,19 @@ class Recipe:
     normalisation: str  # of the figures
     tuned: bool  # each loss's learning rate by the rule of `wing_jax.reproduce.rates`; else the paper's
 
-    def loss(self, name: LossName, *, number: int = 1) -> LossConfig:
-        """The loss of that name for stage `number`, with Wing's lengths where it takes any and has no other measure."""
+    def loss(self, name: str, *, number: int = 1) -> LossConfig:
+        """The loss of that name for stage `number`, with Wing's lengths where it takes any and has no other measure.
+
+        Raises:
+          InputError: no loss is called so.
+        """
         stage = self.config.stage1 if number == 1 else self.config.stage2
         assert stage is not None
-        if own := REFERENCE_SIZES.get(name):
-            return dataclasses.replace(stage.loss, name=name, reference_size=own, width=None, epsilon=None)
-        taken = parameters(name)
-        lengths: dict[str, Any] = {
-            key: getattr(stage.loss, key) if key in taken else None for key in ("width", "epsilon")
-        }
-        return dataclasses.replace(stage.loss, name=name, **lengths)
+        loss = LOSSES[name]
+        if not loss.rescaled or loss.reference_size != LOSSES["wing"].reference_size:
+            return LossConfig(name=name, reduction=stage.loss.reduction)
+        params = {key: value for key, value in stage.loss.params.items() if key in loss.parameters}
+        return dataclasses.replace(stage.loss, name=name, params=params)
 
 
 def recipe(data: Reproducible, budget: Budget, *, root: str = "", seed: int = 0) -> Recipe:
@@ -113,14 +114,13 @@ def _stages(data: Reproducible, budget: Budget) -> tuple[StageConfig, SecondStag
 
 def _network(channels: tuple[int, ...], *, paper: bool) -> ModelConfig:
     if paper:
-        return ModelConfig(channels=channels)
-    return ModelConfig(channels=channels, norm="batch", output_bias="mean_shape")
+        return ModelConfig(params={"channels": channels})
+    return ModelConfig(params={"channels": channels, "norm": "batch"}, output_bias="mean_shape")
 
 
 def _wing(number: int, *, paper: bool) -> LossConfig:
-    return LossConfig(
-        name="wing", reference_size=64 * number, reduction="paper" if paper else "mean", **LENGTHS[number]
-    )
+    reduction = "sum_over_points_mean_over_batch" if paper else "mean"
+    return LossConfig(name="wing", reference_size=64 * number, params=LENGTHS[number], reduction=reduction)
 
 
 def _sgd(first: float, last: float) -> OptimizerConfig:

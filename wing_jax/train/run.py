@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
@@ -22,10 +23,10 @@ from wing_jax.data.held_out import HeldOut
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer, Stage
-from wing_jax.models import cpu_kernel
+from wing_jax.models import cpu_kernel, make_model
 from wing_jax.runtime import devices, memory
 from wing_jax.schemes import SCHEMES, Scheme
-from wing_jax.text import quoted
+from wing_jax.text import quoted, reason
 from wing_jax.train import crops, run_config
 from wing_jax.train.optimizer import scaled_to_batch
 from wing_jax.train.stage import StageTask, make_loss, train_stage
@@ -145,18 +146,30 @@ def check_numbers(config: Config, mesh: Mesh) -> None:
             fix="set batch_size or input_size lower",
         )
         memory.refuse_beyond(
-            dense_bytes(stage),
-            what=f"a network with {stage.model.hidden:,} hidden units on {stage.input_size:,} pixels",
-            fix="set input_size or model.hidden lower, or give more channels, each of which halves the side",
+            network_bytes(stage),
+            what=f"a network {stage.model.name!r} on {stage.input_size:,} x {stage.input_size:,} pixels",
+            fix="set input_size lower or the network's params (of plain: hidden lower, or more channels)",
         )
 
 
-def dense_bytes(stage: StageConfig) -> int:
-    """Bytes of the weights of the network's fully connected layer; 0 where the network has none."""
-    if stage.model.name != "plain":
-        return 0
-    side = stage.input_size >> len(stage.model.channels)
-    return 4 * side**2 * stage.model.channels[-1] * stage.model.hidden
+def network_bytes(stage: StageConfig) -> int:
+    """Bytes of the stage's network, with as many points as most have; nothing of it is computed.
+
+    Raises:
+      InputError: the network does not take these parameters, or crops of this size.
+    """
+    model = make_model(stage.model.name, points=68, **stage.model.params)
+    crop = jax.ShapeDtypeStruct((1, stage.input_size, stage.input_size, 3), np.uint8)
+    try:
+        leaves = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0), crop))
+    except InputError:
+        raise
+    except Exception as error:  # whatever the network of another package raises
+        raise InputError(
+            f"network {quoted(stage.model.name)}: does not take crops of {stage.input_size} x {stage.input_size} "
+            f"pixels ({reason(error)}): see to input_size and the network's params"
+        ) from error
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 def read_corpus(config: Config) -> Corpus:

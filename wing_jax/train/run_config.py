@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wing_jax.config import Config, SweepConfig, config_of
+from wing_jax.config import Config, config_of
 from wing_jax.errors import InputError
-from wing_jax.losses.units import own_reference_size, parameters
+from wing_jax.losses import LOSSES
+from wing_jax.models import MODELS
 from wing_jax.runtime import devices, files
 from wing_jax.text import quoted, reason
 
@@ -16,6 +17,7 @@ RECORD = "config.json"
 # What may change on the way: how the same training is shared out, and, in every part, where things lie.
 FREE = ("name", "output", "devices", "parallel", "processes", "steps_per_call")
 FREE_IN_PARTS = ("root", "keep")
+KEPT = {"name", "reference_size", "reduction", "output_bias", "precision"}  # fields beside `params`
 
 
 def claim(config: Config, folder: Path) -> None:
@@ -52,14 +54,6 @@ def refuse_another(config: Config, folder: Path) -> None:
             f"{folder}: was begun with {first}={quoted(begun.get(first))}, and the config says {quoted(now.get(first))}"
             f"{more}: give another --name to train anew, or delete {path} to go on with what it says now"
         )
-    if isinstance(config, SweepConfig) and "beta" not in record["stage1"]["loss"]:
-        own = config.stage1.loss.name
-        others = [name for name in config.grid.losses if name != own and "width" in parameters(name)]
-        if others:
-            raise InputError(
-                f"{folder}: was begun by a version that gave {', '.join(others)} the lengths and the reference size of "
-                f"{own}: give another --name to train anew"
-            )
 
 
 def read_config(path: Path) -> Config:
@@ -79,10 +73,22 @@ def _table(path: Path) -> Any:
 
 
 def _config_of(table: Any, path: Path) -> Config:
+    if _is_of_before(table):
+        raise InputError(
+            f"{path}: is of an earlier version of wing_jax, whose losses and networks had other fields: give another "
+            "--name to train anew, or train on with that version"
+        )
     try:
         return config_of(table, where="its fields")
     except InputError as error:
         raise _unreadable(path, error) from error
+
+
+def _is_of_before(table: Any) -> bool:
+    """Whether a record says the numbers of losses and networks beside their names, and not in `params`."""
+    stage = table.get("stage1") if isinstance(table, dict) else None
+    parts = [stage.get(name) for name in ("loss", "model")] if isinstance(stage, dict) else []
+    return any(isinstance(part, dict) and "params" not in part and not part.keys() <= KEPT for part in parts)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -92,12 +98,10 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Values that must stay, by their dotted names; a loss's own reference size is the same said or not."""
+    """Values that must stay, by their dotted names; what a loss or a network has by default is the same said or not."""
     pairs: Any = ()
     if isinstance(value, dict):
-        if value.get("reference_size", 0) is None:
-            value = {**value, "reference_size": own_reference_size(value["name"])}
-        pairs = value.items()
+        pairs = _with_defaults(value).items()
     elif isinstance(value, tuple) and any(isinstance(item, dict) for item in value):
         pairs = enumerate(value)
     else:
@@ -105,3 +109,14 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     for key, inner in pairs:
         if key not in (FREE_IN_PARTS if name else FREE):
             yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+
+
+def _with_defaults(part: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a part of a config; of a loss and of a network with the defaults of what is not given."""
+    if "params" not in part or "name" not in part:
+        return part
+    if "reference_size" not in part:
+        return {**part, "params": {**MODELS[part["name"]].parameters, **part["params"]}}
+    loss, size = LOSSES[part["name"]], part["reference_size"]
+    size = loss.reference_size if size is None and loss.rescaled else size
+    return {**part, "params": {**loss.parameters, **part["params"]}, "reference_size": size}

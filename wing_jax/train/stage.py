@@ -16,17 +16,16 @@ from jaxtyping import Float, Int
 
 from wing_jax import losses
 from wing_jax.augment.perturb import supersampling
-from wing_jax.config import LENGTHS, Config, LossConfig, StageConfig
+from wing_jax.config import Config, StageConfig
 from wing_jax.data.chips import Chips
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Stage
 from wing_jax.input.cutting import BatchCutter, fixed_crops
 from wing_jax.input.device_input import DeviceFaces, DeviceInput, Planner, device_faces
 from wing_jax.input.tfdata import training_batches
-from wing_jax.models import make_model
+from wing_jax.models import describe_model, make_model
 from wing_jax.runtime import devices
 from wing_jax.schemes import Scheme
-from wing_jax.text import quoted
 from wing_jax.train.engines import DeviceEngine, Engine, FedEngine
 from wing_jax.train.loop import Diverged, Validate, ValidationSet, make_validate, train_network
 from wing_jax.train.optimizer import learning_rates, make_optimizer
@@ -58,16 +57,8 @@ class StageTask(Value):
     def network(self) -> dict[str, Any]:
         """Arguments of `make_model` by which the trained stage is kept: always in float32."""
         model = self.stage.model
-        return {
-            "name": model.name,
-            "points": self.scheme.points,
-            "channels": model.channels,
-            "hidden": model.hidden,
-            "norm": model.norm,
-            "dropout": model.dropout,
-            "residual": model.residual,
-            "precision": "float32",
-        }
+        given: dict[str, Any] = {"name": model.name, "points": self.scheme.points, **model.params}
+        return describe_model(make_model(**given)) or given
 
     @property
     def eyes(self) -> tuple[int, int]:
@@ -260,23 +251,13 @@ def _stream(cutter: BatchCutter, last_step: int, first_step: int) -> Iterator[An
     return training_batches(cutter, first_step=first_step, last_step=last_step, **parts)
 
 
-def given_lengths(loss: LossConfig) -> dict[str, float]:
-    """The parameters that `loss` gives, in pixels of its reference size; the others have the loss's defaults."""
-    return {name: value for name in LENGTHS if (value := getattr(loss, name)) is not None}
-
-
 def make_loss(stage: StageConfig) -> Loss:
     """The stage's loss, its lengths rescaled from pixels of its reference size to pixels of the stage's crop.
 
     Raises:
-      InputError: the loss does not take these lengths.
+      InputError: the loss does not take these parameters.
     """
-    try:
-        return losses.make_loss(
-            stage.loss.name,
-            reference_size=stage.loss.reference_size,
-            working_extent=float(stage.input_size),
-            **given_lengths(stage.loss),
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"loss {quoted(stage.loss.name)}: {error}") from error
+    chosen = stage.loss
+    return losses.make_loss(
+        chosen.name, reference_size=chosen.reference_size, working_extent=float(stage.input_size), **chosen.params
+    )

@@ -44,17 +44,14 @@ def init_state(
     average: bool = False,
 ) -> TrainState:
     """Draw the network's first parameters, others for each `seed` and `stage`. With `mean_shape` (pixels of the crop)
-    the untrained network answers that shape to every face: the output's bias is set to it, its kernel to zero."""
+    the untrained network answers that shape to every face, by its method `start_at`; one without it starts as it is."""
 
     @devices.jit_once  # as a whole: array by array it would take longer than the first step
     def draw(seed: Array, stage: Array) -> TrainState:
         key = jax.random.fold_in(jax.random.key(seed), stage)
         variables = {"batch_stats": {}, **model.init(key, jnp.zeros((1, input_size, input_size, 3), jnp.uint8))}
-        if mean_shape is not None:
-            output = variables["params"]["output"]
-            bias = jnp.asarray(mean_shape, jnp.float32).reshape(-1)
-            start = {"kernel": jnp.zeros_like(output["kernel"]), "bias": bias}
-            variables = {**variables, "params": {**variables["params"], "output": start}}
+        if mean_shape is not None and hasattr(model, "start_at"):
+            variables = model.start_at(variables, mean_shape)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             variables=variables,

@@ -21,7 +21,7 @@ Batch = dict[str, Array | np.ndarray]
 Metrics = dict[str, tuple[Array, Array]]
 Predict = Callable[[Any, Array | np.ndarray], Array]
 Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-Reduction = Literal["paper", "mean"]
+Reduction = Literal["sum_over_points_mean_over_batch", "mean"]
 NORM_EVERY = 10  # steps
 
 
@@ -93,7 +93,11 @@ def make_objective(
         shown = batch["visible"]
         target = jnp.where(shown[..., None], batch["points"], jax.lax.stop_gradient(predicted))
         total = jnp.where(shown[..., None], loss(predicted, target), 0).sum()
-        count = jnp.asarray(len(shown), jnp.float32) if reduction == "paper" else 2.0 * shown.sum().astype(jnp.float32)
+        count = (
+            jnp.asarray(len(shown), jnp.float32)
+            if reduction == "sum_over_points_mean_over_batch"
+            else 2.0 * shown.sum().astype(jnp.float32)
+        )
         share = total / jnp.maximum(count if axis is None else jax.lax.psum(count, axis), 1)
         return share, (new.get("batch_stats", {}), predicted, (total, count))
 
