@@ -82,7 +82,7 @@ def configured(given) -> Config:
     if given.root:
         data = dataclasses.replace(data, name="packed", root=given.root)
     if given.network == "cnn7":
-        model = dataclasses.replace(stage.model, channels=CNN7["channels"])
+        model = dataclasses.replace(stage.model, params={**stage.model.params, "channels": CNN7["channels"]})
         stage = dataclasses.replace(stage, model=model, input_size=CNN7["input_size"])
     return dataclasses.replace(config, data=data, stage1=stage, stage2=None)
 
@@ -136,10 +136,10 @@ def trained(config: Config, task: StageTask, seed: int, peak: float) -> list[str
 def forward_flops(task: StageTask) -> float:
     """Floating-point operations of a face's forward pass; a step takes about three times as many."""
     side, before, flops = task.stage.input_size, 3, 0.0
-    for channels in task.stage.model.channels:
+    for channels in task.model().channels:
         flops += 2 * 9 * before * channels * side * side
         before, side = channels, side // 2
-    hidden = task.stage.model.hidden
+    hidden = task.model().hidden
     return flops + 2 * hidden * (before * side * side + 2 * task.scheme.points)
 
 

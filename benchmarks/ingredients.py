@@ -46,6 +46,16 @@ def second(**values) -> Change:
     return change
 
 
+def _with(part: str, *, name: str | None = None, **params) -> Change:
+    """A change of parameters of the second stage's loss or model, and of its name."""
+
+    def change(config: Config) -> Config:
+        own = getattr(config.stage2, part)
+        return second(**{part: {"name": name or own.name, "params": {**own.params, **params}}})(config)
+
+    return change
+
+
 def _l1(config: Config) -> Config:
     return second(loss=LossConfig(name="l1", reduction=config.stage2.loss.reduction))(config)
 
@@ -60,15 +70,15 @@ def _reshaped(config: Config) -> Config:
 
 
 CHANGES: dict[str, tuple[str, Change]] = {
-    "voting": ("a fully connected head of 1,024 for the votes", second(model={"name": "plain", "hidden": 1024})),
+    "voting": ("a fully connected head of 1,024 for the votes", _with("model", hidden=1024, name="plain")),
     "wing": ("L1 for the Wing loss", _l1),
-    "narrow": ("Wing of a third, width 5 and epsilon 1", second(loss={"width": 5.0, "epsilon": 1.0})),
-    "norm": ("no BatchNorm", second(model={"norm": "none"})),
+    "narrow": ("Wing of a third, width 5 and epsilon 1", _with("loss", width=5.0, epsilon=1.0)),
+    "norm": ("no BatchNorm", _with("model", norm="none")),
     "schedule": ("a learning rate that does not fall", _constant),
     "average": ("no averaged weights", second(optimizer={"ema": 0.0})),
-    "dropout": ("no dropout", second(model={"dropout": 0.0})),
+    "dropout": ("no dropout", _with("model", dropout=0.0)),
     "start": ("output begins at 0, not at the mean shape", second(model={"output_bias": "zero"})),
-    "through": ("crops from the annotation, not by the first stage", second(crops="direct")),
+    "through": ("crops from the annotation, not by the first stage", second(stage2_crops="annotated")),
     "flip": ("no flips", second(augment={"flip": 0.0})),
     "move": ("no rotation, translation, scale", second(augment={"rotation": 0.0, "translation": 0.0, "scale": 0.0})),
     "stretch": ("no stretch", second(augment={"stretch": 0.0})),
@@ -78,10 +88,12 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "coarse": ("lower resolution and JPEG besides", second(augment={"shrink": 1.0, "jpeg": 0.5})),
     "reshaped": ("faces reshaped towards others", _reshaped),
     "balance": ("HSM", lambda config: dataclasses.replace(config, balance=BalanceConfig(method="hsm"))),
-    "deeper": ("two residual blocks more", second(model={"residual": 2})),
+    "deeper": ("two residual blocks more", _with("model", residual=2)),
     "wider": (
         "twice the channels",
-        lambda config: second(model={"channels": tuple(2 * width for width in config.stage2.model.channels)})(config),
+        lambda config: _with("model", channels=tuple(2 * width for width in config.stage2.model.params["channels"]))(
+            config
+        ),
     ),
 }
 

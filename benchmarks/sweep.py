@@ -75,12 +75,12 @@ def sweep(config: Path, cells: list, how: str, folder: Path) -> tuple[float, dic
     """Seconds, and the validation NME of each cell. The second call counts: the first fills the cache."""
     widths, epsilons = ([f"{x:g}" for x in sorted({cell[i] for cell in cells})] for i in (0, 1))
     words = ["sweep", str(config), "--output", str(folder), "--grid.how", how]
-    words += ["--grid.widths", *widths, "--grid.epsilons", *epsilons]
+    words += ["--grid.params.width", *widths, "--grid.params.epsilon", *epsilons]
     for name in (f"first-{how}", how):
         say(f"sweep by {how}, {name}")
         seconds = command([*words, "--name", name], folder)
     rows = json.loads((folder / how / "results.json").read_text())["runs"]
-    return seconds, {(row["width"], row["epsilon"]): row["validation_nme"] for row in rows}
+    return seconds, {(row["params"]["width"], row["params"]["epsilon"]): row["validation_nme"] for row in rows}
 
 
 def trainings(config: Path, cells: list, folder: Path) -> tuple[float, dict]:
@@ -89,7 +89,7 @@ def trainings(config: Path, cells: list, folder: Path) -> tuple[float, dict]:
     for number, (width, epsilon) in enumerate([cells[0], *cells]):
         say(f"training {number} of {len(cells)}")
         words = ["train", str(config), "--output", str(folder), "--name", f"alone-{number}"]
-        words += ["--stage1.loss.width", f"{width:g}", "--stage1.loss.epsilon", f"{epsilon:g}"]
+        words += ["--stage1.loss.params.width", f"{width:g}", "--stage1.loss.params.epsilon", f"{epsilon:g}"]
         seconds = command(words, folder)
         total += seconds if number else 0.0  # the first fills the cache
         log = (folder / f"alone-{number}" / "stage1" / "metrics.jsonl").read_text().splitlines()

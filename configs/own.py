@@ -20,7 +20,7 @@ config = strong_recipe(
     optimizer=adamw(warmup=100, ema=0.99),  # for few steps
     stage1=dict(
         margin=1.4,  # crop side per larger side of the face box
-        centre="shape",
+        center="shape",
         model=network,
         augment=AugmentConfig(rotation=20.0, translation=0.06, scale=0.1, color=0.2, occlusion=0.2),
         steps=4_000,

@@ -22,7 +22,7 @@ from IPython.display import display
 from ipywidgets import FloatSlider
 
 from wing_jax.analysis import curves, wing_slopes
-from wing_jax.losses import LOSSES, make_loss
+from wing_jax.losses import make_loss, wing_loss
 from wing_jax.report.analysis import curves_figure
 
 errors = jnp.linspace(-20.0, 20.0, 801)  # pixels of a 64 x 64 crop
@@ -53,7 +53,7 @@ fractions = errors / 64
 guarded = make_loss("wing", reference_size=64, working_extent=1.0, width=10.0, epsilon=2.0)
 zeros = jnp.zeros_like(errors)
 print("guarded equals the pixel loss:", bool(jnp.allclose(guarded(fractions, zeros), wing(errors, zeros), rtol=1e-5)))
-raw_slope = curves(LOSSES["wing"], jnp.array([0.001, 0.1, 0.3])).gradient
+raw_slope = curves(wing_loss, jnp.array([0.001, 0.1, 0.3])).gradient
 print("unscaled slope at 0.06, 6 and 19 pixels:", [round(float(s), 2) for s in raw_slope])
 
 # %% [markdown]

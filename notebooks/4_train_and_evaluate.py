@@ -51,8 +51,10 @@ folder = Path(tempfile.mkdtemp())
 first = StageConfig(
     input_size=32,  # pixels; the paper's is 64
     margin=1.3,  # crop side per larger side of the face box
-    model=ModelConfig(channels=(16, 32, 64, 128), hidden=256, norm="batch", output_bias="mean_shape"),
-    loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="mean"),  # pixels of 64
+    model=ModelConfig(params={"channels": (16, 32, 64, 128), "hidden": 256, "norm": "batch"}, output_bias="mean_shape"),
+    loss=LossConfig(
+        name="wing", reference_size=64, params={"width": 10.0, "epsilon": 2.0}, reduction="mean"
+    ),  # pixels of 64
     augment=AugmentConfig(rotation=20.0, translation=0.05, scale=0.08),
     optimizer=OptimizerConfig(
         name="adamw", learning_rate=2e-3, final_learning_rate=2e-5, decay="cosine", weight_decay=1e-2, ema=0.98
@@ -71,7 +73,7 @@ second = SecondStageConfig(
         "augment": AugmentConfig(rotation=10.0, translation=0.04, scale=0.06),
         "steps": 400,
     },
-    crops="direct",
+    stage2_crops="annotated",
 )
 config = Config(
     name="notebook",

@@ -61,7 +61,9 @@ config = Config(
     stage1=StageConfig(
         input_size=32,
         margin=1.3,
-        model=ModelConfig(channels=(8, 16, 32, 64), hidden=128, norm="batch", output_bias="mean_shape"),
+        model=ModelConfig(
+            params={"channels": (8, 16, 32, 64), "hidden": 128, "norm": "batch"}, output_bias="mean_shape"
+        ),
         loss=LossConfig(reduction="mean"),
         augment=AugmentConfig(rotation=15.0, translation=0.05, scale=0.05),
         optimizer=OptimizerConfig(

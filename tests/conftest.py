@@ -8,6 +8,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax
+import jaxtyping
 import pytest
 from hypothesis import settings
 
@@ -46,6 +47,12 @@ def data_root() -> Path:
     if not (root / "300w").is_dir():
         pytest.skip(f"real data not found in {root}: set WING_JAX_DATA to the folder that holds 300w/ and mtfl/")
     return root
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """As users run it: no type checks, so that wrong input reaches the code."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="session", autouse=True)

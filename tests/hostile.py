@@ -61,8 +61,8 @@ margin = 1.2
 batch_size = 8
 steps = 20
 evaluate_every = 10
-model = {channels = [8, 16], hidden = 32, norm = "batch"}
-loss = {name = "wing", width = 10.0, epsilon = 2.0, reduction = "mean"}
+model = {params = {channels = [8, 16], hidden = 32, norm = "batch"}}
+loss = {name = "wing", params = {width = 10.0, epsilon = 2.0}, reduction = "mean"}
 augment = {rotation = 5.0, translation = 0.02, scale = 0.02}
 optimizer = {name = "adamw", learning_rate = 1e-3, final_learning_rate = 1e-4, decay = "cosine", weight_decay = 0.01}
 """

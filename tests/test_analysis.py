@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from wing_jax import analysis
 from wing_jax.analysis.training import follow, probe_steps
-from wing_jax.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
-from wing_jax.losses import LOSSES, hide, make_loss, masked_mean
+from wing_jax.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, AugmentConfig, StageConfig
+from wing_jax.losses import LOSSES, make_loss, mask_points, masked_mean
 from wing_jax.models import TINY
 from wing_jax.runtime import devices
 from wing_jax.train.run import first_task, read_corpus
@@ -159,7 +159,7 @@ def gradient(model, variables, batch, loss):
             {**variables, "params": params}, jnp.asarray(batch.images), train=True, mutable=["batch_stats"],
             rngs={"dropout": jax.random.key(0)},
         )  # fmt: skip
-        shown, target = hide(predicted, jnp.asarray(batch.points), jnp.asarray(batch.visible))
+        shown, target = mask_points(predicted, jnp.asarray(batch.points), jnp.asarray(batch.visible))
         return masked_mean(loss(shown, target), jnp.asarray(batch.visible))
 
     return jax.grad(objective)(variables["params"])
@@ -202,7 +202,7 @@ def test_a_landscape_holds_the_network_itself_in_its_middle(network):
     assert found.values.shape == (4, 5, 5)
     np.testing.assert_allclose(found.places, [-0.5, -0.25, 0, 0.25, 0.5])
     predicted = model.apply(variables, jnp.asarray(batch.images), train=False)
-    shown, target = hide(predicted, jnp.asarray(batch.points), jnp.asarray(batch.visible))
+    shown, target = mask_points(predicted, jnp.asarray(batch.points), jnp.asarray(batch.visible))
     for values, loss in zip(found.values, ALL.values(), strict=True):
         np.testing.assert_allclose(
             values[2, 2], masked_mean(loss(shown, target), jnp.asarray(batch.visible)), rtol=1e-4
@@ -227,8 +227,8 @@ def test_directions_are_as_long_as_each_filter(network):
 STAGE = StageConfig(
     input_size=16,
     margin=1.3,
-    model=ModelConfig(channels=(4, 8), hidden=8, output_bias="mean_shape"),
-    loss=LossConfig(name="wing", width=10.0, epsilon=2.0, reduction="mean"),
+    model=ModelConfig(params={"channels": (4, 8), "hidden": 8}, output_bias="mean_shape"),
+    loss=LossConfig(name="wing", params={"width": 10.0, "epsilon": 2.0}, reduction="mean"),
     augment=AugmentConfig(rotation=5.0, translation=0.02, scale=0.02),
     optimizer=OptimizerConfig(
         name="sgd", learning_rate=1e-2, final_learning_rate=1e-3, decay="cosine", weight_decay=1e-2

@@ -263,7 +263,7 @@ calls = {
     "predicted": [lambda bad: losses.wing_loss(bad, points), [None, "a", [[1], [1, 2]], {}, 3]],
     "target": [lambda bad: losses.wing_loss(points, bad), [None, "a", 3, [1.0]]],
     "width": [lambda bad: losses.wing_loss(points, points, width=bad), [None, "a", -1, [1], True]],
-    "visible": [lambda bad: losses.paper_reduction(points, bad), [3, [1.0], "a", [[1, 0, 1, 1, 1]]]],
+    "visible": [lambda bad: losses.sum_over_points_mean_over_batch(points, bad), [3, [1.0], "a", [[1, 0, 1, 1, 1]]]],
     "loss": [lambda bad: losses.masked_mean(bad), [None, "a", [1, 2]]],
     "maps": [losses.adaptive_wing_weights, [None, 3, [1.0]]],
     "name": [losses.make_loss, [None, [], "wign", 3]],
@@ -282,7 +282,7 @@ for name, (call, bads) in calls.items():
         else:
             print(name, repr(bad), "passes")
 visible = [[True, True, False, True, True]]
-assert losses.paper_reduction(np.ones((1, 5, 2), np.float32), visible) == 8
+assert losses.sum_over_points_mean_over_batch(np.ones((1, 5, 2), np.float32), visible) == 8
 print("done")
 """
 

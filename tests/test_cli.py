@@ -129,21 +129,32 @@ def test_missing_config(capsys):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--stage1.lss.width", "3"], "unknown argument '--stage1.lss.width': did you mean --stage1.loss.width"),
+        (["--stage1.lss.params.width", "3"], "did you mean --stage1.loss.params.width"),
+        (
+            ["--stage1.loss.width", "3"],
+            "unknown argument '--stage1.loss.width': did you mean --stage1.loss.params.width",
+        ),
+        (["--stage1.loss.params.width", "wide"], "--stage1.loss.params.width: 'wide' is no number"),
+        (["--stage1.loss.params.width", "3", "4"], "--stage1.loss.params.width: takes one number, not 2"),
+        (["--stage1.loss.params.width"], "--stage1.loss.params.width: needs a value"),
+        (["--stage1.loss.name", "wings"], "no loss is called 'wings': did you mean wing?"),
+        (["--stage1.model.name", "plane"], "no network is called 'plane': did you mean plain?"),
+        (["--stage1.model.params.width", "3"], "the network 'plain' has no parameter width: use channels, hidden,"),
         (["--stage1.steps", "many"], "--stage1.steps"),
         (["--stage1.steps", "0"], "steps=0"),
         (["--stage1.input_size", "60"], "input_size=60"),
-        (["--stage1.model.norm", "layer"], "'layer'"),
+        (["--stage1.model.params.norm", "layer"], "norm='layer' must be one of none, batch"),
         (["--data.name", "imagenet"], "'imagenet'"),
         (["--seed"], "--seed"),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_bad_option(capsys, options, said):
     assert said in refused(capsys, "train", CONFIG, *options)
 
 
 def test_loss_with_a_length_out_of_range(capsys, faces_folder):
-    options = ["--stage1.loss.width", "-3", "--data.root", faces_folder, "--data.validation", "0.5"]
+    options = ["--stage1.loss.params.width", "-3", "--data.root", faces_folder, "--data.validation", "0.5"]
     assert "width is -3" in refused(capsys, "train", CONFIG, *options)
 
 
@@ -164,20 +175,42 @@ def test_another_loss_on_the_command_line_has_its_own_numbers(name, stage):
 
 
 def test_numbers_that_are_given_beside_another_loss_are_taken():
-    words = ["--stage1.loss.name", "soft_wing", "--stage1.loss.width", "10", "--stage1.loss.linear_width=3"]
-    assert parsed(*words).stage1.loss == LossConfig(name="soft_wing", width=10.0, linear_width=3.0, reduction="mean")
+    words = [
+        "--stage1.loss.name",
+        "soft_wing",
+        "--stage1.loss.params.width",
+        "10",
+        "--stage1.loss.params.linear_width=3",
+    ]
+    assert parsed(*words).stage1.loss == LossConfig(
+        name="soft_wing", params={"width": 10.0, "linear_width": 3.0}, reduction="mean"
+    )
     same = load_config(CONFIG).stage1.loss
     assert parsed("--stage1.loss.name", "wing").stage1.loss == same
-    assert parsed("--stage1.loss.epsilon", "1").stage1.loss == dataclasses.replace(same, epsilon=1.0)
+    assert parsed("--stage1.loss.params.epsilon", "1").stage1.loss == dataclasses.replace(
+        same, params={**same.params, "epsilon": 1.0}
+    )
+
+
+def test_parameters_of_networks_are_options_too():
+    own = load_config(CONFIG).stage1.model
+    words = ["--stage1.model.params.hidden", "64", "--stage1.model.params.channels", "16", "32", "--stage1.steps", "7"]
+    found = parsed(*words).stage1
+    assert found.model == dataclasses.replace(own, params={**own.params, "hidden": 64, "channels": (16, 32)})
+    assert found.steps == 7
+    assert parsed("--stage1.model.params.channels=16").stage1.model.params["channels"] == (16,)
+    assert parsed("--stage1.model.name", "resnet50").stage1.model == dataclasses.replace(
+        own, name="resnet50", params={}
+    )
 
 
 def test_a_number_that_the_loss_does_not_have_is_named(capsys, faces_folder):
     data = ["--data.root", faces_folder, "--data.validation", "0.5"]
-    words = ["--stage1.loss.name", "l1", "--stage1.loss.width", "10", *data]
+    words = ["--stage1.loss.name", "l1", "--stage1.loss.params.width", "10", *data]
     assert "the loss 'l1' has no parameter width" in refused(capsys, "train", CONFIG, *words)
-    words = ["--stage1.loss.rectification", "0.5", *data]
+    words = ["--stage1.loss.params.rectification", "0.5", *data]
     assert "has no parameter rectification: use width, epsilon" in refused(capsys, "train", CONFIG, *words)
-    words = ["--stage1.loss.name", "rectified_wing", "--stage1.loss.rectification", "20", *data]
+    words = ["--stage1.loss.name", "rectified_wing", "--stage1.loss.params.rectification", "20", *data]
     assert "rectification is 20.0: it must be below the width, 10.0" in refused(capsys, "train", CONFIG, *words)
 
 
@@ -429,7 +462,7 @@ def test_without_any_extra_all_but_what_needs_them_works(model, faces_folder, tm
     training = [CONFIG, "--data.root", faces_folder, "--data.validation", "0.5"]
     for stage in ("--stage1", "--stage2"):
         training += [f"{stage}.steps", "2", f"{stage}.evaluate_every", "2", f"{stage}.optimizer.warmup", "0"]
-        training += [f"{stage}.batch_size", "4", f"{stage}.model.channels", "8", "8", "8", "16"]
+        training += [f"{stage}.batch_size", "4", f"{stage}.model.params.channels", "8", "8", "8", "16"]
     arguments = [model, faces_folder, faces_folder / "ibug" / "face0.jpg", *training]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "WING_JAX_CPU_KERNEL": "off"}  # compiled for longer than run

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax.config import LENGTHS, AugmentConfig, Config, DataConfig, GridConfig, LossConfig, load_config
+from wing_jax.config import Config, DataConfig, GridConfig, LossConfig, ModelConfig, AugmentConfig, load_config
 from wing_jax.errors import InputError
 from wing_jax.losses import LOSSES, make_loss
-from wing_jax.losses.units import parameters
+from wing_jax.models import make_model
 from wing_jax.train.stage import make_loss as stage_loss
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -52,26 +52,39 @@ def test_every_config_of_the_project_loads(path):
     for stage in filter(None, (config.stage1, config.stage2)):
         assert stage.optimizer.final_learning_rate <= stage.optimizer.learning_rate
         assert stage.steps % stage.evaluate_every == 0
-        given = {"width": stage.loss.width, "epsilon": stage.loss.epsilon}
-        make_loss(
-            stage.loss.name,
-            reference_size=stage.loss.reference_size,
-            working_extent=float(stage.input_size),
-            **{name: value for name, value in given.items() if value is not None},
-        )
+        stage_loss(stage)
+        make_model(stage.model.name, points=5, **stage.model.params)
 
 
-def test_every_parameter_of_every_loss_is_a_field():
-    """Of LossConfig: so that all can be set in any config and on the command line."""
-    assert {label for name in LOSSES for label in parameters(name)} == set(LENGTHS)
-    assert set(LENGTHS) < {field.name for field in dataclasses.fields(LossConfig)}
+@pytest.mark.parametrize("kind", [LossConfig, ModelConfig])
+def test_parameters_are_a_table_whose_order_does_not_matter(kind):
+    one, other = (
+        kind(name="any", params=dict(pairs)) for pairs in ([("a", 1.0), ("b", 2.0)], [("b", 2.0), ("a", 1.0)])
+    )
+    assert one == other
+    assert {one: "found"}[other] == "found"
+    assert kind(name="any", params={"a": 1.0}) not in {one}
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("kind", [LossConfig, ModelConfig, GridConfig])
+def test_parameters_that_are_no_table_are_refused(kind):
+    with pytest.raises(InputError, match="give a table of names and values"):
+        kind(params={1: 2.0})
+
+
+def test_what_is_done_to_the_table_that_was_given_is_not_done_to_the_config():
+    params = {"channels": [8, 16]}
+    config = ModelConfig(params=params)
+    params["channels"] = []
+    assert config.params == {"channels": (8, 16)}
 
 
 def loss_of(stage, loss):
     return stage_loss(dataclasses.replace(stage, loss=loss))(jnp.linspace(0, 9, 64), jnp.zeros(64))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ["l2", "l1", "smooth_l1", "wing", "rectified_wing", "soft_wing"])
 def test_every_parameter_and_the_reference_size_reach_the_loss(name):
     """And where nothing is given, each loss has its defaults in pixels of the crop that they are meant for."""
     stage = load_config(CONFIGS[0]).stage1
@@ -81,19 +94,23 @@ def test_every_parameter_and_the_reference_size_reach_the_loss(name):
     plain = loss_of(stage, LossConfig(name=name))
     np.testing.assert_array_equal(plain, same(jnp.linspace(0, 9, 64), jnp.zeros(64)))
     np.testing.assert_array_equal(plain, loss_of(stage, LossConfig(name=name, reference_size=size)))
-    for label, value in parameters(name).items():
-        assert (np.asarray(loss_of(stage, LossConfig(name=name, **{label: 0.9 * value}))) != plain).any(), label
+    for label, value in LOSSES[name].parameters.items():
+        assert (np.asarray(loss_of(stage, LossConfig(name=name, params={label: 0.9 * value}))) != plain).any(), label
 
 
 @pytest.mark.parametrize(
     ("loss", "said"),
     [
-        ({"name": "l1", "width": 10.0}, "loss 'l1': the loss 'l1' has no parameter width"),
-        ({"name": "wing", "rectification": 0.1}, "no parameter rectification: use width, epsilon"),
-        ({"name": "rectified_wing", "rectification": 10.0}, "rectification is 10.0: it must be below the width"),
-        ({"name": "soft_wing", "linear_width": -1.0}, "linear_width is -1.0"),
-        ({"name": "smooth_l1", "beta": 0.0}, "beta is 0.0"),
-        ({"name": "wing", "epsilon": float("inf")}, "epsilon is inf"),
+        ({"name": "l1", "params": {"width": 10.0}}, "the loss 'l1' has no parameter width: it has none"),
+        ({"name": "wing", "params": {"rectification": 0.1}}, "no parameter rectification: use width, epsilon"),
+        (
+            {"name": "rectified_wing", "params": {"rectification": 10.0}},
+            "loss 'rectified_wing': rectification is 10.0: it must be below the width",
+        ),
+        ({"name": "soft_wing", "params": {"linear_width": -1.0}}, "linear_width is -1.0"),
+        ({"name": "smooth_l1", "params": {"beta": 0.0}}, "beta is 0.0"),
+        ({"name": "wing", "params": {"epsilon": float("inf")}}, "epsilon is inf"),
+        ({"name": "wings"}, "no loss is called 'wings': did you mean wing?"),
         ({"name": "wing", "reference_size": 0}, "reference_size is 0"),
     ],
 )
@@ -105,13 +122,13 @@ def test_a_parameter_that_is_not_the_loss_s_or_out_of_range_is_named_in_one_line
 
 def test_parameters_of_losses_are_kept_in_json_and_toml(tmp_path):
     base = load_config(CONFIGS[0])
-    loss = LossConfig(name="rectified_wing", rectification=0.5, width=8.0)
+    loss = LossConfig(name="rectified_wing", params={"rectification": 0.5, "width": 8.0})
     config = dataclasses.replace(base, stage1=dataclasses.replace(base.stage1, loss=loss))
     (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
     assert load_config(tmp_path / "config.json") == config
     table = json.loads((tmp_path / "config.json").read_text())
-    table["stage1"]["loss"] = {"name": "rectified_wing", "rectifcation": 0.5}
-    assert "extra fields found (rectifcation) @ config.stage1.loss" in refusal(tmp_path / "c.json", json.dumps(table))
+    table["stage1"]["loss"] = {"name": "rectified_wing", "rectification": 0.5}
+    assert "extra fields found (rectification) @ config.stage1.loss" in refusal(tmp_path / "c.json", json.dumps(table))
 
 
 def test_a_config_is_frozen_and_by_keyword_only():
@@ -186,7 +203,7 @@ def test_the_page_on_promises_shows_a_config_in_toml(tmp_path):
     (shown,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "config.toml").write_text(shown)
     config = load_config(tmp_path / "config.toml")
-    assert config.stage1.model.channels == (32, 64, 128, 256, 512)
+    assert config.stage1.model.params["channels"] == (32, 64, 128, 256, 512)
     assert config.stage2 is None
 
 
@@ -198,9 +215,13 @@ def test_the_page_on_promises_shows_a_config_in_toml(tmp_path):
         (lambda t: t["stage1"].update(steps=True), "True is no int @ config.stage1.steps"),
         (lambda t: t["stage1"].update(steps=-1), "steps=-1 must be greater than 0 @ config.stage1"),
         (lambda t: t["data"].update(without="abc"), "'abc' is no list @ config.data.without"),
-        (lambda t: t["stage1"]["model"].update(channels=[8, "8"]), "'8' is no int @ config.stage1.model.channels[1]"),
-        (lambda t: t["stage1"]["model"].update(chanels=[1]), "extra fields found (chanels) @ config.stage1.model"),
-        (lambda t: t["stage1"]["loss"].update(name="wings"), "wings not in ['l2', 'l1',"),
+        (lambda t: t["stage1"]["model"].update(channels=[1]), "extra fields found (channels) @ config.stage1.model"),
+        (lambda t: t["stage1"]["model"].update(params=[1]), "no table of fields @ config.stage1.model.params"),
+        (lambda t: t["stage1"]["loss"]["params"].update(width="10"), "'10' is no float @ config.stage1.loss.params"),
+        (
+            lambda t: t["stage1"]["loss"].update(reduction="sum"),
+            "sum not in ['sum_over_points_mean_over_batch', 'mean']",
+        ),
         (lambda t: t["data"].pop("name"), "required field missing @ config.data.name"),
         (lambda t: t.update(data=[1]), "no table of fields @ config.data"),
         (lambda t: t["stage1"].update(margin=float("inf")), "inf is no float @ config.stage1.margin"),
@@ -220,10 +241,6 @@ def test_a_wrong_value_in_a_table_is_named_by_its_place(tmp_path, change, said):
         ("", "devices", -1, "devices=-1 must not be below 0"),
         ("data", "train_faces", -5, "train_faces=-5 must not be below 0"),
         ("stage1", "margin", float("nan"), "margin=nan must be greater than 0"),
-        ("stage1.model", "channels", (), r"channels=\(\): give one number or more"),
-        ("stage1.model", "channels", (0, 4), r"channels=\(0, 4\): give one number or more"),
-        ("stage1.model", "hidden", 0, "hidden=0 must be greater than 0"),
-        ("stage1.model", "dropout", 1.0, "dropout=1.0 must be at least 0 and below 1"),
         ("stage1.augment", "flip", 3.0, "flip=3.0 must lie between 0 and 1"),
         ("stage1.augment", "jpeg", float("nan"), "jpeg=nan must lie between 0 and 1"),
         ("stage1.augment", "scale", 1.5, "scale=1.5 must lie between 0 and 0.9"),
@@ -250,7 +267,8 @@ def test_an_exponential_fall_to_zero_is_refused():
         dataclasses.replace(optimizer, final_learning_rate=0.0, decay="exponential")
 
 
-@pytest.mark.parametrize("grid", [{"seeds": (0, -1)}, {"learning_rates": (-1.0,)}])
+@pytest.mark.parametrize("grid", [{"seeds": (0, -1)}, {"learning_rates": (-1.0,)}, {"params": {"width": -1.0}}])
+@pytest.mark.usefixtures("unchecked")
 def test_a_grid_out_of_range_is_refused(grid):
     with pytest.raises(InputError, match="-1"):
         GridConfig(**grid)

@@ -5,7 +5,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -31,12 +30,6 @@ HYPER = [
 ]
 every_loss = pytest.mark.parametrize("loss", EVERY, ids=lambda loss: loss.__name__)
 hyper_loss = pytest.mark.parametrize(("loss", "hyper"), HYPER)
-
-
-@pytest.fixture
-def unchecked(monkeypatch):
-    """As users run it: no type checks, so that wrong input reaches the code."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 def pair(loss, shape=(4, 19, 2)):
@@ -254,3 +247,41 @@ def test_zero_is_refused_where_it_divides_and_taken_where_it_means_something(unc
         losses.rectified_wing_loss(x, x, width=3, rectification=3)
     with pytest.raises(ValueError, match="vmap to try several"):
         losses.wing_loss(x, x, width=np.ones(3))
+
+
+@every_loss
+@pytest.mark.parametrize("shape", [(4, 19, 2), (4, 19, 1), (19, 1), (1, 1, 2), ()])
+def test_where_leaves_elements_out_whatever_stands_there(loss, shape):
+    """As `where=` in optax: boolean, broadcastable; no loss, no gradient, and no NaN, where it is False."""
+    predicted, target = pair(loss)
+    where = np.random.default_rng(3).uniform(size=shape) < 0.5 if shape else np.asarray(False)
+    full = np.broadcast_to(where, predicted.shape)
+    expected = np.where(full, loss(predicted, target), 0)
+    spoilt = [jnp.where(full, values, jnp.nan) for values in (predicted, target)]
+
+    @jax.jit
+    def value_and_gradients(predicted, target, where):
+        function = lambda *both: (loss(*both, where=where).sum(), loss(*both, where=where))  # noqa: E731
+        return jax.value_and_grad(function, argnums=(0, 1), has_aux=True)(predicted, target)
+
+    (_, value), gradients = value_and_gradients(*spoilt, where)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    (_, _), clean = value_and_gradients(predicted, target, where)
+    for gradient, same in zip(gradients, clean, strict=True):
+        np.testing.assert_array_equal(gradient, same)
+        np.testing.assert_array_equal(np.asarray(gradient)[~full], 0)
+
+
+@every_loss
+def test_where_that_includes_all_changes_nothing(loss):
+    predicted, target = pair(loss)
+    for where in (None, True, np.ones(predicted.shape, bool)):
+        np.testing.assert_array_equal(loss(predicted, target, where=where), loss(predicted, target))
+
+
+@every_loss
+def test_where_of_another_shape_or_dtype_is_refused(loss, unchecked):
+    predicted, target = pair(loss)
+    for where in (np.ones((4, 19), bool), np.ones((5, 1, 1), bool), np.ones((4, 19, 1)), np.ones((2, 4, 19, 2), bool)):
+        with pytest.raises(ValueError, match="give booleans that broadcast"):
+            loss(predicted, target, where=where)

@@ -11,7 +11,9 @@ from hypothesis.extra import numpy as arrays
 from wing_jax import losses
 
 SHAPE = (3, 5, 2)
-reductions = pytest.mark.parametrize("reduce", [losses.paper_reduction, losses.masked_mean], ids=["paper", "mean"])
+reductions = pytest.mark.parametrize(
+    "reduce", [losses.sum_over_points_mean_over_batch, losses.masked_mean], ids=["paper", "mean"]
+)
 masks = arrays.arrays(bool, SHAPE[:2])
 
 
@@ -19,7 +21,7 @@ def a_loss(shape=SHAPE):
     return np.random.default_rng(0).uniform(1, 9, shape).astype(np.float32)
 
 
-def some_hidden():
+def some_masked():
     visible = np.ones(SHAPE[:2], bool)
     visible[0, 1:] = visible[2, 0] = False
     return visible
@@ -38,20 +40,22 @@ def loop(loss, visible):
 @given(visible=masks)
 def test_values_are_a_loop(visible):
     total, count = loop(a_loss(), visible)
-    assert float(losses.paper_reduction(a_loss(), visible)) == pytest.approx(total / 3, rel=1e-6)
+    assert float(losses.sum_over_points_mean_over_batch(a_loss(), visible)) == pytest.approx(total / 3, rel=1e-6)
     assert float(losses.masked_mean(a_loss(), visible)) == pytest.approx(total / max(count, 1), rel=1e-6)
 
 
 def test_without_a_mask_all_points_count():
     everything = np.ones(SHAPE[:2], bool)
-    assert float(losses.paper_reduction(a_loss())) == pytest.approx(a_loss().sum() / 3)
+    assert float(losses.sum_over_points_mean_over_batch(a_loss())) == pytest.approx(a_loss().sum() / 3)
     assert float(losses.masked_mean(a_loss())) == pytest.approx(a_loss().mean())
-    for reduce in (losses.paper_reduction, losses.masked_mean):
+    for reduce in (losses.sum_over_points_mean_over_batch, losses.masked_mean):
         assert reduce(a_loss()) == reduce(a_loss(), everything)
 
 
-def test_the_paper_reduction_is_2l_times_the_mean():
-    assert float(losses.paper_reduction(a_loss())) == pytest.approx(2 * 5 * float(losses.masked_mean(a_loss())))
+def test_the_sum_over_points_mean_over_batch_is_2l_times_the_mean():
+    assert float(losses.sum_over_points_mean_over_batch(a_loss())) == pytest.approx(
+        2 * 5 * float(losses.masked_mean(a_loss()))
+    )
 
 
 @reductions
@@ -63,8 +67,8 @@ def test_nothing_visible_or_no_face_is_zero(reduce):
 
 
 @reductions
-def test_hidden_values_do_not_matter_even_nan(reduce):
-    loss, visible = a_loss(), some_hidden()
+def test_masked_values_do_not_matter_even_nan(reduce):
+    loss, visible = a_loss(), some_masked()
     spoilt = np.where(visible[..., None], loss, np.nan).astype(np.float32)
     assert reduce(spoilt, visible) == reduce(loss, visible)
 
@@ -72,14 +76,14 @@ def test_hidden_values_do_not_matter_even_nan(reduce):
 @reductions
 @pytest.mark.parametrize("loss", [losses.wing_loss, losses.l2_loss, losses.adaptive_wing_loss])
 @pytest.mark.parametrize("spoilt", ["target", "predicted"])
-def test_hide_keeps_the_gradient_finite(reduce, loss, spoilt):
-    visible = some_hidden()
+def test_mask_points_keeps_the_gradient_finite(reduce, loss, spoilt):
+    visible = some_masked()
     generator = np.random.default_rng(2)
     arrays_of = {name: generator.uniform(0, 1, SHAPE).astype(np.float32) for name in ("predicted", "target")}
 
     @jax.jit
     def value_and_gradient(predicted, target):
-        return jax.value_and_grad(lambda p: reduce(loss(*losses.hide(p, target, visible)), visible))(predicted)
+        return jax.value_and_grad(lambda p: reduce(loss(*losses.mask_points(p, target, visible)), visible))(predicted)
 
     clean_value, clean_gradient = value_and_gradient(**arrays_of)
     arrays_of[spoilt] = np.where(visible[..., None], arrays_of[spoilt], np.nan)
@@ -90,8 +94,8 @@ def test_hide_keeps_the_gradient_finite(reduce, loss, spoilt):
     assert (np.asarray(gradient[visible]) != 0).all()
 
 
-def test_hide_without_a_mask_changes_nothing():
-    predicted, target = losses.hide(a_loss(), a_loss() + 1, None)
+def test_mask_points_without_a_mask_changes_nothing():
+    predicted, target = losses.mask_points(a_loss(), a_loss() + 1, None)
     np.testing.assert_array_equal(predicted, a_loss())
     np.testing.assert_array_equal(target, a_loss() + 1)
 
@@ -101,20 +105,20 @@ def test_narrow_types_are_summed_in_float32(reduce):
     loss = jnp.full((1, 3000, 2), 100, jnp.float16)
     value = reduce(loss)
     assert value.dtype == jnp.float32
-    assert float(value) == (6e5 if reduce is losses.paper_reduction else 100)
+    assert float(value) == (6e5 if reduce is losses.sum_over_points_mean_over_batch else 100)
     assert jax.grad(reduce)(loss).dtype == jnp.float16
 
 
 def test_float64_is_kept():
     with jax.enable_x64(True):
-        assert losses.paper_reduction(jnp.ones(SHAPE)).dtype == jnp.float64
-        assert losses.masked_mean(jnp.ones(SHAPE), some_hidden()).dtype == jnp.float64
+        assert losses.sum_over_points_mean_over_batch(jnp.ones(SHAPE)).dtype == jnp.float64
+        assert losses.masked_mean(jnp.ones(SHAPE), some_masked()).dtype == jnp.float64
 
 
 @reductions
 def test_jit_vmap_and_pmap(reduce):
     devices = jax.local_device_count()
-    loss, visible = a_loss((devices, *SHAPE)), np.stack([some_hidden()] * devices)
+    loss, visible = a_loss((devices, *SHAPE)), np.stack([some_masked()] * devices)
     expected = [reduce(*each) for each in zip(loss, visible, strict=True)]
     np.testing.assert_allclose(jax.vmap(reduce)(loss, visible), expected, rtol=1e-6)
     np.testing.assert_allclose(jax.pmap(reduce)(loss, visible), expected, rtol=1e-6)
@@ -127,8 +131,8 @@ def test_jit_vmap_and_pmap(reduce):
 @reductions
 def test_masks_of_another_shape_or_dtype_are_refused(reduce, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    for visible in (some_hidden()[:1], some_hidden()[..., None], some_hidden().astype(np.float32)):
+    for visible in (some_masked()[:1], some_masked()[..., None], some_masked().astype(np.float32)):
         with pytest.raises(ValueError, match="give a boolean for each point"):
             reduce(a_loss(), visible)
         with pytest.raises(ValueError, match="give a boolean for each point"):
-            losses.hide(a_loss(), a_loss(), visible)
+            losses.mask_points(a_loss(), a_loss(), visible)

@@ -104,7 +104,10 @@ def test_chips_that_do_not_fit_are_refused_before_they_are_cut():
         ),
         (("train", "configs/synthetic.py", "--stage1.input_size", 2**20), "input_size=1048576 must be at most 4,096"),
         (("train", "configs/synthetic.py", "--stage1.batch_size", 8 * 10**9), "a batch of 8,000,000,000 crops of"),
-        (("train", "configs/synthetic.py", "--stage1.model.hidden", 10**12), "a network with 1,000,000,000,000 hidden"),
+        (
+            ("train", "configs/synthetic.py", "--stage1.model.params.hidden", 10**12),
+            "a network 'plain' on 64 x 64 pixels: ",
+        ),
         (
             ("train", "configs/synthetic.py", "--balance.bins", 10**12),
             "bins=1000000000000, cap=10: bins is 1 to 10,000",

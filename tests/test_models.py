@@ -1,6 +1,7 @@
 """The networks: parameter counts, values and gradients against a plain implementation, types, first answers."""
 
 import itertools
+import json
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,18 @@ import numpy as np
 import optax
 import pytest
 
-from wing_jax.models import CNN6, CNN7, TINY, PlainRegressor, ResNet50, ResNetTiny, make_model
+from wing_jax.errors import InputError
+from wing_jax.models import (
+    CNN6,
+    CNN7,
+    TINY,
+    PlainRegressor,
+    ResNet50,
+    ResNetTiny,
+    VotingRegressor,
+    describe_model,
+    make_model,
+)
 from wing_jax.train.optimizer import make_optimizer
 from wing_jax.train.state import init_state
 
@@ -172,8 +184,53 @@ def test_names_make_the_networks():
     plain = make_model("plain", points=5, channels=(8, 8), hidden=16, norm="batch", precision="bfloat16")
     assert plain == PlainRegressor(points=5, channels=(8, 8), hidden=16, norm="batch", dtype=jnp.dtype(jnp.bfloat16))
     assert make_model("resnet50", points=5).blocks == (3, 4, 6, 3)
-    with pytest.raises(ValueError, match="use plain, voting or resnet50"):
+    with pytest.raises(InputError, match="no network is called 'vgg': use one of plain, "):
         make_model("vgg", points=5)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"channels": ()}, r"channels=\(\): give one number or more"),
+        ({"channels": (0, 4)}, r"channels=\(0, 4\): give one number or more"),
+        ({"channels": (8, "8")}, r"channels=\(8, '8'\): give one number or more"),
+        ({"channels": 8}, "channels=8: give one number or more"),
+        ({"hidden": 0}, "hidden=0 must be greater than 0"),
+        ({"hidden": "wide"}, "hidden='wide' must be greater than 0"),
+        ({"dropout": 1.0}, "dropout=1.0 must be at least 0 and below 1"),
+        ({"norm": "layer"}, "norm='layer' must be one of none, batch"),
+        ({"residual": -1}, "residual=-1 must not be below 0"),
+        ({"width": 3}, "the network 'voting' has no parameter width: use channels, hidden, norm, dropout, residual"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_parameters_out_of_range_are_refused_in_one_line(params, said):
+    with pytest.raises(InputError, match=said):
+        make_model("voting", points=5, **params)
+
+
+def test_crops_that_cannot_be_halved_often_enough_are_refused():
+    with pytest.raises(InputError, match=r"input_size=60 cannot be halved 3 times, .* use a multiple of 8"):
+        shapes_of(make_model("plain", points=5, channels=(4, 4, 4)), 60)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        PlainRegressor(points=5, channels=(8, 16), hidden=3, norm="batch", dropout=0.2, dtype=jnp.bfloat16),
+        VotingRegressor(points=68, residual=2),
+        ResNetTiny(points=5),
+        CNN7(points=19),
+    ],
+)
+def test_a_description_in_json_makes_the_network_again(model):
+    description = json.loads(json.dumps(describe_model(model)))
+    assert make_model(**description) == model
+
+
+def test_what_is_not_registered_has_no_description():
+    assert describe_model(nn.Dense(3)) is None
+    assert describe_model(None) is None
 
 
 def test_untrained_network_answers_the_mean_shape_and_starts_by_he():
@@ -188,6 +245,30 @@ def test_untrained_network_answers_the_mean_shape_and_starts_by_he():
     params = state.variables["params"]
     np.testing.assert_allclose(params["ConvBlock_0"]["Conv_0"]["kernel"].std(), np.sqrt(2 / 27), rtol=0.06)
     np.testing.assert_allclose(params["Dense_0"]["kernel"].std(), np.sqrt(2 / (8 * 8 * 32)), rtol=0.06)
+
+
+def test_a_network_without_start_at_starts_as_it_is_drawn():
+    class Center(nn.Module):
+        @nn.compact
+        def __call__(self, images, *, train=False):
+            offset = self.param("offset", nn.initializers.normal(), (3, 2), jnp.float32)
+            return jnp.broadcast_to(offset[None], (len(images), 3, 2))
+
+    started, drawn = (
+        init_state(Center(), optax.sgd(0.1), seed=0, input_size=4, mean_shape=mean)
+        for mean in (np.ones((3, 2), np.float32), None)
+    )
+    np.testing.assert_array_equal(started.variables["params"]["offset"], drawn.variables["params"]["offset"])
+    assert np.abs(drawn.variables["params"]["offset"]).max() > 0
+
+
+@pytest.mark.parametrize("model", [ResNetTiny(points=4), TINY(points=4)])
+def test_a_network_that_is_started_at_points_answers_them(model):
+    points = np.random.default_rng(0).uniform(5, 11, (4, 2)).astype(np.float32)
+    variables = random_variables(model, 32)
+    answered = model.apply(model.start_at(variables, points), pictures(size=32))
+    np.testing.assert_allclose(answered, np.stack([points] * 2), rtol=1e-6)
+    assert jax.tree.structure(model.start_at(variables, points)) == jax.tree.structure(variables)
 
 
 @pytest.mark.parametrize("seed", [2**31 + 5, 2**40 + 1, -3])

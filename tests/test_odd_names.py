@@ -29,7 +29,7 @@ SMALL = Config(
     stage1=StageConfig(
         input_size=16,
         margin=1.3,
-        model=ModelConfig(channels=(4, 8), hidden=8, norm="none", output_bias="mean_shape"),
+        model=ModelConfig(params={"channels": (4, 8), "hidden": 8, "norm": "none"}, output_bias="mean_shape"),
         loss=LossConfig(reduction="mean"),
         augment=AugmentConfig(rotation=5.0, translation=0.02, scale=0.02),
         optimizer=OptimizerConfig(

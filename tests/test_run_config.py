@@ -99,52 +99,54 @@ def test_what_a_later_version_added_is_no_difference_until_it_is_used(config):
         claim(changed(config, "stage1", augment=used))
 
 
-def test_the_reference_size_of_a_loss_is_the_same_said_or_not(config):
-    """Records of earlier versions say 64 for every loss, which soft_wing no longer has."""
+def test_what_a_loss_has_by_default_is_the_same_said_or_not(config):
+    def of(name, size=None, **params):
+        return changed(config, "stage1", loss=LossConfig(name=name, reference_size=size, params=params))
 
-    def of(name, size):
-        return changed(config, "stage1", loss=LossConfig(name=name, reference_size=size))
-
-    claim(of("wing", 64))
-    path = config.folder / "config.json"
-    record = json.loads(path.read_text())
-    for name in ("rectification", "linear_width", "beta"):  # fields that were added since
-        del record["stage1"]["loss"][name]
-    path.write_text(json.dumps(record))
-    claim(of("wing", None))
+    claim(of("wing", 64, width=10.0, epsilon=2.0))
+    claim(of("wing"))
+    claim(of("wing", None, epsilon=2.0))
     with pytest.raises(InputError, match=r"begun with stage1\.loss\.reference_size=64, and the config says 128"):
         claim(of("wing", 128))
-    path.unlink()
+    with pytest.raises(InputError, match=r"begun with stage1\.loss\.params\.width=10\.0, and the config says 12\.0"):
+        claim(of("wing", width=12.0))
+    (config.folder / "config.json").unlink()
     claim(of("soft_wing", 64))
     with pytest.raises(InputError, match=r"begun with stage1\.loss\.reference_size=64, and the config says 256"):
-        claim(of("soft_wing", None))
+        claim(of("soft_wing"))
 
 
-def test_a_sweep_whose_other_losses_had_the_first_one_s_numbers_does_not_go_on(config):
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    for losses, goes_on in ((("wing", "l1"), True), (("wing", "soft_wing"), False)):
-        begun = SweepConfig(**fields, grid=GridConfig(losses=losses))
-        folder = begun.folder / f"sweep{len(losses[1])}"
-        run_config.claim(begun, folder)
-        run_config.claim(begun, folder)
-        record = json.loads((folder / "config.json").read_text())
-        for name in ("rectification", "linear_width", "beta"):
-            del record["stage1"]["loss"][name]
-        (folder / "config.json").write_text(json.dumps(record))
-        if goes_on:
-            run_config.claim(begun, folder)
-        else:
-            with pytest.raises(InputError, match=r"by a version that gave soft_wing the lengths .* of wing: give"):
-                run_config.claim(begun, folder)
+def test_what_a_network_has_by_default_is_the_same_said_or_not(config):
+    own = config.stage1.model
+    bare = {name: value for name, value in own.params.items() if name != "hidden"}
+    claim(changed(config, "stage1", model=dataclasses.replace(own, params=bare)))
+    claim(changed(config, "stage1", model=dataclasses.replace(own, params={**bare, "hidden": 1024, "dropout": 0.0})))
+    with pytest.raises(InputError, match=r"begun with stage1\.model\.params\.hidden=1024, and the config says 512"):
+        claim(config)
+
+
+@pytest.mark.parametrize(
+    ("part", "fields"), [("loss", {"name": "wing", "width": 10.0}), ("model", {"name": "plain", "hidden": 64})]
+)
+def test_a_folder_begun_with_the_fields_of_before_is_refused_in_one_line(config, part, fields):
+    claim(config)
+    path = config.folder / "config.json"
+    record = json.loads(path.read_text())
+    record["stage1"][part] = fields
+    path.write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"config\.json: is of an earlier version of wing_jax, .* give another --name"):
+        claim(config)
 
 
 def test_a_sweep_over_another_grid_does_not_take_the_first_ones_runs_for_its_own(config):
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    first = SweepConfig(**fields, grid=GridConfig(widths=(8.0, 10.0)))
+    first = SweepConfig(**fields, grid=GridConfig(params={"width": (8.0, 10.0)}))
     claim(config)  # a training of this name, beside which a sweep may lie
     run_config.claim(first, first.folder / "sweep")
-    with pytest.raises(InputError, match=r"was begun with grid\.widths=\(8\.0, 10\.0\), and the config says \(4\.0"):
-        sweep(dataclasses.replace(first, grid=GridConfig(widths=(4.0, 6.0))))
+    with pytest.raises(
+        InputError, match=r"was begun with grid\.params\.width=\(8\.0, 10\.0\), and the config says \(4\.0"
+    ):
+        sweep(dataclasses.replace(first, grid=GridConfig(params={"width": (4.0, 6.0)})))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"later": 1}', "[" * 100_000, "\x00"])

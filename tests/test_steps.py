@@ -75,7 +75,7 @@ def run(batches, *, count, parallel="jit", norm="none", reduction="mean", steps=
     return state, history
 
 
-@pytest.mark.parametrize(("norm", "reduction"), [("none", "paper"), ("batch", "mean")])
+@pytest.mark.parametrize(("norm", "reduction"), [("none", "sum_over_points_mean_over_batch"), ("batch", "mean")])
 def test_one_device_four_devices_and_pmap_agree(norm, reduction):
     batches = [make_batch(seed=seed) for seed in range(3)]
     state, history = run(batches, count=1, norm=norm, reduction=reduction)
@@ -98,14 +98,18 @@ def test_a_mean_of_the_devices_means_would_be_caught():
     assert len(set(per_face.tolist())) > 1
 
 
-@pytest.mark.parametrize("reduction", ["paper", "mean"])
+@pytest.mark.parametrize("reduction", ["sum_over_points_mean_over_batch", "mean"])
 def test_loss_and_gradient_equal_the_public_reductions(reduction):
     model, batch = network(), jax.tree.map(jnp.asarray, make_batch())
     state = first_state()
-    rule = {"paper": losses.paper_reduction, "mean": losses.masked_mean}[reduction]
+    rule = {"sum_over_points_mean_over_batch": losses.sum_over_points_mean_over_batch, "mean": losses.masked_mean}[
+        reduction
+    ]
 
     def objective(params):
-        predicted, target = losses.hide(model.apply({"params": params}, batch.images), batch.points, batch.visible)
+        predicted, target = losses.mask_points(
+            model.apply({"params": params}, batch.images), batch.points, batch.visible
+        )
         return rule(LOSS(predicted, target), batch.visible)
 
     value, gradient = jax.value_and_grad(objective)(state.variables["params"])

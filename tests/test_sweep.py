@@ -24,16 +24,16 @@ from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer
 from wing_jax.runtime import devices
 from wing_jax.train.run import first_task, read_corpus, train
-from wing_jax.train.sweep import SweepEngine, cells_of, loss_forms
+from wing_jax.train.sweep import SweepEngine, cells_of, loss_forms, traced_params
 from wing_jax.train.sweep_run import sweep, table
 
 STEPS = 4
-GRID = GridConfig(seeds=(0, 7), losses=("wing", "l1"), widths=(10.0, 4.0), learning_rates=(1e-2, 5e-3))
+GRID = GridConfig(seeds=(0, 7), losses=("wing", "l1"), params={"width": (10.0, 4.0)}, learning_rates=(1e-2, 5e-3))
 STAGE = StageConfig(
     input_size=16,
     margin=1.3,
-    model=ModelConfig(channels=(4, 8), hidden=8, dropout=0.3, output_bias="mean_shape"),
-    loss=LossConfig(name="wing", width=10.0, epsilon=2.0, reduction="mean"),
+    model=ModelConfig(params={"channels": (4, 8), "hidden": 8, "dropout": 0.3}, output_bias="mean_shape"),
+    loss=LossConfig(name="wing", params={"width": 10.0, "epsilon": 2.0}, reduction="mean"),
     augment=AugmentConfig(rotation=5.0, translation=0.02, scale=0.02),
     optimizer=OptimizerConfig(
         name="sgd", learning_rate=1e-2, final_learning_rate=1e-3, decay="cosine", weight_decay=1e-2, warmup=2, ema=0.5
@@ -77,7 +77,7 @@ def test_a_loss_without_a_length_is_not_repeated_for_it(cells):
     assert len(cells) == len(set(cells)) == 2 * 2 * 2 + 2 * 2  # wing: 2 widths, 2 rates, 2 seeds; l1: 2 rates, 2 seeds
     assert {cell.loss.name for cell in cells} == {"wing", "l1"}
     assert len({cell.label for cell in cells}) == len(cells)
-    assert all(cell.loss.epsilon == (2.0 if cell.loss.name == "wing" else None) for cell in cells)
+    assert all(cell.params.get("epsilon") == (2.0 if cell.loss.name == "wing" else None) for cell in cells)
 
 
 def test_an_empty_grid_is_the_stage_itself():
@@ -87,17 +87,21 @@ def test_an_empty_grid_is_the_stage_itself():
 
 def test_other_losses_than_the_stage_s_own_have_their_own_numbers():
     """And not Wing's width, epsilon and reference size; the grid's widths are for all that have one."""
-    own = dataclasses.replace(STAGE.loss, reference_size=32, width=7.0)
+    own = dataclasses.replace(STAGE.loss, reference_size=32, params={"width": 7.0, "epsilon": 2.0})
     stage, names = dataclasses.replace(STAGE, loss=own), ("l1", "smooth_l1", "wing", "rectified_wing", "soft_wing")
     cells = cells_of(stage, GridConfig(losses=names), seed=0)
     plain = {name: LossConfig(name=name, reduction="mean") for name in names}
     assert {cell.loss.name: cell.loss for cell in cells} == plain | {"wing": own}
-    assert [cell.lengths for cell in cells[2:]] == [
-        {"width": 7.0, "epsilon": 2.0}, {"width": 10.0, "epsilon": 2.0}, {"width": 20.0, "epsilon": 0.5},
-    ]  # fmt: skip
-    assert cells[-1].label == "soft_wing-w20-e0.5-of256-lr0.01-seed0"
-    wide = cells_of(stage, GridConfig(losses=names, widths=(16.0,)), seed=0)
-    found = {cell.loss.name: (cell.loss.width, cell.loss.reference_size) for cell in wide}
+    assert [cell.params for cell in cells] == [
+        {},
+        {"beta": 1.0},
+        {"width": 7.0, "epsilon": 2.0},
+        {"width": 10.0, "epsilon": 2.0, "rectification": 0.2},
+        {"linear_width": 2.0, "width": 20.0, "epsilon": 0.5},
+    ]
+    assert cells[-1].label == "soft_wing-linear_width2-width20-epsilon0.5-of256-lr0.01-seed0"
+    wide = cells_of(stage, GridConfig(losses=names, params={"width": (16.0,)}), seed=0)
+    found = {cell.loss.name: (cell.params.get("width"), cell.loss.reference_size) for cell in wide}
     assert found == {
         "l1": (None, None), "smooth_l1": (None, None), "wing": (16.0, 32), "rectified_wing": (16.0, None),
         "soft_wing": (16.0, None),
@@ -105,17 +109,33 @@ def test_other_losses_than_the_stage_s_own_have_their_own_numbers():
 
 
 def test_other_parameters_of_the_stage_s_own_loss_are_kept():
-    own = LossConfig(name="rectified_wing", rectification=0.5, reduction="mean")
+    own = LossConfig(name="rectified_wing", params={"rectification": 0.5}, reduction="mean")
     stage = dataclasses.replace(STAGE, loss=own)
-    cells = cells_of(stage, GridConfig(losses=("rectified_wing", "wing"), widths=(4.0, 10.0)), seed=0)
-    assert [cell.loss.rectification for cell in cells] == [0.5, 0.5, None, None]
-    assert cells[0].label == "rectified_wing-w4-e2-rectification0.5-lr0.01-seed0"
+    cells = cells_of(stage, GridConfig(losses=("rectified_wing", "wing"), params={"width": (4.0, 10.0)}), seed=0)
+    assert [cell.params.get("rectification") for cell in cells] == [0.5, 0.5, None, None]
+    assert cells[0].label == "rectified_wing-width4-epsilon2-rectification0.5-lr0.01-seed0"
     assert loss_forms(cells) == [own, LossConfig(name="wing", reduction="mean")]
 
 
 def test_lengths_out_of_range_are_refused():
     with pytest.raises(InputError, match="width"):
-        cells_of(STAGE, GridConfig(widths=(-1.0,)), seed=0)
+        cells_of(STAGE, GridConfig(params={"width": (-1.0,)}), seed=0)
+
+
+def test_a_parameter_that_no_loss_of_the_sweep_has_is_refused():
+    grid = GridConfig(losses=("wing", "l1"), params={"beta": (1.0, 2.0)})
+    with pytest.raises(
+        InputError, match=r"grid\.params\.beta: no loss of the sweep \(wing, l1\) has it: use epsilon, width"
+    ):
+        cells_of(STAGE, grid, seed=0)
+
+
+def test_every_parameter_that_varies_is_data_and_no_other():
+    grid = GridConfig(losses=("wing", "smooth_l1", "l1"), params={"beta": (1.0, 3.0), "width": (10.0, 4.0)})
+    cells = cells_of(STAGE, grid, seed=0)
+    assert traced_params(cells) == {"wing": ("width",), "smooth_l1": ("beta",), "l1": ()}
+    assert len(cells) == 2 + 2 + 1
+    assert len(loss_forms(cells)) == 3
 
 
 def advanced(task, cells, how, count=1):
@@ -209,10 +229,16 @@ def test_a_sweep_that_was_stopped_goes_on(small, undisturbed, monkeypatch):
 
 def test_the_table_has_mean_and_spread_over_the_seeds():
     rows = [
-        {"loss": "wing", "width": 10.0, "epsilon": 2.0, "learning_rate": 1e-3, "seed": seed, "validation_nme": nme}
+        {
+            "loss": "wing",
+            "params": {"width": 10.0, "epsilon": 2.0},
+            "learning_rate": 1e-3,
+            "seed": seed,
+            "validation_nme": nme,
+        }
         for seed, nme in enumerate((0.04, 0.05, 0.06))
     ]
-    rows.append({"loss": "l1", "learning_rate": 1e-3, "seed": 0, "validation_nme": 0.07})
+    rows.append({"loss": "l1", "params": {}, "learning_rate": 1e-3, "seed": 0, "validation_nme": 0.07})
     lines = table(rows).splitlines()
     assert lines[2] == "| wing | 10 | 2 | 0.001 | 3 | 5.000 | 1.000 |"
     assert lines[3] == "| l1 |  |  | 0.001 | 1 | 7.000 |  |"

@@ -138,8 +138,8 @@ def test_a_run_says_by_what_config_it_was_begun_and_goes_on_by_no_other(workshop
     monkeypatch.chdir(workshop)
     assert load_config(trained / "config.json") == dataclasses.replace(load_config("tiny.py"), name=trained.name)
     with pytest.raises(SystemExit):
-        main(["train", "tiny.py", "--name", trained.name, "--stage2.loss.width", "12"])
-    assert "was begun with stage2.loss.width=10.0, and the config says 12.0" in capsys.readouterr().err
+        main(["train", "tiny.py", "--name", trained.name, "--stage2.loss.params.width", "12"])
+    assert "was begun with stage2.loss.params.width=10.0, and the config says 12.0" in capsys.readouterr().err
 
 
 def test_finished_run_started_again_does_not_train(here, capsys, monkeypatch):
@@ -174,7 +174,7 @@ def test_boxes_off_the_faces_are_measured_and_the_bundle_says_by_how_much(here, 
     main(["train", "tiny.py", "--name", "copy"])
     assert tuple(Localizer.load(here).stages[0].centre) == (0, 0)
     (here / "config.json").unlink()
-    main(["train", "tiny.py", "--name", "copy", "--stage1.centre", "shape"])
+    main(["train", "tiny.py", "--name", "copy", "--stage1.center", "shape"])
     localizer = Localizer.load(here)
     first, second = localizer.stages
     assert localizer.about["shape_in_box"]["centre"] == pytest.approx([-0.1, -0.1], abs=0.03)
@@ -188,7 +188,7 @@ def test_boxes_beside_the_faces_are_refused(here, capsys, monkeypatch):
 
 
 def test_another_network_in_an_old_folder_is_refused(here, capsys):
-    complaint = refuse(capsys, "--stage1.model.hidden", "24")
+    complaint = refuse(capsys, "--stage1.model.params.hidden", "24")
     assert "another network" in complaint
     assert "--name" in complaint
     assert "32" in complaint
@@ -301,7 +301,7 @@ def test_more_devices_than_there_are_is_refused(here, capsys):
 def test_pmap_trains_what_jit_trains(here):
     """A few steps of the whole loop by each, over four devices."""
     options = ["--stage1.steps", "3", "--stage1.evaluate_every", "3", "--devices", "4", "--balance.method", "none"]
-    options += ["--stage1.model.channels", "4", "--stage1.model.hidden", "8"]
+    options += ["--stage1.model.params.channels", "4", "--stage1.model.params.hidden", "8"]
     losses = []
     for parallel in ("jit", "pmap"):
         config = dataclasses.replace(small_config(options), name=parallel, parallel=parallel)
@@ -319,7 +319,14 @@ def test_a_longer_training_compiles_no_more_than_a_short_one(here, way):
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 
-    options = ["--stage1.model.channels", "4", "--stage1.model.hidden", "8", "--stage1.evaluate_every", "20"]
+    options = [
+        "--stage1.model.params.channels",
+        "4",
+        "--stage1.model.params.hidden",
+        "8",
+        "--stage1.evaluate_every",
+        "20",
+    ]
     options += ["--input", way, "--balance.method", "none"]
     counts = []
     jax.monitoring.register_event_duration_secs_listener(hear)
@@ -337,11 +344,11 @@ def test_faces_held_as_jpeg_train_as_their_pixels_do(here, capsys):
     options = ["--stage1.steps", "40", "--input", "tfdata", "--balance.method", "none"]
     errors = []
     for held in ("pixels", "jpeg"):
-        wing_jax.train.run.train(dataclasses.replace(small_config([*options, "--data.held", held]), name=held))
+        wing_jax.train.run.train(dataclasses.replace(small_config([*options, "--data.store", held]), name=held))
         errors.append(logged(Path("runs") / held / "stage1")[-1]["validation_nme"])
     assert errors[0] == pytest.approx(errors[1], rel=0.1)
     assert errors[0] != errors[1]
-    assert 'data.held="jpeg" is decoded by the CPU: set input to "tfdata"' in refuse(capsys, "--data.held", "jpeg")
+    assert 'data.store="jpeg" is decoded by the CPU: set input to "tfdata"' in refuse(capsys, "--data.store", "jpeg")
 
 
 def small_config(options):

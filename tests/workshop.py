@@ -23,8 +23,10 @@ optimizer = OptimizerConfig(
 )
 stage = dict(
     input_size=32,
-    model=ModelConfig(channels=(8, 16, 16), hidden=32, norm="batch", output_bias="mean_shape"),
-    loss=LossConfig(name="wing", width=10.0, epsilon=2.0, reduction="mean"),
+    model=ModelConfig(
+        params={{"channels": (8, 16, 16), "hidden": 32, "norm": "batch"}}, output_bias="mean_shape"
+    ),
+    loss=LossConfig(name="wing", params={{"width": 10.0, "epsilon": 2.0}}, reduction="mean"),
     augment=AugmentConfig(rotation=5.0, translation=0.02, scale=0.02, blur=0.0),
     optimizer=optimizer,
     batch_size=16,

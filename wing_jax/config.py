@@ -7,13 +7,14 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Any, Literal, TypeAlias, get_origin
 
 import cattrs
 from cattrs.v import format_exception
 
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
+from wing_jax.runtime.parameters import freeze_params, hash_with_params
 from wing_jax.text import quoted, reason
 
 READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
@@ -25,12 +26,11 @@ DataName = Literal[
 ]  # fmt: skip
 
 
+Reduction: TypeAlias = Literal["sum_over_points_mean_over_batch", "mean"]  # as in `wing_jax.losses`
 LARGEST_INPUT = 4_096  # pixels: the side of a network's crop
 LARGEST_BINS = 10_000  # of the pose coefficient
 LARGEST_SEED = 2**32 - 1
 SHARE = (0, 1)
-LossName = Literal["l2", "l1", "smooth_l1", "wing", "rectified_wing", "soft_wing"]
-LENGTHS = ("width", "epsilon", "rectification", "linear_width", "beta")  # parameters of losses: fields of LossConfig
 
 
 def check_range(config: object, **limits: tuple[int | float, int | float]) -> None:
@@ -64,7 +64,7 @@ class DataConfig:
     picture_size: Literal["check", "rescale"] = "check"
     train_faces: int = 0  # synthetic faces to draw for training (synthetic alone)
     test_faces: int = 0  # synthetic faces to draw for the test (synthetic alone)
-    held: Literal["pixels", "jpeg"] = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
+    store: Literal["pixels", "jpeg"] = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
     validation: float = 0.05  # share of the training photos held out to choose the best checkpoint
     without: tuple[str, ...] = ()  # photos not to train on, if they are there; 300-W's are called FOLDER/NAME
     reshaped: int = 0  # copies of each face warped towards the shapes of others like it (`wing_jax.augment.reshaping`)
@@ -122,46 +122,37 @@ class AugmentConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The network and its numbers."""
+    """A network by its registered name (`wing_jax.models.MODELS`) and its parameters by theirs, those left out having
+    the network's own defaults. Both are checked where the network is made, by `wing_jax.models.make_model`."""
 
-    name: Literal["plain", "voting", "resnet50"] = "plain"
-    channels: tuple[int, ...] = (
-        32,
-        64,
-        128,
-        256,
-        512,
-    )  # plain, voting: one 3 x 3 convolution and 2 x 2 max-pool each
-    hidden: int = 1024  # plain: width of the fully connected layer; voting: of the pyramid
-    residual: int = 0  # voting: residual blocks at the pyramid's finest places
-    norm: Literal["none", "batch"] = "none"  # "batch" is the stronger recipe, "none" the paper's
-    dropout: float = 0.0  # share dropped in training: of the hidden layer's outputs (plain), inputs (voting); paper: 0
+    name: str = "plain"
+    # Of "plain" and "voting": channels, hidden, norm, dropout; of "voting": residual. What they are is said there.
+    params: dict[str, Any] = dataclasses.field(default_factory=dict)
     output_bias: Literal["zero", "mean_shape"] = "zero"  # "mean_shape" is the stronger recipe
     # Of activations in training; parameters, loss and coordinates stay float32. "auto": bfloat16 on GPU and TPU.
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
     def __post_init__(self) -> None:
-        if not self.channels or min(self.channels) < 1:
-            raise InputError(f"channels={quoted(self.channels)}: give one number or more, each at least 1")
-        _check_above(self, "hidden")
-        _check_above(self, "residual", zero=True)
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout={self.dropout} must be at least 0 and below 1")
+        freeze_params(self)
+
+    __hash__ = hash_with_params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """A loss by name, and its parameters (`LENGTHS`), each for the losses that have it: None is the loss's own default.
-    They are pixels of a crop of `reference_size` and rescaled to the crop at work."""
+    """A loss by its registered name (`wing_jax.losses.LOSSES`) and its parameters by theirs, those left out having the
+    loss's own defaults. Both are checked where the loss is made, by `wing_jax.losses.make_loss`."""
 
-    name: LossName = "wing"
+    name: str = "wing"
+    params: dict[str, float] = dataclasses.field(default_factory=dict)  # lengths: pixels of a crop of reference_size
     reference_size: int | None = None  # pixels; None: the loss's own, 256 for soft_wing and 64 for all others
-    width: float | None = None  # pixels; wing, rectified_wing, soft_wing
-    epsilon: float | None = None  # pixels; wing, rectified_wing, soft_wing
-    rectification: float | None = None  # pixels; rectified_wing: errors below it cost nothing
-    linear_width: float | None = None  # pixels; soft_wing: L1 below it
-    beta: float | None = None  # pixels; smooth_l1: L2 below it
-    reduction: Literal["paper", "mean"] = "paper"  # sum over 2L and mean over the batch, or the plain mean
+    # A sum over the 2L coordinates and a mean over the batch, as in the paper, or a mean over all of them.
+    reduction: Reduction = "sum_over_points_mean_over_batch"
+
+    def __post_init__(self) -> None:
+        freeze_params(self)
+
+    __hash__ = hash_with_params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,31 +193,25 @@ class StageConfig:
     steps: int
     evaluate_every: int  # steps; a checkpoint is written at the same steps
     keep: int = 2  # newest checkpoints kept, beside the best
-    # Stage 1. "shape": the crop is centred on the faces, off the boxes' centres by the mean found in training faces.
-    # For boxes that hold faces off their centre: with flips, the network would learn to answer half-way.
-    centre: Literal["box", "shape"] = "box"
+    # Stage 1. "shape": the crop is centered on the faces, off the boxes' centers by the mean found in training faces.
+    # For boxes that hold faces off their center: with flips, the network would learn to answer half-way.
+    center: Literal["box", "shape"] = "box"
 
     def __post_init__(self) -> None:
         _check_above(self, "input_size", "margin", "batch_size", "steps", "evaluate_every", "keep")
         if self.input_size > LARGEST_INPUT:
             raise InputError(f"input_size={self.input_size} must be at most {LARGEST_INPUT:,}")
-        halvings = 0 if self.model.name == "resnet50" else len(self.model.channels)
-        if self.input_size % 2**halvings:
-            raise InputError(
-                f"input_size={self.input_size} cannot be halved {halvings} times, once for each of the model's "
-                f"channels: use a multiple of {2**halvings}"
-            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SecondStageConfig(StageConfig):
     """The second network, on crops that the first stage has turned upright and re-centred.
 
-    crops="through": the training crops are made by running the trained first stage on `draws` strong augmentations
-    of every face; "direct": they are made from the annotated points. `augment` comes on top of either, weaker.
+    stage2_crops="predicted": the training crops are made by running the trained first stage on `draws` strong augmentations
+    of every face; "annotated": they are made from the annotated points. `augment` comes on top of either, weaker.
     """
 
-    crops: Literal["through", "direct"] = "through"
+    stage2_crops: Literal["predicted", "annotated"] = "predicted"
     draws: int = 8
 
     def __post_init__(self) -> None:
@@ -269,26 +254,31 @@ class Config:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GridConfig:
     """The runs of a sweep: all combinations. What is empty is as the first stage says; losses other than the first
-    stage's own have their own defaults then. A loss without a width or an epsilon is run once for all of them."""
+    stage's own have their own defaults then. A loss without one of the `params` is run once for all its values."""
 
     seeds: tuple[int, ...] = ()  # of the first parameters and of dropout; all runs share their batches
-    losses: tuple[LossName, ...] = ()
-    # Of each loss that has them, pixels of that loss's own reference size: for soft_wing of 256, for others of 64, for
-    # the first stage's own loss of what the stage says.
-    widths: tuple[float, ...] = ()
-    epsilons: tuple[float, ...] = ()
+    losses: tuple[str, ...] = ()
+    # Values to try of parameters, each for the losses that have it. Lengths are pixels of that loss's own reference
+    # size: for soft_wing of 256, for others of 64, for the first stage's own loss of what the stage says.
+    params: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     learning_rates: tuple[float, ...] = ()  # the first; the schedule keeps its shape
     # "vmap": all runs at once; "scan": one after the other within the program; "turns": the runs take turns with one
     # compiled step; "auto": "turns" on CPU, elsewhere the faster of the others, which is measured first.
     how: Literal["auto", "vmap", "scan", "turns"] = "auto"
 
     def __post_init__(self) -> None:
+        freeze_params(self)
+        for name, values in self.params.items():
+            if not isinstance(values, tuple) or not values:
+                raise InputError(f"params.{name}={quoted(values)}: give one value or more to try")
         for seed in self.seeds:
             if not 0 <= seed <= LARGEST_SEED:
                 raise InputError(f"seeds={quoted(seed)} must lie between 0 and {LARGEST_SEED:,}")
         for rate in self.learning_rates:
             if not 0 < rate < float("inf"):
                 raise InputError(f"learning_rates={rate} must be greater than 0, and finite")
+
+    __hash__ = hash_with_params
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from wing_jax.config import load_config
 from wing_jax.data.load import load_faces
 from wing_jax.export import crops_of, export
 from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.models import describe_model, make_model
 from wing_jax.train.crops import chip_size, mean_shape, template_of
 
 CONFIG = Path(__file__).parents[2] / "configs" / "w300.py"
@@ -53,13 +54,7 @@ def localizer(faces) -> Localizer:
 
 def stage(config, number: int) -> Stage:
     """One network; its output's bias is the middle of the crop, so that the second stage finds its crop in the chip."""
-    network = {
-        "name": "plain",
-        "points": 68,
-        "channels": config.model.channels,
-        "hidden": config.model.hidden,
-        "norm": config.model.norm,
-    }
+    network = describe_model(make_model("plain", points=68, **config.model.params))
     size = chip_size(input_size=config.input_size, margin=config.margin)
     made = Stage(network=network, variables={}, input_size=config.input_size, chip_size=size, margin=config.margin)
     images = np.zeros((1, config.input_size, config.input_size, 3), np.uint8)

@@ -39,5 +39,8 @@ def untrained(stage: Stage, batch: Batch, *, seed: int) -> dict[str, Any]:
     variables = {"batch_stats": {}, **stage.model.init(jax.random.key(seed), jnp.asarray(batch.images[:1]))}
     shown = np.asarray(batch.visible)[..., None]
     mean = np.where(shown, batch.points, 0).sum(0) / np.maximum(shown.sum(0), 1)
-    output = {**variables["params"]["output"], "bias": jnp.asarray(mean.reshape(-1), jnp.float32)}
-    return {**variables, "params": {**variables["params"], "output": output}}
+    if not hasattr(stage.model, "start_at"):
+        return variables
+    started = stage.model.start_at(variables, mean)
+    # What it sets to zero, so that the answer is the same for every face, is left as drawn: gradients pass through it.
+    return jax.tree.map(lambda drawn, start: start if np.any(start) else drawn, variables, started)

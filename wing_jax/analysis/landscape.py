@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from wing_jax.losses import hide, masked_mean
+from wing_jax.losses import mask_points, masked_mean
 from wing_jax.types import Batch, Loss
 
 AT_ONCE = 8  # networks
@@ -49,7 +49,7 @@ def landscapes(
         moved = jax.tree.map(lambda p, a, b: p + place[0] * a + place[1] * b, params, first, second)
         predicted = jnp.asarray(model.apply({**variables, "params": moved}, jnp.asarray(batch.images), train=False))
         visible = jnp.asarray(batch.visible)
-        shown, target = hide(predicted, jnp.asarray(batch.points), visible)
+        shown, target = mask_points(predicted, jnp.asarray(batch.points), visible)
         return jnp.stack([masked_mean(loss(shown, target), visible) for loss in losses.values()])
 
     square = jnp.stack(jnp.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 2)

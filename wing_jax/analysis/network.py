@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from wing_jax.losses import hide, masked_mean
+from wing_jax.losses import mask_points, masked_mean
 from wing_jax.types import Batch, Loss
 
 
@@ -83,7 +83,7 @@ def _answers(model: nn.Module, variables: Mapping[str, Any], batch: Batch):
 def _objective(loss: Loss, batch: Batch):
     def objective(predicted: Array) -> Array:
         visible = jnp.asarray(batch.visible)
-        shown, target = hide(predicted, jnp.asarray(batch.points), visible)
+        shown, target = mask_points(predicted, jnp.asarray(batch.points), visible)
         return masked_mean(loss(shown, target), visible)
 
     return objective

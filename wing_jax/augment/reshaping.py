@@ -61,7 +61,7 @@ def reshaped(chips: Chips, *, copies: int, flip: Int[np.ndarray, "points"], seed
         into memory.
     """
     if isinstance(chips.images, JpegImages):
-        raise InputError('reshaped faces are held as pixels: leave held="pixels", or set reshaped=0')
+        raise InputError('reshaped faces are held as pixels: leave store="pixels", or set reshaped=0')
     like = _Likeness.of(chips, flip)
     if like.near < 2:
         raise InputError(f"{len(chips.images)} faces are too few to reshape them towards one another: set reshaped=0")

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from wing_jax.cli.options import parse, parse_config
-from wing_jax.config import LARGEST_SEED, Config, DataName, LossName, check_range
+from wing_jax.config import LARGEST_SEED, Config, DataName, check_range
 from wing_jax.errors import InputError
 from wing_jax.report.canvas import Figure
 from wing_jax.runtime.console import make_console, say
@@ -28,7 +28,7 @@ USAGE = """usage: wing-jax analyse ACTION ...
 class Common:
     """What all actions take."""
 
-    losses: tuple[LossName, ...] = ("l2", "l1", "smooth_l1", "wing")
+    losses: tuple[str, ...] = ("l2", "l1", "smooth_l1", "wing")
     small: float = 0.5  # pixels of a 64 x 64 crop: errors below are small
     large: float = 2.0  # pixels of a 64 x 64 crop: errors from here on are large
     output: str = "runs/analysis"  # folder of the figures, as SVG and PNG
@@ -156,9 +156,9 @@ def _training(arguments: list[str]) -> Iterator[str]:
 def _made(options: Common, input_size: int) -> dict[str, Loss]:
     """The losses with their default lengths, in pixels of a crop of `input_size`."""
     from wing_jax.losses import make_loss
-    from wing_jax.reproduce.published import TITLES
+    from wing_jax.reproduce.published import title_of
 
-    return {TITLES[name]: make_loss(name, working_extent=input_size) for name in options.losses}
+    return {title_of(name): make_loss(name, working_extent=input_size) for name in options.losses}
 
 
 def _scaled(edges: tuple[float, float], input_size: int) -> tuple[float, float]:

@@ -12,7 +12,8 @@ from typing import TypeVar
 import tyro
 
 from wing_jax.cli.named_config import read_config, with_full_names
-from wing_jax.config import LENGTHS, Config, SweepConfig
+from wing_jax.cli.params import take_params, with_params
+from wing_jax.config import Config, SweepConfig
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 
@@ -24,8 +25,8 @@ def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, u
     """The config of the preset or file that `arguments` begin with, as a `kind`, changed by the options that follow.
     Prints `usage` and exits where there are none, or help is asked for.
 
-    Where an option gives a stage another loss than the file's, the file's parameters of its own loss do not carry over:
-    the other loss has its own defaults, and what the options give.
+    Where an option gives a stage another loss or network than the file's, the file's parameters of its own do not carry
+    over: the other one has its own defaults, and what the options give (`--stage1.loss.params.NAME VALUE`).
 
     Raises:
       InputError: the file is no config, or has a grid and `kind` has none; or as for `parse`.
@@ -41,17 +42,18 @@ def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, u
         raise InputError(f"{path}: has a grid, which {command!r} would not heed: give it to wing-jax sweep")
     known = {field.name: getattr(loaded, field.name) for field in dataclasses.fields(Config)}
     default = loaded if isinstance(loaded, kind) else kind(**known)
-    default = _with_defaults_of_other_losses(default, options)
+    default = _with_defaults_of_others(default, options)
     return parse(kind, options, command=f"{command} {path}", default=default)
 
 
-def _with_defaults_of_other_losses(config: AnyConfig, options: list[str]) -> AnyConfig:
-    """`config` without the lengths and the reference size of each stage's loss that the options rename."""
-    for number in ("stage1", "stage2"):
-        stage, name = getattr(config, number), _last_value(options, f"--{number}.loss.name")
-        if stage is not None and name not in (None, stage.loss.name):
-            loss = dataclasses.replace(stage.loss, reference_size=None, **dict.fromkeys(LENGTHS))
-            config = dataclasses.replace(config, **{number: dataclasses.replace(stage, loss=loss)})
+def _with_defaults_of_others(config: AnyConfig, options: list[str]) -> AnyConfig:
+    """`config` without the parameters of each stage's loss and network that the options rename."""
+    for number, part in itertools.product(("stage1", "stage2"), ("loss", "model")):
+        stage, name = getattr(config, number), _last_value(options, f"--{number}.{part}.name")
+        if stage is not None and name not in (None, getattr(stage, part).name):
+            sized = {"reference_size": None} if part == "loss" else {}
+            other = dataclasses.replace(getattr(stage, part), params={}, **sized)
+            config = dataclasses.replace(config, **{number: dataclasses.replace(stage, **{part: other})})
     return config
 
 
@@ -68,11 +70,13 @@ def _last_value(options: list[str], option: str) -> str | None:
 
 def parse(kind: type[Options], arguments: list[str], *, command: str, default: Options | None = None) -> Options:
     """Fill the dataclass `kind` from `arguments`, `--field.subfield value` each; the rest is its `default`.
+    Parameters of losses and networks, whatever their names, are `--field.params.NAME value`.
 
     Raises:
       InputError: a value does not fit or is missing, or an option is unknown; the message names the nearest ones.
     """
     flat = (tyro.conf.OmitArgPrefixes,) if default is None else ()
+    arguments, params = (arguments, {}) if default is None else take_params(arguments, default)
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -93,7 +97,7 @@ def parse(kind: type[Options], arguments: list[str], *, command: str, default: O
         near = difflib.get_close_matches(unknown[0].lstrip("-"), list(_fields(kind, default)), n=2, cutoff=0.4)
         hint = f": did you mean {' or '.join('--' + name for name in near)}?" if near else ""
         raise InputError(f"unknown argument {quoted(unknown[0])}{hint or f': see wing-jax {command} --help'}")
-    return options
+    return with_params(options, params)
 
 
 def _message(box: str) -> str:
@@ -114,5 +118,7 @@ def _fields(kind: type, default, prefix: str = ""):
         value = getattr(default, field.name, None)
         if dataclasses.is_dataclass(value):
             yield from _fields(type(value), value, f"{prefix}{field.name}.")
+        elif isinstance(value, dict) and value:
+            yield from (f"{prefix}{field.name}.{name}" for name in value)
         else:
             yield prefix + field.name

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import tyro
 
 from wing_jax.cli.options import parse
-from wing_jax.config import LossName
 from wing_jax.errors import InputError
 from wing_jax.runtime.console import make_console, say
 
@@ -29,7 +28,7 @@ class ReproduceOptions:
     root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
     budget: Literal["trial", "short", "long", "paper"] = "short"
     seeds: int = 3  # how many
-    losses: tuple[LossName, ...] = ("l2", "l1", "smooth_l1", "wing")
+    losses: tuple[str, ...] = ("l2", "l1", "smooth_l1", "wing")
     output: str = "runs/reproduce"
 
 

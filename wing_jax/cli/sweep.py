@@ -5,8 +5,8 @@ from wing_jax.config import SweepConfig
 from wing_jax.runtime.console import make_console, say
 
 USAGE = (
-    "usage: wing-jax sweep CONFIG --grid.losses wing l1 --grid.widths 8 10 12 --grid.epsilons 1 2 --grid.seeds 0 1 2 "
-    "--grid.learning_rates 1e-3 3e-4 [--field value ...]"
+    "usage: wing-jax sweep CONFIG --grid.losses wing l1 --grid.params.width 8 10 12 --grid.params.epsilon 1 2 "
+    "--grid.seeds 0 1 2 --grid.learning_rates 1e-3 3e-4 [--field value ...]"
 )
 
 

@@ -151,7 +151,7 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, held: Literal["pix
         memory.refuse_beyond(
             3 * len(faces) * size**2,
             what=f"{faces.name}: {len(faces):,} faces cut to {size:,} x {size:,} pixels",
-            fix='use fewer faces, smaller inputs or, in a training, data.held="jpeg" with input="tfdata"',
+            fix='use fewer faces, smaller inputs or, in a training, data.store="jpeg" with input="tfdata"',
         )
     pixels = np.empty((len(faces) if held == "pixels" else 0, size, size, 3), np.uint8)
     records = [b""] * len(faces)

@@ -60,7 +60,7 @@ def _sweep(config: SweepConfig, corpus: Corpus, task: StageTask, cells: list[Cel
     for index, cell in enumerate(cells):
         localizer = corpus.localizer((trained.stage(index),), task.mean, name=f"{config.name} {cell.label}")
         localizer.save(config.folder / "cells" / cell.label / "model")
-        facts = {"loss": cell.loss.name, **cell.lengths, "learning_rate": cell.learning_rate, "seed": cell.seed}
+        facts = {"loss": cell.loss.name, "params": cell.params, "learning_rate": cell.learning_rate, "seed": cell.seed}
         rows.append({"label": cell.label, **facts, "validation_nme": float(trained.nmes[index])})
     _write(config.folder, rows, how=trained.how)
     return rows
@@ -149,12 +149,14 @@ def _write(folder: Path, rows: list[dict], *, how: str) -> None:
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown: a line for each loss, lengths and learning rate, with mean and spread of the validation NME (%) over
-    the seeds."""
-    names = [name for name in ("loss", "width", "epsilon", "learning_rate") if any(name in row for row in rows)]
+    """Markdown: a line for each loss, its parameters and learning rate, with mean and spread of the validation NME (%)
+    over the seeds."""
+    params = list(dict.fromkeys(name for row in rows for name in row["params"]))
+    names = ["loss", *params, "learning_rate"]
     groups: dict[tuple, list[float]] = {}
     for row in rows:
-        groups.setdefault(tuple(row.get(name, "") for name in names), []).append(100 * row["validation_nme"])
+        key = (row["loss"], *(row["params"].get(name, "") for name in params), row["learning_rate"])
+        groups.setdefault(key, []).append(100 * row["validation_nme"])
     lines = [" | ".join([*names, "runs", "validation NME (%)", "standard deviation"])]
     lines.append(" | ".join(["---"] * (len(names) + 3)))
     for key, nmes in groups.items():

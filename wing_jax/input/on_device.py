@@ -74,7 +74,7 @@ def training_faces(
       InputError: the face crops are held as JPEG.
     """
     if not isinstance(chips.images, np.ndarray):
-        raise InputError('data.held="jpeg" is decoded by the CPU: set input to "tfdata"')
+        raise InputError('data.store="jpeg" is decoded by the CPU: set input to "tfdata"')
     padding = -len(chips.images) % parts
     images = np.concatenate([chips.images, chips.images[:1].repeat(padding, 0)]) if padding else chips.images
     return TrainingFaces(

@@ -1,10 +1,13 @@
 """Losses for landmark coordinates and heat maps: elementwise and unreduced; reductions and units are separate.
 
     loss = make_loss("wing", reference_size=64, working_extent=64.0, width=10.0, epsilon=2.0)
-    predicted, target = hide(predicted, target, visible)
-    objective = paper_reduction(loss(predicted, target), visible)
+    predicted, target = mask_points(predicted, target, visible)
+    objective = sum_over_points_mean_over_batch(loss(predicted, target), visible)
 
-What holds for every loss here:
+A mask can also be given to each loss as `where=`, as `optax` has it. Losses are found by name in `LOSSES`, to which
+`register_loss` adds others.
+
+What holds for every loss of this package:
 
 - pure; `predicted` and `target` have one shape (broadcasting raises ValueError), the result has it too, and their
   dtype. Types narrower than float32 are computed in float32 and rounded once, at the end.
@@ -17,16 +20,20 @@ What holds for every loss here:
 
 from wing_jax.losses.heatmap import adaptive_wing_loss as adaptive_wing_loss
 from wing_jax.losses.heatmap import adaptive_wing_weights as adaptive_wing_weights
-from wing_jax.losses.reduction import hide as hide
+from wing_jax.losses.reduction import mask_points as mask_points
+from wing_jax.losses.reduction import Reduction as Reduction
 from wing_jax.losses.reduction import masked_mean as masked_mean
-from wing_jax.losses.reduction import paper_reduction as paper_reduction
+from wing_jax.losses.reduction import sum_over_points_mean_over_batch as sum_over_points_mean_over_batch
+from wing_jax.losses.reduction import total_and_count as total_and_count
+from wing_jax.losses.registry import LOSSES as LOSSES
+from wing_jax.losses.registry import RegisteredLoss as RegisteredLoss
+from wing_jax.losses.registry import register_loss as register_loss
 from wing_jax.losses.regression import l1_loss as l1_loss
 from wing_jax.losses.regression import l2_loss as l2_loss
 from wing_jax.losses.regression import rectified_wing_loss as rectified_wing_loss
 from wing_jax.losses.regression import smooth_l1_loss as smooth_l1_loss
 from wing_jax.losses.regression import soft_wing_loss as soft_wing_loss
 from wing_jax.losses.regression import wing_loss as wing_loss
-from wing_jax.losses.units import DEGREES as DEGREES
-from wing_jax.losses.units import LOSSES as LOSSES
+from wing_jax.losses.units import at_crop_size as at_crop_size
 from wing_jax.losses.units import check_units as check_units
 from wing_jax.losses.units import make_loss as make_loss

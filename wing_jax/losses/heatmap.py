@@ -4,7 +4,18 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from wing_jax.losses.inputs import Scalar, Values, above, as_array, difference, magnitude, narrowed, not_negative
+from wing_jax.losses.inputs import (
+    Mask,
+    Scalar,
+    Values,
+    above,
+    as_array,
+    difference,
+    included,
+    magnitude,
+    narrowed,
+    not_negative,
+)
 
 
 def adaptive_wing_loss(
@@ -15,6 +26,7 @@ def adaptive_wing_loss(
     omega: Scalar = 14.0,
     epsilon: Scalar = 1.0,
     theta: Scalar = 0.5,
+    where: Mask | None = None,
 ) -> Float[Array, "*shape"]:
     """Wing-like where the target heat map `[..., height, width, points]` is bright, L2-like where it is dark.
 
@@ -30,10 +42,10 @@ def adaptive_wing_loss(
       Wang et al., Adaptive Wing Loss for Robust Face Alignment via Heatmap Regression, ICCV 2019,
       https://arxiv.org/abs/1904.07399
     """
-    error, dtype = difference(predicted, target)
+    error, dtype = difference(predicted, target, where=where)
     (alpha,) = above(2.0, error.dtype, alpha=alpha)
     omega, epsilon, theta = above(0.0, error.dtype, omega=omega, epsilon=epsilon, theta=theta)
-    distance, power = magnitude(error), alpha - jnp.asarray(target, error.dtype)
+    distance, power = magnitude(error), alpha - included(jnp.asarray(target, error.dtype), where)
     curved = (distance > 0) & (distance < theta)
     near = jnp.where(curved, distance, theta)  # never 0: the logarithm in the derivative of 0 ** power is infinite
     # awing(x) = w ln(1 + |x / e|^p)   if |x| < t,   p = alpha - y

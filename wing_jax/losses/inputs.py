@@ -6,20 +6,24 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Bool, Float, Real
 
 from wing_jax.runtime.processes import check_fork
 from wing_jax.text import quoted
 
 Values: TypeAlias = Float[Array | np.ndarray, "*shape"]
+Mask: TypeAlias = Bool[Array | np.ndarray, "..."] | bool
 Scalar: TypeAlias = float | int | np.floating | np.integer | Real[Array, ""]
 
 
-def difference(predicted: Values, target: Values) -> tuple[Float[Array, "*shape"], jnp.dtype]:
-    """predicted - target in float32 or wider, and the dtype that the loss is to be returned in.
+def difference(
+    predicted: Values, target: Values, *, where: Mask | None = None
+) -> tuple[Float[Array, "*shape"], jnp.dtype]:
+    """predicted - target in float32 or wider, 0 where `where` is False, and the dtype that the loss is to be returned
+    in.
 
     Raises:
-      ValueError: the shapes differ, or a dtype is not floating.
+      ValueError: the shapes differ, a dtype is not floating, or `where` is no mask of them.
     """
     predicted, target = as_array("predicted", predicted), as_array("target", target)
     if predicted.shape != target.shape:
@@ -29,7 +33,29 @@ def difference(predicted: Values, target: Values) -> tuple[Float[Array, "*shape"
             raise ValueError(f"{name} is {values.dtype}: convert it to a floating dtype")
     dtype = jnp.result_type(predicted, target)
     wide = at_least_float32(dtype)
+    predicted, target = included(predicted, where), included(target, where)
     return predicted.astype(wide) - target.astype(wide), dtype
+
+
+def included(values: Float[Array, "*shape"], where: Mask | None) -> Float[Array, "*shape"]:
+    """`values`, 0 where `where` is False: before the loss, so that no NaN that stood there reaches a gradient.
+
+    Raises:
+      ValueError: `where` is not boolean, or cannot be broadcast to the shape of `values`.
+    """
+    if where is None:
+        return values
+    where = np.asarray(where) if isinstance(where, bool) or not hasattr(where, "dtype") else where
+    try:
+        fits = where.dtype == bool and jnp.broadcast_shapes(where.shape, values.shape) == values.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"where is {where.dtype} {where.shape} for values {values.shape}: give booleans that broadcast to them, "
+            "such as visible[..., None] for one a point"
+        )
+    return jnp.where(jnp.broadcast_to(where, values.shape), values, 0)
 
 
 def as_array(name: str, values: Any) -> Array:

@@ -3,11 +3,11 @@
 A coordinate without truth is often stored as NaN. To leave its *loss* out is not enough: the gradient would still
 be 0 * NaN. So leave out the coordinate before the loss is computed:
 
-    predicted, target = hide(predicted, target, visible)
-    objective = paper_reduction(loss(predicted, target), visible)
+    predicted, target = mask_points(predicted, target, visible)
+    objective = sum_over_points_mean_over_batch(loss(predicted, target), visible)
 """
 
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,36 +15,61 @@ from jaxtyping import Array, Bool, Float
 
 from wing_jax.losses.inputs import as_array, at_least_float32
 
+Reduction: TypeAlias = Literal["sum_over_points_mean_over_batch", "mean"]
 Coordinates: TypeAlias = Float[Array | np.ndarray, "batch points 2"]
 Visible: TypeAlias = Bool[Array | np.ndarray, "batch points"]
 
 
-def hide(
+def mask_points(
     predicted: Coordinates, target: Coordinates, visible: Visible | None
 ) -> tuple[Float[Array, "batch points 2"], Float[Array, "batch points 2"]]:
     """Both with 0 at the points that are not visible: there error, loss and gradient become 0, whatever stood there.
 
+    Args:
+      predicted: coordinates `[batch, points, 2]`, in any unit.
+      target: coordinates of the same shape and unit.
+      visible: boolean `[batch, points]`; None: all points are visible.
+
+    Returns:
+      `predicted` and `target`, masked.
+
     Raises:
       ValueError: `visible` is not a boolean for each point.
+
+    >>> import numpy as np
+    >>> target = np.asarray([[[3.0, 4.0], [np.nan, np.nan]]])
+    >>> mask_points(target + 1, target, np.asarray([[True, False]]))[1].tolist()
+    [[[3.0, 4.0], [0.0, 0.0]]]
     """
     return _kept(as_array("predicted", predicted), visible), _kept(as_array("target", target), visible)
 
 
-def paper_reduction(loss: Coordinates, visible: Visible | None = None) -> Float[Array, ""]:
+def sum_over_points_mean_over_batch(loss: Coordinates, visible: Visible | None = None) -> Float[Array, ""]:
     """Mean over the batch of the sum over a face's 2L coordinates: the objective the paper's learning rates are for.
 
     The authors sum over coordinates and batch, and their trainer divides the gradient by the batch size. A mean over
     the coordinates too (`masked_mean`) needs a learning rate 2L times as large. Points that are not visible count 0,
     so a face with fewer visible points weighs less.
 
+    Args:
+      loss: unreduced loss `[batch, points, 2]`.
+      visible: boolean `[batch, points]`; None: all points are visible.
+
+    Returns:
+      A scalar, float32 or wider.
+
     Raises:
       ValueError: `visible` is not a boolean for each point.
 
     References:
       https://github.com/FengZhenhua/Wing-Loss (lgLoss.m); MatConvNet 1.0-beta25, examples/cnn_train_dag.m
+
+    >>> import numpy as np
+    >>> float(sum_over_points_mean_over_batch(np.ones((4, 19, 2))))
+    38.0
     """
-    kept = _kept(_wide(loss), visible)
-    return kept.sum() / max(len(kept), 1)
+    total, count = total_and_count(loss, visible, reduction="sum_over_points_mean_over_batch")
+    return total / jnp.maximum(count, 1)
 
 
 def masked_mean(loss: Coordinates, visible: Visible | None = None) -> Float[Array, ""]:
@@ -52,12 +77,52 @@ def masked_mean(loss: Coordinates, visible: Visible | None = None) -> Float[Arra
 
     It is not the mean of the means of the batch's parts: on several devices, add up sums and counts.
 
+    Args:
+      loss: unreduced loss `[batch, points, 2]`.
+      visible: boolean `[batch, points]`; None: all points are visible.
+
+    Returns:
+      A scalar, float32 or wider.
+
     Raises:
       ValueError: `visible` is not a boolean for each point.
+
+    >>> import numpy as np
+    >>> float(masked_mean(np.ones((1, 2, 2)), np.asarray([[True, False]])))
+    1.0
+    """
+    total, count = total_and_count(loss, visible, reduction="mean")
+    return total / jnp.maximum(count, 1)
+
+
+def total_and_count(
+    loss: Coordinates, visible: Visible | None = None, *, reduction: Reduction
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The sum of the loss and what it is divided by. Both can be added up over the parts of a batch, on several
+    devices say, before they are divided.
+
+    Args:
+      loss: unreduced loss `[batch, points, 2]`.
+      visible: boolean `[batch, points]`; None: all points are visible.
+      reduction: "sum_over_points_mean_over_batch" counts faces, "mean" the coordinates of visible points.
+
+    Returns:
+      Two scalars, float32 or wider.
+
+    Raises:
+      ValueError: `visible` is not a boolean for each point.
+
+    >>> import numpy as np
+    >>> total, count = total_and_count(np.ones((4, 19, 2)), reduction="mean")
+    >>> float(total), float(count)
+    (152.0, 152.0)
     """
     kept = _kept(_wide(loss), visible)
-    count = kept.size if visible is None else kept.shape[-1] * jnp.sum(visible)
-    return kept.sum() / jnp.maximum(count, 1).astype(kept.dtype)
+    if reduction == "mean":
+        count = kept.size if visible is None else kept.shape[-1] * jnp.sum(jnp.asarray(visible))
+    else:
+        count = len(kept)
+    return kept.sum(), jnp.asarray(count, kept.dtype)
 
 
 def _wide(loss: Coordinates) -> Float[Array, "batch points 2"]:

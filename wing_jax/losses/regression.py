@@ -8,47 +8,103 @@ among the hyper-parameters. The defaults are pixels, of the crop each docstring 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from wing_jax.losses.inputs import Scalar, Values, above, difference, known, magnitude, narrowed, not_negative
+from wing_jax.losses.inputs import (
+    Mask,
+    Scalar,
+    Values,
+    above,
+    difference,
+    known,
+    magnitude,
+    narrowed,
+    not_negative,
+)
+from wing_jax.losses.registry import register_loss
 
 
-def l2_loss(predicted: Values, target: Values) -> Float[Array, "*shape"]:
+@register_loss(name="l2", lengths=(), degree=2)
+def l2_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> Float[Array, "*shape"]:
     """Half the squared error, in squared units.
+
+    Args:
+      predicted: coordinates `[..., points, 2]`, of a floating dtype.
+      target: coordinates of the same shape.
+      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
+        gradient 0, whatever stands there. None: all.
+
+    Returns:
+      The loss of each coordinate: shape and dtype of the coordinates.
 
     Raises:
       ValueError: shapes or dtypes are unfit.
 
     References:
       Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018.
+
+    >>> import numpy as np
+    >>> l2_loss(np.asarray([3.0, 0.0]), np.asarray([0.0, 4.0])).tolist()
+    [4.5, 8.0]
     """
-    error, dtype = difference(predicted, target)
+    error, dtype = difference(predicted, target, where=where)
     # L2(x) = x^2 / 2
     return narrowed(0.5 * jnp.square(error), dtype)
 
 
-def l1_loss(predicted: Values, target: Values) -> Float[Array, "*shape"]:
+@register_loss(name="l1", lengths=())
+def l1_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> Float[Array, "*shape"]:
     """The absolute error, in the coordinates' unit.
+
+    Args:
+      predicted: coordinates `[..., points, 2]`, of a floating dtype.
+      target: coordinates of the same shape.
+      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
+        gradient 0, whatever stands there. None: all.
+
+    Returns:
+      The loss of each coordinate: shape and dtype of the coordinates.
 
     Raises:
       ValueError: shapes or dtypes are unfit.
 
     References:
       Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018.
+
+    >>> import numpy as np
+    >>> l1_loss(np.asarray([3.0, 0.0]), np.asarray([0.0, 4.0])).tolist()
+    [3.0, 4.0]
     """
-    error, dtype = difference(predicted, target)
+    error, dtype = difference(predicted, target, where=where)
     # L1(x) = |x|
     return narrowed(magnitude(error), dtype)
 
 
-def smooth_l1_loss(predicted: Values, target: Values, *, beta: Scalar = 1.0) -> Float[Array, "*shape"]:
+@register_loss(name="smooth_l1", lengths=("beta",))
+def smooth_l1_loss(
+    predicted: Values, target: Values, *, beta: Scalar = 1.0, where: Mask | None = None
+) -> Float[Array, "*shape"]:
     """L2 divided by `beta` for errors below `beta`, L1 beyond; the paper's is `beta=1`. Huber's loss is beta times it.
+
+    Args:
+      predicted: coordinates `[..., points, 2]`, of a floating dtype.
+      target: coordinates of the same shape.
+      beta: errors below it, in the coordinates' unit, have a quadratic loss.
+      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
+        gradient 0, whatever stands there. None: all.
+
+    Returns:
+      The loss of each coordinate: shape and dtype of the coordinates.
 
     Raises:
       ValueError: shapes or dtypes are unfit, or `beta` is not positive.
 
     References:
       Girshick, Fast R-CNN, ICCV 2015; Feng et al., CVPR 2018.
+
+    >>> import numpy as np
+    >>> smooth_l1_loss(np.asarray([0.5, 3.0]), np.zeros(2)).tolist()
+    [0.125, 2.5]
     """
-    error, dtype = difference(predicted, target)
+    error, dtype = difference(predicted, target, where=where)
     (beta,) = above(0.0, error.dtype, beta=beta)
     distance = magnitude(error)
     near = _up_to(beta, distance)
@@ -57,8 +113,9 @@ def smooth_l1_loss(predicted: Values, target: Values, *, beta: Scalar = 1.0) -> 
     return narrowed(jnp.where(distance < beta, jnp.square(near) / (2 * beta), distance - beta / 2), dtype)
 
 
+@register_loss(name="wing", lengths=("width", "epsilon"))
 def wing_loss(
-    predicted: Values, target: Values, *, width: Scalar = 10.0, epsilon: Scalar = 2.0
+    predicted: Values, target: Values, *, width: Scalar = 10.0, epsilon: Scalar = 2.0, where: Mask | None = None
 ) -> Float[Array, "*shape"]:
     """The Wing loss: a logarithm that amplifies errors below `width`, L1 shifted to meet it beyond.
 
@@ -67,13 +124,31 @@ def wing_loss(
     width < epsilon small errors weigh *less* than large ones. The defaults are the paper's, in pixels of a 64 x 64
     crop: on coordinates in [0, 1] they would reduce the loss to a scaled L1.
 
+    Args:
+      predicted: coordinates `[..., points, 2]`, of a floating dtype.
+      target: coordinates of the same shape.
+      width: in the coordinates' unit: the loss is logarithmic below it.
+      epsilon: in the coordinates' unit: curvature of the logarithm.
+      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
+        gradient 0, whatever stands there. None: all.
+
+    Returns:
+      The loss of each coordinate: shape and dtype of the coordinates.
+
     Raises:
       ValueError: shapes or dtypes are unfit, or a length is not positive.
 
     References:
       Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018; the defaults: its table 2.
+
+    >>> import numpy as np
+    >>> [round(float(value), 3) for value in wing_loss(np.asarray([0.0, 2.0, 20.0]), np.zeros(3))]
+    [0.0, 6.931, 27.918]
+    >>> where = np.asarray([True, False])
+    >>> [round(float(value), 3) for value in wing_loss(np.asarray([2.0, np.nan]), np.zeros(2), where=where)]
+    [6.931, 0.0]
     """
-    error, dtype = difference(predicted, target)
+    error, dtype = difference(predicted, target, where=where)
     width, epsilon = above(0.0, error.dtype, width=width, epsilon=epsilon)
     distance = magnitude(error)
     # wing(x) = w ln(1 + |x| / e)   if |x| < w
@@ -83,6 +158,7 @@ def wing_loss(
     return narrowed(jnp.where(distance < width, logarithm, distance - constant), dtype)
 
 
+@register_loss(name="rectified_wing", lengths=("width", "epsilon", "rectification"))
 def rectified_wing_loss(
     predicted: Values,
     target: Values,
@@ -90,11 +166,24 @@ def rectified_wing_loss(
     width: Scalar = 10.0,
     epsilon: Scalar = 2.0,
     rectification: Scalar = 0.2,
+    where: Mask | None = None,
 ) -> Float[Array, "*shape"]:
     """Wing loss that is 0 for errors below `rectification`, which may be the annotator's; `rectification=0` is Wing.
 
     Its slope jumps from 0 to width / epsilon at |x| = rectification. The defaults are those of the authors'
     lossRWingNorm.m, in pixels of a 64 x 64 crop (that file also divides by 2L: see `masked_mean`).
+
+    Args:
+      predicted: coordinates `[..., points, 2]`, of a floating dtype.
+      target: coordinates of the same shape.
+      width: in the coordinates' unit: the loss is logarithmic below it.
+      epsilon: in the coordinates' unit: curvature of the logarithm.
+      rectification: in the coordinates' unit: errors below it cost nothing.
+      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
+        gradient 0, whatever stands there. None: all.
+
+    Returns:
+      The loss of each coordinate: shape and dtype of the coordinates.
 
     Raises:
       ValueError: shapes or dtypes are unfit, or not 0 <= rectification < width, or a length is not positive.
@@ -102,8 +191,12 @@ def rectified_wing_loss(
     References:
       Feng et al., Rectified Wing Loss for Efficient and Robust Facial Landmark Localisation with Convolutional
       Neural Networks, IJCV 2020, https://doi.org/10.1007/s11263-019-01275-0
+
+    >>> import numpy as np
+    >>> [round(float(value), 3) for value in rectified_wing_loss(np.asarray([0.1, 2.2]), np.zeros(2))]
+    [0.0, 6.931]
     """
-    error, dtype = difference(predicted, target)
+    error, dtype = difference(predicted, target, where=where)
     checkable = known("width", width) and known("rectification", rectification)
     if checkable and 0 < float(width) <= float(rectification):
         raise ValueError(f"rectification is {rectification}: it must be below the width, {width}")
@@ -119,6 +212,7 @@ def rectified_wing_loss(
     return narrowed(jnp.where(distance < width, logarithm, distance - constant), dtype)
 
 
+@register_loss(name="soft_wing", lengths=("linear_width", "width", "epsilon"), reference_size=256)
 def soft_wing_loss(
     predicted: Values,
     target: Values,
@@ -126,6 +220,7 @@ def soft_wing_loss(
     linear_width: Scalar = 2.0,
     width: Scalar = 20.0,
     epsilon: Scalar = 0.5,
+    where: Mask | None = None,
 ) -> Float[Array, "*shape"]:
     """L1 for errors below `linear_width`, which annotation noise makes, a logarithm that tames outliers beyond.
 
@@ -133,14 +228,30 @@ def soft_wing_loss(
     `linear_width`, `width` and `epsilon` are called omega1, omega2 and epsilon elsewhere; there, and here by
     default, they are pixels of a 256 x 256 crop.
 
+    Args:
+      predicted: coordinates `[..., points, 2]`, of a floating dtype.
+      target: coordinates of the same shape.
+      linear_width: in the coordinates' unit: the loss is L1 below it.
+      width: in the coordinates' unit: factor of the logarithm beyond.
+      epsilon: in the coordinates' unit: curvature of the logarithm.
+      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
+        gradient 0, whatever stands there. None: all.
+
+    Returns:
+      The loss of each coordinate: shape and dtype of the coordinates.
+
     Raises:
       ValueError: shapes or dtypes are unfit, `linear_width` is negative, or another length is not positive.
 
     References:
       Lin et al., Structure-Coherent Deep Feature Learning for Robust Face Alignment, TIP 2021,
       https://doi.org/10.1109/TIP.2021.3082319; as coded in https://github.com/open-mmlab/mmpose
+
+    >>> import numpy as np
+    >>> [round(float(value), 3) for value in soft_wing_loss(np.asarray([1.0, 20.0]), np.zeros(2))]
+    [1.0, 44.083]
     """
-    error, dtype = difference(predicted, target)
+    error, dtype = difference(predicted, target, where=where)
     width, epsilon = above(0.0, error.dtype, width=width, epsilon=epsilon)
     (linear_width,) = not_negative(error.dtype, linear_width=linear_width)
     distance = magnitude(error)

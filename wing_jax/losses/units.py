@@ -5,33 +5,18 @@ Wing loss but a scaled L1, and no error is raised: the commonest mistake with th
 """
 
 import functools
-import inspect
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from wing_jax.losses import regression
-from wing_jax.losses.inputs import Scalar
-from wing_jax.text import quoted
+from wing_jax.errors import InputError
+from wing_jax.losses.registry import LOSSES
+from wing_jax.runtime.parameters import check_params
+from wing_jax.text import quoted, reason
 from wing_jax.types import Loss
-
-LOSSES: dict[str, Callable[..., Array]] = {
-    "l2": regression.l2_loss,
-    "l1": regression.l1_loss,
-    "smooth_l1": regression.smooth_l1_loss,
-    "wing": regression.wing_loss,
-    "rectified_wing": regression.rectified_wing_loss,
-    "soft_wing": regression.soft_wing_loss,
-}
-
-# Each loss is homogeneous: f(x / s; lengths / s) = f(x; lengths) / s ** degree. All its parameters are lengths.
-DEGREES: dict[str, int] = {"l2": 2, "l1": 1, "smooth_l1": 1, "wing": 1, "rectified_wing": 1, "soft_wing": 1}
-
-# Side, in pixels, of the crop that a loss's defaults are meant for, where it is not the 64 of the Wing loss.
-REFERENCE_SIZES: dict[str, int] = {"soft_wing": 256}
 
 # Where the mean coordinate of a batch of faces may lie, in crop sides. A crop is cut around its face: on 856 faces of
 # 300-W it is 0.35 to 0.62 for one face and 0.42 to 0.54 for batches of 8. Another unit or size puts it off by a
@@ -40,60 +25,108 @@ CENTRE = (0.3, 0.8)
 
 
 def make_loss(
-    name: str, *, reference_size: float | int | None = None, working_extent: float | int = 64.0, **lengths: Scalar
+    name: str, *, reference_size: float | int | None = None, working_extent: float | int = 64.0, **params: Any
 ) -> Loss:
     """The elementwise loss `(predicted, target) -> loss` called `name`, for a network that works in any unit.
 
     Args:
       name: a key of `LOSSES`.
-      reference_size: side in pixels of the crop in whose pixels `lengths` are given; None is the loss's own, for which
-        its defaults are meant (`own_reference_size`).
+      reference_size: side in pixels of the crop in whose pixels the lengths among `params` are given; None is the
+        loss's own, for which its defaults are meant. A loss that declares no lengths is not rescaled and takes none.
       working_extent: length of the crop's side in the unit of `predicted` and `target`: 64.0 for pixels of a 64 x 64
         crop, 128.0 for pixels of a 128 x 128 crop, 1.0 for fractions of the crop.
-      **lengths: the loss's own hyper-parameters, numbers or JAX scalars (a sweep by `vmap`). Those left out have the
-        loss's defaults *as reference pixels*.
+      **params: the loss's own parameters, numbers or JAX scalars (a sweep by `vmap`). Those left out have the loss's
+        defaults, lengths among them *as reference pixels*.
 
-    Value: the loss in pixels of the reference crop, whatever the unit. It is one objective, so its numbers compare
-    between units and sizes, and its balance with weight decay, clipping and the learning rate stays.
+    Returns:
+      A pure function of `predicted` and `target`, arrays of one shape, whose result has that shape.
 
-    Gradient: with r = reference_size / working_extent it is r times the reference's slope at the same place (w / e
-    next to 0, for Wing). A network that computes in reference pixels and returns them divided by r has 1 / r in its
-    chain rule, so that its parameters receive exactly the gradient they had, and any learning rate holds. A network
-    without such a fixed factor needs a last layer 1 / r as large, which feels r times the gradient: give it the
-    factor, or, with plain SGD, 1 / r ** 2 of the learning rate.
+      Value: the loss in pixels of the reference crop, whatever the unit. It is one objective, so its numbers compare
+      between units and sizes, and its balance with weight decay, clipping and the learning rate stays.
+
+      Gradient: with r = reference_size / working_extent it is r times the reference's slope at the same place (w / e
+      next to 0, for Wing). A network that computes in reference pixels and returns them divided by r has 1 / r in its
+      chain rule, so that its parameters receive exactly the gradient they had, and any learning rate holds. A network
+      without such a fixed factor needs a last layer 1 / r as large, which feels r times the gradient: give it the
+      factor, or, with plain SGD, 1 / r ** 2 of the learning rate.
+
+      A loss without declared lengths is returned with its parameters, and nothing else done to it.
 
     Raises:
-      ValueError: no loss is called `name` (the adaptive Wing loss is none of coordinates), it has no such parameter,
+      InputError: no loss is called `name` (the adaptive Wing loss is none of coordinates), it has no such parameter,
         or a number is out of range.
+
+    >>> import numpy as np
+    >>> loss = make_loss("wing", reference_size=64, working_extent=1.0, width=10.0, epsilon=2.0)
+    >>> round(float(loss(np.asarray(2 / 64), np.asarray(0.0))), 3)  # 2 pixels of 64, in fractions of the crop
+    6.931
     """
-    if not isinstance(name, str) or name not in LOSSES:
-        raise ValueError(f"no loss is called {quoted(name)}: use one of {', '.join(LOSSES)}")
-    loss, choices = LOSSES[name], parameters(name)
-    if unknown := sorted(set(lengths) - set(choices)):
-        known = f"use {', '.join(choices)}" if choices else "it has none"
-        raise ValueError(f"the loss {quoted(name)} has no parameter {', '.join(unknown)}: {known}")
-    reference_size = own_reference_size(name) if reference_size is None else reference_size
+    if not isinstance(name, str):
+        raise InputError(f"a loss is named by a word, not by {quoted(name)}: use one of {', '.join(LOSSES)}")
+    loss = LOSSES[name]
+    check_params(f"the loss {quoted(name)}", params, known=loss.parameters, required=loss.required)
+    if not loss.rescaled and reference_size is not None:
+        raise InputError(
+            f"reference_size is {quoted(reference_size)}, but the loss {quoted(name)} declares no lengths and is taken "
+            "as it is: leave reference_size out, or register the loss with lengths="
+        )
+    reference_size = loss.reference_size if reference_size is None else reference_size
     for label, extent in (("reference_size", reference_size), ("working_extent", working_extent)):
         if isinstance(extent, bool) or not isinstance(extent, int | float | np.number) or not 0 < extent < np.inf:
-            raise ValueError(f"{label} is {quoted(extent)}: it must be a finite length above 0")
-    lengths, scalar = choices | lengths, jax.ShapeDtypeStruct((), jnp.float32)
-    # Traced for its checks alone, so that a number out of range is named now and as it was given.
-    jax.eval_shape(functools.partial(loss, **lengths), scalar, scalar)
+            raise InputError(f"{label} is {quoted(extent)}: it must be a finite length above 0")
+    params = loss.parameters | params
+    _check_numbers(name, functools.partial(loss.function, **params))
+    if not loss.rescaled:
+        return functools.partial(loss.function, **params)
     ratio = reference_size / working_extent
-    working = {label: length / ratio for label, length in lengths.items()}
-    gain = ratio ** DEGREES[name]
-    return lambda predicted, target: gain * loss(predicted, target, **working)
+    lengths = loss.lengths or ()
+    working = {label: value / ratio if label in lengths else value for label, value in params.items()}
+    gain = ratio**loss.degree
+    return lambda predicted, target: gain * loss.function(predicted, target, **working)
 
 
-def own_reference_size(name: str) -> int:
-    """Side in pixels of the crop that the defaults of the loss called `name` are meant for."""
-    return REFERENCE_SIZES.get(name, 64)
+def at_crop_size(loss: Loss, input_size: int) -> Loss:
+    """`loss` for a network whose points are pixels of crops of `input_size`.
+
+    Args:
+      loss: an elementwise function. One that is registered with lengths (those of this package are), by itself or as a
+        `functools.partial` with its parameters, is rescaled from its reference crop; any other is returned as it is.
+      input_size: side of the crop in pixels.
+
+    Raises:
+      InputError: the loss refuses its parameters.
+
+    >>> import numpy as np
+    >>> from wing_jax.losses import wing_loss
+    >>> loss = at_crop_size(wing_loss, 128)
+    >>> float(loss(np.asarray(4.0), np.asarray(0.0))) == float(wing_loss(2.0, 0.0))
+    True
+    """
+    function, params = loss, {}
+    if isinstance(loss, functools.partial) and not loss.args:
+        function, params = loss.func, loss.keywords
+    for name, known in LOSSES.registered().items():
+        if known.function is function and known.rescaled:
+            return make_loss(name, working_extent=float(input_size), **params)
+    return loss
 
 
-def parameters(name: str) -> dict[str, float]:
-    """Names and defaults of a loss's hyper-parameters, in pixels."""
-    signature = inspect.signature(LOSSES[name])
-    return {label: given.default for label, given in signature.parameters.items() if given.kind is given.KEYWORD_ONLY}
+def _check_numbers(name: str, loss: Loss) -> None:
+    """Trace the loss for its own checks, so that a number out of range is named now and as it was given.
+
+    Raises:
+      InputError: the loss refuses its parameters, or is not elementwise.
+    """
+    values = jax.ShapeDtypeStruct((2, 3, 2), jnp.float32)
+    try:
+        made = jax.eval_shape(loss, values, values)
+    except Exception as error:  # whatever the loss of another package raises
+        raise InputError(f"loss {quoted(name)}: {reason(error)}") from error
+    if getattr(made, "shape", None) != values.shape:
+        raise InputError(
+            f"loss {quoted(name)}: makes {getattr(made, 'shape', made)} of coordinates {values.shape}: a loss is "
+            "elementwise and not reduced, so return an array of their shape"
+        )
 
 
 def check_units(

@@ -5,15 +5,19 @@ follow.
 """
 
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from wing_jax.errors import InputError
 from wing_jax.models.batch_norm import BatchNorm
 from wing_jax.models.conv3x3 import conv_pool
+from wing_jax.models.registry import register_model
+from wing_jax.text import quoted
 
 Norm = Literal["none", "batch"]
 he_normal = nn.initializers.he_normal()
@@ -65,21 +69,46 @@ class Shift(nn.Module):
         return x + jnp.broadcast_to(bias.astype(self.dtype), x.shape)
 
 
+@register_model(name="plain")
 class PlainRegressor(nn.Module):
     """Image crops to landmarks: convolution blocks, one hidden fully connected layer, a linear output.
 
     Input: RGB crops `[batch, size, size, 3]`, uint8 or float in 0..255 (scaled to [0, 1] here, as in the paper's
-    demo). Output: float32 `[batch, points, 2]`, (x, y) in pixels of the crop, 0-based pixel centres.
-    With `dropout` > 0 training needs a random key called "dropout".
+    demo); `size` can be halved once for each of the channels. Output: float32 `[batch, points, 2]`, (x, y) in pixels of
+    the crop, 0-based pixel centers. With `dropout` > 0 training needs a random key called "dropout".
+
+    Args:
+      points: how many landmarks.
+      channels: of each block: one 3 x 3 convolution and 2 x 2 max-pool.
+      hidden: width of the fully connected layer.
+      norm: "batch" is the stronger recipe, "none" the paper's.
+      dropout: share of the hidden layer's outputs dropped in training; the paper's is 0.
+      dtype: of the activations; parameters and answers are float32.
+      axis: name of a mapped axis of replicas, over which batch statistics are taken.
+
+    Raises:
+      InputError: a value is out of range, or, in use, the crops cannot be halved often enough.
     """
 
     points: int
-    channels: tuple[int, ...]
+    channels: tuple[int, ...] = (32, 64, 128, 256, 512)
     hidden: int = 1024
     norm: Norm = "none"
     dropout: float = 0.0
     dtype: Any = jnp.float32
     axis: str | None = None
+
+    def __post_init__(self) -> None:
+        channels = tuple(self.channels) if isinstance(self.channels, list | tuple) else ()
+        if not channels or not all(map(_is_count, channels)):
+            raise InputError(f"channels={quoted(self.channels)}: give one number or more, each at least 1")
+        if not _is_count(self.hidden):
+            raise InputError(f"hidden={quoted(self.hidden)} must be greater than 0")
+        if self.norm not in get_args(Norm):
+            raise InputError(f"norm={quoted(self.norm)} must be one of {', '.join(get_args(Norm))}")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise InputError(f"dropout={quoted(self.dropout)} must be at least 0 and below 1")
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -93,6 +122,11 @@ class PlainRegressor(nn.Module):
         x = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(x)
         return x.reshape(-1, self.points, 2)
 
+    @nn.nowrap
+    def start_at(self, variables: dict[str, Any], points: Float[Array | np.ndarray, "points 2"]) -> dict[str, Any]:
+        """`variables` by which the network, still untrained, answers `points` (pixels of the crop) to every face."""
+        return started_at(variables, points)
+
     def dense(self, x: Array, width: int, start: nn.initializers.Initializer = he_normal) -> Array:
         """A fully connected layer without a bias: on CPUs in float32, for XLA is slow in bfloat16 there."""
         dtype = jnp.float32 if jax.default_backend() == "cpu" else self.dtype
@@ -100,11 +134,29 @@ class PlainRegressor(nn.Module):
 
     def levels(self, images: Shaped[Array, "batch size size 3"], *, train: bool) -> list[Array]:
         """What each convolution block makes of the images, the finest first."""
+        size, halvings = images.shape[1], len(self.channels)
+        if size % 2**halvings:
+            raise InputError(
+                f"input_size={size} cannot be halved {halvings} times, once for each of the model's channels: use a "
+                f"multiple of {2**halvings}"
+            )
         x, made = images.astype(self.dtype) / 255, []
         for channels in self.channels:
             x = ConvBlock(channels, norm=self.norm, dtype=self.dtype, axis=self.axis)(x, train=train)
             made.append(x)
         return made
+
+
+def started_at(variables: dict[str, Any], points: Float[Array | np.ndarray, "points 2"]) -> dict[str, Any]:
+    """`variables` whose last layer, called "output" in the networks of this package, answers `points` to everything."""
+    params = variables["params"]
+    bias = jnp.asarray(points, jnp.float32).reshape(-1)
+    start = {"kernel": jnp.zeros_like(params["output"]["kernel"]), "bias": bias}
+    return {**variables, "params": {**params, "output": start}}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 CNN6 = partial(PlainRegressor, channels=(32, 64, 128, 256, 512))

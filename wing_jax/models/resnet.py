@@ -8,10 +8,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from wing_jax.models.batch_norm import BatchNorm
-from wing_jax.models.plain import he_normal
+from wing_jax.models.plain import he_normal, started_at
+from wing_jax.models.registry import register_model
 
 
 class Bottleneck(nn.Module):
@@ -35,8 +37,17 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
+@register_model(name="resnet50")
 class ResNetRegressor(nn.Module):
-    """Same contract as `PlainRegressor`: crops to points in pixels of the crop."""
+    """Same contract as `PlainRegressor`: crops, of any size, to points in pixels of the crop.
+
+    Args:
+      points: how many landmarks.
+      blocks: how many bottlenecks each level has.
+      channels: of the first convolution and the first level.
+      dtype: of the activations; parameters and answers are float32.
+      axis: name of a mapped axis of replicas, over which batch statistics are taken.
+    """
 
     points: int
     blocks: tuple[int, ...] = (3, 4, 6, 3)
@@ -60,6 +71,11 @@ class ResNetRegressor(nn.Module):
         x = x.mean((1, 2))
         x = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(x)
         return x.reshape(-1, self.points, 2)
+
+    @nn.nowrap
+    def start_at(self, variables: dict[str, Any], points: Float[Array | np.ndarray, "points 2"]) -> dict[str, Any]:
+        """`variables` by which the network, still untrained, answers `points` (pixels of the crop) to every face."""
+        return started_at(variables, points)
 
 
 ResNet50 = partial(ResNetRegressor, blocks=(3, 4, 6, 3))

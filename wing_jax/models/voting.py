@@ -16,19 +16,36 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from wing_jax.errors import InputError
 from wing_jax.models.conv3x3 import conv3x3
 from wing_jax.models.plain import PlainRegressor, Shift, he_normal
+from wing_jax.models.registry import register_model
+from wing_jax.text import quoted
 
 PLACES = 16  # a side of the crop
 WINDOW = 0.12  # standard deviation of the places' weights about the regressed landmark, in sides of the crop
 
 
+@register_model(name="voting")
 class VotingRegressor(PlainRegressor):
-    """Blocks, arguments and contract of `PlainRegressor`; `hidden` is the width of the pyramid, `residual` how many
-    residual blocks (He et al., CVPR 2016, arXiv:1512.03385) follow at its finest places."""
+    """Blocks, arguments and contract of `PlainRegressor`, with these differences.
+
+    Args:
+      hidden: width of the pyramid.
+      dropout: share of the coarsest level's outputs dropped in training.
+      residual: how many residual blocks (He et al., CVPR 2016, arXiv:1512.03385) follow at its finest places.
+
+    Raises:
+      InputError: as for `PlainRegressor`.
+    """
 
     hidden: int = 64
     residual: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.residual, int) or self.residual < 0:
+            raise InputError(f"residual={quoted(self.residual)} must not be below 0")
+        super().__post_init__()
 
     @nn.compact
     def __call__(

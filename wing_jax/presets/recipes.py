@@ -5,7 +5,7 @@ what they name: any field of `StageConfig` and `SecondStageConfig` may stand the
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from wing_jax.config import (
     Config,
@@ -13,6 +13,7 @@ from wing_jax.config import (
     LossConfig,
     ModelConfig,
     OptimizerConfig,
+    Reduction,
     SecondStageConfig,
     StageConfig,
 )
@@ -40,22 +41,22 @@ def paper_recipe(*, name: str, data: DataConfig, stage1: Fields, stage2: Fields,
     >>> from wing_jax.config import AugmentConfig
     >>> fields = {"margin": 1.0, "augment": AugmentConfig(rotation=30.0, translation=0.05, scale=0.05)}
     >>> config = paper_recipe(name="mine", data=DataConfig(name="aflw"), stage1=fields, stage2=fields)
-    >>> config.stage1.steps, config.stage2.loss.width
+    >>> config.stage1.steps, config.stage2.loss.params["width"]
     (120000, 15.0)
     """
     schedule: Fields = {"batch_size": 8, "steps": 120_000, "evaluate_every": 5_000}
     first: Fields = {
         "input_size": 64,  # pixels
-        "model": ModelConfig(channels=CNN6),
-        "loss": wing(64, reduction="paper"),
+        "model": ModelConfig(name="plain", params={"channels": CNN6}),
+        "loss": wing(64, reduction="sum_over_points_mean_over_batch"),
         "optimizer": sgd(3e-5, 3e-7),  # 3e-6 to 3e-8 for L2
     }
     second: Fields = {
         "input_size": 128,  # pixels
-        "model": ModelConfig(channels=CNN7),
-        "loss": wing(128, reduction="paper"),
+        "model": ModelConfig(name="plain", params={"channels": CNN7}),
+        "loss": wing(128, reduction="sum_over_points_mean_over_batch"),
         "optimizer": sgd(1e-5, 1e-7),
-        "crops": "direct",
+        "stage2_crops": "annotated",
     }
     return Config(
         name=name,
@@ -109,14 +110,14 @@ def strong_recipe(
     return Config(name=name, data=data, stage1=StageConfig(**first), stage2=SecondStageConfig(**second), **fields)
 
 
-def wing(input_size: int, *, reduction: Literal["paper", "mean"]) -> LossConfig:
+def wing(input_size: int, *, reduction: Reduction) -> LossConfig:
     """The Wing loss with the paper's lengths for crops of `input_size` pixels, 64 or 128; scaled from 64 for others.
 
-    >>> wing(128, reduction="mean").width
-    15.0
+    >>> wing(128, reduction="mean").params
+    {'width': 15.0, 'epsilon': 3.0}
     """
     reference = input_size if input_size in LENGTHS else 64
-    return LossConfig(name="wing", reference_size=reference, reduction=reduction, **LENGTHS[reference])
+    return LossConfig(name="wing", reference_size=reference, reduction=reduction, params=LENGTHS[reference])
 
 
 def sgd(learning_rate: float, final_learning_rate: float) -> OptimizerConfig:
@@ -151,11 +152,15 @@ def adamw(
     )
 
 
-def plain(channels: tuple[int, ...], **fields: Any) -> ModelConfig:
+def plain(channels: tuple[int, ...], **params: Any) -> ModelConfig:
     """The paper's network by its channels, with BatchNorm, its output beginning at the mean shape."""
-    return ModelConfig(channels=channels, norm="batch", output_bias="mean_shape", **fields)
+    return _network("plain", channels=channels, **params)
 
 
-def voting(channels: tuple[int, ...], **fields: Any) -> ModelConfig:
+def voting(channels: tuple[int, ...], **params: Any) -> ModelConfig:
     """The voting network (`wing_jax.models.voting`), the best second stage, likewise."""
-    return plain(channels, **{"name": "voting", "hidden": 64, "dropout": 0.3, **fields})
+    return _network("voting", channels=channels, **{"hidden": 64, "dropout": 0.3, **params})
+
+
+def _network(name: str, **params: Any) -> ModelConfig:
+    return ModelConfig(name=name, params={"norm": "batch", **params}, output_bias="mean_shape")

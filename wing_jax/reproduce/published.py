@@ -13,6 +13,12 @@ TITLES = {
     "soft_wing": "soft Wing",
 }
 
+
+def title_of(loss: str) -> str:
+    """How tables and figures call a loss: the paper's by their titles, others by their names."""
+    return TITLES.get(loss, loss)
+
+
 TABLE3: dict[str, dict[str, float]] = {
     "CNN-6": {"l2": 2.41, "l1": 2.00, "smooth_l1": 2.02, "wing": 1.88},
     "CNN-6 + HSM": {"l2": 2.23, "l1": 1.89, "smooth_l1": 1.91, "wing": 1.83},

@@ -13,7 +13,6 @@ from typing import TypeAlias
 
 import numpy as np
 
-from wing_jax.config import LossName
 from wing_jax.reproduce.recipes import RATES_OF, SLOWER_L2
 from wing_jax.reproduce.workshop import METHODS, Variant, Workshop
 
@@ -21,7 +20,7 @@ Tried: TypeAlias = dict[int, float]  # half decades from the recipe's rate: vali
 START, LAST = (-1, 0, 1), 4  # half decades
 
 
-def rates(workshop: Workshop, losses: Sequence[LossName]) -> dict[LossName, float]:
+def rates(workshop: Workshop, losses: Sequence[str]) -> dict[str, float]:
     """The multiple of the recipe's learning rates for each loss: tuned, or the paper's where the recipe says so."""
     if source := RATES_OF.get(workshop.recipe.budget):
         return rates(workshop.at(source), losses)
@@ -33,11 +32,11 @@ def rates(workshop: Workshop, losses: Sequence[LossName]) -> dict[LossName, floa
     return {loss: multiple(best(tried[loss])) for loss in losses}
 
 
-def tried_rates(workshop: Workshop, loss: LossName, company: Sequence[LossName] = ()) -> Tried:
+def tried_rates(workshop: Workshop, loss: str, company: Sequence[str] = ()) -> Tried:
     """All that the rule tries for `loss`; the `company` of losses trains beside it at the rates that all start with."""
     method, seed = METHODS[0], workshop.recipe.config.seed
 
-    def variant(name: LossName, step: int) -> Variant:
+    def variant(name: str, step: int) -> Variant:
         return Variant(loss=workshop.recipe.loss(name), rate=multiple(step), seed=seed)
 
     workshop.train([method], [variant(name, step) for name in company or (loss,) for step in START])

@@ -8,11 +8,10 @@ from wing_jax.config import (
     Config,
     DataConfig,
     LossConfig,
-    LossName,
     AugmentConfig,
 )
 from wing_jax.evaluation.measure import leading_normalisation
-from wing_jax.losses.units import REFERENCE_SIZES, parameters
+from wing_jax.losses import LOSSES
 from wing_jax.presets.recipes import Fields, adamw, paper_recipe, plain, strong_recipe
 
 Budget = Literal["trial", "short", "long", "paper"]
@@ -37,17 +36,19 @@ class Recipe:
     normalisation: str  # of the figures
     tuned: bool  # each loss's learning rate by the rule of `wing_jax.reproduce.rates`; else the paper's
 
-    def loss(self, name: LossName, *, number: int = 1) -> LossConfig:
-        """The loss of that name for stage `number`, with Wing's lengths where it takes any and has no other measure."""
+    def loss(self, name: str, *, number: int = 1) -> LossConfig:
+        """The loss of that name for stage `number`, with Wing's lengths where it takes any and has no other measure.
+
+        Raises:
+          InputError: no loss is called so.
+        """
         stage = self.config.stage1 if number == 1 else self.config.stage2
         assert stage is not None
-        if own := REFERENCE_SIZES.get(name):
-            return dataclasses.replace(stage.loss, name=name, reference_size=own, width=None, epsilon=None)
-        taken = parameters(name)
-        lengths: dict[str, Any] = {
-            key: getattr(stage.loss, key) if key in taken else None for key in ("width", "epsilon")
-        }
-        return dataclasses.replace(stage.loss, name=name, **lengths)
+        loss = LOSSES[name]
+        if not loss.rescaled or loss.reference_size != LOSSES["wing"].reference_size:
+            return LossConfig(name=name, reduction=stage.loss.reduction)
+        params = {key: value for key, value in stage.loss.params.items() if key in loss.parameters}
+        return dataclasses.replace(stage.loss, name=name, params=params)
 
 
 def recipe(data: Reproducible, budget: Budget, *, root: str = "", seed: int = 0) -> Recipe:
@@ -76,8 +77,8 @@ def _short_recipe(*, stage1: Fields, stage2: Fields, **fields: Any) -> Config:
     """The stronger recipe with a narrow second stage on crops from the annotation, for few and large batches."""
     return strong_recipe(
         optimizer=adamw(learning_rate=1e-2, warmup=25, ema=0.96),
-        stage1={"centre": "shape", **stage1},
-        stage2={"model": plain((16, 32, 64, 128, 256, 512)), "crops": "direct", **stage2},
+        stage1={"center": "shape", **stage1},
+        stage2={"model": plain((16, 32, 64, 128, 256, 512)), "stage2_crops": "annotated", **stage2},
         **fields,
     )
 

@@ -11,7 +11,6 @@ from typing import TypeAlias
 import numpy as np
 
 from wing_jax import balance
-from wing_jax.config import LossName
 from wing_jax.errors import InputError
 from wing_jax.evaluation import metrics
 from wing_jax.report.canvas import Figure
@@ -20,13 +19,13 @@ from wing_jax.report.plots import ced_figure, save_figure
 from wing_jax.report.pose import pose_figure
 from wing_jax.report.tables import Grid, markdown, number
 from wing_jax.reproduce import published
-from wing_jax.reproduce.published import TITLES
+from wing_jax.reproduce.published import title_of
 from wing_jax.reproduce.rates import rates
 from wing_jax.reproduce.recipes import RATES_OF
 from wing_jax.reproduce.workshop import METHODS, Measured, Method, Variant, Workshop
 from wing_jax.values import Value
 
-Cells: TypeAlias = dict[tuple[str, LossName], list[Measured]]  # by method and loss, a model for each seed
+Cells: TypeAlias = dict[tuple[str, str], list[Measured]]  # by method and loss, a model for each seed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -53,28 +52,28 @@ class Product(Value):
         return [text, told, *drawn.values()]
 
 
-def table1(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossName]) -> Product:
+def table1(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The losses with CNN-6."""
     return _losses_table(workshop, METHODS[:1], seeds, losses, title="Table 1: the losses with CNN-6")
 
 
-def table3(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossName]) -> Product:
+def table3(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The losses with and without HSM, by one stage and by two."""
     return _losses_table(workshop, METHODS, seeds, losses, title="Table 3: losses, HSM and the second stage")
 
 
-def cnn6(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossName]) -> Product:
+def cnn6(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The first two rows of table 3."""
     return _losses_table(workshop, METHODS[:2], seeds, losses, title="Table 3, CNN-6 alone: losses and HSM")
 
 
-def table2(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossName]) -> Product:
+def table2(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """Wing's width and epsilon with CNN-6, at one learning rate: that which the rule finds for width 10, epsilon 2."""
     rate, method = rates(workshop, losses if "wing" in losses else ["wing"])["wing"], METHODS[0]
     own = workshop.recipe.loss("wing")
 
     def variant(width: float, epsilon: float, seed: int) -> Variant:
-        loss = dataclasses.replace(own, width=width, epsilon=epsilon)
+        loss = dataclasses.replace(own, params={"width": width, "epsilon": epsilon})
         return Variant(loss=loss, rate=rate, seed=seed)
 
     pairs = [(epsilon, width) for epsilon in published.EPSILONS for width in published.WIDTHS]
@@ -112,7 +111,7 @@ def table2(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossNam
     )
 
 
-def length(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossName]) -> Product:
+def length(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The losses with CNN-6 by how long they train: at the budget "short" and at "long", by the same learning rates.
 
     Raises:
@@ -127,7 +126,7 @@ def length(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossNam
         found[f"{stage.steps * stage.batch_size:,} faces"] = {
             loss: _nmes(cells[method.name, loss], name) for loss in losses
         }
-    header = ("trained on", *(TITLES[loss] for loss in losses))
+    header = ("trained on", *(title_of(loss) for loss in losses))
     title = f"NME by {name} (%) on {_test_name(workshop)}: mean ± standard deviation over the seeds"
     grids = [
         Grid(title, header, tuple((row, *(_spread(cells[loss]) for loss in losses)) for row, cells in found.items()), 1)
@@ -145,14 +144,14 @@ def length(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossNam
         values={"nme_percent": found},
         figures={
             "": seeds_figure(
-                {row: {TITLES[loss]: cells[loss] for loss in losses} for row, cells in found.items()},
+                {row: {title_of(loss): cells[loss] for loss in losses} for row, cells in found.items()},
                 label=f"NME by {name} (%)",
             )
         },
     )
 
 
-def table4(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossName]) -> Product:
+def table4(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """300-W by both stages with HSM, beside what the paper prints of others.
 
     Raises:
@@ -175,7 +174,7 @@ def table4(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossNam
         if not found["challenging"]:  # the faces of iBUG are not there, so that all faces are the common ones
             found["full"] = []
         values[loss] = found
-        rows.append((f"{method.name} ({TITLES[loss]}), here", *(_spread(found[part]) for part in parts)))
+        rows.append((f"{method.name} ({title_of(loss)}), here", *(_spread(found[part]) for part in parts)))
     rows += [(f"{row}, paper", *(number(value) for value in numbers)) for row, numbers in published.TABLE4.items()]
     return Product(
         title="Table 4: 300-W",
@@ -186,11 +185,11 @@ def table4(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossNam
     )
 
 
-def ced(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossName]) -> Product:
+def ced(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The cumulative error distribution of CNN-6 by each loss, the faces of all seeds together."""
     method, name = METHODS[0], workshop.recipe.normalisation
     cells, chosen = _measured(workshop, [method], seeds, losses)
-    curves = {TITLES[loss]: np.concatenate([m.nmes for m in cells[method.name, loss]]) for loss in losses}
+    curves = {title_of(loss): np.concatenate([m.nmes for m in cells[method.name, loss]]) for loss in losses}
     threshold = metrics.THRESHOLDS[name]
     limits = np.linspace(0, threshold, 6)[1:]
     shares = {title: metrics.ced(nmes[np.isfinite(nmes)], limits) for title, nmes in curves.items()}
@@ -205,7 +204,7 @@ def ced(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossName])
     )
 
 
-def pose_histogram(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[LossName]) -> Product:
+def pose_histogram(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The poses of the training faces before and after HSM. Nothing is trained."""
     corpus, setting = workshop.corpus, workshop.recipe.config.balance
     points, visible = corpus.train.points, corpus.train.visible
@@ -247,8 +246,8 @@ TARGETS: dict[str, Target] = {
 
 
 def _measured(
-    workshop: Workshop, methods: Sequence[Method], seeds: Sequence[int], losses: Sequence[LossName]
-) -> tuple[Cells, dict[LossName, float]]:
+    workshop: Workshop, methods: Sequence[Method], seeds: Sequence[int], losses: Sequence[str]
+) -> tuple[Cells, dict[str, float]]:
     """The models of every method, loss and seed, trained and measured; the multiples of the learning rates."""
     chosen = rates(workshop, losses)
     variants = {
@@ -265,12 +264,12 @@ def _measured(
 
 
 def _losses_table(
-    workshop: Workshop, methods: Sequence[Method], seeds: Sequence[int], losses: Sequence[LossName], *, title: str
+    workshop: Workshop, methods: Sequence[Method], seeds: Sequence[int], losses: Sequence[str], *, title: str
 ) -> Product:
     cells, chosen = _measured(workshop, methods, seeds, losses)
     name = workshop.recipe.normalisation
     found = {key: _nmes(measured, name) for key, measured in cells.items()}
-    header = ("method", *(TITLES[loss] for loss in losses))
+    header = ("method", *(title_of(loss) for loss in losses))
     ours = [(m.name, *(_spread(found[m.name, loss]) for loss in losses)) for m in methods]
     theirs = [(m.name, *(number(published.TABLE3[m.name].get(loss)) for loss in losses)) for m in methods]
     grids = [
@@ -289,14 +288,14 @@ def _losses_table(
         values={"nme_percent": {m.name: {loss: found[m.name, loss] for loss in losses} for m in methods}},
         figures={
             "": seeds_figure(
-                {m.name: {TITLES[loss]: found[m.name, loss] for loss in losses} for m in methods},
+                {m.name: {title_of(loss): found[m.name, loss] for loss in losses} for m in methods},
                 label=f"NME by {name} (%)",
             )
         },
     )
 
 
-def _ratios(methods: Sequence[Method], losses: Sequence[LossName], found: Mapping) -> Grid:
+def _ratios(methods: Sequence[Method], losses: Sequence[str], found: Mapping) -> Grid:
     """Each loss against L2 with the same method, the paper's ratio behind it."""
     rows = []
     for method in methods:
@@ -304,10 +303,12 @@ def _ratios(methods: Sequence[Method], losses: Sequence[LossName], found: Mappin
         own = [_mean(found[method.name, loss]) / _mean(found[method.name, "l2"]) for loss in losses]
         paper = [printed[loss] / printed["l2"] if loss in printed else None for loss in losses]
         rows.append((method.name, *(f"{a:.2f} ({number(b)})" for a, b in zip(own, paper, strict=True))))
-    return Grid("Ratio to L2, in brackets the paper's", ("method", *(TITLES[loss] for loss in losses)), tuple(rows), 1)
+    return Grid(
+        "Ratio to L2, in brackets the paper's", ("method", *(title_of(loss) for loss in losses)), tuple(rows), 1
+    )
 
 
-def _gains(methods: Sequence[Method], losses: Sequence[LossName], found: Mapping) -> Grid:
+def _gains(methods: Sequence[Method], losses: Sequence[str], found: Mapping) -> Grid:
     """Each method against CNN-6 with the same loss, the paper's ratio behind it."""
     rows, first = [], methods[0].name
     for method in methods[1:]:
@@ -315,7 +316,7 @@ def _gains(methods: Sequence[Method], losses: Sequence[LossName], found: Mapping
         printed, base = published.TABLE3[method.name], published.TABLE3[first]
         paper = [printed[loss] / base[loss] if loss in printed else None for loss in losses]
         rows.append((method.name, *(f"{a:.2f} ({number(b)})" for a, b in zip(own, paper, strict=True))))
-    header = ("method", *(TITLES[loss] for loss in losses))
+    header = ("method", *(title_of(loss) for loss in losses))
     return Grid(f"Ratio to {first}, in brackets the paper's", header, tuple(rows), 1)
 
 
@@ -336,16 +337,16 @@ def _spread(values: Sequence[float]) -> str:
     return f"{_mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
-def _about(workshop: Workshop, seeds: Sequence[int], chosen: Mapping[LossName, float]) -> dict[str, str]:
+def _about(workshop: Workshop, seeds: Sequence[int], chosen: Mapping[str, float]) -> dict[str, str]:
     recipe, first = workshop.recipe, workshop.recipe.config.stage1
-    rated = ", ".join(f"{TITLES[loss]} {rate * first.optimizer.learning_rate:.1e}" for loss, rate in chosen.items())
+    rated = ", ".join(f"{title_of(loss)} {rate * first.optimizer.learning_rate:.1e}" for loss, rate in chosen.items())
     how = "tuned by the rule of wing_jax.reproduce.rates" if recipe.tuned else "the paper's"
     if source := RATES_OF.get(recipe.budget):
         how += f" at the budget {source}"
     second = recipe.config.stage2
     stages = f"CNN-6 {first.steps:,} steps of {first.batch_size}"
     if second is not None:
-        stages += f", CNN-7 {second.model.channels} {second.steps:,} steps of {second.batch_size}"
+        stages += f", CNN-7 {second.model.params['channels']} {second.steps:,} steps of {second.batch_size}"
     return {
         "data": f"{_train_name(workshop)}; tested on {len(workshop.test):,}",
         "budget": f"{recipe.budget}: {stages}; {first.optimizer.name}",

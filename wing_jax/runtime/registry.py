@@ -49,6 +49,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             raise ValueError(f"a {self.kind} called {quoted(name)} is registered already, by {where}: use another name")
         self._entries[name], self._origins[name] = entry, place
 
+    def registered(self) -> Mapping[str, Entry]:
+        """The entries that are there without importing anything more."""
+        return dict(self._entries)
+
     def __getitem__(self, name: str) -> Entry:
         """The entry called `name`; the module of an entry point is imported.
 

@@ -114,7 +114,7 @@ def prepare_data(
     shape = shape_in_box(faces)
     sizes = chip_sizes(stages, shape)
     parts = [own, *(other.faces for other in others)]
-    chips = [cut_chips(part, size=max(sizes), held=store) for part in parts]
+    chips = [cut_chips(part, size=max(sizes), store=store) for part in parts]
     order = _epoch_order(parts, balance, copies=[source.copies for source in sources])
     names = [[part.picture_name(index) for index in range(len(part))] for part in parts]
     copies = [

@@ -1,4 +1,4 @@
-"""Many runs as one program: the first stage trained with several seeds, losses, lengths and learning rates at once.
+"""Many runs as one program: the first stage trained with several seeds, losses, their parameters and learning rates.
 
 All runs see the same perturbed batches, made once, and share one compilation: what differs between them is data. A run
 of a sweep is the run that `wing-jax train` would make of it with the sweep's seed for its batches. There are three ways
@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,17 +23,16 @@ from jaxtyping import Array, Float
 
 from wing_jax import losses
 from wing_jax.config import GridConfig, LossConfig, StageConfig
+from wing_jax.errors import InputError
 from wing_jax.input.on_device import DeviceInput
 from wing_jax.input.sampling import BatchIndices, EpochSampler, TrainingFaces
-from wing_jax.losses.units import own_reference_size, parameters
 from wing_jax.runtime import devices
-from wing_jax.train.stage import StageTask, given_lengths, make_loss
+from wing_jax.train.stage import StageTask, make_loss
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics, make_train_step
 from wing_jax.types import Batch
 
 TRIAL = 3  # steps by which the ways are compared
-TRACED = ("width", "epsilon")  # lengths of losses that are data, so that runs that differ in them share a program
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,23 +46,20 @@ class Cell:
     @property
     def label(self) -> str:
         """A name for files. The reference size is in it for losses whose lengths are not pixels of 64 by default."""
-        lengths = [f"{name[0]}{value:g}" for name, value in self.lengths.items()]
-        others = [f"{name}{value:g}" for name, value in given_lengths(self.loss).items() if name not in TRACED]
-        if (size := own_reference_size(self.loss.name)) != own_reference_size("wing"):
-            others.append(f"of{self.loss.reference_size or size}")
-        return "-".join([self.loss.name, *lengths, *others, f"lr{self.learning_rate:g}", f"seed{self.seed}"])
+        params = [f"{name}{value:g}" for name, value in self.params.items()]
+        own = losses.LOSSES[self.loss.name].reference_size
+        size = [f"of{self.loss.reference_size or own}"] if own != losses.LOSSES["wing"].reference_size else []
+        return "-".join([self.loss.name, *params, *size, f"lr{self.learning_rate:g}", f"seed{self.seed}"])
 
     @property
-    def lengths(self) -> dict[str, float]:
-        """Those of width and epsilon that the loss has, in pixels of its reference size."""
-        known = parameters(self.loss.name)
-        given = {name: getattr(self.loss, name) for name in TRACED if name in known}
-        return {name: float(known[name] if value is None else value) for name, value in given.items()}
+    def params(self) -> dict[str, float]:
+        """All numbers of the loss, given or its defaults; lengths in pixels of its reference size."""
+        return {name: float(value) for name, value in loss_params(self.loss).items() if _is_number(value)}
 
-    @property
-    def form(self) -> LossConfig:
-        """The loss without the lengths that are data: what is compiled for it."""
-        return dataclasses.replace(self.loss, width=None, epsilon=None)
+    def form(self, traced: Mapping[str, tuple[str, ...]]) -> LossConfig:
+        """The loss without the parameters that are data: what is compiled for it."""
+        params = {name: value for name, value in self.loss.params.items() if name not in traced[self.loss.name]}
+        return dataclasses.replace(self.loss, params=params)
 
 
 class Numbers(NamedTuple):
@@ -71,9 +67,17 @@ class Numbers(NamedTuple):
 
     seed: Any  # of dropout
     loss: Any  # index among the forms of losses of the sweep
-    width: Any  # pixels of the loss's reference size
-    epsilon: Any  # pixels of the loss's reference size
+    params: dict[str, Any]  # of losses; lengths in pixels of the loss's reference size
     rate: Any  # learning rate by the schedule's own
+
+
+def loss_params(loss: LossConfig) -> dict[str, Any]:
+    """The loss's parameters: its defaults, and what `loss` gives instead."""
+    return losses.LOSSES[loss.name].parameters | loss.params
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def cells_of(stage: StageConfig, grid: GridConfig, *, seed: int) -> list[Cell]:
@@ -82,25 +86,32 @@ def cells_of(stage: StageConfig, grid: GridConfig, *, seed: int) -> list[Cell]:
     reference size.
 
     Raises:
-      InputError: a loss does not take these lengths.
+      InputError: a loss does not take these values, or none of the losses has a parameter of the grid.
     """
+    names, own = grid.losses or (stage.loss.name,), stage.loss
+    taken = {name: _parameters(name) for name in names}
+    for param in grid.params:
+        if not any(param in known for known in taken.values()):
+            there = sorted({known for every in taken.values() for known in every})
+            raise InputError(
+                f"grid.params.{param}: no loss of the sweep ({', '.join(names)}) has it: "
+                + (f"use {', '.join(there)}" if there else "they have none")
+            )
     cells: dict[Cell, None] = {}
-    axes = (
-        grid.losses or (stage.loss.name,),
-        grid.widths or (None,),
-        grid.epsilons or (None,),
-        grid.learning_rates or (stage.optimizer.learning_rate,),
-        grid.seeds or (seed,),
-    )
-    for name, width, epsilon, rate, number in itertools.product(*axes):
-        taken, own = parameters(name), stage.loss
+    values = itertools.product(*grid.params.values())
+    rates, seeds = grid.learning_rates or (stage.optimizer.learning_rate,), grid.seeds or (seed,)
+    for name, chosen, rate, number in itertools.product(names, values, rates, seeds):
         base = own if name == own.name else LossConfig(name=name, reduction=own.reduction)
-        asked = {"width": width, "epsilon": epsilon}
-        lengths: dict[str, Any] = {key: value for key, value in asked.items() if key in taken and value is not None}
-        loss = dataclasses.replace(base, **lengths)
+        params = {key: value for key, value in zip(grid.params, chosen, strict=True) if key in taken[name]}
+        loss = dataclasses.replace(base, params={**base.params, **params})
         make_loss(dataclasses.replace(stage, loss=loss))
         cells[Cell(seed=number, loss=loss, learning_rate=rate)] = None
     return list(cells)
+
+
+def _parameters(name: str) -> tuple[str, ...]:
+    loss = losses.LOSSES[name]
+    return (*loss.required, *loss.parameters)
 
 
 class SweepEngine:
@@ -164,7 +175,7 @@ class SweepEngine:
         return states, jax.tree.map(lambda *x: jnp.stack(x), *history)
 
     def _one(self, index: int) -> Numbers:
-        return Numbers(*(values[index] for values in self._numbers))
+        return jax.tree.map(lambda values: values[index], self._numbers)
 
     def _pad(self, tree: Any) -> Any:
         """Runs added, copies of the first, until all devices have as many."""
@@ -175,35 +186,45 @@ class SweepEngine:
 
 def numbers_of(task: StageTask, cells: list[Cell]) -> Numbers:
     """The runs' numbers as arrays `[runs]`."""
+    traced = traced_params(cells)
     forms = loss_forms(cells)
+    names = dict.fromkeys(name for every in traced.values() for name in every)
     return Numbers(
         seed=np.array([task.data_seed(cell.seed) for cell in cells], np.int32),
-        loss=np.array([forms.index(cell.form) for cell in cells], np.int32),
-        width=np.array([cell.lengths.get("width", 1.0) for cell in cells], np.float32),
-        epsilon=np.array([cell.lengths.get("epsilon", 1.0) for cell in cells], np.float32),
+        loss=np.array([forms.index(cell.form(traced)) for cell in cells], np.int32),
+        params={name: np.array([cell.params.get(name, 1.0) for cell in cells], np.float32) for name in names},
         rate=np.array([cell.learning_rate / task.stage.optimizer.learning_rate for cell in cells], np.float32),
     )
 
 
+def traced_params(cells: list[Cell]) -> dict[str, tuple[str, ...]]:
+    """For each loss of the sweep, by name, the parameters in which its runs differ: they are data, so that these runs
+    share a program."""
+    found: dict[str, tuple[str, ...]] = {}
+    for loss in dict.fromkeys(cell.loss.name for cell in cells):
+        every = [cell.params for cell in cells if cell.loss.name == loss]
+        found[loss] = tuple(name for name in every[0] if len({params[name] for params in every}) > 1)
+    return found
+
+
 def loss_forms(cells: list[Cell]) -> list[LossConfig]:
-    """The losses of the sweep, each once, without the lengths that are data."""
-    return list(dict.fromkeys(cell.form for cell in cells))
+    """The losses of the sweep, each once, without the parameters that are data."""
+    traced = traced_params(cells)
+    return list(dict.fromkeys(cell.form(traced) for cell in cells))
 
 
 def cell_step(task: StageTask, cells: list[Cell]) -> Callable[[TrainState, Batch, Numbers], tuple[TrainState, Metrics]]:
     """The training step of one run, its numbers being data."""
-    stage, forms = task.stage, loss_forms(cells)
+    stage, forms, traced = task.stage, loss_forms(cells), traced_params(cells)
 
     def value(predicted: Array, target: Array, numbers: Numbers) -> Float[Array, "*shape"]:
         def one(form: LossConfig) -> Callable:
-            taken = parameters(form.name)
-            traced = {key: getattr(numbers, key) for key in TRACED if key in taken}
             return losses.make_loss(
                 form.name,
                 reference_size=form.reference_size,
                 working_extent=float(stage.input_size),
-                **given_lengths(form),
-                **traced,
+                **form.params,
+                **{name: numbers.params[name] for name in traced[form.name]},
             )
 
         return jax.lax.switch(numbers.loss, [one(form) for form in forms], predicted, target)

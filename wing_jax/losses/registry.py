@@ -1,0 +1,117 @@
+"""Losses by name, those of this package and those of any other: what a config or a command line can name.
+
+    @register_loss                                        # taken as it is, in pixels of the network's crop
+    def log_cosh(predicted, target, *, scale=1.0): ...
+
+    @register_loss(name="charbonnier", lengths=("width",))  # `width` in pixels of a 64 x 64 crop, rescaled to the crop
+    def charbonnier_loss(predicted, target, *, width=1.0): ...
+
+A package that is installed can announce its loss as an entry point of the group "wing_jax.losses".
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from jaxtyping import Array
+
+from wing_jax.runtime.parameters import parameters_of, required_of
+from wing_jax.runtime.registry import Registry
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+NOT_PARAMETERS = ("where",)  # of optax: a mask, which is no number of the loss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RegisteredLoss:
+    """An elementwise loss and what is declared of it."""
+
+    function: Callable[..., Array]  # (predicted, target, *, params) -> array of their shape
+    lengths: tuple[str, ...] | None = None  # parameters that are lengths; None: the loss is never rescaled
+    degree: int = 1
+    reference_size: int = 64  # pixels: side of the crop that its default lengths are meant for
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The defaults of its parameters by name; those without one are in `required` only."""
+        return parameters_of(self.function, skip=2, without=NOT_PARAMETERS)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The parameters that have no default."""
+        return required_of(self.function, skip=2, without=NOT_PARAMETERS)
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether it is homogeneous, so that it can be rescaled from its reference crop to any other."""
+        return self.lengths is not None
+
+
+def _adopted(name: str, loaded: Any) -> RegisteredLoss:
+    if not callable(loaded):
+        raise ValueError(f"the entry point {name!r} of wing_jax.losses is no function: name one (predicted, target)")
+    return RegisteredLoss(function=loaded)
+
+
+LOSSES: Registry[RegisteredLoss] = Registry("loss", group="wing_jax.losses", adopt=_adopted)
+
+
+@overload
+def register_loss(function: Function, /) -> Function: ...
+@overload
+def register_loss(
+    function: None = None,
+    /,
+    *,
+    name: str | None = None,
+    lengths: tuple[str, ...] | None = None,
+    degree: int = 1,
+    reference_size: int = 64,
+) -> Callable[[Function], Function]: ...
+def register_loss(
+    function: Any = None,
+    /,
+    *,
+    name: str | None = None,
+    lengths: tuple[str, ...] | None = None,
+    degree: int = 1,
+    reference_size: int = 64,
+) -> Any:
+    """Register an elementwise loss, so that `make_loss`, configs and the command line know it by name.
+
+    Args:
+      function: `(predicted, target, *, params) -> array`, pure and elementwise: two arrays of one shape, an array of
+        that shape, not reduced. Its further arguments are its parameters; one called `where` is taken for a mask.
+      name: its name; the function's own where none is given.
+      lengths: which of its parameters are lengths in pixels. A loss that declares them, be it `()` for none, is
+        rescaled from its reference crop to the crop that a network works on, which asks that it is homogeneous:
+        f(x / s; lengths / s) = f(x; lengths) / s ** degree. None: it is taken as it is, in pixels of the network's
+        crop.
+      degree: the degree of its homogeneity: 1 for L1 and Wing, 2 for squared errors.
+      reference_size: side, in pixels, of the crop that its default lengths are meant for.
+
+    Returns:
+      The function itself, unchanged; or, where none is given, the decorator that returns it.
+
+    Raises:
+      ValueError: a length is no parameter of the function, or the name is taken.
+
+    >>> import jax.numpy as jnp
+    >>> from wing_jax import losses
+    >>> @losses.register_loss(name="doc_cauchy", lengths=("width",), degree=2)
+    ... def cauchy_loss(predicted, target, *, width=2.0):
+    ...     return width**2 * jnp.log1p(jnp.square((predicted - target) / width))
+    >>> loss = losses.make_loss("doc_cauchy", working_extent=128.0, width=1.0)  # pixels of 64
+    >>> float(loss(jnp.asarray(2.0), jnp.asarray(0.0))) == float(cauchy_loss(1.0, 0.0, width=1.0))
+    True
+    """
+
+    def register(function: Any) -> Any:
+        loss = RegisteredLoss(function=function, lengths=lengths, degree=degree, reference_size=reference_size)
+        known = [*loss.parameters, *loss.required]
+        if unknown := [label for label in lengths or () if label not in known]:
+            raise ValueError(f"lengths={lengths}: {', '.join(unknown)} is no parameter of {function.__qualname__}")
+        LOSSES.add(name or function.__name__, loss, origin=function)
+        return function
+
+    return register if function is None else register(function)
