@@ -138,7 +138,7 @@ def _window(image: Image, left: int, top: int, side: int) -> UInt8[np.ndarray, "
     return cv2.copyMakeBorder(within, before[1], after[1], before[0], after[0], cv2.BORDER_REPLICATE)
 
 
-def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, held: Literal["pixels", "jpeg"] = "pixels") -> Chips:
+def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, store: Literal["pixels", "jpeg"] = "pixels") -> Chips:
     """Chips of all `faces`, read with `workers` threads. Of a packed set the crops are the chips, at another size.
 
     `held`="jpeg" holds them encoded: a tenth of the memory, and decoding at every use.
@@ -147,13 +147,13 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, held: Literal["pix
       InputError: a picture cannot be read, an annotation does not fit its picture (`wing_jax.data.limits`; it is
         named), or the chips do not fit into memory.
     """
-    if held == "pixels":
+    if store == "pixels":
         memory.refuse_beyond(
             3 * len(faces) * size**2,
             what=f"{faces.name}: {len(faces):,} faces cut to {size:,} x {size:,} pixels",
             fix='use fewer faces, smaller inputs or, in a training, data.store="jpeg" with input="tfdata"',
         )
-    pixels = np.empty((len(faces) if held == "pixels" else 0, size, size, 3), np.uint8)
+    pixels = np.empty((len(faces) if store == "pixels" else 0, size, size, 3), np.uint8)
     records = [b""] * len(faces)
 
     def cut_one(index: int) -> np.ndarray:
@@ -163,7 +163,7 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, held: Literal["pix
         else:
             refuse_misfit(faces, index, image)
             chip, frame = cut_chip(image, faces.boxes[index], size=size)
-        if held == "pixels":
+        if store == "pixels":
             pixels[index] = chip
         else:
             records[index] = encoded(chip)
@@ -171,7 +171,7 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, held: Literal["pix
 
     frames = np.stack(_each(cut_one, range(len(faces)), workers))
     return Chips(
-        images=pixels if held == "pixels" else JpegImages(records, size, size),
+        images=pixels if store == "pixels" else JpegImages(records, size, size),
         frames=frames,
         boxes=to_chip(frames, faces.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
         points=to_chip(frames, faces.points),
