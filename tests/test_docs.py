@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wing_jax.cli import analyse, balance, compare, data, data_check, evaluate, export, predict, replay, reproduce
+from wing_jax.cli import analyse, compare, data, data_check, data_stats, evaluate, export, predict, replay, reproduce
 from wing_jax.cli.main import COMMANDS
 from wing_jax.config import Config, DataName, SweepConfig
 from wing_jax.data import boxes, registry
@@ -26,7 +26,6 @@ OPTIONS = {
     ("evaluate",): evaluate.EvaluateOptions,
     ("predict",): predict.PredictOptions,
     ("compare",): compare.CompareOptions,
-    ("balance",): balance.BalanceOptions,
     ("devices",): None,
     ("replay",): replay.Options,
     ("export",): export.ExportOptions,
@@ -38,7 +37,7 @@ OPTIONS = {
     ("analyse", "training"): analyse.FollowedConfig,
     ("data", "check"): data_check.CheckOptions,
     ("data", "show"): data.ShowOptions,
-    ("data", "stats"): data.StatsOptions,
+    ("data", "stats"): data_stats.StatsOptions,
     ("data", "detect"): data.DetectOptions,
     ("data", "label"): data.LabelOptions,
     ("data", "pack"): data.PackOptions,
@@ -79,7 +78,7 @@ def faults(words: list[str]) -> list[str]:
         switch = plain != name and known.get(plain) is bool
         if word.startswith("--") and name != "--help" and not (name in known or switch):
             found.append(f"no such option: {name}")
-        if name in ("--data", "--data.name", "--format") and value.islower():
+        if name in ("--data", "--data.name") and value.islower():
             found += [] if value in typing.get_args(DataName) else [f"no such data set: {value}"]
     if words[0] in ("train", "sweep") and words[1:] and not words[1].isupper() and not (ROOT / words[1]).exists():
         found.append(f"no such config: {words[1]}")

@@ -15,7 +15,7 @@ from wing_jax.config import (
     SecondStageConfig,
     StageConfig,
 )
-from wing_jax.evaluation.measure import leading_normalisation
+from wing_jax.evaluation import leading_metrics
 from wing_jax.losses.units import REFERENCE_SIZES, parameters
 
 Budget = Literal["trial", "short", "long", "paper"]
@@ -38,7 +38,7 @@ class Recipe:
     name: str
     budget: str
     config: Config  # its loss is Wing; its learning rates are what multiples are taken of
-    normalisation: str  # of the figures
+    metric: str  # of the figures, an NME
     tuned: bool  # each loss's learning rate by the rule of `wing_jax.reproduce.rates`; else the paper's
 
     def loss(self, name: LossName, *, number: int = 1) -> LossConfig:
@@ -72,8 +72,8 @@ def recipe(data: Reproducible, budget: Budget, *, root: str = "", seed: int = 0)
         stage2=second,
         seed=seed,
     )
-    normalisation = "inter-pupil" if data == "w300" else leading_normalisation(data)
-    return Recipe(name=config.name, budget=budget, config=config, normalisation=normalisation, tuned=budget != "paper")
+    metric = "inter-pupil" if data == "w300" else leading_metrics(data)[0]
+    return Recipe(name=config.name, budget=budget, config=config, metric=metric, tuned=budget != "paper")
 
 
 _FACES: dict[str, dict[str, Any]] = {

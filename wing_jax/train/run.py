@@ -227,7 +227,7 @@ def read_split(data: DataConfig, split: str, *, count: int, seed: int = 0) -> Fa
     Raises:
       InputError: the data are not as they must be.
     """
-    names = ("root", "images", "scheme", "boxes", "hidden", "picture_size")
+    names = ("root", "images", "scheme", "boxes", "occluded", "picture_size")
     return load_faces(data.name, split, **{name: getattr(data, name) for name in names}, count=count, seed=seed)
 
 
