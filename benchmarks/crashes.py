@@ -62,7 +62,7 @@ import sys
 from pathlib import Path
 from wing_jax.cli import main
 if not Path("packed").exists():
-    main(["data", "pack", "faces", "packed", "--format", "w300", "--size", "96"])
+    main(["data", "pack", "faces", "packed", "--data", "w300", "--size", "96"])
 sys.argv[1:] = ["train", "tiny.py"]
 main()
 """

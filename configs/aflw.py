@@ -4,7 +4,7 @@
     wing-jax evaluate runs/aflw/model --data aflw --root FOLDER
 
 FOLDER holds `AFLWinfo_release.mat` and the images (`wing_jax.data.readers.aflw`); AFLW must be asked for at TU Graz.
-The paper's table 3 has for this training 1.65 % (AFLW-Full, by face size: our "box size"); without the second stage
+The paper's table 3 has for this training 1.65 % (AFLW-Full, by face size: our "box-size"); without the second stage
 1.83 %, without HSM 1.71 % (both stages) and 1.88 % (CNN-6). We could not measure it: the images were not at hand.
 
 Not found in the paper, and so our choice: the shape of the decay (exponential), CNN-7's channels, its Wing

@@ -218,8 +218,8 @@ def test_a_number_that_the_loss_does_not_have_is_named(capsys, faces_folder):
     ("data", "options"),
     [
         (DataConfig(name="synthetic", train_faces=9), ["--data", "synthetic"]),
-        (DataConfig(name="w300", root="a b", boxes="landmarks", hidden="mask"),
-         ["--data", "w300", "--root", "a b", "--boxes", "landmarks", "--hidden", "mask"]),
+        (DataConfig(name="w300", root="a b", boxes="landmarks", occluded="ignore"),
+         ["--data", "w300", "--root", "a b", "--boxes", "landmarks", "--occluded", "ignore"]),
         (DataConfig(name="csv", root="x.csv", scheme="three.toml"),
          ["--data", "csv", "--root", "x.csv", "--scheme", "three.toml", "--split", "held_out"]),
     ],
@@ -374,18 +374,18 @@ def test_evaluation_writes_the_numbers_and_the_report(capsys, model, faces_folde
     assert (report / "index.html").stat().st_size > 1000
     results = json.loads((report / "results.json").read_text())
     faces, localizer = read_w300(faces_folder, "test"), Localizer.load(model)
-    nmes, leans = [], []
+    nmes, offsets = [], []
     for i, (points, box) in enumerate(zip(faces.points, faces.boxes, strict=True)):
         predicted = localizer.predict(faces.picture(i), [box])[0]
-        leans.append((predicted - points).mean(0))
+        offsets.append((predicted - points).mean(0))
         nmes.append(np.linalg.norm(predicted - points, axis=1).mean() / np.linalg.norm(points[36] - points[45]))
-    entry = next(e for e in results if e["normalisation"] == "inter-ocular" and "jittered" not in e["condition"])
+    entry = next(e for e in results if e["metric"] == "inter-ocular" and "jittered" not in e["condition"])
     assert entry["faces"] == 12
-    assert entry["nme_percent"] == pytest.approx(100 * np.mean(nmes), rel=1e-3)
+    assert entry["mean"] == pytest.approx(100 * np.mean(nmes), rel=1e-3)
     assert any("jittered" in e["condition"] for e in results)
     told = re.search(r"the points lie ([+-][\d.]+) pixels right of the true ones and ([+-][\d.]+) below", said)
     assert told is not None
-    np.testing.assert_allclose([float(value) for value in told.groups()], np.median(leans, axis=0), atol=0.02)
+    np.testing.assert_allclose([float(value) for value in told.groups()], np.median(offsets, axis=0), atol=0.02)
 
 
 def test_reports_of_the_package_s_models_lie_apart_and_are_called_by_the_model(
@@ -405,13 +405,13 @@ def test_reports_of_the_package_s_models_lie_apart_and_are_called_by_the_model(
     assert re.findall(r"packaged|run", header) == ["packaged", "run"]
 
 
-@pytest.mark.parametrize(("data", "leading"), [("synthetic", "box size"), ("w300", "inter-ocular")])
+@pytest.mark.parametrize(("data", "leading"), [("synthetic", "box-size"), ("w300", "inter-ocular")])
 def test_evaluation_leads_with_a_length_that_no_pose_makes_vanish(capsys, model, faces_folder, tmp_path, data, leading):
     source = {"synthetic": ["--faces", "12"], "w300": ["--root", str(faces_folder)]}[data]
     main(["evaluate", str(model), "--data", data, *source, "--output", str(tmp_path / "report")])
     results = json.loads((tmp_path / "report" / "results.json").read_text())
-    assert results[0]["normalisation"] == leading
-    assert {"box size", "inter-ocular"} <= {entry["normalisation"] for entry in results}
+    assert results[0]["metric"] == leading
+    assert {"box-size", "inter-ocular"} <= {entry["metric"] for entry in results}
 
 
 def test_held_out_faces_of_a_model_without_a_record_are_the_default_share_and_that_is_said(model, tmp_path, capsys):

@@ -182,7 +182,7 @@ def test_usage(capsys, words, status):
         main(["data", *words])
     assert stopped.value.code == status
     printed = capsys.readouterr()
-    assert "usage: wing-jax data ACTION DIR" in (printed.out if status == 0 else printed.err)
+    assert "usage: wing-jax data ACTION PATH" in (printed.out if status == 0 else printed.err)
 
 
 def test_check_says_that_one_picture_has_two_names(capsys, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wing_jax import presets
-from wing_jax.cli import analyse, balance, compare, data, data_check, evaluate, export, predict, replay, reproduce
+from wing_jax.cli import analyse, compare, data, data_check, data_stats, evaluate, export, predict, replay, reproduce
 from wing_jax.cli.main import COMMANDS
 from wing_jax.cli.named_config import SHORT
 from wing_jax.config import Config, DataName, SweepConfig
@@ -28,7 +28,6 @@ OPTIONS = {
     ("evaluate",): evaluate.EvaluateOptions,
     ("predict",): predict.PredictOptions,
     ("compare",): compare.CompareOptions,
-    ("balance",): balance.BalanceOptions,
     ("devices",): None,
     ("config",): None,
     ("replay",): replay.Options,
@@ -41,7 +40,7 @@ OPTIONS = {
     ("analyse", "training"): analyse.FollowedConfig,
     ("data", "check"): data_check.CheckOptions,
     ("data", "show"): data.ShowOptions,
-    ("data", "stats"): data.StatsOptions,
+    ("data", "stats"): data_stats.StatsOptions,
     ("data", "detect"): data.DetectOptions,
     ("data", "label"): data.LabelOptions,
     ("data", "pack"): data.PackOptions,
@@ -85,7 +84,7 @@ def faults(words: list[str]) -> list[str]:
         switch = plain != name and known.get(plain) is bool
         if word.startswith("--") and name != "--help" and not (name in known or switch):
             found.append(f"no such option: {name}")
-        if name in ("--data", "--data.name", "--format") and value.islower():
+        if name in ("--data", "--data.name") and value.islower():
             found += [] if value in typing.get_args(DataName) else [f"no such data set: {value}"]
     if words[0] in ("train", "sweep") and words[1:] and not words[1].isupper() and not _is_config(words[1]):
         found.append(f"no such config: {words[1]}")

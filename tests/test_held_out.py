@@ -91,7 +91,7 @@ def test_evaluate_measures_on_exactly_those(corpus, faces, tmp_path):
     few, remarks = measured(model, faces=20)
     assert set(few.photos) == {photo for photo in expected(faces) if int(photo.split("-")[1]) < 20}
     assert remarks == (f"{len(found) - len(few)} of the {len(found)} held-out photos are not here",)
-    with pytest.raises(InputError, match=r"none of the .* photos is here that the model's training held out of 'buil"):
+    with pytest.raises(InputError, match=r"none of the .* photos is here that the model's training held out of 'synt"):
         corpus.held_out.pick(load_faces("synthetic", "test", count=5), data="synthetic")
 
 
@@ -193,7 +193,7 @@ def test_the_models_of_the_package_record_it(data_root):
 def test_a_number_of_faces_is_for_drawn_ones(capsys, tmp_path):
     model = str(bare().save(tmp_path / "model"))
     for words in (["evaluate", model, "--data", "w300"], ["analyse", "model", model, "--data", "mtfl"],
-                  ["balance", "mtfl"]):  # fmt: skip
+                  ["data", "stats", "--data", "mtfl"]):  # fmt: skip
         with pytest.raises(SystemExit):
             main([*words, "--faces", "20"])
         assert "faces=20 is a number of synthetic faces" in capsys.readouterr().err

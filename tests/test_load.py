@@ -11,7 +11,7 @@ from writers.w300 import write_w300
 from writers.wflw import write_wflw
 
 from wing_jax.cli import main
-from wing_jax.data.load import converted, load_faces, without_hidden
+from wing_jax.data.load import converted, ignore_occluded, load_faces
 from wing_jax.data.readers.points_file import read_pts, write_pts
 from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.data.readers.w300 import read_w300
@@ -50,20 +50,20 @@ def test_boxes_by_rule_are_those_of_the_converted_points(tmp_path):
 def test_hidden_points_count_or_not(tmp_path):
     write_cofw(tmp_path)
     counted = load_faces("cofw", "train", root=str(tmp_path))
-    masked = load_faces("cofw", "train", root=str(tmp_path), hidden="mask")
+    masked = load_faces("cofw", "train", root=str(tmp_path), occluded="ignore")
     occluded = counted.visibility == Visibility.OCCLUDED
     assert counted.visible.all()
     assert occluded.any()
     np.testing.assert_array_equal(masked.visible, ~occluded)
-    both = load_faces("cofw", "train", root=str(tmp_path), hidden="mask", scheme="mtfl5")
+    both = load_faces("cofw", "train", root=str(tmp_path), occluded="ignore", scheme="mtfl5")
     np.testing.assert_array_equal(both.visible, ~occluded[:, [16, 17, 20, 22, 23]])
     drawn = synthetic_faces(6, seed=1, size=64)
     hidden = drawn.visibility != Visibility.VISIBLE
     assert hidden.any()
-    np.testing.assert_array_equal(without_hidden(drawn).visible, ~hidden)
+    np.testing.assert_array_equal(ignore_occluded(drawn).visible, ~hidden)
     write_wflw(tmp_path / "wflw")
-    complaint = refusal("wflw", "train", root=str(tmp_path / "wflw"), hidden="mask")
-    assert "does not say which points are hidden" in complaint
+    complaint = refusal("wflw", "train", root=str(tmp_path / "wflw"), occluded="ignore")
+    assert "does not say which points are occluded" in complaint
 
 
 def test_converted_points_do_not_count_where_they_cannot_be_told():
@@ -97,7 +97,7 @@ def test_evaluation_converts_the_model_to_the_faces_and_says_so(tmp_path, capsys
     folder = tmp_path / "five" / "test"
     main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5", "--jitter", "0"])
     said = capsys.readouterr().out
-    assert "its points are converted to mtfl5, which approximates eye centres" in said
+    assert "the model's points are converted to mtfl5, which approximates eye centres" in said
     results = json.loads((model / "report-pts" / "results.json").read_text())
     faces = load_faces("pts", "test", root=str(folder), scheme="mtfl5")
     localizer, errors = Localizer.load(model), []
@@ -106,8 +106,8 @@ def test_evaluation_converts_the_model_to_the_faces_and_says_so(tmp_path, capsys
         five = np.stack([found[36:42].mean(0), found[42:48].mean(0), found[30], found[48], found[54]])
         eyes = np.linalg.norm(faces.points[index, 0] - faces.points[index, 1])
         errors.append(np.linalg.norm(five - faces.points[index], axis=1).mean() / eyes)
-    leading = next(entry for entry in results if entry["normalisation"] == "inter-ocular")
-    assert leading["nme_percent"] == pytest.approx(100 * np.mean(errors), rel=1e-3)
+    leading = next(entry for entry in results if entry["metric"] == "inter-ocular")
+    assert leading["mean"] == pytest.approx(100 * np.mean(errors), rel=1e-3)
     main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5"])
     with pytest.raises(SystemExit):
         main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5", "--fit_boxes"])
@@ -125,7 +125,7 @@ def test_points_that_cannot_be_told_are_not_measured(tmp_path, capsys, monkeypat
     write_points_folder(tmp_path / "faces", scheme=COFW_29)
     folder = str(tmp_path / "faces" / "train")
     main(["evaluate", str(model), "--data", "pts", "--root", folder, "--scheme", "cofw29", "--jitter", "0"])
-    assert "27 of 29 points can be told" in capsys.readouterr().out
+    assert "27 of 29 points are available" in capsys.readouterr().out
     results = json.loads((model / "report-pts" / "results.json").read_text())
     faces, localizer = load_faces("pts", "all", root=folder, scheme="cofw29"), Localizer.load(model)
     told = [point for point in range(29) if point not in (5, 7)]
@@ -134,9 +134,9 @@ def test_points_that_cannot_be_told_are_not_measured(tmp_path, capsys, monkeypat
         found = weights @ localizer.predict(faces.picture(index), faces.boxes[index : index + 1])[0]
         eyes = np.linalg.norm(faces.points[index, 8] - faces.points[index, 9])
         errors.append(np.linalg.norm(found - faces.points[index], axis=1)[told].mean() / eyes)
-    leading = next(entry for entry in results if entry["normalisation"] == "inter-ocular")
-    assert leading["nme_percent"] == pytest.approx(100 * np.mean(errors), rel=1e-3)
-    assert leading["landmarks_percent"][5] is None
+    leading = next(entry for entry in results if entry["metric"] == "inter-ocular")
+    assert leading["mean"] == pytest.approx(100 * np.mean(errors), rel=1e-3)
+    assert leading["landmarks"][5] is None
 
 
 def test_boxes_of_another_convention_are_told_and_brought_to_those_of_training(tmp_path, capsys, monkeypatch):
@@ -158,7 +158,7 @@ def test_boxes_of_another_convention_are_told_and_brought_to_those_of_training(t
         words = ["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "ibug68", "--jitter", "0"]
         main([*words, *options])
         results = json.loads((model / "report-pts" / "results.json").read_text())
-        return capsys.readouterr().out, next(e for e in results if e["normalisation"] == "inter-ocular")["nme_percent"]
+        return capsys.readouterr().out, next(e for e in results if e["metric"] == "inter-ocular")["mean"]
 
     said, nme = evaluated()
     assert "--fit_boxes" not in said

@@ -108,7 +108,7 @@ def test_a_run_does_not_leave_the_folder_of_its_output(name):
     [
         ["train", "own.py", "--name", "x" * 300],
         ["train", "own.py", "--output", "own.py/x"],
-        ["balance", "synthetic", "--faces", "40", "--output", "x" * 300],
+        ["data", "stats", "--data", "synthetic", "--faces", "40", "--output", "x" * 300],
         ["data", "show", "faces", "--output", f"{'x' * 300}.png"],
     ],
 )

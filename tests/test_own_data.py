@@ -50,8 +50,8 @@ def folder(tmp_path_factory):
 
 def test_the_model_is_better_than_the_mean_face(folder):
     report = folder / "runs" / "twelve" / "model" / "report-pts" / "results.json"
-    entries = [entry for entry in json.loads(report.read_text()) if entry["normalisation"] == "inter-ocular"]
-    medians = {(entry["stage"], entry["condition"]): entry["median_percent"] for entry in entries}
+    entries = [entry for entry in json.loads(report.read_text()) if entry["metric"] == "inter-ocular"]
+    medians = {(entry["stage"], entry["condition"]): entry["median"] for entry in entries}
     scheme = find_scheme(str(folder / "twelve.toml"))
     faces = read_points_folder(folder / "faces" / "test", scheme=scheme)
     train = read_points_folder(folder / "faces" / "train", scheme=scheme)

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 from html.parser import HTMLParser
@@ -7,21 +8,43 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from wing_jax.data.face_set import FaceSet
+from wing_jax.data.images import Embedded
 from wing_jax.errors import InputError
-from wing_jax.evaluation.evaluation import by_group, evaluate, summarise
+from wing_jax.evaluation import Evaluation, evaluate_points
 from wing_jax.report import draw, page, plots, tables
+from wing_jax.schemes import Scheme
 
 LINES = ((0, 1), (2, 3), (4, 5))
-EYES = ((0, 1), (2, 3), 0, 3)
+SCHEME = Scheme(
+    name="six", names=tuple("abcdef"), mirrored=(), left_eye=(0, 1), right_eye=(2, 3), left_outer=0, right_outer=3,
+    lines=LINES, about="",
+)  # fmt: skip
 FACE = np.array([[20, 30], [30, 28], [50, 28], [60, 30], [40, 45], [40, 60]], np.float32)
+METRICS = ("inter-ocular", "inter-pupil", "box-size")
 
 
-def faces(count=5):
+def image_of(face):
+    return np.full((90, 80, 3), 40 + face, np.uint8)
+
+
+def faces(count=5, *, image_of=image_of, **changes) -> FaceSet:
+    """Faces of which the first has a hidden eye corner; `image_of` gives the image of each by its number."""
     points = FACE + np.arange(count, dtype=np.float32)[:, None, None]
     visible = np.ones(points.shape[:2], bool)
     visible[0, 3] = False
-    boxes = np.tile(np.array([15, 15, 65, 70], np.float32), (count, 1))
-    return points, visible, boxes
+    poses = ("left", "front", "front", "right", "right")[:count]
+    fields = {"poses": poses, "name": "five faces", "boxes": np.tile(np.float32([15, 15, 65, 70]), (count, 1))}
+    return FaceSet(
+        scheme=SCHEME,
+        pictures=tuple(Embedded(f"face {face}", lambda face=face: image_of(face)) for face in range(count)),
+        points=points,
+        visible=visible,
+        box_convention="given",
+        photos=tuple(map(str, range(count))),
+        subsets=("all",) * count,
+        **{**fields, **changes},
+    )
 
 
 def worse_and_worse(points, step):
@@ -29,32 +52,29 @@ def worse_and_worse(points, step):
     return points + step * np.arange(len(points), dtype=np.float32)[:, None, None] * np.array([1, 0], np.float32)
 
 
-def image_of(face):
-    return np.full((90, 80, 3), 40 + face, np.uint8)
+def evaluated(truth=None, **changes) -> Evaluation:
+    truth = truth or faces()
+    predictions = {"stage <1>": worse_and_worse(truth.points, 1.0), "stage 2": worse_and_worse(truth.points, 0.5)}
+    return evaluate_points(predictions, truth, **{"metrics": METRICS, **changes})
 
 
-def evaluations(count=5, **changes):
-    points, visible, boxes = faces(count)
-    predictions = {"stage <1>": worse_and_worse(points, 1.0), "stage 2": worse_and_worse(points, 0.5)}
-    groups = {"pose": ["left", "front", "front", "right", "right"][:count]}
-    return evaluate(predictions, points, visible, boxes, eyes=EYES, groups=groups, dataset="five faces", **changes)
+def with_jitter(truth=None) -> Evaluation:
+    """Under two conditions."""
+    given, other = evaluated(truth), evaluated(truth, condition="jittered boxes")
+    return dataclasses.replace(
+        given, measurements=given.measurements + other.measurements, predicted={**given.predicted, **other.predicted}
+    )
 
 
-def write(folder, **changes):
-    points, visible, boxes = faces()
-    done = evaluations() + evaluations(condition="jittered boxes")
+def write(folder, *, truth=None, faces_a_sheet=3, **changes):
+    done = with_jitter(truth)
     arguments = {
         "title": "Wing & <others>",
         "facts": {"model": "tiny", "command": "wing-jax evaluate a&b"},
-        "evaluations": done,
-        "shown": done[1],
-        "predicted": worse_and_worse(points, 0.5),
-        "points": points,
-        "boxes": boxes,
-        "image_of": image_of,
-        "visible": visible,
-        "lines": LINES,
-        "faces_a_sheet": 3,
+        "measurements": done.measurements,
+        "faces": done.faces,
+        "predicted": done.points,
+        "faces_a_sheet": faces_a_sheet,
     }
     return page.write_report(folder, **{**arguments, **changes})
 
@@ -95,7 +115,7 @@ def test_report_stands_alone_and_every_link_leads_somewhere(tmp_path):
     assert parsed.open == []
     assert {path.name for path in folder.iterdir()} == {*parsed.links, "index.html"}
     pictures = [folder / link for link in parsed.links if link.endswith(".png")]
-    assert len(pictures) == 3 + 3 + 1 + 4  # curves by normaliser, sheets, one group, landmarks by stage and boxes
+    assert len(pictures) == 3 + 3 + 2 + 4  # curves by metric, sheets, two groups, landmarks by stage and boxes
     assert all(decoded(path).std() > 0 for path in pictures)
 
 
@@ -105,7 +125,7 @@ def test_a_picture_that_is_gone_does_not_end_the_report(tmp_path):
             raise InputError("2.jpg: cannot read this image")
         return image_of(face)
 
-    whole, torn = write(tmp_path / "whole"), write(tmp_path / "torn", image_of=gone)
+    whole, torn = write(tmp_path / "whole"), write(tmp_path / "torn", truth=faces(image_of=gone))
     assert {path.name for path in torn.parent.iterdir()} == {path.name for path in whole.parent.iterdir()}
     sheets = [decoded(folder.parent / "faces-typical.png") for folder in (whole, torn)]
     assert sheets[0].shape == sheets[1].shape
@@ -119,9 +139,7 @@ def test_report_shows_what_it_was_told_and_escapes_it(tmp_path):
         assert told in text
     assert "<others>" not in html
     assert "Faces left out" in text
-    assert json.loads((tmp_path / "results.json").read_text()) == summarise(
-        evaluations() + evaluations(condition="jittered boxes")
-    )
+    assert json.loads((tmp_path / "results.json").read_text()) == with_jitter().to_dict()["results"]
 
 
 def test_report_asks_only_for_the_images_it_draws(tmp_path):
@@ -131,22 +149,22 @@ def test_report_asks_only_for_the_images_it_draws(tmp_path):
         asked.append(face)
         return image_of(face)
 
-    write(tmp_path, image_of=recording, faces_a_sheet=1)
+    write(tmp_path, truth=faces(image_of=recording), faces_a_sheet=1)
     assert asked == [1, 2, 4]  # face 0 has a hidden eye corner, so it has no NME; 2 lies next to the median
 
 
 def test_report_draws_a_face_whose_box_is_empty(tmp_path):
-    index = write(tmp_path, boxes=np.zeros((5, 4), np.float32))
+    index = write(tmp_path, truth=faces(boxes=np.zeros((5, 4), np.float32)))
     assert decoded(index.parent / "faces-best.png").std() > 0
 
 
 def test_report_needs_an_evaluation(tmp_path):
     with pytest.raises(ValueError, match="at least one"):
-        write(tmp_path, evaluations=())
+        write(tmp_path, measurements=())
 
 
 def test_choose_faces_by_their_errors():
-    chosen = page.choose_faces(evaluations()[1], 2)
+    chosen = page.choose_faces(evaluated().measurements[1], 2)
     assert chosen == {"Best": [1, 2], "Typical": [2, 3], "Worst": [4, 3]}
 
 
@@ -234,7 +252,7 @@ def test_png_keeps_red_red(tmp_path):
 
 def test_curve_of_the_plot_is_the_ced():
     nmes = np.array([0.01, 0.02, 0.05, np.nan])
-    figure = plots.ced_figure({"a": nmes, "empty": nmes[3:]}, threshold=0.04, normalisation="inter-ocular")
+    figure = plots.ced_figure({"a": nmes, "empty": nmes[3:]}, threshold=0.04, label="NME by inter-ocular (%)")
     (axes,) = figure.axes
     (line,) = axes.lines
     assert line.get_ydata()[-1] == pytest.approx(200 / 3)
@@ -243,11 +261,10 @@ def test_curve_of_the_plot_is_the_ced():
 
 
 def test_bars_are_as_high_as_the_errors():
-    done = evaluations()[:2]
-    groups = {e.stage: by_group(e, "pose") for e in done}
-    (axes,) = plots.group_figure(groups, normalisation="inter-ocular").axes
+    groups = {m.stage: m.by("pose") for m in evaluated().measurements[:2]}
+    (axes,) = plots.group_figure(groups, label="NME by inter-ocular (%)").axes
     heights = [bar.get_height() for bar in axes.patches]
-    assert heights == [groups[s][label]["nme_percent"] or 0 for s in groups for label in ("front", "left", "right")]
+    assert heights == [groups[s][label]["mean"] or 0 for s in groups for label in ("front", "left", "right")]
     assert [label.get_text() for label in axes.get_xticklabels()] == [
         "front\n2 faces", "left\n0 faces", "right\n2 faces",
     ]  # fmt: skip
@@ -256,7 +273,7 @@ def test_bars_are_as_high_as_the_errors():
 def test_landmark_plot_draws_every_point_once():
     shape = np.vstack([FACE[:5], [[np.nan, np.nan]]]).astype(np.float64)
     errors = np.array([0.01, 0.02, np.nan, 0.03, 0.04, np.nan])
-    figure = plots.landmark_figure(shape, errors, normalisation="box size", lines=LINES)
+    figure = plots.landmark_figure(shape, errors, normalizer="box-size", lines=LINES)
     hollow, filled = figure.axes[0].collections
     assert len(filled.get_offsets()) == 4
     assert len(hollow.get_offsets()) == 2
@@ -273,14 +290,14 @@ def test_mean_shape_is_the_shape_of_its_copies():
     assert np.isnan(plots.mean_shape(points, visible)).any(-1).tolist() == [False, False, True, False, False, False]
 
 
-def test_tables_name_the_normaliser_in_every_row():
-    summary = summarise(evaluations() + evaluations(condition="jittered boxes"))
+def test_tables_name_the_normalizer_in_every_row():
+    summary = with_jitter().to_dict()["results"]
     grid = tables.results_grid(summary)
-    assert [row[0] for row in grid.rows] == ["inter-ocular"] * 4 + ["inter-pupil"] * 4 + ["box size"] * 4
+    assert [row[0] for row in grid.rows] == ["inter-ocular"] * 4 + ["inter-pupil"] * 4 + ["box-size"] * 4
     assert "1 by inter-ocular" in grid.note
-    assert "box size" not in grid.note
+    assert "box-size" not in grid.note
     assert grid.rows[0][3:] == (
-        "4", *(f"{summary[0][key]:.2f}" for key in ("nme_percent", "median_percent")),
+        "4", *(f"{summary[0][key]:.2f}" for key in ("mean", "median")),
         f"{summary[0]['auc']:.3f}", f"{summary[0]['failure_percent']:.2f}", "10",
     )  # fmt: skip
 
@@ -297,10 +314,10 @@ def test_markdown_is_a_table_and_rich_prints_it():
 
 
 def test_group_and_landmark_tables():
-    summary = summarise(evaluations())
+    summary = evaluated().to_dict()["results"]
     poses = tables.group_grid(summary, "pose")
     assert [row[:2] for row in poses.rows[:2]] == [("front", "stage <1>"), ("front", "stage 2")]
     assert poses.rows[2][3:5] == ("0", "-")
     landmarks = tables.landmark_grid(summary)
     assert len(landmarks.rows) == 6
-    assert landmarks.rows[5][2] == f"{summary[1]['landmarks_percent'][5]:.2f}"
+    assert landmarks.rows[5][2] == f"{summary[1]['landmarks'][5]:.2f}"

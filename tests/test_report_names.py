@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 from matplotlib.cbook import is_math_text
-from test_report import Links, evaluations, faces, write
+from test_report import Links, evaluated, faces, write
 
-from wing_jax.evaluation.evaluation import evaluate
+from wing_jax.evaluation import evaluate_points
 from wing_jax.report import analysis, draw, grids, page, plots
 
 ODD = (
@@ -19,9 +19,9 @@ ODD = (
 
 @pytest.mark.parametrize("odd", ODD, ids=ascii)
 def test_figures_draw_names_as_they_are(odd, tmp_path):
-    nmes, entry = np.array([0.02, 0.04, 0.05]), {"faces": 3, "nme_percent": 3.7}
-    ced = plots.ced_figure({odd: nmes, "other": nmes}, threshold=0.1, normalisation=odd)
-    bars = plots.group_figure({odd: {odd: entry}, "other": {odd: entry}}, normalisation=odd)
+    nmes, entry = np.array([0.02, 0.04, 0.05]), {"faces": 3, "mean": 3.7}
+    ced = plots.ced_figure({odd: nmes, "other": nmes}, threshold=0.1, label=odd)
+    bars = plots.group_figure({odd: {odd: entry}, "other": {odd: entry}}, label=odd)
     seeds = grids.seeds_figure({odd: {odd: [1.0], "other": [2.0]}}, label="NME")
     for number, figure in enumerate((ced, bars, seeds)):
         plots.save_figure(figure, tmp_path / odd[:40] / f"{number}.png")  # a warning is an error: no glyph, say
@@ -61,16 +61,15 @@ def test_a_name_is_drawn_without_mathematics_and_missing_glyphs(name, drawn):
 
 
 def test_groups_of_like_names_have_pictures_of_their_own(tmp_path):
-    points, visible, boxes = faces(5)
-    names = ("年齢", "性別", "pose", "Pose!", os.fsdecode(b"m\xfcller <b>$"))
+    names = ("年齢", "性別", "poses", "Poses!", os.fsdecode(b"m\xfcller <b>$"))
     groups = {name: [os.fsdecode(b"\xfc [/b]"), "$a$", "b|c", "b|c", "d"] for name in names}
-    eyes = ((0, 1), (2, 3), 0, 3)
-    done = evaluate({"stage 1": points + 1}, points, visible, boxes, eyes=eyes, groups=groups, dataset=names[-1])
-    index = write(tmp_path / "r", evaluations=done, shown=done[0], title=names[-1])
+    truth = faces(name=names[-1])
+    done = evaluate_points({"stage 1": truth.points + 1}, truth, groups=groups)
+    index = write(tmp_path / "r", measurements=done.measurements, faces=truth, predicted=done.points, title=names[-1])
     text = index.read_text(encoding="utf-8")
     links = Links(text)
     pictures = {link for link in links.links if link.startswith("by-")}
-    assert len(pictures) == len(names)
+    assert len(pictures) == len(names) + 2  # pose and subset
     assert all(re.fullmatch(r"by-[a-z0-9-]+\.png", link) and (index.parent / link).exists() for link in pictures)
     assert "m\\xfcller <b>$" in "".join(links.text)
     assert "\\xfc [/b]" in "".join(links.text)
@@ -79,8 +78,8 @@ def test_groups_of_like_names_have_pictures_of_their_own(tmp_path):
 
 
 def test_names_of_pictures_are_as_they_were():
-    assert list(page._slugs(["inter-ocular", "box size"]).values()) == ["inter-ocular", "box-size"]
-    assert evaluations()[0].groups.keys() == {"pose"}
+    assert list(page._slugs(["inter-ocular", "box-size"]).values()) == ["inter-ocular", "box-size"]
+    assert evaluated().measurements[0].groups.keys() == {"subset", "pose"}
 
 
 def test_a_caption_of_bytes_that_are_not_utf_8_is_drawn():

@@ -60,7 +60,7 @@ def small_recipe(name="small", **changes) -> Recipe:
         balance=recipe("synthetic", "trial").config.balance,
         devices=1,
     )
-    whole = Recipe(name=name, budget="trial", config=config, normalisation="box size", tuned=True)
+    whole = Recipe(name=name, budget="trial", config=config, metric="box-size", tuned=True)
     return dataclasses.replace(whole, **changes)
 
 

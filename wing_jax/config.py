@@ -59,7 +59,7 @@ class DataConfig:
     images: str = ""  # folder of the pictures, for lists of your own (coco, imglab, csv); empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name; of published data: convert to it
     boxes: str = "given"  # a rule of `wing_jax.data.boxes`, such as "landmarks"
-    hidden: Literal["count", "mask"] = "count"  # points annotated as hidden: counted where they have a position, or not
+    occluded: Literal["keep", "ignore"] = "keep"  # points annotated as occluded: keep those with a position, or none
     # Pictures of another size than their annotation file says: refused, or points and boxes moved to the real one.
     picture_size: Literal["check", "rescale"] = "check"
     train_faces: int = 0  # synthetic faces to draw for training (synthetic alone)

@@ -16,7 +16,7 @@ from wing_jax.analysis.network import gradient_agreement, layer_gradients
 from wing_jax.analysis.shares import error_shares, gradient_shares, group_shares, landmark_shares, wing_shares
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
-from wing_jax.evaluation.measure import pose_labels
+from wing_jax.evaluation.groups import pose_labels
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.report import analysis as draw
 from wing_jax.report.canvas import Figure

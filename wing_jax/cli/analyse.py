@@ -8,8 +8,9 @@ from typing import Annotated
 
 import tyro
 
+from wing_jax.cli.data_source import DataOptions, faces_to_draw
 from wing_jax.cli.options import parse, parse_config
-from wing_jax.config import LARGEST_SEED, Config, DataName, check_range
+from wing_jax.config import LARGEST_SEED, Config, check_range
 from wing_jax.errors import InputError
 from wing_jax.report.canvas import Figure
 from wing_jax.runtime.console import make_console, say
@@ -48,16 +49,10 @@ class LossesOptions(Common):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelOptions(Common):
+class ModelOptions(Common, DataOptions):
     """Analyse the first stage of MODEL on a data set, beside the same network untrained."""
 
     model: Annotated[str, tyro.conf.Positional]
-    data: DataName
-    root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
-    images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
-    scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
-    split: str = "test"
-    boxes: str = "given"
     faces: int = 0  # synthetic faces to draw (synthetic alone); 0: 500
     batch: int = 64  # faces, for gradients and landscapes
     places: int = 21  # of the landscape, along either direction
@@ -104,21 +99,11 @@ def _model(arguments: list[str]) -> Iterator[str]:
         if getattr(options, name) < 2:
             raise InputError(f"{name}={getattr(options, name)} must be 2 or more")
     from wing_jax.analysis.subject import agreement_in_words, figures, shares_in_words, subject
-    from wing_jax.cli.data_source import faces_to_draw
     from wing_jax.cli.model import find_model
-    from wing_jax.data.load import load_faces
     from wing_jax.inference.localizer import Localizer
 
     localizer = Localizer.load(find_model(options.model).folder)
-    faces = load_faces(
-        options.data,
-        options.split,
-        root=options.root,
-        images=options.images,
-        scheme=options.scheme,
-        boxes=options.boxes,
-        count=faces_to_draw(options.data, options.faces),
-    )
+    faces = options.load(count=faces_to_draw(options.data, options.faces))
     size = localizer.stages[0].input_size
     what = subject(localizer, faces, losses=_made(options, size), edges=_scaled(options.edges, size), seed=options.seed)
     yield from shares_in_words(what.shares, what.edges)

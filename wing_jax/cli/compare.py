@@ -11,7 +11,7 @@ import tyro
 from wing_jax.cli.options import parse
 from wing_jax.errors import InputError
 from wing_jax.report.plots import group_figure, save_figure
-from wing_jax.report.tables import Grid, number, rich_table
+from wing_jax.report.tables import Grid, label, number, rich_table
 from wing_jax.runtime import files
 from wing_jax.runtime.console import make_console, say
 from wing_jax.text import cut, quoted, reason
@@ -28,24 +28,24 @@ class CompareOptions:
 
 
 def run(arguments: list[str]) -> None:
-    """Print the table of the last stage's NME by group, the first boxes and normalisation; write the plot."""
+    """Print the table of the last stage's NME by group, the first boxes and metric; write the plot."""
     options = parse(CompareOptions, arguments, command="compare")
     names = options.names or tuple(_model_of(Path(report)) for report in options.reports)
     if not options.reports or len(names) != len(options.reports):
         raise InputError(f"{len(options.reports)} reports and {len(names)} names: give as many of both, and some")
     entries = [_last_stage(Path(report), options.group) for report in options.reports]
     groups = {name: entry["groups"][options.group] for name, entry in zip(names, entries, strict=True)}
-    normalisation, labels = entries[0]["normalisation"], list(entries[0]["groups"][options.group])
-    rows = [_row(label, [numbers.get(label) for numbers in groups.values()]) for label in labels]
+    metric, labels = label(entries[0]), list(entries[0]["groups"][options.group])
+    rows = [_row(name, [numbers.get(name) for numbers in groups.values()]) for name in labels]
     grid = Grid(
-        title=f"{entries[0]['dataset']}, {entries[0]['condition']}: NME by {normalisation} (%)",
+        title=f"{entries[0]['dataset']}, {entries[0]['condition']}: {metric}",
         header=(options.group, "faces", *names),
         rows=(*rows, _row("all", entries)),
         words=1,
     )
     console = make_console()
     console.print(rich_table(grid))
-    say(console, f"figure: {save_figure(group_figure(groups, normalisation=normalisation), Path(options.output))}")
+    say(console, f"figure: {save_figure(group_figure(groups, label=metric), Path(options.output))}")
 
 
 def _model_of(report: Path) -> str:
@@ -55,13 +55,13 @@ def _model_of(report: Path) -> str:
 
 
 def _last_stage(report: Path, group: str) -> dict:
-    """The entry of the last stage under the report's first boxes and normalisation."""
+    """The entry of the last stage under the report's first boxes and metric."""
     path = report / "results.json"
     try:
         summary = json.loads(files.read_text(path))
-    except (OSError, ValueError) as error:
+        same = [e for e in summary if all(e[key] == summary[0][key] for key in ("condition", "metric"))]
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path}: cannot read these results ({reason(error)}): run wing-jax evaluate first") from error
-    same = [e for e in summary if all(e[key] == summary[0][key] for key in ("condition", "normalisation"))]
     if group not in same[-1]["groups"]:
         raise InputError(
             f"{path}: has no group {quoted(group)}: use one of {cut(', '.join(same[-1]['groups']), length=200)}"
@@ -69,6 +69,6 @@ def _last_stage(report: Path, group: str) -> dict:
     return same[-1]
 
 
-def _row(label: str, entries: Sequence[dict | None]) -> tuple[str, ...]:
+def _row(name: str, entries: Sequence[dict | None]) -> tuple[str, ...]:
     faces = next(str(entry["faces"]) for entry in entries if entry)
-    return (label, faces, *(number(entry["nme_percent"]) if entry else "-" for entry in entries))
+    return (name, faces, *(number(entry["mean"]) if entry else "-" for entry in entries))

@@ -1,4 +1,4 @@
-"""`wing-jax data ACTION DIR`: look into a data set before you train on it."""
+"""`wing-jax data ACTION PATH`: look into a data set before you train on it."""
 
 import contextlib
 import dataclasses
@@ -10,16 +10,15 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from wing_jax.cli.balance import report_poses, yaw_of
 from wing_jax.cli.data_check import check
-from wing_jax.cli.data_source import Source, splits_in
+from wing_jax.cli.data_source import PathOptions
+from wing_jax.cli.data_stats import stats
 from wing_jax.cli.model import find_model, refuse_hiding
 from wing_jax.cli.named_config import read_config
 from wing_jax.cli.options import parse
-from wing_jax.config import LARGEST_BINS, LARGEST_SEED, check_range
+from wing_jax.config import LARGEST_SEED, check_range
 from wing_jax.data import registry
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
-from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import picture_name, write_image
 from wing_jax.data.packed import pack
 from wing_jax.data.picture_sizes import other_sizes
@@ -34,7 +33,7 @@ from wing_jax.report.schemes import scheme_picture
 from wing_jax.report.tables import Grid, rich_table
 from wing_jax.runtime.console import make_console
 from wing_jax.schemes import CONVERSIONS, MTFL_5, SCHEMES, get_conversion
-from wing_jax.text import printable, quoted
+from wing_jax.text import printable
 from wing_jax.train.run import chip_sizes
 
 LARGEST_CROP = 8_192  # pixels
@@ -42,7 +41,7 @@ FROM_1 = 0.5  # pixels that points lean to the right
 ACTIONS = {
     "check": "read everything; say what is missing, broken, outside, cut or there twice (status 1 if any is broken)",
     "show": "draw faces with their points, numbers and boxes on one sheet",
-    "stats": "print and plot the poses, and what HSM would make of them",
+    "stats": "count the attributes, print and plot the poses before and after HSM",
     "detect": "how many faces a detector finds, and where in its boxes they lie",
     "label": "let a model mark all its points on faces annotated with a few, and pack those where both agree",
     "pack": "cut the faces once and write them compactly, so that training starts in seconds",
@@ -52,8 +51,8 @@ ACTIONS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ShowOptions(Source):
-    """Draw faces of DIR, chosen at random, with their points and boxes on a contact sheet."""
+class ShowOptions(PathOptions):
+    """Draw faces of PATH, chosen at random, with their points and boxes on a contact sheet."""
 
     split: str = ""  # empty: the first there is
     faces: int = 12
@@ -64,18 +63,8 @@ class ShowOptions(Source):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StatsOptions(Source):
-    """Find the pose axis of the faces in DIR; print and plot its histogram before and after HSM."""
-
-    split: str = ""  # empty: the first there is
-    bins: int = 9  # of |coefficient|
-    cap: int = 20  # at most so many copies of a face
-    output: str = "runs/poses.png"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DetectOptions(Source):
-    """Run a face detector on the pictures of DIR: how many faces it finds, where in its boxes they lie, and how much
+class DetectOptions(PathOptions):
+    """Run a face detector on the images of PATH: how many faces it finds, where in its boxes they lie, and how much
     that varies. Measure it on training faces; with MODEL, that model learns where to look in this detector's boxes."""
 
     split: str = ""  # empty: the first there is
@@ -94,8 +83,8 @@ class SchemesOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PackOptions(Source):
-    """Write the faces of all splits of DIR to the folder OUTPUT as encoded crops of two box sides."""
+class PackOptions(PathOptions):
+    """Write the faces of all splits of PATH to the folder OUTPUT as encoded crops of two box sides."""
 
     output: Annotated[str, tyro.conf.Positional]
     config: str = ""  # a training config: the crops get the size that it cuts faces at, which is best
@@ -105,8 +94,8 @@ class PackOptions(Source):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LabelOptions(Source):
-    """Let MODEL mark all its points on the faces of DIR, of which other points are annotated. Its box is put where
+class LabelOptions(PathOptions):
+    """Let MODEL mark all its points on the faces of PATH, of which other points are annotated. Its box is put where
     those say; the faces whose annotated points it finds again are written to the folder OUTPUT, packed, to train on."""
 
     model: Annotated[str, tyro.conf.Positional]
@@ -124,24 +113,17 @@ def run(arguments: list[str]) -> None:
     if action not in ACTIONS:
         rows = "\n".join(f"  {name:8} {about}" for name, about in ACTIONS.items())
         asked = action in ("-h", "--help")
-        print(f"usage: wing-jax data ACTION DIR ...\n\n{rows}", file=sys.stdout if asked else sys.stderr)
+        print(f"usage: wing-jax data ACTION PATH ...\n\n{rows}", file=sys.stdout if asked else sys.stderr)
         sys.exit(0 if asked else 2)
-    works = {"check": check, "show": _show, "stats": _stats, "detect": _detect, "label": _label, "pack": _pack,
+    works = {"check": check, "show": _show, "stats": stats, "detect": _detect, "label": _label, "pack": _pack,
              "formats": _formats, "schemes": _schemes}  # fmt: skip
     works[action](rest)
-
-
-def _chosen(options: ShowOptions | StatsOptions | DetectOptions | LabelOptions) -> FaceSet:
-    for split, faces, _ in splits_in(options):
-        if options.split in ("", split):
-            return faces
-    raise InputError(f"{options.root}: no split {quoted(options.split)} there")
 
 
 def _show(arguments: list[str]) -> None:
     options = parse(ShowOptions, arguments, command="data show")
     check_range(options, faces=(1, 10_000), columns=(1, 1_000), seed=(0, LARGEST_SEED))
-    faces = _chosen(options)
+    faces = options.one_split()
     order = np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]
     shown = faces.take(np.sort(order))
     if other := other_sizes(shown):
@@ -156,28 +138,11 @@ def _show(arguments: list[str]) -> None:
     print(printable(f"{len(order)} of {len(faces)} faces: {write_png(path, sheet)}"))
 
 
-def _stats(arguments: list[str]) -> None:
-    options = parse(StatsOptions, arguments, command="data stats")
-    check_range(options, bins=(1, LARGEST_BINS), cap=(1, 1_000_000))
-    faces = _chosen(options)
-    for name, values in faces.attributes.items():
-        print(printable(f"{name}: {int(values.sum())} of {len(faces)} faces"))
-    report_poses(
-        faces.points,
-        faces.visible,
-        faces.scheme,
-        yaw_of(faces),
-        bins=options.bins,
-        cap=options.cap,
-        figure=Path(options.output),
-    )
-
-
 def _detect(arguments: list[str]) -> None:
     options = parse(DetectOptions, arguments, command="data detect")
     check_range(options, faces=(0, 10**9), seed=(0, LARGEST_SEED))
     folder = _to_be_told(options)
-    faces, detector = _chosen(options), get_detector(options.detector)
+    faces, detector = options.one_split(), get_detector(options.detector)
     localizer = Localizer.load(find_bundle(options.model).folder) if options.model else None
     if localizer and localizer.scheme.name != faces.scheme.name:
         raise InputError(f"{options.model} marks {localizer.scheme.name}, {faces.name} has {faces.scheme.name}")
@@ -228,7 +193,7 @@ def _label(arguments: list[str]) -> None:
     options = parse(LabelOptions, arguments, command="data label")
     check_range(options, quality=(0, 100), size=(16 if options.size else 0, LARGEST_CROP), workers=(1, 256))
     localizer = dataclasses.replace(Localizer.load(find_model(options.model).folder), flip_average=True)
-    faces = _chosen(options)
+    faces = options.one_split()
     labelled = label(localizer, faces, workers=options.workers)
     kept = labelled.apart <= options.most / 100
     if not kept.any():
@@ -251,7 +216,7 @@ def _label(arguments: list[str]) -> None:
     size = options.size or localizer.stages[-1].chip_size
     chosen = labelled.faces.take(np.flatnonzero(kept))
     how = {"size": size, "quality": options.quality, "workers": options.workers}
-    pack({"train": chosen}, options.output, source=f"{options.root}, by {options.model}", **how)
+    pack({"train": chosen}, options.output, source=f"{options.found().root}, by {options.model}", **how)
     output = printable(options.output)
     print(f"{output}: {len(chosen)} faces of {size} x {size} pixels, {localizer.scheme.points} points each")
     print(f'train on them besides others: more=(DataConfig(name="packed", root="{output}"),)')
@@ -261,17 +226,17 @@ def _pack(arguments: list[str]) -> None:
     options = parse(PackOptions, arguments, command="data pack")
     check_range(options, quality=(0, 100), size=(16, LARGEST_CROP), workers=(1, 256))
     splits = {}
-    for split, faces, faults in splits_in(options):
+    for split, faces, faults in options.splits():
         if faults:
             raise InputError(
-                f"{len(faults)} faults in {split}, first {faults[0]}: see wing-jax data check {options.root}"
+                f"{len(faults)} faults in {split}, first {faults[0]}: see wing-jax data check {options.found().root}"
             )
         splits[split] = faces
     size = options.size
     if options.config:
         size = max(chip_sizes(read_config(options.config), shape_in_box(next(iter(splits.values())))))
     manifest = pack(
-        splits, options.output, size=size, quality=options.quality, source=options.root, workers=options.workers
+        splits, options.output, size=size, quality=options.quality, source=options.found().root, workers=options.workers
     )
     total = sum(path.stat().st_size for path in Path(options.output).iterdir())
     said = ", ".join(f"{split} {count}" for split, count in manifest["counts"].items())
@@ -297,5 +262,5 @@ def _formats(arguments: list[str]) -> None:
         (name, kind.title, ", ".join(kind.splits) or "a file each", kind.folder or "", (kind.marks or ("",))[0])
         for name, kind in registry.FORMATS.items()
     ]
-    grid = Grid(title="", header=("format", "what", "splits", "usual folder", "told by"), rows=tuple(rows), words=5)
+    grid = Grid(title="", header=("name", "what", "splits", "usual folder", "detected from"), rows=tuple(rows), words=5)
     make_console(width=140).print(rich_table(grid))

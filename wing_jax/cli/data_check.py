@@ -1,4 +1,4 @@
-"""`wing-jax data check DIR`: everything that is wrong with a data set, in tables."""
+"""`wing-jax data check PATH`: everything that is wrong with a data set, in tables."""
 
 import dataclasses
 import sys
@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from wing_jax.balance import pose_axis
-from wing_jax.cli.data_source import Source, splits_in
+from wing_jax.cli.data_source import PathOptions
 from wing_jax.cli.options import parse
 from wing_jax.config import check_range
 from wing_jax.data.check import SplitCheck, check_split, duplicates, parted, shared_faces
@@ -21,8 +21,8 @@ FEWEST = 20  # faces among which a pose axis means anything
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CheckOptions(Source):
-    """Read everything in DIR and report counts, sizes, faults, duplicates across splits and poses in tables."""
+class CheckOptions(PathOptions):
+    """Read everything in PATH and report counts, sizes, faults, duplicates across splits and poses in tables."""
 
     shown: int = 10  # faults and duplicates to list; the table counts them all
     against: str = ""  # another data set's folder or file: which faces are in both, of the splits of either?
@@ -34,7 +34,7 @@ def check(arguments: list[str]) -> None:
     options = parse(CheckOptions, arguments, command="data check")
     check_range(options, shown=(0, 10**9), workers=(1, 256))
     checks: dict[str, SplitCheck] = {}
-    for split, faces, faults in splits_in(options):
+    for split, faces, faults in options.splits():
         checks[split] = check_split(faces, faults, workers=options.workers)
     alike = duplicates(checks)
     console = make_console(width=120)
@@ -66,7 +66,7 @@ def check(arguments: list[str]) -> None:
 
 def _compare(console: Console, options: CheckOptions, checks: dict[str, SplitCheck]) -> None:
     """Say which faces are in the other set too, each of its splits by itself."""
-    for other_split, other, _ in splits_in(Source(root=options.against)):
+    for other_split, other, _ in PathOptions(path=options.against).splits():
         for split, check in checks.items():
             pairs = shared_faces(check.faces, other, workers=options.workers)
             console.print()

@@ -31,7 +31,7 @@ def evaluation_options(data: DataConfig) -> list[str]:
     default = DataConfig(name=data.name)
     names = [
         name
-        for name in ("root", "images", "scheme", "boxes", "hidden", "picture_size")
+        for name in ("root", "images", "scheme", "boxes", "occluded", "picture_size")
         if getattr(data, name) != getattr(default, name)
     ]
     given = {name: getattr(data, name) for name in names}

@@ -34,7 +34,7 @@ def load_faces(
     images: str = "",
     scheme: str = "",
     boxes: str = "given",
-    hidden: str = "count",
+    occluded: str = "keep",
     picture_size: str = "check",
     count: int = 0,
     seed: int = 0,
@@ -46,8 +46,8 @@ def load_faces(
     environment variable WING_JAX_DATA, then in `../shared/data`. `images` is the folder of the pictures that a list of
     your own names (coco, imglab, csv), where they lie elsewhere than the list says. `scheme` is a TOML file or the name
     of a published scheme: the one your own data are annotated in, and for published sets the one to convert their
-    points to. `boxes` is a key of `boxes.RULES`. `hidden`="mask" leaves points that are annotated as hidden out of
-    losses and metrics, "count" keeps those that have a position. `picture_size` says what becomes of faces whose
+    points to. `boxes` is a key of `boxes.RULES`. `occluded`="ignore" leaves points that are annotated as occluded
+    out of losses and metrics, "keep" keeps those that have a position. `picture_size` says what becomes of faces whose
     pictures have another size than their annotation file says: "check" leaves them to be refused when they are cut,
     "rescale" moves their points and boxes (`picture_sizes.rescaled`). `faults` as in `records.gather`.
 
@@ -65,8 +65,8 @@ def load_faces(
     )
     if picture_size == "rescale":
         faces = rescaled(faces, faults=faults)
-    if hidden == "mask":
-        faces = without_hidden(faces)
+    if occluded == "ignore":
+        faces = ignore_occluded(faces)
     if scheme and faces.scheme.name != (wanted := find_scheme(scheme)).name:
         faces = converted(faces, wanted)
     return with_boxes(faces, boxes)
@@ -170,16 +170,16 @@ def converted(faces: FaceSet, scheme: Scheme) -> FaceSet:
     )
 
 
-def without_hidden(faces: FaceSet) -> FaceSet:
-    """`faces` of which points annotated as hidden do not count.
+def ignore_occluded(faces: FaceSet) -> FaceSet:
+    """`faces` of which points annotated as occluded do not count.
 
     Raises:
-      InputError: the data set does not say which points are hidden.
+      InputError: the data set does not say which points are occluded.
     """
     if faces.visibility is None:
-        raise InputError(f"{faces.name}: does not say which points are hidden: leave data.hidden at 'count'")
-    hidden = (faces.visibility == Visibility.OCCLUDED) | (faces.visibility == Visibility.SELF_OCCLUDED)
-    return dataclasses.replace(faces, visible=faces.visible & ~hidden)
+        raise InputError(f"{faces.name}: does not say which points are occluded: leave data.occluded at 'keep'")
+    occluded = (faces.visibility == Visibility.OCCLUDED) | (faces.visibility == Visibility.SELF_OCCLUDED)
+    return dataclasses.replace(faces, visible=faces.visible & ~occluded)
 
 
 def find_data(folder: str) -> Path:

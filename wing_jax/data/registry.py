@@ -134,11 +134,11 @@ def detect(root: str | Path) -> str:
         return ENDINGS[root.suffix.lower()]
     if root.is_file():
         raise InputError(
-            f"{root}: a file of another kind than {', '.join(ENDINGS)}: unpack or convert it, or give --format"
+            f"{root}: a file of another kind than {', '.join(ENDINGS)}: unpack or convert it, or give --data"
         )
     if not root.is_dir():
         raise InputError(f"{root}: no such folder: give a data set's folder, or an .xml, .json or .csv file")
     for name, kind in FORMATS.items():
         if any(not is_hidden(path, below=root) for mark in kind.marks for path in root.glob(mark)):
             return name
-    raise InputError(f"{root}: its files tell no format: give --format, one of {', '.join(FORMATS)}")
+    raise InputError(f"{root}: its files tell no format: give --data, one of {', '.join(FORMATS)}")

@@ -1,178 +1,264 @@
-"""Predictions on a test set, measured: by normaliser, by stage, by group of faces and by landmark.
-
-An `Evaluation` never parts from the name of its normaliser. Its errors are fractions; `summarise` gives per
-cent where its keys say so. Faces whose NME is NaN (see `wing_jax.evaluation.metrics`) are left out and counted.
-"""
+"""A localizer measured on annotated faces: `evaluate(localizer, faces) -> Evaluation`."""
 
 import dataclasses
-import itertools
-import re
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
-from wing_jax.evaluation import metrics
-from wing_jax.evaluation.metrics import Boxes, Eyes, Points, Visible
+from wing_jax.data.face_set import FaceSet
+from wing_jax.errors import InputError
+from wing_jax.evaluation.comparison import Comparison, compare_measurements
+from wing_jax.evaluation.measurement import Measurement, headline
+from wing_jax.evaluation.table import Table
+from wing_jax.report import tables
 from wing_jax.text import quoted
 from wing_jax.values import Value
 
-Division: TypeAlias = Mapping[str, Bool[np.ndarray, "faces"]]  # the members of each label
+COLUMNS = {"mean": "mean", "median": "median", "auc": "auc", "failure_percent": "failure_rate"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Evaluation(Value):
-    """One set of predictions measured by one normaliser."""
+    """A model measured on faces: by each metric, after each stage, with each kind of boxes.
 
-    dataset: str
-    stage: str  # which output of the model
-    condition: str  # the boxes that the model was given
-    normalisation: str
-    threshold: float  # of AUC and failure rate, a fraction of the normaliser
-    nmes: Float[np.ndarray, "faces"]  # NaN = counted apart
-    landmarks: Float[np.ndarray, "points"]  # each point's mean normalised error; NaN = never visible
-    groups: Mapping[str, Division]  # of the faces
+    Numbers are as tables print them: NMEs and failure rates in per cent, AUC in [0, 1], other metrics in their own
+    units. The properties are about the last stage with the first boxes; `select` chooses others. Faces that a metric
+    cannot measure (an eye corner that is not visible) are NaN in `errors`, and left out of the means.
+
+    Printed, it is the table that `wing-jax evaluate` prints.
+    """
+
+    measurements: tuple[Measurement, ...]  # metric by metric, of the conditions one after the other
+    faces: FaceSet  # `visible` says which points were measured
+    predicted: Mapping[str, Mapping[str, Float[np.ndarray, "n points 2"]]]  # by condition and stage; pixels of images
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the model, for the report
+    remarks: tuple[str, ...] = ()  # what a reader of the numbers must know
+
+    def __len__(self) -> int:
+        """The number of faces."""
+        return len(self.faces)
 
     @property
-    def counted(self) -> Bool[np.ndarray, "faces"]:
-        """The faces whose NME is a number."""
-        return np.isfinite(self.nmes)
+    def metrics(self) -> tuple[str, ...]:
+        """Their names; the first one leads."""
+        return tuple(dict.fromkeys(m.metric for m in self.measurements))
 
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The model's outputs, in order."""
+        return tuple(dict.fromkeys(m.stage for m in self.measurements))
 
-def evaluate(
-    predictions: Mapping[str, Points],
-    points: Points,
-    visible: Visible | None,
-    boxes: Boxes,
-    *,
-    eyes: Eyes | tuple[tuple[int, ...], tuple[int, ...], int, int],
-    groups: Mapping[str, Sequence[str] | Mapping[str, Bool[np.ndarray, "faces"]]] | None = None,
-    dataset: str = "",
-    condition: str = "ground-truth boxes",
-    normalisations: Sequence[str] = ("inter-ocular", "inter-pupil", "box size"),
-    thresholds: Mapping[str, float] | None = None,
-) -> tuple[Evaluation, ...]:
-    """Measure each stage's predictions by each normaliser; the order is normaliser by normaliser.
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The boxes that the model was given."""
+        return tuple(dict.fromkeys(m.condition for m in self.measurements))
 
-    Args:
-      predictions: of each stage by its name, in the order to be shown.
-      points: the truth, in pixels of the same images.
-      visible: the points that count; None for all.
-      boxes: the data set's *own* boxes, which normalise. Boxes that a model was given instead, e.g. jittered
-        ones, are named by `condition`; add the results for several conditions together, they are tuples.
-      eyes: left points, right points, left outer corner, right outer corner.
-      groups: of the faces, each a label for every face, e.g. `{"pose": ["left", ...]}`, or the members of each label,
-        which may overlap, e.g. `{"attribute": {"blur": [True, ...], "occlusion": [True, ...]}}`.
-      dataset: its name.
-      condition: what boxes the model was given.
-      normalisations: keys of `NORMALISERS`; the first leads in reports.
-      thresholds: of AUC and failure rate, by normalisation, where `THRESHOLDS` is not wanted.
+    @property
+    def nme(self) -> dict[str, float]:
+        """Normalized mean error by each normalizer, in per cent."""
+        return self._all("mean", nme=True)
 
-    Raises:
-      ValueError: a normalisation is unknown, a group has not one label a face, or the points do not fit.
-    """
-    divisions = {name: _members(labels, name, len(points)) for name, labels in (groups or {}).items()}
-    if unknown := sorted(set(normalisations) - set(metrics.NORMALISERS)):
-        raise ValueError(
-            f"no normalisation is called {quoted(unknown[0])}: use one of {', '.join(metrics.NORMALISERS)}"
+    @property
+    def mean(self) -> dict[str, float]:
+        """The mean of every metric, in its unit."""
+        return self._all("mean")
+
+    @property
+    def median(self) -> dict[str, float]:
+        """The median of every metric, in its unit."""
+        return self._all("median")
+
+    @property
+    def auc(self) -> dict[str, float]:
+        """Area under the cumulative error distribution up to the metric's threshold, in [0, 1]."""
+        return self._all("auc")
+
+    @property
+    def failure_rate(self) -> dict[str, float]:
+        """Faces above the metric's threshold, in per cent."""
+        return self._all("failure_percent")
+
+    @property
+    def errors(self) -> dict[str, Float[np.ndarray, "n"]]:
+        """Each face's value by every metric, in its unit; NaN where it cannot be measured."""
+        return {name: one.scale * one.values for name, one in self._headlines().items()}
+
+    @property
+    def landmarks(self) -> dict[str, Float[np.ndarray, "points"]]:
+        """Each landmark's mean error by every normalizer, in per cent; NaN where it is never visible."""
+        found = {name: one.landmarks for name, one in self._headlines().items()}
+        return {name: 100 * means for name, means in found.items() if means is not None}
+
+    @property
+    def points(self) -> Float[np.ndarray, "n points 2"]:
+        """The predicted points, (x, y) in pixels of the images."""
+        first = headline(self.measurements)
+        return self.predicted[first.condition][first.stage]
+
+    @property
+    def mean_offset(self) -> tuple[float, float]:
+        """How far right of and below the true points the predicted ones lie, in pixels of the images."""
+        return mean_offset(self.points, self.faces.points, self.faces.visible)
+
+    def by(self, group: str, *, metric: str = "") -> Table:
+        """The numbers of each label of a group of faces.
+
+        Args:
+          group: "pose", "subset", "attribute" or one that was given; `groups` of a measurement has them all.
+          metric: its name; empty: the leading one.
+
+        Returns:
+          A row for each label: its number of faces, mean, median, AUC and failure rate.
+
+        Raises:
+          InputError: there is no such group or metric.
+        """
+        one = headline(self.measurements, metric=self._metric(metric))
+        if group not in one.groups:
+            raise InputError(f"no group is called {quoted(group)}: use one of {', '.join(one.groups)}")
+        rows = [
+            {group: label, "faces": found["faces"], **{name: found[key] for key, name in COLUMNS.items()}}
+            for label, found in one.by(group).items()
+        ]
+        return Table(rows, title=f"{self.faces.name} by {group}: {one.metric} ({one.unit}), {one.stage}")
+
+    def select(self, *, stage: str = "", condition: str = "") -> "Evaluation":
+        """The part of it that is about one stage or one kind of boxes; empty: all.
+
+        Raises:
+          InputError: there is no such stage or condition.
+        """
+        for kind, name, known in (("stage", stage, self.stages), ("condition", condition, self.conditions)):
+            if name and name not in known:
+                raise InputError(f"no {kind} is called {quoted(name)}: use one of {', '.join(known)}")
+        chosen = tuple(m for m in self.measurements if stage in ("", m.stage) and condition in ("", m.condition))
+        return dataclasses.replace(self, measurements=chosen)
+
+    def compare(self, other: "Evaluation", *, metric: str = "", seed: int = 0) -> Comparison:
+        """This evaluation against `other`, another model on the same faces, face by face.
+
+        Args:
+          other: measured on the same faces.
+          metric: its name; empty: the leading one.
+          seed: of the bootstrap.
+
+        Returns:
+          The mean of (other - this) with its 95 % interval, and the differences of all faces and landmarks.
+
+        Raises:
+          InputError: the faces are not the same, or one of the two lacks the metric.
+        """
+        if len(self) != len(other) or self.faces.photos != other.faces.photos:
+            raise InputError(f"{len(self)} faces and {len(other)} are not the same ones: evaluate both on one FaceSet")
+        if self.faces.points.shape != other.faces.points.shape or not np.array_equal(
+            np.where(self.faces.visible[..., None], self.faces.points, 0),
+            np.where(other.faces.visible[..., None], other.faces.points, 0),
+        ):
+            raise InputError("the two evaluations have different annotated points: evaluate both on one FaceSet")
+        name = self._metric(metric)
+        other._metric(name)
+        mine, theirs = (headline(one.measurements, metric=name) for one in (self, other))
+        return compare_measurements(mine, theirs, photos=self.faces.photos, seed=seed)
+
+    def plot(self, *, metric: str = "") -> Any:
+        """The cumulative error distribution of each stage and condition, as a Matplotlib figure.
+
+        Raises:
+          InputError: there is no such metric, or it has no threshold to draw up to.
+        """
+        from wing_jax.report import plots
+
+        name = self._metric(metric)
+        chosen = [m for m in self.measurements if m.metric == name]
+        first = chosen[0]
+        if first.threshold is None:
+            raise InputError(f"the metric {quoted(name)} has no threshold: register it with one to plot it")
+        return plots.ced_figure(
+            {tables.series(m, self.measurements): m.values for m in chosen},
+            threshold=first.threshold,
+            label=tables.label({"nme": first.is_nme, "metric": name, "unit": first.unit}),
+            scale=first.scale,
         )
-    limits = {**metrics.THRESHOLDS, **(thresholds or {})}
-    shown = metrics.all_or(visible, points)
-    errors = {stage: metrics.point_errors(predicted, points, shown) for stage, predicted in predictions.items()}
-    evaluations = []
-    for normalisation in normalisations:
-        normaliser = metrics.NORMALISERS[normalisation](points, boxes, Eyes(*eyes), shown)
-        for stage in predictions:
-            nmes = metrics.nme(errors[stage], normaliser, shown)
-            evaluation = Evaluation(
-                dataset=dataset,
-                stage=stage,
-                condition=condition,
-                normalisation=normalisation,
-                threshold=limits[normalisation],
-                nmes=nmes,
-                landmarks=_landmark_means(errors[stage], normaliser, shown & np.isfinite(nmes)[:, None]),
-                groups=divisions,
-            )
-            evaluations.append(evaluation)
-    return tuple(evaluations)
 
+    def report(self, folder: str | Path, *, title: str = "", facts: Mapping[str, str] | None = None) -> Path:
+        """Write the report: a page with plots, tables and the best and worst faces, and results.json.
 
-def summarise(evaluations: Sequence[Evaluation]) -> list[dict]:
-    """For each evaluation one plain dict, ready for JSON: its names, its numbers in all, by group, by point.
+        Args:
+          folder: made if it is not there; files of an earlier report are overwritten.
+          title: the page's headline; empty: the data set's name.
+          facts: what else the page is to say of the model, such as the command.
 
-    NME, median and failure rate are in per cent, AUC is in [0, 1]; None where there is no face to count.
-    """
-    return [
-        {
-            "dataset": evaluation.dataset,
-            "stage": evaluation.stage,
-            "condition": evaluation.condition,
-            "normalisation": evaluation.normalisation,
-            "threshold": evaluation.threshold,
-            **statistics(evaluation.nmes, evaluation.threshold),
-            "groups": {name: by_group(evaluation, name) for name in evaluation.groups},
-            "landmarks_percent": [None if np.isnan(m) else 100 * float(m) for m in evaluation.landmarks],
+        Returns:
+          The path of its index.html.
+        """
+        from wing_jax.report.page import write_report
+
+        first = headline(self.measurements)
+        return write_report(
+            Path(folder),
+            title=title or f"Evaluation on {self.faces.name}",
+            facts={**self.facts, **(facts or {})},
+            measurements=self.measurements,
+            faces=self.faces,
+            predicted=self.predicted[first.condition][first.stage],
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; "results" is what results.json holds."""
+        return {
+            "dataset": self.faces.name,
+            "faces": len(self.faces),
+            "scheme": self.faces.scheme.name,
+            "mean_offset_pixels": list(self.mean_offset),
+            "facts": dict(self.facts),
+            "remarks": list(self.remarks),
+            "results": [m.to_dict() for m in self.measurements],
         }
-        for evaluation in evaluations
-    ]
+
+    def __str__(self) -> str:
+        summary = [m.to_dict() for m in self.measurements]
+        grids = [grid for grid in (tables.results_grid(summary), *tables.other_grids(summary)) if grid.rows]
+        x, y = self.mean_offset
+        scheme = self.faces.scheme
+        lines = [f"{self.faces.name}: {len(self.faces)} faces, {scheme.points} points ({scheme.name})", *self.remarks]
+        for grid in grids:
+            lines += ["", tables.text(grid)]
+        lines += ["", f"mean offset: {x:+.2f} pixels to the right of the true points, {y:+.2f} below"]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+    def _headlines(self) -> dict[str, Measurement]:
+        return {name: headline(self.measurements, metric=name) for name in self.metrics}
+
+    def _all(self, key: str, *, nme: bool = False) -> dict[str, float]:
+        found = {name: one for name, one in self._headlines().items() if one.is_nme or not nme}
+        values = {name: one.statistics()[key] for name, one in found.items()}
+        return {name: float("nan") if value is None else float(value) for name, value in values.items()}
+
+    def _metric(self, name: str) -> str:
+        if name and name not in self.metrics:
+            raise InputError(f"{quoted(name)} was not measured: use one of {', '.join(self.metrics)}")
+        return name or self.metrics[0]
 
 
-def statistics(nmes: Float[np.ndarray, "faces"], threshold: float) -> dict[str, float | int | None]:
-    """Numbers of faces used and left out (NaN), mean and median NME, AUC and failure rate at `threshold`."""
-    counted = nmes[np.isfinite(nmes)]
-    some = len(counted) > 0
-    return {
-        "faces": len(counted),
-        "left_out": len(nmes) - len(counted),
-        "nme_percent": 100 * float(counted.mean()) if some else None,
-        "median_percent": 100 * float(np.median(counted)) if some else None,
-        "auc": metrics.auc(counted, threshold) if some else None,
-        "failure_percent": 100 * metrics.failure_rate(counted, threshold) if some else None,
-    }
+def mean_offset(
+    predicted: Float[np.ndarray, "n points 2"],
+    target: Float[np.ndarray, "n points 2"],
+    visible: Bool[np.ndarray, "n points"],
+) -> tuple[float, float]:
+    """How far right of and below the true points the predicted ones lie, in the units of the points.
 
+    It is the mean over a face's visible points and the median over the faces. Errors even out, a shift of the
+    annotation does not: points that count from 1 and were read from 0 are a pixel away at every size of face.
 
-def by_group(evaluation: Evaluation, name: str) -> dict[str, dict]:
-    """The statistics of each label of the group `name`: labels with a number by number, then the others."""
-    members = evaluation.groups[name]
-    return {
-        label: statistics(evaluation.nmes[members[label]], evaluation.threshold)
-        for label in sorted(members, key=_label_order)
-    }
-
-
-def _members(labels: Sequence[str] | Mapping[str, Bool[np.ndarray, "faces"]], name: str, faces: int) -> Division:
-    """The faces of each label."""
-    if isinstance(labels, Mapping):
-        members = {label: np.asarray(mask, bool) for label, mask in labels.items()}
-    else:
-        column = np.asarray(labels)
-        members = {label: column == label for label in dict.fromkeys(labels)}
-    if wrong := [len(mask) for mask in members.values() if len(mask) != faces]:
-        raise ValueError(f"group {quoted(name)} has {wrong[0]} labels for {faces} faces: make them equal")
-    return members
-
-
-def bin_labels(degrees: Float[Array | np.ndarray, "faces"], edges: Sequence[float | int]) -> list[str]:
-    """Names like "-30° to 30°" of the bins [edge, next edge) of angles; "other" outside them and for NaN.
-
-    Raises:
-      ValueError: the edges do not rise.
+    >>> target = np.zeros((2, 5, 2), np.float32)
+    >>> mean_offset(target + np.float32([1.0, -0.5]), target, np.ones((2, 5), bool))
+    (1.0, -0.5)
     """
-    if len(edges) < 2 or (np.diff(edges) <= 0).any():
-        raise ValueError(f"edges must be two or more rising numbers, not {list(edges)}")
-    inner = [f"{low:g}° to {high:g}°" for low, high in itertools.pairwise(edges)]
-    names = ["other", *inner, "other"]  # np.searchsorted puts NaN past the last edge
-    return [names[i] for i in np.searchsorted(edges, np.asarray(degrees), side="right")]
-
-
-def _landmark_means(errors: np.ndarray, normaliser: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    divisor = np.where(counted.any(-1), normaliser, 1.0)[:, None]
-    count = counted.sum(0)
-    return metrics.or_nan(np.where(counted, errors / divisor, 0.0).sum(0) / np.maximum(count, 1), count > 0)
-
-
-def _label_order(label: str) -> tuple[float, str]:
-    number = re.match(r"[^\w-]*(-?\d+(?:\.\d+)?)", label)
-    return (float(number[1]) if number else np.inf, label)
+    difference = np.ma.masked_array(predicted - target, np.broadcast_to(~visible[..., None], predicted.shape)).mean(1)
+    x, y = np.ma.median(difference, axis=0).tolist()
+    return x, y

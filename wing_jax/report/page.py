@@ -4,15 +4,16 @@ import html
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
+from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
-from wing_jax.evaluation.evaluation import Evaluation, by_group, summarise
-from wing_jax.evaluation.metrics import Boxes, Points, Visible
+from wing_jax.evaluation.measurement import Measurement, headline
 from wing_jax.report import canvas, draw, plots, tables
 from wing_jax.text import printable
 from wing_jax.types import Image
@@ -23,107 +24,97 @@ def write_report(
     *,
     title: str,
     facts: Mapping[str, str],
-    evaluations: Sequence[Evaluation],
-    shown: Evaluation,
-    predicted: Points,
-    points: Points,
-    boxes: Boxes,
-    image_of: Callable[[int], Image],
-    visible: Visible | None = None,
-    lines: Sequence[Sequence[int]] = (),
+    measurements: Sequence[Measurement],
+    faces: FaceSet,
+    predicted: Float[np.ndarray, "n points 2"],
     faces_a_sheet: int = 8,
 ) -> Path:
-    """Write the report and return the path of its index.html. Nothing in it points outside `folder`.
+    """Write the report of an evaluation (`wing_jax.evaluation.Evaluation.report`). Nothing in it points outside
+    `folder`.
 
     Args:
       folder: made if it is not there; files of an earlier report are overwritten.
       title: the page's headline.
       facts: what was evaluated, in the order to be shown: model, data, commit, command, ...
-      evaluations: from `wing_jax.evaluation.evaluation.evaluate`; the first one's normaliser leads, and its groups get
-      a
-        section each.
-      shown: the evaluation by which the best, typical and worst faces are chosen.
-      predicted: the predictions that `shown` measured, in image pixels.
-      points: the truth.
-      boxes: around the faces, to cut the tiles; the whole image is shown where one has no extent.
-      image_of: gives the image of a face by its number; called for the faces that are drawn only. Where it raises
-        InputError, the tile says that the picture cannot be read.
-      visible: the points that count; None for all.
-      lines: chains of point indices to be joined.
+      measurements: the first one's metric leads, and its groups get a section each. The last stage of the first
+        condition chooses the best, typical and worst faces.
+      faces: the annotated faces. Only the images of those that are drawn are read; where one cannot be, its tile says
+        so. The whole image is shown where a box has no extent.
+      predicted: the predictions of that stage, in pixels of the images.
       faces_a_sheet: how many best, typical and worst faces to show.
 
+    Returns:
+      The path of its index.html.
+
     Raises:
-      ValueError: there is no evaluation.
+      InputError: there is no measurement.
     """
-    if not evaluations:
-        raise ValueError("a report needs at least one evaluation")
+    if not measurements:
+        raise InputError("a report needs at least one measurement")
     folder.mkdir(parents=True, exist_ok=True)
-    summary = summarise(evaluations)
-    grids = [tables.results_grid(summary), *(tables.group_grid(summary, name) for name in evaluations[0].groups)]
-    grids.append(tables.landmark_grid(summary))
+    summary = [measurement.to_dict() for measurement in measurements]
+    errors = [grid for grid in (tables.results_grid(summary), *tables.other_grids(summary)) if grid.rows]
+    groups = {name: tables.group_grid(summary, name) for name in measurements[0].groups}
+    landmarks = tables.landmark_grid(summary)
+    grids = [*errors, *groups.values(), *([landmarks] if landmarks else [])]
     (folder / "results.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "results.md").write_text(
         "\n".join(map(tables.markdown, grids)), encoding="utf-8", errors="backslashreplace"
     )
-    sheets = _write_sheets(
-        folder, shown, predicted, points, boxes, image_of, visible=visible, lines=lines, count=faces_a_sheet
-    )
-    shape = plots.mean_shape(points, visible)
+    shown = headline(measurements)
+    sheets = _write_sheets(folder, shown, predicted, faces, count=faces_a_sheet)
     parts = [
         f"<h1>{escape(title)}</h1>",
         _cards(summary),
-        _section("What was evaluated", _facts(facts, evaluations)),
-        _section("Normalised mean error", _table(grids[0]), _links()),
-        _section("Cumulative error distribution", _drawn(lambda: _plots(_write_curves(folder, evaluations)))),
+        _section("What was evaluated", _facts(facts, measurements)),
+        *(_section(grid.title, _table(grid)) for grid in errors[:-1]),
+        _section(errors[-1].title, _table(errors[-1]), _links()),
+        _section("Cumulative error distribution", _drawn(lambda: _plots(_write_curves(folder, measurements)))),
         _section("Faces", _key(shown), *sheets),
     ]
-    for name, grid in zip(evaluations[0].groups, grids[1:-1], strict=True):
-        parts.append(
-            _section(f"By {name}", _drawn(lambda name=name: _write_bars(folder, evaluations, name)), _details(grid))
-        )
-    landmarks = _drawn(lambda: _plots(_write_landmarks(folder, evaluations, shape, lines)))
-    parts.append(_section("By landmark", landmarks, _details(grids[-1])))
+    for name, grid in groups.items():
+        bars = _drawn(lambda name=name: _write_bars(folder, measurements, name))
+        parts.append(_section(f"By {name}", bars, _details(grid)))
+    if landmarks:
+        shape = plots.mean_shape(faces.points, faces.visible)
+        pictures = _drawn(lambda: _plots(_write_landmarks(folder, measurements, shape, faces.scheme.lines)))
+        parts.append(_section("By landmark", pictures, _details(landmarks)))
     index = folder / "index.html"
     index.write_text(_document(title, parts), encoding="utf-8", errors="backslashreplace")
     return index
 
 
-def choose_faces(evaluation: Evaluation, count: int) -> dict[str, list[int]]:
+def choose_faces(measurement: Measurement, count: int) -> dict[str, list[int]]:
     """Numbers of the `count` best faces, of those around the median, and of the worst, worst first."""
-    order = np.argsort(evaluation.nmes, kind="stable")[: evaluation.counted.sum()]
+    order = np.argsort(measurement.values, kind="stable")[: measurement.counted.sum()]
     middle = max(0, (len(order) - count) // 2)
     chosen = {"Best": order[:count], "Typical": order[middle : middle + count], "Worst": order[::-1][:count]}
     return {name: faces.tolist() for name, faces in chosen.items()}
 
 
 def _write_sheets(
-    folder: Path,
-    shown: Evaluation,
-    predicted: Points,
-    points: Points,
-    boxes: Boxes,
-    image_of: Callable[[int], Image],
-    *,
-    visible: Visible | None,
-    lines: Sequence[Sequence[int]],
-    count: int,
+    folder: Path, shown: Measurement, predicted: Float[np.ndarray, "n points 2"], faces: FaceSet, *, count: int
 ) -> list[str]:
     figures = []
-    for name, faces in choose_faces(shown, count).items():
+    for name, chosen in choose_faces(shown, count).items():
         tiles, captions = [], []
-        for face in faces:
-            caption = f"#{face}   {100 * shown.nmes[face]:.2f} %"
+        for face in chosen:
+            unit = " %" if shown.unit == "%" else f" {shown.unit}"
+            caption = f"#{face}   {shown.scale * shown.values[face]:.2f}{unit}"
             try:
-                image = image_of(face)
+                image = faces.picture(face)
             except InputError:  # it was there when it was measured, which is not to be lost
                 image = np.full((2, 2, 3), 128, np.uint8)
                 tiles.append(draw.face_tile(image, _box_or_all(np.zeros(4), image))[0])
                 captions.append(f"{caption}   (picture not readable)")
                 continue
-            tile, affine = draw.face_tile(image, _box_or_all(np.asarray(boxes[face]), image))
-            target, guess = (np.asarray(p[face]) @ affine[:, :2].T + affine[:, 2] for p in (points, predicted))
-            seen = None if visible is None else np.asarray(visible[face])
-            tiles.append(draw.draw_pair(tile, target, guess, lines=lines, visible=seen))
+            tile, affine = draw.face_tile(image, _box_or_all(np.asarray(faces.boxes[face]), image))
+            target, guess = (
+                np.asarray(points[face]) @ affine[:, :2].T + affine[:, 2] for points in (faces.points, predicted)
+            )
+            tiles.append(
+                draw.draw_pair(tile, target, guess, lines=faces.scheme.lines, visible=np.asarray(faces.visible[face]))
+            )
             captions.append(caption)
         if tiles:
             path = draw.write_png(folder / f"faces-{name.lower()}.png", draw.contact_sheet(tiles, captions))
@@ -143,44 +134,47 @@ def _drawn(make: Callable[[], str]) -> str:
     return f"<p>{escape(absence)}</p>" if absence else make()
 
 
-def _write_curves(folder: Path, evaluations: Sequence[Evaluation]) -> list[str]:
-    figures, slugs = [], _slugs(evaluation.normalisation for evaluation in evaluations)
-    for normalisation in slugs:
-        chosen = [evaluation for evaluation in evaluations if evaluation.normalisation == normalisation]
-        curves = {_series(evaluation, evaluations): evaluation.nmes for evaluation in chosen}
-        figure = plots.ced_figure(curves, threshold=chosen[0].threshold, normalisation=normalisation)
-        path = plots.save_figure(figure, folder / f"ced-{slugs[normalisation]}.png")
-        figures.append(_picture(path.name, f"NME by {normalisation}"))
+def _write_curves(folder: Path, measurements: Sequence[Measurement]) -> list[str]:
+    figures, slugs = [], _slugs(m.metric for m in measurements)
+    for metric in slugs:
+        chosen = [m for m in measurements if m.metric == metric]
+        if (threshold := chosen[0].threshold) is None:
+            continue
+        curves = {tables.series(m, measurements): m.values for m in chosen}
+        label = _label(chosen[0])
+        figure = plots.ced_figure(curves, threshold=threshold, label=label, scale=chosen[0].scale)
+        path = plots.save_figure(figure, folder / f"ced-{slugs[metric]}.png")
+        figures.append(_picture(path.name, label))
     return figures
 
 
-def _write_bars(folder: Path, evaluations: Sequence[Evaluation], group: str) -> str:
-    leading = [e for e in _leading(evaluations) if group in e.groups]
-    numbers = {_series(evaluation, evaluations): by_group(evaluation, group) for evaluation in leading}
-    figure = plots.group_figure(numbers, normalisation=leading[0].normalisation)
-    path = plots.save_figure(figure, folder / f"by-{_slugs(evaluations[0].groups)[group]}.png")
-    return _picture(path.name, f"NME by {leading[0].normalisation}")
+def _write_bars(folder: Path, measurements: Sequence[Measurement], group: str) -> str:
+    leading = [m for m in _leading(measurements) if group in m.groups]
+    numbers = {tables.series(m, measurements): m.by(group) for m in leading}
+    label = _label(leading[0])
+    figure = plots.group_figure(numbers, label=label)
+    path = plots.save_figure(figure, folder / f"by-{_slugs(measurements[0].groups)[group]}.png")
+    return _picture(path.name, label)
 
 
 def _write_landmarks(
-    folder: Path, evaluations: Sequence[Evaluation], shape: np.ndarray, lines: Sequence[Sequence[int]]
+    folder: Path, measurements: Sequence[Measurement], shape: np.ndarray, lines: Sequence[Sequence[int]]
 ) -> list[str]:
     figures = []
-    for number, evaluation in enumerate(_leading(evaluations)):
-        normalisation = evaluation.normalisation
-        figure = plots.landmark_figure(shape, evaluation.landmarks, normalisation=normalisation, lines=lines)
+    for number, one in enumerate(_leading([m for m in measurements if m.is_nme])):
+        assert one.landmarks is not None
+        figure = plots.landmark_figure(shape, one.landmarks, normalizer=one.metric, lines=lines)
         path = plots.save_figure(figure, folder / f"landmarks-{number}.png")
-        figures.append(_picture(path.name, f"{_series(evaluation, evaluations)}, by {normalisation}"))
+        figures.append(_picture(path.name, f"{tables.series(one, measurements)}, by {one.metric}"))
     return figures
 
 
-def _leading(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
-    return [e for e in evaluations if e.normalisation == evaluations[0].normalisation]
+def _leading(measurements: Sequence[Measurement]) -> list[Measurement]:
+    return [m for m in measurements if m.metric == measurements[0].metric]
 
 
-def _series(evaluation: Evaluation, evaluations: Sequence[Evaluation]) -> str:
-    several = len({e.condition for e in evaluations}) > 1
-    return f"{evaluation.stage}, {evaluation.condition}" if several else evaluation.stage
+def _label(measurement: Measurement) -> str:
+    return tables.label({"nme": measurement.is_nme, "metric": measurement.metric, "unit": measurement.unit})
 
 
 def _slugs(names: Iterable[str]) -> dict[str, str]:
@@ -212,18 +206,19 @@ def _section(title: str, *parts: str) -> str:
 
 def _cards(summary: Sequence[dict]) -> str:
     cards = [
-        f"<div class='card'><b>{tables.number(entry['nme_percent'])} %</b>"
+        f"<div class='card'><b>{tables.number(entry['mean'])} {escape(entry['unit'])}</b>"
         f"<span>{escape(entry['stage'])}, {escape(entry['condition'])}:<br>"
-        f"NME by {escape(entry['normalisation'])}</span></div>"
+        f"{'NME by ' if entry['nme'] else ''}{escape(entry['metric'])}</span></div>"
         for entry in summary
-        if entry["normalisation"] == summary[0]["normalisation"]
+        if entry["metric"] == summary[0]["metric"]
     ]
     return "<div class='cards'>" + "".join(cards) + "</div>"
 
 
-def _facts(facts: Mapping[str, str], evaluations: Sequence[Evaluation]) -> str:
-    own = {"data set": evaluations[0].dataset, "faces": str(len(evaluations[0].nmes))}
-    rows = {**facts, **own, "boxes given": "; ".join(dict.fromkeys(e.condition for e in evaluations))}
+def _facts(facts: Mapping[str, str], measurements: Sequence[Measurement]) -> str:
+    first = measurements[0]
+    own = {"data set": first.dataset, "faces": str(len(first.values))}
+    rows = {**facts, **own, "boxes given": "; ".join(dict.fromkeys(m.condition for m in measurements))}
     code = {"command", "commit"}
     pairs = ((escape(name), escape(value), name.lower() in code) for name, value in rows.items())
     cells = (f"<dt>{n}</dt><dd>{f'<code>{v}</code>' if mono else v}</dd>" for n, v, mono in pairs)
@@ -254,12 +249,12 @@ def _plots(figures: Sequence[str]) -> str:
     return "<div class='plots'>" + "\n".join(figures) + "</div>"
 
 
-def _key(shown: Evaluation) -> str:
+def _key(shown: Measurement) -> str:
     blue, yellow = (
-        f"<span class='key' style='background: rgb{colour}'></span>" for colour in (draw.TARGET, draw.PREDICTED)
+        f"<span class='key' style='background: rgb{color}'></span>" for color in (draw.TARGET, draw.PREDICTED)
     )
-    told = f"{shown.stage}, {shown.condition}; NME by {shown.normalisation}"
-    return f"<p>{blue} truth &nbsp; {yellow} prediction ({escape(told)}). Each opens in full size.</p>"
+    source = f"{shown.stage}, {shown.condition}; {_label(shown)}"
+    return f"<p>{blue} truth &nbsp; {yellow} prediction ({escape(source)}). Click a sheet for full size.</p>"
 
 
 def _picture(name: str, caption: str) -> str:

@@ -1,4 +1,4 @@
-"""Plots for the report: matplotlib figures without any global state, in colours that all eyes tell apart."""
+"""Plots for the report: matplotlib figures without any global state, in colors that all eyes tell apart."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from wing_jax.evaluation.metrics import all_or, auc, ced, or_nan
+from wing_jax.evaluation.measures import all_or, auc, ced, or_nan
 from wing_jax.report.canvas import Axes, Figure, make_figure, matplotlib
 from wing_jax.text import cut, printable
 
@@ -18,47 +18,56 @@ INK, FAINT = "#343a44", "#d9dde3"
 Lines: TypeAlias = Sequence[Sequence[int]]
 
 
-def ced_figure(curves: Mapping[str, Float[np.ndarray, "_"]], *, threshold: float, normalisation: str) -> Figure:
-    """Cumulative error distribution of each named set of NMEs (fractions; NaN left out) to `threshold`."""
+def ced_figure(
+    curves: Mapping[str, Float[np.ndarray, "_"]], *, threshold: float, label: str, scale: float = 100.0
+) -> Figure:
+    """Cumulative error distribution of each named set of errors (NaN left out) up to `threshold`.
+
+    Args:
+      curves: the errors of all faces, by name; fractions, of an NME.
+      threshold: where the curves end, in the same unit.
+      label: of the axis of errors, with the unit that it shows, such as "NME by inter-ocular (%)".
+      scale: what errors are multiplied by to be in that unit.
+    """
     figure, axes = new_figure(6.4, 4.2)
     limits = np.linspace(0, threshold, 2001)
     for number, (name, nmes) in enumerate(curves.items()):
         counted = nmes[np.isfinite(nmes)]
         if len(counted):
-            colour, dashes = PALETTE[number % len(PALETTE)], _DASHES[number % len(_DASHES)]
-            label = f"{plain(name)} (AUC {auc(counted, threshold):.3f})"
+            color, dashes = PALETTE[number % len(PALETTE)], _DASHES[number % len(_DASHES)]
+            legend = f"{plain(name)} (AUC {auc(counted, threshold):.3f})"
             axes.plot(
-                100 * limits, 100 * ced(counted, limits), linestyle=dashes, color=colour, label=label, linewidth=2
+                scale * limits, 100 * ced(counted, limits), linestyle=dashes, color=color, label=legend, linewidth=2
             )
-    axes.set(xlim=(0, 100 * threshold), ylim=(0, 101))
-    axes.set_xlabel(f"NME by {plain(normalisation)} (%)")
+    axes.set(xlim=(0, scale * threshold), ylim=(0, 101))
+    axes.set_xlabel(plain(label))
     axes.set_ylabel("faces at most this far off (%)")
     axes.grid(color=FAINT, linewidth=0.8)
     if axes.lines:
-        axes.legend(fontsize=9, labelcolor=INK, loc="lower right", framealpha=0.85, edgecolor="none")
+        axes.legend(fontsize=9, labelcolor=INK, loc="best", framealpha=0.85, edgecolor="none")
     return figure
 
 
-def group_figure(groups: Mapping[str, Mapping[str, dict]], *, normalisation: str) -> Figure:
-    """Mean NME as bars for each label of a group, one colour for each of the named series.
+def group_figure(groups: Mapping[str, Mapping[str, dict]], *, label: str) -> Figure:
+    """The mean of a metric as bars for each label of a group, one color for each of the named series.
 
-    `groups` maps a series (a stage) to what `wing_jax.evaluation.evaluation.by_group` gives; a label that a
-    series has not, or has no face for, gets no bar.
+    `groups` maps a series (a stage) to what `wing_jax.evaluation.Measurement.by` gives; a label that a series does not
+    have, or has no face for, gets no bar. `label` is the metric's, with its unit.
     """
-    counts = {label: entry["faces"] for numbers in groups.values() for label, entry in numbers.items()}
+    counts = {name: entry["faces"] for numbers in groups.values() for name, entry in numbers.items()}
     labels = list(counts)
     figure, axes = new_figure(max(4.8, 1.6 + 0.5 * len(labels) * (1 + 0.4 * len(groups))), 3.6)
     width = 0.8 / len(groups)
     for number, (series, numbers) in enumerate(groups.items()):
-        means = [numbers[label]["nme_percent"] if label in numbers else None for label in labels]
+        means = [numbers[name]["mean"] if name in numbers else None for name in labels]
         places = np.arange(len(labels)) + (number - (len(groups) - 1) / 2) * width
-        colour = PALETTE[number % len(PALETTE)]
-        bars = axes.bar(places, [mean or 0.0 for mean in means], width * 0.92, color=colour, label=plain(series))
+        color = PALETTE[number % len(PALETTE)]
+        bars = axes.bar(places, [mean or 0.0 for mean in means], width * 0.92, color=color, label=plain(series))
         axes.bar_label(
             bars, ["" if mean is None else f"{mean:.2f}" for mean in means], fontsize=8, padding=2, color=INK
         )
-    axes.set_xticks(np.arange(len(labels)), [f"{plain(label)}\n{count} faces" for label, count in counts.items()])
-    axes.set_ylabel(f"mean NME by\n{plain(normalisation)} (%)")
+    axes.set_xticks(np.arange(len(labels)), [f"{plain(name)}\n{count} faces" for name, count in counts.items()])
+    axes.set_ylabel(plain(label))
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
     axes.margins(y=0.15)
     if len(groups) > 1:
@@ -70,10 +79,10 @@ def landmark_figure(
     shape: Float[np.ndarray, "points 2"],
     errors: Float[np.ndarray, "points"],
     *,
-    normalisation: str,
+    normalizer: str,
     lines: Lines = (),
 ) -> Figure:
-    """Each landmark's mean error (a fraction; hollow where NaN) as size and colour of a dot on the mean shape."""
+    """Each landmark's mean error (a fraction; hollow where NaN) as size and color of a dot on the mean shape."""
     figure, axes = new_figure(6.4, 5.4)
     for chain in lines:
         axes.plot(*shape[list(chain)].T, color=FAINT, linewidth=1.5, zorder=1)
@@ -93,7 +102,7 @@ def landmark_figure(
             zorder=2,
         )
         bar = figure.colorbar(dots, ax=axes, shrink=0.8)
-        bar.set_label(f"mean error by {plain(normalisation)} (%)", color=INK)
+        bar.set_label(f"mean error by {plain(normalizer)} (%)", color=INK)
         bar.outline.set_visible(False)
     for place in np.flatnonzero(np.isfinite(shape).all(-1)):
         label = axes.annotate(str(place), shape[place], (0, 5.5), textcoords="offset points", fontsize=6, ha="center")

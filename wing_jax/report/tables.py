@@ -1,8 +1,8 @@
-"""The numbers of a summary (`wing_jax.evaluation.evaluation.summarise`) as tables: for the screen and in Markdown."""
+"""The numbers of an evaluation (`Measurement.to_dict`) as tables: for the screen, as plain text and in Markdown."""
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.table import Table
 from rich.text import Text
@@ -20,41 +20,59 @@ class Grid(NamedTuple):
     note: str = ""
 
 
-_NUMBERS = ("faces", "NME (%)", "median (%)", "AUC", "failures (%)", "limit (%)")
+def label(entry: dict) -> str:
+    """What an entry's mean is called, with its unit: "NME by inter-ocular (%)"."""
+    return f"{'NME by ' if entry['nme'] else ''}{entry['metric']} ({entry['unit']})"
+
+
+def series(measurement: Any, measurements: Sequence[Any]) -> str:
+    """What a measurement is called among `measurements`: its stage, and its condition where there are several."""
+    several = len({m.condition for m in measurements}) > 1
+    return f"{measurement.stage}, {measurement.condition}" if several else measurement.stage
 
 
 def results_grid(summary: Sequence[dict]) -> Grid:
-    """One row an evaluation, normaliser by normaliser, which is named in each."""
-    order = [entry["normalisation"] for entry in summary]
-    rows = (
-        (entry["normalisation"], entry["stage"], entry["condition"], *_numbers(entry, entry["threshold"]))
-        for entry in sorted(summary, key=lambda entry: order.index(entry["normalisation"]))
-    )
-    header = ("normalised by", "stage", "boxes", *_NUMBERS)
-    return Grid("Normalised mean error", header, tuple(rows), 3, _note(summary))
+    """One row for each stage and condition, normalizer by normalizer, which is named in each."""
+    header = ("normalized by", "stage", "boxes", *_numbers_header(nme=True))
+    chosen = [entry for entry in summary if entry["nme"]]
+    return Grid("Normalized mean error", header, _by_metric(chosen), 3, _note(chosen))
+
+
+def other_grids(summary: Sequence[dict]) -> list[Grid]:
+    """The same for each metric that is no NME, a table each, for each has a unit of its own."""
+    found = []
+    for name in dict.fromkeys(entry["metric"] for entry in summary if not entry["nme"]):
+        chosen = [entry for entry in summary if entry["metric"] == name]
+        header = ("metric", "stage", "boxes", *_numbers_header(nme=False, unit=chosen[0]["unit"]))
+        found.append(Grid(label(chosen[0]), header, _by_metric(chosen), 3, _left_out(chosen)))
+    return found
 
 
 def group_grid(summary: Sequence[dict], group: str) -> Grid:
-    """One row for each label of `group` and evaluation, under the first normaliser of the summary."""
+    """One row for each label of `group` and evaluation, by the first metric of the summary."""
     entries = [entry for entry in _leading(summary) if group in entry["groups"]]
     labels = dict.fromkeys(label for entry in entries for label in entry["groups"][group])
     rows = (
-        (label, entry["stage"], entry["condition"], *_numbers(entry["groups"][group][label], entry["threshold"]))
-        for label in labels
+        (name, entry["stage"], entry["condition"], *_numbers(entry["groups"][group][name], entry))
+        for name in labels
         for entry in entries
-        if label in entry["groups"][group]
+        if name in entry["groups"][group]
     )
-    header = (group, "stage", "boxes", *_NUMBERS)
-    return Grid(f"By {group}, normalised by {_normalisation(summary)}", header, tuple(rows), 3)
+    first = summary[0]
+    header = (group, "stage", "boxes", *_numbers_header(nme=first["nme"], unit=first["unit"]))
+    return Grid(f"By {group}, {label(first)}", header, tuple(rows), 3)
 
 
-def landmark_grid(summary: Sequence[dict]) -> Grid:
-    """One row a landmark (counted from 0), one column of mean errors an evaluation, by the first normaliser."""
-    entries = _leading(summary)
-    columns = [entry["landmarks_percent"] for entry in entries]
+def landmark_grid(summary: Sequence[dict]) -> Grid | None:
+    """One row a landmark (counted from 0), one column of mean errors an evaluation, by the first normalizer; None where
+    there is no NME."""
+    entries = _leading([entry for entry in summary if entry["nme"]])
+    if not entries:
+        return None
+    columns = [entry["landmarks"] for entry in entries]
     rows = ((str(i), *(number(mean) for mean in means)) for i, means in enumerate(zip(*columns, strict=True)))
     header = ("landmark", *(f"{entry['stage']}, {entry['condition']} (%)" for entry in entries))
-    return Grid(f"Mean error by landmark, normalised by {_normalisation(summary)}", header, tuple(rows), 1)
+    return Grid(f"Mean error by landmark, normalized by {entries[0]['metric']}", header, tuple(rows), 1)
 
 
 def number(value: float | None, *, digits: int = 2) -> str:
@@ -86,22 +104,56 @@ def _in_markdown(text: str) -> str:
     return re.sub(r"[\\`*\[\]<|]", r"\\\g<0>", printable(text))
 
 
-def _numbers(entry: dict, threshold: float) -> tuple[str, ...]:
-    nmes = (number(entry["nme_percent"]), number(entry["median_percent"]))
-    rates = (number(entry["auc"], digits=3), number(entry["failure_percent"]))
-    return (str(entry["faces"]), *nmes, *rates, f"{100 * threshold:g}")
+def text(grid: Grid) -> str:
+    """The grid in plain characters, columns aligned, without a newline at the end."""
+    rows = [tuple(map(printable, row)) for row in (grid.header, *grid.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if place < grid.words else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([*filter(None, [printable(grid.title)]), *lines, *filter(None, [printable(grid.note)])])
 
 
-def _normalisation(summary: Sequence[dict]) -> str:
-    return summary[0]["normalisation"]
+def _numbers_header(*, nme: bool, unit: str = "%") -> tuple[str, ...]:
+    return (
+        "faces",
+        "NME (%)" if nme else f"mean ({unit})",
+        f"median ({unit})",
+        "AUC",
+        "failures (%)",
+        f"limit ({unit})",
+    )
+
+
+def _by_metric(entries: Sequence[dict]) -> tuple[tuple[str, ...], ...]:
+    order = [entry["metric"] for entry in entries]
+    ordered = sorted(entries, key=lambda entry: order.index(entry["metric"]))
+    return tuple((entry["metric"], entry["stage"], entry["condition"], *_numbers(entry, entry)) for entry in ordered)
+
+
+def _numbers(numbers: dict, entry: dict) -> tuple[str, ...]:
+    limit = entry["threshold"]
+    shown = "-" if limit is None else f"{100 * limit if entry['unit'] == '%' else limit:g}"
+    means = (number(numbers["mean"]), number(numbers["median"]))
+    rates = (number(numbers["auc"], digits=3), number(numbers["failure_percent"]))
+    return (str(numbers["faces"]), *means, *rates, shown)
 
 
 def _leading(summary: Sequence[dict]) -> list[dict]:
-    return [entry for entry in summary if entry["normalisation"] == _normalisation(summary)]
+    return [entry for entry in summary if entry["metric"] == summary[0]["metric"]]
 
 
 def _note(summary: Sequence[dict]) -> str:
-    out = {entry["normalisation"]: entry["left_out"] for entry in summary if entry["left_out"]}
-    told = "; ".join(f"{count} by {name}" for name, count in out.items())
     limit = "AUC and failures are taken up to the limit, an NME."
-    return f"{limit} Faces left out, their normaliser being zero or not visible: {told}." if told else limit
+    left = _left_out(summary, why=", their normalizer being zero or not visible")
+    return f"{limit} {left}".rstrip()
+
+
+def _left_out(summary: Sequence[dict], *, why: str = "") -> str:
+    out = {entry["metric"]: entry["left_out"] for entry in summary if entry["left_out"]}
+    counts = "; ".join(f"{count} by {name}" for name, count in out.items())
+    return f"Faces left out{why}: {counts}." if counts else ""

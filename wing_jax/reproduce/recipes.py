@@ -10,7 +10,7 @@ from wing_jax.config import (
     LossConfig,
     AugmentConfig,
 )
-from wing_jax.evaluation.measure import leading_normalisation
+from wing_jax.evaluation import leading_metrics
 from wing_jax.losses import LOSSES
 from wing_jax.presets.recipes import Fields, adamw, paper_recipe, plain, strong_recipe
 
@@ -33,7 +33,7 @@ class Recipe:
     name: str
     budget: str
     config: Config  # its loss is Wing; its learning rates are what multiples are taken of
-    normalisation: str  # of the figures
+    metric: str  # of the figures, an NME
     tuned: bool  # each loss's learning rate by the rule of `wing_jax.reproduce.rates`; else the paper's
 
     def loss(self, name: str, *, number: int = 1) -> LossConfig:
@@ -69,8 +69,8 @@ def recipe(data: Reproducible, budget: Budget, *, root: str = "", seed: int = 0)
         stage2={"margin": _MARGINS[data][1], "augment": _PERTURB[data][1], **_SCHEDULES[budget]},
         seed=seed,
     )
-    normalisation = "inter-pupil" if data == "w300" else leading_normalisation(data)
-    return Recipe(name=config.name, budget=budget, config=config, normalisation=normalisation, tuned=budget != "paper")
+    metric = "inter-pupil" if data == "w300" else leading_metrics(data)[0]
+    return Recipe(name=config.name, budget=budget, config=config, metric=metric, tuned=budget != "paper")
 
 
 def _short_recipe(*, stage1: Fields, stage2: Fields, **fields: Any) -> Config:

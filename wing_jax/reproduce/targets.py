@@ -78,7 +78,7 @@ def table2(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -
 
     pairs = [(epsilon, width) for epsilon in published.EPSILONS for width in published.WIDTHS]
     workshop.train([method], [variant(width, epsilon, seed) for epsilon, width in pairs for seed in seeds])
-    name = workshop.recipe.normalisation
+    name = workshop.recipe.metric
     found: dict[tuple[float, float], list[float]] = {
         (epsilon, width): _nmes([workshop.measure(method, variant(width, epsilon, seed)) for seed in seeds], name)
         for epsilon, width in pairs
@@ -119,7 +119,7 @@ def length(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -
     """
     if workshop.recipe.budget != "long":
         raise InputError("length compares the budgets short and long: give --budget long")
-    name, method, found = workshop.recipe.normalisation, METHODS[0], {}
+    name, method, found = workshop.recipe.metric, METHODS[0], {}
     for shop in (workshop.at("short"), workshop):
         cells, chosen = _measured(shop, [method], seeds, losses)
         stage = shop.recipe.config.stage1
@@ -161,7 +161,7 @@ def table4(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -
         raise InputError("table4 is of 300-W: give --data w300")
     method = METHODS[3]
     cells, chosen = _measured(workshop, [method], seeds, losses)
-    name = workshop.recipe.normalisation
+    name = workshop.recipe.metric
     parts: dict[str, tuple[str, str] | None] = {
         "common": ("attribute", "common"),
         "challenging": ("attribute", "challenging"),
@@ -187,10 +187,11 @@ def table4(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -
 
 def ced(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The cumulative error distribution of CNN-6 by each loss, the faces of all seeds together."""
-    method, name = METHODS[0], workshop.recipe.normalisation
+    method, name = METHODS[0], workshop.recipe.metric
     cells, chosen = _measured(workshop, [method], seeds, losses)
     curves = {title_of(loss): np.concatenate([m.nmes for m in cells[method.name, loss]]) for loss in losses}
-    threshold = metrics.THRESHOLDS[name]
+    threshold = metrics.METRICS[name].threshold
+    assert threshold is not None  # of an NME
     limits = np.linspace(0, threshold, 6)[1:]
     shares = {title: metrics.ced(nmes[np.isfinite(nmes)], limits) for title, nmes in curves.items()}
     rows = tuple((title, *(f"{100 * share:.1f}" for share in values)) for title, values in shares.items())
@@ -200,7 +201,7 @@ def ced(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> P
         about=_about(workshop, seeds, chosen),
         grids=(Grid(f"Faces (%) with an NME by {name} of at most", header, rows, 1),),
         values={"limits": limits.tolist(), "shares": {title: values.tolist() for title, values in shares.items()}},
-        figures={"": ced_figure(curves, threshold=threshold, normalisation=name)},
+        figures={"": ced_figure(curves, threshold=threshold, label=f"NME by {name} (%)")},
     )
 
 
@@ -267,7 +268,7 @@ def _losses_table(
     workshop: Workshop, methods: Sequence[Method], seeds: Sequence[int], losses: Sequence[str], *, title: str
 ) -> Product:
     cells, chosen = _measured(workshop, methods, seeds, losses)
-    name = workshop.recipe.normalisation
+    name = workshop.recipe.metric
     found = {key: _nmes(measured, name) for key, measured in cells.items()}
     header = ("method", *(title_of(loss) for loss in losses))
     ours = [(m.name, *(_spread(found[m.name, loss]) for loss in losses)) for m in methods]
@@ -320,9 +321,9 @@ def _gains(methods: Sequence[Method], losses: Sequence[str], found: Mapping) -> 
     return Grid(f"Ratio to {first}, in brackets the paper's", header, tuple(rows), 1)
 
 
-def _nmes(measured: Sequence[Measured], normalisation: str, *, group: tuple[str, str] | None = None) -> list[float]:
+def _nmes(measured: Sequence[Measured], metric: str, *, group: tuple[str, str] | None = None) -> list[float]:
     """Mean NMEs in per cent, one a seed."""
-    found = [one.nme(normalisation, group=group) for one in measured]
+    found = [one.nme(metric, group=group) for one in measured]
     return [value for value in found if value is not None]
 
 

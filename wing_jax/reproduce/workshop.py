@@ -22,13 +22,12 @@ from wing_jax.config import LossConfig, SweepConfig, config_of
 from wing_jax.data.chips import Chips, cut_chips
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
-from wing_jax.evaluation import evaluation
-from wing_jax.evaluation.measure import measure
+from wing_jax.evaluation import evaluate
+from wing_jax.evaluation.metrics import NORMALIZERS
 from wing_jax.inference.bundle import read_bundle, write_bundle
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
 from wing_jax.runtime.files import read_text, write_whole
-from wing_jax.schemes import get_conversion
 from wing_jax.text import reason
 from wing_jax.train.data import TrainingData
 from wing_jax.train.setup import StageSetup
@@ -68,16 +67,16 @@ class Variant:
 class Measured(Value):
     """A model on the test faces."""
 
-    summary: list[dict]  # of `wing_jax.evaluation.evaluation.summarise`, for the last stage, a normaliser each
-    nmes: np.ndarray  # fractions, a face each, by the recipe's normaliser; NaN = left out
+    summary: list[dict]  # the last stage's results by each metric, as in results.json
+    nmes: np.ndarray  # fractions, a face each, by the recipe's metric; NaN = left out
     validation_nme: float  # of the last stage; fraction, by the eyes' distance
 
-    def nme(self, normalisation: str, *, group: tuple[str, str] | None = None) -> float | None:
+    def nme(self, metric: str, *, group: tuple[str, str] | None = None) -> float | None:
         """Mean NME in per cent, of all faces or of those with a (group, label); None where there are none."""
-        (entry,) = (entry for entry in self.summary if entry["normalisation"] == normalisation)
+        (entry,) = (entry for entry in self.summary if entry["metric"] == metric)
         if group is not None:
             entry = entry["groups"].get(group[0], {}).get(group[1], {})
-        return entry.get("nme_percent")
+        return entry.get("mean")
 
 
 class Workshop:
@@ -174,13 +173,11 @@ class Workshop:
     def _measure(self, method: Method, variant: Variant, place: Path) -> None:
         localizer, faces = self.localizer(method, variant), self.test
         chips = self.test_chips(localizer.stages[-1].chip_size)
-        conversion = get_conversion(localizer.scheme, faces.scheme)
-        leading = self.recipe.normalisation
-        _, evaluations = measure(localizer, faces, chips, conversion, jitter=0.0, seed=0, leading=leading)
-        last = [e for e in evaluations if e.stage == f"stage {method.stages}"]
+        order = sorted(NORMALIZERS, key=lambda name: name != self.recipe.metric)
+        evaluation = evaluate(localizer, faces, metrics=order, crops=chips).select(stage=f"stage {method.stages}")
         localizer.save(place / "model")
-        np.save(place / "nmes.npy", last[0].nmes, allow_pickle=False)
-        told = {"summary": evaluation.summarise(last), "validation_nme": self.validation_nme(method, variant)}
+        np.save(place / "nmes.npy", evaluation.measurements[0].values, allow_pickle=False)
+        told = {"summary": evaluation.to_dict()["results"], "validation_nme": self.validation_nme(method, variant)}
         _write(place / "measured.json", told)
 
     def _train_stages(self, number: int, balanced: bool, variants: Sequence[Variant]) -> None:

@@ -1,19 +1,17 @@
-"""`wing-jax balance NAME`"""
+"""`wing-jax data stats PATH`: what is annotated, and the poses before and after HSM."""
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
 
 import numpy as np
-import tyro
 from jaxtyping import Bool, Float
 
 from wing_jax import balance
-from wing_jax.cli.data_source import faces_to_draw
+from wing_jax.cli.data_source import PathOptions, faces_to_draw
 from wing_jax.cli.options import parse
-from wing_jax.config import LARGEST_BINS, DataName, check_range
+from wing_jax.config import LARGEST_BINS, check_range
 from wing_jax.data.face_set import FaceSet
-from wing_jax.data.load import find_data, load_faces
+from wing_jax.data.load import find_data
 from wing_jax.data.readers.aflw_shapes import read_aflw_shapes
 from wing_jax.errors import InputError
 from wing_jax.report.plots import save_figure
@@ -23,35 +21,32 @@ from wing_jax.schemes import Scheme
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BalanceOptions:
-    """Find the pose axis of a data set; print and plot its histogram before and after HSM."""
+class StatsOptions(PathOptions):
+    """Count the attributes of the faces in PATH and find their pose axis; print and plot its histogram before and after
+    HSM. `--data aflw-shapes`: the shapes of 3DDFA's AFLW lists, which have no images."""
 
-    data: Annotated[DataName | Literal["aflw-shapes"], tyro.conf.Positional]
-    root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
-    images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
-    scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
+    split: str = ""  # empty: the first there is
     faces: int = 0  # synthetic faces to draw (synthetic alone); 0: 2,000
     bins: int = 9  # of |coefficient|
     cap: int = 20  # at most so many copies of a face
-    output: str = "runs/balance"  # folder of the figure
+    output: str = "runs/poses.png"
 
 
-def run(arguments: list[str]) -> None:
-    """Print the axis, its correlation with annotated yaw and the histogram; write the figure."""
-    options = parse(BalanceOptions, arguments, command="balance")
+def stats(arguments: list[str]) -> None:
+    """Print the attributes, the axis, its correlation with annotated yaw and the histogram; write the figure."""
+    options = parse(StatsOptions, arguments, command="data stats")
     check_range(options, bins=(1, LARGEST_BINS), cap=(1, 1_000_000))
-    figure = Path(options.output) / f"{options.data}.png"
-    count = faces_to_draw(options.data, options.faces, usual=2000)
+    how = {"bins": options.bins, "cap": options.cap, "figure": Path(options.output)}
     if options.data == "aflw-shapes":
-        shapes = read_aflw_shapes(Path(options.root) if options.root else find_data("aflw_shapes"))
-        report_poses(*shapes, bins=options.bins, cap=options.cap, figure=figure)
-    else:
-        faces = load_faces(
-            options.data, "train", root=options.root, images=options.images, scheme=options.scheme, count=count
-        )
-        report_poses(
-            faces.points, faces.visible, faces.scheme, yaw_of(faces), bins=options.bins, cap=options.cap, figure=figure
-        )
+        place = options.path or options.root
+        report_poses(*read_aflw_shapes(Path(place) if place else find_data("aflw_shapes")), **how)
+        return
+    count = faces_to_draw(options.found().data, options.faces, usual=2000)
+    faces = options.one_split(count=count)
+    console = make_console()
+    for name, values in faces.attributes.items():
+        say(console, f"{name}: {int(values.sum())} of {len(faces)} faces")
+    report_poses(faces.points, faces.visible, faces.scheme, yaw_of(faces), **how)
 
 
 def yaw_of(faces: FaceSet) -> Float[np.ndarray, "n"] | None:

@@ -1,0 +1,264 @@
+"""`evaluate`: a localizer on annotated faces; `evaluate_points`: predictions made elsewhere."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from wing_jax.data.chips import Chips, cut_chips, to_picture
+from wing_jax.data.face_set import FaceSet
+from wing_jax.data.load import find_scheme
+from wing_jax.errors import InputError
+from wing_jax.evaluation.evaluation import Evaluation
+from wing_jax.evaluation.groups import groups_of
+from wing_jax.evaluation.jitter import jitter_boxes
+from wing_jax.evaluation.measurement import Measurement, measure
+from wing_jax.evaluation.metrics import METRICS, Metric, as_metric
+from wing_jax.schemes import Conversion, Scheme, get_conversion
+from wing_jax.text import quoted
+
+IN_PROFILES = ("synthetic", "aflw")  # data of full profiles, whose eyes nearly meet: not a length to divide by
+# What users give is checked here, with one line for what is wrong.
+AnyLocalizer: TypeAlias = Any  # a `LocalizerLike`
+AnyFaces: TypeAlias = Any  # a `FaceSet`
+PointsLike: TypeAlias = Any  # an array [faces, points, 2]
+BoxesLike: TypeAlias = Any  # an array [faces, 4]
+VisibleLike: TypeAlias = Any  # booleans [faces, points]
+
+
+@runtime_checkable
+class LocalizerLike(Protocol):
+    """What can be evaluated: a `wing_jax.Localizer`, or an object of one's own with these."""
+
+    @property
+    def scheme(self) -> Scheme:
+        """Of its points."""
+        ...
+
+    @property
+    def stages(self) -> Sequence[Any]:
+        """The last one's `chip_size` is the side of the face crops, in pixels."""
+        ...
+
+    def locate(self, chips: Any, boxes: Float[np.ndarray, "n 4"]) -> Sequence[Float[np.ndarray, "n points 2"]]:
+        """Points after each stage of faces already cut out; boxes and answers in pixels of the crops."""
+        ...
+
+
+def leading_metrics(data: str, *, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """`names` (empty: all metrics there are) with that one first by which figures on the data set `data` are given."""
+    leading = "box-size" if data in IN_PROFILES else "inter-ocular"
+    return tuple(sorted(names or METRICS, key=lambda name: name != leading))
+
+
+def evaluate(
+    localizer: AnyLocalizer,
+    faces: AnyFaces,
+    *,
+    jitter: float = 0.0,
+    seed: int = 0,
+    metrics: Sequence[str | Metric | Any] = (),
+    groups: Mapping[str, Any] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    crops: Chips | None = None,
+) -> Evaluation:
+    """Measure a localizer on annotated faces, after each of its stages.
+
+    Args:
+      localizer: a `wing_jax.Localizer`, or what behaves like one (`LocalizerLike`).
+      faces: with points of the localizer's scheme, or of one that its points can be converted to.
+      jitter: above 0, measure once more with boxes moved and resized by up to this fraction of their side, as a
+        detector's are.
+      seed: of the jitter.
+      metrics: names in `wing_jax.metrics.METRICS`, `Metric`s, or functions `(predicted, faces) -> [n]`; the first one
+        leads. Empty: all that are registered.
+      groups: of the faces, besides those they are annotated with: each a label for every face, or the members of each
+        label (`wing_jax.evaluation.groups.groups_of`).
+      thresholds: of AUC and failure rate by metric, where its own is not wanted; of an NME a fraction.
+      crops: the face crops, cut from `faces` before, at the size of the localizer's last stage; None: cut now.
+
+    Returns:
+      An `Evaluation`. `print` shows its table.
+
+    Raises:
+      InputError: the schemes do not fit, a metric is unknown, a group has not one label a face, a picture cannot be
+        read.
+
+    >>> import wing_jax as wj
+    >>> from wing_jax.data.load import load_faces
+    >>> evaluation = evaluate(wj.Localizer.load("w300"), load_faces("synthetic", "test", count=4))
+    >>> evaluation.metrics[:2], evaluation.stages
+    (('inter-ocular', 'inter-pupil'), ('stage 1', 'stage 2'))
+    >>> 0 < evaluation.nme["inter-ocular"] < 20  # per cent
+    True
+    """
+    if not isinstance(localizer, LocalizerLike):
+        raise InputError(f"the localizer is {quoted(localizer)}: give a Localizer (`Localizer.load(path)`)")
+    if not isinstance(faces, FaceSet):
+        raise InputError(f"the faces are {quoted(faces)}: give a FaceSet (`load_faces(name)`)")
+    conversion = conversion_to(localizer.scheme, faces)
+    crops = crops or cut_chips(faces, size=localizer.stages[-1].chip_size, workers=os.cpu_count() or 1)
+    conditions = {f"{faces.box_convention} boxes": crops.boxes}
+    if jitter != 0:
+        conditions[f"boxes jittered by {jitter:.0%}"] = jitter_boxes(crops.boxes, fraction=jitter, seed=seed)
+    predicted = {}
+    for condition, boxes in conditions.items():
+        located = localizer.locate(crops.images, boxes)
+        predicted[condition] = {
+            f"stage {number}": conversion.points(to_picture(crops.frames, np.asarray(points)))
+            for number, points in enumerate(located, 1)
+        }
+    faces = dataclasses.replace(faces, visible=faces.visible & conversion.told)
+    describe = getattr(localizer, "describe", None)
+    return _measured(
+        predicted,
+        faces,
+        metrics=metrics,
+        groups=groups,
+        thresholds=thresholds,
+        facts={} if describe is None else {"model": describe()},
+        remarks=_remarks(localizer, faces, conversion),
+    )
+
+
+def evaluate_points(
+    predicted: PointsLike | Mapping[str, PointsLike],
+    target: FaceSet | PointsLike,
+    *,
+    scheme: Scheme | str | None = None,
+    boxes: BoxesLike = None,
+    visible: VisibleLike = None,
+    name: str = "faces",
+    condition: str = "given boxes",
+    metrics: Sequence[str | Metric | Any] = (),
+    groups: Mapping[str, Any] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+) -> Evaluation:
+    """Measure predictions that were made elsewhere, by any model.
+
+    Args:
+      predicted: `[faces, points, 2]`, (x, y) in pixels of the images; or several such, by their stages' names.
+      target: the annotated faces; or their points alone, in the same pixels, with the next three arguments.
+      scheme: of the points, a `Scheme`, a published one's name or a TOML file; it says where the eyes are. Only for
+        points alone, as are `boxes` and `visible`.
+      boxes: `[faces, 4]` x0, y0, x1, y1, which normalize errors; None: the tight boxes of the points.
+      visible: `[faces, points]`, the points that count; None for all.
+      name: what tables call the faces.
+      condition: what tables call the boxes that the model was given.
+      metrics: as for `evaluate`, and so are `groups` and `thresholds`.
+
+    Raises:
+      InputError: the shapes do not fit, a point that counts is not finite, or as for `evaluate`.
+
+    >>> true = np.float32([[[30, 30], [70, 30], [50, 50], [35, 70], [65, 70]]])
+    >>> evaluation = evaluate_points(true + np.float32([3, 4]), true, scheme="mtfl5")
+    >>> evaluation.nme["inter-ocular"]  # 5 of 40 pixels, in per cent
+    12.5
+    """
+    if not isinstance(target, FaceSet):
+        target = _without_pictures(target, scheme, boxes, visible, name)
+    elif not (scheme is None and boxes is None and visible is None):
+        raise InputError("scheme, boxes and visible are for points alone: a FaceSet has its own")
+    stages = predicted if isinstance(predicted, Mapping) else {"predicted": predicted}
+    if not stages:
+        raise InputError("predicted is empty: give points [faces, points, 2], or several of them by name")
+    return _measured(
+        {condition: {str(stage): np.asarray(points) for stage, points in stages.items()}},
+        target,
+        metrics=metrics,
+        groups=groups,
+        thresholds=thresholds,
+    )
+
+
+def conversion_to(scheme: Scheme, faces: FaceSet) -> Conversion:
+    """How points of `scheme` become points of the faces' scheme.
+
+    Raises:
+      InputError: they cannot.
+    """
+    try:
+        return get_conversion(scheme, faces.scheme)
+    except ValueError as error:
+        raise InputError(
+            f"the localizer predicts {scheme.points} points ({scheme.name}), {faces.name} has "
+            f"{faces.scheme.points} ({faces.scheme.name}): give a model trained on that scheme"
+        ) from error
+
+
+def _measured(
+    predicted: Mapping[str, Mapping[str, Float[np.ndarray, "n points 2"]]],
+    faces: FaceSet,
+    *,
+    metrics: Sequence[Any],
+    groups: Mapping[str, Any] | None,
+    thresholds: Mapping[str, float] | None,
+    facts: Mapping[str, str] | None = None,
+    remarks: tuple[str, ...] = (),
+) -> Evaluation:
+    if isinstance(metrics, str):
+        raise InputError(f"metrics={quoted(metrics)} is one name: give a list, such as [{quoted(metrics)}]")
+    chosen = [as_metric(given) for given in (metrics or METRICS)]
+    if unknown := sorted(set(thresholds or {}) - {metric.name for metric in chosen}):
+        raise InputError(f"thresholds names {quoted(unknown[0])}, which is not measured: use the metrics' own names")
+    divisions = groups_of(faces, more=groups)
+    found: list[Measurement] = []
+    for condition, stages in predicted.items():
+        found += measure(
+            stages, faces, metrics=chosen, condition=condition, groups=divisions, thresholds=thresholds or {}
+        )
+    return Evaluation(measurements=tuple(found), faces=faces, predicted=predicted, facts=facts or {}, remarks=remarks)
+
+
+def _remarks(localizer: LocalizerLike, faces: FaceSet, conversion: Conversion) -> tuple[str, ...]:
+    said = []
+    if conversion.source is not conversion.target:
+        said.append(
+            f"the model's points are converted to {faces.scheme.name}, which approximates {conversion.approximates}; "
+            f"{int(conversion.told.sum())} of {faces.scheme.points} points are available"
+        )
+    trained = getattr(localizer, "box_convention", faces.box_convention)
+    if faces.box_convention != trained:
+        said.append(
+            f"the model was trained on boxes by the {trained!r} convention, these are {faces.box_convention!r}: expect "
+            "larger errors than on boxes of its own convention"
+        )
+    return tuple(said)
+
+
+def _without_pictures(points: Any, scheme: Scheme | str | None, boxes: Any, visible: Any, name: str) -> FaceSet:
+    points = np.asarray(points, np.float32)
+    if scheme is None:
+        raise InputError("scheme is missing: for points alone, give the Scheme that says where the eyes are")
+    scheme = find_scheme(scheme) if isinstance(scheme, str) else scheme
+    if points.ndim != 3 or points.shape[1:] != (scheme.points, 2) or not len(points):
+        raise InputError(
+            f"target is {points.shape}: give points [faces, {scheme.points}, 2] of the scheme {scheme.name}, at least "
+            "one face"
+        )
+    visible = np.asarray(np.isfinite(points).all(-1) if visible is None else visible)
+    if visible.shape != points.shape[:2] or visible.dtype != bool:
+        raise InputError(
+            f"visible is {visible.dtype} {visible.shape}: give a boolean for each point {points.shape[:2]}"
+        )
+    if boxes is None:
+        low, high = (np.where(visible[..., None], points, end) for end in (np.inf, -np.inf))
+        tight = np.concatenate([low.min(1), high.max(1)], axis=-1)
+        boxes = np.where(visible.any(1, keepdims=True), tight, 0)
+    boxes = np.asarray(boxes, np.float32)
+    if boxes.shape != (len(points), 4):
+        raise InputError(f"boxes is {boxes.shape}: give x0, y0, x1, y1 of each of the {len(points)} faces")
+    return FaceSet(
+        name=name,
+        scheme=scheme,
+        pictures=np.zeros((len(points), 1, 1, 3), np.uint8),
+        points=points,
+        visible=visible,
+        boxes=boxes,
+        box_convention="given",
+        photos=tuple(map(str, range(len(points)))),
+        subsets=("all",) * len(points),
+    )

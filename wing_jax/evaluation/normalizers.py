@@ -1,0 +1,67 @@
+"""The normalizers: for each face the length in pixels that its errors are divided by.
+
+The default thresholds of AUC and failure rate are the customary ones: 0.1 for the eyes (WFLW, COFW), 0.07 for boxes
+(LUVLi, CVPR 2020).
+"""
+
+import numpy as np
+
+from wing_jax.evaluation.measures import Boxes, PerFace, Points, Visible, all_or, or_nan
+from wing_jax.evaluation.registry import Eyes, register_normalizer
+
+NORMALIZERS = ("inter-ocular", "inter-pupil", "box-diagonal", "box-size", "landmark-box-size")  # those below
+
+
+@register_normalizer(name="inter-ocular", threshold=0.1)
+def inter_ocular(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
+    """Pixels between the outer eye corners, the 300-W challenge's normalizer; NaN if one is not visible."""
+    corners = [eyes.left_outer, eyes.right_outer]
+    apart = np.diff(np.asarray(points, np.float64)[:, corners], axis=1)[:, 0]
+    return or_nan(np.linalg.norm(apart, axis=-1), all_or(visible, points)[:, corners].all(-1))
+
+
+@register_normalizer(name="inter-pupil", threshold=0.1)
+def inter_pupil(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
+    """Pixels between the eyes' centers, each the mean of all its eye's points; NaN if one is not visible.
+
+    The paper's normalizer on 300-W (there the mean of 6 points an eye) and, with one point an eye, MTFL's.
+    On 300-W it is about 0.71 of the inter-ocular distance, so NMEs by it are about 1.4 times as large.
+    """
+    points, left, right = np.asarray(points, np.float64), list(eyes.left), list(eyes.right)
+    apart = points[:, right].mean(1) - points[:, left].mean(1)
+    return or_nan(np.linalg.norm(apart, axis=-1), all_or(visible, points)[:, left + right].all(-1))
+
+
+@register_normalizer(name="box-diagonal", threshold=0.07)
+def box_diagonal(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
+    """Diagonal in pixels of the given face box; NaN if it has no area."""
+    sides = _sides(boxes)
+    return or_nan(np.hypot(sides[:, 0], sides[:, 1]), (sides > 0).all(-1))
+
+
+@register_normalizer(name="box-size", threshold=0.07)
+def box_size(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
+    """sqrt(width * height) in pixels of the given face box; NaN if it has no area.
+
+    With the data set's own boxes this is the "face size" by which the paper normalises AFLW, as SAN reads it
+    (https://github.com/D-X-Y/landmark-detection); AFLW's face rectangles are squares, so it is their side.
+    """
+    sides = _sides(boxes)
+    return or_nan(np.sqrt(np.maximum(sides, 0).prod(-1)), (sides > 0).all(-1))
+
+
+@register_normalizer(name="landmark-box-size", threshold=0.07)
+def landmark_box_size(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
+    """sqrt(width * height) in pixels of the tight box of the visible true points; NaN if it has no area.
+
+    A face size for data without boxes. A detector's box holds more than the landmarks, so this is smaller
+    than `box_size` and NMEs by it are larger: the two are not to be compared.
+    """
+    points, shown = np.asarray(points, np.float64), all_or(visible, points)[..., None]
+    low, high = np.where(shown, points, np.inf).min(1), np.where(shown, points, -np.inf).max(1)
+    return box_size(points, np.concatenate([low, high], axis=-1), eyes)
+
+
+def _sides(boxes: Boxes) -> np.ndarray:
+    boxes = np.asarray(boxes, np.float64)
+    return boxes[:, 2:] - boxes[:, :2]
