@@ -8,7 +8,7 @@ The same training steps, on synthetic faces, in processes that differ in their e
 
 from pathlib import Path
 
-from contest import Contestant, Outcome, run, speeds, spread
+from comparison import Baseline, Outcome, run, speeds, spread
 from report import arguments, publish, table
 
 from wing_jax.config import load_config
@@ -27,11 +27,11 @@ WAYS = {
 
 
 def main() -> None:
-    """A contest for each stage."""
+    """A comparison for each stage."""
     parser = arguments(__doc__)
     parser.add_argument("--config", default=str(ROOT / "configs" / "w300.py"))
     parser.add_argument("--stages", nargs="+", default=["stage1", "stage2"])
-    parser.add_argument("--turn", type=float, default=10.0, help="seconds of a contestant's turn")
+    parser.add_argument("--turn", type=float, default=10.0, help="seconds of a baseline's turn")
     given = parser.parse_args()
     config, rows, versions = load_config(given.config), [], {}
     for stage in given.stages:
@@ -42,10 +42,10 @@ def main() -> None:
     publish("allocator", f"The allocator, {config.name}", table(head, rows), versions=versions, given=given)
 
 
-def entered(way: str, config: str, stage: str) -> Contestant:
+def entered(way: str, config: str, stage: str) -> Baseline:
     """The steps of a stage in a way's environment."""
     settings = {"config": config, "stage": stage}
-    return Contestant(name=way, script="step_of_config.py", settings=settings, environment=WAYS[way])
+    return Baseline(name=way, script="step_of_config.py", settings=settings, environment=WAYS[way])
 
 
 def row(outcome: Outcome, way: str, stage: str, batch: int) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import tempfile
 from io import BytesIO
 from pathlib import Path
 
-from contest import FOLDER, Contestant, Outcome, run, speeds, spread
+from comparison import FOLDER, Baseline, Outcome, run, speeds, spread
 from report import arguments, publish, table
 from train_step import AVX2
 
@@ -24,20 +24,20 @@ NOW = "the working tree"
 
 
 def main() -> None:
-    """A contest for each stage and set of instructions."""
+    """A comparison for each stage and set of instructions."""
     parser = arguments(__doc__)
     parser.add_argument("commits", nargs="+")
     parser.add_argument("--config", default=str(ROOT / "configs" / "w300.py"))
     parser.add_argument("--stages", nargs="+", default=["stage1", "stage2"])
     parser.add_argument("--instructions", nargs="+", choices=("all", "avx2"), default=["all"])
-    parser.add_argument("--turn", type=float, default=5.0, help="seconds of a contestant's turn")
+    parser.add_argument("--turn", type=float, default=5.0, help="seconds of a baseline's turn")
     given = parser.parse_args()
     config, rows, versions = load_config(given.config), [], {}
     with tempfile.TemporaryDirectory() as folder:
         trees = {commit: unpacked(commit, Path(folder) / commit) for commit in given.commits} | {NOW: ROOT}
         for stage in given.stages:
             for instructions in given.instructions:
-                entered = [contestant(name, tree, given.config, stage, instructions) for name, tree in trees.items()]
+                entered = [baseline(name, tree, given.config, stage, instructions) for name, tree in trees.items()]
                 outcome = run(entered, rounds=given.rounds, turn=given.turn)
                 versions |= outcome.versions
                 batch = getattr(config, stage).batch_size
@@ -54,7 +54,7 @@ def unpacked(commit: str, folder: Path) -> Path:
     return folder
 
 
-def contestant(name: str, tree: Path, config: str, stage: str, instructions: str) -> Contestant:
+def baseline(name: str, tree: Path, config: str, stage: str, instructions: str) -> Baseline:
     """The steps of a stage by the code in `tree`."""
     environment = {"PYTHONPATH": os.pathsep.join((str(tree), str(FOLDER)))}
     if instructions == "avx2":
@@ -62,7 +62,7 @@ def contestant(name: str, tree: Path, config: str, stage: str, instructions: str
         if not (tree / "wing_jax/models/cpu_kernel_build.py").exists():  # its kernel is for AVX-512 alone
             environment["WING_JAX_CPU_KERNEL"] = "off"
     settings = {"config": config, "stage": stage}
-    return Contestant(name=name, script="step_of_config.py", settings=settings, environment=environment)
+    return Baseline(name=name, script="step_of_config.py", settings=settings, environment=environment)
 
 
 def row(outcome: Outcome, name: str, stage: str, instructions: str, batch: int, first: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import dataclasses
 import time
 from importlib.metadata import version
 
-from contest import say
+from comparison import say
 from report import arguments, publish, table
 
 from wing_jax.runtime import devices

@@ -23,7 +23,7 @@ The whole way:
 import tempfile
 from pathlib import Path
 
-from contest import Contestant, Outcome, call, remarks, run, spread, status
+from comparison import Baseline, Outcome, call, remarks, run, spread, status
 from report import arguments, publish, table
 
 NETWORK, ONNX, TORCH, COMPILED = "wing_jax", "ONNX Runtime", "PyTorch", "torch.compile"
@@ -33,39 +33,39 @@ TOLERANCE = 1e-3  # pixels
 
 
 def main() -> None:
-    """Make the models, run one contest for each batch size, and publish both tables."""
+    """Make the models, run one comparison for each batch size, and publish both tables."""
     parser = arguments(__doc__)
     parser.add_argument("--batches", type=int, nargs="+", default=(1, 32, 64, 256))
-    parser.add_argument("--turn", type=float, default=1.5, help="seconds of a contestant's turn")
+    parser.add_argument("--turn", type=float, default=1.5, help="seconds of a baseline's turn")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         call("make_bundle.py", {"folder": folder, "trained_on": 24})
         call("make_dlib.py", {"folder": folder}, rival=True, optional=True)
         settings = {"folder": folder, "bundle": str(Path(folder) / "model")}
         outcomes = {
-            batch: run(contestants(settings | {"batch": batch}), rounds=given.rounds, turn=given.turn)
+            batch: run(baselines(settings | {"batch": batch}), rounds=given.rounds, turn=given.turn)
             for batch in given.batches
         }
     versions = {name: version for outcome in outcomes.values() for name, version in outcome.versions.items()}
     publish("inference", "Inference on the CPU", body(outcomes), versions=versions, given=given)
 
 
-def contestants(settings: dict) -> list[Contestant]:
+def baselines(settings: dict) -> list[Baseline]:
     """Everyone who takes part."""
     ours, torch = "inference_wing.py", "inference_torch.py"
     return [
-        Contestant(name=NETWORK, script=ours, settings=settings | {"kind": "network"}),
-        Contestant(name=ONNX, script="inference_onnx.py", settings=settings, rival=True),
-        Contestant(name=TORCH, script=torch, settings=settings | {"compiled": False}, rival=True),
-        Contestant(name=COMPILED, script=torch, settings=settings | {"compiled": True}, rival=True),
-        Contestant(name=LOCATE, script=ours, settings=settings | {"kind": "locate"}),
-        Contestant(name=PREDICT, script=ours, settings=settings | {"kind": "predict"}),
-        Contestant(name=DLIB, script="inference_dlib.py", settings=settings, rival=True),
+        Baseline(name=NETWORK, script=ours, settings=settings | {"kind": "network"}),
+        Baseline(name=ONNX, script="inference_onnx.py", settings=settings, rival=True),
+        Baseline(name=TORCH, script=torch, settings=settings | {"compiled": False}, rival=True),
+        Baseline(name=COMPILED, script=torch, settings=settings | {"compiled": True}, rival=True),
+        Baseline(name=LOCATE, script=ours, settings=settings | {"kind": "locate"}),
+        Baseline(name=PREDICT, script=ours, settings=settings | {"kind": "predict"}),
+        Baseline(name=DLIB, script="inference_dlib.py", settings=settings, rival=True),
     ]
 
 
 def body(outcomes: dict[int, Outcome]) -> list[str]:
-    """Two tables, one row a contestant, and what must be said beside them."""
+    """Two tables, one row a baseline, and what must be said beside them."""
     apart = max(outcome.disagreement() for outcome in outcomes.values())
     agree = "agree" if apart < TOLERANCE else "DO NOT AGREE: do not trust this table"
     return [
@@ -79,7 +79,7 @@ def body(outcomes: dict[int, Outcome]) -> list[str]:
 
 
 def rows(outcomes: dict[int, Outcome], names: tuple[str, ...], ours: str) -> list[str]:
-    """The contestants' times, and how many times as fast `ours` is at each batch size."""
+    """The baselines' times, and how many times as fast `ours` is at each batch size."""
     header = ["", *("1 face, ms" if batch == 1 else f"{batch}, faces/s" for batch in outcomes)]
     header += [f"ratio at {batch}" for batch in outcomes]
     cells = [

@@ -8,20 +8,20 @@ processes, and hands out NumPy arrays, tensors or, on the device, JAX arrays of 
 buffers when its turn begins is used up before the clock starts.
 
 Sources are the same synthetic faces: square chips of 112 pixels as uint8, which is how wing_jax holds them for such
-crops, of 256 pixels as uint8, and of 256 pixels as JPEG, which everyone decodes at half the size. The contestants:
+crops, of 256 pixels as uint8, and of 256 pixels as JPEG, which everyone decodes at half the size. The baselines:
 
 - wing_jax, tf.data: what `wing-jax train` reads by default; from JPEG as well;
 - wing_jax, on the device: its faces live there (here in the same memory), cut and perturbed under `jit`;
 - albumentations + PyTorch DataLoader: one Compose an image, two worker processes;
 - tf.data + tf.image: a chain of TensorFlow ops an image.
 
-A second contest trains CNN-6 by wing_jax's step: on one batch that never changes, and with each input beside it.
+A second comparison trains CNN-6 by wing_jax's step: on one batch that never changes, and with each input beside it.
 """
 
 import tempfile
 from pathlib import Path
 
-from contest import Contestant, Outcome, call, remarks, run, speeds, spread
+from comparison import Baseline, Outcome, call, remarks, run, speeds, spread
 from report import arguments, publish, table
 
 TF_DATA, ON_DEVICE = "wing_jax, tf.data", "wing_jax, on the device"
@@ -40,11 +40,11 @@ PERTURBATIONS = {"paper": PAPER, "all": PAPER | {"colour": 0.2, "occlusion": 0.2
 
 
 def main() -> None:
-    """Make the faces, run one contest for each perturbation, and publish the table."""
+    """Make the faces, run one comparison for each perturbation, and publish the table."""
     parser = arguments(__doc__)
     parser.add_argument("--faces", type=int, default=8192)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--turn", type=float, default=3.0, help="seconds of a contestant's turn")
+    parser.add_argument("--turn", type=float, default=3.0, help="seconds of a baseline's turn")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data, large = (str(Path(folder, name)) for name in ("faces.npz", "large.npz"))
@@ -52,7 +52,7 @@ def main() -> None:
         call("make_faces.py", {"path": large, "faces": min(LARGE_FACES, given.faces), "chip": 256, "jpeg": 256})
         settings = {"data": data, "large": large, "size": 64, "batch": given.batch}
         outcomes = {
-            name: run(contestants(settings | {"perturb": perturb}), rounds=given.rounds, turn=given.turn)
+            name: run(baselines(settings | {"perturb": perturb}), rounds=given.rounds, turn=given.turn)
             for name, perturb in PERTURBATIONS.items()
         }
         beside = {
@@ -65,10 +65,10 @@ def main() -> None:
     publish("input", "Input pipelines to 64 x 64 crops, faces a second", lines, versions=versions, given=given)
 
 
-def contestants(settings: dict) -> list[Contestant]:
+def baselines(settings: dict) -> list[Baseline]:
     """Every way from every source that it can read."""
     return [
-        Contestant(name=entry(way, source), settings=reading(settings, source) | {"on_device": way == ON_DEVICE}, **how)
+        Baseline(name=entry(way, source), settings=reading(settings, source) | {"on_device": way == ON_DEVICE}, **how)
         for source in SOURCES
         for way, how in WAYS.items()
         if (way, source) != (ON_DEVICE, "jpeg")  # JPEG is decoded on the host
@@ -76,13 +76,13 @@ def contestants(settings: dict) -> list[Contestant]:
 
 
 def reading(settings: dict, source: str) -> dict:
-    """The settings by which a contestant reads one of `SOURCES`."""
+    """The settings by which a baseline reads one of `SOURCES`."""
     data = settings["large" if source == "large" else "data"]
     return settings | {"data": data, "source": "jpeg" if source == "jpeg" else "uint8"}
 
 
 def entry(way: str, source: str) -> str:
-    """The contestant's name."""
+    """The baseline's name."""
     return f"{way}, {SOURCES[source]}"
 
 
@@ -109,11 +109,11 @@ def row(outcome: Outcome, source: str, perturbation: str, batch: int) -> list[st
     return [f"{SOURCES[source]}, {perturbation}", *cells, *ratios]
 
 
-def training(settings: dict) -> list[Contestant]:
+def training(settings: dict) -> list[Baseline]:
     """The training step by itself, and with each input beside it."""
     inputs = [("none", "packed"), ("device", "packed"), ("tfdata", "packed"), ("tfdata", "jpeg")]
     return [
-        Contestant(name=label, script="step_with_input.py", settings=reading(settings, source) | {"input": input_})
+        Baseline(name=label, script="step_with_input.py", settings=reading(settings, source) | {"input": input_})
         for label, (input_, source) in zip(STEPS, inputs, strict=True)
     ]
 

@@ -10,19 +10,19 @@ device.
 
 from importlib.metadata import version
 
-from contest import Contestant, remarks, run, spread
+from comparison import Baseline, remarks, run, spread
 from report import arguments, publish, table
 
 from wing_jax.runtime.devices import CPU_FLAGS
 
 
 def main() -> None:
-    """Two contests, one section."""
+    """Two comparisons, one section."""
     parser = arguments(__doc__)
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--faces", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--turn", type=float, default=2.0, help="seconds of a contestant's turn")
+    parser.add_argument("--turn", type=float, default=2.0, help="seconds of a baseline's turn")
     given = parser.parse_args()
     over = run([entered(count, 2_048, given.batch) for count in given.devices], rounds=given.rounds, turn=given.turn)
     grown = run([entered(1, count, given.batch) for count in given.faces], rounds=given.rounds, turn=given.turn)
@@ -45,12 +45,12 @@ def name(devices: int, faces: int) -> str:
     return f"{devices} device{'s' if devices > 1 else ''}, {faces:,} faces"
 
 
-def entered(devices: int, faces: int, batch: int) -> Contestant:
+def entered(devices: int, faces: int, batch: int) -> Baseline:
     """A training on so many virtual devices from so many faces."""
     flags = f"--xla_force_host_platform_device_count={devices} {CPU_FLAGS.get(version('jaxlib'), '')}"
     environment = {"XLA_FLAGS": flags, "WING_JAX_CPU_KERNEL": "off"}
     settings = {"devices": devices, "faces": faces, "batch": batch}
-    return Contestant(name=name(devices, faces), script="scaling_step.py", settings=settings, environment=environment)
+    return Baseline(name=name(devices, faces), script="scaling_step.py", settings=settings, environment=environment)
 
 
 if __name__ == "__main__":

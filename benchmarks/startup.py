@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from contest import call, command, environment, say, spread
+from comparison import call, command, environment, say, spread
 from report import arguments, publish, table
 
 from wing_jax.runtime.allocator import SETTINGS
@@ -64,7 +64,7 @@ def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
 
 
 def plain(more: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment of a user's shell: the contests' allocator settings suit long runs and slow the start."""
+    """The environment of a user's shell: the comparisons' allocator settings suit long runs and slow the start."""
     return {name: value for name, value in environment(more).items() if name not in SETTINGS}
 
 

@@ -15,7 +15,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from contest import environment, say
+from comparison import environment, say
 from report import arguments, publish, table
 
 WIDTHS = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0)

@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py [--network cnn6|cnn7] [--batches 8 32 64 256] [--rounds 5] [--instructions avx2]
 
-All contestants have the same network, the same first weights and the same batch of uint8 images that lies in memory,
+All baselines have the same network, the same first weights and the same batch of uint8 images that lies in memory,
 68 points, 2 threads and the same allocator settings; their losses after a few steps are compared. They are
 
 - plain Flax: as a tutorial writes it, `nn.max_pool` behind bias and ReLU, no flags for XLA;
@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from contest import Contestant, Outcome, remarks, run, speeds, spread
+from comparison import Baseline, Outcome, remarks, run, speeds, spread
 from report import arguments, publish, table
 
 POINTS = 68
@@ -50,16 +50,16 @@ TOLERANCE = 1e-2  # pixels, of the losses of the first steps, which are about 40
 
 
 def main() -> None:
-    """Run one contest for each batch size and publish the table."""
+    """Run one comparison for each batch size and publish the table."""
     parser = arguments(__doc__)
     parser.add_argument("--network", choices=NETWORKS, default="cnn6")
     parser.add_argument("--batches", type=int, nargs="+")
-    parser.add_argument("--turn", type=float, default=3.0, help="seconds of a contestant's turn")
-    parser.add_argument("--only", nargs="+", help="contestants that take part, by their names' beginnings")
+    parser.add_argument("--turn", type=float, default=3.0, help="seconds of a baseline's turn")
+    parser.add_argument("--only", nargs="+", help="baselines that take part, by their names' beginnings")
     parser.add_argument("--instructions", choices=("all", "avx2"), default="all")
     given = parser.parse_args()
     batches = given.batches or NETWORKS[given.network]["batches"]
-    outcomes = {batch: contest(given.network, batch, given) for batch in batches}
+    outcomes = {batch: comparison(given.network, batch, given) for batch in batches}
     versions = {name: version for outcome in outcomes.values() for name, version in outcome.versions.items()}
     key, title = f"train_step {given.network}", f"Training step, {NETWORKS[given.network]['title']}, faces a second"
     if given.instructions != "all":
@@ -67,13 +67,13 @@ def main() -> None:
     publish(key, title, body(outcomes), versions=versions, given=given)
 
 
-def contest(network: str, batch: int, given) -> Outcome:
-    """All contestants on batches of one size."""
+def comparison(network: str, batch: int, given) -> Outcome:
+    """All baselines on batches of one size."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "start.npz"
         np.savez(path, **start(network, batch))
         settings = {"start": str(path), "size": NETWORKS[network]["size"], "points": POINTS, "hidden": HIDDEN}
-        entered = contestants(settings | {"channels": NETWORKS[network]["channels"]})
+        entered = baselines(settings | {"channels": NETWORKS[network]["channels"]})
         limits = {}
         if given.instructions == "avx2":
             limits, entered = AVX2, [c for c in entered if c.name not in (OURS_BFLOAT16, BFLOAT16)]
@@ -83,21 +83,21 @@ def contest(network: str, batch: int, given) -> Outcome:
         return run(entered, rounds=given.rounds, turn=given.turn)
 
 
-def contestants(settings: dict) -> list[Contestant]:
+def baselines(settings: dict) -> list[Baseline]:
     """Everyone who takes part."""
     jax, torch, tensorflow = "step_jax.py", "step_torch.py", "step_tensorflow.py"
     return [
-        Contestant(name=PLAIN, script=jax, settings=settings | {"kind": "plain"}),
-        Contestant(
+        Baseline(name=PLAIN, script=jax, settings=settings | {"kind": "plain"}),
+        Baseline(
             name=PURE, script=jax, settings=settings | {"kind": "pure"}, environment={"WING_JAX_CPU_KERNEL": "off"}
         ),
-        Contestant(name=KERNEL, script=jax, settings=settings | {"kind": "kernel"}),
-        Contestant(name=OURS_BFLOAT16, script=jax, settings=settings | {"kind": "bfloat16"}),
-        Contestant(name=TORCH, script=torch, settings=settings | {"kind": "eager"}, rival=True),
-        Contestant(name=COMPILED, script=torch, settings=settings | {"kind": "compiled"}, rival=True),
-        Contestant(name=FUNCTION, script=tensorflow, settings=settings | {"kind": "function"}),
-        Contestant(name=FIT, script=tensorflow, settings=settings | {"kind": "fit"}),
-        Contestant(name=BFLOAT16, script=torch, settings=settings | {"kind": "bfloat16"}, rival=True),
+        Baseline(name=KERNEL, script=jax, settings=settings | {"kind": "kernel"}),
+        Baseline(name=OURS_BFLOAT16, script=jax, settings=settings | {"kind": "bfloat16"}),
+        Baseline(name=TORCH, script=torch, settings=settings | {"kind": "eager"}, rival=True),
+        Baseline(name=COMPILED, script=torch, settings=settings | {"kind": "compiled"}, rival=True),
+        Baseline(name=FUNCTION, script=tensorflow, settings=settings | {"kind": "function"}),
+        Baseline(name=FIT, script=tensorflow, settings=settings | {"kind": "fit"}),
+        Baseline(name=BFLOAT16, script=torch, settings=settings | {"kind": "bfloat16"}, rival=True),
     ]
 
 

@@ -1,6 +1,6 @@
 """Sound files of every kind that is read, ways to spoil them, and a watch on what reading them does.
 
-Used by `test_hostile.py`, a slice, and by `benchmarks/fuzz.py`, a hundred thousand cases.
+Used by `test_hostile.py`, a slice, and by `reliability/fuzz.py`, a hundred thousand cases.
 """
 
 import dataclasses

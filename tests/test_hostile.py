@@ -1,6 +1,6 @@
 """Files that mean harm: nothing is read or written outside the folders given, and every refusal is one line.
 
-A slice of `benchmarks/fuzz.py`, and by hand what chance seldom makes.
+A slice of `reliability/fuzz.py`, and by hand what chance seldom makes.
 """
 
 import hashlib

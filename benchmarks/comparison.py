@@ -1,10 +1,10 @@
-"""A contest of speed: each contestant in its own process, all taking turns, only one at work at a time.
+"""A comparison of speed: each baseline in its own process, all taking turns, only one at work at a time.
 
-Every contestant has its own interpreter, thread pools and environment, is started and made ready before the first
+Every baseline has its own interpreter, thread pools and environment, is started and made ready before the first
 round, and sleeps on its standard input while others work. Rounds are interleaved (A B C A B C ...), so that a machine
 that slows down slows all alike, and ratios are taken within a round. What cannot take part is named, with the reason.
 
-    outcome = run([Contestant(name="ours", script="step_jax.py", settings={...}), ...], rounds=5, turn=2.0)
+    outcome = run([Baseline(name="ours", script="step_jax.py", settings={...}), ...], rounds=5, turn=2.0)
     outcome.ratios("ours", "theirs")
 """
 
@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent
 RIVALS_PYTHON = FOLDER.parent / ".venv-benchmarks" / "bin" / "python"
 RIVALS_MISSING = "not installed: make .venv-benchmarks as benchmarks/README.md says"
 THREADS = 2
-REST = 0.3  # seconds between turns, in which the threads of the last contestant fall asleep
+REST = 0.3  # seconds between turns, in which the threads of the last baseline fall asleep
 COMMON = {
     **SETTINGS,  # of the allocator, as `wing-jax train` has them
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS)),
@@ -40,8 +40,8 @@ OURS = ("XLA_FLAGS", "JAX_", "WING_JAX_CPU_KERNEL", "MALLOC_", "OMP_", "TF_", "L
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Contestant:
-    """`script` in benchmarks/contestants, given `settings`; a rival runs in the rivals' environment."""
+class Baseline:
+    """`script` in benchmarks/baselines, given `settings`; a rival runs in the rivals' environment."""
 
     name: str
     script: str
@@ -75,15 +75,15 @@ class Outcome:
         return [b / a for a, b in zip(self.seconds[fast], self.seconds[slow], strict=True)]
 
     def disagreement(self) -> float:
-        """The largest difference between contestants' check numbers."""
+        """The largest difference between baselines' check numbers."""
         columns = zip(*(values for values in self.checks.values() if values), strict=True)
         return max((max(column) - min(column) for column in columns), default=0.0)
 
 
-def run(contestants: Sequence[Contestant], *, rounds: int, turn: float) -> Outcome:
+def run(baselines: Sequence[Baseline], *, rounds: int, turn: float) -> Outcome:
     """Let all take turns of about `turn` seconds, after a round that is not counted."""
     with tempfile.TemporaryFile("a+") as complaints:
-        processes = {contestant.name: _Process(contestant, complaints) for contestant in contestants}
+        processes = {baseline.name: _Process(baseline, complaints) for baseline in baselines}
         try:
             seconds = _rounds(processes, rounds, turn)
         finally:
@@ -116,27 +116,27 @@ def _rounds(processes: dict[str, "_Process"], rounds: int, turn: float) -> dict[
 
 
 class _Process:
-    """One contestant's process, and what kept it from taking part (`absent`, empty where nothing did)."""
+    """One baseline's process, and what kept it from taking part (`absent`, empty where nothing did)."""
 
-    def __init__(self, contestant: Contestant, complaints: IO[str]):
-        self.contestant, self.complaints = contestant, complaints
+    def __init__(self, baseline: Baseline, complaints: IO[str]):
+        self.baseline, self.complaints = baseline, complaints
         self.process: subprocess.Popen | None = None
         self.greeting: dict = {}
         self.absent = ""
 
     def start(self) -> None:
-        if self.contestant.rival and not RIVALS_PYTHON.exists():
+        if self.baseline.rival and not RIVALS_PYTHON.exists():
             self.absent = RIVALS_MISSING
             return
         self.process = subprocess.Popen(
-            command(self.contestant.script, self.contestant.settings, rival=self.contestant.rival),
+            command(self.baseline.script, self.baseline.settings, rival=self.baseline.rival),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.complaints,
-            env=environment(self.contestant.environment),
+            env=environment(self.baseline.environment),
             start_new_session=True,
         )
-        self.greeting = self._answer(self.contestant.patience)
+        self.greeting = self._answer(self.baseline.patience)
 
     def count_for(self, turn: float) -> int:
         """Units of work that take about `turn` seconds."""
@@ -147,7 +147,7 @@ class _Process:
         return 0 if self.absent else max(1, round(turn / max(once, 1e-6)))
 
     def work(self, count: int) -> float:
-        """Seconds of `count` units; infinite where the contestant has dropped out."""
+        """Seconds of `count` units; infinite where the baseline has dropped out."""
         if self.absent or self.process is None or self.process.stdin is None:
             return math.inf
         time.sleep(REST)
@@ -174,7 +174,7 @@ class _Process:
         elif "failed" in answer:
             self.absent = f"failed: {answer['failed']}"
         if self.absent:
-            say(f"{self.contestant.name}: {self.absent}")
+            say(f"{self.baseline.name}: {self.absent}")
             self.end()
         return answer
 
@@ -195,20 +195,20 @@ class _Process:
 
 
 def command(script: str, settings: dict, *, rival: bool = False) -> list[str]:
-    """The command line of a script in benchmarks/contestants."""
+    """The command line of a script in benchmarks/baselines."""
     python = str(RIVALS_PYTHON) if rival else sys.executable
-    return [python, str(FOLDER / "contestants" / script), json.dumps(settings)]
+    return [python, str(FOLDER / "baselines" / script), json.dumps(settings)]
 
 
 def environment(more: dict | None = None) -> dict[str, str]:
-    """What all contestants find in their environment alike, and `more`; settings left in the caller's are taken out."""
+    """What all baselines find in their environment alike, and `more`; settings left in the caller's are taken out."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return {name: value for name, value in {**own, **COMMON, **(more or {})}.items() if value is not None}
 
 
 def call(script: str, settings: dict, *, rival: bool = False, optional: bool = False) -> None:
-    """Run a script in benchmarks/contestants to its end: for what must be made before a contest. What is `optional`
-    may be missing or fail: who needs it then says so in the contest."""
+    """Run a script in benchmarks/baselines to its end: for what must be made before a comparison. What is `optional`
+    may be missing or fail: who needs it then says so in the comparison."""
     if optional and rival and not RIVALS_PYTHON.exists():
         return
     subprocess.run(command(script, settings, rival=rival), env=environment(), check=not optional)
@@ -227,12 +227,12 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 
 def speeds(outcome: Outcome, name: str, faces: int) -> str:
-    """Faces a second of a contestant whose unit of work has so many faces, as a cell of a table."""
+    """Faces a second of a baseline whose unit of work has so many faces, as a cell of a table."""
     return status(outcome, name) or spread([faces / seconds for seconds in outcome.seconds[name]], digits=0)
 
 
 def status(outcome: Outcome, name: str) -> str:
-    """What stands in a contestant's cell instead of figures; empty where it took part."""
+    """What stands in a baseline's cell instead of figures; empty where it took part."""
     if name in outcome.seconds:
         return ""
     why = outcome.absent.get(name, "-")
@@ -240,7 +240,7 @@ def status(outcome: Outcome, name: str) -> str:
 
 
 def remarks(outcomes: Iterable[Outcome]) -> list[str]:
-    """Who did not take part and why, and the contestants' own notes; a Markdown list."""
+    """Who did not take part and why, and the baselines' own notes; a Markdown list."""
     said: dict[str, None] = {}
     for outcome in outcomes:
         said.update(dict.fromkeys(f"- {name}: {why}" for name, why in (outcome.absent | outcome.notes).items()))

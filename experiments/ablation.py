@@ -1,6 +1,6 @@
 """What each ingredient of a recipe gives: its second stage trained as it stands, without each, and with others.
 
-    python benchmarks/ingredients.py configs/w300.py [--steps 3000] [--seeds 2] [--changes NAME ...]
+    python experiments/ablation.py configs/w300.py [--steps 3000] [--seeds 2] [--changes NAME ...]
 
 All share the first stage of the config's seed, trained once; a second stage has `--steps` instead of the config's own,
 with the schedule drawn together, so that the table can be made within hours. Figures are of the held-out training
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from report import table
+from shared import table
 
 from wing_jax.config import BalanceConfig, Config, LossConfig, load_config
 from wing_jax.report.origin import commit, machine

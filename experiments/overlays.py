@@ -1,6 +1,6 @@
 """Look at what a model does on whole photos: overlays of many, and the worst told one by one.
 
-    python benchmarks/overlays.py MODEL [--photos FOLDER] [--count 40] [--worst 20] [--output FOLDER] [--shapes PNG]
+    python experiments/overlays.py MODEL [--photos FOLDER] [--count 40] [--worst 20] [--output FOLDER] [--shapes PNG]
 
 The model works behind the detector that `wing-jax predict` takes. `--output` gets contact sheets of the photos' faces,
 the annotated points in blue below the model's in yellow: `some-1.png` and so on for `--count` photos spread evenly over
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from report import table
+from shared import table
 
 from wing_jax.data.face_set import FaceSet, tight_box
 from wing_jax.data.load import load_faces

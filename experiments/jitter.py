@@ -1,6 +1,6 @@
 """How much landmarks tremble in a video, with and without the One-Euro filter, and how far the filter lags behind.
 
-    python benchmarks/jitter.py MODEL [--photo NAME] [--photos FOLDER]
+    python experiments/jitter.py MODEL [--photo NAME] [--photos FOLDER]
 
 The video is a window that pans over one photo at 30 frames a second: it rests, moves to the right by half a face size
 a second, rests, and comes back, by fractions of pixels. Each frame gets sensor noise of its own (standard deviation 4
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from report import arguments, publish, table
+from shared import arguments, publish, table
 
 from wing_jax.data.load import load_faces
 from wing_jax.inference.face_landmarker import Finder

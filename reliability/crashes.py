@@ -1,6 +1,6 @@
 """Trainings ended at random moments and started again: does each end with the bits of the one left alone?
 
-    python benchmarks/crashes.py [--kills 100] [--packings 25] [--terminations 30] [--seed 0]
+    python reliability/crashes.py [--kills 100] [--packings 25] [--terminations 30] [--seed 0]
 
 A job packs synthetic faces and trains both stages on them, with a checkpoint every 20 steps, so that many moments fall
 into the writing of something. The process is sent SIGKILL at a moment drawn evenly from the time that an undisturbed
@@ -25,7 +25,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from report import arguments, publish, table
+from shared import arguments, publish, table
 
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces

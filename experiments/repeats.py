@@ -1,6 +1,6 @@
 """What can be done at prediction: the last stage again on its own answer, the mirror image, several boxes averaged.
 
-    python benchmarks/repeats.py MODEL --data NAME [--boxes_of 8]
+    python experiments/repeats.py MODEL --data NAME [--boxes_of 8]
 
 NME by inter-ocular distance on the held-out training faces, the same ones by which a training chooses its checkpoint,
 with each box as given, and averaged over that box and others moved and resized by up to a tenth.
@@ -10,7 +10,7 @@ import dataclasses
 from importlib.metadata import version
 
 import numpy as np
-from report import arguments, publish, table
+from shared import arguments, publish, table
 
 from wing_jax.config import DataConfig
 from wing_jax.data.chips import cut_chips

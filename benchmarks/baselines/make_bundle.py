@@ -1,4 +1,4 @@
-"""Write into a folder what the inference contest needs: `model`, a bundle of two stages of configs/w300.py's shapes
+"""Write into a folder what the inference comparison needs: `model`, a bundle of two stages of configs/w300.py's shapes
 with random weights; `onnx`, the same exported; `crops.npz`; and `photo.npz`, a picture with a few hundred boxes, and
 faces to train dlib on."""
 

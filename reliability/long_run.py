@@ -1,6 +1,6 @@
 """A training that goes on for hours: memory, compilations, the log, throughput.
 
-    python benchmarks/long_run.py CONFIG [--minutes 120] [--warm 10] [--field value ...]
+    python reliability/long_run.py CONFIG [--minutes 120] [--warm 10] [--field value ...]
 
 The config's first stage is trained with as many steps as the time takes, and ended as a scheduler would, by SIGTERM.
 Memory (the process's resident pages) is read every 5 seconds; what is said of it is the slope of a line through the
@@ -23,7 +23,7 @@ from pathlib import Path
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
-from report import arguments, publish, table
+from shared import arguments, publish, table
 
 from wing_jax.cli.options import parse_config
 from wing_jax.config import Config

@@ -1,6 +1,6 @@
 """Hostile files: every reader of data, pictures, models, configs and schemes, given spoilt ones.
 
-    python benchmarks/fuzz.py [--cases 100000] [--seed 0] [--workers 2] [--targets NAME ...] [--case NUMBER]
+    python reliability/fuzz.py [--cases 100000] [--seed 0] [--workers 2] [--targets NAME ...] [--case NUMBER]
 
 Each case takes a sound set of files (`tests/hostile.py`), spoils one to three of them (bits, cuts, splices, numbers,
 words, names that lead elsewhere, links that do), and reads it as a user would, pictures included. What may come of it
@@ -30,7 +30,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from report import arguments, publish, table
+from shared import arguments, publish, table
 
 TESTS = str(Path(__file__).parents[1] / "tests")
 SECONDS, ROOM = 20, 3 << 30

@@ -1,14 +1,14 @@
 """What is shipped: wheel and sdist in clean environments, on each Python there is, with newest and oldest libraries.
 
-    python benchmarks/supply.py [--pythons python3.11 python3.12 python3.13] [--test TEST ...]
+    python reliability/supply.py [--pythons python3.11 python3.12 python3.13] [--test TEST ...]
 
 For each interpreter that is found and each set of libraries (requirements.lock, the newest when it was made;
 requirements-oldest.lock, the lower bounds of pyproject.toml) an environment is made, the wheel (for the newest, once,
-the sdist) installed into it with that set as constraints, and work done from the command line, outside the repository:
-a short training of both stages on synthetic faces, its evaluation, a prediction by the model in the box; `pip check`,
-and the tests of `--test` against the installed package. At last pip-audit looks the newest set up among the known
-vulnerabilities; it says "none found" as well where its service knows none of the packages, so that here the ones it
-knew are counted.
+the sdist) installed into it with all extras and that set as constraints, and work done from the command line, outside
+the repository: a short training of both stages on synthetic faces, its evaluation, a prediction by a pretrained model;
+`pip check`, and the tests of `--test` against the installed package. At last pip-audit looks the newest set up among
+the known vulnerabilities; it says "none found" as well where its service knows none of the packages, so that here the
+ones it knew are counted.
 """
 
 import json
@@ -21,7 +21,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from report import arguments, publish, table
+from shared import arguments, publish, table
 
 ROOT = Path(__file__).parents[1]
 SETS = {"newest": ROOT / "requirements.lock", "oldest": ROOT / "requirements-oldest.lock"}
@@ -75,13 +75,13 @@ def checked(python: str, package: Path, lock: Path, place: Path, tests: list[str
     own = place / "bin" / "python"
     constraints = place / "constraints.txt"
     constraints.write_text(lock.read_text())
-    tried = run([own, "-m", "pip", "install", "--quiet", "--constraint", constraints, package], stop=False)
+    tried = run([own, "-m", "pip", "install", "--quiet", "--constraint", constraints, f"{package}[all]"], stop=False)
     if tried.returncode:
         return f"FAILED: {last(tried)}", "", ""
     installed = f"{package.suffix.removeprefix('.')}, {time.perf_counter() - start:.0f} s"
     for tool, *words in (
         ("pip", "check"),
-        ("wing-jax", "train", ROOT / "configs" / "synthetic.py", *SHORT),
+        ("wing-jax", "train", "synthetic", *SHORT),
         ("wing-jax", "evaluate", "runs/synthetic/model", "--data", "synthetic", "--faces", "20"),
         ("wing-jax", "predict", "w300", ROOT / "docs" / "demo.png", "--output", "predictions"),
     ):

@@ -1,4 +1,4 @@
-"""The contestant's side of a contest: a process that makes itself ready and then answers how long its work took.
+"""The baseline's side of a comparison: a process that makes itself ready and then answers how long its work took.
 
 It reads JSON lines on standard input ({"count": 10}) and answers JSON lines on what was its standard output
 ({"seconds": 0.8}); whatever libraries print goes to standard error.
@@ -15,16 +15,16 @@ from typing import NamedTuple
 
 
 class Ready(NamedTuple):
-    """A contestant that can start at once."""
+    """A baseline that can start at once."""
 
     seconds: Callable[[int], float]  # does so many units of work and returns how long they took
     packages: Sequence[str] = ()  # those whose versions are to be named
-    check: Sequence[float] = ()  # numbers in which all contestants must agree
+    check: Sequence[float] = ()  # numbers in which all baselines must agree
     note: str = ""  # what the reader of the table must know
 
 
 class NotInstalledError(Exception):
-    """Something this contestant needs is not there; the message says what."""
+    """Something this baseline needs is not there; the message says what."""
 
 
 def serve(prepare: Callable[[dict], Ready]) -> None:

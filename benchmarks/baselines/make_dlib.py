@@ -10,7 +10,7 @@ CASCADES, DEPTH, TREES = 15, 4, 500  # of the classic 68-point model
 
 
 def main() -> None:
-    """Train and save; without dlib there is nothing to do, and the contest says so."""
+    """Train and save; without dlib there is nothing to do, and the comparison says so."""
     try:
         import dlib
     except ImportError:

@@ -1,6 +1,6 @@
 """Whole photos, from pixels to landmarks: detectors by recall, boxes and speed; our models beside dlib's.
 
-    python benchmarks/wild.py MODEL [MODEL ...] [--photos FOLDER]
+    python experiments/wild.py MODEL [MODEL ...] [--photos FOLDER]
 
 The photos (120 of the common test set of 300-W, with the points of one face in each) were never trained on here, but
 for `image_0096`, which 300-W has among its training photos as well. A
@@ -27,8 +27,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from contest import RIVALS_MISSING, RIVALS_PYTHON, command, environment, say
-from report import arguments, publish, table
+from shared import RIVALS_MISSING, RIVALS_PYTHON, arguments, command, environment, publish, say, table
 
 from wing_jax.data.boxes import shape_spread
 from wing_jax.data.face_set import FaceSet

@@ -1,0 +1,10 @@
+"""The helpers of benchmarks/ for the scripts of this folder, which import them from here."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
+
+from report import arguments as arguments
+from report import publish as publish
+from report import table as table
