@@ -23,12 +23,12 @@ devices.prepare_xla()
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+from wing_jax.train.run import first_task, read_corpus  # noqa: E402
+from wing_jax.train.stage import LOG_EVERY, StageTask, calls, make_engine  # noqa: E402
 
 from wing_jax.config import Config, load_config  # noqa: E402
 from wing_jax.train.loop import spans  # noqa: E402
 from wing_jax.train.optimizer import scaled_to_batch  # noqa: E402
-from wing_jax.train.run import first_task, read_corpus  # noqa: E402
-from wing_jax.train.stage import LOG_EVERY, StageTask, calls, make_engine  # noqa: E402
 
 CNN7 = {"input_size": 128, "channels": (32, 64, 128, 256, 512, 512)}
 

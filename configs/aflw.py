@@ -11,7 +11,7 @@ Not found in the paper, and so our choice: the shape of the decay (exponential),
 parameters and learning rate, and its weaker rotation.
 """
 
-from wing_jax.config import BalanceConfig, DataConfig, AugmentConfig
+from wing_jax.config import AugmentConfig, BalanceConfig, DataConfig
 from wing_jax.presets import paper_recipe
 
 config = paper_recipe(

@@ -12,7 +12,7 @@ everything else alike:
     wing-jax train mtfl --name mtfl-without-hsm --balance.method none
 """
 
-from wing_jax.config import BalanceConfig, DataConfig, AugmentConfig
+from wing_jax.config import AugmentConfig, BalanceConfig, DataConfig
 from wing_jax.presets import strong_recipe
 from wing_jax.presets.recipes import voting
 

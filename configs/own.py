@@ -8,7 +8,7 @@ step by step. The networks are narrow, for some hundred or thousand faces; with 
 configs/w300.py.
 """
 
-from wing_jax.config import DataConfig, AugmentConfig
+from wing_jax.config import AugmentConfig, DataConfig
 from wing_jax.presets import strong_recipe
 from wing_jax.presets.recipes import adamw, plain
 

@@ -7,7 +7,7 @@ long-tailed yaw of the synthetic faces. Expect an NME of about 3.6 % of the box 
 stage 2 on unseen faces, a third of them half or full profiles; two minutes on two CPU cores (RESULTS.md).
 """
 
-from wing_jax.config import BalanceConfig, DataConfig, AugmentConfig
+from wing_jax.config import AugmentConfig, BalanceConfig, DataConfig
 from wing_jax.presets import strong_recipe
 from wing_jax.presets.recipes import adamw, plain
 

@@ -9,7 +9,7 @@ short and perturbed strongly, for it need only find where the face is. (The figu
 three photos which are left out below.)
 """
 
-from wing_jax.config import DataConfig, AugmentConfig
+from wing_jax.config import AugmentConfig, DataConfig
 from wing_jax.presets import strong_recipe
 from wing_jax.presets.recipes import voting
 

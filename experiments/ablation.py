@@ -18,13 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shared import table
+from wing_jax.train.run import Corpus, first_task, prepare, read_corpus, second_task
+from wing_jax.train.stage import train_stage
 
 from wing_jax.config import BalanceConfig, Config, LossConfig, load_config
 from wing_jax.report.origin import commit, machine
 from wing_jax.runtime import allocator, devices
 from wing_jax.train import crops
-from wing_jax.train.run import Corpus, first_task, prepare, read_corpus, second_task
-from wing_jax.train.stage import train_stage
 
 REPRODUCED = Path(__file__).parents[1] / "docs" / "reproduce"
 AS_IT_STANDS = "the recipe as it stands"

@@ -11,12 +11,12 @@ from importlib.metadata import version
 
 import numpy as np
 from shared import arguments, publish, table
+from wing_jax.evaluation.measure import jittered
 
 from wing_jax.config import DataConfig
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
 from wing_jax.evaluation import metrics
-from wing_jax.evaluation.measure import jittered
 from wing_jax.inference.localizer import Localizer
 from wing_jax.runtime import devices
 

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from wing_jax.evaluation.measure import measure
+from wing_jax.train.run import train
 
 from wing_jax import Localizer
 from wing_jax.config import (
@@ -38,13 +40,11 @@ from wing_jax.config import (
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
 from wing_jax.evaluation.evaluation import summarise
-from wing_jax.evaluation.measure import measure
 from wing_jax.report.draw import draw_points
 from wing_jax.report.plots import ced_figure
 from wing_jax.report.tables import results_grid, rich_table
 from wing_jax.runtime import devices
 from wing_jax.schemes import get_conversion
-from wing_jax.train.run import train
 
 devices.prepare_xla()  # XLA's flags and cache, as `wing-jax` sets them; before JAX is first used
 folder = Path(tempfile.mkdtemp())

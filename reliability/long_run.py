@@ -24,12 +24,12 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 from shared import arguments, publish, table
+from wing_jax.train.run import train
 
 from wing_jax.cli.options import parse_config
 from wing_jax.config import Config
 from wing_jax.errors import Stopped
 from wing_jax.runtime import allocator, devices, termination
-from wing_jax.train.run import train
 
 EVERY, BLOCK = 5.0, 300.0  # seconds
 COMPILED = "/jax/core/compile/backend_compile_duration"

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_analysis import STAGE
+from wing_jax.train.run import train
 
 from wing_jax.analysis import faces as on_faces
 from wing_jax.analysis.subject import subject
@@ -18,7 +19,6 @@ from wing_jax.inference.localizer import Localizer
 from wing_jax.losses import make_loss
 from wing_jax.reproduce import compare_losses
 from wing_jax.schemes import MTFL_5
-from wing_jax.train.run import train
 
 FIGURES = ("errors", "shares", "poses", "landmarks", "width-epsilon", "layers", "landscape")
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wing_jax.train.run import first_task, read_corpus
+from wing_jax.train.stage import make_engine
 
 from wing_jax import analysis
 from wing_jax.analysis.training import follow, probe_steps
-from wing_jax.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, AugmentConfig, StageConfig
+from wing_jax.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
 from wing_jax.losses import LOSSES, make_loss, mask_points, masked_mean
 from wing_jax.models import TINY
 from wing_jax.runtime import devices
-from wing_jax.train.run import first_task, read_corpus
-from wing_jax.train.stage import make_engine
 from wing_jax.types import Batch
 
 ERRORS = np.array([-15.0, -9.5, -1.0, 0.0, 0.25, 2.0, 12.0], np.float32)

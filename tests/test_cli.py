@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from wing_jax.train.stage import make_loss
 
 from wing_jax import pretrained
 from wing_jax.cli import main
@@ -27,7 +28,6 @@ from wing_jax.data.readers.w300 import read_w300
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import make_model
 from wing_jax.schemes import IBUG_68, MTFL_5
-from wing_jax.train.stage import make_loss
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "w300.py")
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wing_jax.train.run import read_corpus
 from writers.coco import write_coco
 
 from wing_jax.cli import main
@@ -18,7 +19,6 @@ from wing_jax.data.load import load_faces
 from wing_jax.data.readers.coco import read_coco
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_19, COFW_29, IBUG_68, LAPA_106, MTFL_5, WFLW_98, Scheme
-from wing_jax.train.run import read_corpus
 
 
 @pytest.fixture

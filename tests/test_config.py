@@ -11,12 +11,12 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from wing_jax.train.stage import make_loss as stage_loss
 
-from wing_jax.config import Config, DataConfig, GridConfig, LossConfig, ModelConfig, AugmentConfig, load_config
+from wing_jax.config import AugmentConfig, Config, DataConfig, GridConfig, LossConfig, ModelConfig, load_config
 from wing_jax.errors import InputError
 from wing_jax.losses import LOSSES, make_loss
 from wing_jax.models import make_model
-from wing_jax.train.stage import make_loss as stage_loss
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 

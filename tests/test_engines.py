@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from test_on_device import AUGMENT, MTFL_5, ORDER, SIZE, chips, frames, source  # noqa: F401
 from test_steps import LOSS
+from wing_jax.train.engines import DeviceEngine, FedEngine
 
 from wing_jax.input.on_device import training_faces
 from wing_jax.input.on_host import HostInput
 from wing_jax.input.tfdata import training_batches
 from wing_jax.models import PlainRegressor
 from wing_jax.runtime import devices
-from wing_jax.train.engines import DeviceEngine, FedEngine
 from wing_jax.train.optimizer import learning_rates, make_optimizer
 from wing_jax.train.state import init_state
 from wing_jax.train.steps import make_train_step

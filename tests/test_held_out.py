@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from wing_jax.train.run import read_corpus
 
 from wing_jax import pretrained
 from wing_jax.cli import main
@@ -22,7 +23,6 @@ from wing_jax.inference.localizer import Localizer
 from wing_jax.reproduce.workshop import Workshop, recipe
 from wing_jax.schemes import IBUG_68
 from wing_jax.train import run_config
-from wing_jax.train.run import read_corpus
 
 DATA = DataConfig(name="synthetic", train_faces=40, validation=0.3, without=("3-4", "3-5"))
 SEED = 3

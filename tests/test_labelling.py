@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import wing_jax.train.run
 from writers.mtfl import write_mtfl
 
-import wing_jax.train.run
 from wing_jax.cli import main
 from wing_jax.config import BalanceConfig, DataConfig, load_config
 from wing_jax.data.boxes import with_boxes

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from wing_jax.train.engines import batch_maker
 
 from wing_jax import augment
 from wing_jax.data.chips import Chips
@@ -14,7 +15,6 @@ from wing_jax.input.on_device import DeviceInput, take_rows, training_faces
 from wing_jax.input.sampling import EpochSampler
 from wing_jax.runtime import devices
 from wing_jax.schemes import MTFL_5
-from wing_jax.train.engines import batch_maker
 from wing_jax.types import Batch
 
 SIZE, CHIP, FACES = 24, 40, 7

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from test_augmentation import CHIP, PLACES, dot_near, dotted
+from wing_jax.train.run import read_corpus
 
 from wing_jax import balance
 from wing_jax.augment.reshaping import reshaped, warped
@@ -15,7 +16,6 @@ from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.errors import InputError
 from wing_jax.geometry import box_of_points
 from wing_jax.schemes import IBUG_68
-from wing_jax.train.run import read_corpus
 
 ALL = np.ones(5, bool)
 RAMPS = np.stack([*np.mgrid[:CHIP, :CHIP][::-1], np.zeros((CHIP, CHIP))], -1).astype(np.uint8)  # a pixel's x and y

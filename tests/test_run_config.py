@@ -5,12 +5,12 @@ import json
 from pathlib import Path
 
 import pytest
+from wing_jax.train.run import train
+from wing_jax.train.sweep_run import sweep
 
 from wing_jax.config import Config, DataConfig, GridConfig, LossConfig, SweepConfig, load_config
 from wing_jax.errors import InputError
 from wing_jax.train import run_config
-from wing_jax.train.run import train
-from wing_jax.train.sweep_run import sweep
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -18,7 +18,6 @@ from workshop import furnish
 
 from wing_jax import Finder, Localizer, geometry, losses
 from wing_jax.config import AugmentConfig
-from wing_jax.from_config import augmentations_of
 from wing_jax.input.on_device import DeviceInput
 from wing_jax.input.sampling import EpochSampler, TrainingFaces
 from wing_jax.models import cpu_kernel, make_model

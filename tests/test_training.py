@@ -11,9 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import wing_jax.train.run
+from wing_jax.train.replay import replay
+from wing_jax.train.run import first_task, read_corpus
+from wing_jax.train.stage import make_engine, write_record
 from workshop import EVERY, STEPS, finish, furnish, kill_after, logged, start, weights
 
-import wing_jax.train.run
 from wing_jax.cli import main
 from wing_jax.config import BalanceConfig, load_config
 from wing_jax.data.chips import cut_chips
@@ -26,9 +29,6 @@ from wing_jax.runtime.locks import only_writer
 from wing_jax.schemes import MTFL_5
 from wing_jax.train import crops
 from wing_jax.train.loop import Diverged
-from wing_jax.train.replay import replay
-from wing_jax.train.run import first_task, read_corpus
-from wing_jax.train.stage import make_engine, write_record
 
 
 @pytest.fixture(scope="module")

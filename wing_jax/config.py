@@ -64,7 +64,9 @@ class DataConfig:
     picture_size: Literal["check", "rescale"] = "check"
     train_faces: int = 0  # synthetic faces to draw for training (synthetic alone)
     test_faces: int = 0  # synthetic faces to draw for the test (synthetic alone)
-    store: Literal["pixels", "jpeg"] = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
+    store: Literal["pixels", "jpeg"] = (
+        "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
+    )
     validation: float = 0.05  # share of the training photos held out to choose the best checkpoint
     without: tuple[str, ...] = ()  # photos not to train on, if they are there; 300-W's are called FOLDER/NAME
     reshaped: int = 0  # copies of each face warped towards the shapes of others like it (`wing_jax.augment.reshaping`)

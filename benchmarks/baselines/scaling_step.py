@@ -10,13 +10,13 @@ def prepare(given: dict) -> Ready:
     """Faces of noise, a network, and five steps of it."""
     import jax
     import optax
+    from wing_jax.train.engines import DeviceEngine
 
     from wing_jax.config import AugmentConfig
     from wing_jax.input.on_device import DeviceFaces, DeviceInput
     from wing_jax.losses import make_loss
     from wing_jax.models import CNN6
     from wing_jax.runtime import devices
-    from wing_jax.train.engines import DeviceEngine
     from wing_jax.train.state import init_state
     from wing_jax.train.steps import make_train_step
 

@@ -13,10 +13,10 @@ def prepare(settings: dict) -> Ready:
 
     devices.prepare_xla()
     import jax
-
-    from wing_jax.config import DataConfig, StageConfig, load_config
     from wing_jax.train.run import first_task, read_corpus
     from wing_jax.train.stage import make_engine
+
+    from wing_jax.config import DataConfig, StageConfig, load_config
 
     config = load_config(settings["config"])
     chosen = getattr(config, settings["stage"])

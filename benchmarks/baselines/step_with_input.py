@@ -51,10 +51,10 @@ def prepare(settings: dict) -> Ready:
 def make_engine(settings: dict, faces: dict, step):
     """What advances the training."""
     import jax
+    from wing_jax.train.engines import DeviceEngine, FedEngine
 
     from wing_jax.input.tfdata import training_batches
     from wing_jax.runtime import devices
-    from wing_jax.train.engines import DeviceEngine, FedEngine
 
     mesh, source = devices.make_mesh(), settings["input"]
     if source == "device":

@@ -102,8 +102,10 @@ def balance_of(config: BalanceConfig) -> Balance | None:
     """How often each face comes in an epoch."""
     if config.method == "none":
         return None
-    return balance.hsm(bins=config.bins, cap=config.cap) if config.method == "hsm" else balance.official_hsm(
-        bins=config.bins
+    return (
+        balance.hsm(bins=config.bins, cap=config.cap)
+        if config.method == "hsm"
+        else balance.official_hsm(bins=config.bins)
     )
 
 
@@ -167,5 +169,3 @@ def scaled_to_batch(stage: AnyStage, batch_size: int) -> AnyStage:
         evaluate_every=max(1, round(stage.evaluate_every / ratio)),
         optimizer=optimizer,
     )
-
-

@@ -4,11 +4,11 @@ import dataclasses
 from typing import Any, Literal
 
 from wing_jax.config import (
+    AugmentConfig,
     BalanceConfig,
     Config,
     DataConfig,
     LossConfig,
-    AugmentConfig,
 )
 from wing_jax.evaluation import leading_metrics
 from wing_jax.losses import LOSSES

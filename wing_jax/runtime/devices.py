@@ -185,5 +185,3 @@ def check_divides(batch_size: int, mesh: Mesh) -> None:
     """Raises InputError where a batch cannot be split evenly over the mesh."""
     if batch_size % mesh.size:
         raise InputError(f"batch_size={batch_size} does not divide by {mesh.size} devices: make it a multiple")
-
-

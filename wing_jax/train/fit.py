@@ -50,9 +50,7 @@ class TrainResult(Value):
     def validation_nme(self) -> float:
         """The lowest validation NME (fraction) of the last stage; NaN where none was measured."""
         last = max((row["stage"] for row in self.history), default=0)
-        measured = [
-            row["validation_nme"] for row in self.history if row["stage"] == last and "validation_nme" in row
-        ]
+        measured = [row["validation_nme"] for row in self.history if row["stage"] == last and "validation_nme" in row]
         return min(measured, default=float("nan"))
 
 

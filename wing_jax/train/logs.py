@@ -16,7 +16,6 @@ from wing_jax.errors import InputError
 from wing_jax.runtime.console import is_terminal, make_console, say
 from wing_jax.runtime.files import write_whole
 
-
 METRICS = "metrics.jsonl"
 Row = dict[str, float]  # "step" and what was measured there
 

@@ -11,7 +11,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from wing_jax.errors import Stopped
-from wing_jax.types import Batch
 from wing_jax.models.networks import Network, Variables
 from wing_jax.runtime import devices, termination
 from wing_jax.train.logs import Row, SilentLog, TrainingLog, read_history
@@ -20,6 +19,7 @@ from wing_jax.train.runners import Runner
 from wing_jax.train.spec import Callback, Progress
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics, normalized_error
+from wing_jax.types import Batch
 
 VALIDATION_BATCH = 64
 EXPLODED = 1e6  # length of a gradient: far beyond what a loss in pixels gives while it learns

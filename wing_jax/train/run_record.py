@@ -126,7 +126,9 @@ def _named(value: Any) -> str:
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     said = repr(value)
-    return type(value).__qualname__ if " at 0x" in said or " object " in said else cut(" ".join(said.split()), length=500)
+    return (
+        type(value).__qualname__ if " at 0x" in said or " object " in said else cut(" ".join(said.split()), length=500)
+    )
 
 
 def _digest(array: np.ndarray) -> str:

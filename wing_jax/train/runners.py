@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wing_jax.types import Batch
 from wing_jax.input.on_device import DeviceInput
 from wing_jax.input.sampling import BatchIndices, EpochSampler, TrainingFaces
 from wing_jax.runtime import devices
@@ -21,6 +20,7 @@ from wing_jax.runtime.devices import AXIS
 from wing_jax.train.replicas import Replicas
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics, Step
+from wing_jax.types import Batch
 
 
 @runtime_checkable

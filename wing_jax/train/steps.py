@@ -16,11 +16,10 @@ from jaxtyping import Array
 
 from wing_jax import losses
 from wing_jax.errors import InputError
-from wing_jax.types import Batch
 from wing_jax.models.networks import Network
 from wing_jax.runtime.devices import AXIS
 from wing_jax.train.state import TrainState
-from wing_jax.types import Loss
+from wing_jax.types import Batch, Loss
 
 Metrics = dict[str, tuple[Array, Array]]
 Predict = Callable[[Any, Any], Array]
@@ -157,7 +156,6 @@ def _average(state: TrainState, variables, decay: float):
         return None
     step = state.step.astype(jnp.float32)
     share = jnp.minimum(decay, (1 + step) / (10 + step))
-
 
     def average(old: Array, new: Array) -> Array:
         return share * old + (1 - share) * new if jnp.issubdtype(new.dtype, jnp.inexact) else new
