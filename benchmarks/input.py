@@ -1,9 +1,9 @@
-"""Faces a second of input pipelines: from faces in memory to batches of perturbed 64 x 64 crops with their points.
+"""Faces a second of input pipelines: from faces in memory to batches of augmented 64 x 64 crops with their points.
 
     python benchmarks/input.py [--rounds 5] [--faces 8192] [--batch 64]
 
-Perturbation "paper": rotation by +-30 degrees, translation and scale by 5 %, mirroring with the points' names swapped,
-and Gaussian blur (sigma 1) of half the crops. "all": colour and occlusion too. Everyone has two threads or two worker
+Augmentation "paper": rotation by +-30 degrees, translation and scale by 5 %, mirroring with the points' names swapped,
+and Gaussian blur (sigma 1) of half the crops. "all": color and occlusion too. Everyone has two threads or two worker
 processes, and hands out NumPy arrays, tensors or, on the device, JAX arrays of uint8. What lies ready in a pipeline's
 buffers when its turn begins is used up before the clock starts.
 
@@ -11,7 +11,7 @@ Sources are the same synthetic faces: square chips of 112 pixels as uint8, which
 crops, of 256 pixels as uint8, and of 256 pixels as JPEG, which everyone decodes at half the size. The baselines:
 
 - wing_jax, tf.data: what `wing-jax train` reads by default; from JPEG as well;
-- wing_jax, on the device: its faces live there (here in the same memory), cut and perturbed under `jit`;
+- wing_jax, on the device: its faces live there (here in the same memory), cut and augmented under `jit`;
 - albumentations + PyTorch DataLoader: one Compose an image, two worker processes;
 - tf.data + tf.image: a chain of TensorFlow ops an image.
 
@@ -36,11 +36,11 @@ WAYS = {
 SOURCES = {"packed": "112 px uint8", "large": "256 px uint8", "jpeg": "256 px JPEG"}
 LARGE_FACES = 2048  # 400 MB
 PAPER = {"rotation": 30.0, "translation": 0.05, "scale": 0.05, "flip": 0.5, "blur": 0.5, "blur_sigma": 1.0}
-PERTURBATIONS = {"paper": PAPER, "all": PAPER | {"colour": 0.2, "occlusion": 0.2, "occlusion_side": 0.4}}
+AUGMENTATIONS = {"paper": PAPER, "all": PAPER | {"color": 0.2, "occlusion": 0.2, "occlusion_side": 0.4}}
 
 
 def main() -> None:
-    """Make the faces, run one comparison for each perturbation, and publish the table."""
+    """Make the faces, run one comparison for each augmentation, and publish the table."""
     parser = arguments(__doc__)
     parser.add_argument("--faces", type=int, default=8192)
     parser.add_argument("--batch", type=int, default=64)
@@ -52,12 +52,12 @@ def main() -> None:
         call("make_faces.py", {"path": large, "faces": min(LARGE_FACES, given.faces), "chip": 256, "jpeg": 256})
         settings = {"data": data, "large": large, "size": 64, "batch": given.batch}
         outcomes = {
-            name: run(baselines(settings | {"perturb": perturb}), rounds=given.rounds, turn=given.turn)
-            for name, perturb in PERTURBATIONS.items()
+            name: run(baselines(settings | {"augment": augment}), rounds=given.rounds, turn=given.turn)
+            for name, augment in AUGMENTATIONS.items()
         }
         beside = {
-            name: run(training(settings | {"perturb": perturb}), rounds=given.rounds, turn=given.turn)
-            for name, perturb in PERTURBATIONS.items()
+            name: run(training(settings | {"augment": augment}), rounds=given.rounds, turn=given.turn)
+            for name, augment in AUGMENTATIONS.items()
         }
     everyone = [*outcomes.values(), *beside.values()]
     versions = {name: version for outcome in everyone for name, version in outcome.versions.items()}
@@ -87,8 +87,8 @@ def entry(way: str, source: str) -> str:
 
 
 def body(outcomes: dict[str, Outcome], given) -> list[str]:
-    """The table: one row for each source and perturbation."""
-    header = ["source, perturbation", *WAYS, "tf.data / albumentations", "tf.data / tf.image"]
+    """The table: one row for each source and augmentation."""
+    header = ["source, augmentation", *WAYS, "tf.data / albumentations", "tf.data / tf.image"]
     rows = [row(outcome, source, name, given.batch) for source in SOURCES for name, outcome in outcomes.items()]
     lines = [
         f"- {given.faces} faces in memory ({LARGE_FACES} at 256 px), batches of {given.batch}; ratios of {TF_DATA}."
@@ -99,14 +99,14 @@ def body(outcomes: dict[str, Outcome], given) -> list[str]:
     return [*table(header, rows), "", *lines]
 
 
-def row(outcome: Outcome, source: str, perturbation: str, batch: int) -> list[str]:
-    """Speeds of one source and perturbation, and how many times as fast wing_jax's tf.data is."""
+def row(outcome: Outcome, source: str, augmentation: str, batch: int) -> list[str]:
+    """Speeds of one source and augmentation, and how many times as fast wing_jax's tf.data is."""
     ours = entry(TF_DATA, source)
     cells = [
         "-" if (way, source) == (ON_DEVICE, "jpeg") else speeds(outcome, entry(way, source), batch) for way in WAYS
     ]
     ratios = [spread(outcome.ratios(ours, entry(way, source)), 1) for way in (ALBUMENTATIONS, TF_CHAIN)]
-    return [f"{SOURCES[source]}, {perturbation}", *cells, *ratios]
+    return [f"{SOURCES[source]}, {augmentation}", *cells, *ratios]
 
 
 def training(settings: dict) -> list[Baseline]:
@@ -121,13 +121,13 @@ def training(settings: dict) -> list[Baseline]:
 def costs(outcomes: dict[str, Outcome], batch: int) -> list[str]:
     """The table of training steps: faces a second, and how much longer a step takes with its input."""
     rows = []
-    for perturbation, outcome in outcomes.items():
+    for augmentation, outcome in outcomes.items():
         for label in STEPS:
             longer = [100 * (ratio - 1) for ratio in outcome.ratios(STEPS[0], label)]
             cost = "" if label == STEPS[0] else spread(longer, 0)
-            rows.append([perturbation, label, speeds(outcome, label, batch), cost])
+            rows.append([augmentation, label, speeds(outcome, label, batch), cost])
     said = "The CNN-6 training step with wing_jax's inputs beside it, on the same two cores:"
-    return [said, "", *table(["perturbation", "", "faces/s", "the step takes longer by, %"], rows)]
+    return [said, "", *table(["augmentation", "", "faces/s", "the step takes longer by, %"], rows)]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_augmentation import CHIP, PLACES, SIZE, dot_near, dotted, keys_of, plain_frames
+from test_augment import CHIP, PLACES, SIZE, dot_near, dotted, keys_of, plain_frames
 
 from wing_jax import augment
 from wing_jax.augment.augmentation import Augmentation

@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_augmentation import CHIP, PLACES, dot_near, dotted
-from wing_jax.train.run import read_corpus
+from test_augment import CHIP, PLACES, dot_near, dotted
 
 from wing_jax import balance
 from wing_jax.augment.reshaping import reshaped, warped

@@ -1,4 +1,4 @@
-"""Batches of perturbed crops by a chain of TensorFlow ops an image, mapped by tf.data."""
+"""Batches of augmented crops by a chain of TensorFlow ops an image, mapped by tf.data."""
 
 import numpy as np
 from face_file import HALVED, crop_side, jpeg_files, points_at, read
@@ -29,26 +29,26 @@ def prepare(settings: dict) -> Ready:
 
 
 def make_chain(settings: dict, *, chip: int, encoded: bool, flip: np.ndarray):
-    """One image and its points through all perturbations, step by step, as tutorials write it."""
+    """One image and its points through all augmentations, step by step, as tutorials write it."""
     import tensorflow as tf
 
-    perturb, size, side = settings["augment"], settings["size"], crop_side(chip)
+    augment, size, side = settings["augment"], settings["size"], crop_side(chip)
 
     def chain(image, points):
         image = tf.io.decode_jpeg(image, channels=3, ratio=2) if encoded else image
         image = tf.ensure_shape(image, (chip, chip, 3))
         image, points = tf.cast(image, tf.float32), points
-        image, points = rotate(image, points, uniform(perturb["rotation"]) * np.float32(np.pi / 180))
-        image, points = crop(image, points, side, perturb)
+        image, points = rotate(image, points, uniform(augment["rotation"]) * np.float32(np.pi / 180))
+        image, points = crop(image, points, side, augment)
         points = (points + 0.5) * (size / side) - 0.5
         image = tf.image.resize(image, (size, size))
-        image, points = mirror(image, points, flip, size, perturb["flip"])
-        blurs = tf.random.uniform([]) < perturb["blur"]
-        image = tf.cond(blurs, lambda: blur(image, perturb["blur_sigma"]), lambda: image)
-        if perturb.get("colour"):
-            image = recolour(image, perturb["colour"])
-        if perturb.get("occlusion"):
-            image = occlude(image, size, perturb)
+        image, points = mirror(image, points, flip, size, augment["flip"])
+        blurs = tf.random.uniform([]) < augment["blur"]
+        image = tf.cond(blurs, lambda: blur(image, augment["blur_sigma"]), lambda: image)
+        if augment.get("color"):
+            image = recolour(image, augment["color"])
+        if augment.get("occlusion"):
+            image = occlude(image, size, augment)
         return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8), points
 
     return chain
@@ -80,13 +80,13 @@ def rotate(image, points, radians):
     return turned, (points - centre) @ matrix + centre
 
 
-def crop(image, points, side: int, perturb: dict):
+def crop(image, points, side: int, augment: dict):
     """Cut about `side` pixels from about the middle."""
     import tensorflow as tf
 
-    cut = tf.cast(tf.round(side / (1 + uniform(perturb["scale"]))), tf.int32)
+    cut = tf.cast(tf.round(side / (1 + uniform(augment["scale"]))), tf.int32)
     middle = (image.shape[0] - tf.cast(cut, tf.float32)) / 2
-    corner = tf.cast(tf.round(middle + uniform(perturb["translation"] * side, (2,))), tf.int32)
+    corner = tf.cast(tf.round(middle + uniform(augment["translation"] * side, (2,))), tf.int32)
     corner = tf.clip_by_value(corner, 0, image.shape[0] - cut)
     piece = tf.image.crop_to_bounding_box(image, corner[1], corner[0], cut, cut)
     return piece, (points - tf.cast(corner, tf.float32) + 0.5) * (side / tf.cast(cut, tf.float32)) - 0.5
@@ -123,15 +123,15 @@ def recolour(image, amount: float):
     return image * (1 + uniform(0.7 * amount)) * (1 + uniform(0.3 * amount, (3,)))
 
 
-def occlude(image, size: int, perturb: dict):
+def occlude(image, size: int, augment: dict):
     """Now and then a grey rectangle."""
     import tensorflow as tf
 
-    sides = tf.random.uniform((2,), 0, perturb["occlusion_side"])
+    sides = tf.random.uniform((2,), 0, augment["occlusion_side"])
     corner = tf.random.uniform((2,)) * (1 - sides)
     at = (tf.range(size, dtype=tf.float32) + 0.5) / size
     columns, rows = ((at >= corner[i]) & (at < corner[i] + sides[i]) for i in range(2))
-    hidden = (rows[:, None] & columns[None])[..., None] & (tf.random.uniform([]) < perturb["occlusion"])
+    hidden = (rows[:, None] & columns[None])[..., None] & (tf.random.uniform([]) < augment["occlusion"])
     return tf.where(hidden, 255 * tf.random.uniform([]), image)
 
 

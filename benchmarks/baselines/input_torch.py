@@ -1,4 +1,4 @@
-"""Batches of perturbed crops by albumentations in the worker processes of a PyTorch DataLoader."""
+"""Batches of augmented crops by albumentations in the worker processes of a PyTorch DataLoader."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ PREFETCHED = 4  # batches a worker
 
 
 class Faces:
-    """A map-style data set: face, perturbed crop, points."""
+    """A map-style data set: face, augmented crop, points."""
 
     def __init__(self, settings: dict):
         faces = read(settings["data"])
@@ -39,26 +39,26 @@ class Faces:
         return cv2.cvtColor(half, cv2.COLOR_BGR2RGB)
 
 
-def compose(perturb: dict, *, chip: int, size: int):
+def compose(augment: dict, *, chip: int, size: int):
     """All but the mirroring, in albumentations' own transforms."""
     import albumentations as A
 
-    share, occluded = perturb["translation"] * crop_side(chip) / chip, perturb.get("occlusion", 0)
+    share, occluded = augment["translation"] * crop_side(chip) / chip, augment.get("occlusion", 0)
     moves = A.Affine(
-        rotate=(-perturb["rotation"], perturb["rotation"]),
+        rotate=(-augment["rotation"], augment["rotation"]),
         translate_percent=(-share, share),
-        scale=(1 - perturb["scale"], 1 + perturb["scale"]),
+        scale=(1 - augment["scale"], 1 + augment["scale"]),
         border_mode=cv2.BORDER_REPLICATE,
         p=1,
     )
     steps = [moves, A.CenterCrop(crop_side(chip), crop_side(chip)), A.Resize(size, size, cv2.INTER_AREA)]
-    sigma = perturb["blur_sigma"]
-    steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=(sigma, sigma), p=perturb["blur"]))
-    if colour := perturb.get("colour", 0):
+    sigma = augment["blur_sigma"]
+    steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=(sigma, sigma), p=augment["blur"]))
+    if colour := augment.get("color", 0):
         steps.append(A.RandomBrightnessContrast(0.7 * colour, colour, p=1))
         steps.append(A.MultiplicativeNoise((1 - 0.3 * colour, 1 + 0.3 * colour), per_channel=True, p=1))
     if occluded:
-        side = (0.02, perturb["occlusion_side"])
+        side = (0.02, augment["occlusion_side"])
         steps.append(A.CoarseDropout((1, 1), side, side, fill="random_uniform", p=occluded))
     return A.Compose(steps, keypoint_params=A.KeypointParams(format="xy", remove_invisible=False))
 

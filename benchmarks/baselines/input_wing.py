@@ -1,4 +1,4 @@
-"""Batches of perturbed crops by wing_jax: tf.data from uint8 or JPEG, or under `jit` on the device."""
+"""Batches of augmented crops by wing_jax: tf.data from uint8 or JPEG, or under `jit` on the device."""
 
 import itertools
 import os
@@ -29,7 +29,7 @@ def host_batches(settings: dict, faces: dict):
     """The tf.data pipeline of `wing-jax train`, from uint8 chips or from JPEG."""
     from wing_jax.input.tfdata import training_batches
 
-    return training_batches(cutter(settings, faces), last_step=FOREVER)
+    return training_batches(host_input(settings, faces), last_step=FOREVER)
 
 
 def device_stream(settings: dict, faces: dict):
@@ -40,46 +40,48 @@ def device_stream(settings: dict, faces: dict):
     devices.prepare_xla()
     import jax
 
-    from wing_jax.input.on_device import Plan, Planner
+    from wing_jax.input.sampling import BatchIndices, EpochSampler
 
     source, held = device_source(settings, faces)
     on_device = jax.device_put(held)
-    plan = Planner(source, held.order)
-    make = jax.jit(lambda held, planned: source.batch(held, Plan(*(values[0] for values in planned))))
+    indices = EpochSampler(held.order, batch_size=source.batch_size, seed=source.seed)
+    make = jax.jit(lambda held, steps: source.batch(held, BatchIndices(*(values[0] for values in steps))))
     steps = itertools.count()
-    return lambda: jax.block_until_ready(make(on_device, plan(next(steps), 1)))
+    return lambda: jax.block_until_ready(make(on_device, indices(next(steps), 1)))
 
 
 def device_source(settings: dict, faces: dict):
     """How batches are made on the device, and the faces that it makes them from, still on the host."""
     from wing_jax.augment.geometric import supersampling
     from wing_jax.config import AugmentConfig
-    from wing_jax.input.on_device import DeviceInput, device_faces
+    from wing_jax.from_config import augmentations_of
+    from wing_jax.input.on_device import DeviceInput, training_faces
 
     held = chips(settings, faces)
     frames = frames_of(held, settings["size"])[:, None]
     source = DeviceInput(
-        augment=AugmentConfig(**settings["augment"]),
+        augment=augmentations_of(AugmentConfig(**settings["augment"])),
         size=settings["size"],
         batch_size=settings["batch"],
         supersample=supersampling(frames),
         seed=0,
     )
-    return source, device_faces(held, frames, order=np.arange(len(frames)), flip=faces["flip"])
+    return source, training_faces(held, frames, order=np.arange(len(frames)), flip=faces["flip"])
 
 
-def cutter(settings: dict, faces: dict):
+def host_input(settings: dict, faces: dict):
     """What decides and cuts the batch of a step."""
     from wing_jax.config import AugmentConfig
-    from wing_jax.input.on_host import BatchCutter
+    from wing_jax.from_config import augmentations_of
+    from wing_jax.input.on_host import HostInput
 
     held = chips(settings, faces)
-    return BatchCutter(
+    return HostInput(
         chips=held,
-        frames=frames_of(held, settings["size"])[:, None],
+        crop_to_image=frames_of(held, settings["size"])[:, None],
         order=np.arange(len(held.points)),
         flip=faces["flip"],
-        augment=AugmentConfig(**settings["augment"]),
+        augment=augmentations_of(AugmentConfig(**settings["augment"])),
         size=settings["size"],
         batch_size=settings["batch"],
         seed=0,

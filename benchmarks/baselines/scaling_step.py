@@ -13,7 +13,9 @@ def prepare(given: dict) -> Ready:
     from wing_jax.train.engines import DeviceEngine
 
     from wing_jax.config import AugmentConfig
-    from wing_jax.input.on_device import DeviceFaces, DeviceInput
+    from wing_jax.from_config import augmentations_of
+    from wing_jax.input.on_device import DeviceInput
+    from wing_jax.input.sampling import TrainingFaces
     from wing_jax.losses import make_loss
     from wing_jax.models import CNN6
     from wing_jax.runtime import devices
@@ -24,16 +26,16 @@ def prepare(given: dict) -> Ready:
     frame = np.array([[1, 0, (SIDE - CROP) / 2], [0, 1, (SIDE - CROP) / 2]], np.float32)
     padded = count + -count % given["devices"]
     few = random.integers(0, 256, (1000, SIDE, SIDE, 3), dtype=np.uint8)
-    faces = DeviceFaces(
+    faces = TrainingFaces(
         images=np.resize(few, (padded, SIDE, SIDE, 3)),
         points=np.resize(random.uniform(20, 60, (1000, POINTS, 2)).astype(np.float32), (count, POINTS, 2)),
         visible=np.ones((count, POINTS), bool),
-        frames=np.broadcast_to(frame, (count, 1, 2, 3)).copy(),
+        crop_to_image=np.broadcast_to(frame, (count, 1, 2, 3)).copy(),
         order=(np.arange(count) % 1000).astype(np.int32) + 1000 * (np.arange(count) // 1000).astype(np.int32),
         flip=np.arange(POINTS, dtype=np.int32)[::-1].copy(),
     )
-    perturb = AugmentConfig(rotation=30.0, translation=0.05, scale=0.05)
-    source = DeviceInput(perturb=perturb, size=CROP, batch_size=given["batch"], supersample=1, seed=0)
+    augment = augmentations_of(AugmentConfig(rotation=30.0, translation=0.05, scale=0.05))
+    source = DeviceInput(augment=augment, size=CROP, batch_size=given["batch"], supersample=1, seed=0)
     model, optimizer = CNN6(points=POINTS), optax.sgd(1e-4, momentum=0.9)
     loss = make_loss("wing", working_extent=float(CROP))
     step = make_train_step(model, optimizer, loss, reduction="mean", eyes=(36, 45))

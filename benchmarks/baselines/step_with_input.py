@@ -5,7 +5,7 @@ import itertools
 import time
 
 from face_file import read
-from input_wing import FOREVER, cutter, device_source
+from input_wing import FOREVER, device_source, host_input
 from worker import Ready, serve
 
 DRAINED = 8  # steps before the clock starts: they use up what tf.data had ready
@@ -59,11 +59,11 @@ def make_engine(settings: dict, faces: dict, step):
     mesh, source = devices.make_mesh(), settings["input"]
     if source == "device":
         return DeviceEngine(step, *device_source(settings, faces), mesh=mesh)
-    cut = cutter(settings, faces)
+    batches = host_input(settings, faces)
     if source == "tfdata":
-        batches = functools.partial(training_batches, cut, last_step=FOREVER)
-        return FedEngine(step, lambda first: batches(first_step=first), mesh=mesh)
-    batch = devices.shard_batch({name: jax.numpy.asarray(value) for name, value in cut(0).items()}, mesh)
+        stream = functools.partial(training_batches, batches, last_step=FOREVER)
+        return FedEngine(step, lambda first: stream(first_step=first), mesh=mesh)
+    batch = devices.shard_batch(jax.tree.map(jax.numpy.asarray, batches(0)), mesh)
     return FedEngine(step, lambda first: itertools.repeat(batch), mesh=mesh)
 
 

@@ -1,0 +1,124 @@
+"""An augmentation of an outside package trains by either input: registered by decorator, or by an entry point alone."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from wing_jax.augment import AUGMENTATIONS, make_augmentation
+from wing_jax.cli.main import main
+from wing_jax.config import AugmentConfig
+from wing_jax.from_config import augmentations_of
+
+MODULE = '''
+"""Augmentations of a package that wing_jax does not know of."""
+
+import jax
+import jax.numpy as jnp
+
+from wing_jax.augment import Augmentation, register_augmentation
+from wing_jax.geometry import compose
+
+
+@register_augmentation
+def stripes(*, darkness, period=4.0):
+    """Dark rows, in half of the crops."""
+
+    def sample(key):
+        return jax.random.bernoulli(key, 0.5)
+
+    def apply(images, chosen):
+        dark = (jnp.arange(images.shape[1]) % period < 1)[None, :, None, None] & chosen[:, None, None, None]
+        return jnp.where(dark, (1 - darkness) * images, images)
+
+    return Augmentation("stripes", sample, apply, on="pixels")
+
+
+def shear(*, fraction):
+    """Slants the face; no decorator: the entry point names it."""
+
+    def sample(key):
+        return jax.random.uniform(key, minval=-fraction, maxval=fraction)
+
+    def apply(matrices, drawn):
+        one, zero = jnp.ones_like(drawn), jnp.zeros_like(drawn)
+        return compose(matrices, jnp.stack([jnp.stack([one, drawn, zero], 1), jnp.stack([zero, one, zero], 1)], 1))
+
+    return Augmentation("shear", sample, apply, on="geometry")
+'''
+CONFIG = """
+name = "extended"
+[data]
+name = "synthetic"
+train_faces = 20
+[stage1]
+input_size = 32
+margin = 1.2
+batch_size = 8
+steps = 4
+evaluate_every = 4
+model = {channels = [8, 16], hidden = 32}
+loss = {name = "wing"}
+optimizer = {name = "sgd", learning_rate = 1e-3, final_learning_rate = 1e-4, decay = "cosine", weight_decay = 0.01}
+[stage1.augment]
+rotation = 5.0
+translation = 0.02
+scale = 0.02
+"""
+EXTRA = "[stage1.augment.extra]\nstripes = {darkness = 0.8}\nshear = {fraction = 0.2}\n"
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An installed package of two augmentations, announced by entry points."""
+    (tmp_path / "outside_augmentations.py").write_text(MODULE)
+    info = tmp_path / "outside_augmentations-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-augmentations\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[wing_jax.augmentations]\nstripes = outside_augmentations:stripes\nshear = outside_augmentations:shear\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    sys.modules.pop("outside_augmentations", None)
+
+
+def train(folder, name: str, text: str, *options: str) -> list[float]:
+    """The losses that a training has logged."""
+    (folder / "config.toml").write_text(text)
+    main(["train", "config.toml", "--name", name, "--output", str(folder / "runs"), *options])
+    lines = (folder / "runs" / name / "stage1" / "metrics.jsonl").read_text().splitlines()
+    return [line["loss"] for line in map(json.loads, lines) if "loss" in line]
+
+
+def test_it_trains_by_either_input(package):
+    assert {"stripes", "shear"} <= set(AUGMENTATIONS)
+    device, host = (train(package, input_, CONFIG + EXTRA, "--input", input_) for input_ in ("device", "tfdata"))
+    np.testing.assert_allclose(device, host, rtol=5e-4)  # one training: see tests/test_on_host.py
+    without = train(package, "without", CONFIG)
+    assert np.abs(np.subtract(device, without)).max() > 2e-3 * without[0]
+    record = json.loads((package / "runs" / "device" / "config.json").read_text())
+    assert record["stage1"]["augment"]["extra"] == {"stripes": {"darkness": 0.8}, "shear": {"fraction": 0.2}}
+
+
+def test_the_command_line_names_it(package, capsys):
+    options = ("--stage1.augment.extra", "stripes", "darkness", "0.8")
+    named = train(package, "named", CONFIG, *options)
+    again = train(package, "again", CONFIG + "[stage1.augment.extra]\nstripes = {darkness = 0.8}\n")
+    assert named == again
+    with pytest.raises(SystemExit):
+        train(package, "wrong", CONFIG, "--stage1.augment.extra", "stripes", "brightness", "0.8")
+    assert "augmentation 'stripes':" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        train(package, "unknown", CONFIG, "--stage1.augment.extra", "stripe", "darkness", "0.8")
+    assert "no augmentation is called 'stripe': did you mean stripes?" in capsys.readouterr().err
+
+
+def test_it_is_used_from_python(package):
+    shear = make_augmentation("shear", fraction=0.2)
+    config = AugmentConfig(
+        rotation=0.0, translation=0.0, scale=0.0, flip=0.0, blur=0.0, extra={"shear": {"fraction": 0.1}}
+    )
+    assert repr(shear) == repr(*augmentations_of(config)) == "<Augmentation 'shear' on geometry>"
