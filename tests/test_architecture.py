@@ -37,7 +37,7 @@ HOMES = {  # library: where it may be named
     "cattrs": ("config.py",),
     "tensorboardX": ("train/logs.py",),
 }
-POSITIONAL_DEFAULTS = {"make_mesh.count"}  # it is the only argument
+POSITIONAL_DEFAULTS = {"make_mesh.count", "load_faces.split"}  # the only argument; the second of two that all give
 
 
 def relative(path):

@@ -10,7 +10,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from wing_jax.cli.options import parse, parse_config
-from wing_jax.config import LARGEST_SEED, Config, DataName, LossName, check_range
+from wing_jax.config import LARGEST_SEED, Config, LossName, check_range
 from wing_jax.errors import InputError
 from wing_jax.runtime.console import make_console, say
 from wing_jax.types import Loss
@@ -52,7 +52,7 @@ class ModelOptions(Common):
     """Analyse the first stage of MODEL on a data set, beside the same network untrained."""
 
     model: Annotated[str, tyro.conf.Positional]
-    data: DataName
+    data: str  # its name: see wing-jax data formats
     root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
     images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name

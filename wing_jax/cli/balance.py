@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from wing_jax import balance
 from wing_jax.cli.data_source import faces_to_draw
 from wing_jax.cli.options import parse
-from wing_jax.config import LARGEST_BINS, DataName, check_range
+from wing_jax.config import LARGEST_BINS, check_range
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import find_data, load_faces
 from wing_jax.data.readers.aflw_shapes import read_aflw_shapes
@@ -26,7 +26,7 @@ from wing_jax.schemes import Scheme
 class BalanceOptions:
     """Find the pose axis of a data set; print and plot its histogram before and after HSM."""
 
-    data: Annotated[DataName | Literal["aflw-shapes"], tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional]  # a name: see wing-jax data formats; or aflw-shapes
     root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
     images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
@@ -41,11 +41,11 @@ def run(arguments: list[str]) -> None:
     options = parse(BalanceOptions, arguments, command="balance")
     check_range(options, bins=(1, LARGEST_BINS), cap=(1, 1_000_000))
     figure = Path(options.output) / f"{options.data}.png"
-    count = faces_to_draw(options.data, options.faces, usual=2000)
     if options.data == "aflw-shapes":
         shapes = read_aflw_shapes(Path(options.root) if options.root else find_data("aflw_shapes"))
         report_poses(*shapes, bins=options.bins, cap=options.cap, figure=figure)
     else:
+        count = faces_to_draw(options.data, options.faces, usual=2000)
         faces = load_faces(
             options.data, "train", root=options.root, images=options.images, scheme=options.scheme, count=count
         )

@@ -7,10 +7,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from wing_jax.config import DataName
-from wing_jax.data import registry
 from wing_jax.data.face_set import FaceSet
-from wing_jax.data.load import load_faces, splits_of
+from wing_jax.data.load import draws_faces, find_reader, load_faces, splits_of
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 
@@ -20,7 +18,7 @@ class Source:
     """The data set in DIR, and how to read it."""
 
     root: Annotated[str, tyro.conf.Positional]  # folder, or an .xml, .json or .csv file
-    format: Literal["auto"] | DataName = "auto"  # auto: told by the files
+    format: str = "auto"  # a name that wing-jax data formats lists; auto: detected by the files
     images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
     boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`
@@ -28,23 +26,25 @@ class Source:
     picture_size: Literal["check", "rescale"] = "check"
 
 
-DRAWN = 500  # synthetic faces, where no number is asked for
+DRAWN = 500  # faces, where no number is asked for
 
 
 def faces_to_draw(data: str, faces: int, *, usual: int = DRAWN) -> int:
-    """How many synthetic faces to draw: `faces`, or `usual` where that is 0.
+    """How many faces to draw of the data set `data`: `faces`, or `usual` where that is 0; 0 of one that is taken whole.
 
     Raises:
       InputError: a number is asked for of another data set, which is always taken whole.
     """
-    if faces and data != "synthetic":
-        raise InputError(f"faces={faces} is a number of synthetic faces, and {data!r} is taken whole: leave it out")
-    return faces or usual
+    if draws_faces(data):
+        return faces or usual
+    if faces:
+        raise InputError(f"faces={faces} is a number of faces to draw, and {quoted(data)} is taken whole: leave it out")
+    return 0
 
 
 def splits_in(options: Source) -> Iterator[tuple[str, FaceSet, list[str]]]:
     """(name, faces, faults) of the splits that are there."""
-    name = registry.detect(options.root) if options.format == "auto" else options.format
+    name, _ = find_reader(options.format, options.root)
     complaints: list[str] = []
     found = False
     for split in splits_of(name, options.root):

@@ -13,7 +13,7 @@ import tyro
 from wing_jax.cli.data_source import DRAWN, faces_to_draw
 from wing_jax.cli.model import find_model, held_out_of
 from wing_jax.cli.options import parse
-from wing_jax.config import LARGEST_SEED, DataName, check_range
+from wing_jax.config import LARGEST_SEED, check_range
 from wing_jax.data.boxes import ShapeInBox, fitted, shape_in_box
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.face_set import FaceSet
@@ -41,7 +41,7 @@ class EvaluateOptions:
     records them. There recipes are compared, so that the test split stays unseen."""
 
     model: Annotated[str, tyro.conf.Positional]
-    data: DataName
+    data: str  # its name: see wing-jax data formats
     root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
     images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     split: str = "test"  # or another that the data set has: "train", "private", "val"; "held_out": see above
