@@ -25,7 +25,6 @@ from writers.videos import write_video
 
 from wing_jax.config import load_config
 from wing_jax.data.images import read_image
-from wing_jax.data.registry import FORMATS
 from wing_jax.data.tfds.sets import read_tfds
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer, Stage
@@ -163,7 +162,7 @@ _LISTS = {name: (f"{ending[1:]} to read",) for name, ending in ENDINGS.items()}
 TARGETS = {
     **{
         name: Target(write=WRITERS[name], read=functools.partial(_read_set, name), named=_LISTS.get(name, ()))
-        for name in FORMATS
+        for name in WRITERS
     },
     **{
         f"{ending} {mode}": Target(

@@ -19,13 +19,6 @@ from wing_jax.text import quoted, reason
 
 READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
-DataName = Literal[
-    "synthetic", "w300", "w300vw", "w300lp", "aflw2000", "aflw", "aflw_sqlite", "wflw", "cofw", "cofw68", "menpo",
-    "lapa", "jd", "mtfl", "packed", "imglab", "coco", "csv", "pts", "the300w_lp", "aflw2k3d", "celeb_a", "wing_w300",
-    "wing_wflw", "wing_aflw", "wing_cofw", "wing_mtfl",
-]  # fmt: skip
-
-
 Reduction: TypeAlias = Literal["sum_over_points_mean_over_batch", "mean"]  # as in `wing_jax.losses`
 LARGEST_INPUT = 4_096  # pixels: the side of a network's crop
 LARGEST_BINS = 10_000  # of the pose coefficient
@@ -54,7 +47,7 @@ def _check_above(config: object, *names: str, zero: bool = False) -> None:
 class DataConfig:
     """Where the annotated faces come from."""
 
-    name: DataName
+    name: str  # a data set that `wing-jax data formats` lists, or one that another package registers
     root: str = ""  # folder or file of the data set; empty: found below WING_JAX_DATA or ../shared/data
     images: str = ""  # folder of the pictures, for lists of your own (coco, imglab, csv); empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name; of published data: convert to it

@@ -17,11 +17,11 @@ from wing_jax.cli.model import find_model, refuse_hiding
 from wing_jax.cli.named_config import read_config
 from wing_jax.cli.options import parse
 from wing_jax.config import LARGEST_SEED, check_range
-from wing_jax.data import registry
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
 from wing_jax.data.images import picture_name, write_image
 from wing_jax.data.packed import pack
 from wing_jax.data.picture_sizes import other_sizes
+from wing_jax.data.registry import listed
 from wing_jax.errors import InputError
 from wing_jax.inference.bundle import find_bundle
 from wing_jax.inference.detectors import detected, get_detector
@@ -258,9 +258,18 @@ def _schemes(arguments: list[str]) -> None:
 
 
 def _formats(arguments: list[str]) -> None:
+    faults: list[str] = []
     rows = [
-        (name, kind.title, ", ".join(kind.splits) or "a file each", kind.folder or "", (kind.marks or ("",))[0])
-        for name, kind in registry.FORMATS.items()
+        (
+            name,
+            kind.title,
+            ", ".join(kind.splits) or "a file each",
+            kind.folder or "",
+            ", ".join((*kind.endings, *kind.marks)[:1]),
+        )
+        for name, kind in listed(faults)
     ]
-    grid = Grid(title="", header=("name", "what", "splits", "usual folder", "detected from"), rows=tuple(rows), words=5)
+    grid = Grid(title="", header=("name", "what", "splits", "usual folder", "detected by"), rows=tuple(rows), words=5)
     make_console(width=140).print(rich_table(grid))
+    for fault in faults:
+        print(fault, file=sys.stderr)

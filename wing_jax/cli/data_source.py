@@ -3,14 +3,12 @@
 import dataclasses
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import tyro
 
-from wing_jax.config import DataName
-from wing_jax.data import registry
 from wing_jax.data.face_set import FaceSet
-from wing_jax.data.load import load_faces, splits_of
+from wing_jax.data.load import draws_faces, find_reader, load_faces, splits_of
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 
@@ -38,7 +36,7 @@ class DataOptions:
           InputError: the data are not as they must be.
         """
         return load_faces(
-            known(self.data),
+            self.data,
             split or self.split,
             root=self.root,
             images=self.images,
@@ -69,11 +67,9 @@ class PathOptions(DataOptions):
         if self.path and self.root and self.path != self.root:
             raise InputError(f"{self.path} and --root {self.root}: give one of them")
         root = self.path or self.root
-        if self.data != "auto":
-            return dataclasses.replace(self, root=root, data=known(self.data))
-        if not root:
+        if self.data == "auto" and not root:
             raise InputError("no data set is given: give its folder or file, or --data NAME")
-        return dataclasses.replace(self, root=root, data=registry.detect(root))
+        return dataclasses.replace(self, root=root, data=find_reader(self.data, root)[0])
 
     def splits(self, *, count: int = DRAWN) -> Iterator[tuple[str, FaceSet, list[str]]]:
         """(name, faces, faults) of the splits that are there, or of the one that is asked for; `count` is of synthetic
@@ -83,7 +79,7 @@ class PathOptions(DataOptions):
           InputError: none is there, or as for `found`.
         """
         options, complaints, done = self.found(), [], False
-        names = ("train", "test") if options.data == "synthetic" else splits_of(options.data, options.root)
+        names = splits_of(options.data, options.root)
         if self.split and self.split not in names:
             raise InputError(f"{options.root or options.data}: no split {quoted(self.split)} there")
         for split in (self.split,) if self.split else names:
@@ -109,19 +105,8 @@ class PathOptions(DataOptions):
         return next(faces for _, faces, _ in self.splits(count=count))
 
 
-def known(name: str) -> str:
-    """`name`, if it is a data set's.
-
-    Raises:
-      InputError: it is none.
-    """
-    if name not in get_args(DataName):
-        raise InputError(f"no data set is called {quoted(name)}: use one of {', '.join(get_args(DataName))}")
-    return name
-
-
 def faces_to_draw(data: str, faces: int, *, usual: int = DRAWN) -> int:
-    """How many synthetic faces to draw: `faces`, or `usual` where that is 0.
+    """How many faces to draw of the data set `data`: `faces`, or `usual` where that is 0; 0 of one that is taken whole.
 
     Raises:
       InputError: a number is asked for of another data set, which is always taken whole.

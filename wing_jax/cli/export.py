@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from wing_jax.cli.data_source import faces_to_draw
 from wing_jax.cli.model import find_model, refuse_hiding
 from wing_jax.cli.options import parse
-from wing_jax.config import DataName
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.export import FORMATS, crops_of, export, halve
@@ -25,7 +25,7 @@ class ExportOptions:
     model: Annotated[str, tyro.conf.Positional]
     to: Literal["onnx", "saved-model", "tflite", "stablehlo", "half"]
     output: str = ""  # folder; empty: TO in MODEL's own (in runs/packaged/NAME for a model of the package)
-    data: DataName = "synthetic"  # the faces to compare on: drawn ones need no data
+    data: str = "synthetic"  # the faces to compare on: drawn ones need no data
     root: str = ""  # of the data, where they are not built in
     images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
@@ -40,7 +40,12 @@ def run(arguments: list[str]) -> None:
         refuse_hiding(options.output)
     localizer = Localizer.load(place.folder)
     faces = load_faces(
-        options.data, options.split, root=options.root, images=options.images, scheme=options.scheme, count=32
+        options.data,
+        options.split,
+        root=options.root,
+        images=options.images,
+        scheme=options.scheme,
+        count=faces_to_draw(options.data, 0, usual=32),
     )
     if len(localizer.stages) > 1 and faces.scheme.name != localizer.scheme.name:
         try:

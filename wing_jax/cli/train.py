@@ -26,7 +26,7 @@ def run(arguments: list[str]) -> None:
 def evaluation_options(data: DataConfig) -> list[str]:
     """The options of `wing-jax evaluate` for the data of a training: their test split, or, where they have none, the
     faces that the training held out."""
-    from wing_jax.data.load import splits_of
+    from wing_jax.data.load import draws_faces, splits_of
 
     default = DataConfig(name=data.name)
     names = [
@@ -35,6 +35,6 @@ def evaluation_options(data: DataConfig) -> list[str]:
         if getattr(data, name) != getattr(default, name)
     ]
     given = {name: getattr(data, name) for name in names}
-    if data.name != "synthetic" and "test" not in splits_of(data.name, data.root):
+    if not draws_faces(data.name) and "test" not in splits_of(data.name, data.root):
         given["split"] = "held_out"
     return ["--data", data.name, *(word for name, value in given.items() for word in (f"--{name}", value))]

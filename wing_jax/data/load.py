@@ -1,38 +1,33 @@
 """One door to every data set."""
 
 import dataclasses
-import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from wing_jax.data import registry
 from wing_jax.data.boxes import with_boxes
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import is_overlay
-from wing_jax.data.packed import read_manifest
 from wing_jax.data.picture_finder import folders_of_list
 from wing_jax.data.picture_sizes import rescaled
-from wing_jax.data.tfds.sets import NAMES as TFDS_NAMES
-from wing_jax.data.tfds.sets import SPLITS as TFDS_SPLITS
-from wing_jax.data.tfds.sets import read_tfds
+from wing_jax.data.registry import AUTO, READERS, Reader, detect, listed
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import refuse_way_out, refuse_ways_out
-from wing_jax.schemes import SCHEMES, Scheme, find_scheme, get_conversion
+from wing_jax.schemes import SCHEMES, Scheme, SchemeLike, find_scheme, get_conversion
 from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
 WHOLE = ("", "all", "train", "test")  # what a file or folder of its own may be called as a split: it is taken whole
-TEST_SEED = 10_000_019  # the synthetic test faces are never among the training faces of any usual seed
 
 
 def load_faces(
     name: str,
-    split: str,
+    split: str = "train",
     *,
-    root: str = "",
-    images: str = "",
-    scheme: str = "",
+    root: str | Path = "",
+    images: str | Path = "",
+    scheme: SchemeLike = "",
     boxes: str = "given",
     occluded: str = "keep",
     picture_size: str = "check",
@@ -40,86 +35,113 @@ def load_faces(
     seed: int = 0,
     faults: list[str] | None = None,
 ) -> FaceSet:
-    """The `split` of data set `name`: "synthetic" (`count` faces), a TFDS set, or one of `registry.FORMATS`.
+    """The annotated faces of a data set, as it was published, or as you annotated them.
 
-    `root` is the data set's folder (or file, where the format is one); where it is empty it is looked for below the
-    environment variable WING_JAX_DATA, then in `../shared/data`. `images` is the folder of the pictures that a list of
-    your own names (coco, imglab, csv), where they lie elsewhere than the list says. `scheme` is a TOML file or the name
-    of a published scheme: the one your own data are annotated in, and for published sets the one to convert their
-    points to. `boxes` is a key of `boxes.RULES`. `occluded`="ignore" leaves points that are annotated as occluded
-    out of losses and metrics, "keep" keeps those that have a position. `picture_size` says what becomes of faces whose
-    pictures have another size than their annotation file says: "check" leaves them to be refused when they are cut,
-    "rescale" moves their points and boxes (`picture_sizes.rescaled`). `faults` as in `records.gather`.
+    >>> faces = load_faces("synthetic", "test", count=2)
+    >>> len(faces), faces.points.shape, faces.picture(0).shape
+    (2, (2, 68, 2), (192, 192, 3))
+
+    Pictures are read when they are asked for. Faces that you hold in memory make a set by `FaceSet.from_arrays`.
+
+    Args:
+      name: of the data set, one of those that `wing-jax data formats` lists ("w300"); "auto": detected by the files
+        below `root`. Any package can add to them by `wing_jax.register_reader`.
+      split: of the data set; an annotation file or folder of your own is taken whole ("all").
+      root: the data set's folder (or file, where it is one); empty: looked for below the environment variable
+        WING_JAX_DATA, then in `../shared/data`.
+      images: the folder of the pictures that a list of your own names (coco, imglab, csv), where they lie elsewhere
+        than the list says.
+      scheme: the name of a published scheme, a TOML file, or a `wing_jax.Scheme`: the one your own data are annotated
+        in; for published sets the one to convert their points to.
+      boxes: by which rule, a key of `wing_jax.data.boxes.RULES`.
+      occluded: "keep" keeps points that are annotated as occluded where they have a position, "ignore" leaves them out
+        of losses and metrics.
+      picture_size: what becomes of faces whose pictures have another size than their annotation file says: "check"
+        leaves them to be refused when they are cut, "rescale" moves their points and boxes.
+      count: how many faces to draw, for "synthetic"; data sets that are not drawn are taken whole (0).
+      seed: of the faces that are drawn.
+      faults: a list that takes the message of each face that is not as it must be, which is then left out; None: the
+        first one is raised.
+
+    Returns:
+      The faces, coordinates in pixels of their own pictures.
 
     Raises:
-      InputError: the data set is not found or not as published.
+      InputError: there is no such data set, it is not found, or it is not as published.
     """
-    detector = name == "w300" and boxes == "detector"
-    if images and not (name in registry.FORMATS and registry.FORMATS[name].names_pictures):
-        lists = ", ".join(kind for kind, form in registry.FORMATS.items() if form.names_pictures)
+    name, reader = find_reader(name, root)
+    wanted = find_scheme(scheme) if scheme else None
+    options = {"images": str(images), "count": count, "detector": boxes == "detector"}
+    if images and "images" not in reader.parameters:
+        lists = ", ".join(kind for kind, other in listed([]) if other.names_pictures)
         raise InputError(
             f"images={images}: names the folder of pictures for lists ({lists}), not for {quoted(name)}: leave it"
         )
-    faces = _read(
-        name, split, root=root, images=images, scheme=scheme, count=count, seed=seed, detector=detector, faults=faults
-    )
+    if count and "count" not in reader.parameters:
+        raise InputError(f"count={count}: is a number of faces to draw, and {quoted(name)} is taken whole: leave it")
+    given = {option: value for option, value in options.items() if value} | {"seed": seed, "faults": faults}
+    faces = _read(name, reader, split, root=root, scheme=wanted, options=given)
     if picture_size == "rescale":
         faces = rescaled(faces, faults=faults)
     if occluded == "ignore":
         faces = ignore_occluded(faces)
-    if scheme and faces.scheme.name != (wanted := find_scheme(scheme)).name:
+    if wanted is not None and faces.scheme.name != wanted.name:
         faces = converted(faces, wanted)
     return with_boxes(faces, boxes)
 
 
-def _read(
-    name: str,
-    split: str,
-    *,
-    root: str,
-    images: str,
-    scheme: str,
-    count: int,
-    seed: int,
-    detector: bool,
-    faults: list[str] | None,
-) -> FaceSet:
-    if name == "synthetic":
-        from wing_jax.data.readers.synthetic import synthetic_faces  # who reads faces need not know how to draw them
+def find_reader(name: str, root: str | Path) -> tuple[str, Reader]:
+    """(the name, the reader) of the data set `name`, which "auto" says is to be detected by the files below `root`.
 
-        if split not in ("train", "test"):
-            raise InputError(f"the synthetic faces have no split {quoted(split)}: they have train, test")
-        return synthetic_faces(count, seed=seed if split == "train" else TEST_SEED + seed)
-    if name in TFDS_NAMES:
-        if root and Path(root).is_dir():
-            refuse_ways_out(root)
-        return read_tfds(name, split, root=root, faults=faults)
-    kind = registry.FORMATS[name]
-    if not kind.splits:
-        if split not in WHOLE:
-            raise InputError(f"{kind.title} has no split {quoted(split)}: a file or folder is taken whole (all)")
+    Raises:
+      InputError: there is none.
+    """
+    if name == AUTO:
         if not root:
-            raise InputError(f"data of the format {quoted(name)} need their root: give the folder or file")
-        if not scheme:
-            raise InputError(
-                f"data of the format {quoted(name)} need their scheme: give a .toml file, or one of "
-                f"{', '.join(SCHEMES)}"
-            )
-        if Path(root).is_dir():
-            refuse_ways_out(root)
-        read = functools.partial(kind.read, images=images) if images else kind.read
-        folders = folders_of_list(root, images=images) if kind.names_pictures else (Path(root),)
-        return _with_pictures_below(read(root, scheme=find_scheme(scheme), faults=faults), folders)
-    if split not in kind.splits and name != "packed":
-        raise InputError(f"{kind.title} has no split {quoted(split)}: it has {', '.join(kind.splits)}")
-    if not root and not kind.folder:
-        raise InputError(f"data of the format {quoted(name)} need their root: give the folder")
-    folder = Path(root) if root else find_data(kind.folder)
-    refuse_ways_out(folder)
-    read = functools.partial(kind.read, detector=True) if detector else kind.read
-    if name == "mtfl" and split == "test" and (folder.parent / "mtfl_boxes").is_dir():
-        read = functools.partial(read, boxes=folder.parent / "mtfl_boxes")
-    return read(folder, split, faults=faults)
+            raise InputError("data 'auto' are detected by their files: give their root, a folder or file")
+        name = detect(root)
+    if name not in READERS and (os.sep in name or Path(name).exists()):
+        raise InputError(f"{quoted(name)} is a place, not the name of a data set: give it as root, and the name 'auto'")
+    return name, READERS[name]
+
+
+def draws_faces(name: str) -> bool:
+    """Whether the data set `name` is drawn, as many faces as are asked for, by a seed; others are taken whole.
+
+    Raises:
+      InputError: there is no such data set.
+    """
+    return "count" in READERS[name].parameters
+
+
+def _read(
+    name: str, reader: Reader, split: str, *, root: str | Path, scheme: Scheme | None, options: dict[str, Any]
+) -> FaceSet:
+    own = not reader.splits  # one's own folder or file, which is taken whole
+    if own and split not in WHOLE:
+        raise InputError(f"{reader.title} has no split {quoted(split)}: a file or folder is taken whole (all)")
+    if not own and reader.splits_of is None and split not in reader.splits:
+        raise InputError(f"{reader.title} has no split {quoted(split)}: it has {', '.join(reader.splits)}")
+    if not (root or reader.folder or reader.rootless):
+        raise InputError(f"data {quoted(name)} need their root: give the folder{' or file' if own else ''}")
+    if "scheme" in reader.parameters and scheme is None:
+        raise InputError(f"data {quoted(name)} need their scheme: give a .toml file, or one of {', '.join(SCHEMES)}")
+    place = root if root or reader.rootless else find_data(reader.folder)
+    if place and Path(place).is_dir():
+        refuse_ways_out(place)
+    options = {**options, "split": split, "scheme": scheme, "root": str(place) if reader.rootless else Path(place)}
+    if reader.rootless and "count" in reader.parameters:
+        options.setdefault("count", 0)
+    faces = reader.read(**{option: value for option, value in options.items() if option in reader.parameters})
+    if not isinstance(faces, FaceSet):
+        raise InputError(
+            f"the reader of {quoted(name)} gives a {type(faces).__name__}, not a FaceSet: make one by "
+            "FaceSet.from_arrays"
+        )
+    if not own:
+        return faces
+    folders = folders_of_list(place, images=options.get("images", "")) if reader.names_pictures else (Path(place),)
+    return _with_pictures_below(faces, folders)
 
 
 def _with_pictures_below(faces: FaceSet, folders: Sequence[Path]) -> FaceSet:
@@ -141,13 +163,10 @@ def splits_of(name: str, root: str | Path) -> tuple[str, ...]:
     """The splits that data set `name` may have below `root`; ("all",) where each is a file or folder of its own.
 
     Raises:
-      InputError: `root` is no packed folder, for "packed".
+      InputError: there is no such data set, or `root` is no folder of one that tells its splits.
     """
-    if name == "packed":
-        return tuple(read_manifest(root)["counts"])
-    if name in TFDS_NAMES:
-        return TFDS_SPLITS.get(name, ("train", "test", "private"))
-    return registry.FORMATS[name].splits or ("all",)
+    _, reader = find_reader(name, root)
+    return reader.splits_of(str(root)) if reader.splits_of else reader.splits or ("all",)
 
 
 def converted(faces: FaceSet, scheme: Scheme) -> FaceSet:

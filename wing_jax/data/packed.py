@@ -24,6 +24,7 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Embedded, decode_image
 from wing_jax.data.limits import LARGEST_COORDINATE
 from wing_jax.data.picture_sizes import encoded_size
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
 from wing_jax.runtime.extras import require
@@ -100,6 +101,12 @@ def _write(splits: Mapping[str, FaceSet], folder: Path, *, size: int, quality: i
     return manifest
 
 
+@register_reader(
+    name="packed",
+    title="packed by wing-jax data pack",
+    marks=(MANIFEST,),
+    splits_of=lambda root: tuple(read_manifest(root)["counts"]),
+)
 def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """The `split` of the packed folder `root`; its pictures are the crops, decoded when asked for. A set that was
     packed without splits is read whole, whatever `split` says.

@@ -3,6 +3,7 @@
 import difflib
 import importlib.metadata
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -27,10 +28,14 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
       kind: what messages call an entry, such as "loss".
       group: the group of the entry points, such as "wing_jax.losses".
       adopt: `(name, object) -> entry`, for objects that an entry point names and that are not registered yet.
+      builtin: imports the modules of this package that add entries; called before the first look at them.
     """
 
-    def __init__(self, kind: str, *, group: str, adopt: Callable[[str, Any], Entry]):
+    def __init__(
+        self, kind: str, *, group: str, adopt: Callable[[str, Any], Entry], builtin: Callable[[], None] | None = None
+    ):
         self.kind, self.group, self._adopt = kind, group, adopt
+        self._builtin, self._importing = builtin, threading.RLock()
         self._entries: dict[str, Entry] = {}
         self._origins: dict[str, str] = {}
 
@@ -44,6 +49,8 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9]\w*(-\w+)*", name):
             raise ValueError(f"a {self.kind} cannot be called {quoted(name)}: use letters, digits and underscores")
         place = f"{getattr(origin, '__module__', '')}:{getattr(origin, '__qualname__', '')}"
+        if not place.startswith("wing_jax."):  # another package's: our own names are taken
+            self._import_builtin()
         if name in self._entries and (origin is None or place != self._origins[name]):
             where = self._origins[name].rstrip(":") or "elsewhere"
             raise ValueError(f"a {self.kind} called {quoted(name)} is registered already, by {where}: use another name")
@@ -59,6 +66,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         Raises:
           InputError: there is none, or its module cannot be imported; the message names those there are.
         """
+        self._import_builtin()
         if name not in self._entries and (point := self._points().get(name)):
             try:
                 loaded = point.load()
@@ -75,16 +83,24 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
 
     def __iter__(self) -> Iterator[str]:
         """All names, those of entry points without importing anything."""
+        self._import_builtin()
         return iter(dict.fromkeys([*self._entries, *self._points()]))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
     def __contains__(self, name: object) -> bool:
+        self._import_builtin()
         return name in self._entries or name in self._points()
 
     def __repr__(self) -> str:
         return f"<Registry of {self.group}: {', '.join(self)}>"
+
+    def _import_builtin(self) -> None:
+        with self._importing:  # another thread waits until all are there; an import that looks up a name does not
+            builtin, self._builtin = self._builtin, None
+            if builtin is not None:
+                builtin()
 
     def _points(self) -> dict[str, importlib.metadata.EntryPoint]:
         return {point.name: point for point in importlib.metadata.entry_points(group=self.group)}

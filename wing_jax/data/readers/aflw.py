@@ -20,6 +20,7 @@ from wing_jax.data.face_set import Face, FaceSet, gather
 from wing_jax.data.picture_finder import PictureFinder, Spellings, finder_below, picture_of_stem
 from wing_jax.data.readers.listing import LARGEST
 from wing_jax.data.readers.mat_file import not_as_published, read_mat, real
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_19
 from wing_jax.text import quoted
@@ -30,6 +31,7 @@ LIST = "AFLWinfo_release.mat"
 FIELDS = ("ra", "bbox", "data", "mask_new", "nameList")
 
 
+@register_reader(name="aflw", title="AFLW, 19 points", folder="aflw", marks=("AFLWinfo_release.mat",))
 def read_aflw(
     root: str | Path, split: str, *, training_faces: int = TRAINING_FACES, faults: list[str] | None = None
 ) -> FaceSet:

@@ -29,6 +29,7 @@ from wing_jax.data.picture_finder import Spellings, picture_named
 from wing_jax.data.readers.aflw import aflw_photo
 from wing_jax.data.readers.listing import LARGEST
 from wing_jax.data.readers.mat_file import not_as_published, read_mat, real
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import IBUG_68
@@ -39,6 +40,13 @@ LANDMARKS = ("3d", "2d")
 MEND = "copy the file again"
 
 
+@register_reader(
+    name="aflw2000",
+    title="AFLW2000-3D, 68 points",
+    splits=("test",),
+    folder="AFLW2000",
+    marks=("image[0-9]*.mat", "AFLW2000/image[0-9]*.mat"),
+)
 def read_aflw2000(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """AFLW2000-3D below `root`: it has the split "test" alone. Its photos are photos of AFLW and share their names.
 
@@ -60,6 +68,13 @@ def read_aflw2000(root: str | Path, split: str, *, faults: list[str] | None = No
     return gather(makers, name="AFLW2000-3D", scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
+@register_reader(
+    name="w300lp",
+    title="300W-LP, 68 points, drawn poses",
+    splits=("train",),
+    folder="300W_LP",
+    marks=("AFW_Flip/*.mat", "*/AFW_Flip/*.mat", "AFW/*.mat"),
+)
 def read_300wlp(root: str | Path, split: str, *, landmarks: str = "3d", faults: list[str] | None = None) -> FaceSet:
     """300W-LP below `root`: it has the split "train" alone; parts that are not there are left out.
 

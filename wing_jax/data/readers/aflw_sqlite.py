@@ -31,6 +31,7 @@ from wing_jax.data.picture_sizes import told_size
 from wing_jax.data.readers.aflw import aflw_photo, image_folder
 from wing_jax.data.readers.listing import numbers
 from wing_jax.data.readers.mat_file import not_as_published
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_21
 from wing_jax.text import quoted
@@ -48,6 +49,13 @@ TABLES = {
 Rows = Mapping[Any, Sequence[Sequence[Any]]]
 
 
+@register_reader(
+    name="aflw_sqlite",
+    title="AFLW, 21 points",
+    splits=("train",),
+    folder="aflw",
+    marks=("aflw.sqlite", "data/aflw.sqlite"),
+)
 def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """All faces of `aflw.sqlite` below `root` that have a rectangle and a point, as the split "train".
 

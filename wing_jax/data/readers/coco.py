@@ -42,6 +42,7 @@ from wing_jax.data.readers.json_file import json_numbers, json_said, read_json
 from wing_jax.data.readers.keypoint_names import order_of_names, refuse_exchanged_sides, tells_sides
 from wing_jax.data.readers.listing import has_no_position
 from wing_jax.data.readers.states import StatesReader, state_of, states_reader
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, Scheme
 from wing_jax.text import cut
@@ -84,6 +85,7 @@ class _File(Value):
     states: StatesReader
 
 
+@register_reader(name="coco", title="COCO keypoints, JSON", endings=(".json",), names_pictures=True)
 def read_coco(root: str | Path, *, scheme: Scheme, images: str = "", faults: list[str] | None = None) -> FaceSet:
     """The faces of the COCO JSON file `root`, whose keypoints are the points of `scheme`.
 

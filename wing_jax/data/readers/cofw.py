@@ -29,6 +29,7 @@ from wing_jax.data.images import LARGEST_PICTURE, Embedded
 from wing_jax.data.readers.listing import LARGEST
 from wing_jax.data.readers.mat73_file import field, is_reference, opened, target
 from wing_jax.data.readers.mat_file import not_as_published, read_mat, real
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import COFW_29, IBUG_68
@@ -44,6 +45,7 @@ MOST_FACES = 100_000  # a damaged file may announce any number
 MEND = "copy the file again"
 
 
+@register_reader(name="cofw", title="COFW, 29 points", folder="COFW", marks=("COFW_t*.mat",))
 def read_cofw(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """The `split` ("train" or "test") of COFW: the colour file at `root`, or the grey one where that is missing.
 
@@ -67,6 +69,13 @@ def read_cofw(root: str | Path, split: str, *, faults: list[str] | None = None) 
     return gather(makers, name="COFW", scheme=COFW_29, box_convention="cofw", faults=faults)
 
 
+@register_reader(
+    name="cofw68",
+    title="COFW68, 68 points",
+    splits=("test",),
+    folder="cofw68",
+    marks=("*annotations/*_points.mat", "*/*annotations/*_points.mat"),
+)
 def read_cofw68(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """COFW68 below `root`: it has the split "test" alone. Its photos share their names with COFW's test.
 

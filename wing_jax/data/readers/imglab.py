@@ -28,6 +28,7 @@ from wing_jax.data.picture_finder import PictureFinder, finder_of_list
 from wing_jax.data.picture_sizes import told_size
 from wing_jax.data.readers.keypoint_names import match_names, plain_name, refuse_exchanged_sides, tells_sides
 from wing_jax.data.readers.listing import has_no_position, numbers
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
 from wing_jax.schemes import Scheme
@@ -46,6 +47,7 @@ class _Box:
     parts: list[tuple[int, dict[str, str]]] = dataclasses.field(default_factory=list)
 
 
+@register_reader(name="imglab", title="dlib's imglab XML", endings=(".xml",), names_pictures=True)
 def read_imglab(root: str | Path, *, scheme: Scheme, images: str = "", faults: list[str] | None = None) -> FaceSet:
     """The faces of the imglab XML file `root`: its boxes with parts, which are the points of `scheme`.
 

@@ -28,6 +28,7 @@ from jaxtyping import Float
 from wing_jax.data.face_set import Face, FaceSet, gather
 from wing_jax.data.picture_finder import Spellings, picture_named
 from wing_jax.data.readers.listing import numbers, rows
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import LAPA_106
@@ -41,6 +42,13 @@ JD_FOLDERS = {
 MEND = "copy the file again"
 
 
+@register_reader(
+    name="lapa",
+    title="LaPa, 106 points",
+    splits=SPLITS,
+    folder="LaPa",
+    marks=("*/landmarks/*.txt", "LaPa/*/landmarks/*.txt"),
+)
 def read_lapa(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """The `split` ("train", "val" or "test") of LaPa, in `root` or `root / "LaPa"`.
 
@@ -61,6 +69,12 @@ def read_lapa(root: str | Path, split: str, *, faults: list[str] | None = None) 
     return gather(makers, name="LaPa", scheme=LAPA_106, box_convention="landmarks", faults=faults)
 
 
+@register_reader(
+    name="jd",
+    title="JD-landmark, 106 points",
+    folder="JD-landmark",
+    marks=("Training_data/*/landmark/*.txt", "Test_data1/landmark/*.txt"),
+)
 def read_jd_landmark(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """The `split` ("train" or "test") of JD-landmark below `root`; parts that are not there are left out.
 

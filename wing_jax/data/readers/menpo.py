@@ -26,6 +26,7 @@ from wing_jax.data.images import is_picture
 from wing_jax.data.picture_finder import Spellings, picture_beside, picture_named
 from wing_jax.data.readers.aflw import aflw_photo
 from wing_jax.data.readers.points_file import read_pts, read_signed_pts
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import IBUG_68
@@ -37,6 +38,12 @@ SETS = {"train": "trainset", "test": "testset"}
 PROFILE_POINTS = 39
 
 
+@register_reader(
+    name="menpo",
+    title="Menpo and MERL-RAV, 68 points",
+    folder="menpo",
+    marks=("merl_rav_labels/*/*/labels/*.pts", "merl_rav_organized/*/*set/*.pts"),
+)
 def read_menpo(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """The `split` ("train" or "test") of MERL-RAV below `root`, or of Menpo 2017 where there is no MERL-RAV.
 

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from wing_jax.data.face_set import Face, FaceSet, gather
 from wing_jax.data.picture_finder import PictureFinder, finder_below
 from wing_jax.data.readers.listing import numbers, read_lines, rows
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
 from wing_jax.text import quoted
@@ -51,6 +52,13 @@ def read_mtfl(
     makers = (functools.partial(_face, finder, where, line, by_name) for where, line in lines)
     name = "MTFL" if split == "train" else "MTFL AFLW test"
     return gather(makers, name=name, scheme=MTFL_5, box_convention="mtfl", faults=faults)
+
+
+@register_reader(name="mtfl", title="MTFL, 5 points", folder="mtfl", marks=tuple(LISTS.values()))
+def _read_with_published_boxes(root: Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
+    """`read_mtfl`, the test faces with the published boxes where these lie beside the set, in `mtfl_boxes`."""
+    boxes = root.parent / "mtfl_boxes"
+    return read_mtfl(root, split, boxes=boxes if split == "test" and boxes.is_dir() else None, faults=faults)
 
 
 def _face(finder: PictureFinder, where: str, line: str, boxes: dict[str, np.ndarray] | None) -> Face:

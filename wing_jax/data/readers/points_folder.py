@@ -25,6 +25,7 @@ from wing_jax.data.picture_finder import Spellings, picture_beside, picture_of_s
 from wing_jax.data.readers.json_file import json_numbers, read_json
 from wing_jax.data.readers.listing import has_no_position
 from wing_jax.data.readers.points_file import read_pts
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import Scheme
@@ -34,6 +35,7 @@ MEND = "give landmarks as menpo writes them"
 BROKEN = (AttributeError, KeyError, TypeError)  # what a JSON value of another kind than expected leads to
 
 
+@register_reader(name="pts", title="a folder of .pts or .ljson", marks=("**/*.pts", "**/*.ljson"))
 def read_points_folder(root: str | Path, *, scheme: Scheme, faults: list[str] | None = None) -> FaceSet:
     """All faces in the `.pts` and `.ljson` files below `root`, sorted by path; their points are those of `scheme`.
 

@@ -42,6 +42,7 @@ from wing_jax.data.picture_sizes import told_size
 from wing_jax.data.readers.keypoint_names import match_names, refuse_exchanged_sides, tells_sides
 from wing_jax.data.readers.listing import has_no_position, numbers
 from wing_jax.data.readers.states import StatesReader, states_reader
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
 from wing_jax.schemes import Scheme
@@ -84,6 +85,7 @@ class _Table(Value):
     states: StatesReader
 
 
+@register_reader(name="csv", title="a table, CSV", endings=(".csv", ".tsv"), names_pictures=True)
 def read_points_csv(root: str | Path, *, scheme: Scheme, images: str = "", faults: list[str] | None = None) -> FaceSet:
     """The faces of the CSV file `root`, whose points are those of `scheme`; the module says which columns.
 

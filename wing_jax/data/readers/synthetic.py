@@ -1,14 +1,28 @@
 """The synthetic faces as a data set."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Int8
 
 from wing_jax.data.face_set import FaceSet
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime import memory
 from wing_jax.schemes import IBUG_68
-from wing_jax.synthetic.render import SyntheticFace, render_faces
 from wing_jax.types import Visibility
+
+TEST_SEED = 10_000_019  # the test faces are never among the training faces of any usual seed
+
+
+@register_reader(name="synthetic", title="drawn faces, 68 points", rootless=True)
+def read_synthetic(root: str, split: str, *, count: int, seed: int = 0) -> FaceSet:
+    """`count` faces that `seed` and the `split` choose; `root` says nothing.
+
+    Raises:
+      InputError: as `synthetic_faces`.
+    """
+    return synthetic_faces(count, seed=seed if split == "train" else TEST_SEED + seed)
 
 
 def synthetic_faces(count: int, *, seed: int, size: int = 192) -> FaceSet:
@@ -22,6 +36,8 @@ def synthetic_faces(count: int, *, seed: int, size: int = 192) -> FaceSet:
     memory.refuse_beyond(
         2 * 3 * size**2 * count, what=f"{count:,} synthetic faces of {size} x {size} pixels", fix="ask for fewer"
     )
+    from wing_jax.synthetic.render import render_faces  # who reads faces need not know how to draw them
+
     drawn = render_faces(count, seed=seed, size=size)
     points = np.stack([face.points for face in drawn])
     return FaceSet(
@@ -40,7 +56,7 @@ def synthetic_faces(count: int, *, seed: int, size: int = 192) -> FaceSet:
     )
 
 
-def _visibility(face: SyntheticFace) -> Int8[np.ndarray, "68"]:
+def _visibility(face: Any) -> Int8[np.ndarray, "68"]:
     hidden = np.where(face.visible, Visibility.VISIBLE, Visibility.SELF_OCCLUDED)
     return np.where(face.covered, Visibility.OCCLUDED, hidden).astype(np.int8)
 

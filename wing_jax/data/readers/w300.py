@@ -16,6 +16,7 @@ from wing_jax.data.face_set import Face, FaceSet, gather
 from wing_jax.data.picture_finder import Spellings, picture_beside
 from wing_jax.data.readers.points_file import read_pts
 from wing_jax.data.readers.w300_boxes import box_of, detector_boxes
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import IBUG_68
@@ -28,6 +29,13 @@ FOLDERS = {
 SUBSETS = {"ibug": "challenging", "01_Indoor": "indoor", "02_Outdoor": "outdoor"}
 
 
+@register_reader(
+    name="w300",
+    title="300-W, 68 points",
+    splits=("train", "test", "private"),
+    folder="300w",
+    marks=("afw/*.pts", "helen/*set/*.pts", "lfpw/*set/*.pts", "ibug/*.pts", "300w_cropped/*/*.pts", "0?_*door/*.pts"),
+)
 def read_w300(root: str | Path, split: str, *, detector: bool = False, faults: list[str] | None = None) -> FaceSet:
     """The `split` ("train", "test" or "private") of 300-W below `root`; folders that are not there are left out.
 

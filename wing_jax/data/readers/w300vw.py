@@ -17,6 +17,7 @@ from wing_jax.data.face_set import Face, FaceSet, gather
 from wing_jax.data.images import LARGEST_PICTURE, Embedded, Picture
 from wing_jax.data.picture_finder import Spellings, picture_of_stem
 from wing_jax.data.readers.points_file import read_pts
+from wing_jax.data.registry import register_reader
 from wing_jax.data.video_frames import read_numbered
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import find_files
@@ -43,6 +44,9 @@ VIDEOS = {
 SPLITS = {"train": ("training",), "test": ("category 1", "category 2", "category 3")}
 
 
+@register_reader(
+    name="w300vw", title="300-VW, 68 points, video", folder="300vw", marks=("[0-9][0-9][0-9]/annot/*.pts",)
+)
 def read_300vw(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """The `split` ("train" or "test") of 300-VW below `root`; videos that are not there are left out.
 

@@ -19,6 +19,7 @@ import numpy as np
 from wing_jax.data.face_set import Face, FaceSet, gather
 from wing_jax.data.picture_finder import PictureFinder, finder_below
 from wing_jax.data.readers.listing import numbers, rows
+from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.schemes import WFLW_98
 from wing_jax.text import quoted
@@ -30,6 +31,13 @@ EXPECTED = "98 pairs 'x y', a box of four numbers, six flags and an image"
 NUMBERS = 2 * 98 + 4 + 6
 
 
+@register_reader(
+    name="wflw",
+    title="WFLW, 98 points",
+    splits=SPLITS,
+    folder="WFLW",
+    marks=("WFLW_annotations/*/list_98pt_rect_attr_*.txt",),
+)
 def read_wflw(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """The `split` ("train" or "test") of WFLW below `root`.
 

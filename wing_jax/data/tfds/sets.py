@@ -29,6 +29,7 @@ from wing_jax.data.face_set import Face, FaceSet, gather
 from wing_jax.data.images import Embedded, decode_image
 from wing_jax.data.readers.listing import LARGEST
 from wing_jax.data.readers.mtfl import box_of_five_points
+from wing_jax.data.registry import READERS, Reader
 from wing_jax.data.tfds.folder import refuse_false_lengths, refuse_hostile_folder
 from wing_jax.errors import InputError
 from wing_jax.runtime.extras import require
@@ -152,7 +153,23 @@ _KNOWN = {
 TAUGHT = ("wing_w300", "wing_wflw", "wing_aflw", "wing_cofw", "wing_mtfl")
 TAUGHT_FEATURES = ("index", "points", "visible", "visibility", "box", "photo", "subset", "pose", "angles")
 NAMES = (*_KNOWN, *TAUGHT)
-SPLITS = {name: tuple(known.splits) for name, known in _KNOWN.items()}
+
+
+def _splits_that_may_be(root: str) -> tuple[str, ...]:
+    """Of a set that TFDS was taught; reading says which there are."""
+    return ("train", "test", "private")
+
+
+for _name in NAMES:
+    _known = _KNOWN.get(_name)
+    _reader = Reader(
+        title=f"{_known.title}, by TFDS" if _known else f"{_name.removeprefix('wing_')}, built for TFDS",
+        read=functools.partial(read_tfds, _name),
+        splits=tuple(_known.splits) if _known else ("train", "test"),
+        splits_of=None if _known else _splits_that_may_be,
+        rootless=True,
+    )
+    READERS.add(_name, _reader, origin=read_tfds)
 
 
 def _taught(builder: Any, split: str, where: Path) -> _Known:

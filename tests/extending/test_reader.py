@@ -1,0 +1,140 @@
+"""A reader of another package, found by its entry point: listed, checked, read and trained on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wing_jax.data.images import write_image
+from wing_jax.data.load import load_faces
+from wing_jax.data.registry import detect, register_reader
+from wing_jax.errors import InputError
+
+CONFIG = Path(__file__).parents[2] / "configs" / "synthetic.py"
+COMMAND = "from wing_jax.cli import main; main()"
+MODULE = '''
+import numpy as np
+from wing_jax.data.face_set import FaceSet
+from wing_jax.data.registry import register_reader
+from wing_jax.errors import InputError
+
+
+@register_reader(name="dots", title="dots, 5 points", splits=("train", "test"), folder="dots", marks=("*.dots",))
+def read_dots(root, split, *, faults=None):
+    """`SPLIT.dots`: a line is the name of a picture and x y of five points."""
+    pictures, points = [], []
+    for number, line in enumerate((root / f"{split}.dots").read_text().splitlines(), 1):
+        name, *values = line.split()
+        if len(values) != 10:
+            fault = f"{root / split}.dots:{number}: {len(values)} numbers, not 10: correct the line"
+            if faults is None:
+                raise InputError(fault)
+            faults.append(fault)
+            continue
+        pictures.append(root / name)
+        points.append(np.reshape(np.float32(values), (5, 2)))
+    return FaceSet.from_arrays(pictures, points, scheme="mtfl5", name="dots")
+
+
+def read_bare(root):
+    return "no faces"
+'''
+POINTS = np.array([[20, 30], [60, 30], [40, 50], [25, 70], [55, 70]])
+METADATA = "Metadata-Version: 2.1\nName: dots\nVersion: 1.0\n"
+POINTS_OF_ENTRY = (
+    "[wing_jax.readers]\ndots = dots_of_wing_jax:read_dots\nbare = dots_of_wing_jax:read_bare\n"
+    "gone = no_such_module:read\n"
+)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A folder with the package, as pip would have installed it, on the path."""
+    folder = tmp_path / "site"
+    (folder / "dots-1.0.dist-info").mkdir(parents=True)
+    (folder / "dots-1.0.dist-info" / "METADATA").write_text(METADATA)
+    (folder / "dots-1.0.dist-info" / "entry_points.txt").write_text(POINTS_OF_ENTRY)
+    (folder / "dots_of_wing_jax.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path):
+    random = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 3)):
+        lines = []
+        for index in range(count):
+            write_image(tmp_path / "set" / f"{split}{index}.png", random.integers(0, 256, (100, 80, 3), dtype=np.uint8))
+            points = POINTS + random.normal(0, 2, POINTS.shape)
+            lines.append(f"{split}{index}.png {' '.join(f'{value:.2f}' for value in points.ravel())}\n")
+        (tmp_path / "set" / f"{split}.dots").write_text("".join(lines))
+    return tmp_path / "set"
+
+
+def run(package, *words) -> subprocess.CompletedProcess:
+    inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    paths = os.pathsep.join([str(package), inherited.get("PYTHONPATH", "")])
+    environment = inherited | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    words = [sys.executable, "-c", COMMAND, *map(str, words)]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, cwd=package)
+
+
+def test_it_is_read_by_name_and_detected_by_its_files(package, root):
+    faces = load_faces("dots", root=root)
+    assert (len(faces), faces.scheme.name, faces.photos[0]) == (40, "mtfl5", "train0.png")
+    assert len(load_faces("dots", "test", root=root, boxes="square", scheme="mtfl5")) == 3
+    assert detect(root) == "dots"
+    assert len(load_faces("auto", "test", root=root)) == 3
+    with pytest.raises(InputError, match="dots, 5 points has no split 'val': it has train, test"):
+        load_faces("dots", "val", root=root)
+    with pytest.raises(InputError, match=r"no data in .*dots"):
+        load_faces("dots")
+
+
+def test_what_is_wrong_with_another_package_is_one_line(package, root):
+    with pytest.raises(InputError, match="the reader of 'bare' gives a str, not a FaceSet"):
+        load_faces("bare", "all", root=root)
+    with pytest.raises(InputError, match=r"'no_such_module:read' cannot be imported .*: correct that package"):
+        load_faces("gone", root=root)
+    with pytest.raises(InputError, match="no data set is called 'dot': did you mean dots"):
+        load_faces("dot", root=root)
+
+
+def test_a_name_that_is_taken_is_refused():
+    def read(root, split):
+        raise AssertionError("never called")
+
+    with pytest.raises(ValueError, match="a data set called 'w300' is registered already"):
+        register_reader(name="w300")(read)
+    with pytest.raises(ValueError, match="cannot be called 'auto'"):
+        register_reader(name="auto")(read)
+    with pytest.raises(InputError, match="a reader is a function of a root"):
+        register_reader(name="none")(lambda folder: folder)
+
+
+def test_the_command_line_lists_checks_and_trains(package, root):
+    listing = run(package, "data", "formats")
+    assert listing.returncode == 0, listing.stderr
+    assert "'no_such_module:read' cannot be imported" in listing.stderr
+    assert "dots, 5 points" in listing.stdout
+    checked = run(package, "data", "check", root)
+    assert checked.returncode == 0, checked.stderr
+    assert "dots: 5 points (mtfl5), 'landmarks' boxes" in checked.stdout
+    (root / "test.dots").write_text((root / "test.dots").read_text() + "test0.png 1 2\n")
+    checked = run(package, "data", "check", root)
+    assert checked.returncode == 1
+    assert "test.dots:4: 2 numbers, not 10" in checked.stdout.replace("\n", " ")
+    trained = run(
+        package, "train", CONFIG, "--data.name", "dots", "--data.root", root, "--data.train_faces", 0,
+        "--data.validation", 0.3, "--balance.method", "none", "--name", "tiny", "--output", package / "runs",
+        *(f"--{stage}.{name}={value}" for stage in ("stage1", "stage2")
+          for name, value in {"input_size": 64, "batch_size": 4, "steps": 2, "evaluate_every": 1}.items()),
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    model = json.loads((package / "runs" / "tiny" / "model" / "model.json").read_text())
+    assert model["scheme"] == "mtfl5"
