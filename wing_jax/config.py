@@ -202,8 +202,9 @@ class StageConfig:
 class SecondStageConfig(StageConfig):
     """The second network, on crops that the first stage has turned upright and re-centred.
 
-    stage2_crops="predicted": the training crops are made by running the trained first stage on `draws` strong augmentations
-    of every face; "annotated": they are made from the annotated points. `augment` comes on top of either, weaker.
+    stage2_crops="predicted": the training crops are made by running the trained first stage on `draws` strong
+    augmentations of every face; "annotated": they are made from the annotated points. `augment` comes on top of either,
+    weaker.
     """
 
     stage2_crops: Literal["predicted", "annotated"] = "predicted"

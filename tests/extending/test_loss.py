@@ -97,7 +97,7 @@ def test_a_function_that_is_no_elementwise_loss_is_refused_when_it_is_made(funct
 def test_wrong_declarations_are_refused():
     with pytest.raises(ValueError, match="lengths=\\('width',\\): width is no parameter of"):
         register_loss(name="extending_lengths", lengths=("width",))(lambda predicted, target, *, scale=1.0: predicted)
-    with pytest.raises(ValueError, match="called 'wing' is registered already, by .*regression:wing_loss"):
+    with pytest.raises(ValueError, match=r"called 'wing' is registered already, by .*regression:wing_loss"):
         register_loss(name="wing")(lambda predicted, target: predicted)
     assert LOSSES["wing"].function is wing_loss
 

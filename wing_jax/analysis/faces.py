@@ -12,6 +12,7 @@ from wing_jax.data.chips import cut_chips
 from wing_jax.data.face_set import FaceSet
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.input.on_host import fixed_crops
+from wing_jax.models.networks import as_network
 from wing_jax.train.crops import box_frames
 from wing_jax.train.steps import make_predict
 from wing_jax.types import Batch
@@ -27,7 +28,7 @@ def first_crops(localizer: Localizer, faces: FaceSet) -> Batch:
 
 def crop_errors(stage: Stage, variables: dict[str, Any], batch: Batch) -> Float[np.ndarray, "faces points 2"]:
     """Signed errors (predicted - true) in pixels of the crop; 0 where the truth is not visible."""
-    predict, rows = make_predict(stage.model), 64
+    predict, rows = make_predict(as_network(stage.model)), 64
     parts = [predict(variables, batch.images[i : i + rows]) for i in range(0, len(batch.images), rows)]
     error = np.concatenate([np.asarray(part) for part in parts]) - batch.points
     return np.where(np.asarray(batch.visible)[..., None], error, 0).astype(np.float32)

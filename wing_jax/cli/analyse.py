@@ -118,15 +118,15 @@ def _training(arguments: list[str]) -> Iterator[str]:
 
     from wing_jax.analysis import error_shares, gradient_shares
     from wing_jax.analysis.training import follow, probe_steps
+    from wing_jax.from_config.recipe import at_large_batch, mesh_of, settings_of
+    from wing_jax.from_config.train import first_setup, training_data
     from wing_jax.report.analysis import training_figure
-    from wing_jax.train.run import at_large_batch, first_task, prepare, read_corpus
 
-    if config.large_batch:
-        config = at_large_batch(config)
+    config = at_large_batch(config)
     options, stage = config.analysis, config.stage1
     losses, edges = _made(options, stage.input_size), _scaled(options.edges, stage.input_size)
-    task = first_task(config, read_corpus(config))
-    seen = follow(task, config, prepare(config), at=probe_steps(stage.steps))
+    setup = first_setup(config, training_data(config))
+    seen = follow(setup, settings_of(config, mesh_of(config)), at=probe_steps(stage.steps))
     counts = np.stack([error_shares(one.errors, one.visible, edges=edges) for one in seen])
     shares = {
         loss: np.stack([gradient_shares(f, one.errors, one.visible, edges=edges) for one in seen])

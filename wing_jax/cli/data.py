@@ -34,7 +34,6 @@ from wing_jax.report.tables import Grid, rich_table
 from wing_jax.runtime.console import make_console
 from wing_jax.schemes import CONVERSIONS, MTFL_5, SCHEMES, get_conversion
 from wing_jax.text import printable
-from wing_jax.train.run import chip_sizes
 
 LARGEST_CROP = 8_192  # pixels
 FROM_1 = 0.5  # pixels that points lean to the right
@@ -234,7 +233,9 @@ def _pack(arguments: list[str]) -> None:
         splits[split] = faces
     size = options.size
     if options.config:
-        size = max(chip_sizes(read_config(options.config), shape_in_box(next(iter(splits.values())))))
+        from wing_jax.from_config.train import packed_size  # which trains: not for the other actions to import
+
+        size = packed_size(read_config(options.config), shape_in_box(next(iter(splits.values()))))
     manifest = pack(
         splits, options.output, size=size, quality=options.quality, source=options.found().root, workers=options.workers
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from wing_jax.data.face_set import FaceSet
-from wing_jax.data.load import draws_faces, find_reader, load_faces, splits_of
+from wing_jax.data.load import find_reader, load_faces, splits_of
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 

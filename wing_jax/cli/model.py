@@ -45,7 +45,9 @@ def held_out_of(localizer: Localizer, place: Place) -> tuple[HeldOut, str]:
         return told, ""
     if (found := _config_beside(place.folder)) is not None:
         path, config = found
-        rule = HeldOut.by_rule(config.data, seed=config.seed)
+        from wing_jax.from_config.train import held_out_rule
+
+        rule = held_out_rule(config.data, seed=config.seed)
         return rule, f"held out are {rule.validation:.3g} of the photos, by {path}: the model itself does not record it"
     assumed = HeldOut(data="", validation=DataConfig.validation)
     return assumed, (
@@ -58,8 +60,8 @@ def _config_beside(model: Path) -> tuple[Path, Config] | None:
     """The config of the run that wrote the model's folder, by `train`, `sweep` or `reproduce`, where it is there."""
     for path in _records(model):
         if path.is_file():
+            from wing_jax.from_config.train import read_config
             from wing_jax.reproduce.workshop import read_recipe
-            from wing_jax.train.run_config import read_config
 
             return path, read_recipe(path).config if path.name == "recipe.json" else read_config(path)
     return None

@@ -25,8 +25,8 @@ class Options:
 def run(arguments: list[str]) -> None:
     """Print two tables, and draw the worst faces beside the record."""
     options = parse(Options, arguments, command="replay")
+    from wing_jax.from_config.replay import replay
     from wing_jax.report.draw import contact_sheet, draw_pair, write_png
-    from wing_jax.train.replay import replay
 
     found = replay(options.record)
     console = make_console()

@@ -13,9 +13,9 @@ USAGE = (
 def run(arguments: list[str]) -> None:
     """Train the first stage once for each combination, and print the table."""
     config = parse_config(SweepConfig, arguments, command="sweep", usage=USAGE)
-    from wing_jax.train.sweep_run import sweep, table
+    from wing_jax.from_config.sweep import sweep, table
 
     rows = sweep(config)
     console = make_console()
     console.print(table(rows), end="")
-    say(console, f"models: {config.folder / 'cells'}")
+    say(console, f"models: {config.folder / 'trials'}")

@@ -15,10 +15,11 @@ CONFIG is a preset (wing-jax config lists them) or a config file. --data, --root
 def run(arguments: list[str]) -> None:
     """Train, and say where the model lies and what to do with it."""
     config = parse_config(Config, arguments, command="train", usage=USAGE)
-    from wing_jax.train.run import train
+    from wing_jax.from_config.train import train
 
-    model = train(config)
-    console = make_console()
+    if train(config).interrupted:
+        raise KeyboardInterrupt
+    console, model = make_console(), config.folder / "model"
     say(console, f"model: {model}")
     say(console, f"next:  wing-jax evaluate {shlex.join([str(model), *evaluation_options(config.data)])}")
 

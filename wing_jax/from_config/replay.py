@@ -123,5 +123,6 @@ def _batch(setup: StageSetup, config: Config, step: int) -> Batch:
     if config.input == "tfdata":
         return setup.host_input(seed=config.seed)(step - 1)
     source, faces = setup.device_input(seed=config.seed), setup.faces()
-    indices = EpochSampler(source, np.asarray(faces.order))(step - 1, 1)
+    sampler = EpochSampler(np.asarray(faces.order), batch_size=source.batch_size, seed=source.seed)
+    indices = sampler(step - 1, 1)
     return jax.jit(source.batch)(faces, BatchIndices(*(values[0] for values in indices)))

@@ -12,17 +12,20 @@ from jax.sharding import Mesh
 
 from wing_jax.config import SweepConfig
 from wing_jax.errors import InputError, Stopped
+from wing_jax.from_config.recipe import at_large_batch, mesh_of, recipe_of
+from wing_jax.from_config.sweep_runner import SweepRunner, Trial, fastest, trials_of
+from wing_jax.from_config.train import first_setup, record_of, training_data
 from wing_jax.inference.localizer import Stage
 from wing_jax.runtime import devices, termination
-from wing_jax.train import run_config
 from wing_jax.train.checkpoints import Checkpoints
+from wing_jax.train.data import TrainingData
+from wing_jax.train.fit import check_stage
 from wing_jax.train.logs import TrainingLog
 from wing_jax.train.loop import Validate, spans
-from wing_jax.train.run import Corpus, at_large_batch, check_numbers, first_task, prepare, read_corpus
-from wing_jax.train.stage import LOG_EVERY, StageTask, calls, trained_stage
+from wing_jax.train.run_record import write_record
+from wing_jax.train.setup import LOG_EVERY, StageSetup
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics
-from wing_jax.train.sweep import Cell, SweepEngine, cells_of, fastest
 from wing_jax.values import Value
 
 ONE_WAY = {"input": "device", "parallel": "jit", "processes": "one"}  # what a sweep cannot do otherwise
@@ -31,7 +34,7 @@ ONE_WAY = {"input": "device", "parallel": "jit", "processes": "one"}  # what a s
 @devices.usual_settings()
 def sweep(config: SweepConfig) -> list[dict]:
     """Train all runs of the grid, going on where an earlier call stopped, and write below the run's folder each run's
-    model (`cells/LABEL/model`), `results.json` and `results.md`. Returns a row for each run.
+    model (`trials/LABEL/model`), `results.json` and `results.md`. Returns a row for each run.
 
     A run's figures are those after its last step; no checkpoint is chosen.
 
@@ -41,44 +44,47 @@ def sweep(config: SweepConfig) -> list[dict]:
     for name, way in ONE_WAY.items():
         if (given := getattr(config, name)) != way:
             raise InputError(f"{name}={given!r} is of wing-jax train: a sweep works by {name}={way!r} alone")
-    mesh = prepare(config)
-    if config.large_batch:
-        config = at_large_batch(config)
-    check_numbers(dataclasses.replace(config, devices=1), devices.make_mesh(1))
-    run_config.refuse_another(config, config.folder / "sweep")
-    cells = cells_of(config.stage1, config.grid, seed=config.seed)
-    corpus = read_corpus(config)
-    task = first_task(config, corpus)
+    mesh, config = mesh_of(config), at_large_batch(config)
+    folder = config.folder / "sweep"
+    record = record_of(config, folder)
+    trials = trials_of(config.stage1, config.grid, seed=config.seed)
+    data = training_data(config)
+    check_stage(recipe_of(config).stages[0], 1, data.scheme.points, devices.make_mesh(1))
+    setup = first_setup(config, data)
     with devices.only_trainer(config.folder):
-        run_config.claim(config, config.folder / "sweep")
-        return _sweep(config, corpus, task, cells, mesh)
+        write_record(record, folder)
+        return _sweep(config, data, setup, trials, mesh)
 
 
-def _sweep(config: SweepConfig, corpus: Corpus, task: StageTask, cells: list[Cell], mesh: Mesh) -> list[dict]:
-    trained = train_cells(task, cells, config, mesh, folder=config.folder / "sweep")
+def _sweep(config: SweepConfig, data: TrainingData, setup: StageSetup, trials: list[Trial], mesh: Mesh) -> list[dict]:
+    trained = train_trials(setup, trials, config, mesh, folder=config.folder / "sweep")
     rows = []
-    for index, cell in enumerate(cells):
-        localizer = corpus.localizer((trained.stage(index),), task.mean, name=f"{config.name} {cell.label}")
-        localizer.save(config.folder / "cells" / cell.label / "model")
-        facts = {"loss": cell.loss.name, "params": cell.params, "learning_rate": cell.learning_rate, "seed": cell.seed}
-        rows.append({"label": cell.label, **facts, "validation_nme": float(trained.nmes[index])})
+    for index, trial in enumerate(trials):
+        localizer = data.localizer((trained.stage(index),), setup.mean, name=f"{config.name} {trial.label}")
+        localizer.save(config.folder / "trials" / trial.label / "model")
+        facts = {"loss": trial.loss.name, "params": trial.params}
+        facts |= {"learning_rate": trial.learning_rate, "seed": trial.seed}
+        rows.append({"label": trial.label, **facts, "validation_nme": float(trained.nmes[index])})
     _write(config.folder, rows, how=trained.how)
     return rows
 
 
-def make_sweep_engine(config: SweepConfig, task: StageTask, cells: list[Cell], mesh: Mesh) -> SweepEngine:
-    """The engine that computes the sweep as the config says; for "auto" on GPUs and TPUs both ways are measured."""
+def make_sweep_runner(config: SweepConfig, setup: StageSetup, trials: list[Trial], mesh: Mesh) -> SweepRunner:
+    """The runner that computes the sweep as the config says; for "auto" on GPUs and TPUs both ways are measured."""
 
-    def make(how: str) -> SweepEngine:
-        return SweepEngine(task, cells, seed=config.seed, mesh=mesh, how=how)
+    def make(how: str) -> SweepRunner:
+        stage = config.stage1 if setup.number == 1 else config.stage2
+        assert stage is not None
+        rate = stage.optimizer.learning_rate
+        return SweepRunner(setup, trials, seed=config.seed, learning_rate=rate, mesh=mesh, how=how)
 
     how = config.grid.how
-    if how == "turns" and mesh.size > 1:
-        raise InputError('grid.how="turns" is for one device: set devices=1, or grid.how to "scan"')
+    if how == "round-robin" and mesh.size > 1:
+        raise InputError('grid.how="round-robin" is for one device: set devices=1, or grid.how to "scan"')
     if how != "auto":
         return make(how)
     if jax.default_backend() == "cpu":
-        return make("turns" if mesh.size == 1 else "scan")
+        return make("round-robin" if mesh.size == 1 else "scan")
     seconds = fastest(make)
     return make(min(seconds, key=seconds.__getitem__))
 
@@ -87,41 +93,44 @@ def make_sweep_engine(config: SweepConfig, task: StageTask, cells: list[Cell], m
 class Trained(Value):
     """What is left of a sweep."""
 
-    task: StageTask
+    setup: StageSetup
     variables: Any  # with the runs as leading axis
     nmes: np.ndarray  # fractions, a run each; NaN where a run's loss is no longer finite
     how: str
 
     def stage(self, index: int) -> Stage:
         """The stage that run `index` has trained."""
-        return trained_stage(self.task, jax.device_get(jax.tree.map(lambda x: x[index], self.variables)))
+        return self.setup.trained(jax.device_get(jax.tree.map(lambda x: x[index], self.variables)))
 
 
-def train_cells(task: StageTask, cells: list[Cell], config: SweepConfig, mesh: Mesh, *, folder: Path) -> Trained:
-    """Train the cells on the task, by the way and the seed of `config`, logging and going on in `folder`."""
-    stage, engine, validate = task.stage, make_sweep_engine(config, task, cells, mesh), task.validate(mesh)
-    like = engine.untrained()
+def train_trials(setup: StageSetup, trials: list[Trial], config: SweepConfig, mesh: Mesh, *, folder: Path) -> Trained:
+    """Train the trials on the setup, by the way and the seed of `config`, logging and going on in `folder`."""
+    spec, runner, validate = setup.spec, make_sweep_runner(config, setup, trials, mesh), setup.validate(mesh)
+    like = runner.untrained()
     with termination.deferred(), Checkpoints(folder / "checkpoints", keep=2) as checkpoints:
         whole, first_step = checkpoints.restore_newest(like)
-        placed, logged = engine.place(whole), {"evaluate_every": stage.evaluate_every, "longest": _span(config)}
-        titles = {"title": f"sweep of {len(cells)}", "first_step": first_step, "steps": stage.steps}
-        if first_step < stage.steps:
-            with TrainingLog(folder, **titles, batch_size=stage.batch_size * len(cells)) as log:
-                for first, last in spans(first_step, stage.steps, **logged):
-                    placed, metrics = engine.advance(placed, first, last)
-                    values, stopping = sweep_means(metrics), termination.stop_requested()
-                    measured = last % stage.evaluate_every == 0 or last == stage.steps
-                    whole = engine.whole(placed) if measured or stopping else whole
+        placed, logged = runner.place(whole), {"evaluate_every": spec.validation_steps, "longest": _span(config)}
+        titles = {"title": f"sweep of {len(trials)}", "first_step": first_step, "steps": spec.steps}
+        if first_step < spec.steps:
+            with TrainingLog(folder, **titles, batch_size=spec.batch_size * len(trials)) as log:
+                for first, last in spans(first_step, spec.steps, **logged):
+                    placed, metrics = runner.advance(placed, first, last)
+                    values = sweep_means(metrics)
+                    stopping = termination.stop_requested() or termination.interrupted()
+                    measured = last % spec.validation_steps == 0 or last == spec.steps
+                    whole = runner.whole(placed) if measured or stopping else whole
                     if measured:
-                        values["validation_nme"] = float(np.mean(_measure(whole, len(cells), validate)))
+                        values["validation_nme"] = float(np.mean(_measure(whole, len(trials), validate)))
                     log.write(last, **values)
                     if measured or stopping:
                         checkpoints.save(last, whole, validation_nme=values.get("validation_nme"))
+                    if termination.interrupted():
+                        raise KeyboardInterrupt
                     if stopping:
                         checkpoints.wait()
-                        raise Stopped(f"sweep: stopped at step {last} of {stage.steps}, which is saved in {folder}")
-    nmes = _measure(whole, len(cells), validate)
-    return Trained(task=task, variables=whole.best_variables, nmes=nmes, how=engine.how)
+                        raise Stopped(f"sweep: stopped at step {last} of {spec.steps}, which is saved in {folder}")
+    nmes = _measure(whole, len(trials), validate)
+    return Trained(setup=setup, variables=whole.best_variables, nmes=nmes, how=runner.how)
 
 
 def sweep_means(metrics: Metrics) -> dict[str, float]:
@@ -131,7 +140,7 @@ def sweep_means(metrics: Metrics) -> dict[str, float]:
 
 
 def _span(config: SweepConfig) -> int:
-    return max(LOG_EVERY, calls(config))
+    return max(LOG_EVERY, config.steps_per_call or devices.steps_per_call())
 
 
 def _measure(state: TrainState, runs: int, validate: Validate) -> np.ndarray:

@@ -207,13 +207,13 @@ def ced(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> P
 
 def pose_histogram(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The poses of the training faces before and after HSM. Nothing is trained."""
-    corpus, setting = workshop.corpus, workshop.recipe.config.balance
-    points, visible = corpus.train.points, corpus.train.visible
+    data, setting = workshop.data, workshop.recipe.config.balance
+    points, visible = data.train.points, data.train.visible
     try:
-        model = balance.pose_axis(points, visible, flip_permutation=corpus.scheme.flip)
+        model = balance.pose_axis(points, visible, flip_permutation=data.scheme.flip)
     except ValueError as error:
         raise InputError(f"no pose axis can be found: {error}") from error
-    counts = np.bincount(corpus.order, minlength=len(points))
+    counts = np.bincount(data.order, minlength=len(points))
     histogram = balance.pose_histogram(np.abs(model.coefficients), counts, bins=setting.bins)
     rows = tuple(
         (f"{low:.3f} to {high:.3f}", str(before), str(after))
@@ -229,7 +229,7 @@ def pose_histogram(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence
         },
         grids=(Grid("Faces by |pose coefficient|", ("bin", "before", "after"), rows, 1),),
         values={"before": histogram.before.tolist(), "after": histogram.after.tolist()},
-        figures={"": pose_figure(model, counts, lines=corpus.scheme.lines)},
+        figures={"": pose_figure(model, counts, lines=data.scheme.lines)},
     )
 
 
@@ -357,9 +357,9 @@ def _about(workshop: Workshop, seeds: Sequence[int], chosen: Mapping[str, float]
 
 
 def _train_name(workshop: Workshop) -> str:
-    corpus = workshop.corpus
-    held = len(corpus.validation.images)
-    return f"{corpus.about['data']}, {len(corpus.train.images):,} faces to train and {held:,} held out"
+    data = workshop.data
+    held = len(data.validation.images)
+    return f"{data.about['data']}, {len(data.train.images):,} faces to train and {held:,} held out"
 
 
 def _test_name(workshop: Workshop) -> str:

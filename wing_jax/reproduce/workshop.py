@@ -1,8 +1,8 @@
 """Models of the paper's experiments: trained together where they can be, measured one by one, and never twice.
 
-What a cell of a table needs is kept below the workshop's folder as soon as it is there: each trained stage under
+What a trial of a table needs is kept below the workshop's folder as soon as it is there: each trained stage under
 `stages/`, each measured model under `measured/`. A call that was stopped goes on from there, and within a sweep from
-its newest checkpoint; a table that shares cells with another finds them done.
+its newest checkpoint; a table that shares trials with another finds them done.
 """
 
 import dataclasses
@@ -24,6 +24,10 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.evaluation import evaluate
 from wing_jax.evaluation.metrics import NORMALIZERS
+from wing_jax.from_config.recipe import mesh_of, recipe_of
+from wing_jax.from_config.sweep import train_trials
+from wing_jax.from_config.sweep_runner import Trial
+from wing_jax.from_config.train import first_setup, read_split, second_setup, training_data
 from wing_jax.inference.bundle import read_bundle, write_bundle
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
@@ -32,8 +36,6 @@ from wing_jax.text import reason
 from wing_jax.train.data import TrainingData
 from wing_jax.train.setup import StageSetup
 from wing_jax.train.stages import template_for
-from wing_jax.train.sweep import Cell
-from wing_jax.train.sweep_run import train_cells
 from wing_jax.values import Value
 
 
@@ -152,7 +154,7 @@ class Workshop:
 
     def measure(self, method: Method, variant: Variant) -> Measured:
         """The trained model on the test faces."""
-        place = self.folder / "measured" / _words(method.name) / self._cell(1, variant).label
+        place = self.folder / "measured" / _words(method.name) / self._trial(1, variant).label
         if not (place / "measured.json").exists():
             self._measure(method, variant, place)
         told = json.loads(read_text(place / "measured.json"))
@@ -161,7 +163,7 @@ class Workshop:
     def localizer(self, method: Method, variant: Variant) -> Localizer:
         """The trained model."""
         stages = tuple(self._stage(number, method.balanced, variant)[0] for number in range(1, method.stages + 1))
-        name = f"{method.name}, {self._cell(1, variant).label}"
+        name = f"{method.name}, {self._trial(1, variant).label}"
         return self.data.localizer(stages, self.template, name=name)
 
     def validation_nme(self, method: Method, variant: Variant) -> float:
@@ -181,29 +183,29 @@ class Workshop:
         _write(place / "measured.json", told)
 
     def _train_stages(self, number: int, balanced: bool, variants: Sequence[Variant]) -> None:
-        cells = [self._cell(number, variant) for variant in variants]
-        missing = [cell for cell in dict.fromkeys(cells) if not (self._place(number, balanced, cell)).exists()]
+        trials = [self._trial(number, variant) for variant in variants]
+        missing = [trial for trial in dict.fromkeys(trials) if not (self._place(number, balanced, trial)).exists()]
         if not missing:
             return
-        labels = json.dumps([number, balanced, *(cell.label for cell in missing)])
+        labels = json.dumps([number, balanced, *(trial.label for trial in missing)])
         work = self.folder / "sweeps" / hashlib.sha256(labels.encode()).hexdigest()[:16]
         config = _sweep_config(self.recipe)
-        trained = train_cells(self.setup(number, balanced=balanced), missing, config, self.mesh, folder=work)
-        for index, cell in enumerate(missing):
+        trained = train_trials(self.setup(number, balanced=balanced), missing, config, self.mesh, folder=work)
+        for index, trial in enumerate(missing):
             stage = trained.stage(index)
             facts = {key: getattr(stage, key) for key in ("network", "input_size", "chip_size", "margin", "centre")}
             manifest = {"stage": facts, "validation_nme": _finite(float(trained.nmes[index]))}
-            write_bundle(self._place(number, balanced, cell), manifest, {"stage": stage.variables})
+            write_bundle(self._place(number, balanced, trial), manifest, {"stage": stage.variables})
         shutil.rmtree(work / "checkpoints")
 
     def _stage(self, number: int, balanced: bool, variant: Variant) -> tuple[Stage, float]:
         """The trained stage and its validation NME."""
-        manifest, arrays = read_bundle(self._place(number, balanced, self._cell(number, variant)))
+        manifest, arrays = read_bundle(self._place(number, balanced, self._trial(number, variant)))
         nme = manifest["validation_nme"]
         variables = {"batch_stats": {}, **arrays["stage"]}
         return Stage(variables=variables, **manifest["stage"]), np.inf if nme is None else nme
 
-    def _cell(self, number: int, variant: Variant) -> Cell:
+    def _trial(self, number: int, variant: Variant) -> Trial:
         """The run of a sweep that trains stage `number`. The first stage has the variant's own lengths; the second the
         recipe's, for they are pixels of another crop."""
         stage = self.recipe.config.stage1 if number == 1 else self.recipe.config.stage2
@@ -211,10 +213,10 @@ class Workshop:
         loss = variant.loss
         if number == 2:
             loss = self.recipe.loss(loss.name, number=2)
-        return Cell(seed=variant.seed, loss=loss, learning_rate=variant.rate * stage.optimizer.learning_rate)
+        return Trial(seed=variant.seed, loss=loss, learning_rate=variant.rate * stage.optimizer.learning_rate)
 
-    def _place(self, number: int, balanced: bool, cell: Cell) -> Path:
-        return self.folder / "stages" / f"stage{number}{'-hsm' if balanced else ''}" / cell.label
+    def _place(self, number: int, balanced: bool, trial: Trial) -> Path:
+        return self.folder / "stages" / f"stage{number}{'-hsm' if balanced else ''}" / trial.label
 
 
 def _sweep_config(recipe: Recipe) -> SweepConfig:

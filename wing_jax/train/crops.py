@@ -10,6 +10,7 @@ from wing_jax.augment.augmentation import Augmentation
 from wing_jax.data.chips import MARGIN, Chips
 from wing_jax.inference.localizer import Stage
 from wing_jax.input.on_host import HostInput
+from wing_jax.models.networks import as_network
 from wing_jax.train.steps import make_predict
 
 CHIP_STEP = 1.25  # chip pixels per pixel of an unperturbed crop: sharp, and yet hardly any shrinking is left
@@ -72,7 +73,7 @@ def frames_through(
     `chips` are of the first stage's chip size; the frames are to pixels of the same chips at `target_size`. What the
     first stage finds in a mirrored crop is mirrored back: crops of the second stage are of the faces as they are.
     """
-    predict = make_predict(stage.model)
+    predict = make_predict(as_network(stage.model))
     frames = np.zeros((len(chips.images), draws, 2, 3), np.float32)
     filled = np.zeros(len(frames), np.int64)
     start = box_frames(chips, size=stage.input_size, margin=stage.margin, centre=stage.centre)

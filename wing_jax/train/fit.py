@@ -10,12 +10,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from wing_jax.augment import Augmentation, usual_augmentations
+from wing_jax.augment import Augmentation
 from wing_jax.balance import Balance
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
 from wing_jax.errors import InputError
-from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import cpu_kernel
 from wing_jax.models.networks import as_network, shapes_of
 from wing_jax.runtime import devices, memory
@@ -26,7 +26,7 @@ from wing_jax.train.logs import Row
 from wing_jax.train.replicas import Parallel
 from wing_jax.train.run_record import describe, refuse_another, write_record
 from wing_jax.train.setup import Input, StageSetup, TrainSettings, train_stage
-from wing_jax.train.spec import Callback, Recipe, StageSpec
+from wing_jax.train.spec import Callback, Recipe, StageSpec, usual_augmentations
 from wing_jax.values import Value
 
 FRACTION = 0.05  # of the photos, held out for validation
@@ -131,7 +131,7 @@ def fit(
             quiet=quiet,
         )
         for number, spec in enumerate(recipe.stages, 1):
-            check_stage(spec, number, sources[0].faces, mesh)
+            check_stage(spec, number, sources[0].faces.scheme.points, mesh)
         folder = None if folder is None else Path(folder)
         known = describe(recipe, sources, seed=seed) if record is None else record
         with contextlib.ExitStack() as held:
@@ -162,9 +162,11 @@ def _train(
     name: str,
     record: Mapping[str, Any] | None,
 ) -> TrainResult:
-    trained, history, template, interrupted = (), [], None, False
+    trained: tuple[Stage, ...] = ()
+    history: list[Row] = []
+    template, interrupted = None, False
     for number in range(1, len(recipe.stages) + 1):
-        if number == 1:
+        if template is None:
             setup = setup_first(recipe, data)
             template = setup.mean
         else:
@@ -188,7 +190,9 @@ def setup_first(recipe: Recipe, data: TrainingData) -> StageSetup:
     return setups.first_setup(recipe.stages[0], data, augment=_augment(recipe, 1))
 
 
-def setup_second(recipe: Recipe, data: TrainingData, first: Any, template: np.ndarray, *, seed: int) -> StageSetup:
+def setup_second(
+    recipe: Recipe, data: TrainingData, first: Stage | None, template: np.ndarray, *, seed: int
+) -> StageSetup:
     """The second stage's training by the recipe, behind the trained `first` stage, or None for annotated crops."""
     return setups.second_setup(
         recipe.stages[1],
@@ -217,7 +221,7 @@ def prepare_devices(count: int, *, processes: str = "one", parallel: Parallel = 
     return mesh
 
 
-def check_stage(spec: StageSpec, number: int, faces: FaceSet, mesh: Mesh) -> None:
+def check_stage(spec: StageSpec, number: int, points: int, mesh: Mesh) -> None:
     """Raises InputError for a stage that cannot be trained, or takes more memory than there is, before any work."""
     devices.check_divides(spec.batch_size, mesh)
     memory.refuse_beyond(
@@ -225,7 +229,6 @@ def check_stage(spec: StageSpec, number: int, faces: FaceSet, mesh: Mesh) -> Non
         what=f"a batch of {spec.batch_size:,} crops of {spec.input_size:,} x {spec.input_size:,} pixels",
         fix="set batch_size or input_size lower",
     )
-    points = faces.scheme.points
     network = as_network(spec.build_model(points))
     variables = shapes_of(network, input_size=spec.input_size, points=points)
     memory.refuse_beyond(

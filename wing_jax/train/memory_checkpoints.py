@@ -1,5 +1,6 @@
 """Checkpoints of a training that has no folder: the best variables, in the host's memory."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -27,7 +28,7 @@ class MemoryCheckpoints:
     def save(self, step: int, state: TrainState, *, validation_nme: float | None = None) -> None:
         """Keep a copy of the variables on the host, where they are the best so far."""
         if validation_nme is not None and (self._best is None or validation_nme < self._best[0]):
-            self._best = validation_nme, jax.device_get(state.replace(optimizer=None))
+            self._best = validation_nme, jax.device_get(dataclasses.replace(state, optimizer=None))
 
     def wait(self) -> None:
         """Nothing: all is kept at once."""

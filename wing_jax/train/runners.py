@@ -73,7 +73,7 @@ class DeviceInputRunner(_OnReplicas):
         super().__init__(replicas)
         self._longest = steps_per_call
         self._faces = _place_faces(faces, replicas)
-        self._sampler = EpochSampler(batches, np.asarray(faces.order))
+        self._sampler = EpochSampler(np.asarray(faces.order), batch_size=batches.batch_size, seed=batches.seed)
         self._program = make_program(step, batches, replicas=replicas)
         self._compiled: dict[int, Callable] = {}
 

@@ -162,7 +162,8 @@ class StageSetup(Value):
 
     def faces_of(self, step: int, *, seed: int) -> Int[np.ndarray, "batch"]:
         """Which of the chips the batch of `step` (from 1) shows, by either input."""
-        return np.asarray(EpochSampler(self.device_input(seed=seed), self.order)(step - 1, 1).index[0])
+        sampler = EpochSampler(self.order, batch_size=self.spec.batch_size, seed=self.data_seed(seed))
+        return np.asarray(sampler(step - 1, 1).index[0])
 
     def faces(self, *, parts: int = 1) -> TrainingFaces:
         """The training faces for the devices, still on the host."""

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
-from wing_jax import losses
+from wing_jax import augment, losses
 from wing_jax.augment import Augmentation
 from wing_jax.balance import Balance
 from wing_jax.errors import InputError
@@ -51,7 +51,8 @@ class StageSpec(Value):
       precision: of activations in training, for a linen module with a field `dtype`: "float32", "bfloat16", "auto"
         (bfloat16 on GPU and TPU). None: as the module says.
       center: of the first stage's crop: the center of the "box", or where the mean "shape" lies in the boxes.
-      stage2_crops: the second stage's training crops are made by the first stage's points on `draws` augmentations of each face
+      stage2_crops: the second stage's training crops are made by the first stage's points on `draws` augmentations of
+      each face
         ("predicted"), or from the annotated points ("annotated").
       draws: crops a face, for stage2_crops="predicted".
 
@@ -127,6 +128,17 @@ class Recipe(Value):
 
     stages: Sequence[StageSpec]
     balance: Balance | None = None
+
+
+def usual_augmentations(number: int) -> tuple[Augmentation, ...]:
+    """What is done to the crops of stage `number` where nothing else is said: as the preset "w300" has it, strong for
+    the first stage, which need only find where the face is, and weaker for the second."""
+    if number == 1:
+        geometry = (augment.rotation(25), augment.scale(0.1), augment.flip(), augment.translation(0.06))
+        return (*geometry, augment.blur(0.5), augment.color(0.3), augment.occlusion(0.3))
+    geometry = (augment.aspect_jitter(0.1), augment.rotation(15), augment.scale(0.1), augment.flip())
+    pixels = (augment.blur(0.5), augment.color(0.4), augment.noise(8), augment.occlusion(0.4))
+    return (*geometry, augment.translation(0.05), *pixels)
 
 
 def training_model(model: Any, *, precision: str | None, axis: str | None) -> Any:

@@ -50,8 +50,7 @@ def second_setup(
     size = data.chip_sizes[1]
     place = functools.partial(crops.shape_frames, template=template, size=spec.input_size)
     resized = data.at(size)
-    if first is None or spec.stage2_crops == "annotated":
-        frames = place(resized.train.points)[:, None]
+    frames = place(resized.train.points)[:, None]  # of the annotated points
     if first is None:
         assert spec.stage2_crops == "annotated"
         validation_frames = place(resized.validation.points)
