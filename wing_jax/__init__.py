@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 from wing_jax.runtime import processes as processes  # it must see forks from now on
 
 if TYPE_CHECKING:
-    from wing_jax.inference.face_landmarker import Finder as Finder
+    from wing_jax.inference.face_landmarker import FaceLandmarker as FaceLandmarker
     from wing_jax.inference.localizer import Localizer as Localizer
 
 __version__ = "0.1.0"
-__all__ = ["Finder", "Localizer"]
+__all__ = ["FaceLandmarker", "Localizer"]
 
 
-HOMES = {"Finder": "inference.face_landmarker", "Localizer": "inference.localizer"}
+HOMES = {"FaceLandmarker": "inference.face_landmarker", "Localizer": "inference.localizer"}
 
 
 def __getattr__(name: str) -> Any:

@@ -61,7 +61,9 @@ def stage(config, number: int) -> Stage:
         "norm": config.model.norm,
     }
     size = chip_size(input_size=config.input_size, margin=config.margin)
-    made = Stage(network=network, variables={}, input_size=config.input_size, chip_size=size, margin=config.margin)
+    made = Stage(
+        model=make_model(**network), variables={}, input_size=config.input_size, chip_size=size, margin=config.margin
+    )
     images = np.zeros((1, config.input_size, config.input_size, 3), np.uint8)
     variables = jax.jit(made.model.init)(jax.random.key(number), images)
     random = np.random.default_rng(number)

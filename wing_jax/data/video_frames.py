@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from wing_jax.errors import InputError
+from wing_jax.runtime.extras import require
 from wing_jax.runtime.files import open_bytes
 from wing_jax.types import Image
 
@@ -59,8 +60,7 @@ def open_video(
       InputError: there is no video in it (the message ends with `mend`), or its pictures have more than `largest`
         pixels.
     """
-    import av
-
+    av = require("av", extra="video", purpose="reading a video")
     limit = {"max_pixels": str(largest)}
     with contextlib.ExitStack() as held:
         try:
@@ -228,8 +228,7 @@ def read_numbered(path: str | Path, number: int, *, largest: int, mend: str) -> 
     Raises:
       InputError: as for `open_video`.
     """
-    import av
-
+    av = require("av", extra="video", purpose="reading a video")
     with open_video(path, largest=largest, mend=mend, threads=False) as (container, stream):
         status = os.stat(path)
         index = _index(os.fspath(path), status.st_mtime_ns, status.st_size, largest, mend)

@@ -17,6 +17,7 @@ from jax.extend import core
 from jaxtyping import Array
 
 from wing_jax.errors import InputError
+from wing_jax.runtime.extras import require
 from wing_jax.text import quoted
 
 OPSET, IR_VERSION = 18, 8  # those of ONNX 1.13
@@ -40,10 +41,7 @@ def onnx_model(
     Raises:
       InputError: `function` does something that is not known here, or the package onnx is not installed.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise InputError("ONNX files need the package onnx, which is not installed here: pip install onnx") from error
+    onnx = require("onnx", extra="onnx", purpose="writing an ONNX file")
     (batch,) = export.symbolic_shape("batch")
     closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), dtype))
     graph = _Graph()
@@ -67,8 +65,7 @@ def onnx_model(
 
 
 def _element(dtype: Any) -> int:
-    import onnx
-
+    onnx = require("onnx", extra="onnx", purpose="writing an ONNX file")
     return onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 

@@ -189,8 +189,7 @@ class Workshop:
         trained = train_cells(self.task(number, balanced=balanced), missing, config, self.mesh, folder=work)
         for index, cell in enumerate(missing):
             stage = trained.stage(index)
-            facts = {key: getattr(stage, key) for key in ("network", "input_size", "chip_size", "margin", "centre")}
-            manifest = {"stage": facts, "validation_nme": _finite(float(trained.nmes[index]))}
+            manifest = {"stage": stage.to_table(), "validation_nme": _finite(float(trained.nmes[index]))}
             write_bundle(self._place(number, balanced, cell), manifest, {"stage": stage.variables})
         shutil.rmtree(work / "checkpoints")
 
@@ -198,8 +197,7 @@ class Workshop:
         """The trained stage and its validation NME."""
         manifest, arrays = read_bundle(self._place(number, balanced, self._cell(number, variant)))
         nme = manifest["validation_nme"]
-        variables = {"batch_stats": {}, **arrays["stage"]}
-        return Stage(variables=variables, **manifest["stage"]), np.inf if nme is None else nme
+        return Stage.from_table(manifest["stage"], arrays["stage"]), np.inf if nme is None else nme
 
     def _cell(self, number: int, variant: Variant) -> Cell:
         """The run of a sweep that trains stage `number`. The first stage has the variant's own lengths; the second the

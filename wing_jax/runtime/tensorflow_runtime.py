@@ -4,7 +4,7 @@ import functools
 import os
 from types import ModuleType
 
-from wing_jax.errors import InputError
+from wing_jax.runtime.extras import require
 
 
 @functools.cache
@@ -16,12 +16,7 @@ def tensorflow(*, asked_for_by: str = "the tf.data input") -> ModuleType:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise InputError(
-            f"{asked_for_by} needs TensorFlow, which is not installed here: pip install tensorflow-cpu"
-        ) from error
+    tf = require("tensorflow", extra="tfdata", purpose=asked_for_by)
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
     return tf

@@ -75,7 +75,7 @@ def frames_through(
     predict = make_predict(stage.model)
     frames = np.zeros((len(chips.images), draws, 2, 3), np.float32)
     filled = np.zeros(len(frames), np.int64)
-    start = box_frames(chips, size=stage.input_size, margin=stage.margin, centre=stage.centre)
+    start = box_frames(chips, size=stage.input_size, margin=stage.margin, centre=stage.center)
     batch_size = 64
     total = len(frames) * draws
     cutter = BatchCutter(

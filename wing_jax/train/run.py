@@ -21,7 +21,9 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.metadata import Metadata
+from wing_jax.inference.stage import Stage
 from wing_jax.models import cpu_kernel
 from wing_jax.runtime import devices, memory
 from wing_jax.schemes import SCHEMES, Scheme
@@ -56,12 +58,7 @@ class Corpus(Value):
             box_convention=self.box_convention,
             stages=stages,
             template=template,
-            about={
-                "name": name,
-                **self.about,
-                "shape_in_box": dataclasses.asdict(self.shape),
-                **self.held_out.manifest(),
-            },
+            metadata=Metadata(name=name, shape_in_box=self.shape, held_out=self.held_out, **self.about),
         )
 
     def unbalanced(self) -> "Corpus":

@@ -230,12 +230,12 @@ def write_record(task: StageTask, config: Config, found: Diverged) -> Path:
 def trained_stage(task: StageTask, variables: dict) -> Stage:
     """The stage that predicts with `variables`."""
     return Stage(
-        network=task.network,
+        model=make_model(**task.network),
         variables=variables,
         input_size=task.stage.input_size,
         chip_size=task.chips.size,
         margin=task.stage.margin,
-        centre=task.centre,
+        center=task.centre,
     )
 
 
