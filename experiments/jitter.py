@@ -25,7 +25,7 @@ import numpy as np
 from shared import arguments, publish, table
 
 from wing_jax.data.load import load_faces
-from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.tracking import OneEuro, Tracker, Tracks
 
 RATE = 30  # frames a second
@@ -36,8 +36,8 @@ SETTLED = RATE // 3  # frames
 FILTERS = {
     "none": None,
     "One-Euro, as it is": OneEuro(),
-    "One-Euro, still 0.5 Hz": OneEuro(still=0.5),
-    "One-Euro, still 2 Hz": OneEuro(still=2.0),
+    "One-Euro, min_cutoff 0.5 Hz": OneEuro(min_cutoff=0.5),
+    "One-Euro, min_cutoff 2 Hz": OneEuro(min_cutoff=2.0),
     "One-Euro, beta 10": OneEuro(beta=10.0),
     "One-Euro, beta 100": OneEuro(beta=100.0),
 }
@@ -67,9 +67,10 @@ def main() -> None:
     size = float(np.ptp(points, axis=0).max())
     eyes = float(np.linalg.norm(points[faces.scheme.left_outer] - points[faces.scheme.right_outer]))
     clip = panned(faces.picture(index), points, size=size)
-    finder = Finder.load(given.model)
+    landmarker = FaceLandmarker.load(given.model)
     rows = [
-        (name, *measured(clip, follow(clip, finder, smooth), eyes=eyes, size=size)) for name, smooth in FILTERS.items()
+        (name, *measured(clip, follow(clip, landmarker, smooth), eyes=eyes, size=size))
+        for name, smooth in FILTERS.items()
     ]
     body = [
         f"{given.model}, {len(clip.frames)} frames of {names[index]}; the face is {size:.0f} pixels large, its eyes' "
@@ -108,9 +109,9 @@ def panned(photo: np.ndarray, points: np.ndarray, *, size: float) -> Clip:
     return Clip(frames=frames, offsets=offsets, directions=directions, settled=settled)
 
 
-def follow(clip: Clip, finder: Finder, smooth: OneEuro | None) -> np.ndarray:
+def follow(clip: Clip, landmarker: FaceLandmarker, smooth: OneEuro | None) -> np.ndarray:
     """The landmarks of the first face in every frame, in pixels of the photo, `[n, points, 2]`."""
-    tracker, tracks, seen = Tracker(finder=finder, smooth=smooth), Tracks(), []
+    tracker, tracks, seen = Tracker(landmarker=landmarker, smooth=smooth), Tracks(), []
     for number, (frame, offset) in enumerate(zip(clip.frames, clip.offsets, strict=True)):
         tracks = tracker(tracks, frame, seconds=number / RATE)
         if not tracks.faces:

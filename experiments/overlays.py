@@ -21,7 +21,7 @@ from shared import table
 from wing_jax.data.face_set import FaceSet, tight_box
 from wing_jax.data.load import load_faces
 from wing_jax.inference.detectors import box_of_face
-from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.report.draw import contact_sheet, draw_pair, face_tile, write_png
 
 SHEET = 10  # faces on one
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--shapes", default="")
     given = parser.parse_args()
     faces = load_faces("pts", "test", root=given.photos, scheme="ibug68")
-    found, missed = located(Finder.load(given.model), faces)
+    found, missed = located(FaceLandmarker.load(given.model), faces)
     eyes = np.linalg.norm(faces.points[:, faces.scheme.left_outer] - faces.points[:, faces.scheme.right_outer], axis=-1)
     errors = np.linalg.norm(found - faces.points, axis=-1) / eyes[:, None]
     nmes = errors.mean(1)
@@ -61,12 +61,12 @@ def main() -> None:
     print("\n".join(table(HEADER, [row(name, errors[i], faces) for name, i in zip(names, worst, strict=True)])))
 
 
-def located(finder: Finder, faces: FaceSet) -> tuple[np.ndarray, np.ndarray]:
+def located(landmarker: FaceLandmarker, faces: FaceSet) -> tuple[np.ndarray, np.ndarray]:
     """(points of the annotated face of each photo `[n, points, 2]`, the photos in which it was not found)."""
     found = np.full_like(faces.points, np.nan)
     missed = []
     for face in range(len(faces)):
-        seen = finder(faces.picture(face))
+        seen = landmarker(faces.picture(face))
         best = box_of_face(seen.boxes, faces.points[face])
         if best is None and len(seen):  # the model's boxes are tighter than a detector's: by its own landmarks
             apart = np.linalg.norm(seen.points - faces.points[face], axis=-1).mean(1)

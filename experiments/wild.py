@@ -33,7 +33,7 @@ from wing_jax.data.boxes import shape_spread
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import load_faces
 from wing_jax.inference.detectors import DETECTORS, box_of_face, get_detector
-from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.face_landmarker import FaceLandmarker
 
 DLIB = {"hog0": "dlib, histogram", "hog1": "dlib, histogram, photo doubled", "cnn": "dlib, network"}
 FAILURE = 0.1
@@ -65,8 +65,8 @@ def main() -> None:
     ways: dict[str, Sequence[Seen] | str] = {}
     for model in given.models:
         for flip, said in ((False, ""), (True, ", mirror average")):
-            finder = Finder.load(model, flip_average=flip)
-            ways[f"{model}{said}, behind {finder.detector.name}"] = by_finder(finder, images)
+            landmarker = FaceLandmarker.load(model, flip_average=flip)
+            ways[f"{model}{said}, behind {landmarker.detector.name}"] = by_landmarker(landmarker, images)
     ways |= {f"dlib's predictor, behind {name.removeprefix('dlib, ')}": seen for name, seen in rivals.items()}
     body = [
         f"{len(faces)} photos, the face with points in each. Detectors:",
@@ -92,20 +92,26 @@ def by_detector(name: str, images: Sequence[np.ndarray]) -> list[Seen]:
     return [_timed(lambda image=image: (detector(image)[0], None)) for image in images]
 
 
-def by_finder(finder: Finder, images: Sequence[np.ndarray]) -> list[Seen]:
+def by_landmarker(landmarker: FaceLandmarker, images: Sequence[np.ndarray]) -> list[Seen]:
     """A model of wing_jax behind its detector."""
-    say(f"{finder.localizer.about.get('name')} ...")
-    finder.localizer.warm_up(sizes=(1, 2, 4))
+    say(f"{landmarker.localizer.metadata.name} ...")
+    landmarker.localizer.warm_up(sizes=(1, 2, 4))
     seen, boxes = [], []
     for image in images:
-        found = _timed(lambda image=image: (finder.boxes(image)[0], None))
+        found = _timed(lambda image=image: (landmarker.boxes(image)[0], None))
         boxes.append(found.boxes)
-        located = _timed(lambda image=image, found=found: (found.boxes, finder.localizer.predict(image, found.boxes)))
-        raw, _ = finder.detector(image)  # faces are told by these: the model's boxes are tighter than all detectors'
+        located = _timed(
+            lambda image=image, found=found: (found.boxes, landmarker.localizer.predict(image, found.boxes))
+        )
+        raw, _ = landmarker.detector(
+            image
+        )  # faces are told by these: the model's boxes are tighter than all detectors'
         told = raw if len(raw) == len(found.boxes) else found.boxes
         seen.append(dataclasses.replace(found, boxes=told, points=located.points, landmarks=located.detection))
     together, boxes = images[:BATCH], boxes[:BATCH]
-    rounds = [_timed(lambda: (finder.localizer.predict_batch(together, boxes)[0], None)).detection for _ in range(6)]
+    rounds = [
+        _timed(lambda: (landmarker.localizer.predict_batch(together, boxes)[0], None)).detection for _ in range(6)
+    ]
     batched = float(np.median(rounds[1:])) / max(1, sum(map(len, boxes)))
     return [dataclasses.replace(one, batched=batched) for one in seen]
 

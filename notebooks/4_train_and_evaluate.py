@@ -40,7 +40,7 @@ from wing_jax.config import (
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
 from wing_jax.evaluation.evaluation import summarise
-from wing_jax.report.draw import draw_points
+from wing_jax.inference.drawing import draw_points
 from wing_jax.report.plots import ced_figure
 from wing_jax.report.tables import results_grid, rich_table
 from wing_jax.runtime import devices

@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from wing_jax import Finder
+from wing_jax import FaceLandmarker
 from wing_jax.data.arguments import as_boxes, as_image, as_images
 from wing_jax.data.images import Embedded, read_image, write_image
 from wing_jax.data.load import load_faces
@@ -37,8 +37,8 @@ class Tensor:
 
 
 @pytest.fixture(scope="module")
-def finder():
-    return Finder.load("mtfl", detector="libfacedetection")
+def landmarker():
+    return FaceLandmarker.load("mtfl", detector="libfacedetection")
 
 
 @pytest.mark.parametrize(
@@ -127,32 +127,32 @@ def test_what_is_no_image_is_refused_in_one_line(given, said):
 
 
 @pytest.mark.parametrize("bad", [None, PIXELS / 255, "nowhere.jpg"], ids=["none", "floats", "path"])
-def test_all_that_take_an_image_refuse_alike(finder, bad):
+def test_all_that_take_an_image_refuse_alike(landmarker, bad):
     for work in (
-        lambda: finder.localizer.predict(bad, BOXES),
-        lambda: finder(bad),
-        lambda: finder.boxes(bad),
-        lambda: finder.detector(bad),
-        lambda: Tracker(finder=finder)(Tracks(), bad, seconds=0.0),
+        lambda: landmarker.localizer.predict(bad, BOXES),
+        lambda: landmarker(bad),
+        lambda: landmarker.boxes(bad),
+        lambda: landmarker.detector(bad),
+        lambda: Tracker(landmarker=landmarker)(Tracks(), bad, seconds=0.0),
     ):
         with pytest.raises(InputError):
             work()
 
 
-def test_one_of_several_is_named(finder):
-    localizer = finder.localizer
+def test_one_of_several_is_named(landmarker):
+    localizer = landmarker.localizer
     with pytest.raises(InputError, match="image 2 of 3 is None"):
         localizer.predict_batch([PIXELS, None, PIXELS], [BOXES] * 3)
     with pytest.raises(InputError, match="image 2 of 2 must be RGB uint8"):
-        finder.batch([PIXELS, PIXELS[..., 0]])
+        landmarker.batch([PIXELS, PIXELS[..., 0]])
     with pytest.raises(InputError, match="the boxes of image 2 of 2 are None"):
         localizer.predict_batch([PIXELS, PIXELS], [BOXES, None])
     with pytest.raises(InputError, match="the box 9 9 5 20 of image 2 of 2 is empty"):
         localizer.predict_batch([PIXELS, PIXELS], [BOXES, [[9, 9, 5, 20]]])
 
 
-def test_predict_answers_alike_however_it_is_asked(finder, tmp_path):
-    localizer = finder.localizer
+def test_predict_answers_alike_however_it_is_asked(landmarker, tmp_path):
+    localizer = landmarker.localizer
     write_image(tmp_path / "x.png", PIXELS)
     points = localizer.predict(PIXELS, BOXES)
     for image in (jnp.asarray(PIXELS), PIL.Image.fromarray(PIXELS), tmp_path / "x.png"):
@@ -192,7 +192,7 @@ def test_boxes_of_plain_meaning_are_taken(given, expected):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (None, "are None: .* wing_jax.Finder"),
+        (None, "are None: .* wing_jax.FaceLandmarker"),
         ([[1, 2, 3, 4], [1, 2, 3]], "hold 3 and 4 numbers"),
         ([1, [2, 3], 4, 5], "must be"),
         ([[1, 2, 3, 4, 5]], r"not \[1, 5\]"),
@@ -220,16 +220,16 @@ def test_what_are_no_boxes_is_refused_in_one_line(given, said):
     assert len(str(error.value)) < 400
 
 
-def test_what_is_traced_is_refused(finder):
+def test_what_is_traced_is_refused(landmarker):
     with pytest.raises(InputError, match=r"call this outside of jax\.jit"):
-        jax.jit(lambda image: finder.localizer.predict(image, BOXES))(PIXELS)
+        jax.jit(lambda image: landmarker.localizer.predict(image, BOXES))(PIXELS)
 
 
-def test_detectors_by_odd_names(finder):
+def test_detectors_by_odd_names(landmarker):
     for name in (None, 3, [], "yunet"):
         with pytest.raises(InputError, match="detector="):
             get_detector(name)
-    assert Finder.load("mtfl", detector=finder.detector) == finder
+    assert FaceLandmarker.load("mtfl", detector=landmarker.detector) == landmarker
 
 
 def test_faces_are_taken_by_numbers_or_by_a_mask():
@@ -245,18 +245,18 @@ def test_faces_are_taken_by_numbers_or_by_a_mask():
 ODD = """
 import warnings
 import numpy as np
-from wing_jax import Finder, Localizer, losses
+from wing_jax import FaceLandmarker, Localizer, losses
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 localizer, faces = Localizer.load("mtfl"), load_faces("synthetic", "test", count=3)
 points = np.zeros((1, 5, 2), np.float32)
 calls = {
     "load": [Localizer.load, [None, 3, "", [1], b"x"]],
-    "Finder.load": [Finder.load, [None, 3, "", [1], b"x"]],
+    "FaceLandmarker.load": [FaceLandmarker.load, [None, 3, "", [1], b"x"]],
     "warm_up": [lambda bad: localizer.warm_up(sizes=bad), [0, None, (0,), ("a",), (1.5,)]],
     "face_side": [lambda bad: localizer.warm_up(face_side=bad), [0, None, "a"]],
     "save": [localizer.save, [None, 3]],
-    "Finder": [lambda bad: Finder(localizer=bad, detector=bad), [None, 3]],
+    "FaceLandmarker": [lambda bad: FaceLandmarker(localizer=bad, detector=bad), [None, 3]],
     "split": [faces.split, [None, "0.1", -1, 2, float("nan")]],
     "without": [faces.without, [None, faces.photos[0], 3]],
     "write_image": [lambda bad: write_image("x.png", bad), [None, [1], points]],

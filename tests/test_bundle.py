@@ -1,16 +1,27 @@
 """Models on disk: written whole, read back bit for bit, refused in one line when broken."""
 
 import json
+from typing import Any, NamedTuple
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from wing_jax.data.boxes import ShapeInBox
+from wing_jax.data.held_out import HeldOut
 from wing_jax.errors import InputError
 from wing_jax.inference import bundle
-from wing_jax.inference.bundle import read_bundle, write_bundle
+from wing_jax.inference.bundle import flatten, read_bundle, write_bundle
 from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.metadata import Metadata
+from wing_jax.inference.stage import Stage
+from wing_jax.models import ResNetTiny, make_model
+from wing_jax.models.networks import as_network
+from wing_jax.schemes import MTFL_5
 
-MANIFEST = {"scheme": "mtfl5", "box_convention": "landmarks", "stages": []}
+MANIFEST = {"scheme": "mtfl5", "box_convention": "landmarks", "stages": [], "metadata": {}}
 ARRAYS = {
     "stage1": {"params": {"output": {"kernel": np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)}}},
     "template": {"shape": np.zeros((5, 2), np.float32)},
@@ -55,7 +66,7 @@ def test_missing_model_is_named(folder, name):
     assert "no model here" in refused(folder / "elsewhere" if not name else folder)
 
 
-@pytest.mark.parametrize("text", ["", '{"format": 1, "sch', "not json"])
+@pytest.mark.parametrize("text", ["", '{"format": 2, "sch', "not json"])
 def test_broken_json(folder, text):
     (folder / "model.json").write_text(text)
     assert "not valid JSON" in refused(folder)
@@ -64,7 +75,7 @@ def test_broken_json(folder, text):
 @pytest.mark.parametrize("content", [[], 3, {}, {"format": 99}])
 def test_another_format(folder, content):
     (folder / "model.json").write_text(json.dumps(content))
-    assert "bundle format 1" in refused(folder)
+    assert "bundle format 2" in refused(folder)
 
 
 def test_missing_weights(folder):
@@ -114,14 +125,14 @@ def test_pickled_objects_are_never_loaded(folder):
     ],
 )
 def test_manifest_that_does_not_fit(folder, change):
-    (folder / "model.json").write_text(json.dumps({"format": 1, **MANIFEST, **change}))
+    (folder / "model.json").write_text(json.dumps({"format": 2, **MANIFEST, **change}))
     assert "does not hold what it must" in refused(folder, Localizer.load)
 
 
 @pytest.mark.parametrize("key", list(MANIFEST))
 def test_manifest_without_a_key(folder, key):
     left = {name: value for name, value in MANIFEST.items() if name != key}
-    (folder / "model.json").write_text(json.dumps({"format": 1, **left}))
+    (folder / "model.json").write_text(json.dumps({"format": 2, **left}))
     assert key in refused(folder, Localizer.load)
 
 
@@ -137,3 +148,188 @@ def test_write_that_fails_leaves_the_old_bundle(folder, monkeypatch):
     manifest, arrays = read_bundle(folder)
     assert manifest == MANIFEST
     np.testing.assert_array_equal(arrays["template"]["shape"], ARRAYS["template"]["shape"])
+
+
+# Networks that are not registered
+
+
+class Tree(NamedTuple):
+    """Parameters that are no dict."""
+
+    kernel: Any
+    biases: list
+
+
+class Plain:
+    """A class of one's own with `init` and `apply`."""
+
+    points = 5
+
+    def init(self, key, images):
+        size = images[0].size
+        return Tree(0.01 * jax.random.normal(key, (size, 2 * self.points)), [jnp.zeros(2 * self.points, jnp.bfloat16)])
+
+    def apply(self, params, images):
+        flat = images.reshape(len(images), -1) / 255 @ params.kernel
+        return (flat + jnp.broadcast_to(params.biases[0], flat.shape)).reshape(-1, self.points, 2)
+
+
+class Module(nn.Module):
+    """A linen module of one's own."""
+
+    width: int = 4
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = nn.BatchNorm(use_running_average=not train)(images.reshape(len(images), -1) / 255)
+        return nn.Dense(10)(nn.relu(nn.Dense(self.width)(x))).reshape(-1, 5, 2)
+
+
+BOX = [[8.0, 8.0, 40.0, 40.0]]
+PICTURE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+
+
+def stage_of(model, seed=0):
+    variables = as_network(model).init(jax.random.key(seed), jnp.zeros((1, 16, 16, 3), jnp.uint8))
+    return Stage(model=model, variables=variables, input_size=16, chip_size=24, margin=1.2, center=(0.1, 0.0))
+
+
+def localizer_of(*models):
+    template = np.linspace(0.2, 0.8, 10, dtype=np.float32).reshape(5, 2)
+    stages = tuple(stage_of(model, seed) for seed, model in enumerate(models))
+    metadata = Metadata(
+        name="mine", data="drawn", faces=3, shape_in_box=ShapeInBox(centre=(0.0, 0.1), side=0.9),
+        detectors={"some": ShapeInBox(centre=(0.0, 0.2), side=0.4)}, extra={"author": "me", "numbers": [1, 2]},
+        held_out=HeldOut(data="mtfl", validation=0.05, photos=("a", "b")),
+    )  # fmt: skip
+    return Localizer(scheme=MTFL_5, box_convention="landmarks", stages=stages, template=template, metadata=metadata)
+
+
+REGISTERED = make_model("plain", points=5, channels=(4,), hidden=8, norm="batch")
+
+
+@pytest.mark.parametrize(
+    ("models", "given"),
+    [
+        ([Plain()], Plain()),
+        ([Module()], Module()),
+        ([Module(), Plain()], [Module(), Plain()]),
+        ([REGISTERED, Module()], Module()),
+        ([REGISTERED, Module()], [None, Module()]),
+        ([REGISTERED], None),
+        ([REGISTERED], REGISTERED),
+        ([ResNetTiny(points=5)], ResNetTiny(points=5)),
+    ],
+)
+def test_a_model_of_ones_own_is_kept_and_loaded(tmp_path, models, given):
+    before = localizer_of(*models)
+    after = Localizer.load(before.save(tmp_path / "model"), model=given)
+    np.testing.assert_array_equal(after.predict(PICTURE, BOX), before.predict(PICTURE, BOX))
+    assert after.metadata == before.metadata
+    for one, another in zip(after.stages, before.stages, strict=True):
+        assert jax.tree.map(lambda x: x.dtype, one.variables["params"]) == jax.tree.map(
+            lambda x: x.dtype, another.variables["params"]
+        )
+        assert (one.input_size, one.chip_size, one.margin, tuple(one.center)) == (16, 24, 1.2, (0.1, 0.0))
+
+
+def test_half_precision_of_a_model_of_ones_own(tmp_path):
+    before = localizer_of(Plain())
+    after = Localizer.load(before.save(tmp_path / "model", half=True), model=Plain())
+    assert after.stages[0].variables["params"].kernel.dtype == np.float32
+    np.testing.assert_allclose(after.predict(PICTURE, BOX), before.predict(PICTURE, BOX), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        make_model("plain", points=5, channels=(4, 4), hidden=8, norm="batch", dropout=0.2),
+        make_model("voting", points=5, channels=(4, 4), hidden=8, residual=1, precision="bfloat16"),
+        make_model("resnet50", points=5),
+    ],
+)
+def test_registered_models_are_described_by_name(model):
+    table = json.loads(json.dumps(Stage(model=model, variables={}, input_size=16, chip_size=24, margin=1.2).to_table()))
+    again = Stage.from_table(table, {})
+    assert again.model == model
+    assert "custom" not in table["model"]
+
+
+class Wider(Plain):
+    points = 6
+
+
+class Deeper(Plain):
+    def init(self, key, images):
+        tree = super().init(key, images)
+        return Tree(tree.kernel, [*tree.biases, jnp.zeros(3)])
+
+
+class Shallower(Plain):
+    def init(self, key, images):
+        return Tree(super().init(key, images).kernel, [])
+
+    def apply(self, params, images):
+        return super().apply(Tree(params.kernel, [jnp.zeros(10)]), images)
+
+
+@pytest.mark.parametrize(
+    ("saved", "given", "message"),
+    [
+        (Plain(), None, "it holds a network of class Plain, which is not registered, and of which it holds the arrays "
+                        "alone: load it by Localizer.load(path, model=Plain(...))"),
+        (Plain(), Wider(), "the model Wider on crops of 16 x 16 pixels answers float32 [1, 6, 2] for one crop"),
+        (Plain(), Deeper(), "the given model Deeper has an array 'params/biases/1', which the bundle has not"),
+        (Plain(), Shallower(), "the bundle has an array 'params/biases/0', which the given model Shallower has not"),
+        (Module(), Module(width=6), "the array 'params/Dense_0/kernel' of the given model Module is float32 [6, 10], "
+                                    "that of the bundle float32 [4, 10]: give the model that it was saved with"),
+        (Plain(), [Plain(), Plain()], "model= has 2 models, the bundle 1 stages: give one for each"),
+        (Plain(), 3, "model=3 is no model"),
+        (REGISTERED, Plain(), "the given model Plain has an array 'params/kernel', which the bundle has not"),
+    ],
+)  # fmt: skip
+def test_a_model_that_does_not_fit_is_refused_in_one_line(tmp_path, saved, given, message):
+    folder = localizer_of(saved).save(tmp_path / "model")
+    assert message in refused(folder, lambda folder: Localizer.load(folder, model=given))
+
+
+def test_nothing_of_a_bundle_is_imported(tmp_path):
+    """A name of the bundle is never looked up as a module or class."""
+    folder = localizer_of(Plain()).save(tmp_path / "model")
+    manifest = json.loads((folder / "model.json").read_text())
+    manifest["stages"][0]["model"] = {"custom": "os.system\nimport os"}
+    (folder / "model.json").write_text(json.dumps(manifest))
+    assert "a network of class os.system\\nimport os, which is not registered" in refused(folder, Localizer.load)
+    manifest["stages"][0]["model"] = {"name": "os.system", "points": 5}
+    (folder / "model.json").write_text(json.dumps(manifest))
+    assert "no network is called 'os.system'" in refused(folder, Localizer.load)
+
+
+class Keyed(Plain):
+    def init(self, key, images):
+        return {"state": key}
+
+
+def test_what_is_no_array_of_numbers_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"'stage1/params/state' of the model is .*, no array that can be kept"):
+        localizer_of(Keyed()).save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    with pytest.raises(InputError, match="two arrays of the model are called 'a/b'"):
+        flatten({"a": {"b": 1}, "a/b": 2})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": 3}, "name=3 of the metadata is no str"),
+        ({"faces": "many"}, "faces='many' of the metadata is no int"),
+        ({"shape_in_box": {"center": [0], "side": 1}}, "shape_in_box of the metadata is no center"),
+        ({"detectors": {"x": {}}}, "detectors: 'x' of the metadata is no center"),
+        ({"detectors": []}, "detectors=[] of the metadata is no table"),
+        ({"held_out": {}}, "held_out is no record of photos"),
+        ({"unheard_of": 1}, "not a table of data, detectors, extra, faces, held_out, name, shape_in_box"),
+    ],
+)
+def test_metadata_that_are_not_as_they_must_be(folder, change, message):
+    (folder / "model.json").write_text(json.dumps({"format": 2, **MANIFEST, "metadata": change}))
+    assert message in refused(folder, Localizer.load)

@@ -21,11 +21,13 @@ from wing_jax.cli import main
 from wing_jax.cli.options import parse_config
 from wing_jax.cli.train import evaluation_options
 from wing_jax.config import Config, DataConfig, GridConfig, LossConfig, SweepConfig, load_config
+from wing_jax.data.boxes import ShapeInBox
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_file import read_pts, write_pts
 from wing_jax.data.readers.w300 import read_w300
 from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.metadata import Metadata
 from wing_jax.models import make_model
 from wing_jax.schemes import IBUG_68, MTFL_5
 
@@ -56,9 +58,11 @@ def drawn_model(folder, scheme, mean):
     shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.uint8))
     variables = jax.tree.map(lambda leaf: random.normal(0, 0.2, leaf.shape).astype(np.float32), shapes)
     variables["params"]["output"]["bias"] = (mean.reshape(-1) * 16 - 0.5).astype(np.float32)
-    stage = Stage(network=network, variables={"batch_stats": {}, **variables}, input_size=16, chip_size=32, margin=1.2)
-    about = {"name": "drawn", "shape_in_box": {"centre": (0.0, 0.0), "side": 1.0}}
-    localizer = Localizer(scheme=scheme, box_convention="landmarks", stages=(stage,), template=mean, about=about)
+    stage = Stage(
+        model=make_model(**network), variables={"batch_stats": {}, **variables}, input_size=16, chip_size=32, margin=1.2
+    )
+    metadata = Metadata(name="drawn", shape_in_box=ShapeInBox(centre=(0.0, 0.0), side=1.0))
+    localizer = Localizer(scheme=scheme, box_convention="landmarks", stages=(stage,), template=mean, metadata=metadata)
     return localizer.save(folder)
 
 

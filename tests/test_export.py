@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from wing_jax.cli import main
+from wing_jax.data.boxes import ShapeInBox
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.export import FORMATS, crops_of, export, halve
-from wing_jax.export import stages as module
+from wing_jax.export import EXPORTS, Format, crops_of, export, halve, register_export
 from wing_jax.export.onnx_graph import onnx_model
 from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.metadata import Metadata
 from wing_jax.models import ResNetTiny, cpu_kernel, make_model
 from wing_jax.schemes import IBUG_68
 
@@ -53,25 +54,29 @@ def localizer(faces):
         variables = drawn(make_model(**network), size, mean=mean, seed=number)
         stages.append(
             Stage(
-                network=network, variables=variables, input_size=size, chip_size=2 * size, margin=1.4 if number else 1.3
+                model=make_model(**network),
+                variables=variables,
+                input_size=size,
+                chip_size=2 * size,
+                margin=1.4 if number else 1.3,
             )
         )
-    about = {"name": "drawn", "shape_in_box": {"centre": (0.0, 0.0), "side": 1.0}}
-    return Localizer(scheme=IBUG_68, box_convention="landmarks", stages=tuple(stages), template=mean, about=about)
+    metadata = Metadata(name="drawn", shape_in_box=ShapeInBox(centre=(0.0, 0.0), side=1.0))
+    return Localizer(scheme=IBUG_68, box_convention="landmarks", stages=tuple(stages), template=mean, metadata=metadata)
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", ["onnx", "saved-model", "tflite", "stablehlo"])
 def test_every_runtime_answers_as_jax(kind, localizer, faces, tmp_path):
     crops = crops_of(localizer, faces)
     assert [c.shape for c in crops] == [(6, 32, 32, 3), (6, 64, 64, 3)]
     folder = tmp_path / os.fsdecode(b"m\xfcller [v2] a\\b* %d {x}#")  # a pattern to TensorFlow, and not UTF-8
     done = export(localizer, kind, folder, crops)
     assert list(tmp_path.iterdir()) == [folder]
-    assert [d.path.name for d in done] == [f"stage{n}{FORMATS[kind].ending}" for n in (1, 2)]
+    assert [d.path.name for d in done] == [f"stage{n}{EXPORTS[kind].ending}" for n in (1, 2)]
     for exported, stage, shown in zip(done, localizer.stages, crops, strict=True):
         expected = np.asarray(stage.model.apply(stage.variables, jnp.asarray(shown), train=False))
         assert np.ptp(expected, axis=0).max() > 0.5  # the picture matters
-        run = FORMATS[kind].load(exported.path)
+        run = EXPORTS[kind].load(exported.path)
         for count in (1, 6):
             np.testing.assert_allclose(run(shown[:count]), expected[:count], atol=1e-3)
         assert exported.difference < 1e-3
@@ -111,12 +116,14 @@ def test_crops_are_those_that_the_localizer_makes(localizer, faces):
     seen = []
 
     class Looks:
-        def apply(self, variables, crops, *, train):
+        def init(self, key, images):
+            return {}
+
+        def apply(self, params, crops):
             jax.debug.callback(lambda given: seen.append(np.asarray(given)), crops)
             return jnp.zeros((len(crops), 68, 2))
 
-    stage = dataclasses.replace(localizer.stages[0])
-    stage.__dict__["model"] = Looks()  # in place of the cached property
+    stage = dataclasses.replace(localizer.stages[0], model=Looks())
     looking = dataclasses.replace(localizer, stages=(stage,))
     looking.predict(faces.picture(0), faces.boxes[:1])
     jax.effects_barrier()
@@ -182,22 +189,22 @@ def test_what_onnx_graphs_do_not_know_is_named():
         onnx_model(lambda x: jnp.sort(x, axis=1), (4,), jnp.float32, names=("x", "y"))
 
 
-def test_a_file_that_answers_otherwise_is_refused(localizer, faces, tmp_path, monkeypatch):
-    form = FORMATS["onnx"]
+def test_a_file_that_answers_otherwise_is_refused(localizer, faces, tmp_path):
+    form = EXPORTS["onnx"]
     wrong = dataclasses.replace(form, load=lambda path: lambda crops: form.load(path)(crops) + np.float32(0.06))
-    monkeypatch.setitem(module.FORMATS, "onnx", wrong)
     with pytest.raises(
         InputError, match=r"stage1\.onnx: ONNX Runtime answers otherwise than JAX, by up to 0\.06 pixels"
     ):
-        export(localizer, "onnx", tmp_path, crops_of(localizer, faces))
+        export(localizer, wrong, tmp_path, crops_of(localizer, faces))
     broken = dataclasses.replace(form, load=lambda path: lambda crops: np.full((len(crops), 68, 2), np.nan, np.float32))
-    monkeypatch.setitem(module.FORMATS, "onnx", broken)
     with pytest.raises(InputError, match="by up to nan pixels"):
-        export(localizer, "onnx", tmp_path, crops_of(localizer, faces))
+        export(localizer, broken, tmp_path, crops_of(localizer, faces))
 
 
 def test_faults(localizer, faces, tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="--to 'coreml': use one of onnx, saved-model, tflite, stablehlo"):
+    with pytest.raises(
+        InputError, match="no export format is called 'coreml': use one of onnx, saved-model, tflite, stablehlo"
+    ):
         export(localizer, "coreml", tmp_path, [])
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write here"):
@@ -222,3 +229,21 @@ def test_the_command_and_the_example_of_the_page(localizer, faces, tmp_path, cap
         found = names["locate"](facts, faces.picture(face), faces.boxes[face])
         expected = localizer.predict(faces.picture(face), faces.boxes[face : face + 1])[0]
         assert np.linalg.norm(found - expected, axis=1).mean() < 0.5
+
+
+def test_a_format_of_ones_own_is_registered(localizer, faces, tmp_path, capsys):
+    """Kept as StableHLO, under another name."""
+    known = EXPORTS["stablehlo"]
+
+    @register_export(name="mine")
+    def make():
+        return Format(title="mine", ending=".mine", write=known.write, load=known.load, runtime="mine")
+
+    done = export(localizer, "mine", tmp_path, crops_of(localizer, faces))
+    assert [each.path.name for each in done] == ["stage1.mine", "stage2.mine"]
+    with pytest.raises(InputError, match="the export 'none' is 3, no Format"):
+        register_export(3, name="none")
+    model = localizer.save(tmp_path / "model")
+    with pytest.raises(SystemExit):
+        main(["export", str(model), "--to", "coreml"])
+    assert "--to 'coreml': use half or one of onnx, saved-model, tflite, stablehlo, mine" in capsys.readouterr().err

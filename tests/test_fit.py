@@ -158,9 +158,9 @@ def test_both_inputs_are_one_training(faces):
 def test_faces_of_ones_own_hold_out_some_photos_without_being_told(faces):
     few = faces.take(np.arange(12))
     result = train(few, stage(steps=2))
-    assert len(result.localizer.about["held_out"]["photos"]) == 3
+    assert len(result.localizer.metadata.held_out.photos) == 3
     given = train(few, stage(steps=2), validation=faces.take(np.arange(12, 20)))
-    assert len(given.localizer.about["held_out"]["photos"]) == 8
+    assert len(given.localizer.metadata.held_out.photos) == 8
 
 
 class Wrong(nn.Module):

@@ -20,6 +20,7 @@ from wing_jax.data.packed import pack
 from wing_jax.errors import InputError
 from wing_jax.inference.bundle import find_bundle
 from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.metadata import Metadata
 from wing_jax.reproduce.workshop import Workshop, recipe
 from wing_jax.schemes import IBUG_68
 from wing_jax.train import run_config
@@ -49,14 +50,14 @@ def here(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def bare(**about) -> Localizer:
+def bare(**metadata) -> Localizer:
     """A model without stages."""
     return Localizer(
         scheme=IBUG_68,
         box_convention="landmarks",
         stages=(),
         template=np.zeros((68, 2), np.float32),
-        about=about,
+        metadata=Metadata(**metadata),
     )
 
 
@@ -73,7 +74,7 @@ def expected(faces, data: DataConfig = DATA) -> tuple[str, ...]:
 
 
 def test_a_training_records_the_photos_it_held_out(config, corpus, faces):
-    record = HeldOut.read(corpus.localizer((), np.zeros((68, 2), np.float32), name="x").about)
+    record = corpus.localizer((), np.zeros((68, 2), np.float32), name="x").metadata.held_out
     assert record == corpus.held_out
     assert record.photos == tuple(sorted(expected(faces)))
     assert len(record.photos) == len(corpus.validation.images)
@@ -91,7 +92,7 @@ def test_evaluate_measures_on_exactly_those(corpus, faces, tmp_path):
     few, remarks = measured(model, faces=20)
     assert set(few.photos) == {photo for photo in expected(faces) if int(photo.split("-")[1]) < 20}
     assert remarks == (f"{len(found) - len(few)} of the {len(found)} held-out photos are not here",)
-    with pytest.raises(InputError, match=r"none of the .* photos is here that the model's training held out of 'synt"):
+    with pytest.raises(InputError, match=r"none of the .* photos is here that the model's training held out of 'syn"):
         corpus.held_out.pick(load_faces("synthetic", "test", count=5), data="synthetic")
 
 
@@ -106,8 +107,8 @@ def test_many_photos_are_recorded_by_the_rule_and_a_digest(corpus, config, faces
     held = faces.without(DATA.without).split(DATA.validation)[1]
     record = HeldOut.of(held, DATA, trained={held.photos[0]}, seed=SEED)
     assert record.photos is None
-    assert len(json.dumps(record.manifest())) < 300
-    again = HeldOut.read(json.loads(json.dumps(record.manifest())))
+    assert len(json.dumps(record.to_table())) < 300
+    again = HeldOut.from_table(json.loads(json.dumps(record.to_table())))
     assert again == record
     for data in ("synthetic", "packed"):
         found, remark = again.pick(faces, data=data)
@@ -129,7 +130,7 @@ def test_many_photos_are_recorded_by_the_rule_and_a_digest(corpus, config, faces
 )  # fmt: skip
 def test_a_record_that_is_none_is_refused(table):
     with pytest.raises(InputError, match=r"model\.json: held_out is no record of photos"):
-        HeldOut.read({"held_out": table})
+        HeldOut.from_table(table)
 
 
 def test_photos_that_another_set_trains_on_were_not_held_out(config, corpus, faces, tmp_path):
@@ -183,7 +184,7 @@ def test_where_nothing_is_known_the_share_that_is_assumed_is_said(tmp_path):
 
 def test_the_models_of_the_package_record_it(data_root):
     for name, faces in (("w300", 106), ("mtfl", 473)):  # as their cards say
-        record = HeldOut.read(Localizer.load(name).about)
+        record = Localizer.load(name).metadata.held_out
         every = load_faces(name, "train", root=str(data_root / {"w300": "300w"}.get(name, name)))
         found, remark = record.pick(every, data=name)
         assert (len(found), remark) == (faces, "")

@@ -144,6 +144,7 @@ def test_boxes_of_another_convention_are_told_and_brought_to_those_of_training(t
 
     from wing_jax.data.boxes import shape_in_box
     from wing_jax.inference.localizer import Localizer
+    from wing_jax.inference.metadata import Metadata
 
     monkeypatch.chdir(tmp_path)
     write_points_folder(tmp_path / "faces")
@@ -151,8 +152,8 @@ def test_boxes_of_another_convention_are_told_and_brought_to_those_of_training(t
     trained = shape_in_box(load_faces("pts", "all", root=str(folder), scheme="ibug68"))
     spread = np.random.default_rng(0).uniform(0.1, 0.9, (68, 2)).astype(np.float32)
     plain = drawn_model(tmp_path / "plain", IBUG_68, spread)
-    about = {"name": "told", "shape_in_box": dataclasses.asdict(trained)}
-    model = dataclasses.replace(Localizer.load(plain), about=about).save(tmp_path / "model")
+    metadata = Metadata(name="told", shape_in_box=trained)
+    model = dataclasses.replace(Localizer.load(plain), metadata=metadata).save(tmp_path / "model")
 
     def evaluated(*options):
         words = ["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "ibug68", "--jitter", "0"]

@@ -15,6 +15,7 @@ from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.inference import localizer as module
 from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.metadata import Metadata
 from wing_jax.models import make_model
 from wing_jax.schemes import MTFL_5, Scheme
 
@@ -28,7 +29,10 @@ TEMPLATE = np.array([[0.25, 0.3], [0.75, 0.3], [0.5, 0.75]], np.float32)
 class FindsDots:
     """Answers the centre of gravity of each colour channel: a perfect net for pictures of three dots."""
 
-    def apply(self, variables, crops, *, train):
+    def init(self, key, images):
+        return {}
+
+    def apply(self, params, crops):
         at = jnp.arange(crops.shape[1], dtype=jnp.float32)
         mass = crops.sum((1, 2))
         x = (crops.sum(1) * at[None, :, None]).sum(1) / mass
@@ -39,23 +43,21 @@ class FindsDots:
 class FindsDotsBadly(FindsDots):
     """The same, off by some pixels."""
 
-    def apply(self, variables, crops, *, train):
+    def apply(self, params, crops):
         off = jnp.array([[3.0, -2.0], [2.0, 3.0], [-2.0, 2.0]])
-        return super().apply(variables, crops, train=train) + off[None]
+        return super().apply(params, crops) + off[None]
 
 
-class SeesTheTemplate:
+class SeesTheTemplate(FindsDots):
     """Answers the template to whatever it is shown, as if the crop were always perfectly placed."""
 
-    def apply(self, variables, crops, *, train):
+    def apply(self, params, crops):
         placed = jnp.asarray(TEMPLATE * crops.shape[1] - 0.5)
         return jnp.broadcast_to(placed[None], (len(crops), 3, 2))
 
 
 def stage_of(model, *, input_size=48, chip_size=96, margin=1.4):
-    stage = Stage(network={}, variables={}, input_size=input_size, chip_size=chip_size, margin=margin)
-    stage.__dict__["model"] = model  # in place of the cached property
-    return stage
+    return Stage(model=model, variables={"params": {}}, input_size=input_size, chip_size=chip_size, margin=margin)
 
 
 def of_stages(*models, cut_on="auto"):
@@ -135,11 +137,15 @@ def drawn_variables(size):
 def small():
     """Two stages of drawn weights: any function of the picture shows whether faces and places are mixed up."""
     stages = tuple(
-        Stage(network=NETWORK, variables=drawn_variables(size), input_size=size, chip_size=chip, margin=margin)
+        Stage(
+            model=make_model(**NETWORK), variables=drawn_variables(size), input_size=size, chip_size=chip, margin=margin
+        )
         for size, chip, margin in ((16, 40, 1.2), (32, 64, 1.25))
     )
     template = np.float32([[0.3, 0.3], [0.7, 0.3], [0.5, 0.55], [0.35, 0.8], [0.65, 0.8]])
-    return Localizer(scheme=MTFL_5, box_convention="landmarks", stages=stages, template=template, about={"name": "x"})
+    return Localizer(
+        scheme=MTFL_5, box_convention="landmarks", stages=stages, template=template, metadata=Metadata(name="x")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -160,13 +166,14 @@ def test_several_faces_equal_one_at_a_time(small, picture):
     assert np.abs(together[0] - together[1]).max() > 5
 
 
-def test_more_faces_than_a_batch_holds(small, monkeypatch):
+@pytest.mark.parametrize("largest", [4, 5, 1])
+def test_more_faces_than_a_batch_holds(small, largest):
     random = np.random.default_rng(0)
     chips = random.integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
     boxes = np.float32([16, 16, 47, 47]) + random.uniform(-2, 2, (7, 4)).astype(np.float32)
     whole = small.locate(chips, boxes)
-    monkeypatch.setattr(module, "LARGEST_BATCH", {"other": 4})
-    for ours, theirs in zip(small.locate(chips, boxes), whole, strict=True):
+    few = dataclasses.replace(small, largest_batch=largest)
+    for ours, theirs in zip(few.locate(chips, boxes), whole, strict=True):
         assert ours.shape == (7, 5, 2)
         np.testing.assert_allclose(ours, theirs, atol=0.02)
 
@@ -313,9 +320,9 @@ def test_a_crop_and_its_mirror_image_go_through_the_network_together():
     class Notes(FindsDots):
         shapes: ClassVar[list] = []
 
-        def apply(self, variables, crops, *, train):
+        def apply(self, params, crops):
             self.shapes.append(crops.shape)
-            return super().apply(variables, crops, train=train)
+            return super().apply(params, crops)
 
     points = turned_template(degrees=0)
     localizer = dataclasses.replace(of_stages(Notes(), Notes()), flip_average=True)
@@ -355,7 +362,7 @@ def test_mirror_average_is_the_same_for_the_mirror_image(small, picture):
 def test_answers_do_not_change_through_the_disk(small, picture, tmp_path):
     again = Localizer.load(small.save(tmp_path / "model"))
     np.testing.assert_array_equal(again.predict(picture, BOXES[:1]), small.predict(picture, BOXES[:1]))
-    assert again.about == {"name": "x"}
+    assert again.metadata == Metadata(name="x")
     assert again.describe() == small.describe()
     assert "5 points" in again.describe()
 

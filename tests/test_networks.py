@@ -17,6 +17,7 @@ from wing_jax.models import make_model
 from wing_jax.models.networks import Network, as_network, shapes_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 KEY = jax.random.key(0)
 
 
@@ -235,8 +236,7 @@ def test_a_model_that_does_not_answer_points_is_refused(model, points, message):
 
 def shown(name, **scope):
     """The class called `name` in a block of the page, without its imports of what `scope` holds instead."""
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    (block,) = [block for block in blocks if f"class {name}" in block]
+    (block,) = [block for block in BLOCKS if f"class {name}" in block]
     if scope:
         block = block.replace("import equinox as eqx\n", "")
     exec(compile(block, str(PAGE), "exec"), scope)
@@ -260,8 +260,13 @@ def descends(model):
     return float(after) < float(before)
 
 
-def test_the_linen_module_of_the_page():
-    assert descends(shown("MyModule")())
+def test_the_linen_module_of_the_page(tmp_path, monkeypatch):
+    module = shown("MyModule")
+    assert descends(module())
+    monkeypatch.chdir(tmp_path)
+    (block,) = [block for block in BLOCKS if "localizer.save" in block]
+    exec(compile(block, str(PAGE), "exec"), {"MyModule": module})
+    assert (tmp_path / "mine" / "weights.npz").exists()
 
 
 def test_the_nnx_adapter_of_the_page():

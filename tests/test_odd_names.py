@@ -85,7 +85,7 @@ def test_a_sweep_and_a_packed_set_lie_where_they_were_put(tmp_path, odd, capsys,
     assert "models: runs/s[b]/cells" in capsys.readouterr().out
     cells = Path("runs", "s[b]", "cells")
     for cell in cells.iterdir():
-        assert Localizer.load(cell / "model").about["name"].startswith("s[b] ")
+        assert Localizer.load(cell / "model").metadata.name.startswith("s[b] ")
     faces = load_faces("synthetic", "train", count=4)
     from wing_jax.data.packed import pack, read_packed
 

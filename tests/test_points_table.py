@@ -12,7 +12,7 @@ from writers.points_table import write_points_table
 
 from wing_jax.data.readers.points_table import read_points_csv
 from wing_jax.errors import InputError
-from wing_jax.report.predictions import FaceTable, FoundFace
+from wing_jax.inference.face_files import FaceTable, FoundFace
 from wing_jax.schemes import IBUG_68, MTFL_5, WFLW_98
 
 HEADER = "image,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4"

@@ -24,7 +24,7 @@ from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_file import read_pts
 from wing_jax.inference import video_writer
-from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.video import Video, VideoWriter
 from wing_jax.text import printable
@@ -93,7 +93,7 @@ def test_faces_are_found_in_photos(capsys, model, faces, tmp_path):
     said = capsys.readouterr().out
     assert "void.png: no face found ->" in said
     assert "3 pictures, 3 faces, no face found in 1;" in said
-    found = Finder.load(model)(read_image(tmp_path / "photos" / "two.png"))
+    found = FaceLandmarker.load(model)(read_image(tmp_path / "photos" / "two.png"))
     written = json.loads((tmp_path / "out" / "two.json").read_text())["faces"]
     rows = table(tmp_path / "out" / "predictions.csv")
     assert [(row["image"], row["face_id"]) for row in rows] == [("one.png", "1"), ("two.png", "1"), ("two.png", "2")]

@@ -18,10 +18,10 @@ from wing_jax.cli.predict_tally import Tally
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.readers.points_file import read_pts, write_pts
 from wing_jax.errors import InputError
-from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.face_files import FaceTable, FoundFace, write_photo
+from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.video import VideoWriter
-from wing_jax.report.predictions import FaceTable, FoundFace, write_photo
 from wing_jax.schemes import MTFL_5
 
 SUM = "pictures, "
@@ -199,16 +199,16 @@ def test_where_none_can_be_done_the_status_is_2_and_an_earlier_table_stays(folde
 
 
 def test_a_photo_that_cannot_be_located_is_found_among_its_group(folder, predict, monkeypatch):
-    locate = Finder.batch
+    locate = FaceLandmarker.batch
     sizes = []
 
-    def picky(finder, images):
+    def picky(landmarker, images):
         sizes.append(len(images))
         if any(image.shape == (1, 1, 3) for image in images):
             raise InputError("the detector takes no such picture")
-        return locate(finder, images)
+        return locate(landmarker, images)
 
-    monkeypatch.setattr(Finder, "batch", picky)
+    monkeypatch.setattr(FaceLandmarker, "batch", picky)
     photo(folder / "p0.jpg", height=1, width=1)
     status, said, complaints = predict("f", detector="libfacedetection")
     assert status == 1

@@ -48,10 +48,12 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(pretrained.FOLDER / "w300", tmp_path / "w300")
     told = json.loads((tmp_path / "w300" / "model.json").read_text())
-    (tmp_path / "w300" / "model.json").write_text(json.dumps({**told, "name": "mine"}))
-    assert Localizer.load("w300").about["name"] == "mine"
+    (tmp_path / "w300" / "model.json").write_text(
+        json.dumps({**told, "metadata": {**told["metadata"], "name": "mine"}})
+    )
+    assert Localizer.load("w300").metadata.name == "mine"
     (tmp_path / "w300" / "model.json").unlink()
-    assert Localizer.load("w300").about["name"] == told["name"]
+    assert Localizer.load("w300").metadata.name == told["metadata"]["name"]
 
 
 def test_a_model_s_place_says_whether_it_is_the_package_s(tmp_path, monkeypatch):

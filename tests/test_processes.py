@@ -10,7 +10,7 @@ FORK = """
 import os, signal, warnings
 warnings.simplefilter("ignore")  # JAX warns of the fork itself
 import numpy as np
-from wing_jax import Finder, Localizer, losses
+from wing_jax import FaceLandmarker, Localizer, losses
 from wing_jax.config import Config
 from wing_jax.errors import InputError
 image, boxes = np.zeros((99, 99, 3), np.uint8), [[20, 20, 80, 80]]
@@ -35,7 +35,7 @@ def load_and_predict():
 """
 USED = """
 localizer = Localizer.load("mtfl")
-finder = Finder.load("mtfl")
+landmarker = FaceLandmarker.load("mtfl")
 localizer.predict(image, boxes)
 def child():
     from wing_jax.input.on_host import HostInput
@@ -45,8 +45,8 @@ def child():
     say("predict", lambda: localizer.predict(image, boxes))
     say("locate", lambda: localizer.locate(image[None], np.zeros((1, 4), np.float32)))
     say("warm_up", localizer.warm_up)
-    say("Finder.load", lambda: Finder.load("mtfl"))
-    say("finder", lambda: finder(image))
+    say("FaceLandmarker.load", lambda: FaceLandmarker.load("mtfl"))
+    say("landmarker", lambda: landmarker(image))
     say("loss", lambda: losses.wing_loss(np.zeros((1, 2)), np.ones((1, 2))))
     say("warp", lambda: warp(image[None], np.zeros((1, 2, 3), np.float32), size=4))
     from wing_jax.runtime import devices
@@ -108,16 +108,16 @@ def test_a_finder_travels_to_a_spawned_worker(tmp_path):
     script.write_text(
         "import multiprocessing, sys\n"
         "import numpy as np\n"
-        "def work(finder, image, boxes):\n"
-        "    finder(image)\n"
-        "    return finder.localizer.predict(image, boxes)\n"
+        "def work(landmarker, image, boxes):\n"
+        "    landmarker(image)\n"
+        "    return landmarker.localizer.predict(image, boxes)\n"
         "if __name__ == '__main__':\n"
-        "    from wing_jax import Finder\n"
-        "    finder = Finder.load('mtfl', detector='libfacedetection')\n"
+        "    from wing_jax import FaceLandmarker\n"
+        "    landmarker = FaceLandmarker.load('mtfl', detector='libfacedetection')\n"
         "    given = np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8), [[20, 20, 80, 80]]\n"
-        "    here = work(finder, *given)\n"
+        "    here = work(landmarker, *given)\n"
         "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
-        "        there = pool.apply_async(work, (finder, *given)).get(200)\n"
+        "        there = pool.apply_async(work, (landmarker, *given)).get(200)\n"
         "    print(np.abs(here - there).max() < 1e-3)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)

@@ -7,7 +7,7 @@ import pytest
 
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.readers.synthetic import synthetic_faces
-from wing_jax.report.draw import TARGET
+from wing_jax.inference.drawing import TARGET
 from wing_jax.report.faces import COLOURS, annotation_sheet
 from wing_jax.report.schemes import _told, scheme_picture
 from wing_jax.schemes import IBUG_68, MTFL_5, SCHEMES

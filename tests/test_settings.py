@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from workshop import furnish
 
-from wing_jax import Finder, Localizer, geometry, losses
+from wing_jax import FaceLandmarker, Localizer, geometry, losses
 from wing_jax.config import AugmentConfig
 from wing_jax.input.on_device import DeviceInput
 from wing_jax.input.sampling import EpochSampler, TrainingFaces
@@ -68,7 +68,7 @@ def test_predictions_are_the_same_under_any_setting(setting, model, answers):
             points = each.predict(IMAGE, BOXES)
             assert points.dtype == np.float32
             np.testing.assert_allclose(points, expected, atol=1e-4)
-        Finder.load("mtfl", detector="libfacedetection")(IMAGE)
+        FaceLandmarker.load("mtfl", detector="libfacedetection")(IMAGE)
 
 
 @kernel_needed

@@ -9,8 +9,9 @@ import pytest
 
 from wing_jax.data.boxes import ShapeInBox, boxes_about
 from wing_jax.inference.detectors import Detector
-from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.metadata import Metadata
 from wing_jax.inference.tracking import OneEuro, Tracker, Tracks
 from wing_jax.schemes import Scheme
 
@@ -32,7 +33,10 @@ def at(x, y):
 class FindsDots:
     """Answers the centre of gravity of each colour channel."""
 
-    def apply(self, variables, crops, *, train):
+    def init(self, key, images):
+        return {}
+
+    def apply(self, params, crops):
         at = jnp.arange(crops.shape[1], dtype=jnp.float32)
         mass = jnp.maximum(crops.sum((1, 2)), 1)
         x = (crops.sum(1) * at[None, :, None]).sum(1) / mass
@@ -59,15 +63,16 @@ def looks():
 
 @pytest.fixture
 def tracker(looks):
-    stage = Stage(network={}, variables={}, input_size=48, chip_size=96, margin=1.2)
-    stage.__dict__["model"] = FindsDots()  # in place of the cached property
-    about = {
-        "shape_in_box": dataclasses.asdict(IN_BOX),
-        "detectors": {"looks": dataclasses.asdict(IN_DETECTION)},
-    }
-    localizer = Localizer(scheme=THREE, box_convention="landmarks", stages=(stage,), template=TEMPLATE, about=about)
-    detector = Detector(name="looks", find=looks.find, five=IN_DETECTION, sure=0.5)
-    return Tracker(finder=Finder(localizer=localizer, detector=detector), every=5, smooth=None)
+    stage = Stage(model=FindsDots(), variables={"params": {}}, input_size=48, chip_size=96, margin=1.2)
+    localizer = Localizer(
+        scheme=THREE,
+        box_convention="landmarks",
+        stages=(stage,),
+        template=TEMPLATE,
+        metadata=Metadata(shape_in_box=IN_BOX, detectors={"looks": IN_DETECTION}),
+    )
+    detector = Detector(name="looks", find=looks.find, five_point_box=IN_DETECTION, score_threshold=0.5)
+    return Tracker(landmarker=FaceLandmarker(localizer=localizer, detector=detector), every=5, smooth=None)
 
 
 def picture(*shapes):
@@ -155,7 +160,7 @@ def test_a_face_that_walks_out_of_the_picture(tracker, looks):
 def test_smoothing_is_of_what_is_shown_and_not_of_where_is_looked(tracker, looks):
     frames = [[at(20 + 3 * n, 30)] for n in range(12)]
     plain = follow(tracker, looks, frames)
-    smooth = follow(dataclasses.replace(tracker, smooth=OneEuro(still=0.5, beta=1.0)), looks, frames)
+    smooth = follow(dataclasses.replace(tracker, smooth=OneEuro(min_cutoff=0.5, beta=1.0)), looks, frames)
     for one, other in zip(plain, smooth, strict=True):
         np.testing.assert_array_equal(one.faces[0].located, other.faces[0].located)
         np.testing.assert_array_equal(one.faces[0].box, other.faces[0].box)
@@ -164,7 +169,7 @@ def test_smoothing_is_of_what_is_shown_and_not_of_where_is_looked(tracker, looks
     assert abs(lag[1]) < 0.1
 
 
-def reference_one_euro(values, times, *, still, beta, speed, size):
+def reference_one_euro(values, times, *, min_cutoff, beta, speed, size):
     """Casiez et al., one coordinate pair at a time, as their pseudo-code has it."""
 
     def alpha(cutoff, step):
@@ -176,7 +181,7 @@ def reference_one_euro(values, times, *, still, beta, speed, size):
         step = now - before
         a = alpha(speed, step)
         derivative = tuple(a * (v - s) / step + (1 - a) * d for v, s, d in zip(value, shown, derivative, strict=True))
-        b = alpha(still + beta * math.hypot(*derivative) / size, step)
+        b = alpha(min_cutoff + beta * math.hypot(*derivative) / size, step)
         shown = tuple(b * v + (1 - b) * s for v, s in zip(value, shown, strict=True))
         out.append(shown)
     return np.array(out)
@@ -196,8 +201,8 @@ def test_one_euro_is_the_published_filter():
     corner = np.array([[0.0, 0.0], [100.0, 100.0]])  # keeps the face's size at 100 pixels
     walk = np.cumsum(random.normal(0, 2, (30, 1, 2)), axis=0) + 50
     shapes = np.concatenate([np.broadcast_to(corner, (30, 2, 2)), walk], axis=1)
-    euro = OneEuro(still=1.2, beta=7.0, speed=0.8)
-    expected = reference_one_euro([tuple(p[0]) for p in walk], times, still=1.2, beta=7.0, speed=0.8, size=100)
+    euro = OneEuro(min_cutoff=1.2, beta=7.0, speed=0.8)
+    expected = reference_one_euro([tuple(p[0]) for p in walk], times, min_cutoff=1.2, beta=7.0, speed=0.8, size=100)
     np.testing.assert_allclose(filtered(euro, shapes, times)[:, 2], expected, rtol=1e-9)
 
 

@@ -172,14 +172,14 @@ def with_boxes_moved(monkeypatch, sides):
 def test_boxes_off_the_faces_are_measured_and_the_bundle_says_by_how_much(here, monkeypatch):
     with_boxes_moved(monkeypatch, 0.1)
     main(["train", "tiny.py", "--name", "copy"])
-    assert tuple(Localizer.load(here).stages[0].centre) == (0, 0)
+    assert tuple(Localizer.load(here).stages[0].center) == (0, 0)
     (here / "config.json").unlink()
     main(["train", "tiny.py", "--name", "copy", "--stage1.center", "shape"])
     localizer = Localizer.load(here)
     first, second = localizer.stages
-    assert localizer.about["shape_in_box"]["centre"] == pytest.approx([-0.1, -0.1], abs=0.03)
-    assert first.centre == pytest.approx([-0.1, -0.1], abs=0.03)
-    assert tuple(second.centre) == (0, 0)
+    assert localizer.metadata.shape_in_box.centre == pytest.approx([-0.1, -0.1], abs=0.03)
+    assert first.center == pytest.approx([-0.1, -0.1], abs=0.03)
+    assert tuple(second.center) == (0, 0)
 
 
 def test_boxes_beside_the_faces_are_refused(here, capsys, monkeypatch):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import wing_jax
-from wing_jax import Finder, Localizer
+from wing_jax import FaceLandmarker, Localizer
 from wing_jax.data.load import load_faces
 from wing_jax.inference.face_landmarker import Faces
 from wing_jax.inference.tracking import Tracker, Tracks
@@ -121,13 +121,18 @@ def samples(localizer):
     faces = load_faces("synthetic", "test", count=2)
     points = np.zeros((1, 5, 2), np.float32)
     found = {"boxes": np.zeros((1, 4), np.float32), "scores": np.ones(1, np.float32)}
-    finder = Finder.load("mtfl", detector="libfacedetection")
+    found |= {"scheme": MTFL_5, "image": np.zeros((9, 9, 3), np.uint8)}
+    landmarker = FaceLandmarker.load("mtfl", detector="libfacedetection")
     flipped = dataclasses.replace(localizer, flip_average=True)
     return {
         "Localizer": (localizer, Localizer.load("mtfl"), flipped),
         "Stage": (localizer.stages[0], Localizer.load("mtfl").stages[0], localizer.stages[1]),
-        "Finder": (finder, Finder.load("mtfl"), Finder.load("w300")),
-        "Tracker": (Tracker(finder=finder), Tracker(finder=finder), Tracker(finder=finder, every=3)),
+        "FaceLandmarker": (landmarker, FaceLandmarker.load("mtfl"), FaceLandmarker.load("w300")),
+        "Tracker": (
+            Tracker(landmarker=landmarker),
+            Tracker(landmarker=landmarker),
+            Tracker(landmarker=landmarker, every=3),
+        ),
         "Tracks": (Tracks(), Tracks(), Tracks(frame=1)),
         "Faces": (Faces(points=points, **found), Faces(points=points, **found), Faces(points=points + 1, **found)),
         "FaceSet": (faces, copy.copy(faces), faces.take([1, 0])),
@@ -139,7 +144,7 @@ def samples(localizer):
     }
 
 
-NAMES = ("Localizer", "Stage", "Finder", "Tracker", "Tracks", "Faces", "FaceSet", "Conversion")
+NAMES = ("Localizer", "Stage", "FaceLandmarker", "Tracker", "Tracks", "Faces", "FaceSet", "Conversion")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -63,10 +63,9 @@ def test_a_camera_that_is_not_there(monkeypatch):
         Video(np.int64(0))
 
 
-def test_frames_beyond_the_limit_are_refused(written, monkeypatch):
-    monkeypatch.setattr(module, "LARGEST_PICTURE", 3000)
+def test_frames_beyond_the_limit_are_refused(written):
     with pytest.raises(InputError, match="frames of more than 3,000 pixels"):
-        Video(written)
+        Video(written, largest=3000)
 
 
 class Capture:
@@ -106,9 +105,8 @@ def test_a_camera_gives_frames_with_the_times_at_which_they_came(monkeypatch):
 
 def test_a_camera_with_frames_beyond_the_limit_is_refused(monkeypatch):
     monkeypatch.setattr(module.cv2, "VideoCapture", lambda number: Capture())
-    monkeypatch.setattr(module, "LARGEST_PICTURE", 99)
     with pytest.raises(InputError, match="camera 0: frames of more than 99 pixels: choose a smaller size"):
-        Video(0)
+        Video(0, largest=99)
 
 
 def test_not_one_frame(written, monkeypatch):

@@ -174,12 +174,11 @@ def test_odd_sizes_and_a_size_that_changes_in_mid_stream(tmp_path):
         assert [frame.image.shape for frame in video] == [(48, 64, 3)] * 3 + [(96, 80, 3)] * 3
 
 
-def test_a_picture_that_becomes_too_large_in_mid_stream_is_not_decoded(tmp_path, monkeypatch):
+def test_a_picture_that_becomes_too_large_in_mid_stream_is_not_decoded(tmp_path):
     small = write_video(tmp_path / "small.ts", numbered(3), container="mpegts")
     large = write_video(tmp_path / "large.ts", numbered(3, height=96, width=80), container="mpegts")
     (tmp_path / "both.ts").write_bytes(small.read_bytes() + large.read_bytes())
-    monkeypatch.setattr(module, "LARGEST_PICTURE", 5000)
-    with Video(tmp_path / "both.ts") as video:
+    with Video(tmp_path / "both.ts", largest=5000) as video:
         assert {frame.image.shape for frame in video} == {(48, 64, 3)}
         assert video.faults
 

@@ -91,9 +91,9 @@ def test_it_plays_in_a_browser(tmp_path):
 
 
 @pytest.mark.parametrize(("encoder", "note"), [("libvpx-vp9", ""), ("mpeg4", "browsers do not play it")])
-def test_without_x264_another_encoder_is_taken(tmp_path, monkeypatch, encoder, note):
-    monkeypatch.setattr(module, "ENCODERS", {"libnone": {}, encoder: module.ENCODERS[encoder]})
-    with VideoWriter(tmp_path / "a.mp4") as writer:
+def test_without_x264_another_encoder_is_taken(tmp_path, encoder, note):
+    encoders = {"libnone": {}, encoder: module.ENCODERS[encoder]}
+    with VideoWriter(tmp_path / "a.mp4", encoders=encoders) as writer:
         for number, image in enumerate(numbered(6)):
             writer.write(image, seconds=[0, 0.1, 0.2, 0.5, 0.6, 2][number])
         assert writer.note.startswith(note)
@@ -102,14 +102,13 @@ def test_without_x264_another_encoder_is_taken(tmp_path, monkeypatch, encoder, n
         assert [frame.seconds for frame in video] == pytest.approx([0, 0.1, 0.2, 0.5, 0.6, 2], abs=1e-3)
 
 
-def test_an_encoder_that_cannot_be_opened_leaves_the_place_to_the_next(tmp_path, monkeypatch):
+def test_an_encoder_that_cannot_be_opened_leaves_the_place_to_the_next(tmp_path):
     broken = {"preset": "none such"}
-    monkeypatch.setattr(module, "ENCODERS", {"libx264": broken, "mpeg4": module.ENCODERS["mpeg4"]})
-    with Video(written(tmp_path / "a.mp4", numbered(3))) as video:
+    encoders = {"libx264": broken, "mpeg4": module.ENCODERS["mpeg4"]}
+    with Video(written(tmp_path / "a.mp4", numbered(3), encoders=encoders)) as video:
         assert len(list(video)) == 3
-    monkeypatch.setattr(module, "ENCODERS", {"libx264": broken})
     with pytest.raises(InputError, match=r"b\.mp4: cannot write this video"):
-        written(tmp_path / "b.mp4", numbered(3))
+        written(tmp_path / "b.mp4", numbered(3), encoders={"libx264": broken})
     assert os.listdir(tmp_path) == ["a.mp4"]
 
 

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from wing_jax.data.boxes import ShapeInBox
 from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.metadata import Metadata
 from wing_jax.models import make_model
 from wing_jax.schemes import MTFL_5
 
@@ -16,8 +18,10 @@ def save_tiny_model(folder: Path) -> Path:
     network = {"name": "plain", "points": 5, "channels": (4, 4), "hidden": 8}
     variables = make_model(**network).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     variables["params"]["output"]["bias"] = jnp.asarray([5.0, 5, 10, 5, 8, 8, 5, 11, 10, 11])
-    stage = Stage(network=network, variables=variables, input_size=16, chip_size=32, margin=1.2)
+    stage = Stage(model=make_model(**network), variables=variables, input_size=16, chip_size=32, margin=1.2)
     template = np.array([[0.3, 0.3], [0.7, 0.3], [0.5, 0.5], [0.35, 0.7], [0.65, 0.7]], np.float32)
-    about = {"shape_in_box": {"centre": (0.0, 0.0), "side": 0.9}}
-    localizer = Localizer(scheme=MTFL_5, box_convention="landmarks", stages=(stage,), template=template, about=about)
+    metadata = Metadata(shape_in_box=ShapeInBox(centre=(0.0, 0.0), side=0.9))
+    localizer = Localizer(
+        scheme=MTFL_5, box_convention="landmarks", stages=(stage,), template=template, metadata=metadata
+    )
     return localizer.save(folder)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from wing_jax.data.face_set import FaceSet as FaceSet
     from wing_jax.data.load import load_faces as load_faces
     from wing_jax.errors import InputError as InputError
-    from wing_jax.inference.face_landmarker import Finder as Finder
+    from wing_jax.inference.face_landmarker import FaceLandmarker as FaceLandmarker
+    from wing_jax.inference.face_landmarker import Faces as Faces
     from wing_jax.inference.localizer import Localizer as Localizer
     from wing_jax.schemes import Scheme as Scheme
 
@@ -26,7 +27,8 @@ __version__ = "0.1.0"
 # Public name: the module that it comes from, below wing_jax; a name that is its own module is that module.
 MODULES = {
     "FaceSet": "data.face_set",
-    "Finder": "inference.face_landmarker",
+    "FaceLandmarker": "inference.face_landmarker",
+    "Faces": "inference.face_landmarker",
     "InputError": "errors",
     "Localizer": "inference.localizer",
     "Scheme": "schemes",

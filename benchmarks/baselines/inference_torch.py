@@ -40,7 +40,7 @@ def first_stage(bundle: Path) -> tuple[dict, int, dict[str, np.ndarray]]:
     facts = json.loads((bundle / "model.json").read_text())["stages"][0]
     with np.load(bundle / "weights.npz") as stored:
         variables = {name.removeprefix("stage1/"): stored[name] for name in stored.files if name.startswith("stage1/")}
-    return facts["network"], facts["input_size"], variables
+    return facts["model"], facts["input_size"], variables
 
 
 def build(description: dict, size: int, variables: dict[str, np.ndarray]):

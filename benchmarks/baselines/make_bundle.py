@@ -56,7 +56,9 @@ def stage(config, number: int) -> Stage:
     """One network; its output's bias is the middle of the crop, so that the second stage finds its crop in the chip."""
     network = describe_model(make_model("plain", points=68, **config.model.params))
     size = chip_size(input_size=config.input_size, margin=config.margin)
-    made = Stage(network=network, variables={}, input_size=config.input_size, chip_size=size, margin=config.margin)
+    made = Stage(
+        model=make_model(**network), variables={}, input_size=config.input_size, chip_size=size, margin=config.margin
+    )
     images = np.zeros((1, config.input_size, config.input_size, 3), np.uint8)
     variables = jax.jit(made.model.init)(jax.random.key(number), images)
     random = np.random.default_rng(number)

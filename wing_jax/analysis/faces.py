@@ -22,7 +22,7 @@ def first_crops(localizer: Localizer, faces: FaceSet) -> Batch:
     """The crops that the first stage sees of all faces."""
     stage = localizer.stages[0]
     chips = cut_chips(faces, size=stage.chip_size, workers=os.cpu_count() or 1)
-    frames = box_frames(chips, size=stage.input_size, margin=stage.margin, centre=stage.centre)
+    frames = box_frames(chips, size=stage.input_size, margin=stage.margin, center=stage.center)
     return fixed_crops(chips, frames, size=stage.input_size)
 
 

@@ -26,7 +26,7 @@ from wing_jax.errors import InputError
 from wing_jax.inference.bundle import find_bundle
 from wing_jax.inference.detectors import detected, get_detector
 from wing_jax.inference.localizer import Localizer
-from wing_jax.inference.pseudo_labels import label
+from wing_jax.inference.pseudo_labels import label_faces
 from wing_jax.report.draw import write_png
 from wing_jax.report.faces import annotation_sheet
 from wing_jax.report.schemes import scheme_picture
@@ -163,9 +163,10 @@ def _detect(arguments: list[str]) -> None:
     spread = shape_spread(points, visible, boxes)
     print(f"standard deviations of a face: centre {spread[0]:.3f}, {spread[1]:.3f} sides, size {spread[2]:.1%}")
     if localizer:
-        own = dataclasses.asdict(next(iter(placed.values())))
-        told = {**localizer.about, "detectors": {**localizer.about.get("detectors", {}), detector.name: own}}
-        print(printable(f"told to {dataclasses.replace(localizer, about=told).save(folder)}"))
+        known = localizer.metadata
+        detectors = {**known.detectors, detector.name: next(iter(placed.values()))}
+        calibrated = dataclasses.replace(localizer, metadata=dataclasses.replace(known, detectors=detectors))
+        print(printable(f"Saved the detector calibration to {calibrated.save(folder)}"))
 
 
 def _to_be_told(options: DetectOptions) -> Path:
@@ -193,27 +194,27 @@ def _label(arguments: list[str]) -> None:
     check_range(options, quality=(0, 100), size=(16 if options.size else 0, LARGEST_CROP), workers=(1, 256))
     localizer = dataclasses.replace(Localizer.load(find_model(options.model).folder), flip_average=True)
     faces = options.one_split()
-    labelled = label(localizer, faces, workers=options.workers)
-    kept = labelled.apart <= options.most / 100
+    labeled = label_faces(localizer, faces, workers=options.workers)
+    kept = labeled.distances <= options.most / 100
     if not kept.any():
         raise InputError(
             f"{options.model} finds the annotated points of no face of {faces.name} within {options.most} % of its "
-            f"box: the median is {100 * np.median(labelled.apart):.1f} %"
+            f"box: the median is {100 * np.median(labeled.distances):.1f} %"
         )
     groups = {"all": np.ones(len(faces), bool)}
     if faces.poses is not None:
         groups = {pose: np.array(faces.poses) == pose for pose in sorted(set(faces.poses))} | groups
     rows = tuple(
-        (name, str(chosen.sum()), f"{100 * np.median(labelled.apart[chosen]):.2f}", str((kept & chosen).sum()))
+        (name, str(chosen.sum()), f"{100 * np.median(labeled.distances[chosen]):.2f}", str((kept & chosen).sum()))
         for name, chosen in groups.items()
     )
     grid = Grid(title="", header=("pose", "faces", "median distance, % of the box", "kept"), rows=rows, words=1)
     make_console(width=120).print(rich_table(grid))
-    lean = float(np.median(labelled.lean))
+    lean = float(np.median(labeled.offsets))
     print(f"the annotated points lie {lean:+.2f} pixels to the right of the model's (median)", end="")
     print(": do they count from 1?" if lean > FROM_1 else "")
     size = options.size or localizer.stages[-1].chip_size
-    chosen = labelled.faces.take(np.flatnonzero(kept))
+    chosen = labeled.faces.take(np.flatnonzero(kept))
     how = {"size": size, "quality": options.quality, "workers": options.workers}
     pack({"train": chosen}, options.output, source=f"{options.found().root}, by {options.model}", **how)
     output = printable(options.output)

@@ -12,7 +12,7 @@ from wing_jax.cli.data_source import DRAWN, DataOptions, faces_to_draw
 from wing_jax.cli.model import find_model, held_out_of
 from wing_jax.cli.options import parse
 from wing_jax.config import LARGEST_SEED, check_range
-from wing_jax.data.boxes import ShapeInBox, fitted, shape_in_box
+from wing_jax.data.boxes import fitted, shape_in_box
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.evaluation import Evaluation, evaluate, leading_metrics
@@ -68,7 +68,7 @@ def run(arguments: list[str]) -> None:
     console.print(f"the points lie {x:+.2f} pixels right of the true ones and {y:+.2f} below (median over the faces)")
     index = evaluation.report(
         options.output or place.outputs / f"report-{options.data}{'-held-out' * (options.split == HELD_OUT)}",
-        title=f"{localizer.about.get('name', Path(options.model).name)} on {faces.name}",
+        title=f"{localizer.metadata.name or Path(options.model).name} on {faces.name}",
         facts={
             "model": f"{options.model}: {localizer.describe()}",
             "mirror averaging": "yes" if options.flip else "no",
@@ -109,12 +109,12 @@ def with_trained_boxes(faces: FaceSet, localizer: Localizer, *, fit: bool) -> tu
     Raises:
       InputError: `fit` is asked for and the model does not tell its boxes, or its points are others.
     """
-    told = localizer.about.get("shape_in_box")
-    if not told or faces.scheme.name != localizer.scheme.name:
+    trained = localizer.metadata.shape_in_box
+    if trained is None or faces.scheme.name != localizer.scheme.name:
         if fit:
             raise InputError("--fit_boxes needs a model that tells how its boxes lay, and faces with the same points")
         return faces, ""
-    trained, given = ShapeInBox(centre=tuple(told["centre"]), side=told["side"]), shape_in_box(faces)
+    given = shape_in_box(faces)
     if fit:
         boxes = fitted(faces.boxes, given=given, wanted=trained)
         return dataclasses.replace(faces, boxes=boxes, box_convention=f"{faces.box_convention}, fitted"), ""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -11,10 +11,10 @@ from wing_jax.cli.model import find_model, refuse_hiding
 from wing_jax.cli.options import parse
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.export import FORMATS, crops_of, export, halve
+from wing_jax.export import EXPORTS, crops_of, export, halve
 from wing_jax.inference.localizer import Localizer
 from wing_jax.schemes import get_conversion
-from wing_jax.text import printable
+from wing_jax.text import printable, quoted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class ExportOptions:
     stages; or MODEL itself in float16 (half). What was written is read again and compared with JAX on faces."""
 
     model: Annotated[str, tyro.conf.Positional]
-    to: Literal["onnx", "saved-model", "tflite", "stablehlo", "half"]
+    to: str  # onnx, saved-model, tflite or stablehlo, half, or another format that is registered
     output: str = ""  # folder; empty: TO in MODEL's own (in runs/packaged/NAME for a model of the package)
     data: str = "synthetic"  # the faces to compare on: drawn ones need no data
     root: str = ""  # of the data, where they are not built in
@@ -38,6 +38,8 @@ def run(arguments: list[str]) -> None:
     place = find_model(options.model)
     if options.to == "half":
         refuse_hiding(options.output)
+    elif options.to not in EXPORTS:
+        raise InputError(f"--to {quoted(options.to)}: use half or one of {', '.join(EXPORTS)}")
     localizer = Localizer.load(place.folder)
     faces = load_faces(
         options.data,
@@ -62,7 +64,7 @@ def run(arguments: list[str]) -> None:
             where = printable(str(done.path))
             print(f"{where}: float16; stage {number} is within {done.difference:.2g} px of float32")
         return
-    form = FORMATS[options.to]
+    form = EXPORTS[options.to]
     for done in export(localizer, options.to, folder, crops):
         where = printable(str(done.path))
         print(f"{where}: {form.title}, {form.batch}; {form.runtime} is within {done.difference:.2g} px of JAX")

@@ -41,8 +41,8 @@ def held_out_of(localizer: Localizer, place: Place) -> tuple[HeldOut, str]:
     It is what the model records. A model of an earlier version records nothing: there it is what the config beside it
     says, or else what a training holds out that says nothing of it.
     """
-    if (told := HeldOut.read(localizer.about)) is not None:
-        return told, ""
+    if localizer.metadata.held_out is not None:
+        return localizer.metadata.held_out, ""
     if (found := _config_beside(place.folder)) is not None:
         path, config = found
         from wing_jax.from_config.train import held_out_rule

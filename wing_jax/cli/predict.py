@@ -7,12 +7,13 @@ from pathlib import Path
 from wing_jax.cli.model import find_model
 from wing_jax.cli.options import parse
 from wing_jax.cli.predict_inputs import gather_inputs
-from wing_jax.cli.predict_names import plan_photos, plan_videos, refuse_place
+from wing_jax.cli.predict_names import plan_photos, plan_videos
 from wing_jax.cli.predict_options import PredictOptions, check_boxes
 from wing_jax.cli.predict_photos import predict_photos
 from wing_jax.cli.predict_tally import Tally
 from wing_jax.cli.predict_video import check_options, follow
 from wing_jax.errors import InputError
+from wing_jax.inference.face_files import refuse_place
 from wing_jax.inference.localizer import Localizer
 from wing_jax.runtime.console import make_console, say
 
@@ -28,7 +29,7 @@ def run(arguments: list[str]) -> None:
     check_boxes(options)
     if sources:
         check_options(options)
-    refuse_place((*given.photos, *given.videos), folder)
+    refuse_place((*given.photos, *given.videos), folder, name=f"--output {folder}")
     for fault in given.faults:
         tally.fail(fault)
     if given.photos or sources:

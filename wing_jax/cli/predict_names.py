@@ -14,10 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from wing_jax.errors import InputError
-
 CSV = "predictions.csv"  # of all photos
-NAMED = 4  # inputs that a message names; of more it gives the number
 LONGEST = 255  # bytes of a name, on most file systems
 ROOM = len("_99999.pts.new")  # what a stem must leave for the longest ending, and for the file while it is written
 NUMBERED = re.compile(r"(.+)_[1-9][0-9]*", re.DOTALL)
@@ -51,27 +48,6 @@ def plan_videos(sources: Sequence[Path | int], folder: Path, *, photos: bool) ->
     beside the table of all photos."""
     stems = _Stems(folder, numbered=False, taken=(Path(CSV).stem,) if photos else ())
     return [folder / stems.take(Path(f"camera{s}") if isinstance(s, int) else s) for s in sources]
-
-
-def refuse_place(paths: Sequence[Path], folder: Path) -> None:
-    """Raise InputError where `folder` holds one of `paths`: results could take the place of inputs, or of annotations
-    beside them. Both count: where a link lies, and where it leads."""
-    places = {parent: _same_folder(parent, folder) for parent in itertools.chain(*map(_parents, paths))}
-    held = [path.name for path in paths if any(places[parent] for parent in _parents(path))]
-    if held:
-        said = ", ".join(held[:NAMED]) + (f" and {len(held) - NAMED} more" if len(held) > NAMED else "")
-        raise InputError(f"--output {folder} holds {said} itself: give a folder of its own, so that nothing is lost")
-
-
-def _parents(path: Path) -> tuple[str, str]:
-    return os.path.dirname(os.path.realpath(path)), os.path.realpath(path.parent)
-
-
-def _same_folder(one: str, another: Path) -> bool:
-    try:
-        return os.path.samefile(one, another)
-    except OSError:  # one of them is not there
-        return one == os.path.realpath(another)
 
 
 class _Stems:

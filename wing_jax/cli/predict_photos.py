@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from wing_jax.cli.predict_names import CSV, Photo
-from wing_jax.cli.predict_options import PredictOptions, finder_of
+from wing_jax.cli.predict_options import PredictOptions, landmarker_of
 from wing_jax.cli.predict_tally import Tally
 from wing_jax.data.images import read_image
 from wing_jax.errors import InputError
-from wing_jax.inference.face_landmarker import TINY, Finder, tiny
+from wing_jax.inference.face_files import FaceTable, FoundFace, write_photo
+from wing_jax.inference.face_landmarker import FaceLandmarker
+from wing_jax.inference.faces import TINY, tiny
 from wing_jax.inference.localizer import Localizer
-from wing_jax.report.predictions import FaceTable, FoundFace, write_photo
 from wing_jax.runtime.console import is_terminal, say
 from wing_jax.schemes import Scheme
 from wing_jax.types import Image
@@ -63,7 +64,7 @@ def predict_photos(
                         continue
                     photo, faces, overlay = result
                     table.write((photo.name,), faces)
-                    say(console, f"{photo.path}: {_told(faces)} -> {overlay}")
+                    say(console, f"{photo.path}: {_summary(faces)} -> {overlay}")
                     tally.add(faces=len(faces))
                     bar.update(task, completed=tally.inputs)
     if tally.inputs > 1:
@@ -126,7 +127,7 @@ def _written(photo: Photo, image: Image, faces: list[FoundFace] | InputError, *,
 def _locate_by(localizer: Localizer, options: PredictOptions) -> Locate:
     if options.box or options.detector == "none":
         return functools.partial(_with_boxes, localizer=localizer, given=options.box)
-    return functools.partial(_detected, finder=finder_of(localizer, options))
+    return functools.partial(_detected, landmarker=landmarker_of(localizer, options))
 
 
 def _with_boxes(images: Images, *, localizer: Localizer, given: Boxes) -> list[list[FoundFace]]:
@@ -142,17 +143,11 @@ def _with_boxes(images: Images, *, localizer: Localizer, given: Boxes) -> list[l
     ]
 
 
-def _detected(images: Images, *, finder: Finder) -> list[list[FoundFace]]:
-    return [
-        [
-            FoundFace(number=i + 1, box=faces.boxes[i], points=faces.points[i], score=float(faces.scores[i]))
-            for i in range(len(faces))
-        ]
-        for faces in finder.batch(images)
-    ]
+def _detected(images: Images, *, landmarker: FaceLandmarker) -> list[list[FoundFace]]:
+    return [faces.found() for faces in landmarker.batch(images)]
 
 
-def _told(faces: list[FoundFace]) -> str:
+def _summary(faces: list[FoundFace]) -> str:
     if not faces:
         return "no face found"
     small = int(tiny(np.stack([face.box for face in faces])).sum())

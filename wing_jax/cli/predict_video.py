@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from wing_jax.cli.predict_options import PredictOptions, finder_of
+from wing_jax.cli.predict_options import PredictOptions, landmarker_of
 from wing_jax.errors import InputError
+from wing_jax.inference.face_files import FaceTable, FoundFace, overlaid
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.tracking import OneEuro, Tracker, Tracks
 from wing_jax.inference.video import Video, VideoWriter, Window
-from wing_jax.report.predictions import FaceTable, FoundFace, overlaid
 from wing_jax.runtime.console import say
 from wing_jax.text import printable
 
@@ -32,8 +32,11 @@ def follow(source: Path | int, localizer: Localizer, options: PredictOptions, co
       InputError: the video cannot be read, or an option does not fit.
     """
     check_options(options)
-    smooth = OneEuro(still=options.still, beta=options.beta) if options.smooth else None
-    tracker, tracks = Tracker(finder=finder_of(localizer, options), every=options.every, smooth=smooth), Tracks()
+    smooth = OneEuro(min_cutoff=options.min_cutoff, beta=options.beta) if options.smooth else None
+    tracker, tracks = (
+        Tracker(landmarker=landmarker_of(localizer, options), every=options.every, smooth=smooth),
+        Tracks(),
+    )
     overlay, csv = (stem.with_name(f"{stem.name}{ending}") for ending in (".mp4", ".csv"))
     watched = isinstance(source, int) and options.window
     window = Window(f"wing-jax: {printable(stem.name)} (q ends)") if watched else None

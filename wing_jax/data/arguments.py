@@ -81,7 +81,7 @@ def as_boxes(value: BoxesLike, *, name: str = "the boxes") -> Float[np.ndarray, 
       InputError: it is something else; the message says what came.
     """
     if value is None:
-        raise InputError(f"{name} are None: {WANTED_BOXES}, or let wing_jax.Finder find the faces")
+        raise InputError(f"{name} are None: {WANTED_BOXES}, or let wing_jax.FaceLandmarker find the faces")
     if isinstance(value, str | bytes | Mapping | Set) or (not isinstance(value, Iterable) and not is_arrayed(value)):
         raise InputError(f"{name} are {_came(value)}: {WANTED_BOXES}")
     if not is_arrayed(value):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +13,6 @@ from wing_jax.text import quoted, reason
 
 Plain = TypeVar("Plain")
 LARGEST = 5_000  # photos that are recorded by name; of more, the rule that held them out and a digest
-KEY = "held_out"  # of a model's manifest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,16 +39,14 @@ class HeldOut:
         return dataclasses.replace(self, without=without, digest=_digest(photos), count=len(photos))
 
     @classmethod
-    def read(cls, manifest: Mapping[str, Any]) -> "HeldOut | None":
-        """What the model of this manifest records; None where it is of a version that recorded nothing.
+    def from_table(cls, table: Any) -> "HeldOut":
+        """The record that `to_table` gave.
 
         Raises:
-          InputError: the record is not as it was written.
+          InputError: it is not as it was written.
         """
-        if (table := manifest.get(KEY)) is None:
-            return None
         try:
-            found = cls(
+            return cls(
                 data=_right(str, table["data"]),
                 validation=_right(float, table["validation"]),
                 photos=_names(table["photos"]) if table["photos"] is not None else None,
@@ -59,17 +56,16 @@ class HeldOut:
                 faces=_right(int, table.get("faces", 0)),
                 seed=_right(int, table.get("seed", 0)),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"model.json: {KEY} is no record of photos ({reason(error)}): copy the bundle again"
+                f"model.json: held_out is no record of photos ({reason(error)}): copy the bundle again"
             ) from error
-        return found
 
-    def manifest(self) -> dict:
-        """The record as plain values under its key, without what is not told."""
-        told = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        kept = {name: value for name, value in told.items() if value not in (None, (), "", 0) or name == "photos"}
-        return {KEY: {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}}
+    def to_table(self) -> dict[str, Any]:
+        """The record as JSON holds it, without what is not known."""
+        facts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        kept = {name: value for name, value in facts.items() if value not in (None, (), "", 0) or name == "photos"}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in kept.items()}
 
     def pick(self, faces: FaceSet, *, data: str) -> tuple[FaceSet, str]:
         """(those of `faces`, which are of the set called `data`, whose photos were held out; what to say of them, or

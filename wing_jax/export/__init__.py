@@ -1,6 +1,8 @@
 """Trained models for other runtimes: ONNX, TensorFlow SavedModel, TFLite and StableHLO; or for this, in float16."""
 
-from wing_jax.export.formats import FORMATS as FORMATS
+from wing_jax.export.formats import EXPORTS as EXPORTS
+from wing_jax.export.formats import Format as Format
+from wing_jax.export.formats import register_export as register_export
 from wing_jax.export.stages import Exported as Exported
 from wing_jax.export.stages import crops_of as crops_of
 from wing_jax.export.stages import export as export

@@ -1,21 +1,25 @@
 """The formats that a stage's network can be written in, each with the runtime that reads it again."""
 
 import dataclasses
+import functools
 import importlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Shaped, UInt8
 
+from wing_jax.errors import InputError
 from wing_jax.export.onnx_graph import onnx_model
 from wing_jax.runtime.extras import require
 from wing_jax.runtime.files import plain_path
+from wing_jax.runtime.registry import Registry
 from wing_jax.runtime.tensorflow_runtime import tensorflow
+from wing_jax.text import quoted
 
 Network: TypeAlias = Callable[[Shaped[Array, "batch size size 3"]], Float[Array, "batch points 2"]]
 Runner: TypeAlias = Callable[[UInt8[np.ndarray, "batch size size 3"]], Float[np.ndarray, "batch points 2"]]
@@ -111,17 +115,68 @@ def _tensorflow_function(network: Network, size: int, *, batch: int | None):
     return tf, tf.function(converted, input_signature=signature, autograph=False)
 
 
-FORMATS: dict[str, Format] = {
-    "onnx": Format(
-        title="ONNX", ending=".onnx", write=_write_onnx, load=_load_onnx, runtime="ONNX Runtime"
+def _adopt(name: str, made: Any) -> Format:
+    """What is registered as a format: a Format, or a function that makes one."""
+    form = made() if callable(made) and not isinstance(made, Format) else made
+    if not isinstance(form, Format):
+        raise InputError(f"the export {quoted(name)} is {quoted(made)}, no Format or function that returns one")
+    return form
+
+
+EXPORTS: Registry[Format] = Registry("export format", group="wing_jax.exports", adopt=_adopt)
+
+
+def register_export(form: Any = None, *, name: str = "") -> Any:
+    """Register a format, so that `wing_jax.export.export` and `wing-jax export MODEL --to NAME` know it; other packages
+    announce theirs as an entry point of "wing_jax.exports".
+
+    Args:
+      form: a `Format`; or a function without arguments that returns one, so that it works as a decorator, bare or with
+        a name.
+      name: what `--to` calls it; empty: as the function is called.
+
+    Returns:
+      What it was given.
+
+    Raises:
+      InputError: it is no format.
+      ValueError: the name is taken, or is no word.
+
+    >>> @register_export
+    ... def crops_only() -> Format:
+    ...     def write(network, size, path): path.write_text(str(size), encoding="utf-8")
+    ...     def load(path): return lambda crops: np.zeros((len(crops), 5, 2), np.float32)
+    ...     return Format(title="nothing", ending=".txt", write=write, load=load, runtime="no runtime")
+    >>> EXPORTS["crops_only"].ending
+    '.txt'
+    """
+    if form is None:
+        return functools.partial(register_export, name=name)
+    name = name or getattr(form, "__name__", "")
+    EXPORTS.add(name, _adopt(name, form), origin=None if isinstance(form, Format) else form)
+    return form
+
+
+register_export(
+    Format(title="ONNX", ending=".onnx", write=_write_onnx, load=_load_onnx, runtime="ONNX Runtime"), name="onnx"
+)
+register_export(
+    Format(
+        title="TensorFlow SavedModel",
+        ending="",
+        write=_write_saved_model,
+        load=_load_saved_model,
+        runtime="TensorFlow",
     ),
-    "saved-model": Format(
-        title="TensorFlow SavedModel", ending="", write=_write_saved_model, load=_load_saved_model, runtime="TensorFlow"
-    ),
-    "tflite": Format(
+    name="saved-model",
+)
+register_export(
+    Format(
         title="TFLite", ending=".tflite", write=_write_tflite, load=_load_tflite, runtime="TFLite", batch="one crop"
     ),
-    "stablehlo": Format(
-        title="StableHLO", ending=".jax", write=_write_stablehlo, load=_load_stablehlo, runtime="jax.export"
-    ),
-}  # fmt: skip
+    name="tflite",
+)
+register_export(
+    Format(title="StableHLO", ending=".jax", write=_write_stablehlo, load=_load_stablehlo, runtime="jax.export"),
+    name="stablehlo",
+)

@@ -16,10 +16,9 @@ from wing_jax.augment.warp import warp
 from wing_jax.data.chips import MARGIN, cut_chips, shrink
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
-from wing_jax.export.formats import FORMATS, Network
+from wing_jax.export.formats import EXPORTS, Format, Network
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import cpu_kernel
-from wing_jax.text import quoted
 
 TOLERANCE = 0.05  # pixels of the crop
 LARGEST_CHECK = 32  # crops
@@ -34,10 +33,11 @@ class Exported:
 
 
 def export(
-    localizer: Localizer, kind: str, folder: str | Path, crops: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]
+    localizer: Localizer, kind: str | Format, folder: str | Path, crops: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]
 ) -> list[Exported]:
-    """Write each stage of `localizer` into `folder` in the format `kind`, and `model.json` with what lies between the
-    stages. `crops` holds for each stage crops to check it on: `crops_of` makes them.
+    """Write each stage of `localizer` into `folder` in the format `kind` (a name of `EXPORTS`, or a `Format`), and
+    `model.json` with what lies between the stages. `crops` holds for each stage crops to check it on: `crops_of` makes
+    them.
 
     Networks take uint8 RGB crops `[batch, size, size, 3]`, called "crops", to float32 `[batch, points, 2]`, called
     "points": (x, y) in pixels of the crop, 0-based pixel centres. The mirror average is not exported.
@@ -46,9 +46,7 @@ def export(
       InputError: the format is unknown or its library is missing, an operation of the network is unknown to it, the
         folder cannot be written, or what was written answers otherwise than JAX by more than `TOLERANCE`.
     """
-    if kind not in FORMATS:
-        raise InputError(f"--to {quoted(kind)}: use one of {', '.join(FORMATS)}")
-    form, folder = FORMATS[kind], Path(folder)
+    form, folder = kind if isinstance(kind, Format) else EXPORTS[kind], Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -101,7 +99,7 @@ def facts(localizer: Localizer, files: list[str]) -> dict:
     return {
         "scheme": {"name": scheme.name, "points": list(scheme.names), "flip": scheme.flip.tolist()},
         "box_convention": localizer.box_convention,
-        "boxes": localizer.about.get("shape_in_box"),
+        "boxes": localizer.metadata.to_table().get("shape_in_box"),
         "input": "uint8 RGB crops [batch, size, size, 3]",
         "output": "float32 points [batch, points, 2]: (x, y) in pixels of the crop, 0-based pixel centres",
         "chip_margin": MARGIN,
@@ -111,7 +109,7 @@ def facts(localizer: Localizer, files: list[str]) -> dict:
                 "input_size": stage.input_size,
                 "chip_size": stage.chip_size,
                 "margin": stage.margin,
-                "centre": list(stage.centre),
+                "center": list(stage.center),
             }
             for file, stage in zip(files, localizer.stages, strict=True)
         ],
@@ -131,7 +129,7 @@ def crops_of(localizer: Localizer, faces: FaceSet) -> list[UInt8[np.ndarray, "_ 
     for number, stage in enumerate(localizer.stages):
         chips = shrink(cut_chips(faces, size=localizer.stages[-1].chip_size), size=stage.chip_size)
         if number == 0:
-            frames = geometry.frame_of_box(chips.boxes, size=stage.input_size, margin=stage.margin, centre=stage.centre)
+            frames = geometry.frame_of_box(chips.boxes, size=stage.input_size, margin=stage.margin, centre=stage.center)
         else:
             frames = geometry.frame_of_shape(chips.points, localizer.template, size=stage.input_size)
         crops = warp(jnp.asarray(np.asarray(chips.images)), frames, size=stage.input_size)
@@ -141,4 +139,4 @@ def crops_of(localizer: Localizer, faces: FaceSet) -> list[UInt8[np.ndarray, "_ 
 
 def _network(stage: Stage) -> Network:
     variables = jax.tree.map(jnp.asarray, stage.variables)
-    return lambda crops: jnp.asarray(stage.model.apply(variables, crops, train=False))
+    return lambda crops: jnp.asarray(stage.network.apply(variables, crops, train=False)[0])

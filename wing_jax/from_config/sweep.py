@@ -15,7 +15,7 @@ from wing_jax.errors import InputError, Stopped
 from wing_jax.from_config.recipe import at_large_batch, mesh_of, recipe_of
 from wing_jax.from_config.sweep_runner import SweepRunner, Trial, fastest, trials_of
 from wing_jax.from_config.train import first_setup, record_of, training_data
-from wing_jax.inference.localizer import Stage
+from wing_jax.inference.stage import Stage
 from wing_jax.runtime import devices, termination
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.data import TrainingData

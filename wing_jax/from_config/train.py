@@ -14,7 +14,7 @@ from wing_jax.data.held_out import HeldOut
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.from_config.recipe import recipe_of
-from wing_jax.inference.localizer import Stage
+from wing_jax.inference.stage import Stage
 from wing_jax.schemes import SCHEMES
 from wing_jax.train.data import FaceSource, TrainingData, chip_sizes, prepare_data
 from wing_jax.train.fit import TrainResult, fit, setup_first, setup_second

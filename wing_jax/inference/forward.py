@@ -1,7 +1,8 @@
-"""The device's part of a localiser: pure functions, compiled once for all models that differ only in their weights."""
+"""The device's part of a localizer: pure functions, compiled once for all models that differ only in their weights."""
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,35 +11,36 @@ from jaxtyping import Array, Float
 
 from wing_jax import geometry
 from wing_jax.augment.warp import cut_squares, warp
+from wing_jax.models.networks import Network
 from wing_jax.types import Affine
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StagePlan:
-    """A network and the crop it works on, as in `wing_jax.inference.localizer.Stage`."""
+class StageForward:
+    """A network and the crop it works on, as in `wing_jax.inference.stage.Stage`."""
 
-    model: Any  # a Flax module, or what has an `apply` like its
+    network: Network
     input_size: int
     chip_size: int
     margin: float
-    centre: tuple[float, float]
+    center: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a localiser does, without what it has learned: hashable, so that models of one plan share a program.
+class ForwardSpec:
+    """What a localizer does, without what it has learned: hashable, so that models of one spec share a program.
 
-    `mirrored` says which point each becomes in the mirror, where answers are averaged with those of the mirror image.
+    `mirrored` is the index of each point's mirror image, where answers are averaged with those of the mirror image.
     """
 
-    stages: tuple[StagePlan, ...]
+    stages: tuple[StageForward, ...]
     mirrored: tuple[int, ...] | None = None
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def locate(
-    plan: Plan,
-    weights: tuple[dict, ...],
+    spec: ForwardSpec,
+    weights: tuple[Mapping[str, Any], ...],
     template: Float[Array, "points 2"],
     levels: tuple[Array, ...],
     boxes: Float[Array, "n 4"],
@@ -48,24 +50,24 @@ def locate(
     `weights` are each stage's variables, `template` the mean shape in fractions of the second stage's crop, `levels`
     the faces at each stage's chip size `[n, size, size, 3]`, `boxes` x0, y0, x1, y1 in pixels of the last chip.
     """
-    unit = plan.stages[-1].chip_size
+    unit = spec.stages[-1].chip_size
     answers: list[Array] = []
-    for stage, variables, chips in zip(plan.stages, weights, levels, strict=True):
+    for stage, variables, chips in zip(spec.stages, weights, levels, strict=True):
         if answers:
             frames = geometry.frame_of_shape(answers[-1], template, size=stage.input_size)
         else:
-            frames = geometry.frame_of_box(boxes, size=stage.input_size, margin=stage.margin, centre=stage.centre)
+            frames = geometry.frame_of_box(boxes, size=stage.input_size, margin=stage.margin, centre=stage.center)
         to_unit = jnp.broadcast_to(_between_sizes(stage.chip_size, unit), frames.shape)
         local = geometry.compose(geometry.invert(to_unit), frames)
         crops = jnp.round(warp(chips, local, size=stage.input_size))
-        answers.append(jnp.asarray(geometry.transform(frames, _on_crops(plan, stage, variables, crops))))
+        answers.append(jnp.asarray(geometry.transform(frames, _on_crops(spec, stage, variables, crops))))
     return jnp.stack(answers)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def cut_and_locate(
-    plan: Plan,
-    weights: tuple[dict, ...],
+    spec: ForwardSpec,
+    weights: tuple[Mapping[str, Any], ...],
     template: Float[Array, "points 2"],
     parts: Array,
     first: Array,
@@ -74,26 +76,31 @@ def cut_and_locate(
     boxes: Float[Array, "n 4"],
 ) -> Float[Array, "stages n points 2"]:
     """`locate` in parts of photos, as `wing_jax.augment.warp.cut_squares` takes them."""
-    unit = plan.stages[-1].chip_size
+    unit = spec.stages[-1].chip_size
     chips = jnp.round(cut_squares(parts, first, length, side, size=unit))
     none, all_of = jnp.zeros_like(first), jnp.full_like(side, unit)
     levels = tuple(
         jnp.round(cut_squares(chips, none, jnp.full_like(length, unit), all_of, size=stage.chip_size))
         if stage.chip_size != unit
         else chips
-        for stage in plan.stages
+        for stage in spec.stages
     )
-    return locate(plan, weights, template, levels, boxes)
+    return locate(spec, weights, template, levels, boxes)
 
 
-def _on_crops(plan: Plan, stage: StagePlan, variables: dict, crops: Array) -> Array:
-    if plan.mirrored is None:
-        return jnp.asarray(stage.model.apply(variables, crops, train=False))
+def _on_crops(spec: ForwardSpec, stage: StageForward, variables: Mapping[str, Any], crops: Array) -> Array:
+    if spec.mirrored is None:
+        return _points(stage, variables, crops)
     both = jnp.concatenate([crops, crops[:, :, ::-1]])
-    points, mirrored = jnp.split(jnp.asarray(stage.model.apply(variables, both, train=False)), 2)
-    mirrored = mirrored[:, jnp.array(plan.mirrored)]
+    points, mirrored = jnp.split(_points(stage, variables, both), 2)
+    mirrored = mirrored[:, jnp.array(spec.mirrored)]
     mirrored = jnp.stack([stage.input_size - 1 - mirrored[..., 0], mirrored[..., 1]], axis=-1)
     return (points + mirrored) / 2
+
+
+def _points(stage: StageForward, variables: Mapping[str, Any], crops: Array) -> Array:
+    points, _ = stage.network.apply(variables, crops, train=False)
+    return jnp.asarray(points, jnp.float32)
 
 
 def _between_sizes(source: int, target: int) -> Affine:

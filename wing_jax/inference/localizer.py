@@ -5,12 +5,11 @@ import functools
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -22,53 +21,24 @@ from wing_jax.data.limits import LARGEST_BOX, many
 from wing_jax.errors import InputError
 from wing_jax.inference import forward
 from wing_jax.inference.bundle import read_bundle, write_bundle
-from wing_jax.inference.forward import Plan, StagePlan
-from wing_jax.models import cpu_kernel, make_model
+from wing_jax.inference.forward import ForwardSpec
+from wing_jax.inference.metadata import Metadata
+from wing_jax.inference.stage import Stage, is_custom
+from wing_jax.models import cpu_kernel
 from wing_jax.runtime.processes import check_fork, check_jax
 from wing_jax.schemes import SCHEMES, Scheme, get_scheme
 from wing_jax.text import cut, quoted, reason
 from wing_jax.types import Image
 from wing_jax.values import Value
 
-LARGEST_BATCH = {"cpu": 64, "other": 256}  # faces; powers of two
+# Faces, powers of two. Past these, a batch that waits for its turn costs more than it gains: caches bind on CPU.
+LARGEST_BATCH = {"cpu": 64, "other": 256}
 LARGEST_PIXELS = 1 << 26  # of the photos' parts in a batch: 200 MB as they travel, 800 MB as the device cuts them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Stage(Value):
-    """A trained network, and the crop it works on."""
-
-    network: dict  # the arguments of `wing_jax.models.make_model`
-    variables: dict
-    input_size: int  # pixels: the crop's side
-    chip_size: int  # pixels: the side of the chip that the crop is cut from
-    margin: float  # first stage: crop side per larger box side; second: per larger side of the template's box
-    centre: Sequence[float] = (0.0, 0.0)  # first stage: of the crop, from the box's, in larger box sides
-
-    @functools.cached_property
-    def model(self) -> nn.Module:
-        return make_model(**self.network)
-
-    @functools.cached_property
-    def plan(self) -> StagePlan:
-        """What the stage does, without what it has learned."""
-        return StagePlan(
-            model=self.model,
-            input_size=self.input_size,
-            chip_size=self.chip_size,
-            margin=float(self.margin),
-            centre=(float(self.centre[0]), float(self.centre[1])),
-        )
-
-    @functools.cached_property
-    def on_device(self) -> dict:
-        """The variables where the work is done: they travel once, not with every call."""
-        return jax.device_put(self.variables)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Localizer(Value):
-    """One- or two-stage landmark localiser; an immutable value, safe to share.
+    """One- or two-stage landmark localizer; an immutable value, safe to share.
 
     `template` `[points, 2]` is the mean shape in fractions of the second stage's crop. `flip_average` averages each
     crop's landmarks with those of its mirror image: a little better, twice the work. `cut_on` says where chips are cut
@@ -83,54 +53,69 @@ class Localizer(Value):
     template: Float[np.ndarray, "points 2"]
     flip_average: bool = False
     cut_on: Literal["auto", "host", "device"] = "auto"
-    about: dict = dataclasses.field(default_factory=dict)
+    largest_batch: int = 0  # faces on the device at once, a power of two; 0: `LARGEST_BATCH`
+    metadata: Metadata = dataclasses.field(default_factory=Metadata)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Localizer":
-        """Load the bundle in folder `path` (or in its subfolder `model`, so that a run's folder serves as well), or the
-        model in the box called `path` (`wing_jax.pretrained`): "w300" marks 68 points, "mtfl" 5.
+    def load(cls, path: str | Path, *, model: Any = None) -> "Localizer":
+        """Load a bundle.
+
+        Args:
+          path: its folder (or the folder that has it in `model`, so that a run's folder serves as well), or the name of
+            a pretrained model (`wing_jax.pretrained`): "w300" marks 68 points, "mtfl" 5.
+          model: the model that the bundle was saved with, where it is not a registered one: nothing of a bundle is
+            imported or run. It stands for each stage whose model is not registered, or for all where all are; a list
+            has one for each stage (None: the registered one).
 
         Raises:
-          InputError: there is no bundle, or it is broken.
+          InputError: there is no bundle, it is broken, a model is needed and not given, or the one given does not fit.
+
+        >>> Localizer.load("mtfl").scheme.points
+        5
         """
         check_fork()
         if not isinstance(path, str | os.PathLike) or not str(path):
-            raise InputError(f"a model is named by its folder or its name in the box, not by {quoted(path)}")
+            raise InputError(
+                f"a model is named by its folder or by the name of a pretrained one, not by {quoted(path)}"
+            )
         manifest, arrays = read_bundle(path)
         try:
-            stages = tuple(
-                Stage(variables={"batch_stats": {}, **arrays[f"stage{i + 1}"]}, **facts)
-                for i, facts in enumerate(manifest.pop("stages"))
-            )
+            scheme, tables = _scheme(manifest["scheme"]), list(manifest["stages"])
             return cls(
-                scheme=_scheme(manifest.pop("scheme")),
-                box_convention=manifest.pop("box_convention"),
-                stages=stages,
+                scheme=scheme,
+                box_convention=manifest["box_convention"],
+                stages=tuple(
+                    Stage.from_table(table, arrays[f"stage{number}"], points=scheme.points, model=own)
+                    for number, (table, own) in enumerate(zip(tables, _models(model, tables), strict=True), 1)
+                ),
                 template=arrays["template"]["shape"],
-                about=manifest,
+                metadata=Metadata.from_table(manifest["metadata"]),
             )
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}: this model does not hold what it must ({reason(error)}): copy the bundle again"
             ) from error
 
     def save(self, path: str | Path, *, half: bool = False) -> Path:
-        """Write the bundle: `model.json`, which says what it is, and `weights.npz`, float32 or with `half` float16.
+        """Write the bundle: `model.json`, which says what it is, and `weights.npz`, float32 or with `half` float16. Of
+        a model that is not registered it holds the arrays and the name of its class.
+
         Returns its folder.
 
         Raises:
-          InputError: `path` is none.
+          InputError: `path` is none, or the model has something that is no array.
         """
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"a model is saved to a folder's path, not to {quoted(path)}")
-        facts = ("network", "input_size", "chip_size", "margin", "centre")
         manifest = {
             "scheme": self.scheme.name if self.scheme.name in SCHEMES else self.scheme.to_table(),
             "box_convention": self.box_convention,
-            "stages": [{name: getattr(stage, name) for name in facts} for stage in self.stages],
-            **self.about,
+            "stages": [stage.to_table() for stage in self.stages],
+            "metadata": self.metadata.to_table(),
         }
-        arrays = {f"stage{i + 1}": stage.variables for i, stage in enumerate(self.stages)}
+        arrays = {f"stage{number}": stage.variables for number, stage in enumerate(self.stages, 1)}
         return write_bundle(path, manifest, {**arrays, "template": {"shape": self.template}}, half=half)
 
     def __repr__(self) -> str:
@@ -221,6 +206,11 @@ class Localizer(Value):
         return took
 
     @property
+    def _batch_limit(self) -> int:
+        usual = LARGEST_BATCH.get(jax.default_backend(), LARGEST_BATCH["other"])
+        return 1 << (self.largest_batch.bit_length() - 1) if self.largest_batch > 0 else usual
+
+    @property
     def _cuts_on_device(self) -> bool:
         return jax.default_backend() != "cpu" if self.cut_on == "auto" else self.cut_on == "device"
 
@@ -238,9 +228,9 @@ class Localizer(Value):
             _each(fill, len(faces))
             for level in levels:
                 level[len(faces) :] = level[0]
-            return forward.locate(self._plan, self._weights, self._shape, levels, _filled(boxes, faces, bucket))
+            return forward.locate(self._spec, self._weights, self._shape, levels, _filled(boxes, faces, bucket))
 
-        return self._in_batches(dispatch, len(boxes), largest=_largest_batch())
+        return self._in_batches(dispatch, len(boxes), largest=self._batch_limit)
 
     def _through_parts(
         self, photo_of: Callable[[int], Image], sizes: np.ndarray, squares: np.ndarray, boxes: np.ndarray
@@ -261,9 +251,9 @@ class Localizer(Value):
 
             _each(fill, len(faces))
             filled = [_filled(values, faces, bucket) for values in told]
-            return forward.cut_and_locate(self._plan, self._weights, self._shape, parts, *filled)
+            return forward.cut_and_locate(self._spec, self._weights, self._shape, parts, *filled)
 
-        return self._in_batches(dispatch, len(boxes), largest=min(_largest_batch(), affordable))
+        return self._in_batches(dispatch, len(boxes), largest=min(self._batch_limit, affordable))
 
     def _in_batches(self, dispatch: Callable[[range, int], Array], count: int, *, largest: int) -> list[np.ndarray]:
         """Points after each stage of `count` faces; a batch is read when the next one is on its way. The CPU kernel is
@@ -281,16 +271,16 @@ class Localizer(Value):
         return list(np.concatenate(done, axis=1))
 
     @functools.cached_property
-    def _plan(self) -> Plan:
+    def _spec(self) -> ForwardSpec:
         mirrored = tuple(self.scheme.flip.tolist()) if self.flip_average else None
-        return Plan(stages=tuple(stage.plan for stage in self.stages), mirrored=mirrored)
+        return ForwardSpec(stages=tuple(stage.forward for stage in self.stages), mirrored=mirrored)
 
     @functools.cached_property
     def _shape(self) -> Array:
         return jax.device_put(self.template)
 
     @property
-    def _weights(self) -> tuple[dict, ...]:
+    def _weights(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(stage.on_device for stage in self.stages)
 
 
@@ -311,11 +301,6 @@ def _within(squares: Int[np.ndarray, "n 3"], sizes: Int[np.ndarray, "n 2"]) -> t
 def _round_up(side: int, *, unit: int) -> int:
     """The least of `unit` times 1, 1.5, 2, 3, 4, 6 ... that holds `side`: so that new photos seldom compile anew."""
     return next(s for k in itertools.count() for s in (unit << k, (3 * unit << k) // 2) if s >= side)
-
-
-def _largest_batch() -> int:
-    """Past these, a batch that waits for its turn costs more than it gains: caches bind on CPU."""
-    return LARGEST_BATCH.get(jax.default_backend(), LARGEST_BATCH["other"])
 
 
 def _batches(count: int, *, largest: int) -> Iterator[tuple[range, int]]:
@@ -354,6 +339,16 @@ def _each(work: Callable[[int], None], count: int) -> None:
         return
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(share, range(workers)))
+
+
+def _models(model: Any, tables: Sequence[Any]) -> list[Any]:
+    """The model for each stage that `Localizer.load` was given; None: the registered one."""
+    if isinstance(model, list | tuple) and not hasattr(model, "apply"):
+        if len(model) != len(tables):
+            raise InputError(f"model= has {len(model)} models, the bundle {len(tables)} stages: give one for each")
+        return list(model)
+    custom = [is_custom(table) for table in tables]
+    return [model if own or not any(custom) else None for own in custom]
 
 
 def _scheme(told: str | dict) -> Scheme:

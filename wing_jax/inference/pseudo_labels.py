@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax import geometry
-from wing_jax.data.boxes import ShapeInBox, boxes_about
+from wing_jax.data.boxes import boxes_about
 from wing_jax.data.chips import cut_chips, to_picture
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
@@ -23,17 +23,17 @@ AT_ONCE = 1024  # faces held as chips
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Labelled(Value):
+class PseudoLabels(Value):
     """`n` faces with a model's points, and how far those lie from the annotated ones."""
 
     faces: FaceSet
-    apart: Float[np.ndarray, "n"]  # mean distance over the annotated points, in larger sides of the model's boxes
+    distances: Float[np.ndarray, "n"]  # mean distance over the annotated points, in larger sides of the model's boxes
     # How far to the right of the model's the annotated points lie, in pixels, on the mean of a face. A model trained
-    # with flips leans to neither side: one pixel at every size of face is a set that counts from 1.
-    lean: Float[np.ndarray, "n"]
+    # with flips is biased to neither side: one pixel at every size of face is a set that counts from 1.
+    offsets: Float[np.ndarray, "n"]
 
 
-def label(localizer: Localizer, faces: FaceSet, *, workers: int = 2) -> Labelled:
+def label_faces(localizer: Localizer, faces: FaceSet, *, workers: int = 2) -> PseudoLabels:
     """`faces` with all points of `localizer` instead of their own, in pixels of their pictures, and boxes of its kind.
 
     The model looks where the annotated points say: its mean shape is laid on them, and the box put about that.
@@ -45,7 +45,7 @@ def label(localizer: Localizer, faces: FaceSet, *, workers: int = 2) -> Labelled
     try:
         conversion = get_conversion(localizer.scheme, faces.scheme)
     except ValueError as error:
-        raise InputError(f"{faces.name} cannot be labelled by a model of {localizer.scheme.name}: {error}") from error
+        raise InputError(f"{faces.name} cannot be labeled by a model of {localizer.scheme.name}: {error}") from error
     told = np.flatnonzero(conversion.told)
     if len(told) < 3:
         raise InputError(
@@ -61,9 +61,9 @@ def label(localizer: Localizer, faces: FaceSet, *, workers: int = 2) -> Labelled
         ]
     )
     off = (faces.points - conversion.points(found))[:, told]
-    labelled = dataclasses.replace(
+    labeled = dataclasses.replace(
         faces,
-        name=f"{faces.name} labelled by {localizer.about.get('name', 'a model')}",
+        name=f"{faces.name} labeled by {localizer.metadata.name or 'a model'}",
         scheme=localizer.scheme,
         points=found,
         visible=np.ones(found.shape[:2], bool),
@@ -71,8 +71,8 @@ def label(localizer: Localizer, faces: FaceSet, *, workers: int = 2) -> Labelled
         boxes=_about(localizer, found),
         box_convention=localizer.box_convention,
     )
-    apart = np.linalg.norm(off, axis=-1).mean(1) / (boxes[:, 2:] - boxes[:, :2]).max(1)
-    return Labelled(faces=labelled, apart=apart, lean=off[..., 0].mean(1))
+    distances = np.linalg.norm(off, axis=-1).mean(1) / (boxes[:, 2:] - boxes[:, :2]).max(1)
+    return PseudoLabels(faces=labeled, distances=distances, offsets=off[..., 0].mean(1))
 
 
 def _boxes(
@@ -85,10 +85,9 @@ def _boxes(
 
 
 def _about(localizer: Localizer, shapes: Float[np.ndarray, "n points 2"]) -> Float[np.ndarray, "n 4"]:
-    lay = localizer.about.get("shape_in_box")
-    if not lay:
-        raise InputError("this model does not tell how its boxes lay about the faces: train it again")
-    return boxes_about(shapes, ShapeInBox(centre=tuple(lay["centre"]), side=lay["side"]))
+    if localizer.metadata.shape_in_box is None:
+        raise InputError("this model does not record how its boxes lay about the faces: train it again")
+    return boxes_about(shapes, localizer.metadata.shape_in_box)
 
 
 def _located(

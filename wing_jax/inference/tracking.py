@@ -1,7 +1,7 @@
 """Faces followed through a video: each frame's boxes come from the last frame's landmarks, the detector looks in at
 times, and a One-Euro filter takes out the jitter.
 
-    tracker, tracks = Tracker(finder=finder), Tracks()
+    tracker, tracks = Tracker(landmarker=landmarker), Tracks()
     for seconds, frame in frames:
         tracks = tracker(tracks, frame, seconds=seconds)
 """
@@ -13,12 +13,11 @@ from jaxtyping import Float
 
 from wing_jax.data.arguments import ImageLike, as_image
 from wing_jax.data.boxes import overlap, usable
-from wing_jax.inference.face_landmarker import Finder
+from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.types import Image
 from wing_jax.values import Value
 
 SAME, STEADY = 0.3, 0.6  # overlaps: of one face in a track and a detection; of a track that needs no new box
-PATIENCE = 2  # looks of the detector in a row by which a face may be missed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -32,7 +31,7 @@ class Smoothed(Value):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OneEuro:
-    """A low-pass filter whose cut-off rises with speed: steady when a face is still, quick when it moves.
+    """A low-pass filter whose cut-off rises with speed: steady when a face is at rest, quick when it moves.
 
     Speeds are taken in face sizes a second (the larger side of the landmarks' box), so that the numbers hold for faces
     and videos of any size.
@@ -41,7 +40,7 @@ class OneEuro:
       Casiez, Roussel and Vogel, 1 Euro Filter, CHI 2012, https://gery.casiez.net/1euro/
     """
 
-    still: float = 1.0  # Hz: the cut-off at rest; lower is steadier
+    min_cutoff: float = 1.0  # Hz: the cut-off at rest; lower is steadier
     beta: float = 30.0  # Hz per face size a second: higher lags less
     speed: float = 1.0  # Hz: the cut-off of the speed itself
 
@@ -54,7 +53,7 @@ class OneEuro:
         velocity = _towards(before.velocity, (points - before.points) / passed, share=_share(self.speed, passed))
         size = max(float(np.ptp(points, axis=0).max()), 1.0)
         speed = np.linalg.norm(velocity, axis=1, keepdims=True) / size
-        moved = _towards(before.points, points, share=_share(self.still + self.beta * speed, passed))
+        moved = _towards(before.points, points, share=_share(self.min_cutoff + self.beta * speed, passed))
         return Smoothed(seconds=seconds, points=moved, velocity=velocity)
 
 
@@ -98,9 +97,10 @@ class Tracks(Value):
 class Tracker(Value):
     """Follows faces from frame to frame: `tracks = tracker(tracks, frame, seconds=...)`, from `Tracks()` on."""
 
-    finder: Finder
+    landmarker: FaceLandmarker
     every: int = 10  # frames between two looks of the detector; 1: it looks at each
     smooth: OneEuro | None = dataclasses.field(default_factory=OneEuro)
+    max_missed: int = 2  # looks of the detector in a row that may miss a face before it is given up
 
     def __call__(self, tracks: Tracks, image: ImageLike, *, seconds: float) -> Tracks:
         """The faces of the next frame, RGB uint8, shown `seconds` after the video's start.
@@ -113,9 +113,9 @@ class Tracker(Value):
         followed = _inside(self._followed(tracks.faces), image)
         if looks:
             followed = self._seen(followed, image, first=tracks.numbers + 1)
-        points = self.finder.localizer.predict(image, [face.box for face in followed])
+        points = self.landmarker.localizer.predict(image, [face.box for face in followed])
         faces = tuple(self._at(face, own, seconds) for face, own in zip(followed, points, strict=True))
-        steady = [overlap(self.finder.boxes_around(f.located[None]), f.box)[0] >= STEADY for f in faces]
+        steady = [overlap(self.landmarker.boxes_around(f.located[None]), f.box)[0] >= STEADY for f in faces]
         return Tracks(
             faces=_apart(faces),
             frame=tracks.frame + 1,
@@ -131,12 +131,12 @@ class Tracker(Value):
         """The faces with the boxes in which they are to be looked for now."""
         if not faces:
             return []
-        boxes = self.finder.boxes_around(np.stack([face.located for face in faces]))
+        boxes = self.landmarker.boxes_around(np.stack([face.located for face in faces]))
         return [dataclasses.replace(face, box=box) for face, box in zip(faces, boxes, strict=True)]
 
     def _seen(self, followed: list[Track], image: Image, *, first: int) -> list[Track]:
         """The faces as the detector sees them: those it finds again, those it misses not too often, and new ones."""
-        boxes, scores = self.finder.boxes(image)
+        boxes, scores = self.landmarker.boxes(image)
         free, kept = np.ones(len(boxes), bool), []
         for face in followed:
             overlaps = np.where(free, overlap(boxes, face.box), 0)
@@ -145,9 +145,9 @@ class Tracker(Value):
                 free[best] = False
                 box = face.box if overlaps[best] >= STEADY else boxes[best]
                 kept.append(dataclasses.replace(face, box=box, score=float(scores[best]), missed=0))
-            elif face.missed < PATIENCE:
+            elif face.missed < self.max_missed:
                 kept.append(dataclasses.replace(face, missed=face.missed + 1))
-        nowhere = np.zeros((self.finder.localizer.scheme.points, 2), np.float32)
+        nowhere = np.zeros((self.landmarker.localizer.scheme.points, 2), np.float32)
         return kept + [
             Track(number=first + i, score=float(scores[new]), box=boxes[new], located=nowhere, smooth=None)
             for i, new in enumerate(np.flatnonzero(free))

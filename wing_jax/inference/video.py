@@ -43,10 +43,10 @@ class Video:
 
     Raises:
       InputError: `source` is neither a path nor a number, it cannot be opened, or its frames are larger than
-        `LARGEST_PICTURE`.
+        `largest` pixels.
     """
 
-    def __init__(self, source: VideoSource):
+    def __init__(self, source: VideoSource, *, largest: int = LARGEST_PICTURE):
         source = int(source) if isinstance(source, np.integer) else source
         if isinstance(source, bool) or not isinstance(source, str | Path | int):
             raise InputError(f"a video is read from a path or the number of a camera, not from {quoted(source)}")
@@ -54,6 +54,7 @@ class Video:
         self.frames: int | None = None
         self.length: float | None = None
         self.read = 0  # frames so far
+        self._largest = largest
         self.end = 0.0  # seconds: until when the last of them is shown
         self.faults: list[str] = []  # of pieces that could not be decoded
         self._length_is_exact = False
@@ -72,8 +73,8 @@ class Video:
         if not capture.isOpened():
             raise InputError(f"{self.name}: cannot read this video: see that it is plugged in and free")
         width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        if width * height > LARGEST_PICTURE:
-            raise InputError(f"{self.name}: frames of more than {LARGEST_PICTURE:,} pixels: choose a smaller size")
+        if width * height > self._largest:
+            raise InputError(f"{self.name}: frames of more than {self._largest:,} pixels: choose a smaller size")
         self.rate = _usual(capture.get(cv2.CAP_PROP_FPS))
         return self._seen(capture)
 
@@ -98,7 +99,7 @@ class Video:
         if not there:
             raise InputError(f"{path}: no such video: check the path")
         container, stream = self._held.enter_context(
-            open_video(path, largest=LARGEST_PICTURE, mend="check the path, or convert it", threads=True)
+            open_video(path, largest=self._largest, mend="check the path, or convert it", threads=True)
         )
         self.rate = _usual(float(stream.average_rate or stream.guessed_rate or 0))
         self.frames = stream.frames or None

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -47,8 +48,11 @@ class VideoWriter:
       InputError: the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, *, rate: float | int = USUAL_RATE):
+    def __init__(
+        self, path: str | Path, *, rate: float | int = USUAL_RATE, encoders: Mapping[str, dict[str, str]] | None = None
+    ):
         self._path, self._rate = Path(path), float(rate)  # rate: frames a second, of frames without a time
+        self._encoders = ENCODERS if encoders is None else encoders  # by preference, with FFmpeg's options of each
         self._unfinished = self._path.with_name(f".{self._path.name[:60]}.part")
         self._output: _Output | None = None
         self._first, self._frames = 0.0, 0
@@ -85,7 +89,7 @@ class VideoWriter:
         with self._refusing():
             if self._output is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._output = _open(self._unfinished, image.shape[:2], self._rate)
+                self._output = _open(self._unfinished, image.shape[:2], self._rate, self._encoders)
                 self._first = seconds or 0.0
             tick = None if seconds is None else round((seconds - self._first) * TICKS)
             self._output.write(image, tick)
@@ -111,7 +115,7 @@ class VideoWriter:
 class _Output:
     """A file that is being written by one encoder."""
 
-    def __init__(self, path: Path, size: tuple[int, int], rate: float, encoder: str):
+    def __init__(self, path: Path, size: tuple[int, int], rate: float, encoder: str, options: dict[str, str]):
         import av
         from av.video.reformatter import VideoReformatter
 
@@ -131,7 +135,7 @@ class _Output:
             stream: Any = self._container.add_stream(encoder, rate=Fraction(rate).limit_denominator(TICKS))
             stream.width, stream.height, stream.pix_fmt = self._width, self._height, "yuv420p"
             context = stream.codec_context
-            context.time_base, context.options = Fraction(1, TICKS), ENCODERS[encoder]
+            context.time_base, context.options = Fraction(1, TICKS), options
             context.color_range, context.colorspace = RANGE, MATRIX
             context.color_primaries = context.color_trc = PRIMARIES
             self._stream = stream
@@ -190,17 +194,17 @@ class _Output:
             self._file.close()
 
 
-def _open(path: Path, size: tuple[int, int], rate: float) -> _Output:
+def _open(path: Path, size: tuple[int, int], rate: float, encoders: Mapping[str, dict[str, str]]) -> _Output:
     """The file, to be written by the first encoder that is there and can be opened."""
     import av
 
     problem: Exception = OSError("this build of PyAV has no encoder")
-    for encoder in ENCODERS:
+    for encoder, options in encoders.items():
         if encoder not in av.codecs_available:
             continue
         path.unlink(missing_ok=True)
         try:
-            return _Output(path, size, rate, encoder)
+            return _Output(path, size, rate, encoder, options)
         except av.FFmpegError as error:
             problem = error
     raise problem

@@ -1,6 +1,5 @@
 """Landmarks drawn on faces, tiles cut around faces, and contact sheets of tiles: RGB uint8 throughout."""
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -9,53 +8,16 @@ import cv2
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
+from wing_jax.inference.drawing import PREDICTED, TARGET, Colour, Lines, Shape, draw_points
 from wing_jax.text import printable
 from wing_jax.types import Image
 
-Shape: TypeAlias = Float[Array | np.ndarray, "points 2"]
-Lines: TypeAlias = Sequence[Sequence[int]]
 Tile: TypeAlias = UInt8[np.ndarray, "tile_height tile_width 3"]
-Colour: TypeAlias = tuple[int, int, int]
 
-# Apart on any skin, for colour-blind eyes too, and in lightness where there is no colour at all.
-TARGET: Colour = (86, 200, 255)
-PREDICTED: Colour = (255, 214, 10)
-_OUTLINE: Colour = (16, 20, 28)
 _PAPER: Colour = (255, 255, 255)
 _INK: Colour = (52, 58, 68)
 LARGEST_SHEET = 30_000  # pixels along a side of a contact sheet
 COARSE = 1 / 8  # tile pixels per pixel of a picture, below which it is shrunk before it is blurred
-_SHIFT = 4  # OpenCV draws at 2^-4 of a pixel
-
-
-def draw_points(
-    image: Image,
-    points: Shape,
-    *,
-    colour: Colour = PREDICTED,
-    lines: Lines = (),
-    visible: Bool[np.ndarray, "points"] | None = None,
-    radius: float = 1.6,
-) -> Image:
-    """A copy of `image` with dots of `radius` pixels at `points` and `lines` (chains of indices), as wide, between.
-
-    Points that are not visible or not finite, and the lines to them, are left out.
-    """
-    canvas = np.ascontiguousarray(image).copy()
-    points = np.asarray(points, np.float64)
-    shown = np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])
-    if visible is not None:
-        shown &= visible
-    fixed = np.round(np.where(shown[:, None], points, 0).clip(-1e4, 1e4) * 2**_SHIFT).astype(np.int32)
-    veil, width = canvas.copy(), max(1, round(radius / 2))
-    for start, stop in (pair for chain in lines for pair in itertools.pairwise(chain)):
-        if shown[start] and shown[stop]:
-            cv2.line(veil, fixed[start].tolist(), fixed[stop].tolist(), colour, width, cv2.LINE_AA, _SHIFT)
-    canvas = cv2.addWeighted(veil, 0.6, canvas, 0.4, 0)
-    for size, ink in ((radius + 0.9, _OUTLINE), (radius, colour)):
-        for centre in points[shown]:
-            _dot(canvas, centre, size, ink)
-    return canvas
 
 
 def draw_pair(
@@ -155,17 +117,6 @@ def write_png(path: Path, image: Image) -> Path:
     _, encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     path.write_bytes(encoded.tobytes())
     return path
-
-
-def _dot(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour) -> None:
-    """Draw a disc on `canvas` in place, each pixel by its coverage: the small discs of cv2 are diamonds."""
-    height, width, _ = canvas.shape
-    left, top = np.clip(np.floor(centre - radius - 1), 0, (width, height)).astype(int)
-    right, bottom = np.clip(np.ceil(centre + radius + 2), 0, (width, height)).astype(int)
-    rows, columns = np.ogrid[top:bottom, left:right]
-    share = np.clip(radius + 0.5 - np.hypot(columns - centre[0], rows - centre[1]), 0, 1)[..., None]
-    patch = canvas[top:bottom, left:right]
-    patch[:] = np.round(share * colour + (1 - share) * patch)
 
 
 def _caption(sheet: np.ndarray, text: str, left: int, baseline: int, width: int) -> None:

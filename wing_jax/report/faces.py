@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.data.face_set import FaceSet, tight_box
-from wing_jax.report.draw import TARGET, Colour, Tile, contact_sheet, draw_points, face_tile, sheet_size
+from wing_jax.inference.drawing import TARGET, Colour, draw_points
+from wing_jax.report.draw import Tile, contact_sheet, face_tile, sheet_size
 from wing_jax.types import Image, Visibility
 
 COLOURS: dict[int, Colour] = {

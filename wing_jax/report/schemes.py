@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.report.draw import contact_sheet, draw_points
+from wing_jax.inference.drawing import draw_points
+from wing_jax.report.draw import contact_sheet
 from wing_jax.schemes import AFLW_19, AFLW_21, IBUG_68, LAPA_106, WFLW_98, Scheme, get_conversion
 from wing_jax.synthetic.appearance import Expression, Look, Pose
 from wing_jax.synthetic.render import draw_face

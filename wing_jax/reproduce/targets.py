@@ -359,7 +359,7 @@ def _about(workshop: Workshop, seeds: Sequence[int], chosen: Mapping[str, float]
 def _train_name(workshop: Workshop) -> str:
     data = workshop.data
     held = len(data.validation.images)
-    return f"{data.about['data']}, {len(data.train.images):,} faces to train and {held:,} held out"
+    return f"{data.data_name}, {len(data.train.images):,} faces to train and {held:,} held out"
 
 
 def _test_name(workshop: Workshop) -> str:

@@ -29,7 +29,8 @@ from wing_jax.from_config.sweep import train_trials
 from wing_jax.from_config.sweep_runner import Trial
 from wing_jax.from_config.train import first_setup, read_split, second_setup, training_data
 from wing_jax.inference.bundle import read_bundle, write_bundle
-from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.stage import Stage
 from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
 from wing_jax.runtime.files import read_text, write_whole
 from wing_jax.text import reason
@@ -193,8 +194,7 @@ class Workshop:
         trained = train_trials(self.setup(number, balanced=balanced), missing, config, self.mesh, folder=work)
         for index, trial in enumerate(missing):
             stage = trained.stage(index)
-            facts = {key: getattr(stage, key) for key in ("network", "input_size", "chip_size", "margin", "centre")}
-            manifest = {"stage": facts, "validation_nme": _finite(float(trained.nmes[index]))}
+            manifest = {"stage": stage.to_table(), "validation_nme": _finite(float(trained.nmes[index]))}
             write_bundle(self._place(number, balanced, trial), manifest, {"stage": stage.variables})
         shutil.rmtree(work / "checkpoints")
 
@@ -202,8 +202,7 @@ class Workshop:
         """The trained stage and its validation NME."""
         manifest, arrays = read_bundle(self._place(number, balanced, self._trial(number, variant)))
         nme = manifest["validation_nme"]
-        variables = {"batch_stats": {}, **arrays["stage"]}
-        return Stage(variables=variables, **manifest["stage"]), np.inf if nme is None else nme
+        return Stage.from_table(manifest["stage"], arrays["stage"]), np.inf if nme is None else nme
 
     def _trial(self, number: int, variant: Variant) -> Trial:
         """The run of a sweep that trains stage `number`. The first stage has the variant's own lengths; the second the

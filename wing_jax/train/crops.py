@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from wing_jax import geometry
 from wing_jax.augment.augmentation import Augmentation
 from wing_jax.data.chips import MARGIN, Chips
-from wing_jax.inference.localizer import Stage
+from wing_jax.inference.stage import Stage
 from wing_jax.input.on_host import HostInput
 from wing_jax.models.networks import as_network
 from wing_jax.train.steps import make_predict
@@ -38,10 +38,10 @@ def template_of(mean: Float[np.ndarray, "points 2"], *, margin: float) -> Float[
 
 
 def box_frames(
-    chips: Chips, *, size: int, margin: float, centre: Sequence[float] = (0.0, 0.0)
+    chips: Chips, *, size: int, margin: float, center: Sequence[float] = (0.0, 0.0)
 ) -> Float[np.ndarray, "n 2 3"]:
-    """First-stage crops, from crop pixels to chip pixels; `centre` as in `geometry.frame_of_box`."""
-    return np.asarray(geometry.frame_of_box(chips.boxes, size=size, margin=margin, centre=centre))
+    """First-stage crops, from crop pixels to chip pixels; `center` as in `geometry.frame_of_box`."""
+    return np.asarray(geometry.frame_of_box(chips.boxes, size=size, margin=margin, centre=center))
 
 
 def points_in(points: Float[np.ndarray, "n points 2"], frames: Float[np.ndarray, "n 2 3"]) -> np.ndarray:
@@ -76,7 +76,7 @@ def frames_through(
     predict = make_predict(as_network(stage.model))
     frames = np.zeros((len(chips.images), draws, 2, 3), np.float32)
     filled = np.zeros(len(frames), np.int64)
-    start = box_frames(chips, size=stage.input_size, margin=stage.margin, centre=stage.centre)
+    start = box_frames(chips, size=stage.input_size, margin=stage.margin, center=stage.center)
     batch_size = 64
     total = len(frames) * draws
     batches = HostInput(

@@ -15,7 +15,9 @@ from wing_jax.data.chips import Chips, cut_chips, joined, shrink
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
 from wing_jax.errors import InputError
-from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.metadata import Metadata
+from wing_jax.inference.stage import Stage
 from wing_jax.schemes import Scheme
 from wing_jax.text import quoted
 from wing_jax.train import crops
@@ -47,7 +49,8 @@ class TrainingData(Value):
     box_convention: str
     shape: ShapeInBox
     chip_sizes: tuple[int, ...]  # pixels, of each stage
-    about: dict  # what the model will say of its data
+    data_name: str  # of all sets
+    face_count: int  # of all sets, those held out too
     held_out: HeldOut  # the photos of `validation`
 
     def localizer(self, stages: tuple[Stage, ...], template: Float[np.ndarray, "points 2"], *, name: str) -> Localizer:
@@ -57,12 +60,13 @@ class TrainingData(Value):
             box_convention=self.box_convention,
             stages=stages,
             template=template,
-            about={
-                "name": name,
-                **self.about,
-                "shape_in_box": dataclasses.asdict(self.shape),
-                **self.held_out.manifest(),
-            },
+            metadata=Metadata(
+                name=name,
+                data=self.data_name,
+                faces=self.face_count,
+                shape_in_box=self.shape,
+                held_out=self.held_out,
+            ),
         )
 
     def unbalanced(self) -> "TrainingData":
@@ -130,10 +134,8 @@ def prepare_data(
         box_convention=faces.box_convention,
         shape=shape,
         chip_sizes=tuple(sizes),
-        about={
-            "data": " + ".join([faces.name, *(part.name for part in parts[1:])]),
-            "faces": len(faces) + sum(map(len, parts[1:])),
-        },
+        data_name=" + ".join([faces.name, *(part.name for part in parts[1:])]),
+        face_count=len(faces) + sum(map(len, parts[1:])),
         held_out=rule.of_faces(kept_out, trained={photo for part in parts for photo in part.photos}),
     )
 

@@ -15,7 +15,8 @@ from wing_jax.balance import Balance
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
 from wing_jax.errors import InputError
-from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.stage import Stage
 from wing_jax.models import cpu_kernel
 from wing_jax.models.networks import as_network, shapes_of
 from wing_jax.runtime import devices, memory

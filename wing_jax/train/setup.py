@@ -18,7 +18,7 @@ from wing_jax.augment import Augmentation
 from wing_jax.augment.geometric import supersampling
 from wing_jax.data.chips import Chips
 from wing_jax.errors import InputError
-from wing_jax.inference.localizer import Stage
+from wing_jax.inference.stage import Stage
 from wing_jax.input.on_device import DeviceInput, training_faces
 from wing_jax.input.on_host import HostInput, fixed_crops
 from wing_jax.input.sampling import EpochSampler, TrainingFaces
@@ -81,7 +81,7 @@ class StageSetup(Value):
     mean: Float[np.ndarray, "points 2"]  # the mean shape, in fractions of the crop
     validation: Chips
     validation_frames: Float[np.ndarray, "m 2 3"]
-    centre: tuple[float, float] = (0.0, 0.0)
+    center: tuple[float, float] = (0.0, 0.0)
 
     @property
     def eyes(self) -> tuple[int, int]:
@@ -200,7 +200,7 @@ class StageSetup(Value):
             input_size=self.spec.input_size,
             chip_size=self.chips.size,
             margin=self.margin,
-            centre=self.centre,
+            center=self.center,
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.augment import Augmentation
-from wing_jax.inference.localizer import Stage
+from wing_jax.inference.stage import Stage
 from wing_jax.train import crops
 from wing_jax.train.data import TrainingData, margin_of
 from wing_jax.train.setup import StageSetup
@@ -18,8 +18,8 @@ from wing_jax.train.spec import StageSpec
 def first_setup(spec: StageSpec, data: TrainingData, *, augment: Sequence[Augmentation]) -> StageSetup:
     """The first stage's training, on crops around the boxes; its `mean` is in fractions of the crop."""
     data, margin = data.at(data.chip_sizes[0]), margin_of(spec, 1)
-    centre = data.shape.centre if spec.center == "shape" else (0.0, 0.0)
-    place = functools.partial(crops.box_frames, size=spec.input_size, margin=margin, centre=centre)
+    center = data.shape.centre if spec.center == "shape" else (0.0, 0.0)
+    place = functools.partial(crops.box_frames, size=spec.input_size, margin=margin, center=center)
     frames = place(data.train)
     points = crops.points_in(data.train.points, frames)
     return StageSetup(
@@ -28,7 +28,7 @@ def first_setup(spec: StageSpec, data: TrainingData, *, augment: Sequence[Augmen
         frames=frames[:, None],
         mean=crops.mean_shape((points + 0.5) / spec.input_size, data.train.visible, flip=data.scheme.flip),
         validation_frames=place(data.validation),
-        centre=centre,
+        center=center,
     )
 
 

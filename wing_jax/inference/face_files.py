@@ -4,8 +4,11 @@ import contextlib
 import csv
 import dataclasses
 import io
+import itertools
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -15,13 +18,14 @@ from jaxtyping import Float
 from wing_jax.data.images import write_overlay
 from wing_jax.data.readers.points_file import write_pts
 from wing_jax.errors import InputError
-from wing_jax.report.draw import PREDICTED, draw_points
+from wing_jax.inference.drawing import PREDICTED, draw_points
 from wing_jax.runtime.files import write_whole
 from wing_jax.schemes import Scheme
 from wing_jax.types import Image
 from wing_jax.values import Value
 
-COORDINATES = "x, y in pixels, 0-based pixel centres"
+COORDINATES = "x, y in pixels, 0-based pixel centers"
+NAMED = 4  # files that a message names; of more it gives the number
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -83,7 +87,6 @@ class FaceTable:
     """
 
     def __init__(self, path: Path, scheme: Scheme, *, of: tuple[str, ...]):
-        axes = [f"{axis}_{point}" for axis in "xy" for point in range(scheme.points)]
         self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +94,7 @@ class FaceTable:
         except OSError as error:
             raise self._refusal(error) from error
         try:
-            self._append([[*of, "face_id", "confidence", "left", "top", "right", "bottom", *axes]])
+            self._append([[*of, *columns(scheme)]])
         except InputError:
             self._file.close()
             raise
@@ -124,6 +127,33 @@ class FaceTable:
 
     def _refusal(self, error: OSError) -> InputError:
         return InputError(f"{self._path}: cannot write here ({error.strerror}): choose another --output")
+
+
+def columns(scheme: Scheme) -> list[str]:
+    """The columns of a face: its number, the score, the box and the points."""
+    axes = [f"{axis}_{point}" for axis in "xy" for point in range(scheme.points)]
+    return ["face_id", "confidence", "left", "top", "right", "bottom", *axes]
+
+
+def refuse_place(paths: Sequence[Path], folder: Path, *, name: str) -> None:
+    """Raise InputError, which calls the folder `name`, where `folder` holds one of `paths`: results could take the
+    place of inputs, or of annotations beside them. Both count: where a link lies, and where it leads."""
+    places = {parent: _is_same_folder(parent, folder) for parent in itertools.chain(*map(_parents, paths))}
+    held = [path.name for path in paths if any(places[parent] for parent in _parents(path))]
+    if held:
+        named = ", ".join(held[:NAMED]) + (f" and {len(held) - NAMED} more" if len(held) > NAMED else "")
+        raise InputError(f"{name} holds {named} itself: give a folder of its own, so that nothing is lost")
+
+
+def _parents(path: Path) -> tuple[str, str]:
+    return os.path.dirname(os.path.realpath(path)), os.path.realpath(path.parent)
+
+
+def _is_same_folder(one: str, another: Path) -> bool:
+    try:
+        return os.path.samefile(one, another)
+    except OSError:  # one of them is not there
+        return one == os.path.realpath(another)
 
 
 def _line(row: list) -> str:

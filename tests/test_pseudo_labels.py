@@ -1,4 +1,4 @@
-"""Faces of few points labelled by a model of many: where it looks, what is kept, and training on both."""
+"""Faces of few points labeled by a model of many: where it looks, what is kept, and training on both."""
 
 import dataclasses
 
@@ -11,12 +11,13 @@ from writers.mtfl import write_mtfl
 
 from wing_jax.cli import main
 from wing_jax.config import BalanceConfig, DataConfig, load_config
-from wing_jax.data.boxes import with_boxes
+from wing_jax.data.boxes import ShapeInBox, with_boxes
 from wing_jax.data.load import converted, load_faces
 from wing_jax.data.packed import pack, read_packed
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer, Stage
-from wing_jax.inference.pseudo_labels import label
+from wing_jax.inference.metadata import Metadata
+from wing_jax.inference.pseudo_labels import label_faces
 from wing_jax.models import make_model
 from wing_jax.schemes import IBUG_68, LAPA_106, MTFL_5, get_conversion
 
@@ -39,17 +40,21 @@ def template(drawn):
     return (((drawn.points - low) / (high - low).max(2, keepdims=True)).mean(0) * 0.6 + 0.2).astype(np.float32)
 
 
-def always(shape, *, scheme=IBUG_68, **about):
+def always(shape, *, scheme=IBUG_68, **metadata):
     """A model that answers `shape` (fractions of the crop) whatever it sees; its boxes hold the shape exactly."""
     network = {"name": "plain", "points": scheme.points, "channels": (4,), "hidden": 4}
     variables = make_model(**network).init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3), jnp.uint8))
     blank = jax.tree.map(jnp.zeros_like, variables["params"])
     blank["output"]["bias"] = jnp.asarray(shape * SIZE - 0.5).ravel()
     stage = Stage(
-        network=network, variables={"batch_stats": {}, "params": blank}, input_size=SIZE, chip_size=64, margin=1.0
+        model=make_model(**network),
+        variables={"batch_stats": {}, "params": blank},
+        input_size=SIZE,
+        chip_size=64,
+        margin=1.0,
     )
-    told = {"shape_in_box": {"centre": (0.0, 0.0), "side": 1.0}, "name": "always", **about}
-    return Localizer(scheme=scheme, box_convention="landmarks", stages=(stage,), template=shape, about=told)
+    metadata = Metadata(**{"shape_in_box": ShapeInBox(centre=(0.0, 0.0), side=1.0), "name": "always", **metadata})
+    return Localizer(scheme=scheme, box_convention="landmarks", stages=(stage,), template=shape, metadata=metadata)
 
 
 def laid(source, few, target):
@@ -65,23 +70,23 @@ def laid(source, few, target):
 
 
 def test_the_model_looks_where_the_annotated_points_say(five, template):
-    labelled = label(always(template), five)
+    labeled = label_faces(always(template), five)
     few = get_conversion(IBUG_68, MTFL_5).points(template)
     for face in range(len(five)):
         shape = laid(template.astype(float), few.astype(float), five.points[face].astype(float))
         low, high = shape.min(0), shape.max(0)
         side = (high - low).max()
         expected = (low + high) / 2 + side * (template - 0.5)
-        np.testing.assert_allclose(labelled.faces.points[face], expected, atol=0.02)
+        np.testing.assert_allclose(labeled.faces.points[face], expected, atol=0.02)
         told = np.stack([expected[36:42].mean(0), expected[42:48].mean(0), *expected[[30, 48, 54]]])
         apart = np.linalg.norm(told - five.points[face], axis=1).mean() / side
-        assert labelled.apart[face] == pytest.approx(apart, abs=1e-3)
-        assert labelled.lean[face] == pytest.approx((five.points[face] - told)[:, 0].mean(), abs=0.02)
-    assert 0.005 < np.median(labelled.apart) < 0.2
+        assert labeled.distances[face] == pytest.approx(apart, abs=1e-3)
+        assert labeled.offsets[face] == pytest.approx((five.points[face] - told)[:, 0].mean(), abs=0.02)
+    assert 0.005 < np.median(labeled.distances) < 0.2
 
 
-def test_labelled_faces_are_of_the_models_scheme_and_boxes(five, template):
-    faces = label(always(template), five).faces
+def test_labeled_faces_are_of_the_models_scheme_and_boxes(five, template):
+    faces = label_faces(always(template), five).faces
     assert faces.scheme is IBUG_68
     assert faces.visible.shape == (len(five), 68)
     assert faces.visible.all()
@@ -89,15 +94,15 @@ def test_labelled_faces_are_of_the_models_scheme_and_boxes(five, template):
     low, high = faces.points.min(1), faces.points.max(1)
     np.testing.assert_allclose((faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2, (low + high) / 2, atol=1e-3)
     np.testing.assert_allclose(faces.boxes[:, 2] - faces.boxes[:, 0], (high - low).max(1), rtol=1e-5)
-    assert faces.name == "synthetic faces as mtfl5 labelled by always"
+    assert faces.name == "synthetic faces as mtfl5 labeled by always"
 
 
-def test_what_cannot_be_labelled_is_refused(drawn, five, template):
+def test_what_cannot_be_labeled_is_refused(drawn, five, template):
     model, covered = always(template), dataclasses.replace(five, visible=np.eye(len(five), 5) == 0)
     refused = {
-        "cannot be labelled by a model of ibug68: no way": lambda: label(model, converted_to(drawn, LAPA_106)),
-        "some of its points are hidden": lambda: label(model, covered),
-        "does not tell how its boxes lay": lambda: label(always(template, shape_in_box=None), five),
+        "cannot be labeled by a model of ibug68: no way": lambda: label_faces(model, converted_to(drawn, LAPA_106)),
+        "some of its points are hidden": lambda: label_faces(model, covered),
+        "does not record how its boxes lay": lambda: label_faces(always(template, shape_in_box=None), five),
     }
     for message, attempt in refused.items():
         with pytest.raises(InputError, match=message):
@@ -116,7 +121,7 @@ def test_the_command_keeps_and_packs_the_faces_within_the_distance(capsys, monke
     written = write_mtfl(tmp_path / "mtfl")
     always(template).save("teacher")
     faces = load_faces("mtfl", "train", root="mtfl")
-    apart = 100 * label(dataclasses.replace(always(template), flip_average=True), faces).apart
+    apart = 100 * label_faces(dataclasses.replace(always(template), flip_average=True), faces).distances
     with pytest.raises(SystemExit) as stopped:
         main(["data", "label", "mtfl", "teacher", "out", "--most", f"{apart.min() - 0.01:.3f}"])
     assert stopped.value.code == 2
@@ -125,7 +130,7 @@ def test_the_command_keeps_and_packs_the_faces_within_the_distance(capsys, monke
     main(["data", "label", "mtfl", "teacher", "out", "--most", f"{second + 0.001:.3f}", "--size", "48"])
     said = capsys.readouterr().out
     assert "out: 2 faces of 48 x 48 pixels, 68 points each" in said
-    lean = np.median(label(dataclasses.replace(always(template), flip_average=True), faces).lean)
+    lean = np.median(label_faces(dataclasses.replace(always(template), flip_average=True), faces).offsets)
     assert f"the annotated points lie {lean:+.2f} pixels to the right" in said
     assert ("do they count from 1?" in said) == (lean > 0.5)
     packed = read_packed("out", "train")
@@ -205,21 +210,21 @@ def real(data_root):
     faces = load_faces("mtfl", "train", root=str(data_root / "mtfl"))
     frontal = np.flatnonzero([pose == "3 frontal" for pose in faces.poses])[:: len(faces) // 100]
     faces = faces.take(frontal[:80])
-    return faces, label(Localizer.load("w300"), faces)
+    return faces, label_faces(Localizer.load("w300"), faces)
 
 
 def test_the_model_in_the_box_labels_real_faces_within_the_annotators_noise(real):
     """1.42 % is the median over all frontal faces. The annotated points say where to look and no more."""
-    faces, labelled = real
-    assert 0.005 < np.median(labelled.apart) < 0.02
+    faces, labeled = real
+    assert 0.005 < np.median(labeled.distances) < 0.02
     away = dataclasses.replace(faces, points=faces.points + 0.1 * (faces.boxes[:, 2:] - faces.boxes[:, :2])[:, None])
-    assert np.median(label(Localizer.load("w300"), away).apart) > 0.05  # it does not answer what it is asked
+    assert np.median(label_faces(Localizer.load("w300"), away).distances) > 0.05  # it does not answer what it is asked
 
 
 def test_mtfl_counts_from_1(real):
     """The model was trained on other faces and with flips, so that it cannot lean to one side: nor do the points here,
     as the reader gives them. Read from 0 all five would lie a pixel to the right."""
-    faces, labelled = real
-    lean = faces.points[..., 0] - get_conversion(IBUG_68, MTFL_5).points(labelled.faces.points)[..., 0]
+    faces, labeled = real
+    lean = faces.points[..., 0] - get_conversion(IBUG_68, MTFL_5).points(labeled.faces.points)[..., 0]
     assert np.abs(np.median(lean, axis=0)).max() < 0.45  # pixels, each point
-    assert abs(np.median(labelled.lean)) < 0.25
+    assert abs(np.median(labeled.offsets)) < 0.25

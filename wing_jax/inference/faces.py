@@ -1,0 +1,118 @@
+"""The faces that were found in one image: arrays, a picture of them, a table, files."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from wing_jax.errors import InputError
+from wing_jax.inference.drawing import draw_box
+from wing_jax.inference.face_files import FaceTable, FoundFace, columns, overlaid, refuse_place, write_photo
+from wing_jax.schemes import Scheme
+from wing_jax.text import quoted
+from wing_jax.types import Image
+from wing_jax.values import Value
+
+TINY = 40  # pixels: below this, eyes and mouth of a face are a few pixels
+UNNAMED = "image"  # the stem of the files of an image that came from no file
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Faces(Value):
+    """The faces of one image, the surest first; coordinates in pixels of it, 0-based pixel centers.
+
+    An immutable value. It keeps a reference to the image, which does not count where two are compared.
+
+    >>> from wing_jax.schemes import MTFL_5
+    >>> found = Faces(
+    ...     boxes=np.float32([[2, 2, 12, 12]]), scores=np.float32([0.9]), points=np.full((1, 5, 2), 7, np.float32),
+    ...     scheme=MTFL_5, image=np.zeros((16, 16, 3), np.uint8),
+    ... )
+    >>> len(found), found.draw().shape, list(found.to_columns())[:4]
+    (1, (16, 16, 3), ['face_id', 'confidence', 'left', 'top'])
+    """
+
+    boxes: Float[np.ndarray, "faces 4"]  # x0, y0, x1, y1, by the convention the model was trained with
+    scores: Float[np.ndarray, "faces"]  # the detector's, 0..1
+    points: Float[np.ndarray, "faces points 2"]  # (x, y)
+    scheme: Scheme  # what the points are
+    image: Image = dataclasses.field(compare=False)  # RGB
+    source: str = ""  # the image's file; empty: it came from none
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def tiny(self) -> np.ndarray:
+        """Which faces are so small that their landmarks mean little, bool `[faces]`."""
+        return tiny(self.boxes)
+
+    def draw(self, *, boxes: bool = True) -> Image:
+        """A copy of the image with the landmarks, and with the boxes where `boxes`: RGB uint8 `[height, width, 3]`."""
+        picture = self.image
+        for box in self.boxes if boxes else ():
+            picture = draw_box(picture, box)
+        return overlaid(picture, self.found(), self.scheme)
+
+    def found(self) -> list[FoundFace]:
+        """The faces one by one, numbered from 1 on."""
+        parts = zip(self.boxes, self.scores, self.points, strict=True)
+        return [
+            FoundFace(number=number, box=box, points=points, score=float(score))
+            for number, (box, score, points) in enumerate(parts, 1)
+        ]
+
+    def to_columns(self) -> dict[str, np.ndarray]:
+        """A table with a row for each face as its columns: `face_id` (from 1 on), `confidence`, `left`, `top`, `right`,
+        `bottom`, then `x_0`, `x_1` ... and `y_0`, `y_1` ..., as in the CSV files of `wing-jax predict`."""
+        numbers = np.concatenate([self.scores[:, None], self.boxes, self.points[..., 0], self.points[..., 1]], axis=1)
+        names = columns(self.scheme)
+        return {names[0]: np.arange(1, len(self) + 1), **dict(zip(names[1:], numbers.T, strict=True))}
+
+    def to_dataframe(self) -> Any:
+        """The columns of `to_columns` as a pandas DataFrame.
+
+        Raises:
+          InputError: pandas is not installed.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            raise InputError("a DataFrame of faces needs pandas: pip install pandas, or use to_columns()") from error
+        return pandas.DataFrame(self.to_columns())
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the files of `wing-jax predict` for this image: STEM.png (the image with the landmarks), STEM.json,
+        STEM.pts (or STEM_1.pts, STEM_2.pts ... for several faces) and STEM.csv.
+
+        Args:
+          folder: where to; it is made where it is not there. STEM is that of the image's file, or "image".
+
+        Returns:
+          The path of STEM.png.
+
+        Raises:
+          InputError: `folder` is no path, it holds the image's own file, or it cannot be written to.
+        """
+        if not isinstance(folder, str | Path) or not str(folder):
+            raise InputError(f"faces are saved to a folder's path, not to {quoted(folder)}")
+        folder, source = Path(folder), Path(self.source)
+        if self.source:
+            refuse_place([source], folder, name=str(folder))
+        stem = folder / (source.stem if self.source and source.stem.strip(".") else UNNAMED)
+        with FaceTable(stem.with_name(f"{stem.name}.csv"), self.scheme, of=("image",)) as table:
+            table.write((source.name if self.source else UNNAMED,), self.found())
+        return write_photo(stem, self.image, self.found(), self.scheme, name=source.name if self.source else UNNAMED)
+
+
+def tiny(boxes: Float[np.ndarray, "faces 4"]) -> Bool[np.ndarray, "faces"]:
+    """Which boxes are below `TINY` pixels."""
+    return (boxes[:, 2:] - boxes[:, :2]).max(1) < TINY
+
+
+def source_of(image: Any) -> str:
+    """The file of `image` where it is given by its path, else empty."""
+    return str(image) if isinstance(image, str | Path) else ""
