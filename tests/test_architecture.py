@@ -13,13 +13,15 @@ PACKAGE = Path(__file__).parents[1] / "wing_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     {"types", "text", "values", "errors", "runtime"},
-    {"schemes", "config", "pretrained", "presets"},
+    {"schemes", "config", "pretrained"},
     {"losses", "geometry", "procrustes", "balance"},
     {"models", "synthetic"},
     {"data"},
     {"augment"},
     {"input", "inference"},
-    {"evaluation", "report", "train", "export", "from_config"},
+    {"evaluation", "report", "train", "export"},
+    {"from_config"},
+    {"presets"},
     {"analysis", "reproduce"},
     {"cli"},
 )
@@ -29,7 +31,7 @@ HOMES = {  # library: where it may be named
     "tensorflow_datasets": ("data/tfds/",),
     "cv2": ("data/", "synthetic/", "augment/", "input/", "inference/", "report/"),
     "av": ("inference/video", "data/video_frames.py"),
-    "optax": ("train/",),
+    "optax": ("train/", "from_config/"),
     "flax": ("models/", "train/", "analysis/", "inference/"),
     "orbax": ("train/checkpoints.py",),
     "tyro": ("cli/",),
@@ -183,7 +185,7 @@ def test_localizer_can_be_had_from_the_house_itself():
 
 def test_tensorflow_is_not_imported_before_it_is_needed():
     code = (
-        "import sys, wing_jax, wing_jax.inference.localizer, wing_jax.losses, wing_jax.train.run, wing_jax.cli.main,"
+        "import sys, wing_jax, wing_jax.inference.localizer, wing_jax.losses, wing_jax.from_config.train, wing_jax.cli.main,"
         "wing_jax.cli.train, wing_jax.cli.evaluate, wing_jax.cli.predict, wing_jax.data.load, wing_jax.input.tfdata;"
         "print([name for name in ('tensorflow', 'tensorflow_datasets') if name in sys.modules])"
     )

@@ -202,7 +202,7 @@ def test_what_cannot_be_trained_is_one_line(faces, arguments, message):
     ("field", "value", "message"),
     [
         ("steps", 0, "steps=0 must be a whole number"),
-        ("batch_size", 2.5, "batch_size='?2.5'? must be a whole number"),
+        ("batch_size", True, "batch_size='?True'? must be a whole number"),
         ("input_size", 5_000, "input_size=5000 must be at most"),
         ("loss", "wing", "loss='wing' must be a function"),
         ("optimizer", 1e-3, "optimizer='?0.001'? must be an optax transformation"),

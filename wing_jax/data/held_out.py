@@ -47,8 +47,8 @@ class HeldOut:
         """
         try:
             return cls(
-                data=_right(str, table["data"]),
-                validation=_right(float, table["validation"]),
+                data=_right(str, table.get("data", "")),
+                validation=_right(float, table.get("validation", 0.0)),
                 photos=_names(table["photos"]) if table["photos"] is not None else None,
                 without=_names(table.get("without", [])),
                 digest=_right(str, table.get("digest", "")),

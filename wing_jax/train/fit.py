@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -30,6 +30,9 @@ from wing_jax.train.setup import Input, StageSetup, TrainSettings, train_stage
 from wing_jax.train.spec import Callback, Recipe, StageSpec, usual_augmentations
 from wing_jax.values import Value
 
+# What `fit` takes, to a type checker anything: it says itself what is wrong.
+FacesLike: TypeAlias = Any  # FaceSet | FaceSource | Sequence[FaceSet | FaceSource]
+StagesLike: TypeAlias = Any  # Recipe | StageSpec | Sequence[StageSpec]
 FRACTION = 0.05  # of the photos, held out for validation
 FEWEST = 8  # photos held out where that would be fewer, but at most a quarter of them
 
@@ -56,8 +59,8 @@ class TrainResult(Value):
 
 
 def fit(
-    faces: FaceSet | FaceSource | Sequence[FaceSet | FaceSource],
-    stages: Recipe | StageSpec | Sequence[StageSpec],
+    faces: FacesLike,
+    stages: StagesLike,
     *,
     augment: Sequence[Augmentation] | None = None,
     balance: Balance | None = None,
@@ -79,8 +82,8 @@ def fit(
     """Train a localizer.
 
     Args:
-      faces: the faces to train on; several sets must have the same points and kind of boxes.
-      stages: one or two stages, or a recipe (`wing_jax.presets`). The second works on crops that the first has turned
+      faces: a `FaceSet`, a `FaceSource`, or a list of them; several sets must have the same points and kind of boxes.
+      stages: one or two `StageSpec`s, or a recipe (`wing_jax.presets`). The second works on crops that the first has turned
         upright and centered.
       augment: the augmentations of all stages that have none of their own; None: the usual ones.
       balance: how often each face comes in an epoch, such as `wing_jax.balance.hsm()`; None: as the recipe says.

@@ -17,7 +17,7 @@ from wing_jax.runtime.console import is_terminal, make_console, say
 from wing_jax.runtime.files import write_whole
 
 METRICS = "metrics.jsonl"
-Row = dict[str, float]  # "step" and what was measured there
+Row = dict[str, int | float]  # "step" and what was measured there
 
 
 class TrainingLog:

@@ -78,7 +78,7 @@ FREE = ("name", "output", "devices", "parallel", "processes", "steps_per_call")
 FREE_IN_PARTS = ("root", "keep")
 
 
-def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
     """Values that must stay, by their dotted names."""
     pairs: Any = ()
     if isinstance(value, Mapping):
@@ -89,7 +89,7 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, list(value) if isinstance(value, tuple) else value
     for key, inner in pairs:
         if key not in (FREE_IN_PARTS if name else FREE):
-            yield from leaves(inner, f"{name}.{key}" if name else str(key))
+            yield from leaves(inner, name=f"{name}.{key}" if name else str(key))
 
 
 def describe(recipe: Recipe, sources: Sequence[FaceSource], *, seed: int) -> dict[str, Any]:

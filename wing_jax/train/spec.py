@@ -65,8 +65,8 @@ class StageSpec(Value):
     """
 
     model: Any
-    loss: Loss = losses.wing_loss
-    optimizer: optax.GradientTransformation | None = None
+    loss: Any = losses.wing_loss  # Loss; that it is one is checked below, in one line
+    optimizer: Any = None  # optax.GradientTransformation | None
     input_size: int = 64
     steps: int = 2_000
     batch_size: int = 32
