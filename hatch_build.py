@@ -1,6 +1,7 @@
-"""Build hook: with WING_JAX_BUILD_KERNEL=1 the wheel holds the CPU kernel, built, and is for this platform alone.
+"""Build hook: wheels hold the configs where `wing_jax.presets` looks for them; a checkout has them beside the package.
 
-`make wheel` does it. The library needs no C++ runtime; the wheel's tag names the oldest C library that it runs with.
+With WING_JAX_BUILD_KERNEL=1 it also holds the CPU kernel, built, and is for this platform alone: `make wheel`. The
+library needs no C++ runtime; the wheel's tag names the oldest C library that it runs with.
 """
 
 import importlib.util
@@ -16,16 +17,23 @@ MODELS = Path("wing_jax/models")
 ASKED = os.environ.get("WING_JAX_BUILD_KERNEL") == "1"
 
 
-class KernelHook(BuildHookInterface):
-    """Adds the library and the tag to a wheel."""
+class WheelHook(BuildHookInterface):
+    """Adds the configs to a wheel, and the library and the tag where they are asked for."""
 
     def dependencies(self) -> list[str]:
         """JAX, whose headers the kernel is compiled with."""
         return ["jax"] if ASKED else []
 
     def initialize(self, version: str, build_data: dict) -> None:
-        """Compile the library. Raises RuntimeError where this is not Linux, for which alone the tag is known."""
-        if not ASKED or self.target_name != "wheel" or version == "editable":
+        """Name what to include; compile the library.
+
+        Raises:
+          RuntimeError: this is not Linux, for which alone the library's tag is known.
+        """
+        if self.target_name != "wheel" or version == "editable":
+            return
+        build_data["force_include"][str(Path(self.root) / "configs")] = "wing_jax/presets/configs"
+        if not ASKED:
             return
         if platform.system() != "Linux":
             raise RuntimeError("WING_JAX_BUILD_KERNEL=1 makes wheels for Linux alone: build without it")

@@ -30,10 +30,12 @@ def test_losses_import_no_pictures_and_no_training():
 
 
 @pytest.mark.parametrize("name", wing_jax.__all__)
-def test_every_public_name_is_what_its_module_has(name):
-    module = importlib.import_module(f"wing_jax.{wing_jax.MODULES[name]}")
-    assert getattr(wing_jax, name) is (module if wing_jax.MODULES[name] == name else getattr(module, name))
+def test_every_public_name_is_what_its_module_has_and_says_what_it_is(name):
+    module, _, attribute = wing_jax.PUBLIC[name].partition(":")
+    found = importlib.import_module(f"wing_jax.{module}")
+    assert getattr(wing_jax, name) is (getattr(found, attribute) if attribute else found)
     assert getattr(wing_jax, name).__doc__
+    assert attribute in ("", name)
 
 
 def test_dir_lists_every_public_name_and_so_do_type_checkers():
@@ -43,10 +45,9 @@ def test_dir_lists_every_public_name_and_so_do_type_checkers():
     for statement in block.body:
         (alias,) = statement.names
         assert alias.name == alias.asname  # what a type checker takes for an export
-        shown[alias.name] = statement.module
-    modules = {name: module if module != name else "" for name, module in wing_jax.MODULES.items()}
-    assert shown == {name: f"wing_jax.{module}".rstrip(".") for name, module in modules.items()}
-    assert list(wing_jax.MODULES) == sorted(wing_jax.MODULES)
+        shown[alias.name] = f"{statement.module}.{alias.name}"
+    assert shown == {name: f"wing_jax.{place.replace(':', '.')}" for name, place in wing_jax.PUBLIC.items()}
+    assert list(wing_jax.PUBLIC) == sorted(wing_jax.PUBLIC)
 
 
 def test_types_are_announced():
