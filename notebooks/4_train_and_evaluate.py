@@ -35,15 +35,10 @@ from wing_jax.config import (
     SecondStageConfig,
     StageConfig,
 )
-from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
-from wing_jax.evaluation.evaluation import summarise
-from wing_jax.evaluation.measure import measure
+from wing_jax.evaluation import evaluate
 from wing_jax.report.draw import draw_points
-from wing_jax.report.plots import ced_figure
-from wing_jax.report.tables import results_grid, rich_table
 from wing_jax.runtime import devices
-from wing_jax.schemes import get_conversion
 from wing_jax.train.run import train
 
 devices.prepare_xla()  # XLA's flags and cache, as `wing-jax` sets them; before JAX is first used
@@ -107,26 +102,27 @@ plt.show()
 localizer = Localizer.load(model)
 print(localizer.describe())
 faces = load_faces("synthetic", "test", count=100)
-chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
-same = get_conversion(localizer.scheme, faces.scheme)
-points, evaluations = measure(localizer, faces, chips, same, jitter=0.1, seed=0, leading="box size")
-rich_table(results_grid(summarise([one for one in evaluations if one.normalisation == "box size"])))
+evaluation = evaluate(localizer, faces, jitter=0.1, metrics=["box-size", "inter-ocular"])
+print(evaluation)
 
 # %%
-given = [one for one in evaluations if one.normalisation == "box size" and "jittered" not in one.condition]
-ced_figure({one.stage: one.nmes for one in given}, threshold=0.08, normalisation="box size")
+evaluation.by("pose")
+
+# %%
+evaluation.plot()
 
 # %% [markdown]
 # ## Look
 # Predicted landmarks (yellow) of the six faces around the median, the truth in blue.
 
 # %%
-order = np.argsort(given[-1].nmes)[len(faces) // 2 - 3 : len(faces) // 2 + 3]
+errors = evaluation.errors["box-size"]
+order = np.argsort(errors)[len(faces) // 2 - 3 : len(faces) // 2 + 3]
 figure, panels = plt.subplots(1, 6, figsize=(13, 2.4))
 for axes, face in zip(panels, order.tolist(), strict=True):
     picture = draw_points(faces.picture(face), faces.points[face], colour=(60, 120, 255), radius=1)
-    axes.imshow(draw_points(picture, points[-1][face], colour=(255, 220, 0), radius=1))
-    axes.set(title=f"{100 * given[-1].nmes[face]:.1f} %")
+    axes.imshow(draw_points(picture, evaluation.points[face], colour=(255, 220, 0), radius=1))
+    axes.set(title=f"{errors[face]:.1f} %")
     axes.set_axis_off()
 figure.tight_layout(pad=0.2)
 plt.show()
