@@ -261,5 +261,5 @@ def _formats(arguments: list[str]) -> None:
         (name, kind.title, ", ".join(kind.splits) or "a file each", kind.folder or "", (kind.marks or ("",))[0])
         for name, kind in registry.FORMATS.items()
     ]
-    grid = Grid(title="", header=("name", "what", "splits", "usual folder", "detected from"), rows=tuple(rows), words=5)
+    grid = Grid(title="", header=("name", "what", "splits", "usual folder", "detected by"), rows=tuple(rows), words=5)
     make_console(width=140).print(rich_table(grid))
