@@ -17,6 +17,7 @@ from wing_jax.config import DataConfig
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
 from wing_jax.evaluation import metrics
+from wing_jax.evaluation.jitter import jitter_boxes
 from wing_jax.inference.localizer import Localizer
 from wing_jax.runtime import devices
 
@@ -36,16 +37,14 @@ def main() -> None:
     longer = dataclasses.replace(localizer, stages=(*localizer.stages, *localizer.stages[-1:] * REPEATS))
     _, faces = load_faces(given.data, "train").split(DataConfig(name=given.data).validation)
     chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
-    scheme = faces.scheme
-    eyes = metrics.Eyes(scheme.left_eye, scheme.right_eye, scheme.left_outer, scheme.right_outer)
-    distance = metrics.inter_ocular(chips.points, chips.boxes, eyes)
+    distance = metrics.inter_ocular(chips.points, chips.boxes, metrics.Eyes.of(faces.scheme))
 
     def nmes(stages: np.ndarray) -> list[str]:
         found = [*stages, stages[1:].mean(0)]
         errors = [metrics.point_errors(points, chips.points, faces.visible) for points in found]
         return [f"{100 * np.mean(metrics.nme(error, distance, faces.visible)):.2f}" for error in errors]
 
-    boxes = [chips.boxes] + [jittered(chips.boxes, fraction=0.1, seed=seed) for seed in range(given.boxes_of - 1)]
+    boxes = [chips.boxes] + [jitter_boxes(chips.boxes, fraction=0.1, seed=seed) for seed in range(given.boxes_of - 1)]
     rows = []
     for mirror in (False, True):
         model = dataclasses.replace(longer, flip_average=mirror)

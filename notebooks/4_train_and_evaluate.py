@@ -22,40 +22,33 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from wing_jax.evaluation.measure import measure
-from wing_jax.train.run import train
 
 from wing_jax import Localizer
 from wing_jax.config import (
-    AugmentConfig,
     BalanceConfig,
     Config,
     DataConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
+    PerturbConfig,
     SecondStageConfig,
     StageConfig,
 )
-from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
-from wing_jax.evaluation.evaluation import summarise
-from wing_jax.inference.drawing import draw_points
-from wing_jax.report.plots import ced_figure
-from wing_jax.report.tables import results_grid, rich_table
+from wing_jax.evaluation import evaluate
+from wing_jax.report.draw import draw_points
 from wing_jax.runtime import devices
-from wing_jax.schemes import get_conversion
+from wing_jax.train.run import train
 
 devices.prepare_xla()  # XLA's flags and cache, as `wing-jax` sets them; before JAX is first used
 folder = Path(tempfile.mkdtemp())
 first = StageConfig(
     input_size=32,  # pixels; the paper's is 64
     margin=1.3,  # crop side per larger side of the face box
-    model=ModelConfig(params={"channels": (16, 32, 64, 128), "hidden": 256, "norm": "batch"}, output_bias="mean_shape"),
-    loss=LossConfig(
-        name="wing", reference_size=64, params={"width": 10.0, "epsilon": 2.0}, reduction="mean"
-    ),  # pixels of 64
-    augment=AugmentConfig(rotation=20.0, translation=0.05, scale=0.08),
+    model=ModelConfig(channels=(16, 32, 64, 128), hidden=256, norm="batch", output_bias="mean_shape"),
+    loss=LossConfig(name="wing", reference_size=64, width=10.0, epsilon=2.0, reduction="mean"),  # pixels of 64
+    perturb=PerturbConfig(rotation=20.0, translation=0.05, scale=0.08),
     optimizer=OptimizerConfig(
         name="adamw", learning_rate=2e-3, final_learning_rate=2e-5, decay="cosine", weight_decay=1e-2, ema=0.98
     ),
@@ -70,10 +63,10 @@ second = SecondStageConfig(
         "input_size": 64,  # pixels; the paper's is 128
         "margin": 1.25,  # crop side per larger side of the mean shape
         "model": dataclasses.replace(first.model, channels=(8, 16, 32, 64, 128)),
-        "augment": AugmentConfig(rotation=10.0, translation=0.04, scale=0.06),
+        "perturb": PerturbConfig(rotation=10.0, translation=0.04, scale=0.06),
         "steps": 400,
     },
-    stage2_crops="annotated",
+    crops="direct",
 )
 config = Config(
     name="notebook",
@@ -109,26 +102,27 @@ plt.show()
 localizer = Localizer.load(model)
 print(localizer.describe())
 faces = load_faces("synthetic", "test", count=100)
-chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
-same = get_conversion(localizer.scheme, faces.scheme)
-points, evaluations = measure(localizer, faces, chips, same, jitter=0.1, seed=0, leading="box size")
-rich_table(results_grid(summarise([one for one in evaluations if one.normalisation == "box size"])))
+evaluation = evaluate(localizer, faces, jitter=0.1, metrics=["box-size", "inter-ocular"])
+print(evaluation)
 
 # %%
-given = [one for one in evaluations if one.normalisation == "box size" and "jittered" not in one.condition]
-ced_figure({one.stage: one.nmes for one in given}, threshold=0.08, normalisation="box size")
+evaluation.by("pose")
+
+# %%
+evaluation.plot()
 
 # %% [markdown]
 # ## Look
 # Predicted landmarks (yellow) of the six faces around the median, the truth in blue.
 
 # %%
-order = np.argsort(given[-1].nmes)[len(faces) // 2 - 3 : len(faces) // 2 + 3]
+errors = evaluation.errors["box-size"]
+order = np.argsort(errors)[len(faces) // 2 - 3 : len(faces) // 2 + 3]
 figure, panels = plt.subplots(1, 6, figsize=(13, 2.4))
 for axes, face in zip(panels, order.tolist(), strict=True):
     picture = draw_points(faces.picture(face), faces.points[face], colour=(60, 120, 255), radius=1)
-    axes.imshow(draw_points(picture, points[-1][face], colour=(255, 220, 0), radius=1))
-    axes.set(title=f"{100 * given[-1].nmes[face]:.1f} %")
+    axes.imshow(draw_points(picture, evaluation.points[face], colour=(255, 220, 0), radius=1))
+    axes.set(title=f"{errors[face]:.1f} %")
     axes.set_axis_off()
 figure.tight_layout(pad=0.2)
 plt.show()

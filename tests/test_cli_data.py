@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from writers.cofw import write_cofw
 from writers.lapa import write_lapa
 from writers.mtfl import write_mtfl
 from writers.points_folder import write_points_folder
@@ -121,6 +122,43 @@ def test_stats_prints_attributes_and_hsm_counts(capsys, tmp_path):
     assert "30 faces; pose is axis" in table
     assert "correlation of the coefficient with the annotated yaw" in table
     assert cv2.imread("poses.png").shape[0] > 300
+
+
+def test_stats_of_a_named_set_need_no_folder(capsys):
+    table = said(capsys, "stats", "--data", "synthetic", "--faces", "30", "--output", "poses.png")
+    assert "30 faces; pose is axis" in table
+    assert "| all | 30 |" in table
+    assert Path("poses.png").is_file()
+    assert "give its folder or file, or --data NAME" in refused(capsys, "stats")
+    assert "no data set is called 'w301'" in refused(capsys, "stats", "--data", "w301")
+
+
+def test_stats_of_shapes_without_images(capsys, tmp_path):
+    random = np.random.default_rng(0)
+    points = random.uniform(10, 90, (40, 2, 21)).astype(np.float32)
+    np.save(tmp_path / "AFLW_GT_pts21.npy", points)
+    np.save(tmp_path / "AFLW_GT_crop_yaws.npy", random.uniform(-60, 60, 40))
+    assert "40 faces; pose is axis" in said(capsys, "stats", tmp_path, "--data", "aflw-shapes")
+    assert Path("runs/poses.png").is_file()
+
+
+def test_the_folder_and_the_split_are_named_in_one_way(capsys, w300):
+    """By the first argument or by --root, as in the commands that take a data set by its name."""
+    by_path = said(capsys, "check", w300, "--split", "test")
+    assert by_path == said(capsys, "check", "--root", w300, "--data", "w300", "--split", "test")
+    assert "train" not in [line.strip("│ ").split("│")[0].strip() for line in by_path.splitlines()]
+    assert "and --root elsewhere: give one of them" in refused(capsys, "check", w300, "--root", "elsewhere")
+    assert "test 2 faces of 32 x 32" in said(capsys, "pack", w300, "out", "--split", "test", "--size", "32")
+
+
+def test_points_that_are_occluded_can_be_ignored(capsys, tmp_path):
+    write_cofw(tmp_path)
+    kept = said(capsys, "show", tmp_path, "--output", "kept.png")
+    assert (
+        said(capsys, "show", tmp_path, "--output", "ignored.png", "--occluded", "ignore").split(":")[0]
+        == kept.split(":")[0]
+    )
+    assert (read_image("kept.png") != read_image("ignored.png")).any()
 
 
 def test_pack_then_load(capsys, w300):

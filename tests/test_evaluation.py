@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import pickle
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -335,3 +337,20 @@ def test_bin_labels():
     ]  # fmt: skip
     with pytest.raises(InputError, match="rising"):
         bin_labels(angles, [30, -30])
+
+
+MODULES = ("measures", "groups", "registry", "table", "evaluation", "measuring")
+EXAMPLES = """
+import doctest, importlib
+for name in {modules!r}:
+    module = importlib.import_module("wing_jax.evaluation." + name)
+    found = doctest.testmod(module)
+    assert found.attempted and not found.failed, name
+"""
+
+
+def test_the_examples_in_the_docstrings_run():
+    """In a process of their own: one of them registers a metric."""
+    code = EXAMPLES.format(modules=MODULES)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

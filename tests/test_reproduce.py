@@ -165,7 +165,7 @@ def test_what_is_done_is_not_done_again(shop, third, monkeypatch):
         raise AssertionError("trained or measured again")
 
     monkeypatch.setattr(workshop_module, "train_cells", refused)
-    monkeypatch.setattr(workshop_module, "measure", refused)
+    monkeypatch.setattr(workshop_module, "evaluate", refused)
     again = Workshop(small_recipe(), output=shop.folder.parent)
     assert TARGETS["table3"](again, seeds=(0, 1), losses=LOSSES).values == third.values
     first = TARGETS["table1"](again, seeds=(0, 1), losses=LOSSES)

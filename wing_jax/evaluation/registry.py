@@ -93,9 +93,10 @@ def register_metric(
       ValueError: the name is no word, or is taken.
 
     >>> @register_metric(unit="pixels")
-    ... def largest_error(predicted, faces):
+    ... def worst_point(predicted, faces):
+    ...     from wing_jax.evaluation.metrics import point_errors
     ...     return point_errors(predicted, faces.points, faces.visible).max(1)
-    >>> METRICS["largest_error"].unit
+    >>> METRICS["worst_point"].unit
     'pixels'
     """
 
