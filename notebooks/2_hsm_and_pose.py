@@ -48,7 +48,7 @@ print(f"correlation with the true yaw: {told.pearson:.3f} (of ranks: {told.spear
 # %% [markdown]
 # ## Before and after
 # Every bin of |coefficient| is filled up to the largest one by repeating its faces whole times; `cap` bounds how often
-# one face may be seen. The repeated faces are not copies: each is perturbed anew (notebook 3).
+# one face may be seen. The repeated faces are not copies: each is augmented anew (notebook 3).
 
 # %%
 counts = duplication_counts(np.abs(model.coefficients), bins=9, cap=10)

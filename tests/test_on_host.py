@@ -213,15 +213,15 @@ def both(chips: Chips, made: HostInput, steps: int) -> list[tuple[Batch, Batch]]
     return pairs
 
 
-# Grey levels, the mean and the most. OpenCV 5 warps to 1/32 pixel or better and rounds; the host rounds after each
-# augmentation, the device once at the end. Color multiplies what was rounded by up to 1.2 * 1.2; occluders differ along
-# their edge where a pixel center falls on it. JPEG turns a difference of one level into a step of its tables.
+# Grey levels, the mean of a batch and the most, on smooth images. The warp alone rounds once by either. Then the host
+# rounds after each augmentation and the device at the end: color multiplies what was rounded by up to 1.2 * 1.2, and
+# lower resolution is rounded twice. JPEG makes a step of its tables of a difference of one level.
 APART = {
-    "none": ((), 0.3, 2),
-    "geometry": (GEOMETRY, 0.5, 4),
-    "pixels": ((*AUGMENT, augment.downscale(1.0)), 1.0, 10),
-    "occlusion": ((*AUGMENT, augment.occlusion(0.5)), 1.0, 10),
-    "jpeg": ((*AUGMENT, augment.jpeg(0.5)), 2.0, 60),
+    "none": ((), 0.01, 1),
+    "geometry": (GEOMETRY, 0.01, 1),
+    "pixels": ((*AUGMENT, augment.downscale(1.0)), 0.4, 3),
+    "occlusion": ((*AUGMENT, augment.occlusion(0.5)), 0.5, 3),
+    "jpeg": ((*AUGMENT, augment.jpeg(0.5)), 1.5, 50),
 }
 
 

@@ -73,7 +73,7 @@ def test_another_config_is_refused_and_the_field_named(config, field):
 def test_a_second_stage_that_was_not_there_is_refused(config):
     claim(dataclasses.replace(config, stage2=None))
     with pytest.raises(
-        InputError, match=r"begun with stage2\.batch_size=None, and the config says 32 \(and \d+ more: stage2\."
+        InputError, match=r"begun with stage2\.augment\.aspect=None, and the config says 0\.0 \(and \d+ more: stage2\."
     ):
         claim(config)
 
