@@ -9,6 +9,7 @@ from rich.console import Console
 
 from wing_jax.errors import InputError
 from wing_jax.evaluation.evaluation import by_group, evaluate, summarise
+from wing_jax.inference.drawing import draw_points
 from wing_jax.report import draw, page, plots, tables
 
 LINES = ((0, 1), (2, 3), (4, 5))
