@@ -340,8 +340,8 @@ def test_moving_image_and_box_moves_the_answer(small, picture):
     )
 
 
-def test_boxes_off_the_faces_are_mended_by_the_stages_centre(small, picture):
-    first = dataclasses.replace(small.stages[0], centre=(0.1, -0.2))
+def test_boxes_off_the_faces_are_corrected_by_the_stages_center(small, picture):
+    first = dataclasses.replace(small.stages[0], center=(0.1, -0.2))
     mending = dataclasses.replace(small, stages=(first, small.stages[1]))
     box = np.float32([[70, 60, 149, 139]])
     off = np.float32([[-7.9, 15.8, -7.9, 15.8]])  # of the side of 79

@@ -60,14 +60,17 @@ def test_a_folder_is_as_its_photos_one_by_one(capsys, monkeypatch, model, folder
         assert read_image(tmp_path / "out" / f"{path.stem}.png").shape == image.shape
 
 
-def test_photos_come_in_order_and_in_groups(monkeypatch, folder, tmp_path):
+def test_photos_come_in_order_and_in_groups(folder, tmp_path):
     paths = gather_inputs([str(folder)]).photos
     assert [path.stem for path in paths] == [f"{number:02d}" for number in range(11)]
-    monkeypatch.setattr(predict_photos, "READ_AT_ONCE", 2)
-    for name, value, sizes in [("PHOTOS", 5, [6, 5]), ("BYTES", 1, [2, 2, 2, 2, 2, 1]), ("PHOTOS", 64, [11])]:
-        with monkeypatch.context() as only, ThreadPoolExecutor(2) as pool:
-            only.setattr(predict_photos, name, value)
-            groups = list(predict_photos.photo_batches(plan_photos(paths, tmp_path / "out"), pool, Tally()))
+    plan = plan_photos(paths, tmp_path / "out")
+    for limits, sizes in [
+        ({"most_photos": 5}, [6, 5]),
+        ({"most_bytes": 1}, [2, 2, 2, 2, 2, 1]),
+        ({"most_photos": 64}, [11]),
+    ]:
+        with ThreadPoolExecutor(2) as pool:
+            groups = list(predict_photos.photo_batches(plan, pool, Tally(), at_once=2, **limits))
         assert [len(images) for _, images in groups] == sizes
         assert [photo.path for group, _ in groups for photo in group] == list(paths)
         for photo, image in ((p, i) for group, images in groups for p, i in zip(group, images, strict=True)):

@@ -15,11 +15,12 @@ from tiny_model import save_tiny_model
 
 from wing_jax.cli import main
 from wing_jax.cli.predict_tally import Tally
+from wing_jax.data.boxes import ShapeInBox
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.readers.points_file import read_pts, write_pts
 from wing_jax.errors import InputError
+from wing_jax.inference.detectors import Detector, register_detector
 from wing_jax.inference.face_files import FaceTable, FoundFace, write_photo
-from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.video import VideoWriter
 from wing_jax.schemes import MTFL_5
@@ -198,25 +199,26 @@ def test_where_none_can_be_done_the_status_is_2_and_an_earlier_table_stays(folde
     assert Path("out/predictions.csv").read_bytes() == before
 
 
-def test_a_photo_that_cannot_be_located_is_found_among_its_group(folder, predict, monkeypatch):
-    locate = FaceLandmarker.batch
-    sizes = []
+def test_a_photo_that_cannot_be_located_is_found_among_its_group(folder, predict):
+    looks = []
 
-    def picky(landmarker, images):
-        sizes.append(len(images))
-        if any(image.shape == (1, 1, 3) for image in images):
+    def find(image):
+        looks.append(image.shape)
+        if image.shape == (1, 1, 3):
             raise InputError("the detector takes no such picture")
-        return locate(landmarker, images)
+        return [[5, 5, 30, 30]], [0.9]
 
-    monkeypatch.setattr(FaceLandmarker, "batch", picky)
+    box = ShapeInBox(centre=(0.0, 0.0), side=0.4)
+    picky = Detector(name="picky", find=find, five_point_box=box, score_threshold=0.5)
+    register_detector(lambda: picky, name="picky")
     photo(folder / "p0.jpg", height=1, width=1)
-    status, said, complaints = predict("f", detector="libfacedetection")
+    status, said, complaints = predict("f", detector="picky")
     assert status == 1
     assert complaints == ["wing-jax: f/p0.jpg: the detector takes no such picture"]
     assert "5 pictures, " in said
     assert "1 could not be done" in said
     assert names(".png") == [f"p{number}.png" for number in range(1, 6)]
-    assert sizes == [6, 1, 1, 1, 1, 1, 1]
+    assert looks == [(1, 1, 3), (1, 1, 3), *[(40, 50, 3)] * 5]  # all together, then one by one
 
 
 def test_odd_sizes_are_no_fault_of_the_others(folder, predict):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from wing_jax.cli.predict_inputs import gather_inputs
-from wing_jax.cli.predict_names import plan_photos, plan_videos, refuse_place
+from wing_jax.cli.predict_names import plan_photos, plan_videos
 from wing_jax.data.images import write_image
 from wing_jax.errors import InputError
+from wing_jax.inference.face_files import refuse_place
 
 OUT = Path("out")
 
@@ -101,13 +102,13 @@ def test_results_are_not_written_among_inputs(tmp_path):
     paths = [photo(tmp_path / "f" / f"{name}.png") for name in "abcdef"]
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "a.png").symlink_to(paths[0])
-    refuse_place(paths, tmp_path / "out")
+    refuse_place(paths, tmp_path / "out", name="it")
     for place in (tmp_path / "f", tmp_path / "out" / ".." / "f"):
         with pytest.raises(InputError, match=r"holds a\.png, b\.png, c\.png, d\.png and 2 more itself: give a"):
-            refuse_place(paths, place)
+            refuse_place(paths, place, name="it")
     for place in ("f", "links"):  # where the file is, and where the link to it is
         with pytest.raises(InputError, match=r"holds a\.png itself"):
-            refuse_place([tmp_path / "links" / "a.png", tmp_path / "missing" / "b.png"], tmp_path / place)
+            refuse_place([tmp_path / "links" / "a.png", tmp_path / "missing" / "b.png"], tmp_path / place, name="it")
 
 
 def test_of_a_folder_the_pictures_are_taken_and_the_rest_is_told(tmp_path):

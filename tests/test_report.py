@@ -12,6 +12,7 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Embedded
 from wing_jax.errors import InputError
 from wing_jax.evaluation import Evaluation, evaluate_points
+from wing_jax.inference.drawing import draw_points
 from wing_jax.report import draw, page, plots, tables
 from wing_jax.schemes import Scheme
 

@@ -71,18 +71,26 @@ def predict_photos(
         say(console, tally.photos() + (f"; all in {path}" if tally.done else ""))
 
 
-def photo_batches(photos: Sequence[Photo], pool: ThreadPoolExecutor, tally: Tally) -> Groups:
-    """(photos, their pixels) of a group after the other, read by the threads of `pool`; what cannot be read is named
-    and counted in `tally`."""
+def photo_batches(
+    photos: Sequence[Photo],
+    pool: ThreadPoolExecutor,
+    tally: Tally,
+    *,
+    most_photos: int = PHOTOS,
+    most_bytes: int = BYTES,
+    at_once: int = READ_AT_ONCE,
+) -> Groups:
+    """(photos, their pixels) of a group after the other, read by the threads of `pool`, `at_once` together, until the
+    group has `most_photos` or `most_bytes`; what cannot be read is named and counted in `tally`."""
     group: list[tuple[Photo, np.ndarray]] = []
-    for start in range(0, len(photos), READ_AT_ONCE):
-        some = photos[start : start + READ_AT_ONCE]
+    for start in range(0, len(photos), at_once):
+        some = photos[start : start + at_once]
         for photo, image in zip(some, pool.map(_read, some), strict=True):
             if isinstance(image, InputError):
                 tally.fail(image)
             else:
                 group.append((photo, image))
-        if len(group) >= PHOTOS or sum(image.size for _, image in group) >= BYTES:
+        if len(group) >= most_photos or sum(image.size for _, image in group) >= most_bytes:
             yield [photo for photo, _ in group], [image for _, image in group]
             group = []
     if group:

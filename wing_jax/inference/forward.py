@@ -36,6 +36,14 @@ class ForwardSpec:
     stages: tuple[StageForward, ...]
     mirrored: tuple[int, ...] | None = None
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        """Computed once: every call of a compiled program asks for it, and that of a Flax module takes long."""
+        return hash((self.stages, self.mirrored))
+
 
 @functools.partial(jax.jit, static_argnums=0)
 def locate(

@@ -105,7 +105,10 @@ class _Wrapped(Network):
         return type(other) is type(self) and _same(self.model, other.model)
 
     def __hash__(self) -> int:
-        return hash(self.model) if _is_hashable(self.model) else id(self.model)
+        try:
+            return hash(self.model)
+        except TypeError:  # it has a list or an array among its fields
+            return id(self.model)
 
     def _switched(self, train: bool) -> dict[str, bool]:
         return {} if self.switch is None else {self.switch: train == SWITCHES[self.switch]}
