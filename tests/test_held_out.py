@@ -91,7 +91,7 @@ def test_evaluate_measures_on_exactly_those(corpus, faces, tmp_path):
     few, remarks = measured(model, faces=20)
     assert set(few.photos) == {photo for photo in expected(faces) if int(photo.split("-")[1]) < 20}
     assert remarks == (f"{len(found) - len(few)} of the {len(found)} held-out photos are not here",)
-    with pytest.raises(InputError, match=r"none of the .* photos is here that the model's training held out of 'buil"):
+    with pytest.raises(InputError, match=r"none of the .* photos is here that the model's training held out of 'synth"):
         corpus.held_out.pick(load_faces("synthetic", "test", count=5), data="synthetic")
 
 
