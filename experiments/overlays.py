@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 from shared import table
 
-from wing_jax.data.face_set import FaceSet, tight_box
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import load_faces
+from wing_jax.geometry import tight_box
 from wing_jax.inference.detectors import box_of_face
 from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.report.draw import contact_sheet, draw_pair, face_tile, write_png

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from wing_jax.data.boxes import RULES, ShapeInBox, fitted, scaled, shape_in_box, squared, with_boxes
-from wing_jax.data.face_set import FaceSet, tight_box
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.readers.mtfl import box_of_five_points
 from wing_jax.errors import InputError
+from wing_jax.geometry import tight_box
 from wing_jax.schemes import AFLW_21, MTFL_5
 
 

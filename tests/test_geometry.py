@@ -128,10 +128,10 @@ def test_fit_similarity_of_a_single_place_stays_finite():
     assert np.isfinite(fitted).all()
 
 
-def test_box_of_points_is_tight_and_takes_visible_points_only():
+def test_the_tight_box_is_tight_and_takes_visible_points_only():
     points = np.float32([[3, 9], [1, 4], [-100, 500]])
-    np.testing.assert_array_equal(geometry.box_of_points(points), [-100, 4, 3, 500])
-    np.testing.assert_array_equal(geometry.box_of_points(points, np.array([True, True, False])), [1, 4, 3, 9])
+    np.testing.assert_array_equal(geometry.tight_box(points), [-100, 4, 3, 500])
+    np.testing.assert_array_equal(geometry.tight_box(points, np.array([True, True, False])), [1, 4, 3, 9])
 
 
 @FEW
@@ -187,7 +187,7 @@ OPERATIONS = {
     "invert": (geometry.invert, (affines(0, 5),)),
     "transform": (geometry.transform, (affines(0, 5), shapes(1, 5))),
     "fit_similarity": (geometry.fit_similarity, (shapes(0, 5), shapes(1, 5))),
-    "box_of_points": (geometry.box_of_points, (shapes(0, 5),)),
+    "tight_box": (geometry.tight_box, (shapes(0, 5),)),
     "frame_of_box": (
         lambda boxes: geometry.frame_of_box(boxes, size=64, margin=1.3),
         (np.float32([[1, 2, 30, 50]] * 5) * np.arange(1, 6, dtype=np.float32)[:, None],),

@@ -13,7 +13,7 @@ from wing_jax.data.chips import Chips, cut_chips
 from wing_jax.data.encoded import JpegImages
 from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.errors import InputError
-from wing_jax.geometry import box_of_points
+from wing_jax.geometry import tight_box
 from wing_jax.schemes import IBUG_68
 
 ALL = np.ones(5, bool)
@@ -80,7 +80,7 @@ def test_shapes_are_new_and_the_pose_is_kept(chips):
     assert moved.max() < 0.12
     apart = np.linalg.norm(more.points[:120] - more.points[120:240], axis=-1).mean(-1) / side
     assert np.median(apart) > 0.005  # the copies differ
-    np.testing.assert_allclose(more.boxes, box_of_points(more.points, more.visible), atol=1e-3)
+    np.testing.assert_allclose(more.boxes, tight_box(more.points, more.visible), atol=1e-3)
 
 
 def test_a_copy_depends_on_its_seed_face_and_number_alone(chips):

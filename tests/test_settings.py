@@ -104,7 +104,7 @@ def test_geometry(setting):
     points = jax.device_put(np.random.default_rng(0).normal(size=(4, 5, 2)).astype(np.float32))
 
     def everything(points):
-        boxes = geometry.box_of_points(points)
+        boxes = geometry.tight_box(points)
         frames = geometry.frame_of_box(boxes, size=64, margin=1.3, centre=(0.1, 0.2))
         turn = jnp.broadcast_to(geometry.similarity(degrees=3.0), frames.shape)
         placed = geometry.transform(geometry.invert(geometry.compose(frames, turn)), points)

@@ -102,13 +102,71 @@ def fit_similarity(
     return xp.concatenate([turn[..., :2], shift[..., None]], axis=-1)
 
 
-def box_of_points(points: Points, visible: Visible | None = None) -> Boxes:
-    """The tight box `[*batch, 4]` of the (visible) points."""
-    shown = np.ones(points.shape[:-1], bool) if visible is None else visible
-    xp = namespace(points, shown)
+def tight_box(points: Points, visible: Visible | None = None) -> Boxes:
+    """The smallest box around the (visible) points that are not NaN: the "landmarks" convention of boxes.
+
+    >>> tight_box(np.array([[3.0, 1.0], [np.nan, np.nan], [2.0, 7.0]])).tolist()
+    [2.0, 1.0, 3.0, 7.0]
+
+    Args:
+      points: `[*batch, points, 2]`, (x, y) in any unit; NaN where a point has no position.
+      visible: bool `[*batch, points]`, the points that count; None: all.
+
+    Returns:
+      `[*batch, 4]`, x0 y0 x1 y1 in the unit of the points; (inf, inf, -inf, -inf) around none.
+    """
+    xp = namespace(points) if visible is None else namespace(points, visible)
+    shown = ~xp.isnan(points).any(-1)
+    shown = shown if visible is None else shown & visible
     low = xp.where(shown[..., None], points, xp.inf).min(-2)
     high = xp.where(shown[..., None], points, -xp.inf).max(-2)
     return xp.concatenate([low, high], axis=-1)
+
+
+def larger_side(boxes: Boxes) -> Float[Array | np.ndarray, "*batch 1"]:
+    """The larger of width and height of `boxes` `[*batch, 4]`, in their unit; `[*batch, 1]`."""
+    return (boxes[..., 2:] - boxes[..., :2]).max(-1, keepdims=True)
+
+
+def box_center(boxes: Boxes) -> Float[Array | np.ndarray, "*batch 2"]:
+    """The centers (x, y) of `boxes` `[*batch, 4]`; `[*batch, 2]`."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
+def box_around(center: Float[Array | np.ndarray, "*batch 2"], size: Float[Array | np.ndarray, "*batch _"]) -> Boxes:
+    """The boxes of `size`, width and height `[*batch, 2]` or the side of squares `[*batch, 1]`, around their centers.
+
+    >>> box_around(np.array([4.0, 4.0]), np.array([2.0])).tolist()
+    [3.0, 3.0, 5.0, 5.0]
+    """
+    return namespace(center, size).concatenate([center - size / 2, center + size / 2], axis=-1)
+
+
+def place_shape(
+    shape: Float[np.ndarray, "points 2"], *, center: Sequence[float], side: float
+) -> Float[np.ndarray, "points 2"]:
+    """`shape` moved and scaled so that its tight box has this center (x, y), and `side` as its larger side."""
+    box = np.asarray(tight_box(shape))
+    return (shape - box_center(box)) * (side / larger_side(box)) + np.asarray(center)
+
+
+def rescale_points(
+    points: Float[Array | np.ndarray, "*shape"], ratio: float | np.ndarray
+) -> Float[Array | np.ndarray, "*shape"]:
+    """Pixels of an image to pixels of the same image at `ratio` times its size (one number, or one for x and for y).
+
+    The corner of an image, half a pixel before the center of its first pixel, stays where it is.
+
+    >>> rescale_points(np.array([-0.5, 9.5]), 0.5).tolist()
+    [-0.5, 4.5]
+    """
+    return (points + 0.5) * ratio - 0.5
+
+
+def rescaling(ratio: float | np.ndarray) -> Float[np.ndarray, "2 3"]:
+    """The affine of `rescale_points`, from pixels of an image to pixels of the same image at `ratio` times its size."""
+    both = np.broadcast_to(np.asarray(ratio, np.float64), (2,))
+    return np.concatenate([np.diag(both), (0.5 * both - 0.5)[:, None]], axis=1).astype(np.float32)
 
 
 def frame_of_box(boxes: Boxes, *, size: int, margin: float = 1.0, centre: Sequence[float] = (0.0, 0.0)) -> Affine:
@@ -132,10 +190,16 @@ def frame_of_shape(points: Points, template: Float[Array | np.ndarray, "points 2
     This takes out in-plane rotation and corrects position and scale: the second stage's crop, made from the
     first stage's landmarks (the paper's section on the two-stage framework; Procrustes to the mean shape).
     """
-    placed = namespace(points, template).broadcast_to(template * size - 0.5, points.shape).astype(points.dtype)
+    placed = namespace(points, template).broadcast_to(crop_pixels(template, size=size), points.shape)
+    placed = placed.astype(points.dtype)
     return fit_similarity(placed, points)
 
 
 def crop_fractions(points: Points, *, size: int) -> Points:
     """Crop pixels to fractions of the crop's side: the left edge (-0.5 px) is 0, the right edge 1."""
     return (points + 0.5) / size
+
+
+def crop_pixels(fractions: Points, *, size: int) -> Points:
+    """Fractions of the crop's side to crop pixels: the inverse of `crop_fractions`."""
+    return fractions * size - 0.5

@@ -18,7 +18,7 @@ from wing_jax import procrustes
 from wing_jax.data.chips import Chips
 from wing_jax.data.encoded import JpegImages
 from wing_jax.errors import InputError
-from wing_jax.geometry import box_of_points
+from wing_jax.geometry import tight_box
 from wing_jax.runtime import memory
 
 NEAR = 0.2  # share of the faces and their mirror images, the nearest by shape, among which the other is drawn
@@ -81,7 +81,7 @@ def reshaped(chips: Chips, *, copies: int, flip: Int[np.ndarray, "points"], seed
         list(pool.map(reshape, range(len(chips.images))))
     points = points.reshape(-1, *chips.points.shape[1:]).astype(np.float32)
     again = {name: np.concatenate([getattr(chips, name)] * copies) for name in ("frames", "boxes", "points", "visible")}
-    boxes = again["boxes"] + box_of_points(points, again["visible"]) - box_of_points(again["points"], again["visible"])
+    boxes = again["boxes"] + tight_box(points, again["visible"]) - tight_box(again["points"], again["visible"])
     return dataclasses.replace(
         chips,
         images=images.reshape(-1, *images.shape[2:]),

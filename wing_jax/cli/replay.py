@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wing_jax.cli.options import parse
+from wing_jax.geometry import rescale_points
 from wing_jax.runtime.console import make_console, say
 from wing_jax.text import printable
 
@@ -46,8 +47,8 @@ def run(arguments: list[str]) -> None:
     tiles = [
         draw_pair(
             found.images[index].repeat(times, 0).repeat(times, 1),
-            (found.points[index] + 0.5) * times - 0.5,
-            (found.predicted[index] + 0.5) * times - 0.5,
+            rescale_points(found.points[index], times),
+            rescale_points(found.predicted[index], times),
             visible=found.visible[index],
         )
         for index in worst

@@ -12,7 +12,7 @@ from wing_jax.data.arguments import array_of, as_boxes, as_image, entries_of, is
 from wing_jax.data.images import Embedded, InMemory, Picture
 from wing_jax.data.limits import LARGEST_COORDINATE, SMALLEST_BOX, apart, face_fault
 from wing_jax.errors import InputError
-from wing_jax.geometry import box_of_points
+from wing_jax.geometry import tight_box
 from wing_jax.schemes import SCHEMES, Scheme, find_scheme
 from wing_jax.text import quoted
 
@@ -35,7 +35,7 @@ def fields_of_arrays(
     positions = _points(points, count, scheme)
     positioned = np.asarray(np.isfinite(positions).all(-1))
     given = None if boxes is None else _boxes(boxes, count)
-    usual = np.asarray(box_of_points(positions, positioned), np.float32)
+    usual = np.asarray(tight_box(positions, positioned), np.float32)
     _refuse_strays(positions, positioned, usual, given)
     every = usual if given is None else given
     _refuse_misfits(pictures, positions, positioned, every)

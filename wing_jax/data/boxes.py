@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from wing_jax import geometry
 from wing_jax.data.chips import Chips
-from wing_jax.data.face_set import FaceSet, tight_box
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.limits import LARGEST_BOX
 from wing_jax.data.readers.mtfl import box_of_five_points
 from wing_jax.errors import InputError
@@ -43,13 +43,12 @@ def with_boxes(faces: FaceSet, rule: str) -> FaceSet:
         raise InputError(f"{faces.name}: boxes='detector' are published for 300-W alone: use another rule")
     if rule not in RULES:
         raise InputError(f"boxes={quoted(rule)}: use one of {', '.join(RULES)}")
-    positioned = np.where(faces.visible[..., None], faces.points, np.nan)
     if rule == "landmarks":
-        boxes = tight_box(positioned)
+        boxes = np.asarray(geometry.tight_box(faces.points, faces.visible))
     elif rule == "square":
         boxes = squared(faces.boxes)
     elif rule == "square landmarks":
-        boxes = squared(tight_box(positioned))
+        boxes = squared(np.asarray(geometry.tight_box(faces.points, faces.visible)))
     elif rule == "enlarged":
         boxes = scaled(faces.boxes, factor=ENLARGED)
     else:
@@ -78,9 +77,9 @@ def shape_in_boxes(
     frames = geometry.frame_of_box(boxes, size=1)  # one pixel: 0 is the centre, 1 a side away
     inside = np.asarray(geometry.transform(geometry.invert(frames), points))
     mean = np.ma.masked_array(inside, np.broadcast_to(~visible[..., None], inside.shape)).mean(0)
-    low, high = mean.min(0), mean.max(0)
-    x, y = np.round((low + high) / 2, 4).tolist()
-    return ShapeInBox(centre=(x, y), side=round(float((high - low).max()), 4))
+    box = np.asarray(geometry.tight_box(mean.filled(np.nan)))
+    x, y = np.round(geometry.box_center(box), 4).tolist()
+    return ShapeInBox(centre=(x, y), side=round(float(geometry.larger_side(box)[0]), 4))
 
 
 def shape_spread(
@@ -90,23 +89,23 @@ def shape_spread(
     box along x and y, in sides of the face's box, and of the logarithm of its larger side."""
     frames = geometry.frame_of_box(boxes, size=1)
     inside = np.asarray(geometry.transform(geometry.invert(frames), points))
-    shapes = tight_box(np.where(visible[..., None], inside, np.nan))
-    x, y = ((shapes[:, :2] + shapes[:, 2:]) / 2).std(0).tolist()
-    return x, y, float(np.log((shapes[:, 2:] - shapes[:, :2]).max(1)).std())
+    shapes = geometry.tight_box(inside, visible)
+    x, y = geometry.box_center(shapes).std(0).tolist()
+    return x, y, float(np.log(geometry.larger_side(shapes)).std())
 
 
 def boxes_about(shapes: Float[np.ndarray, "n points 2"], wanted: ShapeInBox) -> Float[np.ndarray, "n 4"]:
     """Square boxes in which `shapes` lie as the convention measured as `wanted` has them, on the mean."""
-    low, high = shapes.min(1), shapes.max(1)
-    side = (high - low).max(1, keepdims=True) / wanted.side
-    centre = (low + high) / 2 - side * np.array(wanted.centre)
-    return np.concatenate([centre - side / 2, centre + side / 2], axis=1).astype(np.float32)
+    around = geometry.tight_box(shapes)
+    side = geometry.larger_side(around) / wanted.side
+    center = geometry.box_center(around) - side * np.array(wanted.centre)
+    return np.asarray(geometry.box_around(center, side), np.float32)
 
 
 def fitted(boxes: Float[np.ndarray, "n 4"], *, given: ShapeInBox, wanted: ShapeInBox) -> Float[np.ndarray, "n 4"]:
     """Boxes of the convention measured as `given`, brought to the one measured as `wanted`: all scaled by one factor
     and moved by one fraction of their sides. Nothing of a face but its box is used."""
-    side = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)
+    side = geometry.larger_side(boxes)
     factor = given.side / wanted.side
     shift = np.array(given.centre) - factor * np.array(wanted.centre)
     return scaled(boxes + np.tile(shift, 2) * side, factor=factor).astype(np.float32)
@@ -114,16 +113,12 @@ def fitted(boxes: Float[np.ndarray, "n 4"], *, given: ShapeInBox, wanted: ShapeI
 
 def squared(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
     """Squares of the same centres, with the larger sides."""
-    half = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True) / 2
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return np.concatenate([centre - half, centre + half], axis=1)
+    return np.asarray(geometry.box_around(geometry.box_center(boxes), geometry.larger_side(boxes)))
 
 
 def scaled(boxes: Float[np.ndarray, "n 4"], *, factor: float) -> Float[np.ndarray, "n 4"]:
     """Boxes of the same centres, `factor` times as wide and high."""
-    half = factor * (boxes[:, 2:] - boxes[:, :2]) / 2
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return np.concatenate([centre - half, centre + half], axis=1)
+    return np.asarray(geometry.box_around(geometry.box_center(boxes), factor * (boxes[:, 2:] - boxes[:, :2])))
 
 
 def usable(boxes: Float[np.ndarray, "n 4"], *, width: int, height: int) -> Bool[np.ndarray, "n"]:

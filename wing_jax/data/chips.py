@@ -19,6 +19,7 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.data.limits import LARGEST_COORDINATE, face_fault, size_fault
 from wing_jax.data.picture_sizes import other_sizes
 from wing_jax.errors import InputError
+from wing_jax.geometry import compose, rescale_points, rescaling
 from wing_jax.runtime import memory
 from wing_jax.types import Image
 from wing_jax.values import Value
@@ -85,9 +86,7 @@ def _resize_chip(square: UInt8[np.ndarray, "side side 3"], size: int) -> UInt8[n
 
 def _frame(left: int, top: int, side: int, size: int) -> Float[np.ndarray, "2 3"]:
     """From pixels of a chip of `size` pixels to those of the picture that its square lies in."""
-    step = side / size
-    shift = 0.5 * step - 0.5
-    frame = np.array([[step, 0, shift], [0, step, shift]], np.float32)
+    frame = rescaling(side / size)
     frame[:, 2] += (left, top)
     return frame
 
@@ -245,17 +244,13 @@ def _each(work: Callable, items: Sequence, workers: int) -> list:
 
 def shrink(chips: Chips, *, size: int) -> Chips:
     """The same chips at another size; their frames, boxes and points follow."""
-    ratio = chips.size / size
-    shift = 0.5 * ratio - 0.5  # in larger chip pixels, of the smaller chip's first pixel centre
-    frames = chips.frames.copy()
-    frames[:, :, 2] += shift * np.diagonal(chips.frames[:, :, :2], axis1=1, axis2=2)
-    frames[:, :, :2] *= ratio
+    ratio = size / chips.size
     return dataclasses.replace(
         chips,
         images=resized(chips.images, size),
-        frames=frames,
-        boxes=(chips.boxes - shift) / ratio,
-        points=(chips.points - shift) / ratio,
+        frames=np.asarray(compose(chips.frames, np.broadcast_to(rescaling(1 / ratio), chips.frames.shape))),
+        boxes=np.asarray(rescale_points(chips.boxes, ratio)),
+        points=np.asarray(rescale_points(chips.points, ratio)),
     )
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, Int8, UInt8
 from wing_jax.data.images import Embedded, InMemory, Picture, load_picture, picture_name
 from wing_jax.data.limits import LARGEST_COORDINATE, apart
 from wing_jax.errors import InputError
+from wing_jax.geometry import tight_box
 from wing_jax.schemes import Scheme, SchemeLike
 from wing_jax.text import quoted
 from wing_jax.types import Visibility
@@ -301,12 +302,7 @@ def _checked(face: Face, scheme: Scheme) -> Face:
 
 
 def _box(face: Face) -> Float[np.ndarray, "4"]:
-    return tight_box(face.points) if face.box is None else face.box
-
-
-def tight_box(points: Float[np.ndarray, "*n points 2"]) -> Float[np.ndarray, "*n 4"]:
-    """The smallest box around the points that are not NaN: the "landmarks" convention."""
-    return np.concatenate([np.nanmin(points, axis=-2), np.nanmax(points, axis=-2)], axis=-1)
+    return np.asarray(tight_box(face.points)) if face.box is None else face.box
 
 
 def _share(photo: str) -> float:

@@ -26,6 +26,7 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Picture, load_picture, picture_name
 from wing_jax.data.limits import LARGEST_COORDINATE, same_size, size_fault
 from wing_jax.errors import InputError
+from wing_jax.geometry import rescale_points
 from wing_jax.runtime import files
 
 ORIENTATION = 0x0112  # EXIF's tag; 1: as stored, 2 to 4: mirrored or turned by 180 degrees, 5 to 8: sides exchanged
@@ -247,7 +248,7 @@ def _moved(
     points: Float[np.ndarray, "n 2"], *, told: Int[np.ndarray, "2"], size: tuple[int, int], orientation: int
 ) -> Float[np.ndarray, "n 2"]:
     """`points` of a picture of the `told` size, at the stored `size` and then turned by EXIF's `orientation`."""
-    stored = (points.astype(np.float64) + 0.5) * np.divide(size, told) - 0.5
+    stored = np.asarray(rescale_points(points.astype(np.float64), np.divide(size, told)))
     return turned(stored, size=size, orientation=orientation).astype(np.float32)
 
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.face_set import FaceSet, tight_box
+from wing_jax.data.face_set import FaceSet
+from wing_jax.geometry import tight_box
 from wing_jax.inference.drawing import TARGET, Colour, draw_points
 from wing_jax.report.draw import Tile, contact_sheet, face_tile, sheet_size
 from wing_jax.types import Image, Visibility
@@ -61,7 +62,7 @@ def _around(marked: Float[np.ndarray, "n 2"], image: Image) -> Float[np.ndarray,
     """The tight box of what is marked, but no further from the picture than its larger side; the whole picture where
     nothing of it is left."""
     size = np.array(image.shape[1::-1])
-    box = tight_box(marked.astype(np.float64).clip(-size.max(), size + size.max()))
+    box = np.asarray(tight_box(marked.astype(np.float64).clip(-size.max(), size + size.max())))
     return box if (box[2:] - box[:2]).max() >= 1 else np.array([-0.5, -0.5, *size - 0.5])
 
 

@@ -44,6 +44,7 @@ from wing_jax.data.readers.listing import has_no_position
 from wing_jax.data.readers.states import StatesReader, state_of, states_reader
 from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
+from wing_jax.geometry import tight_box
 from wing_jax.schemes import IBUG_68, Scheme
 from wing_jax.text import cut
 from wing_jax.values import Value
@@ -319,8 +320,7 @@ def _refuse_corners(faces: FaceSet, *, where: str) -> None:
     if faces.box_convention == "landmarks":
         return
     corner, size = faces.boxes[:, :2], faces.boxes[:, 2:] - faces.boxes[:, :2]
-    points = np.where(faces.visible[..., None], faces.points, np.nan)
-    low, high = np.nanmin(points, 1), np.nanmax(points, 1)
+    low, high = np.split(np.asarray(tight_box(faces.points, faces.visible)), 2, axis=1)
     sides, spans = (size - corner).max(1), (high - low).max(1)
     around = np.concatenate([corner - low, high - size], axis=1).max(1) <= 0.02 * spans
     mistaken = around & (sides <= CLOSE * spans) & (size.max(1) > LOOSE * sides)

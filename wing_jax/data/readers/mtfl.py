@@ -23,6 +23,7 @@ from wing_jax.data.picture_finder import PictureFinder, finder_below
 from wing_jax.data.readers.listing import numbers, read_lines, rows
 from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
+from wing_jax.geometry import box_around, larger_side, tight_box
 from wing_jax.schemes import MTFL_5
 from wing_jax.text import quoted
 
@@ -88,9 +89,9 @@ def _face(finder: PictureFinder, where: str, line: str, boxes: dict[str, np.ndar
 
 def box_of_five_points(points: Float[np.ndarray, "n 5 2"]) -> Float[np.ndarray, "n 4"]:
     """A square box by rule: side 1.71 times the larger extent of the points, their mean slightly off its centre."""
-    side = SIDE_PER_EXTENT * (points.max(1) - points.min(1)).max(1, keepdims=True)
-    centre = points.mean(1) - MEAN_POINT_FROM_CENTRE * side
-    return np.concatenate([centre - side / 2, centre + side / 2], axis=1).astype(np.float32)
+    side = SIDE_PER_EXTENT * larger_side(tight_box(points))
+    center = points.mean(1) - MEAN_POINT_FROM_CENTRE * side
+    return np.asarray(box_around(center, side), np.float32)
 
 
 def _published_boxes(folder: Path) -> dict[str, Float[np.ndarray, "4"]]:

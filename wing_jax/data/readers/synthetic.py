@@ -8,6 +8,7 @@ from jaxtyping import Int8
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
+from wing_jax.geometry import tight_box
 from wing_jax.runtime import memory
 from wing_jax.schemes import IBUG_68
 from wing_jax.types import Visibility
@@ -46,7 +47,7 @@ def synthetic_faces(count: int, *, seed: int, size: int = 192) -> FaceSet:
         pictures=np.stack([face.image for face in drawn]),
         points=points,
         visible=np.ones(points.shape[:2], bool),  # a 3-D annotation: hidden points are exact as well
-        boxes=np.concatenate([points.min(1), points.max(1)], axis=1),
+        boxes=np.asarray(tight_box(points)),
         box_convention="landmarks",
         photos=tuple(f"{seed}-{i}" for i in range(count)),
         subsets=("synthetic",) * count,
