@@ -1,0 +1,90 @@
+"""Small packages of other people: written to a temporary folder, installed as far as entry points go, and removed."""
+
+import importlib
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+Install = Callable[..., Path]
+
+
+CONFIG = """
+name = "small"
+[data]
+name = "synthetic"
+train_faces = 16
+test_faces = 8
+validation = 0.25
+[stage1]
+input_size = 16
+margin = 1.3
+batch_size = 4
+steps = 4
+evaluate_every = 2
+model = {params = {channels = [4, 8], hidden = 8}, output_bias = "mean_shape"}
+loss = {name = "wing", params = {width = 10.0, epsilon = 2.0}, reduction = "mean"}
+perturb = {rotation = 5.0, translation = 0.02, scale = 0.02}
+optimizer = {name = "sgd", learning_rate = 1e-3, final_learning_rate = 1e-4, decay = "cosine", weight_decay = 0.0}
+"""
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch) -> Iterator[Install]:
+    """`install(source, name=..., entry_points={group: {name: object}})`: a package whose only module has the text
+    `source`, and whose objects are announced under these names, such as {"wing_jax.losses": {"log_cosh": "log_cosh"}}.
+    It is found by this process and by those that it starts, until the test ends. Returns its folder.
+
+    What a test has looked up in this process stays in the registries: give entries names that no other test uses.
+    """
+    installed: list[str] = []
+
+    def make(source: str, *, name: str, entry_points: Mapping[str, Mapping[str, str]]) -> Path:
+        site = tmp_path / f"site-{name}"
+        info = site / f"{name}-1.0.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{name}.py").write_text(textwrap.dedent(source), encoding="utf-8")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+        lines = []
+        for group, objects in entry_points.items():
+            lines += [f"[{group}]", *(f"{entry} = {name}:{found}" for entry, found in objects.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        monkeypatch.syspath_prepend(site)
+        monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+        importlib.invalidate_caches()
+        installed.append(name)
+        return site
+
+    yield make
+    for name in installed:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    """A config file of a training of some seconds, in the folder where `command` works; runs lie below `runs/small`."""
+    path = tmp_path / "small.toml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def command(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
+    """`command(*words)`: wing-jax in a process of its own, in the temporary folder, as a user would start it."""
+    environment = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "WING_JAX_CPU_KERNEL": "off"}
+
+    def run(*words: object) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-c", "from wing_jax.cli import main; main()", *map(str, words)],
+            cwd=tmp_path,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,138 @@
+"""A loss of another package: by Python, in a training and in a sweep by the command line."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from wing_jax.errors import InputError
+from wing_jax.losses import LOSSES, make_loss, register_loss, wing_loss
+
+PACKAGE = """
+    import jax.numpy as jnp
+    from wing_jax.losses import register_loss
+    from optax.losses import huber_loss
+
+    @register_loss
+    def log_cosh(predicted, target, *, scale=1.0):
+        error = (predicted - target) / scale
+        return scale * (jnp.logaddexp(error, -error) - jnp.log(2.0))
+
+    @register_loss(name="charbonnier", lengths=("width",))
+    def charbonnier_loss(predicted, target, *, width=1.0, power=0.5):
+        return width * ((1 + jnp.square((predicted - target) / width)) ** power - 1)
+"""
+NAMES = {"log_cosh": "log_cosh", "charbonnier": "charbonnier_loss", "huber": "huber_loss"}
+
+
+@pytest.fixture
+def package(install):
+    return install(PACKAGE, name="other_losses", entry_points={"wing_jax.losses": NAMES})
+
+
+ERRORS = np.linspace(-20, 20, 41, dtype=np.float32)
+ZEROS = np.zeros_like(ERRORS)
+
+
+@pytest.mark.usefixtures("package")
+def test_it_is_found_by_its_entry_point_and_takes_its_own_parameter():
+    assert set(NAMES) <= set(LOSSES)
+    loss = make_loss("log_cosh", working_extent=128.0, scale=2.0)
+    np.testing.assert_allclose(loss(ERRORS, ZEROS), 2 * np.log(np.cosh(ERRORS.astype(float) / 2)), rtol=1e-5, atol=1e-6)
+    with pytest.raises(InputError, match="the loss 'log_cosh' has no parameter width: use scale"):
+        make_loss("log_cosh", width=2.0)
+    with pytest.raises(InputError, match="'log_cosh' declares no lengths and is taken as it is: leave reference_size"):
+        make_loss("log_cosh", reference_size=64)
+
+
+@pytest.mark.usefixtures("package")
+def test_a_function_that_knows_nothing_of_this_package_is_taken_as_it_is():
+    loss = make_loss("huber", working_extent=128.0, delta=3.0)
+    np.testing.assert_array_equal(loss(ERRORS, ZEROS), optax.losses.huber_loss(ERRORS, ZEROS, delta=3.0))
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize("extent", [1.0, 128.0])
+def test_declared_lengths_are_rescaled_and_other_parameters_are_not(extent):
+    in_reference = make_loss("charbonnier", width=3.0, power=0.4)
+    at_work = make_loss("charbonnier", working_extent=extent, width=3.0, power=0.4)
+    shrunk = (values * np.float32(extent / 64) for values in (ERRORS, ZEROS))
+    np.testing.assert_allclose(at_work(*shrunk), in_reference(ERRORS, ZEROS), rtol=1e-5)
+
+
+def test_a_decorator_with_and_without_keywords_leaves_the_function_as_it_is():
+    @register_loss
+    def extending_bare(predicted, target, *, scale):
+        return scale * jnp.abs(predicted - target)
+
+    @register_loss(name="extending_named", lengths=(), degree=2)
+    def named(predicted, target):
+        return jnp.square(predicted - target)
+
+    assert float(named(3.0, 1.0)) == 4.0
+    assert float(make_loss("extending_named", working_extent=128.0)(jnp.asarray(2.0), jnp.asarray(0.0))) == 1.0
+    assert float(make_loss("extending_bare", scale=3.0)(jnp.asarray(2.0), jnp.asarray(0.0))) == 6.0
+    with pytest.raises(InputError, match="the loss 'extending_bare' needs a value for 'scale'"):
+        make_loss("extending_bare")
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda predicted, target: jnp.mean(predicted - target), "a loss is elementwise and not reduced"),
+        (lambda predicted, target: predicted @ target, "loss 'extending_wrong': "),
+        (lambda predicted, target: None, "makes None of coordinates"),
+    ],
+)
+def test_a_function_that_is_no_elementwise_loss_is_refused_when_it_is_made(function, said):
+    function.__qualname__ = "wrong"
+    register_loss(name="extending_wrong")(function)
+    with pytest.raises(InputError, match=said):
+        make_loss("extending_wrong")
+
+
+def test_wrong_declarations_are_refused():
+    with pytest.raises(ValueError, match="lengths=\\('width',\\): width is no parameter of"):
+        register_loss(name="extending_lengths", lengths=("width",))(lambda predicted, target, *, scale=1.0: predicted)
+    with pytest.raises(ValueError, match=r"called 'wing' is registered already, by .*regression:wing_loss"):
+        register_loss(name="wing")(lambda predicted, target: predicted)
+    assert LOSSES["wing"].function is wing_loss
+
+
+@pytest.mark.usefixtures("package")
+def test_its_parameter_is_data_of_a_jitted_sweep():
+    scales = jnp.asarray([1.0, 4.0])
+    swept = jax.jit(jax.vmap(lambda scale: make_loss("log_cosh", scale=scale)(ERRORS, ZEROS)))(scales)
+    for values, scale in zip(swept, scales, strict=True):
+        np.testing.assert_allclose(values, make_loss("log_cosh", scale=float(scale))(ERRORS, ZEROS), rtol=1e-5)
+
+
+@pytest.mark.usefixtures("package")
+def test_the_command_line_trains_by_it(command, config, tmp_path):
+    words = ("--stage1.loss.name", "log_cosh", "--stage1.loss.params.scale", "2")
+    done = command("train", config, *words)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "small"
+    assert json.loads((run / "config.json").read_text())["stage1"]["loss"] == {
+        "name": "log_cosh", "params": {"scale": 2.0}, "reference_size": None, "reduction": "mean",
+    }  # fmt: skip
+    refused = command("train", config, "--stage1.loss.name", "log_cosh", "--stage1.loss.params.width=3")
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1] == "wing-jax: the loss 'log_cosh' has no parameter width: use scale"
+
+
+@pytest.mark.usefixtures("package")
+def test_the_command_line_sweeps_over_its_parameter(command, config, tmp_path):
+    words = ("--grid.losses", "wing", "log_cosh", "--grid.params.scale", "1", "2")
+    done = command("sweep", config, *words)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads((tmp_path / "runs" / "small" / "results.json").read_text())["runs"]
+    assert [(run["loss"], run["params"]) for run in runs] == [
+        ("wing", {"width": 10.0, "epsilon": 2.0}),
+        ("log_cosh", {"scale": 1.0}),
+        ("log_cosh", {"scale": 2.0}),
+    ]
+    assert len({run["validation_nme"] for run in runs}) == 3
