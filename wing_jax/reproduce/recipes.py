@@ -26,7 +26,7 @@ BUDGETS: dict[str, str] = {
     "paper": "the paper's own training: 120,000 steps of 8 faces for each stage",
 }
 RATES_OF: dict[str, Budget] = {"long": "short"}  # budgets too long to tune by themselves
-LENGTHS = {1: {"width": 10.0, "epsilon": 2.0}, 2: {"width": 15.0, "epsilon": 3.0}}  # Wing's, pixels of the stage's crop
+WING = {1: {"width": 10.0, "epsilon": 2.0}, 2: {"width": 15.0, "epsilon": 3.0}}  # Wing's, pixels of the stage's crop
 SLOWER_L2 = 0.1  # the paper's learning rate for L2, in multiples of that of the other losses (its table 1)
 
 
@@ -120,7 +120,7 @@ def _network(channels: tuple[int, ...], *, paper: bool) -> ModelConfig:
 
 def _wing(number: int, *, paper: bool) -> LossConfig:
     reduction = "sum_over_points_mean_over_batch" if paper else "mean"
-    return LossConfig(name="wing", reference_size=64 * number, params=LENGTHS[number], reduction=reduction)
+    return LossConfig(name="wing", reference_size=64 * number, params=WING[number], reduction=reduction)
 
 
 def _sgd(first: float, last: float) -> OptimizerConfig:
