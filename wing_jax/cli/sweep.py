@@ -18,4 +18,4 @@ def run(arguments: list[str]) -> None:
     rows = sweep(config)
     console = make_console()
     console.print(table(rows), end="")
-    say(console, f"models: {config.folder / 'cells'}")
+    say(console, f"models: {config.folder / 'trials'}")

@@ -33,8 +33,8 @@ from wing_jax.text import reason
 from wing_jax.train import crops
 from wing_jax.train.run import Corpus, first_task, prepare, read_corpus, read_split, second_task
 from wing_jax.train.stage import StageTask
-from wing_jax.train.sweep import Cell
-from wing_jax.train.sweep_run import train_cells
+from wing_jax.train.sweep import Trial
+from wing_jax.train.sweep_run import train_trials
 from wing_jax.values import Value
 
 
@@ -148,7 +148,7 @@ class Workshop:
 
     def measure(self, method: Method, variant: Variant) -> Measured:
         """The trained model on the test faces."""
-        place = self.folder / "measured" / _words(method.name) / self._cell(1, variant).label
+        place = self.folder / "measured" / _words(method.name) / self._trial(1, variant).label
         if not (place / "measured.json").exists():
             self._measure(method, variant, place)
         told = json.loads(read_text(place / "measured.json"))
@@ -157,7 +157,7 @@ class Workshop:
     def localizer(self, method: Method, variant: Variant) -> Localizer:
         """The trained model."""
         stages = tuple(self._stage(number, method.balanced, variant)[0] for number in range(1, method.stages + 1))
-        name = f"{method.name}, {self._cell(1, variant).label}"
+        name = f"{method.name}, {self._trial(1, variant).label}"
         return self.corpus.localizer(stages, self.template, name=name)
 
     def validation_nme(self, method: Method, variant: Variant) -> float:
@@ -179,29 +179,29 @@ class Workshop:
         _write(place / "measured.json", told)
 
     def _train_stages(self, number: int, balanced: bool, variants: Sequence[Variant]) -> None:
-        cells = [self._cell(number, variant) for variant in variants]
-        missing = [cell for cell in dict.fromkeys(cells) if not (self._place(number, balanced, cell)).exists()]
+        trials = [self._trial(number, variant) for variant in variants]
+        missing = [trial for trial in dict.fromkeys(trials) if not (self._place(number, balanced, trial)).exists()]
         if not missing:
             return
-        labels = json.dumps([number, balanced, *(cell.label for cell in missing)])
+        labels = json.dumps([number, balanced, *(trial.label for trial in missing)])
         work = self.folder / "sweeps" / hashlib.sha256(labels.encode()).hexdigest()[:16]
         config = _sweep_config(self.recipe)
-        trained = train_cells(self.task(number, balanced=balanced), missing, config, self.mesh, folder=work)
-        for index, cell in enumerate(missing):
+        trained = train_trials(self.task(number, balanced=balanced), missing, config, self.mesh, folder=work)
+        for index, trial in enumerate(missing):
             stage = trained.stage(index)
             facts = {key: getattr(stage, key) for key in ("network", "input_size", "chip_size", "margin", "centre")}
             manifest = {"stage": facts, "validation_nme": _finite(float(trained.nmes[index]))}
-            write_bundle(self._place(number, balanced, cell), manifest, {"stage": stage.variables})
+            write_bundle(self._place(number, balanced, trial), manifest, {"stage": stage.variables})
         shutil.rmtree(work / "checkpoints")
 
     def _stage(self, number: int, balanced: bool, variant: Variant) -> tuple[Stage, float]:
         """The trained stage and its validation NME."""
-        manifest, arrays = read_bundle(self._place(number, balanced, self._cell(number, variant)))
+        manifest, arrays = read_bundle(self._place(number, balanced, self._trial(number, variant)))
         nme = manifest["validation_nme"]
         variables = {"batch_stats": {}, **arrays["stage"]}
         return Stage(variables=variables, **manifest["stage"]), np.inf if nme is None else nme
 
-    def _cell(self, number: int, variant: Variant) -> Cell:
+    def _trial(self, number: int, variant: Variant) -> Trial:
         """The run of a sweep that trains stage `number`. The first stage has the variant's own lengths; the second the
         recipe's, for they are pixels of another crop."""
         stage = self.recipe.config.stage1 if number == 1 else self.recipe.config.stage2
@@ -209,10 +209,10 @@ class Workshop:
         loss = variant.loss
         if number == 2:
             loss = self.recipe.loss(loss.name, number=2)
-        return Cell(seed=variant.seed, loss=loss, learning_rate=variant.rate * stage.optimizer.learning_rate)
+        return Trial(seed=variant.seed, loss=loss, learning_rate=variant.rate * stage.optimizer.learning_rate)
 
-    def _place(self, number: int, balanced: bool, cell: Cell) -> Path:
-        return self.folder / "stages" / f"stage{number}{'-hsm' if balanced else ''}" / cell.label
+    def _place(self, number: int, balanced: bool, trial: Trial) -> Path:
+        return self.folder / "stages" / f"stage{number}{'-hsm' if balanced else ''}" / trial.label
 
 
 def _sweep_config(recipe: Recipe) -> SweepConfig:

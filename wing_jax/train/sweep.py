@@ -30,11 +30,11 @@ from wing_jax.train.stage import StageTask, make_loss
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Batch, Metrics, make_train_step
 
-TRIAL = 3  # steps by which the ways are compared
+PROBE = 3  # steps by which the ways are compared
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cell:
+class Trial:
     """One run of a sweep."""
 
     seed: int
@@ -60,7 +60,7 @@ class Cell:
         return dataclasses.replace(self.loss, params=params)
 
 
-class Numbers(NamedTuple):
+class TrialParams(NamedTuple):
     """What differs between the runs, as arrays: `[runs]`, or scalars of one run."""
 
     seed: Any  # of dropout
@@ -78,7 +78,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def cells_of(stage: StageConfig, grid: GridConfig, *, seed: int) -> list[Cell]:
+def trials_of(stage: StageConfig, grid: GridConfig, *, seed: int) -> list[Trial]:
     """All runs of the grid, each once; `seed` is for a grid without seeds. The stage's own loss has the parameters that
     the stage gives it, any other loss its own defaults; the grid's lengths, of both, are pixels of the loss's own
     reference size.
@@ -95,7 +95,7 @@ def cells_of(stage: StageConfig, grid: GridConfig, *, seed: int) -> list[Cell]:
                 f"grid.params.{param}: no loss of the sweep ({', '.join(names)}) has it: "
                 + (f"use {', '.join(there)}" if there else "they have none")
             )
-    cells: dict[Cell, None] = {}
+    trials: dict[Trial, None] = {}
     values = itertools.product(*grid.params.values())
     rates, seeds = grid.learning_rates or (stage.optimizer.learning_rate,), grid.seeds or (seed,)
     for name, chosen, rate, number in itertools.product(names, values, rates, seeds):
@@ -103,8 +103,8 @@ def cells_of(stage: StageConfig, grid: GridConfig, *, seed: int) -> list[Cell]:
         params = {key: value for key, value in zip(grid.params, chosen, strict=True) if key in taken[name]}
         loss = dataclasses.replace(base, params={**base.params, **params})
         make_loss(dataclasses.replace(stage, loss=loss))
-        cells[Cell(seed=number, loss=loss, learning_rate=rate)] = None
-    return list(cells)
+        trials[Trial(seed=number, loss=loss, learning_rate=rate)] = None
+    return list(trials)
 
 
 def _parameters(name: str) -> tuple[str, ...]:
@@ -115,15 +115,15 @@ def _parameters(name: str) -> tuple[str, ...]:
 class SweepEngine:
     """Advances all runs together; their states are one `TrainState` with the runs as its leading axis."""
 
-    def __init__(self, task: StageTask, cells: list[Cell], *, seed: int, mesh: Mesh, how: str):
+    def __init__(self, task: StageTask, trials: list[Trial], *, seed: int, mesh: Mesh, how: str):
         self.compile_seconds = 0.0
-        self.how, self._mesh, self._task, self._cells = how, mesh, task, cells
+        self.how, self._mesh, self._task, self._trials = how, mesh, task, trials
         self._input, faces = task.device_input(seed=seed), task.faces()
         self._faces = devices.replicate(faces, mesh)
         self._plan = Planner(self._input, np.asarray(faces.order))
-        self._numbers, step = numbers_of(task, cells), cell_step(task, cells)
-        self._padded = -len(cells) % mesh.size
-        if how == "turns":
+        self._numbers, step = trial_params(task, trials), trial_step(task, trials)
+        self._padded = -len(trials) % mesh.size
+        if how == "round_robin":
             self._make_batch = jax.jit(self._input.batch)
             self._step: Any = jax.jit(step, donate_argnums=0)
         else:
@@ -133,35 +133,35 @@ class SweepEngine:
     def place(self, state: TrainState | None = None) -> Any:
         """The runs' states on the devices: those of `state`, or untrained ones."""
         state = self.untrained() if state is None else state
-        if self.how == "turns":
-            return [jax.tree.map(lambda x, i=i: jnp.array(x[i]), state) for i in range(len(self._cells))]
+        if self.how == "round_robin":
+            return [jax.tree.map(lambda x, i=i: jnp.array(x[i]), state) for i in range(len(self._trials))]
         return devices.shard_batch(self._pad(state), self._mesh)
 
     def whole(self, states: Any) -> TrainState:
         """The states as one, with the runs as leading axis."""
-        if self.how == "turns":
+        if self.how == "round_robin":
             return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-        return jax.tree.map(lambda x: x[: len(self._cells)], states)
+        return jax.tree.map(lambda x: x[: len(self._trials)], states)
 
     def untrained(self) -> TrainState:
         """The first states, each by its run's seed."""
-        drawn = {seed: self._task.state(seed=seed) for seed in {cell.seed for cell in self._cells}}
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(drawn[cell.seed] for cell in self._cells))
+        drawn = {seed: self._task.state(seed=seed) for seed in {trial.seed for trial in self._trials}}
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(drawn[trial.seed] for trial in self._trials))
 
     def advance(self, states: Any, first: int, last: int) -> tuple[Any, Metrics]:
         """The states after step `last` (they are given away), and the metrics of each step and run."""
         plan = self._plan(first, last - first)
-        if self.how == "turns":
-            return self._take_turns(states, plan, last - first)
+        if self.how == "round_robin":
+            return self._take_round(states, plan, last - first)
         arguments = (states, self._pad(self._numbers), self._faces, devices.replicate(plan, self._mesh))
         if last - first not in self._compiled:
             start = time.perf_counter()
             self._compiled[last - first] = self._step.lower(*arguments).compile()
             self.compile_seconds += time.perf_counter() - start
         states, metrics = self._compiled[last - first](*arguments)
-        return states, jax.tree.map(lambda x: x[:, : len(self._cells)], metrics)
+        return states, jax.tree.map(lambda x: x[:, : len(self._trials)], metrics)
 
-    def _take_turns(self, states: list, plan: Plan, steps: int) -> tuple[list, Metrics]:
+    def _take_round(self, states: list, plan: Plan, steps: int) -> tuple[list, Metrics]:
         history = []
         for number in range(steps):
             batch = self._make_batch(self._faces, Plan(*(values[number] for values in plan)))
@@ -170,7 +170,7 @@ class SweepEngine:
             history.append(jax.tree.map(lambda *x: jnp.stack(x), *(metrics for _, metrics in turns)))
         return states, jax.tree.map(lambda *x: jnp.stack(x), *history)
 
-    def _one(self, index: int) -> Numbers:
+    def _one(self, index: int) -> TrialParams:
         return jax.tree.map(lambda values: values[index], self._numbers)
 
     def _pad(self, tree: Any) -> Any:
@@ -180,40 +180,42 @@ class SweepEngine:
         return jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[:1], self._padded, 0)]), tree)
 
 
-def numbers_of(task: StageTask, cells: list[Cell]) -> Numbers:
+def trial_params(task: StageTask, trials: list[Trial]) -> TrialParams:
     """The runs' numbers as arrays `[runs]`."""
-    traced = traced_params(cells)
-    forms = loss_forms(cells)
+    traced = traced_params(trials)
+    forms = loss_forms(trials)
     names = dict.fromkeys(name for every in traced.values() for name in every)
-    return Numbers(
-        seed=np.array([task.data_seed(cell.seed) for cell in cells], np.int32),
-        loss=np.array([forms.index(cell.form(traced)) for cell in cells], np.int32),
-        params={name: np.array([cell.params.get(name, 1.0) for cell in cells], np.float32) for name in names},
-        rate=np.array([cell.learning_rate / task.stage.optimizer.learning_rate for cell in cells], np.float32),
+    return TrialParams(
+        seed=np.array([task.data_seed(trial.seed) for trial in trials], np.int32),
+        loss=np.array([forms.index(trial.form(traced)) for trial in trials], np.int32),
+        params={name: np.array([trial.params.get(name, 1.0) for trial in trials], np.float32) for name in names},
+        rate=np.array([trial.learning_rate / task.stage.optimizer.learning_rate for trial in trials], np.float32),
     )
 
 
-def traced_params(cells: list[Cell]) -> dict[str, tuple[str, ...]]:
+def traced_params(trials: list[Trial]) -> dict[str, tuple[str, ...]]:
     """For each loss of the sweep, by name, the parameters in which its runs differ: they are data, so that these runs
     share a program."""
     found: dict[str, tuple[str, ...]] = {}
-    for loss in dict.fromkeys(cell.loss.name for cell in cells):
-        every = [cell.params for cell in cells if cell.loss.name == loss]
+    for loss in dict.fromkeys(trial.loss.name for trial in trials):
+        every = [trial.params for trial in trials if trial.loss.name == loss]
         found[loss] = tuple(name for name in every[0] if len({params[name] for params in every}) > 1)
     return found
 
 
-def loss_forms(cells: list[Cell]) -> list[LossConfig]:
+def loss_forms(trials: list[Trial]) -> list[LossConfig]:
     """The losses of the sweep, each once, without the parameters that are data."""
-    traced = traced_params(cells)
-    return list(dict.fromkeys(cell.form(traced) for cell in cells))
+    traced = traced_params(trials)
+    return list(dict.fromkeys(trial.form(traced) for trial in trials))
 
 
-def cell_step(task: StageTask, cells: list[Cell]) -> Callable[[TrainState, Batch, Numbers], tuple[TrainState, Metrics]]:
+def trial_step(
+    task: StageTask, trials: list[Trial]
+) -> Callable[[TrainState, Batch, TrialParams], tuple[TrainState, Metrics]]:
     """The training step of one run, its numbers being data."""
-    stage, forms, traced = task.stage, loss_forms(cells), traced_params(cells)
+    stage, forms, traced = task.stage, loss_forms(trials), traced_params(trials)
 
-    def value(predicted: Array, target: Array, numbers: Numbers) -> Float[Array, "*shape"]:
+    def value(predicted: Array, target: Array, numbers: TrialParams) -> Float[Array, "*shape"]:
         def one(form: LossConfig) -> Callable:
             return losses.make_loss(
                 form.name,
@@ -225,7 +227,7 @@ def cell_step(task: StageTask, cells: list[Cell]) -> Callable[[TrainState, Batch
 
         return jax.lax.switch(numbers.loss, [one(form) for form in forms], predicted, target)
 
-    def step(state: TrainState, batch: Batch, numbers: Numbers) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch, numbers: TrialParams) -> tuple[TrainState, Metrics]:
         scaled = make_train_step(
             task.model(),
             _faster(task.optimizer(), numbers.rate),
@@ -254,7 +256,7 @@ def sweep_program(step: Callable, batches: DeviceInput, *, how: str, mesh: Mesh)
     """`(states, numbers, faces, plan) -> (states, metrics [steps, runs])`, not yet compiled, the states donated; the
     runs are split over the devices of the mesh, each of which makes the whole batch."""
 
-    def program(states: TrainState, numbers: Numbers, faces: DeviceFaces, plan: Plan) -> tuple[TrainState, Metrics]:
+    def program(states: TrainState, numbers: TrialParams, faces: DeviceFaces, plan: Plan) -> tuple[TrainState, Metrics]:
         def one(states: TrainState, planned: Plan) -> tuple[TrainState, Metrics]:
             batch = batches.batch(faces, planned)
             if how == "vmap":
@@ -275,9 +277,9 @@ def fastest(make: Callable[[str], SweepEngine], *, ways: tuple[str, ...] = ("vma
     seconds = {}
     for how in ways:
         engine = make(how)
-        states, _ = engine.advance(engine.place(), 0, TRIAL)
+        states, _ = engine.advance(engine.place(), 0, PROBE)
         jax.block_until_ready(states)
         start = time.perf_counter()
-        jax.block_until_ready(engine.advance(states, TRIAL, 2 * TRIAL))
-        seconds[how] = (time.perf_counter() - start) / TRIAL
+        jax.block_until_ready(engine.advance(states, PROBE, 2 * PROBE))
+        seconds[how] = (time.perf_counter() - start) / PROBE
     return seconds

@@ -22,7 +22,7 @@ from wing_jax.train.run import Corpus, at_large_batch, check_numbers, first_task
 from wing_jax.train.stage import LOG_EVERY, StageTask, calls, trained_stage
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics
-from wing_jax.train.sweep import Cell, SweepEngine, cells_of, fastest
+from wing_jax.train.sweep import SweepEngine, Trial, fastest, trials_of
 from wing_jax.values import Value
 
 ONE_WAY = {"input": "device", "parallel": "jit", "processes": "one"}  # what a sweep cannot do otherwise
@@ -31,7 +31,7 @@ ONE_WAY = {"input": "device", "parallel": "jit", "processes": "one"}  # what a s
 @devices.usual_settings()
 def sweep(config: SweepConfig) -> list[dict]:
     """Train all runs of the grid, going on where an earlier call stopped, and write below the run's folder each run's
-    model (`cells/LABEL/model`), `results.json` and `results.md`. Returns a row for each run.
+    model (`trials/LABEL/model`), `results.json` and `results.md`. Returns a row for each run.
 
     A run's figures are those after its last step; no checkpoint is chosen.
 
@@ -46,39 +46,44 @@ def sweep(config: SweepConfig) -> list[dict]:
         config = at_large_batch(config)
     check_numbers(dataclasses.replace(config, devices=1), devices.make_mesh(1))
     run_config.refuse_another(config, config.folder / "sweep")
-    cells = cells_of(config.stage1, config.grid, seed=config.seed)
+    trials = trials_of(config.stage1, config.grid, seed=config.seed)
     corpus = read_corpus(config)
     task = first_task(config, corpus)
     with devices.only_trainer(config.folder):
         run_config.claim(config, config.folder / "sweep")
-        return _sweep(config, corpus, task, cells, mesh)
+        return _sweep(config, corpus, task, trials, mesh)
 
 
-def _sweep(config: SweepConfig, corpus: Corpus, task: StageTask, cells: list[Cell], mesh: Mesh) -> list[dict]:
-    trained = train_cells(task, cells, config, mesh, folder=config.folder / "sweep")
+def _sweep(config: SweepConfig, corpus: Corpus, task: StageTask, trials: list[Trial], mesh: Mesh) -> list[dict]:
+    trained = train_trials(task, trials, config, mesh, folder=config.folder / "sweep")
     rows = []
-    for index, cell in enumerate(cells):
-        localizer = corpus.localizer((trained.stage(index),), task.mean, name=f"{config.name} {cell.label}")
-        localizer.save(config.folder / "cells" / cell.label / "model")
-        facts = {"loss": cell.loss.name, "params": cell.params, "learning_rate": cell.learning_rate, "seed": cell.seed}
-        rows.append({"label": cell.label, **facts, "validation_nme": float(trained.nmes[index])})
+    for index, trial in enumerate(trials):
+        localizer = corpus.localizer((trained.stage(index),), task.mean, name=f"{config.name} {trial.label}")
+        localizer.save(config.folder / "trials" / trial.label / "model")
+        facts = {
+            "loss": trial.loss.name,
+            "params": trial.params,
+            "learning_rate": trial.learning_rate,
+            "seed": trial.seed,
+        }
+        rows.append({"label": trial.label, **facts, "validation_nme": float(trained.nmes[index])})
     _write(config.folder, rows, how=trained.how)
     return rows
 
 
-def make_sweep_engine(config: SweepConfig, task: StageTask, cells: list[Cell], mesh: Mesh) -> SweepEngine:
+def make_sweep_engine(config: SweepConfig, task: StageTask, trials: list[Trial], mesh: Mesh) -> SweepEngine:
     """The engine that computes the sweep as the config says; for "auto" on GPUs and TPUs both ways are measured."""
 
     def make(how: str) -> SweepEngine:
-        return SweepEngine(task, cells, seed=config.seed, mesh=mesh, how=how)
+        return SweepEngine(task, trials, seed=config.seed, mesh=mesh, how=how)
 
     how = config.grid.how
-    if how == "turns" and mesh.size > 1:
-        raise InputError('grid.how="turns" is for one device: set devices=1, or grid.how to "scan"')
+    if how == "round_robin" and mesh.size > 1:
+        raise InputError('grid.how="round_robin" is for one device: set devices=1, or grid.how to "scan"')
     if how != "auto":
         return make(how)
     if jax.default_backend() == "cpu":
-        return make("turns" if mesh.size == 1 else "scan")
+        return make("round_robin" if mesh.size == 1 else "scan")
     seconds = fastest(make)
     return make(min(seconds, key=seconds.__getitem__))
 
@@ -97,30 +102,30 @@ class Trained(Value):
         return trained_stage(self.task, jax.device_get(jax.tree.map(lambda x: x[index], self.variables)))
 
 
-def train_cells(task: StageTask, cells: list[Cell], config: SweepConfig, mesh: Mesh, *, folder: Path) -> Trained:
-    """Train the cells on the task, by the way and the seed of `config`, logging and going on in `folder`."""
-    stage, engine, validate = task.stage, make_sweep_engine(config, task, cells, mesh), task.validate(mesh)
+def train_trials(task: StageTask, trials: list[Trial], config: SweepConfig, mesh: Mesh, *, folder: Path) -> Trained:
+    """Train the trials on the task, by the way and the seed of `config`, logging and going on in `folder`."""
+    stage, engine, validate = task.stage, make_sweep_engine(config, task, trials, mesh), task.validate(mesh)
     like = engine.untrained()
     with termination.deferred(), Checkpoints(folder / "checkpoints", keep=2) as checkpoints:
         whole, first_step = checkpoints.restore_newest(like)
         placed, logged = engine.place(whole), {"evaluate_every": stage.evaluate_every, "longest": _span(config)}
-        titles = {"title": f"sweep of {len(cells)}", "first_step": first_step, "steps": stage.steps}
+        titles = {"title": f"sweep of {len(trials)}", "first_step": first_step, "steps": stage.steps}
         if first_step < stage.steps:
-            with TrainingLog(folder, **titles, batch_size=stage.batch_size * len(cells)) as log:
+            with TrainingLog(folder, **titles, batch_size=stage.batch_size * len(trials)) as log:
                 for first, last in spans(first_step, stage.steps, **logged):
                     placed, metrics = engine.advance(placed, first, last)
                     values, stopping = sweep_means(metrics), termination.asked()
                     measured = last % stage.evaluate_every == 0 or last == stage.steps
                     whole = engine.whole(placed) if measured or stopping else whole
                     if measured:
-                        values["validation_nme"] = float(np.mean(_measure(whole, len(cells), validate)))
+                        values["validation_nme"] = float(np.mean(_measure(whole, len(trials), validate)))
                     log.write(last, **values)
                     if measured or stopping:
                         checkpoints.save(last, whole, validation_nme=values.get("validation_nme"))
                     if stopping:
                         checkpoints.wait()
                         raise Stopped(f"sweep: stopped at step {last} of {stage.steps}, which is saved in {folder}")
-    nmes = _measure(whole, len(cells), validate)
+    nmes = _measure(whole, len(trials), validate)
     return Trained(task=task, variables=whole.best_variables, nmes=nmes, how=engine.how)
 
 
