@@ -1,6 +1,6 @@
 """The 24 cells of the paper's table 2 (widths 4 to 14, epsilons 0.5 to 3) as one sweep, and as 24 trainings.
 
-    python benchmarks/sweep.py CONFIG --root FOLDER [--steps 60] [--batch 8] [--cells 24] [--how turns scan vmap]
+    python benchmarks/sweep.py CONFIG --root FOLDER [--steps 60] [--batch 8] [--cells 24] [--how round_robin scan vmap]
 
 Each is the command a user would give, as a whole process: `wing-jax sweep` once for each way of computing it, and
 `wing-jax train` 24 times, with a filled compile cache for both. The validation NMEs of all runs are compared.
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--cells", type=int, default=24)
-    parser.add_argument("--how", nargs="+", default=["turns"])
+    parser.add_argument("--how", nargs="+", default=["round_robin"])
     given = parser.parse_args()
     cells = list(itertools.product(WIDTHS, EPSILONS))[: given.cells]
     with tempfile.TemporaryDirectory() as name:

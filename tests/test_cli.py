@@ -323,7 +323,7 @@ def test_evaluation_of_another_scheme(capsys, five_point_model, faces_folder):
 def test_a_grid_is_for_a_sweep_alone(capsys, tmp_path):
     base = load_config(CONFIG)
     fields = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    grid = SweepConfig(**fields, grid=GridConfig(widths=(8.0, 10.0)))
+    grid = SweepConfig(**fields, grid=GridConfig(params={"width": (8.0, 10.0)}))
     path = tmp_path / "config.json"
     path.write_text(json.dumps(dataclasses.asdict(grid)))
     assert "config.json: has a grid, which 'train' would not heed: give it to wing-jax sweep" in refused(

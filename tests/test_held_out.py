@@ -155,7 +155,7 @@ def test_an_older_model_is_measured_by_the_config_beside_it(config, faces, tmp_p
     run = tmp_path / "run"
     run_config.claim(config, run)
     run_config.claim(swept, tmp_path / "swept" / "sweep")
-    for folder in (run / "model", tmp_path / "swept" / "cells" / "wing-seed0" / "model"):
+    for folder in (run / "model", tmp_path / "swept" / "trials" / "wing-seed0" / "model"):
         found, (remark,) = measured(bare().save(folder))
         assert found.photos == expected(faces)
         assert "held out are 0.3 of the photos, by " in remark

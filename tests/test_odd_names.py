@@ -82,10 +82,10 @@ def test_a_sweep_and_a_packed_set_lie_where_they_were_put(tmp_path, odd, capsys,
     monkeypatch.chdir(here)
     Path("own.py").write_text(f"from wing_jax.config import *\nconfig = {SMALL!r}\n", encoding="utf-8")
     main(["sweep", "own.py", "--grid.seeds", "0", "1", "--name", "s[b]", "--stage1.steps", "2"])
-    assert "models: runs/s[b]/cells" in capsys.readouterr().out
-    cells = Path("runs", "s[b]", "cells")
-    for cell in cells.iterdir():
-        assert Localizer.load(cell / "model").metadata.name.startswith("s[b] ")
+    assert "models: runs/s[b]/trials" in capsys.readouterr().out
+    trials = Path("runs", "s[b]", "trials")
+    for trial in trials.iterdir():
+        assert Localizer.load(trial / "model").metadata.name.startswith("s[b] ")
     faces = load_faces("synthetic", "train", count=4)
     from wing_jax.data.packed import pack, read_packed
 

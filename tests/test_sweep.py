@@ -26,6 +26,9 @@ from wing_jax.config import (
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer
 from wing_jax.runtime import devices
+from wing_jax.train.run import first_task, read_corpus, train
+from wing_jax.train.sweep import SweepEngine, loss_forms, traced_params, trials_of
+from wing_jax.train.sweep_run import sweep, table
 
 STEPS = 4
 GRID = GridConfig(seeds=(0, 7), losses=("wing", "l1"), params={"width": (10.0, 4.0)}, learning_rates=(1e-2, 5e-3))
@@ -69,39 +72,41 @@ def faces_drawn_once(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def cells():
-    return cells_of(STAGE, GRID, seed=0)
+def trials():
+    return trials_of(STAGE, GRID, seed=0)
 
 
-def test_a_loss_without_a_length_is_not_repeated_for_it(cells):
-    assert len(cells) == len(set(cells)) == 2 * 2 * 2 + 2 * 2  # wing: 2 widths, 2 rates, 2 seeds; l1: 2 rates, 2 seeds
-    assert {cell.loss.name for cell in cells} == {"wing", "l1"}
-    assert len({cell.label for cell in cells}) == len(cells)
-    assert all(cell.params.get("epsilon") == (2.0 if cell.loss.name == "wing" else None) for cell in cells)
+def test_a_loss_without_a_length_is_not_repeated_for_it(trials):
+    assert (
+        len(trials) == len(set(trials)) == 2 * 2 * 2 + 2 * 2
+    )  # wing: 2 widths, 2 rates, 2 seeds; l1: 2 rates, 2 seeds
+    assert {trial.loss.name for trial in trials} == {"wing", "l1"}
+    assert len({trial.label for trial in trials}) == len(trials)
+    assert all(trial.params.get("epsilon") == (2.0 if trial.loss.name == "wing" else None) for trial in trials)
 
 
 def test_an_empty_grid_is_the_stage_itself():
-    (cell,) = cells_of(STAGE, GridConfig(), seed=5)
-    assert (cell.loss, cell.learning_rate, cell.seed) == (STAGE.loss, 1e-2, 5)
+    (trial,) = trials_of(STAGE, GridConfig(), seed=5)
+    assert (trial.loss, trial.learning_rate, trial.seed) == (STAGE.loss, 1e-2, 5)
 
 
 def test_other_losses_than_the_stage_s_own_have_their_own_numbers():
     """And not Wing's width, epsilon and reference size; the grid's widths are for all that have one."""
     own = dataclasses.replace(STAGE.loss, reference_size=32, params={"width": 7.0, "epsilon": 2.0})
     stage, names = dataclasses.replace(STAGE, loss=own), ("l1", "smooth_l1", "wing", "rectified_wing", "soft_wing")
-    cells = cells_of(stage, GridConfig(losses=names), seed=0)
+    trials = trials_of(stage, GridConfig(losses=names), seed=0)
     plain = {name: LossConfig(name=name, reduction="mean") for name in names}
-    assert {cell.loss.name: cell.loss for cell in cells} == plain | {"wing": own}
-    assert [cell.params for cell in cells] == [
+    assert {trial.loss.name: trial.loss for trial in trials} == plain | {"wing": own}
+    assert [trial.params for trial in trials] == [
         {},
         {"beta": 1.0},
         {"width": 7.0, "epsilon": 2.0},
         {"width": 10.0, "epsilon": 2.0, "rectification": 0.2},
         {"linear_width": 2.0, "width": 20.0, "epsilon": 0.5},
     ]
-    assert cells[-1].label == "soft_wing-linear_width2-width20-epsilon0.5-of256-lr0.01-seed0"
-    wide = cells_of(stage, GridConfig(losses=names, params={"width": (16.0,)}), seed=0)
-    found = {cell.loss.name: (cell.params.get("width"), cell.loss.reference_size) for cell in wide}
+    assert trials[-1].label == "soft_wing-linear_width2-width20-epsilon0.5-of256-lr0.01-seed0"
+    wide = trials_of(stage, GridConfig(losses=names, params={"width": (16.0,)}), seed=0)
+    found = {trial.loss.name: (trial.params.get("width"), trial.loss.reference_size) for trial in wide}
     assert found == {
         "l1": (None, None), "smooth_l1": (None, None), "wing": (16.0, 32), "rectified_wing": (16.0, None),
         "soft_wing": (16.0, None),
@@ -111,15 +116,15 @@ def test_other_losses_than_the_stage_s_own_have_their_own_numbers():
 def test_other_parameters_of_the_stage_s_own_loss_are_kept():
     own = LossConfig(name="rectified_wing", params={"rectification": 0.5}, reduction="mean")
     stage = dataclasses.replace(STAGE, loss=own)
-    cells = cells_of(stage, GridConfig(losses=("rectified_wing", "wing"), params={"width": (4.0, 10.0)}), seed=0)
-    assert [cell.params.get("rectification") for cell in cells] == [0.5, 0.5, None, None]
-    assert cells[0].label == "rectified_wing-width4-epsilon2-rectification0.5-lr0.01-seed0"
-    assert loss_forms(cells) == [own, LossConfig(name="wing", reduction="mean")]
+    trials = trials_of(stage, GridConfig(losses=("rectified_wing", "wing"), params={"width": (4.0, 10.0)}), seed=0)
+    assert [trial.params.get("rectification") for trial in trials] == [0.5, 0.5, None, None]
+    assert trials[0].label == "rectified_wing-width4-epsilon2-rectification0.5-lr0.01-seed0"
+    assert loss_forms(trials) == [own, LossConfig(name="wing", reduction="mean")]
 
 
 def test_lengths_out_of_range_are_refused():
     with pytest.raises(InputError, match="width"):
-        cells_of(STAGE, GridConfig(params={"width": (-1.0,)}), seed=0)
+        trials_of(STAGE, GridConfig(params={"width": (-1.0,)}), seed=0)
 
 
 def test_a_parameter_that_no_loss_of_the_sweep_has_is_refused():
@@ -127,19 +132,19 @@ def test_a_parameter_that_no_loss_of_the_sweep_has_is_refused():
     with pytest.raises(
         InputError, match=r"grid\.params\.beta: no loss of the sweep \(wing, l1\) has it: use epsilon, width"
     ):
-        cells_of(STAGE, grid, seed=0)
+        trials_of(STAGE, grid, seed=0)
 
 
 def test_every_parameter_that_varies_is_data_and_no_other():
     grid = GridConfig(losses=("wing", "smooth_l1", "l1"), params={"beta": (1.0, 3.0), "width": (10.0, 4.0)})
-    cells = cells_of(STAGE, grid, seed=0)
-    assert traced_params(cells) == {"wing": ("width",), "smooth_l1": ("beta",), "l1": ()}
-    assert len(cells) == 2 + 2 + 1
-    assert len(loss_forms(cells)) == 3
+    trials = trials_of(STAGE, grid, seed=0)
+    assert traced_params(trials) == {"wing": ("width",), "smooth_l1": ("beta",), "l1": ()}
+    assert len(trials) == 2 + 2 + 1
+    assert len(loss_forms(trials)) == 3
 
 
-def advanced(task, cells, how, count=1):
-    engine = SweepEngine(task, cells, seed=0, mesh=devices.make_mesh(count), how=how)
+def advanced(task, trials, how, count=1):
+    engine = SweepEngine(task, trials, seed=0, mesh=devices.make_mesh(count), how=how)
     states, first = engine.advance(engine.place(), 0, 3)
     states, second = engine.advance(states, 3, STEPS)
     metrics = jax.tree.map(lambda *x: np.concatenate(x), *jax.device_get((first, second)))
@@ -147,35 +152,35 @@ def advanced(task, cells, how, count=1):
 
 
 @pytest.fixture(scope="module")
-def in_turns(task, cells):
-    return advanced(task, cells, "turns")
+def round_robin(task, trials):
+    return advanced(task, trials, "round_robin")
 
 
 @pytest.mark.parametrize(("how", "count"), [("scan", 1), ("scan", 2), ("vmap", 1), ("vmap", 4)])
-def test_all_ways_compute_the_same_runs(task, cells, in_turns, how, count):
-    state, metrics = advanced(task, cells[:-1] if count > 1 else cells, how, count)
-    for (path, theirs), mine in zip(jax.tree.leaves_with_path(in_turns[0]), jax.tree.leaves(state), strict=True):
+def test_all_ways_compute_the_same_runs(task, trials, round_robin, how, count):
+    state, metrics = advanced(task, trials[:-1] if count > 1 else trials, how, count)
+    for (path, theirs), mine in zip(jax.tree.leaves_with_path(round_robin[0]), jax.tree.leaves(state), strict=True):
         np.testing.assert_allclose(mine, theirs[: len(mine)], rtol=1e-3, atol=1e-5, err_msg=str(path))
     for name in metrics:
-        for mine, theirs in zip(metrics[name], in_turns[1][name], strict=True):
+        for mine, theirs in zip(metrics[name], round_robin[1][name], strict=True):
             np.testing.assert_allclose(mine, theirs[:, : mine.shape[1]], rtol=1e-4, err_msg=name)
 
 
-def test_the_runs_differ(in_turns, cells):
-    kernels = np.asarray(in_turns[0].variables["params"]["output"]["kernel"])
-    assert len({kernel.tobytes() for kernel in kernels}) == len(cells)
+def test_the_runs_differ(round_robin, trials):
+    kernels = np.asarray(round_robin[0].variables["params"]["output"]["kernel"])
+    assert len({kernel.tobytes() for kernel in kernels}) == len(trials)
 
 
-def alone(config, cell) -> dict:
-    """The weights of `wing-jax train` for this cell."""
+def alone(config, trial) -> dict:
+    """The weights of `wing-jax train` for this trial."""
     optimizer = dataclasses.replace(
         STAGE.optimizer,
-        learning_rate=cell.learning_rate,
-        final_learning_rate=STAGE.optimizer.final_learning_rate * cell.learning_rate / STAGE.optimizer.learning_rate,
+        learning_rate=trial.learning_rate,
+        final_learning_rate=STAGE.optimizer.final_learning_rate * trial.learning_rate / STAGE.optimizer.learning_rate,
     )
     # Validated once, so that the variables kept are the last ones, as a sweep keeps them.
-    stage = dataclasses.replace(STAGE, loss=cell.loss, optimizer=optimizer, evaluate_every=STEPS)
-    own = Config(name=cell.label, data=config.data, stage1=stage, devices=1, output=config.output)
+    stage = dataclasses.replace(STAGE, loss=trial.loss, optimizer=optimizer, evaluate_every=STEPS)
+    own = Config(name=trial.label, data=config.data, stage1=stage, devices=1, output=config.output)
     return Localizer.load(train(own)).stages[0].variables
 
 
@@ -195,16 +200,16 @@ def undisturbed(small):
 def test_each_run_is_what_train_makes_of_it(small, undisturbed):
     folder = small.folder.parent / "whole"
     said = json.loads((folder / "results.json").read_text())
-    assert said == {"how": "turns", "runs": undisturbed}
-    cells = cells_of(STAGE, small.grid, seed=0)
-    assert cells[-1].loss == LossConfig(name="soft_wing", reduction="mean")
-    assert [row["label"] for row in undisturbed] == [cell.label for cell in cells]
-    for cell in cells[::2]:  # of the sweep's own seed, by which its batches are drawn
-        assert cell.seed == 0
-        swept = Localizer.load(folder / "cells" / cell.label).stages[0].variables
-        expected = alone(small, cell)
+    assert said == {"how": "round_robin", "runs": undisturbed}
+    trials = trials_of(STAGE, small.grid, seed=0)
+    assert trials[-1].loss == LossConfig(name="soft_wing", reduction="mean")
+    assert [row["label"] for row in undisturbed] == [trial.label for trial in trials]
+    for trial in trials[::2]:  # of the sweep's own seed, by which its batches are drawn
+        assert trial.seed == 0
+        swept = Localizer.load(folder / "trials" / trial.label).stages[0].variables
+        expected = alone(small, trial)
         for (path, mine), theirs in zip(jax.tree.leaves_with_path(swept), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5, err_msg=f"{cell.label} {path}")
+            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5, err_msg=f"{trial.label} {path}")
 
 
 def test_a_sweep_that_was_stopped_goes_on(small, undisturbed, monkeypatch):
@@ -251,7 +256,7 @@ def test_what_a_sweep_does_not_do_is_said(config, field, value):
 
 
 def test_turns_are_for_one_device(config):
-    several = dataclasses.replace(config, devices=4, grid=dataclasses.replace(GRID, how="turns"))
+    several = dataclasses.replace(config, devices=4, grid=dataclasses.replace(GRID, how="round_robin"))
     with pytest.raises(InputError, match=r'set devices=1, or grid\.how to "scan"'):
         sweep(several)
 

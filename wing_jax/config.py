@@ -258,9 +258,9 @@ class GridConfig:
     # size: for soft_wing of 256, for others of 64, for the first stage's own loss of what the stage says.
     params: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     learning_rates: tuple[float, ...] = ()  # the first; the schedule keeps its shape
-    # "vmap": all runs at once; "scan": one after the other within the program; "turns": the runs take turns with one
-    # compiled step; "auto": "turns" on CPU, elsewhere the faster of the others, which is measured first.
-    how: Literal["auto", "vmap", "scan", "turns"] = "auto"
+    # "vmap": all runs at once; "scan": one after the other within the program; "round_robin": the runs take turns with
+    # one compiled step; "auto": "round_robin" on CPU, elsewhere the faster of the others, which is measured first.
+    how: Literal["auto", "vmap", "scan", "round_robin"] = "auto"
 
     def __post_init__(self) -> None:
         freeze_params(self)

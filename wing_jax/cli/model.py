@@ -72,7 +72,7 @@ def _records(model: Path) -> Iterator[Path]:
     if model.absolute().name != "model":
         return
     yield run / "config.json"  # RUN/model
-    if run.parent.name == "cells":  # RUN/cells/LABEL/model
+    if run.parent.name == "trials":  # RUN/trials/LABEL/model
         yield above[1] / "sweep" / "config.json"
     if run.parent.parent.name == "measured":  # FOLDER/measured/METHOD/LABEL/model
         yield above[2] / "recipe.json"

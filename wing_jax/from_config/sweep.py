@@ -79,12 +79,12 @@ def make_sweep_runner(config: SweepConfig, setup: StageSetup, trials: list[Trial
         return SweepRunner(setup, trials, seed=config.seed, learning_rate=rate, mesh=mesh, how=how)
 
     how = config.grid.how
-    if how == "round-robin" and mesh.size > 1:
-        raise InputError('grid.how="round-robin" is for one device: set devices=1, or grid.how to "scan"')
+    if how == "round_robin" and mesh.size > 1:
+        raise InputError('grid.how="round_robin" is for one device: set devices=1, or grid.how to "scan"')
     if how != "auto":
         return make(how)
     if jax.default_backend() == "cpu":
-        return make("round-robin" if mesh.size == 1 else "scan")
+        return make("round_robin" if mesh.size == 1 else "scan")
     seconds = fastest(make)
     return make(min(seconds, key=seconds.__getitem__))
 

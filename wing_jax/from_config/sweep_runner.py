@@ -130,7 +130,7 @@ class SweepRunner:
         )
         self._numbers, step = trial_params(setup, trials, learning_rate=learning_rate), trial_step(setup, trials)
         self._padded = -len(trials) % mesh.size
-        if how == "round-robin":
+        if how == "round_robin":
             self._make_batch = jax.jit(self._input.batch)
             self._step: Any = jax.jit(step, donate_argnums=0)
         else:
@@ -140,13 +140,13 @@ class SweepRunner:
     def place(self, state: TrainState | None = None) -> Any:
         """The runs' states on the devices: those of `state`, or untrained ones."""
         state = self.untrained() if state is None else state
-        if self.how == "round-robin":
+        if self.how == "round_robin":
             return [jax.tree.map(lambda x, i=i: jnp.array(x[i]), state) for i in range(len(self._trials))]
         return devices.shard_batch(self._pad(state), self._mesh)
 
     def whole(self, states: Any) -> TrainState:
         """The states as one, with the runs as leading axis."""
-        if self.how == "round-robin":
+        if self.how == "round_robin":
             return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
         return jax.tree.map(lambda x: x[: len(self._trials)], states)
 
@@ -158,8 +158,8 @@ class SweepRunner:
     def advance(self, states: Any, first: int, last: int) -> tuple[Any, Metrics]:
         """The states after step `last` (they are given away), and the metrics of each step and run."""
         indices = self._indices(first, last - first)
-        if self.how == "round-robin":
-            return self._round_robin(states, indices, last - first)
+        if self.how == "round_robin":
+            return self._take_round(states, indices, last - first)
         arguments = (states, self._pad(self._numbers), self._faces, devices.replicate(indices, self._mesh))
         if last - first not in self._compiled:
             start = time.perf_counter()
@@ -168,7 +168,7 @@ class SweepRunner:
         states, metrics = self._compiled[last - first](*arguments)
         return states, jax.tree.map(lambda x: x[:, : len(self._trials)], metrics)
 
-    def _round_robin(self, states: list, indices: BatchIndices, steps: int) -> tuple[list, Metrics]:
+    def _take_round(self, states: list, indices: BatchIndices, steps: int) -> tuple[list, Metrics]:
         history = []
         for number in range(steps):
             batch = self._make_batch(self._faces, BatchIndices(*(values[number] for values in indices)))

@@ -142,8 +142,8 @@ def make_model(name: str, *, points: int, precision: str = "float32", axis: str 
     entry = MODELS[name]
     check_params(f"the network {quoted(name)}", params, known=entry.parameters, required=entry.required)
     params = {label: with_tuples(value) for label, value in params.items()}
-    given = {"points": points, "dtype": jnp.dtype(precision), "axis": axis}
     try:
+        given = {"points": points, "dtype": jnp.dtype(precision), "axis": axis}
         model = entry.make(**{label: given[label] for label in entry.given}, **params)
     except InputError:
         raise
