@@ -11,7 +11,6 @@ from importlib.metadata import version
 
 import numpy as np
 from shared import arguments, publish, table
-from wing_jax.evaluation.measure import jittered
 
 from wing_jax.config import DataConfig
 from wing_jax.data.chips import cut_chips

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from wing_jax.train.run import train
 
 from wing_jax import Localizer
 from wing_jax.config import (
@@ -39,7 +40,6 @@ from wing_jax.data.load import load_faces
 from wing_jax.evaluation import evaluate
 from wing_jax.report.draw import draw_points
 from wing_jax.runtime import devices
-from wing_jax.train.run import train
 
 devices.prepare_xla()  # XLA's flags and cache, as `wing-jax` sets them; before JAX is first used
 folder = Path(tempfile.mkdtemp())

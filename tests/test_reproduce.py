@@ -6,6 +6,7 @@ import statistics
 
 import numpy as np
 import pytest
+from wing_jax.train.sweep import SweepEngine
 
 from wing_jax.cli import main
 from wing_jax.config import (
@@ -27,7 +28,6 @@ from wing_jax.reproduce.rates import best, beyond, multiple, tried_rates
 from wing_jax.reproduce.recipes import Recipe
 from wing_jax.reproduce.workshop import Variant
 from wing_jax.runtime import devices
-from wing_jax.train.sweep import SweepEngine
 
 LOSSES = ("l2", "wing")
 

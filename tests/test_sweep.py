@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 from wing_jax.train.run import first_task, read_corpus, train
-from wing_jax.train.sweep import SweepEngine, cells_of, loss_forms, traced_params
+from wing_jax.train.sweep import SweepEngine, loss_forms, traced_params, trials_of
 from wing_jax.train.sweep_run import sweep, table
 
 from wing_jax.cli import main
@@ -26,9 +26,6 @@ from wing_jax.config import (
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer
 from wing_jax.runtime import devices
-from wing_jax.train.run import first_task, read_corpus, train
-from wing_jax.train.sweep import SweepEngine, loss_forms, traced_params, trials_of
-from wing_jax.train.sweep_run import sweep, table
 
 STEPS = 4
 GRID = GridConfig(seeds=(0, 7), losses=("wing", "l1"), params={"width": (10.0, 4.0)}, learning_rates=(1e-2, 5e-3))
