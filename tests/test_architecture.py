@@ -186,7 +186,8 @@ def test_localizer_can_be_had_from_the_house_itself():
 def test_tensorflow_is_not_imported_before_it_is_needed():
     code = (
         "import sys, wing_jax, wing_jax.inference.localizer, wing_jax.losses, wing_jax.from_config.train,"
-        "wing_jax.cli.main, wing_jax.cli.train, wing_jax.cli.evaluate, wing_jax.cli.predict, wing_jax.data.load, wing_jax.input.tfdata;"
+        "wing_jax.cli.main, wing_jax.cli.train,"
+        "wing_jax.cli.evaluate, wing_jax.cli.predict, wing_jax.data.load, wing_jax.input.tfdata;"
         "print([name for name in ('tensorflow', 'tensorflow_datasets') if name in sys.modules])"
     )
     answered = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -43,7 +43,7 @@ def box_diagonal(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | No
 def box_size(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
     """sqrt(width * height) in pixels of the given face box; NaN if it has no area.
 
-    With the data set's own boxes this is the "face size" by which the paper normalises AFLW, as SAN reads it
+    With the data set's own boxes this is the "face size" by which the paper normalizes AFLW, as SAN reads it
     (https://github.com/D-X-Y/landmark-detection); AFLW's face rectangles are squares, so it is their side.
     """
     sides = _sides(boxes)
