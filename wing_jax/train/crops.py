@@ -33,8 +33,7 @@ def mean_shape(
 
 def template_of(mean: Float[np.ndarray, "points 2"], *, margin: float) -> Float[np.ndarray, "points 2"]:
     """The mean shape scaled and centred so that the crop's side is `margin` times the larger side of its box."""
-    low, high = mean.min(0), mean.max(0)
-    return (((mean - (low + high) / 2) / ((high - low).max() * margin)) + 0.5).astype(np.float32)
+    return geometry.place_shape(mean, center=(0.5, 0.5), side=1 / margin).astype(np.float32)
 
 
 def box_frames(
@@ -93,7 +92,7 @@ def frames_through(
         in_crop = predict(stage.variables, cut.batch.images)
         in_chip = np.asarray(geometry.transform(cut.crop_to_image, in_crop))
         in_chip = np.where(cut.mirrored[:, None, None], in_chip[:, flip], in_chip)
-        scaled = (in_chip + 0.5) * (target_size / chips.size) - 0.5
+        scaled = np.asarray(geometry.rescale_points(in_chip, target_size / chips.size))
         for index, frame in zip(cut.index, shape_frames(scaled, template, size=size), strict=True):
             if filled[index] < draws:
                 frames[index, filled[index]] = frame

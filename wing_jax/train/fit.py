@@ -211,8 +211,9 @@ def setup_second(
 
 
 def prepare_devices(count: int, *, processes: str = "one", parallel: Parallel = "jit") -> Mesh:
-    """The devices to train on, of all processes. On a CPU the kernel is loaded, and built where it is not yet, so that
-    all programs of a training have it (`wing_jax.models.cpu_kernel`).
+    """The devices to train on, of all processes, with the settings of XLA that suit them, where JAX has not started
+    yet. On a CPU the kernel is loaded, and built where it is not yet, so that all programs of a training have it
+    (`wing_jax.models.cpu_kernel`).
 
     Raises:
       InputError: there are fewer devices, or `WING_JAX_CPU_KERNEL` asks for instructions that are not there.
@@ -221,6 +222,7 @@ def prepare_devices(count: int, *, processes: str = "one", parallel: Parallel = 
         devices.join_processes()
         if parallel == "pmap" or count:
             raise InputError('processes="many" trains by parallel="jit" on all devices: leave both as they are')
+    devices.prepare_xla()
     mesh = devices.make_mesh(count)
     cpu_kernel.load()
     return mesh
