@@ -80,7 +80,8 @@ def home_folder() -> Path | None:
 
 def has_started() -> bool:
     """Whether JAX has a device to work on, and so threads. It has no public function that asks this without starting
-    them.""" return _started or bool(getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None))
+    them."""
+    return _started or bool(getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None))
 
 
 def _after_fork() -> None:
