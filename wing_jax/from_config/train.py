@@ -115,7 +115,8 @@ def second_setup(config: Config, data: TrainingData, first: Stage | None, mean: 
     """The second stage's training, behind the trained `first` stage, or None for annotated crops; `mean` is the first
     setup's."""
     recipe = recipe_of(config)
-    return setup_second(recipe, data, first, template_for(recipe.stages[1], mean), seed=config.seed)
+    template = template_for(recipe.stages[1], mean)
+    return setup_second(recipe, data, first, template, seed=config.seed, input=config.input)
 
 
 def record_of(config: Config, folder: Path) -> Mapping[str, Any]:
