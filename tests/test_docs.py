@@ -14,6 +14,8 @@ from wing_jax.cli.main import COMMANDS
 from wing_jax.config import Config, DataName, SweepConfig
 from wing_jax.data import boxes, registry
 from wing_jax.data.tfds import sets
+from wing_jax.losses import LOSSES
+from wing_jax.models import MODELS
 from wing_jax.schemes import SCHEMES
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +49,9 @@ OPTIONS = {
 }
 
 
+PARAMETERS = {name for kind in (LOSSES, MODELS) for entry in kind.values() for name in entry.parameters}
+
+
 def commands(text: str) -> list[list[str]]:
     """The words after `wing-jax` of each command line in the page's fenced blocks."""
     blocks = "\n".join(block["text"] for block in FENCED.finditer(text) if block["kind"] != "python")
@@ -77,7 +82,9 @@ def faults(words: list[str]) -> list[str]:
         name = "--" + word[2:].split("=")[0].replace("-", "_")  # tyro takes both
         plain = re.sub(r"^--(.*\.)?no_", r"--\1", name)
         switch = plain != name and known.get(plain) is bool
-        if word.startswith("--") and name != "--help" and not (name in known or switch):
+        table, _, param = name.rpartition(".")
+        parameter = table.endswith(".params") and table in known and param in PARAMETERS
+        if word.startswith("--") and name != "--help" and not (name in known or switch or parameter):
             found.append(f"no such option: {name}")
         if name in ("--data", "--data.name", "--format") and value.islower():
             found += [] if value in typing.get_args(DataName) else [f"no such data set: {value}"]
@@ -139,6 +146,10 @@ def test_every_relative_link_and_picture_exists(page):
         ("wing-jax data check 300w --no-shown", "no such option: --no_shown"),
         ("wing-jax data formats --shown 3", "no such option: --shown"),
         ("wing-jax train configs/w300.py --stage2.loss.breadth 3", "no such option: --stage2.loss.breadth"),
+        (
+            "wing-jax train configs/w300.py --stage2.loss.params.breadth 3",
+            "no such option: --stage2.loss.params.breadth",
+        ),
         ("wing-jax train configs/nowhere.py", "no such config"),
         ("wing-jax evaluate MODEL --data w301", "no such data set: w301"),
     ],
