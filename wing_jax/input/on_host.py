@@ -20,6 +20,7 @@ from wing_jax.augment.geometric import points_in_crop, supersampling
 from wing_jax.data.chips import Chips, Images
 from wing_jax.geometry import compose
 from wing_jax.input.sampling import BatchIndices, PlacedFaces, TrainingFaces, place_faces, shuffled_epochs
+from wing_jax.runtime.devices import usual_settings
 from wing_jax.types import Batch
 from wing_jax.values import Value
 
@@ -79,9 +80,12 @@ class HostInput(Value):
         """The batch of `step` (from 0), or a piece of it, with the faces and the crops it shows."""
         indices = self.indices(step, part, parts)
         index = np.asarray(indices.index)
-        placed = jax.device_get(self._place(indices))
-        crops = cut_crops(self.chips.images, index, placed.crop_to_image, size=self.size, supersample=self._supersample)
-        images = apply_pixels_on_host(self.augment, crops, placed.params)
+        with usual_settings():  # in tf.data's threads JAX would take the environment's
+            placed = jax.device_get(self._place(indices))
+            crops = cut_crops(
+                self.chips.images, index, placed.crop_to_image, size=self.size, supersample=self._supersample
+            )
+            images = apply_pixels_on_host(self.augment, crops, placed.params)
         batch = Batch(images=images, points=placed.points, visible=placed.visible)
         return CutBatch(batch, index, placed.crop_to_image, placed.mirrored)
 
