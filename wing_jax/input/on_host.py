@@ -76,19 +76,18 @@ class HostInput(Value):
         """
         return self.cut(step, part, parts).batch
 
+    @usual_settings()  # in tf.data's threads JAX would take the environment's
     def cut(self, step: int, part: int = 0, parts: int = 1) -> CutBatch:
         """The batch of `step` (from 0), or a piece of it, with the faces and the crops it shows."""
         indices = self.indices(step, part, parts)
         index = np.asarray(indices.index)
-        with usual_settings():  # in tf.data's threads JAX would take the environment's
-            placed = jax.device_get(self._place(indices))
-            crops = cut_crops(
-                self.chips.images, index, placed.crop_to_image, size=self.size, supersample=self._supersample
-            )
-            images = apply_pixels_on_host(self.augment, crops, placed.params)
+        placed = jax.device_get(self._place(indices))
+        crops = cut_crops(self.chips.images, index, placed.crop_to_image, size=self.size, supersample=self._supersample)
+        images = apply_pixels_on_host(self.augment, crops, placed.params)
         batch = Batch(images=images, points=placed.points, visible=placed.visible)
         return CutBatch(batch, index, placed.crop_to_image, placed.mirrored)
 
+    @usual_settings()
     def indices(self, step: int, part: int = 0, parts: int = 1) -> BatchIndices:
         """Which faces the batch of `step` (from 0), or a piece of it, shows, and where in the training it stands."""
         rows = self.batch_size // parts
