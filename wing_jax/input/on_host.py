@@ -26,6 +26,7 @@ from wing_jax.input.sampling import (
     place_faces,
     shuffled_epochs,
 )
+from wing_jax.runtime.devices import usual_settings
 from wing_jax.types import Batch
 from wing_jax.values import Value
 
@@ -72,6 +73,7 @@ class HostInput(Value):
         """
         return self.cut(step, part, parts).batch
 
+    @usual_settings()  # in tf.data's threads JAX would take the environment's
     def cut(self, step: int, part: int = 0, parts: int = 1) -> CutBatch:
         """The batch of `step` (from 0), or a piece of it, with the faces and the crops it shows."""
         indices = self.indices(step, part, parts)
@@ -82,6 +84,7 @@ class HostInput(Value):
         batch = Batch(images=images, points=placed.points, visible=placed.visible)
         return CutBatch(batch, index, placed.crop_to_image, placed.mirrored)
 
+    @usual_settings()
     def indices(self, step: int, part: int = 0, parts: int = 1) -> BatchIndices:
         """Which faces the batch of `step` (from 0), or a piece of it, shows, and where in the training it stands."""
         rows = self.batch_size // parts
