@@ -251,13 +251,8 @@ def test_training_statistics_are_of_training_only():
 
 
 def test_dropout_follows_seed_and_step_alone_and_is_off_when_predicting():
-<<<<<<< HEAD
-    model, descent = network(dropout=0.5), optax.sgd(0.1)  # without weight decay: what is dropped does not move
-    state, batch = first_state(average=False), Batch(*(value[:1] for value in make_batch(hidden=0.0)))
-=======
     dropping, descent = model(dropout=0.5), optax.sgd(0.1)  # without weight decay: what is dropped does not move
     state, batch = first_state(average=False), Batch(*(values[:1] for values in make_batch(hidden=0.0)))
->>>>>>> testsa
     state = state.replace(optimizer=descent.init(state.variables["params"]))
 
     def moved(seed, number=0):
