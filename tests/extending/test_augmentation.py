@@ -9,7 +9,7 @@ import pytest
 from wing_jax.augment import AUGMENTATIONS, make_augmentation
 from wing_jax.cli.main import main
 from wing_jax.config import AugmentConfig
-from wing_jax.from_config import augmentations_of
+from wing_jax.from_config.augment import augmentations_of
 
 MODULE = '''
 """Augmentations of a package that wing_jax does not know of."""

@@ -92,7 +92,7 @@ class Workshop:
 
     def _claim_folder(self) -> None:
         """Raises InputError where the folder holds the work of another recipe. What a later version of this package
-        added to configs is no difference, as in `wing_jax.train.run_config`."""
+        added to configs is no difference, as in a run's folder."""
         path = self.folder / "recipe.json"
         if path.exists():
             if read_recipe(path) != self.recipe:
