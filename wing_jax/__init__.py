@@ -12,9 +12,11 @@ from wing_jax.runtime import processes as processes  # it must see forks from no
 if TYPE_CHECKING:
     from wing_jax import analysis as analysis
     from wing_jax import augment as augment
+    from wing_jax import balance as balance
     from wing_jax import losses as losses
     from wing_jax import models as models
     from wing_jax import presets as presets
+    from wing_jax import report as report
     from wing_jax.augment import register_augmentation as register_augmentation
     from wing_jax.data.face_set import FaceSet as FaceSet
     from wing_jax.data.load import load_faces as load_faces
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from wing_jax.schemes import Scheme as Scheme
     from wing_jax.train.fit import TrainResult as TrainResult
     from wing_jax.train.fit import fit as fit
+    from wing_jax.train.preview import sample_batch as sample_batch
     from wing_jax.train.spec import StageSpec as StageSpec
 
 __version__ = "0.1.0"
@@ -51,6 +54,7 @@ PUBLIC = {
     "TrainResult": "train.fit:TrainResult",
     "analysis": "analysis",
     "augment": "augment",
+    "balance": "balance",
     "evaluate": "evaluation:evaluate",
     "fit": "train.fit:fit",
     "load_faces": "data.load:load_faces",
@@ -65,6 +69,8 @@ PUBLIC = {
     "register_metric": "evaluation.metrics:register_metric",
     "register_model": "models:register_model",
     "register_reader": "data.registry:register_reader",
+    "report": "report",
+    "sample_batch": "train.preview:sample_batch",
 }
 __all__ = list(PUBLIC)
 
