@@ -99,13 +99,15 @@ def train_network(
                         whole, row = runner.whole(placed), means(first, last, metrics)
                         values = _measure(last, validate, whole) if measured or ended else {}
                         recorder.pending = None
-                        recorder.write(last, **row, **values)  # before the checkpoint: a kill between must not lose the line
+                        # Before the checkpoint: a kill between them must not lose the line.
+                        recorder.write(last, **row, **values)
                         checkpoints.save(last, whole, **values)
                         state = whole
                         ended = ended or recorder.stop
                     if stopping:
                         checkpoints.wait()
-                        raise Stopped(f"{title}: stopped at step {last} of {steps}, which is saved in {folder}")
+                        where = "" if folder is None else f", which is saved in {folder}"
+                        raise Stopped(f"{title}: stopped at step {last} of {steps}{where}")
                     if ended:
                         break
                 history = log.history
