@@ -55,8 +55,8 @@ def refuse_difference(begun: Mapping[str, Any], now: Mapping[str, Any], folder: 
         more = f" (and {len(others)} more: {', '.join(others[:5])})" if others else ""
         raise InputError(
             f"{folder}: was begun with {first}={quoted(before.get(first))}, and now it is {quoted(after.get(first))}"
-            f"{more}: choose another folder (--name) to train anew, or delete {folder / RECORD} to go on with what it "
-            "is now"
+            f"{more}: choose another folder (--name) to train anew, or delete {folder / RECORD} to go on with "
+            "what it is now"
         )
 
 
