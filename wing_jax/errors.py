@@ -7,6 +7,16 @@ class InputError(ValueError):
     """A file, a folder or an argument is not as it must be; the message names it and says how to fix it.
 
     The message is one printable line, whatever the names and values in it hold.
+
+    Args:
+      message: what is wrong, where, and what to do.
+
+    >>> import wing_jax as wj
+    >>> try:
+    ...     wj.FaceSet.from_arrays([], [], scheme="mtfl5")
+    ... except wj.InputError as error:
+    ...     print(error)
+    images: there is none: give at least one face
     """
 
     def __init__(self, message: str):

@@ -16,9 +16,17 @@ AT_ONCE = 8  # networks
 
 
 class Landscape(NamedTuple):
-    """Means of several losses over the batch, in the order in which they were given."""
+    """Means of several losses over the batch, in the order in which they were given.
 
-    places: Float[Array, "places"]  # along both directions; 0 is the network, 1 a change as large as each filter is
+    Args:
+      places: along both directions; 0 is the network, 1 a change as large as each filter is.
+      values: of the losses.
+
+    >>> Landscape(jnp.zeros(3), jnp.zeros((2, 3, 3))).values.shape
+    (2, 3, 3)
+    """
+
+    places: Float[Array, "places"]
     values: Float[Array, "losses places places"]
 
 
@@ -38,6 +46,28 @@ def landscapes(
     and normalisation stay as they are (Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018,
     https://arxiv.org/abs/1712.09913), so that the surfaces of two networks compare. Every network is run once for all
     losses, with the statistics of BatchNorm as they are kept.
+
+    Args:
+      model: a Flax linen module with an argument `train`.
+      variables: its variables, with `params`.
+      batch: crops uint8 `[batch, size, size, 3]`, points `[batch, L, 2]` in pixels of the crop, and which of them are
+        visible.
+      losses: elementwise functions `(predicted, target) -> loss` by name, in pixels of the crop.
+      key: a key of JAX, which draws the directions.
+      reach: the largest change along each direction, in lengths of the filters.
+      places: how many networks along each direction.
+
+    Returns:
+      The places and the values `[losses, places, places]`.
+
+    >>> from wing_jax import losses, models
+    >>> model = models.PlainRegressor(points=5, channels=(4, 8), hidden=16)
+    >>> batch = Batch(np.zeros((2, 16, 16, 3), np.uint8), np.ones((2, 5, 2), np.float32), np.ones((2, 5), bool))
+    >>> variables = model.init(jax.random.key(0), batch.images)
+    >>> both = {"Wing": losses.wing_loss, "L2": losses.l2_loss}
+
+    >>> landscapes(model, variables, batch, both, jax.random.key(1), places=3).values.shape
+    (2, 3, 3)
     """
     variables = jax.tree.map(jnp.asarray, dict(variables))
     params = variables["params"]

@@ -14,11 +14,20 @@ from wing_jax.types import Batch, Loss
 
 
 class LayerGradients(NamedTuple):
-    """Of several losses on one batch, in the order in which they were given."""
+    """Of several losses on one batch, in the order in which they were given.
 
-    layers: tuple[str, ...]  # from the input to the output
-    norms: Float[Array, "losses layers"]  # of the gradient by the layer's parameters
-    cosines: Float[Array, "losses losses"]  # between the whole gradients
+    Args:
+      layers: from the input to the output.
+      norms: of the gradient by the layer's parameters.
+      cosines: between the whole gradients.
+
+    >>> LayerGradients(("Conv_0",), np.ones((2, 1)), np.eye(2)).layers
+    ('Conv_0',)
+    """
+
+    layers: tuple[str, ...]
+    norms: Float[Array, "losses layers"]
+    cosines: Float[Array, "losses losses"]
 
 
 def layer_gradients(
@@ -28,6 +37,26 @@ def layer_gradients(
 
     The network works as in training (BatchNorm by the batch, dropout by a fixed key). It is run once: the losses'
     gradients by its answer are pulled back through it together, by `vmap` over one `vjp`.
+
+    Args:
+      model: a Flax linen module with an argument `train`.
+      variables: its variables, with `params`.
+      batch: crops uint8 `[batch, size, size, 3]`, points `[batch, L, 2]` in pixels of the crop, and which of them are
+        visible.
+      losses: elementwise functions `(predicted, target) -> loss` by name, in pixels of the crop.
+
+    Returns:
+      The layers, the norms and the cosines.
+
+    >>> from wing_jax import losses, models
+    >>> model = models.PlainRegressor(points=5, channels=(4, 8), hidden=16)
+    >>> batch = Batch(np.zeros((2, 16, 16, 3), np.uint8), np.ones((2, 5, 2), np.float32), np.ones((2, 5), bool))
+    >>> variables = model.init(jax.random.key(0), batch.images)
+    >>> both = {"Wing": losses.wing_loss, "L2": losses.l2_loss}
+
+    >>> found = layer_gradients(model, variables, batch, both)
+    >>> found.norms.shape == (2, len(found.layers)), found.cosines.shape
+    (True, (2, 2))
     """
     gradients = _gradients(model, variables, batch, losses)
     layers = _ordered(gradients)
@@ -47,8 +76,26 @@ def gradient_agreement(
     """How far a loss pulls the same way on different faces: the mean cosine between its gradients on the batches, each
     with the next (the last with the first). 1 is a gradient without noise; with less, more of a step is chance.
 
+    Args:
+      model: a Flax linen module with an argument `train`.
+      variables: its variables, with `params`.
+      batches: two or more batches of different faces, each as for `layer_gradients`.
+      losses: elementwise functions `(predicted, target) -> loss` by name, in pixels of the crop.
+
+    Returns:
+      The mean cosine of each loss, `[losses]`.
+
     Raises:
       ValueError: there are fewer than two batches.
+
+    >>> from wing_jax import losses, models
+    >>> model = models.PlainRegressor(points=5, channels=(4, 8), hidden=16)
+    >>> batch = Batch(np.zeros((2, 16, 16, 3), np.uint8), np.ones((2, 5, 2), np.float32), np.ones((2, 5), bool))
+    >>> variables = model.init(jax.random.key(0), batch.images)
+    >>> both = {"Wing": losses.wing_loss, "L2": losses.l2_loss}
+
+    >>> gradient_agreement(model, variables, [batch, batch], both).round(3).tolist()
+    [1.0, 1.0]
     """
     if len(batches) < 2:
         raise ValueError(f"{len(batches)} batches: give two or more, of different faces")

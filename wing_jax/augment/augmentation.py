@@ -117,6 +117,13 @@ def register_augmentation(factory: Factory | None = None, *, name: str | None = 
 def make_augmentation(name: str, /, **arguments: int | float) -> Augmentation:
     """The augmentation that the factory registered as `name` makes of `arguments`.
 
+    Args:
+      name: the name of a registered function.
+      **arguments: its arguments.
+
+    Returns:
+      The augmentation.
+
     Raises:
       InputError: there is no such factory, or it does not take these arguments.
 
@@ -156,6 +163,13 @@ def sample_params(augmentations: Sequence[Augmentation], keys: Array) -> Augment
 
     A face's numbers depend on its key and on the augmentation's name alone: `sample(fold_in(key, crc32(name)))`.
 
+    Args:
+      augmentations: their order does not matter.
+      keys: a key of JAX for each face, `[n]`.
+
+    Returns:
+      By the name of each augmentation its parameters, with the faces as leading axis.
+
     Example:
       >>> from wing_jax.augment import flip, rotation
       >>> keys = jax.random.split(jax.random.key(0), 4)
@@ -179,6 +193,20 @@ def apply_geometry(augmentations: Sequence[Augmentation], params: AugmentParams,
     """The matrices `[count, 2, 3]` of all geometric augmentations, in the order in which a face meets them.
 
     They are from the augmented crop to the crop as it was, in fractions of its side about its center.
+
+    Args:
+      augmentations: those that sampled `params`; those of pixels are passed over.
+      params: of `sample_params`.
+      count: faces.
+
+    Returns:
+      Affines `[count, 2, 3]`, the identity where there is no geometric augmentation.
+
+    >>> from wing_jax.augment import flip, rotation
+    >>> chosen = [rotation(20), flip()]
+    >>> params = sample_params(chosen, jax.random.split(jax.random.key(0), 4))
+    >>> apply_geometry(chosen, params, count=4).shape
+    (4, 2, 3)
     """
     matrices = jnp.broadcast_to(jnp.eye(2, 3, dtype=jnp.float32), (count, 2, 3))
     for one in augmentations:
@@ -190,7 +218,21 @@ def apply_geometry(augmentations: Sequence[Augmentation], params: AugmentParams,
 def apply_pixels(
     augmentations: Sequence[Augmentation], images: Float[Array, "n size size 3"], params: AugmentParams
 ) -> UInt8[Array, "n size size 3"]:
-    """Images in 0..255 as all pixel augmentations change them, one after the other; rounded once, at the end."""
+    """Images in 0..255 as all pixel augmentations change them, one after the other; rounded once, at the end.
+
+    Args:
+      augmentations: those that sampled `params`; those of geometry are passed over.
+      images: `[n, size, size, 3]`, RGB in 0..255.
+      params: of `sample_params`.
+
+    Returns:
+      uint8 `[n, size, size, 3]`.
+
+    >>> from wing_jax.augment import noise
+    >>> params = sample_params([noise(8)], jax.random.split(jax.random.key(0), 2))
+    >>> apply_pixels([noise(8)], jnp.full((2, 8, 8, 3), 128.0), params).dtype
+    dtype('uint8')
+    """
     for one in augmentations:
         if one.on == "pixels":
             images = one.apply(images, params[one.name])
@@ -201,7 +243,21 @@ def apply_pixels_on_host(
     augmentations: Sequence[Augmentation], images: UInt8[np.ndarray, "n size size 3"], params: Mapping[str, Any]
 ) -> UInt8[np.ndarray, "n size size 3"]:
     """`apply_pixels` on uint8 images, which are overwritten, rounded after each step: by each augmentation's `host`, or
-    by its `apply` on the CPU device where it has none."""
+    by its `apply` on the CPU device where it has none.
+
+    Args:
+      augmentations: those that sampled `params`; those of geometry are passed over.
+      images: uint8 `[n, size, size, 3]`, RGB; they may be overwritten.
+      params: of `sample_params`, as NumPy arrays.
+
+    Returns:
+      uint8 `[n, size, size, 3]`.
+
+    >>> from wing_jax.augment import noise
+    >>> params = jax.device_get(sample_params([noise(8)], jax.random.split(jax.random.key(0), 2)))
+    >>> apply_pixels_on_host([noise(8)], np.full((2, 8, 8, 3), 128, np.uint8), params).shape
+    (2, 8, 8, 3)
+    """
     for one in augmentations:
         if one.on == "pixels" and one.host is not None:
             images = one.host(images, params[one.name])

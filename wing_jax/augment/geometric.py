@@ -23,6 +23,9 @@ def rotation(degrees: int | float) -> Augmentation:
     Args:
       degrees: the largest angle, 0 to 360, either way.
 
+    Returns:
+      The augmentation.
+
     Raises:
       InputError: `degrees` lies outside.
 
@@ -41,6 +44,9 @@ def translation(fraction: int | float) -> Augmentation:
     Args:
       fraction: the largest shift, in fractions of the crop's side, at least 0.
 
+    Returns:
+      The augmentation.
+
     Raises:
       InputError: `fraction` is below 0 or not finite.
 
@@ -58,6 +64,9 @@ def scale(fraction: int | float) -> Augmentation:
 
     Args:
       fraction: the largest change, 0 to 0.9.
+
+    Returns:
+      The augmentation.
 
     Raises:
       InputError: `fraction` lies outside.
@@ -78,6 +87,9 @@ def aspect_jitter(fraction: int | float) -> Augmentation:
     Args:
       fraction: the largest change, 0 to 0.9.
 
+    Returns:
+      The augmentation.
+
     Raises:
       InputError: `fraction` lies outside.
 
@@ -95,6 +107,9 @@ def flip(*, probability: int | float = 0.5) -> Augmentation:
 
     Args:
       probability: the share of faces mirrored, 0 to 1.
+
+    Returns:
+      The augmentation.
 
     Raises:
       InputError: `probability` lies outside.

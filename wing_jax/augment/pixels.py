@@ -51,6 +51,9 @@ def blur(probability: int | float, *, sigma: int | float = 1.0) -> Augmentation:
       probability: the share of crops blurred, 0 to 1.
       sigma: its standard deviation in pixels of the crop, above 0.
 
+    Returns:
+      The augmentation.
+
     Raises:
       InputError: a number lies outside.
 
@@ -76,6 +79,9 @@ def downscale(factor: int | float) -> Augmentation:
     Args:
       factor: at least 0.
 
+    Returns:
+      The augmentation.
+
     Raises:
       InputError: `factor` is below 0 or not finite.
 
@@ -96,6 +102,9 @@ def color(fraction: int | float) -> Augmentation:
     Args:
       fraction: the largest change of each, 0 to 1.
 
+    Returns:
+      The augmentation.
+
     Raises:
       InputError: `fraction` lies outside.
 
@@ -115,6 +124,9 @@ def noise(deviation: int | float) -> Augmentation:
 
     Args:
       deviation: the largest standard deviation in grey levels, 0 to 255.
+
+    Returns:
+      The augmentation.
 
     Raises:
       InputError: `deviation` lies outside.
@@ -137,6 +149,9 @@ def occlusion(probability: int | float, *, side: int | float = 0.4) -> Augmentat
       probability: the share of crops with a rectangle, 0 to 1.
       side: its largest width and height, in fractions of the crop, 0 to 1.
 
+    Returns:
+      The augmentation.
+
     Raises:
       InputError: a number lies outside.
 
@@ -156,6 +171,9 @@ def jpeg(probability: int | float) -> Augmentation:
 
     Args:
       probability: the share of crops compressed, 0 to 1.
+
+    Returns:
+      The augmentation.
 
     Raises:
       InputError: `probability` lies outside.

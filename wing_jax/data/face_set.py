@@ -42,25 +42,49 @@ class FaceSet(Value):
     """`n` annotated faces. Coordinates are pixels of each face's own picture (`wing_jax.types`).
 
     `from_arrays` makes a set of what you hold in memory, `wing_jax.load_faces` one of files.
+
+    Args:
+      name: of the set, in reports.
+      scheme: what the points are.
+      pictures: where each picture is, or the pictures `[n, height, width, 3]`.
+      points: `[n, L, 2]`, (x, y) in pixels of the face's own picture.
+      visible: bool `[n, L]`, the points that count in losses and metrics.
+      boxes: `[n, 4]`, x0, y0, x1, y1 in the same pixels.
+      box_convention: the rule by which boxes lie about faces.
+      photos: faces of one photo share a name, and are never split apart.
+      subsets: the part of the set that each face is of.
+      visibility: values of `Visibility`; None: not annotated.
+      attributes: booleans `[n]` by name, to evaluate by.
+      poses: annotated pose class, in order of yaw when sorted.
+      angles: yaw, pitch, roll in degrees, NaN where not annotated.
+      picture_sizes: width, height that the files say; 0: not said.
+      origins: "FILE:LINE" or "FILE" of each annotation, for messages.
+      groups: labels, to evaluate by.
+      cropped: the pictures are the chips of others (`wing_jax.data.chips`): points may lie outside them.
+
+    >>> import wing_jax as wj
+    >>> faces = wj.load_faces("synthetic", count=4)
+    >>> len(faces), faces.points.shape, len(faces.take([0, 2]))
+    (4, (4, 68, 2), 2)
     """
 
     name: str
     scheme: Scheme
     pictures: tuple[Picture, ...] | UInt8[np.ndarray, "n height width 3"]
     points: Float[np.ndarray, "n points 2"]
-    visible: Bool[np.ndarray, "n points"]  # the points that count in losses and metrics
+    visible: Bool[np.ndarray, "n points"]
     boxes: Float[np.ndarray, "n 4"]
     box_convention: str
-    photos: tuple[str, ...]  # faces of one photo share a name, and are never split apart
+    photos: tuple[str, ...]
     subsets: tuple[str, ...]
-    visibility: Int8[np.ndarray, "n points"] | None = None  # values of `Visibility`; None: not annotated
+    visibility: Int8[np.ndarray, "n points"] | None = None
     attributes: Mapping[str, Bool[np.ndarray, "n"]] = dataclasses.field(default_factory=dict)
-    poses: tuple[str, ...] | None = None  # annotated pose class, in order of yaw when sorted
-    angles: Float[np.ndarray, "n 3"] | None = None  # yaw, pitch, roll in degrees, NaN where not annotated
-    picture_sizes: Int[np.ndarray, "n 2"] | None = None  # width, height that the files say; 0: not said
-    origins: tuple[str, ...] | None = None  # "FILE:LINE" or "FILE" of each annotation, for messages
-    groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # labels, to evaluate by
-    cropped: bool = False  # the pictures are the chips of others (`wing_jax.data.chips`): points may lie outside them
+    poses: tuple[str, ...] | None = None
+    angles: Float[np.ndarray, "n 3"] | None = None
+    picture_sizes: Int[np.ndarray, "n 2"] | None = None
+    origins: tuple[str, ...] | None = None
+    groups: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    cropped: bool = False
 
     @classmethod
     def from_arrays(

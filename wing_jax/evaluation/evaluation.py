@@ -29,13 +29,26 @@ class Evaluation(Value):
     cannot measure (an eye corner that is not visible) are NaN in `errors`, and left out of the means.
 
     Printed, it is the table that `wing-jax evaluate` prints.
+
+    Args:
+      measurements: metric by metric, of the conditions one after the other.
+      faces: `visible` says which points were measured.
+      predicted: by condition and stage the points `[n, L, 2]`, (x, y) in pixels of the images.
+      facts: of the model, for the report.
+      remarks: what a reader of the numbers must know.
+
+    >>> from wing_jax.evaluation import evaluate_points
+    >>> true = np.float32([[[30, 30], [70, 30], [50, 50], [35, 70], [65, 70]]])
+    >>> evaluation = evaluate_points(true + np.float32([3, 4]), true, scheme="mtfl5")
+    >>> evaluation.nme["inter-ocular"], evaluation.auc["inter-ocular"]
+    (12.5, 0.0)
     """
 
-    measurements: tuple[Measurement, ...]  # metric by metric, of the conditions one after the other
-    faces: FaceSet  # `visible` says which points were measured
-    predicted: Mapping[str, Mapping[str, Float[np.ndarray, "n points 2"]]]  # by condition and stage; pixels of images
-    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the model, for the report
-    remarks: tuple[str, ...] = ()  # what a reader of the numbers must know
+    measurements: tuple[Measurement, ...]
+    faces: FaceSet
+    predicted: Mapping[str, Mapping[str, Float[np.ndarray, "n points 2"]]]
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of faces."""

@@ -32,6 +32,9 @@ def point_errors(predicted: Float[Array | np.ndarray, "..."], target: Points, vi
 
     Raises:
       InputError: the shapes differ, or a visible point is not finite: a diverged model must not look good.
+
+    >>> point_errors(np.float32([[[3, 4], [0, 0]]]), np.zeros((1, 2, 2), np.float32)).tolist()
+    [[5.0, 0.0]]
     """
     predicted, target = np.asarray(predicted, np.float64), np.asarray(target, np.float64)
     if predicted.shape != target.shape:
@@ -74,6 +77,13 @@ def ced(nmes: PerFace, limits: Float[np.ndarray, "limits"]) -> Float[np.ndarray,
     >>> ced(np.array([0.02, 0.05]), np.array([0.01, 0.02, 0.1])).tolist()
     [0.0, 0.5, 1.0]
 
+    Args:
+      nmes: `[faces]`, fractions, none NaN.
+      limits: `[limits]`, fractions.
+
+    Returns:
+      `[limits]`, in [0, 1].
+
     Raises:
       InputError: there is no face, or an NME is NaN.
     """
@@ -92,6 +102,13 @@ def auc(nmes: PerFace, threshold: float) -> float:
     >>> auc(np.array([0.0, 0.05, 0.2]), 0.1)
     0.5
 
+    Args:
+      nmes: `[faces]`, fractions, none NaN.
+      threshold: the largest NME that counts, a fraction: 0.1 for eyes, 0.07 for boxes.
+
+    Returns:
+      The area, in [0, 1].
+
     Raises:
       InputError: there is no face, an NME is NaN, or the threshold is not positive.
     """
@@ -103,6 +120,13 @@ def failure_rate(nmes: PerFace, threshold: float) -> float:
 
     >>> failure_rate(np.array([0.02, 0.05, 0.2, 0.3]), 0.1)
     0.5
+
+    Args:
+      nmes: `[faces]`, fractions, none NaN.
+      threshold: the largest NME that is no failure, a fraction.
+
+    Returns:
+      The rate, in [0, 1].
 
     Raises:
       InputError: there is no face, an NME is NaN, or the threshold is not positive.

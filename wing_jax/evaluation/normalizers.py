@@ -14,7 +14,21 @@ NORMALIZERS = ("inter-ocular", "inter-pupil", "box-diagonal", "box-size", "landm
 
 @register_normalizer(name="inter-ocular", threshold=0.1)
 def inter_ocular(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
-    """Pixels between the outer eye corners, the 300-W challenge's normalizer; NaN if one is not visible."""
+    """Pixels between the outer eye corners, the 300-W challenge's normalizer; NaN if one is not visible.
+
+    Args:
+      points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
+      boxes: of the data set `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
+      eyes: which points are the eyes.
+      visible: bool `[faces, points]`, the points that count; None for all.
+
+    Returns:
+      `[faces]`, pixels, float64.
+
+    >>> true = np.float32([[[30, 30], [70, 30], [50, 50], [35, 70], [65, 70]]])
+    >>> inter_ocular(true, np.float32([[20, 20, 80, 100]]), Eyes((0,), (1,), 0, 1)).round(2).tolist()
+    [40.0]
+    """
     corners = [eyes.left_outer, eyes.right_outer]
     apart = np.diff(np.asarray(points, np.float64)[:, corners], axis=1)[:, 0]
     return or_nan(np.linalg.norm(apart, axis=-1), all_or(visible, points)[:, corners].all(-1))
@@ -26,6 +40,19 @@ def inter_pupil(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | Non
 
     The paper's normalizer on 300-W (there the mean of 6 points an eye) and, with one point an eye, MTFL's.
     On 300-W it is about 0.71 of the inter-ocular distance, so NMEs by it are about 1.4 times as large.
+
+    Args:
+      points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
+      boxes: of the data set `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
+      eyes: which points are the eyes.
+      visible: bool `[faces, points]`, the points that count; None for all.
+
+    Returns:
+      `[faces]`, pixels, float64.
+
+    >>> true = np.float32([[[30, 30], [70, 30], [50, 50], [35, 70], [65, 70]]])
+    >>> inter_pupil(true, np.float32([[20, 20, 80, 100]]), Eyes((0,), (1,), 0, 1)).round(2).tolist()
+    [40.0]
     """
     points, left, right = np.asarray(points, np.float64), list(eyes.left), list(eyes.right)
     apart = points[:, right].mean(1) - points[:, left].mean(1)
@@ -34,7 +61,21 @@ def inter_pupil(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | Non
 
 @register_normalizer(name="box-diagonal", threshold=0.07)
 def box_diagonal(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
-    """Diagonal in pixels of the given face box; NaN if it has no area."""
+    """Diagonal in pixels of the given face box; NaN if it has no area.
+
+    Args:
+      points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
+      boxes: of the data set `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
+      eyes: which points are the eyes.
+      visible: bool `[faces, points]`, the points that count; None for all.
+
+    Returns:
+      `[faces]`, pixels, float64.
+
+    >>> true = np.float32([[[30, 30], [70, 30], [50, 50], [35, 70], [65, 70]]])
+    >>> box_diagonal(true, np.float32([[20, 20, 80, 100]]), Eyes((0,), (1,), 0, 1)).round(2).tolist()
+    [100.0]
+    """
     sides = _sides(boxes)
     return or_nan(np.hypot(sides[:, 0], sides[:, 1]), (sides > 0).all(-1))
 
@@ -45,6 +86,19 @@ def box_size(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None =
 
     With the data set's own boxes this is the "face size" by which the paper normalizes AFLW, as SAN reads it
     (https://github.com/D-X-Y/landmark-detection); AFLW's face rectangles are squares, so it is their side.
+
+    Args:
+      points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
+      boxes: of the data set `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
+      eyes: which points are the eyes.
+      visible: bool `[faces, points]`, the points that count; None for all.
+
+    Returns:
+      `[faces]`, pixels, float64.
+
+    >>> true = np.float32([[[30, 30], [70, 30], [50, 50], [35, 70], [65, 70]]])
+    >>> box_size(true, np.float32([[20, 20, 80, 100]]), Eyes((0,), (1,), 0, 1)).round(2).tolist()
+    [69.28]
     """
     sides = _sides(boxes)
     return or_nan(np.sqrt(np.maximum(sides, 0).prod(-1)), (sides > 0).all(-1))
@@ -56,6 +110,19 @@ def landmark_box_size(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible
 
     A face size for data without boxes. A detector's box holds more than the landmarks, so this is smaller
     than `box_size` and NMEs by it are larger: the two are not to be compared.
+
+    Args:
+      points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
+      boxes: of the data set `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
+      eyes: which points are the eyes.
+      visible: bool `[faces, points]`, the points that count; None for all.
+
+    Returns:
+      `[faces]`, pixels, float64.
+
+    >>> true = np.float32([[[30, 30], [70, 30], [50, 50], [35, 70], [65, 70]]])
+    >>> landmark_box_size(true, np.float32([[20, 20, 80, 100]]), Eyes((0,), (1,), 0, 1)).round(2).tolist()
+    [40.0]
     """
     points, shown = np.asarray(points, np.float64), all_or(visible, points)[..., None]
     low, high = np.where(shown, points, np.inf).min(1), np.where(shown, points, -np.inf).max(1)

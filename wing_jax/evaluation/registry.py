@@ -16,7 +16,18 @@ from wing_jax.text import quoted
 
 
 class Eyes(NamedTuple):
-    """A scheme's eyes: the points of each, whose mean is taken as the pupil, and the outer corners."""
+    """A scheme's eyes: the points of each, whose mean is taken as the pupil, and the outer corners.
+
+    Args:
+      left: indices of the points of the eye that lies left in the image.
+      right: those of the other eye.
+      left_outer: index of its outer corner.
+      right_outer: that of the other eye's.
+
+    >>> from wing_jax.schemes import MTFL_5
+    >>> Eyes.of(MTFL_5)
+    Eyes(left=(0,), right=(1,), left_outer=0, right_outer=1)
+    """
 
     left: tuple[int, ...]
     right: tuple[int, ...]
@@ -36,13 +47,24 @@ class Metric:
     `function` has the signature `(predicted, faces) -> values`: `predicted` `[n, points, 2]` and the annotated `faces`
     (a `FaceSet` with `points`, `visible`, `boxes`, `scheme` and more), both in pixels of the images; `values` `[n]` are
     NaN where the face cannot be measured. With the unit "%" they are fractions, which tables show times 100.
+
+    Args:
+      name: what tables call it.
+      function: see above.
+      threshold: of AUC and failure rate, in the unit of the function's values; None: neither.
+      unit: "%" for fractions, or what tables write beside the values.
+      lengths: of an NME: the pixels that errors are divided by.
+
+    >>> metric = Metric(name="worst", function=lambda predicted, faces: predicted.max((1, 2)), unit="pixels")
+    >>> metric.scale
+    1.0
     """
 
     name: str
     function: Callable[[Float[np.ndarray, "n points 2"], FaceSet], Any]
-    threshold: float | None = None  # of AUC and failure rate, in the unit of the function's values; None: neither
+    threshold: float | None = None
     unit: str = "%"
-    lengths: Callable[[FaceSet], PerFace] | None = None  # of an NME: the pixels that errors are divided by
+    lengths: Callable[[FaceSet], PerFace] | None = None
 
     @property
     def scale(self) -> float:
@@ -89,6 +111,9 @@ def register_metric(
       unit: "%", where the function returns fractions, or what tables write beside its values, such as "pixels".
       threshold: of AUC and failure rate, in the unit of the function's values; None: it has neither.
 
+    Returns:
+      The function itself; or, where none is given, the decorator that returns it.
+
     Raises:
       ValueError: the name is no word, or is taken.
 
@@ -119,8 +144,17 @@ def register_normalizer(function: Any = None, /, *, name: str | None = None, thr
       name: what tables call it; None: the function's own name.
       threshold: of AUC and failure rate, a fraction of the length.
 
+    Returns:
+      The function itself; or, where none is given, the decorator that returns it.
+
     Raises:
       ValueError: the name is no word, or is taken.
+
+    >>> @register_normalizer(name="width_of_the_docs")
+    ... def width(points, boxes, eyes, visible):
+    ...     return boxes[:, 2] - boxes[:, 0]
+    >>> METRICS["width_of_the_docs"].unit
+    '%'
     """
 
     def add(function: Any) -> Any:
@@ -142,8 +176,17 @@ def register_normalizer(function: Any = None, /, *, name: str | None = None, thr
 def as_metric(given: Any) -> Metric:
     """The metric of a name, a `Metric`, or a function `(predicted, faces) -> [n]`, which tables call by its name.
 
+    Args:
+      given: a key of `METRICS`, a `Metric`, or a function.
+
+    Returns:
+      The metric.
+
     Raises:
       InputError: it is none of them.
+
+    >>> as_metric(lambda predicted, faces: predicted.max((1, 2))).name
+    '<lambda>'
     """
     if isinstance(given, Metric):
         return given

@@ -30,6 +30,10 @@ from wing_jax.values import Value
 class FaceLandmarker(Value):
     """Finds faces and their landmarks: a detector before a localizer; an immutable value.
 
+    Args:
+      localizer: a trained one.
+      detector: finds the faces.
+
     Raises:
       InputError: the detector's boxes cannot be brought to the model's, which does not record how its boxes lay, or
         which of its points are eyes, nose and corners of the mouth.

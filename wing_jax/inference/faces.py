@@ -33,14 +33,22 @@ class Faces(Value):
     ... )
     >>> len(found), found.draw().shape, list(found.to_columns())[:4]
     (1, (16, 16, 3), ['face_id', 'confidence', 'left', 'top'])
+
+    Args:
+      boxes: `[faces, 4]`, x0, y0, x1, y1, by the convention the model was trained with.
+      scores: the detector's, `[faces]`, 0 to 1.
+      points: `[faces, L, 2]`, (x, y).
+      scheme: what the points are.
+      image: the image, RGB uint8.
+      source: the image's file; empty: it came from none.
     """
 
-    boxes: Float[np.ndarray, "faces 4"]  # x0, y0, x1, y1, by the convention the model was trained with
-    scores: Float[np.ndarray, "faces"]  # the detector's, 0..1
-    points: Float[np.ndarray, "faces points 2"]  # (x, y)
-    scheme: Scheme  # what the points are
-    image: Image = dataclasses.field(compare=False)  # RGB
-    source: str = ""  # the image's file; empty: it came from none
+    boxes: Float[np.ndarray, "faces 4"]
+    scores: Float[np.ndarray, "faces"]
+    points: Float[np.ndarray, "faces points 2"]
+    scheme: Scheme
+    image: Image = dataclasses.field(compare=False)
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -40,11 +40,20 @@ LARGEST_PIXELS = 1 << 26  # of the photos' parts in a batch: 200 MB as they trav
 class Localizer(Value):
     """One- or two-stage landmark localizer; an immutable value, safe to share.
 
-    `template` `[points, 2]` is the mean shape in fractions of the second stage's crop. `flip_average` averages each
-    crop's landmarks with those of its mirror image: a little better, twice the work. `cut_on` says where chips are cut
-    from photos: by OpenCV on the host, by `wing_jax.augment.warp.cut_squares` on the device, or "auto", which is the
-    host where the device is a CPU; the answers differ by hundredths of a chip's pixel. What is wider than 8,192 pixels
-    is always cut on the host.
+    Args:
+      scheme: what its points are.
+      box_convention: of the boxes that it was trained on.
+      stages: the trained networks, in order.
+      template: the mean shape `[points, 2]` in fractions of the second stage's crop.
+      flip_average: average each crop's landmarks with those of its mirror image: a little better, twice the work.
+      cut_on: what cuts chips from photos: OpenCV on the "host", `wing_jax.augment.warp.cut_squares` on the "device", or
+        "auto": the host where the device is a CPU; the answers differ by hundredths of a chip's pixel. What is wider
+        than 8,192 pixels is always cut on the host.
+      largest_batch: faces on the device at once, a power of two; 0: 64 on CPU, else 256.
+      metadata: of the training.
+
+    >>> Localizer.load("mtfl").predict(np.zeros((64, 80, 3), np.uint8), [[10, 10, 50, 50]]).shape
+    (1, 5, 2)
     """
 
     scheme: Scheme
@@ -53,7 +62,7 @@ class Localizer(Value):
     template: Float[np.ndarray, "points 2"]
     flip_average: bool = False
     cut_on: Literal["auto", "host", "device"] = "auto"
-    largest_batch: int = 0  # faces on the device at once, a power of two; 0: `LARGEST_BATCH`
+    largest_batch: int = 0
     metadata: Metadata = dataclasses.field(default_factory=Metadata)
 
     @classmethod

@@ -35,12 +35,29 @@ def adaptive_wing_loss(
     where it is below 2 the curvature has no bound next to zero error and is taken as 0 at it. Derivatives with
     respect to `target` are true ones, through the exponent too.
 
+    Args:
+      predicted: heat maps `[..., height, width, points]`, grey values in [0, 1].
+      target: the true ones, of the same shape.
+      alpha: above 2; the exponent next to zero error is alpha - target.
+      omega: height of the curved part.
+      epsilon: its sharpness, a grey value.
+      theta: the error, a grey value, at which the loss becomes linear.
+      where: bool, broadcastable to the shape: pixels that count; the others have the loss 0. None: all.
+
+    Returns:
+      The loss of each pixel, of the shape and dtype of `predicted`.
+
     Raises:
       ValueError: shapes or dtypes are unfit, `alpha` is not above 2, or another parameter not above 0.
 
     References:
       Wang et al., Adaptive Wing Loss for Robust Face Alignment via Heatmap Regression, ICCV 2019,
       https://arxiv.org/abs/1904.07399
+
+    >>> predicted, target = jnp.zeros((4, 4, 1)), jnp.zeros((4, 4, 1)).at[2, 2].set(1.0)
+    >>> loss = adaptive_wing_loss(predicted, target) * adaptive_wing_weights(target)
+    >>> loss.shape, float(loss[0, 0, 0])
+    ((4, 4, 1), 0.0)
     """
     error, dtype = difference(predicted, target, where=where)
     (alpha,) = above(2.0, error.dtype, alpha=alpha)
@@ -66,11 +83,22 @@ def adaptive_wing_weights(
 
     Constant for differentiation. The result has the target's dtype.
 
+    Args:
+      target: true heat maps `[..., height, width, points]`, grey values in [0, 1].
+      threshold: the grey value from which a pixel is bright.
+      gain: what the pixels at and next to bright ones weigh more than the others.
+
+    Returns:
+      The weight of each pixel, of the target's shape and dtype.
+
     Raises:
       ValueError: `target` is not `[..., height, width, points]`, or a parameter is negative.
 
     References:
       Wang et al., ICCV 2019; dilation and threshold as in https://github.com/ZhenglinZhou/STAR, lib/loss/awingLoss.py
+
+    >>> adaptive_wing_weights(jnp.zeros((4, 4, 1)).at[0, 0].set(1.0))[0, :, 0].tolist()
+    [11.0, 11.0, 1.0, 1.0]
     """
     target = as_array("target", target)
     if target.ndim < 3:

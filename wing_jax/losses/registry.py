@@ -24,12 +24,23 @@ NOT_PARAMETERS = ("where",)  # of optax: a mask, which is no number of the loss
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegisteredLoss:
-    """An elementwise loss and what is declared of it."""
+    """An elementwise loss and what is declared of it.
 
-    function: Callable[..., Array]  # (predicted, target, *, params) -> array of their shape
-    lengths: tuple[str, ...] | None = None  # parameters that are lengths; None: the loss is never rescaled
+    Args:
+      function: `(predicted, target, *, params) -> array` of their shape.
+      lengths: parameters that are lengths; None: the loss is never rescaled.
+      degree: the degree of its homogeneity.
+      reference_size: pixels: side of the crop that its default lengths are meant for.
+
+    >>> from wing_jax import losses
+    >>> losses.LOSSES["wing"].parameters
+    {'width': 10.0, 'epsilon': 2.0}
+    """
+
+    function: Callable[..., Array]
+    lengths: tuple[str, ...] | None = None
     degree: int = 1
-    reference_size: int = 64  # pixels: side of the crop that its default lengths are meant for
+    reference_size: int = 64
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -93,6 +93,9 @@ def at_crop_size(loss: Loss, input_size: int) -> Loss:
         `functools.partial` with its parameters, is rescaled from its reference crop; any other is returned as it is.
       input_size: side of the crop in pixels.
 
+    Returns:
+      The loss in pixels of that crop.
+
     Raises:
       InputError: the loss refuses its parameters.
 
@@ -141,8 +144,19 @@ def check_units(
     of the side. This tells pixels from fractions, and also 64 from 128 pixels. Coordinates that are not finite are
     passed over. Call it once, outside `jit`, on a whole batch: a single point may lie anywhere.
 
+    Args:
+      target: points `[batch, L, 2]`, (x, y).
+      working_extent: length of the crop's side in the unit that the targets should have: 64.0 for pixels of a 64 x 64
+        crop, 1.0 for fractions of the crop.
+      visible: bool `[batch, L]`, the points that count; None: all.
+
     Raises:
       ValueError: the unit is another one, the target is traced, or `visible` is not one value for each point.
+
+    >>> check_units(np.full((2, 5, 2), 32.0), working_extent=64)
+    >>> check_units(np.full((2, 5, 2), 0.5), working_extent=64)
+    Traceback (most recent call last):
+    ValueError: the targets' mean coordinate is 0.5, but the middle of a crop with working_extent=64 is 32: ...
     """
     if isinstance(target, jax.core.Tracer):
         raise ValueError("check_units reads the target's values: call it outside jit, on a concrete batch")

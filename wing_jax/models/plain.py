@@ -88,6 +88,11 @@ class PlainRegressor(nn.Module):
 
     Raises:
       InputError: a value is out of range, or, in use, the crops cannot be halved often enough.
+
+    >>> model = PlainRegressor(points=5, channels=(4, 8), hidden=16)
+    >>> crops = jnp.zeros((2, 16, 16, 3), jnp.uint8)
+    >>> model.apply(model.init(jax.random.key(0), crops), crops).shape
+    (2, 5, 2)
     """
 
     points: int

@@ -20,8 +20,17 @@ def _corners(x: Array) -> tuple[Array, Array, Array, Array]:
 def max_pool_2x2(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w channels"]:
     """Maximum over 2 x 2 windows with stride 2; height and width are even. dtype kept.
 
+    Args:
+      x: `[batch, height, width, channels]`, height and width even.
+
+    Returns:
+      `[batch, height / 2, width / 2, channels]`, of the same dtype.
+
     Raises:
       ValueError: height or width is odd.
+
+    >>> float(max_pool_2x2(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, 0, 0, 0])
+    5.0
     """
     n, height, width, channels = x.shape
     if height % 2 or width % 2:

@@ -36,9 +36,17 @@ RESERVED = ("precision",)  # what `make_model` takes by itself, beside those
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegisteredModel:
-    """What makes a network: a class or a function."""
+    """What makes a network: a class or a function.
 
-    make: Callable[..., Any]  # (points, **params) -> model with `init` and `apply`
+    Args:
+      make: `(points, **params) -> model`, which has `init` and `apply`.
+
+    >>> from wing_jax import models
+    >>> models.MODELS["plain"].given
+    ('points', 'dtype', 'axis')
+    """
+
+    make: Callable[..., Any]
 
     @property
     def parameters(self) -> dict[str, Any]:

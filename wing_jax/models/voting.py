@@ -31,12 +31,22 @@ class VotingRegressor(PlainRegressor):
     """Blocks, arguments and contract of `PlainRegressor`, with these differences.
 
     Args:
+      points: how many landmarks.
+      channels: of each block.
       hidden: width of the pyramid.
+      norm: "batch" or "none".
       dropout: share of the coarsest level's outputs dropped in training.
+      dtype: of the activations; parameters and answers are float32.
+      axis: name of a mapped axis of replicas, over which batch statistics are taken.
       residual: how many residual blocks (He et al., CVPR 2016, arXiv:1512.03385) follow at its finest places.
 
     Raises:
       InputError: as for `PlainRegressor`.
+
+    >>> model = VotingRegressor(points=5, channels=(4, 8), hidden=4)
+    >>> crops = jnp.zeros((2, 32, 32, 3), jnp.uint8)
+    >>> model.apply(model.init(jax.random.key(0), crops), crops).shape
+    (2, 5, 2)
     """
 
     hidden: int = 64

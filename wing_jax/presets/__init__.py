@@ -24,12 +24,21 @@ def names() -> tuple[str, ...]:
 
     >>> "w300" in names()
     True
+
+    Returns:
+      The names, sorted.
     """
     return tuple(sorted(path.stem for path in folder().glob("*.py")))
 
 
 def load(name: str) -> Config:
     """The training called `name`.
+
+    Args:
+      name: one of `names()`.
+
+    Returns:
+      The config, as `wing-jax train` takes it.
 
     Raises:
       InputError: there is no preset of that name.
@@ -43,6 +52,12 @@ def load(name: str) -> Config:
 def source(name: str) -> str:
     """The text of the config file called `name`.
 
+    Args:
+      name: one of `names()`.
+
+    Returns:
+      Python.
+
     Raises:
       InputError: there is no preset of that name.
 
@@ -55,8 +70,17 @@ def source(name: str) -> str:
 def summary(name: str) -> str:
     """The first line of what the config says of itself, without the full stop.
 
+    Args:
+      name: one of `names()`.
+
+    Returns:
+      A line.
+
     Raises:
       InputError: there is no preset of that name.
+
+    >>> summary("w300").startswith("300-W, 68 points")
+    True
     """
     text = ast.get_docstring(ast.parse(source(name))) or ""
     return text.split("\n")[0].rstrip(".")
@@ -65,8 +89,17 @@ def summary(name: str) -> str:
 def path(name: str) -> Path:
     """Where the config file called `name` lies.
 
+    Args:
+      name: one of `names()`.
+
+    Returns:
+      A path.
+
     Raises:
       InputError: there is no preset of that name.
+
+    >>> path("w300").name
+    'w300.py'
     """
     if name not in names():
         raise InputError(f"no preset is called {quoted(name)}: use one of {', '.join(names())}")
@@ -74,12 +107,25 @@ def path(name: str) -> Path:
 
 
 def folder() -> Path:
-    """Where the config files lie: with the package, or, in a checkout, beside it."""
+    """Where the config files lie: with the package, or, in a checkout, beside it.
+
+    Returns:
+      A path.
+
+    >>> folder().name
+    'configs'
+    """
     return INSTALLED if INSTALLED.is_dir() else CHECKOUT
 
 
 def recipe(name: str) -> Recipe:
     """The stages, augmentations and balancing of the preset called `name`, as objects for `wing_jax.fit`.
+
+    Args:
+      name: one of `names()`.
+
+    Returns:
+      The recipe.
 
     Raises:
       InputError: there is no preset of that name.
@@ -93,30 +139,72 @@ def recipe(name: str) -> Recipe:
 
 
 def aflw() -> Recipe:
-    """AFLW, 19 points, by the paper's own numbers: CNN-6, then CNN-7, SGD, HSM."""
+    """AFLW, 19 points, by the paper's own numbers: CNN-6, then CNN-7, SGD, HSM.
+
+    Returns:
+      The recipe.
+
+    >>> len(aflw().stages)
+    2
+    """
     return recipe("aflw")
 
 
 def mtfl() -> Recipe:
-    """MTFL, 5 points: CNN-6, then a voting network; pose-based data balancing."""
+    """MTFL, 5 points: CNN-6, then a voting network; pose-based data balancing.
+
+    Returns:
+      The recipe.
+
+    >>> len(mtfl().stages)
+    2
+    """
     return recipe("mtfl")
 
 
 def own() -> Recipe:
-    """Your own faces, any number of points: two narrow stages."""
+    """Your own faces, any number of points: two narrow stages.
+
+    Returns:
+      The recipe.
+
+    >>> len(own().stages)
+    2
+    """
     return recipe("own")
 
 
 def synthetic() -> Recipe:
-    """Synthetic faces, 68 points: both stages in minutes on two CPU cores."""
+    """Synthetic faces, 68 points: both stages in minutes on two CPU cores.
+
+    Returns:
+      The recipe.
+
+    >>> len(synthetic().stages)
+    2
+    """
     return recipe("synthetic")
 
 
 def w300() -> Recipe:
-    """300-W, 68 points: CNN-6, then a voting network."""
+    """300-W, 68 points: CNN-6, then a voting network.
+
+    Returns:
+      The recipe.
+
+    >>> len(w300().stages)
+    2
+    """
     return recipe("w300")
 
 
 def w300_mtfl() -> Recipe:
-    """300-W, and MTFL with pseudo-labels of 68 points."""
+    """300-W, and MTFL with pseudo-labels of 68 points.
+
+    Returns:
+      The recipe.
+
+    >>> len(w300_mtfl().stages)
+    2
+    """
     return recipe("w300_mtfl")

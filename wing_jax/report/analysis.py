@@ -25,7 +25,21 @@ def save_vector(figure: Figure, stem: Path) -> list[Path]:
 
 
 def curves_figure(errors: Numbers, curves: Mapping[str, tuple[Numbers, Numbers, Numbers, Numbers]]) -> Figure:
-    """Value, gradient, curvature and optimal step over the error, a line for each loss."""
+    """Value, gradient, curvature and optimal step over the error, a line for each loss.
+
+    Args:
+      errors: `[errors]`, pixels.
+      curves: by the name of each loss its four curves (`wing_jax.analysis.curves`).
+
+    Returns:
+      A Matplotlib figure.
+
+    >>> import jax.numpy as jnp
+    >>> from wing_jax import analysis, losses
+    >>> errors = jnp.linspace(-5.0, 5.0, 11)
+    >>> len(curves_figure(errors, {"Wing": analysis.curves(losses.wing_loss, errors)}).axes)
+    4
+    """
     titles = ("value", "gradient", "curvature", "optimal step |x| / |f'(x)|")
     limits = ((0, 30), (-6, 6), (-3, 2), (0, 20))
     figure, panels = _panels(1, 4, width=13.5, height=3.3)

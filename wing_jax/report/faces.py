@@ -28,9 +28,22 @@ def annotation_sheet(faces: FaceSet, *, columns: int = 4, size: int = 360, numbe
     orange where something hides them, pink where the face itself does; points without a position are left out. The
     box is white; `numbers` count from 0. The caption is the face's subset and its picture's name.
 
+    Args:
+      faces: one or more.
+      columns: tiles in a row.
+      size: side of a tile in pixels.
+      numbers: write the points' numbers.
+
+    Returns:
+      An RGB picture, uint8 `[height, width, 3]`.
+
     Raises:
       InputError: a picture cannot be read.
       ValueError: there is no face, or the sheet would be too large.
+
+    >>> from wing_jax.data.load import load_faces
+    >>> annotation_sheet(load_faces("synthetic", count=2), columns=2, size=64).shape[2]
+    3
     """
     sheet_size(max(1, len(faces)), columns=columns, step=(size, size))  # before the tiles take memory
     tiles = [_tile(faces, index, size, numbers) for index in range(len(faces))]

@@ -19,6 +19,23 @@ def pose_figure(
 
     Above it stands the mean shape deformed along the pose axis by -2, 0 and +2 standard deviations, each over its own
     coefficient; `lines` are chains of points to draw in it (a scheme's).
+
+    Args:
+      model: of `wing_jax.balance.pose_axis`.
+      counts: copies of each of its faces, of `wing_jax.balance.duplication_counts`.
+      bins: of the histogram.
+      lines: chains of points to draw in the shapes: `Scheme.lines`.
+
+    Returns:
+      A Matplotlib figure.
+
+    >>> from wing_jax import balance
+    >>> from wing_jax.schemes import MTFL_5
+    >>> mean = np.array([[0, 0], [4, 0], [2, 2], [1, 4], [3, 4]])
+    >>> shapes = mean + np.random.default_rng(0).normal(0, 0.2, (50, 5, 2))
+    >>> model = balance.pose_axis(shapes, flip_permutation=MTFL_5.flip)
+    >>> len(pose_figure(model, balance.duplication_counts(model.coefficients, bins=5)).axes) > 0
+    True
     """
     figure = make_figure(7.2, 4.6)
     axes = figure.add_axes((0.1, 0.12, 0.87, 0.52))

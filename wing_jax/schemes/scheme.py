@@ -44,14 +44,26 @@ class Scheme:
     >>> Scheme.make("eyes_and_nose", ["left eye", "right eye", "nose"], mirrored=[("left eye", "right eye")],
     ...             normalization=("left eye", "right eye"))
     <Scheme eyes_and_nose: 3 points>
+
+    Args:
+      name: what it is called.
+      names: of the points, in their order, each once.
+      mirrored: pairs that change places under a horizontal flip.
+      left_eye: the points whose mean is taken as the pupil.
+      right_eye: those of the other eye.
+      left_outer: the outer corner of that eye; where a scheme has none, one of the two points whose distance normalizes
+        errors.
+      right_outer: that of the other eye.
+      lines: chains of points to join in drawings.
+      about: what these points are.
     """
 
     name: str
-    names: tuple[str, ...]  # of the points, in their order, each once
-    mirrored: tuple[tuple[int, int], ...]  # pairs that change places under a horizontal flip
-    left_eye: tuple[int, ...]  # the points whose mean is taken as the pupil
+    names: tuple[str, ...]
+    mirrored: tuple[tuple[int, int], ...]
+    left_eye: tuple[int, ...]
     right_eye: tuple[int, ...]
-    left_outer: int  # outer eye corners; where a scheme has none, the two points whose distance normalizes errors
+    left_outer: int
     right_outer: int
     lines: tuple[tuple[int, ...], ...]
     about: str

@@ -44,12 +44,24 @@ class TrainResult(Value):
 
     `history` holds a dict for each step that was logged: "stage", "step", "loss", "nme" (fraction of the inter-ocular
     distance, on the training crops), "faces_per_second", and after each measurement "validation_nme" (fraction).
+
+    Args:
+      localizer: of the best checkpoint of each stage.
+      history: as above.
+      folder: where checkpoints, logs and the model lie; None: nothing was written.
+      interrupted: Ctrl-C ended the training early; the localizer is the best until then.
+
+    >>> import wing_jax as wj
+    >>> stage = wj.StageSpec(model=wj.models.TINY, input_size=32, steps=2, batch_size=8)
+    >>> result = wj.fit(wj.load_faces("synthetic", count=24), stage, quiet=True, device_count=1)
+    >>> result.interrupted, 0 < result.validation_nme < 1
+    (False, True)
     """
 
     localizer: Localizer
     history: tuple[Row, ...]
-    folder: Path | None = None  # where checkpoints, logs and the model lie; None: nothing was written
-    interrupted: bool = False  # Ctrl-C ended the training early; the localizer is the best until then
+    folder: Path | None = None
+    interrupted: bool = False
 
     @property
     def validation_nme(self) -> float:

@@ -21,7 +21,6 @@ from jaxtyping import Bool, Complex, Float, Int
 
 from wing_jax.procrustes import (
     ShapeGaussian,
-    align,
     as_complex,
     as_points,
     deviations_from_mean,
@@ -49,20 +48,14 @@ def hsm(*, bins: int = 9, cap: int = 20) -> Balance:
     >>> copies = hsm(bins=5, cap=4)(shapes, np.ones((50, 5), bool), np.array([1, 0, 2, 4, 3]))
     >>> copies.shape, copies.max() <= 4
     ((50,), np.True_)
+
+    Returns:
+      A function of the points, which are visible, and the scheme's flip, that answers the copies of each face.
     """
 
     def copies(points: np.ndarray, visible: np.ndarray, flip: np.ndarray) -> np.ndarray:
         pose = pose_axis(points, visible, flip_permutation=flip)
         return duplication_counts(np.abs(pose.coefficients), bins=bins, cap=cap)
-
-    return copies
-
-
-def official_hsm(*, bins: int = 9) -> Balance:
-    """HSM as an argument of `wing_jax.fit`, as the authors' own code has it (`official_duplication`)."""
-
-    def copies(points: np.ndarray, visible: np.ndarray, flip: np.ndarray) -> np.ndarray:
-        return np.bincount(official_duplication(points, bins=bins).indices, minlength=len(points))
 
     return copies
 
@@ -73,16 +66,34 @@ class PoseModel(Value):
 
     The axis found to be pose is `axes[index]`, turned so that a positive coefficient is yaw > 0: the nose to the
     right of the image.
+
+    Args:
+      mean: shape `[L, 2]`, centered.
+      axes: principal axes `[axes, L, 2]`, of length 1.
+      variances: along each axis.
+      noise: variance in each direction that is no axis.
+      shares: of the total variance.
+      correlations: of each axis' coefficients with the shape's asymmetry.
+      index: of the axis that is pose.
+      coefficients: of the faces given to `pose_axis`.
+
+    >>> from wing_jax.schemes import MTFL_5
+    >>> mean = np.array([[0, 0], [4, 0], [2, 2], [1, 4], [3, 4]])
+    >>> shapes = mean + np.random.default_rng(0).normal(0, 0.2, (50, 5, 2))
+
+    >>> model = pose_axis(shapes, flip_permutation=MTFL_5.flip)
+    >>> model.coefficients.shape, model.shape_at(0.1).shape
+    ((50,), (5, 2))
     """
 
     mean: Float[np.ndarray, "points 2"]
     axes: Float[np.ndarray, "axes points 2"]
     variances: Float[np.ndarray, "axes"]
-    noise: float  # variance in each direction that is no axis
-    shares: Float[np.ndarray, "axes"]  # of the total variance
-    correlations: Float[np.ndarray, "axes"]  # of each axis' coefficients with the shape's asymmetry
+    noise: float
+    shares: Float[np.ndarray, "axes"]
+    correlations: Float[np.ndarray, "axes"]
     index: int
-    coefficients: Coefficients  # of the faces given to `pose_axis`
+    coefficients: Coefficients
 
     @property
     def axis(self) -> Float[np.ndarray, "points 2"]:
@@ -118,12 +129,22 @@ def pose_axis(
     to its mirror image) run ahead of the outer ones: yaw = sum over points of (mean half-width - half-width) times
     the shift in x.
 
+    Returns:
+      The mean shape, the axes, and the coefficient of each face.
+
     Raises:
       ValueError: fewer than 3 faces or points, a visible point is not finite, the permutation is no flip, a face's
         visible points are fewer than two or all in one place, a point is never visible, all faces have one shape.
+
+    >>> from wing_jax.schemes import MTFL_5
+    >>> mean = np.array([[0, 0], [4, 0], [2, 2], [1, 4], [3, 4]])
+    >>> shapes = mean + np.random.default_rng(0).normal(0, 0.2, (50, 5, 2))
+
+    >>> pose_axis(shapes, flip_permutation=MTFL_5.flip, components=3).axes.shape
+    (3, 5, 2)
     """
     flip = _checked_flip(flip_permutation, points.shape[1])
-    shapes, visible = _checked_shapes(points, visible)
+    shapes, visible = checked_shapes(points, visible)
     if len(shapes) < 3:
         raise ValueError(f"{len(shapes)} faces are too few to find the axis of pose: give 3 or more")
     unseen = ~(visible | visible[:, flip]).any(0)
@@ -159,26 +180,61 @@ def pose_coefficients(
 ) -> Coefficients:
     """Coefficient of each face `[faces]` on the pose axis of a model that was found on other faces.
 
+    Args:
+      model: of `pose_axis`.
+      points: `[faces, L, 2]`, in any unit.
+      visible: bool `[faces, L]`; hidden points may hold anything. None: all are visible.
+
+    Returns:
+      `[faces]`, in the unit of the model: the norm of the mean shape.
+
     Raises:
       ValueError: as `pose_axis`, or the shapes have another number of points than the model.
+
+    >>> from wing_jax.schemes import MTFL_5
+    >>> mean = np.array([[0, 0], [4, 0], [2, 2], [1, 4], [3, 4]])
+    >>> shapes = mean + np.random.default_rng(0).normal(0, 0.2, (50, 5, 2))
+
+    >>> model = pose_axis(shapes, flip_permutation=MTFL_5.flip)
+    >>> bool(np.allclose(pose_coefficients(model, 3 * shapes), model.coefficients))
+    True
     """
     if points.shape[1:] != model.mean.shape:
         raise ValueError(f"the model has {len(model.mean)} points, these shapes have {points.shape[1]}")
-    shapes, visible = _checked_shapes(points, visible)
+    shapes, visible = checked_shapes(points, visible)
     axes = flat(as_complex(model.axes))
     gaussian = ShapeGaussian(as_complex(model.mean), axes, model.variances, model.noise, np.nan)
     return deviations_from_mean(gaussian, shapes, visible) @ axes[model.index]
 
 
 class YawCorrelation(NamedTuple):
-    """How well a pose coefficient follows the annotated yaw, in [-1, 1]."""
+    """How well a pose coefficient follows the annotated yaw, in [-1, 1].
+
+    Args:
+      pearson: of the values.
+      spearman: of ranks: 1 where the coefficient rises with yaw, in whatever way.
+
+    >>> YawCorrelation(0.9, 1.0).spearman
+    1.0
+    """
 
     pearson: float
-    spearman: float  # of ranks: 1 where the coefficient rises with yaw, in whatever way
+    spearman: float
 
 
 def correlation_with_yaw(coefficients: Coefficients, yaw: Float[np.ndarray, "faces"]) -> YawCorrelation:
-    """Correlation of pose coefficients with annotated yaw (or pose classes in the order of yaw)."""
+    """Correlation of pose coefficients with annotated yaw (or pose classes in the order of yaw).
+
+    Args:
+      coefficients: `[faces]`.
+      yaw: `[faces]`, in degrees or numbers of classes; none NaN.
+
+    Returns:
+      Pearson's and Spearman's correlation, in [-1, 1].
+
+    >>> correlation_with_yaw(np.array([-1.0, 0.0, 1.0]), np.array([-30.0, 0.0, 30.0]))
+    YawCorrelation(pearson=1.0, spearman=1.0)
+    """
     ranks = [np.unique(values, return_inverse=True, return_counts=True) for values in (coefficients, yaw)]
     mid_ranks = [(np.cumsum(counts) - (counts - 1) / 2)[inverse] for _, inverse, counts in ranks]
     return YawCorrelation(_correlation(coefficients, yaw), _correlation(*mid_ranks))
@@ -193,8 +249,20 @@ def duplication_counts(
     and one more to N % n of them, drawn by `seed`; so bins match exactly, except those that `cap` keeps smaller
     (the paper names no cap; without one a lone extreme face could fill a bin). Empty bins stay empty.
 
+    Args:
+      coefficients: `[faces]`.
+      bins: of equal width.
+      cap: the most copies of one face.
+      seed: draws the faces that have one copy more.
+
+    Returns:
+      `[faces]`, each 1 to `cap`.
+
     Raises:
       ValueError: `bins` or `cap` is below 1, or a coefficient is not finite.
+
+    >>> duplication_counts(np.array([0.0, 0.1, 0.1, 0.9]), bins=2).tolist()
+    [1, 1, 1, 3]
     """
     if cap < 1:
         raise ValueError(f"cap = {cap}: a face cannot appear less than once")
@@ -209,15 +277,35 @@ def duplication_counts(
 
 
 def duplicated_indices(counts: Int[np.ndarray, "faces"]) -> Int[np.ndarray, "copies"]:
-    """Face i, `counts[i]` times over, in the order of the faces."""
+    """Face i, `counts[i]` times over, in the order of the faces.
+
+    Args:
+      counts: `[faces]`, of `duplication_counts`.
+
+    Returns:
+      The faces of an epoch, `[copies]`.
+
+    >>> duplicated_indices(np.array([1, 3])).tolist()
+    [0, 1, 1, 1]
+    """
     return np.repeat(np.arange(len(counts)), counts)
 
 
 def pose_edges(coefficients: Coefficients, *, bins: int) -> Float[np.ndarray, "edges"]:
     """The `bins + 1` edges of bins of equal width from the smallest to the largest coefficient.
 
+    Args:
+      coefficients: `[faces]`.
+      bins: of equal width.
+
+    Returns:
+      `[bins + 1]`, rising.
+
     Raises:
       ValueError: `bins` is below 1, or there is no coefficient, or one is not finite.
+
+    >>> pose_edges(np.array([0.0, 1.0]), bins=2).tolist()
+    [0.0, 0.5, 1.0]
     """
     if bins < 1:
         raise ValueError(f"bins = {bins}: pose balancing needs at least 1 bin")
@@ -227,7 +315,16 @@ def pose_edges(coefficients: Coefficients, *, bins: int) -> Float[np.ndarray, "e
 
 
 class PoseHistogram(NamedTuple):
-    """Faces in each bin of the pose coefficient, without and with their copies."""
+    """Faces in each bin of the pose coefficient, without and with their copies.
+
+    Args:
+      edges: of the bins, `[bins + 1]`.
+      before: faces in each bin.
+      after: faces with their copies.
+
+    >>> PoseHistogram(np.array([0.0, 1.0]), np.array([2]), np.array([5])).table().splitlines()[-1]
+    '| all | 2 | 5 |'
+    """
 
     edges: Float[np.ndarray, "edges"]
     before: Int[np.ndarray, "bins"]
@@ -242,7 +339,20 @@ class PoseHistogram(NamedTuple):
 
 
 def pose_histogram(coefficients: Coefficients, counts: Int[np.ndarray, "faces"], *, bins: int) -> PoseHistogram:
-    """The histogram before and after each face is repeated `counts` times; bins as in `duplication_counts`."""
+    """The histogram before and after each face is repeated `counts` times; bins as in `duplication_counts`.
+
+    Args:
+      coefficients: `[faces]`.
+      counts: `[faces]`, copies of each.
+      bins: of equal width.
+
+    Returns:
+      The edges and the faces of each bin.
+
+    >>> coefficients = np.array([0.0, 0.1, 0.1, 0.9])
+    >>> pose_histogram(coefficients, duplication_counts(coefficients, bins=2), bins=2).after.tolist()
+    [3, 3]
+    """
     edges = pose_edges(coefficients, bins=bins)
     members = _bin_of(coefficients, edges)
     after = np.bincount(members, weights=counts, minlength=bins).astype(np.int64)
@@ -251,57 +361,6 @@ def pose_histogram(coefficients: Coefficients, counts: Int[np.ndarray, "faces"],
 
 def _bin_of(coefficients: Coefficients, edges: Float[np.ndarray, "edges"]) -> Int[np.ndarray, "faces"]:
     return np.searchsorted(edges[1:-1], coefficients, side="right")
-
-
-class OfficialBalance(NamedTuple):
-    """What the official balancing answers."""
-
-    coefficients: Coefficients  # absolute values, in the unit of the shapes
-    ratios: Int[np.ndarray, "bins"]  # copies of each face of a bin; 0 for an empty bin
-    indices: Int[np.ndarray, "copies"]
-
-
-def official_duplication(
-    shapes: Float[np.ndarray, "faces points 2"],
-    *,
-    bins: int = 9,
-    axis: int | None = None,
-    reflection: bool = True,
-) -> OfficialBalance:
-    """The authors' own balancing, step by step with its quirks: `pdb.m` of github.com/FengZhenhua/Wing-Loss.
-
-    The plain mean of raw shapes is the target of all alignments; a shape is mirrored if it then fits better (Matlab's
-    default; `reflection=False` forbids it); the axis is the second for 19 points and else the first (`axis`, from 0,
-    chooses another). The fullest bin is counted in bins from min |c| to max |c|, closed on the right; the faces are
-    taken from bins that start at 0, closed at both ends, so a face on an edge is in two; copies are
-    round(fullest / faces), half away from zero. Empty bins, where `pdb.m` divides by zero, are left out,
-    and the largest |c|, which rounding of the last edge drops there at times, is kept.
-    `duplication_counts` is the method of the paper's text.
-
-    Raises:
-      ValueError: fewer than 3 faces, `bins` below 1, a point is not finite, or a shape is one point.
-    """
-    raw, _ = _checked_shapes(shapes, None)
-    if len(raw) < 3:
-        raise ValueError(f"{len(raw)} faces are too few to find the axis of pose: give 3 or more")
-    mean = raw.mean(0)
-    aligned = align(raw, mean)
-    if reflection:
-        mirrored = align(np.conj(raw), mean)
-        better = np.linalg.norm(mirrored - mean, axis=-1) < np.linalg.norm(aligned - mean, axis=-1)
-        aligned = np.where(better[:, None], mirrored, aligned)
-    deviations = flat(aligned - aligned.mean(0))
-    chosen = int(raw.shape[1] == 19) if axis is None else axis
-    eigenvectors = np.linalg.eigh(deviations.T @ deviations)[1][:, ::-1]
-    coefficients = np.abs(deviations @ eigenvectors[:, chosen])
-    inner = pose_edges(coefficients, bins=bins)[1:-1]
-    fullest = np.bincount(np.searchsorted(inner, coefficients, side="left"), minlength=bins).max()
-    low = np.arange(bins) * coefficients.max() / bins
-    high = np.append(low[1:], coefficients.max())
-    members = [np.flatnonzero((coefficients >= a) & (coefficients <= b)) for a, b in zip(low, high, strict=True)]
-    ratios = np.array([int(fullest / len(faces) + 0.5) if len(faces) else 0 for faces in members])
-    indices = np.concatenate([np.tile(faces, ratio) for faces, ratio in zip(members, ratios, strict=True)])
-    return OfficialBalance(coefficients, ratios, indices)
 
 
 def _yaw_direction(
@@ -332,7 +391,7 @@ def _checked_flip(flip_permutation: Int[np.ndarray, "flipped"], points: int) -> 
     return flip
 
 
-def _checked_shapes(
+def checked_shapes(
     points: Float[np.ndarray, "faces points 2"], visible: Bool[np.ndarray, "faces points"] | None
 ) -> tuple[Complex[np.ndarray, "faces points"], Bool[np.ndarray, "faces points"]]:
     """Complex shapes, 0 where hidden, and who is visible; shapes that cannot be aligned are refused."""
