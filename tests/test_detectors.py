@@ -177,7 +177,7 @@ def test_a_model_of_ones_own_points_is_told_where_to_look(faces, folder, capsys)
     with pytest.raises(InputError, match="wing-jax data detect"):
         FaceLandmarker(localizer=own, detector=get_detector("auto"))
     own.save(folder / "own")
-    source = [str(folder / "three"), "--format", "pts", "--scheme", scheme]
+    source = [str(folder / "three"), "--data", "pts", "--scheme", scheme]
     main(["data", "detect", *source, "--model", str(folder / "own")])
     assert "Saved the detector calibration to" in capsys.readouterr().out
     landmarker = FaceLandmarker.load(folder / "own")
@@ -190,7 +190,7 @@ def test_a_model_of_ones_own_points_is_told_where_to_look(faces, folder, capsys)
                 "data",
                 "detect",
                 str(folder / "all"),
-                "--format",
+                "--data",
                 "pts",
                 "--scheme",
                 "ibug68",
@@ -210,7 +210,7 @@ def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(fa
     )  # fmt: skip
     own.save("run/model")
     (folder / "w300").mkdir()  # of a packaged model's name, without a model
-    source = ["data", "detect", "all", "--format", "pts", "--scheme", "ibug68", "--faces", "5"]
+    source = ["data", "detect", "all", "--data", "pts", "--scheme", "ibug68", "--faces", "5"]
     before = {path: path.read_bytes() for path in pretrained.FOLDER.rglob("*.json")}
 
     main([*source, "--model", "run"])
@@ -237,7 +237,7 @@ def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(fa
 
 
 def test_the_command(folder, capsys):
-    main(["data", "detect", str(folder / "all"), "--format", "pts", "--scheme", "ibug68", "--faces", "5"])
+    main(["data", "detect", str(folder / "all"), "--data", "pts", "--scheme", "ibug68", "--faces", "5"])
     said = capsys.readouterr().out
     assert "5 of 5 faces found" in said
     assert "mean shape of all 68 points" in said
