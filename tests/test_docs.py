@@ -16,10 +16,12 @@ from wing_jax.cli.named_config import SHORT
 from wing_jax.config import Config, SweepConfig
 from wing_jax.data import boxes
 from wing_jax.data.registry import READERS
+from wing_jax.losses import LOSSES
+from wing_jax.models import MODELS
 from wing_jax.schemes import SCHEMES
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 DATA = ROOT / "docs" / "data.md"
 FENCED = re.compile(r"^ *```(?P<kind>\w*)\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"^ *(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\S*/)?(wing-jax(?: .*)?)$", re.MULTILINE)
@@ -47,6 +49,8 @@ OPTIONS = {
     ("data", "formats"): None,
     ("data", "schemes"): data.SchemesOptions,
 }
+
+PARAMETERS = {name for kind in (LOSSES, MODELS) for entry in kind.values() for name in entry.parameters}
 
 
 def commands(text: str) -> list[list[str]]:
@@ -82,7 +86,9 @@ def faults(words: list[str]) -> list[str]:
         name = "--" + word[2:].split("=")[0].replace("-", "_")  # tyro takes both
         plain = re.sub(r"^--(.*\.)?no_", r"--\1", name)
         switch = plain != name and known.get(plain) is bool
-        if word.startswith("--") and name != "--help" and not (name in known or switch):
+        table, _, param = name.rpartition(".")
+        parameter = table.endswith(".params") and table in known and param in PARAMETERS
+        if word.startswith("--") and name != "--help" and not (name in known or switch or parameter):
             found.append(f"no such option: {name}")
         if name in ("--data", "--data.name") and value.islower():
             found += [] if value in READERS else [f"no such data set: {value}"]
@@ -148,6 +154,10 @@ def test_every_relative_link_and_picture_exists(page):
         ("wing-jax data check 300w --no-shown", "no such option: --no_shown"),
         ("wing-jax data formats --shown 3", "no such option: --shown"),
         ("wing-jax train configs/w300.py --stage2.loss.breadth 3", "no such option: --stage2.loss.breadth"),
+        (
+            "wing-jax train configs/w300.py --stage2.loss.params.breadth 3",
+            "no such option: --stage2.loss.params.breadth",
+        ),
         ("wing-jax train configs/nowhere.py", "no such config"),
         ("wing-jax train w301 --root 300w", "no such config"),
         ("wing-jax train w300 --bins 3", "no such option: --bins"),
