@@ -23,12 +23,12 @@ devices.prepare_xla()
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
-from wing_jax.train.run import first_task, read_corpus  # noqa: E402
-from wing_jax.train.stage import LOG_EVERY, StageTask, calls, make_engine  # noqa: E402
 
 from wing_jax.config import Config, load_config  # noqa: E402
+from wing_jax.from_config.recipe import mesh_of, scaled_to_batch, settings_of  # noqa: E402
+from wing_jax.from_config.train import first_setup, training_data  # noqa: E402
 from wing_jax.train.loop import spans  # noqa: E402
-from wing_jax.train.optimizer import scaled_to_batch  # noqa: E402
+from wing_jax.train.setup import LOG_EVERY, StageSetup, make_runner  # noqa: E402
 
 CNN7 = {"input_size": 128, "channels": (32, 64, 128, 256, 512, 512)}
 
@@ -47,7 +47,7 @@ def main() -> None:
     given = parser.parse_args()
     config = configured(given)
     start = time.perf_counter()
-    corpus = read_corpus(config)
+    data = training_data(config)
     reading = time.perf_counter() - start
     peak = matmul_peak(devices.precision(config.stage1.model.precision))
     rows = []
@@ -56,11 +56,11 @@ def main() -> None:
             for batch in given.batches:
                 own = at_batch(config, batch, given.faces)
                 own = dataclasses.replace(own, seed=seed, input=input_)
-                rows.append(trained(own, first_task(own, corpus), seed, peak))
+                rows.append(trained(own, first_setup(own, data), seed, peak))
                 say("  ".join(rows[-1]))
     header = ["input", "batch", "seed", "steps", "compile s", "train s", "faces/s", "of the peak", "validation NME %"]
     body = [
-        f"{corpus.about['data']}, {given.config}, {given.network}, {given.faces:,} faces a training; reading and "
+        f"{data.data_name}, {given.config}, {given.network}, {given.faces:,} faces a training; reading and "
         f"cutting {reading:.1f} s; {jax.devices()[0].device_kind}; measured peak {peak / 1e12:.2f} TFLOP/s.",
         "",
     ]
@@ -96,29 +96,30 @@ def at_batch(config: Config, batch: int, faces: int) -> Config:
     return dataclasses.replace(config, stage1=dataclasses.replace(stage, steps=steps, evaluate_every=steps))
 
 
-def trained(config: Config, task: StageTask, seed: int, peak: float) -> list[str]:
+def trained(config: Config, setup: StageSetup, seed: int, peak: float) -> list[str]:
     """One training, as a row of the table."""
-    stage, mesh = config.stage1, devices.make_mesh(config.devices)
-    engine, validate = make_engine(task, config, mesh), task.validate(mesh)
-    pieces = list(spans(0, stage.steps, evaluate_every=stage.evaluate_every, longest=max(LOG_EVERY, calls(config))))
+    stage, settings = config.stage1, settings_of(config, mesh_of(config))
+    runner, validate = make_runner(setup, settings), setup.validate(settings.mesh)
+    longest = max(LOG_EVERY, settings.steps_a_program)
+    pieces = list(spans(0, stage.steps, evaluate_every=stage.evaluate_every, longest=longest))
     lengths = {last - first: (first, last) for first, last in pieces}
-    state = engine.place(task.state(seed=config.seed))
+    state = runner.place(setup.state(seed=config.seed))
     start = time.perf_counter()
     for first, last in lengths.values():  # each program once, on a state that is not kept
-        jax.block_until_ready(engine.advance(engine.place(task.state(seed=config.seed)), first, last))
-    jax.block_until_ready(validate(engine.whole(state).best_variables))
+        jax.block_until_ready(runner.advance(runner.place(setup.state(seed=config.seed)), first, last))
+    jax.block_until_ready(validate(runner.whole(state).best_variables))
     compiling = time.perf_counter() - start
     if config.input == "tfdata":  # its stream has moved on
-        engine = make_engine(task, config, mesh)
-        state, _ = engine.advance(state, 0, 1)
+        runner = make_runner(setup, settings)
+        state, _ = runner.advance(state, 0, 1)
         pieces = [(max(first, 1), last) for first, last in pieces]
     start = time.perf_counter()
     for first, last in pieces:
-        state, metrics = engine.advance(state, first, last)
-    total, count = jax.device_get(validate(engine.whole(state).best_variables))
+        state, metrics = runner.advance(state, first, last)
+    total, count = jax.device_get(validate(runner.whole(state).best_variables))
     taken = time.perf_counter() - start
     faces = (stage.steps - pieces[0][0]) * stage.batch_size
-    share = faces * 3 * forward_flops(task) / taken / peak
+    share = faces * 3 * forward_flops(setup) / taken / peak
     assert np.isfinite(jax.device_get(metrics["loss"][0])).all(), "the loss is not finite: the rates do not fit"
     return [
         config.input,
@@ -133,14 +134,14 @@ def trained(config: Config, task: StageTask, seed: int, peak: float) -> list[str
     ]
 
 
-def forward_flops(task: StageTask) -> float:
+def forward_flops(setup: StageSetup) -> float:
     """Floating-point operations of a face's forward pass; a step takes about three times as many."""
-    side, before, flops = task.stage.input_size, 3, 0.0
-    for channels in task.model().channels:
+    side, before, flops = setup.spec.input_size, 3, 0.0
+    for channels in setup.model.channels:
         flops += 2 * 9 * before * channels * side * side
         before, side = channels, side // 2
-    hidden = task.model().hidden
-    return flops + 2 * hidden * (before * side * side + 2 * task.scheme.points)
+    hidden = setup.model.hidden
+    return flops + 2 * hidden * (before * side * side + 2 * setup.scheme.points)
 
 
 def matmul_peak(dtype: str, *, seconds: float = 0.5) -> float:

@@ -26,7 +26,7 @@ IMPORTS = {
     "bare interpreter": "",
     "import wing_jax": "import wing_jax",
     "import wing_jax.losses": "import wing_jax.losses",
-    "the training's imports": "import wing_jax.train.run",
+    "the training's imports": "import wing_jax.from_config.train",
 }
 BUILD = "first step done, nothing there: the CPU kernel is built as well"
 COLD, WARM = "first step done, no compile cache", "first step done, with the compile cache"
@@ -51,12 +51,10 @@ def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
         say(f"round {number} of {rounds}")
         taken = {name: process([sys.executable, "-c", code]) for name, code in IMPORTS.items()}
         filled, new = folder / "filled", folder / f"empty-{number}"
-        taken[WARM] = first_step(folder, run=f"warm-{number}", XDG_CACHE_HOME=filled)
+        taken[WARM] = first_step(folder, XDG_CACHE_HOME=filled)
         programs = folder / f"programs-{number}"
-        taken[COLD] = first_step(
-            folder, run=f"cold-{number}", XDG_CACHE_HOME=filled, JAX_COMPILATION_CACHE_DIR=programs
-        )
-        taken[BUILD] = first_step(folder, run=f"build-{number}", XDG_CACHE_HOME=new)
+        taken[COLD] = first_step(folder, XDG_CACHE_HOME=filled, JAX_COMPILATION_CACHE_DIR=programs)
+        taken[BUILD] = first_step(folder, XDG_CACHE_HOME=new)
         if number > 0:
             for name, value in taken.items():
                 seconds[name].append(value)
@@ -75,9 +73,9 @@ def process(words: list[str]) -> float:
     return time.perf_counter() - start
 
 
-def first_step(folder: Path, *, run: str, **caches: Path) -> float:
+def first_step(folder: Path, **caches: Path) -> float:
     """Seconds from the start of the process until it says that its first step is done."""
-    words = command("first_step.py", {"packed": str(folder / "packed"), "output": str(folder / "runs"), "name": run})
+    words = command("first_step.py", {"packed": str(folder / "packed")})
     variables = plain({name: str(path) for name, path in caches.items()})
     start = time.perf_counter()
     training = subprocess.Popen(words, env=variables, stdout=subprocess.PIPE, text=True)

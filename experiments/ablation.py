@@ -18,17 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shared import table
-from wing_jax.train.run import Corpus, first_task, prepare, read_corpus, second_task
-from wing_jax.train.stage import train_stage
 
 from wing_jax.config import BalanceConfig, Config, LossConfig, load_config
+from wing_jax.from_config.recipe import mesh_of, settings_of
+from wing_jax.from_config.train import first_setup, second_setup, training_data
 from wing_jax.report.origin import commit, machine
 from wing_jax.runtime import allocator, devices
-from wing_jax.train import crops
+from wing_jax.train.data import TrainingData
+from wing_jax.train.setup import train_stage
 
 REPRODUCED = Path(__file__).parents[1] / "docs" / "reproduce"
 AS_IT_STANDS = "the recipe as it stands"
-CORPORA: dict[tuple, Corpus] = {}
+DATA: dict[tuple, TrainingData] = {}
 Change = Callable[[Config], Config]
 
 
@@ -127,24 +128,23 @@ def main() -> None:
 
 def held_out_nme(config: Config, recipe: Config, shared: Path, name: str) -> float:
     """The best validation NME of the config's second stage, behind the `recipe`'s first stage in `shared`; per cent."""
-    mesh = prepare(config)
-    first = dataclasses.replace(recipe, seed=0, output=str(shared), name="first")
-    task = first_task(first, corpus_of(first))
-    stage1 = train_stage(task, first, mesh)
-    template = crops.template_of(task.mean, margin=config.stage2.margin)
-    own = dataclasses.replace(config, output=str(shared), name=name)
-    train_stage(second_task(own, corpus_of(own), stage1, template), own, mesh)
+    mesh = mesh_of(config)
+    base = dataclasses.replace(recipe, seed=0)
+    first = first_setup(base, data_of(base))
+    done = train_stage(first, settings_of(base, mesh), folder=shared / "first")
+    own = second_setup(config, data_of(config), first.trained(done.variables), first.mean)
+    train_stage(own, settings_of(config, mesh), folder=shared / name)
     lines = (shared / name / "stage2" / "metrics.jsonl").read_text().splitlines()
     return 100 * min(line.get("validation_nme", 1.0) for line in map(json.loads, lines))
 
 
-def corpus_of(config: Config) -> Corpus:
+def data_of(config: Config) -> TrainingData:
     """The faces; read again only where the data or their balance change."""
     key = (config.data, config.more, config.balance, config.seed if config.data.reshaped else 0)
-    if key not in CORPORA:
-        CORPORA.clear()
-        CORPORA[key] = read_corpus(config)
-    return CORPORA[key]
+    if key not in DATA:
+        DATA.clear()
+        DATA[key] = training_data(config)
+    return DATA[key]
 
 
 class Figures:

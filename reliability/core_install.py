@@ -68,8 +68,8 @@ except InputError as error:
 STAGE = {"steps": 4, "evaluate_every": 2, "optimizer.warmup": 0, "batch_size": 4}
 SHORT = [
     *(word for name, value in STAGE.items() for stage in ("1", "2") for word in (f"--stage{stage}.{name}", str(value))),
-    *("--data.validation", "0.5", "--stage1.model.channels", "8", "8", "8", "16"),
-    *("--stage2.model.channels", "8", "8", "8", "16", "--stage2.draws", "1"),
+    *("--data.validation", "0.5", "--stage1.model.params.channels", "8", "8", "8", "16"),
+    *("--stage2.model.params.channels", "8", "8", "8", "16", "--stage2.draws", "1"),
 ]  # fmt: skip
 BOX = ("--box", "40", "40", "150", "150")
 WORK = {

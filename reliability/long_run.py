@@ -24,11 +24,11 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 from shared import arguments, publish, table
-from wing_jax.train.run import train
 
 from wing_jax.cli.options import parse_config
 from wing_jax.config import Config
 from wing_jax.errors import Stopped
+from wing_jax.from_config.train import train
 from wing_jax.runtime import allocator, devices, termination
 
 EVERY, BLOCK = 5.0, 300.0  # seconds

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_analysis import STAGE
-from wing_jax.train.run import train
 
 from wing_jax.analysis import faces as on_faces
 from wing_jax.analysis.subject import subject
@@ -15,6 +14,7 @@ from wing_jax.cli import main
 from wing_jax.config import Config, DataConfig
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
+from wing_jax.from_config.train import train
 from wing_jax.inference.localizer import Localizer
 from wing_jax.losses import make_loss
 from wing_jax.reproduce import compare_losses
@@ -36,7 +36,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(config):
-    return train(config)
+    return train(config).folder / "model"
 
 
 @pytest.fixture(scope="module")

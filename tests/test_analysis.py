@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wing_jax.train.run import first_task, read_corpus
-from wing_jax.train.stage import make_engine
 
 from wing_jax import analysis
 from wing_jax.analysis.training import follow, probe_steps
 from wing_jax.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
+from wing_jax.from_config.recipe import mesh_of, settings_of
+from wing_jax.from_config.train import first_setup, training_data
 from wing_jax.losses import LOSSES, make_loss, mask_points, masked_mean
 from wing_jax.models import TINY
-from wing_jax.runtime import devices
+from wing_jax.train.setup import make_runner
 from wing_jax.types import Batch
 
 ERRORS = np.array([-15.0, -9.5, -1.0, 0.0, 0.25, 2.0, 12.0], np.float32)
@@ -243,22 +243,16 @@ def test_a_training_is_followed_from_its_start_to_its_end():
     config = Config(
         name="followed", data=DataConfig(name="synthetic", train_faces=16, validation=0.3), stage1=STAGE, devices=1
     )
-    task, mesh = first_task(config, read_corpus(config)), devices.make_mesh(1)
-    seen = follow(task, config, mesh, at=(0, 2, 6))
+    setup, settings = first_setup(config, training_data(config)), settings_of(config, mesh_of(config))
+    seen = follow(setup, settings, at=(0, 2, 6))
     assert [one.step for one in seen] == [0, 2, 6]
-    engine = make_engine(task, config, mesh)
-    placed, _ = engine.advance(engine.place(task.state(seed=0)), 0, 6)
-    images, points, _ = (part for part in _fixed(task))
-    predicted = task.model().apply(engine.whole(placed).variables, jnp.asarray(images), train=False)
+    runner = make_runner(setup, settings)
+    placed, _ = runner.advance(runner.place(setup.state(seed=0)), 0, 6)
+    images, points, _ = setup.validation_crops()
+    predicted, _ = setup.network().apply(runner.whole(placed).variables, jnp.asarray(images), train=False)
     np.testing.assert_allclose(seen[-1].errors, predicted - points, atol=1e-4)
-    mean = task.mean * STAGE.input_size - 0.5
+    mean = setup.mean * STAGE.input_size - 0.5
     np.testing.assert_allclose(seen[0].errors, mean - points, atol=1e-4)
     longer = dataclasses.replace(STAGE, steps=900).steps
     assert probe_steps(longer)[0] == 0
     assert probe_steps(longer)[-1] == longer
-
-
-def _fixed(task):
-    from wing_jax.input.on_host import fixed_crops
-
-    return fixed_crops(task.validation, task.validation_frames, size=STAGE.input_size)

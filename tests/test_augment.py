@@ -15,7 +15,7 @@ from wing_jax.augment.geometric import augmented_transforms, points_in_crop, sup
 from wing_jax.augment.operations import gaussian_taps
 from wing_jax.config import AugmentConfig
 from wing_jax.errors import InputError
-from wing_jax.from_config import augmentations_of
+from wing_jax.from_config.augment import augmentations_of
 from wing_jax.input.on_host import cut_crops
 from wing_jax.schemes import MTFL_5
 

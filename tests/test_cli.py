@@ -14,9 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from wing_jax.train.stage import make_loss
 
-from wing_jax import pretrained
 from wing_jax.cli import main
 from wing_jax.cli.options import parse_config
 from wing_jax.cli.train import evaluation_options
@@ -26,6 +24,7 @@ from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_file import read_pts, write_pts
 from wing_jax.data.readers.w300 import read_w300
+from wing_jax.from_config.recipe import stage_of
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.inference.metadata import Metadata
 from wing_jax.models import make_model
@@ -173,7 +172,7 @@ def test_another_loss_on_the_command_line_has_its_own_numbers(name, stage):
     for words in ([f"--{stage}.loss.name", name], [f"--{stage}.loss.name=l2", f"--{stage}.loss.name={name}"]):
         config = parsed(*words)
         assert getattr(config, stage).loss == LossConfig(name=name, reduction="mean")
-        make_loss(getattr(config, stage))
+        stage_of(getattr(config, stage))
         other = {"stage1": "stage2", "stage2": "stage1"}[stage]
         assert getattr(config, other) == getattr(load_config(CONFIG), other)
 
@@ -392,21 +391,17 @@ def test_evaluation_writes_the_numbers_and_the_report(capsys, model, faces_folde
     np.testing.assert_allclose([float(value) for value in told.groups()], np.median(offsets, axis=0), atol=0.02)
 
 
-def test_reports_of_the_package_s_models_lie_apart_and_are_called_by_the_model(
-    capsys, model, faces_folder, tmp_path, monkeypatch
-):
-    shutil.copytree(model, tmp_path / "box" / "packaged")
+def test_reports_of_the_package_s_models_lie_apart_and_are_called_by_the_model(capsys, model, faces_folder, tmp_path):
     shutil.copytree(model, tmp_path / "run" / "model")
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "box")
-    for name in ("packaged", "run"):
+    for name in ("w300", "run"):
         main(["evaluate", name, "--data", "w300", "--root", str(faces_folder), "--jitter", "0"])
-    assert not (tmp_path / "packaged").exists()
-    reports = ["runs/packaged/packaged/report-w300", "run/model/report-w300"]
+    assert not (tmp_path / "w300").exists()
+    reports = ["runs/packaged/w300/report-w300", "run/model/report-w300"]
     assert [Path(report, "index.html").is_file() for report in reports] == [True, True]
     capsys.readouterr()
     main(["compare", *reports])
     header = next(line for line in capsys.readouterr().out.splitlines() if "faces" in line)
-    assert re.findall(r"packaged|run", header) == ["packaged", "run"]
+    assert re.findall(r"w300|run", header) == ["w300", "run"]
 
 
 @pytest.mark.parametrize(("data", "leading"), [("synthetic", "box-size"), ("w300", "inter-ocular")])

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wing_jax.train.run import read_corpus
 from writers.coco import write_coco
 
 from wing_jax.cli import main
@@ -18,6 +17,7 @@ from wing_jax.data.check import check_split
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.coco import read_coco
 from wing_jax.errors import InputError
+from wing_jax.from_config.train import training_data
 from wing_jax.schemes import AFLW_19, COFW_29, IBUG_68, LAPA_106, MTFL_5, WFLW_98, Scheme
 
 
@@ -281,8 +281,8 @@ def test_the_folder_of_pictures_can_be_given_to_all_commands(small, monkeypatch,
     assert "missing or broken" not in capsys.readouterr().out
     config = load_config(Path(__file__).parents[1] / "configs" / "own.py")
     data = dataclasses.replace(config.data, name="coco", root="lists/a.json", images="elsewhere", scheme="mtfl5")
-    corpus = read_corpus(dataclasses.replace(config, data=dataclasses.replace(data, validation=0.5)))
-    assert corpus is not None
+    read = training_data(dataclasses.replace(config, data=dataclasses.replace(data, validation=0.5)))
+    assert len(read.train.images) + len(read.validation.images) == 3
     with pytest.raises(
         InputError, match=r"images=elsewhere: names the folder of pictures for lists \(imglab, coco, csv\)"
     ):

@@ -15,11 +15,11 @@ import scipy.io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from writers.cofw import occluded, write_cofw, write_cofw68, write_mat73
-from writers.faces import SmallFace
+from writers.faces import SmallFace, small_faces
 
-from wing_jax.data.readers import cofw
 from wing_jax.data.readers.cofw import read_cofw, read_cofw68
 from wing_jax.errors import InputError
+from wing_jax.schemes import COFW_29
 
 VISIBLE, OCCLUDED = 1, 2
 
@@ -60,9 +60,9 @@ def test_the_colour_file_goes_first(tmp_path):
     np.testing.assert_array_equal(read_cofw(tmp_path, "train").points, [face.points for face in faces])
 
 
-def test_only_the_first_training_faces_are_of_lfpw(path, monkeypatch):
-    monkeypatch.setattr(cofw, "FROM_LFPW", 2)
-    assert read_cofw(path.parent, "train").subsets == ("lfpw", "lfpw", "cofw")
+def test_only_the_first_training_faces_are_of_lfpw(path):
+    write_mat73(path, "train", 849 * small_faces(COFW_29, 1), grey=849 * [True])
+    assert read_cofw(path.parent, "train").subsets == (*845 * ["lfpw"], *4 * ["cofw"])
 
 
 def test_pictures_can_be_read_by_threads_and_sent_to_processes(tmp_path):

@@ -11,10 +11,10 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from wing_jax.train.stage import make_loss as stage_loss
 
 from wing_jax.config import AugmentConfig, Config, DataConfig, GridConfig, LossConfig, ModelConfig, load_config
 from wing_jax.errors import InputError
+from wing_jax.from_config.recipe import loss_of
 from wing_jax.losses import LOSSES, make_loss
 from wing_jax.models import make_model
 
@@ -52,7 +52,7 @@ def test_every_config_of_the_project_loads(path):
     for stage in filter(None, (config.stage1, config.stage2)):
         assert stage.optimizer.final_learning_rate <= stage.optimizer.learning_rate
         assert stage.steps % stage.evaluate_every == 0
-        stage_loss(stage)
+        loss_of(stage.loss, input_size=stage.input_size)
         make_model(stage.model.name, points=5, **stage.model.params)
 
 
@@ -80,22 +80,20 @@ def test_what_is_done_to_the_table_that_was_given_is_not_done_to_the_config():
     assert config.params == {"channels": (8, 16)}
 
 
-def loss_of(stage, loss):
-    return stage_loss(dataclasses.replace(stage, loss=loss))(jnp.linspace(0, 9, 64), jnp.zeros(64))
+def values(loss):
+    return loss_of(loss, input_size=64)(jnp.linspace(0, 9, 64), jnp.zeros(64))
 
 
 @pytest.mark.parametrize("name", ["l2", "l1", "smooth_l1", "wing", "rectified_wing", "soft_wing"])
 def test_every_parameter_and_the_reference_size_reach_the_loss(name):
     """And where nothing is given, each loss has its defaults in pixels of the crop that they are meant for."""
-    stage = load_config(CONFIGS[0]).stage1
-    assert stage.input_size == 64
     size = 256 if name == "soft_wing" else 64
     same = make_loss(name, reference_size=size, working_extent=64.0)
-    plain = loss_of(stage, LossConfig(name=name))
+    plain = values(LossConfig(name=name))
     np.testing.assert_array_equal(plain, same(jnp.linspace(0, 9, 64), jnp.zeros(64)))
-    np.testing.assert_array_equal(plain, loss_of(stage, LossConfig(name=name, reference_size=size)))
+    np.testing.assert_array_equal(plain, values(LossConfig(name=name, reference_size=size)))
     for label, value in LOSSES[name].parameters.items():
-        assert (np.asarray(loss_of(stage, LossConfig(name=name, params={label: 0.9 * value}))) != plain).any(), label
+        assert (np.asarray(values(LossConfig(name=name, params={label: 0.9 * value}))) != plain).any(), label
 
 
 @pytest.mark.parametrize(
@@ -116,7 +114,7 @@ def test_every_parameter_and_the_reference_size_reach_the_loss(name):
 )
 def test_a_parameter_that_is_not_the_loss_s_or_out_of_range_is_named_in_one_line(loss, said):
     with pytest.raises(InputError) as caught:
-        stage_loss(dataclasses.replace(load_config(CONFIGS[0]).stage1, loss=LossConfig(**loss)))
+        loss_of(LossConfig(**loss), input_size=64)
     assert said in str(caught.value)
 
 

@@ -209,11 +209,9 @@ def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(fa
         metadata=Metadata(name="own"),
     )  # fmt: skip
     own.save("run/model")
-    own.save("box/packaged")
-    monkeypatch.setattr(pretrained, "FOLDER", folder / "box")
-    (folder / "packaged").mkdir()  # of that name, without a model
+    (folder / "w300").mkdir()  # of a packaged model's name, without a model
     source = ["data", "detect", "all", "--format", "pts", "--scheme", "ibug68", "--faces", "5"]
-    before = {path: path.read_bytes() for path in (folder / "box").rglob("*.json")}
+    before = {path: path.read_bytes() for path in pretrained.FOLDER.rglob("*.json")}
 
     main([*source, "--model", "run"])
     assert "Saved the detector calibration to run/model" in capsys.readouterr().out
@@ -224,21 +222,18 @@ def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(fa
         with pytest.raises(SystemExit) as stopped:
             main([*source, *words])
         assert stopped.value.code == 2
-        assert list((folder / "packaged").iterdir()) == []
+        assert list((folder / "w300").iterdir()) == []
         return capsys.readouterr().err
 
-    assert "'packaged' is a model of the package, which is never written to: give --output" in refused(
-        "--model", "packaged"
-    )
-    assert "would be used instead of the package's model" in refused("--model", "packaged", "--output", "packaged")
+    assert "'w300' is a model of the package, which is never written to: give --output" in refused("--model", "w300")
+    assert "would be used instead of the package's model" in refused("--model", "w300", "--output", "w300")
     assert "give --model, too" in refused("--output", "mine")
     assert "nowhere: no model here" in refused("--model", "nowhere")
 
-    main([*source, "--model", "packaged", "--output", "mine"])
+    main([*source, "--model", "w300", "--output", "mine"])
     assert "Saved the detector calibration to mine" in capsys.readouterr().out
     assert set(Localizer.load("mine").metadata.detectors) == {"libfacedetection"}
-    assert {path: path.read_bytes() for path in (folder / "box").rglob("*.json")} == before
-    assert Localizer.load("packaged").metadata.detectors == {}
+    assert {path: path.read_bytes() for path in pretrained.FOLDER.rglob("*.json")} == before
 
 
 def test_the_command(folder, capsys):

@@ -53,6 +53,9 @@ OPTIONS = {
 PARAMETERS = {name for kind in (LOSSES, MODELS) for entry in kind.values() for name in entry.parameters}
 
 
+PARAMETERS = {name for kind in (LOSSES, MODELS) for entry in kind.values() for name in entry.parameters}
+
+
 def commands(text: str) -> list[list[str]]:
     """The words after `wing-jax` of each command line in the page's fenced blocks."""
     blocks = "\n".join(block["text"] for block in FENCED.finditer(text) if block["kind"] != "python")

@@ -119,8 +119,8 @@ def test_fed_steps_are_the_same_on_several_devices(chips, single_fed, parallel):
 
 
 def test_both_inputs_are_one_training(single, single_fed):
-    """Six steps on the same faces, crops and points; the pixels differ by rounding and by JPEG-free OpenCV's warp, so
-    that losses agree to a thousandth and parameters, which moved by up to 0.7, to a hundredth."""
+    """Six steps on the same faces, crops and points; the pixels differ by rounding, so that
+    losses agree to a hundredth and parameters, which moved by up to 0.7, to a hundredth."""
     state, metrics = single
     theirs, their_metrics = single_fed
     for name in metrics:

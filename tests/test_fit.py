@@ -110,6 +110,8 @@ def test_callbacks_see_the_progress_and_can_end_a_stage(faces):
 
 @pytest.mark.parametrize("into", ["memory", "folder"])
 def test_ctrl_c_returns_what_there_is(faces, tmp_path, into):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background of a shell start without it
+
     def interrupt(progress):
         if progress.step == 3:
             os.kill(os.getpid(), signal.SIGINT)

@@ -7,23 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from wing_jax.train.run import read_corpus
 
 from wing_jax import pretrained
 from wing_jax.cli import main
 from wing_jax.cli.evaluate import EvaluateOptions, faces_of
 from wing_jax.config import BalanceConfig, Config, DataConfig, GridConfig, SweepConfig, load_config
-from wing_jax.data import held_out as module
 from wing_jax.data.held_out import HeldOut
 from wing_jax.data.load import load_faces
 from wing_jax.data.packed import pack
 from wing_jax.errors import InputError
+from wing_jax.from_config.train import held_out_rule, record_of, training_data
 from wing_jax.inference.bundle import find_bundle
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.metadata import Metadata
 from wing_jax.reproduce.workshop import Workshop, recipe
 from wing_jax.schemes import IBUG_68
-from wing_jax.train import run_config
+from wing_jax.train.run_record import write_record
 
 DATA = DataConfig(name="synthetic", train_faces=40, validation=0.3, without=("3-4", "3-5"))
 SEED = 3
@@ -41,8 +40,8 @@ def config() -> Config:
 
 
 @pytest.fixture(scope="module")
-def corpus(config):
-    return read_corpus(config)
+def data(config):
+    return training_data(config)
 
 
 @pytest.fixture(autouse=True)
@@ -73,17 +72,17 @@ def expected(faces, data: DataConfig = DATA) -> tuple[str, ...]:
     return faces.without(data.without).split(data.validation)[1].photos
 
 
-def test_a_training_records_the_photos_it_held_out(config, corpus, faces):
-    record = corpus.localizer((), np.zeros((68, 2), np.float32), name="x").metadata.held_out
-    assert record == corpus.held_out
+def test_a_training_records_the_photos_it_held_out(data, faces):
+    record = data.localizer((), np.zeros((68, 2), np.float32), name="x").metadata.held_out
+    assert record == data.held_out
     assert record.photos == tuple(sorted(expected(faces)))
-    assert len(record.photos) == len(corpus.validation.images)
+    assert len(record.photos) == len(data.validation.images)
     assert not {*record.photos} & {*DATA.without}
     assert (record.data, record.validation, record.faces, record.seed) == ("synthetic", 0.3, 40, SEED)
 
 
-def test_evaluate_measures_on_exactly_those(corpus, faces, tmp_path):
-    model = corpus.localizer((), np.zeros((68, 2), np.float32), name="x").save(tmp_path / "elsewhere")
+def test_evaluate_measures_on_exactly_those(data, faces, tmp_path):
+    model = data.localizer((), np.zeros((68, 2), np.float32), name="x").save(tmp_path / "elsewhere")
     found, remarks = measured(model)
     assert found.photos == expected(faces)
     assert remarks == ()
@@ -93,25 +92,24 @@ def test_evaluate_measures_on_exactly_those(corpus, faces, tmp_path):
     assert set(few.photos) == {photo for photo in expected(faces) if int(photo.split("-")[1]) < 20}
     assert remarks == (f"{len(found) - len(few)} of the {len(found)} held-out photos are not here",)
     with pytest.raises(InputError, match=r"none of the .* photos is here that the model's training held out of 'syn"):
-        corpus.held_out.pick(load_faces("synthetic", "test", count=5), data="synthetic")
+        data.held_out.pick(load_faces("synthetic", "test", count=5), data="synthetic")
 
 
 def test_photos_that_came_later_were_not_held_out(faces):
-    record = HeldOut.of(faces.take(np.array([1, 2])), DATA, trained={"3-0"}, seed=SEED)
+    record = held_out_rule(DATA, seed=SEED).of_faces(faces.take(np.array([1, 2])), trained={"3-0"})
     found, _ = record.pick(faces, data="packed")  # the same photos, packed
     assert found.photos == ("3-1", "3-2")
 
 
-def test_many_photos_are_recorded_by_the_rule_and_a_digest(corpus, config, faces, monkeypatch):
-    monkeypatch.setattr(module, "LARGEST", 3)
+def test_many_photos_are_recorded_by_the_rule_and_a_digest(faces):
     held = faces.without(DATA.without).split(DATA.validation)[1]
-    record = HeldOut.of(held, DATA, trained={held.photos[0]}, seed=SEED)
+    record = held_out_rule(DATA, seed=SEED).of_faces(held, trained={held.photos[0]}, most=3)
     assert record.photos is None
     assert len(json.dumps(record.to_table())) < 300
     again = HeldOut.from_table(json.loads(json.dumps(record.to_table())))
     assert again == record
-    for data in ("synthetic", "packed"):
-        found, remark = again.pick(faces, data=data)
+    for name in ("synthetic", "packed"):
+        found, remark = again.pick(faces, data=name)
         assert (found.photos, remark) == (held.photos[1:], "")
     fewer = faces.take(np.arange(30))
     found, remark = again.pick(fewer, data="synthetic")
@@ -133,28 +131,28 @@ def test_a_record_that_is_none_is_refused(table):
         HeldOut.from_table(table)
 
 
-def test_photos_that_another_set_trains_on_were_not_held_out(config, corpus, faces, tmp_path):
+def test_photos_that_another_set_trains_on_were_not_held_out(config, data, faces, tmp_path):
     """The other set has photos of the same names, and so may have the same photos."""
-    held = np.flatnonzero([photo in corpus.held_out.photos for photo in faces.photos])
+    held = np.flatnonzero([photo in data.held_out.photos for photo in faces.photos])
     pack({"train": faces.take(held[:4])}, tmp_path / "more", size=64, quality=90, source="drawn")
     more = DataConfig(name="packed", root=str(tmp_path / "more"))
-    both = read_corpus(dataclasses.replace(config, more=(more,)))
-    assert {*both.held_out.photos} == {*corpus.held_out.photos} - {faces.photos[i] for i in held[:4]}
+    both = training_data(dataclasses.replace(config, more=(more,)))
+    assert {*both.held_out.photos} == {*data.held_out.photos} - {faces.photos[i] for i in held[:4]}
 
 
-def test_the_same_set_again_does_not_bring_the_held_out_photos_back(config, corpus):
+def test_the_same_set_again_does_not_bring_the_held_out_photos_back(config, data):
     """As `more` gives a set again, to be reshaped, say."""
-    both = read_corpus(dataclasses.replace(config, more=(dataclasses.replace(DATA, copies=2),)))
-    assert both.held_out == corpus.held_out
-    assert len(both.train.images) == 2 * len(corpus.train.images)
+    both = training_data(dataclasses.replace(config, more=(dataclasses.replace(DATA, copies=2),)))
+    assert both.held_out == data.held_out
+    assert len(both.train.images) == 2 * len(data.train.images)
 
 
 def test_an_older_model_is_measured_by_the_config_beside_it(config, faces, tmp_path):
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     swept = SweepConfig(**fields, grid=GridConfig(losses=("wing",)))
     run = tmp_path / "run"
-    run_config.claim(config, run)
-    run_config.claim(swept, tmp_path / "swept" / "sweep")
+    for begun, folder in ((config, run), (swept, tmp_path / "swept" / "sweep")):
+        write_record(record_of(begun, folder), folder)
     for folder in (run / "model", tmp_path / "swept" / "trials" / "wing-seed0" / "model"):
         found, (remark,) = measured(bare().save(folder))
         assert found.photos == expected(faces)
@@ -200,7 +198,7 @@ def test_a_number_of_faces_is_for_drawn_ones(capsys, tmp_path):
         assert "faces=20 is a number of synthetic faces" in capsys.readouterr().err
 
 
-def test_a_model_moved_away_from_its_run_keeps_its_record(corpus, faces, tmp_path):
-    model = corpus.localizer((), np.zeros((68, 2), np.float32), name="x").save(tmp_path / "run" / "model")
+def test_a_model_moved_away_from_its_run_keeps_its_record(data, faces, tmp_path):
+    model = data.localizer((), np.zeros((68, 2), np.float32), name="x").save(tmp_path / "run" / "model")
     shutil.move(model, tmp_path / "mine")
     assert measured(tmp_path / "mine")[0].photos == expected(faces)

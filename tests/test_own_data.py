@@ -14,7 +14,6 @@ from wing_jax.cli import main
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_folder import read_points_folder
 from wing_jax.inference.localizer import Localizer
-from wing_jax.runtime import devices
 from wing_jax.schemes import find_scheme
 
 PAGE = Path(__file__).parents[1] / "docs" / "own_data.md"
@@ -28,10 +27,8 @@ def folder(tmp_path_factory):
     """The folder in which the whole page was worked through; `said` keeps what each command printed."""
     folder = tmp_path_factory.mktemp("tutorial")
     (folder / "configs").symlink_to(CONFIGS)
-    mesh = devices.make_mesh(1)  # a user's, not the eight of the tests
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("wing_jax.runtime.devices.make_mesh", lambda count=0: mesh)
         for block in BLOCK.finditer(PAGE.read_text()):
             if block["file"]:
                 Path(block["file"]).write_text(block["text"])

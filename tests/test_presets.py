@@ -9,7 +9,7 @@ from wing_jax import presets
 from wing_jax.cli import main, named_config
 from wing_jax.cli.named_config import read_config
 from wing_jax.cli.options import parse_config
-from wing_jax.config import Config, DataConfig, PerturbConfig, load_config
+from wing_jax.config import AugmentConfig, Config, DataConfig, load_config
 from wing_jax.errors import InputError
 from wing_jax.presets.recipes import paper_recipe, strong_recipe, voting
 
@@ -84,14 +84,18 @@ def test_the_data_s_options_have_the_short_names_of_the_other_commands(options):
 
 
 def test_recipes_take_any_field_of_a_stage_and_name_one_that_there_is_not():
-    perturb = PerturbConfig(rotation=10.0, translation=0.0, scale=0.0)
-    fields = dict(margin=1.0, perturb=perturb, steps=10, evaluate_every=5)
+    augment = AugmentConfig(rotation=10.0, translation=0.0, scale=0.0)
+    fields = dict(margin=1.0, augment=augment, steps=10, evaluate_every=5)
     second = dict(fields, model=voting((8, 8, 8, 8, 8, 8)))
     strong = strong_recipe(name="x", data=DataConfig(name="pts"), stage1=dict(fields, keep=3), stage2=second, seed=4)
     assert (strong.seed, strong.stage1.keep, strong.stage2.steps) == (4, 3, 10)
     assert strong.stage2.loss.reference_size == 128
     paper = paper_recipe(name="x", data=DataConfig(name="pts"), stage1=fields, stage2=fields)
-    assert (paper.stage1.steps, paper.stage1.batch_size, paper.stage1.loss.reduction) == (10, 8, "paper")
+    assert (paper.stage1.steps, paper.stage1.batch_size, paper.stage1.loss.reduction) == (
+        10,
+        8,
+        "sum_over_points_mean_over_batch",
+    )
     with pytest.raises(TypeError, match="stepz"):
         paper_recipe(name="x", data=DataConfig(name="pts"), stage1=dict(fields, stepz=3), stage2=fields)
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import wing_jax.train.run
 from writers.mtfl import write_mtfl
 
 from wing_jax.cli import main
@@ -15,6 +14,7 @@ from wing_jax.data.boxes import ShapeInBox, with_boxes
 from wing_jax.data.load import converted, load_faces
 from wing_jax.data.packed import pack, read_packed
 from wing_jax.errors import InputError
+from wing_jax.from_config.train import training_data
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.inference.metadata import Metadata
 from wing_jax.inference.pseudo_labels import label_faces
@@ -157,14 +157,14 @@ def packed_more(tmp_path, drawn):
 
 
 def test_other_sets_join_the_training_faces_and_not_the_held_out(config, packed_more):
-    alone = wing_jax.train.run.read_corpus(config)
-    both = wing_jax.train.run.read_corpus(dataclasses.replace(config, more=(packed_more,)))
+    alone = training_data(config)
+    both = training_data(dataclasses.replace(config, more=(packed_more,)))
     own = len(alone.train.images)
     assert len(both.train.images) == own + 10
     np.testing.assert_array_equal(both.train.images[:own], alone.train.images)
     np.testing.assert_array_equal(both.validation.images, alone.validation.images)
     np.testing.assert_array_equal(np.bincount(both.order), [1] * own + [3] * 10)
-    assert both.about == {"data": "synthetic faces + synthetic faces", "faces": 50}
+    assert (both.data_name, both.face_count) == ("synthetic faces + synthetic faces", 50)
     assert both.shape == alone.shape
 
 
@@ -172,7 +172,7 @@ def test_copies_multiply_what_hsm_says(config, packed_more):
     hsm = BalanceConfig(method="hsm", bins=5, cap=4)
     both = dataclasses.replace(config, more=(packed_more,), balance=hsm)
     once = dataclasses.replace(both, more=(dataclasses.replace(packed_more, copies=1),))
-    counts = [np.bincount(wing_jax.train.run.read_corpus(given).order) for given in (once, both)]
+    counts = [np.bincount(training_data(given).order) for given in (once, both)]
     np.testing.assert_array_equal(counts[1], np.concatenate([counts[0][:-10], 3 * counts[0][-10:]]))
     assert counts[0].max() > 1
 
@@ -181,14 +181,15 @@ def test_other_sets_are_converted_to_the_points_of_the_first(tmp_path, five, con
     pack({"train": with_boxes(five, "landmarks")}, tmp_path / "five", size=64, quality=90, source="drawn")
     few = DataConfig(name="packed", root=str(tmp_path / "five"))
     many = DataConfig(name="synthetic", train_faces=20, boxes="landmarks")
-    corpus = wing_jax.train.run.read_corpus(dataclasses.replace(config, data=few, more=(many,)))
-    assert corpus.scheme is MTFL_5
-    assert corpus.train.points.shape[1:] == (5, 2)
+    data = training_data(dataclasses.replace(config, data=few, more=(many,)))
+    assert data.scheme is MTFL_5
+    assert data.train.points.shape[1:] == (5, 2)
     with pytest.raises(InputError, match="no way from 'mtfl5' to 'ibug68'"):
-        wing_jax.train.run.read_corpus(dataclasses.replace(config, data=many, more=(few,)))
+        training_data(dataclasses.replace(config, data=many, more=(few,)))
     other_boxes = dataclasses.replace(many, boxes="mtfl")
-    with pytest.raises(InputError, match=r"by the 'mtfl' convention, synthetic faces .*by 'landmarks': give `boxes`"):
-        wing_jax.train.run.read_corpus(dataclasses.replace(config, data=few, more=(other_boxes,)))
+    said = r"by the 'mtfl' convention, synthetic faces .*by 'landmarks': choose a rule .*, such as boxes='landmarks'"
+    with pytest.raises(InputError, match=said):
+        training_data(dataclasses.replace(config, data=few, more=(other_boxes,)))
 
 
 def test_photos_are_left_out_by_name(drawn):

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 import statistics
 
 import numpy as np
 import pytest
-from wing_jax.train.sweep import SweepEngine
 
 from wing_jax.cli import main
+from wing_jax.cli.reproduce import ReproduceOptions, make
 from wing_jax.config import (
     AugmentConfig,
     Config,
@@ -23,7 +24,6 @@ from wing_jax.config import (
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer
 from wing_jax.reproduce import METHODS, TARGETS, Workshop, published, recipe
-from wing_jax.reproduce import workshop as workshop_module
 from wing_jax.reproduce.rates import best, beyond, multiple, tried_rates
 from wing_jax.reproduce.recipes import Recipe
 from wing_jax.reproduce.workshop import Variant
@@ -160,42 +160,48 @@ def test_the_second_stage_has_the_lengths_of_its_own_crop(shop, third):
     assert labels == {"l2", "wing-w15-e3"}
 
 
-def test_what_is_done_is_not_done_again(shop, third, monkeypatch):
-    def refused(*_, **__):
-        raise AssertionError("trained or measured again")
+def written(shop):
+    """When each file of a stage or a measured model was written."""
+    return {
+        path: path.stat().st_mtime_ns for part in ("stages", "measured") for path in (shop.folder / part).rglob("*")
+    }
 
-    monkeypatch.setattr(workshop_module, "train_cells", refused)
-    monkeypatch.setattr(workshop_module, "evaluate", refused)
-    again = Workshop(small_recipe(), output=shop.folder.parent)
+
+def test_what_is_done_is_not_done_again(shop, third):
+    before, seen = written(shop), []
+    again = Workshop(small_recipe(), output=shop.folder.parent, callbacks=[seen.append])
     assert TARGETS["table3"](again, seeds=(0, 1), losses=LOSSES).values == third.values
     first = TARGETS["table1"](again, seeds=(0, 1), losses=LOSSES)
     assert first.values["nme_percent"] == {"CNN-6": third.values["nme_percent"]["CNN-6"]}
     curve = TARGETS["ced"](again, seeds=(0, 1), losses=LOSSES)
     nmes = np.concatenate([again.measure(METHODS[0], _variant(again, seed)).nmes for seed in (0, 1)])
     assert curve.values["shares"]["Wing"] == [float((nmes <= limit).mean()) for limit in curve.values["limits"]]
+    assert seen == []
+    assert written(shop) == before
 
 
 def _variant(shop, seed):
     return Variant(loss=shop.recipe.loss("wing"), rate=multiple(best(tried_rates(shop, "wing"))), seed=seed)
 
 
-def test_a_run_that_was_stopped_goes_on(shop, third, tmp_path, monkeypatch):
-    advance, seen = SweepEngine.advance, []
+def test_a_run_that_was_stopped_goes_on(third, tmp_path):
+    seen = []
 
-    def stopped(engine, states, first, last):
-        seen.append(first)
-        if seen.count(2) == 3 and first == 2:  # in the second half of the third sweep
-            raise KeyboardInterrupt
-        return advance(engine, states, first, last)
+    def note(progress):
+        seen.append(progress.step)
+        return seen.count(2) == 3  # in the middle of the third sweep
 
-    monkeypatch.setattr(SweepEngine, "advance", stopped)
+    def table3():
+        return TARGETS["table3"](
+            Workshop(small_recipe(), output=tmp_path, callbacks=[note]), seeds=(0, 1), losses=LOSSES
+        )
+
     with pytest.raises(KeyboardInterrupt):
-        TARGETS["table3"](Workshop(small_recipe(), output=tmp_path), seeds=(0, 1), losses=LOSSES)
-    before = len(seen)
-    monkeypatch.setattr(SweepEngine, "advance", lambda *given: seen.append(given[2]) or advance(*given))
-    resumed = TARGETS["table3"](Workshop(small_recipe(), output=tmp_path), seeds=(0, 1), losses=LOSSES)
+        table3()
+    assert seen == [2, 4, 2, 4, 2]
+    resumed = table3()
     assert resumed.values == third.values
-    assert seen[before] == 2
+    assert seen[5] == 4
     assert not list(tmp_path.rglob("checkpoints"))
 
 
@@ -210,12 +216,18 @@ def test_table_2_has_a_model_for_each_width_and_epsilon(shop, third):
     assert "| 2 | 1.98 | 1.92 | 1.91 | 1.88 | 1.90 | 1.98 |" in paths[0].read_text()
 
 
-def test_length_alone_differs_and_the_rates_are_those_of_the_short_budget(shop, third, monkeypatch):
+class LongerWorkshop(Workshop):
+    """One whose other budgets are of the small recipe."""
+
+    def at(self, budget):
+        return Workshop(small_recipe(), output=self.folder.parent)
+
+
+def test_length_alone_differs_and_the_rates_are_those_of_the_short_budget(shop, third):
     longer = small_recipe("longer", budget="long")
     stage = dataclasses.replace(longer.config.stage1, steps=8)
     longer = dataclasses.replace(longer, config=dataclasses.replace(longer.config, stage1=stage))
-    monkeypatch.setattr(workshop_module, "recipe", lambda data, budget, root: small_recipe())
-    made = TARGETS["length"](Workshop(longer, output=shop.folder.parent), seeds=(0,), losses=LOSSES)
+    made = TARGETS["length"](LongerWorkshop(longer, output=shop.folder.parent), seeds=(0,), losses=LOSSES)
     found = made.values["nme_percent"]
     assert list(found) == ["16 faces", "32 faces"]
     assert found["16 faces"] == {loss: values[:1] for loss, values in third.values["nme_percent"]["CNN-6"].items()}
@@ -239,8 +251,8 @@ def test_the_long_budget_is_the_short_one_and_longer():
 
 def test_poses_before_and_after(shop):
     made = TARGETS["pose-histogram"](shop, seeds=(), losses=())
-    assert sum(made.values["before"]) == len(shop.corpus.train.images)
-    assert sum(made.values["after"]) == len(shop.corpus.order)
+    assert sum(made.values["before"]) == len(shop.data.train.images)
+    assert sum(made.values["after"]) == len(shop.data.order)
 
 
 def test_a_folder_of_another_recipe_is_refused(shop):
@@ -293,25 +305,32 @@ def test_table_4_is_of_300w_alone(shop):
         TARGETS["table4"](shop, seeds=(0,), losses=("wing",))
 
 
-def test_a_diverged_run_is_worse_than_any(shop, third, monkeypatch):
-    monkeypatch.setattr(Workshop, "_stage", lambda *_: (None, float("nan")))
-    assert shop.validation_nme(METHODS[0], _variant_of("wing", shop)) == np.inf
+def test_a_diverged_run_is_worse_than_any(shop, third, tmp_path):
+    shutil.copytree(shop.folder, tmp_path / shop.folder.name)
+    copy, variant = Workshop(small_recipe(), output=tmp_path), _variant_of("wing", shop)
+    assert copy.validation_nme(METHODS[0], variant) == shop.validation_nme(METHODS[0], variant) < 1
+    for path in (copy.folder / "stages" / "stage1").glob("wing-*/model.json"):
+        said = json.loads(path.read_text())
+        path.write_text(json.dumps({**said, "validation_nme": None}))  # as it is written of a run that diverged
+    assert copy.validation_nme(METHODS[0], variant) == np.inf
 
 
 def _variant_of(loss, shop):
     return Variant(loss=shop.recipe.loss(loss), rate=1.0, seed=0)
 
 
-def test_the_command(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("wing_jax.reproduce.recipe", lambda data, budget, **_: small_recipe(f"{data}-{budget}"))
-    main(["reproduce", "table1", "--data", "synthetic", "--budget", "trial", "--seeds", "1", "--output", str(tmp_path),
-          "--losses", "l1", "wing"])  # fmt: skip
-    said = capsys.readouterr().out
-    assert "CNN-6" in said
-    text = (tmp_path / "synthetic-trial" / "table1.md").read_text()
-    for part in ("wing-jax reproduce table1 --data synthetic", "commit", "machine", "learning rates of CNN-6: L1 "):
+def test_the_command(tmp_path, capsys):
+    words = ["reproduce", "pose-histogram", "--data", "synthetic", "--budget", "trial", "--output", str(tmp_path)]
+    main(words)
+    assert "written: " in capsys.readouterr().out
+    assert f"wing-jax {' '.join(words)}" in (tmp_path / "synthetic-trial" / "pose-histogram.md").read_text()
+    shop = Workshop(small_recipe(), output=tmp_path)
+    make(ReproduceOptions(target="table1", seeds=1, losses=("l1", "wing")), shop, command="wing-jax reproduce table1")
+    assert "CNN-6" in capsys.readouterr().out
+    text = (tmp_path / "small" / "table1.md").read_text()
+    for part in ("wing-jax reproduce table1", "commit", "machine", "learning rates of CNN-6: L1 "):
         assert part in text
-    assert (tmp_path / "synthetic-trial" / "table1.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "small" / "table1.png").read_bytes()[:4] == b"\x89PNG"
     for words in (["table9"], ["table1", "--seeds", "0"], ["table4", "--data", "synthetic", "--output", str(tmp_path)]):
         with pytest.raises(SystemExit) as stopped:
             main(["reproduce", *words])

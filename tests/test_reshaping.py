@@ -13,6 +13,7 @@ from wing_jax.data.chips import Chips, cut_chips
 from wing_jax.data.encoded import JpegImages
 from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.errors import InputError
+from wing_jax.from_config.train import training_data
 from wing_jax.geometry import tight_box
 from wing_jax.schemes import IBUG_68
 
@@ -105,10 +106,10 @@ def test_copies_come_in_an_epoch_as_often_as_their_faces():
     config = load_config("configs/synthetic.py")
     data = dataclasses.replace(config.data, train_faces=80, test_faces=20, reshaped=2)
     config = dataclasses.replace(config, data=data, balance=BalanceConfig(method="hsm"))
-    corpus = read_corpus(config)
-    faces = len(corpus.train.images) // 3
-    assert len(corpus.train.images) == 3 * faces
-    times = np.bincount(corpus.order, minlength=3 * faces).reshape(3, faces)
+    read = training_data(config)
+    faces = len(read.train.images) // 3
+    assert len(read.train.images) == 3 * faces
+    times = np.bincount(read.order, minlength=3 * faces).reshape(3, faces)
     assert times.max() > 1
     np.testing.assert_array_equal(times[0], times[1])
     np.testing.assert_array_equal(times[0], times[2])

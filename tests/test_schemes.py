@@ -392,3 +392,9 @@ def test_any_text_is_a_scheme_or_refused_in_one_line(text, place, removed):
             assert "\n" not in complaint
             if not complaint:
                 np.testing.assert_array_equal(scheme.flip[scheme.flip], np.arange(scheme.points))
+
+
+def test_either_spelling_of_normalization_is_read(tmp_path):
+    british = written(tmp_path, TABLE.replace("normalization", "normalisation"))
+    spelled = Scheme.read(british)
+    assert spelled == Scheme.read(written(tmp_path, TABLE))

@@ -1,15 +1,11 @@
 """Sweeps: whatever the way they are computed, each run is the run it would be alone."""
 
 import dataclasses
-import functools
 import json
 
 import jax
 import numpy as np
 import pytest
-from wing_jax.train.run import first_task, read_corpus, train
-from wing_jax.train.sweep import SweepEngine, loss_forms, traced_params, trials_of
-from wing_jax.train.sweep_run import sweep, table
 
 from wing_jax.cli import main
 from wing_jax.config import (
@@ -24,6 +20,9 @@ from wing_jax.config import (
     SweepConfig,
 )
 from wing_jax.errors import InputError
+from wing_jax.from_config.sweep import sweep, table
+from wing_jax.from_config.sweep_runner import SweepRunner, loss_forms, traced_params, trials_of
+from wing_jax.from_config.train import first_setup, train, training_data
 from wing_jax.inference.localizer import Localizer
 from wing_jax.runtime import devices
 
@@ -53,19 +52,8 @@ def config(tmp_path_factory) -> SweepConfig:
 
 
 @pytest.fixture(scope="module")
-def task(config):
-    return first_task(config, corpus(config.data))
-
-
-@functools.cache
-def corpus(data: DataConfig):
-    return read_corpus(Config(name="faces", data=data, stage1=STAGE))
-
-
-@pytest.fixture(autouse=True)
-def faces_drawn_once(monkeypatch):
-    for module in ("wing_jax.train.sweep_run", "wing_jax.train.run"):
-        monkeypatch.setattr(f"{module}.read_corpus", lambda config: corpus(config.data))
+def setup(config):
+    return first_setup(config, training_data(config))
 
 
 @pytest.fixture(scope="module")
@@ -140,22 +128,23 @@ def test_every_parameter_that_varies_is_data_and_no_other():
     assert len(loss_forms(trials)) == 3
 
 
-def advanced(task, trials, how, count=1):
-    engine = SweepEngine(task, trials, seed=0, mesh=devices.make_mesh(count), how=how)
-    states, first = engine.advance(engine.place(), 0, 3)
-    states, second = engine.advance(states, 3, STEPS)
+def advanced(setup, trials, how, count=1):
+    rate, mesh = STAGE.optimizer.learning_rate, devices.make_mesh(count)
+    runner = SweepRunner(setup, trials, seed=0, learning_rate=rate, mesh=mesh, how=how)
+    states, first = runner.advance(runner.place(), 0, 3)
+    states, second = runner.advance(states, 3, STEPS)
     metrics = jax.tree.map(lambda *x: np.concatenate(x), *jax.device_get((first, second)))
-    return jax.device_get(engine.whole(states)), metrics
+    return jax.device_get(runner.whole(states)), metrics
 
 
 @pytest.fixture(scope="module")
-def round_robin(task, trials):
-    return advanced(task, trials, "round_robin")
+def round_robin(setup, trials):
+    return advanced(setup, trials, "round_robin")
 
 
 @pytest.mark.parametrize(("how", "count"), [("scan", 1), ("scan", 2), ("vmap", 1), ("vmap", 4)])
-def test_all_ways_compute_the_same_runs(task, trials, round_robin, how, count):
-    state, metrics = advanced(task, trials[:-1] if count > 1 else trials, how, count)
+def test_all_ways_compute_the_same_runs(setup, trials, round_robin, how, count):
+    state, metrics = advanced(setup, trials[:-1] if count > 1 else trials, how, count)
     for (path, theirs), mine in zip(jax.tree.leaves_with_path(round_robin[0]), jax.tree.leaves(state), strict=True):
         np.testing.assert_allclose(mine, theirs[: len(mine)], rtol=1e-3, atol=1e-5, err_msg=str(path))
     for name in metrics:
@@ -178,7 +167,7 @@ def alone(config, trial) -> dict:
     # Validated once, so that the variables kept are the last ones, as a sweep keeps them.
     stage = dataclasses.replace(STAGE, loss=trial.loss, optimizer=optimizer, evaluate_every=STEPS)
     own = Config(name=trial.label, data=config.data, stage1=stage, devices=1, output=config.output)
-    return Localizer.load(train(own)).stages[0].variables
+    return train(own).localizer.stages[0].variables
 
 
 @pytest.fixture(scope="module")
@@ -189,9 +178,7 @@ def small(config):
 
 @pytest.fixture(scope="module")
 def undisturbed(small):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("wing_jax.train.sweep_run.read_corpus", lambda config: corpus(config.data))
-        return sweep(dataclasses.replace(small, name="whole"))
+    return sweep(dataclasses.replace(small, name="whole"))
 
 
 def test_each_run_is_what_train_makes_of_it(small, undisturbed):
@@ -209,24 +196,18 @@ def test_each_run_is_what_train_makes_of_it(small, undisturbed):
             np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5, err_msg=f"{trial.label} {path}")
 
 
-def test_a_sweep_that_was_stopped_goes_on(small, undisturbed, monkeypatch):
-    advance = SweepEngine.advance
-
-    def stopped(engine, states, first, last):
-        if first == 2:
-            raise KeyboardInterrupt
-        return advance(engine, states, first, last)
-
+def test_a_sweep_that_was_stopped_goes_on(small, undisturbed):
     again = dataclasses.replace(small, name="again")
-    monkeypatch.setattr(SweepEngine, "advance", stopped)
     with pytest.raises(KeyboardInterrupt):
-        sweep(again)
+        sweep(again, callbacks=[lambda progress: progress.step == 2])
+    assert not (again.folder / "results.json").exists()
     seen = []
-    monkeypatch.setattr(SweepEngine, "advance", lambda *given: seen.append(given[2]) or advance(*given))
-    assert sweep(again) == undisturbed
-    assert seen == [2]
-    assert sweep(again) == undisturbed  # finished: nothing is trained
-    assert seen == [2]
+    assert sweep(again, callbacks=[seen.append]) == undisturbed
+    assert [(progress.stage, progress.step, progress.steps) for progress in seen] == [(1, STEPS, STEPS)]
+    mean = np.mean([row["validation_nme"] for row in undisturbed])
+    assert seen[0].values["validation_nme"] == pytest.approx(mean, rel=1e-6)
+    assert sweep(again, callbacks=[seen.append]) == undisturbed  # finished: nothing is trained
+    assert len(seen) == 1
 
 
 def test_the_table_has_mean_and_spread_over_the_seeds():
@@ -258,7 +239,7 @@ def test_turns_are_for_one_device(config):
         sweep(several)
 
 
-def test_the_command_prints_the_table(tmp_path, monkeypatch, capsys, config):
+def test_the_command_prints_the_table(tmp_path, capsys, config):
     path = tmp_path / "tiny.py"
     plain = Config(name="said", data=config.data, stage1=STAGE, devices=1, output=str(tmp_path))
     path.write_text(f"from wing_jax.config import *\nconfig = {plain!r}\n")

@@ -1,54 +1,45 @@
-"""Train the first stage of configs/w300.py on a packed set, say "first step done" when it is, and stop there.
+"""Train the first stage of the preset "w300" on a packed set, say "first step done" when it is, and stop there.
 
-It is the command `wing-jax train` up to that point.
+It is what the command `wing-jax train` does up to that point, but for the run's folder.
 """
 
+import dataclasses
 import json
 import os
 import sys
-from pathlib import Path
-
-W300 = Path(__file__).parents[2] / "configs" / "w300.py"
-CONFIG = f"""import dataclasses
-from wing_jax.config import DataConfig, load_config
-base = load_config({str(W300)!r})
-stage = dataclasses.replace(base.stage1, steps=1, evaluate_every=1)
-config = dataclasses.replace(base, data=DataConfig(name="packed"), stage1=stage, stage2=None)
-"""
 
 
 def main() -> None:
     """Train one step."""
     given = json.loads(sys.argv[1])
-    config = Path(given["output"], f"{given['name']}.py")
-    config.parent.mkdir(exist_ok=True)
-    config.write_text(CONFIG)
-    from wing_jax import cli
-    from wing_jax.train import stage as stages
+    from wing_jax.runtime import devices
 
-    stages.make_engine = announcing(stages.make_engine)
-    words = ["--name", given["name"], "--output", given["output"], "--data.root", given["packed"]]
-    cli.main(["train", str(config), *words])
+    devices.prepare_xla()
+    from wing_jax import presets
+    from wing_jax.config import DataConfig
+
+    base = presets.load("w300")
+    stage = dataclasses.replace(base.stage1, steps=1, evaluate_every=1)
+    data = DataConfig(name="packed", root=given["packed"])
+    config = dataclasses.replace(base, data=data, stage1=stage, stage2=None)
+    with devices.usual_settings():
+        take_one(config)
+    print("first step done", flush=True)
+    os._exit(0)
 
 
-def announcing(make_engine):
-    """`make_engine`, whose engine says so when it has taken a step, and ends the process."""
+def take_one(config) -> None:
+    """One step, and wait until it is done."""
+    import jax
 
-    def made(*arguments, **keywords):
-        engine = make_engine(*arguments, **keywords)
-        advance = engine.advance
+    from wing_jax.from_config.recipe import mesh_of, settings_of
+    from wing_jax.from_config.train import first_setup, training_data
+    from wing_jax.train.setup import make_runner
 
-        def announced(state, first: int, last: int):
-            import jax
-
-            jax.block_until_ready(advance(state, first, last))
-            print("first step done", flush=True)
-            os._exit(0)
-
-        engine.advance = announced
-        return engine
-
-    return made
+    settings = settings_of(config, mesh_of(config))
+    setup = first_setup(config, training_data(config))
+    runner = make_runner(setup, settings)
+    jax.block_until_ready(runner.advance(runner.place(setup.state(seed=config.seed)), 0, 1))
 
 
 if __name__ == "__main__":

@@ -31,11 +31,12 @@ def network(localizer, folder: Path, batch: int) -> tuple:
     """Crops to points by the first stage."""
     import jax
 
+    from wing_jax.models.networks import as_network
     from wing_jax.train.steps import make_predict
 
     stage = localizer.stages[0]
     crops = np.load(folder / "crops.npz")["images"]
-    run, variables = make_predict(stage.model), jax.device_put(stage.variables)
+    run, variables = make_predict(as_network(stage.model)), jax.device_put(stage.variables)
     check = np.asarray(run(variables, crops[:SHOWN])).ravel()
     return lambda: np.asarray(run(variables, crops[:batch])), check
 

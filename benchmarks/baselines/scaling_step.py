@@ -10,7 +10,6 @@ def prepare(given: dict) -> Ready:
     """Faces of noise, a network, and five steps of it."""
     import jax
     import optax
-    from wing_jax.train.engines import DeviceEngine
 
     from wing_jax.config import AugmentConfig
     from wing_jax.from_config import augmentations_of
@@ -18,7 +17,10 @@ def prepare(given: dict) -> Ready:
     from wing_jax.input.sampling import TrainingFaces
     from wing_jax.losses import make_loss
     from wing_jax.models import CNN6
+    from wing_jax.models.networks import as_network
     from wing_jax.runtime import devices
+    from wing_jax.train.replicas import Replicas
+    from wing_jax.train.runners import DeviceInputRunner
     from wing_jax.train.state import init_state
     from wing_jax.train.steps import make_train_step
 
@@ -36,17 +38,17 @@ def prepare(given: dict) -> Ready:
     )
     augment = augmentations_of(AugmentConfig(rotation=30.0, translation=0.05, scale=0.05))
     source = DeviceInput(augment=augment, size=CROP, batch_size=given["batch"], supersample=1, seed=0)
-    model, optimizer = CNN6(points=POINTS), optax.sgd(1e-4, momentum=0.9)
+    network, optimizer = as_network(CNN6(points=POINTS)), optax.sgd(1e-4, momentum=0.9)
     loss = make_loss("wing", working_extent=float(CROP))
-    step = make_train_step(model, optimizer, loss, reduction="mean", eyes=(36, 45))
-    engine = DeviceEngine(step, source, faces, mesh=devices.make_mesh(given["devices"]))
-    state = engine.place(init_state(model, optimizer, seed=0, input_size=CROP))
-    state, metrics = engine.advance(state, 0, 5)
+    step = make_train_step(network, optimizer, loss, reduction="mean", eyes=(36, 45))
+    runner = DeviceInputRunner(step, source, faces, replicas=Replicas(devices.make_mesh(given["devices"])))
+    state = runner.place(init_state(network, optimizer, seed=0, input_size=CROP))
+    state, metrics = runner.advance(state, 0, 5)
     check = [float(jax.device_get(metrics["loss"][0])[-1]) / given["batch"] if count == 2048 else 0.0]
     held = {"state": state, "step": 5}
 
     def work(number: int) -> None:
-        held["state"], metrics = engine.advance(held["state"], held["step"], held["step"] + number)
+        held["state"], metrics = runner.advance(held["state"], held["step"], held["step"] + number)
         held["step"] += number
         jax.block_until_ready(metrics)
 

@@ -56,31 +56,39 @@ def wing(settings: dict, given: dict, kernels: dict) -> tuple:
 
     from wing_jax.losses import make_loss
     from wing_jax.models import PlainRegressor
+    from wing_jax.models.networks import as_network
+    from wing_jax.runtime import devices
     from wing_jax.train.optimizer import make_optimizer
+    from wing_jax.train.replicas import Replicas
     from wing_jax.train.state import init_state
-    from wing_jax.train.steps import compile_step, make_train_step
+    from wing_jax.train.steps import make_train_step
+    from wing_jax.types import Batch
 
     size = settings["size"]
-    model = PlainRegressor(
-        points=settings["points"],
-        channels=tuple(settings["channels"]),
-        hidden=settings["hidden"],
-        dtype="bfloat16" if settings["kind"] == "bfloat16" else "float32",
+    network = as_network(
+        PlainRegressor(
+            points=settings["points"],
+            channels=tuple(settings["channels"]),
+            hidden=settings["hidden"],
+            dtype="bfloat16" if settings["kind"] == "bfloat16" else "float32",
+        )
     )
     rate = optax.constant_schedule(LEARNING_RATE)
     optimizer = make_optimizer("sgd", rate, weight_decay=WEIGHT_DECAY, momentum=MOMENTUM)
     loss = make_loss("wing", reference_size=size, working_extent=float(size), width=WIDTH, epsilon=EPSILON)
-    state = init_state(model, optimizer, seed=0, input_size=size)
+    state = init_state(network, optimizer, seed=0, input_size=size)
     variables = {**state.variables, "params": with_kernels(state.variables["params"], kernels)}
-    compiled = compile_step(make_train_step(model, optimizer, loss, reduction="mean", eyes=(36, 45)), parallel="jit")
+    replicas = Replicas(devices.make_mesh(1))
+    one = make_train_step(network, optimizer, loss, reduction="mean", eyes=(36, 45))
+    compiled = replicas.compile(one, split=(True,))
 
     def step(state, batch):
         state, metrics = compiled(state, batch)
         return state, Mean(metrics["loss"])
 
     visible = np.ones(given["points"].shape[:2], bool)
-    batch = {"images": given["images"], "points": given["points"], "visible": visible}
-    return step, state.replace(variables=variables), batch
+    batch = Batch(images=given["images"], points=given["points"], visible=visible)
+    return step, replicas.place_state(state.replace(variables=variables)), batch
 
 
 class Mean:

@@ -13,23 +13,24 @@ def prepare(settings: dict) -> Ready:
 
     devices.prepare_xla()
     import jax
-    from wing_jax.train.run import first_task, read_corpus
-    from wing_jax.train.stage import make_engine
 
     from wing_jax.config import DataConfig, StageConfig, load_config
+    from wing_jax.from_config.recipe import mesh_of, settings_of
+    from wing_jax.from_config.train import first_setup, training_data
+    from wing_jax.train.setup import make_runner
 
     config = load_config(settings["config"])
     chosen = getattr(config, settings["stage"])
     stage = StageConfig(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(StageConfig)})
     data = DataConfig(name="synthetic", train_faces=FACES, validation=0.2)
-    config = dataclasses.replace(config, data=data, more=(), stage1=stage, stage2=None)
-    task = first_task(config, read_corpus(config))
-    engine = make_engine(task, config, devices.make_mesh(1))
-    state, number = engine.place(task.state(seed=0)), 0
+    config = dataclasses.replace(config, data=data, more=(), stage1=stage, stage2=None, devices=1)
+    setup = first_setup(config, training_data(config))
+    runner = make_runner(setup, settings_of(config, mesh_of(config)))
+    state, number = runner.place(setup.state(seed=0)), 0
 
     def advance(count: int) -> None:
         nonlocal state, number
-        state, _ = engine.advance(state, number, number + count)
+        state, _ = runner.advance(state, number, number + count)
         number += count
         jax.block_until_ready(state)
 

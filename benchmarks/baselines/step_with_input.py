@@ -1,4 +1,4 @@
-"""CNN-6 training steps by wing_jax's engines: from one batch that never changes, from the device, or from tf.data."""
+"""CNN-6 training steps by wing_jax's runners: from one batch that never changes, from the device, or from tf.data."""
 
 import functools
 import itertools
@@ -21,21 +21,25 @@ def prepare(settings: dict) -> Ready:
 
     from wing_jax.losses import make_loss
     from wing_jax.models import CNN6
+    from wing_jax.models.networks import as_network
     from wing_jax.train.optimizer import make_optimizer
     from wing_jax.train.state import init_state
     from wing_jax.train.steps import make_train_step
 
     faces = read(settings["data"])
-    model, optimizer = CNN6(points=68), make_optimizer("sgd", optax.constant_schedule(1e-4), weight_decay=5e-4)
+    network, optimizer = (
+        as_network(CNN6(points=68)),
+        make_optimizer("sgd", optax.constant_schedule(1e-4), weight_decay=5e-4),
+    )
     loss = make_loss("wing", working_extent=float(settings["size"]))
-    step = make_train_step(model, optimizer, loss, reduction="mean", eyes=(36, 45))
-    engine = make_engine(settings, faces, step)
-    state, number = engine.place(init_state(model, optimizer, seed=0, input_size=settings["size"])), 0
+    step = make_train_step(network, optimizer, loss, reduction="mean", eyes=(36, 45))
+    runner = make_runner(settings, faces, step)
+    state, number = runner.place(init_state(network, optimizer, seed=0, input_size=settings["size"])), 0
 
     def advance(count: int) -> None:
         nonlocal state, number
         for _ in range(count):
-            state, _ = engine.advance(state, number, number + 1)
+            state, _ = runner.advance(state, number, number + 1)
             number += 1
         jax.block_until_ready(state)
 
@@ -48,23 +52,24 @@ def prepare(settings: dict) -> Ready:
     return Ready(seconds=seconds, packages=("jax", "jaxlib", "flax", "optax", "tensorflow-cpu"))
 
 
-def make_engine(settings: dict, faces: dict, step):
+def make_runner(settings: dict, faces: dict, step):
     """What advances the training."""
     import jax
-    from wing_jax.train.engines import DeviceEngine, FedEngine
 
     from wing_jax.input.tfdata import training_batches
     from wing_jax.runtime import devices
+    from wing_jax.train.replicas import Replicas
+    from wing_jax.train.runners import DeviceInputRunner, HostInputRunner
 
-    mesh, source = devices.make_mesh(), settings["input"]
+    replicas, source = Replicas(devices.make_mesh()), settings["input"]
     if source == "device":
-        return DeviceEngine(step, *device_source(settings, faces), mesh=mesh)
+        return DeviceInputRunner(step, *device_source(settings, faces), replicas=replicas)
     batches = host_input(settings, faces)
     if source == "tfdata":
         stream = functools.partial(training_batches, batches, last_step=FOREVER)
-        return FedEngine(step, lambda first: stream(first_step=first), mesh=mesh)
-    batch = devices.shard_batch(jax.tree.map(jax.numpy.asarray, batches(0)), mesh)
-    return FedEngine(step, lambda first: itertools.repeat(batch), mesh=mesh)
+        return HostInputRunner(step, lambda first: stream(first_step=first), replicas=replicas)
+    batch = replicas.split(jax.tree.map(jax.numpy.asarray, batches(0)))
+    return HostInputRunner(step, lambda first: itertools.repeat(batch), replicas=replicas)
 
 
 if __name__ == "__main__":

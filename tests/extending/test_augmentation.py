@@ -9,7 +9,7 @@ import pytest
 from wing_jax.augment import AUGMENTATIONS, make_augmentation
 from wing_jax.cli.main import main
 from wing_jax.config import AugmentConfig
-from wing_jax.from_config import augmentations_of
+from wing_jax.from_config.augment import augmentations_of
 
 MODULE = '''
 """Augmentations of a package that wing_jax does not know of."""
@@ -104,15 +104,15 @@ def test_it_trains_by_either_input(package):
 
 
 def test_the_command_line_names_it(package, capsys):
-    options = ("--stage1.augment.extra", "stripes", "darkness", "0.8")
+    options = ("--stage1.augment.extra.stripes.darkness", "0.8")
     named = train(package, "named", CONFIG, *options)
     again = train(package, "again", CONFIG + "[stage1.augment.extra]\nstripes = {darkness = 0.8}\n")
     assert named == again
     with pytest.raises(SystemExit):
-        train(package, "wrong", CONFIG, "--stage1.augment.extra", "stripes", "brightness", "0.8")
+        train(package, "wrong", CONFIG, "--stage1.augment.extra.stripes.brightness", "0.8")
     assert "augmentation 'stripes':" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        train(package, "unknown", CONFIG, "--stage1.augment.extra", "stripe", "darkness", "0.8")
+        train(package, "unknown", CONFIG, "--stage1.augment.extra.stripe.darkness", "0.8")
     assert "no augmentation is called 'stripe': did you mean stripes?" in capsys.readouterr().err
 
 

@@ -3,13 +3,16 @@
 import dataclasses
 import shlex
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from wing_jax.cli.options import parse
 from wing_jax.errors import InputError
 from wing_jax.runtime.console import make_console, say
+
+if TYPE_CHECKING:
+    from wing_jax.reproduce import Workshop
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,19 +40,22 @@ def run(arguments: list[str]) -> None:
     options = parse(ReproduceOptions, arguments, command="reproduce")
     if options.seeds < 1:
         raise InputError(f"seeds={options.seeds} must be 1 or more")
-    from wing_jax.report.origin import commit, machine
-    from wing_jax.report.tables import rich_table
-    from wing_jax.reproduce import TARGETS, Workshop, recipe
-    from wing_jax.runtime import devices
+    from wing_jax.reproduce import Workshop, recipe
 
     workshop = Workshop(recipe(options.data, options.budget, root=options.root), output=options.output)
+    make(options, workshop, command=f"wing-jax reproduce {shlex.join(arguments)}")
+
+
+def make(options: ReproduceOptions, workshop: "Workshop", *, command: str) -> None:
+    """Make the target in the workshop, whose recipe may be another than `options` names."""
+    from wing_jax.report.origin import commit, machine
+    from wing_jax.report.tables import rich_table
+    from wing_jax.reproduce import TARGETS
+    from wing_jax.runtime import devices
+
     with devices.only_trainer(workshop.folder):
         product = TARGETS[options.target](workshop, seeds=range(options.seeds), losses=options.losses)
-    origin = {
-        "command": f"wing-jax reproduce {shlex.join(arguments)}",
-        "commit": commit(),
-        "machine": machine(),
-    }
+    origin = {"command": command, "commit": commit(), "machine": machine()}
     product = dataclasses.replace(product, about={**product.about, **origin})
     console = make_console()
     for grid in product.grids:

@@ -28,12 +28,13 @@ class HeldOut:
     faces: int = 0  # synthetic faces that were drawn
     seed: int = 0  # of the synthetic faces
 
-    def of_faces(self, held_out: FaceSet, *, trained: Collection[str]) -> "HeldOut":
+    def of_faces(self, held_out: FaceSet, *, trained: Collection[str], most: int = LARGEST) -> "HeldOut":
         """This rule with the photos of the faces `held_out`, by a training on photos of the names `trained`, those of
-        other data sets too. A name that stands among both is left out of the record."""
+        other data sets too. A name that stands among both is left out of the record. Of more than `most` photos the
+        names are not recorded, but a digest."""
         both = set(held_out.photos) & set(trained)
         photos = tuple(sorted(set(held_out.photos) - both))
-        if len(photos) <= LARGEST:
+        if len(photos) <= most:
             return dataclasses.replace(self, photos=photos, without=())
         without = tuple(sorted({*self.without, *both}))
         return dataclasses.replace(self, without=without, digest=_digest(photos), count=len(photos))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from wing_jax.train.logs import TrainingLog
 from wing_jax.train.loop import Validate, spans
 from wing_jax.train.run_record import write_record
 from wing_jax.train.setup import LOG_EVERY, StageSetup
+from wing_jax.train.spec import Callback, Progress
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics
 from wing_jax.values import Value
@@ -32,13 +34,16 @@ ONE_WAY = {"input": "device", "parallel": "jit", "processes": "one"}  # what a s
 
 
 @devices.usual_settings()
-def sweep(config: SweepConfig) -> list[dict]:
+def sweep(config: SweepConfig, *, callbacks: Sequence[Callback] = ()) -> list[dict]:
     """Train all runs of the grid, going on where an earlier call stopped, and write below the run's folder each run's
     model (`trials/LABEL/model`), `results.json` and `results.md`. Returns a row for each run.
 
-    A run's figures are those after its last step; no checkpoint is chosen.
+    A run's figures are those after its last step; no checkpoint is chosen. The `callbacks` are called with a `Progress`
+    whenever values, the means over all runs, are logged; one that returns True ends the sweep there, as Ctrl-C does,
+    and the same call goes on from the newest checkpoint.
 
     Raises:
+      KeyboardInterrupt: Ctrl-C or a callback ended the sweep.
       InputError: data, checkpoints or numbers are not as they must be, or the sweep was begun with another config.
     """
     for name, way in ONE_WAY.items():
@@ -53,14 +58,14 @@ def sweep(config: SweepConfig) -> list[dict]:
     setup = first_setup(config, data)
     with devices.only_trainer(config.folder):
         write_record(record, folder)
-        return _sweep(config, data, setup, trials, mesh)
+        trained = train_trials(setup, trials, config, mesh, folder=folder, callbacks=callbacks)
+        return _save_models(config, data, trained, trials)
 
 
-def _sweep(config: SweepConfig, data: TrainingData, setup: StageSetup, trials: list[Trial], mesh: Mesh) -> list[dict]:
-    trained = train_trials(setup, trials, config, mesh, folder=config.folder / "sweep")
+def _save_models(config: SweepConfig, data: TrainingData, trained: "Trained", trials: list[Trial]) -> list[dict]:
     rows = []
     for index, trial in enumerate(trials):
-        localizer = data.localizer((trained.stage(index),), setup.mean, name=f"{config.name} {trial.label}")
+        localizer = data.localizer((trained.stage(index),), trained.setup.mean, name=f"{config.name} {trial.label}")
         localizer.save(config.folder / "trials" / trial.label / "model")
         facts = {"loss": trial.loss.name, "params": trial.params}
         facts |= {"learning_rate": trial.learning_rate, "seed": trial.seed}
@@ -103,8 +108,21 @@ class Trained(Value):
         return self.setup.trained(jax.device_get(jax.tree.map(lambda x: x[index], self.variables)))
 
 
-def train_trials(setup: StageSetup, trials: list[Trial], config: SweepConfig, mesh: Mesh, *, folder: Path) -> Trained:
-    """Train the trials on the setup, by the way and the seed of `config`, logging and going on in `folder`."""
+def train_trials(
+    setup: StageSetup,
+    trials: list[Trial],
+    config: SweepConfig,
+    mesh: Mesh,
+    *,
+    folder: Path,
+    callbacks: Sequence[Callback] = (),
+) -> Trained:
+    """Train the trials on the setup, by the way and the seed of `config`, logging and going on in `folder`.
+
+    Raises:
+      KeyboardInterrupt: Ctrl-C or a callback ended the sweep.
+      Stopped: SIGTERM came, and the state is saved.
+    """
     spec, runner, validate = setup.spec, make_sweep_runner(config, setup, trials, mesh), setup.validate(mesh)
     like = runner.untrained()
     with termination.deferred(), Checkpoints(folder / "checkpoints", keep=2) as checkpoints:
@@ -124,7 +142,9 @@ def train_trials(setup: StageSetup, trials: list[Trial], config: SweepConfig, me
                     log.write(last, **values)
                     if measured or stopping:
                         checkpoints.save(last, whole, validation_nme=values.get("validation_nme"))
-                    if termination.interrupted():
+                    progress = Progress(stage=setup.number, step=last, steps=spec.steps, values=values)
+                    ended = [callback(progress) for callback in callbacks]
+                    if any(ended) or termination.interrupted():
                         raise KeyboardInterrupt
                     if stopping:
                         checkpoints.wait()

@@ -15,10 +15,12 @@ from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.from_config.recipe import recipe_of
 from wing_jax.inference.stage import Stage
+from wing_jax.losses import LOSSES
+from wing_jax.models import MODELS
 from wing_jax.schemes import SCHEMES
 from wing_jax.train.data import FaceSource, TrainingData, chip_sizes, prepare_data
 from wing_jax.train.fit import TrainResult, fit, setup_first, setup_second
-from wing_jax.train.run_record import RECORD, leaves, read_record, refuse_another, unreadable
+from wing_jax.train.run_record import RECORD, read_record, refuse_difference, unreadable, with_free
 from wing_jax.train.setup import StageSetup
 from wing_jax.train.stages import template_for
 
@@ -31,9 +33,10 @@ def train(config: Config) -> TrainResult:
         or another process trains in it.
       Stopped: SIGTERM came (`wing_jax.runtime.termination`), and all is saved.
     """
+    recipe, record = recipe_of(config), record_of(config, config.folder)  # before the faces, which take longer
     return fit(
         sources_of(config),
-        recipe_of(config),
+        recipe,
         validation=config.data.validation,
         folder=config.folder,
         name=config.name,
@@ -45,7 +48,7 @@ def train(config: Config) -> TrainResult:
         steps_per_call=config.steps_per_call,
         store=config.data.store,
         held_out=held_out_rule(config.data, seed=config.seed),
-        record=record_of(config, config.folder),
+        record=record,
     )
 
 
@@ -115,29 +118,48 @@ def second_setup(config: Config, data: TrainingData, first: Stage | None, mean: 
     """The second stage's training, behind the trained `first` stage, or None for annotated crops; `mean` is the first
     setup's."""
     recipe = recipe_of(config)
-    return setup_second(recipe, data, first, template_for(recipe.stages[1], mean), seed=config.seed)
+    template = template_for(recipe.stages[1], mean)
+    return setup_second(recipe, data, first, template, seed=config.seed, input=config.input)
 
 
 def record_of(config: Config, folder: Path) -> Mapping[str, Any]:
-    """What the run's folder says of its config: what is there already, if it is of the same config.
+    """The record of a run of `config` in `folder`: what is there already, if it is of the same config.
 
-    Fields that a later version of this package added are no difference where they have their defaults.
+    What a loss or a network has by default is the same said or not, and so are fields that a later version of this
+    package added.
 
     Raises:
       InputError: the run was begun with another config, or its record cannot be read.
     """
-    record, path = json.loads(json.dumps(dataclasses.asdict(config))), folder / RECORD
+    path = folder / RECORD
     if not path.exists():
-        return record
+        return _plain(config)
     there = read_record(path)
     try:
-        begun = json.loads(json.dumps(dataclasses.asdict(config_of(there, where="its fields"))))
+        begun = with_defaults(config_of(there, where="its fields"))
     except InputError as error:
         raise unreadable(path, error) from error
-    if dict(leaves(begun)) == dict(leaves(record)):
-        return there
-    refuse_another(record, folder)
-    return record
+    refuse_difference(_plain(begun), _plain(with_defaults(config)), folder)
+    return with_free(there, _plain(config))
+
+
+def with_defaults(config: Config) -> Config:
+    """`config` with all parameters of its losses and networks, and the losses' reference sizes.
+
+    Raises:
+      InputError: no loss or no network is called so.
+    """
+
+    def whole(stage: Any) -> Any:
+        loss, model = stage.loss, stage.model
+        known = LOSSES[loss.name]
+        size = known.reference_size if loss.reference_size is None and known.rescaled else loss.reference_size
+        loss = dataclasses.replace(loss, params={**known.parameters, **loss.params}, reference_size=size)
+        model = dataclasses.replace(model, params={**MODELS[model.name].parameters, **model.params})
+        return dataclasses.replace(stage, loss=loss, model=model)
+
+    stage2 = None if config.stage2 is None else whole(config.stage2)
+    return dataclasses.replace(config, stage1=whole(config.stage1), stage2=stage2)
 
 
 def read_config(path: Path) -> Config | SweepConfig:
@@ -150,6 +172,11 @@ def read_config(path: Path) -> Config | SweepConfig:
         return config_of(read_record(path), where="its fields")
     except InputError as error:
         raise unreadable(path, error) from error
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """The fields as a file has them."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def _read(data: DataConfig, config: Config) -> FaceSet:

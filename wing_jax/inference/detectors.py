@@ -20,6 +20,7 @@ from wing_jax.data.boxes import ShapeInBox, usable
 from wing_jax.data.chips import refuse_misfit
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
+from wing_jax.geometry import rescale_points
 from wing_jax.runtime.extras import require
 from wing_jax.runtime.registry import Registry
 from wing_jax.runtime.tensorflow_runtime import tensorflow
@@ -52,7 +53,7 @@ class Detector:
         seen, ratio = _shrunk(image, self.largest)
         boxes, scores = self.find(seen)
         boxes, scores = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(scores, np.float32).reshape(-1)
-        boxes = ((boxes + 0.5) * np.tile(ratio, 2) - 0.5).astype(np.float32)
+        boxes = np.asarray(rescale_points(boxes, np.tile(ratio, 2)), np.float32)
         height, width = image.shape[:2]
         kept = (scores >= self.score_threshold) & usable(boxes, width=width, height=height)
         order = np.argsort(-scores[kept], kind="stable")

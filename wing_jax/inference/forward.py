@@ -113,5 +113,4 @@ def _points(stage: StageForward, variables: Mapping[str, Any], crops: Array) -> 
 
 def _between_sizes(source: int, target: int) -> Affine:
     """Affine from pixels of a chip of side `source` to pixels of the same chip at side `target`."""
-    ratio = target / source
-    return geometry.similarity(scale=ratio, translation=(0.5 * ratio - 0.5, 0.5 * ratio - 0.5))
+    return geometry.rescaling(target / source)

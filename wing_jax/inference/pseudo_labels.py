@@ -80,7 +80,8 @@ def _boxes(
 ) -> Float[np.ndarray, "n 4"]:
     few = conversion.points(localizer.template)[told]
     frames = np.asarray(geometry.frame_of_shape(points, few, size=1))
-    mean = np.broadcast_to(localizer.template - 0.5, (len(points), *localizer.template.shape)).astype(np.float32)
+    placed = geometry.crop_pixels(localizer.template, size=1)
+    mean = np.broadcast_to(placed, (len(points), *placed.shape)).astype(np.float32)
     return _about(localizer, np.asarray(geometry.transform(frames, mean)))
 
 

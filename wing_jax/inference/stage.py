@@ -12,7 +12,7 @@ import numpy as np
 from wing_jax.errors import InputError
 from wing_jax.inference.bundle import flatten
 from wing_jax.inference.forward import StageForward
-from wing_jax.models import PlainRegressor, ResNet50, VotingRegressor, make_model
+from wing_jax.models import describe_model, make_model
 from wing_jax.models.networks import Network, as_network, shapes_of
 from wing_jax.text import printable, quoted
 from wing_jax.values import Value
@@ -61,7 +61,7 @@ class Stage(Value):
         """The stage as JSON holds it, without the variables: its model by the name it is registered by, or, where it is
         none of those, the name of its class, by which `from_table` asks for it."""
         return {
-            "model": _describe(self.model) or {"custom": type(self.model).__name__},
+            "model": describe_model(self.model) or {"custom": type(self.model).__name__},
             "input_size": int(self.input_size),
             "face_crop_size": int(self.chip_size),
             "margin": float(self.margin),
@@ -136,16 +136,3 @@ def _kind(dtype: Any) -> str:
 
 def _outline(array: Any) -> str:
     return f"{array.dtype} {list(array.shape)}"
-
-
-def _describe(model: Any) -> dict[str, Any] | None:
-    """The arguments of `make_model` that make `model`; None for another model than those."""
-    if type(model) not in (PlainRegressor, VotingRegressor, ResNet50.func):
-        return None
-    facts: dict[str, Any] = {"points": model.points, "precision": jnp.dtype(model.dtype).name}
-    if type(model) is ResNet50.func:
-        return {"name": "resnet50", **facts} if model == ResNet50(points=model.points, dtype=model.dtype) else None
-    facts |= {name: getattr(model, name) for name in ("channels", "hidden", "norm", "dropout")}
-    if type(model) is PlainRegressor:
-        return {"name": "plain", **facts}
-    return {"name": "voting", **facts, "residual": model.residual}

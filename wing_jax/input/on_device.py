@@ -15,7 +15,7 @@ from wing_jax.augment.augmentation import Augmentation, apply_pixels, check_augm
 from wing_jax.augment.warp import warp
 from wing_jax.data.chips import Chips
 from wing_jax.errors import InputError
-from wing_jax.input.sampling import BatchIndices, TrainingFaces, place_faces
+from wing_jax.input.sampling import BatchIndices, CutBatch, TrainingFaces, place_faces
 from wing_jax.types import Batch
 
 
@@ -49,15 +49,20 @@ class DeviceInput:
         Returns `images` uint8 `[batch, size, size, 3]`, `points` float32 `[batch, points, 2]` in pixels of the crop
         and `visible` bool `[batch, points]`.
         """
+        return self.cut(faces, indices, axis=axis).batch
+
+    def cut(self, faces: TrainingFaces, indices: BatchIndices, *, axis: str | None = None) -> CutBatch:
+        """`batch`, with the faces and the crops it shows."""
         images = take_rows(jnp.asarray(faces.images), indices.index, axis=axis)
         mine = indices if axis is None else BatchIndices(*(_part(values, axis) for values in indices))
         placed = place_faces(faces, mine, augment=self.augment, size=self.size, seed=self.seed)
         crops = warp(images, placed.crop_to_image, size=self.size, supersample=self.supersample)
-        return Batch(
+        batch = Batch(
             images=apply_pixels(self.augment, crops, placed.params),
             points=jnp.asarray(placed.points),
             visible=jnp.asarray(placed.visible),
         )
+        return CutBatch(batch, mine.index, placed.crop_to_image, placed.mirrored)
 
 
 def training_faces(

@@ -8,32 +8,30 @@ for the next thread.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import cv2
 import jax
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from wing_jax.augment.augmentation import Augmentation, apply_pixels_on_host, check_augmentations, cpu_device
 from wing_jax.augment.geometric import points_in_crop, supersampling
 from wing_jax.data.chips import Chips, Images
 from wing_jax.geometry import compose
-from wing_jax.input.sampling import BatchIndices, PlacedFaces, TrainingFaces, place_faces, shuffled_epochs
+from wing_jax.input.sampling import (
+    BatchIndices,
+    CutBatch,
+    PlacedFaces,
+    TrainingFaces,
+    place_faces,
+    shuffled_epochs,
+)
+from wing_jax.runtime.devices import usual_settings
 from wing_jax.types import Batch
 from wing_jax.values import Value
 
 Crops = UInt8[np.ndarray, "n size size 3"]
 KEPT_EPOCHS = 4  # several threads are at work where one epoch ends and the next begins
-
-
-class CutBatch(NamedTuple):
-    """A batch, and what it was cut from."""
-
-    batch: Batch
-    index: Int[np.ndarray, "batch"]  # of the faces
-    crop_to_image: Float[np.ndarray, "batch 2 3"]
-    mirrored: Bool[np.ndarray, "batch"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -75,6 +73,7 @@ class HostInput(Value):
         """
         return self.cut(step, part, parts).batch
 
+    @usual_settings()  # in tf.data's threads JAX would take the environment's
     def cut(self, step: int, part: int = 0, parts: int = 1) -> CutBatch:
         """The batch of `step` (from 0), or a piece of it, with the faces and the crops it shows."""
         indices = self.indices(step, part, parts)
@@ -85,6 +84,7 @@ class HostInput(Value):
         batch = Batch(images=images, points=placed.points, visible=placed.visible)
         return CutBatch(batch, index, placed.crop_to_image, placed.mirrored)
 
+    @usual_settings()
     def indices(self, step: int, part: int = 0, parts: int = 1) -> BatchIndices:
         """Which faces the batch of `step` (from 0), or a piece of it, shows, and where in the training it stands."""
         rows = self.batch_size // parts

@@ -22,7 +22,7 @@ from wing_jax.augment.augmentation import (
     sample_params,
 )
 from wing_jax.augment.geometric import augmented_transforms, points_in_crop
-from wing_jax.types import Affine, Points, Visible
+from wing_jax.types import Affine, Batch, Points, Visible
 
 CHOICE = name_hash("")  # what is folded into a face's key to choose among its crops: no augmentation has this name
 
@@ -54,6 +54,15 @@ class PlacedFaces(NamedTuple):
     crop_to_image: Affine  # from pixels of the augmented crops, `[batch, 2, 3]`
     mirrored: Bool[Array | np.ndarray, "batch"]
     params: AugmentParams
+
+
+class CutBatch(NamedTuple):
+    """A batch, and what it was cut from."""
+
+    batch: Batch
+    index: Int[Array | np.ndarray, "batch"]  # of the faces
+    crop_to_image: Affine  # `[batch, 2, 3]`
+    mirrored: Bool[Array | np.ndarray, "batch"]
 
 
 def shuffled_epochs(

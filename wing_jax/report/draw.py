@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
+from wing_jax.geometry import rescaling
 from wing_jax.inference.drawing import PREDICTED, TARGET, Colour, Lines, Shape, draw_points
 from wing_jax.text import printable
 from wing_jax.types import Image
@@ -57,8 +58,7 @@ def face_tile(
         height, width = image.shape[:2]
         sides = [max(1, round(side * scale / COARSE)) for side in (width, height)]
         small = cv2.resize(image, sides, interpolation=cv2.INTER_AREA)
-        ratio = np.array([width, height]) / sides
-        shrunk[[0, 1], [0, 1]], shrunk[:2, 2] = ratio, 0.5 * ratio - 0.5
+        shrunk[:2] = rescaling(np.array([width, height]) / sides)
     if scale < 1:  # without this, shrinking would show every other pixel only
         small = cv2.GaussianBlur(small, (0, 0), 0.4 / max(scale, COARSE))
     how = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REPLICATE}

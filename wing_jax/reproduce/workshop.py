@@ -36,6 +36,7 @@ from wing_jax.runtime.files import read_text, write_whole
 from wing_jax.text import reason
 from wing_jax.train.data import TrainingData
 from wing_jax.train.setup import StageSetup
+from wing_jax.train.spec import Callback
 from wing_jax.train.stages import template_for
 from wing_jax.values import Value
 
@@ -83,16 +84,20 @@ class Measured(Value):
 
 
 class Workshop:
-    """Trains and measures by one recipe, in one folder: `stages/` and `measured/`, the latter with each whole model."""
+    """Trains and measures by one recipe, in one folder: `stages/` and `measured/`, the latter with each whole model.
 
-    def __init__(self, recipe: Recipe, *, output: str | Path):
+    The `callbacks` are those of its sweeps (`wing_jax.from_config.sweep.sweep`).
+    """
+
+    def __init__(self, recipe: Recipe, *, output: str | Path, callbacks: Sequence[Callback] = ()):
         self.recipe, self.folder = recipe, Path(output) / recipe.name
+        self._callbacks = callbacks
         self._test_chips: dict[int, Chips] = {}
         self._claim_folder()
 
     def _claim_folder(self) -> None:
         """Raises InputError where the folder holds the work of another recipe. What a later version of this package
-        added to configs is no difference, as in `wing_jax.train.run_config`."""
+        added to configs is no difference, as in a run's folder."""
         path = self.folder / "recipe.json"
         if path.exists():
             if read_recipe(path) != self.recipe:
@@ -191,7 +196,8 @@ class Workshop:
         labels = json.dumps([number, balanced, *(trial.label for trial in missing)])
         work = self.folder / "sweeps" / hashlib.sha256(labels.encode()).hexdigest()[:16]
         config = _sweep_config(self.recipe)
-        trained = train_trials(self.setup(number, balanced=balanced), missing, config, self.mesh, folder=work)
+        setup = self.setup(number, balanced=balanced)
+        trained = train_trials(setup, missing, config, self.mesh, folder=work, callbacks=self._callbacks)
         for index, trial in enumerate(missing):
             stage = trained.stage(index)
             manifest = {"stage": stage.to_table(), "validation_nme": _finite(float(trained.nmes[index]))}

@@ -15,7 +15,7 @@ from jax.sharding import AxisType, Mesh
 
 from wing_jax.errors import InputError
 from wing_jax.runtime.locks import only_writer
-from wing_jax.runtime.processes import cache_folder, check_jax
+from wing_jax.runtime.processes import cache_folder, check_jax, has_started
 from wing_jax.text import reason
 
 AXIS = "faces"
@@ -28,16 +28,18 @@ CPU_FLAGS = {"0.10.2": "--xla_cpu_experimental_ynn_fusion_type=LIBRARY_FUSION_TY
 
 
 def prepare_xla() -> None:
-    """Set XLA's flags and the compile cache, where the user has not; to be called before JAX is first used.
+    """Set XLA's flags and the compile cache, where the user has not. The command line and `fit` call it; where JAX has
+    started already, nothing is changed.
 
     The cache lies in `wing_jax.runtime.processes.cache_folder`; where there is none, nothing is kept.
     """
+    if has_started():
+        return
     if "XLA_FLAGS" not in os.environ and os.environ.get("JAX_PLATFORMS", "cpu") == "cpu":
         os.environ["XLA_FLAGS"] = CPU_FLAGS.get(version("jaxlib"), "")
-    cache = cache_folder()
-    ours = None if cache is None else str(cache / "xla")
-    jax.config.update("jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", ours))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)  # the small ones add up
+    if jax.config.values["jax_compilation_cache_dir"] is None and (cache := cache_folder()) is not None:
+        jax.config.update("jax_compilation_cache_dir", str(cache / "xla"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)  # the small ones add up
     keep_utf8_cache_only()
 
 

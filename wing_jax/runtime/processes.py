@@ -78,17 +78,18 @@ def home_folder() -> Path | None:
     return home if home.is_absolute() and home.is_dir() else None
 
 
-def _has_started() -> bool:
-    """Whether JAX has threads. It has no public function that asks this without starting them."""
+def has_started() -> bool:
+    """Whether JAX has a device to work on, and so threads. It has no public function that asks this without starting
+    them."""
     return _started or bool(getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None))
 
 
 def _after_fork() -> None:
     global _forked
-    _forked = _forked or _has_started()
+    _forked = _forked or has_started()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-    if _has_started() and os.path.isdir(TASKS):  # imported after the fork: then JAX's threads are missing
+    if has_started() and os.path.isdir(TASKS):  # imported after the fork: then JAX's threads are missing
         _forked = len(os.listdir(TASKS)) <= threading.active_count()

@@ -109,7 +109,7 @@ class Scheme:
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Scheme":
-        """The scheme that a table describes, with the keys of the TOML file above.
+        """The scheme that a table describes, with the keys of the TOML file above; "normalisation" is read as well.
 
         >>> Scheme.from_table({"name": "two", "points": 2, "normalization": [0, 1]}).names
         ('point 1', 'point 2')
@@ -117,6 +117,8 @@ class Scheme:
         Raises:
           InputError: a key is unknown or missing, or names a point that is not there; the message begins with the key.
         """
+        if "normalization" not in table:  # files may have either spelling
+            table = {"normalization" if key == "normalisation" else key: value for key, value in table.items()}
         if unknown := sorted(set(table) - set(KEYS)):
             raise InputError(f"unknown key {quoted(unknown[0])}: use {', '.join(KEYS)}")
         name = table.get("name")

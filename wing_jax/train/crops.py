@@ -1,18 +1,25 @@
 """The unperturbed crops that each stage starts from, and the mean shape."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from wing_jax import geometry
 from wing_jax.augment.augmentation import Augmentation
+from wing_jax.augment.geometric import supersampling
 from wing_jax.data.chips import MARGIN, Chips
 from wing_jax.inference.stage import Stage
+from wing_jax.input.on_device import DeviceInput, training_faces
 from wing_jax.input.on_host import HostInput
+from wing_jax.input.sampling import BatchIndices, CutBatch, EpochSampler
 from wing_jax.models.networks import as_network
 from wing_jax.train.steps import make_predict
 
+Input: TypeAlias = Literal["device", "tfdata"]
+ROWS = 64  # crops at once
 CHIP_STEP = 1.25  # chip pixels per pixel of an unperturbed crop: sharp, and yet hardly any shrinking is left
 
 
@@ -33,8 +40,7 @@ def mean_shape(
 
 def template_of(mean: Float[np.ndarray, "points 2"], *, margin: float) -> Float[np.ndarray, "points 2"]:
     """The mean shape scaled and centred so that the crop's side is `margin` times the larger side of its box."""
-    low, high = mean.min(0), mean.max(0)
-    return (((mean - (low + high) / 2) / ((high - low).max() * margin)) + 0.5).astype(np.float32)
+    return geometry.place_shape(mean, center=(0.5, 0.5), side=1 / margin).astype(np.float32)
 
 
 def box_frames(
@@ -67,35 +73,46 @@ def frames_through(
     flip: Int[np.ndarray, "points"],
     draws: int,
     seed: int,
+    input: Input = "device",
 ) -> Float[np.ndarray, "n draws 2 3"]:
     """Second-stage crops of `size` pixels as the trained first stage makes them, `draws` augmentations of each face.
 
     `chips` are of the first stage's chip size; the frames are to pixels of the same chips at `target_size`. What the
-    first stage finds in a mirrored crop is mirrored back: crops of the second stage are of the faces as they are.
+    first stage finds in a mirrored crop is mirrored back: crops of the second stage are of the faces as they are. The
+    first stage's crops are cut where the `input` of the training cuts its own.
     """
     predict = make_predict(as_network(stage.model))
     frames = np.zeros((len(chips.images), draws, 2, 3), np.float32)
     filled = np.zeros(len(frames), np.int64)
     start = box_frames(chips, size=stage.input_size, margin=stage.margin, center=stage.center)
-    batch_size = 64
-    total = len(frames) * draws
-    batches = HostInput(
-        chips=chips,
-        crop_to_image=start[:, None],
-        order=np.arange(len(frames)),
-        flip=flip,
-        augment=augment,
-        size=stage.input_size,
-        batch_size=batch_size,
-        seed=seed,
+    common = {"augment": augment, "size": stage.input_size, "batch_size": ROWS, "seed": seed}
+    cut = (_device_cuts if input == "device" and isinstance(chips.images, np.ndarray) else _host_cuts)(
+        chips, start[:, None], flip, common
     )
-    for cut in map(batches.cut, range(-(-total // batch_size))):
-        in_crop = predict(stage.variables, cut.batch.images)
-        in_chip = np.asarray(geometry.transform(cut.crop_to_image, in_crop))
-        in_chip = np.where(cut.mirrored[:, None, None], in_chip[:, flip], in_chip)
-        scaled = (in_chip + 0.5) * (target_size / chips.size) - 0.5
-        for index, frame in zip(cut.index, shape_frames(scaled, template, size=size), strict=True):
-            if filled[index] < draws:
-                frames[index, filled[index]] = frame
-                filled[index] += 1
+    for step in range(-(-len(frames) * draws // ROWS)):
+        batch, index, crop_to_image, mirrored = cut(step)
+        in_crop = predict(stage.variables, batch.images)
+        in_chip = np.asarray(geometry.transform(np.asarray(crop_to_image), np.asarray(in_crop)))
+        in_chip = np.where(np.asarray(mirrored)[:, None, None], in_chip[:, flip], in_chip)
+        scaled = np.asarray(geometry.rescale_points(in_chip, target_size / chips.size))
+        for face, frame in zip(np.asarray(index), shape_frames(scaled, template, size=size), strict=True):
+            if filled[face] < draws:
+                frames[face, filled[face]] = frame
+                filled[face] += 1
     return frames
+
+
+def _host_cuts(
+    chips: Chips, frames: Float[np.ndarray, "n 1 2 3"], flip: Int[np.ndarray, "points"], common: dict[str, Any]
+) -> Callable[[int], CutBatch]:
+    return HostInput(chips=chips, crop_to_image=frames, order=np.arange(len(frames)), flip=flip, **common).cut
+
+
+def _device_cuts(
+    chips: Chips, frames: Float[np.ndarray, "n 1 2 3"], flip: Int[np.ndarray, "points"], common: dict[str, Any]
+) -> Callable[[int], CutBatch]:
+    order = np.arange(len(frames))
+    faces = jax.device_put(training_faces(chips, frames, order=order, flip=flip))
+    sampler = EpochSampler(order, batch_size=common["batch_size"], seed=common["seed"])
+    cut = jax.jit(DeviceInput(supersample=supersampling(frames), **common).cut)
+    return lambda step: cut(faces, BatchIndices(*(values[0] for values in sampler(step, 1))))

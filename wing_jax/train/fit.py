@@ -22,11 +22,12 @@ from wing_jax.models.networks import as_network, shapes_of
 from wing_jax.runtime import devices, memory
 from wing_jax.text import quoted
 from wing_jax.train import stages as setups
+from wing_jax.train.crops import Input
 from wing_jax.train.data import FaceSource, Store, TrainingData, prepare_data
 from wing_jax.train.logs import Row
 from wing_jax.train.replicas import Parallel
 from wing_jax.train.run_record import describe, refuse_another, write_record
-from wing_jax.train.setup import Input, StageSetup, TrainSettings, train_stage
+from wing_jax.train.setup import StageSetup, TrainSettings, train_stage
 from wing_jax.train.spec import Callback, Recipe, StageSpec, usual_augmentations
 from wing_jax.values import Value
 
@@ -187,7 +188,7 @@ def _train(
             template = setup.mean
         else:
             template = setups.template_for(recipe.stages[1], template)
-            setup = setup_second(recipe, data, trained[0], template, seed=settings.seed)
+            setup = setup_second(recipe, data, trained[0], template, seed=settings.seed, input=settings.input)
         outcome = train_stage(setup, settings, folder=folder, record=record)
         trained = (*trained, setup.trained(outcome.variables))
         history += [{"stage": number, **row} for row in outcome.history]
@@ -207,7 +208,7 @@ def setup_first(recipe: Recipe, data: TrainingData) -> StageSetup:
 
 
 def setup_second(
-    recipe: Recipe, data: TrainingData, first: Stage | None, template: np.ndarray, *, seed: int
+    recipe: Recipe, data: TrainingData, first: Stage | None, template: np.ndarray, *, seed: int, input: Input = "device"
 ) -> StageSetup:
     """The second stage's training by the recipe, behind the trained `first` stage, or None for annotated crops."""
     return setups.second_setup(
@@ -218,12 +219,14 @@ def setup_second(
         augment=_augment(recipe, 2),
         first_augment=_augment(recipe, 1),
         seed=seed,
+        input=input,
     )
 
 
 def prepare_devices(count: int, *, processes: str = "one", parallel: Parallel = "jit") -> Mesh:
-    """The devices to train on, of all processes. On a CPU the kernel is loaded, and built where it is not yet, so that
-    all programs of a training have it (`wing_jax.models.cpu_kernel`).
+    """The devices to train on, of all processes, with the settings of XLA that suit them, where JAX has not started
+    yet. On a CPU the kernel is loaded, and built where it is not yet, so that all programs of a training have it
+    (`wing_jax.models.cpu_kernel`).
 
     Raises:
       InputError: there are fewer devices, or `WING_JAX_CPU_KERNEL` asks for instructions that are not there.
@@ -232,6 +235,7 @@ def prepare_devices(count: int, *, processes: str = "one", parallel: Parallel = 
         devices.join_processes()
         if parallel == "pmap" or count:
             raise InputError('processes="many" trains by parallel="jit" on all devices: leave both as they are')
+    devices.prepare_xla()
     mesh = devices.make_mesh(count)
     cpu_kernel.load()
     return mesh

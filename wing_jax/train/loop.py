@@ -96,15 +96,18 @@ def train_network(
                     measured = last % schedule.evaluate_every == 0 or last == steps
                     stopping, ended = termination.stop_requested(), recorder.stop or termination.interrupted()
                     if measured or stopping or ended:
-                        whole = runner.whole(placed)
+                        whole, row = runner.whole(placed), means(first, last, metrics)
                         values = _measure(last, validate, whole) if measured or ended else {}
-                        recorder.write_pending(**values)  # before the checkpoint: a kill between must not lose the line
+                        recorder.pending = None
+                        # Before the checkpoint: a kill between them must not lose the line.
+                        recorder.write(last, **row, **values)
                         checkpoints.save(last, whole, **values)
                         state = whole
                         ended = ended or recorder.stop
                     if stopping:
                         checkpoints.wait()
-                        raise Stopped(f"{title}: stopped at step {last} of {steps}, which is saved in {folder}")
+                        where = "" if folder is None else f", which is saved in {folder}"
+                        raise Stopped(f"{title}: stopped at step {last} of {steps}{where}")
                     if ended:
                         break
                 history = log.history
@@ -121,15 +124,17 @@ class _Recorder:
         self.pending: tuple[int, int, Metrics] | None = None
         self.stop = False  # a callback asked for it
 
-    def write_pending(self, **values: float) -> None:
-        """Write the span that is waiting, with `values` measured at its end; nothing where none is."""
-        if self.pending is None:
-            return
-        first, last, metrics = self.pending
-        self.pending = None
-        row = {**means(first, last, metrics), **values}
-        self._log.write(last, **row)
-        progress = Progress(stage=self._schedule.stage, step=last, steps=self._schedule.steps, values=row)
+    def write_pending(self) -> None:
+        """Write the span that is waiting; nothing where none is."""
+        if self.pending is not None:
+            first, last, metrics = self.pending
+            self.pending = None
+            self.write(last, **means(first, last, metrics))
+
+    def write(self, step: int, **values: float) -> None:
+        """Write the `values` of the span that ends with `step`."""
+        self._log.write(step, **values)
+        progress = Progress(stage=self._schedule.stage, step=step, steps=self._schedule.steps, values=values)
         for callback in self._callbacks:
             self.stop = bool(callback(progress)) or self.stop
 

@@ -41,16 +41,22 @@ def refuse_another(record: Mapping[str, Any], folder: Path) -> None:
     """Raises InputError where the run in `folder` was begun with another record. What lies in "free" parts of either
     (`FREE`, `FREE_IN_PARTS`) may differ."""
     path = folder / RECORD
-    if not path.exists():
-        return
-    begun, now = dict(leaves(read_record(path))), dict(leaves(record))
-    changed = [name for name in sorted(begun.keys() | now.keys()) if begun.get(name) != now.get(name)]
+    if path.exists():
+        refuse_difference(read_record(path), record, folder)
+
+
+def refuse_difference(begun: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    """Raises InputError, which names the values, where the record `now` is not that which the run in `folder` was begun
+    with."""
+    before, after = dict(leaves(begun)), dict(leaves(now))
+    changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     if changed:
         first, *others = changed
         more = f" (and {len(others)} more: {', '.join(others[:5])})" if others else ""
         raise InputError(
-            f"{folder}: was begun with {first}={quoted(begun.get(first))}, and now it is {quoted(now.get(first))}"
-            f"{more}: choose another folder (--name) to train anew, or delete {path} to go on with what it is now"
+            f"{folder}: was begun with {first}={quoted(before.get(first))}, and now it is {quoted(after.get(first))}"
+            f"{more}: choose another folder (--name) to train anew, or delete {folder / RECORD} to go on with "
+            "what it is now"
         )
 
 
@@ -90,6 +96,18 @@ def leaves(value: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
     for key, inner in pairs:
         if key not in (FREE_IN_PARTS if name else FREE):
             yield from leaves(inner, name=f"{name}.{key}" if name else str(key))
+
+
+def with_free(begun: Any, now: Any, *, free: Sequence[str] = FREE) -> Any:
+    """The record `begun` with what may change on the way as it is in the record `now`."""
+    if isinstance(begun, Mapping) and isinstance(now, Mapping):
+        return {
+            key: now.get(key, value) if key in free else with_free(value, now.get(key), free=FREE_IN_PARTS)
+            for key, value in begun.items()
+        }
+    if isinstance(begun, list) and isinstance(now, list):
+        return [with_free(one, other, free=free) for one, other in zip(begun, now, strict=True)]
+    return begun
 
 
 def describe(recipe: Recipe, sources: Sequence[FaceSource], *, seed: int) -> dict[str, Any]:

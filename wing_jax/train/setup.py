@@ -5,7 +5,7 @@ import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ from wing_jax.models.networks import Network, as_network
 from wing_jax.runtime import devices
 from wing_jax.runtime.devices import AXIS
 from wing_jax.schemes import Scheme
+from wing_jax.train.crops import Input
 from wing_jax.train.loop import Diverged, Schedule, Trained, Validate, make_validate, train_network
 from wing_jax.train.replicas import Parallel, Replicas
 from wing_jax.train.runners import DeviceInputRunner, HostInputRunner, Runner
@@ -37,7 +38,6 @@ from wing_jax.types import Batch, Loss
 from wing_jax.values import Value
 
 LOG_EVERY = 20  # steps, at least
-Input = Literal["device", "tfdata"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

@@ -41,6 +41,7 @@ def second_setup(
     augment: Sequence[Augmentation],
     first_augment: Sequence[Augmentation] = (),
     seed: int = 0,
+    input: crops.Input = "device",
 ) -> StageSetup:
     """The second stage's training, on crops made by the first or by the annotation; validated behind the first.
 
@@ -63,6 +64,7 @@ def second_setup(
             target_size=size,
             flip=data.scheme.flip,
             seed=seed,
+            input=input,
         )
         small = data.at(first.chip_size)
         if spec.stage2_crops == "predicted":
