@@ -21,7 +21,7 @@ from wing_jax.models import MODELS
 from wing_jax.schemes import SCHEMES
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 DATA = ROOT / "docs" / "data.md"
 FENCED = re.compile(r"^ *```(?P<kind>\w*)\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"^ *(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\S*/)?(wing-jax(?: .*)?)$", re.MULTILINE)
@@ -49,6 +49,8 @@ OPTIONS = {
     ("data", "formats"): None,
     ("data", "schemes"): data.SchemesOptions,
 }
+
+PARAMETERS = {name for kind in (LOSSES, MODELS) for entry in kind.values() for name in entry.parameters}
 
 
 PARAMETERS = {name for kind in (LOSSES, MODELS) for entry in kind.values() for name in entry.parameters}

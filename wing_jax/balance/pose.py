@@ -232,8 +232,9 @@ def correlation_with_yaw(coefficients: Coefficients, yaw: Float[np.ndarray, "fac
     Returns:
       Pearson's and Spearman's correlation, in [-1, 1].
 
-    >>> correlation_with_yaw(np.array([-1.0, 0.0, 1.0]), np.array([-30.0, 0.0, 30.0]))
-    YawCorrelation(pearson=1.0, spearman=1.0)
+    >>> found = correlation_with_yaw(np.array([-1.0, 0.0, 1.0]), np.array([-20.0, -10.0, 30.0]))
+    >>> round(found.pearson, 3), round(found.spearman, 3)
+    (0.945, 1.0)
     """
     ranks = [np.unique(values, return_inverse=True, return_counts=True) for values in (coefficients, yaw)]
     mid_ranks = [(np.cumsum(counts) - (counts - 1) / 2)[inverse] for _, inverse, counts in ranks]

@@ -51,9 +51,8 @@ class StageSpec(Value):
       precision: of activations in training, for a linen module with a field `dtype`: "float32", "bfloat16", "auto"
         (bfloat16 on GPU and TPU). None: as the module says.
       center: of the first stage's crop: the center of the "box", or where the mean "shape" lies in the boxes.
-      stage2_crops: the second stage's training crops are made by the first stage's points on `draws` augmentations of
-      each face
-        ("predicted"), or from the annotated points ("annotated").
+      stage2_crops: the second stage's training crops are made by the first stage's points on `draws` augmentations
+        of each face ("predicted"), or from the annotated points ("annotated").
       draws: crops a face, for stage2_crops="predicted".
 
     Raises:
