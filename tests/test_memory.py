@@ -48,7 +48,7 @@ def test_what_is_available_is_the_least_of_what_is_known(monkeypatch, tmp_path):
 
 def test_a_limit_of_the_process_counts():
     script = (
-        "import resource; from wing_jax import memory\n"
+        "import resource; from wing_jax.runtime import memory\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30,) * 2); print(memory.available() < 1 << 30)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)

@@ -157,14 +157,14 @@ def test_models_differ_by_loss_seed_and_balance(third):
 
 def test_the_second_stage_has_the_lengths_of_its_own_crop(shop, third):
     labels = {path.name.rsplit("-lr")[0] for path in (shop.folder / "stages" / "stage2-hsm").iterdir()}
-    assert labels == {"l2", "wing-w15-e3"}
+    assert labels == {"l2", "wing-width15-epsilon3"}
 
 
 def test_what_is_done_is_not_done_again(shop, third, monkeypatch):
     def refused(*_, **__):
         raise AssertionError("trained or measured again")
 
-    monkeypatch.setattr(workshop_module, "train_cells", refused)
+    monkeypatch.setattr(workshop_module, "train_trials", refused)
     monkeypatch.setattr(workshop_module, "measure", refused)
     again = Workshop(small_recipe(), output=shop.folder.parent)
     assert TARGETS["table3"](again, seeds=(0, 1), losses=LOSSES).values == third.values
