@@ -86,7 +86,7 @@ def test_a_command_that_runs_out_says_so_in_one_line(error, status, said):
     """In a process of its own, for a reader once registered stays."""
     script = (
         "import wing_jax\nfrom wing_jax.cli.main import main\n@wing_jax.register_reader(rootless=True)\n"
-        f"def read_starved(root, split, *, faults=None): raise {error}\nmain(['data', 'stats', '--data', 'starved'])"
+        f"def read_starved(root, split, count, seed): raise {error}\nmain(['data', 'stats', '--data', 'starved'])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == status

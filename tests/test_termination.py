@@ -66,6 +66,15 @@ def test_another_thread_than_the_main_one_leaves_signals_alone():
     assert seen == [before]
 
 
+@pytest.fixture
+def pythons_own():
+    """Python's handler of Ctrl-C, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("pythons_own")
 def test_the_first_ctrl_c_in_training_is_noted_and_the_second_raises():
     with termination.deferred():
         assert not termination.interrupted()
@@ -79,6 +88,7 @@ def test_the_first_ctrl_c_in_training_is_noted_and_the_second_raises():
         assert not termination.interrupted()  # a new training begins afresh
 
 
+@pytest.mark.usefixtures("pythons_own")
 def test_ctrl_c_is_pythons_own_before_and_after_a_training():
     before = signal.getsignal(signal.SIGINT)
     with termination.deferred():
@@ -100,6 +110,7 @@ def test_a_programs_own_handler_of_ctrl_c_stays():
     assert heard == [1]
 
 
+@pytest.mark.usefixtures("pythons_own")
 def test_a_training_in_another_thread_leaves_ctrl_c_alone():
     seen = []
 
