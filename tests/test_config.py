@@ -14,7 +14,7 @@ import pytest
 
 from wing_jax.config import AugmentConfig, Config, DataConfig, GridConfig, LossConfig, ModelConfig, load_config
 from wing_jax.errors import InputError
-from wing_jax.from_config.recipe import loss_of
+from wing_jax.from_config.recipe import loss_of, recipe_of
 from wing_jax.losses import LOSSES, make_loss
 from wing_jax.models import make_model
 
@@ -115,6 +115,20 @@ def test_every_parameter_and_the_reference_size_reach_the_loss(name):
 def test_a_parameter_that_is_not_the_loss_s_or_out_of_range_is_named_in_one_line(loss, said):
     with pytest.raises(InputError) as caught:
         loss_of(LossConfig(**loss), input_size=64)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"name": "plane"}, "no network is called 'plane': did you mean plain?"),
+        ({"params": {"width": 3}}, "the network 'plain' has no parameter width"),
+    ],
+)
+def test_a_wrong_network_is_refused_before_any_face_is_read(model, said):
+    config = load_config(CONFIGS[0])
+    with pytest.raises(InputError) as caught:
+        recipe_of(dataclasses.replace(config, stage1=dataclasses.replace(config.stage1, model=ModelConfig(**model))))
     assert said in str(caught.value)
 
 

@@ -12,7 +12,8 @@ from wing_jax.balance import Balance
 from wing_jax.config import BalanceConfig, Config, LossConfig, ModelConfig, OptimizerConfig, StageConfig
 from wing_jax.errors import InputError
 from wing_jax.from_config.augment import augmentations_of
-from wing_jax.models import make_model
+from wing_jax.models import MODELS, make_model
+from wing_jax.runtime.parameters import check_params
 from wing_jax.text import quoted
 from wing_jax.train.fit import prepare_devices
 from wing_jax.train.optimizer import learning_rates, make_optimizer
@@ -64,7 +65,13 @@ def stage_of(stage: StageConfig) -> StageSpec:
 
 
 def model_of(model: ModelConfig) -> Any:
-    """What makes the model of the number of points; always in float32, in which it is kept."""
+    """What makes the model of the number of points; always in float32, in which it is kept.
+
+    Raises:
+      InputError: no network is called so, or it has no such parameters.
+    """
+    entry = MODELS[model.name]
+    check_params(f"the network {quoted(model.name)}", model.params, known=entry.parameters, required=entry.required)
     return functools.partial(make_model, model.name, **model.params)
 
 
