@@ -82,8 +82,8 @@ def install(tmp_path, monkeypatch) -> Iterator[Install]:
 
 @pytest.fixture
 def use(tmp_path) -> Callable[..., tuple[wj.TrainResult, wj.Evaluation]]:
-    """`use(faces=..., load=..., augment=..., **stage)`: two steps of a small training by `wing_jax.fit`, evaluated, saved
-    to `kept` in the temporary folder and loaded again, `load` being the model to load it by; what is loaded must
+    """`use(faces=..., load=..., augment=..., **stage)`: two steps of a small training by `wing_jax.fit`, evaluated,
+    saved to `kept` in the temporary folder and loaded again, `load` being the model to load it by; what is loaded must
     predict the same points. `stage` are arguments of `StageSpec`."""
     small = {
         "model": functools.partial(wj.models.PlainRegressor, channels=(4, 8), hidden=8),
