@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from wing_jax.data.face_set import FaceSet
-from wing_jax.data.load import find_reader, load_faces, splits_of
+from wing_jax.data.load import draws_faces, find_reader, load_faces, splits_of
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 
@@ -80,6 +80,7 @@ class PathOptions(DataOptions):
         """
         options, complaints, done = self.found(), [], False
         names = splits_of(options.data, options.root)
+        count = count if draws_faces(options.data) else 0
         if self.split and self.split not in names:
             raise InputError(f"{options.root or options.data}: no split {quoted(self.split)} there")
         for split in (self.split,) if self.split else names:
@@ -109,8 +110,10 @@ def faces_to_draw(data: str, faces: int, *, usual: int = DRAWN) -> int:
     """How many faces to draw of the data set `data`: `faces`, or `usual` where that is 0; 0 of one that is taken whole.
 
     Raises:
-      InputError: a number is asked for of another data set, which is always taken whole.
+      InputError: a number is asked for of a set that is taken whole, or there is no such set.
     """
-    if faces and data != "synthetic":
+    if data != "auto" and draws_faces(data):
+        return faces or usual
+    if faces:
         raise InputError(f"faces={faces} is a number of synthetic faces, and {data!r} is taken whole: leave it out")
-    return faces or usual
+    return 0

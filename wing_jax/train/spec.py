@@ -154,11 +154,8 @@ def training_model(model: Any, *, precision: str | None, axis: str | None) -> An
     return model.clone(**changed) if changed else model
 
 
-Callback = Callable[["Progress"], bool | None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Progress(Value):
     """Where a training stands, as its callbacks see it.
 
     A callback is called with it whenever values are logged. It may return True, which ends the stage there.
@@ -168,3 +165,6 @@ class Progress:
     step: int  # steps done
     steps: int  # of the stage
     values: dict[str, float]  # loss, nme (fraction), and after a measurement validation_nme (fraction)
+
+
+Callback = Callable[[Progress], bool | None]
