@@ -71,7 +71,7 @@ plt.show()
 
 # %%
 first, second = wj.presets.own().stages
-result = wj.fit(train, dataclasses.replace(first, steps=150, evaluate_every=50))
+result = wj.fit(train, dataclasses.replace(first, steps=150, evaluate_every=50, ema=0.95))
 
 # %% [markdown]
 # ## Evaluate, predict
