@@ -1,73 +1,296 @@
-"""Training steps by the code of several commits: what a change has made faster or slower.
+"""The code of earlier commits beside the working tree's: what a change has made faster or slower.
 
-    python benchmarks/commits.py f8523e3 [--config configs/w300.py] [--stages stage1 stage2] [--instructions all avx2]
+    python benchmarks/commits.py 23a8bad [--parts steps trainings inference startup] [--instructions all avx2]
 
-The commits that are named and the working tree train the same steps on synthetic faces; all take turns. With
-`--instructions avx2` XLA and the CPU kernel keep to AVX2; where a commit has no kernel for it, there is none.
+The commits that are named are unpacked, and each works by its own programs (`benchmarks/baselines` in its tree, or
+`benchmarks/contestants`, as that folder was called once), the working tree by those here; all take turns, round by
+round, and ratios are taken within a round.
+
+- steps: one training step of CNN-6 at 64 pixels and the light CNN-7 at 128, with on-device input, at each batch size.
+  With `--instructions avx2` XLA and the CPU kernel keep to AVX2; where a commit has no kernel for it, there is none.
+- trainings: the command `wing-jax train` for CNN-6 on a packed set, by either input: the whole process, and a face in
+  the steps that it logs.
+- inference: `Localizer.predict` of one photo with one face, and with many, by an untrained model of two stages.
+- startup: until the first training step is done, the command `wing-jax train` on the synthetic faces with one step for
+  each stage, and imports; with the compile cache filled.
 """
 
+import dataclasses
+import json
 import os
+import statistics
 import subprocess
+import sys
 import tarfile
 import tempfile
+import time
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
-from comparison import FOLDER, Baseline, Outcome, run, speeds, spread
+from comparison import Baseline, Outcome, environment, remarks, run, say, spread, status
 from report import arguments, publish, table
-from train_step import AVX2
-
-from wing_jax.config import load_config
+from startup import plain
+from train_step import AVX2, HIDDEN, NETWORKS
 
 ROOT = Path(__file__).parents[1]
 NOW = "the working tree"
+PARTS = ("steps", "trainings", "inference", "startup")
+LOST = 0.97  # of the first commit's speed: what is slower than this is named
+COMMAND = "from wing_jax.cli import main; main()"
+IMPORTS = ("wing_jax", "wing_jax.losses")
+CONFIG = """import dataclasses
+from wing_jax.config import DataConfig, ModelConfig, load_config
+base = load_config({base!r})
+shape = {{"channels": {channels!r}, "hidden": {hidden}}}
+named = "params" in {{field.name for field in dataclasses.fields(ModelConfig)}}
+model = ModelConfig(output_bias="mean_shape", **({{"params": shape}} if named else shape))
+stage = dataclasses.replace(
+    base.stage1, model=model, input_size={size}, batch_size={batch}, steps={steps}, evaluate_every={steps}
+)
+data = DataConfig(name="packed", root={root!r}, validation=0.1)
+config = dataclasses.replace(base, name="measured", data=data, more=(), stage1=stage, stage2=None)
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tree:
+    """The files of a commit, and a folder for what its programs make."""
+
+    name: str
+    code: Path
+    work: Path
+
+    def program(self, script: str) -> str:
+        """The path of one of its own programs."""
+        for folder in ("baselines", "contestants"):
+            if (path := self.code / "benchmarks" / folder / script).exists():
+                return str(path)
+        raise SystemExit(f"{self.name}: has no benchmarks/baselines/{script}: choose a later commit")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """By which Python finds its package."""
+        return {"PYTHONPATH": os.pathsep.join((str(self.code), str(self.code / "benchmarks")))}
+
+    def make(self, script: str, settings: dict) -> None:
+        """Run one of its programs to its end."""
+        words = [sys.executable, self.program(script), json.dumps(settings)]
+        subprocess.run(words, env=environment(self.variables), check=True, cwd=self.work)
+
+    def config(self, network: str, batch: int, *, steps: int = 1_000) -> str:
+        """The path of a config of the network's training on the packed set."""
+        path = self.work / f"{network}-{batch}-{steps}.py"
+        chosen = NETWORKS[network]
+        text = CONFIG.format(
+            base=str(self.code / "configs" / "w300.py"),
+            channels=chosen["channels"],
+            hidden=HIDDEN,
+            size=chosen["size"],
+            batch=batch,
+            steps=steps,
+            root=str(self.work / "packed"),
+        )
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+
+Row = tuple[str, Outcome]
 
 
 def main() -> None:
-    """A comparison for each stage and set of instructions."""
+    """One table: a row for each thing that is measured."""
     parser = arguments(__doc__)
     parser.add_argument("commits", nargs="+")
-    parser.add_argument("--config", default=str(ROOT / "configs" / "w300.py"))
-    parser.add_argument("--stages", nargs="+", default=["stage1", "stage2"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 64, 256])
     parser.add_argument("--instructions", nargs="+", choices=("all", "avx2"), default=["all"])
-    parser.add_argument("--turn", type=float, default=5.0, help="seconds of a baseline's turn")
+    parser.add_argument("--faces", type=int, nargs="+", default=[1, 64], help="in the photo of the inference")
+    parser.add_argument("--packed", type=int, default=1_000, help="faces of the trainings")
+    parser.add_argument("--steps", type=int, default=500, help="of the trainings, at batch 64")
+    parser.add_argument("--turn", type=float, default=3.0, help="seconds of a baseline's turn")
     given = parser.parse_args()
-    config, rows, versions = load_config(given.config), [], {}
+    measure = {"steps": steps, "trainings": trainings, "inference": inference, "startup": startup}
     with tempfile.TemporaryDirectory() as folder:
-        trees = {commit: unpacked(commit, Path(folder) / commit) for commit in given.commits} | {NOW: ROOT}
-        for stage in given.stages:
-            for instructions in given.instructions:
-                entered = [baseline(name, tree, given.config, stage, instructions) for name, tree in trees.items()]
-                outcome = run(entered, rounds=given.rounds, turn=given.turn)
-                versions |= outcome.versions
-                batch = getattr(config, stage).batch_size
-                rows += [row(outcome, name, stage, instructions, batch, given.commits[0]) for name in trees]
-    head = ("stage", "instructions", "commit", "faces/s", "times the first")
-    publish(f"commits {config.name}", f"By commit, {config.name}", table(head, rows), versions=versions, given=given)
+        trees = [unpacked(commit, Path(folder) / commit) for commit in given.commits]
+        trees.append(Tree(name=NOW, code=ROOT, work=Path(folder) / "now"))
+        for tree in trees:
+            tree.work.mkdir(exist_ok=True)
+        if {"trainings", "startup"} & set(given.parts):
+            for tree in trees:
+                tree.make("make_packed.py", {"folder": str(tree.work), "faces": given.packed})
+        rows = [row for part in given.parts for row in measure[part](trees, given)]
+    names, first = [tree.name for tree in trees], trees[0].name
+    head = ("", *names, *(f"{name}, times as fast" for name in names[1:]))
+    body = table(head, [cells(label, outcome, names) for label, outcome in rows])
+    versions = {name: version for _, outcome in rows for name, version in outcome.versions.items()}
+    body += ["", f"- In brackets the smallest and the largest of {given.rounds} rounds; ratios to {first}."]
+    body += [*slower(rows, names), *remarks(outcome for _, outcome in rows)]
+    publish(f"commits {' '.join(given.commits)}", "By commit", body, versions=versions, given=given)
 
 
-def unpacked(commit: str, folder: Path) -> Path:
+def unpacked(commit: str, folder: Path) -> Tree:
     """The files of a commit."""
-    packed = subprocess.run(["git", "archive", commit, "wing_jax"], cwd=ROOT, capture_output=True, check=True).stdout
+    words = ["git", "archive", commit, "wing_jax", "benchmarks", "configs"]
+    packed = subprocess.run(words, cwd=ROOT, capture_output=True, check=True).stdout
     with tarfile.open(fileobj=BytesIO(packed)) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+        archive.extractall(folder / "code", filter="data")
+    return Tree(name=commit, code=folder / "code", work=folder / "work")
 
 
-def baseline(name: str, tree: Path, config: str, stage: str, instructions: str) -> Baseline:
-    """The steps of a stage by the code in `tree`."""
-    environment = {"PYTHONPATH": os.pathsep.join((str(tree), str(FOLDER)))}
+def steps(trees: Sequence[Tree], given) -> list[Row]:
+    """Training steps of each network and batch size."""
+    rows = []
+    for instructions in given.instructions:
+        for network in given.networks:
+            for batch in given.batches:
+                entered = [step_baseline(tree, network, batch, instructions) for tree in trees]
+                limited = "" if instructions == "all" else f", {instructions.upper()}"
+                label = f"{NETWORKS[network]['title']}, a step of {batch}{limited}"
+                rows.append((label, run(entered, rounds=given.rounds, turn=given.turn)))
+    return rows
+
+
+def step_baseline(tree: Tree, network: str, batch: int, instructions: str) -> Baseline:
+    """The steps of a network by the code of a tree."""
+    variables: dict = tree.variables
     if instructions == "avx2":
-        environment |= AVX2
-        if not (tree / "wing_jax/models/cpu_kernel_build.py").exists():  # its kernel is for AVX-512 alone
-            environment["WING_JAX_CPU_KERNEL"] = "off"
-    settings = {"config": config, "stage": stage}
-    return Baseline(name=name, script="step_of_config.py", settings=settings, environment=environment)
+        variables |= AVX2
+        if not (tree.code / "wing_jax/models/cpu_kernel_build.py").exists():  # its kernel is for AVX-512 alone
+            variables["WING_JAX_CPU_KERNEL"] = "off"
+    settings = {"config": tree.config(network, batch), "stage": "stage1"}
+    return Baseline(name=tree.name, script=tree.program("step_of_config.py"), settings=settings, environment=variables)
 
 
-def row(outcome: Outcome, name: str, stage: str, instructions: str, batch: int, first: str) -> tuple[str, ...]:
-    """A line of the table."""
-    return stage, instructions, name, speeds(outcome, name, batch), spread(outcome.ratios(name, first))
+def trainings(trees: Sequence[Tree], given) -> list[Row]:
+    """Whole trainings by both inputs."""
+    return [
+        (f"training, {input_}: {what}", outcome)
+        for input_ in ("device", "tfdata")
+        for what, outcome in alternate(
+            trees, given.rounds, lambda tree, number, input_=input_: trained(tree, number, input_, given.steps)
+        ).items()
+    ]
+
+
+def trained(tree: Tree, number: int, input_: str, steps: int) -> dict[str, float]:
+    """Seconds of a training's command, and those that a face takes in its steps."""
+    name, config = f"{input_}-{number}", tree.config("cnn6", 64, steps=steps)
+    whole = command(tree, ["train", config, "--name", name, "--output", "runs", "--input", input_])
+    text = (tree.work / "runs" / name / "stage1" / "metrics.jsonl").read_text(encoding="utf-8")
+    speeds = [line["faces_per_second"] for line in map(json.loads, text.splitlines()) if "faces_per_second" in line]
+    return {"the whole command": whole, "a face, in its steps": 1 / statistics.median(speeds)}
+
+
+def inference(trees: Sequence[Tree], given) -> list[Row]:
+    """`Localizer.predict`."""
+    for tree in trees:
+        tree.make("make_bundle.py", {"folder": str(tree.work), "trained_on": 1})
+    rows = []
+    for faces in given.faces:
+        entered = [
+            Baseline(
+                name=tree.name,
+                script=tree.program("inference_wing.py"),
+                settings={
+                    "kind": "predict",
+                    "batch": faces,
+                    "folder": str(tree.work),
+                    "bundle": str(tree.work / "model"),
+                },
+                environment=tree.variables,
+            )
+            for tree in trees
+        ]
+        label = f"Localizer.predict, {faces} face{'s' if faces > 1 else ''}"
+        rows.append((label, run(entered, rounds=given.rounds, turn=given.turn)))
+    return rows
+
+
+def startup(trees: Sequence[Tree], given) -> list[Row]:
+    """Processes from their start."""
+    return list(alternate(trees, given.rounds, started).items())
+
+
+def started(tree: Tree, number: int) -> dict[str, float]:
+    """Seconds of each kind of start."""
+    settings = {"packed": str(tree.work / "packed"), "output": str(tree.work / "first"), "name": f"first-{number}"}
+    words = [sys.executable, tree.program("first_step.py"), json.dumps(settings)]
+    seconds = {"first step done": until_said(words, "first step done", tree)}
+    synthetic = next(path for name in ("synthetic", "builtin") if (path := tree.code / f"configs/{name}.py").exists())
+    short = [word for stage in ("stage1", "stage2") for name in ("steps", "evaluate_every")
+             for word in (f"--{stage}.{name}", "1")]  # fmt: skip
+    words = ["train", str(synthetic), "--name", f"short-{number}", "--output", "runs", "--data.train_faces", "100"]
+    seconds["wing-jax train, 1 step a stage"] = command(tree, [*words, *short])
+    for name in IMPORTS:
+        seconds[f"import {name}"] = process([sys.executable, "-c", f"import {name}"], tree)
+    return seconds
+
+
+def alternate(trees: Sequence[Tree], rounds: int, work: Callable[[Tree, int], dict[str, float]]) -> dict[str, Outcome]:
+    """What `work` measures of each tree, by turns; the round before the first is not counted and fills the caches."""
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for number in range(rounds + 1):
+        say(f"round {number} of {rounds}")
+        for tree in trees:
+            for what, taken in work(tree, number).items():
+                if number > 0:
+                    seconds.setdefault(what, {}).setdefault(tree.name, []).append(taken)
+    return {
+        what: Outcome(seconds=values, absent={}, versions={}, notes={}, checks={}) for what, values in seconds.items()
+    }
+
+
+def command(tree: Tree, words: Sequence[str]) -> float:
+    """Seconds of `wing-jax` with these words, by the code of a tree."""
+    return process([sys.executable, "-c", COMMAND, *words], tree)
+
+
+def process(words: Sequence[str], tree: Tree) -> float:
+    """Seconds from the start of a process to its end."""
+    start = time.perf_counter()
+    done = subprocess.run(words, env=plain(tree.variables), cwd=tree.work, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{tree.name}: {' '.join(words)}: {done.stderr[-2000:]}")
+    return time.perf_counter() - start
+
+
+def until_said(words: Sequence[str], line: str, tree: Tree) -> float:
+    """Seconds from the start of a process until it says `line`."""
+    start = time.perf_counter()
+    started = subprocess.Popen(words, env=plain(tree.variables), cwd=tree.work, stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    said = next((each for each in started.stdout if each.strip() == line), "")
+    taken = time.perf_counter() - start
+    started.communicate()
+    if not said:
+        raise SystemExit(f"{tree.name}: {' '.join(words)}: ended before it said {line!r}")
+    return taken
+
+
+def cells(label: str, outcome: Outcome, names: Sequence[str]) -> list[str]:
+    """A row of the table: the time of each tree, and how many times as fast as the first each other is."""
+    times = [status(outcome, name) or figure(outcome.seconds[name]) for name in names]
+    return [label, *times, *(spread(outcome.ratios(name, names[0])) for name in names[1:])]
+
+
+def figure(seconds: Sequence[float]) -> str:
+    """Seconds, or milliseconds, where they are few."""
+    if statistics.median(seconds) >= 1:
+        return f"{spread(seconds)} s"
+    return f"{spread([1000 * value for value in seconds])} ms"
+
+
+def slower(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """What has lost more speed than is allowed, as a Markdown list."""
+    lost = [
+        f"{label} ({name}: {statistics.median(ratios):.2f})"
+        for label, outcome in rows
+        for name in names[1:]
+        if (ratios := outcome.ratios(name, names[0])) and statistics.median(ratios) < LOST
+    ]
+    return [f"- Slower by more than {1 - LOST:.0%}: {'; '.join(lost) or 'none'}."]
 
 
 if __name__ == "__main__":

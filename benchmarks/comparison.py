@@ -32,7 +32,7 @@ REST = 0.3  # seconds between turns, in which the threads of the last baseline f
 COMMON = {
     **SETTINGS,  # of the allocator, as `wing-jax train` has them
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS)),
-    "PYTHONPATH": str(FOLDER),
+    "PYTHONPATH": os.pathsep.join((str(FOLDER.parent), str(FOLDER))),  # this checkout, whatever is installed
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "NO_ALBUMENTATIONS_UPDATE": "1",  # it would ask the network
 }

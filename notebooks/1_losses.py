@@ -18,16 +18,13 @@
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
-from IPython.display import display
 from ipywidgets import FloatSlider
 
-from wing_jax.analysis import curves, wing_slopes
-from wing_jax.losses import make_loss, wing_loss
-from wing_jax.report.analysis import curves_figure
+import wing_jax as wj
 
 errors = jnp.linspace(-20.0, 20.0, 801)  # pixels of a 64 x 64 crop
-losses = {name: make_loss(name) for name in ("l2", "l1", "smooth_l1", "wing", "rectified_wing")}
-curves_figure(errors, {name: curves(loss, errors) for name, loss in losses.items()})
+losses = {name: wj.losses.make_loss(name) for name in ("l2", "l1", "smooth_l1", "wing", "rectified_wing")}
+wj.report.curves_figure(errors, {name: wj.analysis.curves(loss, errors) for name, loss in losses.items()})
 
 # %% [markdown]
 # L2's gradient grows with the error: a few outliers rule the training. L1's is 1 everywhere. Wing's is largest for
@@ -38,7 +35,7 @@ curves_figure(errors, {name: curves(loss, errors) for name, loss in losses.items
 # an update, large ones its *length*, so that neither drowns the other.
 
 # %%
-wing = make_loss("wing", width=10.0, epsilon=2.0)
+wing = wj.losses.make_loss("wing", width=10.0, epsilon=2.0)
 slope = jax.grad(lambda error: wing(error, 0.0 * error))
 {error: round(float(slope(error)), 4) for error in (0.0, 0.001, 1.0, 5.0, 9.999, 10.001)}
 
@@ -50,10 +47,10 @@ slope = jax.grad(lambda error: wing(error, 0.0 * error))
 
 # %%
 fractions = errors / 64
-guarded = make_loss("wing", reference_size=64, working_extent=1.0, width=10.0, epsilon=2.0)
+guarded = wj.losses.make_loss("wing", reference_size=64, working_extent=1.0, width=10.0, epsilon=2.0)
 zeros = jnp.zeros_like(errors)
 print("guarded equals the pixel loss:", bool(jnp.allclose(guarded(fractions, zeros), wing(errors, zeros), rtol=1e-5)))
-raw_slope = curves(wing_loss, jnp.array([0.001, 0.1, 0.3])).gradient
+raw_slope = wj.analysis.curves(wj.losses.wing_loss, jnp.array([0.001, 0.1, 0.3])).gradient
 print("unscaled slope at 0.06, 6 and 19 pixels:", [round(float(s), 2) for s in raw_slope])
 
 # %% [markdown]
@@ -63,7 +60,7 @@ print("unscaled slope at 0.06, 6 and 19 pixels:", [round(float(s), 2) for s in r
 # %%
 widths, epsilons = jnp.array([4.0, 10.0, 14.0]), jnp.array([0.5, 2.0, 3.0])
 print("slope at an error of 1 pixel; rows: width 4, 10, 14; columns: epsilon 0.5, 2, 3")
-print(wing_slopes(widths, epsilons, jnp.array([1.0]))[..., 0])
+print(wj.analysis.wing_slopes(widths, epsilons, jnp.array([1.0]))[..., 0])
 
 
 # %% [markdown]
@@ -72,7 +69,7 @@ print(wing_slopes(widths, epsilons, jnp.array([1.0]))[..., 0])
 
 # %%
 def draw(width, epsilon):
-    curve = curves(make_loss("wing", width=width, epsilon=epsilon), errors)
+    curve = wj.analysis.curves(wj.losses.make_loss("wing", width=width, epsilon=epsilon), errors)
     figure, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for axes, values, title in zip(panels, curve[:2], ("value", "gradient"), strict=True):
         axes.plot(errors, values)

@@ -17,19 +17,15 @@
 # %matplotlib inline
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import display
 from ipywidgets import IntSlider
 
-from wing_jax.balance import correlation_with_yaw, duplicated_indices, duplication_counts, pose_axis, pose_histogram
-from wing_jax.data.load import load_faces
-from wing_jax.report.faces import annotation_sheet
-from wing_jax.report.pose import pose_figure
+import wing_jax as wj
 
-faces = load_faces("synthetic", "train", count=300)
+faces = wj.load_faces("synthetic", "train", count=300)
 
 # %%
 plt.figure(figsize=(12, 2.4))
-plt.imshow(annotation_sheet(faces.take(np.arange(8)), columns=8, numbers=False))
+plt.imshow(wj.report.annotation_sheet(faces.take(np.arange(8)), columns=8, numbers=False))
 plt.axis("off")
 plt.show()
 
@@ -40,23 +36,24 @@ plt.show()
 # their yaw, so that it can be checked.
 
 # %%
-model = pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
-told = correlation_with_yaw(model.coefficients, faces.angles[:, 0].astype(float))
+model = wj.balance.pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
+yaw = wj.balance.correlation_with_yaw(model.coefficients, faces.angles[:, 0].astype(float))
 print(f"axis {model.index + 1} of the PCA, {model.shares[model.index]:.0%} of the variance")
-print(f"correlation with the true yaw: {told.pearson:.3f} (of ranks: {told.spearman:.3f})")
+print(f"correlation with the true yaw: {yaw.pearson:.3f} (of ranks: {yaw.spearman:.3f})")
 
 # %% [markdown]
 # ## Before and after
 # Every bin of |coefficient| is filled up to the largest one by repeating its faces whole times; `cap` bounds how often
-# one face may be seen. The repeated faces are not copies: each is augmented anew (notebook 3).
+# one face may be seen. The repeated faces are not copies: each is augmented anew (notebook 3). `wj.balance.hsm()` is
+# all of this as an argument of `wj.fit`.
 
 # %%
-counts = duplication_counts(np.abs(model.coefficients), bins=9, cap=10)
-pose_figure(model, counts, lines=faces.scheme.lines)
+counts = wj.balance.duplication_counts(np.abs(model.coefficients), bins=9, cap=10)
+wj.report.pose_figure(model, counts, lines=faces.scheme.lines)
 
 # %%
-print(pose_histogram(np.abs(model.coefficients), counts, bins=9).table())
-order = duplicated_indices(counts)
+print(wj.balance.pose_histogram(np.abs(model.coefficients), counts, bins=9).table())
+order = wj.balance.duplicated_indices(counts)
 print(f"an epoch of {len(faces)} faces becomes one of {len(order)}")
 
 
@@ -66,8 +63,8 @@ print(f"an epoch of {len(faces)} faces becomes one of {len(order)}")
 
 # %%
 def fill(bins, cap):
-    repeated = duplication_counts(np.abs(model.coefficients), bins=bins, cap=cap)
-    histogram = pose_histogram(np.abs(model.coefficients), repeated, bins=bins)
+    repeated = wj.balance.duplication_counts(np.abs(model.coefficients), bins=bins, cap=cap)
+    histogram = wj.balance.pose_histogram(np.abs(model.coefficients), repeated, bins=bins)
     figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
     axes.stairs(histogram.before, histogram.edges, fill=True, alpha=0.4, label="before")
     axes.stairs(histogram.after, histogram.edges, linewidth=2, label="after")

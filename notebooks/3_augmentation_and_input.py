@@ -16,36 +16,29 @@
 
 # %%
 # %matplotlib inline
-import dataclasses
-
-import cv2
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import display
 from ipywidgets import FloatSlider
 
-from wing_jax import augment
-from wing_jax.data.chips import cut_chips
-from wing_jax.data.load import load_faces
-from wing_jax.input.on_device import DeviceInput, training_faces
-from wing_jax.input.on_host import HostInput
-from wing_jax.input.sampling import EpochSampler
-from wing_jax.train.crops import box_frames
+import wing_jax as wj
 
-faces = load_faces("synthetic", "train", count=24)
-chips = cut_chips(faces, size=134)  # each face once, with room around it
-crops = box_frames(chips, size=64, margin=1.2)  # crop pixels to chip pixels
-geometry = (augment.rotation(30), augment.scale(0.05), augment.flip(), augment.translation(0.05))
-pixels = (augment.blur(0.5), augment.color(0.2), augment.occlusion(0.2))
+faces = wj.load_faces("synthetic", "train", count=24)
+geometry = [wj.augment.rotation(30), wj.augment.scale(0.05), wj.augment.flip(), wj.augment.translation(0.05)]
+pixels = [wj.augment.blur(0.5), wj.augment.color(0.2), wj.augment.occlusion(0.2)]
 
 
-def sheet(images, points, columns=8):
-    figure, panels = plt.subplots(len(images) // columns, columns, figsize=(12, 1.6 * len(images) // columns))
-    for axes, image, shape in zip(np.ravel(panels), np.asarray(images), np.asarray(points), strict=True):
+def stage(augment, batch_size=16):
+    return wj.StageSpec(model=wj.models.CNN6, input_size=64, margin=1.2, batch_size=batch_size, augment=augment)
+
+
+def sheet(batch, columns=8):
+    rows = len(batch.images) // columns
+    figure, panels = plt.subplots(rows, columns, figsize=(12, 1.6 * rows))
+    for axes, image, points in zip(np.ravel(panels), batch.images, batch.points, strict=True):
         axes.imshow(image)
-        axes.plot(*shape.T, ".", color="yellow", markersize=2)
+        axes.plot(*points.T, ".", color="yellow", markersize=2)
         axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
         axes.set_axis_off()
     figure.tight_layout(pad=0.2)
@@ -55,38 +48,27 @@ def sheet(images, points, columns=8):
 
 # %% [markdown]
 # ## One face, many draws
-# What an HSM duplicate looks like: the same face, every time augmented anew by rotation, shift, scale, flip, blur,
-# color and occlusion.
+# `sample_batch` is the batch that a training would see: of a set that holds one face sixteen times, as HSM makes them,
+# the same face, every time augmented anew by rotation, shift, scale, flip, blur, color and occlusion.
 
 # %%
-on_host = HostInput(
-    chips=chips,
-    crop_to_image=crops[:, None],
-    order=np.zeros(16, np.int64),  # face 0, sixteen times
-    flip=faces.scheme.flip,
-    augment=(*geometry, *pixels),
-    size=64,
-    batch_size=16,
-    seed=0,
-)
-batch = on_host(0)
-sheet(batch.images, batch.points)
+one = faces.take([0] * 16)
+on_device = wj.sample_batch(one, stage(geometry + pixels))
+sheet(on_device)
 
 # %% [markdown]
-# ## The same on the device
-# The chips lie in device memory as uint8; a jitted function draws and applies. Nothing travels from the host but which
-# faces are in the step. A batch depends on (seed, step) alone, so that a stopped training goes on with the same ones,
-# and the other input makes the same batch but for a few grey levels of rounding.
+# ## The same by tf.data
+# With `input="device"` the faces lie in device memory as uint8, and each training step draws, crops and augments its
+# own batch: nothing travels from the host but which faces are in the step. With `input="tfdata"` NumPy and OpenCV do
+# it ahead of the step, for faces that do not fit there. A batch depends on (seed, step) alone, so that a stopped
+# training goes on with the same ones, and either input makes the same batch but for the rounding of pixels.
 
 # %%
-held = training_faces(chips, crops[:, None], order=on_host.order, flip=faces.scheme.flip)
-on_device = DeviceInput(augment=on_host.augment, size=64, batch_size=16, supersample=1, seed=0)
-indices = jax.tree.map(lambda part: part[0], EpochSampler(held.order, batch_size=16, seed=0)(0, 1))
-made = jax.jit(on_device.batch)(jax.device_put(held), indices)
-apart = np.abs(np.asarray(made.images, int) - batch.images)
-print(f"points differ by at most {np.abs(made.points - batch.points).max():.4f} pixels of the crop")
+on_host = wj.sample_batch(one, stage(geometry + pixels), input="tfdata")
+apart = np.abs(on_device.images.astype(int) - on_host.images)
+print(f"points differ by at most {np.abs(on_device.points - on_host.points).max():.4f} pixels of the crop")
 print(f"pixels differ by {apart.mean():.2f} grey levels in the mean")
-sheet(made.images, made.points)
+sheet(on_host)
 
 # %% [markdown]
 # ## Each has a stream of its own
@@ -94,13 +76,14 @@ sheet(made.images, made.points)
 
 # %%
 keys = jax.random.split(jax.random.key(0), 3)
-print("rotation and flip:", augment.sample_params([augment.rotation(30), augment.flip()], keys)["rotation"])
-print("rotation alone:   ", augment.sample_params([augment.rotation(30)], keys)["rotation"])
+both = [wj.augment.rotation(30), wj.augment.flip()]
+print("rotation and flip:", wj.augment.sample_params(both, keys)["rotation"])
+print("rotation alone:   ", wj.augment.sample_params(both[:1], keys)["rotation"])
 
 
 # %% [markdown]
 # ## One of your own
-# A name, a function that draws for one face, and one that applies to a batch. `register_augmentation` would make it
+# A name, a function that draws for one face, and one that applies to a batch. `wj.register_augmentation` would make it
 # known to configs and the command line besides.
 
 
@@ -114,28 +97,27 @@ def vignette(strength):
         radius = (at[:, None] ** 2 + at[None] ** 2)[None, :, :, None]
         return images * (1 - drawn[:, None, None, None] * radius / 2)
 
-    return augment.Augmentation("vignette", sample, apply, on="pixels")
+    return wj.augment.Augmentation("vignette", sample, apply, on="pixels")
 
 
-darker = dataclasses.replace(on_host, augment=(*geometry, vignette(1.0)))(0)
-sheet(darker.images, darker.points)
+sheet(wj.sample_batch(one, stage([*geometry, vignette(1.0)])))
 
 # %% [markdown]
 # ## The points move with the picture
-# A check anyone can do by eye or in numbers: mark a landmark by a white square in the chip, cut the augmented crop, and
-# see where the brightest spot lies.
+# A check anyone can do by eye or in numbers: mark a landmark by a white square in the darkened pictures, and see where
+# the brightest spot of the augmented crops lies.
 
 # %%
-marked, landmark = chips.images.copy() // 4, 30  # the tip of the nose
-for image, points in zip(marked, chips.points, strict=True):
-    x, y = np.rint(points[landmark]).astype(int)
-    cv2.rectangle(image, (x - 1, y - 1), (x + 1, y + 1), (255, 255, 255), -1)
-dark = dataclasses.replace(chips, images=marked)
-plain = dataclasses.replace(on_host, chips=dark, augment=geometry, order=np.arange(24))(0)
+pictures, nose = [faces.picture(face) // 4 for face in range(len(faces))], 30
+for picture, points in zip(pictures, faces.points, strict=True):
+    x, y = np.rint(points[nose]).astype(int)
+    picture[y - 2 : y + 3, x - 2 : x + 3] = 255
+marked = wj.FaceSet.from_arrays(pictures, faces.points, scheme=faces.scheme, boxes=faces.boxes, visible=faces.visible)
+batch = wj.sample_batch(marked, stage(geometry, batch_size=24))
 off = []
-for image, points in zip(plain.images, plain.points, strict=True):
+for image, points in zip(batch.images, batch.points, strict=True):
     spot = np.argwhere(image[..., 0] > 0.8 * image[..., 0].max())
-    off.append(np.linalg.norm(spot.mean(0)[::-1] - points[landmark]))
+    off.append(np.linalg.norm(spot.mean(0)[::-1] - points[nose]))
 print(f"distance of the bright spot from the landmark: median {np.median(off):.2f} pixels of the crop")
 
 
@@ -145,9 +127,8 @@ print(f"distance of the bright spot from the landmark: median {np.median(off):.2
 
 # %%
 def augmented(rotation, scale, blur):
-    chosen = (augment.rotation(rotation), augment.scale(scale), augment.flip(), augment.blur(blur))
-    drawn = dataclasses.replace(on_host, augment=chosen)(0)
-    return sheet(drawn.images[:8], drawn.points[:8])
+    chosen = [wj.augment.rotation(rotation), wj.augment.scale(scale), wj.augment.flip(), wj.augment.blur(blur)]
+    return sheet(wj.sample_batch(one, stage(chosen, batch_size=8)))
 
 
 sliders = {

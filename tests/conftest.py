@@ -22,7 +22,7 @@ settings.load_profile("repeatable")
 # Files of few but long tests: begun first, for one begun last is waited for with the other cores idle.
 LONG = (
     "test_notebooks.py", "test_training.py", "test_distributed.py", "test_sweep.py", "test_reproduce.py", "test_cli.py",
-    "test_export.py", "test_analysis.py", "test_engines.py", "test_voting.py", "test_analyse.py",
+    "test_export.py", "test_analysis.py", "test_runners.py", "test_voting.py", "test_analyse.py",
     "test_pseudo_labels.py",
 )  # fmt: skip
 

@@ -76,7 +76,6 @@ WORDS = (
     "data pack faces full/packed",
     "data show faces --output full/shown.png",
     "data stats faces --output full/stats",
-    "balance w300 --root faces --output full/balance",
     "analyse losses --output full/losses",
     "export mtfl --to half --output full/half",
     "sweep tiny.py --grid.seeds 0 1 --output full",

@@ -213,15 +213,23 @@ def test_sharded_and_pmapped_equal_one_device(setting):
     x, kernel, bias, gradient = drawn(8, 8, 3, 8)
     computed = value_and_gradients(partial(conv_pool, relu=True))
     expected = computed(x, kernel, bias, gradient)
-    mesh = jax.make_mesh((4,), ("faces",), axis_types=(jax.sharding.AxisType.Auto,))
-    split = jax.NamedSharding(mesh, jax.P("faces"))
-    sharded = computed(jax.device_put(x, split), kernel, bias, jax.device_put(gradient, split))
-    assert_near(sharded, expected)
-    replicas = jax.pmap(lambda x, gradient: computed(x, kernel, bias, gradient), axis_name="faces")(
-        x.reshape(4, 2, 8, 8, 3), gradient.reshape(4, 2, 4, 4, 8)
+    mesh = jax.make_mesh((4,), ("faces",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:4])
+    split, same = jax.P("faces"), jax.P()
+    placed = [jax.device_put(values, jax.NamedSharding(mesh, split)) for values in (x, gradient)]
+    assert_near(computed(placed[0], kernel, bias, placed[1]), expected)
+
+    def replica(x, kernel, bias, gradient):
+        value, of_input, *more = computed(x, kernel, bias, gradient)
+        return value, of_input, *(jax.lax.psum(each, "faces") for each in more)
+
+    mapped = jax.shard_map(
+        replica, mesh=mesh, in_specs=(split, same, same, split), out_specs=(split, split, same, same), check_vma=False
     )
-    value, of_input, of_kernel, of_bias = replicas
-    assert_near((value.reshape(8, 4, 4, 8), of_input.reshape(8, 8, 8, 3), of_kernel.sum(0), of_bias.sum(0)), expected)
+    assert_near(jax.jit(mapped)(placed[0], kernel, bias, placed[1]), expected)
+    parts = x.reshape(4, 2, 8, 8, 3), kernel, bias, gradient.reshape(4, 2, 4, 4, 8)
+    value, of_input, of_kernel, of_bias = jax.pmap(replica, axis_name="faces", in_axes=(0, None, None, 0))(*parts)
+    found = value.reshape(8, 4, 4, 8), of_input.reshape(8, 8, 8, 3), of_kernel[0], of_bias[0]
+    assert_near(found, expected)
 
 
 @pytest.mark.parametrize("shape", [CNN6[0], CNN6[2], ODD[3]], ids=str)
@@ -263,7 +271,7 @@ def calls_kernel(dtype=jnp.float32):
 @kernel_needed
 def test_switch(monkeypatch):
     monkeypatch.delenv(cpu_kernel.SWITCH, raising=False)
-    assert not calls_kernel()  # four devices
+    assert not calls_kernel()  # eight devices, and no replica of one
     with cpu_kernel.switched("on"):
         assert calls_kernel()
         assert calls_kernel(jnp.bfloat16) == bool(cpu_kernel.instructions(dtype="bfloat16"))

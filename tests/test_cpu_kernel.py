@@ -1,162 +1,187 @@
 """The library of the CPU kernel: built once, on request only, and absent without harm."""
 
-import dataclasses
 import importlib.util
+import inspect
 import os
 import platform
+import re
 import subprocess
 import sys
+from functools import partial
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from wing_jax.errors import InputError
-from wing_jax.inference.localizer import Localizer
 from wing_jax.models import cpu_kernel, cpu_kernel_build
 from wing_jax.models.conv3x3 import conv_pool
-from wing_jax.runtime.devices import make_mesh
+from wing_jax.models.cpu_kernel import Processor, find_library
+from wing_jax.models.cpu_kernel_build import AbsentError
 
 kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
+not_shipped = pytest.mark.skipif(cpu_kernel.SHIPPED.exists(), reason="this package has it: no compiler is needed")
+x86_needed = pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for x86-64")
+FITTING = Processor(system="Linux", machine="x86_64", flags=frozenset({"avx2", "fma"}))
 
 
 @pytest.fixture
-def fresh(monkeypatch, tmp_path):
-    """The state of a new process with an empty cache; a library that is built registers nothing."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv(cpu_kernel.SWITCH, raising=False)
-    monkeypatch.setattr(jax.ffi, "register_ffi_target", lambda *_, **__: None)
-    monkeypatch.setattr(cpu_kernel, "SHIPPED", tmp_path / cpu_kernel_build.LIBRARY)
-
-    def again():
-        monkeypatch.setattr(cpu_kernel, "_library", None)
-        monkeypatch.setattr(cpu_kernel, "_tried", set())
-
-    again()
-    return again
+def find(tmp_path):
+    """`find_library` with an empty cache, nothing shipped, and a processor that fits."""
+    return partial(find_library, build=True, shipped=tmp_path / "shipped.so", cache=tmp_path, processor=FITTING)
 
 
 @pytest.fixture
-def fitting(monkeypatch):
-    """A processor that has what the kernel needs, as far as can be seen before it runs."""
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(cpu_kernel, "_processor_flags", lambda: {"avx2", "fma"})
+def failing(tmp_path):
+    """A compiler that fails, and writes what it is called with into the file beside it."""
+    compiler = tmp_path / "failing"
+    compiler.write_text('#!/bin/sh\necho "$@" >>$0.log\n[ $1 = --version ] && exit 0\necho no headers >&2\nexit 1\n')
+    compiler.chmod(0o755)
+    return compiler
 
 
-def test_no_compiler_no_harm(monkeypatch, fresh, fitting, tmp_path):
-    monkeypatch.setenv("CXX", "no-such-compiler -O1")
-    assert not cpu_kernel.load()
-    assert not cpu_kernel.enabled()
-    assert cpu_kernel.status() == (
-        "absent, JAX's own convolutions run: no C++ compiler (no-such-compiler): install one, or name it in CXX"
+def calls_of(failing):
+    """How often it was asked what it is, and how often to compile something."""
+    log = failing.with_name("failing.log")
+    lines = log.read_text().splitlines() if log.exists() else []
+    return lines.count("--version"), sum(" -c " in line for line in lines)
+
+
+def said_by(program, **environment):
+    """What a fresh Python prints."""
+    inherited = {name: value for name, value in os.environ.items() if name != cpu_kernel.SWITCH}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=inherited | environment, capture_output=True, text=True, timeout=120
     )
-    fresh()
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_no_compiler(monkeypatch, find, tmp_path):
+    monkeypatch.setenv("CXX", "no-such-compiler -O1")
+    told = r"^no C\+\+ compiler \(no-such-compiler\): install one, or name it in CXX$"
+    with pytest.raises(AbsentError, match=told):
+        find()
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not cpu_kernel.load()
-    assert "no C++ compiler (c++ or g++)" in cpu_kernel.status()
+    with pytest.raises(AbsentError, match=r"no C\+\+ compiler \(c\+\+ or g\+\+\)"):
+        find()
 
 
-def test_failing_compiler_no_harm(monkeypatch, fresh, fitting, tmp_path):
-    compiler = tmp_path / "failing"
-    compiler.write_text("#!/bin/sh\n[ $1 = --version ] && exit 0\necho no headers >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CXX", str(compiler))
-    assert not cpu_kernel.load()
-    assert cpu_kernel.status().endswith(f"{compiler} failed: no headers")
+@x86_needed
+def test_failing_compiler(monkeypatch, find, failing, tmp_path):
+    monkeypatch.setenv("CXX", str(failing))
+    with pytest.raises(AbsentError, match=rf"{failing} failed: no headers$"):
+        find()
     assert not list(tmp_path.rglob("*.so"))
 
 
 @pytest.mark.parametrize(
-    ("machine", "flags", "why"),
+    ("system", "machine", "flags", "why"),
     [
-        ("x86_64", {"popcnt"}, "the processor lacks avx2 and fma"),
-        ("x86_64", {"fma", "avx"}, "the processor lacks avx2"),
-        ("riscv64", set(), "there is none for Linux on riscv64"),
+        ("Linux", "x86_64", {"popcnt"}, "the processor lacks avx2 and fma"),
+        ("Linux", "x86_64", {"fma", "avx"}, "the processor lacks avx2"),
+        ("Linux", "riscv64", set(), "there is none for Linux on riscv64"),
+        ("Windows", "x86_64", set(), "there is none for Windows on x86_64"),
     ],
 )
-def test_other_processor_no_harm(monkeypatch, fresh, machine, flags, why):
-    monkeypatch.setattr(platform, "system", lambda: "Linux")
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(cpu_kernel, "_processor_flags", lambda: flags)
-    assert not cpu_kernel.load()
-    assert cpu_kernel.status() == f"absent, JAX's own convolutions run: {why}"
+def test_other_processor(find, system, machine, flags, why):
+    with pytest.raises(AbsentError, match=f"^{why}$"):
+        find(processor=Processor(system=system, machine=machine, flags=frozenset(flags)))
 
 
-def test_no_cache_no_harm(monkeypatch, fresh, fitting):
-    monkeypatch.setattr(cpu_kernel, "cache_folder", lambda: None)
-    assert not cpu_kernel.load()
-    assert "set XDG_CACHE_HOME" in cpu_kernel.status()
+def test_no_cache(find):
+    with pytest.raises(AbsentError, match="set XDG_CACHE_HOME"):
+        find(cache=None)
 
 
-def test_without_a_compiler_and_a_fitting_processor_the_commands_work(tmp_path):
+@not_shipped
+def test_without_a_compiler_the_commands_work(tmp_path):
     """Of a new process: a network runs, and the command says why the kernel does not."""
-    environment = os.environ | {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "CXX": "no-such-compiler"}
-    environment.pop(cpu_kernel.SWITCH, None)
     program = (
-        "from wing_jax.models import cpu_kernel; cpu_kernel._processor_flags = lambda: {'sse2'}\n"
         "from wing_jax.cli.main import main; main(['devices'])\n"
         "import jax, wing_jax.models as m; net = m.make_model('plain', points=5, channels=(8, 8), hidden=8)\n"
         "x = jax.numpy.zeros((1, 16, 16, 3), 'uint8'); print(net.init_with_output(jax.random.key(0), x)[0].shape)"
     )
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "CPU kernel: absent, JAX's own convolutions run: " in done.stdout
-    assert done.stdout.splitlines()[-1] == "(1, 5, 2)"
+    said = said_by(program, PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path), CXX="no-such-compiler")
+    assert any("CPU kernel: absent, JAX's own convolutions run: " in line for line in said)
+    assert said[-1] == "(1, 5, 2)"
 
 
 @kernel_needed
-def test_library_is_built_once_and_only_on_request(fresh, tmp_path):
-    assert not cpu_kernel.load(build=False)
-    assert "not built yet" in cpu_kernel.status()
+def test_library_is_built_once_and_only_on_request(find, tmp_path):
+    find = partial(find, processor=None)
+    with pytest.raises(AbsentError, match="not built yet"):
+        find(build=False)
     assert not list(tmp_path.rglob("*.so"))
-    assert cpu_kernel.load()
-    (library,) = tmp_path.rglob("*.so")
-    with cpu_kernel.switched("on"):
-        assert str(library) in cpu_kernel.status()
+    library = find()
+    assert library == next(tmp_path.rglob("*.so"))
     built = os.stat(library).st_mtime_ns
-    fresh()
-    assert cpu_kernel.load(build=False)
+    assert find(build=False) == library
     assert os.stat(library).st_mtime_ns == built
 
 
 @kernel_needed
-def test_shipped_library_needs_no_compiler(monkeypatch, fresh, tmp_path):
+def test_shipped_library_needs_no_compiler(monkeypatch, find, tmp_path):
+    shipped = tmp_path / "shipped.so"
     compiler, include = cpu_kernel_build.find_compiler(), jax.ffi.include_dir()
-    cpu_kernel_build.build(compiler, cpu_kernel.SHIPPED, include=include, link=cpu_kernel_build.PORTABLE)
+    cpu_kernel_build.build(compiler, shipped, include=include, link=cpu_kernel_build.PORTABLE)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert cpu_kernel.load(build=False)
-    assert cpu_kernel.supported()
+    assert find(build=False) == shipped
 
 
-def test_shipped_library_of_another_system_is_passed_over(monkeypatch, fresh, fitting, tmp_path):
-    cpu_kernel.SHIPPED.write_bytes(b"of another system")
+def test_shipped_library_of_another_system_is_passed_over(monkeypatch, find, tmp_path):
+    (tmp_path / "shipped.so").write_bytes(b"of another system")
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert not cpu_kernel.load()
-    assert "no C++ compiler" in cpu_kernel.status()
+    with pytest.raises(AbsentError, match=r"no C\+\+ compiler"):
+        find()
 
 
 def test_shipped_library_is_not_taken_for_a_module():
     name = cpu_kernel_build.LIBRARY.partition(".")[0]
     assert importlib.util.find_spec(f"wing_jax.models.{name}") is None
+    assert "." in (inspect.getmodulename(cpu_kernel_build.LIBRARY) or "")  # which pkgutil passes over
 
 
-def test_nothing_is_built_while_a_function_is_traced(monkeypatch, fresh, tmp_path):
-    monkeypatch.setattr(cpu_kernel_build, "build", lambda *_, **__: pytest.fail("built"))
-    with cpu_kernel.switched("on"):
-        jaxpr = jax.make_jaxpr(lambda x: conv_pool(x, jnp.ones((3, 3, 1, 1)), relu=True))(jnp.ones((1, 2, 2, 1)))
-    assert "wing_jax_conv" not in str(jaxpr)
-    assert not list(tmp_path.rglob("*"))
+TRACED = """
+import jax, jax.numpy as jnp
+from wing_jax.models import cpu_kernel
+from wing_jax.models.conv3x3 import conv_pool
+with cpu_kernel.switched("on"):
+    print(jax.make_jaxpr(lambda x: conv_pool(x, jnp.ones((3, 3, 1, 1)), relu=True))(jnp.ones((1, 2, 2, 1))))
+"""
 
 
-def test_what_was_tried_is_not_tried_again(monkeypatch, fresh, fitting):
-    calls = []
-    monkeypatch.setattr(cpu_kernel_build, "find_compiler", lambda: calls.append(1) or [])
-    for build in (False, False, True, True, False):
-        assert not cpu_kernel.load(build=build)
-    assert len(calls) == 2
+def test_nothing_is_built_while_a_function_is_traced(failing, tmp_path):
+    """In a process that has not loaded the library."""
+    said = said_by(TRACED, CXX=str(failing), XDG_CACHE_HOME=str(tmp_path))
+    assert any("conv_general_dilated" in line for line in said)
+    assert not any("wing_jax_conv" in line for line in said)
+    assert calls_of(failing) == (0, 0)
+
+
+@not_shipped
+@kernel_needed
+def test_trainings_build_it_once_and_predictions_take_what_is_built(failing, tmp_path):
+    """In a process of its own, whose compiler fails: nothing is tried twice."""
+    program = (
+        "from wing_jax import Localizer; from wing_jax.models import cpu_kernel; import numpy as np\n"
+        "from wing_jax.train.fit import prepare_devices; from pathlib import Path\n"
+        f"log = Path({str(failing.with_name('failing.log'))!r})\n"
+        "for _ in range(2): Localizer.load('mtfl').predict(np.zeros((64, 64, 3), np.uint8), [[10, 10, 50, 50]])\n"
+        "print(log.read_text().split())\n"
+        "for _ in range(2): prepare_devices(1)\n"
+        "print(cpu_kernel.load(), cpu_kernel.load(build=False), cpu_kernel.status())"
+    )
+    predicted, trained = said_by(program, CXX=str(failing), XDG_CACHE_HOME=str(tmp_path))
+    assert predicted == "['--version']"
+    assert trained.startswith("False False absent, JAX's own convolutions run: ")
+    assert trained.endswith(f"{failing} failed: no headers")
+    asked, compiled = calls_of(failing)
+    assert asked == 2
+    assert 0 < compiled <= 4  # a source for each set of instructions, and the handlers
 
 
 def test_unknown_setting_names_the_choice(monkeypatch):
@@ -168,14 +193,45 @@ def test_unknown_setting_names_the_choice(monkeypatch):
 @kernel_needed
 def test_instructions_that_are_not_here_are_refused(monkeypatch):
     there = cpu_kernel.supported()
-    monkeypatch.setattr(cpu_kernel, "_library", dataclasses.replace(cpu_kernel._library, sets=there[:1]))
-    other = "neon" if there[0] != "neon" else "avx2"
+    other = next(name for name in get_args(cpu_kernel.Instructions) if name not in there)
+    told = re.escape(f"there are {', '.join(there)}")
     monkeypatch.setenv(cpu_kernel.SWITCH, other)
-    with pytest.raises(InputError, match=f"there are {there[0]}"):
+    with pytest.raises(InputError, match=told):
         cpu_kernel.load()
     monkeypatch.delenv(cpu_kernel.SWITCH)
-    with cpu_kernel.switched(other), pytest.raises(InputError, match=f"there are {there[0]}"):
+    with cpu_kernel.switched(other), pytest.raises(InputError, match=told):
         conv_pool(jnp.ones((1, 2, 2, 1)), jnp.ones((3, 3, 1, 1)), relu=True)
+
+
+def traced_within(parallel, count):
+    """Whether the kernel is enabled where a replica's program is traced."""
+    seen = []
+
+    def program(x):
+        seen.append(cpu_kernel.enabled())
+        return x
+
+    x = jnp.zeros((count, 1))
+    if parallel == "pmap":
+        jax.pmap(program, axis_name="faces")(x)
+    else:
+        mesh = jax.make_mesh(
+            (count,), ("faces",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:count]
+        )
+        jax.jit(jax.shard_map(program, mesh=mesh, in_specs=jax.P("faces"), out_specs=jax.P("faces")))(x)
+    assert seen
+    return all(seen)
+
+
+@kernel_needed
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+@pytest.mark.parametrize("count", [1, 4])
+def test_each_replica_of_several_devices_has_it(monkeypatch, parallel, count):
+    monkeypatch.delenv(cpu_kernel.SWITCH, raising=False)
+    assert not cpu_kernel.enabled()  # eight devices, and none of them alone
+    assert traced_within(parallel, count)
+    with cpu_kernel.switched("off"):
+        assert not traced_within(parallel, count)
 
 
 @kernel_needed
@@ -190,12 +246,3 @@ def test_best_instructions_are_chosen(monkeypatch):
             assert cpu_kernel.instructions(dtype="bfloat16") is None
             assert cpu_kernel.instructions(dtype="float16") is None
             assert cpu_kernel.status().startswith(f"{name} (this processor has ")
-
-
-def test_trainings_build_it_and_predictions_take_what_is_built(monkeypatch):
-    calls = []
-    monkeypatch.setattr(cpu_kernel, "load", lambda *, build=True: calls.append(build))
-    make_mesh(1)
-    assert calls == [True]
-    Localizer.load("mtfl").predict(np.zeros((64, 64, 3), np.uint8), [[10, 10, 50, 50]])
-    assert calls == [True, False]

@@ -1,7 +1,6 @@
 """The unperturbed crops of both stages, the mean shape, and second-stage crops made by a first stage."""
 
 import dataclasses
-from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import pytest
 from wing_jax import augment, geometry
 from wing_jax.data.boxes import shape_in_box
 from wing_jax.data.chips import Chips
+from wing_jax.inference.stage import Stage
 from wing_jax.schemes import MTFL_5
 from wing_jax.train import crops
 
@@ -62,7 +62,7 @@ def test_crops_of_boxes_off_the_faces_are_brought_onto_them(chips):
     moved = dataclasses.replace(chips, boxes=chips.boxes + off)
     centres = [shape_in_box(faces).centre for faces in (moved, chips)]
     np.testing.assert_allclose(np.subtract(*centres), [-0.2, 0.1], atol=2e-4)
-    frames = crops.box_frames(moved, size=32, margin=1.5, centre=(-0.2, 0.1))
+    frames = crops.box_frames(moved, size=32, margin=1.5, center=(-0.2, 0.1))
     np.testing.assert_allclose(frames, crops.box_frames(chips, size=32, margin=1.5), atol=1e-4)
 
 
@@ -131,25 +131,15 @@ class Oracle(nn.Module):
         return jnp.einsum("nij,npj->npi", jnp.linalg.inv(linear), off) + shift
 
 
-class OracleStage:
-    """It stands for a trained first stage in `frames_through`."""
-
-    variables: ClassVar[dict] = {}
-    input_size, margin, centre = 32, 1.5, (0.05, -0.05)
-
-    def __init__(self, model):
-        self.model = model
-
-
 def through(chips: Chips, *, error: float, draws: int = 3, seed: int = 1, more=()) -> np.ndarray:
     """Second-stage frames behind a first stage that is wrong by `error` crop pixels to the right."""
     line = 3 * np.arange(80, dtype=np.uint8)
     images = np.empty((FACES, 80, 80, 3), np.uint8)
     images[..., 0], images[..., 1] = line[None, None], line[None, :, None]
     images[..., 2] = 50 * np.arange(FACES)[:, None, None]
-    frames_through = getattr(crops.frames_through, "__wrapped__", crops.frames_through)
-    return frames_through(
-        OracleStage(Oracle(chips.points, error)),
+    oracle = Oracle(chips.points, error)
+    return crops.frames_through(
+        Stage(model=oracle, variables={}, input_size=32, chip_size=80, margin=1.5, center=(0.05, -0.05)),
         dataclasses.replace(chips, images=images),
         template=TEMPLATE,
         size=48,

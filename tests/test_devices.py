@@ -10,6 +10,7 @@ import pytest
 
 from wing_jax.errors import InputError
 from wing_jax.runtime import devices
+from wing_jax.train.replicas import Replicas
 
 
 @pytest.mark.parametrize(("asked", "given"), [(0, 8), (1, 1), (3, 3)])
@@ -37,13 +38,21 @@ def test_batch_is_split_and_state_is_copied():
         np.testing.assert_array_equal(copied[name], batch[name])
 
 
-def test_stacks_for_pmap_hold_the_batch_in_order():
-    mesh = devices.make_mesh(4)
+@pytest.mark.parametrize(("parallel", "each"), [("jit", (2, 2)), ("pmap", (1, 2, 2))])
+def test_replicas_hold_a_batch_in_order_and_a_state_each(parallel, each):
+    replicas = Replicas(devices.make_mesh(4), parallel=parallel)
     batch = np.arange(16.0, dtype=np.float32).reshape(8, 2)
-    np.testing.assert_array_equal(devices.stack_for_pmap(batch, mesh), batch.reshape(4, 2, 2))
-    copied = devices.replicate_for_pmap({"step": np.int32(3), "bias": batch}, mesh)
-    assert copied["step"].tolist() == [3, 3, 3, 3]
-    np.testing.assert_array_equal(copied["bias"], np.stack([batch] * 4))
+    split = replicas.split({"points": batch})["points"]
+    assert [shard.data.shape for shard in split.addressable_shards] == [each] * 4
+    np.testing.assert_array_equal(np.asarray(split).reshape(8, 2), batch)
+    state = {"step": np.int32(3), "bias": batch}
+    placed = replicas.place_state(state)
+    assert len(placed["bias"].sharding.device_set) == 4
+    for shard in placed["bias"].addressable_shards:
+        np.testing.assert_array_equal(np.asarray(shard.data).reshape(8, 2), batch)
+    whole = replicas.whole_state(placed)
+    assert whole["step"] == 3
+    np.testing.assert_array_equal(whole["bias"], batch)
 
 
 def test_batch_that_does_not_divide_raises():

@@ -1,6 +1,7 @@
 """README.md and docs/: names, commands, options, links and pictures on the pages are those that there are."""
 
 import dataclasses
+import pkgutil
 import re
 import shlex
 import types
@@ -10,18 +11,22 @@ from pathlib import Path
 import pytest
 
 from wing_jax import presets
+from wing_jax.augment import AUGMENTATIONS
 from wing_jax.cli import analyse, compare, data, data_check, data_stats, evaluate, export, predict, replay, reproduce
 from wing_jax.cli.main import COMMANDS
 from wing_jax.cli.named_config import SHORT
 from wing_jax.config import Config, SweepConfig
 from wing_jax.data import boxes
 from wing_jax.data.registry import READERS
+from wing_jax.evaluation.metrics import METRICS
+from wing_jax.export import EXPORTS
+from wing_jax.inference.detectors import DETECTORS
 from wing_jax.losses import LOSSES
 from wing_jax.models import MODELS
 from wing_jax.schemes import SCHEMES
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 DATA = ROOT / "docs" / "data.md"
 FENCED = re.compile(r"^ *```(?P<kind>\w*)\n(?P<text>.*?)^ *```$", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"^ *(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\S*/)?(wing-jax(?: .*)?)$", re.MULTILINE)
@@ -49,6 +54,10 @@ OPTIONS = {
     ("data", "formats"): None,
     ("data", "schemes"): data.SchemesOptions,
 }
+
+KINDS = (AUGMENTATIONS, DETECTORS, EXPORTS, LOSSES, METRICS, MODELS, READERS)
+GROUPS = {kind.group for kind in KINDS}
+PARAMETERS = {name for kind in (LOSSES, MODELS) for entry in kind.values() for name in entry.parameters}
 
 
 PARAMETERS = {name for kind in (LOSSES, MODELS) for entry in kind.values() for name in entry.parameters}
@@ -126,6 +135,27 @@ def test_the_data_page_names_all_there_is():
 def test_every_command_on_a_page_exists(page):
     lines = commands(page.read_text())
     assert [(words, wrong) for words in lines if (wrong := faults(words))] == []
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name of the package is a module, what one holds, or a group of entry points."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return name in GROUPS
+    return True
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted((ROOT / "docs" / "api").glob("*.md"))], ids=lambda page: page.stem)
+def test_every_name_of_the_package_on_a_page_exists(page):
+    names = set(re.findall(r"wing_jax(?:\.\w+)+", page.read_text(encoding="utf-8")))
+    assert sorted(name for name in names if not exists(name)) == []
+
+
+def test_wrong_names_are_found():
+    assert not exists("wing_jax.train.run.train")
+    assert not exists("wing_jax.losses.wing")
+    assert exists("wing_jax.exports")
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/data.md", "docs/own_data.md"])

@@ -103,9 +103,9 @@ def whole_square(image, box, *, size):
     return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
 
 
-def random_boxes(random, count, *, widest):
+def random_boxes(random, count, *, widest, sides=(2, 50)):
     for _ in range(count):
-        height, width = random.integers(2, 50, 2)
+        height, width = random.integers(*sides, 2)
         image = random.integers(0, 256, (height, width, 3), np.uint8)
         half = random.uniform(1, widest * max(height, width), 2) / 2
         middle = random.uniform(-0.3, 1.3, 2) * (width, height)
@@ -117,12 +117,20 @@ def test_ordinary_boxes_are_cut_to_the_bit_as_by_the_whole_square():
         np.testing.assert_array_equal(cut_chip(image, box, size=size)[0], whole_square(image, box, size=size))
 
 
-def test_large_boxes_are_averaged_to_what_the_whole_square_gives(monkeypatch):
-    monkeypatch.setattr(chips, "ANYHOW", 0)
-    monkeypatch.setattr(chips, "WIDE", 64)  # so that both orders of the axes come
-    cases = 0
-    for image, box, size in random_boxes(np.random.default_rng(1), 120, widest=10):
-        if chip_squares(box[None])[0, 2] ** 2 <= chips.ROOMY * image.shape[0] * image.shape[1]:
+def wide_boxes(random, count):
+    """Pictures of a few rows, so wide that they are averaged along these first, and boxes of a part of them."""
+    for _ in range(count):
+        height, width = int(random.integers(2, 5)), int(random.integers(chips.WIDE + 1, chips.WIDE + 4000))
+        image = random.integers(0, 256, (height, width, 3), np.uint8)
+        middle, half = random.uniform(0, (width, height)), random.uniform(300, 600, 2)
+        yield image, np.concatenate([middle - half, middle + half]).astype(np.float32), int(random.integers(4, 60))
+
+
+def test_large_boxes_are_averaged_to_what_the_whole_square_gives():
+    random, cases = np.random.default_rng(1), 0
+    for image, box, size in (*random_boxes(random, 80, widest=10, sides=(60, 200)), *wide_boxes(random, 12)):
+        side, (height, width, _) = chip_squares(box[None])[0, 2], image.shape
+        if side**2 <= max(chips.ROOMY * height * width, chips.ANYHOW):
             continue
         cases += 1
         chip, frame = cut_chip(image, box, size=size)
@@ -132,8 +140,7 @@ def test_large_boxes_are_averaged_to_what_the_whole_square_gives(monkeypatch):
     assert cases > 50
 
 
-def test_a_dot_is_found_in_a_chip_of_a_large_box(monkeypatch):
-    monkeypatch.setattr(chips, "ANYHOW", 0)
+def test_a_dot_is_found_in_a_chip_of_a_large_box():
     place = (141.3, 80.7)
     chip, frame = cut_chip(dotted(200, 300, place, sigma=12), np.float32([-500, -300, 700, 500]), size=160)
     rows, columns = np.mgrid[:160, :160]

@@ -27,23 +27,25 @@ def refusal(capsys, *words: object) -> str:
     return complaint
 
 
-def test_what_is_available_is_the_least_of_what_is_known(monkeypatch, tmp_path):
-    for name in ("MEMINFO", "CGROUP"):
-        monkeypatch.setattr(memory, name, tmp_path / name)
-    (tmp_path / "MEMINFO").write_text("MemTotal: 9 kB\nMemAvailable:  5000 kB\nSwapFree: 1000 kB\n")
+def test_what_is_available_is_the_least_of_what_is_known(tmp_path):
+    files = {"meminfo": tmp_path / "meminfo", "cgroup": tmp_path / "cgroup"}
+    files["meminfo"].write_text("MemTotal: 9 kB\nMemAvailable:  5000 kB\nSwapFree: 1000 kB\n")
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     assert limit == resource.RLIM_INFINITY or limit > 6_144_000
-    assert memory.available() == 6_144_000
-    (tmp_path / "CGROUP").write_text("max\n")
-    assert memory.available() == 6_144_000
-    (tmp_path / "CGROUP").write_text("4096\n")
-    assert memory.available() == 4096
+    assert memory.available(**files) == 6_144_000
+    files["cgroup"].write_text("max\n")
+    assert memory.available(**files) == 6_144_000
+    files["cgroup"].write_text("4096\n")
+    assert memory.available(**files) == 4096
+    files["meminfo"].write_text("odd")
+    files["cgroup"].unlink()
+    assert memory.available(**files) > 1 << 20  # of the whole machine
+
+
+def test_more_than_there_is_is_refused():
     memory.refuse_beyond(4096, what="it", fix="less")
-    with pytest.raises(InputError, match=r"^it: needs 5\.0 GB of memory and 0\.0 GB are free: less$"):
-        memory.refuse_beyond(5_000_000_000, what="it", fix="less")
-    (tmp_path / "MEMINFO").write_text("odd")
-    (tmp_path / "CGROUP").unlink()
-    assert memory.available() > 1 << 20  # of the whole machine
+    with pytest.raises(InputError, match=r"^it: needs 5,000,000,000\.0 GB of memory and [\d,]+\.\d GB are free: less$"):
+        memory.refuse_beyond(5 * 10**18, what="it", fix="less")
 
 
 def test_a_limit_of_the_process_counts():
@@ -69,22 +71,26 @@ def test_errors_of_libraries_that_mean_it():
     assert not memory.ran_out(ValueError("RESOURCE_EXHAUSTED"))
 
 
-def test_a_command_that_runs_out_says_so_in_one_line(monkeypatch, capsys):
-    from wing_jax.cli import devices
-
-    def starved(arguments):
-        raise MemoryError("Unable to allocate 7 TiB\nfor an array")
-
-    monkeypatch.setattr(devices, "run", starved)
-    said = refusal(capsys, "devices")
-    assert "out of memory (Unable to allocate 7 TiB" in said
-
-    def broken(arguments):
-        raise RuntimeError("a fault of ours")
-
-    monkeypatch.setattr(devices, "run", broken)
-    with pytest.raises(RuntimeError, match="a fault of ours"):
-        main(["devices"])
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (
+            r"MemoryError('Unable to allocate 7 TiB\nfor an array')",
+            2,
+            "wing-jax: out of memory (Unable to allocate 7 TiB",
+        ),
+        ("RuntimeError('a fault of ours')", 1, "RuntimeError: a fault of ours"),
+    ],
+)
+def test_a_command_that_runs_out_says_so_in_one_line(error, status, said):
+    """In a process of its own, for a reader once registered stays."""
+    script = (
+        "import wing_jax\nfrom wing_jax.cli.main import main\n@wing_jax.register_reader(rootless=True)\n"
+        f"def read_starved(root, split, count, seed): raise {error}\nmain(['data', 'stats', '--data', 'starved'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == status
+    assert done.stderr.splitlines()[-1].startswith(said), done.stderr
 
 
 def test_chips_that_do_not_fit_are_refused_before_they_are_cut():
@@ -106,7 +112,7 @@ def test_chips_that_do_not_fit_are_refused_before_they_are_cut():
         (("train", "configs/synthetic.py", "--stage1.batch_size", 8 * 10**9), "a batch of 8,000,000,000 crops of"),
         (
             ("train", "configs/synthetic.py", "--stage1.model.params.hidden", 10**12),
-            "a network 'plain' on 64 x 64 pixels: ",
+            "the model of stage 1 on 64 pixels: needs",
         ),
         (
             ("train", "configs/synthetic.py", "--balance.bins", 10**12),

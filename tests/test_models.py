@@ -22,6 +22,7 @@ from wing_jax.models import (
     describe_model,
     make_model,
 )
+from wing_jax.models.networks import as_network
 from wing_jax.train.optimizer import make_optimizer
 from wing_jax.train.state import init_state
 
@@ -237,7 +238,7 @@ def test_untrained_network_answers_the_mean_shape_and_starts_by_he():
     network = PlainRegressor(points=4, channels=(32,), hidden=64)
     mean = np.random.default_rng(0).uniform(5, 11, (4, 2)).astype(np.float32)
     optimizer = make_optimizer("sgd", lambda _: 0.1, weight_decay=0.0)
-    state = init_state(network, optimizer, seed=0, input_size=16, mean_shape=mean)
+    state = init_state(as_network(network), optimizer, seed=0, input_size=16, start=mean)
     answered = network.apply(state.variables, pictures())
     np.testing.assert_array_equal(answered, np.stack([mean] * 2))
     assert state.step == 0
@@ -255,7 +256,7 @@ def test_a_network_without_start_at_starts_as_it_is_drawn():
             return jnp.broadcast_to(offset[None], (len(images), 3, 2))
 
     started, drawn = (
-        init_state(Center(), optax.sgd(0.1), seed=0, input_size=4, mean_shape=mean)
+        init_state(as_network(Center()), optax.sgd(0.1), seed=0, input_size=4, start=mean)
         for mean in (np.ones((3, 2), np.float32), None)
     )
     np.testing.assert_array_equal(started.variables["params"]["offset"], drawn.variables["params"]["offset"])
@@ -274,7 +275,7 @@ def test_a_network_that_is_started_at_points_answers_them(model):
 @pytest.mark.parametrize("seed", [2**31 + 5, 2**40 + 1, -3])
 def test_any_whole_number_is_a_seed(seed):
     def drawn(seed):
-        network = PlainRegressor(points=2, channels=(2,), hidden=2)
+        network = as_network(PlainRegressor(points=2, channels=(2,), hidden=2))
         return init_state(network, optax.sgd(0.1), seed=seed, input_size=4).variables["params"]["Dense_0"]["kernel"]
 
     assert (drawn(seed) != drawn(0)).any()

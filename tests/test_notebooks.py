@@ -1,5 +1,6 @@
 """Every notebook runs as a reader would run it, is paired with its text, and is stored with what it shows."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -13,6 +14,20 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 
 def code(notebook) -> list[str]:
     return [cell["source"] for cell in notebook.cells if cell["cell_type"] == "code"]
+
+
+PUBLIC = {"wing_jax", "numpy", "jax", "optax", "flax", "matplotlib", "ipywidgets"}  # what a notebook may import
+STANDARD = {"dataclasses", "functools"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_uses_the_public_names_alone(path):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8").replace("# %matplotlib", "#"))))
+    whole = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    parts = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert {name.split(".")[0] for name in [*(alias.name for alias in whole), *parts]} <= PUBLIC | STANDARD
+    assert [alias.asname for alias in whole if alias.name.startswith("wing_jax")] == ["wj"]
+    assert [name for name in parts if name.startswith("wing_jax")] == []
 
 
 def test_they_are_all_there():

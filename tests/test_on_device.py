@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from wing_jax.train.engines import batch_maker
 
 from wing_jax import augment
 from wing_jax.data.chips import Chips
@@ -141,22 +140,27 @@ def test_of_several_crops_of_a_face_each_is_drawn(chips):
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_a_mesh_makes_the_batch_of_one_device_from_faces_split_over_it(chips, faces, whole, count):
-    mesh = devices.make_mesh(count)
-    given, split = source(), training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
-    assert len(split.images) % count == 0
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_replicas_make_the_batch_of_one_device_from_faces_split_over_them(chips, faces, whole, count, parallel):
+    mesh, given = devices.make_mesh(count), source()
+    split = training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
+    images = split.images.reshape(count, len(split.images) // count, *split.images.shape[1:])
     indices = indices_of(faces, given, 0, 6)
-    make = jax.jit(batch_maker(given, mesh))
-    held = devices.replicate(split._replace(images=split.images[:0]), mesh)
-    held = held._replace(images=devices.shard_batch(split.images, mesh))
-    assert {shard.data.shape[0] for shard in held.images.addressable_shards} == {len(split.images) // count}
+
+    def make(images, indices):
+        return given.batch(split._replace(images=images), indices, axis=devices.AXIS)
+
+    if parallel == "pmap":
+        mapped = jax.pmap(make, axis_name=devices.AXIS, in_axes=(0, None))
+    else:
+        specs = (jax.P(devices.AXIS), jax.P())
+        mapped = jax.jit(jax.shard_map(make, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False))
+        images = split.images
     for step, expected in enumerate(whole):
-        batch = make(held, devices.replicate(jax.tree.map(lambda x, i=step: x[i], indices), mesh))
-        assert batch.images.sharding.spec[0] == devices.AXIS
+        batch = jax.device_get(mapped(images, jax.tree.map(lambda x, i=step: x[i], indices)))
         for name in Batch._fields:
-            np.testing.assert_allclose(
-                getattr(batch, name), getattr(expected, name), atol=1 if name == "images" else 1e-5
-            )
+            found, wanted = getattr(batch, name), getattr(expected, name)
+            np.testing.assert_allclose(found.reshape(wanted.shape), wanted, atol=1 if name == "images" else 1e-5)
 
 
 def test_rows_are_taken_from_whoever_holds_them():

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from wing_jax.config import AugmentConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
-from wing_jax.train.optimizer import learning_rates, make_optimizer, scaled_to_batch
+from wing_jax.from_config.recipe import scaled_to_batch
+from wing_jax.train.optimizer import default_optimizer, learning_rates, make_optimizer
 
 
 def follow(optimizer, params, gradients):
@@ -90,6 +91,15 @@ def test_clipping_bounds_the_gradient_before_all_else():
     small = jax.tree.map(lambda g: g / 1000, gradient)
     moved = jax.tree.map(jnp.subtract, start(), follow(clipped, start(), [small]))
     np.testing.assert_allclose(optax.tree.norm(moved), optax.tree.norm(small), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(100, 10), (40_000, 200)])
+def test_the_usual_optimizer_is_the_one_that_its_docstring_says(steps, warmup):
+    rates = learning_rates(first=1e-3, last=1e-5, steps=steps, decay="cosine", warmup=warmup)
+    expected = follow(make_optimizer("adamw", rates, weight_decay=0.05), start(), some_gradients())
+    found = follow(default_optimizer(steps=steps), start(), some_gradients())
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
 
 
 def stage(name: str, **changes) -> StageConfig:

@@ -10,7 +10,7 @@ FORK = """
 import os, signal, warnings
 warnings.simplefilter("ignore")  # JAX warns of the fork itself
 import numpy as np
-from wing_jax import FaceLandmarker, Localizer, losses
+from wing_jax import FaceLandmarker, FaceSet, Localizer, losses
 from wing_jax.config import Config
 from wing_jax.errors import InputError
 image, boxes = np.zeros((99, 99, 3), np.uint8), [[20, 20, 80, 80]]
@@ -37,9 +37,9 @@ USED = """
 localizer = Localizer.load("mtfl")
 landmarker = FaceLandmarker.load("mtfl")
 localizer.predict(image, boxes)
+faces = FaceSet.from_arrays(np.zeros((8, 40, 40, 3), np.uint8), np.full((8, 5, 2), 9.0), scheme="mtfl5")
 def child():
-    from wing_jax.input.on_host import HostInput
-    from wing_jax.train.run import train
+    from wing_jax import StageSpec, fit, models
     from wing_jax.augment.warp import warp
     say("load", lambda: Localizer.load("mtfl"))
     say("predict", lambda: localizer.predict(image, boxes))
@@ -51,6 +51,7 @@ def child():
     say("warp", lambda: warp(image[None], np.zeros((1, 2, 3), np.float32), size=4))
     from wing_jax.runtime import devices
     say("make_mesh", devices.make_mesh)
+    say("fit", lambda: fit(faces, StageSpec(model=models.TINY)))
     forked(lambda: say("grandchild", load_and_predict))
 forked(child)
 """
@@ -67,7 +68,7 @@ def run(code, **environment):
 
 def test_a_child_forked_after_jax_was_used_is_told_the_way_out():
     lines = run(FORK + USED)
-    assert len(lines) == 10
+    assert len(lines) == 11
     for line in lines:
         assert "refused: this process was forked from one that had used JAX" in line
         assert 'get_context("spawn")' in line

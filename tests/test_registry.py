@@ -41,6 +41,15 @@ def test_a_name_is_given_once():
     assert registry["cat"] == 1
 
 
+def test_what_was_removed_is_no_longer_there_and_its_name_is_free():
+    registry = make({"cat": 1})
+    registry.remove("cat")
+    registry.remove("dog")  # was never there
+    assert "cat" not in registry
+    registry.add("cat", 2)
+    assert registry["cat"] == 2
+
+
 def test_the_same_function_defined_again_replaces_the_first():
     registry = make()
 

@@ -18,9 +18,11 @@ from workshop import furnish
 
 from wing_jax import FaceLandmarker, Localizer, geometry, losses
 from wing_jax.config import AugmentConfig
+from wing_jax.from_config.augment import augmentations_of
 from wing_jax.input.on_device import DeviceInput
 from wing_jax.input.sampling import EpochSampler, TrainingFaces
 from wing_jax.models import cpu_kernel, make_model
+from wing_jax.models.networks import as_network
 from wing_jax.runtime.devices import usual_settings
 from wing_jax.train.steps import make_objective
 
@@ -34,9 +36,11 @@ SETTINGS = {
 }
 IMAGE = np.random.default_rng(0).integers(0, 255, (120, 120, 3), np.uint8)
 BOXES = [[20, 20, 90, 90], [30, 25, 100, 99]]
-AUGMENT = AugmentConfig(
-    flip=0.5, rotation=10.0, scale=0.1, aspect=0.1, translation=0.1, blur=0.3, color=0.2, noise=3.0, occlusion=0.3,
-    downscale=1.0, jpeg=0.5,
+AUGMENT = augmentations_of(
+    AugmentConfig(
+        flip=0.5, rotation=10.0, scale=0.1, aspect=0.1, translation=0.1, blur=0.3, color=0.2, noise=3.0, occlusion=0.3,
+        downscale=1.0, jpeg=0.5,
+    )
 )  # fmt: skip
 
 
@@ -125,8 +129,8 @@ def test_the_input_on_the_device_and_the_objective_under_strict_promotion(norm):
         order=np.arange(6, dtype=np.int32),
         flip=np.arange(5, dtype=np.int32),
     )
-    network = make_model("plain", points=5, channels=(8, 8), hidden=8, norm=norm, dropout=0.1)
-    batches = DeviceInput(augment=PERTURB, size=32, batch_size=4, supersample=2, seed=0)
+    network = as_network(make_model("plain", points=5, channels=(8, 8), hidden=8, norm=norm, dropout=0.1))
+    batches = DeviceInput(augment=AUGMENT, size=32, batch_size=4, supersample=2, seed=0)
     for reduction in ("sum_over_points_mean_over_batch", "mean"):
         objective = make_objective(network, losses.make_loss("wing"), reduction=reduction, seed=0)
 
@@ -160,7 +164,7 @@ def test_a_training_in_an_environment_of_strict_settings(tmp_path, source):
         text = text.replace(f"steps={number}", "steps=4")
     config.write_text(text.replace("evaluate_every=40", "evaluate_every=4"))
     code = (
-        "from wing_jax.config import load_config\nfrom wing_jax.train.run import train\nimport dataclasses\n"
+        "from wing_jax.config import load_config\nfrom wing_jax.from_config.train import train\nimport dataclasses\n"
         f"train(dataclasses.replace(load_config('tiny.py'), input={source!r}))"
     )
     strict = {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_TRANSFER_GUARD": "disallow", "JAX_PLATFORMS": "cpu"}

@@ -46,10 +46,15 @@ def test_measured_results_are_pages_with_their_pictures(site):
     ("page", "name"),
     [
         ("losses", "wing_jax.losses.regression.wing_loss"),
-        ("balance", "wing_jax.balance.pose_axis"),
+        ("balance", "wing_jax.balance.pose.pose_axis"),
         ("models", "wing_jax.models.plain.PlainRegressor"),
-        ("use", "wing_jax.inference.face_landmarker.Finder"),
-        ("train", "wing_jax.config.StageConfig"),
+        ("use", "wing_jax.inference.face_landmarker.FaceLandmarker"),
+        ("train", "wing_jax.train.fit.fit"),
+        ("train", "wing_jax.train.spec.StageSpec"),
+        ("presets", "wing_jax.config.StageConfig"),
+        ("presets", "wing_jax.presets.w300"),
+        ("registries", "wing_jax.runtime.registry.Registry"),
+        ("input", "wing_jax.augment.augmentation.Augmentation"),
     ],
 )
 def test_api_pages_come_from_docstrings(site, page, name):

@@ -1,4 +1,5 @@
-"""SIGTERM: at once where nothing is trained, noted while it is; and locks between processes."""
+"""SIGTERM: at once where nothing is trained, noted while it is; Ctrl-C: noted first, then it raises; and locks between
+processes."""
 
 import os
 import signal
@@ -15,6 +16,10 @@ from wing_jax.runtime.locks import only_writer
 
 def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_before_training_it_ends_at_once_and_gives_the_handler_back():
@@ -59,6 +64,64 @@ def test_another_thread_than_the_main_one_leaves_signals_alone():
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+@pytest.fixture
+def pythons_own():
+    """Python's handler of Ctrl-C, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("pythons_own")
+def test_the_first_ctrl_c_in_training_is_noted_and_the_second_raises():
+    with termination.deferred():
+        assert not termination.interrupted()
+        interrupt()
+        assert termination.interrupted()
+        assert not termination.stop_requested()  # which is SIGTERM's
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+    assert termination.interrupted()  # what the training ended by can be asked afterwards
+    with termination.deferred():
+        assert not termination.interrupted()  # a new training begins afresh
+
+
+@pytest.mark.usefixtures("pythons_own")
+def test_ctrl_c_is_pythons_own_before_and_after_a_training():
+    before = signal.getsignal(signal.SIGINT)
+    with termination.deferred():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+
+
+def test_a_programs_own_handler_of_ctrl_c_stays():
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+    try:
+        with termination.deferred():
+            interrupt()
+            assert not termination.interrupted()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [1]
+
+
+@pytest.mark.usefixtures("pythons_own")
+def test_a_training_in_another_thread_leaves_ctrl_c_alone():
+    seen = []
+
+    def work():
+        with termination.deferred():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.default_int_handler]
 
 
 HOLD = """

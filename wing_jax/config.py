@@ -14,7 +14,7 @@ from cattrs.v import format_exception
 
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
-from wing_jax.runtime.parameters import freeze_params, hash_with_params
+from wing_jax.runtime.parameters import freeze_params, hash_with_dicts
 from wing_jax.text import quoted, reason
 
 READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
@@ -114,6 +114,8 @@ class AugmentConfig:
         _check_above(self, "translation", "downscale", zero=True)
         _check_above(self, "blur_sigma")
 
+    __hash__ = hash_with_dicts
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -130,7 +132,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         freeze_params(self)
 
-    __hash__ = hash_with_params
+    __hash__ = hash_with_dicts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -147,7 +149,7 @@ class LossConfig:
     def __post_init__(self) -> None:
         freeze_params(self)
 
-    __hash__ = hash_with_params
+    __hash__ = hash_with_dicts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -274,7 +276,7 @@ class GridConfig:
             if not 0 < rate < float("inf"):
                 raise InputError(f"learning_rates={rate} must be greater than 0, and finite")
 
-    __hash__ = hash_with_params
+    __hash__ = hash_with_dicts
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Small packages of other people: written to a temporary folder, installed as far as entry points go, and removed."""
 
+import functools
 import importlib
 import os
 import subprocess
@@ -8,10 +9,23 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+import optax
 import pytest
 
-Install = Callable[..., Path]
+import wing_jax as wj
+from wing_jax.augment import AUGMENTATIONS
+from wing_jax.data.registry import READERS
+from wing_jax.evaluation.metrics import METRICS
+from wing_jax.export import EXPORTS
+from wing_jax.inference.detectors import DETECTORS
+from wing_jax.losses import LOSSES
+from wing_jax.models import MODELS
 
+Install = Callable[..., Path]
+REGISTRIES = {
+    registry.group: registry for registry in (AUGMENTATIONS, DETECTORS, EXPORTS, LOSSES, METRICS, MODELS, READERS)
+}
 
 CONFIG = """
 name = "small"
@@ -28,7 +42,7 @@ steps = 4
 evaluate_every = 2
 model = {params = {channels = [4, 8], hidden = 8}, output_bias = "mean_shape"}
 loss = {name = "wing", params = {width = 10.0, epsilon = 2.0}, reduction = "mean"}
-perturb = {rotation = 5.0, translation = 0.02, scale = 0.02}
+augment = {rotation = 5.0, translation = 0.02, scale = 0.02}
 optimizer = {name = "sgd", learning_rate = 1e-3, final_learning_rate = 1e-4, decay = "cosine", weight_decay = 0.0}
 """
 
@@ -38,10 +52,9 @@ def install(tmp_path, monkeypatch) -> Iterator[Install]:
     """`install(source, name=..., entry_points={group: {name: object}})`: a package whose only module has the text
     `source`, and whose objects are announced under these names, such as {"wing_jax.losses": {"log_cosh": "log_cosh"}}.
     It is found by this process and by those that it starts, until the test ends. Returns its folder.
-
-    What a test has looked up in this process stays in the registries: give entries names that no other test uses.
     """
     installed: list[str] = []
+    announced: list[tuple[str, str]] = []
 
     def make(source: str, *, name: str, entry_points: Mapping[str, Mapping[str, str]]) -> Path:
         site = tmp_path / f"site-{name}"
@@ -57,11 +70,41 @@ def install(tmp_path, monkeypatch) -> Iterator[Install]:
         monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
         importlib.invalidate_caches()
         installed.append(name)
+        announced.extend((group, entry) for group, objects in entry_points.items() for entry in objects)
         return site
 
     yield make
     for name in installed:
         sys.modules.pop(name, None)
+    for group, entry in announced:
+        REGISTRIES[group].remove(entry)
+
+
+@pytest.fixture
+def use(tmp_path) -> Callable[..., tuple[wj.TrainResult, wj.Evaluation]]:
+    """`use(faces=..., load=..., augment=..., **stage)`: two steps of a small training by `wing_jax.fit`, evaluated,
+    saved to `kept` in the temporary folder and loaded again, `load` being the model to load it by; what is loaded must
+    predict the same points. `stage` are arguments of `StageSpec`."""
+    small = {
+        "model": functools.partial(wj.models.PlainRegressor, channels=(4, 8), hidden=8),
+        "optimizer": optax.sgd(1e-4),
+        "input_size": 16,
+        "steps": 2,
+        "batch_size": 4,
+    }
+
+    def run(*, faces=None, load=None, augment=(), **stage):
+        faces = wj.load_faces("synthetic", count=12) if faces is None else faces
+        result = wj.fit(faces, wj.StageSpec(**{**small, **stage}), augment=augment, quiet=True, device_count=1)
+        assert result.history[-1]["step"] == 2
+        evaluation = wj.evaluate(result.localizer, faces)
+        result.localizer.save(tmp_path / "kept")
+        loaded = wj.Localizer.load(tmp_path / "kept", model=load)
+        picture, boxes = faces.picture(0), faces.boxes[:1]
+        np.testing.assert_array_equal(loaded.predict(picture, boxes), result.localizer.predict(picture, boxes))
+        return result, evaluation
+
+    return run
 
 
 @pytest.fixture

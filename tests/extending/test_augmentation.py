@@ -1,7 +1,6 @@
 """An augmentation of an outside package trains by either input: registered by decorator, or by an entry point alone."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -58,7 +57,7 @@ margin = 1.2
 batch_size = 8
 steps = 4
 evaluate_every = 4
-model = {channels = [8, 16], hidden = 32}
+model = {params = {channels = [8, 16], hidden = 32}}
 loss = {name = "wing"}
 optimizer = {name = "sgd", learning_rate = 1e-3, final_learning_rate = 1e-4, decay = "cosine", weight_decay = 0.01}
 [stage1.augment]
@@ -70,19 +69,12 @@ EXTRA = "[stage1.augment.extra]\nstripes = {darkness = 0.8}\nshear = {fraction =
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
+def package(install, tmp_path, monkeypatch):
     """An installed package of two augmentations, announced by entry points."""
-    (tmp_path / "outside_augmentations.py").write_text(MODULE)
-    info = tmp_path / "outside_augmentations-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-augmentations\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[wing_jax.augmentations]\nstripes = outside_augmentations:stripes\nshear = outside_augmentations:shear\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
+    entries = {"stripes": "stripes", "shear": "shear"}
+    install(MODULE, name="outside_augmentations", entry_points={"wing_jax.augmentations": entries})
     monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    sys.modules.pop("outside_augmentations", None)
+    return tmp_path
 
 
 def train(folder, name: str, text: str, *options: str) -> list[float]:
@@ -114,6 +106,22 @@ def test_the_command_line_names_it(package, capsys):
     with pytest.raises(SystemExit):
         train(package, "unknown", CONFIG, "--stage1.augment.extra.stripe.darkness", "0.8")
     assert "no augmentation is called 'stripe': did you mean stripes?" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("package")
+def test_python_trains_by_it(use):
+    losses = []
+    for augment in ((), (make_augmentation("stripes", darkness=0.9), make_augmentation("shear", fraction=0.2))):
+        result, evaluation = use(augment=augment)
+        losses.append(result.history[-1]["loss"])
+        assert np.isfinite(evaluation.mean["box-size"])
+    assert losses[0] != losses[1]
+
+
+def test_the_command_line_evaluates_what_it_trained(package):
+    train(package, "extended", CONFIG + EXTRA)
+    main(["evaluate", "runs/extended", "--data", "synthetic", "--faces", "4", "--output", "report"])
+    assert json.loads((package / "report" / "results.json").read_text())[0]["mean"] > 0
 
 
 def test_it_is_used_from_python(package):

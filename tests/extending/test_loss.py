@@ -111,6 +111,17 @@ def test_its_parameter_is_data_of_a_jitted_sweep():
 
 
 @pytest.mark.usefixtures("package")
+def test_python_trains_by_it(use):
+    losses = []
+    for loss in (make_loss("log_cosh", scale=1.0), make_loss("log_cosh", scale=4.0), LOSSES["log_cosh"].function):
+        result, evaluation = use(loss=loss)
+        losses.append(result.history[-1]["loss"])
+        assert np.isfinite(evaluation.mean["box-size"])
+    assert losses[0] > losses[1]  # the wider, the nearer to a half of the square
+    assert losses[2] == losses[0]  # the bare function, in pixels of the crop
+
+
+@pytest.mark.usefixtures("package")
 def test_the_command_line_trains_by_it(command, config, tmp_path):
     words = ("--stage1.loss.name", "log_cosh", "--stage1.loss.params.scale", "2")
     done = command("train", config, *words)

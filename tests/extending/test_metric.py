@@ -1,17 +1,16 @@
 """A metric of a package outside: found by its entry point, it stands in tables, in the report and in results.json."""
 
-import importlib
 import json
-import sys
 
 import numpy as np
 import pytest
 
+import wing_jax as wj
 from wing_jax.cli import main
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.evaluation import evaluate_points
-from wing_jax.evaluation.metrics import METRICS, register_metric, register_normalizer
+from wing_jax.evaluation.metrics import register_metric, register_normalizer
 
 MODULE = '''
 """What a user writes."""
@@ -26,27 +25,14 @@ def largest_error(predicted, faces):
 def rmse(predicted, faces):
     return np.sqrt(((predicted - faces.points) ** 2).sum(-1).mean(1)) / 1000
 '''
-ENTRY_POINTS = """[wing_jax.metrics]
-largest_error = outside_metrics:largest_error
-rmse = outside_metrics:rmse
-"""
 
 
 @pytest.fixture
-def outside(tmp_path, monkeypatch):
+def outside(install, tmp_path, monkeypatch):
     """The folder of an installed package with two metrics."""
-    folder = tmp_path / "installed"
-    (folder / "outside_metrics-1.0.dist-info").mkdir(parents=True)
-    (folder / "outside_metrics.py").write_text(MODULE)
-    (folder / "outside_metrics-1.0.dist-info" / "METADATA").write_text("Name: outside_metrics\nVersion: 1.0\n")
-    (folder / "outside_metrics-1.0.dist-info" / "entry_points.txt").write_text(ENTRY_POINTS)
-    monkeypatch.syspath_prepend(folder)
+    entries = {"largest_error": "largest_error", "rmse": "rmse"}
     monkeypatch.chdir(tmp_path)
-    importlib.invalidate_caches()
-    yield folder
-    sys.modules.pop("outside_metrics", None)
-    for name in ("largest_error", "rmse"):
-        METRICS._entries.pop(name, None)  # it is no longer installed
+    return install(MODULE, name="outside_metrics", entry_points={"wing_jax.metrics": entries})
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +82,14 @@ def test_it_is_measured_by_the_command_line(outside, tmp_path, capsys):
         main([*words, "--metrics", "largest_errors"])
     assert stopped.value.code == 2
     assert "no metric is called 'largest_errors': did you mean largest_error?" in capsys.readouterr().err
+
+
+def test_it_measures_what_python_trained(outside, use):
+    _, evaluation = use()
+    assert evaluation.metrics[-2:] == ("largest_error", "rmse")
+    again = wj.evaluate(wj.Localizer.load("kept"), wj.load_faces("synthetic", count=12), metrics=["largest_error"])
+    np.testing.assert_array_equal(again.errors["largest_error"], evaluation.errors["largest_error"])
+    assert again.mean["largest_error"] > 0
 
 
 def test_all_that_are_installed_are_measured(outside, tmp_path, capsys):

@@ -1,9 +1,6 @@
 """A reader of another package, found by its entry point: listed, checked, read and trained on."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +12,6 @@ from wing_jax.data.registry import detect, register_reader
 from wing_jax.errors import InputError
 
 CONFIG = Path(__file__).parents[2] / "configs" / "synthetic.py"
-COMMAND = "from wing_jax.cli import main; main()"
 MODULE = '''
 import numpy as np
 from wing_jax.data.face_set import FaceSet
@@ -44,23 +40,14 @@ def read_bare(root):
     return "no faces"
 '''
 POINTS = np.array([[20, 30], [60, 30], [40, 50], [25, 70], [55, 70]])
-METADATA = "Metadata-Version: 2.1\nName: dots\nVersion: 1.0\n"
-POINTS_OF_ENTRY = (
-    "[wing_jax.readers]\ndots = dots_of_wing_jax:read_dots\nbare = dots_of_wing_jax:read_bare\n"
-    "gone = no_such_module:read\n"
-)
+ENTRIES = {"dots": "read_dots", "bare": "read_bare"}
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    """A folder with the package, as pip would have installed it, on the path."""
-    folder = tmp_path / "site"
-    (folder / "dots-1.0.dist-info").mkdir(parents=True)
-    (folder / "dots-1.0.dist-info" / "METADATA").write_text(METADATA)
-    (folder / "dots-1.0.dist-info" / "entry_points.txt").write_text(POINTS_OF_ENTRY)
-    (folder / "dots_of_wing_jax.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(folder)
-    return folder
+def package(install):
+    """The package; and another, which cannot be imported."""
+    install(MODULE, name="dots_of_wing_jax", entry_points={"wing_jax.readers": ENTRIES})
+    install("import no_such_module", name="gone_of_wing_jax", entry_points={"wing_jax.readers": {"gone": "read"}})
 
 
 @pytest.fixture
@@ -76,15 +63,8 @@ def root(tmp_path):
     return tmp_path / "set"
 
 
-def run(package, *words) -> subprocess.CompletedProcess:
-    inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    paths = os.pathsep.join([str(package), inherited.get("PYTHONPATH", "")])
-    environment = inherited | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    words = [sys.executable, "-c", COMMAND, *map(str, words)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, cwd=package)
-
-
-def test_it_is_read_by_name_and_detected_by_its_files(package, root):
+@pytest.mark.usefixtures("package")
+def test_it_is_read_by_name_and_detected_by_its_files(root):
     faces = load_faces("dots", root=root)
     assert (len(faces), faces.scheme.name, faces.photos[0]) == (40, "mtfl5", "train0.png")
     assert len(load_faces("dots", "test", root=root, boxes="square", scheme="mtfl5")) == 3
@@ -96,10 +76,11 @@ def test_it_is_read_by_name_and_detected_by_its_files(package, root):
         load_faces("dots")
 
 
-def test_what_is_wrong_with_another_package_is_one_line(package, root):
+@pytest.mark.usefixtures("package")
+def test_what_is_wrong_with_another_package_is_one_line(root):
     with pytest.raises(InputError, match="the reader of 'bare' gives a str, not a FaceSet"):
         load_faces("bare", "all", root=root)
-    with pytest.raises(InputError, match=r"'no_such_module:read' cannot be imported .*: correct that package"):
+    with pytest.raises(InputError, match=r"'gone_of_wing_jax:read' cannot be imported .*: correct that package"):
         load_faces("gone", root=root)
     with pytest.raises(InputError, match="no data set is called 'dot': did you mean dots"):
         load_faces("dot", root=root)
@@ -117,24 +98,37 @@ def test_a_name_that_is_taken_is_refused():
         register_reader(name="none")(lambda folder: folder)
 
 
-def test_the_command_line_lists_checks_and_trains(package, root):
-    listing = run(package, "data", "formats")
+@pytest.mark.usefixtures("package")
+def test_the_command_line_lists_checks_trains_and_evaluates(command, root, tmp_path):
+    listing = command("data", "formats")
     assert listing.returncode == 0, listing.stderr
-    assert "'no_such_module:read' cannot be imported" in listing.stderr
+    assert "'gone_of_wing_jax:read' cannot be imported" in listing.stderr
     assert "dots, 5 points" in listing.stdout
-    checked = run(package, "data", "check", root)
+    checked = command("data", "check", root)
     assert checked.returncode == 0, checked.stderr
     assert "dots: 5 points (mtfl5), 'landmarks' boxes" in checked.stdout
     (root / "test.dots").write_text((root / "test.dots").read_text() + "test0.png 1 2\n")
-    checked = run(package, "data", "check", root)
+    checked = command("data", "check", root)
     assert checked.returncode == 1
     assert "test.dots:4: 2 numbers, not 10" in checked.stdout.replace("\n", " ")
-    trained = run(
-        package, "train", CONFIG, "--data.name", "dots", "--data.root", root, "--data.train_faces", 0,
-        "--data.validation", 0.3, "--balance.method", "none", "--name", "tiny", "--output", package / "runs",
+    trained = command(
+        "train", CONFIG, "--data.name", "dots", "--data.root", root, "--data.train_faces", 0,
+        "--data.validation", 0.3, "--balance.method", "none", "--name", "tiny", "--output", tmp_path / "runs",
         *(f"--{stage}.{name}={value}" for stage in ("stage1", "stage2")
           for name, value in {"input_size": 64, "batch_size": 4, "steps": 2, "evaluate_every": 1}.items()),
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
-    model = json.loads((package / "runs" / "tiny" / "model" / "model.json").read_text())
+    model = json.loads((tmp_path / "runs" / "tiny" / "model" / "model.json").read_text())
     assert model["scheme"] == "mtfl5"
+    words = ("--data", "dots", "--root", root, "--output", "report")
+    evaluated = command("evaluate", tmp_path / "runs" / "tiny", *words)
+    assert evaluated.returncode == 0, evaluated.stderr
+    results = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
+    assert {entry["faces"] for entry in results} == {3}
+
+
+@pytest.mark.usefixtures("package")
+def test_python_trains_on_it(use, root):
+    result, evaluation = use(faces=load_faces("dots", root=root))
+    assert result.localizer.scheme.name == "mtfl5"
+    assert np.isfinite(evaluation.mean["box-size"])

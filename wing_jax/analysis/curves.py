@@ -76,8 +76,8 @@ def wing_slopes(
     Returns:
       `[widths, epsilons, errors]`.
 
-    >>> wing_slopes(jnp.array([10.0]), jnp.array([2.0, 3.0]), jnp.array([1.0, 20.0])).round(2).tolist()
-    [[[3.33, 1.0], [2.5, 1.0]]]
+    >>> wing_slopes(jnp.array([10.0]), jnp.array([2.0, 6.0]), jnp.array([2.0, 20.0])).tolist()
+    [[[2.5, 1.0], [1.25, 1.0]]]
     """
 
     def slope(width: Array, epsilon: Array, error: Array) -> Array:

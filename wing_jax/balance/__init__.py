@@ -3,21 +3,21 @@
     model = pose_axis(points, visible, flip_permutation=scheme.flip)
     copies = duplicated_indices(duplication_counts(np.abs(model.coefficients), bins=9))
 
-The method is in `wing_jax.balance.pose`, the authors' own code for it in `wing_jax.balance.official`.
+The method is in `wing_jax.balance.pose` and `duplication`, the authors' own code for it in `wing_jax.balance.official`.
 """
 
+from wing_jax.balance.duplication import PoseHistogram as PoseHistogram
+from wing_jax.balance.duplication import duplicated_indices as duplicated_indices
+from wing_jax.balance.duplication import duplication_counts as duplication_counts
+from wing_jax.balance.duplication import pose_edges as pose_edges
+from wing_jax.balance.duplication import pose_histogram as pose_histogram
 from wing_jax.balance.official import OfficialBalance as OfficialBalance
 from wing_jax.balance.official import official_duplication as official_duplication
 from wing_jax.balance.official import official_hsm as official_hsm
 from wing_jax.balance.pose import Balance as Balance
-from wing_jax.balance.pose import PoseHistogram as PoseHistogram
 from wing_jax.balance.pose import PoseModel as PoseModel
 from wing_jax.balance.pose import YawCorrelation as YawCorrelation
 from wing_jax.balance.pose import correlation_with_yaw as correlation_with_yaw
-from wing_jax.balance.pose import duplicated_indices as duplicated_indices
-from wing_jax.balance.pose import duplication_counts as duplication_counts
 from wing_jax.balance.pose import hsm as hsm
 from wing_jax.balance.pose import pose_axis as pose_axis
 from wing_jax.balance.pose import pose_coefficients as pose_coefficients
-from wing_jax.balance.pose import pose_edges as pose_edges
-from wing_jax.balance.pose import pose_histogram as pose_histogram

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from wing_jax.balance.pose import Balance, Coefficients, checked_shapes, pose_edges
+from wing_jax.balance.duplication import Coefficients, pose_edges
+from wing_jax.balance.pose import Balance, checked_shapes
 from wing_jax.procrustes import align, flat
 
 

@@ -47,8 +47,8 @@ def run(arguments: list[str]) -> None:
     tiles = [
         draw_pair(
             found.images[index].repeat(times, 0).repeat(times, 1),
-            rescale_points(found.points[index], times),
-            rescale_points(found.predicted[index], times),
+            rescale_points(found.points[index], float(times)),
+            rescale_points(found.predicted[index], float(times)),
             visible=found.visible[index],
         )
         for index in worst

@@ -13,7 +13,7 @@ from wing_jax.errors import InputError
 from wing_jax.inference.bundle import flatten
 from wing_jax.inference.forward import StageForward
 from wing_jax.models import describe_model, make_model
-from wing_jax.models.networks import Network, as_network, shapes_of
+from wing_jax.models.networks import LinenNetwork, Network, as_network, shapes_of
 from wing_jax.text import printable, quoted
 from wing_jax.values import Value
 
@@ -92,8 +92,9 @@ class Stage(Value):
                 f"load it by Localizer.load(path, model={name}(...))"
             )
         if model is None:
-            variables = {"batch_stats": {}, **arrays}
-            return cls(model=make_model(**described), variables=variables, **facts)
+            model, points = make_model(**described), described["points"]
+            if isinstance(as_network(model), LinenNetwork):  # its variables are nested dicts, as the arrays are
+                return cls(model=model, variables={"batch_stats": {}, **arrays}, **facts)
         variables = _fitted(as_network(model), arrays, input_size=facts["input_size"], points=points)
         return cls(model=model, variables=variables, **facts)
 

@@ -46,6 +46,23 @@ _switched: ContextVar[Setting | None] = ContextVar("switched", default=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Processor:
+    """What is told of a processor before the kernel runs on it."""
+
+    system: str  # as `platform.system()` names it
+    machine: str  # as `platform.machine()` names it
+    flags: frozenset[str] = frozenset()  # its instructions, as far as Linux lists them; none: not known
+
+    @classmethod
+    def of_this_machine(cls) -> "Processor":
+        """The processor at hand."""
+        listing = Path("/proc/cpuinfo")
+        lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
+        flags = next((line for line in lines if line.startswith("flags")), "").split()
+        return cls(system=platform.system(), machine=platform.machine(), flags=frozenset(flags))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Library:
     path: Path
     bfloat16: bool  # whether it has convolutions in bfloat16 that run here
@@ -73,7 +90,7 @@ def load(*, build: bool = True) -> bool:
     if asked != "off" and jax.default_backend() == "cpu" and not _tried & {True, build}:
         _tried.add(build)
         try:
-            _library = _open(build)
+            _library = _register(find_library(build=build, cache=cache_folder()))
         # Whatever goes wrong with a compiler, a disk or a loader: the kernel is an extra.
         except Exception as error:
             _absent = str(error) or type(error).__name__
@@ -158,35 +175,39 @@ def status() -> str:
     return f"{instructions()} ({has}; {SWITCH}={asked}; {_library.path})"
 
 
-def _open(build: bool) -> _Library:
-    missing = _missing()
-    if missing:
-        raise AbsentError(f"the processor lacks {missing}")
-    if SHIPPED.exists():
-        try:
-            return _register(SHIPPED)
-        except OSError:  # built for another system: the source is here too
-            pass
-    return _register(_built(build))
+def find_library(
+    *, build: bool, shipped: Path = SHIPPED, cache: Path | None, processor: Processor | None = None
+) -> Path:
+    """The path of the library, compiled where it is neither shipped nor built yet and `build` is true.
+
+    Args:
+      build: whether to compile it.
+      shipped: where a wheel has it.
+      cache: the folder in whose `kernels` it is kept; None: there is no such folder.
+      processor: it must run on; None: this one.
+
+    Raises:
+      AbsentError: there is none, and why.
+    """
+    processor = processor or Processor.of_this_machine()
+    cpu_kernel_build.instruction_sets(machine=processor.machine, system=processor.system)  # raises for other kinds
+    needed = {"avx2", "fma"} if processor.machine == "x86_64" and processor.flags else set()
+    if missing := sorted(needed - processor.flags):
+        raise AbsentError(f"the processor lacks {' and '.join(missing)}")
+    return shipped if shipped.exists() and _loads(shipped) else _built(build, cache)
 
 
-def _missing() -> str:
-    """The instructions that the kernel needs at least and this processor lacks, as far as Linux tells."""
-    cpu_kernel_build.instruction_sets()  # raises for processors of other kinds
-    flags = _processor_flags()
-    needed = {"avx2", "fma"} if platform.machine() == "x86_64" and flags else set()
-    return " and ".join(sorted(needed - flags))
+def _loads(path: Path) -> bool:
+    """Whether the library is of this system; where it is not, the source is here too."""
+    try:
+        ctypes.CDLL(str(path))
+    except OSError:
+        return False
+    return True
 
 
-def _processor_flags() -> set[str]:
-    listing = Path("/proc/cpuinfo")
-    lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
-
-
-def _built(build: bool) -> Path:
+def _built(build: bool, cache: Path | None) -> Path:
     """The path of the library for this compiler and jaxlib in the cache; compiled unless it is there."""
-    cache = cache_folder()
     if cache is None:
         raise AbsentError("no folder for a cache: set XDG_CACHE_HOME to one that can be written to")
     compiler = cpu_kernel_build.find_compiler()

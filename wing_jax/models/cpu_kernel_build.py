@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LIBRARY = "libconv3x3.so"  # in a wheel, beside this file; no name of a module, for Python would import it instead
+LIBRARY = "libconv3x3.cpu.so"  # in a wheel, beside this file; two dots, or Python would take it for a module
 KERNEL, BFLOAT16, HANDLERS = HERE / "conv3x3.cc", HERE / "conv3x3_bf16.cc", HERE / "conv3x3_ffi.cc"
 SOURCES = (KERNEL, BFLOAT16, HANDLERS, *(HERE / f"conv3x3{part}.h" for part in ("", "_parts", "_amx")))
 Sets = dict[str, tuple[str, ...]]
@@ -32,15 +32,17 @@ class AbsentError(Exception):
     """Why there is no kernel."""
 
 
-def instruction_sets() -> Sets:
-    """The compiler's flags for each instruction set that the kernel has for processors of this kind.
+def instruction_sets(*, machine: str | None = None, system: str | None = None) -> Sets:
+    """The compiler's flags for each instruction set that the kernel has for processors of a kind: of this one, or of
+    another `machine` and `system` as `platform` names them.
 
     Raises:
       AbsentError: there are none.
     """
-    machine = platform.machine()
-    if machine not in SETS or platform.system() == "Windows":
-        raise AbsentError(f"there is none for {platform.system()} on {machine or 'this processor'}")
+    machine = platform.machine() if machine is None else machine
+    system = platform.system() if system is None else system
+    if machine not in SETS or system == "Windows":
+        raise AbsentError(f"there is none for {system} on {machine or 'this processor'}")
     return SETS[machine]
 
 

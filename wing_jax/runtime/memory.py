@@ -11,10 +11,13 @@ CGROUP = Path("/sys/fs/cgroup/memory.max")  # a container's limit
 STATM = Path("/proc/self/statm")
 
 
-def available() -> int | None:
+def available(*, meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
     """Bytes that this process can still allocate: the least of the machine's free memory (with swap), the limit of its
-    container and the limit of its address space (`ulimit -v`). None where the system says nothing of it."""
-    known = [value for value in (_of_machine(), _of_container(), _of_process()) if value is not None]
+    container and the limit of its address space (`ulimit -v`). None where the system says nothing of it.
+
+    `meminfo` and `cgroup` are the files in which Linux tells the first two.
+    """
+    known = [value for value in (_of_machine(meminfo), _of_container(cgroup), _of_process()) if value is not None]
     return min(known, default=None)
 
 
@@ -39,18 +42,18 @@ def ran_out(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error))
 
 
-def _of_machine() -> int | None:
+def _of_machine(meminfo: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError, KeyError):
-        rows = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="ascii").splitlines() if ":" in line)
+        rows = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines() if ":" in line)
         return 1024 * sum(int(rows[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
     with contextlib.suppress(OSError, ValueError, AttributeError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None
 
 
-def _of_container() -> int | None:
+def _of_container(cgroup: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
-        return int(CGROUP.read_text(encoding="ascii"))
+        return int(cgroup.read_text(encoding="ascii"))
     return None
 
 

@@ -73,7 +73,8 @@ def with_tuples(value: Any) -> Any:
     return tuple(map(with_tuples, value)) if isinstance(value, list | tuple) else value
 
 
-def hash_with_params(config: Any) -> int:
-    """The hash of a frozen dataclass with a field `params`: of equal ones equal, in whatever order they were given."""
-    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return hash((type(config), frozenset(fields.pop("params").items()), *fields.values()))
+def hash_with_dicts(config: Any) -> int:
+    """The hash of a frozen dataclass that has dicts among its fields: of equal ones equal, in whatever order these were
+    given."""
+    values = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    return hash((type(config), *(frozenset(value) if isinstance(value, Mapping) else value for value in values)))

@@ -56,6 +56,12 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             raise ValueError(f"a {self.kind} called {quoted(name)} is registered already, by {where}: use another name")
         self._entries[name], self._origins[name] = entry, place
 
+    def remove(self, name: str) -> None:
+        """Take out the entry called `name`, where it has been added or looked up; one of an entry point that is still
+        installed comes back when it is looked up again."""
+        self._entries.pop(name, None)
+        self._origins.pop(name, None)
+
     def registered(self) -> Mapping[str, Entry]:
         """The entries that are there without importing anything more."""
         return dict(self._entries)

@@ -96,9 +96,8 @@ def fit(
 
     Args:
       faces: a `FaceSet`, a `FaceSource`, or a list of them; several sets must have the same points and kind of boxes.
-      stages: one or two `StageSpec`s, or a recipe (`wing_jax.presets`). The second works on crops that the first has
-      turned
-        upright and centered.
+      stages: one or two `StageSpec`s, or a recipe (`wing_jax.presets`). The second works on crops
+        that the first has turned upright and centered.
       augment: the augmentations of all stages that have none of their own; None: the usual ones.
       balance: how often each face comes in an epoch, such as `wing_jax.balance.hsm()`; None: as the recipe says.
       validation: the share of the photos that is held out to choose the best checkpoint, or faces for it. None: 5 %,

@@ -20,6 +20,7 @@ from wing_jax.train.spec import Callback, Progress
 from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics, normalized_error
 from wing_jax.types import Batch
+from wing_jax.values import Value
 
 VALIDATION_BATCH = 64
 EXPLODED = 1e6  # length of a gradient: far beyond what a loss in pixels gives while it learns
@@ -46,8 +47,8 @@ class Schedule:
     keep: int  # newest checkpoints kept, beside the best
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class Trained:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Trained(Value):
     """What a loop leaves: the best variables, the rows of its log, and whether Ctrl-C ended it early."""
 
     variables: Variables

@@ -51,9 +51,8 @@ class StageSpec(Value):
       precision: of activations in training, for a linen module with a field `dtype`: "float32", "bfloat16", "auto"
         (bfloat16 on GPU and TPU). None: as the module says.
       center: of the first stage's crop: the center of the "box", or where the mean "shape" lies in the boxes.
-      stage2_crops: the second stage's training crops are made by the first stage's points on `draws` augmentations of
-      each face
-        ("predicted"), or from the annotated points ("annotated").
+      stage2_crops: the second stage's training crops are made by the first stage's points on `draws` augmentations
+        of each face ("predicted"), or from the annotated points ("annotated").
       draws: crops a face, for stage2_crops="predicted".
 
     Raises:
@@ -155,11 +154,8 @@ def training_model(model: Any, *, precision: str | None, axis: str | None) -> An
     return model.clone(**changed) if changed else model
 
 
-Callback = Callable[["Progress"], bool | None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Progress:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Progress(Value):
     """Where a training stands, as its callbacks see it.
 
     A callback is called with it whenever values are logged. It may return True, which ends the stage there.
@@ -169,3 +165,6 @@ class Progress:
     step: int  # steps done
     steps: int  # of the stage
     values: dict[str, float]  # loss, nme (fraction), and after a measurement validation_nme (fraction)
+
+
+Callback = Callable[[Progress], bool | None]

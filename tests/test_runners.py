@@ -1,26 +1,38 @@
-"""What advances a training: one step a program or many, on one device or several, by jit or pmap, fed or not."""
+"""What advances a training: one step a program or many, on one device or several, by shard_map or pmap, fed or not,
+and with the CPU kernel on several devices."""
 
 import jax
 import numpy as np
 import pytest
 from test_on_device import AUGMENT, MTFL_5, ORDER, SIZE, chips, frames, source  # noqa: F401
 from test_steps import LOSS
-from wing_jax.train.engines import DeviceEngine, FedEngine
 
 from wing_jax.input.on_device import training_faces
 from wing_jax.input.on_host import HostInput
+from wing_jax.input.sampling import EpochSampler
 from wing_jax.input.tfdata import training_batches
-from wing_jax.models import PlainRegressor
+from wing_jax.models import PlainRegressor, cpu_kernel
+from wing_jax.models.networks import as_network
 from wing_jax.runtime import devices
 from wing_jax.train.optimizer import learning_rates, make_optimizer
+from wing_jax.train.replicas import Replicas
+from wing_jax.train.runners import DeviceInputRunner, HostInputRunner, Runner, make_program
 from wing_jax.train.state import init_state
 from wing_jax.train.steps import make_train_step
 
 BATCH = 8
+kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_pure_jax():
+    """But for the test that asks for the kernel."""
+    with cpu_kernel.switched("off"):
+        yield
 
 
 def network(axis=None):
-    return PlainRegressor(points=5, channels=(4, 8), hidden=8, norm="batch", axis=axis)
+    return as_network(PlainRegressor(points=5, channels=(4, 8), hidden=8, norm="batch", axis=axis))
 
 
 def optimizer():
@@ -33,20 +45,24 @@ def untrained():
     return init_state(network(), optimizer(), seed=0, input_size=SIZE, average=True)
 
 
-def make_step(parallel):
-    axis = devices.AXIS if parallel == "pmap" else None
-    return make_train_step(network(axis), optimizer(), LOSS, reduction="mean", eyes=(0, 1), ema=0.9, axis=axis)
+def make_step():
+    return make_train_step(network(devices.AXIS), optimizer(), LOSS, reduction="mean", eyes=(0, 1), ema=0.9)
+
+
+def replicas_on(count, parallel):
+    return Replicas(devices.make_mesh(count), parallel=parallel)
+
+
+def faces_on(chips, count=1):  # noqa: F811
+    return training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
 
 
 def on_device(chips, *, count=1, parallel="jit", steps_per_call=1):  # noqa: F811
-    faces = training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
-    mesh = devices.make_mesh(count)
-    return DeviceEngine(
-        make_step(parallel),
+    return DeviceInputRunner(
+        make_step(),
         source(batch_size=BATCH),
-        faces,
-        mesh=mesh,
-        parallel=parallel,
+        faces_on(chips, count),
+        replicas=replicas_on(count, parallel),
         steps_per_call=steps_per_call,
     )
 
@@ -66,17 +82,17 @@ def fed(chips, *, count=1, parallel="jit"):  # noqa: F811
     def stream(first_step):
         return training_batches(batches, first_step=first_step, last_step=6)
 
-    return FedEngine(make_step(parallel), stream, mesh=devices.make_mesh(count), parallel=parallel)
+    return HostInputRunner(make_step(), stream, replicas=replicas_on(count, parallel))
 
 
-def run(engine, spans=((0, 4), (4, 6))):
+def run(runner, spans=((0, 4), (4, 6))):
     """The state after the spans, and the metrics of all steps."""
-    state, history = engine.place(untrained()), []
+    state, history = runner.place(untrained()), []
     for first, last in spans:
-        state, metrics = engine.advance(state, first, last)
+        state, metrics = runner.advance(state, first, last)
         history.append(jax.device_get(metrics))
     metrics = jax.tree.map(lambda *values: np.concatenate(values), *history)
-    return jax.device_get(engine.whole(state)), metrics
+    return jax.device_get(runner.whole(state)), metrics
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +124,10 @@ def test_many_steps_in_one_program_are_the_same_steps(chips, single, steps_per_c
     assert_alike(single, run(on_device(chips, steps_per_call=steps_per_call)))
 
 
-@pytest.mark.parametrize(("count", "parallel", "steps_per_call"), [(8, "jit", 1), (4, "jit", 3), (8, "pmap", 2)])
+@pytest.mark.parametrize(
+    ("count", "parallel", "steps_per_call"),
+    [(2, "jit", 1), (4, "jit", 3), (8, "jit", 1), (1, "pmap", 1), (2, "pmap", 1), (4, "pmap", 1), (8, "pmap", 2)],
+)
 def test_several_devices_train_what_one_does(chips, single, count, parallel, steps_per_call):  # noqa: F811
     assert_alike(single, run(on_device(chips, count=count, parallel=parallel, steps_per_call=steps_per_call)))
 
@@ -130,30 +149,52 @@ def test_both_inputs_are_one_training(single, single_fed):
         np.testing.assert_allclose(other, mine, atol=1e-2)
 
 
+@kernel_needed
+@pytest.mark.parametrize(("count", "parallel"), [(4, "jit"), (2, "pmap")])
+def test_several_devices_train_with_the_cpu_kernel_what_one_does_without(chips, single, count, parallel):  # noqa: F811
+    given, faces, replicas = source(batch_size=BATCH), faces_on(chips, count), replicas_on(count, parallel)
+    program = make_program(make_step(), given, replicas=replicas)
+    indices = EpochSampler(faces.order, batch_size=BATCH, seed=given.seed)(0, 1)
+    held = replicas.replicate(faces._replace(images=faces.images[:0]))
+    held = held._replace(images=replicas.split(faces.images))
+    state = replicas.place_state(untrained())
+    with cpu_kernel.switched("auto"):
+        text = program.lower(state, held, replicas.replicate(indices)).as_text()
+        found = run(on_device(chips, count=count, parallel=parallel))
+    for name in ("wing_jax_conv_pool", "wing_jax_conv_pool_weights"):
+        assert name in text
+    assert_alike(single, found)
+
+
 @pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.parametrize("make", [on_device, fed])
 def test_nothing_is_traced_after_the_first_span(chips, make, count):  # noqa: F811
-    engine = make(chips, count=count)
-    state, _ = engine.advance(engine.place(untrained()), 0, 2)
-    assert engine.compile_seconds > 0
+    runner = make(chips, count=count)
+    state, _ = runner.advance(runner.place(untrained()), 0, 2)
+    assert runner.compile_seconds > 0
     with jax.no_tracing():
-        state, _ = engine.advance(state, 2, 4)
-        state, _ = engine.advance(state, 4, 6)
+        state, _ = runner.advance(state, 2, 4)
+        state, _ = runner.advance(state, 4, 6)
     assert int(state.step) == 6
 
 
 def test_a_span_started_later_goes_on_as_the_whole(chips, single):  # noqa: F811
-    engine = on_device(chips)
-    state, _ = engine.advance(engine.place(untrained()), 0, 2)
+    runner = on_device(chips)
+    state, _ = runner.advance(runner.place(untrained()), 0, 2)
     resumed = on_device(chips)
-    state = resumed.place(jax.tree.map(np.asarray, engine.whole(state)))
+    state = resumed.place(jax.tree.map(np.asarray, runner.whole(state)))
     state, _ = resumed.advance(state, 2, 6)
     for mine, their in zip(jax.tree.leaves(single[0]), jax.tree.leaves(jax.device_get(state)), strict=True):
         np.testing.assert_array_equal(mine, their)
 
 
+def test_both_are_runners(chips):  # noqa: F811
+    for runner in (on_device(chips), fed(chips)):
+        assert isinstance(runner, Runner)
+
+
 def test_the_state_is_given_away(chips):  # noqa: F811
-    engine = on_device(chips)
-    state = engine.place(untrained())
-    engine.advance(state, 0, 1)
+    runner = on_device(chips)
+    state = runner.place(untrained())
+    runner.advance(state, 0, 1)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))

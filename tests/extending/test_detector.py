@@ -1,0 +1,77 @@
+"""A detector of another package: before a model that Python has trained, and by the command line."""
+
+import csv
+
+import numpy as np
+import pytest
+
+import wing_jax as wj
+from wing_jax.data.images import write_image
+from wing_jax.errors import InputError
+from wing_jax.inference.detectors import detected, get_detector
+
+PACKAGE = """
+    import numpy as np
+    from wing_jax.data.boxes import ShapeInBox
+    from wing_jax.inference.detectors import Detector, register_detector
+
+    @register_detector(name="middle_boxes")
+    def make():
+        def find(image):
+            height, width = image.shape[:2]
+            return np.array([[0.2 * width, 0.2 * height, 0.8 * width, 0.8 * height]]), np.array([0.9])
+
+        box = ShapeInBox(centre=(0.0, 0.08), side=0.5)
+        return Detector(name="middle_boxes", find=find, five_point_box=box, score_threshold=0.5)
+
+    def gone():
+        from wing_jax.errors import InputError
+
+        raise InputError("the detector 'gone' needs a package that is not installed")
+"""
+
+
+@pytest.fixture
+def package(install):
+    entries = {"middle_boxes": "make", "gone": "gone"}
+    return install(PACKAGE, name="other_detectors", entry_points={"wing_jax.detectors": entries})
+
+
+@pytest.mark.usefixtures("package")
+def test_it_stands_before_a_trained_model(use, tmp_path):
+    result, _ = use()
+    faces = wj.load_faces("synthetic", "test", count=2)
+    found = wj.FaceLandmarker.load(result.localizer, detector="middle_boxes")(faces.picture(0))
+    assert (found.points.shape, found.boxes.shape) == ((1, 68, 2), (1, 4))
+    np.testing.assert_array_equal(found.scores, np.float32([0.9]))
+    np.testing.assert_array_equal(found.points, result.localizer.predict(faces.picture(0), found.boxes))
+    kept = wj.FaceLandmarker.load(tmp_path / "kept", detector="middle_boxes")(faces.picture(0))
+    np.testing.assert_array_equal(kept.points, found.points)
+
+
+@pytest.mark.usefixtures("package")
+def test_its_recall_is_measured():
+    faces = wj.load_faces("synthetic", "test", count=4)
+    recall = detected(get_detector("middle_boxes"), faces)
+    assert recall.found.shape == (4,)
+
+
+@pytest.mark.usefixtures("package")
+def test_one_that_cannot_be_used_says_why():
+    with pytest.raises(InputError, match="'gone' needs a package that is not installed"):
+        get_detector("gone")
+    with pytest.raises(InputError, match=r"use auto or one of .*middle_boxes"):
+        get_detector("middle")
+
+
+@pytest.mark.usefixtures("package")
+def test_the_command_line_predicts_behind_it(command, tmp_path):
+    write_image(tmp_path / "face.png", wj.load_faces("synthetic", "test", count=1).picture(0))
+    done = command("predict", "mtfl", "face.png", "--detector", "middle_boxes", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    (table,) = (tmp_path / "out").glob("*.csv")
+    with table.open(encoding="utf-8", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 1
+    refused = command("predict", "mtfl", "face.png", "--detector", "middle_box", "--output", "out2")
+    assert refused.returncode == 2
+    assert "middle_boxes" in refused.stderr.splitlines()[-1]

@@ -1,0 +1,62 @@
+"""An export of another package: of a model that Python has trained, and by the command line."""
+
+import json
+
+import numpy as np
+import pytest
+
+import wing_jax as wj
+from wing_jax.export import EXPORTS, crops_of, export
+
+PACKAGE = """
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from wing_jax.export import Format, register_export
+
+    @register_export
+    def jax_text():
+        def write(network, size, path):
+            crops = jax.ShapeDtypeStruct((4, size, size, 3), jnp.uint8)
+            path.write_bytes(jax.export.export(jax.jit(network))(crops).serialize())
+
+        def load(path):
+            call = jax.export.deserialize(bytearray(path.read_bytes())).call
+
+            def run(crops):
+                parts = [crops[i : i + 4] for i in range(0, len(crops), 4)]
+                filled = [np.pad(part, ((0, 4 - len(part)), (0, 0), (0, 0), (0, 0))) for part in parts]
+                return np.concatenate([np.asarray(call(four)) for four in filled])[: len(crops)]
+
+            return run
+
+        return Format(title="JAX's own, four crops", ending=".jax", write=write, load=load, runtime="JAX")
+"""
+
+
+@pytest.fixture
+def package(install):
+    entries = {"jax_text": "jax_text"}
+    return install(PACKAGE, name="other_exports", entry_points={"wing_jax.exports": entries})
+
+
+@pytest.mark.usefixtures("package")
+def test_it_writes_a_trained_model(use, tmp_path):
+    result, _ = use()
+    faces = wj.load_faces("synthetic", "test", count=6)
+    (stage,) = export(result.localizer, "jax_text", tmp_path / "exported", crops_of(result.localizer, faces))
+    assert stage.path == tmp_path / "exported" / "stage1.jax"
+    assert stage.difference < 1e-3
+    crops = np.zeros((3, 16, 16, 3), np.uint8)
+    assert EXPORTS["jax_text"].load(stage.path)(crops).shape == (3, 68, 2)
+
+
+@pytest.mark.usefixtures("package")
+def test_the_command_line_names_it(command, tmp_path):
+    done = command("export", "mtfl", "--to", "jax_text", "--output", "exported")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "exported" / "model.json").read_text(encoding="utf-8"))["stages"]
+    assert (tmp_path / "exported" / "stage1.jax").stat().st_size > 0
+    refused = command("export", "mtfl", "--to", "jax_texts", "--output", "again")
+    assert refused.returncode == 2
+    assert "jax_text" in refused.stderr.splitlines()[-1]
