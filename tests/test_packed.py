@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.load import load_faces
-from wing_jax.data.packed import FACES_A_SHARD, pack, read_packed
+from wing_jax.data.packed import pack, read_packed
 from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68
@@ -121,10 +121,8 @@ def test_a_point_that_the_crop_leaves_out_is_kept_and_trained_on(faces, tmp_path
     assert cut_chips(packed, size=32).points[2].min() < -6
 
 
-def test_many_faces_fill_several_shards_in_order(faces, tmp_path, monkeypatch):
-    monkeypatch.setattr("wing_jax.data.packed.FACES_A_SHARD", 4)
-    assert FACES_A_SHARD > 4
-    pack({"train": faces}, tmp_path / "shards", size=32, quality=0, source="drawn")
+def test_many_faces_fill_several_shards_in_order(faces, tmp_path):
+    pack({"train": faces}, tmp_path / "shards", size=32, quality=0, source="drawn", faces_a_shard=4)
     assert len(list((tmp_path / "shards").glob("train-*-of-00002.array_record"))) == 2
     packed = read_packed(tmp_path / "shards", "train")
     np.testing.assert_array_equal(packed.picture(5), cut_chips(faces, size=32).images[5])

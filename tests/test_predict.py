@@ -19,14 +19,14 @@ from wing_jax.cli.predict_inputs import gather_inputs
 from wing_jax.cli.predict_names import plan_photos
 from wing_jax.cli.predict_options import PredictOptions
 from wing_jax.cli.predict_tally import Tally
-from wing_jax.cli.predict_video import follow
+from wing_jax.cli.predict_video import follow, follow_frames
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_file import read_pts
 from wing_jax.inference import video_writer
 from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.localizer import Localizer
-from wing_jax.inference.video import Video, VideoWriter
+from wing_jax.inference.video import Video, VideoWriter, Window
 from wing_jax.text import printable
 
 
@@ -45,8 +45,7 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-def test_a_folder_is_as_its_photos_one_by_one(capsys, monkeypatch, model, folder, tmp_path):
-    monkeypatch.setattr(predict_photos, "PHOTOS", 4)
+def test_a_folder_is_as_its_photos_one_by_one(capsys, model, folder, tmp_path):
     main(["predict", str(model), str(folder), "--detector", "none", "--output", str(tmp_path / "out")])
     said = capsys.readouterr().out
     assert said.count("1 face(s)") == 11
@@ -189,11 +188,15 @@ def test_a_video_of_variable_rate_keeps_its_times(capsys, model, faces, tmp_path
 
 def followed(source, stem, model, **options):
     """What `follow` says of a video, whose results are written to `stem`.mp4 and .csv."""
-    said = io.StringIO()
-    console = Console(file=said, markup=False, emoji=False, highlight=False, soft_wrap=True, force_terminal=True)
-    options = PredictOptions(model=str(model), **options)
-    follow(source, Localizer.load(model), options, console, stem=stem)
+    said, console = told()
+    follow(source, Localizer.load(model), PredictOptions(model=str(model), **options), console, stem=stem)
     return said.getvalue()
+
+
+def told():
+    """What a console says, and the console."""
+    said = io.StringIO()
+    return said, Console(file=said, markup=False, emoji=False, highlight=False, soft_wrap=True, force_terminal=True)
 
 
 @pytest.mark.parametrize("name", [b"x [id] :dog:", b"[bold]x", b"a.b:c", b"m\xfcller %d", b"new\nline", b"a" * 240])
@@ -226,41 +229,37 @@ def test_where_no_browser_plays_the_overlay_it_is_told(model, video, tmp_path, m
     assert "a.mp4 (browsers do not play it" in followed(video, tmp_path / "out" / "a", model, frames=2)
 
 
-def test_a_killed_run_leaves_the_rows_so_far(model, video, tmp_path, monkeypatch):
-    written = []
+def test_a_killed_run_leaves_the_rows_so_far(model, video, tmp_path):
+    class Killed(Video):
+        def __iter__(self):
+            for number, frame in enumerate(super().__iter__()):
+                if number == 3:
+                    lines = (tmp_path / "out" / "a.csv").read_text().splitlines()  # as a kill would find it now
+                    assert [line.split(",")[0] for line in lines] == ["frame", "0", "1", "2"]
+                    raise KeyboardInterrupt
+                yield frame
 
-    def stop(writer, image, *, seconds):
-        written.append(seconds)
-        if len(written) == 4:
-            lines = (tmp_path / "out" / "a.csv").read_text().splitlines()  # as a kill would find it now
-            assert [line.split(",")[0] for line in lines] == ["frame", "0", "1", "2"]
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(video_writer.VideoWriter, "write", stop)
-    with pytest.raises(KeyboardInterrupt):
-        followed(video, tmp_path / "out" / "a", model)
+    options, (_, console) = PredictOptions(model=str(model)), told()
+    with Killed(video) as frames, pytest.raises(KeyboardInterrupt):
+        follow_frames(frames, Localizer.load(model), options, console, stem=tmp_path / "out" / "a")
 
 
-def test_a_camera_is_watched_until_its_window_is_closed(capsys, model, video, tmp_path, monkeypatch):
+def test_a_camera_is_watched_until_its_window_is_closed(model, video, tmp_path):
     shown = []
 
-    class Screen:
-        def __init__(self, title):
-            assert "q ends" in title
+    class Screen(Window):
+        def __init__(self):
+            pass
 
         def show(self, image):
             shown.append(image)
             return len(shown) < 4
 
-    class Camera(Video):
-        def __init__(self, number):
-            assert number == 0
-            super().__init__(video)
-
-    monkeypatch.setattr("wing_jax.cli.predict_video.Window", Screen)
-    monkeypatch.setattr("wing_jax.cli.predict_video.Video", Camera)
-    main(["predict", str(model), "--camera", "0", "--output", str(tmp_path / "out")])
-    assert "4 frames" in capsys.readouterr().out
+    options, (said, console) = PredictOptions(model=str(model)), told()
+    stem = tmp_path / "out" / "camera0"
+    with Video(video) as frames:
+        follow_frames(frames, Localizer.load(model), options, console, stem=stem, window=Screen())
+    assert "4 frames" in said.getvalue()
     assert len(shown) == 4
     assert (tmp_path / "out" / "camera0.csv").exists()
 

@@ -32,36 +32,54 @@ def follow(source: Path | int, localizer: Localizer, options: PredictOptions, co
       InputError: the video cannot be read, or an option does not fit.
     """
     check_options(options)
+    watched = isinstance(source, int) and options.window
+    window = Window(f"wing-jax: {printable(stem.name)} (q ends)") if watched else None
+    with Video(source) as video:
+        follow_frames(video, localizer, options, console, stem=stem, window=window)
+
+
+def follow_frames(
+    video: Video,
+    localizer: Localizer,
+    options: PredictOptions,
+    console: Console,
+    *,
+    stem: Path,
+    window: Window | None = None,
+) -> None:
+    """Follow the faces of an open video or camera to its end, or until its `window` is closed; write STEM.mp4 and
+    STEM.csv.
+
+    Raises:
+      InputError: the video cannot be read, or an option does not fit.
+    """
     smooth = OneEuro(min_cutoff=options.min_cutoff, beta=options.beta) if options.smooth else None
     tracker, tracks = (
         Tracker(landmarker=landmarker_of(localizer, options), every=options.every, smooth=smooth),
         Tracks(),
     )
     overlay, csv = (stem.with_name(f"{stem.name}{ending}") for ending in (".mp4", ".csv"))
-    watched = isinstance(source, int) and options.window
-    window = Window(f"wing-jax: {printable(stem.name)} (q ends)") if watched else None
     started, empty, stopped = time.perf_counter(), 0, False
-    with Video(source) as video:
-        frames = iter(video)
-        first = next(frames)  # where there is none, an earlier run's table stays
-        with (
-            VideoWriter(overlay, rate=video.rate) as writer,
-            FaceTable(csv, localizer.scheme, of=("frame", "timestamp")) as table,
-            _bar(console) as bar,
-        ):
-            task = bar.add_task(printable(stem.name), total=options.frames or video.length)
-            for number, frame in enumerate(itertools.chain([first], frames)):
-                tracks = tracker(tracks, frame.image, seconds=frame.seconds)
-                faces = [FoundFace(number=t.number, box=t.box, points=t.points, score=t.score) for t in tracks.faces]
-                picture = overlaid(frame.image, faces, localizer.scheme)
-                writer.write(picture, seconds=frame.seconds)
-                table.write((number, f"{frame.seconds:.3f}"), faces)
-                bar.update(task, completed=tracks.frame if options.frames else frame.seconds)
-                empty += not faces
-                stopped = bool(window and not window.show(picture)) or tracks.frame == options.frames
-                if stopped:
-                    break
-            note = f" ({writer.note})" if writer.note else ""
+    frames = iter(video)
+    first = next(frames)  # where there is none, an earlier run's table stays
+    with (
+        VideoWriter(overlay, rate=video.rate) as writer,
+        FaceTable(csv, localizer.scheme, of=("frame", "timestamp")) as table,
+        _bar(console) as bar,
+    ):
+        task = bar.add_task(printable(stem.name), total=options.frames or video.length)
+        for number, frame in enumerate(itertools.chain([first], frames)):
+            tracks = tracker(tracks, frame.image, seconds=frame.seconds)
+            faces = [FoundFace(number=t.number, box=t.box, points=t.points, score=t.score) for t in tracks.faces]
+            picture = overlaid(frame.image, faces, localizer.scheme)
+            writer.write(picture, seconds=frame.seconds)
+            table.write((number, f"{frame.seconds:.3f}"), faces)
+            bar.update(task, completed=tracks.frame if options.frames else frame.seconds)
+            empty += not faces
+            stopped = bool(window and not window.show(picture)) or tracks.frame == options.frames
+            if stopped:
+                break
+        note = f" ({writer.note})" if writer.note else ""
     took = time.perf_counter() - started
     missing = f", no face in {empty} of them" if empty else ""
     say(

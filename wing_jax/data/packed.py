@@ -41,12 +41,19 @@ LARGEST_SHARD = 1 << 36  # bytes; raw crops are large
 
 
 def pack(
-    splits: Mapping[str, FaceSet], folder: str | Path, *, size: int, quality: int, source: str, workers: int = 2
+    splits: Mapping[str, FaceSet],
+    folder: str | Path,
+    *,
+    size: int,
+    quality: int,
+    source: str,
+    workers: int = 2,
+    faces_a_shard: int = FACES_A_SHARD,
 ) -> dict:
     """Write the faces of `splits` to `folder` as crops of `size` pixels, and return the manifest.
 
     `quality` is JPEG's, 1 to 100, or 0 for raw bytes, which are read faster and take some fifteen times the room.
-    `source` says in the manifest what was packed.
+    `source` says in the manifest what was packed; a file holds at most `faces_a_shard` crops.
 
     Raises:
       InputError: `folder` is not empty (hidden files stay, and do not count), another process packs into it, or a
@@ -54,7 +61,8 @@ def pack(
     """
     folder = Path(folder)
     with only_writer(folder, doing="packs", instead="give another folder"):
-        return _pack(splits, folder, size=size, quality=quality, source=source, workers=workers)
+        how = {"size": size, "quality": quality, "source": source, "workers": workers, "faces_a_shard": faces_a_shard}
+        return _pack(splits, folder, **how)
 
 
 def _pack(splits: Mapping[str, FaceSet], folder: Path, **how: Any) -> dict:
@@ -78,13 +86,23 @@ def _pack(splits: Mapping[str, FaceSet], folder: Path, **how: Any) -> dict:
     return manifest
 
 
-def _write(splits: Mapping[str, FaceSet], folder: Path, *, size: int, quality: int, source: str, workers: int) -> dict:
+def _write(
+    splits: Mapping[str, FaceSet],
+    folder: Path,
+    *,
+    size: int,
+    quality: int,
+    source: str,
+    workers: int,
+    faces_a_shard: int,
+) -> dict:
     first = next(iter(splits.values()))
     counts = {}
     for split, faces in splits.items():
         annotation, crops = _cut(faces, size=size, workers=workers)
         np.savez_compressed(folder / f"{split}.npz", allow_pickle=False, **annotation)
-        _write_shards(folder, split, [_encoded(crop, quality) for crop in crops], raw=quality == 0)
+        records = [_encoded(crop, quality) for crop in crops]
+        _write_shards(folder, split, records, raw=quality == 0, most=faces_a_shard)
         counts[split] = len(faces)
     manifest = {
         "format": FORMAT,
@@ -266,15 +284,15 @@ def _decoded(record: bytes, *, name: str, raw: bool, size: int) -> Image:
     return image
 
 
-def _write_shards(folder: Path, split: str, records: list[bytes], *, raw: bool) -> None:
+def _write_shards(folder: Path, split: str, records: list[bytes], *, raw: bool, most: int) -> None:
     module = _array_record()
-    shards = -(-len(records) // FACES_A_SHARD)
+    shards = -(-len(records) // most)
     options = "group_size:64,uncompressed" if raw else "group_size:64"  # what JPEGs have in common is stored once
     with files.plain_path(folder) as plain:
         for shard in range(shards):
             path = plain / f"{split}-{shard:05}-of-{shards:05}.array_record"
             writer = module.ArrayRecordWriter(str(path), options)
-            for record in records[shard * FACES_A_SHARD : (shard + 1) * FACES_A_SHARD]:
+            for record in records[shard * most : (shard + 1) * most]:
                 writer.write(record)
             writer.close()
 
