@@ -67,7 +67,7 @@ plt.show()
 # %% [markdown]
 # ## Train
 # The preset `own` is a start for sets of this kind; its stages are objects of which any field can be replaced. Half a
-# minute of training on 64 faces is a toy: look at the evaluation of a longer run before you trust a model.
+# minute of training on 63 faces is a toy: look at the evaluation of a longer run before you trust a model.
 
 # %%
 first, second = wj.presets.own().stages

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 
 import wing_jax as wj
 
@@ -105,6 +107,23 @@ def test_faces_a_network_a_loss_and_an_optimizer_of_your_own(tmp_path):
     np.testing.assert_array_equal(
         again.predict(images[0], mine.boxes[:1]), result.localizer.predict(images[0], mine.boxes[:1])
     )
+
+
+def test_the_lines_of_the_readme(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^## Train\n\n```python\n(.*?)```", page, re.MULTILINE | re.DOTALL)
+    assert len(code.splitlines()) <= 10
+    assert "steps=2000)" in code
+    assert "seed=0)" in code
+    drawn = wj.load_faces("synthetic", count=40)
+    images, points = [drawn.picture(face) for face in range(40)], drawn.points[:, [36, 45, 30, 48, 54]]
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(images[0]).save("photo.jpg")
+    names = {"images": images, "points": points}
+    quick = code.replace("steps=2000)", "steps=2)").replace("seed=0)", "seed=0, quiet=True, device_count=1)")
+    exec(compile(quick, "README.md", "exec"), names)
+    assert names["points"].shape == (1, 5, 2)
+    assert Path("mine", "model.json").exists()
 
 
 def test_any_elementwise_function_is_a_loss():
