@@ -116,7 +116,7 @@ def test_every_loss_is_tuned_by_the_same_rule_on_the_held_out_faces(shop, third)
     for loss in LOSSES:
         assert {"0.3162", "1", "3.162"} <= set(told[loss])
         tried = tried_rates(shop, loss)
-        cell = shop._trial(1, Variant(loss=shop.recipe.loss(loss), rate=multiple(best(tried)), seed=1))
+        cell = shop.trial(1, Variant(loss=shop.recipe.loss(loss), rate=multiple(best(tried)), seed=1))
         assert (shop.folder / "stages" / "stage1" / cell.label / "model.json").exists()
         kept = json.loads(
             (shop.folder / "stages" / "stage1" / cell.label.replace("seed1", "seed0") / "model.json").read_text()
@@ -134,7 +134,7 @@ def test_the_table_holds_what_the_models_reach(shop, third):
             for seed, nme in enumerate(values[method.name][loss]):
                 variant = Variant(loss=shop.recipe.loss(loss), rate=chosen[loss], seed=seed)
                 place = method.name.lower().replace(" + ", "-").replace("/", "")
-                localizer = Localizer.load(shop.folder / "measured" / place / shop._trial(1, variant).label)
+                localizer = Localizer.load(shop.folder / "measured" / place / shop.trial(1, variant).label)
                 assert len(localizer.stages) == method.stages
                 errors = []
                 for i in range(len(faces)):

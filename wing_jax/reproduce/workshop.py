@@ -160,7 +160,7 @@ class Workshop:
 
     def measure(self, method: Method, variant: Variant) -> Measured:
         """The trained model on the test faces."""
-        place = self.folder / "measured" / _words(method.name) / self._trial(1, variant).label
+        place = self.folder / "measured" / _words(method.name) / self.trial(1, variant).label
         if not (place / "measured.json").exists():
             self._measure(method, variant, place)
         told = json.loads(read_text(place / "measured.json"))
@@ -169,7 +169,7 @@ class Workshop:
     def localizer(self, method: Method, variant: Variant) -> Localizer:
         """The trained model."""
         stages = tuple(self._stage(number, method.balanced, variant)[0] for number in range(1, method.stages + 1))
-        name = f"{method.name}, {self._trial(1, variant).label}"
+        name = f"{method.name}, {self.trial(1, variant).label}"
         return self.data.localizer(stages, self.template, name=name)
 
     def validation_nme(self, method: Method, variant: Variant) -> float:
@@ -189,7 +189,7 @@ class Workshop:
         _write(place / "measured.json", told)
 
     def _train_stages(self, number: int, balanced: bool, variants: Sequence[Variant]) -> None:
-        trials = [self._trial(number, variant) for variant in variants]
+        trials = [self.trial(number, variant) for variant in variants]
         missing = [trial for trial in dict.fromkeys(trials) if not (self._place(number, balanced, trial)).exists()]
         if not missing:
             return
@@ -206,11 +206,11 @@ class Workshop:
 
     def _stage(self, number: int, balanced: bool, variant: Variant) -> tuple[Stage, float]:
         """The trained stage and its validation NME."""
-        manifest, arrays = read_bundle(self._place(number, balanced, self._trial(number, variant)))
+        manifest, arrays = read_bundle(self._place(number, balanced, self.trial(number, variant)))
         nme = manifest["validation_nme"]
         return Stage.from_table(manifest["stage"], arrays["stage"]), np.inf if nme is None else nme
 
-    def _trial(self, number: int, variant: Variant) -> Trial:
+    def trial(self, number: int, variant: Variant) -> Trial:
         """The run of a sweep that trains stage `number`. The first stage has the variant's own lengths; the second the
         recipe's, for they are pixels of another crop."""
         stage = self.recipe.config.stage1 if number == 1 else self.recipe.config.stage2
