@@ -39,7 +39,7 @@ def folder(tmp_path_factory):
                     command, *words = shlex.split(line)
                     assert command == "wing-jax"
                     if words[0] == "train":  # by itself, with the flags that XLA has there
-                        subprocess.run([sys.executable, "-c", COMMAND, *words], check=True, timeout=300)
+                        subprocess.run([sys.executable, "-c", COMMAND, *words], check=True, timeout=600)
                     else:
                         main(words)
     return folder
