@@ -202,7 +202,7 @@ def test_a_detector_s_absurd_boxes_are_dropped():
     def find(image):
         return np.float32([[-1e6, -1e6, 1e6, 1e6], [5, 5, 30, 30], [0, 0, 1e30, 1e30]]), np.float32([1, 0.9, 0.8])
 
-    detector = Detector(name="made", find=find, five=ShapeInBox(centre=(0.0, 0.0), side=1.0), sure=0.5)
+    detector = Detector(name="made", find=find, five_point_box=ShapeInBox(centre=(0.0, 0.0), side=1.0), score_threshold=0.5)
     boxes, _ = detector(np.zeros((40, 60, 3), np.uint8))
     np.testing.assert_array_equal(boxes, [[5, 5, 30, 30]])
 
@@ -212,8 +212,8 @@ def test_detect_refuses_what_does_not_fit(coco):
     detector = Detector(
         name="none",
         find=lambda image: (np.zeros((0, 4), np.float32), np.zeros(0, np.float32)),
-        five=ShapeInBox(centre=(0.0, 0.0), side=1.0),
-        sure=0.0,
+        five_point_box=ShapeInBox(centre=(0.0, 0.0), side=1.0),
+        score_threshold=0.0,
     )
     with pytest.raises(InputError, match="times as large as the picture"):
         detected(detector, faces)
