@@ -202,7 +202,9 @@ def test_a_detector_s_absurd_boxes_are_dropped():
     def find(image):
         return np.float32([[-1e6, -1e6, 1e6, 1e6], [5, 5, 30, 30], [0, 0, 1e30, 1e30]]), np.float32([1, 0.9, 0.8])
 
-    detector = Detector(name="made", find=find, five_point_box=ShapeInBox(centre=(0.0, 0.0), side=1.0), score_threshold=0.5)
+    detector = Detector(
+        name="made", find=find, five_point_box=ShapeInBox(centre=(0.0, 0.0), side=1.0), score_threshold=0.5
+    )
     boxes, _ = detector(np.zeros((40, 60, 3), np.uint8))
     np.testing.assert_array_equal(boxes, [[5, 5, 30, 30]])
 

@@ -37,7 +37,8 @@ USED = """
 localizer = Localizer.load("mtfl")
 landmarker = FaceLandmarker.load("mtfl")
 localizer.predict(image, boxes)
-faces = FaceSet.from_arrays(np.zeros((8, 40, 40, 3), np.uint8), np.full((8, 5, 2), 9.0), scheme="mtfl5")
+pictures = np.zeros((8, 40, 40, 3), np.uint8)
+faces = FaceSet.from_arrays(pictures, np.random.default_rng(0).uniform(5, 35, (8, 5, 2)), scheme="mtfl5")
 def child():
     from wing_jax import StageSpec, fit, models
     from wing_jax.augment.warp import warp

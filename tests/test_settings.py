@@ -136,9 +136,8 @@ def test_the_input_on_the_device_and_the_objective_under_strict_promotion(norm):
 
         def step(variables, faces, indices, objective=objective):
             batch = batches.batch(faces, type(indices)(*(values[0] for values in indices)))
-            return jax.grad(objective, has_aux=True)(
-                variables["params"], variables.get("batch_stats", {}), batch, jnp.int32(0)
-            )
+            others = {name: value for name, value in variables.items() if name != "params"}
+            return jax.grad(objective, has_aux=True)(variables["params"], others, batch, jnp.int32(0))
 
         with jax.numpy_dtype_promotion("strict"):
             indices = EpochSampler(faces.order, batch_size=4, seed=0)(0, 1)

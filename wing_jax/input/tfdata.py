@@ -8,6 +8,7 @@ any step: that is how an interrupted run goes on bit for bit.
 from collections.abc import Iterator
 
 from wing_jax.input.on_host import HostInput
+from wing_jax.runtime.devices import usual_settings
 from wing_jax.runtime.tensorflow_runtime import tensorflow
 from wing_jax.types import Batch
 
@@ -27,7 +28,8 @@ def training_batches(
     like = batches(first_step, part, parts)
 
     def cut(step):
-        return list(batches(int(step), part, parts))
+        with usual_settings():  # which JAX keeps for each thread apart
+            return list(batches(int(step), part, parts))
 
     def make(step):
         arrays = tf.numpy_function(cut, [step], [value.dtype for value in like])
