@@ -54,7 +54,7 @@ def device_source(settings: dict, faces: dict):
     """How batches are made on the device, and the faces that it makes them from, still on the host."""
     from wing_jax.augment.geometric import supersampling
     from wing_jax.config import AugmentConfig
-    from wing_jax.from_config import augmentations_of
+    from wing_jax.from_config.augment import augmentations_of
     from wing_jax.input.on_device import DeviceInput, training_faces
 
     held = chips(settings, faces)
@@ -72,7 +72,7 @@ def device_source(settings: dict, faces: dict):
 def host_input(settings: dict, faces: dict):
     """What decides and cuts the batch of a step."""
     from wing_jax.config import AugmentConfig
-    from wing_jax.from_config import augmentations_of
+    from wing_jax.from_config.augment import augmentations_of
     from wing_jax.input.on_host import HostInput
 
     held = chips(settings, faces)

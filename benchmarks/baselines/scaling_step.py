@@ -12,7 +12,7 @@ def prepare(given: dict) -> Ready:
     import optax
 
     from wing_jax.config import AugmentConfig
-    from wing_jax.from_config import augmentations_of
+    from wing_jax.from_config.augment import augmentations_of
     from wing_jax.input.on_device import DeviceInput
     from wing_jax.input.sampling import TrainingFaces
     from wing_jax.losses import make_loss

@@ -32,7 +32,7 @@ def serve(prepare: Callable[[dict], Ready]) -> None:
     say = _answers()
     try:
         ready = prepare(json.loads(sys.argv[1]))
-    except (ImportError, NotInstalledError) as error:
+    except (ModuleNotFoundError, NotInstalledError) as error:  # an ImportError of a name is a fault
         return say(missing=getattr(error, "name", None) or str(error))
     except Exception as error:
         traceback.print_exc()
