@@ -107,7 +107,8 @@ def test_the_command_line_lists_checks_trains_and_evaluates(command, root, tmp_p
     checked = command("data", "check", root)
     assert checked.returncode == 0, checked.stderr
     assert "dots: 5 points (mtfl5), 'landmarks' boxes" in checked.stdout
-    (root / "test.dots").write_text((root / "test.dots").read_text() + "test0.png 1 2\n")
+    sound = (root / "test.dots").read_text(encoding="utf-8")
+    (root / "test.dots").write_text(sound + "test0.png 1 2\n", encoding="utf-8")
     checked = command("data", "check", root)
     assert checked.returncode == 1
     assert "test.dots:4: 2 numbers, not 10" in checked.stdout.replace("\n", " ")
@@ -120,6 +121,7 @@ def test_the_command_line_lists_checks_trains_and_evaluates(command, root, tmp_p
     assert trained.returncode == 0, trained.stderr
     model = json.loads((tmp_path / "runs" / "tiny" / "model" / "model.json").read_text())
     assert model["scheme"] == "mtfl5"
+    (root / "test.dots").write_text(sound, encoding="utf-8")
     words = ("--data", "dots", "--root", root, "--output", "report")
     evaluated = command("evaluate", tmp_path / "runs" / "tiny", *words)
     assert evaluated.returncode == 0, evaluated.stderr
