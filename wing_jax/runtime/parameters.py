@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wing_jax.errors import InputError
-from wing_jax.text import quoted
+from wing_jax.text import cut, quoted
 
 
 def parameters_of(function: Callable, *, skip: int = 0, without: Iterable[str] = ()) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def check_params(
     names = [*required, *known]
     if unknown := sorted(set(params) - set(names)):
         use = f"use {', '.join(names)}" if names else "it has none"
-        raise InputError(f"{owner} has no parameter {', '.join(map(str, unknown))}: {use}")
+        raise InputError(f"{owner} has no parameter {cut(', '.join(map(str, unknown)))}: {use}")
     if missing := [name for name in required if name not in params]:
         raise InputError(
             f"{owner} needs a value for {quoted(missing[0])}, which has no default: give params.{missing[0]}"
