@@ -27,6 +27,7 @@ from wing_jax.errors import InputError
 from wing_jax.inference.bundle import read_bundle
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.video import Video
+from wing_jax.models import cpu_kernel
 from wing_jax.runtime import files
 
 CASES = 40  # of each target
@@ -45,6 +46,7 @@ def complaint(target: Target, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def watch():
+    cpu_kernel.load(build=False)  # the first prediction of a process looks at its processor: not what is watched
     return Watch()
 
 
