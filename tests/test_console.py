@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -86,3 +88,20 @@ def test_a_training_and_a_prediction_work_without_streams(monkeypatch, tmp_path)
         pass
     main(["predict", "mtfl", str(picture), "--box", "9", "9", "80", "80", "--output", str(tmp_path / "out")])
     assert (tmp_path / "out" / "face.json").exists()
+
+
+@pytest.mark.parametrize("command", ["config", "data formats"])
+def test_a_reader_that_closes_the_pipe_ends_a_command_without_a_traceback(command):
+    code = "from wing_jax.cli import main; main()"
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *command.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        complaint = process.stderr.read()
+    assert complaint == ""
+    assert process.returncode != 0

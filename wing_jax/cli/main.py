@@ -5,6 +5,7 @@ import errno
 import gc
 import importlib
 import io
+import os
 import shlex
 import sys
 from collections.abc import Generator
@@ -31,6 +32,7 @@ TRAINING = ("train", "sweep", "reproduce")  # what saves and ends where the sche
 
 # What the system says of a disk that is full, or closed to the user.
 NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+PIPE_CLOSED = 128 + 13  # the status of a program that SIGPIPE ends
 # And of a name that it does not take: too long, or a file where a folder must be.
 NOT_NAMED = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
 
@@ -59,9 +61,14 @@ def main(arguments: list[str] | None = None) -> None:
             devices.prepare_xla()
             with _said_of_jax(), devices.usual_settings():
                 importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
+                if sys.stdout is not None:
+                    sys.stdout.flush()
     except InputError as error:
         print(f"wing-jax: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever reads the output has closed it, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE_CLOSED)
     except OSError as error:
         if error.errno not in (*NOT_WRITTEN, *NOT_NAMED):
             raise
