@@ -145,8 +145,6 @@ def test_missing_config(capsys):
         (["--stage1.model.params.width", "3"], "the network 'plain' has no parameter width: use channels, hidden,"),
         (["--stage1.steps", "many"], "--stage1.steps"),
         (["--stage1.steps", "0"], "steps=0"),
-        (["--stage1.input_size", "60"], "input_size=60"),
-        (["--stage1.model.params.norm", "layer"], "norm='layer' must be one of none, batch"),
         (["--data.name", "imagenet"], "'imagenet'"),
         (["--seed"], "--seed"),
     ],
@@ -156,9 +154,19 @@ def test_bad_option(capsys, options, said):
     assert said in refused(capsys, "train", CONFIG, *options)
 
 
-def test_loss_with_a_length_out_of_range(capsys, faces_folder):
-    options = ["--stage1.loss.params.width", "-3", "--data.root", faces_folder, "--data.validation", "0.5"]
-    assert "width is -3" in refused(capsys, "train", CONFIG, *options)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--stage1.loss.params.width", "-3"], "width is -3"),
+        (["--stage1.input_size", "60"], "input_size=60"),
+        (["--stage1.model.params.norm", "layer"], "norm='layer' must be one of none, batch"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_value_out_of_range(capsys, faces_folder, options, said):
+    """What a loss or network refuses when it is made, for which the faces must be there."""
+    options = [*options, "--data.root", faces_folder, "--data.validation", "0.5"]
+    assert said in refused(capsys, "train", CONFIG, *options)
 
 
 def parsed(*options):
