@@ -44,7 +44,7 @@ def test_a_chip_has_a_quarter_more_pixels_than_its_crop():
 
 
 def test_box_frames_and_points_in_are_inverse_to_each_other(chips):
-    frames = crops.box_frames(chips, size=32, margin=1.5)
+    frames = geometry.crop_of_box(chips.boxes, size=32, margin=1.5)
     seen = crops.points_in(chips.points, frames)
     sides = (chips.boxes[:, 2:] - chips.boxes[:, :2]).max(1)
     middles = (chips.boxes[:, :2] + chips.boxes[:, 2:]) / 2
@@ -62,8 +62,8 @@ def test_crops_of_boxes_off_the_faces_are_brought_onto_them(chips):
     moved = dataclasses.replace(chips, boxes=chips.boxes + off)
     centres = [shape_in_box(faces).centre for faces in (moved, chips)]
     np.testing.assert_allclose(np.subtract(*centres), [-0.2, 0.1], atol=2e-4)
-    frames = crops.box_frames(moved, size=32, margin=1.5, center=(-0.2, 0.1))
-    np.testing.assert_allclose(frames, crops.box_frames(chips, size=32, margin=1.5), atol=1e-4)
+    frames = geometry.crop_of_box(moved.boxes, size=32, margin=1.5, center=(-0.2, 0.1))
+    np.testing.assert_allclose(frames, geometry.crop_of_box(chips.boxes, size=32, margin=1.5), atol=1e-4)
 
 
 def test_the_shape_is_measured_in_sides_of_its_box(chips):
@@ -104,7 +104,7 @@ def test_the_template_fills_its_crop_by_the_margin():
 
 
 def test_in_second_stage_crops_every_face_lies_on_the_template(chips):
-    frames = crops.shape_frames(chips.points, TEMPLATE, size=48)
+    frames = geometry.crop_of_shape(chips.points, TEMPLATE, size=48)
     seen = crops.points_in(chips.points, frames)
     np.testing.assert_allclose((seen + 0.5) / 48, np.broadcast_to(TEMPLATE, seen.shape), atol=1e-4)
 
@@ -131,16 +131,26 @@ class Oracle(nn.Module):
         return jnp.einsum("nij,npj->npi", jnp.linalg.inv(linear), off) + shift
 
 
-def through(chips: Chips, *, error: float, draws: int = 3, seed: int = 1, more=()) -> np.ndarray:
-    """Second-stage frames behind a first stage that is wrong by `error` crop pixels to the right."""
+def readable(chips: Chips) -> Chips:
+    """The chips with pictures in which the oracle reads where it is."""
     line = 3 * np.arange(80, dtype=np.uint8)
     images = np.empty((FACES, 80, 80, 3), np.uint8)
     images[..., 0], images[..., 1] = line[None, None], line[None, :, None]
     images[..., 2] = 50 * np.arange(FACES)[:, None, None]
-    oracle = Oracle(chips.points, error)
-    return crops.frames_through(
-        Stage(model=oracle, variables={}, input_size=32, chip_size=80, margin=1.5, center=(0.05, -0.05)),
-        dataclasses.replace(chips, images=images),
+    return dataclasses.replace(chips, images=images)
+
+
+def oracle_stage(chips: Chips, *, error: float) -> Stage:
+    """A first stage that is wrong by `error` crop pixels to the right."""
+    model = Oracle(chips.points, error)
+    return Stage(model=model, variables={}, input_size=32, chip_size=80, margin=1.5, center=(0.05, -0.05))
+
+
+def through(chips: Chips, *, error: float, draws: int = 3, seed: int = 1, more=()) -> np.ndarray:
+    """Second-stage frames behind a first stage that is wrong by `error` crop pixels to the right."""
+    return crops.augmented_frames_through(
+        oracle_stage(chips, error=error),
+        readable(chips),
         template=TEMPLATE,
         size=48,
         target_size=160,
@@ -156,9 +166,20 @@ def test_a_perfect_first_stage_gives_the_crops_of_the_annotation(chips, more):
     frames = through(chips, error=0.0, more=more)
     assert frames.shape == (FACES, 3, 2, 3)
     larger = (chips.points + 0.5) * 2 - 0.5  # the same chips at 160 pixels
-    expected = crops.shape_frames(larger, TEMPLATE, size=48)
+    expected = geometry.crop_of_shape(larger, TEMPLATE, size=48)
     expected = np.broadcast_to(expected[:, None], frames.shape)
     np.testing.assert_allclose(frames[..., :2], expected[..., :2], atol=0.05)  # the oracle reads whole grey levels
+    np.testing.assert_allclose(frames[..., 2], expected[..., 2], atol=1.5)
+
+
+def test_crops_of_the_faces_as_they_are_are_those_of_the_points_that_the_first_stage_finds(chips):
+    stage = oracle_stage(chips, error=2.0)
+    frames = crops.frames_through(stage, readable(chips), template=TEMPLATE, size=48, target_size=160)
+    step = 1.5 * (chips.boxes[:, 2:] - chips.boxes[:, :2]).max(1) / 32  # chip pixels of a crop pixel
+    found = chips.points + step[:, None, None] * np.float32([2.0, 0.0])
+    expected = geometry.crop_of_shape((found + 0.5) * 2 - 0.5, TEMPLATE, size=48)
+    assert frames.shape == (FACES, 2, 3)
+    np.testing.assert_allclose(frames[..., :2], expected[..., :2], atol=0.05)
     np.testing.assert_allclose(frames[..., 2], expected[..., 2], atol=1.5)
 
 

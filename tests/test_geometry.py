@@ -136,23 +136,23 @@ def test_the_tight_box_is_tight_and_takes_visible_points_only():
 
 @FEW
 @given(st.floats(-100, 100), st.floats(-100, 100), st.floats(1, 200), st.floats(1, 200), st.floats(0.5, 3))
-def test_frame_of_box_is_a_square_about_the_box_centre(x, y, width, height, margin):
-    frame = geometry.frame_of_box(jnp.float32([x, y, x + width, y + height]), size=64, margin=margin)
+def test_crop_of_box_is_a_square_about_the_box_centre(x, y, width, height, margin):
+    frame = geometry.crop_of_box(jnp.float32([x, y, x + width, y + height]), size=64, margin=margin)
     side = margin * max(width, height)
     centre = np.array([x + width / 2, y + height / 2])
     edges = geometry.transform(frame, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))  # the crop's outer corners
     np.testing.assert_allclose(edges, [centre - side / 2, centre + side / 2], atol=2e-3)
 
 
-def test_frame_of_box_is_moved_by_fractions_of_the_larger_side():
+def test_crop_of_box_is_moved_by_fractions_of_the_larger_side():
     box = jnp.float32([10, 20, 50, 100])  # 40 x 80, centre (30, 60)
-    frame = geometry.frame_of_box(box, size=64, margin=1.5, centre=(0.1, -0.25))
+    frame = geometry.crop_of_box(box, size=64, margin=1.5, center=(0.1, -0.25))
     edges = geometry.transform(frame, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))
     np.testing.assert_allclose(edges, [[38 - 60, 40 - 60], [38 + 60, 40 + 60]], atol=1e-4)
 
 
 def test_frame_of_a_box_of_the_whole_image_is_the_identity():
-    frame = geometry.frame_of_box(jnp.float32([-0.5, -0.5, 63.5, 63.5]), size=64)
+    frame = geometry.crop_of_box(jnp.float32([-0.5, -0.5, 63.5, 63.5]), size=64)
     np.testing.assert_allclose(frame, np.eye(2, 3), atol=1e-6)
 
 
@@ -162,10 +162,10 @@ def test_turning_and_scaling_a_shape_leaves_its_crop_unchanged(numbers):
     scale, degrees, shift = numbers
     shape, template = shapes(7), (shapes(8) / 100 + 0.5).astype(np.float32)
     motion = geometry.similarity(scale=scale, degrees=degrees, translation=shift)
-    frame = geometry.frame_of_shape(shape, template, size=128)
+    frame = geometry.crop_of_shape(shape, template, size=128)
     moved_shape = geometry.transform(motion, shape)
     np.testing.assert_allclose(
-        geometry.frame_of_shape(moved_shape, template, size=128), geometry.compose(motion, frame), rtol=1e-3, atol=5e-3
+        geometry.crop_of_shape(moved_shape, template, size=128), geometry.compose(motion, frame), rtol=1e-3, atol=5e-3
     )
 
 
@@ -173,7 +173,7 @@ def test_a_shape_like_the_template_lands_on_it():
     template = np.float32([[0.2, 0.3], [0.8, 0.3], [0.5, 0.8]])
     motion = geometry.similarity(scale=1.7, degrees=25.0, translation=(40.0, 30.0))
     shape = geometry.transform(motion, template * 100)
-    frame = geometry.frame_of_shape(shape, template, size=64)
+    frame = geometry.crop_of_shape(shape, template, size=64)
     seen = geometry.transform(geometry.invert(frame), shape)
     np.testing.assert_allclose(geometry.crop_fractions(seen, size=64), template, atol=1e-5)
 
@@ -188,12 +188,12 @@ OPERATIONS = {
     "transform": (geometry.transform, (affines(0, 5), shapes(1, 5))),
     "fit_similarity": (geometry.fit_similarity, (shapes(0, 5), shapes(1, 5))),
     "tight_box": (geometry.tight_box, (shapes(0, 5),)),
-    "frame_of_box": (
-        lambda boxes: geometry.frame_of_box(boxes, size=64, margin=1.3),
+    "crop_of_box": (
+        lambda boxes: geometry.crop_of_box(boxes, size=64, margin=1.3),
         (np.float32([[1, 2, 30, 50]] * 5) * np.arange(1, 6, dtype=np.float32)[:, None],),
     ),
-    "frame_of_shape": (
-        lambda points: geometry.frame_of_shape(points, jnp.asarray(shapes(2) / 100), size=64),
+    "crop_of_shape": (
+        lambda points: geometry.crop_of_shape(points, jnp.asarray(shapes(2) / 100), size=64),
         (shapes(0, 5),),
     ),
 }

@@ -189,9 +189,9 @@ def test_each_face_is_as_when_computed_step_by_step(small, picture, flip_average
             size, ratio = stage.input_size, 64 / stage.chip_size
             if points is None:
                 in_chip = (box.reshape(2, 2) - frame[:, 2]) / frame[0, 0]
-                crop_frame = geometry.frame_of_box(in_chip.reshape(4), size=size, margin=stage.margin)
+                crop_frame = geometry.crop_of_box(in_chip.reshape(4), size=size, margin=stage.margin)
             else:
-                crop_frame = geometry.frame_of_shape(points, small.template, size=size)
+                crop_frame = geometry.crop_of_shape(points, small.template, size=size)
             local = np.array(crop_frame) / ratio
             local[:, 2] += 0.5 / ratio - 0.5
             level = jnp.asarray(resized(chip[None], stage.chip_size))

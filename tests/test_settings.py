@@ -109,10 +109,10 @@ def test_geometry(setting):
 
     def everything(points):
         boxes = geometry.tight_box(points)
-        frames = geometry.frame_of_box(boxes, size=64, margin=1.3, centre=(0.1, 0.2))
+        frames = geometry.crop_of_box(boxes, size=64, margin=1.3, center=(0.1, 0.2))
         turn = jnp.broadcast_to(geometry.similarity(degrees=3.0), frames.shape)
         placed = geometry.transform(geometry.invert(geometry.compose(frames, turn)), points)
-        return geometry.fit_similarity(points, placed), geometry.frame_of_shape(points, points[0], size=64)
+        return geometry.fit_similarity(points, placed), geometry.crop_of_shape(points, points[0], size=64)
 
     with setting():
         fitted, frames = jax.jit(everything)(points)

@@ -25,6 +25,7 @@ from wing_jax.errors import InputError
 from wing_jax.from_config.recipe import mesh_of, recipe_of, settings_of
 from wing_jax.from_config.replay import replay
 from wing_jax.from_config.train import first_setup, record_of, train, training_data
+from wing_jax.geometry import crop_of_box
 from wing_jax.inference.localizer import Localizer
 from wing_jax.models import TINY
 from wing_jax.runtime.locks import only_writer
@@ -82,7 +83,7 @@ def test_faces_never_seen_are_marked_far_better_than_by_the_mean_shape(workshop,
     faces = read_w300(workshop / "faces", "test")
     chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
     stage1, stage2 = localizer.locate(chips.images, chips.boxes)
-    frames = crops.box_frames(chips, size=1, margin=1.0)
+    frames = crop_of_box(chips.boxes, size=1, margin=1.0)
     mean = crops.points_in(chips.points, frames).mean(0, keepdims=True)  # even of the very faces to be marked
     standing = np.einsum("nij,npj->npi", frames[..., :2], np.broadcast_to(mean, chips.points.shape))
     standing += frames[:, None, :, 2]

@@ -151,7 +151,7 @@ def place_shape(
 
 
 def rescale_points(
-    points: Float[Array | np.ndarray, "*shape"], ratio: float | np.ndarray
+    points: Float[Array | np.ndarray, "*shape"], ratio: float | Array | np.ndarray
 ) -> Float[Array | np.ndarray, "*shape"]:
     """Pixels of an image to pixels of the same image at `ratio` times its size (one number, or one for x and for y).
 
@@ -169,37 +169,36 @@ def rescaling(ratio: float | np.ndarray) -> Float[np.ndarray, "2 3"]:
     return np.concatenate([np.diag(both), (0.5 * both - 0.5)[:, None]], axis=1).astype(np.float32)
 
 
-def frame_of_box(boxes: Boxes, *, size: int, margin: float = 1.0, centre: Sequence[float] = (0.0, 0.0)) -> Affine:
-    """Frame of the square crop of `size` pixels around `boxes`: its side is `margin` times the larger box side.
+def crop_of_box(boxes: Boxes, *, size: int, margin: float = 1.0, center: Sequence[float] = (0.0, 0.0)) -> Affine:
+    """The square crop of `size` pixels around `boxes`: its side is `margin` times the larger box side.
 
-    `centre` (x, y) is where the crop's centre lies from the box's, in fractions of the larger box side: (0, 0) for
+    `center` (x, y) is where the crop's center lies from the box's, in fractions of the larger box side: (0, 0) for
     boxes with the face in the middle. Returns `[*batch, 2, 3]`, from crop pixels to image pixels.
     """
     xp = namespace(boxes)
-    low, high = boxes[..., :2], boxes[..., 2:]
-    side = (high - low).max(-1)
-    scale = margin * side / size
-    moved = xp.stack([fraction * side for fraction in centre], axis=-1)
-    middle = (low + high) / 2 + moved
-    return _from_complex(scale, xp.zeros_like(scale), middle - scale[..., None] * (size - 1) / 2)
+    side = larger_side(boxes)
+    scale = margin * side[..., 0] / size
+    moved = box_center(boxes) + xp.concatenate([fraction * side for fraction in center], axis=-1)
+    return _from_complex(scale, xp.zeros_like(scale), moved - scale[..., None] * (size - 1) / 2)
 
 
-def frame_of_shape(points: Points, template: Float[Array | np.ndarray, "points 2"], *, size: int) -> Affine:
-    """Frame of the crop in which `points` `[*batch, points, 2]` lie best on `template` (in fractions of the crop).
+def crop_of_shape(points: Points, template: Float[Array | np.ndarray, "points 2"], *, size: int) -> Affine:
+    """The crop in which `points` `[*batch, points, 2]` lie best on `template` (in fractions of the crop).
 
     This takes out in-plane rotation and corrects position and scale: the second stage's crop, made from the
     first stage's landmarks (the paper's section on the two-stage framework; Procrustes to the mean shape).
+    Returns `[*batch, 2, 3]`, from crop pixels to the points' pixels.
     """
     placed = namespace(points, template).broadcast_to(crop_pixels(template, size=size), points.shape)
     placed = placed.astype(points.dtype)
     return fit_similarity(placed, points)
 
 
-def crop_fractions(points: Points, *, size: int) -> Points:
+def crop_fractions(points: Float[Array | np.ndarray, "*shape"], *, size: int) -> Float[Array | np.ndarray, "*shape"]:
     """Crop pixels to fractions of the crop's side: the left edge (-0.5 px) is 0, the right edge 1."""
     return (points + 0.5) / size
 
 
-def crop_pixels(fractions: Points, *, size: int) -> Points:
+def crop_pixels(fractions: Float[Array | np.ndarray, "*shape"], *, size: int) -> Float[Array | np.ndarray, "*shape"]:
     """Fractions of the crop's side to crop pixels: the inverse of `crop_fractions`."""
     return fractions * size - 0.5

@@ -103,9 +103,9 @@ def chips(settings: dict, faces: dict):
 
 def frames_of(held, size: int) -> np.ndarray:
     """The unperturbed crops of the first stage."""
-    from wing_jax.train.crops import box_frames
+    from wing_jax.geometry import crop_of_box
 
-    return box_frames(held, size=size, margin=MARGIN)
+    return crop_of_box(held.boxes, size=size, margin=MARGIN)
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def downscaled(
         step = size / pixels  # small pixel i covers [i, i + 1) steps
         covered = jnp.minimum((small + 1) * step, large + 1) - jnp.maximum(small * step, large)
         down = jnp.where(small < pixels, jnp.maximum(covered, 0) / step, 0)
-        place = jnp.clip((large + 0.5) / step - 0.5, 0, pixels - 1)
+        place = jnp.clip(geometry.rescale_points(large, 1 / step), 0, pixels - 1)
         up = jnp.maximum(1 - jnp.abs(place - small), 0)
         return up.T @ down
 
@@ -98,7 +98,7 @@ def downscaled(
 
 def inside(boxes: Float[Array | np.ndarray, "n 4"], *, size: int) -> Bool[Array, "n size size 1"]:
     """Mask of the pixels whose centers lie inside boxes given in fractions of the crop."""
-    at = ((jnp.arange(size, dtype=jnp.float32) + 0.5) / size)[None]
+    at = geometry.crop_fractions(jnp.arange(size, dtype=jnp.float32), size=size)[None]
     columns = (at >= boxes[:, :1]) & (at < boxes[:, 2:3])
     rows = (at >= boxes[:, 1:2]) & (at < boxes[:, 3:4])
     return (rows[:, :, None] & columns[:, None, :])[..., None]

@@ -17,6 +17,7 @@ from wing_jax.augment.augmentation import UNBOUNDED, Augmentation, check_between
 from wing_jax.augment.geometric import chosen, signed
 from wing_jax.augment.jpeg_codec import compressed
 from wing_jax.augment.operations import downscaled, gaussian_blur, gaussian_taps, inside, pixels_left, standard_normal
+from wing_jax.geometry import crop_pixels
 
 LOSSLESS = 100.0  # the quality of crops that are not compressed
 Crops = UInt8[np.ndarray, "n size size 3"]
@@ -269,7 +270,7 @@ def _occlude(images: Array, params: OcclusionParams) -> Array:
 
 
 def _occlude_on_host(crops: Crops, params: OcclusionParams) -> Crops:
-    corners = np.ceil(params.box * crops.shape[1] - 0.5).astype(int).tolist()
+    corners = np.ceil(crop_pixels(params.box, size=crops.shape[1])).astype(int).tolist()
     for crop, (left, top, right, bottom), shade in zip(crops, corners, np.rint(params.shade), strict=True):
         crop[top:bottom, left:right] = shade
     return crops

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
+from wing_jax.geometry import rescale_points
 from wing_jax.runtime.processes import check_fork
 from wing_jax.types import Affine
 
@@ -18,7 +19,7 @@ def warp(
     for each crop pixel: the antialiasing where the crop shrinks its image. Returns float32 in the images' range.
     """
     check_fork()
-    at = (jnp.arange(size * supersample, dtype=jnp.float32) + 0.5) / supersample - 0.5
+    at = rescale_points(jnp.arange(size * supersample, dtype=jnp.float32), 1 / supersample)
     side = len(at)
     grid = jnp.stack([jnp.tile(at, side), jnp.repeat(at, side), jnp.ones(side * side, jnp.float32)])
     # A matrix product is worked out once. XLA repeats cheaper operations for each use, each time rounding its own way,

@@ -74,7 +74,7 @@ def shape_in_boxes(
     points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], boxes: Float[np.ndarray, "n 4"]
 ) -> ShapeInBox:
     """`shape_in_box` of any points and boxes, in the same pixels."""
-    frames = geometry.frame_of_box(boxes, size=1)  # one pixel: 0 is the centre, 1 a side away
+    frames = geometry.crop_of_box(boxes, size=1)  # one pixel: 0 is the centre, 1 a side away
     inside = np.asarray(geometry.transform(geometry.invert(frames), points))
     mean = np.ma.masked_array(inside, np.broadcast_to(~visible[..., None], inside.shape)).mean(0)
     box = np.asarray(geometry.tight_box(mean.filled(np.nan)))
@@ -87,7 +87,7 @@ def shape_spread(
 ) -> tuple[float, float, float]:
     """How much single faces differ in where they lie in their boxes: standard deviations of the centre of the shape's
     box along x and y, in sides of the face's box, and of the logarithm of its larger side."""
-    frames = geometry.frame_of_box(boxes, size=1)
+    frames = geometry.crop_of_box(boxes, size=1)
     inside = np.asarray(geometry.transform(geometry.invert(frames), points))
     shapes = geometry.tight_box(inside, visible)
     x, y = geometry.box_center(shapes).std(0).tolist()

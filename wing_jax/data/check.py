@@ -133,7 +133,7 @@ def _laid(faces: FaceSet, workers: int) -> Float[np.ndarray, "n pixels"]:
         points = get_conversion(faces.scheme, MTFL_5).points(faces.points)
     except ValueError as error:
         raise InputError(f"{faces.name}: its faces cannot be laid on others: {error}") from error
-    frames = np.asarray(geometry.frame_of_shape(points, LAID_ON, size=LAID_SIZE), np.float64)
+    frames = np.asarray(geometry.crop_of_shape(points, LAID_ON, size=LAID_SIZE), np.float64)
 
     def look(index: int) -> Float[np.ndarray, "pixels"]:
         how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}

@@ -57,10 +57,11 @@ def cut_chip(
     The square lies on whole pixels, so the returned frame (chip pixels to image pixels) is exact. However large the
     box, no more memory is taken than a few times that of the image and the chip.
     """
-    left, top, side = chip_squares(box[None])[0].tolist()
+    squares = chip_squares(box[None])
+    (left, top, side), frame = squares[0].tolist(), chip_frames(squares, size=size)[0]
     if side**2 > max(ROOMY * image.shape[0] * image.shape[1], ANYHOW, 4 * size**2):
-        return _averaged(image, left, top, side, size), _frame(left, top, side, size)
-    return _resize_chip(_window(image, left, top, side), size), _frame(left, top, side, size)
+        return _averaged(image, left, top, side, size), frame
+    return _resize_chip(_window(image, left, top, side), size), frame
 
 
 def chip_squares(boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 3"]:
@@ -77,18 +78,18 @@ def chip_squares(boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 3"]:
     return np.concatenate([corner, side], axis=1).astype(np.int64)
 
 
+def chip_frames(squares: Int[np.ndarray, "n 3"], *, size: int) -> Float[np.ndarray, "n 2 3"]:
+    """From pixels of the chips of `size` pixels of these squares (left, top, side) to those of their pictures."""
+    frames = np.array([rescaling(side / size) for side in squares[:, 2].tolist()], np.float32).reshape(-1, 2, 3)
+    frames[:, :, 2] += squares[:, :2]
+    return frames
+
+
 def _resize_chip(square: UInt8[np.ndarray, "side side 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
     side = len(square)
     if side == size:
         return square
     return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
-
-
-def _frame(left: int, top: int, side: int, size: int) -> Float[np.ndarray, "2 3"]:
-    """From pixels of a chip of `size` pixels to those of the picture that its square lies in."""
-    frame = rescaling(side / size)
-    frame[:, 2] += (left, top)
-    return frame
 
 
 def _averaged(image: Image, left: int, top: int, side: int, size: int) -> UInt8[np.ndarray, "size size 3"]:
@@ -158,7 +159,8 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, store: Literal["pi
     def cut_one(index: int) -> np.ndarray:
         image = faces.picture(index)
         if faces.cropped:
-            chip, frame = _resize_chip(image, size), _frame(0, 0, len(image), size)
+            chip = _resize_chip(image, size)
+            frame = chip_frames(np.array([[0, 0, len(image)]]), size=size)[0]
         else:
             refuse_misfit(faces, index, image)
             chip, frame = cut_chip(image, faces.boxes[index], size=size)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 
 from wing_jax.data.chips import MARGIN
 from wing_jax.errors import InputError
+from wing_jax.geometry import box_around, box_center, larger_side
 
 
 def jitter_boxes(boxes: Float[np.ndarray, "n 4"], *, fraction: float, seed: int) -> Float[np.ndarray, "n 4"]:
@@ -17,7 +18,6 @@ def jitter_boxes(boxes: Float[np.ndarray, "n 4"], *, fraction: float, seed: int)
     if not 0 <= fraction <= (MARGIN - 1) / 2:
         raise InputError(f"jitter={fraction} would leave the face crop: give 0 to {(MARGIN - 1) / 2}")
     random = np.random.default_rng(seed)
-    side = (boxes[:, 2:] - boxes[:, :2]).max(1, keepdims=True)
-    center = (boxes[:, :2] + boxes[:, 2:]) / 2 + random.uniform(-fraction, fraction, (len(boxes), 2)) * side
-    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * (1 + random.uniform(-fraction, fraction, (len(boxes), 1)))
-    return np.concatenate([center - half, center + half], axis=1).astype(np.float32)
+    center = box_center(boxes) + random.uniform(-fraction, fraction, (len(boxes), 2)) * larger_side(boxes)
+    size = (boxes[:, 2:] - boxes[:, :2]) * (1 + random.uniform(-fraction, fraction, (len(boxes), 1)))
+    return np.asarray(box_around(center, size), np.float32)

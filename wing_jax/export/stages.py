@@ -129,9 +129,9 @@ def crops_of(localizer: Localizer, faces: FaceSet) -> list[UInt8[np.ndarray, "_ 
     for number, stage in enumerate(localizer.stages):
         chips = shrink(cut_chips(faces, size=localizer.stages[-1].chip_size), size=stage.chip_size)
         if number == 0:
-            frames = geometry.frame_of_box(chips.boxes, size=stage.input_size, margin=stage.margin, centre=stage.center)
+            frames = geometry.crop_of_box(chips.boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
         else:
-            frames = geometry.frame_of_shape(chips.points, localizer.template, size=stage.input_size)
+            frames = geometry.crop_of_shape(chips.points, localizer.template, size=stage.input_size)
         crops = warp(jnp.asarray(np.asarray(chips.images)), frames, size=stage.input_size)
         made.append(np.round(np.asarray(crops)).astype(np.uint8))
     return made

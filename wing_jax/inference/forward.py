@@ -62,9 +62,9 @@ def locate(
     answers: list[Array] = []
     for stage, variables, chips in zip(spec.stages, weights, levels, strict=True):
         if answers:
-            frames = geometry.frame_of_shape(answers[-1], template, size=stage.input_size)
+            frames = geometry.crop_of_shape(answers[-1], template, size=stage.input_size)
         else:
-            frames = geometry.frame_of_box(boxes, size=stage.input_size, margin=stage.margin, centre=stage.center)
+            frames = geometry.crop_of_box(boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
         to_unit = jnp.broadcast_to(_between_sizes(stage.chip_size, unit), frames.shape)
         local = geometry.compose(geometry.invert(to_unit), frames)
         crops = jnp.round(warp(chips, local, size=stage.input_size))

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from wing_jax.data.arguments import WANTED_BOXES, BoxesLike, ImageLike, as_boxes, as_image, as_images, boxes_of_each
 from wing_jax.data.boxes import usable
-from wing_jax.data.chips import Images, chip_squares, cut_chip, resized
+from wing_jax.data.chips import Images, chip_frames, chip_squares, cut_chip, resized, to_chip, to_picture
 from wing_jax.data.limits import LARGEST_BOX, many
 from wing_jax.errors import InputError
 from wing_jax.inference import forward
@@ -169,15 +169,15 @@ class Localizer(Value):
         photos = [image for image, own in zip(images, checked, strict=True) for _ in own]
         every = np.concatenate([np.zeros((0, 4), np.float32), *checked])
         squares = chip_squares(every)
-        scale, shift = _chip_pixels(squares, size=self.stages[-1].chip_size)
-        in_chip = ((every.reshape(-1, 2, 2) - shift) / scale).reshape(-1, 4).astype(np.float32)
+        frames = chip_frames(squares, size=self.stages[-1].chip_size)
+        in_chip = to_chip(frames, every.reshape(-1, 2, 2)).reshape(-1, 4)
         sizes = np.array([photo.shape[1::-1] for photo in photos], np.int64).reshape(-1, 2)
         if self._cuts_on_device and _within(squares, sizes)[1].max(initial=1) ** 2 <= LARGEST_PIXELS:
             located = self._through_parts(photos.__getitem__, sizes, squares, in_chip)
         else:
             size = self.stages[-1].chip_size
             located = self._through_levels(lambda face: cut_chip(photos[face], every[face], size=size)[0], in_chip)
-        points = located[-1] * scale + shift
+        points = to_picture(frames, located[-1])
         ends = np.cumsum([len(own) for own in checked])
         return [points[end - len(own) : end] for own, end in zip(checked, ends, strict=True)]
 
@@ -291,12 +291,6 @@ class Localizer(Value):
     @property
     def _weights(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(stage.on_device for stage in self.stages)
-
-
-def _chip_pixels(squares: Int[np.ndarray, "n 3"], *, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(scale `[n, 1, 1]`, shift `[n, 1, 2]`) that send pixels of chips of `size` to those of their photos."""
-    step = squares[:, None, 2:] / size
-    return step.astype(np.float32), (0.5 * step - 0.5 + squares[:, None, :2]).astype(np.float32)
 
 
 def _within(squares: Int[np.ndarray, "n 3"], sizes: Int[np.ndarray, "n 2"]) -> tuple[np.ndarray, np.ndarray]:

@@ -79,7 +79,7 @@ def _boxes(
     localizer: Localizer, conversion: Conversion, points: Float[np.ndarray, "n told 2"], told: np.ndarray
 ) -> Float[np.ndarray, "n 4"]:
     few = conversion.points(localizer.template)[told]
-    frames = np.asarray(geometry.frame_of_shape(points, few, size=1))
+    frames = np.asarray(geometry.crop_of_shape(points, few, size=1))
     placed = geometry.crop_pixels(localizer.template, size=1)
     mean = np.broadcast_to(placed, (len(points), *placed.shape)).astype(np.float32)
     return _about(localizer, np.asarray(geometry.transform(frames, mean)))

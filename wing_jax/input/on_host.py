@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, UInt8
 from wing_jax.augment.augmentation import Augmentation, apply_pixels_on_host, check_augmentations, cpu_device
 from wing_jax.augment.geometric import points_in_crop, supersampling
 from wing_jax.data.chips import Chips, Images
-from wing_jax.geometry import compose
+from wing_jax.geometry import compose, rescaling
 from wing_jax.input.sampling import (
     BatchIndices,
     CutBatch,
@@ -134,9 +134,8 @@ def cut_crops(
     crops = np.empty((len(index), size, size, 3), np.uint8)
     side = size * supersample
     if supersample > 1:
-        step = 1 / supersample
-        finer = np.array([[step, 0, step / 2 - 0.5], [0, step, step / 2 - 0.5]], np.float32)
-        crop_to_image = np.asarray(compose(crop_to_image, np.broadcast_to(finer, crop_to_image.shape)))
+        finer = np.broadcast_to(rescaling(1 / supersample), crop_to_image.shape)
+        crop_to_image = np.asarray(compose(crop_to_image, finer))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     for crop, face, affine in zip(crops, index.tolist(), crop_to_image, strict=True):
         if supersample == 1:

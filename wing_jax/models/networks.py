@@ -39,6 +39,11 @@ class Network(abc.ABC):
           images: crops `[1, size, size, 3]`, uint8.
         """
 
+    def init_with_output(self, key: Array, images: Array | np.ndarray) -> tuple[Array, Variables]:
+        """What the network answers before training, and the variables of `init`."""
+        variables = self.init(key, images)
+        return self.apply(variables, images, train=False)[0], variables
+
     @abc.abstractmethod
     def apply(
         self, variables: Mapping[str, Any], images: Array | np.ndarray, *, train: bool, key: Array | None = None
@@ -120,7 +125,12 @@ class LinenNetwork(_Wrapped):
 
     def init(self, key: Array, images: Array | np.ndarray) -> Variables:
         """The module's own `init`, switched to prediction where it has such a switch."""
-        return {"params": {}, **self.model.init(key, images, **self._switched(False))}
+        return self.init_with_output(key, images)[1]
+
+    def init_with_output(self, key: Array, images: Array | np.ndarray) -> tuple[Array, Variables]:
+        """The module's own `init_with_output`, which goes through the module once."""
+        points, variables = self.model.init_with_output(key, images, **self._switched(False))
+        return points, {"params": {}, **variables}
 
     def apply(
         self, variables: Mapping[str, Any], images: Array | np.ndarray, *, train: bool, key: Array | None = None
@@ -170,8 +180,7 @@ def shapes_of(network: Network, *, input_size: int, points: int) -> Variables:
     crops, key = jax.ShapeDtypeStruct((1, input_size, input_size, 3), jnp.uint8), jax.random.key(0)
     called = f"the model {_name(network)} on crops of {input_size} x {input_size} pixels"
     try:
-        variables = jax.eval_shape(network.init, key, crops)
-        answer, _ = jax.eval_shape(functools.partial(network.apply, train=False), variables, crops)
+        answer, variables = jax.eval_shape(network.init_with_output, key, crops)
     except Exception as error:  # whatever a user's model raises
         raise InputError(f"{called} fails: {type(error).__name__}: {reason(error)}: correct the model") from error
     shape = getattr(answer, "shape", None)

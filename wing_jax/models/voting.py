@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from wing_jax.errors import InputError
+from wing_jax.geometry import rescale_points
 from wing_jax.models.conv3x3 import conv3x3
 from wing_jax.models.plain import PlainRegressor, Shift, he_normal
 from wing_jax.models.registry import register_model
@@ -139,7 +140,7 @@ def counted(
     places, width = seen.shape[1:]
     side = round(places**0.5)
     middle, window, step = map(np.float32, ((size - 1) / 2, WINDOW * size, size / side))
-    line = ((np.arange(side) + 0.5) * step - 0.5 - middle) / window
+    line = (rescale_points(np.arange(float(side)), size / side) - middle) / window
     x, y = np.tile(line, side), np.repeat(line, side)
     # Of a place p and a regressed landmark q, in windows from the middle, -|p - q|^2 / 2 is p q - |p|^2 / 2, up to what
     # is the same at all places. The 1 adds up to the sum of the weights.

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
-from wing_jax.geometry import rescaling
+from wing_jax.geometry import crop_of_box, invert, larger_side, rescaling
 from wing_jax.inference.drawing import PREDICTED, TARGET, Colour, Lines, Shape, draw_points
 from wing_jax.text import printable
 from wing_jax.types import Image
@@ -46,13 +46,11 @@ def face_tile(
       ValueError: the box has no extent.
     """
     box = np.asarray(box, np.float64)
-    side = margin * (box[2:] - box[:2]).max()
+    side = margin * float(larger_side(box)[0])
     if not (np.isfinite(side) and side > 0):
         raise ValueError(f"the box {box.tolist()} has no extent: give x0 < x1 and y0 < y1")
     scale = size / side
-    centre = (box[:2] + box[2:]) / 2
-    affine = np.array([[scale, 0, 0], [0, scale, 0]])
-    affine[:, 2] = (size - 1) / 2 - scale * centre
+    affine = np.asarray(invert(crop_of_box(box, size=size, margin=margin)))
     small, shrunk = image, np.eye(3)  # from pixels of `small` to those of `image`
     if scale < COARSE:  # the blur below would take long: first by area averaging
         height, width = image.shape[:2]

@@ -1,6 +1,6 @@
 """The unperturbed crops that each stage starts from, and the mean shape."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import jax
@@ -13,7 +13,7 @@ from wing_jax.augment.geometric import supersampling
 from wing_jax.data.chips import MARGIN, Chips
 from wing_jax.inference.stage import Stage
 from wing_jax.input.on_device import DeviceInput, training_faces
-from wing_jax.input.on_host import HostInput
+from wing_jax.input.on_host import HostInput, fixed_crops
 from wing_jax.input.sampling import BatchIndices, CutBatch, EpochSampler
 from wing_jax.models.networks import as_network
 from wing_jax.train.steps import make_predict
@@ -43,26 +43,28 @@ def template_of(mean: Float[np.ndarray, "points 2"], *, margin: float) -> Float[
     return geometry.place_shape(mean, center=(0.5, 0.5), side=1 / margin).astype(np.float32)
 
 
-def box_frames(
-    chips: Chips, *, size: int, margin: float, center: Sequence[float] = (0.0, 0.0)
-) -> Float[np.ndarray, "n 2 3"]:
-    """First-stage crops, from crop pixels to chip pixels; `center` as in `geometry.frame_of_box`."""
-    return np.asarray(geometry.frame_of_box(chips.boxes, size=size, margin=margin, centre=center))
-
-
 def points_in(points: Float[np.ndarray, "n points 2"], frames: Float[np.ndarray, "n 2 3"]) -> np.ndarray:
     """Points of the chips seen in the crops of `frames`, `[n, points, 2]`."""
     return np.asarray(geometry.transform(geometry.invert(frames), points))
 
 
-def shape_frames(
-    points: Float[np.ndarray, "n points 2"], template: Float[np.ndarray, "points 2"], *, size: int
-) -> Float[np.ndarray, "n 2 3"]:
-    """Second-stage crops for shapes in chip pixels, from crop pixels to those chip pixels."""
-    return np.asarray(geometry.frame_of_shape(points, template, size=size))
-
-
 def frames_through(
+    stage: Stage, chips: Chips, *, template: Float[np.ndarray, "points 2"], size: int, target_size: int
+) -> Float[np.ndarray, "n 2 3"]:
+    """Second-stage crops of `size` pixels as the trained first stage makes them of the faces as they are.
+
+    `chips` are of the first stage's chip size; the frames are to pixels of the same chips at `target_size`.
+    """
+    predict = make_predict(as_network(stage.model))
+    frames = geometry.crop_of_box(chips.boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
+    images = fixed_crops(chips, np.asarray(frames), size=stage.input_size).images
+    rows = np.pad(np.arange(len(images)), (0, -len(images) % ROWS), mode="edge").reshape(-1, ROWS)
+    in_crop = np.concatenate([np.asarray(predict(stage.variables, images[row])) for row in rows])[: len(images)]
+    in_chip = geometry.transform(frames, in_crop)
+    return np.asarray(geometry.crop_of_shape(_at_size(in_chip, chips, target_size), template, size=size))
+
+
+def augmented_frames_through(
     stage: Stage,
     chips: Chips,
     *,
@@ -75,16 +77,15 @@ def frames_through(
     seed: int,
     input: Input = "device",
 ) -> Float[np.ndarray, "n draws 2 3"]:
-    """Second-stage crops of `size` pixels as the trained first stage makes them, `draws` augmentations of each face.
+    """`frames_through` of `draws` augmentations of each face.
 
-    `chips` are of the first stage's chip size; the frames are to pixels of the same chips at `target_size`. What the
-    first stage finds in a mirrored crop is mirrored back: crops of the second stage are of the faces as they are. The
-    first stage's crops are cut where the `input` of the training cuts its own.
+    What the first stage finds in a mirrored crop is mirrored back: crops of the second stage are of the faces as they
+    are. The first stage's crops are cut where the `input` of the training cuts its own.
     """
     predict = make_predict(as_network(stage.model))
     frames = np.zeros((len(chips.images), draws, 2, 3), np.float32)
     filled = np.zeros(len(frames), np.int64)
-    start = box_frames(chips, size=stage.input_size, margin=stage.margin, center=stage.center)
+    start = geometry.crop_of_box(chips.boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
     common = {"augment": augment, "size": stage.input_size, "batch_size": ROWS, "seed": seed}
     cut = (_device_cuts if input == "device" and isinstance(chips.images, np.ndarray) else _host_cuts)(
         chips, start[:, None], flip, common
@@ -94,12 +95,16 @@ def frames_through(
         in_crop = predict(stage.variables, batch.images)
         in_chip = np.asarray(geometry.transform(np.asarray(crop_to_image), np.asarray(in_crop)))
         in_chip = np.where(np.asarray(mirrored)[:, None, None], in_chip[:, flip], in_chip)
-        scaled = np.asarray(geometry.rescale_points(in_chip, target_size / chips.size))
-        for face, frame in zip(np.asarray(index), shape_frames(scaled, template, size=size), strict=True):
+        made = geometry.crop_of_shape(_at_size(in_chip, chips, target_size), template, size=size)
+        for face, frame in zip(np.asarray(index), made, strict=True):
             if filled[face] < draws:
                 frames[face, filled[face]] = frame
                 filled[face] += 1
     return frames
+
+
+def _at_size(points: Float[np.ndarray, "n points 2"], chips: Chips, size: int) -> Float[np.ndarray, "n points 2"]:
+    return np.asarray(geometry.rescale_points(points, size / chips.size))
 
 
 def _host_cuts(

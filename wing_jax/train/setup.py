@@ -18,6 +18,7 @@ from wing_jax.augment import Augmentation
 from wing_jax.augment.geometric import supersampling
 from wing_jax.data.chips import Chips
 from wing_jax.errors import InputError
+from wing_jax.geometry import crop_pixels
 from wing_jax.inference.stage import Stage
 from wing_jax.input.on_device import DeviceInput, training_faces
 from wing_jax.input.on_host import HostInput, fixed_crops
@@ -106,7 +107,7 @@ class StageSetup(Value):
             seed=seed,
             stage=self.number,
             input_size=size,
-            start=self.mean * size - 0.5 if self.spec.start == "mean_shape" else None,
+            start=crop_pixels(self.mean, size=size) if self.spec.start == "mean_shape" else None,
             average=self.spec.ema > 0,
         )
 

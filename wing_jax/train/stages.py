@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.augment import Augmentation
+from wing_jax.geometry import crop_fractions, crop_of_box, crop_of_shape
 from wing_jax.inference.stage import Stage
 from wing_jax.train import crops
 from wing_jax.train.data import TrainingData, margin_of
@@ -19,15 +20,15 @@ def first_setup(spec: StageSpec, data: TrainingData, *, augment: Sequence[Augmen
     """The first stage's training, on crops around the boxes; its `mean` is in fractions of the crop."""
     data, margin = data.at(data.chip_sizes[0]), margin_of(spec, 1)
     center = data.shape.centre if spec.center == "shape" else (0.0, 0.0)
-    place = functools.partial(crops.box_frames, size=spec.input_size, margin=margin, center=center)
-    frames = place(data.train)
+    place = functools.partial(crop_of_box, size=spec.input_size, margin=margin, center=center)
+    frames = place(data.train.boxes)
     points = crops.points_in(data.train.points, frames)
     return StageSetup(
         **_common(spec, data, augment, number=1),
         margin=margin,
         frames=frames[:, None],
-        mean=crops.mean_shape((points + 0.5) / spec.input_size, data.train.visible, flip=data.scheme.flip),
-        validation_frames=place(data.validation),
+        mean=crops.mean_shape(crop_fractions(points, size=spec.input_size), data.train.visible, flip=data.scheme.flip),
+        validation_frames=place(data.validation.boxes),
         center=center,
     )
 
@@ -49,27 +50,27 @@ def second_setup(
     first stage, the crops of the validation neither: for stage2_crops="annotated" alone.
     """
     size = data.chip_sizes[1]
-    place = functools.partial(crops.shape_frames, template=template, size=spec.input_size)
+    place = functools.partial(crop_of_shape, template=template, size=spec.input_size)
     resized = data.at(size)
     frames = place(resized.train.points)[:, None]  # of the annotated points
     if first is None:
         assert spec.stage2_crops == "annotated"
         validation_frames = place(resized.validation.points)
     else:
-        through = functools.partial(
-            crops.frames_through,
-            first,
-            template=template,
-            size=spec.input_size,
-            target_size=size,
-            flip=data.scheme.flip,
-            seed=seed,
-            input=input,
-        )
+        through = {"template": template, "size": spec.input_size, "target_size": size}
         small = data.at(first.chip_size)
         if spec.stage2_crops == "predicted":
-            frames = through(small.train, augment=tuple(first_augment), draws=spec.draws)
-        validation_frames = through(small.validation, augment=(), draws=1)[:, 0]
+            frames = crops.augmented_frames_through(
+                first,
+                small.train,
+                augment=tuple(first_augment),
+                flip=data.scheme.flip,
+                draws=spec.draws,
+                seed=seed,
+                input=input,
+                **through,
+            )
+        validation_frames = crops.frames_through(first, small.validation, **through)
     return StageSetup(
         **_common(spec, resized, augment, number=2),
         margin=margin_of(spec, 2),
