@@ -10,10 +10,10 @@ from jaxtyping import Float
 
 from wing_jax.data.chips import cut_chips
 from wing_jax.data.face_set import FaceSet
-from wing_jax.geometry import crop_of_box
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.input.on_host import fixed_crops
 from wing_jax.models.networks import as_network
+from wing_jax.train.crops import first_frames
 from wing_jax.train.steps import make_predict
 from wing_jax.types import Batch
 
@@ -22,8 +22,7 @@ def first_crops(localizer: Localizer, faces: FaceSet) -> Batch:
     """The crops that the first stage sees of all faces."""
     stage = localizer.stages[0]
     chips = cut_chips(faces, size=stage.chip_size, workers=os.cpu_count() or 1)
-    frames = crop_of_box(chips.boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
-    return fixed_crops(chips, frames, size=stage.input_size)
+    return fixed_crops(chips, first_frames(stage, chips), size=stage.input_size)
 
 
 def crop_errors(stage: Stage, variables: dict[str, Any], batch: Batch) -> Float[np.ndarray, "faces points 2"]:

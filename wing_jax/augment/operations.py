@@ -98,7 +98,7 @@ def downscaled(
 
 def inside(boxes: Float[Array | np.ndarray, "n 4"], *, size: int) -> Bool[Array, "n size size 1"]:
     """Mask of the pixels whose centers lie inside boxes given in fractions of the crop."""
-    at = geometry.crop_fractions(jnp.arange(size, dtype=jnp.float32), size=size)[None]
+    at = jnp.asarray(geometry.crop_fractions(jnp.arange(size, dtype=jnp.float32), size=size))[None]
     columns = (at >= boxes[:, :1]) & (at < boxes[:, 2:3])
     rows = (at >= boxes[:, 1:2]) & (at < boxes[:, 3:4])
     return (rows[:, :, None] & columns[:, None, :])[..., None]

@@ -48,6 +48,12 @@ def points_in(points: Float[np.ndarray, "n points 2"], frames: Float[np.ndarray,
     return np.asarray(geometry.transform(geometry.invert(frames), points))
 
 
+def first_frames(stage: Stage, chips: Chips) -> Float[np.ndarray, "n 2 3"]:
+    """The crops of a trained first stage, from crop pixels to chip pixels."""
+    size, margin = stage.input_size, stage.margin
+    return np.asarray(geometry.crop_of_box(chips.boxes, size=size, margin=margin, center=stage.center))
+
+
 def frames_through(
     stage: Stage, chips: Chips, *, template: Float[np.ndarray, "points 2"], size: int, target_size: int
 ) -> Float[np.ndarray, "n 2 3"]:
@@ -56,11 +62,11 @@ def frames_through(
     `chips` are of the first stage's chip size; the frames are to pixels of the same chips at `target_size`.
     """
     predict = make_predict(as_network(stage.model))
-    frames = geometry.crop_of_box(chips.boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
-    images = fixed_crops(chips, np.asarray(frames), size=stage.input_size).images
+    frames = first_frames(stage, chips)
+    images = fixed_crops(chips, frames, size=stage.input_size).images
     rows = np.pad(np.arange(len(images)), (0, -len(images) % ROWS), mode="edge").reshape(-1, ROWS)
     in_crop = np.concatenate([np.asarray(predict(stage.variables, images[row])) for row in rows])[: len(images)]
-    in_chip = geometry.transform(frames, in_crop)
+    in_chip = np.asarray(geometry.transform(frames, in_crop))
     return np.asarray(geometry.crop_of_shape(_at_size(in_chip, chips, target_size), template, size=size))
 
 
@@ -85,10 +91,9 @@ def augmented_frames_through(
     predict = make_predict(as_network(stage.model))
     frames = np.zeros((len(chips.images), draws, 2, 3), np.float32)
     filled = np.zeros(len(frames), np.int64)
-    start = geometry.crop_of_box(chips.boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
     common = {"augment": augment, "size": stage.input_size, "batch_size": ROWS, "seed": seed}
     cut = (_device_cuts if input == "device" and isinstance(chips.images, np.ndarray) else _host_cuts)(
-        chips, start[:, None], flip, common
+        chips, first_frames(stage, chips)[:, None], flip, common
     )
     for step in range(-(-len(frames) * draws // ROWS)):
         batch, index, crop_to_image, mirrored = cut(step)

@@ -107,7 +107,7 @@ class StageSetup(Value):
             seed=seed,
             stage=self.number,
             input_size=size,
-            start=crop_pixels(self.mean, size=size) if self.spec.start == "mean_shape" else None,
+            start=np.asarray(crop_pixels(self.mean, size=size)) if self.spec.start == "mean_shape" else None,
             average=self.spec.ema > 0,
         )
 

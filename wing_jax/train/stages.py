@@ -1,6 +1,5 @@
 """What each stage is trained on: crops around the boxes, then crops made by the first stage or by the annotation."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.augment import Augmentation
+from wing_jax.data.chips import Chips
 from wing_jax.geometry import crop_fractions, crop_of_box, crop_of_shape
 from wing_jax.inference.stage import Stage
 from wing_jax.train import crops
@@ -20,15 +20,19 @@ def first_setup(spec: StageSpec, data: TrainingData, *, augment: Sequence[Augmen
     """The first stage's training, on crops around the boxes; its `mean` is in fractions of the crop."""
     data, margin = data.at(data.chip_sizes[0]), margin_of(spec, 1)
     center = data.shape.centre if spec.center == "shape" else (0.0, 0.0)
-    place = functools.partial(crop_of_box, size=spec.input_size, margin=margin, center=center)
-    frames = place(data.train.boxes)
+    size = spec.input_size
+
+    def place(chips: Chips) -> np.ndarray:
+        return np.asarray(crop_of_box(chips.boxes, size=size, margin=margin, center=center))
+
+    frames = place(data.train)
     points = crops.points_in(data.train.points, frames)
     return StageSetup(
         **_common(spec, data, augment, number=1),
         margin=margin,
         frames=frames[:, None],
-        mean=crops.mean_shape(crop_fractions(points, size=spec.input_size), data.train.visible, flip=data.scheme.flip),
-        validation_frames=place(data.validation.boxes),
+        mean=crops.mean_shape(np.asarray(crop_fractions(points, size=size)), data.train.visible, flip=data.scheme.flip),
+        validation_frames=place(data.validation),
         center=center,
     )
 
@@ -50,12 +54,15 @@ def second_setup(
     first stage, the crops of the validation neither: for stage2_crops="annotated" alone.
     """
     size = data.chip_sizes[1]
-    place = functools.partial(crop_of_shape, template=template, size=spec.input_size)
     resized = data.at(size)
-    frames = place(resized.train.points)[:, None]  # of the annotated points
+
+    def place(chips: Chips) -> np.ndarray:
+        return np.asarray(crop_of_shape(chips.points, template, size=spec.input_size))
+
+    frames = place(resized.train)[:, None]  # of the annotated points
     if first is None:
         assert spec.stage2_crops == "annotated"
-        validation_frames = place(resized.validation.points)
+        validation_frames = place(resized.validation)
     else:
         through = {"template": template, "size": spec.input_size, "target_size": size}
         small = data.at(first.chip_size)
