@@ -97,7 +97,7 @@ def take_rows(
 ) -> UInt8[Array, "part side side 3"]:
     """`rows[index]`. With `axis`, `rows` are this replica's part of all rows, `index` is of all replicas' batch, and
     the answer is this replica's part of the batch: each gives what it holds, and the sum goes to where it is used."""
-    if axis is None:
+    if axis is None or jax.lax.axis_size(axis) == 1:
         return rows[index]
     local = index - jax.lax.axis_index(axis) * len(rows)
     held = (local >= 0) & (local < len(rows))
