@@ -211,10 +211,10 @@ def test_a_landscape_holds_the_network_itself_in_its_middle(network):
 
 
 def test_directions_are_as_long_as_each_filter(network):
-    from wing_jax.analysis.landscape import _direction
+    from wing_jax.analysis.landscape import random_direction
 
     params = network[1]["params"]
-    drawn = _direction(jax.random.key(0), params)
+    drawn = random_direction(jax.random.key(0), params)
     for own, leaf in zip(jax.tree.leaves(drawn), jax.tree.leaves(params), strict=True):
         if leaf.ndim < 2:
             assert not own.any()

@@ -41,6 +41,22 @@ HOMES = {  # library: where it may be named
     "matplotlib": ("report/canvas.py",),
     "h5py": ("data/readers/",),
 }
+TESTS = {path: ast.parse(path.read_text()) for path in sorted(Path(__file__).parent.rglob("*.py"))}
+PATCHED = {  # what tests replace in this package, and why no argument serves
+    "conftest.py: devices.prepare_xla": "XLA reads its flags once a process, and the tests' own compile fastest",
+    "conftest.py: render.render_face": "the synthetic faces take seconds; those already drawn are kept",
+    "test_batch_norm.py: batch_norm._sums": "sums by another order, for what rounding can do",
+    "test_bundle.py: bundle.np.savez": "a disk that is full in the middle of a file",
+    "test_environment.py: wing_jax.data.images.LARGEST_PICTURE": "a picture beyond the limit would take gigabytes",
+    "test_hostile.py: video_frames.CONTAINERS": "a container that is not to be read, for the test to be able to fail",
+    "test_localizer.py: module.LARGEST_PIXELS": "crops of more pixels than the limit would take gigabytes",
+    "test_localizer.py: module.cut_chip": "which of two equal ways is taken",
+    "test_predict.py: video_writer.ENCODERS": "an FFmpeg without H.264",
+    "test_pretrained.py: wing_jax.cli.export.crops_of": "a difference between two formats that there is not",
+    "test_pretrained.py: wing_jax.cli.export.halve": "a difference between two formats that there is not",
+    "test_tfds_builders.py: builders.WingAflw.read": "tensorflow-datasets makes the builder itself, without arguments",
+    "test_tfds_builders.py: builders.WingCofw.read": "tensorflow-datasets makes the builder itself, without arguments",
+}
 POSITIONAL_DEFAULTS = {"make_mesh.count", "load_faces.split"}  # the only argument; the second of two that all give
 
 
@@ -198,3 +214,54 @@ def test_the_command_line_heeds_signals_before_it_imports_what_takes_long():
     code = "import sys, wing_jax.cli; print({'jax', 'numpy', 'cv2', 'tensorflow'} & sys.modules.keys() or 'none')"
     answered = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answered.stdout.strip() == "none"
+
+
+def names_from_package(tree):
+    """The names that a test module has imported from wing_jax."""
+    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {
+        alias.asname or alias.name
+        for node in imported
+        if (node.module or "").split(".")[0] == "wing_jax"
+        for alias in node.names
+    }
+
+
+def first_name(node):
+    while isinstance(node, ast.Attribute | ast.Call | ast.Subscript):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def patches_of(tree):
+    """What a test module replaces in wing_jax; libraries reached through one of its modules (`module.cv2`) do not
+    count."""
+    ours = names_from_package(tree)
+    for node in ast.walk(tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr"):
+            continue
+        target, *others = node.args
+        if isinstance(target, ast.Constant) and str(target.value).startswith("wing_jax"):
+            yield target.value
+        elif first_name(target) in ours and ast.unparse(target).split(".")[-1] not in ("cv2", "time", "sys"):
+            yield f"{ast.unparse(target)}.{others[0].value}"
+
+
+def test_tests_replace_only_what_is_listed():
+    patched = {f"{path.name}: {patch}" for path, tree in TESTS.items() for patch in patches_of(tree)}
+    assert patched == PATCHED.keys()
+    assert len(PATCHED) <= 20
+
+
+def test_tests_use_no_private_name():
+    private = set()
+    for path, tree in TESTS.items():
+        ours = names_from_package(tree)
+        private |= {f"{path.name}: {name}" for name in ours if name.startswith("_") and not name.endswith("_")}
+        private |= {
+            f"{path.name}: {ast.unparse(node)}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
+            and node.attr != "_fields" and first_name(node) in ours
+        }  # fmt: skip
+    assert not private

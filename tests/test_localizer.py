@@ -300,7 +300,7 @@ def test_models_that_differ_in_their_weights_alone_share_a_program(small, pictur
 def test_batches_cover_all_faces_and_little_else():
     for largest in (1, 4, 64):
         for count in range(200):
-            batches = list(module._batches(count, largest=largest))
+            batches = list(module.batch_ranges(count, largest=largest))
             assert [face for faces, _ in batches for face in faces] == list(range(count))
             for faces, bucket in batches:
                 assert bucket.bit_count() == 1

@@ -9,7 +9,7 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.inference.drawing import TARGET
 from wing_jax.report.faces import COLOURS, annotation_sheet
-from wing_jax.report.schemes import _told, scheme_picture
+from wing_jax.report.schemes import scheme_picture, scheme_points
 from wing_jax.schemes import IBUG_68, MTFL_5, SCHEMES
 from wing_jax.types import Visibility
 
@@ -71,7 +71,7 @@ def test_each_published_scheme_has_a_picture(name):
     picture = scheme_picture(scheme, size=240)
     assert picture.shape[0] > picture.shape[1] > 240
     drawn = synthetic_faces(1, seed=1, size=128).points[0]
-    points = _told(scheme, drawn)
+    points = scheme_points(scheme, drawn)
     assert points.shape == (scheme.points, 2)
     low, high = drawn.min(0), drawn.max(0)
     assert ((points > low - 0.2 * (high - low)) & (points < high + 0.2 * (high - low))).all()
@@ -84,5 +84,5 @@ def test_the_pictures_points_mirror_each_other():
     mirrored = (symmetric * (-1, 1))[IBUG_68.flip]
     symmetric = ((symmetric - symmetric.mean(0)) + (mirrored - mirrored.mean(0))).astype(np.float32) / 2
     for scheme in SCHEMES.values():
-        points = _told(scheme, symmetric)
+        points = scheme_points(scheme, symmetric)
         np.testing.assert_allclose((points * (-1, 1))[scheme.flip], points, atol=1e-3, err_msg=scheme.name)

@@ -78,7 +78,7 @@ def test_groups_of_like_names_have_pictures_of_their_own(tmp_path):
 
 
 def test_names_of_pictures_are_as_they_were():
-    assert list(page._slugs(["inter-ocular", "box-size"]).values()) == ["inter-ocular", "box-size"]
+    assert list(page.slugs_of(["inter-ocular", "box-size"]).values()) == ["inter-ocular", "box-size"]
     assert evaluated().measurements[0].groups.keys() == {"subset", "pose"}
 
 

@@ -71,7 +71,7 @@ def landscapes(
     """
     variables = jax.tree.map(jnp.asarray, dict(variables))
     params = variables["params"]
-    first, second = (_direction(part, params) for part in jax.random.split(key))
+    first, second = (random_direction(part, params) for part in jax.random.split(key))
     along = jnp.linspace(-reach, reach, places)
 
     @jax.jit
@@ -87,7 +87,7 @@ def landscapes(
     return Landscape(along, jnp.moveaxis(values.reshape(places, places, len(losses)), -1, 0))
 
 
-def _direction(key: PRNGKeyArray, params: Any) -> Any:
+def random_direction(key: PRNGKeyArray, params: Any) -> Any:
     """Gaussian, each filter (the last axis counts them) as long as the network's; 0 for vectors."""
     leaves, shape = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))

@@ -270,7 +270,7 @@ class Localizer(Value):
         cpu_kernel.load(build=False)
         done = [np.zeros((len(self.stages), 0, self.scheme.points, 2), np.float32)]
         waiting: list[tuple[Array, int]] = []
-        for faces, bucket in _batches(count, largest=largest):
+        for faces, bucket in batch_ranges(count, largest=largest):
             # Allowed whatever the program's guard says: `jax.device_put` would take 0.1 ms more.
             with jax.transfer_guard_host_to_device("allow"):
                 waiting.append((dispatch(faces, bucket), len(faces)))
@@ -306,7 +306,7 @@ def _round_up(side: int, *, unit: int) -> int:
     return next(s for k in itertools.count() for s in (unit << k, (3 * unit << k) // 2) if s >= side)
 
 
-def _batches(count: int, *, largest: int) -> Iterator[tuple[range, int]]:
+def batch_ranges(count: int, *, largest: int) -> Iterator[tuple[range, int]]:
     """(faces, bucket) that together cover `count` faces; buckets are powers of two up to `largest`, itself one, and at
     most a quarter of each is padding."""
     start = 0

@@ -135,7 +135,7 @@ def _drawn(make: Callable[[], str]) -> str:
 
 
 def _write_curves(folder: Path, measurements: Sequence[Measurement]) -> list[str]:
-    figures, slugs = [], _slugs(m.metric for m in measurements)
+    figures, slugs = [], slugs_of(m.metric for m in measurements)
     for metric in slugs:
         chosen = [m for m in measurements if m.metric == metric]
         if (threshold := chosen[0].threshold) is None:
@@ -153,7 +153,7 @@ def _write_bars(folder: Path, measurements: Sequence[Measurement], group: str) -
     numbers = {tables.series(m, measurements): m.by(group) for m in leading}
     label = _label(leading[0])
     figure = plots.group_figure(numbers, label=label)
-    path = plots.save_figure(figure, folder / f"by-{_slugs(measurements[0].groups)[group]}.png")
+    path = plots.save_figure(figure, folder / f"by-{slugs_of(measurements[0].groups)[group]}.png")
     return _picture(path.name, label)
 
 
@@ -177,7 +177,7 @@ def _label(measurement: Measurement) -> str:
     return tables.label({"nme": measurement.is_nme, "metric": measurement.metric, "unit": measurement.unit})
 
 
-def _slugs(names: Iterable[str]) -> dict[str, str]:
+def slugs_of(names: Iterable[str]) -> dict[str, str]:
     """For each name a part of a file's name, each another, however alike the names are."""
     slugs: dict[str, str] = {}
     for name in dict.fromkeys(names):

@@ -27,7 +27,7 @@ def scheme_picture(scheme: Scheme, *, size: int = 900) -> Image:
       ValueError: `scheme` is not a published one.
     """
     face, points68 = _face(size)
-    points = _told(scheme, points68)
+    points = scheme_points(scheme, points68)
     picture = draw_points(face, points, colour=(0, 114, 178), lines=scheme.lines, radius=size / 260)
     for number, at in enumerate(points):
         place = (int(at[0]) + size // 180, int(at[1]) - size // 180)
@@ -42,7 +42,8 @@ def _face(size: int) -> tuple[Image, Shape]:
     return cv2.addWeighted(drawn.image, 0.6, np.full_like(drawn.image, 255), 0.4, 0), drawn.points
 
 
-def _told(scheme: Scheme, points: Shape) -> Shape:
+def scheme_points(scheme: Scheme, points: Shape) -> Shape:
+    """Where the points of `scheme` lie on a face whose 68 points of 300-W are these."""
     if scheme.name == WFLW_98.name:
         return _wflw(points)
     if scheme.name == LAPA_106.name:
