@@ -44,12 +44,8 @@ def main() -> None:
     host, on_host = trained("tfdata", 0)
     other, on_other = trained("device", 1)
     rows = [
-        (
-            "first logged loss, difference",
-            f"{_apart(device[:1], host[:1]):.2%}",
-            f"{_apart(device[:1], other[:1]):.2%}",
-        ),
-        ("logged losses, mean difference", f"{_apart(device, host):.2%}", f"{_apart(device, other):.2%}"),
+        ("first logged loss, difference", *(_apart(device[:1], losses[:1]) for losses in (host, other))),
+        ("logged losses, mean difference", *(_apart(device, losses) for losses in (host, other))),
         ("test NME, difference", *(_points(on_device.compare(one)) for one in (on_host, on_other))),
     ]
     body = [f"{len(train):,} faces, {given.steps:,} steps of {given.batch_size}; {len(test)} test faces.", ""]
