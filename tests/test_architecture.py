@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "wing_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
-    {"types", "text", "values", "errors", "runtime"},
+    {"types", "text", "values", "errors", "choices", "runtime"},
     {"schemes", "config", "pretrained"},
     {"losses", "geometry", "procrustes", "balance"},
     {"models", "synthetic"},

@@ -7,11 +7,23 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_origin
+from typing import Any, Literal, get_origin
 
 import cattrs
 from cattrs.v import format_exception
 
+from wing_jax.choices import (
+    LARGEST_INPUT,
+    Center,
+    Input,
+    Occluded,
+    Parallel,
+    PictureSize,
+    Precision,
+    Reduction,
+    Stage2Crops,
+    Store,
+)
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
 from wing_jax.runtime.parameters import freeze_params, hash_with_dicts
@@ -19,8 +31,6 @@ from wing_jax.text import quoted, reason
 
 READERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
 
-Reduction: TypeAlias = Literal["sum_over_points_mean_over_batch", "mean"]  # as in `wing_jax.losses`
-LARGEST_INPUT = 4_096  # pixels: the side of a network's crop
 LARGEST_BINS = 10_000  # of the pose coefficient
 LARGEST_SEED = 2**32 - 1
 SHARE = (0, 1)
@@ -52,14 +62,12 @@ class DataConfig:
     images: str = ""  # folder of the pictures, for lists of your own (coco, imglab, csv); empty: where the list tells
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name; of published data: convert to it
     boxes: str = "given"  # a rule of `wing_jax.data.boxes`, such as "landmarks"
-    occluded: Literal["keep", "ignore"] = "keep"  # points annotated as occluded: keep those with a position, or none
+    occluded: Occluded = "keep"  # points annotated as occluded: keep those with a position, or none
     # Pictures of another size than their annotation file says: refused, or points and boxes moved to the real one.
-    picture_size: Literal["check", "rescale"] = "check"
+    picture_size: PictureSize = "check"
     train_faces: int = 0  # synthetic faces to draw for training (synthetic alone)
     test_faces: int = 0  # synthetic faces to draw for the test (synthetic alone)
-    store: Literal["pixels", "jpeg"] = (
-        "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
-    )
+    store: Store = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
     validation: float = 0.05  # share of the training photos held out to choose the best checkpoint
     without: tuple[str, ...] = ()  # photos not to train on, if they are there; 300-W's are called FOLDER/NAME
     reshaped: int = 0  # copies of each face warped towards the shapes of others like it (`wing_jax.augment.reshaping`)
@@ -127,7 +135,7 @@ class ModelConfig:
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
     output_bias: Literal["zero", "mean_shape"] = "zero"  # "mean_shape" is the stronger recipe
     # Of activations in training; parameters, loss and coordinates stay float32. "auto": bfloat16 on GPU and TPU.
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         freeze_params(self)
@@ -192,7 +200,7 @@ class StageConfig:
     keep: int = 2  # newest checkpoints kept, beside the best
     # Stage 1. "shape": the crop is centered on the faces, off the boxes' centers by the mean found in training faces.
     # For boxes that hold faces off their center: with flips, the network would learn to answer half-way.
-    center: Literal["box", "shape"] = "box"
+    center: Center = "box"
 
     def __post_init__(self) -> None:
         _check_above(self, "input_size", "margin", "batch_size", "steps", "evaluate_every", "keep")
@@ -209,7 +217,7 @@ class SecondStageConfig(StageConfig):
     weaker.
     """
 
-    stage2_crops: Literal["predicted", "annotated"] = "predicted"
+    stage2_crops: Stage2Crops = "predicted"
     draws: int = 8
 
     def __post_init__(self) -> None:
@@ -230,9 +238,9 @@ class Config:
     seed: int = 0
     output: str = "runs"
     devices: int = 0  # devices to train on; 0: all
-    parallel: Literal["jit", "pmap"] = "jit"
+    parallel: Parallel = "jit"
     # "device": the faces lie in device memory and each step makes its own batch. "tfdata": for faces that do not fit.
-    input: Literal["device", "tfdata"] = "device"
+    input: Input = "device"
     processes: Literal["one", "many"] = "one"  # "many": every process of a cluster runs this command (docs/scaling.md)
     steps_per_call: int = 0  # steps in one program of the device; 0: 1 on CPU, 250 on GPU and TPU
     large_batch: int = 0  # faces a step, the stages' schedules being rescaled to it (`scaled_to_batch`); 0: as they are

@@ -3,10 +3,11 @@
 import dataclasses
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
+from wing_jax.choices import Occluded, PictureSize
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import draws_faces, find_reader, load_faces, splits_of
 from wing_jax.errors import InputError
@@ -25,9 +26,9 @@ class DataOptions:
     images: str = ""  # folder of the images that a list (COCO, imglab, CSV) names; empty: where the list says
     scheme: str = ""  # of your own data: a TOML file, or a published scheme's name; else convert the points to it
     boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`, such as "landmarks"
-    occluded: Literal["keep", "ignore"] = "keep"  # points annotated as occluded: keep those with a position, or none
+    occluded: Occluded = "keep"  # points annotated as occluded: keep those with a position, or none
     # Images of another size than their annotation file says: report or refuse them, or move points and boxes.
-    picture_size: Literal["check", "rescale"] = "check"
+    picture_size: PictureSize = "check"
 
     def load(self, *, split: str = "", count: int = 0, seed: int = 0, faults: list[str] | None = None) -> FaceSet:
         """The faces of `split` (empty: of the option); `count` and `seed` are of synthetic faces.

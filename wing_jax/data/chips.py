@@ -8,12 +8,13 @@ import dataclasses
 import os.path
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
+from wing_jax.choices import Store
 from wing_jax.data.encoded import JpegImages, encoded
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.limits import LARGEST_COORDINATE, face_fault, size_fault
@@ -138,7 +139,7 @@ def _window(image: Image, left: int, top: int, side: int) -> UInt8[np.ndarray, "
     return cv2.copyMakeBorder(within, before[1], after[1], before[0], after[0], cv2.BORDER_REPLICATE)
 
 
-def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, store: Literal["pixels", "jpeg"] = "pixels") -> Chips:
+def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, store: Store = "pixels") -> Chips:
     """Chips of all `faces`, read with `workers` threads. Of a packed set the crops are the chips, at another size.
 
     `held`="jpeg" holds them encoded: a tenth of the memory, and decoding at every use.

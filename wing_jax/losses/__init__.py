@@ -18,9 +18,9 @@ What holds for every loss of this package:
   taken on trust, so that a sweep may `vmap` over them.
 """
 
+from wing_jax.choices import Reduction as Reduction
 from wing_jax.losses.heatmap import adaptive_wing_loss as adaptive_wing_loss
 from wing_jax.losses.heatmap import adaptive_wing_weights as adaptive_wing_weights
-from wing_jax.losses.reduction import Reduction as Reduction
 from wing_jax.losses.reduction import mask_points as mask_points
 from wing_jax.losses.reduction import masked_mean as masked_mean
 from wing_jax.losses.reduction import sum_over_points_mean_over_batch as sum_over_points_mean_over_batch

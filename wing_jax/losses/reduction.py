@@ -7,15 +7,15 @@ be 0 * NaN. So leave out the coordinate before the loss is computed:
     objective = sum_over_points_mean_over_batch(loss(predicted, target), visible)
 """
 
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from wing_jax.choices import Reduction
 from wing_jax.losses.inputs import as_array, at_least_float32
 
-Reduction: TypeAlias = Literal["sum_over_points_mean_over_batch", "mean"]
 Coordinates: TypeAlias = Float[Array | np.ndarray, "batch points 2"]
 Visible: TypeAlias = Bool[Array | np.ndarray, "batch points"]
 

@@ -7,7 +7,6 @@
 `wing-jax reproduce` does the same.
 """
 
-from wing_jax.reproduce.own_loss import compare_losses as compare_losses
 from wing_jax.reproduce.recipes import BUDGETS as BUDGETS
 from wing_jax.reproduce.recipes import Recipe as Recipe
 from wing_jax.reproduce.recipes import recipe as recipe

@@ -1,7 +1,7 @@
 """The unperturbed crops that each stage starts from, and the mean shape."""
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from wing_jax import geometry
 from wing_jax.augment.augmentation import Augmentation
 from wing_jax.augment.geometric import supersampling
+from wing_jax.choices import Input
 from wing_jax.data.chips import MARGIN, Chips
 from wing_jax.inference.stage import Stage
 from wing_jax.input.on_device import DeviceInput, training_faces
@@ -18,7 +19,6 @@ from wing_jax.input.sampling import BatchIndices, CutBatch, EpochSampler
 from wing_jax.models.networks import as_network
 from wing_jax.train.steps import make_predict
 
-Input: TypeAlias = Literal["device", "tfdata"]
 ROWS = 64  # crops at once
 CHIP_STEP = 1.25  # chip pixels per pixel of an unperturbed crop: sharp, and yet hardly any shrinking is left
 

@@ -3,13 +3,13 @@
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from wing_jax.augment.reshaping import reshaped
 from wing_jax.balance import Balance, duplicated_indices
+from wing_jax.choices import Store
 from wing_jax.data.boxes import ShapeInBox, shape_in_box
 from wing_jax.data.chips import Chips, cut_chips, joined, shrink
 from wing_jax.data.face_set import FaceSet
@@ -23,8 +23,6 @@ from wing_jax.text import quoted
 from wing_jax.train import crops
 from wing_jax.train.spec import StageSpec
 from wing_jax.values import Value
-
-Store = Literal["pixels", "jpeg"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from wing_jax.augment import Augmentation
 from wing_jax.balance import Balance
+from wing_jax.choices import Input, Parallel, Store
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
 from wing_jax.errors import InputError
@@ -22,10 +23,8 @@ from wing_jax.models.networks import as_network, shapes_of
 from wing_jax.runtime import devices, memory
 from wing_jax.text import quoted
 from wing_jax.train import stages as setups
-from wing_jax.train.crops import Input
-from wing_jax.train.data import FaceSource, Store, TrainingData, prepare_data
+from wing_jax.train.data import FaceSource, TrainingData, prepare_data
 from wing_jax.train.logs import Row
-from wing_jax.train.replicas import Parallel
 from wing_jax.train.run_record import describe, refuse_another, write_record
 from wing_jax.train.setup import StageSetup, TrainSettings, train_stage
 from wing_jax.train.spec import Callback, Recipe, StageSpec, usual_augmentations

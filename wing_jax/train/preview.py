@@ -5,12 +5,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from wing_jax.choices import Input
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.input.sampling import EpochSampler
 from wing_jax.text import quoted
 from wing_jax.train.data import FaceSource, prepare_data
-from wing_jax.train.setup import Input
 from wing_jax.train.spec import StageSpec, usual_augmentations
 from wing_jax.train.stages import first_setup
 from wing_jax.types import Batch

@@ -1,7 +1,7 @@
 """The one file that knows how a replica's program becomes that of all devices: by `shard_map`, or by `pmap`."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +9,9 @@ import numpy as np
 from jax import P as Spec
 from jax.sharding import Mesh
 
+from wing_jax.choices import Parallel
 from wing_jax.runtime import devices
 from wing_jax.runtime.devices import AXIS
-
-Parallel = Literal["jit", "pmap"]
 
 
 class Replicas:

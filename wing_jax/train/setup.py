@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from wing_jax import losses
 from wing_jax.augment import Augmentation
 from wing_jax.augment.geometric import supersampling
+from wing_jax.choices import Input, Parallel
 from wing_jax.data.chips import Chips
 from wing_jax.errors import InputError
 from wing_jax.geometry import crop_pixels
@@ -28,9 +29,8 @@ from wing_jax.models.networks import Network, as_network
 from wing_jax.runtime import devices
 from wing_jax.runtime.devices import AXIS
 from wing_jax.schemes import Scheme
-from wing_jax.train.crops import Input
 from wing_jax.train.loop import Diverged, Schedule, Trained, Validate, make_validate, train_network
-from wing_jax.train.replicas import Parallel, Replicas
+from wing_jax.train.replicas import Replicas
 from wing_jax.train.runners import DeviceInputRunner, HostInputRunner, Runner
 from wing_jax.train.spec import Callback, StageSpec, training_model
 from wing_jax.train.state import TrainState, init_state

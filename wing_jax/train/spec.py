@@ -12,6 +12,7 @@ import optax
 from wing_jax import augment, losses
 from wing_jax.augment import Augmentation
 from wing_jax.balance import Balance
+from wing_jax.choices import LARGEST_INPUT, Center, Precision, Reduction, Stage2Crops
 from wing_jax.errors import InputError
 from wing_jax.runtime import devices
 from wing_jax.text import quoted
@@ -19,7 +20,6 @@ from wing_jax.train.optimizer import default_optimizer
 from wing_jax.types import Loss
 from wing_jax.values import Value
 
-LARGEST_INPUT = 4_096  # pixels: the side of a network's crop
 EVALUATIONS = 20  # over a training whose stage does not say how often
 
 
@@ -71,14 +71,14 @@ class StageSpec(Value):
     batch_size: int = 32
     margin: float | None = None
     augment: Sequence[Augmentation] | None = None
-    reduction: losses.Reduction = "mean"
+    reduction: Reduction = "mean"
     ema: float = 0.999
     start: Literal["mean_shape", "random"] = "mean_shape"
     evaluate_every: int = 0
     keep: int = 2
-    precision: Literal["auto", "float32", "bfloat16"] | None = None
-    center: Literal["box", "shape"] = "box"
-    stage2_crops: Literal["predicted", "annotated"] = "predicted"
+    precision: Precision | None = None
+    center: Center = "box"
+    stage2_crops: Stage2Crops = "predicted"
     draws: int = 8
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.augment import Augmentation
+from wing_jax.choices import Input
 from wing_jax.data.chips import Chips
 from wing_jax.geometry import crop_fractions, crop_of_box, crop_of_shape
 from wing_jax.inference.stage import Stage
@@ -46,7 +47,7 @@ def second_setup(
     augment: Sequence[Augmentation],
     first_augment: Sequence[Augmentation] = (),
     seed: int = 0,
-    input: crops.Input = "device",
+    input: Input = "device",
 ) -> StageSetup:
     """The second stage's training, on crops made by the first or by the annotation; validated behind the first.
 
