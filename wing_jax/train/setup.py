@@ -35,7 +35,7 @@ from wing_jax.train.runners import DeviceInputRunner, HostInputRunner, Runner
 from wing_jax.train.spec import Callback, StageSpec, training_model
 from wing_jax.train.state import TrainState, init_state
 from wing_jax.train.steps import Step, make_objective, make_train_step
-from wing_jax.types import Batch, Loss
+from wing_jax.types import Batch
 from wing_jax.values import Value
 
 LOG_EVERY = 20  # steps, at least
@@ -121,12 +121,12 @@ class StageSetup(Value):
             axis=axis,
         )
 
-    def step(self, *, seed: int, axis: str | None = AXIS, loss: Loss | None = None) -> Step:
-        """The training step, not yet compiled; `loss`, in pixels of the crop, instead of the stage's own."""
+    def step(self, *, seed: int, axis: str | None = AXIS) -> Step:
+        """The training step, not yet compiled."""
         return make_train_step(
             self.network(axis=axis),
             self.optimizer,
-            loss or self.spec.scaled_loss(),
+            self.spec.scaled_loss(),
             reduction=self.spec.reduction,
             eyes=self.eyes,
             ema=self.spec.ema,
@@ -258,9 +258,9 @@ def write_divergence(setup: StageSetup, found: Diverged, place: Path, record: Ma
     return path
 
 
-def make_runner(setup: StageSetup, settings: TrainSettings, *, loss: Loss | None = None) -> Runner:
-    """Steps with the input that the settings name; `loss`, in pixels of the crop, instead of the stage's own."""
-    step = setup.step(seed=settings.seed, loss=loss)
+def make_runner(setup: StageSetup, settings: TrainSettings) -> Runner:
+    """Steps with the input that the settings name."""
+    step = setup.step(seed=settings.seed)
     if settings.input == "device":
         return DeviceInputRunner(
             step,
