@@ -65,9 +65,9 @@ def localizer(faces):
     return Localizer(scheme=IBUG_68, box_convention="landmarks", stages=tuple(stages), template=mean, metadata=metadata)
 
 
-@pytest.mark.parametrize("kind", ["onnx", "saved-model", "tflite", "stablehlo"])
+@pytest.mark.parametrize("kind", ["onnx", "saved-model", "tflite", "tflite-half", "stablehlo"])
 def test_every_runtime_answers_as_jax(kind, localizer, faces, tmp_path):
-    crops = crops_of(localizer, faces)
+    crops, within = crops_of(localizer, faces), 0.03 if kind == "tflite-half" else 1e-3  # pixels
     assert [c.shape for c in crops] == [(6, 32, 32, 3), (6, 64, 64, 3)]
     folder = tmp_path / os.fsdecode(b"m\xfcller [v2] a\\b* %d {x}#")  # a pattern to TensorFlow, and not UTF-8
     done = export(localizer, kind, folder, crops)
@@ -78,8 +78,8 @@ def test_every_runtime_answers_as_jax(kind, localizer, faces, tmp_path):
         assert np.ptp(expected, axis=0).max() > 0.5  # the picture matters
         run = EXPORTS[kind].load(exported.path)
         for count in (1, 6):
-            np.testing.assert_allclose(run(shown[:count]), expected[:count], atol=1e-3)
-        assert exported.difference < 1e-3
+            np.testing.assert_allclose(run(shown[:count]), expected[:count], atol=within)
+        assert exported.difference < within
     told = json.loads((folder / "model.json").read_text())
     assert [stage["file"] for stage in told["stages"]] == [d.path.name for d in done]
     assert told["scheme"]["points"] == list(IBUG_68.names)
@@ -100,6 +100,18 @@ def test_half_is_the_same_model_in_half_the_bits(localizer, faces, tmp_path, cap
     kept = again.stages[0].variables["params"]["output"]["kernel"]
     assert kept.dtype == np.float32
     np.testing.assert_array_equal(kept, localizer.stages[0].variables["params"]["output"]["kernel"].astype(np.float16))
+
+
+def test_tflite_half_is_half_the_file_and_has_the_weights_in_float16(localizer, faces, tmp_path):
+    crops = crops_of(localizer, faces)
+    whole, half = (export(localizer, kind, tmp_path / kind, crops) for kind in ("tflite", "tflite-half"))
+    for one, other, stage, shown in zip(whole, half, localizer.stages, crops, strict=True):
+        assert other.path.stat().st_size < 0.6 * one.path.stat().st_size  # the graph itself is a few kilobytes of both
+        kernel = np.asarray(stage.variables["params"]["output"]["kernel"], np.float32)
+        content = other.path.read_bytes()
+        assert any(each.astype(np.float16).tobytes() in content for each in (kernel, kernel.T))
+        assert not any(each.tobytes() in content for each in (kernel, kernel.T))
+        assert (EXPORTS["tflite-half"].load(other.path)(shown) != EXPORTS["tflite"].load(one.path)(shown)).any()
 
 
 def test_half_is_refused_where_the_points_move(localizer, faces, tmp_path):
@@ -203,7 +215,7 @@ def test_a_file_that_answers_otherwise_is_refused(localizer, faces, tmp_path):
 
 def test_faults(localizer, faces, tmp_path, monkeypatch):
     with pytest.raises(
-        InputError, match="no export format is called 'coreml': use one of onnx, saved-model, tflite, stablehlo"
+        InputError, match="no export format is called 'coreml': use one of onnx, saved-model, tflite, tflite-half"
     ):
         export(localizer, "coreml", tmp_path, [])
     (tmp_path / "file").write_text("")
@@ -246,4 +258,7 @@ def test_a_format_of_ones_own_is_registered(localizer, faces, tmp_path, capsys):
     model = localizer.save(tmp_path / "model")
     with pytest.raises(SystemExit):
         main(["export", str(model), "--to", "coreml"])
-    assert "--to 'coreml': use half or one of onnx, saved-model, tflite, stablehlo, mine" in capsys.readouterr().err
+    assert (
+        "--to 'coreml': use half or one of onnx, saved-model, tflite, tflite-half, stablehlo, mine"
+        in capsys.readouterr().err
+    )

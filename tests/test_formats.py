@@ -13,6 +13,7 @@ from writers.aflw2000 import write_aflw2000
 from writers.aflw_sqlite import write_aflw_sqlite
 from writers.coco import write_coco
 from writers.cofw import write_cofw, write_cofw68
+from writers.fgnet import write_fgnet
 from writers.imglab import write_imglab
 from writers.lapa import write_jd_landmark, write_lapa
 from writers.merl_rav import write_merl_rav
@@ -45,6 +46,7 @@ WRITERS: dict[str, Callable] = {
     "w300": write_w300, "w300vw": write_w300vw, "w300lp": write_w300lp, "aflw2000": write_aflw2000,
     "aflw": write_aflw, "aflw_sqlite": write_aflw_sqlite, "wflw": write_wflw, "cofw": write_cofw,
     "cofw68": write_cofw68, "menpo": write_merl_rav, "lapa": write_lapa, "jd": write_jd_landmark,
+    "fgnet": write_fgnet,
     "mtfl": write_mtfl, "packed": write_packed, "imglab": write_imglab, "coco": write_coco,
     "csv": functools.partial(write_points_table, scheme=IBUG_68), "pts": write_points_folder,
 }  # fmt: skip

@@ -16,6 +16,11 @@ def numpy_smooth_l1(x, beta=1.0):
     return np.piecewise(np.abs(x), [np.abs(x) < beta], [lambda y: y**2 / (2 * beta), lambda y: y - beta / 2])
 
 
+def numpy_charbonnier(x, width=1.0):
+    """The definition, with a square root that does not overflow."""
+    return width * (np.hypot(width, np.asarray(x, np.float64)) - width)
+
+
 def numpy_wing(x, width=10.0, epsilon=2.0):
     """The form of the authors' lgLoss.m, which has no C: y + w * log((e + w) / (e * exp(1)))."""
     y = np.abs(x)
@@ -41,6 +46,7 @@ REFERENCES = {
     losses.l2_loss: lambda x: x * x / 2,
     losses.l1_loss: np.abs,
     losses.smooth_l1_loss: numpy_smooth_l1,
+    losses.charbonnier_loss: numpy_charbonnier,
     losses.wing_loss: numpy_wing,
     losses.rectified_wing_loss: numpy_rectified_wing,
     losses.soft_wing_loss: numpy_soft_wing,
@@ -83,6 +89,7 @@ def test_value_is_numpys(loss):
     ("loss", "hyper"),
     [
         (losses.smooth_l1_loss, {"beta": 3.0}),
+        (losses.charbonnier_loss, {"width": 3.0}),
         (losses.wing_loss, {"width": 15.0, "epsilon": 3.0}),
         (losses.rectified_wing_loss, {"width": 6.0, "epsilon": 0.5, "rectification": 1.0}),
         (losses.soft_wing_loss, {"linear_width": 1.0, "width": 8.0, "epsilon": 2.0}),
@@ -135,6 +142,27 @@ def test_continuous_at_the_kink(loss, kink, hyper):
     with jax.enable_x64(True):
         below, above = at(loss, kink * (1 - 1e-12), **hyper), at(loss, kink * (1 + 1e-12), **hyper)
         assert below == pytest.approx(above, abs=1e-9)
+
+
+@pytest.mark.parametrize("width", [0.5, 1.0, 10.0])
+def test_charbonnier_is_exact_from_the_smallest_to_the_largest_errors(width):
+    """Computed as it is defined in float32, it is 0 below |x| / width = 2e-4 and infinite beyond 1e19."""
+    x = np.geomspace(1e-15, 1e35, 301).astype(np.float32)
+    value, slopes = jax.vmap(jax.value_and_grad(of_error(losses.charbonnier_loss, width=width)))(jnp.asarray(x))
+    scaled = x.astype(np.float64) / width
+    np.testing.assert_allclose(value, x.astype(np.float64) ** 2 / (1 + np.hypot(1, scaled)), rtol=1e-6)
+    np.testing.assert_allclose(slopes, x / np.hypot(1, scaled), rtol=1e-6)
+
+
+def test_charbonnier_turns_smoothly_and_is_rescaled_as_a_square():
+    value, slopes = (
+        [of(losses.charbonnier_loss, x, width=10.0) for x in (np.nextafter(np.float32(10), np.float32(0)), 10.0)]
+        for of in (at, slope)
+    )
+    np.testing.assert_allclose(value, 100 * (np.sqrt(2) - 1), rtol=1e-6)
+    np.testing.assert_allclose(slopes, 10 / np.sqrt(2), rtol=1e-6)
+    rescaled = losses.make_loss("charbonnier", working_extent=1.0, width=5.0)  # pixels of 64; the error is in fractions
+    np.testing.assert_allclose(rescaled(jnp.float32(3 / 64), jnp.float32(0)), numpy_charbonnier(3, 5), rtol=1e-6)
 
 
 def test_limits():

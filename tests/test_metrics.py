@@ -3,13 +3,16 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.spatial.distance
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from wing_jax.evaluation import metrics
+from wing_jax.data.face_set import FaceSet
+from wing_jax.evaluation import evaluate_points, metrics
 from wing_jax.evaluation.measures import all_or
 from wing_jax.evaluation.metrics import Eyes
+from wing_jax.schemes import IBUG_68
 
 # Two faces of six points: eyes of two points each (outer corner first), nose, mouth.
 EYES = Eyes(left=(0, 1), right=(2, 3), left_outer=0, right_outer=3)
@@ -144,6 +147,44 @@ def test_nme_does_not_change_with_joint_scale_and_shift(scale, shift, name):
     predicted = target + offsets()
     moved = (scale * target + move, scale * predicted + move, scale * boxes + np.tile(move, 2))
     np.testing.assert_allclose(nmes(*moved), nmes(target, predicted, boxes), rtol=1e-9)
+
+
+def shown_faces(seed=0):
+    """Four faces of 68 points: all visible; one point hidden; an eye corner hidden; both eye corners at one place."""
+    points = np.random.default_rng(seed).uniform(10, 90, (4, 68, 2)).astype(np.float32)
+    points[3, IBUG_68.left_outer] = points[3, IBUG_68.right_outer]
+    visible = np.ones((4, 68), bool)
+    visible[1, 30] = visible[2, IBUG_68.left_outer] = False
+    return FaceSet.from_arrays(np.zeros((4, 100, 100, 3), np.uint8), points, scheme="ibug68", visible=visible)
+
+
+def test_worst_landmark_is_the_largest_error_by_the_distance_of_the_eye_corners():
+    faces = shown_faces()
+    predicted = faces.points + np.random.default_rng(1).normal(0, 3, faces.points.shape).astype(np.float32)
+    predicted[0, 12] += 40
+    predicted[1, 30] += 500  # hidden: does not count
+    matrices = [scipy.spatial.distance.cdist(p, t) for p, t in zip(predicted, faces.points, strict=True)]
+    worst = [np.diag(matrix)[shown].max() for matrix, shown in zip(matrices, faces.visible, strict=True)]
+    corners = faces.points[:2, [36, 45]].astype(np.float64)
+    expected = worst[:2] / np.hypot(*(corners[:, 1] - corners[:, 0]).T)
+    ours = metrics.worst_landmark(predicted, faces)
+    np.testing.assert_allclose(ours, [*expected, np.nan, np.nan], rtol=1e-6)
+    done = evaluate_points(predicted, faces)
+    assert done.metrics == (*metrics.NORMALIZERS, "worst-landmark")
+    assert done.mean["worst-landmark"] == pytest.approx(100 * expected.mean())
+    assert "worst-landmark (%)\nmetric" in str(done)
+    assert "worst-landmark" not in done.nme
+    assert set(done.landmarks) == set(metrics.NORMALIZERS)
+
+
+def test_worst_landmark_refuses_what_is_not_finite():
+    faces = shown_faces()
+    predicted = faces.points.copy()
+    predicted[1, 30] = np.nan  # hidden
+    assert metrics.worst_landmark(predicted, faces)[1] == 0
+    predicted[0, 3] = np.nan
+    with pytest.raises(ValueError, match=r"1 faces \(the first: number 0\)"):
+        metrics.worst_landmark(predicted, faces)
 
 
 def test_ced_auc_and_failures_of_a_curve_made_by_hand():

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import flax.linen as nn
 import jax
@@ -10,11 +11,13 @@ import numpy as np
 import optax
 import pytest
 
+from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.models import (
     CNN6,
     CNN7,
     TINY,
+    EfficientNetLite0Regressor,
     PlainRegressor,
     ResNet50,
     ResNetTiny,
@@ -23,7 +26,9 @@ from wing_jax.models import (
     make_model,
 )
 from wing_jax.models.networks import as_network
+from wing_jax.train.fit import fit
 from wing_jax.train.optimizer import make_optimizer
+from wing_jax.train.spec import StageSpec
 from wing_jax.train.state import init_state
 
 
@@ -179,6 +184,100 @@ def test_tiny_resnet_answers_and_learns_statistics():
     assert np.isfinite(answered).all()
     old_means, means = (t["batch_stats"]["BatchNorm_0"]["mean"] for t in (variables, new))
     assert (old_means != means).any()
+
+
+def by_hand_lite0():
+    """Tan and Le 2019, table 1, of the Lite network: convolutions without bias, BatchNorm's scale and bias."""
+
+    def convolution(kernel, into, channels):
+        return kernel * kernel * into * channels + 2 * channels
+
+    total, wide = convolution(3, 3, 32), 32
+    table = "1x1k3c16 2x6k3c24 2x6k5c40 3x6k3c80 3x6k5c112 4x6k5c192 1x6k3c320"  # blocks, expansion, kernel, channels
+    for blocks, expansion, kernel, channels in (map(int, re.findall(r"\d+", row)) for row in table.split()):
+        for _ in range(blocks):
+            expanded = wide * expansion
+            total += convolution(1, wide, expanded) if expansion > 1 else 0
+            total += convolution(kernel, 1, expanded) + convolution(1, expanded, channels)
+            wide = channels
+    return total + convolution(1, wide, 1280)
+
+
+def test_efficientnet_lite0_has_the_published_trunk():
+    assert by_hand_lite0() == 4_652_008 - (1280 * 1000 + 1000)  # the published classifier's less its head
+    params = shapes_of(EfficientNetLite0Regressor(points=68), 224)["params"]
+    assert count(params) == by_hand_lite0() + 1280 * 136 + 136
+
+
+def flax_lite0(variables, images):
+    """The published order of layers, by lax alone and block by block."""
+    params, statistics = variables["params"], variables["batch_stats"]
+
+    def layer(x, number, *path, stride=1, groups=1, clipped=True):
+        p, s = params, statistics
+        for name in path:
+            p, s = p[name], s[name]
+        kernel, p, s = p[f"Conv_{number}"]["kernel"], p[f"BatchNorm_{number}"], s[f"BatchNorm_{number}"]
+        x = jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+        )
+        wide = lambda values: values[None, None, None]  # noqa: E731
+        x = (x - wide(s["mean"])) / jnp.sqrt(wide(s["var"]) + 1e-5) * wide(p["scale"]) + wide(p["bias"])
+        return jnp.clip(x, 0, 6) if clipped else x
+
+    x = layer(images.astype(jnp.float32) / 255, 0, stride=2)
+    halving = {1, 3, 5, 11}  # the first blocks of their levels, where the resolution falls
+    shortcuts = {2, 4, 6, 7, 9, 10, 12, 13, 14}
+    for block in range(16):
+        path, y, first = (f"InvertedBottleneck_{block}",), x, int(block > 0)
+        if first:
+            y = layer(y, 0, *path)
+        y = layer(y, first, *path, stride=2 if block in halving else 1, groups=y.shape[-1])
+        y = layer(y, first + 1, *path, clipped=False)
+        x = x + y if block in shortcuts else y
+    x = layer(x, 1).mean((1, 2))
+    return (x @ params["output"]["kernel"] + params["output"]["bias"][None]).reshape(len(x), -1, 2)
+
+
+def test_efficientnet_lite0_is_the_published_order_of_layers():
+    model, images = EfficientNetLite0Regressor(points=5), pictures(size=64)
+    drawn = random_variables(model, 64)
+    variables = jax.tree.map(lambda leaf: 2 * leaf if leaf.ndim == 4 else leaf, drawn)  # else 35 layers damp pictures
+    answered, expected = (jax.jit(f)(variables, images) for f in (model.apply, flax_lite0))
+    assert answered.shape == (2, 5, 2)
+    assert np.ptp(expected, axis=0).max() > 1e-3  # the picture matters
+    np.testing.assert_allclose(answered, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_every_parameter_of_efficientnet_lite0_learns():
+    model, images = EfficientNetLite0Regressor(points=5), pictures(faces=4, size=64)
+    variables = random_variables(model, 64)
+
+    @jax.jit
+    def gradient(params):
+        def loss(params):
+            answered, new = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+            return (answered * jnp.arange(1.0, 11).reshape(1, 5, 2)).sum(), new["batch_stats"]
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    slopes, statistics = gradient(variables["params"])
+    for path, slope in jax.tree.leaves_with_path(slopes):
+        assert np.isfinite(slope).all(), path
+        assert np.abs(slope).max() > 0, path
+    for old, new in zip(jax.tree.leaves(variables["batch_stats"]), jax.tree.leaves(statistics), strict=True):
+        assert (old != new).any()
+
+
+def test_efficientnet_lite0_is_trained_as_any_other():
+    faces = load_faces("synthetic", "train", count=12)
+    stage = StageSpec(
+        model=EfficientNetLite0Regressor, optimizer=optax.adam(1e-3), input_size=64, steps=2, batch_size=4
+    )
+    result = fit(faces, stage, quiet=True, device_count=1)
+    assert result.history[-1]["step"] == 2
+    assert np.isfinite(result.validation_nme)
+    assert describe_model(result.localizer.stages[0].model)["name"] == "efficientnet_lite0"
 
 
 def test_names_make_the_networks():

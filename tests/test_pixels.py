@@ -6,6 +6,7 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
+import PIL.Image
 import pytest
 from test_augment import CHIP, PLACES, SIZE, dot_near, dotted, keys_of, plain_frames
 
@@ -13,6 +14,7 @@ from wing_jax import augment
 from wing_jax.augment.augmentation import Augmentation
 from wing_jax.augment.geometric import points_in_crop
 from wing_jax.augment.operations import gaussian_blur, pixels_left, standard_normal
+from wing_jax.errors import InputError
 from wing_jax.input.on_host import cut_crops
 from wing_jax.schemes import MTFL_5
 
@@ -78,6 +80,32 @@ def test_colour_stretches_contrast_about_the_mean_and_scales_channels(changed, c
     mean, drawn = crops.mean((1, 2, 3), keepdims=True), params["color"]
     contrast, gain = drawn.contrast[:, None, None, None], drawn.gain[:, None, None]
     near(changed(crops, params, augment.color(0.3)), (mean + contrast * (crops - mean)) * gain)
+
+
+def test_only_the_chosen_crops_are_gray_by_the_luma_that_pillow_has(changed):
+    crops = np.random.default_rng(0).integers(0, 256, (24, 20, 20, 3), np.uint8)
+    crops[:3, 0, :3] = np.uint8([[255, 0, 0], [0, 255, 0], [0, 0, 255]])
+    grayscale = augment.grayscale(0.5)
+    drawn = drawn_for(24, grayscale)
+    result = changed(crops, drawn, grayscale)
+    assert 4 < drawn["grayscale"].sum() < 20
+    for crop, mine, gray in zip(crops, result, drawn["grayscale"], strict=True):
+        if not gray:
+            np.testing.assert_array_equal(mine, crop)
+            continue
+        assert (np.ptp(mine, axis=-1) == 0).all()
+        luma = np.asarray(PIL.Image.fromarray(crop).convert("L"), int)  # of ITU-R 601, rounded otherwise
+        assert np.abs(mine[..., 0] - luma).max() <= 1
+    pure = changed(crops[:3], {"grayscale": np.ones(3, bool)}, grayscale)[:, 0, :3, 0]
+    np.testing.assert_array_equal(pure, [[76, 150, 29]] * 3)
+
+
+def test_gray_is_always_or_never_and_its_share_lies_between():
+    assert drawn_for(50, augment.grayscale(1))["grayscale"].all()
+    assert not drawn_for(50, augment.grayscale(0))["grayscale"].any()
+    for share in (-0.1, 1.5, float("nan")):
+        with pytest.raises(InputError, match=r"probability=.* must lie between 0 and 1"):
+            augment.grayscale(share)
 
 
 def test_noise_has_the_deviation_that_was_drawn(changed, crops):

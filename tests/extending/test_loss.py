@@ -21,11 +21,11 @@ PACKAGE = """
         error = (predicted - target) / scale
         return scale * (jnp.logaddexp(error, -error) - jnp.log(2.0))
 
-    @register_loss(name="charbonnier", lengths=("width",))
-    def charbonnier_loss(predicted, target, *, width=1.0, power=0.5):
+    @register_loss(name="general_charbonnier", lengths=("width",))
+    def general_charbonnier_loss(predicted, target, *, width=1.0, power=0.5):
         return width * ((1 + jnp.square((predicted - target) / width)) ** power - 1)
 """
-NAMES = {"log_cosh": "log_cosh", "charbonnier": "charbonnier_loss", "huber": "huber_loss"}
+NAMES = {"log_cosh": "log_cosh", "general_charbonnier": "general_charbonnier_loss", "huber": "huber_loss"}
 
 
 @pytest.fixture
@@ -57,8 +57,8 @@ def test_a_function_that_knows_nothing_of_this_package_is_taken_as_it_is():
 @pytest.mark.usefixtures("package")
 @pytest.mark.parametrize("extent", [1.0, 128.0])
 def test_declared_lengths_are_rescaled_and_other_parameters_are_not(extent):
-    in_reference = make_loss("charbonnier", width=3.0, power=0.4)
-    at_work = make_loss("charbonnier", working_extent=extent, width=3.0, power=0.4)
+    in_reference = make_loss("general_charbonnier", width=3.0, power=0.4)
+    at_work = make_loss("general_charbonnier", working_extent=extent, width=3.0, power=0.4)
     shrunk = (values * np.float32(extent / 64) for values in (ERRORS, ZEROS))
     np.testing.assert_allclose(at_work(*shrunk), in_reference(ERRORS, ZEROS), rtol=1e-5)
 

@@ -22,7 +22,7 @@ from wing_jax.augment.augmentation import (
     sample_params,
 )
 from wing_jax.augment.geometric import aspect_jitter, flip, rotation, scale, translation
-from wing_jax.augment.pixels import blur, color, downscale, jpeg, noise, occlusion
+from wing_jax.augment.pixels import blur, color, downscale, grayscale, jpeg, noise, occlusion
 
 __all__ = [
     "AUGMENTATIONS",
@@ -36,6 +36,7 @@ __all__ = [
     "color",
     "downscale",
     "flip",
+    "grayscale",
     "jpeg",
     "make_augmentation",
     "noise",

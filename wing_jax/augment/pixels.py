@@ -20,6 +20,7 @@ from wing_jax.augment.operations import downscaled, gaussian_blur, gaussian_taps
 from wing_jax.geometry import crop_pixels
 
 LOSSLESS = 100.0  # the quality of crops that are not compressed
+LUMA = np.array([[[[0.299, 0.587, 0.114]]]], np.float32)  # of red, green and blue: ITU-R BT.601
 Crops = UInt8[np.ndarray, "n size size 3"]
 
 
@@ -117,6 +118,27 @@ def color(fraction: int | float) -> Augmentation:
     return Augmentation(
         "color", functools.partial(_sample_color, fraction=fraction), _recolor, "pixels", _recolor_on_host
     )
+
+
+@register_augmentation
+def grayscale(probability: int | float) -> Augmentation:
+    """Takes the color out: all three channels show the luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B.
+
+    Args:
+      probability: the share of crops in gray, 0 to 1.
+
+    Returns:
+      The augmentation.
+
+    Raises:
+      InputError: `probability` lies outside.
+
+    Example:
+      >>> grayscale(0.1)
+      <Augmentation 'grayscale' on pixels>
+    """
+    probability = check_between("probability", probability, 0, 1)
+    return Augmentation("grayscale", functools.partial(chosen, probability=probability), _gray, "pixels", _gray_on_host)
 
 
 @register_augmentation
@@ -251,6 +273,16 @@ def _recolor_on_host(crops: Crops, params: ColorParams) -> Crops:
     tables = np.clip(np.rint(stretched * params.gain[:, None, :]), 0, 255).astype(np.uint8)
     for crop, table in zip(crops, tables, strict=True):
         cv2.LUT(crop, table[:, None], crop)
+    return crops
+
+
+def _gray(images: Array, gray: Array) -> Array:
+    return jnp.where(_each(gray), (images * LUMA).sum(-1, keepdims=True), images)
+
+
+def _gray_on_host(crops: Crops, gray: np.ndarray) -> Crops:
+    for face in np.flatnonzero(gray).tolist():
+        crops[face] = cv2.cvtColor(crops[face], cv2.COLOR_RGB2GRAY)[..., None]
     return crops
 
 

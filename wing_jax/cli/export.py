@@ -1,4 +1,4 @@
-"""`wing-jax export MODEL --to onnx|saved-model|tflite|stablehlo|half`"""
+"""`wing-jax export MODEL --to FORMAT`"""
 
 import dataclasses
 from pathlib import Path
@@ -23,7 +23,7 @@ class ExportOptions:
     stages; or MODEL itself in float16 (half). What was written is read again and compared with JAX on faces."""
 
     model: Annotated[str, tyro.conf.Positional]
-    to: str  # onnx, saved-model, tflite or stablehlo, half, or another format that is registered
+    to: str  # half, or a registered format: onnx, saved-model, tflite, tflite-half, stablehlo, or one of your own
     output: str = ""  # folder; empty: TO in MODEL's own (in runs/packaged/NAME for a model of the package)
     data: str = "synthetic"  # the faces to compare on: drawn ones need no data
     root: str = ""  # of the data, where they are not built in

@@ -1,5 +1,6 @@
 """Metrics as users write them: the functions, the normalizers, and the registry `METRICS` that names them all."""
 
+from wing_jax.evaluation.face_metrics import worst_landmark as worst_landmark
 from wing_jax.evaluation.measures import auc as auc
 from wing_jax.evaluation.measures import ced as ced
 from wing_jax.evaluation.measures import failure_rate as failure_rate

@@ -79,9 +79,13 @@ def _load_saved_model(path: Path) -> Runner:
     return lambda crops: module.locate(tf.constant(crops)).numpy()
 
 
-def _write_tflite(network: Network, size: int, path: Path) -> None:
+def _write_tflite(network: Network, size: int, path: Path, *, half: bool = False) -> None:
+    """With `half` the weights are float16, which the runtime widens before it computes in float32, or does not."""
     tf, function = _tensorflow_function(network, size, batch=1)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], function)
+    if half:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
     path.write_bytes(converter.convert())
 
 
@@ -175,6 +179,17 @@ register_export(
         title="TFLite", ending=".tflite", write=_write_tflite, load=_load_tflite, runtime="TFLite", batch="one crop"
     ),
     name="tflite",
+)
+register_export(
+    Format(
+        title="TFLite with float16 weights",
+        ending=".tflite",
+        write=functools.partial(_write_tflite, half=True),
+        load=_load_tflite,
+        runtime="TFLite",
+        batch="one crop",
+    ),
+    name="tflite-half",
 )
 register_export(
     Format(title="StableHLO", ending=".jax", write=_write_stablehlo, load=_load_stablehlo, runtime="jax.export"),

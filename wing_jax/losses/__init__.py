@@ -28,6 +28,7 @@ from wing_jax.losses.reduction import total_and_count as total_and_count
 from wing_jax.losses.registry import LOSSES as LOSSES
 from wing_jax.losses.registry import RegisteredLoss as RegisteredLoss
 from wing_jax.losses.registry import register_loss as register_loss
+from wing_jax.losses.regression import charbonnier_loss as charbonnier_loss
 from wing_jax.losses.regression import l1_loss as l1_loss
 from wing_jax.losses.regression import l2_loss as l2_loss
 from wing_jax.losses.regression import rectified_wing_loss as rectified_wing_loss

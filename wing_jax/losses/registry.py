@@ -3,8 +3,8 @@
     @register_loss                                        # taken as it is, in pixels of the network's crop
     def log_cosh(predicted, target, *, scale=1.0): ...
 
-    @register_loss(name="charbonnier", lengths=("width",))  # `width` in pixels of a 64 x 64 crop, rescaled to the crop
-    def charbonnier_loss(predicted, target, *, width=1.0): ...
+    @register_loss(name="bounded", lengths=("width",))  # `width` in pixels of a 64 x 64 crop, rescaled to the crop
+    def bounded_loss(predicted, target, *, width=1.0): ...
 
 A package that is installed can announce its loss as an entry point of the group "wing_jax.losses".
 """

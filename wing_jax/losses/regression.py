@@ -113,6 +113,48 @@ def smooth_l1_loss(
     return narrowed(jnp.where(distance < beta, jnp.square(near) / (2 * beta), distance - beta / 2), dtype)
 
 
+@register_loss(name="charbonnier", lengths=("width",), degree=2)
+def charbonnier_loss(
+    predicted: Values, target: Values, *, width: Scalar = 1.0, where: Mask | None = None
+) -> Float[Array, "*shape"]:
+    """L2 for errors well below `width`, `width` times L1 far beyond, and smooth between; also called pseudo-Huber.
+
+    The slope is x / sqrt(1 + (x / width)^2): that of L2 next to 0, and `width` for outliers, which it never exceeds.
+
+    Args:
+      predicted: coordinates `[..., points, 2]`, of a floating dtype.
+      target: coordinates of the same shape.
+      width: in the coordinates' unit: where the loss turns from quadratic to linear.
+      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
+        gradient 0, whatever stands there. None: all.
+
+    Returns:
+      The loss of each coordinate, in squared units: shape and dtype of the coordinates.
+
+    Raises:
+      ValueError: shapes or dtypes are unfit, or `width` is not positive.
+
+    References:
+      Charbonnier et al., Two Deterministic Half-Quadratic Regularization Algorithms for Computed Imaging, ICIP 1994,
+      https://doi.org/10.1109/ICIP.1994.413553
+
+    >>> import numpy as np
+    >>> [round(float(value), 3) for value in charbonnier_loss(np.asarray([0.0, 0.75, 100.0]), np.zeros(3))]
+    [0.0, 0.25, 99.005]
+    """
+    error, dtype = difference(predicted, target, where=where)
+    (width,) = above(0.0, error.dtype, width=width)
+    distance = magnitude(error)
+    # charbonnier(x) = w^2 (sqrt(1 + (x / w)^2) - 1), as a sum without cancellation and without overflow:
+    #                  x^2 / (1 + sqrt(1 + (x / w)^2))                         if |x| < w
+    #                  w (|x| - w) + w^2 r / (1 + sqrt(1 + r^2)),  r = w / |x|   otherwise
+    near = _up_to(width, distance)
+    quadratic = jnp.square(near) / (1 + jnp.sqrt(1 + jnp.square(near / width)))
+    ratio = width / jnp.where(distance < width, width, distance)
+    linear = width * (distance - width) + jnp.square(width) * ratio / (1 + jnp.sqrt(1 + jnp.square(ratio)))
+    return narrowed(jnp.where(distance < width, quadratic, linear), dtype)
+
+
 @register_loss(name="wing", lengths=("width", "epsilon"))
 def wing_loss(
     predicted: Values, target: Values, *, width: Scalar = 10.0, epsilon: Scalar = 2.0, where: Mask | None = None

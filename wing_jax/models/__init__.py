@@ -4,6 +4,7 @@ Networks are found by name in `MODELS`, to which `register_model` adds others, a
 method `start_at(variables, points)`: the variables by which the untrained network answers `points` to every face.
 """
 
+from wing_jax.models.efficientnet_lite import EfficientNetLite0Regressor as EfficientNetLite0Regressor
 from wing_jax.models.plain import CNN6 as CNN6
 from wing_jax.models.plain import CNN7 as CNN7
 from wing_jax.models.plain import TINY as TINY

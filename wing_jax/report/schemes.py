@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from wing_jax.inference.drawing import draw_points
 from wing_jax.report.draw import contact_sheet
-from wing_jax.schemes import AFLW_19, AFLW_21, IBUG_68, LAPA_106, WFLW_98, Scheme, get_conversion
+from wing_jax.schemes import AFLW_19, AFLW_21, FGNET_68, IBUG_68, LAPA_106, WFLW_98, Scheme, get_conversion
 from wing_jax.synthetic.appearance import Expression, Look, Pose
 from wing_jax.synthetic.render import draw_face
 from wing_jax.types import Image
@@ -48,6 +48,8 @@ def scheme_points(scheme: Scheme, points: Shape) -> Shape:
         return _wflw(points)
     if scheme.name == LAPA_106.name:
         return _lapa(points)
+    if scheme.name == FGNET_68.name:
+        return _fgnet(points)
     if scheme.name == AFLW_21.name:
         without = get_conversion(IBUG_68, AFLW_19).points(points)
         beside = (points[1] - points[15]) * 0.06
@@ -87,11 +89,33 @@ def _wflw(points: Shape) -> Shape:
     return np.concatenate(parts).astype(np.float32)
 
 
-def _lapa(points: Shape) -> Shape:
+def _nose(points: Shape) -> tuple[list[Shape], list[Shape]]:
+    """Down the left side of the nose and up the right: beside the bridge, above the wing, the wing."""
     tip, left, right = points[30], points[31], points[35]
     bridge = [points[27] * 0.55 + points[39] * 0.45, points[27] * 0.55 + points[42] * 0.45]
     wings = [left + (left - tip) * (0.35, 0.1), right + (right - tip) * (0.35, 0.1)]
     above = [wings[0] * 0.55 + bridge[0] * 0.45, wings[1] * 0.55 + bridge[1] * 0.45]
-    nose = np.stack([bridge[0], above[0], wings[0], *points[31:36], wings[1], above[1], bridge[1]])
+    return [bridge[0], above[0], wings[0]], [wings[1], above[1], bridge[1]]
+
+
+def _lapa(points: Shape) -> Shape:
+    left, right = _nose(points)
+    nose = np.stack([*left, *points[31:36], *right])
     parts = [*_jaw_and_brows(points), points[27:31], nose, *_eyes(points, True), points[48:68], _pupils(points)]
     return np.concatenate(parts).astype(np.float32)
+
+
+def _fgnet(points: Shape) -> Shape:
+    below = np.array([0, 0.03 * np.ptp(points[:, 1])], np.float32)
+    brows = [
+        points[[outer, high, inner, end, inner, high]] + np.array([0, 0, 0, 0, 1, 1], np.float32)[:, None] * below
+        for outer, high, inner, end in ((26, 25, 23, 22), (17, 18, 20, 21))
+    ]
+    pupils = _pupils(points)
+    corners, lids = points[[[36, 39], [45, 42]]], points[[[37, 40], [43, 46]]] / 2 + points[[[38, 41], [44, 47]]] / 2
+    eyes = [np.stack([corners[i, 0], lids[i, 0], corners[i, 1], lids[i, 1], pupils[i]]) for i in (0, 1)]
+    left, right = _nose(points)
+    nostrils = [points[list(pair)].mean(0) - below / 2 for pair in ((31, 32), (34, 35))]
+    nose = np.stack([*left, points[31], points[33], points[35], *right, *nostrils])
+    mouth = [points[48:60], points[[67, 66, 65, 63, 62, 61]], points[[62, 66]].mean(0, keepdims=True)]
+    return np.concatenate([_along(points, tuple(range(17)), 15), *brows, *eyes, nose, *mouth, points[30:31]])

@@ -10,6 +10,7 @@ from wing_jax.schemes.scheme import find_scheme as find_scheme
 from wing_jax.schemes.tables import AFLW_19 as AFLW_19
 from wing_jax.schemes.tables import AFLW_21 as AFLW_21
 from wing_jax.schemes.tables import COFW_29 as COFW_29
+from wing_jax.schemes.tables import FGNET_68 as FGNET_68
 from wing_jax.schemes.tables import IBUG_68 as IBUG_68
 from wing_jax.schemes.tables import LAPA_106 as LAPA_106
 from wing_jax.schemes.tables import MTFL_5 as MTFL_5

@@ -118,6 +118,7 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = dict((
         (17, 19, 21, 22, 24, 26, 36, _LEFT_EYE, 39, 42, _RIGHT_EYE, 45, 31, 30, 35, 48, (62, 66), 54, 8),
         "eye middles: the mean of the eye's outline; mouth middle: half-way between the lips",
     ),
+    _conversion("fgnet68", "mtfl5", (31, 36, 67, 48, 54), "eye centres: the pupils"),
     _conversion(
         "ibug68", "mtfl5", (_LEFT_EYE, _RIGHT_EYE, 30, 48, 54), "eye centres: the mean of the eye's outline"
     ),

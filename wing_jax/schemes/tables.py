@@ -173,7 +173,40 @@ LAPA_106 = Scheme(
     about="106 points: LaPa, Liu et al., AAAI 2020, https://github.com/lucia123/lapa-dataset; JD-landmark has the same",
 )  # fmt: skip
 
-SCHEMES.update((scheme.name, scheme) for scheme in (MTFL_5, AFLW_19, AFLW_21, COFW_29, IBUG_68, WFLW_98, LAPA_106))
+FGNET_68 = Scheme(
+    name="fgnet68",
+    names=_named(
+        jaw=15,
+        right_brow="outer end, top 2, top 1, inner end, bottom 1, bottom 2",
+        left_brow="outer end, top 1, top 2, inner end, bottom 2, bottom 1",
+        left_eye="outer corner, top, inner corner, bottom, pupil",
+        right_eye="outer corner, top, inner corner, bottom, pupil",
+        nose="left bridge, left side, left wing, left bottom, bottom, right bottom, right wing, right side, "
+        "right bridge, left nostril, right nostril",
+        outer_lip="left corner, top 1, top 2, top middle, top 3, top 4, "
+        "right corner, bottom 1, bottom 2, bottom middle, bottom 3, bottom 4",
+        inner_lip="bottom 1, bottom middle, bottom 2, top 2, top middle, top 1",
+        mouth="middle", nose_tip="",
+    ),
+    mirrored=(
+        *((i, 14 - i) for i in range(7)), *((21 + i, 15 + i) for i in range(6)), *((27 + i, 32 + i) for i in range(5)),
+        *((37 + i, 45 - i) for i in range(4)), (46, 47),
+        (48, 54), (49, 53), (50, 52), (55, 59), (56, 58), (60, 62), (63, 65),
+    ),
+    left_eye=(31,),
+    right_eye=(36,),
+    left_outer=27,
+    right_outer=32,
+    lines=(
+        _chain(0, 14), _chain(15, 20, 15), _chain(21, 26, 21), _chain(27, 30, 27), _chain(32, 35, 32), _chain(37, 45),
+        _chain(48, 59, 48), (48, 65, 64, 63, 54), (48, 60, 61, 62, 54),
+    ),
+    about="68 points of FG-NET in its own order, none of 300-W's: Lanitis et al., PAMI 2002",
+)  # fmt: skip
+
+SCHEMES.update(
+    (scheme.name, scheme) for scheme in (MTFL_5, AFLW_19, AFLW_21, COFW_29, IBUG_68, WFLW_98, LAPA_106, FGNET_68)
+)
 
 
 def get_scheme(name: str) -> Scheme:

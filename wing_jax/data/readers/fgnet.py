@@ -1,0 +1,77 @@
+"""FG-NET: 68 points of its own order on 1,002 photos of 82 people from babies to old age, many of them old prints.
+
+The FG-NET Aging Database, 2002; Lanitis et al., "Toward automatic simulation of aging effects on face images", PAMI
+2002; its points are Cootes's. Expected below the root: `images/001A02.JPG` (person 001, two years old; a letter behind
+tells photos of one age apart) and `points/001a02.pts`, with `version: 1`, `n_points: 68` and lines "x y" in braces.
+
+The points count from 0, though the form of their files counts from 1 elsewhere, and nobody says it. Measured by a
+network trained with flips, which cannot learn a shift to one side (MTFL was found so): in a copy with pictures shrunk
+to 288 pixels the corners of eyes and mouth, read as they stand, lie 0.21 pixels (standard error 0.03) right of the
+network's. Points that count from 1 would lie a whole pixel right of it, or 0.8 where the copy multiplied them by its
+factor, 0.6; such a copy moves those that count from 0 by 0.2.
+
+No split is published. Here every fifth person (005, 010 ... 080) is of the test, so that nobody is in both; all photos
+of a person count as one, so that validation parts nobody either.
+"""
+
+import functools
+import re
+from pathlib import Path
+
+from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.picture_finder import Spellings, picture_named
+from wing_jax.data.readers.points_file import read_pts
+from wing_jax.data.registry import register_reader
+from wing_jax.errors import InputError
+from wing_jax.runtime.files import find_files
+from wing_jax.schemes import FGNET_68
+from wing_jax.text import quoted
+
+SPLITS = ("train", "test")
+TESTED = 5  # every fifth person
+
+
+@register_reader(
+    name="fgnet",
+    title="FG-NET, 68 points of its own",
+    splits=SPLITS,
+    folder="fgnet",
+    marks=("points/[0-9][0-9][0-9][aA][0-9][0-9]*.pts",),
+)
+def read_fgnet(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
+    """The `split` ("train" or "test") of FG-NET below `root`: 811 and 191 faces of the whole set.
+
+    The box is the tight box of the 68 points. `faults` as in `records.gather`.
+
+    Raises:
+      InputError: no face is found, or a file is missing or not as published.
+    """
+    root = Path(root)
+    if split not in SPLITS:
+        raise InputError(f"{root}: FG-NET has no split {quoted(split)}: use one of {', '.join(SPLITS)}")
+    files = find_files(root / "points", "*.pts")
+    if not files:
+        raise InputError(f"{root}: no points/*.pts here: give the folder of FG-NET, which holds images/ and points/")
+    spellings = Spellings()
+    chosen = [path for path in files if (int(_person(path)) % TESTED == 0) == (split == "test")]
+    makers = (functools.partial(_face, root, path, spellings) for path in chosen)
+    return gather(makers, name="FG-NET", scheme=FGNET_68, box_convention="landmarks", faults=faults)
+
+
+def _person(path: Path) -> str:
+    """The three digits of PPPaYY; "000", which is nobody's, for another name."""
+    named = re.fullmatch(r"([0-9]{3})[aA][0-9]{2}[a-zA-Z]?", path.stem)
+    return named[1] if named else "000"
+
+
+def _face(root: Path, path: Path, spellings: Spellings) -> Face:
+    person = _person(path)
+    if person == "000":
+        raise InputError(f"{path}: not called as FG-NET's files, PPPaYY.pts of person and age: rename or remove it")
+    return Face(
+        where=str(path),
+        picture=picture_named(root / "images" / f"{path.stem.upper()}.JPG", spellings),
+        points=read_pts(path, points=68) + 1,  # which counts from 1; these do not
+        photo=f"fgnet/{person}",
+        subset="FG-NET",
+    )
