@@ -88,7 +88,7 @@ REFUSED = {  # extra: what needs it
     "tfdata": ("wing-jax", "train", "w300", "--root", "faces", "--name", "fed", "--input", "tfdata", *SHORT),
     "detect": ("wing-jax", "predict", "w300", "faces/afw/face0.jpg", "--detector", "libfacedetection"),
     "formats": ("wing-jax", "evaluate", "w300", "--data", "cofw", "--root", "cofw"),
-    "report": ("wing-jax", "balance", "w300", "--root", "faces"),
+    "report": ("wing-jax", "data", "stats", "faces", "--data", "w300"),
     "video": ("python", "-c", VIDEO),
     "onnx": ("wing-jax", "export", "w300", "--to", "onnx", "--output", "onnx"),
 }

@@ -11,6 +11,7 @@ Compilations are counted by JAX's own events.
 
 import dataclasses
 import json
+import math
 import os
 import resource
 import signal
@@ -77,7 +78,10 @@ def main() -> None:
             train(config)
     except Stopped as stopped:
         print(stopped)
-    lines = [json.loads(line) for line in (config.folder / "stage1" / "metrics.jsonl").read_text().splitlines()]
+    log = config.folder / "stage1" / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    if not any("faces_per_second" in line for line in lines):
+        sys.exit(f"{given.minutes:g} minutes were over before the speed was logged once: give more --minutes")
     readings = [(when - watch.readings[0][0], resident) for when, resident in watch.readings]
     np.savetxt(config.folder / "memory.csv", readings, "%.1f", ",", header="seconds,MiB", comments="")
     figure = Path(__file__).parents[1] / "docs" / f"long-{loaded.name}.png"
@@ -97,7 +101,7 @@ def summary(watch: Watch, lines: list[dict], *, warm: float, every: int) -> list
     gaps = {after - before for before, after in zip([0, *steps], steps, strict=False)}
     speed = np.array([line["faces_per_second"] for line in lines if "faces_per_second" in line])
     parts = np.array_split(speed[len(speed) // 20 :], 10)
-    tenths = [float(np.median(part)) for part in parts]
+    tenths = [float(np.median(part)) for part in parts if len(part)]
     late = [when for when in watch.compiled if when > times[0] + warm]
     rows = [
         ("minutes, steps", f"{(times[-1] - times[0]) / 60:.0f}, {steps[-1]:,}"),
@@ -116,13 +120,19 @@ def summary(watch: Watch, lines: list[dict], *, warm: float, every: int) -> list
 
 def memory_of(times: np.ndarray, memory: np.ndarray) -> str:
     """Its mean, slope, and the slope's standard error."""
+    if not len(times):
+        return "no reading: give more --minutes"
     slope, error = slope_of((times - times[0]) / 3600, memory)
+    if math.isnan(slope):
+        return f"{memory.mean():.0f} MiB; too short for a slope"
     return f"{memory.mean():.0f} MiB, {slope:+.1f} +- {error:.1f} MiB"
 
 
 def slope_of(hours: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     """Least-squares slope and its standard error, of the means of blocks of five minutes."""
     block = (hours * 3600 // BLOCK).astype(int)
+    if block[0] == block[-1]:  # no slope through one point
+        return math.nan, math.nan
     x, y = (np.array([series[block == b].mean() for b in np.unique(block)]) for series in (hours, values))
     design = np.stack([x, np.ones_like(x)], axis=1)
     (slope, _), _, _, _ = np.linalg.lstsq(design, y)

@@ -372,6 +372,23 @@ def test_usage(capsys, words, status):
     assert "usage: wing-jax" in (said.out if status == 0 else said.err)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["balance"], "no command 'balance': use one of train, sweep, "),
+        (["predit", "w300"], "no command 'predit': did you mean predict?"),
+        (["data", "fly"], "no action 'fly': use one of check, show, "),
+        (["data", "stat"], "no action 'stat': did you mean stats?"),
+        (["analyse", "poems\n"], "no action 'poems\\n': use one of losses, model, training"),
+    ],
+)
+def test_an_unknown_word_is_named_last(capsys, words, said):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_devices_are_listed(capsys):
     main(["devices"])
     assert capsys.readouterr().out.count("\ncpu ") == 8

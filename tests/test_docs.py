@@ -1,5 +1,7 @@
-"""README.md and docs/: names, commands, options, links and pictures on the pages are those that there are."""
+"""README.md and docs/: names, commands, options, links and pictures on the pages are those that there are; so are the
+commands that the scripts beside the package run."""
 
+import ast
 import dataclasses
 import pkgutil
 import re
@@ -60,14 +62,22 @@ GROUPS = {kind.group for kind in KINDS}
 PARAMETERS = {name for kind in (LOSSES, MODELS) for entry in kind.values() for name in entry.parameters}
 
 
-PARAMETERS = {name for kind in (LOSSES, MODELS) for entry in kind.values() for name in entry.parameters}
-
-
 def commands(text: str) -> list[list[str]]:
     """The words after `wing-jax` of each command line in the page's fenced blocks."""
     blocks = "\n".join(block["text"] for block in FENCED.finditer(text) if block["kind"] != "python")
     lines = COMMAND.findall(re.sub(r"\\\n *", " ", blocks))
     return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+def commands_of_script(path: Path) -> list[list[str]]:
+    """As `commands`, of the lists and tuples of a script that begin with "wing-jax"; only the words that are text."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Tuple | ast.List):
+            words = [word.value if isinstance(word, ast.Constant) else None for word in node.elts]
+            if words[:1] == ["wing-jax"]:
+                found.append([word for word in words[1:] if isinstance(word, str)])
+    return found
 
 
 def options(kind: type | None, prefix: str = "") -> dict[str, object]:
@@ -129,6 +139,15 @@ def test_the_data_page_names_all_there_is():
     assert [name for name in names if f"`{name}`" not in page] == []
     assert [name for name in SCHEMES if f"![{name}](schemes/{name}." not in page] == []
     assert [name for name in data.ACTIONS if f"wing-jax data {name}" not in page] == []
+
+
+def test_every_command_that_a_script_runs_exists():
+    found = {path.name: commands_of_script(path) for path in sorted((ROOT / "reliability").glob("*.py"))}
+    assert len(found["core_install.py"]) > 8
+    assert len(found["supply.py"]) > 2
+    wrong = {(name, *words): faults(words) for name, lines in found.items() for words in lines}
+    said = {fault for each in wrong.values() for fault in each}
+    assert said <= {"no such config: mine.py"}, wrong  # which core_install.py writes
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

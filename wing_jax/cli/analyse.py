@@ -1,7 +1,6 @@
 """`wing-jax analyse losses|model|training`: what a loss makes of errors, and why."""
 
 import dataclasses
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ import tyro
 
 from wing_jax.cli.data_source import DataOptions, faces_to_draw
 from wing_jax.cli.options import parse, parse_config
+from wing_jax.cli.usage import stop_with_usage
 from wing_jax.config import LARGEST_SEED, Config, check_range
 from wing_jax.errors import InputError
 from wing_jax.report.canvas import Figure
@@ -70,9 +70,7 @@ def run(arguments: list[str]) -> None:
     """Make the figures of one action and say what they show in numbers."""
     actions = {"losses": _losses, "model": _model, "training": _training}
     if not arguments or arguments[0] not in actions:
-        asked = arguments[:1] in (["-h"], ["--help"])
-        print(USAGE, file=sys.stdout if asked else sys.stderr)
-        sys.exit(0 if asked else 2)
+        stop_with_usage(arguments, USAGE, kind="action", known=actions)
     console = make_console()
     for said in actions[arguments[0]](arguments[1:]):
         say(console, said)

@@ -16,6 +16,7 @@ from wing_jax.cli.data_stats import stats
 from wing_jax.cli.model import find_model, refuse_hiding
 from wing_jax.cli.named_config import read_config
 from wing_jax.cli.options import parse
+from wing_jax.cli.usage import stop_with_usage
 from wing_jax.config import LARGEST_SEED, check_range
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
 from wing_jax.data.images import picture_name, write_image
@@ -111,9 +112,7 @@ def run(arguments: list[str]) -> None:
     action, *rest = arguments or [""]
     if action not in ACTIONS:
         rows = "\n".join(f"  {name:8} {about}" for name, about in ACTIONS.items())
-        asked = action in ("-h", "--help")
-        print(f"usage: wing-jax data ACTION PATH ...\n\n{rows}", file=sys.stdout if asked else sys.stderr)
-        sys.exit(0 if asked else 2)
+        stop_with_usage(arguments, f"usage: wing-jax data ACTION PATH ...\n\n{rows}", kind="action", known=ACTIONS)
     works = {"check": check, "show": _show, "stats": stats, "detect": _detect, "label": _label, "pack": _pack,
              "formats": _formats, "schemes": _schemes}  # fmt: skip
     works[action](rest)

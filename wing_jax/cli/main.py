@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Generator
 
+from wing_jax.cli.usage import stop_with_usage
 from wing_jax.errors import InputError, Stopped
 from wing_jax.runtime import allocator, memory, processes, termination
 from wing_jax.text import cut, one_line, printable
@@ -45,9 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command of `COMMANDS`; each is a module of `wing_jax.cli` with a function `run(arguments)`."""
     words = sys.argv[1:] if arguments is None else arguments
     if not words or words[0] not in COMMANDS:
-        asked_for_help = words[:1] in (["-h"], ["--help"])
-        print(_usage(), file=sys.stdout if asked_for_help else sys.stderr)
-        sys.exit(0 if asked_for_help else 2)
+        stop_with_usage(words, _usage(), kind="command", known=COMMANDS)
     if arguments is None and words[0] in TRAINING:
         allocator.settle()
     gc.set_threshold(GARBAGE_EVERY)

@@ -75,9 +75,11 @@ def apart(
 def many(times: float) -> str:
     """`times` in words that can be told from `LARGEST_BOX`.
 
-    >>> many(10.04), many(1953.1)
-    ('10.1', '1,953')
+    >>> many(10.04), many(1953.1), many(1.95e27)
+    ('10.1', '1,953', '2e+27')
     """
+    if times >= 1e9:
+        return f"{times:.0e}"
     return f"{times:,.0f}" if times >= 100 else f"{math.ceil(10 * times) / 10:g}"
 
 
