@@ -89,18 +89,19 @@ def _wflw(points: Shape) -> Shape:
     return np.concatenate(parts).astype(np.float32)
 
 
-def _nose(points: Shape) -> tuple[list[Shape], list[Shape]]:
+def _nose(points: Shape) -> tuple[Shape, Shape]:
     """Down the left side of the nose and up the right: beside the bridge, above the wing, the wing."""
     tip, left, right = points[30], points[31], points[35]
     bridge = [points[27] * 0.55 + points[39] * 0.45, points[27] * 0.55 + points[42] * 0.45]
     wings = [left + (left - tip) * (0.35, 0.1), right + (right - tip) * (0.35, 0.1)]
     above = [wings[0] * 0.55 + bridge[0] * 0.45, wings[1] * 0.55 + bridge[1] * 0.45]
-    return [bridge[0], above[0], wings[0]], [wings[1], above[1], bridge[1]]
+    left_side, right_side = np.stack([bridge[0], above[0], wings[0]]), np.stack([wings[1], above[1], bridge[1]])
+    return left_side.astype(np.float32), right_side.astype(np.float32)
 
 
 def _lapa(points: Shape) -> Shape:
     left, right = _nose(points)
-    nose = np.stack([*left, *points[31:36], *right])
+    nose = np.concatenate([left, points[31:36], right])
     parts = [*_jaw_and_brows(points), points[27:31], nose, *_eyes(points, True), points[48:68], _pupils(points)]
     return np.concatenate(parts).astype(np.float32)
 
@@ -116,6 +117,6 @@ def _fgnet(points: Shape) -> Shape:
     eyes = [np.stack([corners[i, 0], lids[i, 0], corners[i, 1], lids[i, 1], pupils[i]]) for i in (0, 1)]
     left, right = _nose(points)
     nostrils = [points[list(pair)].mean(0) - below / 2 for pair in ((31, 32), (34, 35))]
-    nose = np.stack([*left, points[31], points[33], points[35], *right, *nostrils])
+    nose = np.concatenate([left, points[[31, 33, 35]], right, nostrils])
     mouth = [points[48:60], points[[67, 66, 65, 63, 62, 61]], points[[62, 66]].mean(0, keepdims=True)]
     return np.concatenate([_along(points, tuple(range(17)), 15), *brows, *eyes, nose, *mouth, points[30:31]])
