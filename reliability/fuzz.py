@@ -2,16 +2,17 @@
 
     python reliability/fuzz.py [--cases 100000] [--seed 0] [--workers 2] [--targets NAME ...] [--case NUMBER]
 
-Each case takes a sound set of files (`tests/hostile.py`), spoils one to three of them (bits, cuts, splices, numbers,
-words, names that lead elsewhere, links that do), and reads it as a user would, pictures included. What may come of it
-is a result, or an InputError of one line. What counts as a failure: any other exception, the end of the process, more
-than 20 seconds, more than 3 GiB of memory beyond what the process began with, a file opened outside of the folder, or
-any opened to write (by Python's audit events). A failure is told with its case's number, by which it is done again.
+Each case takes a sound set of files (`tests/support/hostile.py`), spoils one to three of them (bits, cuts, splices,
+numbers, words, names that lead elsewhere, links that do), and reads it as a user would, pictures included. What may
+come of it is a result, or an InputError of one line. What counts as a failure: any other exception, the end of the
+process, more than 20 seconds, more than 3 GiB of memory beyond what the process began with, a file opened outside of
+the folder, or any opened to write (by Python's audit events). A failure is told with its case's number, by which it is
+done again.
 
-Other cases are situations (`tests/situations.py`): sound sets under odd names, beside hidden files, with bytes behind
-the pictures' ends, in another order: they must be read, and as the sound set; sizes up to 1e30 times too large; videos
-of any rate, whose frames must come at their times; anything as a Python argument; folders to predict, of sound and
-other pictures, where each sound one must have its result.
+Other cases are situations (`tests/support/situations.py`): sound sets under odd names, beside hidden files, with bytes
+behind the pictures' ends, in another order: they must be read, and as the sound set; sizes up to 1e30 times too large;
+videos of any rate, whose frames must come at their times; anything as a Python argument; folders to predict, of sound
+and other pictures, where each sound one must have its result.
 """
 
 import collections
@@ -32,7 +33,7 @@ from pathlib import Path
 
 from shared import arguments, publish, table
 
-TESTS = str(Path(__file__).parents[1] / "tests")
+ROOT = str(Path(__file__).parents[1])
 SECONDS, ROOM = 20, 3 << 30
 QUIET = ("TF_CPP_MIN_LOG_LEVEL", "OPENCV_LOG_LEVEL", "OPENCV_FFMPEG_LOGLEVEL")
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--case", type=int, help="do this one again, in this process, and show what happens")
     given = parser.parse_args()
     if given.case is not None:
-        sys.path.insert(0, TESTS)
+        sys.path.insert(0, ROOT)
         print(Cases(given.seed, given.targets).run(given.case, show=True))
         return
     start, counts, failures = time.perf_counter(), collections.Counter(), []
@@ -127,7 +128,7 @@ class Worker:
 def work(connection, seed: int, targets: list[str], where: range) -> None:
     """Do the cases `where`, telling each before it begins."""
     os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"})
-    sys.path.insert(0, TESTS)
+    sys.path.insert(0, ROOT)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders complain there of every fault
     cases = Cases(seed, targets)
     for number in where:
@@ -140,8 +141,8 @@ class Cases:
     """The cases of one seed, each by its number alone."""
 
     def __init__(self, seed: int, targets: list[str]):
-        from hostile import TARGETS, Watch
-        from situations import SITUATIONS
+        from tests.support.hostile import TARGETS, Watch
+        from tests.support.situations import SITUATIONS
 
         self._targets, self._situations, self._seed, self._watch = TARGETS, SITUATIONS, seed, Watch()
         shares = {name: target.share for name, target in TARGETS.items()}
@@ -172,7 +173,7 @@ class Cases:
 
     def run(self, number: int, *, show: bool = False) -> tuple[str, int, str, str]:
         """What came of a case: "read", "refused" or "failed", its number, its target, and what to say of it."""
-        from hostile import lay, spoilt
+        from tests.support.hostile import lay, spoilt
 
         draw = random.Random(f"{self._seed} {number}")
         name = draw.choice(self._names)

@@ -26,8 +26,8 @@ from shared import arguments, publish, table
 ROOT = Path(__file__).parents[1]
 SETS = {"newest": ROOT / "requirements.lock", "oldest": ROOT / "requirements-oldest.lock"}
 TESTS = (
-    "test_losses_regression.py", "test_metrics.py", "test_balance.py", "test_checkpoints.py", "test_bundle.py",
-    "test_logs.py", "test_tfds_sets.py",
+    "losses/test_losses_regression.py", "evaluation/test_metrics.py", "balance/test_balance.py",
+    "train/test_checkpoints.py", "train/test_logs.py", "inference/test_bundle.py", "data/tfds/test_tfds_sets.py",
 )  # fmt: skip
 STEPS = {"stage1.steps": 60, "stage1.evaluate_every": 30, "stage2.steps": 40, "stage2.evaluate_every": 20}
 SHORT = [word for name, value in STEPS.items() for word in (f"--{name}", str(value))]
@@ -90,7 +90,7 @@ def checked(python: str, package: Path, lock: Path, place: Path, tests: list[str
             return installed, f"FAILED: {tool} {words[0]}: {last(tried)}", ""
     run([own, "-m", "pip", "install", "--quiet", "pytest", "hypothesis", "beartype", "pytest-xdist"])
     shutil.copytree(ROOT / "tests", place / "tests")
-    (place / "tests" / "pytest.ini").write_text("[pytest]\n")
+    (place / "pytest.ini").write_text("[pytest]\npythonpath = .\naddopts = --import-mode=importlib\n")
     tried = run([own, "-m", "pytest", "-q", *(f"tests/{test}" for test in tests)], cwd=place, stop=False)
     said = tried.stdout.strip().splitlines()[-1] if tried.stdout else ""
     return installed, "trained, evaluated, predicted", said if tried.returncode == 0 else f"FAILED: {said}"

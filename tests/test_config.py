@@ -12,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.support.paths import CONFIGS, DOCS
 from wing_jax.config import AugmentConfig, Config, DataConfig, GridConfig, LossConfig, ModelConfig, load_config
 from wing_jax.errors import InputError
 from wing_jax.from_config.recipe import loss_of, recipe_of
 from wing_jax.losses import LOSSES, make_loss
 from wing_jax.models import make_model
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+PRESETS = sorted(CONFIGS.glob("*.py"))
 
 
 def refusal(path: Path, source: str | bytes | None = None) -> str:
@@ -38,10 +39,10 @@ def file(tmp_path):
 
 
 def test_there_are_configs():
-    assert {path.stem for path in CONFIGS} >= {"synthetic", "w300", "mtfl", "aflw"}
+    assert {path.stem for path in PRESETS} >= {"synthetic", "w300", "mtfl", "aflw"}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_config_of_the_project_loads(path):
     config = load_config(path)
     assert config.name == path.stem == config.folder.name
@@ -126,14 +127,14 @@ def test_a_parameter_that_is_not_the_loss_s_or_out_of_range_is_named_in_one_line
     ],
 )
 def test_a_wrong_network_is_refused_before_any_face_is_read(model, said):
-    config = load_config(CONFIGS[0])
+    config = load_config(PRESETS[0])
     with pytest.raises(InputError) as caught:
         recipe_of(dataclasses.replace(config, stage1=dataclasses.replace(config.stage1, model=ModelConfig(**model))))
     assert said in str(caught.value)
 
 
 def test_parameters_of_losses_are_kept_in_json_and_toml(tmp_path):
-    base = load_config(CONFIGS[0])
+    base = load_config(PRESETS[0])
     loss = LossConfig(name="rectified_wing", params={"rectification": 0.5, "width": 8.0})
     config = dataclasses.replace(base, stage1=dataclasses.replace(base.stage1, loss=loss))
     (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
@@ -195,13 +196,13 @@ def test_a_file_without_config_is_refused(file, source):
 def test_a_config_may_build_upon_another_file_beside_it(file):
     file.write_text(
         "import dataclasses\nfrom wing_jax.config import load_config\n"
-        f"config = dataclasses.replace(load_config({str(CONFIGS[0])!r}), seed=7)\n"
+        f"config = dataclasses.replace(load_config({str(PRESETS[0])!r}), seed=7)\n"
     )
-    assert load_config(file) == dataclasses.replace(load_config(CONFIGS[0]), seed=7)
+    assert load_config(file) == dataclasses.replace(load_config(PRESETS[0]), seed=7)
     assert isinstance(load_config(str(file)), Config)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_every_config_is_the_same_as_json(path, tmp_path):
     config = load_config(path)
     (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
@@ -211,7 +212,7 @@ def test_every_config_is_the_same_as_json(path, tmp_path):
 
 
 def test_the_page_on_promises_shows_a_config_in_toml(tmp_path):
-    page = (Path(__file__).parents[1] / "docs" / "promises.md").read_text()
+    page = (DOCS / "promises.md").read_text()
     (shown,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "config.toml").write_text(shown)
     config = load_config(tmp_path / "config.toml")
@@ -240,7 +241,7 @@ def test_the_page_on_promises_shows_a_config_in_toml(tmp_path):
     ],
 )
 def test_a_wrong_value_in_a_table_is_named_by_its_place(tmp_path, change, said):
-    table = json.loads(json.dumps(dataclasses.asdict(load_config(CONFIGS[0]))))
+    table = json.loads(json.dumps(dataclasses.asdict(load_config(PRESETS[0]))))
     change(table)
     assert said in refusal(tmp_path / "config.json", json.dumps(table))
 
@@ -265,7 +266,7 @@ def test_a_wrong_value_in_a_table_is_named_by_its_place(tmp_path, change, said):
     ],
 )
 def test_a_number_out_of_range_is_refused_in_any_part(part, field, value, said):
-    owner = load_config(CONFIGS[0].with_name("synthetic.py"))
+    owner = load_config(PRESETS[0].with_name("synthetic.py"))
     for name in filter(None, part.split(".")):
         owner = getattr(owner, name)
     with pytest.raises(InputError, match=said):
@@ -273,7 +274,7 @@ def test_a_number_out_of_range_is_refused_in_any_part(part, field, value, said):
 
 
 def test_an_exponential_fall_to_zero_is_refused():
-    optimizer = load_config(CONFIGS[0].with_name("synthetic.py")).stage1.optimizer
+    optimizer = load_config(PRESETS[0].with_name("synthetic.py")).stage1.optimizer
     assert dataclasses.replace(optimizer, final_learning_rate=0.0).decay == "cosine"
     with pytest.raises(InputError, match=r"final_learning_rate=0\.0 must be greater than 0"):
         dataclasses.replace(optimizer, final_learning_rate=0.0, decay="exponential")
@@ -289,14 +290,14 @@ def test_a_grid_out_of_range_is_refused(grid):
 @pytest.mark.parametrize("name", ["config.json", "CONFIG.JSON"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_a_table_is_read_as_windows_names_and_marks_it(tmp_path, name, mark):
-    config = load_config(CONFIGS[0])
+    config = load_config(PRESETS[0])
     (tmp_path / name).write_bytes(mark + json.dumps(dataclasses.asdict(config)).encode())
     assert load_config(tmp_path / name) == config
 
 
 def test_python_with_a_byte_order_mark_is_read(file):
-    file.write_bytes(b"\xef\xbb\xbf" + CONFIGS[0].read_bytes())
-    assert load_config(file) == load_config(CONFIGS[0])
+    file.write_bytes(b"\xef\xbb\xbf" + PRESETS[0].read_bytes())
+    assert load_config(file) == load_config(PRESETS[0])
 
 
 @pytest.mark.parametrize("ending", ["yaml", "YML"])

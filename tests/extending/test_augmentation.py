@@ -88,7 +88,7 @@ def train(folder, name: str, text: str, *options: str) -> list[float]:
 def test_it_trains_by_either_input(package):
     assert {"stripes", "shear"} <= set(AUGMENTATIONS)
     device, host = (train(package, input_, CONFIG + EXTRA, "--input", input_) for input_ in ("device", "tfdata"))
-    np.testing.assert_allclose(device, host, rtol=5e-4)  # one training: see tests/test_on_host.py
+    np.testing.assert_allclose(device, host, rtol=5e-4)  # one training: see tests/input/test_on_host.py
     without = train(package, "without", CONFIG)
     assert np.abs(np.subtract(device, without)).max() > 2e-3 * without[0]
     record = json.loads((package / "runs" / "device" / "config.json").read_text())

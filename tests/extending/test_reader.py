@@ -1,17 +1,17 @@
 """A reader of another package, found by its entry point: listed, checked, read and trained on."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.support.paths import CONFIGS
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.registry import detect, register_reader
 from wing_jax.errors import InputError
 
-CONFIG = Path(__file__).parents[2] / "configs" / "synthetic.py"
+CONFIG = CONFIGS / "synthetic.py"
 MODULE = '''
 import numpy as np
 from wing_jax.data.face_set import FaceSet

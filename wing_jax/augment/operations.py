@@ -21,7 +21,7 @@ def standard_normal(
 
     Each is a hash of its place and of the two words, which a CPU computes faster than `jax.random.normal`; NumPy gives
     the same. The sum of the hash's four bytes is nearly normal, and a polynomial corrects it. The shares beyond 1, 2, 3
-    and 3.5 deviations are right to 4 % (`tests/test_pixels.py`).
+    and 3.5 deviations are right to 4 % (`tests/augment/test_pixels.py`).
     """
     xp = geometry.namespace(words)
     first, second = (words[:, i].reshape(-1, *(1,) * len(shape)) for i in (0, 1))

@@ -1,0 +1,138 @@
+"""`wing-jax analyse`: figures as SVG and PNG, numbers in words, one line for what is wrong."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.support.stages import STAGE
+from wing_jax.analysis import faces as on_faces
+from wing_jax.analysis.subject import subject
+from wing_jax.cli import main
+from wing_jax.config import Config, DataConfig
+from wing_jax.data.load import load_faces
+from wing_jax.errors import InputError
+from wing_jax.from_config.train import train
+from wing_jax.inference.localizer import Localizer
+from wing_jax.losses import make_loss
+from wing_jax.schemes import MTFL_5
+
+FIGURES = ("errors", "shares", "poses", "landmarks", "width-epsilon", "layers", "landscape")
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    data = DataConfig(name="synthetic", train_faces=16, validation=0.3)
+    return Config(name="small", data=data, stage1=STAGE, devices=1, output=str(tmp_path_factory.mktemp("runs")))
+
+
+@pytest.fixture(scope="module")
+def model(config):
+    return train(config).folder / "model"
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return load_faces("synthetic", "test", count=10)
+
+
+def drawn(folder, names):
+    for name in names:
+        assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert "<svg" in (folder / f"{name}.svg").read_text()[:900]
+
+
+def test_losses(tmp_path, capsys):
+    main(["analyse", "losses", "--losses", "wing", "rectified_wing", "soft_wing", "--reach", "5"])
+    drawn(tmp_path / "runs" / "analysis", ["losses"])
+    assert "written: runs/analysis/losses.svg" in capsys.readouterr().out
+    first = (tmp_path / "runs" / "analysis" / "losses.svg").read_bytes()
+    main(["analyse", "losses", "--losses", "wing", "rectified_wing", "soft_wing", "--reach", "5"])
+    assert (tmp_path / "runs" / "analysis" / "losses.svg").read_bytes() == first
+
+
+def test_model(tmp_path, capsys, model):
+    main(["analyse", "model", str(model), "--data", "synthetic", "--faces", "10", "--batch", "4", "--places", "3",
+          "--losses", "l2", "wing", "--output", "seen"])  # fmt: skip
+    said = capsys.readouterr().out
+    drawn(tmp_path / "seen", FIGURES)
+    for line in ("untrained, of the errors: ", "trained, of the gradient of Wing: "):
+        assert line in said
+
+
+def test_training(tmp_path, capsys, config):
+    path = tmp_path / "tiny.py"
+    path.write_text(f"from wing_jax.config import *\nconfig = {config!r}\n")
+    main(["analyse", "training", str(path), "--analysis.losses", "l1", "wing", "--analysis.output", "seen"])
+    drawn(tmp_path / "seen", ["training"])
+    said = capsys.readouterr().out
+    assert said.startswith("step 0: ")
+    assert "step 6: " in said
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["losses", "--reach", "0"], "reach=0.0 must be greater than 0"),
+        (["losses", "--losses", "huber"], "huber"),
+        (["model", "nowhere", "--data", "synthetic"], "no model here"),
+        (["model", "nowhere", "--data", "synthetic", "--batch", "1"], "batch=1 must be 2 or more"),
+        (["training", "nowhere.py"], "cannot read this config"),
+    ],
+)
+def test_what_is_wrong_is_one_line(capsys, words, told):
+    with pytest.raises(SystemExit) as stopped:
+        main(["analyse", *words])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+
+
+def test_edges_in_the_wrong_order(capsys, model):
+    with pytest.raises(SystemExit):
+        main(["analyse", "model", str(model), "--data", "synthetic", "--small", "3", "--faces", "4"])
+    assert "give 0 < small < large" in capsys.readouterr().err
+
+
+def test_usage(capsys):
+    for words, status in (([], 2), (["--help"], 0), (["poems"], 2)):
+        with pytest.raises(SystemExit) as stopped:
+            main(["analyse", *words])
+        assert stopped.value.code == status
+        assert "usage: wing-jax analyse" in "".join(capsys.readouterr())
+
+
+def test_errors_are_those_of_the_localizer(model, faces):
+    localizer = Localizer.load(model)
+    batch = on_faces.first_crops(localizer, faces)
+    errors = on_faces.crop_errors(localizer.stages[0], localizer.stages[0].variables, batch)
+    for face in range(len(faces)):
+        (points,) = localizer.predict(faces.picture(face), faces.boxes[face : face + 1])
+        side = STAGE.margin * (faces.boxes[face, 2:] - faces.boxes[face, :2]).max()
+        np.testing.assert_allclose(errors[face], (points - faces.points[face]) * STAGE.input_size / side, atol=0.15)
+
+
+def test_the_untrained_network_answers_about_the_mean_shape_and_all_its_layers_are_pulled_at(model, faces):
+    localizer = Localizer.load(model)
+    stage, batch = localizer.stages[0], on_faces.first_crops(localizer, faces)
+    variables = on_faces.untrained(stage, batch, seed=0)
+    answers = np.asarray(stage.model.apply(variables, jnp.asarray(batch.images), train=False))
+    assert np.abs(answers.mean(0) - np.asarray(batch.points).mean(0)).mean() < STAGE.input_size / 2
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(variables["params"]) if leaf.ndim > 1)
+    assert not np.allclose(
+        variables["params"]["output"]["kernel"], on_faces.untrained(stage, batch, seed=1)["params"]["output"]["kernel"]
+    )
+
+
+def test_faces_of_another_scheme_are_refused(model, faces):
+    other = load_faces("synthetic", "test", count=4)
+    five = other.__class__(**{**vars(other), "scheme": MTFL_5, "points": other.points[:, :5],
+                              "visible": other.visible[:, :5], "visibility": None})  # fmt: skip
+    with pytest.raises(InputError, match="give faces of the model's own scheme"):
+        subject(Localizer.load(model), five, losses={"Wing": make_loss("wing")}, edges=(0.5, 2.0), seed=0)

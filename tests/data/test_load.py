@@ -1,0 +1,184 @@
+"""The one door to every data set: converted points, boxes by rule, hidden points, and what it refuses."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tests.support.writers.cofw import write_cofw
+from tests.support.writers.points_folder import write_points_folder
+from tests.support.writers.w300 import write_w300
+from tests.support.writers.wflw import write_wflw
+from wing_jax.cli import main
+from wing_jax.data.load import converted, ignore_occluded, load_faces
+from wing_jax.data.readers.points_file import read_pts, write_pts
+from wing_jax.data.readers.synthetic import synthetic_faces
+from wing_jax.data.readers.w300 import read_w300
+from wing_jax.errors import InputError
+from wing_jax.schemes import COFW_29, IBUG_68, MTFL_5, find_scheme, get_conversion
+from wing_jax.types import Visibility
+
+
+def refusal(*arguments, **keywords) -> str:
+    with pytest.raises(InputError) as caught:
+        load_faces(*arguments, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_published_points_are_converted_on_the_way(tmp_path):
+    write_w300(tmp_path)
+    faces = load_faces("w300", "train", root=str(tmp_path), scheme="mtfl5")
+    original = read_w300(tmp_path, "train")
+    assert faces.scheme is MTFL_5
+    assert faces.name == "300-W as mtfl5"
+    np.testing.assert_allclose(faces.points[:, 0], original.points[:, 36:42].mean(1), atol=1e-4)
+    np.testing.assert_array_equal(faces.points[:, 2:], original.points[:, [30, 48, 54]])
+    np.testing.assert_array_equal(faces.boxes, original.boxes)
+    assert "no way from 'ibug68' to 'wflw98'" in refusal("w300", "train", root=str(tmp_path), scheme="wflw98")
+
+
+def test_boxes_by_rule_are_those_of_the_converted_points(tmp_path):
+    write_w300(tmp_path)
+    faces = load_faces("w300", "train", root=str(tmp_path), scheme="mtfl5", boxes="landmarks")
+    np.testing.assert_allclose(faces.boxes[:, :2], faces.points.min(1))
+    assert faces.box_convention == "landmarks"
+    assert "boxes='tight'" in refusal("w300", "train", root=str(tmp_path), boxes="tight")
+
+
+def test_hidden_points_count_or_not(tmp_path):
+    write_cofw(tmp_path)
+    counted = load_faces("cofw", "train", root=str(tmp_path))
+    masked = load_faces("cofw", "train", root=str(tmp_path), occluded="ignore")
+    occluded = counted.visibility == Visibility.OCCLUDED
+    assert counted.visible.all()
+    assert occluded.any()
+    np.testing.assert_array_equal(masked.visible, ~occluded)
+    both = load_faces("cofw", "train", root=str(tmp_path), occluded="ignore", scheme="mtfl5")
+    np.testing.assert_array_equal(both.visible, ~occluded[:, [16, 17, 20, 22, 23]])
+    drawn = synthetic_faces(6, seed=1, size=64)
+    hidden = drawn.visibility != Visibility.VISIBLE
+    assert hidden.any()
+    np.testing.assert_array_equal(ignore_occluded(drawn).visible, ~hidden)
+    write_wflw(tmp_path / "wflw")
+    complaint = refusal("wflw", "train", root=str(tmp_path / "wflw"), occluded="ignore")
+    assert "does not say which points are occluded" in complaint
+
+
+def test_converted_points_do_not_count_where_they_cannot_be_told():
+    drawn = synthetic_faces(2, seed=1, size=64)
+    faces = converted(drawn, find_scheme("cofw29"))
+    assert not faces.visible[:, [5, 7]].any()
+    assert faces.visible.sum() == 2 * 27
+
+
+def test_what_must_be_given(tmp_path):
+    assert "holds no" not in refusal("w300", "val", root=str(tmp_path))
+    assert "has no split 'val': it has train, test, private" in refusal("w300", "val", root=str(tmp_path))
+    assert "need their root: give the folder or file" in refusal("coco", "train", scheme="ibug68")
+    assert "need their scheme: give a .toml file, or one of mtfl5" in refusal("pts", "train", root=str(tmp_path))
+    assert "scheme 'six': give a .toml file" in refusal("pts", "train", root=str(tmp_path), scheme="six")
+    assert "cannot read this scheme" in refusal("pts", "train", root=str(tmp_path), scheme=str(tmp_path / "six.toml"))
+
+
+def test_evaluation_converts_the_model_to_the_faces_and_says_so(tmp_path, capsys, monkeypatch):
+    """A drawn 68-point model on faces of 5 points: measured on what can be told, by hand."""
+    from tests.support.tiny_model import drawn_model
+    from wing_jax.inference.localizer import Localizer
+
+    monkeypatch.chdir(tmp_path)
+    drawn = synthetic_faces(6, seed=3, size=96)
+    low, high = drawn.boxes[:, None, :2], drawn.boxes[:, None, 2:]
+    mean = (((drawn.points - low) / (high - low)).mean(0) / 1.2 + 0.1).astype(np.float32)
+    model = drawn_model(tmp_path / "model", IBUG_68, mean)
+    write_points_folder(tmp_path / "five", scheme=MTFL_5)
+    folder = tmp_path / "five" / "test"
+    main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5", "--jitter", "0"])
+    said = capsys.readouterr().out
+    assert "the model's points are converted to mtfl5, which approximates eye centres" in said
+    results = json.loads((model / "report-pts" / "results.json").read_text())
+    faces = load_faces("pts", "test", root=str(folder), scheme="mtfl5")
+    localizer, errors = Localizer.load(model), []
+    for index in range(len(faces)):
+        found = localizer.predict(faces.picture(index), faces.boxes[index : index + 1])[0]
+        five = np.stack([found[36:42].mean(0), found[42:48].mean(0), found[30], found[48], found[54]])
+        eyes = np.linalg.norm(faces.points[index, 0] - faces.points[index, 1])
+        errors.append(np.linalg.norm(five - faces.points[index], axis=1).mean() / eyes)
+    leading = next(entry for entry in results if entry["metric"] == "inter-ocular")
+    assert leading["mean"] == pytest.approx(100 * np.mean(errors), rel=1e-3)
+    main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5"])
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5", "--fit_boxes"])
+    assert "--fit_boxes needs a model that tells" in capsys.readouterr().err
+
+
+def test_points_that_cannot_be_told_are_not_measured(tmp_path, capsys, monkeypatch):
+    """68 points tell 27 of COFW's 29: the lower edges of the brows must not count, nor as if they lay at 0."""
+    from tests.support.tiny_model import drawn_model
+    from wing_jax.inference.localizer import Localizer
+
+    monkeypatch.chdir(tmp_path)
+    model = drawn_model(tmp_path / "model", IBUG_68, np.full((68, 2), 0.5, np.float32))
+    write_points_folder(tmp_path / "faces", scheme=COFW_29)
+    folder = str(tmp_path / "faces" / "train")
+    main(["evaluate", str(model), "--data", "pts", "--root", folder, "--scheme", "cofw29", "--jitter", "0"])
+    assert "27 of 29 points are available" in capsys.readouterr().out
+    results = json.loads((model / "report-pts" / "results.json").read_text())
+    faces, localizer = load_faces("pts", "all", root=folder, scheme="cofw29"), Localizer.load(model)
+    told = [point for point in range(29) if point not in (5, 7)]
+    weights, errors = get_conversion(IBUG_68, COFW_29).weights, []
+    for index in range(len(faces)):
+        found = weights @ localizer.predict(faces.picture(index), faces.boxes[index : index + 1])[0]
+        eyes = np.linalg.norm(faces.points[index, 8] - faces.points[index, 9])
+        errors.append(np.linalg.norm(found - faces.points[index], axis=1)[told].mean() / eyes)
+    leading = next(entry for entry in results if entry["metric"] == "inter-ocular")
+    assert leading["mean"] == pytest.approx(100 * np.mean(errors), rel=1e-3)
+    assert leading["landmarks"][5] is None
+
+
+def test_boxes_of_another_convention_are_told_and_brought_to_those_of_training(tmp_path, capsys, monkeypatch):
+    from tests.support.tiny_model import drawn_model
+    from wing_jax.data.boxes import shape_in_box
+    from wing_jax.inference.localizer import Localizer
+    from wing_jax.inference.metadata import Metadata
+
+    monkeypatch.chdir(tmp_path)
+    write_points_folder(tmp_path / "faces")
+    folder = tmp_path / "faces" / "train"
+    trained = shape_in_box(load_faces("pts", "all", root=str(folder), scheme="ibug68"))
+    spread = np.random.default_rng(0).uniform(0.1, 0.9, (68, 2)).astype(np.float32)
+    plain = drawn_model(tmp_path / "plain", IBUG_68, spread)
+    metadata = Metadata(name="told", shape_in_box=trained)
+    model = dataclasses.replace(Localizer.load(plain), metadata=metadata).save(tmp_path / "model")
+
+    def evaluated(*options):
+        words = ["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "ibug68", "--jitter", "0"]
+        main([*words, *options])
+        results = json.loads((model / "report-pts" / "results.json").read_text())
+        return capsys.readouterr().out, next(e for e in results if e["metric"] == "inter-ocular")["mean"]
+
+    said, nme = evaluated()
+    assert "--fit_boxes" not in said
+    said, enlarged = evaluated("--boxes", "enlarged")
+    assert "these boxes are 1.25 times as large about the faces as in training" in said
+    said, fitted = evaluated("--boxes", "enlarged", "--fit_boxes")
+    assert "times as large" not in said
+    assert fitted == pytest.approx(nme, rel=2e-3)
+    assert enlarged != pytest.approx(nme, rel=2e-3)
+
+
+def test_a_folder_of_pts_keeps_the_numbers(tmp_path):
+    write_points_folder(tmp_path)
+    faces = load_faces("pts", "train", root=str(tmp_path / "train"), scheme="ibug68")
+    write_pts(tmp_path / "again.pts", faces.points[0])
+    np.testing.assert_allclose(read_pts(tmp_path / "again.pts"), faces.points[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["synthetic", "pts", "csv", "coco", "imglab"])
+@pytest.mark.parametrize("split", ["heldout", "held-out", "Train"])
+def test_a_split_that_is_none_is_not_taken_for_another(tmp_path, name, split):
+    """Such as "held_out" misspelled: all faces would be measured, those that were trained on too."""
+    root = "" if name == "synthetic" else str(tmp_path)
+    said = refusal(name, split, root=root, scheme="mtfl5", count=int(name == "synthetic"))
+    assert f"no split {split!r}" in said

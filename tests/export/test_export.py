@@ -1,0 +1,264 @@
+"""Exported networks: each format read by its own runtime, the same points as JAX, for any number of crops."""
+
+import dataclasses
+import json
+import os
+import re
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.support.paths import DOCS
+from wing_jax.cli import main
+from wing_jax.data.boxes import ShapeInBox
+from wing_jax.data.load import load_faces
+from wing_jax.errors import InputError
+from wing_jax.export import EXPORTS, Format, crops_of, export, halve, register_export
+from wing_jax.export.onnx_graph import onnx_model
+from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.metadata import Metadata
+from wing_jax.models import ResNetTiny, cpu_kernel, make_model
+from wing_jax.schemes import IBUG_68
+
+PAGE = DOCS / "export.md"
+NETWORK = {"name": "plain", "points": 68, "channels": (8, 8, 16), "hidden": 32, "precision": "float32"}
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return load_faces("synthetic", "test", count=6)
+
+
+def drawn(model, size, *, mean, seed=0):
+    """Variables of a network that answers about the mean shape (fractions of the crop), moved by the picture."""
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8))
+    variables = jax.tree.map(lambda leaf: random.normal(0, 0.2, leaf.shape).astype(np.float32), shapes)
+    if "batch_stats" in variables:
+        variables["batch_stats"] = jax.tree.map(np.abs, variables["batch_stats"])
+    variables["params"]["output"]["kernel"] *= 3
+    variables["params"]["output"]["bias"] = (mean.reshape(-1) * size - 0.5).astype(np.float32)
+    return jax.tree.map(jnp.asarray, {"batch_stats": {}, **variables})
+
+
+@pytest.fixture(scope="module")
+def localizer(faces):
+    low, high = faces.points.min(1, keepdims=True), faces.points.max(1, keepdims=True)
+    mean = (((faces.points - low) / (high - low).max(2, keepdims=True)).mean(0) / 1.4 + 0.15).astype(np.float32)
+    stages = []
+    for number, (size, norm) in enumerate([(32, "batch"), (64, "none")]):
+        network = {**NETWORK, "norm": norm}
+        variables = drawn(make_model(**network), size, mean=mean, seed=number)
+        stages.append(
+            Stage(
+                model=make_model(**network),
+                variables=variables,
+                input_size=size,
+                chip_size=2 * size,
+                margin=1.4 if number else 1.3,
+            )
+        )
+    metadata = Metadata(name="drawn", shape_in_box=ShapeInBox(centre=(0.0, 0.0), side=1.0))
+    return Localizer(scheme=IBUG_68, box_convention="landmarks", stages=tuple(stages), template=mean, metadata=metadata)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "saved-model", "tflite", "tflite-half", "stablehlo"])
+def test_every_runtime_answers_as_jax(kind, localizer, faces, tmp_path):
+    crops, within = crops_of(localizer, faces), 0.03 if kind == "tflite-half" else 1e-3  # pixels
+    assert [c.shape for c in crops] == [(6, 32, 32, 3), (6, 64, 64, 3)]
+    folder = tmp_path / os.fsdecode(b"m\xfcller [v2] a\\b* %d {x}#")  # a pattern to TensorFlow, and not UTF-8
+    done = export(localizer, kind, folder, crops)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert [d.path.name for d in done] == [f"stage{n}{EXPORTS[kind].ending}" for n in (1, 2)]
+    for exported, stage, shown in zip(done, localizer.stages, crops, strict=True):
+        expected = np.asarray(stage.model.apply(stage.variables, jnp.asarray(shown), train=False))
+        assert np.ptp(expected, axis=0).max() > 0.5  # the picture matters
+        run = EXPORTS[kind].load(exported.path)
+        for count in (1, 6):
+            np.testing.assert_allclose(run(shown[:count]), expected[:count], atol=within)
+        assert exported.difference < within
+    told = json.loads((folder / "model.json").read_text())
+    assert [stage["file"] for stage in told["stages"]] == [d.path.name for d in done]
+    assert told["scheme"]["points"] == list(IBUG_68.names)
+    np.testing.assert_allclose(told["template"], localizer.template)
+
+
+def test_half_is_the_same_model_in_half_the_bits(localizer, faces, tmp_path, capsys):
+    whole = localizer.save(tmp_path / "whole")
+    main(["export", str(whole), "--to", "half", "--output", str(tmp_path / "half")])
+    assert len(re.findall(r"float16; stage \d is within .* px of float32", capsys.readouterr().out)) == 2
+    again = Localizer.load(tmp_path / "half")
+    boxes = faces.boxes[:1]
+    np.testing.assert_allclose(
+        again.predict(faces.picture(0), boxes), localizer.predict(faces.picture(0), boxes), atol=0.2
+    )
+    sizes = [(folder / "weights.npz").stat().st_size for folder in (whole, tmp_path / "half")]
+    assert sizes[1] < 0.55 * sizes[0]
+    kept = again.stages[0].variables["params"]["output"]["kernel"]
+    assert kept.dtype == np.float32
+    np.testing.assert_array_equal(kept, localizer.stages[0].variables["params"]["output"]["kernel"].astype(np.float16))
+
+
+def test_tflite_half_is_half_the_file_and_has_the_weights_in_float16(localizer, faces, tmp_path):
+    crops = crops_of(localizer, faces)
+    whole, half = (export(localizer, kind, tmp_path / kind, crops) for kind in ("tflite", "tflite-half"))
+    for one, other, stage, shown in zip(whole, half, localizer.stages, crops, strict=True):
+        assert other.path.stat().st_size < 0.6 * one.path.stat().st_size  # the graph itself is a few kilobytes of both
+        kernel = np.asarray(stage.variables["params"]["output"]["kernel"], np.float32)
+        content = other.path.read_bytes()
+        assert any(each.astype(np.float16).tobytes() in content for each in (kernel, kernel.T))
+        assert not any(each.tobytes() in content for each in (kernel, kernel.T))
+        assert (EXPORTS["tflite-half"].load(other.path)(shown) != EXPORTS["tflite"].load(one.path)(shown)).any()
+
+
+def test_half_is_refused_where_the_points_move(localizer, faces, tmp_path):
+    first = localizer.stages[0]
+    params = dict(first.variables["params"])
+    params["output"] = {**params["output"], "bias": params["output"]["bias"] + 1000.0}  # float16 counts in halves there
+    moved = dataclasses.replace(first, variables={**first.variables, "params": params})
+    broken = dataclasses.replace(localizer, stages=(moved, localizer.stages[1]))
+    with pytest.raises(InputError, match="float16 answers otherwise"):
+        halve(broken, tmp_path, crops_of(localizer, faces))
+
+
+def test_crops_are_those_that_the_localizer_makes(localizer, faces):
+    seen = []
+
+    class Looks:
+        def init(self, key, images):
+            return {}
+
+        def apply(self, params, crops):
+            jax.debug.callback(lambda given: seen.append(np.asarray(given)), crops)
+            return jnp.zeros((len(crops), 68, 2))
+
+    stage = dataclasses.replace(localizer.stages[0], model=Looks())
+    looking = dataclasses.replace(localizer, stages=(stage,))
+    looking.predict(faces.picture(0), faces.boxes[:1])
+    jax.effects_barrier()
+    (crops,) = crops_of(looking, faces)
+    np.testing.assert_allclose(seen[0][0], crops[0], atol=1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ResNetTiny(points=5),
+        lambda: make_model("plain", points=5, channels=(4, 8), hidden=8),
+        lambda: make_model("voting", points=5, channels=(4, 8, 8), hidden=8, norm="batch"),
+    ],
+    ids=("resnet", "plain", "voting"),
+)
+def test_onnx_graphs_of_all_networks_run_for_any_batch(make):
+    import onnxruntime
+
+    model = make()
+    variables = drawn(model, 32, mean=np.full((5, 2), 0.5))
+    with cpu_kernel.switched("off"):
+        content = onnx_model(lambda x: model.apply(variables, x, train=False), (32, 32, 3), jnp.uint8, names=("a", "b"))
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for count in (1, 3):
+        crops = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        expected = model.apply(variables, jnp.asarray(crops), train=False)
+        np.testing.assert_allclose(session.run(["b"], {"a": crops})[0], expected, atol=1e-3)
+
+
+OPERATIONS = {
+    "arithmetic": lambda x: (
+        jnp.sqrt(jnp.abs(x) + 1) - jnp.minimum(x, 2.0) * jnp.exp(-jnp.abs(x)) + x**3 + jnp.square(x)
+    ),
+    "softmax": lambda x: jax.nn.softmax(x, axis=-1),
+    "sums": lambda x: x.sum((1, 2))[:, :, None] + x.mean((1, 3))[:, None],
+    "matrices": lambda x: jnp.einsum("nijc,njkc->nikc", x, jnp.flip(x, 1)),
+    "product with a constant": lambda x: jnp.einsum("nijc,kj->nikc", x, jnp.asarray(np.arange(8.0).reshape(2, 4))),
+    "slices": lambda x: jnp.concatenate(
+        [jax.lax.slice_in_dim(x, 1, 3, axis=1), jnp.flip(jax.lax.slice_in_dim(x, 0, 4, 2, axis=1), 2)], axis=1
+    ),
+    "doubling": lambda x: jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2),
+    "transpose": lambda x: x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1),
+    "sigmoid": lambda x: jax.nn.sigmoid(x) * jnp.tanh(x) + jnp.log1p(jnp.exp(x)),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operations_of_onnx_graphs(name):
+    import onnxruntime
+
+    function = OPERATIONS[name]
+    session = onnxruntime.InferenceSession(
+        onnx_model(function, (4, 4, 3), jnp.float32, names=("x", "y")), providers=["CPUExecutionProvider"]
+    )
+    for count in (1, 3):
+        x = np.random.default_rng(count).normal(size=(count, 4, 4, 3)).astype(np.float32)
+        np.testing.assert_allclose(session.run(["y"], {"x": x})[0], function(jnp.asarray(x)), rtol=1e-5, atol=1e-5)
+
+
+def test_what_onnx_graphs_do_not_know_is_named():
+    with pytest.raises(InputError, match="'sort' of this network has no ONNX counterpart"):
+        onnx_model(lambda x: jnp.sort(x, axis=1), (4,), jnp.float32, names=("x", "y"))
+
+
+def test_a_file_that_answers_otherwise_is_refused(localizer, faces, tmp_path):
+    form = EXPORTS["onnx"]
+    wrong = dataclasses.replace(form, load=lambda path: lambda crops: form.load(path)(crops) + np.float32(0.06))
+    with pytest.raises(
+        InputError, match=r"stage1\.onnx: ONNX Runtime answers otherwise than JAX, by up to 0\.06 pixels"
+    ):
+        export(localizer, wrong, tmp_path, crops_of(localizer, faces))
+    broken = dataclasses.replace(form, load=lambda path: lambda crops: np.full((len(crops), 68, 2), np.nan, np.float32))
+    with pytest.raises(InputError, match="by up to nan pixels"):
+        export(localizer, broken, tmp_path, crops_of(localizer, faces))
+
+
+def test_faults(localizer, faces, tmp_path, monkeypatch):
+    with pytest.raises(
+        InputError, match="no export format is called 'coreml': use one of onnx, saved-model, tflite, tflite-half"
+    ):
+        export(localizer, "coreml", tmp_path, [])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write here"):
+        export(localizer, "onnx", tmp_path / "file" / "below", [])
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(InputError, match="writing an ONNX file needs onnx: pip install"):
+        export(localizer, "onnx", tmp_path, crops_of(localizer, faces))
+
+
+def test_the_command_and_the_example_of_the_page(localizer, faces, tmp_path, capsys, monkeypatch):
+    """The page's own program finds the landmarks that the localizer finds."""
+    model = localizer.save(tmp_path / "model")
+    main(["export", str(model), "--to", "onnx", "--output", str(tmp_path / "onnx")])
+    said = capsys.readouterr().out
+    assert said.count("px of JAX") == 2
+    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(program.splitlines()) <= 60
+    names: dict = {}
+    exec(program, names)
+    facts = names["load"](tmp_path / "onnx")
+    for face in range(len(faces)):
+        found = names["locate"](facts, faces.picture(face), faces.boxes[face])
+        expected = localizer.predict(faces.picture(face), faces.boxes[face : face + 1])[0]
+        assert np.linalg.norm(found - expected, axis=1).mean() < 0.5
+
+
+def test_a_format_of_ones_own_is_registered(localizer, faces, tmp_path, capsys):
+    """Kept as StableHLO, under another name."""
+    known = EXPORTS["stablehlo"]
+
+    @register_export(name="mine")
+    def make():
+        return Format(title="mine", ending=".mine", write=known.write, load=known.load, runtime="mine")
+
+    done = export(localizer, "mine", tmp_path, crops_of(localizer, faces))
+    assert [each.path.name for each in done] == ["stage1.mine", "stage2.mine"]
+    with pytest.raises(InputError, match="the export 'none' is 3, no Format"):
+        register_export(3, name="none")
+    model = localizer.save(tmp_path / "model")
+    with pytest.raises(SystemExit):
+        main(["export", str(model), "--to", "coreml"])
+    assert (
+        "--to 'coreml': use half or one of onnx, saved-model, tflite, tflite-half, stablehlo, mine"
+        in capsys.readouterr().err
+    )

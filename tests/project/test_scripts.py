@@ -1,0 +1,53 @@
+"""The scripts beside the package: each says how it is called, and imports what there is."""
+
+import ast
+import re
+
+import pytest
+
+from tests.support.paths import ROOT
+
+FOLDERS = ("benchmarks", "experiments", "reliability")
+HELPERS = ("report.py", "comparison.py", "shared.py")
+SCRIPTS = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py")) if path.name not in HELPERS]
+
+
+def names_of(path):
+    """What a module defines or imports at its top."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.asname for alias in node.names if alias.asname}
+    return names
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_script_says_how_it_is_called_and_stands_in_the_list_of_its_folder(path):
+    called = f"{path.parent.name}/{path.name}"
+    assert f"    python {called} " in f"{ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))} "
+    assert f".venv/bin/python {called}" in (path.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py")), ids=str)
+def test_what_is_imported_from_a_helper_is_there(path):
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.py" in HELPERS:
+            place = path.parent / f"{node.module}.py"
+            place = place if place.exists() else ROOT / "benchmarks" / place.name
+            assert {alias.name for alias in node.names} <= names_of(place)
+
+
+def test_every_script_named_on_a_page_or_in_the_code_is_there():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *(ROOT / "wing_jax").rglob("*.py")]
+    pages += [path for folder in FOLDERS for path in (ROOT / folder).iterdir() if path.suffix in (".md", ".py")]
+    named = {
+        (page.name, name)
+        for page in pages
+        for name in re.findall(rf"\b(?:{'|'.join(FOLDERS)})/[\w/]+\.py", page.read_text(encoding="utf-8"))
+    }
+    assert {name for _, name in named} >= {"benchmarks/train_step.py", "reliability/fuzz.py"}
+    assert [(page, name) for page, name in sorted(named) if not (ROOT / name).exists()] == []

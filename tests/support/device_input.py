@@ -1,0 +1,43 @@
+"""A few small faces for the on-device input."""
+
+import cv2
+import numpy as np
+
+from wing_jax import augment
+from wing_jax.data.chips import Chips
+from wing_jax.input.on_device import DeviceInput
+
+SIZE, CHIP, FACES = 24, 40, 7
+AUGMENT = (
+    augment.rotation(20.0),
+    augment.scale(0.1),
+    augment.flip(),
+    augment.translation(0.1),
+    augment.blur(0.5),
+    augment.color(0.2),
+    augment.occlusion(0.3),
+)
+ORDER = np.array([0, 1, 1, 1, 2, 3, 4, 4, 5, 6, 6])  # an epoch of eleven faces, some twice and thrice
+
+
+def source(**changes) -> DeviceInput:
+    return DeviceInput(**{"augment": AUGMENT, "size": SIZE, "batch_size": 4, "supersample": 1, "seed": 3} | changes)
+
+
+def make_chips() -> Chips:
+    random = np.random.default_rng(0)
+    images = [cv2.GaussianBlur(random.integers(0, 256, (CHIP, CHIP, 3), np.uint8), (0, 0), 2) for _ in range(FACES)]
+    return Chips(
+        images=np.stack(images),
+        frames=np.broadcast_to(np.eye(2, 3, dtype=np.float32), (FACES, 2, 3)).copy(),
+        boxes=np.broadcast_to(np.float32([10, 10, 30, 30]), (FACES, 4)).copy(),
+        points=random.uniform(10, 30, (FACES, 5, 2)).astype(np.float32),
+        visible=random.uniform(size=(FACES, 5)) < 0.7,
+    )
+
+
+def frames(draws: int = 1) -> np.ndarray:
+    placed = np.zeros((FACES, draws, 2, 3), np.float32)
+    placed[..., 0, 0] = placed[..., 1, 1] = 1.25
+    placed[..., 2] = (5 + np.arange(draws, dtype=np.float32))[None, :, None]
+    return placed
