@@ -13,7 +13,7 @@ The network alone, 64 x 64 uint8 crops in memory to points:
 
 The whole way:
 
-- wing_jax, `Localizer.locate`: faces already cut out as chips, both stages and both croppings;
+- wing_jax, `Localizer.locate`: faces already cut out as face crops, both stages and both croppings;
 - wing_jax, `Localizer.predict`: one photo and as many boxes as the batch has faces;
 - dlib, `shape_predictor`: the same photo and boxes. Its classic model may not be downloaded here, so one is trained on
   a few synthetic faces, with the classic 15 cascades of 500 trees of depth 4: its speed depends on the trees' number

@@ -7,8 +7,8 @@ and Gaussian blur (sigma 1) of half the crops. "all": color and occlusion too. E
 processes, and hands out NumPy arrays, tensors or, on the device, JAX arrays of uint8. What lies ready in a pipeline's
 buffers when its turn begins is used up before the clock starts.
 
-Sources are the same synthetic faces: square chips of 112 pixels as uint8, which is how wing_jax holds them for such
-crops, of 256 pixels as uint8, and of 256 pixels as JPEG, which everyone decodes at half the size. The baselines:
+Sources are the same synthetic faces: square face crops of 112 pixels as uint8, which is how wing_jax holds them for
+such crops, of 256 pixels as uint8, and of 256 pixels as JPEG, which everyone decodes at half the size. The baselines:
 
 - wing_jax, tf.data: what `wing-jax train` reads by default; from JPEG as well;
 - wing_jax, on the device: its faces live there (here in the same memory), cut and augmented under `jit`;
@@ -48,8 +48,8 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data, large = (str(Path(folder, name)) for name in ("faces.npz", "large.npz"))
-        call("make_faces.py", {"path": data, "faces": given.faces, "chip": 112, "jpeg": 256})
-        call("make_faces.py", {"path": large, "faces": min(LARGE_FACES, given.faces), "chip": 256, "jpeg": 256})
+        call("make_faces.py", {"path": data, "faces": given.faces, "face_crop": 112, "jpeg": 256})
+        call("make_faces.py", {"path": large, "faces": min(LARGE_FACES, given.faces), "face_crop": 256, "jpeg": 256})
         settings = {"data": data, "large": large, "size": 64, "batch": given.batch}
         outcomes = {
             name: run(baselines(settings | {"augment": augment}), rounds=given.rounds, turn=given.turn)

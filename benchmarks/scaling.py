@@ -26,7 +26,7 @@ def main() -> None:
     given = parser.parse_args()
     over = run([entered(count, 2_048, given.batch) for count in given.devices], rounds=given.rounds, turn=given.turn)
     grown = run([entered(1, count, given.batch) for count in given.faces], rounds=given.rounds, turn=given.turn)
-    lines = [f"CNN-6, on-device input with the paper's augmentations, batch {given.batch}, 80-pixel chips.", ""]
+    lines = [f"CNN-6, on-device input with the paper's augmentations, batch {given.batch}, 80-pixel face crops.", ""]
     for outcome in (over, grown):
         base, *_ = outcome.seconds
         rows = [

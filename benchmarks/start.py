@@ -3,7 +3,7 @@
     python benchmarks/start.py mtfl runs/packed-mtfl runs/raw-mtfl --size 157 [--rounds 5]
 
 The first argument is the data set's name, the others are folders that `wing-jax data pack` wrote of it. All are read
-in turn, round by round, by `load_faces` and `cut_chips`, which is what a training does before its first step; the
+in turn, round by round, by `load_faces` and `crop_faces`, which is what a training does before its first step; the
 median of the rounds is printed, and how often it goes into the first. The files are in the page cache from the second
 round on.
 """
@@ -12,14 +12,14 @@ import argparse
 import statistics
 import time
 
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.load import load_faces
 
 
 def seconds(name: str, root: str, size: int) -> float:
-    """To read the training faces and cut their chips of `size` pixels."""
+    """To read the training faces and cut their face crops of `size` pixels."""
     start = time.perf_counter()
-    cut_chips(load_faces(name, "train", root=root), size=size)
+    crop_faces(load_faces(name, "train", root=root), size=size)
     return time.perf_counter() - start
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("packed", nargs="+")
     parser.add_argument("--root", default="")
-    parser.add_argument("--size", type=int, default=157, help="pixels of a chip (that of configs/mtfl.py)")
+    parser.add_argument("--size", type=int, default=157, help="pixels of a face crop (that of configs/mtfl.py)")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     sources = [(options.data, options.root), *(("packed", folder) for folder in options.packed)]

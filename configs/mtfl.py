@@ -22,7 +22,7 @@ config = strong_recipe(
     balance=BalanceConfig(method="hsm", bins=9, cap=20),
     stage1=dict(
         margin=1.1,  # crop side per side of the face box
-        center="shape",  # the faces stand right of and below the centres of their boxes
+        center="shape",  # the faces stand right of and below the centers of their boxes
         augment=AugmentConfig(rotation=30.0, translation=0.12, scale=0.2, color=0.2, occlusion=0.2),
         steps=4_000,
         evaluate_every=500,

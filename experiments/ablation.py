@@ -186,5 +186,5 @@ def _figures(values: list[float]) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    allocator.settle()
+    allocator.reexec_with_malloc_env()
     main()

@@ -4,7 +4,7 @@
 
 The video is a window that pans over one photo at 30 frames a second: it rests, moves to the right by half a face size
 a second, rests, and comes back, by fractions of pixels. Each frame gets sensor noise of its own (standard deviation 4
-grey levels) and goes through JPEG at quality 90, as frames of real videos do. In the photo the face is still: whatever
+gray levels) and goes through JPEG at quality 90, as frames of real videos do. In the photo the face is still: whatever
 its landmarks do there is jitter, or lag. The tracker (`wing_jax.inference.tracking`) follows the face as in `wing-jax
 predict`.
 

@@ -13,7 +13,7 @@ import numpy as np
 from shared import arguments, publish, table
 
 from wing_jax.config import DataConfig
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.load import load_faces
 from wing_jax.evaluation import metrics
 from wing_jax.evaluation.jitter import jitter_boxes
@@ -35,19 +35,21 @@ def main() -> None:
     localizer = Localizer.load(given.model)
     longer = dataclasses.replace(localizer, stages=(*localizer.stages, *localizer.stages[-1:] * REPEATS))
     _, faces = load_faces(given.data, "train").split(DataConfig(name=given.data).validation)
-    chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
-    distance = metrics.inter_ocular(chips.points, chips.boxes, metrics.Eyes.of(faces.scheme))
+    face_crops = crop_faces(faces, size=localizer.stages[-1].face_crop_size)
+    distance = metrics.inter_ocular(face_crops.points, face_crops.boxes, metrics.Eyes.of(faces.scheme))
 
     def nmes(stages: np.ndarray) -> list[str]:
         found = [*stages, stages[1:].mean(0)]
-        errors = [metrics.point_errors(points, chips.points, faces.visible) for points in found]
+        errors = [metrics.point_errors(points, face_crops.points, faces.visible) for points in found]
         return [f"{100 * np.mean(metrics.nme(error, distance, faces.visible)):.2f}" for error in errors]
 
-    boxes = [chips.boxes] + [jitter_boxes(chips.boxes, fraction=0.1, seed=seed) for seed in range(given.boxes_of - 1)]
+    boxes = [face_crops.boxes] + [
+        jitter_boxes(face_crops.boxes, fraction=0.1, seed=seed) for seed in range(given.boxes_of - 1)
+    ]
     rows = []
     for mirror in (False, True):
         model = dataclasses.replace(longer, flip_average=mirror)
-        answers = np.stack([np.stack(model.locate(chips.images, each)) for each in boxes])
+        answers = np.stack([np.stack(model.locate(face_crops.images, each)) for each in boxes])
         said = ", mirror average" if mirror else ""
         rows.append((f"box as given{said}", *nmes(answers[0])))
         rows.append((f"mean over {len(boxes)} boxes{said}", *nmes(answers.mean(0))))

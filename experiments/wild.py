@@ -155,7 +155,7 @@ def _timed(work: Callable[[], tuple[np.ndarray, np.ndarray | None]]) -> Seen:
     return Seen(boxes=boxes, points=points, detection=time.perf_counter() - started, landmarks=0.0)
 
 
-DETECTOR_HEADER = ("detector", "found", "other boxes", "centre varies, sides", "size varies", "ms a photo")
+DETECTOR_HEADER = ("detector", "found", "other boxes", "center varies, sides", "size varies", "ms a photo")
 LANDMARK_HEADER = (
     "way", "found", "NME, %", "median, %", "failures (NME > 10 % or not found)", "ms a face", "faces/s in batches",
 )  # fmt: skip

@@ -67,7 +67,7 @@ sheet(on_device)
 on_host = wj.sample_batch(one, stage(geometry + pixels), input="tfdata")
 apart = np.abs(on_device.images.astype(int) - on_host.images)
 print(f"points differ by at most {np.abs(on_device.points - on_host.points).max():.4f} pixels of the crop")
-print(f"pixels differ by {apart.mean():.2f} grey levels in the mean")
+print(f"pixels differ by {apart.mean():.2f} gray levels in the mean")
 sheet(on_host)
 
 # %% [markdown]

@@ -28,7 +28,7 @@ from shared import arguments, publish, table
 
 from wing_jax.cli.options import parse_config
 from wing_jax.config import Config
-from wing_jax.errors import Stopped
+from wing_jax.errors import TrainingInterrupted
 from wing_jax.from_config.train import train
 from wing_jax.runtime import allocator, devices, termination
 
@@ -76,7 +76,7 @@ def main() -> None:
     try:
         with termination.handle_sigterm():
             train(config)
-    except Stopped as stopped:
+    except TrainingInterrupted as stopped:
         print(stopped)
     log = config.folder / "stage1" / "metrics.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
@@ -156,5 +156,5 @@ def plot(watch: Watch, lines: list[dict], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    allocator.settle()
+    allocator.reexec_with_malloc_env()
     main()

@@ -137,23 +137,23 @@ def test_the_tight_box_is_tight_and_takes_visible_points_only():
 @FEW
 @given(st.floats(-100, 100), st.floats(-100, 100), st.floats(1, 200), st.floats(1, 200), st.floats(0.5, 3))
 def test_crop_of_box_is_a_square_about_the_box_centre(x, y, width, height, margin):
-    frame = geometry.crop_of_box(jnp.float32([x, y, x + width, y + height]), size=64, margin=margin)
+    transform = geometry.crop_of_box(jnp.float32([x, y, x + width, y + height]), size=64, margin=margin)
     side = margin * max(width, height)
-    centre = np.array([x + width / 2, y + height / 2])
-    edges = geometry.transform(frame, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))  # the crop's outer corners
-    np.testing.assert_allclose(edges, [centre - side / 2, centre + side / 2], atol=2e-3)
+    center = np.array([x + width / 2, y + height / 2])
+    edges = geometry.transform(transform, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))  # the crop's outer corners
+    np.testing.assert_allclose(edges, [center - side / 2, center + side / 2], atol=2e-3)
 
 
 def test_crop_of_box_is_moved_by_fractions_of_the_larger_side():
-    box = jnp.float32([10, 20, 50, 100])  # 40 x 80, centre (30, 60)
-    frame = geometry.crop_of_box(box, size=64, margin=1.5, center=(0.1, -0.25))
-    edges = geometry.transform(frame, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))
+    box = jnp.float32([10, 20, 50, 100])  # 40 x 80, center (30, 60)
+    transform = geometry.crop_of_box(box, size=64, margin=1.5, center=(0.1, -0.25))
+    edges = geometry.transform(transform, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))
     np.testing.assert_allclose(edges, [[38 - 60, 40 - 60], [38 + 60, 40 + 60]], atol=1e-4)
 
 
 def test_frame_of_a_box_of_the_whole_image_is_the_identity():
-    frame = geometry.crop_of_box(jnp.float32([-0.5, -0.5, 63.5, 63.5]), size=64)
-    np.testing.assert_allclose(frame, np.eye(2, 3), atol=1e-6)
+    transform = geometry.crop_of_box(jnp.float32([-0.5, -0.5, 63.5, 63.5]), size=64)
+    np.testing.assert_allclose(transform, np.eye(2, 3), atol=1e-6)
 
 
 @FEW
@@ -162,10 +162,13 @@ def test_turning_and_scaling_a_shape_leaves_its_crop_unchanged(numbers):
     scale, degrees, shift = numbers
     shape, template = shapes(7), (shapes(8) / 100 + 0.5).astype(np.float32)
     motion = geometry.similarity(scale=scale, degrees=degrees, translation=shift)
-    frame = geometry.crop_of_shape(shape, template, size=128)
+    transform = geometry.crop_of_shape(shape, template, size=128)
     moved_shape = geometry.transform(motion, shape)
     np.testing.assert_allclose(
-        geometry.crop_of_shape(moved_shape, template, size=128), geometry.compose(motion, frame), rtol=1e-3, atol=5e-3
+        geometry.crop_of_shape(moved_shape, template, size=128),
+        geometry.compose(motion, transform),
+        rtol=1e-3,
+        atol=5e-3,
     )
 
 
@@ -173,8 +176,8 @@ def test_a_shape_like_the_template_lands_on_it():
     template = np.float32([[0.2, 0.3], [0.8, 0.3], [0.5, 0.8]])
     motion = geometry.similarity(scale=1.7, degrees=25.0, translation=(40.0, 30.0))
     shape = geometry.transform(motion, template * 100)
-    frame = geometry.crop_of_shape(shape, template, size=64)
-    seen = geometry.transform(geometry.invert(frame), shape)
+    transform = geometry.crop_of_shape(shape, template, size=64)
+    seen = geometry.transform(geometry.invert(transform), shape)
     np.testing.assert_allclose(geometry.crop_fractions(seen, size=64), template, atol=1e-5)
 
 

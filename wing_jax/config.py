@@ -67,7 +67,7 @@ class DataConfig:
     picture_size: PictureSize = "check"
     train_faces: int = 0  # synthetic faces to draw for training (synthetic alone)
     test_faces: int = 0  # synthetic faces to draw for the test (synthetic alone)
-    store: Store = "pixels"  # the faces' chips in memory; "jpeg": for sets too large, input="tfdata"
+    store: Store = "pixels"  # the faces' face crops in memory; "jpeg": for sets too large, input="tfdata"
     validation: float = 0.05  # share of the training photos held out to choose the best checkpoint
     without: tuple[str, ...] = ()  # photos not to train on, if they are there; 300-W's are called FOLDER/NAME
     reshaped: int = 0  # copies of each face warped towards the shapes of others like it (`wing_jax.augment.reshaping`)
@@ -109,8 +109,8 @@ class AugmentConfig:
     blur_sigma: float = 1.0  # pixels of the crop
     downscale: float = 0.0  # the crop shows what is left at 1 / (1 + up to this) of its resolution
     color: float = 0.0  # brightness, contrast and channel gains vary by +- this fraction
-    noise: float = 0.0  # standard deviation of Gaussian noise in grey levels is drawn up to this
-    occlusion: float = 0.0  # probability of one grey rectangle
+    noise: float = 0.0  # standard deviation of Gaussian noise in gray levels is drawn up to this
+    occlusion: float = 0.0  # probability of one gray rectangle
     occlusion_side: float = 0.4  # its largest side, in fractions of the crop
     jpeg: float = 0.0  # probability of JPEG compression, at a quality of 20 to 90
     # Augmentations that other packages register, behind these: name -> the arguments of its function.
@@ -210,7 +210,7 @@ class StageConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SecondStageConfig(StageConfig):
-    """The second network, on crops that the first stage has turned upright and re-centred.
+    """The second network, on crops that the first stage has turned upright and re-centerd.
 
     stage2_crops="predicted": the training crops are made by running the trained first stage on `draws` strong
     augmentations of every face; "annotated": they are made from the annotated points. `augment` comes on top of either,

@@ -23,7 +23,7 @@ class InputError(ValueError):
         super().__init__(one_line(message))
 
 
-class Stopped(Exception):
+class TrainingInterrupted(Exception):
     """A training was asked to end and has saved what it had; the message says where it stands.
 
     `together`: so have all its processes, if there are several.

@@ -84,7 +84,7 @@ def fit_similarity(
 ) -> Affine:
     """Least-squares similarity, never a reflection, that sends `source` to `target` (both `[*batch, points, 2]`).
 
-    With z = x + i y and centred shapes, the rotation and scale are the one complex number
+    With z = x + i y and centerd shapes, the rotation and scale are the one complex number
     <source, target> / <source, source> (Umeyama 1991 in two dimensions). `weights` >= 0 count the points.
     """
     weights = np.ones(source.shape[:-1], source.dtype) if weights is None else weights

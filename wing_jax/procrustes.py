@@ -44,9 +44,9 @@ def mirror(shapes: Shapes, flip_permutation: Int[np.ndarray, "points"]) -> Shape
 def turn_onto(source: Shapes, target: Shapes, weights: Weights | None = None) -> Complex[np.ndarray, "... 1"]:
     """The complex number whose modulus is the scale, and argument the rotation, of the fit of `align`."""
     weights = np.ones(source.shape) if weights is None else weights
-    centred, aim = source - _centre(source, weights), target - _centre(target, weights)
-    norms = (weights * np.abs(centred) ** 2).sum(-1, keepdims=True)
-    return (weights * np.conj(centred) * aim).sum(-1, keepdims=True) / np.maximum(norms, 1e-300)
+    centered, aim = source - _center(source, weights), target - _center(target, weights)
+    norms = (weights * np.abs(centered) ** 2).sum(-1, keepdims=True)
+    return (weights * np.conj(centered) * aim).sum(-1, keepdims=True) / np.maximum(norms, 1e-300)
 
 
 def align(source: Shapes, target: Shapes, weights: Weights | None = None) -> Shapes:
@@ -55,15 +55,15 @@ def align(source: Shapes, target: Shapes, weights: Weights | None = None) -> Sha
     All points are moved, those of weight 0 too: they only have no say in the fit.
     """
     weights = np.ones(source.shape) if weights is None else weights
-    moved = turn_onto(source, target, weights) * (source - _centre(source, weights))
-    return moved + _centre(target, weights)
+    moved = turn_onto(source, target, weights) * (source - _center(source, weights))
+    return moved + _center(target, weights)
 
 
-def _centre(shapes: Shapes, weights: Weights) -> Complex[np.ndarray, "... 1"]:
+def _center(shapes: Shapes, weights: Weights) -> Complex[np.ndarray, "... 1"]:
     return (weights * shapes).sum(-1, keepdims=True) / weights.sum(-1, keepdims=True)
 
 
-def symmetrise(
+def symmetrize(
     shape: Complex[np.ndarray, "points"],
     weights: Float[np.ndarray, "points"],
     flip_permutation: Int[np.ndarray, "points"],
@@ -74,13 +74,13 @@ def symmetrise(
     such rotations, half a turn apart, the smaller is taken.
     """
     paired = np.sqrt(weights * weights[flip_permutation])
-    centred = shape - _centre(shape, paired)
-    angle = (np.pi - np.angle((paired * centred * centred[flip_permutation]).sum())) / 2
+    centered = shape - _center(shape, paired)
+    angle = (np.pi - np.angle((paired * centered * centered[flip_permutation]).sum())) / 2
     angle -= np.pi * np.round(angle / np.pi)
-    upright = np.exp(1j * angle) * centred
+    upright = np.exp(1j * angle) * centered
     both = weights + weights[flip_permutation]
     folded = (weights * upright + mirror(weights * upright, flip_permutation)) / np.maximum(both, 1e-300)
-    folded = np.where(both > 0, folded - _centre(folded, np.sign(both)), 0)
+    folded = np.where(both > 0, folded - _center(folded, np.sign(both)), 0)
     return folded / np.linalg.norm(folded)
 
 
@@ -107,14 +107,14 @@ def symmetric_mean(
     known = pairs[fullest].astype(np.float64)
     if known.sum() < 2:
         raise ValueError("no face shows two points with their mirror images: add faces seen from the front")
-    mean = symmetrise(np.where(pairs[fullest], shapes[fullest], 0), known, flip_permutation)
+    mean = symmetrize(np.where(pairs[fullest], shapes[fullest], 0), known, flip_permutation)
     for _ in range(rounds):
         usable = (weights * known).sum(-1) >= 2
         counted = weights[usable]
         aligned = align(shapes[usable], mean, counted * known)
         seen = counted.sum(0)
         average = (counted * aligned).sum(0) / np.maximum(seen, 1)
-        previous, mean = mean, symmetrise(average, seen, flip_permutation)
+        previous, mean = mean, symmetrize(average, seen, flip_permutation)
         known = np.sign(seen + seen[flip_permutation])
         if np.abs(mean - previous).max() < tolerance:
             break
@@ -151,11 +151,11 @@ def fit_shape_gaussian(
     placed = align(shapes[some], mean, visible[some].astype(np.float64))
     deviations = np.where(np.tile(visible[some], 2), flat(placed - mean), 0)
     gaussian = _principal(mean, deviations.T @ deviations / len(placed), flip_permutation, components)
-    gaussian = _expectation_maximisation(gaussian, placed, visible[some], flip_permutation, components, rounds)
+    gaussian = _expectation_maximization(gaussian, placed, visible[some], flip_permutation, components, rounds)
     if len(placed) == len(shapes):
         return gaussian
     placed = gaussian.mean + _unflat(deviations_from_mean(gaussian, shapes, visible))
-    return _expectation_maximisation(gaussian, placed, visible, flip_permutation, components, 2)
+    return _expectation_maximization(gaussian, placed, visible, flip_permutation, components, 2)
 
 
 def deviations_from_mean(
@@ -173,7 +173,7 @@ def deviations_from_mean(
     return flat(placed - gaussian.mean)
 
 
-def _expectation_maximisation(
+def _expectation_maximization(
     gaussian: ShapeGaussian,
     placed: Complex[np.ndarray, "faces points"],
     visible: Bool[np.ndarray, "faces points"],
@@ -184,7 +184,7 @@ def _expectation_maximisation(
     patterns = _Patterns.of(visible)
     for _ in range(rounds):
         placed, lacking = _fill(placed, patterns, gaussian)
-        mean = symmetrise(placed.mean(0), np.ones(len(gaussian.mean)), flip_permutation)
+        mean = symmetrize(placed.mean(0), np.ones(len(gaussian.mean)), flip_permutation)
         placed = align(placed, mean)
         deviations = flat(placed - mean)
         change = np.abs(mean - gaussian.mean).max()

@@ -1,6 +1,6 @@
 """Array types and THE coordinate convention, used everywhere in wing_jax.
 
-Points are (x, y), float32, counted from 0 at the *centre* of the top-left pixel: an image of width W spans
+Points are (x, y), float32, counted from 0 at the *center* of the top-left pixel: an image of width W spans
 x from -0.5 to W - 0.5. Images are RGB, channels last, rows first. Boxes are x0, y0, x1, y1 in the same
 coordinates. Angles are degrees; a positive rotation turns x towards y, i.e. clockwise as seen on a screen;
 yaw > 0 turns the nose to the right of the image.

@@ -1,4 +1,4 @@
-"""wing_jax: "network" (the first stage alone), "locate" (both stages from chips), "predict" (from a photo)."""
+"""wing_jax: "network" (the first stage alone), "locate" (both stages from face crops), "predict" (from a photo)."""
 
 from pathlib import Path
 
@@ -42,20 +42,23 @@ def network(localizer, folder: Path, batch: int) -> tuple:
 
 
 def locate(localizer, folder: Path, batch: int) -> tuple:
-    """Chips and boxes to points."""
+    """Face crops and boxes to points."""
     photo = np.load(folder / "photo.npz")
-    chips, boxes = cut(localizer, photo["image"], photo["boxes"][:batch])
-    return lambda: localizer.locate(chips, boxes), ()
+    face_crops, boxes = cut(localizer, photo["image"], photo["boxes"][:batch])
+    return lambda: localizer.locate(face_crops, boxes), ()
 
 
 def cut(localizer, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Chips of the last stage's size, and the boxes in their pixels."""
-    from wing_jax.data.chips import cut_chip
+    """Face crops of the last stage's size, and the boxes in their pixels."""
+    from wing_jax.data.face_crops import crop_face
 
-    pairs = [cut_chip(image, box, size=localizer.stages[-1].chip_size) for box in boxes]
-    chips, frames = np.stack([chip for chip, _ in pairs]), np.stack([frame for _, frame in pairs])
-    inside = (boxes.reshape(-1, 2, 2) - frames[:, None, :, 2]) / frames[:, :1, None, 0]
-    return chips, inside.reshape(-1, 4).astype(np.float32)
+    pairs = [crop_face(image, box, size=localizer.stages[-1].face_crop_size) for box in boxes]
+    face_crops, transforms = (
+        np.stack([face_crop for face_crop, _ in pairs]),
+        np.stack([transform for _, transform in pairs]),
+    )
+    inside = (boxes.reshape(-1, 2, 2) - transforms[:, None, :, 2]) / transforms[:, :1, None, 0]
+    return face_crops, inside.reshape(-1, 4).astype(np.float32)
 
 
 def predict(localizer, folder: Path, batch: int) -> tuple:

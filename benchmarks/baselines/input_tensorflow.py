@@ -15,11 +15,11 @@ def prepare(settings: dict) -> Ready:
     tf.config.threading.set_inter_op_parallelism_threads(2)
     faces = read(settings["data"])
     encoded = settings["source"] == "jpeg"
-    chip = HALVED if encoded else faces["images"].shape[1]
+    face_crop = HALVED if encoded else faces["images"].shape[1]
     source = np.array(jpeg_files(faces)) if encoded else faces["images"]
-    dataset = tf.data.Dataset.from_tensor_slices((source, points_at(faces, chip)))
+    dataset = tf.data.Dataset.from_tensor_slices((source, points_at(faces, face_crop)))
     dataset = dataset.shuffle(1024).repeat()
-    chain = make_chain(settings, chip=chip, encoded=encoded, flip=faces["flip"])
+    chain = make_chain(settings, face_crop=face_crop, encoded=encoded, flip=faces["flip"])
     dataset = dataset.map(chain, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
     # A fixed number: the automatic one grows while others have their turns, and works through them.
     batches = dataset.batch(settings["batch"], drop_remainder=True).prefetch(PREFETCHED).as_numpy_iterator()
@@ -28,15 +28,15 @@ def prepare(settings: dict) -> Ready:
     return Ready(seconds=warm, packages=["tensorflow-cpu"])
 
 
-def make_chain(settings: dict, *, chip: int, encoded: bool, flip: np.ndarray):
+def make_chain(settings: dict, *, face_crop: int, encoded: bool, flip: np.ndarray):
     """One image and its points through all augmentations, step by step, as tutorials write it."""
     import tensorflow as tf
 
-    augment, size, side = settings["augment"], settings["size"], crop_side(chip)
+    augment, size, side = settings["augment"], settings["size"], crop_side(face_crop)
 
     def chain(image, points):
         image = tf.io.decode_jpeg(image, channels=3, ratio=2) if encoded else image
-        image = tf.ensure_shape(image, (chip, chip, 3))
+        image = tf.ensure_shape(image, (face_crop, face_crop, 3))
         image, points = tf.cast(image, tf.float32), points
         image, points = rotate(image, points, uniform(augment["rotation"]) * np.float32(np.pi / 180))
         image, points = crop(image, points, side, augment)
@@ -65,9 +65,9 @@ def rotate(image, points, radians):
     """Turn about the middle."""
     import tensorflow as tf
 
-    centre = (image.shape[0] - 1) / 2
+    center = (image.shape[0] - 1) / 2
     cosine, sine = tf.cos(radians), tf.sin(radians)
-    shift_x, shift_y = centre - cosine * centre + sine * centre, centre - sine * centre - cosine * centre
+    shift_x, shift_y = center - cosine * center + sine * center, center - sine * center - cosine * center
     turned = tf.raw_ops.ImageProjectiveTransformV3(
         images=image[None],
         transforms=tf.stack([cosine, -sine, shift_x, sine, cosine, shift_y, 0.0, 0.0])[None],
@@ -77,7 +77,7 @@ def rotate(image, points, radians):
         fill_value=0.0,
     )[0]
     matrix = tf.stack([tf.stack([cosine, -sine]), tf.stack([sine, cosine])])
-    return turned, (points - centre) @ matrix + centre
+    return turned, (points - center) @ matrix + center
 
 
 def crop(image, points, side: int, augment: dict):
@@ -124,7 +124,7 @@ def recolour(image, amount: float):
 
 
 def occlude(image, size: int, augment: dict):
-    """Now and then a grey rectangle."""
+    """Now and then a gray rectangle."""
     import tensorflow as tf
 
     sides = tf.random.uniform((2,), 0, augment["occlusion_side"])

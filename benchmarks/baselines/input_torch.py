@@ -16,9 +16,9 @@ class Faces:
         faces = read(settings["data"])
         self.files = jpeg_files(faces) if settings["source"] == "jpeg" else None
         self.images = faces["images"]
-        self.chip = HALVED if self.files else self.images.shape[1]
-        self.points, self.flip = points_at(faces, self.chip), faces["flip"]
-        self.compose = compose(settings["augment"], chip=self.chip, size=settings["size"])
+        self.face_crop = HALVED if self.files else self.images.shape[1]
+        self.points, self.flip = points_at(faces, self.face_crop), faces["flip"]
+        self.compose = compose(settings["augment"], face_crop=self.face_crop, size=settings["size"])
         self.probability = settings["augment"]["flip"]
 
     def __len__(self) -> int:
@@ -27,23 +27,23 @@ class Faces:
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image, points = self.picture(index), self.points[index]
         if np.random.random() < self.probability:  # noqa: NPY002  # albumentations' own mirroring keeps the names
-            image, points = image[:, ::-1], points[self.flip] * (-1, 1) + (self.chip - 1, 0)
+            image, points = image[:, ::-1], points[self.flip] * (-1, 1) + (self.face_crop - 1, 0)
         changed = self.compose(image=np.ascontiguousarray(image), keypoints=points)
         return changed["image"], np.asarray(changed["keypoints"], np.float32)
 
     def picture(self, index: int) -> np.ndarray:
-        """The chip, decoded where it is a JPEG file."""
+        """The face crop, decoded where it is a JPEG file."""
         if not self.files:
             return self.images[index]
         half = cv2.imdecode(np.frombuffer(self.files[index], np.uint8), cv2.IMREAD_REDUCED_COLOR_2)
         return cv2.cvtColor(half, cv2.COLOR_BGR2RGB)
 
 
-def compose(augment: dict, *, chip: int, size: int):
+def compose(augment: dict, *, face_crop: int, size: int):
     """All but the mirroring, in albumentations' own transforms."""
     import albumentations as A
 
-    share, occluded = augment["translation"] * crop_side(chip) / chip, augment.get("occlusion", 0)
+    share, occluded = augment["translation"] * crop_side(face_crop) / face_crop, augment.get("occlusion", 0)
     moves = A.Affine(
         rotate=(-augment["rotation"], augment["rotation"]),
         translate_percent=(-share, share),
@@ -51,12 +51,12 @@ def compose(augment: dict, *, chip: int, size: int):
         border_mode=cv2.BORDER_REPLICATE,
         p=1,
     )
-    steps = [moves, A.CenterCrop(crop_side(chip), crop_side(chip)), A.Resize(size, size, cv2.INTER_AREA)]
+    steps = [moves, A.CenterCrop(crop_side(face_crop), crop_side(face_crop)), A.Resize(size, size, cv2.INTER_AREA)]
     sigma = augment["blur_sigma"]
     steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=(sigma, sigma), p=augment["blur"]))
-    if colour := augment.get("color", 0):
-        steps.append(A.RandomBrightnessContrast(0.7 * colour, colour, p=1))
-        steps.append(A.MultiplicativeNoise((1 - 0.3 * colour, 1 + 0.3 * colour), per_channel=True, p=1))
+    if color := augment.get("color", 0):
+        steps.append(A.RandomBrightnessContrast(0.7 * color, color, p=1))
+        steps.append(A.MultiplicativeNoise((1 - 0.3 * color, 1 + 0.3 * color), per_channel=True, p=1))
     if occluded:
         side = (0.02, augment["occlusion_side"])
         steps.append(A.CoarseDropout((1, 1), side, side, fill="random_uniform", p=occluded))

@@ -26,7 +26,7 @@ def prepare(settings: dict) -> Ready:
 
 
 def host_batches(settings: dict, faces: dict):
-    """The tf.data pipeline of `wing-jax train`, from uint8 chips or from JPEG."""
+    """The tf.data pipeline of `wing-jax train`, from uint8 face crops or from JPEG."""
     from wing_jax.input.tfdata import training_batches
 
     return training_batches(host_input(settings, faces), last_step=FOREVER)
@@ -57,16 +57,16 @@ def device_source(settings: dict, faces: dict):
     from wing_jax.from_config.augment import augmentations_of
     from wing_jax.input.on_device import DeviceInput, training_faces
 
-    held = chips(settings, faces)
-    frames = frames_of(held, settings["size"])[:, None]
+    held = face_crops(settings, faces)
+    transforms = transforms_of(held, settings["size"])[:, None]
     source = DeviceInput(
         augment=augmentations_of(AugmentConfig(**settings["augment"])),
         size=settings["size"],
         batch_size=settings["batch"],
-        supersample=supersampling(frames),
+        supersample=supersampling(transforms),
         seed=0,
     )
-    return source, training_faces(held, frames, order=np.arange(len(frames)), flip=faces["flip"])
+    return source, training_faces(held, transforms, order=np.arange(len(transforms)), flip=faces["flip"])
 
 
 def host_input(settings: dict, faces: dict):
@@ -75,10 +75,10 @@ def host_input(settings: dict, faces: dict):
     from wing_jax.from_config.augment import augmentations_of
     from wing_jax.input.on_host import HostInput
 
-    held = chips(settings, faces)
+    held = face_crops(settings, faces)
     return HostInput(
-        chips=held,
-        crop_to_image=frames_of(held, settings["size"])[:, None],
+        face_crops=held,
+        crop_to_image=transforms_of(held, settings["size"])[:, None],
         order=np.arange(len(held.points)),
         flip=faces["flip"],
         augment=augmentations_of(AugmentConfig(**settings["augment"])),
@@ -88,20 +88,20 @@ def host_input(settings: dict, faces: dict):
     )
 
 
-def chips(settings: dict, faces: dict):
-    """The faces as wing_jax holds them: pixels, or JPEG files that are decoded to the same chip size."""
-    from wing_jax.data.chips import Chips
+def face_crops(settings: dict, faces: dict):
+    """The faces as wing_jax holds them: pixels, or JPEG files that are decoded to the same face crop size."""
     from wing_jax.data.encoded import JpegImages
+    from wing_jax.data.face_crops import FaceCrops
 
     images = faces["images"]
     if settings["source"] == "jpeg":
         images = JpegImages(records=jpeg_files(faces), stored=256, size=images.shape[1])
     whole = np.broadcast_to(np.eye(2, 3, dtype=np.float32), (len(images), 2, 3))
     visible = np.ones(faces["points"].shape[:2], bool)
-    return Chips(images=images, frames=whole, boxes=faces["boxes"], points=faces["points"], visible=visible)
+    return FaceCrops(images=images, crop_to_image=whole, boxes=faces["boxes"], points=faces["points"], visible=visible)
 
 
-def frames_of(held, size: int) -> np.ndarray:
+def transforms_of(held, size: int) -> np.ndarray:
     """The unperturbed crops of the first stage."""
     from wing_jax.geometry import crop_of_box
 

@@ -15,7 +15,7 @@ from wing_jax.data.load import load_faces
 from wing_jax.export import crops_of, export
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import describe_model, make_model
-from wing_jax.train.crops import chip_size, mean_shape, template_of
+from wing_jax.train.crops import face_crop_size, mean_shape, template_of
 
 CONFIG = Path(__file__).parents[2] / "configs" / "w300.py"
 MOST = 256  # faces
@@ -53,11 +53,16 @@ def localizer(faces) -> Localizer:
 
 
 def stage(config, number: int) -> Stage:
-    """One network; its output's bias is the middle of the crop, so that the second stage finds its crop in the chip."""
+    """One network; its output's bias is the middle of the crop, so that the second stage finds its crop in the face
+    crop."""
     network = describe_model(make_model("plain", points=68, **config.model.params))
-    size = chip_size(input_size=config.input_size, margin=config.margin)
+    size = face_crop_size(input_size=config.input_size, margin=config.margin)
     made = Stage(
-        model=make_model(**network), variables={}, input_size=config.input_size, chip_size=size, margin=config.margin
+        model=make_model(**network),
+        variables={},
+        input_size=config.input_size,
+        face_crop_size=size,
+        margin=config.margin,
     )
     images = np.zeros((1, config.input_size, config.input_size, 3), np.uint8)
     variables = jax.jit(made.model.init)(jax.random.key(number), images)

@@ -25,14 +25,14 @@ def prepare(given: dict) -> Ready:
     from wing_jax.train.steps import make_train_step
 
     count, random = given["faces"], np.random.default_rng(0)
-    frame = np.array([[1, 0, (SIDE - CROP) / 2], [0, 1, (SIDE - CROP) / 2]], np.float32)
+    transform = np.array([[1, 0, (SIDE - CROP) / 2], [0, 1, (SIDE - CROP) / 2]], np.float32)
     padded = count + -count % given["devices"]
     few = random.integers(0, 256, (1000, SIDE, SIDE, 3), dtype=np.uint8)
     faces = TrainingFaces(
         images=np.resize(few, (padded, SIDE, SIDE, 3)),
         points=np.resize(random.uniform(20, 60, (1000, POINTS, 2)).astype(np.float32), (count, POINTS, 2)),
         visible=np.ones((count, POINTS), bool),
-        crop_to_image=np.broadcast_to(frame, (count, 1, 2, 3)).copy(),
+        crop_to_image=np.broadcast_to(transform, (count, 1, 2, 3)).copy(),
         order=(np.arange(count) % 1000).astype(np.int32) + 1000 * (np.arange(count) // 1000).astype(np.int32),
         flip=np.arange(POINTS, dtype=np.int32)[::-1].copy(),
     )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.dots import COLOURS, PLACES, SIZE, dot_near, dotted, keys_of, plain_frames
+from tests.support.dots import COLORS, PLACES, SIZE, dot_near, dotted, keys_of, plain_transforms
 from wing_jax import augment
 from wing_jax.augment.augmentation import AUGMENTATIONS, Augmentation, make_augmentation, mirrored
 from wing_jax.augment.geometric import augmented_transforms, points_in_crop, supersampling
@@ -40,19 +40,19 @@ def test_dots_drawn_at_the_points_are_found_at_the_points_of_the_crop():
     augmentations = augmentations_of(HARD)
     params = augment.sample_params(augmentations, keys_of(40))
     matrices = augment.apply_geometry(augmentations, params, count=40)
-    frames = np.asarray(augmented_transforms(plain_frames(40), matrices, size=SIZE))
-    chips = dotted(*PLACES)[None].repeat(40, 0)
-    crops = cut_crops(chips, np.arange(40), frames, size=SIZE)
+    transforms = np.asarray(augmented_transforms(plain_transforms(40), matrices, size=SIZE))
+    face_crops = dotted(*PLACES)[None].repeat(40, 0)
+    crops = cut_crops(face_crops, np.arange(40), transforms, size=SIZE)
     flipped = np.asarray(mirrored(matrices))
     np.testing.assert_array_equal(flipped, params["flip"])
-    seen, _ = points_in_crop(PLACES[None].repeat(40, 0), np.ones((40, 5), bool), frames, flipped, MTFL_5.flip)
+    seen, _ = points_in_crop(PLACES[None].repeat(40, 0), np.ones((40, 5), bool), transforms, flipped, MTFL_5.flip)
     assert 5 < flipped.sum() < 35
     for crop, places, mirror in zip(crops, np.asarray(seen), flipped, strict=True):
         for i, place in enumerate(places):
-            found, colour = dot_near(crop, place, reach=6)
+            found, color = dot_near(crop, place, reach=6)
             np.testing.assert_allclose(found, place, atol=0.1)
             name = MTFL_5.flip[i] if mirror else i  # a mirrored left eye is drawn where the right eye was
-            np.testing.assert_allclose(colour, COLOURS[name] / COLOURS[name].sum(), atol=0.01)
+            np.testing.assert_allclose(color, COLORS[name] / COLORS[name].sum(), atol=0.01)
     eyes = seen[:, MTFL_5.right_eye[0], 0] - seen[:, MTFL_5.left_eye[0], 0]
     assert (eyes > 0).all()  # left stays left, flipped or not
 
@@ -72,8 +72,8 @@ def seen(place, **params) -> np.ndarray:
     }
     matrices = augment.apply_geometry(chosen, given, count=1)
     whole = np.eye(2, 3, dtype=np.float32)[None]
-    frame = np.asarray(augmented_transforms(whole, matrices, size=101))[0]
-    return np.linalg.solve(frame[:, :2], np.subtract(place, frame[:, 2]))
+    transform = np.asarray(augmented_transforms(whole, matrices, size=101))[0]
+    return np.linalg.solve(transform[:, :2], np.subtract(place, transform[:, 2]))
 
 
 def test_matrices_by_their_meaning():
@@ -203,7 +203,7 @@ def test_a_config_names_what_is_not_zero_in_the_order_of_a_picture():
 def test_visibility_is_mirrored_with_the_names():
     visible = np.array([[True, False, True, False, True]] * 2)
     flip = np.array([False, True])
-    _, seen = points_in_crop(PLACES[None].repeat(2, 0), visible, plain_frames(2), flip, MTFL_5.flip)
+    _, seen = points_in_crop(PLACES[None].repeat(2, 0), visible, plain_transforms(2), flip, MTFL_5.flip)
     np.testing.assert_array_equal(seen[0], visible[0])
     np.testing.assert_array_equal(seen[1], visible[1][MTFL_5.flip])
 
@@ -215,5 +215,5 @@ def test_the_taps_are_opencvs(sigma):
 
 
 @pytest.mark.parametrize(("step", "samples"), [(0.4, 1), (1.0, 1), (1.25, 1), (1.7, 2), (3.2, 3)])
-def test_crops_that_shrink_their_chip_are_supersampled(step, samples):
+def test_crops_that_shrink_their_face_crop_are_supersampled(step, samples):
     assert supersampling(np.float32([[[0, -step, 3], [step, 0, 4]]])) == samples

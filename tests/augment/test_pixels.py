@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.support.dots import CHIP, PLACES, SIZE, dot_near, dotted, keys_of, plain_frames
+from tests.support.dots import CROP, PLACES, SIZE, dot_near, dotted, keys_of, plain_transforms
 from wing_jax import augment
 from wing_jax.augment.augmentation import Augmentation
 from wing_jax.augment.geometric import points_in_crop
@@ -47,7 +47,7 @@ def crops() -> np.ndarray:
 
 
 def near(mine, expected):
-    """Equal but for rounding to whole grey levels."""
+    """Equal but for rounding to whole gray levels."""
     np.testing.assert_allclose(mine.astype(float), np.clip(expected, 0, 255), atol=0.51)
 
 
@@ -113,7 +113,7 @@ def test_noise_has_the_deviation_that_was_drawn(changed, crops):
     added, drawn = changed(crops, params, augment.noise(9)).astype(float) - crops, params["noise"]
     levels = np.arange(1, 60)
     tails = np.vectorize(math.erfc)((levels - 0.5) / (np.maximum(drawn.deviation, 1e-3)[:, None] * math.sqrt(2)))
-    expected = np.sqrt(((2 * levels - 1) * tails).sum(1))  # of noise rounded to whole grey levels
+    expected = np.sqrt(((2 * levels - 1) * tails).sum(1))  # of noise rounded to whole gray levels
     np.testing.assert_allclose(added.std((1, 2, 3)), expected, rtol=0.12, atol=0.05)
     assert abs(added.mean()) < 0.2
     scaled = added[drawn.deviation > 2] / drawn.deviation[drawn.deviation > 2][:, None, None, None]
@@ -133,7 +133,7 @@ def test_what_is_drawn_on_the_device_is_gaussian_and_independent():
     for beyond in (0.5, 1, 2, 3, 3.5):
         share = math.erfc(beyond / math.sqrt(2))
         np.testing.assert_allclose((np.abs(drawn) > beyond).mean(), share, rtol=0.04, atol=4 * error * math.sqrt(share))
-    for axis in range(4):  # faces, rows, columns, colours
+    for axis in range(4):  # faces, rows, columns, colors
         for of in (drawn, drawn**2 - 1):
             low, high = (np.take(of, range(n, of.shape[axis] - 1 + n), axis) for n in (0, 1))
             assert abs((low * high).mean()) < 5 * error * of.var()
@@ -161,18 +161,18 @@ def test_values_stay_within_0_and_255(changed):
 
 
 def test_supersampling_takes_the_aliasing_out_of_a_checkerboard():
-    board = np.repeat((255 * (np.indices((CHIP, CHIP)).sum(0) % 2)).astype(np.uint8)[None, ..., None], 3, -1)
-    frame = np.float32([[[2.9, 0, 1.2], [0, 2.9, 1.2]]])
-    spread = [cut_crops(board, np.array([0]), frame, size=40, supersample=factor).std() for factor in (1, 3)]
+    board = np.repeat((255 * (np.indices((CROP, CROP)).sum(0) % 2)).astype(np.uint8)[None, ..., None], 3, -1)
+    transform = np.float32([[[2.9, 0, 1.2], [0, 2.9, 1.2]]])
+    spread = [cut_crops(board, np.array([0]), transform, size=40, supersample=factor).std() for factor in (1, 3)]
     assert spread[0] > 20
     assert spread[1] < 0.3 * spread[0]
 
 
 @pytest.mark.parametrize("supersample", [1, 2, 3])
 def test_supersampling_moves_nothing(supersample):
-    frames = plain_frames(1) * np.float32([[[1.6], [1.6]]]) - np.float32([[0, 0, 14]] * 2)
-    crop = cut_crops(dotted(*PLACES, sigma=3)[None], np.array([0]), frames, size=SIZE, supersample=supersample)[0]
-    places, _ = points_in_crop(PLACES[None], np.ones((1, 5), bool), frames, np.array([False]), MTFL_5.flip)
+    transforms = plain_transforms(1) * np.float32([[[1.6], [1.6]]]) - np.float32([[0, 0, 14]] * 2)
+    crop = cut_crops(dotted(*PLACES, sigma=3)[None], np.array([0]), transforms, size=SIZE, supersample=supersample)[0]
+    places, _ = points_in_crop(PLACES[None], np.ones((1, 5), bool), transforms, np.array([False]), MTFL_5.flip)
     found, _ = dot_near(crop, places[0, 2], reach=5)
     np.testing.assert_allclose(found, places[0, 2], atol=0.1)
 
@@ -182,7 +182,7 @@ def natural(count: int, *, seed: int = 0) -> np.ndarray:
     random = np.random.default_rng(seed)
     images = []
     for _ in range(count):
-        image = cv2.GaussianBlur(random.integers(0, 256, (CHIP, CHIP, 3), np.uint8), (0, 0), 6).astype(np.float32)
+        image = cv2.GaussianBlur(random.integers(0, 256, (CROP, CROP, 3), np.uint8), (0, 0), 6).astype(np.float32)
         image = np.clip((image - 128) * 8 + 128, 0, 255)
         cv2.ellipse(image, (70, 70), (40, 55), 20, 0, 360, random.uniform(0, 255, 3).tolist(), -1, cv2.LINE_AA)
         images.append(image + random.normal(0, 6, image.shape))
@@ -213,8 +213,8 @@ def test_only_the_chosen_crops_are_compressed_and_as_libjpeg_does(changed, side)
         if quality == 100:
             np.testing.assert_array_equal(mine, crop)
             continue
-        colour = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-        _, record = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality), *colour])
+        color = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+        _, record = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(quality), *color])
         apart = np.abs(mine - cv2.imdecode(record, cv2.IMREAD_COLOR)[..., ::-1])
         assert np.abs(mine - crop).mean() > 2  # it is a lossy thing
         assert apart.mean() < 1  # where rounding on the way takes a wave to the next step

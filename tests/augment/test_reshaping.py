@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.support.dots import CHIP, PLACES, dot_near, dotted
+from tests.support.dots import CROP, PLACES, dot_near, dotted
 from wing_jax import balance
 from wing_jax.augment.reshaping import reshaped, warped
 from wing_jax.config import BalanceConfig, load_config
-from wing_jax.data.chips import Chips, cut_chips
 from wing_jax.data.encoded import JpegImages
+from wing_jax.data.face_crops import FaceCrops, crop_faces
 from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.errors import InputError
 from wing_jax.from_config.train import training_data
@@ -18,7 +18,7 @@ from wing_jax.geometry import tight_box
 from wing_jax.schemes import IBUG_68
 
 ALL = np.ones(5, bool)
-RAMPS = np.stack([*np.mgrid[:CHIP, :CHIP][::-1], np.zeros((CHIP, CHIP))], -1).astype(np.uint8)  # a pixel's x and y
+RAMPS = np.stack([*np.mgrid[:CROP, :CROP][::-1], np.zeros((CROP, CROP))], -1).astype(np.uint8)  # a pixel's x and y
 
 
 def some_moves(seed: int, size: float) -> np.ndarray:
@@ -26,8 +26,8 @@ def some_moves(seed: int, size: float) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def chips() -> Chips:
-    return cut_chips(synthetic_faces(120, seed=5, size=96), size=64)
+def face_crops() -> FaceCrops:
+    return crop_faces(synthetic_faces(120, seed=5, size=96), size=64)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -69,14 +69,14 @@ def test_hidden_points_have_no_say_and_move_with_the_picture():
     np.testing.assert_allclose(found, points[2], atol=0.35)
 
 
-def test_shapes_are_new_and_the_pose_is_kept(chips):
-    more = reshaped(chips, copies=3, flip=IBUG_68.flip, seed=0)
+def test_shapes_are_new_and_the_pose_is_kept(face_crops):
+    more = reshaped(face_crops, copies=3, flip=IBUG_68.flip, seed=0)
     assert more.images.shape == (360, 64, 64, 3)
-    model = balance.pose_axis(np.concatenate([chips.points, more.points]), flip_permutation=IBUG_68.flip)
+    model = balance.pose_axis(np.concatenate([face_crops.points, more.points]), flip_permutation=IBUG_68.flip)
     before, after = model.coefficients[:120], model.coefficients[120:].reshape(3, 120)
     assert min(np.corrcoef(before, copy)[0, 1] for copy in after) > 0.98
-    side = np.ptp(chips.points, axis=1).max(1)
-    moved = np.linalg.norm(more.points.reshape(3, 120, 68, 2) - chips.points, axis=-1).mean(-1) / side
+    side = np.ptp(face_crops.points, axis=1).max(1)
+    moved = np.linalg.norm(more.points.reshape(3, 120, 68, 2) - face_crops.points, axis=-1).mean(-1) / side
     assert 0.005 < np.median(moved) < 0.04
     assert moved.max() < 0.12
     apart = np.linalg.norm(more.points[:120] - more.points[120:240], axis=-1).mean(-1) / side
@@ -84,22 +84,22 @@ def test_shapes_are_new_and_the_pose_is_kept(chips):
     np.testing.assert_allclose(more.boxes, tight_box(more.points, more.visible), atol=1e-3)
 
 
-def test_a_copy_depends_on_its_seed_face_and_number_alone(chips):
-    more, fewer = (reshaped(chips, copies=n, flip=IBUG_68.flip, seed=0) for n in (2, 1))
+def test_a_copy_depends_on_its_seed_face_and_number_alone(face_crops):
+    more, fewer = (reshaped(face_crops, copies=n, flip=IBUG_68.flip, seed=0) for n in (2, 1))
     np.testing.assert_array_equal(more.images[:120], fewer.images)
     np.testing.assert_array_equal(more.points[:120], fewer.points)
-    other = reshaped(chips, copies=1, flip=IBUG_68.flip, seed=1)
+    other = reshaped(face_crops, copies=1, flip=IBUG_68.flip, seed=1)
     assert (np.abs(other.points - fewer.points).max((1, 2)) > 0.1).mean() > 0.9
 
 
-def test_what_cannot_be_reshaped_is_refused(chips):
+def test_what_cannot_be_reshaped_is_refused(face_crops):
     few = dataclasses.replace(
-        chips, **{f: getattr(chips, f)[:4] for f in ("images", "points", "boxes", "frames", "visible")}
+        face_crops, **{f: getattr(face_crops, f)[:4] for f in ("images", "points", "boxes", "crop_to_image", "visible")}
     )
     with pytest.raises(InputError, match="4 faces are too few"):
         reshaped(few, copies=1, flip=IBUG_68.flip, seed=0)
     with pytest.raises(InputError, match="held as pixels"):
-        reshaped(dataclasses.replace(chips, images=JpegImages([], 64, 64)), copies=1, flip=IBUG_68.flip, seed=0)
+        reshaped(dataclasses.replace(face_crops, images=JpegImages([], 64, 64)), copies=1, flip=IBUG_68.flip, seed=0)
 
 
 def test_copies_come_in_an_epoch_as_often_as_their_faces():

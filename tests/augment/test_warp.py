@@ -34,10 +34,10 @@ def test_the_identity_gives_the_image():
     np.testing.assert_array_equal(crops, images)
 
 
-def reference(image: np.ndarray, frame: np.ndarray, *, size: int, supersample: int) -> np.ndarray:
+def reference(image: np.ndarray, transform: np.ndarray, *, size: int, supersample: int) -> np.ndarray:
     """One crop in float64 by NumPy."""
     at = (np.arange(size * supersample) + 0.5) / supersample - 0.5
-    (a, b, u), (c, d, v) = frame.astype(np.float64)
+    (a, b, u), (c, d, v) = transform.astype(np.float64)
     height, width = image.shape[:2]
     x = np.clip(a * at + b * at[:, None] + u, 0, width - 1)
     y = np.clip(c * at + d * at[:, None] + v, 0, height - 1)
@@ -56,8 +56,8 @@ def test_it_is_bilinear_also_where_samples_fall_on_pixel_centres(supersample):
     # position out twice may take the pixel from one floor and its weight from another.
     images = smooth_images()
     crops = cut(jnp.asarray(images), jnp.asarray(FRAMES), size=32, supersample=supersample)
-    for image, frame, crop in zip(images, FRAMES, crops, strict=True):
-        expected = reference(image, frame, size=32, supersample=supersample)
+    for image, transform, crop in zip(images, FRAMES, crops, strict=True):
+        expected = reference(image, transform, size=32, supersample=supersample)
         np.testing.assert_allclose(crop, expected, atol=0.01)
 
 
@@ -68,10 +68,10 @@ def test_it_agrees_with_opencv(supersample):
         np.float32([[1, 0, 0.5 - supersample / 2], [0, 1, 0.5 - supersample / 2], [0, 0, supersample]]) / supersample
     )
     crops = cut(jnp.asarray(images), jnp.asarray(FRAMES), size=40, supersample=supersample)
-    for image, frame, crop in zip(images, FRAMES, crops, strict=True):
+    for image, transform, crop in zip(images, FRAMES, crops, strict=True):
         reference = cv2.warpAffine(
             image.astype(np.float32),
-            frame @ finer,
+            transform @ finer,
             (side, side),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
@@ -83,8 +83,8 @@ def test_it_agrees_with_opencv(supersample):
 
 def test_a_ramp_is_sampled_exactly_and_its_edge_repeated():
     ramp = np.broadcast_to(np.arange(20, dtype=np.float32)[None, None, :, None], (1, 20, 20, 3))
-    frame = np.float32([[[1, 0, 7.25], [0, 1, 0]]])
-    crop = cut(jnp.asarray(ramp), jnp.asarray(frame), size=20)
+    transform = np.float32([[[1, 0, 7.25], [0, 1, 0]]])
+    crop = cut(jnp.asarray(ramp), jnp.asarray(transform), size=20)
     expected = np.minimum(np.arange(20) + 7.25, 19)
     np.testing.assert_allclose(crop[0, :, :, 1], np.broadcast_to(expected, (20, 20)), atol=1e-5)
 
@@ -92,25 +92,25 @@ def test_a_ramp_is_sampled_exactly_and_its_edge_repeated():
 def test_supersampling_takes_the_aliasing_out_of_a_checkerboard():
     board = np.float32(255) * (np.indices((120, 120)).sum(0) % 2)
     boards = jnp.asarray(np.broadcast_to(board[None, :, :, None], (1, 120, 120, 3)))
-    frame = jnp.float32([[[2.9, 0, 1.2], [0, 2.9, 1.2]]])
-    spread = [float(jnp.std(cut(boards, frame, size=36, supersample=factor))) for factor in (1, 3)]
+    transform = jnp.float32([[[2.9, 0, 1.2], [0, 2.9, 1.2]]])
+    spread = [float(jnp.std(cut(boards, transform, size=36, supersample=factor))) for factor in (1, 3)]
     assert spread[0] > 20
     assert spread[1] < 0.3 * spread[0]
 
 
 def test_jit_equals_eager_and_one_by_one_equals_batch():
-    images, frames = jnp.asarray(smooth_images()), jnp.asarray(FRAMES)
-    eager = warp(images, frames, size=32, supersample=2)
+    images, transforms = jnp.asarray(smooth_images()), jnp.asarray(FRAMES)
+    eager = warp(images, transforms, size=32, supersample=2)
     assert eager.shape == (3, 32, 32, 3)
     assert eager.dtype == jnp.float32
-    np.testing.assert_allclose(cut(images, frames, size=32, supersample=2), eager, atol=0.01)
-    alone = [cut(images[i : i + 1], frames[i : i + 1], size=32, supersample=2)[0] for i in range(3)]
+    np.testing.assert_allclose(cut(images, transforms, size=32, supersample=2), eager, atol=0.01)
+    alone = [cut(images[i : i + 1], transforms[i : i + 1], size=32, supersample=2)[0] for i in range(3)]
     np.testing.assert_allclose(jnp.stack(alone), eager, atol=0.01)
 
 
 def test_gradients_by_the_frame_are_finite():
     images = jnp.asarray(smooth_images())
-    gradient = jax.jit(jax.grad(lambda frames: warp(images, frames, size=16).sum()))(jnp.asarray(FRAMES))
+    gradient = jax.jit(jax.grad(lambda transforms: warp(images, transforms, size=16).sum()))(jnp.asarray(FRAMES))
     assert np.isfinite(gradient).all()
     assert np.abs(gradient).max() > 0
 
@@ -126,17 +126,17 @@ def test_shrunk_squares_are_those_of_opencv(size):
     images = smooth_images()
     ours = squares(*whole(images), size=size)
     assert ours.dtype == jnp.float32
-    for image, chip in zip(images, ours, strict=True):
+    for image, face_crop in zip(images, ours, strict=True):
         expected = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-        np.testing.assert_allclose(chip, expected, atol=2e-3)
+        np.testing.assert_allclose(face_crop, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("size", [61, 100, 137])
 def test_enlarged_squares_are_those_of_opencv(size):
     images = smooth_images()
-    for image, chip in zip(images, squares(*whole(images), size=size), strict=True):
+    for image, face_crop in zip(images, squares(*whole(images), size=size), strict=True):
         expected = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
-        np.testing.assert_allclose(chip, expected, atol=2e-3)
+        np.testing.assert_allclose(face_crop, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("size", [16, 90])
@@ -159,8 +159,8 @@ def test_the_edge_is_repeated_and_padding_does_not_count(size):
 
 def test_a_shrunk_square_keeps_the_mean_of_its_image():
     noise = np.random.default_rng(0).integers(0, 256, (2, 397, 397, 3), np.uint8)
-    chips = squares(*whole(noise), size=114)
-    np.testing.assert_allclose(chips.mean((1, 2)), noise.mean((1, 2)), atol=1e-3)
+    face_crops = squares(*whole(noise), size=114)
+    np.testing.assert_allclose(face_crops.mean((1, 2)), noise.mean((1, 2)), atol=1e-3)
 
 
 def test_squares_of_several_sides_do_not_compile_anew():

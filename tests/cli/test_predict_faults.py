@@ -208,7 +208,7 @@ def test_a_photo_that_cannot_be_located_is_found_among_its_group(folder, predict
             raise InputError("the detector takes no such picture")
         return [[5, 5, 30, 30]], [0.9]
 
-    box = ShapeInBox(centre=(0.0, 0.0), side=0.4)
+    box = ShapeInBox(center=(0.0, 0.0), side=0.4)
     picky = Detector(name="picky", find=find, five_point_box=box, score_threshold=0.5)
     register_detector(lambda: picky, name="picky")
     photo(folder / "p0.jpg", height=1, width=1)

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import write_image
 from wing_jax.data.packed import pack, read_packed
@@ -52,7 +52,7 @@ def test_one_set_by_an_array_a_list_pil_jax_and_paths(tmp_path):
         for index in range(4):
             np.testing.assert_array_equal(faces.picture(index), images[index])
         np.testing.assert_array_equal(faces.points, whole.points)
-        np.testing.assert_array_equal(cut_chips(faces, size=32).images, cut_chips(whole, size=32).images)
+        np.testing.assert_array_equal(crop_faces(faces, size=32).images, crop_faces(whole, size=32).images)
     assert made(images=paths).photos == ("0.png", "1.png", "2.png", "3.png")
 
 
@@ -60,7 +60,7 @@ def test_images_of_any_size():
     images = [np.full((90 + 10 * index, 85, 3), index, np.uint8) for index in range(3)]
     faces = made(3, images=images)
     assert [faces.picture(index).shape for index in range(3)] == [image.shape for image in images]
-    assert cut_chips(faces, size=16).images.shape == (3, 16, 16, 3)
+    assert crop_faces(faces, size=16).images.shape == (3, 16, 16, 3)
 
 
 def test_points_without_a_position_do_not_count():
@@ -130,7 +130,7 @@ def test_it_splits_packs_and_is_a_value(tmp_path):
     packed = read_packed(tmp_path / "packed", "train")
     assert packed.groups == faces.groups
     assert packed.photos == faces.photos
-    np.testing.assert_array_equal(packed.picture(5), cut_chips(faces, size=32).images[5])
+    np.testing.assert_array_equal(packed.picture(5), crop_faces(faces, size=32).images[5])
 
 
 OUTSIDE = points_of(4)

@@ -91,11 +91,11 @@ def test_scaling_there_and_back_changes_nothing(boxes, factor):
 @given(st.floats(0.5, 1.5), st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
 def test_fitted_boxes_lie_about_the_faces_as_wanted(side, x, y):
     faces = two_faces(boxes=np.float32([[20, 30, 80, 90], [0, -2, 40, 38]]))
-    wanted = ShapeInBox(centre=(x, y), side=side)
+    wanted = ShapeInBox(center=(x, y), side=side)
     boxes = fitted(faces.boxes, given=shape_in_box(faces), wanted=wanted)
     measured = shape_in_box(two_faces(boxes=boxes))
     assert measured.side == pytest.approx(side, abs=2e-3)
-    assert measured.centre == pytest.approx((x, y), abs=2e-3)
+    assert measured.center == pytest.approx((x, y), abs=2e-3)
     ratios = (boxes[:, 2:] - boxes[:, :2]) / (faces.boxes[:, 2:] - faces.boxes[:, :2])
     np.testing.assert_allclose(ratios, np.full_like(ratios, ratios[0, 0]), rtol=1e-4)  # one factor for all
 

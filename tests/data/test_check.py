@@ -150,7 +150,7 @@ def test_a_face_is_found_again_however_it_was_cut():
 
 
 def test_the_real_leaks_of_lfpw_are_found(data_root):
-    """Three photos of LFPW's training set are in its test set too; in one of them the colours differ much."""
+    """Three photos of LFPW's training set are in its test set too; in one of them the colors differ much."""
     folder = data_root / "300w" / "lfpw"
     numbers = (("0828", "0096"), ("0215", "0066"), ("0862", "0007"))
     train = [folder / f"trainset/image_{number}.jpg" for number, _ in (*numbers, ("0001", ""))]

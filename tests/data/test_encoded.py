@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from wing_jax.data.chips import resized
 from wing_jax.data.encoded import JpegImages, encoded
+from wing_jax.data.face_crops import resize_images
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def test_they_look_as_before(images, held):
 
 @pytest.mark.parametrize("size", [64, 48, 40, 24, 17])
 def test_at_another_size_they_are_what_area_averaging_makes(images, held, size):
-    smaller = resized(held, size)
+    smaller = resize_images(held, size)
     assert smaller.shape == (3, size, size, 3)
-    for mine, theirs in zip((smaller[i] for i in range(3)), resized(images, size), strict=True):
+    for mine, theirs in zip((smaller[i] for i in range(3)), resize_images(images, size), strict=True):
         assert mine.shape == (size, size, 3)
         assert np.abs(mine.astype(int) - theirs).mean() < 2

@@ -21,7 +21,7 @@ from wing_jax.from_config.train import held_out_rule, record_of, training_data
 from wing_jax.inference.bundle import find_bundle
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.metadata import Metadata
-from wing_jax.reproduce.workshop import Workshop, recipe
+from wing_jax.reproduce.runner import ExperimentRunner, recipe
 from wing_jax.schemes import IBUG_68
 from wing_jax.train.run_record import write_record
 
@@ -168,7 +168,7 @@ def test_an_older_model_is_measured_by_the_config_beside_it(config, faces, tmp_p
 def test_an_older_model_of_reproduce_is_measured_by_its_recipe(tmp_path):
     whole = recipe("synthetic", "trial")
     small = dataclasses.replace(whole.config, data=DataConfig(name="synthetic", train_faces=60, validation=0.2))
-    shop = Workshop(dataclasses.replace(whole, config=small), output=tmp_path)
+    shop = ExperimentRunner(dataclasses.replace(whole, config=small), output=tmp_path)
     found, (remark,) = measured(bare().save(shop.folder / "measured" / "cnn-6" / "wing" / "model"))
     data = shop.recipe.config.data
     assert found.photos == expected(load_faces("synthetic", "train", count=data.train_faces, seed=0), data)

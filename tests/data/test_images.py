@@ -106,10 +106,10 @@ def test_the_exif_rotation_is_applied(tmp_path):
 
 def test_grey_alpha_and_16_bit_become_rgb_uint8(tmp_path):
     image = gradient()
-    cv2.imwrite(str(tmp_path / "grey.png"), image[..., 0])
+    cv2.imwrite(str(tmp_path / "gray.png"), image[..., 0])
     cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([image[..., ::-1], np.full((48, 64), 7, np.uint8)]))
     cv2.imwrite(str(tmp_path / "deep.png"), image[..., ::-1].astype(np.uint16) * 257)
-    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.repeat(image[..., :1], 3, -1))
+    np.testing.assert_array_equal(read_image(tmp_path / "gray.png"), np.repeat(image[..., :1], 3, -1))
     np.testing.assert_array_equal(read_image(tmp_path / "alpha.png"), image)
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), image)
 

@@ -15,10 +15,10 @@ from tests.support.writers.coco import write_coco
 from tests.support.writers.mtfl import write_mtfl
 from tests.support.writers.points_folder import write_points_folder
 from wing_jax.cli import main
-from wing_jax.data import chips
+from wing_jax.data import face_crops
 from wing_jax.data.boxes import usable
 from wing_jax.data.check import check_split, shared_faces
-from wing_jax.data.chips import chip_squares, cut_chip, cut_chips, misfit
+from wing_jax.data.face_crops import annotation_fault, crop_face, crop_faces, crop_squares
 from wing_jax.data.limits import LARGEST_BOX, box_fault, points_fault
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.coco import read_coco
@@ -60,7 +60,7 @@ def test_check_reports_what_cutting_refuses(coco, box, said):
     path = coco(box)
     faces = read_coco(path, scheme=MTFL_5)
     with pytest.raises(InputError) as caught:
-        cut_chips(faces, size=32)
+        crop_faces(faces, size=32)
     message = str(caught.value)
     assert said in message
     assert message.startswith(f"{faces.picture_name(1)}: its box {box[0]:.7g} ")
@@ -89,12 +89,12 @@ def test_a_box_between_one_and_ten_times_its_picture_is_cut(coco):
     path = coco([-300, -300, 700, 700])
     faces = read_coco(path, scheme=MTFL_5)
     assert check_split(faces, []).misfits == ()
-    cut_chips(faces, size=32)
+    crop_faces(faces, size=32)
 
 
 def whole_square(image, box, *, size):
-    """The chip by way of the whole square, edge repeated, however large."""
-    left, top, side = chip_squares(box[None])[0].tolist()
+    """The face crop by way of the whole square, edge repeated, however large."""
+    left, top, side = crop_squares(box[None])[0].tolist()
     rows = np.clip(np.arange(top, top + side), 0, len(image) - 1)
     columns = np.clip(np.arange(left, left + side), 0, image.shape[1] - 1)
     square = image[rows[:, None], columns]
@@ -114,13 +114,13 @@ def random_boxes(random, count, *, widest, sides=(2, 50)):
 
 def test_ordinary_boxes_are_cut_to_the_bit_as_by_the_whole_square():
     for image, box, size in random_boxes(np.random.default_rng(0), 100, widest=1):
-        np.testing.assert_array_equal(cut_chip(image, box, size=size)[0], whole_square(image, box, size=size))
+        np.testing.assert_array_equal(crop_face(image, box, size=size)[0], whole_square(image, box, size=size))
 
 
 def wide_boxes(random, count):
     """Pictures of a few rows, so wide that they are averaged along these first, and boxes of a part of them."""
     for _ in range(count):
-        height, width = int(random.integers(2, 5)), int(random.integers(chips.WIDE + 1, chips.WIDE + 4000))
+        height, width = int(random.integers(2, 5)), int(random.integers(face_crops.WIDE + 1, face_crops.WIDE + 4000))
         image = random.integers(0, 256, (height, width, 3), np.uint8)
         middle, half = random.uniform(0, (width, height)), random.uniform(300, 600, 2)
         yield image, np.concatenate([middle - half, middle + half]).astype(np.float32), int(random.integers(4, 60))
@@ -129,24 +129,26 @@ def wide_boxes(random, count):
 def test_large_boxes_are_averaged_to_what_the_whole_square_gives():
     random, cases = np.random.default_rng(1), 0
     for image, box, size in (*random_boxes(random, 80, widest=10, sides=(60, 200)), *wide_boxes(random, 12)):
-        side, (height, width, _) = chip_squares(box[None])[0, 2], image.shape
-        if side**2 <= max(chips.ROOMY * height * width, chips.ANYHOW):
+        side, (height, width, _) = crop_squares(box[None])[0, 2], image.shape
+        if side**2 <= max(face_crops.ROOMY * height * width, face_crops.ANYHOW):
             continue
         cases += 1
-        chip, frame = cut_chip(image, box, size=size)
-        assert np.abs(chip.astype(int) - whole_square(image, box, size=size)).max() <= 1
-        middle = frame[:, :2] @ np.full(2, (size - 1) / 2) + frame[:, 2]
+        face_crop, transform = crop_face(image, box, size=size)
+        assert np.abs(face_crop.astype(int) - whole_square(image, box, size=size)).max() <= 1
+        middle = transform[:, :2] @ np.full(2, (size - 1) / 2) + transform[:, 2]
         np.testing.assert_allclose(middle, (box[:2] + box[2:]) / 2, atol=0.51)
     assert cases > 50
 
 
-def test_a_dot_is_found_in_a_chip_of_a_large_box():
+def test_a_dot_is_found_in_a_face_crop_of_a_large_box():
     place = (141.3, 80.7)
-    chip, frame = cut_chip(picture_of_dots(200, 300, place, sigma=12), np.float32([-500, -300, 700, 500]), size=160)
+    face_crop, transform = crop_face(
+        picture_of_dots(200, 300, place, sigma=12), np.float32([-500, -300, 700, 500]), size=160
+    )
     rows, columns = np.mgrid[:160, :160]
-    weight = chip[..., 0].astype(np.float64)
+    weight = face_crop[..., 0].astype(np.float64)
     found = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
-    np.testing.assert_allclose(frame[:, :2] @ found + frame[:, 2], place, atol=0.5)
+    np.testing.assert_allclose(transform[:, :2] @ found + transform[:, 2], place, atol=0.5)
 
 
 @pytest.mark.parametrize("shape", [(900, 1200), (3, 1_000_000), (1_000_000, 3)])
@@ -157,7 +159,7 @@ def test_a_cut_takes_a_few_times_the_memory_of_its_picture(shape, times):
     middle = np.array([shape[1], shape[0]]) / 2
     box = np.concatenate([middle - half, middle + half]).astype(np.float32)
     tracemalloc.start()
-    cut_chip(image, box, size=128)
+    crop_face(image, box, size=128)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < 9 * image.nbytes + (64 << 20)
@@ -166,10 +168,10 @@ def test_a_cut_takes_a_few_times_the_memory_of_its_picture(shape, times):
 def test_a_cut_works_where_the_square_would_not_fit(tmp_path):
     pytest.importorskip("resource")
     script = (
-        "import resource, numpy as np; from wing_jax.data.chips import cut_chip\n"
+        "import resource, numpy as np; from wing_jax.data.face_crops import crop_face\n"
         "import pathlib; size = int(pathlib.Path('/proc/self/statm').read_text().split()[0]) * 4096\n"
         "resource.setrlimit(resource.RLIMIT_AS, (size + (1 << 29),) * 2)\n"
-        "print(cut_chip(np.zeros((2000, 3000, 3), np.uint8), np.float32([-9e3, -9e3, 2e4, 2e4]), size=64)[0].shape)"
+        "print(crop_face(np.zeros((2000, 3000, 3), np.uint8), np.float32([-9e3, -9e3, 2e4, 2e4]), size=64)[0].shape)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "(64, 64, 3)", done.stderr
@@ -178,7 +180,7 @@ def test_a_cut_works_where_the_square_would_not_fit(tmp_path):
 def test_boxes_beyond_any_number_are_refused_before_they_overflow():
     for large in (1e30, np.inf, np.nan):
         with pytest.raises(InputError, match="beyond any picture"):
-            chip_squares(np.float32([[0, 0, large, large]]))
+            crop_squares(np.float32([[0, 0, large, large]]))
     boxes = np.float32([[0, 0, 30, 30], [-3e38, -3e38, 3e38, 3e38], [0, 0, 1e30, 30], [-np.inf, 0, 30, 30]])
     assert usable(boxes, width=40, height=40).tolist() == [True, False, False, False]
     assert usable(np.float32([[-200, -200, 199, 199], [-200, -200, 201, 201]]), width=40, height=40).tolist() == [
@@ -203,7 +205,7 @@ def test_a_detector_s_absurd_boxes_are_dropped():
         return np.float32([[-1e6, -1e6, 1e6, 1e6], [5, 5, 30, 30], [0, 0, 1e30, 1e30]]), np.float32([1, 0.9, 0.8])
 
     detector = Detector(
-        name="made", find=find, five_point_box=ShapeInBox(centre=(0.0, 0.0), side=1.0), score_threshold=0.5
+        name="made", find=find, five_point_box=ShapeInBox(center=(0.0, 0.0), side=1.0), score_threshold=0.5
     )
     boxes, _ = detector(np.zeros((40, 60, 3), np.uint8))
     np.testing.assert_array_equal(boxes, [[5, 5, 30, 30]])
@@ -214,7 +216,7 @@ def test_detect_refuses_what_does_not_fit(coco):
     detector = Detector(
         name="none",
         find=lambda image: (np.zeros((0, 4), np.float32), np.zeros(0, np.float32)),
-        five_point_box=ShapeInBox(centre=(0.0, 0.0), side=1.0),
+        five_point_box=ShapeInBox(center=(0.0, 0.0), side=1.0),
         score_threshold=0.0,
     )
     with pytest.raises(InputError, match="times as large as the picture"):
@@ -223,15 +225,15 @@ def test_detect_refuses_what_does_not_fit(coco):
 
 def test_rules_of_boxes_are_held_against_the_picture_too(coco):
     path = coco([-350, -350, 820, 820])
-    cut_chips(load_faces("coco", "", root=str(path), scheme="mtfl5"), size=32)
+    crop_faces(load_faces("coco", "", root=str(path), scheme="mtfl5"), size=32)
     enlarged = load_faces("coco", "", root=str(path), scheme="mtfl5", boxes="enlarged")
     with pytest.raises(InputError, match="times as large as the picture"):
-        cut_chips(enlarged, size=32)
+        crop_faces(enlarged, size=32)
 
 
 def test_packed_crops_are_not_held_against_anything(coco):
     faces = dataclasses.replace(read_coco(coco([-1e6, -1e6, 2e6, 2e6]), scheme=MTFL_5), cropped=True)
-    assert [misfit(faces, index, width=9, height=9) for index in range(3)] == [""] * 3
+    assert [annotation_fault(faces, index, width=9, height=9) for index in range(3)] == [""] * 3
 
 
 def test_limits_are_as_they_say():

@@ -96,7 +96,7 @@ def test_evaluation_converts_the_model_to_the_faces_and_says_so(tmp_path, capsys
     folder = tmp_path / "five" / "test"
     main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5", "--jitter", "0"])
     said = capsys.readouterr().out
-    assert "the model's points are converted to mtfl5, which approximates eye centres" in said
+    assert "the model's points are converted to mtfl5, which approximates eye centers" in said
     results = json.loads((model / "report-pts" / "results.json").read_text())
     faces = load_faces("pts", "test", root=str(folder), scheme="mtfl5")
     localizer, errors = Localizer.load(model), []

@@ -14,7 +14,7 @@ from array_record.python import array_record_module
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.load import load_faces
 from wing_jax.data.packed import pack, read_packed
 from wing_jax.data.readers.w300 import read_w300
@@ -54,9 +54,9 @@ def refusal(*arguments, **keywords) -> str:
 def test_annotation_is_read_back_exactly(folder, faces):
     for split, chosen in (("train", np.arange(4)), ("test", np.arange(4, 6))):
         original, packed = faces.take(chosen), read_packed(folder, split)
-        chips = cut_chips(original, size=SIZE)
-        np.testing.assert_array_equal(packed.points, chips.points)
-        np.testing.assert_array_equal(packed.boxes, chips.boxes)
+        face_crops = crop_faces(original, size=SIZE)
+        np.testing.assert_array_equal(packed.points, face_crops.points)
+        np.testing.assert_array_equal(packed.boxes, face_crops.boxes)
         np.testing.assert_array_equal(packed.visible, original.visible)
         np.testing.assert_array_equal(packed.visibility, original.visibility)
         np.testing.assert_array_equal(packed.angles, original.angles)
@@ -69,10 +69,10 @@ def test_annotation_is_read_back_exactly(folder, faces):
 
 
 def test_the_pictures_are_the_crops(folder, faces):
-    chips = cut_chips(faces.take(np.arange(4)), size=SIZE)
+    face_crops = crop_faces(faces.take(np.arange(4)), size=SIZE)
     packed = read_packed(folder, "train")
     for index in range(4):
-        difference = packed.picture(index).astype(int) - chips.images[index]
+        difference = packed.picture(index).astype(int) - face_crops.images[index]
         assert np.sqrt((difference**2).mean()) < 6  # JPEG
 
 
@@ -80,7 +80,7 @@ def test_raw_crops_are_exact(faces, tmp_path):
     pack({"train": faces}, tmp_path / "raw", size=SIZE, quality=0, source="drawn")
     packed = read_packed(tmp_path / "raw", "train")
     np.testing.assert_array_equal(
-        np.stack([packed.picture(index) for index in range(6)]), cut_chips(faces, size=SIZE).images
+        np.stack([packed.picture(index) for index in range(6)]), crop_faces(faces, size=SIZE).images
     )
 
 
@@ -88,7 +88,7 @@ def test_raw_crops_are_exact(faces, tmp_path):
 def test_a_folder_of_any_name_can_be_packed_into(faces, tmp_path, odd):
     pack({"train": faces}, tmp_path / odd, size=SIZE, quality=0, source=odd)
     packed = read_packed(tmp_path / odd, "train")
-    np.testing.assert_array_equal(packed.points, cut_chips(faces, size=SIZE).points)
+    np.testing.assert_array_equal(packed.points, crop_faces(faces, size=SIZE).points)
     assert packed.picture(5).shape == (SIZE, SIZE, 3)
     assert [path.name for path in tmp_path.iterdir()] == [odd]
     (shard,) = (tmp_path / odd).glob("*.array_record")
@@ -100,13 +100,16 @@ def test_a_folder_of_any_name_can_be_packed_into(faces, tmp_path, odd):
 
 def test_frames_lead_back_to_the_picture(folder, faces):
     with np.load(folder / "train.npz") as fields:
-        back = fields["points"] @ fields["frames"][:, :, :2].transpose(0, 2, 1) + fields["frames"][:, None, :, 2]
+        back = (
+            fields["points"] @ fields["crop_to_image"][:, :, :2].transpose(0, 2, 1)
+            + fields["crop_to_image"][:, None, :, 2]
+        )
     np.testing.assert_allclose(back, faces.points[:4], atol=1e-3)
 
 
-def test_a_chip_cut_from_a_packed_face_shows_the_same(folder, faces):
+def test_a_face_crop_cut_from_a_packed_face_shows_the_same(folder, faces):
     """What training cuts from the pack lies where it lay in the picture, to a fraction of a pixel."""
-    direct, packed = cut_chips(faces.take(np.arange(4)), size=64), cut_chips(read_packed(folder, "train"), size=64)
+    direct, packed = crop_faces(faces.take(np.arange(4)), size=64), crop_faces(read_packed(folder, "train"), size=64)
     np.testing.assert_allclose(packed.points, direct.points, atol=1.2)
     spread = packed.points - direct.points  # a whole shift by the rounding of the square, and nothing else
     np.testing.assert_allclose(spread, spread.mean(1, keepdims=True) * np.ones_like(spread), atol=0.6)
@@ -118,14 +121,14 @@ def test_a_point_that_the_crop_leaves_out_is_kept_and_trained_on(faces, tmp_path
     pack({"train": dataclasses.replace(faces, boxes=boxes)}, tmp_path / "odd", size=48, quality=80, source="")
     packed = read_packed(tmp_path / "odd", "train")
     assert (packed.points[2] < -10).any()
-    assert cut_chips(packed, size=32).points[2].min() < -6
+    assert crop_faces(packed, size=32).points[2].min() < -6
 
 
 def test_many_faces_fill_several_shards_in_order(faces, tmp_path):
     pack({"train": faces}, tmp_path / "shards", size=32, quality=0, source="drawn", faces_a_shard=4)
     assert len(list((tmp_path / "shards").glob("train-*-of-00002.array_record"))) == 2
     packed = read_packed(tmp_path / "shards", "train")
-    np.testing.assert_array_equal(packed.picture(5), cut_chips(faces, size=32).images[5])
+    np.testing.assert_array_equal(packed.picture(5), crop_faces(faces, size=32).images[5])
 
 
 def test_it_is_a_data_set_by_name(folder):

@@ -15,7 +15,7 @@ from tests.support.writers.aflw_sqlite import write_aflw_sqlite
 from wing_jax.cli import main
 from wing_jax.config import DataConfig, config_of
 from wing_jax.data.check import check_split
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.images import read_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.picture_sizes import (
@@ -201,7 +201,7 @@ def test_cutting_refuses_and_says_how_many_there_are(tmp_path):
     faces = read_coco(marked(tmp_path, orientations=(1, 1, 1), scale=(1.5, 1.5)), scheme=MTFL_5)
     assert [path.name for path in other_sizes(faces)] == ["1.png", "2.png", "3.png"]
     with pytest.raises(InputError) as caught:
-        cut_chips(faces, size=32, workers=1)
+        crop_faces(faces, size=32, workers=1)
     assert str(caught.value) == (
         f"{tmp_path / '1.png'}: is 360 x 255 pixels, its annotation file says 240 x 170: resized? to move its points "
         "into the picture give --picture_size rescale (in a training --data.picture_size rescale) "
@@ -209,7 +209,7 @@ def test_cutting_refuses_and_says_how_many_there_are(tmp_path):
     )
     path = str(tmp_path / "faces.json")
     moved = load_faces("coco", "", root=path, scheme="mtfl5", picture_size="rescale")
-    assert cut_chips(moved, size=32).size == 32
+    assert crop_faces(moved, size=32).size == 32
 
 
 def test_a_picture_that_cannot_be_read_is_told_once(tmp_path):

@@ -49,9 +49,9 @@ def test_frames_of_every_kind_come_in_order_in_their_colors_and_by_number(tmp_pa
         assert frame.image.dtype == np.uint8
         np.testing.assert_allclose(frame.image.mean((0, 1)), image.mean((0, 1)), atol=6)
     for number in (24, 2, 9, 1, 6, 7, 13, 3, 12, 4, 11, 5, 10, 8, 23, 20):
-        np.testing.assert_array_equal(read_numbered(path, number, largest=10**6, mend=""), frames[number - 1].image)
-    assert read_numbered(path, 25, largest=10**6, mend="") is None
-    assert read_numbered(path, 0, largest=10**6, mend="") is None
+        np.testing.assert_array_equal(read_numbered(path, number, largest=10**6, hint=""), frames[number - 1].image)
+    assert read_numbered(path, 25, largest=10**6, hint="") is None
+    assert read_numbered(path, 0, largest=10**6, hint="") is None
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.mkv"])
@@ -137,7 +137,7 @@ def test_phones_turn_the_picture_by_a_matrix_in_the_file(tmp_path, matrix, expec
         (frame,) = video
     np.testing.assert_array_equal(frame.image, expected(plain.image))
     assert frame.image.flags.c_contiguous
-    np.testing.assert_array_equal(read_numbered(path, 1, largest=10**6, mend=""), frame.image)
+    np.testing.assert_array_equal(read_numbered(path, 1, largest=10**6, hint=""), frame.image)
     if matrix[0] * matrix[3] - matrix[1] * matrix[2] > 0:  # OpenCV knows of no mirrors
         np.testing.assert_array_equal(cv2.VideoCapture(str(path)).read()[1][:, :, ::-1], frame.image)
 
@@ -288,7 +288,7 @@ def test_a_video_may_have_any_name(tmp_path, monkeypatch, name):
     for path in (os.fsdecode(name), tmp_path / os.fsdecode(name)):
         with Video(path) as video:
             assert len(list(video)) == 3
-        assert read_numbered(path, 2, largest=10**6, mend="").shape == (48, 64, 3)
+        assert read_numbered(path, 2, largest=10**6, hint="").shape == (48, 64, 3)
 
 
 def test_endings_are_those_of_containers_that_are_read():

@@ -82,10 +82,10 @@ class Shifted:
     """Not a Localizer, but what `evaluate` takes for one: in the crop the same five points for each face."""
 
     scheme: Scheme = MTFL_5
-    stages: tuple = (SimpleNamespace(chip_size=32),)
+    stages: tuple = (SimpleNamespace(face_crop_size=32),)
     given: list = dataclasses.field(default_factory=list)
 
-    def locate(self, chips, boxes):
+    def locate(self, face_crops, boxes):
         self.given.append(boxes)
         middle = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
         inside = np.float32([[-0.4, -0.4], [0.4, -0.4], [0, 0], [-0.3, 0.4], [0.3, 0.4]])

@@ -57,11 +57,11 @@ def localizer(faces):
                 model=make_model(**network),
                 variables=variables,
                 input_size=size,
-                chip_size=2 * size,
+                face_crop_size=2 * size,
                 margin=1.4 if number else 1.3,
             )
         )
-    metadata = Metadata(name="drawn", shape_in_box=ShapeInBox(centre=(0.0, 0.0), side=1.0))
+    metadata = Metadata(name="drawn", shape_in_box=ShapeInBox(center=(0.0, 0.0), side=1.0))
     return Localizer(scheme=IBUG_68, box_convention="landmarks", stages=tuple(stages), template=mean, metadata=metadata)
 
 

@@ -21,7 +21,7 @@ PACKAGE = """
             height, width = image.shape[:2]
             return np.array([[0.2 * width, 0.2 * height, 0.8 * width, 0.8 * height]]), np.array([0.9])
 
-        box = ShapeInBox(centre=(0.0, 0.08), side=0.5)
+        box = ShapeInBox(center=(0.0, 0.08), side=0.5)
         return Detector(name="middle_boxes", find=find, five_point_box=box, score_threshold=0.5)
 
     def gone():

@@ -191,15 +191,15 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
 
 def stage_of(model, seed=0):
     variables = as_network(model).init(jax.random.key(seed), jnp.zeros((1, 16, 16, 3), jnp.uint8))
-    return Stage(model=model, variables=variables, input_size=16, chip_size=24, margin=1.2, center=(0.1, 0.0))
+    return Stage(model=model, variables=variables, input_size=16, face_crop_size=24, margin=1.2, center=(0.1, 0.0))
 
 
 def localizer_of(*models):
     template = np.linspace(0.2, 0.8, 10, dtype=np.float32).reshape(5, 2)
     stages = tuple(stage_of(model, seed) for seed, model in enumerate(models))
     metadata = Metadata(
-        name="mine", data="drawn", faces=3, shape_in_box=ShapeInBox(centre=(0.0, 0.1), side=0.9),
-        detectors={"some": ShapeInBox(centre=(0.0, 0.2), side=0.4)}, extra={"author": "me", "numbers": [1, 2]},
+        name="mine", data="drawn", faces=3, shape_in_box=ShapeInBox(center=(0.0, 0.1), side=0.9),
+        detectors={"some": ShapeInBox(center=(0.0, 0.2), side=0.4)}, extra={"author": "me", "numbers": [1, 2]},
         held_out=HeldOut(data="mtfl", validation=0.05, photos=("a", "b")),
     )  # fmt: skip
     return Localizer(scheme=MTFL_5, box_convention="landmarks", stages=stages, template=template, metadata=metadata)
@@ -230,7 +230,7 @@ def test_a_model_of_ones_own_is_kept_and_loaded(tmp_path, models, given):
         assert jax.tree.map(lambda x: x.dtype, one.variables["params"]) == jax.tree.map(
             lambda x: x.dtype, another.variables["params"]
         )
-        assert (one.input_size, one.chip_size, one.margin, tuple(one.center)) == (16, 24, 1.2, (0.1, 0.0))
+        assert (one.input_size, one.face_crop_size, one.margin, tuple(one.center)) == (16, 24, 1.2, (0.1, 0.0))
 
 
 def test_half_precision_of_a_model_of_ones_own(tmp_path):
@@ -249,7 +249,9 @@ def test_half_precision_of_a_model_of_ones_own(tmp_path):
     ],
 )
 def test_registered_models_are_described_by_name(model):
-    table = json.loads(json.dumps(Stage(model=model, variables={}, input_size=16, chip_size=24, margin=1.2).to_table()))
+    table = json.loads(
+        json.dumps(Stage(model=model, variables={}, input_size=16, face_crop_size=24, margin=1.2).to_table())
+    )
     again = Stage.from_table(table, {})
     assert again.model == model
     assert "custom" not in table["model"]

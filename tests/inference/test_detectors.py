@@ -19,7 +19,7 @@ from wing_jax.inference.metadata import Metadata
 from wing_jax.schemes import IBUG_68, MTFL_5, Scheme, get_conversion
 
 CHOSEN = [36, 45, 8]  # outer eye corners and chin, of the 68
-FIXED = ShapeInBox(centre=(0.1, -0.05), side=0.8)
+FIXED = ShapeInBox(center=(0.1, -0.05), side=0.8)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_the_libraries_find_drawn_faces_where_they_are(name, faces):
     assert placed.side == pytest.approx(
         FIVE_POINT_BOXES[name].side, rel=0.25
     )  # drawn faces are not quite like real ones
-    np.testing.assert_allclose(placed.centre, FIVE_POINT_BOXES[name].centre, atol=0.08)
+    np.testing.assert_allclose(placed.center, FIVE_POINT_BOXES[name].center, atol=0.08)
 
 
 def test_what_was_measured_on_300_w_holds_on_faces_that_were_not(data_root):
@@ -81,7 +81,7 @@ def test_what_was_measured_on_300_w_holds_on_faces_that_were_not(data_root):
     boxes, points, visible = (values[made.found] for values in (made.boxes, faces.points, faces.visible))
     placed = shape_in_boxes(conversion.points(points), conversion.visible(visible), boxes)
     assert placed.side == pytest.approx(FIVE_POINT_BOXES["libfacedetection"].side, rel=0.05)
-    np.testing.assert_allclose(placed.centre, FIVE_POINT_BOXES["libfacedetection"].centre, atol=0.02)
+    np.testing.assert_allclose(placed.center, FIVE_POINT_BOXES["libfacedetection"].center, atol=0.02)
 
 
 def test_a_face_is_found_by_the_smallest_box_that_holds_it(faces):
@@ -102,7 +102,7 @@ def test_boxes_about_shapes_undo_where_shapes_lie_in_boxes(faces):
     boxes = boxes_about(faces.points, FIXED)
     one = shape_in_boxes(faces.points[:1], faces.visible[:1], boxes[:1])
     assert one.side == pytest.approx(FIXED.side, abs=1e-3)
-    np.testing.assert_allclose(one.centre, FIXED.centre, atol=1e-3)
+    np.testing.assert_allclose(one.center, FIXED.center, atol=1e-3)
     np.testing.assert_allclose(shape_spread(faces.points, faces.visible, boxes), 0, atol=1e-5)
     moved = fitted(boxes, given=FIXED, wanted=FIVE_POINT_BOXES["mtcnn"])
     np.testing.assert_allclose(moved, boxes_about(faces.points, FIVE_POINT_BOXES["mtcnn"]), atol=0.01)

@@ -34,7 +34,11 @@ def localizer_for(scheme, template, shape=None):
     network = {"name": "plain", "points": scheme.points, "channels": (4,), "hidden": 4}
     variables = make_model(**network).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3), jnp.uint8))
     stage = Stage(
-        model=make_model(**network), variables={"batch_stats": {}, **variables}, input_size=16, chip_size=32, margin=1.2
+        model=make_model(**network),
+        variables={"batch_stats": {}, **variables},
+        input_size=16,
+        face_crop_size=32,
+        margin=1.2,
     )
     metadata = Metadata(shape_in_box=shape)
     return Localizer(scheme=scheme, box_convention="landmarks", stages=(stage,), template=template, metadata=metadata)
@@ -65,8 +69,8 @@ def test_the_detectors_boxes_come_as_the_model_knows_them(landmarker, faces):
 def test_every_scheme_with_eyes_nose_and_mouth_gets_the_box_about_the_same_face(faces, scheme):
     """A detector whose boxes lie by the five points as told: the map must bring back the convention of any scheme."""
     points = get_conversion(IBUG_68, scheme).points(faces.points)
-    five, wanted = get_conversion(IBUG_68, MTFL_5).points(faces.points), ShapeInBox(centre=(0.05, -0.1), side=0.6)
-    convention, mean = ShapeInBox(centre=(0.0, 0.1), side=0.4), np.arange(len(faces))
+    five, wanted = get_conversion(IBUG_68, MTFL_5).points(faces.points), ShapeInBox(center=(0.05, -0.1), side=0.6)
+    convention, mean = ShapeInBox(center=(0.0, 0.1), side=0.4), np.arange(len(faces))
     answers = boxes_about(five, convention)
     blank = np.zeros((192, 192, 3), np.uint8)
     at = iter(mean)
@@ -86,7 +90,7 @@ def test_every_scheme_with_eyes_nose_and_mouth_gets_the_box_about_the_same_face(
 
 
 def test_a_model_that_was_told_of_the_detector_takes_that(landmarker, faces):
-    told = ShapeInBox(centre=(0.2, 0.0), side=0.5)
+    told = ShapeInBox(center=(0.2, 0.0), side=0.5)
     metadata = dataclasses.replace(landmarker.localizer.metadata, detectors={landmarker.detector.name: told})
     taught = dataclasses.replace(landmarker, localizer=dataclasses.replace(landmarker.localizer, metadata=metadata))
     image = faces.picture(0)
@@ -117,20 +121,20 @@ def test_tiny_faces_are_told(landmarker, faces):
 
 
 def test_a_speck_that_the_map_makes_smaller_than_two_pixels_is_left_out(faces):
-    larger = ShapeInBox(centre=(0.0, 0.0), side=0.9)  # the model's boxes are tighter than the detector's
+    larger = ShapeInBox(center=(0.0, 0.0), side=0.9)  # the model's boxes are tighter than the detector's
     detector = Detector(
         name="specks", find=lambda image: ([[9, 9, 11.5, 11.5], [60, 60, 120, 120]], [0.9, 0.8]),
-        five_point_box=ShapeInBox(centre=(0.0, 0.0), side=0.2), score_threshold=0.5,
+        five_point_box=ShapeInBox(center=(0.0, 0.0), side=0.2), score_threshold=0.5,
     )  # fmt: skip
     landmarker = FaceLandmarker(localizer=localizer_for(IBUG_68, template_of(faces.points), larger), detector=detector)
     assert len(landmarker(faces.picture(0))) == 1
 
 
 def test_a_face_that_the_map_pushes_out_of_the_picture_is_left_out(faces):
-    away = ShapeInBox(centre=(0.0, 0.9), side=0.5)  # the model's boxes lie above the faces
+    away = ShapeInBox(center=(0.0, 0.9), side=0.5)  # the model's boxes lie above the faces
     detector = Detector(
         name="at the top", find=lambda image: ([[0, 0, 40, 40], [60, 120, 100, 160]], [0.9, 0.8]),
-        five_point_box=ShapeInBox(centre=(0.0, 0.0), side=0.5), score_threshold=0.5,
+        five_point_box=ShapeInBox(center=(0.0, 0.0), side=0.5), score_threshold=0.5,
     )  # fmt: skip
     landmarker = FaceLandmarker(localizer=localizer_for(IBUG_68, template_of(faces.points), away), detector=detector)
     assert len(landmarker(faces.picture(0))) == 1
@@ -138,7 +142,7 @@ def test_a_face_that_the_map_pushes_out_of_the_picture_is_left_out(faces):
 
 def test_what_cannot_be_brought_together_is_refused(faces, tmp_path):
     mean = np.array([[0.2, 0.2], [0.8, 0.2], [0.5, 0.8]], np.float32)
-    own = localizer_for(THREE, mean, ShapeInBox(centre=(0.0, 0.0), side=0.6)).save(tmp_path / "own")
+    own = localizer_for(THREE, mean, ShapeInBox(center=(0.0, 0.0), side=0.6)).save(tmp_path / "own")
     with pytest.raises(InputError, match=r"the scheme 'three' .*wing-jax data detect DIR --model MODEL"):
         FaceLandmarker.load(own)
     silent = localizer_for(IBUG_68, template_of(faces.points)).save(tmp_path / "silent")

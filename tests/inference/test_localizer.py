@@ -10,7 +10,7 @@ import pytest
 
 from wing_jax import geometry
 from wing_jax.augment.warp import warp
-from wing_jax.data.chips import chip_squares, cut_chip, resized
+from wing_jax.data.face_crops import crop_face, crop_squares, resize_images
 from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.inference import localizer as module
@@ -27,7 +27,7 @@ TEMPLATE = np.array([[0.25, 0.3], [0.75, 0.3], [0.5, 0.75]], np.float32)
 
 
 class FindsDots:
-    """Answers the centre of gravity of each colour channel: a perfect net for pictures of three dots."""
+    """Answers the center of gravity of each color channel: a perfect net for pictures of three dots."""
 
     def init(self, key, images):
         return {}
@@ -56,24 +56,26 @@ class SeesTheTemplate(FindsDots):
         return jnp.broadcast_to(placed[None], (len(crops), 3, 2))
 
 
-def stage_of(model, *, input_size=48, chip_size=96, margin=1.4):
-    return Stage(model=model, variables={"params": {}}, input_size=input_size, chip_size=chip_size, margin=margin)
+def stage_of(model, *, input_size=48, face_crop_size=96, margin=1.4):
+    return Stage(
+        model=model, variables={"params": {}}, input_size=input_size, face_crop_size=face_crop_size, margin=margin
+    )
 
 
 def of_stages(*models, cut_on="auto"):
     stages = [stage_of(models[0])]
-    stages += [stage_of(model, input_size=64, chip_size=128) for model in models[1:]]
+    stages += [stage_of(model, input_size=64, face_crop_size=128) for model in models[1:]]
     return Localizer(scheme=THREE, box_convention="landmarks", stages=tuple(stages), template=TEMPLATE, cut_on=cut_on)
 
 
-def turned_template(*, degrees, scale=90.0, centre=(150.3, 120.6)):
+def turned_template(*, degrees, scale=90.0, center=(150.3, 120.6)):
     turn = np.exp(1j * np.deg2rad(degrees)) * scale
-    z = ((TEMPLATE - 0.5) @ [1, 1j]) * turn + complex(*centre)
+    z = ((TEMPLATE - 0.5) @ [1, 1j]) * turn + complex(*center)
     return np.stack([z.real, z.imag], axis=-1)
 
 
 def dots(points, *, height=260, width=300, sigma=3.0):
-    """A picture with a Gaussian dot at each point, one colour channel each."""
+    """A picture with a Gaussian dot at each point, one color channel each."""
     y, x = np.mgrid[:height, :width]
     bells = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma**2)) for px, py in points]
     return np.round(255 * np.stack(bells, axis=-1)).astype(np.uint8)
@@ -110,13 +112,13 @@ def test_second_crop_is_upright_and_placed_on_the_template(degrees):
 @pytest.mark.parametrize("cut_on", ["host", "device"])
 def test_face_at_the_edge_and_huge_face(cut_on):
     localizer = of_stages(FindsDots(), FindsDots(), cut_on=cut_on)
-    points = turned_template(degrees=10, centre=(42.0, 40.0))
+    points = turned_template(degrees=10, center=(42.0, 40.0))
     found = localizer.predict(dots(points), [around(points)])
     np.testing.assert_allclose(found[0], points, atol=0.15)
-    large = turned_template(degrees=10, scale=420.0, centre=(600.5, 500.2))
+    large = turned_template(degrees=10, scale=420.0, center=(600.5, 500.2))
     picture = dots(large, height=1000, width=1200, sigma=12.0)
     found = localizer.predict(picture, [around(large)])
-    np.testing.assert_allclose(found[0], large, atol=0.4)  # 0.1 pixels of its chip
+    np.testing.assert_allclose(found[0], large, atol=0.4)  # 0.1 pixels of its face crop
 
 
 NETWORK = {"name": "plain", "points": 5, "channels": (8, 8), "hidden": 16, "norm": "batch", "precision": "float32"}
@@ -138,9 +140,13 @@ def small():
     """Two stages of drawn weights: any function of the picture shows whether faces and places are mixed up."""
     stages = tuple(
         Stage(
-            model=make_model(**NETWORK), variables=drawn_variables(size), input_size=size, chip_size=chip, margin=margin
+            model=make_model(**NETWORK),
+            variables=drawn_variables(size),
+            input_size=size,
+            face_crop_size=face_crop,
+            margin=margin,
         )
-        for size, chip, margin in ((16, 40, 1.2), (32, 64, 1.25))
+        for size, face_crop, margin in ((16, 40, 1.2), (32, 64, 1.25))
     )
     template = np.float32([[0.3, 0.3], [0.7, 0.3], [0.5, 0.55], [0.35, 0.8], [0.65, 0.8]])
     return Localizer(
@@ -150,7 +156,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def picture():
-    """Blocks of colour, so that a change of a hundredth of a pixel changes little."""
+    """Blocks of color, so that a change of a hundredth of a pixel changes little."""
     coarse = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
     return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
 
@@ -169,11 +175,11 @@ def test_several_faces_equal_one_at_a_time(small, picture):
 @pytest.mark.parametrize("largest", [4, 5, 1])
 def test_more_faces_than_a_batch_holds(small, largest):
     random = np.random.default_rng(0)
-    chips = random.integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
+    face_crops = random.integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
     boxes = np.float32([16, 16, 47, 47]) + random.uniform(-2, 2, (7, 4)).astype(np.float32)
-    whole = small.locate(chips, boxes)
+    whole = small.locate(face_crops, boxes)
     few = dataclasses.replace(small, largest_batch=largest)
-    for ours, theirs in zip(few.locate(chips, boxes), whole, strict=True):
+    for ours, theirs in zip(few.locate(face_crops, boxes), whole, strict=True):
         assert ours.shape == (7, 5, 2)
         np.testing.assert_allclose(ours, theirs, atol=0.02)
 
@@ -183,25 +189,25 @@ def test_each_face_is_as_when_computed_step_by_step(small, picture, flip_average
     """Without batches, buckets or `jit`: cut, shrink, find, place the second crop, find again."""
     localizer = dataclasses.replace(small, flip_average=flip_average)
     for box, found in zip(np.float32(BOXES), localizer.predict(picture, BOXES), strict=True):
-        chip, frame = cut_chip(picture, box, size=64)
+        face_crop, transform = crop_face(picture, box, size=64)
         points = None
         for stage in small.stages:
-            size, ratio = stage.input_size, 64 / stage.chip_size
+            size, ratio = stage.input_size, 64 / stage.face_crop_size
             if points is None:
-                in_chip = (box.reshape(2, 2) - frame[:, 2]) / frame[0, 0]
-                crop_frame = geometry.crop_of_box(in_chip.reshape(4), size=size, margin=stage.margin)
+                in_face_crop = (box.reshape(2, 2) - transform[:, 2]) / transform[0, 0]
+                crop_frame = geometry.crop_of_box(in_face_crop.reshape(4), size=size, margin=stage.margin)
             else:
                 crop_frame = geometry.crop_of_shape(points, small.template, size=size)
             local = np.array(crop_frame) / ratio
             local[:, 2] += 0.5 / ratio - 0.5
-            level = jnp.asarray(resized(chip[None], stage.chip_size))
+            level = jnp.asarray(resize_images(face_crop[None], stage.face_crop_size))
             crop = np.round(warp(level, local[None], size=size))
             answer = np.array(stage.model.apply(stage.on_device, crop))[0]
             if flip_average:
                 mirrored = np.array(stage.model.apply(stage.on_device, crop[:, :, ::-1]))[0, MTFL_5.flip]
                 answer = (answer + np.float32([size - 1, 0]) + mirrored * np.float32([-1, 1])) / 2
             points = np.asarray(geometry.transform(crop_frame, answer))
-        np.testing.assert_allclose(found, points * frame[0, 0] + frame[:, 2], atol=1e-3)
+        np.testing.assert_allclose(found, points * transform[0, 0] + transform[:, 2], atol=1e-3)
 
 
 def test_faces_of_several_photos_equal_one_photo_at_a_time(small, picture):
@@ -218,11 +224,11 @@ def test_squares_are_those_that_the_host_cuts():
     random = np.random.default_rng(0)
     corners = random.uniform(-20, 90, (500, 2)).astype(np.float32).round(1)
     boxes = np.concatenate([corners, corners + random.uniform(2, 60, (500, 2)).astype(np.float32).round(1)], axis=1)
-    squares = chip_squares(boxes)
+    squares = crop_squares(boxes)
     for box, (left, top, side) in zip(boxes, squares, strict=True):
-        _, frame = cut_chip(np.zeros((100, 110, 3), np.uint8), box, size=64)
-        np.testing.assert_allclose(frame[:, 2], 0.5 * side / 64 - 0.5 + np.float32([left, top]), atol=1e-4)
-        assert frame[0, 0] == pytest.approx(side / 64)
+        _, transform = crop_face(np.zeros((100, 110, 3), np.uint8), box, size=64)
+        np.testing.assert_allclose(transform[:, 2], 0.5 * side / 64 - 0.5 + np.float32([left, top]), atol=1e-4)
+        assert transform[0, 0] == pytest.approx(side / 64)
 
 
 OVER_THE_EDGE = [[-20, -10, 60, 70], [150, 190, 239, 300], [-300, 100, 10, 400], [100, 100, 105, 104]]
@@ -235,7 +241,7 @@ def test_the_device_cuts_as_the_host_does(small, picture):
     on_device = dataclasses.replace(small, cut_on="device").predict_batch([picture, smooth, smooth], boxes)
     for ours, theirs, own in zip(on_device, on_host, boxes, strict=True):
         side = np.ptp(np.float32(own).reshape(-1, 2, 2), axis=1).max(1)
-        assert (np.abs(ours - theirs).max((1, 2)) < 0.15 * 2 * side / 64).all()  # pixels of the chip
+        assert (np.abs(ours - theirs).max((1, 2)) < 0.15 * 2 * side / 64).all()  # pixels of the face crop
         assert np.median(np.abs(ours - theirs).max((1, 2)) / (2 * side / 64)) < 0.02
 
 
@@ -246,21 +252,21 @@ def test_the_device_cuts_as_the_host_does_on_real_photos(small, data_root):
     on_host = np.concatenate(small.predict_batch(photos, boxes))
     on_device = np.concatenate(dataclasses.replace(small, cut_on="device").predict_batch(photos, boxes))
     sides = np.ptp(np.concatenate(boxes).reshape(-1, 2, 2), axis=1).max(1)
-    assert (np.abs(on_device - on_host).max((1, 2)) < 0.1 * 2 * sides / 64).all()  # pixels of the chip
+    assert (np.abs(on_device - on_host).max((1, 2)) < 0.1 * 2 * sides / 64).all()  # pixels of the face crop
 
 
-def test_chips_are_located_alike_on_host_and_device(small):
-    chips = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
+def test_face_crops_are_located_alike_on_host_and_device(small):
+    face_crops = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
     boxes = np.tile(np.float32([16, 16, 47, 47]), (3, 1))
-    on_device = dataclasses.replace(small, cut_on="device").locate(chips, boxes)
-    for ours, theirs in zip(on_device, small.locate(chips, boxes), strict=True):
+    on_device = dataclasses.replace(small, cut_on="device").locate(face_crops, boxes)
+    for ours, theirs in zip(on_device, small.locate(face_crops, boxes), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=0.1)
-    assert [stage.shape for stage in small.locate(chips[:0], boxes[:0])] == [(0, 5, 2)] * 2
+    assert [stage.shape for stage in small.locate(face_crops[:0], boxes[:0])] == [(0, 5, 2)] * 2
 
 
-def test_the_platform_decides_where_chips_are_cut_unless_it_is_said(small, picture, monkeypatch):
+def test_the_platform_decides_where_face_crops_are_cut_unless_it_is_said(small, picture, monkeypatch):
     seen = []
-    monkeypatch.setattr(module, "cut_chip", lambda *given, size: seen.append(given) or cut_chip(*given, size=size))
+    monkeypatch.setattr(module, "crop_face", lambda *given, size: seen.append(given) or crop_face(*given, size=size))
     for backend, place, by_opencv in (("cpu", "auto", 1), ("gpu", "auto", 0), ("cpu", "device", 0), ("gpu", "host", 1)):
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
         seen.clear()

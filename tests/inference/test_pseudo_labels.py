@@ -50,10 +50,10 @@ def always(shape, *, scheme=IBUG_68, **metadata):
         model=make_model(**network),
         variables={"batch_stats": {}, "params": blank},
         input_size=SIZE,
-        chip_size=64,
+        face_crop_size=64,
         margin=1.0,
     )
-    metadata = Metadata(**{"shape_in_box": ShapeInBox(centre=(0.0, 0.0), side=1.0), "name": "always", **metadata})
+    metadata = Metadata(**{"shape_in_box": ShapeInBox(center=(0.0, 0.0), side=1.0), "name": "always", **metadata})
     return Localizer(scheme=scheme, box_convention="landmarks", stages=(stage,), template=shape, metadata=metadata)
 
 
@@ -130,9 +130,9 @@ def test_the_command_keeps_and_packs_the_faces_within_the_distance(capsys, monke
     main(["data", "label", "mtfl", "teacher", "out", "--most", f"{second + 0.001:.3f}", "--size", "48"])
     said = capsys.readouterr().out
     assert "out: 2 faces of 48 x 48 pixels, 68 points each" in said
-    lean = np.median(label_faces(dataclasses.replace(always(template), flip_average=True), faces).offsets)
-    assert f"the annotated points lie {lean:+.2f} pixels to the right" in said
-    assert ("do they count from 1?" in said) == (lean > 0.5)
+    mean_offset = np.median(label_faces(dataclasses.replace(always(template), flip_average=True), faces).offsets)
+    assert f"the annotated points lie {mean_offset:+.2f} pixels to the right" in said
+    assert ("do they count from 1?" in said) == (mean_offset > 0.5)
     packed = read_packed("out", "train")
     assert packed.points.shape == (2, 68, 2)
     assert packed.attributes.keys() == faces.attributes.keys()
@@ -226,6 +226,6 @@ def test_mtfl_counts_from_1(real):
     """The model was trained on other faces and with flips, so that it cannot lean to one side: nor do the points here,
     as the reader gives them. Read from 0 all five would lie a pixel to the right."""
     faces, labeled = real
-    lean = faces.points[..., 0] - get_conversion(IBUG_68, MTFL_5).points(labeled.faces.points)[..., 0]
-    assert np.abs(np.median(lean, axis=0)).max() < 0.45  # pixels, each point
+    mean_offset = faces.points[..., 0] - get_conversion(IBUG_68, MTFL_5).points(labeled.faces.points)[..., 0]
+    assert np.abs(np.median(mean_offset, axis=0)).max() < 0.45  # pixels, each point
     assert abs(np.median(labeled.offsets)) < 0.25

@@ -21,8 +21,8 @@ THREE = Scheme(
 )  # fmt: skip
 TEMPLATE = np.array([[0.3, 0.3], [0.7, 0.3], [0.5, 0.7]], np.float32)
 SHAPE = TEMPLATE * 60  # pixels
-IN_BOX = ShapeInBox(centre=(0.0, 0.0), side=0.6)
-IN_DETECTION = ShapeInBox(centre=(0.0, 0.1), side=0.4)
+IN_BOX = ShapeInBox(center=(0.0, 0.0), side=0.6)
+IN_DETECTION = ShapeInBox(center=(0.0, 0.1), side=0.4)
 
 
 def at(x, y):
@@ -31,7 +31,7 @@ def at(x, y):
 
 
 class FindsDots:
-    """Answers the centre of gravity of each colour channel."""
+    """Answers the center of gravity of each color channel."""
 
     def init(self, key, images):
         return {}
@@ -63,7 +63,7 @@ def looks():
 
 @pytest.fixture
 def tracker(looks):
-    stage = Stage(model=FindsDots(), variables={"params": {}}, input_size=48, chip_size=96, margin=1.2)
+    stage = Stage(model=FindsDots(), variables={"params": {}}, input_size=48, face_crop_size=96, margin=1.2)
     localizer = Localizer(
         scheme=THREE,
         box_convention="landmarks",

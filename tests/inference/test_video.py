@@ -10,7 +10,7 @@ from wing_jax.inference.video import Video, VideoWriter, Window
 
 
 def frames(count=7, height=48, width=64):
-    """Smooth pictures, each of another grey, red to the left: what a codec keeps."""
+    """Smooth pictures, each of another gray, red to the left: what a codec keeps."""
     rows = np.linspace(0, 60, width)
     pictures = np.zeros((count, height, width, 3))
     pictures[..., 0] = 120 - rows

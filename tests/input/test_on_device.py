@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.device_input import CHIP, FACES, ORDER, SIZE, frames, make_chips, source
-from wing_jax.data.chips import Chips
+from tests.support.device_input import CROP, FACES, ORDER, SIZE, make_face_crops, source, transforms
 from wing_jax.data.encoded import JpegImages
+from wing_jax.data.face_crops import FaceCrops
 from wing_jax.errors import InputError
 from wing_jax.input.on_device import DeviceInput, take_rows, training_faces
 from wing_jax.input.sampling import EpochSampler
@@ -17,13 +17,13 @@ from wing_jax.types import Batch
 
 
 @pytest.fixture(scope="module")
-def chips() -> Chips:
-    return make_chips()
+def face_crops() -> FaceCrops:
+    return make_face_crops()
 
 
 @pytest.fixture(scope="module")
-def faces(chips):
-    return training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip)
+def faces(face_crops):
+    return training_faces(face_crops, transforms(), order=ORDER, flip=MTFL_5.flip)
 
 
 def indices_of(faces, given: DeviceInput, first: int, steps: int):
@@ -97,11 +97,11 @@ def test_each_duplicate_is_augmented_anew_within_and_between_epochs(faces):
     assert len({tuple(face.ravel()) for face in thrice}) == len(thrice) == 12
 
 
-def test_of_several_crops_of_a_face_each_is_drawn(chips):
-    several = training_faces(chips, frames(4), order=ORDER, flip=MTFL_5.flip)
+def test_of_several_crops_of_a_face_each_is_drawn(face_crops):
+    several = training_faces(face_crops, transforms(4), order=ORDER, flip=MTFL_5.flip)
     given = source(batch_size=110, augment=())
     batch, indices = batches_of(several, given, 1)[0], indices_of(several, given, 0, 1)
-    shift = (chips.points[indices.index[0]] - batch.points * 1.25)[:, 0, 0] - 5
+    shift = (face_crops.points[indices.index[0]] - batch.points * 1.25)[:, 0, 0] - 5
     np.testing.assert_allclose(shift, np.round(shift), atol=1e-4)
     counts = np.bincount(np.round(shift).astype(int), minlength=4)
     assert counts.min() > 10
@@ -109,9 +109,9 @@ def test_of_several_crops_of_a_face_each_is_drawn(chips):
 
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_replicas_make_the_batch_of_one_device_from_faces_split_over_them(chips, faces, whole, count, parallel):
+def test_replicas_make_the_batch_of_one_device_from_faces_split_over_them(face_crops, faces, whole, count, parallel):
     mesh, given = devices.make_mesh(count), source()
-    split = training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
+    split = training_faces(face_crops, transforms(), order=ORDER, flip=MTFL_5.flip, parts=count)
     images = split.images.reshape(count, len(split.images) // count, *split.images.shape[1:])
     indices = indices_of(faces, given, 0, 6)
 
@@ -141,15 +141,15 @@ def test_rows_are_taken_from_whoever_holds_them():
 
 
 @pytest.mark.parametrize("parts", [1, 4, 16])
-def test_images_split_evenly_however_few_they_are(chips, parts):
-    split = training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=parts)
+def test_images_split_evenly_however_few_they_are(face_crops, parts):
+    split = training_faces(face_crops, transforms(), order=ORDER, flip=MTFL_5.flip, parts=parts)
     assert len(split.images) % parts == 0
-    np.testing.assert_array_equal(split.images[:FACES], chips.images)
+    np.testing.assert_array_equal(split.images[:FACES], face_crops.images)
 
 
-def test_encoded_chips_are_refused_in_one_line(chips):
+def test_encoded_face_crops_are_refused_in_one_line(face_crops):
     import dataclasses
 
-    held = dataclasses.replace(chips, images=JpegImages([b""] * FACES, CHIP, CHIP))
+    held = dataclasses.replace(face_crops, images=JpegImages([b""] * FACES, CROP, CROP))
     with pytest.raises(InputError, match='set input to "tfdata"'):
-        training_faces(held, frames(), order=ORDER, flip=MTFL_5.flip)
+        training_faces(held, transforms(), order=ORDER, flip=MTFL_5.flip)

@@ -36,7 +36,7 @@ hyper_loss = pytest.mark.parametrize(("loss", "hyper"), HYPER)
 
 
 def pair(loss, shape=(4, 19, 2)):
-    """Predicted and target: coordinates, or grey values of a heat map."""
+    """Predicted and target: coordinates, or gray values of a heat map."""
     generator = np.random.default_rng(1)
     if loss is losses.adaptive_wing_loss:
         return tuple(jnp.asarray(generator.uniform(size=shape), jnp.float32) for _ in range(2))

@@ -212,7 +212,7 @@ def test_check_units_refuses_traced_targets_and_odd_masks(monkeypatch):
 
 
 def test_real_faces_pass(data_root):
-    """300-W crops are twice the landmarks' larger side, centred on them: any margin puts the centre at the middle."""
+    """300-W crops are twice the landmarks' larger side, centerd on them: any margin puts the center at the middle."""
     files = sorted((data_root / "300w" / "afw").glob("*.pts"))[:40]
     shapes = np.asarray([np.loadtxt(path, skiprows=3, max_rows=68) for path in files], np.float32) - 1
     low, high = shapes.min(1, keepdims=True), shapes.max(1, keepdims=True)

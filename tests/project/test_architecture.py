@@ -51,7 +51,7 @@ PATCHED = {  # what tests replace in this package, and why no argument serves
     "test_environment.py: wing_jax.data.images.LARGEST_PICTURE": "a picture beyond the limit would take gigabytes",
     "test_hostile.py: video_frames.CONTAINERS": "a container that is not to be read, for the test to be able to fail",
     "test_localizer.py: module.LARGEST_PIXELS": "crops of more pixels than the limit would take gigabytes",
-    "test_localizer.py: module.cut_chip": "which of two equal ways is taken",
+    "test_localizer.py: module.crop_face": "which of two equal ways is taken",
     "test_predict.py: video_writer.ENCODERS": "an FFmpeg without H.264",
     "test_pretrained.py: wing_jax.cli.export.crops_of": "a difference between two formats that there is not",
     "test_pretrained.py: wing_jax.cli.export.halve": "a difference between two formats that there is not",

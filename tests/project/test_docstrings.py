@@ -85,8 +85,8 @@ def test_a_public_name_says_what_it_takes_and_gives(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_name_has_an_example(name):
     value = PUBLIC[name]
-    finder = doctest.DocTestFinder()
-    assert sum(len(found.examples) for found in finder.find(value, name, globs={})) > 0
+    landmarker = doctest.DocTestFinder()
+    assert sum(len(found.examples) for found in landmarker.find(value, name, globs={})) > 0
 
 
 @pytest.fixture(scope="module")

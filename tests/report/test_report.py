@@ -85,22 +85,22 @@ def test_choose_faces_by_their_errors():
 
 def test_dots_lie_on_their_points_to_a_fraction_of_a_pixel():
     black = np.zeros((40, 40, 3), np.uint8)
-    centre = np.array([[17.3, 21.8]], np.float32)
-    drawn = draw_points(black, centre, colour=(200, 0, 0), radius=3.0)
-    weights = drawn[..., 0].astype(np.float64)  # the outline adds the same grey all around
+    center = np.array([[17.3, 21.8]], np.float32)
+    drawn = draw_points(black, center, color=(200, 0, 0), radius=3.0)
+    weights = drawn[..., 0].astype(np.float64)  # the outline adds the same gray all around
     rows, columns = np.indices(weights.shape)
     found = np.array([(weights * columns).sum(), (weights * rows).sum()]) / weights.sum()
-    np.testing.assert_allclose(found, centre[0], atol=0.05)
+    np.testing.assert_allclose(found, center[0], atol=0.05)
     assert (drawn[22, 17] == (200, 0, 0)).all()
     assert not black.any()
 
 
 def test_points_that_are_hidden_absent_or_outside_leave_no_mark():
-    grey = np.full((30, 30, 3), 90, np.uint8)
+    gray = np.full((30, 30, 3), 90, np.uint8)
     points = np.array([[10, 10], [np.nan, 5], [1e9, -1e9]], np.float32)
     visible = np.array([False, True, True])
-    drawn = draw_points(grey, points, lines=((0, 1), (1, 2), (0, 2)), visible=visible)
-    np.testing.assert_array_equal(drawn, grey)
+    drawn = draw_points(gray, points, lines=((0, 1), (1, 2), (0, 2)), visible=visible)
+    np.testing.assert_array_equal(drawn, gray)
 
 
 def test_lines_join_visible_points():

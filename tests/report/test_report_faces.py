@@ -1,4 +1,4 @@
-"""Sheets of annotated faces and pictures of schemes: what is drawn where, in which colour."""
+"""Sheets of annotated faces and pictures of schemes: what is drawn where, in which color."""
 
 import dataclasses
 
@@ -8,16 +8,16 @@ import pytest
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.inference.drawing import TARGET
-from wing_jax.report.faces import COLOURS, annotation_sheet
+from wing_jax.report.faces import COLORS, annotation_sheet
 from wing_jax.report.schemes import scheme_picture, scheme_points
 from wing_jax.schemes import IBUG_68, MTFL_5, SCHEMES
 from wing_jax.types import Visibility
 
 
 def grey_face(**changes) -> FaceSet:
-    """One face on plain grey: a point for each kind of visibility, one without position, and the box."""
+    """One face on plain gray: a point for each kind of visibility, one without position, and the box."""
     faces = FaceSet(
-        name="grey", scheme=dataclasses.replace(MTFL_5, lines=()), pictures=np.full((1, 200, 200, 3), 128, np.uint8),
+        name="gray", scheme=dataclasses.replace(MTFL_5, lines=()), pictures=np.full((1, 200, 200, 3), 128, np.uint8),
         points=np.float32([[[60, 60], [140, 60], [100, 100], [70, 140], [130, 140]]]),
         visible=np.array([[True, True, True, True, False]]), boxes=np.float32([[40, 40, 160, 160]]),
         box_convention="mine", photos=("a",), subsets=("part",), visibility=np.int8([[0, 1, 2, 3, 3]]),
@@ -25,15 +25,15 @@ def grey_face(**changes) -> FaceSet:
     return dataclasses.replace(faces, **changes)
 
 
-def pixels_near(image: np.ndarray, colour) -> int:
-    return int((np.abs(image.astype(int) - colour).max(-1) < 12).sum())
+def pixels_near(image: np.ndarray, color) -> int:
+    return int((np.abs(image.astype(int) - color).max(-1) < 12).sum())
 
 
 def test_points_are_coloured_by_visibility_and_absent_ones_left_out():
     sheet = annotation_sheet(grey_face(), numbers=False)
     for kind in (Visibility.OCCLUDED, Visibility.SELF_OCCLUDED):
-        assert 4 < pixels_near(sheet, COLOURS[kind]) < 60
-    pink = COLOURS[Visibility.SELF_OCCLUDED]
+        assert 4 < pixels_near(sheet, COLORS[kind]) < 60
+    pink = COLORS[Visibility.SELF_OCCLUDED]
     both = annotation_sheet(grey_face(visible=np.ones((1, 5), bool)), numbers=False)
     assert pixels_near(both, pink) == pytest.approx(2 * pixels_near(sheet, pink), rel=0.3)
     two = pixels_near(sheet, TARGET)
@@ -42,7 +42,7 @@ def test_points_are_coloured_by_visibility_and_absent_ones_left_out():
     )
     assert two == pytest.approx(2 * one, rel=0.3)
     plain = annotation_sheet(grey_face(visibility=None), numbers=False)
-    assert pixels_near(plain, COLOURS[Visibility.OCCLUDED]) == 0
+    assert pixels_near(plain, COLORS[Visibility.OCCLUDED]) == 0
 
 
 def test_points_lie_where_the_picture_is_marked():

@@ -23,10 +23,10 @@ from wing_jax.config import (
 )
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer
-from wing_jax.reproduce import METHODS, TARGETS, Workshop, published, recipe
+from wing_jax.reproduce import METHODS, TARGETS, ExperimentRunner, published, recipe
 from wing_jax.reproduce.rates import best, beyond, multiple, tried_rates
 from wing_jax.reproduce.recipes import Recipe
-from wing_jax.reproduce.workshop import Variant
+from wing_jax.reproduce.runner import Variant
 from wing_jax.runtime import devices
 
 LOSSES = ("l2", "wing")
@@ -66,7 +66,7 @@ def small_recipe(name="small", **changes) -> Recipe:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    return Workshop(small_recipe(), output=tmp_path_factory.mktemp("reproduce"))
+    return ExperimentRunner(small_recipe(), output=tmp_path_factory.mktemp("reproduce"))
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def written(shop):
 
 def test_what_is_done_is_not_done_again(shop, third):
     before, seen = written(shop), []
-    again = Workshop(small_recipe(), output=shop.folder.parent, callbacks=[seen.append])
+    again = ExperimentRunner(small_recipe(), output=shop.folder.parent, callbacks=[seen.append])
     assert TARGETS["table3"](again, seeds=(0, 1), losses=LOSSES).values == third.values
     first = TARGETS["table1"](again, seeds=(0, 1), losses=LOSSES)
     assert first.values["nme_percent"] == {"CNN-6": third.values["nme_percent"]["CNN-6"]}
@@ -193,7 +193,7 @@ def test_a_run_that_was_stopped_goes_on(third, tmp_path):
 
     def table3():
         return TARGETS["table3"](
-            Workshop(small_recipe(), output=tmp_path, callbacks=[note]), seeds=(0, 1), losses=LOSSES
+            ExperimentRunner(small_recipe(), output=tmp_path, callbacks=[note]), seeds=(0, 1), losses=LOSSES
         )
 
     with pytest.raises(KeyboardInterrupt):
@@ -216,11 +216,11 @@ def test_table_2_has_a_model_for_each_width_and_epsilon(shop, third):
     assert "| 2 | 1.98 | 1.92 | 1.91 | 1.88 | 1.90 | 1.98 |" in paths[0].read_text()
 
 
-class LongerWorkshop(Workshop):
+class LongerWorkshop(ExperimentRunner):
     """One whose other budgets are of the small recipe."""
 
     def at(self, budget):
-        return Workshop(small_recipe(), output=self.folder.parent)
+        return ExperimentRunner(small_recipe(), output=self.folder.parent)
 
 
 def test_length_alone_differs_and_the_rates_are_those_of_the_short_budget(shop, third):
@@ -257,33 +257,33 @@ def test_poses_before_and_after(shop):
 
 def test_a_folder_of_another_recipe_is_refused(shop):
     with pytest.raises(InputError, match="another recipe: give another --output"):
-        Workshop(small_recipe(tuned=False), output=shop.folder.parent)
+        ExperimentRunner(small_recipe(tuned=False), output=shop.folder.parent)
 
 
 def test_what_a_later_version_added_to_configs_is_no_other_recipe(tmp_path):
-    path = Workshop(small_recipe(tuned=False), output=tmp_path).folder / "recipe.json"
+    path = ExperimentRunner(small_recipe(tuned=False), output=tmp_path).folder / "recipe.json"
     record = json.loads(path.read_text())
     del record["config"]["stage1"]["augment"]["jpeg"]
     path.write_text(json.dumps(record))
-    Workshop(small_recipe(tuned=False), output=tmp_path)
+    ExperimentRunner(small_recipe(tuned=False), output=tmp_path)
     record["config"]["stage1"]["augment"]["jpeg"] = 0.5
     path.write_text(json.dumps(record))
     with pytest.raises(InputError, match="another recipe"):
-        Workshop(small_recipe(tuned=False), output=tmp_path)
+        ExperimentRunner(small_recipe(tuned=False), output=tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "3", "[]", "{}", '{"config": 3}', '{"later": 1, "config": {}}'])
 def test_a_recipe_that_cannot_be_read_is_told(tmp_path, content):
-    path = Workshop(small_recipe(tuned=False), output=tmp_path).folder / "recipe.json"
+    path = ExperimentRunner(small_recipe(tuned=False), output=tmp_path).folder / "recipe.json"
     path.write_text(content)
     with pytest.raises(InputError, match=r"recipe\.json: holds no recipe .*: give another --output"):
-        Workshop(small_recipe(tuned=False), output=tmp_path)
+        ExperimentRunner(small_recipe(tuned=False), output=tmp_path)
 
 
 def test_the_papers_rates_are_taken_where_nothing_is_tuned(tmp_path):
     from wing_jax.reproduce.rates import rates
 
-    shop = Workshop(small_recipe(tuned=False), output=tmp_path)
+    shop = ExperimentRunner(small_recipe(tuned=False), output=tmp_path)
     assert rates(shop, ("l2", "l1", "wing")) == {"l2": 0.1, "l1": 1.0, "wing": 1.0}
 
 
@@ -307,7 +307,7 @@ def test_table_4_is_of_300w_alone(shop):
 
 def test_a_diverged_run_is_worse_than_any(shop, third, tmp_path):
     shutil.copytree(shop.folder, tmp_path / shop.folder.name)
-    copy, variant = Workshop(small_recipe(), output=tmp_path), _variant_of("wing", shop)
+    copy, variant = ExperimentRunner(small_recipe(), output=tmp_path), _variant_of("wing", shop)
     assert copy.validation_nme(METHODS[0], variant) == shop.validation_nme(METHODS[0], variant) < 1
     for path in (copy.folder / "stages" / "stage1").glob("wing-*/model.json"):
         said = json.loads(path.read_text())
@@ -324,7 +324,7 @@ def test_the_command(tmp_path, capsys):
     main(words)
     assert "written: " in capsys.readouterr().out
     assert f"wing-jax {' '.join(words)}" in (tmp_path / "synthetic-trial" / "pose-histogram.md").read_text()
-    shop = Workshop(small_recipe(), output=tmp_path)
+    shop = ExperimentRunner(small_recipe(), output=tmp_path)
     make(ReproduceOptions(target="table1", seeds=1, losses=("l1", "wing")), shop, command="wing-jax reproduce table1")
     assert "CNN-6" in capsys.readouterr().out
     text = (tmp_path / "small" / "table1.md").read_text()

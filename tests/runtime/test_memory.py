@@ -10,7 +10,7 @@ import pytest
 
 from wing_jax.cli import main
 from wing_jax.config import BalanceConfig
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.errors import InputError
@@ -93,10 +93,10 @@ def test_a_command_that_runs_out_says_so_in_one_line(error, status, said):
     assert done.stderr.splitlines()[-1].startswith(said), done.stderr
 
 
-def test_chips_that_do_not_fit_are_refused_before_they_are_cut():
+def test_face_crops_that_do_not_fit_are_refused_before_they_are_cut():
     faces = load_faces("synthetic", "train", count=2)
     with pytest.raises(InputError, match=r"synthetic faces: 2 faces cut to 9,000,000 x 9,000,000 pixels: needs .* GB"):
-        cut_chips(faces, size=9_000_000)
+        crop_faces(faces, size=9_000_000)
     with pytest.raises(InputError, match=r"^1,000,000,000,000 synthetic faces of 192 x 192 pixels: needs"):
         synthetic_faces(10**12, seed=0)
 

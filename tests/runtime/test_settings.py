@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.workshop import furnish
+from tests.support.runner import furnish
 from wing_jax import FaceLandmarker, Localizer, geometry, losses
 from wing_jax.config import AugmentConfig
 from wing_jax.from_config.augment import augmentations_of
@@ -109,14 +109,14 @@ def test_geometry(setting):
 
     def everything(points):
         boxes = geometry.tight_box(points)
-        frames = geometry.crop_of_box(boxes, size=64, margin=1.3, center=(0.1, 0.2))
-        turn = jnp.broadcast_to(geometry.similarity(degrees=3.0), frames.shape)
-        placed = geometry.transform(geometry.invert(geometry.compose(frames, turn)), points)
+        transforms = geometry.crop_of_box(boxes, size=64, margin=1.3, center=(0.1, 0.2))
+        turn = jnp.broadcast_to(geometry.similarity(degrees=3.0), transforms.shape)
+        placed = geometry.transform(geometry.invert(geometry.compose(transforms, turn)), points)
         return geometry.fit_similarity(points, placed), geometry.crop_of_shape(points, points[0], size=64)
 
     with setting():
-        fitted, frames = jax.jit(everything)(points)
-    assert fitted.dtype == frames.dtype == jnp.float32
+        fitted, transforms = jax.jit(everything)(points)
+    assert fitted.dtype == transforms.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])

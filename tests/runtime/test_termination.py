@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from wing_jax.errors import InputError, Stopped
+from wing_jax.errors import InputError, TrainingInterrupted
 from wing_jax.runtime import termination
 from wing_jax.runtime.locks import only_writer
 
@@ -24,7 +24,7 @@ def interrupt():
 
 def test_before_training_it_ends_at_once_and_gives_the_handler_back():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match="nothing is lost"), termination.handle_sigterm():
+    with pytest.raises(TrainingInterrupted, match="nothing is lost"), termination.handle_sigterm():
         terminate()
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -35,7 +35,7 @@ def test_in_training_it_is_noted():
             assert not termination.stop_requested()
             terminate()
             assert termination.stop_requested()
-        with pytest.raises(Stopped):
+        with pytest.raises(TrainingInterrupted):
             terminate()
     with termination.handle_sigterm(), termination.deferred():
         assert not termination.stop_requested()  # a new training begins afresh

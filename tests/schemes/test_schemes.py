@@ -80,9 +80,9 @@ def test_a_scheme_is_found_by_name_and_an_unknown_one_is_refused():
 
 
 def normalised(shapes: np.ndarray) -> np.ndarray:
-    """Each shape centred and brought to unit root mean square radius."""
-    centred = shapes - shapes.mean(1, keepdims=True)
-    return centred / np.sqrt((centred**2).sum(-1).mean(-1))[:, None, None]
+    """Each shape centerd and brought to unit root mean square radius."""
+    centered = shapes - shapes.mean(1, keepdims=True)
+    return centered / np.sqrt((centered**2).sum(-1).mean(-1))[:, None, None]
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def sample_faces(data_root, name) -> np.ndarray:
     return np.array(faces, np.float32).reshape(len(faces), -1, 3)[..., :2]
 
 
-def misfit(source: np.ndarray, target: np.ndarray) -> float:
+def annotation_fault(source: np.ndarray, target: np.ndarray) -> float:
     """Root mean square distance after the best similarity, in fractions of the target's radius."""
     fitted = np.asarray(transform(fit_similarity(source, target), source))
     return float(np.sqrt(((fitted - target) ** 2).sum(-1).mean() / ((target - target.mean(0)) ** 2).sum(-1).mean()))
@@ -148,14 +148,14 @@ def test_a_flipped_real_face_is_nearly_the_face_itself(name, data_root):
     scheme = SCHEMES[name]
     for face in sample_faces(data_root, name):
         mirrored = face * np.float32([-1, 1])
-        whole = misfit(mirrored[scheme.flip], face)
+        whole = annotation_fault(mirrored[scheme.flip], face)
         assert whole < 0.4  # a turned head is not its own mirror image, but nearer to it than any torn one
         jaw = {i for i, point in enumerate(scheme.names) if "jaw" in point}
         for left, right in scheme.mirrored:
             torn = scheme.flip
             torn[[left, right]] = left, right
             if left not in jaw and "nos" not in scheme.names[left]:
-                assert misfit(mirrored[torn], face) > whole
+                assert annotation_fault(mirrored[torn], face) > whole
         left, right = (face[list(eye)].mean(0) for eye in (scheme.left_eye, scheme.right_eye))
         assert left[0] < right[0]
         assert max(left[1], right[1]) < face[:, 1].mean()

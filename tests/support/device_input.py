@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 
 from wing_jax import augment
-from wing_jax.data.chips import Chips
+from wing_jax.data.face_crops import FaceCrops
 from wing_jax.input.on_device import DeviceInput
 
-SIZE, CHIP, FACES = 24, 40, 7
+SIZE, CROP, FACES = 24, 40, 7
 AUGMENT = (
     augment.rotation(20.0),
     augment.scale(0.1),
@@ -24,19 +24,19 @@ def source(**changes) -> DeviceInput:
     return DeviceInput(**{"augment": AUGMENT, "size": SIZE, "batch_size": 4, "supersample": 1, "seed": 3} | changes)
 
 
-def make_chips() -> Chips:
+def make_face_crops() -> FaceCrops:
     random = np.random.default_rng(0)
-    images = [cv2.GaussianBlur(random.integers(0, 256, (CHIP, CHIP, 3), np.uint8), (0, 0), 2) for _ in range(FACES)]
-    return Chips(
+    images = [cv2.GaussianBlur(random.integers(0, 256, (CROP, CROP, 3), np.uint8), (0, 0), 2) for _ in range(FACES)]
+    return FaceCrops(
         images=np.stack(images),
-        frames=np.broadcast_to(np.eye(2, 3, dtype=np.float32), (FACES, 2, 3)).copy(),
+        crop_to_image=np.broadcast_to(np.eye(2, 3, dtype=np.float32), (FACES, 2, 3)).copy(),
         boxes=np.broadcast_to(np.float32([10, 10, 30, 30]), (FACES, 4)).copy(),
         points=random.uniform(10, 30, (FACES, 5, 2)).astype(np.float32),
         visible=random.uniform(size=(FACES, 5)) < 0.7,
     )
 
 
-def frames(draws: int = 1) -> np.ndarray:
+def transforms(draws: int = 1) -> np.ndarray:
     placed = np.zeros((FACES, draws, 2, 3), np.float32)
     placed[..., 0, 0] = placed[..., 1, 1] = 1.25
     placed[..., 2] = (5 + np.arange(draws, dtype=np.float32))[None, :, None]

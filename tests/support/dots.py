@@ -3,38 +3,38 @@
 import jax
 import numpy as np
 
-SIZE, CHIP = 72, 140
-PLACES = np.float32([[52.3, 55.2], [86.7, 54.1], [70.2, 74.4], [55.6, 92.9], [85.1, 91.3]])  # of a chip
-COLOURS = np.array([[200, 150, 150], [150, 200, 150], [150, 150, 200], [200, 200, 150], [150, 200, 200]])
+SIZE, CROP = 72, 140
+PLACES = np.float32([[52.3, 55.2], [86.7, 54.1], [70.2, 74.4], [55.6, 92.9], [85.1, 91.3]])  # of a face crop
+COLORS = np.array([[200, 150, 150], [150, 200, 150], [150, 150, 200], [200, 200, 150], [150, 200, 200]])
 
 
-def dotted(*places, sigma: float = 2.0, side: int = CHIP) -> np.ndarray:
-    """A chip with one Gaussian dot for each of `places`, each in a colour of its own."""
+def dotted(*places, sigma: float = 2.0, side: int = CROP) -> np.ndarray:
+    """A face crop with one Gaussian dot for each of `places`, each in a color of its own."""
     rows, columns = np.mgrid[:side, :side]
-    chip = np.zeros((side, side, 3))
-    for (x, y), colour in zip(places, COLOURS, strict=True):
-        chip += np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))[..., None] * colour
-    return np.round(np.clip(chip, 0, 255)).astype(np.uint8)
+    face_crop = np.zeros((side, side, 3))
+    for (x, y), color in zip(places, COLORS, strict=True):
+        face_crop += np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))[..., None] * color
+    return np.round(np.clip(face_crop, 0, 255)).astype(np.uint8)
 
 
 def dot_near(crop: np.ndarray, place: np.ndarray, *, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Centroid (x, y) of the brightness within `reach` pixels of `place`, and its colour as fractions."""
+    """Centroid (x, y) of the brightness within `reach` pixels of `place`, and its color as fractions."""
     rows, columns = np.mgrid[: crop.shape[0], : crop.shape[1]]
     near = np.hypot(columns - place[0], rows - place[1]) < reach
     crop = crop.astype(float)
     weight = crop.sum(-1) * near
-    colour = (crop * near[..., None]).sum((0, 1))
-    return np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum(), colour / colour.sum()
+    color = (crop * near[..., None]).sum((0, 1))
+    return np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum(), color / color.sum()
 
 
 def keys_of(count: int, *, seed: int = 3) -> jax.Array:
     return jax.random.split(jax.random.key(seed), count)
 
 
-def plain_frames(count: int) -> np.ndarray:
-    """The middle of the chip, at 1.25 chip pixels per pixel of the crop."""
-    frame = np.float32([[1.25, 0, 25.5], [0, 1.25, 25.5]])
-    return np.broadcast_to(frame, (count, 2, 3)).copy()
+def plain_transforms(count: int) -> np.ndarray:
+    """The middle of the face crop, at 1.25 face crop pixels per pixel of the crop."""
+    transform = np.float32([[1.25, 0, 25.5], [0, 1.25, 25.5]])
+    return np.broadcast_to(transform, (count, 2, 3)).copy()
 
 
 def picture_of_dots(height: int, width: int, *places, sigma: float) -> np.ndarray:
@@ -44,8 +44,8 @@ def picture_of_dots(height: int, width: int, *places, sigma: float) -> np.ndarra
     return np.repeat(np.round(250 * np.clip(sum(dots), 0, 1)).astype(np.uint8)[..., None], 3, -1)
 
 
-def center_of_dot(chip: np.ndarray, place: np.ndarray, *, reach: float) -> np.ndarray:
+def center_of_dot(face_crop: np.ndarray, place: np.ndarray, *, reach: float) -> np.ndarray:
     """Centroid (x, y) of the brightness within `reach` pixels of `place`."""
-    rows, columns = np.mgrid[: chip.shape[0], : chip.shape[1]]
-    weight = chip[..., 0] * (np.hypot(columns - place[0], rows - place[1]) < reach).astype(np.float64)
+    rows, columns = np.mgrid[: face_crop.shape[0], : face_crop.shape[1]]
+    weight = face_crop[..., 0] * (np.hypot(columns - place[0], rows - place[1]) < reach).astype(np.float64)
     return np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()

@@ -132,7 +132,7 @@ def _write_model(folder: Path) -> None:
     network = {"name": "plain", "points": 5, "channels": (4,), "hidden": 4, "norm": "batch"}
     start = functools.partial(make_model(**network).init, train=False)
     variables = jax.tree.map(np.asarray, start(jax.random.key(0), jnp.zeros((1, 8, 8, 3))))
-    stage = Stage(model=make_model(**network), variables=variables, input_size=8, chip_size=16, margin=1.2)
+    stage = Stage(model=make_model(**network), variables=variables, input_size=8, face_crop_size=16, margin=1.2)
     template = np.linspace(0.2, 0.8, 10, dtype=np.float32).reshape(5, 2)
     Localizer(scheme=MTFL_5, box_convention="landmarks", stages=(stage,), template=template).save(folder / "model")
 

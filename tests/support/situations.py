@@ -26,7 +26,7 @@ from tests.support.formats import WRITERS, load
 from tests.support.hostile import TARGETS, Files, lay
 from tests.support.uses import NAMES, ON_DISK_ALONE, TRAILERS, Judge, arguments, predictions, times
 from wing_jax.data.check import check_split
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_crops import crop_faces
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68
 
@@ -225,7 +225,7 @@ def sizes(folder: Path, draw: random.Random) -> Judge:
             check = check_split(faces, faults)
             noticed = check.faults or check.outside.any() or getattr(check, "misfits", ())
             assert noticed or not must_be_found, f"{factor:g} times too large, and unnoticed"
-            cut_chips(faces, size=32)
+            crop_faces(faces, size=32)
 
     return judge
 

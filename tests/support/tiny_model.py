@@ -18,9 +18,9 @@ def save_tiny_model(folder: Path) -> Path:
     network = {"name": "plain", "points": 5, "channels": (4, 4), "hidden": 8}
     variables = make_model(**network).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     variables["params"]["output"]["bias"] = jnp.asarray([5.0, 5, 10, 5, 8, 8, 5, 11, 10, 11])
-    stage = Stage(model=make_model(**network), variables=variables, input_size=16, chip_size=32, margin=1.2)
+    stage = Stage(model=make_model(**network), variables=variables, input_size=16, face_crop_size=32, margin=1.2)
     template = np.array([[0.3, 0.3], [0.7, 0.3], [0.5, 0.5], [0.35, 0.7], [0.65, 0.7]], np.float32)
-    metadata = Metadata(shape_in_box=ShapeInBox(centre=(0.0, 0.0), side=0.9))
+    metadata = Metadata(shape_in_box=ShapeInBox(center=(0.0, 0.0), side=0.9))
     localizer = Localizer(
         scheme=MTFL_5, box_convention="landmarks", stages=(stage,), template=template, metadata=metadata
     )
@@ -35,8 +35,12 @@ def drawn_model(folder, scheme, mean):
     variables = jax.tree.map(lambda leaf: random.normal(0, 0.2, leaf.shape).astype(np.float32), shapes)
     variables["params"]["output"]["bias"] = (mean.reshape(-1) * 16 - 0.5).astype(np.float32)
     stage = Stage(
-        model=make_model(**network), variables={"batch_stats": {}, **variables}, input_size=16, chip_size=32, margin=1.2
+        model=make_model(**network),
+        variables={"batch_stats": {}, **variables},
+        input_size=16,
+        face_crop_size=32,
+        margin=1.2,
     )
-    metadata = Metadata(name="drawn", shape_in_box=ShapeInBox(centre=(0.0, 0.0), side=1.0))
+    metadata = Metadata(name="drawn", shape_in_box=ShapeInBox(center=(0.0, 0.0), side=1.0))
     localizer = Localizer(scheme=scheme, box_convention="landmarks", stages=(stage,), template=mean, metadata=metadata)
     return localizer.save(folder)

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wing_jax.schemes import IBUG_68
-from wing_jax.synthetic.appearance import Expression, Light, Look, Paint, Pose, Shape, sample_look
+from wing_jax.synthetic.appearance import Appearance, Expression, Light, Paint, Pose, Shape, sample_appearance
 from wing_jax.synthetic.clothing import STRIP
 from wing_jax.synthetic.mesh import landmark_sites
-from wing_jax.synthetic.raster import rasterise
+from wing_jax.synthetic.raster import rasterize
 from wing_jax.synthetic.render import draw_face, render_face, render_faces, texels_of
 from wing_jax.synthetic.texture import PAGE_SIZE, to_page
 
-BARE = Look(hair="bald")
+BARE = Appearance(hair="bald")
 
 
-def posed(look: Look = BARE, **pose) -> Look:
-    return dataclasses.replace(look, pose=Pose(**pose))
+def posed(appearance: Appearance = BARE, **pose) -> Appearance:
+    return dataclasses.replace(appearance, pose=Pose(**pose))
 
 
 def digest(face) -> str:
@@ -121,7 +121,7 @@ def test_hair_hides_and_a_mask_covers():
 
 
 def test_yaw_has_a_long_tail():
-    yaw = np.array([sample_look(seed=0, index=i).pose.yaw for i in range(1200)])
+    yaw = np.array([sample_appearance(seed=0, index=i).pose.yaw for i in range(1200)])
     assert np.abs(yaw).max() <= 90
     assert 0.6 < (np.abs(yaw) < 25).mean() < 0.85
     assert 0.05 < (np.abs(yaw) > 50).mean() < 0.2
@@ -147,7 +147,7 @@ def test_expressions_move_the_points():
 
 
 def marked_pages(sites: np.ndarray, size: int):
-    """Textures that are grey but for three dots, one a channel, on three of the points; and those points."""
+    """Textures that are gray but for three dots, one a channel, on three of the points; and those points."""
     texels = texels_of(size)
     height, width = round(PAGE_SIZE[1] * texels) + round(STRIP * texels), round(PAGE_SIZE[0] * texels)
     x, y = (np.arange(width) + 0.5) / texels, (np.arange(height) + 0.5) / texels
@@ -164,14 +164,14 @@ def marked_pages(sites: np.ndarray, size: int):
 def test_marks_on_the_skin_appear_at_the_points(index):
     """The strongest test: dots painted on the points' places are found in the picture within half a pixel or so."""
     size = 256
-    look = dataclasses.replace(sample_look(seed=8, index=index), hair="bald", hat="none", occluder="none")
-    look = dataclasses.replace(look, pose=Pose(yaw=(-20.0, 35.0)[index % 2], pitch=6.0, roll=-9.0))
-    sites, errors = landmark_sites(look.shape, look.expression), []
+    appearance = dataclasses.replace(sample_appearance(seed=8, index=index), hair="bald", hat="none", occluder="none")
+    appearance = dataclasses.replace(appearance, pose=Pose(yaw=(-20.0, 35.0)[index % 2], pitch=6.0, roll=-9.0))
+    sites, errors = landmark_sites(appearance.shape, appearance.expression), []
     plain = None
     for points, page in marked_pages(sites, size):
         if plain is None:
-            plain = draw_face(look, size=size, texture=np.full_like(page, 100)).image.astype(float)
-        face = draw_face(look, size=size, texture=page)
+            plain = draw_face(appearance, size=size, texture=np.full_like(page, 100)).image.astype(float)
+        face = draw_face(appearance, size=size, texture=page)
         for channel, point in enumerate(points):
             shown = np.clip(face.image[..., channel] - plain[..., channel], 0, None)
             if not face.visible[point] or shown.sum() < 300:
@@ -186,19 +186,19 @@ def test_marks_on_the_skin_appear_at_the_points(index):
 
 def test_eyes_and_lips_are_painted_where_the_points_are():
     light = Light(direction=(0.0, -0.3, 0.95), shine=0.0)
-    look = dataclasses.replace(BARE, light=light, paint=Paint(freckles=0), noise=0.0)
-    face = draw_face(look, size=256)
+    appearance = dataclasses.replace(BARE, light=light, paint=Paint(freckles=0), noise=0.0)
+    face = draw_face(appearance, size=256)
 
-    def colour(places) -> np.ndarray:
+    def color(places) -> np.ndarray:
         column, row = np.round(np.mean(places, axis=0)).astype(int)
         return face.image[row - 1 : row + 2, column - 1 : column + 2].mean((0, 1))
 
-    cheek = colour([face.points[31], face.points[3], face.points[41]])
+    cheek = color([face.points[31], face.points[3], face.points[41]])
     for eye in (range(36, 42), range(42, 48)):
-        assert colour(face.points[list(eye)]).mean() < 0.6 * cheek.mean()
-    lower_lip = colour(face.points[[57, 66]])
+        assert color(face.points[list(eye)]).mean() < 0.6 * cheek.mean()
+    lower_lip = color(face.points[[57, 66]])
     assert lower_lip[0] / lower_lip[1] > 1.1 * cheek[0] / cheek[1]
-    opened = draw_face(dataclasses.replace(look, expression=Expression(mouth_open=1.0)), size=256)
+    opened = draw_face(dataclasses.replace(appearance, expression=Expression(mouth_open=1.0)), size=256)
     column, row = np.round(opened.points[[61, 62, 63, 65, 66, 67]].mean(0)).astype(int)
     assert opened.image[row + 3, column].mean() < 0.75 * cheek.mean()
 
@@ -207,11 +207,11 @@ def test_eyes_and_lips_are_painted_where_the_points_are():
 @given(st.floats(-90, 90), st.floats(-25, 25), st.floats(-2.2, 2.2), st.floats(0, 1))
 def test_any_head_keeps_the_order_of_its_points(yaw, pitch, trait, opening):
     shape = Shape(**dict.fromkeys((field.name for field in dataclasses.fields(Shape)), trait))
-    look = Look(shape=shape, expression=Expression(mouth_open=opening), pose=Pose(yaw=yaw, pitch=pitch))
-    points = draw_face(look, size=64).points
+    appearance = Appearance(shape=shape, expression=Expression(mouth_open=opening), pose=Pose(yaw=yaw, pitch=pitch))
+    points = draw_face(appearance, size=64).points
     assert np.isfinite(points).all()
     assert points[8, 1] > points[57, 1] > points[51, 1] > points[33, 1] > points[27, 1]
-    sites = landmark_sites(shape, look.expression)
+    sites = landmark_sites(shape, appearance.expression)
     assert (np.diff(sites[:17, 0]) > 0).all()
     assert (sites[[41, 40, 46, 47], 1] > sites[[37, 38, 44, 43], 1]).all()
 
@@ -220,7 +220,7 @@ def test_rasteriser_against_brute_force():
     random, size = np.random.default_rng(0), 24
     vertices = random.uniform(-4, 28, (30, 3)).astype(np.float32)
     triangles = random.integers(0, 30, (40, 3))
-    seen = rasterise(vertices, triangles, size=size)
+    seen = rasterize(vertices, triangles, size=size)
     y, x = np.mgrid[:size, :size].astype(float)
     expected = np.full((size, size), -np.inf)
     for a, b, c in vertices[triangles].astype(float):

@@ -9,7 +9,7 @@ import pytest
 
 from wing_jax import augment, geometry
 from wing_jax.data.boxes import shape_in_box
-from wing_jax.data.chips import Chips
+from wing_jax.data.face_crops import FaceCrops
 from wing_jax.inference.stage import Stage
 from wing_jax.schemes import MTFL_5
 from wing_jax.train import crops
@@ -19,67 +19,67 @@ TEMPLATE = np.float32([[0.3, 0.35], [0.7, 0.35], [0.5, 0.55], [0.35, 0.75], [0.6
 
 
 @pytest.fixture
-def chips() -> Chips:
-    """Faces that are the template turned and scaled, on chips of 80 pixels."""
+def face_crops() -> FaceCrops:
+    """Faces that are the template turned and scaled, on face crops of 80 pixels."""
     motions = geometry.similarity(
         scale=jnp.float32([30, 35, 40, 45, 50]),
         degrees=jnp.float32([-20, -10, 0, 10, 20]),
         translation=jnp.float32([[25, 20], [22, 20], [20, 20], [18, 16], [16, 10]]),
     )
     points = np.asarray(geometry.transform(motions, np.broadcast_to(TEMPLATE, (FACES, 5, 2)).copy()))
-    return Chips(
+    return FaceCrops(
         images=np.full((FACES, 80, 80, 3), 100, np.uint8),
-        frames=np.broadcast_to(np.eye(2, 3, dtype=np.float32), (FACES, 2, 3)).copy(),
+        crop_to_image=np.broadcast_to(np.eye(2, 3, dtype=np.float32), (FACES, 2, 3)).copy(),
         boxes=np.concatenate([points.min(1), points.max(1)], 1),
         points=points,
         visible=np.ones((FACES, 5), bool),
     )
 
 
-def test_a_chip_has_a_quarter_more_pixels_than_its_crop():
-    size = crops.chip_size(input_size=64, margin=1.3)
+def test_a_face_crop_has_a_quarter_more_pixels_than_its_crop():
+    size = crops.face_crop_size(input_size=64, margin=1.3)
     assert size == 123
-    # A chip spans 2 box sides, its crop margin of them: chip pixels for each pixel of the crop.
-    assert abs((size / 2.0) / (64 / 1.3) - crops.CHIP_STEP) < 0.01
+    # A face crop spans 2 box sides, its crop margin of them: face crop pixels for each pixel of the crop.
+    assert abs((size / 2.0) / (64 / 1.3) - crops.FACE_CROP_STEP) < 0.01
 
 
-def test_box_frames_and_points_in_are_inverse_to_each_other(chips):
-    frames = geometry.crop_of_box(chips.boxes, size=32, margin=1.5)
-    seen = crops.points_in(chips.points, frames)
-    sides = (chips.boxes[:, 2:] - chips.boxes[:, :2]).max(1)
-    middles = (chips.boxes[:, :2] + chips.boxes[:, 2:]) / 2
-    expected = (chips.points - middles[:, None]) / (1.5 * sides[:, None, None]) * 32 + 15.5
+def test_box_frames_and_points_in_are_inverse_to_each_other(face_crops):
+    transforms = geometry.crop_of_box(face_crops.boxes, size=32, margin=1.5)
+    seen = crops.points_in_crops(face_crops.points, transforms)
+    sides = (face_crops.boxes[:, 2:] - face_crops.boxes[:, :2]).max(1)
+    middles = (face_crops.boxes[:, :2] + face_crops.boxes[:, 2:]) / 2
+    expected = (face_crops.points - middles[:, None]) / (1.5 * sides[:, None, None]) * 32 + 15.5
     np.testing.assert_allclose(seen, expected, atol=1e-4)
     np.testing.assert_allclose(
-        np.einsum("nij,npj->npi", frames[..., :2], seen) + frames[:, None, :, 2], chips.points, atol=1e-4
+        np.einsum("nij,npj->npi", transforms[..., :2], seen) + transforms[:, None, :, 2], face_crops.points, atol=1e-4
     )
 
 
-def test_crops_of_boxes_off_the_faces_are_brought_onto_them(chips):
-    sides = (chips.boxes[:, 2:] - chips.boxes[:, :2]).max(1)[:, None]
-    assert shape_in_box(chips).centre == pytest.approx((0, 0), abs=2e-2)
+def test_crops_of_boxes_off_the_faces_are_brought_onto_them(face_crops):
+    sides = (face_crops.boxes[:, 2:] - face_crops.boxes[:, :2]).max(1)[:, None]
+    assert shape_in_box(face_crops).center == pytest.approx((0, 0), abs=2e-2)
     off = sides * np.float32([0.2, -0.1, 0.2, -0.1])
-    moved = dataclasses.replace(chips, boxes=chips.boxes + off)
-    centres = [shape_in_box(faces).centre for faces in (moved, chips)]
-    np.testing.assert_allclose(np.subtract(*centres), [-0.2, 0.1], atol=2e-4)
-    frames = geometry.crop_of_box(moved.boxes, size=32, margin=1.5, center=(-0.2, 0.1))
-    np.testing.assert_allclose(frames, geometry.crop_of_box(chips.boxes, size=32, margin=1.5), atol=1e-4)
+    moved = dataclasses.replace(face_crops, boxes=face_crops.boxes + off)
+    centers = [shape_in_box(faces).center for faces in (moved, face_crops)]
+    np.testing.assert_allclose(np.subtract(*centers), [-0.2, 0.1], atol=2e-4)
+    transforms = geometry.crop_of_box(moved.boxes, size=32, margin=1.5, center=(-0.2, 0.1))
+    np.testing.assert_allclose(transforms, geometry.crop_of_box(face_crops.boxes, size=32, margin=1.5), atol=1e-4)
 
 
-def test_the_shape_is_measured_in_sides_of_its_box(chips):
-    """A template 0.4 wide and high, in boxes of side 0.8 that begin at 0.2: half a side, its centre up and left."""
+def test_the_shape_is_measured_in_sides_of_its_box(face_crops):
+    """A template 0.4 wide and high, in boxes of side 0.8 that begin at 0.2: half a side, its center up and left."""
     sizes = np.float32([20, 30, 40, 50, 60])[:, None]
     boxes = sizes * np.float32([0.2, 0.2, 1.0, 1.0])
-    shape = shape_in_box(dataclasses.replace(chips, points=sizes[:, None] * TEMPLATE, boxes=boxes))
+    shape = shape_in_box(dataclasses.replace(face_crops, points=sizes[:, None] * TEMPLATE, boxes=boxes))
     assert shape.side == pytest.approx(0.5)
-    assert shape.centre == pytest.approx((-0.125, -0.0625), abs=1e-4)
+    assert shape.center == pytest.approx((-0.125, -0.0625), abs=1e-4)
 
 
-def test_the_shape_in_the_box_counts_visible_points_only(chips):
-    points, visible = chips.points.copy(), chips.visible.copy()
+def test_the_shape_in_the_box_counts_visible_points_only(face_crops):
+    points, visible = face_crops.points.copy(), face_crops.visible.copy()
     points[0, 2], visible[0, 2] = np.nan, False
-    hidden = shape_in_box(dataclasses.replace(chips, points=points, visible=visible))
-    assert hidden.centre == pytest.approx(shape_in_box(chips).centre, abs=1e-3)
+    hidden = shape_in_box(dataclasses.replace(face_crops, points=points, visible=visible))
+    assert hidden.center == pytest.approx(shape_in_box(face_crops).center, abs=1e-3)
 
 
 def test_the_mean_shape_is_symmetric_and_counts_visible_points_only():
@@ -103,9 +103,9 @@ def test_the_template_fills_its_crop_by_the_margin():
     np.testing.assert_allclose((low + high) / 2, 0.5, atol=1e-6)
 
 
-def test_in_second_stage_crops_every_face_lies_on_the_template(chips):
-    frames = geometry.crop_of_shape(chips.points, TEMPLATE, size=48)
-    seen = crops.points_in(chips.points, frames)
+def test_in_second_stage_crops_every_face_lies_on_the_template(face_crops):
+    transforms = geometry.crop_of_shape(face_crops.points, TEMPLATE, size=48)
+    seen = crops.points_in_crops(face_crops.points, transforms)
     np.testing.assert_allclose((seen + 0.5) / 48, np.broadcast_to(TEMPLATE, seen.shape), atol=1e-4)
 
 
@@ -113,7 +113,7 @@ class Oracle(nn.Module):
     """A network that knows the answer, but for an `error` in crop pixels to the right: the pixels of its faces tell
     where they lie (red, green: three times x, y) and whose they are (blue)."""
 
-    points: np.ndarray  # of all faces, pixels of the chip
+    points: np.ndarray  # of all faces, pixels of the face crop
     error: float
 
     def __call__(self, images, *, train):
@@ -131,26 +131,26 @@ class Oracle(nn.Module):
         return jnp.einsum("nij,npj->npi", jnp.linalg.inv(linear), off) + shift
 
 
-def readable(chips: Chips) -> Chips:
-    """The chips with pictures in which the oracle reads where it is."""
+def readable(face_crops: FaceCrops) -> FaceCrops:
+    """The face crops with pictures in which the oracle reads where it is."""
     line = 3 * np.arange(80, dtype=np.uint8)
     images = np.empty((FACES, 80, 80, 3), np.uint8)
     images[..., 0], images[..., 1] = line[None, None], line[None, :, None]
     images[..., 2] = 50 * np.arange(FACES)[:, None, None]
-    return dataclasses.replace(chips, images=images)
+    return dataclasses.replace(face_crops, images=images)
 
 
-def oracle_stage(chips: Chips, *, error: float) -> Stage:
+def oracle_stage(face_crops: FaceCrops, *, error: float) -> Stage:
     """A first stage that is wrong by `error` crop pixels to the right."""
-    model = Oracle(chips.points, error)
-    return Stage(model=model, variables={}, input_size=32, chip_size=80, margin=1.5, center=(0.05, -0.05))
+    model = Oracle(face_crops.points, error)
+    return Stage(model=model, variables={}, input_size=32, face_crop_size=80, margin=1.5, center=(0.05, -0.05))
 
 
-def through(chips: Chips, *, error: float, draws: int = 3, seed: int = 1, more=()) -> np.ndarray:
+def through(face_crops: FaceCrops, *, error: float, draws: int = 3, seed: int = 1, more=()) -> np.ndarray:
     """Second-stage frames behind a first stage that is wrong by `error` crop pixels to the right."""
-    return crops.augmented_frames_through(
-        oracle_stage(chips, error=error),
-        readable(chips),
+    return crops.augmented_predicted_transforms(
+        oracle_stage(face_crops, error=error),
+        readable(face_crops),
         template=TEMPLATE,
         size=48,
         target_size=160,
@@ -162,34 +162,34 @@ def through(chips: Chips, *, error: float, draws: int = 3, seed: int = 1, more=(
 
 
 @pytest.mark.parametrize("more", [(), (augment.flip(),)], ids=["upright", "with flips"])
-def test_a_perfect_first_stage_gives_the_crops_of_the_annotation(chips, more):
-    frames = through(chips, error=0.0, more=more)
-    assert frames.shape == (FACES, 3, 2, 3)
-    larger = (chips.points + 0.5) * 2 - 0.5  # the same chips at 160 pixels
+def test_a_perfect_first_stage_gives_the_crops_of_the_annotation(face_crops, more):
+    transforms = through(face_crops, error=0.0, more=more)
+    assert transforms.shape == (FACES, 3, 2, 3)
+    larger = (face_crops.points + 0.5) * 2 - 0.5  # the same face crops at 160 pixels
     expected = geometry.crop_of_shape(larger, TEMPLATE, size=48)
-    expected = np.broadcast_to(expected[:, None], frames.shape)
-    np.testing.assert_allclose(frames[..., :2], expected[..., :2], atol=0.05)  # the oracle reads whole grey levels
-    np.testing.assert_allclose(frames[..., 2], expected[..., 2], atol=1.5)
+    expected = np.broadcast_to(expected[:, None], transforms.shape)
+    np.testing.assert_allclose(transforms[..., :2], expected[..., :2], atol=0.05)  # the oracle reads whole gray levels
+    np.testing.assert_allclose(transforms[..., 2], expected[..., 2], atol=1.5)
 
 
-def test_crops_of_the_faces_as_they_are_are_those_of_the_points_that_the_first_stage_finds(chips):
-    stage = oracle_stage(chips, error=2.0)
-    frames = crops.frames_through(stage, readable(chips), template=TEMPLATE, size=48, target_size=160)
-    step = 1.5 * (chips.boxes[:, 2:] - chips.boxes[:, :2]).max(1) / 32  # chip pixels of a crop pixel
-    found = chips.points + step[:, None, None] * np.float32([2.0, 0.0])
+def test_crops_of_the_faces_as_they_are_are_those_of_the_points_that_the_first_stage_finds(face_crops):
+    stage = oracle_stage(face_crops, error=2.0)
+    transforms = crops.predicted_transforms(stage, readable(face_crops), template=TEMPLATE, size=48, target_size=160)
+    step = 1.5 * (face_crops.boxes[:, 2:] - face_crops.boxes[:, :2]).max(1) / 32  # face crop pixels of a crop pixel
+    found = face_crops.points + step[:, None, None] * np.float32([2.0, 0.0])
     expected = geometry.crop_of_shape((found + 0.5) * 2 - 0.5, TEMPLATE, size=48)
-    assert frames.shape == (FACES, 2, 3)
-    np.testing.assert_allclose(frames[..., :2], expected[..., :2], atol=0.05)
-    np.testing.assert_allclose(frames[..., 2], expected[..., 2], atol=1.5)
+    assert transforms.shape == (FACES, 2, 3)
+    np.testing.assert_allclose(transforms[..., :2], expected[..., :2], atol=0.05)
+    np.testing.assert_allclose(transforms[..., 2], expected[..., 2], atol=1.5)
 
 
-def test_an_imperfect_first_stage_gives_each_draw_a_crop_of_its_own_all_filled(chips):
-    frames = through(chips, error=4.0, draws=4)
-    assert (np.abs(frames[..., 0, 0]) > 0).all()
-    assert len({tuple(frame.ravel()) for frame in frames.reshape(-1, 2, 3)}) == FACES * 4
-    larger = (chips.points + 0.5) * 2 - 0.5
-    for face, points in zip(frames, larger, strict=True):
-        seen = crops.points_in(np.broadcast_to(points, (4, 5, 2)).copy(), face)
+def test_an_imperfect_first_stage_gives_each_draw_a_crop_of_its_own_all_filled(face_crops):
+    transforms = through(face_crops, error=4.0, draws=4)
+    assert (np.abs(transforms[..., 0, 0]) > 0).all()
+    assert len({tuple(transform.ravel()) for transform in transforms.reshape(-1, 2, 3)}) == FACES * 4
+    larger = (face_crops.points + 0.5) * 2 - 0.5
+    for face, points in zip(transforms, larger, strict=True):
+        seen = crops.points_in_crops(np.broadcast_to(points, (4, 5, 2)).copy(), face)
         off = ((seen + 0.5) / 48 - TEMPLATE).mean(1) * 48  # the error of the first stage, turned by its augmentation
         assert (np.hypot(*off.T) > 1).all()
         assert np.ptp(np.arctan2(off[:, 1], off[:, 0])) > 0.05

@@ -5,9 +5,9 @@ import jax
 import numpy as np
 import pytest
 
-from tests.support.device_input import AUGMENT, ORDER, SIZE, frames, make_chips, source
+from tests.support.device_input import AUGMENT, ORDER, SIZE, make_face_crops, source, transforms
 from wing_jax import losses
-from wing_jax.data.chips import Chips
+from wing_jax.data.face_crops import FaceCrops
 from wing_jax.input.on_device import training_faces
 from wing_jax.input.on_host import HostInput
 from wing_jax.input.sampling import EpochSampler
@@ -28,8 +28,8 @@ kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.stat
 
 
 @pytest.fixture(scope="module")
-def chips() -> Chips:
-    return make_chips()
+def face_crops() -> FaceCrops:
+    return make_face_crops()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,24 +61,24 @@ def replicas_on(count, parallel):
     return Replicas(devices.make_mesh(count), parallel=parallel)
 
 
-def faces_on(chips, count=1):
-    return training_faces(chips, frames(), order=ORDER, flip=MTFL_5.flip, parts=count)
+def faces_on(face_crops, count=1):
+    return training_faces(face_crops, transforms(), order=ORDER, flip=MTFL_5.flip, parts=count)
 
 
-def on_device(chips, *, count=1, parallel="jit", steps_per_call=1):
+def on_device(face_crops, *, count=1, parallel="jit", steps_per_call=1):
     return DeviceInputRunner(
         make_step(),
         source(batch_size=BATCH),
-        faces_on(chips, count),
+        faces_on(face_crops, count),
         replicas=replicas_on(count, parallel),
         steps_per_call=steps_per_call,
     )
 
 
-def fed(chips, *, count=1, parallel="jit"):
+def fed(face_crops, *, count=1, parallel="jit"):
     batches = HostInput(
-        chips=chips,
-        crop_to_image=frames(),
+        face_crops=face_crops,
+        crop_to_image=transforms(),
         order=ORDER,
         flip=MTFL_5.flip,
         augment=AUGMENT,
@@ -104,13 +104,13 @@ def run(runner, spans=((0, 4), (4, 6))):
 
 
 @pytest.fixture(scope="module")
-def single(chips):
-    return run(on_device(chips))
+def single(face_crops):
+    return run(on_device(face_crops))
 
 
 @pytest.fixture(scope="module")
-def single_fed(chips):
-    return run(fed(chips))
+def single_fed(face_crops):
+    return run(fed(face_crops))
 
 
 def assert_alike(one, other):
@@ -128,21 +128,21 @@ def assert_alike(one, other):
 
 
 @pytest.mark.parametrize("steps_per_call", [2, 4])
-def test_many_steps_in_one_program_are_the_same_steps(chips, single, steps_per_call):
-    assert_alike(single, run(on_device(chips, steps_per_call=steps_per_call)))
+def test_many_steps_in_one_program_are_the_same_steps(face_crops, single, steps_per_call):
+    assert_alike(single, run(on_device(face_crops, steps_per_call=steps_per_call)))
 
 
 @pytest.mark.parametrize(
     ("count", "parallel", "steps_per_call"),
     [(2, "jit", 1), (4, "jit", 3), (8, "jit", 1), (1, "pmap", 1), (2, "pmap", 1), (4, "pmap", 1), (8, "pmap", 2)],
 )
-def test_several_devices_train_what_one_does(chips, single, count, parallel, steps_per_call):
-    assert_alike(single, run(on_device(chips, count=count, parallel=parallel, steps_per_call=steps_per_call)))
+def test_several_devices_train_what_one_does(face_crops, single, count, parallel, steps_per_call):
+    assert_alike(single, run(on_device(face_crops, count=count, parallel=parallel, steps_per_call=steps_per_call)))
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_fed_steps_are_the_same_on_several_devices(chips, single_fed, parallel):
-    assert_alike(single_fed, run(fed(chips, count=8, parallel=parallel)))
+def test_fed_steps_are_the_same_on_several_devices(face_crops, single_fed, parallel):
+    assert_alike(single_fed, run(fed(face_crops, count=8, parallel=parallel)))
 
 
 def test_both_inputs_are_one_training(single, single_fed):
@@ -159,8 +159,8 @@ def test_both_inputs_are_one_training(single, single_fed):
 
 @kernel_needed
 @pytest.mark.parametrize(("count", "parallel"), [(4, "jit"), (2, "pmap")])
-def test_several_devices_train_with_the_cpu_kernel_what_one_does_without(chips, single, count, parallel):
-    given, faces, replicas = source(batch_size=BATCH), faces_on(chips, count), replicas_on(count, parallel)
+def test_several_devices_train_with_the_cpu_kernel_what_one_does_without(face_crops, single, count, parallel):
+    given, faces, replicas = source(batch_size=BATCH), faces_on(face_crops, count), replicas_on(count, parallel)
     program = make_program(make_step(), given, replicas=replicas)
     indices = EpochSampler(faces.order, batch_size=BATCH, seed=given.seed)(0, 1)
     held = replicas.replicate(faces._replace(images=faces.images[:0]))
@@ -168,7 +168,7 @@ def test_several_devices_train_with_the_cpu_kernel_what_one_does_without(chips, 
     state = replicas.place_state(untrained())
     with cpu_kernel.switched("auto"):
         text = program.lower(state, held, replicas.replicate(indices)).as_text()
-        found = run(on_device(chips, count=count, parallel=parallel))
+        found = run(on_device(face_crops, count=count, parallel=parallel))
     for name in ("wing_jax_conv_pool", "wing_jax_conv_pool_weights"):
         assert name in text
     assert_alike(single, found)
@@ -176,8 +176,8 @@ def test_several_devices_train_with_the_cpu_kernel_what_one_does_without(chips, 
 
 @pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.parametrize("make", [on_device, fed])
-def test_nothing_is_traced_after_the_first_span(chips, make, count):
-    runner = make(chips, count=count)
+def test_nothing_is_traced_after_the_first_span(face_crops, make, count):
+    runner = make(face_crops, count=count)
     state, _ = runner.advance(runner.place(untrained()), 0, 2)
     assert runner.compile_seconds > 0
     with jax.no_tracing():
@@ -186,23 +186,23 @@ def test_nothing_is_traced_after_the_first_span(chips, make, count):
     assert int(state.step) == 6
 
 
-def test_a_span_started_later_goes_on_as_the_whole(chips, single):
-    runner = on_device(chips)
+def test_a_span_started_later_goes_on_as_the_whole(face_crops, single):
+    runner = on_device(face_crops)
     state, _ = runner.advance(runner.place(untrained()), 0, 2)
-    resumed = on_device(chips)
+    resumed = on_device(face_crops)
     state = resumed.place(jax.tree.map(np.asarray, runner.whole(state)))
     state, _ = resumed.advance(state, 2, 6)
     for mine, their in zip(jax.tree.leaves(single[0]), jax.tree.leaves(jax.device_get(state)), strict=True):
         np.testing.assert_array_equal(mine, their)
 
 
-def test_both_are_runners(chips):
-    for runner in (on_device(chips), fed(chips)):
+def test_both_are_runners(face_crops):
+    for runner in (on_device(face_crops), fed(face_crops)):
         assert isinstance(runner, Runner)
 
 
-def test_the_state_is_given_away(chips):
-    runner = on_device(chips)
+def test_the_state_is_given_away(face_crops):
+    runner = on_device(face_crops)
     state = runner.place(untrained())
     runner.advance(state, 0, 1)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))

@@ -18,7 +18,7 @@ from tests.support.workshop import EVERY, STEPS, finish, furnish, kill_after, lo
 from wing_jax.balance import hsm, official_hsm
 from wing_jax.cli import main
 from wing_jax.config import load_config
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
@@ -32,7 +32,7 @@ from wing_jax.runtime.locks import only_writer
 from wing_jax.schemes import MTFL_5
 from wing_jax.train import crops
 from wing_jax.train.fit import fit
-from wing_jax.train.loop import Diverged
+from wing_jax.train.loop import DivergedError
 from wing_jax.train.setup import make_runner, write_divergence
 from wing_jax.train.spec import StageSpec
 
@@ -81,15 +81,17 @@ def test_loss_falls(trained):
 def test_faces_never_seen_are_marked_far_better_than_by_the_mean_shape(workshop, trained):
     localizer = Localizer.load(trained)
     faces = read_w300(workshop / "faces", "test")
-    chips = cut_chips(faces, size=localizer.stages[-1].chip_size)
-    stage1, stage2 = localizer.locate(chips.images, chips.boxes)
-    frames = crop_of_box(chips.boxes, size=1, margin=1.0)
-    mean = crops.points_in(chips.points, frames).mean(0, keepdims=True)  # even of the very faces to be marked
-    standing = np.einsum("nij,npj->npi", frames[..., :2], np.broadcast_to(mean, chips.points.shape))
-    standing += frames[:, None, :, 2]
+    face_crops = crop_faces(faces, size=localizer.stages[-1].face_crop_size)
+    stage1, stage2 = localizer.locate(face_crops.images, face_crops.boxes)
+    transforms = crop_of_box(face_crops.boxes, size=1, margin=1.0)
+    mean = crops.points_in_crops(face_crops.points, transforms).mean(
+        0, keepdims=True
+    )  # even of the very faces to be marked
+    standing = np.einsum("nij,npj->npi", transforms[..., :2], np.broadcast_to(mean, face_crops.points.shape))
+    standing += transforms[:, None, :, 2]
 
     def error(points):
-        return np.linalg.norm(points - chips.points, axis=-1).mean()
+        return np.linalg.norm(points - face_crops.points, axis=-1).mean()
 
     assert error(stage1) < 0.8 * error(standing)
     assert error(stage2) < 0.8 * error(standing)
@@ -188,7 +190,7 @@ def test_boxes_off_the_faces_are_measured_and_the_bundle_says_by_how_much(here):
     go_on(here, faces, stage1={"center": "shape"})
     localizer = Localizer.load(here)
     first, second = localizer.stages
-    assert localizer.metadata.shape_in_box.centre == pytest.approx([-0.1, -0.1], abs=0.03)
+    assert localizer.metadata.shape_in_box.center == pytest.approx([-0.1, -0.1], abs=0.03)
     assert first.center == pytest.approx([-0.1, -0.1], abs=0.03)
     assert tuple(second.center) == (0, 0)
 
@@ -249,7 +251,9 @@ def test_replay_shows_the_batch_that_was_trained_on(here, source, step):
     config = dataclasses.replace(load_config("tiny.py"), name="copy", input=source)
     shutil.rmtree(here / "stage1" / "checkpoints")
     setup, known = first_setup(config, training_data(config)), record_of(config, config.folder)
-    record = write_divergence(setup, Diverged(step, "loss", float("nan")), here / "stage1", known, seed=config.seed)
+    record = write_divergence(
+        setup, DivergedError(step, "loss", float("nan")), here / "stage1", known, seed=config.seed
+    )
     found = replay(record)
     runner = make_runner(setup, settings_of(config, mesh_of(config)))
     _, metrics = runner.advance(runner.place(setup.state(seed=config.seed)), 0, step)

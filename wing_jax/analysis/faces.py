@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.face_set import FaceSet
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.input.on_host import fixed_crops
 from wing_jax.models.networks import as_network
-from wing_jax.train.crops import first_frames
+from wing_jax.train.crops import first_transforms
 from wing_jax.train.steps import make_predict
 from wing_jax.types import Batch
 
@@ -21,8 +21,8 @@ from wing_jax.types import Batch
 def first_crops(localizer: Localizer, faces: FaceSet) -> Batch:
     """The crops that the first stage sees of all faces."""
     stage = localizer.stages[0]
-    chips = cut_chips(faces, size=stage.chip_size, workers=os.cpu_count() or 1)
-    return fixed_crops(chips, first_frames(stage, chips), size=stage.input_size)
+    face_crops = crop_faces(faces, size=stage.face_crop_size, workers=os.cpu_count() or 1)
+    return fixed_crops(face_crops, first_transforms(stage, face_crops), size=stage.input_size)
 
 
 def crop_errors(stage: Stage, variables: dict[str, Any], batch: Batch) -> Float[np.ndarray, "faces points 2"]:

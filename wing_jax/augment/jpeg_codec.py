@@ -30,7 +30,7 @@ TABLES = np.array([LUMINANCE, COLOR, COLOR], np.float32)  # ITU-T T.81, tables K
 def compressed(crops: Float[Array, "n size size 3"], quality: Float[Array, "n"]) -> Float[Array, "n size size 3"]:
     """What JPEG at `quality` (1 to 100, as libjpeg counts) leaves of crops in 0..255; color at full resolution.
 
-    Whole grey levels in and out. The colors, transform and tables of ITU-T T.81 | ISO/IEC 10918-1, and of JFIF.
+    Whole gray levels in and out. The colors, transform and tables of ITU-T T.81 | ISO/IEC 10918-1, and of JFIF.
     """
     size = crops.shape[1]
     room = -size % BLOCK

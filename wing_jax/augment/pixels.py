@@ -32,14 +32,14 @@ class ColorParams(NamedTuple):
 
 
 class NoiseParams(NamedTuple):
-    """Of `noise`: its standard deviation in grey levels, and the words that its numbers are hashes of."""
+    """Of `noise`: its standard deviation in gray levels, and the words that its numbers are hashes of."""
 
     deviation: Float[Array | np.ndarray, "*n"]
     words: UInt32[Array | np.ndarray, "*n 2"]
 
 
 class OcclusionParams(NamedTuple):
-    """Of `occlusion`: x0, y0, x1, y1 in fractions of the crop, empty where there is none, and the grey level."""
+    """Of `occlusion`: x0, y0, x1, y1 in fractions of the crop, empty where there is none, and the gray level."""
 
     box: Float[Array | np.ndarray, "*n 4"]
     shade: Float[Array | np.ndarray, "*n"]
@@ -146,7 +146,7 @@ def noise(deviation: int | float) -> Augmentation:
     """Gaussian noise, whose standard deviation is drawn for each crop.
 
     Args:
-      deviation: the largest standard deviation in grey levels, 0 to 255.
+      deviation: the largest standard deviation in gray levels, 0 to 255.
 
     Returns:
       The augmentation.
@@ -166,7 +166,7 @@ def noise(deviation: int | float) -> Augmentation:
 
 @register_augmentation
 def occlusion(probability: int | float, *, side: int | float = 0.4) -> Augmentation:
-    """One rectangle of one grey, anywhere in the crop.
+    """One rectangle of one gray, anywhere in the crop.
 
     Args:
       probability: the share of crops with a rectangle, 0 to 1.

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Complex, Float, Int, UInt8
 
 from wing_jax import procrustes
-from wing_jax.data.chips import Chips
 from wing_jax.data.encoded import JpegImages
+from wing_jax.data.face_crops import FaceCrops
 from wing_jax.errors import InputError
 from wing_jax.geometry import tight_box
 from wing_jax.runtime import memory
@@ -24,7 +24,7 @@ from wing_jax.runtime import memory
 NEAR = 0.2  # share of the faces and their mirror images, the nearest by shape, among which the other is drawn
 REACH = 0.12  # standard deviation of a point's pull, in sides of the face's box
 GIVE = 0.1  # ridge: how much the pulls of neighbouring points even out; the points follow the picture exactly
-STEEPEST = 0.5  # of a warp, chip pixels per chip pixel: below 1 nothing folds
+STEEPEST = 0.5  # of a warp, face crop pixels per face crop pixel: below 1 nothing folds
 LEAST = 0.3  # the least share of the way to the other face; the most is all of it
 ROUNDS = 24  # halvings, at the least, of how far a point is from where it lies in the new picture
 
@@ -50,44 +50,54 @@ class Field(NamedTuple):
         return np.exp(-0.5 * np.square((a - b) / self.reach))
 
 
-def reshaped(chips: Chips, *, copies: int, flip: Int[np.ndarray, "points"], seed: int) -> Chips:
+def reshaped(face_crops: FaceCrops, *, copies: int, flip: Int[np.ndarray, "points"], seed: int) -> FaceCrops:
     """`copies` warped copies of every face: the first of all, then the second of all.
 
     `flip` is the scheme's permutation: the mirror images of faces are faces to warp towards as well. Points that are
     hidden in one of the two faces have no say and move with the picture. Boxes follow the box of the points.
 
     Raises:
-      InputError: the chips are held as JPEG, the faces are too few to find like ones among, or the copies do not fit
-        into memory.
+      InputError: the face crops are held as JPEG, the faces are too few to find like ones among, or the copies do not
+        fit into memory.
     """
-    if isinstance(chips.images, JpegImages):
+    if isinstance(face_crops.images, JpegImages):
         raise InputError('reshaped faces are held as pixels: leave store="pixels", or set reshaped=0')
-    like = _Likeness.of(chips, flip)
+    like = _Likeness.of(face_crops, flip)
     if like.near < 2:
-        raise InputError(f"{len(chips.images)} faces are too few to reshape them towards one another: set reshaped=0")
+        raise InputError(
+            f"{len(face_crops.images)} faces are too few to reshape them towards one another: set reshaped=0"
+        )
     memory.refuse_beyond(
-        copies * chips.images.nbytes, what=f"{copies:,} reshaped copies of each face", fix="set reshaped lower"
+        copies * face_crops.images.nbytes, what=f"{copies:,} reshaped copies of each face", fix="set reshaped lower"
     )
-    images, points = np.empty((copies, *chips.images.shape), np.uint8), np.empty((copies, *chips.points.shape))
+    images, points = (
+        np.empty((copies, *face_crops.images.shape), np.uint8),
+        np.empty((copies, *face_crops.points.shape)),
+    )
 
     def reshape(face: int) -> None:
         for copy in range(copies):
             random = np.random.default_rng([seed, copy, face])
             aims, both = like.drawn(face, random)
             share = random.uniform(LEAST, 1)
-            images[copy, face], points[copy, face] = warped(chips.images[face], chips.points[face], share * aims, both)
+            images[copy, face], points[copy, face] = warped(
+                face_crops.images[face], face_crops.points[face], share * aims, both
+            )
 
     with ThreadPoolExecutor() as pool:
-        list(pool.map(reshape, range(len(chips.images))))
-    points = points.reshape(-1, *chips.points.shape[1:]).astype(np.float32)
-    again = {name: np.concatenate([getattr(chips, name)] * copies) for name in ("frames", "boxes", "points", "visible")}
+        list(pool.map(reshape, range(len(face_crops.images))))
+    points = points.reshape(-1, *face_crops.points.shape[1:]).astype(np.float32)
+    again = {
+        name: np.concatenate([getattr(face_crops, name)] * copies)
+        for name in ("crop_to_image", "boxes", "points", "visible")
+    }
     boxes = again["boxes"] + tight_box(points, again["visible"]) - tight_box(again["points"], again["visible"])
     return dataclasses.replace(
-        chips,
+        face_crops,
         images=images.reshape(-1, *images.shape[2:]),
         points=points,
         boxes=boxes.astype(np.float32),
-        frames=again["frames"],
+        crop_to_image=again["crop_to_image"],
         visible=again["visible"],
     )
 
@@ -130,11 +140,11 @@ class _Likeness(NamedTuple):
     aligned: Complex[np.ndarray, "2n points"]
 
     @classmethod
-    def of(cls, chips: Chips, flip: Int[np.ndarray, "points"]) -> "_Likeness":
-        shapes = procrustes.as_complex(chips.points)
+    def of(cls, face_crops: FaceCrops, flip: Int[np.ndarray, "points"]) -> "_Likeness":
+        shapes = procrustes.as_complex(face_crops.points)
         shapes_too = np.concatenate([shapes, procrustes.mirror(shapes, flip)])
-        visible = np.concatenate([chips.visible, chips.visible[:, flip]])
-        mean = procrustes.symmetric_mean(shapes, chips.visible, flip, rounds=8)
+        visible = np.concatenate([face_crops.visible, face_crops.visible[:, flip]])
+        mean = procrustes.symmetric_mean(shapes, face_crops.visible, flip, rounds=8)
         return cls(shapes, shapes_too, visible, procrustes.align(shapes_too, mean, visible.astype(np.float64)))
 
     @property

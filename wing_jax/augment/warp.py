@@ -1,4 +1,4 @@
-"""Cutting crops and chips out of images on the device, pure and jitted: each is resampled once, by an affine
+"""Cutting crops and face crops out of images on the device, pure and jitted: each is resampled once, by an affine
 (bilinear) or, for upright squares, by the area that each of its pixels covers."""
 
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from wing_jax.types import Affine
 
 
 def warp(
-    images: Shaped[Array, "batch height width channels"], frames: Affine, *, size: int, supersample: int = 1
+    images: Shaped[Array, "batch height width channels"], transforms: Affine, *, size: int, supersample: int = 1
 ) -> Float[Array, "batch size size channels"]:
     """Crops of `size` pixels whose pixel p shows the image at `frames` p; bilinear, the image's edge repeated.
 
@@ -24,7 +24,7 @@ def warp(
     grid = jnp.stack([jnp.tile(at, side), jnp.repeat(at, side), jnp.ones(side * side, jnp.float32)])
     # A matrix product is worked out once. XLA repeats cheaper operations for each use, each time rounding its own way,
     # and close to whole numbers would then take the pixel from one floor and its weight from another.
-    at_image = jnp.einsum("bij,jp->bip", frames, grid, precision="highest").reshape(-1, 2, side, side)
+    at_image = jnp.einsum("bij,jp->bip", transforms, grid, precision="highest").reshape(-1, 2, side, side)
     x, y = at_image[:, 0], at_image[:, 1]
     height, width = images.shape[1:3]
     x, y = jnp.clip(x, 0, width - 1), jnp.clip(y, 0, height - 1)

@@ -280,8 +280,8 @@ def checked_shapes(
     shapes = np.where(visible, as_complex(np.where(visible[..., None], points, 0)), 0)
     for face in np.flatnonzero(visible.sum(1) < 2)[:1]:
         raise ValueError(f"face {face} has fewer than two visible points: leave it out")
-    centres = shapes.sum(1, keepdims=True) / visible.sum(1, keepdims=True)
-    extents = (np.abs(shapes - centres) * visible).max(1)
-    for face in np.flatnonzero(extents <= 1e-9 * (1 + np.abs(centres[:, 0])))[:1]:
+    centers = shapes.sum(1, keepdims=True) / visible.sum(1, keepdims=True)
+    extents = (np.abs(shapes - centers) * visible).max(1)
+    for face in np.flatnonzero(extents <= 1e-9 * (1 + np.abs(centers[:, 0])))[:1]:
         raise ValueError(f"face {face} has all its visible points in one place: leave it out")
     return shapes, visible

@@ -157,10 +157,10 @@ def _detect(arguments: list[str]) -> None:
         five = get_conversion(faces.scheme, MTFL_5)
         placed["eyes, nose, mouth corners"] = shape_in_boxes(five.points(points), five.visible(visible), boxes)
     for name, place in placed.items():
-        print(f"mean shape of {name}: centre ({place.centre[0]:+.4f}, {place.centre[1]:+.4f}) sides from the box's, "
+        print(f"mean shape of {name}: center ({place.center[0]:+.4f}, {place.center[1]:+.4f}) sides from the box's, "
               f"side {place.side:.4f}")  # fmt: skip
     spread = shape_spread(points, visible, boxes)
-    print(f"standard deviations of a face: centre {spread[0]:.3f}, {spread[1]:.3f} sides, size {spread[2]:.1%}")
+    print(f"standard deviations of a face: center {spread[0]:.3f}, {spread[1]:.3f} sides, size {spread[2]:.1%}")
     if localizer:
         known = localizer.metadata
         detectors = {**known.detectors, detector.name: next(iter(placed.values()))}
@@ -209,10 +209,10 @@ def _label(arguments: list[str]) -> None:
     )
     grid = Grid(title="", header=("pose", "faces", "median distance, % of the box", "kept"), rows=rows, words=1)
     make_console(width=120).print(rich_table(grid))
-    lean = float(np.median(labeled.offsets))
-    print(f"the annotated points lie {lean:+.2f} pixels to the right of the model's (median)", end="")
-    print(": do they count from 1?" if lean > FROM_1 else "")
-    size = options.size or localizer.stages[-1].chip_size
+    mean_offset = float(np.median(labeled.offsets))
+    print(f"the annotated points lie {mean_offset:+.2f} pixels to the right of the model's (median)", end="")
+    print(": do they count from 1?" if mean_offset > FROM_1 else "")
+    size = options.size or localizer.stages[-1].face_crop_size
     chosen = labeled.faces.take(np.flatnonzero(kept))
     how = {"size": size, "quality": options.quality, "workers": options.workers}
     pack({"train": chosen}, options.output, source=f"{options.found().root}, by {options.model}", **how)

@@ -119,7 +119,7 @@ def with_trained_boxes(faces: FaceSet, localizer: Localizer, *, fit: bool) -> tu
         boxes = fitted(faces.boxes, given=given, wanted=trained)
         return dataclasses.replace(faces, boxes=boxes, box_convention=f"{faces.box_convention}, fitted"), ""
     factor = trained.side / given.side
-    shift = np.array(given.centre) - trained.centre
+    shift = np.array(given.center) - trained.center
     if abs(factor - 1) < FACTOR and np.abs(shift).max() < SHIFT:
         return faces, ""
     return faces, (

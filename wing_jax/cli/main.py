@@ -11,7 +11,7 @@ import sys
 from collections.abc import Generator
 
 from wing_jax.cli.usage import stop_with_usage
-from wing_jax.errors import InputError, Stopped
+from wing_jax.errors import InputError, TrainingInterrupted
 from wing_jax.runtime import allocator, memory, processes, termination
 from wing_jax.text import cut, one_line, printable
 
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not words or words[0] not in COMMANDS:
         stop_with_usage(words, _usage(), kind="command", known=COMMANDS)
     if arguments is None and words[0] in TRAINING:
-        allocator.settle()
+        allocator.reexec_with_malloc_env()
     gc.set_threshold(GARBAGE_EVERY)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -72,10 +72,10 @@ def main(arguments: list[str] | None = None) -> None:
         if error.errno not in (*NOT_WRITTEN, *NOT_NAMED):
             raise
         what = error.filename or "what this command writes"
-        mend = "make room or mend permissions" if error.errno in NOT_WRITTEN else "choose another name or folder"
-        print(f"wing-jax: {one_line(f'{what}: {error.strerror}: {mend}')}", file=sys.stderr)
+        hint = "make room or mend permissions" if error.errno in NOT_WRITTEN else "choose another name or folder"
+        print(f"wing-jax: {one_line(f'{what}: {error.strerror}: {hint}')}", file=sys.stderr)
         sys.exit(2)
-    except Stopped as stopped:
+    except TrainingInterrupted as stopped:
         again = printable(shlex.join(["wing-jax", *words]))
         print(f"wing-jax: {stopped}; to go on: {again}", file=sys.stderr, flush=True)
         if not stopped.together:

@@ -61,7 +61,7 @@ def _config_beside(model: Path) -> tuple[Path, Config] | None:
     for path in _records(model):
         if path.is_file():
             from wing_jax.from_config.train import read_config
-            from wing_jax.reproduce.workshop import read_recipe
+            from wing_jax.reproduce.runner import read_recipe
 
             return path, read_recipe(path).config if path.name == "recipe.json" else read_config(path)
     return None

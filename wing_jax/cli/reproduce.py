@@ -12,7 +12,7 @@ from wing_jax.errors import InputError
 from wing_jax.runtime.console import make_console, say
 
 if TYPE_CHECKING:
-    from wing_jax.reproduce import Workshop
+    from wing_jax.reproduce import ExperimentRunner
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,25 +40,25 @@ def run(arguments: list[str]) -> None:
     options = parse(ReproduceOptions, arguments, command="reproduce")
     if options.seeds < 1:
         raise InputError(f"seeds={options.seeds} must be 1 or more")
-    from wing_jax.reproduce import Workshop, recipe
+    from wing_jax.reproduce import ExperimentRunner, recipe
 
-    workshop = Workshop(recipe(options.data, options.budget, root=options.root), output=options.output)
-    make(options, workshop, command=f"wing-jax reproduce {shlex.join(arguments)}")
+    runner = ExperimentRunner(recipe(options.data, options.budget, root=options.root), output=options.output)
+    make(options, runner, command=f"wing-jax reproduce {shlex.join(arguments)}")
 
 
-def make(options: ReproduceOptions, workshop: "Workshop", *, command: str) -> None:
+def make(options: ReproduceOptions, runner: "ExperimentRunner", *, command: str) -> None:
     """Make the target in the workshop, whose recipe may be another than `options` names."""
     from wing_jax.report.origin import commit, machine
     from wing_jax.report.tables import rich_table
     from wing_jax.reproduce import TARGETS
     from wing_jax.runtime import devices
 
-    with devices.only_trainer(workshop.folder):
-        product = TARGETS[options.target](workshop, seeds=range(options.seeds), losses=options.losses)
+    with devices.only_trainer(runner.folder):
+        product = TARGETS[options.target](runner, seeds=range(options.seeds), losses=options.losses)
     origin = {"command": command, "commit": commit(), "machine": machine()}
     product = dataclasses.replace(product, about={**product.about, **origin})
     console = make_console()
     for grid in product.grids:
         console.print(rich_table(grid))
-    for path in product.write(Path(workshop.folder), options.target):
+    for path in product.write(Path(runner.folder), options.target):
         say(console, f"written: {path}")

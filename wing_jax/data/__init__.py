@@ -1,1 +1,1 @@
-"""Annotated faces: readers for each data set, chips, and the tf.data pipeline (TensorFlow is imported lazily)."""
+"""Annotated faces: readers for each data set, face crops, and the tf.data pipeline (TensorFlow is imported lazily)."""

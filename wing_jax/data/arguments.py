@@ -143,10 +143,10 @@ def _of_pil(picture: PIL.Image.Image, name: str) -> Image:
         raise InputError(f"{name} has more than {LARGEST_PICTURE:,} pixels: shrink it and its points")
     try:
         upright = PIL.ImageOps.exif_transpose(picture)
-        if upright.mode in ("I;16", "I;16L", "I;16B", "I"):  # 16-bit grey: Pillow would cut it off at 255
-            grey = np.asarray(upright)
-            grey = (grey >> 8 if upright.mode != "I" or grey.max(initial=0) > 255 else grey).clip(0, 255)
-            pixels = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=-1)
+        if upright.mode in ("I;16", "I;16L", "I;16B", "I"):  # 16-bit gray: Pillow would cut it off at 255
+            gray = np.asarray(upright)
+            gray = (gray >> 8 if upright.mode != "I" or gray.max(initial=0) > 255 else gray).clip(0, 255)
+            pixels = np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)
         elif upright.mode == "F":
             raise InputError(f"{name} is a PIL image of mode F (floats of any range): convert it to RGB first")
         else:

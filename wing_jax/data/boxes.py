@@ -2,7 +2,7 @@
 
 Each reader gives the boxes of its data set ("given"): AFLW's square of the annotators, WFLW's rectangle, COFW's and
 COCO's x y w h; where a set has none, the tight box of the points ("landmarks"), which 300-W's papers call the ground
-truth box. Boxes are x0, y0, x1, y1 in 0-based pixel centres (`wing_jax.types`).
+truth box. Boxes are x0, y0, x1, y1 in 0-based pixel centers (`wing_jax.types`).
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from wing_jax import geometry
-from wing_jax.data.chips import Chips
+from wing_jax.data.face_crops import FaceCrops
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.limits import LARGEST_BOX
 from wing_jax.data.readers.mtfl import box_of_five_points
@@ -22,9 +22,9 @@ from wing_jax.text import quoted
 RULES = {
     "given": "as the data set gives them",
     "landmarks": "the tight box of the points that have a position",
-    "square": "the given box made square: the same centre, the larger side",
+    "square": "the given box made square: the same center, the larger side",
     "square landmarks": "the tight box made square",
-    "enlarged": "the given box grown by a quarter about its centre, as the paper's author does for WFLW",
+    "enlarged": "the given box grown by a quarter about its center, as the paper's author does for WFLW",
     "detector": "of iBUG's detector, published with 300-W; 300-W alone",
     "mtfl": "a square by rule from eyes, nose and mouth corners, as MTFL's faces are trained here",
 }
@@ -61,11 +61,11 @@ def with_boxes(faces: FaceSet, rule: str) -> FaceSet:
 class ShapeInBox:
     """Where the mean shape's box lies in the face boxes, in their larger sides: it tells a convention of boxes."""
 
-    centre: tuple[float, float]  # (x, y) from the face box's centre
+    center: tuple[float, float]  # (x, y) from the face box's center
     side: float  # the larger one
 
 
-def shape_in_box(faces: FaceSet | Chips) -> ShapeInBox:
+def shape_in_box(faces: FaceSet | FaceCrops) -> ShapeInBox:
     """Measure it on `faces`, visible points only."""
     return shape_in_boxes(faces.points, faces.visible, faces.boxes)
 
@@ -74,21 +74,21 @@ def shape_in_boxes(
     points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], boxes: Float[np.ndarray, "n 4"]
 ) -> ShapeInBox:
     """`shape_in_box` of any points and boxes, in the same pixels."""
-    frames = geometry.crop_of_box(boxes, size=1)  # one pixel: 0 is the centre, 1 a side away
-    inside = np.asarray(geometry.transform(geometry.invert(frames), points))
+    transforms = geometry.crop_of_box(boxes, size=1)  # one pixel: 0 is the center, 1 a side away
+    inside = np.asarray(geometry.transform(geometry.invert(transforms), points))
     mean = np.ma.masked_array(inside, np.broadcast_to(~visible[..., None], inside.shape)).mean(0)
     box = np.asarray(geometry.tight_box(mean.filled(np.nan)))
     x, y = np.round(geometry.box_center(box), 4).tolist()
-    return ShapeInBox(centre=(x, y), side=round(float(geometry.larger_side(box)[0]), 4))
+    return ShapeInBox(center=(x, y), side=round(float(geometry.larger_side(box)[0]), 4))
 
 
 def shape_spread(
     points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], boxes: Float[np.ndarray, "n 4"]
 ) -> tuple[float, float, float]:
-    """How much single faces differ in where they lie in their boxes: standard deviations of the centre of the shape's
+    """How much single faces differ in where they lie in their boxes: standard deviations of the center of the shape's
     box along x and y, in sides of the face's box, and of the logarithm of its larger side."""
-    frames = geometry.crop_of_box(boxes, size=1)
-    inside = np.asarray(geometry.transform(geometry.invert(frames), points))
+    transforms = geometry.crop_of_box(boxes, size=1)
+    inside = np.asarray(geometry.transform(geometry.invert(transforms), points))
     shapes = geometry.tight_box(inside, visible)
     x, y = geometry.box_center(shapes).std(0).tolist()
     return x, y, float(np.log(geometry.larger_side(shapes)).std())
@@ -98,7 +98,7 @@ def boxes_about(shapes: Float[np.ndarray, "n points 2"], wanted: ShapeInBox) -> 
     """Square boxes in which `shapes` lie as the convention measured as `wanted` has them, on the mean."""
     around = geometry.tight_box(shapes)
     side = geometry.larger_side(around) / wanted.side
-    center = geometry.box_center(around) - side * np.array(wanted.centre)
+    center = geometry.box_center(around) - side * np.array(wanted.center)
     return np.asarray(geometry.box_around(center, side), np.float32)
 
 
@@ -107,17 +107,17 @@ def fitted(boxes: Float[np.ndarray, "n 4"], *, given: ShapeInBox, wanted: ShapeI
     and moved by one fraction of their sides. Nothing of a face but its box is used."""
     side = geometry.larger_side(boxes)
     factor = given.side / wanted.side
-    shift = np.array(given.centre) - factor * np.array(wanted.centre)
+    shift = np.array(given.center) - factor * np.array(wanted.center)
     return scaled(boxes + np.tile(shift, 2) * side, factor=factor).astype(np.float32)
 
 
 def squared(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
-    """Squares of the same centres, with the larger sides."""
+    """Squares of the same centers, with the larger sides."""
     return np.asarray(geometry.box_around(geometry.box_center(boxes), geometry.larger_side(boxes)))
 
 
 def scaled(boxes: Float[np.ndarray, "n 4"], *, factor: float) -> Float[np.ndarray, "n 4"]:
-    """Boxes of the same centres, `factor` times as wide and high."""
+    """Boxes of the same centers, `factor` times as wide and high."""
     return np.asarray(geometry.box_around(geometry.box_center(boxes), factor * (boxes[:, 2:] - boxes[:, :2])))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from wing_jax import geometry
-from wing_jax.data.chips import misfit
+from wing_jax.data.face_crops import annotation_fault
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Picture, decode_image, load_picture, picture_name, read_bytes
 from wing_jax.data.limits import points_fault, points_outside
@@ -22,10 +22,10 @@ from wing_jax.types import Image
 from wing_jax.values import Value
 
 # Of 256 bits: pictures whose patterns differ by no more are taken for one photo. In 300-W's crops this finds the three
-# photos that lie in both splits, one of them with other colours, and no two that differ; in MTFL it finds none.
+# photos that lie in both splits, one of them with other colors, and no two that differ; in MTFL it finds none.
 ALIKE = 28
 FLAT = 24  # bits: a pattern with fewer ones, or fewer zeros, belongs to a blank picture and tells nothing
-# Correlation of the grey levels of two faces laid on one another. The three photos that lie in both splits of 300-W
+# Correlation of the gray levels of two faces laid on one another. The three photos that lie in both splits of 300-W
 # have 0.999, and MTFL has one of its training faces again (0.987); all others of both sets stay below.
 ONE_FACE = 0.98
 LAID_ON = np.array([[0.35, 0.38], [0.65, 0.38], [0.5, 0.55], [0.38, 0.72], [0.62, 0.72]], np.float32)  # of MTFL_5
@@ -52,13 +52,13 @@ def check_split(faces: FaceSet, faults: Sequence[str], *, workers: int = 2) -> S
     distinct = list(dict.fromkeys(sources))
     with ThreadPoolExecutor(workers) as pool:
         looked = dict(zip(distinct, pool.map(_look, distinct), strict=True))
-    broken = tuple(dict.fromkeys(look for look in looked.values() if isinstance(look, str)))
+    broken = tuple(dict.fromkeys(appearance for appearance in looked.values() if isinstance(appearance, str)))
     nothing = ((0, 0), b"", np.zeros(32, np.uint8))
-    found = [nothing if isinstance(look := looked[source], str) else look for source in sources]
+    found = [nothing if isinstance(appearance := looked[source], str) else appearance for source in sources]
     sizes = np.array([size for size, _, _ in found])
     readable = sizes[:, 0] > 0
     misfits = [
-        misfit(faces, index, width=int(sizes[index, 0]), height=int(sizes[index, 1]))
+        annotation_fault(faces, index, width=int(sizes[index, 0]), height=int(sizes[index, 1]))
         for index in np.flatnonzero(readable).tolist()
     ]
     if any("sides exchanged" in line for line in misfits):
@@ -128,27 +128,27 @@ def shared_faces(one: FaceSet, other: FaceSet, *, workers: int = 2) -> list[tupl
 
 
 def _laid(faces: FaceSet, workers: int) -> Float[np.ndarray, "n pixels"]:
-    """The grey levels of each face upright and in its place, less their mean, of length 1."""
+    """The gray levels of each face upright and in its place, less their mean, of length 1."""
     try:
         points = get_conversion(faces.scheme, MTFL_5).points(faces.points)
     except ValueError as error:
         raise InputError(f"{faces.name}: its faces cannot be laid on others: {error}") from error
-    frames = np.asarray(geometry.crop_of_shape(points, LAID_ON, size=LAID_SIZE), np.float64)
+    transforms = np.asarray(geometry.crop_of_shape(points, LAID_ON, size=LAID_SIZE), np.float64)
 
-    def look(index: int) -> Float[np.ndarray, "pixels"]:
+    def appearance(index: int) -> Float[np.ndarray, "pixels"]:
         how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
-        grey = cv2.cvtColor(faces.picture(index), cv2.COLOR_RGB2GRAY)
-        height, width = grey.shape
+        gray = cv2.cvtColor(faces.picture(index), cv2.COLOR_RGB2GRAY)
+        height, width = gray.shape
         if points_fault(faces.points[index], faces.visible[index], width=width, height=height):
             return np.zeros(LAID_SIZE**2 // 4, np.float32)  # it shows nothing of the face
-        side = float(np.linalg.norm(frames[index, :, 0]))  # pixels of the picture for one of the laid
-        grey = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), max(0.3, 1.2 * side))
-        laid = cv2.warpAffine(grey, frames[index], (LAID_SIZE, LAID_SIZE), **how)[::2, ::2].ravel()
+        side = float(np.linalg.norm(transforms[index, :, 0]))  # pixels of the picture for one of the laid
+        gray = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), max(0.3, 1.2 * side))
+        laid = cv2.warpAffine(gray, transforms[index], (LAID_SIZE, LAID_SIZE), **how)[::2, ::2].ravel()
         laid -= laid.mean()
         return laid / max(float(np.linalg.norm(laid)), 1e-6)
 
     with ThreadPoolExecutor(workers) as pool:
-        return np.stack(list(pool.map(look, range(len(faces)))))
+        return np.stack(list(pool.map(appearance, range(len(faces)))))
 
 
 def _signs(patterns: UInt8[np.ndarray, "n 32"]) -> Float[np.ndarray, "n 256"]:

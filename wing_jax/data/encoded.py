@@ -10,7 +10,7 @@ from wing_jax.types import Image
 from wing_jax.values import Value
 
 QUALITY = 95  # of JPEG: what it costs cannot be seen
-# How OpenCV decodes to RGB at a fraction of the size. Its other flags with "reduced colour" are for BGR.
+# How OpenCV decodes to RGB at a fraction of the size. Its other flags with "reduced color" are for BGR.
 REDUCED = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,

@@ -60,7 +60,7 @@ class FaceSet(Value):
       picture_sizes: width, height that the files say; 0: not said.
       origins: "FILE:LINE" or "FILE" of each annotation, for messages.
       groups: labels, to evaluate by.
-      cropped: the pictures are the chips of others (`wing_jax.data.chips`): points may lie outside them.
+      cropped: the pictures are the face crops of others (`wing_jax.data.face_crops`): points may lie outside them.
 
     >>> import wing_jax as wj
     >>> faces = wj.load_faces("synthetic", count=4)

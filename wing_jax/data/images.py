@@ -71,7 +71,7 @@ def load_picture(picture: Picture) -> Image:
 def read_image(path: str | Path) -> Image:
     """The picture at `path` as RGB uint8 `[height, width, 3]`, EXIF rotation applied.
 
-    Grey, palette, 16-bit and CMYK pictures are converted; an alpha channel is dropped.
+    Gray, palette, 16-bit and CMYK pictures are converted; an alpha channel is dropped.
 
     Raises:
       InputError: the file is missing, empty, cut short, no picture that OpenCV reads, or of more than

@@ -2,8 +2,9 @@
 
 A folder with `manifest.json` (scheme, counts, source, checksums), for each split `SPLIT.npz` (the annotation, in crop
 pixels) and shards `SPLIT-00000-of-00002.array_record` (ArrayRecord, https://github.com/google/array_record) that hold
-the crops as JPEG, or as raw RGB bytes. The crop is the chip that training cuts anyway (`wing_jax.data.chips`): MARGIN
-times the larger box side; `frames` in the .npz lead from its pixels to those of the picture it was cut from.
+the crops as JPEG, or as raw RGB bytes. The crop is the face crop that training cuts anyway
+(`wing_jax.data.face_crops`): MARGIN times the larger box side; `crop_to_image` in the .npz lead from its pixels to
+those of the picture it was cut from.
 """
 
 import functools
@@ -19,7 +20,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from wing_jax.data.chips import MARGIN, cut_chips
+from wing_jax.data.face_crops import MARGIN, crop_faces
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Embedded, decode_image
 from wing_jax.data.limits import LARGEST_COORDINATE
@@ -197,7 +198,7 @@ def _check_fields(fields: dict[str, np.ndarray], count: int, points: int, *, whe
         if name not in fields:
             raise InputError(f"{where}: has no {name!r}: pack the data again")
     for name, values in fields.items():
-        wanted = shapes.get(name, values.shape if name == "frames" else (count,))
+        wanted = shapes.get(name, values.shape if name in ("crop_to_image", "frames") else (count,))
         if values.shape != wanted:
             raise InputError(f"{where}: {name!r} is {list(values.shape)}, not {list(wanted)}: pack the data again")
     for name in ("points", "boxes"):
@@ -248,12 +249,12 @@ def scheme_of(table: dict) -> Scheme:
 
 
 def _cut(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarray], UInt8[np.ndarray, "n s s 3"]]:
-    chips = cut_chips(faces, size=size, workers=workers)
+    face_crops = crop_faces(faces, size=size, workers=workers)
     annotation = {
-        "points": chips.points,
+        "points": face_crops.points,
         "visible": faces.visible,
-        "boxes": chips.boxes,
-        "frames": chips.frames,
+        "boxes": face_crops.boxes,
+        "crop_to_image": face_crops.crop_to_image,
         "photos": np.array(faces.photos),
         "subsets": np.array(faces.subsets),
         "names": np.array([Path(faces.picture_name(index)).name for index in range(len(faces))]),
@@ -262,7 +263,7 @@ def _cut(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarr
     }
     optional = {"visibility": faces.visibility, "angles": faces.angles}
     optional["poses"] = None if faces.poses is None else np.array(faces.poses)
-    pixels = np.asarray(chips.images)
+    pixels = np.asarray(face_crops.images)
     return annotation | {name: values for name, values in optional.items() if values is not None}, pixels
 
 

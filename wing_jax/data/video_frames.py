@@ -52,12 +52,12 @@ class Unnamed:
 
 @contextlib.contextmanager
 def open_video(
-    path: str | Path, *, largest: int, mend: str, threads: bool
+    path: str | Path, *, largest: int, hint: str, threads: bool
 ) -> Generator[tuple["av.container.InputContainer", "av.VideoStream"]]:
     """The container in the file `path` and its stream of pictures; `threads`: pictures are decoded ahead.
 
     Raises:
-      InputError: there is no video in it (the message ends with `mend`), or its pictures have more than `largest`
+      InputError: there is no video in it (the message ends with `hint`), or its pictures have more than `largest`
         pixels.
     """
     av = require("av", extra="video", purpose="reading a video")
@@ -67,7 +67,7 @@ def open_video(
             file = held.enter_context(open_bytes(path))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "no such file"
-            raise InputError(f"{path}: cannot read this video ({reason}): {mend}") from error
+            raise InputError(f"{path}: cannot read this video ({reason}): {hint}") from error
         try:
             container = av.open(
                 Unnamed(file),
@@ -77,7 +77,7 @@ def open_video(
                 io_open=refuse_other_files,
             )
         except (av.FFmpegError, *BROKEN) as error:
-            raise InputError(f"{path}: cannot read this video: {mend}") from error
+            raise InputError(f"{path}: cannot read this video: {hint}") from error
         held.callback(container.close)
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams:
@@ -219,7 +219,7 @@ def upright(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return image[:: -1 if yy < 0 else 1, :: -1 if xx < 0 else 1]
 
 
-def read_numbered(path: str | Path, number: int, *, largest: int, mend: str) -> Image | None:
+def read_numbered(path: str | Path, number: int, *, largest: int, hint: str) -> Image | None:
     """Picture `number` of a video file, counted from 1 in the order in which they are shown, RGB uint8; None where it
     has no such picture, or it is damaged.
 
@@ -229,9 +229,9 @@ def read_numbered(path: str | Path, number: int, *, largest: int, mend: str) -> 
       InputError: as for `open_video`.
     """
     av = require("av", extra="video", purpose="reading a video")
-    with open_video(path, largest=largest, mend=mend, threads=False) as (container, stream):
+    with open_video(path, largest=largest, hint=hint, threads=False) as (container, stream):
         status = os.stat(path)
-        index = _index(os.fspath(path), status.st_mtime_ns, status.st_size, largest, mend)
+        index = _index(os.fspath(path), status.st_mtime_ns, status.st_size, largest, hint)
         if index is None:
             frame = next(itertools.islice(decoded(container, stream, []), max(number - 1, 0), None), None)
             return Converter()(frame) if frame is not None and number > 0 else None
@@ -250,7 +250,7 @@ def read_numbered(path: str | Path, number: int, *, largest: int, mend: str) -> 
 
 
 @functools.lru_cache(maxsize=256)
-def _index(path: str, changed: int, size: int, largest: int, mend: str) -> list[tuple[int, int]] | None:
+def _index(path: str, changed: int, size: int, largest: int, hint: str) -> list[tuple[int, int]] | None:
     """For each picture, in the order in which they are shown: its `pts`, and where decoding may start for it, both in
     the stream's time base; None where two pictures have one `pts`, as in some .mpg files. `changed` and `size` tell a
     file from another that took its place."""
@@ -259,7 +259,7 @@ def _index(path: str, changed: int, size: int, largest: int, mend: str) -> list[
     places: dict[int, int] = {}  # where to start for the picture of a `pts`
     keys: list[tuple[int, int]] = []  # `pts` and place of the key pictures, in the order of the file
     with (
-        open_video(path, largest=largest, mend=mend, threads=False) as (container, stream),
+        open_video(path, largest=largest, hint=hint, threads=False) as (container, stream),
         contextlib.suppress(av.FFmpegError, *BROKEN),
     ):
         for packet in _packets(container, stream):

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.chips import MARGIN
+from wing_jax.data.face_crops import MARGIN
 from wing_jax.errors import InputError
 from wing_jax.geometry import box_around, box_center, larger_side
 

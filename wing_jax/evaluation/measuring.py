@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.chips import Chips, cut_chips, to_picture
+from wing_jax.data.face_crops import FaceCrops, crop_faces, to_image
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import find_scheme
 from wing_jax.errors import InputError
@@ -40,10 +40,10 @@ class LocalizerLike(Protocol):
 
     @property
     def stages(self) -> Sequence[Any]:
-        """The last one's `chip_size` is the side of the face crops, in pixels."""
+        """The last one's `face_crop_size` is the side of the face crops, in pixels."""
         ...
 
-    def locate(self, chips: Any, boxes: Float[np.ndarray, "n 4"]) -> Sequence[Float[np.ndarray, "n points 2"]]:
+    def locate(self, face_crops: Any, boxes: Float[np.ndarray, "n 4"]) -> Sequence[Float[np.ndarray, "n points 2"]]:
         """Points after each stage of faces already cut out; boxes and answers in pixels of the crops."""
         ...
 
@@ -63,7 +63,7 @@ def evaluate(
     metrics: Sequence[str | Metric | Any] = (),
     groups: Mapping[str, Any] | None = None,
     thresholds: Mapping[str, float] | None = None,
-    crops: Chips | None = None,
+    crops: FaceCrops | None = None,
 ) -> Evaluation:
     """Measure a localizer on annotated faces, after each of its stages.
 
@@ -100,7 +100,7 @@ def evaluate(
     if not isinstance(faces, FaceSet):
         raise InputError(f"the faces are {quoted(faces)}: give a FaceSet (`load_faces(name)`)")
     conversion = conversion_to(localizer.scheme, faces)
-    crops = crops or cut_chips(faces, size=localizer.stages[-1].chip_size, workers=os.cpu_count() or 1)
+    crops = crops or crop_faces(faces, size=localizer.stages[-1].face_crop_size, workers=os.cpu_count() or 1)
     conditions = {f"{faces.box_convention} boxes": crops.boxes}
     if jitter != 0:
         conditions[f"boxes jittered by {jitter:.0%}"] = jitter_boxes(crops.boxes, fraction=jitter, seed=seed)
@@ -108,7 +108,7 @@ def evaluate(
     for condition, boxes in conditions.items():
         located = localizer.locate(crops.images, boxes)
         predicted[condition] = {
-            f"stage {number}": conversion.points(to_picture(crops.frames, np.asarray(points)))
+            f"stage {number}": conversion.points(to_image(crops.crop_to_image, np.asarray(points)))
             for number, points in enumerate(located, 1)
         }
     faces = dataclasses.replace(faces, visible=faces.visible & conversion.told)

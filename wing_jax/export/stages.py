@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from wing_jax import geometry
 from wing_jax.augment.warp import warp
-from wing_jax.data.chips import MARGIN, cut_chips, shrink
+from wing_jax.data.face_crops import MARGIN, crop_faces, resize_face_crops
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.export.formats import EXPORTS, Format, Network
@@ -40,7 +40,7 @@ def export(
     them.
 
     Networks take uint8 RGB crops `[batch, size, size, 3]`, called "crops", to float32 `[batch, points, 2]`, called
-    "points": (x, y) in pixels of the crop, 0-based pixel centres. The mirror average is not exported.
+    "points": (x, y) in pixels of the crop, 0-based pixel centers. The mirror average is not exported.
 
     Raises:
       InputError: the format is unknown or its library is missing, an operation of the network is unknown to it, the
@@ -101,13 +101,13 @@ def facts(localizer: Localizer, files: list[str]) -> dict:
         "box_convention": localizer.box_convention,
         "boxes": localizer.metadata.to_table().get("shape_in_box"),
         "input": "uint8 RGB crops [batch, size, size, 3]",
-        "output": "float32 points [batch, points, 2]: (x, y) in pixels of the crop, 0-based pixel centres",
-        "chip_margin": MARGIN,
+        "output": "float32 points [batch, points, 2]: (x, y) in pixels of the crop, 0-based pixel centers",
+        "face_crop_margin": MARGIN,
         "stages": [
             {
                 "file": file,
                 "input_size": stage.input_size,
-                "chip_size": stage.chip_size,
+                "face_crop_size": stage.face_crop_size,
                 "margin": stage.margin,
                 "center": list(stage.center),
             }
@@ -127,12 +127,16 @@ def crops_of(localizer: Localizer, faces: FaceSet) -> list[UInt8[np.ndarray, "_ 
     faces = faces.take(np.arange(min(len(faces), LARGEST_CHECK)))
     made = []
     for number, stage in enumerate(localizer.stages):
-        chips = shrink(cut_chips(faces, size=localizer.stages[-1].chip_size), size=stage.chip_size)
+        face_crops = resize_face_crops(
+            crop_faces(faces, size=localizer.stages[-1].face_crop_size), size=stage.face_crop_size
+        )
         if number == 0:
-            frames = geometry.crop_of_box(chips.boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
+            transforms = geometry.crop_of_box(
+                face_crops.boxes, size=stage.input_size, margin=stage.margin, center=stage.center
+            )
         else:
-            frames = geometry.crop_of_shape(chips.points, localizer.template, size=stage.input_size)
-        crops = warp(jnp.asarray(np.asarray(chips.images)), frames, size=stage.input_size)
+            transforms = geometry.crop_of_shape(face_crops.points, localizer.template, size=stage.input_size)
+        crops = warp(jnp.asarray(np.asarray(face_crops.images)), transforms, size=stage.input_size)
         made.append(np.round(np.asarray(crops)).astype(np.uint8))
     return made
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from wing_jax.config import SweepConfig
-from wing_jax.errors import InputError, Stopped
+from wing_jax.errors import InputError, TrainingInterrupted
 from wing_jax.from_config.recipe import at_large_batch, mesh_of, recipe_of
 from wing_jax.from_config.sweep_runner import SweepRunner, Trial, fastest, trials_of
 from wing_jax.from_config.train import first_setup, record_of, training_data
@@ -121,7 +121,7 @@ def train_trials(
 
     Raises:
       KeyboardInterrupt: Ctrl-C or a callback ended the sweep.
-      Stopped: SIGTERM came, and the state is saved.
+      TrainingInterrupted: SIGTERM came, and the state is saved.
     """
     spec, runner, validate = setup.spec, make_sweep_runner(config, setup, trials, mesh), setup.validate(mesh)
     like = runner.untrained()
@@ -148,7 +148,9 @@ def train_trials(
                         raise KeyboardInterrupt
                     if stopping:
                         checkpoints.wait()
-                        raise Stopped(f"sweep: stopped at step {last} of {spec.steps}, which is saved in {folder}")
+                        raise TrainingInterrupted(
+                            f"sweep: stopped at step {last} of {spec.steps}, which is saved in {folder}"
+                        )
     nmes = _measure(whole, len(trials), validate)
     return Trained(setup=setup, variables=whole.best_variables, nmes=nmes, how=runner.how)
 

@@ -18,7 +18,7 @@ from wing_jax.inference.stage import Stage
 from wing_jax.losses import LOSSES
 from wing_jax.models import MODELS
 from wing_jax.schemes import SCHEMES
-from wing_jax.train.data import FaceSource, TrainingData, chip_sizes, prepare_data
+from wing_jax.train.data import FaceSource, TrainingData, face_crop_sizes, prepare_data
 from wing_jax.train.fit import TrainResult, fit, setup_first, setup_second
 from wing_jax.train.run_record import RECORD, read_record, refuse_difference, unreadable, with_free
 from wing_jax.train.setup import StageSetup
@@ -31,7 +31,7 @@ def train(config: Config) -> TrainResult:
     Raises:
       InputError: data, checkpoints or numbers are not as they must be, the run's folder was begun with another config,
         or another process trains in it.
-      Stopped: SIGTERM came (`wing_jax.runtime.termination`), and all is saved.
+      TrainingInterrupted: SIGTERM came (`wing_jax.runtime.termination`), and all is saved.
     """
     recipe, record = recipe_of(config), record_of(config, config.folder)  # before the faces, which take longer
     return fit(
@@ -87,7 +87,7 @@ def held_out_rule(data: DataConfig, *, seed: int) -> HeldOut:
 
 
 def training_data(config: Config) -> TrainingData:
-    """The faces that `config` trains on, cut into chips.
+    """The faces that `config` trains on, cut into face crops.
 
     Raises:
       InputError: the data are not as they must be.
@@ -105,8 +105,8 @@ def training_data(config: Config) -> TrainingData:
 
 
 def packed_size(config: Config, shape: ShapeInBox) -> int:
-    """Pixels of the chips that `config` trains on: the best size to pack faces at that lie so in their boxes."""
-    return max(chip_sizes(recipe_of(config).stages, shape))
+    """Pixels of the face crops that `config` trains on: the best size to pack faces at that lie so in their boxes."""
+    return max(face_crop_sizes(recipe_of(config).stages, shape))
 
 
 def first_setup(config: Config, data: TrainingData) -> StageSetup:

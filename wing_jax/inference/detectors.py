@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 
 from wing_jax.data.arguments import ImageLike, as_image
 from wing_jax.data.boxes import ShapeInBox, usable
-from wing_jax.data.chips import refuse_misfit
+from wing_jax.data.face_crops import check_annotation
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.geometry import rescale_points
@@ -47,7 +47,7 @@ class Detector:
     largest: int = LARGEST  # pixels: larger photos are shrunk to this for it
 
     def __call__(self, image: ImageLike) -> tuple[Boxes, Scores]:
-        """Faces of RGB uint8 `image`: boxes `[faces, 4]` (x0, y0, x1, y1 in its pixels, 0-based pixel centres) by the
+        """Faces of RGB uint8 `image`: boxes `[faces, 4]` (x0, y0, x1, y1 in its pixels, 0-based pixel centers) by the
         library's own convention, and scores `[faces]`; the surest first. What lies outside the image is left out."""
         image = as_image(image)
         seen, ratio = _shrunk(image, self.largest)
@@ -102,7 +102,7 @@ def register_detector(make: MakeDetector | None = None, *, name: str = "") -> An
     ... def whole_image():
     ...     def find(image):
     ...         return np.array([[0, 0, image.shape[1] - 1, image.shape[0] - 1]]), np.ones(1)
-    ...     box = ShapeInBox(centre=(0.0, 0.08), side=0.37)
+    ...     box = ShapeInBox(center=(0.0, 0.08), side=0.37)
     ...     return Detector(name="whole_image", find=find, five_point_box=box, score_threshold=0.5)
     >>> get_detector("whole_image")(np.zeros((40, 60, 3), np.uint8))[0]
     array([[ 0.,  0., 59., 39.]], dtype=float32)
@@ -128,8 +128,8 @@ DETECTORS: Registry[MakeDetector] = Registry("detector", group="wing_jax.detecto
 # Where the five points lie in each library's boxes, measured by `wing-jax data detect` on 300-W's training faces: on
 # all of them, MTCNN on `--faces 400`.
 FIVE_POINT_BOXES = {
-    "libfacedetection": ShapeInBox(centre=(0.0065, 0.0794), side=0.3621),
-    "mtcnn": ShapeInBox(centre=(0.005, 0.0826), side=0.3731),
+    "libfacedetection": ShapeInBox(center=(0.0065, 0.0794), side=0.3621),
+    "mtcnn": ShapeInBox(center=(0.005, 0.0826), side=0.3731),
 }
 
 
@@ -211,7 +211,7 @@ def detected(detector: Detector, faces: FaceSet) -> Recall:
     boxes, others = np.full((len(faces), 4), np.nan, np.float32), 0
     for face in range(len(faces)):
         image = faces.picture(face)
-        refuse_misfit(faces, face, image)
+        check_annotation(faces, face, image)
         found, _ = detector(image)
         best = box_of_face(found, faces.points[face][faces.visible[face]])
         others += len(found) - (best is not None)

@@ -12,12 +12,12 @@ from wing_jax.types import Image
 
 Shape: TypeAlias = Float[Array | np.ndarray, "points 2"]
 Lines: TypeAlias = Sequence[Sequence[int]]
-Colour: TypeAlias = tuple[int, int, int]
+Color: TypeAlias = tuple[int, int, int]
 
-# Apart on any skin, for colour-blind eyes too, and in lightness where there is no colour at all.
-TARGET: Colour = (86, 200, 255)
-PREDICTED: Colour = (255, 214, 10)
-_OUTLINE: Colour = (16, 20, 28)
+# Apart on any skin, for color-blind eyes too, and in lightness where there is no color at all.
+TARGET: Color = (86, 200, 255)
+PREDICTED: Color = (255, 214, 10)
+_OUTLINE: Color = (16, 20, 28)
 _SHIFT = 4  # OpenCV draws at 2^-4 of a pixel
 
 
@@ -25,7 +25,7 @@ def draw_points(
     image: Image,
     points: Shape,
     *,
-    colour: Colour = PREDICTED,
+    color: Color = PREDICTED,
     lines: Lines = (),
     visible: Bool[np.ndarray, "points"] | None = None,
     radius: float = 1.6,
@@ -43,31 +43,31 @@ def draw_points(
     veil, width = canvas.copy(), max(1, round(radius / 2))
     for start, stop in (pair for chain in lines for pair in itertools.pairwise(chain)):
         if shown[start] and shown[stop]:
-            cv2.line(veil, fixed[start].tolist(), fixed[stop].tolist(), colour, width, cv2.LINE_AA, _SHIFT)
+            cv2.line(veil, fixed[start].tolist(), fixed[stop].tolist(), color, width, cv2.LINE_AA, _SHIFT)
     canvas = cv2.addWeighted(veil, 0.6, canvas, 0.4, 0)
-    for size, ink in ((radius + 0.9, _OUTLINE), (radius, colour)):
-        for centre in points[shown]:
-            _dot(canvas, centre, size, ink)
+    for size, ink in ((radius + 0.9, _OUTLINE), (radius, color)):
+        for center in points[shown]:
+            _dot(canvas, center, size, ink)
     return canvas
 
 
-def draw_box(image: Image, box: Float[Array | np.ndarray, "4"], *, colour: Colour = PREDICTED) -> Image:
+def draw_box(image: Image, box: Float[Array | np.ndarray, "4"], *, color: Color = PREDICTED) -> Image:
     """A copy of `image` with the outline of `box` (x0, y0, x1, y1 in its pixels), as wide as suits the box."""
     canvas = np.ascontiguousarray(image).copy()
     box = np.asarray(box, np.float64)
     width = int(np.clip(round((box[2:] - box[:2]).max() / 150), 1, 4))
     fixed = np.round(box.clip(-1e4, 1e4) * 2**_SHIFT).astype(np.int32)
-    for size, ink in ((width + 2, _OUTLINE), (width, colour)):
+    for size, ink in ((width + 2, _OUTLINE), (width, color)):
         cv2.rectangle(canvas, fixed[:2].tolist(), fixed[2:].tolist(), ink, size, cv2.LINE_AA, _SHIFT)
     return canvas
 
 
-def _dot(canvas: np.ndarray, centre: np.ndarray, radius: float, colour: Colour) -> None:
+def _dot(canvas: np.ndarray, center: np.ndarray, radius: float, color: Color) -> None:
     """Draw a disc on `canvas` in place, each pixel by its coverage: the small discs of cv2 are diamonds."""
     height, width, _ = canvas.shape
-    left, top = np.clip(np.floor(centre - radius - 1), 0, (width, height)).astype(int)
-    right, bottom = np.clip(np.ceil(centre + radius + 2), 0, (width, height)).astype(int)
+    left, top = np.clip(np.floor(center - radius - 1), 0, (width, height)).astype(int)
+    right, bottom = np.clip(np.ceil(center + radius + 2), 0, (width, height)).astype(int)
     rows, columns = np.ogrid[top:bottom, left:right]
-    share = np.clip(radius + 0.5 - np.hypot(columns - centre[0], rows - centre[1]), 0, 1)[..., None]
+    share = np.clip(radius + 0.5 - np.hypot(columns - center[0], rows - center[1]), 0, 1)[..., None]
     patch = canvas[top:bottom, left:right]
-    patch[:] = np.round(share * colour + (1 - share) * patch)
+    patch[:] = np.round(share * color + (1 - share) * patch)

@@ -48,7 +48,7 @@ def overlaid(image: Image, faces: list[FoundFace], scheme: Scheme) -> Image:
     for face in faces:
         extent = np.ptp(face.points, axis=0).max()  # dots that suit the face's size, and how many there are
         radius = float(np.clip(extent / (15 * len(face.points) ** 0.5), 1.2, 8))
-        image = draw_points(image, face.points, colour=PREDICTED, lines=scheme.lines, radius=radius)
+        image = draw_points(image, face.points, color=PREDICTED, lines=scheme.lines, radius=radius)
     return image
 
 

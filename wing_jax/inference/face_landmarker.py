@@ -147,7 +147,7 @@ class FaceLandmarker(Value):
         own, mean = self._own, self.localizer.template[None].astype(np.float64)
         # The mean shape as it lies in a box of side 1 about (0, 0): its own box is told by `own`.
         low, high = mean.min(1), mean.max(1)
-        placed = (mean - (low + high) / 2) * own.side / (high - low).max() + np.array(own.centre)
+        placed = (mean - (low + high) / 2) * own.side / (high - low).max() + np.array(own.center)
         unit = np.array([[-0.5, -0.5, 0.5, 0.5]], np.float32)
         points = conversion.points(placed.astype(np.float32))
         return shape_in_boxes(points, np.ones(points.shape[:2], bool), unit)

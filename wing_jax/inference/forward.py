@@ -21,7 +21,7 @@ class StageForward:
 
     network: Network
     input_size: int
-    chip_size: int
+    face_crop_size: int
     margin: float
     center: tuple[float, float]
 
@@ -53,27 +53,28 @@ def locate(
     levels: tuple[Array, ...],
     boxes: Float[Array, "n 4"],
 ) -> Float[Array, "stages n points 2"]:
-    """Points after each stage, in pixels of the last stage's chip.
+    """Points after each stage, in pixels of the last stage's face crop.
 
     `weights` are each stage's variables, `template` the mean shape in fractions of the second stage's crop, `levels`
-    the faces at each stage's chip size `[n, size, size, 3]`, `boxes` x0, y0, x1, y1 in pixels of the last chip.
+    the faces at each stage's face crop size `[n, size, size, 3]`, `boxes` x0, y0, x1, y1 in pixels of the last face
+    crop.
     """
-    unit = spec.stages[-1].chip_size
+    unit = spec.stages[-1].face_crop_size
     answers: list[Array] = []
-    for stage, variables, chips in zip(spec.stages, weights, levels, strict=True):
+    for stage, variables, face_crops in zip(spec.stages, weights, levels, strict=True):
         if answers:
-            frames = geometry.crop_of_shape(answers[-1], template, size=stage.input_size)
+            transforms = geometry.crop_of_shape(answers[-1], template, size=stage.input_size)
         else:
-            frames = geometry.crop_of_box(boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
-        to_unit = jnp.broadcast_to(_between_sizes(stage.chip_size, unit), frames.shape)
-        local = geometry.compose(geometry.invert(to_unit), frames)
-        crops = jnp.round(warp(chips, local, size=stage.input_size))
-        answers.append(jnp.asarray(geometry.transform(frames, _on_crops(spec, stage, variables, crops))))
+            transforms = geometry.crop_of_box(boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
+        to_unit = jnp.broadcast_to(_between_sizes(stage.face_crop_size, unit), transforms.shape)
+        local = geometry.compose(geometry.invert(to_unit), transforms)
+        crops = jnp.round(warp(face_crops, local, size=stage.input_size))
+        answers.append(jnp.asarray(geometry.transform(transforms, _on_crops(spec, stage, variables, crops))))
     return jnp.stack(answers)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def cut_and_locate(
+def crop_and_predict(
     spec: ForwardSpec,
     weights: tuple[Mapping[str, Any], ...],
     template: Float[Array, "points 2"],
@@ -84,13 +85,13 @@ def cut_and_locate(
     boxes: Float[Array, "n 4"],
 ) -> Float[Array, "stages n points 2"]:
     """`locate` in parts of photos, as `wing_jax.augment.warp.cut_squares` takes them."""
-    unit = spec.stages[-1].chip_size
-    chips = jnp.round(cut_squares(parts, first, length, side, size=unit))
+    unit = spec.stages[-1].face_crop_size
+    face_crops = jnp.round(cut_squares(parts, first, length, side, size=unit))
     none, all_of = jnp.zeros_like(first), jnp.full_like(side, unit)
     levels = tuple(
-        jnp.round(cut_squares(chips, none, jnp.full_like(length, unit), all_of, size=stage.chip_size))
-        if stage.chip_size != unit
-        else chips
+        jnp.round(cut_squares(face_crops, none, jnp.full_like(length, unit), all_of, size=stage.face_crop_size))
+        if stage.face_crop_size != unit
+        else face_crops
         for stage in spec.stages
     )
     return locate(spec, weights, template, levels, boxes)
@@ -112,5 +113,5 @@ def _points(stage: StageForward, variables: Mapping[str, Any], crops: Array) -> 
 
 
 def _between_sizes(source: int, target: int) -> Affine:
-    """Affine from pixels of a chip of side `source` to pixels of the same chip at side `target`."""
+    """Affine from pixels of a face crop of side `source` to pixels of the same face crop at side `target`."""
     return geometry.rescaling(target / source)

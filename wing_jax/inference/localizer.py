@@ -16,7 +16,15 @@ from jaxtyping import Array, Float, Int
 
 from wing_jax.data.arguments import WANTED_BOXES, BoxesLike, ImageLike, as_boxes, as_image, as_images, boxes_of_each
 from wing_jax.data.boxes import usable
-from wing_jax.data.chips import Images, chip_frames, chip_squares, cut_chip, resized, to_chip, to_picture
+from wing_jax.data.face_crops import (
+    Images,
+    crop_face,
+    crop_squares,
+    resize_images,
+    square_transforms,
+    to_face_crop,
+    to_image,
+)
 from wing_jax.data.limits import LARGEST_BOX, many
 from wing_jax.errors import InputError
 from wing_jax.inference import forward
@@ -46,9 +54,9 @@ class Localizer(Value):
       stages: the trained networks, in order.
       template: the mean shape `[points, 2]` in fractions of the second stage's crop.
       flip_average: average each crop's landmarks with those of its mirror image: a little better, twice the work.
-      cut_on: what cuts chips from photos: OpenCV on the "host", `wing_jax.augment.warp.cut_squares` on the "device", or
-        "auto": the host where the device is a CPU; the answers differ by hundredths of a chip's pixel. What is wider
-        than 8,192 pixels is always cut on the host.
+      cut_on: what cuts face crops from photos: OpenCV on the "host", `wing_jax.augment.warp.cut_squares` on the
+        "device", or "auto": the host where the device is a CPU; the answers differ by hundredths of a face crop's
+        pixel. What is wider than 8,192 pixels is always cut on the host.
       largest_batch: faces on the device at once, a power of two; 0: 64 on CPU, else 256.
       metadata: of the training.
 
@@ -142,7 +150,7 @@ class Localizer(Value):
         """Landmarks of the faces in `boxes` (x0, y0, x1, y1 in pixels) of one RGB uint8 `image`.
 
         What else serves as an image (a file's path, a PIL image, a JAX array) and as boxes is said in
-        `wing_jax.data.arguments`. Returns float32 (x, y) in pixels of `image`, 0-based pixel centres.
+        `wing_jax.data.arguments`. Returns float32 (x, y) in pixels of `image`, 0-based pixel centers.
 
         Raises:
           InputError: the image is none, or a box is not four numbers, empty, not finite or wholly outside the image.
@@ -168,35 +176,40 @@ class Localizer(Value):
         ]
         photos = [image for image, own in zip(images, checked, strict=True) for _ in own]
         every = np.concatenate([np.zeros((0, 4), np.float32), *checked])
-        squares = chip_squares(every)
-        frames = chip_frames(squares, size=self.stages[-1].chip_size)
-        in_chip = to_chip(frames, every.reshape(-1, 2, 2)).reshape(-1, 4)
+        squares = crop_squares(every)
+        transforms = square_transforms(squares, size=self.stages[-1].face_crop_size)
+        in_face_crop = to_face_crop(transforms, every.reshape(-1, 2, 2)).reshape(-1, 4)
         sizes = np.array([photo.shape[1::-1] for photo in photos], np.int64).reshape(-1, 2)
         if self._cuts_on_device and _within(squares, sizes)[1].max(initial=1) ** 2 <= LARGEST_PIXELS:
-            located = self._through_parts(photos.__getitem__, sizes, squares, in_chip)
+            located = self._through_parts(photos.__getitem__, sizes, squares, in_face_crop)
         else:
-            size = self.stages[-1].chip_size
-            located = self._through_levels(lambda face: cut_chip(photos[face], every[face], size=size)[0], in_chip)
-        points = to_picture(frames, located[-1])
+            size = self.stages[-1].face_crop_size
+            located = self._through_levels(
+                lambda face: crop_face(photos[face], every[face], size=size)[0], in_face_crop
+            )
+        points = to_image(transforms, located[-1])
         ends = np.cumsum([len(own) for own in checked])
         return [points[end - len(own) : end] for own, end in zip(checked, ends, strict=True)]
 
-    def locate(self, chips: Images, boxes: Float[np.ndarray, "n 4"]) -> list[Float[np.ndarray, "n points 2"]]:
-        """Landmarks after each stage, for faces already cut out: `chips` of the last stage's chip size, `boxes` and
-        the answers in chip pixels."""
+    def locate(self, face_crops: Images, boxes: Float[np.ndarray, "n 4"]) -> list[Float[np.ndarray, "n points 2"]]:
+        """Landmarks after each stage, for faces already cut out: `face_crops` of the last stage's face crop size,
+        `boxes` and the answers in face crop pixels."""
         check_jax()
         if not self._cuts_on_device:
-            return self._through_levels(chips.__getitem__, boxes)
-        size = self.stages[-1].chip_size
+            return self._through_levels(face_crops.__getitem__, boxes)
+        size = self.stages[-1].face_crop_size
         return self._through_parts(
-            chips.__getitem__, np.full((len(chips), 2), size), np.full((len(chips), 3), (0, 0, size)), boxes
+            face_crops.__getitem__,
+            np.full((len(face_crops), 2), size),
+            np.full((len(face_crops), 3), (0, 0, size)),
+            boxes,
         )
 
     def warm_up(self, *, sizes: Sequence[int] = (1, 32), face_side: int = 200) -> dict[int, float]:
         """Compile what `predict_batch` runs for so many faces at once. Returns the seconds that each took.
 
         A number of faces between two powers of two is taken apart or filled up to powers of two, so those are the sizes
-        that matter. `face_side`, the boxes' larger side in pixels, matters where the device cuts the chips.
+        that matter. `face_side`, the boxes' larger side in pixels, matters where the device cuts the face crops.
 
         Raises:
           InputError: a size is no whole number above 0, or `face_side` below 4.
@@ -223,16 +236,17 @@ class Localizer(Value):
     def _cuts_on_device(self) -> bool:
         return jax.default_backend() != "cpu" if self.cut_on == "auto" else self.cut_on == "device"
 
-    def _through_levels(self, chip_of: Callable[[int], Image], boxes: np.ndarray) -> list[np.ndarray]:
-        """`locate` for the chips that `chip_of` cuts, with the host bringing them to each stage's chip size."""
+    def _through_levels(self, face_crop_of: Callable[[int], Image], boxes: np.ndarray) -> list[np.ndarray]:
+        """`locate` for the face crops that `face_crop_of` cuts, with the host bringing them to each stage's face crop
+        size."""
 
         def dispatch(faces: range, bucket: int) -> Array:
-            levels = tuple(np.empty((bucket, s.chip_size, s.chip_size, 3), np.uint8) for s in self.stages)
+            levels = tuple(np.empty((bucket, s.face_crop_size, s.face_crop_size, 3), np.uint8) for s in self.stages)
 
             def fill(row: int) -> None:
-                chip = chip_of(faces[row])
+                face_crop = face_crop_of(faces[row])
                 for level in levels:
-                    level[row] = resized(chip[None], level.shape[1])[0]
+                    level[row] = resize_images(face_crop[None], level.shape[1])[0]
 
             _each(fill, len(faces))
             for level in levels:
@@ -244,10 +258,10 @@ class Localizer(Value):
     def _through_parts(
         self, photo_of: Callable[[int], Image], sizes: np.ndarray, squares: np.ndarray, boxes: np.ndarray
     ) -> list[np.ndarray]:
-        """`locate` for the chips that the device cuts out of photos of `sizes` (width, height); only what the squares
-        show of the photos travels there."""
+        """`locate` for the face crops that the device cuts out of photos of `sizes` (width, height); only what the
+        squares show of the photos travels there."""
         near, length = _within(squares, sizes)
-        extent = _round_up(int(length.max(initial=1)), unit=self.stages[-1].chip_size)
+        extent = _round_up(int(length.max(initial=1)), unit=self.stages[-1].face_crop_size)
         affordable = 1 << (max(1, LARGEST_PIXELS // extent**2).bit_length() - 1)
         told = (near - squares[:, :2], length, squares[:, 2], boxes)
 
@@ -260,7 +274,7 @@ class Localizer(Value):
 
             _each(fill, len(faces))
             filled = [_filled(values, faces, bucket) for values in told]
-            return forward.cut_and_locate(self._spec, self._weights, self._shape, parts, *filled)
+            return forward.crop_and_predict(self._spec, self._weights, self._shape, parts, *filled)
 
         return self._in_batches(dispatch, len(boxes), largest=min(self._batch_limit, affordable))
 

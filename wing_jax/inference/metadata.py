@@ -78,13 +78,13 @@ def _mapping(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _shape_to_table(shape: ShapeInBox) -> dict[str, Any]:
-    return {"center": [float(value) for value in shape.centre], "side": float(shape.side)}
+    return {"center": [float(value) for value in shape.center], "side": float(shape.side)}
 
 
 def _shape_from_table(table: Any, name: str) -> ShapeInBox:
     try:
         x, y = (float(value) for value in table["center"])
-        return ShapeInBox(centre=(x, y), side=float(table["side"]))
+        return ShapeInBox(center=(x, y), side=float(table["side"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{name} of the metadata is no center (x, y) and side, in sides of the box ({reason(error)})"

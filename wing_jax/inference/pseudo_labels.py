@@ -12,14 +12,14 @@ from jaxtyping import Float
 
 from wing_jax import geometry
 from wing_jax.data.boxes import boxes_about
-from wing_jax.data.chips import cut_chips, to_picture
+from wing_jax.data.face_crops import crop_faces, to_image
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer
 from wing_jax.schemes import Conversion, get_conversion
 from wing_jax.values import Value
 
-AT_ONCE = 1024  # faces held as chips
+AT_ONCE = 1024  # faces held as face crops
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -79,10 +79,10 @@ def _boxes(
     localizer: Localizer, conversion: Conversion, points: Float[np.ndarray, "n told 2"], told: np.ndarray
 ) -> Float[np.ndarray, "n 4"]:
     few = conversion.points(localizer.template)[told]
-    frames = np.asarray(geometry.crop_of_shape(points, few, size=1))
+    transforms = np.asarray(geometry.crop_of_shape(points, few, size=1))
     placed = geometry.crop_pixels(localizer.template, size=1)
     mean = np.broadcast_to(placed, (len(points), *placed.shape)).astype(np.float32)
-    return _about(localizer, np.asarray(geometry.transform(frames, mean)))
+    return _about(localizer, np.asarray(geometry.transform(transforms, mean)))
 
 
 def _about(localizer: Localizer, shapes: Float[np.ndarray, "n points 2"]) -> Float[np.ndarray, "n 4"]:
@@ -95,5 +95,5 @@ def _located(
     localizer: Localizer, faces: FaceSet, boxes: Float[np.ndarray, "n 4"], indices: np.ndarray, *, workers: int
 ) -> Float[np.ndarray, "m points 2"]:
     part = dataclasses.replace(faces.take(indices), boxes=boxes[indices])
-    chips = cut_chips(part, size=localizer.stages[-1].chip_size, workers=workers)
-    return to_picture(chips.frames, localizer.locate(chips.images, chips.boxes)[-1])
+    face_crops = crop_faces(part, size=localizer.stages[-1].face_crop_size, workers=workers)
+    return to_image(face_crops.crop_to_image, localizer.locate(face_crops.images, face_crops.boxes)[-1])

@@ -29,7 +29,7 @@ class Stage(Value):
     model: Any  # a Flax module, or any object with `init` and `apply`
     variables: dict[str, Any]  # {"params": pytree of arrays, and other collections}
     input_size: int  # pixels: the side of the crop that the network sees
-    chip_size: int  # pixels: the side of the chip that the crop is cut from
+    face_crop_size: int  # pixels: the side of the face crop that the crop is cut from
     margin: float  # first stage: crop side per larger box side; second: per larger side of the template's box
     center: Sequence[float] = (0.0, 0.0)  # first stage: of the crop, from the box's, in larger box sides
 
@@ -47,7 +47,7 @@ class Stage(Value):
         return StageForward(
             network=self.network,
             input_size=self.input_size,
-            chip_size=self.chip_size,
+            face_crop_size=self.face_crop_size,
             margin=float(self.margin),
             center=(float(self.center[0]), float(self.center[1])),
         )
@@ -63,7 +63,7 @@ class Stage(Value):
         return {
             "model": describe_model(self.model) or {"custom": type(self.model).__name__},
             "input_size": int(self.input_size),
-            "face_crop_size": int(self.chip_size),
+            "face_crop_size": int(self.face_crop_size),
             "margin": float(self.margin),
             "center": [float(value) for value in self.center],
         }
@@ -84,7 +84,7 @@ class Stage(Value):
         """
         described = dict(table["model"])
         facts: dict[str, Any] = {name: table[name] for name in ("input_size", "margin", "center")}
-        facts["chip_size"] = table["face_crop_size"]
+        facts["face_crop_size"] = table["face_crop_size"]
         if model is None and "custom" in described:
             name = printable(str(described["custom"]))
             raise InputError(

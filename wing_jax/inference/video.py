@@ -99,7 +99,7 @@ class Video:
         if not there:
             raise InputError(f"{path}: no such video: check the path")
         container, stream = self._held.enter_context(
-            open_video(path, largest=self._largest, mend="check the path, or convert it", threads=True)
+            open_video(path, largest=self._largest, hint="check the path, or convert it", threads=True)
         )
         self.rate = _usual(float(stream.average_rate or stream.guessed_rate or 0))
         self.frames = stream.frames or None

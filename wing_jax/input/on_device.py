@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from wing_jax.augment.augmentation import Augmentation, apply_pixels, check_augmentations
 from wing_jax.augment.warp import warp
-from wing_jax.data.chips import Chips
+from wing_jax.data.face_crops import FaceCrops
 from wing_jax.errors import InputError
 from wing_jax.input.sampling import BatchIndices, CutBatch, TrainingFaces, place_faces
 from wing_jax.types import Batch
@@ -66,7 +66,7 @@ class DeviceInput:
 
 
 def training_faces(
-    chips: Chips,
+    face_crops: FaceCrops,
     crop_to_image: Float[np.ndarray, "n draws 2 3"],
     *,
     order: Int[np.ndarray, "duplicated"],
@@ -78,14 +78,16 @@ def training_faces(
     Raises:
       InputError: the face crops are held as JPEG.
     """
-    if not isinstance(chips.images, np.ndarray):
+    if not isinstance(face_crops.images, np.ndarray):
         raise InputError('data.store="jpeg" is decoded by the CPU: set input to "tfdata"')
-    padding = -len(chips.images) % parts
-    images = np.concatenate([chips.images, chips.images[:1].repeat(padding, 0)]) if padding else chips.images
+    padding = -len(face_crops.images) % parts
+    images = (
+        np.concatenate([face_crops.images, face_crops.images[:1].repeat(padding, 0)]) if padding else face_crops.images
+    )
     return TrainingFaces(
         images=images,
-        points=chips.points.astype(np.float32),
-        visible=chips.visible,
+        points=face_crops.points.astype(np.float32),
+        visible=face_crops.visible,
         crop_to_image=crop_to_image.astype(np.float32),
         order=order.astype(np.int32),
         flip=np.asarray(flip, np.int32),

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 
 from wing_jax.augment.augmentation import Augmentation, apply_pixels_on_host, check_augmentations, cpu_device
 from wing_jax.augment.geometric import points_in_crop, supersampling
-from wing_jax.data.chips import Chips, Images
+from wing_jax.data.face_crops import FaceCrops, Images
 from wing_jax.geometry import compose, rescaling
 from wing_jax.input.sampling import (
     BatchIndices,
@@ -39,7 +39,7 @@ class HostInput(Value):
     """Batches of augmented crops by step number.
 
     Args:
-      chips: the faces.
+      face crops: the faces.
       crop_to_image: each face's crops without augmentation (one is drawn where there are several), from pixels of the
         crop to pixels of the face's image.
       order: the faces of an epoch, duplicates included.
@@ -53,7 +53,7 @@ class HostInput(Value):
       InputError: two augmentations have one name.
     """
 
-    chips: Chips
+    face_crops: FaceCrops
     crop_to_image: Float[np.ndarray, "n draws 2 3"]
     order: Int[np.ndarray, "duplicated"]
     flip: Int[np.ndarray, "points"]
@@ -79,7 +79,9 @@ class HostInput(Value):
         indices = self.indices(step, part, parts)
         index = np.asarray(indices.index)
         placed = jax.device_get(self._place(indices))
-        crops = cut_crops(self.chips.images, index, placed.crop_to_image, size=self.size, supersample=self._supersample)
+        crops = cut_crops(
+            self.face_crops.images, index, placed.crop_to_image, size=self.size, supersample=self._supersample
+        )
         images = apply_pixels_on_host(self.augment, crops, placed.params)
         batch = Batch(images=images, points=placed.points, visible=placed.visible)
         return CutBatch(batch, index, placed.crop_to_image, placed.mirrored)
@@ -105,8 +107,8 @@ class HostInput(Value):
     def _place(self) -> Callable[[BatchIndices], PlacedFaces]:
         annotated = TrainingFaces(
             images=np.zeros((0, 1, 1, 3), np.uint8),
-            points=self.chips.points.astype(np.float32),
-            visible=self.chips.visible,
+            points=self.face_crops.points.astype(np.float32),
+            visible=self.face_crops.visible,
             crop_to_image=self.crop_to_image.astype(np.float32),
             order=np.zeros(0, np.int32),
             flip=np.asarray(self.flip, np.int32),
@@ -146,11 +148,11 @@ def cut_crops(
     return crops
 
 
-def fixed_crops(chips: Chips, crop_to_image: Float[np.ndarray, "n 2 3"], *, size: int) -> Batch:
+def fixed_crops(face_crops: FaceCrops, crop_to_image: Float[np.ndarray, "n 2 3"], *, size: int) -> Batch:
     """The faces' crops without augmentation, for looking at or measuring."""
     everyone, upright = np.arange(len(crop_to_image)), np.zeros(len(crop_to_image), bool)
     supersample = supersampling(crop_to_image)
-    crops = cut_crops(chips.images, everyone, crop_to_image, size=size, supersample=supersample)
-    names = np.arange(chips.points.shape[1])
-    points, visible = points_in_crop(chips.points, chips.visible, crop_to_image, upright, names)
+    crops = cut_crops(face_crops.images, everyone, crop_to_image, size=size, supersample=supersample)
+    names = np.arange(face_crops.points.shape[1])
+    points, visible = points_in_crop(face_crops.points, face_crops.visible, crop_to_image, upright, names)
     return Batch(images=crops, points=np.asarray(points, np.float32), visible=np.asarray(visible))

@@ -11,7 +11,7 @@ What holds for every loss of this package:
 
 - pure; `predicted` and `target` have one shape (broadcasting raises ValueError), the result has it too, and their
   dtype. Types narrower than float32 are computed in float32 and rounded once, at the end.
-- the gradient at zero error is 0, the centre of the subdifferential: a point that is right is left alone. A kink
+- the gradient at zero error is 0, the center of the subdifferential: a point that is right is left alone. A kink
   elsewhere takes the slope of its far side, as the definitions with |x| < w say. First and second derivatives,
   forward or reverse, are finite for finite errors, and never NaN.
 - hyper-parameters are keyword-only scalars. Python and NumPy numbers out of range raise ValueError; JAX scalars are

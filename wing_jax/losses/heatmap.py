@@ -1,4 +1,4 @@
-"""The adaptive Wing loss of heat maps. Its errors are grey values, not lengths: `make_loss` does not know it."""
+"""The adaptive Wing loss of heat maps. Its errors are gray values, not lengths: `make_loss` does not know it."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -36,12 +36,12 @@ def adaptive_wing_loss(
     respect to `target` are true ones, through the exponent too.
 
     Args:
-      predicted: heat maps `[..., height, width, points]`, grey values in [0, 1].
+      predicted: heat maps `[..., height, width, points]`, gray values in [0, 1].
       target: the true ones, of the same shape.
       alpha: above 2; the exponent next to zero error is alpha - target.
       omega: height of the curved part.
-      epsilon: its sharpness, a grey value.
-      theta: the error, a grey value, at which the loss becomes linear.
+      epsilon: its sharpness, a gray value.
+      theta: the error, a gray value, at which the loss becomes linear.
       where: bool, broadcastable to the shape: pixels that count; the others have the loss 0. None: all.
 
     Returns:
@@ -84,8 +84,8 @@ def adaptive_wing_weights(
     Constant for differentiation. The result has the target's dtype.
 
     Args:
-      target: true heat maps `[..., height, width, points]`, grey values in [0, 1].
-      threshold: the grey value from which a pixel is bright.
+      target: true heat maps `[..., height, width, points]`, gray values in [0, 1].
+      threshold: the gray value from which a pixel is bright.
       gain: what the pixels at and next to bright ones weigh more than the others.
 
     Returns:

@@ -21,7 +21,7 @@ from wing_jax.types import Loss
 # Where the mean coordinate of a batch of faces may lie, in crop sides. A crop is cut around its face: on 856 faces of
 # 300-W it is 0.35 to 0.62 for one face and 0.42 to 0.54 for batches of 8. Another unit or size puts it off by a
 # factor, the smallest in practice the 2 of 64 against 128 pixels.
-CENTRE = (0.3, 0.8)
+CENTER = (0.3, 0.8)
 
 
 def make_loss(
@@ -174,7 +174,7 @@ def check_units(
     coordinates = coordinates[np.isfinite(coordinates)]
     if not coordinates.size:
         return
-    mean, (low, high) = coordinates.mean(), CENTRE
+    mean, (low, high) = coordinates.mean(), CENTER
     if not low * working_extent <= mean <= high * working_extent:
         raise ValueError(
             f"the targets' mean coordinate is {mean:.4g}, but the middle of a crop with working_extent="

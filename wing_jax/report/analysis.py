@@ -226,8 +226,8 @@ def _numbered(axes, values: Float[np.ndarray, "rows columns"]) -> None:
     """A map of numbers from 0 to 1, each written in its place."""
     axes.imshow(values, cmap="cividis", aspect="auto", vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(values):
-        colour = "black" if value > 0.5 else "white"
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
+        color = "black" if value > 0.5 else "white"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
     axes.grid(visible=False)
 
 

@@ -9,14 +9,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 
 from wing_jax.geometry import crop_of_box, invert, larger_side, rescaling
-from wing_jax.inference.drawing import PREDICTED, TARGET, Colour, Lines, Shape, draw_points
+from wing_jax.inference.drawing import PREDICTED, TARGET, Color, Lines, Shape, draw_points
 from wing_jax.text import printable
 from wing_jax.types import Image
 
 Tile: TypeAlias = UInt8[np.ndarray, "tile_height tile_width 3"]
 
-_PAPER: Colour = (255, 255, 255)
-_INK: Colour = (52, 58, 68)
+_PAPER: Color = (255, 255, 255)
+_INK: Color = (52, 58, 68)
 LARGEST_SHEET = 30_000  # pixels along a side of a contact sheet
 COARSE = 1 / 8  # tile pixels per pixel of a picture, below which it is shrunk before it is blurred
 
@@ -31,8 +31,8 @@ def draw_pair(
     radius: float = 1.6,
 ) -> Image:
     """A copy of `image` with the visible target (blue) under the whole prediction (yellow)."""
-    image = draw_points(image, target, colour=TARGET, lines=lines, visible=visible, radius=radius)
-    return draw_points(image, predicted, colour=PREDICTED, lines=lines, radius=radius)
+    image = draw_points(image, target, color=TARGET, lines=lines, visible=visible, radius=radius)
+    return draw_points(image, predicted, color=PREDICTED, lines=lines, radius=radius)
 
 
 def face_tile(

@@ -8,18 +8,18 @@ from jaxtyping import Float
 
 from wing_jax.data.face_set import FaceSet
 from wing_jax.geometry import tight_box
-from wing_jax.inference.drawing import TARGET, Colour, draw_points
+from wing_jax.inference.drawing import TARGET, Color, draw_points
 from wing_jax.report.draw import Tile, contact_sheet, face_tile, sheet_size
 from wing_jax.types import Image, Visibility
 
-COLOURS: dict[int, Colour] = {
+COLORS: dict[int, Color] = {
     Visibility.UNKNOWN: TARGET,
     Visibility.VISIBLE: TARGET,
     Visibility.OCCLUDED: (255, 159, 28),
     Visibility.SELF_OCCLUDED: (255, 92, 205),
 }
-_BOX: Colour = (255, 255, 255)
-_INK: Colour = (16, 20, 28)
+_BOX: Color = (255, 255, 255)
+_INK: Color = (16, 20, 28)
 FAR = 10_000  # pixels of a tile: as far outside as OpenCV is asked to draw
 
 
@@ -60,11 +60,11 @@ def _tile(faces: FaceSet, index: int, size: int, numbers: bool) -> Tile:
     corners = np.round(box.reshape(2, 2) @ affine[:, :2].T + affine[:, 2]).clip(-FAR, FAR).astype(int)
     for ink, width in ((_INK, 3), (_BOX, 1)):
         cv2.rectangle(tile, corners[0].tolist(), corners[1].tolist(), ink, width, cv2.LINE_AA)
-    tile = draw_points(tile, points, colour=TARGET, lines=faces.scheme.lines, visible=shown, radius=1.7)
+    tile = draw_points(tile, points, color=TARGET, lines=faces.scheme.lines, visible=shown, radius=1.7)
     if faces.visibility is not None:
         for kind in (Visibility.OCCLUDED, Visibility.SELF_OCCLUDED):
             chosen = shown & (faces.visibility[index] == kind)
-            tile = draw_points(tile, points, colour=COLOURS[kind], visible=chosen, radius=2.2)
+            tile = draw_points(tile, points, color=COLORS[kind], visible=chosen, radius=2.2)
     if numbers:
         for number in np.flatnonzero(shown):
             _number(tile, str(number), points[number])

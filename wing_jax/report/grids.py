@@ -17,15 +17,15 @@ def heat_figure(
     row_label: str,
     column_label: str,
 ) -> Figure:
-    """Maps over one grid beside each other, each with colours of its own: dark is low; the lowest is framed."""
+    """Maps over one grid beside each other, each with colors of its own: dark is low; the lowest is framed."""
     figure = make_figure(1.2 + 4.6 * len(maps), 3.4, layout="constrained")
     rectangle = matplotlib("patches").Rectangle
     for axes, (title, values) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
         axes.imshow(values, cmap="cividis", aspect="auto")
         middle = (np.nanmin(values) + np.nanmax(values)) / 2
         for (row, column), value in np.ndenumerate(values):
-            colour = "white" if value < middle else "black"
-            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=colour)
+            color = "white" if value < middle else "black"
+            axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=9, color=color)
         row, column = np.unravel_index(np.nanargmin(values), values.shape)
         frame = {"fill": False, "edgecolor": PALETTE[1], "linewidth": 2.5}
         axes.add_patch(rectangle((float(column) - 0.5, float(row) - 0.5), 1, 1, **frame))
@@ -44,14 +44,14 @@ def seeds_figure(results: Mapping[str, Mapping[str, Sequence[float]]], *, label:
     series = list(dict.fromkeys(name for group in results.values() for name in group))
     figure, axes = new_figure(2.2 + 0.45 * len(results) * (len(series) + 1), 3.8)
     for number, name in enumerate(series):
-        colour, shift = PALETTE[number % len(PALETTE)], (number - (len(series) - 1) / 2) * 0.2
+        color, shift = PALETTE[number % len(PALETTE)], (number - (len(series) - 1) / 2) * 0.2
         for place, group in enumerate(results.values()):
             values = list(group.get(name, ()))
             told = plain(name) if place == 0 else None
-            axes.plot([place + shift] * len(values), values, "o", color=colour, alpha=0.55, markersize=5, label=told)
+            axes.plot([place + shift] * len(values), values, "o", color=color, alpha=0.55, markersize=5, label=told)
             if values:
                 mean = float(np.mean(values))
-                axes.hlines(mean, place + shift - 0.08, place + shift + 0.08, color=colour, linewidth=2)
+                axes.hlines(mean, place + shift - 0.08, place + shift + 0.08, color=color, linewidth=2)
     axes.set_xticks(range(len(results)), list(map(plain, results)))
     axes.set_xlim(-0.6, len(results) - 0.4)
     axes.set_ylabel(label)

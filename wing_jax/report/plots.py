@@ -118,14 +118,14 @@ def mean_shape(
     points: Float[Array | np.ndarray, "faces points 2"],
     visible: Bool[Array | np.ndarray, "faces points"] | None = None,
 ) -> Float[np.ndarray, "points 2"]:
-    """Mean of the faces, each centred and scaled to unit spread by its visible points; NaN if never visible."""
+    """Mean of the faces, each centerd and scaled to unit spread by its visible points; NaN if never visible."""
     points = np.asarray(points, np.float64)
     shown = all_or(visible, points)[..., None]
     points = np.where(shown, points, 0.0)
     count = np.maximum(shown.sum(1, keepdims=True), 1)
-    centred = np.where(shown, points - points.sum(1, keepdims=True) / count, 0.0)
-    spread = np.sqrt((centred**2).sum((1, 2), keepdims=True) / count)
-    unit = centred / np.where(spread > 0, spread, 1.0)
+    centered = np.where(shown, points - points.sum(1, keepdims=True) / count, 0.0)
+    spread = np.sqrt((centered**2).sum((1, 2), keepdims=True) / count)
+    unit = centered / np.where(spread > 0, spread, 1.0)
     return or_nan(unit.sum(0) / np.maximum(shown.sum(0), 1), shown.any(0))
 
 

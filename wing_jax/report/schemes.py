@@ -9,7 +9,7 @@ from jaxtyping import Float
 from wing_jax.inference.drawing import draw_points
 from wing_jax.report.draw import contact_sheet
 from wing_jax.schemes import AFLW_19, AFLW_21, FGNET_68, IBUG_68, LAPA_106, WFLW_98, Scheme, get_conversion
-from wing_jax.synthetic.appearance import Expression, Look, Pose
+from wing_jax.synthetic.appearance import Appearance, Expression, Pose
 from wing_jax.synthetic.render import draw_face
 from wing_jax.types import Image
 
@@ -28,7 +28,7 @@ def scheme_picture(scheme: Scheme, *, size: int = 900) -> Image:
     """
     face, points68 = _face(size)
     points = scheme_points(scheme, points68)
-    picture = draw_points(face, points, colour=(0, 114, 178), lines=scheme.lines, radius=size / 260)
+    picture = draw_points(face, points, color=(0, 114, 178), lines=scheme.lines, radius=size / 260)
     for number, at in enumerate(points):
         place = (int(at[0]) + size // 180, int(at[1]) - size // 180)
         for ink, width in ((_PAPER, 3), (_INK, 1)):
@@ -38,7 +38,7 @@ def scheme_picture(scheme: Scheme, *, size: int = 900) -> Image:
 
 def _face(size: int) -> tuple[Image, Shape]:
     """A frontal face with its mouth open, so that all lines lie apart; paled, so that they stand out."""
-    drawn = draw_face(Look(pose=Pose(scale=0.8), expression=Expression(mouth_open=0.45)), size=size)
+    drawn = draw_face(Appearance(pose=Pose(scale=0.8), expression=Expression(mouth_open=0.45)), size=size)
     return cv2.addWeighted(drawn.image, 0.6, np.full_like(drawn.image, 255), 0.4, 0), drawn.points
 
 

@@ -1,8 +1,8 @@
 """The paper's experiments on whatever data are at hand: each table and figure by one call.
 
-    workshop = Workshop(recipe("mtfl", "short"), output="runs/reproduce")
-    product = TARGETS["table3"](workshop, seeds=(0, 1, 2), losses=("l2", "l1", "smooth_l1", "wing"))
-    product.write(workshop.folder, "table3")
+    runner = ExperimentRunner(recipe("mtfl", "short"), output="runs/reproduce")
+    product = TARGETS["table3"](runner, seeds=(0, 1, 2), losses=("l2", "l1", "smooth_l1", "wing"))
+    product.write(runner.folder, "table3")
 
 `wing-jax reproduce` does the same.
 """
@@ -10,7 +10,7 @@
 from wing_jax.reproduce.recipes import BUDGETS as BUDGETS
 from wing_jax.reproduce.recipes import Recipe as Recipe
 from wing_jax.reproduce.recipes import recipe as recipe
+from wing_jax.reproduce.runner import METHODS as METHODS
+from wing_jax.reproduce.runner import ExperimentRunner as ExperimentRunner
 from wing_jax.reproduce.targets import TARGETS as TARGETS
 from wing_jax.reproduce.targets import Product as Product
-from wing_jax.reproduce.workshop import METHODS as METHODS
-from wing_jax.reproduce.workshop import Workshop as Workshop

@@ -14,36 +14,36 @@ from typing import TypeAlias
 import numpy as np
 
 from wing_jax.reproduce.recipes import RATES_OF, SLOWER_L2
-from wing_jax.reproduce.workshop import METHODS, Variant, Workshop
+from wing_jax.reproduce.runner import METHODS, ExperimentRunner, Variant
 
 Tried: TypeAlias = dict[int, float]  # half decades from the recipe's rate: validation NME (fraction)
 START, LAST = (-1, 0, 1), 4  # half decades
 
 
-def rates(workshop: Workshop, losses: Sequence[str]) -> dict[str, float]:
+def rates(runner: ExperimentRunner, losses: Sequence[str]) -> dict[str, float]:
     """The multiple of the recipe's learning rates for each loss: tuned, or the paper's where the recipe says so."""
-    if source := RATES_OF.get(workshop.recipe.budget):
-        return rates(workshop.at(source), losses)
-    if not workshop.recipe.tuned:
+    if source := RATES_OF.get(runner.recipe.budget):
+        return rates(runner.at(source), losses)
+    if not runner.recipe.tuned:
         return {loss: SLOWER_L2 if loss == "l2" else 1.0 for loss in losses}
-    tried = {loss: tried_rates(workshop, loss, losses) for loss in losses}
+    tried = {loss: tried_rates(runner, loss, losses) for loss in losses}
     told = {loss: {f"{multiple(step):.4g}": _or_none(nme) for step, nme in tried[loss].items()} for loss in losses}
-    (workshop.folder / "rates.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (runner.folder / "rates.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return {loss: multiple(best(tried[loss])) for loss in losses}
 
 
-def tried_rates(workshop: Workshop, loss: str, company: Sequence[str] = ()) -> Tried:
+def tried_rates(runner: ExperimentRunner, loss: str, company: Sequence[str] = ()) -> Tried:
     """All that the rule tries for `loss`; the `company` of losses trains beside it at the rates that all start with."""
-    method, seed = METHODS[0], workshop.recipe.config.seed
+    method, seed = METHODS[0], runner.recipe.config.seed
 
     def variant(name: str, step: int) -> Variant:
-        return Variant(loss=workshop.recipe.loss(name), rate=multiple(step), seed=seed)
+        return Variant(loss=runner.recipe.loss(name), rate=multiple(step), seed=seed)
 
-    workshop.train([method], [variant(name, step) for name in company or (loss,) for step in START])
-    tried = {step: workshop.validation_nme(method, variant(loss, step)) for step in START}
+    runner.train([method], [variant(name, step) for name in company or (loss,) for step in START])
+    tried = {step: runner.validation_nme(method, variant(loss, step)) for step in START}
     while (further := beyond(tried)) is not None:
-        workshop.train([method], [variant(loss, further)])
-        tried[further] = workshop.validation_nme(method, variant(loss, further))
+        runner.train([method], [variant(loss, further)])
+        tried[further] = runner.validation_nme(method, variant(loss, further))
     return dict(sorted(tried.items()))
 
 

@@ -22,10 +22,10 @@ from wing_jax.reproduce import published
 from wing_jax.reproduce.published import title_of
 from wing_jax.reproduce.rates import rates
 from wing_jax.reproduce.recipes import RATES_OF
-from wing_jax.reproduce.workshop import METHODS, Measured, Method, Variant, Workshop
+from wing_jax.reproduce.runner import METHODS, ExperimentRunner, Method, TrialResult, Variant
 from wing_jax.values import Value
 
-Cells: TypeAlias = dict[tuple[str, str], list[Measured]]  # by method and loss, a model for each seed
+Cells: TypeAlias = dict[tuple[str, str], list[TrialResult]]  # by method and loss, a model for each seed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -52,35 +52,35 @@ class Product(Value):
         return [text, told, *drawn.values()]
 
 
-def table1(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
+def table1(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The losses with CNN-6."""
-    return _losses_table(workshop, METHODS[:1], seeds, losses, title="Table 1: the losses with CNN-6")
+    return _losses_table(runner, METHODS[:1], seeds, losses, title="Table 1: the losses with CNN-6")
 
 
-def table3(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
+def table3(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The losses with and without HSM, by one stage and by two."""
-    return _losses_table(workshop, METHODS, seeds, losses, title="Table 3: losses, HSM and the second stage")
+    return _losses_table(runner, METHODS, seeds, losses, title="Table 3: losses, HSM and the second stage")
 
 
-def cnn6(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
+def cnn6(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The first two rows of table 3."""
-    return _losses_table(workshop, METHODS[:2], seeds, losses, title="Table 3, CNN-6 alone: losses and HSM")
+    return _losses_table(runner, METHODS[:2], seeds, losses, title="Table 3, CNN-6 alone: losses and HSM")
 
 
-def table2(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
+def table2(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """Wing's width and epsilon with CNN-6, at one learning rate: that which the rule finds for width 10, epsilon 2."""
-    rate, method = rates(workshop, losses if "wing" in losses else ["wing"])["wing"], METHODS[0]
-    own = workshop.recipe.loss("wing")
+    rate, method = rates(runner, losses if "wing" in losses else ["wing"])["wing"], METHODS[0]
+    own = runner.recipe.loss("wing")
 
     def variant(width: float, epsilon: float, seed: int) -> Variant:
         loss = dataclasses.replace(own, params={"width": width, "epsilon": epsilon})
         return Variant(loss=loss, rate=rate, seed=seed)
 
     pairs = [(epsilon, width) for epsilon in published.EPSILONS for width in published.WIDTHS]
-    workshop.train([method], [variant(width, epsilon, seed) for epsilon, width in pairs for seed in seeds])
-    name = workshop.recipe.metric
+    runner.train([method], [variant(width, epsilon, seed) for epsilon, width in pairs for seed in seeds])
+    name = runner.recipe.metric
     found: dict[tuple[float, float], list[float]] = {
-        (epsilon, width): _nmes([workshop.measure(method, variant(width, epsilon, seed)) for seed in seeds], name)
+        (epsilon, width): _nmes([runner.measure(method, variant(width, epsilon, seed)) for seed in seeds], name)
         for epsilon, width in pairs
     }
     ours = np.array([[_mean(found[e, w]) for w in published.WIDTHS] for e in published.EPSILONS])
@@ -90,9 +90,9 @@ def table2(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -
     printed = [(f"{e:g}", *(number(value) for value in published.TABLE2[e])) for e in published.EPSILONS]
     return Product(
         title="Table 2: width and epsilon of the Wing loss, CNN-6",
-        about=_about(workshop, seeds, {"wing": rate}),
+        about=_about(runner, seeds, {"wing": rate}),
         grids=(
-            Grid(f"NME by {name} (%) on {_test_name(workshop)}", header, tuple(rows), 1),
+            Grid(f"NME by {name} (%) on {_test_name(runner)}", header, tuple(rows), 1),
             Grid("The paper's, AFLW, by face size (%)", header, tuple(printed), 1),
         ),
         values={
@@ -101,7 +101,7 @@ def table2(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -
         },
         figures={
             "": heat_figure(
-                {f"{_test_name(workshop)}, NME by {name} (%)": ours, "the paper, AFLW, by face size (%)": theirs},
+                {f"{_test_name(runner)}, NME by {name} (%)": ours, "the paper, AFLW, by face size (%)": theirs},
                 rows=published.EPSILONS,
                 columns=published.WIDTHS,
                 row_label="epsilon (pixels)",
@@ -111,23 +111,23 @@ def table2(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -
     )
 
 
-def length(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
+def length(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The losses with CNN-6 by how long they train: at the budget "short" and at "long", by the same learning rates.
 
     Raises:
       InputError: the budget is another one.
     """
-    if workshop.recipe.budget != "long":
+    if runner.recipe.budget != "long":
         raise InputError("length compares the budgets short and long: give --budget long")
-    name, method, found = workshop.recipe.metric, METHODS[0], {}
-    for shop in (workshop.at("short"), workshop):
+    name, method, found = runner.recipe.metric, METHODS[0], {}
+    for shop in (runner.at("short"), runner):
         cells, chosen = _measured(shop, [method], seeds, losses)
         stage = shop.recipe.config.stage1
         found[f"{stage.steps * stage.batch_size:,} faces"] = {
             loss: _nmes(cells[method.name, loss], name) for loss in losses
         }
     header = ("trained on", *(title_of(loss) for loss in losses))
-    title = f"NME by {name} (%) on {_test_name(workshop)}: mean ± standard deviation over the seeds"
+    title = f"NME by {name} (%) on {_test_name(runner)}: mean ± standard deviation over the seeds"
     grids = [
         Grid(title, header, tuple((row, *(_spread(cells[loss]) for loss in losses)) for row, cells in found.items()), 1)
     ]
@@ -139,7 +139,7 @@ def length(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -
         grids.append(Grid("Ratio to L2", header, ratios, 1))
     return Product(
         title="The losses by length of training, CNN-6",
-        about=_about(workshop, seeds, chosen),
+        about=_about(runner, seeds, chosen),
         grids=tuple(grids),
         values={"nme_percent": found},
         figures={
@@ -151,17 +151,17 @@ def length(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -
     )
 
 
-def table4(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
+def table4(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """300-W by both stages with HSM, beside what the paper prints of others.
 
     Raises:
       InputError: the data are not 300-W.
     """
-    if workshop.recipe.config.data.name != "w300":
+    if runner.recipe.config.data.name != "w300":
         raise InputError("table4 is of 300-W: give --data w300")
     method = METHODS[3]
-    cells, chosen = _measured(workshop, [method], seeds, losses)
-    name = workshop.recipe.metric
+    cells, chosen = _measured(runner, [method], seeds, losses)
+    name = runner.recipe.metric
     parts: dict[str, tuple[str, str] | None] = {
         "common": ("attribute", "common"),
         "challenging": ("attribute", "challenging"),
@@ -178,17 +178,17 @@ def table4(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -
     rows += [(f"{row}, paper", *(number(value) for value in numbers)) for row, numbers in published.TABLE4.items()]
     return Product(
         title="Table 4: 300-W",
-        about=_about(workshop, seeds, chosen),
+        about=_about(runner, seeds, chosen),
         grids=(Grid(f"NME by {name} (%)", ("method", *parts), tuple(rows), 1),),
         values={"nme_percent": values},
         figures={},
     )
 
 
-def ced(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
+def ced(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The cumulative error distribution of CNN-6 by each loss, the faces of all seeds together."""
-    method, name = METHODS[0], workshop.recipe.metric
-    cells, chosen = _measured(workshop, [method], seeds, losses)
+    method, name = METHODS[0], runner.recipe.metric
+    cells, chosen = _measured(runner, [method], seeds, losses)
     curves = {title_of(loss): np.concatenate([m.nmes for m in cells[method.name, loss]]) for loss in losses}
     threshold = metrics.METRICS[name].threshold
     assert threshold is not None  # of an NME
@@ -198,16 +198,16 @@ def ced(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> P
     header = ("loss", *(f"{100 * limit:g} %" for limit in limits))
     return Product(
         title="CED of CNN-6 by loss",
-        about=_about(workshop, seeds, chosen),
+        about=_about(runner, seeds, chosen),
         grids=(Grid(f"Faces (%) with an NME by {name} of at most", header, rows, 1),),
         values={"limits": limits.tolist(), "shares": {title: values.tolist() for title, values in shares.items()}},
         figures={"": ced_figure(curves, threshold=threshold, label=f"NME by {name} (%)")},
     )
 
 
-def pose_histogram(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
+def pose_histogram(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
     """The poses of the training faces before and after HSM. Nothing is trained."""
-    data, setting = workshop.data, workshop.recipe.config.balance
+    data, setting = runner.data, runner.recipe.config.balance
     points, visible = data.train.points, data.train.visible
     try:
         model = balance.pose_axis(points, visible, flip_permutation=data.scheme.flip)
@@ -224,7 +224,7 @@ def pose_histogram(workshop: Workshop, *, seeds: Sequence[int], losses: Sequence
     return Product(
         title="Poses before and after HSM",
         about={
-            "data": _train_name(workshop),
+            "data": _train_name(runner),
             "pose axis": f"{model.index + 1}, {model.shares[model.index]:.0%} of the variance",
         },
         grids=(Grid("Faces by |pose coefficient|", ("bin", "before", "after"), rows, 1),),
@@ -247,17 +247,17 @@ TARGETS: dict[str, Target] = {
 
 
 def _measured(
-    workshop: Workshop, methods: Sequence[Method], seeds: Sequence[int], losses: Sequence[str]
+    runner: ExperimentRunner, methods: Sequence[Method], seeds: Sequence[int], losses: Sequence[str]
 ) -> tuple[Cells, dict[str, float]]:
     """The models of every method, loss and seed, trained and measured; the multiples of the learning rates."""
-    chosen = rates(workshop, losses)
+    chosen = rates(runner, losses)
     variants = {
-        loss: [Variant(loss=workshop.recipe.loss(loss), rate=chosen[loss], seed=seed) for seed in seeds]
+        loss: [Variant(loss=runner.recipe.loss(loss), rate=chosen[loss], seed=seed) for seed in seeds]
         for loss in losses
     }
-    workshop.train(methods, [variant for row in variants.values() for variant in row])
+    runner.train(methods, [variant for row in variants.values() for variant in row])
     cells: Cells = {
-        (method.name, loss): [workshop.measure(method, variant) for variant in variants[loss]]
+        (method.name, loss): [runner.measure(method, variant) for variant in variants[loss]]
         for method in methods
         for loss in losses
     }
@@ -265,16 +265,16 @@ def _measured(
 
 
 def _losses_table(
-    workshop: Workshop, methods: Sequence[Method], seeds: Sequence[int], losses: Sequence[str], *, title: str
+    runner: ExperimentRunner, methods: Sequence[Method], seeds: Sequence[int], losses: Sequence[str], *, title: str
 ) -> Product:
-    cells, chosen = _measured(workshop, methods, seeds, losses)
-    name = workshop.recipe.metric
+    cells, chosen = _measured(runner, methods, seeds, losses)
+    name = runner.recipe.metric
     found = {key: _nmes(measured, name) for key, measured in cells.items()}
     header = ("method", *(title_of(loss) for loss in losses))
     ours = [(m.name, *(_spread(found[m.name, loss]) for loss in losses)) for m in methods]
     theirs = [(m.name, *(number(published.TABLE3[m.name].get(loss)) for loss in losses)) for m in methods]
     grids = [
-        Grid(f"NME by {name} (%) on {_test_name(workshop)}: mean ± standard deviation over the seeds", header,
+        Grid(f"NME by {name} (%) on {_test_name(runner)}: mean ± standard deviation over the seeds", header,
              tuple(ours), 1),
         Grid("The paper's, AFLW-Full, by face size (%)", header, tuple(theirs), 1),
     ]  # fmt: skip
@@ -284,7 +284,7 @@ def _losses_table(
         grids.append(_gains(methods, losses, found))
     return Product(
         title=title,
-        about=_about(workshop, seeds, chosen),
+        about=_about(runner, seeds, chosen),
         grids=tuple(grids),
         values={"nme_percent": {m.name: {loss: found[m.name, loss] for loss in losses} for m in methods}},
         figures={
@@ -321,7 +321,7 @@ def _gains(methods: Sequence[Method], losses: Sequence[str], found: Mapping) -> 
     return Grid(f"Ratio to {first}, in brackets the paper's", header, tuple(rows), 1)
 
 
-def _nmes(measured: Sequence[Measured], metric: str, *, group: tuple[str, str] | None = None) -> list[float]:
+def _nmes(measured: Sequence[TrialResult], metric: str, *, group: tuple[str, str] | None = None) -> list[float]:
     """Mean NMEs in per cent, one a seed."""
     found = [one.nme(metric, group=group) for one in measured]
     return [value for value in found if value is not None]
@@ -338,8 +338,8 @@ def _spread(values: Sequence[float]) -> str:
     return f"{_mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
 
 
-def _about(workshop: Workshop, seeds: Sequence[int], chosen: Mapping[str, float]) -> dict[str, str]:
-    recipe, first = workshop.recipe, workshop.recipe.config.stage1
+def _about(runner: ExperimentRunner, seeds: Sequence[int], chosen: Mapping[str, float]) -> dict[str, str]:
+    recipe, first = runner.recipe, runner.recipe.config.stage1
     rated = ", ".join(f"{title_of(loss)} {rate * first.optimizer.learning_rate:.1e}" for loss, rate in chosen.items())
     how = "tuned by the rule of wing_jax.reproduce.rates" if recipe.tuned else "the paper's"
     if source := RATES_OF.get(recipe.budget):
@@ -349,18 +349,18 @@ def _about(workshop: Workshop, seeds: Sequence[int], chosen: Mapping[str, float]
     if second is not None:
         stages += f", CNN-7 {second.model.params['channels']} {second.steps:,} steps of {second.batch_size}"
     return {
-        "data": f"{_train_name(workshop)}; tested on {len(workshop.test):,}",
+        "data": f"{_train_name(runner)}; tested on {len(runner.test):,}",
         "budget": f"{recipe.budget}: {stages}; {first.optimizer.name}",
         "learning rates of CNN-6": f"{rated} ({how})",
         "seeds": ", ".join(map(str, seeds)),
     }
 
 
-def _train_name(workshop: Workshop) -> str:
-    data = workshop.data
+def _train_name(runner: ExperimentRunner) -> str:
+    data = runner.data
     held = len(data.validation.images)
     return f"{data.data_name}, {len(data.train.images):,} faces to train and {held:,} held out"
 
 
-def _test_name(workshop: Workshop) -> str:
-    return f"{workshop.test.name}, {len(workshop.test):,} test faces"
+def _test_name(runner: ExperimentRunner) -> str:
+    return f"{runner.test.name}, {len(runner.test):,} test faces"

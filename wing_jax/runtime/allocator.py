@@ -17,7 +17,7 @@ SETTINGS = {
 }
 
 
-def settle() -> None:
+def reexec_with_malloc_env() -> None:
     """Begin this process anew with `SETTINGS`, where the C library is glibc and the user has set none of them."""
     if has_glibc() and not SETTINGS.keys() & os.environ.keys():
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **SETTINGS})

@@ -7,14 +7,15 @@ import threading
 from collections.abc import Generator
 from typing import Any
 
-from wing_jax.errors import Stopped
+from wing_jax.errors import TrainingInterrupted
 
 _terminated, _interrupted, _training = threading.Event(), threading.Event(), threading.Event()
 
 
 @contextlib.contextmanager
 def handle_sigterm(*, last: bool = False) -> Generator[None]:
-    """SIGTERM ends what is within by `Stopped`: at once where nothing is trained, else when the loop has saved.
+    """SIGTERM ends what is within by `TrainingInterrupted`: at once where nothing is trained, else when the loop has
+    saved.
 
     Where that is the `last` that the process does, SIGTERM is ignored from then on: what is left is the process's end.
     """
@@ -78,7 +79,9 @@ def _in_main_thread() -> bool:
 def _note_sigterm(*_: Any) -> None:
     _terminated.set()
     if not _training.is_set():
-        raise Stopped("stopped before a step was trained since the last checkpoint: nothing is lost", together=False)
+        raise TrainingInterrupted(
+            "stopped before a step was trained since the last checkpoint: nothing is lost", together=False
+        )
 
 
 def _note_sigint(*_: Any) -> None:

@@ -60,7 +60,7 @@ MTFL_5 = Scheme(
     left_outer=0,
     right_outer=1,
     lines=((0, 2, 1), (3, 2, 4), (3, 4)),
-    about="eye centres, nose tip, mouth corners: MTFL, Zhang et al. 2014, https://mmlab.ie.cuhk.edu.hk/projects/TCDCN.html",
+    about="eye centers, nose tip, mouth corners: MTFL, Zhang et al. 2014, https://mmlab.ie.cuhk.edu.hk/projects/TCDCN.html",
 )
 
 AFLW_19 = Scheme(

@@ -6,16 +6,16 @@ import math
 import numpy as np
 
 Number = int | float
-Colour = tuple[Number, Number, Number]  # sRGB, 0 to 255
+Color = tuple[Number, Number, Number]  # sRGB, 0 to 255
 
-SKINS: tuple[Colour, ...] = (
+SKINS: tuple[Color, ...] = (
     (246, 217, 197), (236, 198, 170), (222, 177, 143), (196, 146, 108), (160, 110, 76), (120, 80, 56), (86, 57, 42),
 )  # fmt: skip
-HAIRS: tuple[Colour, ...] = (
+HAIRS: tuple[Color, ...] = (
     (28, 24, 24), (46, 34, 28), (70, 48, 34), (104, 72, 46), (150, 112, 70), (196, 160, 108), (126, 60, 34),
     (150, 148, 146), (214, 210, 204),
 )  # fmt: skip
-IRISES: tuple[Colour, ...] = (
+IRISES: tuple[Color, ...] = (
     (60, 36, 22),
     (92, 60, 32),
     (118, 96, 52),
@@ -23,7 +23,7 @@ IRISES: tuple[Colour, ...] = (
     (92, 126, 156),
     (120, 134, 142),
 )
-CLOTHES: tuple[Colour, ...] = (
+CLOTHES: tuple[Color, ...] = (
     (40, 44, 58), (178, 42, 48), (226, 224, 216), (58, 92, 130), (84, 112, 74), (30, 30, 32), (214, 168, 70),
     (142, 120, 148), (120, 86, 64), (200, 120, 110),
 )  # fmt: skip
@@ -42,7 +42,7 @@ class Pose:
     roll: float = 0.0
     distance: float = 900.0  # camera to head, mm
     scale: float = 0.5  # side of the landmarks' box over the side of the picture
-    centre: tuple[float, float] = (0.0, 0.0)  # of that box, from the picture's, in sides of the picture
+    center: tuple[float, float] = (0.0, 0.0)  # of that box, from the picture's, in sides of the picture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,13 +89,13 @@ class Expression:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Paint:
-    """Colours and marks."""
+    """Colors and marks."""
 
-    skin: Colour = SKINS[1]
-    hair: Colour = HAIRS[2]
-    iris: Colour = IRISES[0]
-    clothes: Colour = CLOTHES[0]
-    accent: Colour = CLOTHES[1]  # hat, mask, scarf, frames
+    skin: Color = SKINS[1]
+    hair: Color = HAIRS[2]
+    iris: Color = IRISES[0]
+    clothes: Color = CLOTHES[0]
+    accent: Color = CLOTHES[1]  # hat, mask, scarf, frames
     age: float = 0.3  # 0 child, 1 old
     female: float = 0.5
     beard: float = 0.0  # 0 none, 1 full
@@ -111,14 +111,14 @@ class Light:
     """One lamp and an ambient light, in camera axes (x right, y down, z to the viewer)."""
 
     direction: tuple[float, float, float] = (-0.4, -0.5, 0.77)
-    colour: Colour = (1.0, 0.97, 0.92)
-    ambient: Colour = (0.42, 0.43, 0.46)
+    color: Color = (1.0, 0.97, 0.92)
+    ambient: Color = (0.42, 0.43, 0.46)
     shine: float = 0.3
     rim: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Look:
+class Appearance:
     """Everything about one picture but its size; `dice` seeds the small marks (strands, pores, background)."""
 
     pose: Pose = Pose()
@@ -134,20 +134,20 @@ class Look:
     occluder: str = "none"
     background: str = "studio"
     blur: float = 0.0  # of the camera, pixels at size 256
-    noise: float = 3.0  # of the camera, grey levels
-    grey: bool = False
+    noise: float = 3.0  # of the camera, gray levels
+    gray: bool = False
     dice: int = 0
 
 
 BACKGROUNDS = ("studio", "bokeh", "wall", "window", "foliage", "stripes", "clutter")
 
 
-def sample_look(*, seed: int, index: int) -> Look:
+def sample_appearance(*, seed: int, index: int) -> Appearance:
     """The look of face `index` of the stream `seed`: independent of the other faces, of order and process."""
     random = np.random.default_rng([seed, index])
     female, age = float(random.random()), float(random.beta(2.0, 2.6))
     hat = _choose(random, HATS, (0.86, 0.05, 0.05, 0.04))
-    return Look(
+    return Appearance(
         pose=_sample_pose(random),
         shape=_sample_shape(random, female, age),
         expression=_sample_expression(random),
@@ -162,7 +162,7 @@ def sample_look(*, seed: int, index: int) -> Look:
         background=_choose(random, BACKGROUNDS, (0.22, 0.2, 0.14, 0.1, 0.14, 0.08, 0.12)),
         blur=float(max(0.0, random.normal(0.2, 0.5))),
         noise=float(random.gamma(2.0, 1.6)),
-        grey=bool(random.random() < 0.05),
+        gray=bool(random.random() < 0.05),
         dice=int(random.integers(2**31)),
     )
 
@@ -171,11 +171,11 @@ def _choose(random: np.random.Generator, options: tuple[str, ...], odds: tuple[f
     return options[int(np.searchsorted(np.cumsum(odds), random.random() * sum(odds)))]
 
 
-def _pick(random: np.random.Generator, colours: tuple[Colour, ...], jitter: Number) -> Colour:
-    """A colour between two neighbours of the list, jittered."""
-    place = random.uniform(0, len(colours) - 1)
-    first = min(int(place), len(colours) - 2)
-    near, far = np.asarray(colours[first]), np.asarray(colours[first + 1])
+def _pick(random: np.random.Generator, colors: tuple[Color, ...], jitter: Number) -> Color:
+    """A color between two neighbours of the list, jittered."""
+    place = random.uniform(0, len(colors) - 1)
+    first = min(int(place), len(colors) - 2)
+    near, far = np.asarray(colors[first]), np.asarray(colors[first + 1])
     mixed = near + (far - near) * (place - first) + random.normal(0, jitter, 3)
     return tuple(np.clip(mixed, 8, 250).tolist())
 
@@ -192,7 +192,7 @@ def _sample_pose(random: np.random.Generator) -> Pose:
         roll=float(np.clip(random.normal(0, 8), -24, 24)),
         distance=float(random.uniform(550, 1800)),
         scale=float(random.uniform(0.44, 0.55)),
-        centre=tuple(random.normal(0, 0.018, 2).tolist()),
+        center=tuple(random.normal(0, 0.018, 2).tolist()),
     )
 
 
@@ -264,7 +264,7 @@ def _sample_light(random: np.random.Generator) -> Light:
             float(-np.sin(height)),
             float(np.cos(azimuth) * np.cos(height)),
         ),
-        colour=(
+        color=(
             float(strength * (1 + warm)),
             float(strength * (1 + 0.2 * warm)),
             float(strength * (1 - warm)),

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from wing_jax.synthetic.appearance import CLOTHES, SKINS, Look, Number
+from wing_jax.synthetic.appearance import CLOTHES, SKINS, Appearance, Number
 from wing_jax.synthetic.texture import curve, mix, tile
 
 Picture = UInt8[np.ndarray, "size size 3"]
@@ -14,7 +14,7 @@ def _fixed(points: np.ndarray) -> np.ndarray:
     return np.round(points * 16).astype(np.int32)
 
 
-def paint_background(look: Look, size: int, random: np.random.Generator) -> Picture:
+def paint_background(appearance: Appearance, size: int, random: np.random.Generator) -> Picture:
     """A picture of `size` pixels that is never plain: light falls off, things stand about, mostly out of focus."""
     base = np.asarray(CLOTHES[int(random.integers(len(CLOTHES)))], np.float32) * random.uniform(0.5, 1.1)
     base = mix(base, random.uniform(50, 220, 3), random.uniform(0.1, 0.6))
@@ -24,13 +24,13 @@ def paint_background(look: Look, size: int, random: np.random.Generator) -> Pict
     scene = cv2.resize(corners, (side, side), interpolation=cv2.INTER_LINEAR)
     scene += 7 * tile("blotches", side, side, random)[..., None]
     scene = np.clip(scene, 0, 255).astype(np.uint8)
-    blur = _BACKGROUNDS[look.background](scene, base, random)
+    blur = _BACKGROUNDS[appearance.background](scene, base, random)
     if blur > 0:
         scene = cv2.GaussianBlur(scene, (0, 0), blur)
     return cv2.resize(scene, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def _colour(base: np.ndarray, random: np.random.Generator, spread: Number) -> tuple:
+def _color(base: np.ndarray, random: np.random.Generator, spread: Number) -> tuple:
     return tuple(np.clip(base * random.uniform(0.5, 1.5) + random.normal(0, spread, 3), 0, 255).tolist())
 
 
@@ -44,13 +44,13 @@ def _studio(scene: np.ndarray, base: np.ndarray, random: np.random.Generator) ->
 
 def _bokeh(scene: np.ndarray, base: np.ndarray, random: np.random.Generator) -> float:
     for _ in range(int(random.integers(14, 34))):
-        layer_colour = _colour(base * 1.3 + 30, random, 22)
-        cv2.circle(scene, random.integers(0, 96, 2).tolist(), int(random.integers(2, 9)), layer_colour, -1, cv2.LINE_AA)
+        layer_color = _color(base * 1.3 + 30, random, 22)
+        cv2.circle(scene, random.integers(0, 96, 2).tolist(), int(random.integers(2, 9)), layer_color, -1, cv2.LINE_AA)
     return float(random.uniform(0.6, 2.0))
 
 
 def _wall(scene: np.ndarray, base: np.ndarray, random: np.random.Generator) -> float:
-    line, high, wide = _colour(base * 0.7, random, 8), int(random.integers(7, 14)), int(random.integers(14, 30))
+    line, high, wide = _color(base * 0.7, random, 8), int(random.integers(7, 14)), int(random.integers(14, 30))
     for row, y in enumerate(range(0, 96, high)):
         cv2.line(scene, (0, y), (96, y), line, 1, cv2.LINE_AA)
         for x in range((row % 2) * wide // 2, 96, wide):
@@ -62,7 +62,7 @@ def _window(scene: np.ndarray, base: np.ndarray, random: np.random.Generator) ->
     x, y = random.integers(-30, 70, 2).tolist()
     wide, high = random.integers(30, 80, 2).tolist()
     cv2.rectangle(scene, (x, y), (x + wide, y + high), (232, 238, 244), -1)
-    frame = _colour(base * 0.6, random, 12)
+    frame = _color(base * 0.6, random, 12)
     for k in range(3):
         cv2.line(scene, (x + wide * k // 2, y), (x + wide * k // 2, y + high), frame, 2)
         cv2.line(scene, (x, y + high * k // 2), (x + wide, y + high * k // 2), frame, 2)
@@ -74,17 +74,17 @@ def _foliage(scene: np.ndarray, base: np.ndarray, random: np.random.Generator) -
     for _ in range(70):
         axes = random.integers(2, 9, 2).tolist()
         at = random.integers(0, 96, 2).tolist()
-        cv2.ellipse(scene, at, axes, float(random.uniform(0, 180)), 0, 360, _colour(green, random, 14), -1, cv2.LINE_AA)
+        cv2.ellipse(scene, at, axes, float(random.uniform(0, 180)), 0, 360, _color(green, random, 14), -1, cv2.LINE_AA)
     return float(random.uniform(0.5, 2.0))
 
 
 def _stripes(scene: np.ndarray, base: np.ndarray, random: np.random.Generator) -> float:
     angle, gap = random.uniform(0, np.pi), random.integers(7, 22)
     across, along = np.array([np.cos(angle), np.sin(angle)]), 200 * np.array([-np.sin(angle), np.cos(angle)])
-    colour, width = _colour(base, random, 30), max(1, int(gap * random.uniform(0.2, 0.6)))
+    color, width = _color(base, random, 30), max(1, int(gap * random.uniform(0.2, 0.6)))
     for offset in range(-100, 100, int(gap)):
         middle = 48 + across * offset
-        cv2.line(scene, _fixed(middle - along).tolist(), _fixed(middle + along).tolist(), colour, width, cv2.LINE_AA, 4)
+        cv2.line(scene, _fixed(middle - along).tolist(), _fixed(middle + along).tolist(), color, width, cv2.LINE_AA, 4)
     return float(random.uniform(0.3, 1.8))
 
 
@@ -92,7 +92,7 @@ def _clutter(scene: np.ndarray, base: np.ndarray, random: np.random.Generator) -
     for _ in range(24):
         x, y = random.integers(-10, 96, 2).tolist()
         wide, high = random.integers(6, 34, 2).tolist()
-        cv2.rectangle(scene, (x, y), (x + wide, y + high), _colour(base, random, 20), -1)
+        cv2.rectangle(scene, (x, y), (x + wide, y + high), _color(base, random, 20), -1)
     return float(random.uniform(0.6, 2.4))
 
 
@@ -102,23 +102,25 @@ _BACKGROUNDS = {
 }  # fmt: skip
 
 
-def draw_glasses(picture: Picture, look: Look, project, depth: np.ndarray, bridge_z: Number, eye_p: Number) -> None:
+def draw_glasses(
+    picture: Picture, appearance: Appearance, project, depth: np.ndarray, bridge_z: Number, eye_p: Number
+) -> None:
     """Frames as 3-D curves, hidden where the head is nearer; `project` sends head millimetres to (x, y, depth)."""
-    if look.glasses == "none":
+    if appearance.glasses == "none":
         return
     turn = np.linspace(0, 2 * np.pi, 41)
-    sun = look.glasses == "sun"
+    sun = appearance.glasses == "sun"
     wide, high, power = {"round": (22.5, 21.5, 1.0), "square": (25.5, 18.5, 0.62), "sun": (26.5, 21.5, 0.78)}[
-        look.glasses
+        appearance.glasses
     ]
-    frame = np.asarray(look.paint.accent if look.dice % 3 == 0 else (36, 32, 34)) * 0.75
+    frame = np.asarray(appearance.paint.accent if appearance.dice % 3 == 0 else (36, 32, 34)) * 0.75
     scale = (
         float(np.linalg.norm(project(np.array([[10.0, 0, 80]]))[0, :2] - project(np.array([[0.0, 0, 80]]))[0, :2])) / 10
     )
     scale = max(
         scale, float(abs(project(np.array([[0.0, 10, 80]]))[0, 1] - project(np.array([[0.0, 0, 80]]))[0, 1])) / 10
     )
-    width = max(1, round((2.6 if look.dice % 2 else 1.7) * scale))
+    width = max(1, round((2.6 if appearance.dice % 2 else 1.7) * scale))
 
     def line(points: np.ndarray) -> None:
         places = project(points)
@@ -133,7 +135,7 @@ def draw_glasses(picture: Picture, look: Look, project, depth: np.ndarray, bridg
         y = -31 + high * np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** power
         y += 2 * sun * np.maximum(0, sign * np.cos(turn))
         rim = np.stack([x, y, bridge_z + 11 - 0.0042 * x * x], axis=1)
-        _draw_lens(picture, project(rim), depth, sun, look)
+        _draw_lens(picture, project(rim), depth, sun, appearance)
         outer = np.array(
             [(sign * (eye_p + wide), -38, rim[:, 2].min() - 1), (sign * 76, -37, 30), (sign * 80, -36, -8)]
         )
@@ -149,7 +151,7 @@ def draw_glasses(picture: Picture, look: Look, project, depth: np.ndarray, bridg
     line(curve(arch, count=6))
 
 
-def _draw_lens(picture: Picture, rim: np.ndarray, depth: np.ndarray, sun: bool, look: Look) -> None:
+def _draw_lens(picture: Picture, rim: np.ndarray, depth: np.ndarray, sun: bool, appearance: Appearance) -> None:
     cover = np.zeros(depth.shape, np.uint8)
     cv2.fillPoly(cover, [_fixed(rim[:, :2])], 255, cv2.LINE_AA, 4)
     rows, columns = np.flatnonzero(cover.any(1)), np.flatnonzero(cover.any(0))
@@ -157,7 +159,7 @@ def _draw_lens(picture: Picture, rim: np.ndarray, depth: np.ndarray, sun: bool, 
         return
     window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     tint, strength = (
-        (np.array([26, 24, 26]), 0.84 + 0.1 * (look.dice % 2)) if sun else (np.array([214, 224, 232]), 0.07)
+        (np.array([26, 24, 26]), 0.84 + 0.1 * (appearance.dice % 2)) if sun else (np.array([214, 224, 232]), 0.07)
     )
     plane = np.linalg.lstsq(np.c_[rim[:, :2], np.ones(len(rim))], rim[:, 2], rcond=None)[0]
     y, x = np.mgrid[window[0], window[1]]
@@ -172,20 +174,20 @@ def _draw_lens(picture: Picture, rim: np.ndarray, depth: np.ndarray, sun: bool, 
 
 
 def draw_occluder(
-    picture: Picture, look: Look, points: Float[np.ndarray, "68 2"], random: np.random.Generator
+    picture: Picture, appearance: Appearance, points: Float[np.ndarray, "68 2"], random: np.random.Generator
 ) -> Bool[np.ndarray, "68"]:
     """Draw what is held before the face; returns which points it covers."""
     painter = {"hand": _hand, "microphone": _microphone, "cup": _cup, "phone": _phone, "strands": _strands}.get(
-        look.occluder
+        appearance.occluder
     )
-    bare = look.hair in ("bald", "buzz") or look.hat != "none"
-    if painter is None or (look.occluder == "strands" and bare):
+    bare = appearance.hair in ("bald", "buzz") or appearance.hat != "none"
+    if painter is None or (appearance.occluder == "strands" and bare):
         return np.zeros(68, bool)
     size = len(picture)
     layer, cover = picture.copy(), np.zeros((size, size), np.uint8)
-    painter(layer, cover, look, points, random)
+    painter(layer, cover, appearance, points, random)
     cell = np.round(points).astype(int).clip(0, size - 1)
-    soft = size / 200 if look.occluder == "hand" else size / 500
+    soft = size / 200 if appearance.occluder == "hand" else size / 500
     layer = cv2.GaussianBlur(layer, (0, 0), soft)
     cover = cv2.GaussianBlur(cover, (0, 0), size / 260)
     alpha = cover[..., None] * np.float32(1 / 255)
@@ -193,7 +195,7 @@ def draw_occluder(
     return cover[cell[:, 1], cell[:, 0]] > 127
 
 
-def _tube(layer: np.ndarray, cover: np.ndarray, path: np.ndarray, width: Number, colour: np.ndarray) -> None:
+def _tube(layer: np.ndarray, cover: np.ndarray, path: np.ndarray, width: Number, color: np.ndarray) -> None:
     """A rounded rod along `path`: a thick line with lighter ones inside, so that it looks round."""
     path = curve(path.astype(np.float32), count=6)
     cv2.polylines(cover, [_fixed(path)], False, 255, max(1, round(width)), cv2.LINE_AA, 4)
@@ -205,14 +207,18 @@ def _tube(layer: np.ndarray, cover: np.ndarray, path: np.ndarray, width: Number,
         (0.2, 0.12, 1.04),
     ):
         place = path - np.array([shift, shift]) * width
-        shade = np.clip(colour * tone, 0, 255).tolist()
+        shade = np.clip(color * tone, 0, 255).tolist()
         cv2.polylines(layer, [_fixed(place)], False, shade, max(1, round(width * share)), cv2.LINE_AA, 4)
 
 
-def _hand(layer: np.ndarray, cover: np.ndarray, look: Look, points: np.ndarray, random: np.random.Generator) -> None:
+def _hand(
+    layer: np.ndarray, cover: np.ndarray, appearance: Appearance, points: np.ndarray, random: np.random.Generator
+) -> None:
     """Fingers over a cheek, the chin or the mouth, from below or the side."""
     span = float(np.ptp(points[:, 1]))
-    skin = np.asarray(look.paint.skin if random.random() < 0.7 else SKINS[int(random.integers(len(SKINS)))], np.float32)
+    skin = np.asarray(
+        appearance.paint.skin if random.random() < 0.7 else SKINS[int(random.integers(len(SKINS)))], np.float32
+    )
     side = 1 if random.random() < 0.5 else -1
     goal = points[[48, 54, 8, 57, 4, 12][int(random.integers(6))]] + random.normal(0, 0.05 * span, 2)
     angle = np.deg2rad(random.uniform(25, 75))
@@ -240,12 +246,12 @@ def _hand(layer: np.ndarray, cover: np.ndarray, look: Look, points: np.ndarray, 
 
 
 def _microphone(
-    layer: np.ndarray, cover: np.ndarray, look: Look, points: np.ndarray, random: np.random.Generator
+    layer: np.ndarray, cover: np.ndarray, appearance: Appearance, points: np.ndarray, random: np.random.Generator
 ) -> None:
     span = float(np.ptp(points[:, 1]))
     head = points[57] + random.normal(0, 0.07 * span, 2) + (0, 0.22 * span)
-    lean = np.array([random.normal(0, 0.5), 1.0])
-    _tube(layer, cover, np.stack([head, head + lean * span * 1.4]), 0.15 * span, np.array([54, 54, 58]))
+    mean_offset = np.array([random.normal(0, 0.5), 1.0])
+    _tube(layer, cover, np.stack([head, head + mean_offset * span * 1.4]), 0.15 * span, np.array([54, 54, 58]))
     radius = 0.15 * span
     for share, tone in ((1.0, 40), (0.85, 62), (0.6, 92), (0.3, 130)):
         at = _fixed(head - radius * 0.35 * (1 - share)).tolist()
@@ -253,13 +259,15 @@ def _microphone(
     cv2.circle(cover, _fixed(head).tolist(), int(radius * 16), 255, -1, cv2.LINE_AA, 4)
 
 
-def _cup(layer: np.ndarray, cover: np.ndarray, look: Look, points: np.ndarray, random: np.random.Generator) -> None:
+def _cup(
+    layer: np.ndarray, cover: np.ndarray, appearance: Appearance, points: np.ndarray, random: np.random.Generator
+) -> None:
     span = float(np.ptp(points[:, 1]))
     top = points[62] + random.normal(0, 0.05 * span, 2)
     wide, high = 0.24 * span, 0.62 * span
-    colour = np.asarray(look.paint.accent, np.float32)
+    color = np.asarray(appearance.paint.accent, np.float32)
     for k in np.linspace(-1, 1, 25):
-        shade = np.clip(colour * (1.05 - 0.5 * abs(k + 0.25)), 0, 255).tolist()
+        shade = np.clip(color * (1.05 - 0.5 * abs(k + 0.25)), 0, 255).tolist()
         strip = top + np.array(
             [(k * wide, 0), ((k + 0.12) * wide, 0), ((k + 0.12) * wide * 0.74, high), (k * wide * 0.74, high)]
         )
@@ -270,7 +278,9 @@ def _cup(layer: np.ndarray, cover: np.ndarray, look: Look, points: np.ndarray, r
     cv2.ellipse(layer, _fixed(top).tolist(), rim, 0, 0, 360, (246, 244, 240), -1, cv2.LINE_AA, 4)
 
 
-def _phone(layer: np.ndarray, cover: np.ndarray, look: Look, points: np.ndarray, random: np.random.Generator) -> None:
+def _phone(
+    layer: np.ndarray, cover: np.ndarray, appearance: Appearance, points: np.ndarray, random: np.random.Generator
+) -> None:
     span = float(np.ptp(points[:, 1]))
     goal = points[[4, 12, 57, 8][int(random.integers(4))]] + (0, 0.3 * span)
     angle = random.normal(0, 0.35)
@@ -285,12 +295,14 @@ def _phone(layer: np.ndarray, cover: np.ndarray, look: Look, points: np.ndarray,
     cv2.circle(layer, _fixed(lens).tolist(), int(0.055 * span * 16), (70, 74, 86), -1, cv2.LINE_AA, 4)
 
 
-def _strands(layer: np.ndarray, cover: np.ndarray, look: Look, points: np.ndarray, random: np.random.Generator) -> None:
+def _strands(
+    layer: np.ndarray, cover: np.ndarray, appearance: Appearance, points: np.ndarray, random: np.random.Generator
+) -> None:
     """Loose hair that falls over the face from above the brows."""
     span = float(np.ptp(points[:, 1]))
     side = 17 if random.random() < 0.5 else 26
     root = points[side] * 0.6 + points[27] * 0.4 - (0, 0.55 * span)
-    hair = np.asarray(look.paint.hair, np.float32)
+    hair = np.asarray(appearance.paint.hair, np.float32)
     for _ in range(int(random.integers(10, 26))):
         start = root + random.normal(0, 0.07 * span, 2)
         goal = points[side] + random.normal(0, 0.09 * span, 2) + (0, random.uniform(0.1, 0.8) * span)
@@ -303,11 +315,11 @@ def _strands(layer: np.ndarray, cover: np.ndarray, look: Look, points: np.ndarra
         cv2.polylines(cover, [_fixed(path)], False, 235, width, cv2.LINE_AA, 4)
 
 
-def through_camera(picture: Picture, look: Look, random: np.random.Generator) -> Picture:
-    """Blur, grain and, rarely, no colour."""
+def through_camera(picture: Picture, appearance: Appearance, random: np.random.Generator) -> Picture:
+    """Blur, grain and, rarely, no color."""
     size = len(picture)
-    sigma = look.blur * size / 256
+    sigma = appearance.blur * size / 256
     seen = cv2.GaussianBlur(picture, (0, 0), sigma) if sigma > 0.25 else picture
-    grain = tile("grain", size, size, random) * np.float32(look.noise * 0.55)
+    grain = tile("grain", size, size, random) * np.float32(appearance.noise * 0.55)
     seen = np.clip(seen + grain[..., None], 0, 255).astype(np.uint8)
-    return np.repeat(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2) if look.grey else seen
+    return np.repeat(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2) if appearance.gray else seen

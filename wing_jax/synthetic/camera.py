@@ -10,7 +10,7 @@ from jaxtyping import Float
 from wing_jax.synthetic.appearance import Light, Pose
 from wing_jax.synthetic.clothing import Sheet
 from wing_jax.synthetic.mesh import AZIMUTH, ROWS, bumps, grid_normals, grid_triangles, smoothstep
-from wing_jax.synthetic.raster import Fragments, rasterise
+from wing_jax.synthetic.raster import Fragments, rasterize
 from wing_jax.values import Value
 
 
@@ -40,7 +40,7 @@ class Camera(Value):
         flat = camera.project(landmarks)[:, :2]
         low, high = flat.min(0), flat.max(0)
         scale = pose.scale * size / float((high - low).max())
-        shift = size * (0.5 + np.asarray(pose.centre)) - 0.5 - scale * (low + high) / 2
+        shift = size * (0.5 + np.asarray(pose.center)) - 0.5 - scale * (low + high) / 2
         return dataclasses.replace(camera, scale=scale, shift=tuple(shift.tolist()))
 
     def place(self, vertices: np.ndarray, with_head: np.ndarray | float = 1.0) -> np.ndarray:
@@ -108,7 +108,7 @@ def assemble(
         lights.append(_light(normals, light, hollow).reshape(-1, 4))
         count += rows * columns
     numbers = np.concatenate(triangles)
-    seen = rasterise(np.concatenate(vertices), numbers, size=size)
+    seen = rasterize(np.concatenate(vertices), numbers, size=size)
     attributes = np.concatenate([np.concatenate(places), np.concatenate(lights)], axis=1).T
     corners = numbers.T.take(seen.triangles, axis=1)
     shown = np.stack([(row.take(corners) * seen.weights).sum(0) for row in np.ascontiguousarray(attributes)])
@@ -122,7 +122,7 @@ def _light(normals: np.ndarray, light: Light, hollow: np.ndarray) -> Float[np.nd
     wrap = np.array([0.32, 0.2, 0.14], np.float32)
     diffuse = np.clip((facing[..., None] + wrap) / (1 + wrap), 0, None)
     sky = 0.85 - 0.25 * normals[..., 1:2]
-    energy = (np.asarray(light.ambient, np.float32) * sky + np.asarray(light.colour, np.float32) * diffuse) * hollow
+    energy = (np.asarray(light.ambient, np.float32) * sky + np.asarray(light.color, np.float32) * diffuse) * hollow
     halfway = direction + np.array([0, 0, 1], np.float32)
     shine = np.clip(normals @ (halfway / (np.linalg.norm(halfway) + 1e-6)), 0, 1) ** 18 * (60 * light.shine)
     rim = light.rim * 70 * np.clip(1 - normals[..., 2], 0, 1) ** 3 * (normals[..., 0] * direction[0] < 0)
@@ -137,8 +137,8 @@ def shade(
     lookup = np.full((2, -(-count // 256) * 256), -1, np.float32)  # cv2.remap takes no row of 32768 pixels
     lookup[:, :count] = places - np.float32(0.5)
     x, y = lookup.reshape(2, -1, 256)
-    colours = cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    colours = colours.reshape(-1, 3)[:count].T
+    colors = cv2.remap(texture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    colors = colors.reshape(-1, 3)[:count].T
     if lit:
-        colours = colours * lights[:3] + lights[3]
-    picture.reshape(-1, 3)[seen.pixels] = np.clip(colours, 0, 255).astype(np.uint8).T
+        colors = colors * lights[:3] + lights[3]
+    picture.reshape(-1, 3)[seen.pixels] = np.clip(colors, 0, 255).astype(np.uint8).T

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.synthetic.appearance import Look, Number
+from wing_jax.synthetic.appearance import Appearance, Number
 from wing_jax.synthetic.mesh import (
     ARC,
     AZIMUTH,
@@ -37,59 +37,59 @@ class Sheet(Value):
     shade: float = 1.0
 
 
-def head_sheet(look: Look, skin: Float[np.ndarray, "rows columns 3"], random: np.random.Generator) -> Sheet:
+def head_sheet(appearance: Appearance, skin: Float[np.ndarray, "rows columns 3"], random: np.random.Generator) -> Sheet:
     """The head with its hair, hat or cloth raised over the skin."""
     raised, out = np.zeros(skin.shape[:2]), grid_normals(skin)
-    if look.hat != "headscarf":
-        raised = _hair_height(look, random)
-    covered = cloth_cover(look)
+    if appearance.hat != "headscarf":
+        raised = _hair_height(appearance, random)
+    covered = cloth_cover(appearance)
     if covered is not None:
         cover, thickness = covered
         raised = raised * (1 - cover) + thickness * cover
-        if look.occluder in ("mask", "scarf"):  # cloth spans the hollows of the face
+        if appearance.occluder in ("mask", "scarf"):  # cloth spans the hollows of the face
             smooth = cv2.GaussianBlur(skin, (0, 0), 2.5, borderType=cv2.BORDER_REPLICATE)
             skin = skin + (smooth - skin) * cover[..., None]
     grid = skin + out * raised[..., None]
     return Sheet(grid.astype(np.float32), _page_places())
 
 
-def hairline(look: Look) -> Float[np.ndarray, "places 2"]:
+def hairline(appearance: Appearance) -> Float[np.ndarray, "places 2"]:
     """The border of the hair as (p >= 0, v): hair grows above it."""
-    recede = look.hairline
+    recede = appearance.hairline
     front, temple = -94 + 2.5 * recede, -78 - 4 * min(0.0, recede)
-    if look.hair == "bald":
+    if appearance.hair == "bald":
         front, temple = -190, -190
-    elif look.hair == "fringe":
+    elif appearance.hair == "fringe":
         front, temple = -64, -62
     knots = {
         0: front, 22: front - 1 - 2.5 * max(0.0, recede), 45: front + 1 - 4 * max(0.0, recede), 62: temple + 2,
         74: temple + 10, 88: -46, 101: -34, 107: -14, 122: -6, 127: -40, 150: -38, 160: 20, 180: 58, 252: 66,
     }  # fmt: skip
-    if look.hair == "bald":
+    if appearance.hair == "bald":
         knots = {0: -300, 252: -300}
     places = np.linspace(0, np.pi * ARC, 60)
     return np.stack([places, through(knots, places, blur=3.5)], axis=1)
 
 
-def paint_hair(canvas: Canvas, look: Look, random: np.random.Generator) -> None:
+def paint_hair(canvas: Canvas, appearance: Appearance, random: np.random.Generator) -> None:
     """Hair on the scalp, above the hairline, with strands along its flow and a ragged edge."""
     height, width = canvas.page.shape[1:]
     p, v = unpage(width, height)
-    border = hairline(look)
+    border = hairline(appearance)
     edge = np.interp(np.abs(p), border[:, 0], border[:, 1]).astype(np.float32)
     rows = slice(0, int(np.searchsorted(v, edge.max() + 14)))
-    kind = "curls" if look.hair in ("curly", "afro") else "strands"
+    kind = "curls" if appearance.hair in ("curly", "afro") else "strands"
     strands = tile(kind, rows.stop, width, random)
-    if look.hair in ("short", "parted", "bun"):
-        lean = random.uniform(-1.4, 1.4)
-        shear = np.array([[1, lean, 0], [0, 1, 0]], np.float32)
+    if appearance.hair in ("short", "parted", "bun"):
+        mean_offset = random.uniform(-1.4, 1.4)
+        shear = np.array([[1, mean_offset, 0], [0, 1, 0]], np.float32)
         strands = cv2.warpAffine(strands, shear, strands.shape[::-1], borderMode=cv2.BORDER_REFLECT)
-    softness = {"buzz": 5.0, "afro": 4.0}.get(look.hair, 7.0)
+    softness = {"buzz": 5.0, "afro": 4.0}.get(appearance.hair, 7.0)
     alpha = np.clip((edge[None] - v[rows, None] + 3 * strands) * np.float32(1 / softness), 0, 1)
-    if look.hair == "buzz":
+    if appearance.hair == "buzz":
         alpha *= 0.82
     shade = (0.92 + (0.17 if kind == "strands" else 0.22) * strands).clip(0.5, 1.6)
-    for plane, tone in zip(canvas.page[:, rows], look.paint.hair, strict=True):
+    for plane, tone in zip(canvas.page[:, rows], appearance.paint.hair, strict=True):
         plane += (tone * shade - plane) * alpha
 
 
@@ -104,7 +104,7 @@ def _above(line: np.ndarray, softness: Number) -> np.ndarray:
     return smoothstep(edge[None] - ROWS[:, None], -1.0, softness)
 
 
-def _hair_height(look: Look, random: np.random.Generator) -> np.ndarray:
+def _hair_height(appearance: Appearance, random: np.random.Generator) -> np.ndarray:
     thick = {
         "bald": 0,
         "buzz": 1.5,
@@ -117,26 +117,28 @@ def _hair_height(look: Look, random: np.random.Generator) -> np.ndarray:
         "bob": 13,
         "bun": 6,
     }
-    height = thick[look.hair] * look.hair_volume
-    if look.hat != "none":
+    height = thick[appearance.hair] * appearance.hair_volume
+    if appearance.hat != "none":
         height = min(height, 7.0)
-    grown = _above(hairline(look), {"afro": 30.0, "fringe": 12.0, "bob": 16.0, "long": 24.0}.get(look.hair, 30.0))
+    grown = _above(
+        hairline(appearance), {"afro": 30.0, "fringe": 12.0, "bob": 16.0, "long": 24.0}.get(appearance.hair, 30.0)
+    )
     waves = (
         1 + 0.1 * np.sin(COLUMNS / 9 + random.uniform(0, 6))[None] * np.sin(ROWS / 17 + random.uniform(0, 6))[:, None]
     )
-    if look.hair in ("curly", "afro"):
+    if appearance.hair in ("curly", "afro"):
         clumps = cv2.GaussianBlur(random.normal(size=grown.shape).astype(np.float32), (5, 5), 0.9)
         waves = waves + 0.24 * clumps
     raised = height * grown * waves
-    if look.hair in ("short", "parted", "curly"):
+    if appearance.hair in ("short", "parted", "curly"):
         side = smoothstep(np.abs(COLUMNS), 75, 115)
-        raised *= 1 - (0.55 if look.hair != "curly" else 0.3) * side * smoothstep(ROWS, -110, -70)[:, None]
-    if look.hair in ("short", "parted", "fringe"):
+        raised *= 1 - (0.55 if appearance.hair != "curly" else 0.3) * side * smoothstep(ROWS, -110, -70)[:, None]
+    if appearance.hair in ("short", "parted", "fringe"):
         part = random.choice([-38.0, 38.0, 0.0])
-        raised += look.hair_volume * grown * _lock(5.0, -0.7 * part, -115, 38, 26)
-        raised -= _lock(0.5 * height, part, -130, 4.5, 40) * (look.hair == "parted")
-    if look.hair == "bun":
-        raised += look.hair_volume * bumps((34.0, 0, -182, 500, 13)) * grown
+        raised += appearance.hair_volume * grown * _lock(5.0, -0.7 * part, -115, 38, 26)
+        raised -= _lock(0.5 * height, part, -130, 4.5, 40) * (appearance.hair == "parted")
+    if appearance.hair == "bun":
+        raised += appearance.hair_volume * bumps((34.0, 0, -182, 500, 13)) * grown
     return raised
 
 
@@ -146,10 +148,10 @@ def _lock(height: Number, p: Number, v: Number, wide: Number, high: Number) -> n
     return single
 
 
-def cloth_cover(look: Look) -> tuple[np.ndarray, float] | None:
+def cloth_cover(appearance: Appearance) -> tuple[np.ndarray, float] | None:
     """Where cloth lies, 0 to 1 on the grid, and how many millimetres thick."""
     p, v = np.abs(COLUMNS)[None], ROWS[:, None]
-    if look.hat in ("beanie", "cap"):
+    if appearance.hat in ("beanie", "cap"):
         line = np.stack(
             [
                 np.linspace(0, np.pi * ARC, 30),
@@ -157,27 +159,27 @@ def cloth_cover(look: Look) -> tuple[np.ndarray, float] | None:
             ],
             1,
         )
-        return _above(line, 5.0), 11.0 if look.hat == "beanie" else 9.0
-    if look.hat == "headscarf":
+        return _above(line, 5.0), 11.0 if appearance.hat == "beanie" else 9.0
+    if appearance.hat == "headscarf":
         oval = (p / 84) ** 2.6 + (np.abs(v + 14) / 76 * np.where(v > -14, 76 / 100, 1)) ** 2.6
         return smoothstep(oval, 0.97, 1.12), 9.0
-    if look.occluder == "mask":
+    if appearance.occluder == "mask":
         return (smoothstep(v, -10, -6) * smoothstep(-v, -84, -74) * smoothstep(-p, -98, -86)).astype(np.float32), 5.0
-    if look.occluder == "scarf":
+    if appearance.occluder == "scarf":
         return (smoothstep(v + 0.0012 * p**2, 24, 40) * smoothstep(-v, -170, -150)).astype(np.float32), 15.0
     return None
 
 
-def cloth_thickness(look: Look, sites: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
+def cloth_thickness(appearance: Appearance, sites: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
     """Millimetres of hat, mask or scarf that lie on these places (p, v)."""
-    covered = cloth_cover(look)
+    covered = cloth_cover(appearance)
     if covered is None:
         return np.zeros(len(sites), np.float32)
     cover = np.broadcast_to(covered[0], (len(ROWS), len(COLUMNS)))
     return at_sites(cover[..., None].astype(np.float32), sites)[:, 0] * np.float32(covered[1])
 
 
-def paint_cloth(canvas: Canvas, look: Look, random: np.random.Generator) -> None:
+def paint_cloth(canvas: Canvas, appearance: Appearance, random: np.random.Generator) -> None:
     """Shirt, hat, headscarf, mask and scarf on the page."""
     height, width = canvas.page.shape[1:]
     x = (np.arange(width) + 0.5) / canvas.texels
@@ -188,16 +190,16 @@ def paint_cloth(canvas: Canvas, look: Look, random: np.random.Generator) -> None
     )
     neckline = NECK + random.uniform(-22, 24)
     shirt = smoothstep(ROWS[:, None] - 18 * np.cos(AZIMUTH)[None] * random.uniform(-0.2, 1.2), neckline, neckline + 5)
-    _lay(canvas, shirt, look.paint.clothes, (rows_at, columns_at), (y, x), random)
-    covered = cloth_cover(look)
+    _lay(canvas, shirt, appearance.paint.clothes, (rows_at, columns_at), (y, x), random)
+    covered = cloth_cover(appearance)
     if covered is not None:
-        colour = look.paint.accent
-        if look.occluder == "mask" and look.hat == "none" and random.random() < 0.7:
-            colour = (150, 190, 214) if random.random() < 0.6 else (238, 240, 240)
-        _lay(canvas, covered[0], colour, (rows_at, columns_at), (y, x), random)
+        color = appearance.paint.accent
+        if appearance.occluder == "mask" and appearance.hat == "none" and random.random() < 0.7:
+            color = (150, 190, 214) if random.random() < 0.6 else (238, 240, 240)
+        _lay(canvas, covered[0], color, (rows_at, columns_at), (y, x), random)
 
 
-def _lay(canvas: Canvas, cover: np.ndarray, colour, lines: tuple, texels: tuple, random: np.random.Generator) -> None:
+def _lay(canvas: Canvas, cover: np.ndarray, color, lines: tuple, texels: tuple, random: np.random.Generator) -> None:
     """Blend woven cloth where `cover` (on the grid) is above a half."""
     rows = np.interp(texels[0], lines[0], np.arange(len(ROWS)))
     columns = np.interp(texels[1], lines[1], np.arange(len(COLUMNS)))
@@ -214,54 +216,56 @@ def _lay(canvas: Canvas, cover: np.ndarray, colour, lines: tuple, texels: tuple,
     patch = canvas.page[:, first:last]
     high, wide = patch.shape[1:]
     woven = 1 + 0.045 * tile("weave", high, wide, random) + 0.04 * tile("blotches", high, wide, random)
-    patch += (np.asarray(colour, np.float32)[:, None, None] * woven - patch) * alpha
+    patch += (np.asarray(color, np.float32)[:, None, None] * woven - patch) * alpha
 
 
-def paint_strip(look: Look, texels: Number, random: np.random.Generator) -> Float[np.ndarray, "3 height width"]:
+def paint_strip(
+    appearance: Appearance, texels: Number, random: np.random.Generator
+) -> Float[np.ndarray, "3 height width"]:
     """Texture of the parts that hang from the head: strands of hair, an ear, a brim."""
     height, width = round(STRIP * texels), round(PAGE_SIZE[0] * texels)
     strip = np.empty((3, height, width), np.float32)
-    strip[:] = np.asarray(look.paint.hair, np.float32)[:, None, None]
+    strip[:] = np.asarray(appearance.paint.hair, np.float32)[:, None, None]
     strip *= (0.92 + 0.24 * tile("strands", height, width, random)).clip(0.4, 1.6)
     canvas = Canvas(strip, texels)
     first, last = (round(edge * texels) for edge in (_EAR_BOX[0] - 2, _EAR_BOX[1] + 2))
-    skin = np.asarray(look.paint.skin, np.float32) * (0.99, 0.9, 0.88)
+    skin = np.asarray(appearance.paint.skin, np.float32) * (0.99, 0.9, 0.88)
     strip[:, :, first:last] = skin[:, None, None]
-    centre = np.array([sum(_EAR_BOX) / 2, STRIP / 2], np.float32)
+    center = np.array([sum(_EAR_BOX) / 2, STRIP / 2], np.float32)
     turn = np.linspace(0, 2 * np.pi, 24)
     for at, size, strength in (((1, 3), (6.5, 10), 0.75), ((-4, -13), (8, 5), 0.35), ((5, -4), (3, 12), 0.35)):
-        oval = centre + np.array(at) + np.stack([np.cos(turn) * size[0], np.sin(turn) * size[1]], 1)
+        oval = center + np.array(at) + np.stack([np.cos(turn) * size[0], np.sin(turn) * size[1]], 1)
         canvas.fill(oval - CORNER, skin * (0.5, 0.36, 0.33), strength, 1.6)
-    strip[:, :, round((_BRIM_BOX[0] - 2) * texels) :] = np.asarray(look.paint.accent, np.float32)[:, None, None]
+    strip[:, :, round((_BRIM_BOX[0] - 2) * texels) :] = np.asarray(appearance.paint.accent, np.float32)[:, None, None]
     return strip
 
 
-def extra_sheets(look: Look, skin: np.ndarray, random: np.random.Generator) -> list[Sheet]:
+def extra_sheets(appearance: Appearance, skin: np.ndarray, random: np.random.Generator) -> list[Sheet]:
     """Ears, hanging hair and a brim, where the look has them."""
     sheets = []
-    if look.hat != "headscarf":
-        sheets += [_ear(look, sign) for sign in (-1, 1)]
-        if look.hair in ("long", "bob"):
-            sheets.append(_hanging_hair(look, random))
-    if look.hat == "cap":
+    if appearance.hat != "headscarf":
+        sheets += [_ear(appearance, sign) for sign in (-1, 1)]
+        if appearance.hair in ("long", "bob"):
+            sheets.append(_hanging_hair(appearance, random))
+    if appearance.hat == "cap":
         sheets.append(_brim(skin))
     return sheets
 
 
-def _ear(look: Look, sign: int) -> Sheet:
+def _ear(appearance: Appearance, sign: int) -> Sheet:
     """A dish with a rim, open to the side and a little forward."""
     turn = np.linspace(0, 2 * np.pi, 19)[None]
     ring = np.array([0, 0.3, 0.55, 0.75, 0.88, 0.96, 1.0, 0.86])[:, None]
     height = np.array([-2, -2, 0, 4, 6.5, 6, 3, -6])[:, None]
-    size = 1 + 0.07 * look.shape.ears
+    size = 1 + 0.07 * appearance.shape.ears
     along = ring * np.cos(turn) * (16.5 - 4.5 * np.sin(turn).clip(0, 1)) * size
     down = ring * np.sin(turn) * 30 * size
     lobe = np.sin(turn).clip(0, 1)
-    tucked = look.hair in ("long", "bob")
-    spread = np.deg2rad(12 if tucked else 28 + 7 * look.shape.ears)
+    tucked = appearance.hair in ("long", "bob")
+    spread = np.deg2rad(12 if tucked else 28 + 7 * appearance.shape.ears)
     back = along * np.cos(spread) - 0.16 * down
     out = along * np.sin(spread) + height * (1 - 0.6 * lobe) + (4.0 if tucked else 7.5)
-    wide = 71.5 * (1 + 0.022 * look.shape.width)
+    wide = 71.5 * (1 + 0.022 * appearance.shape.width)
     grid = np.stack([sign * (wide + out), -16 + down, -17 - back], axis=-1)
     x = _EAR_BOX[0] + 23 - along / size
     places = np.stack([x, STRIP / 2 + down / size], axis=-1)
@@ -271,13 +275,13 @@ def _ear(look: Look, sign: int) -> Sheet:
     return Sheet(grid[::-1].astype(np.float32), places[::-1].astype(np.float32), two_sided=True)
 
 
-def _hanging_hair(look: Look, random: np.random.Generator) -> Sheet:
+def _hanging_hair(appearance: Appearance, random: np.random.Generator) -> Sheet:
     """A curtain from one temple round the back to the other."""
     opening = np.deg2rad(random.uniform(66, 92))
     turn = np.linspace(-opening, opening - 2 * np.pi, 32)[::-1]  # columns run right when seen from outside
     t = np.linspace(0, 1, 21)[:, None]
-    end = random.uniform(65, 95) if look.hair == "bob" else random.uniform(120, 235)
-    volume = 11 * look.hair_volume
+    end = random.uniform(65, 95) if appearance.hair == "bob" else random.uniform(120, 235)
+    volume = 11 * appearance.hair_volume
     y = np.interp(t, [0, 0.12, 0.25, 1], [-128, -100, -70, end])
     fit = np.interp(t, [0, 0.12, 0.25, 0.5, 1], [0.7, 0.93, 1.0, 1.0, random.uniform(0.9, 1.12)])
     x = (76 + volume) * np.sin(turn) * fit

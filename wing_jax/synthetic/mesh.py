@@ -193,7 +193,7 @@ def _brow(shape: Shape, expression: Expression, side: int) -> np.ndarray:
 
 def _eye(shape: Shape, expression: Expression, side: int) -> np.ndarray:
     """Outer corner, upper lid (outer, inner), inner corner, lower lid (inner, outer), where p > 0."""
-    centre, half = 31.8 + 1.2 * shape.eye_gap, 14.3 * (1 + 0.05 * shape.eye_size)
+    center, half = 31.8 + 1.2 * shape.eye_gap, 14.3 * (1 + 0.05 * shape.eye_size)
     open_lid = expression.lids[side] * (1 + 0.1 * shape.eye_size)
     squint = 1.3 * max(0.0, expression.smile[side])
     low = 4.6 + 0.3 * shape.eye_size - squint
@@ -201,9 +201,9 @@ def _eye(shape: Shape, expression: Expression, side: int) -> np.ndarray:
     tilt = 0.8 * shape.eye_tilt + 0.6
     return np.array(
         [
-            (centre + half, -33.6 - tilt), (centre + 0.42 * half, -34.5 + top - 0.3 * tilt),
-            (centre - 0.36 * half, -34.5 + top + 0.2 * tilt), (centre - half, -32.6 + 0.5 * tilt),
-            (centre - 0.36 * half, -34.5 + low), (centre + 0.42 * half, -34.5 + low - 0.4 * tilt),
+            (center + half, -33.6 - tilt), (center + 0.42 * half, -34.5 + top - 0.3 * tilt),
+            (center - 0.36 * half, -34.5 + top + 0.2 * tilt), (center - half, -32.6 + 0.5 * tilt),
+            (center - 0.36 * half, -34.5 + low), (center + 0.42 * half, -34.5 + low - 0.4 * tilt),
         ]
     )  # fmt: skip
 

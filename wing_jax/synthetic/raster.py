@@ -20,13 +20,13 @@ class Fragments(Value):
     depth: Float[np.ndarray, "height width"]  # larger is nearer, -inf where nothing is
 
 
-def rasterise(
+def rasterize(
     vertices: Float[np.ndarray, "vertices 3"], triangles: Int[np.ndarray, "triangles 3"], *, size: int
 ) -> Fragments:
     """Fill the triangles that face the camera into a `size` x `size` picture and keep the nearest.
 
     Args:
-      vertices: x, y in pixels (centres at integers) and a depth that grows towards the camera.
+      vertices: x, y in pixels (centers at integers) and a depth that grows towards the camera.
       triangles: vertex numbers, clockwise on the screen (x right, y down) when they face the camera.
       size: side of the picture in pixels.
     """
@@ -55,7 +55,7 @@ def rasterise(
 
 
 def _range(x: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """First and last pixel, inside the picture, whose centre lies between the three corners."""
+    """First and last pixel, inside the picture, whose center lies between the three corners."""
     low = np.ceil(np.minimum(np.minimum(x[0], x[1]), x[2]))
     high = np.floor(np.maximum(np.maximum(x[0], x[1]), x[2]))
     return np.maximum(low, 0), np.minimum(high, size - 1)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from wing_jax.synthetic.appearance import Look, sample_look
+from wing_jax.synthetic.appearance import Appearance, sample_appearance
 from wing_jax.synthetic.background import draw_glasses, draw_occluder, paint_background, through_camera
 from wing_jax.synthetic.camera import Camera, assemble, shade
 from wing_jax.synthetic.clothing import cloth_thickness, extra_sheets, head_sheet, paint_cloth, paint_hair, paint_strip
@@ -49,14 +49,14 @@ def render_face(*, seed: int, index: int, size: int = 256) -> SyntheticFace:
     """Face `index` of the stream `seed`, as a `size` x `size` picture.
 
     It depends on (seed, index) alone, whatever was drawn before and in whatever process. The box of its points is
-    about half the picture wide and about in its centre.
+    about half the picture wide and about in its center.
 
     Raises:
       ValueError: `seed` or `index` is negative, or `size` is under 32.
     """
     if seed < 0 or index < 0:
         raise ValueError(f"seed and index must be at least 0, not {seed} and {index}")
-    return draw_face(sample_look(seed=seed, index=index), size=size)
+    return draw_face(sample_appearance(seed=seed, index=index), size=size)
 
 
 def render_faces(count: int, *, seed: int, size: int = 256, workers: int | None = None) -> tuple[SyntheticFace, ...]:
@@ -84,8 +84,10 @@ def _draw_nth(index: int, *, seed: int, size: int) -> SyntheticFace:
     return render_face(seed=seed, index=index, size=size)
 
 
-def draw_face(look: Look, *, size: int, texture: Float[np.ndarray, "3 height width"] | None = None) -> SyntheticFace:
-    """Draw `look`; a `texture` given by hand replaces the painted one, unlit and bare (for tests).
+def draw_face(
+    appearance: Appearance, *, size: int, texture: Float[np.ndarray, "3 height width"] | None = None
+) -> SyntheticFace:
+    """Draw `appearance`; a `texture` given by hand replaces the painted one, unlit and bare (for tests).
 
     Raises:
       ValueError: `size` is under 32.
@@ -93,39 +95,41 @@ def draw_face(look: Look, *, size: int, texture: Float[np.ndarray, "3 height wid
     if size < 32:
         raise ValueError(f"a face needs a picture of at least 32 pixels, not {size}")
     wide = round(size * _OVERSAMPLING)
-    random = np.random.default_rng(look.dice)
-    skin = head_grid(look.shape, look.expression)
-    sites = landmark_sites(look.shape, look.expression)
-    camera = Camera.aim(look.pose, at_sites(skin, sites), wide)
-    sheets = [head_sheet(look, skin, random), *extra_sheets(look, skin, random)]
+    random = np.random.default_rng(appearance.dice)
+    skin = head_grid(appearance.shape, appearance.expression)
+    sites = landmark_sites(appearance.shape, appearance.expression)
+    camera = Camera.aim(appearance.pose, at_sites(skin, sites), wide)
+    sheets = [head_sheet(appearance, skin, random), *extra_sheets(appearance, skin, random)]
     corners = camera.project(at_sites(skin, sites))
     texels = texels_of(size)
-    painted = _paint(look, sites, texels, random) if texture is None else texture
-    seen, places, shading = assemble(sheets, camera, look.light, size=wide)
-    picture = paint_background(look, wide, random)
+    painted = _paint(appearance, sites, texels, random) if texture is None else texture
+    seen, places, shading = assemble(sheets, camera, appearance.light, size=wide)
+    picture = paint_background(appearance, wide, random)
     shade(picture, seen, places * texels, cv2.merge(list(painted)), shading, lit=texture is None)
     covered = np.zeros(68, bool)
     if texture is None:
         bridge = at_sites(skin, np.array([(0.0, -34.0)], np.float32))[0, 2]
         eye = at_sites(skin, np.array([(float(sites[42:48, 0].mean()), -33.0)], np.float32))[0, 0]
-        draw_glasses(picture, look, camera.project, seen.depth, float(bridge), float(eye))
-        covered = draw_occluder(picture, look, corners[:, :2], random)
+        draw_glasses(picture, appearance, camera.project, seen.depth, float(bridge), float(eye))
+        covered = draw_occluder(picture, appearance, corners[:, :2], random)
     picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     if texture is None:
-        picture = through_camera(picture, look, random)
+        picture = through_camera(picture, appearance, random)
     points = ((corners[:, :2] + 0.5) * (size / wide) - 0.5).astype(np.float32)
-    cloth = cloth_thickness(look, sites)
+    cloth = cloth_thickness(appearance, sites)
     visible = _visible(corners, seen.depth, _HIDDEN + 2 * cloth)
     covered |= cloth > 2
-    return SyntheticFace(picture, points, visible, covered, look.pose.yaw, look.pose.pitch, look.pose.roll)
+    return SyntheticFace(
+        picture, points, visible, covered, appearance.pose.yaw, appearance.pose.pitch, appearance.pose.roll
+    )
 
 
-def _paint(look: Look, sites: np.ndarray, texels: float, random: np.random.Generator) -> np.ndarray:
-    canvas = paint_skin(look, texels, random)
-    paint_features(canvas, look, sites, random)
-    paint_hair(canvas, look, random)
-    paint_cloth(canvas, look, random)
-    return np.concatenate([canvas.page, paint_strip(look, texels, random)], axis=1)
+def _paint(appearance: Appearance, sites: np.ndarray, texels: float, random: np.random.Generator) -> np.ndarray:
+    canvas = paint_skin(appearance, texels, random)
+    paint_features(canvas, appearance, sites, random)
+    paint_hair(canvas, appearance, random)
+    paint_cloth(canvas, appearance, random)
+    return np.concatenate([canvas.page, paint_strip(appearance, texels, random)], axis=1)
 
 
 def _visible(

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.synthetic.appearance import Look, Number
+from wing_jax.synthetic.appearance import Appearance, Number
 from wing_jax.synthetic.mesh import ARC, CROWN, END
 
 _FINE_P, _FINE_V, _COARSE = 130.0, 110.0, 3.0
@@ -80,16 +80,16 @@ class Canvas:
     texels: float
     origin: tuple[int, int] = (0, 0)
 
-    def fill(self, outline: np.ndarray, colour, strength: Number = 1.0, blur: Number = 0.0) -> None:
-        """Blend `colour` into the polygon `outline`, [n, 2] places (p, v), or into several, [m, n, 2]."""
-        self._blend(outline, colour, strength, blur, width=0.0)
+    def fill(self, outline: np.ndarray, color, strength: Number = 1.0, blur: Number = 0.0) -> None:
+        """Blend `color` into the polygon `outline`, [n, 2] places (p, v), or into several, [m, n, 2]."""
+        self._blend(outline, color, strength, blur, width=0.0)
 
-    def stroke(self, line: np.ndarray, colour, width: Number, strength: Number = 1.0, blur: Number = 0.0) -> None:
-        """Blend `colour` along the open line [n, 2], or the lines [m, n, 2]."""
-        self._blend(line, colour, strength, blur, width)
+    def stroke(self, line: np.ndarray, color, width: Number, strength: Number = 1.0, blur: Number = 0.0) -> None:
+        """Blend `color` along the open line [n, 2], or the lines [m, n, 2]."""
+        self._blend(line, color, strength, blur, width)
 
-    def disc(self, centre: np.ndarray, radius: Number, colour, strength: Number = 1.0, blur: Number = 0.0) -> None:
-        self.fill(np.asarray(centre) + radius * _CIRCLE, colour, strength, blur)
+    def disc(self, center: np.ndarray, radius: Number, color, strength: Number = 1.0, blur: Number = 0.0) -> None:
+        self.fill(np.asarray(center) + radius * _CIRCLE, color, strength, blur)
 
     def cut(self, outline: np.ndarray, margin: Number) -> "Canvas":
         """A copy of the page around `outline`, to paint on and `paste` back."""
@@ -105,7 +105,7 @@ class Canvas:
         patch += (part.page - patch) * alpha
 
     def _fixed(self, outline: np.ndarray) -> np.ndarray:
-        """Sixteenths of a texel, counted from the page's first texel centre; features lie on its linear part."""
+        """Sixteenths of a texel, counted from the page's first texel center; features lie on its linear part."""
         corner = CORNER - (np.asarray(self.origin) + 0.5) / self.texels
         return ((np.asarray(outline, np.float64) + corner) * (16 * self.texels)).astype(np.int32)
 
@@ -132,7 +132,7 @@ class Canvas:
         reach = 2 * round(2.5 * sigma) + 1
         return cv2.GaussianBlur(cover, (reach, reach), sigma) if sigma > 0.3 else cover
 
-    def _blend(self, outline: np.ndarray, colour, strength: Number, blur: Number, width: Number) -> None:
+    def _blend(self, outline: np.ndarray, color, strength: Number, blur: Number, width: Number) -> None:
         if strength < 0.03:
             return
         fixed = self._fixed(outline)
@@ -141,7 +141,7 @@ class Canvas:
             return
         alpha = self._mask(fixed, box, width, blur) * np.float32(strength / 255)
         patch = self.page[:, y : y + high, x : x + wide]
-        patch += (np.asarray(colour, np.float32).reshape(3, 1, 1) - patch) * alpha
+        patch += (np.asarray(color, np.float32).reshape(3, 1, 1) - patch) * alpha
 
 
 def curve(knots: np.ndarray, *, count: int = 6) -> Float[np.ndarray, "n axes"]:
@@ -157,9 +157,9 @@ def _down(millimetres: Number) -> np.ndarray:
     return np.array([0.0, millimetres])
 
 
-def mix(colour, other, amount: Number) -> np.ndarray:
-    """`colour` with the share `amount` of `other`."""
-    return np.asarray(colour, np.float32) * (1 - amount) + np.asarray(other, np.float32) * amount
+def mix(color, other, amount: Number) -> np.ndarray:
+    """`color` with the share `amount` of `other`."""
+    return np.asarray(color, np.float32) * (1 - amount) + np.asarray(other, np.float32) * amount
 
 
 def _blob(p: np.ndarray, v: np.ndarray, at: tuple, spread: tuple) -> np.ndarray:
@@ -186,9 +186,9 @@ def _skin_maps(width: int, height: int) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def paint_skin(look: Look, texels: Number, random: np.random.Generator) -> Canvas:
+def paint_skin(appearance: Appearance, texels: Number, random: np.random.Generator) -> Canvas:
     """A page of bare skin: blush, beard shadow, pores and blotches."""
-    paint = look.paint
+    paint = appearance.paint
     width, height = (round(side * texels) for side in PAGE_SIZE)
     maps = _skin_maps(width // 4, height // 4)
     skin = np.asarray(paint.skin, np.float32)
@@ -227,22 +227,24 @@ def paint_skin(look: Look, texels: Number, random: np.random.Generator) -> Canva
     return canvas
 
 
-def paint_features(canvas: Canvas, look: Look, sites: Float[np.ndarray, "68 2"], random: np.random.Generator) -> None:
+def paint_features(
+    canvas: Canvas, appearance: Appearance, sites: Float[np.ndarray, "68 2"], random: np.random.Generator
+) -> None:
     """Folds, nostrils, eyes, brows and lips, at their places (p, v)."""
-    _paint_folds(canvas, look, sites)
-    _paint_nose(canvas, look, sites)
-    _paint_mouth(canvas, look, sites)
+    _paint_folds(canvas, appearance, sites)
+    _paint_nose(canvas, appearance, sites)
+    _paint_mouth(canvas, appearance, sites)
     for side, order in enumerate(((36, 37, 38, 39, 40, 41), (45, 44, 43, 42, 47, 46))):
-        _paint_eye(canvas, look, sites[list(order)], side)
+        _paint_eye(canvas, appearance, sites[list(order)], side)
     for chain in (sites[17:22], sites[26:21:-1]):
-        _paint_brow(canvas, look, chain, random)
+        _paint_brow(canvas, appearance, chain, random)
 
 
-def _paint_folds(canvas: Canvas, look: Look, sites: np.ndarray) -> None:
-    skin, age = np.asarray(look.paint.skin), look.paint.age
+def _paint_folds(canvas: Canvas, appearance: Appearance, sites: np.ndarray) -> None:
+    skin, age = np.asarray(appearance.paint.skin), appearance.paint.age
     dark = skin * (0.62, 0.5, 0.46)
     for side, (wing, corner, inner, sign) in enumerate(((31, 48, 39, -1), (35, 54, 42, 1))):
-        smile = max(0.0, look.expression.smile[side])
+        smile = max(0.0, appearance.expression.smile[side])
         fold = np.array([sites[wing] + (sign * 3.5, -4), sites[wing] + (sign * 11, 7), sites[corner] + (sign * 8, -3)])
         canvas.stroke(curve(fold), dark, 2.2, 0.12 + 0.3 * age + 0.34 * smile, 1.2)
         bag = sites[inner] + np.array([(sign * 1, 5), (sign * 10, 11.5), (sign * 22, 11)])
@@ -253,15 +255,15 @@ def _paint_folds(canvas: Canvas, look: Look, sites: np.ndarray) -> None:
                 canvas.stroke(
                     outer + np.array([(sign * 4, rise * 0.5), (sign * 12, rise)]), dark, 0.8, 0.8 * (age - 0.4), 0.4
                 )
-    lines = 0.6 * max(0.0, age - 0.5) + 0.2 * max(0.0, float(np.mean(look.expression.brows)))
+    lines = 0.6 * max(0.0, age - 0.5) + 0.2 * max(0.0, float(np.mean(appearance.expression.brows)))
     wave = curve(np.array([(-34, 2), (-14, 0), (0, 1.5), (15, 0), (34, 2)]))
     canvas.stroke(wave + np.array([[[0, -70]], [[0, -78]], [[0, -86]]]), dark, 1.1, lines, 0.6)
-    frown = 0.8 * max(0.0, -float(np.mean(look.expression.brows))) + 0.25 * max(0, age - 0.4)
+    frown = 0.8 * max(0.0, -float(np.mean(appearance.expression.brows))) + 0.25 * max(0, age - 0.4)
     canvas.stroke(np.array([[(-5, -58), (-6, -46)], [(5, -58), (6, -46)]]), dark, 1.2, frown, 0.5)
 
 
-def _paint_nose(canvas: Canvas, look: Look, sites: np.ndarray) -> None:
-    skin = np.asarray(look.paint.skin)
+def _paint_nose(canvas: Canvas, appearance: Appearance, sites: np.ndarray) -> None:
+    skin = np.asarray(appearance.paint.skin)
     for wing, middle, sign in ((31, 32, -1), (35, 34, 1)):
         hole = sites[middle] + (sign * 0.4, -1.2)
         oval = hole + np.array([(-3.6, 0.8), (-1.5, -1.3), (2, -1.4), (3.6, 0.6), (1.5, 1.5), (-2, 1.6)]) * (sign, 1)
@@ -271,8 +273,8 @@ def _paint_nose(canvas: Canvas, look: Look, sites: np.ndarray) -> None:
     canvas.stroke(curve(sites[31:36] + _down(1)), skin * (0.55, 0.42, 0.4), 1.6, 0.35, 0.9)
 
 
-def _paint_mouth(canvas: Canvas, look: Look, sites: np.ndarray) -> None:
-    skin, paint = np.asarray(look.paint.skin), look.paint
+def _paint_mouth(canvas: Canvas, appearance: Appearance, sites: np.ndarray) -> None:
+    skin, paint = np.asarray(appearance.paint.skin), appearance.paint
     lips = skin * (0.86, 0.6, 0.6) + (14, 0, 2)
     if paint.makeup > 0.3:
         lips = mix(lips, (172, 32, 52) if paint.makeup > 0.7 else (196, 92, 96), 0.75 * paint.makeup)
@@ -284,7 +286,7 @@ def _paint_mouth(canvas: Canvas, look: Look, sites: np.ndarray) -> None:
     canvas.fill(np.concatenate([top, inner_top[::-1]]), lips * 0.78, 0.5, 0.5)
     canvas.stroke(curve(sites[[58, 57, 56]] * 0.5 + sites[[67, 66, 65]] * 0.5), lips * 1.25 + 14, 2.4, 0.3, 1.0)
     mouth = np.concatenate([inner_top, inner_low])
-    if look.expression.mouth_open > 0.03:
+    if appearance.expression.mouth_open > 0.03:
         inside = canvas.cut(mouth, 1.5)
         _paint_inside(inside, sites)
         canvas.paste(inside, mouth, 0.25)
@@ -307,9 +309,9 @@ def _paint_inside(inside: Canvas, sites: np.ndarray) -> None:
     inside.stroke(gaps, (150, 132, 124), 0.6, 0.35)
 
 
-def _paint_eye(canvas: Canvas, look: Look, eye: np.ndarray, side: int) -> None:
+def _paint_eye(canvas: Canvas, appearance: Appearance, eye: np.ndarray, side: int) -> None:
     """`eye`: outer corner, upper lid (outer, inner), inner corner, lower lid (inner, outer)."""
-    paint, expression = look.paint, look.expression
+    paint, expression = appearance.paint, appearance.expression
     skin, opened = np.asarray(paint.skin), min(1.0, expression.lids[side])
     sign = 1 if eye[0, 0] > eye[3, 0] else -1
     upper, lower = curve(eye[:4], count=8), curve(eye[[3, 4, 5, 0]], count=8)
@@ -318,7 +320,7 @@ def _paint_eye(canvas: Canvas, look: Look, eye: np.ndarray, side: int) -> None:
     canvas.fill(lid, shade, 0.25 + 0.55 * paint.makeup, 1.2)
     crease = upper[3:-3] + np.array([0, -4.4 - 1.2 * (1 - opened)])
     canvas.stroke(crease, skin * (0.5, 0.37, 0.34), 1.1, 0.6 * (0.35 + 0.65 * opened), 0.45)
-    _paint_eyeball(canvas, look, eye, np.concatenate([upper, lower]))
+    _paint_eyeball(canvas, appearance, eye, np.concatenate([upper, lower]))
     lash = np.asarray(paint.hair) * 0.35 + 8
     canvas.stroke(lower, skin * (0.72, 0.5, 0.48), 1.0, 0.6, 0.25)
     canvas.stroke(upper, lash, 1.2 + 0.7 * paint.makeup + 0.3 * paint.female, 0.88, 0.25)
@@ -331,33 +333,35 @@ def _paint_eye(canvas: Canvas, look: Look, eye: np.ndarray, side: int) -> None:
         canvas.stroke(np.stack([roots, tips], axis=1), lash, 0.6, 0.45 + 0.45 * paint.makeup)
 
 
-def _paint_eyeball(canvas: Canvas, look: Look, eye: np.ndarray, outline: np.ndarray) -> None:
+def _paint_eyeball(canvas: Canvas, appearance: Appearance, eye: np.ndarray, outline: np.ndarray) -> None:
     ball = canvas.cut(outline, 1.5)
     ball.page[:] = np.array([226, 220, 214], np.float32)[:, None, None]
-    centre = (eye[0] + eye[3]) / 2 + np.array(look.expression.gaze) - _down(1.1)
-    iris = np.asarray(look.paint.iris)
-    for radius, colour, blur in ((6.1, iris * 0.4, 0.35), (5.2, iris, 0.4), (2.4, (10, 9, 10), 0.25)):
-        ball.disc(centre, radius, colour, 1.0, blur)
+    center = (eye[0] + eye[3]) / 2 + np.array(appearance.expression.gaze) - _down(1.1)
+    iris = np.asarray(appearance.paint.iris)
+    for radius, color, blur in ((6.1, iris * 0.4, 0.35), (5.2, iris, 0.4), (2.4, (10, 9, 10), 0.25)):
+        ball.disc(center, radius, color, 1.0, blur)
     ball.stroke(outline[: len(outline) // 2] + _down(1.2), (60, 44, 42), 3.0, 0.45, 1.0)
     ball.disc(eye[3], 1.8, (204, 128, 120), 0.8, 0.5)
-    ball.disc(centre + np.array([2.2 * np.sign(look.light.direction[0] or 1), -2.2]), 1.15, (255, 255, 255), 0.95, 0.2)
+    ball.disc(
+        center + np.array([2.2 * np.sign(appearance.light.direction[0] or 1), -2.2]), 1.15, (255, 255, 255), 0.95, 0.2
+    )
     canvas.paste(ball, outline, 0.2)
 
 
-def _paint_brow(canvas: Canvas, look: Look, chain: np.ndarray, random: np.random.Generator) -> None:
+def _paint_brow(canvas: Canvas, appearance: Appearance, chain: np.ndarray, random: np.random.Generator) -> None:
     """Short hairs along the line through five points, from the tail in."""
-    colour = mix(np.asarray(look.paint.hair) * 0.75, (40, 30, 26), 0.35)
-    sign, weight = np.sign(chain[0, 0] - chain[4, 0]), look.paint.brow_weight
+    color = mix(np.asarray(appearance.paint.hair) * 0.75, (40, 30, 26), 0.35)
+    sign, weight = np.sign(chain[0, 0] - chain[4, 0]), appearance.paint.brow_weight
     middle = curve(chain, count=8)
     thick = np.interp(np.linspace(0, 1, len(middle)), [0, 0.45, 0.85, 1], [0.7, 2.2, 3.1, 2.4]) * weight
     band = np.concatenate([middle - np.stack([0 * thick, thick], 1), (middle + np.stack([0 * thick, thick], 1))[::-1]])
-    canvas.fill(band, colour, 0.62, 0.7)
+    canvas.fill(band, color, 0.62, 0.7)
     count = 34
     where = random.integers(1, len(middle), count)
     roots = middle[where] + np.stack(
         [random.normal(0, 0.8, count), random.uniform(-0.2, 1.0, count) * thick[where]], axis=1
     )
-    lean = np.stack(
+    mean_offset = np.stack(
         [sign * random.uniform(2, 4, count), -random.uniform(1.2, 3.2, count) * (0.4 + where / len(middle))], axis=1
     )
-    canvas.stroke(np.stack([roots, roots + lean], axis=1), colour * 0.8, 0.65, 0.6)
+    canvas.stroke(np.stack([roots, roots + mean_offset], axis=1), color * 0.8, 0.65, 0.6)

@@ -30,18 +30,18 @@ from jax.experimental import multihost_utils
 from wing_jax.errors import InputError
 from wing_jax.runtime import devices, files
 from wing_jax.text import cut, printable
-from wing_jax.train.seals import METRICS, broken_seal, seal
+from wing_jax.train.checksums import METRICS, checksum_fault, write_checksums
 from wing_jax.train.state import TrainState
 
 METRIC = "validation_nme"
 TALKERS = ("absl", "asyncio", None)  # loggers that Orbax writes to: whatever it complains of, it raises as well
 
 
-class Damaged(Exception):
+class CorruptCheckpointError(Exception):
     """A checkpoint cannot be read, or does not hold what was saved."""
 
 
-class NotReadBack(Exception):
+class VerificationError(Exception):
     """A checkpoint was written, and cannot be read back as it was to be saved."""
 
     def __init__(self, step: int, why: str):
@@ -131,7 +131,7 @@ class Checkpoints:
         if jax.process_count() > 1:
             self._unread = step, copy, metrics
         else:
-            self._sealing = threading.Thread(target=self._seal_when, args=(saving, step, copy, metrics))
+            self._sealing = threading.Thread(target=self._checksum_when, args=(saving, step, copy, metrics))
             self._sealing.start()
 
     def wait(self) -> None:
@@ -148,10 +148,10 @@ class Checkpoints:
                 if failed is not None:
                     raise failed
                 if self._unread is not None:
-                    self._seal_together(*self._unread)
+                    self._checksum_together(*self._unread)
                 if self._grown:
                     self._delete_older()
-        except NotReadBack as found:
+        except VerificationError as found:
             aside = self._move_aside(found.step)
             raise InputError(
                 f"{self.folder / str(found.step)}: written but cannot be read back ({found}): it was moved to {aside}; "
@@ -178,7 +178,7 @@ class Checkpoints:
 
         Raises:
           InputError: the checkpoint was written by another network (another scheme, say) or optimiser.
-          Damaged: it cannot be read, or is not what was saved.
+          CorruptCheckpointError: it cannot be read, or is not what was saved.
         """
         self.wait()
         try:
@@ -187,34 +187,34 @@ class Checkpoints:
         except InputError:
             raise
         except Exception as error:  # of any of the libraries below
-            raise Damaged(f"{type(error).__name__} while it was read") from error
+            raise CorruptCheckpointError(f"{type(error).__name__} while it was read") from error
 
-    def _seal_when(self, saving: Any, step: int, saved: TrainState, metrics: dict[str, float] | None) -> None:
+    def _checksum_when(self, saving: Any, step: int, saved: TrainState, metrics: dict[str, float] | None) -> None:
         try:
             saving.result()
             self._read_back(step, saved, metrics)
-            seal(self.folder / str(step))
+            write_checksums(self.folder / str(step))
         except Exception as error:
             self._failed = error
 
-    def _seal_together(self, step: int, saved: TrainState, metrics: dict[str, float] | None) -> None:
-        """As `_seal_when`, by many processes: all of them read, for Orbax lets them wait for one another."""
+    def _checksum_together(self, step: int, saved: TrainState, metrics: dict[str, float] | None) -> None:
+        """As `_checksum_when`, by many processes: all of them read, for Orbax lets them wait for one another."""
         self._unread = failed = None
         try:
             self._read_back(step, saved, metrics)
-        except NotReadBack as found:
+        except VerificationError as found:
             failed = found
         if np.any(multihost_utils.process_allgather(np.array(failed is not None))):
-            raise failed or NotReadBack(step, "by another process")
+            raise failed or VerificationError(step, "by another process")
         if devices.is_first_process():
-            seal(self.folder / str(step))
+            write_checksums(self.folder / str(step))
         _together("the checkpoint is sealed")
 
     def _read_back(self, step: int, saved: TrainState, metrics: dict[str, float] | None) -> None:
         """Read the checkpoint into the host's memory and compare it with what was to be saved.
 
         Raises:
-          NotReadBack: it cannot be read, or differs.
+          VerificationError: it cannot be read, or differs.
         """
         from orbax.checkpoint import v1 as ocp
 
@@ -223,12 +223,12 @@ class Checkpoints:
             found = ocp.load(str(self._place / str(step)), wanted, checkpointable_name="state")
             measured = metrics and json.loads(files.read_bytes(self.folder / str(step) / METRICS))
         except Exception as error:  # of any of the libraries below
-            raise NotReadBack(step, f"{type(error).__name__}: {cut(str(error), length=160)}") from error
+            raise VerificationError(step, f"{type(error).__name__}: {cut(str(error), length=160)}") from error
         if measured != metrics:
-            raise NotReadBack(step, f"{measured} was read, {metrics} written")
+            raise VerificationError(step, f"{measured} was read, {metrics} written")
         for (path, leaf), back in zip(jax.tree.leaves_with_path(wanted), jax.tree.leaves(found), strict=True):
             if not _same_bits(leaf, back):
-                raise NotReadBack(step, f"{_name(path)} is another")
+                raise VerificationError(step, f"{_name(path)} is another")
 
     def _delete_older(self) -> None:
         """All but the newest and the best. Orbax's own policy would do it before the new one is read back."""
@@ -242,11 +242,11 @@ class Checkpoints:
         while (step := choose()) is not None:
             try:
                 return self.restore(step, like), step
-            except Damaged as found:
-                self._set_aside(step, str(found))
+            except CorruptCheckpointError as found:
+                self._quarantine(step, str(found))
         return None
 
-    def _set_aside(self, step: int, why: str) -> None:
+    def _quarantine(self, step: int, why: str) -> None:
         """Move the checkpoint out of the way, and say so."""
         aside = self._move_aside(step)
         if devices.is_first_process():
@@ -278,8 +278,8 @@ class Checkpoints:
             return []
         if "_saver" not in vars(self):  # Orbax would not open a folder with broken metrics in it
             for path in sorted(self.folder.iterdir()):
-                if path.name.isdigit() and (broken := broken_seal(path)):
-                    self._set_aside(int(path.name), broken)
+                if path.name.isdigit() and (broken := checksum_fault(path)):
+                    self._quarantine(int(path.name), broken)
         return [checkpoint.step for checkpoint in self._saver.checkpoints]
 
     def _measured(self) -> dict[int, float]:

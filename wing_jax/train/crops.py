@@ -11,7 +11,7 @@ from wing_jax import geometry
 from wing_jax.augment.augmentation import Augmentation
 from wing_jax.augment.geometric import supersampling
 from wing_jax.choices import Input
-from wing_jax.data.chips import MARGIN, Chips
+from wing_jax.data.face_crops import MARGIN, FaceCrops
 from wing_jax.inference.stage import Stage
 from wing_jax.input.on_device import DeviceInput, training_faces
 from wing_jax.input.on_host import HostInput, fixed_crops
@@ -20,12 +20,12 @@ from wing_jax.models.networks import as_network
 from wing_jax.train.steps import make_predict
 
 ROWS = 64  # crops at once
-CHIP_STEP = 1.25  # chip pixels per pixel of an unperturbed crop: sharp, and yet hardly any shrinking is left
+FACE_CROP_STEP = 1.25  # face crop pixels per pixel of an unperturbed crop: sharp, and yet hardly any shrinking is left
 
 
-def chip_size(*, input_size: int, margin: float) -> int:
-    """Pixels of the chip from which crops of `input_size` pixels and `margin` face box sides are cut."""
-    return round(input_size * MARGIN / margin * CHIP_STEP)
+def face_crop_size(*, input_size: int, margin: float) -> int:
+    """Pixels of the face crop from which crops of `input_size` pixels and `margin` face box sides are cut."""
+    return round(input_size * MARGIN / margin * FACE_CROP_STEP)
 
 
 def mean_shape(
@@ -39,40 +39,41 @@ def mean_shape(
 
 
 def template_of(mean: Float[np.ndarray, "points 2"], *, margin: float) -> Float[np.ndarray, "points 2"]:
-    """The mean shape scaled and centred so that the crop's side is `margin` times the larger side of its box."""
+    """The mean shape scaled and centerd so that the crop's side is `margin` times the larger side of its box."""
     return geometry.place_shape(mean, center=(0.5, 0.5), side=1 / margin).astype(np.float32)
 
 
-def points_in(points: Float[np.ndarray, "n points 2"], frames: Float[np.ndarray, "n 2 3"]) -> np.ndarray:
-    """Points of the chips seen in the crops of `frames`, `[n, points, 2]`."""
-    return np.asarray(geometry.transform(geometry.invert(frames), points))
+def points_in_crops(points: Float[np.ndarray, "n points 2"], transforms: Float[np.ndarray, "n 2 3"]) -> np.ndarray:
+    """Points of the face crops seen in the crops of `frames`, `[n, points, 2]`."""
+    return np.asarray(geometry.transform(geometry.invert(transforms), points))
 
 
-def first_frames(stage: Stage, chips: Chips) -> Float[np.ndarray, "n 2 3"]:
-    """The crops of a trained first stage, from crop pixels to chip pixels."""
+def first_transforms(stage: Stage, face_crops: FaceCrops) -> Float[np.ndarray, "n 2 3"]:
+    """The crops of a trained first stage, from crop pixels to face crop pixels."""
     size, margin = stage.input_size, stage.margin
-    return np.asarray(geometry.crop_of_box(chips.boxes, size=size, margin=margin, center=stage.center))
+    return np.asarray(geometry.crop_of_box(face_crops.boxes, size=size, margin=margin, center=stage.center))
 
 
-def frames_through(
-    stage: Stage, chips: Chips, *, template: Float[np.ndarray, "points 2"], size: int, target_size: int
+def predicted_transforms(
+    stage: Stage, face_crops: FaceCrops, *, template: Float[np.ndarray, "points 2"], size: int, target_size: int
 ) -> Float[np.ndarray, "n 2 3"]:
     """Second-stage crops of `size` pixels as the trained first stage makes them of the faces as they are.
 
-    `chips` are of the first stage's chip size; the frames are to pixels of the same chips at `target_size`.
+    `face_crops` are of the first stage's face crop size; the frames are to pixels of the same face crops at
+    `target_size`.
     """
     predict = make_predict(as_network(stage.model))
-    frames = first_frames(stage, chips)
-    images = fixed_crops(chips, frames, size=stage.input_size).images
+    transforms = first_transforms(stage, face_crops)
+    images = fixed_crops(face_crops, transforms, size=stage.input_size).images
     rows = np.pad(np.arange(len(images)), (0, -len(images) % ROWS), mode="edge").reshape(-1, ROWS)
     in_crop = np.concatenate([np.asarray(predict(stage.variables, images[row])) for row in rows])[: len(images)]
-    in_chip = np.asarray(geometry.transform(frames, in_crop))
-    return np.asarray(geometry.crop_of_shape(_at_size(in_chip, chips, target_size), template, size=size))
+    in_face_crop = np.asarray(geometry.transform(transforms, in_crop))
+    return np.asarray(geometry.crop_of_shape(_at_size(in_face_crop, face_crops, target_size), template, size=size))
 
 
-def augmented_frames_through(
+def augmented_predicted_transforms(
     stage: Stage,
-    chips: Chips,
+    face_crops: FaceCrops,
     *,
     template: Float[np.ndarray, "points 2"],
     size: int,
@@ -83,46 +84,56 @@ def augmented_frames_through(
     seed: int,
     input: Input = "device",
 ) -> Float[np.ndarray, "n draws 2 3"]:
-    """`frames_through` of `draws` augmentations of each face.
+    """`predicted_transforms` of `draws` augmentations of each face.
 
     What the first stage finds in a mirrored crop is mirrored back: crops of the second stage are of the faces as they
     are. The first stage's crops are cut where the `input` of the training cuts its own.
     """
     predict = make_predict(as_network(stage.model))
-    frames = np.zeros((len(chips.images), draws, 2, 3), np.float32)
-    filled = np.zeros(len(frames), np.int64)
+    transforms = np.zeros((len(face_crops.images), draws, 2, 3), np.float32)
+    filled = np.zeros(len(transforms), np.int64)
     common = {"augment": augment, "size": stage.input_size, "batch_size": ROWS, "seed": seed}
-    cut = (_device_cuts if input == "device" and isinstance(chips.images, np.ndarray) else _host_cuts)(
-        chips, first_frames(stage, chips)[:, None], flip, common
+    cut = (_device_cuts if input == "device" and isinstance(face_crops.images, np.ndarray) else _host_cuts)(
+        face_crops, first_transforms(stage, face_crops)[:, None], flip, common
     )
-    for step in range(-(-len(frames) * draws // ROWS)):
+    for step in range(-(-len(transforms) * draws // ROWS)):
         batch, index, crop_to_image, mirrored = cut(step)
         in_crop = predict(stage.variables, batch.images)
-        in_chip = np.asarray(geometry.transform(np.asarray(crop_to_image), np.asarray(in_crop)))
-        in_chip = np.where(np.asarray(mirrored)[:, None, None], in_chip[:, flip], in_chip)
-        made = geometry.crop_of_shape(_at_size(in_chip, chips, target_size), template, size=size)
-        for face, frame in zip(np.asarray(index), made, strict=True):
+        in_face_crop = np.asarray(geometry.transform(np.asarray(crop_to_image), np.asarray(in_crop)))
+        in_face_crop = np.where(np.asarray(mirrored)[:, None, None], in_face_crop[:, flip], in_face_crop)
+        made = geometry.crop_of_shape(_at_size(in_face_crop, face_crops, target_size), template, size=size)
+        for face, transform in zip(np.asarray(index), made, strict=True):
             if filled[face] < draws:
-                frames[face, filled[face]] = frame
+                transforms[face, filled[face]] = transform
                 filled[face] += 1
-    return frames
+    return transforms
 
 
-def _at_size(points: Float[np.ndarray, "n points 2"], chips: Chips, size: int) -> Float[np.ndarray, "n points 2"]:
-    return np.asarray(geometry.rescale_points(points, size / chips.size))
+def _at_size(
+    points: Float[np.ndarray, "n points 2"], face_crops: FaceCrops, size: int
+) -> Float[np.ndarray, "n points 2"]:
+    return np.asarray(geometry.rescale_points(points, size / face_crops.size))
 
 
 def _host_cuts(
-    chips: Chips, frames: Float[np.ndarray, "n 1 2 3"], flip: Int[np.ndarray, "points"], common: dict[str, Any]
+    face_crops: FaceCrops,
+    transforms: Float[np.ndarray, "n 1 2 3"],
+    flip: Int[np.ndarray, "points"],
+    common: dict[str, Any],
 ) -> Callable[[int], CutBatch]:
-    return HostInput(chips=chips, crop_to_image=frames, order=np.arange(len(frames)), flip=flip, **common).cut
+    return HostInput(
+        face_crops=face_crops, crop_to_image=transforms, order=np.arange(len(transforms)), flip=flip, **common
+    ).cut
 
 
 def _device_cuts(
-    chips: Chips, frames: Float[np.ndarray, "n 1 2 3"], flip: Int[np.ndarray, "points"], common: dict[str, Any]
+    face_crops: FaceCrops,
+    transforms: Float[np.ndarray, "n 1 2 3"],
+    flip: Int[np.ndarray, "points"],
+    common: dict[str, Any],
 ) -> Callable[[int], CutBatch]:
-    order = np.arange(len(frames))
-    faces = jax.device_put(training_faces(chips, frames, order=order, flip=flip))
+    order = np.arange(len(transforms))
+    faces = jax.device_put(training_faces(face_crops, transforms, order=order, flip=flip))
     sampler = EpochSampler(order, batch_size=common["batch_size"], seed=common["seed"])
-    cut = jax.jit(DeviceInput(supersample=supersampling(frames), **common).cut)
+    cut = jax.jit(DeviceInput(supersample=supersampling(transforms), **common).cut)
     return lambda step: cut(faces, BatchIndices(*(values[0] for values in sampler(step, 1))))

@@ -11,7 +11,7 @@ from wing_jax.augment.reshaping import reshaped
 from wing_jax.balance import Balance, duplicated_indices
 from wing_jax.choices import Store
 from wing_jax.data.boxes import ShapeInBox, shape_in_box
-from wing_jax.data.chips import Chips, cut_chips, joined, shrink
+from wing_jax.data.face_crops import FaceCrops, crop_faces, joined, resize_face_crops
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
 from wing_jax.errors import InputError
@@ -37,16 +37,16 @@ class FaceSource(Value):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TrainingData(Value):
-    """The faces of one training, cut into chips of one size."""
+    """The faces of one training, cut into face crops of one size."""
 
-    train: Chips
+    train: FaceCrops
     names: tuple[str, ...]  # of the pictures that `train` was cut from
-    validation: Chips
+    validation: FaceCrops
     order: Int[np.ndarray, "duplicated"]  # faces of an epoch, duplicated by HSM
     scheme: Scheme
     box_convention: str
     shape: ShapeInBox
-    chip_sizes: tuple[int, ...]  # pixels, of each stage
+    face_crop_sizes: tuple[int, ...]  # pixels, of each stage
     data_name: str  # of all sets
     face_count: int  # of all sets, those held out too
     held_out: HeldOut  # the photos of `validation`
@@ -72,9 +72,11 @@ class TrainingData(Value):
         return dataclasses.replace(self, order=np.arange(len(self.train.images)))
 
     def at(self, size: int) -> "TrainingData":
-        """The same with chips of `size` pixels."""
+        """The same with face crops of `size` pixels."""
         return dataclasses.replace(
-            self, train=shrink(self.train, size=size), validation=shrink(self.validation, size=size)
+            self,
+            train=resize_face_crops(self.train, size=size),
+            validation=resize_face_crops(self.validation, size=size),
         )
 
 
@@ -114,35 +116,38 @@ def prepare_data(
         own, kept_out = faces.split(validation)
         rule = held_out or HeldOut(data="", validation=validation)
     shape = shape_in_box(faces)
-    sizes = chip_sizes(stages, shape)
+    sizes = face_crop_sizes(stages, shape)
     parts = [own, *(other.faces for other in others)]
-    chips = [cut_chips(part, size=max(sizes), store=store) for part in parts]
+    face_crops = [crop_faces(part, size=max(sizes), store=store) for part in parts]
     order = _epoch_order(parts, balance, copies=[source.copies for source in sources])
     names = [[part.picture_name(index) for index in range(len(part))] for part in parts]
     copies = [
         source.reshaped * [f"{name} (reshaped)" for name in part] for part, source in zip(names, sources, strict=True)
     ]
-    train, order = _with_reshaped(chips, order, [source.reshaped for source in sources], scheme=faces.scheme, seed=seed)
+    train, order = _with_reshaped(
+        face_crops, order, [source.reshaped for source in sources], scheme=faces.scheme, seed=seed
+    )
     return TrainingData(
         train=train,
         names=tuple(itertools.chain(*names, *copies)),
-        validation=cut_chips(kept_out, size=max(sizes)),
+        validation=crop_faces(kept_out, size=max(sizes)),
         order=order,
         scheme=faces.scheme,
         box_convention=faces.box_convention,
         shape=shape,
-        chip_sizes=tuple(sizes),
+        face_crop_sizes=tuple(sizes),
         data_name=" + ".join([faces.name, *(part.name for part in parts[1:])]),
         face_count=len(faces) + sum(map(len, parts[1:])),
         held_out=rule.of_faces(kept_out, trained={photo for part in parts for photo in part.photos}),
     )
 
 
-def chip_sizes(stages: Sequence[StageSpec], shape: ShapeInBox) -> list[int]:
-    """Pixels of each stage's chips; the largest is what the faces are cut at, and the best size to pack them at."""
+def face_crop_sizes(stages: Sequence[StageSpec], shape: ShapeInBox) -> list[int]:
+    """Pixels of each stage's face crops; the largest is what the faces are cut at, and the best size to pack them
+    at."""
     sides = (1.0, shape.side)  # of what the margin is of: the box, the mean shape's box
     return [
-        crops.chip_size(input_size=stage.input_size, margin=margin_of(stage, number) * side)
+        crops.face_crop_size(input_size=stage.input_size, margin=margin_of(stage, number) * side)
         for number, (stage, side) in enumerate(zip(stages, sides, strict=False), 1)
     ]
 
@@ -185,18 +190,18 @@ def _epoch_order(
 
 
 def _with_reshaped(
-    chips: Sequence[Chips],
+    face_crops: Sequence[FaceCrops],
     order: Int[np.ndarray, "duplicated"],
     copies: Sequence[int],
     *,
     scheme: Scheme,
     seed: int,
-) -> tuple[Chips, Int[np.ndarray, "longer"]]:
-    """The chips of all sets, the reshaped copies behind them, and an epoch in which each copy comes as often as its
-    face does in `order`."""
-    every, orders, total = list(chips), [order], sum(len(part.images) for part in chips)
+) -> tuple[FaceCrops, Int[np.ndarray, "longer"]]:
+    """The face crops of all sets, the reshaped copies behind them, and an epoch in which each copy comes as often as
+    its face does in `order`."""
+    every, orders, total = list(face_crops), [order], sum(len(part.images) for part in face_crops)
     first = 0
-    for part, number in zip(chips, copies, strict=True):
+    for part, number in zip(face_crops, copies, strict=True):
         count = len(part.images)
         if number:
             own = order[(order >= first) & (order < first + count)] - first

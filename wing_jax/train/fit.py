@@ -124,7 +124,7 @@ def fit(
     Raises:
       InputError: an argument is not as it must be, the folder holds another training, a number went out of hand
         (loss, gradient or validation are not finite), or another process trains in the folder.
-      Stopped: SIGTERM came while the command line handles it, and all is saved.
+      TrainingInterrupted: SIGTERM came while the command line handles it, and all is saved.
 
     >>> import optax, wing_jax as wj
     >>> faces = wj.load_faces("synthetic", count=24)

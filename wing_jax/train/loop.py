@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from wing_jax.errors import Stopped
+from wing_jax.errors import TrainingInterrupted
 from wing_jax.models.networks import Network, Variables
 from wing_jax.runtime import devices, termination
 from wing_jax.train.logs import Row, SilentLog, TrainingLog, read_history
@@ -27,7 +27,7 @@ EXPLODED = 1e6  # length of a gradient: far beyond what a loss in pixels gives w
 Validate = Callable[[Variables], tuple[jax.Array, jax.Array]]  # sum and count of NMEs
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The numbers of a training have gone out of hand: at which step, which of them, and its value."""
 
     def __init__(self, step: int, what: str, value: float):
@@ -73,8 +73,8 @@ def train_network(
 
     Raises:
       InputError: the checkpoints in `folder` are of another network, or one cannot be written.
-      Diverged: loss, gradient or validation are no longer finite, or the gradient explodes.
-      Stopped: SIGTERM came, and the state is saved (`wing_jax.runtime.termination`).
+      DivergedError: loss, gradient or validation are no longer finite, or the gradient explodes.
+      TrainingInterrupted: SIGTERM came, and the state is saved (`wing_jax.runtime.termination`).
     """
     title, steps = f"stage {schedule.stage}", schedule.steps
     with termination.deferred(), open_checkpoints(folder, keep=schedule.keep) as checkpoints:
@@ -108,7 +108,7 @@ def train_network(
                     if stopping:
                         checkpoints.wait()
                         where = "" if folder is None else f", which is saved in {folder}"
-                        raise Stopped(f"{title}: stopped at step {last} of {steps}{where}")
+                        raise TrainingInterrupted(f"{title}: stopped at step {last} of {steps}{where}")
                     if ended:
                         break
                 history = log.history
@@ -179,21 +179,21 @@ def means(first: int, last: int, metrics: Metrics) -> dict[str, float]:
     """Means of the metrics over the steps after `first`, without those that no step has measured.
 
     Raises:
-      Diverged: a loss or a gradient is not finite, or a gradient is longer than EXPLODED.
+      DivergedError: a loss or a gradient is not finite, or a gradient is longer than EXPLODED.
     """
     pairs = jax.device_get(metrics)
     for name, limit in (("loss", np.inf), ("gradient_norm", EXPLODED)):
         fine = np.isfinite(pairs[name][0]) & (pairs[name][0] < limit)
         if not fine.all():
             at = int(np.argmin(fine))
-            raise Diverged(first + 1 + at, name.replace("_", " "), float(pairs[name][0][at]))
+            raise DivergedError(first + 1 + at, name.replace("_", " "), float(pairs[name][0][at]))
     return {name: float(sums.sum() / counts.sum()) for name, (sums, counts) in pairs.items() if counts.sum() > 0}
 
 
 def _measure(step: int, validate: Validate, state: TrainState) -> dict[str, float]:
-    """The mean validation NME after `step`. Raises Diverged where the parameters no longer give one."""
+    """The mean validation NME after `step`. Raises DivergedError where the parameters no longer give one."""
     total, count = jax.device_get(validate(state.best_variables))
     mean = float(total / max(count, 1))
     if not np.isfinite(mean):
-        raise Diverged(step, "validation NME", mean)
+        raise DivergedError(step, "validation NME", mean)
     return {"validation_nme": mean}

@@ -17,7 +17,7 @@ from wing_jax import losses
 from wing_jax.augment import Augmentation
 from wing_jax.augment.geometric import supersampling
 from wing_jax.choices import Input, Parallel
-from wing_jax.data.chips import Chips
+from wing_jax.data.face_crops import FaceCrops
 from wing_jax.errors import InputError
 from wing_jax.geometry import crop_pixels
 from wing_jax.inference.stage import Stage
@@ -29,7 +29,7 @@ from wing_jax.models.networks import Network, as_network
 from wing_jax.runtime import devices
 from wing_jax.runtime.devices import AXIS
 from wing_jax.schemes import Scheme
-from wing_jax.train.loop import Diverged, Schedule, Trained, Validate, make_validate, train_network
+from wing_jax.train.loop import DivergedError, Schedule, Trained, Validate, make_validate, train_network
 from wing_jax.train.replicas import Replicas
 from wing_jax.train.runners import DeviceInputRunner, HostInputRunner, Runner
 from wing_jax.train.spec import Callback, StageSpec, training_model
@@ -67,21 +67,21 @@ class TrainSettings:
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StageSetup(Value):
     """What a stage is trained and validated on. `frames` are of the crops without augmentation, to pixels of the
-    chips."""
+    face crops."""
 
     spec: StageSpec
     model: Any  # as the spec builds it for the scheme's points
     augment: tuple[Augmentation, ...]
     margin: float
     number: int
-    chips: Chips
+    face_crops: FaceCrops
     names: tuple[str, ...]  # of the faces' pictures
-    frames: Float[np.ndarray, "n draws 2 3"]
+    transforms: Float[np.ndarray, "n draws 2 3"]
     order: Int[np.ndarray, "duplicated"]  # faces of an epoch
     scheme: Scheme
     mean: Float[np.ndarray, "points 2"]  # the mean shape, in fractions of the crop
-    validation: Chips
-    validation_frames: Float[np.ndarray, "m 2 3"]
+    validation: FaceCrops
+    validation_transforms: Float[np.ndarray, "m 2 3"]
     center: tuple[float, float] = (0.0, 0.0)
 
     @property
@@ -141,8 +141,8 @@ class StageSetup(Value):
     def host_input(self, *, seed: int) -> HostInput:
         """How batches are made on the host."""
         return HostInput(
-            chips=self.chips,
-            crop_to_image=self.frames,
+            face_crops=self.face_crops,
+            crop_to_image=self.transforms,
             order=self.order,
             flip=self.scheme.flip,
             augment=self.augment,
@@ -157,18 +157,18 @@ class StageSetup(Value):
             augment=self.augment,
             size=self.spec.input_size,
             batch_size=self.spec.batch_size,
-            supersample=supersampling(self.frames),
+            supersample=supersampling(self.transforms),
             seed=self.data_seed(seed),
         )
 
     def faces_of(self, step: int, *, seed: int) -> Int[np.ndarray, "batch"]:
-        """Which of the chips the batch of `step` (from 1) shows, by either input."""
+        """Which of the face crops the batch of `step` (from 1) shows, by either input."""
         sampler = EpochSampler(self.order, batch_size=self.spec.batch_size, seed=self.data_seed(seed))
         return np.asarray(sampler(step - 1, 1).index[0])
 
     def faces(self, *, parts: int = 1) -> TrainingFaces:
         """The training faces for the devices, still on the host."""
-        return training_faces(self.chips, self.frames, order=self.order, flip=self.scheme.flip, parts=parts)
+        return training_faces(self.face_crops, self.transforms, order=self.order, flip=self.scheme.flip, parts=parts)
 
     def validation_crops(self) -> Batch:
         """The held-out faces' crops.
@@ -176,7 +176,7 @@ class StageSetup(Value):
         Raises:
           InputError: the crops miss the faces.
         """
-        batch = fixed_crops(self.validation, self.validation_frames, size=self.spec.input_size)
+        batch = fixed_crops(self.validation, self.validation_transforms, size=self.spec.input_size)
         try:
             losses.check_units(batch.points, working_extent=self.spec.input_size, visible=batch.visible)
         except ValueError as error:
@@ -199,7 +199,7 @@ class StageSetup(Value):
             model=self.model,
             variables=variables,
             input_size=self.spec.input_size,
-            chip_size=self.chips.size,
+            face_crop_size=self.face_crops.size,
             margin=self.margin,
             center=self.center,
         )
@@ -208,8 +208,8 @@ class StageSetup(Value):
 def train_stage(
     setup: StageSetup, settings: TrainSettings, *, folder: Path | None, record: Mapping[str, Any] | None = None
 ) -> Trained:
-    """Train on the crops that the setup's frames place on its chips, or go on where an earlier run in `folder` stopped.
-    `record` is what is written of the training where it diverges, for `wing-jax replay`."""
+    """Train on the crops that the setup's frames place on its face crops, or go on where an earlier run in `folder`
+    stopped. `record` is what is written of the training where it diverges, for `wing-jax replay`."""
     spec, state = setup.spec, setup.state(seed=settings.seed)
     if jax.process_count() > 1:  # so that checkpoints are written and read as arrays of all processes
         state = devices.replicate(state, settings.mesh)
@@ -231,7 +231,7 @@ def train_stage(
             callbacks=settings.callbacks,
             quiet=settings.quiet,
         )
-    except Diverged as found:
+    except DivergedError as found:
         said = f"stage {setup.number}: {found}: lower the learning rate or clip the gradient"
         if place is None or record is None:
             raise InputError(said) from found
@@ -242,7 +242,9 @@ def train_stage(
         ) from found
 
 
-def write_divergence(setup: StageSetup, found: Diverged, place: Path, record: Mapping[str, Any], *, seed: int) -> Path:
+def write_divergence(
+    setup: StageSetup, found: DivergedError, place: Path, record: Mapping[str, Any], *, seed: int
+) -> Path:
     """Write which step of which training diverged, on which faces, for `wing_jax.train.replay`."""
     faces = setup.faces_of(found.step, seed=seed)
     table = {

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from wing_jax.augment import Augmentation
 from wing_jax.choices import Input
-from wing_jax.data.chips import Chips
+from wing_jax.data.face_crops import FaceCrops
 from wing_jax.geometry import crop_fractions, crop_of_box, crop_of_shape
 from wing_jax.inference.stage import Stage
 from wing_jax.train import crops
@@ -19,21 +19,21 @@ from wing_jax.train.spec import StageSpec
 
 def first_setup(spec: StageSpec, data: TrainingData, *, augment: Sequence[Augmentation]) -> StageSetup:
     """The first stage's training, on crops around the boxes; its `mean` is in fractions of the crop."""
-    data, margin = data.at(data.chip_sizes[0]), margin_of(spec, 1)
-    center = data.shape.centre if spec.center == "shape" else (0.0, 0.0)
+    data, margin = data.at(data.face_crop_sizes[0]), margin_of(spec, 1)
+    center = data.shape.center if spec.center == "shape" else (0.0, 0.0)
     size = spec.input_size
 
-    def place(chips: Chips) -> np.ndarray:
-        return np.asarray(crop_of_box(chips.boxes, size=size, margin=margin, center=center))
+    def place(face_crops: FaceCrops) -> np.ndarray:
+        return np.asarray(crop_of_box(face_crops.boxes, size=size, margin=margin, center=center))
 
-    frames = place(data.train)
-    points = crops.points_in(data.train.points, frames)
+    transforms = place(data.train)
+    points = crops.points_in_crops(data.train.points, transforms)
     return StageSetup(
         **_common(spec, data, augment, number=1),
         margin=margin,
-        frames=frames[:, None],
+        transforms=transforms[:, None],
         mean=crops.mean_shape(np.asarray(crop_fractions(points, size=size)), data.train.visible, flip=data.scheme.flip),
-        validation_frames=place(data.validation),
+        validation_transforms=place(data.validation),
         center=center,
     )
 
@@ -54,21 +54,21 @@ def second_setup(
     `first_augment` are the augmentations on which the first stage makes crops. With `first`=None nothing is made by a
     first stage, the crops of the validation neither: for stage2_crops="annotated" alone.
     """
-    size = data.chip_sizes[1]
-    resized = data.at(size)
+    size = data.face_crop_sizes[1]
+    resize_images = data.at(size)
 
-    def place(chips: Chips) -> np.ndarray:
-        return np.asarray(crop_of_shape(chips.points, template, size=spec.input_size))
+    def place(face_crops: FaceCrops) -> np.ndarray:
+        return np.asarray(crop_of_shape(face_crops.points, template, size=spec.input_size))
 
-    frames = place(resized.train)[:, None]  # of the annotated points
+    transforms = place(resize_images.train)[:, None]  # of the annotated points
     if first is None:
         assert spec.stage2_crops == "annotated"
-        validation_frames = place(resized.validation)
+        validation_transforms = place(resize_images.validation)
     else:
         through = {"template": template, "size": spec.input_size, "target_size": size}
-        small = data.at(first.chip_size)
+        small = data.at(first.face_crop_size)
         if spec.stage2_crops == "predicted":
-            frames = crops.augmented_frames_through(
+            transforms = crops.augmented_predicted_transforms(
                 first,
                 small.train,
                 augment=tuple(first_augment),
@@ -78,13 +78,13 @@ def second_setup(
                 input=input,
                 **through,
             )
-        validation_frames = crops.frames_through(first, small.validation, **through)
+        validation_transforms = crops.predicted_transforms(first, small.validation, **through)
     return StageSetup(
-        **_common(spec, resized, augment, number=2),
+        **_common(spec, resize_images, augment, number=2),
         margin=margin_of(spec, 2),
-        frames=frames,
+        transforms=transforms,
         mean=template,
-        validation_frames=validation_frames,
+        validation_transforms=validation_transforms,
     )
 
 
@@ -99,7 +99,7 @@ def _common(spec: StageSpec, data: TrainingData, augment: Sequence[Augmentation]
         "model": spec.build_model(data.scheme.points),
         "augment": tuple(augment),
         "number": number,
-        "chips": data.train,
+        "face_crops": data.train,
         "names": data.names,
         "order": data.order,
         "scheme": data.scheme,

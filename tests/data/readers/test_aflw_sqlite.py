@@ -54,7 +54,7 @@ def test_what_was_written_is_read(tmp_path, inner):
     assert read.photos == tuple(f"aflw/image0000{i}" for i in (0, 0, 1, 2, 3))
     roll, pitch, yaw = (math.degrees(angle) for angle in ROLL_PITCH_YAW)
     np.testing.assert_allclose(read.angles, [(-yaw, pitch, -roll)] * 5, rtol=1e-5)
-    expected = {"male": (0, 2, 4), "glasses": (1,), "occluded": (2,), "grey": (3,)}
+    expected = {"male": (0, 2, 4), "glasses": (1,), "occluded": (2,), "gray": (3,)}
     assert {name: tuple(np.flatnonzero(values)) for name, values in read.attributes.items()} == expected
     for i in (0, 2, 3, 4):
         assert np.abs(read.picture(i).astype(int) - written[i].image).mean() < 6

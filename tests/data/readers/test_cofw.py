@@ -37,10 +37,10 @@ def path(tmp_path):
     return tmp_path / "COFW_train_color.mat"
 
 
-@pytest.mark.parametrize("grey", [False, True])
+@pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_what_was_written_is_read(tmp_path, split, grey):
-    faces = write_cofw(tmp_path, grey=grey)[split]
+def test_what_was_written_is_read(tmp_path, split, gray):
+    faces = write_cofw(tmp_path, gray=gray)[split]
     read = read_cofw(tmp_path, split)
     assert (read.name, read.scheme.name, read.box_convention, len(read)) == ("COFW", "cofw29", "cofw", len(faces))
     np.testing.assert_array_equal(read.points, [face.points for face in faces])
@@ -56,12 +56,12 @@ def test_what_was_written_is_read(tmp_path, split, grey):
 
 def test_the_colour_file_goes_first(tmp_path):
     faces = write_cofw(tmp_path)["train"]
-    write_cofw(tmp_path, grey=True, seed=1)
+    write_cofw(tmp_path, gray=True, seed=1)
     np.testing.assert_array_equal(read_cofw(tmp_path, "train").points, [face.points for face in faces])
 
 
 def test_only_the_first_training_faces_are_of_lfpw(path):
-    write_mat73(path, "train", 849 * small_faces(COFW_29, 1), grey=849 * [True])
+    write_mat73(path, "train", 849 * small_faces(COFW_29, 1), gray=849 * [True])
     assert read_cofw(path.parent, "train").subsets == (*845 * ["lfpw"], *4 * ["cofw"])
 
 
@@ -95,7 +95,7 @@ def test_real_faces_in_the_published_form(tmp_path, data_root):
         left, top, width, height = np.float64(each["bbox"]) - (1, 1, 0, 0)
         keypoints.append(np.float64(each["keypoints"]).reshape(29, 3))
         faces.append(SmallFace(pixels, keypoints[-1][:, :2], np.float64([left, top, left + width, top + height])))
-    write_mat73(tmp_path / "COFW_test_color.mat", "test", faces, grey=[False, False])
+    write_mat73(tmp_path / "COFW_test_color.mat", "test", faces, gray=[False, False])
     with h5py.File(tmp_path / "COFW_test_color.mat", "r+") as file:
         file["phisT"][58:] = np.transpose([2 - each[:, 2] for each in keypoints])
     read = read_cofw(tmp_path, "test")

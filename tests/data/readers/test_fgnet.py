@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.writers.fgnet import text, write_fgnet
 from wing_jax.data.boxes import boxes_about
-from wing_jax.data.chips import cut_chips, to_picture
+from wing_jax.data.face_crops import crop_faces, to_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.fgnet import read_fgnet
 from wing_jax.errors import InputError
@@ -111,8 +111,8 @@ def test_fgnet_as_published(real):
 
 def test_the_mean_of_flipped_real_faces_is_the_mean_face(real):
     shapes = real["train"].points
-    centred = shapes - shapes.mean(1, keepdims=True)
-    shapes = centred / np.sqrt((centred**2).sum(-1).mean(-1))[:, None, None]
+    centered = shapes - shapes.mean(1, keepdims=True)
+    shapes = centered / np.sqrt((centered**2).sum(-1).mean(-1))[:, None, None]
     mean, mirrored = shapes.mean(0), (shapes * np.float32([-1, 1])).mean(0)
     assert np.linalg.norm(mirrored[FGNET_68.flip] - mean, axis=-1).max() < 0.06
     for left, right in FGNET_68.mirrored:
@@ -130,13 +130,13 @@ def test_the_points_of_real_faces_are_where_a_model_of_300w_marks_them_and_count
     that count from 0 by 0.2 pixels to the right, those that count from 1 by 0.8."""
     faces, model = real["test"], Localizer.load("w300")
     placed = dataclasses.replace(faces, boxes=boxes_about(faces.points, model.metadata.shape_in_box))
-    chips = cut_chips(placed, size=model.stages[-1].chip_size, workers=2)
-    found = to_picture(chips.frames, model.locate(chips.images, chips.boxes)[-1])
+    face_crops = crop_faces(placed, size=model.stages[-1].face_crop_size, workers=2)
+    found = to_image(face_crops.crop_to_image, model.locate(face_crops.images, face_crops.boxes)[-1])
     off = faces.points[:, CORNERS[0]] - found[:, CORNERS[1]]
     apart = np.linalg.norm(faces.points[:, FGNET_68.right_outer] - faces.points[:, FGNET_68.left_outer], axis=-1)
     assert np.median(np.linalg.norm(off, axis=-1).mean(1) / apart) < 0.05
-    lean = off[..., 0].mean(1)
-    assert abs(np.median(lean) - 0.2) < 0.25
+    mean_offset = off[..., 0].mean(1)
+    assert abs(np.median(mean_offset) - 0.2) < 0.25
     assert IBUG_68.points == FGNET_68.points  # as many, but not the same
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.formats import ENDINGS, WRITERS, load, root_of
 from wing_jax.data.check import check_split
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.load import load_faces
 from wing_jax.data.registry import READERS, detect
 from wing_jax.data.tfds.sets import NAMES
@@ -35,8 +35,8 @@ def test_a_set_is_told_by_its_files_and_read(name, tmp_path):
     assert check.faults == ()
     assert not check.outside.any()
     assert (check.sizes > 0).all()
-    chips = cut_chips(faces, size=32)
-    assert np.isfinite(chips.points).all()
+    face_crops = crop_faces(faces, size=32)
+    assert np.isfinite(face_crops.points).all()
 
 
 def test_what_is_no_data_set_is_refused(tmp_path):
@@ -84,7 +84,7 @@ BAD: dict[str, Callable[[Path, np.ndarray], object]] = {
 }
 GOOD: dict[str, Callable[[Path, np.ndarray], object]] = {
     "16 bits": lambda path, image: path.write_bytes(png(image[:, :, ::-1].astype(np.uint16) * 257)),
-    "grey": lambda path, image: path.write_bytes(png(image.mean(-1).astype(np.uint8))),
+    "gray": lambda path, image: path.write_bytes(png(image.mean(-1).astype(np.uint8))),
     "alpha": lambda path, image: path.write_bytes(png(np.dstack([image[:, :, ::-1], image[:, :, 0]]))),
     "CMYK": lambda path, image: saved(PIL.Image.fromarray(image).convert("CMYK"), path, quality=95),
     "rotated": rotated,
@@ -109,7 +109,7 @@ def test_a_bad_picture_is_one_line_that_names_it_and_the_rest_is_checked(name, t
         assert path.stem in check.faults[0]
         assert "\n" not in check.faults[0]
         with pytest.raises(InputError) as caught:
-            cut_chips(load(name, tmp_path), size=16)
+            crop_faces(load(name, tmp_path), size=16)
         assert path.stem in str(caught.value), kind
 
 
@@ -121,7 +121,7 @@ def test_pictures_of_all_kinds_are_read_as_upright_rgb(name, tmp_path):
     for kind, spoil in GOOD.items():
         spoil(path, image)
         read = load(name, tmp_path).picture(0)
-        expected = np.repeat(image.mean(-1, keepdims=True), 3, -1) if kind == "grey" else image
+        expected = np.repeat(image.mean(-1, keepdims=True), 3, -1) if kind == "gray" else image
         assert read.shape == image.shape, kind
         assert np.abs(read.astype(int) - expected).mean() < 8, kind
 

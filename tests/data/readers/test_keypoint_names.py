@@ -41,7 +41,7 @@ def test_the_names_of_a_scheme_are_its_points(scheme):
     for change in (str, str.title, lambda name: name.replace(" ", "_"), lambda name: name.replace(" ", "-")):
         names = [change(scheme.names[index]) for index in order]
         assert match_names(names, scheme) == order.tolist()
-        assert order_of_names(names, scheme, where="f", mend="m") == np.argsort(order).tolist()
+        assert order_of_names(names, scheme, where="f", hint="m") == np.argsort(order).tolist()
 
 
 def test_a_name_that_is_the_schemes_own_goes_first():
@@ -57,7 +57,7 @@ def test_two_names_of_one_point_match_none():
     with pytest.raises(
         InputError, match="f: the order of its keypoints is not sure: it names 'nose', 'noseTip' where"
     ) as caught:
-        order_of_names(["left eye", "right eye", "nose", "noseTip", "left mouth"], MTFL_5, where="f", mend="rename")
+        order_of_names(["left eye", "right eye", "nose", "noseTip", "left mouth"], MTFL_5, where="f", hint="rename")
     assert "the scheme's: 'left eye', 'right eye', 'nose tip'" in str(caught.value)
     assert str(caught.value).endswith(": rename")
 
@@ -75,8 +75,8 @@ def test_names_that_count(names, numbers):
 
 def test_a_scheme_without_names_takes_the_order_of_the_file():
     own = Scheme.from_table({"name": "own", "points": 3, "normalization": [0, 1]})
-    assert order_of_names(["nose", "chin", "brow"], own, where="f", mend="m") is None
-    assert order_of_names(["2", "0", "1"], own, where="f", mend="m") == [1, 2, 0]
+    assert order_of_names(["nose", "chin", "brow"], own, where="f", hint="m") is None
+    assert order_of_names(["2", "0", "1"], own, where="f", hint="m") == [1, 2, 0]
 
 
 def test_sides_are_looked_at_in_most_faces():

@@ -21,18 +21,18 @@ def refusal(work, *arguments, **keywords) -> str:
 )
 def test_lines_are_numbered_as_an_editor_counts_them(tmp_path, content):
     (tmp_path / "list.txt").write_bytes(content)
-    assert read_lines(tmp_path / "list.txt", mend="") == [(1, "one"), (3, "two")]
-    assert [where for where, _ in rows(tmp_path / "list.txt", mend="")] == [
+    assert read_lines(tmp_path / "list.txt", hint="") == [(1, "one"), (3, "two")]
+    assert [where for where, _ in rows(tmp_path / "list.txt", hint="")] == [
         f"{tmp_path / 'list.txt'}:{n}" for n in (1, 3)
     ]
 
 
 def test_lists_that_cannot_be_read(tmp_path):
-    assert refusal(read_lines, tmp_path / "none.txt", mend="give it").endswith("give it")
+    assert refusal(read_lines, tmp_path / "none.txt", hint="give it").endswith("give it")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xd8\xff\xe0")
-    assert "cannot read this list" in refusal(read_lines, tmp_path / "binary.txt", mend="give it")
+    assert "cannot read this list" in refusal(read_lines, tmp_path / "binary.txt", hint="give it")
     (tmp_path / "empty.txt").write_bytes(b"\n \n")
-    assert "the list is empty" in refusal(rows, tmp_path / "empty.txt", mend="")
+    assert "the list is empty" in refusal(rows, tmp_path / "empty.txt", hint="")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 
 from tests.support.paths import CONFIGS
-from wing_jax.data.chips import cut_chips
+from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.images import write_image
 from wing_jax.data.load import find_data, load_faces
 from wing_jax.data.readers.mtfl import POSES, box_of_five_points, read_mtfl
@@ -149,7 +149,7 @@ def test_a_point_far_outside_its_picture_is_refused(w300, stray):
     points = read_pts(w300 / "afw/17_2.pts")
     points[7] = stray
     write_pts(w300 / "afw/17_2.pts", points)
-    message = refusal(cut_chips, read_w300(w300, "train"), size=32)
+    message = refusal(crop_faces, read_w300(w300, "train"), size=32)
     assert message.startswith(f"{w300 / 'afw/17_2.jpg'}: point 8 of its annotation lies ")
     assert message.endswith("pixels outside the picture of 200 x 180: correct or remove the annotation")
 
@@ -162,20 +162,20 @@ def test_a_shape_mostly_outside_its_picture_is_refused_and_a_face_cut_by_the_edg
     write_pts(w300 / "afw/18_1.pts", points + np.float32([199 - 100 - 1, 0]))
     faces = read_w300(w300, "train")
     assert (faces.points[1:, :, 0] > 199.5).any(1).all()
-    assert len(cut_chips(faces, size=32).images) == 3
+    assert len(crop_faces(faces, size=32).images) == 3
     write_pts(w300 / "afw/18_1.pts", points + np.float32([199 - 100 + 4, 0]))
-    assert "18_1.jpg: point" in refusal(cut_chips, read_w300(w300, "train"), size=32)
+    assert "18_1.jpg: point" in refusal(crop_faces, read_w300(w300, "train"), size=32)
 
 
 def test_real_faces_are_not_refused_for_points_outside(data_root):
     for faces in (read_w300(data_root / "300w", "test"), read_mtfl(data_root / "mtfl", "test")):
-        assert len(cut_chips(faces.take(np.arange(0, len(faces), 50)), size=16).images) > 10
+        assert len(crop_faces(faces.take(np.arange(0, len(faces), 50)), size=16).images) > 10
 
 
 def test_a_truncated_picture_is_named(w300):
     file = w300 / "afw/18_1.jpg"
     file.write_bytes(file.read_bytes()[:-40])
-    assert refusal(cut_chips, read_w300(w300, "train"), size=32).startswith(f"{file}: the image file is truncated")
+    assert refusal(crop_faces, read_w300(w300, "train"), size=32).startswith(f"{file}: the image file is truncated")
 
 
 @pytest.mark.parametrize("damage", ["folder", "empty", "67 points", "NaN", "outside", "truncated"])
@@ -248,9 +248,9 @@ def test_the_box_rule_agrees_with_the_published_boxes_in_its_medians(data_root):
     def side_and_centre(boxes):
         return (boxes[:, 2:] - boxes[:, :2]).max(1), (boxes[:, 2:] + boxes[:, :2]) / 2
 
-    (side, centre), (rule_side, rule_centre) = side_and_centre(published.boxes), side_and_centre(by_rule)
+    (side, center), (rule_side, rule_centre) = side_and_centre(published.boxes), side_and_centre(by_rule)
     assert abs(np.median(rule_side / side) - 1) < 0.02
-    assert np.abs(np.median((rule_centre - centre) / side[:, None], 0)).max() < 0.02
+    assert np.abs(np.median((rule_centre - center) / side[:, None], 0)).max() < 0.02
 
 
 def test_mtfl_small(mtfl):
@@ -295,7 +295,7 @@ def test_mtfl_refuses_missing_and_empty_lists_and_pictures(mtfl, tmp_path):
     assert refusal(read_mtfl, root / "nowhere", "train").startswith(f"{root / 'nowhere' / 'training.txt'}: cannot read")
     (root / "testing.txt").write_text("\n")
     assert "the list is empty" in refusal(read_mtfl, root, "test")
-    message = refusal(cut_chips, read_mtfl(root, "train"), size=16)
+    message = refusal(crop_faces, read_mtfl(root, "train"), size=16)
     assert message.startswith(f"{root / 'a/x one.jpg'}: cannot read this image (No such file or directory)")
 
 

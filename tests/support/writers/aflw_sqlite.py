@@ -30,7 +30,7 @@ def write_aflw_sqlite(folder: Path, *, seed: int = 0) -> dict[str, list[SmallFac
     """Five faces, ids from 39341, two in the first image and one in each of the others; all are of the one split.
 
     The boxes are whole numbers. Face i has no features i + 1 and i + 13; the even ones are men; face 1 wears glasses,
-    face 2 is occluded, face 3 grey. A sixth face has no rectangle.
+    face 2 is occluded, face 3 gray. A sixth face has no rectangle.
     """
     faces = small_faces(AFLW_21, 5, seed=seed)
     faces = [SmallFace(face.image, face.points, np.round(face.box)) for face in faces]

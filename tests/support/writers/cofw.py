@@ -22,24 +22,24 @@ def left_top_width_height(face: SmallFace) -> np.ndarray:
     return np.float64([*(face.box[:2] + 1), *(face.box[2:] - face.box[:2])])
 
 
-def write_cofw(folder: Path, *, seed: int = 0, grey: bool = False) -> dict[str, list[SmallFace]]:
-    """Three training and two test faces; the last test face is grey in the colour file too."""
+def write_cofw(folder: Path, *, seed: int = 0, gray: bool = False) -> dict[str, list[SmallFace]]:
+    """Three training and two test faces; the last test face is gray in the color file too."""
     faces = small_faces(COFW_29, 5, seed=seed)
-    faces = [_greyed(face) if grey or face is faces[-1] else face for face in faces]
+    faces = [_greyed(face) if gray or face is faces[-1] else face for face in faces]
     written = {"train": faces[:3], "test": faces[3:]}
     for split, some in written.items():
-        path = folder / (f"COFW_{split}.mat" if grey else f"COFW_{split}_color.mat")
-        write_mat73(path, split, some, grey=[grey or face is faces[-1] for face in some])
+        path = folder / (f"COFW_{split}.mat" if gray else f"COFW_{split}_color.mat")
+        write_mat73(path, split, some, gray=[gray or face is faces[-1] for face in some])
     return written
 
 
-def write_mat73(path: Path, split: str, faces: list[SmallFace], *, grey: list[bool]) -> None:
+def write_mat73(path: Path, split: str, faces: list[SmallFace], *, gray: list[bool]) -> None:
     """One file, in Matlab a cell n x 1, a matrix n x 87 and a matrix n x 4."""
     cell, phis, boxes = NAMES[split]
     with h5py.File(path, "w", userblock_size=512) as file:
         references = np.empty((1, len(faces)), h5py.ref_dtype)
         for i, face in enumerate(faces):
-            pixels = face.image[..., 0] if grey[i] else face.image
+            pixels = face.image[..., 0] if gray[i] else face.image
             references[0, i] = file.create_dataset(f"#refs#/image{i}", data=pixels.T).ref
         file.create_dataset(cell, data=references, dtype=h5py.ref_dtype)
         rows = [[*(face.points.T.astype(float) + 1).ravel(), *occluded(29)] for face in faces]
@@ -54,7 +54,7 @@ def write_cofw68(folder: Path, *, seed: int = 0) -> dict[str, list[SmallFace]]:
     faces, inner = small_faces(IBUG_68, 2, seed=seed), folder / "COFW68_Data"
     (inner / "test_annotations").mkdir(parents=True, exist_ok=True)
     shells = [SmallFace(face.image, face.points[:29], face.box) for face in faces]
-    write_mat73(inner / "COFW_test_color.mat", "test", shells, grey=[False, False])
+    write_mat73(inner / "COFW_test_color.mat", "test", shells, gray=[False, False])
     for i, face in enumerate(faces):
         content = {"Points": face.points.astype(float) + 1, "Occ": occluded(68)[None]}
         scipy.io.savemat(inner / "test_annotations" / f"{i + 1}_points.mat", content)

@@ -11,7 +11,7 @@ from wing_jax.types import Image
 
 @dataclasses.dataclass(frozen=True)
 class SmallFace:
-    """A picture and its annotation, in 0-based pixel centres."""
+    """A picture and its annotation, in 0-based pixel centers."""
 
     image: Image
     points: np.ndarray  # float32 [points, 2]
@@ -27,7 +27,7 @@ def small_faces(scheme: Scheme, count: int, *, seed: int = 0, width: int = 96, h
 def _small_face(scheme: Scheme, random: np.random.Generator, width: int, height: int) -> SmallFace:
     grain = random.integers(0, 256, (6, 8, 3), np.uint8)
     image = cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)
-    centre, side = np.array([width, height]) / 2 + random.uniform(-4, 4, 2), random.uniform(0.5, 0.6) * height
-    points = (centre + side * random.uniform(-0.45, 0.45, (scheme.points, 2))).astype(np.float32)
-    box = np.concatenate([centre - side / 2, centre + side / 2]).astype(np.float32)
+    center, side = np.array([width, height]) / 2 + random.uniform(-4, 4, 2), random.uniform(0.5, 0.6) * height
+    points = (center + side * random.uniform(-0.45, 0.45, (scheme.points, 2))).astype(np.float32)
+    box = np.concatenate([center - side / 2, center + side / 2]).astype(np.float32)
     return SmallFace(image, points, box)

@@ -46,7 +46,7 @@ def read_aflw(
       InputError: the list is missing or not as published.
     """
     path = Path(root) / LIST
-    content = read_mat(path, FIELDS, mend="give the folder that holds it")
+    content = read_mat(path, FIELDS, hint="give the folder that holds it")
     try:
         with np.errstate(invalid="ignore"):
             order = np.ravel(content["ra"]).astype(np.int64) - 1

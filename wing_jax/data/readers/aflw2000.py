@@ -37,7 +37,7 @@ from wing_jax.text import quoted
 
 PARTS = ("AFW", "HELEN", "IBUG", "LFPW")
 LANDMARKS = ("3d", "2d")
-MEND = "copy the file again"
+HINT = "copy the file again"
 
 
 @register_reader(
@@ -106,7 +106,7 @@ def _inner(root: Path, name: str) -> Path:
 
 
 def _aflw2000_face(path: Path, spellings: Spellings) -> Face:
-    content = read_mat(path, ("pt3d_68", "Pose_Para"), mend=MEND)
+    content = read_mat(path, ("pt3d_68", "Pose_Para"), hint=HINT)
     return Face(
         where=str(path),
         picture=picture_named(path.with_suffix(".jpg"), spellings),
@@ -123,10 +123,10 @@ def _300wlp_face(root: Path, path: Path, field: str, spellings: Spellings) -> Fa
     return Face(
         where=str(path),
         picture=picture_named(pose.with_name(f"{name}.jpg"), spellings),
-        points=_points(path, read_mat(path, (field,), mend=MEND)[field], (68, 2)) - 1,
+        points=_points(path, read_mat(path, (field,), hint=HINT)[field], (68, 2)) - 1,
         photo=_photo(part, name),
         subset=part,
-        angles=_angles(pose, read_mat(pose, ("Pose_Para",), mend="copy the folders of pictures too")["Pose_Para"]),
+        angles=_angles(pose, read_mat(pose, ("Pose_Para",), hint="copy the folders of pictures too")["Pose_Para"]),
     )
 
 
@@ -144,7 +144,7 @@ def _points(path: Path, values: object, shape: tuple[int, int]) -> Float[np.ndar
     except ValueError as error:
         raise not_as_published(path, error) from error
     if not (np.abs(points) < LARGEST).all():
-        raise InputError(f"{path}: a point is not finite: {MEND}")
+        raise InputError(f"{path}: a point is not finite: {HINT}")
     return points.astype(np.float32)
 
 
@@ -154,5 +154,5 @@ def _angles(path: Path, values: object) -> tuple[float, float, float]:
     except ValueError as error:
         raise not_as_published(path, error) from error
     if not np.isfinite([pitch, yaw, roll]).all():
-        raise InputError(f"{path}: Pose_Para is not finite: {MEND}")
+        raise InputError(f"{path}: Pose_Para is not finite: {HINT}")
     return -float(yaw), float(pitch), float(roll)

@@ -38,7 +38,7 @@ from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
 DATABASE = "aflw.sqlite"
-FLAGS = ("occluded", "glasses", "grey")  # columns occluded, glasses, bw
+FLAGS = ("occluded", "glasses", "gray")  # columns occluded, glasses, bw
 WIDTHS = ("width", "widht")
 TABLES = {
     "FaceRect": "face_id, x, y, w, h",
@@ -60,7 +60,7 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
     """All faces of `aflw.sqlite` below `root` that have a rectangle and a point, as the split "train".
 
     There is no "test": the split of the papers is that of `AFLWinfo_release.mat`, see `aflw.read_aflw`. Where a table
-    has several rows of one face the first counts. Attributes: "male", "occluded", "glasses", "grey". `faults` as in
+    has several rows of one face the first counts. Attributes: "male", "occluded", "glasses", "gray". `faults` as in
     `records.gather`.
 
     Raises:
@@ -124,7 +124,12 @@ def _sizes(database: sqlite3.Connection) -> dict[Any, tuple[int, int] | None]:
 
 
 def _face(
-    where: str, finder: PictureFinder, name: Any, face: Any, tables: Mapping[str, Rows], size: tuple[int, int] | None
+    where: str,
+    finder: PictureFinder,
+    name: Any,
+    face: Any,
+    tables: Mapping[str, Rows],
+    size: tuple[int, int] | None,
 ) -> Face:
     if not isinstance(name, str):
         raise InputError(f"{where}: FaceImages has no path of its picture: correct or remove the face")

@@ -4,7 +4,7 @@
 height], keypoints: [x, y, v] * N, iscrowd}], `categories` [{id, keypoints: names}]. `wing_jax.data.picture_finder` says
 where pictures are looked for; `wing_jax.data.photos` which of them are copies of one photo.
 
-Coordinates are taken as they are, as 0-based pixel centres, as mmpose does. A file made from a source that counts from
+Coordinates are taken as they are, as 0-based pixel centers, as mmpose does. A file made from a source that counts from
 1 without subtracting it stays one pixel off (mmpose's 300-VW sample holds the numbers of its `.pts` files); a tool may
 count from the corner of the first pixel, half a pixel more. No field says so. The box ends at x + width, y + height.
 
@@ -51,7 +51,7 @@ from wing_jax.values import Value
 
 EXPECTED = "a finite number: a keypoint is 'x, y, v'"
 CLOSE, LOOSE = 2.5, 1.5  # sides of a box per extent of the points, and per side of the same box read otherwise
-MEND = "correct the names in the file or in the scheme's TOML, or remove them from the file to take its order"
+HINT = "correct the names in the file or in the scheme's TOML, or remove them from the file to take its order"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def read_coco(root: str | Path, *, scheme: Scheme, images: str = "", faults: lis
         broken; the message names its id.
     """
     path = Path(root)
-    content = read_json(path, mend="give a COCO keypoint file")
+    content = read_json(path, hint="give a COCO keypoint file")
     if isinstance(content, dict) and {"scheme", "coordinates", "faces"} <= content.keys():
         raise InputError(
             f"{path}: what wing-jax predict wrote of one picture, not a list: give its predictions.csv, or the folder "
@@ -214,10 +214,10 @@ def _orders(
             mine = [entry for entry in annotations if str(entry.get("category_id")) == number]
             if any(len(_values(entry, layout.key)) == 3 * scheme.points for entry in mine):
                 raise InputError(
-                    f"{where}: names {len(names)} keypoints, but its annotations have {scheme.points}: {MEND}"
+                    f"{where}: names {len(names)} keypoints, but its annotations have {scheme.points}: {HINT}"
                 )
             continue  # the annotations have as many as are named, not those of the scheme: each is refused
-        order = order_of_names(names, scheme, where=where, mend=MEND)
+        order = order_of_names(names, scheme, where=where, hint=HINT)
         if order is not None:
             orders[number] = order
             sided |= tells_sides(names, scheme)
@@ -237,7 +237,7 @@ def _named_categories(path: Path, categories: object) -> dict[str, list[str]]:
         if categories in (None, {}):
             return {}
         raise InputError(
-            f"{path}: 'categories' is no list of objects, so that the names of keypoints are not told: {MEND}"
+            f"{path}: 'categories' is no list of objects, so that the names of keypoints are not told: {HINT}"
         )
     named = {}
     for category in categories:
@@ -246,7 +246,7 @@ def _named_categories(path: Path, categories: object) -> dict[str, list[str]]:
             continue
         if not isinstance(names, list):
             raise InputError(
-                f"{path}: 'keypoints' of category {json_said(category.get('id'))} is no list of names: {MEND}"
+                f"{path}: 'keypoints' of category {json_said(category.get('id'))} is no list of names: {HINT}"
             )
         if any(name not in (None, "") for name in names):
             named[str(category.get("id"))] = [str(name) for name in names]

@@ -2,9 +2,9 @@
 
 Burgos-Artizzu et al., "Robust face landmark estimation under occlusion", ICCV 2013;
 https://data.caltech.edu/records/bc0bf-nc666. Expected at the root: `COFW_train_color.mat` (1,345 faces, the first 845
-from LFPW) and `COFW_test_color.mat` (507), or the older grey files `COFW_train.mat` and `COFW_test.mat`; Matlab 7.3,
+from LFPW) and `COFW_test_color.mat` (507), or the older gray files `COFW_train.mat` and `COFW_test.mat`; Matlab 7.3,
 that is HDF5, where every array lies transposed. The example in Matlab that comes with the set describes `IsTr` (`IsT`
-in the test file; a cell of images, uint8, colour or grey), `phisTr` (1345 x 87: 29 x, 29 y, 29 flags, 1: occluded) and
+in the test file; a cell of images, uint8, color or gray), `phisTr` (1345 x 87: 29 x, 29 y, 29 flags, 1: occluded) and
 `bboxesTr` (1345 x 4: left, top, width, height; "not perfect, as they simulate a real face detector").
 
 COFW68: Ghiasi and Fowlkes, "Occlusion coherence: detecting and localizing occluded faces", arXiv 1506.08347;
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 ENDINGS = {"train": "Tr", "test": "T"}
 FROM_LFPW = 845
 MOST_FACES = 100_000  # a damaged file may announce any number
-MEND = "copy the file again"
+HINT = "copy the file again"
 
 
 @register_reader(name="cofw", title="COFW, 29 points", folder="COFW", marks=("COFW_t*.mat",))
 def read_cofw(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
-    """The `split` ("train" or "test") of COFW: the colour file at `root`, or the grey one where that is missing.
+    """The `split` ("train" or "test") of COFW: the color file at `root`, or the gray one where that is missing.
 
     The subset is "lfpw" for the first 845 training faces, else "cofw". `faults` as in `records.gather`.
 
@@ -95,7 +95,7 @@ def read_cofw68(root: str | Path, split: str, *, faults: list[str] | None = None
     with opened(path) as file:
         count = _count(path, file, "IsT")
     listing = folder / "cofw68_test_bboxes.mat"
-    content = read_mat(listing, ("bboxes",), mend="copy it from the benchmark")
+    content = read_mat(listing, ("bboxes",), hint="copy it from the benchmark")
     boxes = _shaped(listing, content["bboxes"], (count, 4))
     makers = (
         functools.partial(_face68, found.with_name(f"{i + 1}_points.mat"), path, i, boxes[i]) for i in range(count)
@@ -104,7 +104,7 @@ def read_cofw68(root: str | Path, split: str, *, faults: list[str] | None = None
 
 
 def _face68(annotation: Path, images: Path, index: int, box: Float[np.ndarray, "4"]) -> Face:
-    content = read_mat(annotation, ("Points", "Occ"), mend="copy it from the benchmark")
+    content = read_mat(annotation, ("Points", "Occ"), hint="copy it from the benchmark")
     occluded = _shaped(annotation, np.ravel(content["Occ"]), (68,))
     phis = np.stack([*_shaped(annotation, content["Points"], (68, 2)).T, occluded])
     return _face(str(annotation), images, "test", index, phis, box)
@@ -115,9 +115,9 @@ def _face(
 ) -> Face:
     """`phis` are x, y and flags, `box` is left, top, width, height; all as in the file, from 1."""
     if not (np.abs(phis) < LARGEST).all() or not (np.abs(box) < LARGEST).all():
-        raise InputError(f"{where}: a number is not finite: {MEND}")
+        raise InputError(f"{where}: a number is not finite: {HINT}")
     if not np.isin(phis[2], (0, 1)).all():
-        raise InputError(f"{where}: an occlusion flag is neither 0 nor 1: {MEND}")
+        raise InputError(f"{where}: an occlusion flag is neither 0 nor 1: {HINT}")
     cell = f"Is{ENDINGS[split]}"
     return Face(
         where=where,
@@ -155,7 +155,7 @@ def _count(path: Path, file: "h5py.File", cell: str) -> int:
     """The number of images in the cell, which Matlab keeps as 1 x n, the transpose of its own n x 1."""
     cells = field(file, cell)
     if len(cells.shape) != 2 or min(cells.shape) != 1 or max(cells.shape) > MOST_FACES or not is_reference(cells):
-        raise InputError(f"{path}: {cell} is no cell of images, but {_kind(cells)}: {MEND}")
+        raise InputError(f"{path}: {cell} is no cell of images, but {_kind(cells)}: {HINT}")
     return max(cells.shape)
 
 
@@ -163,7 +163,7 @@ def _columns(path: Path, file: "h5py.File", name: str, shape: tuple[int, int]) -
     values = field(file, name)
     if values.shape != shape or values.dtype.kind not in "buif":  # before they are read
         raise InputError(
-            f"{path}: {name} is {cut(str(values.dtype))} of shape {values.shape}, not numbers of {shape}: {MEND}"
+            f"{path}: {name} is {cut(str(values.dtype))} of shape {values.shape}, not numbers of {shape}: {HINT}"
         )
     return _shaped(path, values[()], shape).T
 

@@ -14,8 +14,8 @@ from wing_jax.runtime import files
 from wing_jax.text import cut, quoted, reason
 
 
-def read_json(path: Path, *, mend: str) -> Any:
-    """What the JSON file `path` holds; `mend` ends the message where it cannot be read.
+def read_json(path: Path, *, hint: str) -> Any:
+    """What the JSON file `path` holds; `hint` ends the message where it cannot be read.
 
     Raises:
       InputError: it cannot be read, or is no JSON.
@@ -23,9 +23,9 @@ def read_json(path: Path, *, mend: str) -> Any:
     try:
         return json.loads(files.read_text(path, encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON, or cut short ({error.msg}): {mend}") from None
+        raise InputError(f"{path}:{error.lineno}: not JSON, or cut short ({error.msg}): {hint}") from None
     except (OSError, ValueError, RecursionError) as error:  # no text, absurdly long numbers, absurdly deep lists
-        raise InputError(f"{path}: cannot read this JSON file ({reason(error)}): {mend}") from error
+        raise InputError(f"{path}: cannot read this JSON file ({reason(error)}): {hint}") from error
 
 
 def json_numbers(values: Sequence[Any], *, where: str, expected: str) -> Float[np.ndarray, "values"]:

@@ -2,7 +2,7 @@
 
 Two names are the same point where the words of both say the same part, place and side, in whatever order and spelling:
 `mouth_left`, `LeftMouthCorner`, `leftmouth` and "left mouth corner"; `nose` and "nose tip"; `l_eye`, `left_pupil` and
-"left eye centre". The words that count as equal are those of `WORDS` and `SHORT`: the spellings of COCO, CelebA,
+"left eye center". The words that count as equal are those of `WORDS` and `SHORT`: the spellings of COCO, CelebA,
 MTCNN, RetinaFace, InsightFace, MediaPipe and CVAT. A name that is a scheme's own, but for case, `_` and `-`, is always
 that point.
 """
@@ -22,11 +22,11 @@ from wing_jax.text import cut, quoted
 SIDES, HEIGHTS = ("left", "right"), ("top", "bottom")
 WORDS = {  # how a word is written otherwise: the word that is compared
     "l": "left", "lft": "left", "lf": "left", "r": "right", "rt": "right", "rgt": "right", "rght": "right",
-    "eyes": "eye", "eyelid": "eye", "lid": "eye", "canthus": "eye corner", "pupil": "eye centre",
-    "pupils": "eye centre", "iris": "eye centre", "eyeball": "eye centre",
+    "eyes": "eye", "eyelid": "eye", "lid": "eye", "canthus": "eye corner", "pupil": "eye center",
+    "pupils": "eye center", "iris": "eye center", "eyeball": "eye center",
     "eyebrow": "brow", "eyebrows": "brow", "brows": "brow",
     "lips": "lip", "ears": "ear", "tragion": "", "nostrils": "nostril", "menton": "chin", "pronasale": "nose tip",
-    "center": "centre", "middle": "centre", "mid": "centre", "upper": "top", "lower": "bottom", "outside": "outer",
+    "center": "center", "middle": "center", "mid": "center", "upper": "top", "lower": "bottom", "outside": "outer",
     "inside": "inner", "lateral": "outer", "medial": "inner", "corners": "corner", "commissure": "corner",
     "edge": "corner", "end": "corner",
     "point": "", "pt": "", "landmark": "", "landmarks": "", "keypoint": "", "kp": "", "kpt": "", "facial": "",
@@ -41,12 +41,12 @@ SHOWN = 160  # characters of a list of names in a message
 Key = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
-def order_of_names(names: Sequence[str], scheme: Scheme, *, where: str, mend: str) -> list[int] | None:
+def order_of_names(names: Sequence[str], scheme: Scheme, *, where: str, hint: str) -> list[int] | None:
     """Where each point of `scheme` stands among `names`, the file's names of as many points; None where names say
     nothing: the file's, or the scheme's own, are numbers that count the points in the file's order.
 
     Raises:
-      InputError: some names are not the scheme's, or may be several of its points; the message ends with `mend`.
+      InputError: some names are not the scheme's, or may be several of its points; the message ends with `hint`.
     """
     found = match_names(names, scheme)
     known = [index for index in found if index is not None]
@@ -61,7 +61,7 @@ def order_of_names(names: Sequence[str], scheme: Scheme, *, where: str, mend: st
     missing = [name for index, name in enumerate(scheme.names) if index not in found]
     raise InputError(
         f"{where}: the order of its keypoints is not sure: it names {_listed(unknown)} where {scheme.name} has "
-        f"{_listed(missing)} (the file's names: {_listed(names)}; the scheme's: {_listed(scheme.names)}): {mend}"
+        f"{_listed(missing)} (the file's names: {_listed(names)}; the scheme's: {_listed(scheme.names)}): {hint}"
     )
 
 
@@ -156,12 +156,12 @@ def _key(name: str) -> Key:
         rest[rest.index("lip")] = "mouth"
     dropped: tuple[str, ...] = ()
     if "nose" in rest:
-        dropped = ("tip", "centre")
+        dropped = ("tip", "center")
     elif "chin" in rest:
-        dropped, heights = ("tip", "centre"), ()
+        dropped, heights = ("tip", "center"), ()
     elif "eye" in rest:
         placed_corner = bool({"inner", "outer"} & set(rest)) or len(sides) > 1
-        dropped = ("centre", "corner") if placed_corner else ("centre",)
+        dropped = ("center", "corner") if placed_corner else ("center",)
     elif "brow" in rest or ("mouth" in rest and sides):
         dropped = ("corner",)
     return tuple(sorted(word for word in rest if word not in dropped)), sides, heights
@@ -176,7 +176,7 @@ def _unglued(word: str) -> list[str]:
             return [*_unglued(word.removesuffix(side)), side]
     if word not in WORDS:
         for part in GLUED:
-            if word.startswith(part) and word.removeprefix(part) in ("tip", "corner", "centre", "center"):
+            if word.startswith(part) and word.removeprefix(part) in ("tip", "corner", "center", "center"):
                 return [part, word.removeprefix(part)]
     return [word] if word else []
 

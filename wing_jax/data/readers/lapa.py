@@ -39,7 +39,7 @@ JD_FOLDERS = {
     "train": tuple(f"Training_data/{part}" for part in ("AFW", "HELEN", "IBUG", "LFPW")),
     "test": ("Test_data1",),
 }
-MEND = "copy the file again"
+HINT = "copy the file again"
 
 
 @register_reader(
@@ -122,14 +122,14 @@ def _jd_face(root: Path, path: Path, boxes: bool, spellings: Spellings) -> Face:
 
 
 def _points(path: Path) -> Float[np.ndarray, "106 2"]:
-    (_, count), *lines = rows(path, mend=MEND)
+    (_, count), *lines = rows(path, hint=HINT)
     if count != "106" or len(lines) != 106:
-        raise InputError(f"{path}: {len(lines)} lines 'x y' after {quoted(count)}, not 106 after '106': {MEND}")
+        raise InputError(f"{path}: {len(lines)} lines 'x y' after {quoted(count)}, not 106 after '106': {HINT}")
     return np.stack([_exactly(2, line, where, "two numbers 'x y'") for where, line in lines])
 
 
 def _box(path: Path) -> Float[np.ndarray, "4"]:
-    where, line = next(iter(rows(path, mend="copy the folder rect again, or remove it to use boxes of the points")))
+    where, line = next(iter(rows(path, hint="copy the folder rect again, or remove it to use boxes of the points")))
     return _exactly(4, line, where, "a box 'x0 y0 x1 y1'")
 
 

@@ -15,9 +15,9 @@ LARGEST = float(np.finfo(np.float32).max)
 NOTHING = frozenset(("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none"))
 
 
-def read_lines(path: str | Path, *, mend: str) -> list[tuple[int, str]]:
+def read_lines(path: str | Path, *, hint: str) -> list[tuple[int, str]]:
     """(number from 1, text) of the lines of `path` that are not blank, stripped; UTF-8, with or without BOM, any line
-    ending. `mend` ends the message where the file cannot be read.
+    ending. `hint` ends the message where the file cannot be read.
 
     Raises:
       InputError: the file cannot be read, or is no text.
@@ -25,9 +25,9 @@ def read_lines(path: str | Path, *, mend: str) -> list[tuple[int, str]]:
     try:
         text = files.read_text(path, encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"{path}: cannot read this list ({error.strerror}): {mend}") from error
+        raise InputError(f"{path}: cannot read this list ({error.strerror}): {hint}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: cannot read this list ({reason(error)}): {mend}") from error
+        raise InputError(f"{path}: cannot read this list ({reason(error)}): {hint}") from error
     return [(i + 1, line.strip()) for i, line in enumerate(text.split("\n")) if line.strip()]
 
 
@@ -67,13 +67,13 @@ def _is_minus_one(value: object) -> bool:
     return isinstance(value, int | float) and value == -1
 
 
-def rows(path: str | Path, *, mend: str) -> Iterator[tuple[str, str]]:
+def rows(path: str | Path, *, hint: str) -> Iterator[tuple[str, str]]:
     """("FILE:LINE", text) of the lines of `path`; see `read_lines`.
 
     Raises:
       InputError: the file cannot be read, or has no line.
     """
-    lines = read_lines(path, mend=mend)
+    lines = read_lines(path, hint=hint)
     if not lines:
         raise InputError(f"{path}: the list is empty: is this the published file?")
     return ((f"{path}:{number}", line) for number, line in lines)

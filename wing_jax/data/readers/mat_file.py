@@ -31,8 +31,8 @@ LARGEST = 1 << 30  # bytes of an element when unpacked
 Element = tuple[int, memoryview]
 
 
-def read_mat(path: Path, fields: Sequence[str], *, mend: str) -> dict[str, Any]:
-    """The `fields` of the Matlab file `path` (to version 7); `mend` ends the message where it cannot be read.
+def read_mat(path: Path, fields: Sequence[str], *, hint: str) -> dict[str, Any]:
+    """The `fields` of the Matlab file `path` (to version 7); `hint` ends the message where it cannot be read.
 
     Raises:
       InputError: it is missing, broken or lacks a field.
@@ -41,7 +41,7 @@ def read_mat(path: Path, fields: Sequence[str], *, mend: str) -> dict[str, Any]:
     try:
         content = files.read_bytes(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot read this file ({error.strerror}): {mend}") from error
+        raise InputError(f"{path}: cannot read this file ({error.strerror}): {hint}") from error
     try:
         check_structure(content)
         with warnings.catch_warnings():

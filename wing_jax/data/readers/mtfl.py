@@ -47,7 +47,7 @@ def read_mtfl(
       InputError: a file is missing, or a line is not as published; the message names file and line.
     """
     listing = Path(root) / LISTS[split]
-    lines = rows(listing, mend=f"give the folder that holds {listing.name}")
+    lines = rows(listing, hint=f"give the folder that holds {listing.name}")
     by_name = None if boxes is None else _published_boxes(Path(boxes))
     finder = finder_below(root)
     makers = (functools.partial(_face, finder, where, line, by_name) for where, line in lines)
@@ -88,7 +88,7 @@ def _face(finder: PictureFinder, where: str, line: str, boxes: dict[str, np.ndar
 
 
 def box_of_five_points(points: Float[np.ndarray, "n 5 2"]) -> Float[np.ndarray, "n 4"]:
-    """A square box by rule: side 1.71 times the larger extent of the points, their mean slightly off its centre."""
+    """A square box by rule: side 1.71 times the larger extent of the points, their mean slightly off its center."""
     side = SIDE_PER_EXTENT * larger_side(tight_box(points))
     center = points.mean(1) - MEAN_POINT_FROM_CENTRE * side
     return np.asarray(box_around(center, side), np.float32)
@@ -96,8 +96,8 @@ def box_of_five_points(points: Float[np.ndarray, "n 5 2"]) -> Float[np.ndarray, 
 
 def _published_boxes(folder: Path) -> dict[str, Float[np.ndarray, "4"]]:
     """`x1 x2 y1 y2` a line, in the order of `AFLW_image_list.txt`; by the picture's name."""
-    mend = "give the folder that holds AFLW_boundingbox.txt and AFLW_image_list.txt"
-    values, names = (read_lines(folder / name, mend=mend) for name in ("AFLW_boundingbox.txt", "AFLW_image_list.txt"))
+    hint = "give the folder that holds AFLW_boundingbox.txt and AFLW_image_list.txt"
+    values, names = (read_lines(folder / name, hint=hint) for name in ("AFLW_boundingbox.txt", "AFLW_image_list.txt"))
     if len(values) != len(names):
         raise InputError(f"{folder}: {len(values)} boxes but {len(names)} names: copy both files again")
     by_name = {}

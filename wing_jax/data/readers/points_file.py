@@ -15,7 +15,7 @@ EXPECTED = "two numbers 'x y'"
 
 
 def read_pts(path: str | Path, *, points: int | None = None) -> Float[np.ndarray, "points 2"]:
-    """Landmarks of a `.pts` file, float32, (x, y), moved to 0-based pixel centres (the file counts from 1). A point
+    """Landmarks of a `.pts` file, float32, (x, y), moved to 0-based pixel centers (the file counts from 1). A point
     "-1 -1" or "nan nan" has no position: NaN.
 
     Raises:
@@ -33,7 +33,7 @@ def read_signed_pts(
 
     "-1 -1" is hidden by the face itself and has no position (NaN); another negative number says that something else
     hides the point, at the position without signs. The signs are read first, then the positions are moved to 0-based
-    pixel centres as in `read_pts`.
+    pixel centers as in `read_pts`.
 
     Raises:
       InputError: as `read_pts`.
@@ -46,7 +46,7 @@ def read_signed_pts(
 
 
 def write_pts(path: str | Path, points: Float[np.ndarray, "points 2"]) -> None:
-    """Write landmarks (0-based pixel centres) as a `.pts` file, counted from 1 as the format asks, whole or not at all.
+    """Write landmarks (0-based pixel centers) as a `.pts` file, counted from 1 as the format asks, whole or not at all.
 
     A point at (-2, -2) is moved by 0.0001 pixels, for "-1 -1" means that there is no position; NaN is written as such.
 
@@ -61,7 +61,7 @@ def write_pts(path: str | Path, points: Float[np.ndarray, "points 2"]) -> None:
 
 def _raw(path: str | Path, points: int | None) -> Float[np.ndarray, "points 2"]:
     """The numbers as they stand in the file; NaN for "nan nan"."""
-    lines = read_lines(path, mend="give a .pts file")
+    lines = read_lines(path, hint="give a .pts file")
     opened = next((i for i, (_, line) in enumerate(lines) if line == "{"), None)
     closed = next((i for i, (_, line) in enumerate(lines) if line == "}"), None)
     if opened is None or closed is None or closed < opened:

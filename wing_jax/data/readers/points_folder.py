@@ -31,7 +31,7 @@ from wing_jax.runtime.files import find_files
 from wing_jax.schemes import Scheme
 from wing_jax.text import cut, quoted
 
-MEND = "give landmarks as menpo writes them"
+HINT = "give landmarks as menpo writes them"
 BROKEN = (AttributeError, KeyError, TypeError)  # what a JSON value of another kind than expected leads to
 
 
@@ -58,19 +58,19 @@ def read_points_folder(root: str | Path, *, scheme: Scheme, faults: list[str] | 
 
 
 def read_ljson(path: str | Path, *, points: int) -> Float[np.ndarray, "points 2"]:
-    """Landmarks of menpo's `.ljson` file, float32, (x, y), 0-based pixel centres as in the file; NaN: no position.
+    """Landmarks of menpo's `.ljson` file, float32, (x, y), 0-based pixel centers as in the file; NaN: no position.
 
     Raises:
       InputError: the file is not of version 1, 2 or 3, a point is not two finite numbers (or null), or not exactly one
         group has `points` points.
     """
     path = Path(path)
-    content = read_json(path, mend=MEND)
+    content = read_json(path, hint=HINT)
     try:
         shapes = _shapes(content)
         counts = {name: len(shape) for name, shape in shapes.items()}
     except BROKEN:
-        raise InputError(f"{path}: not a landmark file of menpo's versions 1, 2 or 3: {MEND}") from None
+        raise InputError(f"{path}: not a landmark file of menpo's versions 1, 2 or 3: {HINT}") from None
     fitting = [shape for shape in shapes.values() if len(shape) == points]
     if len(fitting) != 1:
         said = cut(", ".join(f"{quoted(name, length=30)} {count}" for name, count in counts.items()), length=120)
@@ -97,7 +97,7 @@ def _positions(path: Path, shape: list[Any]) -> Float[np.ndarray, "points 2"]:
     for number, point in enumerate(shape):
         where = f"{path}: point {number}"
         if not isinstance(point, list) or len(point) != 2:
-            raise InputError(f"{where} is not two numbers [y, x]: {MEND}")
+            raise InputError(f"{where} is not two numbers [y, x]: {HINT}")
         if not has_no_position(*point):
             points[number] = json_numbers(point[::-1], where=where, expected="a finite number of [y, x]")
     return points

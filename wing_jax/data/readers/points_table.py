@@ -13,7 +13,7 @@ Columns, in any order, capital or not; others are left alone:
 - `v0`, `v1` ... or `NAME_v`, all or none: 0 no position, 1 hidden, 2 visible, empty unknown, as in COCO; or true and
   false, or probabilities (`wing_jax.data.readers.states`). Where the whole file has no 2, visibility is unknown, for 1
   may then mean anything.
-- the box: `box_x0`, `box_y0`, `box_x1`, `box_y1`, or `left`, `top`, `right`, `bottom`, all or none, from the centre of
+- the box: `box_x0`, `box_y0`, `box_x1`, `box_y1`, or `left`, `top`, `right`, `bottom`, all or none, from the center of
   its first to that of its last pixel
 - `photo` (the same for faces of one photo) and `subset`
 - the picture's size in pixels: `image_width`, `image_height`, or `width`, `height`, unless `left`, `top` or `x`, `y`

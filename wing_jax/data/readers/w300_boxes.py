@@ -18,7 +18,7 @@ FOLDERS = ("Bounding Boxes", "Bounding_Boxes", "bounding_boxes", ".")
 
 def detector_boxes(root: Path, part: str) -> dict[str, Float[np.ndarray, "4"]]:
     """The detector's box of each picture of `part` ("afw", "helen/trainset", ...) below `root`, by the name of its file
-    without the ending: x0, y0, x1, y1 in 0-based pixel centres.
+    without the ending: x0, y0, x1, y1 in 0-based pixel centers.
 
     Raises:
       InputError: the part's file is missing, or not as published.
@@ -26,8 +26,8 @@ def detector_boxes(root: Path, part: str) -> dict[str, Float[np.ndarray, "4"]]:
     name = f"bounding_boxes_{part.replace('/', '_')}.mat"
     places = [root / folder / name for folder in FOLDERS]
     path = next((place for place in places if place.exists()), places[0])
-    mend = "ask iBUG for the bounding boxes of 300-W, or leave boxes at 'given'"
-    entries = read_mat(path, ("bounding_boxes",), mend=mend)["bounding_boxes"]
+    hint = "ask iBUG for the bounding boxes of 300-W, or leave boxes at 'given'"
+    entries = read_mat(path, ("bounding_boxes",), hint=hint)["bounding_boxes"]
     boxes = {}
     try:
         for entry in np.ravel(entries):

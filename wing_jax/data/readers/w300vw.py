@@ -110,8 +110,8 @@ def read_frame(video: Path, number: int) -> Image:
     Raises:
       InputError: the video cannot be read, or has no such frame.
     """
-    mend = "copy it again, or unpack its frames into imgs/"
-    image = read_numbered(video, number, largest=LARGEST_PICTURE, mend=mend)
+    hint = "copy it again, or unpack its frames into imgs/"
+    image = read_numbered(video, number, largest=LARGEST_PICTURE, hint=hint)
     if image is None:
         raise InputError(f"{video}: cannot read frame {number}: copy the video again, or unpack its frames into imgs/")
     return image

@@ -51,7 +51,7 @@ def read_wflw(root: str | Path, split: str, *, faults: list[str] | None = None) 
     if split not in SPLITS:
         raise InputError(f"{root}: WFLW has no split {quoted(split)}: use one of {', '.join(SPLITS)}")
     listing = root / LISTS / f"list_98pt_rect_attr_{split}.txt"
-    lines = rows(listing, mend="give the folder that holds WFLW_annotations/ and WFLW_images/")
+    lines = rows(listing, hint="give the folder that holds WFLW_annotations/ and WFLW_images/")
     finder = finder_below(root / "WFLW_images")
     makers = (functools.partial(_face, finder, where, line) for where, line in lines)
     return gather(makers, name="WFLW", scheme=WFLW_98, box_convention="wflw", faults=faults)

@@ -14,7 +14,7 @@ The names are wing_w300, wing_wflw, wing_aflw, wing_cofw and wing_mtfl; FOLDER i
 
 `wing_jax.data.tfds.sets.read_tfds` reads the outcome back as the same faces in the same order.
 
-Pictures are stored as the bytes of their files where every decoder agrees about those: JPEG and PNG, RGB or grey, with
+Pictures are stored as the bytes of their files where every decoder agrees about those: JPEG and PNG, RGB or gray, with
 no EXIF rotation. Others become PNG. Each is decoded once while building, so that a broken one is found then.
 """
 
@@ -63,7 +63,7 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         kinds, count = tfds.features, self.scheme.points
         features: dict[str, kinds.FeatureConnector] = {
             "image": kinds.Image(shape=(None, None, 3)),
-            "points": kinds.Tensor(shape=(count, 2), dtype=np.float32, doc="x, y; 0 is a pixel's centre"),
+            "points": kinds.Tensor(shape=(count, 2), dtype=np.float32, doc="x, y; 0 is a pixel's center"),
             "visible": kinds.Tensor(shape=(count,), dtype=np.bool_, doc="whether the point has a position"),
             "visibility": kinds.Tensor(shape=(count,), dtype=np.uint8, doc="wing_jax.types.Visibility"),
             "box": kinds.Tensor(shape=(4,), dtype=np.float32, doc="x0, y0, x1, y1 in pixels"),

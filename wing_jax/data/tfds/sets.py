@@ -198,14 +198,14 @@ def _prepared(tfds: ModuleType, name: str, root: str, plain: Path) -> Any:
     from tensorflow_datasets.core import read_only_builder  # reads what is there, whichever version; never downloads
 
     call = f"build({quoted(name)}, data_dir={root!r}" + (", manual_dir='FOLDER')" if name in TAUGHT else ")")
-    mend = f'prepare it: python -c "from wing_jax.data.tfds.builders import build; {call}"'
+    hint = f'prepare it: python -c "from wing_jax.data.tfds.builders import build; {call}"'
     refuse_hostile_folder(Path(root) / name)
     try:
         return read_only_builder.builder_from_files(name, data_dir=str(plain))
     except tfds.core.DatasetNotFoundError as error:
-        raise InputError(f"{root}: TFDS has no prepared data set {quoted(name)} there: {mend}") from error
+        raise InputError(f"{root}: TFDS has no prepared data set {quoted(name)} there: {hint}") from error
     except Exception as error:  # a damaged JSON file makes TFDS and protobuf raise their own of many kinds
-        raise InputError(f"{Path(root) / name}: cannot read this data set ({reason(error)}): {mend}") from error
+        raise InputError(f"{Path(root) / name}: cannot read this data set ({reason(error)}): {hint}") from error
 
 
 def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, ...], where: Path) -> list[Example]:

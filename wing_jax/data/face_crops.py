@@ -1,7 +1,7 @@
-"""Chips: each face cut once from its picture, with room around it, shrunk by area averaging to one size.
+"""Face crops: each face cut once from its picture, with room around it, shrunk by area averaging to one size.
 
-Training and prediction both start from chips, so the crops of both stages are resampled from the same pixels. The
-shrinking is where antialiasing happens; a crop of about the chip's resolution then needs none.
+Training and prediction both start from face crops, so the crops of both stages are resampled from the same pixels. The
+shrinking is where antialiasing happens; a crop of about the face crop's resolution then needs none.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from wing_jax.types import Image
 from wing_jax.values import Value
 
 Images: TypeAlias = UInt8[np.ndarray, "_ _ _ 3"] | JpegImages
-MARGIN = 2.0  # chip side per larger box side: room for any rotation and a fair jitter
+MARGIN = 2.0  # face crop side per larger box side: room for any rotation and a fair jitter
 # A square is cut out as it is where it holds at most so many times the pixels of its picture: the box of a whole
 # picture of 16 : 9 has 7.1. A larger one is mostly repeated edge, and is never made.
 ROOMY = 8
@@ -36,11 +36,12 @@ BLOCK = 1 << 22  # numbers of a picture that are averaged at once
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Chips(Value):
-    """`n` chips. `frames` sends chip pixels to pixels of the picture; `points` and `boxes` are in chip pixels."""
+class FaceCrops(Value):
+    """`n` face crops. `crop_to_image` maps face-crop pixels to image pixels; `points` and `boxes` are in face crop
+    pixels."""
 
     images: Images
-    frames: Float[np.ndarray, "n 2 3"]
+    crop_to_image: Float[np.ndarray, "n 2 3"]
     boxes: Float[np.ndarray, "n 4"]
     points: Float[np.ndarray, "n points 2"]
     visible: Bool[np.ndarray, "n points"]
@@ -50,23 +51,23 @@ class Chips(Value):
         return self.images.shape[1]
 
 
-def cut_chip(
+def crop_face(
     image: Image, box: Float[np.ndarray, "4"], *, size: int
 ) -> tuple[UInt8[np.ndarray, "size size 3"], Float[np.ndarray, "2 3"]]:
     """Cut the square of MARGIN times `box`'s larger side and bring it to `size` pixels; the edge is repeated outside.
 
-    The square lies on whole pixels, so the returned frame (chip pixels to image pixels) is exact. However large the
-    box, no more memory is taken than a few times that of the image and the chip.
+    The square lies on whole pixels, so the returned frame (face crop pixels to image pixels) is exact. However large
+    the box, no more memory is taken than a few times that of the image and the face crop.
     """
-    squares = chip_squares(box[None])
-    (left, top, side), frame = squares[0].tolist(), chip_frames(squares, size=size)[0]
+    squares = crop_squares(box[None])
+    (left, top, side), crop_to_image = squares[0].tolist(), square_transforms(squares, size=size)[0]
     if side**2 > max(ROOMY * image.shape[0] * image.shape[1], ANYHOW, 4 * size**2):
-        return _averaged(image, left, top, side, size), frame
-    return _resize_chip(_window(image, left, top, side), size), frame
+        return _averaged(image, left, top, side, size), crop_to_image
+    return _resize_crop(_window(image, left, top, side), size), crop_to_image
 
 
-def chip_squares(boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 3"]:
-    """The squares that `cut_chip` cuts around `boxes`: left, top and side, in whole pixels.
+def crop_squares(boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 3"]:
+    """The squares that `crop_face` cuts around `boxes`: left, top and side, in whole pixels.
 
     Raises:
       InputError: a box reaches beyond any picture.
@@ -79,14 +80,14 @@ def chip_squares(boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 3"]:
     return np.concatenate([corner, side], axis=1).astype(np.int64)
 
 
-def chip_frames(squares: Int[np.ndarray, "n 3"], *, size: int) -> Float[np.ndarray, "n 2 3"]:
-    """From pixels of the chips of `size` pixels of these squares (left, top, side) to those of their pictures."""
-    frames = np.array([rescaling(side / size) for side in squares[:, 2].tolist()], np.float32).reshape(-1, 2, 3)
-    frames[:, :, 2] += squares[:, :2]
-    return frames
+def square_transforms(squares: Int[np.ndarray, "n 3"], *, size: int) -> Float[np.ndarray, "n 2 3"]:
+    """From pixels of the face crops of `size` pixels of these squares (left, top, side) to those of their pictures."""
+    crop_to_image = np.array([rescaling(side / size) for side in squares[:, 2].tolist()], np.float32).reshape(-1, 2, 3)
+    crop_to_image[:, :, 2] += squares[:, :2]
+    return crop_to_image
 
 
-def _resize_chip(square: UInt8[np.ndarray, "side side 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+def _resize_crop(square: UInt8[np.ndarray, "side side 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
     side = len(square)
     if side == size:
         return square
@@ -139,14 +140,15 @@ def _window(image: Image, left: int, top: int, side: int) -> UInt8[np.ndarray, "
     return cv2.copyMakeBorder(within, before[1], after[1], before[0], after[0], cv2.BORDER_REPLICATE)
 
 
-def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, store: Store = "pixels") -> Chips:
-    """Chips of all `faces`, read with `workers` threads. Of a packed set the crops are the chips, at another size.
+def crop_faces(faces: FaceSet, *, size: int, workers: int = 2, store: Store = "pixels") -> FaceCrops:
+    """Face crops of all `faces`, read with `workers` threads. Of a packed set the crops are the face crops, at another
+    size.
 
     `held`="jpeg" holds them encoded: a tenth of the memory, and decoding at every use.
 
     Raises:
       InputError: a picture cannot be read, an annotation does not fit its picture (`wing_jax.data.limits`; it is
-        named), or the chips do not fit into memory.
+        named), or the face crops do not fit into memory.
     """
     if store == "pixels":
         memory.refuse_beyond(
@@ -160,39 +162,39 @@ def cut_chips(faces: FaceSet, *, size: int, workers: int = 2, store: Store = "pi
     def cut_one(index: int) -> np.ndarray:
         image = faces.picture(index)
         if faces.cropped:
-            chip = _resize_chip(image, size)
-            frame = chip_frames(np.array([[0, 0, len(image)]]), size=size)[0]
+            face_crop = _resize_crop(image, size)
+            crop_to_image = square_transforms(np.array([[0, 0, len(image)]]), size=size)[0]
         else:
-            refuse_misfit(faces, index, image)
-            chip, frame = cut_chip(image, faces.boxes[index], size=size)
+            check_annotation(faces, index, image)
+            face_crop, crop_to_image = crop_face(image, faces.boxes[index], size=size)
         if store == "pixels":
-            pixels[index] = chip
+            pixels[index] = face_crop
         else:
-            records[index] = encoded(chip)
-        return frame
+            records[index] = encoded(face_crop)
+        return crop_to_image
 
-    frames = np.stack(_each(cut_one, range(len(faces)), workers))
-    return Chips(
+    crop_to_image = np.stack(_each(cut_one, range(len(faces)), workers))
+    return FaceCrops(
         images=pixels if store == "pixels" else JpegImages(records, size, size),
-        frames=frames,
-        boxes=to_chip(frames, faces.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
-        points=to_chip(frames, faces.points),
+        crop_to_image=crop_to_image,
+        boxes=to_face_crop(crop_to_image, faces.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
+        points=to_face_crop(crop_to_image, faces.points),
         visible=faces.visible,
     )
 
 
-def refuse_misfit(faces: FaceSet, index: int, image: Image) -> None:
+def check_annotation(faces: FaceSet, index: int, image: Image) -> None:
     """Raises InputError where the annotation of face `index` does not fit its picture `image`; see
     `wing_jax.data.limits`."""
     height, width = image.shape[:2]
-    if fault := misfit(faces, index, width=width, height=height):
+    if fault := annotation_fault(faces, index, width=width, height=height):
         others = len(other_sizes(faces)) - 1  # by headers, which are read quickly; 0 where files say no sizes
         raise InputError(fault + (f" ({others:,} more pictures are not of the size told)" if others > 0 else ""))
 
 
-def misfit(faces: FaceSet, index: int, *, width: int, height: int) -> str:
+def annotation_fault(faces: FaceSet, index: int, *, width: int, height: int) -> str:
     """What is wrong with the annotation of face `index` in its picture of `width` x `height`, as a whole message, or ""
-    where it fits: what `wing-jax data check` reports is what `cut_chips` refuses. Packed crops are never refused."""
+    where it fits: what `wing-jax data check` reports is what `crop_faces` refuses. Packed crops are never refused."""
     if faces.cropped:
         return ""
     told = None if faces.picture_sizes is None else faces.picture_sizes[index]
@@ -204,16 +206,16 @@ def misfit(faces: FaceSet, index: int, *, width: int, height: int) -> str:
     return fault and f"{name}: {fault}{f' ({origin})' if origin and not beside else ''}"
 
 
-def joined(parts: Sequence[Chips]) -> Chips:
-    """The chips of all `parts`, which are of one size and held alike, one after the other."""
+def joined(parts: Sequence[FaceCrops]) -> FaceCrops:
+    """The face crops of all `parts`, which are of one size and held alike, one after the other."""
     first, *others = parts
     if not others:
         return first
     arrays = {
         name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("frames", "boxes", "points", "visible")
+        for name in ("crop_to_image", "boxes", "points", "visible")
     }
-    return Chips(images=_stacked([part.images for part in parts]), **arrays)
+    return FaceCrops(images=_stacked([part.images for part in parts]), **arrays)
 
 
 def _stacked(images: Sequence[Images]) -> Images:
@@ -224,18 +226,18 @@ def _stacked(images: Sequence[Images]) -> Images:
     return dataclasses.replace(encoded_ones[0], records=records)
 
 
-def to_chip(
-    frames: Float[np.ndarray, "n 2 3"], points: Float[np.ndarray, "n points 2"]
+def to_face_crop(
+    crop_to_image: Float[np.ndarray, "n 2 3"], points: Float[np.ndarray, "n points 2"]
 ) -> Float[np.ndarray, "n points 2"]:
-    """Pixels of the picture to pixels of the chip (chips are never turned)."""
-    return ((points - frames[:, None, :, 2]) / frames[:, None, :1, 0]).astype(np.float32)
+    """Pixels of the picture to pixels of the face crop (face crops are never turned)."""
+    return ((points - crop_to_image[:, None, :, 2]) / crop_to_image[:, None, :1, 0]).astype(np.float32)
 
 
-def to_picture(
-    frames: Float[np.ndarray, "n 2 3"], points: Float[np.ndarray, "n points 2"]
+def to_image(
+    crop_to_image: Float[np.ndarray, "n 2 3"], points: Float[np.ndarray, "n points 2"]
 ) -> Float[np.ndarray, "n points 2"]:
-    """Pixels of the chip to pixels of the picture."""
-    return (points * frames[:, :1, None, 0] + frames[:, None, :, 2]).astype(np.float32)
+    """Pixels of the face crop to pixels of the picture."""
+    return (points * crop_to_image[:, :1, None, 0] + crop_to_image[:, None, :, 2]).astype(np.float32)
 
 
 def _each(work: Callable, items: Sequence, workers: int) -> list:
@@ -245,19 +247,21 @@ def _each(work: Callable, items: Sequence, workers: int) -> list:
         return list(pool.map(work, items))
 
 
-def shrink(chips: Chips, *, size: int) -> Chips:
-    """The same chips at another size; their frames, boxes and points follow."""
-    ratio = size / chips.size
+def resize_face_crops(face_crops: FaceCrops, *, size: int) -> FaceCrops:
+    """The same face crops at another size; their frames, boxes and points follow."""
+    ratio = size / face_crops.size
     return dataclasses.replace(
-        chips,
-        images=resized(chips.images, size),
-        frames=np.asarray(compose(chips.frames, np.broadcast_to(rescaling(1 / ratio), chips.frames.shape))),
-        boxes=np.asarray(rescale_points(chips.boxes, ratio)),
-        points=np.asarray(rescale_points(chips.points, ratio)),
+        face_crops,
+        images=resize_images(face_crops.images, size),
+        crop_to_image=np.asarray(
+            compose(face_crops.crop_to_image, np.broadcast_to(rescaling(1 / ratio), face_crops.crop_to_image.shape))
+        ),
+        boxes=np.asarray(rescale_points(face_crops.boxes, ratio)),
+        points=np.asarray(rescale_points(face_crops.points, ratio)),
     )
 
 
-def resized(images: Images, size: int) -> Images:
+def resize_images(images: Images, size: int) -> Images:
     """Square images brought to `size` by area averaging."""
     if images.shape[1] == size:
         return images

@@ -10,7 +10,7 @@ METRICS = Path("metrics", "metrics")  # where Orbax keeps them, as JSON
 BROKEN_METRICS = f"{METRICS} cannot be read"
 
 
-def seal(checkpoint: Path) -> None:
+def write_checksums(checkpoint: Path) -> None:
     """Write beside the files of a whole checkpoint what their sizes and contents are."""
     unsealed = checkpoint / f"{SEAL}.new"
     with contextlib.suppress(OSError):  # no room, or already deleted: an unsealed checkpoint serves as well
@@ -18,7 +18,7 @@ def seal(checkpoint: Path) -> None:
         unsealed.replace(checkpoint / SEAL)
 
 
-def broken_seal(checkpoint: Path) -> str:
+def checksum_fault(checkpoint: Path) -> str:
     """What does not fit the seal of a checkpoint; empty where all does. Of one without a seal (a kill may come before
     it) only the metrics are looked at, with which Orbax would not open the folder."""
     if not (checkpoint / SEAL).exists():

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from wing_jax.config import LossConfig, SweepConfig, config_of
-from wing_jax.data.chips import Chips, cut_chips
+from wing_jax.data.face_crops import FaceCrops, crop_faces
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.evaluation import evaluate
@@ -68,7 +68,7 @@ class Variant:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Measured(Value):
+class TrialResult(Value):
     """A model on the test faces."""
 
     summary: list[dict]  # the last stage's results by each metric, as in results.json
@@ -83,7 +83,7 @@ class Measured(Value):
         return entry.get("mean")
 
 
-class Workshop:
+class ExperimentRunner:
     """Trains and measures by one recipe, in one folder: `stages/` and `measured/`, the latter with each whole model.
 
     The `callbacks` are those of its sweeps (`wing_jax.from_config.sweep.sweep`).
@@ -92,7 +92,7 @@ class Workshop:
     def __init__(self, recipe: Recipe, *, output: str | Path, callbacks: Sequence[Callback] = ()):
         self.recipe, self.folder = recipe, Path(output) / recipe.name
         self._callbacks = callbacks
-        self._test_chips: dict[int, Chips] = {}
+        self._test_crops: dict[int, FaceCrops] = {}
         self._claim_folder()
 
     def _claim_folder(self) -> None:
@@ -106,10 +106,12 @@ class Workshop:
         self.folder.mkdir(parents=True, exist_ok=True)
         _write(path, dataclasses.asdict(self.recipe))
 
-    def at(self, budget: Budget) -> "Workshop":
-        """The workshop of the same data at another budget, in the folder beside."""
+    def at(self, budget: Budget) -> "ExperimentRunner":
+        """The runner of the same data at another budget, in the folder beside."""
         data = self.recipe.config.data
-        return Workshop(recipe(cast(Reproducible, data.name), budget, root=data.root), output=self.folder.parent)
+        return ExperimentRunner(
+            recipe(cast(Reproducible, data.name), budget, root=data.root), output=self.folder.parent
+        )
 
     @functools.cached_property
     def mesh(self) -> Mesh:
@@ -127,11 +129,11 @@ class Workshop:
         data = self.recipe.config.data
         return read_split(data, "test", count=data.test_faces)
 
-    def test_chips(self, size: int) -> Chips:
-        """The test faces' chips, cut once for each size."""
-        if size not in self._test_chips:
-            self._test_chips[size] = cut_chips(self.test, size=size, workers=os.cpu_count() or 1)
-        return self._test_chips[size]
+    def test_crops(self, size: int) -> FaceCrops:
+        """The test faces' face crops, cut once for each size."""
+        if size not in self._test_crops:
+            self._test_crops[size] = crop_faces(self.test, size=size, workers=os.cpu_count() or 1)
+        return self._test_crops[size]
 
     def setup(self, number: int, *, balanced: bool) -> StageSetup:
         """The training of stage `number`, with every crop made from box and annotation, so that all models share it."""
@@ -158,13 +160,13 @@ class Workshop:
                 if any(method.balanced == balanced and method.stages >= number for method in methods):
                     self._train_stages(number, balanced, variants)
 
-    def measure(self, method: Method, variant: Variant) -> Measured:
+    def measure(self, method: Method, variant: Variant) -> TrialResult:
         """The trained model on the test faces."""
         place = self.folder / "measured" / _words(method.name) / self.trial(1, variant).label
         if not (place / "measured.json").exists():
             self._measure(method, variant, place)
         told = json.loads(read_text(place / "measured.json"))
-        return Measured(nmes=np.load(place / "nmes.npy", allow_pickle=False), **told)
+        return TrialResult(nmes=np.load(place / "nmes.npy", allow_pickle=False), **told)
 
     def localizer(self, method: Method, variant: Variant) -> Localizer:
         """The trained model."""
@@ -180,9 +182,9 @@ class Workshop:
 
     def _measure(self, method: Method, variant: Variant, place: Path) -> None:
         localizer, faces = self.localizer(method, variant), self.test
-        chips = self.test_chips(localizer.stages[-1].chip_size)
+        face_crops = self.test_crops(localizer.stages[-1].face_crop_size)
         order = sorted(NORMALIZERS, key=lambda name: name != self.recipe.metric)
-        evaluation = evaluate(localizer, faces, metrics=order, crops=chips).select(stage=f"stage {method.stages}")
+        evaluation = evaluate(localizer, faces, metrics=order, crops=face_crops).select(stage=f"stage {method.stages}")
         localizer.save(place / "model")
         np.save(place / "nmes.npy", evaluation.measurements[0].values, allow_pickle=False)
         told = {"summary": evaluation.to_dict()["results"], "validation_nme": self.validation_nme(method, variant)}

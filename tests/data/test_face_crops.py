@@ -1,4 +1,4 @@
-"""Chips: a dot drawn at a known place of the picture is found where the frame says it is."""
+"""Face crops: a dot drawn at a known place of the picture is found where the frame says it is."""
 
 import cv2
 import numpy as np
@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.dots import center_of_dot, picture_of_dots
-from wing_jax.data.chips import MARGIN, cut_chip, cut_chips, resized, shrink, to_chip
+from wing_jax.data.face_crops import MARGIN, crop_face, crop_faces, resize_face_crops, resize_images, to_face_crop
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
 
 
-def seen_at(frame: np.ndarray, place) -> np.ndarray:
-    inverse = np.linalg.inv(np.vstack([frame.astype(np.float64), [0, 0, 1]]))
+def seen_at(transform: np.ndarray, place) -> np.ndarray:
+    inverse = np.linalg.inv(np.vstack([transform.astype(np.float64), [0, 0, 1]]))
     return (inverse @ (*place, 1))[:2]
 
 
@@ -33,11 +33,11 @@ def seen_at(frame: np.ndarray, place) -> np.ndarray:
 def test_a_dot_is_found_where_the_frame_says(box, place, size):
     side = round(MARGIN * max(box[2] - box[0], box[3] - box[1]))
     sigma = 3 * max(1, side / size)
-    chip, frame = cut_chip(picture_of_dots(300, 360, place, sigma=sigma), np.float32(box), size=size)
-    assert chip.shape == (size, size, 3)
-    assert frame.dtype == np.float32
-    expected = seen_at(frame, place)
-    found = center_of_dot(chip, expected, reach=4 * sigma * size / side)
+    face_crop, transform = crop_face(picture_of_dots(300, 360, place, sigma=sigma), np.float32(box), size=size)
+    assert face_crop.shape == (size, size, 3)
+    assert transform.dtype == np.float32
+    expected = seen_at(transform, place)
+    found = center_of_dot(face_crop, expected, reach=4 * sigma * size / side)
     np.testing.assert_allclose(found, expected, atol=0.1)
 
 
@@ -49,31 +49,31 @@ def test_a_dot_is_found_where_the_frame_says(box, place, size):
     st.floats(0, 300),
     st.integers(8, 90),
 )
-def test_any_box_gives_a_chip_about_its_middle(left, top, width, height, size):
+def test_any_box_gives_a_face_crop_about_its_middle(left, top, width, height, size):
     box = np.float32([left, top, left + width, top + height])
-    chip, frame = cut_chip(np.zeros((40, 50, 3), np.uint8), box, size=size)
-    assert chip.shape == (size, size, 3)
+    face_crop, transform = crop_face(np.zeros((40, 50, 3), np.uint8), box, size=size)
+    assert face_crop.shape == (size, size, 3)
     side = max(2, MARGIN * max(width, height))
-    assert frame[0, 0] == frame[1, 1]
-    assert abs(frame[0, 0] * size - side) <= 0.51
-    middle = frame[:, :2] @ np.full(2, (size - 1) / 2) + frame[:, 2]
+    assert transform[0, 0] == transform[1, 1]
+    assert abs(transform[0, 0] * size - side) <= 0.51
+    middle = transform[:, :2] @ np.full(2, (size - 1) / 2) + transform[:, 2]
     np.testing.assert_allclose(middle, (box[:2] + box[2:]) / 2, atol=0.51)
 
 
 def test_the_edge_of_the_picture_is_repeated():
     image = np.zeros((20, 20, 3), np.uint8)
     image[:, 0], image[:, -1] = (10, 20, 30), (200, 100, 50)
-    chip, _ = cut_chip(image, np.float32([0, 0, 19, 19]), size=38)
-    np.testing.assert_array_equal(chip[:, 0], np.broadcast_to([10, 20, 30], (38, 3)))
-    np.testing.assert_array_equal(chip[:, -1], np.broadcast_to([200, 100, 50], (38, 3)))
+    face_crop, _ = crop_face(image, np.float32([0, 0, 19, 19]), size=38)
+    np.testing.assert_array_equal(face_crop[:, 0], np.broadcast_to([10, 20, 30], (38, 3)))
+    np.testing.assert_array_equal(face_crop[:, -1], np.broadcast_to([200, 100, 50], (38, 3)))
 
 
 def test_shrinking_averages_the_area():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    chip, frame = cut_chip(image, np.float32([15.5, 15.5, 47.5, 47.5]), size=16)
+    face_crop, transform = crop_face(image, np.float32([15.5, 15.5, 47.5, 47.5]), size=16)
     blocks = image.reshape(16, 4, 16, 4, 3).mean((1, 3))
-    np.testing.assert_allclose(chip, blocks, atol=0.51)
-    np.testing.assert_array_equal(frame, [[4, 0, 1.5], [0, 4, 1.5]])
+    np.testing.assert_allclose(face_crop, blocks, atol=0.51)
+    np.testing.assert_array_equal(transform, [[4, 0, 1.5], [0, 4, 1.5]])
 
 
 PLACES = np.float32([[60.3, 50.2], [120.7, 52.1], [90.2, 90.4], [66.6, 121.9], [118.1, 120.3]])
@@ -97,48 +97,49 @@ def faces():
 
 
 @pytest.mark.parametrize("size", [70, 36, 143])
-def test_points_of_chips_lie_on_the_dots_also_after_shrinking(faces, size):
-    chips = shrink(cut_chips(faces, size=143), size=size)
-    assert chips.size == size
-    for chip, points in zip(chips.images, chips.points, strict=True):
+def test_points_of_face_crops_lie_on_the_dots_also_after_shrinking(faces, size):
+    face_crops = resize_face_crops(crop_faces(faces, size=143), size=size)
+    assert face_crops.size == size
+    for face_crop, points in zip(face_crops.images, face_crops.points, strict=True):
         for place in points:
-            np.testing.assert_allclose(center_of_dot(chip, place, reach=12 * size / 143), place, atol=0.12)
+            np.testing.assert_allclose(center_of_dot(face_crop, place, reach=12 * size / 143), place, atol=0.12)
 
 
-def test_shrunk_chips_keep_frames_boxes_and_points_consistent(faces):
-    large = cut_chips(faces, size=143)
-    small = shrink(large, size=57)
-    np.testing.assert_allclose(to_chip(small.frames, faces.points), small.points, atol=1e-3)
+def test_shrunk_face_crops_keep_frames_boxes_and_points_consistent(faces):
+    large = crop_faces(faces, size=143)
+    small = resize_face_crops(large, size=57)
+    np.testing.assert_allclose(to_face_crop(small.crop_to_image, faces.points), small.points, atol=1e-3)
     np.testing.assert_allclose(
-        to_chip(small.frames, faces.boxes.reshape(-1, 2, 2)).reshape(-1, 4), small.boxes, atol=1e-3
+        to_face_crop(small.crop_to_image, faces.boxes.reshape(-1, 2, 2)).reshape(-1, 4), small.boxes, atol=1e-3
     )
-    # The outer edges of a chip are the same place of the picture at any size.
+    # The outer edges of a face crop are the same place of the picture at any size.
     for edge in (0.0, 1.0):
         places = [
-            np.einsum("nij,j->ni", chips.frames[:, :, :2], [edge * chips.size - 0.5] * 2) + chips.frames[:, :, 2]
-            for chips in (large, small)
+            np.einsum("nij,j->ni", face_crops.crop_to_image[:, :, :2], [edge * face_crops.size - 0.5] * 2)
+            + face_crops.crop_to_image[:, :, 2]
+            for face_crops in (large, small)
         ]
         np.testing.assert_allclose(places[0], places[1], atol=1e-3)
-    np.testing.assert_array_equal(shrink(large, size=143).images, large.images)
+    np.testing.assert_array_equal(resize_face_crops(large, size=143).images, large.images)
 
 
 def test_the_number_of_threads_changes_nothing(faces):
-    alone, together = (cut_chips(faces, size=40, workers=workers) for workers in (1, 3))
+    alone, together = (crop_faces(faces, size=40, workers=workers) for workers in (1, 3))
     np.testing.assert_array_equal(alone.images, together.images)
-    np.testing.assert_array_equal(alone.frames, together.frames)
+    np.testing.assert_array_equal(alone.crop_to_image, together.crop_to_image)
 
 
 def test_hidden_points_may_lie_anywhere(faces):
     faces.points[1, 4] = -1000
     with pytest.raises(InputError, match=r"^dots face 1: point 5 of its annotation lies 1000 pixels outside"):
-        cut_chips(faces, size=40)
+        crop_faces(faces, size=40)
     faces.visible[1, 4] = False
-    assert len(cut_chips(faces, size=40).images) == 3
+    assert len(crop_faces(faces, size=40).images) == 3
 
 
 def test_resized_averages_areas():
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
-    np.testing.assert_allclose(resized(images, 20), images.reshape(2, 20, 2, 20, 2, 3).mean((2, 4)), atol=0.51)
-    assert resized(images, 40) is images
+    np.testing.assert_allclose(resize_images(images, 20), images.reshape(2, 20, 2, 20, 2, 3).mean((2, 4)), atol=0.51)
+    assert resize_images(images, 40) is images
     reference = cv2.resize(images[0], (17, 17), interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(resized(images, 17)[0], reference)
+    np.testing.assert_array_equal(resize_images(images, 17)[0], reference)
