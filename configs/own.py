@@ -3,7 +3,7 @@
     wing-jax train own --name mine --data pts --root faces/train --scheme mine.toml
     wing-jax evaluate runs/mine/model --data pts --root faces/test --scheme mine.toml
 
-`--data` is pts (a folder of .pts or .ljson), imglab, coco or csv (a file each). docs/own_data.md goes through it
+`--data` is pts (a folder of .pts or .ljson), imglab, coco or csv (a file each). docs/how-to/own-faces.md does it
 step by step. The networks are narrow, for some hundred or thousand faces; with more of them take the widths of
 configs/w300.py.
 """

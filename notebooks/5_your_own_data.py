@@ -97,4 +97,4 @@ plt.show()
 # %% [markdown]
 # Annotations in files (`.pts`, imglab XML, COCO JSON, CSV) are read by
 # `wj.load_faces("csv", root="faces.csv", scheme="five.toml")`; `wing-jax data check` reads everything once and says
-# what is missing, broken or outside its picture: docs/own_data.md.
+# what is missing, broken or outside its picture: docs/how-to/own-faces.md.

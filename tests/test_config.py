@@ -212,7 +212,7 @@ def test_every_config_is_the_same_as_json(path, tmp_path):
 
 
 def test_the_page_on_promises_shows_a_config_in_toml(tmp_path):
-    page = (DOCS / "promises.md").read_text()
+    page = (DOCS / "concepts" / "reliability.md").read_text()
     (shown,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "config.toml").write_text(shown)
     config = load_config(tmp_path / "config.toml")

@@ -241,7 +241,8 @@ class Config:
     parallel: Parallel = "jit"
     # "device": the faces lie in device memory and each step makes its own batch. "tfdata": for faces that do not fit.
     input: Input = "device"
-    processes: Literal["one", "many"] = "one"  # "many": every process of a cluster runs this command (docs/scaling.md)
+    # "many": every process of a cluster runs this command (docs/how-to/accelerators.md)
+    processes: Literal["one", "many"] = "one"
     steps_per_call: int = 0  # steps in one program of the device; 0: 1 on CPU, 250 on GPU and TPU
     large_batch: int = 0  # faces a step, the stages' schedules being rescaled to it (`scaled_to_batch`); 0: as they are
 

@@ -23,7 +23,7 @@ from wing_jax.inference.metadata import Metadata
 from wing_jax.models import ResNetTiny, cpu_kernel, make_model
 from wing_jax.schemes import IBUG_68
 
-PAGE = DOCS / "export.md"
+PAGE = DOCS / "how-to" / "export.md"
 NETWORK = {"name": "plain", "points": 68, "channels": (8, 8, 16), "hidden": 32, "precision": "float32"}
 
 

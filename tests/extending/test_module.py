@@ -40,7 +40,7 @@ NNX = """
             x = images.reshape(len(images), -1) / 255
             return self.layers[1](nnx.relu(self.layers[0](x))).reshape(-1, self.points, 2)
 
-    class NnxModel:  # as in docs/models.md
+    class NnxModel:  # as in docs/how-to/add-model.md
         def __init__(self, make):
             self.make = make
 
@@ -73,7 +73,7 @@ EQUINOX = """
         def __call__(self, image):
             return self.layers[1](jax.nn.relu(self.layers[0](image.reshape(-1) / 255))).reshape(self.points, 2)
 
-    class EquinoxModel:  # as in docs/models.md
+    class EquinoxModel:  # as in docs/how-to/add-model.md
         def __init__(self, make):
             self.make = make
 

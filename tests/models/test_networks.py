@@ -1,4 +1,4 @@
-"""Any model behind one signature: linen modules, plain objects, and the adapters that docs/models.md shows."""
+"""Any model behind one signature: linen modules, plain objects, and the adapters of docs/how-to/add-model.md."""
 
 import dataclasses
 import re
@@ -16,7 +16,7 @@ from wing_jax.errors import InputError
 from wing_jax.models import make_model
 from wing_jax.models.networks import Network, as_network, shapes_of
 
-PAGE = DOCS / "models.md"
+PAGE = DOCS / "how-to" / "add-model.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 KEY = jax.random.key(0)
 

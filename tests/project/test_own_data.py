@@ -1,4 +1,4 @@
-"""The tutorial docs/own_data.md, run as it stands: its files written, its code executed, its commands given."""
+"""The tutorial docs/how-to/own-faces.md, run as it stands: its files written, its code executed, its commands given."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from wing_jax.data.readers.points_folder import read_points_folder
 from wing_jax.inference.localizer import Localizer
 from wing_jax.schemes import find_scheme
 
-PAGE = DOCS / "own_data.md"
+PAGE = DOCS / "how-to" / "own-faces.md"
 COMMAND = "from wing_jax.cli import main; main()"
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)
 

@@ -29,7 +29,7 @@ def site(tmp_path_factory):
 def test_every_page_is_in_the_navigation(site):
     listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-    assert set(listed) == written | {"results.md", "speed.md"}
+    assert set(listed) == written | {"results/index.md", "results/speed.md", "reference/commands.md"}
     assert len(listed) == len(set(listed))
     for page in listed:
         assert (site / page.removesuffix(".md").removesuffix("index") / "index.html").exists()
@@ -37,9 +37,14 @@ def test_every_page_is_in_the_navigation(site):
 
 def test_measured_results_are_pages_with_their_pictures(site):
     page = (site / "results" / "index.html").read_text()
-    assert "mtfl-hsm.png" in page
+    assert 'src="../mtfl-hsm.png"' in page
     assert (site / "mtfl-hsm.png").exists()
-    assert "Training step, CNN-6" in (site / "speed" / "index.html").read_text()
+    assert "Training step, CNN-6" in (site / "results" / "speed" / "index.html").read_text()
+
+
+def test_the_page_of_commands_has_their_options(site):
+    page = (site / "reference" / "commands" / "index.html").read_text()
+    assert all(option in page for option in ("--min_cutoff", "--stage1.loss.name", "--grid.how", "--against"))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +63,7 @@ def test_measured_results_are_pages_with_their_pictures(site):
     ],
 )
 def test_api_pages_come_from_docstrings(site, page, name):
-    assert f'id="{name}"' in (site / "api" / page / "index.html").read_text()
+    assert f'id="{name}"' in (site / "reference" / "api" / page / "index.html").read_text()
 
 
 def test_the_questions_are_answered_by_number():

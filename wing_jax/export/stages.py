@@ -94,7 +94,7 @@ def _difference(answered: np.ndarray, expected: np.ndarray, path: Path, runtime:
 
 
 def facts(localizer: Localizer, files: list[str]) -> dict:
-    """What a program that runs the exported stages must know; docs/export.md has one."""
+    """What a program that runs the exported stages must know; docs/how-to/export.md has one."""
     scheme = localizer.scheme
     return {
         "scheme": {"name": scheme.name, "points": list(scheme.names), "flip": scheme.flip.tolist()},

@@ -111,7 +111,7 @@ def fit(
       parallel: "jit" (with `shard_map`) or "pmap".
       input: "device": the faces lie in device memory and each step makes its own batch. "tfdata": for faces that do
         not fit there. One seed gives the same training by either, but for rounding of pixels.
-      processes: "many": every process of a cluster makes this call (docs/scaling.md).
+      processes: "many": every process of a cluster makes this call (docs/how-to/accelerators.md).
       steps_per_call: steps in one program of the device; 0: 1 on CPU, 250 on GPU and TPU.
       store: the faces in host memory, as "pixels" or "jpeg" (for large sets, with input="tfdata").
       held_out: how the validation faces are chosen, as the model records it; None: by `validation`.
