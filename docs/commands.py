@@ -6,7 +6,7 @@ import os
 import re
 from unittest import mock
 
-COLUMNS = 100
+COLUMNS = 80
 BOX = re.compile(r"(?=^ \S.*\n -+ *$)", re.MULTILINE)  # the title of a group of options
 INTRODUCTION = """# Commands
 
