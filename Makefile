@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint notebooks docs wheel install clean
+.PHONY: demo test test-fast lint notebooks docs wheel install clean
 
 demo: install
 	$(BIN)/wing-jax train synthetic
@@ -11,9 +11,13 @@ demo: install
 test: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+test-fast: install
+	$(BIN)/python -m pytest --numprocesses 2 -m "not slow"
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/pyrefly check
 
 notebooks: install
