@@ -213,9 +213,7 @@ def test_wrong_names_are_found():
     assert exists("wing_jax.exports")
 
 
-@pytest.mark.parametrize(
-    "name", ["docs/how-to/train-dataset.md", "docs/how-to/check-data.md", "docs/how-to/own-faces.md"]
-)
+@pytest.mark.parametrize("name", ["train-dataset", "check-data", "own-faces"])
 def test_a_page_has_commands(name):
     assert len(commands((DOCS / "how-to" / f"{name}.md").read_text())) >= 3
 
