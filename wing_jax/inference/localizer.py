@@ -46,7 +46,7 @@ LARGEST_PIXELS = 1 << 26  # per batch of photo parts: 200 MB to transfer, 800 MB
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Localizer(Value):
-    """One- or two-stage landmark localizer; an immutable value, safe to share.
+    """A one- or two-stage landmark localizer; an immutable value, safe to share.
 
     Args:
       scheme: the landmark scheme of its points.
@@ -370,30 +370,32 @@ def _models(model: Any, tables: Sequence[Any]) -> list[Any]:
     return [model if flag or not any(custom) else None for flag in custom]
 
 
-def _scheme(told: str | dict) -> Scheme:
-    """A published scheme by its name, one's own by its table."""
-    return get_scheme(told) if isinstance(told, str) else Scheme.from_table(told)
+def _scheme(value: str | dict) -> Scheme:
+    """Return a published scheme by its name, or a custom one from its table."""
+    return get_scheme(value) if isinstance(value, str) else Scheme.from_table(value)
 
 
 def check_boxes(boxes: BoxesLike, image: Image, *, name: str = "the boxes") -> Float[np.ndarray, "faces 4"]:
-    """`boxes` (`wing_jax.data.arguments.as_boxes`) as float32 `[faces, 4]`; messages call them `name`.
+    """Convert `boxes` (`wing_jax.data.arguments.as_boxes`) to float32 `[faces, 4]`, and check them.
+
+    `name` is the name of the boxes in messages.
 
     Raises:
-      InputError: the image is not RGB uint8, or a box is not four numbers, empty, not finite, wholly outside the
-        image or more than `LARGEST_BOX` times as large as it.
+      InputError: the image is not RGB uint8, or a box is not four numbers, empty, not finite, completely outside the
+        image or more than `LARGEST_BOX` times as large as the image.
     """
     image, boxes = as_image(image), as_boxes(boxes, name=name)
-    whose = name.removeprefix("the boxes")
+    owner = name.removeprefix("the boxes")
     height, width = image.shape[:2]
     for box in boxes[~usable(boxes, width=width, height=height)]:
-        said = " ".join(f"{value:.7g}" for value in box)
+        numbers = " ".join(f"{value:.7g}" for value in box)
         sides = box[2:].astype(np.float64) - box[:2]
         if np.isfinite(box).all() and sides.max() > LARGEST_BOX * max(width, height):
             raise InputError(
-                f"the box {said}{whose} is {many(sides.max() / max(width, height))} times as large as the image of "
+                f"the box {numbers}{owner} is {many(sides.max() / max(width, height))} times as large as the image of "
                 f"{width} x {height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
             )
         if np.isfinite(box).all() and (sides >= 2).all():
-            raise InputError(f"the box {said}{whose} lies outside the image of {width} x {height} pixels")
-        raise InputError(f"the box {said}{whose} is empty or not finite: {WANTED_BOXES}, with x1 > x0 and y1 > y0")
+            raise InputError(f"the box {numbers}{owner} is outside the image of {width} x {height} pixels")
+        raise InputError(f"the box {numbers}{owner} is empty or not finite: {WANTED_BOXES}, with x1 > x0 and y1 > y0")
     return boxes
