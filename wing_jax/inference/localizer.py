@@ -306,10 +306,7 @@ class Localizer(Value):
 
 
 def _clip_squares(squares: Int[np.ndarray, "n 3"], sizes: Int[np.ndarray, "n 2"]) -> tuple[np.ndarray, np.ndarray]:
-    """Clip squares to photos of `sizes` (width, height): (left and top, width and height) of the rectangles.
-
-    A square outside its photo becomes the nearest pixel.
-    """
+    """Clip squares to photos of `sizes` (width, height): (left and top, width and height); at least one pixel each."""
     corner, side = squares[:, :2], squares[:, 2:]
     clipped = np.clip(corner, 0, sizes - 1)
     return clipped, np.maximum(np.minimum(corner + side, sizes) - clipped, 1)
@@ -376,9 +373,7 @@ def _scheme(value: str | dict) -> Scheme:
 
 
 def check_boxes(boxes: BoxesLike, image: Image, *, name: str = "the boxes") -> Float[np.ndarray, "faces 4"]:
-    """Convert `boxes` (`wing_jax.data.arguments.as_boxes`) to float32 `[faces, 4]`, and check them.
-
-    `name` is the name of the boxes in messages.
+    """Convert `boxes` (`wing_jax.data.arguments.as_boxes`) to float32 `[faces, 4]` and check them; messages use `name`.
 
     Raises:
       InputError: the image is not RGB uint8, or a box is not four numbers, empty, not finite, completely outside the
