@@ -286,5 +286,5 @@ def test_nothing_that_is_there_is_written_over(model, faces, tmp_path, capsys):
     for output in (tmp_path / "in", tmp_path / "in" / ".." / "in"):
         with pytest.raises(SystemExit):
             main(["predict", str(model), str(photo), "--output", str(output)])
-        assert "holds one.png itself: give a folder of its own" in capsys.readouterr().err
+        assert "contains the input one.png: choose another folder" in capsys.readouterr().err
     assert (photo.read_bytes(), annotation.read_text()) == (before, "mine")

@@ -1,4 +1,4 @@
-"""Exported networks: each format read by its own runtime, the same points as JAX, for any number of crops."""
+"""Exported networks: the runtime of each format returns the same points as JAX, for any number of crops."""
 
 import dataclasses
 import json
@@ -32,8 +32,8 @@ def faces():
     return load_faces("synthetic", "test", count=6)
 
 
-def drawn(model, size, *, mean, seed=0):
-    """Variables of a network that answers about the mean shape (fractions of the crop), moved by the picture."""
+def random_variables(model, size, *, mean, seed=0):
+    """Return random variables; results are near the mean shape (fractions of the crop) and vary with the picture."""
     random = np.random.default_rng(seed)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8))
     variables = jax.tree.map(lambda leaf: random.normal(0, 0.2, leaf.shape).astype(np.float32), shapes)
@@ -51,7 +51,7 @@ def localizer(faces):
     stages = []
     for number, (size, norm) in enumerate([(32, "batch"), (64, "none")]):
         network = {**NETWORK, "norm": norm}
-        variables = drawn(make_model(**network), size, mean=mean, seed=number)
+        variables = random_variables(make_model(**network), size, mean=mean, seed=number)
         stages.append(
             Stage(
                 model=make_model(**network),
@@ -61,86 +61,91 @@ def localizer(faces):
                 margin=1.4 if number else 1.3,
             )
         )
-    metadata = Metadata(name="drawn", shape_in_box=ShapeInBox(center=(0.0, 0.0), side=1.0))
+    metadata = Metadata(name="random", shape_in_box=ShapeInBox(center=(0.0, 0.0), side=1.0))
     return Localizer(scheme=IBUG_68, box_convention="landmarks", stages=tuple(stages), template=mean, metadata=metadata)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "saved-model", "tflite", "tflite-half", "stablehlo"])
-def test_every_runtime_answers_as_jax(kind, localizer, faces, tmp_path):
-    crops, within = crops_of(localizer, faces), 0.03 if kind == "tflite-half" else 1e-3  # pixels
+def test_every_runtime_returns_the_points_of_jax(kind, localizer, faces, tmp_path):
+    crops, tolerance = crops_of(localizer, faces), 0.03 if kind == "tflite-half" else 1e-3  # pixels
     assert [c.shape for c in crops] == [(6, 32, 32, 3), (6, 64, 64, 3)]
-    folder = tmp_path / os.fsdecode(b"m\xfcller [v2] a\\b* %d {x}#")  # a pattern to TensorFlow, and not UTF-8
-    done = export(localizer, kind, folder, crops)
+    folder = tmp_path / os.fsdecode(b"m\xfcller [v2] a\\b* %d {x}#")  # TensorFlow reads it as a pattern; not UTF-8
+    results = export(localizer, kind, folder, crops)
     assert list(tmp_path.iterdir()) == [folder]
-    assert [d.path.name for d in done] == [f"stage{n}{EXPORTS[kind].ending}" for n in (1, 2)]
-    for exported, stage, shown in zip(done, localizer.stages, crops, strict=True):
-        expected = np.asarray(stage.model.apply(stage.variables, jnp.asarray(shown), train=False))
-        assert np.ptp(expected, axis=0).max() > 0.5  # the picture matters
+    assert [result.path.name for result in results] == [f"stage{n}{EXPORTS[kind].ending}" for n in (1, 2)]
+    for exported, stage, inputs in zip(results, localizer.stages, crops, strict=True):
+        expected = np.asarray(stage.model.apply(stage.variables, jnp.asarray(inputs), train=False))
+        assert np.ptp(expected, axis=0).max() > 0.5  # the result depends on the picture
         run = EXPORTS[kind].load(exported.path)
         for count in (1, 6):
-            np.testing.assert_allclose(run(shown[:count]), expected[:count], atol=within)
-        assert exported.difference < within
-    told = json.loads((folder / "model.json").read_text())
-    assert [stage["file"] for stage in told["stages"]] == [d.path.name for d in done]
-    assert told["scheme"]["points"] == list(IBUG_68.names)
-    np.testing.assert_allclose(told["template"], localizer.template)
+            np.testing.assert_allclose(run(inputs[:count]), expected[:count], atol=tolerance)
+        assert exported.difference < tolerance
+    settings = json.loads((folder / "model.json").read_text())
+    assert [stage["file"] for stage in settings["stages"]] == [result.path.name for result in results]
+    assert settings["scheme"]["points"] == list(IBUG_68.names)
+    np.testing.assert_allclose(settings["template"], localizer.template)
 
 
-def test_half_is_the_same_model_in_half_the_bits(localizer, faces, tmp_path, capsys):
-    whole = localizer.save(tmp_path / "whole")
-    main(["export", str(whole), "--to", "half", "--output", str(tmp_path / "half")])
+def test_half_is_the_same_model_in_half_the_size(localizer, faces, tmp_path, capsys):
+    full = localizer.save(tmp_path / "full")
+    main(["export", str(full), "--to", "half", "--output", str(tmp_path / "half")])
     assert len(re.findall(r"float16; stage \d is within .* px of float32", capsys.readouterr().out)) == 2
-    again = Localizer.load(tmp_path / "half")
+    loaded = Localizer.load(tmp_path / "half")
     boxes = faces.boxes[:1]
     np.testing.assert_allclose(
-        again.predict(faces.picture(0), boxes), localizer.predict(faces.picture(0), boxes), atol=0.2
+        loaded.predict(faces.picture(0), boxes), localizer.predict(faces.picture(0), boxes), atol=0.2
     )
-    sizes = [(folder / "weights.npz").stat().st_size for folder in (whole, tmp_path / "half")]
+    sizes = [(folder / "weights.npz").stat().st_size for folder in (full, tmp_path / "half")]
     assert sizes[1] < 0.55 * sizes[0]
-    kept = again.stages[0].variables["params"]["output"]["kernel"]
-    assert kept.dtype == np.float32
-    np.testing.assert_array_equal(kept, localizer.stages[0].variables["params"]["output"]["kernel"].astype(np.float16))
+    kernel = loaded.stages[0].variables["params"]["output"]["kernel"]
+    assert kernel.dtype == np.float32
+    np.testing.assert_array_equal(
+        kernel, localizer.stages[0].variables["params"]["output"]["kernel"].astype(np.float16)
+    )
 
 
-def test_tflite_half_is_half_the_file_and_has_the_weights_in_float16(localizer, faces, tmp_path):
+def test_tflite_half_has_half_the_size_and_weights_in_float16(localizer, faces, tmp_path):
     crops = crops_of(localizer, faces)
-    whole, half = (export(localizer, kind, tmp_path / kind, crops) for kind in ("tflite", "tflite-half"))
-    for one, other, stage, shown in zip(whole, half, localizer.stages, crops, strict=True):
-        assert other.path.stat().st_size < 0.6 * one.path.stat().st_size  # the graph itself is a few kilobytes of both
+    full, half = (export(localizer, kind, tmp_path / kind, crops) for kind in ("tflite", "tflite-half"))
+    for single, halved, stage, inputs in zip(full, half, localizer.stages, crops, strict=True):
+        assert halved.path.stat().st_size < 0.6 * single.path.stat().st_size  # the graph takes some kilobytes in both
         kernel = np.asarray(stage.variables["params"]["output"]["kernel"], np.float32)
-        content = other.path.read_bytes()
-        assert any(each.astype(np.float16).tobytes() in content for each in (kernel, kernel.T))
-        assert not any(each.tobytes() in content for each in (kernel, kernel.T))
-        assert (EXPORTS["tflite-half"].load(other.path)(shown) != EXPORTS["tflite"].load(one.path)(shown)).any()
+        content = halved.path.read_bytes()
+        assert any(array.astype(np.float16).tobytes() in content for array in (kernel, kernel.T))
+        assert not any(array.tobytes() in content for array in (kernel, kernel.T))
+        assert (EXPORTS["tflite-half"].load(halved.path)(inputs) != EXPORTS["tflite"].load(single.path)(inputs)).any()
 
 
-def test_half_is_refused_where_the_points_move(localizer, faces, tmp_path):
+def test_half_is_refused_if_the_points_differ(localizer, faces, tmp_path):
     first = localizer.stages[0]
     params = dict(first.variables["params"])
-    params["output"] = {**params["output"], "bias": params["output"]["bias"] + 1000.0}  # float16 counts in halves there
+    params["output"] = {
+        **params["output"],
+        "bias": params["output"]["bias"] + 1000.0,
+    }  # the spacing of float16 is 0.5 there
     moved = dataclasses.replace(first, variables={**first.variables, "params": params})
     broken = dataclasses.replace(localizer, stages=(moved, localizer.stages[1]))
-    with pytest.raises(InputError, match="float16 answers otherwise"):
+    with pytest.raises(InputError, match="the points from float16 differ"):
         halve(broken, tmp_path, crops_of(localizer, faces))
 
 
-def test_crops_are_those_that_the_localizer_makes(localizer, faces):
-    seen = []
+def test_crops_are_those_of_the_localizer(localizer, faces):
+    inputs = []
 
-    class Looks:
+    class RecordsCrops:
         def init(self, key, images):
             return {}
 
         def apply(self, params, crops):
-            jax.debug.callback(lambda given: seen.append(np.asarray(given)), crops)
+            jax.debug.callback(lambda array: inputs.append(np.asarray(array)), crops)
             return jnp.zeros((len(crops), 68, 2))
 
-    stage = dataclasses.replace(localizer.stages[0], model=Looks())
-    looking = dataclasses.replace(localizer, stages=(stage,))
-    looking.predict(faces.picture(0), faces.boxes[:1])
+    stage = dataclasses.replace(localizer.stages[0], model=RecordsCrops())
+    recording = dataclasses.replace(localizer, stages=(stage,))
+    recording.predict(faces.picture(0), faces.boxes[:1])
     jax.effects_barrier()
-    (crops,) = crops_of(looking, faces)
-    np.testing.assert_allclose(seen[0][0], crops[0], atol=1)
+    (crops,) = crops_of(recording, faces)
+    np.testing.assert_allclose(inputs[0][0], crops[0], atol=1)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +161,7 @@ def test_onnx_graphs_of_all_networks_run_for_any_batch(make):
     import onnxruntime
 
     model = make()
-    variables = drawn(model, 32, mean=np.full((5, 2), 0.5))
+    variables = random_variables(model, 32, mean=np.full((5, 2), 0.5))
     with cpu_kernel.switched("off"):
         content = onnx_model(lambda x: model.apply(variables, x, train=False), (32, 32, 3), jnp.uint8, names=("a", "b"))
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -196,16 +201,16 @@ def test_operations_of_onnx_graphs(name):
         np.testing.assert_allclose(session.run(["y"], {"x": x})[0], function(jnp.asarray(x)), rtol=1e-5, atol=1e-5)
 
 
-def test_what_onnx_graphs_do_not_know_is_named():
-    with pytest.raises(InputError, match="'sort' of this network has no ONNX counterpart"):
+def test_operations_that_onnx_graphs_do_not_support_are_named():
+    with pytest.raises(InputError, match="'sort' of this network is not supported by the ONNX export"):
         onnx_model(lambda x: jnp.sort(x, axis=1), (4,), jnp.float32, names=("x", "y"))
 
 
-def test_a_file_that_answers_otherwise_is_refused(localizer, faces, tmp_path):
+def test_a_file_with_other_points_is_refused(localizer, faces, tmp_path):
     form = EXPORTS["onnx"]
     wrong = dataclasses.replace(form, load=lambda path: lambda crops: form.load(path)(crops) + np.float32(0.06))
     with pytest.raises(
-        InputError, match=r"stage1\.onnx: ONNX Runtime answers otherwise than JAX, by up to 0\.06 pixels"
+        InputError, match=r"stage1\.onnx: the points from ONNX Runtime differ from JAX by up to 0\.06 pixels"
     ):
         export(localizer, wrong, tmp_path, crops_of(localizer, faces))
     broken = dataclasses.replace(form, load=lambda path: lambda crops: np.full((len(crops), 68, 2), np.nan, np.float32))
@@ -213,7 +218,7 @@ def test_a_file_that_answers_otherwise_is_refused(localizer, faces, tmp_path):
         export(localizer, broken, tmp_path, crops_of(localizer, faces))
 
 
-def test_faults(localizer, faces, tmp_path, monkeypatch):
+def test_errors(localizer, faces, tmp_path, monkeypatch):
     with pytest.raises(
         InputError, match="no export format is called 'coreml': use one of onnx, saved-model, tflite, tflite-half"
     ):
@@ -226,34 +231,34 @@ def test_faults(localizer, faces, tmp_path, monkeypatch):
         export(localizer, "onnx", tmp_path, crops_of(localizer, faces))
 
 
-def test_the_command_and_the_example_of_the_page(localizer, faces, tmp_path, capsys, monkeypatch):
-    """The page's own program finds the landmarks that the localizer finds."""
+def test_the_command_and_the_example_of_the_docs(localizer, faces, tmp_path, capsys, monkeypatch):
+    """The program in docs/export.md finds the same landmarks as the localizer."""
     model = localizer.save(tmp_path / "model")
     main(["export", str(model), "--to", "onnx", "--output", str(tmp_path / "onnx")])
-    said = capsys.readouterr().out
-    assert said.count("px of JAX") == 2
+    output = capsys.readouterr().out
+    assert output.count("px of JAX") == 2
     (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(program.splitlines()) <= 60
     names: dict = {}
     exec(program, names)
     facts = names["load"](tmp_path / "onnx")
     for face in range(len(faces)):
-        found = names["locate"](facts, faces.picture(face), faces.boxes[face])
+        points = names["locate"](facts, faces.picture(face), faces.boxes[face])
         expected = localizer.predict(faces.picture(face), faces.boxes[face : face + 1])[0]
-        assert np.linalg.norm(found - expected, axis=1).mean() < 0.5
+        assert np.linalg.norm(points - expected, axis=1).mean() < 0.5
 
 
-def test_a_format_of_ones_own_is_registered(localizer, faces, tmp_path, capsys):
-    """Kept as StableHLO, under another name."""
-    known = EXPORTS["stablehlo"]
+def test_a_custom_format_is_registered(localizer, faces, tmp_path, capsys):
+    """It is StableHLO under another name."""
+    stablehlo = EXPORTS["stablehlo"]
 
     @register_export(name="mine")
     def make():
-        return Format(title="mine", ending=".mine", write=known.write, load=known.load, runtime="mine")
+        return Format(title="mine", ending=".mine", write=stablehlo.write, load=stablehlo.load, runtime="mine")
 
-    done = export(localizer, "mine", tmp_path, crops_of(localizer, faces))
-    assert [each.path.name for each in done] == ["stage1.mine", "stage2.mine"]
-    with pytest.raises(InputError, match="the export 'none' is 3, no Format"):
+    results = export(localizer, "mine", tmp_path, crops_of(localizer, faces))
+    assert [result.path.name for result in results] == ["stage1.mine", "stage2.mine"]
+    with pytest.raises(InputError, match="the export 'none' is 3, not a Format"):
         register_export(3, name="none")
     model = localizer.save(tmp_path / "model")
     with pytest.raises(SystemExit):

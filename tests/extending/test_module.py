@@ -160,7 +160,7 @@ def test_python_trains_it_unregistered(kind, install, use, tmp_path):
     assert np.isfinite(evaluation.mean["box-size"])
     with pytest.raises(InputError, match="which is not registered"):
         wj.Localizer.load(tmp_path / "kept")
-    with pytest.raises(InputError, match="the given model"):
+    with pytest.raises(InputError, match="pass the model that it was saved with"):
         wj.Localizer.load(tmp_path / "kept", model=make(points=68, hidden=9))
 
 

@@ -1,4 +1,4 @@
-"""Models on disk: written whole, read back bit for bit, refused in one line when broken."""
+"""Models on disk: written atomically, read back bit for bit, refused in one line if corrupted."""
 
 import json
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ def folder(tmp_path):
 
 
 def refused(folder, read=read_bundle):
-    """The one line for a bundle that cannot be read."""
+    """Return the one-line error for a bundle that cannot be read."""
     with pytest.raises(InputError) as error:
         read(folder)
     message = str(error.value)
@@ -52,11 +52,11 @@ def test_round_trip_keeps_every_bit(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "weights.npz"]
 
 
-def test_run_folder_serves_as_well(folder):
+def test_run_folder_is_accepted(folder):
     assert read_bundle(folder.parent)[0] == MANIFEST
 
 
-def test_the_file_that_describes_a_model_serves_as_well(folder):
+def test_model_json_is_accepted(folder):
     assert read_bundle(folder / "model.json")[0] == MANIFEST
 
 
@@ -73,7 +73,7 @@ def test_broken_json(folder, text):
 
 
 @pytest.mark.parametrize("content", [[], 3, {}, {"format": 99}])
-def test_another_format(folder, content):
+def test_unknown_format(folder, content):
     (folder / "model.json").write_text(json.dumps(content))
     assert "bundle format 2" in refused(folder)
 
@@ -83,12 +83,12 @@ def test_missing_weights(folder):
     assert "weights.npz" in refused(folder)
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
-def test_truncated_weights(folder, kept):
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.9, 0.999])
+def test_truncated_weights(folder, fraction):
     path = folder / "weights.npz"
     content = path.read_bytes()
-    path.write_bytes(content[: int(kept * len(content))])
-    assert "broken or missing" in refused(folder)
+    path.write_bytes(content[: int(fraction * len(content))])
+    assert "corrupted or missing" in refused(folder)
 
 
 def test_changed_byte_in_the_weights(folder):
@@ -96,13 +96,13 @@ def test_changed_byte_in_the_weights(folder):
     content = bytearray(path.read_bytes())
     content[1000] ^= 1
     path.write_bytes(content)
-    assert "broken or missing" in refused(folder)
+    assert "corrupted or missing" in refused(folder)
 
 
 def test_single_array_in_place_of_the_weights(folder):
     with (folder / "weights.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    assert "broken or missing" in refused(folder)
+    assert "corrupted or missing" in refused(folder)
 
 
 def test_pickled_objects_are_never_loaded(folder):
@@ -111,7 +111,7 @@ def test_pickled_objects_are_never_loaded(folder):
             return (pytest.fail, ("a pickle was run",))
 
     np.savez(folder / "weights.npz", trap=np.array([Trap()], dtype=object))
-    assert "broken or missing" in refused(folder)
+    assert "corrupted or missing" in refused(folder)
 
 
 @pytest.mark.parametrize(
@@ -124,19 +124,19 @@ def test_pickled_objects_are_never_loaded(folder):
         {"stages": [{}, {}]},
     ],
 )
-def test_manifest_that_does_not_fit(folder, change):
+def test_invalid_manifest(folder, change):
     (folder / "model.json").write_text(json.dumps({"format": 2, **MANIFEST, **change}))
-    assert "does not hold what it must" in refused(folder, Localizer.load)
+    assert "incomplete or invalid model" in refused(folder, Localizer.load)
 
 
 @pytest.mark.parametrize("key", list(MANIFEST))
 def test_manifest_without_a_key(folder, key):
-    left = {name: value for name, value in MANIFEST.items() if name != key}
-    (folder / "model.json").write_text(json.dumps({"format": 2, **left}))
+    rest = {name: value for name, value in MANIFEST.items() if name != key}
+    (folder / "model.json").write_text(json.dumps({"format": 2, **rest}))
     assert key in refused(folder, Localizer.load)
 
 
-def test_write_that_fails_leaves_the_old_bundle(folder, monkeypatch):
+def test_failed_write_leaves_the_old_bundle(folder, monkeypatch):
     def full_disk(file, **_):
         file.write(b"half a file")
         raise OSError("no space left on device")
@@ -154,14 +154,14 @@ def test_write_that_fails_leaves_the_old_bundle(folder, monkeypatch):
 
 
 class Tree(NamedTuple):
-    """Parameters that are no dict."""
+    """Parameters that are not a dict."""
 
     kernel: Any
     biases: list
 
 
 class Plain:
-    """A class of one's own with `init` and `apply`."""
+    """A custom class with `init` and `apply`."""
 
     points = 5
 
@@ -175,7 +175,7 @@ class Plain:
 
 
 class Module(nn.Module):
-    """A linen module of one's own."""
+    """A custom linen module."""
 
     width: int = 4
 
@@ -198,7 +198,7 @@ def localizer_of(*models):
     template = np.linspace(0.2, 0.8, 10, dtype=np.float32).reshape(5, 2)
     stages = tuple(stage_of(model, seed) for seed, model in enumerate(models))
     metadata = Metadata(
-        name="mine", data="drawn", faces=3, shape_in_box=ShapeInBox(center=(0.0, 0.1), side=0.9),
+        name="mine", data="random", faces=3, shape_in_box=ShapeInBox(center=(0.0, 0.1), side=0.9),
         detectors={"some": ShapeInBox(center=(0.0, 0.2), side=0.4)}, extra={"author": "me", "numbers": [1, 2]},
         held_out=HeldOut(data="mtfl", validation=0.05, photos=("a", "b")),
     )  # fmt: skip
@@ -209,7 +209,7 @@ REGISTERED = make_model("plain", points=5, channels=(4,), hidden=8, norm="batch"
 
 
 @pytest.mark.parametrize(
-    ("models", "given"),
+    ("models", "model"),
     [
         ([Plain()], Plain()),
         ([Module()], Module()),
@@ -221,19 +221,20 @@ REGISTERED = make_model("plain", points=5, channels=(4,), hidden=8, norm="batch"
         ([ResNetTiny(points=5)], ResNetTiny(points=5)),
     ],
 )
-def test_a_model_of_ones_own_is_kept_and_loaded(tmp_path, models, given):
+def test_custom_models_are_saved_and_loaded(tmp_path, models, model):
     before = localizer_of(*models)
-    after = Localizer.load(before.save(tmp_path / "model"), model=given)
+    after = Localizer.load(before.save(tmp_path / "model"), model=model)
     np.testing.assert_array_equal(after.predict(PICTURE, BOX), before.predict(PICTURE, BOX))
     assert after.metadata == before.metadata
-    for one, another in zip(after.stages, before.stages, strict=True):
-        assert jax.tree.map(lambda x: x.dtype, one.variables["params"]) == jax.tree.map(
-            lambda x: x.dtype, another.variables["params"]
+    for loaded, saved in zip(after.stages, before.stages, strict=True):
+        assert jax.tree.map(lambda x: x.dtype, loaded.variables["params"]) == jax.tree.map(
+            lambda x: x.dtype, saved.variables["params"]
         )
-        assert (one.input_size, one.face_crop_size, one.margin, tuple(one.center)) == (16, 24, 1.2, (0.1, 0.0))
+        settings = (loaded.input_size, loaded.face_crop_size, loaded.margin, tuple(loaded.center))
+        assert settings == (16, 24, 1.2, (0.1, 0.0))
 
 
-def test_half_precision_of_a_model_of_ones_own(tmp_path):
+def test_half_precision_of_a_custom_model(tmp_path):
     before = localizer_of(Plain())
     after = Localizer.load(before.save(tmp_path / "model", half=True), model=Plain())
     assert after.stages[0].variables["params"].kernel.dtype == np.float32
@@ -252,8 +253,8 @@ def test_registered_models_are_described_by_name(model):
     table = json.loads(
         json.dumps(Stage(model=model, variables={}, input_size=16, face_crop_size=24, margin=1.2).to_table())
     )
-    again = Stage.from_table(table, {})
-    assert again.model == model
+    loaded = Stage.from_table(table, {})
+    assert loaded.model == model
     assert "custom" not in table["model"]
 
 
@@ -276,32 +277,32 @@ class Shallower(Plain):
 
 
 @pytest.mark.parametrize(
-    ("saved", "given", "message"),
+    ("saved", "model", "message"),
     [
-        (Plain(), None, "it holds a network of class Plain, which is not registered, and of which it holds the arrays "
-                        "alone: load it by Localizer.load(path, model=Plain(...))"),
+        (Plain(), None, "the network is of class Plain, which is not registered, and the bundle has only its arrays: "
+                        "use Localizer.load(path, model=Plain(...))"),
         (Plain(), Wider(), "the model Wider on crops of 16 x 16 pixels answers float32 [1, 6, 2] for one crop"),
-        (Plain(), Deeper(), "the given model Deeper has an array 'params/biases/1', which the bundle has not"),
-        (Plain(), Shallower(), "the bundle has an array 'params/biases/0', which the given model Shallower has not"),
-        (Module(), Module(width=6), "the array 'params/Dense_0/kernel' of the given model Module is float32 [6, 10], "
-                                    "that of the bundle float32 [4, 10]: give the model that it was saved with"),
-        (Plain(), [Plain(), Plain()], "model= has 2 models, the bundle 1 stages: give one for each"),
+        (Plain(), Deeper(), "the model Deeper has an array 'params/biases/1' that is not in the bundle"),
+        (Plain(), Shallower(), "the bundle has an array 'params/biases/0' that is not in the model Shallower"),
+        (Module(), Module(width=6), "the array 'params/Dense_0/kernel' of the model Module is float32 [6, 10], in the "
+                                    "bundle it is float32 [4, 10]: pass the model that it was saved with"),
+        (Plain(), [Plain(), Plain()], "model= has 2 models, the bundle 1 stages: pass one for each"),
         (Plain(), 3, "model=3 is no model"),
-        (REGISTERED, Plain(), "the given model Plain has an array 'params/kernel', which the bundle has not"),
+        (REGISTERED, Plain(), "the model Plain has an array 'params/kernel' that is not in the bundle"),
     ],
 )  # fmt: skip
-def test_a_model_that_does_not_fit_is_refused_in_one_line(tmp_path, saved, given, message):
+def test_a_model_that_does_not_match_is_refused_in_one_line(tmp_path, saved, model, message):
     folder = localizer_of(saved).save(tmp_path / "model")
-    assert message in refused(folder, lambda folder: Localizer.load(folder, model=given))
+    assert message in refused(folder, lambda folder: Localizer.load(folder, model=model))
 
 
-def test_nothing_of_a_bundle_is_imported(tmp_path):
-    """A name of the bundle is never looked up as a module or class."""
+def test_no_code_is_loaded_from_a_bundle(tmp_path):
+    """A name in the bundle is never imported as a module or class."""
     folder = localizer_of(Plain()).save(tmp_path / "model")
     manifest = json.loads((folder / "model.json").read_text())
     manifest["stages"][0]["model"] = {"custom": "os.system\nimport os"}
     (folder / "model.json").write_text(json.dumps(manifest))
-    assert "a network of class os.system\\nimport os, which is not registered" in refused(folder, Localizer.load)
+    assert "the network is of class os.system\\nimport os, which is not registered" in refused(folder, Localizer.load)
     manifest["stages"][0]["model"] = {"name": "os.system", "points": 5}
     (folder / "model.json").write_text(json.dumps(manifest))
     assert "no network is called 'os.system'" in refused(folder, Localizer.load)
@@ -312,8 +313,8 @@ class Keyed(Plain):
         return {"state": key}
 
 
-def test_what_is_no_array_of_numbers_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"'stage1/params/state' of the model is .*, no array that can be kept"):
+def test_variables_that_are_not_arrays_of_numbers_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"'stage1/params/state' of the model is .*, not an array that can be saved"):
         localizer_of(Keyed()).save(tmp_path / "model")
     assert not (tmp_path / "model").exists()
     with pytest.raises(InputError, match="two arrays of the model are called 'a/b'"):
@@ -323,15 +324,15 @@ def test_what_is_no_array_of_numbers_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": 3}, "name=3 of the metadata is no str"),
-        ({"faces": "many"}, "faces='many' of the metadata is no int"),
-        ({"shape_in_box": {"center": [0], "side": 1}}, "shape_in_box of the metadata is no center"),
-        ({"detectors": {"x": {}}}, "detectors: 'x' of the metadata is no center"),
-        ({"detectors": []}, "detectors=[] of the metadata is no table"),
+        ({"name": 3}, "name=3 of the metadata is not of type str"),
+        ({"faces": "many"}, "faces='many' of the metadata is not of type int"),
+        ({"shape_in_box": {"center": [0], "side": 1}}, "shape_in_box of the metadata is not a center"),
+        ({"detectors": {"x": {}}}, "detectors: 'x' of the metadata is not a center"),
+        ({"detectors": []}, "detectors=[] of the metadata is not a table"),
         ({"held_out": {}}, "held_out is no record of photos"),
         ({"unheard_of": 1}, "not a table of data, detectors, extra, faces, held_out, name, shape_in_box"),
     ],
 )
-def test_metadata_that_are_not_as_they_must_be(folder, change, message):
+def test_invalid_metadata(folder, change, message):
     (folder / "model.json").write_text(json.dumps({"format": 2, **MANIFEST, "metadata": change}))
     assert message in refused(folder, Localizer.load)

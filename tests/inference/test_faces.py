@@ -1,4 +1,4 @@
-"""What was found in an image: its picture, its table, its files."""
+"""The faces of an image: overlay, table, files."""
 
 import csv
 import json
@@ -20,30 +20,30 @@ IMAGE = np.full((80, 100, 3), 90, np.uint8)
 SHAPE = np.float32([[20, 20], [40, 20], [30, 30], [22, 40], [38, 40]])
 
 
-def found(count=2, **changes):
+def make_faces(count=2, **changes):
     shift = np.float32([45, 20]) * np.arange(count, dtype=np.float32)[:, None]
     points = SHAPE + shift[:, None]
     boxes = np.concatenate([points.min(1) - 5, points.max(1) + 5], axis=1)
-    facts = {"scores": np.float32([0.9, 0.7])[:count], "scheme": MTFL_5, "image": IMAGE}
-    return Faces(**{"boxes": boxes, "points": points, **facts, **changes})
+    values = {"scores": np.float32([0.9, 0.7])[:count], "scheme": MTFL_5, "image": IMAGE}
+    return Faces(**{"boxes": boxes, "points": points, **values, **changes})
 
 
-def test_the_picture_has_the_points_and_the_boxes():
-    faces = found()
-    drawn, without = faces.draw(), faces.draw(boxes=False)
-    assert drawn.shape == IMAGE.shape
-    assert drawn.dtype == np.uint8
+def test_the_overlay_has_the_points_and_the_boxes():
+    faces = make_faces()
+    overlay, without = faces.draw(), faces.draw(boxes=False)
+    assert overlay.shape == IMAGE.shape
+    assert overlay.dtype == np.uint8
     assert (IMAGE == 90).all()  # a copy
     for x, y in faces.points.reshape(-1, 2).astype(int):
         assert np.abs(without[y, x].astype(int) - PREDICTED).max() < 60
     left, top = faces.boxes[0, :2].astype(int)
-    assert np.abs(drawn[top + 15, left].astype(int) - PREDICTED).max() < 60
+    assert np.abs(overlay[top + 15, left].astype(int) - PREDICTED).max() < 60
     np.testing.assert_array_equal(without[top + 15, left], 90)
-    np.testing.assert_array_equal(found(0, image=IMAGE).draw(), IMAGE)
+    np.testing.assert_array_equal(make_faces(0, image=IMAGE).draw(), IMAGE)
 
 
 def test_columns_are_those_of_the_csv_file(tmp_path):
-    faces = found(source="photos/two.jpg")
+    faces = make_faces(source="photos/two.jpg")
     columns = faces.to_columns()
     assert columns["face_id"].tolist() == [1, 2]
     np.testing.assert_allclose(columns["confidence"], [0.9, 0.7])
@@ -57,52 +57,52 @@ def test_columns_are_those_of_the_csv_file(tmp_path):
     assert {row["image"] for row in rows} == {"two.jpg"}
 
 
-def test_the_files_are_those_of_predict(tmp_path):
-    overlay = found(source="photos/two.jpg").save(tmp_path / "out")
+def test_save_writes_the_files_of_predict(tmp_path):
+    overlay = make_faces(source="photos/two.jpg").save(tmp_path / "out")
     assert overlay == tmp_path / "out" / "two.png"
     names = {path.name for path in overlay.parent.iterdir()}
     assert names == {"two.png", "two.json", "two_1.pts", "two_2.pts", "two.csv"}
     table = json.loads((tmp_path / "out" / "two.json").read_text())
     assert (table["image"], table["scheme"], len(table["faces"])) == ("two.jpg", "mtfl5", 2)
-    np.testing.assert_allclose(read_pts(tmp_path / "out" / "two_2.pts"), found().points[1], atol=1e-3)
-    np.testing.assert_array_equal(read_image(overlay), found().draw(boxes=False))
-    found(1).save(str(tmp_path / "one"))
+    np.testing.assert_allclose(read_pts(tmp_path / "out" / "two_2.pts"), make_faces().points[1], atol=1e-3)
+    np.testing.assert_array_equal(read_image(overlay), make_faces().draw(boxes=False))
+    make_faces(1).save(str(tmp_path / "one"))
     assert {path.name for path in (tmp_path / "one").iterdir()} == {"image.png", "image.json", "image.pts", "image.csv"}
 
 
-def test_files_never_take_the_place_of_the_image(tmp_path):
+def test_save_never_overwrites_the_image(tmp_path):
     write_image(tmp_path / "photo.png", IMAGE)
-    with pytest.raises(InputError, match=r"holds photo\.png itself: give a folder of its own"):
-        found(source=str(tmp_path / "photo.png")).save(tmp_path)
+    with pytest.raises(InputError, match=r"contains the input photo\.png: choose another folder"):
+        make_faces(source=str(tmp_path / "photo.png")).save(tmp_path)
     np.testing.assert_array_equal(read_image(tmp_path / "photo.png"), IMAGE)
-    with pytest.raises(InputError, match="faces are saved to a folder's path, not to ''"):
-        found().save("")
+    with pytest.raises(InputError, match="folder='': pass the path of a folder to save the faces in"):
+        make_faces().save("")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write here"):
-        found().save(tmp_path / "file")
+        make_faces().save(tmp_path / "file")
 
 
 def test_a_data_frame_needs_pandas(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match="needs pandas: pip install pandas, or use to_columns"):
-        found().to_dataframe()
+        make_faces().to_dataframe()
 
 
 def test_a_data_frame_has_a_row_for_each_face():
     pandas = pytest.importorskip("pandas")
-    frame = found().to_dataframe()
+    frame = make_faces().to_dataframe()
     assert isinstance(frame, pandas.DataFrame)
-    assert list(frame.columns) == list(found().to_columns())
+    assert list(frame.columns) == list(make_faces().to_columns())
     assert len(frame) == 2
 
 
-def test_the_image_does_not_count_where_two_are_compared():
-    assert found() == found(image=IMAGE + 1)
-    assert found() != found(1)
+def test_comparison_ignores_the_image():
+    assert make_faces() == make_faces(image=IMAGE + 1)
+    assert make_faces() != make_faces(1)
 
 
 def test_the_snippet_of_the_docs(data_root, tmp_path):
-    """A path in, arrays, a picture and files out."""
+    """From a path to arrays, an overlay and files."""
     photo = sorted((data_root / "300w" / "helen" / "testset").glob("*.jpg"))[0]
     faces = FaceLandmarker.load("w300")(str(photo))
     assert faces.points.shape == (len(faces), 68, 2)
@@ -111,6 +111,6 @@ def test_the_snippet_of_the_docs(data_root, tmp_path):
     assert faces.source == str(photo)
     assert faces.draw().shape == faces.image.shape
     assert faces.save(tmp_path / "out").name == f"{photo.stem}.png"
-    again = FaceLandmarker.load("w300").batch([Path(photo), faces.image])
-    assert [each.source for each in again] == [str(photo), ""]
-    np.testing.assert_allclose(again[1].points, faces.points, atol=1e-3)
+    results = FaceLandmarker.load("w300").batch([Path(photo), faces.image])
+    assert [result.source for result in results] == [str(photo), ""]
+    np.testing.assert_allclose(results[1].points, faces.points, atol=1e-3)

@@ -1,4 +1,4 @@
-"""The two stages at work: geometry with stages that are right by construction, and a small real network."""
+"""The two-stage localizer: its geometry with exact models, and a small real network."""
 
 import dataclasses
 from typing import ClassVar
@@ -27,44 +27,44 @@ TEMPLATE = np.array([[0.25, 0.3], [0.75, 0.3], [0.5, 0.75]], np.float32)
 
 
 class FindsDots:
-    """Answers the center of gravity of each color channel: a perfect net for pictures of three dots."""
+    """Returns the center of gravity of each color channel: an exact model for pictures of three dots."""
 
     def init(self, key, images):
         return {}
 
     def apply(self, params, crops):
-        at = jnp.arange(crops.shape[1], dtype=jnp.float32)
+        positions = jnp.arange(crops.shape[1], dtype=jnp.float32)
         mass = crops.sum((1, 2))
-        x = (crops.sum(1) * at[None, :, None]).sum(1) / mass
-        y = (crops.sum(2) * at[None, :, None]).sum(1) / mass
+        x = (crops.sum(1) * positions[None, :, None]).sum(1) / mass
+        y = (crops.sum(2) * positions[None, :, None]).sum(1) / mass
         return jnp.stack([x, y], axis=-1)
 
 
 class FindsDotsBadly(FindsDots):
-    """The same, off by some pixels."""
+    """The same with an error of some pixels."""
 
     def apply(self, params, crops):
-        off = jnp.array([[3.0, -2.0], [2.0, 3.0], [-2.0, 2.0]])
-        return super().apply(params, crops) + off[None]
+        error = jnp.array([[3.0, -2.0], [2.0, 3.0], [-2.0, 2.0]])
+        return super().apply(params, crops) + error[None]
 
 
-class SeesTheTemplate(FindsDots):
-    """Answers the template to whatever it is shown, as if the crop were always perfectly placed."""
+class ReturnsTemplate(FindsDots):
+    """Always returns the template, which is correct only if the crop is placed exactly."""
 
     def apply(self, params, crops):
-        placed = jnp.asarray(TEMPLATE * crops.shape[1] - 0.5)
-        return jnp.broadcast_to(placed[None], (len(crops), 3, 2))
+        points = jnp.asarray(TEMPLATE * crops.shape[1] - 0.5)
+        return jnp.broadcast_to(points[None], (len(crops), 3, 2))
 
 
-def stage_of(model, *, input_size=48, face_crop_size=96, margin=1.4):
+def make_stage(model, *, input_size=48, face_crop_size=96, margin=1.4):
     return Stage(
         model=model, variables={"params": {}}, input_size=input_size, face_crop_size=face_crop_size, margin=margin
     )
 
 
-def of_stages(*models, cut_on="auto"):
-    stages = [stage_of(models[0])]
-    stages += [stage_of(model, input_size=64, face_crop_size=128) for model in models[1:]]
+def make_localizer(*models, cut_on="auto"):
+    stages = [make_stage(models[0])]
+    stages += [make_stage(model, input_size=64, face_crop_size=128) for model in models[1:]]
     return Localizer(scheme=THREE, box_convention="landmarks", stages=tuple(stages), template=TEMPLATE, cut_on=cut_on)
 
 
@@ -75,14 +75,14 @@ def turned_template(*, degrees, scale=90.0, center=(150.3, 120.6)):
 
 
 def dots(points, *, height=260, width=300, sigma=3.0):
-    """A picture with a Gaussian dot at each point, one color channel each."""
+    """Return a picture with a Gaussian dot at each point, one color channel each."""
     y, x = np.mgrid[:height, :width]
     bells = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma**2)) for px, py in points]
     return np.round(255 * np.stack(bells, axis=-1)).astype(np.uint8)
 
 
-def around(points, *, room=4.0):
-    return [*(points.min(0) - room), *(points.max(0) + room)]
+def box_around(points, *, margin=4.0):
+    return [*(points.min(0) - margin), *(points.max(0) + margin)]
 
 
 @pytest.mark.parametrize("models", [(FindsDots(),), (FindsDots(), FindsDots()), (FindsDotsBadly(), FindsDots())])
@@ -90,46 +90,46 @@ def around(points, *, room=4.0):
 @pytest.mark.parametrize("cut_on", ["host", "device"])
 def test_dots_are_found_in_image_pixels(models, degrees, cut_on):
     points = turned_template(degrees=degrees)
-    found = of_stages(*models, cut_on=cut_on).predict(dots(points), [around(points)])
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found[0], points, atol=0.1)
+    actual = make_localizer(*models, cut_on=cut_on).predict(dots(points), [box_around(points)])
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual[0], points, atol=0.1)
 
 
-def test_the_bad_stage_alone_is_bad():
+def test_the_inexact_model_alone_has_errors():
     points = turned_template(degrees=0)
-    found = of_stages(FindsDotsBadly()).predict(dots(points), [around(points)])
-    assert np.abs(found[0] - points).max() > 2
+    actual = make_localizer(FindsDotsBadly()).predict(dots(points), [box_around(points)])
+    assert np.abs(actual[0] - points).max() > 2
 
 
 @pytest.mark.parametrize("degrees", [0, -35, 60])
 def test_second_crop_is_upright_and_placed_on_the_template(degrees):
-    """The second stage assumes the template: only a crop without rotation, rightly scaled, brings it back."""
+    """The second model returns the template: the result is correct only if its crop is upright and scaled right."""
     points = turned_template(degrees=degrees)
-    found = of_stages(FindsDots(), SeesTheTemplate()).predict(dots(points), [around(points)])
-    np.testing.assert_allclose(found[0], points, atol=0.1)
+    actual = make_localizer(FindsDots(), ReturnsTemplate()).predict(dots(points), [box_around(points)])
+    np.testing.assert_allclose(actual[0], points, atol=0.1)
 
 
 @pytest.mark.parametrize("cut_on", ["host", "device"])
-def test_face_at_the_edge_and_huge_face(cut_on):
-    localizer = of_stages(FindsDots(), FindsDots(), cut_on=cut_on)
+def test_face_at_the_edge_and_large_face(cut_on):
+    localizer = make_localizer(FindsDots(), FindsDots(), cut_on=cut_on)
     points = turned_template(degrees=10, center=(42.0, 40.0))
-    found = localizer.predict(dots(points), [around(points)])
-    np.testing.assert_allclose(found[0], points, atol=0.15)
+    actual = localizer.predict(dots(points), [box_around(points)])
+    np.testing.assert_allclose(actual[0], points, atol=0.15)
     large = turned_template(degrees=10, scale=420.0, center=(600.5, 500.2))
     picture = dots(large, height=1000, width=1200, sigma=12.0)
-    found = localizer.predict(picture, [around(large)])
-    np.testing.assert_allclose(found[0], large, atol=0.4)  # 0.1 pixels of its face crop
+    actual = localizer.predict(picture, [box_around(large)])
+    np.testing.assert_allclose(actual[0], large, atol=0.4)  # 0.1 pixels of its face crop
 
 
 NETWORK = {"name": "plain", "points": 5, "channels": (8, 8), "hidden": 16, "norm": "batch", "precision": "float32"}
 
 
-def drawn_variables(size):
+def random_variables(size):
     model, random = make_model(**NETWORK), np.random.default_rng(size)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.uint8))
     variables = jax.tree.map(lambda leaf: random.normal(0, 0.3, leaf.shape).astype(np.float32), shapes)
     statistics = jax.tree.map(lambda leaf: np.abs(leaf) + 1, variables["batch_stats"])
-    # Answers spread over the crop, as a trained net's do, so that the second crop is a sensible one.
+    # Spread the points over the crop, like those of a trained model, so that the second crop is plausible.
     variables["params"]["output"]["bias"] = np.float32([9, 10, 22, 11, 15, 18, 10, 24, 21, 23]) * size / 32
     variables["params"]["output"]["kernel"] *= 0.3
     return {"params": variables["params"], "batch_stats": statistics}
@@ -137,11 +137,11 @@ def drawn_variables(size):
 
 @pytest.fixture(scope="module")
 def small():
-    """Two stages of drawn weights: any function of the picture shows whether faces and places are mixed up."""
+    """Two stages with random weights, which suffice to detect mixed-up faces and coordinates."""
     stages = tuple(
         Stage(
             model=make_model(**NETWORK),
-            variables=drawn_variables(size),
+            variables=random_variables(size),
             input_size=size,
             face_crop_size=face_crop,
             margin=margin,
@@ -156,7 +156,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def picture():
-    """Blocks of color, so that a change of a hundredth of a pixel changes little."""
+    """Blocks of color, so that a shift of a hundredth of a pixel changes little."""
     coarse = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
     return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
 
@@ -166,48 +166,48 @@ BOXES = [[60, 50, 119, 109], [100, 90, 179, 169], [30, 100, 89, 159]]
 
 def test_several_faces_equal_one_at_a_time(small, picture):
     together = small.predict(picture, BOXES)
-    alone = np.concatenate([small.predict(picture, [box]) for box in BOXES])
+    single = np.concatenate([small.predict(picture, [box]) for box in BOXES])
     assert together.shape == (3, 5, 2)
-    np.testing.assert_allclose(together, alone, atol=0.02)
+    np.testing.assert_allclose(together, single, atol=0.02)
     assert np.abs(together[0] - together[1]).max() > 5
 
 
 @pytest.mark.parametrize("largest", [4, 5, 1])
-def test_more_faces_than_a_batch_holds(small, largest):
+def test_more_faces_than_the_largest_batch(small, largest):
     random = np.random.default_rng(0)
     face_crops = random.integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
     boxes = np.float32([16, 16, 47, 47]) + random.uniform(-2, 2, (7, 4)).astype(np.float32)
-    whole = small.locate(face_crops, boxes)
-    few = dataclasses.replace(small, largest_batch=largest)
-    for ours, theirs in zip(few.locate(face_crops, boxes), whole, strict=True):
-        assert ours.shape == (7, 5, 2)
-        np.testing.assert_allclose(ours, theirs, atol=0.02)
+    expected = small.locate(face_crops, boxes)
+    limited = dataclasses.replace(small, largest_batch=largest)
+    for actual, points in zip(limited.locate(face_crops, boxes), expected, strict=True):
+        assert actual.shape == (7, 5, 2)
+        np.testing.assert_allclose(actual, points, atol=0.02)
 
 
 @pytest.mark.parametrize("flip_average", [False, True])
-def test_each_face_is_as_when_computed_step_by_step(small, picture, flip_average):
-    """Without batches, buckets or `jit`: cut, shrink, find, place the second crop, find again."""
+def test_each_face_equals_a_step_by_step_computation(small, picture, flip_average):
+    """The reference cuts, resizes and locates in two stages without batches, buckets or `jit`."""
     localizer = dataclasses.replace(small, flip_average=flip_average)
-    for box, found in zip(np.float32(BOXES), localizer.predict(picture, BOXES), strict=True):
+    for box, actual in zip(np.float32(BOXES), localizer.predict(picture, BOXES), strict=True):
         face_crop, transform = crop_face(picture, box, size=64)
         points = None
         for stage in small.stages:
             size, ratio = stage.input_size, 64 / stage.face_crop_size
             if points is None:
                 in_face_crop = (box.reshape(2, 2) - transform[:, 2]) / transform[0, 0]
-                crop_frame = geometry.crop_of_box(in_face_crop.reshape(4), size=size, margin=stage.margin)
+                crop_transform = geometry.crop_of_box(in_face_crop.reshape(4), size=size, margin=stage.margin)
             else:
-                crop_frame = geometry.crop_of_shape(points, small.template, size=size)
-            local = np.array(crop_frame) / ratio
+                crop_transform = geometry.crop_of_shape(points, small.template, size=size)
+            local = np.array(crop_transform) / ratio
             local[:, 2] += 0.5 / ratio - 0.5
             level = jnp.asarray(resize_images(face_crop[None], stage.face_crop_size))
             crop = np.round(warp(level, local[None], size=size))
-            answer = np.array(stage.model.apply(stage.on_device, crop))[0]
+            result = np.array(stage.model.apply(stage.on_device, crop))[0]
             if flip_average:
                 mirrored = np.array(stage.model.apply(stage.on_device, crop[:, :, ::-1]))[0, MTFL_5.flip]
-                answer = (answer + np.float32([size - 1, 0]) + mirrored * np.float32([-1, 1])) / 2
-            points = np.asarray(geometry.transform(crop_frame, answer))
-        np.testing.assert_allclose(found, points * transform[0, 0] + transform[:, 2], atol=1e-3)
+                result = (result + np.float32([size - 1, 0]) + mirrored * np.float32([-1, 1])) / 2
+            points = np.asarray(geometry.transform(crop_transform, result))
+        np.testing.assert_allclose(actual, points * transform[0, 0] + transform[:, 2], atol=1e-3)
 
 
 def test_faces_of_several_photos_equal_one_photo_at_a_time(small, picture):
@@ -215,12 +215,12 @@ def test_faces_of_several_photos_equal_one_photo_at_a_time(small, picture):
     boxes = [BOXES, BOXES[:1], [], BOXES[1:]]
     together = small.predict_batch(photos, boxes)
     assert [len(points) for points in together] == [3, 1, 0, 2]
-    for points, photo, own in zip(together, photos, boxes, strict=True):
+    for points, photo, photo_boxes in zip(together, photos, boxes, strict=True):
         assert points.dtype == np.float32
-        np.testing.assert_allclose(points, small.predict(photo, own), atol=1e-3)
+        np.testing.assert_allclose(points, small.predict(photo, photo_boxes), atol=1e-3)
 
 
-def test_squares_are_those_that_the_host_cuts():
+def test_crop_squares_equal_the_squares_of_crop_face():
     random = np.random.default_rng(0)
     corners = random.uniform(-20, 90, (500, 2)).astype(np.float32).round(1)
     boxes = np.concatenate([corners, corners + random.uniform(2, 60, (500, 2)).astype(np.float32).round(1)], axis=1)
@@ -234,76 +234,77 @@ def test_squares_are_those_that_the_host_cuts():
 OVER_THE_EDGE = [[-20, -10, 60, 70], [150, 190, 239, 300], [-300, 100, 10, 400], [100, 100, 105, 104]]
 
 
-def test_the_device_cuts_as_the_host_does(small, picture):
+def test_results_are_the_same_cut_on_device_and_host(small, picture):
     smooth = np.ascontiguousarray(picture[::8, ::8]).repeat(20, 0).repeat(20, 1)  # enlarged
     boxes = [[*BOXES, *OVER_THE_EDGE], 2.5 * np.float32(BOXES), np.float32([[-50, -70, 700, 640]])]
     on_host = small.predict_batch([picture, smooth, smooth], boxes)
     on_device = dataclasses.replace(small, cut_on="device").predict_batch([picture, smooth, smooth], boxes)
-    for ours, theirs, own in zip(on_device, on_host, boxes, strict=True):
-        side = np.ptp(np.float32(own).reshape(-1, 2, 2), axis=1).max(1)
-        assert (np.abs(ours - theirs).max((1, 2)) < 0.15 * 2 * side / 64).all()  # pixels of the face crop
-        assert np.median(np.abs(ours - theirs).max((1, 2)) / (2 * side / 64)) < 0.02
+    for device_points, host_points, photo_boxes in zip(on_device, on_host, boxes, strict=True):
+        side = np.ptp(np.float32(photo_boxes).reshape(-1, 2, 2), axis=1).max(1)
+        difference = np.abs(device_points - host_points).max((1, 2)) / (2 * side / 64)  # pixels of the face crop
+        assert (difference < 0.15).all()
+        assert np.median(difference) < 0.02
 
 
-def test_the_device_cuts_as_the_host_does_on_real_photos(small, data_root):
+def test_results_are_the_same_cut_on_device_and_host_for_real_photos(small, data_root):
     faces = read_w300(data_root / "300w", "test")
-    chosen = np.linspace(0, len(faces) - 1, 16).astype(int).tolist()
-    photos, boxes = [faces.picture(i) for i in chosen], [faces.boxes[i : i + 1] for i in chosen]
+    indices = np.linspace(0, len(faces) - 1, 16).astype(int).tolist()
+    photos, boxes = [faces.picture(i) for i in indices], [faces.boxes[i : i + 1] for i in indices]
     on_host = np.concatenate(small.predict_batch(photos, boxes))
     on_device = np.concatenate(dataclasses.replace(small, cut_on="device").predict_batch(photos, boxes))
     sides = np.ptp(np.concatenate(boxes).reshape(-1, 2, 2), axis=1).max(1)
     assert (np.abs(on_device - on_host).max((1, 2)) < 0.1 * 2 * sides / 64).all()  # pixels of the face crop
 
 
-def test_face_crops_are_located_alike_on_host_and_device(small):
+def test_locate_has_the_same_results_on_host_and_device(small):
     face_crops = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
     boxes = np.tile(np.float32([16, 16, 47, 47]), (3, 1))
     on_device = dataclasses.replace(small, cut_on="device").locate(face_crops, boxes)
-    for ours, theirs in zip(on_device, small.locate(face_crops, boxes), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=0.1)
+    for points, expected in zip(on_device, small.locate(face_crops, boxes), strict=True):
+        np.testing.assert_allclose(points, expected, atol=0.1)
     assert [stage.shape for stage in small.locate(face_crops[:0], boxes[:0])] == [(0, 5, 2)] * 2
 
 
-def test_the_platform_decides_where_face_crops_are_cut_unless_it_is_said(small, picture, monkeypatch):
-    seen = []
-    monkeypatch.setattr(module, "crop_face", lambda *given, size: seen.append(given) or crop_face(*given, size=size))
-    for backend, place, by_opencv in (("cpu", "auto", 1), ("gpu", "auto", 0), ("cpu", "device", 0), ("gpu", "host", 1)):
+def test_cut_on_auto_depends_on_the_platform(small, picture, monkeypatch):
+    calls = []
+    monkeypatch.setattr(module, "crop_face", lambda *args, size: calls.append(args) or crop_face(*args, size=size))
+    for backend, cut_on, expected in (("cpu", "auto", 1), ("gpu", "auto", 0), ("cpu", "device", 0), ("gpu", "host", 1)):
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
-        seen.clear()
-        dataclasses.replace(small, cut_on=place).predict(picture, BOXES[:1])
-        assert len(seen) == by_opencv
+        calls.clear()
+        dataclasses.replace(small, cut_on=cut_on).predict(picture, BOXES[:1])
+        assert len(calls) == expected
 
 
-def test_large_photos_go_in_smaller_batches_and_the_largest_to_the_host(small, picture, monkeypatch):
-    cut_there = dataclasses.replace(small, cut_on="device")
-    whole = cut_there.predict(picture, BOXES)
+def test_large_photos_are_cut_in_smaller_batches_or_on_the_host(small, picture, monkeypatch):
+    on_device = dataclasses.replace(small, cut_on="device")
+    expected = on_device.predict(picture, BOXES)
     monkeypatch.setattr(module, "LARGEST_PIXELS", 50_000)  # two parts of 192 x 192 are more
-    np.testing.assert_allclose(cut_there.predict(picture, BOXES), whole, atol=0.02)
+    np.testing.assert_allclose(on_device.predict(picture, BOXES), expected, atol=0.02)
     monkeypatch.setattr(module, "LARGEST_PIXELS", 1_000)
-    np.testing.assert_array_equal(cut_there.predict(picture, BOXES), small.predict(picture, BOXES))
+    np.testing.assert_array_equal(on_device.predict(picture, BOXES), small.predict(picture, BOXES))
 
 
 @pytest.mark.parametrize("cut_on", ["host", "device"])
-def test_after_warming_up_nothing_compiles(small, picture, cut_on):
+def test_nothing_compiles_after_warm_up(small, picture, cut_on):
     localizer = dataclasses.replace(small, cut_on=cut_on)
-    took = localizer.warm_up(sizes=(1, 2, 4, 8), face_side=90)
-    assert list(took) == [1, 2, 4, 8]
-    assert all(seconds > 0 for seconds in took.values())
+    durations = localizer.warm_up(sizes=(1, 2, 4, 8), face_side=90)
+    assert list(durations) == [1, 2, 4, 8]
+    assert all(seconds > 0 for seconds in durations.values())
     with jax.no_tracing():
         for count in (1, 2, 3, 5, 7, 8, 11):
             assert localizer.predict(picture, np.tile(np.float32(BOXES[1:2]) + 1, (count, 1))).shape == (count, 5, 2)
         localizer.predict_batch([picture[:200], picture[:, 30:]], [BOXES[1:2], BOXES[1:2]])  # photos of other sizes
 
 
-def test_models_that_differ_in_their_weights_alone_share_a_program(small, picture):
+def test_models_that_differ_only_in_their_weights_share_a_program(small, picture):
     squared = dataclasses.replace(small.stages[0], variables=jax.tree.map(np.square, small.stages[0].variables))
     other = dataclasses.replace(small, stages=(squared, small.stages[1]), template=small.template + np.float32(0.01))
-    answers = small.predict(picture, BOXES)
+    points = small.predict(picture, BOXES)
     with jax.no_tracing():
-        assert not np.allclose(other.predict(picture, BOXES), answers)
+        assert not np.allclose(other.predict(picture, BOXES), points)
 
 
-def test_batches_cover_all_faces_and_little_else():
+def test_batches_cover_all_faces_with_little_padding():
     for largest in (1, 4, 64):
         for count in range(200):
             batches = list(module.batch_ranges(count, largest=largest))
@@ -313,17 +314,17 @@ def test_batches_cover_all_faces_and_little_else():
                 assert 0.75 * bucket <= len(faces) <= bucket <= largest
 
 
-def test_weights_go_to_the_device_once(small, picture):
+def test_weights_are_transferred_once(small, picture):
     other = dataclasses.replace(small, flip_average=True)
-    placed = [jax.tree.leaves(stage.on_device) for stage in small.stages]
+    expected = [jax.tree.leaves(stage.on_device) for stage in small.stages]
     other.predict(picture, BOXES)
-    for stage, leaves in zip(other.stages, placed, strict=True):
+    for stage, leaves in zip(other.stages, expected, strict=True):
         assert all(isinstance(leaf, jax.Array) for leaf in leaves)
         assert all(a is b for a, b in zip(jax.tree.leaves(stage.on_device), leaves, strict=True))
 
 
-def test_a_crop_and_its_mirror_image_go_through_the_network_together():
-    class Notes(FindsDots):
+def test_a_crop_and_its_mirror_image_are_in_one_batch():
+    class RecordsShapes(FindsDots):
         shapes: ClassVar[list] = []
 
         def apply(self, params, crops):
@@ -331,12 +332,12 @@ def test_a_crop_and_its_mirror_image_go_through_the_network_together():
             return super().apply(params, crops)
 
     points = turned_template(degrees=0)
-    localizer = dataclasses.replace(of_stages(Notes(), Notes()), flip_average=True)
-    localizer.predict(dots(points), [around(points)] * 4)
-    assert Notes.shapes == [(8, 48, 48, 3), (8, 64, 64, 3)]
+    localizer = dataclasses.replace(make_localizer(RecordsShapes(), RecordsShapes()), flip_average=True)
+    localizer.predict(dots(points), [box_around(points)] * 4)
+    assert RecordsShapes.shapes == [(8, 48, 48, 3), (8, 64, 64, 3)]
 
 
-def test_moving_image_and_box_moves_the_answer(small, picture):
+def test_points_move_with_image_and_box(small, picture):
     moved = np.zeros((300, 320, 3), np.uint8)
     moved[37:277, 53:293] = picture
     shift = np.float32([53, 37])
@@ -346,31 +347,31 @@ def test_moving_image_and_box_moves_the_answer(small, picture):
     )
 
 
-def test_boxes_off_the_faces_are_corrected_by_the_stages_center(small, picture):
+def test_center_of_the_stage_corrects_shifted_boxes(small, picture):
     first = dataclasses.replace(small.stages[0], center=(0.1, -0.2))
-    mending = dataclasses.replace(small, stages=(first, small.stages[1]))
+    corrected = dataclasses.replace(small, stages=(first, small.stages[1]))
     box = np.float32([[70, 60, 149, 139]])
-    off = np.float32([[-7.9, 15.8, -7.9, 15.8]])  # of the side of 79
-    np.testing.assert_allclose(mending.predict(picture, box + off), small.predict(picture, box), atol=0.05)
-    assert np.abs(small.predict(picture, box + off) - small.predict(picture, box)).max() > 0.5
+    shift = np.float32([[-7.9, 15.8, -7.9, 15.8]])  # of the side of 79
+    np.testing.assert_allclose(corrected.predict(picture, box + shift), small.predict(picture, box), atol=0.05)
+    assert np.abs(small.predict(picture, box + shift) - small.predict(picture, box)).max() > 0.5
 
 
 def test_mirror_average_is_the_same_for_the_mirror_image(small, picture):
-    both = dataclasses.replace(small, flip_average=True)
+    averaging = dataclasses.replace(small, flip_average=True)
     box = np.float32([[70, 60, 149, 139]])
     mirrored_box = np.float32([[239 - 149, 60, 239 - 70, 139]])
-    plain = both.predict(picture, box)[0]
-    mirrored = both.predict(np.ascontiguousarray(picture[:, ::-1]), mirrored_box)[0][MTFL_5.flip]
-    np.testing.assert_allclose(np.stack([239 - mirrored[:, 0], mirrored[:, 1]], 1), plain, atol=0.05)
-    assert np.abs(plain - small.predict(picture, box)[0]).max() > 0.5  # and averaging does something
+    points = averaging.predict(picture, box)[0]
+    mirrored = averaging.predict(np.ascontiguousarray(picture[:, ::-1]), mirrored_box)[0][MTFL_5.flip]
+    np.testing.assert_allclose(np.stack([239 - mirrored[:, 0], mirrored[:, 1]], 1), points, atol=0.05)
+    assert np.abs(points - small.predict(picture, box)[0]).max() > 0.5  # averaging has an effect
 
 
-def test_answers_do_not_change_through_the_disk(small, picture, tmp_path):
-    again = Localizer.load(small.save(tmp_path / "model"))
-    np.testing.assert_array_equal(again.predict(picture, BOXES[:1]), small.predict(picture, BOXES[:1]))
-    assert again.metadata == Metadata(name="x")
-    assert again.describe() == small.describe()
-    assert "5 points" in again.describe()
+def test_saving_and_loading_keeps_the_results(small, picture, tmp_path):
+    loaded = Localizer.load(small.save(tmp_path / "model"))
+    np.testing.assert_array_equal(loaded.predict(picture, BOXES[:1]), small.predict(picture, BOXES[:1]))
+    assert loaded.metadata == Metadata(name="x")
+    assert loaded.describe() == small.describe()
+    assert "5 points" in loaded.describe()
 
 
 @pytest.mark.parametrize("cut_on", ["host", "device"])
@@ -386,7 +387,7 @@ def test_each_image_needs_its_boxes(small, picture):
 
 
 @pytest.mark.parametrize(
-    ("box", "said"),
+    ("box", "message"),
     [
         ([10, 10, 10, 50], "is empty"),
         ([50, 50, 10, 10], "is empty"),
@@ -397,13 +398,13 @@ def test_each_image_needs_its_boxes(small, picture):
         ([10, 10, 60], "must be"),
     ],
 )
-def test_bad_box_is_refused_in_one_line(small, picture, box, said):
-    with pytest.raises(InputError, match=said) as error:
+def test_bad_box_is_refused_in_one_line(small, picture, box, message):
+    with pytest.raises(InputError, match=message) as error:
         small.predict(picture, [BOXES[0], box] if len(box) == 4 else [box])
     assert "\n" not in str(error.value)
 
 
-def test_single_flat_box_is_taken(small, picture):
+def test_single_flat_box_is_accepted(small, picture):
     np.testing.assert_array_equal(small.predict(picture, BOXES[0]), small.predict(picture, BOXES[:1]))
 
 

@@ -1,4 +1,4 @@
-"""Faces of few points labeled by a model of many: where it looks, what is kept, and training on both."""
+"""Pseudo-labels: faces with few points labeled by a model with many, the command, and training on both sets."""
 
 import dataclasses
 
@@ -25,23 +25,23 @@ SIZE = 32
 
 
 @pytest.fixture(scope="module")
-def drawn():
+def synthetic():
     return load_faces("synthetic", "train", count=30)
 
 
 @pytest.fixture(scope="module")
-def five(drawn):
-    return converted(drawn, MTFL_5)
+def five(synthetic):
+    return converted(synthetic, MTFL_5)
 
 
 @pytest.fixture(scope="module")
-def template(drawn):
-    low, high = drawn.points.min(1, keepdims=True), drawn.points.max(1, keepdims=True)
-    return (((drawn.points - low) / (high - low).max(2, keepdims=True)).mean(0) * 0.6 + 0.2).astype(np.float32)
+def template(synthetic):
+    low, high = synthetic.points.min(1, keepdims=True), synthetic.points.max(1, keepdims=True)
+    return (((synthetic.points - low) / (high - low).max(2, keepdims=True)).mean(0) * 0.6 + 0.2).astype(np.float32)
 
 
-def always(shape, *, scheme=IBUG_68, **metadata):
-    """A model that answers `shape` (fractions of the crop) whatever it sees; its boxes hold the shape exactly."""
+def constant_model(shape, *, scheme=IBUG_68, **metadata):
+    """Return a model whose result is always `shape` (fractions of the crop); its boxes are those of the shape."""
     network = {"name": "plain", "points": scheme.points, "channels": (4,), "hidden": 4}
     variables = make_model(**network).init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3), jnp.uint8))
     blank = jax.tree.map(jnp.zeros_like, variables["params"])
@@ -57,8 +57,8 @@ def always(shape, *, scheme=IBUG_68, **metadata):
     return Localizer(scheme=scheme, box_convention="landmarks", stages=(stage,), template=shape, metadata=metadata)
 
 
-def laid(source, few, target):
-    """`source` [L, 2] by the similarity that brings `few` [l, 2] nearest to `target` [l, 2]: by least squares."""
+def align(source, few, target):
+    """Transform `source` [L, 2] by the least-squares similarity from `few` [l, 2] to `target` [l, 2]."""
     rows = np.concatenate(
         [
             np.stack([few[:, 0], -few[:, 1], np.ones(len(few)), np.zeros(len(few))], 1),
@@ -69,24 +69,24 @@ def laid(source, few, target):
     return source @ np.array([[a, b], [-b, a]]) + (x, y)
 
 
-def test_the_model_looks_where_the_annotated_points_say(five, template):
-    labeled = label_faces(always(template), five)
+def test_the_boxes_come_from_the_annotated_points(five, template):
+    labeled = label_faces(constant_model(template), five)
     few = get_conversion(IBUG_68, MTFL_5).points(template)
     for face in range(len(five)):
-        shape = laid(template.astype(float), few.astype(float), five.points[face].astype(float))
+        shape = align(template.astype(float), few.astype(float), five.points[face].astype(float))
         low, high = shape.min(0), shape.max(0)
         side = (high - low).max()
         expected = (low + high) / 2 + side * (template - 0.5)
         np.testing.assert_allclose(labeled.faces.points[face], expected, atol=0.02)
-        told = np.stack([expected[36:42].mean(0), expected[42:48].mean(0), *expected[[30, 48, 54]]])
-        apart = np.linalg.norm(told - five.points[face], axis=1).mean() / side
-        assert labeled.distances[face] == pytest.approx(apart, abs=1e-3)
-        assert labeled.offsets[face] == pytest.approx((five.points[face] - told)[:, 0].mean(), abs=0.02)
+        computed = np.stack([expected[36:42].mean(0), expected[42:48].mean(0), *expected[[30, 48, 54]]])
+        distance = np.linalg.norm(computed - five.points[face], axis=1).mean() / side
+        assert labeled.distances[face] == pytest.approx(distance, abs=1e-3)
+        assert labeled.offsets[face] == pytest.approx((five.points[face] - computed)[:, 0].mean(), abs=0.02)
     assert 0.005 < np.median(labeled.distances) < 0.2
 
 
-def test_labeled_faces_are_of_the_models_scheme_and_boxes(five, template):
-    faces = label_faces(always(template), five).faces
+def test_labeled_faces_have_the_scheme_and_boxes_of_the_model(five, template):
+    faces = label_faces(constant_model(template), five).faces
     assert faces.scheme is IBUG_68
     assert faces.visible.shape == (len(five), 68)
     assert faces.visible.all()
@@ -97,42 +97,46 @@ def test_labeled_faces_are_of_the_models_scheme_and_boxes(five, template):
     assert faces.name == "synthetic faces as mtfl5 labeled by always"
 
 
-def test_what_cannot_be_labeled_is_refused(drawn, five, template):
-    model, covered = always(template), dataclasses.replace(five, visible=np.eye(len(five), 5) == 0)
-    refused = {
-        "cannot be labeled by a model of ibug68: no way": lambda: label_faces(model, converted_to(drawn, LAPA_106)),
-        "some of its points are hidden": lambda: label_faces(model, covered),
-        "does not record how its boxes lay": lambda: label_faces(always(template, shape_in_box=None), five),
+def test_faces_that_cannot_be_labeled_are_refused(synthetic, five, template):
+    model, hidden = constant_model(template), dataclasses.replace(five, visible=np.eye(len(five), 5) == 0)
+    attempts = {
+        "cannot be labeled by a model of ibug68: no way": lambda: label_faces(model, with_scheme(synthetic, LAPA_106)),
+        "some of its points are hidden": lambda: label_faces(model, hidden),
+        "does not record the position of faces in its boxes": lambda: label_faces(
+            constant_model(template, shape_in_box=None), five
+        ),
     }
-    for message, attempt in refused.items():
+    for message, attempt in attempts.items():
         with pytest.raises(InputError, match=message):
             attempt()
 
 
-def converted_to(faces, scheme):
-    """Faces that are said to be of `scheme`."""
+def with_scheme(faces, scheme):
+    """Return the faces with the given scheme and meaningless points."""
     points = np.zeros((len(faces), scheme.points, 2), np.float32)
-    shown = np.ones(points.shape[:2], bool)
-    return dataclasses.replace(faces, scheme=scheme, points=points, visible=shown, visibility=None)
+    visible = np.ones(points.shape[:2], bool)
+    return dataclasses.replace(faces, scheme=scheme, points=points, visible=visible, visibility=None)
 
 
-def test_the_command_keeps_and_packs_the_faces_within_the_distance(capsys, monkeypatch, tmp_path, template):
+def test_the_command_packs_the_faces_within_the_distance(capsys, monkeypatch, tmp_path, template):
     monkeypatch.chdir(tmp_path)
     written = write_mtfl(tmp_path / "mtfl")
-    always(template).save("teacher")
+    constant_model(template).save("teacher")
     faces = load_faces("mtfl", "train", root="mtfl")
-    apart = 100 * label_faces(dataclasses.replace(always(template), flip_average=True), faces).distances
-    with pytest.raises(SystemExit) as stopped:
-        main(["data", "label", "mtfl", "teacher", "out", "--most", f"{apart.min() - 0.01:.3f}"])
-    assert stopped.value.code == 2
+    distances = 100 * label_faces(dataclasses.replace(constant_model(template), flip_average=True), faces).distances
+    with pytest.raises(SystemExit) as error:
+        main(["data", "label", "mtfl", "teacher", "out", "--most", f"{distances.min() - 0.01:.3f}"])
+    assert error.value.code == 2
     assert "finds the annotated points of no face of MTFL within" in capsys.readouterr().err
-    second = np.sort(apart)[1]
+    second = np.sort(distances)[1]
     main(["data", "label", "mtfl", "teacher", "out", "--most", f"{second + 0.001:.3f}", "--size", "48"])
-    said = capsys.readouterr().out
-    assert "out: 2 faces of 48 x 48 pixels, 68 points each" in said
-    mean_offset = np.median(label_faces(dataclasses.replace(always(template), flip_average=True), faces).offsets)
-    assert f"the annotated points lie {mean_offset:+.2f} pixels to the right" in said
-    assert ("do they count from 1?" in said) == (mean_offset > 0.5)
+    output = capsys.readouterr().out
+    assert "out: 2 faces of 48 x 48 pixels, 68 points each" in output
+    mean_offset = np.median(
+        label_faces(dataclasses.replace(constant_model(template), flip_average=True), faces).offsets
+    )
+    assert f"the annotated points lie {mean_offset:+.2f} pixels to the right" in output
+    assert ("do they count from 1?" in output) == (mean_offset > 0.5)
     packed = read_packed("out", "train")
     assert packed.points.shape == (2, 68, 2)
     assert packed.attributes.keys() == faces.attributes.keys()
@@ -150,29 +154,29 @@ def config():
 
 
 @pytest.fixture
-def packed_more(tmp_path, drawn):
-    """Ten other faces, packed with the boxes' convention of the synthetic set."""
-    pack({"train": drawn.take(np.arange(10))}, tmp_path / "more", size=64, quality=90, source="drawn")
+def more_data(tmp_path, synthetic):
+    """Ten other faces, packed with the box convention of the synthetic set."""
+    pack({"train": synthetic.take(np.arange(10))}, tmp_path / "more", size=64, quality=90, source="drawn")
     return DataConfig(name="packed", root=str(tmp_path / "more"), copies=3)
 
 
-def test_other_sets_join_the_training_faces_and_not_the_held_out(config, packed_more):
-    alone = training_data(config)
-    both = training_data(dataclasses.replace(config, more=(packed_more,)))
-    own = len(alone.train.images)
-    assert len(both.train.images) == own + 10
-    np.testing.assert_array_equal(both.train.images[:own], alone.train.images)
-    np.testing.assert_array_equal(both.validation.images, alone.validation.images)
-    np.testing.assert_array_equal(np.bincount(both.order), [1] * own + [3] * 10)
+def test_other_sets_are_added_to_the_training_faces_only(config, more_data):
+    single = training_data(config)
+    both = training_data(dataclasses.replace(config, more=(more_data,)))
+    count = len(single.train.images)
+    assert len(both.train.images) == count + 10
+    np.testing.assert_array_equal(both.train.images[:count], single.train.images)
+    np.testing.assert_array_equal(both.validation.images, single.validation.images)
+    np.testing.assert_array_equal(np.bincount(both.order), [1] * count + [3] * 10)
     assert (both.data_name, both.face_count) == ("synthetic faces + synthetic faces", 50)
-    assert both.shape == alone.shape
+    assert both.shape == single.shape
 
 
-def test_copies_multiply_what_hsm_says(config, packed_more):
+def test_copies_multiply_the_counts_of_hsm(config, more_data):
     hsm = BalanceConfig(method="hsm", bins=5, cap=4)
-    both = dataclasses.replace(config, more=(packed_more,), balance=hsm)
-    once = dataclasses.replace(both, more=(dataclasses.replace(packed_more, copies=1),))
-    counts = [np.bincount(training_data(given).order) for given in (once, both)]
+    both = dataclasses.replace(config, more=(more_data,), balance=hsm)
+    once = dataclasses.replace(both, more=(dataclasses.replace(more_data, copies=1),))
+    counts = [np.bincount(training_data(each).order) for each in (once, both)]
     np.testing.assert_array_equal(counts[1], np.concatenate([counts[0][:-10], 3 * counts[0][-10:]]))
     assert counts[0].max() > 1
 
@@ -187,44 +191,44 @@ def test_other_sets_are_converted_to_the_points_of_the_first(tmp_path, five, con
     with pytest.raises(InputError, match="no way from 'mtfl5' to 'ibug68'"):
         training_data(dataclasses.replace(config, data=many, more=(few,)))
     other_boxes = dataclasses.replace(many, boxes="mtfl")
-    said = r"by the 'mtfl' convention, synthetic faces .*by 'landmarks': choose a rule .*, such as boxes='landmarks'"
-    with pytest.raises(InputError, match=said):
+    message = r"by the 'mtfl' convention, synthetic faces .*by 'landmarks': choose a rule .*, such as boxes='landmarks'"
+    with pytest.raises(InputError, match=message):
         training_data(dataclasses.replace(config, data=few, more=(other_boxes,)))
 
 
-def test_photos_are_left_out_by_name(drawn):
-    name = drawn.photos[3]
-    kept = drawn.without((name,))
-    assert name not in kept.photos
-    assert len(kept) == len(drawn) - drawn.photos.count(name)
-    assert drawn.without(()).photos == drawn.photos
-    assert drawn.without(("elsewhere/1",)).photos == drawn.photos
+def test_photos_are_excluded_by_name(synthetic):
+    name = synthetic.photos[3]
+    rest = synthetic.without((name,))
+    assert name not in rest.photos
+    assert len(rest) == len(synthetic) - synthetic.photos.count(name)
+    assert synthetic.without(()).photos == synthetic.photos
+    assert synthetic.without(("elsewhere/1",)).photos == synthetic.photos
     with pytest.raises(InputError, match="no face is left"):
-        drawn.without(drawn.photos)
+        synthetic.without(synthetic.photos)
     with pytest.raises(InputError, match="copies=0 must be at least 1"):
         DataConfig(name="synthetic", copies=0)
 
 
 @pytest.fixture(scope="module")
 def real(data_root):
-    """Eighty frontal faces of MTFL and what the 68-point model in the box makes of them."""
+    """Eighty frontal faces of MTFL, and their pseudo-labels from the pretrained model with 68 points."""
     faces = load_faces("mtfl", "train", root=str(data_root / "mtfl"))
     frontal = np.flatnonzero([pose == "3 frontal" for pose in faces.poses])[:: len(faces) // 100]
     faces = faces.take(frontal[:80])
     return faces, label_faces(Localizer.load("w300"), faces)
 
 
-def test_the_model_in_the_box_labels_real_faces_within_the_annotators_noise(real):
-    """1.42 % is the median over all frontal faces. The annotated points say where to look and no more."""
+def test_the_pretrained_model_labels_real_faces_within_the_noise_of_annotators(real):
+    """1.42 % is the median over all frontal faces. The annotated points determine only the boxes."""
     faces, labeled = real
     assert 0.005 < np.median(labeled.distances) < 0.02
-    away = dataclasses.replace(faces, points=faces.points + 0.1 * (faces.boxes[:, 2:] - faces.boxes[:, :2])[:, None])
-    assert np.median(label_faces(Localizer.load("w300"), away).distances) > 0.05  # it does not answer what it is asked
+    shifted = dataclasses.replace(faces, points=faces.points + 0.1 * (faces.boxes[:, 2:] - faces.boxes[:, :2])[:, None])
+    assert np.median(label_faces(Localizer.load("w300"), shifted).distances) > 0.05  # the model does not copy its input
 
 
 def test_mtfl_counts_from_1(real):
-    """The model was trained on other faces and with flips, so that it cannot lean to one side: nor do the points here,
-    as the reader gives them. Read from 0 all five would lie a pixel to the right."""
+    """The model was trained on other faces and with flips, so it has no horizontal bias; neither do the points that the
+    reader returns. Without the correction for counting from 1, all five would be a pixel too far to the right."""
     faces, labeled = real
     mean_offset = faces.points[..., 0] - get_conversion(IBUG_68, MTFL_5).points(labeled.faces.points)[..., 0]
     assert np.abs(np.median(mean_offset, axis=0)).max() < 0.45  # pixels, each point

@@ -1,4 +1,4 @@
-"""The models in the box: small, described, loaded by name, and as good on real faces as their cards say."""
+"""Pretrained models: small, documented, loaded by name, and as accurate on real faces as their cards state."""
 
 import json
 import re
@@ -14,10 +14,10 @@ from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.inference.bundle import find_bundle
 
-CARD_SAYS = re.compile(r"\*\*NME by inter-ocular distance: (\d\.\d\d) %\*\*")
+CARD_NME = re.compile(r"\*\*NME by inter-ocular distance: (\d\.\d\d) %\*\*")
 
 
-def test_they_are_there_and_small():
+def test_models_exist_and_are_small():
     assert pretrained.models() == ("mtfl", "w300")
     files = [
         path for path in pretrained.FOLDER.rglob("*") if path.is_file() and path.suffix in (".npz", ".json", ".md")
@@ -26,7 +26,7 @@ def test_they_are_there_and_small():
 
 
 @pytest.mark.parametrize("name", pretrained.models())
-def test_each_is_loaded_by_its_name_and_has_a_card(name):
+def test_each_model_is_loaded_by_name_and_has_a_card(name):
     localizer = Localizer.load(name)
     assert localizer.predict(np.zeros((64, 64, 3), np.uint8), [[10, 10, 50, 50]]).shape == (
         1,
@@ -37,28 +37,28 @@ def test_each_is_loaded_by_its_name_and_has_a_card(name):
         assert word in pretrained.card(name), word
 
 
-def test_unknown_names_are_told_which_there_are():
-    with pytest.raises(InputError, match=r"no model here.*in the box \(.*w300"):
+def test_errors_for_unknown_names_list_the_models():
+    with pytest.raises(InputError, match=r"no model here.*pretrained model \(.*w300"):
         Localizer.load("w3000")
     with pytest.raises(KeyError, match="w300"):
         pretrained.card("w3000")
 
 
-def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+def test_a_folder_of_the_same_name_takes_precedence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(pretrained.FOLDER / "w300", tmp_path / "w300")
-    told = json.loads((tmp_path / "w300" / "model.json").read_text())
+    manifest = json.loads((tmp_path / "w300" / "model.json").read_text())
     (tmp_path / "w300" / "model.json").write_text(
-        json.dumps({**told, "metadata": {**told["metadata"], "name": "mine"}})
+        json.dumps({**manifest, "metadata": {**manifest["metadata"], "name": "mine"}})
     )
     assert Localizer.load("w300").metadata.name == "mine"
     (tmp_path / "w300" / "model.json").unlink()
-    assert Localizer.load("w300").metadata.name == told["metadata"]["name"]
+    assert Localizer.load("w300").metadata.name == manifest["metadata"]["name"]
 
 
-def test_a_model_s_place_says_whether_it_is_the_package_s(tmp_path, monkeypatch):
+def test_find_bundle_reports_whether_a_model_is_pretrained(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "w300").mkdir()  # of data, say: no model
+    (tmp_path / "w300").mkdir()  # a folder without a model
     place = find_bundle("w300")
     assert (place.folder, place.packaged, place.hides) == (pretrained.FOLDER / "w300", "w300", "")
     assert place.outputs == Path("runs/packaged/w300")
@@ -71,32 +71,32 @@ def test_a_model_s_place_says_whether_it_is_the_package_s(tmp_path, monkeypatch)
         find_bundle("nowhere")
 
 
-def test_what_is_made_of_a_model_of_the_package_lies_apart_from_it(tmp_path, monkeypatch, capsys):
-    """By default: not in a folder of the model's name, which the next command could take for the model."""
+def test_exports_of_a_pretrained_model_are_in_another_folder(tmp_path, monkeypatch, capsys):
+    """By default, no folder of the model's name is created, which the next command could use instead of the model."""
     monkeypatch.chdir(tmp_path)
-    seen = []
-    monkeypatch.setattr("wing_jax.cli.export.halve", lambda localizer, folder, crops: seen.append(folder) or [])
+    folders = []
+    monkeypatch.setattr("wing_jax.cli.export.halve", lambda localizer, folder, crops: folders.append(folder) or [])
     monkeypatch.setattr("wing_jax.cli.export.crops_of", lambda localizer, faces: [])
     main(["export", "w300", "--to", "half"])
     shutil.copytree(pretrained.FOLDER / "w300", tmp_path / "run" / "model")
     main(["export", "run", "--to", "half"])
-    assert seen == [Path("runs/packaged/w300/half"), Path("run/model/half")]
+    assert folders == [Path("runs/packaged/w300/half"), Path("run/model/half")]
     assert not (tmp_path / "w300").exists()
     with pytest.raises(SystemExit):
         main(["export", "w300", "--to", "half", "--output", "w300"])
     assert "would be used instead of the package's model 'w300'" in capsys.readouterr().err
     shutil.copytree(tmp_path / "run" / "model", tmp_path / "w300")
     main(["export", "w300", "--to", "half"])
-    assert seen[-1] == Path("w300/half")
+    assert folders[-1] == Path("w300/half")
     assert "w300 is used: a model in this folder comes before the package's own 'w300'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", pretrained.models())
-def test_real_faces_are_found_as_well_as_the_card_says(name, data_root):
+def test_accuracy_on_real_faces_is_that_of_the_card(name, data_root):
     localizer, faces = Localizer.load(name), load_faces(name, "test", root="")
     faces = faces.take(np.arange(0, len(faces), len(faces) // 100))
     points = np.concatenate([localizer.predict(faces.picture(i), faces.boxes[i : i + 1]) for i in range(len(faces))])
     eyes = faces.points[:, [faces.scheme.left_outer, faces.scheme.right_outer]]
     errors = np.linalg.norm(points - faces.points, axis=2).mean(1) / np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1)
-    (said,) = CARD_SAYS.findall(pretrained.card(name))
-    assert 100 * errors.mean() < 1.15 * float(said)  # one face in so many
+    (nme,) = CARD_NME.findall(pretrained.card(name))
+    assert 100 * errors.mean() < 1.15 * float(nme)  # the error of a sample of about 100 faces

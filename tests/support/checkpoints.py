@@ -23,7 +23,7 @@ def make_state(*, points=5, value=0.0, step=0, average=True):
 
 
 def write(folder, nmes, **kind):
-    """One checkpoint for each NME, at steps 10, 20 and so on."""
+    """Write one checkpoint for each NME, at steps 10, 20 and so on."""
     with Checkpoints(folder, keep=2) as checkpoints:
         for i, nme in enumerate(nmes, 1):
             checkpoints.save(10 * i, make_state(value=float(i), step=10 * i, **kind), validation_nme=nme)

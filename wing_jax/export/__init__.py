@@ -1,4 +1,4 @@
-"""Trained models for other runtimes: ONNX, TensorFlow SavedModel, TFLite and StableHLO; or for this, in float16."""
+"""Export trained models to ONNX, TensorFlow SavedModel, TFLite and StableHLO, or to a bundle in float16."""
 
 from wing_jax.export.formats import EXPORTS as EXPORTS
 from wing_jax.export.formats import Format as Format

@@ -1,4 +1,4 @@
-"""The formats that a stage's network can be written in, each with the runtime that reads it again."""
+"""Export formats for the network of a stage, each with the runtime that loads it."""
 
 import dataclasses
 import functools
@@ -29,10 +29,10 @@ PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Format:
-    """One format: `write(network, size, path)` and `load(path)`, and how the files are called."""
+    """An export format: `write(network, size, path)`, `load(path)`, and the names of its files."""
 
     title: str
-    ending: str  # of a stage's file or folder
+    ending: str  # of the file or folder of a stage
     write: Callable[[Network, int, Path], None]
     load: Callable[[Path], Runner]
     runtime: str
@@ -50,7 +50,7 @@ def _load_onnx(path: Path) -> Runner:
 
 
 def _write_stablehlo(network: Network, size: int, path: Path) -> None:
-    """PATH for `jax.export.deserialize`, and beside it the portable StableHLO bytecode for other compilers."""
+    """Write `path` for `jax.export.deserialize`, and next to it portable StableHLO bytecode for other compilers."""
     (batch,) = jax.export.symbolic_shape("batch")
     crops = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
     exported = jax.export.export(jax.jit(network), platforms=PLATFORMS)(crops)
@@ -80,7 +80,7 @@ def _load_saved_model(path: Path) -> Runner:
 
 
 def _write_tflite(network: Network, size: int, path: Path, *, half: bool = False) -> None:
-    """With `half` the weights are float16, which the runtime widens before it computes in float32, or does not."""
+    """Write a TFLite file. With `half` the weights are float16; some runtimes convert them back to float32."""
     tf, function = _tensorflow_function(network, size, batch=1)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], function)
     if half:
@@ -92,24 +92,24 @@ def _write_tflite(network: Network, size: int, path: Path, *, half: bool = False
 def _load_tflite(path: Path) -> Runner:
     try:
         runtime = importlib.import_module("ai_edge_litert.interpreter")
-    except ImportError:  # TensorFlow has it too, and warns that it will not for ever
+    except ImportError:  # TensorFlow has the interpreter, too, but warns that it is deprecated
         runtime = tensorflow(asked_for_by="a TFLite file").lite
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         interpreter = runtime.Interpreter(model_content=path.read_bytes())
     interpreter.allocate_tensors()
-    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def one(crop: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(given["index"], crop[None])
+    def predict(crop: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(source["index"], crop[None])
         interpreter.invoke()
-        return interpreter.get_tensor(made["index"])[0].copy()
+        return interpreter.get_tensor(result["index"])[0].copy()
 
-    return lambda crops: np.stack([one(crop) for crop in crops])
+    return lambda crops: np.stack([predict(crop) for crop in crops])
 
 
 def _tensorflow_function(network: Network, size: int, *, batch: int | None):
-    """(the module tensorflow, the network as a TensorFlow function of `batch` crops; None: any number)."""
+    """Return the module tensorflow, and the network as a TensorFlow function of `batch` crops (None: any number)."""
     tf = tensorflow(asked_for_by="this format")
     from jax.experimental import jax2tf
 
@@ -119,32 +119,33 @@ def _tensorflow_function(network: Network, size: int, *, batch: int | None):
     return tf, tf.function(converted, input_signature=signature, autograph=False)
 
 
-def _adopt(name: str, made: Any) -> Format:
-    """What is registered as a format: a Format, or a function that makes one."""
-    form = made() if callable(made) and not isinstance(made, Format) else made
+def _as_format(name: str, value: Any) -> Format:
+    """Convert a registered value, a Format or a function that returns one, to a Format."""
+    form = value() if callable(value) and not isinstance(value, Format) else value
     if not isinstance(form, Format):
-        raise InputError(f"the export {quoted(name)} is {quoted(made)}, no Format or function that returns one")
+        raise InputError(f"the export {quoted(name)} is {quoted(value)}, not a Format or a function that returns one")
     return form
 
 
-EXPORTS: Registry[Format] = Registry("export format", group="wing_jax.exports", adopt=_adopt)
+EXPORTS: Registry[Format] = Registry("export format", group="wing_jax.exports", adopt=_as_format)
 
 
 def register_export(form: Any = None, *, name: str = "") -> Any:
-    """Register a format, so that `wing_jax.export.export` and `wing-jax export MODEL --to NAME` know it; other packages
-    announce theirs as an entry point of "wing_jax.exports".
+    """Register a format for `wing_jax.export.export` and `wing-jax export MODEL --to NAME`.
+
+    It works as a decorator, with or without a name. Other packages register theirs by an entry point of the group
+    "wing_jax.exports".
 
     Args:
-      form: a `Format`; or a function without arguments that returns one, so that it works as a decorator, bare or with
-        a name.
-      name: what `--to` calls it; empty: as the function is called.
+      form: a `Format`, or a function without arguments that returns one.
+      name: the name for `--to`; empty: the name of the function.
 
     Returns:
-      What it was given.
+      The argument `form`.
 
     Raises:
-      InputError: it is no format.
-      ValueError: the name is taken, or is no word.
+      InputError: `form` is neither.
+      ValueError: the name is already registered, or is not a word.
 
     >>> @register_export
     ... def crops_only() -> Format:
@@ -157,7 +158,7 @@ def register_export(form: Any = None, *, name: str = "") -> Any:
     if form is None:
         return functools.partial(register_export, name=name)
     name = name or getattr(form, "__name__", "")
-    EXPORTS.add(name, _adopt(name, form), origin=None if isinstance(form, Format) else form)
+    EXPORTS.add(name, _as_format(name, form), origin=None if isinstance(form, Format) else form)
     return form
 
 

@@ -1,8 +1,8 @@
-"""JAX functions as ONNX graphs: what `jax.make_jaxpr` tells of a network at prediction, operation by operation.
+"""Convert JAX functions to ONNX graphs, primitive by primitive of the jaxpr.
 
-Only what networks of this package consist of is known; another primitive is refused by name. Constants are computed
-here. Where JAX widens a value to the batch, ONNX broadcasts it: no shape of the graph names the batch, so that it runs
-for any.
+Only the primitives of the networks of this package are supported; for others an error names the primitive. Constant
+expressions are evaluated during the conversion. Where JAX expands a value along the batch axis, ONNX broadcasts it: no
+shape in the graph contains the batch size, so that the graph runs with any.
 """
 
 import itertools
@@ -35,25 +35,29 @@ NESTED = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr", "cus
 def onnx_model(
     function: Callable[[Array], Array], shape: Sequence[int], dtype: Any, *, names: tuple[str, str]
 ) -> bytes:
-    """The content of an ONNX file of `function`, from one array `[batch, *shape]` of `dtype` to one array; `names` are
-    those of its input and output.
+    """Convert `function`, from one array `[batch, *shape]` of `dtype` to one array, to the content of an ONNX file.
+
+    `names` are the names of its input and output.
 
     Raises:
-      InputError: `function` does something that is not known here, or the package onnx is not installed.
+      InputError: an operation of `function` is not supported, or the package onnx is not installed.
     """
     onnx = require("onnx", extra="onnx", purpose="writing an ONNX file")
     (batch,) = export.symbolic_shape("batch")
     closed = jax.make_jaxpr(function)(jax.ShapeDtypeStruct((batch, *shape), dtype))
     graph = _Graph()
-    (answer,) = graph.run(closed.jaxpr, [np.asarray(c) for c in closed.consts], [names[0]])
-    graph.add("Identity", [answer], outputs=[names[1]])
-    helper, (given,), (made,) = onnx.helper, closed.in_avals, closed.out_avals
+    (result,) = graph.run(closed.jaxpr, [np.asarray(c) for c in closed.consts], [names[0]])
+    graph.add("Identity", [result], outputs=[names[1]])
+    helper, (source,), (target,) = onnx.helper, closed.in_avals, closed.out_avals
     model = helper.make_model(
         helper.make_graph(
-            [helper.make_node(kind, inputs, outputs, **facts) for kind, inputs, outputs, facts in graph.nodes],
+            [
+                helper.make_node(kind, inputs, outputs, **attributes)
+                for kind, inputs, outputs, attributes in graph.nodes
+            ],
             "wing_jax",
-            [helper.make_tensor_value_info(names[0], _element(given.dtype), ["batch", *given.shape[1:]])],
-            [helper.make_tensor_value_info(names[1], _element(made.dtype), ["batch", *made.shape[1:]])],
+            [helper.make_tensor_value_info(names[0], _element_type(source.dtype), ["batch", *source.shape[1:]])],
+            [helper.make_tensor_value_info(names[1], _element_type(target.dtype), ["batch", *target.shape[1:]])],
             [onnx.numpy_helper.from_array(value, name) for name, value in graph.constants.items()],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -64,27 +68,27 @@ def onnx_model(
     return model.SerializeToString()
 
 
-def _element(dtype: Any) -> int:
+def _element_type(dtype: Any) -> int:
     onnx = require("onnx", extra="onnx", purpose="writing an ONNX file")
     return onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
 class _Graph:
-    """Nodes and constants as they come."""
+    """The nodes and constants of a graph under construction."""
 
     def __init__(self) -> None:
         self.nodes: list[tuple[str, list[str], list[str], dict]] = []
         self.constants: dict[str, np.ndarray] = {}
         self._names = (f"t{number}" for number in itertools.count())
 
-    def add(self, kind: str, inputs: Sequence[Value], *, outputs: list[str] | None = None, **facts: Any) -> str:
-        """Append a node; returns the name of its output."""
+    def add(self, kind: str, inputs: Sequence[Value], *, outputs: list[str] | None = None, **attributes: Any) -> str:
+        """Append a node; return the name of its output."""
         outputs = outputs or [next(self._names)]
-        self.nodes.append((kind, [self.name(value) for value in inputs], outputs, facts))
+        self.nodes.append((kind, [self.name(value) for value in inputs], outputs, attributes))
         return outputs[0]
 
     def name(self, value: Value) -> str:
-        """The tensor of that name, or a new one for a constant."""
+        """Return the name of a tensor; a constant is added to the graph first."""
         if isinstance(value, str):
             return value
         name = f"c{len(self.constants)}"
@@ -92,41 +96,41 @@ class _Graph:
         return name
 
     def run(self, jaxpr: core.Jaxpr, constants: Sequence[Value], inputs: Sequence[Value]) -> list[Value]:
-        """The outputs of `jaxpr` on `inputs`."""
-        known: dict[Any, Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
+        """Add the nodes of `jaxpr`, and return its outputs for `inputs`."""
+        values: dict[Any, Value] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *inputs], strict=True))
 
         def read(atom: Any) -> Value:
-            return np.asarray(atom.val, _dtype(atom)) if isinstance(atom, core.Literal) else known[atom]
+            return np.asarray(atom.val, _dtype(atom)) if isinstance(atom, core.Literal) else values[atom]
 
         for equation in jaxpr.eqns:
-            made = self._equation(equation, [read(atom) for atom in equation.invars])
-            known.update(zip(equation.outvars, made, strict=True))
+            outputs = self._convert_equation(equation, [read(atom) for atom in equation.invars])
+            values.update(zip(equation.outvars, outputs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def _equation(self, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
-        name, facts = equation.primitive.name, equation.params
+    def _convert_equation(self, equation: core.JaxprEqn, inputs: list[Value]) -> list[Value]:
+        name, params = equation.primitive.name, equation.params
         if name in NESTED:
-            inner = facts[NESTED[name]]
+            inner = params[NESTED[name]]
             jaxpr, constants = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
             if _is_max_pool_2x2(jaxpr):
                 return [self._channels_first("MaxPool", inputs[0], kernel_shape=[2, 2], strides=[2, 2])]
             return self.run(jaxpr, [np.asarray(c) for c in constants], inputs)
         if not any(isinstance(value, str) for value in inputs) and _is_static(equation):
-            made = equation.primitive.bind(*map(jnp.asarray, inputs), **facts)
-            return [np.asarray(value) for value in (made if equation.primitive.multiple_results else [made])]
+            results = equation.primitive.bind(*map(jnp.asarray, inputs), **params)
+            return [np.asarray(value) for value in (results if equation.primitive.multiple_results else [results])]
         if name == "max" and isinstance(inputs[1], np.ndarray) and not inputs[1].any():
             return [self.add("Relu", [inputs[0]])]
         if name in SIMPLE:
             return [self.add(SIMPLE[name], inputs)]
         if name in REDUCTIONS:
-            return [self.add(REDUCTIONS[name], [inputs[0], np.array(facts["axes"], np.int64)], keepdims=0)]
+            return [self.add(REDUCTIONS[name], [inputs[0], np.array(params["axes"], np.int64)], keepdims=0)]
         method = getattr(self, f"_{name}", None)
         if method is None:
-            raise InputError(f"the operation {quoted(name)} of this network has no ONNX counterpart here")
+            raise InputError(f"the operation {quoted(name)} of this network is not supported by the ONNX export")
         return [method(equation, *inputs)]
 
     def _convert_element_type(self, equation: core.JaxprEqn, x: Value) -> Value:
-        return self.add("Cast", [x], to=_element(equation.params["new_dtype"]))
+        return self.add("Cast", [x], to=_element_type(equation.params["new_dtype"]))
 
     def _integer_pow(self, equation: core.JaxprEqn, x: Value) -> Value:
         return self.add("Pow", [x, np.array(equation.params["y"], np.float32)])
@@ -153,29 +157,29 @@ class _Graph:
     def _concatenate(self, equation: core.JaxprEqn, *parts: Value) -> Value:
         return self.add("Concat", parts, axis=equation.params["dimension"])
 
-    def _pad(self, equation: core.JaxprEqn, x: Value, filling: Value) -> Value:
+    def _pad(self, equation: core.JaxprEqn, x: Value, value: Value) -> Value:
         before, after, between = zip(*equation.params["padding_config"], strict=True)
         if any(between):
-            raise InputError("padding between the elements has no ONNX counterpart here")
-        return self.add("Pad", [x, np.array(before + after, np.int64), filling])
+            raise InputError("padding between elements is not supported by the ONNX export")
+        return self.add("Pad", [x, np.array(before + after, np.int64), value])
 
     def _broadcast_in_dim(self, equation: core.JaxprEqn, x: Value, *sizes: Value) -> Value:
-        """Axes of one element where the new ones are, widened to the sizes that are numbers; the batch stays at one."""
+        """Insert axes of size one, then expand them to the static sizes; a new batch axis stays at one."""
         old, new = _shape(equation.invars[0]), _shape(equation.outvars[0])
-        places = dict(zip(equation.params["broadcast_dimensions"], old, strict=True))
-        apart = [_size(places[axis]) if axis in places else 1 for axis in range(len(new))]
-        placed = self.add("Reshape", [x, np.array(apart, np.int64)])
+        old_sizes = dict(zip(equation.params["broadcast_dimensions"], old, strict=True))
+        narrow = [_size(old_sizes[axis]) if axis in old_sizes else 1 for axis in range(len(new))]
+        reshaped = self.add("Reshape", [x, np.array(narrow, np.int64)])
         wide = [size if isinstance(size, int) else 1 for size in new]
-        if all(size == 1 or size == there for size, there in zip(wide, apart, strict=True)):
-            return placed
-        return self.add("Expand", [placed, np.array(wide, np.int64)])
+        if all(size == 1 or size == current for size, current in zip(wide, narrow, strict=True)):
+            return reshaped
+        return self.add("Expand", [reshaped, np.array(wide, np.int64)])
 
     def _slice(self, equation: core.JaxprEqn, x: Value) -> Value:
-        facts, shape = equation.params, _shape(equation.invars[0])
+        params, shape = equation.params, _shape(equation.invars[0])
         axes = [axis for axis, size in enumerate(shape) if isinstance(size, int)]
-        steps = facts["strides"] or (1,) * len(shape)
-        bounds = [np.array([values[axis] for axis in axes], np.int64) for values in (facts["start_indices"],
-                  facts["limit_indices"])]  # fmt: skip
+        steps = params["strides"] or (1,) * len(shape)
+        bounds = [np.array([values[axis] for axis in axes], np.int64) for values in (params["start_indices"],
+                  params["limit_indices"])]  # fmt: skip
         return self.add("Slice", [x, *bounds, np.array(axes, np.int64), np.array([steps[a] for a in axes], np.int64)])
 
     def _rev(self, equation: core.JaxprEqn, x: Value) -> Value:
@@ -184,51 +188,53 @@ class _Graph:
         return self.add("Slice", [x, first, last, axes, np.full(len(axes), -1)])
 
     def _dot_general(self, equation: core.JaxprEqn, x: Value, y: Value) -> Value:
-        """As one Einsum: batch axes first, then what is left of either, as JAX has it."""
+        """Convert to a MatMul or Einsum; as in JAX, batch axes come first, then the free axes of x and of y."""
         (x_sums, y_sums), (x_batch, y_batch) = equation.params["dimension_numbers"]
         ranks = [len(_shape(atom)) for atom in equation.invars]
         letters = iter("abcdefghijklmnopqrstuvwxyz")
         x_axes, y_axes = [""] * ranks[0], [""] * ranks[1]
-        for mine, other in (*zip(x_batch, y_batch, strict=True), *zip(x_sums, y_sums, strict=True)):
-            x_axes[mine] = y_axes[other] = next(letters)
+        for x_axis, y_axis in (*zip(x_batch, y_batch, strict=True), *zip(x_sums, y_sums, strict=True)):
+            x_axes[x_axis] = y_axes[y_axis] = next(letters)
         x_axes, y_axes = ([axis or next(letters) for axis in axes] for axes in (x_axes, y_axes))
-        kept = [x_axes[axis] for axis in x_batch]
-        kept += [axis for i, axis in enumerate(x_axes) if i not in (*x_batch, *x_sums)]
-        kept += [axis for i, axis in enumerate(y_axes) if i not in (*y_batch, *y_sums)]
+        result = [x_axes[axis] for axis in x_batch]
+        result += [axis for i, axis in enumerate(x_axes) if i not in (*x_batch, *x_sums)]
+        result += [axis for i, axis in enumerate(y_axes) if i not in (*y_batch, *y_sums)]
         if ranks == [2, 2] and (x_sums, y_sums) == ((1,), (0,)):
             return self.add("MatMul", [x, y])
-        return self.add("Einsum", [x, y], equation=f"{''.join(x_axes)},{''.join(y_axes)}->{''.join(kept)}")
+        return self.add("Einsum", [x, y], equation=f"{''.join(x_axes)},{''.join(y_axes)}->{''.join(result)}")
 
     def _conv_general_dilated(self, equation: core.JaxprEqn, x: Value, kernel: Value) -> Value:
-        facts = equation.params
-        spec = facts["dimension_numbers"]
+        params = equation.params
+        spec = params["dimension_numbers"]
         if (spec.lhs_spec, spec.rhs_spec, spec.out_spec) != ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)):
-            raise InputError("a convolution of another layout than channels last has no ONNX counterpart here")
-        if not isinstance(kernel, np.ndarray) or any(step != 1 for step in facts["lhs_dilation"]):
-            raise InputError("a convolution by a computed kernel, or a transposed one, has no ONNX counterpart here")
+            raise InputError("a convolution with a layout other than channels last is not supported by the ONNX export")
+        if not isinstance(kernel, np.ndarray) or any(step != 1 for step in params["lhs_dilation"]):
+            raise InputError(
+                "a convolution with a computed kernel, or a transposed one, is not supported by the ONNX export"
+            )
         return self._channels_first(
             "Conv",
             x,
             kernel.transpose(3, 2, 0, 1),
-            strides=list(facts["window_strides"]),
-            pads=_pads(facts["padding"]),
-            dilations=list(facts["rhs_dilation"]),
-            group=facts["feature_group_count"],
+            strides=list(params["window_strides"]),
+            pads=_pads(params["padding"]),
+            dilations=list(params["rhs_dilation"]),
+            group=params["feature_group_count"],
         )
 
     def _reduce_window_max(self, equation: core.JaxprEqn, x: Value) -> Value:
-        facts = equation.params
-        window, strides, padding = (facts[name][1:3] for name in ("window_dimensions", "window_strides", "padding"))
+        params = equation.params
+        window, strides, padding = (params[name][1:3] for name in ("window_dimensions", "window_strides", "padding"))
         return self._channels_first("MaxPool", x, kernel_shape=list(window), strides=list(strides), pads=_pads(padding))
 
-    def _channels_first(self, kind: str, x: Value, *others: Value, **facts: Any) -> str:
-        """A node of ONNX's layout between two transpositions, which runtimes make vanish where they meet."""
-        inside = self.add(kind, [self.add("Transpose", [x], perm=[0, 3, 1, 2]), *others], **facts)
-        return self.add("Transpose", [inside], perm=[0, 2, 3, 1])
+    def _channels_first(self, kind: str, x: Value, *others: Value, **attributes: Any) -> str:
+        """Add a channels-first node between two transpositions; runtimes remove adjacent transpositions."""
+        output = self.add(kind, [self.add("Transpose", [x], perm=[0, 3, 1, 2]), *others], **attributes)
+        return self.add("Transpose", [output], perm=[0, 2, 3, 1])
 
 
 def _is_max_pool_2x2(jaxpr: core.Jaxpr) -> bool:
-    """Whether it is what `wing_jax.models.max_pool_2x2` does: [n, h, 2, w, 2, c], and the maximum over the twos."""
+    """Whether it is `wing_jax.models.max_pool_2x2`: a reshape to [n, h, 2, w, 2, c], and the maximum over axes 2, 4."""
     if [equation.primitive.name for equation in jaxpr.eqns] != ["reshape", "reduce_max"]:
         return False
     blocks, maximum = jaxpr.eqns
@@ -237,7 +243,7 @@ def _is_max_pool_2x2(jaxpr: core.Jaxpr) -> bool:
 
 
 def _is_static(equation: core.JaxprEqn) -> bool:
-    """Whether no shape of the result depends on the batch."""
+    """Whether no shape of the result depends on the batch size."""
     return all(isinstance(size, int) for atom in equation.outvars for size in _shape(atom))
 
 
@@ -250,7 +256,7 @@ def _shape(atom: Any) -> tuple[Any, ...]:
 
 
 def _size(size: Any) -> int:
-    """A number, or -1 for what depends on the batch; ONNX allows one of them."""
+    """Return a static size, or -1 if it depends on the batch size; ONNX allows -1 once per shape."""
     return size if isinstance(size, int) else -1
 
 

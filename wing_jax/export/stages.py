@@ -1,4 +1,4 @@
-"""Each stage's network as a file, checked against JAX, and the numbers that lie between the stages."""
+"""Write the network of each stage to a file, check it against JAX, and write the settings for running the stages."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ LARGEST_CHECK = 32  # crops
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Exported:
-    """One stage's file, and how far its points lie from JAX's at most, in pixels of the crop."""
+    """The file of a stage, and the largest difference of its points from those of JAX, in pixels of the crop."""
 
     path: Path
     difference: float
@@ -35,66 +35,70 @@ class Exported:
 def export(
     localizer: Localizer, kind: str | Format, folder: str | Path, crops: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]
 ) -> list[Exported]:
-    """Write each stage of `localizer` into `folder` in the format `kind` (a name of `EXPORTS`, or a `Format`), and
-    `model.json` with what lies between the stages. `crops` holds for each stage crops to check it on: `crops_of` makes
-    them.
+    """Write each stage of `localizer` to `folder` in the format `kind` (a name of `EXPORTS`, or a `Format`).
 
-    Networks take uint8 RGB crops `[batch, size, size, 3]`, called "crops", to float32 `[batch, points, 2]`, called
-    "points": (x, y) in pixels of the crop, 0-based pixel centers. The mirror average is not exported.
+    Also writes `model.json` with the settings for running the stages. `crops` has crops for the check of each stage;
+    `crops_of` makes them.
+
+    The input of a network is "crops", uint8 RGB `[batch, size, size, 3]`. The output is "points", float32
+    `[batch, points, 2]`: (x, y) in pixels of the crop, 0-based pixel centers. Averaging with the mirror image is not
+    exported.
 
     Raises:
-      InputError: the format is unknown or its library is missing, an operation of the network is unknown to it, the
-        folder cannot be written, or what was written answers otherwise than JAX by more than `TOLERANCE`.
+      InputError: the format is unknown or its library is missing, it does not support an operation of the network, the
+        folder cannot be written to, or the points of the exported file differ from those of JAX by more than
+        `TOLERANCE`.
     """
     form, folder = kind if isinstance(kind, Format) else EXPORTS[kind], Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot write here ({error.strerror}): choose another --output") from error
-    done = []
-    for number, (stage, shown) in enumerate(zip(localizer.stages, crops, strict=True), 1):
+    results = []
+    for number, (stage, inputs) in enumerate(zip(localizer.stages, crops, strict=True), 1):
         path, network = folder / f"stage{number}{form.ending}", _network(stage)
         if path.is_dir():
             shutil.rmtree(path)
         with cpu_kernel.switched("off"):
             form.write(network, stage.input_size, path)
-            expected = np.asarray(jax.jit(network)(shown))
-        done.append(Exported(path=path, difference=_difference(form.load(path)(shown), expected, path, form.runtime)))
-    said = json.dumps(facts(localizer, [e.path.name for e in done]), indent=1)
-    (folder / "model.json").write_text(said + "\n", encoding="utf-8")
-    return done
+            expected = np.asarray(jax.jit(network)(inputs))
+        difference = _check(form.load(path)(inputs), expected, path, form.runtime)
+        results.append(Exported(path=path, difference=difference))
+    content = json.dumps(facts(localizer, [result.path.name for result in results]), indent=1)
+    (folder / "model.json").write_text(content + "\n", encoding="utf-8")
+    return results
 
 
 def halve(localizer: Localizer, folder: str | Path, crops: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]) -> list[Exported]:
-    """Write `localizer` into `folder` as a bundle of this package in float16; `crops` as for `export`.
+    """Write `localizer` to `folder` as a bundle of this package in float16; `crops` as for `export`.
 
     Raises:
-      InputError: the folder cannot be written, or a stage answers otherwise than in float32 by more than `TOLERANCE`.
+      InputError: the folder cannot be written to, or the points of a stage differ from those in float32 by more than
+        `TOLERANCE`.
     """
     try:
-        written = localizer.save(folder, half=True)
+        bundle = localizer.save(folder, half=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot write here ({error.strerror}): choose another --output") from error
-    done = []
-    for before, after, shown in zip(localizer.stages, Localizer.load(written).stages, crops, strict=True):
-        expected, answered = (np.asarray(jax.jit(_network(stage))(shown)) for stage in (before, after))
-        done.append(
-            Exported(path=written / "weights.npz", difference=_difference(answered, expected, written, "float16"))
-        )
-    return done
+    results = []
+    for before, after, inputs in zip(localizer.stages, Localizer.load(bundle).stages, crops, strict=True):
+        expected, actual = (np.asarray(jax.jit(_network(stage))(inputs)) for stage in (before, after))
+        results.append(Exported(path=bundle / "weights.npz", difference=_check(actual, expected, bundle, "float16")))
+    return results
 
 
-def _difference(answered: np.ndarray, expected: np.ndarray, path: Path, runtime: str) -> float:
-    difference = float(np.abs(answered - expected).max())
+def _check(actual: np.ndarray, expected: np.ndarray, path: Path, runtime: str) -> float:
+    """Return the largest difference in pixels; raise InputError if it is above `TOLERANCE`."""
+    difference = float(np.abs(actual - expected).max())
     if not difference <= TOLERANCE:
         raise InputError(
-            f"{path}: {runtime} answers otherwise than JAX, by up to {difference:.3g} pixels: do not use it"
+            f"{path}: the points from {runtime} differ from JAX by up to {difference:.3g} pixels: do not use it"
         )
     return difference
 
 
 def facts(localizer: Localizer, files: list[str]) -> dict:
-    """What a program that runs the exported stages must know; docs/how-to/export.md has one."""
+    """Return the settings that a program needs to run the exported stages; docs/how-to/export.md has an example."""
     scheme = localizer.scheme
     return {
         "scheme": {"name": scheme.name, "points": list(scheme.names), "flip": scheme.flip.tolist()},
@@ -118,14 +122,16 @@ def facts(localizer: Localizer, files: list[str]) -> dict:
 
 
 def crops_of(localizer: Localizer, faces: FaceSet) -> list[UInt8[np.ndarray, "_ _ _ 3"]]:
-    """For each stage, its crops of `faces`: the first stage's around the boxes, the second's around the annotated
-    shapes, which are close to what the first stage finds.
+    """Return the crops of `faces` for each stage.
+
+    Those of the first stage are around the boxes, those of the second around the annotated shapes, which are close to
+    the results of the first stage.
 
     Raises:
       InputError: a picture cannot be read.
     """
     faces = faces.take(np.arange(min(len(faces), LARGEST_CHECK)))
-    made = []
+    crops = []
     for number, stage in enumerate(localizer.stages):
         face_crops = resize_face_crops(
             crop_faces(faces, size=localizer.stages[-1].face_crop_size), size=stage.face_crop_size
@@ -136,9 +142,9 @@ def crops_of(localizer: Localizer, faces: FaceSet) -> list[UInt8[np.ndarray, "_ 
             )
         else:
             transforms = geometry.crop_of_shape(face_crops.points, localizer.template, size=stage.input_size)
-        crops = warp(jnp.asarray(np.asarray(face_crops.images)), transforms, size=stage.input_size)
-        made.append(np.round(np.asarray(crops)).astype(np.uint8))
-    return made
+        warped = warp(jnp.asarray(np.asarray(face_crops.images)), transforms, size=stage.input_size)
+        crops.append(np.round(np.asarray(warped)).astype(np.uint8))
+    return crops
 
 
 def _network(stage: Stage) -> Network:

@@ -1,1 +1,1 @@
-"""Trained models at work: bundles, localizers, detectors, videos."""
+"""Run trained models: bundles, localizers, detectors, videos."""

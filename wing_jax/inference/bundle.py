@@ -1,4 +1,4 @@
-"""A trained model on disk: `model.json` (readable) and `weights.npz` (plain arrays; nothing is unpickled)."""
+"""Trained models on disk: `model.json` (readable) and `weights.npz` (plain arrays; nothing is unpickled)."""
 
 import dataclasses
 import io
@@ -22,44 +22,46 @@ FORMAT = 2
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where the model lies that a user named."""
+    """The location of a model that a user named."""
 
-    folder: Path  # which holds its model.json
-    packaged: str = ""  # its name, where it is a model of the package, which is never written to
-    hides: str = ""  # the model of the package that has the same name as this folder, and is not the one meant
+    folder: Path  # contains model.json
+    packaged: str = ""  # the name of the pretrained model, which is never written to; empty: a folder of the user
+    hides: str = ""  # the pretrained model of the same name, over which this folder takes precedence
 
     @property
     def outputs(self) -> Path:
-        """The folder for what is made of the model where no other is asked for: its own, or, for a model of the
-        package, `runs/packaged/NAME`."""
+        """The default folder for files derived from the model: the model's folder, or `runs/packaged/NAME` for a
+        pretrained model."""
         return Path("runs/packaged") / self.packaged if self.packaged else self.folder
 
 
 def find_bundle(path: str | Path) -> Place:
-    """The place of the model called `path`: that folder, its subfolder `model` (so that a run's folder serves as well),
-    the folder of that `model.json`, or else the model of the package (`wing_jax.pretrained`) of that name.
+    """Find the model called `path`.
+
+    Tried in this order: the folder `path`, its subfolder `model` (so that the folder of a training run works, too), the
+    parent folder of a file `model.json`, the pretrained model of that name (`wing_jax.pretrained`).
 
     Raises:
-      InputError: there is none.
+      InputError: no model is found.
     """
     name = str(path) if str(path) in pretrained.models() else ""
-    beside = (Path(path).parent,) if Path(path).name == "model.json" else ()
-    for folder in (Path(path), Path(path) / "model", *beside):
+    parents = (Path(path).parent,) if Path(path).name == "model.json" else ()
+    for folder in (Path(path), Path(path) / "model", *parents):
         if (folder / "model.json").is_file():
             return Place(folder=folder, hides=name)
     if name:
         return Place(folder=pretrained.FOLDER / name, packaged=name)
     raise InputError(
-        f"{path}: no model here (no model.json): give the folder that `wing-jax train` named, or the name of a "
-        f"model in the box ({', '.join(pretrained.models())})"
+        f"{path}: no model here (no model.json): pass the folder that `wing-jax train` printed, or the name of a "
+        f"pretrained model ({', '.join(pretrained.models())})"
     )
 
 
 def flatten(tree: Any) -> dict[str, Any]:
-    """The arrays of any pytree by name: the keys, attributes and positions on the way to each, with "/" between.
+    """Return the arrays of any pytree by name: the keys, attributes and indices of the path to each, joined by "/".
 
     Raises:
-      InputError: two would have one name.
+      InputError: two arrays would have the same name.
 
     >>> flatten({"params": {"Dense_0": [1.0, 2.0]}})
     {'params/Dense_0/0': 1.0, 'params/Dense_0/1': 2.0}
@@ -75,20 +77,21 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def write_bundle(path: str | Path, manifest: dict, arrays: Any, *, half: bool = False) -> Path:
-    """Write `manifest` (JSON-able) and `arrays` (a pytree) into folder `path`, whole or not at all; with `half`,
-    float32 arrays as float16, compressed.
+    """Write `manifest` (JSON-serializable) and `arrays` (a pytree) into the folder `path`.
+
+    Each file is written atomically. With `half`, float32 arrays are stored as compressed float16.
 
     Raises:
-      InputError: a leaf of `arrays` is no array of numbers.
+      InputError: a leaf of `arrays` is not an array of numbers.
     """
     path = Path(path)
-    flat = {name: _storable(name, value) for name, value in flatten(arrays).items()}
+    flat = {name: _to_numpy(name, value) for name, value in flatten(arrays).items()}
     path.mkdir(parents=True, exist_ok=True)
     unfinished = path / "weights.npz.tmp"
     with unfinished.open("wb") as file:
         if half:
-            small = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in flat.items()}
-            np.savez_compressed(file, allow_pickle=False, **small)
+            halved = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in flat.items()}
+            np.savez_compressed(file, allow_pickle=False, **halved)
         else:
             np.savez(file, allow_pickle=False, **flat)
     os.replace(unfinished, path / "weights.npz")
@@ -99,16 +102,17 @@ def write_bundle(path: str | Path, manifest: dict, arrays: Any, *, half: bool = 
 
 
 def read_bundle(path: str | Path) -> tuple[dict, dict]:
-    """(manifest, nested arrays) of the bundle at the place of `path` (`find_bundle`). Arrays kept as float16 come as
-    float32.
+    """Read the bundle that `find_bundle` finds for `path`: (manifest, nested arrays).
+
+    Arrays stored as float16 are returned as float32.
 
     Raises:
-      InputError: there is none, a file is broken, or it is of a newer format.
+      InputError: there is no bundle, a file is corrupted, or the format is not supported.
     """
     path = find_bundle(path).folder
-    inside = Path(os.path.realpath(path))
+    root = Path(os.path.realpath(path))
     for name in ("model.json", "weights.npz"):
-        files.refuse_way_out(path / name, inside)
+        files.refuse_way_out(path / name, root)
     try:
         manifest = json.loads(files.read_text(path / "model.json"))
     except OSError as error:
@@ -116,7 +120,9 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path / 'model.json'}: not valid JSON ({reason(error)}): copy the bundle again") from error
     if not isinstance(manifest, dict) or manifest.pop("format", None) != FORMAT:
-        raise InputError(f"{path / 'model.json'}: not of bundle format {FORMAT}: use the wing_jax that wrote it")
+        raise InputError(
+            f"{path / 'model.json'}: not in bundle format {FORMAT}: use the version of wing_jax that wrote it"
+        )
     try:
         content = io.BytesIO(files.read_bytes(path / "weights.npz"))
         files.refuse_bomb(content)
@@ -125,20 +131,20 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
             flat = {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in flat.items()}
     except files.BROKEN_ARCHIVE as error:
         raise InputError(
-            f"{path / 'weights.npz'}: broken or missing ({reason(error)}): copy the bundle again"
+            f"{path / 'weights.npz'}: corrupted or missing ({reason(error)}): copy the bundle again"
         ) from error
     return manifest, flax.traverse_util.unflatten_dict(flat, sep="/")
 
 
-def _storable(name: str, value: Any) -> np.ndarray:
-    """`value` as `np.savez` keeps it without pickling: bfloat16 and its like, which it does not know, as float32."""
+def _to_numpy(name: str, value: Any) -> np.ndarray:
+    """Convert `value` to an array that `np.savez` stores without pickling; bfloat16 and the like become float32."""
     try:
         dtype = getattr(value, "dtype", None)
         if dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.kind != "f":
             return np.asarray(value, np.float32)
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{quoted(name)} of the model is {quoted(value)}, no array that can be kept") from error
+        raise InputError(f"{quoted(name)} of the model is {quoted(value)}, not an array that can be saved") from error
     if array.dtype.kind not in "biufc":
-        raise InputError(f"{quoted(name)} of the model is an array of {array.dtype}, which cannot be kept")
+        raise InputError(f"{quoted(name)} of the model is an array of {array.dtype}, which cannot be saved")
     return array

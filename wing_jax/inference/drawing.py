@@ -1,4 +1,4 @@
-"""Landmarks and boxes drawn on pictures: RGB uint8 throughout."""
+"""Draw landmarks and boxes on pictures (RGB uint8)."""
 
 import itertools
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Shape: TypeAlias = Float[Array | np.ndarray, "points 2"]
 Lines: TypeAlias = Sequence[Sequence[int]]
 Color: TypeAlias = tuple[int, int, int]
 
-# Apart on any skin, for color-blind eyes too, and in lightness where there is no color at all.
+# Distinguishable on any skin, for color-blind readers, and by lightness in gray.
 TARGET: Color = (86, 200, 255)
 PREDICTED: Color = (255, 214, 10)
 _OUTLINE: Color = (16, 20, 28)
@@ -30,29 +30,29 @@ def draw_points(
     visible: Bool[np.ndarray, "points"] | None = None,
     radius: float = 1.6,
 ) -> Image:
-    """A copy of `image` with dots of `radius` pixels at `points` and `lines` (chains of indices), as wide, between.
+    """Return a copy of `image` with `points` as dots of `radius` pixels, and thin `lines` (chains of indices).
 
-    Points that are not visible or not finite, and the lines to them, are left out.
+    Points that are not visible or not finite, and their lines, are not drawn.
     """
     canvas = np.ascontiguousarray(image).copy()
     points = np.asarray(points, np.float64)
-    shown = np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])
+    drawable = np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])
     if visible is not None:
-        shown &= visible
-    fixed = np.round(np.where(shown[:, None], points, 0).clip(-1e4, 1e4) * 2**_SHIFT).astype(np.int32)
-    veil, width = canvas.copy(), max(1, round(radius / 2))
+        drawable &= visible
+    fixed = np.round(np.where(drawable[:, None], points, 0).clip(-1e4, 1e4) * 2**_SHIFT).astype(np.int32)
+    overlay, width = canvas.copy(), max(1, round(radius / 2))
     for start, stop in (pair for chain in lines for pair in itertools.pairwise(chain)):
-        if shown[start] and shown[stop]:
-            cv2.line(veil, fixed[start].tolist(), fixed[stop].tolist(), color, width, cv2.LINE_AA, _SHIFT)
-    canvas = cv2.addWeighted(veil, 0.6, canvas, 0.4, 0)
+        if drawable[start] and drawable[stop]:
+            cv2.line(overlay, fixed[start].tolist(), fixed[stop].tolist(), color, width, cv2.LINE_AA, _SHIFT)
+    canvas = cv2.addWeighted(overlay, 0.6, canvas, 0.4, 0)
     for size, ink in ((radius + 0.9, _OUTLINE), (radius, color)):
-        for center in points[shown]:
-            _dot(canvas, center, size, ink)
+        for center in points[drawable]:
+            _draw_dot(canvas, center, size, ink)
     return canvas
 
 
 def draw_box(image: Image, box: Float[Array | np.ndarray, "4"], *, color: Color = PREDICTED) -> Image:
-    """A copy of `image` with the outline of `box` (x0, y0, x1, y1 in its pixels), as wide as suits the box."""
+    """Return a copy of `image` with the outline of `box` (x0, y0, x1, y1 in pixels); large boxes get wider lines."""
     canvas = np.ascontiguousarray(image).copy()
     box = np.asarray(box, np.float64)
     width = int(np.clip(round((box[2:] - box[:2]).max() / 150), 1, 4))
@@ -62,12 +62,12 @@ def draw_box(image: Image, box: Float[Array | np.ndarray, "4"], *, color: Color 
     return canvas
 
 
-def _dot(canvas: np.ndarray, center: np.ndarray, radius: float, color: Color) -> None:
-    """Draw a disc on `canvas` in place, each pixel by its coverage: the small discs of cv2 are diamonds."""
+def _draw_dot(canvas: np.ndarray, center: np.ndarray, radius: float, color: Color) -> None:
+    """Draw an antialiased disc on `canvas` in place. cv2 draws small discs as diamonds."""
     height, width, _ = canvas.shape
     left, top = np.clip(np.floor(center - radius - 1), 0, (width, height)).astype(int)
     right, bottom = np.clip(np.ceil(center + radius + 2), 0, (width, height)).astype(int)
     rows, columns = np.ogrid[top:bottom, left:right]
-    share = np.clip(radius + 0.5 - np.hypot(columns - center[0], rows - center[1]), 0, 1)[..., None]
+    coverage = np.clip(radius + 0.5 - np.hypot(columns - center[0], rows - center[1]), 0, 1)[..., None]
     patch = canvas[top:bottom, left:right]
-    patch[:] = np.round(share * color + (1 - share) * patch)
+    patch[:] = np.round(coverage * color + (1 - coverage) * patch)

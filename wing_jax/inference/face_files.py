@@ -1,4 +1,4 @@
-"""Found faces on disk: overlays, `.pts`, JSON and CSV."""
+"""Write detected faces to disk: overlays, `.pts`, JSON and CSV."""
 
 import contextlib
 import csv
@@ -25,47 +25,48 @@ from wing_jax.types import Image
 from wing_jax.values import Value
 
 COORDINATES = "x, y in pixels, 0-based pixel centers"
-NAMED = 4  # files that a message names; of more it gives the number
+MAX_LISTED = 4  # files that a message lists; the others are counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FoundFace(Value):
-    """One face as it is written; coordinates in pixels of its picture."""
+    """One face to write; coordinates in pixels of its picture."""
 
-    number: int  # from 1 on; in a video a face keeps its own
+    number: int  # from 1; in a video the number of the track
     box: Float[np.ndarray, "4"]
     points: Float[np.ndarray, "points 2"]
-    score: float | None = None  # the detector's; None: the box was given
+    score: float | None = None  # the detector's score; None: the box was passed by the user
 
     def table(self) -> dict:
-        """As it stands in the JSON."""
-        scored = {} if self.score is None else {"score": round(self.score, 4)}
-        return {"box": [float(value) for value in self.box], **scored, "points": self.points.tolist()}
+        """Convert to the form of the JSON file."""
+        score = {} if self.score is None else {"score": round(self.score, 4)}
+        return {"box": [float(value) for value in self.box], **score, "points": self.points.tolist()}
 
 
 def overlaid(image: Image, faces: list[FoundFace], scheme: Scheme) -> Image:
-    """A copy of `image` with the faces' landmarks."""
+    """Return a copy of `image` with the faces' landmarks drawn on it."""
     for face in faces:
-        extent = np.ptp(face.points, axis=0).max()  # dots that suit the face's size, and how many there are
+        extent = np.ptp(face.points, axis=0).max()  # larger faces get larger dots, more points smaller ones
         radius = float(np.clip(extent / (15 * len(face.points) ** 0.5), 1.2, 8))
         image = draw_points(image, face.points, color=PREDICTED, lines=scheme.lines, radius=radius)
     return image
 
 
 def write_photo(stem: Path, image: Image, faces: list[FoundFace], scheme: Scheme, *, name: str) -> Path:
-    """Write STEM.png, STEM.json and a `.pts` file a face (STEM.pts, or STEM_1.pts ... for several faces), each whole or
-    not at all. `name` is what the JSON calls the photo. Returns the overlay's path.
+    """Write STEM.png, STEM.json and one `.pts` file per face (STEM.pts, or STEM_1.pts ... for several faces).
+
+    Each file is written atomically. `name` is the name of the photo in the JSON file. Returns the path of the overlay.
 
     Raises:
-      InputError: one of them cannot be written; its cause is the system's error.
+      InputError: a file cannot be written; its cause is the system's error.
     """
     overlay = stem.with_name(f"{stem.name}.png")
     write_overlay(overlay, overlaid(image, faces, scheme))
     tables = [face.table() for face in faces]
-    facts = {"image": name, "scheme": scheme.name, "coordinates": COORDINATES, "faces": tables}
+    content = {"image": name, "scheme": scheme.name, "coordinates": COORDINATES, "faces": tables}
     path = stem.with_name(f"{stem.name}.json")
     try:
-        write_whole(path, json.dumps(facts, indent=1) + "\n")
+        write_whole(path, json.dumps(content, indent=1) + "\n")
         for face in faces:
             path = stem.with_name(f"{stem.name}.pts" if len(faces) == 1 else f"{stem.name}_{face.number}.pts")
             write_pts(path, face.points)
@@ -77,10 +78,11 @@ def write_photo(stem: Path, image: Image, faces: list[FoundFace], scheme: Scheme
 
 
 class FaceTable:
-    """A CSV file with a row for each face, written as they come: the picture's name (or the frame and its time), the
-    face's number, the score, the box, then x_0, x_1 ... and y_0, y_1 ..., the columns of OpenFace's files.
+    """A CSV file with one row per face, written row by row.
 
-    It is UTF-8; the bytes of a name that is not are written as they are. There is no half a row in it at any time.
+    The columns are the picture's name (or the frame and its time), the face's number, the score, the box, then x_0,
+    x_1 ... and y_0, y_1 ..., as in the files of OpenFace. The file is UTF-8; names with other bytes are written
+    unchanged. It never contains an incomplete row.
 
     Raises:
       InputError: the file cannot be written; its cause is the system's error.
@@ -92,7 +94,7 @@ class FaceTable:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("wb", buffering=0)
         except OSError as error:
-            raise self._refusal(error) from error
+            raise self._write_error(error) from error
         try:
             self._append([[*of, *columns(scheme)]])
         except InputError:
@@ -105,17 +107,17 @@ class FaceTable:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
 
-    def write(self, where: tuple[str | int | float, ...], faces: list[FoundFace]) -> None:
-        """Append the faces of one picture or frame."""
+    def write(self, source: tuple[str | int | float, ...], faces: list[FoundFace]) -> None:
+        """Append the faces of one picture or frame; `source` has the values of the first columns."""
         rows = []
         for face in faces:
             numbers = [*face.box.tolist(), *face.points[:, 0].tolist(), *face.points[:, 1].tolist()]
             score = "" if face.score is None else f"{face.score:.4f}"
-            rows.append([*where, face.number, score, *(f"{value:.3f}" for value in numbers)])
+            rows.append([*source, face.number, score, *(f"{value:.3f}" for value in numbers)])
         self._append(rows)
 
     def _append(self, rows: list[list]) -> None:
-        content = "".join(map(_line, rows)).encode(errors=sys.getfilesystemencodeerrors())
+        content = "".join(map(_format_row, rows)).encode(errors=sys.getfilesystemencodeerrors())
         end = self._file.tell()
         try:
             while content:
@@ -123,41 +125,47 @@ class FaceTable:
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(end)
-            raise self._refusal(error) from error
+            raise self._write_error(error) from error
 
-    def _refusal(self, error: OSError) -> InputError:
+    def _write_error(self, error: OSError) -> InputError:
         return InputError(f"{self._path}: cannot write here ({error.strerror}): choose another --output")
 
 
 def columns(scheme: Scheme) -> list[str]:
-    """The columns of a face: its number, the score, the box and the points."""
+    """Return the column names of a face: its number, the score, the box and the points."""
     axes = [f"{axis}_{point}" for axis in "xy" for point in range(scheme.points)]
     return ["face_id", "confidence", "left", "top", "right", "bottom", *axes]
 
 
 def refuse_place(paths: Sequence[Path], folder: Path, *, name: str) -> None:
-    """Raise InputError, which calls the folder `name`, where `folder` holds one of `paths`: results could take the
-    place of inputs, or of annotations beside them. Both count: where a link lies, and where it leads."""
-    places = {parent: _is_same_folder(parent, folder) for parent in itertools.chain(*map(_parents, paths))}
-    held = [path.name for path in paths if any(places[parent] for parent in _parents(path))]
-    if held:
-        named = ", ".join(held[:NAMED]) + (f" and {len(held) - NAMED} more" if len(held) > NAMED else "")
-        raise InputError(f"{name} holds {named} itself: give a folder of its own, so that nothing is lost")
+    """Raise InputError if `folder` contains one of `paths`: results could overwrite inputs or their annotations.
+
+    `name` is the name of the folder in the message. For a symbolic link both the folder of the link and the folder of
+    its target count.
+    """
+    is_output = {parent: _is_same_folder(parent, folder) for parent in itertools.chain(*map(_parents, paths))}
+    inputs = [path.name for path in paths if any(is_output[parent] for parent in _parents(path))]
+    if inputs:
+        rest = f" and {len(inputs) - MAX_LISTED} more" if len(inputs) > MAX_LISTED else ""
+        raise InputError(
+            f"{name} contains the input {', '.join(inputs[:MAX_LISTED])}{rest}: choose another folder, so that no file "
+            "is overwritten"
+        )
 
 
 def _parents(path: Path) -> tuple[str, str]:
     return os.path.dirname(os.path.realpath(path)), os.path.realpath(path.parent)
 
 
-def _is_same_folder(one: str, another: Path) -> bool:
+def _is_same_folder(parent: str, folder: Path) -> bool:
     try:
-        return os.path.samefile(one, another)
-    except OSError:  # one of them is not there
-        return one == os.path.realpath(another)
+        return os.path.samefile(parent, folder)
+    except OSError:  # one of them does not exist
+        return parent == os.path.realpath(folder)
 
 
-def _line(row: list) -> str:
-    """The row with cells that hold a line's end, of any kind, in quotes."""
-    box = io.StringIO(newline="")
-    csv.writer(box, lineterminator="\r\n").writerow(row)
-    return f"{box.getvalue()[:-2]}\n"
+def _format_row(row: list) -> str:
+    """Format a CSV row; cells that contain a line break, of any kind, are quoted."""
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, lineterminator="\r\n").writerow(row)
+    return f"{buffer.getvalue()[:-2]}\n"

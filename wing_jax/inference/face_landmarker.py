@@ -1,9 +1,9 @@
-"""Whole photos in, landmarks of all faces out: a detector's boxes, brought to the model's convention, and a localizer.
+"""Find the landmarks of all faces of a photo: a detector, its boxes converted to the model's convention, a localizer.
 
     faces = FaceLandmarker.load("w300")("photo.jpg")
     faces.points  # float32 [faces, 68, 2]
 
-The detectors themselves are in `wing_jax.inference.detectors`.
+The detectors are in `wing_jax.inference.detectors`.
 """
 
 import dataclasses
@@ -28,15 +28,15 @@ from wing_jax.values import Value
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FaceLandmarker(Value):
-    """Finds faces and their landmarks: a detector before a localizer; an immutable value.
+    """Finds faces and their landmarks: a detector followed by a localizer; an immutable value.
 
     Args:
-      localizer: a trained one.
+      localizer: a trained localizer.
       detector: finds the faces.
 
     Raises:
-      InputError: the detector's boxes cannot be brought to the model's, which does not record how its boxes lay, or
-        which of its points are eyes, nose and corners of the mouth.
+      InputError: the detector's boxes cannot be converted to the model's convention: the model does not record the
+        position of the faces in its boxes, or which of its points are eyes, nose and corners of the mouth.
 
     >>> landmarker = FaceLandmarker.load("mtfl")
     >>> faces = landmarker(np.zeros((64, 80, 3), np.uint8))  # or a path, a PIL image, a JAX array
@@ -55,11 +55,11 @@ class FaceLandmarker(Value):
 
         Args:
           model: a folder or the name of a pretrained model, as for `Localizer.load`; or a Localizer.
-          detector: its name ("auto": the first that is installed), or a `Detector`.
+          detector: its name ("auto": the first one that is installed), or a `Detector`.
           flip_average: average each face's landmarks with those of its mirror image: a little better, twice the work.
 
         Raises:
-          InputError: either is not there, or they do not go together.
+          InputError: the model or the detector is not available, or they cannot be combined.
         """
         localizer = model if isinstance(model, Localizer) else Localizer.load(model)
         return cls(
@@ -70,90 +70,95 @@ class FaceLandmarker(Value):
     def __post_init__(self) -> None:
         if not isinstance(self.localizer, Localizer) or not isinstance(self.detector, Detector):
             raise InputError(
-                "a FaceLandmarker joins a Localizer and a Detector: FaceLandmarker.load(MODEL), or get_detector(NAME)"
+                "a FaceLandmarker needs a Localizer and a Detector: FaceLandmarker.load(MODEL) or get_detector(NAME)"
             )
-        _ = self._conventions  # so that a photo is not needed to find out
+        _ = self._conventions  # fail now, not at the first photo
 
     def __call__(self, image: ImageLike) -> Faces:
-        """The faces of one image.
+        """Find the faces of one image.
 
         Args:
-          image: RGB uint8 `[height, width, 3]` (NumPy or JAX), a path, a PIL image, or what else serves as one
-            (`wing_jax.data.arguments`).
+          image: RGB uint8 `[height, width, 3]` (NumPy or JAX), a path, a PIL image, or another type of
+            `wing_jax.data.arguments`.
 
         Raises:
-          InputError: it is no image.
+          InputError: it is not an image.
         """
         return self.batch([image])[0]
 
     def batch(self, images: Any) -> list[Faces]:
-        """The faces of several images (a list, an iterator), located in batches that run across them.
+        """Find the faces of several images (a list, an iterator), in batches across images.
 
         Raises:
-          InputError: one is no image; the message says which.
+          InputError: one of them is not an image; the message says which.
         """
-        given = list(images) if isinstance(images, Iterator) else images
-        images = as_images(given)
-        found = [self.boxes(image) for image in images]
-        points = self.localizer.predict_batch(images, [boxes for boxes, _ in found])
+        inputs = list(images) if isinstance(images, Iterator) else images
+        images = as_images(inputs)
+        detections = [self.boxes(image) for image in images]
+        points = self.localizer.predict_batch(images, [boxes for boxes, _ in detections])
         return [
             Faces(
                 boxes=boxes,
                 scores=scores,
-                points=own,
+                points=shapes,
                 scheme=self.localizer.scheme,
                 image=image,
                 source=source_of(origin),
             )
-            for (boxes, scores), own, image, origin in zip(found, points, images, given, strict=True)
+            for (boxes, scores), shapes, image, origin in zip(detections, points, images, inputs, strict=True)
         ]
 
     def boxes(self, image: ImageLike) -> tuple[Float[np.ndarray, "faces 4"], Float[np.ndarray, "faces"]]:
-        """The detector's faces: boxes by the model's convention, in pixels of `image`, and scores.
+        """Detect the faces: boxes by the model's convention, in pixels of `image`, and scores.
 
         Raises:
-          InputError: it is no image.
+          InputError: it is not an image.
         """
         image = as_image(image)
         boxes, scores = self.detector(image)
-        given, wanted = self._conventions
-        boxes = fitted(boxes, given=given, wanted=wanted)
-        height, width = image.shape[:2]  # the map may push a face that hangs over the edge out altogether
-        kept = usable(boxes, width=width, height=height)
-        return boxes[kept], scores[kept]
+        source, target = self._conventions
+        boxes = fitted(boxes, given=source, wanted=target)
+        height, width = image.shape[:2]  # the conversion can move the box of a face at the edge out of the image
+        valid = usable(boxes, width=width, height=height)
+        return boxes[valid], scores[valid]
 
     def boxes_around(self, points: Float[np.ndarray, "faces points 2"]) -> Float[np.ndarray, "faces 4"]:
-        """Boxes by the model's convention around known landmarks: those of a video's last frame, say."""
-        return boxes_about(points, self._own)
+        """Return boxes by the model's convention around known landmarks, for example those of the previous frame."""
+        return boxes_about(points, self._shape_in_box)
 
     @functools.cached_property
     def _conventions(self) -> tuple[ShapeInBox, ShapeInBox]:
-        """Where something of the face lies in the detector's boxes and in the model's: the whole shape, where the model
-        was told (`wing-jax data detect --model`), else the five points."""
-        known = self.localizer.metadata.detectors.get(self.detector.name)
-        return (self.detector.five_point_box, self._five) if known is None else (known, self._own)
+        """The position of the same points in the detector's boxes and in the model's.
+
+        These are all points if the model was calibrated for the detector (`wing-jax data detect --model`), else the
+        five points.
+        """
+        calibration = self.localizer.metadata.detectors.get(self.detector.name)
+        if calibration is None:
+            return self.detector.five_point_box, self._five_points_in_box
+        return calibration, self._shape_in_box
 
     @property
-    def _five(self) -> ShapeInBox:
-        """Where eyes, nose and corners of the mouth lie in the model's boxes, by its mean shape."""
+    def _five_points_in_box(self) -> ShapeInBox:
+        """The position of eyes, nose and corners of the mouth in the model's boxes, computed from its mean shape."""
         try:
             conversion = get_conversion(self.localizer.scheme, MTFL_5)
         except ValueError as error:
             raise InputError(
-                f"a detector's boxes cannot be brought to those of a model of the scheme "
-                f"{quoted(self.localizer.scheme.name)} ({error}): measure them by `wing-jax data detect DIR --model "
-                "MODEL`, or give the faces' boxes"
+                f"a detector's boxes cannot be converted to those of a model of the scheme "
+                f"{quoted(self.localizer.scheme.name)} ({error}): calibrate the model with `wing-jax data detect DIR "
+                "--model MODEL`, or give the faces' boxes"
             ) from error
-        own, mean = self._own, self.localizer.template[None].astype(np.float64)
-        # The mean shape as it lies in a box of side 1 about (0, 0): its own box is told by `own`.
+        position, mean = self._shape_in_box, self.localizer.template[None].astype(np.float64)
+        # Place the mean shape in a box of side 1 centered on (0, 0).
         low, high = mean.min(1), mean.max(1)
-        placed = (mean - (low + high) / 2) * own.side / (high - low).max() + np.array(own.center)
+        shape = (mean - (low + high) / 2) * position.side / (high - low).max() + np.array(position.center)
         unit = np.array([[-0.5, -0.5, 0.5, 0.5]], np.float32)
-        points = conversion.points(placed.astype(np.float32))
+        points = conversion.points(shape.astype(np.float32))
         return shape_in_boxes(points, np.ones(points.shape[:2], bool), unit)
 
     @property
-    def _own(self) -> ShapeInBox:
+    def _shape_in_box(self) -> ShapeInBox:
         if (shape := self.localizer.metadata.shape_in_box) is None:
-            raise InputError("this model does not record how its boxes lay about the faces: give the faces' boxes")
+            raise InputError("this model does not record the position of faces in its boxes: give the faces' boxes")
         return shape

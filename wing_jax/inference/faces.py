@@ -1,4 +1,4 @@
-"""The faces that were found in one image: arrays, a picture of them, a table, files."""
+"""The faces of one image: arrays, an overlay, a table, files."""
 
 import dataclasses
 import importlib
@@ -16,31 +16,31 @@ from wing_jax.text import quoted
 from wing_jax.types import Image
 from wing_jax.values import Value
 
-TINY = 40  # pixels: below this, eyes and mouth of a face are a few pixels
-UNNAMED = "image"  # the stem of the files of an image that came from no file
+TINY = 40  # pixels: in smaller faces, eyes and mouth are only a few pixels
+UNNAMED = "image"  # the stem of the files of an image that was not read from a file
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Faces(Value):
-    """The faces of one image, the surest first; coordinates in pixels of it, 0-based pixel centers.
+    """The faces of one image, highest score first; coordinates in its pixels, 0-based pixel centers.
 
-    An immutable value. It keeps a reference to the image, which does not count where two are compared.
+    An immutable value. It holds a reference to the image, which comparisons ignore.
 
     >>> from wing_jax.schemes import MTFL_5
-    >>> found = Faces(
+    >>> faces = Faces(
     ...     boxes=np.float32([[2, 2, 12, 12]]), scores=np.float32([0.9]), points=np.full((1, 5, 2), 7, np.float32),
     ...     scheme=MTFL_5, image=np.zeros((16, 16, 3), np.uint8),
     ... )
-    >>> len(found), found.draw().shape, list(found.to_columns())[:4]
+    >>> len(faces), faces.draw().shape, list(faces.to_columns())[:4]
     (1, (16, 16, 3), ['face_id', 'confidence', 'left', 'top'])
 
     Args:
-      boxes: `[faces, 4]`, x0, y0, x1, y1, by the convention the model was trained with.
-      scores: the detector's, `[faces]`, 0 to 1.
+      boxes: `[faces, 4]`, x0, y0, x1, y1, by the box convention of the model.
+      scores: of the detector, `[faces]`, 0 to 1.
       points: `[faces, L, 2]`, (x, y).
-      scheme: what the points are.
+      scheme: the landmark scheme of the points.
       image: the image, RGB uint8.
-      source: the image's file; empty: it came from none.
+      source: the image's file; empty: it was not read from a file.
     """
 
     boxes: Float[np.ndarray, "faces 4"]
@@ -55,33 +55,36 @@ class Faces(Value):
 
     @property
     def tiny(self) -> np.ndarray:
-        """Which faces are so small that their landmarks mean little, bool `[faces]`."""
+        """Whether each face is too small for reliable landmarks, bool `[faces]`."""
         return tiny(self.boxes)
 
     def draw(self, *, boxes: bool = True) -> Image:
-        """A copy of the image with the landmarks, and with the boxes where `boxes`: RGB uint8 `[height, width, 3]`."""
+        """Return a copy of the image with the landmarks and, if `boxes`, the boxes: RGB uint8 `[height, width, 3]`."""
         picture = self.image
         for box in self.boxes if boxes else ():
             picture = draw_box(picture, box)
         return overlaid(picture, self.found(), self.scheme)
 
     def found(self) -> list[FoundFace]:
-        """The faces one by one, numbered from 1 on."""
-        parts = zip(self.boxes, self.scores, self.points, strict=True)
+        """Return the faces as a list, numbered from 1."""
+        rows = zip(self.boxes, self.scores, self.points, strict=True)
         return [
             FoundFace(number=number, box=box, points=points, score=float(score))
-            for number, (box, score, points) in enumerate(parts, 1)
+            for number, (box, score, points) in enumerate(rows, 1)
         ]
 
     def to_columns(self) -> dict[str, np.ndarray]:
-        """A table with a row for each face as its columns: `face_id` (from 1 on), `confidence`, `left`, `top`, `right`,
-        `bottom`, then `x_0`, `x_1` ... and `y_0`, `y_1` ..., as in the CSV files of `wing-jax predict`."""
-        numbers = np.concatenate([self.scores[:, None], self.boxes, self.points[..., 0], self.points[..., 1]], axis=1)
+        """Return a table with one row per face, by column.
+
+        The columns are `face_id` (from 1), `confidence`, `left`, `top`, `right`, `bottom`, then `x_0`, `x_1` ... and
+        `y_0`, `y_1` ..., as in the CSV files of `wing-jax predict`.
+        """
+        values = np.concatenate([self.scores[:, None], self.boxes, self.points[..., 0], self.points[..., 1]], axis=1)
         names = columns(self.scheme)
-        return {names[0]: np.arange(1, len(self) + 1), **dict(zip(names[1:], numbers.T, strict=True))}
+        return {names[0]: np.arange(1, len(self) + 1), **dict(zip(names[1:], values.T, strict=True))}
 
     def to_dataframe(self) -> Any:
-        """The columns of `to_columns` as a pandas DataFrame.
+        """Return the columns of `to_columns` as a pandas DataFrame.
 
         Raises:
           InputError: pandas is not installed.
@@ -97,16 +100,16 @@ class Faces(Value):
         STEM.pts (or STEM_1.pts, STEM_2.pts ... for several faces) and STEM.csv.
 
         Args:
-          folder: where to; it is made where it is not there. STEM is that of the image's file, or "image".
+          folder: the target folder; it is created if needed. STEM is the stem of the image's file, or "image".
 
         Returns:
           The path of STEM.png.
 
         Raises:
-          InputError: `folder` is no path, it holds the image's own file, or it cannot be written to.
+          InputError: `folder` is not a path, it contains the image's file, or it cannot be written to.
         """
         if not isinstance(folder, str | Path) or not str(folder):
-            raise InputError(f"faces are saved to a folder's path, not to {quoted(folder)}")
+            raise InputError(f"folder={quoted(folder)}: pass the path of a folder to save the faces in")
         folder, source = Path(folder), Path(self.source)
         if self.source:
             refuse_place([source], folder, name=str(folder))
@@ -117,10 +120,10 @@ class Faces(Value):
 
 
 def tiny(boxes: Float[np.ndarray, "faces 4"]) -> Bool[np.ndarray, "faces"]:
-    """Which boxes are below `TINY` pixels."""
+    """Return which boxes are smaller than `TINY` pixels."""
     return (boxes[:, 2:] - boxes[:, :2]).max(1) < TINY
 
 
 def source_of(image: Any) -> str:
-    """The file of `image` where it is given by its path, else empty."""
+    """Return the path of `image` if it is a path, else an empty string."""
     return str(image) if isinstance(image, str | Path) else ""

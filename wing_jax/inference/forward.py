@@ -1,4 +1,4 @@
-"""The device's part of a localizer: pure functions, compiled once for all models that differ only in their weights."""
+"""The part of a localizer that runs on the device: pure functions, compiled once per architecture, not per model."""
 
 import dataclasses
 import functools
@@ -28,9 +28,9 @@ class StageForward:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ForwardSpec:
-    """What a localizer does, without what it has learned: hashable, so that models of one spec share a program.
+    """A localizer without its weights. It is hashable, so that models with equal specs share a compiled program.
 
-    `mirrored` is the index of each point's mirror image, where answers are averaged with those of the mirror image.
+    `mirrored` is the index of each point's mirror image; None: no averaging with the mirror image.
     """
 
     stages: tuple[StageForward, ...]
@@ -41,7 +41,7 @@ class ForwardSpec:
 
     @functools.cached_property
     def _hash(self) -> int:
-        """Computed once: every call of a compiled program asks for it, and that of a Flax module takes long."""
+        """Cached: every call of a compiled program hashes the spec, and hashing a Flax module is slow."""
         return hash((self.stages, self.mirrored))
 
 
@@ -53,24 +53,24 @@ def locate(
     levels: tuple[Array, ...],
     boxes: Float[Array, "n 4"],
 ) -> Float[Array, "stages n points 2"]:
-    """Points after each stage, in pixels of the last stage's face crop.
+    """Return the points after each stage, in pixels of the last stage's face crop.
 
-    `weights` are each stage's variables, `template` the mean shape in fractions of the second stage's crop, `levels`
-    the faces at each stage's face crop size `[n, size, size, 3]`, `boxes` x0, y0, x1, y1 in pixels of the last face
-    crop.
+    `weights` are the variables of each stage, `template` the mean shape in fractions of the second stage's crop,
+    `levels` the faces at the face crop size of each stage `[n, size, size, 3]`, `boxes` x0, y0, x1, y1 in pixels of the
+    last stage's face crop.
     """
     unit = spec.stages[-1].face_crop_size
-    answers: list[Array] = []
+    results: list[Array] = []
     for stage, variables, face_crops in zip(spec.stages, weights, levels, strict=True):
-        if answers:
-            transforms = geometry.crop_of_shape(answers[-1], template, size=stage.input_size)
+        if results:
+            transforms = geometry.crop_of_shape(results[-1], template, size=stage.input_size)
         else:
             transforms = geometry.crop_of_box(boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
         to_unit = jnp.broadcast_to(_between_sizes(stage.face_crop_size, unit), transforms.shape)
         local = geometry.compose(geometry.invert(to_unit), transforms)
         crops = jnp.round(warp(face_crops, local, size=stage.input_size))
-        answers.append(jnp.asarray(geometry.transform(transforms, _on_crops(spec, stage, variables, crops))))
-    return jnp.stack(answers)
+        results.append(jnp.asarray(geometry.transform(transforms, _predict_crops(spec, stage, variables, crops))))
+    return jnp.stack(results)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -84,12 +84,12 @@ def crop_and_predict(
     side: Array,
     boxes: Float[Array, "n 4"],
 ) -> Float[Array, "stages n points 2"]:
-    """`locate` in parts of photos, as `wing_jax.augment.warp.cut_squares` takes them."""
+    """Cut face crops from parts of photos (`wing_jax.augment.warp.cut_squares`), then `locate` the points."""
     unit = spec.stages[-1].face_crop_size
     face_crops = jnp.round(cut_squares(parts, first, length, side, size=unit))
-    none, all_of = jnp.zeros_like(first), jnp.full_like(side, unit)
+    origin, full_side = jnp.zeros_like(first), jnp.full_like(side, unit)
     levels = tuple(
-        jnp.round(cut_squares(face_crops, none, jnp.full_like(length, unit), all_of, size=stage.face_crop_size))
+        jnp.round(cut_squares(face_crops, origin, jnp.full_like(length, unit), full_side, size=stage.face_crop_size))
         if stage.face_crop_size != unit
         else face_crops
         for stage in spec.stages
@@ -97,21 +97,21 @@ def crop_and_predict(
     return locate(spec, weights, template, levels, boxes)
 
 
-def _on_crops(spec: ForwardSpec, stage: StageForward, variables: Mapping[str, Any], crops: Array) -> Array:
+def _predict_crops(spec: ForwardSpec, stage: StageForward, variables: Mapping[str, Any], crops: Array) -> Array:
     if spec.mirrored is None:
-        return _points(stage, variables, crops)
+        return _apply(stage, variables, crops)
     both = jnp.concatenate([crops, crops[:, :, ::-1]])
-    points, mirrored = jnp.split(_points(stage, variables, both), 2)
+    points, mirrored = jnp.split(_apply(stage, variables, both), 2)
     mirrored = mirrored[:, jnp.array(spec.mirrored)]
     mirrored = jnp.stack([stage.input_size - 1 - mirrored[..., 0], mirrored[..., 1]], axis=-1)
     return (points + mirrored) / 2
 
 
-def _points(stage: StageForward, variables: Mapping[str, Any], crops: Array) -> Array:
+def _apply(stage: StageForward, variables: Mapping[str, Any], crops: Array) -> Array:
     points, _ = stage.network.apply(variables, crops, train=False)
     return jnp.asarray(points, jnp.float32)
 
 
 def _between_sizes(source: int, target: int) -> Affine:
-    """Affine from pixels of a face crop of side `source` to pixels of the same face crop at side `target`."""
+    """Return the transform from pixels of a face crop of side `source` to pixels of the same crop of side `target`."""
     return geometry.rescaling(target / source)

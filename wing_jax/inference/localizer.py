@@ -1,4 +1,4 @@
-"""The two stages at work: pictures and face boxes in, landmarks out."""
+"""The two-stage localizer: landmarks from pictures and face boxes."""
 
 import dataclasses
 import functools
@@ -39,26 +39,26 @@ from wing_jax.text import cut, quoted, reason
 from wing_jax.types import Image
 from wing_jax.values import Value
 
-# Faces, powers of two. Past these, a batch that waits for its turn costs more than it gains: caches bind on CPU.
+# Faces, powers of two. Larger batches are slower: on CPU they exceed the caches.
 LARGEST_BATCH = {"cpu": 64, "other": 256}
-LARGEST_PIXELS = 1 << 26  # of the photos' parts in a batch: 200 MB as they travel, 800 MB as the device cuts them
+LARGEST_PIXELS = 1 << 26  # per batch of photo parts: 200 MB to transfer, 800 MB while the device cuts them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Localizer(Value):
-    """One- or two-stage landmark localizer; an immutable value, safe to share.
+    """A one- or two-stage landmark localizer; an immutable value, safe to share.
 
     Args:
-      scheme: what its points are.
-      box_convention: of the boxes that it was trained on.
+      scheme: the landmark scheme of its points.
+      box_convention: the convention of the boxes that it was trained on.
       stages: the trained networks, in order.
       template: the mean shape `[points, 2]` in fractions of the second stage's crop.
       flip_average: average each crop's landmarks with those of its mirror image: a little better, twice the work.
-      cut_on: what cuts face crops from photos: OpenCV on the "host", `wing_jax.augment.warp.cut_squares` on the
-        "device", or "auto": the host where the device is a CPU; the answers differ by hundredths of a face crop's
-        pixel. What is wider than 8,192 pixels is always cut on the host.
-      largest_batch: faces on the device at once, a power of two; 0: 64 on CPU, else 256.
-      metadata: of the training.
+      cut_on: where face crops are cut from photos: on the "host" by OpenCV, on the "device" by
+        `wing_jax.augment.warp.cut_squares`, or "auto": on the host if the device is a CPU. The results differ by
+        hundredths of a pixel of the face crop. Squares wider than 8,192 pixels are always cut on the host.
+      largest_batch: the maximum of faces per batch, a power of two; 0: 64 on CPU, else 256.
+      metadata: about the training.
 
     >>> Localizer.load("mtfl").predict(np.zeros((64, 80, 3), np.uint8), [[10, 10, 50, 50]]).shape
     (1, 5, 2)
@@ -78,23 +78,21 @@ class Localizer(Value):
         """Load a bundle.
 
         Args:
-          path: its folder (or the folder that has it in `model`, so that a run's folder serves as well), or the name of
-            a pretrained model (`wing_jax.pretrained`): "w300" marks 68 points, "mtfl" 5.
-          model: the model that the bundle was saved with, where it is not a registered one: nothing of a bundle is
-            imported or run. It stands for each stage whose model is not registered, or for all where all are; a list
-            has one for each stage (None: the registered one).
+          path: its folder (or a folder with the bundle in its subfolder `model`, such as the folder of a training run),
+            or the name of a pretrained model (`wing_jax.pretrained`): "w300" has 68 points, "mtfl" 5.
+          model: the model that the bundle was saved with, needed if it is not a registered one, because code is never
+            loaded from a bundle. It is used for each stage whose model is not registered, or for all stages if all
+            models are registered; a list has one entry per stage (None: the registered model).
 
         Raises:
-          InputError: there is no bundle, it is broken, a model is needed and not given, or the one given does not fit.
+          InputError: there is no bundle, it is corrupted, a model is needed and missing, or `model` does not match.
 
         >>> Localizer.load("mtfl").scheme.points
         5
         """
         check_fork()
         if not isinstance(path, str | os.PathLike) or not str(path):
-            raise InputError(
-                f"a model is named by its folder or by the name of a pretrained one, not by {quoted(path)}"
-            )
+            raise InputError(f"path={quoted(path)}: pass the folder of a model, or the name of a pretrained model")
         manifest, arrays = read_bundle(path)
         try:
             scheme, tables = _scheme(manifest["scheme"]), list(manifest["stages"])
@@ -102,8 +100,8 @@ class Localizer(Value):
                 scheme=scheme,
                 box_convention=manifest["box_convention"],
                 stages=tuple(
-                    Stage.from_table(table, arrays[f"stage{number}"], points=scheme.points, model=own)
-                    for number, (table, own) in enumerate(zip(tables, _models(model, tables), strict=True), 1)
+                    Stage.from_table(table, arrays[f"stage{number}"], points=scheme.points, model=custom)
+                    for number, (table, custom) in enumerate(zip(tables, _models(model, tables), strict=True), 1)
                 ),
                 template=arrays["template"]["shape"],
                 metadata=Metadata.from_table(manifest["metadata"]),
@@ -111,21 +109,18 @@ class Localizer(Value):
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path}: this model does not hold what it must ({reason(error)}): copy the bundle again"
-            ) from error
+            raise InputError(f"{path}: incomplete or invalid model ({reason(error)}): copy the bundle again") from error
 
     def save(self, path: str | Path, *, half: bool = False) -> Path:
-        """Write the bundle: `model.json`, which says what it is, and `weights.npz`, float32 or with `half` float16. Of
-        a model that is not registered it holds the arrays and the name of its class.
+        """Write the bundle: `model.json`, the description, and `weights.npz`, in float32, or float16 with `half`.
 
-        Returns its folder.
+        For a model that is not registered, only the arrays and the name of the class are stored. Returns the folder.
 
         Raises:
-          InputError: `path` is none, or the model has something that is no array.
+          InputError: `path` is not a path, or a variable of the model is not an array.
         """
         if not isinstance(path, str | os.PathLike):
-            raise InputError(f"a model is saved to a folder's path, not to {quoted(path)}")
+            raise InputError(f"path={quoted(path)}: pass the path of a folder to save the model in")
         manifest = {
             "scheme": self.scheme.name if self.scheme.name in SCHEMES else self.scheme.to_table(),
             "box_convention": self.box_convention,
@@ -139,7 +134,7 @@ class Localizer(Value):
         return f"<Localizer: {cut(self.describe(), length=250)}>"
 
     def describe(self) -> str:
-        """One line: scheme, stages, input sizes and box convention."""
+        """Return a one-line summary: scheme, stages, input sizes and box convention."""
         sizes = " then ".join(f"{stage.input_size} x {stage.input_size}" for stage in self.stages)
         return (
             f"{self.scheme.points} points ({self.scheme.name}), {len(self.stages)} stage(s) on {sizes} pixels, "
@@ -147,58 +142,61 @@ class Localizer(Value):
         )
 
     def predict(self, image: ImageLike, boxes: BoxesLike) -> Float[np.ndarray, "faces points 2"]:
-        """Landmarks of the faces in `boxes` (x0, y0, x1, y1 in pixels) of one RGB uint8 `image`.
+        """Find the landmarks of the faces in `boxes` (x0, y0, x1, y1 in pixels) of one RGB uint8 `image`.
 
-        What else serves as an image (a file's path, a PIL image, a JAX array) and as boxes is said in
-        `wing_jax.data.arguments`. Returns float32 (x, y) in pixels of `image`, 0-based pixel centers.
+        `wing_jax.data.arguments` lists the other types of images (a path, a PIL image, a JAX array) and boxes. Returns
+        float32 (x, y) in pixels of `image`, 0-based pixel centers.
 
         Raises:
-          InputError: the image is none, or a box is not four numbers, empty, not finite or wholly outside the image.
+          InputError: `image` is not an image, or a box is not four numbers, empty, not finite or completely outside
+            the image.
         """
         return self.predict_batch([image], [boxes])[0]
 
     def predict_batch(self, images: Any, boxes: Any) -> list[Float[np.ndarray, "faces points 2"]]:
-        """Landmarks of the faces of several photos, of any sizes, in batches that run across them.
+        """Find the landmarks of the faces of several photos, of any sizes, in batches across photos.
 
-        `images` are a list, an iterator or an array `[n, height, width, 3]`; `boxes` holds for each image what
-        `predict` takes: `[faces, 4]`, none for an image without a face. Returns for each image what `predict` answers.
+        `images` is a list, an iterator or an array `[n, height, width, 3]`. `boxes` has for each image the boxes
+        `[faces, 4]`, empty for an image without a face. Returns for each image the result of `predict`.
 
         Raises:
-          InputError: there are not as many entries in `boxes` as images, or as for `predict`; of several images the
-            message says which.
+          InputError: the numbers of images and entries of `boxes` differ, or as for `predict`; the message says which
+            image.
         """
         check_jax()
         images = as_images(images)
         total = len(images)
         checked = [
-            check_boxes(own, image, name="the boxes" if total == 1 else f"the boxes of image {number} of {total}")
-            for number, (image, own) in enumerate(zip(images, boxes_of_each(boxes, total), strict=True), 1)
+            check_boxes(rows, image, name="the boxes" if total == 1 else f"the boxes of image {number} of {total}")
+            for number, (image, rows) in enumerate(zip(images, boxes_of_each(boxes, total), strict=True), 1)
         ]
-        photos = [image for image, own in zip(images, checked, strict=True) for _ in own]
-        every = np.concatenate([np.zeros((0, 4), np.float32), *checked])
-        squares = crop_squares(every)
+        photos = [image for image, rows in zip(images, checked, strict=True) for _ in rows]
+        face_boxes = np.concatenate([np.zeros((0, 4), np.float32), *checked])
+        squares = crop_squares(face_boxes)
         transforms = square_transforms(squares, size=self.stages[-1].face_crop_size)
-        in_face_crop = to_face_crop(transforms, every.reshape(-1, 2, 2)).reshape(-1, 4)
+        in_face_crop = to_face_crop(transforms, face_boxes.reshape(-1, 2, 2)).reshape(-1, 4)
         sizes = np.array([photo.shape[1::-1] for photo in photos], np.int64).reshape(-1, 2)
-        if self._cuts_on_device and _within(squares, sizes)[1].max(initial=1) ** 2 <= LARGEST_PIXELS:
-            located = self._through_parts(photos.__getitem__, sizes, squares, in_face_crop)
+        if self._cuts_on_device and _clip_squares(squares, sizes)[1].max(initial=1) ** 2 <= LARGEST_PIXELS:
+            located = self._locate_on_device(photos.__getitem__, sizes, squares, in_face_crop)
         else:
             size = self.stages[-1].face_crop_size
-            located = self._through_levels(
-                lambda face: crop_face(photos[face], every[face], size=size)[0], in_face_crop
+            located = self._locate_on_host(
+                lambda face: crop_face(photos[face], face_boxes[face], size=size)[0], in_face_crop
             )
         points = to_image(transforms, located[-1])
-        ends = np.cumsum([len(own) for own in checked])
-        return [points[end - len(own) : end] for own, end in zip(checked, ends, strict=True)]
+        ends = np.cumsum([len(rows) for rows in checked])
+        return [points[end - len(rows) : end] for rows, end in zip(checked, ends, strict=True)]
 
     def locate(self, face_crops: Images, boxes: Float[np.ndarray, "n 4"]) -> list[Float[np.ndarray, "n points 2"]]:
-        """Landmarks after each stage, for faces already cut out: `face_crops` of the last stage's face crop size,
-        `boxes` and the answers in face crop pixels."""
+        """Find the landmarks after each stage, in face crops.
+
+        `face_crops` have the last stage's face crop size; `boxes` and the results are in pixels of the face crops.
+        """
         check_jax()
         if not self._cuts_on_device:
-            return self._through_levels(face_crops.__getitem__, boxes)
+            return self._locate_on_host(face_crops.__getitem__, boxes)
         size = self.stages[-1].face_crop_size
-        return self._through_parts(
+        return self._locate_on_device(
             face_crops.__getitem__,
             np.full((len(face_crops), 2), size),
             np.full((len(face_crops), 3), (0, 0, size)),
@@ -206,92 +204,92 @@ class Localizer(Value):
         )
 
     def warm_up(self, *, sizes: Sequence[int] = (1, 32), face_side: int = 200) -> dict[int, float]:
-        """Compile what `predict_batch` runs for so many faces at once. Returns the seconds that each took.
+        """Compile `predict_batch` for `sizes` faces at once. Returns the seconds that each size took.
 
-        A number of faces between two powers of two is taken apart or filled up to powers of two, so those are the sizes
-        that matter. `face_side`, the boxes' larger side in pixels, matters where the device cuts the face crops.
+        Other numbers are split into powers of two or padded to them, so only powers of two matter. `face_side`, the
+        longer side of the boxes in pixels, matters only if the device cuts the face crops.
 
         Raises:
-          InputError: a size is no whole number above 0, or `face_side` below 4.
+          InputError: a size is not a whole number above 0, or `face_side` is below 4.
         """
         if not isinstance(sizes, Iterable) or not all(isinstance(s, int | np.integer) and s > 0 for s in sizes):
-            raise InputError(f"sizes={quoted(sizes)}: give whole numbers of faces above 0, such as (1, 32)")
+            raise InputError(f"sizes={quoted(sizes)}: pass whole numbers of faces above 0, such as (1, 32)")
         if not isinstance(face_side, int | np.integer) or face_side < 4:
-            raise InputError(f"face_side={quoted(face_side)}: give the boxes' side in whole pixels, 4 or more")
+            raise InputError(f"face_side={quoted(face_side)}: pass the side of the boxes in whole pixels, 4 or more")
         blank = np.zeros((2 * face_side, 2 * face_side, 3), np.uint8)
         box = face_side * np.array([[0.5, 0.5, 1.5, 1.5]], np.float32) - 0.5
-        took = {}
+        seconds = {}
         for size in sizes:
             started = time.perf_counter()
             self.predict(blank, np.repeat(box, size, axis=0))
-            took[size] = time.perf_counter() - started
-        return took
+            seconds[size] = time.perf_counter() - started
+        return seconds
 
     @property
     def _batch_limit(self) -> int:
-        usual = LARGEST_BATCH.get(jax.default_backend(), LARGEST_BATCH["other"])
-        return 1 << (self.largest_batch.bit_length() - 1) if self.largest_batch > 0 else usual
+        default = LARGEST_BATCH.get(jax.default_backend(), LARGEST_BATCH["other"])
+        return 1 << (self.largest_batch.bit_length() - 1) if self.largest_batch > 0 else default
 
     @property
     def _cuts_on_device(self) -> bool:
         return jax.default_backend() != "cpu" if self.cut_on == "auto" else self.cut_on == "device"
 
-    def _through_levels(self, face_crop_of: Callable[[int], Image], boxes: np.ndarray) -> list[np.ndarray]:
-        """`locate` for the face crops that `face_crop_of` cuts, with the host bringing them to each stage's face crop
-        size."""
+    def _locate_on_host(self, get_face_crop: Callable[[int], Image], boxes: np.ndarray) -> list[np.ndarray]:
+        """Locate the faces of `get_face_crop(index)`; the host resizes them to the face crop size of each stage."""
 
         def dispatch(faces: range, bucket: int) -> Array:
             levels = tuple(np.empty((bucket, s.face_crop_size, s.face_crop_size, 3), np.uint8) for s in self.stages)
 
             def fill(row: int) -> None:
-                face_crop = face_crop_of(faces[row])
+                face_crop = get_face_crop(faces[row])
                 for level in levels:
                     level[row] = resize_images(face_crop[None], level.shape[1])[0]
 
-            _each(fill, len(faces))
+            _run_parallel(fill, len(faces))
             for level in levels:
                 level[len(faces) :] = level[0]
-            return forward.locate(self._spec, self._weights, self._shape, levels, _filled(boxes, faces, bucket))
+            return forward.locate(self._spec, self._weights, self._shape, levels, _pad(boxes, faces, bucket))
 
         return self._in_batches(dispatch, len(boxes), largest=self._batch_limit)
 
-    def _through_parts(
-        self, photo_of: Callable[[int], Image], sizes: np.ndarray, squares: np.ndarray, boxes: np.ndarray
+    def _locate_on_device(
+        self, get_photo: Callable[[int], Image], sizes: np.ndarray, squares: np.ndarray, boxes: np.ndarray
     ) -> list[np.ndarray]:
-        """`locate` for the face crops that the device cuts out of photos of `sizes` (width, height); only what the
-        squares show of the photos travels there."""
-        near, length = _within(squares, sizes)
+        """Locate the faces of photos of `sizes` (width, height); only the parts inside the squares are transferred."""
+        corners, length = _clip_squares(squares, sizes)
         extent = _round_up(int(length.max(initial=1)), unit=self.stages[-1].face_crop_size)
         affordable = 1 << (max(1, LARGEST_PIXELS // extent**2).bit_length() - 1)
-        told = (near - squares[:, :2], length, squares[:, 2], boxes)
+        arguments = (corners - squares[:, :2], length, squares[:, 2], boxes)
 
         def dispatch(faces: range, bucket: int) -> Array:
             parts = np.zeros((bucket, extent, extent, 3), np.uint8)
 
             def fill(row: int) -> None:
-                (left, top), (width, height) = near[faces[row]], length[faces[row]]
-                parts[row, :height, :width] = photo_of(faces[row])[top : top + height, left : left + width]
+                (left, top), (width, height) = corners[faces[row]], length[faces[row]]
+                parts[row, :height, :width] = get_photo(faces[row])[top : top + height, left : left + width]
 
-            _each(fill, len(faces))
-            filled = [_filled(values, faces, bucket) for values in told]
-            return forward.crop_and_predict(self._spec, self._weights, self._shape, parts, *filled)
+            _run_parallel(fill, len(faces))
+            padded = [_pad(values, faces, bucket) for values in arguments]
+            return forward.crop_and_predict(self._spec, self._weights, self._shape, parts, *padded)
 
         return self._in_batches(dispatch, len(boxes), largest=min(self._batch_limit, affordable))
 
     def _in_batches(self, dispatch: Callable[[range, int], Array], count: int, *, largest: int) -> list[np.ndarray]:
-        """Points after each stage of `count` faces; a batch is read when the next one is on its way. The CPU kernel is
-        used where it is built (`wing_jax.models.cpu_kernel`)."""
+        """Return the points of `count` faces after each stage; a batch is read after the next one was dispatched.
+
+        The CPU kernel is used if it is built (`wing_jax.models.cpu_kernel`).
+        """
         cpu_kernel.load(build=False)
-        done = [np.zeros((len(self.stages), 0, self.scheme.points, 2), np.float32)]
+        results = [np.zeros((len(self.stages), 0, self.scheme.points, 2), np.float32)]
         waiting: list[tuple[Array, int]] = []
         for faces, bucket in batch_ranges(count, largest=largest):
-            # Allowed whatever the program's guard says: `jax.device_put` would take 0.1 ms more.
+            # Allow the implicit transfer under any transfer guard: `jax.device_put` would take 0.1 ms more.
             with jax.transfer_guard_host_to_device("allow"):
                 waiting.append((dispatch(faces, bucket), len(faces)))
             if len(waiting) > 1:
-                done.append(_read(*waiting.pop(0)))
-        done += [_read(*batch) for batch in waiting]
-        return list(np.concatenate(done, axis=1))
+                results.append(_read(*waiting.pop(0)))
+        results += [_read(*batch) for batch in waiting]
+        return list(np.concatenate(results, axis=1))
 
     @functools.cached_property
     def _spec(self) -> ForwardSpec:
@@ -307,34 +305,35 @@ class Localizer(Value):
         return tuple(stage.on_device for stage in self.stages)
 
 
-def _within(squares: Int[np.ndarray, "n 3"], sizes: Int[np.ndarray, "n 2"]) -> tuple[np.ndarray, np.ndarray]:
-    """(left and top, width and height) of what the squares show of photos of `sizes` (width, height): each at least
-    one pixel, the nearest."""
+def _clip_squares(squares: Int[np.ndarray, "n 3"], sizes: Int[np.ndarray, "n 2"]) -> tuple[np.ndarray, np.ndarray]:
+    """Clip squares to photos of `sizes` (width, height): (left and top, width and height); at least one pixel each."""
     corner, side = squares[:, :2], squares[:, 2:]
-    near = np.clip(corner, 0, sizes - 1)
-    return near, np.maximum(np.minimum(corner + side, sizes) - near, 1)
+    clipped = np.clip(corner, 0, sizes - 1)
+    return clipped, np.maximum(np.minimum(corner + side, sizes) - clipped, 1)
 
 
 def _round_up(side: int, *, unit: int) -> int:
-    """The least of `unit` times 1, 1.5, 2, 3, 4, 6 ... that holds `side`: so that new photos seldom compile anew."""
+    """Round `side` up to `unit` times 1, 1.5, 2, 3, 4, 6 ..., so that new photo sizes seldom need a compilation."""
     return next(s for k in itertools.count() for s in (unit << k, (3 * unit << k) // 2) if s >= side)
 
 
 def batch_ranges(count: int, *, largest: int) -> Iterator[tuple[range, int]]:
-    """(faces, bucket) that together cover `count` faces; buckets are powers of two up to `largest`, itself one, and at
-    most a quarter of each is padding."""
+    """Split `count` faces into batches: yield (faces, bucket).
+
+    Buckets are powers of two up to `largest`, itself a power of two; at most a quarter of each is padding.
+    """
     start = 0
     while start < count:
-        left = count - start
-        bucket = min(largest, 1 << (left - 1).bit_length())
-        bucket = bucket // 2 if 4 * left < 3 * bucket else bucket
+        remaining = count - start
+        bucket = min(largest, 1 << (remaining - 1).bit_length())
+        bucket = bucket // 2 if 4 * remaining < 3 * bucket else bucket
         stop = min(start + bucket, count)
         yield range(start, stop), bucket
         start = stop
 
 
-def _filled(values: np.ndarray, faces: range, bucket: int) -> np.ndarray:
-    """The values of `faces`, the first's repeated up to `bucket` of them."""
+def _pad(values: np.ndarray, faces: range, bucket: int) -> np.ndarray:
+    """Return the values of `faces`, padded to `bucket` rows by repeating the first."""
     return values[np.pad(faces, (0, bucket - len(faces)), constant_values=faces[0])]
 
 
@@ -343,55 +342,55 @@ def _read(located: Array, faces: int) -> Float[np.ndarray, "stages faces points 
         return np.asarray(located)[:, :faces]
 
 
-def _each(work: Callable[[int], None], count: int) -> None:
-    """`work(0)` to `work(count - 1)`, on all cores: OpenCV and NumPy's copies let other threads run."""
+def _run_parallel(work: Callable[[int], None], count: int) -> None:
+    """Call `work(0)` to `work(count - 1)` in threads: OpenCV and NumPy's copies release the GIL."""
     workers = min(count, os.cpu_count() or 1)
 
-    def share(first: int) -> None:
+    def run_share(first: int) -> None:
         for index in range(first, count, workers):
             work(index)
 
     if workers == 1:
-        share(0)
+        run_share(0)
         return
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(share, range(workers)))
+        list(pool.map(run_share, range(workers)))
 
 
 def _models(model: Any, tables: Sequence[Any]) -> list[Any]:
-    """The model for each stage that `Localizer.load` was given; None: the registered one."""
+    """Return the custom model of each stage from the argument `model` of `Localizer.load`; None: the registered one."""
     if isinstance(model, list | tuple) and not hasattr(model, "apply"):
         if len(model) != len(tables):
-            raise InputError(f"model= has {len(model)} models, the bundle {len(tables)} stages: give one for each")
+            raise InputError(f"model= has {len(model)} models, the bundle {len(tables)} stages: pass one for each")
         return list(model)
     custom = [is_custom(table) for table in tables]
-    return [model if own or not any(custom) else None for own in custom]
+    return [model if flag or not any(custom) else None for flag in custom]
 
 
-def _scheme(told: str | dict) -> Scheme:
-    """A published scheme by its name, one's own by its table."""
-    return get_scheme(told) if isinstance(told, str) else Scheme.from_table(told)
+def _scheme(value: str | dict) -> Scheme:
+    """Return a published scheme by its name, or a custom one from its table."""
+    return get_scheme(value) if isinstance(value, str) else Scheme.from_table(value)
 
 
 def check_boxes(boxes: BoxesLike, image: Image, *, name: str = "the boxes") -> Float[np.ndarray, "faces 4"]:
-    """`boxes` (`wing_jax.data.arguments.as_boxes`) as float32 `[faces, 4]`; messages call them `name`.
+    """Convert `boxes` (`wing_jax.data.arguments.as_boxes`) to float32 `[faces, 4]` and check them; messages use `name`.
 
     Raises:
-      InputError: the image is not RGB uint8, or a box is not four numbers, empty, not finite, wholly outside the
-        image or more than `LARGEST_BOX` times as large as it.
+      InputError: the image is not RGB uint8, or a box is not four numbers, empty, not finite, completely outside the
+        image or more than `LARGEST_BOX` times as large as the image.
     """
     image, boxes = as_image(image), as_boxes(boxes, name=name)
-    whose = name.removeprefix("the boxes")
+    owner = name.removeprefix("the boxes")
     height, width = image.shape[:2]
     for box in boxes[~usable(boxes, width=width, height=height)]:
-        said = " ".join(f"{value:.7g}" for value in box)
+        numbers = " ".join(f"{value:.7g}" for value in box)
         sides = box[2:].astype(np.float64) - box[:2]
         if np.isfinite(box).all() and sides.max() > LARGEST_BOX * max(width, height):
             raise InputError(
-                f"the box {said}{whose} is {many(sides.max() / max(width, height))} times as large as the image of "
+                f"the box {numbers}{owner} is {many(sides.max() / max(width, height))} times as large as the image of "
                 f"{width} x {height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
             )
         if np.isfinite(box).all() and (sides >= 2).all():
-            raise InputError(f"the box {said}{whose} lies outside the image of {width} x {height} pixels")
-        raise InputError(f"the box {said}{whose} is empty or not finite: {WANTED_BOXES}, with x1 > x0 and y1 > y0")
+            raise InputError(f"the box {numbers}{owner} is outside the image of {width} x {height} pixels")
+        raise InputError(f"the box {numbers}{owner} is empty or not finite: {WANTED_BOXES}, with x1 > x0 and y1 > y0")
     return boxes

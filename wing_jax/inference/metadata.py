@@ -1,4 +1,4 @@
-"""What a model says of itself: its name, what it was trained on, and how its boxes lie about the faces."""
+"""The metadata of a model: its name, its training data, and the position of faces in its boxes."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,22 +15,22 @@ Plain = TypeVar("Plain", str, int)
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Metadata(Value):
-    """What a `Localizer` says of itself; an immutable value.
+    """The metadata of a `Localizer`; an immutable value.
 
     >>> Metadata(name="mine", faces=300, extra={"author": "me"}).to_table()
     {'name': 'mine', 'faces': 300, 'extra': {'author': 'me'}}
     """
 
     name: str = ""
-    data: str = ""  # the data sets that it was trained on
-    faces: int = 0  # how many faces those have
-    shape_in_box: ShapeInBox | None = None  # where the faces lay in the boxes of training; None: not known
-    detectors: Mapping[str, ShapeInBox] = dataclasses.field(default_factory=dict)  # the same, in a detector's boxes
-    held_out: HeldOut | None = None  # the photos that the training held out; None: not recorded
-    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what else is to be kept, as JSON has it
+    data: str = ""  # the training data sets
+    faces: int = 0  # the number of training faces
+    shape_in_box: ShapeInBox | None = None  # the position of faces in the training boxes; None: unknown
+    detectors: Mapping[str, ShapeInBox] = dataclasses.field(default_factory=dict)  # the same for the boxes of detectors
+    held_out: HeldOut | None = None  # the photos held out from training; None: not recorded
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # other JSON-serializable entries
 
     def to_table(self) -> dict[str, Any]:
-        """The metadata as JSON holds it, without what is not known."""
+        """Convert to a JSON-serializable dict, without unknown entries."""
         table: dict[str, Any] = {"name": self.name, "data": self.data, "faces": self.faces}
         table["shape_in_box"] = None if self.shape_in_box is None else _shape_to_table(self.shape_in_box)
         table["detectors"] = {name: _shape_to_table(shape) for name, shape in self.detectors.items()}
@@ -40,10 +40,10 @@ class Metadata(Value):
 
     @classmethod
     def from_table(cls, table: Any) -> "Metadata":
-        """The metadata that `to_table` gave.
+        """Create from the result of `to_table`.
 
         Raises:
-          InputError: the table holds something else; the message names the entry.
+          InputError: an entry is invalid or unknown; the message names it.
         """
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(table, Mapping) or not table.keys() <= names:
@@ -66,14 +66,14 @@ class Metadata(Value):
 def _plain(table: Mapping[str, Any], name: str, default: Plain) -> Plain:
     value = table.get(name, default)
     if type(value) is not type(default):
-        raise InputError(f"{name}={quoted(value)} of the metadata is no {type(default).__name__}")
+        raise InputError(f"{name}={quoted(value)} of the metadata is not of type {type(default).__name__}")
     return value
 
 
 def _mapping(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = table.get(name, {})
     if not isinstance(value, Mapping):
-        raise InputError(f"{name}={quoted(value)} of the metadata is no table")
+        raise InputError(f"{name}={quoted(value)} of the metadata is not a table")
     return value
 
 
@@ -87,5 +87,5 @@ def _shape_from_table(table: Any, name: str) -> ShapeInBox:
         return ShapeInBox(center=(x, y), side=float(table["side"]))
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{name} of the metadata is no center (x, y) and side, in sides of the box ({reason(error)})"
+            f"{name} of the metadata is not a center (x, y) and side, in sides of the box ({reason(error)})"
         ) from error

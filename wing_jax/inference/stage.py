@@ -1,4 +1,4 @@
-"""One trained network with the crop it works on, and how it lies in a bundle."""
+"""One trained network with its crop, and its form in a bundle."""
 
 import dataclasses
 import functools
@@ -20,30 +20,30 @@ from wing_jax.values import Value
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Stage(Value):
-    """A trained network, and the crop it works on; an immutable value.
+    """A trained network and its crop; an immutable value.
 
     Raises:
-      InputError: `model` is no model (`wing_jax.models.networks.as_network`).
+      InputError: `model` is not a model (`wing_jax.models.networks.as_network`).
     """
 
     model: Any  # a Flax module, or any object with `init` and `apply`
     variables: dict[str, Any]  # {"params": pytree of arrays, and other collections}
-    input_size: int  # pixels: the side of the crop that the network sees
-    face_crop_size: int  # pixels: the side of the face crop that the crop is cut from
+    input_size: int  # pixels: the side of the crop, the input of the network
+    face_crop_size: int  # pixels: the side of the face crop from which the crop is cut
     margin: float  # first stage: crop side per larger box side; second: per larger side of the template's box
-    center: Sequence[float] = (0.0, 0.0)  # first stage: of the crop, from the box's, in larger box sides
+    center: Sequence[float] = (0.0, 0.0)  # first stage: crop center minus box center, in larger box sides
 
     def __post_init__(self) -> None:
         _ = self.network
 
     @functools.cached_property
     def network(self) -> Network:
-        """The model behind the signature that all models share."""
+        """The model with the common signature of all models."""
         return as_network(self.model)
 
     @functools.cached_property
     def forward(self) -> StageForward:
-        """What the stage does, without what it has learned."""
+        """The stage without its weights."""
         return StageForward(
             network=self.network,
             input_size=self.input_size,
@@ -54,12 +54,15 @@ class Stage(Value):
 
     @functools.cached_property
     def on_device(self) -> dict[str, Any]:
-        """The variables where the work is done: they travel once, not with every call."""
+        """The variables on the device: transferred once, not with every call."""
         return jax.device_put(self.variables)
 
     def to_table(self) -> dict[str, Any]:
-        """The stage as JSON holds it, without the variables: its model by the name it is registered by, or, where it is
-        none of those, the name of its class, by which `from_table` asks for it."""
+        """Convert to a JSON-serializable dict, without the variables.
+
+        A registered model is described by its name and options, another one by the name of its class, which the message
+        of `from_table` quotes.
+        """
         return {
             "model": describe_model(self.model) or {"custom": type(self.model).__name__},
             "input_size": int(self.input_size),
@@ -70,70 +73,70 @@ class Stage(Value):
 
     @classmethod
     def from_table(cls, table: Any, arrays: Mapping[str, Any], *, points: int = 0, model: Any = None) -> "Stage":
-        """The stage that `to_table` gave.
+        """Create from the result of `to_table`.
 
         Args:
-          table: what `to_table` gave.
+          table: the result of `to_table`.
           arrays: the variables as nested dicts, named as by `wing_jax.inference.bundle.flatten`.
-          points: how many landmarks the given model must answer.
-          model: the model to use; needed where the stage's own is not registered.
+          points: the number of landmarks that `model` must return.
+          model: the model to use; needed if the model of the stage is not registered.
 
         Raises:
-          InputError: the model is not registered and none is given, or the arrays do not fit the one given.
-          KeyError, TypeError, ValueError: the table is not as it must be.
+          InputError: the model is not registered and `model` is missing, or the arrays do not match `model`.
+          KeyError, TypeError, ValueError: the table is invalid.
         """
-        described = dict(table["model"])
-        facts: dict[str, Any] = {name: table[name] for name in ("input_size", "margin", "center")}
-        facts["face_crop_size"] = table["face_crop_size"]
-        if model is None and "custom" in described:
-            name = printable(str(described["custom"]))
+        description = dict(table["model"])
+        settings: dict[str, Any] = {name: table[name] for name in ("input_size", "margin", "center")}
+        settings["face_crop_size"] = table["face_crop_size"]
+        if model is None and "custom" in description:
+            name = printable(str(description["custom"]))
             raise InputError(
-                f"it holds a network of class {name}, which is not registered, and of which it holds the arrays alone: "
-                f"load it by Localizer.load(path, model={name}(...))"
+                f"the network is of class {name}, which is not registered, and the bundle has only its arrays: use "
+                f"Localizer.load(path, model={name}(...))"
             )
         if model is None:
-            model, points = make_model(**described), described["points"]
-            if isinstance(as_network(model), LinenNetwork):  # its variables are nested dicts, as the arrays are
-                return cls(model=model, variables={"batch_stats": {}, **arrays}, **facts)
-        variables = _fitted(as_network(model), arrays, input_size=facts["input_size"], points=points)
-        return cls(model=model, variables=variables, **facts)
+            model, points = make_model(**description), description["points"]
+            if isinstance(as_network(model), LinenNetwork):  # its variables are nested dicts like `arrays`
+                return cls(model=model, variables={"batch_stats": {}, **arrays}, **settings)
+        variables = _match(as_network(model), arrays, input_size=settings["input_size"], points=points)
+        return cls(model=model, variables=variables, **settings)
 
 
 def is_custom(table: Any) -> bool:
-    """Whether the stage of this table holds a model that is not registered."""
+    """Return whether the model of the stage in `table` is not registered."""
     return isinstance(table, Mapping) and isinstance(table.get("model"), Mapping) and "custom" in table["model"]
 
 
-def _fitted(network: Network, arrays: Mapping[str, Any], *, input_size: int, points: int) -> dict[str, Any]:
-    """The arrays as the variables of `network`, in its own structure and dtypes.
+def _match(network: Network, arrays: Mapping[str, Any], *, input_size: int, points: int) -> dict[str, Any]:
+    """Return the arrays as the variables of `network`, with its structure and dtypes.
 
     Raises:
-      InputError: one is missing, of another shape or kind, or left over; the message names the first.
+      InputError: an array is missing, of another shape or kind, or not used; the message names the first one.
     """
     leaves, structure = jax.tree.flatten(shapes_of(network, input_size=input_size, points=points))
     names = list(flatten(jax.tree.unflatten(structure, leaves)))
     stored = flatten(arrays)
     name = type(getattr(network, "model", network)).__name__
-    hint = "give the model that it was saved with"
-    filled = []
-    for path, wanted in zip(names, leaves, strict=True):
-        if (found := stored.pop(path, None)) is None:
-            raise InputError(f"the given model {name} has an array {quoted(path)}, which the bundle has not: {hint}")
-        if found.shape != wanted.shape or _kind(found.dtype) != _kind(wanted.dtype):
+    hint = "pass the model that it was saved with"
+    matched = []
+    for path, expected in zip(names, leaves, strict=True):
+        if (array := stored.pop(path, None)) is None:
+            raise InputError(f"the model {name} has an array {quoted(path)} that is not in the bundle: {hint}")
+        if array.shape != expected.shape or _kind(array.dtype) != _kind(expected.dtype):
             raise InputError(
-                f"the array {quoted(path)} of the given model {name} is {_outline(wanted)}, that of the bundle "
-                f"{_outline(found)}: {hint}"
+                f"the array {quoted(path)} of the model {name} is {_describe(expected)}, in the bundle it is "
+                f"{_describe(array)}: {hint}"
             )
-        filled.append(np.asarray(found, wanted.dtype))
+        matched.append(np.asarray(array, expected.dtype))
     if stored:
-        raise InputError(f"the bundle has an array {quoted(next(iter(stored)))}, which the given model {name} has not: "
-                         f"{hint}")  # fmt: skip
-    return jax.tree.unflatten(structure, filled)
+        extra = quoted(next(iter(stored)))
+        raise InputError(f"the bundle has an array {extra} that is not in the model {name}: {hint}")
+    return jax.tree.unflatten(structure, matched)
 
 
 def _kind(dtype: Any) -> str:
     return "f" if jnp.issubdtype(dtype, jnp.floating) else np.dtype(dtype).kind
 
 
-def _outline(array: Any) -> str:
+def _describe(array: Any) -> str:
     return f"{array.dtype} {list(array.shape)}"

@@ -1,5 +1,7 @@
-"""Faces followed through a video: each frame's boxes come from the last frame's landmarks, the detector looks in at
-times, and a One-Euro filter takes out the jitter.
+"""Track faces through a video.
+
+The boxes of a frame come from the landmarks of the previous frame, the detector runs every few frames, and a One-Euro
+filter removes jitter.
 
     tracker, tracks = Tracker(landmarker=landmarker), Tracks()
     for seconds, frame in frames:
@@ -17,12 +19,13 @@ from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.types import Image
 from wing_jax.values import Value
 
-SAME, STEADY = 0.3, 0.6  # overlaps: of one face in a track and a detection; of a track that needs no new box
+# Minimum overlaps: of a track and a detection of the same face; of boxes so close that the box is not replaced.
+SAME_FACE, SAME_BOX = 0.3, 0.6
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Smoothed(Value):
-    """What a One-Euro filter remembers of a face. Lengths are pixels."""
+class FilterState(Value):
+    """The state of a One-Euro filter for one face. Lengths are in pixels."""
 
     seconds: float
     points: Float[np.ndarray, "points 2"]
@@ -33,137 +36,139 @@ class Smoothed(Value):
 class OneEuro:
     """A low-pass filter whose cut-off rises with speed: steady when a face is at rest, quick when it moves.
 
-    Speeds are taken in face sizes a second (the larger side of the landmarks' box), so that the numbers hold for faces
-    and videos of any size.
+    Speeds are in face sizes per second (a face size is the longer side of the landmarks' box), so that the parameters
+    are valid for faces and videos of any size.
 
     References:
       Casiez, Roussel and Vogel, 1 Euro Filter, CHI 2012, https://gery.casiez.net/1euro/
     """
 
     min_cutoff: float = 1.0  # Hz: the cut-off at rest; lower is steadier
-    beta: float = 30.0  # Hz per face size a second: higher lags less
-    speed: float = 1.0  # Hz: the cut-off of the speed itself
+    beta: float = 30.0  # Hz per face size per second: higher values lag less
+    speed: float = 1.0  # Hz: the cut-off of the filter of the speed
 
-    def __call__(self, before: Smoothed | None, points: Float[np.ndarray, "points 2"], *, seconds: float) -> Smoothed:
-        """`points` of one face at the time `seconds`, smoothed by what came `before` (None: nothing, or a cut)."""
+    def __call__(
+        self, state: FilterState | None, points: Float[np.ndarray, "points 2"], *, seconds: float
+    ) -> FilterState:
+        """Smooth the `points` of one face at the time `seconds`; `state` is the previous result (None: start anew)."""
         points = np.asarray(points, np.float64)
-        if before is None or seconds <= before.seconds:
-            return Smoothed(seconds=seconds, points=points, velocity=np.zeros_like(points))
-        passed = seconds - before.seconds
-        velocity = _towards(before.velocity, (points - before.points) / passed, share=_share(self.speed, passed))
+        if state is None or seconds <= state.seconds:
+            return FilterState(seconds=seconds, points=points, velocity=np.zeros_like(points))
+        step = seconds - state.seconds
+        velocity = _blend(state.velocity, (points - state.points) / step, weight=_weight(self.speed, step))
         size = max(float(np.ptp(points, axis=0).max()), 1.0)
         speed = np.linalg.norm(velocity, axis=1, keepdims=True) / size
-        moved = _towards(before.points, points, share=_share(self.min_cutoff + self.beta * speed, passed))
-        return Smoothed(seconds=seconds, points=moved, velocity=velocity)
+        smoothed = _blend(state.points, points, weight=_weight(self.min_cutoff + self.beta * speed, step))
+        return FilterState(seconds=seconds, points=smoothed, velocity=velocity)
 
 
-def _share(cutoff, passed: float):
-    """How far to go to the new value: of a first-order low-pass filter with `cutoff` (Hz), `passed` seconds on."""
-    return 1 / (1 + 1 / (2 * np.pi * cutoff * passed))
+def _weight(cutoff, step: float):
+    """Return the weight of the new value in a first-order low-pass filter with `cutoff` (Hz) after `step` seconds."""
+    return 1 / (1 + 1 / (2 * np.pi * cutoff * step))
 
 
-def _towards(old: np.ndarray, new: np.ndarray, *, share) -> np.ndarray:
-    return old + share * (new - old)
+def _blend(old: np.ndarray, new: np.ndarray, *, weight) -> np.ndarray:
+    return old + weight * (new - old)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Track(Value):
     """One face in the current frame."""
 
-    number: int  # its own, from 1 on
-    score: float  # the detector's, when it last saw it
-    box: Float[np.ndarray, "4"]  # by the model's convention: what its landmarks were located in
-    located: Float[np.ndarray, "points 2"]  # as the localizer answered, pixels of the frame
-    smooth: Smoothed | None  # None: not filtered
-    missed: int = 0  # looks of the detector in a row that did not see it
+    number: int  # identifies the face in the video, from 1
+    score: float  # of the last detection
+    box: Float[np.ndarray, "4"]  # by the model's convention: the input of the localizer
+    located: Float[np.ndarray, "points 2"]  # the result of the localizer, pixels of the frame
+    smooth: FilterState | None  # None: not filtered
+    missed: int = 0  # consecutive detector runs without the face
 
     @property
     def points(self) -> Float[np.ndarray, "points 2"]:
-        """The landmarks to show, (x, y) in pixels of the frame."""
+        """The smoothed landmarks, (x, y) in pixels of the frame."""
         return self.located if self.smooth is None else self.smooth.points.astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Tracks(Value):
-    """The faces of the current frame, and where in the video it stands; immutable."""
+    """The faces of the current frame, and the counters of the tracker; an immutable value."""
 
     faces: tuple[Track, ...] = ()
-    frame: int = 0  # frames seen
-    numbers: int = 0  # faces numbered so far
-    unsteady: bool = True  # the detector is to look at the next frame
+    frame: int = 0  # number of processed frames
+    numbers: int = 0  # the highest number of a face so far
+    detect_next: bool = True  # the detector must run on the next frame
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Tracker(Value):
-    """Follows faces from frame to frame: `tracks = tracker(tracks, frame, seconds=...)`, from `Tracks()` on."""
+    """Tracks faces from frame to frame: `tracks = tracker(tracks, frame, seconds=...)`, starting with `Tracks()`."""
 
     landmarker: FaceLandmarker
-    every: int = 10  # frames between two looks of the detector; 1: it looks at each
+    every: int = 10  # frames from one run of the detector to the next; 1: it runs on each frame
     smooth: OneEuro | None = dataclasses.field(default_factory=OneEuro)
-    max_missed: int = 2  # looks of the detector in a row that may miss a face before it is given up
+    max_missed: int = 2  # consecutive detector runs that may miss a face before it is dropped
 
     def __call__(self, tracks: Tracks, image: ImageLike, *, seconds: float) -> Tracks:
-        """The faces of the next frame, RGB uint8, shown `seconds` after the video's start.
+        """Track the faces of the next frame, RGB uint8, shown `seconds` after the start of the video.
 
         Raises:
-          InputError: it is no image (`wing_jax.data.arguments`).
+          InputError: `image` is not an image (`wing_jax.data.arguments`).
         """
         image = as_image(image)
-        looks = tracks.unsteady or tracks.frame % self.every == 0
-        followed = _inside(self._followed(tracks.faces), image)
-        if looks:
-            followed = self._seen(followed, image, first=tracks.numbers + 1)
-        points = self.landmarker.localizer.predict(image, [face.box for face in followed])
-        faces = tuple(self._at(face, own, seconds) for face, own in zip(followed, points, strict=True))
-        steady = [overlap(self.landmarker.boxes_around(f.located[None]), f.box)[0] >= STEADY for f in faces]
+        detect = tracks.detect_next or tracks.frame % self.every == 0
+        candidates = _inside_image(self._move_boxes(tracks.faces), image)
+        if detect:
+            candidates = self._detect(candidates, image, first=tracks.numbers + 1)
+        points = self.landmarker.localizer.predict(image, [face.box for face in candidates])
+        faces = tuple(self._update(face, shape, seconds) for face, shape in zip(candidates, points, strict=True))
+        steady = [overlap(self.landmarker.boxes_around(f.located[None]), f.box)[0] >= SAME_BOX for f in faces]
         return Tracks(
-            faces=_apart(faces),
+            faces=_drop_duplicates(faces),
             frame=tracks.frame + 1,
             numbers=max([tracks.numbers, *(face.number for face in faces)]),
-            unsteady=not faces or not all(steady),
+            detect_next=not faces or not all(steady),
         )
 
-    def _at(self, face: Track, located: Float[np.ndarray, "points 2"], seconds: float) -> Track:
+    def _update(self, face: Track, located: Float[np.ndarray, "points 2"], seconds: float) -> Track:
         smooth = None if self.smooth is None else self.smooth(face.smooth, located, seconds=seconds)
         return dataclasses.replace(face, located=located, smooth=smooth)
 
-    def _followed(self, faces: tuple[Track, ...]) -> list[Track]:
-        """The faces with the boxes in which they are to be looked for now."""
+    def _move_boxes(self, faces: tuple[Track, ...]) -> list[Track]:
+        """Return the faces with boxes around their landmarks in the previous frame."""
         if not faces:
             return []
         boxes = self.landmarker.boxes_around(np.stack([face.located for face in faces]))
         return [dataclasses.replace(face, box=box) for face, box in zip(faces, boxes, strict=True)]
 
-    def _seen(self, followed: list[Track], image: Image, *, first: int) -> list[Track]:
-        """The faces as the detector sees them: those it finds again, those it misses not too often, and new ones."""
+    def _detect(self, faces: list[Track], image: Image, *, first: int) -> list[Track]:
+        """Match the faces with detections; drop those missed too often, add new ones numbered from `first`."""
         boxes, scores = self.landmarker.boxes(image)
-        free, kept = np.ones(len(boxes), bool), []
-        for face in followed:
-            overlaps = np.where(free, overlap(boxes, face.box), 0)
+        unmatched, tracks = np.ones(len(boxes), bool), []
+        for face in faces:
+            overlaps = np.where(unmatched, overlap(boxes, face.box), 0)
             best = int(overlaps.argmax()) if len(boxes) else 0
-            if len(boxes) and overlaps[best] >= SAME:
-                free[best] = False
-                box = face.box if overlaps[best] >= STEADY else boxes[best]
-                kept.append(dataclasses.replace(face, box=box, score=float(scores[best]), missed=0))
+            if len(boxes) and overlaps[best] >= SAME_FACE:
+                unmatched[best] = False
+                box = face.box if overlaps[best] >= SAME_BOX else boxes[best]
+                tracks.append(dataclasses.replace(face, box=box, score=float(scores[best]), missed=0))
             elif face.missed < self.max_missed:
-                kept.append(dataclasses.replace(face, missed=face.missed + 1))
-        nowhere = np.zeros((self.landmarker.localizer.scheme.points, 2), np.float32)
-        return kept + [
-            Track(number=first + i, score=float(scores[new]), box=boxes[new], located=nowhere, smooth=None)
-            for i, new in enumerate(np.flatnonzero(free))
+                tracks.append(dataclasses.replace(face, missed=face.missed + 1))
+        placeholder = np.zeros((self.landmarker.localizer.scheme.points, 2), np.float32)
+        return tracks + [
+            Track(number=first + i, score=float(scores[new]), box=boxes[new], located=placeholder, smooth=None)
+            for i, new in enumerate(np.flatnonzero(unmatched))
         ]
 
 
-def _inside(faces: list[Track], image: Image) -> list[Track]:
-    """The faces whose boxes still show something of the frame."""
+def _inside_image(faces: list[Track], image: Image) -> list[Track]:
+    """Return the faces whose boxes overlap the frame."""
     height, width = image.shape[:2]
     return [face for face in faces if usable(face.box[None], width=width, height=height)[0]]
 
 
-def _apart(faces: tuple[Track, ...]) -> tuple[Track, ...]:
-    """Without those that came to lie on a face known longer."""
-    kept: list[Track] = []
+def _drop_duplicates(faces: tuple[Track, ...]) -> tuple[Track, ...]:
+    """Drop faces that overlap an older track."""
+    tracks: list[Track] = []
     for face in sorted(faces, key=lambda face: face.number):
-        if not any(overlap(face.box[None], other.box)[0] >= STEADY for other in kept):
-            kept.append(face)
-    return tuple(kept)
+        if not any(overlap(face.box[None], older.box)[0] >= SAME_BOX for older in tracks):
+            tracks.append(face)
+    return tuple(tracks)

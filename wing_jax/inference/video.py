@@ -1,4 +1,4 @@
-"""Videos and cameras: frames in with their times, frames out with theirs."""
+"""Read frames with their times from videos and cameras, and show them in a window."""
 
 import contextlib
 import dataclasses
@@ -16,12 +16,12 @@ import numpy as np
 from wing_jax.data.images import LARGEST_PICTURE
 from wing_jax.data.video_frames import BROKEN, VIDEO_ENDINGS, Clock, Converter, decoded, length, open_video
 from wing_jax.errors import InputError
-from wing_jax.inference.video_writer import USUAL_RATE, VideoWriter
+from wing_jax.inference.video_writer import DEFAULT_RATE, VideoWriter
 from wing_jax.text import quoted
 from wing_jax.types import Image
 from wing_jax.values import Value
 
-__all__ = ["USUAL_RATE", "VIDEO_ENDINGS", "Frame", "Video", "VideoWriter", "Window"]
+__all__ = ["DEFAULT_RATE", "VIDEO_ENDINGS", "Frame", "Video", "VideoWriter", "Window"]
 
 VideoSource: TypeAlias = Any  # a path, or the number of a camera; checked at run time
 
@@ -35,11 +35,11 @@ class Frame(Value):
 
 
 class Video:
-    """The frames of a video file, or of a camera by its number, one after the other; close it by `with`.
+    """An iterator over the frames of a video file, or of a camera by its number; use it in a `with` block.
 
-    Each frame has the time that the file gives it, so that videos of variable rate (phones, browsers, time lapses) come
-    out right; a camera's frames have the time at which they came. `rate` (frames a second), `frames` and `length`
-    (seconds) are what the file says of itself, which may be wrong; None where it says nothing.
+    Frames have the times stored in the file, so that variable rates (phones, browsers, time lapses) are handled; frames
+    of a camera have the time of their capture. `rate` (frames per second), `frames` and `length` (seconds) are
+    read from the header of the file, which may be wrong; None: not in the header.
 
     Raises:
       InputError: `source` is neither a path nor a number, it cannot be opened, or its frames are larger than
@@ -49,18 +49,18 @@ class Video:
     def __init__(self, source: VideoSource, *, largest: int = LARGEST_PICTURE):
         source = int(source) if isinstance(source, np.integer) else source
         if isinstance(source, bool) or not isinstance(source, str | Path | int):
-            raise InputError(f"a video is read from a path or the number of a camera, not from {quoted(source)}")
+            raise InputError(f"source={quoted(source)}: pass the path of a video, or the number of a camera")
         self.name = f"camera {source}" if isinstance(source, int) else str(source)
         self.frames: int | None = None
         self.length: float | None = None
-        self.read = 0  # frames so far
+        self.read = 0  # number of frames read
         self._largest = largest
-        self.end = 0.0  # seconds: until when the last of them is shown
-        self.faults: list[str] = []  # of pieces that could not be decoded
+        self.end = 0.0  # seconds: the end of the last frame read
+        self.faults: list[str] = []  # messages about packets that could not be decoded
         self._length_is_exact = False
         self._clock: Clock | None = None
-        self._held = contextlib.ExitStack()
-        self._close = weakref.finalize(self, self._held.close)
+        self._resources = contextlib.ExitStack()
+        self._close = weakref.finalize(self, self._resources.close)
         try:
             self._frames = self._camera(source) if isinstance(source, int) else self._file(Path(source))
         except InputError:
@@ -69,23 +69,23 @@ class Video:
 
     def _camera(self, number: int) -> Iterator[Frame]:
         capture = cv2.VideoCapture(number)
-        self._held.callback(capture.release)
+        self._resources.callback(capture.release)
         if not capture.isOpened():
-            raise InputError(f"{self.name}: cannot read this video: see that it is plugged in and free")
+            raise InputError(f"{self.name}: cannot read this video: check that the camera is connected and not in use")
         width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         if width * height > self._largest:
             raise InputError(f"{self.name}: frames of more than {self._largest:,} pixels: choose a smaller size")
-        self.rate = _usual(capture.get(cv2.CAP_PROP_FPS))
-        return self._seen(capture)
+        self.rate = _valid_rate(capture.get(cv2.CAP_PROP_FPS))
+        return self._capture_frames(capture)
 
-    def _seen(self, capture: Any) -> Iterator[Frame]:
+    def _capture_frames(self, capture: Any) -> Iterator[Frame]:
         started = None
         while True:
             try:
-                done, bgr = capture.read()
+                success, bgr = capture.read()
             except cv2.error:
                 return
-            if not done or bgr is None:
+            if not success or bgr is None:
                 return
             now = time.perf_counter()
             started = now if started is None else started
@@ -93,21 +93,21 @@ class Video:
 
     def _file(self, path: Path) -> Iterator[Frame]:
         try:
-            there = path.is_file()
-        except (OSError, ValueError):  # a name that no file can have
-            there = False
-        if not there:
+            exists = path.is_file()
+        except (OSError, ValueError):  # not a valid file name
+            exists = False
+        if not exists:
             raise InputError(f"{path}: no such video: check the path")
-        container, stream = self._held.enter_context(
+        container, stream = self._resources.enter_context(
             open_video(path, largest=self._largest, hint="check the path, or convert it", threads=True)
         )
-        self.rate = _usual(float(stream.average_rate or stream.guessed_rate or 0))
+        self.rate = _valid_rate(float(stream.average_rate or stream.guessed_rate or 0))
         self.frames = stream.frames or None
         self.length, self._length_is_exact = length(container, stream)
         self._clock = clock = Clock(stream, rate=self.rate)
-        return self._shown(container, stream, clock)
+        return self._decoded_frames(container, stream, clock)
 
-    def _shown(self, container, stream, clock: Clock) -> Iterator[Frame]:
+    def _decoded_frames(self, container, stream, clock: Clock) -> Iterator[Frame]:
         import av
 
         convert = Converter()
@@ -128,31 +128,31 @@ class Video:
         self._close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames that are left.
+        """Iterate over the remaining frames.
 
         Raises:
-          InputError: there is none at all.
+          InputError: no frame of the video can be read.
         """
         for frame in self._frames:
             self.read += 1
             yield frame
         if not self.read:
-            raise InputError(f"{self.name}: not one frame of this video can be read: copy or convert it again")
+            raise InputError(f"{self.name}: no frame of this video can be read: copy or convert it again")
 
     @property
     def is_cut(self) -> bool:
-        """Whether all frames were read and the video ended before the time that its file says."""
+        """Whether all frames were read and the video ended before the duration in its header."""
         if self.length is None or self._clock is None or not self._length_is_exact:
             return False
         return self.length - self.end > max(0.5 * self._clock.gap, min(0.02 * self.length, 1.0))
 
 
-def _usual(rate: float) -> float:
-    return float(rate) if 0.001 <= rate <= 1000 else USUAL_RATE  # a time lapse has few a second
+def _valid_rate(rate: float) -> float:
+    return float(rate) if 0.001 <= rate <= 1000 else DEFAULT_RATE  # time lapses have very low rates
 
 
 class Window:
-    """A window on the screen that shows frames; `show` answers False once its key q, or escape, was pressed.
+    """A window that shows frames; `show` returns False after the key q or escape was pressed.
 
     Raises:
       InputError: there is no screen.
@@ -161,7 +161,7 @@ class Window:
     def __init__(self, title: str):
         # Without a screen OpenCV's windows end the process instead of raising.
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise InputError("no screen to show the camera's picture on: give --no_window")
+            raise InputError("no screen for the camera window: pass --no_window")
         self._title = title
 
     def show(self, image: Image) -> bool:

@@ -1,5 +1,7 @@
-"""The models in the box: trained, in float16, each in a folder of its name beside a card (`CARD.md`) that says on what
-it was trained, under whose terms, how well it does and what it is bad at. `Localizer.load(NAME)` loads one."""
+"""Pretrained models in float16; `Localizer.load(NAME)` loads one.
+
+Each is in a folder of its name, with a card (`CARD.md`) about its training data, terms of use, accuracy and weaknesses.
+"""
 
 from pathlib import Path
 
@@ -9,16 +11,16 @@ FOLDER = Path(__file__).parent
 
 
 def models() -> tuple[str, ...]:
-    """Names of the models in the box."""
+    """Return the names of the pretrained models."""
     return tuple(sorted(path.parent.name for path in FOLDER.glob("*/model.json")))
 
 
 def card(name: str) -> str:
-    """The model's card, Markdown.
+    """Return the model's card as Markdown.
 
     Raises:
-      KeyError: no model in the box is called so.
+      KeyError: there is no pretrained model of this name.
     """
     if name not in models():
-        raise KeyError(f"no model in the box is called {quoted(name)}: use one of {', '.join(models())}")
+        raise KeyError(f"no pretrained model is called {quoted(name)}: use one of {', '.join(models())}")
     return (FOLDER / name / "CARD.md").read_text(encoding="utf-8")
