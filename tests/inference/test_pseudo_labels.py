@@ -184,7 +184,7 @@ def test_other_sets_are_converted_to_the_points_of_the_first(tmp_path, five, con
     data = training_data(dataclasses.replace(config, data=few, more=(many,)))
     assert data.scheme is MTFL_5
     assert data.train.points.shape[1:] == (5, 2)
-    with pytest.raises(InputError, match="no way from 'mtfl5' to 'ibug68'"):
+    with pytest.raises(InputError, match="no conversion from 'mtfl5' to 'ibug68'"):
         training_data(dataclasses.replace(config, data=many, more=(few,)))
     other_boxes = dataclasses.replace(many, boxes="mtfl")
     said = r"by the 'mtfl' convention, synthetic faces .*by 'landmarks': choose a rule .*, such as boxes='landmarks'"
