@@ -36,7 +36,9 @@ def refuse_hostile_folder(folder: Path) -> None:
                     f"{path}: {quoted(value)} is not a class of TFDS, so it is not imported: prepare the data set again"
                 )
             if key == "" and _contains_separator(value):
-                raise InputError(f"{path}: the name {quoted(value)} leads out of the folder: prepare the data set again")
+                raise InputError(
+                    f"{path}: the name {quoted(value)} leads out of the folder: prepare the data set again"
+                )
     for path in find_files(folder, "**/dataset_info.json"):
         for key, value in _read(path):
             if key in FILE_KEYS and _contains_separator(value):
@@ -54,11 +56,15 @@ def refuse_false_lengths(path: Path) -> None:
             size, offset = os.fstat(file.fileno()).st_size, 0
             while offset < size:
                 file.seek(offset)
-                offset += 8 + 4 + int.from_bytes(file.read(8), "little") + 4  # length, its checksum, data, their checksum
+                offset += (
+                    8 + 4 + int.from_bytes(file.read(8), "little") + 4
+                )  # length, its checksum, data, their checksum
     except OSError as error:
         raise InputError(f"{path}: cannot read this file ({error.strerror}): prepare the data set again") from error
     if offset > size:
-        raise InputError(f"{path}: a record is longer than the file: it is truncated or altered: prepare the data set again")
+        raise InputError(
+            f"{path}: a record is longer than the file: it is truncated or altered: prepare the data set again"
+        )
 
 
 def _read(path: Path) -> list[tuple[str, str]]:

@@ -186,9 +186,11 @@ def _read_layout(builder: Any, split: str, folder: Path) -> _Layout:
             if any(len(text) > LONGEST_NAME for text in splits[name][:2]):
                 raise ValueError(f"a name of more than {LONGEST_NAME} characters")
     except Exception as error:  # the file may be missing or contain any JSON
-        raise InputError(f"{folder}: metadata.json is not that of wing_jax ({reason(error)}): build it again") from error
+        raise InputError(
+            f"{folder}: metadata.json is not that of wing_jax ({reason(error)}): build it again"
+        ) from error
     if split not in splits:
-        raise InputError(f"{folder}: no split {quoted(split)}: it has {', '.join(splits)}")
+        raise InputError(f"{folder}: has no split {quoted(split)}: it has {', '.join(splits)}")
     title, boxes, attributes = splits[split]
     features = (*BUILT_FEATURES, "attributes") if attributes else BUILT_FEATURES
     return _Layout(title, scheme, {split: split}, features, functools.partial(_built_face, attributes), boxes)
@@ -213,7 +215,9 @@ def _load_builder(tfds: ModuleType, name: str, root: str, plain: Path) -> Any:
         raise InputError(f"{Path(root) / name}: cannot read this data set ({reason(error)}): {hint}") from error
 
 
-def _read_examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, ...], folder: Path) -> list[Example]:
+def _read_examples(
+    tfds: ModuleType, builder: Any, split: str, features: tuple[str, ...], folder: Path
+) -> list[Example]:
     decoders = tfds.decode.PartialDecoding(
         features=dict.fromkeys(("image", *features), True), decoders={"image": tfds.decode.SkipDecoding()}
     )
@@ -226,7 +230,9 @@ def _read_examples(tfds: ModuleType, builder: Any, split: str, features: tuple[s
     except InputError:
         raise
     except Exception as error:  # TensorFlow's errors for missing, truncated and altered records, TFDS's for splits
-        raise InputError(f"{folder}: cannot read {quoted(split)} ({reason(error)}): prepare the data set again") from error
+        raise InputError(
+            f"{folder}: cannot read {quoted(split)} ({reason(error)}): prepare the data set again"
+        ) from error
     return sorted(examples, key=lambda example: example["index"]) if "index" in features else examples
 
 
