@@ -137,7 +137,7 @@ def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, changes, complaint):
 def test_an_empty_split_is_refused(tmp_path):
     write_aflw(tmp_path)
     message = refusal(read_aflw, tmp_path, "test")
-    assert message.startswith(f"{tmp_path / LIST}: none of its 5 faces is left for 'test'")
+    assert message.startswith(f"{tmp_path / LIST}: no face for 'test' among its 5 faces")
 
 
 def test_backslashes_are_slashes_and_a_missing_picture_is_named_when_read(tmp_path):
@@ -150,7 +150,7 @@ def test_backslashes_are_slashes_and_a_missing_picture_is_named_when_read(tmp_pa
 
 @pytest.mark.parametrize("kept", [0, 50, 200, 700])
 def test_aflw_refuses_a_truncated_or_missing_list(tmp_path, kept):
-    assert "give the folder that holds it" in refusal(read_aflw, tmp_path, "train")
+    assert "pass the folder that contains it" in refusal(read_aflw, tmp_path, "train")
     write_aflw(tmp_path)
     file = tmp_path / LIST
     file.write_bytes(file.read_bytes()[:kept])
@@ -188,7 +188,7 @@ def test_aflw_shapes_as_published(data_root):
 
 
 def test_aflw_shapes_refuses_missing_empty_and_other_files(tmp_path):
-    assert "give their folder" in refusal(read_aflw_shapes, tmp_path)
+    assert "pass their folder" in refusal(read_aflw_shapes, tmp_path)
     np.save(tmp_path / "AFLW_GT_pts21.npy", np.zeros((4, 21, 2), np.float32))
     np.save(tmp_path / "AFLW_GT_crop_yaws.npy", np.zeros(4, np.float32))
     assert "copy the published files again" in refusal(read_aflw_shapes, tmp_path)

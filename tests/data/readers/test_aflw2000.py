@@ -89,8 +89,8 @@ def test_other_splits_and_empty_folders_are_refused(tmp_path):
     assert "no split 'train'" in refusal(read_aflw2000, tmp_path, "train")
     assert "no split 'test'" in refusal(read_300wlp, tmp_path, "test")
     assert "no landmarks '4d'" in refusal(read_300wlp, tmp_path, "train", landmarks="4d")
-    assert "give the folder of AFLW2000-3D" in refusal(read_aflw2000, tmp_path, "test")
-    assert "give the folder of 300W-LP" in refusal(read_300wlp, tmp_path, "train")
+    assert "pass the folder of AFLW2000-3D" in refusal(read_aflw2000, tmp_path, "test")
+    assert "pass the folder of 300W-LP" in refusal(read_300wlp, tmp_path, "train")
 
 
 def spoilt(shape: tuple[int, ...], value: float) -> np.ndarray:
@@ -103,8 +103,8 @@ POSE, GOOD_POSE = "Pose_Para", np.zeros((1, 7))
 DAMAGE = {
     "no points": ({POSE: GOOD_POSE}, "not as published"),
     "no pose": ({"pt3d_68": np.ones((3, 68))}, "not as published"),
-    "67 points": ({"pt3d_68": np.ones((3, 67)), POSE: GOOD_POSE}, "(3, 67), not (3, 68)"),
-    "transposed": ({"pt3d_68": np.ones((68, 3)), POSE: GOOD_POSE}, "(68, 3), not (3, 68)"),
+    "67 points": ({"pt3d_68": np.ones((3, 67)), POSE: GOOD_POSE}, "expected points of shape (3, 68), got (3, 67)"),
+    "transposed": ({"pt3d_68": np.ones((68, 3)), POSE: GOOD_POSE}, "expected points of shape (3, 68), got (68, 3)"),
     "text": ({"pt3d_68": "a face", POSE: GOOD_POSE}, "not as published"),
     "complex": ({"pt3d_68": np.full((3, 68), 1j), POSE: GOOD_POSE}, "not as published"),
     "NaN": ({"pt3d_68": spoilt((3, 68), np.nan), POSE: GOOD_POSE}, "not finite"),

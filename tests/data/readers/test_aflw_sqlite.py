@@ -83,7 +83,7 @@ def test_the_sign_of_yaw_is_that_of_real_faces(data_root):
 
 def test_the_split_for_testing_is_refused(tmp_path):
     write_aflw_sqlite(tmp_path)
-    assert "AFLWinfo_release.mat has the papers' split" in refusal(tmp_path, "test")
+    assert "use AFLWinfo_release.mat for the papers' split" in refusal(tmp_path, "test")
 
 
 FACE = "face_id = 39342"
@@ -142,12 +142,12 @@ def test_missing_tables_and_columns_are_refused(tmp_path, table):
         (
             "CREATE VIEW Faces AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
             "SELECT x AS face_id, 1 AS file_id FROM n",  # for ever
-            "Faces is no table",
+            "Faces is not a table",
         ),
-        ("CREATE VIRTUAL TABLE Faces USING fts4(face_id, file_id)", "Faces is no table"),
+        ("CREATE VIRTUAL TABLE Faces USING fts4(face_id, file_id)", "Faces is not a table"),
         (
             "CREATE TABLE Faces (face_id INTEGER, file_id TEXT AS (hex(zeroblob(400000000))))",
-            "Faces has columns that are computed",
+            "Faces has computed columns",
         ),
     ],
 )
@@ -167,10 +167,10 @@ def test_a_data_base_is_read_alone(tmp_path):
 
 
 def test_a_missing_or_broken_data_base_is_refused(tmp_path):
-    assert "give the folder that holds it" in refusal(tmp_path, "train")
+    assert "pass the folder that contains it" in refusal(tmp_path, "train")
     assert not (tmp_path / "aflw.sqlite").exists()
     (tmp_path / "aflw.sqlite").write_bytes(b"")
-    assert "FaceImages is no table" in refusal(tmp_path, "train")
+    assert "FaceImages is not a table" in refusal(tmp_path, "train")
     (tmp_path / "aflw.sqlite").write_bytes(b"not a data base\n" * 100)
     assert "not as published" in refusal(tmp_path, "train")
 

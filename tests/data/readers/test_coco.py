@@ -137,7 +137,7 @@ def test_harmless_variants_are_read(small):
 
 
 BROKEN = {  # of the second annotation (id 20) or its image: what it gets, and what the message says
-    "too few": ({"keypoints": [1, 2, 2] * 4}, "12 numbers in 'keypoints' where 5 points of mtfl5 have 15"),
+    "too few": ({"keypoints": [1, 2, 2] * 4}, "12 numbers in 'keypoints', expected 15 for 5 points of mtfl5"),
     "no triples": ({"keypoints": [1] * 14}, "14 numbers"),
     "no list": ({"keypoints": "1 2 2"}, "no list of numbers"),
     "text": ({"keypoints": ["one", 2, 2] * 5}, '"one" is not a finite number'),
@@ -204,16 +204,16 @@ def test_a_name_that_leads_elsewhere_is_refused_or_listed(small, name):
     ("content", "said"),
     [
         ("", ":1: not JSON"),
-        ('{"images": [', ":1: not JSON, or cut short"),
+        ('{"images": [', ":1: not JSON, or truncated"),
         ("[" * 100_000, "cannot read this JSON file"),
         ("[" + "9" * 5000 + "]", "cannot read this JSON file"),
         ([], "no list of objects 'images'"),
         ({"images": []}, "no list of objects 'annotations'"),
         ({"images": {}, "annotations": []}, "no list of objects 'images'"),
         ({"images": [], "annotations": [3]}, "no list of objects 'annotations'"),
-        ({"images": [], "annotations": []}, "none of 0 annotations has labelled keypoints"),
-        ({"images": [{"file_name": "a.png"}], "annotations": []}, "entry 0 of 'images' has no id"),
-        ({"images": [{"id": 1}, {"id": 1}], "annotations": []}, "entry 1 of 'images' has no id of its own"),
+        ({"images": [], "annotations": []}, "none of 0 annotations has labeled keypoints"),
+        ({"images": [{"file_name": "a.png"}], "annotations": []}, "entry 0 of 'images' has no unique id"),
+        ({"images": [{"id": 1}, {"id": 1}], "annotations": []}, "entry 1 of 'images' has no unique id"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path, content, said):
@@ -358,10 +358,10 @@ def test_names_that_are_numbers_keep_the_order_of_the_file(faced, names):
     [
         (
             ["nose", "right_eye", "left_eye", "right_ear", "mouth_left"],
-            "names 'right_ear' where mtfl5 has 'right mouth",
+            "cannot match its names 'right_ear' to 'right mouth",
         ),
-        (["a", "b", "c", "d", "e"], "names 'a', 'b', 'c', 'd', 'e' where mtfl5 has 'left eye', "),
-        (["nose", "nose tip", "left_eye", "mouth_right", "mouth_left"], "names 'nose' where mtfl5 has 'right eye'"),
+        (["a", "b", "c", "d", "e"], "cannot match its names 'a', 'b', 'c', 'd', 'e' to 'left eye', "),
+        (["nose", "nose tip", "left_eye", "mouth_right", "mouth_left"], "cannot match its names 'nose' to 'right eye'"),
         (["nose", "left_eye", "right_eye"], "names 3 keypoints, but its annotations have 5"),
     ],
 )
@@ -370,7 +370,7 @@ def test_names_that_do_not_tell_the_order_are_refused(faced, names, said):
     message = refusal(path, path.read_text())
     assert message.startswith(": category 1: ")
     assert said in message
-    assert "remove them from the file to take its order" in message
+    assert "remove them from the file to use its order" in message
 
 
 @pytest.mark.parametrize("odd", ["an object of names", "one text", "one category"])
@@ -380,7 +380,7 @@ def test_names_that_are_no_list_are_refused(faced, odd):
     category = content["categories"][0]
     category["keypoints"] = {"an object of names": dict(enumerate(names)), "one text": ",".join(names)}.get(odd, names)
     content["categories"] = category if odd == "one category" else [category]
-    assert f"is no list of {'objects' if odd == 'one category' else 'names'}" in refusal(path, json.dumps(content))
+    assert f"is not a list of {'objects' if odd == 'one category' else 'names'}" in refusal(path, json.dumps(content))
 
 
 @pytest.mark.parametrize("number", [None, 0, "x"])
@@ -393,15 +393,17 @@ def test_annotations_of_a_category_without_names_take_the_order_of_the_one_that_
     np.testing.assert_array_equal(read_coco(path, scheme=MTFL_5).points, before.points)
     other = {**content["categories"][0], "id": 99, "keypoints": ["le", "re", "nose", "lm", "rm"]}
     content["categories"].append(other)
-    assert "names no keypoints, and the others name them in several orders" in refusal(path, json.dumps(content))
+    assert "has no keypoint names, and those of the other categories have several orders" in refusal(
+        path, json.dumps(content)
+    )
 
 
 def test_names_that_mean_the_persons_left_are_refused(faced):
     names = ["right_eye", "left_eye", "nose", "mouth_right", "mouth_left"]  # as MediaPipe and YuNet call them
     path = renamed(faced, names, [0, 1, 2, 3, 4])
     message = refusal(path, path.read_text())
-    assert "in 3 of 3 faces 'left eye' lies to the right of 'right eye'" in message
-    assert "exchange left and right in the file's names" in message
+    assert "in 3 of 3 faces 'left eye' is to the right of 'right eye'" in message
+    assert "swap left and right in the keypoint names of the file" in message
 
 
 def test_a_scheme_of_ones_own_may_mean_the_persons_left(faced, tmp_path):
@@ -457,10 +459,10 @@ def test_the_faces_of_coco_wholebody_are_read(tmp_path):
     np.testing.assert_array_equal(read.boxes, [[95, 95, 175, 155]])
     for change in ({"face_valid": False}, {"face_kpts": [0] * 204}, {"iscrowd": 1}, {"face_kpts": None}):
         path = whole_body(tmp_path / "w.json", keypoints=BODY, **(about | change))
-        with pytest.raises(InputError, match=r"none of 1 annotations has labelled|51 numbers"):
+        with pytest.raises(InputError, match=r"none of 1 annotations has labeled|51 numbers"):
             read_coco(path, scheme=IBUG_68)
     path = whole_body(tmp_path / "w.json", keypoints=BODY, **about)
-    said = r"68 points of ibug68 \('face_kpts' of COCO-WholeBody\) where mtfl5 has 5: give ibug68 as the scheme"
+    said = r"68 points of ibug68 \('face_kpts' of COCO-WholeBody\) , but mtfl5 has 5: pass ibug68 as the scheme"
     with pytest.raises(InputError, match=said):
         read_coco(path, scheme=MTFL_5)
 
@@ -472,10 +474,10 @@ def test_the_faces_in_merged_bodies_are_read(tmp_path, total, first):
     read = read_coco(whole_body(tmp_path / "w.json", keypoints=every.ravel().tolist()), scheme=IBUG_68)
     np.testing.assert_array_equal(read.points[0], FACE[:, :2])
     np.testing.assert_array_equal(read.boxes[0], [*FACE[:, :2].min(0), *FACE[:, :2].max(0)])
-    with pytest.raises(InputError, match=f"{total} points of .* where mtfl5 has 5: give ibug68"):
+    with pytest.raises(InputError, match=f"{total} points of .*, but mtfl5 has 5: pass ibug68"):
         read_coco(tmp_path / "w.json", scheme=MTFL_5)
     every[first : first + 68] = 0
-    with pytest.raises(InputError, match="none of 1 annotations has labelled"):
+    with pytest.raises(InputError, match="none of 1 annotations has labeled"):
         read_coco(whole_body(tmp_path / "w.json", keypoints=every.ravel().tolist()), scheme=IBUG_68)
 
 
@@ -519,7 +521,9 @@ def test_probabilities_of_1_throughout_say_nothing_and_mixed_numbers_are_refused
     path.write_text(json.dumps(content))
     assert read_coco(path, scheme=MTFL_5).visibility is None
     content["annotations"][0]["keypoints"][2::3] = [0.5, 2, 1, 1, 1]
-    assert "visibility 0.5 is not 0, 1 or 2, and others of the file are no probabilities" in refusal(path, content)
+    assert "visibility 0.5 is not 0, 1 or 2, and other values of the file are not probabilities" in refusal(
+        path, content
+    )
     content["annotations"][0]["keypoints"][2::3] = [0.5, -0.5, 1, 1, 1]
     assert "visibility 0.5 is not 0, 1 or 2" in refusal(path, content)
 
@@ -541,7 +545,7 @@ def test_numbers_as_text_ids_of_two_kinds_and_grouped_points_are_read(small):
 
 def test_what_predict_writes_of_one_photo_is_told_from_a_list(tmp_path):
     content = {"scheme": "mtfl5", "coordinates": "x, y", "faces": []}
-    assert "what wing-jax predict wrote of one picture, not a list" in refusal(tmp_path / "a.json", content)
+    assert "the output of wing-jax predict for one picture, not a COCO file" in refusal(tmp_path / "a.json", content)
 
 
 VALUES = st.recursive(
@@ -586,7 +590,7 @@ def test_boxes_of_two_corners_are_refused(faced):
     assert len(read_coco(path, scheme=MTFL_5)) == 3
     for annotation in content["annotations"]:
         annotation["bbox"] = [18, 18, 42, 44]
-    assert "as [x0, y0, x1, y1], and COCO's is [x, y, width, height]" in refusal(path, json.dumps(content))
+    assert "the boxes of 3 of 3 faces seem to be [x0, y0, x1, y1]" in refusal(path, json.dumps(content))
 
 
 def test_a_file_in_utf16_is_read(faced):

@@ -159,33 +159,39 @@ def swollen(file, name, shape) -> h5py.Dataset:
 OF_THE_FILE = {
     "a link outside": (link_outside, "phisTr is a link"),
     "a link within": (lambda file: replace_by_link(file, "phisTr"), "phisTr is a link"),
-    "points kept outside": (store_outside, "phisTr lies in another file"),
-    "points of another file": (make_virtual, "phisTr lies in another file"),
+    "points kept outside": (store_outside, "phisTr is stored in another file"),
+    "points of another file": (make_virtual, "phisTr is stored in another file"),
     "points that swell": (
         lambda file: (file.pop("phisTr"), swollen(file, "phisTr", (87, 3))),
-        "a piece of /phisTr unpacks to more than 261 bytes",
+        "a chunk of /phisTr unpacks to more than 261 bytes",
     ),
     "an unusual filter": (
         lambda file: replace(file, "phisTr", np.ones((87, 3)), compression="lzf"),
-        "not through deflate alone",
+        "expected only deflate",
     ),
     "no points": (lambda file: file.pop("phisTr"), "not as published (KeyError"),
     "no cell": (lambda file: file.pop("IsTr"), "not as published (KeyError"),
-    "68 points": (lambda file: replace(file, "phisTr", np.ones((204, 3))), "of shape (204, 3), not numbers of (87, 3)"),
+    "68 points": (
+        lambda file: replace(file, "phisTr", np.ones((204, 3))),
+        "expected numbers of shape (87, 3), got float64 of (204, 3)",
+    ),
     "boxes of two faces": (
         lambda file: replace(file, "bboxesTr", np.ones((4, 2))),
-        "of shape (4, 2), not numbers of (4, 3)",
+        "expected numbers of shape (4, 3), got float64 of (4, 2)",
     ),
-    "text": (lambda file: replace(file, "bboxesTr", np.full((4, 3), b"12")), "bboxesTr is |S2 of shape (4, 3)"),
-    "a group": (lambda file: (file.pop("phisTr"), file.create_group("phisTr")), "/phisTr is no array"),
-    "numbers as cell": (lambda file: replace(file, "IsTr", np.ones((1, 3))), "IsTr is no cell of images"),
+    "text": (
+        lambda file: replace(file, "bboxesTr", np.full((4, 3), b"12")),
+        "bboxesTr: expected numbers of shape (4, 3), got |S2 of (4, 3)",
+    ),
+    "a group": (lambda file: (file.pop("phisTr"), file.create_group("phisTr")), "/phisTr is not an array"),
+    "numbers as cell": (lambda file: replace(file, "IsTr", np.ones((1, 3))), "IsTr is not a cell of images"),
     "a square cell": (
         lambda file: replace(file, "IsTr", np.tile(file["IsTr"][()], (2, 1)), dtype=h5py.ref_dtype),
-        "IsTr is no cell of images, but object (2, 3)",
+        "IsTr is not a cell of images, but object (2, 3)",
     ),
     "an absurd number of faces": (
         lambda file: (file.pop("IsTr"), file.create_dataset("IsTr", (1, 10**15), h5py.ref_dtype, chunks=(1, 100))),
-        "IsTr is no cell of images, but object (1, 1000000000000000)",
+        "IsTr is not a cell of images, but object (1, 1000000000000000)",
     ),
 }
 
@@ -235,7 +241,9 @@ def test_a_picture_that_lies_elsewhere_or_swells_is_refused(path, harm):
             made = swollen(file, "#refs#/other", (3, 16, 16))
         file["IsTr"][0, 1] = made.ref
     faces = read_cofw(path.parent, "train")
-    with pytest.raises(InputError, match="lies in another file" if harm == "outside" else "unpacks to more than 768"):
+    with pytest.raises(
+        InputError, match="is stored in another file" if harm == "outside" else "unpacks to more than 768"
+    ):
         faces.picture(1)
 
 
@@ -246,7 +254,7 @@ def test_a_broken_file_is_refused(path, content):
 
 
 def test_a_missing_file_or_split_is_refused(tmp_path):
-    missing = f"{tmp_path}: neither COFW_train_color.mat nor COFW_train.mat is here: copy it from COFW"
+    missing = f"{tmp_path}: neither COFW_train_color.mat nor COFW_train.mat here: copy it from COFW"
     assert refusal(tmp_path) == missing
     assert refusal(tmp_path, split="val") == f"{tmp_path}: COFW has no split 'val': use one of train, test"
     assert refusal(tmp_path, read_cofw68, "train").startswith(f"{tmp_path}: COFW68 has no split 'train'")
@@ -278,9 +286,9 @@ def test_a_fault_of_one_face(path, field, row, value, reason):
 @pytest.mark.parametrize(
     ("pixels", "reason"),
     [
-        (np.zeros((3, 9, 9)), "face 2 is float64 (3, 9, 9), no picture"),
-        (np.zeros((4, 9, 9), np.uint8), "face 2 is uint8 (4, 9, 9), no picture"),
-        (np.zeros(9, np.uint8), "face 2 is uint8 (9,), no picture"),
+        (np.zeros((3, 9, 9)), "face 2 is float64 (3, 9, 9), not a picture"),
+        (np.zeros((4, 9, 9), np.uint8), "face 2 is uint8 (4, 9, 9), not a picture"),
+        (np.zeros(9, np.uint8), "face 2 is uint8 (9,), not a picture"),
         (np.zeros((3, 0, 9), np.uint8), "face 2 has (3, 0, 9) pixels"),
         ((3, 10**6, 10**6), "face 2 has (3, 1000000, 1000000) pixels"),
         (None, "not as published (ValueError"),
@@ -327,7 +335,7 @@ def test_cofw68_finds_the_pictures_at_the_root(tmp_path):
     (tmp_path / "COFW68_Data" / "COFW_test_color.mat").rename(tmp_path / "COFW_test.mat")
     np.testing.assert_array_equal(read_cofw68(tmp_path, "test").picture(1), faces[1].image)
     (tmp_path / "COFW_test.mat").unlink()
-    assert "neither COFW_test_color.mat nor COFW_test.mat is here" in refusal(tmp_path, read_cofw68, "test")
+    assert "neither COFW_test_color.mat nor COFW_test.mat here" in refusal(tmp_path, read_cofw68, "test")
 
 
 @pytest.mark.parametrize(
@@ -336,11 +344,11 @@ def test_cofw68_finds_the_pictures_at_the_root(tmp_path):
         (None, "cannot read this file (No such file"),
         (b"", "not as published ("),
         ({"Points": np.ones((68, 2))}, "not as published (KeyError"),
-        ({"Points": np.ones((2, 68)), "Occ": np.zeros(68)}, "where (68, 2) are needed"),
-        ({"Points": np.ones((68, 2)), "Occ": np.zeros(29)}, "where (68,) are needed"),
+        ({"Points": np.ones((2, 68)), "Occ": np.zeros(68)}, "expected numbers of shape (68, 2), got (2, 68)"),
+        ({"Points": np.ones((68, 2)), "Occ": np.zeros(29)}, "expected numbers of shape (68,), got (29,)"),
         ({"Points": np.full((68, 2), np.nan), "Occ": np.zeros(68)}, "a number is not finite"),
         ({"Points": np.ones((68, 2)), "Occ": np.full(68, 0.5)}, "an occlusion flag is neither 0 nor 1"),
-        ({"Points": "text", "Occ": np.zeros(68)}, "where numbers belong"),
+        ({"Points": "text", "Occ": np.zeros(68)}, "expected numbers, got"),
     ],
 )
 def test_a_fault_of_one_face_of_cofw68(tmp_path, content, reason):

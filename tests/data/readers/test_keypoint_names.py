@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wing_jax.data.readers.keypoint_names import indices_of, match_names, order_of_names, refuse_exchanged_sides
+from wing_jax.data.readers.keypoint_names import find_point_order, match_names, parse_indices, refuse_swapped_sides
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_19, AFLW_21, COFW_29, MTFL_5, SCHEMES, WFLW_98, Scheme
 
@@ -41,7 +41,7 @@ def test_the_names_of_a_scheme_are_its_points(scheme):
     for change in (str, str.title, lambda name: name.replace(" ", "_"), lambda name: name.replace(" ", "-")):
         names = [change(scheme.names[index]) for index in order]
         assert match_names(names, scheme) == order.tolist()
-        assert order_of_names(names, scheme, where="f", hint="m") == np.argsort(order).tolist()
+        assert find_point_order(names, scheme, location="f", hint="m") == np.argsort(order).tolist()
 
 
 def test_a_name_that_is_the_schemes_own_goes_first():
@@ -55,10 +55,12 @@ def test_a_name_that_is_the_schemes_own_goes_first():
 def test_two_names_of_one_point_match_none():
     assert match_names(["nose", "tip of nose"], MTFL_5) == [None, None]
     with pytest.raises(
-        InputError, match="f: the order of its keypoints is not sure: it names 'nose', 'noseTip' where"
+        InputError, match="f: unknown order of keypoints: cannot match its names 'nose', 'noseTip' to"
     ) as caught:
-        order_of_names(["left eye", "right eye", "nose", "noseTip", "left mouth"], MTFL_5, where="f", hint="rename")
-    assert "the scheme's: 'left eye', 'right eye', 'nose tip'" in str(caught.value)
+        find_point_order(
+            ["left eye", "right eye", "nose", "noseTip", "left mouth"], MTFL_5, location="f", hint="rename"
+        )
+    assert "of the scheme: 'left eye', 'right eye', 'nose tip'" in str(caught.value)
     assert str(caught.value).endswith(": rename")
 
 
@@ -70,23 +72,23 @@ def test_two_names_of_one_point_match_none():
     ],
 )  # fmt: skip
 def test_names_that_count(names, numbers):
-    assert indices_of(names.split()) == numbers
+    assert parse_indices(names.split()) == numbers
 
 
 def test_a_scheme_without_names_takes_the_order_of_the_file():
     own = Scheme.from_table({"name": "own", "points": 3, "normalization": [0, 1]})
-    assert order_of_names(["nose", "chin", "brow"], own, where="f", hint="m") is None
-    assert order_of_names(["2", "0", "1"], own, where="f", hint="m") == [1, 2, 0]
+    assert find_point_order(["nose", "chin", "brow"], own, location="f", hint="m") is None
+    assert find_point_order(["2", "0", "1"], own, location="f", hint="m") == [1, 2, 0]
 
 
 def test_sides_are_looked_at_in_most_faces():
     points = np.tile(np.float32([[1, 1], [3, 1], [2, 2], [1, 3], [3, 3]]), (5, 1, 1))
     visible = np.ones((5, 5), bool)
-    refuse_exchanged_sides(points, visible, MTFL_5, where="f")
+    refuse_swapped_sides(points, visible, MTFL_5, location="f")
     points[:2, :, 0] *= -1  # two of five are upside down
-    refuse_exchanged_sides(points, visible, MTFL_5, where="f")
+    refuse_swapped_sides(points, visible, MTFL_5, location="f")
     points[2, :, 0] *= -1
-    with pytest.raises(InputError, match="f: in 3 of 5 faces 'left eye' lies to the right of 'right eye'"):
-        refuse_exchanged_sides(points, visible, MTFL_5, where="f")
+    with pytest.raises(InputError, match="f: in 3 of 5 faces 'left eye' is to the right of 'right eye'"):
+        refuse_swapped_sides(points, visible, MTFL_5, location="f")
     visible[:, [0, 3]] = False
-    refuse_exchanged_sides(points, visible, MTFL_5, where="f")
+    refuse_swapped_sides(points, visible, MTFL_5, location="f")

@@ -60,12 +60,15 @@ def test_real_faces_in_the_published_form(tmp_path, data_root):
 
 
 FAULTS = {
-    "a point less": (lambda good: good[: good.rstrip().rindex("\n") + 1], "105 lines 'x y' after '106'"),
-    "a point more": (lambda good: good + "1 2\n", "107 lines 'x y' after '106'"),
-    "no count": (lambda good: good.removeprefix("106\n"), "105 lines 'x y' after"),
-    "count of 68": (lambda good: good.replace("106", "68", 1), "after '68', not 106"),
+    "a point less": (
+        lambda good: good[: good.rstrip().rindex("\n") + 1],
+        "expected 106 lines 'x y' after '106', got 105",
+    ),
+    "a point more": (lambda good: good + "1 2\n", "expected 106 lines 'x y' after '106', got 107"),
+    "no count": (lambda good: good.removeprefix("106\n"), "got 105 after"),
+    "count of 68": (lambda good: good.replace("106", "68", 1), "got 106 after '68'"),
     "empty": (lambda good: "", "the list is empty"),
-    "truncated": (lambda good: good[: len(good) // 2], "not 106 after '106'"),
+    "truncated": (lambda good: good[: len(good) // 2], "expected 106 lines 'x y' after '106'"),
     "one number": (lambda good: "106\n5\n" + good.split("\n", 2)[2], ":2: '5' is not two numbers"),
     "NaN": (lambda good: "106\nnan 5\n" + good.split("\n", 2)[2], ":2: 'nan 5' is not finite"),
     "infinite": (lambda good: "106\n5 1e39\n" + good.split("\n", 2)[2], ":2: '5 1e39' is not finite"),

@@ -53,12 +53,12 @@ def test_what_was_written_is_read(tmp_path, split, layout):
 GOOD = signed_pts(np.full((68, 2), 30.25))
 LAST = "30.25 30.25\n}"
 DAMAGE = {
-    "67 points": (GOOD.replace(LAST, "}").replace("68", "67"), ": 67 points where 68"),
+    "67 points": (GOOD.replace(LAST, "}").replace("68", "67"), ": 67 points, but 68"),
     "NaN": (GOOD.replace(LAST, "nan 1\n}"), ":71: 'nan 1' is not finite"),
     "inf": (GOOD.replace(LAST, "-inf -1\n}"), ":71: '-inf -1' is not finite"),
     "text": (GOOD.replace(LAST, "hidden 1\n}"), ":71: 'hidden 1' is not two numbers"),
     "three numbers": (GOOD.replace(LAST, "1 2 0\n}"), ":71: '1 2 0' is not two numbers"),
-    "other count": (GOOD.replace("68", "21"), ": 68 points where 21 are announced"),
+    "other count": (GOOD.replace("68", "21"), ": 68 points, but 21 in the header"),
     "empty": ("", "between a line '{' and a line '}'"),
     "truncated": (GOOD[:200], "between a line '{' and a line '}'"),
     "all hidden": ("{\n" + "-1 -1\n" * 68 + "}", "no point of this face has a position"),
@@ -134,7 +134,7 @@ def test_a_profile_has_a_scheme_of_its_own(tmp_path):
     file.write_text("version: 1\nn_points: 39\n{\n" + "1 2\n" * 39 + "}\n")
     message = refusal(read_menpo, tmp_path, "train")
     assert message.startswith(f"{file}: 39 points")
-    assert "profile faces have a scheme of their own" in message
+    assert "a profile face with another scheme" in message
     faults = []
     assert len(read_menpo(tmp_path, "train", faults=faults)) == 3
     assert faults == [message]
@@ -147,7 +147,7 @@ def test_other_counts_and_missing_pictures_of_menpo_are_faults(tmp_path):
     faults = []
     assert len(read_menpo(tmp_path, "train", faults=faults)) == 2
     assert ["no picture of that name" in fault for fault in faults] == [True, False]
-    assert faults[1].startswith(f"{tmp_path / 'train' / 'five.pts'}: 5 points where")
+    assert faults[1].startswith(f"{tmp_path / 'train' / 'five.pts'}: 5 points, but")
 
 
 LINES = GOOD.splitlines(keepends=True)

@@ -19,13 +19,13 @@ GOOD = "net_7876\\0_1_face.jpg 1 2 3 4 5 6 7 8 9 10 1 2 1 3"
     ("line", "said"),
     [
         ("net_7876/0_1_face.jpg 1 2 3 4 5 6 7 8 9 1 1 1 3", "is not 'image x1..x5"),
-        (f"{GOOD} 7", "the pose is '7'"),  # one number more
+        (f"{GOOD} 7", "expected a pose from 1 to 5, got '7'"),  # one number more
         (GOOD.replace(" 5 ", " nan "), "not finite"),
         (GOOD.replace(" 5 ", " -inf "), "not finite"),
         (GOOD.replace(" 5 ", " 1e60 "), "not finite"),
         (GOOD.replace(" 5 ", " five "), "is not 'image x1..x5"),
-        (GOOD.removesuffix("3") + "6", "the pose is '6'"),
-        (GOOD.removesuffix("3") + "2.5", "the pose is '2.5'"),
+        (GOOD.removesuffix("3") + "6", "expected a pose from 1 to 5, got '6'"),
+        (GOOD.removesuffix("3") + "2.5", "expected a pose from 1 to 5, got '2.5'"),
         (GOOD.replace("net_7876\\", "/data/"), "leads out of the data folder"),
         (GOOD.replace("net_7876\\", "..\\..\\"), "leads out of the data folder"),
         (GOOD.replace("net_7876\\", "C:\\"), "leads out of the data folder"),

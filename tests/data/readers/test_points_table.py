@@ -147,12 +147,12 @@ def refusal(file: Path, content: str | bytes, **keywords) -> str:
 
 BOXED = f"{HEADER},box_x0,box_y0,box_x1,box_y1\n{ROW},{{}}\n{OTHER},0,0,9,9\n"
 BROKEN = {
-    "too few": (GOOD.replace(",10\n", "\n", 1), ":2: 10 columns where the header has 11"),
-    "too many": (GOOD.replace(",10\n", ",10,11\n", 1), ":2: 12 columns where the header has 11"),
+    "too few": (GOOD.replace(",10\n", "\n", 1), ":2: 10 columns, but 11 in the header"),
+    "too many": (GOOD.replace(",10\n", ",10,11\n", 1), ":2: 12 columns, but 11 in the header"),
     "text": (GOOD.replace("3.5", "three", 1), ":2: point 1: 'three 4.25' is not numbers 'x', 'y'"),
     "NaN": (GOOD.replace("3.5", "nan", 1), ":2: point 1: 'nan 4.25' is not finite"),
     "infinite": (GOOD.replace("3.5", "1e999", 1), ":2: point 1: '1e999 4.25' is not finite"),
-    "half a point": (GOOD.replace("3.5,", ",", 1), ":2: point 1 has one coordinate of two"),
+    "half a point": (GOOD.replace("3.5,", ",", 1), ":2: point 1 has only one coordinate"),
     "no point": (GOOD.replace(ROW, f"a.png{',' * 10}"), ":2: no point of this face has a position"),
     "absolute": (GOOD.replace("a.png", "/a.png"), ":2: '/a.png' leads out of the data folder"),
     "up": (GOOD.replace("a.png", "..\\a.png"), ":2: '..\\a.png' leads out of the data folder"),
@@ -183,10 +183,10 @@ def test_a_broken_row_is_refused_by_its_line_or_listed(file, content, said):
         (GOOD.replace("\n", ",path\n"), "must have one column for the picture"),
         (GOOD.replace("x0,y0,", ""), "x0, y0 to x4, y4, or original_0_x, original_0_y ..., or left_eye_x"),
         (GOOD.replace(",x4,", ",x5,"), "x0, y0 to x4, y4"),
-        (GOOD.replace("\n", ",x5,y5\n", 1), "'x5' is of a point more than mtfl5 has (5): use its scheme"),
-        (GOOD.replace("\n", ",x0\n", 1), "two columns of the header are called 'x0'"),
-        (GOOD.replace("\n", ",box_x0\n", 1), "the header has no column 'box_y0' but others of its kind"),
-        (GOOD.replace("\n", ",v0\n", 1), "the header has no column 'v1' but others of its kind"),
+        (GOOD.replace("\n", ",x5,y5\n", 1), "column 'x5', but mtfl5 has only 5 points: pass the scheme"),
+        (GOOD.replace("\n", ",x0\n", 1), "two columns of the header are named 'x0'"),
+        (GOOD.replace("\n", ",box_x0\n", 1), "the header has no column 'box_y0', but others of the same kind"),
+        (GOOD.replace("\n", ",v0\n", 1), "the header has no column 'v1', but others of the same kind"),
         (GOOD.replace("a.png", '"a.png'), "not CSV"),
         (GOOD.replace("a.png", "a" * 200_000), ":2: not CSV (field larger than field limit"),
         (b"\xfe\xfe\x00\x80", "cannot read this table"),
@@ -242,7 +242,7 @@ def test_the_table_of_a_video_names_no_pictures(tmp_path, file):
     with FaceTable(tmp_path / "video.csv", MTFL_5, of=("frame", "timestamp")) as table:
         table.write((0, 0.0), [FoundFace(number=1, box=np.zeros(4), points=np.zeros((5, 2)))])
     for content in ((tmp_path / "video.csv").read_text(), f"{PREDICTED.replace('image', 'frame')}\n1\n"):
-        assert "the table of a video (its columns are frame, " in refusal(file, content)
+        assert "a table of a video (its columns are frame, " in refusal(file, content)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_columns_by_names_spelled_otherwise_are_read_in_the_order_of_the_scheme(
 def test_columns_that_mean_the_persons_left_are_refused(file):
     header = ",".join(f"{name}_{axis}" for name in NAMES for axis in "xy")
     content = f"image,{header}\na.png,9,2,1,3,5,5,8,8,2,9\n"
-    assert "exchange left and right in the file's names of keypoints" in refusal(file, content)
+    assert "swap left and right in the keypoint names of the file" in refusal(file, content)
     assert "must have" in refusal(file, content.replace("mouth_left", "ear"))
 
 

@@ -85,7 +85,7 @@ def test_300w_is_found_from_within_its_own_folder(w300, monkeypatch):
 
 def test_300w_refuses_a_missing_and_an_empty_folder(tmp_path):
     missing = refusal(read_w300, tmp_path / "nowhere", "train")
-    assert missing == f"{tmp_path / 'nowhere'}: no such folder: give the folder that holds afw/, helen/ and lfpw/"
+    assert missing == f"{tmp_path / 'nowhere'}: no such folder: pass the folder that contains afw/, helen/ and lfpw/"
     assert "no .pts file in afw, helen/trainset, lfpw/trainset" in refusal(read_w300, tmp_path, "train")
 
 
@@ -118,7 +118,7 @@ def test_300w_refuses_missing_and_broken_detector_boxes(w300):
     file = w300 / "Bounding Boxes" / "bounding_boxes_afw.mat"
     assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: cannot read")
     published_boxes(w300, "afw", ["17_2", "18_1"])
-    assert "17_1.pts: the published bounding boxes have none" in refusal(read_w300, w300, "train", detector=True)
+    assert "17_1.pts: no published bounding box" in refusal(read_w300, w300, "train", detector=True)
     file.write_bytes(file.read_bytes()[:300])
     assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: not as published")
     scipy.io.savemat(file, {"bounding_boxes": np.zeros((1, 3))})
@@ -129,8 +129,11 @@ def test_300w_refuses_missing_and_broken_detector_boxes(w300):
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (lambda text: text.replace("n_points: 68", "n_points: 67").replace("{\n", "{", 1), "must stand between"),
-        (lambda text: re.sub(r"\n[^\n]+\n}", "\n}", text).replace("68", "67"), "67 points where 68 are needed"),
+        (
+            lambda text: text.replace("n_points: 68", "n_points: 67").replace("{\n", "{", 1),
+            "expected the points between",
+        ),
+        (lambda text: re.sub(r"\n[^\n]+\n}", "\n}", text).replace("68", "67"), "67 points, but 68 in the scheme"),
         (lambda text: re.sub(r"{\n\S+", "{\nnan", text), "is not finite"),
         (lambda text: re.sub(r"{\n\S+", "{\nx", text), "is not two numbers"),
     ],

@@ -74,12 +74,12 @@ def test_missing_videos_and_annotations_are_refused(tmp_path):
 
 GOOD = "version: 1\nn_points: 68\n{\n" + "1.5 2\n" * 67 + "3 4\n}\n"
 DAMAGE = {
-    "67 points": (GOOD.replace("3 4\n", "").replace("68", "67"), ": 67 points where 68"),
+    "67 points": (GOOD.replace("3 4\n", "").replace("68", "67"), ": 67 points, but 68"),
     "NaN": (GOOD.replace("3 4", "nan 4"), ":71: 'nan 4' is not finite"),
     "inf": (GOOD.replace("3 4", "3 -inf"), ":71: '3 -inf' is not finite"),
     "text": (GOOD.replace("3 4", "three 4"), ":71: 'three 4' is not two numbers"),
     "one number": (GOOD.replace("3 4", "3"), ":71: '3' is not two numbers"),
-    "other count": (GOOD.replace("68", "69"), ": 68 points where 69 are announced"),
+    "other count": (GOOD.replace("68", "69"), ": 68 points, but 69 in the header"),
     "empty": ("", "between a line '{' and a line '}'"),
     "truncated": (GOOD[:90], "between a line '{' and a line '}'"),
 }
@@ -105,7 +105,7 @@ def test_annotations_are_called_by_the_number_of_their_frame(tmp_path, name):
     (folder / name).write_text(GOOD)
     faults = []
     assert len(read_300vw(tmp_path, "train", faults=faults)) == 3
-    assert "not the number of a frame" in faults[0]
+    assert "not a frame number" in faults[0]
     assert faults[0].startswith(str(folder / name))
 
 

@@ -19,7 +19,7 @@ from tests.support.writers.wflw import LISTS, write_wflw
 from wing_jax.data.readers import aflw, cofw, mtfl, w300, wflw
 from wing_jax.data.tfds import builders
 from wing_jax.data.tfds.builders import build
-from wing_jax.data.tfds.sets import TAUGHT, read_tfds
+from wing_jax.data.tfds.sets import BUILT, read_tfds
 from wing_jax.errors import InputError
 from wing_jax.text import printable
 
@@ -71,7 +71,7 @@ def test_what_is_built_is_what_was_read(tmp_path, sources, name):
         built = read_tfds(name, split, root=str(tmp_path))
         assert_same(built, SETS[name][1](folder, split))
         np.testing.assert_allclose(built.points, [face.points for face in faces], atol=1e-4)
-    assert SETS.keys() == set(TAUGHT)
+    assert SETS.keys() == set(BUILT)
 
 
 def test_tfds_loads_it_like_any_other(tmp_path, sources):
@@ -144,7 +144,7 @@ BAD = {
     "a picture is missing": ("wing_mtfl", remove("lfw_5590/Abba_0001.jpg"), "Abba_0001.jpg: cannot read this image"),
     "a picture is cut short": ("wing_w300", cut("ibug/image_003_1.png"), "image_003_1.png: the image file is trunc"),
     "not a number": ("wing_w300", edit("afw/134212_2.pts", "}", "nan 1\n}"), "134212_2.pts:72: 'nan 1' is not finite"),
-    "67 points": ("wing_w300", edit("afw/134212_1.pts", "68", "67"), "134212_1.pts: 68 points where 67 are announced"),
+    "67 points": ("wing_w300", edit("afw/134212_1.pts", "68", "67"), "134212_1.pts: 68 points, but 67 in the header"),
     "text for a number": ("wing_wflw", edit(TRAINING, ".", "O"), "list_98pt_rect_attr_train.txt:1"),
     "a path out of the folder": ("wing_mtfl", edit("training.txt", "lfw_5590", "..\\.."), "training.txt:1: '..\\.."),
     "NaN in a .mat": ("wing_aflw", nan_in_list, "AFLWinfo_release.mat: face 1"),
@@ -161,7 +161,7 @@ def test_bad_input_stops_the_build_with_one_line(tmp_path, sources, name, damage
         build(name, data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "source"))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert "no prepared data set" in read_refusal(name, "train", tmp_path / "data")  # and nothing half is left
+    assert "no prepared TFDS data set" in read_refusal(name, "train", tmp_path / "data")  # and nothing half is left
 
 
 def read_refusal(name: str, split: str, root) -> str:

@@ -95,7 +95,7 @@ def refusal(name: str, split: str, root) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_not_prepared_is_refused_with_the_command(tmp_path, name):
     message = refusal(name, "train" if name != "aflw2k3d" else "test", tmp_path)
-    assert message.startswith(f"{tmp_path}: TFDS has no prepared data set {name!r}")
+    assert message.startswith(f"{tmp_path}: no prepared TFDS data set {name!r}")
     assert f"import build; build({name!r}, data_dir={str(tmp_path)!r}" in message
     assert ("manual_dir" in message) == name.startswith("wing_")
 
@@ -213,7 +213,7 @@ def test_no_module_that_the_data_name_is_imported(copied, tmp_path, monkeypatch,
     monkeypatch.syspath_prepend(tmp_path / "code")
     features = copied / "features.json"
     features.write_text(forged(features.read_text()))
-    assert "'wing_jax_evil.Image' is code from elsewhere" in refusal("aflw2k3d", "test", tmp_path)
+    assert "'wing_jax_evil.Image' is not a class of TFDS" in refusal("aflw2k3d", "test", tmp_path)
     assert not list((tmp_path / "code").glob("*.ran"))
 
 
