@@ -117,7 +117,7 @@ def test_the_mean_of_flipped_real_faces_is_the_mean_face(name, frontal):
 
 
 @WITH_MANY_FACES
-def test_the_left_eye_lies_left_of_the_right_and_above_the_middle_on_real_faces(name, frontal):
+def test_the_left_eye_is_left_of_the_right_and_above_the_middle_on_real_faces(name, frontal):
     scheme = SCHEMES[name]
     shapes = frontal[scheme.name]
     left, right = (shapes[:, list(eye)].mean(1) for eye in (scheme.left_eye, scheme.right_eye))

@@ -1,4 +1,4 @@
-"""Names of keypoints: the same point under the names that programs give it, and no other."""
+"""Keypoint names: each spelling of a name matches its point and no other."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from wing_jax.data.readers.keypoint_names import find_point_order, match_names, 
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_19, AFLW_21, COFW_29, MTFL_5, SCHEMES, WFLW_98, Scheme
 
-SAME = {  # scheme, the point's name, and how else it is written
+SPELLINGS = {  # by the name of the point: its scheme, and other spellings
     "left eye": (MTFL_5, "left_eye LeftEye lefteye eye_left l_eye leftEyeCenter left-pupil eyeLeft left_eye_centre le"),
     "nose tip": (MTFL_5, "nose Nose nose_tip noseTip NOSE-TIP n tip_of_nose pronasale nosetip"),
     "left mouth corner": (MTFL_5, "mouth_left leftmouth left_mouth mouth_left_corner LeftMouthCorner lm mouthLeft "
@@ -21,9 +21,9 @@ SAME = {  # scheme, the point's name, and how else it is written
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("point", SAME)
+@pytest.mark.parametrize("point", SPELLINGS)
 def test_spellings_of_one_point(point):
-    scheme, names = SAME[point]
+    scheme, names = SPELLINGS[point]
     for name in names.split():
         assert match_names([name], scheme) == [scheme.names.index(point)], name
 
@@ -44,12 +44,12 @@ def test_the_names_of_a_scheme_are_its_points(scheme):
         assert find_point_order(names, scheme, location="f", hint="m") == np.argsort(order).tolist()
 
 
-def test_a_name_that_is_the_schemes_own_goes_first():
-    own = Scheme.from_table(
+def test_exact_names_of_the_scheme_are_matched_first():
+    scheme = Scheme.from_table(
         {"name": "own", "points": ["left eye", "left pupil", "nose", "nose tip"], "normalization": [0, 1]}
     )
-    assert match_names(["nose tip", "nose", "left_pupil", "left_eye"], own) == [3, 2, 1, 0]
-    assert match_names(["nose tip", "Nose", "eye left", "left_eye"], own) == [3, 2, None, 0]  # "left pupil" or not?
+    assert match_names(["nose tip", "nose", "left_pupil", "left_eye"], scheme) == [3, 2, 1, 0]
+    assert match_names(["nose tip", "Nose", "eye left", "left_eye"], scheme) == [3, 2, None, 0]  # "left pupil" or not?
 
 
 def test_two_names_of_one_point_match_none():
@@ -71,17 +71,17 @@ def test_two_names_of_one_point_match_none():
         ("point3 point1 point2", [3, 1, 2]), ("0 2", None), ("2 3", None), ("a1 b2", None), ("1 1", None),
     ],
 )  # fmt: skip
-def test_names_that_count(names, numbers):
+def test_names_that_are_numbers_are_parsed(names, numbers):
     assert parse_indices(names.split()) == numbers
 
 
-def test_a_scheme_without_names_takes_the_order_of_the_file():
-    own = Scheme.from_table({"name": "own", "points": 3, "normalization": [0, 1]})
-    assert find_point_order(["nose", "chin", "brow"], own, location="f", hint="m") is None
-    assert find_point_order(["2", "0", "1"], own, location="f", hint="m") == [1, 2, 0]
+def test_a_scheme_without_names_uses_the_order_of_the_file():
+    scheme = Scheme.from_table({"name": "own", "points": 3, "normalization": [0, 1]})
+    assert find_point_order(["nose", "chin", "brow"], scheme, location="f", hint="m") is None
+    assert find_point_order(["2", "0", "1"], scheme, location="f", hint="m") == [1, 2, 0]
 
 
-def test_sides_are_looked_at_in_most_faces():
+def test_swapped_sides_are_refused_if_most_faces_have_them():
     points = np.tile(np.float32([[1, 1], [3, 1], [2, 2], [1, 3], [3, 3]]), (5, 1, 1))
     visible = np.ones((5, 5), bool)
     refuse_swapped_sides(points, visible, MTFL_5, location="f")

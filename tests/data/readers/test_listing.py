@@ -1,4 +1,4 @@
-"""Lists of text: numbered lines, numbers, and points without a position."""
+"""Text lists: numbered lines, numbers, and points without a position."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_lists_that_cannot_be_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "said"),
+    ("x", "y", "expected"),
     [
         ("", "", True), ("nan", "NaN", True), ("null", " NA ", True), ("-1", "-1.0", True), (None, None, True),
         (-1, -1.0, True), (float("nan"), None, True), ("", None, True),
@@ -44,9 +44,9 @@ def test_lists_that_cannot_be_read(tmp_path):
         ("x", "-1", False), ([], [], False),
     ],
 )  # fmt: skip
-def test_what_says_that_a_point_has_no_position(x, y, said):
-    assert has_no_position(x, y) is said
-    assert has_no_position(y, x) is said
+def test_has_no_position(x, y, expected):
+    assert has_no_position(x, y) is expected
+    assert has_no_position(y, x) is expected
 
 
 def test_numbers_are_finite_float32():
@@ -54,6 +54,6 @@ def test_numbers_are_finite_float32():
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, [1, -2.5, 300])
     for words in (["1", "x"], ["nan"], ["inf"], ["1e39"], ["1e400"], ["0x10"]):
-        complaint = refusal(numbers, words, location="l:7", expected="'x y'")
-        assert complaint.startswith("l:7: ")
-        assert complaint.endswith("'x y'")
+        message = refusal(numbers, words, location="l:7", expected="'x y'")
+        assert message.startswith("l:7: ")
+        assert message.endswith("'x y'")

@@ -1,4 +1,4 @@
-"""Tables of points: each style of columns is read, and each kind of damage is named by line."""
+"""Tables of points: each style of columns is read, and each fault is reported with its line."""
 
 import re
 import tempfile
@@ -25,22 +25,22 @@ POINTS = np.float32([[1, 2], [3.5, 4.25], [-5, 60], [7, 8], [9, 10]])
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("style", ["numbers", "names", "hrnet"])
-def test_what_was_written_is_read(tmp_path, style, delimiter, split):
+def test_written_files_are_read(tmp_path, style, delimiter, split):
     faces = write_points_table(tmp_path, style=style, delimiter=delimiter)[split]
     read = read_points_csv(tmp_path / f"{split}.csv", scheme=MTFL_5)
-    full = style == "numbers"
-    assert (read.name, read.box_convention, len(read)) == (split, "csv" if full else "landmarks", len(faces))
+    has_all_columns = style == "numbers"
+    assert (read.name, read.box_convention, len(read)) == (split, "csv" if has_all_columns else "landmarks", len(faces))
     np.testing.assert_array_equal(read.points, [face.points for face in faces])
     tight = [[*face.points.min(0), *face.points.max(0)] for face in faces]
-    np.testing.assert_array_equal(read.boxes, [face.box for face in faces] if full else tight)
+    np.testing.assert_array_equal(read.boxes, [face.box for face in faces] if has_all_columns else tight)
     assert read.visible.all()
-    if full:
+    if has_all_columns:
         np.testing.assert_array_equal(read.visibility, [[2, 1, 1, 1, 1]] * len(faces))
     else:
         assert read.visibility is None
     names = [f"pictures/{split}_{i}.png" for i in range(len(faces))]
-    assert list(read.photos) == ([f"photo {i}" for i in range(len(faces))] if full else names)
-    assert set(read.subsets) == {"indoor" if full else "pictures"}
+    assert list(read.photos) == ([f"photo {i}" for i in range(len(faces))] if has_all_columns else names)
+    assert set(read.subsets) == {"indoor" if has_all_columns else "pictures"}
     for index, face in enumerate(faces):
         np.testing.assert_array_equal(read.picture(index), face.image)
 
@@ -163,17 +163,17 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("content", "said"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_row_is_refused_by_its_line_or_listed(file, content, said):
+@pytest.mark.parametrize(("content", "expected"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_row_is_refused_by_its_line_or_listed(file, content, expected):
     message = refusal(file, content)
-    assert message.startswith(said)
+    assert message.startswith(expected)
     faults: list[str] = []
     assert read_points_csv(file, scheme=MTFL_5, faults=faults).photos == ("b.png",)
     assert faults == [f"{file}{message}"]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("", "no row below the header"),
         (f"{HEADER}\n", "no row below the header"),
@@ -192,12 +192,12 @@ def test_a_broken_row_is_refused_by_its_line_or_listed(file, content, said):
         (b"\xfe\xfe\x00\x80", "cannot read this table"),
     ],
 )
-def test_a_table_of_another_kind_is_refused(file, content, said):
+def test_a_table_of_another_kind_is_refused(file, content, expected):
     for keywords in ({}, {"faults": []}):
-        assert said in refusal(file, content, **keywords)
+        assert expected in refusal(file, content, **keywords)
 
 
-def test_what_cannot_be_read_is_refused(file, tmp_path):
+def test_unreadable_files_are_refused(file, tmp_path):
     for path in (tmp_path / "missing.csv", tmp_path):
         with pytest.raises(InputError, match=f"{re.escape(str(path))}: cannot read this table"):
             read_points_csv(path, scheme=MTFL_5)
@@ -217,7 +217,7 @@ PREDICTED = "image,face_id,confidence,left,top,right,bottom,x_0,x_1,x_2,x_3,x_4,
 
 @pytest.mark.parametrize("change", [("", ""), (",", ", "), (",", ";"), ("image", "Image")], ids=str)
 def test_the_table_that_predict_writes_is_read(tmp_path, change):
-    """Its points are corrected and trained on: what was written is read, the face's box too."""
+    """The table can be corrected and used for training: points and boxes are read back."""
     boxes = np.float32([[1, 2, 90, 80], [10.25, 12, 50, 70.5], [3, 3, 30, 33]])
     points = np.random.default_rng(0).uniform(0, 90, (3, 5, 2)).astype(np.float32).round(3)
     faces = [
@@ -269,7 +269,7 @@ NAMED = "1,2,9,3,5,5,2,8,8,9"
 
 @pytest.mark.parametrize("names", [NAMES, ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")])
 @pytest.mark.parametrize("style", ["{}_x", "x_{}", "{}.x", "{} X"])
-def test_columns_by_names_spelled_otherwise_are_read_in_the_order_of_the_scheme(file, names, style):
+def test_other_spellings_of_column_names_are_read_in_the_order_of_the_scheme(file, names, style):
     order = [2, 1, 0, 4, 3]
     header = ",".join(
         style.format(names[i]).replace("x", axis) if "x" in style else style.format(names[i]).replace("X", axis.upper())
@@ -289,7 +289,7 @@ def test_columns_that_mean_the_persons_left_are_refused(file):
 
 
 @pytest.mark.parametrize("empty", ["-1,-1", "-1.0,-1", "nan,NaN", "null,", "NA,NA"])
-def test_cells_that_say_nothing_are_points_without_a_position(file, empty):
+def test_missing_values_are_points_without_a_position(file, empty):
     file.write_text(GOOD.replace("3.5,4.25", empty, 1).replace("2,2,3.5", "-1,2,3.5", 1))
     read = read_points_csv(file, scheme=MTFL_5)
     np.testing.assert_array_equal(read.visible, [[1, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
@@ -302,7 +302,7 @@ def test_cells_that_say_nothing_are_points_without_a_position(file, empty):
     ("states", "visibility"),
     [("0.0,0.3,0.5,0.99,1", [0, 2, 1, 1, 1]), ("False,true,TRUE,True,", [0, 1, 1, 1, 0])],
 )
-def test_visibility_may_be_a_probability_or_yes_and_no(file, states, visibility):
+def test_visibility_may_be_a_probability_or_a_boolean(file, states, visibility):
     file.write_text(WITH_STATES.format(states))
     read = read_points_csv(file, scheme=MTFL_5)
     np.testing.assert_array_equal(read.visibility[0], visibility)
