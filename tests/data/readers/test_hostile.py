@@ -86,12 +86,12 @@ def test_unusual_valid_input_is_read_and_nothing_outside_is_touched(name, tmp_pa
         assert [path for path in opened if not path.startswith(allowed)] == []
 
 
-def with_huge_word(sound: Files, draw: random.Random) -> Files:
+def with_huge_word(valid: Files, draw: random.Random) -> Files:
     """Replace one word of a text by a huge one, like the pixels of a picture in a cell or a picture in base64."""
-    texts = [path for path, content in sound.items() if b"\0" not in content and content.isascii()]
+    texts = [path for path, content in valid.items() if b"\0" not in content and content.isascii()]
     path = draw.choice(texts)
-    word = draw.choice(list(re.finditer(rb"[^\s,;:=<>\[\](){}\"']+", sound[path])))
-    return {**sound, path: sound[path][: word.start()] + draw.choice(HUGE) + sound[path][word.end() :]}
+    word = draw.choice(list(re.finditer(rb"[^\s,;:=<>\[\](){}\"']+", valid[path])))
+    return {**valid, path: valid[path][: word.start()] + draw.choice(HUGE) + valid[path][word.end() :]}
 
 
 @pytest.mark.filterwarnings("ignore")
