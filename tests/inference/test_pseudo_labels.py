@@ -100,7 +100,7 @@ def test_labeled_faces_are_of_the_models_scheme_and_boxes(five, template):
 def test_what_cannot_be_labeled_is_refused(drawn, five, template):
     model, covered = always(template), dataclasses.replace(five, visible=np.eye(len(five), 5) == 0)
     refused = {
-        "cannot be labeled by a model of ibug68: no conversion": lambda: label_faces(model, converted_to(drawn, LAPA_106)),
+        "labeled by a model of ibug68: no conversion": lambda: label_faces(model, converted_to(drawn, LAPA_106)),
         "some of its points are hidden": lambda: label_faces(model, covered),
         "does not record how its boxes lay": lambda: label_faces(always(template, shape_in_box=None), five),
     }
