@@ -99,7 +99,7 @@ def test_check_of_ones_own_folder_needs_its_scheme(capsys, tmp_path):
     write_points_folder(tmp_path / "mine")
     assert "need their scheme: give a .toml file" in refused(capsys, "check", tmp_path / "mine")
     assert row(said(capsys, "check", tmp_path / "mine", "--scheme", "ibug68"), "all")[1] == "5"
-    assert "scheme 'mine': give a .toml file" in refused(capsys, "check", tmp_path / "mine", "--scheme", "mine")
+    assert "scheme 'mine': pass a .toml file" in refused(capsys, "check", tmp_path / "mine", "--scheme", "mine")
 
 
 def test_show_draws_points_boxes_and_numbers(capsys, w300):

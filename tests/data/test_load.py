@@ -36,7 +36,7 @@ def test_published_points_are_converted_on_the_way(tmp_path):
     np.testing.assert_allclose(faces.points[:, 0], original.points[:, 36:42].mean(1), atol=1e-4)
     np.testing.assert_array_equal(faces.points[:, 2:], original.points[:, [30, 48, 54]])
     np.testing.assert_array_equal(faces.boxes, original.boxes)
-    assert "no way from 'ibug68' to 'wflw98'" in refusal("w300", "train", root=str(tmp_path), scheme="wflw98")
+    assert "no conversion from 'ibug68' to 'wflw98'" in refusal("w300", "train", root=str(tmp_path), scheme="wflw98")
 
 
 def test_boxes_by_rule_are_those_of_the_converted_points(tmp_path):
@@ -78,7 +78,7 @@ def test_what_must_be_given(tmp_path):
     assert "has no split 'val': it has train, test, private" in refusal("w300", "val", root=str(tmp_path))
     assert "need their root: give the folder or file" in refusal("coco", "train", scheme="ibug68")
     assert "need their scheme: give a .toml file, or one of mtfl5" in refusal("pts", "train", root=str(tmp_path))
-    assert "scheme 'six': give a .toml file" in refusal("pts", "train", root=str(tmp_path), scheme="six")
+    assert "scheme 'six': pass a .toml file" in refusal("pts", "train", root=str(tmp_path), scheme="six")
     assert "cannot read this scheme" in refusal("pts", "train", root=str(tmp_path), scheme=str(tmp_path / "six.toml"))
 
 

@@ -100,7 +100,7 @@ def test_labeled_faces_have_the_scheme_and_boxes_of_the_model(five, template):
 def test_faces_that_cannot_be_labeled_are_refused(synthetic, five, template):
     model, hidden = constant_model(template), dataclasses.replace(five, visible=np.eye(len(five), 5) == 0)
     attempts = {
-        "cannot be labeled by a model of ibug68: no way": lambda: label_faces(model, with_scheme(synthetic, LAPA_106)),
+        "labeled by a model of ibug68: no conversion": lambda: label_faces(model, with_scheme(synthetic, LAPA_106)),
         "some of its points are hidden": lambda: label_faces(model, hidden),
         "does not record the position of faces in its boxes": lambda: label_faces(
             constant_model(template, shape_in_box=None), five
@@ -188,7 +188,7 @@ def test_other_sets_are_converted_to_the_points_of_the_first(tmp_path, five, con
     data = training_data(dataclasses.replace(config, data=few, more=(many,)))
     assert data.scheme is MTFL_5
     assert data.train.points.shape[1:] == (5, 2)
-    with pytest.raises(InputError, match="no way from 'mtfl5' to 'ibug68'"):
+    with pytest.raises(InputError, match="no conversion from 'mtfl5' to 'ibug68'"):
         training_data(dataclasses.replace(config, data=many, more=(few,)))
     other_boxes = dataclasses.replace(many, boxes="mtfl")
     message = r"by the 'mtfl' convention, synthetic faces .*by 'landmarks': choose a rule .*, such as boxes='landmarks'"

@@ -1,4 +1,4 @@
-"""Landmark schemes: the tables against themselves and against real faces; conversions; schemes of one's own."""
+"""Landmark schemes: the tables against themselves and against real faces; conversions; custom schemes."""
 
 import dataclasses
 import itertools
@@ -37,8 +37,8 @@ WITH_MANY_FACES = pytest.mark.parametrize("name", ["ibug68", "mtfl5", "aflw19", 
 def test_flip_is_an_involution_without_repeats(scheme):
     assert scheme.flip.shape == (scheme.points,)
     np.testing.assert_array_equal(scheme.flip[scheme.flip], np.arange(scheme.points))
-    named = [point for pair in scheme.mirrored for point in pair]
-    assert len(named) == len(set(named))
+    points = [point for pair in scheme.mirrored for point in pair]
+    assert len(points) == len(set(points))
 
 
 @EVERY
@@ -75,19 +75,19 @@ def test_lines_are_mirrored_onto_lines(scheme):
 
 def test_a_scheme_is_found_by_name_and_an_unknown_one_is_refused():
     assert get_scheme("mtfl5").points == 5
-    with pytest.raises(ValueError, match=r"no landmark scheme is called 'ibug': use one of mtfl5, aflw19"):
+    with pytest.raises(ValueError, match=r"unknown landmark scheme 'ibug': use one of mtfl5, aflw19"):
         get_scheme("ibug")
 
 
-def normalised(shapes: np.ndarray) -> np.ndarray:
-    """Each shape centerd and brought to unit root mean square radius."""
+def normalize(shapes: np.ndarray) -> np.ndarray:
+    """Center each shape and scale it to unit root mean square radius."""
     centered = shapes - shapes.mean(1, keepdims=True)
     return centered / np.sqrt((centered**2).sum(-1).mean(-1))[:, None, None]
 
 
 @pytest.fixture(scope="module")
 def frontal(data_root):
-    """Real frontal faces for each scheme: (scheme, shapes [n, points, 2])."""
+    """Read real frontal faces: shapes [n, points, 2] by scheme name."""
     w300 = read_w300(data_root / "300w", "train")
     mtfl = read_mtfl(data_root / "mtfl", "train")
     points, visible, _, yaw = read_aflw_shapes(data_root / "aflw_shapes")
@@ -104,20 +104,20 @@ def frontal(data_root):
 @WITH_MANY_FACES
 def test_the_mean_of_flipped_real_faces_is_the_mean_face(name, frontal):
     scheme = SCHEMES[name]
-    shapes = normalised(frontal[scheme.name])
+    shapes = normalize(frontal[scheme.name])
     assert len(shapes) > 100
     mean = shapes.mean(0)
     flipped = (shapes * (-1, 1)).mean(0)[scheme.flip]
     distance = np.linalg.norm(flipped - mean, axis=-1).max()
     assert distance < 0.1
-    for left, right in scheme.mirrored:  # and each pair is needed: without it the face is torn
-        torn = scheme.flip
-        torn[[left, right]] = left, right
-        assert np.linalg.norm((shapes * (-1, 1)).mean(0)[torn] - mean, axis=-1).max() > 2 * distance
+    for left, right in scheme.mirrored:  # each pair is needed: without it the face is distorted
+        distorted = scheme.flip
+        distorted[[left, right]] = left, right
+        assert np.linalg.norm((shapes * (-1, 1)).mean(0)[distorted] - mean, axis=-1).max() > 2 * distance
 
 
 @WITH_MANY_FACES
-def test_the_left_eye_lies_left_of_the_right_and_above_the_middle_on_real_faces(name, frontal):
+def test_the_left_eye_is_left_of_the_right_and_above_the_middle_on_real_faces(name, frontal):
     scheme = SCHEMES[name]
     shapes = frontal[scheme.name]
     left, right = (shapes[:, list(eye)].mean(1) for eye in (scheme.left_eye, scheme.right_eye))
@@ -131,14 +131,14 @@ SAMPLES = {"cofw29": "cofw/test_cofw", "wflw98": "wflw/test_wflw", "lapa106": "l
 
 
 def sample_faces(data_root, name) -> np.ndarray:
-    """The faces of `name` that come with mmpose's tests, read without any reader of ours."""
+    """Read the faces of `name` from mmpose's test data without any of our readers."""
     path = data_root / "formats" / "mmpose_tests_data" / f"{SAMPLES[name]}.json"
     faces = [face["keypoints"] for face in json.loads(path.read_text())["annotations"]]
     return np.array(faces, np.float32).reshape(len(faces), -1, 3)[..., :2]
 
 
-def annotation_fault(source: np.ndarray, target: np.ndarray) -> float:
-    """Root mean square distance after the best similarity, in fractions of the target's radius."""
+def annotation_error(source: np.ndarray, target: np.ndarray) -> float:
+    """Return the root mean square distance after the best similarity, as a fraction of the target's radius."""
     fitted = np.asarray(transform(fit_similarity(source, target), source))
     return float(np.sqrt(((fitted - target) ** 2).sum(-1).mean() / ((target - target.mean(0)) ** 2).sum(-1).mean()))
 
@@ -148,14 +148,14 @@ def test_a_flipped_real_face_is_nearly_the_face_itself(name, data_root):
     scheme = SCHEMES[name]
     for face in sample_faces(data_root, name):
         mirrored = face * np.float32([-1, 1])
-        whole = annotation_fault(mirrored[scheme.flip], face)
-        assert whole < 0.4  # a turned head is not its own mirror image, but nearer to it than any torn one
+        correct = annotation_error(mirrored[scheme.flip], face)
+        assert correct < 0.4  # a turned head differs from its mirror image, but less than from any distorted one
         jaw = {i for i, point in enumerate(scheme.names) if "jaw" in point}
         for left, right in scheme.mirrored:
-            torn = scheme.flip
-            torn[[left, right]] = left, right
+            distorted = scheme.flip
+            distorted[[left, right]] = left, right
             if left not in jaw and "nos" not in scheme.names[left]:
-                assert annotation_fault(mirrored[torn], face) > whole
+                assert annotation_error(mirrored[distorted], face) > correct
         left, right = (face[list(eye)].mean(0) for eye in (scheme.left_eye, scheme.right_eye))
         assert left[0] < right[0]
         assert max(left[1], right[1]) < face[:, 1].mean()
@@ -180,11 +180,13 @@ EVERY_CONVERSION = pytest.mark.parametrize("conversion", tuple(conversions()), i
 
 
 def test_the_conversions_that_users_ask_for_exist():
-    known = {by_name(conversion) for conversion in conversions()}
-    assert set(map("-".join, CONVERSIONS)) <= known
-    asked = {"wflw98-ibug68", "lapa106-ibug68", "wflw98-cofw29", "wflw98-aflw19", "wflw98-mtfl5", "ibug68-cofw29"}
-    assert asked | {"ibug68-aflw19", "ibug68-mtfl5", "aflw21-aflw19", "aflw21-mtfl5", "cofw29-mtfl5"} <= known
-    with pytest.raises(ValueError, match="no way from 'mtfl5' to 'ibug68': the steps known are wflw98 -> ibug68"):
+    names = {by_name(conversion) for conversion in conversions()}
+    assert set(map("-".join, CONVERSIONS)) <= names
+    expected = {"wflw98-ibug68", "lapa106-ibug68", "wflw98-cofw29", "wflw98-aflw19", "wflw98-mtfl5", "ibug68-cofw29"}
+    assert expected | {"ibug68-aflw19", "ibug68-mtfl5", "aflw21-aflw19", "aflw21-mtfl5", "cofw29-mtfl5"} <= names
+    with pytest.raises(
+        ValueError, match="no conversion from 'mtfl5' to 'ibug68': the available steps are wflw98 -> ibug68"
+    ):
         get_conversion(SCHEMES["mtfl5"], SCHEMES["ibug68"])
 
 
@@ -193,31 +195,31 @@ def test_a_conversion_takes_means_and_says_what_it_approximates(conversion):
     sums = conversion.weights.sum(1)
     np.testing.assert_allclose(sums, conversion.told, atol=1e-6)
     assert conversion.approximates
-    # The middle of a mouth or an eye must come from mouth and eye: parts keep their names.
+    # The middle of a mouth or an eye must be computed from mouth and eye points.
     for row, name in zip(conversion.weights, conversion.target.names, strict=True):
         for part in ("brow", "eye", "chin"):
             if part in name and row.any():
-                origins = [conversion.source.names[i] for i in np.flatnonzero(row)]
-                kin = {"eye": ("eye", "pupil"), "chin": ("chin", "jaw"), "brow": ("brow",)}[part]
-                assert all(any(word in origin for word in kin) for origin in origins), (name, origins)
+                sources = [conversion.source.names[i] for i in np.flatnonzero(row)]
+                related = {"eye": ("eye", "pupil"), "chin": ("chin", "jaw"), "brow": ("brow",)}[part]
+                assert all(any(word in source for word in related) for source in sources), (name, sources)
 
 
 @EVERY_CONVERSION
 @settings(max_examples=5)
 @given(data=st.data())
-def test_converting_and_flipping_can_change_places(conversion, data):
+def test_converting_and_flipping_commute(conversion, data):
     shape = (conversion.source.points, 2)
     points = data.draw(arrays.arrays(np.float32, shape, elements=st.floats(-100, 100, width=32)))
     visible = data.draw(arrays.arrays(bool, shape[:1]))
     mirror = np.float32([-1, 1])
-    first = conversion.points((points * mirror)[conversion.source.flip])
-    last = (conversion.points(points) * mirror)[conversion.target.flip]
-    np.testing.assert_allclose(first, last, atol=1e-4)
+    flipped_first = conversion.points((points * mirror)[conversion.source.flip])
+    converted_first = (conversion.points(points) * mirror)[conversion.target.flip]
+    np.testing.assert_allclose(flipped_first, converted_first, atol=1e-4)
     flipped = conversion.visible(visible[conversion.source.flip])
     np.testing.assert_array_equal(flipped, conversion.visible(visible)[conversion.target.flip])
 
 
-def test_what_cannot_be_told_does_not_count():
+def test_unavailable_points_do_not_count():
     conversion = get_conversion(SCHEMES["ibug68"], SCHEMES["cofw29"])
     assert [conversion.target.names[i] for i in np.flatnonzero(~conversion.told)] == [
         "left brow bottom",
@@ -225,9 +227,9 @@ def test_what_cannot_be_told_does_not_count():
     ]
     visible = np.ones(68, bool)
     visible[37] = False  # one of the two points whose mean is the left lid
-    counted = conversion.visible(visible)
-    assert not counted[[5, 7, 12, 16]].any()
-    assert counted.sum() == 25
+    result = conversion.visible(visible)
+    assert not result[[5, 7, 12, 16]].any()
+    assert result.sum() == 25
 
 
 def test_a_scheme_converts_to_itself_exactly():
@@ -236,9 +238,9 @@ def test_a_scheme_converts_to_itself_exactly():
 
 
 @pytest.mark.parametrize("name", ["wflw98", "lapa106"])
-def test_real_faces_made_68_points_are_shaped_like_300w(name, data_root, frontal):
-    """Each is nearer to a linear model of real 300-W faces than the same face with an eye or lip one point off."""
-    shapes = normalised(frontal["ibug68"]).reshape(-1, 136)
+def test_real_faces_converted_to_68_points_are_shaped_like_300w(name, data_root, frontal):
+    """Each is closer to a linear model of real 300-W faces than with an eye or lip shifted by one point."""
+    shapes = normalize(frontal["ibug68"]).reshape(-1, 136)
     axes = np.linalg.svd(shapes - shapes.mean(0), full_matrices=False)[2][:25]
 
     def distance(face):
@@ -253,10 +255,10 @@ def test_real_faces_made_68_points_are_shaped_like_300w(name, data_root, frontal
             assert distance(face) < distance(shifted)
 
 
-# Schemes of one's own
+# Custom schemes
 
 
-def written(tmp_path, text) -> Path:
+def write_scheme(tmp_path, text) -> Path:
     path = tmp_path / "mine.toml"
     path.write_bytes(text.encode())
     return path
@@ -264,52 +266,57 @@ def written(tmp_path, text) -> Path:
 
 @pytest.mark.parametrize("text", [TABLE, "\ufeff" + TABLE, TABLE.replace("\n", "\r\n")], ids=["plain", "BOM", "CRLF"])
 def test_a_scheme_is_read_from_toml(tmp_path, text):
-    scheme = Scheme.read(written(tmp_path, text))
+    scheme = Scheme.read(write_scheme(tmp_path, text))
     assert scheme.names == ("left eye", "right eye", "nose", "chin")
     assert scheme.flip.tolist() == [1, 0, 2, 3]
     assert scheme.lines == ((0, 2, 1), (2, 3))
     assert (scheme.left_eye, scheme.right_eye, scheme.left_outer, scheme.right_outer) == ((0,), (1,), 0, 1)
-    numbered = Scheme.read(written(tmp_path, 'name = "n"\npoints = 3\nnormalization = [0, 1]\neyes = [[0], [1, 2]]'))
+    numbered = Scheme.read(
+        write_scheme(tmp_path, 'name = "n"\npoints = 3\nnormalization = [0, 1]\neyes = [[0], [1, 2]]')
+    )
     assert numbered.names == ("point 1", "point 2", "point 3")
     assert numbered.right_eye == (1, 2)
 
 
 @EVERY
-def test_a_scheme_survives_its_table(scheme):
-    mine = dataclasses.replace(scheme, name="mine")
-    assert Scheme.from_table(json.loads(json.dumps(mine.to_table()))) == mine
+def test_a_scheme_survives_conversion_to_a_table_and_back(scheme):
+    renamed = dataclasses.replace(scheme, name="mine")
+    assert Scheme.from_table(json.loads(json.dumps(renamed.to_table()))) == renamed
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (("name", "nam"), "unknown key 'nam'"),
         (('"mine4"', '""'), "name: give the scheme a name"),
         (('"mine4"', '"ibug68"'), "is a published scheme"),
-        (('["left eye", "right eye", "nose", "chin"]', "1"), "points: list the points' names"),
-        (('"chin"]', f'"{"x" * 101}"]'), "of up to 100 characters, or give their number"),
-        (('["left eye", "right eye", "nose", "chin"]', f"[{'1, ' * 10_001}]"), "at least two and at most 10,000"),
+        (('["left eye", "right eye", "nose", "chin"]', "1"), "points: list the names of the points in order"),
+        (('"chin"]', f'"{"x" * 101}"]'), "of up to 100 characters), or give their number"),
+        (('["left eye", "right eye", "nose", "chin"]', f"[{'1, ' * 10_001}]"), "(2 to 10,000 names of up to 100"),
         ((TABLE.split('"')[1], "n" * 101), "name: give the scheme a name of up to 100 characters"),
-        (('"nose", "chin"]', '"nose", "nose"]'), "points: 'nose' stands in it twice"),
-        (('mirrored = [["left eye", "right eye"]]', 'mirrored = [["left eye", "rigth eye"]]'), "no point 'rigth eye'"),
-        (('mirrored = [["left eye", "right eye"]]', 'mirrored = [["left eye"]]'), "mirrored: ['left eye'] must be"),
-        (('mirrored = [["left eye", "right eye"]]', "mirrored = [[0, 1], [1, 2]]"), "'right eye' stands in it twice"),
-        (('mirrored = [["left eye", "right eye"]]', "mirrored = 3"), "mirrored: must be a list"),
-        (('normalization = ["left eye", "right eye"]', ""), "normalization: name the two points"),
+        (('"nose", "chin"]', '"nose", "nose"]'), "points: 'nose' is listed twice"),
+        (('["left eye", "right eye"]]', '["left eye", "rigth eye"]]'), "mirrored: unknown point 'rigth eye'"),
+        (
+            ('mirrored = [["left eye", "right eye"]]', 'mirrored = [["left eye"]]'),
+            "expected a list of 2 points, got ['left eye']",
+        ),
+        (('mirrored = [["left eye", "right eye"]]', "mirrored = [[0, 1], [1, 2]]"), "'right eye' is in two pairs"),
+        (('mirrored = [["left eye", "right eye"]]', "mirrored = 3"), "mirrored: expected a list"),
+        (('normalization = ["left eye", "right eye"]', ""), "normalization: missing: name the two points"),
         (('normalization = ["left eye", "right eye"]', "normalization = [2, 2]"), "names one point twice"),
-        (("[2, 3]", "[2, 4]"), "lines: there is no point 4: use the names in `points`, or 0 to 3"),
-        (("[2, 3]", "[]"), "lines: [] must be"),
-        (('about = "for a test"', "eyes = [[0]]"), "eyes: give the points of the left eye"),
+        (("[2, 3]", "[2, 4]"), "lines: unknown point 4: use the names in `points`, or 0 to 3"),
+        (("[2, 3]", "[]"), "lines: expected a list of points, got []"),
+        (('about = "for a test"', "eyes = [[0]]"), "eyes: expected two lists: the points of the left eye"),
         (('about = "for a test"', "about = "), "not valid TOML"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_scheme_that_is_wrong_names_the_file_and_the_key(tmp_path, change, said):
-    path = written(tmp_path, TABLE.replace(*change))
+def test_the_error_of_an_invalid_scheme_names_the_file_and_the_key(tmp_path, change, message):
+    path = write_scheme(tmp_path, TABLE.replace(*change))
     with pytest.raises(InputError) as caught:
         Scheme.read(path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -325,48 +332,48 @@ MINE = {"mirrored": [("left eye", "right eye")], "normalization": ("left eye", 1
 NAMES = ["left eye", "right eye", "nose", "chin"]
 
 
-def test_a_scheme_made_in_python_is_the_one_of_its_file(tmp_path):
-    made = Scheme.make("mine4", NAMES, **MINE, lines=[[0, 2, 1], ("nose", 3)], about="for a test")
-    assert made == Scheme.read(written(tmp_path, TABLE))
-    assert repr(made) == "<Scheme mine4: 4 points>"
-    assert pickle.loads(pickle.dumps(made)) == made
-    assert len({made, Scheme.make("mine4", NAMES, **MINE), Scheme.read(tmp_path / "mine.toml")}) == 2
+def test_a_scheme_made_in_python_equals_the_one_read_from_its_file(tmp_path):
+    scheme = Scheme.make("mine4", NAMES, **MINE, lines=[[0, 2, 1], ("nose", 3)], about="for a test")
+    assert scheme == Scheme.read(write_scheme(tmp_path, TABLE))
+    assert repr(scheme) == "<Scheme mine4: 4 points>"
+    assert pickle.loads(pickle.dumps(scheme)) == scheme
+    assert len({scheme, Scheme.make("mine4", NAMES, **MINE), Scheme.read(tmp_path / "mine.toml")}) == 2
     odd = Scheme.make('a "b"', ["\x7f é\n", "\\"], normalization=(1, 0), about="\t")
     assert Scheme.read(odd.save(tmp_path / "new" / "odd.toml")) == odd
     assert find_scheme(tmp_path / "new" / "odd.toml") == odd
     assert find_scheme(odd) is odd
 
 
-def test_two_eyes_of_one_point_each_are_what_normalizes():
-    made = Scheme.make("mine", 3, eyes=([2], [np.int64(1)]))
-    assert (made.left_outer, made.right_outer) == (2, 1)
-    with pytest.raises(InputError, match="normalization: name the two points"):
+def test_two_eyes_of_one_point_each_are_the_default_normalization():
+    scheme = Scheme.make("mine", 3, eyes=([2], [np.int64(1)]))
+    assert (scheme.left_outer, scheme.right_outer) == (2, 1)
+    with pytest.raises(InputError, match="normalization: missing: name the two points"):
         Scheme.make("mine", 4, eyes=([0, 1], [2, 3]))
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "message"),
     [
         ({"name": "ibug68"}, "name: 'ibug68' is a published scheme"),
-        ({"points": 1}, "points: list the points' names"),
-        ({"points": ["a", "a"]}, "points: 'a' stands in it twice"),
-        ({"mirrored": [("left eye", "mouth")]}, "mirrored: there is no point 'mouth'"),
-        ({"mirrored": [(0, 1), (1, 2)]}, "mirrored: 'right eye' stands in it twice"),
+        ({"points": 1}, "points: list the names of the points in order"),
+        ({"points": ["a", "a"]}, "points: 'a' is listed twice"),
+        ({"mirrored": [("left eye", "mouth")]}, "mirrored: unknown point 'mouth'"),
+        ({"mirrored": [(0, 1), (1, 2)]}, "mirrored: 'right eye' is in two pairs"),
         ({"normalization": (0, 0)}, "names one point twice"),
-        ({"normalization": 3}, "normalization: 3 must be a list of 2 points"),
-        ({"eyes": 3}, "eyes: must be a list"),
-        ({"lines": [0, 1]}, "lines: 0 must be a list of some points"),
+        ({"normalization": 3}, "normalization: expected a list of 2 points, got 3"),
+        ({"eyes": 3}, "eyes: expected a list"),
+        ({"lines": [0, 1]}, "lines: expected a list of points, got 0"),
     ],
 )
-def test_a_wrong_scheme_made_in_python_names_the_argument(changes, complaint):
-    with pytest.raises(InputError, match=re.escape(complaint)):
+def test_the_error_of_an_invalid_scheme_made_in_python_names_the_argument(changes, message):
+    with pytest.raises(InputError, match=re.escape(message)):
         Scheme.make(**{"name": "mine", "points": NAMES, **MINE, **changes})
 
 
-@pytest.mark.parametrize("wrong", ["ibug", "", 5, None])
-def test_a_scheme_that_is_none_is_refused(wrong):
-    with pytest.raises(InputError, match=r"give a \.toml file that describes it, or one of mtfl5"):
-        find_scheme(wrong)
+@pytest.mark.parametrize("value", ["ibug", "", 5, None])
+def test_a_value_that_is_not_a_scheme_is_refused(value):
+    with pytest.raises(InputError, match=r"pass a \.toml file that describes it, or one of mtfl5"):
+        find_scheme(value)
 
 
 @settings(max_examples=60)
@@ -376,17 +383,17 @@ def test_any_text_is_a_scheme_or_refused_in_one_line(text, place, removed):
         for content in (text, TABLE[:place] + text + TABLE[place + removed :]):
             path = Path(folder) / "mine.toml"
             path.write_text(content, encoding="utf-8", errors="replace")
-            complaint = ""
+            message = ""
             try:
                 scheme = Scheme.read(path)
             except InputError as error:
-                complaint = str(error)
-            assert "\n" not in complaint
-            if not complaint:
+                message = str(error)
+            assert "\n" not in message
+            if not message:
                 np.testing.assert_array_equal(scheme.flip[scheme.flip], np.arange(scheme.points))
 
 
 def test_either_spelling_of_normalization_is_read(tmp_path):
-    british = written(tmp_path, TABLE.replace("normalization", "normalisation"))
+    british = write_scheme(tmp_path, TABLE.replace("normalization", "normalisation"))
     spelled = Scheme.read(british)
-    assert spelled == Scheme.read(written(tmp_path, TABLE))
+    assert spelled == Scheme.read(write_scheme(tmp_path, TABLE))

@@ -1,4 +1,4 @@
-"""A writer for each format that is read."""
+"""A writer for each annotation format."""
 
 import functools
 from collections.abc import Callable
@@ -51,8 +51,8 @@ def root_of(name: str, folder: Path) -> Path:
 
 
 def load(name: str, folder: Path, faults: list[str] | None = None):
-    """The first split of the set written to `folder`."""
-    kind = READERS[name]
-    scheme = "" if kind.splits else "ibug68"
-    split = kind.splits[0] if kind.splits else "all"
+    """Load the first split of the data set written to `folder`."""
+    reader = READERS[name]
+    scheme = "" if reader.splits else "ibug68"
+    split = reader.splits[0] if reader.splits else "all"
     return load_faces(name, split, root=str(root_of(name, folder)), scheme=scheme, faults=faults)

@@ -1,4 +1,4 @@
-"""A scheme of one's own, as TOML."""
+"""A custom scheme, as TOML."""
 
 TABLE = """
 name = "mine4"

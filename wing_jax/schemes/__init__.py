@@ -1,4 +1,4 @@
-"""Landmark schemes: the published ones, your own from a TOML file, and what of one can be told from another."""
+"""Landmark schemes: the published ones, custom ones from TOML files, and conversions between schemes."""
 
 from wing_jax.schemes.conversions import CONVERSIONS as CONVERSIONS
 from wing_jax.schemes.conversions import Conversion as Conversion

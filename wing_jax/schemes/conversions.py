@@ -1,4 +1,4 @@
-"""What of one scheme can be told from another: each new point is a mean of old ones, or cannot be told."""
+"""Conversions between schemes: each target point is a mean of source points, or unavailable."""
 
 import dataclasses
 import itertools
@@ -17,63 +17,66 @@ Means = tuple[tuple[int, ...] | int | None, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Conversion(Value):
-    """Points of scheme `target` from points of scheme `source`; `approximates` says what is not quite the same."""
+    """Computes points of scheme `target` from points of scheme `source`; `approximates` describes the differences."""
 
     source: Scheme
     target: Scheme
-    weights: Float[np.ndarray, "target_points source_points"]  # rows sum to 1, or to 0 where a point cannot be told
+    weights: Float[np.ndarray, "target_points source_points"]  # rows sum to 1, or to 0 for unavailable points
     approximates: str
 
     @property
     def told(self) -> Bool[np.ndarray, "target_points"]:
-        """The target's points that exist in the source."""
+        """Which target points are available from the source."""
         return np.asarray(self.weights.any(1))
 
     def points(self, points: Float[np.ndarray, "*n source_points 2"]) -> Float[np.ndarray, "*n target_points 2"]:
-        """The target's points, in the units of `points`; 0 where they cannot be told."""
+        """Return the target points, in the units of `points`; unavailable ones are 0."""
         return (self.weights @ points).astype(np.float32)
 
     def visible(self, visible: Bool[np.ndarray, "*n source_points"]) -> Bool[np.ndarray, "*n target_points"]:
-        """A target's point counts if it can be told and each point that it is the mean of counts."""
+        """Return which target points count: those that are available and average only source points that count."""
         hidden = (~visible).astype(np.float32) @ (self.weights > 0).T.astype(np.float32)
         return (hidden == 0) & self.told
 
 
 def get_conversion(source: Scheme, target: Scheme) -> Conversion:
-    """The conversion from `source` to `target`, by the fewest published steps (98 -> 68 -> 19, say).
+    """Return the conversion from `source` to `target` with the fewest published steps, such as 98 -> 68 -> 19.
 
     Raises:
-      ValueError: there is none.
+      ValueError: there is no such conversion.
     """
     if source.name == target.name:
-        same = np.eye(source.points, dtype=np.float32)
-        return Conversion(source=source, target=target, weights=same, approximates="nothing")
+        identity = np.eye(source.points, dtype=np.float32)
+        return Conversion(source=source, target=target, weights=identity, approximates="nothing")
     paths: deque[tuple[str, ...]] = deque([(source.name,)])
-    seen = {source.name}
+    visited = {source.name}
     while paths:
         path = paths.popleft()
         for start, end in CONVERSIONS:
-            if start == path[-1] and end not in seen:
+            if start == path[-1] and end not in visited:
                 if end == target.name:
-                    return _along((*path, end))
-                seen.add(end)
+                    return _compose((*path, end))
+                visited.add(end)
                 paths.append((*path, end))
-    known = ", ".join(f"{start} -> {end}" for start, end in CONVERSIONS)
-    raise ValueError(f"no way from {quoted(source.name)} to {quoted(target.name)}: the steps known are {known}")
+    steps = ", ".join(f"{start} -> {end}" for start, end in CONVERSIONS)
+    raise ValueError(
+        f"no conversion from {quoted(source.name)} to {quoted(target.name)}: the available steps are {steps}"
+    )
 
 
-def _along(path: tuple[str, ...]) -> Conversion:
+def _compose(path: tuple[str, ...]) -> Conversion:
     steps = [CONVERSIONS[pair] for pair in itertools.pairwise(path)]
     weights = steps[0].weights
     for step in steps[1:]:
-        missing = (step.weights > 0) @ ~weights.any(1)  # a mean of which a part cannot be told cannot be told
-        weights = np.where(missing[:, None], 0, step.weights @ weights)
+        # A target point is unavailable if any source point it averages is unavailable.
+        unavailable = (step.weights > 0) @ ~weights.any(1)
+        weights = np.where(unavailable[:, None], 0, step.weights @ weights)
     approximates = "; ".join(step.approximates for step in steps)
     return Conversion(source=steps[0].source, target=steps[-1].target, weights=weights, approximates=approximates)
 
 
 def _conversion(source: str, target: str, means: Means, approximates: str) -> tuple[tuple[str, str], Conversion]:
-    """`means` lists for each target point the source's point or points, None where there is none."""
+    """Build a conversion; `means` lists the source point or points of each target point, None if there is none."""
     start, end = SCHEMES[source], SCHEMES[target]
     if len(means) != end.points:
         raise ValueError(f"{source} -> {target}: {len(means)} means for {end.points} points")

@@ -1,14 +1,14 @@
-"""What a landmark scheme is: the points, which of them swap under a mirror, where the eyes are, what to draw.
+"""Landmark schemes: the points, which of them swap under a horizontal flip, where the eyes are, what to draw.
 
-One of your own is made by `Scheme.make`, or read from a small TOML file by `Scheme.read`:
+`Scheme.make` makes a custom scheme, and `Scheme.read` reads one from a small TOML file:
 
     name = "mine3"
-    points = ["left eye", "right eye", "nose"]   # the points' names in their order; or their number
-    mirrored = [["left eye", "right eye"]]       # change places under a horizontal flip; by name, or counted from 0
-    normalization = ["left eye", "right eye"]    # errors are divided by their distance; the first lies image left
-    lines = [["left eye", "nose", "right eye"]]  # to draw; may be left out
-    eyes = [["left eye"], ["right eye"]]         # for "inter-pupil"; left out: the points of normalization
-    about = "what these points are"              # may be left out
+    points = ["left eye", "right eye", "nose"]   # names of the points in order, or their number
+    mirrored = [["left eye", "right eye"]]       # swap under a horizontal flip; by name, or by index from 0
+    normalization = ["left eye", "right eye"]    # errors are divided by their distance; the image-left point first
+    lines = [["left eye", "nose", "right eye"]]  # to draw; optional
+    eyes = [["left eye"], ["right eye"]]         # for "inter-pupil"; default: the points of normalization
+    about = "what these points are"              # optional
 """
 
 import collections
@@ -28,32 +28,32 @@ from wing_jax.text import LONGEST_NAME, quoted, reason
 
 KEYS = ("name", "points", "mirrored", "normalization", "eyes", "lines", "about")
 MOST_POINTS = 10_000
-# A list of points, each by its name or its index, and a list of such lists; what is wrong with one is said here.
+# A list of points, each by name or index, and a list of such lists. This module checks them.
 PointList: TypeAlias = Any
 PointLists: TypeAlias = Any
 SchemeLike: TypeAlias = Any  # a `Scheme`, the name of a published one, or the path of a TOML file
-SCHEMES: "dict[str, Scheme]" = {}  # the published ones, put here by `wing_jax.schemes.tables`
+SCHEMES: "dict[str, Scheme]" = {}  # the published ones, added by `wing_jax.schemes.tables`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Scheme:
-    """One way to mark a face. "Left" is the left of the image for a face that looks at the camera.
+    """A landmark scheme. "Left" is the left of the image for a face that looks at the camera.
 
-    Make one of your own by `Scheme.make`, which checks what it is given.
+    Use `Scheme.make` for a custom scheme: it checks its arguments.
 
     >>> Scheme.make("eyes_and_nose", ["left eye", "right eye", "nose"], mirrored=[("left eye", "right eye")],
     ...             normalization=("left eye", "right eye"))
     <Scheme eyes_and_nose: 3 points>
 
     Args:
-      name: what it is called.
-      names: of the points, in their order, each once.
-      mirrored: pairs that change places under a horizontal flip.
-      left_eye: the points whose mean is taken as the pupil.
-      right_eye: those of the other eye.
-      left_outer: the outer corner of that eye; where a scheme has none, one of the two points whose distance normalizes
-        errors.
-      right_outer: that of the other eye.
+      name: the name of the scheme.
+      names: unique names of the points, in order.
+      mirrored: pairs of points that swap under a horizontal flip.
+      left_eye: the points whose mean is taken as the left pupil.
+      right_eye: those of the right eye.
+      left_outer: the outer corner of the left eye; if a scheme has none, one of the two points whose distance
+        normalizes errors.
+      right_outer: that of the right eye.
       lines: chains of points to join in drawings.
       about: what these points are.
     """
@@ -80,66 +80,71 @@ class Scheme:
         lines: PointLists = (),
         about: str = "",
     ) -> "Scheme":
-        """A scheme of your own. A point is given by its name, or by its index, counted from 0.
+        """Make a custom scheme. A point is given by its name, or by its index from 0.
 
         Args:
-          name: what to call it; none of the published schemes.
-          points: the names of the points in their order, or how many there are.
-          mirrored: the pairs of points that change places when the image is mirrored; every other point stays.
-          normalization: two points, the one further left in the image first; errors are divided by their distance. It
-            may be left out where each of the `eyes` is one point.
-          eyes: the points of the left eye and those of the right eye, whose means are taken as the pupils; left out,
+          name: the name of the scheme; not that of a published scheme.
+          points: the names of the points in order, or their number.
+          mirrored: pairs of points that swap when the image is flipped horizontally; every other point stays.
+          normalization: two points, the image-left one first; errors are divided by their distance. Optional if each
+            of the `eyes` is one point.
+          eyes: the points of the left eye and those of the right eye, whose means are taken as the pupils; default:
             the points of `normalization`.
           lines: lists of points to join in drawings.
           about: what these points are.
 
         Returns:
-          The scheme; equal schemes are equal, have equal hashes and can be pickled.
+          The scheme. Schemes with the same fields compare equal and have equal hashes; schemes can be pickled.
 
         Raises:
-          InputError: a point is not there or named twice, a pair is no pair, or the name is taken; the message begins
-            with the argument.
+          InputError: a point is unknown or named twice, a pair is not two points, or the name is taken; the message
+            starts with the argument.
         """
         if normalization is None and isinstance(eyes, list | tuple):
             single = [eye[0] for eye in eyes if isinstance(eye, list | tuple) and len(eye) == 1]
             normalization = single if len(single) == 2 else None
-        given = {"normalization": normalization, "eyes": eyes}
+        optional = {"normalization": normalization, "eyes": eyes}
         table = {"name": name, "points": points, "mirrored": mirrored, "lines": lines, "about": about}
-        return cls.from_table(table | {key: value for key, value in given.items() if value is not None})
+        return cls.from_table(table | {key: value for key, value in optional.items() if value is not None})
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Scheme":
-        """The scheme that a table describes, with the keys of the TOML file above; "normalisation" is read as well.
+        """Make the scheme that a table describes, with the keys of the TOML file above ("normalisation" is accepted).
 
         >>> Scheme.from_table({"name": "two", "points": 2, "normalization": [0, 1]}).names
         ('point 1', 'point 2')
 
         Raises:
-          InputError: a key is unknown or missing, or names a point that is not there; the message begins with the key.
+          InputError: a key is unknown or missing, or names an unknown point; the message starts with the key.
         """
-        if "normalization" not in table:  # files may have either spelling
+        if "normalization" not in table:  # files may use either spelling
             table = {"normalization" if key == "normalisation" else key: value for key, value in table.items()}
         if unknown := sorted(set(table) - set(KEYS)):
             raise InputError(f"unknown key {quoted(unknown[0])}: use {', '.join(KEYS)}")
         name = table.get("name")
         if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
-            raise InputError(f'name: give the scheme a name of up to {LONGEST_NAME} characters, as name = "mine12"')
+            raise InputError(
+                f'name: give the scheme a name of up to {LONGEST_NAME} characters, such as name = "mine12"'
+            )
         if name in SCHEMES:
             raise InputError(f"name: {quoted(name)} is a published scheme: choose another name")
-        names = _names(table.get("points"))
-        places = {name: index for index, name in enumerate(names)}
-        mirrored = tuple(_pair(places, pair, "mirrored") for pair in _listed(table.get("mirrored", []), "mirrored"))
-        if twice := _twice([point for pair in mirrored for point in pair]):
+        names = _parse_names(table.get("points"))
+        indices_by_name = {name: index for index, name in enumerate(names)}
+        mirrored = tuple(
+            _parse_pair(indices_by_name, pair, "mirrored")
+            for pair in _check_list(table.get("mirrored", []), "mirrored")
+        )
+        if duplicates := _find_duplicates([point for pair in mirrored for point in pair]):
             raise InputError(
-                f"mirrored: {quoted(names[twice[0]])} stands in it twice: a point changes places with one other"
+                f"mirrored: {quoted(names[duplicates[0]])} is in two pairs: a point swaps with only one other point"
             )
         if "normalization" not in table:
-            raise InputError("normalization: name the two points whose distance errors are divided by")
-        left, right = _pair(places, table["normalization"], "normalization")
-        eyes = _listed(table.get("eyes", [[left], [right]]), "eyes")
+            raise InputError("normalization: missing: name the two points whose distance divides the errors")
+        left, right = _parse_pair(indices_by_name, table["normalization"], "normalization")
+        eyes = _check_list(table.get("eyes", [[left], [right]]), "eyes")
         if len(eyes) != 2:
-            raise InputError("eyes: give the points of the left eye and those of the right eye: two lists")
-        left_eye, right_eye = (_indices(places, eye, "eyes") for eye in eyes)
+            raise InputError("eyes: expected two lists: the points of the left eye and those of the right eye")
+        left_eye, right_eye = (_parse_indices(indices_by_name, eye, "eyes") for eye in eyes)
         return cls(
             name=name,
             names=names,
@@ -148,16 +153,18 @@ class Scheme:
             right_eye=right_eye,
             left_outer=left,
             right_outer=right,
-            lines=tuple(_indices(places, line, "lines") for line in _listed(table.get("lines", []), "lines")),
+            lines=tuple(
+                _parse_indices(indices_by_name, line, "lines") for line in _check_list(table.get("lines", []), "lines")
+            ),
             about=str(table.get("about", "")),
         )
 
     @classmethod
     def read(cls, path: str | Path) -> "Scheme":
-        """The scheme in the TOML file `path`; `wing_jax.schemes.scheme` shows one.
+        """Read the scheme in the TOML file `path`; `wing_jax.schemes.scheme` shows an example.
 
         Raises:
-          InputError: the file cannot be read, is no TOML, or does not hold what it must; the message names the key.
+          InputError: the file cannot be read, is not TOML, or a key is not valid; the message names the key.
         """
         path = Path(path)
         try:
@@ -165,7 +172,7 @@ class Scheme:
         except (OSError, UnicodeDecodeError) as error:
             detail = error.strerror if isinstance(error, OSError) else error
             raise InputError(
-                f"{path}: cannot read this scheme ({detail}): give a TOML file that describes it"
+                f"{path}: cannot read this scheme ({detail}): pass a TOML file that describes it"
             ) from error
         except (tomllib.TOMLDecodeError, RecursionError) as error:
             raise InputError(f"{path}: not valid TOML: {reason(error)}") from error
@@ -175,7 +182,7 @@ class Scheme:
             raise InputError(f"{path}: {error}") from error
 
     def to_table(self) -> dict[str, Any]:
-        """The table of plain values from which `from_table` makes the scheme again."""
+        """Return the table of plain values from which `from_table` makes this scheme again."""
         return {
             "name": self.name,
             "points": list(self.names),
@@ -187,13 +194,13 @@ class Scheme:
         }
 
     def save(self, path: str | Path) -> Path:
-        """Write the TOML file `path`, which `read` reads, and return its path.
+        """Write this scheme to the TOML file `path`, which `read` reads, and return the path.
 
         Raises:
-          InputError: it cannot be written.
+          InputError: the file cannot be written.
         """
         path = Path(path)
-        # Strings and lists of JSON are those of TOML, but for one control character.
+        # JSON strings and lists are valid TOML except for one control character.
         values = {key: json.dumps(value, ensure_ascii=False) for key, value in self.to_table().items()}
         text = "".join(f"{key} = {value}\n" for key, value in values.items()).replace("\x7f", "\\u007f")
         try:
@@ -208,7 +215,7 @@ class Scheme:
 
     @property
     def points(self) -> int:
-        """How many there are."""
+        """The number of points."""
         return len(self.names)
 
     @property
@@ -221,13 +228,13 @@ class Scheme:
 
 
 def find_scheme(scheme: SchemeLike) -> Scheme:
-    """The scheme itself, the published one of that name, or the one in the TOML file of that path.
+    """Return the scheme itself, the published scheme of that name, or the scheme in that TOML file.
 
     >>> find_scheme("mtfl5")
     <Scheme mtfl5: 5 points>
 
     Raises:
-      InputError: it is none of these.
+      InputError: `scheme` is none of these.
     """
     if isinstance(scheme, Scheme):
         return scheme
@@ -235,12 +242,12 @@ def find_scheme(scheme: SchemeLike) -> Scheme:
         if isinstance(scheme, str) and scheme in SCHEMES:
             return SCHEMES[scheme]
         raise InputError(
-            f"scheme {quoted(scheme)}: give a .toml file that describes it, or one of {', '.join(SCHEMES)}"
+            f"scheme {quoted(scheme)}: pass a .toml file that describes it, or one of {', '.join(SCHEMES)}"
         )
     return Scheme.read(scheme)
 
 
-def _names(points: Any) -> tuple[str, ...]:
+def _parse_names(points: Any) -> tuple[str, ...]:
     if isinstance(points, int) and not isinstance(points, bool) and 2 <= points <= MOST_POINTS:
         return tuple(f"point {number}" for number in range(1, points + 1))
     if (
@@ -249,41 +256,44 @@ def _names(points: Any) -> tuple[str, ...]:
         or not all(isinstance(name, str) and 0 < len(name) <= LONGEST_NAME for name in points)
     ):
         raise InputError(
-            f"points: list the points' names in their order, at least two and at most {MOST_POINTS:,} of up to "
-            f"{LONGEST_NAME} characters, or give their number"
+            f"points: list the names of the points in order (2 to {MOST_POINTS:,} names of up to {LONGEST_NAME} "
+            "characters), or give their number"
         )
-    if twice := _twice(points):
-        raise InputError(f"points: {quoted(twice[0])} stands in it twice: give each point a name of its own")
+    if duplicates := _find_duplicates(points):
+        raise InputError(f"points: {quoted(duplicates[0])} is listed twice: give each point a unique name")
     return tuple(points)
 
 
-def _twice(values: Sequence) -> list:
+def _find_duplicates(values: Sequence) -> list:
     return sorted(value for value, count in collections.Counter(values).items() if count > 1)
 
 
-def _listed(value: Any, key: str) -> Sequence:
+def _check_list(value: Any, key: str) -> Sequence:
     if not isinstance(value, list | tuple):
-        raise InputError(f"{key}: must be a list of lists of points, not {quoted(value)}")
+        raise InputError(f"{key}: expected a list of lists of points, got {quoted(value)}")
     return value
 
 
-def _pair(places: Mapping[str, int], points: Any, key: str) -> tuple[int, int]:
-    left, right = _indices(places, points, key, length=2)
+def _parse_pair(indices_by_name: Mapping[str, int], points: Any, key: str) -> tuple[int, int]:
+    left, right = _parse_indices(indices_by_name, points, key, length=2)
     return left, right
 
 
-def _indices(places: Mapping[str, int], points: Any, key: str, *, length: int | None = None) -> tuple[int, ...]:
+def _parse_indices(
+    indices_by_name: Mapping[str, int], points: Any, key: str, *, length: int | None = None
+) -> tuple[int, ...]:
     if not isinstance(points, list | tuple) or not points or (length is not None and len(points) != length):
-        raise InputError(f"{key}: {quoted(points)} must be a list of {length or 'some'} points")
+        expected = "a list of points" if length is None else f"a list of {length} points"
+        raise InputError(f"{key}: expected {expected}, got {quoted(points)}")
     indices = []
     for point in points:
-        if isinstance(point, str) and point in places:
-            indices.append(places[point])
-        elif isinstance(point, int | np.integer) and not isinstance(point, bool) and 0 <= point < len(places):
+        if isinstance(point, str) and point in indices_by_name:
+            indices.append(indices_by_name[point])
+        elif isinstance(point, int | np.integer) and not isinstance(point, bool) and 0 <= point < len(indices_by_name):
             indices.append(int(point))
         else:
             raise InputError(
-                f"{key}: there is no point {quoted(point)}: use the names in `points`, or 0 to {len(places) - 1}"
+                f"{key}: unknown point {quoted(point)}: use the names in `points`, or 0 to {len(indices_by_name) - 1}"
             )
     if length is not None and len(set(indices)) != length:
         raise InputError(f"{key}: {quoted(points)} names one point twice")

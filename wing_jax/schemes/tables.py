@@ -8,15 +8,16 @@ def _chain(first: int, last: int, *more: int) -> tuple[int, ...]:
     return (*range(first, last + 1), *more)
 
 
-def _named(**parts: int | str) -> tuple[str, ...]:
-    """`jaw=2` gives "jaw 1", "jaw 2"; `nose="tip, bottom"` gives "nose tip", "nose bottom"; `chin=""` gives "chin"."""
+def _expand_names(**parts: int | str) -> tuple[str, ...]:
+    """Expand to point names: `jaw=2` to "jaw 1", "jaw 2"; `nose="tip, bottom"` to "nose tip", "nose bottom"; `chin=""`
+    to "chin"."""
     names: list[str] = []
-    for part, rest in parts.items():
+    for part, suffixes in parts.items():
         part = part.replace("_", " ")
-        if isinstance(rest, int):
-            names += [f"{part} {number}" for number in range(1, rest + 1)]
+        if isinstance(suffixes, int):
+            names += [f"{part} {number}" for number in range(1, suffixes + 1)]
         else:
-            names += [f"{part} {word}".strip() for word in rest.split(", ")]
+            names += [f"{part} {word}".strip() for word in suffixes.split(", ")]
     return tuple(names)
 
 
@@ -30,7 +31,7 @@ _INNER_LIP = "left corner, top 1, top middle, top 2, right corner, bottom 1, bot
 
 IBUG_68 = Scheme(
     name="ibug68",
-    names=_named(
+    names=_expand_names(
         jaw=17, left_brow=5, right_brow=5, nose_bridge=4, nostrils=5, left_eye=_EYE_6, right_eye=_EYE_6_RIGHT,
         outer_lip=_OUTER_LIP, inner_lip=_INNER_LIP,
     ),
@@ -65,7 +66,7 @@ MTFL_5 = Scheme(
 
 AFLW_19 = Scheme(
     name="aflw19",
-    names=_named(
+    names=_expand_names(
         left_brow="left, middle, right", right_brow="left, middle, right", left_eye="left corner, middle, right corner",
         right_eye="left corner, middle, right corner", nose="left, tip, right",
         mouth="left corner, middle, right corner", chin="",
@@ -81,7 +82,7 @@ AFLW_19 = Scheme(
 
 AFLW_21 = Scheme(
     name="aflw21",
-    names=_named(
+    names=_expand_names(
         left_brow="left, middle, right", right_brow="left, middle, right", left_eye="left corner, middle, right corner",
         right_eye="left corner, middle, right corner", left_ear="", nose="left, tip, right", right_ear="",
         mouth="left corner, middle, right corner", chin="",
@@ -119,7 +120,7 @@ COFW_29 = Scheme(
 
 WFLW_98 = Scheme(
     name="wflw98",
-    names=_named(
+    names=_expand_names(
         jaw=33, left_brow="top 1, top 2, top 3, top 4, top 5, bottom 1, bottom 2, bottom 3, bottom 4",
         right_brow="top 1, top 2, top 3, top 4, top 5, bottom 1, bottom 2, bottom 3, bottom 4",
         nose_bridge=4, nostrils=5,
@@ -147,7 +148,7 @@ WFLW_98 = Scheme(
 
 LAPA_106 = Scheme(
     name="lapa106",
-    names=_named(
+    names=_expand_names(
         jaw=33, left_brow="top 1, top 2, top 3, top 4, top 5, bottom 1, bottom 2, bottom 3, bottom 4",
         right_brow="top 1, top 2, top 3, top 4, top 5, bottom 1, bottom 2, bottom 3, bottom 4",
         nose_bridge=4, nose=11,
@@ -175,7 +176,7 @@ LAPA_106 = Scheme(
 
 FGNET_68 = Scheme(
     name="fgnet68",
-    names=_named(
+    names=_expand_names(
         jaw=15,
         right_brow="outer end, top 2, top 1, inner end, bottom 1, bottom 2",
         left_brow="outer end, top 1, top 2, inner end, bottom 2, bottom 1",
@@ -210,11 +211,11 @@ SCHEMES.update(
 
 
 def get_scheme(name: str) -> Scheme:
-    """The published scheme of that name.
+    """Return the published scheme of that name.
 
     Raises:
-      ValueError: there is none; the message lists those there are.
+      ValueError: the name is unknown; the message lists the known ones.
     """
     if name not in SCHEMES:
-        raise ValueError(f"no landmark scheme is called {quoted(name)}: use one of {', '.join(SCHEMES)}")
+        raise ValueError(f"unknown landmark scheme {quoted(name)}: use one of {', '.join(SCHEMES)}")
     return SCHEMES[name]

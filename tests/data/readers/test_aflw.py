@@ -1,4 +1,4 @@
-"""The readers of AFLW, on a list made here in the published form and on the published head shapes."""
+"""The readers of AFLW, on a list written here in the published format and on the published head shapes."""
 
 import tempfile
 from pathlib import Path
@@ -26,7 +26,7 @@ def refusal(work, *arguments, **keywords) -> str:
 
 
 @pytest.mark.parametrize(("split", "numbers"), [("train", (2, 0, 4)), ("test", (1, 3))])
-def test_what_was_written_is_read(tmp_path, split, numbers):
+def test_written_files_are_read(tmp_path, split, numbers):
     written = write_aflw(tmp_path)[split]
     read = read_aflw(tmp_path, split, training_faces=3)
     assert read.scheme is AFLW_19
@@ -48,13 +48,13 @@ def test_what_was_written_is_read(tmp_path, split, numbers):
 def test_frontal_faces_are_visible_and_in_their_box(tmp_path):
     points = np.full((5, 38), 50.0)
     points[1, 3] = 120  # outside its box
-    shown = np.ones((5, 19))
-    shown[2, 4] = 0
+    visible = np.ones((5, 19))
+    visible[2, 4] = 0
     write_aflw(
         tmp_path,
         changes={
             "data": points,
-            "mask_new": shown,
+            "mask_new": visible,
             "bbox": np.array([[10.0, 90, 11, 91]] * 5),
             "ra": np.array([[5, 1, 2, 3, 4]]),
         },
@@ -66,7 +66,7 @@ def test_frontal_faces_are_visible_and_in_their_box(tmp_path):
     np.testing.assert_array_equal(train.boxes[0], [10, 11, 90, 91])
 
 
-def test_images_may_lie_beside_the_list(tmp_path):
+def test_images_may_be_beside_the_list(tmp_path):
     write_aflw(tmp_path)
     (tmp_path / "flickr").rename(tmp_path / "elsewhere")
     assert read_aflw(tmp_path, "train").pictures[0].parent == tmp_path / "0"
@@ -122,12 +122,12 @@ ONE_FACE = {
 }
 
 
-@pytest.mark.parametrize(("changes", "complaint"), ONE_FACE.values(), ids=ONE_FACE)
-def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, changes, complaint):
+@pytest.mark.parametrize(("changes", "expected"), ONE_FACE.values(), ids=ONE_FACE)
+def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, changes, expected):
     write_aflw(tmp_path, changes=changes)
     message = refusal(read_aflw, tmp_path, "train", training_faces=5)
     assert message.startswith(f"{tmp_path / LIST}: face 1")
-    assert complaint in message
+    assert expected in message
     faults = []
     read = read_aflw(tmp_path, "train", training_faces=5, faults=faults)
     assert faults == [message]
@@ -137,7 +137,7 @@ def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, changes, complaint):
 def test_an_empty_split_is_refused(tmp_path):
     write_aflw(tmp_path)
     message = refusal(read_aflw, tmp_path, "test")
-    assert message.startswith(f"{tmp_path / LIST}: none of its 5 faces is left for 'test'")
+    assert message.startswith(f"{tmp_path / LIST}: no face for 'test' among its 5 faces")
 
 
 def test_backslashes_are_slashes_and_a_missing_picture_is_named_when_read(tmp_path):
@@ -148,12 +148,12 @@ def test_backslashes_are_slashes_and_a_missing_picture_is_named_when_read(tmp_pa
     assert str(picture) in refusal(read.picture, 0)
 
 
-@pytest.mark.parametrize("kept", [0, 50, 200, 700])
-def test_aflw_refuses_a_truncated_or_missing_list(tmp_path, kept):
-    assert "give the folder that holds it" in refusal(read_aflw, tmp_path, "train")
+@pytest.mark.parametrize("size", [0, 50, 200, 700])
+def test_aflw_refuses_a_truncated_or_missing_list(tmp_path, size):
+    assert "pass the folder that contains it" in refusal(read_aflw, tmp_path, "train")
     write_aflw(tmp_path)
     file = tmp_path / LIST
-    file.write_bytes(file.read_bytes()[:kept])
+    file.write_bytes(file.read_bytes()[:size])
     assert refusal(read_aflw, tmp_path, "train").startswith(f"{file}: ")
 
 
@@ -166,13 +166,13 @@ def test_a_damaged_list_is_read_or_refused(place, byte, cut):
         position = int(place * len(content))
         content[position] = byte
         (Path(folder) / LIST).write_bytes(content[:position] if cut else content)
-        complaint = ""
+        message = ""
         try:
             read = read_aflw(folder, "train", training_faces=3)
         except InputError as error:
-            complaint = str(error)
-        if complaint:
-            assert str(Path(folder) / LIST) in complaint
+            message = str(error)
+        if message:
+            assert str(Path(folder) / LIST) in message
             return
         assert read.points.shape == (len(read), 19, 2)
         assert np.isfinite(read.points).all()
@@ -182,13 +182,13 @@ def test_aflw_shapes_as_published(data_root):
     points, visible, scheme, yaw = read_aflw_shapes(data_root / "aflw_shapes")
     assert len(points) == len(visible) == len(yaw) > 20_000
     assert visible.sum(1).min() >= 3
-    shown = visible[:, [scheme.left_outer, scheme.right_outer]]
-    assert yaw[shown[:, 0] & ~shown[:, 1]].mean() > 20  # the nose to image right hides the eye at image right
-    assert yaw[shown[:, 1] & ~shown[:, 0]].mean() < -20
+    visible = visible[:, [scheme.left_outer, scheme.right_outer]]
+    assert yaw[visible[:, 0] & ~visible[:, 1]].mean() > 20  # the nose to image right hides the eye at image right
+    assert yaw[visible[:, 1] & ~visible[:, 0]].mean() < -20
 
 
 def test_aflw_shapes_refuses_missing_empty_and_other_files(tmp_path):
-    assert "give their folder" in refusal(read_aflw_shapes, tmp_path)
+    assert "pass their folder" in refusal(read_aflw_shapes, tmp_path)
     np.save(tmp_path / "AFLW_GT_pts21.npy", np.zeros((4, 21, 2), np.float32))
     np.save(tmp_path / "AFLW_GT_crop_yaws.npy", np.zeros(4, np.float32))
     assert "copy the published files again" in refusal(read_aflw_shapes, tmp_path)

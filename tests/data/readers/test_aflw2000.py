@@ -1,4 +1,4 @@
-"""AFLW2000-3D and 300W-LP: made here in the published form, and the sixteen published faces."""
+"""AFLW2000-3D and 300W-LP: files written here in the published format, and the sixteen published faces."""
 
 import io
 import math
@@ -75,25 +75,25 @@ def test_real_faces_turn_as_their_angles_say(data_root):
     assert (read.points < 450).all()
     yaw, _, roll = read.angles.T
     nose = read.points[:, 30, 0] - read.points[:, 36:48, 0].mean(1)
-    turned = np.abs(yaw) > 10
-    assert turned.sum() == 12
-    assert (np.sign(nose) == np.sign(yaw))[turned].all()
+    is_turned = np.abs(yaw) > 10
+    assert is_turned.sum() == 12
+    assert (np.sign(nose) == np.sign(yaw))[is_turned].all()
     eyes = read.points[:, 42:48].mean(1) - read.points[:, 36:42].mean(1)
     level = np.rad2deg(np.arctan2(eyes[:, 1], eyes[:, 0]))
-    rolled = (np.abs(roll) > 5) & (np.abs(yaw) < 40)
-    assert rolled.sum() == 7
-    assert (np.sign(level) == np.sign(roll))[rolled].all()
+    is_rolled = (np.abs(roll) > 5) & (np.abs(yaw) < 40)
+    assert is_rolled.sum() == 7
+    assert (np.sign(level) == np.sign(roll))[is_rolled].all()
 
 
 def test_other_splits_and_empty_folders_are_refused(tmp_path):
     assert "no split 'train'" in refusal(read_aflw2000, tmp_path, "train")
     assert "no split 'test'" in refusal(read_300wlp, tmp_path, "test")
     assert "no landmarks '4d'" in refusal(read_300wlp, tmp_path, "train", landmarks="4d")
-    assert "give the folder of AFLW2000-3D" in refusal(read_aflw2000, tmp_path, "test")
-    assert "give the folder of 300W-LP" in refusal(read_300wlp, tmp_path, "train")
+    assert "pass the folder of AFLW2000-3D" in refusal(read_aflw2000, tmp_path, "test")
+    assert "pass the folder of 300W-LP" in refusal(read_300wlp, tmp_path, "train")
 
 
-def spoilt(shape: tuple[int, ...], value: float) -> np.ndarray:
+def array_with(shape: tuple[int, ...], value: float) -> np.ndarray:
     array = np.ones(shape)
     array.flat[1] = value
     return array
@@ -103,22 +103,22 @@ POSE, GOOD_POSE = "Pose_Para", np.zeros((1, 7))
 DAMAGE = {
     "no points": ({POSE: GOOD_POSE}, "not as published"),
     "no pose": ({"pt3d_68": np.ones((3, 68))}, "not as published"),
-    "67 points": ({"pt3d_68": np.ones((3, 67)), POSE: GOOD_POSE}, "(3, 67), not (3, 68)"),
-    "transposed": ({"pt3d_68": np.ones((68, 3)), POSE: GOOD_POSE}, "(68, 3), not (3, 68)"),
+    "67 points": ({"pt3d_68": np.ones((3, 67)), POSE: GOOD_POSE}, "expected points of shape (3, 68), got (3, 67)"),
+    "transposed": ({"pt3d_68": np.ones((68, 3)), POSE: GOOD_POSE}, "expected points of shape (3, 68), got (68, 3)"),
     "text": ({"pt3d_68": "a face", POSE: GOOD_POSE}, "not as published"),
     "complex": ({"pt3d_68": np.full((3, 68), 1j), POSE: GOOD_POSE}, "not as published"),
-    "NaN": ({"pt3d_68": spoilt((3, 68), np.nan), POSE: GOOD_POSE}, "not finite"),
-    "inf": ({"pt3d_68": spoilt((3, 68), np.inf), POSE: GOOD_POSE}, "not finite"),
-    "too large": ({"pt3d_68": spoilt((3, 68), 1e200), POSE: GOOD_POSE}, "not finite"),
-    "pose NaN": ({"pt3d_68": np.ones((3, 68)), POSE: spoilt((1, 7), np.nan)}, "Pose_Para is not finite"),
+    "NaN": ({"pt3d_68": array_with((3, 68), np.nan), POSE: GOOD_POSE}, "not finite"),
+    "inf": ({"pt3d_68": array_with((3, 68), np.inf), POSE: GOOD_POSE}, "not finite"),
+    "too large": ({"pt3d_68": array_with((3, 68), 1e200), POSE: GOOD_POSE}, "not finite"),
+    "pose NaN": ({"pt3d_68": np.ones((3, 68)), POSE: array_with((1, 7), np.nan)}, "Pose_Para is not finite"),
     "pose short": ({"pt3d_68": np.ones((3, 68)), POSE: np.zeros((1, 2))}, "not as published"),
     "empty file": (b"", "not as published"),
     "text file": (b"version: 1\n" * 40, "not as published"),
 }
 
 
-@pytest.mark.parametrize(("content", "complaint"), DAMAGE.values(), ids=DAMAGE)
-def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, content, complaint):
+@pytest.mark.parametrize(("content", "expected"), DAMAGE.values(), ids=DAMAGE)
+def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, content, expected):
     write_aflw2000(tmp_path)
     file = tmp_path / "image00004.mat"
     if isinstance(content, bytes):
@@ -127,7 +127,7 @@ def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, content, complaint):
         scipy.io.savemat(file, content)
     message = refusal(read_aflw2000, tmp_path, "test")
     assert message.startswith(f"{file}: ")
-    assert complaint in message
+    assert expected in message
     faults = []
     assert read_aflw2000(tmp_path, "test", faults=faults).photos == ("aflw/image00002", "aflw/image00006")
     assert faults == [message]
@@ -139,7 +139,7 @@ def test_damage_that_would_end_the_process_is_refused(tmp_path, number):
     write_aflw2000(tmp_path)
     file = tmp_path / "image00002.mat"
     content = bytearray(file.read_bytes())
-    matrix = 128  # flags stand 8 bytes after the tag, with a tag of 8 of their own; the data at 56
+    matrix = 128  # flags are 8 bytes after the tag, after their own tag of 8 bytes; the data at 56
     if number < 2:
         content[matrix + 17] |= 0x08  # complex, but there is no imaginary part
         content[matrix + 16] = (7, 13)[number]
@@ -154,27 +154,27 @@ def test_damage_that_would_end_the_process_is_refused(tmp_path, number):
 def test_published_and_packed_files_pass_the_check(data_root):
     for path in sorted((data_root / "formats" / "aflw2000_16_mat").glob("*.mat")):
         check_structure(path.read_bytes())
-    packed = io.BytesIO()
+    compressed = io.BytesIO()
     cells = np.empty((2, 1), object)
     cells[:, 0] = ["0/image00002.jpg", ""]
     content = {"cells": cells, "s": {"a": np.ones((2, 3)), "b": cells}, "c": np.ones(2) * 1j, "none": np.zeros((0, 3))}
-    scipy.io.savemat(packed, content, do_compression=True)
-    check_structure(packed.getvalue())
+    scipy.io.savemat(compressed, content, do_compression=True)
+    check_structure(compressed.getvalue())
     with pytest.raises(zlib.error):
-        check_structure(packed.getvalue()[:140] + b"x" * (len(packed.getvalue()) - 140))
+        check_structure(compressed.getvalue()[:140] + b"x" * (len(compressed.getvalue()) - 140))
 
 
 def test_missing_files_are_named(tmp_path):
     write_aflw2000(tmp_path)
     (tmp_path / "image00002.jpg").unlink()
     assert str(tmp_path / "image00002.jpg") in refusal(read_aflw2000(tmp_path, "test").picture, 0)
-    lp = tmp_path / "lp"
-    write_w300lp(lp)
-    shutil.rmtree(lp / "LFPW")
-    assert "copy the folders of pictures too" in refusal(read_300wlp, lp, "train")
+    root = tmp_path / "lp"
+    write_w300lp(root)
+    shutil.rmtree(root / "LFPW")
+    assert "copy the folders of pictures too" in refusal(read_300wlp, root, "train")
     faults = []
-    assert read_300wlp(lp, "train", faults=faults).subsets == ("AFW", "AFW")
-    assert faults[0].startswith(str(lp / "LFPW" / "LFPW_image_train_0001_3.mat"))
+    assert read_300wlp(root, "train", faults=faults).subsets == ("AFW", "AFW")
+    assert faults[0].startswith(str(root / "LFPW" / "LFPW_image_train_0001_3.mat"))
 
 
 @settings(max_examples=20)

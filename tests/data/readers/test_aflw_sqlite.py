@@ -1,4 +1,4 @@
-"""`aflw.sqlite`, made here in the published structure."""
+"""`aflw.sqlite`, written here in the published structure."""
 
 import collections
 import contextlib
@@ -34,7 +34,7 @@ def change(folder: Path, statement: str) -> None:
 
 
 @pytest.mark.parametrize("inner", ["", "data"])
-def test_what_was_written_is_read(tmp_path, inner):
+def test_written_files_are_read(tmp_path, inner):
     folder = tmp_path / inner
     folder.mkdir(exist_ok=True)
     written = write_aflw_sqlite(folder)["train"]
@@ -43,13 +43,13 @@ def test_what_was_written_is_read(tmp_path, inner):
     assert (folder / "aflw.sqlite").read_bytes() == before
     assert len(read) == 5
     assert read.scheme is AFLW_21
-    shown = np.ones((5, 21), bool)
+    visible = np.ones((5, 21), bool)
     for i in range(5):
-        shown[i, [i, i + 12]] = False
-    np.testing.assert_array_equal(read.visible, shown)
-    np.testing.assert_array_equal(read.points[shown], np.stack([face.points for face in written])[shown])
-    np.testing.assert_array_equal(read.visibility == Visibility.VISIBLE, shown)
-    np.testing.assert_array_equal(read.visibility == Visibility.SELF_OCCLUDED, ~shown)
+        visible[i, [i, i + 12]] = False
+    np.testing.assert_array_equal(read.visible, visible)
+    np.testing.assert_array_equal(read.points[visible], np.stack([face.points for face in written])[visible])
+    np.testing.assert_array_equal(read.visibility == Visibility.VISIBLE, visible)
+    np.testing.assert_array_equal(read.visibility == Visibility.SELF_OCCLUDED, ~visible)
     np.testing.assert_array_equal(read.boxes, [face.box for face in written])
     assert read.photos == tuple(f"aflw/image0000{i}" for i in (0, 0, 1, 2, 3))
     roll, pitch, yaw = (math.degrees(angle) for angle in ROLL_PITCH_YAW)
@@ -61,21 +61,21 @@ def test_what_was_written_is_read(tmp_path, inner):
 
 
 def test_the_sign_of_yaw_is_that_of_real_faces(data_root):
-    """FacePose (the table of poses) and AFLW2000-3D tell the same faces: yaw alike, roll with the other sign."""
+    """FacePose and AFLW2000-3D have the same faces: yaw has the same sign, roll the opposite one."""
     with open(data_root / "aflw_shapes" / "aflw_rect_pose.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 24_384
     faces = collections.Counter(row["image"] for row in rows)
     poses = {Path(row["image"]).stem: row for row in rows if faces[row["image"]] == 1}
-    compared = []
+    products = []
     for path in (data_root / "formats" / "aflw2000_16_mat").glob("*.mat"):
         if path.stem in poses:
             pitch, yaw, roll = np.rad2deg(scipy.io.loadmat(path)["Pose_Para"][0, :3])
             row = poses[path.stem]
-            said = (float(row[f"pose{i}_deg"]) for i in range(3))
-            compared.append(np.array([yaw, pitch, roll]) * list(said))
-    agreement = np.mean(compared, 0)
-    assert len(compared) == 14
+            angles = [float(row[f"pose{i}_deg"]) for i in range(3)]
+            products.append(np.array([yaw, pitch, roll]) * angles)
+    agreement = np.mean(products, 0)
+    assert len(products) == 14
     assert agreement[0] > 100
     assert agreement[1] > 100
     assert agreement[2] < 0
@@ -83,7 +83,7 @@ def test_the_sign_of_yaw_is_that_of_real_faces(data_root):
 
 def test_the_split_for_testing_is_refused(tmp_path):
     write_aflw_sqlite(tmp_path)
-    assert "AFLWinfo_release.mat has the papers' split" in refusal(tmp_path, "test")
+    assert "use AFLWinfo_release.mat for the papers' split" in refusal(tmp_path, "test")
 
 
 FACE = "face_id = 39342"
@@ -114,14 +114,14 @@ ONE_FACE = {
 }
 
 
-@pytest.mark.parametrize(("statements", "complaint"), ONE_FACE.values(), ids=ONE_FACE)
-def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, statements, complaint):
+@pytest.mark.parametrize(("statements", "expected"), ONE_FACE.values(), ids=ONE_FACE)
+def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, statements, expected):
     write_aflw_sqlite(tmp_path)
     for statement in statements.split("; "):
         change(tmp_path, statement)
     message = refusal(tmp_path, "train")
     assert message.startswith(f"{tmp_path / 'aflw.sqlite'}: face 39342")
-    assert complaint in message
+    assert expected in message
     faults = []
     assert len(read_aflw_sqlite(tmp_path, "train", faults=faults)) == 4
     assert faults == [message]
@@ -141,24 +141,24 @@ def test_missing_tables_and_columns_are_refused(tmp_path, table):
     [
         (
             "CREATE VIEW Faces AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
-            "SELECT x AS face_id, 1 AS file_id FROM n",  # for ever
-            "Faces is no table",
+            "SELECT x AS face_id, 1 AS file_id FROM n",  # never ends
+            "Faces is not a table",
         ),
-        ("CREATE VIRTUAL TABLE Faces USING fts4(face_id, file_id)", "Faces is no table"),
+        ("CREATE VIRTUAL TABLE Faces USING fts4(face_id, file_id)", "Faces is not a table"),
         (
             "CREATE TABLE Faces (face_id INTEGER, file_id TEXT AS (hex(zeroblob(400000000))))",
-            "Faces has columns that are computed",
+            "Faces has computed columns",
         ),
     ],
 )
-def test_a_data_base_that_computes_is_refused(tmp_path, statement, reason):
+def test_a_database_with_computed_values_is_refused(tmp_path, statement, reason):
     write_aflw_sqlite(tmp_path)
     change(tmp_path, "ALTER TABLE Faces RENAME TO Other")
     change(tmp_path, statement)
     assert reason in refusal(tmp_path, "train")
 
 
-def test_a_data_base_is_read_alone(tmp_path):
+def test_no_other_file_is_written_beside_the_database(tmp_path):
     write_aflw_sqlite(tmp_path)
     change(tmp_path, "PRAGMA journal_mode = WAL")
     before = sorted(tmp_path.rglob("*"))
@@ -166,16 +166,16 @@ def test_a_data_base_is_read_alone(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_missing_or_broken_data_base_is_refused(tmp_path):
-    assert "give the folder that holds it" in refusal(tmp_path, "train")
+def test_a_missing_or_corrupted_database_is_refused(tmp_path):
+    assert "pass the folder that contains it" in refusal(tmp_path, "train")
     assert not (tmp_path / "aflw.sqlite").exists()
     (tmp_path / "aflw.sqlite").write_bytes(b"")
-    assert "FaceImages is no table" in refusal(tmp_path, "train")
+    assert "FaceImages is not a table" in refusal(tmp_path, "train")
     (tmp_path / "aflw.sqlite").write_bytes(b"not a data base\n" * 100)
     assert "not as published" in refusal(tmp_path, "train")
 
 
-def test_a_data_base_without_faces_is_refused(tmp_path):
+def test_a_database_without_faces_is_refused(tmp_path):
     write_aflw_sqlite(tmp_path)
     change(tmp_path, "DELETE FROM FaceRect")
     assert refusal(tmp_path, "train", faults=[]).startswith(f"{tmp_path / 'aflw.sqlite'}: no face has a rectangle")
@@ -192,7 +192,7 @@ def test_faces_without_pose_or_metadata_are_read(tmp_path):
 
 @settings(max_examples=20)
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), cut=st.booleans())
-def test_a_damaged_data_base_is_read_or_refused(place, byte, cut):
+def test_a_corrupted_database_is_read_or_refused(place, byte, cut):
     with tempfile.TemporaryDirectory() as folder:
         write_aflw_sqlite(Path(folder))
         file = Path(folder) / "aflw.sqlite"
@@ -200,13 +200,13 @@ def test_a_damaged_data_base_is_read_or_refused(place, byte, cut):
         position = int(place * len(content))
         content[position] = byte
         file.write_bytes(content[:position] if cut else content)
-        complaint = ""
+        message = ""
         try:
             read = read_aflw_sqlite(folder, "train")
         except InputError as error:
-            complaint = str(error)
-        if complaint:
-            assert str(file) in complaint
+            message = str(error)
+        if message:
+            assert str(file) in message
             return
         assert read.points.shape == (len(read), 21, 2)
         assert np.isfinite(read.points).all()

@@ -1,4 +1,4 @@
-"""COCO keypoint JSON: what a tool wrote is read, and each kind of damage is named by annotation."""
+"""COCO keypoint JSON: files of tools are read, and each fault is reported with its annotation."""
 
 import dataclasses
 import json
@@ -24,14 +24,14 @@ from wing_jax.schemes import AFLW_19, COFW_29, IBUG_68, LAPA_106, MTFL_5, WFLW_9
 
 @pytest.fixture
 def small(tmp_path):
-    """The file of three faces of five points, and its content."""
+    """Write a file of three faces of five points; return its path and content."""
     write_coco(tmp_path, scheme=MTFL_5)
     path = tmp_path / "annotations" / "train.json"
     return path, json.loads(path.read_text())
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_what_was_written_is_read(tmp_path, split):
+def test_written_files_are_read(tmp_path, split):
     faces = write_coco(tmp_path)[split]
     read = read_coco(tmp_path / "annotations" / f"{split}.json", scheme=IBUG_68)
     assert (read.name, read.box_convention, len(read)) == (split, "coco", len(faces))
@@ -77,14 +77,14 @@ def test_the_first_numbers_of_a_real_file(data_root):
 
 
 @pytest.mark.parametrize(("state", "visibility"), [(1, None), (2, 1)])
-def test_a_file_that_writes_1_throughout_says_nothing_of_visibility(tmp_path, state, visibility):
+def test_visibility_is_unknown_if_all_states_are_1(tmp_path, state, visibility):
     write_coco(tmp_path, scheme=MTFL_5, state=state)
     read = read_coco(tmp_path / "annotations" / "train.json", scheme=MTFL_5)
     assert read.visible.all()
     assert read.visibility is None if visibility is None else (read.visibility == visibility).all()
 
 
-def test_points_that_are_not_labelled_have_no_position_whatever_their_numbers(small):
+def test_points_that_are_not_labeled_have_no_position_whatever_their_numbers(small):
     path, content = small
     content["annotations"][0]["keypoints"][3:6] = [1e9, float("nan"), 0]
     del content["annotations"][0]["bbox"]
@@ -97,7 +97,7 @@ def test_points_that_are_not_labelled_have_no_position_whatever_their_numbers(sm
     np.testing.assert_array_equal(read.boxes[0], [*rest.min(0), *rest.max(0)])
 
 
-def test_what_is_no_face_with_landmarks_is_left_out(small):
+def test_annotations_without_landmarks_are_skipped(small):
     path, content = small
     good = content["annotations"][0]
     content["annotations"] += [
@@ -136,8 +136,8 @@ def test_harmless_variants_are_read(small):
     np.testing.assert_array_equal(after.picture(2), before.picture(2))
 
 
-BROKEN = {  # of the second annotation (id 20) or its image: what it gets, and what the message says
-    "too few": ({"keypoints": [1, 2, 2] * 4}, "12 numbers in 'keypoints' where 5 points of mtfl5 have 15"),
+BROKEN = {  # changes of the second annotation (id 20), and the message
+    "too few": ({"keypoints": [1, 2, 2] * 4}, "12 numbers in 'keypoints', expected 15 for 5 points of mtfl5"),
     "no triples": ({"keypoints": [1] * 14}, "14 numbers"),
     "no list": ({"keypoints": "1 2 2"}, "no list of numbers"),
     "text": ({"keypoints": ["one", 2, 2] * 5}, '"one" is not a finite number'),
@@ -177,13 +177,13 @@ def refusal(path: Path, content: object, **keywords) -> str:
     return message.removeprefix(str(path))
 
 
-@pytest.mark.parametrize(("change", "said"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_annotation_is_refused_by_its_id_or_listed(small, change, said):
+@pytest.mark.parametrize(("change", "expected"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_annotation_is_refused_by_its_id_or_listed(small, change, expected):
     path, content = small
     content["annotations"][1].update(change)
     message = refusal(path, content)
     assert message.startswith(": annotation 20: ")
-    assert said in message
+    assert expected in message
     faults: list[str] = []
     read = read_coco(path, scheme=MTFL_5, faults=faults)
     assert read.photos == ("train_1.png", "train_3.png")
@@ -201,27 +201,27 @@ def test_a_name_that_leads_elsewhere_is_refused_or_listed(small, name):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("", ":1: not JSON"),
-        ('{"images": [', ":1: not JSON, or cut short"),
+        ('{"images": [', ":1: not JSON, or truncated"),
         ("[" * 100_000, "cannot read this JSON file"),
         ("[" + "9" * 5000 + "]", "cannot read this JSON file"),
         ([], "no list of objects 'images'"),
         ({"images": []}, "no list of objects 'annotations'"),
         ({"images": {}, "annotations": []}, "no list of objects 'images'"),
         ({"images": [], "annotations": [3]}, "no list of objects 'annotations'"),
-        ({"images": [], "annotations": []}, "none of 0 annotations has labelled keypoints"),
-        ({"images": [{"file_name": "a.png"}], "annotations": []}, "entry 0 of 'images' has no id"),
-        ({"images": [{"id": 1}, {"id": 1}], "annotations": []}, "entry 1 of 'images' has no id of its own"),
+        ({"images": [], "annotations": []}, "none of 0 annotations has labeled keypoints"),
+        ({"images": [{"file_name": "a.png"}], "annotations": []}, "entry 0 of 'images' has no unique id"),
+        ({"images": [{"id": 1}, {"id": 1}], "annotations": []}, "entry 1 of 'images' has no unique id"),
     ],
 )
-def test_a_file_of_another_kind_is_refused(tmp_path, content, said):
+def test_a_file_of_another_kind_is_refused(tmp_path, content, expected):
     for keywords in ({}, {"faults": []}):
-        assert said in refusal(tmp_path / "faces.json", content, **keywords)
+        assert expected in refusal(tmp_path / "faces.json", content, **keywords)
 
 
-def test_what_cannot_be_read_is_refused(tmp_path, small):
+def test_unreadable_files_are_refused(tmp_path, small):
     (tmp_path / "utf16.json").write_bytes(b"\xff\xfe\x00\xd8")
     for path in (tmp_path / "missing.json", tmp_path, tmp_path / "utf16.json"):
         with pytest.raises(InputError, match="cannot read this JSON file"):
@@ -233,25 +233,27 @@ def test_what_cannot_be_read_is_refused(tmp_path, small):
         read.picture(1)
 
 
-# Where pictures lie
+# Folders of pictures
 
 
-def placed(small, listing: str, named: str, pictures: str = "images") -> tuple[Path, dict]:
-    """The file `small` moved to `listing`, its pictures moved to the folder `pictures`, called `named` of their names;
-    all below the folder of `small`."""
+def move_listing(small, listing: str, pattern: str, pictures: str = "images") -> tuple[Path, dict]:
+    """Move the file `small` to `listing`, its pictures to the folder `pictures`; name these by `pattern` in the list.
+
+    All paths are below the folder of `small`.
+    """
     path, content = small
     root = path.parents[1]
     if pictures != "images":
         (root / "images").rename(root / pictures)
     for image in content["images"]:
-        image["file_name"] = named.format(name=image["file_name"], root=root)
+        image["file_name"] = pattern.format(name=image["file_name"], root=root)
     (root / listing).parent.mkdir(exist_ok=True)
     (root / listing).write_text(json.dumps(content))
     return root / listing, content
 
 
 @pytest.mark.parametrize(
-    ("listing", "named", "pictures"),
+    ("listing", "pattern", "pictures"),
     [
         ("annotations/a.json", "../images/{name}", "images"),
         ("annotations/a.json", "..\\images\\{name}", "images"),
@@ -262,16 +264,16 @@ def placed(small, listing: str, named: str, pictures: str = "images") -> tuple[P
         ("here/a.json", "../images/{name}", "images"),
     ],
 )
-def test_pictures_are_found_from_the_list_or_the_root_of_the_set(small, listing, named, pictures):
+def test_pictures_are_found_from_the_list_or_the_root_of_the_set(small, listing, pattern, pictures):
     before = read_coco(small[0], scheme=MTFL_5).picture(1)
-    path, _ = placed(small, listing, named, pictures)
+    path, _ = move_listing(small, listing, pattern, pictures)
     read = load_faces("coco", "all", root=str(path), scheme="mtfl5")
     np.testing.assert_array_equal(read.picture(1), before)
     assert not check_split(read, []).faults
 
 
 def test_the_folder_of_pictures_can_be_given_to_all_commands(small, monkeypatch, capsys):
-    path, _ = placed(small, "lists/a.json", "/home/me/shots/{name}", "elsewhere")
+    path, _ = move_listing(small, "lists/a.json", "/home/me/shots/{name}", "elsewhere")
     assert "leads out of the data folder" in refusal(path, path.read_text())
     images = str(path.parents[1] / "elsewhere")
     read = load_faces("coco", "all", root=str(path), images=images, scheme="mtfl5")
@@ -291,7 +293,7 @@ def test_the_folder_of_pictures_can_be_given_to_all_commands(small, monkeypatch,
 
 
 def test_a_link_in_the_folder_of_pictures_that_leads_out_is_refused(small):
-    path, _ = placed(small, "lists/a.json", "{name}", "elsewhere")
+    path, _ = move_listing(small, "lists/a.json", "{name}", "elsewhere")
     folder = path.parents[1] / "elsewhere"
     (folder / "train_1.png").rename(path.parents[1] / "secret.png")
     (folder / "train_1.png").symlink_to(path.parents[1] / "secret.png")
@@ -302,8 +304,8 @@ def test_a_link_in_the_folder_of_pictures_that_leads_out_is_refused(small):
 # Names of keypoints, and copies of photos
 
 
-def renamed(small, names: list[str], order: list[int]) -> Path:
-    """The file with `names` in its category and its keypoints in `order`."""
+def rename_keypoints(small, names: list[str], order: list[int]) -> Path:
+    """Write the file with `names` in its category and its keypoints in `order`."""
     path, content = small
     content["categories"][0]["keypoints"] = names
     for annotation in content["annotations"]:
@@ -313,8 +315,8 @@ def renamed(small, names: list[str], order: list[int]) -> Path:
 
 
 @pytest.fixture
-def faced(tmp_path):
-    """As `small`, of faces whose left points lie to the left."""
+def faces_file(tmp_path):
+    """Like `small`, with left points on the left."""
     write_coco(tmp_path, scheme=MTFL_5, state=2)
     path = tmp_path / "annotations" / "train.json"
     content = json.loads(path.read_text())
@@ -335,9 +337,9 @@ def faced(tmp_path):
         ["point_3", "point_2", "point_1", "point_5", "point_4"],
     ],
 )
-def test_names_spelled_otherwise_tell_the_order(faced, names):
-    before = read_coco(faced[0], scheme=MTFL_5)
-    after = read_coco(renamed(faced, names, [2, 1, 0, 4, 3]), scheme=MTFL_5)
+def test_other_spellings_of_names_define_the_order(faces_file, names):
+    before = read_coco(faces_file[0], scheme=MTFL_5)
+    after = read_coco(rename_keypoints(faces_file, names, [2, 1, 0, 4, 3]), scheme=MTFL_5)
     np.testing.assert_array_equal(after.points, before.points)
 
 
@@ -346,98 +348,100 @@ def test_names_spelled_otherwise_tell_the_order(faced, names):
     [["0", "1", "2", "3", "4"], ["kp_1", "kp_2", "kp_3", "kp_4", "kp_5"], [], [""] * 5, [None] * 5],
     ids=["0", "kp_1", "none", "empty", "null"],
 )
-def test_names_that_are_numbers_keep_the_order_of_the_file(faced, names):
-    before = read_coco(faced[0], scheme=MTFL_5)
+def test_names_that_are_numbers_keep_the_order_of_the_file(faces_file, names):
+    before = read_coco(faces_file[0], scheme=MTFL_5)
     np.testing.assert_array_equal(
-        read_coco(renamed(faced, names, [0, 1, 2, 3, 4]), scheme=MTFL_5).points, before.points
+        read_coco(rename_keypoints(faces_file, names, [0, 1, 2, 3, 4]), scheme=MTFL_5).points, before.points
     )
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "expected"),
     [
         (
             ["nose", "right_eye", "left_eye", "right_ear", "mouth_left"],
-            "names 'right_ear' where mtfl5 has 'right mouth",
+            "cannot match its names 'right_ear' to 'right mouth",
         ),
-        (["a", "b", "c", "d", "e"], "names 'a', 'b', 'c', 'd', 'e' where mtfl5 has 'left eye', "),
-        (["nose", "nose tip", "left_eye", "mouth_right", "mouth_left"], "names 'nose' where mtfl5 has 'right eye'"),
+        (["a", "b", "c", "d", "e"], "cannot match its names 'a', 'b', 'c', 'd', 'e' to 'left eye', "),
+        (["nose", "nose tip", "left_eye", "mouth_right", "mouth_left"], "cannot match its names 'nose' to 'right eye'"),
         (["nose", "left_eye", "right_eye"], "names 3 keypoints, but its annotations have 5"),
     ],
 )
-def test_names_that_do_not_tell_the_order_are_refused(faced, names, said):
-    path = renamed(faced, names, [0, 1, 2, 3, 4])
+def test_names_that_do_not_define_the_order_are_refused(faces_file, names, expected):
+    path = rename_keypoints(faces_file, names, [0, 1, 2, 3, 4])
     message = refusal(path, path.read_text())
     assert message.startswith(": category 1: ")
-    assert said in message
-    assert "remove them from the file to take its order" in message
+    assert expected in message
+    assert "remove them from the file to use its order" in message
 
 
 @pytest.mark.parametrize("odd", ["an object of names", "one text", "one category"])
-def test_names_that_are_no_list_are_refused(faced, odd):
+def test_names_that_are_not_a_list_are_refused(faces_file, odd):
     names = ["nose", "right_eye", "left_eye", "mouth_right", "mouth_left"]
-    path, content = faced
+    path, content = faces_file
     category = content["categories"][0]
     category["keypoints"] = {"an object of names": dict(enumerate(names)), "one text": ",".join(names)}.get(odd, names)
     content["categories"] = category if odd == "one category" else [category]
-    assert f"is no list of {'objects' if odd == 'one category' else 'names'}" in refusal(path, json.dumps(content))
+    assert f"is not a list of {'objects' if odd == 'one category' else 'names'}" in refusal(path, json.dumps(content))
 
 
 @pytest.mark.parametrize("number", [None, 0, "x"])
-def test_annotations_of_a_category_without_names_take_the_order_of_the_one_that_has_some(faced, number):
-    before = read_coco(faced[0], scheme=MTFL_5)
-    path = renamed(faced, ["nose", "right_eye", "left_eye", "mouth_right", "mouth_left"], [2, 1, 0, 4, 3])
+def test_categories_without_names_use_the_names_of_the_only_other_category(faces_file, number):
+    before = read_coco(faces_file[0], scheme=MTFL_5)
+    path = rename_keypoints(faces_file, ["nose", "right_eye", "left_eye", "mouth_right", "mouth_left"], [2, 1, 0, 4, 3])
     content = json.loads(path.read_text())
     content["annotations"][1]["category_id"] = number
     path.write_text(json.dumps(content))
     np.testing.assert_array_equal(read_coco(path, scheme=MTFL_5).points, before.points)
-    other = {**content["categories"][0], "id": 99, "keypoints": ["le", "re", "nose", "lm", "rm"]}
-    content["categories"].append(other)
-    assert "names no keypoints, and the others name them in several orders" in refusal(path, json.dumps(content))
+    second = {**content["categories"][0], "id": 99, "keypoints": ["le", "re", "nose", "lm", "rm"]}
+    content["categories"].append(second)
+    assert "has no keypoint names, and those of the other categories have several orders" in refusal(
+        path, json.dumps(content)
+    )
 
 
-def test_names_that_mean_the_persons_left_are_refused(faced):
-    names = ["right_eye", "left_eye", "nose", "mouth_right", "mouth_left"]  # as MediaPipe and YuNet call them
-    path = renamed(faced, names, [0, 1, 2, 3, 4])
+def test_names_that_mean_the_persons_left_are_refused(faces_file):
+    names = ["right_eye", "left_eye", "nose", "mouth_right", "mouth_left"]  # the names of MediaPipe and YuNet
+    path = rename_keypoints(faces_file, names, [0, 1, 2, 3, 4])
     message = refusal(path, path.read_text())
-    assert "in 3 of 3 faces 'left eye' lies to the right of 'right eye'" in message
-    assert "exchange left and right in the file's names" in message
+    assert "in 3 of 3 faces 'left eye' is to the right of 'right eye'" in message
+    assert "swap left and right in the keypoint names of the file" in message
 
 
-def test_a_scheme_of_ones_own_may_mean_the_persons_left(faced, tmp_path):
+def test_a_custom_scheme_may_mean_the_persons_left(faces_file, tmp_path):
     (tmp_path / "own.toml").write_text(
         'name = "own"\npoints = ["right eye", "left eye", "nose", "mouth right", "mouth left"]\n'
         'mirrored = [["right eye", "left eye"], ["mouth right", "mouth left"]]\n'
         'normalization = ["right eye", "left eye"]\n'
     )
     names = ["right_eye", "left_eye", "nose", "mouth_right", "mouth_left"]
-    path = renamed(faced, names, [0, 1, 2, 3, 4])
+    path = rename_keypoints(faces_file, names, [0, 1, 2, 3, 4])
     assert len(read_coco(path, scheme=Scheme.read(tmp_path / "own.toml"))) == 3
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_copies_of_one_photo_that_roboflow_made_are_one_photo(small, told):
+@pytest.mark.parametrize("with_name", [True, False])
+def test_copies_made_by_roboflow_are_one_photo(small, with_name):
     path, content = small
     images, annotations = [], []
     for image, annotation in zip(content["images"], content["annotations"], strict=True):
         for copy in ("0a1b2c3d", "4e5f6a7b", "8c9d0e1f"):
             name = f"{image['file_name'][:-4]}_png.rf.{copy}.jpg"
             number = len(images) + 1
-            extra = {"extra": {"name": image["file_name"]}} if told else {}
+            extra = {"extra": {"name": image["file_name"]}} if with_name else {}
             images.append({**image, "id": number, "file_name": name, **extra})
             annotations.append({**annotation, "id": number, "image_id": number})
     path.write_text(json.dumps({**content, "images": images, "annotations": annotations}))
     read = read_coco(path, scheme=MTFL_5)
     assert read.photos == tuple(f"train_{number}.png" for number in (1, 2, 3) for _ in range(3))
-    one, other = read.split(0.5)
-    assert not set(one.photos) & set(other.photos)
+    first, second = read.split(0.5)
+    assert not set(first.photos) & set(second.photos)
 
 
 # Whole bodies
 
 
 def whole_body(path: Path, **annotation) -> Path:
-    """A file of one person whose face has 68 points."""
+    """Write a file of one person whose face has 68 points."""
     body = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "bbox": [5, 5, 300, 300], "num_keypoints": 1}
     images = [{"id": 1, "file_name": "a.png"}]
     categories = [{"id": 1, "name": "person", "keypoints": [str(number) for number in range(17)]}]
@@ -457,33 +461,33 @@ def test_the_faces_of_coco_wholebody_are_read(tmp_path):
     np.testing.assert_array_equal(read.boxes, [[95, 95, 175, 155]])
     for change in ({"face_valid": False}, {"face_kpts": [0] * 204}, {"iscrowd": 1}, {"face_kpts": None}):
         path = whole_body(tmp_path / "w.json", keypoints=BODY, **(about | change))
-        with pytest.raises(InputError, match=r"none of 1 annotations has labelled|51 numbers"):
+        with pytest.raises(InputError, match=r"none of 1 annotations has labeled|51 numbers"):
             read_coco(path, scheme=IBUG_68)
     path = whole_body(tmp_path / "w.json", keypoints=BODY, **about)
-    said = r"68 points of ibug68 \('face_kpts' of COCO-WholeBody\) where mtfl5 has 5: give ibug68 as the scheme"
-    with pytest.raises(InputError, match=said):
+    expected = r"68 points of ibug68 \('face_kpts' of COCO-WholeBody\), but mtfl5 has 5: pass ibug68 as the scheme"
+    with pytest.raises(InputError, match=expected):
         read_coco(path, scheme=MTFL_5)
 
 
 @pytest.mark.parametrize(("total", "first"), [(133, 23), (136, 26)])
 def test_the_faces_in_merged_bodies_are_read(tmp_path, total, first):
-    every = np.full((total, 3), 7.0)
-    every[:, 2], every[first : first + 68] = 2, FACE
-    read = read_coco(whole_body(tmp_path / "w.json", keypoints=every.ravel().tolist()), scheme=IBUG_68)
+    keypoints = np.full((total, 3), 7.0)
+    keypoints[:, 2], keypoints[first : first + 68] = 2, FACE
+    read = read_coco(whole_body(tmp_path / "w.json", keypoints=keypoints.ravel().tolist()), scheme=IBUG_68)
     np.testing.assert_array_equal(read.points[0], FACE[:, :2])
     np.testing.assert_array_equal(read.boxes[0], [*FACE[:, :2].min(0), *FACE[:, :2].max(0)])
-    with pytest.raises(InputError, match=f"{total} points of .* where mtfl5 has 5: give ibug68"):
+    with pytest.raises(InputError, match=f"{total} points of .*, but mtfl5 has 5: pass ibug68"):
         read_coco(tmp_path / "w.json", scheme=MTFL_5)
-    every[first : first + 68] = 0
-    with pytest.raises(InputError, match="none of 1 annotations has labelled"):
-        read_coco(whole_body(tmp_path / "w.json", keypoints=every.ravel().tolist()), scheme=IBUG_68)
+    keypoints[first : first + 68] = 0
+    with pytest.raises(InputError, match="none of 1 annotations has labeled"):
+        read_coco(whole_body(tmp_path / "w.json", keypoints=keypoints.ravel().tolist()), scheme=IBUG_68)
 
 
 # Values
 
 
 @pytest.mark.parametrize("pair", [(-1, -1), (None, None), (float("nan"), float("nan")), ("", "")])
-def test_points_that_are_labelled_but_nowhere_have_no_position(small, pair):
+def test_labeled_points_with_missing_coordinates_have_no_position(small, pair):
     path, content = small
     content["annotations"][0]["keypoints"][3:5] = pair
     content["annotations"][1]["keypoints"][3:5] = -1, 5
@@ -512,14 +516,16 @@ def test_visibility_may_be_a_probability(small, states, visibility):
     np.testing.assert_array_equal(read.visibility[0], visibility)
 
 
-def test_probabilities_of_1_throughout_say_nothing_and_mixed_numbers_are_refused(small):
+def test_probabilities_that_are_all_1_are_unknown_and_mixed_numbers_are_refused(small):
     path, content = small
     content["annotations"] = content["annotations"][:1]
     content["annotations"][0]["keypoints"][2::3] = [1.0] * 5
     path.write_text(json.dumps(content))
     assert read_coco(path, scheme=MTFL_5).visibility is None
     content["annotations"][0]["keypoints"][2::3] = [0.5, 2, 1, 1, 1]
-    assert "visibility 0.5 is not 0, 1 or 2, and others of the file are no probabilities" in refusal(path, content)
+    assert "visibility 0.5 is not 0, 1 or 2, and other values of the file are not probabilities" in refusal(
+        path, content
+    )
     content["annotations"][0]["keypoints"][2::3] = [0.5, -0.5, 1, 1, 1]
     assert "visibility 0.5 is not 0, 1 or 2" in refusal(path, content)
 
@@ -539,9 +545,9 @@ def test_numbers_as_text_ids_of_two_kinds_and_grouped_points_are_read(small):
     assert after.photos == before.photos
 
 
-def test_what_predict_writes_of_one_photo_is_told_from_a_list(tmp_path):
+def test_the_output_of_predict_for_one_photo_is_refused(tmp_path):
     content = {"scheme": "mtfl5", "coordinates": "x, y", "faces": []}
-    assert "what wing-jax predict wrote of one picture, not a list" in refusal(tmp_path / "a.json", content)
+    assert "the output of wing-jax predict for one picture, not a COCO file" in refusal(tmp_path / "a.json", content)
 
 
 VALUES = st.recursive(
@@ -578,31 +584,31 @@ def test_any_content_gives_finite_points_or_an_input_error(key, value, cut, tail
     assert np.isfinite(read.boxes).all()
 
 
-def test_boxes_of_two_corners_are_refused(faced):
-    path, content = faced
+def test_boxes_of_two_corners_are_refused(faces_file):
+    path, content = faces_file
     for annotation in content["annotations"]:
         annotation["bbox"] = [18, 18, 24, 26]  # x, y, width, height
     path.write_text(json.dumps(content))
     assert len(read_coco(path, scheme=MTFL_5)) == 3
     for annotation in content["annotations"]:
         annotation["bbox"] = [18, 18, 42, 44]
-    assert "as [x0, y0, x1, y1], and COCO's is [x, y, width, height]" in refusal(path, json.dumps(content))
+    assert "the boxes of 3 of 3 faces seem to be [x0, y0, x1, y1]" in refusal(path, json.dumps(content))
 
 
-def test_a_file_in_utf16_is_read(faced):
-    path, content = faced
+def test_a_file_in_utf16_is_read(faces_file):
+    path, content = faces_file
     path.write_bytes(json.dumps(content).encode("utf-16"))
     assert len(read_coco(path, scheme=MTFL_5)) == 3
 
 
 @pytest.mark.parametrize("scale", [0.01, 0.5])
-def test_points_in_other_units_than_their_boxes_are_refused(faced, scale):
-    path, content = faced
+def test_points_in_other_units_than_their_boxes_are_refused(faces_file, scale):
+    path, content = faces_file
     for annotation in content["annotations"]:
         annotation["bbox"] = [18, 18, 24, 26]
         annotation["keypoints"][::3] = [scale * x for x in annotation["keypoints"][::3]]
     path.write_text(json.dumps(content))
-    if scale == 0.5:  # one of five lies in the box still
+    if scale == 0.5:  # one of five points is still in the box
         assert len(read_coco(path, scheme=MTFL_5)) == 3
         return
     faults: list[str] = []

@@ -1,4 +1,4 @@
-"""COFW and COFW68: what was written as Matlab writes it is read, and each kind of damage is named by file."""
+"""COFW and COFW68: files written like those of Matlab are read, and each fault is reported with its file."""
 
 import json
 import pickle
@@ -39,7 +39,7 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("gray", [False, True])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_what_was_written_is_read(tmp_path, split, gray):
+def test_written_files_are_read(tmp_path, split, gray):
     faces = write_cofw(tmp_path, gray=gray)[split]
     read = read_cofw(tmp_path, split)
     assert (read.name, read.scheme.name, read.box_convention, len(read)) == ("COFW", "cofw29", "cofw", len(faces))
@@ -54,7 +54,7 @@ def test_what_was_written_is_read(tmp_path, split, gray):
         np.testing.assert_array_equal(read.picture(index), face.image)
 
 
-def test_the_colour_file_goes_first(tmp_path):
+def test_the_color_file_is_preferred(tmp_path):
     faces = write_cofw(tmp_path)["train"]
     write_cofw(tmp_path, gray=True, seed=1)
     np.testing.assert_array_equal(read_cofw(tmp_path, "train").points, [face.points for face in faces])
@@ -75,8 +75,8 @@ def test_pictures_can_be_read_by_threads_and_sent_to_processes(tmp_path):
 
 
 def test_a_cell_along_the_other_axis_is_read(path):
-    before = read_cofw(path.parent, "train")
-    images = [before.picture(i) for i in range(3)]
+    expected = read_cofw(path.parent, "train")
+    images = [expected.picture(i) for i in range(3)]
     with h5py.File(path, "r+") as file:
         references = file["IsTr"][()].T
         del file["IsTr"]
@@ -88,21 +88,23 @@ def test_a_cell_along_the_other_axis_is_read(path):
 
 def test_real_faces_in_the_published_form(tmp_path, data_root):
     source = data_root / "formats" / "mmpose_tests_data" / "cofw"
-    content = json.loads((source / "test_cofw.json").read_text())  # converted by subtracting 1 from the points alone
+    content = json.loads(
+        (source / "test_cofw.json").read_text()
+    )  # converted by subtracting 1 from the points, not from the boxes
     faces, keypoints = [], []
-    for image, each in zip(content["images"], content["annotations"], strict=True):
+    for image, annotation in zip(content["images"], content["annotations"], strict=True):
         pixels = cv2.imread(str(source / image["file_name"]))[:, :, ::-1]
-        left, top, width, height = np.float64(each["bbox"]) - (1, 1, 0, 0)
-        keypoints.append(np.float64(each["keypoints"]).reshape(29, 3))
+        left, top, width, height = np.float64(annotation["bbox"]) - (1, 1, 0, 0)
+        keypoints.append(np.float64(annotation["keypoints"]).reshape(29, 3))
         faces.append(SmallFace(pixels, keypoints[-1][:, :2], np.float64([left, top, left + width, top + height])))
     write_mat73(tmp_path / "COFW_test_color.mat", "test", faces, gray=[False, False])
     with h5py.File(tmp_path / "COFW_test_color.mat", "r+") as file:
-        file["phisT"][58:] = np.transpose([2 - each[:, 2] for each in keypoints])
+        file["phisT"][58:] = np.transpose([2 - annotation[:, 2] for annotation in keypoints])
     read = read_cofw(tmp_path, "test")
-    np.testing.assert_allclose(read.points, [each[:, :2] for each in keypoints], rtol=1e-6)
+    np.testing.assert_allclose(read.points, [annotation[:, :2] for annotation in keypoints], rtol=1e-6)
     np.testing.assert_array_equal(read.boxes[0], [37, 101, 142, 281])
     assert [int((read.visibility == OCCLUDED).sum(1)[i]) for i in range(2)] == [
-        int((each[:, 2] == 1).sum()) for each in keypoints
+        int((annotation[:, 2] == 1).sum()) for annotation in keypoints
     ]
     for index, face in enumerate(faces):
         np.testing.assert_array_equal(read.picture(index), face.image)
@@ -118,8 +120,8 @@ def replace(file, name, values, **keywords):
     file.create_dataset(name, data=values, **keywords)
 
 
-def beside(file) -> Path:
-    """A file like `file`, which one from elsewhere might wish to have read."""
+def copy_outside(file) -> Path:
+    """Copy `file` outside of the data, where a hostile file might lead."""
     copy = Path(file.filename).parent.parent / "outside.mat"
     if not copy.exists():
         file.flush()
@@ -128,7 +130,7 @@ def beside(file) -> Path:
 
 
 def link_outside(file):
-    copy = beside(file)
+    copy = copy_outside(file)
     del file["phisTr"]
     file["phisTr"] = h5py.ExternalLink(str(copy), "phisTr")
 
@@ -142,15 +144,15 @@ def store_outside(file):
 
 
 def make_virtual(file):
-    copy, shape = beside(file), file["phisTr"].shape
+    copy, shape = copy_outside(file), file["phisTr"].shape
     layout = h5py.VirtualLayout(shape, file["phisTr"].dtype)
     layout[...] = h5py.VirtualSource(str(copy), "phisTr", shape)
     del file["phisTr"]
     file.create_virtual_dataset("phisTr", layout)
 
 
-def swollen(file, name, shape) -> h5py.Dataset:
-    """Zeros a hundred times too many, packed."""
+def write_bomb(file, name, shape) -> h5py.Dataset:
+    """Write compressed zeros that unpack to a hundred times the declared size."""
     values = file.create_dataset(name, shape, np.uint8, chunks=shape, compression="gzip")
     values.id.write_direct_chunk((0,) * len(shape), zlib.compress(bytes(100 * values.size)))
     return values
@@ -159,33 +161,39 @@ def swollen(file, name, shape) -> h5py.Dataset:
 OF_THE_FILE = {
     "a link outside": (link_outside, "phisTr is a link"),
     "a link within": (lambda file: replace_by_link(file, "phisTr"), "phisTr is a link"),
-    "points kept outside": (store_outside, "phisTr lies in another file"),
-    "points of another file": (make_virtual, "phisTr lies in another file"),
-    "points that swell": (
-        lambda file: (file.pop("phisTr"), swollen(file, "phisTr", (87, 3))),
-        "a piece of /phisTr unpacks to more than 261 bytes",
+    "points stored outside": (store_outside, "phisTr is stored in another file"),
+    "points of another file": (make_virtual, "phisTr is stored in another file"),
+    "points that unpack to too much": (
+        lambda file: (file.pop("phisTr"), write_bomb(file, "phisTr", (87, 3))),
+        "a chunk of /phisTr unpacks to more than 261 bytes",
     ),
     "an unusual filter": (
         lambda file: replace(file, "phisTr", np.ones((87, 3)), compression="lzf"),
-        "not through deflate alone",
+        "expected only deflate",
     ),
     "no points": (lambda file: file.pop("phisTr"), "not as published (KeyError"),
     "no cell": (lambda file: file.pop("IsTr"), "not as published (KeyError"),
-    "68 points": (lambda file: replace(file, "phisTr", np.ones((204, 3))), "of shape (204, 3), not numbers of (87, 3)"),
+    "68 points": (
+        lambda file: replace(file, "phisTr", np.ones((204, 3))),
+        "expected numbers of shape (87, 3), got float64 of (204, 3)",
+    ),
     "boxes of two faces": (
         lambda file: replace(file, "bboxesTr", np.ones((4, 2))),
-        "of shape (4, 2), not numbers of (4, 3)",
+        "expected numbers of shape (4, 3), got float64 of (4, 2)",
     ),
-    "text": (lambda file: replace(file, "bboxesTr", np.full((4, 3), b"12")), "bboxesTr is |S2 of shape (4, 3)"),
-    "a group": (lambda file: (file.pop("phisTr"), file.create_group("phisTr")), "/phisTr is no array"),
-    "numbers as cell": (lambda file: replace(file, "IsTr", np.ones((1, 3))), "IsTr is no cell of images"),
+    "text": (
+        lambda file: replace(file, "bboxesTr", np.full((4, 3), b"12")),
+        "bboxesTr: expected numbers of shape (4, 3), got |S2 of (4, 3)",
+    ),
+    "a group": (lambda file: (file.pop("phisTr"), file.create_group("phisTr")), "/phisTr is not an array"),
+    "numbers as cell": (lambda file: replace(file, "IsTr", np.ones((1, 3))), "IsTr is not a cell of images"),
     "a square cell": (
         lambda file: replace(file, "IsTr", np.tile(file["IsTr"][()], (2, 1)), dtype=h5py.ref_dtype),
-        "IsTr is no cell of images, but object (2, 3)",
+        "IsTr is not a cell of images, but object (2, 3)",
     ),
     "an absurd number of faces": (
         lambda file: (file.pop("IsTr"), file.create_dataset("IsTr", (1, 10**15), h5py.ref_dtype, chunks=(1, 100))),
-        "IsTr is no cell of images, but object (1, 1000000000000000)",
+        "IsTr is not a cell of images, but object (1, 1000000000000000)",
     ),
 }
 
@@ -199,9 +207,9 @@ def test_a_fault_of_the_file(path, change, reason):
     assert reason in message
 
 
-def test_packed_values_are_read(path):
-    before = read_cofw(path.parent, "train")
-    images = [before.picture(index) for index in range(3)]
+def test_compressed_values_are_read(path):
+    expected = read_cofw(path.parent, "train")
+    images = [expected.picture(index) for index in range(3)]
     with h5py.File(path, "r+") as file:
         for name in ("phisTr", "bboxesTr", *(f"#refs#/image{index}" for index in range(3))):
             values = file[name][()]
@@ -210,32 +218,34 @@ def test_packed_values_are_read(path):
             file, "IsTr", np.array([[file[f"#refs#/image{index}"].ref for index in range(3)]]), dtype=h5py.ref_dtype
         )
     after = read_cofw(path.parent, "train")
-    np.testing.assert_array_equal(after.points, before.points)
+    np.testing.assert_array_equal(after.points, expected.points)
     for index, image in enumerate(images):
         np.testing.assert_array_equal(after.picture(index), image)
 
 
-def test_a_piece_that_was_left_unpacked_is_read(path):
+def test_an_uncompressed_chunk_is_read(path):
     noise = np.random.default_rng(0).integers(0, 256, (3, 16, 16), np.uint8)
     with h5py.File(path, "r+") as file:
-        made = file.create_dataset("#refs#/other", noise.shape, np.uint8, chunks=noise.shape, compression="gzip")
-        made.id.write_direct_chunk((0, 0, 0), noise.tobytes(), filter_mask=1)  # as HDF5 marks a skipped filter
-        file["IsTr"][0, 1] = made.ref
+        dataset = file.create_dataset("#refs#/other", noise.shape, np.uint8, chunks=noise.shape, compression="gzip")
+        dataset.id.write_direct_chunk((0, 0, 0), noise.tobytes(), filter_mask=1)  # as HDF5 marks a skipped filter
+        file["IsTr"][0, 1] = dataset.ref
     np.testing.assert_array_equal(read_cofw(path.parent, "train").picture(1), noise.T)
 
 
-@pytest.mark.parametrize("harm", ["outside", "swollen"])
-def test_a_picture_that_lies_elsewhere_or_swells_is_refused(path, harm):
+@pytest.mark.parametrize("attack", ["outside", "too large"])
+def test_a_picture_of_another_file_or_beyond_its_size_is_refused(path, attack):
     secret = path.parent.parent / "secret"
     secret.write_bytes(bytes(range(256)) * 3)
     with h5py.File(path, "r+") as file:
-        if harm == "outside":
-            made = file.create_dataset("#refs#/other", (3, 16, 16), np.uint8, external=[(str(secret), 0, 768)])
+        if attack == "outside":
+            dataset = file.create_dataset("#refs#/other", (3, 16, 16), np.uint8, external=[(str(secret), 0, 768)])
         else:
-            made = swollen(file, "#refs#/other", (3, 16, 16))
-        file["IsTr"][0, 1] = made.ref
+            dataset = write_bomb(file, "#refs#/other", (3, 16, 16))
+        file["IsTr"][0, 1] = dataset.ref
     faces = read_cofw(path.parent, "train")
-    with pytest.raises(InputError, match="lies in another file" if harm == "outside" else "unpacks to more than 768"):
+    with pytest.raises(
+        InputError, match="is stored in another file" if attack == "outside" else "unpacks to more than 768"
+    ):
         faces.picture(1)
 
 
@@ -246,7 +256,7 @@ def test_a_broken_file_is_refused(path, content):
 
 
 def test_a_missing_file_or_split_is_refused(tmp_path):
-    missing = f"{tmp_path}: neither COFW_train_color.mat nor COFW_train.mat is here: copy it from COFW"
+    missing = f"{tmp_path}: neither COFW_train_color.mat nor COFW_train.mat here: copy it from COFW"
     assert refusal(tmp_path) == missing
     assert refusal(tmp_path, split="val") == f"{tmp_path}: COFW has no split 'val': use one of train, test"
     assert refusal(tmp_path, read_cofw68, "train").startswith(f"{tmp_path}: COFW68 has no split 'train'")
@@ -278,9 +288,9 @@ def test_a_fault_of_one_face(path, field, row, value, reason):
 @pytest.mark.parametrize(
     ("pixels", "reason"),
     [
-        (np.zeros((3, 9, 9)), "face 2 is float64 (3, 9, 9), no picture"),
-        (np.zeros((4, 9, 9), np.uint8), "face 2 is uint8 (4, 9, 9), no picture"),
-        (np.zeros(9, np.uint8), "face 2 is uint8 (9,), no picture"),
+        (np.zeros((3, 9, 9)), "face 2 is float64 (3, 9, 9), not a picture"),
+        (np.zeros((4, 9, 9), np.uint8), "face 2 is uint8 (4, 9, 9), not a picture"),
+        (np.zeros(9, np.uint8), "face 2 is uint8 (9,), not a picture"),
         (np.zeros((3, 0, 9), np.uint8), "face 2 has (3, 0, 9) pixels"),
         ((3, 10**6, 10**6), "face 2 has (3, 1000000, 1000000) pixels"),
         (None, "not as published (ValueError"),
@@ -289,10 +299,10 @@ def test_a_fault_of_one_face(path, field, row, value, reason):
 def test_a_broken_picture_is_named_when_it_is_read(path, pixels, reason):
     with h5py.File(path, "r+") as file:
         if isinstance(pixels, tuple):
-            made = file.create_dataset("#refs#/huge", pixels, np.uint8, chunks=(1, 9, 9))
+            dataset = file.create_dataset("#refs#/huge", pixels, np.uint8, chunks=(1, 9, 9))
         else:
-            made = None if pixels is None else file.create_dataset("#refs#/odd", data=pixels)
-        file["IsTr"][0, 1] = h5py.Reference() if made is None else made.ref
+            dataset = None if pixels is None else file.create_dataset("#refs#/odd", data=pixels)
+        file["IsTr"][0, 1] = h5py.Reference() if dataset is None else dataset.ref
     read = read_cofw(path.parent, "train")
     with pytest.raises(InputError) as caught:
         read.picture(1)
@@ -302,7 +312,7 @@ def test_a_broken_picture_is_named_when_it_is_read(path, pixels, reason):
     assert read.picture(2).shape == (80, 96, 3)
 
 
-def test_a_picture_of_a_file_that_went_away(path):
+def test_a_picture_of_a_removed_file_is_refused(path):
     read = read_cofw(path.parent, "train")
     path.unlink()
     with pytest.raises(InputError, match=r"COFW_train_color\.mat: cannot read"):
@@ -327,7 +337,7 @@ def test_cofw68_finds_the_pictures_at_the_root(tmp_path):
     (tmp_path / "COFW68_Data" / "COFW_test_color.mat").rename(tmp_path / "COFW_test.mat")
     np.testing.assert_array_equal(read_cofw68(tmp_path, "test").picture(1), faces[1].image)
     (tmp_path / "COFW_test.mat").unlink()
-    assert "neither COFW_test_color.mat nor COFW_test.mat is here" in refusal(tmp_path, read_cofw68, "test")
+    assert "neither COFW_test_color.mat nor COFW_test.mat here" in refusal(tmp_path, read_cofw68, "test")
 
 
 @pytest.mark.parametrize(
@@ -336,11 +346,11 @@ def test_cofw68_finds_the_pictures_at_the_root(tmp_path):
         (None, "cannot read this file (No such file"),
         (b"", "not as published ("),
         ({"Points": np.ones((68, 2))}, "not as published (KeyError"),
-        ({"Points": np.ones((2, 68)), "Occ": np.zeros(68)}, "where (68, 2) are needed"),
-        ({"Points": np.ones((68, 2)), "Occ": np.zeros(29)}, "where (68,) are needed"),
+        ({"Points": np.ones((2, 68)), "Occ": np.zeros(68)}, "expected numbers of shape (68, 2), got (2, 68)"),
+        ({"Points": np.ones((68, 2)), "Occ": np.zeros(29)}, "expected numbers of shape (68,), got (29,)"),
         ({"Points": np.full((68, 2), np.nan), "Occ": np.zeros(68)}, "a number is not finite"),
         ({"Points": np.ones((68, 2)), "Occ": np.full(68, 0.5)}, "an occlusion flag is neither 0 nor 1"),
-        ({"Points": "text", "Occ": np.zeros(68)}, "where numbers belong"),
+        ({"Points": "text", "Occ": np.zeros(68)}, "expected numbers, got"),
     ],
 )
 def test_a_fault_of_one_face_of_cofw68(tmp_path, content, reason):
@@ -369,14 +379,14 @@ def test_a_fault_of_the_boxes_of_cofw68(tmp_path, boxes):
 
 @settings(max_examples=20)
 @given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), max_size=4), st.floats(0.2, 1.5))
-def test_flipped_and_missing_bytes_give_finite_points_or_an_input_error(flips, kept):
+def test_flipped_and_missing_bytes_give_finite_points_or_an_input_error(changes, fraction):
     with tempfile.TemporaryDirectory() as folder:
         write_cofw(Path(folder))
         path = Path(folder) / "COFW_test_color.mat"
         content = bytearray(path.read_bytes())
-        for place, flip in flips:
-            content[int(place * len(content))] ^= flip
-        path.write_bytes(content[: int(min(1, kept) * len(content))])
+        for place, change in changes:
+            content[int(place * len(content))] ^= change
+        path.write_bytes(content[: int(min(1, fraction) * len(content))])
         try:
             read, message = read_cofw(folder, "test", faults=[]), ""
             pictures = [read.picture(i) for i in range(len(read))]

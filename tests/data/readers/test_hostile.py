@@ -1,6 +1,6 @@
-"""Files that mean harm: nothing is read or written outside the folders given, and every refusal is one line.
+"""Hostile files: nothing is read or written outside of the given folders, and every error message is one line.
 
-A slice of `reliability/fuzz.py`, and by hand what chance seldom makes.
+A part of `reliability/fuzz.py`, and cases that random changes rarely produce.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ SITUATION_CASES = 12  # of each situation
 HUGE = (b"9" * 1_000_000, b"x" * 1_000_000, "\u5b57".encode() * 400_000, b"0.5 " * 250_000, b"-" + b"1e5" * 300_000)
 
 
-def complaint(target: Target, folder: Path) -> str:
-    """The line of InputError; empty where the files are read all the same."""
+def read_message(target: Target, folder: Path) -> str:
+    """Return the message of InputError; empty if the files are read without it."""
     try:
         target.read(folder)
     except InputError as error:
@@ -46,13 +46,13 @@ def complaint(target: Target, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def watch():
-    cpu_kernel.load(build=False)  # the first prediction of a process looks at its processor: not what is watched
+    cpu_kernel.load(build=False)  # the first prediction of a process opens files about its processor
     return Watch()
 
 
 @pytest.mark.filterwarnings("ignore")  # of libraries, about broken files
 @pytest.mark.parametrize("name", TARGETS)
-def test_spoilt_files_are_read_or_refused_in_one_line(name, tmp_path, watch):
+def test_corrupted_files_are_read_or_refused_in_one_line(name, tmp_path, watch):
     target = TARGETS[name]
     (tmp_path / "sound").mkdir()
     sound = target.sound(tmp_path / "sound")
@@ -63,40 +63,40 @@ def test_spoilt_files_are_read_or_refused_in_one_line(name, tmp_path, watch):
         folder.mkdir()
         lay(folder, *spoilt(sound, random.Random(f"{name} {case}")))
         with watch.within(folder) as opened:
-            said = complaint(target, folder)
-        assert "\n" not in said
-        refused += said != ""
-        assert [one for one in opened if not one.endswith(target.named)] == []
+            message = read_message(target, folder)
+        assert "\n" not in message
+        refused += message != ""
+        assert [path for path in opened if not path.endswith(target.named)] == []
     assert refused > CASES / 8
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
-def test_what_is_odd_but_sound_is_read_and_nothing_outside_is_touched(name, tmp_path, watch):
+def test_unusual_valid_input_is_read_and_nothing_outside_is_touched(name, tmp_path, watch):
     for case in range(SITUATION_CASES):
         folder = tmp_path / str(case)
         folder.mkdir()
-        judge, said = SITUATIONS[name][0](folder, random.Random(f"{name} {case}")), ""
+        judge, message = SITUATIONS[name][0](folder, random.Random(f"{name} {case}")), ""
         with watch.within(folder) as opened:
             try:
                 judge()
             except InputError as error:
-                said = str(error)
-        assert "\n" not in said
+                message = str(error)
+        assert "\n" not in message
         allowed = (f"{folder / 'results'}/", f"{folder} to read")
-        assert [one for one in opened if not one.startswith(allowed)] == []
+        assert [path for path in opened if not path.startswith(allowed)] == []
 
 
-def swollen(sound: Files, draw: random.Random) -> Files:
-    """One word of a text made enormous: a picture's pixels in a cell, a picture as base64."""
-    texts = [path for path, content in sound.items() if b"\0" not in content and content.isascii()]
+def with_huge_word(valid: Files, draw: random.Random) -> Files:
+    """Replace one word of a text by a huge one, like the pixels of a picture in a cell or a picture in base64."""
+    texts = [path for path, content in valid.items() if b"\0" not in content and content.isascii()]
     path = draw.choice(texts)
-    word = draw.choice(list(re.finditer(rb"[^\s,;:=<>\[\](){}\"']+", sound[path])))
-    return {**sound, path: sound[path][: word.start()] + draw.choice(HUGE) + sound[path][word.end() :]}
+    word = draw.choice(list(re.finditer(rb"[^\s,;:=<>\[\](){}\"']+", valid[path])))
+    return {**valid, path: valid[path][: word.start()] + draw.choice(HUGE) + valid[path][word.end() :]}
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [name for name in TARGETS if " " not in name and name not in VIDEOS])
-def test_no_message_repeats_a_cell_of_a_megabyte(name, tmp_path):
+def test_messages_never_contain_a_cell_of_a_megabyte(name, tmp_path):
     target = TARGETS[name]
     (tmp_path / "sound").mkdir()
     sound = target.sound(tmp_path / "sound")
@@ -105,9 +105,9 @@ def test_no_message_repeats_a_cell_of_a_megabyte(name, tmp_path):
     for case in range(6 if name == "TFDS" else 12):
         folder = tmp_path / str(case)
         folder.mkdir()
-        lay(folder, swollen(sound, random.Random(f"{name} {case}")), {})
-        said = complaint(target, folder)
-        assert len(said) < 500, said
+        lay(folder, with_huge_word(sound, random.Random(f"{name} {case}")), {})
+        message = read_message(target, folder)
+        assert len(message) < 500, message
 
 
 def test_the_watch_sees_what_it_should(tmp_path, watch):
@@ -139,7 +139,7 @@ def test_a_link_that_leads_out_of_the_data_is_refused_and_one_within_is_not(name
         load(name, folder)
     assert str(picture) in str(caught.value)
     assert "WING_JAX_FOLLOW_LINKS=1" in str(caught.value)
-    assert [one for one in opened if not one.endswith(TARGETS[name].named)] == []
+    assert [path for path in opened if not path.endswith(TARGETS[name].named)] == []
     monkeypatch.setenv("WING_JAX_FOLLOW_LINKS", "1")
     np.testing.assert_array_equal(load(name, folder).points, faces.points)
     monkeypatch.delenv("WING_JAX_FOLLOW_LINKS")
@@ -147,7 +147,7 @@ def test_a_link_that_leads_out_of_the_data_is_refused_and_one_within_is_not(name
     inner.write_bytes(outside.read_bytes())
     picture.unlink()
     picture.symlink_to(inner.name)
-    if name != "packed":  # which checks what lies in it
+    if name != "packed":  # which checks its files
         np.testing.assert_array_equal(load(name, folder).points, faces.points)
 
 
@@ -157,7 +157,7 @@ def test_the_root_itself_may_be_a_link(tmp_path):
     assert len(load_faces("w300", "train", root=str(tmp_path / "link"))) >= 2
 
 
-def test_pipes_and_devices_are_no_files(tmp_path):
+def test_pipes_and_devices_are_refused(tmp_path):
     WRITERS["w300"](tmp_path / "data")
     pipe = tmp_path / "data" / "pipe.pts"
     os.mkfifo(pipe)
@@ -191,27 +191,27 @@ def test_files_are_read_up_to_a_size(tmp_path):
         "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\na=control:{}\n",
     ],
 )
-@pytest.mark.parametrize("there", ["{}", "../outside.avi", "file://{}"])
-def test_a_list_of_files_that_calls_itself_a_video_leads_nowhere(ending, content, there, tmp_path, capfd):
+@pytest.mark.parametrize("pattern", ["{}", "../outside.avi", "file://{}"])
+def test_a_playlist_with_the_ending_of_a_video_is_refused(ending, content, pattern, tmp_path, capfd):
     TARGETS["avi"].write(tmp_path)
     outside = tmp_path / "video.avi"
     outside.rename(tmp_path / "outside.avi")
     (tmp_path / "folder").mkdir()
     video = tmp_path / "folder" / f"video.{ending}"
-    video.write_text(content.format(there.format(tmp_path / "outside.avi")))
+    video.write_text(content.format(pattern.format(tmp_path / "outside.avi")))
     with pytest.raises(InputError, match="cannot read this video"):
         list(Video(video))
-    capfd.readouterr()  # what the decoder says of it
+    capfd.readouterr()  # messages of the decoder
 
 
 def test_no_video_opens_another_file(tmp_path, monkeypatch):
-    """Even if FFmpeg were allowed to read lists: what they name is not opened."""
+    """Files named by playlists are not opened even if FFmpeg may read playlists."""
     TARGETS["m2ts"].write(tmp_path)
     video = tmp_path / "list.mp4"
     video.write_text("ffconcat version 1.0\nfile video.m2ts\n")
     monkeypatch.chdir(tmp_path)
     with av.open(str(video), format="concat") as container:
-        assert len(list(container.decode(video=0))) == 4  # what FFmpeg does of itself
+        assert len(list(container.decode(video=0))) == 4  # the default behavior of FFmpeg
     monkeypatch.setattr(video_frames, "CONTAINERS", f"concat,{video_frames.CONTAINERS}")
     with pytest.raises(InputError, match="cannot read this video"):
         list(Video(video))
@@ -220,7 +220,7 @@ def test_no_video_opens_another_file(tmp_path, monkeypatch):
 
 
 def bomb(name: str, size: int) -> bytes:
-    """An .npz of few bytes whose array `name` takes `size` bytes."""
+    """Make a small .npz whose array `name` has `size` bytes."""
     content = io.BytesIO()
     with (
         zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
@@ -233,21 +233,21 @@ def bomb(name: str, size: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["model", "packed"])
-def test_archives_that_swell_are_refused_before_they_do(name, tmp_path, watch):
-    swollen = bomb("points.npy", (1 << 30) + (1 << 26))
-    assert len(swollen) < 1 << 24
+def test_archives_that_unpack_to_too_much_are_refused_first(name, tmp_path, watch):
+    archive = bomb("points.npy", (1 << 30) + (1 << 26))
+    assert len(archive) < 1 << 24
     TARGETS[name].write(tmp_path)
     path = next(tmp_path.rglob("*.npz"))
-    path.write_bytes(swollen)
+    path.write_bytes(archive)
     with pytest.raises(ValueError, match="unpacks to 1,1"):
-        files.refuse_bomb(io.BytesIO(swollen))
+        files.refuse_bomb(io.BytesIO(archive))
     if name == "model":
         with pytest.raises(InputError, match="unpacks to 1,1"):
             read_bundle(tmp_path / "model")
         return
     manifest = next(tmp_path.rglob("manifest.json"))
-    told = files.read_text(manifest)
-    table = json.loads(told)
+    text = files.read_text(manifest)
+    table = json.loads(text)
     for file in table["files"]:
         table["files"][file] = hashlib.sha256((manifest.parent / file).read_bytes()).hexdigest()
     manifest.write_text(json.dumps(table))
@@ -264,7 +264,7 @@ def test_a_model_that_is_a_link_to_elsewhere_is_refused(tmp_path):
         Localizer.load(tmp_path / "model")
 
 
-def test_a_config_that_is_no_python_runs_nothing(tmp_path):
+def test_a_config_in_toml_or_json_runs_no_code(tmp_path):
     marker = tmp_path / "ran"
     (tmp_path / "config.toml").write_text(
         f"name = \"{{__import__('os').mkdir('{marker}')}}\"\n[data]\nname = \"synthetic\"\n"

@@ -1,4 +1,4 @@
-"""dlib's imglab XML: what it wrote is read, and each kind of damage is named by line."""
+"""dlib's imglab XML: written files are read, and each fault is reported with its line."""
 
 import re
 import tempfile
@@ -34,7 +34,7 @@ GOOD = """<?xml version='1.0' encoding='ISO-8859-1'?>
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_what_was_written_is_read(tmp_path, split):
+def test_written_files_are_read(tmp_path, split):
     faces = write_imglab(tmp_path)[split]
     read = read_imglab(tmp_path / f"{split}.xml", scheme=IBUG_68)
     assert (read.name, read.box_convention, len(read)) == (split, "imglab", len(faces))
@@ -55,7 +55,7 @@ def test_files_of_dlib(data_root, file, count, photos):
     assert (len(read), len(set(read.photos))) == (count, photos)
     assert read.visible.all()
     assert read.picture(count - 1).ndim == 3
-    with pytest.raises(InputError, match=r":8: this box has no part: mark its points, or set ignore='1'"):
+    with pytest.raises(InputError, match=r":8: this box has no part: annotate its points, or set ignore='1'"):
         read_imglab(folder / f"{file}.xml", scheme=IBUG_68)
 
 
@@ -79,7 +79,7 @@ def test_parts_that_are_missing_have_no_position(file):
     np.testing.assert_array_equal(read.boxes, [[1, 2, 10, 21], [2, 3, 11, 22]])
 
 
-def test_parts_are_called_by_the_names_of_the_scheme_too(file):
+def test_part_names_of_the_scheme_are_read(file):
     file.write_text(GOOD.replace("name='1'", "name='nose_tip'").replace("name='0'", "name='Right eye'"))
     read = read_imglab(file, scheme=MTFL_5)
     np.testing.assert_array_equal(read.points[0, [1, 2]], [[3, 4], [5, 6.5]])
@@ -87,26 +87,26 @@ def test_parts_are_called_by_the_names_of_the_scheme_too(file):
 
 
 @pytest.mark.parametrize("names", [("nose", "mouth_left"), ("NoseTip", "leftmouth"), ("nose-tip", "left lip corner")])
-def test_parts_are_called_by_names_spelled_otherwise_too(file, names):
+def test_other_spellings_of_part_names_are_read(file, names):
     file.write_text(GOOD.replace("name='0'", f"name='{names[0]}'").replace("name='1'", f"name='{names[1]}'"))
     np.testing.assert_array_equal(read_imglab(file, scheme=MTFL_5).points[0, [2, 3]], [[3, 4], [5, 6.5]])
 
 
 def test_parts_named_by_the_persons_left_are_refused(file):
     content = GOOD.replace("name='0'", "name='right_eye'").replace("name='1'", "name='left_eye'")
-    assert "in 1 of 1 faces 'left eye' lies to the right of 'right eye'" in refusal(file, content)
+    assert "in 1 of 1 faces 'left eye' is to the right of 'right eye'" in refusal(file, content)
 
 
 @pytest.mark.parametrize("place", ["x='-1' y='-1'", "x='' y=''", "x='nan' y='NaN'"])
-def test_parts_that_are_nowhere_have_no_position(file, place):
+def test_parts_with_missing_coordinates_have_no_position(file, place):
     file.write_text(GOOD.replace("x='5' y='6.5'", place).replace("x='7'", "x='-1'"))
     read = read_imglab(file, scheme=MTFL_5)
     np.testing.assert_array_equal(read.visible, [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0]])
     np.testing.assert_array_equal(read.points[1, 0], [-1, 8])
 
 
-def test_pictures_that_lie_apart_from_the_file_are_found(tmp_path):
-    """As imglab writes them: relative to the file; or in the folder that is given."""
+def test_pictures_in_other_folders_are_found(tmp_path):
+    """imglab writes names relative to the file; the folder may also be passed."""
     (tmp_path / "images").mkdir()
     (tmp_path / "xml").mkdir()
     for name in ("a", "b"):
@@ -142,7 +142,7 @@ def test_harmless_variants_are_read(file, content):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-def test_names_are_utf8_where_they_can_be_and_else_as_declared(file, encoding):
+def test_file_names_are_utf8_if_valid_else_as_declared(file, encoding):
     file.write_bytes(GOOD.replace("a.png", "Jos\u00e9.png").encode(encoding))
     assert read_imglab(file, scheme=MTFL_5).photos[0] == "Jos\u00e9.png"
 
@@ -157,16 +157,16 @@ def refusal(file: Path, content: str | bytes, **keywords) -> str:
     return message.removeprefix(str(file))
 
 
-BROKEN = {  # in the first box: what becomes of what, and the message
+BROKEN = {  # replaced text in the first box, its replacement, and the message
     "text": ("y='6.5'", "y='six'", ":7: '5 six' is not numbers x, y"),
     "NaN": ("y='6.5'", "y='nan'", ":7: '5 nan' is not finite"),
     "infinite": ("x='5'", "x='inf'", ":7: 'inf 6.5' is not finite"),
     "no y": (" y='6.5'", "", ":7: y='...' is missing"),
-    "twice": ("name='1'", "name='00'", ":7: part '00' comes twice in one box"),
-    "beyond": ("name='1'", "name='5'", ":7: part '5' is no point of mtfl5: use 0 to 4"),
-    "unknown": ("name='1'", "name='ear'", ":7: part 'ear' is no point of mtfl5"),
-    "negative": ("name='1'", "name='-1'", ":7: part '-1' is no point"),
-    "no name": ("name='1' ", "", ":7: part '' is no point"),
+    "twice": ("name='1'", "name='00'", ":7: part '00' is in this box twice"),
+    "beyond": ("name='1'", "name='5'", ":7: part '5' is not a point of mtfl5: use 0 to 4"),
+    "unknown": ("name='1'", "name='ear'", ":7: part 'ear' is not a point of mtfl5"),
+    "negative": ("name='1'", "name='-1'", ":7: part '-1' is not a point"),
+    "no name": ("name='1' ", "", ":7: part '' is not a point"),
     "huge name": ("name='1'", f"name='{'9' * 6000}'", ":7: part '999"),
     "box upside down": ("width='10'", "width='-4'", ":5: the box 1 2 -4 21 (x0 y0 x1 y1) is empty"),
     "box of one column": ("width='10'", "width='1'", ":5: the box 1 2 1 21 (x0 y0 x1 y1) is empty"),
@@ -181,12 +181,12 @@ BROKEN = {  # in the first box: what becomes of what, and the message
 }
 
 
-@pytest.mark.parametrize(("old", "new", "said"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_box_is_refused_by_its_line_or_listed(file, old, new, said):
+@pytest.mark.parametrize(("old", "new", "expected"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_box_is_refused_by_its_line_or_listed(file, old, new, expected):
     content = GOOD.replace(old, new, 1)
     assert content != GOOD
     message = refusal(file, content)
-    assert message.startswith(said)
+    assert message.startswith(expected)
     faults: list[str] = []
     assert read_imglab(file, scheme=MTFL_5, faults=faults).photos == ("b.png",)
     assert faults == [f"{file}{message}"]
@@ -196,27 +196,30 @@ BOMB = "<!DOCTYPE d [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;'>]>"
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
-        ("", ":1: not XML, or cut short (no element found)"),
+        ("", ":1: not XML, or truncated (no element found)"),
         ("a photo", ":1: not XML"),
-        (GOOD[:200], "not XML, or cut short"),
+        (GOOD[:200], "not XML, or truncated"),
         (GOOD.replace("</box>", "", 1), ":9: not XML"),
         (GOOD.replace("a.png", "Tom & Jerry.png"), ":4: not XML"),
-        (GOOD.replace("dataset>", "svg>"), ":2: <svg> where an imglab file has <dataset>: export COCO keypoints"),
+        (
+            GOOD.replace("dataset>", "svg>"),
+            ":2: expected <dataset> of an imglab file, got <svg>: export COCO keypoints",
+        ),
         ("<dataset><images><image file='a.png'/></images></dataset>", "no <box> in an <image>"),
-        (GOOD.replace("height='20'", "height='20' ignore='1'"), "no box to learn from: it has 2, all with ignore='1'"),
+        (GOOD.replace("height='20'", "height='20' ignore='1'"), "all 2 boxes have ignore='1'"),
         (GOOD.replace("<dataset>", f"{BOMB}<dataset>").replace("a.png", "&b;"), ":2: a DOCTYPE or entity"),
         (GOOD.replace("<dataset>", "<!DOCTYPE d SYSTEM 'file:///etc/passwd'><dataset>"), ":2: a DOCTYPE or entity"),
         (GOOD.replace("ISO-8859-1", "klingon").encode() + b"\xff", "cannot read this XML"),
     ],
 )
-def test_a_file_of_another_kind_is_refused(file, content, said):
+def test_a_file_of_another_kind_is_refused(file, content, expected):
     for keywords in ({}, {"faults": []}):
-        assert said in refusal(file, content, **keywords)
+        assert expected in refusal(file, content, **keywords)
 
 
-def test_what_cannot_be_read_is_refused(file, tmp_path):
+def test_unreadable_files_are_refused(file, tmp_path):
     for path in (tmp_path / "missing.xml", tmp_path):
         with pytest.raises(InputError, match=f"{re.escape(str(path))}: cannot read this file"):
             read_imglab(path, scheme=MTFL_5)

@@ -1,4 +1,4 @@
-"""LaPa and JD-landmark: what was written is read, and each kind of damage is named by file and line."""
+"""LaPa and JD-landmark: written files are read, and each fault is reported with file and line."""
 
 import json
 import tempfile
@@ -23,7 +23,7 @@ def refusal(root, read=read_lapa, split="train") -> str:
 
 @pytest.mark.parametrize("parent", [True, False])
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_what_was_written_is_read(tmp_path, split, parent):
+def test_written_files_are_read(tmp_path, split, parent):
     faces = write_lapa(tmp_path, parent=parent)[split]
     read = read_lapa(tmp_path, split)
     assert (read.name, read.scheme.name, read.box_convention, len(read)) == ("LaPa", "lapa106", "landmarks", len(faces))
@@ -45,7 +45,9 @@ def test_photos_of_300w_have_the_names_of_300w(tmp_path):
 def test_real_faces_in_the_published_form(tmp_path, data_root):
     source = data_root / "formats" / "mmpose_tests_data" / "lapa"
     content = json.loads((source / "test_lapa.json").read_text())
-    expected = np.float64([each["keypoints"] for each in content["annotations"]]).reshape(2, 106, 3)[..., :2]
+    expected = np.float64([annotation["keypoints"] for annotation in content["annotations"]]).reshape(2, 106, 3)[
+        ..., :2
+    ]
     (tmp_path / "test" / "landmarks").mkdir(parents=True)
     (tmp_path / "test" / "images").symlink_to(source)
     for image, points in zip(content["images"], expected, strict=True):
@@ -53,19 +55,22 @@ def test_real_faces_in_the_published_form(tmp_path, data_root):
         path.write_text("106\n" + "".join(f"{x} {y}\n" for x, y in points))
     read = read_lapa(tmp_path, "test")
     np.testing.assert_array_equal(read.points, expected)
-    x, y, width, height = np.transpose([each["bbox"] for each in content["annotations"]])
+    x, y, width, height = np.transpose([annotation["bbox"] for annotation in content["annotations"]])
     np.testing.assert_array_equal(read.boxes, np.transpose([x, y, x + width, y + height]))
     assert read.photos == ("lapa/10773046825", "lapa/13609937564")
     assert [read.picture(i).shape for i in range(2)] == [(1494, 1424, 3), (496, 486, 3)]
 
 
 FAULTS = {
-    "a point less": (lambda good: good[: good.rstrip().rindex("\n") + 1], "105 lines 'x y' after '106'"),
-    "a point more": (lambda good: good + "1 2\n", "107 lines 'x y' after '106'"),
-    "no count": (lambda good: good.removeprefix("106\n"), "105 lines 'x y' after"),
-    "count of 68": (lambda good: good.replace("106", "68", 1), "after '68', not 106"),
+    "a point less": (
+        lambda good: good[: good.rstrip().rindex("\n") + 1],
+        "expected 106 lines 'x y' after '106', got 105",
+    ),
+    "a point more": (lambda good: good + "1 2\n", "expected 106 lines 'x y' after '106', got 107"),
+    "no count": (lambda good: good.removeprefix("106\n"), "got 105 after"),
+    "count of 68": (lambda good: good.replace("106", "68", 1), "got 106 after '68'"),
     "empty": (lambda good: "", "the list is empty"),
-    "truncated": (lambda good: good[: len(good) // 2], "not 106 after '106'"),
+    "truncated": (lambda good: good[: len(good) // 2], "expected 106 lines 'x y' after '106'"),
     "one number": (lambda good: "106\n5\n" + good.split("\n", 2)[2], ":2: '5' is not two numbers"),
     "NaN": (lambda good: "106\nnan 5\n" + good.split("\n", 2)[2], ":2: 'nan 5' is not finite"),
     "infinite": (lambda good: "106\n5 1e39\n" + good.split("\n", 2)[2], ":2: '5 1e39' is not finite"),
@@ -139,7 +144,7 @@ def test_jd_landmark_is_read(tmp_path, split, boxes):
         assert np.abs(read.picture(index).astype(int) - face.image).mean() < 3  # JPEG
 
 
-def test_corrected_landmarks_go_first(tmp_path):
+def test_corrected_landmarks_are_preferred(tmp_path):
     faces = write_jd_landmark(tmp_path)["test"]
     corrected = tmp_path / "Corrected_landmark" / "2.jpg.txt"
     corrected.parent.mkdir()

@@ -1,9 +1,9 @@
-"""Lists of text: numbered lines, numbers, and points without a position."""
+"""Text lists: numbered lines, numbers, and points without a position."""
 
 import numpy as np
 import pytest
 
-from wing_jax.data.readers.listing import has_no_position, numbers, read_lines, rows
+from wing_jax.data.readers.listing import has_no_position, numbers, read_lines, read_rows
 from wing_jax.errors import InputError
 
 
@@ -22,7 +22,7 @@ def refusal(work, *arguments, **keywords) -> str:
 def test_lines_are_numbered_as_an_editor_counts_them(tmp_path, content):
     (tmp_path / "list.txt").write_bytes(content)
     assert read_lines(tmp_path / "list.txt", hint="") == [(1, "one"), (3, "two")]
-    assert [where for where, _ in rows(tmp_path / "list.txt", hint="")] == [
+    assert [location for location, _ in read_rows(tmp_path / "list.txt", hint="")] == [
         f"{tmp_path / 'list.txt'}:{n}" for n in (1, 3)
     ]
 
@@ -32,11 +32,11 @@ def test_lists_that_cannot_be_read(tmp_path):
     (tmp_path / "binary.txt").write_bytes(b"\xff\xd8\xff\xe0")
     assert "cannot read this list" in refusal(read_lines, tmp_path / "binary.txt", hint="give it")
     (tmp_path / "empty.txt").write_bytes(b"\n \n")
-    assert "the list is empty" in refusal(rows, tmp_path / "empty.txt", hint="")
+    assert "the list is empty" in refusal(read_rows, tmp_path / "empty.txt", hint="")
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "said"),
+    ("x", "y", "expected"),
     [
         ("", "", True), ("nan", "NaN", True), ("null", " NA ", True), ("-1", "-1.0", True), (None, None, True),
         (-1, -1.0, True), (float("nan"), None, True), ("", None, True),
@@ -44,16 +44,16 @@ def test_lists_that_cannot_be_read(tmp_path):
         ("x", "-1", False), ([], [], False),
     ],
 )  # fmt: skip
-def test_what_says_that_a_point_has_no_position(x, y, said):
-    assert has_no_position(x, y) is said
-    assert has_no_position(y, x) is said
+def test_has_no_position(x, y, expected):
+    assert has_no_position(x, y) is expected
+    assert has_no_position(y, x) is expected
 
 
 def test_numbers_are_finite_float32():
-    values = numbers(["1", "-2.5", "3e2"], where="l:1", expected="three")
+    values = numbers(["1", "-2.5", "3e2"], location="l:1", expected="three")
     assert values.dtype == np.float32
     np.testing.assert_array_equal(values, [1, -2.5, 300])
     for words in (["1", "x"], ["nan"], ["inf"], ["1e39"], ["1e400"], ["0x10"]):
-        complaint = refusal(numbers, words, where="l:7", expected="'x y'")
-        assert complaint.startswith("l:7: ")
-        assert complaint.endswith("'x y'")
+        message = refusal(numbers, words, location="l:7", expected="'x y'")
+        assert message.startswith("l:7: ")
+        assert message.endswith("'x y'")

@@ -26,7 +26,7 @@ def refusal(work, *arguments, **keywords) -> str:
 
 @pytest.mark.parametrize("layout", ["organized", "published", "poses in the root"])
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_what_was_written_is_read(tmp_path, split, layout):
+def test_written_files_are_read(tmp_path, split, layout):
     written = write_merl_rav(tmp_path, organized=layout != "published")[split]
     root = tmp_path / "merl_rav_organized" if layout == "poses in the root" else tmp_path
     read = read_menpo(root, split)
@@ -38,41 +38,41 @@ def test_what_was_written_is_read(tmp_path, split, layout):
     assert read.photos == tuple(f"aflw/{name.split('/')[2][:10]}" for name in names)
     assert read.poses is not None
     assert sorted(read.poses) == list(read.poses)
-    shown = np.ones(68, bool)
-    shown[SELF_HIDDEN] = False
-    np.testing.assert_array_equal(read.visible, np.tile(shown, (len(faces), 1)))
-    np.testing.assert_allclose(read.points[:, shown], [face.points[shown] for face in faces], atol=1e-5)
+    visible = np.ones(68, bool)
+    visible[SELF_HIDDEN] = False
+    np.testing.assert_array_equal(read.visible, np.tile(visible, (len(faces), 1)))
+    np.testing.assert_allclose(read.points[:, visible], [face.points[visible] for face in faces], atol=1e-5)
     visibility = np.full(68, Visibility.VISIBLE)
     visibility[SELF_HIDDEN], visibility[HIDDEN] = Visibility.SELF_OCCLUDED, Visibility.OCCLUDED
     np.testing.assert_array_equal(read.visibility, np.tile(visibility, (len(faces), 1)))
     for i, face in enumerate(faces):
-        np.testing.assert_allclose(read.boxes[i, :2], face.points[shown].min(0), atol=1e-5)
+        np.testing.assert_allclose(read.boxes[i, :2], face.points[visible].min(0), atol=1e-5)
         assert np.abs(read.picture(i).astype(int) - face.image).mean() < 6
 
 
 GOOD = signed_pts(np.full((68, 2), 30.25))
 LAST = "30.25 30.25\n}"
 DAMAGE = {
-    "67 points": (GOOD.replace(LAST, "}").replace("68", "67"), ": 67 points where 68"),
+    "67 points": (GOOD.replace(LAST, "}").replace("68", "67"), ": 67 points, but 68"),
     "NaN": (GOOD.replace(LAST, "nan 1\n}"), ":71: 'nan 1' is not finite"),
     "inf": (GOOD.replace(LAST, "-inf -1\n}"), ":71: '-inf -1' is not finite"),
     "text": (GOOD.replace(LAST, "hidden 1\n}"), ":71: 'hidden 1' is not two numbers"),
     "three numbers": (GOOD.replace(LAST, "1 2 0\n}"), ":71: '1 2 0' is not two numbers"),
-    "other count": (GOOD.replace("68", "21"), ": 68 points where 21 are announced"),
+    "other count": (GOOD.replace("68", "21"), ": 68 points, but 21 in the header"),
     "empty": ("", "between a line '{' and a line '}'"),
     "truncated": (GOOD[:200], "between a line '{' and a line '}'"),
     "all hidden": ("{\n" + "-1 -1\n" * 68 + "}", "no point of this face has a position"),
 }
 
 
-@pytest.mark.parametrize(("content", "complaint"), DAMAGE.values(), ids=DAMAGE)
-def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, content, complaint):
+@pytest.mark.parametrize(("content", "expected"), DAMAGE.values(), ids=DAMAGE)
+def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, content, expected):
     write_merl_rav(tmp_path)
     file = tmp_path / "merl_rav_organized" / f"{NAMES['train'][0]}.pts"
     file.write_text(content)
     message = refusal(read_menpo, tmp_path, "train")
     assert message.startswith(str(file))
-    assert complaint in message
+    assert expected in message
     faults = []
     assert len(read_menpo(tmp_path, "train", faults=faults)) == 2
     assert faults == [message]
@@ -104,14 +104,14 @@ def test_missing_photos_are_named(tmp_path):
 
 
 def write_menpo(folder: Path) -> list:
-    """Three near-frontal faces in two folders, as `.pts` counted from 1, and a profile."""
+    """Write three near-frontal faces in two folders, with `.pts` files that count from 1."""
     faces = small_faces(IBUG_68, 3)
     folders = (folder / "train", folder / "train", folder / "train" / "semifrontal")
-    for i, (place, face) in enumerate(zip(folders, faces, strict=True)):
-        place.mkdir(parents=True, exist_ok=True)
-        write_image(place / f"aflw__face_{i}.png", face.image)
+    for i, (parent, face) in enumerate(zip(folders, faces, strict=True)):
+        parent.mkdir(parents=True, exist_ok=True)
+        write_image(parent / f"aflw__face_{i}.png", face.image)
         rows = "\n".join(f"{x + 1!r} {y + 1!r}" for x, y in face.points.tolist())
-        (place / f"aflw__face_{i}.pts").write_text(f"version: 1\nn_points: 68\n{{\n{rows}\n}}\n")
+        (parent / f"aflw__face_{i}.pts").write_text(f"version: 1\nn_points: 68\n{{\n{rows}\n}}\n")
     return faces
 
 
@@ -128,13 +128,13 @@ def test_menpo_2017(tmp_path):
     assert message.startswith(f"{tmp_path}: no .pts file for 'test'")
 
 
-def test_a_profile_has_a_scheme_of_its_own(tmp_path):
+def test_a_profile_has_another_scheme(tmp_path):
     write_menpo(tmp_path)
     file = tmp_path / "train" / "profile.pts"
     file.write_text("version: 1\nn_points: 39\n{\n" + "1 2\n" * 39 + "}\n")
     message = refusal(read_menpo, tmp_path, "train")
     assert message.startswith(f"{file}: 39 points")
-    assert "profile faces have a scheme of their own" in message
+    assert "a profile face with another scheme" in message
     faults = []
     assert len(read_menpo(tmp_path, "train", faults=faults)) == 3
     assert faults == [message]
@@ -167,13 +167,13 @@ def test_any_text_gives_finite_points_or_an_input_error(text):
         file = Path(folder) / "frontal" / "trainset" / "image00001.pts"
         file.parent.mkdir(parents=True)
         file.write_bytes(text.encode(errors="surrogatepass"))
-        complaint = ""
+        message = ""
         try:
             read = read_menpo(folder, "train")
         except InputError as error:
-            complaint = str(error)
-        if complaint:
-            assert str(file) in complaint
+            message = str(error)
+        if message:
+            assert str(file) in message
             return
         assert read.points.shape == (1, 68, 2)
         assert read.points.dtype == np.float32

@@ -1,4 +1,4 @@
-"""MTFL's lists, spoilt in every way: one line that names the place, and the other faces still read."""
+"""Corrupted lists of MTFL: each fault is reported in one line, and the other faces are read."""
 
 import tempfile
 from pathlib import Path
@@ -16,23 +16,23 @@ GOOD = "net_7876\\0_1_face.jpg 1 2 3 4 5 6 7 8 9 10 1 2 1 3"
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("net_7876/0_1_face.jpg 1 2 3 4 5 6 7 8 9 1 1 1 3", "is not 'image x1..x5"),
-        (f"{GOOD} 7", "the pose is '7'"),  # one number more
+        (f"{GOOD} 7", "expected a pose from 1 to 5, got '7'"),  # one number more
         (GOOD.replace(" 5 ", " nan "), "not finite"),
         (GOOD.replace(" 5 ", " -inf "), "not finite"),
         (GOOD.replace(" 5 ", " 1e60 "), "not finite"),
         (GOOD.replace(" 5 ", " five "), "is not 'image x1..x5"),
-        (GOOD.removesuffix("3") + "6", "the pose is '6'"),
-        (GOOD.removesuffix("3") + "2.5", "the pose is '2.5'"),
+        (GOOD.removesuffix("3") + "6", "expected a pose from 1 to 5, got '6'"),
+        (GOOD.removesuffix("3") + "2.5", "expected a pose from 1 to 5, got '2.5'"),
         (GOOD.replace("net_7876\\", "/data/"), "leads out of the data folder"),
         (GOOD.replace("net_7876\\", "..\\..\\"), "leads out of the data folder"),
         (GOOD.replace("net_7876\\", "C:\\"), "leads out of the data folder"),
         ("<html>404</html>", "is not 'image x1..x5"),
     ],
 )
-def test_a_bad_line_is_named_and_the_others_are_read(tmp_path, line, said):
+def test_a_bad_line_is_named_and_the_others_are_read(tmp_path, line, expected):
     write_mtfl(tmp_path)
     listing = tmp_path / "training.txt"
     listing.write_text(f"{listing.read_text()}{line}\n")
@@ -40,7 +40,7 @@ def test_a_bad_line_is_named_and_the_others_are_read(tmp_path, line, said):
     with pytest.raises(InputError) as caught:
         read_mtfl(tmp_path, "train")
     assert str(caught.value).startswith(f"{listing}:4: ")
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(read_mtfl(tmp_path, "train", faults=faults)) == 3
     assert faults == [str(caught.value)]
@@ -72,18 +72,18 @@ def test_any_text_is_read_or_refused_in_one_line(text, place, removed, boxes):
     for line in (text, GOOD[:place] + text + GOOD[place + removed :]):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            spoilt, whole = (
+            corrupted, valid = (
                 ("AFLW_boundingbox.txt", "testing.txt") if boxes else ("testing.txt", "AFLW_boundingbox.txt")
             )
-            (folder / whole).write_text("1 9 1 9\n" if whole.startswith("AFLW") else f"{GOOD}\n")
-            (folder / spoilt).write_text(line, encoding="utf-8", errors="replace")
+            (folder / valid).write_text("1 9 1 9\n" if valid.startswith("AFLW") else f"{GOOD}\n")
+            (folder / corrupted).write_text(line, encoding="utf-8", errors="replace")
             (folder / "AFLW_image_list.txt").write_text("0_1_face.jpg\n")
-            complaint = ""
+            message = ""
             try:
                 faces = read_mtfl(folder, "test", boxes=folder)
             except InputError as error:
-                complaint = str(error)
-            assert "\n" not in complaint
-            if not complaint:
+                message = str(error)
+            assert "\n" not in message
+            if not message:
                 assert np.isfinite(faces.points).all()
                 assert (faces.boxes[:, 2:] > faces.boxes[:, :2]).all()

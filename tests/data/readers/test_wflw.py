@@ -1,4 +1,4 @@
-"""WFLW: what was written is read, and each kind of damage is named by file and line."""
+"""WFLW: written files are read, and each fault is reported with file and line."""
 
 import json
 import tempfile
@@ -33,8 +33,8 @@ def refusal(root, split="train") -> str:
     return str(caught.value)
 
 
-def second_line(listing, change):
-    """`change` the fields of the second line."""
+def change_second_line(listing, change):
+    """Apply `change` to the fields of the second line."""
     lines = listing.read_text().splitlines()
     fields = lines[1].split(" ")
     change(fields)
@@ -43,7 +43,7 @@ def second_line(listing, change):
 
 
 @pytest.mark.parametrize(("split", "flags"), [("train", FLAGS[:3]), ("test", FLAGS[3:])])
-def test_what_was_written_is_read(tmp_path, split, flags):
+def test_written_files_are_read(tmp_path, split, flags):
     faces = write_wflw(tmp_path)[split]
     read = read_wflw(tmp_path, split)
     assert (read.name, read.scheme.name, read.box_convention, len(read)) == ("WFLW", "wflw98", "wflw", len(faces))
@@ -68,12 +68,12 @@ def test_real_faces_in_the_published_form(tmp_path, data_root):
     source = data_root / "formats" / "mmpose_tests_data" / "wflw"
     content = json.loads((source / "test_wflw.json").read_text())
     names = {image["id"]: image["file_name"] for image in content["images"]}
-    points = np.float64([each["keypoints"] for each in content["annotations"]]).reshape(-1, 98, 3)[..., :2]
+    points = np.float64([annotation["keypoints"] for annotation in content["annotations"]]).reshape(-1, 98, 3)[..., :2]
     boxes = np.concatenate([points.min(1), points.max(1)], axis=1)
     lines = []
-    for each, face, box in zip(content["annotations"], points, boxes, strict=True):
+    for annotation, face, box in zip(content["annotations"], points, boxes, strict=True):
         numbers = [*(f"{value:.6f}" for value in face.ravel()), *(f"{value:.0f}" for value in box)]
-        lines.append(" ".join([*numbers, *"000000", names[each["image_id"]]]))
+        lines.append(" ".join([*numbers, *"000000", names[annotation["image_id"]]]))
     (tmp_path / LISTS).mkdir(parents=True)
     (tmp_path / LISTS / "list_98pt_rect_attr_test.txt").write_text("\n".join(lines))
     (tmp_path / "WFLW_images").symlink_to(source)
@@ -85,14 +85,14 @@ def test_real_faces_in_the_published_form(tmp_path, data_root):
         assert read.picture(index).shape == (height, width, 3)
         assert (read.points[index] < (width, height)).all()
     # MMPose's boxes of WFLW are 1.2 times the tight box of the points, as the reader's docstring says.
-    published = np.float64([each["bbox"] for each in content["annotations"]])[:, 2]
+    published = np.float64([annotation["bbox"] for annotation in content["annotations"]])[:, 2]
     extent = boxes[:, 2] - boxes[:, 0]
     np.testing.assert_allclose(published[[0, 1, 3]], 1.2 * extent[[0, 1, 3]], rtol=1e-5)
 
 
 FAULTS = {
-    "a number less": (lambda fields: fields.pop(3), "206 fields where 207 are needed"),
-    "no attributes": (lambda fields: fields.__delitem__(slice(200, 206)), "201 fields where 207"),
+    "a number less": (lambda fields: fields.pop(3), "got 206"),
+    "no attributes": (lambda fields: fields.__delitem__(slice(200, 206)), "got 201"),
     "NaN": (lambda fields: fields.__setitem__(7, "nan"), "is not finite"),
     "infinite box": (lambda fields: fields.__setitem__(197, "-inf"), "is not finite"),
     "text": (lambda fields: fields.__setitem__(0, "x"), "is not 98 pairs"),
@@ -101,13 +101,13 @@ FAULTS = {
     "absolute path": (lambda fields: fields.__setitem__(206, "/etc/a.jpg"), "leads out of the data folder"),
     "../ path": (lambda fields: fields.__setitem__(206, "..\\..\\a.jpg"), "leads out of the data folder"),
     "a drive": (lambda fields: fields.__setitem__(206, "C:\\a.jpg"), "leads out of the data folder"),
-    "no name": (lambda fields: fields.pop(), "206 fields where 207"),
+    "no name": (lambda fields: fields.pop(), "got 206"),
 }
 
 
 @pytest.mark.parametrize(("change", "reason"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_of_one_face(tmp_path, listing, change, reason):
-    second_line(listing, change)
+    change_second_line(listing, change)
     message = refusal(tmp_path)
     assert message.startswith(f"{listing}:2: ")
     assert reason in message

@@ -1,4 +1,4 @@
-"""Our TFDS builders: each set is built from its published files, loaded by TFDS, and read back unchanged."""
+"""Our TFDS builders: each data set is built from its published files, loaded by TFDS, and read back unchanged."""
 
 import dataclasses
 import functools
@@ -19,7 +19,7 @@ from tests.support.writers.wflw import LISTS, write_wflw
 from wing_jax.data.readers import aflw, cofw, mtfl, w300, wflw
 from wing_jax.data.tfds import builders
 from wing_jax.data.tfds.builders import build
-from wing_jax.data.tfds.sets import TAUGHT, read_tfds
+from wing_jax.data.tfds.sets import BUILT, read_tfds
 from wing_jax.errors import InputError
 from wing_jax.text import printable
 
@@ -35,22 +35,22 @@ TRAINING = f"{LISTS}/list_98pt_rect_attr_train.txt"
 
 @pytest.fixture(autouse=True)
 def _small_training_set(monkeypatch):
-    """AFLW's list tells 20,000 training faces by their number; ours has three."""
+    """The published list of AFLW has 20,000 training faces; ours has three."""
     monkeypatch.setattr(builders.WingAflw, "read", staticmethod(SETS["wing_aflw"][1]))
 
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """The folder of each set, and its written faces."""
-    made = {}
+    """Write each data set; return its folder and faces by name."""
+    sources_by_name = {}
     for name, (write, _) in SETS.items():
         folder = tmp_path_factory.mktemp(name)
-        made[name] = folder, write(folder)
-    return made
+        sources_by_name[name] = folder, write(folder)
+    return sources_by_name
 
 
 def assert_same(built, read) -> None:
-    """Every field of two face sets."""
+    """Compare every field of two face sets."""
     for field in ("name", "box_convention", "photos", "subsets", "poses"):
         assert getattr(built, field) == getattr(read, field), field
     assert built.scheme is read.scheme
@@ -64,21 +64,25 @@ def assert_same(built, read) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_what_is_built_is_what_was_read(tmp_path, sources, name):
+def test_built_data_sets_equal_the_original(tmp_path, sources, name):
     folder, written = sources[name]
     build(name, data_dir=str(tmp_path), manual_dir=str(folder))
     for split, faces in written.items():
         built = read_tfds(name, split, root=str(tmp_path))
         assert_same(built, SETS[name][1](folder, split))
         np.testing.assert_allclose(built.points, [face.points for face in faces], atol=1e-4)
-    assert SETS.keys() == set(TAUGHT)
+    assert SETS.keys() == set(BUILT)
 
 
 def test_tfds_loads_it_like_any_other(tmp_path, sources):
     folder, written = sources["wing_w300"]
-    how = {"download_config": tfds.download.DownloadConfig(manual_dir=str(folder))}
-    loaded, info = tfds.load("wing_w300", data_dir=str(tmp_path), download_and_prepare_kwargs=how, with_info=True)
-    assert {split: said.num_examples for split, said in info.splits.items()} == {"train": 3, "test": 2, "private": 2}
+    options = {"download_config": tfds.download.DownloadConfig(manual_dir=str(folder))}
+    loaded, info = tfds.load("wing_w300", data_dir=str(tmp_path), download_and_prepare_kwargs=options, with_info=True)
+    assert {split: split_info.num_examples for split, split_info in info.splits.items()} == {
+        "train": 3,
+        "test": 2,
+        "private": 2,
+    }
     assert "300 faces in-the-wild" in info.citation
     for split, faces in written.items():
         for example in tfds.as_numpy(loaded[split]):
@@ -95,7 +99,7 @@ def test_300_w_without_its_private_test_has_two_splits(tmp_path):
     assert message.endswith("has no split 'private': it has train, test")
 
 
-def test_published_boxes_of_mtfl_are_taken_where_they_lie(tmp_path, sources):
+def test_published_boxes_of_mtfl_are_used_if_available(tmp_path, sources):
     shutil.copytree(sources["wing_mtfl"][0], tmp_path / "source")
     (tmp_path / "source" / "AFLW_boundingbox.txt").write_text("1 50 2 60\n3 70 4 80\n")
     (tmp_path / "source" / "AFLW_image_list.txt").write_text("AFLW/0002-image60465.jpg\nAFLW/0001-image20056.jpg\n")
@@ -142,14 +146,14 @@ BAD = {
     "an empty folder": ("wing_cofw", lambda folder: [path.unlink() for path in folder.iterdir()], "is empty"),
     "a list is missing": ("wing_mtfl", remove("testing.txt"), "testing.txt: cannot read"),
     "a picture is missing": ("wing_mtfl", remove("lfw_5590/Abba_0001.jpg"), "Abba_0001.jpg: cannot read this image"),
-    "a picture is cut short": ("wing_w300", cut("ibug/image_003_1.png"), "image_003_1.png: the image file is trunc"),
+    "a picture is truncated": ("wing_w300", cut("ibug/image_003_1.png"), "image_003_1.png: the image file is trunc"),
     "not a number": ("wing_w300", edit("afw/134212_2.pts", "}", "nan 1\n}"), "134212_2.pts:72: 'nan 1' is not finite"),
-    "67 points": ("wing_w300", edit("afw/134212_1.pts", "68", "67"), "134212_1.pts: 68 points where 67 are announced"),
+    "67 points": ("wing_w300", edit("afw/134212_1.pts", "68", "67"), "134212_1.pts: 68 points, but 67 in the header"),
     "text for a number": ("wing_wflw", edit(TRAINING, ".", "O"), "list_98pt_rect_attr_train.txt:1"),
     "a path out of the folder": ("wing_mtfl", edit("training.txt", "lfw_5590", "..\\.."), "training.txt:1: '..\\.."),
     "NaN in a .mat": ("wing_aflw", nan_in_list, "AFLWinfo_release.mat: face 1"),
-    "a .mat cut short": ("wing_aflw", cut("AFLWinfo_release.mat"), "AFLWinfo_release.mat"),
-    "an HDF5 file cut short": ("wing_cofw", cut("COFW_test_color.mat"), "COFW_test_color.mat"),
+    "a truncated .mat": ("wing_aflw", cut("AFLWinfo_release.mat"), "AFLWinfo_release.mat"),
+    "a truncated HDF5 file": ("wing_cofw", cut("COFW_test_color.mat"), "COFW_test_color.mat"),
 }
 
 
@@ -161,7 +165,9 @@ def test_bad_input_stops_the_build_with_one_line(tmp_path, sources, name, damage
         build(name, data_dir=str(tmp_path / "data"), manual_dir=str(tmp_path / "source"))
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert "no prepared data set" in read_refusal(name, "train", tmp_path / "data")  # and nothing half is left
+    assert "no prepared TFDS data set" in read_refusal(
+        name, "train", tmp_path / "data"
+    )  # no incomplete data set remains
 
 
 def read_refusal(name: str, split: str, root) -> str:
@@ -171,7 +177,7 @@ def read_refusal(name: str, split: str, root) -> str:
     return str(caught.value)
 
 
-def test_what_another_program_built_is_refused(tmp_path, sources):
+def test_metadata_of_another_program_is_refused(tmp_path, sources):
     build("wing_mtfl", data_dir=str(tmp_path), manual_dir=str(sources["wing_mtfl"][0]))
     for content in (
         "{}",
@@ -190,13 +196,13 @@ def test_a_package_that_tfds_lacks_is_named(tmp_path, monkeypatch):
         build("aflw2k3d", data_dir=str(tmp_path))
 
 
-@pytest.mark.parametrize("odd", ["x [v2] %d {a} é#", "a\\b*?", os.fsdecode(b"m\xfcller")], ids=ascii)
-def test_folders_of_any_name_are_built_and_read(tmp_path, sources, odd):
-    folder, data = tmp_path / odd / "source", tmp_path / odd / "data"
+@pytest.mark.parametrize("name", ["x [v2] %d {a} é#", "a\\b*?", os.fsdecode(b"m\xfcller")], ids=ascii)
+def test_folders_of_any_name_are_built_and_read(tmp_path, sources, name):
+    folder, data = tmp_path / name / "source", tmp_path / name / "data"
     shutil.copytree(sources["wing_cofw"][0], folder)
     build("wing_cofw", data_dir=str(data), manual_dir=str(folder))
     assert len(read_tfds("wing_cofw", "train", root=str(data))) == len(cofw.read_cofw(folder, "train"))
-    assert [path.name for path in tmp_path.iterdir()] == [odd]
-    with pytest.raises(InputError) as refused:
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with pytest.raises(InputError) as caught:
         read_tfds("wing_cofw", "none", root=str(data))
-    assert str(refused.value).startswith(printable(str(data)))
+    assert str(caught.value).startswith(printable(str(data)))

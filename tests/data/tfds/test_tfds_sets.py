@@ -1,4 +1,4 @@
-"""TFDS's own sets: files that TFDS's writers write with TFDS's own features are read as our faces, or refused."""
+"""Data sets of TFDS: files written by TFDS with its features are read as faces, or refused."""
 
 import json
 import re
@@ -30,13 +30,13 @@ def written():
 def prepared(tmp_path_factory, written):
     folder = tmp_path_factory.mktemp("tfds")
     for name, splits in written.items():
-        made = {split: [example(name, face, i) for i, face in enumerate(faces)] for split, faces in splits.items()}
-        prepare(name, made, folder)
+        examples = {split: [example(name, face, i) for i, face in enumerate(faces)] for split, faces in splits.items()}
+        prepare(name, examples, folder)
     return folder
 
 
-def in_order_of(faces, written):
-    """TFDS shuffles as it writes: for each written face the index of the read one."""
+def find_order(faces, written):
+    """Return for each written face the index of the read one: TFDS shuffles when it writes."""
     distances = [[np.abs(points - face.points).max() for points in faces.points] for face in written]
     order = np.argmin(distances, 1).tolist()
     assert sorted(order) == list(range(len(written)))
@@ -46,7 +46,7 @@ def in_order_of(faces, written):
 @pytest.mark.parametrize(("name", "split"), [("the300w_lp", "train"), ("aflw2k3d", "test")])
 def test_68_points_are_pixels_from_zero(prepared, written, name, split):
     faces = read_tfds(name, split, root=str(prepared))
-    order = in_order_of(faces, written[name]["train"])
+    order = find_order(faces, written[name]["train"])
     assert faces.scheme is IBUG_68
     assert faces.box_convention == "landmarks"
     assert faces.visible.all()
@@ -59,7 +59,7 @@ def test_68_points_are_pixels_from_zero(prepared, written, name, split):
 def test_300w_lp_has_angles_and_photos(prepared, written):
     faces = read_tfds("the300w_lp", "train", root=str(prepared))
     np.testing.assert_allclose(faces.angles, np.tile(np.float32([30, 10, 5]), (3, 1)), rtol=1e-5)
-    first, second, third = (faces.photos[index] for index in in_order_of(faces, written["the300w_lp"]["train"]))
+    first, second, third = (faces.photos[index] for index in find_order(faces, written["the300w_lp"]["train"]))
     assert first == second != third
     assert read_tfds("aflw2k3d", "test", root=str(prepared)).angles is None
 
@@ -71,17 +71,17 @@ def test_celeb_a_is_read_in_its_three_splits(prepared, written, split):
     assert len(faces.attributes) == 40
     assert len(set(faces.photos)) == 2
     rounded = [np.rint(face.points) for face in written["celeb_a"][split]]
-    for place, index in enumerate(in_order_of(faces, written["celeb_a"][split])):
-        np.testing.assert_array_equal(faces.points[index], rounded[place])
-        np.testing.assert_array_equal(faces.boxes[index], box_of_five_points(rounded[place][None])[0])
-        assert [name for name, said in faces.attributes.items() if said[index]] == [ATTRIBUTES[place]]
+    for position, index in enumerate(find_order(faces, written["celeb_a"][split])):
+        np.testing.assert_array_equal(faces.points[index], rounded[position])
+        np.testing.assert_array_equal(faces.boxes[index], box_of_five_points(rounded[position][None])[0])
+        assert [name for name, info in faces.attributes.items() if info[index]] == [ATTRIBUTES[position]]
         assert faces.picture(index).shape == (218, 178, 3)
 
 
 @pytest.mark.parametrize(
     ("name", "split"), [("the300w_lp", "test"), ("aflw2k3d", "train"), ("celeb_a", "val"), ("celeb_a", "train[:1]")]
 )
-def test_a_split_that_is_not_there_is_refused(prepared, name, split):
+def test_an_unknown_split_is_refused(prepared, name, split):
     assert f"has no split {split!r}: it has" in refusal(name, split, prepared)
 
 
@@ -93,14 +93,14 @@ def refusal(name: str, split: str, root) -> str:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_not_prepared_is_refused_with_the_command(tmp_path, name):
+def test_a_missing_data_set_is_refused_with_the_command(tmp_path, name):
     message = refusal(name, "train" if name != "aflw2k3d" else "test", tmp_path)
-    assert message.startswith(f"{tmp_path}: TFDS has no prepared data set {name!r}")
+    assert message.startswith(f"{tmp_path}: no prepared TFDS data set {name!r}")
     assert f"import build; build({name!r}, data_dir={str(tmp_path)!r}" in message
     assert ("manual_dir" in message) == name.startswith("wing_")
 
 
-def test_the_default_folder_is_tfds_own(monkeypatch, prepared, tmp_path):
+def test_the_default_folder_is_that_of_tfds(monkeypatch, prepared, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
     assert len(read_tfds("aflw2k3d", "test")) == 2
     monkeypatch.delenv("TFDS_DATA_DIR")
@@ -117,15 +117,15 @@ def test_without_tfds_the_message_says_what_to_install(monkeypatch):
 DAMAGE = {
     "no record file": lambda folder: shard(folder).unlink(),
     "an empty record file": lambda folder: shard(folder).write_bytes(b""),
-    "a record cut short": lambda folder: shard(folder).write_bytes(shard(folder).read_bytes()[:-9]),
+    "a truncated record": lambda folder: shard(folder).write_bytes(shard(folder).read_bytes()[:-9]),
     "an altered record": lambda folder: flip(shard(folder), 5000),
     "no features.json": lambda folder: (folder / "features.json").unlink(),
-    "features.json is no JSON": lambda folder: (folder / "features.json").write_text("{"),
+    "features.json is not JSON": lambda folder: (folder / "features.json").write_text("{"),
     "features.json lacks the points": lambda folder: rename(folder / "features.json", "landmarks_68_3d_xy", "else"),
     "points of another shape": lambda folder: rename(folder / "features.json", '"68"', '"67"'),
-    "dataset_info.json is no JSON": lambda folder: (folder / "dataset_info.json").write_text("\0"),
-    "dataset_info.json tells no split": lambda folder: (folder / "dataset_info.json").write_text(stripped(folder)),
-    "a record says it is 64 GiB long": lambda folder: shard(folder).write_bytes(head(1 << 36) + bytes(1000)),
+    "dataset_info.json is not JSON": lambda folder: (folder / "dataset_info.json").write_text("\0"),
+    "dataset_info.json has no split": lambda folder: (folder / "dataset_info.json").write_text(without_splits(folder)),
+    "a record declares 64 GiB": lambda folder: shard(folder).write_bytes(head(1 << 36) + bytes(1000)),
 }
 
 
@@ -134,7 +134,7 @@ def shard(folder):
 
 
 def head(length: int) -> bytes:
-    """What stands before a record of `length` bytes, with its true digest (CRC-32C, masked)."""
+    """Make the header of a record of `length` bytes, with its correct checksum (masked CRC-32C)."""
     content, digest = length.to_bytes(8, "little"), 0xFFFFFFFF
     for byte in content:
         digest ^= byte
@@ -149,9 +149,9 @@ def test_the_head_of_a_record_is_as_tensorflow_writes_it(prepared):
     assert content[:12] == head(int.from_bytes(content[:8], "little"))
 
 
-def flip(path, place: int) -> None:
+def flip(path, index: int) -> None:
     content = bytearray(path.read_bytes())
-    content[place % len(content)] ^= 0x55
+    content[index % len(content)] ^= 0x55
     path.write_bytes(content)
 
 
@@ -160,30 +160,30 @@ def rename(path, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-def stripped(folder) -> str:
-    said = json.loads((folder / "dataset_info.json").read_text())
-    return json.dumps({key: value for key, value in said.items() if key != "splits"})
+def without_splits(folder) -> str:
+    info = json.loads((folder / "dataset_info.json").read_text())
+    return json.dumps({key: value for key, value in info.items() if key != "splits"})
 
 
 @pytest.fixture
-def copied(prepared, tmp_path):
+def copy(prepared, tmp_path):
     shutil.copytree(prepared / "aflw2k3d", tmp_path / "aflw2k3d")
     return tmp_path / "aflw2k3d" / "1.0.0"
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_damaged_files_are_refused(copied, damage):
-    damage(copied)
-    assert str(copied.parents[1]) in refusal("aflw2k3d", "test", copied.parents[1])
+def test_damaged_files_are_refused(copy, damage):
+    damage(copy)
+    assert str(copy.parents[1]) in refusal("aflw2k3d", "test", copy.parents[1])
 
 
 @settings(max_examples=12)
-@given(place=st.integers(0, 10**6), length=st.integers(0, 10**5) | st.none())
-def test_any_damage_to_a_record_file_is_refused(prepared, tmp_path_factory, place, length):
+@given(index=st.integers(0, 10**6), length=st.integers(0, 10**5) | st.none())
+def test_any_damage_to_a_record_file_is_refused(prepared, tmp_path_factory, index, length):
     folder = tmp_path_factory.mktemp("fuzz") / "aflw2k3d"
     shutil.copytree(prepared / "aflw2k3d", folder)
     path = shard(folder / "1.0.0")
-    flip(path, place) if length is None else path.write_bytes(path.read_bytes()[: length % path.stat().st_size])
+    flip(path, index) if length is None else path.write_bytes(path.read_bytes()[: length % path.stat().st_size])
     refusal("aflw2k3d", "test", folder.parent)
 
 
@@ -191,7 +191,7 @@ IMAGE = "tensorflow_datasets.core.features.image_feature.Image"
 
 
 @pytest.mark.parametrize(
-    "forged",
+    "forge",
     [
         lambda text: text.replace(IMAGE, "wing_jax_evil.Image"),
         lambda text: text.replace(f'"pythonClassName": "{IMAGE}"', '"python_class_name": "wing_jax_evil.Image"'),
@@ -205,32 +205,32 @@ IMAGE = "tensorflow_datasets.core.features.image_feature.Image"
     ],
     ids=["by its name", "by protobuf's other name", "as TFDS wrote once", "in JSON within JSON"],
 )
-def test_no_module_that_the_data_name_is_imported(copied, tmp_path, monkeypatch, forged):
+def test_no_module_named_by_the_data_is_imported(copy, tmp_path, monkeypatch, forge):
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "wing_jax_evil.py").write_text(
         "import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()"
     )
     monkeypatch.syspath_prepend(tmp_path / "code")
-    features = copied / "features.json"
-    features.write_text(forged(features.read_text()))
-    assert "'wing_jax_evil.Image' is code from elsewhere" in refusal("aflw2k3d", "test", tmp_path)
+    features = copy / "features.json"
+    features.write_text(forge(features.read_text()))
+    assert "'wing_jax_evil.Image' is not a class of TFDS" in refusal("aflw2k3d", "test", tmp_path)
     assert not list((tmp_path / "code").glob("*.ran"))
 
 
-@pytest.mark.parametrize("way", ["template", "name", "link", "feature"])
-def test_no_file_outside_the_folder_is_read(copied, tmp_path, way):
-    outside = tmp_path / "outside" / shard(copied).name
+@pytest.mark.parametrize("attack", ["template", "name", "link", "feature"])
+def test_no_file_outside_the_folder_is_read(copy, tmp_path, attack):
+    outside = tmp_path / "outside" / shard(copy).name
     outside.parent.mkdir()
-    shutil.move(shard(copied), outside)
-    match way:
+    shutil.move(shard(copy), outside)
+    match attack:
         case "template":
-            rename(copied / "dataset_info.json", '"{DATASET}-', '"../../outside/{DATASET}-')
+            rename(copy / "dataset_info.json", '"{DATASET}-', '"../../outside/{DATASET}-')
         case "name":
-            rename(copied / "dataset_info.json", '"name": "aflw2k3d"', '"name": "../../outside/aflw2k3d"')
+            rename(copy / "dataset_info.json", '"name": "aflw2k3d"', '"name": "../../outside/aflw2k3d"')
         case "link":
-            (copied / outside.name).symlink_to(outside)
+            (copy / outside.name).symlink_to(outside)
         case _:
-            rename(copied / "features.json", '"image": {\n                "image"', '"../../outside/a": {"image"')
+            rename(copy / "features.json", '"image": {\n                "image"', '"../../outside/a": {"image"')
     assert re.search("leads out of (the|its) folder", refusal("aflw2k3d", "test", tmp_path))
 
 
@@ -249,8 +249,8 @@ def test_a_face_with_a_number_that_is_not_finite_is_refused_or_listed(tmp_path, 
 
 
 def test_a_broken_picture_is_refused_when_it_is_read(tmp_path):
-    made = example("aflw2k3d", faces_of(IBUG_68, 1, 5)[0], 0)
-    prepare("aflw2k3d", {"train": [made | {"image": made["image"][:-40]}]}, tmp_path)
+    values = example("aflw2k3d", faces_of(IBUG_68, 1, 5)[0], 0)
+    prepare("aflw2k3d", {"train": [values | {"image": values["image"][:-40]}]}, tmp_path)
     faces = read_tfds("aflw2k3d", "test", root=str(tmp_path))
     with pytest.raises(InputError, match=r"aflw2k3d/.*__0: the image file is truncated"):
         faces.picture(0)

@@ -1,1 +1,1 @@
-"""Small data sets, written in each published format for the readers to read; no real photograph among them."""
+"""Writers of small data sets in each published format, as input of the readers; without real photos."""

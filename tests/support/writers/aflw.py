@@ -13,19 +13,21 @@ ORDER = (2, 0, 4, 1, 3)  # the faces of the list in the order of `ra`: three tra
 
 
 def write_aflw(folder: Path, *, seed: int = 0, changes: dict | None = None) -> dict[str, list[SmallFace]]:
-    """Five faces as published; the training set is to be read with `training_faces=3`. Point 4 of the first and third
-    face of the list is hidden; `changes` replaces fields of the list, or takes them out (None).
+    """Write five faces as published; read the training set with `training_faces=3`.
+
+    Point 4 of the first and third face of the list is hidden; `changes` replaces fields of the list, or removes them
+    (None).
     """
     faces = small_faces(AFLW_19, 5, seed=seed)
     names = np.empty((5, 1), object)
     names[:, 0] = [f"{i % 2}/image{i:05}.png" for i in range(5)]
-    shown = np.ones((5, 19), np.uint8)
-    shown[[0, 2], 4] = 0
+    visible = np.ones((5, 19), np.uint8)
+    visible[[0, 2], 4] = 0
     content = {
         "nameList": names,
         "bbox": np.stack([face.box[[0, 2, 1, 3]] for face in faces]).astype(np.float64),
         "data": np.stack([face.points.T.ravel() for face in faces]).astype(np.float64),
-        "mask_new": shown,
+        "mask_new": visible,
         "ra": np.array([ORDER], np.uint16) + 1,
     } | (changes or {})
     scipy.io.savemat(folder / "AFLWinfo_release.mat", {k: v for k, v in content.items() if v is not None})

@@ -1,4 +1,4 @@
-"""AFLW2000-3D: pairs `image00002.jpg` + `image00002.mat`, for testing alone."""
+"""AFLW2000-3D: pairs `image00002.jpg` + `image00002.mat`, only for testing."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ PITCH_YAW_ROLL = (0.1, -0.5, 0.25)
 
 
 def write_aflw2000(folder: Path, *, seed: int = 0) -> dict[str, list[SmallFace]]:
-    """Three test faces; all have the pose `PITCH_YAW_ROLL` in radians."""
+    """Write three test faces; all have the pose `PITCH_YAW_ROLL` in radians."""
     faces = small_faces(IBUG_68, 3, seed=seed)
     for face, number in zip(faces, (2, 4, 6), strict=True):
         content = {

@@ -27,9 +27,9 @@ ROLL_PITCH_YAW = (0.1, 0.2, -0.3)
 
 
 def write_aflw_sqlite(folder: Path, *, seed: int = 0) -> dict[str, list[SmallFace]]:
-    """Five faces, ids from 39341, two in the first image and one in each of the others; all are of the one split.
+    """Write five faces, ids from 39341, two in the first image and one in each of the others, in one split.
 
-    The boxes are whole numbers. Face i has no features i + 1 and i + 13; the even ones are men; face 1 wears glasses,
+    The boxes are integers. Face i has no features i + 1 and i + 13; the even ones are men; face 1 wears glasses,
     face 2 is occluded, face 3 gray. A sixth face has no rectangle.
     """
     faces = small_faces(AFLW_21, 5, seed=seed)

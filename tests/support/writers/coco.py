@@ -1,4 +1,4 @@
-"""COCO keypoint JSON as CVAT writes it: `annotations/{train,test}.json` and `images/`."""
+"""COCO keypoint JSON as written by CVAT: `annotations/{train,test}.json` and `images/`."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from wing_jax.schemes import IBUG_68, Scheme
 def write_coco(
     folder: Path, *, seed: int = 0, scheme: Scheme = IBUG_68, state: int | None = None
 ) -> dict[str, list[SmallFace]]:
-    """Point i of each face has v = `state`, or 1 (hidden) where i is a multiple of 3 and 2 elsewhere."""
+    """Write five faces; point i has v = `state`, by default 1 (hidden) if i is a multiple of 3, else 2."""
     faces = small_faces(scheme, 5, seed=seed)
     splits = {"train": faces[:3], "test": faces[3:]}
     (folder / "annotations").mkdir(parents=True)

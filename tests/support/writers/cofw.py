@@ -1,4 +1,4 @@
-"""COFW as Matlab 7.3 writes it (HDF5, each array transposed), and COFW68 beside it."""
+"""COFW in the format of Matlab 7.3 (HDF5, each array transposed), and COFW68."""
 
 from pathlib import Path
 
@@ -13,28 +13,28 @@ NAMES = {"train": ("IsTr", "phisTr", "bboxesTr"), "test": ("IsT", "phisT", "bbox
 
 
 def occluded(points: int) -> np.ndarray:
-    """The flags of every face: every third point."""
+    """Return the flags of each face: every third point is occluded."""
     return (np.arange(points) % 3 == 0).astype(float)
 
 
 def left_top_width_height(face: SmallFace) -> np.ndarray:
-    """The box as in the file, from 1."""
+    """Return the box as in the file, counted from 1."""
     return np.float64([*(face.box[:2] + 1), *(face.box[2:] - face.box[:2])])
 
 
 def write_cofw(folder: Path, *, seed: int = 0, gray: bool = False) -> dict[str, list[SmallFace]]:
-    """Three training and two test faces; the last test face is gray in the color file too."""
+    """Write three training and two test faces; the last test face is gray in the color file too."""
     faces = small_faces(COFW_29, 5, seed=seed)
-    faces = [_greyed(face) if gray or face is faces[-1] else face for face in faces]
+    faces = [_make_gray(face) if gray or face is faces[-1] else face for face in faces]
     written = {"train": faces[:3], "test": faces[3:]}
-    for split, some in written.items():
+    for split, split_faces in written.items():
         path = folder / (f"COFW_{split}.mat" if gray else f"COFW_{split}_color.mat")
-        write_mat73(path, split, some, gray=[gray or face is faces[-1] for face in some])
+        write_mat73(path, split, split_faces, gray=[gray or face is faces[-1] for face in split_faces])
     return written
 
 
 def write_mat73(path: Path, split: str, faces: list[SmallFace], *, gray: list[bool]) -> None:
-    """One file, in Matlab a cell n x 1, a matrix n x 87 and a matrix n x 4."""
+    """Write one file: in Matlab a cell n x 1, a matrix n x 87 and a matrix n x 4."""
     cell, phis, boxes = NAMES[split]
     with h5py.File(path, "w", userblock_size=512) as file:
         references = np.empty((1, len(faces)), h5py.ref_dtype)
@@ -50,7 +50,7 @@ def write_mat73(path: Path, split: str, faces: list[SmallFace], *, gray: list[bo
 
 
 def write_cofw68(folder: Path, *, seed: int = 0) -> dict[str, list[SmallFace]]:
-    """Two test faces of 68 points in `folder / "COFW68_Data"`, on the images of COFW's test set."""
+    """Write two test faces of 68 points in `folder / "COFW68_Data"`, on the images of COFW's test set."""
     faces, inner = small_faces(IBUG_68, 2, seed=seed), folder / "COFW68_Data"
     (inner / "test_annotations").mkdir(parents=True, exist_ok=True)
     shells = [SmallFace(face.image, face.points[:29], face.box) for face in faces]
@@ -63,5 +63,5 @@ def write_cofw68(folder: Path, *, seed: int = 0) -> dict[str, list[SmallFace]]:
     return {"test": faces}
 
 
-def _greyed(face: SmallFace) -> SmallFace:
+def _make_gray(face: SmallFace) -> SmallFace:
     return SmallFace(np.repeat(face.image[..., :1], 3, axis=-1), face.points, face.box)

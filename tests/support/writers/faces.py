@@ -1,4 +1,4 @@
-"""The faces that the writers write: pictures of noise, and points that lie on them."""
+"""Random faces for the writers: pictures of noise with points on them."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ class SmallFace:
 
 
 def small_faces(scheme: Scheme, count: int, *, seed: int = 0, width: int = 96, height: int = 80) -> list[SmallFace]:
-    """`count` faces of `scheme` on pictures of `width` x `height` pixels, all different, the same for the same seed."""
+    """Make `count` faces of `scheme` on pictures of `width` x `height` pixels, all different, equal for equal seeds."""
     random = np.random.default_rng(seed)
     return [_small_face(scheme, random, width, height) for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""FG-NET: pairs `images/001A02.JPG` and `points/001a02.pts`, person by person."""
+"""FG-NET: pairs `images/001A02.JPG` and `points/001a02.pts`."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ NAMES = {"train": ("001a02", "001a43b", "006a11"), "test": ("005a10", "080a69")}
 
 
 def text(points: np.ndarray) -> str:
-    """The content of a file of points, as they are: counted from 0."""
+    """Format the content of a points file; the points count from 0."""
     return "version: 1\nn_points: 68\n{\n" + "".join(f"{x:.4f} {y:.4f}\n" for x, y in points) + "}\n"
 
 
 def write_fgnet(folder: Path, *, seed: int = 0) -> dict[str, list[SmallFace]]:
-    """Three faces of two people to train on, two of two others to test on."""
+    """Write three training faces of two people, and two test faces of two others."""
     faces = iter(small_faces(FGNET_68, 5, seed=seed))
     written = {split: [next(faces) for _ in names] for split, names in NAMES.items()}
     for part in ("images", "points"):

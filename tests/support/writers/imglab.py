@@ -1,4 +1,4 @@
-"""dlib's imglab XML: `train.xml` and `test.xml`, pictures in `pictures/`. Its numbers are whole."""
+"""dlib's imglab XML: `train.xml` and `test.xml`, pictures in `pictures/`. All numbers are integers."""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +11,7 @@ from wing_jax.schemes import IBUG_68, Scheme
 
 
 def write_imglab(folder: Path, *, seed: int = 0, scheme: Scheme = IBUG_68) -> dict[str, list[SmallFace]]:
-    """Each picture has its face, and one box more with ignore='1'."""
+    """Write five pictures with one face and one box with ignore='1' each."""
     faces = [
         dataclasses.replace(face, points=np.round(face.points), box=np.round(face.box))
         for face in small_faces(scheme, 5, seed=seed)

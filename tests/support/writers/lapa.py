@@ -10,30 +10,30 @@ from wing_jax.schemes import LAPA_106
 
 
 def text(points: np.ndarray) -> str:
-    """The content of a landmark file."""
+    """Format the content of a landmark file."""
     return "106\n" + "".join(f"{x:.6f} {y:.6f}\n" for x, y in points)
 
 
 def write_lapa(folder: Path, *, seed: int = 0, parent: bool = True) -> dict[str, list[SmallFace]]:
-    """Three training, one validation and two test faces, in `folder / "LaPa"` or, not `parent`, in `folder` itself."""
+    """Write three training, one validation and two test faces in `folder / "LaPa"`; without `parent` in `folder`."""
     faces = small_faces(LAPA_106, 6, seed=seed)
     names = {
         "train": ("1001_0", "1001_1", "HELEN_232194_1_5"),
         "val": ("1002_3",),
         "test": ("1003_0", "LFPW_image_test_0007_2"),
     }
-    written, rest = {}, iter(faces)
-    for split, some in names.items():
+    written, remaining = {}, iter(faces)
+    for split, split_names in names.items():
         written[split] = []
-        for name in some:
-            face, base = next(rest), folder / "LaPa" / split if parent else folder / split
+        for name in split_names:
+            face, base = next(remaining), folder / "LaPa" / split if parent else folder / split
             _write(base / "images" / f"{name}.jpg", base / "landmarks" / f"{name}.txt", face)
             written[split].append(face)
     return written
 
 
 def write_jd_landmark(folder: Path, *, seed: int = 0, boxes: bool = True) -> dict[str, list[SmallFace]]:
-    """Three training faces of two parts and two test faces, with or without boxes."""
+    """Write three training faces of two parts and two test faces, with or without boxes."""
     faces = small_faces(LAPA_106, 5, seed=seed)
     places = (
         "Training_data/AFW/AFW_134212_1_0.jpg",

@@ -1,4 +1,4 @@
-"""MERL-RAV: `.pts` files whose signs say what hides a point, beside AFLW's photos or in the repository's layout."""
+"""MERL-RAV: `.pts` files with signs for visibility, beside AFLW's photos or in the layout of the repository."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ SELF_HIDDEN, HIDDEN = slice(9, 17), slice(20, 23)  # points of every face
 
 
 def write_merl_rav(folder: Path, *, seed: int = 0, organized: bool = True) -> dict[str, list[SmallFace]]:
-    """Five faces; the first two are of one photo. Points 9-16 are hidden by the face, 20-22 by something else."""
+    """Write five faces, two of one photo. Points 9-16 are hidden by the face, 20-22 by another object."""
     faces = small_faces(IBUG_68, 5, seed=seed)
     faces[1] = SmallFace(faces[0].image, faces[1].points, faces[1].box)
-    left = iter(faces)
-    written = {split: [next(left) for _ in names] for split, names in NAMES.items()}
+    remaining = iter(faces)
+    written = {split: [next(remaining) for _ in names] for split, names in NAMES.items()}
     for split, names in NAMES.items():
         for name, face in zip(names, written[split], strict=True):
             pose, part, stem = name.split("/")
@@ -35,7 +35,7 @@ def write_merl_rav(folder: Path, *, seed: int = 0, organized: bool = True) -> di
 
 
 def signed_pts(numbers: np.ndarray) -> str:
-    """The text for 68 positions counted from 1."""
+    """Format 68 positions that count from 1."""
     signed = numbers.astype(np.float64)
     signed[HIDDEN] *= -1
     signed[SELF_HIDDEN] = -1

@@ -14,20 +14,20 @@ PLACES = {
 MARKS = ("1 1 2 3", "2 1 1 4", "1 2 1 1", "2 2 2 5", "1 1 1 2")  # gender, smile, glasses, pose
 
 
-def line(face: SmallFace, name: str, marks: str) -> str:
-    """The list's line: the path, x1..x5, y1..y5 and four marks; the leading space is the format's."""
-    return " ".join(["", name, *(f"{value:.9g}" for value in face.points.T.ravel() + 1), marks])
+def line(face: SmallFace, name: str, labels: str) -> str:
+    """Format a line of the list: the path, x1..x5, y1..y5 and four labels; the format has a leading space."""
+    return " ".join(["", name, *(f"{value:.9g}" for value in face.points.T.ravel() + 1), labels])
 
 
 def write_mtfl(folder: Path, *, seed: int = 0) -> dict[str, list[SmallFace]]:
-    """Three training and two test faces with `MARKS`, all different."""
+    """Write three training and two test faces with `MARKS`, all different."""
     faces = small_faces(MTFL_5, 5, seed=seed)
     written = {"training.txt": faces[:3], "testing.txt": faces[3:]}
-    marks = iter(MARKS)
+    labels = iter(MARKS)
     for listing, names in PLACES.items():
         lines = []
         for name, face in zip(names, written[listing], strict=True):
-            lines.append(line(face, name, next(marks)))
+            lines.append(line(face, name, next(labels)))
             path = folder / name.replace("\\", "/")
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), face.image[:, :, ::-1])

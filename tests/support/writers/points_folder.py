@@ -11,7 +11,7 @@ from wing_jax.schemes import IBUG_68, Scheme
 
 
 def write_points_folder(folder: Path, *, seed: int = 0, scheme: Scheme = IBUG_68) -> dict[str, list[SmallFace]]:
-    """train: `a/0.pts`, `a/1.ljson` (version 1), `b/2.ljson` (2); test: `a/0.pts`, `a/1.ljson` (3)."""
+    """Write train: `a/0.pts`, `a/1.ljson` (version 1), `b/2.ljson` (2); test: `a/0.pts`, `a/1.ljson` (3)."""
     faces = small_faces(scheme, 5, seed=seed)
     splits = {"train": faces[:3], "test": faces[3:]}
     for split, members in splits.items():
@@ -29,7 +29,7 @@ def write_points_folder(folder: Path, *, seed: int = 0, scheme: Scheme = IBUG_68
 
 
 def ljson(points: np.ndarray, version: int) -> dict:
-    """(x, y) as menpo's landmark JSON, [y, x]; version 3 has a second group of two points, "pupils"."""
+    """Convert (x, y) to menpo's landmark JSON, [y, x]; version 3 has a second group of two points, "pupils"."""
     rows = points[:, ::-1].tolist()
     labels = [{"label": "all", "mask": list(range(len(rows)))}]
     shape = {"landmarks": {"points": rows, "connectivity": [[0, 1]]}, "labels": labels}

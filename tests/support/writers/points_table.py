@@ -11,8 +11,11 @@ from wing_jax.schemes import MTFL_5, Scheme
 def write_points_table(
     folder: Path, *, seed: int = 0, scheme: Scheme = MTFL_5, style: str = "numbers", delimiter: str = ","
 ) -> dict[str, list[SmallFace]]:
-    """`style` "numbers": x0, y0, v0 ... (v: 2, but 1 for the first point), box, photo, subset; "names": NAME_x,
-    NAME_y alone; "hrnet": original_0_x ... after scale and center."""
+    """Write five faces in a style of columns.
+
+    `style` "numbers": x0, y0, v0 ... (v: 2, but 1 for the first point), box, photo, subset; "names": only NAME_x,
+    NAME_y; "hrnet": original_0_x ... after scale and center.
+    """
     faces = small_faces(scheme, 5, seed=seed)
     splits = {"train": faces[:3], "test": faces[3:]}
     (folder / "pictures").mkdir(parents=True)

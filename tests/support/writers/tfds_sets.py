@@ -1,4 +1,4 @@
-"""TFDS's own sets as TFDS keeps them: its own features, written by its own writers, without a download."""
+"""Data sets of TFDS with the features of TFDS, written by TFDS without a download."""
 
 from pathlib import Path
 
@@ -18,19 +18,19 @@ def jpeg(image: np.ndarray) -> bytes:
 
 
 def faces_of(scheme: Scheme, count: int, seed: int) -> list[SmallFace]:
-    """Faces on pictures of the 450 x 450 pixels of 300W-LP."""
+    """Make faces on pictures of 450 x 450 pixels, like 300W-LP."""
     return small_faces(scheme, count, seed=seed, width=450, height=450)
 
 
 def lp_example(face: SmallFace, index: int) -> dict:
-    """View `index`: the first two are of one head, so they share its shape."""
-    normalised = ((face.points.astype(float) + 1) / 450).astype(np.float32)
+    """Make view `index`; the first two are of one head and share its shape."""
+    normalized = ((face.points.astype(float) + 1) / 450).astype(np.float32)
     random = np.random.default_rng(max(index, 1))
     return {
         "image": jpeg(face.image),
         "landmarks_origin": np.zeros((68, 2), np.float32),
         "landmarks_2d": np.zeros((68, 2), np.float32),
-        "landmarks_3d": normalised,
+        "landmarks_3d": normalized,
         "roi": np.float32([1, 2, 3, 4]),
         "pose_params": np.float32([np.pi / 18, -np.pi / 6, np.pi / 36, 7, 8, 9, 1e-4]),
         "shape_params": random.normal(size=199).astype(np.float32),
@@ -39,13 +39,13 @@ def lp_example(face: SmallFace, index: int) -> dict:
 
 
 def aflw_example(face: SmallFace, index: int) -> dict:
-    normalised = ((face.points.astype(float) + 1) / 450).astype(np.float32)
+    normalized = ((face.points.astype(float) + 1) / 450).astype(np.float32)
     depth = np.full((68, 1), index, np.float32)
-    return {"image": jpeg(face.image), "landmarks_68_3d_xy_normalized": normalised, "landmarks_68_3d_z": depth}
+    return {"image": jpeg(face.image), "landmarks_68_3d_xy_normalized": normalized, "landmarks_68_3d_z": depth}
 
 
 def celeb_example(face: SmallFace, index: int) -> dict:
-    """Whole pixels, under CelebA's names: its left eye is that at the image's left."""
+    """Make an example with integer pixels and CelebA's names; its left eye is at image left."""
     names = tfds.builder_cls("celeb_a")(data_dir="unused").info.features
     values = np.rint(face.points).astype(int).ravel().tolist()
     parts = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
@@ -58,7 +58,7 @@ def celeb_example(face: SmallFace, index: int) -> dict:
 
 
 def prepare(name: str, splits: dict[str, list[dict]], folder: Path) -> None:
-    """Write `splits` as TFDS would have written the real set `name`."""
+    """Write `splits` as TFDS writes the real set `name`."""
 
     class Small(tfds.builder_cls(name), skip_registration=True):
         url_infos = None
@@ -75,6 +75,6 @@ def prepare(name: str, splits: dict[str, list[dict]], folder: Path) -> None:
 
 
 def example(name: str, face: SmallFace, index: int) -> dict:
-    """Example `index` of the set that TFDS calls `name`."""
+    """Make example `index` of the TFDS data set `name`."""
     make = {"the300w_lp": lp_example, "aflw2k3d": aflw_example, "celeb_a": celeb_example}
     return make[name](face, index)

@@ -1,4 +1,4 @@
-"""Small videos by PyAV: of any codec and container, with the times that are asked for."""
+"""Small videos written with PyAV, of any codec and container, with given times."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def numbered(count: int, *, height: int = 48, width: int = 64, step: int = 12) -> np.ndarray:
-    """Smooth RGB pictures, each of another brightness, reddest at the left: what a codec keeps."""
+    """Make smooth RGB pictures of different brightness, reddest at the left, which survive lossy codecs."""
     pictures = np.zeros((count, height, width, 3))
     pictures[..., 0] = 120 - np.linspace(0, 60, width)
     pictures += step * np.arange(count)[:, None, None, None]
@@ -28,7 +28,7 @@ def write_video(
     rate: int = 25,
     sound: float = 0,
 ) -> Path:
-    """Write `images` at the times `milliseconds` (None: at the rate), with `sound` seconds of silence beside them."""
+    """Write `images` at the times `milliseconds` (None: at the rate), with `sound` seconds of silent audio."""
     with (
         open(path, "wb") as file,
         av.open(file, "w", format=container or path.suffix[1:], container_options=container_options or {}) as output,

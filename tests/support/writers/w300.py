@@ -15,7 +15,7 @@ PLACES = {
 
 
 def write_w300(folder: Path, *, seed: int = 0, private: bool = False) -> dict[str, list[SmallFace]]:
-    """Three training faces, of which two are of one photo, two test faces, and two of the private test if asked."""
+    """Write three training faces, two of one photo, two test faces, and with `private` two of the private test."""
     faces = iter(small_faces(IBUG_68, 7, seed=seed))
     places = PLACES if private else {split: PLACES[split] for split in ("train", "test")}
     written = {split: [next(faces) for _ in names] for split, names in places.items()}

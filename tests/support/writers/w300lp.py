@@ -1,4 +1,4 @@
-"""300W-LP: `SET/NAME.jpg` + `SET/NAME.mat` + `landmarks/SET/NAME_pts.mat`, for training alone."""
+"""300W-LP: `SET/NAME.jpg` + `SET/NAME.mat` + `landmarks/SET/NAME_pts.mat`, only for training."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ PITCH_YAW_ROLL = (-0.2, 0.4, 0.0)
 
 
 def write_w300lp(folder: Path, *, seed: int = 0) -> dict[str, list[SmallFace]]:
-    """Three training faces, two of one photo, and a mirrored copy of the first; `pts_2d` is `pts_3d` moved by 2."""
+    """Write three training faces, two of one photo, and a flipped copy of the first; `pts_2d` is `pts_3d` plus 2."""
     faces = small_faces(IBUG_68, 3, seed=seed)
     for face, name in zip(faces, NAMES, strict=True):
         files = (folder / f"{name}.jpg", folder / f"{name}.mat", folder / "landmarks" / f"{name}_pts.mat")

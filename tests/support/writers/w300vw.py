@@ -11,7 +11,7 @@ VIDEOS = {"001": (0, 1, 2), "401": (3,), "410": (4,)}  # faces of each video: on
 
 
 def write_w300vw(folder: Path, *, seed: int = 0) -> dict[str, list[SmallFace]]:
-    """A training video of three frames and two test videos of one; Motion JPEG, so that pictures come back nearly."""
+    """Write a training video of three frames and two test videos of one frame, all in Motion JPEG."""
     faces = small_faces(IBUG_68, 5, seed=seed)
     for video, frames in VIDEOS.items():
         annotation = folder / video / "annot"

@@ -1,1 +1,1 @@
-"""A file for each format of annotations, and what several of them share."""
+"""Readers of annotations, one module for each format, and their shared helpers."""

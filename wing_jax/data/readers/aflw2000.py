@@ -3,18 +3,19 @@
 Zhu et al., "Face alignment across large poses: a 3D solution", CVPR 2016;
 http://www.cbsr.ia.ac.cn/users/xiangyuzhu/projects/3DDFA/main.htm.
 
-AFLW2000-3D: 2,000 pairs `image00002.jpg` + `image00002.mat` in one folder. The `.mat` holds `pt3d_68` (3 x 68: x, y,
-depth) and `Pose_Para` (pitch, yaw, roll, then translation and scale; radians). 300W-LP: 61,225 pictures made from
-300-W by turning heads, in `AFW`, `HELEN`, `IBUG` and `LFPW`, as `NAME.jpg` + `NAME.mat` (`Pose_Para` as above), with
-`landmarks/SET/NAME_pts.mat` (68 x 2 each): `pts_3d`, the projected model as in AFLW2000-3D, and `pts_2d`, with the jaw
-along the visible outline. The mirrored copies in `AFW_Flip` and so on (122,450 in all) are left out: they have no file
-in `landmarks`, and training mirrors by itself.
+AFLW2000-3D: 2,000 pairs `image00002.jpg` + `image00002.mat` in one folder. The `.mat` contains `pt3d_68` (3 x 68: x, y,
+depth) and `Pose_Para` (pitch, yaw, roll, then translation and scale; radians).
+
+300W-LP: 61,225 pictures synthesized from 300-W by turning heads, in `AFW`, `HELEN`, `IBUG` and `LFPW`, as `NAME.jpg` +
+`NAME.mat` (`Pose_Para` as above), with `landmarks/SET/NAME_pts.mat` (68 x 2 each): `pts_3d`, the projected model as in
+AFLW2000-3D, and `pts_2d`, with the jaw along the visible outline. The flipped copies in `AFW_Flip` and so on (122,450
+pictures in total) are skipped: they have no file in `landmarks`, and training flips anyway.
 
 The models are fitted with Matlab, which counts from 1: 3DDFA_V2 (`utils/tddfa_util` in
-https://github.com/cleardusk/3DDFA_V2) subtracts 1 from them "for Python compatibility", and so do we from `pt3d_68`.
-For `landmarks/` nobody says; the points are taken to count from 1 too. Measured on published faces: `Pose_Para`'s yaw
-is positive where the nose points to image left (so we change its sign), pitch where the nose is lifted, roll where x
-turns towards y. Hidden points have a position; what is hidden is not said.
+https://github.com/cleardusk/3DDFA_V2) subtracts 1 from them "for Python compatibility", and we subtract 1 from
+`pt3d_68`. No source documents this for `landmarks/`; we assume that those points count from 1 too. Measured on
+published faces: the yaw of `Pose_Para` is positive if the nose points to image left (so we change its sign), pitch if
+the nose points up, roll if x turns towards y. Hidden points have a position; no file says which points are hidden.
 """
 
 import functools
@@ -28,7 +29,7 @@ from wing_jax.data.face_set import Face, FaceSet, gather
 from wing_jax.data.picture_finder import Spellings, picture_named
 from wing_jax.data.readers.aflw import aflw_photo
 from wing_jax.data.readers.listing import LARGEST
-from wing_jax.data.readers.mat_file import not_as_published, read_mat, real
+from wing_jax.data.readers.mat_file import not_as_published, read_mat, to_float64
 from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import find_files
@@ -48,60 +49,56 @@ HINT = "copy the file again"
     marks=("image[0-9]*.mat", "AFLW2000/image[0-9]*.mat"),
 )
 def read_aflw2000(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
-    """AFLW2000-3D below `root`: it has the split "test" alone. Its photos are photos of AFLW and share their names.
+    """Read AFLW2000-3D below `root`; its only split is "test". Its photos are those of AFLW, with the same names.
 
-    The box is the tight box of the 68 points. `faults` as in `records.gather`.
+    The box is the tight box of the 68 points. `faults` as in `face_set.gather`.
 
     Raises:
-      InputError: another split is asked for, no face is found, or a file is not as published.
+      InputError: the split is another, no face is found, or a file is not as published.
     """
     root = Path(root)
     if split != "test":
-        raise InputError(
-            f"{root}: AFLW2000-3D has no split {quoted(split)}: it is for testing; train on 300W-LP or AFLW"
-        )
-    files = find_files(_inner(root, "AFLW2000"), "image*.mat")
+        raise InputError(f"{root}: AFLW2000-3D has no split {quoted(split)}: use 'test', and train on 300W-LP or AFLW")
+    files = find_files(_find_folder(root, "AFLW2000"), "image*.mat")
     if not files:
-        raise InputError(f"{root}: no image*.mat here: give the folder of AFLW2000-3D")
+        raise InputError(f"{root}: no image*.mat here: pass the folder of AFLW2000-3D")
     spellings = Spellings()
-    makers = (functools.partial(_aflw2000_face, path, spellings) for path in files)
-    return gather(makers, name="AFLW2000-3D", scheme=IBUG_68, box_convention="landmarks", faults=faults)
+    face_readers = (functools.partial(_aflw2000_face, path, spellings) for path in files)
+    return gather(face_readers, name="AFLW2000-3D", scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
 @register_reader(
     name="w300lp",
-    title="300W-LP, 68 points, drawn poses",
+    title="300W-LP, 68 points, synthesized poses",
     splits=("train",),
     folder="300W_LP",
     marks=("AFW_Flip/*.mat", "*/AFW_Flip/*.mat", "AFW/*.mat"),
 )
 def read_300wlp(root: str | Path, split: str, *, landmarks: str = "3d", faults: list[str] | None = None) -> FaceSet:
-    """300W-LP below `root`: it has the split "train" alone; parts that are not there are left out.
+    """Read 300W-LP below `root`; its only split is "train". Missing parts are skipped.
 
     `landmarks` is "3d" (the projected model, as in AFLW2000-3D) or "2d" (the jaw along the visible outline). The box
-    is the tight box of the 68 points; the subset is the part, "AFW" to "LFPW". `faults` as in `records.gather`.
+    is the tight box of the 68 points; the subset is the part, "AFW" to "LFPW". `faults` as in `face_set.gather`.
 
     Raises:
-      InputError: another split is asked for, no face is found, or a file is not as published.
+      InputError: the split is another, no face is found, or a file is not as published.
     """
     root = Path(root)
     if split != "train":
-        raise InputError(
-            f"{root}: 300W-LP has no split {quoted(split)}: it is for training; test on AFLW2000-3D or 300-W"
-        )
+        raise InputError(f"{root}: 300W-LP has no split {quoted(split)}: use 'train', and test on AFLW2000-3D or 300-W")
     if landmarks not in LANDMARKS:
         raise InputError(f"{root}: 300W-LP has no landmarks {quoted(landmarks)}: use one of {', '.join(LANDMARKS)}")
-    root = _inner(root, "300W_LP")
+    root = _find_folder(root, "300W_LP")
     files = [path for part in PARTS for path in find_files(root / "landmarks" / part, "*_pts.mat")]
     if not files:
-        raise InputError(f"{root}: no landmarks/{PARTS[0]}/*_pts.mat or such: give the folder of 300W-LP")
+        raise InputError(f"{root}: no landmarks/{PARTS[0]}/*_pts.mat or similar here: pass the folder of 300W-LP")
     spellings = Spellings()
-    makers = (functools.partial(_300wlp_face, root, path, f"pts_{landmarks}", spellings) for path in files)
-    return gather(makers, name="300W-LP", scheme=IBUG_68, box_convention="landmarks", faults=faults)
+    face_readers = (functools.partial(_300wlp_face, root, path, f"pts_{landmarks}", spellings) for path in files)
+    return gather(face_readers, name="300W-LP", scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
-def _inner(root: Path, name: str) -> Path:
-    """The folder `name` of the published archive in `root`, or `root` where that is the folder itself."""
+def _find_folder(root: Path, name: str) -> Path:
+    """Return the folder `name` of the published archive in `root`, or `root` if it is that folder itself."""
     return root / name if (root / name).is_dir() else root
 
 
@@ -131,16 +128,16 @@ def _300wlp_face(root: Path, path: Path, field: str, spellings: Spellings) -> Fa
 
 
 def _photo(part: str, name: str) -> str:
-    """`AFW_134212_1_0` is view 0 of face 1 of the photo that 300-W calls `afw/134212`."""
+    """Return the photo: `AFW_134212_1_0` is view 0 of face 1 of the photo that 300-W calls `afw/134212`."""
     face = re.sub(r"_[0-9]{1,2}$", "", name.removeprefix(f"{part}_"))
     return f"{part.lower()}/{re.sub(r'_[0-9]{1,2}$', '', face)}"
 
 
 def _points(path: Path, values: object, shape: tuple[int, int]) -> Float[np.ndarray, "rows columns"]:
     try:
-        points = real(values)
+        points = to_float64(values)
         if points.shape != shape:
-            raise ValueError(f"points of shape {points.shape}, not {shape}")
+            raise ValueError(f"expected points of shape {shape}, got {points.shape}")
     except ValueError as error:
         raise not_as_published(path, error) from error
     if not (np.abs(points) < LARGEST).all():
@@ -150,7 +147,7 @@ def _points(path: Path, values: object, shape: tuple[int, int]) -> Float[np.ndar
 
 def _angles(path: Path, values: object) -> tuple[float, float, float]:
     try:
-        pitch, yaw, roll = np.rad2deg(real(values).ravel()[:3])
+        pitch, yaw, roll = np.rad2deg(to_float64(values).ravel()[:3])
     except ValueError as error:
         raise not_as_published(path, error) from error
     if not np.isfinite([pitch, yaw, roll]).all():

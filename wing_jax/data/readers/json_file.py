@@ -1,4 +1,4 @@
-"""JSON files of annotations: read, and their numbers checked."""
+"""Reading of JSON annotation files and of their numbers."""
 
 import json
 from collections.abc import Sequence
@@ -15,35 +15,39 @@ from wing_jax.text import cut, quoted, reason
 
 
 def read_json(path: Path, *, hint: str) -> Any:
-    """What the JSON file `path` holds; `hint` ends the message where it cannot be read.
+    """Read the JSON file `path`; the error message ends with `hint`.
 
     Raises:
-      InputError: it cannot be read, or is no JSON.
+      InputError: the file cannot be read, or is not JSON.
     """
     try:
         return json.loads(files.read_text(path, encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON, or cut short ({error.msg}): {hint}") from None
-    except (OSError, ValueError, RecursionError) as error:  # no text, absurdly long numbers, absurdly deep lists
+        raise InputError(f"{path}:{error.lineno}: not JSON, or truncated ({error.msg}): {hint}") from None
+    except (OSError, ValueError, RecursionError) as error:  # not text, extremely long numbers, extremely deep lists
         raise InputError(f"{path}: cannot read this JSON file ({reason(error)}): {hint}") from error
 
 
-def json_numbers(values: Sequence[Any], *, where: str, expected: str) -> Float[np.ndarray, "values"]:
-    """`values` of a JSON list as float32 numbers; a string that holds a number is that number. `expected` says in the
-    message what each should be.
+def json_numbers(values: Sequence[Any], *, location: str, expected: str) -> Float[np.ndarray, "values"]:
+    """Convert the `values` of a JSON list to float32; a string that contains a number is read as that number.
+
+    Args:
+      values: the list.
+      location: where it is, for the error message.
+      expected: what each value should be, for the error message.
 
     Raises:
-      InputError: a value is no number, or not finite.
+      InputError: a value is not a number, or not finite.
     """
-    found = [number_of(value) for value in values]
-    for value, number in zip(values, found, strict=True):
+    numbers = [parse_json_number(value) for value in values]
+    for value, number in zip(values, numbers, strict=True):
         if number is None or not abs(number) < LARGEST:
-            raise InputError(f"{where}: {json_said(value)} is not {expected}")
-    return np.array(found, np.float32)
+            raise InputError(f"{location}: {format_json_value(value)} is not {expected}")
+    return np.array(numbers, np.float32)
 
 
-def number_of(value: Any) -> int | float | None:
-    """The number that a JSON value is, or holds as a string; None where it is another thing."""
+def parse_json_number(value: Any) -> int | float | None:
+    """Return the number that a JSON value is or contains as a string, else None."""
     if type(value) in (int, float):
         return value
     try:
@@ -52,8 +56,8 @@ def number_of(value: Any) -> int | float | None:
         return None
 
 
-def json_said(value: object) -> str:
-    """A JSON value as a message repeats it."""
+def format_json_value(value: object) -> str:
+    """Format a JSON value for a message."""
     if isinstance(value, str):
         return quoted(value).replace("'", '"')
     return "a list or object" if isinstance(value, list | dict) else cut(json.dumps(value))

@@ -1,4 +1,4 @@
-"""What every reader of lists needs: numbered lines of a text file, numbers, and positions that may be missing."""
+"""Helpers for all readers of lists: numbered lines of a text file, numbers, and missing positions."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,16 +11,17 @@ from wing_jax.runtime import files
 from wing_jax.text import quoted, reason
 
 LARGEST = float(np.finfo(np.float32).max)
-# What a cell or attribute holds that holds nothing, in small letters: empty, or as pandas, R, Excel and JSON write it.
-NOTHING = frozenset(("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none"))
+# Missing values of cells and attributes in lower case, as pandas, R, Excel and JSON write them.
+MISSING_VALUES = frozenset(("", "nan", "-nan", "na", "n/a", "#n/a", "<na>", "null", "none"))
 
 
 def read_lines(path: str | Path, *, hint: str) -> list[tuple[int, str]]:
-    """(number from 1, text) of the lines of `path` that are not blank, stripped; UTF-8, with or without BOM, any line
-    ending. `hint` ends the message where the file cannot be read.
+    """Read the lines of `path` that are not blank as (number from 1, stripped text).
+
+    The file is UTF-8, with or without BOM, with any line endings. The error message ends with `hint`.
 
     Raises:
-      InputError: the file cannot be read, or is no text.
+      InputError: the file cannot be read, or is not text.
     """
     try:
         text = files.read_text(path, encoding="utf-8-sig")
@@ -31,30 +32,32 @@ def read_lines(path: str | Path, *, hint: str) -> list[tuple[int, str]]:
     return [(i + 1, line.strip()) for i, line in enumerate(text.split("\n")) if line.strip()]
 
 
-def numbers(words: Sequence[str], *, where: str, expected: str) -> Float[np.ndarray, "words"]:
-    """`words` as finite float32 numbers; `expected` says in the message what should stand at `where`.
+def numbers(words: Sequence[str], *, location: str, expected: str) -> Float[np.ndarray, "words"]:
+    """Convert `words` to finite float32 numbers; the error message contains what is `expected` at `location`.
 
     Raises:
-      InputError: a word is no number, or not finite.
+      InputError: a word is not a number, or not finite.
     """
     try:
         values = np.array([float(word) for word in words], np.float64)
     except ValueError:
-        raise InputError(f"{where}: {quoted(' '.join(words))} is not {expected}") from None
+        raise InputError(f"{location}: {quoted(' '.join(words))} is not {expected}") from None
     if not (np.abs(values) < LARGEST).all():
-        raise InputError(f"{where}: {quoted(' '.join(words))} is not finite: it must be {expected}")
+        raise InputError(f"{location}: {quoted(' '.join(words))} is not finite: expected {expected}")
     return values.astype(np.float32)
 
 
 def has_no_position(x: object, y: object) -> bool:
-    """Whether the coordinates of a point, text or JSON values as they stand in a file, say that it has no position:
-    both are missing (empty, null or NaN), or both are -1. One that is missing alone says nothing."""
-    return (_is_nothing(x) and _is_nothing(y)) or (_is_minus_one(x) and _is_minus_one(y))
+    """Return whether a point has no position: both of its coordinates are missing (empty, null or NaN), or both are -1.
+
+    `x` and `y` are text or JSON values, as read from a file. If only one of them is missing, the result is False.
+    """
+    return (_is_missing(x) and _is_missing(y)) or (_is_minus_one(x) and _is_minus_one(y))
 
 
-def _is_nothing(value: object) -> bool:
+def _is_missing(value: object) -> bool:
     if isinstance(value, str):
-        return value.strip().lower() in NOTHING
+        return value.strip().lower() in MISSING_VALUES
     return value is None or (isinstance(value, float) and value != value)
 
 
@@ -67,13 +70,13 @@ def _is_minus_one(value: object) -> bool:
     return isinstance(value, int | float) and value == -1
 
 
-def rows(path: str | Path, *, hint: str) -> Iterator[tuple[str, str]]:
-    """("FILE:LINE", text) of the lines of `path`; see `read_lines`.
+def read_rows(path: str | Path, *, hint: str) -> Iterator[tuple[str, str]]:
+    """Read the lines of `path` as ("FILE:LINE", text); see `read_lines`.
 
     Raises:
-      InputError: the file cannot be read, or has no line.
+      InputError: the file cannot be read, or is empty.
     """
     lines = read_lines(path, hint=hint)
     if not lines:
-        raise InputError(f"{path}: the list is empty: is this the published file?")
+        raise InputError(f"{path}: the list is empty: copy the published file again")
     return ((f"{path}:{number}", line) for number, line in lines)

@@ -1,7 +1,7 @@
-"""Matlab files of version 7.3, which are HDF5, as a stranger may have made them.
+"""Safe reading of Matlab files of version 7.3, which are HDF5.
 
-HDF5 follows links into other files, takes values from any file that a data set names (external storage, virtual data
-sets), and unpacks a piece for as long as it goes on, whatever size it should have. None of this is asked for here.
+HDF5 follows links into other files, reads values from any file that a data set names (external storage, virtual data
+sets), and unpacks a chunk beyond its declared size. Such files are refused here.
 https://docs.hdfgroup.org/archive/support/HDF5/doc/H5.format.html
 """
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 HARD_LINK = 0  # HDF5's H5L_TYPE_HARD
 DEFLATE, SHUFFLE = 1, 2  # HDF5's H5Z_FILTER_DEFLATE and H5Z_FILTER_SHUFFLE
-USUAL = ([], [DEFLATE], [SHUFFLE, DEFLATE])  # what a piece may have gone through
+ALLOWED_FILTERS = ([], [DEFLATE], [SHUFFLE, DEFLATE])  # allowed filters of a chunk
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator["h5py.File"]:
-    """The file at `path`, to be read by `field` and `target`.
+    """Open the file at `path`, to be read by `get_field` and `dereference`.
 
     Raises:
-      InputError: it is no HDF5, or what is done within the context shows that it is broken.
+      InputError: the file is not HDF5, or code within the context finds that it is corrupted.
     """
     h5py = _h5py()
     try:
@@ -40,37 +40,38 @@ def opened(path: Path) -> Iterator["h5py.File"]:
     except InputError:
         raise
     except OSError as error:
-        said = reason(error)
-        raise InputError(f"{path}: cannot read this file as Matlab 7.3 ({said}): copy the file again") from error
-    except Exception as error:  # a broken file makes h5py raise errors of nearly every kind
+        raise InputError(
+            f"{path}: cannot read this file as Matlab 7.3 ({reason(error)}): copy the file again"
+        ) from error
+    except Exception as error:  # h5py raises nearly every kind of error for a corrupted file
         raise not_as_published(path, error) from error
 
 
-def field(file: "h5py.File", name: str) -> "h5py.Dataset":
-    """The field called `name`, whose values lie in the file itself.
+def get_field(file: "h5py.File", name: str) -> "h5py.Dataset":
+    """Return the field `name`, if its values are in the file itself.
 
     Raises:
-      KeyError: there is none.
-      ValueError: it is a link, or no array, or of values that lie elsewhere, or that swell when unpacked.
+      KeyError: there is no such field.
+      ValueError: it is a link or not an array, its values are in another file, or unpack beyond their size.
     """
     if not file.id.links.exists(name.encode()):
         raise KeyError(name)
     if file.id.links.get_info(name.encode()).type != HARD_LINK:
         raise ValueError(f"{name} is a link")
-    return _harmless(file[name])
+    return _check_storage(file[name])
 
 
-def target(file: "h5py.File", reference: "h5py.Reference") -> "h5py.Dataset":
-    """What a cell refers to.
+def dereference(file: "h5py.File", reference: "h5py.Reference") -> "h5py.Dataset":
+    """Return the array that a cell refers to.
 
     Raises:
-      ValueError: as `field`.
+      ValueError: as in `get_field`.
     """
-    return _harmless(file[reference])
+    return _check_storage(file[reference])
 
 
 def is_reference(values: "h5py.Dataset") -> bool:
-    """Whether the values are references to other fields, as in a Matlab cell array."""
+    """Return whether the values are references to other fields, as in a Matlab cell array."""
     return values.dtype == _h5py().ref_dtype
 
 
@@ -78,21 +79,21 @@ def _h5py() -> ModuleType:
     return require("h5py", extra="formats", purpose="reading .mat files of version 7.3")
 
 
-def _harmless(values: "h5py.HLObject") -> "h5py.Dataset":
+def _check_storage(values: "h5py.HLObject") -> "h5py.Dataset":
     if not isinstance(values, _h5py().Dataset):
-        raise ValueError(f"{values.name} is no array")
+        raise ValueError(f"{values.name} is not an array")
     if values.is_virtual or values.external:
-        raise ValueError(f"{values.name} lies in another file")
-    plan = values.id.get_create_plist()
-    filters = [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
-    if filters not in USUAL:
-        raise ValueError(f"{values.name} went through the filters {filters}, not through deflate alone")
+        raise ValueError(f"{values.name} is stored in another file")
+    properties = values.id.get_create_plist()
+    filters = [properties.get_filter(number)[0] for number in range(properties.get_nfilters())]
+    if filters not in ALLOWED_FILTERS:
+        raise ValueError(f"{values.name} has the filters {filters}, expected only deflate")
     if filters:
-        room = math.prod(values.chunks) * values.dtype.itemsize
+        size = math.prod(values.chunks) * values.dtype.itemsize
         for number in range(values.id.get_num_chunks()):
             skipped, packed = values.id.read_direct_chunk(values.id.get_chunk_info(number).chunk_offset)
-            if skipped & 1 << len(filters) - 1:  # what deflate would not have made smaller lies there as it is
+            if skipped & 1 << len(filters) - 1:  # stored uncompressed, because deflate would not make it smaller
                 continue
-            if room > LARGEST or len(zlib.decompressobj().decompress(packed, room + 1)) > room:
-                raise ValueError(f"a piece of {values.name} unpacks to more than {min(room, LARGEST):,} bytes")
+            if size > LARGEST or len(zlib.decompressobj().decompress(packed, size + 1)) > size:
+                raise ValueError(f"a chunk of {values.name} unpacks to more than {min(size, LARGEST):,} bytes")
     return values

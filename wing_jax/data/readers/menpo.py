@@ -2,18 +2,18 @@
 
 MERL-RAV: Kumar et al., "LUVLi face alignment", CVPR 2020; https://github.com/abhi1kumar/MERL-RAV_dataset, whose README
 describes the files. Over 19,000 faces of AFLW's photos (on request from TU Graz, see `aflw`) with 68 points and the
-visibility of each: "x y" is visible, "-x -y" is hidden by something else at (x, y), "-1 -1" is hidden by the face
-itself and has no position. Expected is either what the repository's script makes, `merl_rav_organized/POSE/SET` with
-`NAME.pts` + `NAME.jpg`, or the repository as it is, `merl_rav_labels/POSE/SET/labels/NAME.pts` with the photos in
-`aflw/flickr/0`, `2` and `3`; `POSE/SET` may also lie in the root itself. POSE is frontal, lefthalf, righthalf, left or
-right; SET is trainset or testset; faces of one photo are called NAME_1, NAME_2. The README does not say whether it
-counts from 0 or 1; as `.pts` files of the 68-point scheme do, the numbers are taken to count from 1, after their signs
-are read.
+visibility of each: "x y" is visible, "-x -y" is hidden by another object at (x, y), "-1 -1" is hidden by the face
+itself and has no position. Expected is either the output of the repository's script, `merl_rav_organized/POSE/SET` with
+`NAME.pts` + `NAME.jpg`, or the unchanged repository, `merl_rav_labels/POSE/SET/labels/NAME.pts` with the photos in
+`aflw/flickr/0`, `2` and `3`; `POSE/SET` may also be in the root itself. POSE is frontal, lefthalf, righthalf, left or
+right; SET is trainset or testset; faces of one photo are named NAME_1, NAME_2. The README does not say whether
+coordinates count from 0 or 1; they are taken to count from 1 after their signs are read, as in other `.pts` files of
+the 68-point scheme.
 
 Menpo 2017: Zafeiriou et al., "The Menpo facial landmark localisation challenge", CVPRW 2017; ask at
 https://ibug.doc.ic.ac.uk/resources/2nd-facial-landmark-tracking-competition-menpo-ben/. `NAME.pts` + `NAME.jpg` (or
-`.png`), counted from 1. Expected: `train/` and `test/`, each searched with all folders below it; this layout is ours,
-as the challenge has one folder for training and no public annotation of its test photos. Near-frontal faces have 68
+`.png`), counted from 1. Expected: `train/` and `test/`, each searched with all folders below it. This layout is our
+own: the challenge has one folder for training and no public annotation of its test photos. Near-frontal faces have 68
 points, profiles 39 of another scheme.
 """
 
@@ -45,34 +45,34 @@ PROFILE_POINTS = 39
     marks=("merl_rav_labels/*/*/labels/*.pts", "merl_rav_organized/*/*set/*.pts"),
 )
 def read_menpo(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
-    """The `split` ("train" or "test") of MERL-RAV below `root`, or of Menpo 2017 where there is no MERL-RAV.
+    """Read the `split` ("train" or "test") of MERL-RAV below `root`, or of Menpo 2017 if there is no MERL-RAV.
 
     MERL-RAV: points that the face itself hides are NaN; the subset is the pose, and `pose` orders the poses. Menpo:
     the near-frontal faces; a profile of 39 points is a fault of that face. The box is the tight box of the points that
-    have a position. `faults` as in `records.gather`.
+    have a position. `faults` as in `face_set.gather`.
 
     Raises:
-      InputError: no face is found, a `.pts` file has no picture, or a file is not as it must be.
+      InputError: no face is found, a `.pts` file has no picture, or a file is not valid.
     """
     root, spellings = Path(root), Spellings()
     if files := _merl_rav_files(root, SETS[split]):
         photos = _aflw_pictures(root) if files[0].parent.name == "labels" else {}
-        makers = [functools.partial(_merl_rav_face, root, path, photos, spellings) for path in files]
+        face_readers = [functools.partial(_merl_rav_face, root, path, photos, spellings) for path in files]
     else:
-        makers = [
+        face_readers = [
             functools.partial(_menpo_face, path, split, spellings) for path in find_files(root / split, "**/*.pts")
         ]
-    if not makers:
+    if not face_readers:
         raise InputError(
-            f"{root}: no .pts file for {quoted(split)}: give the folder above merl_rav_organized/ or merl_rav_labels/, "
+            f"{root}: no .pts file for {quoted(split)}: pass the folder above merl_rav_organized/ or merl_rav_labels/, "
             f"or for Menpo 2017 the folder above {split}/"
         )
     name = "MERL-RAV" if files else "Menpo 2017"
-    return gather(makers, name=name, scheme=IBUG_68, box_convention="landmarks", faults=faults)
+    return gather(face_readers, name=name, scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
 def _merl_rav_files(root: Path, part: str) -> list[Path]:
-    """The annotations of the first layout that is there."""
+    """Return the annotation files of the first layout that exists."""
     for base, last in (("merl_rav_organized", ""), ("merl_rav_labels", "labels"), ("", "")):
         if files := [path for pose in POSES for path in find_files(root / base / pose / part / last, "*.pts")]:
             return files
@@ -105,7 +105,7 @@ def _menpo_face(path: Path, split: str, spellings: Spellings) -> Face:
     points = read_pts(path)
     if len(points) == PROFILE_POINTS:
         raise InputError(
-            f"{path}: {PROFILE_POINTS} points, a profile: profile faces have a scheme of their own: keep them apart"
+            f"{path}: {PROFILE_POINTS} points, a profile face with another scheme: move it to another folder"
         )
     return Face(
         where=str(path),

@@ -1,13 +1,13 @@
-"""A folder of your own: `.pts` and `.ljson` files, each beside a picture of the same name, in any sub-folders.
+"""A folder of `.pts` and `.ljson` files, each beside a picture of the same name, in any subfolders.
 
-A picture `NAME.jpg` of several faces may have a file for each, `NAME_1.pts`, `NAME_2.pts` ..., as `wing-jax predict`
-writes them.
+A picture `NAME.jpg` with several faces may have one file for each, `NAME_1.pts`, `NAME_2.pts` ..., as written by
+`wing-jax predict`.
 
 `.pts` is the text format of the iBUG group, (x, y) counted from 1 (`wing_jax.data.readers.points_file`). `.ljson` is
-the landmark JSON of menpo, [y, x] counted from 0, with two null or NaN where a point has no position; its structure is
+the landmark JSON of menpo, [y, x] counted from 0, with two null or NaN if a point has no position; its structure is
 that of `menpo/io/input/landmark.py` of https://github.com/menpo/menpo: version 1 has `groups`, a list of parts of one
 shape, each with `landmarks` [{"point": [y, x]}]; version 2 has `landmarks` {"points": [[y, x], ...]}; version 3 has
-`groups`, an object of several such shapes, of which the one with as many points as the scheme is read.
+`groups`, an object of several such shapes, and the one with as many points as the scheme is read.
 """
 
 import functools
@@ -31,34 +31,34 @@ from wing_jax.runtime.files import find_files
 from wing_jax.schemes import Scheme
 from wing_jax.text import cut, quoted
 
-HINT = "give landmarks as menpo writes them"
-BROKEN = (AttributeError, KeyError, TypeError)  # what a JSON value of another kind than expected leads to
+HINT = "use the format that menpo writes"
+BROKEN = (AttributeError, KeyError, TypeError)  # raised by JSON values of unexpected types
 
 
 @register_reader(name="pts", title="a folder of .pts or .ljson", marks=("**/*.pts", "**/*.ljson"))
 def read_points_folder(root: str | Path, *, scheme: Scheme, faults: list[str] | None = None) -> FaceSet:
-    """All faces in the `.pts` and `.ljson` files below `root`, sorted by path; their points are those of `scheme`.
+    """Read all faces in the `.pts` and `.ljson` files below `root`, sorted by path; their points are those of `scheme`.
 
     The box is the tight box of the points. The subset is the first folder below `root`. `faults` as in
-    `records.gather`.
+    `face_set.gather`.
 
     Raises:
-      InputError: the folder has no such file; a file is not as it must be, has no picture, or another number of points
-        than the scheme; or a picture has both a `.pts` and an `.ljson` file.
+      InputError: the folder has no such file; a file is not valid, has no picture, or another number of points than
+        the scheme; or a picture has both a `.pts` and an `.ljson` file.
     """
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder: give the folder of your .pts or .ljson files")
+        raise InputError(f"{root}: no such folder: pass the folder of your .pts or .ljson files")
     files = [path for path in find_files(root, "**/*") if path.suffix.lower() in (".pts", ".ljson") and path.is_file()]
     if not files:
-        raise InputError(f"{root}: no .pts or .ljson file here or in a folder below: give the folder that holds them")
+        raise InputError(f"{root}: no .pts or .ljson file here or in a subfolder: pass the folder that contains them")
     spellings = Spellings()
-    makers = (functools.partial(_face, root, path, scheme, spellings) for path in files)
-    return gather(makers, name=root.resolve().name, scheme=scheme, box_convention="landmarks", faults=faults)
+    face_readers = (functools.partial(_face, root, path, scheme, spellings) for path in files)
+    return gather(face_readers, name=root.resolve().name, scheme=scheme, box_convention="landmarks", faults=faults)
 
 
 def read_ljson(path: str | Path, *, points: int) -> Float[np.ndarray, "points 2"]:
-    """Landmarks of menpo's `.ljson` file, float32, (x, y), 0-based pixel centers as in the file; NaN: no position.
+    """Read landmarks of menpo's `.ljson` file, float32, (x, y), 0-based pixel centers as in the file; NaN: no position.
 
     Raises:
       InputError: the file is not of version 1, 2 or 3, a point is not two finite numbers (or null), or not exactly one
@@ -67,21 +67,21 @@ def read_ljson(path: str | Path, *, points: int) -> Float[np.ndarray, "points 2"
     path = Path(path)
     content = read_json(path, hint=HINT)
     try:
-        shapes = _shapes(content)
+        shapes = _parse_groups(content)
         counts = {name: len(shape) for name, shape in shapes.items()}
     except BROKEN:
         raise InputError(f"{path}: not a landmark file of menpo's versions 1, 2 or 3: {HINT}") from None
-    fitting = [shape for shape in shapes.values() if len(shape) == points]
-    if len(fitting) != 1:
-        said = cut(", ".join(f"{quoted(name, length=30)} {count}" for name, count in counts.items()), length=120)
+    matches = [shape for shape in shapes.values() if len(shape) == points]
+    if len(matches) != 1:
+        groups = cut(", ".join(f"{quoted(name, length=30)} {count}" for name, count in counts.items()), length=120)
         raise InputError(
-            f"{path}: {len(fitting)} groups of {points} points, where one is needed: it has {said or 'no group'}"
+            f"{path}: expected one group of {points} points, got {len(matches)}: the file has {groups or 'no group'}"
         )
-    return _positions(path, fitting[0])
+    return _parse_positions(path, matches[0])
 
 
-def _shapes(content: Any) -> dict[str, list[Any]]:
-    """By the group's name: its points [y, x]."""
+def _parse_groups(content: Any) -> dict[str, list[Any]]:
+    """Return the points [y, x] of each group, by name."""
     version = content["version"]
     if version == 1:  # the groups are parts of one shape
         return {"groups": [mark["point"] for group in content["groups"] for mark in group["landmarks"]]}
@@ -92,40 +92,40 @@ def _shapes(content: Any) -> dict[str, list[Any]]:
     raise KeyError(version)
 
 
-def _positions(path: Path, shape: list[Any]) -> Float[np.ndarray, "points 2"]:
+def _parse_positions(path: Path, shape: list[Any]) -> Float[np.ndarray, "points 2"]:
     points = np.full((len(shape), 2), np.nan, np.float32)
     for number, point in enumerate(shape):
-        where = f"{path}: point {number}"
+        location = f"{path}: point {number}"
         if not isinstance(point, list) or len(point) != 2:
-            raise InputError(f"{where} is not two numbers [y, x]: {HINT}")
+            raise InputError(f"{location} is not two numbers [y, x]: {HINT}")
         if not has_no_position(*point):
-            points[number] = json_numbers(point[::-1], where=where, expected="a finite number of [y, x]")
+            points[number] = json_numbers(point[::-1], location=location, expected="a finite number of [y, x]")
     return points
 
 
 def _face(root: Path, path: Path, scheme: Scheme, spellings: Spellings) -> Face:
-    below = path.relative_to(root)
+    relative = path.relative_to(root)
     if path.suffix.lower() == ".ljson":
         if (other := path.with_suffix(".pts")).exists():
-            raise InputError(f"{path}: {other.name} is the same face: keep one of the two files")
+            raise InputError(f"{path}: {other.name} is for the same picture: remove one of the two files")
         points = read_ljson(path, points=scheme.points)
     else:
         points = read_pts(path, points=scheme.points)
-    picture = _picture(path, spellings)
+    picture = _find_picture(path, spellings)
     photo = picture.relative_to(root).with_suffix("").as_posix()
     return Face(
         where=str(path),
         picture=picture,
         points=points,
         photo=original_photo(unicodedata.normalize("NFC", photo)),
-        subset=below.parts[0] if len(below.parts) > 1 else root.resolve().name,
+        subset=relative.parts[0] if len(relative.parts) > 1 else root.resolve().name,
     )
 
 
-def _picture(path: Path, spellings: Spellings) -> Path:
-    """That of the same name, or NAME.jpg of the face in NAME_1.pts."""
-    whole = re.sub(r"_[0-9]{1,4}$", "", path.stem)
-    own = picture_of_stem(path.parent, path.stem, spellings)
-    if own is None and whole != path.stem:
-        own = picture_of_stem(path.parent, whole, spellings)
-    return own or picture_beside(path, spellings)
+def _find_picture(path: Path, spellings: Spellings) -> Path:
+    """Return the picture of the same name, or NAME.jpg for NAME_1.pts."""
+    base = re.sub(r"_[0-9]{1,4}$", "", path.stem)
+    picture = picture_of_stem(path.parent, path.stem, spellings)
+    if picture is None and base != path.stem:
+        picture = picture_of_stem(path.parent, base, spellings)
+    return picture or picture_beside(path, spellings)

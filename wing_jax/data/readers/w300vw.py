@@ -1,9 +1,9 @@
 """300-VW: videos with 68 points in every frame.
 
 Shen et al., "The first facial landmark tracking in-the-wild challenge", ICCVW 2015; ask at
-https://ibug.doc.ic.ac.uk/resources/300-VW/. Expected: `NNN/vid.avi` and `NNN/annot/000001.pts`, one `.pts` a frame, its
-points counted from 1, as the frames are; frames that are unpacked, as `NNN/imgs/000001.png` (or `.jpg`), are taken
-instead of the video, which is exact and far quicker in training: `ffmpeg -i vid.avi -start_number 1 imgs/%06d.png`.
+https://ibug.doc.ic.ac.uk/resources/300-VW/. Expected: `NNN/vid.avi` and `NNN/annot/000001.pts`, one `.pts` a frame,
+with points counted from 1, like the frames. Extracted frames, `NNN/imgs/000001.png` (or `.jpg`), replace the video if
+they exist, which is exact and much faster in training: `ffmpeg -i vid.avi -start_number 1 imgs/%06d.png`.
 Of the 114 videos 64 are for testing, in three categories: 1 well lit, 2 in real-world conditions, 3 in arbitrary ones.
 The numbers are those of mmpose (`tools/dataset_converters/300vw2coco.py` in https://github.com/open-mmlab/mmpose),
 OpenFace and D-X-Y/landmark-detection, which agree.
@@ -48,70 +48,73 @@ SPLITS = {"train": ("training",), "test": ("category 1", "category 2", "category
     name="w300vw", title="300-VW, 68 points, video", folder="300vw", marks=("[0-9][0-9][0-9]/annot/*.pts",)
 )
 def read_300vw(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
-    """The `split` ("train" or "test") of 300-VW below `root`; videos that are not there are left out.
+    """Read the `split` ("train" or "test") of 300-VW below `root`; missing videos are skipped.
 
-    The subset is "training", "category 1", "category 2" or "category 3", the photo is the video, so that whole videos
-    stay together, and the box is the tight box of the 68 points. A frame of `vid.avi` is read only when it is asked
-    for. `faults` as in `records.gather`.
+    The subset is "training", "category 1", "category 2" or "category 3", the photo is the video, so that a split
+    never divides a video, and the box is the tight box of the 68 points. Frames of `vid.avi` are decoded on access.
+    `faults` as in `face_set.gather`.
 
     Raises:
-      InputError: no video is found, a video has no annotation, or a file is not as it must be.
+      InputError: no video is found, a video has no annotation, or a file is not valid.
     """
     root = Path(root)
     videos = [(root / number, subset) for subset in SPLITS[split] for number in VIDEOS[subset]]
     videos = [(folder, subset) for folder, subset in videos if folder.is_dir()]
     if not videos:
-        raise InputError(f"{root}: no video of the {split} split here, as {VIDEOS[SPLITS[split][0]][0]}/: give 300-VW")
+        raise InputError(
+            f"{root}: no video of the {split} split here ({VIDEOS[SPLITS[split][0]][0]}/ ...): pass the 300-VW folder"
+        )
     spellings = Spellings()
-    makers = (
+    face_readers = (
         functools.partial(_face, path, subset, spellings) for folder, subset in videos for path in _annotations(folder)
     )
-    return gather(makers, name="300-VW", scheme=IBUG_68, box_convention="landmarks", faults=faults)
+    return gather(face_readers, name="300-VW", scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
 def _annotations(folder: Path) -> list[Path]:
     files = find_files(folder / "annot", "*.pts")
     if not files:
-        raise InputError(f"{folder / 'annot'}: no .pts file here: unpack this video again or remove {folder.name}/")
+        raise InputError(f"{folder / 'annot'}: no .pts file here: copy the annotations again or remove {folder.name}/")
     return files
 
 
 def _face(path: Path, subset: str, spellings: Spellings) -> Face:
     return Face(
         where=str(path),
-        picture=_picture(path, spellings),
+        picture=_find_picture(path, spellings),
         points=read_pts(path, points=IBUG_68.points),
         photo=f"300vw/{path.parents[1].name}",
         subset=subset,
     )
 
 
-def _picture(path: Path, spellings: Spellings) -> Picture:
-    """The frame of the annotation `path`: unpacked, or inside the video."""
+def _find_picture(path: Path, spellings: Spellings) -> Picture:
+    """Return the frame of the annotation `path`: an extracted one, or one inside the video."""
     folder = path.parents[1]
-    frame = folder / "imgs" / f"{path.stem}.png"  # exact, so before other endings
+    frame = folder / "imgs" / f"{path.stem}.png"  # lossless, so preferred to other endings
     if frame.exists():
         return frame
-    if (other := picture_of_stem(frame.parent, path.stem, spellings)) is not None:
-        return other
+    if (picture := picture_of_stem(frame.parent, path.stem, spellings)) is not None:
+        return picture
     video = folder / "vid.avi"
     if not video.exists():
         raise InputError(f"{path}: neither {video} nor imgs/{path.stem}.png beside it: add one")
     if not re.fullmatch("[0-9]{1,9}", path.stem) or int(path.stem) < 1:
-        raise InputError(f"{path}: its name is not the number of a frame, counted from 1: rename or remove it")
+        raise InputError(f"{path}: its name is not a frame number from 1: rename or remove it")
     number = int(path.stem)
     return Embedded(f"{video}, frame {number}", functools.partial(read_frame, video, number))
 
 
 def read_frame(video: Path, number: int) -> Image:
-    """Frame `number` of `video`, counted from 1 in the order in which they are shown, RGB uint8. The file is opened
-    each time, so that threads and processes can share a set.
+    """Read frame `number` of `video`, counted from 1 in display order, RGB uint8.
+
+    The file is opened each time, so that threads and processes can share a set.
 
     Raises:
       InputError: the video cannot be read, or has no such frame.
     """
-    hint = "copy it again, or unpack its frames into imgs/"
+    hint = "copy it again, or extract its frames into imgs/"
     image = read_numbered(video, number, largest=LARGEST_PICTURE, hint=hint)
     if image is None:
-        raise InputError(f"{video}: cannot read frame {number}: copy the video again, or unpack its frames into imgs/")
+        raise InputError(f"{video}: cannot read frame {number}: copy the video again, or extract its frames into imgs/")
     return image

@@ -1,1 +1,1 @@
-"""Data sets of TensorFlow Datasets: those that it has, and the published ones as builders of it."""
+"""TensorFlow Datasets (TFDS): readers of its data sets, and TFDS builders of other published ones."""

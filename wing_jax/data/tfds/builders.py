@@ -1,21 +1,21 @@
-"""TFDS builders of the sets that TFDS does not have: 300-W, WFLW, AFLW, COFW and MTFL, from the folders you were given.
+"""TFDS builders of the sets that TFDS does not have: 300-W, WFLW, AFLW, COFW and MTFL, from their published folders.
 
-After `import wing_jax.data.tfds.builders` they work as any data set of https://www.tensorflow.org/datasets:
+After `import wing_jax.data.tfds.builders` they work like any data set of https://www.tensorflow.org/datasets:
 
     config = tfds.download.DownloadConfig(manual_dir="FOLDER")
     tfds.load("wing_wflw", data_dir="DIR", download_and_prepare_kwargs={"download_config": config})
 
-The names are wing_w300, wing_wflw, wing_aflw, wing_cofw and wing_mtfl; FOLDER is what the reader of that set takes
-(`wing_jax.data.readers.w300` and so on). `build` below does the same, or from a shell TFDS's own program, which in
-4.9.10 starts only where apache-beam and mlcroissant are installed too
+The names are wing_w300, wing_wflw, wing_aflw, wing_cofw and wing_mtfl. FOLDER is the folder that the reader of that
+set takes (`wing_jax.data.readers.w300` and so on). `build` below does the same. From a shell, so does the `tfds`
+program, but version 4.9.10 starts only if apache-beam and mlcroissant are installed too
 (https://github.com/tensorflow/datasets/issues/5463):
 
     tfds build wing_wflw --imports wing_jax.data.tfds.builders --manual_dir FOLDER --data_dir DIR
 
-`wing_jax.data.tfds.sets.read_tfds` reads the outcome back as the same faces in the same order.
+`wing_jax.data.tfds.sets.read_tfds` reads the result back as the same faces in the same order.
 
-Pictures are stored as the bytes of their files where every decoder agrees about those: JPEG and PNG, RGB or gray, with
-no EXIF rotation. Others become PNG. Each is decoded once while building, so that a broken one is found then.
+Pictures are stored as the bytes of their files if every decoder reads these the same way: JPEG and PNG, RGB or gray,
+without EXIF rotation. Others are converted to PNG. Each is decoded once while building, to find broken ones early.
 """
 
 import io
@@ -37,7 +37,7 @@ from wing_jax.runtime.tensorflow_runtime import tensorflow
 from wing_jax.schemes import AFLW_19, COFW_29, IBUG_68, MTFL_5, WFLW_98, Scheme
 
 try:
-    import tensorflow_datasets as tfds  # its classes are extended below
+    import tensorflow_datasets as tfds  # base classes of the builders below
 except ImportError as error:
     raise missing(error, "tensorflow_datasets", extra="tfdata", purpose="building data sets for TFDS") from error
 
@@ -45,46 +45,46 @@ EXIF_ORIENTATION = 0x0112
 
 
 class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """What the builders share; each says where its set is from and how it is read."""
+    """Base class of the builders. Subclasses set the citation and the reader of their data set."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "Give the folder of the data set, as its owners publish it, as manual_dir."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "Pass the folder of the data set, as published, as manual_dir."
 
-    url_infos = None  # nothing to download; TFDS's own search for it needs a package that it does not require
+    url_infos = None  # nothing to download; TFDS would look for it with a package that it does not require
 
     scheme: Scheme
     read: Callable[..., FaceSet]  # (root, split)
     attributes: tuple[str, ...] = ()
-    optional: ClassVar[dict[str, tuple[str, ...]]] = {}  # a split: folders; without any of them it is left out
+    optional: ClassVar[dict[str, tuple[str, ...]]] = {}  # split: folders; the split is skipped if none of them exists
     citation: str
 
     def _info(self) -> tfds.core.DatasetInfo:
-        kinds, count = tfds.features, self.scheme.points
-        features: dict[str, kinds.FeatureConnector] = {
-            "image": kinds.Image(shape=(None, None, 3)),
-            "points": kinds.Tensor(shape=(count, 2), dtype=np.float32, doc="x, y; 0 is a pixel's center"),
-            "visible": kinds.Tensor(shape=(count,), dtype=np.bool_, doc="whether the point has a position"),
-            "visibility": kinds.Tensor(shape=(count,), dtype=np.uint8, doc="wing_jax.types.Visibility"),
-            "box": kinds.Tensor(shape=(4,), dtype=np.float32, doc="x0, y0, x1, y1 in pixels"),
-            "photo": kinds.Text(doc="faces of one photo share it"),
-            "subset": kinds.Text(),
-            "pose": kinds.Text(doc="annotated class of pose, or empty"),
-            "angles": kinds.Tensor(shape=(3,), dtype=np.float32, doc="yaw (> 0: image right), pitch, roll, or NaN"),
-            "index": kinds.Scalar(dtype=np.int64, doc="the face's place in the published order"),
+        features, count = tfds.features, self.scheme.points
+        specification: dict[str, features.FeatureConnector] = {
+            "image": features.Image(shape=(None, None, 3)),
+            "points": features.Tensor(shape=(count, 2), dtype=np.float32, doc="x, y; 0 is a pixel's center"),
+            "visible": features.Tensor(shape=(count,), dtype=np.bool_, doc="whether the point has a position"),
+            "visibility": features.Tensor(shape=(count,), dtype=np.uint8, doc="wing_jax.types.Visibility"),
+            "box": features.Tensor(shape=(4,), dtype=np.float32, doc="x0, y0, x1, y1 in pixels"),
+            "photo": features.Text(doc="the same for all faces of one photo"),
+            "subset": features.Text(),
+            "pose": features.Text(doc="annotated pose class, or empty"),
+            "angles": features.Tensor(shape=(3,), dtype=np.float32, doc="yaw (> 0: image right), pitch, roll, or NaN"),
+            "index": features.Scalar(dtype=np.int64, doc="index of the face in the published order"),
         }
         if self.attributes:
-            features["attributes"] = kinds.FeaturesDict(dict.fromkeys(self.attributes, np.bool_))
+            specification["attributes"] = features.FeaturesDict(dict.fromkeys(self.attributes, np.bool_))
         return tfds.core.DatasetInfo(
             builder=self,
-            features=tfds.features.FeaturesDict(features),
-            description=f"{self.scheme.about}. Read by wing_jax; points in pixels of the whole picture.",
+            features=features.FeaturesDict(specification),
+            description=f"{self.scheme.about}. Read by wing_jax; points in pixels of the full picture.",
             citation=self.citation,
             metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        root = self._folder(dl_manager)
+        root = self._find_folder(dl_manager)
         sets = {split: type(self).read(root, split) for split in ("train", "test")}
         for split, folders in self.optional.items():
             if any((root / folder).is_dir() for folder in folders):
@@ -96,19 +96,19 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         }
         return {split: self._generate_examples(faces) for split, faces in sets.items()}
 
-    def _folder(self, dl_manager: tfds.download.DownloadManager) -> Path:
+    def _find_folder(self, dl_manager: tfds.download.DownloadManager) -> Path:
         try:
             return Path(dl_manager.manual_dir)
-        except (AssertionError, OSError) as error:  # TFDS asserts, in many lines, that it is there and not empty
+        except (AssertionError, OSError) as error:  # TFDS's message about a missing or empty folder has many lines
             raise InputError(
-                f"{self.name}: {str(error).splitlines()[0]} Give the folder of the data set as manual_dir"
+                f"{self.name}: {str(error).splitlines()[0]} Pass the folder of the data set as manual_dir"
             ) from error
 
     def _generate_examples(self, faces: FaceSet) -> Iterator[tuple[int, dict]]:
         visibility = np.zeros_like(faces.visible) if faces.visibility is None else faces.visibility
         for index in range(len(faces)):
             example = {
-                "image": _encoded(faces.source(index)),
+                "image": _encode(faces.source(index)),
                 "points": faces.points[index],
                 "visible": faces.visible[index],
                 "visibility": visibility[index].astype(np.uint8),
@@ -119,28 +119,28 @@ class FaceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 "angles": np.full(3, np.nan, np.float32) if faces.angles is None else faces.angles[index],
                 "index": index,
             }
-            said = {name: bool(values[index]) for name, values in faces.attributes.items()}
-            attributes = dict.fromkeys(self.attributes, False) | said
+            annotated = {name: bool(values[index]) for name, values in faces.attributes.items()}
+            attributes = dict.fromkeys(self.attributes, False) | annotated
             yield index, example | ({"attributes": attributes} if attributes else {})
 
 
-def _encoded(picture: Picture) -> bytes:
+def _encode(picture: Picture) -> bytes:
     content = read_bytes(picture) if isinstance(picture, Path) else b""
     pixels = decode_image(content, name=str(picture)) if isinstance(picture, Path) else picture.read()
-    return content if _is_plain(content) else cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes()
+    return content if _can_store_as_is(content) else cv2.imencode(".png", pixels[:, :, ::-1])[1].tobytes()
 
 
-def _is_plain(content: bytes) -> bool:
+def _can_store_as_is(content: bytes) -> bool:
     try:
         with PIL.Image.open(io.BytesIO(content)) as header:
             upright = header.getexif().get(EXIF_ORIENTATION, 1) == 1
             return header.format in ("JPEG", "PNG") and header.mode in ("RGB", "L") and upright
-    except Exception:  # a format that Pillow does not know, or damaged metadata; the pixels were decoded before
+    except Exception:  # a format unknown to Pillow, or corrupted metadata; the pixels were decoded before
         return False
 
 
 class WingW300(FaceBuilder):
-    """300-W: 68 points; the split "private" too where the folder has it."""
+    """300-W: 68 points; also the split "private" if the folder has it."""
 
     name = "wing_w300"
     scheme = IBUG_68
@@ -171,7 +171,7 @@ class WingAflw(FaceBuilder):
 
 
 class WingCofw(FaceBuilder):
-    """COFW: 29 points, each visible or occluded; the pictures are inside its .mat files."""
+    """COFW: 29 points, each visible or occluded; the pictures are inside the .mat files."""
 
     name = "wing_cofw"
     scheme = COFW_29
@@ -180,7 +180,7 @@ class WingCofw(FaceBuilder):
 
 
 class WingMtfl(FaceBuilder):
-    """MTFL: 5 points, three attributes, a class of pose. Published test boxes are taken where they lie beside."""
+    """MTFL: 5 points, three attributes, a pose class. The published test boxes are used if the folder has them."""
 
     name = "wing_mtfl"
     scheme = MTFL_5
@@ -194,16 +194,16 @@ class WingMtfl(FaceBuilder):
 
 
 def build(name: str, *, data_dir: str, manual_dir: str | None = None) -> None:
-    """Download what TFDS may download, or read `manual_dir`, and write data set `name` below `data_dir`.
+    """Build the data set `name` below `data_dir` from `manual_dir`, or from files that TFDS can download.
 
     Raises:
-      InputError: `manual_dir` is not the folder of that set, a face in it is bad, or TFDS lacks a package.
+      InputError: `manual_dir` is not the folder of that set, a face in it is invalid, or a package of TFDS is missing.
     """
     tensorflow()
     config = tfds.download.DownloadConfig(manual_dir=manual_dir)
     Path(data_dir).mkdir(parents=True, exist_ok=True)
     try:
-        with plain_path(data_dir) as plain:  # TFDS and TensorFlow read patterns
+        with plain_path(data_dir) as plain:  # TFDS and TensorFlow interpret paths as patterns
             tfds.builder(name, data_dir=str(plain)).download_and_prepare(download_config=config)
     except ModuleNotFoundError as error:
         raise InputError(f"TFDS needs {error.name} to prepare {name}: pip install {error.name}") from error

@@ -1,16 +1,17 @@
-"""Sets that TensorFlow Datasets has (https://www.tensorflow.org/datasets/catalog/overview), and those it was taught.
+"""Data sets of TFDS (https://www.tensorflow.org/datasets/catalog/overview), and those that our builders add to it.
 
 `the300w_lp` (300W-LP, Zhu et al., CVPR 2016), `aflw2k3d` (AFLW2000-3D, the same) and `celeb_a` (CelebA, Liu et al.,
-ICCV 2015, the aligned pictures) are TFDS's own, `TAUGHT` those of `wing_jax.data.tfds.builders`. They are read where
-TFDS or `tfds_builders.build` prepared them; nothing is downloaded here. What the features hold is told by TFDS's
-sources, `tensorflow_datasets/datasets/NAME/NAME_dataset_builder.py`:
+ICCV 2015, the aligned pictures) are part of TFDS; `BUILT` lists those of `wing_jax.data.tfds.builders`. They are read
+from where TFDS or `builders.build` prepared them; nothing is downloaded here. The sources of TFDS define the features,
+`tensorflow_datasets/datasets/NAME/NAME_dataset_builder.py`:
 
-- `the300w_lp`: `landmarks_3d` and `landmarks_2d` are `pts_3d` and `pts_2d` of 300W-LP over 450, the pictures' side. We
-  read the former, the projected model as in AFLW2000-3D. `pose_params` is `Pose_Para`. TFDS keeps no file names; views
-  drawn of one face should share their `shape_params`, so these tell the photo. This is not verified on the real set.
-- `aflw2k3d`: `landmarks_68_3d_xy_normalized` is `pt3d_68` over 450; no poses. For both see
+- `the300w_lp`: `landmarks_3d` and `landmarks_2d` are `pts_3d` and `pts_2d` of 300W-LP divided by 450, the side of the
+  pictures. We read the former, the projected model as in AFLW2000-3D. `pose_params` is `Pose_Para`. TFDS stores no file
+  names. Views synthesized from one face should have equal `shape_params`, so these identify the photo. This is not
+  verified on the real set.
+- `aflw2k3d`: `landmarks_68_3d_xy_normalized` is `pt3d_68` divided by 450; no poses. For both see
   `wing_jax.data.readers.aflw2000`.
-- `celeb_a`: whole pixels, taken as 0-based as nobody says otherwise. "Left" is the left of the image.
+- `celeb_a`: integer pixels, taken as 0-based because no source says otherwise. "Left" is the left of the image.
 """
 
 import dataclasses
@@ -42,99 +43,102 @@ from wing_jax.values import Value
 
 SIDE = 450  # pixels of a picture of 300W-LP and AFLW2000-3D
 CELEB_A_SPLITS = {"train": "train", "validation": "validation", "test": "test"}
-FIVE = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
+CELEB_A_POINTS = ("lefteye", "righteye", "nose", "leftmouth", "rightmouth")
 Example = dict[str, Any]
 
 
 def read_tfds(name: str, split: str, *, root: str = "", faults: list[str] | None = None) -> FaceSet:
-    """The `split` of the set that TFDS calls `name`, one of `NAMES`, prepared below `root`, TFDS's data_dir.
+    """Read the `split` of the TFDS data set `name`, one of `NAMES`, prepared below `root`, the data_dir of TFDS.
 
-    An empty `root` is TFDS's default, `~/tensorflow_datasets` or the environment variable TFDS_DATA_DIR. The encoded
-    pictures are held in memory (the300w_lp: about 2 GB) and decoded when asked for. Splits: the300w_lp has "train",
-    aflw2k3d "test" (TFDS calls it train), celeb_a "train", "validation" and "test", the others what was built. The box
-    is the tight one of 68 points, or by MTFL's rule for five. `faults` as in `records.gather`.
+    An empty `root` is the default of TFDS: the environment variable TFDS_DATA_DIR, or `~/tensorflow_datasets`. The
+    encoded pictures are stored in memory (the300w_lp: about 2 GB) and decoded on access. Splits: the300w_lp has
+    "train", aflw2k3d "test" (TFDS calls it train), celeb_a "train", "validation" and "test", the others the splits that
+    were built. The box is the tight box of 68 points, or follows MTFL's rule for five. `faults` as in
+    `face_set.gather`.
 
     Raises:
-      InputError: TFDS is missing, the set is not prepared, has no such split, or a face is not as it must be.
+      InputError: TFDS is missing, the set is not prepared or has no such split, or a face is not valid.
     """
     tfds = _tensorflow_datasets()
-    root = root or os.environ.get("TFDS_DATA_DIR", "") or _usual_root()
-    known = _KNOWN.get(name)
-    if known is not None and split not in known.splits:
-        raise InputError(f"{root}: {name} has no split {quoted(split)}: it has {', '.join(known.splits)}")
-    root = os.path.expanduser(root)  # as TFDS itself does
-    with plain_path(root) as plain:  # TFDS and TensorFlow read patterns
-        builder = _prepared(tfds, name, root, plain)
-        known = known or _taught(builder, split, Path(root) / name)
-        examples = _examples(tfds, builder, known.splits[split], known.features, Path(root) / name)
-    makers = (functools.partial(known.face, example, f"{name}/{example['tfds_id'].decode()}") for example in examples)
-    return gather(makers, name=known.title, scheme=known.scheme, box_convention=known.boxes, faults=faults)
+    root = root or os.environ.get("TFDS_DATA_DIR", "") or _default_root()
+    layout = _LAYOUTS.get(name)
+    if layout is not None and split not in layout.splits:
+        raise InputError(f"{root}: {name} has no split {quoted(split)}: it has {', '.join(layout.splits)}")
+    root = os.path.expanduser(root)  # like TFDS
+    with plain_path(root) as plain:  # TFDS and TensorFlow interpret paths as patterns
+        builder = _load_builder(tfds, name, root, plain)
+        layout = layout or _read_layout(builder, split, Path(root) / name)
+        examples = _read_examples(tfds, builder, layout.splits[split], layout.features, Path(root) / name)
+    makers = (functools.partial(layout.face, example, f"{name}/{example['tfds_id'].decode()}") for example in examples)
+    return gather(makers, name=layout.title, scheme=layout.scheme, box_convention=layout.boxes, faults=faults)
 
 
-def _usual_root() -> str:
-    """TFDS's own choice. It asks for the user's folder as well, which not everyone has."""
+def _default_root() -> str:
+    """Return the default data_dir of TFDS. TFDS also needs the home folder, which not every user has."""
     home = home_folder()
     if home is None:
-        raise InputError("data.root is empty, and there is no home folder: set HOME, TFDS_DATA_DIR or data.root")
+        raise InputError("data.root is empty and the user has no home folder: set HOME, TFDS_DATA_DIR or data.root")
     return str(home / "tensorflow_datasets")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class _Known(Value):
+class _Layout(Value):
+    """Where a data set of TFDS stores what a `Face` needs."""
+
     title: str
     scheme: Scheme
-    splits: Mapping[str, str]  # what we call them: what TFDS calls them
-    features: tuple[str, ...]  # those that `face` uses
+    splits: Mapping[str, str]  # our name: TFDS's name
+    features: tuple[str, ...]  # the ones that `face` uses
     face: Callable[[Example, str], Face]
     boxes: str = "landmarks"
 
 
-def _300w_lp_face(example: Example, where: str) -> Face:
-    pitch, yaw, roll = _finite(np.rad2deg(example["pose_params"][:3].astype(float)), where).tolist()
+def _300w_lp_face(example: Example, location: str) -> Face:
+    pitch, yaw, roll = _check_finite(np.rad2deg(example["pose_params"][:3].astype(float)), location).tolist()
     shape = hashlib.sha256(example["shape_params"].tobytes()).hexdigest()[:16]
     return Face(
-        where=where,
-        picture=_picture(example, where),
-        points=_finite(example["landmarks_3d"].astype(float) * SIDE - 1, where),
+        where=location,
+        picture=_lazy_picture(example, location),
+        points=_check_finite(example["landmarks_3d"].astype(float) * SIDE - 1, location),
         photo=f"300W-LP/{shape}",
         subset="300W-LP",
         angles=(-yaw, pitch, roll),
     )
 
 
-def _aflw2000_face(example: Example, where: str) -> Face:
+def _aflw2000_face(example: Example, location: str) -> Face:
     return Face(
-        where=where,
-        picture=_picture(example, where),
-        points=_finite(example["landmarks_68_3d_xy_normalized"].astype(float) * SIDE - 1, where),
-        photo=where,
+        where=location,
+        picture=_lazy_picture(example, location),
+        points=_check_finite(example["landmarks_68_3d_xy_normalized"].astype(float) * SIDE - 1, location),
+        photo=location,
         subset="AFLW2000-3D",
     )
 
 
-def _celeb_a_face(example: Example, where: str) -> Face:
+def _celeb_a_face(example: Example, location: str) -> Face:
     landmarks = example["landmarks"]
-    points = np.array([[landmarks[f"{part}_x"], landmarks[f"{part}_y"]] for part in FIVE], np.float32)
+    points = np.array([[landmarks[f"{part}_x"], landmarks[f"{part}_y"]] for part in CELEB_A_POINTS], np.float32)
     return Face(
-        where=where,
-        picture=_picture(example, where),
+        where=location,
+        picture=_lazy_picture(example, location),
         points=points,
         box=box_of_five_points(points[None])[0],
-        photo=where,
+        photo=location,
         subset="CelebA",
         attributes={name: bool(value) for name, value in example["attributes"].items()},
     )
 
 
-def _taught_face(attributes: tuple[str, ...], example: Example, where: str) -> Face:
-    points = _finite(example["points"], where)
+def _built_face(attributes: tuple[str, ...], example: Example, location: str) -> Face:
+    points = _check_finite(example["points"], location)
     angles = tuple(example["angles"].tolist())
     return Face(
-        where=where,
-        picture=_picture(example, where),
+        where=location,
+        picture=_lazy_picture(example, location),
         points=np.where(example["visible"][:, None], points, np.float32(np.nan)),
         visibility=example["visibility"].astype(np.int8),
-        box=_finite(example["box"], where),
+        box=_check_finite(example["box"], location),
         photo=example["photo"].decode(),
         subset=example["subset"].decode(),
         attributes={name: bool(example["attributes"][name]) for name in attributes},
@@ -143,50 +147,53 @@ def _taught_face(attributes: tuple[str, ...], example: Example, where: str) -> F
     )
 
 
-_KNOWN = {
-    "the300w_lp": _Known(
+_LAYOUTS = {
+    "the300w_lp": _Layout(
         "300W-LP", IBUG_68, {"train": "train"}, ("landmarks_3d", "pose_params", "shape_params"), _300w_lp_face
     ),
-    "aflw2k3d": _Known("AFLW2000-3D", IBUG_68, {"test": "train"}, ("landmarks_68_3d_xy_normalized",), _aflw2000_face),
-    "celeb_a": _Known("CelebA", MTFL_5, CELEB_A_SPLITS, ("landmarks", "attributes"), _celeb_a_face, "mtfl"),
+    "aflw2k3d": _Layout("AFLW2000-3D", IBUG_68, {"test": "train"}, ("landmarks_68_3d_xy_normalized",), _aflw2000_face),
+    "celeb_a": _Layout("CelebA", MTFL_5, CELEB_A_SPLITS, ("landmarks", "attributes"), _celeb_a_face, "mtfl"),
 }
-TAUGHT = ("wing_w300", "wing_wflw", "wing_aflw", "wing_cofw", "wing_mtfl")
-TAUGHT_FEATURES = ("index", "points", "visible", "visibility", "box", "photo", "subset", "pose", "angles")
-NAMES = (*_KNOWN, *TAUGHT)
+BUILT = ("wing_w300", "wing_wflw", "wing_aflw", "wing_cofw", "wing_mtfl")
+BUILT_FEATURES = ("index", "points", "visible", "visibility", "box", "photo", "subset", "pose", "angles")
+NAMES = (*_LAYOUTS, *BUILT)
 
 
-def _splits_that_may_be(root: str) -> tuple[str, ...]:
-    """Of a set that TFDS was taught; reading says which there are."""
+def _possible_splits(root: str) -> tuple[str, ...]:
+    """Return all splits that a set of our builders may have; reading reports the missing ones."""
     return ("train", "test", "private")
 
 
 for _name in NAMES:
-    _known = _KNOWN.get(_name)
+    _layout = _LAYOUTS.get(_name)
     _reader = Reader(
-        title=f"{_known.title}, by TFDS" if _known else f"{_name.removeprefix('wing_')}, built for TFDS",
+        title=f"{_layout.title}, by TFDS" if _layout else f"{_name.removeprefix('wing_')}, built for TFDS",
         read=functools.partial(read_tfds, _name),
-        splits=tuple(_known.splits) if _known else ("train", "test"),
-        splits_of=None if _known else _splits_that_may_be,
+        splits=tuple(_layout.splits) if _layout else ("train", "test"),
+        splits_of=None if _layout else _possible_splits,
         rootless=True,
     )
     READERS.add(_name, _reader, origin=read_tfds)
 
 
-def _taught(builder: Any, split: str, where: Path) -> _Known:
+def _read_layout(builder: Any, split: str, folder: Path) -> _Layout:
+    """Read the layout of a data set of our builders from its metadata."""
     try:
         metadata = builder.info.metadata
         scheme, splits = SCHEMES[metadata["scheme"]], {}
-        for name, said in metadata["splits"].items():
-            splits[name] = (said["name"], said["box_convention"], tuple(said["attributes"]))
+        for name, values in metadata["splits"].items():
+            splits[name] = (values["name"], values["box_convention"], tuple(values["attributes"]))
             if any(len(text) > LONGEST_NAME for text in splits[name][:2]):
                 raise ValueError(f"a name of more than {LONGEST_NAME} characters")
-    except Exception as error:  # any JSON, or none, may be there
-        raise InputError(f"{where}: metadata.json is not ours ({reason(error)}): build it again") from error
+    except Exception as error:  # the file may be missing or contain any JSON
+        raise InputError(
+            f"{folder}: metadata.json is not that of wing_jax ({reason(error)}): build it again"
+        ) from error
     if split not in splits:
-        raise InputError(f"{where}: has no split {quoted(split)}: it has {', '.join(splits)}")
+        raise InputError(f"{folder}: has no split {quoted(split)}: it has {', '.join(splits)}")
     title, boxes, attributes = splits[split]
-    features = (*TAUGHT_FEATURES, "attributes") if attributes else TAUGHT_FEATURES
-    return _Known(title, scheme, {split: split}, features, functools.partial(_taught_face, attributes), boxes)
+    features = (*BUILT_FEATURES, "attributes") if attributes else BUILT_FEATURES
+    return _Layout(title, scheme, {split: split}, features, functools.partial(_built_face, attributes), boxes)
 
 
 def _tensorflow_datasets() -> ModuleType:
@@ -194,21 +201,23 @@ def _tensorflow_datasets() -> ModuleType:
     return require("tensorflow_datasets", extra="tfdata", purpose="this data set")
 
 
-def _prepared(tfds: ModuleType, name: str, root: str, plain: Path) -> Any:
-    from tensorflow_datasets.core import read_only_builder  # reads what is there, whichever version; never downloads
+def _load_builder(tfds: ModuleType, name: str, root: str, plain: Path) -> Any:
+    from tensorflow_datasets.core import read_only_builder  # reads any version; never downloads
 
-    call = f"build({quoted(name)}, data_dir={root!r}" + (", manual_dir='FOLDER')" if name in TAUGHT else ")")
+    call = f"build({quoted(name)}, data_dir={root!r}" + (", manual_dir='FOLDER')" if name in BUILT else ")")
     hint = f'prepare it: python -c "from wing_jax.data.tfds.builders import build; {call}"'
     refuse_hostile_folder(Path(root) / name)
     try:
         return read_only_builder.builder_from_files(name, data_dir=str(plain))
     except tfds.core.DatasetNotFoundError as error:
-        raise InputError(f"{root}: TFDS has no prepared data set {quoted(name)} there: {hint}") from error
-    except Exception as error:  # a damaged JSON file makes TFDS and protobuf raise their own of many kinds
+        raise InputError(f"{root}: no prepared TFDS data set {quoted(name)} here: {hint}") from error
+    except Exception as error:  # for a corrupted JSON file TFDS and protobuf raise many kinds of errors
         raise InputError(f"{Path(root) / name}: cannot read this data set ({reason(error)}): {hint}") from error
 
 
-def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, ...], where: Path) -> list[Example]:
+def _read_examples(
+    tfds: ModuleType, builder: Any, split: str, features: tuple[str, ...], folder: Path
+) -> list[Example]:
     decoders = tfds.decode.PartialDecoding(
         features=dict.fromkeys(("image", *features), True), decoders={"image": tfds.decode.SkipDecoding()}
     )
@@ -216,20 +225,22 @@ def _examples(tfds: ModuleType, builder: Any, split: str, features: tuple[str, .
     try:
         for path in builder.info.splits[split].filepaths:
             if ".tfrecord" in path.name and path.exists():
-                refuse_false_lengths(where / Path(path).relative_to(Path(builder.data_dir).parent))
+                refuse_false_lengths(folder / Path(path).relative_to(Path(builder.data_dir).parent))
         examples = list(tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders, read_config=options)))
     except InputError:
         raise
-    except Exception as error:  # TensorFlow's errors for missing, cut and altered records, TFDS's for splits
-        raise InputError(f"{where}: cannot read {quoted(split)} ({reason(error)}): prepare it again") from error
+    except Exception as error:  # TensorFlow's errors for missing, truncated and altered records, TFDS's for splits
+        raise InputError(
+            f"{folder}: cannot read {quoted(split)} ({reason(error)}): prepare the data set again"
+        ) from error
     return sorted(examples, key=lambda example: example["index"]) if "index" in features else examples
 
 
-def _picture(example: Example, where: str) -> Embedded:
-    return Embedded(where, functools.partial(decode_image, example["image"], name=where))
+def _lazy_picture(example: Example, location: str) -> Embedded:
+    return Embedded(location, functools.partial(decode_image, example["image"], name=location))
 
 
-def _finite(values: Float[np.ndarray, "*shape"], where: str) -> Float[np.ndarray, "*shape"]:
+def _check_finite(values: Float[np.ndarray, "*shape"], location: str) -> Float[np.ndarray, "*shape"]:
     if not (np.abs(values) < LARGEST).all():
-        raise InputError(f"{where}: a number of this face is not finite: prepare the data set again")
+        raise InputError(f"{location}: a number of this face is not finite: prepare the data set again")
     return values.astype(np.float32)
