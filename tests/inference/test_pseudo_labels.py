@@ -125,13 +125,13 @@ def test_the_command_keeps_and_packs_the_faces_within_the_distance(capsys, monke
     with pytest.raises(SystemExit) as stopped:
         main(["data", "label", "mtfl", "teacher", "out", "--most", f"{apart.min() - 0.01:.3f}"])
     assert stopped.value.code == 2
-    assert "finds the annotated points of no face of MTFL within" in capsys.readouterr().err
+    assert "no prediction on MTFL is within" in capsys.readouterr().err
     second = np.sort(apart)[1]
     main(["data", "label", "mtfl", "teacher", "out", "--most", f"{second + 0.001:.3f}", "--size", "48"])
     said = capsys.readouterr().out
     assert "out: 2 faces of 48 x 48 pixels, 68 points each" in said
     mean_offset = np.median(label_faces(dataclasses.replace(always(template), flip_average=True), faces).offsets)
-    assert f"the annotated points lie {mean_offset:+.2f} pixels to the right" in said
+    assert f"the annotated points are {mean_offset:+.2f} pixels right" in said
     assert ("do they count from 1?" in said) == (mean_offset > 0.5)
     packed = read_packed("out", "train")
     assert packed.points.shape == (2, 68, 2)

@@ -84,11 +84,11 @@ def test_what_is_made_of_a_model_of_the_package_lies_apart_from_it(tmp_path, mon
     assert not (tmp_path / "w300").exists()
     with pytest.raises(SystemExit):
         main(["export", "w300", "--to", "half", "--output", "w300"])
-    assert "would be used instead of the package's model 'w300'" in capsys.readouterr().err
+    assert "would be used instead of the packaged model 'w300'" in capsys.readouterr().err
     shutil.copytree(tmp_path / "run" / "model", tmp_path / "w300")
     main(["export", "w300", "--to", "half"])
     assert seen[-1] == Path("w300/half")
-    assert "w300 is used: a model in this folder comes before the package's own 'w300'" in capsys.readouterr().err
+    assert "using the model in the folder w300, not the packaged model 'w300'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", pretrained.models())

@@ -21,9 +21,8 @@ from wing_jax.text import cut, quoted, reason
 class CompareOptions:
     """Compare several evaluations of one test set by group of faces, in a table and a plot."""
 
-    reports: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="REPORT")
-    ]  # folders that `wing-jax evaluate` wrote
+    reports: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="REPORT [REPORT ...]")]
+    """folders that `wing-jax evaluate` wrote"""
     names: tuple[str, ...] = ()  # titles of the reports; default: the names of the models' folders
     group: str = "pose"  # compare by this group, such as pose
     output: str = "runs/compare.png"  # the plot's file

@@ -112,9 +112,11 @@ def run(arguments: list[str]) -> None:
     action, *rest = arguments or [""]
     if action not in ACTIONS:
         rows = "\n".join(f"  {name:8} {about}" for name, about in ACTIONS.items())
-        stop_with_usage(arguments, f"usage: wing-jax data ACTION PATH ...\n\n{rows}", kind="action", known=ACTIONS)
+        hint = "`wing-jax data ACTION --help` lists the options of an action."
+        usage = f"usage: wing-jax data ACTION PATH ...\n\n{rows}\n\n{hint}"
+        stop_with_usage(arguments, usage, kind="action", known=ACTIONS)
     functions = {"check": check, "show": _show, "stats": stats, "detect": _detect, "label": _label, "pack": _pack,
-             "formats": _formats, "schemes": _schemes}  # fmt: skip
+                 "formats": _formats, "schemes": _schemes}  # fmt: skip
     functions[action](rest)
 
 

@@ -24,9 +24,7 @@ class DataOptions:
     root: str = ""  # folder or file of the data set; empty: its usual folder in WING_JAX_DATA or ../shared/data
     split: str = "test"  # the split of the data set: test, train, private, val
     images: str = ""  # folder of the pictures of a list (COCO, imglab, CSV); empty: as in the list
-    scheme: str = (
-        ""  # landmark scheme of your own data: a TOML file or a published scheme; for other data: convert to it
-    )
+    scheme: str = ""  # landmark scheme of your own data (a name or a TOML file), or a scheme to convert to
     boxes: str = "given"  # given: the boxes of the data set; or a rule of wing_jax.data.boxes, such as landmarks
     occluded: Occluded = "keep"  # points annotated as occluded: keep (if they have a position) or ignore
     # For pictures of another size than in the annotation file: report or reject them, or rescale points and boxes.
@@ -57,7 +55,7 @@ class DataOptions:
 class PathOptions(DataOptions):
     """The data set in PATH, a folder or a file; without PATH, the data set --data in its usual folder."""
 
-    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")] = ""  # folder or file of the data set
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[PATH]")] = ""  # folder or file of the data set
     data: str = "auto"  # name of the data set or format; auto: detected from the file layout
     split: str = ""  # empty: all splits
 

@@ -40,9 +40,7 @@ class EvaluateOptions(DataOptions):
     metrics: tuple[str, ...] = ()  # metrics to report, the main one first; default: all
     output: str = ""  # the report's folder; empty: report-DATA in MODEL (in runs/packaged/NAME for a packaged model)
     flip: bool = False  # average the prediction with that of the mirrored image
-    jitter: float = (
-        0.1  # also measure with boxes shifted and resized at random, by up to this fraction of their side; 0: do not
-    )
+    jitter: float = 0.1  # measure again with boxes shifted and resized by up to this fraction of their side
     seed: int = 0  # random seed of the jitter
 
 

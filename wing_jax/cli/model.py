@@ -42,19 +42,17 @@ def held_out_of(localizer: Localizer, place: Place) -> tuple[HeldOut, str]:
     """
     if localizer.metadata.held_out is not None:
         return localizer.metadata.held_out, ""
+    unrecorded = "the model does not record what its training held out"
     if (record := _config_of_run(place.folder)) is not None:
         path, config = record
         from wing_jax.from_config.train import held_out_rule
 
         rule = held_out_rule(config.data, seed=config.seed)
-        return (
-            rule,
-            f"using the share of held-out photos in {path}, {rule.validation:.3g}: the model does not record it",
-        )
+        return rule, f"{unrecorded}: using {rule.validation:.3g} of the photos, from {path}"
     assumed = HeldOut(data="", validation=DataConfig.validation)
     return assumed, (
-        "the model does not record what its training held out: assuming the default, "
-        f"{assumed.validation:.3g} of the photos; if data.validation was another, some of these faces were trained on"
+        f"{unrecorded}: assuming the default, {assumed.validation:.3g} of the photos; if data.validation was another, "
+        "the model was trained on some of these faces"
     )
 
 

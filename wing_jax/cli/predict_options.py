@@ -14,19 +14,16 @@ from wing_jax.inference.localizer import Localizer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictOptions:
-    """Find the landmarks of all faces in pictures, folders of pictures, videos or the frames of a camera. The results of
-    a picture are an overlay PNG, a JSON and a .pts per face; all pictures share one CSV. The results of a video are an
-    overlay .mp4 and a CSV."""
+    """Find the landmarks of all faces in pictures, folders of pictures, videos or the frames of a camera. A picture
+    gets an overlay PNG, a JSON and a .pts per face, and all pictures share one CSV; a video gets an overlay .mp4 and a
+    CSV."""
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
-    images: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGE|FOLDER|VIDEO")
-    ] = ()  # pictures, folders and videos
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE|FOLDER|VIDEO ...]")] = ()
+    """pictures, folders and videos"""
     box: tyro.conf.UseAppendAction[tuple[tuple[float, float, float, float], ...]] = ()
     """x0 y0 x1 y1 in pixels: use this box in every picture instead of a detector; repeat it for more faces."""
-    detector: str = (
-        "auto"  # libfacedetection, mtcnn or another registered detector; none: the box is the complete picture
-    )
+    detector: str = "auto"  # libfacedetection, mtcnn or another registered one; none: the complete picture is the box
     output: str = "predictions"  # folder for the results
     flip: bool = False  # average the prediction with that of the mirrored image
     camera: int = -1  # number of the camera to use; -1: none
