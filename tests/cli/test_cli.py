@@ -317,7 +317,7 @@ def test_only_sweep_accepts_a_grid(capsys, tmp_path):
     sweep = SweepConfig(**fields, grid=GridConfig(params={"width": (8.0, 10.0)}))
     path = tmp_path / "config.json"
     path.write_text(json.dumps(dataclasses.asdict(sweep)))
-    assert "config.json: has a grid, which 'train' does not use: pass it to wing-jax sweep" in refused(
+    assert "config.json: has a grid, which 'train' does not use: pass it to wing-jax sweep" in error_of(
         capsys, "train", path
     )
     assert parse_config(SweepConfig, [str(path)], command="sweep", usage="") == sweep

@@ -24,7 +24,7 @@ def mount(path: Path, *options: str) -> None:
 
 
 def training(folder: Path, sizes: list[str]) -> list:
-    """Repeat the training for each size; return (status, errors) of each run. FOLDER/saved is a copy of the last run."""
+    """Train with each disk size; return (status, errors) of each run. FOLDER/saved is a copy of the last run."""
     runs, results = folder / "runs", []
     for number, size in enumerate(sizes):
         mount(runs, f"size={size}", *(["remount"] if number else []))

@@ -214,7 +214,7 @@ def _label(arguments: list[str]) -> None:
         (name, str(chosen.sum()), f"{100 * np.median(labeled.distances[chosen]):.2f}", str((accepted & chosen).sum()))
         for name, chosen in groups.items()
     )
-    grid = Grid(title="", header=("pose", "faces", "median distance, % of the box", "kept"), rows=rows, words=1)
+    grid = Grid(title="", header=("pose", "faces", "median distance, % of the box", "accepted"), rows=rows, words=1)
     make_console(width=120).print(rich_table(grid))
     mean_offset = float(np.median(labeled.offsets))
     print(f"the annotated points are {mean_offset:+.2f} pixels right of the predicted ones (median)", end="")
@@ -222,7 +222,7 @@ def _label(arguments: list[str]) -> None:
     size = options.size or localizer.stages[-1].face_crop_size
     chosen = labeled.faces.take(np.flatnonzero(accepted))
     settings = {"size": size, "quality": options.quality, "workers": options.workers}
-    pack({"train": chosen}, options.output, source=f"{options.found().root}, by {options.model}", **settings)
+    pack({"train": chosen}, options.output, source=f"{options.resolve().root}, by {options.model}", **settings)
     output = printable(options.output)
     print(f"{output}: {len(chosen)} faces of {size} x {size} pixels, {localizer.scheme.points} points each")
     print(f'to add them to the training data: more=(DataConfig(name="packed", root="{output}"),)')
@@ -235,7 +235,7 @@ def _pack(arguments: list[str]) -> None:
     for split, faces, faults in options.splits():
         if faults:
             raise InputError(
-                f"{len(faults)} faults in {split}, first {faults[0]}: see wing-jax data check {options.found().root}"
+                f"{len(faults)} faults in {split}, first {faults[0]}: see wing-jax data check {options.resolve().root}"
             )
         splits[split] = faces
     size = options.size
@@ -244,7 +244,12 @@ def _pack(arguments: list[str]) -> None:
 
         size = packed_size(read_config(options.config), shape_in_box(next(iter(splits.values()))))
     manifest = pack(
-        splits, options.output, size=size, quality=options.quality, source=options.found().root, workers=options.workers
+        splits,
+        options.output,
+        size=size,
+        quality=options.quality,
+        source=options.resolve().root,
+        workers=options.workers,
     )
     total = sum(path.stat().st_size for path in Path(options.output).iterdir())
     counts = ", ".join(f"{split} {count}" for split, count in manifest["counts"].items())

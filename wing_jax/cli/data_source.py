@@ -59,7 +59,7 @@ class PathOptions(DataOptions):
     data: str = "auto"  # name of the data set or format; auto: detected from the file layout
     split: str = ""  # empty: all splits
 
-    def found(self) -> "PathOptions":
+    def resolve(self) -> "PathOptions":
         """Return these options with the name and root of the data set.
 
         Raises:
@@ -76,9 +76,9 @@ class PathOptions(DataOptions):
         """Yield (name, faces, faults) of all readable splits, or of the chosen one; `count` is for synthetic faces.
 
         Raises:
-          InputError: no split can be read, or as for `found`.
+          InputError: no split can be read, or as for `resolve`.
         """
-        options, errors, succeeded = self.found(), [], False
+        options, errors, succeeded = self.resolve(), [], False
         names = splits_of(options.data, options.root)
         count = count if draws_faces(options.data) else 0
         if self.split and self.split not in names:
@@ -101,7 +101,7 @@ class PathOptions(DataOptions):
         """Return the faces of the chosen split, or of the first one.
 
         Raises:
-          InputError: the split cannot be read, or as for `found`.
+          InputError: the split cannot be read, or as for `resolve`.
         """
         return next(faces for _, faces, _ in self.splits(count=count))
 

@@ -41,7 +41,7 @@ def stats(arguments: list[str]) -> None:
         root = options.path or options.root
         report_poses(*read_aflw_shapes(Path(root) if root else find_data("aflw_shapes")), **settings)
         return
-    count = faces_to_draw(options.found().data, options.faces, default=2000)
+    count = faces_to_draw(options.resolve().data, options.faces, default=2000)
     faces = options.one_split(count=count)
     console = make_console()
     for name, values in faces.attributes.items():

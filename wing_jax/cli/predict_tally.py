@@ -17,7 +17,7 @@ class Tally:
     unread: int = 0  # inputs that could not be read
     undone: int = 0  # inputs that were read, but could not be predicted or written
     faces: int = 0  # in photos
-    without: int = 0  # photos in which no face was found
+    without_face: int = 0  # photos in which no face was found
 
     def fail(self, error: InputError, *, read: bool = False) -> None:
         """Print the error of an input on standard error, and count it; `read`: the input could be read.
@@ -35,7 +35,7 @@ class Tally:
         """Count a photo that is done, with this many faces."""
         self.done += 1
         self.faces += faces
-        self.without += not faces
+        self.without_face += not faces
 
     @property
     def inputs(self) -> int:
@@ -57,7 +57,7 @@ class Tally:
     def photos(self) -> str:
         """Return the counts of photos as one line. Call it before videos are counted."""
         counts = [f"{self.done} picture{'s' * (self.done != 1)}, {self.faces} face{'s' * (self.faces != 1)}"]
-        counts += [f"no face found in {self.without}"] if self.without else []
+        counts += [f"no face found in {self.without_face}"] if self.without_face else []
         counts += [f"{self.unread} could not be read"] if self.unread else []
         counts += [f"{self.undone} could not be processed"] if self.undone else []
         return ", ".join(counts)
