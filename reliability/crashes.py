@@ -239,7 +239,7 @@ def finished(place: Place, seconds: float, kind: signal.Signals) -> bool:
         process.send_signal(kind)
         said, _ = process.communicate()
         last = (said.splitlines() or [""])[-1]
-        kinds = {"to go on: ": "how to go on", "next: ": "done"}
+        kinds = {"to resume: ": "how to go on", "next: ": "done"}
         told = next((what for sign, what in kinds.items() if sign in last), "no line")
         place.answer = f"status {process.returncode}, {told}" if kind == signal.SIGTERM else "none"
         if process.returncode not in (0, -kind):

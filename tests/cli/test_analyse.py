@@ -1,4 +1,4 @@
-"""`wing-jax analyse`: figures as SVG and PNG, numbers in words, one line for what is wrong."""
+"""`wing-jax analyse`: figures as SVG and PNG, printed numbers, and errors of one line."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ FIGURES = ("errors", "shares", "poses", "landmarks", "width-epsilon", "layers", 
 
 
 @pytest.fixture(autouse=True)
-def here(monkeypatch, tmp_path):
+def working_directory(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
@@ -41,7 +41,7 @@ def faces():
     return load_faces("synthetic", "test", count=10)
 
 
-def drawn(folder, names):
+def assert_figures(folder, names):
     for name in names:
         assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert "<svg" in (folder / f"{name}.svg").read_text()[:900]
@@ -49,8 +49,8 @@ def drawn(folder, names):
 
 def test_losses(tmp_path, capsys):
     main(["analyse", "losses", "--losses", "wing", "rectified_wing", "soft_wing", "--reach", "5"])
-    drawn(tmp_path / "runs" / "analysis", ["losses"])
-    assert "written: runs/analysis/losses.svg" in capsys.readouterr().out
+    assert_figures(tmp_path / "runs" / "analysis", ["losses"])
+    assert "saved: runs/analysis/losses.svg" in capsys.readouterr().out
     first = (tmp_path / "runs" / "analysis" / "losses.svg").read_bytes()
     main(["analyse", "losses", "--losses", "wing", "rectified_wing", "soft_wing", "--reach", "5"])
     assert (tmp_path / "runs" / "analysis" / "losses.svg").read_bytes() == first
@@ -58,25 +58,25 @@ def test_losses(tmp_path, capsys):
 
 def test_model(tmp_path, capsys, model):
     main(["analyse", "model", str(model), "--data", "synthetic", "--faces", "10", "--batch", "4", "--places", "3",
-          "--losses", "l2", "wing", "--output", "seen"])  # fmt: skip
-    said = capsys.readouterr().out
-    drawn(tmp_path / "seen", FIGURES)
+          "--losses", "l2", "wing", "--output", "figures"])  # fmt: skip
+    output = capsys.readouterr().out
+    assert_figures(tmp_path / "figures", FIGURES)
     for line in ("untrained, of the errors: ", "trained, of the gradient of Wing: "):
-        assert line in said
+        assert line in output
 
 
 def test_training(tmp_path, capsys, config):
     path = tmp_path / "tiny.py"
     path.write_text(f"from wing_jax.config import *\nconfig = {config!r}\n")
-    main(["analyse", "training", str(path), "--analysis.losses", "l1", "wing", "--analysis.output", "seen"])
-    drawn(tmp_path / "seen", ["training"])
-    said = capsys.readouterr().out
-    assert said.startswith("step 0: ")
-    assert "step 6: " in said
+    main(["analyse", "training", str(path), "--analysis.losses", "l1", "wing", "--analysis.output", "figures"])
+    assert_figures(tmp_path / "figures", ["training"])
+    output = capsys.readouterr().out
+    assert output.startswith("step 0: ")
+    assert "step 6: " in output
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["losses", "--reach", "0"], "reach=0.0 must be greater than 0"),
         (["losses", "--losses", "huber"], "huber"),
@@ -85,30 +85,30 @@ def test_training(tmp_path, capsys, config):
         (["training", "nowhere.py"], "cannot read this config"),
     ],
 )
-def test_what_is_wrong_is_one_line(capsys, words, told):
-    with pytest.raises(SystemExit) as stopped:
+def test_an_error_is_one_line(capsys, words, message):
+    with pytest.raises(SystemExit) as exit_error:
         main(["analyse", *words])
-    assert stopped.value.code == 2
-    said = capsys.readouterr().err
-    assert told in said
-    assert said.count("\n") == 1
+    assert exit_error.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
 
 
 def test_edges_in_the_wrong_order(capsys, model):
     with pytest.raises(SystemExit):
         main(["analyse", "model", str(model), "--data", "synthetic", "--small", "3", "--faces", "4"])
-    assert "give 0 < small < large" in capsys.readouterr().err
+    assert "use 0 < small < large" in capsys.readouterr().err
 
 
 def test_usage(capsys):
     for words, status in (([], 2), (["--help"], 0), (["poems"], 2)):
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(SystemExit) as exit_error:
             main(["analyse", *words])
-        assert stopped.value.code == status
+        assert exit_error.value.code == status
         assert "usage: wing-jax analyse" in "".join(capsys.readouterr())
 
 
-def test_errors_are_those_of_the_localizer(model, faces):
+def test_errors_match_those_of_the_localizer(model, faces):
     localizer = Localizer.load(model)
     batch = on_faces.first_crops(localizer, faces)
     errors = on_faces.crop_errors(localizer.stages[0], localizer.stages[0].variables, batch)
@@ -118,21 +118,21 @@ def test_errors_are_those_of_the_localizer(model, faces):
         np.testing.assert_allclose(errors[face], (points - faces.points[face]) * STAGE.input_size / side, atol=0.15)
 
 
-def test_the_untrained_network_answers_about_the_mean_shape_and_all_its_layers_are_pulled_at(model, faces):
+def test_the_untrained_network_predicts_about_the_mean_shape_and_all_its_layers_have_gradients(model, faces):
     localizer = Localizer.load(model)
     stage, batch = localizer.stages[0], on_faces.first_crops(localizer, faces)
     variables = on_faces.untrained(stage, batch, seed=0)
-    answers = np.asarray(stage.model.apply(variables, jnp.asarray(batch.images), train=False))
-    assert np.abs(answers.mean(0) - np.asarray(batch.points).mean(0)).mean() < STAGE.input_size / 2
+    predicted = np.asarray(stage.model.apply(variables, jnp.asarray(batch.images), train=False))
+    assert np.abs(predicted.mean(0) - np.asarray(batch.points).mean(0)).mean() < STAGE.input_size / 2
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(variables["params"]) if leaf.ndim > 1)
     assert not np.allclose(
         variables["params"]["output"]["kernel"], on_faces.untrained(stage, batch, seed=1)["params"]["output"]["kernel"]
     )
 
 
-def test_faces_of_another_scheme_are_refused(model, faces):
-    other = load_faces("synthetic", "test", count=4)
-    five = other.__class__(**{**vars(other), "scheme": MTFL_5, "points": other.points[:, :5],
-                              "visible": other.visible[:, :5], "visibility": None})  # fmt: skip
+def test_faces_of_another_scheme_are_rejected(model, faces):
+    full = load_faces("synthetic", "test", count=4)
+    five = full.__class__(**{**vars(full), "scheme": MTFL_5, "points": full.points[:, :5],
+                             "visible": full.visible[:, :5], "visibility": None})  # fmt: skip
     with pytest.raises(InputError, match="give faces of the model's own scheme"):
         subject(Localizer.load(model), five, losses={"Wing": make_loss("wing")}, edges=(0.5, 2.0), seed=0)

@@ -1,4 +1,4 @@
-"""`wing-jax data`: each action as a user runs it, on sets written here, whole and spoilt."""
+"""`wing-jax data`: each action as a user runs it, on valid and corrupted data sets written by the test."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from wing_jax.data.readers.w300 import read_w300
 
 
 @pytest.fixture(autouse=True)
-def here(monkeypatch, tmp_path):
+def working_directory(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
@@ -30,28 +30,30 @@ def w300(tmp_path):
     return tmp_path / "300w"
 
 
-def said(capsys, *words: object) -> str:
+def output_of(capsys, *words: object) -> str:
+    """Run an action; return its standard output."""
     main(["data", *map(str, words)])
     return capsys.readouterr().out
 
 
-def refused(capsys, *words: object) -> str:
-    with pytest.raises(SystemExit) as stopped:
+def error_of(capsys, *words: object) -> str:
+    """Run an action that must fail; return its error."""
+    with pytest.raises(SystemExit) as exit_error:
         main(["data", *map(str, words)])
-    assert stopped.value.code == 2
-    complaint = capsys.readouterr().err.splitlines()[-1]
-    assert complaint.startswith("wing-jax: ")
-    return complaint
+    assert exit_error.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("wing-jax: ")
+    return error
 
 
 def row(table: str, name: str) -> list[str]:
-    """The cells of the table's line that begins with `name`."""
+    """Return the cells of the row that begins with `name`."""
     lines = (line.strip("│ ").split("│") for line in table.splitlines())
     return next([cell.strip() for cell in cells] for cells in lines if cells[0].strip() == name)
 
 
 def test_check_counts_every_split(capsys, w300):
-    table = said(capsys, "check", w300)
+    table = output_of(capsys, "check", w300)
     assert "300-W: 68 points (ibug68), 'landmarks' boxes" in table
     faces = read_w300(w300, "train")
     assert row(table, "train")[1:3] == [str(len(faces)), str(len(set(faces.photos)))]
@@ -60,15 +62,15 @@ def test_check_counts_every_split(capsys, w300):
     assert "poses, train: fewer than 20 faces" in table
 
 
-def test_check_lists_what_is_wrong_and_its_status_is_1(capsys, w300):
+def test_check_lists_all_faults_and_exits_with_status_1(capsys, w300):
     train, test = read_w300(w300, "train"), read_w300(w300, "test")
     test.source(0).write_bytes(train.source(0).read_bytes())  # the same photo in both splits
     train.source(1).write_bytes(b"")
     points = train.source(2).with_suffix(".pts")
     points.write_text(points.read_text().replace("\n}", " x\n}"))
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as exit_error:
         main(["data", "check", str(w300)])
-    assert stopped.value.code == 1
+    assert exit_error.value.code == 1
     table = capsys.readouterr().out
     assert row(table, "train")[5] == "2"
     assert row(table, "train")[8] == row(table, "test")[8] == "1"
@@ -78,39 +80,39 @@ def test_check_lists_what_is_wrong_and_its_status_is_1(capsys, w300):
     assert f"the same file: train: {train.source(0)} = test: {test.source(0)}" in table
 
 
-def test_check_says_which_faces_another_set_has_too(capsys, w300, tmp_path):
+def test_check_lists_faces_that_another_set_has_too(capsys, w300, tmp_path):
     write_w300(tmp_path / "again")
-    table = said(capsys, "check", w300, "--against", tmp_path / "again", "--shown", "1")
-    assert "train and 300-W, train: 3 pairs of one face" in table
-    assert "test and 300-W, train: 0 pairs of one face" in table
-    first = next(line for line in table.splitlines() if line.startswith("  1.000: "))
-    one, other = first.removeprefix("  1.000: ").split(" = ")
-    assert Path(one).relative_to(w300) == Path(other).relative_to(tmp_path / "again")
+    table = output_of(capsys, "check", w300, "--against", tmp_path / "again", "--shown", "1")
+    assert "train and 300-W, train: 3 pairs of the same face" in table
+    assert "test and 300-W, train: 0 pairs of the same face" in table
+    line = next(line for line in table.splitlines() if line.startswith("  1.000: "))
+    first, second = line.removeprefix("  1.000: ").split(" = ")
+    assert Path(first).relative_to(w300) == Path(second).relative_to(tmp_path / "again")
 
 
-def test_check_of_annotated_poses_and_own_boxes(capsys, tmp_path):
+def test_check_of_annotated_poses_and_computed_boxes(capsys, tmp_path):
     write_mtfl(tmp_path / "mtfl")
-    table = said(capsys, "check", tmp_path / "mtfl", "--boxes", "landmarks")
+    table = output_of(capsys, "check", tmp_path / "mtfl", "--boxes", "landmarks")
     assert "poses, train: " in table
     assert "'landmarks' boxes" in table
 
 
-def test_check_of_ones_own_folder_needs_its_scheme(capsys, tmp_path):
+def test_check_of_a_folder_of_points_files_needs_a_scheme(capsys, tmp_path):
     write_points_folder(tmp_path / "mine")
-    assert "need their scheme: give a .toml file" in refused(capsys, "check", tmp_path / "mine")
-    assert row(said(capsys, "check", tmp_path / "mine", "--scheme", "ibug68"), "all")[1] == "5"
-    assert "scheme 'mine': pass a .toml file" in refused(capsys, "check", tmp_path / "mine", "--scheme", "mine")
+    assert "need their scheme: give a .toml file" in error_of(capsys, "check", tmp_path / "mine")
+    assert row(output_of(capsys, "check", tmp_path / "mine", "--scheme", "ibug68"), "all")[1] == "5"
+    assert "scheme 'mine': pass a .toml file" in error_of(capsys, "check", tmp_path / "mine", "--scheme", "mine")
 
 
 def test_show_draws_points_boxes_and_numbers(capsys, w300):
-    assert "3 of 3 faces: sheet.png" in said(capsys, "show", w300, "--output", "sheet.png", "--columns", "2")
+    assert "3 of 3 faces: sheet.png" in output_of(capsys, "show", w300, "--output", "sheet.png", "--columns", "2")
     sheet = read_image("sheet.png")
     assert sheet.shape[1] > 2 * 360
-    without = said(capsys, "show", w300, "--output", "plain.png", "--columns", "2", "--no_numbers")
+    without = output_of(capsys, "show", w300, "--output", "plain.png", "--columns", "2", "--no_numbers")
     assert "plain.png" in without
     assert (read_image("plain.png") != sheet).any()
-    assert "1 of 2 faces" in said(capsys, "show", w300, "--split", "test", "--faces", "1", "--output", "a/b.png")
-    assert "no split 'val'" in refused(capsys, "show", w300, "--split", "val")
+    assert "1 of 2 faces" in output_of(capsys, "show", w300, "--split", "test", "--faces", "1", "--output", "a/b.png")
+    assert "no split 'val'" in error_of(capsys, "show", w300, "--split", "val")
 
 
 def test_stats_prints_attributes_and_hsm_counts(capsys, tmp_path):
@@ -119,19 +121,19 @@ def test_stats_prints_attributes_and_hsm_counts(capsys, tmp_path):
 
     faces = load_faces("synthetic", "train", count=30)
     pack({"train": faces}, tmp_path / "packed", size=32, quality=80, source="")
-    table = said(capsys, "stats", tmp_path / "packed", "--output", "poses.png")
+    table = output_of(capsys, "stats", tmp_path / "packed", "--output", "poses.png")
     assert "30 faces; pose is axis" in table
     assert "correlation of the coefficient with the annotated yaw" in table
     assert cv2.imread("poses.png").shape[0] > 300
 
 
 def test_stats_of_a_named_set_need_no_folder(capsys):
-    table = said(capsys, "stats", "--data", "synthetic", "--faces", "30", "--output", "poses.png")
+    table = output_of(capsys, "stats", "--data", "synthetic", "--faces", "30", "--output", "poses.png")
     assert "30 faces; pose is axis" in table
     assert "| all | 30 |" in table
     assert Path("poses.png").is_file()
-    assert "give its folder or file, or --data NAME" in refused(capsys, "stats")
-    assert "no data set is called 'w301'" in refused(capsys, "stats", "--data", "w301")
+    assert "pass its folder or file, or --data NAME" in error_of(capsys, "stats")
+    assert "no data set is called 'w301'" in error_of(capsys, "stats", "--data", "w301")
 
 
 def test_stats_of_shapes_without_images(capsys, tmp_path):
@@ -139,31 +141,31 @@ def test_stats_of_shapes_without_images(capsys, tmp_path):
     points = random.uniform(10, 90, (40, 2, 21)).astype(np.float32)
     np.save(tmp_path / "AFLW_GT_pts21.npy", points)
     np.save(tmp_path / "AFLW_GT_crop_yaws.npy", random.uniform(-60, 60, 40))
-    assert "40 faces; pose is axis" in said(capsys, "stats", tmp_path, "--data", "aflw-shapes")
+    assert "40 faces; pose is axis" in output_of(capsys, "stats", tmp_path, "--data", "aflw-shapes")
     assert Path("runs/poses.png").is_file()
 
 
-def test_the_folder_and_the_split_are_named_in_one_way(capsys, w300):
-    """By the first argument or by --root, as in the commands that take a data set by its name."""
-    by_path = said(capsys, "check", w300, "--split", "test")
-    assert by_path == said(capsys, "check", "--root", w300, "--data", "w300", "--split", "test")
+def test_the_folder_is_the_first_argument_or_root(capsys, w300):
+    """--root works as in the commands that take a data set by its name, and so does --split."""
+    by_path = output_of(capsys, "check", w300, "--split", "test")
+    assert by_path == output_of(capsys, "check", "--root", w300, "--data", "w300", "--split", "test")
     assert "train" not in [line.strip("│ ").split("│")[0].strip() for line in by_path.splitlines()]
-    assert "and --root elsewhere: give one of them" in refused(capsys, "check", w300, "--root", "elsewhere")
-    assert "test 2 faces of 32 x 32" in said(capsys, "pack", w300, "out", "--split", "test", "--size", "32")
+    assert "and --root elsewhere: pass one of them" in error_of(capsys, "check", w300, "--root", "elsewhere")
+    assert "test 2 faces of 32 x 32" in output_of(capsys, "pack", w300, "out", "--split", "test", "--size", "32")
 
 
-def test_points_that_are_occluded_can_be_ignored(capsys, tmp_path):
+def test_occluded_points_can_be_ignored(capsys, tmp_path):
     write_cofw(tmp_path)
-    kept = said(capsys, "show", tmp_path, "--output", "kept.png")
+    output = output_of(capsys, "show", tmp_path, "--output", "kept.png")
     assert (
-        said(capsys, "show", tmp_path, "--output", "ignored.png", "--occluded", "ignore").split(":")[0]
-        == kept.split(":")[0]
+        output_of(capsys, "show", tmp_path, "--output", "ignored.png", "--occluded", "ignore").split(":")[0]
+        == output.split(":")[0]
     )
     assert (read_image("kept.png") != read_image("ignored.png")).any()
 
 
 def test_pack_then_load(capsys, w300):
-    assert "train 3, test 2 faces of 48 x 48 pixels" in said(capsys, "pack", w300, "out", "--size", "48")
+    assert "train 3, test 2 faces of 48 x 48 pixels" in output_of(capsys, "pack", w300, "out", "--size", "48")
     packed = read_packed("out", "train")
     original = read_w300(w300, "train")
     assert packed.photos == original.photos
@@ -172,63 +174,63 @@ def test_pack_then_load(capsys, w300):
     sides = (original.boxes[:, 2:] - original.boxes[:, :2]).max(1)
     packed_sides = (packed.boxes[:, 2:] - packed.boxes[:, :2]).max(1)
     np.testing.assert_allclose(packed_eyes / packed_sides, eyes / sides, rtol=1e-4)
-    assert "not empty" in refused(capsys, "pack", w300, "out")
+    assert "not empty" in error_of(capsys, "pack", w300, "out")
 
 
 def test_pack_takes_its_size_from_a_config(capsys, w300):
     config = CONFIGS / "w300.py"
-    printed = said(capsys, "pack", w300, "sized", "--config", config, "--quality", "50")
+    printed = output_of(capsys, "pack", w300, "sized", "--config", config, "--quality", "50")
     shape = shape_in_box(read_w300(w300, "train"))
     size = max(round(64 * 2 / 1.2 * 1.25), round(128 * 2 / (1.12 * shape.side) * 1.25))
     assert f"{size} x {size} pixels" in printed
     assert read_packed("sized", "train").picture(0).shape == (size, size, 3)
-    assert "cannot read this config" in refused(capsys, "pack", w300, "other", "--config", "none.py")
+    assert "cannot read this config" in error_of(capsys, "pack", w300, "other", "--config", "none.py")
 
 
 def test_packed_sets_have_the_splits_that_were_packed(capsys, tmp_path):
     write_points_folder(tmp_path / "mine")
-    said(capsys, "pack", tmp_path / "mine" / "train", "mine-packed", "--scheme", "ibug68", "--size", "32")
-    table = said(capsys, "check", "mine-packed")
+    output_of(capsys, "pack", tmp_path / "mine" / "train", "mine-packed", "--scheme", "ibug68", "--size", "32")
+    table = output_of(capsys, "check", "mine-packed")
     assert row(table, "all")[1] == "3"
     assert row(table, "all")[8] == "0"
     write_lapa(tmp_path / "lapa")
-    said(capsys, "pack", tmp_path / "lapa", "lapa-packed", "--size", "32")
-    assert row(said(capsys, "check", "lapa-packed"), "val")[1] == "1"
-    assert "1 of 1 faces" in said(capsys, "show", "lapa-packed", "--split", "val", "--output", "val.png")
+    output_of(capsys, "pack", tmp_path / "lapa", "lapa-packed", "--size", "32")
+    assert row(output_of(capsys, "check", "lapa-packed"), "val")[1] == "1"
+    assert "1 of 1 faces" in output_of(capsys, "show", "lapa-packed", "--split", "val", "--output", "val.png")
 
 
-def test_splits_that_are_not_there_are_said(capsys, w300):
+def test_missing_splits_are_reported(capsys, w300):
     main(["data", "check", str(w300)])
-    assert "not there, or not readable: split 'private': " in capsys.readouterr().err
+    assert "missing or not readable: split 'private': " in capsys.readouterr().err
 
 
-def test_pack_refuses_a_set_with_faults(capsys, w300):
+def test_pack_rejects_a_set_with_faults(capsys, w300):
     points = read_w300(w300, "train").source(2).with_suffix(".pts")
     points.write_text("")
-    assert "1 faults in train" in refused(capsys, "pack", w300, "out")
-    assert "quality=101" in refused(capsys, "pack", w300, "out", "--quality", "101")
+    assert "1 faults in train" in error_of(capsys, "pack", w300, "out")
+    assert "quality=101" in error_of(capsys, "pack", w300, "out", "--quality", "101")
 
 
 def test_formats_are_listed(capsys):
-    listed = said(capsys, "formats")
-    assert "WFLW, 98 points" in listed
-    assert "dlib's imglab XML" in listed
+    output = output_of(capsys, "formats")
+    assert "WFLW, 98 points" in output
+    assert "dlib's imglab XML" in output
 
 
 @pytest.mark.parametrize(("words", "status"), [([], 2), (["fly"], 2), (["--help"], 0)])
 def test_usage(capsys, words, status):
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as exit_error:
         main(["data", *words])
-    assert stopped.value.code == status
+    assert exit_error.value.code == status
     printed = capsys.readouterr()
     assert "usage: wing-jax data ACTION PATH" in (printed.out if status == 0 else printed.err)
 
 
-def test_check_says_that_one_picture_has_two_names(capsys, tmp_path):
+def test_check_finds_one_picture_under_two_names(capsys, tmp_path):
     write_points_folder(tmp_path / "faces")
     folder = tmp_path / "faces" / "train"
     for ending in (".png", ".pts"):
         (folder / "a" / f"copy{ending}").write_bytes((folder / "a" / f"0{ending}").read_bytes())
-    said_of = said(capsys, "check", folder, "--scheme", "ibug68")
-    assert "one picture under two names: validation may hold out one and train on the other: 1\n" in said_of
-    assert f"all: {folder}/a/0.png = {folder}/a/copy.png" in said_of
+    table = output_of(capsys, "check", folder, "--scheme", "ibug68")
+    assert "one picture under two names: one may be held out and the other trained on: 1\n" in table
+    assert f"all: {folder}/a/0.png = {folder}/a/copy.png" in table

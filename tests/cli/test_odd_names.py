@@ -1,6 +1,6 @@
-"""Names of folders, runs and groups that a library would read as something else: a whole run, its files, what it says.
+"""Names of folders, runs and groups with characters that are special to a library.
 
-Patterns for TensorStore, TFDS and glob, markup for rich, mathematics for Matplotlib, bytes that are not UTF-8.
+Patterns of TensorStore, TFDS and glob, markup of rich, mathematics of Matplotlib, bytes that are not UTF-8.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ SMALL = Config(
     ),
     devices=1,
 )
-TOGETHER = {"config.json", "model/model.json", "model/weights.npz", "stage1/metrics.jsonl"}
+RUN_FILES = {"config.json", "model/model.json", "model/weights.npz", "stage1/metrics.jsonl"}
 
 
 def files_below(folder):
@@ -50,39 +50,40 @@ def files_below(folder):
 
 
 @pytest.mark.parametrize("odd", ODD, ids=ascii)
-def test_a_run_in_a_folder_of_any_name_ends_goes_on_and_is_evaluated(tmp_path, odd, capsys, monkeypatch):
-    here = tmp_path / "top" / odd
-    here.mkdir(parents=True)
-    monkeypatch.chdir(here)
+def test_a_run_in_a_folder_of_any_name_finishes_resumes_and_is_evaluated(tmp_path, odd, capsys, monkeypatch):
+    folder = tmp_path / "top" / odd
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
     config = f"my [config] {odd}.py"
     text = f"from wing_jax.config import *\nconfig = {SMALL!r}\n"
     Path(config).write_text(text, encoding="utf-8")
     main(["train", config, "--stage1.steps", "2"])
-    Path("runs", "r.1 [a]", "config.json").unlink()  # the number of steps may not change: here it does
+    Path("runs", "r.1 [a]", "config.json").unlink()  # otherwise the number of steps could not change
     main(["train", config])
-    said = capsys.readouterr()
-    assert "damaged" not in said.err
-    assert said.out.splitlines()[-2] == "model: runs/r.1 [a]/model"
-    assert said.out.splitlines()[-1] == "next:  wing-jax evaluate 'runs/r.1 [a]/model' --data synthetic"
-    run = here / "runs" / "r.1 [a]"
+    output = capsys.readouterr()
+    assert "damaged" not in output.err
+    assert "corrupt" not in output.err
+    assert output.out.splitlines()[-2] == "model: runs/r.1 [a]/model"
+    assert output.out.splitlines()[-1] == "next:  wing-jax evaluate 'runs/r.1 [a]/model' --data synthetic"
+    run = folder / "runs" / "r.1 [a]"
     assert [json.loads(line)["step"] for line in (run / "stage1" / "metrics.jsonl").read_text().splitlines()] == [2, 4]
-    others = {name for name in files_below(run) if not name.startswith("stage1/checkpoints/")} - TOGETHER
+    others = {name for name in files_below(run) if not name.startswith("stage1/checkpoints/")} - RUN_FILES
     assert all(name.startswith("stage1/events.out.tfevents") for name in others), others
     assert sorted(path.name for path in (run / "stage1" / "checkpoints").iterdir()) == ["2", "4"]
     main(["evaluate", str(run), "--data", "synthetic", "--faces", "4", "--output", f"out {odd}"])
     assert f"report: out {printable(odd)}/index.html" in capsys.readouterr().out
     assert html.escape(printable(odd)) in Path(f"out {odd}", "index.html").read_text(encoding="utf-8")
-    assert {path.name for path in here.iterdir()} == {config, "runs", f"out {odd}"}
-    assert [path.name for path in here.parent.iterdir()] == [odd]
+    assert {path.name for path in folder.iterdir()} == {config, "runs", f"out {odd}"}
+    assert [path.name for path in folder.parent.iterdir()] == [odd]
 
 
 @pytest.mark.parametrize("odd", ODD[1:3], ids=ascii)
-def test_a_sweep_and_a_packed_set_lie_where_they_were_put(tmp_path, odd, capsys, monkeypatch):
-    here = tmp_path / "top" / odd
-    here.mkdir(parents=True)
-    monkeypatch.chdir(here)
-    Path("own.py").write_text(f"from wing_jax.config import *\nconfig = {SMALL!r}\n", encoding="utf-8")
-    main(["sweep", "own.py", "--grid.seeds", "0", "1", "--name", "s[b]", "--stage1.steps", "2"])
+def test_a_sweep_and_a_packed_set_are_written_to_the_given_folders(tmp_path, odd, capsys, monkeypatch):
+    folder = tmp_path / "top" / odd
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    Path("small.py").write_text(f"from wing_jax.config import *\nconfig = {SMALL!r}\n", encoding="utf-8")
+    main(["sweep", "small.py", "--grid.seeds", "0", "1", "--name", "s[b]", "--stage1.steps", "2"])
     assert "models: runs/s[b]/trials" in capsys.readouterr().out
     trials = Path("runs", "s[b]", "trials")
     for trial in trials.iterdir():
@@ -93,12 +94,12 @@ def test_a_sweep_and_a_packed_set_lie_where_they_were_put(tmp_path, odd, capsys,
     pack({"train": faces}, f"packed {odd}", size=32, quality=80, source=odd)
     assert len(read_packed(f"packed {odd}", "train")) == 4
     main(["data", "check", f"packed {odd}"])
-    assert {path.name for path in here.iterdir()} == {"own.py", "runs", f"packed {odd}"}
-    assert [path.name for path in here.parent.iterdir()] == [odd]
+    assert {path.name for path in folder.iterdir()} == {"small.py", "runs", f"packed {odd}"}
+    assert [path.name for path in folder.parent.iterdir()] == [odd]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/../../x", "/x", "a\0b"])
-def test_a_run_does_not_leave_the_folder_of_its_output(name):
+def test_a_run_cannot_be_outside_of_its_output_folder(name):
     with pytest.raises(InputError, match="the run's folder is output/name"):
         dataclasses.replace(SMALL, name=name)
     assert dataclasses.replace(SMALL, name="a/b.c").folder == Path("runs/a/b.c")
@@ -107,22 +108,22 @@ def test_a_run_does_not_leave_the_folder_of_its_output(name):
 @pytest.mark.parametrize(
     "words",
     [
-        ["train", "own.py", "--name", "x" * 300],
-        ["train", "own.py", "--output", "own.py/x"],
+        ["train", "small.py", "--name", "x" * 300],
+        ["train", "small.py", "--output", "small.py/x"],
         ["data", "stats", "--data", "synthetic", "--faces", "40", "--output", "x" * 300],
         ["data", "show", "faces", "--output", f"{'x' * 300}.png"],
     ],
 )
-def test_a_name_that_the_file_system_does_not_take_is_one_line(words, tmp_path, monkeypatch, capsys):
+def test_a_name_that_the_file_system_rejects_is_one_line(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    Path("own.py").write_text(f"from wing_jax.config import *\nconfig = {SMALL!r}\n", encoding="utf-8")
+    Path("small.py").write_text(f"from wing_jax.config import *\nconfig = {SMALL!r}\n", encoding="utf-8")
     if words[0] == "data":
         from wing_jax.data.packed import pack
 
         pack({"train": load_faces("synthetic", "train", count=4)}, "faces", size=32, quality=80, source="")
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as exit_error:
         main(words)
-    assert stopped.value.code == 2
+    assert exit_error.value.code == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("wing-jax: ")
@@ -130,7 +131,7 @@ def test_a_name_that_the_file_system_does_not_take_is_one_line(words, tmp_path, 
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
-def test_whatever_a_terminal_can_show_names_are_printed(tmp_path, encoding):
+def test_names_are_printed_in_every_terminal_encoding(tmp_path, encoding):
     folder = tmp_path / os.fsdecode(b"m\xfcller \xe6\x97\xa5 [id]")
     folder.mkdir()
     code = "from wing_jax.cli import main; main()"
@@ -142,8 +143,8 @@ def test_whatever_a_terminal_can_show_names_are_printed(tmp_path, encoding):
     assert "[id]" in line
 
 
-def test_files_are_read_and_written_where_the_locale_is_not_utf_8(tmp_path):
-    """Python takes the locale's encoding for every text file of which none is told: here ASCII."""
+def test_files_are_utf_8_in_every_locale(tmp_path):
+    """Python's default encoding of text files is that of the locale: in this test ASCII."""
     code = """
 import sys
 from pathlib import Path
@@ -164,7 +165,7 @@ assert read_bundle("bundle")[0] == {"name": "日本"}
     assert run.returncode == 0, run.stderr.decode()
 
 
-def test_a_cache_of_compiled_programs_that_jax_cannot_have_is_not_asked_for():
+def test_a_compile_cache_in_a_folder_that_is_not_utf_8_is_disabled():
     before = jax.config.values["jax_compilation_cache_dir"]
     try:
         jax.config.update("jax_compilation_cache_dir", os.fsdecode(b"/cache/m\xfcller"))

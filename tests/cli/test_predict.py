@@ -1,4 +1,4 @@
-"""`wing-jax predict` on several photos and on folders: the same as photo by photo, read group by group."""
+"""`wing-jax predict` on photos, folders and videos; batches of photos give the same as single photos."""
 
 import csv
 import io
@@ -45,11 +45,11 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-def test_a_folder_is_as_its_photos_one_by_one(capsys, model, folder, tmp_path):
+def test_a_folder_gives_the_same_as_its_single_photos(capsys, model, folder, tmp_path):
     main(["predict", str(model), str(folder), "--detector", "none", "--output", str(tmp_path / "out")])
-    said = capsys.readouterr().out
-    assert said.count("1 face(s)") == 11
-    assert "11 pictures, 11 faces; all in" in said
+    output = capsys.readouterr().out
+    assert output.count("1 face(s)") == 11
+    assert "11 pictures, 11 faces; all in" in output
     localizer = Localizer.load(model)
     for path in gather_inputs([str(folder)]).photos:
         image = read_image(path)
@@ -59,7 +59,7 @@ def test_a_folder_is_as_its_photos_one_by_one(capsys, model, folder, tmp_path):
         assert read_image(tmp_path / "out" / f"{path.stem}.png").shape == image.shape
 
 
-def test_photos_come_in_order_and_in_groups(folder, tmp_path):
+def test_photos_are_read_in_order_and_in_batches(folder, tmp_path):
     paths = gather_inputs([str(folder)]).photos
     assert [path.stem for path in paths] == [f"{number:02d}" for number in range(11)]
     plan = plan_photos(paths, tmp_path / "out")
@@ -69,16 +69,16 @@ def test_photos_come_in_order_and_in_groups(folder, tmp_path):
         ({"most_photos": 64}, [11]),
     ]:
         with ThreadPoolExecutor(2) as pool:
-            groups = list(predict_photos.photo_batches(plan, pool, Tally(), at_once=2, **limits))
-        assert [len(images) for _, images in groups] == sizes
-        assert [photo.path for group, _ in groups for photo in group] == list(paths)
-        for photo, image in ((p, i) for group, images in groups for p, i in zip(group, images, strict=True)):
+            batches = list(predict_photos.photo_batches(plan, pool, Tally(), at_once=2, **limits))
+        assert [len(images) for _, images in batches] == sizes
+        assert [photo.path for batch, _ in batches for photo in batch] == list(paths)
+        for photo, image in ((p, i) for batch, images in batches for p, i in zip(batch, images, strict=True)):
             np.testing.assert_array_equal(image, read_image(photo.path))
 
 
 @pytest.fixture(scope="module")
 def faces():
-    """Synthetic faces, which detectors find."""
+    """Synthetic faces that detectors find."""
     return load_faces("synthetic", "test", count=3)
 
 
@@ -92,37 +92,37 @@ def test_faces_are_found_in_photos(capsys, model, faces, tmp_path):
     write_image(tmp_path / "photos" / "two.png", np.concatenate([faces.picture(1), faces.picture(2)], axis=1))
     write_image(tmp_path / "photos" / "void.png", np.zeros((60, 90, 3), np.uint8))
     main(["predict", str(model), str(tmp_path / "photos"), "--output", str(tmp_path / "out")])
-    said = capsys.readouterr().out
-    assert "void.png: no face found ->" in said
-    assert "3 pictures, 3 faces, no face found in 1;" in said
-    found = FaceLandmarker.load(model)(read_image(tmp_path / "photos" / "two.png"))
-    written = json.loads((tmp_path / "out" / "two.json").read_text())["faces"]
+    output = capsys.readouterr().out
+    assert "void.png: no face found ->" in output
+    assert "3 pictures, 3 faces, no face found in 1;" in output
+    expected = FaceLandmarker.load(model)(read_image(tmp_path / "photos" / "two.png"))
+    results = json.loads((tmp_path / "out" / "two.json").read_text())["faces"]
     rows = table(tmp_path / "out" / "predictions.csv")
     assert [(row["image"], row["face_id"]) for row in rows] == [("one.png", "1"), ("two.png", "1"), ("two.png", "2")]
-    for i, face in enumerate(written):
-        np.testing.assert_allclose(face["box"], found.boxes[i], atol=1e-3)
-        np.testing.assert_allclose(face["points"], found.points[i], atol=1e-3)
-        assert face["score"] == pytest.approx(float(found.scores[i]), abs=1e-4)
+    for i, face in enumerate(results):
+        np.testing.assert_allclose(face["box"], expected.boxes[i], atol=1e-3)
+        np.testing.assert_allclose(face["points"], expected.points[i], atol=1e-3)
+        assert face["score"] == pytest.approx(float(expected.scores[i]), abs=1e-4)
         row = rows[1 + i]
-        np.testing.assert_allclose([float(row[f"x_{p}"]) for p in range(5)], found.points[i, :, 0], atol=1e-3)
-        np.testing.assert_allclose([float(row[f"y_{p}"]) for p in range(5)], found.points[i, :, 1], atol=1e-3)
+        np.testing.assert_allclose([float(row[f"x_{p}"]) for p in range(5)], expected.points[i, :, 0], atol=1e-3)
+        np.testing.assert_allclose([float(row[f"y_{p}"]) for p in range(5)], expected.points[i, :, 1], atol=1e-3)
         np.testing.assert_allclose(
             [float(row[side]) for side in ("left", "top", "right", "bottom")], face["box"], atol=1e-3
         )
-        np.testing.assert_allclose(read_pts(tmp_path / "out" / f"two_{i + 1}.pts"), found.points[i], atol=1e-3)
+        np.testing.assert_allclose(read_pts(tmp_path / "out" / f"two_{i + 1}.pts"), expected.points[i], atol=1e-3)
     assert json.loads((tmp_path / "out" / "void.json").read_text())["faces"] == []
     assert not list((tmp_path / "out").glob("void*.pts"))
 
 
-def test_small_faces_are_told(capsys, model, faces, tmp_path):
+def test_small_faces_are_reported(capsys, model, faces, tmp_path):
     write_image(tmp_path / "small.png", cv2.resize(faces.picture(0), (60, 60), interpolation=cv2.INTER_AREA))
     main(["predict", str(model), str(tmp_path / "small.png"), "--output", str(tmp_path / "out")])
-    assert "1 face(s), 1 below 40 pixels: too small for more than a guess" in capsys.readouterr().out
+    assert "1 face(s), 1 below 40 pixels: too small for reliable landmarks" in capsys.readouterr().out
 
 
 @pytest.fixture
 def video(tmp_path, faces):
-    """Twelve frames: a face that moves to the right, three of them without it."""
+    """Twelve frames: a face moves to the right; the last three have no face."""
     path = tmp_path / "clip.mp4"
     with VideoWriter(path, rate=25.0) as writer:
         for number in range(12):
@@ -133,10 +133,10 @@ def video(tmp_path, faces):
     return path
 
 
-def test_a_video_gets_an_overlay_and_a_row_a_face_and_frame(capsys, model, video, tmp_path):
+def test_a_video_gets_an_overlay_and_a_row_per_face_and_frame(capsys, model, video, tmp_path):
     main(["predict", str(model), str(video), "--output", str(tmp_path / "out"), "--every", "4", "--no_smooth"])
-    said = capsys.readouterr().out
-    assert "clip.mp4: 12 frames, 1 face(s)" in said
+    output = capsys.readouterr().out
+    assert "clip.mp4: 12 frames, 1 face(s)" in output
     rows = table(tmp_path / "out" / "clip.csv")
     assert [int(row["frame"]) for row in rows][:9] == list(range(9))
     assert {row["face_id"] for row in rows} == {"1"}
@@ -147,7 +147,7 @@ def test_a_video_gets_an_overlay_and_a_row_a_face_and_frame(capsys, model, video
     assert frames[0].image.shape == (200, 260, 3)
 
 
-def test_a_video_can_be_cut_and_joins_photos(capsys, model, video, faces, tmp_path):
+def test_a_video_can_be_stopped_early_and_mixed_with_photos(capsys, model, video, faces, tmp_path):
     write_image(tmp_path / "one.png", faces.picture(0))
     options = ["--output", str(tmp_path / "out"), "--frames", "5"]
     main(["predict", str(model), str(video), str(tmp_path / "one.png"), *options])
@@ -155,7 +155,7 @@ def test_a_video_can_be_cut_and_joins_photos(capsys, model, video, faces, tmp_pa
     assert (tmp_path / "out" / "one.png").exists()
 
 
-def test_a_video_that_ends_before_its_time_is_told(capsys, model, faces, tmp_path):
+def test_a_truncated_video_is_reported(capsys, model, faces, tmp_path):
     path = tmp_path / "cut.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (260, 200))
     for _ in range(12):
@@ -163,10 +163,10 @@ def test_a_video_that_ends_before_its_time_is_told(capsys, model, faces, tmp_pat
     writer.release()
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
     main(["predict", str(model), str(path), "--output", str(tmp_path / "out")])
-    said = re.search(r"cut\.avi: (\d+) frames, (0\.\d) of 0\.5 s: the rest cannot be read", capsys.readouterr().out)
-    assert said
-    assert 5 <= int(said[1]) <= 8
-    assert 0.2 <= float(said[2]) <= 0.4
+    match = re.search(r"cut\.avi: (\d+) frames, (0\.\d) of 0\.5 s: the rest cannot be read", capsys.readouterr().out)
+    assert match
+    assert 5 <= int(match[1]) <= 8
+    assert 0.2 <= float(match[2]) <= 0.4
 
 
 TIMES = [0, 47, 100, 133, 180, 480, 500, 2500]  # milliseconds
@@ -178,25 +178,25 @@ def test_a_video_of_variable_rate_keeps_its_times(capsys, model, faces, tmp_path
     images = np.stack([faces.picture(0)] * len(TIMES))
     write_video(tmp_path / name, images, codec=codec, milliseconds=TIMES, rate=1000)
     main(["predict", str(model), str(tmp_path / name), "--output", str(tmp_path / "out")])
-    said = capsys.readouterr().out
-    assert f"{name}: 8 frames, 1 face(s), " in said
+    output = capsys.readouterr().out
+    assert f"{name}: 8 frames, 1 face(s), " in output
     stem = name.split(".")[0]
     assert [row["timestamp"] for row in table(tmp_path / "out" / f"{stem}.csv")] == [f"{t / 1000:.3f}" for t in TIMES]
     with Video(tmp_path / "out" / f"{stem}.mp4") as overlay:
         assert [1000 * frame.seconds for frame in overlay] == pytest.approx(TIMES, abs=1)
 
 
-def followed(source, stem, model, **options):
-    """What `follow` says of a video, whose results are written to `stem`.mp4 and .csv."""
-    said, console = told()
+def follow_video(source, stem, model, **options):
+    """Track a video and write `stem`.mp4 and .csv; return the printed text."""
+    output, console = make_console()
     follow(source, Localizer.load(model), PredictOptions(model=str(model), **options), console, stem=stem)
-    return said.getvalue()
+    return output.getvalue()
 
 
-def told():
-    """What a console says, and the console."""
-    said = io.StringIO()
-    return said, Console(file=said, markup=False, emoji=False, highlight=False, soft_wrap=True, force_terminal=True)
+def make_console():
+    """Return the text stream of a console, and the console."""
+    output = io.StringIO()
+    return output, Console(file=output, markup=False, emoji=False, highlight=False, soft_wrap=True, force_terminal=True)
 
 
 @pytest.mark.parametrize("name", [b"x [id] :dog:", b"[bold]x", b"a.b:c", b"m\xfcller %d", b"new\nline", b"a" * 240])
@@ -204,47 +204,51 @@ def test_a_video_and_its_results_may_have_any_name(model, video, tmp_path, name)
     source = tmp_path / f"{os.fsdecode(name)}.mp4"
     stem = tmp_path / "out" / os.fsdecode(name)
     video.rename(source)
-    said = followed(source, stem, model, frames=2)
-    assert f"{printable(source.name)}: 2 frames" in said
+    output = follow_video(source, stem, model, frames=2)
+    assert f"{printable(source.name)}: 2 frames" in output
     if len(name) < 30:
-        assert said.count(printable(stem.name)) > 3  # that line tells it thrice, and the progress bar tells it
+        assert output.count(printable(stem.name)) > 3  # three times in that line, and in the progress bar
     assert {os.fsencode(path) for path in (tmp_path / "out").iterdir()} == {
         os.fsencode(f"{stem}.mp4"),
         os.fsencode(f"{stem}.csv"),
     }
 
 
-def test_damage_inside_a_video_is_counted(model, faces, tmp_path):
+def test_corrupted_pieces_of_a_video_are_counted(model, faces, tmp_path):
     path = write_video(tmp_path / "a.mov", np.stack([faces.picture(0)] * 4), codec="png", pixels="rgb24")
     content = bytearray(path.read_bytes())
-    place = content.index(b"\x89PNG", content.index(b"\x89PNG") + 9)
-    content[place : place + 60] = bytes(60)
+    start = content.index(b"\x89PNG", content.index(b"\x89PNG") + 9)
+    content[start : start + 60] = bytes(60)
     path.write_bytes(content)
-    assert "a.mov: 3 frames, 1 damaged piece(s) left out, 1 face(s)" in followed(path, tmp_path / "out" / "a", model)
+    assert "a.mov: 3 frames, 1 corrupted piece(s) skipped, 1 face(s)" in follow_video(
+        path, tmp_path / "out" / "a", model
+    )
 
 
-def test_where_no_browser_plays_the_overlay_it_is_told(model, video, tmp_path, monkeypatch):
-    assert "browsers" not in followed(video, tmp_path / "out" / "a", model, frames=2)
+def test_an_overlay_that_no_browser_plays_is_reported(model, video, tmp_path, monkeypatch):
+    assert "browsers" not in follow_video(video, tmp_path / "out" / "a", model, frames=2)
     monkeypatch.setattr(video_writer, "ENCODERS", {"mpeg4": {}})
-    assert "a.mp4 (browsers do not play it" in followed(video, tmp_path / "out" / "a", model, frames=2)
+    assert "a.mp4 (browsers do not play it" in follow_video(video, tmp_path / "out" / "a", model, frames=2)
 
 
-def test_a_killed_run_leaves_the_rows_so_far(model, video, tmp_path):
+def test_a_killed_run_leaves_the_rows_written_so_far(model, video, tmp_path):
     class Killed(Video):
         def __iter__(self):
             for number, frame in enumerate(super().__iter__()):
                 if number == 3:
-                    lines = (tmp_path / "out" / "a.csv").read_text().splitlines()  # as a kill would find it now
+                    lines = (
+                        (tmp_path / "out" / "a.csv").read_text().splitlines()
+                    )  # the state after a kill at this frame
                     assert [line.split(",")[0] for line in lines] == ["frame", "0", "1", "2"]
                     raise KeyboardInterrupt
                 yield frame
 
-    options, (_, console) = PredictOptions(model=str(model)), told()
+    options, (_, console) = PredictOptions(model=str(model)), make_console()
     with Killed(video) as frames, pytest.raises(KeyboardInterrupt):
         follow_frames(frames, Localizer.load(model), options, console, stem=tmp_path / "out" / "a")
 
 
-def test_a_camera_is_watched_until_its_window_is_closed(model, video, tmp_path):
+def test_a_camera_runs_until_its_window_is_closed(model, video, tmp_path):
     shown = []
 
     class Screen(Window):
@@ -255,30 +259,30 @@ def test_a_camera_is_watched_until_its_window_is_closed(model, video, tmp_path):
             shown.append(image)
             return len(shown) < 4
 
-    options, (said, console) = PredictOptions(model=str(model)), told()
+    options, (output, console) = PredictOptions(model=str(model)), make_console()
     stem = tmp_path / "out" / "camera0"
     with Video(video) as frames:
         follow_frames(frames, Localizer.load(model), options, console, stem=stem, window=Screen())
-    assert "4 frames" in said.getvalue()
+    assert "4 frames" in output.getvalue()
     assert len(shown) == 4
     assert (tmp_path / "out" / "camera0.csv").exists()
 
 
 @pytest.mark.parametrize(
-    ("options", "complaint"),
+    ("options", "message"),
     [
-        (["--box", "1", "2", "30", "40"], "in a video the faces are found"),
-        (["--detector", "none"], "in a video the faces are found"),
+        (["--box", "1", "2", "30", "40"], "remove them for videos and cameras"),
+        (["--detector", "none"], "remove them for videos and cameras"),
         (["--every", "0"], "every=0"),
     ],
 )
-def test_options_that_do_not_fit_a_video(capsys, model, video, tmp_path, options, complaint):
+def test_options_that_are_invalid_for_videos(capsys, model, video, tmp_path, options, message):
     with pytest.raises(SystemExit):
         main(["predict", str(model), str(video), "--output", str(tmp_path / "out"), *options])
-    assert complaint in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_nothing_that_is_there_is_written_over(model, faces, tmp_path, capsys):
+def test_existing_inputs_are_not_overwritten(model, faces, tmp_path, capsys):
     photo, annotation = tmp_path / "in" / "one.png", tmp_path / "in" / "one.pts"
     write_image(photo, faces.picture(0))
     annotation.write_text("mine")

@@ -1,4 +1,4 @@
-"""What `wing-jax predict` takes of what it is given, and what it calls the results: no two alike, each that fits."""
+"""The inputs of `wing-jax predict`, and the names of its results: each unique, and short enough for the file system."""
 
 import os
 import re
@@ -23,12 +23,13 @@ def photo(path):
     return path
 
 
-def planned(*names):
+def plan_stems(*names):
+    """Return the planned stems, relative to the output folder."""
     return [photo.stem.relative_to(OUT).as_posix() for photo in plan_photos([Path(name) for name in names], OUT)]
 
 
-def results(stem, faces=12):
-    """All that may be written for a photo, as a file system sees it that takes much for the same."""
+def result_names(stem, faces=12):
+    """Return the names of all possible results of a photo, as a file system that ignores case and accents sees them."""
     names = [f"{stem}.png", f"{stem}.json", f"{stem}.pts", *(f"{stem}_{n}.pts" for n in range(1, faces))]
     return {unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()) for name in names}
 
@@ -55,22 +56,22 @@ def results(stem, faces=12):
         (["f/a\nb.jpg", "f/a_1\n.jpg", "f/a\n_1.jpg", "f/a\n.jpg"], ["a\nb", "a_1\n", "a\n_1", "a\n.jpg"]),
     ],
 )
-def test_no_two_results_have_one_name(names, stems):
-    assert planned(*names) == stems
-    written = [results(stem) for stem in planned(*names)]
-    assert len(set().union(*written)) == sum(map(len, written))
+def test_no_two_results_have_the_same_name(names, stems):
+    assert plan_stems(*names) == stems
+    names_by_photo = [result_names(stem) for stem in plan_stems(*names)]
+    assert len(set().union(*names_by_photo)) == sum(map(len, names_by_photo))
 
 
-def test_names_do_not_hang_on_what_is_found_and_many_of_one_name_are_planned_at_once():
+def test_thousands_of_equal_names_give_unique_stems_that_are_always_the_same():
     names = [f"{folder}/{name}.jpg" for folder in range(2000) for name in ("a", "b", "a_1")]
-    assert planned(*names) == planned(*names)
-    assert len(set(planned(*names))) == len(names)
+    assert plan_stems(*names) == plan_stems(*names)
+    assert len(set(plan_stems(*names))) == len(names)
 
 
 @pytest.mark.parametrize("stem", ["x" * 251, "\u00e9" * 125, "\U0001f600" * 62, "m\udcfc" * 125])
-def test_a_name_at_the_limit_leaves_room_for_what_is_written(tmp_path, stem):
-    twin = f"{stem[:-1]}{'y' * len(os.fsencode(stem[-1]))}"
-    paths = [Path(f"{name}.jpg") for name in (stem, twin)]
+def test_a_name_of_the_maximum_length_is_shortened(tmp_path, stem):
+    similar = f"{stem[:-1]}{'y' * len(os.fsencode(stem[-1]))}"
+    paths = [Path(f"{name}.jpg") for name in (stem, similar)]
     assert all(251 < len(os.fsencode(path.name)) <= 255 for path in paths)
     first, second = (photo.stem for photo in plan_photos(paths, tmp_path / "not" / "there"))
     assert first != second
@@ -83,18 +84,18 @@ def test_a_name_at_the_limit_leaves_room_for_what_is_written(tmp_path, stem):
     assert plan_photos([Path(f"{'x' * 200}.jpg")], tmp_path)[0].stem.name == "x" * 200
 
 
-def test_the_tables_call_photos_of_one_name_by_their_paths():
+def test_the_tables_list_photos_of_the_same_name_by_their_paths():
     names = ["a/p1.jpg", "b/p1.jpg", "b/p2.jpg", "b/p1.png"]
     assert [photo.name for photo in plan_photos(list(map(Path, names)), OUT)] == [*names[:2], "p2.jpg", "p1.png"]
 
 
-def test_videos_of_one_name_and_one_called_as_the_photos_table():
+def test_videos_of_the_same_name_and_one_named_like_the_table_of_photos():
     sources = [Path("a/clip.mp4"), Path("b/clip.mov"), Path("predictions.mp4"), Path("camera0.avi"), 0]
     stems = ["clip", "clip.mov", "predictions", "camera0", "camera0-2"]
     assert plan_videos(sources, OUT, photos=False) == [OUT / stem for stem in stems]
     stems[2] = "predictions.mp4"
     assert plan_videos(sources, OUT, photos=True) == [OUT / stem for stem in stems]
-    numbered = [Path("clip.mp4"), Path("clip_1.mp4")]  # which only photos' faces get
+    numbered = [Path("clip.mp4"), Path("clip_1.mp4")]  # only results of photos are numbered
     assert plan_videos(numbered, OUT, photos=True) == [OUT / "clip", OUT / "clip_1"]
 
 
@@ -103,86 +104,86 @@ def test_results_are_not_written_among_inputs(tmp_path):
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "a.png").symlink_to(paths[0])
     refuse_place(paths, tmp_path / "out", name="it")
-    for place in (tmp_path / "f", tmp_path / "out" / ".." / "f"):
+    for folder in (tmp_path / "f", tmp_path / "out" / ".." / "f"):
         with pytest.raises(InputError, match=r"contains the input a\.png, b\.png, c\.png, d\.png and 2 more: choose"):
-            refuse_place(paths, place, name="it")
-    for place in ("f", "links"):  # where the file is, and where the link to it is
+            refuse_place(paths, folder, name="it")
+    for folder in ("f", "links"):  # the folder of the file, and that of the link
         with pytest.raises(InputError, match=r"contains the input a\.png"):
-            refuse_place([tmp_path / "links" / "a.png", tmp_path / "missing" / "b.png"], tmp_path / place, name="it")
+            refuse_place([tmp_path / "links" / "a.png", tmp_path / "missing" / "b.png"], tmp_path / folder, name="it")
 
 
-def test_of_a_folder_the_pictures_are_taken_and_the_rest_is_told(tmp_path):
+def test_a_folder_gives_its_pictures_and_a_note_on_the_rest(tmp_path):
     folder = tmp_path / "f"
     for name in ("b.JPG", "a.jpg", "c.Jpeg", "d.PNG", ".hidden.jpg", "._a.jpg", ".cache/x.jpg", "sub/y.jpg"):
         photo(folder / name)
     for name in ("clip.mov", "walk.MOV", "x.heic", "notes", ".DS_Store"):
         (folder / name).touch()
-    given = gather_inputs([str(folder)])
-    assert [path.name for path in given.photos] == ["a.jpg", "b.JPG", "c.Jpeg", "d.PNG"]
-    assert given.notes == (
-        f"{folder}: passed over 4 other files (2 .mov, 1 without ending, 1 .heic; videos are given by name) and 1 "
-        "sub-folder, which must be given by name",
+    inputs = gather_inputs([str(folder)])
+    assert [path.name for path in inputs.photos] == ["a.jpg", "b.JPG", "c.Jpeg", "d.PNG"]
+    assert inputs.notes == (
+        f"{folder}: skipped 4 other files (2 .mov, 1 without ending, 1 .heic; pass videos by name) and 1 "
+        "sub-folder (pass sub-folders by name)",
     )
-    assert not given.faults
+    assert not inputs.faults
     hidden = gather_inputs([str(folder / ".hidden.jpg"), str(folder / ".cache")])  # named by the user
     assert [path.name for path in hidden.photos] == [".hidden.jpg", "x.jpg"]
 
 
-def test_a_folder_without_pictures_is_one_fault_among_others(tmp_path):
+def test_each_folder_without_pictures_is_an_error(tmp_path):
     photo(tmp_path / "good" / "a.png")
-    for place in ("empty", "hidden", "deep/2023/01", "deep/.x", "other"):
-        (tmp_path / place).mkdir(parents=True)
+    for name in ("empty", "hidden", "deep/2023/01", "deep/.x", "other"):
+        (tmp_path / name).mkdir(parents=True)
     photo(tmp_path / "hidden" / "._a.jpg")
     photo(tmp_path / "deep" / "2023" / "01" / "a.jpg")
     photo(tmp_path / "deep" / ".x" / "a.jpg")
     (tmp_path / "other" / "clip.mov").touch()
-    (tmp_path / "clip.mp4").mkdir()  # a folder, whatever it is called
+    (tmp_path / "clip.mp4").mkdir()  # a folder, not a video
     names = ["empty", "hidden", "deep", "other", "clip.mp4", "good"]
-    given = gather_inputs([*(str(tmp_path / name) for name in names), ""])
-    assert [path.name for path in given.photos] == ["a.png"]
-    assert not given.videos
-    said = [str(fault).removeprefix(str(tmp_path)) for fault in given.faults]
-    assert said[0].startswith("/empty: no picture in this folder: its pictures must end in .jpg ")
-    assert said[1].startswith("/hidden: no picture in this folder: ")
-    assert said[2] == f"/deep: no picture in this folder itself: give its sub-folders: {tmp_path}/deep/2023/01"
-    assert "(it holds 1 other file (1 .mov; videos are given by name)): its pictures" in said[3]
-    assert said[4].startswith("/clip.mp4: no picture in this folder")
-    assert said[5].startswith("a name without a character")
+    inputs = gather_inputs([*(str(tmp_path / name) for name in names), ""])
+    assert [path.name for path in inputs.photos] == ["a.png"]
+    assert not inputs.videos
+    messages = [str(fault).removeprefix(str(tmp_path)) for fault in inputs.faults]
+    assert messages[0].startswith("/empty: no picture in this folder: pictures must end in .jpg ")
+    assert messages[1].startswith("/hidden: no picture in this folder: ")
+    assert messages[2] == f"/deep: no picture in this folder itself: pass its sub-folders: {tmp_path}/deep/2023/01"
+    assert "(only 1 other file (1 .mov; pass videos by name)): pictures" in messages[3]
+    assert messages[4].startswith("/clip.mp4: no picture in this folder")
+    assert messages[5].startswith("an empty name")
 
 
-def test_a_folder_that_cannot_be_looked_through_is_a_fault(tmp_path, monkeypatch):
-    def refused(folder):
+def test_an_unreadable_folder_is_an_error(tmp_path, monkeypatch):
+    def raise_permission_error(folder):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", refused)
-    given = gather_inputs([str(tmp_path)])
-    assert [str(fault) for fault in given.faults] == [
-        f"{tmp_path}: cannot be looked through (Permission denied): correct its permissions"
+    monkeypatch.setattr(Path, "iterdir", raise_permission_error)
+    inputs = gather_inputs([str(tmp_path)])
+    assert [str(fault) for fault in inputs.faults] == [
+        f"{tmp_path}: cannot read this folder (Permission denied): fix its permissions"
     ]
 
 
-def test_links_out_of_a_folder_of_photos_are_faults_unless_trusted(tmp_path, monkeypatch):
+def test_links_out_of_a_folder_are_errors_unless_allowed(tmp_path, monkeypatch):
     folder, private = tmp_path / "f", photo(tmp_path / "private.png")
     photo(folder / "a.png")
     (folder / "link.png").symlink_to(private)
     (folder / "loop.png").symlink_to("loop.png")
-    given = gather_inputs([str(folder)])
-    assert [path.name for path in given.photos] == ["a.png", "loop.png"]
-    assert "link.png: a link that leads out of its folder" in str(given.faults[0])
+    inputs = gather_inputs([str(folder)])
+    assert [path.name for path in inputs.photos] == ["a.png", "loop.png"]
+    assert "link.png: a link that leads out of its folder" in str(inputs.faults[0])
     assert gather_inputs([str(folder / "link.png")]).photos == (folder / "link.png",)  # named by the user
     monkeypatch.setenv("WING_JAX_FOLLOW_LINKS", "1")
     assert len(gather_inputs([str(folder)]).photos) == 3
 
 
-def test_a_file_given_twice_is_done_once(tmp_path, monkeypatch):
+def test_a_file_given_twice_is_processed_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     photo(tmp_path / "f" / "a.png")
     (tmp_path / "f" / "b.png").symlink_to("a.png")
     for name in ("a.mp4", "a.MOV"):
         (tmp_path / name).touch()
-    given = gather_inputs(["f/a.png", "f", "./f/a.png", str(tmp_path / "f" / "a.png"), "a.mp4", "./a.mp4", "a.MOV"])
-    assert given.photos == (Path("f/a.png"),)
-    assert given.videos == (Path("a.mp4"), Path("a.MOV"))
-    (note,) = given.notes
-    assert note.startswith("done once, though given twice or by a link: f/a.png, f/b.png, f/a.png, ")
+    inputs = gather_inputs(["f/a.png", "f", "./f/a.png", str(tmp_path / "f" / "a.png"), "a.mp4", "./a.mp4", "a.MOV"])
+    assert inputs.photos == (Path("f/a.png"),)
+    assert inputs.videos == (Path("a.mp4"), Path("a.MOV"))
+    (note,) = inputs.notes
+    assert note.startswith("processed once, though given twice or by a link: f/a.png, f/b.png, f/a.png, ")
     assert note.endswith("and 1 more")

@@ -157,7 +157,7 @@ def test_an_older_model_is_measured_by_the_config_beside_it(config, faces, tmp_p
     for folder in (run / "model", tmp_path / "swept" / "trials" / "wing-seed0" / "model"):
         found, (remark,) = measured(bare().save(folder))
         assert found.photos == expected(faces)
-        assert "held out are 0.3 of the photos, by " in remark
+        assert "using 0.3 of the photos, from " in remark
         assert "config.json" in remark
     assert measured(run)[0].photos == expected(faces)  # the run's folder names its model
     pack({"train": faces}, tmp_path / "packed", size=64, quality=90, source="drawn")
@@ -178,7 +178,7 @@ def test_an_older_model_of_reproduce_is_measured_by_its_recipe(tmp_path):
 def test_where_nothing_is_known_the_share_that_is_assumed_is_said(tmp_path):
     found, (remark,) = measured(bare().save(tmp_path / "old"), faces=40)
     assert found.photos == load_faces("synthetic", "train", count=40).split(0.05)[1].photos
-    assert "does not record what its training held out: taken are the 0.05 of the photos" in remark
+    assert "does not record what its training held out: assuming the default, 0.05 of the photos" in remark
 
 
 def test_the_models_of_the_package_record_it(data_root):
@@ -196,7 +196,7 @@ def test_a_number_of_faces_is_for_drawn_ones(capsys, tmp_path):
                   ["data", "stats", "--data", "mtfl"]):  # fmt: skip
         with pytest.raises(SystemExit):
             main([*words, "--faces", "20"])
-        assert "faces=20 is a number of synthetic faces" in capsys.readouterr().err
+        assert "faces=20 is only for synthetic faces" in capsys.readouterr().err
 
 
 def test_a_model_moved_away_from_its_run_keeps_its_record(data, faces, tmp_path):

@@ -110,7 +110,7 @@ def test_evaluation_converts_the_model_to_the_faces_and_says_so(tmp_path, capsys
     main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5"])
     with pytest.raises(SystemExit):
         main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5", "--fit_boxes"])
-    assert "--fit_boxes needs a model that tells" in capsys.readouterr().err
+    assert "--fit_boxes needs a model that records" in capsys.readouterr().err
 
 
 def test_points_that_cannot_be_told_are_not_measured(tmp_path, capsys, monkeypatch):
@@ -161,7 +161,7 @@ def test_boxes_of_another_convention_are_told_and_brought_to_those_of_training(t
     said, nme = evaluated()
     assert "--fit_boxes" not in said
     said, enlarged = evaluated("--boxes", "enlarged")
-    assert "these boxes are 1.25 times as large about the faces as in training" in said
+    assert "these boxes are 1.25 times as large as in training" in said
     said, fitted = evaluated("--boxes", "enlarged", "--fit_boxes")
     assert "times as large" not in said
     assert fitted == pytest.approx(nme, rel=2e-3)

@@ -196,7 +196,7 @@ def test_a_model_of_a_custom_scheme_is_calibrated_for_a_detector(faces, folder, 
                 str(folder / "own"),
             ]
         )
-    assert "marks three" in capsys.readouterr().err
+    assert "predicts three" in capsys.readouterr().err
 
 
 def test_the_command_writes_to_the_folder_of_the_model_or_to_output(faces, folder, capsys, monkeypatch):
@@ -223,9 +223,9 @@ def test_the_command_writes_to_the_folder_of_the_model_or_to_output(faces, folde
         assert list((folder / "w300").iterdir()) == []
         return capsys.readouterr().err
 
-    assert "'w300' is a model of the package, which is never written to: give --output" in refused("--model", "w300")
-    assert "would be used instead of the package's model" in refused("--model", "w300", "--output", "w300")
-    assert "give --model, too" in refused("--output", "mine")
+    assert "'w300' is a packaged model, which is never changed: pass --output" in refused("--model", "w300")
+    assert "would be used instead of the packaged model" in refused("--model", "w300", "--output", "w300")
+    assert "pass --model too" in refused("--output", "mine")
     assert "nowhere: no model here" in refused("--model", "nowhere")
 
     main([*source, "--model", "w300", "--output", "mine"])

@@ -127,7 +127,7 @@ def test_the_command_packs_the_faces_within_the_distance(capsys, monkeypatch, tm
     with pytest.raises(SystemExit) as error:
         main(["data", "label", "mtfl", "teacher", "out", "--most", f"{distances.min() - 0.01:.3f}"])
     assert error.value.code == 2
-    assert "finds the annotated points of no face of MTFL within" in capsys.readouterr().err
+    assert "no prediction on MTFL is within" in capsys.readouterr().err
     second = np.sort(distances)[1]
     main(["data", "label", "mtfl", "teacher", "out", "--most", f"{second + 0.001:.3f}", "--size", "48"])
     output = capsys.readouterr().out
@@ -135,7 +135,7 @@ def test_the_command_packs_the_faces_within_the_distance(capsys, monkeypatch, tm
     mean_offset = np.median(
         label_faces(dataclasses.replace(constant_model(template), flip_average=True), faces).offsets
     )
-    assert f"the annotated points lie {mean_offset:+.2f} pixels to the right" in output
+    assert f"the annotated points are {mean_offset:+.2f} pixels right" in output
     assert ("do they count from 1?" in output) == (mean_offset > 0.5)
     packed = read_packed("out", "train")
     assert packed.points.shape == (2, 68, 2)

@@ -72,7 +72,7 @@ def test_a_file_of_a_preset_s_name_is_taken_and_that_is_said(tmp_path, capsys):
     (tmp_path / "w300").rmdir()
     (tmp_path / "w300").write_text(presets.source("mtfl"), encoding="utf-8")
     assert read_config("w300") == presets.load("mtfl")
-    assert capsys.readouterr().err == "wing-jax: w300 is a file here, which is taken, and not the preset of that name\n"
+    assert capsys.readouterr().err == "wing-jax: using the file w300, not the preset of the same name\n"
 
 
 @pytest.mark.parametrize(

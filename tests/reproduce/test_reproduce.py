@@ -322,7 +322,7 @@ def _variant_of(loss, shop):
 def test_the_command(tmp_path, capsys):
     words = ["reproduce", "pose-histogram", "--data", "synthetic", "--budget", "trial", "--output", str(tmp_path)]
     main(words)
-    assert "written: " in capsys.readouterr().out
+    assert "saved: " in capsys.readouterr().out
     assert f"wing-jax {' '.join(words)}" in (tmp_path / "synthetic-trial" / "pose-histogram.md").read_text()
     shop = ExperimentRunner(small_recipe(), output=tmp_path)
     make(ReproduceOptions(target="table1", seeds=1, losses=("l1", "wing")), shop, command="wing-jax reproduce table1")

@@ -1,10 +1,10 @@
-"""A disk of its own for a process, too small; run by test_full_disk.py within `unshare --map-root-user --mount`.
+"""Run commands on a small disk of their own; test_full_disk.py runs this in `unshare --map-root-user --mount`.
 
-    python -m tests.support.small_disk training FOLDER SIZE...  train as workshop.py does, with room that grows
-    python -m tests.support.small_disk commands FOLDER          commands that write, with no room at all
-    python -m tests.support.small_disk read_only FOLDER         some of them, on a disk that is not to be written to
+    python -m tests.support.small_disk training FOLDER SIZE...  train as workshop.py does, on a disk that grows
+    python -m tests.support.small_disk commands FOLDER          run commands that write, on a full disk
+    python -m tests.support.small_disk read_only FOLDER         run some of them, on a read-only disk
 
-Prints what came of each as JSON.
+Prints the exit status and the errors of each command as JSON.
 """
 
 import contextlib
@@ -18,54 +18,54 @@ from pathlib import Path
 from tests.support import workshop
 
 
-def mount(place: Path, *options: str) -> None:
-    place.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(place)], check=True)
+def mount(path: Path, *options: str) -> None:
+    path.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", ",".join(options), "none", str(path)], check=True)
 
 
 def training(folder: Path, sizes: list[str]) -> list:
-    """Status and complaints of the same command each time; what is left of the last lies in FOLDER/saved."""
-    runs, said = folder / "runs", []
+    """Train with each disk size; return (status, errors) of each run. FOLDER/saved is a copy of the last run."""
+    runs, results = folder / "runs", []
     for number, size in enumerate(sizes):
         mount(runs, f"size={size}", *(["remount"] if number else []))
         process = workshop.start(folder, "small")
-        _, complaints = process.communicate(timeout=300)
-        said.append((process.returncode, complaints))
+        _, errors = process.communicate(timeout=300)
+        results.append((process.returncode, errors))
     subprocess.run(["cp", "-r", str(runs / "small"), str(folder / "saved")], check=True)
-    return said
+    return results
 
 
 def commands(folder: Path) -> list:
-    """Status and complaints of each command of `WORDS`."""
+    """Run each command of `WORDS` on a full disk; return (status, errors) of each."""
     mount(folder / "full", "size=64k")
     with contextlib.suppress(OSError), (folder / "full" / "ballast").open("wb") as file:
         while True:
             file.write(bytes(4096))
-    return said_by(WORDS, folder)
+    return run_commands(WORDS, folder)
 
 
 def read_only(folder: Path) -> list:
-    """Status and complaints of each command of `SOME`."""
+    """Run each command of `SOME` on a read-only disk; return (status, errors) of each."""
     mount(folder / "full", "ro")
-    return said_by(SOME, folder)
+    return run_commands(SOME, folder)
 
 
-def said_by(commands: tuple[str, ...], folder: Path) -> list:
-    """Status and complaints of each, given in `folder`."""
+def run_commands(commands: tuple[str, ...], folder: Path) -> list:
+    """Run the commands in `folder`; return (status, errors) of each."""
     from wing_jax.cli import main
 
     os.chdir(folder)
-    said = []
+    results = []
     for words in commands:
-        complaints = io.StringIO()
+        errors = io.StringIO()
         try:
-            with contextlib.redirect_stderr(complaints), contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
                 main(words.split())
             status = 0
-        except SystemExit as left:
-            status = left.code
-        said.append((status, complaints.getvalue()))
-    return said
+        except SystemExit as exit_error:
+            status = exit_error.code
+        results.append((status, errors.getvalue()))
+    return results
 
 
 WORDS = (
@@ -86,10 +86,10 @@ SOME = tuple(words for words in WORDS if words.split()[0] in ("data", "analyse",
 
 
 if __name__ == "__main__":
-    what, where, *sizes = sys.argv[1:]
-    told = (
-        training(Path(where), sizes)
-        if what == "training"
-        else {"commands": commands, "read_only": read_only}[what](Path(where))
+    action, folder_name, *sizes = sys.argv[1:]
+    results = (
+        training(Path(folder_name), sizes)
+        if action == "training"
+        else {"commands": commands, "read_only": read_only}[action](Path(folder_name))
     )
-    print(json.dumps(told))
+    print(json.dumps(results))

@@ -1,4 +1,4 @@
-"""A model of five points that marks them at once, and badly."""
+"""Small models for tests, which are fast and inaccurate."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from wing_jax.schemes import MTFL_5
 
 
 def save_tiny_model(folder: Path) -> Path:
-    """Write it to `folder`, which is returned."""
+    """Save a model of five points to `folder`, and return `folder`."""
     network = {"name": "plain", "points": 5, "channels": (4, 4), "hidden": 8}
     variables = make_model(**network).init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     variables["params"]["output"]["bias"] = jnp.asarray([5.0, 5, 10, 5, 8, 8, 5, 11, 10, 11])
@@ -28,7 +28,7 @@ def save_tiny_model(folder: Path) -> Path:
 
 
 def drawn_model(folder, scheme, mean):
-    """A one-stage model of drawn weights that answers about the mean shape (fractions of the crop)."""
+    """Save a one-stage model with random weights that predicts about the mean shape (in fractions of the crop)."""
     network = {"name": "plain", "points": scheme.points, "channels": (4, 4), "hidden": 8}
     model, random = make_model(**network), np.random.default_rng(0)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.uint8))

@@ -1,4 +1,4 @@
-"""A tiny training for tests, in a process of its own, that can be ended at a step."""
+"""A small training for tests, in a separate process that can be killed at a step."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_file import write_pts
 
 STEPS = {1: 160, 2: 80}  # of each stage
-EVERY = 40  # steps between checkpoints; losses are logged each 20
+EVERY = 40  # steps between checkpoints; losses are logged every 20 steps
 CONFIG = f"""
 from wing_jax.config import *
 
@@ -48,7 +48,7 @@ config = Config(
 
 
 def furnish(folder):
-    """Lay the config and synthetic faces in the folders of 300-W there, so that they are drawn only once; the last."""
+    """Write the config, and synthetic faces in the folders of 300-W, to `folder`; return the test faces."""
     for split, part, count in (("train", "afw", 80), ("test", "ibug", 30)):
         faces = load_faces("synthetic", split, count=count)
         for i, points in enumerate(faces.points):
@@ -59,7 +59,7 @@ def furnish(folder):
 
 
 def start(workshop, name):
-    """`wing-jax train tiny.py --name NAME` in a process of its own."""
+    """Start `wing-jax train tiny.py --name NAME` in a separate process."""
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
@@ -72,29 +72,31 @@ def start(workshop, name):
 
 
 def finish(process):
-    said, complaints = process.communicate(timeout=300)
-    assert process.returncode == 0, complaints
-    return said
+    """Wait until the process has succeeded; return its output."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
 
 
 def logged(folder):
-    """The lines of metrics.jsonl that are whole."""
+    """Return the complete lines of metrics.jsonl."""
     path = folder / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def weights(folder):
+    """Return the weights of a run's model, by name."""
     with np.load(folder / "model" / "weights.npz") as stored:
         return dict(stored)
 
 
 def kill_after(process, folder, step, *, by=signal.SIGKILL):
-    """End the process when `step` has been logged; what it said then."""
+    """Send the signal `by` to the process when it has logged `step`; return its errors."""
     while not any(line["step"] >= step for line in logged(folder)):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
     process.send_signal(by)
-    _, said = process.communicate()
-    assert process.returncode == (0 if by == signal.SIGTERM else -by), said
-    return said
+    _, errors = process.communicate()
+    assert process.returncode == (0 if by == signal.SIGTERM else -by), errors
+    return errors

@@ -105,7 +105,7 @@ def test_run_killed_in_the_first_stage_and_terminated_in_the_second_ends_with_th
     step = logged(folder / "stage2")[-1]["step"]
     assert 20 < step <= STEPS[2]  # the span at hand is finished
     assert f"wing-jax: stage 2: stopped at step {step} of {STEPS[2]}, which is saved" in said.splitlines()[-1]
-    assert said.rstrip().endswith("to go on: wing-jax train tiny.py --name killed")
+    assert said.rstrip().endswith("to resume: wing-jax train tiny.py --name killed")
     assert (folder / "stage2" / "checkpoints" / str(step) / "seal.json").exists()
     finish(start(workshop, "killed"))
     undisturbed, resumed = weights(trained), weights(folder)

@@ -1,4 +1,4 @@
-"""`wing-jax analyse losses|model|training`: what a loss makes of errors, and why."""
+"""`wing-jax analyse losses|model|training`: which errors a loss acts on."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -18,62 +18,62 @@ from wing_jax.types import Loss
 
 USAGE = """usage: wing-jax analyse ACTION ...
 
-  losses                          value, gradient, curvature and optimal step over the error axis
-  model MODEL --data NAME         which errors, landmarks, poses and layers the losses pull at, trained and untrained
-  training CONFIG [--field value] which errors they would pull at in the course of the first stage's training
+  losses                          plot value, gradient, curvature and optimal step of the losses against the error
+  model MODEL --data NAME         plot which errors, landmarks, poses and layers the gradients come from
+  training CONFIG [--field value] plot which errors the gradients come from during the training of the first stage
 
-`wing-jax analyse ACTION --help` says more."""
+`wing-jax analyse ACTION --help` lists the options of an action."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Common:
-    """What all actions take."""
+    """The options of all actions."""
 
-    losses: tuple[str, ...] = ("l2", "l1", "smooth_l1", "wing")
-    small: float = 0.5  # pixels of a 64 x 64 crop: errors below are small
-    large: float = 2.0  # pixels of a 64 x 64 crop: errors from here on are large
-    output: str = "runs/analysis"  # folder of the figures, as SVG and PNG
+    losses: tuple[str, ...] = ("l2", "l1", "smooth_l1", "wing")  # losses to compare
+    small: float = 0.5  # errors below this are small; in pixels of a 64 x 64 crop
+    large: float = 2.0  # errors from this on are large; in pixels of a 64 x 64 crop
+    output: str = "runs/analysis"  # folder for the figures, as SVG and PNG
 
     @property
     def edges(self) -> tuple[float, float]:
         if not 0 < self.small < self.large:
-            raise InputError(f"small={self.small} and large={self.large}: give 0 < small < large")
+            raise InputError(f"small={self.small} and large={self.large}: use 0 < small < large")
         return self.small, self.large
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossesOptions(Common):
-    """Draw the losses over the error axis."""
+    """Plot the losses against the error."""
 
-    reach: float = 20.0  # pixels
+    reach: float = 20.0  # plot errors from -reach to reach, in pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelOptions(Common, DataOptions):
-    """Analyse the first stage of MODEL on a data set, beside the same network untrained."""
+    """Analyze the first stage of MODEL on a data set, and the same network untrained."""
 
-    model: Annotated[str, tyro.conf.Positional]
-    faces: int = 0  # synthetic faces to draw (synthetic alone); 0: 500
-    batch: int = 64  # faces, for gradients and landscapes
-    places: int = 21  # of the landscape, along either direction
-    seed: int = 0  # of the untrained network and the directions
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
+    faces: int = 0  # number of faces (only --data synthetic); 0: 500
+    batch: int = 64  # number of faces for gradients and loss landscapes
+    places: int = 21  # grid points of the loss landscape, in each direction
+    seed: int = 0  # random seed of the untrained network and the directions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FollowedConfig(Config):
-    """A training whose first stage is followed."""
+    """A training whose first stage is analyzed."""
 
     analysis: Common = Common()
 
 
 def run(arguments: list[str]) -> None:
-    """Make the figures of one action and say what they show in numbers."""
+    """Save the figures of one action and print their main numbers."""
     actions = {"losses": _losses, "model": _model, "training": _training}
     if not arguments or arguments[0] not in actions:
         stop_with_usage(arguments, USAGE, kind="action", known=actions)
     console = make_console()
-    for said in actions[arguments[0]](arguments[1:]):
-        say(console, said)
+    for line in actions[arguments[0]](arguments[1:]):
+        say(console, line)
 
 
 def _losses(arguments: list[str]) -> Iterator[str]:
@@ -86,8 +86,8 @@ def _losses(arguments: list[str]) -> Iterator[str]:
     from wing_jax.report.analysis import curves_figure
 
     errors = jnp.linspace(-options.reach, options.reach, 1601)
-    drawn = {title: curves(loss, errors) for title, loss in _made(options, 64).items()}
-    yield _written(curves_figure(errors, drawn), options, "losses")
+    curves_by_loss = {title: curves(loss, errors) for title, loss in _make_losses(options, 64).items()}
+    yield _save(curves_figure(errors, curves_by_loss), options, "losses")
 
 
 def _model(arguments: list[str]) -> Iterator[str]:
@@ -103,11 +103,12 @@ def _model(arguments: list[str]) -> Iterator[str]:
     localizer = Localizer.load(find_model(options.model).folder)
     faces = options.load(count=faces_to_draw(options.data, options.faces))
     size = localizer.stages[0].input_size
-    what = subject(localizer, faces, losses=_made(options, size), edges=_scaled(options.edges, size), seed=options.seed)
-    yield from shares_in_words(what.shares, what.edges)
-    yield from agreement_in_words(what, batch=options.batch, seed=options.seed)
-    for name, figure in figures(what, batch=options.batch, places=options.places, seed=options.seed):
-        yield _written(figure, options, name)
+    edges = _scale_edges(options.edges, size)
+    analysis = subject(localizer, faces, losses=_make_losses(options, size), edges=edges, seed=options.seed)
+    yield from shares_in_words(analysis.shares, analysis.edges)
+    yield from agreement_in_words(analysis, batch=options.batch, seed=options.seed)
+    for name, figure in figures(analysis, batch=options.batch, places=options.places, seed=options.seed):
+        yield _save(figure, options, name)
 
 
 def _training(arguments: list[str]) -> Iterator[str]:
@@ -122,34 +123,35 @@ def _training(arguments: list[str]) -> Iterator[str]:
 
     config = at_large_batch(config)
     options, stage = config.analysis, config.stage1
-    losses, edges = _made(options, stage.input_size), _scaled(options.edges, stage.input_size)
+    losses, edges = _make_losses(options, stage.input_size), _scale_edges(options.edges, stage.input_size)
     setup = first_setup(config, training_data(config))
-    seen = follow(setup, settings_of(config, mesh_of(config)), at=probe_steps(stage.steps))
-    counts = np.stack([error_shares(one.errors, one.visible, edges=edges) for one in seen])
+    probes = follow(setup, settings_of(config, mesh_of(config)), at=probe_steps(stage.steps))
+    counts = np.stack([error_shares(probe.errors, probe.visible, edges=edges) for probe in probes])
     shares = {
-        loss: np.stack([gradient_shares(f, one.errors, one.visible, edges=edges) for one in seen])
+        loss: np.stack([gradient_shares(f, probe.errors, probe.visible, edges=edges) for probe in probes])
         for loss, f in losses.items()
     }
-    for number, one in enumerate(seen):
-        pulls = ", ".join(f"{loss} {100 * values[number][0]:.0f} %" for loss, values in shares.items())
-        yield f"step {one.step}: {100 * counts[number][0]:.0f} % of the errors are small; of the gradient: {pulls}"
-    yield _written(training_figure([one.step for one in seen], shares, counts, edges), options, "training")
+    for number, probe in enumerate(probes):
+        gradients = ", ".join(f"{loss} {100 * values[number][0]:.0f} %" for loss, values in shares.items())
+        small = f"{100 * counts[number][0]:.0f} % of the errors"
+        yield f"step {probe.step}: small errors are {small}, and this much of the gradient: {gradients}"
+    yield _save(training_figure([probe.step for probe in probes], shares, counts, edges), options, "training")
 
 
-def _made(options: Common, input_size: int) -> dict[str, Loss]:
-    """The losses with their default lengths, in pixels of a crop of `input_size`."""
+def _make_losses(options: Common, input_size: int) -> dict[str, Loss]:
+    """Return the losses by title, with their default widths for crops of `input_size` pixels."""
     from wing_jax.losses import make_loss
     from wing_jax.reproduce.published import title_of
 
     return {title_of(name): make_loss(name, working_extent=input_size) for name in options.losses}
 
 
-def _scaled(edges: tuple[float, float], input_size: int) -> tuple[float, float]:
+def _scale_edges(edges: tuple[float, float], input_size: int) -> tuple[float, float]:
     low, high = edges
     return low * input_size / 64, high * input_size / 64
 
 
-def _written(figure: Figure, options: Common, name: str) -> str:
+def _save(figure: Figure, options: Common, name: str) -> str:
     from wing_jax.report.analysis import save_vector
 
-    return f"written: {', '.join(map(str, save_vector(figure, Path(options.output) / name)))}"
+    return f"saved: {', '.join(map(str, save_vector(figure, Path(options.output) / name)))}"

@@ -19,20 +19,23 @@ from wing_jax.text import cut, quoted, reason
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """Set several evaluations of one test set beside each other, by group of faces: a table and a plot."""
+    """Compare several evaluations of one test set by group of faces, in a table and a plot."""
 
-    reports: Annotated[tuple[str, ...], tyro.conf.Positional]  # folders that `wing-jax evaluate` wrote
-    names: tuple[str, ...] = ()  # what to call them; none: their models' folders
-    group: str = "pose"
-    output: str = "runs/compare.png"
+    reports: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="REPORT [REPORT ...]")]
+    """folders that `wing-jax evaluate` wrote"""
+    names: tuple[str, ...] = ()  # titles of the reports; default: the names of the models' folders
+    group: str = "pose"  # compare by this group, such as pose
+    output: str = "runs/compare.png"  # the plot's file
 
 
 def run(arguments: list[str]) -> None:
-    """Print the table of the last stage's NME by group, the first boxes and metric; write the plot."""
+    """Print the last stage's NME by group, for the first condition and metric of each report; write the plot."""
     options = parse(CompareOptions, arguments, command="compare")
     names = options.names or tuple(_model_of(Path(report)) for report in options.reports)
     if not options.reports or len(names) != len(options.reports):
-        raise InputError(f"{len(options.reports)} reports and {len(names)} names: give as many of both, and some")
+        raise InputError(
+            f"{len(options.reports)} reports, {len(names)} names: pass 1 or more reports, and no names or one for each"
+        )
     entries = [_last_stage(Path(report), options.group) for report in options.reports]
     groups = {name: entry["groups"][options.group] for name, entry in zip(names, entries, strict=True)}
     metric, labels = label(entries[0]), list(entries[0]["groups"][options.group])
@@ -49,24 +52,24 @@ def run(arguments: list[str]) -> None:
 
 
 def _model_of(report: Path) -> str:
-    """What the model of a report is called, by the folders: RUN/model/report-DATA or NAME/report-DATA."""
+    """Return the model's name from the report's path: RUN/model/report-DATA or NAME/report-DATA."""
     model = report.absolute().parent
     return model.parent.name if model.name == "model" else model.name
 
 
 def _last_stage(report: Path, group: str) -> dict:
-    """The entry of the last stage under the report's first boxes and metric."""
+    """Return the last stage's entry for the report's first condition and metric."""
     path = report / "results.json"
     try:
         summary = json.loads(files.read_text(path))
-        same = [e for e in summary if all(e[key] == summary[0][key] for key in ("condition", "metric"))]
+        entries = [e for e in summary if all(e[key] == summary[0][key] for key in ("condition", "metric"))]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError(f"{path}: cannot read these results ({reason(error)}): run wing-jax evaluate first") from error
-    if group not in same[-1]["groups"]:
+    if group not in entries[-1]["groups"]:
         raise InputError(
-            f"{path}: has no group {quoted(group)}: use one of {cut(', '.join(same[-1]['groups']), length=200)}"
+            f"{path}: no group {quoted(group)}: use one of {cut(', '.join(entries[-1]['groups']), length=200)}"
         )
-    return same[-1]
+    return entries[-1]
 
 
 def _row(name: str, entries: Sequence[dict | None]) -> tuple[str, ...]:

@@ -5,11 +5,11 @@ import sys
 from wing_jax import presets
 from wing_jax.errors import InputError
 
-USAGE = "usage: wing-jax config NAME > my.py; then change my.py, and: wing-jax train my.py. Presets:"
+USAGE = "usage: wing-jax config NAME > my.py, edit my.py, then: wing-jax train my.py. Presets:"
 
 
 def run(arguments: list[str]) -> None:
-    """Print the config file of the preset, or, without a name, which presets there are."""
+    """Print the config file of a preset, or, without a name, the list of presets."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print("\n".join([USAGE, "", *(f"  {name:9} {presets.summary(name)}" for name in presets.names())]))
         return

@@ -1,4 +1,4 @@
-"""`wing-jax data ACTION PATH`: look into a data set before you train on it."""
+"""`wing-jax data ACTION PATH`: inspect a data set, and prepare it for training."""
 
 import contextlib
 import dataclasses
@@ -37,85 +37,87 @@ from wing_jax.schemes import CONVERSIONS, MTFL_5, SCHEMES, get_conversion
 from wing_jax.text import printable
 
 LARGEST_CROP = 8_192  # pixels
-FROM_1 = 0.5  # pixels that points lean to the right
+ONE_BASED_OFFSET = 0.5  # pixels: points further right than this may count from 1
 ACTIONS = {
-    "check": "read everything; say what is missing, broken, outside, cut or there twice (status 1 if any is broken)",
-    "show": "draw faces with their points, numbers and boxes on one sheet",
-    "stats": "count the attributes, print and plot the poses before and after HSM",
-    "detect": "how many faces a detector finds, and where in its boxes they lie",
-    "label": "let a model mark all its points on faces annotated with a few, and pack those where both agree",
-    "pack": "cut the faces once and write them compactly, so that training starts in seconds",
-    "formats": "list the formats that can be read",
-    "schemes": "list the landmark schemes and their conversions, and draw them",
+    "check": "read all faces; list missing and broken files, points outside the picture or box, and duplicates",
+    "show": "draw faces with their points, point numbers and boxes on one sheet",
+    "stats": "count the attributes; print and plot the poses before and after HSM",
+    "detect": "run a face detector; report how many faces it finds, and their position in its boxes",
+    "label": "let a model predict all its points on faces annotated with a few, and pack the faces where both agree",
+    "pack": "crop the faces once and store them compactly, so that training starts in seconds",
+    "formats": "list the formats of data sets",
+    "schemes": "list and draw the landmark schemes, and list their conversions",
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShowOptions(PathOptions):
-    """Draw faces of PATH, chosen at random, with their points and boxes on a contact sheet."""
+    """Draw random faces of PATH with their points and boxes on a contact sheet."""
 
-    split: str = ""  # empty: the first there is
-    faces: int = 12
-    columns: int = 4
-    seed: int = 0
-    numbers: bool = True  # beside the points
-    output: str = "runs/faces.png"
+    split: str = ""  # empty: the first split of the data set
+    faces: int = 12  # number of faces
+    columns: int = 4  # faces in a row
+    seed: int = 0  # random seed of the choice of faces
+    numbers: bool = True  # draw the number of each point
+    output: str = "runs/faces.png"  # file of the sheet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DetectOptions(PathOptions):
-    """Run a face detector on the images of PATH: how many faces it finds, where in its boxes they lie, and how much
-    that varies. Measure it on training faces; with MODEL, that model learns where to look in this detector's boxes."""
+    """Run a face detector on the pictures of PATH. Print how many faces it finds, their mean position in its boxes, and
+    how much that varies. With --model, calibrate the model to the detector's boxes; use training faces for this."""
 
-    split: str = ""  # empty: the first there is
-    faces: int = 0  # at most so many, chosen at random; 0: all
-    detector: str = "auto"
-    model: str = ""  # a model to be told; for points of your own, of which nothing is known beforehand
-    output: str = ""  # folder for MODEL with what it was told; empty: MODEL's own, where it is none of the package
-    seed: int = 0
+    split: str = ""  # empty: the first split of the data set
+    faces: int = 0  # use this many faces, chosen at random; 0: all
+    detector: str = "auto"  # libfacedetection, mtcnn or another registered detector; auto: the first installed
+    model: str = ""  # the model to calibrate to the detector; needed for a landmark scheme of your own
+    output: str = ""  # folder for the calibrated model; empty: update it in place (not a packaged model)
+    seed: int = 0  # random seed of the choice of faces
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SchemesOptions:
-    """List the published schemes and what each can be converted to; draw each with its numbers."""
+    """List the published landmark schemes and their conversions; draw each scheme with the numbers of its points."""
 
-    output: str = "runs/schemes"  # folder
+    output: str = "runs/schemes"  # folder for the drawings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PackOptions(PathOptions):
-    """Write the faces of all splits of PATH to the folder OUTPUT as encoded crops of two box sides."""
+    """Crop the faces of all splits of PATH to twice the box side, and store them compactly in the folder OUTPUT."""
 
-    output: Annotated[str, tyro.conf.Positional]
-    config: str = ""  # a training config: the crops get the size that it cuts faces at, which is best
-    size: int = 256  # pixels of a crop, where no config is given
-    quality: int = 60  # JPEG's, 1 to 100 (of the same bytes, size is worth more); 0: raw, exact, 25 times larger
-    workers: int = 2  # threads
+    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]  # a new folder
+    config: str = ""  # recommended: a training config, whose crop size is used instead of --size
+    size: int = 256  # side of the crops in pixels, without --config
+    quality: int = 60  # JPEG quality, 1 to 100; it matters less than the size; 0: lossless, 25 times larger
+    workers: int = 2  # number of threads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelOptions(PathOptions):
-    """Let MODEL mark all its points on the faces of PATH, of which other points are annotated. Its box is put where
-    those say; the faces whose annotated points it finds again are written to the folder OUTPUT, packed, to train on."""
+    """Let MODEL predict all its points on the faces of PATH, of which other points are annotated. The box is computed
+    from those. Faces where prediction and annotation agree are packed in the folder OUTPUT, to train on."""
 
-    model: Annotated[str, tyro.conf.Positional]
-    output: Annotated[str, tyro.conf.Positional]
-    split: str = "train"
-    most: float = 4.0  # mean distance, in % of the box's side, between annotated points and those found, at most
-    size: int = 0  # pixels of a crop; 0: what the model cuts faces at
-    quality: int = 80  # JPEG's, 1 to 100; 0: raw
-    workers: int = 2  # threads
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
+    output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]  # a new folder
+    split: str = "train"  # the split of the data set
+    most: float = 4.0  # maximum mean distance of predicted and annotated points, in % of the box side
+    size: int = 0  # side of the crops in pixels; 0: the crop size of the model
+    quality: int = 80  # JPEG quality, 1 to 100; 0: lossless
+    workers: int = 2  # number of threads
 
 
 def run(arguments: list[str]) -> None:
-    """Do one of `ACTIONS`."""
+    """Run one of `ACTIONS`."""
     action, *rest = arguments or [""]
     if action not in ACTIONS:
         rows = "\n".join(f"  {name:8} {about}" for name, about in ACTIONS.items())
-        stop_with_usage(arguments, f"usage: wing-jax data ACTION PATH ...\n\n{rows}", kind="action", known=ACTIONS)
-    works = {"check": check, "show": _show, "stats": stats, "detect": _detect, "label": _label, "pack": _pack,
-             "formats": _formats, "schemes": _schemes}  # fmt: skip
-    works[action](rest)
+        hint = "`wing-jax data ACTION --help` lists the options of an action."
+        usage = f"usage: wing-jax data ACTION PATH ...\n\n{rows}\n\n{hint}"
+        stop_with_usage(arguments, usage, kind="action", known=ACTIONS)
+    functions = {"check": check, "show": _show, "stats": stats, "detect": _detect, "label": _label, "pack": _pack,
+                 "formats": _formats, "schemes": _schemes}  # fmt: skip
+    functions[action](rest)
 
 
 def _show(arguments: list[str]) -> None:
@@ -124,9 +126,9 @@ def _show(arguments: list[str]) -> None:
     faces = options.one_split()
     order = np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]
     shown = faces.take(np.sort(order))
-    if other := other_sizes(shown):
-        print(f"{len(other)} of these pictures are not of the size that their annotation file says, first "
-              f"{picture_name(other[0])}: see wing-jax data check", file=sys.stderr)  # fmt: skip
+    if mismatches := other_sizes(shown):
+        print(f"{len(mismatches)} of these pictures have another size than in the annotation file, first "
+              f"{picture_name(mismatches[0])}: see wing-jax data check", file=sys.stderr)  # fmt: skip
     try:
         sheet = annotation_sheet(shown, columns=options.columns, numbers=options.numbers)
     except ValueError as error:
@@ -139,50 +141,55 @@ def _show(arguments: list[str]) -> None:
 def _detect(arguments: list[str]) -> None:
     options = parse(DetectOptions, arguments, command="data detect")
     check_range(options, faces=(0, 10**9), seed=(0, LARGEST_SEED))
-    folder = _to_be_told(options)
+    folder = _calibration_folder(options)
     faces, detector = options.one_split(), get_detector(options.detector)
     localizer = Localizer.load(find_bundle(options.model).folder) if options.model else None
     if localizer and localizer.scheme.name != faces.scheme.name:
-        raise InputError(f"{options.model} marks {localizer.scheme.name}, {faces.name} has {faces.scheme.name}")
+        raise InputError(f"{options.model} predicts {localizer.scheme.name}, {faces.name} has {faces.scheme.name}")
     if 0 < options.faces < len(faces):
         faces = faces.take(np.sort(np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]))
-    made = detected(detector, faces)
+    detections = detected(detector, faces)
     name = printable(faces.name)
-    print(f"{detector.name} on {name}: {made.found.sum()} of {len(faces)} faces found, {made.others} other boxes")
-    if not made.found.any():
-        raise InputError(f"{detector.name} finds none of these faces")
-    boxes, points, visible = made.boxes[made.found], faces.points[made.found], faces.visible[made.found]
-    placed = {f"all {faces.scheme.points} points": shape_in_boxes(points, visible, boxes)}
-    with contextlib.suppress(ValueError):  # a scheme of which the five points are not known
+    count = detections.found.sum()
+    print(f"{detector.name} on {name}: {count} of {len(faces)} faces found, {detections.others} other boxes")
+    if not detections.found.any():
+        raise InputError(f"{detector.name} finds none of the faces")
+    boxes, points, visible = (
+        detections.boxes[detections.found],
+        faces.points[detections.found],
+        faces.visible[detections.found],
+    )
+    positions = {f"all {faces.scheme.points} points": shape_in_boxes(points, visible, boxes)}
+    with contextlib.suppress(ValueError):  # the scheme has no conversion to the five points
         five = get_conversion(faces.scheme, MTFL_5)
-        placed["eyes, nose, mouth corners"] = shape_in_boxes(five.points(points), five.visible(visible), boxes)
-    for name, place in placed.items():
-        print(f"mean shape of {name}: center ({place.center[0]:+.4f}, {place.center[1]:+.4f}) sides from the box's, "
-              f"side {place.side:.4f}")  # fmt: skip
+        positions["eyes, nose, mouth corners"] = shape_in_boxes(five.points(points), five.visible(visible), boxes)
+    for name, shape in positions.items():
+        print(f"mean shape of {name}: center ({shape.center[0]:+.4f}, {shape.center[1]:+.4f}) sides from the box's, "
+              f"side {shape.side:.4f}")  # fmt: skip
     spread = shape_spread(points, visible, boxes)
-    print(f"standard deviations of a face: center {spread[0]:.3f}, {spread[1]:.3f} sides, size {spread[2]:.1%}")
+    print(f"standard deviations over the faces: center {spread[0]:.3f}, {spread[1]:.3f} sides, size {spread[2]:.1%}")
     if localizer:
-        known = localizer.metadata
-        detectors = {**known.detectors, detector.name: next(iter(placed.values()))}
-        calibrated = dataclasses.replace(localizer, metadata=dataclasses.replace(known, detectors=detectors))
+        metadata = localizer.metadata
+        detectors = {**metadata.detectors, detector.name: next(iter(positions.values()))}
+        calibrated = dataclasses.replace(localizer, metadata=dataclasses.replace(metadata, detectors=detectors))
         print(printable(f"Saved the detector calibration to {calibrated.save(folder)}"))
 
 
-def _to_be_told(options: DetectOptions) -> Path:
-    """The folder that the model is written to with what it was told.
+def _calibration_folder(options: DetectOptions) -> Path:
+    """Return the folder to write the calibrated model to.
 
     Raises:
-      InputError: there is no model, or it is one of the package and no other folder is given.
+      InputError: there is no such model, or it is a packaged one and no other folder is given.
     """
     if not options.model:
         if options.output:
-            raise InputError(f"--output {options.output} is a folder for the model that is told: give --model, too")
+            raise InputError(f"--output {options.output}: the folder is for the calibrated model: pass --model too")
         return Path()
     place = find_model(options.model)
     if place.packaged and not options.output:
         raise InputError(
-            f"{place.packaged!r} is a model of the package, which is never written to: give --output FOLDER for a copy "
-            "with what it is told, and use that folder as MODEL"
+            f"{place.packaged!r} is a packaged model, which is never changed: pass --output FOLDER for a calibrated "
+            "copy, and use that folder as MODEL"
         )
     refuse_hiding(options.output)
     return Path(options.output or place.folder)
@@ -194,31 +201,31 @@ def _label(arguments: list[str]) -> None:
     localizer = dataclasses.replace(Localizer.load(find_model(options.model).folder), flip_average=True)
     faces = options.one_split()
     labeled = label_faces(localizer, faces, workers=options.workers)
-    kept = labeled.distances <= options.most / 100
-    if not kept.any():
+    accepted = labeled.distances <= options.most / 100
+    if not accepted.any():
         raise InputError(
-            f"{options.model} finds the annotated points of no face of {faces.name} within {options.most} % of its "
-            f"box: the median is {100 * np.median(labeled.distances):.1f} %"
+            f"{options.model}: no prediction on {faces.name} is within {options.most} % of the box side of the "
+            f"annotation: the median is {100 * np.median(labeled.distances):.1f} %"
         )
     groups = {"all": np.ones(len(faces), bool)}
     if faces.poses is not None:
         groups = {pose: np.array(faces.poses) == pose for pose in sorted(set(faces.poses))} | groups
     rows = tuple(
-        (name, str(chosen.sum()), f"{100 * np.median(labeled.distances[chosen]):.2f}", str((kept & chosen).sum()))
+        (name, str(chosen.sum()), f"{100 * np.median(labeled.distances[chosen]):.2f}", str((accepted & chosen).sum()))
         for name, chosen in groups.items()
     )
-    grid = Grid(title="", header=("pose", "faces", "median distance, % of the box", "kept"), rows=rows, words=1)
+    grid = Grid(title="", header=("pose", "faces", "median distance, % of the box", "accepted"), rows=rows, words=1)
     make_console(width=120).print(rich_table(grid))
     mean_offset = float(np.median(labeled.offsets))
-    print(f"the annotated points lie {mean_offset:+.2f} pixels to the right of the model's (median)", end="")
-    print(": do they count from 1?" if mean_offset > FROM_1 else "")
+    print(f"the annotated points are {mean_offset:+.2f} pixels right of the predicted ones (median)", end="")
+    print(": do they count from 1?" if mean_offset > ONE_BASED_OFFSET else "")
     size = options.size or localizer.stages[-1].face_crop_size
-    chosen = labeled.faces.take(np.flatnonzero(kept))
-    how = {"size": size, "quality": options.quality, "workers": options.workers}
-    pack({"train": chosen}, options.output, source=f"{options.found().root}, by {options.model}", **how)
+    chosen = labeled.faces.take(np.flatnonzero(accepted))
+    settings = {"size": size, "quality": options.quality, "workers": options.workers}
+    pack({"train": chosen}, options.output, source=f"{options.resolve().root}, by {options.model}", **settings)
     output = printable(options.output)
     print(f"{output}: {len(chosen)} faces of {size} x {size} pixels, {localizer.scheme.points} points each")
-    print(f'train on them besides others: more=(DataConfig(name="packed", root="{output}"),)')
+    print(f'to add them to the training data: more=(DataConfig(name="packed", root="{output}"),)')
 
 
 def _pack(arguments: list[str]) -> None:
@@ -228,21 +235,26 @@ def _pack(arguments: list[str]) -> None:
     for split, faces, faults in options.splits():
         if faults:
             raise InputError(
-                f"{len(faults)} faults in {split}, first {faults[0]}: see wing-jax data check {options.found().root}"
+                f"{len(faults)} faults in {split}, first {faults[0]}: see wing-jax data check {options.resolve().root}"
             )
         splits[split] = faces
     size = options.size
     if options.config:
-        from wing_jax.from_config.train import packed_size  # which trains: not for the other actions to import
+        from wing_jax.from_config.train import packed_size  # slow to import
 
         size = packed_size(read_config(options.config), shape_in_box(next(iter(splits.values()))))
     manifest = pack(
-        splits, options.output, size=size, quality=options.quality, source=options.found().root, workers=options.workers
+        splits,
+        options.output,
+        size=size,
+        quality=options.quality,
+        source=options.resolve().root,
+        workers=options.workers,
     )
     total = sum(path.stat().st_size for path in Path(options.output).iterdir())
-    said = ", ".join(f"{split} {count}" for split, count in manifest["counts"].items())
+    counts = ", ".join(f"{split} {count}" for split, count in manifest["counts"].items())
     output = printable(options.output)
-    print(f"{output}: {said} faces of {size} x {size} pixels, {total / 1e6:.1f} MB")
+    print(f"{output}: {counts} faces of {size} x {size} pixels, {total / 1e6:.1f} MB")
     print(f"train with --data packed --root {shlex.quote(output)}")
 
 
@@ -253,8 +265,8 @@ def _schemes(arguments: list[str]) -> None:
         write_image(folder / f"{scheme.name}.jpg", scheme_picture(scheme, size=720))
         print(f"{scheme.name}: {scheme.about}")
     for conversion in CONVERSIONS.values():
-        told = f"{int(conversion.told.sum())} of {conversion.target.points} points"
-        print(f"{conversion.source.name} -> {conversion.target.name}, {told}; approximates {conversion.approximates}")
+        count = f"{int(conversion.told.sum())} of {conversion.target.points} points"
+        print(f"{conversion.source.name} -> {conversion.target.name}, {count}; approximates {conversion.approximates}")
     print(printable(f"pictures: {folder}"))
 
 

@@ -1,4 +1,4 @@
-"""`wing-jax data check PATH`: everything that is wrong with a data set, in tables."""
+"""`wing-jax data check PATH`: find the faults of a data set."""
 
 import dataclasses
 import sys
@@ -17,45 +17,46 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.report.tables import Grid, rich_table
 from wing_jax.runtime.console import make_console, say
 
-FEWEST = 20  # faces among which a pose axis means anything
+MIN_POSE_FACES = 20  # with fewer faces, a pose axis means nothing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckOptions(PathOptions):
-    """Read everything in PATH and report counts, sizes, faults, duplicates across splits and poses in tables."""
+    """Read all faces of PATH and report counts, picture sizes, faults, duplicates across splits, and poses. The exit
+    status is 1 if a file is missing or broken."""
 
-    shown: int = 10  # faults and duplicates to list; the table counts them all
-    against: str = ""  # another data set's folder or file: which faces are in both, of the splits of either?
-    workers: int = 2  # threads that read pictures
+    shown: int = 10  # list at most this many faults and duplicates of each kind; the table counts all
+    against: str = ""  # folder or file of another data set: list the faces that are in both
+    workers: int = 2  # number of threads
 
 
 def check(arguments: list[str]) -> None:
-    """Read all splits, print the tables; status 1 if anything is broken."""
+    """Read all splits and print the tables; exit with status 1 if anything is missing or broken."""
     options = parse(CheckOptions, arguments, command="data check")
     check_range(options, shown=(0, 10**9), workers=(1, 256))
     checks: dict[str, SplitCheck] = {}
     for split, faces, faults in options.splits():
         checks[split] = check_split(faces, faults, workers=options.workers)
-    alike = duplicates(checks)
+    pairs = duplicates(checks)
     console = make_console(width=120)
-    first = next(iter(checks.values())).faces
-    say(console, f"{first.name}: {first.scheme.points} points ({first.scheme.name}), {first.box_convention!r} boxes")
-    console.print(rich_table(_overview(checks, alike)))
+    faces = next(iter(checks.values())).faces
+    say(console, f"{faces.name}: {faces.scheme.points} points ({faces.scheme.name}), {faces.box_convention!r} boxes")
+    console.print(rich_table(_overview(checks, pairs)))
     for split, check in checks.items():
         say(console, f"poses, {split}: {_poses(check.faces)}", soft_wrap=True)
     faults = [f"{split}: {fault}" for split, check in checks.items() for fault in check.faults]
     outside = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.outside)]
     cut = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.cut)]
-    pairs = [f"{kind}: {one} = {other}" for kind, one, other in alike]
+    across_splits = [f"{kind}: {first} = {second}" for kind, first, second in pairs]
     misfits = [f"{split}: {line}" for split, check in checks.items() for line in check.misfits]
-    twice = [f"{split}: {one} = {other}" for split, check in checks.items() for one, other in parted(check)]
+    renamed = [f"{split}: {first} = {second}" for split, check in checks.items() for first, second in parted(check)]
     for title, lines in (
         ("missing or broken", faults),
         ("annotations that do not fit their pictures", misfits),
         ("pictures with points outside", outside),
         ("pictures with points outside a box", cut),
-        ("in two splits", pairs),
-        ("one picture under two names: validation may hold out one and train on the other", twice),
+        ("in two splits", across_splits),
+        ("one picture under two names: one may be held out and the other trained on", renamed),
     ):
         _list(console, title, lines, options.shown)
     if options.against:
@@ -65,18 +66,20 @@ def check(arguments: list[str]) -> None:
 
 
 def _compare(console: Console, options: CheckOptions, checks: dict[str, SplitCheck]) -> None:
-    """Say which faces are in the other set too, each of its splits by itself."""
+    """Print which faces are also in the other data set, for each pair of splits."""
     for other_split, other, _ in PathOptions(path=options.against).splits():
         for split, check in checks.items():
             pairs = shared_faces(check.faces, other, workers=options.workers)
             console.print()
-            say(console, f"{split} and {other.name}, {other_split}: {len(pairs)} pairs of one face", soft_wrap=True)
-            for alike, one, another in pairs[: options.shown]:
-                say(console, f"  {alike:.3f}: {one} = {another}", soft_wrap=True)
+            say(
+                console, f"{split} and {other.name}, {other_split}: {len(pairs)} pairs of the same face", soft_wrap=True
+            )
+            for correlation, first, second in pairs[: options.shown]:
+                say(console, f"  {correlation:.3f}: {first} = {second}", soft_wrap=True)
 
 
-def _overview(checks: dict[str, SplitCheck], alike: Sequence[tuple[str, str, str]]) -> Grid:
-    """One row a split, and one for each of its subsets where there are several."""
+def _overview(checks: dict[str, SplitCheck], pairs: Sequence[tuple[str, str, str]]) -> Grid:
+    """Return a table with a row for each split, and for each of its subsets if there are several."""
     rows = []
     for split, check in checks.items():
         subsets = Counter(check.faces.subsets)
@@ -86,7 +89,7 @@ def _overview(checks: dict[str, SplitCheck], alike: Sequence[tuple[str, str, str
                 check,
                 np.ones(len(check.faces), bool),
                 str(len(check.faults) + len(check.misfits)),
-                str(_pairs(alike, split)),
+                str(_count_pairs(pairs, split)),
             )
         )
         for subset in sorted(subsets) if 1 < len(subsets) <= 12 else ():
@@ -95,12 +98,12 @@ def _overview(checks: dict[str, SplitCheck], alike: Sequence[tuple[str, str, str
     return Grid(title="", header=header, rows=tuple(rows), words=1)
 
 
-def _row(name: str, check: SplitCheck, chosen: np.ndarray, broken: str, twice: str) -> tuple[str, ...]:
+def _row(name: str, check: SplitCheck, chosen: np.ndarray, broken: str, in_two_splits: str) -> tuple[str, ...]:
     sizes = check.sizes[chosen & (check.sizes[:, 0] > 0)]
-    photos = len({photo for photo, taken in zip(check.faces.photos, chosen, strict=True) if taken})
+    photos = len({photo for photo, selected in zip(check.faces.photos, chosen, strict=True) if selected})
     spans = ("-", "-") if not len(sizes) else (_span(sizes[:, 0]), _span(sizes[:, 1]))
     outside, cut = int(check.outside[chosen].sum()), int(check.cut[chosen].sum())
-    return (name, str(int(chosen.sum())), str(photos), *spans, broken, str(outside), str(cut), twice)
+    return (name, str(int(chosen.sum())), str(photos), *spans, broken, str(outside), str(cut), in_two_splits)
 
 
 def _span(values: np.ndarray) -> str:
@@ -108,25 +111,25 @@ def _span(values: np.ndarray) -> str:
     return f"{low}" if low == high else f"{low}..{middle:.0f}..{high}"
 
 
-def _pairs(alike: Sequence[tuple[str, str, str]], split: str) -> int:
-    return sum(one.startswith(f"{split}: ") or other.startswith(f"{split}: ") for _, one, other in alike)
+def _count_pairs(pairs: Sequence[tuple[str, str, str]], split: str) -> int:
+    return sum(first.startswith(f"{split}: ") or second.startswith(f"{split}: ") for _, first, second in pairs)
 
 
 def _poses(faces: FaceSet) -> str:
-    """A histogram in one line: of the annotated classes, or of the pose axis in standard deviations."""
+    """Return a histogram in one line: of the annotated classes, or of the pose axis in standard deviations."""
     if faces.poses is not None:
         counts = Counter(faces.poses)
         return ", ".join(f"{pose} {counts[pose]}" for pose in sorted(counts))
-    if len(faces) < FEWEST:
-        return f"fewer than {FEWEST} faces: no axis is looked for"
+    if len(faces) < MIN_POSE_FACES:
+        return f"fewer than {MIN_POSE_FACES} faces: no pose axis is computed"
     try:
         model = pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
     except ValueError as error:
-        return f"no axis found ({error})"
+        return f"no pose axis found ({error})"
     edges = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5])
     counts = np.bincount(np.searchsorted(edges, model.coefficients / model.deviation), minlength=7)
     blocks = "".join("▁▂▃▄▅▆▇█"[min(7, int(8 * count / max(counts.max(), 1)))] for count in counts)
-    return f"{blocks}  {' '.join(map(str, counts))} from nose left to nose right, in steps of a standard deviation"
+    return f"{blocks}  {' '.join(map(str, counts))} from nose left to nose right, in steps of one standard deviation"
 
 
 def _names(check: SplitCheck, chosen: np.ndarray) -> list[str]:

@@ -1,4 +1,4 @@
-"""The options that name annotated faces: the same in all commands that read some."""
+"""The options that choose a data set, shared by all commands that read one."""
 
 import dataclasses
 import sys
@@ -13,28 +13,28 @@ from wing_jax.data.load import draws_faces, find_reader, load_faces, splits_of
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 
-DRAWN = 500  # synthetic faces, where no number is given
+DEFAULT_FACES = 500  # synthetic faces, if no number is given
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """A data set, and how to read it."""
 
-    data: str  # `wing-jax data formats` lists them
-    root: str = ""  # the data set's folder or file; empty: below WING_JAX_DATA or ../shared/data
-    split: str = "test"  # or another that the data set has: "train", "private", "val"
-    images: str = ""  # folder of the images that a list (COCO, imglab, CSV) names; empty: where the list says
-    scheme: str = ""  # of your own data: a TOML file, or a published scheme's name; else convert the points to it
-    boxes: str = "given"  # or by another rule of `wing_jax.data.boxes`, such as "landmarks"
-    occluded: Occluded = "keep"  # points annotated as occluded: keep those with a position, or none
-    # Images of another size than their annotation file says: report or refuse them, or move points and boxes.
+    data: str  # name of the data set or format; `wing-jax data formats` lists them
+    root: str = ""  # folder or file of the data set; empty: its usual folder in WING_JAX_DATA or ../shared/data
+    split: str = "test"  # the split of the data set: test, train, private, val
+    images: str = ""  # folder of the pictures of a list (COCO, imglab, CSV); empty: as in the list
+    scheme: str = ""  # landmark scheme of your own data (a name or a TOML file), or a scheme to convert to
+    boxes: str = "given"  # given: the boxes of the data set; or a rule of wing_jax.data.boxes, such as landmarks
+    occluded: Occluded = "keep"  # points annotated as occluded: keep (if they have a position) or ignore
+    # For pictures of another size than in the annotation file: report or reject them, or rescale points and boxes.
     picture_size: PictureSize = "check"
 
     def load(self, *, split: str = "", count: int = 0, seed: int = 0, faults: list[str] | None = None) -> FaceSet:
-        """The faces of `split` (empty: of the option); `count` and `seed` are of synthetic faces.
+        """Load the faces of `split`, by default that of the options; `count` and `seed` are for synthetic faces.
 
         Raises:
-          InputError: the data are not as they must be.
+          InputError: the data are invalid.
         """
         return load_faces(
             self.data,
@@ -53,68 +53,67 @@ class DataOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PathOptions(DataOptions):
-    """The data set in PATH, a folder or a file; without PATH, the one called --data where it usually lies."""
+    """The data set in PATH, a folder or a file; without PATH, the data set --data in its usual folder."""
 
-    path: Annotated[str, tyro.conf.Positional] = ""
-    data: str = "auto"  # auto: detected from the files
-    split: str = ""  # empty: all, or, where one is needed, the first there is
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[PATH]")] = ""  # folder or file of the data set
+    data: str = "auto"  # name of the data set or format; auto: detected from the file layout
+    split: str = ""  # empty: all splits
 
-    def found(self) -> "PathOptions":
-        """These options with the data set's name and its root.
+    def resolve(self) -> "PathOptions":
+        """Return these options with the name and root of the data set.
 
         Raises:
-          InputError: nothing names a data set, or two places are given, or the files tell no format.
+          InputError: there is no data set, or two different paths, or the format cannot be detected.
         """
         if self.path and self.root and self.path != self.root:
-            raise InputError(f"{self.path} and --root {self.root}: give one of them")
+            raise InputError(f"{self.path} and --root {self.root}: pass one of them")
         root = self.path or self.root
         if self.data == "auto" and not root:
-            raise InputError("no data set is given: give its folder or file, or --data NAME")
+            raise InputError("no data set is given: pass its folder or file, or --data NAME")
         return dataclasses.replace(self, root=root, data=find_reader(self.data, root)[0])
 
-    def splits(self, *, count: int = DRAWN) -> Iterator[tuple[str, FaceSet, list[str]]]:
-        """(name, faces, faults) of the splits that are there, or of the one that is asked for; `count` is of synthetic
-        faces.
+    def splits(self, *, count: int = DEFAULT_FACES) -> Iterator[tuple[str, FaceSet, list[str]]]:
+        """Yield (name, faces, faults) of all readable splits, or of the chosen one; `count` is for synthetic faces.
 
         Raises:
-          InputError: none is there, or as for `found`.
+          InputError: no split can be read, or as for `resolve`.
         """
-        options, complaints, done = self.found(), [], False
+        options, errors, succeeded = self.resolve(), [], False
         names = splits_of(options.data, options.root)
         count = count if draws_faces(options.data) else 0
         if self.split and self.split not in names:
-            raise InputError(f"{options.root or options.data}: no split {quoted(self.split)} there")
+            raise InputError(f"{options.root or options.data}: no split {quoted(self.split)}")
         for split in (self.split,) if self.split else names:
             faults: list[str] = []
             try:
                 faces = options.load(split=split, count=count, faults=faults)
             except InputError as error:
-                complaints.append(f"split {quoted(split)}: {error}")
+                errors.append(f"split {quoted(split)}: {error}")
                 continue
-            done = True
+            succeeded = True
             yield split, faces, faults
-        if not done:
-            raise InputError(complaints[0])
-        for complaint in complaints:
-            print(f"not there, or not readable: {complaint}", file=sys.stderr)
+        if not succeeded:
+            raise InputError(errors[0])
+        for message in errors:
+            print(f"missing or not readable: {message}", file=sys.stderr)
 
-    def one_split(self, *, count: int = DRAWN) -> FaceSet:
-        """The faces of the split that is asked for, or of the first there is.
+    def one_split(self, *, count: int = DEFAULT_FACES) -> FaceSet:
+        """Return the faces of the chosen split, or of the first one.
 
         Raises:
-          InputError: it is not there, or as for `found`.
+          InputError: the split cannot be read, or as for `resolve`.
         """
         return next(faces for _, faces, _ in self.splits(count=count))
 
 
-def faces_to_draw(data: str, faces: int, *, usual: int = DRAWN) -> int:
-    """How many faces to draw of the data set `data`: `faces`, or `usual` where that is 0; 0 of one that is taken whole.
+def faces_to_draw(data: str, faces: int, *, default: int = DEFAULT_FACES) -> int:
+    """Return how many synthetic faces to draw: `faces`, or `default` if that is 0; 0 if `data` is another data set.
 
     Raises:
-      InputError: a number is asked for of a set that is taken whole, or there is no such set.
+      InputError: `faces` is not 0 for another data set, or there is no such data set.
     """
     if data != "auto" and draws_faces(data):
-        return faces or usual
+        return faces or default
     if faces:
-        raise InputError(f"faces={faces} is a number of synthetic faces, and {data!r} is taken whole: leave it out")
+        raise InputError(f"faces={faces} is only for synthetic faces: remove --faces to use all of {data!r}")
     return 0

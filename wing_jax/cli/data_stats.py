@@ -1,4 +1,4 @@
-"""`wing-jax data stats PATH`: what is annotated, and the poses before and after HSM."""
+"""`wing-jax data stats PATH`: count attributes, and poses before and after HSM."""
 
 import dataclasses
 from pathlib import Path
@@ -22,35 +22,35 @@ from wing_jax.schemes import Scheme
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StatsOptions(PathOptions):
-    """Count the attributes of the faces in PATH and find their pose axis; print and plot its histogram before and after
-    HSM. `--data aflw-shapes`: the shapes of 3DDFA's AFLW lists, which have no images."""
+    """Count the attributes of the faces in PATH and compute their pose axis; print and plot the poses before and after
+    HSM. `--data aflw-shapes` reads the landmarks of 3DDFA's AFLW lists, which have no pictures."""
 
-    split: str = ""  # empty: the first there is
-    faces: int = 0  # synthetic faces to draw (synthetic alone); 0: 2,000
-    bins: int = 9  # of |coefficient|
-    cap: int = 20  # at most so many copies of a face
-    output: str = "runs/poses.png"
+    split: str = ""  # empty: the first split of the data set
+    faces: int = 0  # number of faces (only --data synthetic); 0: 2,000
+    bins: int = 9  # bins of the absolute pose coefficient
+    cap: int = 20  # HSM makes at most this many copies of a face
+    output: str = "runs/poses.png"  # file of the plot
 
 
 def stats(arguments: list[str]) -> None:
-    """Print the attributes, the axis, its correlation with annotated yaw and the histogram; write the figure."""
+    """Print the attributes, the pose axis, its correlation with the annotated yaw and the histogram; save the plot."""
     options = parse(StatsOptions, arguments, command="data stats")
     check_range(options, bins=(1, LARGEST_BINS), cap=(1, 1_000_000))
-    how = {"bins": options.bins, "cap": options.cap, "figure": Path(options.output)}
+    settings = {"bins": options.bins, "cap": options.cap, "figure": Path(options.output)}
     if options.data == "aflw-shapes":
-        place = options.path or options.root
-        report_poses(*read_aflw_shapes(Path(place) if place else find_data("aflw_shapes")), **how)
+        root = options.path or options.root
+        report_poses(*read_aflw_shapes(Path(root) if root else find_data("aflw_shapes")), **settings)
         return
-    count = faces_to_draw(options.found().data, options.faces, usual=2000)
+    count = faces_to_draw(options.resolve().data, options.faces, default=2000)
     faces = options.one_split(count=count)
     console = make_console()
     for name, values in faces.attributes.items():
         say(console, f"{name}: {int(values.sum())} of {len(faces)} faces")
-    report_poses(faces.points, faces.visible, faces.scheme, yaw_of(faces), **how)
+    report_poses(faces.points, faces.visible, faces.scheme, yaw_of(faces), **settings)
 
 
 def yaw_of(faces: FaceSet) -> Float[np.ndarray, "n"] | None:
-    """The annotated yaw in degrees, or else the number of the pose class, or None."""
+    """Return the annotated yaw in degrees, or else the number of the pose class, or None."""
     if faces.angles is not None and np.isfinite(faces.angles[:, 0]).all():
         return faces.angles[:, 0].astype(np.float64)
     return None if faces.poses is None else np.array([float(pose.split()[0]) for pose in faces.poses])
@@ -66,15 +66,15 @@ def report_poses(
     cap: int,
     figure: Path,
 ) -> None:
-    """Print what HSM makes of the faces and draw it to the file `figure`.
+    """Print the poses before and after HSM, and plot them to the file `figure`.
 
     Raises:
-      InputError: the faces are too few, or too alike, to find a pose axis.
+      InputError: the faces are too few or too similar to compute a pose axis.
     """
     try:
         model = balance.pose_axis(points, visible, flip_permutation=scheme.flip)
     except ValueError as error:
-        raise InputError(f"no pose axis can be found: {error}") from error
+        raise InputError(f"cannot compute a pose axis: {error}") from error
     counts = balance.duplication_counts(np.abs(model.coefficients), bins=bins, cap=cap)
     histogram = balance.pose_histogram(np.abs(model.coefficients), counts, bins=bins)
     console = make_console()
@@ -87,7 +87,7 @@ def report_poses(
         correlation = balance.correlation_with_yaw(model.coefficients, yaw)
         console.print(
             f"correlation of the coefficient with the annotated yaw: {correlation.pearson:.3f} "
-            f"(of ranks {correlation.spearman:.3f})"
+            f"(ranks: {correlation.spearman:.3f})"
         )
     console.print(histogram.table())
     say(console, f"figure: {save_figure(pose_figure(model, counts, lines=scheme.lines), figure)}")

@@ -12,17 +12,18 @@ from wing_jax.text import printable
 
 
 def run(arguments: list[str]) -> None:
-    """Print versions, devices and the settings that matter; build the CPU kernel, unless it is built."""
+    """Print versions, devices and settings. Build the CPU kernel if it is not built yet."""
     print(f"jax {version('jax')}, jaxlib {version('jaxlib')}, flax {version('flax')}")
     for device in jax.devices():
         print(f"{device.platform} {device.id}: {device.device_kind}")
-    flags, ours = os.environ.get("XLA_FLAGS", ""), CPU_FLAGS.get(version("jaxlib"))
-    print(f"XLA_FLAGS={flags}{' (set by wing_jax; set XLA_FLAGS to choose others)' if flags and flags == ours else ''}")
-    print(f"steps in one program: {steps_per_call()}; precision of training: {precision('auto')}")
+    flags, default_flags = os.environ.get("XLA_FLAGS", ""), CPU_FLAGS.get(version("jaxlib"))
+    origin = " (set by wing_jax; set XLA_FLAGS to override)" if flags and flags == default_flags else ""
+    print(f"XLA_FLAGS={flags}{origin}")
+    print(f"steps per compiled call: {steps_per_call()}; training precision: {precision('auto')}")
     if has_glibc():
-        given = {name: os.environ[name] for name in SETTINGS if name in os.environ}
-        said = " ".join(f"{name}={value}" for name, value in (given or SETTINGS).items())
-        print(f"allocator of trainings: {said}{'' if given else ' (set by wing_jax; set any to choose others)'}")
+        user_settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
+        settings = " ".join(f"{name}={value}" for name, value in (user_settings or SETTINGS).items())
+        print(f"training allocator: {settings}{'' if user_settings else ' (set by wing_jax; set any to override)'}")
     cpu_kernel.load()
     print(printable(f"CPU kernel: {cpu_kernel.status()}"))
     print(printable(f"compile cache: {jax.config.values['jax_compilation_cache_dir']}"))

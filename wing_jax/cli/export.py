@@ -19,21 +19,21 @@ from wing_jax.text import printable, quoted
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """Write each stage's network of MODEL for another runtime, with a model.json that says what lies between the
-    stages; or MODEL itself in float16 (half). What was written is read again and compared with JAX on faces."""
+    """Write the network of each stage of MODEL for another runtime, and a model.json that describes the computation
+    between the stages; or write MODEL itself in float16 (half). The files are read back and compared with JAX."""
 
-    model: Annotated[str, tyro.conf.Positional]
-    to: str  # half, or a registered format: onnx, saved-model, tflite, tflite-half, stablehlo, or one of your own
-    output: str = ""  # folder; empty: TO in MODEL's own (in runs/packaged/NAME for a model of the package)
-    data: str = "synthetic"  # the faces to compare on: drawn ones need no data
-    root: str = ""  # of the data, where they are not built in
-    images: str = ""  # folder of the pictures that a list (COCO, imglab, CSV) names; empty: where the list tells
-    scheme: str = ""  # of your own data: a TOML file, or a published scheme's name
-    split: str = "test"
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
+    to: str  # onnx, saved-model, tflite, tflite-half, stablehlo, another registered format, or half (float16)
+    output: str = ""  # folder; empty: the folder TO in MODEL (in runs/packaged/NAME for a packaged model)
+    data: str = "synthetic"  # the faces to compare on; synthetic faces need no files
+    root: str = ""  # the folder or file of the data set
+    images: str = ""  # folder of the pictures of a list (COCO, imglab, CSV); empty: as in the list
+    scheme: str = ""  # landmark scheme of your own data: a TOML file, or the name of a published scheme
+    split: str = "test"  # the split of the data set
 
 
 def run(arguments: list[str]) -> None:
-    """Export, and say how close the runtimes are."""
+    """Export, and print how far the other runtime is from JAX."""
     options = parse(ExportOptions, arguments, command="export")
     place = find_model(options.model)
     if options.to == "half":
@@ -47,26 +47,28 @@ def run(arguments: list[str]) -> None:
         root=options.root,
         images=options.images,
         scheme=options.scheme,
-        count=faces_to_draw(options.data, 0, usual=32),
+        count=faces_to_draw(options.data, 0, default=32),
     )
     if len(localizer.stages) > 1 and faces.scheme.name != localizer.scheme.name:
         try:
             conversion = get_conversion(faces.scheme, localizer.scheme)
         except ValueError as error:
             raise InputError(
-                f"{options.model} marks {localizer.scheme.name}, {faces.name} does not: give --data that does"
+                f"{faces.name}: cannot be converted to {localizer.scheme.name} of {options.model}: pass other --data"
             ) from error
         points, visible = conversion.points(faces.points), conversion.visible(faces.visible)
         faces = dataclasses.replace(faces, scheme=localizer.scheme, points=points, visible=visible)
     folder, crops = Path(options.output or place.outputs / options.to), crops_of(localizer, faces)
     if options.to == "half":
-        for number, done in enumerate(halve(localizer, folder, crops), 1):
-            where = printable(str(done.path))
-            print(f"{where}: float16; stage {number} is within {done.difference:.2g} px of float32")
+        for number, exported in enumerate(halve(localizer, folder, crops), 1):
+            path = printable(str(exported.path))
+            print(f"{path}: float16; stage {number} is within {exported.difference:.2g} px of float32")
         return
-    form = EXPORTS[options.to]
-    for done in export(localizer, options.to, folder, crops):
-        where = printable(str(done.path))
-        print(f"{where}: {form.title}, {form.batch}; {form.runtime} is within {done.difference:.2g} px of JAX")
-    where = printable(str(folder / "model.json"))
-    print(f"{where}: the crops, the boxes and the mean shape that lie between the stages")
+    format_ = EXPORTS[options.to]
+    for exported in export(localizer, options.to, folder, crops):
+        path = printable(str(exported.path))
+        print(
+            f"{path}: {format_.title}, {format_.batch}; {format_.runtime} is within {exported.difference:.2g} px of JAX"
+        )
+    path = printable(str(folder / "model.json"))
+    print(f"{path}: the crops, boxes and mean shape between the stages")

@@ -1,4 +1,4 @@
-"""Choose the command; print what a user can mend as one line and exit with status 2."""
+"""Run one command. What the user can fix is printed as one line, with exit status 2."""
 
 import contextlib
 import errno
@@ -16,30 +16,30 @@ from wing_jax.runtime import allocator, memory, processes, termination
 from wing_jax.text import cut, one_line, printable
 
 COMMANDS = {
-    "train": "train both stages as a config says, or go on where an earlier run stopped",
-    "sweep": "train the first stage with many seeds, losses and learning rates as one program",
-    "config": "print the config file of a preset, to change it and to train by it",
+    "train": "train both stages from a config, or resume a run that was stopped",
+    "sweep": "train the first stage with many seeds, losses and learning rates at once",
+    "config": "print a preset's config file, to edit it and train with it",
     "evaluate": "measure a model on a test set and write a report",
-    "predict": "draw and write the landmarks of faces in pictures",
-    "compare": "set several evaluations beside each other, by group of faces",
-    "data": "check, show, count, measure or pack a data set, of your own or a published one",
-    "reproduce": "repeat a table or figure of the paper on the data at hand",
-    "analyse": "draw what a loss makes of errors: alone, on a model, over a training",
-    "export": "write a model for ONNX Runtime, TensorFlow, TFLite or another StableHLO compiler, and check it",
+    "predict": "find the landmarks of faces in pictures and videos, draw them and save them",
+    "compare": "compare evaluations by group of faces, in a table and a plot",
+    "data": "check, show, count, label or pack a data set, your own or a published one",
+    "reproduce": "repeat a table or figure of the paper",
+    "analyse": "plot which errors the losses act on: the loss functions alone, on a model, during a training",
+    "export": "convert a model for ONNX Runtime, TensorFlow, TFLite or another StableHLO compiler, and check it",
     "replay": "show the step at which a training diverged: its faces, their losses, its gradient",
-    "devices": "print what JAX works on, and the settings made for it",
+    "devices": "print the devices that JAX uses, and the settings that wing_jax makes",
 }
-TRAINING = ("train", "sweep", "reproduce")  # what saves and ends where the scheduler asks for it
+TRAINING = ("train", "sweep", "reproduce")  # these save and stop when the scheduler sends SIGTERM
 
-# What the system says of a disk that is full, or closed to the user.
-NOT_WRITTEN = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-PIPE_CLOSED = 128 + 13  # the status of a program that SIGPIPE ends
-# And of a name that it does not take: too long, or a file where a folder must be.
-NOT_NAMED = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
+# The disk is full, or the user may not write to it.
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+# The name is too long, or there is a file where a folder must be.
+NAME_ERRORS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
+SIGPIPE_STATUS = 128 + 13  # the exit status of a program that SIGPIPE ends
 
-# New objects between two looks for garbage. Importing and tracing make many that stay; Python's own 700
-# delay the first step (benchmarks/startup.py).
-GARBAGE_EVERY = 100_000
+# New objects between two garbage collections. Importing and tracing make many objects that stay; Python's own
+# threshold of 700 delays the first step (benchmarks/startup.py).
+GARBAGE_THRESHOLD = 100_000
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,36 +49,37 @@ def main(arguments: list[str] | None = None) -> None:
         stop_with_usage(words, _usage(), kind="command", known=COMMANDS)
     if arguments is None and words[0] in TRAINING:
         allocator.reexec_with_malloc_env()
-    gc.set_threshold(GARBAGE_EVERY)
+    gc.set_threshold(GARBAGE_THRESHOLD)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks is no error
+            # Names may have characters that the terminal's encoding lacks.
+            stream.reconfigure(errors="backslashreplace")
     try:
         with termination.handle_sigterm(last=arguments is None) if words[0] in TRAINING else contextlib.nullcontext():
             from wing_jax.runtime import devices
 
             devices.prepare_xla()
-            with _said_of_jax(), devices.usual_settings():
+            with _check_jax_on_failure(), devices.usual_settings():
                 importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
                 if sys.stdout is not None:
                     sys.stdout.flush()
     except InputError as error:
         print(f"wing-jax: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # whoever reads the output has closed it, as `| head` does
+    except BrokenPipeError:  # the reader of the output has closed it, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(PIPE_CLOSED)
+        sys.exit(SIGPIPE_STATUS)
     except OSError as error:
-        if error.errno not in (*NOT_WRITTEN, *NOT_NAMED):
+        if error.errno not in (*WRITE_ERRORS, *NAME_ERRORS):
             raise
-        what = error.filename or "what this command writes"
-        hint = "make room or mend permissions" if error.errno in NOT_WRITTEN else "choose another name or folder"
-        print(f"wing-jax: {one_line(f'{what}: {error.strerror}: {hint}')}", file=sys.stderr)
+        target = error.filename or "the output of this command"
+        hint = "make room or fix permissions" if error.errno in WRITE_ERRORS else "choose another name or folder"
+        print(f"wing-jax: {one_line(f'{target}: {error.strerror}: {hint}')}", file=sys.stderr)
         sys.exit(2)
-    except TrainingInterrupted as stopped:
-        again = printable(shlex.join(["wing-jax", *words]))
-        print(f"wing-jax: {stopped}; to go on: {again}", file=sys.stderr, flush=True)
-        if not stopped.together:
+    except TrainingInterrupted as interruption:
+        command = printable(shlex.join(["wing-jax", *words]))
+        print(f"wing-jax: {interruption}; to resume: {command}", file=sys.stderr, flush=True)
+        if not interruption.together:
             termination.exit_now()
     except Exception as error:
         if not memory.ran_out(error):
@@ -86,18 +87,18 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"wing-jax: {_out_of_memory(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("wing-jax: stopped; `wing-jax train` goes on from the last checkpoint", file=sys.stderr)
+        print("wing-jax: stopped; `wing-jax train` resumes from the last checkpoint", file=sys.stderr)
         sys.exit(130)
 
 
 def _out_of_memory(error: BaseException) -> str:
-    said = cut(one_line(str(error)), length=160) or "Python could not allocate more"
-    return f"out of memory ({said}): use fewer faces, smaller batches or smaller pictures, or close other programs"
+    detail = cut(one_line(str(error)), length=160) or "Python could not allocate more"
+    return f"out of memory ({detail}): use fewer faces, smaller batches or smaller pictures, or close other programs"
 
 
 @contextlib.contextmanager
-def _said_of_jax() -> Generator[None]:
-    """Where JAX cannot start at all, that is said, and not what came of it."""
+def _check_jax_on_failure() -> Generator[None]:
+    """Report that JAX cannot start, where that is the cause, instead of the error that follows from it."""
     try:
         yield
     except (RuntimeError, AssertionError):
@@ -107,4 +108,4 @@ def _said_of_jax() -> Generator[None]:
 
 def _usage() -> str:
     rows = "\n".join(f"  {name:9} {about}" for name, about in COMMANDS.items())
-    return f"usage: wing-jax COMMAND ...\n\n{rows}\n\n`wing-jax COMMAND --help` says more."
+    return f"usage: wing-jax COMMAND ...\n\n{rows}\n\n`wing-jax COMMAND --help` lists the options of a command."

@@ -1,4 +1,4 @@
-"""The model that a command is given: where it lies, and which faces its training held out."""
+"""Find the model that a command names, and the faces that its training held out."""
 
 import sys
 from collections.abc import Iterator
@@ -14,51 +14,51 @@ from wing_jax.text import printable
 
 
 def find_model(name: str) -> Place:
-    """The place of MODEL. Where a folder hides a model of the package, that is said on stderr.
+    """Find the model `name`. Print a note on stderr if a folder takes precedence over a packaged model.
 
     Raises:
-      InputError: there is no model.
+      InputError: there is no such model.
     """
     place = find_bundle(name)
     if place.hides:
-        said = f"{place.folder} is used: a model in this folder comes before the package's own {place.hides!r}"
-        print(printable(said), file=sys.stderr)
+        note = f"using the model in the folder {place.folder}, not the packaged model {place.hides!r}"
+        print(printable(note), file=sys.stderr)
     return place
 
 
 def refuse_hiding(output: str) -> None:
-    """Raise InputError where a model written to the folder `output` would be taken for the package's of that name."""
+    """Raise InputError if a model in the folder `output` would take precedence over a packaged model."""
     if (name := str(Path(output))) in pretrained.models():
         raise InputError(
-            f"--output {output}: a model there would be used instead of the package's model {name!r}: give another "
-            "folder"
+            f"--output {output}: a model there would be used instead of the packaged model {name!r}: use another folder"
         )
 
 
 def held_out_of(localizer: Localizer, place: Place) -> tuple[HeldOut, str]:
-    """(what the training of the model held out, what to say of how that is known, or nothing).
+    """Return (what the training of the model held out, a remark for the user or "").
 
-    It is what the model records. A model of an earlier version records nothing: there it is what the config beside it
-    says, or else what a training holds out that says nothing of it.
+    The model records it. Models of earlier versions do not: for these, use the config beside the model, or else the
+    default of `DataConfig`. The remark says so.
     """
     if localizer.metadata.held_out is not None:
         return localizer.metadata.held_out, ""
-    if (found := _config_beside(place.folder)) is not None:
-        path, config = found
+    unrecorded = "the model does not record what its training held out"
+    if (record := _config_of_run(place.folder)) is not None:
+        path, config = record
         from wing_jax.from_config.train import held_out_rule
 
         rule = held_out_rule(config.data, seed=config.seed)
-        return rule, f"held out are {rule.validation:.3g} of the photos, by {path}: the model itself does not record it"
+        return rule, f"{unrecorded}: using {rule.validation:.3g} of the photos, from {path}"
     assumed = HeldOut(data="", validation=DataConfig.validation)
     return assumed, (
-        f"the model does not record what its training held out: taken are the {assumed.validation:.3g} of the photos "
-        "that are held out by default; if it was trained with another data.validation, it has seen some of them"
+        f"{unrecorded}: assuming the default, {assumed.validation:.3g} of the photos; if data.validation was another, "
+        "the model was trained on some of these faces"
     )
 
 
-def _config_beside(model: Path) -> tuple[Path, Config] | None:
-    """The config of the run that wrote the model's folder, by `train`, `sweep` or `reproduce`, where it is there."""
-    for path in _records(model):
+def _config_of_run(model: Path) -> tuple[Path, Config] | None:
+    """Return (path, config) of the run that wrote the model, by `train`, `sweep` or `reproduce`; None without one."""
+    for path in _record_paths(model):
         if path.is_file():
             from wing_jax.from_config.train import read_config
             from wing_jax.reproduce.runner import read_recipe
@@ -67,7 +67,8 @@ def _config_beside(model: Path) -> tuple[Path, Config] | None:
     return None
 
 
-def _records(model: Path) -> Iterator[Path]:
+def _record_paths(model: Path) -> Iterator[Path]:
+    """Yield the paths where a run may have recorded its config."""
     run, *above = model.absolute().parents
     if model.absolute().name != "model":
         return

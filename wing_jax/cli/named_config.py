@@ -1,4 +1,4 @@
-"""Configs on the command line: a preset by its name or a file, and short names for the options of its data."""
+"""Configs on the command line, as the name of a preset or a file, and short names for their data options."""
 
 import dataclasses
 import sys
@@ -9,15 +9,16 @@ from wing_jax.config import Config, DataConfig, load_config
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 
-# `--root` is `--data.root`, and so on: what is a field of the data and not of the config. `--data` is `--data.name`.
+# Fields of the data that are not fields of the config: `--root` is `--data.root`. `--data` is `--data.name`.
 SHORT = {field.name for field in dataclasses.fields(DataConfig)} - {field.name for field in dataclasses.fields(Config)}
 
 
 def read_config(name: str) -> Config:
-    """The preset called `name`, or the config in the file of that path, which comes first, with a remark on stderr.
+    """Read the config file at the path `name`, or the preset of that name. If there are both, use the file and say so
+    on stderr.
 
     Raises:
-      InputError: there is neither, or the file is no config.
+      InputError: there is neither, or the file is not a config.
     """
     is_preset = name in presets.names()
     try:
@@ -27,16 +28,16 @@ def read_config(name: str) -> Config:
     if is_preset and not is_file:
         return presets.load(name)
     if is_preset:
-        print(f"wing-jax: {name} is a file here, which is taken, and not the preset of that name", file=sys.stderr)
+        print(f"wing-jax: using the file {name}, not the preset of the same name", file=sys.stderr)
     elif not is_file and Path(name).name == name and not Path(name).suffix:
         raise InputError(
-            f"no preset and no file is called {quoted(name)}: use one of {', '.join(presets.names())}, or a file"
+            f"no preset or file is called {quoted(name)}: use one of {', '.join(presets.names())}, or a file"
         )
     return load_config(name)
 
 
 def with_full_names(options: list[str]) -> list[str]:
-    """`options` with `--data NAME`, `--root FOLDER` and the other short names of the data's fields written out.
+    """Replace `--data NAME`, `--root FOLDER` and the other short names of data options by their full names.
 
     >>> with_full_names(["--data", "pts", "--root=faces", "--seed", "1"])
     ['--data.name', 'pts', '--data.root=faces', '--seed', '1']

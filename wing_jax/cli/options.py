@@ -1,4 +1,4 @@
-"""Options from a dataclass, or from a config and what changes it, by tyro, with one line for what is wrong."""
+"""Parse options by tyro, into a dataclass or a config; an error is one line."""
 
 import contextlib
 import dataclasses
@@ -22,14 +22,15 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, usage: str) -> AnyConfig:
-    """The config of the preset or file that `arguments` begin with, as a `kind`, changed by the options that follow.
-    Prints `usage` and exits where there are none, or help is asked for.
+    """Read the config that `arguments` begin with, a preset or a file, as a `kind`, and apply the options after it.
+    Print `usage` and exit if there are no arguments, or if they ask for help.
 
-    Where an option gives a stage another loss or network than the file's, the file's parameters of its own do not carry
-    over: the other one has its own defaults, and what the options give (`--stage1.loss.params.NAME VALUE`).
+    If an option gives a stage another loss or network than the file does, the parameters in the file are dropped. The
+    new loss or network has its own defaults, and the parameters that the options give
+    (`--stage1.loss.params.NAME VALUE`).
 
     Raises:
-      InputError: the file is no config, or has a grid and `kind` has none; or as for `parse`.
+      InputError: the file is not a config, or has a grid and `kind` has none; or as for `parse`.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage)
@@ -39,47 +40,47 @@ def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, u
         raise InputError(f"the first argument must be the config, not {quoted(path)}: {usage}")
     loaded = read_config(path)
     if isinstance(loaded, SweepConfig) and not issubclass(kind, SweepConfig):
-        raise InputError(f"{path}: has a grid, which {command!r} would not heed: give it to wing-jax sweep")
-    known = {field.name: getattr(loaded, field.name) for field in dataclasses.fields(Config)}
-    default = loaded if isinstance(loaded, kind) else kind(**known)
-    default = _with_defaults_of_others(default, options)
+        raise InputError(f"{path}: has a grid, which {command!r} does not use: pass it to wing-jax sweep")
+    values = {field.name: getattr(loaded, field.name) for field in dataclasses.fields(Config)}
+    default = loaded if isinstance(loaded, kind) else kind(**values)
+    default = _reset_renamed_parts(default, options)
     return parse(kind, options, command=f"{command} {path}", default=default)
 
 
-def _with_defaults_of_others(config: AnyConfig, options: list[str]) -> AnyConfig:
-    """`config` without the parameters of each stage's loss and network that the options rename."""
+def _reset_renamed_parts(config: AnyConfig, options: list[str]) -> AnyConfig:
+    """Return `config` without the parameters of each loss and network whose name the options change."""
     for number, part in itertools.product(("stage1", "stage2"), ("loss", "model")):
         stage, name = getattr(config, number), _last_value(options, f"--{number}.{part}.name")
         if stage is not None and name not in (None, getattr(stage, part).name):
-            sized = {"reference_size": None} if part == "loss" else {}
-            other = dataclasses.replace(getattr(stage, part), params={}, **sized)
-            config = dataclasses.replace(config, **{number: dataclasses.replace(stage, **{part: other})})
+            size = {"reference_size": None} if part == "loss" else {}
+            reset = dataclasses.replace(getattr(stage, part), params={}, **size)
+            config = dataclasses.replace(config, **{number: dataclasses.replace(stage, **{part: reset})})
     return config
 
 
 def _last_value(options: list[str], option: str) -> str | None:
-    """What `--option value` or `--option=value` gives, the last one where there are several."""
-    found = None
+    """Return the value of `--option value` or `--option=value`; the last one if there are several."""
+    value = None
     for word, following in itertools.pairwise([*options, ""]):
         if word == option:
-            found = following
+            value = following
         elif word.startswith(f"{option}="):
-            found = word.removeprefix(f"{option}=")
-    return found
+            value = word.removeprefix(f"{option}=")
+    return value
 
 
 def parse(kind: type[Options], arguments: list[str], *, command: str, default: Options | None = None) -> Options:
-    """Fill the dataclass `kind` from `arguments`, `--field.subfield value` each; the rest is its `default`.
-    Parameters of losses and networks, whatever their names, are `--field.params.NAME value`.
+    """Fill the dataclass `kind` from `arguments`, each `--field.subfield value`; other fields are those of `default`.
+    Parameters of losses and networks are `--field.params.NAME value`, with any name.
 
     Raises:
-      InputError: a value does not fit or is missing, or an option is unknown; the message names the nearest ones.
+      InputError: a value is invalid or missing, or an option is unknown; the message names similar options.
     """
     flat = (tyro.conf.OmitArgPrefixes,) if default is None else ()
     arguments, params = (arguments, {}) if default is None else take_params(arguments, default)
-    box = io.StringIO()
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(box):
+        with contextlib.redirect_stderr(errors):
             options, unknown = tyro.cli(
                 kind,
                 args=arguments,
@@ -89,24 +90,24 @@ def parse(kind: type[Options], arguments: list[str], *, command: str, default: O
                 use_underscores=True,
                 default=tyro.MISSING_NONPROP if default is None else default,
             )
-    except SystemExit as stopped:
-        if not stopped.code:
+    except SystemExit as error:
+        if not error.code:
             raise
-        raise InputError(f"{_message(box.getvalue())}: see wing-jax {command} --help") from None
+        raise InputError(f"{_message(errors.getvalue())}: see wing-jax {command} --help") from None
     if unknown:
-        near = difflib.get_close_matches(unknown[0].lstrip("-"), list(_fields(kind, default)), n=2, cutoff=0.4)
-        hint = f": did you mean {' or '.join('--' + name for name in near)}?" if near else ""
+        matches = difflib.get_close_matches(unknown[0].lstrip("-"), list(_fields(kind, default)), n=2, cutoff=0.4)
+        hint = f": did you mean {' or '.join('--' + name for name in matches)}?" if matches else ""
         raise InputError(f"unknown argument {quoted(unknown[0])}{hint or f': see wing-jax {command} --help'}")
     return with_params(options, params)
 
 
 def _message(box: str) -> str:
-    """What tyro says in its box of several lines, as one line, without the title and the advice below the next rule."""
+    """Join tyro's boxed error into one line, without the title and the advice below the second rule."""
     plain = re.sub(r"\x1b\[[\d;]*m", "", box)
     rows = [row.strip("│ ") for row in plain.splitlines()[1:]]
     below_title = itertools.dropwhile(_is_rule, rows)
-    said = itertools.takewhile(lambda row: not _is_rule(row), below_title)
-    return " ".join(" ".join(said).split()).rstrip(".:")
+    message = itertools.takewhile(lambda row: not _is_rule(row), below_title)
+    return " ".join(" ".join(message).split()).rstrip(".:")
 
 
 def _is_rule(row: str) -> bool:

@@ -19,33 +19,36 @@ from wing_jax.runtime.console import make_console, say
 
 
 def run(arguments: list[str]) -> None:
-    """Predict, write the files and say where they are. Each input that cannot be done is named on standard error, the
-    others are done, and the status is 1; it is 2 where none can be done."""
+    """Predict, write the files and print their paths.
+
+    An input that fails is reported on standard error, and the others are processed. The exit status is 1 if some inputs
+    failed, and 2 if all did.
+    """
     options = parse(PredictOptions, arguments, command="predict")
     if not options.images and options.camera < 0:
-        raise InputError("no image given: wing-jax predict MODEL IMAGE|FOLDER|VIDEO..., or --camera 0")
-    given, folder, tally = gather_inputs(options.images), Path(options.output), Tally()
-    sources = (*given.videos, *([options.camera] if options.camera >= 0 else []))
+        raise InputError("no input: use wing-jax predict MODEL IMAGE|FOLDER|VIDEO..., or --camera 0")
+    inputs, folder, tally = gather_inputs(options.images), Path(options.output), Tally()
+    sources = (*inputs.videos, *([options.camera] if options.camera >= 0 else []))
     check_boxes(options)
     if sources:
         check_options(options)
-    refuse_place((*given.photos, *given.videos), folder, name=f"--output {folder}")
-    for fault in given.faults:
+    refuse_place((*inputs.photos, *inputs.videos), folder, name=f"--output {folder}")
+    for fault in inputs.faults:
         tally.fail(fault)
-    if given.photos or sources:
+    if inputs.photos or sources:
         localizer = dataclasses.replace(Localizer.load(find_model(options.model).folder), flip_average=options.flip)
         console = make_console()
-        for line in (localizer.describe(), *given.notes):
+        for line in (localizer.describe(), *inputs.notes):
             say(console, line)
-        if given.photos:
-            predict_photos(plan_photos(given.photos, folder), localizer, options, console, tally)
-        for source, stem in zip(sources, plan_videos(sources, folder, photos=bool(given.photos)), strict=True):
+        if inputs.photos:
+            predict_photos(plan_photos(inputs.photos, folder), localizer, options, console, tally)
+        for source, stem in zip(sources, plan_videos(sources, folder, photos=bool(inputs.photos)), strict=True):
             try:
                 follow(source, localizer, options, console, stem=stem)
                 tally.done += 1
             except InputError as error:
                 tally.fail(error)
         if sources and tally.failed and tally.inputs > 1:
-            say(console, f"{tally.failed} of {tally.inputs} inputs could not be done")
+            say(console, f"{tally.failed} of {tally.inputs} inputs failed")
     if tally.status:
         sys.exit(tally.status)

@@ -1,4 +1,4 @@
-"""What `wing-jax predict` was given: photos and videos, and of a folder the pictures that lie in it."""
+"""The inputs of `wing-jax predict`: photos, videos, and the pictures in folders."""
 
 import dataclasses
 import itertools
@@ -13,25 +13,25 @@ from wing_jax.inference.video import VIDEO_ENDINGS
 from wing_jax.runtime.files import is_hidden, refuse_way_out
 from wing_jax.text import cut, printable
 
-NAMED = 4  # files, folders or endings that a line names; of more it gives the number
-LOOKED_THROUGH = 1000  # sub-folders at most, for a folder without pictures
+MAX_NAMES = 4  # files, folders or endings that a message lists; it counts the others
+MAX_SUBFOLDERS = 1000  # how many are searched for pictures, if a folder has none
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What is to be done, each file once, in the order given; and what is to be said of the rest."""
+    """The files to process, each once and in the order given, with errors and remarks on the others."""
 
     photos: tuple[Path, ...]
     videos: tuple[Path, ...]
-    faults: tuple[InputError, ...]  # one for each input that cannot be done
-    notes: tuple[str, ...]  # what was passed over
+    faults: tuple[InputError, ...]  # one for each input that cannot be processed
+    notes: tuple[str, ...]  # what was skipped
 
 
 def gather_inputs(names: Sequence[str]) -> Inputs:
-    """Sort `names` into photos and videos; a folder stands for the pictures that lie in it, by name.
+    """Sort `names` into photos and videos; a folder is replaced by the pictures in it, sorted by name.
 
-    Hidden files, other files and sub-folders of a folder are passed over. A file that is given twice, or through a
-    link too, is done once.
+    Hidden files, other files and sub-folders in a folder are skipped. A file that is given twice, or also by a link, is
+    processed once.
     """
     photos: list[Path] = []
     videos: list[Path] = []
@@ -40,86 +40,86 @@ def gather_inputs(names: Sequence[str]) -> Inputs:
     for name in names:
         path = Path(name)
         if not name:
-            faults.append(InputError("a name without a character: give the name of a picture, a folder or a video"))
+            faults.append(InputError("an empty name: pass the name of a picture, a folder or a video"))
         elif os.path.isdir(path):
-            found, wrong, note = _in_folder(path)
-            photos += found
-            faults += wrong
-            notes += note
+            pictures, errors, skipped = _read_folder(path)
+            photos += pictures
+            faults += errors
+            notes += skipped
         elif path.suffix.lower() in VIDEO_ENDINGS:
             videos.append(path)
         else:
             photos.append(path)
-    (photos, again), (videos, too) = _once(photos), _once(videos)
-    if again + too:
-        notes.append(f"done once, though given twice or by a link: {_some(again + too)}")
+    (photos, repeated_photos), (videos, repeated_videos) = _remove_duplicates(photos), _remove_duplicates(videos)
+    if duplicates := repeated_photos + repeated_videos:
+        notes.append(f"processed once, though given twice or by a link: {_list_names(duplicates)}")
     return Inputs(photos=tuple(photos), videos=tuple(videos), faults=tuple(faults), notes=tuple(notes))
 
 
-def _in_folder(folder: Path) -> tuple[list[Path], list[InputError], list[str]]:
-    """(pictures, what is wrong, what was passed over) of `folder`."""
+def _read_folder(folder: Path) -> tuple[list[Path], list[InputError], list[str]]:
+    """Return (pictures, errors, remarks on what was skipped) of `folder`."""
     try:
         entries = sorted(entry for entry in folder.iterdir() if not is_hidden(entry, below=folder))
     except OSError as error:
-        reason = f"{folder}: cannot be looked through ({error.strerror}): correct its permissions"
+        reason = f"{folder}: cannot read this folder ({error.strerror}): fix its permissions"
         return [], [InputError(reason)], []
-    inside = [entry for entry in entries if is_picture(entry)]
+    pictures = [entry for entry in entries if is_picture(entry)]
     others = [entry for entry in entries if not is_picture(entry)]
     folders = [entry for entry in others if os.path.isdir(entry)]
-    rest = [entry for entry in others if entry not in set(folders)]
-    if not inside:
-        return [], [_nothing_in(folder, rest)], []
+    files = [entry for entry in others if entry not in set(folders)]
+    if not pictures:
+        return [], [_no_picture_error(folder, files)], []
     photos, faults = [], []
-    real = Path(os.path.realpath(folder))
-    for entry in inside:
+    real_folder = Path(os.path.realpath(folder))
+    for entry in pictures:
         try:
-            refuse_way_out(entry, real)
+            refuse_way_out(entry, real_folder)
             photos.append(entry)
         except InputError as error:
             faults.append(error)
-    told = [_counted(rest)] if rest else []
-    told += [f"{len(folders)} sub-folder{'s' * (len(folders) > 1)}, which must be given by name"] if folders else []
-    return photos, faults, [f"{folder}: passed over {' and '.join(told)}"] if told else []
+    skipped = [_count_files(files)] if files else []
+    skipped += [f"{len(folders)} sub-folder{'s' * (len(folders) > 1)} (pass sub-folders by name)"] if folders else []
+    return photos, faults, [f"{folder}: skipped {' and '.join(skipped)}"] if skipped else []
 
 
-def _nothing_in(folder: Path, rest: Sequence[Path]) -> InputError:
-    below = list(itertools.islice(_folders_of_pictures(folder), NAMED))
-    if below:
-        return InputError(f"{folder}: no picture in this folder itself: give its sub-folders: {_some(below)}")
-    held = f" (it holds {_counted(rest)})" if rest else ""
-    return InputError(
-        f"{folder}: no picture in this folder{held}: its pictures must end in {' '.join(PICTURE_ENDINGS)}"
-    )
+def _no_picture_error(folder: Path, files: Sequence[Path]) -> InputError:
+    subfolders = list(itertools.islice(_picture_folders(folder), MAX_NAMES))
+    if subfolders:
+        return InputError(
+            f"{folder}: no picture in this folder itself: pass its sub-folders: {_list_names(subfolders)}"
+        )
+    content = f" (only {_count_files(files)})" if files else ""
+    return InputError(f"{folder}: no picture in this folder{content}: pictures must end in {' '.join(PICTURE_ENDINGS)}")
 
 
-def _folders_of_pictures(folder: Path) -> Iterator[Path]:
-    """The folders below `folder` that hold a picture, hidden ones left out."""
-    for place, folders, names in itertools.islice(os.walk(folder), LOOKED_THROUGH):
+def _picture_folders(folder: Path) -> Iterator[Path]:
+    """Yield the folders below `folder` that contain a picture, without hidden ones."""
+    for path, folders, names in itertools.islice(os.walk(folder), MAX_SUBFOLDERS):
         folders[:] = sorted(name for name in folders if not is_hidden(Path(name), below=Path()))
-        shown = (path for path in map(Path, names) if not is_hidden(path, below=Path()))
-        if Path(place) != folder and any(map(is_picture, shown)):
-            yield Path(place)
+        visible = (file for file in map(Path, names) if not is_hidden(file, below=Path()))
+        if Path(path) != folder and any(map(is_picture, visible)):
+            yield Path(path)
 
 
-def _counted(paths: Sequence[Path]) -> str:
-    """How many files, by their endings: "3 other files (2 .mov, 1 .heic; videos are given by name)"."""
+def _count_files(paths: Sequence[Path]) -> str:
+    """Count the files by their endings: "3 other files (2 .mov, 1 .heic; pass videos by name)"."""
     endings = Counter(cut(printable(path.suffix.lower()), length=12) or "without ending" for path in paths)
-    told = [f"{count} {ending}" for ending, count in endings.most_common(NAMED)]
-    told += ["others"] if len(endings) > NAMED else []
-    hint = "; videos are given by name" if endings.keys() & set(VIDEO_ENDINGS) else ""
-    return f"{len(paths)} other file{'s' * (len(paths) > 1)} ({', '.join(told)}{hint})"
+    counts = [f"{count} {ending}" for ending, count in endings.most_common(MAX_NAMES)]
+    counts += ["others"] if len(endings) > MAX_NAMES else []
+    hint = "; pass videos by name" if endings.keys() & set(VIDEO_ENDINGS) else ""
+    return f"{len(paths)} other file{'s' * (len(paths) > 1)} ({', '.join(counts)}{hint})"
 
 
-def _once(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """(each file once, what was given besides)."""
-    kept: dict[str, Path] = {}
-    again = []
+def _remove_duplicates(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return (each file once, the duplicates)."""
+    first: dict[str, Path] = {}
+    duplicates = []
     for path in paths:
-        if kept.setdefault(os.path.realpath(path), path) is not path:
-            again.append(path)
-    return list(kept.values()), again
+        if first.setdefault(os.path.realpath(path), path) is not path:
+            duplicates.append(path)
+    return list(first.values()), duplicates
 
 
-def _some(paths: Sequence[Path]) -> str:
-    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
-    return ", ".join(map(str, paths[:NAMED])) + more
+def _list_names(paths: Sequence[Path]) -> str:
+    more = f" and {len(paths) - MAX_NAMES} more" if len(paths) > MAX_NAMES else ""
+    return ", ".join(map(str, paths[:MAX_NAMES])) + more

@@ -1,7 +1,7 @@
-"""Names of what `wing-jax predict` writes, planned before any work: no two results have one name.
+"""Choose the names of the files that `wing-jax predict` writes, before it starts: no two results have the same name.
 
-A photo called STEM.jpg writes STEM.png, STEM.json and STEM.pts, or STEM_1.pts, STEM_2.pts ... for several faces; a
-video STEM.mp4 and STEM.csv; all photos together predictions.csv.
+The results of a photo STEM.jpg are STEM.png, STEM.json and STEM.pts, or STEM_1.pts, STEM_2.pts ... for several faces;
+those of a video are STEM.mp4 and STEM.csv. All photos share predictions.csv.
 """
 
 import dataclasses
@@ -14,27 +14,27 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-CSV = "predictions.csv"  # of all photos
-LONGEST = 255  # bytes of a name, on most file systems
-ROOM = len("_99999.pts.new")  # what a stem must leave for the longest ending, and for the file while it is written
+CSV = "predictions.csv"  # the table of all photos
+MAX_NAME_BYTES = 255  # on most file systems
+ENDING_BYTES = len("_99999.pts.new")  # the longest ending; a file is called .new while it is written
 NUMBERED = re.compile(r"(.+)_[1-9][0-9]*", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Photo:
-    """A photo and what its results are called."""
+    """A photo and the names of its results."""
 
     path: Path
-    name: str  # in the tables: the file's name, or its path as given where other photos are called alike
-    stem: Path  # of its results, without ending
+    name: str  # in the tables: the file name, or the path as given if several photos have this file name
+    stem: Path  # path of the results, without ending
 
 
 def plan_photos(paths: Sequence[Path], folder: Path) -> list[Photo]:
-    """What the results of the photos `paths` in `folder` are to be called, however many faces are found.
+    """Choose names in `folder` for the results of the photos `paths`, for any number of faces in them.
 
-    The first photo of a stem keeps it. Where that would give two results one name (on a file system that takes capital
-    letters and small ones, or composed and decomposed accents, for the same too), the later one is called by its whole
-    file name, or by that and a number. What would be too long for the file system is cut and gets a checksum.
+    The first photo with a stem keeps it. If two results would have the same name (also on a file system that ignores
+    case, or the difference between composed and decomposed accents), the later one is named by its full file name, or
+    by that and a number. A name that is too long for the file system is cut, and a checksum is added.
     """
     names, stems = Counter(path.name for path in paths), _Stems(folder, numbered=True)
     return [
@@ -44,30 +44,29 @@ def plan_photos(paths: Sequence[Path], folder: Path) -> list[Photo]:
 
 
 def plan_videos(sources: Sequence[Path | int], folder: Path, *, photos: bool) -> list[Path]:
-    """The results' paths without ending for videos and the numbers of cameras, as in `plan_photos`; with `photos`
-    beside the table of all photos."""
-    stems = _Stems(folder, numbered=False, taken=(Path(CSV).stem,) if photos else ())
+    """Choose the paths without ending for the results of videos and camera numbers, as in `plan_photos`; if `photos`,
+    different from the table of all photos."""
+    stems = _Stems(folder, numbered=False, used=(Path(CSV).stem,) if photos else ())
     return [folder / stems.take(Path(f"camera{s}") if isinstance(s, int) else s) for s in sources]
 
 
 class _Stems:
-    """Stems that are taken, and the next ones. `numbered`: STEM_1, STEM_2 ... are taken with STEM, whether they are
-    written or not."""
+    """The used stems. If `numbered`, STEM also reserves STEM_1, STEM_2, ..., whether they are written or not."""
 
-    def __init__(self, folder: Path, *, numbered: bool, taken: Sequence[str] = ()):
-        self._numbered, self._room = numbered, _longest_name(folder) - ROOM
-        self._taken = set(map(_folded, taken))
-        self._without_number: set[str] = set()  # what is left of those taken that end in a number
-        self._next: dict[str, Iterator[int]] = {}  # for files of one name: hundreds of folders may have a 1.jpg
+    def __init__(self, folder: Path, *, numbered: bool, used: Sequence[str] = ()):
+        self._numbered, self._max_bytes = numbered, _max_name_bytes(folder) - ENDING_BYTES
+        self._used = set(map(_normalize, used))
+        self._without_number: set[str] = set()  # used stems that end in a number, without it
+        self._next: dict[str, Iterator[int]] = {}  # by file name: hundreds of folders may have a 1.jpg
 
     def take(self, path: Path) -> str:
-        """The stem for the file `path`, which from now on is taken."""
-        chosen = next(stem for stem in map(self._fitting, self._candidates(path)) if self._is_free(_folded(stem)))
-        key = _folded(chosen)
-        self._taken.add(key)
-        if found := NUMBERED.fullmatch(key):
-            self._without_number.add(found[1])
-        return chosen
+        """Return an unused stem for the file `path`, and mark it as used."""
+        stem = next(stem for stem in map(self._shorten, self._candidates(path)) if self._is_free(_normalize(stem)))
+        key = _normalize(stem)
+        self._used.add(key)
+        if match := NUMBERED.fullmatch(key):
+            self._without_number.add(match[1])
+        return stem
 
     def _candidates(self, path: Path) -> Iterator[str]:
         if path.stem.strip("."):  # "..jpg" has the stem ".", which is a folder
@@ -77,29 +76,29 @@ class _Stems:
             yield f"{path.name}-{number}"
 
     def _is_free(self, key: str) -> bool:
-        if not self._numbered or key in self._taken:
-            return key not in self._taken
-        found = NUMBERED.fullmatch(key)
-        return key not in self._without_number and not (found and found[1] in self._taken)
+        if not self._numbered or key in self._used:
+            return key not in self._used
+        match = NUMBERED.fullmatch(key)
+        return key not in self._without_number and not (match and match[1] in self._used)
 
-    def _fitting(self, stem: str) -> str:
-        if len(os.fsencode(stem)) <= self._room:
+    def _shorten(self, stem: str) -> str:
+        if len(os.fsencode(stem)) <= self._max_bytes:
             return stem
         checksum = hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]
-        while len(os.fsencode(stem)) > self._room - len(checksum) - 1:
+        while len(os.fsencode(stem)) > self._max_bytes - len(checksum) - 1:
             stem = stem[:-1]
         return f"{stem}-{checksum}"
 
 
-def _folded(name: str) -> str:
-    """What names have in common that some file system takes for one."""
+def _normalize(name: str) -> str:
+    """Map names to the same key that are the same for some file system."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def _longest_name(folder: Path) -> int:
-    """Bytes of a name in `folder`, or in what is there of the way to it."""
-    there = next((place for place in (folder, *folder.absolute().parents) if os.path.isdir(place)), None)
-    if there is None or not hasattr(os, "statvfs"):
-        return LONGEST
-    told = os.statvfs(there).f_namemax
-    return min(told, LONGEST) if told > 4 * ROOM else LONGEST
+def _max_name_bytes(folder: Path) -> int:
+    """Return the largest length of a name in `folder`, or in its nearest existing parent."""
+    existing = next((path for path in (folder, *folder.absolute().parents) if os.path.isdir(path)), None)
+    if existing is None or not hasattr(os, "statvfs"):
+        return MAX_NAME_BYTES
+    limit = os.statvfs(existing).f_namemax
+    return min(limit, MAX_NAME_BYTES) if limit > 4 * ENDING_BYTES else MAX_NAME_BYTES

@@ -1,4 +1,4 @@
-"""What `wing-jax predict` can be told, of pictures and of videos."""
+"""The options of `wing-jax predict`."""
 
 import dataclasses
 import math
@@ -14,38 +14,40 @@ from wing_jax.inference.localizer import Localizer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictOptions:
-    """Find the landmarks of all faces in pictures, in folders of pictures, in videos or before a camera. Pictures get
-    an overlay PNG, a JSON and a .pts a face, and one CSV together; videos an overlay .mp4 and a CSV."""
+    """Find the landmarks of all faces in pictures, folders of pictures, videos or the frames of a camera. A picture
+    gets an overlay PNG, a JSON and a .pts per face, and all pictures share one CSV; a video gets an overlay .mp4 and a
+    CSV."""
 
-    model: Annotated[str, tyro.conf.Positional]
-    images: Annotated[tuple[str, ...], tyro.conf.Positional] = ()  # pictures, folders and videos
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE|FOLDER|VIDEO ...]")] = ()
+    """pictures, folders and videos"""
     box: tyro.conf.UseAppendAction[tuple[tuple[float, float, float, float], ...]] = ()
-    """x0 y0 x1 y1 in pixels of every picture, instead of a detector's; give it once for each face."""
-    detector: str = "auto"  # its name: libfacedetection, mtcnn, or another that is registered; none: the whole picture
-    output: str = "predictions"  # folder
-    flip: bool = False  # average with the mirror image
-    camera: int = -1  # the number of a camera to watch; -1: none
-    window: bool = True  # show the camera's picture; end with the key q
-    every: int = 10  # of a video: frames between two looks of the detector, which the landmarks bridge; 1: each frame
-    smooth: bool = True  # of a video: One-Euro filter against jitter
-    min_cutoff: float = 1.0  # of the filter, Hz: its cut-off at rest; lower is steadier
-    beta: float = 30.0  # of the filter: higher lags less behind quick movements
-    frames: int = 0  # of a video or camera: stop after so many; 0: at its end
+    """x0 y0 x1 y1 in pixels: use this box in every picture instead of a detector; repeat it for more faces."""
+    detector: str = "auto"  # libfacedetection, mtcnn or another registered one; none: the complete picture is the box
+    output: str = "predictions"  # folder for the results
+    flip: bool = False  # average the prediction with that of the mirrored image
+    camera: int = -1  # number of the camera to use; -1: none
+    window: bool = True  # show the camera's picture in a window; press q to stop
+    every: int = 10  # video: run the detector every this many frames, and track landmarks in between; 1: every frame
+    smooth: bool = True  # video: smooth the landmarks with a One-Euro filter
+    min_cutoff: float = 1.0  # cut-off frequency of the filter at rest, in Hz; lower is steadier
+    beta: float = 30.0  # speed coefficient of the filter; with a higher one, it lags less behind quick movements
+    frames: int = 0  # video or camera: stop after this many frames; 0: do not stop early
 
 
 def check_boxes(options: PredictOptions) -> None:
-    """Raise InputError where a --box is empty or not finite, which is no single picture's fault."""
+    """Raise InputError if a --box is empty or not finite, before any picture is read."""
     for box in options.box:
         left, top, right, bottom = box
         if not (math.isfinite(sum(box)) and right - left >= 2 and bottom - top >= 2):
-            said = " ".join(f"{value:g}" for value in box)
-            raise InputError(f"--box {said} is empty: give x0 y0 x1 y1 with x1 > x0 and y1 > y0, in pixels")
+            values = " ".join(f"{value:g}" for value in box)
+            raise InputError(f"--box {values} is empty: pass x0 y0 x1 y1 with x1 > x0 and y1 > y0, in pixels")
 
 
 def landmarker_of(localizer: Localizer, options: PredictOptions) -> FaceLandmarker:
-    """The localizer behind the detector that is asked for.
+    """Combine the localizer with the detector of the options.
 
     Raises:
-      InputError: the detector is not installed, or does not go with the model.
+      InputError: the detector is not installed, or cannot be used with the model.
     """
     return FaceLandmarker(localizer=localizer, detector=get_detector(options.detector))

@@ -1,4 +1,4 @@
-"""`wing-jax predict MODEL VIDEO` and `--camera`: faces followed from frame to frame."""
+"""`wing-jax predict MODEL VIDEO` and `--camera`: track faces from frame to frame."""
 
 import itertools
 import time
@@ -18,22 +18,22 @@ from wing_jax.text import printable
 
 
 def check_options(options: PredictOptions) -> None:
-    """Raise InputError where an option does not fit videos and cameras."""
+    """Raise InputError if an option cannot be used with videos and cameras."""
     if options.box or options.detector == "none":
-        raise InputError("--box and --detector none are of pictures: in a video the faces are found")
+        raise InputError("--box and --detector none are only for pictures: remove them for videos and cameras")
     if options.every < 1:
-        raise InputError(f"every={options.every}: the detector must look at one frame in 1 or more")
+        raise InputError(f"every={options.every} must be 1 or more")
 
 
 def follow(source: Path | int, localizer: Localizer, options: PredictOptions, console: Console, *, stem: Path) -> None:
-    """Follow the faces of a video, or of what a camera sees until it is stopped; write STEM.mp4 and STEM.csv.
+    """Track the faces of a video, or of a camera until it is stopped; write STEM.mp4 and STEM.csv.
 
     Raises:
-      InputError: the video cannot be read, or an option does not fit.
+      InputError: the video cannot be read, or an option is invalid.
     """
     check_options(options)
-    watched = isinstance(source, int) and options.window
-    window = Window(f"wing-jax: {printable(stem.name)} (q ends)") if watched else None
+    show_window = isinstance(source, int) and options.window
+    window = Window(f"wing-jax: {printable(stem.name)} (press q to stop)") if show_window else None
     with Video(source) as video:
         follow_frames(video, localizer, options, console, stem=stem, window=window)
 
@@ -47,21 +47,19 @@ def follow_frames(
     stem: Path,
     window: Window | None = None,
 ) -> None:
-    """Follow the faces of an open video or camera to its end, or until its `window` is closed; write STEM.mp4 and
+    """Track the faces of an open video or camera to its end, or until its `window` is closed; write STEM.mp4 and
     STEM.csv.
 
     Raises:
-      InputError: the video cannot be read, or an option does not fit.
+      InputError: the video cannot be read, or an option is invalid.
     """
     smooth = OneEuro(min_cutoff=options.min_cutoff, beta=options.beta) if options.smooth else None
-    tracker, tracks = (
-        Tracker(landmarker=landmarker_of(localizer, options), every=options.every, smooth=smooth),
-        Tracks(),
-    )
+    tracker = Tracker(landmarker=landmarker_of(localizer, options), every=options.every, smooth=smooth)
+    tracks = Tracks()
     overlay, csv = (stem.with_name(f"{stem.name}{ending}") for ending in (".mp4", ".csv"))
     started, empty, stopped = time.perf_counter(), 0, False
     frames = iter(video)
-    first = next(frames)  # where there is none, an earlier run's table stays
+    first = next(frames)  # raises without a frame, before the table of an earlier run is replaced
     with (
         VideoWriter(overlay, rate=video.rate) as writer,
         FaceTable(csv, localizer.scheme, of=("frame", "timestamp")) as table,
@@ -80,23 +78,23 @@ def follow_frames(
             if stopped:
                 break
         note = f" ({writer.note})" if writer.note else ""
-    took = time.perf_counter() - started
+    seconds = time.perf_counter() - started
     missing = f", no face in {empty} of them" if empty else ""
     say(
         console,
-        f"{video.name}: {tracks.frame} frames{_left_out(video, stopped)}, {tracks.numbers} face(s){missing}, "
-        f"{tracks.frame / took:.0f} frames a second -> {overlay}{note}, {csv}",
+        f"{video.name}: {tracks.frame} frames{_describe_losses(video, stopped)}, {tracks.numbers} face(s){missing}, "
+        f"{tracks.frame / seconds:.0f} frames per second -> {overlay}{note}, {csv}",
     )
 
 
-def _left_out(video: Video, stopped: bool) -> str:
-    """What is to be said of pieces of the video that could not be read."""
-    told = f", {video.end:.1f} of {video.length:.1f} s: the rest cannot be read" if not stopped and video.is_cut else ""
-    faults = f", {len(video.faults)} damaged piece(s) left out" if video.faults else ""
-    return told + faults
+def _describe_losses(video: Video, stopped: bool) -> str:
+    """Describe the parts of the video that could not be read."""
+    end = f", {video.end:.1f} of {video.length:.1f} s: the rest cannot be read" if not stopped and video.is_cut else ""
+    faults = f", {len(video.faults)} corrupted piece(s) skipped" if video.faults else ""
+    return end + faults
 
 
 def _bar(console: Console) -> Progress:
-    """A progress bar; names of files are no markup."""
+    """Return a progress bar that does not read file names as markup."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

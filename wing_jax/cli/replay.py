@@ -17,10 +17,10 @@ from wing_jax.text import printable
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Make a step that diverged again, and show its faces, their losses and its gradient."""
+    """Repeat a training step that diverged, and show its faces, their losses and its gradient."""
 
-    record: Annotated[str, tyro.conf.Positional]  # diverged-STEP.json of a training
-    rows: int = 12  # how many faces and parameters to print and draw, the worst first
+    record: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECORD")]  # diverged-STEP.json of a training
+    rows: int = 12  # how many faces to print and draw, the worst first
 
 
 def run(arguments: list[str]) -> None:
@@ -29,29 +29,29 @@ def run(arguments: list[str]) -> None:
     from wing_jax.from_config.replay import replay
     from wing_jax.report.draw import contact_sheet, draw_pair, write_png
 
-    found = replay(options.record)
+    replayed = replay(options.record)
     console = make_console()
-    say(console, f"{found.title}: {found.said}; made again from the checkpoint of step {found.checkpoint}")
-    worst = found.worst[: options.rows]
+    say(console, f"{replayed.title}: {replayed.said}; repeated from the checkpoint of step {replayed.checkpoint}")
+    worst = replayed.worst[: options.rows]
     faces = Table("loss", "largest error, pixels of the crop", "picture")
     for index in worst:
-        errors = np.linalg.norm(found.predicted[index] - found.points[index], axis=-1)
-        error = errors[found.visible[index]].max(initial=0)
-        faces.add_row(f"{found.losses[index]:.4g}", f"{error:.4g}", Text(printable(found.pictures[index])))
+        errors = np.linalg.norm(replayed.predicted[index] - replayed.points[index], axis=-1)
+        error = errors[replayed.visible[index]].max(initial=0)
+        faces.add_row(f"{replayed.losses[index]:.4g}", f"{error:.4g}", Text(printable(replayed.pictures[index])))
     console.print(faces)
     gradients = Table("gradient's norm", "parameter")
-    for name, norm in sorted(found.gradients.items(), key=lambda pair: -np.nan_to_num(pair[1], nan=np.inf)):
+    for name, norm in sorted(replayed.gradients.items(), key=lambda pair: -np.nan_to_num(pair[1], nan=np.inf)):
         gradients.add_row(f"{norm:.4g}", Text(name))
     console.print(gradients)
-    times = max(1, 256 // found.images.shape[1])
+    zoom = max(1, 256 // replayed.images.shape[1])
     tiles = [
         draw_pair(
-            found.images[index].repeat(times, 0).repeat(times, 1),
-            rescale_points(found.points[index], float(times)),
-            rescale_points(found.predicted[index], float(times)),
-            visible=found.visible[index],
+            replayed.images[index].repeat(zoom, 0).repeat(zoom, 1),
+            rescale_points(replayed.points[index], float(zoom)),
+            rescale_points(replayed.predicted[index], float(zoom)),
+            visible=replayed.visible[index],
         )
         for index in worst
     ]
-    captions = [f"{found.losses[index]:.4g}  {Path(found.pictures[index]).name}" for index in worst]
-    say(console, f"drawn: {write_png(Path(options.record).with_suffix('.png'), contact_sheet(tiles, captions))}")
+    captions = [f"{replayed.losses[index]:.4g}  {Path(replayed.pictures[index]).name}" for index in worst]
+    say(console, f"figure: {write_png(Path(options.record).with_suffix('.png'), contact_sheet(tiles, captions))}")

@@ -17,26 +17,25 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReproduceOptions:
-    """Repeat an experiment of the paper on the data at hand; write its table as Markdown and JSON, its figure as PNG.
+    """Repeat an experiment of the paper; write its table as Markdown and JSON, and its figure as PNG.
 
-    What is done is kept: the same command goes on where it was stopped, and targets share the models they have in
-    common.
+    Finished trainings are saved: the same command resumes where it was stopped, and targets share trained models.
     """
 
     target: Annotated[
         Literal["table1", "table2", "table3", "table3-cnn6", "table4", "length", "ced", "pose-histogram"],
         tyro.conf.Positional,
-    ]
-    data: Literal["mtfl", "w300", "aflw", "synthetic"] = "mtfl"
+    ]  # the table or figure to repeat
+    data: Literal["mtfl", "w300", "aflw", "synthetic"] = "mtfl"  # the data set to train and test on
     root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
-    budget: Literal["trial", "short", "long", "paper"] = "short"
-    seeds: int = 3  # how many
-    losses: tuple[str, ...] = ("l2", "l1", "smooth_l1", "wing")
-    output: str = "runs/reproduce"
+    budget: Literal["trial", "short", "long", "paper"] = "short"  # the length of each training
+    seeds: int = 3  # trainings of each method, each with another seed
+    losses: tuple[str, ...] = ("l2", "l1", "smooth_l1", "wing")  # losses to compare
+    output: str = "runs/reproduce"  # folder of the results
 
 
 def run(arguments: list[str]) -> None:
-    """Make the target, print its tables and where they lie."""
+    """Run the experiment, print its tables and their files."""
     options = parse(ReproduceOptions, arguments, command="reproduce")
     if options.seeds < 1:
         raise InputError(f"seeds={options.seeds} must be 1 or more")
@@ -47,7 +46,7 @@ def run(arguments: list[str]) -> None:
 
 
 def make(options: ReproduceOptions, runner: "ExperimentRunner", *, command: str) -> None:
-    """Make the target in the workshop, whose recipe may be another than `options` names."""
+    """Run the experiment with `runner`, whose recipe may differ from the one that `options` name."""
     from wing_jax.report.origin import commit, machine
     from wing_jax.report.tables import rich_table
     from wing_jax.reproduce import TARGETS
@@ -61,4 +60,4 @@ def make(options: ReproduceOptions, runner: "ExperimentRunner", *, command: str)
     for grid in product.grids:
         console.print(rich_table(grid))
     for path in product.write(Path(runner.folder), options.target):
-        say(console, f"written: {path}")
+        say(console, f"saved: {path}")

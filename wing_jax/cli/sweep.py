@@ -11,7 +11,7 @@ USAGE = (
 
 
 def run(arguments: list[str]) -> None:
-    """Train the first stage once for each combination, and print the table."""
+    """Train the first stage for each combination, and print a table of the results."""
     config = parse_config(SweepConfig, arguments, command="sweep", usage=USAGE)
     from wing_jax.from_config.sweep import sweep, table
 

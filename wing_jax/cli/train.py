@@ -8,12 +8,12 @@ from wing_jax.runtime.console import make_console, say
 
 USAGE = """usage: wing-jax train CONFIG [--data NAME] [--root PATH] [--scheme SCHEME] [--field value ...]
 
-CONFIG is a preset (wing-jax config lists them) or a config file. --data, --root and --scheme are short for --data.name,
---data.root and --data.scheme; `wing-jax train CONFIG --help` lists all fields."""
+CONFIG is a preset (`wing-jax config` lists them) or a config file. --data, --root and --scheme are short for
+--data.name, --data.root and --data.scheme. `wing-jax train CONFIG --help` lists all fields."""
 
 
 def run(arguments: list[str]) -> None:
-    """Train, and say where the model lies and what to do with it."""
+    """Train, and print the model's folder and the command that evaluates it."""
     config = parse_config(Config, arguments, command="train", usage=USAGE)
     from wing_jax.from_config.train import train
 
@@ -25,8 +25,8 @@ def run(arguments: list[str]) -> None:
 
 
 def evaluation_options(data: DataConfig) -> list[str]:
-    """The options of `wing-jax evaluate` for the data of a training: their test split, or, where they have none, the
-    faces that the training held out."""
+    """Return the options of `wing-jax evaluate` for the data of a training: the test split, or, if the data have none,
+    the faces that the training held out."""
     from wing_jax.data.load import draws_faces, splits_of
 
     default = DataConfig(name=data.name)
@@ -35,7 +35,7 @@ def evaluation_options(data: DataConfig) -> list[str]:
         for name in ("root", "images", "scheme", "boxes", "occluded", "picture_size")
         if getattr(data, name) != getattr(default, name)
     ]
-    given = {name: getattr(data, name) for name in names}
+    options = {name: getattr(data, name) for name in names}
     if not draws_faces(data.name) and "test" not in splits_of(data.name, data.root):
-        given["split"] = "held_out"
-    return ["--data", data.name, *(word for name, value in given.items() for word in (f"--{name}", value))]
+        options["split"] = "held_out"
+    return ["--data", data.name, *(word for name, value in options.items() for word in (f"--{name}", value))]

@@ -1,4 +1,4 @@
-"""What a command says that begins with none of the words it knows."""
+"""The usage text, for a command line that begins with an unknown word."""
 
 import difflib
 import sys
@@ -9,20 +9,20 @@ from wing_jax.text import quoted
 
 
 def stop_with_usage(words: list[str], usage: str, *, kind: str, known: Collection[str]) -> NoReturn:
-    """Print `usage` and end: with status 0 where `words` ask for help, else with 2 and a line on the first of them.
+    """Print `usage` and exit: with status 0 if `words` ask for help, else with status 2 and a line on the unknown word.
 
     Args:
-      words: of the command line, from where one of `known` was wanted.
-      usage: the lines that list the known ones.
-      kind: what they are, as the line names it: "command".
-      known: the words that can stand there.
+      words: the command line, from the word that should be one of `known`.
+      usage: the lines that list the known words.
+      kind: what the known words are, for the message: "command".
+      known: the words that are allowed.
     """
     if words[:1] in (["-h"], ["--help"]):
         print(usage)
         sys.exit(0)
     print(usage, file=sys.stderr)
     if words and words[0]:
-        near = difflib.get_close_matches(words[0], known, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
-        print(f"wing-jax: there is no {kind} {quoted(words[0])}: {hint}", file=sys.stderr)
+        matches = difflib.get_close_matches(words[0], known, n=1, cutoff=0.6)
+        hint = f"did you mean {matches[0]}?" if matches else f"use one of {', '.join(known)}"
+        print(f"wing-jax: no {kind} {quoted(words[0])}: {hint}", file=sys.stderr)
     sys.exit(2)
