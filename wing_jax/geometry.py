@@ -173,8 +173,8 @@ def rescaling(ratio: float | np.ndarray) -> Float[np.ndarray, "2 3"]:
 def crop_of_box(boxes: Boxes, *, size: int, margin: float = 1.0, center: Sequence[float] = (0.0, 0.0)) -> Affine:
     """Return the square crop of `size` pixels around `boxes`: its side is `margin` times the larger box side.
 
-    `center` (x, y) is the offset of the crop's center from the box's center, in fractions of the larger box side: (0, 0)
-    for boxes with the face in the middle. The result is `[*batch, 2, 3]`, from crop pixels to image pixels.
+    `center` (x, y) is the offset of the crop's center from the box's, in fractions of the larger box side: (0, 0) for
+    boxes with the face in the middle. The result is `[*batch, 2, 3]`, from crop pixels to image pixels.
     """
     xp = namespace(boxes)
     side = larger_side(boxes)
