@@ -28,9 +28,8 @@ def packages(requirements):
     return {MODULES.get(name, name) for name in names} - {"wing-jax"}
 
 
-EXTRAS = {
-    name: packages(requirements) for name, requirements in PROJECT["optional-dependencies"].items() if name != "all"
-}
+OPTIONAL = PROJECT["optional-dependencies"]
+EXTRAS = {name: packages(requirements) for name, requirements in OPTIONAL.items() if name != "all"}
 # Imports every module of wing_jax, except the one that extends TFDS's classes, then uses each extra.
 WITHOUT_EXTRAS = """
 import importlib, json, pkgutil, sys
@@ -126,7 +125,7 @@ def test_every_package_of_an_extra_is_required_with_an_extra_that_contains_it():
 def test_core_and_extras_do_not_overlap_and_all_contains_every_extra():
     core = packages(PROJECT["dependencies"])
     assert not core & set().union(*EXTRAS.values())
-    (all_extras,) = PROJECT["optional-dependencies"]["all"]
+    (all_extras,) = OPTIONAL["all"]
     assert set(re.search(r"\[(.*)\]", all_extras)[1].split(",")) == set(EXTRAS)
 
 

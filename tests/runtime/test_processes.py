@@ -140,8 +140,8 @@ for _ in range(2):
 from wing_jax.cli import main
 try:
     main(["devices"])
-except SystemExit as exit:
-    print(exit.code)
+except SystemExit as stopped:
+    print(stopped.code)
 """
     run = subprocess.run(
         [sys.executable, "-c", code],
