@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.runner import furnish
+from tests.support.workshop import furnish
 from wing_jax import FaceLandmarker, Localizer, geometry, losses
 from wing_jax.config import AugmentConfig
 from wing_jax.from_config.augment import augmentations_of
