@@ -65,8 +65,8 @@ class DataConfig:
     occluded: Occluded = "keep"  # points annotated as occluded: keep those with a position, or ignore all
     # For a picture whose size differs from its annotation: refuse it, or rescale points and boxes to the real size.
     picture_size: PictureSize = "check"
-    train_faces: int = 0  # synthetic faces to draw for training (synthetic alone)
-    test_faces: int = 0  # synthetic faces to draw for the test (synthetic alone)
+    train_faces: int = 0  # synthetic faces to render for training (only for "synthetic")
+    test_faces: int = 0  # synthetic faces to render for the test (only for "synthetic")
     store: Store = "pixels"  # face crops in memory; "jpeg": for large sets, with input="tfdata"
     validation: float = 0.05  # fraction of the training photos held out to choose the best checkpoint
     without: tuple[str, ...] = ()  # photos to leave out of training, if present; for 300-W, FOLDER/NAME
@@ -250,7 +250,7 @@ class Config:
         check_range(self, seed=(0, LARGEST_SEED))
         parts = Path(self.name).parts
         if not parts or ".." in parts or Path(self.name).is_absolute() or "\0" in self.name:
-            raise InputError(f"name={quoted(self.name)}: the run's folder is output/name: pass a relative path")
+            raise InputError(f"name={quoted(self.name)}: the run's folder is output/name: use no .. and no first /")
 
     @property
     def folder(self) -> Path:
