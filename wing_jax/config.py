@@ -302,7 +302,7 @@ def load_config(path: str | Path) -> Config:
     `config`; load such files only from sources you trust.
 
     Raises:
-      InputError: the file is missing, fails to run, has an unknown field, or does not define `config`.
+      InputError: the file is missing, fails to run, has an unknown field, or defines no `config`.
     """
     path = Path(path)
     try:
@@ -326,7 +326,7 @@ def load_config(path: str | Path) -> Config:
     except Exception as error:
         raise InputError(f"{path}:{_find_line(error, path)}: {_format_error(error)}") from error
     if not isinstance(scope.get("config"), Config):
-        raise InputError(f"{path}: does not define `config = Config(...)`: see wing-jax config synthetic")
+        raise InputError(f"{path}: defines no `config = Config(...)`: see wing-jax config synthetic")
     return scope["config"]
 
 

@@ -81,8 +81,8 @@ def config_file(tmp_path, text):
 
 # What stands in a config, and what `train` says of it.
 CONFIGS = {
-    "x = 1": "does not define `config",
-    "config = 3": "does not define `config",
+    "x = 1": "defines no `config",
+    "config = 3": "defines no `config",
     "config = (": "mine.py:1: SyntaxError",
     "\nimport nothing_of_that_name": "mine.py:2: ModuleNotFoundError",
     "from wing_jax.config import *\nDataConfig(name='w300', validation=0.0)": "validation=0.0",
