@@ -194,4 +194,6 @@ def _put(tree, sharding: NamedSharding):
 def check_divides(batch_size: int, mesh: Mesh) -> None:
     """Raise InputError if a batch cannot be split evenly over the mesh."""
     if batch_size % mesh.size:
-        raise InputError(f"batch_size={batch_size} is not divisible by {mesh.size} devices: use a multiple of it")
+        raise InputError(
+            f"batch_size={batch_size} is not divisible by {mesh.size} devices: use a multiple of {mesh.size}"
+        )
