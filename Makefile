@@ -1,4 +1,4 @@
-# `make demo` and `make test` need Python 3.11 to 3.13 with pip; everything else they make themselves, in .venv.
+# `make demo` and `make test` need Python 3.11 to 3.13 with pip; they install everything else in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -27,7 +27,7 @@ notebooks: install
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-# With the CPU kernel in it, for the platform that this is.
+# Includes the CPU kernel, so the wheel is for this platform only.
 wheel: install
 	WING_JAX_BUILD_KERNEL=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 

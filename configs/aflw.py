@@ -1,14 +1,14 @@
-"""AFLW, 19 points, by the paper's own numbers: CNN-6 then CNN-7, Wing loss, SGD, batch 8, 120,000 steps each.
+"""AFLW, 19 points, with the paper's settings: CNN-6 then CNN-7, Wing loss, SGD, batch 8, 120,000 steps each.
 
     wing-jax train aflw --root FOLDER
     wing-jax evaluate runs/aflw/model --data aflw --root FOLDER
 
-FOLDER holds `AFLWinfo_release.mat` and the images (`wing_jax.data.readers.aflw`); AFLW must be asked for at TU Graz.
-The paper's table 3 has for this training 1.65 % (AFLW-Full, by face size: our "box-size"); without the second stage
-1.83 %, without HSM 1.71 % (both stages) and 1.88 % (CNN-6). We could not measure it: the images were not at hand.
+FOLDER contains `AFLWinfo_release.mat` and the images (`wing_jax.data.readers.aflw`); request AFLW from TU Graz.
+For this training, table 3 of the paper reports 1.65 % (AFLW-Full, by face size, our "box-size"); without the second
+stage 1.83 %, without HSM 1.71 % (both stages) and 1.88 % (CNN-6). We could not measure it without the images.
 
-Not found in the paper, and so our choice: the shape of the decay (exponential), CNN-7's channels, its Wing
-parameters and learning rate, and its weaker rotation.
+The paper does not specify these settings, so they are our choice: the shape of the decay (exponential), CNN-7's
+channels, its Wing parameters and learning rate, and its weaker rotation.
 """
 
 from wing_jax.config import AugmentConfig, BalanceConfig, DataConfig

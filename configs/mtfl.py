@@ -3,11 +3,11 @@
     wing-jax train mtfl
     wing-jax evaluate runs/mtfl/model --data mtfl
 
-The boxes of the training faces follow a rule (`wing_jax.data.readers.mtfl`); the perturbation covers the spread that
-was measured between that rule and the published test boxes. The second stage is not a finer one, for the test faces
-have hardly more pixels, but sees every face upright and in its place, whatever its box. Expect about 7.2 % of the
-distance of the eyes after stage 1 and 5.6 % after stage 2, in 21 minutes on two CPU cores (RESULTS.md). Without HSM,
-everything else alike:
+The boxes of the training faces follow a rule (`wing_jax.data.readers.mtfl`); the augmentation covers the measured
+difference between that rule and the published test boxes. The second stage has no higher resolution, because the test
+faces have hardly more pixels, but its crops show every face upright and aligned, whatever its box. Expect about 7.2 %
+of the eye distance after stage 1 and 5.6 % after stage 2, in 21 minutes on two CPU cores (RESULTS.md). The same without
+HSM:
 
     wing-jax train mtfl --name mtfl-without-hsm --balance.method none
 """
@@ -22,7 +22,7 @@ config = strong_recipe(
     balance=BalanceConfig(method="hsm", bins=9, cap=20),
     stage1=dict(
         margin=1.1,  # crop side per side of the face box
-        center="shape",  # the faces stand right of and below the centers of their boxes
+        center="shape",  # the faces are right of and below the centers of their boxes
         augment=AugmentConfig(rotation=30.0, translation=0.12, scale=0.2, color=0.2, occlusion=0.2),
         steps=4_000,
         evaluate_every=500,

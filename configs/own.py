@@ -1,11 +1,10 @@
-"""Your own faces, any number of points: one CNN-6 at 64 x 64, then another on upright crops, by the stronger recipe.
+"""Your own faces, any number of points: one CNN-6 at 64 x 64, then another on upright crops, with the stronger recipe.
 
     wing-jax train own --name mine --data pts --root faces/train --scheme mine.toml
     wing-jax evaluate runs/mine/model --data pts --root faces/test --scheme mine.toml
 
-`--data` is pts (a folder of .pts or .ljson), imglab, coco or csv (a file each). docs/how-to/own-faces.md does it
-step by step. The networks are narrow, for some hundred or thousand faces; with more of them take the widths of
-configs/w300.py.
+`--data` is pts (a folder of .pts or .ljson files), imglab, coco or csv (a file each). docs/how-to/own-faces.md explains the
+steps. The networks are narrow, for hundreds to thousands of faces; with more, use the widths of configs/w300.py.
 """
 
 from wing_jax.config import AugmentConfig, DataConfig

@@ -1,10 +1,10 @@
-"""The synthetic faces, 68 points: both stages small enough to train in minutes on two CPU cores. `make demo` runs it.
+"""Synthetic faces, 68 points: both stages small enough to train in minutes on two CPU cores. `make demo` runs it.
 
     wing-jax train synthetic
 
-A light CNN-6 and CNN-7 (a quarter to a half of the paper's channels) by the stronger recipe, with HSM over the
+A light CNN-6 and CNN-7 (a quarter to a half of the paper's channels) with the stronger recipe, and with HSM over the
 long-tailed yaw of the synthetic faces. Expect an NME of about 3.6 % of the box size after stage 1 and 3.0 % after
-stage 2 on unseen faces, a third of them half or full profiles; two minutes on two CPU cores (RESULTS.md).
+stage 2 on unseen faces, a third of them half or full profiles, in two minutes on two CPU cores (RESULTS.md).
 """
 
 from wing_jax.config import AugmentConfig, BalanceConfig, DataConfig

@@ -1,12 +1,12 @@
-"""300-W, 68 points: CNN-6 at 64 x 64, then a voting network at 128 x 128, by the stronger recipe.
+"""300-W, 68 points: CNN-6 at 64 x 64, then a voting network at 128 x 128, with the stronger recipe.
 
     wing-jax train w300
     wing-jax evaluate runs/w300/model --data w300
 
 Expect about 4.2 % after stage 1 and 3.24 % after stage 2 on 300-W common (NME by inter-ocular distance, landmark boxes)
-from the 2,012 training photos at hand, 3.15 % with `--flip`; 5 and 58 minutes on two CPU cores (RESULTS.md). Stage 1 is
-short and perturbed strongly, for it need only find where the face is. (The figures are of a training that still had the
-three photos which are left out below.)
+from the 2,012 training photos we had, 3.15 % with `--flip`, in 5 and 58 minutes on two CPU cores (RESULTS.md). Stage 1
+is short and strongly augmented, because it only needs to find the position of the face. (The figures are from a
+training that included the three photos that are left out below.)
 """
 
 from wing_jax.config import AugmentConfig, DataConfig
@@ -17,7 +17,7 @@ config = strong_recipe(
     name="w300",
     data=DataConfig(
         name="w300",
-        without=("lfpw/image_0828", "lfpw/image_0215", "lfpw/image_0862"),  # are in the test set as well
+        without=("lfpw/image_0828", "lfpw/image_0215", "lfpw/image_0862"),  # also in the test set
     ),
     stage1=dict(
         margin=1.2,  # crop side per larger side of the landmarks' box

@@ -1,4 +1,4 @@
-"""Config files: those of the project load, and each kind of mistake is one line that names file and line."""
+"""Config files: the presets load, and every mistake is reported in one line that names the file and line."""
 
 import dataclasses
 import json
@@ -38,12 +38,12 @@ def file(tmp_path):
     return tmp_path / "mine.py"
 
 
-def test_there_are_configs():
+def test_presets_exist():
     assert {path.stem for path in PRESETS} >= {"synthetic", "w300", "mtfl", "aflw"}
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_every_config_of_the_project_loads(path):
+def test_every_preset_loads(path):
     config = load_config(path)
     assert config.name == path.stem == config.folder.name
     assert config.folder.parent == Path(config.output)
@@ -58,23 +58,23 @@ def test_every_config_of_the_project_loads(path):
 
 
 @pytest.mark.parametrize("kind", [LossConfig, ModelConfig])
-def test_parameters_are_a_table_whose_order_does_not_matter(kind):
-    one, other = (
+def test_the_order_of_parameters_does_not_matter(kind):
+    first, second = (
         kind(name="any", params=dict(pairs)) for pairs in ([("a", 1.0), ("b", 2.0)], [("b", 2.0), ("a", 1.0)])
     )
-    assert one == other
-    assert {one: "found"}[other] == "found"
-    assert kind(name="any", params={"a": 1.0}) not in {one}
+    assert first == second
+    assert {first: "value"}[second] == "value"
+    assert kind(name="any", params={"a": 1.0}) not in {first}
 
 
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("kind", [LossConfig, ModelConfig, GridConfig])
-def test_parameters_that_are_no_table_are_refused(kind):
-    with pytest.raises(InputError, match="give a table of names and values"):
+def test_parameters_that_are_not_a_table_are_refused(kind):
+    with pytest.raises(InputError, match="pass a table of names and values"):
         kind(params={1: 2.0})
 
 
-def test_what_is_done_to_the_table_that_was_given_is_not_done_to_the_config():
+def test_a_config_copies_its_parameters():
     params = {"channels": [8, 16]}
     config = ModelConfig(params=params)
     params["channels"] = []
@@ -87,7 +87,7 @@ def values(loss):
 
 @pytest.mark.parametrize("name", ["l2", "l1", "smooth_l1", "wing", "rectified_wing", "soft_wing"])
 def test_every_parameter_and_the_reference_size_reach_the_loss(name):
-    """And where nothing is given, each loss has its defaults in pixels of the crop that they are meant for."""
+    """Without parameters, each loss has its defaults, in pixels of its reference size."""
     size = 256 if name == "soft_wing" else 64
     same = make_loss(name, reference_size=size, working_extent=64.0)
     plain = values(LossConfig(name=name))
@@ -98,7 +98,7 @@ def test_every_parameter_and_the_reference_size_reach_the_loss(name):
 
 
 @pytest.mark.parametrize(
-    ("loss", "said"),
+    ("loss", "message"),
     [
         ({"name": "l1", "params": {"width": 10.0}}, "the loss 'l1' has no parameter width: it has none"),
         ({"name": "wing", "params": {"rectification": 0.1}}, "no parameter rectification: use width, epsilon"),
@@ -113,27 +113,27 @@ def test_every_parameter_and_the_reference_size_reach_the_loss(name):
         ({"name": "wing", "reference_size": 0}, "reference_size is 0"),
     ],
 )
-def test_a_parameter_that_is_not_the_loss_s_or_out_of_range_is_named_in_one_line(loss, said):
+def test_an_unknown_or_invalid_loss_parameter_is_named(loss, message):
     with pytest.raises(InputError) as caught:
         loss_of(LossConfig(**loss), input_size=64)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         ({"name": "plane"}, "no network is called 'plane': did you mean plain?"),
         ({"params": {"width": 3}}, "the network 'plain' has no parameter width"),
     ],
 )
-def test_a_wrong_network_is_refused_before_any_face_is_read(model, said):
+def test_an_invalid_network_is_refused_before_any_face_is_read(model, message):
     config = load_config(PRESETS[0])
     with pytest.raises(InputError) as caught:
         recipe_of(dataclasses.replace(config, stage1=dataclasses.replace(config.stage1, model=ModelConfig(**model))))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_parameters_of_losses_are_kept_in_json_and_toml(tmp_path):
+def test_loss_parameters_survive_json(tmp_path):
     base = load_config(PRESETS[0])
     loss = LossConfig(name="rectified_wing", params={"rectification": 0.5, "width": 8.0})
     config = dataclasses.replace(base, stage1=dataclasses.replace(base.stage1, loss=loss))
@@ -144,7 +144,7 @@ def test_parameters_of_losses_are_kept_in_json_and_toml(tmp_path):
     assert "extra fields found (rectification) @ config.stage1.loss" in refusal(tmp_path / "c.json", json.dumps(table))
 
 
-def test_a_config_is_frozen_and_by_keyword_only():
+def test_a_config_is_frozen_and_keyword_only():
     data = DataConfig(name="w300")
     with pytest.raises(dataclasses.FrozenInstanceError):
         data.root = "elsewhere"
@@ -152,34 +152,36 @@ def test_a_config_is_frozen_and_by_keyword_only():
         DataConfig("w300")
 
 
-def test_what_cannot_be_read_is_refused(file, tmp_path):
-    assert refusal(file) == ": cannot read this config: give the path of a file (wing-jax config NAME prints one)"
+def test_an_unreadable_file_is_refused(file, tmp_path):
+    assert (
+        refusal(file) == ": cannot read this config: pass the path of a config file (wing-jax config NAME prints one)"
+    )
     assert "cannot read this config" in refusal(tmp_path)
     assert "cannot read this config" in refusal(file, b"\xff\xfe\x80")
 
 
-def test_a_syntax_error_is_named_by_its_line(file):
+def test_a_syntax_error_names_its_line(file):
     assert refusal(file, "a = 1\nconfig = Config(name=\n").startswith(":2: SyntaxError: ")
     assert "SyntaxError" in refusal(file, "a = 1\0")
 
 
-def test_an_error_is_named_by_the_line_of_the_file_not_of_the_library(file):
+def test_an_error_names_the_line_of_the_file_not_of_the_library(file):
     assert refusal(file, "\n\nnothing\n") == ":3: NameError: name 'nothing' is not defined"
     source = "import json\n\ndef read():\n    return json.loads('{')\n\nread()\n"
     assert refusal(file, source).startswith(":4: JSONDecodeError: ")
 
 
-def test_an_unknown_field_is_named_with_those_there_are(file):
+def test_an_unknown_field_is_named_with_the_known_fields(file):
     file.write_text(
         "from wing_jax.config import AugmentConfig\n\n"
         "perturb = AugmentConfig(\n    rotation=3, translation=0, scale=1, shear=2\n)\n"
     )
-    # In a process of its own: the type checker of these tests wraps the dataclasses and words this error otherwise.
+    # In a new process: the type checker of these tests wraps the dataclasses and changes this message.
     script = "import sys; from wing_jax.config import load_config; load_config(sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, timeout=60)
     fields = ", ".join(field.name for field in dataclasses.fields(AugmentConfig))
-    said = f"InputError: {file}:3: AugmentConfig has no field 'shear': use one of {fields}"
-    assert done.stderr.splitlines()[-1].endswith(said)
+    message = f"InputError: {file}:3: AugmentConfig has no field 'shear': use one of {fields}"
+    assert run.stderr.splitlines()[-1].endswith(message)
 
 
 def test_a_missing_field_is_named(file):
@@ -193,7 +195,7 @@ def test_a_file_without_config_is_refused(file, source):
     assert refusal(file, source) == ": defines no `config = Config(...)`: see wing-jax config synthetic"
 
 
-def test_a_config_may_build_upon_another_file_beside_it(file):
+def test_a_config_may_load_another_config(file):
     file.write_text(
         "import dataclasses\nfrom wing_jax.config import load_config\n"
         f"config = dataclasses.replace(load_config({str(PRESETS[0])!r}), seed=7)\n"
@@ -203,60 +205,63 @@ def test_a_config_may_build_upon_another_file_beside_it(file):
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
-def test_every_config_is_the_same_as_json(path, tmp_path):
+def test_every_preset_survives_json(path, tmp_path):
     config = load_config(path)
     (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
-    read = load_config(tmp_path / "config.json")
-    assert read == config
-    assert type(read) is type(config)
+    loaded = load_config(tmp_path / "config.json")
+    assert loaded == config
+    assert type(loaded) is type(config)
 
 
-def test_the_page_on_promises_shows_a_config_in_toml(tmp_path):
+def test_the_config_in_the_documentation_loads(tmp_path):
     page = (DOCS / "concepts" / "reliability.md").read_text()
-    (shown,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "config.toml").write_text(shown)
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "config.toml").write_text(example)
     config = load_config(tmp_path / "config.toml")
     assert config.stage1.model.params["channels"] == (32, 64, 128, 256, 512)
     assert config.stage2 is None
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        (lambda t: t["stage1"].update(input_size="64"), "'64' is no int @ config.stage1.input_size"),
-        (lambda t: t["stage1"].update(steps=10.0), "10.0 is no int @ config.stage1.steps"),
-        (lambda t: t["stage1"].update(steps=True), "True is no int @ config.stage1.steps"),
+        (lambda t: t["stage1"].update(input_size="64"), "expected int, got '64' @ config.stage1.input_size"),
+        (lambda t: t["stage1"].update(steps=10.0), "expected int, got 10.0 @ config.stage1.steps"),
+        (lambda t: t["stage1"].update(steps=True), "expected int, got True @ config.stage1.steps"),
         (lambda t: t["stage1"].update(steps=-1), "steps=-1 must be greater than 0 @ config.stage1"),
-        (lambda t: t["data"].update(without="abc"), "'abc' is no list @ config.data.without"),
+        (lambda t: t["data"].update(without="abc"), "expected a list, got 'abc' @ config.data.without"),
         (lambda t: t["stage1"]["model"].update(channels=[1]), "extra fields found (channels) @ config.stage1.model"),
-        (lambda t: t["stage1"]["model"].update(params=[1]), "no table of fields @ config.stage1.model.params"),
-        (lambda t: t["stage1"]["loss"]["params"].update(width="10"), "'10' is no float @ config.stage1.loss.params"),
+        (lambda t: t["stage1"]["model"].update(params=[1]), "expected a table of fields @ config.stage1.model.params"),
+        (
+            lambda t: t["stage1"]["loss"]["params"].update(width="10"),
+            "expected float, got '10' @ config.stage1.loss.params",
+        ),
         (
             lambda t: t["stage1"]["loss"].update(reduction="sum"),
             "sum not in ['sum_over_points_mean_over_batch', 'mean']",
         ),
         (lambda t: t["data"].pop("name"), "required field missing @ config.data.name"),
-        (lambda t: t.update(data=[1]), "no table of fields @ config.data"),
-        (lambda t: t["stage1"].update(margin=float("inf")), "inf is no float @ config.stage1.margin"),
+        (lambda t: t.update(data=[1]), "expected a table of fields @ config.data"),
+        (lambda t: t["stage1"].update(margin=float("inf")), "expected float, got inf @ config.stage1.margin"),
     ],
 )
-def test_a_wrong_value_in_a_table_is_named_by_its_place(tmp_path, change, said):
+def test_an_invalid_value_in_a_table_is_named_by_its_path(tmp_path, change, message):
     table = json.loads(json.dumps(dataclasses.asdict(load_config(PRESETS[0]))))
     change(table)
-    assert said in refusal(tmp_path / "config.json", json.dumps(table))
+    assert message in refusal(tmp_path / "config.json", json.dumps(table))
 
 
 @pytest.mark.parametrize(
-    ("part", "field", "value", "said"),
+    ("part", "field", "value", "message"),
     [
-        ("", "seed", -1, "seed=-1 must lie between 0 and 4,294,967,295"),
-        ("", "seed", 10**20, "must lie between 0 and"),
+        ("", "seed", -1, "seed=-1 must be between 0 and 4,294,967,295"),
+        ("", "seed", 10**20, "must be between 0 and"),
         ("", "devices", -1, "devices=-1 must not be below 0"),
         ("data", "train_faces", -5, "train_faces=-5 must not be below 0"),
         ("stage1", "margin", float("nan"), "margin=nan must be greater than 0"),
-        ("stage1.augment", "flip", 3.0, "flip=3.0 must lie between 0 and 1"),
-        ("stage1.augment", "jpeg", float("nan"), "jpeg=nan must lie between 0 and 1"),
-        ("stage1.augment", "scale", 1.5, "scale=1.5 must lie between 0 and 0.9"),
+        ("stage1.augment", "flip", 3.0, "flip=3.0 must be between 0 and 1"),
+        ("stage1.augment", "jpeg", float("nan"), "jpeg=nan must be between 0 and 1"),
+        ("stage1.augment", "scale", 1.5, "scale=1.5 must be between 0 and 0.9"),
         ("stage1.augment", "blur_sigma", 0.0, "blur_sigma=0.0 must be greater than 0"),
         ("stage1.optimizer", "learning_rate", 0.0, "learning_rate=0.0 must be greater than 0"),
         ("stage1.optimizer", "learning_rate", float("inf"), "learning_rate=inf must be greater than 0, and finite"),
@@ -265,15 +270,15 @@ def test_a_wrong_value_in_a_table_is_named_by_its_place(tmp_path, change, said):
         ("stage2", "draws", 0, "draws=0 must be greater than 0"),
     ],
 )
-def test_a_number_out_of_range_is_refused_in_any_part(part, field, value, said):
+def test_a_number_out_of_range_is_refused_in_every_dataclass(part, field, value, message):
     owner = load_config(PRESETS[0].with_name("synthetic.py"))
     for name in filter(None, part.split(".")):
         owner = getattr(owner, name)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         dataclasses.replace(owner, **{field: value})
 
 
-def test_an_exponential_fall_to_zero_is_refused():
+def test_exponential_decay_to_zero_is_refused():
     optimizer = load_config(PRESETS[0].with_name("synthetic.py")).stage1.optimizer
     assert dataclasses.replace(optimizer, final_learning_rate=0.0).decay == "cosine"
     with pytest.raises(InputError, match=r"final_learning_rate=0\.0 must be greater than 0"):
@@ -289,7 +294,7 @@ def test_a_grid_out_of_range_is_refused(grid):
 
 @pytest.mark.parametrize("name", ["config.json", "CONFIG.JSON"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_a_table_is_read_as_windows_names_and_marks_it(tmp_path, name, mark):
+def test_a_table_with_an_uppercase_name_or_a_byte_order_mark_is_read(tmp_path, name, mark):
     config = load_config(PRESETS[0])
     (tmp_path / name).write_bytes(mark + json.dumps(dataclasses.asdict(config)).encode())
     assert load_config(tmp_path / name) == config
@@ -303,5 +308,5 @@ def test_python_with_a_byte_order_mark_is_read(file):
 @pytest.mark.parametrize("ending", ["yaml", "YML"])
 def test_yaml_is_not_run_as_python(tmp_path, ending):
     assert refusal(tmp_path / f"mine.{ending}", "print('run')") == (
-        ": YAML is not read: write the same fields as .toml, .json or Python"
+        ": YAML is not supported: write the same fields as .toml, .json or Python"
     )

@@ -1,4 +1,4 @@
-"""Affine algebra against NumPy's 3 x 3 matrices and general least squares, and the crops' frames by their meaning."""
+"""Affine algebra against NumPy's 3 x 3 matrices and general least squares, and properties of crops' transforms."""
 
 import jax
 import jax.numpy as jnp
@@ -20,32 +20,32 @@ AFFINES = st.builds(
 FEW = settings(max_examples=12)
 
 
-def square(affine) -> np.ndarray:
-    """The homogeneous 3 x 3 matrix, in float64."""
+def to_square(affine) -> np.ndarray:
+    """Return the homogeneous 3 x 3 matrix, in float64."""
     return np.vstack([np.asarray(affine, np.float64), [0, 0, 1]])
 
 
-def moved(affine, points) -> np.ndarray:
-    """`points` through `affine` by NumPy's homogeneous coordinates."""
-    return (np.column_stack([points, np.ones(len(points))]) @ square(affine).T)[:, :2]
+def apply_with_numpy(affine, points) -> np.ndarray:
+    """Apply `affine` to `points` in homogeneous coordinates, with NumPy."""
+    return (np.column_stack([points, np.ones(len(points))]) @ to_square(affine).T)[:, :2]
 
 
-def shapes(seed: int, *batch: int, points: int = 7) -> np.ndarray:
+def random_shapes(seed: int, *batch: int, points: int = 7) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(*batch, points, 2)).astype(np.float32) * 20
 
 
-def affines(seed: int, *batch: int) -> np.ndarray:
-    draws = np.random.default_rng(seed)
+def random_affines(seed: int, *batch: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
     return np.asarray(
         geometry.similarity(
-            scale=jnp.asarray(draws.uniform(0.5, 2, batch), jnp.float32),
-            degrees=jnp.asarray(draws.uniform(-180, 180, batch), jnp.float32),
-            translation=jnp.asarray(draws.normal(size=(*batch, 2)), jnp.float32),
+            scale=jnp.asarray(random.uniform(0.5, 2, batch), jnp.float32),
+            degrees=jnp.asarray(random.uniform(-180, 180, batch), jnp.float32),
+            translation=jnp.asarray(random.normal(size=(*batch, 2)), jnp.float32),
         )
     )
 
 
-def test_a_quarter_turn_takes_x_to_y():
+def test_a_quarter_turn_maps_x_to_y():
     turn = geometry.similarity(scale=2.0, degrees=90.0, translation=(10.0, 20.0))
     np.testing.assert_allclose(turn, [[0, -2, 10], [2, 0, 20]], atol=1e-6)
     np.testing.assert_allclose(geometry.transform(turn, jnp.array([[1.0, 0.0]])), [[10, 22]], atol=1e-5)
@@ -63,35 +63,37 @@ def test_compose_invert_and_transform_agree_with_numpy(first, second):
         geometry.similarity(scale=scale, degrees=degrees, translation=shift)
         for scale, degrees, shift in (first, second)
     )
-    points = shapes(0)
-    np.testing.assert_allclose(square(geometry.compose(outer, inner)), square(outer) @ square(inner), atol=2e-3)
-    np.testing.assert_allclose(square(geometry.invert(outer)), np.linalg.inv(square(outer)), rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(geometry.transform(outer, points), moved(outer, points), atol=1e-3)
+    points = random_shapes(0)
+    np.testing.assert_allclose(
+        to_square(geometry.compose(outer, inner)), to_square(outer) @ to_square(inner), atol=2e-3
+    )
+    np.testing.assert_allclose(to_square(geometry.invert(outer)), np.linalg.inv(to_square(outer)), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(geometry.transform(outer, points), apply_with_numpy(outer, points), atol=1e-3)
 
 
 @FEW
 @given(AFFINES)
-def test_inverse_undoes(numbers):
+def test_the_inverse_undoes_an_affine(numbers):
     scale, degrees, shift = numbers
     affine = geometry.similarity(scale=scale, degrees=degrees, translation=shift)
-    back = geometry.transform(geometry.invert(affine), geometry.transform(affine, shapes(1)))
-    np.testing.assert_allclose(back, shapes(1), atol=2e-3)
+    back = geometry.transform(geometry.invert(affine), geometry.transform(affine, random_shapes(1)))
+    np.testing.assert_allclose(back, random_shapes(1), atol=2e-3)
     np.testing.assert_allclose(geometry.compose(geometry.invert(affine), affine), np.eye(2, 3), atol=1e-3)
 
 
-def test_invert_serves_any_affine_not_just_similarities():
+def test_invert_works_for_any_affine():
     affine = np.float32([[2, 1, 5], [-0.5, 3, -7]])
-    np.testing.assert_allclose(square(geometry.invert(affine)), np.linalg.inv(square(affine)), atol=1e-6)
+    np.testing.assert_allclose(to_square(geometry.invert(affine)), np.linalg.inv(to_square(affine)), atol=1e-6)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_fit_similarity_is_the_least_squares_solution(weighted):
-    source, target = shapes(2), shapes(3)
+    source, target = random_shapes(2), random_shapes(3)
     weights = np.random.default_rng(4).uniform(0.1, 1, 7).astype(np.float32) if weighted else np.ones(7, np.float32)
-    # The unknowns (a, b, u, v) of x' = a x - b y + u, y' = b x + a y + v; rows times the root of the weight.
+    # The unknowns (a, b, u, v) of x' = a x - b y + u, y' = b x + a y + v; rows are scaled by the root of the weight.
     x, y = source.T.astype(np.float64)
-    one, zero = np.ones(7), np.zeros(7)
-    rows = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
+    ones, zeros = np.ones(7), np.zeros(7)
+    rows = np.concatenate([np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)])
     root = np.sqrt(np.tile(weights, 2))
     a, b, u, v = np.linalg.lstsq(rows * root[:, None], np.concatenate(target.T) * root, rcond=None)[0]
     fitted = geometry.fit_similarity(source, target, weights if weighted else None)
@@ -103,32 +105,32 @@ def test_fit_similarity_is_the_least_squares_solution(weighted):
 def test_fit_similarity_finds_the_similarity_that_was_applied(numbers, seed):
     scale, degrees, shift = numbers
     affine = geometry.similarity(scale=scale, degrees=degrees, translation=shift)
-    fitted = geometry.fit_similarity(shapes(seed), geometry.transform(affine, shapes(seed)))
+    fitted = geometry.fit_similarity(random_shapes(seed), geometry.transform(affine, random_shapes(seed)))
     np.testing.assert_allclose(fitted, affine, atol=5e-3)
 
 
 @FEW
 @given(st.integers(0, 1000))
-def test_fit_similarity_never_mirrors(seed):
-    mirrored = shapes(seed) * np.float32([-1, 1])
-    fitted = np.asarray(geometry.fit_similarity(shapes(seed), mirrored))
+def test_fit_similarity_never_reflects(seed):
+    mirrored = random_shapes(seed) * np.float32([-1, 1])
+    fitted = np.asarray(geometry.fit_similarity(random_shapes(seed), mirrored))
     assert np.linalg.det(fitted[:, :2]) >= 0
     np.testing.assert_allclose([fitted[0, 0], fitted[0, 1]], [fitted[1, 1], -fitted[1, 0]], atol=1e-6)
 
 
-def test_points_of_weight_zero_do_not_count():
-    source, target = shapes(5), shapes(5) * 2 + 3
+def test_points_of_weight_zero_are_ignored():
+    source, target = random_shapes(5), random_shapes(5) * 2 + 3
     target[0] = 1e4
     fitted = geometry.fit_similarity(source, target, np.float32([0, 1, 1, 1, 1, 1, 1]))
     np.testing.assert_allclose(fitted, [[2, 0, 3], [0, 2, 3]], atol=1e-4)
 
 
-def test_fit_similarity_of_a_single_place_stays_finite():
-    fitted = geometry.fit_similarity(np.ones((4, 2), np.float32), shapes(6, points=4))
+def test_fit_similarity_is_finite_if_all_points_coincide():
+    fitted = geometry.fit_similarity(np.ones((4, 2), np.float32), random_shapes(6, points=4))
     assert np.isfinite(fitted).all()
 
 
-def test_the_tight_box_is_tight_and_takes_visible_points_only():
+def test_the_tight_box_contains_only_visible_points():
     points = np.float32([[3, 9], [1, 4], [-100, 500]])
     np.testing.assert_array_equal(geometry.tight_box(points), [-100, 4, 3, 500])
     np.testing.assert_array_equal(geometry.tight_box(points, np.array([True, True, False])), [1, 4, 3, 9])
@@ -136,7 +138,7 @@ def test_the_tight_box_is_tight_and_takes_visible_points_only():
 
 @FEW
 @given(st.floats(-100, 100), st.floats(-100, 100), st.floats(1, 200), st.floats(1, 200), st.floats(0.5, 3))
-def test_crop_of_box_is_a_square_about_the_box_centre(x, y, width, height, margin):
+def test_crop_of_box_is_a_square_around_the_box_center(x, y, width, height, margin):
     transform = geometry.crop_of_box(jnp.float32([x, y, x + width, y + height]), size=64, margin=margin)
     side = margin * max(width, height)
     center = np.array([x + width / 2, y + height / 2])
@@ -144,23 +146,23 @@ def test_crop_of_box_is_a_square_about_the_box_centre(x, y, width, height, margi
     np.testing.assert_allclose(edges, [center - side / 2, center + side / 2], atol=2e-3)
 
 
-def test_crop_of_box_is_moved_by_fractions_of_the_larger_side():
+def test_crop_of_box_is_shifted_by_fractions_of_the_larger_side():
     box = jnp.float32([10, 20, 50, 100])  # 40 x 80, center (30, 60)
     transform = geometry.crop_of_box(box, size=64, margin=1.5, center=(0.1, -0.25))
     edges = geometry.transform(transform, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))
     np.testing.assert_allclose(edges, [[38 - 60, 40 - 60], [38 + 60, 40 + 60]], atol=1e-4)
 
 
-def test_frame_of_a_box_of_the_whole_image_is_the_identity():
+def test_transform_of_a_box_of_the_complete_image_is_the_identity():
     transform = geometry.crop_of_box(jnp.float32([-0.5, -0.5, 63.5, 63.5]), size=64)
     np.testing.assert_allclose(transform, np.eye(2, 3), atol=1e-6)
 
 
 @FEW
 @given(AFFINES)
-def test_turning_and_scaling_a_shape_leaves_its_crop_unchanged(numbers):
+def test_rotating_and_scaling_a_shape_does_not_change_its_crop(numbers):
     scale, degrees, shift = numbers
-    shape, template = shapes(7), (shapes(8) / 100 + 0.5).astype(np.float32)
+    shape, template = random_shapes(7), (random_shapes(8) / 100 + 0.5).astype(np.float32)
     motion = geometry.similarity(scale=scale, degrees=degrees, translation=shift)
     transform = geometry.crop_of_shape(shape, template, size=128)
     moved_shape = geometry.transform(motion, shape)
@@ -172,38 +174,38 @@ def test_turning_and_scaling_a_shape_leaves_its_crop_unchanged(numbers):
     )
 
 
-def test_a_shape_like_the_template_lands_on_it():
+def test_a_shape_similar_to_the_template_is_mapped_onto_it():
     template = np.float32([[0.2, 0.3], [0.8, 0.3], [0.5, 0.8]])
     motion = geometry.similarity(scale=1.7, degrees=25.0, translation=(40.0, 30.0))
     shape = geometry.transform(motion, template * 100)
     transform = geometry.crop_of_shape(shape, template, size=64)
-    seen = geometry.transform(geometry.invert(transform), shape)
-    np.testing.assert_allclose(geometry.crop_fractions(seen, size=64), template, atol=1e-5)
+    in_crop = geometry.transform(geometry.invert(transform), shape)
+    np.testing.assert_allclose(geometry.crop_fractions(in_crop, size=64), template, atol=1e-5)
 
 
-def test_crop_fractions_run_from_edge_to_edge():
+def test_crop_fractions_go_from_edge_to_edge():
     np.testing.assert_array_equal(geometry.crop_fractions(jnp.float32([[-0.5, 63.5]]), size=64), [[0, 1]])
 
 
 OPERATIONS = {
-    "compose": (geometry.compose, (affines(0, 5), affines(1, 5))),
-    "invert": (geometry.invert, (affines(0, 5),)),
-    "transform": (geometry.transform, (affines(0, 5), shapes(1, 5))),
-    "fit_similarity": (geometry.fit_similarity, (shapes(0, 5), shapes(1, 5))),
-    "tight_box": (geometry.tight_box, (shapes(0, 5),)),
+    "compose": (geometry.compose, (random_affines(0, 5), random_affines(1, 5))),
+    "invert": (geometry.invert, (random_affines(0, 5),)),
+    "transform": (geometry.transform, (random_affines(0, 5), random_shapes(1, 5))),
+    "fit_similarity": (geometry.fit_similarity, (random_shapes(0, 5), random_shapes(1, 5))),
+    "tight_box": (geometry.tight_box, (random_shapes(0, 5),)),
     "crop_of_box": (
         lambda boxes: geometry.crop_of_box(boxes, size=64, margin=1.3),
         (np.float32([[1, 2, 30, 50]] * 5) * np.arange(1, 6, dtype=np.float32)[:, None],),
     ),
     "crop_of_shape": (
-        lambda points: geometry.crop_of_shape(points, jnp.asarray(shapes(2) / 100), size=64),
-        (shapes(0, 5),),
+        lambda points: geometry.crop_of_shape(points, jnp.asarray(random_shapes(2) / 100), size=64),
+        (random_shapes(0, 5),),
     ),
 }
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_jit_equals_eager_vmap_equals_batch_and_float32_stays(name):
+def test_jit_equals_eager_vmap_equals_batch_and_the_dtype_is_float32(name):
     operation, arguments = OPERATIONS[name]
     arguments = tuple(jnp.asarray(argument) for argument in arguments)
     eager = operation(*arguments)
@@ -215,12 +217,12 @@ def test_jit_equals_eager_vmap_equals_batch_and_float32_stays(name):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_gradients_are_those_of_finite_differences(name):
+def test_gradients_equal_finite_differences(name):
     operation, arguments = OPERATIONS[name]
     arguments = tuple(jnp.asarray(argument[:1]) for argument in arguments)
     jax.test_util.check_grads(operation, arguments, order=1, modes=("rev",), atol=0.05, rtol=0.05, eps=1e-2)
 
 
-def test_the_gradient_stays_finite_where_all_points_coincide():
-    gradient = jax.grad(lambda source: geometry.fit_similarity(source, jnp.asarray(shapes(1))).sum())
+def test_the_gradient_is_finite_if_all_points_coincide():
+    gradient = jax.grad(lambda source: geometry.fit_similarity(source, jnp.asarray(random_shapes(1))).sum())
     assert np.isfinite(gradient(jnp.ones((7, 2)))).all()

@@ -18,8 +18,8 @@ from wing_jax.schemes import IBUG_68, MTFL_5
 FACE = np.array([[-3.0, -2.0], [3.0, -2.0], [0.0, 0.5], [-2.0, 3.0], [2.0, 3.0]])  # upright, symmetric
 
 
-def _kabsch(source, target, weights):
-    """Weighted similarity without reflection by SVD (Umeyama 1991), independent of the complex closed form."""
+def _align_by_svd(source, target, weights):
+    """Align by a weighted similarity without reflection, by SVD (Umeyama 1991), not by the complex closed form."""
     share = (weights / weights.sum())[:, None]
     s, t = source - (share * source).sum(0), target - (share * target).sum(0)
     left, singular, right = np.linalg.svd((share * t).T @ s)
@@ -31,11 +31,11 @@ def _kabsch(source, target, weights):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_align_equals_umeyama(seed):
-    draw = np.random.default_rng(seed)
-    source, target, weights = draw.normal(size=(7, 2)), draw.normal(size=(7, 2)), draw.uniform(0, 1, 7)
+    random = np.random.default_rng(seed)
+    source, target, weights = random.normal(size=(7, 2)), random.normal(size=(7, 2)), random.uniform(0, 1, 7)
     weights[2] = 0
     aligned = align(as_complex(source), as_complex(target), weights)
-    np.testing.assert_allclose(as_points(aligned), _kabsch(source, target, weights), atol=1e-12)
+    np.testing.assert_allclose(as_points(aligned), _align_by_svd(source, target, weights), atol=1e-12)
 
 
 def test_align_does_not_reflect():
@@ -44,26 +44,26 @@ def test_align_does_not_reflect():
     np.testing.assert_allclose(align((2 + 3j) * target + 5, target), target, atol=1e-12)
 
 
-def test_mirror_twice_is_the_shape():
+def test_mirroring_twice_restores_the_shape():
     shapes = as_complex(np.random.default_rng(0).normal(size=(3, 68, 2)))
     np.testing.assert_array_equal(mirror(mirror(shapes, IBUG_68.flip), IBUG_68.flip), shapes)
     assert not np.allclose(mirror(shapes, IBUG_68.flip), shapes)
 
 
 def _posed_faces(count, seed=0, noise=0.0):
-    draw = np.random.default_rng(seed)
-    turn = draw.uniform(0.5, 3, (count, 1)) * np.exp(1j * draw.uniform(-1, 1, (count, 1)))
-    shapes = as_complex(FACE + noise * draw.normal(size=(count, 5, 2)))
-    return turn * shapes + draw.normal(size=(count, 1)) * (100 + 50j)
+    random = np.random.default_rng(seed)
+    turn = random.uniform(0.5, 3, (count, 1)) * np.exp(1j * random.uniform(-1, 1, (count, 1)))
+    shapes = as_complex(FACE + noise * random.normal(size=(count, 5, 2)))
+    return turn * shapes + random.normal(size=(count, 1)) * (100 + 50j)
 
 
-def test_symmetric_mean_finds_the_face_behind_hidden_points_and_poses():
+def test_symmetric_mean_recovers_the_face_despite_hidden_points_and_poses():
     shapes = _posed_faces(40)
     visible = np.random.default_rng(1).uniform(size=shapes.shape) < 0.8
     visible[:, :2] = True
     expected = as_complex(FACE - FACE.mean(0))
-    for shown in (np.ones_like(visible), visible):
-        mean = symmetric_mean(np.where(shown, shapes, 9e3), shown, MTFL_5.flip)
+    for mask in (np.ones_like(visible), visible):
+        mean = symmetric_mean(np.where(mask, shapes, 9e3), mask, MTFL_5.flip)
         np.testing.assert_allclose(mean, expected / np.linalg.norm(expected), atol=1e-7)
 
 
@@ -82,24 +82,24 @@ def test_symmetric_mean_needs_left_right_pairs():
         symmetric_mean(_posed_faces(3), visible, MTFL_5.flip)
 
 
-def test_axes_equal_numpy_pca_of_shapes_and_mirror_images():
+def test_axes_equal_the_pca_of_shapes_and_mirror_images():
     shapes = _posed_faces(200, noise=0.3)
     gaussian = fit_shape_gaussian(shapes, np.ones((200, 5), bool), MTFL_5.flip, components=3)
-    both = np.concatenate([align(shapes, gaussian.mean), align(mirror(shapes, MTFL_5.flip), gaussian.mean)])
-    _, singular, axes = np.linalg.svd(flat(both - gaussian.mean), full_matrices=False)
+    aligned = np.concatenate([align(shapes, gaussian.mean), align(mirror(shapes, MTFL_5.flip), gaussian.mean)])
+    _, singular, axes = np.linalg.svd(flat(aligned - gaussian.mean), full_matrices=False)
     np.testing.assert_allclose(gaussian.variances, singular[:3] ** 2 / 400, rtol=1e-6)
     np.testing.assert_allclose(np.abs(gaussian.axes @ axes[:3].T), np.eye(3), atol=1e-5)
     assert gaussian.total == pytest.approx((singular**2).sum() / 400, rel=1e-6)
 
 
 def test_hidden_points_are_filled_in_from_the_axes():
-    draw = np.random.default_rng(2)
-    mode = np.array([[0.2, 0.1], [-0.2, 0.1], [0.0, -0.8], [0.5, 0.2], [-0.5, 0.2]])  # one symmetric way to vary
-    shapes = as_complex(FACE + draw.normal(size=(300, 1, 1)) * mode)
-    visible = draw.uniform(size=shapes.shape) < 0.8
+    random = np.random.default_rng(2)
+    mode = np.array([[0.2, 0.1], [-0.2, 0.1], [0.0, -0.8], [0.5, 0.2], [-0.5, 0.2]])  # one symmetric mode
+    shapes = as_complex(FACE + random.normal(size=(300, 1, 1)) * mode)
+    visible = random.uniform(size=shapes.shape) < 0.8
     visible[visible.sum(1) < 4] = True
     gaussian = fit_shape_gaussian(shapes, visible, MTFL_5.flip, components=1, rounds=60)
-    found = deviations_from_mean(gaussian, np.where(visible, shapes, 0), visible, refinements=20)
-    known = deviations_from_mean(gaussian, shapes, np.ones_like(visible))
-    left_at_mean = np.abs(flat(np.where(visible, 0, 1 + 1j)) * known).max()
-    assert np.abs(found - known).max() < 0.1 * left_at_mean
+    filled = deviations_from_mean(gaussian, np.where(visible, shapes, 0), visible, refinements=20)
+    expected_deviations = deviations_from_mean(gaussian, shapes, np.ones_like(visible))
+    error_at_mean = np.abs(flat(np.where(visible, 0, 1 + 1j)) * expected_deviations).max()
+    assert np.abs(filled - expected_deviations).max() < 0.1 * error_at_mean

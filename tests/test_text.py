@@ -1,4 +1,4 @@
-"""What messages repeat: one printable line, cut to a length, whatever it is."""
+"""Text for messages: one printable line of limited length, whatever the value."""
 
 import os
 
@@ -10,13 +10,13 @@ from wing_jax.errors import InputError
 from wing_jax.text import LINE, cut, one_line, printable, quoted, reason
 
 
-class Silent:
+class Unprintable:
     def __repr__(self):
-        raise RuntimeError("no words")
+        raise RuntimeError("no repr")
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "expected"),
     [
         ("été", "'été'"),
         ("a\nb\x1b[31m", "'a\\nb\\x1b[31m'"),
@@ -30,12 +30,12 @@ class Silent:
         (jnp.zeros((2, 2)), "an array float32 [2, 2]"),
         (np.float64(0.5), "0.5"),
         (10**5000, "a int that cannot be shown"),
-        (Silent(), "a Silent that cannot be shown"),
+        (Unprintable(), "a Unprintable that cannot be shown"),
     ],
     ids=range(13),
 )
-def test_values_are_shown_short(value, shown):
-    assert quoted(value) == shown
+def test_values_are_quoted_short(value, expected):
+    assert quoted(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_enormous_values_are_cut(value):
     assert len(str(InputError(f"a.csv:1: {value}"))) <= LINE + 5
 
 
-def test_the_start_and_the_end_of_a_long_message_stay():
-    said = one_line(f"a.csv:1: {'x' * 100_000}: correct it")
-    assert said.startswith("a.csv:1: xxx")
-    assert said.endswith("xxx: correct it")
+def test_a_long_message_keeps_its_start_and_end():
+    message = one_line(f"a.csv:1: {'x' * 100_000}: correct it")
+    assert message.startswith("a.csv:1: xxx")
+    assert message.endswith("xxx: correct it")
 
 
-def test_what_a_library_says_is_one_line():
+def test_the_reason_of_an_error_is_one_line():
     assert reason(ValueError("two\n  lines\tof it")) == "two lines of it"
     assert reason(ValueError("a" * 500)) == "a" * 157 + "..."
 
@@ -67,10 +67,10 @@ def test_control_characters_and_bytes_that_are_not_utf_8_are_escaped():
 
 
 @pytest.mark.parametrize("name", ["plain.jpg", "Bild ä.jpg", "写真.jpg", "a\u202fb\u00a0c\u3000d.jpg", "👩‍🦰.png"])
-def test_ordinary_characters_of_all_languages_stay(name):
+def test_ordinary_characters_of_all_languages_are_unchanged(name):
     assert printable(name) == name
 
 
-def test_cut():
+def test_cut_limits_the_length():
     assert cut("abc", length=3) == "abc"
     assert cut("abcdef", length=5) == "ab..."

@@ -1,4 +1,4 @@
-"""Dataclasses that hold arrays: comparable, hashable, short to print, small to pickle."""
+"""Dataclasses that hold arrays are comparable and hashable, print in one line and pickle small."""
 
 import copy
 import dataclasses
@@ -28,17 +28,17 @@ from wing_jax.schemes import IBUG_68, MTFL_5, get_conversion
 from wing_jax.train.state import TrainState
 from wing_jax.values import Value, equal
 
-NO_VALUES = (TrainState, nn.Module)  # pytrees and networks
-MUTABLE = {"Canvas"}  # under the brush: the same only as itself
-OWN_REPR = (Localizer, Evaluation, Comparison)  # a line, or a table, that says what they found
+EXCLUDED = (TrainState, nn.Module)  # pytrees and networks
+MUTABLE = {"Canvas"}  # drawn on, so equal only to itself
+CUSTOM_REPR = (Localizer, Evaluation, Comparison)  # a line or a table of their results
 
 
-def test_configs_have_one_hash_where_they_are_equal():
-    one, another = (AugmentConfig(rotation=1.0, translation=0.0, scale=0.0, extra=extra) for extra in ({}, {"a": {}}))
-    assert one != another
-    assert len({one, another, dataclasses.replace(another, extra={"a": {}})}) == 2
-    ordered = [LossConfig(params=dict(pairs)) for pairs in ((("a", 1.0), ("b", 2.0)), (("b", 2.0), ("a", 1.0)))]
-    assert len(set(ordered)) == 1
+def test_equal_configs_have_equal_hashes():
+    first, second = (AugmentConfig(rotation=1.0, translation=0.0, scale=0.0, extra=extra) for extra in ({}, {"a": {}}))
+    assert first != second
+    assert len({first, second, dataclasses.replace(second, extra={"a": {}})}) == 2
+    reordered = [LossConfig(params=dict(pairs)) for pairs in ((("a", 1.0), ("b", 2.0)), (("b", 2.0), ("a", 1.0)))]
+    assert len(set(reordered)) == 1
     assert hash(load("w300")) == hash(load("w300"))
 
 
@@ -57,7 +57,7 @@ def dataclasses_of_the_package():
 
 
 def holds_arrays(hint):
-    """Whether a field of this type may hold an array, or a dictionary, which has no hash either."""
+    """Return whether a field of this type may hold an array, or a dict, which has no hash either."""
     if isinstance(hint, type) and (
         issubclass(hint, np.ndarray | jaxtyping.AbstractArray | dict | Mapping | Value) or hint.__name__ == "Array"
     ):
@@ -72,23 +72,23 @@ def holds_arrays(hint):
 def test_every_dataclass_that_holds_arrays_is_a_value():
     checked, wrong = 0, []
     for kind in dataclasses_of_the_package():
-        if issubclass(kind, NO_VALUES) or kind.__name__ in MUTABLE or not kind.__dataclass_params__.frozen:
+        if issubclass(kind, EXCLUDED) or kind.__name__ in MUTABLE or not kind.__dataclass_params__.frozen:
             continue
         hints = typing.get_type_hints(kind)
         if any(holds_arrays(hints[field.name]) for field in dataclasses.fields(kind)):
             checked += 1
-            if kind.__module__ == "wing_jax.config":  # whose dicts hold plain values
+            if kind.__module__ == "wing_jax.config":  # its dicts hold plain values
                 wrong += [kind.__name__] * (kind.__hash__ is not hash_with_dicts)
                 continue
-            own = kind.__eq__ is Value.__eq__ and kind.__hash__ is Value.__hash__
-            if not (issubclass(kind, Value) and own and ("__repr__" not in vars(kind) or kind in OWN_REPR)):
+            inherited = kind.__eq__ is Value.__eq__ and kind.__hash__ is Value.__hash__
+            if not (issubclass(kind, Value) and inherited and ("__repr__" not in vars(kind) or kind in CUSTOM_REPR)):
                 wrong.append(kind.__name__)
     assert checked > 25
     assert not wrong
 
 
 @pytest.mark.parametrize(
-    ("one", "another", "alike"),
+    ("left", "right", "expected"),
     [
         (np.arange(3), np.arange(3), True),
         (np.arange(3), np.arange(4), False),
@@ -105,14 +105,14 @@ def test_every_dataclass_that_holds_arrays_is_a_value():
         (None, np.zeros(2), False),
     ],
 )
-def test_equality_is_of_types_dtypes_shapes_and_contents(one, another, alike):
-    assert equal(one, another) is alike
-    first, second = Pair(array=one), Pair(array=another)
-    assert (first == second) is alike
-    assert (first != second) is not alike
-    if alike:
+def test_equality_compares_types_dtypes_shapes_and_contents(left, right, expected):
+    assert equal(left, right) is expected
+    first, second = Pair(array=left), Pair(array=right)
+    assert (first == second) is expected
+    assert (first != second) is not expected
+    if expected:
         assert hash(first) == hash(second)
-    assert first != "another"
+    assert first != "second"
 
 
 def test_fields_that_are_not_compared_or_shown_are_left_out():
@@ -135,11 +135,11 @@ def localizer():
 
 @pytest.fixture(scope="module")
 def samples(localizer):
-    """Name: (a value, an equal one made apart, one that is not)."""
+    """Name: (a value, an equal one made separately, a different one)."""
     faces = load_faces("synthetic", "test", count=2)
     points = np.zeros((1, 5, 2), np.float32)
-    found = {"boxes": np.zeros((1, 4), np.float32), "scores": np.ones(1, np.float32)}
-    found |= {"scheme": MTFL_5, "image": np.zeros((9, 9, 3), np.uint8)}
+    fields = {"boxes": np.zeros((1, 4), np.float32), "scores": np.ones(1, np.float32)}
+    fields |= {"scheme": MTFL_5, "image": np.zeros((9, 9, 3), np.uint8)}
     landmarker = FaceLandmarker.load("mtfl", detector="libfacedetection")
     flipped = dataclasses.replace(localizer, flip_average=True)
     return {
@@ -152,7 +152,7 @@ def samples(localizer):
             Tracker(landmarker=landmarker, every=3),
         ),
         "Tracks": (Tracks(), Tracks(), Tracks(frame=1)),
-        "Faces": (Faces(points=points, **found), Faces(points=points, **found), Faces(points=points + 1, **found)),
+        "Faces": (Faces(points=points, **fields), Faces(points=points, **fields), Faces(points=points + 1, **fields)),
         "FaceSet": (faces, copy.copy(faces), faces.take([1, 0])),
         "Conversion": (
             get_conversion(IBUG_68, MTFL_5),
@@ -167,12 +167,12 @@ NAMES = ("Localizer", "Stage", "FaceLandmarker", "Tracker", "Tracks", "Faces", "
 
 @pytest.mark.parametrize("name", NAMES)
 def test_values_compare_hash_and_print(samples, name):
-    value, same, other = samples[name]
+    value, same, different = samples[name]
     assert value == same
-    assert (value == other) is False
+    assert (value == different) is False
     assert value != name
     assert hash(value) == hash(same)
-    assert len({value, same, other}) == 2
+    assert len({value, same, different}) == 2
     assert len(repr(value)) <= 300
     assert "\n" not in repr(value)
     assert name in repr(value)
@@ -186,7 +186,7 @@ def test_values_pickle_and_copy(samples, name):
 
 
 def test_a_used_localizer_pickles_no_more_than_a_fresh_one(localizer):
-    """What it has put on the device is put there again."""
+    """Arrays on the device are not pickled; they are transferred again."""
     fresh = len(pickle.dumps(Localizer.load("mtfl")))
     image, boxes = np.full((90, 90, 3), 77, np.uint8), [[20, 20, 60, 60]]
     points = localizer.predict(image, boxes)
@@ -195,5 +195,5 @@ def test_a_used_localizer_pickles_no_more_than_a_fresh_one(localizer):
     np.testing.assert_array_equal(pickle.loads(used).predict(image, boxes), points)
 
 
-def test_a_localizer_prints_what_it_is(localizer):
+def test_the_repr_of_a_localizer_is_its_description(localizer):
     assert repr(localizer) == f"<Localizer: {localizer.describe()}>"

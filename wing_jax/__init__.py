@@ -1,13 +1,13 @@
-"""Facial landmark localization in JAX: train, evaluate and use localizers, by objects or from the command line.
+"""Facial landmark localization in JAX: train, evaluate and use localizers, from Python or the command line.
 
-Importing this imports neither JAX nor NumPy: each public name is imported from its module when it is first used, so
-that the command line handles SIGTERM and prepares XLA before JAX is there.
+Importing this package imports neither JAX nor NumPy. Each public name is imported from its module on first use, so
+that the command line can handle SIGTERM and prepare XLA before JAX is imported.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from wing_jax.runtime import processes as processes  # it must see forks from now on
+from wing_jax.runtime import processes as processes  # installs a fork hook
 
 if TYPE_CHECKING:
     from wing_jax import analysis as analysis
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Public name: where it comes from, below wing_jax; "module:name", or a whole module.
+# Public name: its location below wing_jax, "module:name", or "module" for a module.
 PUBLIC = {
     "Evaluation": "evaluation:Evaluation",
     "FaceLandmarker": "inference.face_landmarker:FaceLandmarker",
@@ -76,7 +76,7 @@ __all__ = list(PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    """A name of `__all__`, imported when it is first asked for."""
+    """Import a name of `__all__` on first use."""
     if name not in PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = PUBLIC[name].partition(":")
@@ -88,5 +88,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, imported or not."""
+    """List the public names, imported or not."""
     return sorted({*globals(), *__all__})

@@ -1,12 +1,12 @@
-"""What the command line reports in one line: what a user can fix (status 2), and that it was stopped (status 0)."""
+"""Errors that the command line reports in one line: user errors (status 2) and interrupted training (status 0)."""
 
 from wing_jax.text import one_line
 
 
 class InputError(ValueError):
-    """A file, a folder or an argument is not as it must be; the message names it and says how to fix it.
+    """A file, a folder or an argument is invalid; the message names it and says how to fix it.
 
-    The message is one printable line, whatever the names and values in it hold.
+    The message is always one printable line, whatever names and values it contains.
 
     Args:
       message: what is wrong, where, and what to do.
@@ -24,9 +24,9 @@ class InputError(ValueError):
 
 
 class TrainingInterrupted(Exception):
-    """A training was asked to end and has saved what it had; the message says where it stands.
+    """Training was asked to stop and has saved its state; the message names the step.
 
-    `together`: so have all its processes, if there are several.
+    `together` is true if all processes of the training have stopped and saved.
     """
 
     def __init__(self, message: str, *, together: bool = True):

@@ -1,8 +1,9 @@
 """Affine algebra on points and boxes: pure, differentiable, batched by leading axes.
 
-Conventions in `wing_jax.types`. Everything is closed form, so it runs inside `jit` on any device. Given NumPy arrays
-alone, the functions compute with NumPy, which for a few thousand faces on the host is far quicker to start. Products
-are written out as sums: a matrix product would be rounded to TF32 or bfloat16 on GPUs and TPUs, which is pixels.
+See `wing_jax.types` for the conventions. Everything is closed form, so it runs inside `jit` on any device. If all
+arguments are NumPy arrays, the functions compute with NumPy, which starts much faster for a few thousand faces on the
+host. Products are written out as sums: GPUs and TPUs would round a matrix product to TF32 or bfloat16, which is an
+error of pixels.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from wing_jax.types import Affine, Boxes, Points, Visible
 
 
 def namespace(*arrays: Array | np.ndarray | np.generic) -> ModuleType:
-    """The module that computes with `arrays`: `numpy` where all are NumPy's, `jax.numpy` otherwise."""
+    """Return the module that computes with `arrays`: `numpy` if all are NumPy arrays, otherwise `jax.numpy`."""
     return np if all(isinstance(array, np.ndarray | np.generic) for array in arrays) else jnp
 
 
@@ -26,9 +27,9 @@ def similarity(
     degrees: Float[Array, "*batch"] | float = 0.0,
     translation: Float[Array, "*batch 2"] | tuple[float, float] = (0.0, 0.0),
 ) -> Affine:
-    """Affine that scales, turns by `degrees` (x towards y), then shifts by `translation` (in output units).
+    """Return the affine that scales, rotates by `degrees` (x towards y), then adds `translation` (in output units).
 
-    Returns `[*batch, 2, 3]`, the batch being the arguments' broadcast shape.
+    The result is `[*batch, 2, 3]`; the batch is the broadcast shape of the arguments.
     """
     radians = jnp.deg2rad(jnp.asarray(degrees, jnp.float32))
     real, imaginary = scale * jnp.cos(radians), scale * jnp.sin(radians)
@@ -39,7 +40,7 @@ def similarity(
 def _from_complex(
     real: Array | np.ndarray | np.generic, imaginary: Array | np.ndarray | np.generic, shift: Array | np.ndarray
 ) -> Array | np.ndarray:
-    """The matrix of z -> (real + i imaginary) z + shift, with z = x + i y."""
+    """Return the matrix of z -> (real + i imaginary) z + shift, with z = x + i y."""
     xp = namespace(real, imaginary, shift)
     batch = np.broadcast_shapes(real.shape, imaginary.shape, shift.shape[:-1])
     real, imaginary = xp.broadcast_to(real, batch), xp.broadcast_to(imaginary, batch)
@@ -50,14 +51,14 @@ def _from_complex(
 
 
 def compose(outer: Affine, inner: Affine) -> Affine:
-    """The affine that applies `inner` first and `outer` to its result; `[*batch, 2, 3]`."""
-    both = _product(outer[..., :2], inner)
-    xp = namespace(both)
-    return xp.concatenate([both[..., :2], both[..., 2:] + outer[..., 2:]], axis=-1)
+    """Return the affine that applies `inner` first and `outer` to its result; `[*batch, 2, 3]`."""
+    product = _product(outer[..., :2], inner)
+    xp = namespace(product)
+    return xp.concatenate([product[..., :2], product[..., 2:] + outer[..., 2:]], axis=-1)
 
 
 def invert(affine: Affine) -> Affine:
-    """The inverse affine, `[*batch, 2, 3]`; infinite where `affine` is singular."""
+    """Return the inverse affine, `[*batch, 2, 3]`; infinite where `affine` is singular."""
     (a, b), (c, d) = (
         (affine[..., 0, 0], affine[..., 0, 1]),
         (affine[..., 1, 0], affine[..., 1, 1]),
@@ -69,23 +70,23 @@ def invert(affine: Affine) -> Affine:
 
 
 def transform(affine: Affine, points: Points) -> Points:
-    """Send `points` `[*batch, points, 2]` through `affine` `[*batch, 2, 3]`."""
+    """Apply `affine` `[*batch, 2, 3]` to `points` `[*batch, points, 2]`."""
     x, y = points[..., 0, None], points[..., 1, None]
     return x * affine[..., None, :, 0] + y * affine[..., None, :, 1] + affine[..., None, :, 2]
 
 
 def _product(left: Array | np.ndarray, right: Array | np.ndarray) -> Array | np.ndarray:
-    """The matrix product of `[*batch, 2, 2]` and `[*batch, 2, columns]`, in full precision."""
+    """Return the matrix product of `[*batch, 2, 2]` and `[*batch, 2, columns]`, in full precision."""
     return left[..., :, 0, None] * right[..., None, 0, :] + left[..., :, 1, None] * right[..., None, 1, :]
 
 
 def fit_similarity(
     source: Points, target: Points, weights: Float[Array | np.ndarray, "*batch points"] | None = None
 ) -> Affine:
-    """Least-squares similarity, never a reflection, that sends `source` to `target` (both `[*batch, points, 2]`).
+    """Fit the least-squares similarity, never a reflection, from `source` to `target` (both `[*batch, points, 2]`).
 
-    With z = x + i y and centerd shapes, the rotation and scale are the one complex number
-    <source, target> / <source, source> (Umeyama 1991 in two dimensions). `weights` >= 0 count the points.
+    With z = x + i y and centered shapes, rotation and scale are the complex number
+    <source, target> / <source, source> (Umeyama 1991 in two dimensions). `weights` >= 0 weight the points.
     """
     weights = np.ones(source.shape[:-1], source.dtype) if weights is None else weights
     xp = namespace(source, target, weights)
@@ -97,44 +98,44 @@ def fit_similarity(
     real = (weights * s * t).sum((-2, -1)) / norm
     cross = s[..., 0] * t[..., 1] - s[..., 1] * t[..., 0]
     imaginary = (weights[..., 0] * cross).sum(-1) / norm
-    turn = _from_complex(real, imaginary, np.zeros((*real.shape, 2), real.dtype))
-    shift = target_mean[..., 0, :] - transform(turn, source_mean)[..., 0, :]
-    return xp.concatenate([turn[..., :2], shift[..., None]], axis=-1)
+    linear = _from_complex(real, imaginary, np.zeros((*real.shape, 2), real.dtype))
+    shift = target_mean[..., 0, :] - transform(linear, source_mean)[..., 0, :]
+    return xp.concatenate([linear[..., :2], shift[..., None]], axis=-1)
 
 
 def tight_box(points: Points, visible: Visible | None = None) -> Boxes:
-    """The smallest box around the (visible) points that are not NaN: the "landmarks" convention of boxes.
+    """Return the smallest box around the (visible) points that are not NaN: the "landmarks" convention of boxes.
 
     >>> tight_box(np.array([[3.0, 1.0], [np.nan, np.nan], [2.0, 7.0]])).tolist()
     [2.0, 1.0, 3.0, 7.0]
 
     Args:
-      points: `[*batch, points, 2]`, (x, y) in any unit; NaN where a point has no position.
-      visible: bool `[*batch, points]`, the points that count; None: all.
+      points: `[*batch, points, 2]`, (x, y) in any unit; NaN for a point without a position.
+      visible: bool `[*batch, points]`, the points to include; None: all.
 
     Returns:
-      `[*batch, 4]`, x0 y0 x1 y1 in the unit of the points; (inf, inf, -inf, -inf) around none.
+      `[*batch, 4]`, x0 y0 x1 y1 in the unit of the points; (inf, inf, -inf, -inf) if there are no points.
     """
     xp = namespace(points) if visible is None else namespace(points, visible)
-    shown = ~xp.isnan(points).any(-1)
-    shown = shown if visible is None else shown & visible
-    low = xp.where(shown[..., None], points, xp.inf).min(-2)
-    high = xp.where(shown[..., None], points, -xp.inf).max(-2)
+    included = ~xp.isnan(points).any(-1)
+    included = included if visible is None else included & visible
+    low = xp.where(included[..., None], points, xp.inf).min(-2)
+    high = xp.where(included[..., None], points, -xp.inf).max(-2)
     return xp.concatenate([low, high], axis=-1)
 
 
 def larger_side(boxes: Boxes) -> Float[Array | np.ndarray, "*batch 1"]:
-    """The larger of width and height of `boxes` `[*batch, 4]`, in their unit; `[*batch, 1]`."""
+    """Return the larger of width and height of `boxes` `[*batch, 4]`, in their unit; `[*batch, 1]`."""
     return (boxes[..., 2:] - boxes[..., :2]).max(-1, keepdims=True)
 
 
 def box_center(boxes: Boxes) -> Float[Array | np.ndarray, "*batch 2"]:
-    """The centers (x, y) of `boxes` `[*batch, 4]`; `[*batch, 2]`."""
+    """Return the centers (x, y) of `boxes` `[*batch, 4]`; `[*batch, 2]`."""
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
 def box_around(center: Float[Array | np.ndarray, "*batch 2"], size: Float[Array | np.ndarray, "*batch _"]) -> Boxes:
-    """The boxes of `size`, width and height `[*batch, 2]` or the side of squares `[*batch, 1]`, around their centers.
+    """Return boxes around `center`; `size` is width and height `[*batch, 2]`, or the side of squares `[*batch, 1]`.
 
     >>> box_around(np.array([4.0, 4.0]), np.array([2.0])).tolist()
     [3.0, 3.0, 5.0, 5.0]
@@ -145,7 +146,7 @@ def box_around(center: Float[Array | np.ndarray, "*batch 2"], size: Float[Array 
 def place_shape(
     shape: Float[np.ndarray, "points 2"], *, center: Sequence[float], side: float
 ) -> Float[np.ndarray, "points 2"]:
-    """`shape` moved and scaled so that its tight box has this center (x, y), and `side` as its larger side."""
+    """Move and scale `shape` so that its tight box has this center (x, y) and `side` as its larger side."""
     box = np.asarray(tight_box(shape))
     return (shape - box_center(box)) * (side / larger_side(box)) + np.asarray(center)
 
@@ -153,9 +154,9 @@ def place_shape(
 def rescale_points(
     points: Float[Array | np.ndarray, "*shape"], ratio: float | Array | np.ndarray
 ) -> Float[Array | np.ndarray, "*shape"]:
-    """Pixels of an image to pixels of the same image at `ratio` times its size (one number, or one for x and for y).
+    """Convert pixels of an image to pixels of the same image at `ratio` times its size (a number, or one for x and y).
 
-    The corner of an image, half a pixel before the center of its first pixel, stays where it is.
+    The corner of the image, half a pixel before the center of its first pixel, does not move.
 
     >>> rescale_points(np.array([-0.5, 9.5]), 0.5).tolist()
     [-0.5, 4.5]
@@ -164,41 +165,41 @@ def rescale_points(
 
 
 def rescaling(ratio: float | np.ndarray) -> Float[np.ndarray, "2 3"]:
-    """The affine of `rescale_points`, from pixels of an image to pixels of the same image at `ratio` times its size."""
-    both = np.broadcast_to(np.asarray(ratio, np.float64), (2,))
-    return np.concatenate([np.diag(both), (0.5 * both - 0.5)[:, None]], axis=1).astype(np.float32)
+    """Return the affine of `rescale_points`, from pixels of an image to pixels of it at `ratio` times its size."""
+    ratios = np.broadcast_to(np.asarray(ratio, np.float64), (2,))
+    return np.concatenate([np.diag(ratios), (0.5 * ratios - 0.5)[:, None]], axis=1).astype(np.float32)
 
 
 def crop_of_box(boxes: Boxes, *, size: int, margin: float = 1.0, center: Sequence[float] = (0.0, 0.0)) -> Affine:
-    """The square crop of `size` pixels around `boxes`: its side is `margin` times the larger box side.
+    """Return the square crop of `size` pixels around `boxes`: its side is `margin` times the larger box side.
 
-    `center` (x, y) is where the crop's center lies from the box's, in fractions of the larger box side: (0, 0) for
-    boxes with the face in the middle. Returns `[*batch, 2, 3]`, from crop pixels to image pixels.
+    `center` (x, y) is the offset of the crop's center from the box's, in fractions of the larger box side: (0, 0) for
+    boxes with the face in the middle. The result is `[*batch, 2, 3]`, from crop pixels to image pixels.
     """
     xp = namespace(boxes)
     side = larger_side(boxes)
     scale = margin * side[..., 0] / size
-    moved = box_center(boxes) + xp.concatenate([fraction * side for fraction in center], axis=-1)
-    return _from_complex(scale, xp.zeros_like(scale), moved - scale[..., None] * (size - 1) / 2)
+    crop_center = box_center(boxes) + xp.concatenate([fraction * side for fraction in center], axis=-1)
+    return _from_complex(scale, xp.zeros_like(scale), crop_center - scale[..., None] * (size - 1) / 2)
 
 
 def crop_of_shape(points: Points, template: Float[Array | np.ndarray, "points 2"], *, size: int) -> Affine:
-    """The crop in which `points` `[*batch, points, 2]` lie best on `template` (in fractions of the crop).
+    """Return the crop in which `points` `[*batch, points, 2]` match `template` (in fractions of the crop) best.
 
-    This takes out in-plane rotation and corrects position and scale: the second stage's crop, made from the
+    The crop removes in-plane rotation and corrects position and scale. It is the second stage's crop, made from the
     first stage's landmarks (the paper's section on the two-stage framework; Procrustes to the mean shape).
-    Returns `[*batch, 2, 3]`, from crop pixels to the points' pixels.
+    The result is `[*batch, 2, 3]`, from crop pixels to the points' pixels.
     """
-    placed = namespace(points, template).broadcast_to(crop_pixels(template, size=size), points.shape)
-    placed = placed.astype(points.dtype)
-    return fit_similarity(placed, points)
+    in_crop = namespace(points, template).broadcast_to(crop_pixels(template, size=size), points.shape)
+    in_crop = in_crop.astype(points.dtype)
+    return fit_similarity(in_crop, points)
 
 
 def crop_fractions(points: Float[Array | np.ndarray, "*shape"], *, size: int) -> Float[Array | np.ndarray, "*shape"]:
-    """Crop pixels to fractions of the crop's side: the left edge (-0.5 px) is 0, the right edge 1."""
+    """Convert crop pixels to fractions of the crop's side: the left edge (-0.5 px) is 0, the right edge 1."""
     return (points + 0.5) / size
 
 
 def crop_pixels(fractions: Float[Array | np.ndarray, "*shape"], *, size: int) -> Float[Array | np.ndarray, "*shape"]:
-    """Fractions of the crop's side to crop pixels: the inverse of `crop_fractions`."""
+    """Convert fractions of the crop's side to crop pixels: the inverse of `crop_fractions`."""
     return fractions * size - 0.5

@@ -1,15 +1,15 @@
-"""Procrustes analysis and PCA of many 2-D shapes: similarities without reflection, and hidden points do not count.
+"""Procrustes analysis and PCA of many 2-D shapes: similarities without reflection, hidden points ignored.
 
 A shape is the complex vector z = x + i y of its L points, so scale and rotation are one complex number and the
 least-squares fit is a quotient of inner products. Deviations from the mean shape are real vectors [x..., y...].
-Offline work in float64. Which axis is pose is found in `wing_jax.balance`.
+The analysis runs offline in float64. `wing_jax.balance` finds which axis is the pose.
 
-How hidden points are dealt with. The aligned shapes are taken as Gaussian with a low-rank covariance
-(probabilistic PCA, Tipping and Bishop, J. R. Stat. Soc. B 61, 1999) and fitted by EM: a round fills the hidden points
-of each face with their expectation given the visible ones, aligns the filled shape to the mean, and takes the axes
-of the covariance that follows. Position, scale and rotation are fitted together with the coefficients, for half a
-face that is aligned by itself hides most of its yaw. Where all points are visible, this is plain Procrustes
-analysis and PCA. Each shape counts together with its mirror image, so an axis is either symmetric or antisymmetric.
+Hidden points. The aligned shapes are modeled as Gaussian with a low-rank covariance (probabilistic PCA, Tipping and
+Bishop, J. R. Stat. Soc. B 61, 1999), fitted by EM. Each round fills the hidden points of each face with their
+expectation given the visible ones, aligns the filled shape to the mean, and computes the axes of the resulting
+covariance. Position, scale and rotation are fitted jointly with the coefficients, because aligning half a face alone
+hides most of its yaw. If all points are visible, this is plain Procrustes analysis and PCA. Each shape is used with its
+mirror image, so each axis is either symmetric or antisymmetric.
 """
 
 from typing import NamedTuple, TypeAlias
@@ -22,41 +22,41 @@ Weights: TypeAlias = Float[np.ndarray, "... points"]
 
 
 def as_complex(points: Float[np.ndarray, "... points 2"]) -> Shapes:
-    """`[..., points, 2]` -> complex128 `[..., points]`."""
+    """Convert `[..., points, 2]` to complex128 `[..., points]`."""
     return points[..., 0].astype(np.float64) + 1j * points[..., 1].astype(np.float64)
 
 
 def as_points(shapes: Shapes) -> Float[np.ndarray, "... points 2"]:
-    """Complex `[..., points]` -> `[..., points, 2]`."""
+    """Convert complex `[..., points]` to `[..., points, 2]`."""
     return np.stack([shapes.real, shapes.imag], axis=-1)
 
 
 def flat(shapes: Shapes) -> Float[np.ndarray, "... coordinates"]:
-    """Complex `[..., points]` -> `[x..., y...]`, `[..., 2 points]`."""
+    """Convert complex `[..., points]` to `[x..., y...]`, `[..., 2 points]`."""
     return np.concatenate([shapes.real, shapes.imag], axis=-1)
 
 
 def mirror(shapes: Shapes, flip_permutation: Int[np.ndarray, "points"]) -> Shapes:
-    """The shapes as seen in a mirror: x changes sign, and left and right points change names."""
+    """Mirror the shapes: x changes sign, and left and right points swap."""
     return -np.conj(shapes[..., flip_permutation])
 
 
 def turn_onto(source: Shapes, target: Shapes, weights: Weights | None = None) -> Complex[np.ndarray, "... 1"]:
-    """The complex number whose modulus is the scale, and argument the rotation, of the fit of `align`."""
+    """Return the fit of `align` as a complex number: its modulus is the scale, its argument the rotation."""
     weights = np.ones(source.shape) if weights is None else weights
-    centered, aim = source - _center(source, weights), target - _center(target, weights)
-    norms = (weights * np.abs(centered) ** 2).sum(-1, keepdims=True)
-    return (weights * np.conj(centered) * aim).sum(-1, keepdims=True) / np.maximum(norms, 1e-300)
+    source, target = source - _center(source, weights), target - _center(target, weights)
+    norms = (weights * np.abs(source) ** 2).sum(-1, keepdims=True)
+    return (weights * np.conj(source) * target).sum(-1, keepdims=True) / np.maximum(norms, 1e-300)
 
 
 def align(source: Shapes, target: Shapes, weights: Weights | None = None) -> Shapes:
-    """Every `source` shape moved, turned and scaled to lie on `target` with least weighted squared error.
+    """Translate, rotate and scale each `source` shape to fit `target` with least weighted squared error.
 
-    All points are moved, those of weight 0 too: they only have no say in the fit.
+    All points are transformed; those of weight 0 do not affect the fit.
     """
     weights = np.ones(source.shape) if weights is None else weights
-    moved = turn_onto(source, target, weights) * (source - _center(source, weights))
-    return moved + _center(target, weights)
+    turned = turn_onto(source, target, weights) * (source - _center(source, weights))
+    return turned + _center(target, weights)
 
 
 def _center(shapes: Shapes, weights: Weights) -> Complex[np.ndarray, "... 1"]:
@@ -68,20 +68,20 @@ def symmetrize(
     weights: Float[np.ndarray, "points"],
     flip_permutation: Int[np.ndarray, "points"],
 ) -> Complex[np.ndarray, "points"]:
-    """The mean of `shape` and its mirror image, upright, of norm 1 about 0; 0 where both have weight 0.
+    """Return the mean of `shape` and its mirror image, upright, of norm 1 about 0; 0 where both have weight 0.
 
-    e^{it} z is nearest to its mirror image when e^{2it} sum(z z[flip]) is real and negative. Of the two
-    such rotations, half a turn apart, the smaller is taken.
+    e^{it} z is closest to its mirror image when e^{2it} sum(z z[flip]) is real and negative. Of the two such
+    rotations, half a turn apart, the smaller is used.
     """
     paired = np.sqrt(weights * weights[flip_permutation])
     centered = shape - _center(shape, paired)
     angle = (np.pi - np.angle((paired * centered * centered[flip_permutation]).sum())) / 2
     angle -= np.pi * np.round(angle / np.pi)
     upright = np.exp(1j * angle) * centered
-    both = weights + weights[flip_permutation]
-    folded = (weights * upright + mirror(weights * upright, flip_permutation)) / np.maximum(both, 1e-300)
-    folded = np.where(both > 0, folded - _center(folded, np.sign(both)), 0)
-    return folded / np.linalg.norm(folded)
+    total = weights + weights[flip_permutation]
+    symmetric = (weights * upright + mirror(weights * upright, flip_permutation)) / np.maximum(total, 1e-300)
+    symmetric = np.where(total > 0, symmetric - _center(symmetric, np.sign(total)), 0)
+    return symmetric / np.linalg.norm(symmetric)
 
 
 def symmetric_mean(
@@ -92,30 +92,30 @@ def symmetric_mean(
     rounds: int = 30,
     tolerance: float = 1e-9,
 ) -> Complex[np.ndarray, "points"]:
-    """Generalised Procrustes mean of the shapes and their mirror images: upright, symmetric, of norm 1 about 0.
+    """Return the generalized Procrustes mean of the shapes and their mirror images.
 
-    Each round aligns the shapes to the mean by their visible points and averages what is visible; the first mean
-    is the face with most left-right pairs. The result stands as most of the given shapes do: these may lie askew,
-    but not mostly upside down.
+    The mean is symmetric, upright, and of norm 1 about 0. Each round aligns the shapes to the mean by their visible
+    points and averages the visible points; the first mean is the face with the most left-right pairs. The result is
+    upright if most shapes are: they may be tilted, but not mostly upside down.
 
     Raises:
-      ValueError: no face shows two points together with their mirror images.
+      ValueError: no face has two visible points whose mirror images are visible too.
     """
     weights = visible.astype(np.float64)
     pairs = visible & visible[:, flip_permutation]
     fullest = int(np.argmax(pairs.sum(-1)))
-    known = pairs[fullest].astype(np.float64)
-    if known.sum() < 2:
-        raise ValueError("no face shows two points with their mirror images: add faces seen from the front")
-    mean = symmetrize(np.where(pairs[fullest], shapes[fullest], 0), known, flip_permutation)
+    in_mean = pairs[fullest].astype(np.float64)  # points that the mean has so far
+    if in_mean.sum() < 2:
+        raise ValueError("no face has two visible points with visible mirror images: add frontal faces")
+    mean = symmetrize(np.where(pairs[fullest], shapes[fullest], 0), in_mean, flip_permutation)
     for _ in range(rounds):
-        usable = (weights * known).sum(-1) >= 2
-        counted = weights[usable]
-        aligned = align(shapes[usable], mean, counted * known)
-        seen = counted.sum(0)
-        average = (counted * aligned).sum(0) / np.maximum(seen, 1)
-        previous, mean = mean, symmetrize(average, seen, flip_permutation)
-        known = np.sign(seen + seen[flip_permutation])
+        usable = (weights * in_mean).sum(-1) >= 2
+        used_weights = weights[usable]
+        aligned = align(shapes[usable], mean, used_weights * in_mean)
+        counts = used_weights.sum(0)
+        average = (used_weights * aligned).sum(0) / np.maximum(counts, 1)
+        previous, mean = mean, symmetrize(average, counts, flip_permutation)
+        in_mean = np.sign(counts + counts[flip_permutation])
         if np.abs(mean - previous).max() < tolerance:
             break
     turns = turn_onto(shapes, mean, weights)
@@ -123,13 +123,13 @@ def symmetric_mean(
 
 
 class ShapeGaussian(NamedTuple):
-    """Aligned shapes as a Gaussian: the variance is `variances` along `axes` and `noise` in all other directions."""
+    """A Gaussian of aligned shapes: the variance is `variances` along `axes` and `noise` in all other directions."""
 
     mean: Complex[np.ndarray, "points"]
     axes: Float[np.ndarray, "axes coordinates"]  # orthonormal rows, largest variance first
     variances: Float[np.ndarray, "axes"]
     noise: float
-    total: float  # variance in all directions together
+    total: float  # total variance, over all directions
 
 
 def fit_shape_gaussian(
@@ -141,21 +141,21 @@ def fit_shape_gaussian(
     rounds: int = 150,
     sample: int = 1000,
 ) -> ShapeGaussian:
-    """EM fit, described above, to the shapes and their mirror images; `components` axes, or as many as there are.
+    """Fit a Gaussian by EM, as described above, to the shapes and their mirror images; at most `components` axes.
 
-    EM creeps where many points are hidden. So it first runs, up to `rounds` long, on about `sample` faces spread
-    evenly over the data, which is plenty for axes this few, and then twice on all.
+    EM converges slowly if many points are hidden. So it first runs for up to `rounds` rounds on about `sample` faces
+    spread evenly over the data, which is enough for so few axes, and then two rounds on all faces.
     """
     mean = symmetric_mean(shapes, visible, flip_permutation, rounds=8)
-    some = slice(None, None, -(-len(shapes) // sample))
-    placed = align(shapes[some], mean, visible[some].astype(np.float64))
-    deviations = np.where(np.tile(visible[some], 2), flat(placed - mean), 0)
-    gaussian = _principal(mean, deviations.T @ deviations / len(placed), flip_permutation, components)
-    gaussian = _expectation_maximization(gaussian, placed, visible[some], flip_permutation, components, rounds)
-    if len(placed) == len(shapes):
+    subset = slice(None, None, -(-len(shapes) // sample))
+    aligned = align(shapes[subset], mean, visible[subset].astype(np.float64))
+    deviations = np.where(np.tile(visible[subset], 2), flat(aligned - mean), 0)
+    gaussian = _maximize(mean, deviations.T @ deviations / len(aligned), flip_permutation, components)
+    gaussian = _run_em(gaussian, aligned, visible[subset], flip_permutation, components, rounds)
+    if len(aligned) == len(shapes):
         return gaussian
-    placed = gaussian.mean + _unflat(deviations_from_mean(gaussian, shapes, visible))
-    return _expectation_maximization(gaussian, placed, visible, flip_permutation, components, 2)
+    aligned = gaussian.mean + _to_complex(deviations_from_mean(gaussian, shapes, visible))
+    return _run_em(gaussian, aligned, visible, flip_permutation, components, 2)
 
 
 def deviations_from_mean(
@@ -165,17 +165,17 @@ def deviations_from_mean(
     *,
     refinements: int = 6,
 ) -> Float[np.ndarray, "faces coordinates"]:
-    """Each shape, its hidden points filled in and aligned to the mean, minus the mean: `[faces, 2 points]`."""
+    """Fill in the hidden points of each shape, align it to the mean and subtract the mean: `[faces, 2 points]`."""
     patterns = _Patterns.of(visible)
-    placed = align(shapes, gaussian.mean, visible.astype(np.float64))
+    aligned = align(shapes, gaussian.mean, visible.astype(np.float64))
     for _ in range(0 if visible.all() else refinements):
-        placed, _ = _fill(placed, patterns, gaussian)
-    return flat(placed - gaussian.mean)
+        aligned, _ = _fill(aligned, patterns, gaussian)
+    return flat(aligned - gaussian.mean)
 
 
-def _expectation_maximization(
+def _run_em(
     gaussian: ShapeGaussian,
-    placed: Complex[np.ndarray, "faces points"],
+    aligned: Complex[np.ndarray, "faces points"],
     visible: Bool[np.ndarray, "faces points"],
     flip_permutation: Int[np.ndarray, "points"],
     components: int,
@@ -183,39 +183,39 @@ def _expectation_maximization(
 ) -> ShapeGaussian:
     patterns = _Patterns.of(visible)
     for _ in range(rounds):
-        placed, lacking = _fill(placed, patterns, gaussian)
-        mean = symmetrize(placed.mean(0), np.ones(len(gaussian.mean)), flip_permutation)
-        placed = align(placed, mean)
-        deviations = flat(placed - mean)
+        aligned, missing = _fill(aligned, patterns, gaussian)
+        mean = symmetrize(aligned.mean(0), np.ones(len(gaussian.mean)), flip_permutation)
+        aligned = align(aligned, mean)
+        deviations = flat(aligned - mean)
         change = np.abs(mean - gaussian.mean).max()
-        covariance = (deviations.T @ deviations + lacking) / len(placed)
-        gaussian = _principal(mean, covariance, flip_permutation, components)
+        covariance = (deviations.T @ deviations + missing) / len(aligned)
+        gaussian = _maximize(mean, covariance, flip_permutation, components)
         if change < 1e-8:
             break
     return gaussian
 
 
 class _Patterns(NamedTuple):
-    """Which coordinates are visible, once for each distinct pattern: AFLW has 1,911 in 21,080 faces."""
+    """The distinct patterns of visible coordinates; AFLW has 1,911 in 21,080 faces."""
 
     coordinates: Bool[np.ndarray, "patterns coordinates"]
-    which: Int[np.ndarray, "faces"]
-    faces: Int[np.ndarray, "patterns"]
+    indices: Int[np.ndarray, "faces"]  # pattern of each face
+    counts: Int[np.ndarray, "patterns"]  # faces of each pattern
 
     @classmethod
     def of(cls, visible: Bool[np.ndarray, "faces points"]) -> "_Patterns":
-        distinct, which, faces = np.unique(visible, axis=0, return_inverse=True, return_counts=True)
-        return cls(np.concatenate([distinct, distinct], axis=1), which.reshape(-1), faces)
+        distinct, indices, counts = np.unique(visible, axis=0, return_inverse=True, return_counts=True)
+        return cls(np.concatenate([distinct, distinct], axis=1), indices.reshape(-1), counts)
 
 
 def _fill(
-    placed: Complex[np.ndarray, "faces points"], patterns: _Patterns, gaussian: ShapeGaussian
+    aligned: Complex[np.ndarray, "faces points"], patterns: _Patterns, gaussian: ShapeGaussian
 ) -> tuple[Complex[np.ndarray, "faces points"], Float[np.ndarray, "coordinates coordinates"]]:
-    """The E step: shapes with hidden points filled in, aligned; and what the filled points lack in covariance.
+    """Run the E step: fill in the hidden points and align; also return the covariance that filled points are missing.
 
-    The loadings W are the axes times their standard deviations, and four directions without a prior in which
-    a similarity moves the mean. With O the visible coordinates, M = W O W' + noise * prior is inverted
-    once for each pattern; the expected latent is M^-1 W O d for a deviation d, its covariance noise * M^-1.
+    The loadings W are the axes times their standard deviations, and the four directions in which a similarity moves the
+    mean, which have no prior. With O the visible coordinates, M = W O W' + noise * prior is inverted once for each
+    pattern; the expected latent is M^-1 W O d for a deviation d, its covariance noise * M^-1.
     """
     axes = len(gaussian.axes)
     spread = np.sqrt(np.maximum(gaussian.variances - gaussian.noise, 0))
@@ -226,46 +226,46 @@ def _fill(
     precision = (patterns.coordinates @ products.T).reshape(-1, latents, latents)
     posterior = np.linalg.inv(precision + gaussian.noise * np.diag(prior))
 
-    visible = patterns.coordinates[patterns.which]
-    deviations = np.where(visible, flat(placed - gaussian.mean), 0)
-    expected = np.matmul(posterior[patterns.which], (deviations @ loadings.T)[..., None])[..., 0]
+    visible = patterns.coordinates[patterns.indices]
+    deviations = np.where(visible, flat(aligned - gaussian.mean), 0)
+    expected = np.matmul(posterior[patterns.indices], (deviations @ loadings.T)[..., None])[..., 0]
     filled = np.where(visible, deviations, expected @ loadings)
-    aligned = align(gaussian.mean + _unflat(filled), gaussian.mean)
+    aligned = align(gaussian.mean + _to_complex(filled), gaussian.mean)
 
     factor = np.linalg.cholesky(gaussian.noise * posterior[:, :axes, :axes])
-    hidden = ~patterns.coordinates * np.sqrt(patterns.faces)[:, None]
+    hidden = ~patterns.coordinates * np.sqrt(patterns.counts)[:, None]
     uncertain = (np.swapaxes(factor, 1, 2) @ loadings[:axes] * hidden[:, None]).reshape(-1, hidden.shape[1])
-    lacking = uncertain.T @ uncertain + gaussian.noise * np.diag((hidden**2).sum(0))
-    return aligned, lacking
+    missing = uncertain.T @ uncertain + gaussian.noise * np.diag((hidden**2).sum(0))
+    return aligned, missing
 
 
-def _principal(
+def _maximize(
     mean: Complex[np.ndarray, "points"],
     covariance: Float[np.ndarray, "coordinates coordinates"],
     flip_permutation: Int[np.ndarray, "points"],
     components: int,
 ) -> ShapeGaussian:
-    """The M step: principal axes of the covariance of shapes and mirror images.
+    """Run the M step: find the principal axes of the covariance of shapes and mirror images.
 
-    Alignment has taken four of the directions, so 2L - 4 hold variance; one at least is left to be noise.
+    Alignment removes four directions, so 2L - 4 have variance; at least one of them is treated as noise.
     """
     count = len(mean)
-    reflected = np.concatenate([flip_permutation, count + flip_permutation])
+    permutation = np.concatenate([flip_permutation, count + flip_permutation])
     signs = np.repeat([-1.0, 1.0], count)
-    flipped = signs[:, None] * covariance[np.ix_(reflected, reflected)] * signs
-    variances, axes = np.linalg.eigh((covariance + flipped) / 2)
+    mirrored = signs[:, None] * covariance[np.ix_(permutation, permutation)] * signs
+    variances, axes = np.linalg.eigh((covariance + mirrored) / 2)
     variances, axes = np.maximum(variances[::-1], 0), axes.T[::-1]
-    kept, free = min(components, 2 * count - 5), 2 * count - 4
-    noise = max(float(variances[kept:free].mean()), 1e-9 * float(variances[0]), 1e-15)
-    return ShapeGaussian(mean, axes[:kept], variances[:kept], noise, float(variances.sum()))
+    components, free = min(components, 2 * count - 5), 2 * count - 4
+    noise = max(float(variances[components:free].mean()), 1e-9 * float(variances[0]), 1e-15)
+    return ShapeGaussian(mean, axes[:components], variances[:components], noise, float(variances.sum()))
 
 
 def _similarity_directions(mean: Complex[np.ndarray, "points"]) -> Float[np.ndarray, "4 coordinates"]:
-    """Unit moves of the mean (which has norm 1 about 0): along x, along y, larger, turned."""
-    along = np.full_like(mean, 1 / np.sqrt(len(mean)))
-    return flat(np.stack([along, 1j * along, mean, 1j * mean]))
+    """Return unit changes of the mean (of norm 1 about 0): translation in x and y, scaling, rotation."""
+    shift = np.full_like(mean, 1 / np.sqrt(len(mean)))
+    return flat(np.stack([shift, 1j * shift, mean, 1j * mean]))
 
 
-def _unflat(deviations: Float[np.ndarray, "... coordinates"]) -> Shapes:
+def _to_complex(deviations: Float[np.ndarray, "... coordinates"]) -> Shapes:
     real, imaginary = np.split(deviations, 2, axis=-1)
     return real + 1j * imaginary

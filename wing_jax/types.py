@@ -1,12 +1,12 @@
-"""Array types and THE coordinate convention, used everywhere in wing_jax.
+"""Array types and the coordinate convention, used everywhere in wing_jax.
 
 Points are (x, y), float32, counted from 0 at the *center* of the top-left pixel: an image of width W spans
 x from -0.5 to W - 0.5. Images are RGB, channels last, rows first. Boxes are x0, y0, x1, y1 in the same
 coordinates. Angles are degrees; a positive rotation turns x towards y, i.e. clockwise as seen on a screen;
 yaw > 0 turns the nose to the right of the image.
 
-An *affine* is a 2 x 3 matrix [A | t] that sends a point p to A p + t. A *frame* is the affine from the pixels
-of a crop to the pixels of the image it is cut from, which is the direction in which an image is resampled.
+An *affine* is a 2 x 3 matrix [A | t] that maps a point p to A p + t. A *transform* of a crop is the affine from its
+pixels to the pixels of the image it is cut from, which is the direction in which an image is resampled.
 """
 
 import enum
@@ -25,7 +25,7 @@ Loss: TypeAlias = Callable[[Array, Array], Array]
 
 
 class Batch(NamedTuple):
-    """Crops with their truth: what a step is trained or measured on; a pytree."""
+    """Crops with their annotated points, for one training or evaluation step; a pytree."""
 
     images: UInt8[Array | np.ndarray, "batch size size 3"]
     points: Float[Array | np.ndarray, "batch points 2"]  # pixels of the crop
@@ -33,9 +33,9 @@ class Batch(NamedTuple):
 
 
 class Visibility(enum.IntEnum):
-    """What the annotators say of a point. Its position may be annotated (a guess) even where it is hidden."""
+    """The annotated visibility of a point. The position may be annotated (a guess) even if the point is hidden."""
 
     UNKNOWN = 0
     VISIBLE = 1
-    OCCLUDED = 2  # by something else: hair, a hand, glasses
+    OCCLUDED = 2  # by something else, such as hair, a hand or glasses
     SELF_OCCLUDED = 3  # by the face itself, as in profiles

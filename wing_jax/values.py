@@ -1,4 +1,4 @@
-"""Dataclasses that hold arrays, as values: comparable, hashable, printable in one line, and small when pickled."""
+"""Base of dataclasses that hold arrays: comparable, hashable, printed in one line, and small when pickled."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ LINE = 200  # characters of a repr
 class Value:
     """Base of frozen dataclasses that hold arrays; declare them with `eq=False, repr=False`.
 
-    Two are equal where they are of one type and all fields are: arrays of one dtype, shape and content (NaN equals
-    NaN), nested lists, tuples and dicts of such. Equal values have equal hashes. Only fields are pickled: what
-    `functools.cached_property` has computed is computed again.
+    Two values are equal if they have the same type and all their fields are equal: arrays by dtype, shape and content
+    (NaN equals NaN), also in nested lists, tuples and dicts. Equal values have equal hashes. Only fields are pickled;
+    the results of `functools.cached_property` are computed again.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
@@ -24,15 +24,15 @@ class Value:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return self is other or all(equal(one, another) for one, another in zip(_of(self), _of(other), strict=True))
+        return self is other or all(map(equal, _compared_fields(self), _compared_fields(other)))
 
     def __hash__(self) -> int:
-        return hash((type(self), *map(_outline, _of(self))))
+        return hash((type(self), *map(_hash_key, _compared_fields(self))))
 
     def __repr__(self) -> str:
         names = [field.name for field in dataclasses.fields(self) if field.repr]
-        said = ", ".join(f"{name}={shown(getattr(self, name))}" for name in names)
-        return f"{type(self).__name__}({cut(said, length=LINE)})"
+        fields = ", ".join(f"{name}={_format_field(getattr(self, name))}" for name in names)
+        return f"{type(self).__name__}({cut(fields, length=LINE)})"
 
     def __getstate__(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -41,24 +41,24 @@ class Value:
         vars(self).update(state)
 
 
-def equal(one: Any, another: Any) -> bool:
-    """Whether two fields hold the same; see `Value`."""
-    if one is another:
+def equal(left: Any, right: Any) -> bool:
+    """Compare two fields; see `Value`."""
+    if left is right:
         return True
-    if _is_array(one) or _is_array(another):
-        if not (_is_array(one) and _is_array(another)) or one.dtype != another.dtype or one.shape != another.shape:
+    if _is_array(left) or _is_array(right):
+        if not (_is_array(left) and _is_array(right)) or left.dtype != right.dtype or left.shape != right.shape:
             return False
-        one, another = np.asarray(one), np.asarray(another)
-        return np.array_equal(one, another, equal_nan=one.dtype.kind in "fc")
-    if isinstance(one, Mapping) and isinstance(another, Mapping):
-        return one.keys() == another.keys() and all(equal(value, another[key]) for key, value in one.items())
-    if isinstance(one, list | tuple) and type(one) is type(another):
-        return len(one) == len(another) and all(map(equal, one, another))
-    return bool(one == another)
+        left, right = np.asarray(left), np.asarray(right)
+        return np.array_equal(left, right, equal_nan=left.dtype.kind in "fc")
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return left.keys() == right.keys() and all(equal(value, right[key]) for key, value in left.items())
+    if isinstance(left, list | tuple) and type(left) is type(right):
+        return len(left) == len(right) and all(map(equal, left, right))
+    return bool(left == right)
 
 
-def shown(value: Any) -> str:
-    """A field in a repr: of an array its dtype and shape, of what holds many things how many."""
+def _format_field(value: Any) -> str:
+    """Format a field for a repr: an array as its dtype and shape, a large container as its length."""
     if _is_array(value):
         return f"{value.dtype}{list(value.shape)}"
     if isinstance(value, Mapping):
@@ -68,12 +68,12 @@ def shown(value: Any) -> str:
     return " ".join(cut(repr(value), length=100).split())
 
 
-def _of(value: Value) -> list[Any]:
+def _compared_fields(value: Value) -> list[Any]:
     return [getattr(value, field.name) for field in dataclasses.fields(value) if field.compare]
 
 
-def _outline(value: Any) -> Any:
-    """What is hashed of a field: nothing that it would take long to read."""
+def _hash_key(value: Any) -> Any:
+    """Return what to hash for a field; contents of arrays and containers are left out, for speed."""
     if _is_array(value):
         return value.shape, str(value.dtype)
     if isinstance(value, Mapping | list | tuple):

@@ -1,4 +1,4 @@
-"""Small packages of other people: written to a temporary folder, installed as far as entry points go, and removed."""
+"""Small external packages: written to a temporary folder, installed with entry points, and removed after the test."""
 
 import functools
 import importlib
@@ -49,14 +49,16 @@ optimizer = {name = "sgd", learning_rate = 1e-3, final_learning_rate = 1e-4, dec
 
 @pytest.fixture
 def install(tmp_path, monkeypatch) -> Iterator[Install]:
-    """`install(source, name=..., entry_points={group: {name: object}})`: a package whose only module has the text
-    `source`, and whose objects are announced under these names, such as {"wing_jax.losses": {"log_cosh": "log_cosh"}}.
-    It is found by this process and by those that it starts, until the test ends. Returns its folder.
+    """`install(source, name=..., entry_points={group: {name: object}})` installs a package and returns its folder.
+
+    The only module of the package has the text `source`. Its objects are declared as entry points with these names,
+    such as {"wing_jax.losses": {"log_cosh": "log_cosh"}}. This process and its children can import the package until
+    the test ends.
     """
     installed: list[str] = []
-    announced: list[tuple[str, str]] = []
+    registered: list[tuple[str, str]] = []
 
-    def make(source: str, *, name: str, entry_points: Mapping[str, Mapping[str, str]]) -> Path:
+    def install_package(source: str, *, name: str, entry_points: Mapping[str, Mapping[str, str]]) -> Path:
         site = tmp_path / f"site-{name}"
         info = site / f"{name}-1.0.dist-info"
         info.mkdir(parents=True)
@@ -64,28 +66,30 @@ def install(tmp_path, monkeypatch) -> Iterator[Install]:
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
         lines = []
         for group, objects in entry_points.items():
-            lines += [f"[{group}]", *(f"{entry} = {name}:{found}" for entry, found in objects.items())]
+            lines += [f"[{group}]", *(f"{entry} = {name}:{value}" for entry, value in objects.items())]
         (info / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         monkeypatch.syspath_prepend(site)
         monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
         importlib.invalidate_caches()
         installed.append(name)
-        announced.extend((group, entry) for group, objects in entry_points.items() for entry in objects)
+        registered.extend((group, entry) for group, objects in entry_points.items() for entry in objects)
         return site
 
-    yield make
+    yield install_package
     for name in installed:
         sys.modules.pop(name, None)
-    for group, entry in announced:
+    for group, entry in registered:
         REGISTRIES[group].remove(entry)
 
 
 @pytest.fixture
-def use(tmp_path) -> Callable[..., tuple[wj.TrainResult, wj.Evaluation]]:
-    """`use(faces=..., load=..., augment=..., **stage)`: two steps of a small training by `wing_jax.fit`, evaluated,
-    saved to `kept` in the temporary folder and loaded again, `load` being the model to load it by; what is loaded must
-    predict the same points. `stage` are arguments of `StageSpec`."""
-    small = {
+def train_small(tmp_path) -> Callable[..., tuple[wj.TrainResult, wj.Evaluation]]:
+    """`train_small(faces=..., load=..., augment=..., **stage)` trains for two steps with `wing_jax.fit` and evaluates.
+
+    The localizer is saved to `saved` in the temporary folder and loaded again, with the model `load`. The loaded one
+    must predict the same points. `stage` are arguments of `StageSpec`.
+    """
+    defaults = {
         "model": functools.partial(wj.models.PlainRegressor, channels=(4, 8), hidden=8),
         "optimizer": optax.sgd(1e-4),
         "input_size": 16,
@@ -95,11 +99,11 @@ def use(tmp_path) -> Callable[..., tuple[wj.TrainResult, wj.Evaluation]]:
 
     def run(*, faces=None, load=None, augment=(), **stage):
         faces = wj.load_faces("synthetic", count=12) if faces is None else faces
-        result = wj.fit(faces, wj.StageSpec(**{**small, **stage}), augment=augment, quiet=True, device_count=1)
+        result = wj.fit(faces, wj.StageSpec(**{**defaults, **stage}), augment=augment, quiet=True, device_count=1)
         assert result.history[-1]["step"] == 2
         evaluation = wj.evaluate(result.localizer, faces)
-        result.localizer.save(tmp_path / "kept")
-        loaded = wj.Localizer.load(tmp_path / "kept", model=load)
+        result.localizer.save(tmp_path / "saved")
+        loaded = wj.Localizer.load(tmp_path / "saved", model=load)
         picture, boxes = faces.picture(0), faces.boxes[:1]
         np.testing.assert_array_equal(loaded.predict(picture, boxes), result.localizer.predict(picture, boxes))
         return result, evaluation
@@ -109,7 +113,7 @@ def use(tmp_path) -> Callable[..., tuple[wj.TrainResult, wj.Evaluation]]:
 
 @pytest.fixture
 def config(tmp_path) -> Path:
-    """A config file of a training of some seconds, in the folder where `command` works; runs lie below `runs/small`."""
+    """A config file of a training of some seconds, in the working folder of `command`; its run is `runs/small`."""
     path = tmp_path / "small.toml"
     path.write_text(CONFIG, encoding="utf-8")
     return path
@@ -117,12 +121,12 @@ def config(tmp_path) -> Path:
 
 @pytest.fixture
 def command(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
-    """`command(*words)`: wing-jax in a process of its own, in the temporary folder, as a user would start it."""
+    """`command(*arguments)` runs wing-jax in a new process, in the temporary folder, as a user would."""
     environment = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "WING_JAX_CPU_KERNEL": "off"}
 
-    def run(*words: object) -> subprocess.CompletedProcess:
+    def run(*arguments: object) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, "-c", "from wing_jax.cli import main; main()", *map(str, words)],
+            [sys.executable, "-c", "from wing_jax.cli import main; main()", *map(str, arguments)],
             cwd=tmp_path,
             env=os.environ | environment,
             capture_output=True,

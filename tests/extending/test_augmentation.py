@@ -1,4 +1,4 @@
-"""An augmentation of an outside package trains by either input: registered by decorator, or by an entry point alone."""
+"""Augmentations of an external package, registered by a decorator or an entry point, train with both inputs."""
 
 import json
 
@@ -11,7 +11,7 @@ from wing_jax.config import AugmentConfig
 from wing_jax.from_config.augment import augmentations_of
 
 MODULE = '''
-"""Augmentations of a package that wing_jax does not know of."""
+"""Augmentations of an external package."""
 
 import jax
 import jax.numpy as jnp
@@ -27,22 +27,23 @@ def stripes(*, darkness, period=4.0):
     def sample(key):
         return jax.random.bernoulli(key, 0.5)
 
-    def apply(images, chosen):
-        dark = (jnp.arange(images.shape[1]) % period < 1)[None, :, None, None] & chosen[:, None, None, None]
+    def apply(images, selected):
+        dark = (jnp.arange(images.shape[1]) % period < 1)[None, :, None, None] & selected[:, None, None, None]
         return jnp.where(dark, (1 - darkness) * images, images)
 
     return Augmentation("stripes", sample, apply, on="pixels")
 
 
 def shear(*, fraction):
-    """Slants the face; no decorator: the entry point names it."""
+    """Shear the face; registered by the entry point only."""
 
     def sample(key):
         return jax.random.uniform(key, minval=-fraction, maxval=fraction)
 
-    def apply(matrices, drawn):
-        one, zero = jnp.ones_like(drawn), jnp.zeros_like(drawn)
-        return compose(matrices, jnp.stack([jnp.stack([one, drawn, zero], 1), jnp.stack([zero, one, zero], 1)], 1))
+    def apply(matrices, shears):
+        ones, zeros = jnp.ones_like(shears), jnp.zeros_like(shears)
+        rows = jnp.stack([ones, shears, zeros], 1), jnp.stack([zeros, ones, zeros], 1)
+        return compose(matrices, jnp.stack(rows, 1))
 
     return Augmentation("shear", sample, apply, on="geometry")
 '''
@@ -70,7 +71,7 @@ EXTRA = "[stage1.augment.extra]\nstripes = {darkness = 0.8}\nshear = {fraction =
 
 @pytest.fixture
 def package(install, tmp_path, monkeypatch):
-    """An installed package of two augmentations, announced by entry points."""
+    """An installed package of two augmentations, with entry points."""
     entries = {"stripes": "stripes", "shear": "shear"}
     install(MODULE, name="outside_augmentations", entry_points={"wing_jax.augmentations": entries})
     monkeypatch.chdir(tmp_path)
@@ -78,28 +79,28 @@ def package(install, tmp_path, monkeypatch):
 
 
 def train(folder, name: str, text: str, *options: str) -> list[float]:
-    """The losses that a training has logged."""
+    """Train, and return the logged losses."""
     (folder / "config.toml").write_text(text)
     main(["train", "config.toml", "--name", name, "--output", str(folder / "runs"), *options])
     lines = (folder / "runs" / name / "stage1" / "metrics.jsonl").read_text().splitlines()
     return [line["loss"] for line in map(json.loads, lines) if "loss" in line]
 
 
-def test_it_trains_by_either_input(package):
+def test_it_trains_with_both_inputs(package):
     assert {"stripes", "shear"} <= set(AUGMENTATIONS)
     device, host = (train(package, input_, CONFIG + EXTRA, "--input", input_) for input_ in ("device", "tfdata"))
-    np.testing.assert_allclose(device, host, rtol=5e-4)  # one training: see tests/input/test_on_host.py
+    np.testing.assert_allclose(device, host, rtol=5e-4)  # the same training, see tests/input/test_on_host.py
     without = train(package, "without", CONFIG)
     assert np.abs(np.subtract(device, without)).max() > 2e-3 * without[0]
     record = json.loads((package / "runs" / "device" / "config.json").read_text())
     assert record["stage1"]["augment"]["extra"] == {"stripes": {"darkness": 0.8}, "shear": {"fraction": 0.2}}
 
 
-def test_the_command_line_names_it(package, capsys):
+def test_the_command_line_accepts_its_arguments(package, capsys):
     options = ("--stage1.augment.extra.stripes.darkness", "0.8")
-    named = train(package, "named", CONFIG, *options)
-    again = train(package, "again", CONFIG + "[stage1.augment.extra]\nstripes = {darkness = 0.8}\n")
-    assert named == again
+    by_option = train(package, "named", CONFIG, *options)
+    by_config = train(package, "again", CONFIG + "[stage1.augment.extra]\nstripes = {darkness = 0.8}\n")
+    assert by_option == by_config
     with pytest.raises(SystemExit):
         train(package, "wrong", CONFIG, "--stage1.augment.extra.stripes.brightness", "0.8")
     assert "augmentation 'stripes':" in capsys.readouterr().err
@@ -109,10 +110,10 @@ def test_the_command_line_names_it(package, capsys):
 
 
 @pytest.mark.usefixtures("package")
-def test_python_trains_by_it(use):
+def test_fit_trains_with_it(train_small):
     losses = []
     for augment in ((), (make_augmentation("stripes", darkness=0.9), make_augmentation("shear", fraction=0.2))):
-        result, evaluation = use(augment=augment)
+        result, evaluation = train_small(augment=augment)
         losses.append(result.history[-1]["loss"])
         assert np.isfinite(evaluation.mean["box-size"])
     assert losses[0] != losses[1]
@@ -124,7 +125,7 @@ def test_the_command_line_evaluates_what_it_trained(package):
     assert json.loads((package / "report" / "results.json").read_text())[0]["mean"] > 0
 
 
-def test_it_is_used_from_python(package):
+def test_it_is_made_from_a_config_and_by_name(package):
     shear = make_augmentation("shear", fraction=0.2)
     config = AugmentConfig(
         rotation=0.0, translation=0.0, scale=0.0, flip=0.0, blur=0.0, extra={"shear": {"fraction": 0.1}}

@@ -1,4 +1,4 @@
-"""A detector of another package: before a model that Python has trained, and by the command line."""
+"""A detector of an external package, used with a trained model from Python and from the command line."""
 
 import csv
 
@@ -24,29 +24,29 @@ PACKAGE = """
         box = ShapeInBox(center=(0.0, 0.08), side=0.5)
         return Detector(name="middle_boxes", find=find, five_point_box=box, score_threshold=0.5)
 
-    def gone():
+    def missing():
         from wing_jax.errors import InputError
 
-        raise InputError("the detector 'gone' needs a package that is not installed")
+        raise InputError("the detector 'missing' needs a package that is not installed")
 """
 
 
 @pytest.fixture
 def package(install):
-    entries = {"middle_boxes": "make", "gone": "gone"}
+    entries = {"middle_boxes": "make", "missing": "missing"}
     return install(PACKAGE, name="other_detectors", entry_points={"wing_jax.detectors": entries})
 
 
 @pytest.mark.usefixtures("package")
-def test_it_stands_before_a_trained_model(use, tmp_path):
-    result, _ = use()
+def test_it_works_with_a_trained_model(train_small, tmp_path):
+    result, _ = train_small()
     faces = wj.load_faces("synthetic", "test", count=2)
-    found = wj.FaceLandmarker.load(result.localizer, detector="middle_boxes")(faces.picture(0))
-    assert (found.points.shape, found.boxes.shape) == ((1, 68, 2), (1, 4))
-    np.testing.assert_array_equal(found.scores, np.float32([0.9]))
-    np.testing.assert_array_equal(found.points, result.localizer.predict(faces.picture(0), found.boxes))
-    kept = wj.FaceLandmarker.load(tmp_path / "kept", detector="middle_boxes")(faces.picture(0))
-    np.testing.assert_array_equal(kept.points, found.points)
+    detections = wj.FaceLandmarker.load(result.localizer, detector="middle_boxes")(faces.picture(0))
+    assert (detections.points.shape, detections.boxes.shape) == ((1, 68, 2), (1, 4))
+    np.testing.assert_array_equal(detections.scores, np.float32([0.9]))
+    np.testing.assert_array_equal(detections.points, result.localizer.predict(faces.picture(0), detections.boxes))
+    loaded = wj.FaceLandmarker.load(tmp_path / "saved", detector="middle_boxes")(faces.picture(0))
+    np.testing.assert_array_equal(loaded.points, detections.points)
 
 
 @pytest.mark.usefixtures("package")
@@ -57,18 +57,18 @@ def test_its_recall_is_measured():
 
 
 @pytest.mark.usefixtures("package")
-def test_one_that_cannot_be_used_says_why():
-    with pytest.raises(InputError, match="'gone' needs a package that is not installed"):
-        get_detector("gone")
+def test_a_detector_that_cannot_be_used_reports_the_reason():
+    with pytest.raises(InputError, match="'missing' needs a package that is not installed"):
+        get_detector("missing")
     with pytest.raises(InputError, match=r"use auto or one of .*middle_boxes"):
         get_detector("middle")
 
 
 @pytest.mark.usefixtures("package")
-def test_the_command_line_predicts_behind_it(command, tmp_path):
+def test_the_command_line_predicts_with_it(command, tmp_path):
     write_image(tmp_path / "face.png", wj.load_faces("synthetic", "test", count=1).picture(0))
-    done = command("predict", "mtfl", "face.png", "--detector", "middle_boxes", "--output", "out")
-    assert done.returncode == 0, done.stderr
+    run = command("predict", "mtfl", "face.png", "--detector", "middle_boxes", "--output", "out")
+    assert run.returncode == 0, run.stderr
     (table,) = (tmp_path / "out").glob("*.csv")
     with table.open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == 1

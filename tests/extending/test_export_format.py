@@ -1,4 +1,4 @@
-"""An export of another package: of a model that Python has trained, and by the command line."""
+"""An export format of an external package, used from Python and from the command line."""
 
 import json
 
@@ -25,12 +25,12 @@ PACKAGE = """
 
             def run(crops):
                 parts = [crops[i : i + 4] for i in range(0, len(crops), 4)]
-                filled = [np.pad(part, ((0, 4 - len(part)), (0, 0), (0, 0), (0, 0))) for part in parts]
-                return np.concatenate([np.asarray(call(four)) for four in filled])[: len(crops)]
+                padded = [np.pad(part, ((0, 4 - len(part)), (0, 0), (0, 0), (0, 0))) for part in parts]
+                return np.concatenate([np.asarray(call(batch)) for batch in padded])[: len(crops)]
 
             return run
 
-        return Format(title="JAX's own, four crops", ending=".jax", write=write, load=load, runtime="JAX")
+        return Format(title="JAX export, four crops", ending=".jax", write=write, load=load, runtime="JAX")
 """
 
 
@@ -41,8 +41,8 @@ def package(install):
 
 
 @pytest.mark.usefixtures("package")
-def test_it_writes_a_trained_model(use, tmp_path):
-    result, _ = use()
+def test_it_exports_a_trained_model(train_small, tmp_path):
+    result, _ = train_small()
     faces = wj.load_faces("synthetic", "test", count=6)
     (stage,) = export(result.localizer, "jax_text", tmp_path / "exported", crops_of(result.localizer, faces))
     assert stage.path == tmp_path / "exported" / "stage1.jax"
@@ -52,9 +52,9 @@ def test_it_writes_a_trained_model(use, tmp_path):
 
 
 @pytest.mark.usefixtures("package")
-def test_the_command_line_names_it(command, tmp_path):
-    done = command("export", "mtfl", "--to", "jax_text", "--output", "exported")
-    assert done.returncode == 0, done.stderr
+def test_the_command_line_accepts_it(command, tmp_path):
+    run = command("export", "mtfl", "--to", "jax_text", "--output", "exported")
+    assert run.returncode == 0, run.stderr
     assert json.loads((tmp_path / "exported" / "model.json").read_text(encoding="utf-8"))["stages"]
     assert (tmp_path / "exported" / "stage1.jax").stat().st_size > 0
     refused = command("export", "mtfl", "--to", "jax_texts", "--output", "again")

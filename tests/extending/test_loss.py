@@ -1,4 +1,4 @@
-"""A loss of another package: by Python, in a training and in a sweep by the command line."""
+"""Losses of an external package, used from Python and, for a training and a sweep, from the command line."""
 
 import json
 
@@ -38,7 +38,7 @@ ZEROS = np.zeros_like(ERRORS)
 
 
 @pytest.mark.usefixtures("package")
-def test_it_is_found_by_its_entry_point_and_takes_its_own_parameter():
+def test_it_is_found_by_its_entry_point_and_accepts_its_parameter():
     assert set(NAMES) <= set(LOSSES)
     loss = make_loss("log_cosh", working_extent=128.0, scale=2.0)
     np.testing.assert_allclose(loss(ERRORS, ZEROS), 2 * np.log(np.cosh(ERRORS.astype(float) / 2)), rtol=1e-5, atol=1e-6)
@@ -49,21 +49,21 @@ def test_it_is_found_by_its_entry_point_and_takes_its_own_parameter():
 
 
 @pytest.mark.usefixtures("package")
-def test_a_function_that_knows_nothing_of_this_package_is_taken_as_it_is():
+def test_a_function_without_a_decorator_is_used_unchanged():
     loss = make_loss("huber", working_extent=128.0, delta=3.0)
     np.testing.assert_array_equal(loss(ERRORS, ZEROS), optax.losses.huber_loss(ERRORS, ZEROS, delta=3.0))
 
 
 @pytest.mark.usefixtures("package")
 @pytest.mark.parametrize("extent", [1.0, 128.0])
-def test_declared_lengths_are_rescaled_and_other_parameters_are_not(extent):
-    in_reference = make_loss("general_charbonnier", width=3.0, power=0.4)
-    at_work = make_loss("general_charbonnier", working_extent=extent, width=3.0, power=0.4)
-    shrunk = (values * np.float32(extent / 64) for values in (ERRORS, ZEROS))
-    np.testing.assert_allclose(at_work(*shrunk), in_reference(ERRORS, ZEROS), rtol=1e-5)
+def test_only_declared_lengths_are_rescaled(extent):
+    reference = make_loss("general_charbonnier", width=3.0, power=0.4)
+    rescaled = make_loss("general_charbonnier", working_extent=extent, width=3.0, power=0.4)
+    scaled = (values * np.float32(extent / 64) for values in (ERRORS, ZEROS))
+    np.testing.assert_allclose(rescaled(*scaled), reference(ERRORS, ZEROS), rtol=1e-5)
 
 
-def test_a_decorator_with_and_without_keywords_leaves_the_function_as_it_is():
+def test_the_decorator_returns_the_function_unchanged():
     @register_loss
     def extending_bare(predicted, target, *, scale):
         return scale * jnp.abs(predicted - target)
@@ -80,17 +80,17 @@ def test_a_decorator_with_and_without_keywords_leaves_the_function_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [
         (lambda predicted, target: jnp.mean(predicted - target), "a loss is elementwise and not reduced"),
         (lambda predicted, target: predicted @ target, "loss 'extending_wrong': "),
         (lambda predicted, target: None, "makes None of coordinates"),
     ],
 )
-def test_a_function_that_is_no_elementwise_loss_is_refused_when_it_is_made(function, said):
+def test_a_function_that_is_not_an_elementwise_loss_is_refused(function, message):
     function.__qualname__ = "wrong"
     register_loss(name="extending_wrong")(function)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         make_loss("extending_wrong")
 
 
@@ -103,29 +103,29 @@ def test_wrong_declarations_are_refused():
 
 
 @pytest.mark.usefixtures("package")
-def test_its_parameter_is_data_of_a_jitted_sweep():
+def test_its_parameter_can_be_a_traced_value():
     scales = jnp.asarray([1.0, 4.0])
-    swept = jax.jit(jax.vmap(lambda scale: make_loss("log_cosh", scale=scale)(ERRORS, ZEROS)))(scales)
-    for values, scale in zip(swept, scales, strict=True):
+    batched = jax.jit(jax.vmap(lambda scale: make_loss("log_cosh", scale=scale)(ERRORS, ZEROS)))(scales)
+    for values, scale in zip(batched, scales, strict=True):
         np.testing.assert_allclose(values, make_loss("log_cosh", scale=float(scale))(ERRORS, ZEROS), rtol=1e-5)
 
 
 @pytest.mark.usefixtures("package")
-def test_python_trains_by_it(use):
+def test_fit_trains_with_it(train_small):
     losses = []
     for loss in (make_loss("log_cosh", scale=1.0), make_loss("log_cosh", scale=4.0), LOSSES["log_cosh"].function):
-        result, evaluation = use(loss=loss)
+        result, evaluation = train_small(loss=loss)
         losses.append(result.history[-1]["loss"])
         assert np.isfinite(evaluation.mean["box-size"])
-    assert losses[0] > losses[1]  # the wider, the nearer to a half of the square
-    assert losses[2] == losses[0]  # the bare function, in pixels of the crop
+    assert losses[0] > losses[1]  # the larger the scale, the closer to half of the squared error
+    assert losses[2] == losses[0]  # the plain function, in pixels of the crop
 
 
 @pytest.mark.usefixtures("package")
-def test_the_command_line_trains_by_it(command, config, tmp_path):
+def test_the_command_line_trains_with_it(command, config, tmp_path):
     words = ("--stage1.loss.name", "log_cosh", "--stage1.loss.params.scale", "2")
-    done = command("train", config, *words)
-    assert done.returncode == 0, done.stderr
+    run = command("train", config, *words)
+    assert run.returncode == 0, run.stderr
     run = tmp_path / "runs" / "small"
     assert json.loads((run / "config.json").read_text())["stage1"]["loss"] == {
         "name": "log_cosh", "params": {"scale": 2.0}, "reference_size": None, "reduction": "mean",
@@ -138,8 +138,8 @@ def test_the_command_line_trains_by_it(command, config, tmp_path):
 @pytest.mark.usefixtures("package")
 def test_the_command_line_sweeps_over_its_parameter(command, config, tmp_path):
     words = ("--grid.losses", "wing", "log_cosh", "--grid.params.scale", "1", "2")
-    done = command("sweep", config, *words)
-    assert done.returncode == 0, done.stderr
+    run = command("sweep", config, *words)
+    assert run.returncode == 0, run.stderr
     runs = json.loads((tmp_path / "runs" / "small" / "results.json").read_text())["runs"]
     assert [(run["loss"], run["params"]) for run in runs] == [
         ("wing", {"width": 10.0, "epsilon": 2.0}),

@@ -1,4 +1,4 @@
-"""A metric of a package outside: found by its entry point, it stands in tables, in the report and in results.json."""
+"""Metrics of an external package, found by entry points, appear in tables, the report and results.json."""
 
 import json
 
@@ -13,7 +13,7 @@ from wing_jax.evaluation import evaluate_points
 from wing_jax.evaluation.metrics import register_metric, register_normalizer
 
 MODULE = '''
-"""What a user writes."""
+"""Metrics of an external package."""
 import numpy as np
 from wing_jax.evaluation.metrics import register_metric
 
@@ -29,7 +29,7 @@ def rmse(predicted, faces):
 
 @pytest.fixture
 def outside(install, tmp_path, monkeypatch):
-    """The folder of an installed package with two metrics."""
+    """An installed package with two metrics; its folder."""
     entries = {"largest_error": "largest_error", "rmse": "rmse"}
     monkeypatch.chdir(tmp_path)
     return install(MODULE, name="outside_metrics", entry_points={"wing_jax.metrics": entries})
@@ -40,25 +40,25 @@ def faces():
     return load_faces("synthetic", "test", count=3)
 
 
-def test_it_is_measured_by_python(outside, faces):
+def test_evaluate_points_measures_it(outside, faces):
     predicted = faces.points + np.float32([3, 4]) * np.arange(3, dtype=np.float32)[:, None, None]
-    done = evaluate_points(predicted, faces)
-    assert done.metrics[-2:] == ("largest_error", "rmse")
-    np.testing.assert_allclose(done.errors["largest_error"], [0, 5, 10], atol=1e-4)
-    np.testing.assert_allclose(done.errors["rmse"], [0, 0.5, 1.0], atol=1e-4)  # a fraction, shown in per cent
-    assert done.auc["largest_error"] == pytest.approx((1 + 0.75 + 0.5) / 3, abs=1e-4)
-    assert np.isnan(done.auc["rmse"])
-    assert "largest_error" not in done.nme
-    text = str(done)
+    evaluation = evaluate_points(predicted, faces)
+    assert evaluation.metrics[-2:] == ("largest_error", "rmse")
+    np.testing.assert_allclose(evaluation.errors["largest_error"], [0, 5, 10], atol=1e-4)
+    np.testing.assert_allclose(evaluation.errors["rmse"], [0, 0.5, 1.0], atol=1e-4)  # a fraction, shown in per cent
+    assert evaluation.auc["largest_error"] == pytest.approx((1 + 0.75 + 0.5) / 3, abs=1e-4)
+    assert np.isnan(evaluation.auc["rmse"])
+    assert "largest_error" not in evaluation.nme
+    text = str(evaluation)
     assert "largest_error (pixels)\nmetric" in text
     assert "rmse (%)\nmetric" in text
-    alone = evaluate_points(predicted, faces, metrics=["largest_error"])
-    assert alone.metrics == ("largest_error",)
-    assert alone.by("pose")[0]["mean"] is not None
-    assert alone.landmarks == {}
+    single = evaluate_points(predicted, faces, metrics=["largest_error"])
+    assert single.metrics == ("largest_error",)
+    assert single.by("pose")[0]["mean"] is not None
+    assert single.landmarks == {}
 
 
-def test_it_is_measured_by_the_command_line(outside, tmp_path, capsys):
+def test_the_command_line_measures_it(outside, tmp_path, capsys):
     words = ["evaluate", "mtfl", "--data", "synthetic", "--faces", "3", "--scheme", "mtfl5", "--output", "report"]
     main([*words, "--jitter", "0", "--metrics", "largest_error", "inter-ocular"])
     printed = capsys.readouterr().out
@@ -84,15 +84,16 @@ def test_it_is_measured_by_the_command_line(outside, tmp_path, capsys):
     assert "no metric is called 'largest_errors': did you mean largest_error?" in capsys.readouterr().err
 
 
-def test_it_measures_what_python_trained(outside, use):
-    _, evaluation = use()
+def test_it_measures_a_trained_localizer(outside, train_small, tmp_path):
+    _, evaluation = train_small()
     assert evaluation.metrics[-2:] == ("largest_error", "rmse")
-    again = wj.evaluate(wj.Localizer.load("kept"), wj.load_faces("synthetic", count=12), metrics=["largest_error"])
-    np.testing.assert_array_equal(again.errors["largest_error"], evaluation.errors["largest_error"])
-    assert again.mean["largest_error"] > 0
+    localizer = wj.Localizer.load(tmp_path / "saved")
+    loaded = wj.evaluate(localizer, wj.load_faces("synthetic", count=12), metrics=["largest_error"])
+    np.testing.assert_array_equal(loaded.errors["largest_error"], evaluation.errors["largest_error"])
+    assert loaded.mean["largest_error"] > 0
 
 
-def test_all_that_are_installed_are_measured(outside, tmp_path, capsys):
+def test_all_installed_metrics_are_measured(outside, tmp_path, capsys):
     words = ["evaluate", "mtfl", "--data", "synthetic", "--faces", "3", "--scheme", "mtfl5", "--output", "report"]
     main([*words, "--jitter", "0"])
     results = json.loads((tmp_path / "report" / "results.json").read_text())
@@ -103,27 +104,27 @@ def test_a_function_needs_no_registration(faces):
     def nose(predicted, faces):
         return np.linalg.norm(predicted[:, 30] - faces.points[:, 30], axis=-1) / 100
 
-    done = evaluate_points(faces.points + np.float32([0, 2]), faces, metrics=[nose, "box-size"])
-    assert done.metrics == ("nose", "box-size")
-    assert done.mean["nose"] == pytest.approx(2.0, abs=1e-4)
+    evaluation = evaluate_points(faces.points + np.float32([0, 2]), faces, metrics=[nose, "box-size"])
+    assert evaluation.metrics == ("nose", "box-size")
+    assert evaluation.mean["nose"] == pytest.approx(2.0, abs=1e-4)
 
 
-def test_a_metric_that_answers_wrongly_is_named(faces):
-    for wrong, said in (
-        (lambda predicted, faces: [1.0], r"returned \[1.0\] for 3 faces"),
-        (lambda p, f: "x", "'x' for"),
+def test_a_metric_with_an_invalid_result_is_named(faces):
+    for metric, value in (
+        (lambda predicted, faces: [1.0], r"\[1.0\] for 3 faces"),
+        (lambda predicted, faces: "x", "'x' for"),
     ):
-        with pytest.raises(InputError, match=f"the metric '<lambda>' {'' if said[0] == 'r' else 'returned '}{said}"):
-            evaluate_points(faces.points, faces, metrics=[wrong])
+        with pytest.raises(InputError, match=f"the metric '<lambda>' returned {value}"):
+            evaluate_points(faces.points, faces, metrics=[metric])
 
 
-def test_names_are_taken_once_and_a_cell_can_run_again(outside, faces):
+def test_a_name_is_registered_only_once_but_a_cell_can_run_again(outside, faces):
     def define(factor):
         @register_metric(name="largest_error")
-        def mine(predicted, faces):
+        def largest_error(predicted, faces):
             return np.full(len(faces), factor)
 
-        return mine
+        return largest_error
 
     define(0.1)
     define(0.2)
@@ -132,12 +133,12 @@ def test_names_are_taken_once_and_a_cell_can_run_again(outside, faces):
         register_metric(lambda predicted, faces: [], name="inter-ocular")
 
 
-def test_a_normalizer_has_errors_by_landmark(outside, faces):
+def test_a_normalizer_has_errors_per_landmark(outside, faces):
     @register_normalizer(name="rmse", threshold=0.5)
     def ten_pixels(points, boxes, eyes, visible):
         return np.full(len(points), 10.0)
 
-    done = evaluate_points(faces.points + np.float32([0, 2]), faces, metrics=["rmse"])
-    assert done.nme["rmse"] == pytest.approx(20.0, abs=1e-3)
-    np.testing.assert_allclose(done.landmarks["rmse"], 20.0, atol=1e-3)
-    assert done.measurements[0].threshold == 0.5
+    evaluation = evaluate_points(faces.points + np.float32([0, 2]), faces, metrics=["rmse"])
+    assert evaluation.nme["rmse"] == pytest.approx(20.0, abs=1e-3)
+    np.testing.assert_allclose(evaluation.landmarks["rmse"], 20.0, atol=1e-3)
+    assert evaluation.measurements[0].threshold == 0.5

@@ -1,4 +1,4 @@
-"""A network of another package: by Python, and trained, evaluated and loaded by the command line."""
+"""Networks of an external package, used from Python and trained, evaluated and loaded from the command line."""
 
 import json
 
@@ -45,7 +45,7 @@ def package(install):
 
 
 @pytest.mark.usefixtures("package")
-def test_a_linen_module_is_made_by_its_name_and_described_again():
+def test_a_linen_module_is_made_by_name_and_described():
     model = make_model("TwoLayers", points=5, widths=[2, 3])
     assert (model.points, model.width, model.widths) == (5, 4, (2, 3))
     variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8))
@@ -53,7 +53,7 @@ def test_a_linen_module_is_made_by_its_name_and_described_again():
     description = describe_model(model)
     assert description == {"name": "TwoLayers", "points": 5, "width": 4, "widths": (2, 3)}
     assert make_model(**json.loads(json.dumps(description))) == model
-    assert describe_model(model.clone(activation=nn.gelu)) is None  # no JSON holds it
+    assert describe_model(model.clone(activation=nn.gelu)) is None  # not serializable as JSON
     with pytest.raises(
         InputError, match="the network 'TwoLayers' has no parameter depth: use width, widths, activation"
     ):
@@ -61,13 +61,13 @@ def test_a_linen_module_is_made_by_its_name_and_described_again():
 
 
 @pytest.mark.usefixtures("package")
-def test_a_function_makes_a_network():
+def test_a_function_can_make_a_network():
     assert make_model("slim", points=5, hidden=3) == PlainRegressor(points=5, channels=(4,), hidden=3)
     with pytest.raises(InputError, match="hidden=0 must be greater than 0"):
         make_model("slim", points=5, hidden=0)
 
 
-def test_what_a_function_makes_is_described_as_long_as_it_lives():
+def test_the_result_of_a_function_is_described():
     class Anything:
         def init(self, key, images):
             return {"params": {}}
@@ -85,7 +85,7 @@ def test_what_a_function_makes_is_described_as_long_as_it_lives():
     assert describe_model(Anything()) is None
 
 
-def test_dtype_and_axis_are_given_to_those_that_have_them():
+def test_dtype_and_axis_are_set_if_the_network_has_them():
     @register_model(name="extending_fields")
     class Fields(nn.Module):
         points: int
@@ -97,7 +97,7 @@ def test_dtype_and_axis_are_given_to_those_that_have_them():
     assert describe_model(model) == {"name": "extending_fields", "points": 2, "precision": "bfloat16"}
 
 
-def test_wrong_registrations_are_refused():
+def test_invalid_registrations_are_refused():
     with pytest.raises(ValueError, match="'extending_none' takes no argument `points`"):
         register_model(name="extending_none")(lambda count: None)
     with pytest.raises(ValueError, match="'extending_precision' cannot have a parameter 'precision'"):
@@ -109,7 +109,7 @@ def test_wrong_registrations_are_refused():
 
 @pytest.mark.usefixtures("package")
 def test_the_command_line_trains_evaluates_and_loads_it(command, config, tmp_path):
-    words = (
+    arguments = (
         "--stage1.model.name",
         "TwoLayers",
         "--stage1.model.params.width",
@@ -117,13 +117,13 @@ def test_the_command_line_trains_evaluates_and_loads_it(command, config, tmp_pat
         "--stage1.model.params.widths",
         "7",
     )
-    done = command("train", config, *words)
-    assert done.returncode == 0, done.stderr
+    run = command("train", config, *arguments)
+    assert run.returncode == 0, run.stderr
     run = tmp_path / "runs" / "small"
     record = json.loads((run / "config.json").read_text())["stage1"]["model"]
     assert (record["name"], record["params"]) == ("TwoLayers", {"width": 6, "widths": [7]})
-    done = command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
-    assert done.returncode == 0, done.stderr
+    run = command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
+    assert run.returncode == 0, run.stderr
     (stage,) = Localizer.load(run).stages
     assert (stage.model.width, stage.model.widths) == (6, (7,))
     refused = command("train", config, "--name", "other", "--stage1.model.name", "TwoLayer")

@@ -1,4 +1,4 @@
-"""Modules of other libraries: Flax linen, Flax nnx and Equinox, registered by a package outside and not registered."""
+"""Modules of Flax linen, Flax nnx and Equinox, registered by an external package or not registered."""
 
 import importlib
 import importlib.util
@@ -87,7 +87,7 @@ EQUINOX = """
     def equinox_points(points=68, *, hidden=8):
         return EquinoxModel(lambda key: Points(points, hidden, key))
 """
-# A class that is a pytree itself, as Equinox' modules are: its arrays are leaves, all else is static.
+# A class that is itself a pytree, like modules of Equinox: its arrays are leaves, all else is static.
 PYTREE = """
     import dataclasses
 
@@ -137,40 +137,40 @@ SOURCES = {"linen": LINEN, "nnx": NNX, "equinox": EQUINOX, "pytree": PYTREE}
 
 @pytest.fixture(params=SOURCES)
 def kind(request, install) -> str:
-    """A package with one module, announced as an entry point."""
+    """The name of the library; its package with one model is installed, with an entry point."""
     kind = request.param
     if kind == "equinox" and importlib.util.find_spec("equinox") is None:
-        pytest.skip("equinox is not installed; the same is shown with a class that is a pytree")
+        pytest.skip("equinox is not installed; a class that is a pytree tests the same")
     name = f"{kind}_points"
     install(SOURCES[kind], name=f"other_{kind}", entry_points={"wing_jax.models": {name: name}})
     return kind
 
 
-def test_python_trains_it_registered(kind, use, tmp_path):
-    _, evaluation = use(model=make_model(f"{kind}_points", points=68, hidden=6))
+def test_fit_trains_it_if_registered(kind, train_small, tmp_path):
+    _, evaluation = train_small(model=make_model(f"{kind}_points", points=68, hidden=6))
     assert np.isfinite(evaluation.mean["box-size"])
-    (stage,) = json.loads((tmp_path / "kept" / "model.json").read_text(encoding="utf-8"))["stages"]
+    (stage,) = json.loads((tmp_path / "saved" / "model.json").read_text(encoding="utf-8"))["stages"]
     assert (stage["model"]["name"], stage["model"]["hidden"]) == (f"{kind}_points", 6)
 
 
-def test_python_trains_it_unregistered(kind, install, use, tmp_path):
+def test_fit_trains_it_if_not_registered(kind, install, train_small, tmp_path):
     install(SOURCES[kind], name=f"bare_{kind}", entry_points={})
     make = getattr(importlib.import_module(f"bare_{kind}"), f"{kind}_points")
-    _, evaluation = use(model=make, load=make(points=68))
+    _, evaluation = train_small(model=make, load=make(points=68))
     assert np.isfinite(evaluation.mean["box-size"])
     with pytest.raises(InputError, match="which is not registered"):
-        wj.Localizer.load(tmp_path / "kept")
+        wj.Localizer.load(tmp_path / "saved")
     with pytest.raises(InputError, match="pass the model that it was saved with"):
-        wj.Localizer.load(tmp_path / "kept", model=make(points=68, hidden=9))
+        wj.Localizer.load(tmp_path / "saved", model=make(points=68, hidden=9))
 
 
 def test_the_command_line_trains_and_evaluates_it(kind, command, config, tmp_path):
-    named = ("--stage1.model.name", f"{kind}_points", "--stage1.model.params.hidden", "6")
-    done = command("train", config, *named)
-    assert done.returncode == 0, done.stderr
+    options = ("--stage1.model.name", f"{kind}_points", "--stage1.model.params.hidden", "6")
+    run = command("train", config, *options)
+    assert run.returncode == 0, run.stderr
     run = tmp_path / "runs" / "small"
-    done = command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
-    assert done.returncode == 0, done.stderr
+    run = command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
+    assert run.returncode == 0, run.stderr
     assert json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))[0]["mean"] > 0
     faces = wj.load_faces("synthetic", "test", count=2)
     assert wj.Localizer.load(run).predict(faces.picture(0), faces.boxes[:1]).shape == (1, 68, 2)

@@ -1,4 +1,4 @@
-"""A reader of another package, found by its entry point: listed, checked, read and trained on."""
+"""Readers of an external package, found by entry points: listed, checked, read and trained on."""
 
 import json
 
@@ -21,7 +21,7 @@ from wing_jax.errors import InputError
 
 @register_reader(name="dots", title="dots, 5 points", splits=("train", "test"), folder="dots", marks=("*.dots",))
 def read_dots(root, split, *, faults=None):
-    """`SPLIT.dots`: a line is the name of a picture and x y of five points."""
+    """Read `SPLIT.dots`: each line is the name of a picture and x y of five points."""
     pictures, points = [], []
     for number, line in enumerate((root / f"{split}.dots").read_text().splitlines(), 1):
         name, *values = line.split()
@@ -45,9 +45,9 @@ ENTRIES = {"dots": "read_dots", "bare": "read_bare"}
 
 @pytest.fixture
 def package(install):
-    """The package; and another, which cannot be imported."""
+    """The package, and another one that cannot be imported."""
     install(MODULE, name="dots_of_wing_jax", entry_points={"wing_jax.readers": ENTRIES})
-    install("import no_such_module", name="gone_of_wing_jax", entry_points={"wing_jax.readers": {"gone": "read"}})
+    install("import no_such_module", name="broken_of_wing_jax", entry_points={"wing_jax.readers": {"broken": "read"}})
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def root(tmp_path):
 
 
 @pytest.mark.usefixtures("package")
-def test_it_is_read_by_name_and_detected_by_its_files(root):
+def test_it_is_read_by_name_and_detected_from_the_file_layout(root):
     faces = load_faces("dots", root=root)
     assert (len(faces), faces.scheme.name, faces.photos[0]) == (40, "mtfl5", "train0.png")
     assert len(load_faces("dots", "test", root=root, boxes="square", scheme="mtfl5")) == 3
@@ -77,16 +77,16 @@ def test_it_is_read_by_name_and_detected_by_its_files(root):
 
 
 @pytest.mark.usefixtures("package")
-def test_what_is_wrong_with_another_package_is_one_line(root):
+def test_errors_of_an_external_package_are_one_line(root):
     with pytest.raises(InputError, match="the reader of 'bare' gives a str, not a FaceSet"):
         load_faces("bare", "all", root=root)
-    with pytest.raises(InputError, match=r"'gone_of_wing_jax:read' cannot be imported .*: correct that package"):
-        load_faces("gone", root=root)
+    with pytest.raises(InputError, match=r"'broken_of_wing_jax:read' cannot be imported .*: fix that package"):
+        load_faces("broken", root=root)
     with pytest.raises(InputError, match="no data set is called 'dot': did you mean dots"):
         load_faces("dot", root=root)
 
 
-def test_a_name_that_is_taken_is_refused():
+def test_names_that_are_in_use_are_refused():
     def read(root, split):
         raise AssertionError("never called")
 
@@ -102,13 +102,13 @@ def test_a_name_that_is_taken_is_refused():
 def test_the_command_line_lists_checks_trains_and_evaluates(command, root, tmp_path):
     listing = command("data", "formats")
     assert listing.returncode == 0, listing.stderr
-    assert "'gone_of_wing_jax:read' cannot be imported" in listing.stderr
+    assert "'broken_of_wing_jax:read' cannot be imported" in listing.stderr
     assert "dots, 5 points" in listing.stdout
     checked = command("data", "check", root)
     assert checked.returncode == 0, checked.stderr
     assert "dots: 5 points (mtfl5), 'landmarks' boxes" in checked.stdout
-    sound = (root / "test.dots").read_text(encoding="utf-8")
-    (root / "test.dots").write_text(sound + "test0.png 1 2\n", encoding="utf-8")
+    valid_lines = (root / "test.dots").read_text(encoding="utf-8")
+    (root / "test.dots").write_text(valid_lines + "test0.png 1 2\n", encoding="utf-8")
     checked = command("data", "check", root)
     assert checked.returncode == 1
     assert "test.dots:4: 2 numbers, not 10" in checked.stdout.replace("\n", " ")
@@ -121,16 +121,16 @@ def test_the_command_line_lists_checks_trains_and_evaluates(command, root, tmp_p
     assert trained.returncode == 0, trained.stderr
     model = json.loads((tmp_path / "runs" / "tiny" / "model" / "model.json").read_text())
     assert model["scheme"] == "mtfl5"
-    (root / "test.dots").write_text(sound, encoding="utf-8")
-    words = ("--data", "dots", "--root", root, "--output", "report")
-    evaluated = command("evaluate", tmp_path / "runs" / "tiny", *words)
+    (root / "test.dots").write_text(valid_lines, encoding="utf-8")
+    arguments = ("--data", "dots", "--root", root, "--output", "report")
+    evaluated = command("evaluate", tmp_path / "runs" / "tiny", *arguments)
     assert evaluated.returncode == 0, evaluated.stderr
     results = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
     assert {entry["faces"] for entry in results} == {3}
 
 
 @pytest.mark.usefixtures("package")
-def test_python_trains_on_it(use, root):
-    result, evaluation = use(faces=load_faces("dots", root=root))
+def test_fit_trains_on_it(train_small, root):
+    result, evaluation = train_small(faces=load_faces("dots", root=root))
     assert result.localizer.scheme.name == "mtfl5"
     assert np.isfinite(evaluation.mean["box-size"])

@@ -1,4 +1,4 @@
-"""Presets: the configs by name, from Python and on the command line, wherever the package lies."""
+"""Presets by name, from Python and the command line, in any working folder."""
 
 import doctest
 import inspect
@@ -16,21 +16,21 @@ from wing_jax.train.spec import Recipe
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(monkeypatch, tmp_path):
-    """An empty folder: no file of the checkout can be meant by chance."""
+def empty_folder(monkeypatch, tmp_path):
+    """Work in an empty folder, so that no preset is mistaken for a file of the checkout."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_a_preset_is_a_function_a_name_and_a_file_that_can_be_taken_elsewhere(name, tmp_path, capsys):
+def test_a_preset_is_a_function_a_name_and_a_file_that_can_be_copied(name, tmp_path, capsys):
     config = presets.load(name)
     assert config.name == name
     numbers = ("input_size", "margin", "batch_size", "steps", "evaluate_every")
     stages = [config.stage1] if config.stage2 is None else [config.stage1, config.stage2]
-    made = getattr(presets, name)()
-    assert made.balance is None or config.balance.method != "none"
-    for mine, theirs in zip(made.stages, stages, strict=True):
-        assert [getattr(mine, field) for field in numbers] == [getattr(theirs, field) for field in numbers]
+    recipe = getattr(presets, name)()
+    assert recipe.balance is None or config.balance.method != "none"
+    for actual, expected in zip(recipe.stages, stages, strict=True):
+        assert [getattr(actual, field) for field in numbers] == [getattr(expected, field) for field in numbers]
     assert parse_config(Config, [name], command="train", usage="") == config
     main(["config", name])
     printed = capsys.readouterr().out
@@ -39,13 +39,13 @@ def test_a_preset_is_a_function_a_name_and_a_file_that_can_be_taken_elsewhere(na
     assert load_config(tmp_path / "mine.py") == config
 
 
-def test_every_function_that_gives_a_recipe_is_a_preset():
-    made = {name for name, value in inspect.getmembers(presets, inspect.isfunction)
+def test_every_function_that_returns_a_recipe_is_a_preset():
+    functions = {name for name, value in inspect.getmembers(presets, inspect.isfunction)
             if not inspect.signature(value).parameters and value.__annotations__["return"] is Recipe}  # fmt: skip
-    assert made == set(presets.names())
+    assert functions == set(presets.names())
 
 
-def test_the_list_of_presets(capsys):
+def test_the_command_line_lists_the_presets(capsys):
     main(["config"])
     printed = capsys.readouterr().out
     for name in presets.names():
@@ -53,10 +53,10 @@ def test_the_list_of_presets(capsys):
         assert presets.summary(name) in printed
 
 
-def test_a_name_that_is_none(capsys):
-    for words in (["config", "w301"], ["train", "w301"]):
+def test_an_unknown_name_is_refused(capsys):
+    for arguments in (["config", "w301"], ["train", "w301"]):
         with pytest.raises(SystemExit) as stopped:
-            main(words)
+            main(arguments)
         assert stopped.value.code == 2
         assert "'w301': use one of aflw, mtfl, own, synthetic, w300" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"w301\.py: cannot read this config"):
@@ -65,8 +65,8 @@ def test_a_name_that_is_none(capsys):
         read_config("no\0path/name")
 
 
-def test_a_file_of_a_preset_s_name_is_taken_and_that_is_said(tmp_path, capsys):
-    (tmp_path / "w300").mkdir()  # a folder is no config
+def test_a_file_with_the_name_of_a_preset_is_used_with_a_warning(tmp_path, capsys):
+    (tmp_path / "w300").mkdir()  # a folder is not a config
     assert read_config("w300") == presets.load("w300")
     assert capsys.readouterr().err == ""
     (tmp_path / "w300").rmdir()
@@ -83,13 +83,13 @@ def test_a_file_of_a_preset_s_name_is_taken_and_that_is_said(tmp_path, capsys):
         ["--data.name", "pts", "--data.root", "faces/train", "--data.scheme", "mine.toml"],
     ],
 )
-def test_the_data_s_options_have_the_short_names_of_the_other_commands(options):
+def test_data_options_have_the_short_names_of_the_other_commands(options):
     config = parse_config(Config, ["own", *options, "--name", "mine", "--seed", "3"], command="train", usage="")
     assert config.data == DataConfig(name="pts", root="faces/train", scheme="mine.toml")
     assert (config.name, config.seed) == ("mine", 3)
 
 
-def test_recipes_take_any_field_of_a_stage_and_name_one_that_there_is_not():
+def test_recipes_accept_any_field_of_a_stage_and_name_unknown_fields():
     augment = AugmentConfig(rotation=10.0, translation=0.0, scale=0.0)
     fields = dict(margin=1.0, augment=augment, steps=10, evaluate_every=5)
     second = dict(fields, model=voting((8, 8, 8, 8, 8, 8)))

@@ -1,8 +1,7 @@
-"""The house: floors, who may name which library, what every public name must have."""
+"""The architecture: layers of the package, where libraries are imported, and rules for public names and for tests."""
 
 import ast
 import graphlib
-import statistics
 import subprocess
 import sys
 
@@ -12,7 +11,7 @@ from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "wing_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
-FLOORS = (
+LAYERS = (
     {"types", "text", "values", "errors", "choices", "runtime"},
     {"schemes", "config", "pretrained"},
     {"losses", "geometry", "procrustes", "balance"},
@@ -26,8 +25,8 @@ FLOORS = (
     {"analysis", "reproduce"},
     {"cli"},
 )
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-HOMES = {  # library: where it may be named
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+LIBRARY_USERS = {  # library: where it may be imported
     "tensorflow": ("runtime/tensorflow_runtime.py", "data/tfds/", "input/"),
     "tensorflow_datasets": ("data/tfds/",),
     "cv2": ("data/", "synthetic/", "augment/", "input/", "inference/", "report/"),
@@ -43,29 +42,29 @@ HOMES = {  # library: where it may be named
     "h5py": ("data/readers/",),
 }
 TESTS = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "tests").rglob("*.py"))}
-PATCHED = {  # what tests replace in this package, and why no argument serves
-    "conftest.py: devices.prepare_xla": "XLA reads its flags once a process, and the tests' own compile fastest",
-    "conftest.py: render.render_face": "the synthetic faces take seconds; those already drawn are kept",
-    "test_batch_norm.py: batch_norm._sums": "sums by another order, for what rounding can do",
-    "test_bundle.py: bundle.np.savez": "a disk that is full in the middle of a file",
+PATCHES = {  # what tests replace in this package, and why an argument is not enough
+    "conftest.py: devices.prepare_xla": "XLA reads its flags once per process; those of the tests compile fastest",
+    "conftest.py: render.render_face": "rendering takes seconds; rendered faces are cached",
+    "test_batch_norm.py: batch_norm._sums": "sums in another order, for the effect of rounding",
+    "test_bundle.py: bundle.np.savez": "a disk that becomes full in the middle of a file",
     "test_environment.py: wing_jax.data.images.LARGEST_PICTURE": "a picture beyond the limit would take gigabytes",
-    "test_hostile.py: video_frames.CONTAINERS": "a container that is not to be read, for the test to be able to fail",
+    "test_hostile.py: video_frames.CONTAINERS": "a container that must not be read, so that the test can fail",
     "test_localizer.py: module.LARGEST_PIXELS": "crops of more pixels than the limit would take gigabytes",
-    "test_localizer.py: module.crop_face": "which of two equal ways is taken",
+    "test_localizer.py: module.crop_face": "which of two equivalent ways is used",
     "test_predict.py: video_writer.ENCODERS": "an FFmpeg without H.264",
-    "test_pretrained.py: wing_jax.cli.export.crops_of": "a difference between two formats that there is not",
-    "test_pretrained.py: wing_jax.cli.export.halve": "a difference between two formats that there is not",
-    "test_tfds_builders.py: builders.WingAflw.read": "tensorflow-datasets makes the builder itself, without arguments",
-    "test_tfds_builders.py: builders.WingCofw.read": "tensorflow-datasets makes the builder itself, without arguments",
+    "test_pretrained.py: wing_jax.cli.export.crops_of": "a difference between two formats, which does not occur",
+    "test_pretrained.py: wing_jax.cli.export.halve": "a difference between two formats, which does not occur",
+    "test_tfds_builders.py: builders.WingAflw.read": "tensorflow-datasets creates the builder, without arguments",
+    "test_tfds_builders.py: builders.WingCofw.read": "tensorflow-datasets creates the builder, without arguments",
 }
-POSITIONAL_DEFAULTS = {"make_mesh.count", "load_faces.split"}  # the only argument; the second of two that all give
+POSITIONAL_DEFAULTS = {"make_mesh.count", "load_faces.split"}  # the only argument; the second of two common ones
 
 
 def relative(path):
     return path.relative_to(PACKAGE).as_posix()
 
 
-def room_of(path):
+def part_of(path):
     return relative(path).split("/")[0].removesuffix(".py")
 
 
@@ -77,120 +76,115 @@ MODULES = {module_of(path): path for path in FILES}
 TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
 
-def imported(tree):
-    """Full names of all that is imported, lazily or not; `from a import b` counts as a.b."""
+def imported_names(tree):
+    """Yield the full names of all imports, also inside of functions; `from a import b` is a.b."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute here"
+            assert node.level == 0, "use absolute imports"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def own_modules(tree):
-    """The modules of wing_jax among the imports."""
-    for name in imported(tree):
+def imported_modules(tree):
+    """Yield the modules of wing_jax among the imports."""
+    for name in imported_names(tree):
         parts = name.split(".")
         if parts[0] == "wing_jax":
             yield next(m for n in range(len(parts), 0, -1) if (m := ".".join(parts[:n])) in MODULES)
 
 
-def test_every_room_has_a_floor():
-    assert {room_of(path) for path in FILES} - {"__init__"} == set(FLOOR)
+def test_every_part_has_a_layer():
+    assert {part_of(path) for path in FILES} - {"__init__"} == set(LAYER)
 
 
-def test_imports_only_go_down():
+def test_imports_go_down_only():
     upwards = []
     for path in set(FILES) - {PACKAGE / "__init__.py"}:
-        for module in own_modules(TREES[path]):
-            assert module != "wing_jax", "import the room, not the house"
-            if FLOOR[module.split(".")[1]] > FLOOR[room_of(path)]:
+        for module in imported_modules(TREES[path]):
+            assert module != "wing_jax", "import the module, not the package"
+            if LAYER[module.split(".")[1]] > LAYER[part_of(path)]:
                 upwards.append(f"{relative(path)} imports {module}")
     assert not upwards
 
 
-def test_no_module_imports_itself_round_a_corner():
-    graph = {name: set(own_modules(TREES[path])) - {name} for name, path in MODULES.items()}
-    # A package and its parts import each other by design: the package re-exports.
-    graph = {name: {m for m in found if not m.startswith(f"{name}.")} for name, found in graph.items()}
+def test_there_are_no_import_cycles():
+    graph = {name: set(imported_modules(TREES[path])) - {name} for name, path in MODULES.items()}
+    # A package and its modules import each other, because the package re-exports names.
+    graph = {name: {m for m in modules if not m.startswith(f"{name}.")} for name, modules in graph.items()}
     graphlib.TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("library", HOMES)
-def test_library_is_named_only_at_home(library):
-    named = {relative(path) for path, tree in TREES.items() if library in {n.split(".")[0] for n in imported(tree)}}
-    assert not {path for path in named if not path.startswith(HOMES[library])}
+@pytest.mark.parametrize("library", LIBRARY_USERS)
+def test_library_is_imported_only_where_allowed(library):
+    users = {
+        relative(path) for path, tree in TREES.items() if library in {n.split(".")[0] for n in imported_names(tree)}
+    }
+    assert not {path for path in users if not path.startswith(LIBRARY_USERS[library])}
 
 
-def test_no_file_is_long_and_most_are_short():
+def test_files_have_at_most_400_lines():
     lengths = {relative(path): len(path.read_text().splitlines()) for path in FILES}
     assert max(lengths.values()) <= 400, max(lengths, key=lengths.get)
-    assert statistics.median(lengths.values()) <= 150
 
 
-def public(path):
+def public_definitions(path):
     for node in TREES[path].body:
         overloads = any(ast.unparse(decorator) == "overload" for decorator in getattr(node, "decorator_list", ()))
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not overloads:
             yield node
 
 
-def test_modules_and_public_names_say_what_they_are():
-    silent = [relative(path) for path in FILES if not ast.get_docstring(TREES[path])]
-    silent += [
-        f"{relative(path)}: {node.name}" for path in FILES for node in public(path) if not ast.get_docstring(node)
+def test_modules_and_public_names_have_docstrings():
+    undocumented = [relative(path) for path in FILES if not ast.get_docstring(TREES[path])]
+    undocumented += [
+        f"{relative(path)}: {node.name}"
+        for path in FILES
+        for node in public_definitions(path)
+        if not ast.get_docstring(node)
     ]
-    assert not silent
+    assert not undocumented
 
 
 def test_hyper_parameters_are_keyword_only():
-    """A default is a hyper-parameter's, unless it is None or (), which stand for "no mask", "no captions"."""
+    """An argument with a default is a hyper-parameter, unless the default is None or (), as for a missing mask."""
     positional = []
     for path in FILES:
-        for node in public(path):
+        for node in public_definitions(path):
             if isinstance(node, ast.ClassDef):
                 continue
             arguments = [*node.args.posonlyargs, *node.args.args]
             for argument, default in zip(reversed(arguments), reversed(node.args.defaults), strict=False):
                 if ast.unparse(default) not in ("None", "()"):
                     positional.append((relative(path), f"{node.name}.{argument.arg}"))
-    assert not [found for found in positional if found[1] not in POSITIONAL_DEFAULTS]
+    assert not [(path, name) for path, name in positional if name not in POSITIONAL_DEFAULTS]
 
 
 def test_text_files_are_utf_8_whatever_the_locale():
-    """Without an encoding Python takes the locale's: a name in a file could then not be written, or read again."""
-    silent = []
+    """Without an encoding, Python uses that of the locale, which may not be able to write or read a name."""
+    unspecified = []
     for path, tree in TREES.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 reads = node.func.attr == "read_text" and ast.unparse(node.func.value) != "files"
                 writes = node.func.attr == "write_text"
                 if (reads or writes) and "encoding" not in {keyword.arg for keyword in node.keywords}:
-                    silent.append(f"{relative(path)}:{node.lineno}")
-    assert not silent
+                    unspecified.append(f"{relative(path)}:{node.lineno}")
+    assert not unspecified
 
 
-def test_consoles_are_made_in_one_place():
-    """Those of `wing_jax.runtime.console` take names of files as they are, without markup."""
-    made = [
+def test_consoles_are_created_in_one_module():
+    """Consoles of `wing_jax.runtime.console` print file names unchanged, without markup."""
+    locations = [
         f"{relative(path)}:{node.lineno}"
         for path, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Console", "rich.print", "rich.console.Console")
     ]
-    assert [place.split(":")[0] for place in made] == ["runtime/console.py"]
+    assert [location.split(":")[0] for location in locations] == ["runtime/console.py"]
 
 
-def test_no_name_says_nothing():
-    """`rng`, `tmp` and `utils` tell a reader nothing (`x1` and its like neither)."""
-    assert not [relative(path) for path in FILES if path.stem in ("utils", "helpers", "misc", "common")]
-    for path, tree in TREES.items():
-        names = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-        names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        assert not names & {"rng", "tmp", "x1", "y1", "x2", "y2"}, relative(path)
-
-
-def test_localizer_can_be_had_from_the_house_itself():
+def test_localizer_can_be_imported_from_the_package():
     import wing_jax
     from wing_jax.inference.localizer import Localizer
 
@@ -207,62 +201,61 @@ def test_tensorflow_is_not_imported_before_it_is_needed():
         "wing_jax.cli.evaluate, wing_jax.cli.predict, wing_jax.data.load, wing_jax.input.tfdata;"
         "print([name for name in ('tensorflow', 'tensorflow_datasets') if name in sys.modules])"
     )
-    answered = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answered.stdout.strip() == "[]"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
-def test_the_command_line_heeds_signals_before_it_imports_what_takes_long():
+def test_the_command_line_imports_no_slow_libraries_before_it_handles_signals():
     code = "import sys, wing_jax.cli; print({'jax', 'numpy', 'cv2', 'tensorflow'} & sys.modules.keys() or 'none')"
-    answered = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answered.stdout.strip() == "none"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "none"
 
 
 def names_from_package(tree):
-    """The names that a test module has imported from wing_jax."""
-    imported = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    """Return the names that a test module imports from wing_jax."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     return {
         alias.asname or alias.name
-        for node in imported
+        for node in imports
         if (node.module or "").split(".")[0] == "wing_jax"
         for alias in node.names
     }
 
 
-def first_name(node):
+def root_name(node):
     while isinstance(node, ast.Attribute | ast.Call | ast.Subscript):
         node = node.func if isinstance(node, ast.Call) else node.value
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def patches_of(tree):
-    """What a test module replaces in wing_jax; libraries reached through one of its modules (`module.cv2`) do not
-    count."""
-    ours = names_from_package(tree)
+def find_patches(tree):
+    """Yield what a test module replaces in wing_jax, except libraries reached through its modules (`module.cv2`)."""
+    package_names = names_from_package(tree)
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr"):
             continue
-        target, *others = node.args
+        target, *rest = node.args
         if isinstance(target, ast.Constant) and str(target.value).startswith("wing_jax"):
             yield target.value
-        elif first_name(target) in ours and ast.unparse(target).split(".")[-1] not in ("cv2", "time", "sys"):
-            yield f"{ast.unparse(target)}.{others[0].value}"
+        elif root_name(target) in package_names and ast.unparse(target).split(".")[-1] not in ("cv2", "time", "sys"):
+            yield f"{ast.unparse(target)}.{rest[0].value}"
 
 
-def test_tests_replace_only_what_is_listed():
-    patched = {f"{path.name}: {patch}" for path, tree in TESTS.items() for patch in patches_of(tree)}
-    assert patched == PATCHED.keys()
-    assert len(PATCHED) <= 20
+def test_tests_replace_only_listed_names():
+    patches = {f"{path.name}: {patch}" for path, tree in TESTS.items() for patch in find_patches(tree)}
+    assert patches == PATCHES.keys()
+    assert len(PATCHES) <= 20
 
 
 def test_tests_use_no_private_name():
     private = set()
     for path, tree in TESTS.items():
-        ours = names_from_package(tree)
-        private |= {f"{path.name}: {name}" for name in ours if name.startswith("_") and not name.endswith("_")}
+        package_names = names_from_package(tree)
+        private |= {f"{path.name}: {name}" for name in package_names if name.startswith("_") and not name.endswith("_")}
         private |= {
             f"{path.name}: {ast.unparse(node)}"
             for node in ast.walk(tree)
             if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__")
-            and node.attr != "_fields" and first_name(node) in ours
+            and node.attr != "_fields" and root_name(node) in package_names
         }  # fmt: skip
     assert not private

@@ -1,5 +1,5 @@
-"""Images and boxes as Python users give them: taken where the meaning is plain, else refused in one line that says what
-came and what is wanted."""
+"""Images and boxes that Python users pass: accepted if the meaning is clear, otherwise refused in one line that names
+what was passed and what is expected."""
 
 import pathlib
 import subprocess
@@ -25,7 +25,7 @@ BOXES = [[10, 10, 50, 50]]
 
 
 class Tensor:
-    """An array of another library, on this machine's memory or not."""
+    """An array of another library, in host memory or (content None) on a GPU."""
 
     def __init__(self, content):
         self.content = content
@@ -42,15 +42,15 @@ def landmarker():
 
 
 @pytest.mark.parametrize(
-    "given",
+    "image",
     [PIXELS, jnp.asarray(PIXELS), Tensor(PIXELS), PIL.Image.fromarray(PIXELS), Embedded("cell 1", lambda: PIXELS)],
     ids=["numpy", "jax", "__array__", "pil", "embedded"],
 )
-def test_images_of_plain_meaning_are_taken(given):
-    np.testing.assert_array_equal(as_image(given), PIXELS)
+def test_images_with_a_clear_meaning_are_accepted(image):
+    np.testing.assert_array_equal(as_image(image), PIXELS)
 
 
-def test_an_rgb_array_is_taken_as_it_is():
+def test_an_rgb_array_is_not_copied():
     for view in (PIXELS, PIXELS[:, :, ::-1], PIXELS[:, ::-1], np.broadcast_to(PIXELS[:1], PIXELS.shape)):
         assert as_image(view) is view
 
@@ -62,14 +62,14 @@ def test_paths_are_read(tmp_path, kind):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I", "I;16"])
-def test_pil_images_of_any_mode_are_rgb(mode):
+def test_pil_images_of_any_mode_are_converted_to_rgb(mode):
     image = as_image(PIL.Image.new(mode, (8, 6)))
     assert image.shape == (6, 8, 3)
     assert image.dtype == np.uint8
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "I;16"])
-def test_a_pil_image_has_the_pixels_that_reading_its_file_gives(tmp_path, mode):
+def test_a_pil_image_has_the_same_pixels_as_its_file(tmp_path, mode):
     path = tmp_path / "x.png"
     if mode == "I;16":
         cv2.imwrite(str(path), np.arange(48, dtype=np.uint16).reshape(6, 8) * 1300)
@@ -79,18 +79,18 @@ def test_a_pil_image_has_the_pixels_that_reading_its_file_gives(tmp_path, mode):
         np.testing.assert_array_equal(as_image(picture), read_image(path))
 
 
-def test_a_pil_image_is_turned_as_its_file_is(tmp_path):
+def test_a_pil_image_is_rotated_by_its_exif_orientation(tmp_path):
     picture, exif = PIL.Image.fromarray(PIXELS), PIL.Image.Exif()
     exif[0x0112] = 6
     picture.save(tmp_path / "x.jpg", exif=exif, quality=95)
-    read = read_image(tmp_path / "x.jpg")
-    assert read.shape == (80, 60, 3)
+    expected = read_image(tmp_path / "x.jpg")
+    assert expected.shape == (80, 60, 3)
     with PIL.Image.open(tmp_path / "x.jpg") as picture:
-        assert np.abs(as_image(picture).astype(int) - read).mean() < 2  # two decoders of JPEG
+        assert np.abs(as_image(picture).astype(int) - expected).mean() < 2  # the JPEG decoders differ
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("image", "message"),
     [
         (None, "the image is None, .* cv2.imread returns None"),
         (PIXELS.tolist(), r"not a list of 60 entries: give np.asarray\(image, np.uint8\)"),
@@ -119,16 +119,16 @@ def test_a_pil_image_is_turned_as_its_file_is(tmp_path):
         ("nowhere.jpg", "nowhere.jpg: cannot read"),
     ],
 )
-def test_what_is_no_image_is_refused_in_one_line(given, said):
-    with pytest.raises(InputError, match=said) as error:
-        as_image(given)
+def test_an_invalid_image_is_refused_in_one_line(image, message):
+    with pytest.raises(InputError, match=message) as error:
+        as_image(image)
     assert len(str(error.value)) < 400
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("bad", [None, PIXELS / 255, "nowhere.jpg"], ids=["none", "floats", "path"])
-def test_all_that_take_an_image_refuse_alike(landmarker, bad):
-    for work in (
+def test_every_function_refuses_an_invalid_image(landmarker, bad):
+    for call in (
         lambda: landmarker.localizer.predict(bad, BOXES),
         lambda: landmarker(bad),
         lambda: landmarker.boxes(bad),
@@ -136,10 +136,10 @@ def test_all_that_take_an_image_refuse_alike(landmarker, bad):
         lambda: Tracker(landmarker=landmarker)(Tracks(), bad, seconds=0.0),
     ):
         with pytest.raises(InputError):
-            work()
+            call()
 
 
-def test_one_of_several_is_named(landmarker):
+def test_an_invalid_image_or_box_among_several_is_named(landmarker):
     localizer = landmarker.localizer
     with pytest.raises(InputError, match="image 2 of 3 is None"):
         localizer.predict_batch([PIXELS, None, PIXELS], [BOXES] * 3)
@@ -151,25 +151,25 @@ def test_one_of_several_is_named(landmarker):
         localizer.predict_batch([PIXELS, PIXELS], [BOXES, [[9, 9, 5, 20]]])
 
 
-def test_predict_answers_alike_however_it_is_asked(landmarker, tmp_path):
+def test_predict_returns_the_same_for_every_type_of_input(landmarker, tmp_path):
     localizer = landmarker.localizer
     write_image(tmp_path / "x.png", PIXELS)
     points = localizer.predict(PIXELS, BOXES)
     for image in (jnp.asarray(PIXELS), PIL.Image.fromarray(PIXELS), tmp_path / "x.png"):
         np.testing.assert_array_equal(localizer.predict(image, jnp.asarray(BOXES)), points)
     for images in (np.stack([PIXELS] * 2), jnp.stack([PIXELS] * 2), iter([PIXELS] * 2), (PIXELS, PIXELS)):
-        answered = localizer.predict_batch(images, (boxes for boxes in (BOXES, BOXES)))
-        np.testing.assert_allclose(answered, [points] * 2, atol=1e-3)
+        batch_points = localizer.predict_batch(images, (boxes for boxes in (BOXES, BOXES)))
+        np.testing.assert_allclose(batch_points, [points] * 2, atol=1e-3)
 
 
 @pytest.mark.parametrize("images", [None, PIXELS, "x.jpg", pathlib.Path("x.jpg"), 3, {1: PIXELS}, {1, 2}, b"x"])
-def test_what_is_no_list_of_images_is_refused(images):
+def test_an_invalid_list_of_images_is_refused(images):
     with pytest.raises(InputError, match="list"):
         as_images(images)
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("boxes", "expected"),
     [
         ([[1, 2, 3, 4]], [[1, 2, 3, 4]]),
         (((1, 2, 3.5, 4),), [[1, 2, 3.5, 4]]),
@@ -183,14 +183,14 @@ def test_what_is_no_list_of_images_is_refused(images):
         (np.zeros((0, 4)), np.zeros((0, 4))),
     ],
 )
-def test_boxes_of_plain_meaning_are_taken(given, expected):
-    boxes = as_boxes(given)
-    assert boxes.dtype == np.float32
-    np.testing.assert_array_equal(boxes, np.asarray(expected, np.float32))
+def test_boxes_with_a_clear_meaning_are_accepted(boxes, expected):
+    array = as_boxes(boxes)
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, np.asarray(expected, np.float32))
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("boxes", "message"),
     [
         (None, "are None: .* wing_jax.FaceLandmarker"),
         ([[1, 2, 3, 4], [1, 2, 3]], "hold 3 and 4 numbers"),
@@ -214,25 +214,25 @@ def test_boxes_of_plain_meaning_are_taken(given, expected):
         (Tensor(None), "cuda:0"),
     ],
 )
-def test_what_are_no_boxes_is_refused_in_one_line(given, said):
-    with pytest.raises(InputError, match=said) as error:
-        as_boxes(given)
+def test_invalid_boxes_are_refused_in_one_line(boxes, message):
+    with pytest.raises(InputError, match=message) as error:
+        as_boxes(boxes)
     assert len(str(error.value)) < 400
 
 
-def test_what_is_traced_is_refused(landmarker):
+def test_a_traced_image_is_refused(landmarker):
     with pytest.raises(InputError, match=r"call this outside of jax\.jit"):
         jax.jit(lambda image: landmarker.localizer.predict(image, BOXES))(PIXELS)
 
 
-def test_detectors_by_odd_names(landmarker):
+def test_invalid_detector_names_are_refused(landmarker):
     for name in (None, 3, [], "yunet"):
         with pytest.raises(InputError, match="detector="):
             get_detector(name)
     assert FaceLandmarker.load("mtfl", detector=landmarker.detector) == landmarker
 
 
-def test_faces_are_taken_by_numbers_or_by_a_mask():
+def test_faces_are_selected_by_indices_or_by_a_mask():
     faces = load_faces("synthetic", "test", count=3)
     assert faces.take([2, 0]).photos == (faces.photos[2], faces.photos[0])
     assert faces.take(np.array([False, True, True])).photos == faces.photos[1:]
@@ -242,7 +242,7 @@ def test_faces_are_taken_by_numbers_or_by_a_mask():
             faces.take(bad)
 
 
-ODD = """
+INVALID_ARGUMENTS = """
 import warnings
 import numpy as np
 from wing_jax import FaceLandmarker, Localizer, losses
@@ -270,30 +270,30 @@ calls = {
     "size": [lambda bad: losses.make_loss("wing", reference_size=bad), ["a", 0, float("nan")]],
     "units": [lambda bad: losses.check_units(bad, working_extent=1.0), [None, "a", [["b"]]]],
 }
-for name, (call, bads) in calls.items():
-    for bad in bads:
+for name, (call, values) in calls.items():
+    for value in values:
         try:
-            call(bad)
-        except ValueError as error:  # InputError is one
+            call(value)
+        except ValueError as error:  # includes InputError
             if "\\n" in str(error) or len(str(error)) > 400:
-                print(name, repr(bad), "is long:", error)
+                print(name, repr(value), "is long:", error)
         except BaseException as error:
-            print(name, repr(bad), type(error).__name__, error)
+            print(name, repr(value), type(error).__name__, error)
         else:
-            print(name, repr(bad), "passes")
+            print(name, repr(value), "passes")
 visible = [[True, True, False, True, True]]
 assert losses.sum_over_points_mean_over_batch(np.ones((1, 5, 2), np.float32), visible) == 8
 print("done")
 """
 
 
-def test_odd_arguments_are_refused_by_name(tmp_path):
-    """In a process of its own: here, the check of types would refuse them first."""
-    done = subprocess.run([sys.executable, "-c", ODD], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == "done\n", done.stdout + done.stderr[-2000:]
+def test_invalid_arguments_are_refused_with_their_name(tmp_path):
+    """In a new process, because here the type checks would refuse them first."""
+    run = subprocess.run([sys.executable, "-c", INVALID_ARGUMENTS], cwd=tmp_path, capture_output=True, text=True)
+    assert run.stdout == "done\n", run.stdout + run.stderr[-2000:]
 
 
-def test_a_memoryview_is_an_array():
+def test_a_memoryview_is_accepted_as_an_array():
     boxes = np.array(BOXES, np.float32)
     np.testing.assert_array_equal(as_boxes(memoryview(boxes)), boxes)
     np.testing.assert_array_equal(as_image(memoryview(PIXELS)), PIXELS)

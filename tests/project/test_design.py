@@ -1,4 +1,4 @@
-"""What a user writes, as the README and the tutorial show it: by `import wing_jax as wj` alone, on real faces."""
+"""User code as in the README and the tutorial: with `import wing_jax as wj` only, on real faces."""
 
 import dataclasses
 import os
@@ -36,7 +36,7 @@ optimizer = {name = "sgd", learning_rate = 1e-3, final_learning_rate = 1e-4, dec
 
 
 class MyModule(nn.Module):
-    """A network that knows nothing of wing_jax."""
+    """A network that does not use wing_jax."""
 
     points: int = 5
 
@@ -50,8 +50,8 @@ def my_loss(predicted, target):
     return jnp.abs(predicted - target) ** 1.5
 
 
-def shortened(recipe, steps):
-    """The recipe with narrow networks, and little else of it changed."""
+def shorten(recipe, steps):
+    """Return the recipe with small networks and few steps."""
     first, second = recipe.stages
     small = {"steps": steps, "batch_size": 8, "evaluate_every": steps, "optimizer": optax.adam(1e-3)}
     stages = [
@@ -61,7 +61,7 @@ def shortened(recipe, steps):
     return dataclasses.replace(recipe, stages=stages)
 
 
-def test_the_faces_of_a_photo(data_root, tmp_path):
+def test_find_the_faces_of_a_photo(data_root, tmp_path):
     photos = sorted((data_root / "photos").glob("*.jpg"))
     if not photos:
         pytest.skip(f"no photo in {data_root / 'photos'}: set WING_JAX_DATA to the folder that holds photos/")
@@ -75,10 +75,10 @@ def test_the_faces_of_a_photo(data_root, tmp_path):
     assert faces.save(tmp_path / "out").exists()
 
 
-def test_300w_by_its_preset(data_root, tmp_path):
+def test_train_the_300w_preset(data_root, tmp_path):
     train = wj.load_faces("w300", split="train", root=data_root / "300w").take(range(40))
     test = wj.load_faces("w300", split="test", root=data_root / "300w").take(range(24))
-    result = wj.fit(train, shortened(wj.presets.w300(), steps=6), **QUICK)
+    result = wj.fit(train, shorten(wj.presets.w300(), steps=6), **QUICK)
     evaluation = wj.evaluate(result.localizer, test)
     assert result.folder is None
     assert {row["stage"] for row in result.history} == {1, 2}
@@ -90,13 +90,13 @@ def test_300w_by_its_preset(data_root, tmp_path):
     assert evaluation.report(tmp_path / "report").name == "index.html"
 
 
-def test_faces_a_network_a_loss_and_an_optimizer_of_your_own(tmp_path):
-    drawn = wj.load_faces("synthetic", count=24)
-    images = [drawn.picture(face) for face in range(len(drawn))]
-    points = drawn.points[:, [36, 45, 30, 48, 54]]
-    mine = wj.FaceSet.from_arrays(images, points, scheme="mtfl5")
+def test_train_with_custom_faces_network_loss_and_optimizer(tmp_path):
+    synthetic = wj.load_faces("synthetic", count=24)
+    images = [synthetic.picture(face) for face in range(len(synthetic))]
+    points = synthetic.points[:, [36, 45, 30, 48, 54]]
+    faces = wj.FaceSet.from_arrays(images, points, scheme="mtfl5")
     result = wj.fit(
-        mine,
+        faces,
         [wj.StageSpec(model=MyModule(), loss=my_loss, optimizer=optax.adamw(1e-3), input_size=64, steps=10)],
         augment=[wj.augment.rotation(25), wj.augment.flip()],
         folder=None,
@@ -104,25 +104,25 @@ def test_faces_a_network_a_loss_and_an_optimizer_of_your_own(tmp_path):
         **QUICK,
     )
     result.localizer.save(tmp_path / "mine")
-    again = wj.Localizer.load(tmp_path / "mine", model=MyModule())
+    loaded = wj.Localizer.load(tmp_path / "mine", model=MyModule())
     np.testing.assert_array_equal(
-        again.predict(images[0], mine.boxes[:1]), result.localizer.predict(images[0], mine.boxes[:1])
+        loaded.predict(images[0], faces.boxes[:1]), result.localizer.predict(images[0], faces.boxes[:1])
     )
 
 
-def test_the_lines_of_the_readme(tmp_path, monkeypatch):
+def test_the_training_code_of_the_readme_runs(tmp_path, monkeypatch):
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^## Train\n\n```python\n(.*?)```", page, re.MULTILINE | re.DOTALL)
     assert len(code.splitlines()) <= 10
     assert "steps=2000)" in code
     assert "seed=0)" in code
-    drawn = wj.load_faces("synthetic", count=40)
-    images, points = [drawn.picture(face) for face in range(40)], drawn.points[:, [36, 45, 30, 48, 54]]
+    faces = wj.load_faces("synthetic", count=40)
+    images, points = [faces.picture(face) for face in range(40)], faces.points[:, [36, 45, 30, 48, 54]]
     monkeypatch.chdir(tmp_path)
     Image.fromarray(images[0]).save("photo.jpg")
     names = {"images": images, "points": points}
-    quick = code.replace("steps=2000)", "steps=2)").replace("seed=0)", "seed=0, quiet=True, device_count=1)")
-    exec(compile(quick, "README.md", "exec"), names)
+    short_code = code.replace("steps=2000)", "steps=2)").replace("seed=0)", "seed=0, quiet=True, device_count=1)")
+    exec(compile(short_code, "README.md", "exec"), names)
     assert names["points"].shape == (1, 5, 2)
     assert Path("mine", "model.json").exists()
 
@@ -133,7 +133,7 @@ def test_any_elementwise_function_is_a_loss():
     assert np.isfinite([row["loss"] for row in result.history]).all()
 
 
-def test_our_losses_are_functions_as_those_of_optax():
+def test_losses_are_functions_like_those_of_optax():
     predicted, target = jnp.zeros((2, 5, 2)), jnp.full((2, 5, 2), 20.0)
     value = wj.losses.wing_loss(predicted, target, width=10.0, epsilon=2.0)
     np.testing.assert_allclose(value, 20 - (10 - 10 * np.log(6)), rtol=1e-6)
@@ -142,14 +142,14 @@ def test_our_losses_are_functions_as_those_of_optax():
     assert float(masked[1].sum()) == 0 < float(masked[0].sum())
 
 
-def test_a_registered_loss_has_a_name_and_parameters_on_the_command_line(tmp_path, monkeypatch):
+def test_the_command_line_accepts_a_registered_loss_and_its_parameters(tmp_path, monkeypatch):
     from wing_jax.cli import main
 
-    seen = set()
+    scales = set()
 
     @wj.register_loss(name="log_cosh_of_the_design")
     def log_cosh(predicted, target, *, scale=1.0):
-        seen.add(scale)
+        scales.add(scale)
         error = (predicted - target) / scale
         return scale * (jnp.logaddexp(error, -error) - jnp.log(2.0))
 
@@ -157,11 +157,11 @@ def test_a_registered_loss_has_a_name_and_parameters_on_the_command_line(tmp_pat
     Path("small.toml").write_text(SMALL, encoding="utf-8")
     loss = ["--stage1.loss.name", "log_cosh_of_the_design", "--stage1.loss.params.scale", "2"]
     main(["train", "small.toml", *loss, "--devices", "1"])
-    assert seen == {2.0}
+    assert scales == {2.0}
     assert wj.Localizer.load(Path("runs", "small", "model")).scheme.points == 68
 
 
-def test_a_preset_is_printed_to_be_changed(tmp_path, monkeypatch, capsys):
+def test_a_printed_preset_can_be_changed(tmp_path, monkeypatch, capsys):
     from wing_jax.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -169,9 +169,9 @@ def test_a_preset_is_printed_to_be_changed(tmp_path, monkeypatch, capsys):
     Path("my.py").write_text(capsys.readouterr().out, encoding="utf-8")
     assert wj.presets.load("w300").data.name == "w300"
     assert Path("my.py").read_text(encoding="utf-8") == wj.presets.source("w300")
-    # What is wrong is said in one line, before any work: there are no faces here.
-    with pytest.raises(SystemExit) as ended:
+    # Errors are reported in one line, before any work: this folder has no faces.
+    with pytest.raises(SystemExit) as stopped:
         main(["train", "my.py", "--data", "w300", "--root", str(tmp_path / "nowhere")])
-    assert ended.value.code == 2
+    assert stopped.value.code == 2
     assert str(Path("nowhere")) in capsys.readouterr().err
     assert os.listdir() == ["my.py"]

@@ -1,5 +1,5 @@
-"""README.md and docs/: names, commands, options, links and pictures on the pages are those that there are; so are the
-commands that the scripts beside the package run."""
+"""README.md and docs/: all names, commands, options, links and pictures on the pages exist, and so do the commands that
+the scripts of the repository run."""
 
 import ast
 import dataclasses
@@ -70,35 +70,35 @@ def page_name(page: Path) -> str:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The words after `wing-jax` of each command line in the page's fenced blocks."""
+    """Return the words after `wing-jax` of each command line in the fenced blocks of a page."""
     blocks = "\n".join(block["text"] for block in FENCED.finditer(text) if block["kind"] != "python")
     lines = COMMAND.findall(re.sub(r"\\\n *", " ", blocks))
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
 def commands_of_script(path: Path) -> list[list[str]]:
-    """As `commands`, of the lists and tuples of a script that begin with "wing-jax"; only the words that are text."""
-    found = []
+    """Return the same for the lists and tuples of a script that begin with "wing-jax"; only the literal strings."""
+    lines = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Tuple | ast.List):
             words = [word.value if isinstance(word, ast.Constant) else None for word in node.elts]
             if words[:1] == ["wing-jax"]:
-                found.append([word for word in words[1:] if isinstance(word, str)])
-    return found
+                lines.append([word for word in words[1:] if isinstance(word, str)])
+    return lines
 
 
 def options(kind: type | None, prefix: str = "") -> dict[str, object]:
-    """--name: its type, of all fields of a dataclass, those of dataclasses in it dotted."""
-    found: dict[str, object] = {}
+    """Return --name: type for all fields of a dataclass; fields of nested dataclasses have dotted names."""
+    types_by_name: dict[str, object] = {}
     for name, hint in typing.get_type_hints(kind).items() if kind else ():
         members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         inner = next((member for member in members if dataclasses.is_dataclass(member)), None)
-        found |= options(inner, f"{prefix}{name}.") if inner else {f"--{prefix}{name}": hint}
-    return found
+        types_by_name |= options(inner, f"{prefix}{name}.") if inner else {f"--{prefix}{name}": hint}
+    return types_by_name
 
 
 def faults(words: list[str]) -> list[str]:
-    """What is wrong with a command line; words in capitals, such as DIR, stand for anything."""
+    """List the faults of a command line; words in capitals, such as DIR, match anything."""
     if not words or words[0] not in COMMANDS:
         return [f"no such command: {words[:1]}"]
     depth = 2 if words[0] in ("data", "analyse") else 1
@@ -108,20 +108,20 @@ def faults(words: list[str]) -> list[str]:
     known = options(kind)
     if kind is not None and issubclass(kind, Config):
         known |= {f"--{name}": known[f"--data.{name}"] for name in SHORT} | {"--data": known["--data.name"]}
-    found = []
-    for word, value in zip(words[depth:], [*words[depth + 1 :], ""], strict=False):  # a bare command has no words
-        name = "--" + word[2:].split("=")[0].replace("-", "_")  # tyro takes both
+    wrong = []
+    for word, value in zip(words[depth:], [*words[depth + 1 :], ""], strict=False):  # a command may have no arguments
+        name = "--" + word[2:].split("=")[0].replace("-", "_")  # tyro accepts both
         plain = re.sub(r"^--(.*\.)?no_", r"--\1", name)
         switch = plain != name and known.get(plain) is bool
         table, _, param = name.rpartition(".")
         parameter = table.endswith(".params") and table in known and param in PARAMETERS
         if word.startswith("--") and name != "--help" and not (name in known or switch or parameter):
-            found.append(f"no such option: {name}")
+            wrong.append(f"no such option: {name}")
         if name in ("--data", "--data.name") and value.islower():
-            found += [] if value in READERS else [f"no such data set: {value}"]
+            wrong += [] if value in READERS else [f"no such data set: {value}"]
     if words[0] in ("train", "sweep") and words[1:] and not words[1].isupper() and not _is_config(words[1]):
-        found.append(f"no such config: {words[1]}")
-    return found
+        wrong.append(f"no such config: {words[1]}")
+    return wrong
 
 
 def _is_config(name: str) -> bool:
@@ -129,7 +129,7 @@ def _is_config(name: str) -> bool:
 
 
 def slugs(page: Path) -> set[str]:
-    """The anchors that GitHub gives to the page's headings."""
+    """Return GitHub's anchors of the headings of a page."""
     text = FENCED.sub("", page.read_text())
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
@@ -178,12 +178,12 @@ def test_the_glossary_is_short():
 
 
 def test_every_command_that_a_script_runs_exists():
-    found = {path.name: commands_of_script(path) for path in sorted((ROOT / "reliability").glob("*.py"))}
-    assert len(found["core_install.py"]) > 8
-    assert len(found["supply.py"]) > 2
-    wrong = {(name, *words): faults(words) for name, lines in found.items() for words in lines}
-    said = {fault for each in wrong.values() for fault in each}
-    assert said <= {"no such config: mine.py"}, wrong  # which core_install.py writes
+    lines_by_script = {path.name: commands_of_script(path) for path in sorted((ROOT / "reliability").glob("*.py"))}
+    assert len(lines_by_script["core_install.py"]) > 8
+    assert len(lines_by_script["supply.py"]) > 2
+    wrong = {(name, *words): faults(words) for name, lines in lines_by_script.items() for words in lines}
+    distinct = {fault for script_faults in wrong.values() for fault in script_faults}
+    assert distinct <= {"no such config: mine.py"}, wrong  # core_install.py writes this file
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -193,7 +193,7 @@ def test_every_command_on_a_page_exists(page):
 
 
 def exists(name: str) -> bool:
-    """Whether a dotted name of the package is a module, what one holds, or a group of entry points."""
+    """Return whether a dotted name of the package is a module, a name in a module, or a group of entry points."""
     try:
         pkgutil.resolve_name(name)
     except (ImportError, AttributeError):
@@ -207,7 +207,7 @@ def test_every_name_of_the_package_on_a_page_exists(page):
     assert sorted(name for name in names if not exists(name)) == []
 
 
-def test_wrong_names_are_found():
+def test_invalid_names_are_found():
     assert not exists("wing_jax.train.run.train")
     assert not exists("wing_jax.losses.wing")
     assert exists("wing_jax.exports")
@@ -252,13 +252,13 @@ def test_every_relative_link_and_picture_exists(page):
         ("wing-jax evaluate MODEL --data w301", "no such data set: w301"),
     ],
 )
-def test_wrong_lines_are_found(line, wrong):
+def test_invalid_lines_are_found(line, wrong):
     (words,) = commands(f"text\n```bash\n{line}\n```\n")
     assert wrong in faults(words)[0]
 
 
-def test_right_lines_are_not():
-    line = "WING_JAX_DATA=/data .venv/bin/wing-jax train configs/w300.py \\\n  --stage2.draws=4 --name x  # a note"
+def test_valid_lines_have_no_faults():
+    line = "WING_JAX_DATA=/data .venv/bin/wing-jax train configs/w300.py \\\n  --stage2.draws=4 --name x  # a comment"
     assert [faults(words) for words in commands(f"```\n{line}\n```\n")] == [[]]
     assert faults(["train", "w300", "--data", "w300", "--root", "300w"]) == []
     assert faults(["data", "show", "300w", "--no-numbers"]) == []

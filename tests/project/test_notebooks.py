@@ -1,4 +1,4 @@
-"""Every notebook runs as a reader would run it, is paired with its text, and is stored with what it shows."""
+"""Every notebook runs, is paired with its script, and is stored with its outputs."""
 
 import ast
 import json
@@ -23,37 +23,39 @@ STANDARD = {"dataclasses", "functools"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_uses_the_public_names_alone(path):
+def test_a_notebook_uses_only_public_names(path):
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8").replace("# %matplotlib", "#"))))
-    whole = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names]
-    parts = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
-    assert {name.split(".")[0] for name in [*(alias.name for alias in whole), *parts]} <= PUBLIC | STANDARD
-    assert [alias.asname for alias in whole if alias.name.startswith("wing_jax")] == ["wj"]
-    assert [name for name in parts if name.startswith("wing_jax")] == []
+    imports = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    imported_from = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert {name.split(".")[0] for name in [*(alias.name for alias in imports), *imported_from]} <= PUBLIC | STANDARD
+    assert [alias.asname for alias in imports if alias.name.startswith("wing_jax")] == ["wj"]
+    assert [name for name in imported_from if name.startswith("wing_jax")] == []
 
 
-def test_they_are_all_there():
+def test_all_notebooks_exist():
     assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number}_" for number in range(1, 7)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs(path, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # they compile for longer than they run
+def test_a_notebook_runs(path, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # most of the time is compilation
     notebook = jupytext.read(path)
     NotebookClient(
         notebook, timeout=280, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     ).execute()
-    shown = [kind for cell in notebook.cells for output in cell.get("outputs", ()) for kind in output.get("data", {})]
-    assert "image/png" in shown
+    output_types = [
+        kind for cell in notebook.cells for output in cell.get("outputs", ()) for kind in output.get("data", {})
+    ]
+    assert "image/png" in output_types
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_is_paired_and_stored_with_its_outputs(path):
+def test_a_notebook_is_paired_and_stored_with_its_outputs(path):
     stored = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
     assert code(stored) == code(jupytext.read(path))
     outputs = [output for cell in stored.cells for output in cell.get("outputs", ())]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert not any(output["output_type"] == "error" for output in outputs)
-    told = json.dumps([output for output in outputs if "image/png" not in output.get("data", {})])
-    assert not [place for place in (str(path.parents[1]), "/tmp", "/home/", "/root") if place in told]
+    text_outputs = json.dumps([output for output in outputs if "image/png" not in output.get("data", {})])
+    assert not [folder for folder in (str(path.parents[1]), "/tmp", "/home/", "/root") if folder in text_outputs]
     assert str(Path.home()) not in json.dumps(stored)

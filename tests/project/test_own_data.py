@@ -24,7 +24,7 @@ BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<kind>\w+)\n(?P<te
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder in which the whole page was worked through; `said` keeps what each command printed."""
+    """The folder in which all code and commands of the page were run."""
     folder = tmp_path_factory.mktemp("tutorial")
     (folder / "configs").symlink_to(CONFIGS)
     with pytest.MonkeyPatch.context() as patch:
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
                 for line in block["text"].splitlines():
                     command, *words = shlex.split(line)
                     assert command == "wing-jax"
-                    if words[0] == "train":  # by itself, with the flags that XLA has there
+                    if words[0] == "train":  # in a new process, with the XLA flags of the command line
                         subprocess.run([sys.executable, "-c", COMMAND, *words], check=True, timeout=600)
                     else:
                         main(words)
@@ -53,19 +53,19 @@ def test_the_model_is_better_than_the_mean_face(folder):
     faces = read_points_folder(folder / "faces" / "test", scheme=scheme)
     train = read_points_folder(folder / "faces" / "train", scheme=scheme)
 
-    def in_box(which):
-        side = (which.boxes[:, None, 2:] - which.boxes[:, None, :2]).max(-1, keepdims=True)
-        return (which.points - which.boxes[:, None, :2]) / side, side
+    def normalize(face_set):
+        side = (face_set.boxes[:, None, 2:] - face_set.boxes[:, None, :2]).max(-1, keepdims=True)
+        return (face_set.points - face_set.boxes[:, None, :2]) / side, side
 
-    (true, side), (trained, _) = in_box(faces), in_box(train)
-    distance = (np.linalg.norm(true - trained.mean(0), axis=-1) * side[..., 0]).mean(1)
+    (target, side), (train_points, _) = normalize(faces), normalize(train)
+    distance = (np.linalg.norm(target - train_points.mean(0), axis=-1) * side[..., 0]).mean(1)
     eyes = np.linalg.norm(faces.points[:, scheme.left_outer] - faces.points[:, scheme.right_outer], axis=1)
     mean_face = 100 * np.median(distance / eyes)
     assert medians["stage 1", "landmarks boxes"] < 0.7 * mean_face
     assert medians["stage 2", "landmarks boxes"] < 0.7 * mean_face
 
 
-def test_the_model_carries_its_scheme(folder):
+def test_the_model_stores_its_scheme(folder):
     localizer = Localizer.load(folder / "runs" / "twelve" / "model")
     assert localizer.scheme == find_scheme(str(folder / "twelve.toml"))
     written = json.loads((folder / "predictions" / "0003.json").read_text())
@@ -75,7 +75,7 @@ def test_the_model_carries_its_scheme(folder):
     assert (folder / "predictions" / "0003.png").exists()
 
 
-def test_what_it_shows_and_packs_is_there(folder):
+def test_the_contact_sheet_and_the_packed_data_exist(folder):
     assert (folder / "shown.png").stat().st_size > 100_000
     manifest = json.loads((folder / "packed" / "manifest.json").read_text())
     assert manifest["counts"] == {"all": 240}

@@ -1,4 +1,4 @@
-"""What `import wing_jax` gives: every public name, each imported when it is used and not before."""
+"""The public names of `import wing_jax`: each is imported on first use."""
 
 import ast
 import importlib
@@ -14,9 +14,9 @@ SOURCE = Path(wing_jax.__file__).read_text(encoding="utf-8")
 
 
 def run(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout.strip()
 
 
 def test_importing_the_package_imports_nothing_heavy():
@@ -24,36 +24,36 @@ def test_importing_the_package_imports_nothing_heavy():
     assert run(f"import sys, wing_jax; dir(wing_jax); print({heavy} & set(sys.modules) or '-')") == "-"
 
 
-def test_losses_import_no_pictures_and_no_training():
+def test_losses_import_no_image_or_training_libraries():
     others = {"cv2", "flax", "optax", "tyro"}
     assert run(f"import sys, wing_jax; wing_jax.losses.wing_loss; print({others} & set(sys.modules) or '-')") == "-"
 
 
 @pytest.mark.parametrize("name", wing_jax.__all__)
-def test_every_public_name_is_what_its_module_has_and_says_what_it_is(name):
+def test_every_public_name_is_that_of_its_module_and_has_a_docstring(name):
     module, _, attribute = wing_jax.PUBLIC[name].partition(":")
-    found = importlib.import_module(f"wing_jax.{module}")
-    assert getattr(wing_jax, name) is (getattr(found, attribute) if attribute else found)
+    source = importlib.import_module(f"wing_jax.{module}")
+    assert getattr(wing_jax, name) is (getattr(source, attribute) if attribute else source)
     assert getattr(wing_jax, name).__doc__
     assert attribute in ("", name)
 
 
-def test_dir_lists_every_public_name_and_so_do_type_checkers():
+def test_dir_and_type_checkers_list_every_public_name():
     assert run("import wing_jax; print(set(wing_jax.__all__) - set(dir(wing_jax)) or '-')") == "-"
     (block,) = [node for node in ast.parse(SOURCE).body if isinstance(node, ast.If)]
-    shown = {}
+    typed = {}
     for statement in block.body:
         (alias,) = statement.names
-        assert alias.name == alias.asname  # what a type checker takes for an export
-        shown[alias.name] = f"{statement.module}.{alias.name}"
-    assert shown == {name: f"wing_jax.{place.replace(':', '.')}" for name, place in wing_jax.PUBLIC.items()}
+        assert alias.name == alias.asname  # a type checker treats this as an export
+        typed[alias.name] = f"{statement.module}.{alias.name}"
+    assert typed == {name: f"wing_jax.{location.replace(':', '.')}" for name, location in wing_jax.PUBLIC.items()}
     assert list(wing_jax.PUBLIC) == sorted(wing_jax.PUBLIC)
 
 
-def test_types_are_announced():
+def test_the_package_is_marked_as_typed():
     assert (Path(wing_jax.__file__).parent / "py.typed").exists()
 
 
-def test_what_is_not_there():
+def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'wing_jax' has no attribute 'Trainer'"):
         _ = wing_jax.Trainer

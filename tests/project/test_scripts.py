@@ -1,4 +1,4 @@
-"""The scripts beside the package: each says how it is called, and imports what there is."""
+"""The scripts of the repository: each documents its command line, and its imports and references exist."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ SCRIPTS = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*
 
 
 def names_of(path):
-    """What a module defines or imports at its top."""
+    """Return the names that a module defines or imports at the top level."""
     names = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -26,22 +26,22 @@ def names_of(path):
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_a_script_says_how_it_is_called_and_stands_in_the_list_of_its_folder(path):
-    called = f"{path.parent.name}/{path.name}"
-    assert f"    python {called} " in f"{ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))} "
-    assert f".venv/bin/python {called}" in (path.parent / "README.md").read_text(encoding="utf-8")
+def test_a_script_documents_its_command_and_is_listed_in_the_readme_of_its_folder(path):
+    name = f"{path.parent.name}/{path.name}"
+    assert f"    python {name} " in f"{ast.get_docstring(ast.parse(path.read_text(encoding='utf-8')))} "
+    assert f".venv/bin/python {name}" in (path.parent / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py")), ids=str)
-def test_what_is_imported_from_a_helper_is_there(path):
+def test_names_imported_from_a_helper_exist(path):
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and f"{node.module}.py" in HELPERS:
-            place = path.parent / f"{node.module}.py"
-            place = place if place.exists() else ROOT / "benchmarks" / place.name
-            assert {alias.name for alias in node.names} <= names_of(place)
+            helper = path.parent / f"{node.module}.py"
+            helper = helper if helper.exists() else ROOT / "benchmarks" / helper.name
+            assert {alias.name for alias in node.names} <= names_of(helper)
 
 
-def test_every_script_named_on_a_page_or_in_the_code_is_there():
+def test_every_script_named_on_a_page_or_in_the_code_exists():
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *(ROOT / "wing_jax").rglob("*.py")]
     pages += [path for folder in FOLDERS for path in (ROOT / folder).iterdir() if path.suffix in (".md", ".py")]
     named = {

@@ -1,4 +1,4 @@
-"""The documentation's site: it builds without a warning, holds every page, and its API pages name what there is."""
+"""The documentation site builds without warnings, contains every page, and has API pages from docstrings."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def test_api_pages_come_from_docstrings(site, page, name):
     assert f'id="{name}"' in (site / "reference" / "api" / page / "index.html").read_text()
 
 
-def test_the_questions_are_answered_by_number():
+def test_the_questions_of_the_faq_are_numbered():
     numbers = re.findall(r"^## (\d+)\. ", (DOCS / "faq.md").read_text(), re.MULTILINE)
     assert [int(number) for number in numbers] == list(range(1, len(numbers) + 1))
     assert len(numbers) >= 20

@@ -1,4 +1,4 @@
-"""What is printed appears as it is: no markup, emoji or coloring in names of files."""
+"""Consoles print text unchanged: no markup, emoji or coloring in file names."""
 
 import io
 import os
@@ -19,24 +19,24 @@ NAMES = ("clip [dQw4w9WgXcQ]", "x[/b]", ":dog:", "[bold red]1[/bold red]", "a\\[
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_are_printed_as_they_are(name, capsys):
+def test_names_are_printed_unchanged(name, capsys):
     say(make_console(), f"{name} 1 'a' http://x")
     say(make_console(width=40), name, style="yellow", soft_wrap=True)
     assert capsys.readouterr().out == f"{name} 1 'a' http://x\n{name}\n"
 
 
-def test_what_controls_a_terminal_or_cannot_be_encoded_is_escaped(capsys):
+def test_control_characters_and_bytes_that_cannot_be_encoded_are_escaped(capsys):
     say(make_console(), os.fsdecode(b"m\xfcller") + " a\nb\x1b[31m 日本")
     assert capsys.readouterr().out == "m\\xfcller a\\nb\\x1b[31m 日本\n"
 
 
-def test_lines_are_not_broken(capsys):
+def test_lines_are_not_wrapped(capsys):
     say(make_console(), "x" * 500)
     assert capsys.readouterr().out == "x" * 500 + "\n"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_cell_header_title_or_note_is_markup(name):
+def test_cells_headers_titles_and_notes_are_not_markup(name):
     grid = Grid(title=f"By {name}", header=(name, "NME"), rows=((name, "1.00"),), words=1, note=f"note {name}")
     file = io.StringIO()
     Console(file=file, width=120).print(rich_table(grid))
@@ -48,7 +48,7 @@ def test_a_table_without_a_title_has_none():
     assert (table.title, table.caption) == (None, None)
 
 
-def test_markdown_shows_names_as_they_are():
+def test_markdown_escapes_names():
     grid = Grid(title="By [x](y)", header=("a|b",), rows=(("<script>",), ("new\nline *x* `y`",)), words=1)
     text = markdown(grid)
     assert "**By \\[x\\](y)**" in text
@@ -57,22 +57,22 @@ def test_markdown_shows_names_as_they_are():
     assert "| new\\\\nline \\*x\\* \\`y\\` |" in text
 
 
-def test_a_training_of_any_title_is_logged(tmp_path, capsys):
+def test_a_training_with_any_title_is_logged(tmp_path, capsys):
     with TrainingLog(tmp_path, title="sweep [/b] :dog:", first_step=0, steps=3, batch_size=1) as log:
         log._bar.disable = False
-        assert "sweep [/b] :dog:" in "".join(str(cell) for cell in _rendered(log))
+        assert "sweep [/b] :dog:" in "".join(str(cell) for cell in _render_description(log))
         log._bar.disable = True
         log.write(1, loss=0.1, validation_nme=0.2)
     assert "sweep [/b] :dog: 1/3" in capsys.readouterr().err
 
 
-def _rendered(log):
+def _render_description(log):
     return [column(log._bar.tasks[0]) for column in log._bar.columns[:1]]
 
 
 @pytest.mark.parametrize("width", [0, 80])
-def test_a_stream_that_is_closed_takes_nothing(monkeypatch, width):
-    """As `>&-` and `2>&-` leave them, and Windows for a program without a console."""
+def test_printing_to_a_closed_stream_does_nothing(monkeypatch, width):
+    """Streams are None after `>&-` and `2>&-`, and on Windows for a program without a console."""
     monkeypatch.setattr("sys.stdout", None)
     monkeypatch.setattr("sys.stderr", None)
     for stderr in (False, True):
@@ -91,7 +91,7 @@ def test_a_training_and_a_prediction_work_without_streams(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("command", ["config", "data formats"])
-def test_a_reader_that_closes_the_pipe_ends_a_command_without_a_traceback(command):
+def test_a_closed_pipe_ends_a_command_without_a_traceback(command):
     code = "from wing_jax.cli import main; main()"
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
@@ -102,6 +102,6 @@ def test_a_reader_that_closes_the_pipe_ends_a_command_without_a_traceback(comman
         text=True,
     ) as process:
         process.stdout.close()
-        complaint = process.stderr.read()
-    assert complaint == ""
+        errors = process.stderr.read()
+    assert errors == ""
     assert process.returncode != 0

@@ -1,4 +1,4 @@
-"""The mesh, what lives on it, and XLA's settings. Four virtual devices stand in for accelerators."""
+"""The mesh, arrays on it, and XLA's settings. Virtual CPU devices replace accelerators."""
 
 import os
 import subprocess
@@ -13,15 +13,15 @@ from wing_jax.runtime import devices
 from wing_jax.train.replicas import Replicas
 
 
-@pytest.mark.parametrize(("asked", "given"), [(0, 8), (1, 1), (3, 3)])
-def test_mesh_has_the_devices_asked_for(asked, given):
-    mesh = devices.make_mesh(asked)
-    assert mesh.size == given
+@pytest.mark.parametrize(("requested", "expected"), [(0, 8), (1, 1), (3, 3)])
+def test_mesh_has_the_requested_devices(requested, expected):
+    mesh = devices.make_mesh(requested)
+    assert mesh.size == expected
     assert mesh.axis_names == (devices.AXIS,)
 
 
 def test_more_devices_than_there_are_raises():
-    with pytest.raises(InputError, match=r"devices=9, but JAX sees 8"):
+    with pytest.raises(InputError, match=r"devices=9, but JAX sees 8 \(cpu\)"):
         devices.make_mesh(9)
 
 
@@ -38,55 +38,55 @@ def test_batch_is_split_and_state_is_copied():
         np.testing.assert_array_equal(copied[name], batch[name])
 
 
-@pytest.mark.parametrize(("parallel", "each"), [("jit", (2, 2)), ("pmap", (1, 2, 2))])
-def test_replicas_hold_a_batch_in_order_and_a_state_each(parallel, each):
+@pytest.mark.parametrize(("parallel", "shard_shape"), [("jit", (2, 2)), ("pmap", (1, 2, 2))])
+def test_replicas_split_a_batch_in_order_and_copy_the_state(parallel, shard_shape):
     replicas = Replicas(devices.make_mesh(4), parallel=parallel)
     batch = np.arange(16.0, dtype=np.float32).reshape(8, 2)
     split = replicas.split({"points": batch})["points"]
-    assert [shard.data.shape for shard in split.addressable_shards] == [each] * 4
+    assert [shard.data.shape for shard in split.addressable_shards] == [shard_shape] * 4
     np.testing.assert_array_equal(np.asarray(split).reshape(8, 2), batch)
     state = {"step": np.int32(3), "bias": batch}
     placed = replicas.place_state(state)
     assert len(placed["bias"].sharding.device_set) == 4
     for shard in placed["bias"].addressable_shards:
         np.testing.assert_array_equal(np.asarray(shard.data).reshape(8, 2), batch)
-    whole = replicas.whole_state(placed)
-    assert whole["step"] == 3
-    np.testing.assert_array_equal(whole["bias"], batch)
+    restored = replicas.whole_state(placed)
+    assert restored["step"] == 3
+    np.testing.assert_array_equal(restored["bias"], batch)
 
 
 def test_batch_that_does_not_divide_raises():
     mesh = devices.make_mesh(4)
     devices.check_divides(8, mesh)
-    with pytest.raises(InputError, match="batch_size=6 does not divide by 4 devices"):
+    with pytest.raises(InputError, match="batch_size=6 is not divisible by 4 devices"):
         devices.check_divides(6, mesh)
 
 
-def asked_of_a_fresh_python(tmp_path, **environment):
+def run_in_new_python(tmp_path, **environment):
     code = (
         "import os, jax; from wing_jax.runtime.devices import prepare_xla; prepare_xla();"
         "print(os.environ.get('XLA_FLAGS')); print(jax.config.jax_compilation_cache_dir); print(jax.device_count())"
     )
     inherited = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
     environment = {**inherited, "XDG_CACHE_HOME": str(tmp_path), **environment}
-    answered = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    return answered.stdout.splitlines()
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return run.stdout.splitlines()
 
 
-def test_settings_are_made_and_jax_still_starts(tmp_path):
-    """XLA aborts the process over a flag it does not know, so this must run with the jaxlib at hand."""
+def test_settings_are_applied_and_jax_still_starts(tmp_path):
+    """XLA aborts the process on an unknown flag, so this must run with the installed jaxlib."""
     from importlib.metadata import version
 
-    flags, cache, count = asked_of_a_fresh_python(tmp_path, JAX_PLATFORMS="cpu")
+    flags, cache, count = run_in_new_python(tmp_path, JAX_PLATFORMS="cpu")
     assert flags == devices.CPU_FLAGS.get(version("jaxlib"), "")
     assert cache == str(tmp_path / "wing_jax" / "xla")
     assert count == "1"
 
 
-def test_what_the_user_has_set_stays(tmp_path):
+def test_settings_of_the_user_are_not_changed(tmp_path):
     flag = "--xla_force_host_platform_device_count=2"
-    flags, cache, count = asked_of_a_fresh_python(
+    flags, cache, count = run_in_new_python(
         tmp_path, XLA_FLAGS=flag, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine"), JAX_PLATFORMS="cpu"
     )
     assert (flags, cache, count) == (flag, str(tmp_path / "mine"), "2")
-    assert jax.device_count() == 8  # this process is as it was
+    assert jax.device_count() == 8  # this process is unchanged

@@ -1,4 +1,4 @@
-"""Two processes train what one does, each on its part of every batch and of the faces."""
+"""Two processes train the same as one, each on its part of every batch and of the faces."""
 
 import dataclasses
 import json
@@ -20,8 +20,8 @@ CODE = "from wing_jax.cli import main; main()"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where a tiny config and its runs lie."""
-    folder = tmp_path_factory.mktemp("distributed") / "exp [v2] a\\b"  # TensorStore would read a pattern
+    """The folder of a tiny config and its runs."""
+    folder = tmp_path_factory.mktemp("distributed") / "exp [v2] a\\b"  # a pattern for TensorStore
     folder.mkdir()
     config = Config(
         name="one",
@@ -48,16 +48,16 @@ def folder(tmp_path_factory):
 def start(folder, *options, **environment):
     inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     inherited |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    words = [sys.executable, "-c", CODE, "train", str(folder / "tiny.py"), *options]
+    command = [sys.executable, "-c", CODE, "train", str(folder / "tiny.py"), *options]
     return subprocess.Popen(
-        words, env=inherited | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=inherited | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
 def finish(process) -> str:
-    said, complaints = process.communicate(timeout=300)
-    assert process.returncode == 0, complaints
-    return said + complaints
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output + errors
 
 
 def free_port() -> int:
@@ -66,98 +66,98 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def together(folder, *options) -> list[str]:
-    """What two processes say that train together."""
-    return [finish(process) for process in pair(folder, *options)]
+def train_two(folder, *options) -> list[str]:
+    """Train with two processes and return their output."""
+    return [finish(process) for process in start_two(folder, *options)]
 
 
-def pair(folder, *options) -> list[subprocess.Popen]:
-    """Two processes that train together."""
+def start_two(folder, *options) -> list[subprocess.Popen]:
+    """Start two processes of one training."""
     cluster = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
     return [
         start(folder, "--processes", "many", *options, **cluster, JAX_PROCESS_ID=str(number)) for number in range(2)
     ]
 
 
-def steps_of(stage) -> list[int]:
+def read_steps(stage) -> list[int]:
     path = stage / "metrics.jsonl"
-    whole = (
+    complete = (
         [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")] if path.exists() else []
     )
-    return [json.loads(line)["step"] for line in whole]
+    return [json.loads(line)["step"] for line in complete]
 
 
 def wait_for_step(stage, step, processes) -> None:
-    while max(steps_of(stage), default=0) < step:
+    while max(read_steps(stage), default=0) < step:
         assert all(process.poll() is None for process in processes), [p.communicate()[1] for p in processes]
         time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
-def alone(folder):
+def single(folder):
     finish(start(folder))
     return Localizer.load(folder / "one").stages[0].variables
 
 
-def test_two_processes_train_what_one_does_stopped_and_resumed(folder, alone):
-    together(folder, "--name", "two", "--stage1.steps", "6")
+def test_two_processes_train_the_same_as_one(folder, single):
+    train_two(folder, "--name", "two", "--stage1.steps", "6")
     variables = Localizer.load(folder / "two").stages[0].variables
-    for kind in alone:
-        assert_close(variables[kind], alone[kind])
+    for kind in single:
+        assert_close(variables[kind], single[kind])
     log = (folder / "two" / "stage1" / "metrics.jsonl").read_text()
-    said = together(folder, "--name", "two")  # finished: both read the checkpoint
-    assert all("model: " in words for words in said)
+    outputs = train_two(folder, "--name", "two")  # finished: both read the checkpoint
+    assert all("model: " in output for output in outputs)
     assert (folder / "two" / "stage1" / "metrics.jsonl").read_text() == log
 
 
-def test_only_the_first_process_writes_the_log(folder, alone):
-    said = together(folder, "--name", "three", "--input", "tfdata", "--stage1.steps", "3")
-    assert ["validation NME" in words for words in said] == [True, False]
+def test_only_the_first_process_writes_the_log(folder, single):
+    outputs = train_two(folder, "--name", "three", "--input", "tfdata", "--stage1.steps", "3")
+    assert ["validation NME" in output for output in outputs] == [True, False]
     assert len((folder / "three" / "stage1" / "metrics.jsonl").read_text().splitlines()) == 1
 
 
-def test_without_a_cluster_it_is_said_in_one_line(folder):
+def test_a_missing_cluster_is_reported_in_one_line(folder):
     process = start(folder, "--processes", "many", "--name", "none")
-    _, complaints = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "JAX_COORDINATOR_ADDRESS" in complaints.splitlines()[-1]
-    assert "Traceback" not in complaints
+    assert "JAX_COORDINATOR_ADDRESS" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
 
 
-def test_where_one_dies_the_other_ends_and_where_one_is_told_to_stop_both_save(folder):
+def test_if_a_process_dies_the_other_exits_and_if_one_is_stopped_both_save(folder):
     steps = "1000000"
     long = ("--stage1.steps", steps, "--stage1.evaluate_every", steps)
-    first, second = pair(folder, *long, "--name", "four")
+    first, second = start_two(folder, *long, "--name", "four")
     wait_for_step(folder / "four" / "stage1", 40, (first, second))
     second.send_signal(signal.SIGKILL)
-    _, said = first.communicate(timeout=60)
+    _, errors = first.communicate(timeout=60)
     second.communicate()
     assert first.returncode == 3
-    assert "wing-jax: process 0 of 2 has lost another" in said.splitlines()[-1]
+    assert "wing-jax: process 0 of 2 lost another process" in errors.splitlines()[-1]
 
-    first, second = pair(folder, *long, "--name", "five")
+    first, second = start_two(folder, *long, "--name", "five")
     stage = folder / "five" / "stage1"
     wait_for_step(stage, 40, (first, second))
     second.send_signal(signal.SIGTERM)
-    told = [finish(process).splitlines()[-1] for process in (first, second)]
-    step = steps_of(stage)[-1]
+    messages = [finish(process).splitlines()[-1] for process in (first, second)]
+    step = read_steps(stage)[-1]
     assert (stage / "checkpoints" / str(step)).exists()
-    for line in told:
-        assert line.startswith(f"wing-jax: stage 1: stopped at step {step} of {steps}, which is saved")
+    for message in messages:
+        assert message.startswith(f"wing-jax: stage 1: stopped at step {step} of {steps}, which is saved")
     log = [json.loads(line)["step"] for line in (stage / "metrics.jsonl").read_text().splitlines()]
     assert log == sorted(set(log))
 
 
-def assert_close(mine, theirs):
-    if isinstance(theirs, dict):
-        assert mine.keys() == theirs.keys()
-        for name in theirs:
-            assert_close(mine[name], theirs[name])
+def assert_close(actual, expected):
+    if isinstance(expected, dict):
+        assert actual.keys() == expected.keys()
+        for name in expected:
+            assert_close(actual[name], expected[name])
     else:
-        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_configs_can_be_written_as_they_are_shown(folder):
+def test_the_repr_of_a_config_is_valid_python(folder):
     from wing_jax.config import load_config
 
     config = load_config(folder / "tiny.py")

@@ -1,5 +1,5 @@
-"""Surroundings that containers and batch systems have: no home, a user without a name, folders that are closed. And
-what importing the package leaves as it was."""
+"""Environments of containers and batch systems: no home, a user without a name, read-only folders; and that importing
+the package does not change global settings."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def has_namespaces():
 
 @pytest.fixture
 def no_user(monkeypatch):
-    """As for a user that /etc/passwd does not know."""
+    """Simulate a user that is not in /etc/passwd."""
 
     def unknown(number):
         raise KeyError(number)
@@ -37,17 +37,17 @@ def no_user(monkeypatch):
     monkeypatch.setattr("pwd.getpwuid", unknown)
 
 
-def test_the_cache_lies_where_the_xdg_specification_says(monkeypatch, tmp_path):
+def test_the_cache_folder_follows_the_xdg_specification(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "new" / "cache"))
     assert cache_folder() == tmp_path / "new" / "cache" / "wing_jax"
-    for unset in ("", "relative"):  # relative ones are to be ignored
+    for unset in ("", "relative"):  # relative paths must be ignored
         monkeypatch.setenv("XDG_CACHE_HOME", unset)
         assert cache_folder() == tmp_path / ".cache" / "wing_jax"
-    assert not list(tmp_path.iterdir())  # to ask makes nothing
+    assert not list(tmp_path.iterdir())  # no folder is created
 
 
-def test_no_home_is_no_cache(no_user, monkeypatch, tmp_path):
+def test_without_a_home_there_is_no_cache(no_user, monkeypatch, tmp_path):
     assert home_folder() is None
     assert cache_folder() is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -55,15 +55,15 @@ def test_no_home_is_no_cache(no_user, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("home", ["", "relative", "/nonexistent/of/nobody", "/dev/null"])
-def test_a_home_that_is_none_is_no_cache(monkeypatch, home):
+def test_with_an_invalid_home_there_is_no_cache(monkeypatch, home):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", home)
     assert cache_folder() is None
 
 
 @pytest.mark.parametrize("place", ["/proc", "/dev/null", "/dev/null/below"])
-def test_a_cache_that_cannot_be_written_is_none(monkeypatch, tmp_path, place):
-    if place == "/proc":  # as for a folder that is closed, which root may write to all the same
+def test_a_cache_folder_that_is_not_writable_is_not_used(monkeypatch, tmp_path, place):
+    if place == "/proc":  # simulates a read-only folder, which root could write to
         monkeypatch.setattr(os, "access", lambda *_: False)
         place = str(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", place)
@@ -80,13 +80,12 @@ def test_commands_work_for_a_user_without_name_and_home(tmp_path):
         ["data", "formats"],
         ["predict", "mtfl", str(image), "--box", "9", "9", "80", "80", "--output", str(tmp_path / "out")],
     ):
-        done = subprocess.run([*clean, sys.executable, "-c", CLI, *command], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
+        run = subprocess.run([*clean, sys.executable, "-c", CLI, *command], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr[-2000:]
     assert (tmp_path / "out" / "face.png").exists()
 
 
-def test_importing_every_module_leaves_the_process_as_it_was():
-    """Those who import the package find their own settings again."""
+def test_importing_every_module_does_not_change_global_settings():
     code = """
 import importlib, logging, multiprocessing, os, pkgutil, signal, sys, warnings
 import cv2, numpy as np, jax, flax, optax, matplotlib, PIL.Image, rich, tyro, jaxtyping, orbax.checkpoint, scipy.io
@@ -119,24 +118,24 @@ for module in pkgutil.walk_packages(wing_jax.__path__, "wing_jax."):
     importlib.import_module(module.name)
 after = state()
 for name in before:
-    one, two = before[name], after[name]
-    if name == "logging":  # new loggers of new modules are no change
-        two = {key: value for key, value in two.items() if key in one}
-    if one != two:
-        print(name, [item for item in (two.items() if isinstance(two, dict) else two)
-                     if item not in (one.items() if isinstance(one, dict) else one)])
+    old, new = before[name], after[name]
+    if name == "logging":  # loggers of new modules are allowed
+        new = {key: value for key, value in new.items() if key in old}
+    if old != new:
+        print(name, [item for item in (new.items() if isinstance(new, dict) else new)
+                     if item not in (old.items() if isinstance(old, dict) else old)])
 print("tensorflow" in sys.modules)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert done.stdout.split() == ["False"], done.stdout + done.stderr[-2000:]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert run.stdout.split() == ["False"], run.stdout + run.stderr[-2000:]
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg", "bmp", "tif", "webp"])
-def test_a_picture_too_large_is_refused_without_a_warning(monkeypatch, tmp_path, ending):
-    """Pillow's own limit is not asked: it would warn, in whatever thread reads pictures."""
+def test_a_picture_that_is_too_large_is_refused_without_a_warning(monkeypatch, tmp_path, ending):
+    """Pillow's limit is not used, because it would warn, in any thread that reads pictures."""
     path = tmp_path / f"large.{ending}"
     PIL.Image.new("RGB", (40, 30)).save(path)
-    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 700)  # it warns above this, and refuses above twice as many
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 700)  # Pillow warns above this, and raises above twice this
     assert read_image(path).shape == (30, 40, 3)
     monkeypatch.setattr("wing_jax.data.images.LARGEST_PICTURE", 1000)
     with pytest.raises(InputError, match="more than 1,000 pixels"):

@@ -1,4 +1,4 @@
-"""A disk that is full: one line, nothing that was saved is lost, and with more room the same command goes on."""
+"""A full disk: a one-line message, no saved data is lost, and with more space the same command resumes."""
 
 import json
 import shutil
@@ -14,12 +14,12 @@ from tests.support.workshop import STEPS, finish, furnish, logged, start, weight
 from wing_jax.data.images import write_image
 from wing_jax.inference.video import VideoWriter
 
-APART = ("unshare", "--map-root-user", "--mount")  # a process with mounts of its own
-SIZES = ("4k", "64k", "400k", "800k", "1200k", "20m")  # of the disk, each time the training is started again
+UNSHARE = ("unshare", "--map-root-user", "--mount")  # a process with its own mounts
+SIZES = ("4k", "64k", "400k", "800k", "1200k", "20m")  # of the disk, one for each start of the training
 
 pytestmark = pytest.mark.skipif(
-    not shutil.which("unshare") or subprocess.run([*APART, "true"], capture_output=True, check=False).returncode != 0,
-    reason="a small disk must be mounted, which unshare(1) is not there for, or not allowed to",
+    not shutil.which("unshare") or subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode != 0,
+    reason="mounting a small disk needs unshare(1), which is missing or not allowed",
 )
 
 
@@ -35,9 +35,9 @@ def workshop(tmp_path_factory):
     return folder
 
 
-def on_a_small_disk(*words):
+def run_on_a_small_disk(*arguments):
     run = subprocess.run(
-        [*APART, sys.executable, "-m", "tests.support.small_disk", *map(str, words)],
+        [*UNSHARE, sys.executable, "-m", "tests.support.small_disk", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=True,
@@ -47,66 +47,66 @@ def on_a_small_disk(*words):
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def test_a_training_on_a_disk_that_grows_ends_with_the_bits_of_one_with_room(workshop):
-    with_room = start(workshop, "room")
-    said = on_a_small_disk("training", workshop, *SIZES)
-    finish(with_room)
-    assert [status for status, _ in said] == [2] * (len(SIZES) - 1) + [0]
-    moments = []
-    for _, complaints in said[:-1]:
-        lines = complaints.splitlines()
-        assert all(line.startswith("stage ") for line in lines[:-1]), complaints
+def test_a_training_on_a_growing_disk_equals_one_with_enough_space(workshop):
+    reference = start(workshop, "room")
+    results = run_on_a_small_disk("training", workshop, *SIZES)
+    finish(reference)
+    assert [status for status, _ in results] == [2] * (len(SIZES) - 1) + [0]
+    failures = []
+    for _, errors in results[:-1]:
+        lines = errors.splitlines()
+        assert all(line.startswith("stage ") for line in lines[:-1]), errors
         assert "make room or mend permissions, and run the same command again" in lines[-1]
-        moments.append("log" if "the log cannot be written" in lines[-1] else lines[-1].split("small/")[1][:6])
-    assert moments[0] == "log"
-    assert set(moments[1:]) == {"stage1", "stage2"}
+        failures.append("log" if "the log cannot be written" in lines[-1] else lines[-1].split("small/")[1][:6])
+    assert failures[0] == "log"
+    assert set(failures[1:]) == {"stage1", "stage2"}
     for number in (1, 2):
         steps = [line["step"] for line in logged(workshop / "saved" / f"stage{number}")]
         assert steps == list(range(20, STEPS[number] + 1, 20))
-    whole, filled = weights(workshop / "runs" / "room"), weights(workshop / "saved")
-    for name in whole.keys() | filled.keys():
-        np.testing.assert_array_equal(filled[name], whole[name])
+    expected, actual = weights(workshop / "runs" / "room"), weights(workshop / "saved")
+    for name in expected.keys() | actual.keys():
+        np.testing.assert_array_equal(actual[name], expected[name])
 
 
 @pytest.mark.parametrize(
-    ("disk", "commands", "told"),
+    ("disk", "commands", "reason"),
     [("commands", WORDS, "No space left on device"), ("read_only", SOME, "Read-only file system")],
 )
-def test_each_command_tells_of_the_disk_in_one_line(workshop, disk, commands, told):
-    for words, (status, complaints) in zip(commands, on_a_small_disk(disk, workshop), strict=True):
-        *others, last = complaints.splitlines()
+def test_each_command_reports_a_full_or_read_only_disk_in_one_line(workshop, disk, commands, reason):
+    for words, (status, errors) in zip(commands, run_on_a_small_disk(disk, workshop), strict=True):
+        *others, last = errors.splitlines()
         assert status == 2, words
         assert last.startswith("wing-jax: "), words
-        assert told in last, words
+        assert reason in last, words
         assert "Traceback" not in "".join(others), words
 
 
-def test_a_video_that_the_disk_had_no_room_for_is_told(workshop):
+def test_a_video_that_does_not_fit_on_the_disk_is_reported(workshop):
     script = """
 import subprocess, sys
 import numpy as np
 from wing_jax.data.images import write_image
 from wing_jax.inference.video import VideoWriter
 from wing_jax.errors import InputError
-place = sys.argv[1]
-subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "none", place], check=True)
+folder = sys.argv[1]
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "none", folder], check=True)
 noise = np.random.default_rng(0).integers(0, 256, (30, 240, 320, 3), np.uint8)
 
 def write_video():
-    with VideoWriter(f"{place}/noise.mp4", rate=25) as writer:
+    with VideoWriter(f"{folder}/noise.mp4", rate=25) as writer:
         for image in noise:
             writer.write(image)
 
-for write in (write_video, lambda: write_image(f"{place}/noise.png", noise[0])):
+for write in (write_video, lambda: write_image(f"{folder}/noise.png", noise[0])):
     try:
         write()
     except InputError as error:
         print(error)
 """
-    place = workshop / "video"
-    place.mkdir()
+    folder = workshop / "video"
+    folder.mkdir()
     run = subprocess.run(
-        [*APART, sys.executable, "-c", script, str(place)], capture_output=True, text=True, check=True, timeout=60
+        [*UNSHARE, sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=True, timeout=60
     )
     video, image = run.stdout.splitlines()
     assert "noise.png: cannot write this image (No space left on device): make room" in image

@@ -1,4 +1,4 @@
-"""Sizes that no memory holds: refused in one line before they are allocated, or told in one line afterwards."""
+"""Sizes that do not fit into memory are refused before allocation, or reported in one line afterwards."""
 
 import resource
 import subprocess
@@ -18,16 +18,17 @@ from wing_jax.report.draw import contact_sheet, face_tile, sheet_size
 from wing_jax.runtime import memory
 
 
-def refusal(capsys, *words: object) -> str:
+def refusal(capsys, *arguments: object) -> str:
+    """Run a command that must be refused and return its message."""
     with pytest.raises(SystemExit) as stopped:
-        main([*map(str, words)])
+        main([*map(str, arguments)])
     assert stopped.value.code == 2
-    complaint = capsys.readouterr().err.splitlines()[-1]
-    assert complaint.startswith("wing-jax: ")
-    return complaint
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("wing-jax: ")
+    return message
 
 
-def test_what_is_available_is_the_least_of_what_is_known(tmp_path):
+def test_available_memory_is_the_minimum_of_the_limits(tmp_path):
     files = {"meminfo": tmp_path / "meminfo", "cgroup": tmp_path / "cgroup"}
     files["meminfo"].write_text("MemTotal: 9 kB\nMemAvailable:  5000 kB\nSwapFree: 1000 kB\n")
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
@@ -39,29 +40,29 @@ def test_what_is_available_is_the_least_of_what_is_known(tmp_path):
     assert memory.available(**files) == 4096
     files["meminfo"].write_text("odd")
     files["cgroup"].unlink()
-    assert memory.available(**files) > 1 << 20  # of the whole machine
+    assert memory.available(**files) > 1 << 20  # of the machine
 
 
-def test_more_than_there_is_is_refused():
+def test_more_than_the_available_memory_is_refused():
     memory.refuse_beyond(4096, what="it", fix="less")
-    with pytest.raises(InputError, match=r"^it: needs 5,000,000,000\.0 GB of memory and [\d,]+\.\d GB are free: less$"):
+    with pytest.raises(InputError, match=r"^it: needs 5,000,000,000\.0 GB of memory, [\d,]+\.\d GB are free: less$"):
         memory.refuse_beyond(5 * 10**18, what="it", fix="less")
 
 
-def test_a_limit_of_the_process_counts():
+def test_the_limit_of_the_process_is_used():
     script = (
         "import resource; from wing_jax.runtime import memory\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30,) * 2); print(memory.available() < 1 << 30)"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.stdout == "True\n", done.stderr
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert run.stdout == "True\n", run.stderr
 
 
-def test_errors_of_libraries_that_mean_it():
+def test_out_of_memory_errors_of_libraries_are_recognized():
     blank = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(cv2.error) as caught:
+    with pytest.raises(cv2.error) as out_of_memory:
         cv2.copyMakeBorder(blank, 2_000_000, 2_000_000, 2_000_000, 2_000_000, cv2.BORDER_REPLICATE)
-    assert memory.ran_out(caught.value)
+    assert memory.ran_out(out_of_memory.value)
     with pytest.raises(cv2.error) as other:
         cv2.cvtColor(blank[..., 0], cv2.COLOR_RGB2GRAY)
     assert not memory.ran_out(other.value)
@@ -72,25 +73,25 @@ def test_errors_of_libraries_that_mean_it():
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "said"),
+    ("error", "status", "message"),
     [
         (
             r"MemoryError('Unable to allocate 7 TiB\nfor an array')",
             2,
             "wing-jax: out of memory (Unable to allocate 7 TiB",
         ),
-        ("RuntimeError('a fault of ours')", 1, "RuntimeError: a fault of ours"),
+        ("RuntimeError('an internal fault')", 1, "RuntimeError: an internal fault"),
     ],
 )
-def test_a_command_that_runs_out_says_so_in_one_line(error, status, said):
-    """In a process of its own, for a reader once registered stays."""
+def test_a_command_that_runs_out_of_memory_reports_it_in_one_line(error, status, message):
+    """In a new process, because a registered reader stays registered."""
     script = (
         "import wing_jax\nfrom wing_jax.cli.main import main\n@wing_jax.register_reader(rootless=True)\n"
         f"def read_starved(root, split, count, seed): raise {error}\nmain(['data', 'stats', '--data', 'starved'])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == status
-    assert done.stderr.splitlines()[-1].startswith(said), done.stderr
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
+    assert run.returncode == status
+    assert run.stderr.splitlines()[-1].startswith(message), run.stderr
 
 
 def test_face_crops_that_do_not_fit_are_refused_before_they_are_cut():
@@ -102,7 +103,7 @@ def test_face_crops_that_do_not_fit_are_refused_before_they_are_cut():
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (
             ("train", "configs/synthetic.py", "--name", "absurd", "--data.train_faces", 10**12),
@@ -122,30 +123,30 @@ def test_face_crops_that_do_not_fit_are_refused_before_they_are_cut():
         (("data", "stats", "--data", "synthetic", "--faces", 10**12), "synthetic faces of 192 x 192 pixels: needs"),
         (
             ("data", "stats", "--data", "synthetic", "--bins", 10**12),
-            "bins=1000000000000 must lie between 1 and 10,000",
+            "bins=1000000000000 must be between 1 and 10,000",
         ),
-        (("data", "stats", "--data", "synthetic", "--bins", 0), "bins=0 must lie between 1 and 10,000"),
-        (("data", "show", ".", "--columns", 10**12), "columns=1000000000000 must lie between 1 and 1,000"),
-        (("data", "show", ".", "--columns", 0), "columns=0 must lie between 1 and 1,000"),
-        (("data", "show", ".", "--faces", -1), "faces=-1 must lie between 1 and 10,000"),
-        (("data", "stats", ".", "--bins", 10**12), "bins=1000000000000 must lie between 1 and 10,000"),
-        (("data", "pack", ".", "out", "--size", 10**6), "size=1000000 must lie between 16 and 8,192"),
-        (("data", "label", ".", "w300", "out", "--size", 10**6), "size=1000000 must lie between 16 and 8,192"),
-        (("data", "check", ".", "--workers", 0), "workers=0 must lie between 1 and 256"),
+        (("data", "stats", "--data", "synthetic", "--bins", 0), "bins=0 must be between 1 and 10,000"),
+        (("data", "show", ".", "--columns", 10**12), "columns=1000000000000 must be between 1 and 1,000"),
+        (("data", "show", ".", "--columns", 0), "columns=0 must be between 1 and 1,000"),
+        (("data", "show", ".", "--faces", -1), "faces=-1 must be between 1 and 10,000"),
+        (("data", "stats", ".", "--bins", 10**12), "bins=1000000000000 must be between 1 and 10,000"),
+        (("data", "pack", ".", "out", "--size", 10**6), "size=1000000 must be between 16 and 8,192"),
+        (("data", "label", ".", "w300", "out", "--size", 10**6), "size=1000000 must be between 16 and 8,192"),
+        (("data", "check", ".", "--workers", 0), "workers=0 must be between 1 and 256"),
     ],
 )
-def test_absurd_sizes_of_options_are_refused_in_one_line(words, said, capsys, pytestconfig, monkeypatch):
+def test_absurd_sizes_of_options_are_refused_in_one_line(arguments, message, capsys, pytestconfig, monkeypatch):
     monkeypatch.chdir(pytestconfig.rootpath)
-    assert said in refusal(capsys, *words)
+    assert message in refusal(capsys, *arguments)
 
 
-def test_configs_refuse_bins_that_cannot_be():
+def test_configs_refuse_invalid_bins():
     for wrong in ({"bins": 0}, {"cap": 0}, {"bins": 10**9}):
         with pytest.raises(InputError, match="bins is 1 to 10,000, cap at least 1"):
             BalanceConfig(**wrong)
 
 
-def test_a_sheet_has_a_largest_size():
+def test_the_size_of_a_contact_sheet_is_limited():
     assert sheet_size(5, columns=2, step=(110, 100), gap=10) == (310, 230)
     with pytest.raises(ValueError, match="900 tiles in 1 columns make a sheet of 384 x 334,812 pixels"):
         sheet_size(900, columns=1, step=(372, 372))
@@ -153,12 +154,12 @@ def test_a_sheet_has_a_largest_size():
         contact_sheet([np.zeros((4, 4, 3), np.uint8)], columns=0)
 
 
-def test_a_tile_of_a_large_box_shows_what_one_of_the_shrunk_picture_shows():
-    """Below `COARSE` the picture is shrunk before it is blurred; its marks stay where the affine says."""
+def test_a_tile_of_a_large_box_matches_its_affine():
+    """Below `COARSE`, the picture is shrunk before it is blurred; objects must stay where the affine maps them."""
     image = np.full((2400, 3200, 3), 30, np.uint8)
     cv2.circle(image, (2000, 900), 120, (220, 220, 220), -1)
     tile, affine = face_tile(image, np.float32([0, 0, 3199, 2399]), size=150)
     weight = np.clip(tile[..., 0].astype(float) - 100, 0, None)
     rows, columns = np.mgrid[:150, :150]
-    found = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
-    np.testing.assert_allclose(found, affine[:, :2] @ (2000, 900) + affine[:, 2], atol=0.2)
+    center = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+    np.testing.assert_allclose(center, affine[:, :2] @ (2000, 900) + affine[:, 2], atol=0.2)

@@ -1,4 +1,4 @@
-"""JAX where it cannot work: after a fork it is refused at once, and where the platform is not there, in one line."""
+"""JAX where it cannot work: refused at once after a fork, and in one line if the platform is not available."""
 
 import os
 import subprocess
@@ -15,17 +15,17 @@ from wing_jax.config import Config
 from wing_jax.errors import InputError
 image, boxes = np.zeros((99, 99, 3), np.uint8), [[20, 20, 80, 80]]
 
-def say(name, work):
+def report(name, work):
     try:
         work()
         print(name, "works", flush=True)
     except InputError as error:
         print(name, "refused:", error, flush=True)
 
-def forked(work):
+def run_forked(work):
     child = os.fork()
     if child == 0:
-        signal.alarm(100)  # it would hang for ever without what is tested
+        signal.alarm(100)  # without the check, it would hang
         work()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
@@ -33,7 +33,7 @@ def forked(work):
 def load_and_predict():
     Localizer.load("mtfl").predict(image, boxes)
 """
-USED = """
+USE_IN_CHILD = """
 localizer = Localizer.load("mtfl")
 landmarker = FaceLandmarker.load("mtfl")
 localizer.predict(image, boxes)
@@ -42,33 +42,33 @@ faces = FaceSet.from_arrays(np.zeros((8, 40, 40, 3), np.uint8), points, scheme="
 def child():
     from wing_jax import StageSpec, fit, models
     from wing_jax.augment.warp import warp
-    say("load", lambda: Localizer.load("mtfl"))
-    say("predict", lambda: localizer.predict(image, boxes))
-    say("locate", lambda: localizer.locate(image[None], np.zeros((1, 4), np.float32)))
-    say("warm_up", localizer.warm_up)
-    say("FaceLandmarker.load", lambda: FaceLandmarker.load("mtfl"))
-    say("landmarker", lambda: landmarker(image))
-    say("loss", lambda: losses.wing_loss(np.zeros((1, 2)), np.ones((1, 2))))
-    say("warp", lambda: warp(image[None], np.zeros((1, 2, 3), np.float32), size=4))
+    report("load", lambda: Localizer.load("mtfl"))
+    report("predict", lambda: localizer.predict(image, boxes))
+    report("locate", lambda: localizer.locate(image[None], np.zeros((1, 4), np.float32)))
+    report("warm_up", localizer.warm_up)
+    report("FaceLandmarker.load", lambda: FaceLandmarker.load("mtfl"))
+    report("landmarker", lambda: landmarker(image))
+    report("loss", lambda: losses.wing_loss(np.zeros((1, 2)), np.ones((1, 2))))
+    report("warp", lambda: warp(image[None], np.zeros((1, 2, 3), np.float32), size=4))
     from wing_jax.runtime import devices
-    say("make_mesh", devices.make_mesh)
-    say("fit", lambda: fit(faces, StageSpec(model=models.TINY)))
-    forked(lambda: say("grandchild", load_and_predict))
-forked(child)
+    report("make_mesh", devices.make_mesh)
+    report("fit", lambda: fit(faces, StageSpec(model=models.TINY)))
+    run_forked(lambda: report("grandchild", load_and_predict))
+run_forked(child)
 """
 
 
 def run(code, **environment):
-    """What a fresh Python prints, which must end soon."""
-    done = subprocess.run(
+    """Run code in a new Python, which must end soon, and return the lines that it prints."""
+    process = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.splitlines()
+    assert process.returncode == 0, process.stderr[-2000:]
+    return process.stdout.splitlines()
 
 
-def test_a_child_forked_after_jax_was_used_is_told_the_way_out():
-    lines = run(FORK + USED)
+def test_a_child_forked_after_jax_was_used_is_refused_with_the_alternatives():
+    lines = run(FORK + USE_IN_CHILD)
     assert len(lines) == 11
     for line in lines:
         assert "refused: this process was forked from one that had used JAX" in line
@@ -77,10 +77,10 @@ def test_a_child_forked_after_jax_was_used_is_told_the_way_out():
 
 
 def test_a_child_forked_before_jax_was_used_can_use_it():
-    assert run(FORK + 'forked(lambda: say("child", load_and_predict))') == ["child works"]
+    assert run(FORK + 'run_forked(lambda: report("child", load_and_predict))') == ["child works"]
 
 
-def test_a_fork_of_a_program_that_used_jax_before_wing_jax_was_imported_is_seen():
+def test_a_fork_is_detected_if_wing_jax_is_imported_later():
     code = """
 import os, warnings
 warnings.simplefilter("ignore")
@@ -100,12 +100,12 @@ from wing_jax.runtime.processes import check_jax
 check_jax()
 print("the parent works")
 """
-    said, parent = run(code)
-    assert said.startswith("this process was forked")
+    message, parent = run(code)
+    assert message.startswith("this process was forked")
     assert parent == "the parent works"
 
 
-def test_a_finder_travels_to_a_spawned_worker(tmp_path):
+def test_a_face_landmarker_works_in_a_spawned_worker(tmp_path):
     script = tmp_path / "spawn.py"
     script.write_text(
         "import multiprocessing, sys\n"
@@ -116,18 +116,18 @@ def test_a_finder_travels_to_a_spawned_worker(tmp_path):
         "if __name__ == '__main__':\n"
         "    from wing_jax import FaceLandmarker\n"
         "    landmarker = FaceLandmarker.load('mtfl', detector='libfacedetection')\n"
-        "    given = np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8), [[20, 20, 80, 80]]\n"
-        "    here = work(landmarker, *given)\n"
+        "    arguments = np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8), [[20, 20, 80, 80]]\n"
+        "    expected = work(landmarker, *arguments)\n"
         "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
-        "        there = pool.apply_async(work, (landmarker, *given)).get(200)\n"
-        "    print(np.abs(here - there).max() < 1e-3)\n"
+        "        points = pool.apply_async(work, (landmarker, *arguments)).get(200)\n"
+        "    print(np.abs(points - expected).max() < 1e-3)\n"
     )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip() == "True", done.stderr[-2000:]
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert run.stdout.strip() == "True", run.stderr[-2000:]
 
 
 @pytest.mark.parametrize("platform", ["cuda", "nonsense"])
-def test_a_platform_that_is_not_there_is_one_line(platform):
+def test_an_unavailable_platform_is_reported_in_one_line(platform):
     code = """
 from wing_jax import Localizer
 from wing_jax.errors import InputError
@@ -140,20 +140,20 @@ for _ in range(2):
 from wing_jax.cli import main
 try:
     main(["devices"])
-except SystemExit as ended:
-    print(ended.code)
+except SystemExit as stopped:
+    print(stopped.code)
 """
-    done = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "JAX_PLATFORMS": platform},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    first, second, *rest = done.stdout.splitlines()
+    first, second, *rest = run.stdout.splitlines()
     assert first == second
-    assert first.startswith(f"JAX_PLATFORMS={platform}: there is no such platform here")
+    assert first.startswith(f"JAX_PLATFORMS={platform}: not available (")
     assert "unset JAX_PLATFORMS" in first
     assert rest[-1] == "2"
-    assert f"wing-jax: JAX_PLATFORMS={platform}: there is no such platform" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert f"wing-jax: JAX_PLATFORMS={platform}: not available" in run.stderr
+    assert "Traceback" not in run.stderr

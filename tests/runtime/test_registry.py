@@ -1,3 +1,5 @@
+"""Registries: lookup, names, and entry points of other packages."""
+
 import importlib
 import sys
 
@@ -7,15 +9,15 @@ from wing_jax.errors import InputError
 from wing_jax.runtime.registry import Registry
 
 
-def make(entries=()):
+def make_registry(entries=()):
     registry = Registry("pet", group="wing_jax_tests.pets", adopt=lambda name, loaded: loaded)
     for name, entry in dict(entries).items():
         registry.add(name, entry)
     return registry
 
 
-def test_it_is_a_mapping_of_what_was_added():
-    registry = make({"cat": 1, "dog": 2})
+def test_a_registry_is_a_mapping_of_its_entries():
+    registry = make_registry({"cat": 1, "dog": 2})
     assert dict(registry) == {"cat": 1, "dog": 2}
     assert "cat" in registry
     assert "cow" not in registry
@@ -29,29 +31,29 @@ def test_it_is_a_mapping_of_what_was_added():
         ("elephant", "use one of cat, dog"),
     ],
 )
-def test_an_unknown_name_is_told_what_there_is(name, message):
+def test_the_message_for_an_unknown_name_lists_the_known_names(name, message):
     with pytest.raises(InputError, match=message.replace("?", r"\?")):
-        _ = make({"cat": 1, "dog": 2})[name]
+        _ = make_registry({"cat": 1, "dog": 2})[name]
 
 
-def test_a_name_is_given_once():
-    registry = make({"cat": 1})
+def test_a_name_is_registered_only_once():
+    registry = make_registry({"cat": 1})
     with pytest.raises(ValueError, match="registered already"):
         registry.add("cat", 2)
     assert registry["cat"] == 1
 
 
-def test_what_was_removed_is_no_longer_there_and_its_name_is_free():
-    registry = make({"cat": 1})
+def test_a_removed_name_can_be_used_again():
+    registry = make_registry({"cat": 1})
     registry.remove("cat")
-    registry.remove("dog")  # was never there
+    registry.remove("dog")  # was never added
     assert "cat" not in registry
     registry.add("cat", 2)
     assert registry["cat"] == 2
 
 
 def test_the_same_function_defined_again_replaces_the_first():
-    registry = make()
+    registry = make_registry()
 
     def define(value):
         def cat():
@@ -65,9 +67,9 @@ def test_the_same_function_defined_again_replaces_the_first():
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a/b", "--x"])
-def test_names_are_words(name):
+def test_invalid_names_are_refused(name):
     with pytest.raises(ValueError, match="cannot be called"):
-        make().add(name, 1)
+        make_registry().add(name, 1)
 
 
 @pytest.fixture
@@ -87,7 +89,7 @@ def package(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("package")
 def test_an_entry_point_is_imported_when_its_name_is_looked_up():
-    registry = make({"cat": 1})
+    registry = make_registry({"cat": 1})
     assert list(registry) == ["cat", "cow", "ox"]
     assert "pets_module" not in sys.modules
     assert registry["cow"]() == "moo"
@@ -95,5 +97,5 @@ def test_an_entry_point_is_imported_when_its_name_is_looked_up():
 
 @pytest.mark.usefixtures("package")
 def test_a_package_that_cannot_be_imported_is_named():
-    with pytest.raises(InputError, match=r"the pet 'ox' of 'broken_pets:ox' cannot be imported .*no grass.*: correct"):
-        _ = make()["ox"]
+    with pytest.raises(InputError, match=r"the pet 'ox' of 'broken_pets:ox' cannot be imported .*no grass.*: fix"):
+        _ = make_registry()["ox"]

@@ -1,8 +1,8 @@
-"""Within programs that set JAX's strict settings: prediction, losses, geometry and the input work under them, as they
-are; a training sets the usual ones for itself, since optax does not work under strict promotion.
+"""Programs with JAX's strict settings: prediction, losses, geometry and the input work under them; training uses the
+default settings, because optax does not work under strict promotion.
 
-The transfer guard refuses all arithmetic of JAX arrays with Python numbers outside of `jit`, `jnp.ones(2) + 1` too: so
-losses and geometry are tried within.
+Outside of `jit`, the transfer guard refuses arithmetic of JAX arrays with Python numbers, such as `jnp.ones(2) + 1`, so
+losses and geometry are tested inside `jit`.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.support.runner import furnish
+from tests.support.workshop import furnish
 from wing_jax import FaceLandmarker, Localizer, geometry, losses
 from wing_jax.config import AugmentConfig
 from wing_jax.from_config.augment import augmentations_of
@@ -26,7 +26,7 @@ from wing_jax.models.networks import as_network
 from wing_jax.runtime.devices import usual_settings
 from wing_jax.train.steps import make_objective
 
-kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
+needs_kernel = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
 SETTINGS = {
     "strict": lambda: jax.numpy_dtype_promotion("strict"),
     "guard": lambda: jax.transfer_guard("disallow"),
@@ -61,22 +61,22 @@ def variants(model):
 
 
 @pytest.fixture(scope="module")
-def answers(model):
-    return [each.predict(IMAGE, BOXES) for each in variants(model)]
+def expected_points(model):
+    return [variant.predict(IMAGE, BOXES) for variant in variants(model)]
 
 
-def test_predictions_are_the_same_under_any_setting(setting, model, answers):
+def test_predictions_are_the_same_under_any_setting(setting, expected_points):
     with setting():
-        fresh = Localizer.load("mtfl")  # which sends its variables within
-        for each, expected in zip(variants(fresh), answers, strict=True):
-            points = each.predict(IMAGE, BOXES)
+        model = Localizer.load("mtfl")  # transfers its variables under the setting
+        for variant, expected in zip(variants(model), expected_points, strict=True):
+            points = variant.predict(IMAGE, BOXES)
             assert points.dtype == np.float32
             np.testing.assert_allclose(points, expected, atol=1e-4)
         FaceLandmarker.load("mtfl", detector="libfacedetection")(IMAGE)
 
 
-@kernel_needed
-def test_the_cpu_kernel_takes_a_network_with_batch_normalisation_in_x64():
+@needs_kernel
+def test_the_cpu_kernel_takes_a_network_with_batch_normalization_in_x64():
     network = make_model("plain", points=5, channels=(8, 8), hidden=8, norm="batch")
     crops = jnp.full((2, 32, 32, 3), 77, jnp.uint8)
     with jax.enable_x64(True), cpu_kernel.switched("on"):
@@ -88,15 +88,15 @@ def test_the_cpu_kernel_takes_a_network_with_batch_normalisation_in_x64():
 
 @pytest.mark.parametrize("name", list(losses.LOSSES))
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_losses_and_reductions(setting, name, dtype):
+def test_losses_and_reductions_work_under_any_setting(setting, name, dtype):
     random = np.random.default_rng(0)
     predicted, target = jax.device_put(tuple(random.normal(size=(2, 4, 5, 2)).astype(dtype)))
     visible = jax.device_put(random.random((4, 5)) > 0.3)
     loss = losses.make_loss(name, working_extent=1.0)
 
     def objective(predicted, target, visible):
-        each = loss(*losses.mask_points(predicted, target, visible))
-        return losses.sum_over_points_mean_over_batch(each, visible) + losses.masked_mean(each, visible)
+        values = loss(*losses.mask_points(predicted, target, visible))
+        return losses.sum_over_points_mean_over_batch(values, visible) + losses.masked_mean(values, visible)
 
     with setting():
         value, gradient = jax.jit(jax.value_and_grad(objective))(predicted, target, visible)
@@ -104,23 +104,23 @@ def test_losses_and_reductions(setting, name, dtype):
     assert gradient.dtype == dtype
 
 
-def test_geometry(setting):
+def test_geometry_works_under_any_setting(setting):
     points = jax.device_put(np.random.default_rng(0).normal(size=(4, 5, 2)).astype(np.float32))
 
-    def everything(points):
+    def compute(points):
         boxes = geometry.tight_box(points)
         transforms = geometry.crop_of_box(boxes, size=64, margin=1.3, center=(0.1, 0.2))
         turn = jnp.broadcast_to(geometry.similarity(degrees=3.0), transforms.shape)
-        placed = geometry.transform(geometry.invert(geometry.compose(transforms, turn)), points)
-        return geometry.fit_similarity(points, placed), geometry.crop_of_shape(points, points[0], size=64)
+        moved = geometry.transform(geometry.invert(geometry.compose(transforms, turn)), points)
+        return geometry.fit_similarity(points, moved), geometry.crop_of_shape(points, points[0], size=64)
 
     with setting():
-        fitted, transforms = jax.jit(everything)(points)
+        fitted, transforms = jax.jit(compute)(points)
     assert fitted.dtype == transforms.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_the_input_on_the_device_and_the_objective_under_strict_promotion(norm):
+def test_device_input_and_objective_work_under_strict_promotion(norm):
     faces = TrainingFaces(
         images=np.zeros((6, 50, 50, 3), np.uint8),
         points=np.zeros((6, 5, 2), np.float32),
@@ -147,7 +147,7 @@ def test_the_input_on_the_device_and_the_objective_under_strict_promotion(norm):
         assert {leaf.dtype for leaf in jax.tree.leaves(gradient)} == {jnp.dtype("float32")}
 
 
-def test_within_the_usual_settings_all_is_as_by_default():
+def test_usual_settings_restore_the_defaults():
     with jax.numpy_dtype_promotion("strict"), jax.transfer_guard("disallow"), usual_settings():
         assert float((jnp.ones(2) + np.arange(2)).sum()) == 3
     with jax.numpy_dtype_promotion("strict"), pytest.raises(ValueError, match="implicit dtype promotion"):
@@ -155,7 +155,7 @@ def test_within_the_usual_settings_all_is_as_by_default():
 
 
 @pytest.mark.parametrize("source", ["device", "tfdata"])
-def test_a_training_in_an_environment_of_strict_settings(tmp_path, source):
+def test_training_works_in_an_environment_with_strict_settings(tmp_path, source):
     furnish(tmp_path)
     config = tmp_path / "tiny.py"
     text = config.read_text()
@@ -167,9 +167,9 @@ def test_a_training_in_an_environment_of_strict_settings(tmp_path, source):
         f"train(dataclasses.replace(load_config('tiny.py'), input={source!r}))"
     )
     strict = {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_TRANSFER_GUARD": "disallow", "JAX_PLATFORMS": "cpu"}
-    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | strict | quick, capture_output=True, text=True
+    fast = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | strict | fast, capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert run.returncode == 0, run.stderr[-2000:]
     assert (tmp_path / "runs" / "tiny" / "model" / "model.json").exists()

@@ -1,5 +1,5 @@
-"""SIGTERM: at once where nothing is trained, noted while it is; Ctrl-C: noted first, then it raises; and locks between
-processes."""
+"""SIGTERM ends the process at once outside of training and is recorded during it; the first Ctrl-C is recorded, the
+second raises. Also locks between processes."""
 
 import os
 import signal
@@ -22,14 +22,14 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_before_training_it_ends_at_once_and_gives_the_handler_back():
+def test_sigterm_before_training_raises_and_the_old_handler_is_restored():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(TrainingInterrupted, match="nothing is lost"), termination.handle_sigterm():
         terminate()
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_in_training_it_is_noted():
+def test_sigterm_in_training_is_recorded():
     with termination.handle_sigterm():
         with termination.deferred():
             assert not termination.stop_requested()
@@ -38,10 +38,10 @@ def test_in_training_it_is_noted():
         with pytest.raises(TrainingInterrupted):
             terminate()
     with termination.handle_sigterm(), termination.deferred():
-        assert not termination.stop_requested()  # a new training begins afresh
+        assert not termination.stop_requested()  # a new training starts without it
 
 
-def test_when_the_last_is_done_the_process_may_end_in_peace():
+def test_sigterm_is_ignored_after_the_last_block():
     before = signal.getsignal(signal.SIGTERM)
     try:
         with termination.handle_sigterm(last=True):
@@ -52,44 +52,44 @@ def test_when_the_last_is_done_the_process_may_end_in_peace():
         signal.signal(signal.SIGTERM, before)
 
 
-def test_another_thread_than_the_main_one_leaves_signals_alone():
-    seen = []
+def test_other_threads_do_not_change_signal_handlers():
+    handlers = []
 
     def work():
         with termination.handle_sigterm():
-            seen.append(signal.getsignal(signal.SIGTERM))
+            handlers.append(signal.getsignal(signal.SIGTERM))
 
     before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [before]
+    assert handlers == [before]
 
 
 @pytest.fixture
-def pythons_own():
-    """Python's handler of Ctrl-C, also where the tests run in the background of a shell, which has it ignored."""
+def default_sigint():
+    """Set Python's handler of Ctrl-C, which is ignored if the tests run in the background of a shell."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("pythons_own")
-def test_the_first_ctrl_c_in_training_is_noted_and_the_second_raises():
+@pytest.mark.usefixtures("default_sigint")
+def test_the_first_ctrl_c_in_training_is_recorded_and_the_second_raises():
     with termination.deferred():
         assert not termination.interrupted()
         interrupt()
         assert termination.interrupted()
-        assert not termination.stop_requested()  # which is SIGTERM's
+        assert not termination.stop_requested()  # only SIGTERM sets this
         with pytest.raises(KeyboardInterrupt):
             interrupt()
-    assert termination.interrupted()  # what the training ended by can be asked afterwards
+    assert termination.interrupted()  # still set after the training
     with termination.deferred():
-        assert not termination.interrupted()  # a new training begins afresh
+        assert not termination.interrupted()  # a new training starts without it
 
 
-@pytest.mark.usefixtures("pythons_own")
-def test_ctrl_c_is_pythons_own_before_and_after_a_training():
+@pytest.mark.usefixtures("default_sigint")
+def test_the_default_handler_of_ctrl_c_is_restored_after_a_training():
     before = signal.getsignal(signal.SIGINT)
     with termination.deferred():
         assert signal.getsignal(signal.SIGINT) is not before
@@ -98,86 +98,86 @@ def test_ctrl_c_is_pythons_own_before_and_after_a_training():
         interrupt()
 
 
-def test_a_programs_own_handler_of_ctrl_c_stays():
-    heard = []
-    before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+def test_a_custom_handler_of_ctrl_c_is_not_replaced():
+    calls = []
+    before = signal.signal(signal.SIGINT, lambda *_: calls.append(1))
     try:
         with termination.deferred():
             interrupt()
             assert not termination.interrupted()
     finally:
         signal.signal(signal.SIGINT, before)
-    assert heard == [1]
+    assert calls == [1]
 
 
-@pytest.mark.usefixtures("pythons_own")
-def test_a_training_in_another_thread_leaves_ctrl_c_alone():
-    seen = []
+@pytest.mark.usefixtures("default_sigint")
+def test_a_training_in_another_thread_does_not_change_ctrl_c():
+    handlers = []
 
     def work():
         with termination.deferred():
-            seen.append(signal.getsignal(signal.SIGINT))
+            handlers.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == [signal.default_int_handler]
+    assert handlers == [signal.default_int_handler]
 
 
-HOLD = """
+HOLD_LOCK = """
 import sys, time
 from wing_jax.runtime.locks import only_writer
-with only_writer(sys.argv[1], doing="trains", instead="give another"):
-    print("held", flush=True)
+with only_writer(sys.argv[1], doing="trains", instead="stop it"):
+    print("locked", flush=True)
     time.sleep(120)
 """
 
 
-def test_a_lock_holds_against_another_process_and_not_beyond_its_death(tmp_path):
+def test_a_lock_excludes_other_processes_and_ends_with_its_process(tmp_path):
     folder = tmp_path / "runs" / "x"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD_LOCK, str(folder)], stdout=subprocess.PIPE, text=True)
     try:
-        assert holder.stdout.readline() == "held\n"
-        said = r"x: another process packs here: wait until it has ended, or go away"
-        with pytest.raises(InputError, match=said), only_writer(folder, doing="packs", instead="go away"):
-            pytest.fail("two at once")
+        assert holder.stdout.readline() == "locked\n"
+        message = r"x: another process packs here: wait until it ends, or go away"
+        with pytest.raises(InputError, match=message), only_writer(folder, doing="packs", instead="go away"):
+            pytest.fail("two processes have the lock")
     finally:
         holder.kill()
         holder.communicate()
     with only_writer(folder, doing="packs", instead="go away"):
         pass
-    assert list(folder.parent.iterdir()) == []  # nothing is left of it
+    assert list(folder.parent.iterdir()) == []  # the lock file is deleted
 
 
-def test_a_folder_that_cannot_be_is_told(tmp_path):
+def test_a_folder_that_cannot_be_created_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    wrong = only_writer(tmp_path / "file" / "run", doing="trains", instead="give another")
-    with pytest.raises(InputError, match="cannot be written to"), wrong:
-        pytest.fail("no folder can be in a file")
+    lock = only_writer(tmp_path / "file" / "run", doing="trains", instead="stop it")
+    with pytest.raises(InputError, match="cannot be written to"), lock:
+        pytest.fail("a folder inside a file")
 
 
-CONTEND = """
+COUNT_WITH_LOCK = """
 import sys, time
 from pathlib import Path
 from wing_jax.errors import InputError
 from wing_jax.runtime.locks import only_writer
 counter = Path(sys.argv[2])
-done = 0
-while done < 200:
+count = 0
+while count < 200:
     try:
         with only_writer(sys.argv[1], doing="counts", instead="go away"):
             counter.write_text(str(int(counter.read_text()) + 1))
-            done += 1
+            count += 1
     except InputError:
         time.sleep(0.0002)
 """
 
 
-def test_of_many_that_come_and_go_one_is_in_at_a_time(tmp_path):
-    """The lock's file is taken away each time: who has opened the old one must not get in by it."""
+def test_only_one_of_many_processes_has_the_lock_at_a_time(tmp_path):
+    """The lock file is deleted each time; a process that opened the old file must not get the lock."""
     counter = tmp_path / "counter"
     counter.write_text("0")
-    command = [sys.executable, "-c", CONTEND, str(tmp_path / "run"), str(counter)]
+    command = [sys.executable, "-c", COUNT_WITH_LOCK, str(tmp_path / "run"), str(counter)]
     for process in [subprocess.Popen(command) for _ in range(3)]:
         assert process.wait(timeout=120) == 0
     assert counter.read_text() == "600"

@@ -243,7 +243,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_what_was(here, capsys):
     record.write_text(record.read_text().replace('"input_size": 32', '"input_size": "32"', 1))
     with pytest.raises(SystemExit):
         main(["replay", str(record)])
-    assert "'32' is no int @ config.stage1.input_size" in capsys.readouterr().err
+    assert "expected int, got '32' @ config.stage1.input_size" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("source", "step"), [("device", 7), ("tfdata", 7)])

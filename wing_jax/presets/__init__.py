@@ -1,8 +1,8 @@
-"""Trainings that are ready to run, by name: the configs that the command line takes, `wing-jax train w300`.
+"""Presets: ready-made trainings, by name. The command line takes the same names: `wing-jax train w300`.
 
-Each is a file of `configs/`: in a checkout it lies there, in an installed package it comes with it. `w300()` and the
-others are recipes for `wing_jax.fit`, of objects that can be replaced; `load` gives the config that a file defines, and
-`source` its text, to be changed and given to `wing-jax train` as a file.
+Each preset is a file of `configs/`, in a checkout or in the installed package. `w300()` and the others return recipes
+for `wing_jax.fit`, made of objects that can be replaced. `load` returns the config of a file, and `source` its text,
+which you can change and pass to `wing-jax train` as a file.
 """
 
 import ast
@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).parents[2] / "configs"
 
 
 def names() -> tuple[str, ...]:
-    """The names of all presets.
+    """List the names of all presets.
 
     >>> "w300" in names()
     True
@@ -32,16 +32,16 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> Config:
-    """The training called `name`.
+    """Load the config of the preset `name`.
 
     Args:
       name: one of `names()`.
 
     Returns:
-      The config, as `wing-jax train` takes it.
+      The config that `wing-jax train NAME` uses.
 
     Raises:
-      InputError: there is no preset of that name.
+      InputError: no preset has this name.
 
     >>> load("w300").data.name
     'w300'
@@ -50,16 +50,16 @@ def load(name: str) -> Config:
 
 
 def source(name: str) -> str:
-    """The text of the config file called `name`.
+    """Read the source of the config file of the preset `name`.
 
     Args:
       name: one of `names()`.
 
     Returns:
-      Python.
+      Python source.
 
     Raises:
-      InputError: there is no preset of that name.
+      InputError: no preset has this name.
 
     >>> source("w300").splitlines()[0].startswith('\"""300-W, 68 points')
     True
@@ -68,16 +68,16 @@ def source(name: str) -> str:
 
 
 def summary(name: str) -> str:
-    """The first line of what the config says of itself, without the full stop.
+    """Return the first line of the config's docstring, without the full stop.
 
     Args:
       name: one of `names()`.
 
     Returns:
-      A line.
+      One line of text.
 
     Raises:
-      InputError: there is no preset of that name.
+      InputError: no preset has this name.
 
     >>> summary("w300").startswith("300-W, 68 points")
     True
@@ -87,7 +87,7 @@ def summary(name: str) -> str:
 
 
 def path(name: str) -> Path:
-    """Where the config file called `name` lies.
+    """Return the path of the config file of the preset `name`.
 
     Args:
       name: one of `names()`.
@@ -96,7 +96,7 @@ def path(name: str) -> Path:
       A path.
 
     Raises:
-      InputError: there is no preset of that name.
+      InputError: no preset has this name.
 
     >>> path("w300").name
     'w300.py'
@@ -107,7 +107,7 @@ def path(name: str) -> Path:
 
 
 def folder() -> Path:
-    """Where the config files lie: with the package, or, in a checkout, beside it.
+    """Return the folder of the config files: in the package, or beside it in a checkout.
 
     Returns:
       A path.
@@ -119,7 +119,7 @@ def folder() -> Path:
 
 
 def recipe(name: str) -> Recipe:
-    """The stages, augmentations and balancing of the preset called `name`, as objects for `wing_jax.fit`.
+    """Make the recipe of the preset `name` for `wing_jax.fit`: its stages, augmentations and balancing.
 
     Args:
       name: one of `names()`.
@@ -128,7 +128,7 @@ def recipe(name: str) -> Recipe:
       The recipe.
 
     Raises:
-      InputError: there is no preset of that name.
+      InputError: no preset has this name.
 
     >>> [stage.input_size for stage in recipe("w300").stages]
     [64, 128]
@@ -139,7 +139,7 @@ def recipe(name: str) -> Recipe:
 
 
 def aflw() -> Recipe:
-    """AFLW, 19 points, by the paper's own numbers: CNN-6, then CNN-7, SGD, HSM.
+    """Make the recipe for AFLW, 19 points, with the paper's settings: CNN-6, then CNN-7, SGD, HSM.
 
     Returns:
       The recipe.
@@ -151,7 +151,7 @@ def aflw() -> Recipe:
 
 
 def mtfl() -> Recipe:
-    """MTFL, 5 points: CNN-6, then a voting network; pose-based data balancing.
+    """Make the recipe for MTFL, 5 points: CNN-6, then a voting network; pose-based data balancing.
 
     Returns:
       The recipe.
@@ -163,7 +163,7 @@ def mtfl() -> Recipe:
 
 
 def own() -> Recipe:
-    """Your own faces, any number of points: two narrow stages.
+    """Make a recipe for your own faces, any number of points: two narrow stages.
 
     Returns:
       The recipe.
@@ -175,7 +175,7 @@ def own() -> Recipe:
 
 
 def synthetic() -> Recipe:
-    """Synthetic faces, 68 points: both stages in minutes on two CPU cores.
+    """Make the recipe for synthetic faces, 68 points: both stages in minutes on two CPU cores.
 
     Returns:
       The recipe.
@@ -187,7 +187,7 @@ def synthetic() -> Recipe:
 
 
 def w300() -> Recipe:
-    """300-W, 68 points: CNN-6, then a voting network.
+    """Make the recipe for 300-W, 68 points: CNN-6, then a voting network.
 
     Returns:
       The recipe.
@@ -199,7 +199,7 @@ def w300() -> Recipe:
 
 
 def w300_mtfl() -> Recipe:
-    """300-W, and MTFL with pseudo-labels of 68 points.
+    """Make the recipe for 300-W, and MTFL with pseudo-labels of 68 points.
 
     Returns:
       The recipe.

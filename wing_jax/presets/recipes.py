@@ -1,7 +1,7 @@
-"""Two recipes that the configs and `wing_jax.reproduce` share: the paper's training, and a stronger one.
+"""Two recipes shared by the configs and `wing_jax.reproduce`: the paper's training, and a stronger one.
 
-A recipe fills in what its trainings have in common; `stage1` and `stage2` say what is a data set's own, and replace
-what they name: any field of `StageConfig` and `SecondStageConfig` may stand there.
+A recipe sets the fields that its trainings have in common. `stage1` and `stage2` set the fields that depend on the data
+set; they accept any field of `StageConfig` and `SecondStageConfig`, and override the recipe.
 """
 
 from collections.abc import Mapping
@@ -20,19 +20,20 @@ from wing_jax.config import (
 
 Fields: TypeAlias = Mapping[str, Any]
 
-LENGTHS = {64: {"width": 10.0, "epsilon": 2.0}, 128: {"width": 15.0, "epsilon": 3.0}}  # Wing's, pixels; by crop size
+# Lengths of the Wing loss in pixels, by crop size.
+LENGTHS = {64: {"width": 10.0, "epsilon": 2.0}, 128: {"width": 15.0, "epsilon": 3.0}}
 CNN6 = (32, 64, 128, 256, 512)  # channels, for crops of 64 pixels
-CNN7 = (64, 64, 128, 256, 512, 512)  # for crops of 128
+CNN7 = (64, 64, 128, 256, 512, 512)  # for crops of 128 pixels
 
 
 def paper_recipe(*, name: str, data: DataConfig, stage1: Fields, stage2: Fields, **fields: Any) -> Config:
-    """The paper's own training: CNN-6 at 64 x 64, then CNN-7 at 128 x 128, Wing loss, SGD, 120,000 steps of 8 faces.
+    """Make the paper's training: CNN-6 at 64 x 64, then CNN-7 at 128 x 128, Wing loss, SGD, 120,000 steps of 8 faces.
 
     Args:
       name: of the run.
       data: the training faces.
-      stage1: fields of the first stage: `margin` (crop side per side of the face box) and `augment`, and what differs.
-      stage2: fields of the second stage: the same, `margin` per larger side of the mean shape.
+      stage1: fields of the first stage: `margin` (crop side per side of the face box), `augment`, and any others.
+      stage2: fields of the second stage: the same, with `margin` per larger side of the mean shape.
       **fields: other fields of `Config`, such as `balance`.
 
     Returns:
@@ -77,18 +78,20 @@ def strong_recipe(
     batch_size: int = 32,
     **fields: Any,
 ) -> Config:
-    """A training of two stages that gets further in a tenth of the paper's steps: AdamW with a cosine and averaged
-    parameters, BatchNorm, outputs that begin at the mean shape, Wing averaged over points and batch.
+    """Make a training of two stages that reaches a lower error in a tenth of the paper's steps.
+
+    It uses AdamW with cosine decay and averaged parameters, BatchNorm, outputs that start at the mean shape, and the
+    Wing loss averaged over points and batch.
 
     Args:
       name: of the run.
       data: the training faces.
       stage1: fields of the first stage: `margin` (crop side per side of the face box), `augment`, `steps`,
-        `evaluate_every`, and what differs. CNN-6 at 64 x 64 where it names no `model` and no `input_size`.
-      stage2: fields of the second stage: the same, `margin` per larger side of the mean shape; it names its `model`,
-        and crops of 128 x 128 pixels are what it has unless it names its `input_size`.
+        `evaluate_every`, and any others. Default: CNN-6 at 64 x 64.
+      stage2: fields of the second stage: the same, with `margin` per larger side of the mean shape. `model` is
+        required; the default `input_size` is 128.
       optimizer: of both stages; None: `adamw()`.
-      batch_size: faces a step, of both stages.
+      batch_size: faces per step, of both stages.
       **fields: other fields of `Config`, such as `balance`.
 
     Returns:
@@ -111,7 +114,7 @@ def strong_recipe(
 
 
 def wing(input_size: int, *, reduction: Reduction) -> LossConfig:
-    """The Wing loss with the paper's lengths for crops of `input_size` pixels, 64 or 128; scaled from 64 for others.
+    """Make the Wing loss with the paper's lengths for crops of 64 or 128 pixels; other sizes are scaled from 64.
 
     >>> wing(128, reduction="mean").params
     {'width': 15.0, 'epsilon': 3.0}
@@ -121,7 +124,7 @@ def wing(input_size: int, *, reduction: Reduction) -> LossConfig:
 
 
 def sgd(learning_rate: float, final_learning_rate: float) -> OptimizerConfig:
-    """The paper's optimizer: its learning rate falls exponentially."""
+    """Make the paper's optimizer: SGD with exponential decay of the learning rate."""
     return OptimizerConfig(
         name="sgd",
         learning_rate=learning_rate,
@@ -135,8 +138,8 @@ def sgd(learning_rate: float, final_learning_rate: float) -> OptimizerConfig:
 def adamw(
     *, learning_rate: float = 1e-3, weight_decay: float = 5e-2, warmup: int = 200, ema: float = 0.999
 ) -> OptimizerConfig:
-    """AdamW whose learning rate rises for `warmup` steps and falls by a cosine to a hundredth; `ema` is the decay of
-    the averaged parameters.
+    """Make AdamW with `warmup` steps and cosine decay of the learning rate to a hundredth; `ema` is the decay of the
+    averaged parameters.
 
     >>> adamw(learning_rate=2e-3).final_learning_rate
     2e-05
@@ -153,14 +156,14 @@ def adamw(
 
 
 def plain(channels: tuple[int, ...], **params: Any) -> ModelConfig:
-    """The paper's network by its channels, with BatchNorm, its output beginning at the mean shape."""
-    return _network("plain", channels=channels, **params)
+    """Make the paper's network, by its channels, with BatchNorm and outputs that start at the mean shape."""
+    return _make_network("plain", channels=channels, **params)
 
 
 def voting(channels: tuple[int, ...], **params: Any) -> ModelConfig:
-    """The voting network (`wing_jax.models.voting`), the best second stage, likewise."""
-    return _network("voting", channels=channels, **{"hidden": 64, "dropout": 0.3, **params})
+    """Make the voting network (`wing_jax.models.voting`), the best second stage, in the same way."""
+    return _make_network("voting", channels=channels, **{"hidden": 64, "dropout": 0.3, **params})
 
 
-def _network(name: str, **params: Any) -> ModelConfig:
+def _make_network(name: str, **params: Any) -> ModelConfig:
     return ModelConfig(name=name, params={"norm": "batch", **params}, output_bias="mean_shape")

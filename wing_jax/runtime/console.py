@@ -1,4 +1,4 @@
-"""The terminal: what is printed appears as it is. Names of files hold brackets and colons, which are no markup here."""
+"""Consoles that print text unchanged: brackets and colons in file names are not markup."""
 
 import sys
 from typing import Any
@@ -9,14 +9,16 @@ from wing_jax.text import printable
 
 
 def is_terminal(stream: Any) -> bool:
-    """Whether the stream is a terminal. One that is closed (`>&-`), or of a program without a console, is None."""
+    """Return whether the stream is a terminal. A stream is None if it is closed (`>&-`) or there is no console."""
     return stream is not None and stream.isatty()
 
 
 def make_console(*, stderr: bool = False, width: int = 0) -> Console:
-    """A console that prints text as it is: without markup ("[id]" in a name), emoji codes (":dog:") and coloring of
-    numbers. Long lines are not broken, unless `width` is given: the characters of a line where the output is no
-    terminal, which tables fit into."""
+    """Make a console that prints text unchanged: no markup ("[id]"), emoji codes (":dog:") or colored numbers.
+
+    Long lines are not wrapped, unless `width` is set: the characters per line for tables, if the output is not a
+    terminal.
+    """
     terminal = is_terminal(sys.stderr if stderr else sys.stdout)
     return Console(
         stderr=stderr,
@@ -29,5 +31,5 @@ def make_console(*, stderr: bool = False, width: int = 0) -> Console:
 
 
 def say(console: Console, text: str, *, style: str = "", **options: Any) -> None:
-    """Print a line of text that may hold names of files: control characters in them are escaped."""
+    """Print a line of text that may contain file names; control characters are escaped."""
     console.print(printable(text), style=style or None, **options)

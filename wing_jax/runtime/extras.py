@@ -1,4 +1,4 @@
-"""Optional packages: each is imported when it is first used, and where it is missing the message names the extra."""
+"""Optional packages, imported on first use; if one is missing, the message names the extra that installs it."""
 
 import importlib
 from types import ModuleType
@@ -8,12 +8,12 @@ from wing_jax.text import reason
 
 
 def require(module: str, *, extra: str, purpose: str) -> ModuleType:
-    """The module called `module`, imported.
+    """Import an optional module.
 
     Args:
       module: full name, such as "scipy.io".
       extra: the extra of pyproject.toml that installs it.
-      purpose: what needs it, as the message begins: "reading .mat files".
+      purpose: what needs it, the beginning of the message: "reading .mat files".
 
     Returns:
       The module.
@@ -31,16 +31,16 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
 
 
 def missing(error: ImportError, module: str, *, extra: str, purpose: str) -> InputError:
-    """What to raise where importing `module` raised `error`, for code that imports in its own way.
+    """Return the error to raise if importing `module` raised `error`, for code that does not use `require`.
 
     Args:
-      error: what the import raised.
-      module: as for `require`, as the others.
+      error: that the import raised.
+      module: full name, such as "scipy.io".
       extra: the extra of pyproject.toml that installs it.
       purpose: what needs it.
 
     Returns:
-      The error, which names the package and the command that installs it.
+      The error; it names the package and the command that installs it.
 
     >>> str(missing(ModuleNotFoundError(name="av"), "av", extra="video", purpose="reading a video"))
     'reading a video needs av: pip install "wing-jax[video]"'
@@ -48,5 +48,5 @@ def missing(error: ImportError, module: str, *, extra: str, purpose: str) -> Inp
     package = module.split(".")[0]
     why = ""
     if not isinstance(error, ModuleNotFoundError) or (error.name or "").split(".")[0] != package:
-        why = f", which cannot be imported here ({reason(error)})"  # it is there, and broken or incomplete
+        why = f", which is installed but cannot be imported ({reason(error)})"
     return InputError(f'{purpose} needs {package.replace("_", "-")}{why}: pip install "wing-jax[{extra}]"')

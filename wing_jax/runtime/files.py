@@ -1,4 +1,4 @@
-"""Files from anywhere: only regular ones are read, only so large, and none that a link leads to out of a folder."""
+"""Files from untrusted sources: only regular files of limited size are read, and no links out of a data folder."""
 
 import codecs
 import contextlib
@@ -16,16 +16,16 @@ from typing import BinaryIO
 
 from wing_jax.errors import InputError
 
-LARGEST = 1 << 30  # bytes of a file that is read at once
+LARGEST = 1 << 30  # bytes of a file that is read into memory
 SYSTEM_FOLDERS = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"))
 FOLLOW = "WING_JAX_FOLLOW_LINKS"
 
 
 def read_bytes(path: str | Path, *, largest: int = LARGEST) -> bytes:
-    """The content of the file `path`.
+    """Read the file `path`.
 
     Raises:
-      OSError: it cannot be read, is a device or a pipe, or is larger than `largest` bytes.
+      OSError: the file cannot be read, is a device or a pipe, or is larger than `largest` bytes.
     """
     with open_bytes(path) as file:
         if os.fstat(file.fileno()).st_size > largest:
@@ -35,135 +35,143 @@ def read_bytes(path: str | Path, *, largest: int = LARGEST) -> bytes:
 
 @contextlib.contextmanager
 def open_bytes(path: str | Path) -> Generator[BinaryIO]:
-    """The file `path`, open to be read.
+    """Open the file `path` for reading.
 
     Raises:
-      OSError: it cannot be read, or is a device or a pipe.
+      OSError: the file cannot be read, or is a device or a pipe.
     """
-    with open(path, "rb", opener=_without_waiting) as file:
+    with open(path, "rb", opener=_open_nonblocking) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "a device or a pipe, not a file")
         yield file
 
 
 def read_text(path: str | Path, *, encoding: str = "utf-8", largest: int = LARGEST) -> str:
-    """The content of the text file `path`, its line ends as "\\n". A file that begins with the mark of UTF-16, as
-    Excel's "Unicode text" and PowerShell's `>` write it, is read as that, whatever the `encoding`.
+    """Read the text file `path`, with its line ends as "\\n".
+
+    A file that starts with the byte order mark of UTF-16, as Excel's "Unicode text" and PowerShell's `>` write it, is
+    read as UTF-16, whatever the `encoding`.
 
     Raises:
       OSError: as for `read_bytes`.
-      UnicodeDecodeError: it is no text in this encoding.
+      UnicodeDecodeError: the content is not text in this encoding.
     """
     content = read_bytes(path, largest=largest)
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # no UTF-8 begins so
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # never the start of UTF-8
         encoding = "utf-16"
     return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write `path` whole or not at all, text as UTF-8: beside it first, so that what was there stays until then.
+    """Write `path` atomically, text as UTF-8: to a temporary file beside it, which then replaces the old file.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.new")
+    temporary = path.with_name(f"{path.name}.new")
     try:
-        unfinished.write_bytes(content.encode() if isinstance(content, str) else content)
-        unfinished.replace(path)
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):
-            unfinished.unlink()
+            temporary.unlink()
         raise
 
 
 def is_hidden(path: Path, *, below: Path) -> bool:
-    """Whether `path`, or a folder between it and `below`, is hidden: its name begins with a dot, or is one of
-    `SYSTEM_FOLDERS`. Such are not data: macOS puts a `._x.jpg` beside each `x.jpg` on drives of other systems and a
-    folder `__MACOSX` into archives, Jupyter makes `.ipynb_checkpoints`, Synology keeps thumbnails in `@eaDir`, and
-    Windows what was deleted in `$RECYCLE.BIN`."""
+    """Return whether `path`, or a folder between it and `below`, is hidden: its name starts with a dot or is one of
+    `SYSTEM_FOLDERS`.
+
+    Hidden files are not data: macOS writes a `._x.jpg` beside each `x.jpg` on drives of other systems and a folder
+    `__MACOSX` into archives, Jupyter makes `.ipynb_checkpoints`, Synology stores thumbnails in `@eaDir`, and Windows
+    deleted files in `$RECYCLE.BIN`.
+    """
     return any(part.startswith(".") or part in SYSTEM_FOLDERS for part in path.relative_to(below).parts)
 
 
 def find_files(folder: str | Path, pattern: str) -> list[Path]:
-    """What lies at the glob `pattern` below `folder` and is not hidden, sorted by path."""
+    """Find the paths that match the glob `pattern` in `folder` and are not hidden, sorted."""
     folder = Path(folder)
     return sorted(path for path in folder.glob(pattern) if not is_hidden(path, below=folder))
 
 
-# Paths that every library takes as they are. Others are read as patterns ([...] and * by glob in Orbax, % by OpenCV),
-# as separators (a backslash by TensorStore) or as addresses (a colon by FFmpeg), or are not UTF-8, which C++ refuses.
+# Paths that every library accepts literally. In other paths, some characters are patterns ([...] and * for glob in
+# Orbax, % for OpenCV), separators (a backslash for TensorStore) or addresses (a colon for FFmpeg), or the path is not
+# UTF-8, which C++ libraries reject.
 PLAIN = re.compile(r"[\w./ +,=@~()-]*", re.ASCII)
 
 
 @contextlib.contextmanager
 def plain_path(folder: str | Path) -> Generator[Path]:
-    """The existing `folder` by a path that every library takes as it is: its own, or that of a link to it in a
-    temporary folder, which is there within the block.
+    """Yield a path to the existing `folder` that every library accepts literally: its own path, or a link to it in a
+    temporary folder, which exists inside the block.
 
     Raises:
-      InputError: no link can be made.
+      InputError: the link cannot be created.
     """
     folder = Path(folder).absolute()
     if PLAIN.fullmatch(str(folder)):
         yield folder
         return
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
-            place = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="wing_jax-")))
-            (place / "folder").symlink_to(folder, target_is_directory=True)
+            parent = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wing_jax-")))
+            (parent / "folder").symlink_to(folder, target_is_directory=True)
         except OSError as error:
-            raise InputError(f"{folder}: no link to it can be made ({error.strerror}): rename it plainly") from error
-        if not PLAIN.fullmatch(str(place)):
-            raise InputError(f"{place}: the folder of temporary files has odd characters: set TMPDIR to another")
-        yield place / "folder"
+            raise InputError(
+                f"{folder}: cannot create a link to it ({error.strerror}): rename it, without special characters"
+            ) from error
+        if not PLAIN.fullmatch(str(parent)):
+            raise InputError(f"{parent}: the temporary folder has special characters: set TMPDIR to another folder")
+        yield parent / "folder"
 
 
 def refuse_ways_out(folder: str | Path) -> None:
-    """Look through `folder` for links that lead out of it, and for what is neither file nor folder.
+    """Refuse a folder with links that lead out of it, or with entries that are neither files nor folders.
 
-    Whoever trusts the links of a folder sets the environment variable WING_JAX_FOLLOW_LINKS to 1.
+    To trust the links of a folder, set the environment variable WING_JAX_FOLLOW_LINKS to 1.
 
     Raises:
-      InputError: there is one; it is named.
+      InputError: there is such an entry; the message names it.
     """
     root = Path(folder)
-    inside = Path(os.path.realpath(root))
-    ahead = [root] if root.is_dir() else []  # where it is missing, whoever reads it says so
-    while ahead:
-        place = ahead.pop()
+    real_root = Path(os.path.realpath(root))
+    pending = [root] if root.is_dir() else []  # a missing folder is reported when it is read
+    while pending:
+        current = pending.pop()
         try:
-            with os.scandir(place) as entries:
+            with os.scandir(current) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
-                    if entry.name.startswith("."):  # hidden, and so never read
+                    if entry.name.startswith("."):  # hidden files are never read
                         continue
                     if entry.is_symlink():
-                        refuse_way_out(Path(entry.path), inside)
+                        refuse_way_out(Path(entry.path), real_root)
                     elif entry.is_dir():
-                        ahead.append(Path(entry.path))
+                        pending.append(Path(entry.path))
                     elif not entry.is_file():
-                        raise InputError(f"{entry.path}: a device or a pipe: take it out of the data folder")
+                        raise InputError(f"{entry.path}: a device or a pipe: remove it from the data folder")
         except OSError as error:
-            raise InputError(f"{place}: cannot be looked through ({error.strerror}): mend its permissions") from error
+            raise InputError(f"{current}: cannot be listed ({error.strerror}): fix its permissions") from error
 
 
 def refuse_way_out(path: Path, *inside: Path) -> None:
-    """Raise InputError where `path` leads, by a link, out of all the folders `inside`, which are real paths."""
+    """Raise InputError if a link in `path` leads out of all of the folders `inside`, which are real paths."""
     real = Path(os.path.realpath(path))
     if not any(real.is_relative_to(folder) for folder in inside) and os.environ.get(FOLLOW) != "1":
         raise InputError(
-            f"{path}: a link that leads out of its folder: put the file itself there, or set {FOLLOW}=1 if you "
+            f"{path}: a link that leads out of its folder: copy the file there, or set {FOLLOW}=1 if you "
             "trust this folder"
         )
 
 
-# What NumPy and zipfile raise at a broken .npz, one that is encrypted or of a later format of zip included.
+# What NumPy and zipfile raise for a broken .npz, including encrypted ones and those of later zip versions.
 BROKEN_ARCHIVE = (
     OSError, ValueError, TypeError, EOFError, KeyError, MemoryError, RuntimeError, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 
 
 def refuse_bomb(archive: io.BytesIO, *, largest: int = LARGEST) -> None:
-    """Raise ValueError where the files of a zip archive (an .npz) would take more than `largest` bytes unpacked."""
+    """Raise ValueError if the files of a zip archive (an .npz) take more than `largest` bytes unpacked."""
     with zipfile.ZipFile(archive) as entries:
         total = sum(entry.file_size for entry in entries.infolist())
     if total > largest:
@@ -171,6 +179,6 @@ def refuse_bomb(archive: io.BytesIO, *, largest: int = LARGEST) -> None:
     archive.seek(0)
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Opening a pipe that nobody writes to would wait for ever."""
+def _open_nonblocking(path: str, flags: int) -> int:
+    """Open without blocking: opening a pipe without a writer would hang."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

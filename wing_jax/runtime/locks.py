@@ -1,4 +1,4 @@
-"""One process writes to a folder at a time."""
+"""Locks, so that only one process at a time writes to a folder."""
 
 import contextlib
 from collections.abc import Generator
@@ -11,13 +11,18 @@ from wing_jax.errors import InputError
 
 @contextlib.contextmanager
 def only_writer(folder: str | Path, *, doing: str, instead: str) -> Generator[None]:
-    """Within, no other process that asks can write to `folder`; a process that dies gives it free.
+    """Lock `folder` in this block against other processes that use this lock; a process that dies releases it.
 
-    The lock is an empty hidden file beside the folder. It is taken away by who holds it; whoever waits for it then
-    finds, by filelock, that the file it has locked is no longer there.
+    The lock is an empty hidden file beside the folder. Its holder deletes it at the end. A process that locks the old
+    file at that moment notices, through filelock, that the file no longer exists.
+
+    Args:
+      folder: to write to; it need not exist.
+      doing: what this process and its like do, for the message: "trains".
+      instead: what else the user can do, for the message.
 
     Raises:
-      InputError: another process writes there, `doing` ("trains"), with what to do `instead`; or nobody may.
+      InputError: another process holds the lock, or the folder cannot be written to.
     """
     folder = Path(folder).absolute()
     lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=0)
@@ -25,9 +30,9 @@ def only_writer(folder: str | Path, *, doing: str, instead: str) -> Generator[No
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise InputError(f"{folder}: another process {doing} here: wait until it has ended, or {instead}") from None
+        raise InputError(f"{folder}: another process {doing} here: wait until it ends, or {instead}") from None
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written to ({error.strerror}): mend that, or {instead}") from error
+        raise InputError(f"{folder}: cannot be written to ({error.strerror}): fix that, or {instead}") from error
     try:
         yield
     finally:

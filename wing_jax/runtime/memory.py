@@ -1,4 +1,4 @@
-"""How much memory there is, so that what cannot fit is refused before it is allocated."""
+"""Available memory, so that requests that cannot fit are refused before allocation."""
 
 import contextlib
 import os
@@ -12,37 +12,35 @@ STATM = Path("/proc/self/statm")
 
 
 def available(*, meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
-    """Bytes that this process can still allocate: the least of the machine's free memory (with swap), the limit of its
-    container and the limit of its address space (`ulimit -v`). None where the system says nothing of it.
+    """Return the bytes that this process can still allocate; None if the system does not report any limit.
 
-    `meminfo` and `cgroup` are the files in which Linux tells the first two.
+    It is the minimum of the machine's free memory (with swap), the limit of the container and the limit of the address
+    space (`ulimit -v`). `meminfo` and `cgroup` are the files in which Linux reports the first two.
     """
-    known = [value for value in (_of_machine(meminfo), _of_container(cgroup), _of_process()) if value is not None]
-    return min(known, default=None)
+    limits = (_read_free_memory(meminfo), _read_container_limit(cgroup), _read_process_limit())
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def refuse_beyond(needed: int, *, what: str, fix: str) -> None:
-    """Raises InputError where `needed` bytes are more than are `available`; the message is about `what`, and `fix` says
-    what to change."""
-    room = available()
-    if room is not None and needed > room:
-        raise InputError(f"{what}: needs {gigabytes(needed)} of memory and {gigabytes(room)} are free: {fix}")
+    """Raise InputError if `needed` bytes are not `available`; `what` needs them, and `fix` says what to change."""
+    free = available()
+    if free is not None and needed > free:
+        raise InputError(f"{what}: needs {gigabytes(needed)} of memory, {gigabytes(free)} are free: {fix}")
 
 
 def gigabytes(count: int) -> str:
-    """`count` bytes in words, such as "1.5 GB"."""
+    """Format `count` bytes, such as "1.5 GB"."""
     return f"{count / 1e9:,.1f} GB"
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether `error`, of Python, NumPy, OpenCV or JAX, says that memory could not be allocated."""
-    kind = type(error)
-    if kind.__module__.split(".")[0] == "cv2":
+    """Return whether `error`, of Python, NumPy, OpenCV or JAX, means that memory could not be allocated."""
+    if type(error).__module__.split(".")[0] == "cv2":
         return getattr(error, "code", 0) == -4  # cv2.Error.StsNoMem
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error))
 
 
-def _of_machine(meminfo: Path) -> int | None:
+def _read_free_memory(meminfo: Path) -> int | None:
     with contextlib.suppress(OSError, ValueError, KeyError):
         rows = dict(line.split(":", 1) for line in meminfo.read_text(encoding="ascii").splitlines() if ":" in line)
         return 1024 * sum(int(rows[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
@@ -51,13 +49,13 @@ def _of_machine(meminfo: Path) -> int | None:
     return None
 
 
-def _of_container(cgroup: Path) -> int | None:
-    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+def _read_container_limit(cgroup: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):  # "max" if there is no limit
         return int(cgroup.read_text(encoding="ascii"))
     return None
 
 
-def _of_process() -> int | None:
+def _read_process_limit() -> int | None:
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource  # not on Windows
 

@@ -1,7 +1,7 @@
-"""What the surroundings of this process allow: JAX or not, and a folder for caches or none.
+"""Checks of the environment of this process: whether it can use JAX, and its folder for caches.
 
-JAX runs threads, which `fork` does not copy: a child that uses JAX after its parent has used it waits for ever. A child
-that was forked before, or made by "spawn" or "forkserver", can use JAX.
+JAX runs threads, which `fork` does not copy: if a parent has used JAX, a child forked after that hangs when it uses
+JAX. A child that was forked before, or started by "spawn" or "forkserver", can use JAX.
 """
 
 import os
@@ -11,18 +11,18 @@ from pathlib import Path
 
 from wing_jax.errors import InputError
 
-TASKS = "/proc/self/task"  # Linux: a folder for each thread, those of libraries included
+TASKS = "/proc/self/task"  # Linux: a folder for each thread, including those of libraries
 FORKED = (
-    "this process was forked from one that had used JAX, and would wait for ever if it used JAX too: start it with "
+    "this process was forked from one that had used JAX, and would hang if it used JAX too: start it with "
     'multiprocessing.get_context("spawn") (PyTorch: DataLoader(..., multiprocessing_context="spawn")), or fork before '
     "JAX is used and load the model in each worker"
 )
-_started = False  # JAX has a device to work on
-_forked = False  # JAX cannot be used
+_started = False  # JAX has started its backend
+_forked = False  # forked after that: JAX cannot be used
 
 
 def check_fork() -> None:
-    """Raises InputError in a child that was forked after JAX was used, whatever it wants to do with JAX."""
+    """Raise InputError in a child that was forked after JAX was used."""
     if _forked:
         raise InputError(FORKED)
 
@@ -31,7 +31,7 @@ def check_jax() -> None:
     """Start JAX, unless it has started.
 
     Raises:
-      InputError: this process was forked after JAX was used, or the platform that was asked for is not there.
+      InputError: this process was forked after JAX was used, or the requested platform is not available.
     """
     global _started
     check_fork()
@@ -42,35 +42,38 @@ def check_jax() -> None:
     try:
         jax.devices()
     except Exception as error:  # a RuntimeError or an AssertionError, by platform
-        asked, why = jax.config.values["jax_platforms"], " ".join(str(error).split()).split(" (set JAX_PLATFORMS")[0]
-        if not asked:
-            raise InputError(f"JAX cannot start ({why or type(error).__name__}): correct its installation") from error
+        platforms = jax.config.values["jax_platforms"]
+        message = " ".join(str(error).split()).split(" (set JAX_PLATFORMS")[0]
+        if not platforms:
+            raise InputError(f"JAX cannot start ({message or type(error).__name__}): fix its installation") from error
         raise InputError(
-            f"JAX_PLATFORMS={asked}: there is no such platform here ({why or 'JAX has no plugin for it'}): unset "
-            "JAX_PLATFORMS, set it to cpu, or install the JAX for that platform"
+            f"JAX_PLATFORMS={platforms}: not available ({message or 'JAX has no plugin for it'}): unset "
+            "JAX_PLATFORMS, set it to cpu, or install JAX for that platform"
         ) from error
     _started = True
 
 
 def cache_folder() -> Path | None:
-    """The folder for what is computed once and can be computed again, which may not be there yet:
-    `$XDG_CACHE_HOME/wing_jax` or `~/.cache/wing_jax`. None where it could not be written to, or there is no home."""
+    """Return the folder for caches, which may not exist yet: `$XDG_CACHE_HOME/wing_jax` or `~/.cache/wing_jax`.
+
+    None if the folder is not writable or there is no home folder.
+    """
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # also where it is not set: the XDG specification says so of relative ones
+    if not base.is_absolute():  # unset, or relative, which the XDG specification says to ignore
         home = home_folder()
         if home is None:
             return None
         base = home / ".cache"
     folder = base / "wing_jax"
     try:
-        there = next(place for place in (folder, *folder.parents) if place.exists())
-    except (OSError, ValueError):  # a parent is closed, or the name is none
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+    except (OSError, ValueError):  # a parent is not readable, or the name is invalid
         return None
-    return folder if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
+    return folder if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK) else None
 
 
 def home_folder() -> Path | None:
-    """The user's folder, if it is there: containers and batch systems run users without one."""
+    """Return the user's home folder, or None: in containers and batch systems, users may not have one."""
     try:
         home = Path(os.environ["HOME"]) if "HOME" in os.environ else Path.home()
     except RuntimeError:  # the system does not know the user
@@ -79,8 +82,8 @@ def home_folder() -> Path | None:
 
 
 def has_started() -> bool:
-    """Whether JAX has a device to work on, and so threads. It has no public function that asks this without starting
-    them."""
+    """Return whether JAX has started its backend, and so its threads. No public function of JAX reports this without
+    starting them."""
     return _started or bool(getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None))
 
 
@@ -91,5 +94,5 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-    if has_started() and os.path.isdir(TASKS):  # imported after the fork: then JAX's threads are missing
+    if has_started() and os.path.isdir(TASKS):  # imported after a fork, if JAX's threads are missing
         _forked = len(os.listdir(TASKS)) <= threading.active_count()

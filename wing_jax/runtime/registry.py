@@ -1,4 +1,4 @@
-"""Registries: what a config or a command line names. Any package can add to them, by a decorator or an entry point."""
+"""Registries of named entries for configs and the command line; other packages can add to them."""
 
 import difflib
 import importlib.metadata
@@ -14,21 +14,21 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
-    """The entries of one kind, by name: those that were added, and those of installed packages.
+    """The entries of one kind, by name: those that were added, and those of installed packages' entry points.
 
-    A package announces an entry as an entry point of `group`, in its pyproject.toml:
+    A package declares an entry as an entry point of `group`, in its pyproject.toml:
 
         [project.entry-points."wing_jax.losses"]
         log_cosh = "my_package.losses:log_cosh"
 
-    Its module is imported when the name is looked up, and not before. Either the module registers the name itself, by
-    the decorator of this kind, or `adopt` makes an entry of the object that the entry point names.
+    Its module is imported only when the name is looked up. Either the module registers the name itself, with the
+    decorator of this kind, or `adopt` makes an entry from the object that the entry point names.
 
     Args:
-      kind: what messages call an entry, such as "loss".
+      kind: what an entry is, for messages, such as "loss".
       group: the group of the entry points, such as "wing_jax.losses".
-      adopt: `(name, object) -> entry`, for objects that an entry point names and that are not registered yet.
-      builtin: imports the modules of this package that add entries; called before the first look at them.
+      adopt: `(name, object) -> entry`, for objects of entry points that are not registered yet.
+      builtin: imports the modules of this package that add entries; called before the first lookup.
     """
 
     def __init__(
@@ -40,79 +40,81 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         self._origins: dict[str, str] = {}
 
     def add(self, name: str, entry: Entry, *, origin: Any = None) -> None:
-        """Add `entry` under `name`. `origin` is the function or class it was made of: one of the same module and name
-        is replaced, so that a notebook's cell can run again.
+        """Add `entry` under `name`.
+
+        `origin` is the function or class that the entry was made from. An entry whose origin has the same module and
+        name is replaced, so that a notebook cell can run again.
 
         Raises:
-          ValueError: the name is no word, or is taken by another entry.
+          ValueError: the name is invalid, or another entry has it.
         """
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9]\w*(-\w+)*", name):
             raise ValueError(f"a {self.kind} cannot be called {quoted(name)}: use letters, digits and underscores")
-        place = f"{getattr(origin, '__module__', '')}:{getattr(origin, '__qualname__', '')}"
-        if not place.startswith("wing_jax."):  # another package's: our own names are taken
+        source = f"{getattr(origin, '__module__', '')}:{getattr(origin, '__qualname__', '')}"
+        if not source.startswith("wing_jax."):  # another package may not take our names
             self._import_builtin()
-        if name in self._entries and (origin is None or place != self._origins[name]):
-            where = self._origins[name].rstrip(":") or "elsewhere"
-            raise ValueError(f"a {self.kind} called {quoted(name)} is registered already, by {where}: use another name")
-        self._entries[name], self._origins[name] = entry, place
+        if name in self._entries and (origin is None or source != self._origins[name]):
+            owner = self._origins[name].rstrip(":") or "another package"
+            raise ValueError(f"a {self.kind} called {quoted(name)} is registered already, by {owner}: use another name")
+        self._entries[name], self._origins[name] = entry, source
 
     def remove(self, name: str) -> None:
-        """Take out the entry called `name`, where it has been added or looked up; one of an entry point that is still
-        installed comes back when it is looked up again."""
+        """Remove the entry called `name`, if there is one. The entry of an installed entry point returns on the next
+        lookup."""
         self._entries.pop(name, None)
         self._origins.pop(name, None)
 
     def registered(self) -> Mapping[str, Entry]:
-        """The entries that are there without importing anything more."""
+        """Return the entries so far, without importing any module."""
         return dict(self._entries)
 
     def __getitem__(self, name: str) -> Entry:
-        """The entry called `name`; the module of an entry point is imported.
+        """Return the entry called `name`; the module of an entry point is imported.
 
         Raises:
-          InputError: there is none, or its module cannot be imported; the message names those there are.
+          InputError: the name is unknown (the message lists the known names), or its module cannot be imported.
         """
         self._import_builtin()
-        if name not in self._entries and (point := self._points().get(name)):
+        if name not in self._entries and (point := self._entry_points().get(name)):
             try:
                 loaded = point.load()
             except Exception as error:  # whatever another package's module raises
                 raise InputError(
                     f"the {self.kind} {quoted(name)} of {quoted(point.value)} cannot be imported ({reason(error)}): "
-                    "correct that package, or uninstall it"
+                    "fix that package or uninstall it"
                 ) from error
             if name not in self._entries:
                 self.add(name, self._adopt(name, loaded), origin=loaded)
         if name not in self._entries:
-            raise InputError(self._unknown(name))
+            raise InputError(self._describe_unknown(name))
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
-        """All names, those of entry points without importing anything."""
+        """Iterate over all names; the modules of entry points are not imported."""
         self._import_builtin()
-        return iter(dict.fromkeys([*self._entries, *self._points()]))
+        return iter(dict.fromkeys([*self._entries, *self._entry_points()]))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
     def __contains__(self, name: object) -> bool:
         self._import_builtin()
-        return name in self._entries or name in self._points()
+        return name in self._entries or name in self._entry_points()
 
     def __repr__(self) -> str:
         return f"<Registry of {self.group}: {', '.join(self)}>"
 
     def _import_builtin(self) -> None:
-        with self._importing:  # another thread waits until all are there; an import that looks up a name does not
+        with self._importing:  # other threads wait; a lookup during the imports does not
             builtin, self._builtin = self._builtin, None
             if builtin is not None:
                 builtin()
 
-    def _points(self) -> dict[str, importlib.metadata.EntryPoint]:
+    def _entry_points(self) -> dict[str, importlib.metadata.EntryPoint]:
         return {point.name: point for point in importlib.metadata.entry_points(group=self.group)}
 
-    def _unknown(self, name: str) -> str:
-        known = list(self)
-        near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}? There are" if near else "use one of"
-        return f"no {self.kind} is called {quoted(name)}: {hint} {', '.join(known)}"
+    def _describe_unknown(self, name: str) -> str:
+        names = list(self)
+        matches = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+        hint = f"did you mean {matches[0]}? There are" if matches else "use one of"
+        return f"no {self.kind} is called {quoted(name)}: {hint} {', '.join(names)}"

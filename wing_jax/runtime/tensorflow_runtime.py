@@ -1,4 +1,4 @@
-"""TensorFlow, imported when first asked for, quiet and kept off the accelerators that JAX works on."""
+"""TensorFlow, imported on first use, with few log messages and without the accelerators that JAX uses."""
 
 import functools
 import os
@@ -9,7 +9,7 @@ from wing_jax.runtime.extras import require
 
 @functools.cache
 def tensorflow(*, asked_for_by: str = "the tf.data input") -> ModuleType:
-    """The `tensorflow` module, with no GPU or TPU visible to it.
+    """Import `tensorflow`, with no GPU or TPU visible to it.
 
     Raises:
       InputError: TensorFlow is not installed.

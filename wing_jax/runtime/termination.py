@@ -1,4 +1,4 @@
-"""SIGTERM, by which schedulers announce that a machine is taken away: what is trained is saved, and the status is 0."""
+"""SIGTERM, which schedulers send before they stop a machine: the training is saved, and the exit status is 0."""
 
 import contextlib
 import os
@@ -14,16 +14,15 @@ _terminated, _interrupted, _training = threading.Event(), threading.Event(), thr
 
 @contextlib.contextmanager
 def handle_sigterm(*, last: bool = False) -> Generator[None]:
-    """SIGTERM ends what is within by `TrainingInterrupted`: at once where nothing is trained, else when the loop has
-    saved.
+    """Raise `TrainingInterrupted` in this block on SIGTERM: at once outside of training, else after the loop has saved.
 
-    Where that is the `last` that the process does, SIGTERM is ignored from then on: what is left is the process's end.
+    With `last`, SIGTERM is ignored after the block: only the exit of the process follows.
     """
     if not _in_main_thread():
         yield
         return
     _terminated.clear()
-    before = signal.signal(signal.SIGTERM, _note_sigterm)
+    before = signal.signal(signal.SIGTERM, _record_sigterm)
     try:
         yield
     finally:
@@ -32,24 +31,24 @@ def handle_sigterm(*, last: bool = False) -> Generator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Generator[None]:
-    """Within, SIGTERM and the first Ctrl-C are only noted, for `stop_requested` and `interrupted`; a second Ctrl-C
+    """Only record SIGTERM and the first Ctrl-C in this block, for `stop_requested` and `interrupted`; a second Ctrl-C
     raises KeyboardInterrupt at once."""
     _interrupted.clear()
-    catches = _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if catches:
-        signal.signal(signal.SIGINT, _note_sigint)
+    handle_sigint = _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if handle_sigint:
+        signal.signal(signal.SIGINT, _record_sigint)
     _training.set()
     try:
         yield
     finally:
         _training.clear()
-        if catches:
+        if handle_sigint:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def stop_requested() -> bool:
-    """Whether training is to end now: any of its processes got SIGTERM. All of them must ask alike."""
-    import jax  # not before: importing it takes a second, in which SIGTERM is to be handled as well
+    """Return whether any process of the training has received SIGTERM. All must call this at the same step."""
+    import jax  # imported late: it takes a second, during which SIGTERM must be handled too
     import numpy as np
     from jax.experimental import multihost_utils
 
@@ -59,12 +58,12 @@ def stop_requested() -> bool:
 
 
 def interrupted() -> bool:
-    """Whether Ctrl-C was pressed since the training began; of several processes each is ended by its own."""
+    """Return whether Ctrl-C was pressed since training started; always False with several processes."""
     return _interrupted.is_set()
 
 
 def exit_now() -> None:
-    """End a process of several at once, with status 0: an orderly end would wait for the others, and they for this."""
+    """Exit one of several processes at once, with status 0: in a normal exit, they would wait for each other."""
     import jax
 
     if jax.distributed.is_initialized():
@@ -72,19 +71,17 @@ def exit_now() -> None:
 
 
 def _in_main_thread() -> bool:
-    """Python hands signals to the main thread alone."""
+    """Return whether this is the main thread, the only one that can handle signals in Python."""
     return threading.current_thread() is threading.main_thread()
 
 
-def _note_sigterm(*_: Any) -> None:
+def _record_sigterm(*_: Any) -> None:
     _terminated.set()
     if not _training.is_set():
-        raise TrainingInterrupted(
-            "stopped before a step was trained since the last checkpoint: nothing is lost", together=False
-        )
+        raise TrainingInterrupted("stopped before any step after the last checkpoint: nothing is lost", together=False)
 
 
-def _note_sigint(*_: Any) -> None:
+def _record_sigint(*_: Any) -> None:
     import jax
 
     if _interrupted.is_set() or jax.process_count() > 1:
