@@ -56,7 +56,7 @@ def test_a_training_on_a_disk_that_grows_ends_with_the_bits_of_one_with_room(wor
     for _, complaints in said[:-1]:
         lines = complaints.splitlines()
         assert all(line.startswith("stage ") for line in lines[:-1]), complaints
-        assert "make room or mend permissions, and run the same command again" in lines[-1]
+        assert "make room or fix permissions, and run the same command again" in lines[-1]
         moments.append("log" if "the log cannot be written" in lines[-1] else lines[-1].split("small/")[1][:6])
     assert moments[0] == "log"
     assert set(moments[1:]) == {"stage1", "stage2"}
