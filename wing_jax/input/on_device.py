@@ -100,8 +100,8 @@ def take_rows(
 ) -> UInt8[Array, "part side side 3"]:
     """Return `rows[index]`.
 
-    With `axis`, `rows` is this replica's part of all rows, `index` is that of the complete batch, and the result is this
-    replica's part of the batch: each replica contributes the rows that it stores, and the sums are scattered.
+    With `axis`, `rows` is this replica's part of all rows, `index` is that of the complete batch, and the result is
+    this replica's part of the batch: each replica contributes the rows that it stores, and the sums are scattered.
     """
     if axis is None or jax.lax.axis_size(axis) == 1:
         return rows[index]

@@ -139,7 +139,8 @@ def face_keys(epoch: Int[Array | np.ndarray, "batch"], place: Int[Array | np.nda
 def place_faces(
     faces: TrainingFaces, indices: BatchIndices, *, augment: Sequence[Augmentation], size: int, seed: int
 ) -> PlacedFaces:
-    """Draw the augmentations of the faces at `indices` `[batch]`, and compute their crops of `size` pixels and points."""
+    """Draw the augmentations of the faces at `indices` `[batch]`, and compute their crops of `size` pixels and their
+    points."""
     keys = face_keys(indices.epoch, indices.place, seed=seed)
     transforms = jnp.asarray(faces.crop_to_image)
     draws = transforms.shape[1]
@@ -159,6 +160,4 @@ def place_faces(
         is_mirrored,
         jnp.asarray(faces.flip),
     )
-    return PlacedFaces(
-        points=points, visible=visible, crop_to_image=crop_to_image, mirrored=is_mirrored, params=params
-    )
+    return PlacedFaces(points=points, visible=visible, crop_to_image=crop_to_image, mirrored=is_mirrored, params=params)

@@ -158,9 +158,7 @@ def make_validate(network: Network, validation: Batch, *, eyes: tuple[int, int],
 
     def batches(values: Any) -> np.ndarray:
         values = np.asarray(values)
-        padded = np.concatenate(
-            [values, np.zeros_like(values[:1]).repeat(padding, 0)]
-        )  # the padding is not visible
+        padded = np.concatenate([values, np.zeros_like(values[:1]).repeat(padding, 0)])  # the padding is not visible
         return padded.reshape(-1, rows, *values.shape[1:])
 
     parts = Batch(*map(batches, validation))

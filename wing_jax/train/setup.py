@@ -43,7 +43,7 @@ LOG_EVERY = 20  # least number of steps between two log lines
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainSettings:
-    """How a training is computed. Except for the seed and the callbacks, settings affect the result by rounding only."""
+    """How a training is computed. All but the seed and the callbacks affect the result by rounding only."""
 
     mesh: Mesh
     seed: int = 0
