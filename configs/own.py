@@ -3,8 +3,8 @@
     wing-jax train own --name mine --data pts --root faces/train --scheme mine.toml
     wing-jax evaluate runs/mine/model --data pts --root faces/test --scheme mine.toml
 
-`--data` is pts (a folder of .pts or .ljson files), imglab, coco or csv (a file each). docs/how-to/own-faces.md explains the
-steps. The networks are narrow, for hundreds to thousands of faces; with more, use the widths of configs/w300.py.
+`--data` is pts (a folder of .pts or .ljson files), imglab, coco or csv (a file each). docs/how-to/own-faces.md explains
+the steps. The networks are narrow, for hundreds to thousands of faces; with more, use the widths of configs/w300.py.
 """
 
 from wing_jax.config import AugmentConfig, DataConfig

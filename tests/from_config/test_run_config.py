@@ -1,4 +1,4 @@
-"""A run's folder goes on only by the config that it was begun with, which lies in it and repeats the run."""
+"""The record of a run: its folder has the config it was started with, and the run resumes with that config only."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from wing_jax.from_config.train import record_of, train
 from wing_jax.train.run_record import write_record
 
 
-def claim(config, folder=None):
+def start_run(config, folder=None):
     folder = folder or config.folder
     write_record(record_of(config, folder), folder)
 
@@ -24,10 +24,10 @@ def config(tmp_path) -> Config:
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
-def test_the_record_of_every_config_is_that_config_again(path, tmp_path):
+def test_the_record_of_a_config_loads_as_the_same_config(path, tmp_path):
     config = dataclasses.replace(load_config(path), output=str(tmp_path))
-    claim(config)
-    claim(config)
+    start_run(config)
+    start_run(config)
     assert load_config(config.folder / "config.json") == config
     assert [path.name for path in config.folder.iterdir()] == ["config.json"]
 
@@ -36,7 +36,7 @@ def changed(config: Config, part: str, **values) -> Config:
     return dataclasses.replace(config, **{part: dataclasses.replace(getattr(config, part), **values)})
 
 
-OTHERS = {
+CHANGES = {
     "seed": lambda config: dataclasses.replace(config, seed=1),
     "input": lambda config: dataclasses.replace(config, input="tfdata"),
     "data.name": lambda config: changed(config, "data", name="w300", train_faces=config.data.train_faces),
@@ -49,86 +49,87 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("field", OTHERS)
-def test_another_config_is_refused_and_the_field_named(config, field):
-    claim(config)
+@pytest.mark.parametrize("field", CHANGES)
+def test_a_different_config_is_refused_and_the_field_named(config, field):
+    start_run(config)
     before = (config.folder / "config.json").read_bytes()
-    other = OTHERS[field](config)
-    for refuse in (claim, train):
-        with pytest.raises(InputError) as caught:
-            refuse(other)
-        assert f"was begun with {field}=" in str(caught.value)
-        assert "choose another folder (--name)" in str(caught.value)
-        assert "\n" not in str(caught.value)
+    other = CHANGES[field](config)
+    for function in (start_run, train):
+        with pytest.raises(InputError) as error:
+            function(other)
+        assert f"was started with {field}=" in str(error.value)
+        assert "pass another folder (--name)" in str(error.value)
+        assert "\n" not in str(error.value)
     assert (config.folder / "config.json").read_bytes() == before
     (config.folder / "config.json").unlink()
-    claim(other)
+    start_run(other)
 
 
-def test_a_second_stage_that_was_not_there_is_refused(config):
-    claim(dataclasses.replace(config, stage2=None))
+def test_adding_a_second_stage_is_refused(config):
+    start_run(dataclasses.replace(config, stage2=None))
     with pytest.raises(
-        InputError, match=r"begun with stage2\.augment\.aspect=None, and now it is 0\.0 \(and \d+ more: stage2\."
+        InputError, match=r"started with stage2\.augment\.aspect=None, and now it is 0\.0 \(and \d+ more: stage2\."
     ):
-        claim(config)
+        start_run(config)
 
 
-def test_where_and_on_what_it_runs_may_change(config, tmp_path):
-    claim(config)
+def test_paths_and_devices_may_change(config, tmp_path):
+    start_run(config)
     moved = dataclasses.replace(config, devices=1, parallel="pmap", steps_per_call=7)
-    claim(changed(changed(moved, "data", root="elsewhere"), "stage1", keep=5))
+    start_run(changed(changed(moved, "data", root="elsewhere"), "stage1", keep=5))
     config.folder.rename(tmp_path / "renamed")
     renamed = changed(dataclasses.replace(config, name="renamed"), "data", root="there")
-    claim(renamed)
-    record = record_of(renamed, renamed.folder)  # which names the checkpoints and the faces of a step that diverges
+    start_run(renamed)
+    record = record_of(renamed, renamed.folder)  # `wing-jax replay` finds the checkpoints and faces by it
     assert (record["name"], record["data"]["root"], record["devices"]) == ("renamed", "there", 0)
 
 
-def test_what_a_later_version_added_is_no_difference_until_it_is_used(config):
-    claim(config)
+def test_fields_of_a_later_version_are_no_difference_until_they_are_used(config):
+    start_run(config)
     path = config.folder / "config.json"
     record = json.loads(path.read_text())
     for part, name in ((record["data"], "reshaped"), (record["stage1"]["augment"], "jpeg"), (record, "large_batch")):
         del part[name]
     path.write_text(json.dumps(record))
-    claim(config)
-    used = dataclasses.replace(config.stage1.augment, jpeg=0.5)
-    with pytest.raises(InputError, match=r"begun with stage1\.augment\.jpeg=0\.0, and now it is 0\.5"):
-        claim(changed(config, "stage1", augment=used))
+    start_run(config)
+    augment = dataclasses.replace(config.stage1.augment, jpeg=0.5)
+    with pytest.raises(InputError, match=r"started with stage1\.augment\.jpeg=0\.0, and now it is 0\.5"):
+        start_run(changed(config, "stage1", augment=augment))
 
 
-def test_what_a_loss_has_by_default_is_the_same_said_or_not(config):
-    def of(name, size=None, **params):
+def test_defaults_of_a_loss_need_not_be_stated(config):
+    def with_loss(name, size=None, **params):
         return changed(config, "stage1", loss=LossConfig(name=name, reference_size=size, params=params))
 
-    claim(of("wing", 64, width=10.0, epsilon=2.0))
-    claim(of("wing"))
-    claim(of("wing", None, epsilon=2.0))
-    with pytest.raises(InputError, match=r"begun with stage1\.loss\.reference_size=64, and now it is 128"):
-        claim(of("wing", 128))
-    with pytest.raises(InputError, match=r"begun with stage1\.loss\.params\.width=10\.0, and now it is 12\.0"):
-        claim(of("wing", width=12.0))
+    start_run(with_loss("wing", 64, width=10.0, epsilon=2.0))
+    start_run(with_loss("wing"))
+    start_run(with_loss("wing", None, epsilon=2.0))
+    with pytest.raises(InputError, match=r"started with stage1\.loss\.reference_size=64, and now it is 128"):
+        start_run(with_loss("wing", 128))
+    with pytest.raises(InputError, match=r"started with stage1\.loss\.params\.width=10\.0, and now it is 12\.0"):
+        start_run(with_loss("wing", width=12.0))
     (config.folder / "config.json").unlink()
-    claim(of("soft_wing", 64))
-    with pytest.raises(InputError, match=r"begun with stage1\.loss\.reference_size=64, and now it is 256"):
-        claim(of("soft_wing"))
+    start_run(with_loss("soft_wing", 64))
+    with pytest.raises(InputError, match=r"started with stage1\.loss\.reference_size=64, and now it is 256"):
+        start_run(with_loss("soft_wing"))
 
 
-def test_what_a_network_has_by_default_is_the_same_said_or_not(config):
-    own = config.stage1.model
-    bare = {name: value for name, value in own.params.items() if name != "hidden"}
-    claim(changed(config, "stage1", model=dataclasses.replace(own, params=bare)))
-    claim(changed(config, "stage1", model=dataclasses.replace(own, params={**bare, "hidden": 1024, "dropout": 0.0})))
-    with pytest.raises(InputError, match=r"begun with stage1\.model\.params\.hidden=1024, and now it is 512"):
-        claim(config)
+def test_defaults_of_a_network_need_not_be_stated(config):
+    model = config.stage1.model
+    params = {name: value for name, value in model.params.items() if name != "hidden"}
+    start_run(changed(config, "stage1", model=dataclasses.replace(model, params=params)))
+    params = {**params, "hidden": 1024, "dropout": 0.0}
+    start_run(changed(config, "stage1", model=dataclasses.replace(model, params=params)))
+    with pytest.raises(InputError, match=r"started with stage1\.model\.params\.hidden=1024, and now it is 512"):
+        start_run(config)
 
 
-def test_a_sweep_over_another_grid_does_not_take_the_first_ones_runs_for_its_own(config):
+def test_a_sweep_with_a_different_grid_is_refused(config):
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     first = SweepConfig(**fields, grid=GridConfig(params={"width": (8.0, 10.0)}))
-    claim(config)  # a training of this name, beside which a sweep may lie
-    claim(first, first.folder / "sweep")
-    with pytest.raises(InputError, match=r"was begun with grid\.params\.width=\[8\.0, 10\.0\], and now it is \[4\.0"):
+    start_run(config)  # a training of the same name may be in the same folder
+    start_run(first, first.folder / "sweep")
+    with pytest.raises(InputError, match=r"was started with grid\.params\.width=\[8\.0, 10\.0\], and now it is \[4\.0"):
         sweep(dataclasses.replace(first, grid=GridConfig(params={"width": (4.0, 6.0)})))
 
 
@@ -145,14 +146,14 @@ def test_a_sweep_over_another_grid_does_not_take_the_first_ones_runs_for_its_own
         "\x00",
     ],
 )
-def test_a_record_that_cannot_be_read_is_told(config, content):
+def test_a_record_that_cannot_be_read_is_reported(config, content):
     config.folder.mkdir()
     (config.folder / "config.json").write_text(content)
-    with pytest.raises(InputError, match=r"config\.json: cannot be read .*: delete it if"):
-        claim(config)
+    with pytest.raises(InputError, match=r"config\.json: cannot be read .*: delete it to"):
+        start_run(config)
 
 
-def test_a_record_that_cannot_be_written_is_told(config):
+def test_a_record_that_cannot_be_written_is_reported(config):
     config.folder.parent.joinpath(config.folder.name).write_text("a file is in the way")
     with pytest.raises(InputError, match=r"config\.json: cannot be written"):
-        claim(config)
+        start_run(config)

@@ -1,4 +1,4 @@
-"""Sweeps: whatever the way they are computed, each run is the run it would be alone."""
+"""Sweeps: each run equals a single training, in whichever way the runs are computed."""
 
 import dataclasses
 import json
@@ -61,7 +61,7 @@ def trials():
     return trials_of(STAGE, GRID, seed=0)
 
 
-def test_a_loss_without_a_length_is_not_repeated_for_it(trials):
+def test_a_loss_is_not_repeated_for_a_parameter_it_does_not_have(trials):
     assert (
         len(trials) == len(set(trials)) == 2 * 2 * 2 + 2 * 2
     )  # wing: 2 widths, 2 rates, 2 seeds; l1: 2 rates, 2 seeds
@@ -70,18 +70,19 @@ def test_a_loss_without_a_length_is_not_repeated_for_it(trials):
     assert all(trial.params.get("epsilon") == (2.0 if trial.loss.name == "wing" else None) for trial in trials)
 
 
-def test_an_empty_grid_is_the_stage_itself():
+def test_an_empty_grid_is_the_stage():
     (trial,) = trials_of(STAGE, GridConfig(), seed=5)
     assert (trial.loss, trial.learning_rate, trial.seed) == (STAGE.loss, 1e-2, 5)
 
 
-def test_other_losses_than_the_stage_s_own_have_their_own_numbers():
-    """And not Wing's width, epsilon and reference size; the grid's widths are for all that have one."""
-    own = dataclasses.replace(STAGE.loss, reference_size=32, params={"width": 7.0, "epsilon": 2.0})
-    stage, names = dataclasses.replace(STAGE, loss=own), ("l1", "smooth_l1", "wing", "rectified_wing", "soft_wing")
+def test_losses_other_than_the_stages_have_their_defaults():
+    """They do not get the stage's width, epsilon and reference size. The grid's widths are for all that have one."""
+    stage_loss = dataclasses.replace(STAGE.loss, reference_size=32, params={"width": 7.0, "epsilon": 2.0})
+    stage = dataclasses.replace(STAGE, loss=stage_loss)
+    names = ("l1", "smooth_l1", "wing", "rectified_wing", "soft_wing")
     trials = trials_of(stage, GridConfig(losses=names), seed=0)
-    plain = {name: LossConfig(name=name, reduction="mean") for name in names}
-    assert {trial.loss.name: trial.loss for trial in trials} == plain | {"wing": own}
+    defaults = {name: LossConfig(name=name, reduction="mean") for name in names}
+    assert {trial.loss.name: trial.loss for trial in trials} == defaults | {"wing": stage_loss}
     assert [trial.params for trial in trials] == [
         {},
         {"beta": 1.0},
@@ -90,21 +91,21 @@ def test_other_losses_than_the_stage_s_own_have_their_own_numbers():
         {"linear_width": 2.0, "width": 20.0, "epsilon": 0.5},
     ]
     assert trials[-1].label == "soft_wing-linear_width2-width20-epsilon0.5-of256-lr0.01-seed0"
-    wide = trials_of(stage, GridConfig(losses=names, params={"width": (16.0,)}), seed=0)
-    found = {trial.loss.name: (trial.params.get("width"), trial.loss.reference_size) for trial in wide}
-    assert found == {
+    trials = trials_of(stage, GridConfig(losses=names, params={"width": (16.0,)}), seed=0)
+    widths = {trial.loss.name: (trial.params.get("width"), trial.loss.reference_size) for trial in trials}
+    assert widths == {
         "l1": (None, None), "smooth_l1": (None, None), "wing": (16.0, 32), "rectified_wing": (16.0, None),
         "soft_wing": (16.0, None),
     }  # fmt: skip
 
 
-def test_other_parameters_of_the_stage_s_own_loss_are_kept():
-    own = LossConfig(name="rectified_wing", params={"rectification": 0.5}, reduction="mean")
-    stage = dataclasses.replace(STAGE, loss=own)
+def test_the_stages_loss_keeps_its_other_parameters():
+    stage_loss = LossConfig(name="rectified_wing", params={"rectification": 0.5}, reduction="mean")
+    stage = dataclasses.replace(STAGE, loss=stage_loss)
     trials = trials_of(stage, GridConfig(losses=("rectified_wing", "wing"), params={"width": (4.0, 10.0)}), seed=0)
     assert [trial.params.get("rectification") for trial in trials] == [0.5, 0.5, None, None]
     assert trials[0].label == "rectified_wing-width4-epsilon2-rectification0.5-lr0.01-seed0"
-    assert loss_forms(trials) == [own, LossConfig(name="wing", reduction="mean")]
+    assert loss_forms(trials) == [stage_loss, LossConfig(name="wing", reduction="mean")]
 
 
 def test_lengths_out_of_range_are_refused():
@@ -120,7 +121,7 @@ def test_a_parameter_that_no_loss_of_the_sweep_has_is_refused():
         trials_of(STAGE, grid, seed=0)
 
 
-def test_every_parameter_that_varies_is_data_and_no_other():
+def test_parameters_are_traced_if_they_differ_between_runs():
     grid = GridConfig(losses=("wing", "smooth_l1", "l1"), params={"beta": (1.0, 3.0), "width": (10.0, 4.0)})
     trials = trials_of(STAGE, grid, seed=0)
     assert traced_params(trials) == {"wing": ("width",), "smooth_l1": ("beta",), "l1": ()}
@@ -128,7 +129,7 @@ def test_every_parameter_that_varies_is_data_and_no_other():
     assert len(loss_forms(trials)) == 3
 
 
-def advanced(setup, trials, how, count=1):
+def run_trials(setup, trials, how, count=1):
     rate, mesh = STAGE.optimizer.learning_rate, devices.make_mesh(count)
     runner = SweepRunner(setup, trials, seed=0, learning_rate=rate, mesh=mesh, how=how)
     states, first = runner.advance(runner.place(), 0, 3)
@@ -139,17 +140,17 @@ def advanced(setup, trials, how, count=1):
 
 @pytest.fixture(scope="module")
 def round_robin(setup, trials):
-    return advanced(setup, trials, "round_robin")
+    return run_trials(setup, trials, "round_robin")
 
 
 @pytest.mark.parametrize(("how", "count"), [("scan", 1), ("scan", 2), ("vmap", 1), ("vmap", 4)])
 def test_all_ways_compute_the_same_runs(setup, trials, round_robin, how, count):
-    state, metrics = advanced(setup, trials[:-1] if count > 1 else trials, how, count)
-    for (path, theirs), mine in zip(jax.tree.leaves_with_path(round_robin[0]), jax.tree.leaves(state), strict=True):
-        np.testing.assert_allclose(mine, theirs[: len(mine)], rtol=1e-3, atol=1e-5, err_msg=str(path))
+    state, metrics = run_trials(setup, trials[:-1] if count > 1 else trials, how, count)
+    for (path, expected), leaf in zip(jax.tree.leaves_with_path(round_robin[0]), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(leaf, expected[: len(leaf)], rtol=1e-3, atol=1e-5, err_msg=str(path))
     for name in metrics:
-        for mine, theirs in zip(metrics[name], round_robin[1][name], strict=True):
-            np.testing.assert_allclose(mine, theirs[:, : mine.shape[1]], rtol=1e-4, err_msg=name)
+        for values, expected in zip(metrics[name], round_robin[1][name], strict=True):
+            np.testing.assert_allclose(values, expected[:, : values.shape[1]], rtol=1e-4, err_msg=name)
 
 
 def test_the_runs_differ(round_robin, trials):
@@ -157,57 +158,59 @@ def test_the_runs_differ(round_robin, trials):
     assert len({kernel.tobytes() for kernel in kernels}) == len(trials)
 
 
-def alone(config, trial) -> dict:
-    """The weights of `wing-jax train` for this trial."""
+def train_alone(config, trial) -> dict:
+    """Return the variables that `wing-jax train` gives for this trial."""
     optimizer = dataclasses.replace(
         STAGE.optimizer,
         learning_rate=trial.learning_rate,
         final_learning_rate=STAGE.optimizer.final_learning_rate * trial.learning_rate / STAGE.optimizer.learning_rate,
     )
-    # Validated once, so that the variables kept are the last ones, as a sweep keeps them.
+    # Validated once, at the end: a sweep has the last variables, not the best.
     stage = dataclasses.replace(STAGE, loss=trial.loss, optimizer=optimizer, evaluate_every=STEPS)
-    own = Config(name=trial.label, data=config.data, stage1=stage, devices=1, output=config.output)
-    return train(own).localizer.stages[0].variables
+    trial_config = Config(name=trial.label, data=config.data, stage1=stage, devices=1, output=config.output)
+    return train(trial_config).localizer.stages[0].variables
 
 
 @pytest.fixture(scope="module")
 def small(config):
-    """Three losses by two seeds; soft_wing's numbers are pixels of another crop than Wing's."""
+    """A sweep of three losses and two seeds. The reference size of soft_wing differs from that of wing."""
     return dataclasses.replace(config, grid=GridConfig(seeds=(0, 7), losses=("wing", "l1", "soft_wing")))
 
 
 @pytest.fixture(scope="module")
-def undisturbed(small):
-    return sweep(dataclasses.replace(small, name="whole"))
+def rows(small):
+    """The rows of an uninterrupted sweep."""
+    return sweep(dataclasses.replace(small, name="uninterrupted"))
 
 
-def test_each_run_is_what_train_makes_of_it(small, undisturbed):
-    folder = small.folder.parent / "whole"
-    said = json.loads((folder / "results.json").read_text())
-    assert said == {"how": "round_robin", "runs": undisturbed}
+def test_each_run_equals_that_of_train(small, rows):
+    folder = small.folder.parent / "uninterrupted"
+    results = json.loads((folder / "results.json").read_text())
+    assert results == {"how": "round_robin", "runs": rows}
     trials = trials_of(STAGE, small.grid, seed=0)
     assert trials[-1].loss == LossConfig(name="soft_wing", reduction="mean")
-    assert [row["label"] for row in undisturbed] == [trial.label for trial in trials]
-    for trial in trials[::2]:  # of the sweep's own seed, by which its batches are drawn
+    assert [row["label"] for row in rows] == [trial.label for trial in trials]
+    for trial in trials[::2]:  # those with the sweep's seed, which determines the batches
         assert trial.seed == 0
-        swept = Localizer.load(folder / "trials" / trial.label).stages[0].variables
-        expected = alone(small, trial)
-        for (path, mine), theirs in zip(jax.tree.leaves_with_path(swept), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5, err_msg=f"{trial.label} {path}")
+        variables = Localizer.load(folder / "trials" / trial.label).stages[0].variables
+        expected = train_alone(small, trial)
+        leaves = zip(jax.tree.leaves_with_path(variables), jax.tree.leaves(expected), strict=True)
+        for (path, leaf), expected_leaf in leaves:
+            np.testing.assert_allclose(leaf, expected_leaf, rtol=1e-3, atol=1e-5, err_msg=f"{trial.label} {path}")
 
 
-def test_a_sweep_that_was_stopped_goes_on(small, undisturbed):
-    again = dataclasses.replace(small, name="again")
+def test_a_stopped_sweep_resumes(small, rows):
+    stopped = dataclasses.replace(small, name="stopped")
     with pytest.raises(KeyboardInterrupt):
-        sweep(again, callbacks=[lambda progress: progress.step == 2])
-    assert not (again.folder / "results.json").exists()
-    seen = []
-    assert sweep(again, callbacks=[seen.append]) == undisturbed
-    assert [(progress.stage, progress.step, progress.steps) for progress in seen] == [(1, STEPS, STEPS)]
-    mean = np.mean([row["validation_nme"] for row in undisturbed])
-    assert seen[0].values["validation_nme"] == pytest.approx(mean, rel=1e-6)
-    assert sweep(again, callbacks=[seen.append]) == undisturbed  # finished: nothing is trained
-    assert len(seen) == 1
+        sweep(stopped, callbacks=[lambda progress: progress.step == 2])
+    assert not (stopped.folder / "results.json").exists()
+    calls = []
+    assert sweep(stopped, callbacks=[calls.append]) == rows
+    assert [(progress.stage, progress.step, progress.steps) for progress in calls] == [(1, STEPS, STEPS)]
+    mean = np.mean([row["validation_nme"] for row in rows])
+    assert calls[0].values["validation_nme"] == pytest.approx(mean, rel=1e-6)
+    assert sweep(stopped, callbacks=[calls.append]) == rows  # the sweep is finished, so nothing is trained
+    assert len(calls) == 1
 
 
 def test_the_table_has_mean_and_spread_over_the_seeds():
@@ -228,25 +231,25 @@ def test_the_table_has_mean_and_spread_over_the_seeds():
 
 
 @pytest.mark.parametrize(("field", "value"), [("input", "tfdata"), ("parallel", "pmap"), ("processes", "many")])
-def test_what_a_sweep_does_not_do_is_said(config, field, value):
-    with pytest.raises(InputError, match=f"{field}='{value}' is of wing-jax train: a sweep works by"):
+def test_values_that_a_sweep_does_not_support_are_refused(config, field, value):
+    with pytest.raises(InputError, match=f"{field}='{value}' works in wing-jax train only: a sweep needs"):
         sweep(dataclasses.replace(config, **{field: value}))
 
 
-def test_turns_are_for_one_device(config):
-    several = dataclasses.replace(config, devices=4, grid=dataclasses.replace(GRID, how="round_robin"))
+def test_round_robin_needs_one_device(config):
+    on_4_devices = dataclasses.replace(config, devices=4, grid=dataclasses.replace(GRID, how="round_robin"))
     with pytest.raises(InputError, match=r'set devices=1, or grid\.how to "scan"'):
-        sweep(several)
+        sweep(on_4_devices)
 
 
 def test_the_command_prints_the_table(tmp_path, capsys, config):
     path = tmp_path / "tiny.py"
-    plain = Config(name="said", data=config.data, stage1=STAGE, devices=1, output=str(tmp_path))
-    path.write_text(f"from wing_jax.config import *\nconfig = {plain!r}\n")
+    base = Config(name="printed", data=config.data, stage1=STAGE, devices=1, output=str(tmp_path))
+    path.write_text(f"from wing_jax.config import *\nconfig = {base!r}\n")
     main(["sweep", str(path), "--grid.losses", "wing", "l1", "--stage1.steps", "1"])
-    said = capsys.readouterr().out
-    assert said.count("\n| wing |") == said.count("\n| l1 |") == 1
-    for words in (["sweep"], ["sweep", "--grid.seeds", "1"], ["sweep", str(path), "--grid.how", "sideways"]):
-        with pytest.raises(SystemExit) as stopped:
-            main(words)
-        assert stopped.value.code == (0 if words == ["sweep", "--help"] else 2)
+    output = capsys.readouterr().out
+    assert output.count("\n| wing |") == output.count("\n| l1 |") == 1
+    for arguments in (["sweep"], ["sweep", "--grid.seeds", "1"], ["sweep", str(path), "--grid.how", "sideways"]):
+        with pytest.raises(SystemExit) as exit_info:
+            main(arguments)
+        assert exit_info.value.code == 2

@@ -17,10 +17,10 @@ AUGMENT = (
     augment.color(0.2),
     augment.occlusion(0.3),
 )
-ORDER = np.array([0, 1, 1, 1, 2, 3, 4, 4, 5, 6, 6])  # an epoch of eleven faces, some twice and thrice
+ORDER = np.array([0, 1, 1, 1, 2, 3, 4, 4, 5, 6, 6])  # an epoch of eleven faces, with duplicates
 
 
-def source(**changes) -> DeviceInput:
+def make_input(**changes) -> DeviceInput:
     return DeviceInput(**{"augment": AUGMENT, "size": SIZE, "batch_size": 4, "supersample": 1, "seed": 3} | changes)
 
 
@@ -36,8 +36,9 @@ def make_face_crops() -> FaceCrops:
     )
 
 
-def transforms(draws: int = 1) -> np.ndarray:
-    placed = np.zeros((FACES, draws, 2, 3), np.float32)
-    placed[..., 0, 0] = placed[..., 1, 1] = 1.25
-    placed[..., 2] = (5 + np.arange(draws, dtype=np.float32))[None, :, None]
-    return placed
+def make_transforms(draws: int = 1) -> np.ndarray:
+    """Return the transforms of `draws` crops of each face, each shifted by one more pixel."""
+    transforms = np.zeros((FACES, draws, 2, 3), np.float32)
+    transforms[..., 0, 0] = transforms[..., 1, 1] = 1.25
+    transforms[..., 2] = (5 + np.arange(draws, dtype=np.float32))[None, :, None]
+    return transforms

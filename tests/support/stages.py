@@ -1,4 +1,4 @@
-"""A stage that trains in seconds."""
+"""The config of a stage that trains in seconds."""
 
 from wing_jax.config import AugmentConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
 

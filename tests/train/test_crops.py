@@ -1,4 +1,4 @@
-"""The unperturbed crops of both stages, the mean shape, and second-stage crops made by a first stage."""
+"""The crops of both stages before augmentation, the mean shape, and second-stage crops from a first stage's points."""
 
 import dataclasses
 
@@ -39,35 +39,34 @@ def face_crops() -> FaceCrops:
 def test_a_face_crop_has_a_quarter_more_pixels_than_its_crop():
     size = crops.face_crop_size(input_size=64, margin=1.3)
     assert size == 123
-    # A face crop spans 2 box sides, its crop margin of them: face crop pixels for each pixel of the crop.
+    # Face crop pixels per crop pixel: a face crop spans 2 box sides, a crop spans `margin` of them.
     assert abs((size / 2.0) / (64 / 1.3) - crops.FACE_CROP_STEP) < 0.01
 
 
-def test_box_frames_and_points_in_are_inverse_to_each_other(face_crops):
+def test_points_in_crops_inverts_the_transforms_of_box_crops(face_crops):
     transforms = geometry.crop_of_box(face_crops.boxes, size=32, margin=1.5)
-    seen = crops.points_in_crops(face_crops.points, transforms)
+    in_crop = crops.points_in_crops(face_crops.points, transforms)
     sides = (face_crops.boxes[:, 2:] - face_crops.boxes[:, :2]).max(1)
-    middles = (face_crops.boxes[:, :2] + face_crops.boxes[:, 2:]) / 2
-    expected = (face_crops.points - middles[:, None]) / (1.5 * sides[:, None, None]) * 32 + 15.5
-    np.testing.assert_allclose(seen, expected, atol=1e-4)
-    np.testing.assert_allclose(
-        np.einsum("nij,npj->npi", transforms[..., :2], seen) + transforms[:, None, :, 2], face_crops.points, atol=1e-4
-    )
+    centers = (face_crops.boxes[:, :2] + face_crops.boxes[:, 2:]) / 2
+    expected = (face_crops.points - centers[:, None]) / (1.5 * sides[:, None, None]) * 32 + 15.5
+    np.testing.assert_allclose(in_crop, expected, atol=1e-4)
+    in_face_crop = np.einsum("nij,npj->npi", transforms[..., :2], in_crop) + transforms[:, None, :, 2]
+    np.testing.assert_allclose(in_face_crop, face_crops.points, atol=1e-4)
 
 
-def test_crops_of_boxes_off_the_faces_are_brought_onto_them(face_crops):
+def test_center_corrects_boxes_that_are_shifted_from_the_faces(face_crops):
     sides = (face_crops.boxes[:, 2:] - face_crops.boxes[:, :2]).max(1)[:, None]
     assert shape_in_box(face_crops).center == pytest.approx((0, 0), abs=2e-2)
-    off = sides * np.float32([0.2, -0.1, 0.2, -0.1])
-    moved = dataclasses.replace(face_crops, boxes=face_crops.boxes + off)
-    centers = [shape_in_box(faces).center for faces in (moved, face_crops)]
+    offset = sides * np.float32([0.2, -0.1, 0.2, -0.1])
+    shifted = dataclasses.replace(face_crops, boxes=face_crops.boxes + offset)
+    centers = [shape_in_box(faces).center for faces in (shifted, face_crops)]
     np.testing.assert_allclose(np.subtract(*centers), [-0.2, 0.1], atol=2e-4)
-    transforms = geometry.crop_of_box(moved.boxes, size=32, margin=1.5, center=(-0.2, 0.1))
+    transforms = geometry.crop_of_box(shifted.boxes, size=32, margin=1.5, center=(-0.2, 0.1))
     np.testing.assert_allclose(transforms, geometry.crop_of_box(face_crops.boxes, size=32, margin=1.5), atol=1e-4)
 
 
-def test_the_shape_is_measured_in_sides_of_its_box(face_crops):
-    """A template 0.4 wide and high, in boxes of side 0.8 that begin at 0.2: half a side, its center up and left."""
+def test_shape_in_box_is_in_fractions_of_the_box_side(face_crops):
+    """The template is 0.4 wide and high, in boxes of side 0.8 from 0.2 on: half a side, its center up and left."""
     sizes = np.float32([20, 30, 40, 50, 60])[:, None]
     boxes = sizes * np.float32([0.2, 0.2, 1.0, 1.0])
     shape = shape_in_box(dataclasses.replace(face_crops, points=sizes[:, None] * TEMPLATE, boxes=boxes))
@@ -96,74 +95,76 @@ def test_the_mean_shape_is_symmetric_and_counts_visible_points_only():
         np.testing.assert_allclose(shape[MTFL_5.flip] * (-1, 1) + (1, 0), shape, atol=1e-6)
 
 
-def test_the_template_fills_its_crop_by_the_margin():
+def test_the_template_fills_its_crop_up_to_the_margin():
     template = crops.template_of(TEMPLATE * 3 + 7, margin=1.25)
     low, high = template.min(0), template.max(0)
     np.testing.assert_allclose((high - low).max(), 1 / 1.25, atol=1e-6)
     np.testing.assert_allclose((low + high) / 2, 0.5, atol=1e-6)
 
 
-def test_in_second_stage_crops_every_face_lies_on_the_template(face_crops):
+def test_in_second_stage_crops_every_face_is_on_the_template(face_crops):
     transforms = geometry.crop_of_shape(face_crops.points, TEMPLATE, size=48)
-    seen = crops.points_in_crops(face_crops.points, transforms)
-    np.testing.assert_allclose((seen + 0.5) / 48, np.broadcast_to(TEMPLATE, seen.shape), atol=1e-4)
+    in_crop = crops.points_in_crops(face_crops.points, transforms)
+    np.testing.assert_allclose((in_crop + 0.5) / 48, np.broadcast_to(TEMPLATE, in_crop.shape), atol=1e-4)
 
 
 class Oracle(nn.Module):
-    """A network that knows the answer, but for an `error` in crop pixels to the right: the pixels of its faces tell
-    where they lie (red, green: three times x, y) and whose they are (blue)."""
+    """A network that predicts the annotated points, shifted by `error` crop pixels to the right.
+
+    It reads the crop's position from the pixels (red and green are three times x and y) and the face's index (blue).
+    """
 
     points: np.ndarray  # of all faces, pixels of the face crop
     error: float
 
     def __call__(self, images, *, train):
         middle = images[:, 10:22, 10:22].astype(jnp.float32)
-        at = jnp.arange(-5.5, 6.0)
-        slopes = [jnp.einsum("nyxc,x->nc", middle, at), jnp.einsum("nyxc,y->nc", middle, at)]
-        linear = jnp.stack(slopes, -1)[:, :2] / (12 * (at**2).sum()) / 3
+        offsets = jnp.arange(-5.5, 6.0)
+        slopes = [jnp.einsum("nyxc,x->nc", middle, offsets), jnp.einsum("nyxc,y->nc", middle, offsets)]
+        linear = jnp.stack(slopes, -1)[:, :2] / (12 * (offsets**2).sum()) / 3
         mean = middle.mean((1, 2))
         faces = jnp.round(mean[:, 2] / 50).astype(jnp.int32)
         mirror = jnp.linalg.det(linear) < 0
         shapes = jnp.asarray(self.points)[faces]
         shapes = jnp.where(mirror[:, None, None], shapes[:, MTFL_5.flip], shapes)
-        off = shapes - mean[:, None, :2] / 3
+        relative = shapes - mean[:, None, :2] / 3
         shift = 15.5 + jnp.array([[[self.error, 0.0]]])
-        return jnp.einsum("nij,npj->npi", jnp.linalg.inv(linear), off) + shift
+        return jnp.einsum("nij,npj->npi", jnp.linalg.inv(linear), relative) + shift
 
 
-def readable(face_crops: FaceCrops) -> FaceCrops:
-    """The face crops with pictures in which the oracle reads where it is."""
-    line = 3 * np.arange(80, dtype=np.uint8)
+def with_oracle_images(face_crops: FaceCrops) -> FaceCrops:
+    """Return the face crops with images that encode positions for the oracle."""
+    ramp = 3 * np.arange(80, dtype=np.uint8)
     images = np.empty((FACES, 80, 80, 3), np.uint8)
-    images[..., 0], images[..., 1] = line[None, None], line[None, :, None]
+    images[..., 0], images[..., 1] = ramp[None, None], ramp[None, :, None]
     images[..., 2] = 50 * np.arange(FACES)[:, None, None]
     return dataclasses.replace(face_crops, images=images)
 
 
 def oracle_stage(face_crops: FaceCrops, *, error: float) -> Stage:
-    """A first stage that is wrong by `error` crop pixels to the right."""
+    """Return a first stage whose points are `error` crop pixels too far to the right."""
     model = Oracle(face_crops.points, error)
     return Stage(model=model, variables={}, input_size=32, face_crop_size=80, margin=1.5, center=(0.05, -0.05))
 
 
-def through(face_crops: FaceCrops, *, error: float, draws: int = 3, seed: int = 1, more=()) -> np.ndarray:
-    """Second-stage frames behind a first stage that is wrong by `error` crop pixels to the right."""
+def augmented_transforms(face_crops: FaceCrops, *, error: float, draws: int = 3, seed: int = 1, extra=()) -> np.ndarray:
+    """Return the transforms of second-stage crops from the oracle's points on augmented crops."""
     return crops.augmented_predicted_transforms(
         oracle_stage(face_crops, error=error),
-        readable(face_crops),
+        with_oracle_images(face_crops),
         template=TEMPLATE,
         size=48,
         target_size=160,
-        augment=(augment.rotation(30.0), augment.translation(0.1), augment.scale(0.1), *more),
+        augment=(augment.rotation(30.0), augment.translation(0.1), augment.scale(0.1), *extra),
         flip=MTFL_5.flip,
         draws=draws,
         seed=seed,
     )
 
 
-@pytest.mark.parametrize("more", [(), (augment.flip(),)], ids=["upright", "with flips"])
-def test_a_perfect_first_stage_gives_the_crops_of_the_annotation(face_crops, more):
-    transforms = through(face_crops, error=0.0, more=more)
+@pytest.mark.parametrize("extra", [(), (augment.flip(),)], ids=["upright", "with flips"])
+def test_a_perfect_first_stage_gives_the_crops_of_the_annotation(face_crops, extra):
+    transforms = augmented_transforms(face_crops, error=0.0, extra=extra)
     assert transforms.shape == (FACES, 3, 2, 3)
     larger = (face_crops.points + 0.5) * 2 - 0.5  # the same face crops at 160 pixels
     expected = geometry.crop_of_shape(larger, TEMPLATE, size=48)
@@ -172,24 +173,24 @@ def test_a_perfect_first_stage_gives_the_crops_of_the_annotation(face_crops, mor
     np.testing.assert_allclose(transforms[..., 2], expected[..., 2], atol=1.5)
 
 
-def test_crops_of_the_faces_as_they_are_are_those_of_the_points_that_the_first_stage_finds(face_crops):
-    stage = oracle_stage(face_crops, error=2.0)
-    transforms = crops.predicted_transforms(stage, readable(face_crops), template=TEMPLATE, size=48, target_size=160)
-    step = 1.5 * (face_crops.boxes[:, 2:] - face_crops.boxes[:, :2]).max(1) / 32  # face crop pixels of a crop pixel
-    found = face_crops.points + step[:, None, None] * np.float32([2.0, 0.0])
-    expected = geometry.crop_of_shape((found + 0.5) * 2 - 0.5, TEMPLATE, size=48)
+def test_crops_without_augmentation_are_those_of_the_predicted_points(face_crops):
+    stage, images = oracle_stage(face_crops, error=2.0), with_oracle_images(face_crops)
+    transforms = crops.predicted_transforms(stage, images, template=TEMPLATE, size=48, target_size=160)
+    scale = 1.5 * (face_crops.boxes[:, 2:] - face_crops.boxes[:, :2]).max(1) / 32  # face crop pixels per crop pixel
+    predicted = face_crops.points + scale[:, None, None] * np.float32([2.0, 0.0])
+    expected = geometry.crop_of_shape((predicted + 0.5) * 2 - 0.5, TEMPLATE, size=48)
     assert transforms.shape == (FACES, 2, 3)
     np.testing.assert_allclose(transforms[..., :2], expected[..., :2], atol=0.05)
     np.testing.assert_allclose(transforms[..., 2], expected[..., 2], atol=1.5)
 
 
-def test_an_imperfect_first_stage_gives_each_draw_a_crop_of_its_own_all_filled(face_crops):
-    transforms = through(face_crops, error=4.0, draws=4)
+def test_an_imperfect_first_stage_gives_every_draw_a_different_crop(face_crops):
+    transforms = augmented_transforms(face_crops, error=4.0, draws=4)
     assert (np.abs(transforms[..., 0, 0]) > 0).all()
     assert len({tuple(transform.ravel()) for transform in transforms.reshape(-1, 2, 3)}) == FACES * 4
     larger = (face_crops.points + 0.5) * 2 - 0.5
     for face, points in zip(transforms, larger, strict=True):
-        seen = crops.points_in_crops(np.broadcast_to(points, (4, 5, 2)).copy(), face)
-        off = ((seen + 0.5) / 48 - TEMPLATE).mean(1) * 48  # the error of the first stage, turned by its augmentation
-        assert (np.hypot(*off.T) > 1).all()
-        assert np.ptp(np.arctan2(off[:, 1], off[:, 0])) > 0.05
+        in_crop = crops.points_in_crops(np.broadcast_to(points, (4, 5, 2)).copy(), face)
+        error = ((in_crop + 0.5) / 48 - TEMPLATE).mean(1) * 48  # the first stage's error, rotated by the augmentation
+        assert (np.hypot(*error.T) > 1).all()
+        assert np.ptp(np.arctan2(error[:, 1], error[:, 0])) > 0.05

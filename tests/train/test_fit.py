@@ -22,7 +22,7 @@ from wing_jax.train.spec import Recipe, StageSpec
 
 
 class Linear(nn.Module):
-    """A module of a user: no `train`, no dtype, and it does not know the mean shape."""
+    """A user's module: without a `train` argument, a dtype or a `start_at` method."""
 
     points: int = 68
 
@@ -38,8 +38,8 @@ def faces():
 
 
 def stage(**changes):
-    usual = {"model": TINY, "optimizer": optax.adam(1e-2), "input_size": 32, "steps": 8, "batch_size": 8}
-    return StageSpec(**{**usual, "augment": [augment.rotation(5), augment.flip()], **changes})
+    defaults = {"model": TINY, "optimizer": optax.adam(1e-2), "input_size": 32, "steps": 8, "batch_size": 8}
+    return StageSpec(**{**defaults, "augment": [augment.rotation(5), augment.flip()], **changes})
 
 
 def train(faces, stages, **settings):
@@ -47,10 +47,10 @@ def train(faces, stages, **settings):
 
 
 def leaves(result):
-    return [np.asarray(leaf) for one in result.localizer.stages for leaf in jax.tree.leaves(one.variables)]
+    return [np.asarray(leaf) for stage in result.localizer.stages for leaf in jax.tree.leaves(stage.variables)]
 
 
-def test_it_needs_no_folder_and_writes_nothing(faces, tmp_path, monkeypatch):
+def test_fit_without_a_folder_writes_nothing(faces, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = train(faces, stage())
     assert result.folder is None
@@ -61,28 +61,28 @@ def test_it_needs_no_folder_and_writes_nothing(faces, tmp_path, monkeypatch):
     assert result.localizer.predict(faces.picture(0), faces.boxes[:1]).shape == (1, 68, 2)
 
 
-def test_the_networks_and_functions_of_a_user_are_trained_as_they_are(faces):
-    seen = []
+def test_a_users_network_and_loss_are_used_unchanged(faces):
+    shapes = []
 
     def loss(predicted, target):
-        seen.append(predicted.shape)
+        shapes.append(predicted.shape)
         return jnp.abs(predicted - target) ** 1.5
 
     result = train(faces, stage(model=Linear(), loss=loss, optimizer=optax.sgd(1e-4), ema=0.0))
-    assert (8, 68, 2) in seen
+    assert (8, 68, 2) in shapes
     assert jax.tree.structure(result.localizer.stages[0].variables["params"]) == jax.tree.structure(
         {"Dense_0": {"bias": 0, "kernel": 0}}
     )
 
 
-def test_a_loss_of_a_user_is_in_pixels_of_the_crop_and_ours_is_rescaled(faces):
+def test_a_users_loss_is_in_pixels_of_the_crop_and_a_built_in_one_is_rescaled(faces):
     errors = {}
     for size in (32, 64):
         spec = stage(input_size=size, loss=losses.wing_loss)
         predicted, target = jnp.full((1, 68, 2), size / 16), jnp.zeros((1, 68, 2))
         errors[size] = float(spec.scaled_loss()(predicted, target)[0, 0, 0])
-        bare = stage(input_size=size, loss=lambda p, t: jnp.abs(p - t))
-        assert float(bare.scaled_loss()(predicted, target)[0, 0, 0]) == size / 16
+        with_function = stage(input_size=size, loss=lambda p, t: jnp.abs(p - t))
+        assert float(with_function.scaled_loss()(predicted, target)[0, 0, 0]) == size / 16
     assert errors[32] == pytest.approx(errors[64])
     assert errors[64] == pytest.approx(10 * np.log1p(4 / 2))
 
@@ -96,76 +96,76 @@ def test_two_stages_and_a_recipe(faces):
 
 
 def test_callbacks_see_the_progress_and_can_end_a_stage(faces):
-    seen = []
+    calls = []
 
     def stop_at_four(progress):
-        seen.append((progress.stage, progress.step))
+        calls.append((progress.stage, progress.step))
         return progress.step >= 4
 
     result = train(faces, [stage(), stage(steps=3, draws=1)], callbacks=[stop_at_four])
-    assert max(step for number, step in seen if number == 1) == 4
-    assert max(step for number, step in seen if number == 2) == 3  # it ends its own stage alone
+    assert max(step for number, step in calls if number == 1) == 4
+    assert max(step for number, step in calls if number == 2) == 3  # a callback ends its own stage only
     assert result.history[-1]["step"] == 3
 
 
-@pytest.mark.parametrize("into", ["memory", "folder"])
-def test_ctrl_c_returns_what_there_is(faces, tmp_path, into):
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background of a shell start without it
+@pytest.mark.parametrize("storage", ["memory", "folder"])
+def test_ctrl_c_returns_the_result_so_far(faces, tmp_path, storage):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
 
     def interrupt(progress):
         if progress.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    folder = tmp_path / "run" if into == "folder" else None
+    folder = tmp_path / "run" if storage == "folder" else None
     result = train(faces, [stage(), stage(draws=1)], callbacks=[interrupt], folder=folder)
     assert result.interrupted
     assert len(result.localizer.stages) == 1
     assert 3 <= result.history[-1]["step"] < 8
     if folder:
         assert not (folder / "model").exists()
-        again = train(faces, [stage(), stage(draws=1)], folder=folder)
-        assert not again.interrupted
-        assert [row["step"] for row in again.history if row["stage"] == 1] == list(range(1, 9))
+        resumed = train(faces, [stage(), stage(draws=1)], folder=folder)
+        assert not resumed.interrupted
+        assert [row["step"] for row in resumed.history if row["stage"] == 1] == list(range(1, 9))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_folder_is_gone_on_with_bit_for_bit(faces, tmp_path):
-    whole = train(faces, stage(), folder=tmp_path / "whole")
-    train(faces, stage(), folder=tmp_path / "two", callbacks=[lambda progress: progress.step >= 4])
-    resumed = train(faces, stage(), folder=tmp_path / "two")
-    for one, another in zip(leaves(whole), leaves(resumed), strict=True):
-        np.testing.assert_array_equal(one, another)
-    assert Localizer.load(tmp_path / "whole").describe() == whole.localizer.describe()
+def test_training_resumes_bit_for_bit(faces, tmp_path):
+    uninterrupted = train(faces, stage(), folder=tmp_path / "uninterrupted")
+    train(faces, stage(), folder=tmp_path / "resumed", callbacks=[lambda progress: progress.step >= 4])
+    resumed = train(faces, stage(), folder=tmp_path / "resumed")
+    for expected, leaf in zip(leaves(uninterrupted), leaves(resumed), strict=True):
+        np.testing.assert_array_equal(expected, leaf)
+    assert Localizer.load(tmp_path / "uninterrupted").describe() == uninterrupted.localizer.describe()
     in_memory = train(faces, stage())
-    for one, another in zip(leaves(whole), leaves(in_memory), strict=True):
-        np.testing.assert_array_equal(one, another)
+    for expected, leaf in zip(leaves(uninterrupted), leaves(in_memory), strict=True):
+        np.testing.assert_array_equal(expected, leaf)
 
 
-def test_a_folder_of_another_training_is_refused(faces, tmp_path):
+def test_a_folder_of_a_different_training_is_refused(faces, tmp_path):
     train(faces, stage(steps=2), folder=tmp_path)
-    with pytest.raises(InputError, match=r"was begun with objects.seed='?0'?, and now it is '?1'?.*another folder"):
+    with pytest.raises(InputError, match=r"was started with objects.seed='?0'?, and now it is '?1'?.*another folder"):
         train(faces, stage(steps=2), folder=tmp_path, seed=1)
     with pytest.raises(InputError, match=r"objects\.faces\.0\.(count|points)"):
         train(faces.take(np.arange(30)), stage(steps=2), folder=tmp_path)
 
 
-def test_both_inputs_are_one_training(faces):
+def test_both_inputs_give_the_same_training(faces):
     results = [train(faces, stage(ema=0.0), input=name, seed=3) for name in ("device", "tfdata")]
-    apart = [np.abs(one - another).max() for one, another in zip(*map(leaves, results), strict=True)]
-    assert max(apart) < 0.05
+    differences = [np.abs(a - b).max() for a, b in zip(*map(leaves, results), strict=True)]
+    assert max(differences) < 0.05
     nmes = [result.validation_nme for result in results]
     assert nmes[0] == pytest.approx(nmes[1], rel=0.02)
 
 
-def test_faces_of_ones_own_hold_out_some_photos_without_being_told(faces):
+def test_some_photos_are_held_out_by_default(faces):
     few = faces.take(np.arange(12))
     result = train(few, stage(steps=2))
     assert len(result.localizer.metadata.held_out.photos) == 3
-    given = train(few, stage(steps=2), validation=faces.take(np.arange(12, 20)))
-    assert len(given.localizer.metadata.held_out.photos) == 8
+    with_validation = train(few, stage(steps=2), validation=faces.take(np.arange(12, 20)))
+    assert len(with_validation.localizer.metadata.held_out.photos) == 8
 
 
-class Wrong(nn.Module):
+class WrongShape(nn.Module):
     @nn.compact
     def __call__(self, images):
         return nn.Dense(7)(images.reshape(len(images), -1) / 255)
@@ -174,29 +174,29 @@ class Wrong(nn.Module):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"faces": "w300"}, "faces='w300': give FaceSets"),
-        ({"faces": []}, "faces: none were given"),
-        ({"stages": []}, "give one or two StageSpecs"),
-        ({"stages": "w300"}, "stages='w300': give StageSpecs or a Recipe"),
-        ({"stages": {"model": Wrong()}}, r"must answer float \[1, 68, 2\]"),
+        ({"faces": "w300"}, "faces='w300': pass FaceSets"),
+        ({"faces": []}, "faces: got an empty list: pass a FaceSet"),
+        ({"stages": []}, "stages: got 0: pass one or two StageSpecs"),
+        ({"stages": "w300"}, "stages='w300': pass StageSpecs or a Recipe"),
+        ({"stages": {"model": WrongShape()}}, r"must answer float \[1, 68, 2\]"),
         ({"stages": {"model": 3}}, "model=3 has no `init` and `apply`"),
-        ({"stages": {"loss": lambda p, t: ((p - t) ** 2).sum(-1)}}, "it must be elementwise and unreduced"),
+        ({"stages": {"loss": lambda p, t: ((p - t) ** 2).sum(-1)}}, "it must be elementwise and not reduced"),
         ({"stages": {"loss": lambda p, t: jnp.abs(p - t) * jnp.nan}}, r"stage 1: the loss is nan at step 1: lower"),
-        ({"validation": 1.5}, "validation=1.5: give a share between 0 and 1"),
-        ({"balance": lambda points, visible, flip: np.ones(3)}, "it must answer how often each of the"),
+        ({"validation": 1.5}, "validation=1.5: pass a share between 0 and 1"),
+        ({"balance": lambda points, visible, flip: np.ones(3)}, "it must return how often each of the"),
     ],
 )
-def test_what_cannot_be_trained_is_one_line(faces, arguments, message):
-    given = {"faces": faces, "stages": stage(), **arguments}
-    if isinstance(given["stages"], dict):
-        arguments = given["stages"]
-        if arguments.get("model") == 3:
+def test_invalid_arguments_are_refused_in_one_line(faces, arguments, message):
+    arguments = {"faces": faces, "stages": stage(), **arguments}
+    if isinstance(arguments["stages"], dict):
+        stage_arguments = arguments["stages"]
+        if stage_arguments.get("model") == 3:
             with pytest.raises(InputError, match=message):
-                stage(**arguments).build_model(68)
+                stage(**stage_arguments).build_model(68)
             return
-        given["stages"] = stage(**arguments)
+        arguments["stages"] = stage(**stage_arguments)
     with pytest.raises(InputError, match=message) as raised:
-        train(**given)
+        train(**arguments)
     assert "\n" not in str(raised.value)
 
 
@@ -211,13 +211,13 @@ def test_what_cannot_be_trained_is_one_line(faces, arguments, message):
         ("ema", 1.0, "ema=1.0 must be at least 0 and below 1"),
     ],
 )
-def test_a_stage_refuses_what_it_cannot_be(field, value, message):
+def test_invalid_fields_of_a_stage_are_refused(field, value, message):
     with pytest.raises(InputError, match=message):
         stage(**{field: value})
 
 
 def test_faces_from_arrays(faces):
     images = [faces.picture(index) for index in range(16)]
-    mine = FaceSet.from_arrays(images, faces.points[:16], scheme="ibug68")
-    result = train(mine, stage(steps=2))
+    face_set = FaceSet.from_arrays(images, faces.points[:16], scheme="ibug68")
+    result = train(face_set, stage(steps=2))
     assert result.localizer.scheme.points == 68

@@ -1,11 +1,11 @@
-"""What advances a training: one step a program or many, on one device or several, by shard_map or pmap, fed or not,
-and with the CPU kernel on several devices."""
+"""Runners: equal results for one or many steps per program, one or several devices, shard_map or pmap, either input,
+and with the CPU kernel."""
 
 import jax
 import numpy as np
 import pytest
 
-from tests.support.device_input import AUGMENT, ORDER, SIZE, make_face_crops, source, transforms
+from tests.support.device_input import AUGMENT, ORDER, SIZE, make_face_crops, make_input, make_transforms
 from wing_jax import losses
 from wing_jax.data.face_crops import FaceCrops
 from wing_jax.input.on_device import training_faces
@@ -33,8 +33,8 @@ def face_crops() -> FaceCrops:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def in_pure_jax():
-    """But for the test that asks for the kernel."""
+def without_cpu_kernel():
+    """Switch the CPU kernel off; the test of the kernel switches it on."""
     with cpu_kernel.switched("off"):
         yield
 
@@ -44,12 +44,12 @@ def network(axis=None):
 
 
 def optimizer():
-    """Momentum, for Adam's first steps are as long whether a gradient is large or rounding makes it."""
+    """Return SGD with momentum: Adam's first steps are just as long for gradients that are only rounding."""
     rates = learning_rates(first=1e-3, last=1e-4, steps=10, decay="cosine")
     return make_optimizer("sgd", rates, weight_decay=1e-2)
 
 
-def untrained():
+def make_state():
     return init_state(network(), optimizer(), seed=0, input_size=SIZE, average=True)
 
 
@@ -62,23 +62,23 @@ def replicas_on(count, parallel):
 
 
 def faces_on(face_crops, count=1):
-    return training_faces(face_crops, transforms(), order=ORDER, flip=MTFL_5.flip, parts=count)
+    return training_faces(face_crops, make_transforms(), order=ORDER, flip=MTFL_5.flip, parts=count)
 
 
-def on_device(face_crops, *, count=1, parallel="jit", steps_per_call=1):
+def device_runner(face_crops, *, count=1, parallel="jit", steps_per_call=1):
     return DeviceInputRunner(
         make_step(),
-        source(batch_size=BATCH),
+        make_input(batch_size=BATCH),
         faces_on(face_crops, count),
         replicas=replicas_on(count, parallel),
         steps_per_call=steps_per_call,
     )
 
 
-def fed(face_crops, *, count=1, parallel="jit"):
+def host_runner(face_crops, *, count=1, parallel="jit"):
     batches = HostInput(
         face_crops=face_crops,
-        crop_to_image=transforms(),
+        crop_to_image=make_transforms(),
         order=ORDER,
         flip=MTFL_5.flip,
         augment=AUGMENT,
@@ -94,8 +94,8 @@ def fed(face_crops, *, count=1, parallel="jit"):
 
 
 def run(runner, spans=((0, 4), (4, 6))):
-    """The state after the spans, and the metrics of all steps."""
-    state, history = runner.place(untrained()), []
+    """Return the state after the spans, and the metrics of all steps."""
+    state, history = runner.place(make_state()), []
     for first, last in spans:
         state, metrics = runner.advance(state, first, last)
         history.append(jax.device_get(metrics))
@@ -104,81 +104,83 @@ def run(runner, spans=((0, 4), (4, 6))):
 
 
 @pytest.fixture(scope="module")
-def single(face_crops):
-    return run(on_device(face_crops))
+def device_result(face_crops):
+    return run(device_runner(face_crops))
 
 
 @pytest.fixture(scope="module")
-def single_fed(face_crops):
-    return run(fed(face_crops))
+def host_result(face_crops):
+    return run(host_runner(face_crops))
 
 
-def assert_alike(one, other):
-    state, metrics = one
-    theirs, their_metrics = other
-    assert int(theirs.step) == int(state.step) == 6
-    for name in metrics:
-        assert metrics[name][0].shape == (6,)
-        for mine, their in zip(metrics[name], their_metrics[name], strict=True):
-            np.testing.assert_allclose(their, mine, rtol=1e-4, err_msg=name)
-    for (path, mine), their in zip(
-        jax.tree.leaves_with_path(state.variables), jax.tree.leaves(theirs.variables), strict=True
-    ):
-        np.testing.assert_allclose(their, mine, rtol=1e-3, atol=1e-4, err_msg=str(path))  # they moved by up to 0.7
+def assert_close(result, expected):
+    state, metrics = result
+    expected_state, expected_metrics = expected
+    assert int(state.step) == int(expected_state.step) == 6
+    for name in expected_metrics:
+        assert expected_metrics[name][0].shape == (6,)
+        for values, expected_values in zip(metrics[name], expected_metrics[name], strict=True):
+            np.testing.assert_allclose(values, expected_values, rtol=1e-4, err_msg=name)
+    for (path, expected_leaf), leaf in zip(
+        jax.tree.leaves_with_path(expected_state.variables), jax.tree.leaves(state.variables), strict=True
+    ):  # in the six steps, leaves change by up to 0.7
+        np.testing.assert_allclose(leaf, expected_leaf, rtol=1e-3, atol=1e-4, err_msg=str(path))
 
 
 @pytest.mark.parametrize("steps_per_call", [2, 4])
-def test_many_steps_in_one_program_are_the_same_steps(face_crops, single, steps_per_call):
-    assert_alike(single, run(on_device(face_crops, steps_per_call=steps_per_call)))
+def test_many_steps_in_one_program_give_the_same_result(face_crops, device_result, steps_per_call):
+    assert_close(run(device_runner(face_crops, steps_per_call=steps_per_call)), device_result)
 
 
 @pytest.mark.parametrize(
     ("count", "parallel", "steps_per_call"),
     [(2, "jit", 1), (4, "jit", 3), (8, "jit", 1), (1, "pmap", 1), (2, "pmap", 1), (4, "pmap", 1), (8, "pmap", 2)],
 )
-def test_several_devices_train_what_one_does(face_crops, single, count, parallel, steps_per_call):
-    assert_alike(single, run(on_device(face_crops, count=count, parallel=parallel, steps_per_call=steps_per_call)))
+def test_several_devices_give_the_result_of_one(face_crops, device_result, count, parallel, steps_per_call):
+    runner = device_runner(face_crops, count=count, parallel=parallel, steps_per_call=steps_per_call)
+    assert_close(run(runner), device_result)
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_fed_steps_are_the_same_on_several_devices(face_crops, single_fed, parallel):
-    assert_alike(single_fed, run(fed(face_crops, count=8, parallel=parallel)))
+def test_several_devices_with_the_host_input_give_the_result_of_one(face_crops, host_result, parallel):
+    assert_close(run(host_runner(face_crops, count=8, parallel=parallel)), host_result)
 
 
-def test_both_inputs_are_one_training(single, single_fed):
-    """Six steps on the same faces, crops and points; the pixels differ by rounding, so that
-    losses agree to a hundredth and parameters, which moved by up to 0.7, to a hundredth."""
-    state, metrics = single
-    theirs, their_metrics = single_fed
-    for name in metrics:
-        np.testing.assert_array_equal(metrics[name][1], their_metrics[name][1], err_msg=name)
-        np.testing.assert_allclose(their_metrics[name][0], metrics[name][0], rtol=1e-2, err_msg=name)
-    for mine, other in zip(jax.tree.leaves(state.variables), jax.tree.leaves(theirs.variables), strict=True):
-        np.testing.assert_allclose(other, mine, atol=1e-2)
+def test_both_inputs_give_the_same_training(device_result, host_result):
+    """Faces, crops and points are the same, and pixels differ by rounding. After six steps, losses differ by at most
+    1 %, and parameters, which change by up to 0.7, by at most 0.01."""
+    device_state, device_metrics = device_result
+    host_state, host_metrics = host_result
+    for name in device_metrics:
+        np.testing.assert_array_equal(device_metrics[name][1], host_metrics[name][1], err_msg=name)
+        np.testing.assert_allclose(host_metrics[name][0], device_metrics[name][0], rtol=1e-2, err_msg=name)
+    leaves = zip(jax.tree.leaves(device_state.variables), jax.tree.leaves(host_state.variables), strict=True)
+    for device_leaf, host_leaf in leaves:
+        np.testing.assert_allclose(host_leaf, device_leaf, atol=1e-2)
 
 
 @kernel_needed
 @pytest.mark.parametrize(("count", "parallel"), [(4, "jit"), (2, "pmap")])
-def test_several_devices_train_with_the_cpu_kernel_what_one_does_without(face_crops, single, count, parallel):
-    given, faces, replicas = source(batch_size=BATCH), faces_on(face_crops, count), replicas_on(count, parallel)
-    program = make_program(make_step(), given, replicas=replicas)
-    indices = EpochSampler(faces.order, batch_size=BATCH, seed=given.seed)(0, 1)
-    held = replicas.replicate(faces._replace(images=faces.images[:0]))
-    held = held._replace(images=replicas.split(faces.images))
-    state = replicas.place_state(untrained())
+def test_several_devices_with_the_cpu_kernel_give_the_result_of_one_without(face_crops, device_result, count, parallel):
+    batches, faces, replicas = make_input(batch_size=BATCH), faces_on(face_crops, count), replicas_on(count, parallel)
+    program = make_program(make_step(), batches, replicas=replicas)
+    indices = EpochSampler(faces.order, batch_size=BATCH, seed=batches.seed)(0, 1)
+    placed = replicas.replicate(faces._replace(images=faces.images[:0]))
+    placed = placed._replace(images=replicas.split(faces.images))
+    state = replicas.place_state(make_state())
     with cpu_kernel.switched("auto"):
-        text = program.lower(state, held, replicas.replicate(indices)).as_text()
-        found = run(on_device(face_crops, count=count, parallel=parallel))
+        text = program.lower(state, placed, replicas.replicate(indices)).as_text()
+        result = run(device_runner(face_crops, count=count, parallel=parallel))
     for name in ("wing_jax_conv_pool", "wing_jax_conv_pool_weights"):
         assert name in text
-    assert_alike(single, found)
+    assert_close(result, device_result)
 
 
 @pytest.mark.parametrize("count", [1, 8])
-@pytest.mark.parametrize("make", [on_device, fed])
-def test_nothing_is_traced_after_the_first_span(face_crops, make, count):
-    runner = make(face_crops, count=count)
-    state, _ = runner.advance(runner.place(untrained()), 0, 2)
+@pytest.mark.parametrize("make_runner", [device_runner, host_runner])
+def test_nothing_is_traced_after_the_first_span(face_crops, make_runner, count):
+    runner = make_runner(face_crops, count=count)
+    state, _ = runner.advance(runner.place(make_state()), 0, 2)
     assert runner.compile_seconds > 0
     with jax.no_tracing():
         state, _ = runner.advance(state, 2, 4)
@@ -186,23 +188,24 @@ def test_nothing_is_traced_after_the_first_span(face_crops, make, count):
     assert int(state.step) == 6
 
 
-def test_a_span_started_later_goes_on_as_the_whole(face_crops, single):
-    runner = on_device(face_crops)
-    state, _ = runner.advance(runner.place(untrained()), 0, 2)
-    resumed = on_device(face_crops)
+def test_a_resumed_training_gives_the_result_of_an_uninterrupted_one(face_crops, device_result):
+    runner = device_runner(face_crops)
+    state, _ = runner.advance(runner.place(make_state()), 0, 2)
+    resumed = device_runner(face_crops)
     state = resumed.place(jax.tree.map(np.asarray, runner.whole(state)))
     state, _ = resumed.advance(state, 2, 6)
-    for mine, their in zip(jax.tree.leaves(single[0]), jax.tree.leaves(jax.device_get(state)), strict=True):
-        np.testing.assert_array_equal(mine, their)
+    leaves = zip(jax.tree.leaves(device_result[0]), jax.tree.leaves(jax.device_get(state)), strict=True)
+    for expected, leaf in leaves:
+        np.testing.assert_array_equal(expected, leaf)
 
 
-def test_both_are_runners(face_crops):
-    for runner in (on_device(face_crops), fed(face_crops)):
+def test_both_classes_implement_the_runner_protocol(face_crops):
+    for runner in (device_runner(face_crops), host_runner(face_crops)):
         assert isinstance(runner, Runner)
 
 
-def test_the_state_is_given_away(face_crops):
-    runner = on_device(face_crops)
-    state = runner.place(untrained())
+def test_the_state_is_donated(face_crops):
+    runner = device_runner(face_crops)
+    state = runner.place(make_state())
     runner.advance(state, 0, 1)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))

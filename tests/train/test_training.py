@@ -1,4 +1,4 @@
-"""The real thing, small: `wing-jax train` on synthetic faces, killed, resumed, diverged, misused."""
+"""`wing-jax train` on synthetic faces: complete, killed and resumed, diverged, and with wrong arguments."""
 
 import dataclasses
 import json
@@ -45,17 +45,17 @@ def workshop(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def both(workshop):
-    """Folders of a run that nobody disturbed and, beside it, of one that was killed in mid-stage 1."""
-    whole, killed = start(workshop, "whole"), start(workshop, "killed")
+def run_folders(workshop):
+    """The folders of an uninterrupted run, and of one that was killed in stage 1."""
+    complete, killed = start(workshop, "complete"), start(workshop, "killed")
     kill_after(killed, workshop / "runs" / "killed" / "stage1", EVERY + 20)
-    assert "wing-jax evaluate" in finish(whole)
-    return workshop / "runs" / "whole", workshop / "runs" / "killed"
+    assert "wing-jax evaluate" in finish(complete)
+    return workshop / "runs" / "complete", workshop / "runs" / "killed"
 
 
 @pytest.fixture(scope="module")
-def trained(both):
-    return both[0]
+def trained(run_folders):
+    return run_folders[0]
 
 
 def expected_steps(number):
@@ -63,7 +63,7 @@ def expected_steps(number):
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_log_holds_every_step_once(trained, number):
+def test_the_log_has_every_step_once(trained, number):
     lines = logged(trained / f"stage{number}")
     assert [line["step"] for line in lines] == expected_steps(number)
     for line in lines:
@@ -72,56 +72,55 @@ def test_log_holds_every_step_once(trained, number):
     assert list((trained / f"stage{number}").glob("events.out.tfevents*"))
 
 
-def test_loss_falls(trained):
+def test_the_loss_falls(trained):
     lines = logged(trained / "stage1")
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
     assert lines[-1]["validation_nme"] < lines[1]["validation_nme"]
 
 
-def test_faces_never_seen_are_marked_far_better_than_by_the_mean_shape(workshop, trained):
+def test_the_error_on_test_faces_is_well_below_that_of_the_mean_shape(workshop, trained):
     localizer = Localizer.load(trained)
     faces = read_w300(workshop / "faces", "test")
     face_crops = crop_faces(faces, size=localizer.stages[-1].face_crop_size)
     stage1, stage2 = localizer.locate(face_crops.images, face_crops.boxes)
     transforms = crop_of_box(face_crops.boxes, size=1, margin=1.0)
-    mean = crops.points_in_crops(face_crops.points, transforms).mean(
-        0, keepdims=True
-    )  # even of the very faces to be marked
-    standing = np.einsum("nij,npj->npi", transforms[..., :2], np.broadcast_to(mean, face_crops.points.shape))
-    standing += transforms[:, None, :, 2]
+    mean = crops.points_in_crops(face_crops.points, transforms).mean(0, keepdims=True)  # of the test faces themselves
+    mean_shapes = np.einsum("nij,npj->npi", transforms[..., :2], np.broadcast_to(mean, face_crops.points.shape))
+    mean_shapes += transforms[:, None, :, 2]
 
     def error(points):
         return np.linalg.norm(points - face_crops.points, axis=-1).mean()
 
-    assert error(stage1) < 0.8 * error(standing)
-    assert error(stage2) < 0.8 * error(standing)
+    assert error(stage1) < 0.8 * error(mean_shapes)
+    assert error(stage2) < 0.8 * error(mean_shapes)
 
 
-def test_run_killed_in_the_first_stage_and_terminated_in_the_second_ends_with_the_same_bits(workshop, both):
-    trained, folder = both
+def test_a_run_killed_in_stage_1_and_terminated_in_stage_2_ends_with_the_same_bits(workshop, run_folders):
+    trained, folder = run_folders
     assert EVERY < logged(folder / "stage1")[-1]["step"] < STEPS[1]
     terminated = start(workshop, "killed")
-    said = kill_after(terminated, folder / "stage2", 20, by=signal.SIGTERM)
+    output = kill_after(terminated, folder / "stage2", 20, by=signal.SIGTERM)
     step = logged(folder / "stage2")[-1]["step"]
-    assert 20 < step <= STEPS[2]  # the span at hand is finished
-    assert f"wing-jax: stage 2: stopped at step {step} of {STEPS[2]}, which is saved" in said.splitlines()[-1]
-    assert said.rstrip().endswith("to resume: wing-jax train tiny.py --name killed")
+    assert 20 < step <= STEPS[2]  # the running span was finished
+    assert f"wing-jax: stage 2: stopped at step {step} of {STEPS[2]}, which is saved" in output.splitlines()[-1]
+    assert output.rstrip().endswith("to resume: wing-jax train tiny.py --name killed")
     assert (folder / "stage2" / "checkpoints" / str(step) / "seal.json").exists()
     finish(start(workshop, "killed"))
-    undisturbed, resumed = weights(trained), weights(folder)
-    assert undisturbed.keys() == resumed.keys()
-    for name in undisturbed:
-        assert undisturbed[name].tobytes() == resumed[name].tobytes(), name
+    uninterrupted, resumed = weights(trained), weights(folder)
+    assert uninterrupted.keys() == resumed.keys()
+    for name in uninterrupted:
+        assert uninterrupted[name].tobytes() == resumed[name].tobytes(), name
     for number in (1, 2):
         lines = logged(folder / f"stage{number}")
         assert [line["step"] for line in lines] == expected_steps(number)
-        for ours, theirs in zip(logged(trained / f"stage{number}"), lines, strict=True):
-            assert {**ours, "faces_per_second": 0} == {**theirs, "faces_per_second": 0}
+        for expected, line in zip(logged(trained / f"stage{number}"), lines, strict=True):
+            assert {**expected, "faces_per_second": 0} == {**line, "faces_per_second": 0}
 
 
 @pytest.fixture
-def here(workshop, trained, monkeypatch):
-    """To go on with in this process, where types are checked: a copy of the finished run, by any config."""
+def run_copy(workshop, trained, monkeypatch):
+    """A copy of the finished run, without its record, to resume by any config in this process, where types are
+    checked."""
     monkeypatch.chdir(workshop)
     copy = workshop / "runs" / "copy"
     shutil.rmtree(copy, ignore_errors=True)
@@ -130,115 +129,115 @@ def here(workshop, trained, monkeypatch):
     return copy
 
 
-def refuse(capsys, *options):
-    """The one line that `wing-jax train` answers; its status is 2."""
-    with pytest.raises(SystemExit) as stopped:
+def error_of(capsys, *options):
+    """Return the one-line error of a `wing-jax train` that fails with status 2."""
+    with pytest.raises(SystemExit) as exit_info:
         main(["train", "tiny.py", "--name", "copy", *options])
-    assert stopped.value.code == 2
+    assert exit_info.value.code == 2
     lines = capsys.readouterr().err.splitlines()
-    complaint = lines.pop()
-    assert complaint.startswith("wing-jax: ")
+    error = lines.pop()
+    assert error.startswith("wing-jax: ")
     assert not any("Traceback" in line or "Error" in line for line in lines)
-    return complaint
+    return error
 
 
-def test_a_run_says_by_what_config_it_was_begun_and_goes_on_by_no_other(workshop, trained, capsys, monkeypatch):
+def test_a_run_records_its_config_and_resumes_with_no_other(workshop, trained, capsys, monkeypatch):
     monkeypatch.chdir(workshop)
     assert load_config(trained / "config.json") == dataclasses.replace(load_config("tiny.py"), name=trained.name)
     with pytest.raises(SystemExit):
         main(["train", "tiny.py", "--name", trained.name, "--stage2.loss.params.width", "12"])
     assert re.search(
-        r"was begun with stage2\.loss\.params\.width='?10\.0'?, and now it is '?12\.0'?: ", capsys.readouterr().err
+        r"was started with stage2\.loss\.params\.width='?10\.0'?, and now it is '?12\.0'?: ", capsys.readouterr().err
     )
 
 
-def test_finished_run_started_again_does_not_train(here, capsys):
-    def written():
-        files = [path for number in (1, 2) for path in (here / f"stage{number}").rglob("*") if path.is_file()]
+def test_a_finished_run_started_again_does_not_train(run_copy, capsys):
+    def modification_times():
+        files = [path for number in (1, 2) for path in (run_copy / f"stage{number}").rglob("*") if path.is_file()]
         return {path: path.stat().st_mtime_ns for path in files}
 
-    before, trained = weights(here), written()
-    assert {path.name for path in trained} > {"metrics.jsonl", "seal.json"}
-    (here / "model" / "weights.npz").unlink()
+    before, times = weights(run_copy), modification_times()
+    assert {path.name for path in times} > {"metrics.jsonl", "seal.json"}
+    (run_copy / "model" / "weights.npz").unlink()
     main(["train", "tiny.py", "--name", "copy"])
     assert "model: runs/copy/model" in capsys.readouterr().out
-    again = weights(here)
-    assert again.keys() == before.keys()
-    assert all(again[name].tobytes() == before[name].tobytes() for name in before)
-    assert written() == trained
+    after = weights(run_copy)
+    assert after.keys() == before.keys()
+    assert all(after[name].tobytes() == before[name].tobytes() for name in before)
+    assert modification_times() == times
 
 
-def go_on(here, faces, *, stage1=None, **recipe):
-    """Go on with the run in `here` on other faces, or by another first stage."""
-    given = recipe_of(load_config("tiny.py"))
-    first, second = given.stages
-    recipe = dataclasses.replace(given, stages=[dataclasses.replace(first, **stage1 or {}), second], **recipe)
-    return fit(faces, recipe, validation=0.2, folder=here, device_count=1, quiet=True)
+def resume(folder, faces, *, stage1=None, **changes):
+    """Resume the run in `folder` with other faces, a changed first stage or a changed recipe."""
+    recipe = recipe_of(load_config("tiny.py"))
+    first, second = recipe.stages
+    recipe = dataclasses.replace(recipe, stages=[dataclasses.replace(first, **stage1 or {}), second], **changes)
+    return fit(faces, recipe, validation=0.2, folder=folder, device_count=1, quiet=True)
 
 
-def faces_with_boxes_moved(sides):
-    """Faces with boxes that lie `sides` of their larger side right of and below their own."""
+def faces_with_shifted_boxes(sides):
+    """Return faces whose boxes are shifted right and down by `sides` of their larger side."""
     faces = read_w300("faces", "train")
     larger = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1, keepdims=True)
     return dataclasses.replace(faces, boxes=faces.boxes + sides * larger)
 
 
-def test_boxes_off_the_faces_are_measured_and_the_bundle_says_by_how_much(here):
-    faces = faces_with_boxes_moved(0.1)
-    assert tuple(go_on(here, faces).localizer.stages[0].center) == (0, 0)
-    (here / "config.json").unlink()
-    go_on(here, faces, stage1={"center": "shape"})
-    localizer = Localizer.load(here)
+def test_the_shift_of_boxes_is_measured_and_saved_in_the_bundle(run_copy):
+    faces = faces_with_shifted_boxes(0.1)
+    assert tuple(resume(run_copy, faces).localizer.stages[0].center) == (0, 0)
+    (run_copy / "config.json").unlink()
+    resume(run_copy, faces, stage1={"center": "shape"})
+    localizer = Localizer.load(run_copy)
     first, second = localizer.stages
     assert localizer.metadata.shape_in_box.center == pytest.approx([-0.1, -0.1], abs=0.03)
     assert first.center == pytest.approx([-0.1, -0.1], abs=0.03)
     assert tuple(second.center) == (0, 0)
 
 
-def test_boxes_beside_the_faces_are_refused(here):
+def test_boxes_that_miss_the_faces_are_refused(run_copy):
     with pytest.raises(InputError, match="stage 1's crops miss the faces"):
-        go_on(here, faces_with_boxes_moved(0.9))
+        resume(run_copy, faces_with_shifted_boxes(0.9))
 
 
-def test_another_network_in_an_old_folder_is_refused(here, capsys):
-    complaint = refuse(capsys, "--stage1.model.params.hidden", "24")
-    assert "another network" in complaint
-    assert "--name" in complaint
-    assert "32" in complaint
-    assert "24" in complaint
+def test_checkpoints_of_a_different_network_are_refused(run_copy, capsys):
+    error = error_of(capsys, "--stage1.model.params.hidden", "24")
+    assert "a different network" in error
+    assert "--name" in error
+    assert "32" in error
+    assert "24" in error
 
 
-def test_another_scheme_in_an_old_folder_is_refused(here):
+def test_checkpoints_of_a_different_scheme_are_refused(run_copy):
     faces, five = read_w300("faces", "train"), [39, 42, 30, 48, 54]
     faces = dataclasses.replace(faces, scheme=MTFL_5, points=faces.points[:, five], visible=faces.visible[:, five])
     with pytest.raises(InputError, match=r"output.*136.*10"):
-        go_on(here, faces, balance=None)
+        resume(run_copy, faces, balance=None)
 
 
-def test_loss_that_is_not_finite_stops_the_run_and_keeps_what_was(here, capsys):
-    complaint = refuse(
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_earlier_checkpoints(run_copy, capsys):
+    error = error_of(
         capsys, "--stage1.steps", str(STEPS[1] + EVERY), "--stage1.optimizer.learning_rate", "1e38",
         "--stage1.optimizer.final_learning_rate", "1e38",
     )  # fmt: skip
-    assert "the loss is " in complaint
-    step = int(complaint.split(" at step ")[1].split(":")[0])
+    assert "the loss is " in error
+    step = int(error.split(" at step ")[1].split(":")[0])
     assert STEPS[1] < step <= STEPS[1] + EVERY
-    kept = {path.name for path in (here / "stage1" / "checkpoints").iterdir()}
-    assert str(STEPS[1]) in kept
-    assert not any(int(name) > STEPS[1] for name in kept if name.isdigit())
-    assert [line["step"] for line in logged(here / "stage1")] == expected_steps(1)
-    record = here / "stage1" / f"diverged-{step}.json"
-    assert f"wing-jax replay runs/copy/stage1/{record.name}" in complaint
+    checkpoints = {path.name for path in (run_copy / "stage1" / "checkpoints").iterdir()}
+    assert str(STEPS[1]) in checkpoints
+    assert not any(int(name) > STEPS[1] for name in checkpoints if name.isdigit())
+    assert [line["step"] for line in logged(run_copy / "stage1")] == expected_steps(1)
+    record = run_copy / "stage1" / f"diverged-{step}.json"
+    assert f"wing-jax replay runs/copy/stage1/{record.name}" in error
     faces = json.loads(record.read_text())["faces"]
     assert len(faces) == 16
     assert all(Path(face["picture"]).exists() for face in faces)
     main(["replay", str(record), "--rows", "5"])
-    said = capsys.readouterr().out
-    assert f"step {step}: the loss is" in said
-    assert f"the checkpoint of step {STEPS[1]}" in said
-    assert re.search(r"nan|inf|e\+\d\d", said)
-    assert sum(".png" in line and "│" in line for line in said.splitlines()) == 5
-    assert len({face["picture"] for face in faces if face["picture"] in said}) >= 1
+    output = capsys.readouterr().out
+    assert f"step {step}: the loss is" in output
+    assert f"the checkpoint of step {STEPS[1]}" in output
+    assert re.search(r"nan|inf|e\+\d\d", output)
+    assert sum(".png" in line and "│" in line for line in output.splitlines()) == 5
+    assert len({face["picture"] for face in faces if face["picture"] in output}) >= 1
     assert record.with_suffix(".png").stat().st_size > 10_000
     record.write_text(record.read_text().replace('"input_size": 32', '"input_size": "32"', 1))
     with pytest.raises(SystemExit):
@@ -247,47 +246,45 @@ def test_loss_that_is_not_finite_stops_the_run_and_keeps_what_was(here, capsys):
 
 
 @pytest.mark.parametrize(("source", "step"), [("device", 7), ("tfdata", 7)])
-def test_replay_shows_the_batch_that_was_trained_on(here, source, step):
+def test_replay_shows_the_batch_that_was_trained_on(run_copy, source, step):
     config = dataclasses.replace(load_config("tiny.py"), name="copy", input=source)
-    shutil.rmtree(here / "stage1" / "checkpoints")
-    setup, known = first_setup(config, training_data(config)), record_of(config, config.folder)
-    record = write_divergence(
-        setup, DivergedError(step, "loss", float("nan")), here / "stage1", known, seed=config.seed
-    )
-    found = replay(record)
+    shutil.rmtree(run_copy / "stage1" / "checkpoints")
+    setup, run_record = first_setup(config, training_data(config)), record_of(config, config.folder)
+    error = DivergedError(step, "loss", float("nan"))
+    record = write_divergence(setup, error, run_copy / "stage1", run_record, seed=config.seed)
+    result = replay(record)
     runner = make_runner(setup, settings_of(config, mesh_of(config)))
     _, metrics = runner.advance(runner.place(setup.state(seed=config.seed)), 0, step)
     total, count = jax.device_get(metrics["loss"])
-    assert found.checkpoint == 0
-    np.testing.assert_allclose(found.losses.sum(), total[step - 1], rtol=1e-4)
-    assert count[step - 1] == 2 * found.visible.sum()
-    norm = np.sqrt(sum(value**2 for value in found.gradients.values()))
+    assert result.checkpoint == 0
+    np.testing.assert_allclose(result.losses.sum(), total[step - 1], rtol=1e-4)
+    assert count[step - 1] == 2 * result.visible.sum()
+    norm = np.sqrt(sum(value**2 for value in result.gradients.values()))
     assert np.isfinite(norm)
-    for index, picture in enumerate(found.pictures):  # what was drawn as face n stands in the file n.png
-        which = setup.faces_of(step, seed=config.seed)[index]
-        assert setup.names[which] == picture
+    for face, picture in zip(setup.faces_of(step, seed=config.seed), result.pictures, strict=True):
+        assert setup.names[face] == picture
 
 
-def test_gradient_that_explodes_stops_the_run(here):
-    steep = {"steps": STEPS[1] + EVERY, "loss": lambda predicted, target: 1e9 * jnp.abs(predicted - target)}
+def test_an_exploding_gradient_stops_the_run(run_copy):
+    changes = {"steps": STEPS[1] + EVERY, "loss": lambda predicted, target: 1e9 * jnp.abs(predicted - target)}
     with pytest.raises(InputError, match=rf"stage 1: the gradient norm is .*e\+\d+ at step {STEPS[1] + 1}: lower"):
-        go_on(here, read_w300("faces", "train"), stage1=steep)
+        resume(run_copy, read_w300("faces", "train"), stage1=changes)
 
 
-class LostWhenMeasured(nn.Module):
-    """It trains, and predicts nothing that is a number."""
+class NanWhenPredicting(nn.Module):
+    """A network with finite points in training and NaN in prediction."""
 
     points: int
 
     @nn.compact
     def __call__(self, images, *, train):
-        answer = TINY(points=self.points)(images, train=train)
-        return answer if train else answer * jnp.nan
+        predicted = TINY(points=self.points)(images, train=train)
+        return predicted if train else predicted * jnp.nan
 
 
-def test_validation_that_is_no_number_stops_the_run_before_its_checkpoint(workshop, tmp_path):
+def test_a_validation_nme_of_nan_stops_the_run_before_its_checkpoint(workshop, tmp_path):
     spec = StageSpec(
-        model=LostWhenMeasured, optimizer=optax.sgd(1e-3), input_size=32, steps=8, batch_size=8, evaluate_every=8
+        model=NanWhenPredicting, optimizer=optax.sgd(1e-3), input_size=32, steps=8, batch_size=8, evaluate_every=8
     )
     faces = read_w300(workshop / "faces", "train").take(np.arange(24))
     with pytest.raises(InputError, match="the validation NME is nan at step 8"):
@@ -295,33 +292,36 @@ def test_validation_that_is_no_number_stops_the_run_before_its_checkpoint(worksh
     assert not list((tmp_path / "stage1").glob("checkpoints/*"))
 
 
-def test_two_runs_in_one_folder_the_second_is_refused(here, capsys):
-    with only_writer(here, doing="trains", instead="wait"):
-        complaint = refuse(capsys)
-    assert "another process trains here" in complaint
-    assert "--name" in complaint
+def test_a_second_run_in_the_same_folder_is_refused(run_copy, capsys):
+    with only_writer(run_copy, doing="trains", instead="wait"):
+        error = error_of(capsys)
+    assert "another process trains here" in error
+    assert "--name" in error
 
 
-def test_data_are_only_read(here, workshop):
-    def all_of(folder):
+def test_the_data_are_not_changed(run_copy, workshop):
+    def file_states(folder):
         return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in [folder, *sorted(folder.rglob("*"))]}
 
-    before = all_of(workshop / "faces")
-    shutil.rmtree(here / "stage2")
+    before = file_states(workshop / "faces")
+    shutil.rmtree(run_copy / "stage2")
     main(["train", "tiny.py", "--name", "copy", "--stage2.steps", "20"])
-    assert all_of(workshop / "faces") == before
+    assert file_states(workshop / "faces") == before
 
 
-def test_batch_that_does_not_divide_over_the_devices_is_refused(here, capsys):
-    assert "batch_size=15" in refuse(capsys, "--stage1.batch_size", "15", "--devices", "4")
+@pytest.mark.usefixtures("run_copy")
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(capsys):
+    assert "batch_size=15" in error_of(capsys, "--stage1.batch_size", "15", "--devices", "4")
 
 
-def test_more_devices_than_there_are_is_refused(here, capsys):
-    assert "devices=64" in refuse(capsys, "--devices", "64")
+@pytest.mark.usefixtures("run_copy")
+def test_more_devices_than_exist_are_refused(capsys):
+    assert "devices=64" in error_of(capsys, "--devices", "64")
 
 
-def test_pmap_trains_what_jit_trains(here):
-    """A few steps of the whole loop by each, over four devices."""
+@pytest.mark.usefixtures("run_copy")
+def test_pmap_gives_the_result_of_jit():
+    """A few steps of the complete loop over four devices."""
     options = ["--stage1.steps", "3", "--stage1.evaluate_every", "3", "--devices", "4", "--balance.method", "none"]
     options += ["--stage1.model.params.channels", "4", "--stage1.model.params.hidden", "8"]
     losses = []
@@ -333,13 +333,14 @@ def test_pmap_trains_what_jit_trains(here):
         assert losses[0][name] == pytest.approx(losses[1][name], rel=1e-4)
 
 
-@pytest.mark.parametrize("way", ["device", "tfdata"])
-def test_a_longer_training_compiles_no_more_than_a_short_one(here, way):
-    compiled = []
+@pytest.mark.usefixtures("run_copy")
+@pytest.mark.parametrize("source", ["device", "tfdata"])
+def test_a_longer_training_compiles_no_more_than_a_short_one(source):
+    compilations = []
 
-    def hear(event, *_, **__):
+    def listener(event, *_, **__):
         if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
+            compilations.append(event)
 
     options = [
         "--stage1.model.params.channels",
@@ -349,28 +350,29 @@ def test_a_longer_training_compiles_no_more_than_a_short_one(here, way):
         "--stage1.evaluate_every",
         "20",
     ]
-    options += ["--input", way, "--balance.method", "none"]
+    options += ["--input", source, "--balance.method", "none"]
     counts = []
-    jax.monitoring.register_event_duration_secs_listener(hear)
+    jax.monitoring.register_event_duration_secs_listener(listener)
     try:
-        for number, steps in enumerate((20, 20, 80)):  # what the first one compiles, the others may find
+        for number, steps in enumerate((20, 20, 80)):  # the first training may compile programs that the others reuse
             config = small_config([*options, "--stage1.steps", str(steps)])
-            train(dataclasses.replace(config, name=f"{way}-{number}"))
-            counts.append(len(compiled) - sum(counts))
+            train(dataclasses.replace(config, name=f"{source}-{number}"))
+            counts.append(len(compilations) - sum(counts))
     finally:
-        jax.monitoring.unregister_event_duration_listener(hear)
+        jax.monitoring.unregister_event_duration_listener(listener)
     assert counts[0] >= counts[1] == counts[2] > 0
 
 
-def test_faces_held_as_jpeg_train_as_their_pixels_do(here, capsys):
+@pytest.mark.usefixtures("run_copy")
+def test_faces_stored_as_jpeg_give_nearly_the_same_training(capsys):
     options = ["--stage1.steps", "40", "--input", "tfdata", "--balance.method", "none"]
     errors = []
-    for held in ("pixels", "jpeg"):
-        train(dataclasses.replace(small_config([*options, "--data.store", held]), name=held))
-        errors.append(logged(Path("runs") / held / "stage1")[-1]["validation_nme"])
+    for store in ("pixels", "jpeg"):
+        train(dataclasses.replace(small_config([*options, "--data.store", store]), name=store))
+        errors.append(logged(Path("runs") / store / "stage1")[-1]["validation_nme"])
     assert errors[0] == pytest.approx(errors[1], rel=0.1)
     assert errors[0] != errors[1]
-    assert 'data.store="jpeg" is decoded by the CPU: set input to "tfdata"' in refuse(capsys, "--data.store", "jpeg")
+    assert 'data.store="jpeg" is decoded by the CPU: set input to "tfdata"' in error_of(capsys, "--data.store", "jpeg")
 
 
 def small_config(options):
@@ -380,7 +382,7 @@ def small_config(options):
     return dataclasses.replace(parse(Config, options, command="train", default=load_config("tiny.py")), stage2=None)
 
 
-def test_balancing_what_has_no_pose_axis_is_refused_in_one_line():
+def test_balancing_of_too_few_faces_for_a_pose_axis_is_refused_in_one_line():
     few = load_faces("synthetic", "train", count=3)
     for balance in (hsm(), official_hsm()):
         with pytest.raises(InputError, match="the balancing does not work on synthetic faces: "):

@@ -1,4 +1,4 @@
-"""From names to objects: the one place that a config passes on its way to a training.
+"""Trainings and sweeps from configs: the only package that converts a config's names to objects.
 
-Above it are the command line and what repeats the paper; below it nothing takes a config.
+The command line and `wing_jax.reproduce` use it. The packages below it do not take configs.
 """

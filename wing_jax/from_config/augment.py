@@ -1,4 +1,4 @@
-"""From a config's names to objects: below this nothing takes a config."""
+"""Augmentations from a config."""
 
 from wing_jax import augment
 from wing_jax.augment import Augmentation
@@ -7,14 +7,15 @@ from wing_jax.config import AugmentConfig
 
 
 def augmentations_of(config: AugmentConfig) -> tuple[Augmentation, ...]:
-    """The augmentations that `config` names, in the order in which a face and then its picture meet them. What is 0 is
-    left out.
+    """Return the augmentations of `config`, in the order in which they are applied: geometry, then pixels.
+
+    Those with strength 0 are left out.
 
     Args:
       config: strengths, and the arguments of augmentations that other packages registered.
 
     Raises:
-      InputError: none is registered under a name of `config.extra`, it does not take these arguments, or two have one
+      InputError: no augmentation has a name of `config.extra`, it does not take these arguments, or two have the same
         name.
 
     Example:
@@ -34,5 +35,5 @@ def augmentations_of(config: AugmentConfig) -> tuple[Augmentation, ...]:
         (config.occlusion, augment.occlusion(config.occlusion, side=config.occlusion_side)),
         (config.jpeg, augment.jpeg(config.jpeg)),
     )
-    others = [augment.make_augmentation(name, **arguments) for name, arguments in config.extra.items()]
-    return check_augmentations([*(made for strength, made in strengths if strength > 0), *others])
+    extra = [augment.make_augmentation(name, **arguments) for name, arguments in config.extra.items()]
+    return check_augmentations([*(augmentation for strength, augmentation in strengths if strength > 0), *extra])

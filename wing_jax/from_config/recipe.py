@@ -1,4 +1,4 @@
-"""The stages, losses, models, optimizers and settings that a config names, as objects."""
+"""Stages, losses, models, optimizers and settings from a config."""
 
 import dataclasses
 import functools
@@ -21,16 +21,16 @@ from wing_jax.train.setup import TrainSettings
 from wing_jax.train.spec import Recipe, StageSpec
 from wing_jax.types import Loss
 
-WARMUP_SHARE = 0.05  # of the steps, at least, where a batch is larger than the schedule was made for
+WARMUP_SHARE = 0.05  # least share of warm-up steps when the batch is larger than the schedule's
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 AnyStage = TypeVar("AnyStage", bound=StageConfig)
 
 
 def recipe_of(config: Config) -> Recipe:
-    """The stages and the balancing of `config`.
+    """Return the stages and the balancing of `config`.
 
     Raises:
-      InputError: a name is unknown, or a number does not fit.
+      InputError: a name is unknown, or a number is invalid.
     """
     config = at_large_batch(config)
     stages = [config.stage1] if config.stage2 is None else [config.stage1, config.stage2]
@@ -38,12 +38,12 @@ def recipe_of(config: Config) -> Recipe:
 
 
 def stage_of(stage: StageConfig) -> StageSpec:
-    """One stage.
+    """Return one stage.
 
     Raises:
-      InputError: a name is unknown, or a number does not fit.
+      InputError: a name is unknown, or a number is invalid.
     """
-    second = {name: getattr(stage, name) for name in ("stage2_crops", "draws") if hasattr(stage, name)}
+    second_stage_options = {name: getattr(stage, name) for name in ("stage2_crops", "draws") if hasattr(stage, name)}
     return StageSpec(
         model=model_of(stage.model),
         loss=loss_of(stage.loss, input_size=stage.input_size),
@@ -60,15 +60,15 @@ def stage_of(stage: StageConfig) -> StageSpec:
         keep=stage.keep,
         precision=stage.model.precision,
         center=stage.center,
-        **second,
+        **second_stage_options,
     )
 
 
 def model_of(model: ModelConfig) -> Any:
-    """What makes the model of the number of points; always in float32, in which it is kept.
+    """Return a function that makes the model for a number of points. The model is in float32, as it is saved.
 
     Raises:
-      InputError: no network is called so, or it has no such parameters.
+      InputError: the network's name or one of its parameters is unknown.
     """
     entry = MODELS[model.name]
     check_params(f"the network {quoted(model.name)}", model.params, known=entry.parameters, required=entry.required)
@@ -76,10 +76,10 @@ def model_of(model: ModelConfig) -> Any:
 
 
 def loss_of(loss: LossConfig, *, input_size: int) -> Loss:
-    """The loss, its lengths rescaled from pixels of its reference size to pixels of the crop.
+    """Return the loss, its lengths rescaled from pixels of its reference size to pixels of the crop.
 
     Raises:
-      InputError: no loss is called so, or it does not take these parameters.
+      InputError: the loss's name is unknown, or it does not take these parameters.
     """
     try:
         return losses.make_loss(
@@ -91,22 +91,22 @@ def loss_of(loss: LossConfig, *, input_size: int) -> Loss:
         raise InputError(f"loss {quoted(loss.name)}: {error}") from error
 
 
-def optimizer_of(chosen: OptimizerConfig, *, steps: int) -> optax.GradientTransformation:
-    """The optimizer with its schedule."""
+def optimizer_of(config: OptimizerConfig, *, steps: int) -> optax.GradientTransformation:
+    """Return the optimizer with its learning rate schedule."""
     rates = learning_rates(
-        first=chosen.learning_rate,
-        last=chosen.final_learning_rate,
+        first=config.learning_rate,
+        last=config.final_learning_rate,
         steps=steps,
-        decay=chosen.decay,
-        warmup=chosen.warmup,
+        decay=config.decay,
+        warmup=config.warmup,
     )
     return make_optimizer(
-        chosen.name, rates, weight_decay=chosen.weight_decay, momentum=chosen.momentum, clip=chosen.clip
+        config.name, rates, weight_decay=config.weight_decay, momentum=config.momentum, clip=config.clip
     )
 
 
 def balance_of(config: BalanceConfig) -> Balance | None:
-    """How often each face comes in an epoch."""
+    """Return the rule for how often each face is in an epoch; None: once."""
     if config.method == "none":
         return None
     return (
@@ -117,7 +117,7 @@ def balance_of(config: BalanceConfig) -> Balance | None:
 
 
 def mesh_of(config: Config) -> Mesh:
-    """The devices to train on, of all processes.
+    """Return the devices to train on, of all processes.
 
     Raises:
       InputError: there are fewer.
@@ -126,7 +126,7 @@ def mesh_of(config: Config) -> Mesh:
 
 
 def settings_of(config: Config, mesh: Mesh) -> TrainSettings:
-    """How the training is computed."""
+    """Return the settings of the training."""
     return TrainSettings(
         mesh=mesh,
         seed=config.seed,
@@ -137,37 +137,37 @@ def settings_of(config: Config, mesh: Mesh) -> TrainSettings:
 
 
 def at_large_batch(config: AnyConfig) -> AnyConfig:
-    """The config with every stage rescaled to `large_batch` faces a step, where it asks for that."""
+    """Return the config with every stage rescaled to `large_batch` faces per step, if that is set."""
     if not config.large_batch:
         return config
-    second = config.stage2
+    stage2 = config.stage2
     return dataclasses.replace(
         config,
         stage1=scaled_to_batch(config.stage1, config.large_batch),
-        stage2=None if second is None else scaled_to_batch(second, config.large_batch),
+        stage2=None if stage2 is None else scaled_to_batch(stage2, config.large_batch),
         large_batch=0,
     )
 
 
 def scaled_to_batch(stage: AnyStage, batch_size: int) -> AnyStage:
-    """`stage` trained on as many faces with `batch_size` faces a step.
+    """Return `stage` with `batch_size` faces per step, trained on the same total number of faces.
 
     With k times the batch there are 1 / k of the steps. The learning rate is k times as large for SGD (Goyal et al.,
-    arXiv 1706.02677), sqrt(k) times for Adam (Malladi et al., arXiv 2205.10287), behind a warm-up of 5 % of the steps
-    at least; decoupled weight decay is scaled so that all steps together decay as much, and the averaging of the
-    parameters so that it reaches as many faces back.
+    arXiv 1706.02677) and sqrt(k) times for Adam (Malladi et al., arXiv 2205.10287), after a warm-up of at least 5 % of
+    the steps. Decoupled weight decay is scaled so that the total decay is the same, and the decay of the averaged
+    parameters so that they average over the same number of faces.
     """
-    ratio, chosen = batch_size / stage.batch_size, stage.optimizer
-    faster = ratio if chosen.name == "sgd" else ratio**0.5
+    ratio, optimizer = batch_size / stage.batch_size, stage.optimizer
+    rate_factor = ratio if optimizer.name == "sgd" else ratio**0.5
     steps = max(1, round(stage.steps / ratio))
-    warmup = max(round(chosen.warmup / ratio), round(WARMUP_SHARE * steps) if ratio > 1 else 0)
+    warmup = max(round(optimizer.warmup / ratio), round(WARMUP_SHARE * steps) if ratio > 1 else 0)
     optimizer = dataclasses.replace(
-        chosen,
-        learning_rate=chosen.learning_rate * faster,
-        final_learning_rate=chosen.final_learning_rate * faster,
+        optimizer,
+        learning_rate=optimizer.learning_rate * rate_factor,
+        final_learning_rate=optimizer.final_learning_rate * rate_factor,
         warmup=warmup,
-        weight_decay=chosen.weight_decay * (ratio / faster if chosen.name == "adamw" else 1),
-        ema=chosen.ema**ratio,
+        weight_decay=optimizer.weight_decay * (ratio / rate_factor if optimizer.name == "adamw" else 1),
+        ema=optimizer.ema**ratio,
     )
     return dataclasses.replace(
         stage,

@@ -1,7 +1,7 @@
-"""A step that diverged, made again from the checkpoint before it, to look at: its faces, their losses, its gradient.
+"""Replay of a step that diverged, from the checkpoint before it, to inspect its faces, losses and gradient.
 
-Everything drawn for a step depends on the seed and the step alone, so the steps from the checkpoint on give the same
-numbers again (on a GPU within its rounding), and nothing need be kept of a step while training goes well.
+All random numbers of a step depend on the seed and the step only, so repeating the steps from the checkpoint on gives
+the same numbers (on a GPU within rounding). Nothing has to be saved during training.
 """
 
 import dataclasses
@@ -29,58 +29,61 @@ from wing_jax.values import Value
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Replayed(Value):
-    """A step's batch of `n` faces before its update, as the network in training saw it."""
+    """The batch of `n` faces of a replayed step, with the network's predictions before the update."""
 
-    title: str  # which step of which training
-    said: str  # what stopped it
-    checkpoint: int  # the step it was made again from
-    pictures: tuple[str, ...]
+    title: str  # folder, stage and step
+    said: str  # the message of the divergence
+    checkpoint: int  # step of the checkpoint it was replayed from
+    pictures: tuple[str, ...]  # names
     images: UInt8[np.ndarray, "n size size 3"]
     points: Float[np.ndarray, "n points 2"]  # pixels of the crop
     visible: Bool[np.ndarray, "n points"]
     predicted: Float[np.ndarray, "n points 2"]  # pixels of the crop
-    losses: Float[np.ndarray, "n"]  # sum over a face's coordinates
-    gradients: dict[str, float]  # the norm of each parameter's gradient
+    losses: Float[np.ndarray, "n"]  # sum over the face's visible coordinates
+    gradients: dict[str, float]  # norm of each parameter's gradient
 
     @property
     def worst(self) -> list[int]:
-        """The faces by their losses: those that are no number, then from the largest on."""
+        """Indices of the faces, by decreasing loss; losses that are not finite come first."""
         return np.argsort(-np.where(np.isfinite(self.losses), self.losses, np.inf), kind="stable").tolist()
 
 
 @devices.usual_settings()
 def replay(record: str | Path) -> Replayed:
-    """Train from the newest checkpoint to the step of `record`, in memory, and look at that step.
+    """Train in memory from the newest checkpoint to the step of `record`, and return that step.
 
-    `record` is a `diverged-STEP.json` that a training has written; its data and checkpoints must still be there.
+    `record` is a `diverged-STEP.json` file of a training whose data and checkpoints still exist.
 
     Raises:
-      InputError: the record is not such a file, what it needs is not there, or a training is at work in the folder.
+      InputError: the file is invalid, data or checkpoints are missing, or another process trains in the folder.
     """
-    stage, step, said, config = _read(Path(record))
-    with devices.only_trainer(config.folder):  # whose checkpoints must stay as they are
-        return _replay(record, stage, step, said, config)
+    stage, step, message, config = _read_record(Path(record))
+    with devices.only_trainer(config.folder):  # so that the checkpoints do not change
+        return _replay(record, stage, step, message, config)
 
 
-def _replay(record: str | Path, stage: int, step: int, said: str, config: Config) -> Replayed:
+def _replay(record: str | Path, stage: int, step: int, message: str, config: Config) -> Replayed:
     settings = settings_of(config, mesh_of(config))
     setup = _setup(config, stage, settings)
     spec, runner, state = setup.spec, make_runner(setup, settings), setup.state(seed=config.seed)
     with Checkpoints(config.folder / f"stage{stage}" / "checkpoints", keep=spec.keep) as checkpoints:
         state, first = checkpoints.restore_newest(state)
     if first >= step:
-        raise InputError(f"{record}: the training has gone on to step {first} since: nothing is left of step {step}")
+        raise InputError(
+            f"{record}: the training has since reached step {first}: step {step} can no longer be replayed"
+        )
     placed = runner.place(state)
     for start, last in spans(first, step - 1, evaluate_every=spec.validation_steps, longest=spec.steps):
         placed, _ = runner.advance(placed, start, last)
     state, faces = runner.whole(placed), setup.faces_of(step, seed=config.seed)
-    batch, objective = _batch(setup, config, step), jax.value_and_grad(setup.objective(seed=config.seed), has_aux=True)
+    batch = _make_batch(setup, config, step)
+    objective = jax.value_and_grad(setup.objective(seed=config.seed), has_aux=True)
     collections = {name: value for name, value in state.variables.items() if name != "params"}
     (_, (_, predicted, _)), gradient = jax.jit(objective)(state.variables["params"], collections, batch, state.step)
     losses = np.asarray(spec.scaled_loss()(predicted, jnp.asarray(batch.points)))
     return Replayed(
         title=f"{config.folder}, stage {stage}, step {step}",
-        said=said,
+        said=message,
         checkpoint=first,
         pictures=tuple(setup.names[index] for index in faces),
         images=np.asarray(batch.images),
@@ -95,19 +98,19 @@ def _replay(record: str | Path, stage: int, step: int, said: str, config: Config
     )
 
 
-def _read(path: Path) -> tuple[int, int, str, Config]:
+def _read_record(path: Path) -> tuple[int, int, str, Config]:
     try:
         record = json.loads(files.read_text(path))
-        stage, step, said = record["stage"], record["step"], record["said"]
+        stage, step, message = record["stage"], record["step"], record["said"]
         table = record["config"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: cannot read it: give a diverged-STEP.json that a training has written") from error
-    if stage not in (1, 2) or type(step) is not int or step < 1 or not isinstance(said, str):
-        raise InputError(f"{path}: not what a training writes: stage {quoted(stage)}, step {quoted(step)}")
+        raise InputError(f"{path}: cannot be read: pass a diverged-STEP.json file of a training") from error
+    if stage not in (1, 2) or type(step) is not int or step < 1 or not isinstance(message, str):
+        raise InputError(f"{path}: not the file of a training: stage {quoted(stage)}, step {quoted(step)}")
     config = dataclasses.replace(config_of(table, where=str(path)), processes="one", parallel="jit", devices=1)
     if stage == 2 and config.stage2 is None:
-        raise InputError(f"{path}: not what a training writes: its config has no second stage")
-    return stage, step, said, config
+        raise InputError(f"{path}: not the file of a training: it is of stage 2, and its config has no second stage")
+    return stage, step, message, config
 
 
 def _setup(config: Config, stage: int, settings: TrainSettings) -> StageSetup:
@@ -115,14 +118,14 @@ def _setup(config: Config, stage: int, settings: TrainSettings) -> StageSetup:
     first = first_setup(config, data)
     if stage == 1:
         return first
-    done = train_stage(first, settings, folder=config.folder)  # a finished stage is only read
-    return second_setup(config, data, first.trained(done.variables), first.mean)
+    result = train_stage(first, settings, folder=config.folder)  # the stage is finished, so this only reads it
+    return second_setup(config, data, first.trained(result.variables), first.mean)
 
 
-def _batch(setup: StageSetup, config: Config, step: int) -> Batch:
+def _make_batch(setup: StageSetup, config: Config, step: int) -> Batch:
     if config.input == "tfdata":
         return setup.host_input(seed=config.seed)(step - 1)
-    source, faces = setup.device_input(seed=config.seed), setup.faces()
-    sampler = EpochSampler(np.asarray(faces.order), batch_size=source.batch_size, seed=source.seed)
+    batches, faces = setup.device_input(seed=config.seed), setup.faces()
+    sampler = EpochSampler(np.asarray(faces.order), batch_size=batches.batch_size, seed=batches.seed)
     indices = sampler(step - 1, 1)
-    return jax.jit(source.batch)(faces, BatchIndices(*(values[0] for values in indices)))
+    return jax.jit(batches.batch)(faces, BatchIndices(*(values[0] for values in indices)))

@@ -1,4 +1,4 @@
-"""A whole sweep: data, all its runs, each one's model, and the table of what they reached on the validation faces."""
+"""A complete sweep: the data, all runs, their models, and a table of their validation NMEs."""
 
 import dataclasses
 import json
@@ -30,25 +30,26 @@ from wing_jax.train.state import TrainState
 from wing_jax.train.steps import Metrics
 from wing_jax.values import Value
 
-ONE_WAY = {"input": "device", "parallel": "jit", "processes": "one"}  # what a sweep cannot do otherwise
+FIXED = {"input": "device", "parallel": "jit", "processes": "one"}  # the only values that a sweep supports
 
 
 @devices.usual_settings()
 def sweep(config: SweepConfig, *, callbacks: Sequence[Callback] = ()) -> list[dict]:
-    """Train all runs of the grid, going on where an earlier call stopped, and write below the run's folder each run's
-    model (`trials/LABEL/model`), `results.json` and `results.md`. Returns a row for each run.
+    """Train all runs of the grid, resuming where an earlier call stopped, and return a row for each run.
 
-    A run's figures are those after its last step; no checkpoint is chosen. The `callbacks` are called with a `Progress`
-    whenever values, the means over all runs, are logged; one that returns True ends the sweep there, as Ctrl-C does,
-    and the same call goes on from the newest checkpoint.
+    Each run's model (`trials/LABEL/model`), `results.json` and `results.md` are written below the config's folder. A
+    run's results are those after its last step; no checkpoint is chosen.
+
+    The `callbacks` are called with a `Progress` whenever values (means over all runs) are logged. One that returns True
+    ends the sweep, as Ctrl-C does; the same call then resumes from the newest checkpoint.
 
     Raises:
       KeyboardInterrupt: Ctrl-C or a callback ended the sweep.
-      InputError: data, checkpoints or numbers are not as they must be, or the sweep was begun with another config.
+      InputError: the data, checkpoints or numbers are invalid, or the sweep was started with a different config.
     """
-    for name, way in ONE_WAY.items():
-        if (given := getattr(config, name)) != way:
-            raise InputError(f"{name}={given!r} is of wing-jax train: a sweep works by {name}={way!r} alone")
+    for name, expected in FIXED.items():
+        if (value := getattr(config, name)) != expected:
+            raise InputError(f"{name}={value!r} works in wing-jax train only: a sweep needs {name}={expected!r}")
     mesh, config = mesh_of(config), at_large_batch(config)
     folder = config.folder / "sweep"
     record = record_of(config, folder)
@@ -58,24 +59,24 @@ def sweep(config: SweepConfig, *, callbacks: Sequence[Callback] = ()) -> list[di
     setup = first_setup(config, data)
     with devices.only_trainer(config.folder):
         write_record(record, folder)
-        trained = train_trials(setup, trials, config, mesh, folder=folder, callbacks=callbacks)
-        return _save_models(config, data, trained, trials)
+        result = train_trials(setup, trials, config, mesh, folder=folder, callbacks=callbacks)
+        return _save_models(config, data, result, trials)
 
 
-def _save_models(config: SweepConfig, data: TrainingData, trained: "Trained", trials: list[Trial]) -> list[dict]:
+def _save_models(config: SweepConfig, data: TrainingData, result: "SweepResult", trials: list[Trial]) -> list[dict]:
     rows = []
     for index, trial in enumerate(trials):
-        localizer = data.localizer((trained.stage(index),), trained.setup.mean, name=f"{config.name} {trial.label}")
+        localizer = data.localizer((result.stage(index),), result.setup.mean, name=f"{config.name} {trial.label}")
         localizer.save(config.folder / "trials" / trial.label / "model")
-        facts = {"loss": trial.loss.name, "params": trial.params}
-        facts |= {"learning_rate": trial.learning_rate, "seed": trial.seed}
-        rows.append({"label": trial.label, **facts, "validation_nme": float(trained.nmes[index])})
-    _write(config.folder, rows, how=trained.how)
+        columns = {"loss": trial.loss.name, "params": trial.params}
+        columns |= {"learning_rate": trial.learning_rate, "seed": trial.seed}
+        rows.append({"label": trial.label, **columns, "validation_nme": float(result.nmes[index])})
+    _write(config.folder, rows, how=result.how)
     return rows
 
 
 def make_sweep_runner(config: SweepConfig, setup: StageSetup, trials: list[Trial], mesh: Mesh) -> SweepRunner:
-    """The runner that computes the sweep as the config says; for "auto" on GPUs and TPUs both ways are measured."""
+    """Return the runner for the config's `grid.how`; for "auto" on GPUs and TPUs, the faster way is measured."""
 
     def make(how: str) -> SweepRunner:
         stage = config.stage1 if setup.number == 1 else config.stage2
@@ -85,7 +86,7 @@ def make_sweep_runner(config: SweepConfig, setup: StageSetup, trials: list[Trial
 
     how = config.grid.how
     if how == "round_robin" and mesh.size > 1:
-        raise InputError('grid.how="round_robin" is for one device: set devices=1, or grid.how to "scan"')
+        raise InputError('grid.how="round_robin" needs one device: set devices=1, or grid.how to "scan"')
     if how != "auto":
         return make(how)
     if jax.default_backend() == "cpu":
@@ -95,16 +96,16 @@ def make_sweep_runner(config: SweepConfig, setup: StageSetup, trials: list[Trial
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Trained(Value):
-    """What is left of a sweep."""
+class SweepResult(Value):
+    """The variables and validation NMEs of all runs of a sweep."""
 
     setup: StageSetup
     variables: Any  # with the runs as leading axis
-    nmes: np.ndarray  # fractions, a run each; NaN where a run's loss is no longer finite
+    nmes: np.ndarray  # fractions, one per run; NaN for a run whose loss is not finite
     how: str
 
     def stage(self, index: int) -> Stage:
-        """The stage that run `index` has trained."""
+        """Return the trained stage of run `index`."""
         return self.setup.trained(jax.device_get(jax.tree.map(lambda x: x[index], self.variables)))
 
 
@@ -116,47 +117,50 @@ def train_trials(
     *,
     folder: Path,
     callbacks: Sequence[Callback] = (),
-) -> Trained:
-    """Train the trials on the setup, by the way and the seed of `config`, logging and going on in `folder`.
+) -> SweepResult:
+    """Train the trials on the setup, with the seed and `grid.how` of `config`.
+
+    Logs and checkpoints are in `folder`; training resumes from the newest checkpoint.
 
     Raises:
       KeyboardInterrupt: Ctrl-C or a callback ended the sweep.
-      TrainingInterrupted: SIGTERM came, and the state is saved.
+      TrainingInterrupted: SIGTERM arrived, and the state is saved.
     """
     spec, runner, validate = setup.spec, make_sweep_runner(config, setup, trials, mesh), setup.validate(mesh)
     like = runner.untrained()
     with termination.deferred(), Checkpoints(folder / "checkpoints", keep=2) as checkpoints:
-        whole, first_step = checkpoints.restore_newest(like)
-        placed, logged = runner.place(whole), {"evaluate_every": spec.validation_steps, "longest": _span(config)}
-        titles = {"title": f"sweep of {len(trials)}", "first_step": first_step, "steps": spec.steps}
+        state, first_step = checkpoints.restore_newest(like)
+        placed, span_options = runner.place(state), {"evaluate_every": spec.validation_steps, "longest": _span(config)}
+        log_options = {"title": f"sweep of {len(trials)}", "first_step": first_step, "steps": spec.steps}
         if first_step < spec.steps:
-            with TrainingLog(folder, **titles, batch_size=spec.batch_size * len(trials)) as log:
-                for first, last in spans(first_step, spec.steps, **logged):
+            with TrainingLog(folder, **log_options, batch_size=spec.batch_size * len(trials)) as log:
+                for first, last in spans(first_step, spec.steps, **span_options):
                     placed, metrics = runner.advance(placed, first, last)
                     values = sweep_means(metrics)
                     stopping = termination.stop_requested() or termination.interrupted()
-                    measured = last % spec.validation_steps == 0 or last == spec.steps
-                    whole = runner.whole(placed) if measured or stopping else whole
-                    if measured:
-                        values["validation_nme"] = float(np.mean(_measure(whole, len(trials), validate)))
+                    is_validation = last % spec.validation_steps == 0 or last == spec.steps
+                    state = runner.whole(placed) if is_validation or stopping else state
+                    if is_validation:
+                        values["validation_nme"] = float(np.mean(_measure(state, len(trials), validate)))
                     log.write(last, **values)
-                    if measured or stopping:
-                        checkpoints.save(last, whole, validation_nme=values.get("validation_nme"))
+                    if is_validation or stopping:
+                        checkpoints.save(last, state, validation_nme=values.get("validation_nme"))
                     progress = Progress(stage=setup.number, step=last, steps=spec.steps, values=values)
-                    ended = [callback(progress) for callback in callbacks]
-                    if any(ended) or termination.interrupted():
+                    results = [callback(progress) for callback in callbacks]
+                    if any(results) or termination.interrupted():
                         raise KeyboardInterrupt
                     if stopping:
                         checkpoints.wait()
                         raise TrainingInterrupted(
                             f"sweep: stopped at step {last} of {spec.steps}, which is saved in {folder}"
                         )
-    nmes = _measure(whole, len(trials), validate)
-    return Trained(setup=setup, variables=whole.best_variables, nmes=nmes, how=runner.how)
+    nmes = _measure(state, len(trials), validate)
+    return SweepResult(setup=setup, variables=state.best_variables, nmes=nmes, how=runner.how)
 
 
 def sweep_means(metrics: Metrics) -> dict[str, float]:
-    """Means over steps and runs. A run whose loss is no longer finite is left as it is: its row will say so."""
+    """Return the means over steps and runs, without values that are NaN. A diverged run does not end the sweep; its row
+    in the results shows NaN."""
     pairs = jax.device_get(metrics)
     return {name: float(np.nansum(sums) / max(np.nansum(counts), 1e-9)) for name, (sums, counts) in pairs.items()}
 
@@ -166,11 +170,11 @@ def _span(config: SweepConfig) -> int:
 
 
 def _measure(state: TrainState, runs: int, validate: Validate) -> np.ndarray:
-    measured = [jax.device_get(validate(variables)) for variables in _each(state.best_variables, runs)]
-    return np.array([total / max(count, 1) for total, count in measured])
+    pairs = [jax.device_get(validate(variables)) for variables in _split_runs(state.best_variables, runs)]
+    return np.array([total / max(count, 1) for total, count in pairs])
 
 
-def _each(variables: Any, runs: int):
+def _split_runs(variables: Any, runs: int):
     return (jax.tree.map(lambda x, i=i: x[i], variables) for i in range(runs))
 
 
@@ -180,8 +184,8 @@ def _write(folder: Path, rows: list[dict], *, how: str) -> None:
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown: a line for each loss, its parameters and learning rate, with mean and spread of the validation NME (%)
-    over the seeds."""
+    """Return a Markdown table: a line for each loss with its parameters and learning rate, and the mean and standard
+    deviation of the validation NME (%) over the seeds."""
     params = list(dict.fromkeys(name for row in rows for name in row["params"]))
     names = ["loss", *params, "learning_rate"]
     groups: dict[tuple, list[float]] = {}
@@ -192,6 +196,6 @@ def table(rows: list[dict]) -> str:
     lines.append(" | ".join(["---"] * (len(names) + 3)))
     for key, nmes in groups.items():
         spread = f"{statistics.stdev(nmes):.3f}" if len(nmes) > 1 else ""
-        said = [f"{value:g}" if isinstance(value, float) else str(value) for value in key]
-        lines.append(" | ".join([*said, str(len(nmes)), f"{statistics.fmean(nmes):.3f}", spread]))
+        cells = [f"{value:g}" if isinstance(value, float) else str(value) for value in key]
+        lines.append(" | ".join([*cells, str(len(nmes)), f"{statistics.fmean(nmes):.3f}", spread]))
     return "".join(f"| {line} |\n" for line in lines)

@@ -1,4 +1,4 @@
-"""Train as a config says."""
+"""Training from a config."""
 
 import dataclasses
 import json
@@ -20,20 +20,20 @@ from wing_jax.models import MODELS
 from wing_jax.schemes import SCHEMES
 from wing_jax.train.data import FaceSource, TrainingData, face_crop_sizes, prepare_data
 from wing_jax.train.fit import TrainResult, fit, setup_first, setup_second
-from wing_jax.train.run_record import RECORD, read_record, refuse_difference, unreadable, with_free
+from wing_jax.train.run_record import RECORD, check_same_values, read_record, unreadable_record, update_free
 from wing_jax.train.setup import StageSetup
 from wing_jax.train.stages import template_for
 
 
 def train(config: Config) -> TrainResult:
-    """Train as `config` says, going on where an earlier run of it stopped; the model lies in `config.folder / "model"`.
+    """Train by `config`, resuming where an earlier run stopped. The model is saved in `config.folder / "model"`.
 
     Raises:
-      InputError: data, checkpoints or numbers are not as they must be, the run's folder was begun with another config,
-        or another process trains in it.
-      TrainingInterrupted: SIGTERM came (`wing_jax.runtime.termination`), and all is saved.
+      InputError: the data, checkpoints or numbers are invalid, the run was started with a different config, or another
+        process trains in the folder.
+      TrainingInterrupted: SIGTERM arrived (`wing_jax.runtime.termination`), and the state is saved.
     """
-    recipe, record = recipe_of(config), record_of(config, config.folder)  # before the faces, which take longer
+    recipe, record = recipe_of(config), record_of(config, config.folder)  # before reading the faces, which is slow
     return fit(
         sources_of(config),
         recipe,
@@ -53,17 +53,18 @@ def train(config: Config) -> TrainResult:
 
 
 def sources_of(config: Config) -> list[FaceSource]:
-    """The sets of faces that `config` trains on, read. Of the first set given again, the photos that are held out stay
-    out.
+    """Read the sets of faces that `config` trains on.
+
+    If `config.more` repeats the first set, the photos held out from it are left out there too.
 
     Raises:
-      InputError: the data are not as they must be.
+      InputError: the data are invalid.
     """
-    faces = _read(config.data, config)
+    faces = _read_train_faces(config.data, config)
     sources = [FaceSource(faces=faces, copies=config.data.copies, reshaped=config.data.reshaped)]
     for data in config.more:
         scheme = faces.scheme.name if faces.scheme.name in SCHEMES else config.data.scheme
-        more = _read(data if data.scheme else dataclasses.replace(data, scheme=scheme), config)
+        more = _read_train_faces(data if data.scheme else dataclasses.replace(data, scheme=scheme), config)
         if (data.name, os.path.realpath(data.root)) == (config.data.name, os.path.realpath(config.data.root)):
             more = more.without(set(faces.split(config.data.validation)[1].photos))
         sources.append(FaceSource(faces=more, copies=data.copies, reshaped=data.reshaped))
@@ -71,26 +72,26 @@ def sources_of(config: Config) -> list[FaceSource]:
 
 
 def read_split(data: DataConfig, split: str, *, count: int, seed: int = 0) -> FaceSet:
-    """The `split` of the faces that `data` names, read as it says; `count` and `seed` are of synthetic faces.
+    """Read a `split` of the faces of `data`; `count` and `seed` are those of synthetic faces.
 
     Raises:
-      InputError: the data are not as they must be.
+      InputError: the data are invalid.
     """
     names = ("root", "images", "scheme", "boxes", "occluded", "picture_size")
     return load_faces(data.name, split, **{name: getattr(data, name) for name in names}, count=count, seed=seed)
 
 
 def held_out_rule(data: DataConfig, *, seed: int) -> HeldOut:
-    """What a training on `data` holds out, by the rule alone."""
+    """Return the rule by which a training on `data` chooses its validation faces."""
     rule = HeldOut(data=data.name, validation=data.validation, without=tuple(data.without))
     return dataclasses.replace(rule, faces=data.train_faces, seed=seed) if data.name == "synthetic" else rule
 
 
 def training_data(config: Config) -> TrainingData:
-    """The faces that `config` trains on, cut into face crops.
+    """Read the faces that `config` trains on and cut them into face crops.
 
     Raises:
-      InputError: the data are not as they must be.
+      InputError: the data are invalid.
     """
     recipe = recipe_of(config)
     return prepare_data(
@@ -105,65 +106,65 @@ def training_data(config: Config) -> TrainingData:
 
 
 def packed_size(config: Config, shape: ShapeInBox) -> int:
-    """Pixels of the face crops that `config` trains on: the best size to pack faces at that lie so in their boxes."""
+    """Return the size in pixels of the face crops that `config` trains on, for packing faces with the mean `shape`."""
     return max(face_crop_sizes(recipe_of(config).stages, shape))
 
 
 def first_setup(config: Config, data: TrainingData) -> StageSetup:
-    """The first stage's training."""
+    """Return the setup of the first stage."""
     return setup_first(recipe_of(config), data)
 
 
 def second_setup(config: Config, data: TrainingData, first: Stage | None, mean: Any) -> StageSetup:
-    """The second stage's training, behind the trained `first` stage, or None for annotated crops; `mean` is the first
-    setup's."""
+    """Return the setup of the second stage; `first` is the trained first stage, or None for annotated crops, and `mean`
+    is that of the first setup."""
     recipe = recipe_of(config)
     template = template_for(recipe.stages[1], mean)
     return setup_second(recipe, data, first, template, seed=config.seed, input=config.input)
 
 
 def record_of(config: Config, folder: Path) -> Mapping[str, Any]:
-    """The record of a run of `config` in `folder`: what is there already, if it is of the same config.
+    """Return the record of a run of `config` in `folder`: the existing one, if it is of the same config.
 
-    What a loss or a network has by default is the same said or not, and so are fields that a later version of this
-    package added.
+    Defaults of losses and networks compare equal whether the config states them or not, and so do fields that a later
+    version of this package has added.
 
     Raises:
-      InputError: the run was begun with another config, or its record cannot be read.
+      InputError: the run was started with a different config, or its record cannot be read.
     """
     path = folder / RECORD
     if not path.exists():
-        return _plain(config)
-    there = read_record(path)
+        return _to_json(config)
+    record = read_record(path)
     try:
-        begun = with_defaults(config_of(there, where="its fields"))
+        original = with_defaults(config_of(record, where="its fields"))
     except InputError as error:
-        raise unreadable(path, error) from error
-    refuse_difference(_plain(begun), _plain(with_defaults(config)), folder)
-    return with_free(there, _plain(config))
+        raise unreadable_record(path, error) from error
+    check_same_values(_to_json(original), _to_json(with_defaults(config)), folder)
+    return update_free(record, _to_json(config))
 
 
 def with_defaults(config: Config) -> Config:
-    """`config` with all parameters of its losses and networks, and the losses' reference sizes.
+    """Return `config` with all parameters of its losses and networks, and the losses' reference sizes.
 
     Raises:
-      InputError: no loss or no network is called so.
+      InputError: the name of a loss or network is unknown.
     """
 
-    def whole(stage: Any) -> Any:
+    def complete(stage: Any) -> Any:
         loss, model = stage.loss, stage.model
-        known = LOSSES[loss.name]
-        size = known.reference_size if loss.reference_size is None and known.rescaled else loss.reference_size
-        loss = dataclasses.replace(loss, params={**known.parameters, **loss.params}, reference_size=size)
+        entry = LOSSES[loss.name]
+        size = entry.reference_size if loss.reference_size is None and entry.rescaled else loss.reference_size
+        loss = dataclasses.replace(loss, params={**entry.parameters, **loss.params}, reference_size=size)
         model = dataclasses.replace(model, params={**MODELS[model.name].parameters, **model.params})
         return dataclasses.replace(stage, loss=loss, model=model)
 
-    stage2 = None if config.stage2 is None else whole(config.stage2)
-    return dataclasses.replace(config, stage1=whole(config.stage1), stage2=stage2)
+    stage2 = None if config.stage2 is None else complete(config.stage2)
+    return dataclasses.replace(config, stage1=complete(config.stage1), stage2=stage2)
 
 
 def read_config(path: Path) -> Config | SweepConfig:
-    """The config in the record `path` of a run.
+    """Read the config in the record `path` of a run.
 
     Raises:
       InputError: it cannot be read.
@@ -171,13 +172,13 @@ def read_config(path: Path) -> Config | SweepConfig:
     try:
         return config_of(read_record(path), where="its fields")
     except InputError as error:
-        raise unreadable(path, error) from error
+        raise unreadable_record(path, error) from error
 
 
-def _plain(config: Config) -> dict[str, Any]:
-    """The fields as a file has them."""
+def _to_json(config: Config) -> dict[str, Any]:
+    """Convert the config to JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def _read(data: DataConfig, config: Config) -> FaceSet:
+def _read_train_faces(data: DataConfig, config: Config) -> FaceSet:
     return read_split(data, "train", count=data.train_faces, seed=config.seed).without(data.without)

@@ -1,1 +1,1 @@
-"""Training batches: made on the device, or by tf.data on the host."""
+"""Training batches, made on the device, or on the host by tf.data."""

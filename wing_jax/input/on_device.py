@@ -1,7 +1,8 @@
-"""The on-device input: the training faces lie in device memory, and each step makes its own batch there.
+"""The on-device input: the training faces are in device memory, and each step makes its own batch there.
 
-What is shown and drawn is `wing_jax.input.sampling`'s. Functions are one replica's: with `axis`, the name of a mapped
-axis over devices, each holds a part of the images and makes its part of the batch.
+`wing_jax.input.sampling` chooses the faces and draws the augmentations. The functions here are those of one replica:
+with `axis`, the name of a mapped axis over devices, each replica stores a part of the images and makes its part of the
+batch.
 """
 
 import dataclasses
@@ -21,17 +22,17 @@ from wing_jax.types import Batch
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeviceInput:
-    """How batches are made on the device; the arguments of `wing_jax.input.on_host.HostInput` that are no arrays.
+    """The settings of batches made on the device: the arguments of `wing_jax.input.on_host.HostInput` except arrays.
 
     Args:
       augment: the augmentations, in the order in which they are applied.
-      size: the crop's side in pixels.
-      batch_size: faces, on all devices together.
-      supersample: samples a side for each pixel of the crop (`wing_jax.augment.geometric.supersampling`).
-      seed: of all that is drawn.
+      size: side of the crop in pixels.
+      batch_size: faces per batch, over all devices.
+      supersample: samples per crop pixel and side (`wing_jax.augment.geometric.supersampling`).
+      seed: the seed of shuffling and augmentation.
 
     Raises:
-      InputError: two augmentations have one name.
+      InputError: two augmentations have the same name.
     """
 
     augment: tuple[Augmentation, ...]
@@ -44,7 +45,7 @@ class DeviceInput:
         check_augmentations(self.augment)
 
     def batch(self, faces: TrainingFaces, indices: BatchIndices, *, axis: str | None = None) -> Batch:
-        """The batch of one step's `indices` `[batch]`; with `axis` this replica's equal part of it.
+        """Make the batch of one step's `indices` `[batch]`; with `axis`, this replica's equal part of it.
 
         Returns `images` uint8 `[batch, size, size, 3]`, `points` float32 `[batch, points, 2]` in pixels of the crop
         and `visible` bool `[batch, points]`.
@@ -52,17 +53,17 @@ class DeviceInput:
         return self.cut(faces, indices, axis=axis).batch
 
     def cut(self, faces: TrainingFaces, indices: BatchIndices, *, axis: str | None = None) -> CutBatch:
-        """`batch`, with the faces and the crops it shows."""
+        """Make the batch as `batch` does, and also return its face indices and crops."""
         images = take_rows(jnp.asarray(faces.images), indices.index, axis=axis)
-        mine = indices if axis is None else BatchIndices(*(_part(values, axis) for values in indices))
-        placed = place_faces(faces, mine, augment=self.augment, size=self.size, seed=self.seed)
+        local = indices if axis is None else BatchIndices(*(_local_part(values, axis) for values in indices))
+        placed = place_faces(faces, local, augment=self.augment, size=self.size, seed=self.seed)
         crops = warp(images, placed.crop_to_image, size=self.size, supersample=self.supersample)
         batch = Batch(
             images=apply_pixels(self.augment, crops, placed.params),
             points=jnp.asarray(placed.points),
             visible=jnp.asarray(placed.visible),
         )
-        return CutBatch(batch, mine.index, placed.crop_to_image, placed.mirrored)
+        return CutBatch(batch, local.index, placed.crop_to_image, placed.mirrored)
 
 
 def training_faces(
@@ -73,10 +74,10 @@ def training_faces(
     flip: Int[np.ndarray, "points"],
     parts: int = 1,
 ) -> TrainingFaces:
-    """The faces as arrays still on the host, the images padded by copies to split evenly in `parts`.
+    """Return the faces as host arrays, the images padded by copies so that they split evenly into `parts`.
 
     Raises:
-      InputError: the face crops are held as JPEG.
+      InputError: the face crops are stored as JPEG.
     """
     if not isinstance(face_crops.images, np.ndarray):
         raise InputError('data.store="jpeg" is decoded by the CPU: set input to "tfdata"')
@@ -97,16 +98,19 @@ def training_faces(
 def take_rows(
     rows: UInt8[Array, "n side side 3"], index: Int[Array | np.ndarray, "batch"], *, axis: str | None = None
 ) -> UInt8[Array, "part side side 3"]:
-    """`rows[index]`. With `axis`, `rows` are this replica's part of all rows, `index` is of all replicas' batch, and
-    the answer is this replica's part of the batch: each gives what it holds, and the sum goes to where it is used."""
+    """Return `rows[index]`.
+
+    With `axis`, `rows` is this replica's part of all rows, `index` is that of the complete batch, and the result is
+    this replica's part of the batch: each replica contributes the rows that it stores, and the sums are scattered.
+    """
     if axis is None or jax.lax.axis_size(axis) == 1:
         return rows[index]
     local = index - jax.lax.axis_index(axis) * len(rows)
-    held = (local >= 0) & (local < len(rows))
-    found = jnp.where(held[:, None, None, None], rows[jnp.clip(local, 0, len(rows) - 1)], 0)
-    return jax.lax.psum_scatter(found, axis, tiled=True)
+    is_local = (local >= 0) & (local < len(rows))
+    local_rows = jnp.where(is_local[:, None, None, None], rows[jnp.clip(local, 0, len(rows) - 1)], 0)
+    return jax.lax.psum_scatter(local_rows, axis, tiled=True)
 
 
-def _part(values: Array | np.ndarray, axis: str) -> Array:
+def _local_part(values: Array | np.ndarray, axis: str) -> Array:
     size = len(values) // jax.lax.axis_size(axis)
     return jax.lax.dynamic_slice_in_dim(values, jax.lax.axis_index(axis) * size, size)

@@ -1,8 +1,8 @@
-"""The host input: the batch of any step by NumPy and OpenCV, which tf.data's threads call ahead of its use.
+"""The host input: makes the batch of any step by NumPy and OpenCV, ahead of its use in tf.data's threads.
 
-What is shown and drawn is `wing_jax.input.sampling`'s, jitted on the CPU device, as for the on-device input: one seed
-is one training by either. One affine, one resampling, uint8 throughout; each OpenCV call leaves the interpreter free
-for the next thread.
+`wing_jax.input.sampling` chooses the faces and draws the augmentations, jitted on the CPU device, so a seed gives the
+same training as with the on-device input. Each face is resampled once, by one affine, in uint8. OpenCV releases the
+interpreter lock during each call, for the other threads.
 """
 
 import dataclasses
@@ -31,26 +31,26 @@ from wing_jax.types import Batch
 from wing_jax.values import Value
 
 Crops = UInt8[np.ndarray, "n size size 3"]
-KEPT_EPOCHS = 4  # several threads are at work where one epoch ends and the next begins
+KEPT_EPOCHS = 4  # more than one, because threads work on both sides of an epoch's end
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class HostInput(Value):
-    """Batches of augmented crops by step number.
+    """Batches of augmented crops, by step number.
 
     Args:
-      face crops: the faces.
-      crop_to_image: each face's crops without augmentation (one is drawn where there are several), from pixels of the
-        crop to pixels of the face's image.
-      order: the faces of an epoch, duplicates included.
+      face_crops: the faces.
+      crop_to_image: transforms of each face's crops before augmentation, from pixels of the crop to pixels of the
+        face's image. One of them is drawn for each use of the face.
+      order: face indices of an epoch, with duplicates.
       flip: the scheme's permutation.
       augment: the augmentations, in the order in which they are applied.
-      size: the crop's side in pixels.
-      batch_size: faces.
-      seed: of all that is drawn.
+      size: side of the crop in pixels.
+      batch_size: faces per batch.
+      seed: the seed of shuffling and augmentation.
 
     Raises:
-      InputError: two augmentations have one name.
+      InputError: two augmentations have the same name.
     """
 
     face_crops: FaceCrops
@@ -66,16 +66,16 @@ class HostInput(Value):
         check_augmentations(self.augment)
 
     def __call__(self, step: int, part: int = 0, parts: int = 1) -> Batch:
-        """The batch of `step` (from 0), or the given one of `parts` equal pieces of it.
+        """Return the batch of `step` (from 0), or piece number `part` of its `parts` equal pieces.
 
         Returns `images` uint8 `[batch, size, size, 3]`, `points` float32 `[batch, points, 2]` in pixels of the crop
         and `visible` bool `[batch, points]`.
         """
         return self.cut(step, part, parts).batch
 
-    @usual_settings()  # in tf.data's threads JAX would take the environment's
+    @usual_settings()  # tf.data's threads would otherwise use JAX's settings of the environment
     def cut(self, step: int, part: int = 0, parts: int = 1) -> CutBatch:
-        """The batch of `step` (from 0), or a piece of it, with the faces and the crops it shows."""
+        """Return the batch of `step` (from 0), or a piece of it, with its face indices and crops."""
         indices = self.indices(step, part, parts)
         index = np.asarray(indices.index)
         placed = jax.device_get(self._place(indices))
@@ -88,7 +88,7 @@ class HostInput(Value):
 
     @usual_settings()
     def indices(self, step: int, part: int = 0, parts: int = 1) -> BatchIndices:
-        """Which faces the batch of `step` (from 0), or a piece of it, shows, and where in the training it stands."""
+        """Return the faces in the batch of `step` (from 0), or a piece of it, with their epochs and places."""
         rows = self.batch_size // parts
         positions = step * self.batch_size + part * rows + np.arange(rows)
         epochs, places = np.divmod(positions, len(self.order))
@@ -105,7 +105,7 @@ class HostInput(Value):
 
     @functools.cached_property
     def _place(self) -> Callable[[BatchIndices], PlacedFaces]:
-        annotated = TrainingFaces(
+        faces = TrainingFaces(
             images=np.zeros((0, 1, 1, 3), np.uint8),
             points=self.face_crops.points.astype(np.float32),
             visible=self.face_crops.visible,
@@ -114,7 +114,7 @@ class HostInput(Value):
             flip=np.asarray(self.flip, np.int32),
         )
         place = jax.jit(functools.partial(place_faces, augment=self.augment, size=self.size, seed=self.seed))
-        return functools.partial(place, jax.device_put(annotated, cpu_device()))
+        return functools.partial(place, jax.device_put(faces, cpu_device()))
 
     @functools.cached_property
     def _supersample(self) -> int:
@@ -129,15 +129,16 @@ def cut_crops(
     size: int,
     supersample: int = 1,
 ) -> Crops:
-    """Crops of `images[index]` whose pixel p shows the image at `crop_to_image` p; bilinear, the edge repeated.
+    """Cut crops out of `images[index]`: pixel p of a crop shows the image at `crop_to_image` p.
 
-    `supersample` > 1 samples a finer grid and averages it: the antialiasing for crops that shrink their image.
+    Sampling is bilinear, and edge pixels are repeated outside of the image. `supersample` > 1 samples a finer grid and
+    averages it, which is antialiasing for crops that shrink their image.
     """
     crops = np.empty((len(index), size, size, 3), np.uint8)
     side = size * supersample
     if supersample > 1:
-        finer = np.broadcast_to(rescaling(1 / supersample), crop_to_image.shape)
-        crop_to_image = np.asarray(compose(crop_to_image, finer))
+        from_finer_grid = np.broadcast_to(rescaling(1 / supersample), crop_to_image.shape)
+        crop_to_image = np.asarray(compose(crop_to_image, from_finer_grid))
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     for crop, face, affine in zip(crops, index.tolist(), crop_to_image, strict=True):
         if supersample == 1:
@@ -149,10 +150,10 @@ def cut_crops(
 
 
 def fixed_crops(face_crops: FaceCrops, crop_to_image: Float[np.ndarray, "n 2 3"], *, size: int) -> Batch:
-    """The faces' crops without augmentation, for looking at or measuring."""
-    everyone, upright = np.arange(len(crop_to_image)), np.zeros(len(crop_to_image), bool)
+    """Return the faces' crops without augmentation, for display or validation."""
+    index, mirrored = np.arange(len(crop_to_image)), np.zeros(len(crop_to_image), bool)
     supersample = supersampling(crop_to_image)
-    crops = cut_crops(face_crops.images, everyone, crop_to_image, size=size, supersample=supersample)
-    names = np.arange(face_crops.points.shape[1])
-    points, visible = points_in_crop(face_crops.points, face_crops.visible, crop_to_image, upright, names)
+    crops = cut_crops(face_crops.images, index, crop_to_image, size=size, supersample=supersample)
+    flip = np.arange(face_crops.points.shape[1])
+    points, visible = points_in_crop(face_crops.points, face_crops.visible, crop_to_image, mirrored, flip)
     return Batch(images=crops, points=np.asarray(points, np.float32), visible=np.asarray(visible))

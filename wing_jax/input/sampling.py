@@ -1,6 +1,6 @@
-"""Which faces a step shows, and what is drawn for each: the same jitted functions for both inputs.
+"""The faces of each step and their random augmentations: the same jitted functions for both inputs.
 
-Everything depends on (seed, epoch, place in the epoch) alone, whatever the batch, the number of steps in one program,
+Everything depends on (seed, epoch, place in the epoch) only, not on the batch size, the number of steps in one program,
 the number of devices or the input.
 """
 
@@ -24,22 +24,22 @@ from wing_jax.augment.augmentation import (
 from wing_jax.augment.geometric import augmented_transforms, points_in_crop
 from wing_jax.types import Affine, Batch, Points, Visible
 
-CHOICE = name_hash("")  # what is folded into a face's key to choose among its crops: no augmentation has this name
+CHOICE = name_hash("")  # folded into a face's key to draw one of its crops; no augmentation has an empty name
 
 
 class TrainingFaces(NamedTuple):
-    """The training faces; on several devices `images` are split over them, the rest is on each."""
+    """The training faces. On several devices, `images` are split over them and the rest is replicated."""
 
     images: UInt8[Array | np.ndarray, "n side side 3"]
     points: Float[Array | np.ndarray, "n points 2"]  # pixels of the image
     visible: Bool[Array | np.ndarray, "n points"]
-    crop_to_image: Float[Array | np.ndarray, "n draws 2 3"]  # crops without augmentation; one is drawn where several
-    order: Int[Array | np.ndarray, "duplicated"]  # faces of an epoch, duplicates included
+    crop_to_image: Float[Array | np.ndarray, "n draws 2 3"]  # crops before augmentation, of which one is drawn
+    order: Int[Array | np.ndarray, "duplicated"]  # face indices of an epoch, with duplicates
     flip: Int[Array | np.ndarray, "points"]  # the scheme's permutation
 
 
 class BatchIndices(NamedTuple):
-    """Which faces a step shows, and where in the training it stands; with steps as a leading axis for several."""
+    """The faces of a step, with their epochs and places in the epoch. Several steps have a leading axis."""
 
     index: Int[Array | np.ndarray, "*steps batch"]
     epoch: Int[Array | np.ndarray, "*steps batch"]
@@ -47,7 +47,7 @@ class BatchIndices(NamedTuple):
 
 
 class PlacedFaces(NamedTuple):
-    """What is drawn for the faces of a batch: all of it but the pixels."""
+    """The augmented faces of a batch, except their pixels."""
 
     points: Points  # pixels of the augmented crop
     visible: Visible
@@ -57,10 +57,10 @@ class PlacedFaces(NamedTuple):
 
 
 class CutBatch(NamedTuple):
-    """A batch, and what it was cut from."""
+    """A batch, with the faces and crops it was cut from."""
 
     batch: Batch
-    index: Int[Array | np.ndarray, "batch"]  # of the faces
+    index: Int[Array | np.ndarray, "batch"]  # face indices
     crop_to_image: Affine  # `[batch, 2, 3]`
     mirrored: Bool[Array | np.ndarray, "batch"]
 
@@ -72,13 +72,13 @@ def shuffled_epochs(
     seed: int,
     epochs: int,
 ) -> Int[Array, "row"]:
-    """The faces of so many epochs from `epoch` on, one after the other: each is a permutation of `order`."""
+    """Return the faces of `epochs` epochs from `epoch` on, concatenated; each epoch is a permutation of `order`."""
     key = jax.random.key(seed)
 
-    def one(number: Array) -> Array:
+    def shuffle(number: Array) -> Array:
         return jax.random.permutation(jax.random.fold_in(key, number), order)
 
-    return jax.lax.map(one, epoch + jnp.arange(epochs, dtype=jnp.int32)).reshape(-1)
+    return jax.lax.map(shuffle, epoch + jnp.arange(epochs, dtype=jnp.int32)).reshape(-1)
 
 
 def batch_indices(
@@ -90,26 +90,30 @@ def batch_indices(
     length: int,
     steps: int,
 ) -> BatchIndices:
-    """The faces of `steps` steps `[steps, batch]` that begin at `place` of `epoch`, of `length` faces each; `row` holds
-    that epoch and those that follow."""
+    """Return the faces `[steps, batch]` of `steps` steps, from `place` of `epoch` on.
+
+    Epochs have `length` faces. `row` contains the faces of that epoch and the following ones.
+    """
     count = steps * batch_size
-    at = place + jnp.arange(count, dtype=jnp.int32)
+    positions = place + jnp.arange(count, dtype=jnp.int32)
     shape = (steps, batch_size)
     return BatchIndices(
         index=jax.lax.dynamic_slice_in_dim(row, place, count).reshape(shape),
-        epoch=(epoch + at // length).reshape(shape),
-        place=(at % length).reshape(shape),
+        epoch=(epoch + positions // length).reshape(shape),
+        place=(positions % length).reshape(shape),
     )
 
 
 class EpochSampler:
-    """The faces of steps by their numbers. An epoch is shuffled when its first step comes, and not with every step:
-    sorting an epoch of many duplicates can take a CPU as long as a small step. Threads may share a sampler.
+    """Returns the faces of any steps. Threads may share a sampler.
+
+    An epoch is shuffled once, not in every step: for an epoch with many duplicates, shuffling on a CPU can take as long
+    as a small step.
 
     Args:
-      order: the faces of an epoch `[duplicated]`, each as often as it comes.
-      batch_size: faces in a step.
-      seed: of the shuffling.
+      order: face indices of an epoch, with duplicates, `[duplicated]`.
+      batch_size: faces per step.
+      seed: the seed of the shuffling.
     """
 
     def __init__(self, order: Int[np.ndarray, "duplicated"], *, batch_size: int, seed: int):
@@ -120,14 +124,14 @@ class EpochSampler:
         self._indices = jax.jit(indices, static_argnames="steps")
 
     def __call__(self, first: int, steps: int) -> BatchIndices:
-        """The faces of `steps` steps from step `first` (from 0) on."""
+        """Return the faces of `steps` steps from step `first` (counted from 0) on."""
         epoch, place = divmod(first * self._batch_size, self._length)
         epochs = -(-steps * self._batch_size // self._length) + 1
         return self._indices(self._row(epoch, epochs), np.int32(epoch), np.int32(place), steps=steps)
 
 
 def face_keys(epoch: Int[Array | np.ndarray, "batch"], place: Int[Array | np.ndarray, "batch"], *, seed: int) -> Array:
-    """The keys `[batch]` of all that is drawn for the faces at these places."""
+    """Return the random keys `[batch]` of the faces at these places."""
     key = jax.random.key(~seed % 2**32)
     return jax.vmap(lambda epoch, place: jax.random.fold_in(jax.random.fold_in(key, epoch), place))(epoch, place)
 
@@ -135,7 +139,8 @@ def face_keys(epoch: Int[Array | np.ndarray, "batch"], place: Int[Array | np.nda
 def place_faces(
     faces: TrainingFaces, indices: BatchIndices, *, augment: Sequence[Augmentation], size: int, seed: int
 ) -> PlacedFaces:
-    """Draw for the faces at `indices` `[batch]`, and place their crops of `size` pixels and their points."""
+    """Draw the augmentations of the faces at `indices` `[batch]`, and compute their crops of `size` pixels and their
+    points."""
     keys = face_keys(indices.epoch, indices.place, seed=seed)
     transforms = jnp.asarray(faces.crop_to_image)
     draws = transforms.shape[1]
@@ -146,13 +151,13 @@ def place_faces(
         transforms = transforms[indices.index, 0]
     params = sample_params(augment, keys)
     matrices = apply_geometry(augment, params, count=len(keys))
-    mirror = mirrored(matrices)
-    placed = augmented_transforms(transforms, matrices, size=size)
+    is_mirrored = mirrored(matrices)
+    crop_to_image = augmented_transforms(transforms, matrices, size=size)
     points, visible = points_in_crop(
         jnp.asarray(faces.points)[indices.index],
         jnp.asarray(faces.visible)[indices.index],
-        placed,
-        mirror,
+        crop_to_image,
+        is_mirrored,
         jnp.asarray(faces.flip),
     )
-    return PlacedFaces(points=points, visible=visible, crop_to_image=placed, mirrored=mirror, params=params)
+    return PlacedFaces(points=points, visible=visible, crop_to_image=crop_to_image, mirrored=is_mirrored, params=params)

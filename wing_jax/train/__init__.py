@@ -1,1 +1,1 @@
-"""Training: from a config to a trained model."""
+"""Training: stages, steps, the loop, checkpoints and logs."""

@@ -1,43 +1,46 @@
-"""The seal of a checkpoint: a list of its files and their digests, by which damage to it is found."""
+"""Checksums of a checkpoint's files, stored beside them in `seal.json`, to detect corruption."""
 
 import contextlib
 import hashlib
 import json
 from pathlib import Path
 
-SEAL = "seal.json"
-METRICS = Path("metrics", "metrics")  # where Orbax keeps them, as JSON
+CHECKSUMS = "seal.json"
+METRICS = Path("metrics", "metrics")  # Orbax's JSON file of a checkpoint's metrics
 BROKEN_METRICS = f"{METRICS} cannot be read"
 
 
 def write_checksums(checkpoint: Path) -> None:
-    """Write beside the files of a whole checkpoint what their sizes and contents are."""
-    unsealed = checkpoint / f"{SEAL}.new"
-    with contextlib.suppress(OSError):  # no room, or already deleted: an unsealed checkpoint serves as well
-        unsealed.write_text(json.dumps(_digests(checkpoint)), encoding="utf-8")
-        unsealed.replace(checkpoint / SEAL)
+    """Write the checksums of a complete checkpoint's files beside them."""
+    unfinished = checkpoint / f"{CHECKSUMS}.new"
+    with contextlib.suppress(OSError):  # disk full, or already deleted: a checkpoint works without checksums too
+        unfinished.write_text(json.dumps(_digests(checkpoint)), encoding="utf-8")
+        unfinished.replace(checkpoint / CHECKSUMS)
 
 
 def checksum_fault(checkpoint: Path) -> str:
-    """What does not fit the seal of a checkpoint; empty where all does. Of one without a seal (a kill may come before
-    it) only the metrics are looked at, with which Orbax would not open the folder."""
-    if not (checkpoint / SEAL).exists():
+    """Return the first mismatch with a checkpoint's checksums; empty if there is none.
+
+    A checkpoint may have no checksums, if the process was killed before they were written. Then only the metrics are
+    checked: Orbax would not open a folder with broken ones.
+    """
+    if not (checkpoint / CHECKSUMS).exists():
         metrics = checkpoint / METRICS
         try:
             return "" if not metrics.exists() or isinstance(json.loads(metrics.read_bytes()), dict) else BROKEN_METRICS
         except (OSError, ValueError):
             return BROKEN_METRICS
     try:
-        sealed = json.loads((checkpoint / SEAL).read_bytes())
-        found = _digests(checkpoint)
-        changed = [name for name in sorted(sealed.keys() | found.keys()) if sealed.get(name) != found.get(name)]
+        expected = json.loads((checkpoint / CHECKSUMS).read_bytes())
+        digests = _digests(checkpoint)
+        changed = [name for name in sorted(expected.keys() | digests.keys()) if expected.get(name) != digests.get(name)]
     except (OSError, ValueError, AttributeError):
-        return f"{SEAL} cannot be read"
-    return f"{changed[0]} is not as it was written" if changed else ""
+        return f"{CHECKSUMS} cannot be read"
+    return f"{changed[0]} has changed since it was written" if changed else ""
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(SEAL))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(CHECKSUMS))
     return {
         path.relative_to(folder).as_posix(): hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
         for path in files

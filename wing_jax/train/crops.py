@@ -1,4 +1,4 @@
-"""The unperturbed crops that each stage starts from, and the mean shape."""
+"""The crops of each stage before augmentation, and the mean shape."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,37 +19,37 @@ from wing_jax.input.sampling import BatchIndices, CutBatch, EpochSampler
 from wing_jax.models.networks import as_network
 from wing_jax.train.steps import make_predict
 
-ROWS = 64  # crops at once
-FACE_CROP_STEP = 1.25  # face crop pixels per pixel of an unperturbed crop: sharp, and yet hardly any shrinking is left
+ROWS = 64  # crops per batch
+FACE_CROP_STEP = 1.25  # face crop pixels per pixel of a crop: sharp, with hardly any downscaling
 
 
 def face_crop_size(*, input_size: int, margin: float) -> int:
-    """Pixels of the face crop from which crops of `input_size` pixels and `margin` face box sides are cut."""
+    """Return the size in pixels of the face crop for crops of `input_size` pixels and `margin` face box sides."""
     return round(input_size * MARGIN / margin * FACE_CROP_STEP)
 
 
 def mean_shape(
     points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], *, flip: Int[np.ndarray, "points"]
 ) -> Float[np.ndarray, "points 2"]:
-    """Mean of shapes given in fractions of their crops, made left-right symmetric by the scheme's permutation."""
-    shown = visible[..., None]
-    mean = np.where(shown, points, 0).sum(0) / np.maximum(shown.sum(0), 1)
+    """Return the mean of shapes in fractions of their crops, made left-right symmetric by the permutation `flip`."""
+    mask = visible[..., None]
+    mean = np.where(mask, points, 0).sum(0) / np.maximum(mask.sum(0), 1)
     mirrored = np.stack([1 - mean[flip, 0], mean[flip, 1]], axis=1)
     return ((mean + mirrored) / 2).astype(np.float32)
 
 
 def template_of(mean: Float[np.ndarray, "points 2"], *, margin: float) -> Float[np.ndarray, "points 2"]:
-    """The mean shape scaled and centerd so that the crop's side is `margin` times the larger side of its box."""
+    """Return the mean shape, centered and scaled so that the crop's side is `margin` times its box's larger side."""
     return geometry.place_shape(mean, center=(0.5, 0.5), side=1 / margin).astype(np.float32)
 
 
 def points_in_crops(points: Float[np.ndarray, "n points 2"], transforms: Float[np.ndarray, "n 2 3"]) -> np.ndarray:
-    """Points of the face crops seen in the crops of `frames`, `[n, points, 2]`."""
+    """Convert points from face crop pixels to pixels of the crops that `transforms` define, `[n, points, 2]`."""
     return np.asarray(geometry.transform(geometry.invert(transforms), points))
 
 
 def first_transforms(stage: Stage, face_crops: FaceCrops) -> Float[np.ndarray, "n 2 3"]:
-    """The crops of a trained first stage, from crop pixels to face crop pixels."""
+    """Return the transforms of a trained first stage's crops, from crop pixels to face crop pixels."""
     size, margin = stage.input_size, stage.margin
     return np.asarray(geometry.crop_of_box(face_crops.boxes, size=size, margin=margin, center=stage.center))
 
@@ -57,9 +57,9 @@ def first_transforms(stage: Stage, face_crops: FaceCrops) -> Float[np.ndarray, "
 def predicted_transforms(
     stage: Stage, face_crops: FaceCrops, *, template: Float[np.ndarray, "points 2"], size: int, target_size: int
 ) -> Float[np.ndarray, "n 2 3"]:
-    """Second-stage crops of `size` pixels as the trained first stage makes them of the faces as they are.
+    """Return the transforms of second-stage crops of `size` pixels from the first stage's points, without augmentation.
 
-    `face_crops` are of the first stage's face crop size; the frames are to pixels of the same face crops at
+    `face_crops` have the first stage's face crop size. The transforms are to pixels of the same face crops at
     `target_size`.
     """
     predict = make_predict(as_network(stage.model))
@@ -84,10 +84,10 @@ def augmented_predicted_transforms(
     seed: int,
     input: Input = "device",
 ) -> Float[np.ndarray, "n draws 2 3"]:
-    """`predicted_transforms` of `draws` augmentations of each face.
+    """Return `predicted_transforms` for `draws` augmentations of each face.
 
-    What the first stage finds in a mirrored crop is mirrored back: crops of the second stage are of the faces as they
-    are. The first stage's crops are cut where the `input` of the training cuts its own.
+    Points predicted on a mirrored crop are mirrored back, because the second stage's crops are cut from faces that are
+    not mirrored. The first stage's crops are cut on the device or the host, as `input` says for the training.
     """
     predict = make_predict(as_network(stage.model))
     transforms = np.zeros((len(face_crops.images), draws, 2, 3), np.float32)
@@ -101,8 +101,8 @@ def augmented_predicted_transforms(
         in_crop = predict(stage.variables, batch.images)
         in_face_crop = np.asarray(geometry.transform(np.asarray(crop_to_image), np.asarray(in_crop)))
         in_face_crop = np.where(np.asarray(mirrored)[:, None, None], in_face_crop[:, flip], in_face_crop)
-        made = geometry.crop_of_shape(_at_size(in_face_crop, face_crops, target_size), template, size=size)
-        for face, transform in zip(np.asarray(index), made, strict=True):
+        batch_transforms = geometry.crop_of_shape(_at_size(in_face_crop, face_crops, target_size), template, size=size)
+        for face, transform in zip(np.asarray(index), batch_transforms, strict=True):
             if filled[face] < draws:
                 transforms[face, filled[face]] = transform
                 filled[face] += 1

@@ -1,4 +1,4 @@
-"""The faces of a training, cut out of their pictures once: those trained on, and those held out."""
+"""The data of a training: the training and validation faces, each cut out of its picture once."""
 
 import dataclasses
 import itertools
@@ -27,32 +27,31 @@ from wing_jax.values import Value
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FaceSource(Value):
-    """One of the sets of a training: `copies` says how often its faces come in an epoch, `reshaped` how many copies of
-    each face are warped towards the shapes of others like it (`wing_jax.augment.reshaping`)."""
+    """One of the sets of faces of a training."""
 
     faces: FaceSet
-    copies: int = 1
-    reshaped: int = 0
+    copies: int = 1  # of each face in an epoch
+    reshaped: int = 0  # further copies of each face, warped towards similar shapes (`wing_jax.augment.reshaping`)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TrainingData(Value):
-    """The faces of one training, cut into face crops of one size."""
+    """The faces of a training, as face crops of one size."""
 
     train: FaceCrops
-    names: tuple[str, ...]  # of the pictures that `train` was cut from
+    names: tuple[str, ...]  # names of the pictures of `train`
     validation: FaceCrops
-    order: Int[np.ndarray, "duplicated"]  # faces of an epoch, duplicated by HSM
+    order: Int[np.ndarray, "duplicated"]  # face indices of an epoch, with duplicates
     scheme: Scheme
     box_convention: str
     shape: ShapeInBox
     face_crop_sizes: tuple[int, ...]  # pixels, of each stage
-    data_name: str  # of all sets
-    face_count: int  # of all sets, those held out too
+    data_name: str  # names of all sets
+    face_count: int  # faces of all sets, including the validation faces
     held_out: HeldOut  # the photos of `validation`
 
     def localizer(self, stages: tuple[Stage, ...], template: Float[np.ndarray, "points 2"], *, name: str) -> Localizer:
-        """The trained `stages` with what the faces say of boxes and points."""
+        """Return a localizer of the trained `stages`, with the scheme and metadata of this data."""
         return Localizer(
             scheme=self.scheme,
             box_convention=self.box_convention,
@@ -68,11 +67,11 @@ class TrainingData(Value):
         )
 
     def unbalanced(self) -> "TrainingData":
-        """The same with every face once in an epoch."""
+        """Return the same data with every face once in an epoch."""
         return dataclasses.replace(self, order=np.arange(len(self.train.images)))
 
     def at(self, size: int) -> "TrainingData":
-        """The same with face crops of `size` pixels."""
+        """Return the same data with face crops of `size` pixels."""
         return dataclasses.replace(
             self,
             train=resize_face_crops(self.train, size=size),
@@ -93,31 +92,31 @@ def prepare_data(
     """Hold out the validation faces and cut all faces out of their pictures, large enough for all `stages`.
 
     Args:
-      sources: the sets to train on, all with the points and boxes of the first.
-      stages: what is trained on them.
-      validation: the share of the first set's photos that chooses the checkpoint, or the faces that do.
-      balance: how often each face comes in an epoch; None: once.
-      seed: of the reshaped copies.
-      store: how the faces are held in memory, "jpeg" for sets too large.
-      held_out: the record of how the validation faces are chosen, for the model; None: `validation` says it.
+      sources: the sets to train on, all with the same scheme and box convention.
+      stages: the stages to train.
+      validation: the share of the first set's photos to hold out for validation, or a set of validation faces.
+      balance: how often each face is in an epoch; None: once.
+      seed: the seed of the reshaped copies.
+      store: how the faces are stored in memory, "pixels" or "jpeg" (for large sets).
+      held_out: the rule by which the validation faces were chosen, recorded in the model; None: from `validation`.
 
     Raises:
-      InputError: the sets do not go together, are too few, or a picture cannot be read.
+      InputError: the sets do not fit together, there are too few faces, or a picture cannot be read.
     """
     first, *others = sources
     faces = first.faces
     for other in others:
-        _refuse_other_points(other.faces, faces)
+        _check_compatible(other.faces, faces)
     if isinstance(validation, FaceSet):
-        _refuse_other_points(validation, faces)
-        own, kept_out = faces, validation
+        _check_compatible(validation, faces)
+        train_faces, validation_faces = faces, validation
         rule = held_out or HeldOut(data="", validation=0.0)
     else:
-        own, kept_out = faces.split(validation)
+        train_faces, validation_faces = faces.split(validation)
         rule = held_out or HeldOut(data="", validation=validation)
     shape = shape_in_box(faces)
     sizes = face_crop_sizes(stages, shape)
-    parts = [own, *(other.faces for other in others)]
+    parts = [train_faces, *(other.faces for other in others)]
     face_crops = [crop_faces(part, size=max(sizes), store=store) for part in parts]
     order = _epoch_order(parts, balance, copies=[source.copies for source in sources])
     names = [[part.picture_name(index) for index in range(len(part))] for part in parts]
@@ -130,7 +129,7 @@ def prepare_data(
     return TrainingData(
         train=train,
         names=tuple(itertools.chain(*names, *copies)),
-        validation=crop_faces(kept_out, size=max(sizes)),
+        validation=crop_faces(validation_faces, size=max(sizes)),
         order=order,
         scheme=faces.scheme,
         box_convention=faces.box_convention,
@@ -138,14 +137,13 @@ def prepare_data(
         face_crop_sizes=tuple(sizes),
         data_name=" + ".join([faces.name, *(part.name for part in parts[1:])]),
         face_count=len(faces) + sum(map(len, parts[1:])),
-        held_out=rule.of_faces(kept_out, trained={photo for part in parts for photo in part.photos}),
+        held_out=rule.of_faces(validation_faces, trained={photo for part in parts for photo in part.photos}),
     )
 
 
 def face_crop_sizes(stages: Sequence[StageSpec], shape: ShapeInBox) -> list[int]:
-    """Pixels of each stage's face crops; the largest is what the faces are cut at, and the best size to pack them
-    at."""
-    sides = (1.0, shape.side)  # of what the margin is of: the box, the mean shape's box
+    """Return the size in pixels of each stage's face crops. Faces are cut at the largest, the best size to pack too."""
+    sides = (1.0, shape.side)  # the margins are relative to the box, then to the mean shape's box
     return [
         crops.face_crop_size(input_size=stage.input_size, margin=margin_of(stage, number) * side)
         for number, (stage, side) in enumerate(zip(stages, sides, strict=False), 1)
@@ -153,40 +151,44 @@ def face_crop_sizes(stages: Sequence[StageSpec], shape: ShapeInBox) -> list[int]
 
 
 def margin_of(stage: StageSpec, number: int) -> float:
-    """The side of the stage's crop, per side of the face box or, from the second stage on, of the mean shape's box."""
-    usual = 1.2 if number == 1 else 1.12
-    return usual if stage.margin is None else stage.margin
+    """Return the side of the stage's crop, as a multiple of the side of the face box or, for the second stage, of the
+    mean shape's box."""
+    default = 1.2 if number == 1 else 1.12
+    return default if stage.margin is None else stage.margin
 
 
-def _refuse_other_points(more: FaceSet, faces: FaceSet) -> None:
-    if more.scheme.name != faces.scheme.name:
-        raise InputError(f"{more.name} has {more.scheme.name}, {faces.name} {faces.scheme.name}: train on one of them")
-    if more.box_convention != faces.box_convention:
+def _check_compatible(other: FaceSet, faces: FaceSet) -> None:
+    if other.scheme.name != faces.scheme.name:
         raise InputError(
-            f"{more.name} has boxes by the {quoted(more.box_convention)} convention, {faces.name} by "
-            f"{quoted(faces.box_convention)}: choose a rule that both can follow, such as boxes='landmarks'"
+            f"{other.name} has the scheme {other.scheme.name}, {faces.name} has {faces.scheme.name}: train on one of "
+            "them"
+        )
+    if other.box_convention != faces.box_convention:
+        raise InputError(
+            f"{other.name} has boxes by the {quoted(other.box_convention)} convention, {faces.name} by "
+            f"{quoted(faces.box_convention)}: choose a rule that works for both, such as boxes='landmarks'"
         )
 
 
 def _epoch_order(
     parts: Sequence[FaceSet], balance: Balance | None, *, copies: Sequence[int]
 ) -> Int[np.ndarray, "duplicated"]:
-    """The faces of one epoch, each as often as `balance` says, times the copies of its set."""
-    times = np.concatenate([np.full(len(part), often) for part, often in zip(parts, copies, strict=True)])
+    """Return the face indices of an epoch: each face by its count from `balance`, times the copies of its set."""
+    multiples = np.concatenate([np.full(len(part), count) for part, count in zip(parts, copies, strict=True)])
     if balance is None:
-        return duplicated_indices(times)
+        return duplicated_indices(multiples)
     points, visible = (np.concatenate([getattr(part, name) for part in parts]) for name in ("points", "visible"))
     try:
         counts = np.asarray(balance(points, visible, parts[0].scheme.flip))
     except ValueError as error:
         names = " + ".join(part.name for part in parts)
         raise InputError(f"the balancing does not work on {names}: {error}") from error
-    if counts.shape != times.shape or not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
+    if counts.shape != multiples.shape or not np.issubdtype(counts.dtype, np.integer) or (counts < 0).any():
         raise InputError(
-            f"balance answers {counts.dtype} {list(counts.shape)}: it must answer how often each of the {len(times)} "
-            "faces comes in an epoch, whole numbers of 0 or more"
+            f"balance returned {counts.dtype} {list(counts.shape)}: it must return how often each of the "
+            f"{len(multiples)} faces is in an epoch, as whole numbers of 0 or more"
         )
-    return duplicated_indices(counts * times)
+    return duplicated_indices(counts * multiples)
 
 
 def _with_reshaped(
@@ -197,16 +199,16 @@ def _with_reshaped(
     scheme: Scheme,
     seed: int,
 ) -> tuple[FaceCrops, Int[np.ndarray, "longer"]]:
-    """The face crops of all sets, the reshaped copies behind them, and an epoch in which each copy comes as often as
-    its face does in `order`."""
-    every, orders, total = list(face_crops), [order], sum(len(part.images) for part in face_crops)
+    """Return the face crops of all sets followed by their reshaped copies, and the indices of an epoch in which each
+    copy is as often as its face is in `order`."""
+    all_crops, orders, total = list(face_crops), [order], sum(len(part.images) for part in face_crops)
     first = 0
     for part, number in zip(face_crops, copies, strict=True):
         count = len(part.images)
         if number:
-            own = order[(order >= first) & (order < first + count)] - first
-            every.append(reshaped(part, copies=number, flip=scheme.flip, seed=seed))
-            orders += [own + total + copy * count for copy in range(number)]
+            part_order = order[(order >= first) & (order < first + count)] - first
+            all_crops.append(reshaped(part, copies=number, flip=scheme.flip, seed=seed))
+            orders += [part_order + total + copy * count for copy in range(number)]
             total += number * count
         first += count
-    return joined(every), np.concatenate(orders)
+    return joined(all_crops), np.concatenate(orders)

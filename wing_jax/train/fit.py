@@ -1,4 +1,4 @@
-"""`fit`: train one or two stages on faces in memory, with or without a folder. The loop is `wing_jax.train.loop`."""
+"""`fit`: train one or two stages on faces in memory, with or without a folder. `wing_jax.train.loop` has the loop."""
 
 import contextlib
 import dataclasses
@@ -25,30 +25,28 @@ from wing_jax.text import quoted
 from wing_jax.train import stages as setups
 from wing_jax.train.data import FaceSource, TrainingData, prepare_data
 from wing_jax.train.logs import Row
-from wing_jax.train.run_record import describe, refuse_another, write_record
+from wing_jax.train.run_record import check_same_record, describe, write_record
 from wing_jax.train.setup import StageSetup, TrainSettings, train_stage
-from wing_jax.train.spec import Callback, Recipe, StageSpec, usual_augmentations
+from wing_jax.train.spec import Callback, Recipe, StageSpec, default_augmentations
 from wing_jax.values import Value
 
-# What `fit` takes, to a type checker anything: it says itself what is wrong.
+# Any to a type checker: `fit` checks these arguments at run time, with messages that say what to pass.
 FacesLike: TypeAlias = Any  # FaceSet | FaceSource | Sequence[FaceSet | FaceSource]
 StagesLike: TypeAlias = Any  # Recipe | StageSpec | Sequence[StageSpec]
-FRACTION = 0.05  # of the photos, held out for validation
-FEWEST = 8  # photos held out where that would be fewer, but at most a quarter of them
+FRACTION = 0.05  # share of the photos that is held out for validation
+FEWEST = 8  # photos that are held out at least, up to a quarter of all photos
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TrainResult(Value):
-    """What a training leaves.
-
-    `history` holds a dict for each step that was logged: "stage", "step", "loss", "nme" (fraction of the inter-ocular
-    distance, on the training crops), "faces_per_second", and after each measurement "validation_nme" (fraction).
+    """A trained localizer and the history of its training.
 
     Args:
-      localizer: of the best checkpoint of each stage.
-      history: as above.
-      folder: where checkpoints, logs and the model lie; None: nothing was written.
-      interrupted: Ctrl-C ended the training early; the localizer is the best until then.
+      localizer: the model, with the best checkpoint of each stage.
+      history: a dict for each logged step: "stage", "step", "loss", "nme" (on the training crops, as a fraction of the
+        inter-ocular distance), "faces_per_second", and after each validation "validation_nme" (fraction).
+      folder: the folder of the checkpoints, logs and model; None: nothing was written.
+      interrupted: True if Ctrl-C ended the training early; the localizer is then the best one up to that point.
 
     >>> import wing_jax as wj
     >>> stage = wj.StageSpec(model=wj.models.TINY, input_size=32, steps=2, batch_size=8)
@@ -64,7 +62,7 @@ class TrainResult(Value):
 
     @property
     def validation_nme(self) -> float:
-        """The lowest validation NME (fraction) of the last stage; NaN where none was measured."""
+        """The lowest validation NME (fraction) of the last stage; NaN if none was measured."""
         last = max((row["stage"] for row in self.history), default=0)
         measured = [row["validation_nme"] for row in self.history if row["stage"] == last and "validation_nme" in row]
         return min(measured, default=float("nan"))
@@ -91,40 +89,43 @@ def fit(
     held_out: HeldOut | None = None,
     record: Mapping[str, Any] | None = None,
 ) -> TrainResult:
-    """Train a localizer.
+    """Train a localizer with one or two stages.
+
+    With a `folder`, training resumes from the newest checkpoint in it. Ctrl-C ends the training after the current
+    steps and returns the stages trained so far.
 
     Args:
-      faces: a `FaceSet`, a `FaceSource`, or a list of them; several sets must have the same points and kind of boxes.
-      stages: one or two `StageSpec`s, or a recipe (`wing_jax.presets`). The second works on crops
-        that the first has turned upright and centered.
-      augment: the augmentations of all stages that have none of their own; None: the usual ones.
-      balance: how often each face comes in an epoch, such as `wing_jax.balance.hsm()`; None: as the recipe says.
-      validation: the share of the photos that is held out to choose the best checkpoint, or faces for it. None: 5 %,
-        and of small sets about eight photos.
-      folder: where checkpoints, logs and the model are written; a training that was stopped goes on from there.
-        None: nothing is written.
-      name: what the model is called.
-      seed: of the first parameters and of all that is drawn.
-      callbacks: functions of a `Progress`, called whenever values are logged; one that returns True ends its stage.
+      faces: a `FaceSet`, a `FaceSource`, or a list of them. Several sets must have the same points and kind of boxes.
+      stages: one or two `StageSpec`s, or a `Recipe` (`wing_jax.presets`). The second stage sees crops that the first
+        stage's points have centered and turned upright.
+      augment: augmentations for the stages without their own; None: the defaults.
+      balance: how often each face is in an epoch, such as `wing_jax.balance.hsm()`; None: the recipe's.
+      validation: the share of photos to hold out for choosing the best checkpoint, or a `FaceSet` to use instead.
+        None: 5 %, and at least about eight photos of a small set.
+      folder: where to write checkpoints, logs and the model. None: nothing is written.
+      name: the name of the model.
+      seed: the seed of the initial parameters, shuffling and augmentation.
+      callbacks: functions that take a `Progress`, called whenever values are logged; one that returns True ends its
+        stage.
       quiet: print no progress.
-      device_count: devices to train on; 0: all.
+      device_count: number of devices to train on; 0: all.
       parallel: "jit" (with `shard_map`) or "pmap".
-      input: "device": the faces lie in device memory and each step makes its own batch. "tfdata": for faces that do
-        not fit there. One seed gives the same training by either, but for rounding of pixels.
-      processes: "many": every process of a cluster makes this call (docs/how-to/accelerators.md).
+      input: "device": the faces are in device memory, and each step makes its own batch. "tfdata": batches are made on
+        the host, for sets that do not fit in device memory. Both give the same training for a seed, except for the
+        rounding of pixels.
+      processes: "one", or "many" if every process of a cluster makes this call (docs/how-to/accelerators.md).
       steps_per_call: steps in one program of the device; 0: 1 on CPU, 250 on GPU and TPU.
-      store: the faces in host memory, as "pixels" or "jpeg" (for large sets, with input="tfdata").
-      held_out: how the validation faces are chosen, as the model records it; None: by `validation`.
-      record: plain values by which a training in `folder` is known again; None: what can be said of the arguments.
+      store: how the faces are stored in host memory, "pixels" or "jpeg" (for large sets, with input="tfdata").
+      held_out: the rule by which the validation faces were chosen, recorded in the model; None: from `validation`.
+      record: JSON values that identify this training in `folder`; None: a description of the arguments.
 
     Returns:
-      The localizer with the best checkpoint of each stage, and the history. Ctrl-C ends the training after the running
-      steps; the result then has what there is, and `interrupted` is True.
+      The localizer with the best checkpoint of each stage, and the history. After Ctrl-C, `interrupted` is True.
 
     Raises:
-      InputError: an argument is not as it must be, the folder holds another training, a number went out of hand
-        (loss, gradient or validation are not finite), or another process trains in the folder.
-      TrainingInterrupted: SIGTERM came while the command line handles it, and all is saved.
+      InputError: an argument is invalid, the folder belongs to a different training, the training diverged (loss,
+        gradient or validation is not finite), or another process trains in the folder.
+      TrainingInterrupted: SIGTERM arrived while the command line handles it, and the state is saved.
 
     >>> import optax, wing_jax as wj
     >>> faces = wj.load_faces("synthetic", count=24)
@@ -149,11 +150,11 @@ def fit(
         for number, spec in enumerate(recipe.stages, 1):
             check_stage(spec, number, sources[0].faces.scheme.points, mesh)
         folder = None if folder is None else Path(folder)
-        known = describe(recipe, sources, seed=seed) if record is None else record
-        with contextlib.ExitStack() as held:
+        run_record = describe(recipe, sources, seed=seed) if record is None else record
+        with contextlib.ExitStack() as stack:
             if folder is not None:
-                refuse_another(known, folder)
-                held.enter_context(devices.ended_with_the_others())
+                check_same_record(run_record, folder)
+                stack.enter_context(devices.ended_with_the_others())
             data = prepare_data(
                 sources,
                 recipe.stages,
@@ -164,8 +165,8 @@ def fit(
                 held_out=held_out,
             )
             if folder is not None:
-                held.enter_context(devices.only_trainer(folder))
-                write_record(known, folder)
+                stack.enter_context(devices.only_trainer(folder))
+                write_record(run_record, folder)
             return _train(recipe, data, settings, folder, name=name, record=record)
 
 
@@ -202,14 +203,14 @@ def _train(
 
 
 def setup_first(recipe: Recipe, data: TrainingData) -> StageSetup:
-    """The first stage's training by the recipe."""
+    """Return the setup of the recipe's first stage."""
     return setups.first_setup(recipe.stages[0], data, augment=_augment(recipe, 1))
 
 
 def setup_second(
     recipe: Recipe, data: TrainingData, first: Stage | None, template: np.ndarray, *, seed: int, input: Input = "device"
 ) -> StageSetup:
-    """The second stage's training by the recipe, behind the trained `first` stage, or None for annotated crops."""
+    """Return the setup of the recipe's second stage; `first` is the trained first stage, or None (annotated crops)."""
     return setups.second_setup(
         recipe.stages[1],
         data,
@@ -223,17 +224,18 @@ def setup_second(
 
 
 def prepare_devices(count: int, *, processes: str = "one", parallel: Parallel = "jit") -> Mesh:
-    """The devices to train on, of all processes, with the settings of XLA that suit them, where JAX has not started
-    yet. On a CPU the kernel is loaded, and built where it is not yet, so that all programs of a training have it
-    (`wing_jax.models.cpu_kernel`).
+    """Return the mesh of devices to train on, of all processes.
+
+    XLA's settings are chosen for them if JAX has not started yet. On a CPU the kernel is loaded, and built if needed,
+    before any program of the training is compiled (`wing_jax.models.cpu_kernel`).
 
     Raises:
-      InputError: there are fewer devices, or `WING_JAX_CPU_KERNEL` asks for instructions that are not there.
+      InputError: there are fewer devices, or `WING_JAX_CPU_KERNEL` names instructions that the CPU does not have.
     """
     if processes == "many":
         devices.join_processes()
         if parallel == "pmap" or count:
-            raise InputError('processes="many" trains by parallel="jit" on all devices: leave both as they are')
+            raise InputError('processes="many" needs parallel="jit" and all devices: leave both at their defaults')
     devices.prepare_xla()
     mesh = devices.make_mesh(count)
     cpu_kernel.load()
@@ -241,7 +243,11 @@ def prepare_devices(count: int, *, processes: str = "one", parallel: Parallel = 
 
 
 def check_stage(spec: StageSpec, number: int, points: int, mesh: Mesh) -> None:
-    """Raises InputError for a stage that cannot be trained, or takes more memory than there is, before any work."""
+    """Check before any work that a stage can be trained.
+
+    Raises:
+      InputError: the model, batch size or number of devices is invalid, or the memory does not suffice.
+    """
     devices.check_divides(spec.batch_size, mesh)
     memory.refuse_beyond(
         12 * spec.batch_size * spec.input_size**2,  # float32, RGB
@@ -258,41 +264,41 @@ def check_stage(spec: StageSpec, number: int, points: int, mesh: Mesh) -> None:
 
 
 def _recipe(stages: Any, augment: Sequence[Augmentation] | None, balance: Balance | None) -> Recipe:
-    recipe = stages if isinstance(stages, Recipe) else Recipe(stages=_listed(stages, StageSpec, "stages"))
-    specs = _listed(recipe.stages, StageSpec, "stages")
+    recipe = stages if isinstance(stages, Recipe) else Recipe(stages=_as_list(stages, StageSpec, "stages"))
+    specs = _as_list(recipe.stages, StageSpec, "stages")
     if not 1 <= len(specs) <= 2:
-        raise InputError(f"stages: {len(specs)} were given: give one or two StageSpecs")
+        raise InputError(f"stages: got {len(specs)}: pass one or two StageSpecs")
     if augment is not None:
         specs = [dataclasses.replace(spec, augment=spec.augment or augment) for spec in specs]
     return Recipe(stages=tuple(specs), balance=recipe.balance if balance is None else balance)
 
 
 def _sources(faces: Any) -> list[FaceSource]:
-    given = _listed(faces, FaceSet | FaceSource, "faces")
-    sources = [one if isinstance(one, FaceSource) else FaceSource(faces=one) for one in given]
+    items = _as_list(faces, FaceSet | FaceSource, "faces")
+    sources = [item if isinstance(item, FaceSource) else FaceSource(faces=item) for item in items]
     if not sources:
-        raise InputError("faces: none were given: give a FaceSet")
+        raise InputError("faces: got an empty list: pass a FaceSet")
     return sources
 
 
-def _listed(value: Any, kind: Any, name: str) -> list[Any]:
-    """`value` as a list, if it holds what it must."""
-    values = [value] if isinstance(value, kind) else value
-    wanted = "FaceSets (wing_jax.load_faces, FaceSet.from_arrays)" if name == "faces" else "StageSpecs or a Recipe"
-    if not isinstance(values, Sequence) or isinstance(values, str) or not all(isinstance(one, kind) for one in values):
-        raise InputError(f"{name}={quoted(value)}: give {wanted}")
-    return list(values)
+def _as_list(value: Any, kind: Any, name: str) -> list[Any]:
+    """Return a `kind`, or a sequence of them, as a list."""
+    items = [value] if isinstance(value, kind) else value
+    expected = "FaceSets (wing_jax.load_faces, FaceSet.from_arrays)" if name == "faces" else "StageSpecs or a Recipe"
+    if not isinstance(items, Sequence) or isinstance(items, str) or not all(isinstance(item, kind) for item in items):
+        raise InputError(f"{name}={quoted(value)}: pass {expected}")
+    return list(items)
 
 
 def _augment(recipe: Recipe, number: int) -> tuple[Augmentation, ...]:
-    own = recipe.stages[number - 1].augment
-    return usual_augmentations(number) if own is None else tuple(own)
+    augment = recipe.stages[number - 1].augment
+    return default_augmentations(number) if augment is None else tuple(augment)
 
 
 def _validation(validation: float | FaceSet | None, faces: FaceSet) -> float | FaceSet:
     if validation is not None:
         if not isinstance(validation, FaceSet) and not 0 < validation < 1:
-            raise InputError(f"validation={quoted(validation)}: give a share between 0 and 1, or a FaceSet")
+            raise InputError(f"validation={quoted(validation)}: pass a share between 0 and 1, or a FaceSet")
         return validation
     photos = len(set(faces.photos))
     return faces.share_of_photos(max(round(FRACTION * photos), min(FEWEST, photos // 4), 1))

@@ -1,4 +1,4 @@
-"""What a training says while it runs: a progress bar, JSON lines, TensorBoard."""
+"""The log of a running training: a progress bar, JSON lines, and TensorBoard events."""
 
 import contextlib
 import functools
@@ -17,17 +17,19 @@ from wing_jax.runtime.console import is_terminal, make_console, say
 from wing_jax.runtime.files import write_whole
 
 METRICS = "metrics.jsonl"
-Row = dict[str, int | float]  # "step" and what was measured there
+Row = dict[str, int | float]  # "step" and the values logged at it
 
 
 class TrainingLog:
-    """Progress bar on a terminal (else a line at each evaluation), and where there is a `folder`, `metrics.jsonl` and
-    TensorBoard events in it. With `quiet` nothing is printed. `history` holds all rows, those of earlier runs too.
+    """The log of one stage.
 
-    Lines of steps after `first_step`, left by a run that was killed, are dropped: the log holds every step once.
+    On a terminal it shows a progress bar, elsewhere it prints a line at each validation; with `quiet`, nothing. With a
+    `folder` it writes `metrics.jsonl` and TensorBoard events. `history` has all rows, including those of earlier runs.
+
+    When a killed run is resumed, lines of steps after `first_step` are removed, so that each step is logged once.
 
     Raises:
-      InputError: here and in its methods: the log cannot be written. What is in it stays.
+      InputError: the log cannot be written, here or in a method; its earlier lines are kept.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class TrainingLog:
         if folder is not None:
             with self._writing():
                 folder.mkdir(parents=True, exist_ok=True)
-                self._keep_until(folder / METRICS, first_step)
+                self._truncate(folder / METRICS, first_step)
                 self.history = read_history(folder)
                 self._file = (folder / METRICS).open("a", encoding="utf-8")
         self._batch_size, self._steps, self._title, self._quiet = batch_size, steps, title, quiet
@@ -47,14 +49,14 @@ class TrainingLog:
         self._bar = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[said]}", markup=False),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[values]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self.console,
             disable=quiet or not is_terminal(sys.stderr),
         )
-        self._task = self._bar.add_task(title, total=steps, completed=first_step, said="")
+        self._task = self._bar.add_task(title, total=steps, completed=first_step, values="")
 
     @functools.cached_property
     def _board(self) -> "_Board":
@@ -67,7 +69,7 @@ class TrainingLog:
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
         self._bar.stop()
-        # Where an error goes out already, that what was not written cannot be written now either is no news.
+        # During another error, a failure to write is not worth reporting.
         with self._writing() if kind is None else contextlib.suppress(OSError):
             if self._file is not None:
                 self._file.close()
@@ -75,17 +77,17 @@ class TrainingLog:
             with self._writing() if kind is None else contextlib.suppress(OSError):
                 self._board.close()
 
-    def tell_compiled(self, seconds: float) -> None:
-        """Say how long the first program took to compile; the clock of the speed starts afterwards."""
+    def report_compile_time(self, seconds: float) -> None:
+        """Print how long the first program took to compile. Measuring the speed starts afterwards."""
         if not self._quiet:
             say(self.console, f"{self._title}: step compiled in {seconds:.1f} s")
         self._last = (time.perf_counter(), self._last[1])
 
     def write(self, step: int, **values: float) -> None:
-        """Record `values` at `step`; the faces a second since the last record are added."""
-        now, (then, last_step) = time.perf_counter(), self._last
+        """Log `values` at `step`, and the faces per second since the last call."""
+        now, (last_time, last_step) = time.perf_counter(), self._last
         if step > last_step:
-            values["faces_per_second"] = (step - last_step) * self._batch_size / (now - then)
+            values["faces_per_second"] = (step - last_step) * self._batch_size / (now - last_time)
             self._last = (now, step)
         row = {"step": step, **{k: round(float(v), 7) for k, v in values.items()}}
         self.history.append(row)
@@ -94,13 +96,14 @@ class TrainingLog:
                 self._file.write(json.dumps(row) + "\n")
                 self._file.flush()
                 self._board.write(step, values)
-        said = "  ".join(_said(name, value) for name, value in values.items())
-        self._bar.update(self._task, completed=step, said=said)
+        text = "  ".join(_format_value(name, value) for name, value in values.items())
+        self._bar.update(self._task, completed=step, values=text)
         if self._bar.disable and not self._quiet and "validation_nme" in values:
-            say(self.console, f"{self._title} {step}/{self._steps}  {said}")
+            say(self.console, f"{self._title} {step}/{self._steps}  {text}")
 
     @staticmethod
-    def _keep_until(path: Path, step: int) -> None:
+    def _truncate(path: Path, step: int) -> None:
+        """Remove the lines of steps after `step`."""
         if path.exists():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
             write_whole(path, "".join(line + "\n" for line in lines))
@@ -111,28 +114,31 @@ class TrainingLog:
             yield
         except OSError as error:
             raise InputError(
-                f"{self._folder}: the log cannot be written ({error.strerror}): make room or mend permissions, and run "
-                "the same command again; what was saved is kept"
+                f"{self._folder}: the log cannot be written ({error.strerror}): make room or fix permissions, and run "
+                "the same command again; saved checkpoints are kept"
             ) from error
 
 
 class _Board:
-    """TensorBoard's events. Written here and now: the thread of tensorboardX's own SummaryWriter dies where the disk is
-    full, and whoever gives it an eleventh value then waits for ever."""
+    """TensorBoard's events, written synchronously.
+
+    tensorboardX's SummaryWriter writes in a thread. The thread dies if the disk is full, and then the eleventh value
+    blocks the training forever.
+    """
 
     def __init__(self, folder: Path, first_step: int):
-        from tensorboardX.event_file_writer import EventsWriter  # not for the first step to wait for
+        from tensorboardX.event_file_writer import EventsWriter  # a slow import, which would delay the first step
         from tensorboardX.proto import event_pb2
         from tensorboardX.summary import scalar
 
-        messages: Any = event_pb2  # made when it is imported
+        messages: Any = event_pb2  # its classes are created at import, which type checkers do not see
         self._event, self._scalar = messages.Event, scalar
         self._file = EventsWriter(str(folder / "events"), f".{os.getpid()}.{first_step}")
-        start = messages.SessionLog(status=messages.SessionLog.START)  # TensorBoard forgets what was behind it
+        start = messages.SessionLog(status=messages.SessionLog.START)  # TensorBoard drops earlier events of later steps
         self._file.write_event(self._event(wall_time=time.time(), step=first_step + 1, session_log=start))
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Values by their names; those at a validation go to the disk with all before them."""
+        """Write values by name, and flush the file at each validation."""
         for name, value in values.items():
             summary = self._scalar(name, float(value))
             self._file.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
@@ -140,12 +146,12 @@ class _Board:
             self._file.flush()
 
     def close(self) -> None:
-        """All on disk."""
+        """Flush and close the file."""
         self._file.close()
 
 
 class SilentLog:
-    """The log of a process that is not the first: nothing is written twice."""
+    """The log of every process but the first; it writes nothing."""
 
     def __init__(self, folder: Path | None, **_: str | int):
         self.history: list[Row] = []
@@ -156,15 +162,15 @@ class SilentLog:
     def __exit__(self, *_) -> None:
         pass
 
-    def tell_compiled(self, seconds: float) -> None:
-        """Nothing."""
+    def report_compile_time(self, seconds: float) -> None:
+        """Do nothing."""
 
     def write(self, step: int, **values: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def read_history(folder: Path) -> list[Row]:
-    """The rows of the log in `folder`; none where there is no log. A line cut short by a kill is left out."""
+    """Read the rows of the log in `folder`; none if there is no log. An incomplete line of a killed run is skipped."""
     path = folder / METRICS
     if not path.exists():
         return []
@@ -172,14 +178,14 @@ def read_history(folder: Path) -> list[Row]:
 
 
 def _step_of(line: str) -> float:
-    """The line's step; a line cut short by a kill counts as never written."""
+    """Return the line's step; infinity for an incomplete line of a killed run."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError):
         return float("inf")
 
 
-def _said(name: str, value: float) -> str:
+def _format_value(name: str, value: float) -> str:
     if "nme" in name:
         return f"{name.replace('_nme', ' NME').replace('nme', 'NME')} {100 * value:.2f} %"
     return f"{name.replace('_', ' ')} {value:.4g}"

@@ -1,4 +1,4 @@
-"""The loop: train one network, from its newest checkpoint if there is one, and return its best variables."""
+"""The training loop of one network: from its newest checkpoint, if there is one, to its best variables."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -23,33 +23,33 @@ from wing_jax.types import Batch
 from wing_jax.values import Value
 
 VALIDATION_BATCH = 64
-EXPLODED = 1e6  # length of a gradient: far beyond what a loss in pixels gives while it learns
+LARGEST_GRADIENT_NORM = 1e6  # far above the gradients of a loss in pixels while training converges
 Validate = Callable[[Variables], tuple[jax.Array, jax.Array]]  # sum and count of NMEs
 
 
 class DivergedError(Exception):
-    """The numbers of a training have gone out of hand: at which step, which of them, and its value."""
+    """A training diverged: the step, the name of the quantity, and its value."""
 
-    def __init__(self, step: int, what: str, value: float):
-        super().__init__(f"the {what} is {value:.3g} at step {step}")
+    def __init__(self, step: int, quantity: str, value: float):
+        super().__init__(f"the {quantity} is {value:.3g} at step {step}")
         self.step = step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long one network is trained, and how often it is measured, logged and saved; in steps."""
+    """How long one network is trained, and how often it is validated, logged and saved, in steps."""
 
     stage: int
     steps: int
     batch_size: int
     evaluate_every: int
     log_every: int
-    keep: int  # newest checkpoints kept, beside the best
+    keep: int  # number of newest checkpoints to keep; the best one is also kept
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Trained(Value):
-    """What a loop leaves: the best variables, the rows of its log, and whether Ctrl-C ended it early."""
+class LoopResult(Value):
+    """The best variables, the rows of the log, and whether Ctrl-C ended the training early."""
 
     variables: Variables
     history: list[Row]
@@ -65,68 +65,67 @@ def train_network(
     schedule: Schedule,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
-) -> Trained:
-    """Train from `state`, logging the means of the metrics every `log_every` steps.
+) -> LoopResult:
+    """Train from `state`, or from the newest checkpoint, and log the means of the metrics every `log_every` steps.
 
-    Every `evaluate_every` steps, and at the end, the variables are measured by `validate` and a checkpoint is written
-    below `folder`, or kept in memory without one. The variables returned are those of the lowest validation NME.
+    Every `evaluate_every` steps and at the end, the variables are validated by `validate` and saved in a checkpoint, in
+    `folder` or in memory. The variables with the lowest validation NME are returned.
 
     Raises:
-      InputError: the checkpoints in `folder` are of another network, or one cannot be written.
-      DivergedError: loss, gradient or validation are no longer finite, or the gradient explodes.
-      TrainingInterrupted: SIGTERM came, and the state is saved (`wing_jax.runtime.termination`).
+      InputError: the checkpoints in `folder` are of a different network, or one cannot be written.
+      DivergedError: the loss, gradient or validation NME is not finite, or the gradient explodes.
+      TrainingInterrupted: SIGTERM arrived, and the state is saved (`wing_jax.runtime.termination`).
     """
     title, steps = f"stage {schedule.stage}", schedule.steps
     with termination.deferred(), open_checkpoints(folder, keep=schedule.keep) as checkpoints:
         state, first_step = checkpoints.restore_newest(state)
         history, ended = [] if folder is None else read_history(folder), False
         if first_step < steps:
-            shown = {"title": title, "first_step": first_step, "steps": steps, "batch_size": schedule.batch_size}
-            with (TrainingLog if devices.is_first_process() else SilentLog)(folder, **shown, quiet=quiet) as log:
-                spans_ahead = spans(
+            log_options = {"title": title, "first_step": first_step, "steps": steps, "batch_size": schedule.batch_size}
+            with (TrainingLog if devices.is_first_process() else SilentLog)(folder, **log_options, quiet=quiet) as log:
+                remaining_spans = spans(
                     first_step, steps, evaluate_every=schedule.evaluate_every, longest=schedule.log_every
                 )
                 recorder = _Recorder(log, callbacks, schedule)
                 placed = runner.place(state)
-                for first, last in spans_ahead:
+                for first, last in remaining_spans:
                     placed, metrics = runner.advance(placed, first, last)
                     if first == first_step:
-                        log.tell_compiled(runner.compile_seconds)
-                    recorder.write_pending()  # of the span before, while the device works on this one
+                        log.report_compile_time(runner.compile_seconds)
+                    recorder.write_pending()  # the previous span, while the device computes this one
                     recorder.pending = (first, last, metrics)
-                    measured = last % schedule.evaluate_every == 0 or last == steps
+                    is_validation = last % schedule.evaluate_every == 0 or last == steps
                     stopping, ended = termination.stop_requested(), recorder.stop or termination.interrupted()
-                    if measured or stopping or ended:
-                        whole, row = runner.whole(placed), means(first, last, metrics)
-                        values = _measure(last, validate, whole) if measured or ended else {}
+                    if is_validation or stopping or ended:
+                        state, row = runner.whole(placed), means(first, last, metrics)
+                        values = _measure(last, validate, state) if is_validation or ended else {}
                         recorder.pending = None
-                        # Before the checkpoint: a kill between them must not lose the line.
+                        # Log before saving: if the process is killed in between, the line is not lost.
                         recorder.write(last, **row, **values)
-                        checkpoints.save(last, whole, **values)
-                        state = whole
+                        checkpoints.save(last, state, **values)
                         ended = ended or recorder.stop
                     if stopping:
                         checkpoints.wait()
-                        where = "" if folder is None else f", which is saved in {folder}"
-                        raise TrainingInterrupted(f"{title}: stopped at step {last} of {steps}{where}")
+                        location = "" if folder is None else f", which is saved in {folder}"
+                        raise TrainingInterrupted(f"{title}: stopped at step {last} of {steps}{location}")
                     if ended:
                         break
                 history = log.history
         variables = jax.device_get(checkpoints.restore_best(state).best_variables)
-        return Trained(variables=variables, history=history, interrupted=termination.interrupted())
+        return LoopResult(variables=variables, history=history, interrupted=termination.interrupted())
 
 
 class _Recorder:
-    """Writes the means of each span to the log and shows them to the callbacks, one span late: reading them waits for
-    the device."""
+    """Logs the means of each span and calls the callbacks, one span late because reading metrics waits for the
+    device."""
 
     def __init__(self, log: TrainingLog | SilentLog, callbacks: Sequence[Callback], schedule: Schedule):
         self._log, self._callbacks, self._schedule = log, callbacks, schedule
         self.pending: tuple[int, int, Metrics] | None = None
-        self.stop = False  # a callback asked for it
+        self.stop = False  # True once a callback has returned True
 
     def write_pending(self) -> None:
-        """Write the span that is waiting; nothing where none is."""
+        """Write the pending span, if there is one."""
         if self.pending is not None:
             first, last, metrics = self.pending
             self.pending = None
@@ -141,7 +140,7 @@ class _Recorder:
 
 
 def spans(first_step: int, steps: int, *, evaluate_every: int, longest: int) -> Iterator[tuple[int, int]]:
-    """(first, last) of consecutive spans of at most `longest` steps; none goes past an evaluation."""
+    """Yield (first, last) of consecutive spans of at most `longest` steps, each ending at an evaluation or before."""
     while first_step < steps:
         last = min(first_step + longest, steps, (first_step // evaluate_every + 1) * evaluate_every)
         yield first_step, last
@@ -149,15 +148,17 @@ def spans(first_step: int, steps: int, *, evaluate_every: int, longest: int) -> 
 
 
 def make_validate(network: Network, validation: Batch, *, eyes: tuple[int, int], mesh: Mesh) -> Validate:
-    """`variables -> (sum, count)` of the NMEs (fractions, by the distance of the two `eyes` points) over the
-    validation crops, which lie on the devices from now on."""
+    """Return a function `variables -> (sum, count)` of the NMEs over the validation crops.
+
+    The NMEs are fractions of the distance of the two `eyes` points. The crops are copied to the devices once.
+    """
     count = len(validation.images)
     rows = min(VALIDATION_BATCH, count)
     padding = -count % rows
 
     def batches(values: Any) -> np.ndarray:
         values = np.asarray(values)
-        padded = np.concatenate([values, np.zeros_like(values[:1]).repeat(padding, 0)])  # not visible: do not count
+        padded = np.concatenate([values, np.zeros_like(values[:1]).repeat(padding, 0)])  # the padding is not visible
         return padded.reshape(-1, rows, *values.shape[1:])
 
     parts = Batch(*map(batches, validation))
@@ -176,22 +177,22 @@ def make_validate(network: Network, validation: Batch, *, eyes: tuple[int, int],
 
 
 def means(first: int, last: int, metrics: Metrics) -> dict[str, float]:
-    """Means of the metrics over the steps after `first`, without those that no step has measured.
+    """Return the means of the metrics over the steps after `first`, without metrics that no step has measured.
 
     Raises:
-      DivergedError: a loss or a gradient is not finite, or a gradient is longer than EXPLODED.
+      DivergedError: a loss or gradient is not finite, or a gradient's norm is above `LARGEST_GRADIENT_NORM`.
     """
     pairs = jax.device_get(metrics)
-    for name, limit in (("loss", np.inf), ("gradient_norm", EXPLODED)):
-        fine = np.isfinite(pairs[name][0]) & (pairs[name][0] < limit)
-        if not fine.all():
-            at = int(np.argmin(fine))
-            raise DivergedError(first + 1 + at, name.replace("_", " "), float(pairs[name][0][at]))
+    for name, limit in (("loss", np.inf), ("gradient_norm", LARGEST_GRADIENT_NORM)):
+        valid = np.isfinite(pairs[name][0]) & (pairs[name][0] < limit)
+        if not valid.all():
+            index = int(np.argmin(valid))
+            raise DivergedError(first + 1 + index, name.replace("_", " "), float(pairs[name][0][index]))
     return {name: float(sums.sum() / counts.sum()) for name, (sums, counts) in pairs.items() if counts.sum() > 0}
 
 
 def _measure(step: int, validate: Validate, state: TrainState) -> dict[str, float]:
-    """The mean validation NME after `step`. Raises DivergedError where the parameters no longer give one."""
+    """Return the mean validation NME after `step`. Raises DivergedError if it is not finite."""
     total, count = jax.device_get(validate(state.best_variables))
     mean = float(total / max(count, 1))
     if not np.isfinite(mean):

@@ -10,7 +10,7 @@ from wing_jax.train.state import TrainState
 
 
 class MemoryCheckpoints:
-    """What `wing_jax.train.checkpoints.Checkpoints` does, without a disk: nothing to go on from, and the best state."""
+    """The interface of `wing_jax.train.checkpoints.Checkpoints` without a disk. Keeps only the best state."""
 
     def __init__(self) -> None:
         self._best: tuple[float, TrainState] | None = None
@@ -22,22 +22,22 @@ class MemoryCheckpoints:
         pass
 
     def restore_newest(self, like: TrainState) -> tuple[TrainState, int]:
-        """`like` and 0: nothing was saved before."""
+        """Return `like` and 0: nothing was saved before."""
         return like, 0
 
     def save(self, step: int, state: TrainState, *, validation_nme: float | None = None) -> None:
-        """Keep a copy of the variables on the host, where they are the best so far."""
+        """Copy the variables to the host if they are the best so far."""
         if validation_nme is not None and (self._best is None or validation_nme < self._best[0]):
             self._best = validation_nme, jax.device_get(dataclasses.replace(state, optimizer=None))
 
     def wait(self) -> None:
-        """Nothing: all is kept at once."""
+        """Do nothing: `save` is synchronous."""
 
     def restore_best(self, like: TrainState) -> TrainState:
-        """The state with the lowest validation NME; `like` where none was measured."""
+        """Return the state with the lowest validation NME; `like` if none was measured."""
         return like if self._best is None else self._best[1]
 
 
 def open_checkpoints(folder: Path | None, *, keep: int) -> Checkpoints | MemoryCheckpoints:
-    """The checkpoints of the network that is trained in `folder`, or in memory alone."""
+    """Return the checkpoints of a training in `folder`, or in memory if it is None."""
     return MemoryCheckpoints() if folder is None else Checkpoints(folder / "checkpoints", keep=keep)

@@ -1,18 +1,21 @@
-"""Optimizers and schedules, from keyword numbers."""
+"""Optimizers and learning rate schedules, from numbers."""
 
 import optax
 
 
 def learning_rates(*, first: float, last: float, steps: int, decay: str, warmup: int = 0) -> optax.Schedule:
-    """From `first` to `last` in `steps` steps: "exponential" (the paper's "reduced from .. to ..", evenly in the
-    logarithm) or "cosine"; before it, `warmup` steps of linear rise that count within `steps`."""
+    """Return a schedule from `first` to `last` in `steps` steps.
+
+    `decay` is "exponential" (linear in the logarithm, the paper's "reduced from .. to ..") or "cosine". Of the `steps`,
+    the first `warmup` rise linearly to `first`.
+    """
     span = max(1, steps - warmup)
     if decay == "exponential":
-        falling = optax.exponential_decay(first, span, last / first, end_value=last)
+        decay_schedule = optax.exponential_decay(first, span, last / first, end_value=last)
     else:
-        falling = optax.cosine_decay_schedule(first, span, alpha=last / first)
-    rising = optax.linear_schedule(first / max(1, warmup), first, warmup)
-    return optax.join_schedules([rising, falling], [warmup]) if warmup else falling
+        decay_schedule = optax.cosine_decay_schedule(first, span, alpha=last / first)
+    warmup_schedule = optax.linear_schedule(first / max(1, warmup), first, warmup)
+    return optax.join_schedules([warmup_schedule, decay_schedule], [warmup]) if warmup else decay_schedule
 
 
 def make_optimizer(
@@ -23,8 +26,11 @@ def make_optimizer(
     momentum: float = 0.9,
     clip: float = 0.0,
 ) -> optax.GradientTransformation:
-    """ "sgd": momentum with weight decay coupled into the gradient, of weights and biases alike, as the paper's
-    toolbox MatConvNet has it; "adamw": decoupled, of matrices and kernels only."""
+    """Return an optimizer by name.
+
+    "sgd" has momentum, and weight decay added to the gradient, of weights and biases both, as in the paper's toolbox
+    MatConvNet. "adamw" has decoupled weight decay, of matrices and kernels only.
+    """
     if name == "sgd":
         rule = optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(learning_rate, momentum=momentum))
     else:
@@ -33,8 +39,11 @@ def make_optimizer(
 
 
 def default_optimizer(*, steps: int) -> optax.GradientTransformation:
-    """AdamW whose rate rises to 1e-3 in a tenth of the steps, 200 at most, and falls to 1e-5 by a cosine; decoupled
-    weight decay 0.05, of matrices and kernels only. It is what the preset "w300" trains with."""
+    """Return the default optimizer, that of the preset "w300".
+
+    It is AdamW with decoupled weight decay 0.05, of matrices and kernels only. The learning rate rises to 1e-3 in a
+    tenth of the steps, at most 200, and falls to 1e-5 by a cosine.
+    """
     warmup = min(200, steps // 10)
     rates = learning_rates(first=1e-3, last=1e-5, steps=steps, decay="cosine", warmup=warmup)
     return make_optimizer("adamw", rates, weight_decay=5e-2)

@@ -1,4 +1,4 @@
-"""What a run's folder was begun with: by it alone the run goes on."""
+"""The record of a run: the arguments it was started with. A run resumes only with the same arguments."""
 
 import dataclasses
 import functools
@@ -17,16 +17,16 @@ from wing_jax.train.data import FaceSource
 from wing_jax.train.spec import Recipe
 
 RECORD = "config.json"
-OBJECTS = "objects"  # the key of a record made of objects, which no config file has
+OBJECTS = "objects"  # key of a record that describes objects; no config file has it
 
 
 def write_record(record: Mapping[str, Any], folder: Path) -> None:
-    """Write `record` into the run's `folder` as `config.json`; where there is one, see that it is the same.
+    """Write `record` into the run's `folder` as `config.json`, or check that the existing one is the same.
 
     Raises:
-      InputError: the run was begun with another, or its record cannot be read or written.
+      InputError: the run was started with a different record, or its record cannot be read or written.
     """
-    refuse_another(record, folder)
+    check_same_record(record, folder)
     path = folder / RECORD
     if path.exists() or not devices.is_first_process():
         return
@@ -34,34 +34,41 @@ def write_record(record: Mapping[str, Any], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_whole(path, json.dumps(dict(record), indent=1) + "\n")
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): make room or correct permissions") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}): make room or fix permissions") from error
 
 
-def refuse_another(record: Mapping[str, Any], folder: Path) -> None:
-    """Raises InputError where the run in `folder` was begun with another record. What lies in "free" parts of either
-    (`FREE`, `FREE_IN_PARTS`) may differ."""
+def check_same_record(record: Mapping[str, Any], folder: Path) -> None:
+    """Check that the run in `folder`, if there is one, was started with the same record.
+
+    Raises:
+      InputError: it was started with a different one, or its record cannot be read. The fields of `FREE` and
+        `FREE_IN_PARTS` may differ.
+    """
     path = folder / RECORD
     if path.exists():
-        refuse_difference(read_record(path), record, folder)
+        check_same_values(read_record(path), record, folder)
 
 
-def refuse_difference(begun: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Raises InputError, which names the values, where the record `now` is not that which the run in `folder` was begun
-    with."""
-    before, after = dict(leaves(begun)), dict(leaves(now))
+def check_same_values(original: Mapping[str, Any], current: Mapping[str, Any], folder: Path) -> None:
+    """Check that the record `current` equals `original`, with which the run in `folder` was started.
+
+    Raises:
+      InputError: values differ; the message names them.
+    """
+    before, after = dict(fixed_leaves(original)), dict(fixed_leaves(current))
     changed = [name for name in sorted(before.keys() | after.keys()) if before.get(name) != after.get(name)]
     if changed:
         first, *others = changed
         more = f" (and {len(others)} more: {', '.join(others[:5])})" if others else ""
         raise InputError(
-            f"{folder}: was begun with {first}={quoted(before.get(first))}, and now it is {quoted(after.get(first))}"
-            f"{more}: choose another folder (--name) to train anew, or delete {folder / RECORD} to go on with "
-            "what it is now"
+            f"{folder}: was started with {first}={quoted(before.get(first))}, and now it is {quoted(after.get(first))}"
+            f"{more}: pass another folder (--name) to train from scratch, or delete {folder / RECORD} to resume with "
+            "the new values"
         )
 
 
 def read_record(path: Path) -> Any:
-    """The record of a run.
+    """Read the record of a run.
 
     Raises:
       InputError: it cannot be read.
@@ -69,23 +76,23 @@ def read_record(path: Path) -> Any:
     try:
         return json.loads(files.read_text(path))
     except (OSError, ValueError, RecursionError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable_record(path, error) from error
 
 
-def unreadable(path: Path, error: Exception) -> InputError:
-    """What is said of a record that cannot be read."""
+def unreadable_record(path: Path, error: Exception) -> InputError:
+    """Return the error for a record that cannot be read."""
     return InputError(
-        f"{path}: cannot be read ({reason(error, length=300)}): delete it if the run is to go on as it is begun now"
+        f"{path}: cannot be read ({reason(error, length=300)}): delete it to resume the run with the current arguments"
     )
 
 
-# What may change on the way: how the same training is shared out, and, in every part, where things lie.
+# Fields that may change between runs: names and how the work is distributed, and in every section the paths.
 FREE = ("name", "output", "devices", "parallel", "processes", "steps_per_call")
 FREE_IN_PARTS = ("root", "keep")
 
 
-def leaves(value: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Values that must stay, by their dotted names."""
+def fixed_leaves(value: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values that must not change, by their dotted names."""
     pairs: Any = ()
     if isinstance(value, Mapping):
         pairs = value.items()
@@ -95,31 +102,31 @@ def leaves(value: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, list(value) if isinstance(value, tuple) else value
     for key, inner in pairs:
         if key not in (FREE_IN_PARTS if name else FREE):
-            yield from leaves(inner, name=f"{name}.{key}" if name else str(key))
+            yield from fixed_leaves(inner, name=f"{name}.{key}" if name else str(key))
 
 
-def with_free(begun: Any, now: Any, *, free: Sequence[str] = FREE) -> Any:
-    """The record `begun` with what may change on the way as it is in the record `now`."""
-    if isinstance(begun, Mapping) and isinstance(now, Mapping):
+def update_free(original: Any, current: Any, *, free: Sequence[str] = FREE) -> Any:
+    """Return the record `original` with the fields that may change taken from `current`."""
+    if isinstance(original, Mapping) and isinstance(current, Mapping):
         return {
-            key: now.get(key, value) if key in free else with_free(value, now.get(key), free=FREE_IN_PARTS)
-            for key, value in begun.items()
+            key: current.get(key, value) if key in free else update_free(value, current.get(key), free=FREE_IN_PARTS)
+            for key, value in original.items()
         }
-    if isinstance(begun, list) and isinstance(now, list):
-        return [with_free(one, other, free=free) for one, other in zip(begun, now, strict=True)]
-    return begun
+    if isinstance(original, list) and isinstance(current, list):
+        return [update_free(before, after, free=free) for before, after in zip(original, current, strict=True)]
+    return original
 
 
 def describe(recipe: Recipe, sources: Sequence[FaceSource], *, seed: int) -> dict[str, Any]:
-    """A record of a training from objects: what can be said of each, which is not all that is in a function."""
+    """Return the record of a training from objects. A function is described by its name, not by its code."""
     return {
         OBJECTS: {
             "seed": seed,
             "faces": [{"count": len(source.faces), "points": _digest(source.faces.points)} for source in sources],
-            "balance": _named(recipe.balance),
+            "balance": _describe_object(recipe.balance),
             "stages": [
                 {
-                    field.name: _plain(getattr(stage, field.name))
+                    field.name: _to_json(getattr(stage, field.name))
                     for field in dataclasses.fields(stage)
                     if field.name != "keep"
                 }
@@ -129,23 +136,23 @@ def describe(recipe: Recipe, sources: Sequence[FaceSource], *, seed: int) -> dic
     }
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, Sequence):
-        return [_plain(item) for item in value]
-    return _named(value)
+        return [_to_json(item) for item in value]
+    return _describe_object(value)
 
 
-def _named(value: Any) -> str:
-    """A function by its name, another object by its repr without addresses."""
+def _describe_object(value: Any) -> str:
+    """Return a function's name, or another object's repr if it has no address in it."""
     if isinstance(value, functools.partial):
-        return f"{_named(value.func)} {value.args} {sorted(value.keywords.items())}"
+        return f"{_describe_object(value.func)} {value.args} {sorted(value.keywords.items())}"
     if hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
-    said = repr(value)
+    text = repr(value)
     return (
-        type(value).__qualname__ if " at 0x" in said or " object " in said else cut(" ".join(said.split()), length=500)
+        type(value).__qualname__ if " at 0x" in text or " object " in text else cut(" ".join(text.split()), length=500)
     )
 
 

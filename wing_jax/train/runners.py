@@ -1,7 +1,8 @@
-"""What advances a training: steps that make their batches on the device, many in one program, or steps that are fed.
+"""Runners of training steps: many steps in one program with batches made on the device, or steps fed by the host.
 
-Both have `advance(state, first, last) -> (state, metrics)`: steps first + 1 .. last, and each metric as a pair of
-arrays, sums and counts, a value a step. Nothing is waited for: the metrics can be read when the next steps run.
+Both have `advance(state, first, last) -> (state, metrics)`, which runs steps first + 1 .. last. Each metric is a pair
+of arrays, sums and counts, with a value per step. `advance` does not wait for the device: read the metrics while the
+next steps run.
 """
 
 import contextlib
@@ -25,35 +26,35 @@ from wing_jax.types import Batch
 
 @runtime_checkable
 class Runner(Protocol):
-    """What the loop drives."""
+    """The interface of a runner, as the loop uses it."""
 
     compile_seconds: float
 
     def place(self, state: TrainState) -> TrainState:
-        """`state` on the devices, as `advance` takes it."""
+        """Copy `state` to the devices, in the form that `advance` takes."""
         ...
 
     def whole(self, state: TrainState) -> TrainState:
-        """A placed state as one, whatever it is spread over."""
+        """Return a placed state as one `TrainState`, independent of the devices it is on."""
         ...
 
     def advance(self, state: TrainState, first: int, last: int) -> tuple[TrainState, Metrics]:
-        """The state after step `last` (it is given away), and the metrics of each step since `first`."""
+        """Run steps `first` + 1 .. `last`. Return the new state and each step's metrics; `state` is donated."""
         ...
 
 
-class _OnReplicas:
-    """Where a training's state lies, and what its programs took to compile."""
+class _ReplicaRunner:
+    """The placement of the state on the replicas, and the compile time of the programs."""
 
     def __init__(self, replicas: Replicas):
         self._replicas, self.compile_seconds = replicas, 0.0
 
     def place(self, state: TrainState) -> TrainState:
-        """`state` on all devices of the mesh."""
+        """Copy `state` to all devices of the mesh."""
         return self._replicas.place_state(state)
 
     def whole(self, state: TrainState) -> TrainState:
-        """The state of one replica; they are all alike."""
+        """Return the state of one replica; all replicas have the same."""
         return self._replicas.whole_state(state)
 
     @contextlib.contextmanager
@@ -63,9 +64,8 @@ class _OnReplicas:
         self.compile_seconds += time.perf_counter() - start
 
 
-class DeviceInputRunner(_OnReplicas):
-    """Steps whose batches are made in the program itself, from faces that lie on the devices; each program is of
-    `steps_per_call` steps."""
+class DeviceInputRunner(_ReplicaRunner):
+    """Runs programs of `steps_per_call` steps, each of which makes its batch from the faces in device memory."""
 
     def __init__(
         self, step: Step, batches: DeviceInput, faces: TrainingFaces, *, replicas: Replicas, steps_per_call: int = 1
@@ -78,7 +78,7 @@ class DeviceInputRunner(_OnReplicas):
         self._compiled: dict[int, Callable] = {}
 
     def advance(self, state: TrainState, first: int, last: int) -> tuple[TrainState, Metrics]:
-        """A program is compiled when its length is first asked for."""
+        """Run steps `first` + 1 .. `last`. A program is compiled the first time its number of steps is needed."""
         history = []
         for start in range(first, last, self._longest):
             steps = min(self._longest, last - start)
@@ -93,25 +93,25 @@ class DeviceInputRunner(_OnReplicas):
 
 
 def make_program(step: Step, batches: DeviceInput, *, replicas: Replicas) -> Any:
-    """`(state, faces, indices) -> (state, metrics)` over all steps of the indices, not yet compiled, its state donated.
+    """Return `(state, faces, indices) -> (state, metrics)` over all steps of the indices, jitted, its state donated.
 
-    One step makes no loop: XLA's CPU backend convolves very slowly inside of loops (jaxlib 0.10.2).
+    A single step is not put into a loop: XLA's CPU backend convolves very slowly inside loops (jaxlib 0.10.2).
     """
 
     def program(state: TrainState, faces: TrainingFaces, indices: BatchIndices) -> tuple[TrainState, Metrics]:
-        def one(state: TrainState, chosen: BatchIndices) -> tuple[TrainState, Metrics]:
-            return step(state, batches.batch(faces, chosen, axis=AXIS))
+        def run_step(state: TrainState, step_indices: BatchIndices) -> tuple[TrainState, Metrics]:
+            return step(state, batches.batch(faces, step_indices, axis=AXIS))
 
         if len(indices.index) > 1:
-            return jax.lax.scan(one, state, indices)
-        state, metrics = one(state, BatchIndices(*(values[0] for values in indices)))
+            return jax.lax.scan(run_step, state, indices)
+        state, metrics = run_step(state, BatchIndices(*(values[0] for values in indices)))
         return state, jax.tree.map(lambda x: x[None], metrics)
 
     return replicas.compile(program, split=(_faces_split(), False))
 
 
 def _faces_split() -> TrainingFaces:
-    """The images are split over the devices, the rest is on each."""
+    """Return the `split` of the faces: images are split over the devices, the rest is replicated."""
     return TrainingFaces._make(name == "images" for name in TrainingFaces._fields)
 
 
@@ -120,8 +120,8 @@ def _place_faces(faces: TrainingFaces, replicas: Replicas) -> TrainingFaces:
     return replicas.replicate(faces._replace(images=images[:0]))._replace(images=replicas.split(images))
 
 
-class HostInputRunner(_OnReplicas):
-    """Steps fed with batches from the host: the next one is on its way to the device while a step runs."""
+class HostInputRunner(_ReplicaRunner):
+    """Runs steps with batches from the host; the next batch is copied to the device while a step runs."""
 
     def __init__(self, step: Step, batches: Callable[[int], Iterator[Batch]], *, replicas: Replicas):
         super().__init__(replicas)
@@ -132,7 +132,7 @@ class HostInputRunner(_OnReplicas):
         self._compiled: Callable | None = None
 
     def advance(self, state: TrainState, first: int, last: int) -> tuple[TrainState, Metrics]:
-        """One program a step. The stream starts at the first step that is asked for, and goes on from there."""
+        """Run steps `first` + 1 .. `last`, one program per step. The first call starts the stream of batches."""
         if self._stream is None:
             self._stream = self._batches(first)
             self._next = self._fetch()
@@ -155,5 +155,5 @@ class HostInputRunner(_OnReplicas):
 
 
 def _join(history: list[Metrics]) -> Metrics:
-    """The programs' metrics one after the other; steps are the last axis."""
+    """Concatenate the metrics of several programs along their last axis, the steps."""
     return history[0] if len(history) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x, axis=-1), *history)

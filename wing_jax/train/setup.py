@@ -1,4 +1,4 @@
-"""One stage's training, from what it is trained on to the trained stage."""
+"""The training of one stage: its setup (`StageSetup`) and its run (`train_stage`)."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ from wing_jax.models.networks import Network, as_network
 from wing_jax.runtime import devices
 from wing_jax.runtime.devices import AXIS
 from wing_jax.schemes import Scheme
-from wing_jax.train.loop import DivergedError, Schedule, Trained, Validate, make_validate, train_network
+from wing_jax.train.loop import DivergedError, LoopResult, Schedule, Validate, make_validate, train_network
 from wing_jax.train.replicas import Replicas
 from wing_jax.train.runners import DeviceInputRunner, HostInputRunner, Runner
 from wing_jax.train.spec import Callback, StageSpec, training_model
@@ -38,18 +38,18 @@ from wing_jax.train.steps import Step, make_objective, make_train_step
 from wing_jax.types import Batch
 from wing_jax.values import Value
 
-LOG_EVERY = 20  # steps, at least
+LOG_EVERY = 20  # least number of steps between two log lines
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainSettings:
-    """How a training is computed. None of it changes what is trained, but for rounding."""
+    """How a training is computed. All but the seed and the callbacks affect the result by rounding only."""
 
     mesh: Mesh
     seed: int = 0
     parallel: Parallel = "jit"
     input: Input = "device"
-    steps_per_call: int = 0  # steps in one program of the device; 0: 1 on CPU, 250 on GPU and TPU
+    steps_per_call: int = 0  # 0: 1 on CPU, 250 on GPU and TPU
     callbacks: Sequence[Callback] = ()
     quiet: bool = False
 
@@ -66,18 +66,20 @@ class TrainSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StageSetup(Value):
-    """What a stage is trained and validated on. `frames` are of the crops without augmentation, to pixels of the
-    face crops."""
+    """The data and model of one stage.
+
+    `transforms` are those of the crops before augmentation, from pixels of the crop to pixels of the face crop.
+    """
 
     spec: StageSpec
-    model: Any  # as the spec builds it for the scheme's points
+    model: Any  # built by the spec for the scheme's number of points
     augment: tuple[Augmentation, ...]
     margin: float
     number: int
     face_crops: FaceCrops
-    names: tuple[str, ...]  # of the faces' pictures
+    names: tuple[str, ...]  # names of the faces' pictures
     transforms: Float[np.ndarray, "n draws 2 3"]
-    order: Int[np.ndarray, "duplicated"]  # faces of an epoch
+    order: Int[np.ndarray, "duplicated"]  # face indices of an epoch, with duplicates
     scheme: Scheme
     mean: Float[np.ndarray, "points 2"]  # the mean shape, in fractions of the crop
     validation: FaceCrops
@@ -86,11 +88,11 @@ class StageSetup(Value):
 
     @property
     def eyes(self) -> tuple[int, int]:
-        """The points whose distance normalizes the NME that is logged."""
+        """The two points whose distance normalizes the logged NME."""
         return self.scheme.left_outer, self.scheme.right_outer
 
     def network(self, *, axis: str | None = None) -> Network:
-        """The network in the precision it is trained in; with `axis` that of one replica."""
+        """Return the network in its training precision; with `axis`, for one replica."""
         return as_network(training_model(self.model, precision=self.spec.precision, axis=axis))
 
     @functools.cached_property
@@ -99,7 +101,7 @@ class StageSetup(Value):
         return self.spec.build_optimizer()
 
     def state(self, *, seed: int) -> TrainState:
-        """The untrained state."""
+        """Return the untrained state."""
         size = self.spec.input_size
         return init_state(
             self.network(),
@@ -112,7 +114,7 @@ class StageSetup(Value):
         )
 
     def objective(self, *, seed: int, axis: str | None = None) -> Callable:
-        """What a step descends (`wing_jax.train.steps.make_objective`)."""
+        """Return the function that a step minimizes (`wing_jax.train.steps.make_objective`)."""
         return make_objective(
             self.network(axis=axis),
             self.spec.scaled_loss(),
@@ -122,7 +124,7 @@ class StageSetup(Value):
         )
 
     def step(self, *, seed: int, axis: str | None = AXIS) -> Step:
-        """The training step, not yet compiled."""
+        """Return the training step, not compiled."""
         return make_train_step(
             self.network(axis=axis),
             self.optimizer,
@@ -135,11 +137,11 @@ class StageSetup(Value):
         )
 
     def data_seed(self, seed: int) -> int:
-        """The seed of all that is drawn for a step, apart for each stage."""
+        """Return the seed of this stage's shuffling, augmentation and dropout."""
         return 2 * seed + self.number
 
     def host_input(self, *, seed: int) -> HostInput:
-        """How batches are made on the host."""
+        """Return the input that makes batches on the host."""
         return HostInput(
             face_crops=self.face_crops,
             crop_to_image=self.transforms,
@@ -152,7 +154,7 @@ class StageSetup(Value):
         )
 
     def device_input(self, *, seed: int) -> DeviceInput:
-        """How batches are made on the device."""
+        """Return the input that makes batches on the device."""
         return DeviceInput(
             augment=self.augment,
             size=self.spec.input_size,
@@ -162,16 +164,16 @@ class StageSetup(Value):
         )
 
     def faces_of(self, step: int, *, seed: int) -> Int[np.ndarray, "batch"]:
-        """Which of the face crops the batch of `step` (from 1) shows, by either input."""
+        """Return the indices of the face crops in the batch of `step` (from 1), the same for both inputs."""
         sampler = EpochSampler(self.order, batch_size=self.spec.batch_size, seed=self.data_seed(seed))
         return np.asarray(sampler(step - 1, 1).index[0])
 
     def faces(self, *, parts: int = 1) -> TrainingFaces:
-        """The training faces for the devices, still on the host."""
+        """Return the training faces for the on-device input, in host memory."""
         return training_faces(self.face_crops, self.transforms, order=self.order, flip=self.scheme.flip, parts=parts)
 
     def validation_crops(self) -> Batch:
-        """The held-out faces' crops.
+        """Return the crops of the validation faces.
 
         Raises:
           InputError: the crops miss the faces.
@@ -181,12 +183,12 @@ class StageSetup(Value):
             losses.check_units(batch.points, working_extent=self.spec.input_size, visible=batch.visible)
         except ValueError as error:
             raise InputError(
-                f"stage {self.number}'s crops miss the faces: see to the boxes and the points: {error}"
+                f"stage {self.number}'s crops miss the faces: check the boxes and the points: {error}"
             ) from error
         return batch
 
     def validate(self, mesh: Mesh) -> Validate:
-        """Measures variables on the held-out faces.
+        """Return the function that validates variables on the validation faces.
 
         Raises:
           InputError: the crops miss the faces.
@@ -194,7 +196,7 @@ class StageSetup(Value):
         return make_validate(self.network(), self.validation_crops(), eyes=self.eyes, mesh=mesh)
 
     def trained(self, variables: dict) -> Stage:
-        """The stage that predicts with `variables`."""
+        """Return the stage with these trained `variables`."""
         return Stage(
             model=self.model,
             variables=variables,
@@ -207,16 +209,22 @@ class StageSetup(Value):
 
 def train_stage(
     setup: StageSetup, settings: TrainSettings, *, folder: Path | None, record: Mapping[str, Any] | None = None
-) -> Trained:
-    """Train on the crops that the setup's frames place on its face crops, or go on where an earlier run in `folder`
-    stopped. `record` is what is written of the training where it diverges, for `wing-jax replay`."""
+) -> LoopResult:
+    """Train a stage, resuming from the newest checkpoint in `folder` if there is one.
+
+    `record` is the run's config. If the training diverges, it is written to a file for `wing-jax replay`.
+
+    Raises:
+      InputError: the training diverged, or its checkpoints or log cannot be used.
+      TrainingInterrupted: SIGTERM arrived, and the state is saved.
+    """
     spec, state = setup.spec, setup.state(seed=settings.seed)
-    if jax.process_count() > 1:  # so that checkpoints are written and read as arrays of all processes
+    if jax.process_count() > 1:  # so that checkpoints contain arrays of all processes
         state = devices.replicate(state, settings.mesh)
-    place = None if folder is None else folder / f"stage{setup.number}"
+    stage_folder = None if folder is None else folder / f"stage{setup.number}"
     try:
         return train_network(
-            place,
+            stage_folder,
             state=state,
             runner=make_runner(setup, settings),
             validate=setup.validate(settings.mesh),
@@ -231,37 +239,37 @@ def train_stage(
             callbacks=settings.callbacks,
             quiet=settings.quiet,
         )
-    except DivergedError as found:
-        said = f"stage {setup.number}: {found}: lower the learning rate or clip the gradient"
-        if place is None or record is None:
-            raise InputError(said) from found
-        path = write_divergence(setup, found, place, record, seed=settings.seed)
+    except DivergedError as error:
+        message = f"stage {setup.number}: {error}: lower the learning rate or clip the gradient"
+        if stage_folder is None or record is None:
+            raise InputError(message) from error
+        path = write_divergence(setup, error, stage_folder, record, seed=settings.seed)
         raise InputError(
-            f"{said}, under another --name; the checkpoints before it are kept; `wing-jax replay {path}` shows the "
+            f"{message}, and pass a new --name; earlier checkpoints are kept; `wing-jax replay {path}` shows the "
             "step and its faces"
-        ) from found
+        ) from error
 
 
 def write_divergence(
-    setup: StageSetup, found: DivergedError, place: Path, record: Mapping[str, Any], *, seed: int
+    setup: StageSetup, error: DivergedError, folder: Path, record: Mapping[str, Any], *, seed: int
 ) -> Path:
-    """Write which step of which training diverged, on which faces, for `wing_jax.train.replay`."""
-    faces = setup.faces_of(found.step, seed=seed)
+    """Write the step at which a training diverged, and its faces, to a file for `wing_jax.from_config.replay`."""
+    faces = setup.faces_of(error.step, seed=seed)
     table = {
         "stage": setup.number,
-        "step": found.step,
-        "said": str(found),
+        "step": error.step,
+        "said": str(error),
         "faces": [{"index": int(index), "picture": setup.names[index]} for index in faces],
         "config": dict(record),
     }
-    path = place / f"diverged-{found.step}.json"
+    path = folder / f"diverged-{error.step}.json"
     if devices.is_first_process():
         path.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return path
 
 
 def make_runner(setup: StageSetup, settings: TrainSettings) -> Runner:
-    """Steps with the input that the settings name."""
+    """Return the runner for the input of the settings."""
     step = setup.step(seed=settings.seed)
     if settings.input == "device":
         return DeviceInputRunner(

@@ -1,4 +1,4 @@
-"""What a training is asked for: stages of objects, and recipes of them."""
+"""The description of a training: stages, recipes of stages, and the progress that callbacks see."""
 
 import dataclasses
 import functools
@@ -20,40 +20,39 @@ from wing_jax.train.optimizer import default_optimizer
 from wing_jax.types import Loss
 from wing_jax.values import Value
 
-EVALUATIONS = 20  # over a training whose stage does not say how often
+EVALUATIONS = 20  # validations of a stage by default
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StageSpec(Value):
-    """One network and its training, as objects.
+    """One stage of a training: its network, loss, optimizer, augmentations and schedule.
 
     Args:
-      model: a Flax linen module, or anything else with `init` and `apply` (`wing_jax.models.as_network`), that maps
-        uint8 crops `[batch, input_size, input_size, 3]` to points `[batch, L, 2]`, (x, y) in pixels of the crop; or a
-        class or function that makes one of the number of points: `wj.models.CNN6`.
-      loss: an elementwise function `(predicted, target) -> loss`. A loss of `wing_jax.losses`, which declares its
-        lengths in pixels of a reference crop, is rescaled to the crop; any other function is taken as it is, in pixels
-        of the crop.
-      optimizer: any optax transformation, with its schedule. None: AdamW, from 1e-3 to 1e-5 by a cosine.
+      model: the network: a Flax linen module, or any object with `init` and `apply` (`wing_jax.models.as_network`). It
+        maps uint8 crops `[batch, input_size, input_size, 3]` to points `[batch, L, 2]`, (x, y) in pixels of the crop.
+        Or a class or function that takes `points=L` and returns such a network, such as `wj.models.CNN6`.
+      loss: an elementwise function `(predicted, target) -> loss`. A loss of `wing_jax.losses` declares its lengths in
+        pixels of a reference crop and is rescaled to `input_size`; any other function gets pixels of the crop.
+      optimizer: an optax transformation, with its schedule. None: AdamW, from 1e-3 to 1e-5 by a cosine.
       input_size: side of the crop in pixels.
-      steps: steps of training.
-      batch_size: faces a step, on all devices together.
-      margin: side of the crop, per larger side of the face box (of the second stage: of the mean shape's box). None:
-        1.2 for the first stage, 1.12 for the second.
-      augment: what is done to the crops (`wing_jax.augment`). None: what `fit` is given, or the usual ones.
-      reduction: of the loss over a batch, "mean" over all visible coordinates, or "sum_over_points_mean_over_batch".
-      ema: decay of the averaged parameters, which are those evaluated and kept; 0: none are averaged.
-      start: the untrained network answers the "mean_shape", where its model has a method `start_at(variables, points)`,
-        or is as it was drawn ("random").
-      evaluate_every: steps between measurements on the validation faces, and between checkpoints; 0: a twentieth of
-        all steps.
-      keep: newest checkpoints kept on disk, beside the best.
-      precision: of activations in training, for a linen module with a field `dtype`: "float32", "bfloat16", "auto"
-        (bfloat16 on GPU and TPU). None: as the module says.
-      center: of the first stage's crop: the center of the "box", or where the mean "shape" lies in the boxes.
-      stage2_crops: the second stage's training crops are made by the first stage's points on `draws` augmentations
-        of each face ("predicted"), or from the annotated points ("annotated").
-      draws: crops a face, for stage2_crops="predicted".
+      steps: number of training steps.
+      batch_size: faces per step, over all devices.
+      margin: side of the crop as a multiple of the larger side of the face box (second stage: of the mean shape's
+        box). None: 1.2 for the first stage, 1.12 for the second.
+      augment: augmentations of the crops (`wing_jax.augment`). None: those passed to `fit`, or the defaults.
+      reduction: reduction of the loss over a batch: "mean" over all visible coordinates, or
+        "sum_over_points_mean_over_batch".
+      ema: decay of the exponential moving average of the parameters. The average is evaluated and saved; 0: no average.
+      start: "mean_shape": the untrained network predicts the mean shape, if its model has a method
+        `start_at(variables, points)`. "random": the network starts as initialized.
+      evaluate_every: steps between validations, and between checkpoints; 0: a twentieth of all steps.
+      keep: number of newest checkpoints on disk; the best one is also kept.
+      precision: precision of activations in training, for a linen module with a field `dtype`: "float32", "bfloat16",
+        or "auto" (bfloat16 on GPU and TPU). None: the module's own.
+      center: center of the first stage's crop: the center of the "box", or the mean position of the "shape" in the box.
+      stage2_crops: source of the second stage's training crops: "predicted" (the first stage's points on `draws`
+        augmentations of each face) or "annotated" (the annotated points).
+      draws: crops per face with stage2_crops="predicted".
 
     Raises:
       InputError: a number is out of range.
@@ -64,7 +63,7 @@ class StageSpec(Value):
     """
 
     model: Any
-    loss: Any = losses.wing_loss  # Loss; that it is one is checked below, in one line
+    loss: Any = losses.wing_loss  # Loss, checked below
     optimizer: Any = None  # optax.GradientTransformation | None
     input_size: int = 64
     steps: int = 2_000
@@ -97,41 +96,43 @@ class StageSpec(Value):
 
     @property
     def validation_steps(self) -> int:
-        """Steps between two measurements."""
+        """Steps between two validations."""
         return self.evaluate_every or max(1, self.steps // EVALUATIONS)
 
     def build_model(self, points: int) -> Any:
-        """The model for so many points: `model` itself, or what it makes of that number."""
-        made = isinstance(self.model, type | functools.partial) or not hasattr(self.model, "apply")
-        if not made:
+        """Return the model for this number of points: `model` itself, or what `model(points=points)` returns."""
+        is_factory = isinstance(self.model, type | functools.partial) or not hasattr(self.model, "apply")
+        if not is_factory:
             return self.model
         if not callable(self.model):
-            raise InputError(f"StageSpec: model={quoted(self.model)} has no `init` and `apply`, and cannot be called")
+            raise InputError(f"StageSpec: model={quoted(self.model)} has no `init` and `apply` and is not callable")
         return self.model(points=points)
 
     def build_optimizer(self) -> optax.GradientTransformation:
-        """`optimizer`, or the usual one."""
+        """Return `optimizer`, or the default one."""
         return self.optimizer or default_optimizer(steps=self.steps)
 
     def scaled_loss(self) -> Loss:
-        """`loss` in pixels of this stage's crop."""
+        """Return `loss`, rescaled to pixels of this stage's crop."""
         return losses.at_crop_size(self.loss, self.input_size)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Recipe(Value):
-    """A whole training: its stages, and how its faces are balanced; what `wing_jax.presets` gives.
+    """A complete training: one or two stages, and the balancing of the faces. `wing_jax.presets` has some.
 
-    `stages` are one or two; `balance` says how often each face comes in an epoch (`wing_jax.balance.hsm`), None: once.
+    `balance` sets how often each face is in an epoch (`wing_jax.balance.hsm`); None: once.
     """
 
     stages: Sequence[StageSpec]
     balance: Balance | None = None
 
 
-def usual_augmentations(number: int) -> tuple[Augmentation, ...]:
-    """What is done to the crops of stage `number` where nothing else is said: as the preset "w300" has it, strong for
-    the first stage, which need only find where the face is, and weaker for the second."""
+def default_augmentations(number: int) -> tuple[Augmentation, ...]:
+    """Return the default augmentations of stage `number`, those of the preset "w300".
+
+    They are strong for the first stage, which only has to locate the face, and weaker for the second.
+    """
     if number == 1:
         geometry = (augment.rotation(25), augment.scale(0.1), augment.flip(), augment.translation(0.06))
         return (*geometry, augment.blur(0.5), augment.color(0.3), augment.occlusion(0.3))
@@ -141,30 +142,33 @@ def usual_augmentations(number: int) -> tuple[Augmentation, ...]:
 
 
 def training_model(model: Any, *, precision: str | None, axis: str | None) -> Any:
-    """`model` as it is trained: a linen module with a field `dtype` in the `precision`, and one with a field `axis`
-    with the name of the mapped axis, so that its statistics are those of all replicas."""
+    """Return `model` for training.
+
+    A linen module with a field `dtype` gets the `precision`. One with a field `axis` gets the name of the mapped axis,
+    so that its batch statistics are those of all replicas.
+    """
     if not isinstance(model, nn.Module):
         return model
     fields = {field.name for field in dataclasses.fields(model)}
-    changed: dict[str, Any] = {}
+    changes: dict[str, Any] = {}
     if precision is not None and "dtype" in fields:
-        changed["dtype"] = jnp.dtype(devices.precision(precision))
+        changes["dtype"] = jnp.dtype(devices.precision(precision))
     if axis is not None and "axis" in fields:
-        changed["axis"] = axis
-    return model.clone(**changed) if changed else model
+        changes["axis"] = axis
+    return model.clone(**changes) if changes else model
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Progress(Value):
-    """Where a training stands, as its callbacks see it.
+    """The progress of a training, passed to its callbacks whenever values are logged.
 
-    A callback is called with it whenever values are logged. It may return True, which ends the stage there.
+    A callback that returns True ends the stage.
     """
 
-    stage: int  # from 1
+    stage: int  # counted from 1
     step: int  # steps done
-    steps: int  # of the stage
-    values: dict[str, float]  # loss, nme (fraction), and after a measurement validation_nme (fraction)
+    steps: int  # all steps of the stage
+    values: dict[str, float]  # loss, nme (fraction), and after a validation validation_nme (fraction)
 
 
 Callback = Callable[[Progress], bool | None]

@@ -1,4 +1,4 @@
-"""What each stage is trained on: crops around the boxes, then crops made by the first stage or by the annotation."""
+"""The setup of each stage: crops around the boxes, then crops from the first stage's points or the annotated ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ from wing_jax.train.spec import StageSpec
 
 
 def first_setup(spec: StageSpec, data: TrainingData, *, augment: Sequence[Augmentation]) -> StageSetup:
-    """The first stage's training, on crops around the boxes; its `mean` is in fractions of the crop."""
+    """Return the setup of the first stage, on crops around the boxes. Its `mean` is in fractions of the crop."""
     data, margin = data.at(data.face_crop_sizes[0]), margin_of(spec, 1)
     center = data.shape.center if spec.center == "shape" else (0.0, 0.0)
     size = spec.input_size
@@ -49,23 +49,24 @@ def second_setup(
     seed: int = 0,
     input: Input = "device",
 ) -> StageSetup:
-    """The second stage's training, on crops made by the first or by the annotation; validated behind the first.
+    """Return the setup of the second stage, on crops from the first stage's points or the annotated ones.
 
-    `first_augment` are the augmentations on which the first stage makes crops. With `first`=None nothing is made by a
-    first stage, the crops of the validation neither: for stage2_crops="annotated" alone.
+    Validation crops are from the first stage's points. `first_augment` are the augmentations of the crops on which the
+    first stage predicts. `first`=None is allowed with stage2_crops="annotated" only; then the validation crops too are
+    from the annotated points.
     """
     size = data.face_crop_sizes[1]
-    resize_images = data.at(size)
+    resized = data.at(size)
 
     def place(face_crops: FaceCrops) -> np.ndarray:
         return np.asarray(crop_of_shape(face_crops.points, template, size=spec.input_size))
 
-    transforms = place(resize_images.train)[:, None]  # of the annotated points
+    transforms = place(resized.train)[:, None]  # from the annotated points
     if first is None:
         assert spec.stage2_crops == "annotated"
-        validation_transforms = place(resize_images.validation)
+        validation_transforms = place(resized.validation)
     else:
-        through = {"template": template, "size": spec.input_size, "target_size": size}
+        crop_options = {"template": template, "size": spec.input_size, "target_size": size}
         small = data.at(first.face_crop_size)
         if spec.stage2_crops == "predicted":
             transforms = crops.augmented_predicted_transforms(
@@ -76,11 +77,11 @@ def second_setup(
                 draws=spec.draws,
                 seed=seed,
                 input=input,
-                **through,
+                **crop_options,
             )
-        validation_transforms = crops.predicted_transforms(first, small.validation, **through)
+        validation_transforms = crops.predicted_transforms(first, small.validation, **crop_options)
     return StageSetup(
-        **_common(spec, resize_images, augment, number=2),
+        **_common(spec, resized, augment, number=2),
         margin=margin_of(spec, 2),
         transforms=transforms,
         mean=template,
@@ -89,7 +90,7 @@ def second_setup(
 
 
 def template_for(spec: StageSpec, mean: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points 2"]:
-    """The mean shape in fractions of the second stage's crop, of the mean shape in the first's."""
+    """Convert the mean shape from fractions of the first stage's crop to fractions of the second's."""
     return crops.template_of(mean, margin=margin_of(spec, 2))
 
 

@@ -1,4 +1,4 @@
-"""The whole of a training in one immutable pytree."""
+"""The state of a training, as one immutable pytree."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from wing_jax.runtime import devices
 
 @flax.struct.dataclass
 class TrainState:
-    """Step number, the network's variables, the optimizer's state and the averaged variables.
+    """The step number, the network's variables, the optimizer's state and the averaged variables.
 
-    `averaged` is None where nothing is averaged; the variables themselves are then evaluated and kept. The fields
-    are declared loosely, for Orbax and `jax.tree.map` rebuild this pytree with other things as leaves.
+    Without averaging `averaged` is None, and `variables` are evaluated and saved. The fields are typed loosely because
+    Orbax and `jax.tree.map` rebuild this pytree with leaves of other types.
     """
 
     step: Any  # int32 scalar
@@ -28,6 +28,7 @@ class TrainState:
 
     @property
     def best_variables(self) -> Variables:
+        """The variables to evaluate and save: the averaged ones if there are any."""
         return self.variables if self.averaged is None else self.averaged
 
 
@@ -41,12 +42,15 @@ def init_state(
     start: Float[np.ndarray, "points 2"] | None = None,
     average: bool = False,
 ) -> TrainState:
-    """Draw the network's first parameters, others for each `seed` and `stage`. With `start` (pixels of the crop) the
-    untrained network answers that shape to every face, where its model has a method `start_at(variables, points)`."""
+    """Initialize the network and the optimizer; the parameters depend on `seed` and `stage`.
+
+    With `start` (pixels of the crop) the untrained network predicts that shape for every face, if its model has a
+    method `start_at(variables, points)`.
+    """
     start_at = getattr(getattr(network, "model", network), "start_at", None)
 
-    @devices.jit_once  # as a whole: array by array it would take longer than the first step
-    def draw(seed: Array, stage: Array) -> TrainState:
+    @devices.jit_once  # one program: array by array, this would take longer than the first step
+    def initialize(seed: Array, stage: Array) -> TrainState:
         key = jax.random.fold_in(jax.random.key(seed), stage)
         variables = network.init(key, jnp.zeros((1, input_size, input_size, 3), jnp.uint8))
         if start is not None and start_at is not None:
@@ -58,4 +62,4 @@ def init_state(
             averaged=jax.tree.map(jnp.copy, variables) if average else None,
         )
 
-    return draw(np.uint32(seed % 2**32), np.uint32(stage))
+    return initialize(np.uint32(seed % 2**32), np.uint32(stage))

@@ -1,9 +1,9 @@
 """One step of training: a pure function of one replica, `(state, batch) -> (state, metrics)`.
 
-A replica is one device of the mesh, with its part of the batch. Sums, counts, gradients and batch statistics are added
-over the replicas by the named axis `AXIS`, so that the result is that of the whole batch, however many there are.
-`wing_jax.train.replicas` compiles it, by `shard_map` or by `pmap`. Metrics are (sum, count) pairs, so that masked
-points and any split over devices come out right.
+A replica is one device of the mesh, with its part of the batch. Sums, counts, gradients and batch statistics are
+summed over the replicas along the named axis `AXIS`, so the result does not depend on the number of replicas.
+`wing_jax.train.replicas` compiles the step, by `shard_map` or by `pmap`. Metrics are (sum, count) pairs, so that their
+means are correct with masked points and with any split over devices.
 """
 
 from collections.abc import Callable
@@ -38,17 +38,17 @@ def make_train_step(
     seed: int | Array = 0,
     axis: str | None = AXIS,
 ) -> Step:
-    """The step of one replica, not yet compiled.
+    """Return the training step of one replica, not compiled.
 
     Args:
-      network: what is trained (`wing_jax.models.as_network`).
-      optimizer: any transformation of optax.
+      network: the network to train (`wing_jax.models.as_network`).
+      optimizer: any optax transformation.
       loss: elementwise `(predicted, target) -> loss`, in pixels of the crop.
-      reduction: how the loss of a batch becomes one number.
-      eyes: the two points whose distance normalizes the NME that is logged.
-      ema: decay of the averaged parameters; they are kept where the state has them.
-      seed: of dropout, which depends on it and the step's number; each replica draws its own.
-      axis: the mapped axis over the replicas; None for a step that is alone, outside of any.
+      reduction: reduction of the loss over a batch.
+      eyes: the two points whose distance normalizes the logged NME.
+      ema: decay of the averaged parameters, which are updated if the state has them.
+      seed: the seed of dropout. The dropout key also depends on the step number and the replica.
+      axis: the mapped axis over the replicas; None for a step outside of any mapped axis.
     """
 
     objective = make_objective(network, loss, reduction=reduction, seed=seed, axis=axis)
@@ -80,31 +80,34 @@ def make_train_step(
 def make_objective(
     network: Network, loss: Loss, *, reduction: losses.Reduction, seed: int | Array, axis: str | None = None
 ) -> Callable[[Any, Any, Batch, Array], tuple[Array, tuple[Any, Array, tuple[Array, Array]]]]:
-    """What a step descends: `(params, other collections, batch, number of the step) -> value, (new collections,
-    predicted points, (sum, count) of the loss)`; with `axis` the share of one replica in it."""
+    """Return the function that a step minimizes.
 
-    def dropout_key(number: Array) -> Array:
-        key = jax.random.fold_in(jax.random.key(seed), number)
+    It is `(params, other collections, batch, step number) -> value, (new collections, predicted points, (sum, count) of
+    the loss)`. With `axis`, the value is one replica's share.
+    """
+
+    def dropout_key(step: Array) -> Array:
+        key = jax.random.fold_in(jax.random.key(seed), step)
         return key if replica_count(axis) == 1 else jax.random.fold_in(key, jax.lax.axis_index(axis))
 
-    def objective(params, collections, batch: Batch, number: Array):
+    def objective(params, collections, batch: Batch, step: Array):
         variables = {**collections, "params": params}
-        predicted, new = network.apply(variables, batch.images, train=True, key=dropout_key(number))
+        predicted, new = network.apply(variables, batch.images, train=True, key=dropout_key(step))
         if predicted.shape != batch.points.shape:
             raise InputError(
-                f"the model answers {list(predicted.shape)} to crops {list(batch.images.shape)}: it must answer "
+                f"the model returned {list(predicted.shape)} for crops {list(batch.images.shape)}: it must return "
                 f"[batch, points, 2], here {list(batch.points.shape)}, in pixels of the crop"
             )
         values = loss(*losses.mask_points(predicted, batch.points, batch.visible))
         if jnp.shape(values) != predicted.shape:
             raise InputError(
-                f"the loss answers {list(jnp.shape(values))} to points {list(predicted.shape)}: it must be elementwise "
-                "and unreduced, so that masks and batches over several devices come out right"
+                f"the loss returned {list(jnp.shape(values))} for points {list(predicted.shape)}: it must be "
+                "elementwise and not reduced, so that masks and batches over several devices work"
             )
         total, count = losses.total_and_count(values, batch.visible, reduction=reduction)
         share = total / jnp.maximum(add_replicas(count, axis), 1)
         replicas = replica_count(axis)
-        if replicas > 1:  # statistics of layers that know of no replicas
+        if replicas > 1:  # for layers that do not average their statistics over the replicas themselves
             new = jax.tree.map(lambda x: jax.lax.pmean(x, axis) if jnp.issubdtype(x.dtype, jnp.inexact) else x, new)
         return share, ({**collections, **new}, predicted, (total, count))
 
@@ -112,18 +115,18 @@ def make_objective(
 
 
 def add_replicas(tree: Any, axis: str | None) -> Any:
-    """The sums over all replicas of `axis`; nothing is added where there is one."""
+    """Sum over all replicas of `axis`."""
     return tree if replica_count(axis) == 1 else jax.lax.psum(tree, axis)
 
 
 def replica_count(axis: str | None) -> int:
-    """Replicas of the mapped axis, 1 without one."""
+    """Return the number of replicas of the mapped axis, 1 without one."""
     return 1 if axis is None else jax.lax.axis_size(axis)
 
 
 def normalized_error(predicted: Array, batch: Batch, *, eyes: tuple[int, int]) -> tuple[Array, Array]:
-    """(sum, count) over the batch of the NME (fractions) by the distance of the two eye points; faces whose eyes
-    are not visible are left out."""
+    """Return (sum, count) over the batch of the NME, as a fraction of the distance of the two eye points. Faces whose
+    eyes are not visible do not count."""
     points, visible = jnp.asarray(batch.points), jnp.asarray(batch.visible)
     distance = jnp.linalg.norm(points[:, eyes[0]] - points[:, eyes[1]], axis=-1)
     counted = visible[:, eyes[0]] & visible[:, eyes[1]] & (distance > 0)
@@ -133,7 +136,7 @@ def normalized_error(predicted: Array, batch: Batch, *, eyes: tuple[int, int]) -
 
 
 def make_predict(network: Network) -> Predict:
-    """Compiled `(variables, crops [batch, size, size, 3]) -> points [batch, points, 2]` in pixels of the crop."""
+    """Return a jitted `(variables, crops [batch, size, size, 3]) -> points [batch, points, 2]`, in crop pixels."""
     return jax.jit(lambda variables, images: network.apply(variables, images, train=False)[0])
 
 
@@ -142,8 +145,10 @@ def _collections(variables: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sampled_norm(gradient: Any, step: Array) -> tuple[Array, Array]:
-    """The gradient's norm as (sum, count) in every `NORM_EVERY`-th step, (0, 0) in the others: at batch 8 on a CPU
-    reading all gradients once more takes a tenth of a step."""
+    """Return the gradient's norm as (sum, count) in every `NORM_EVERY`-th step, and (0, 0) in the others.
+
+    At batch 8 on a CPU, reading all gradients once more takes a tenth of a step.
+    """
     one, zero = jnp.ones((), jnp.float32), jnp.zeros((), jnp.float32)
     return jax.lax.cond(
         step % NORM_EVERY == 0, lambda: (jnp.asarray(optax.tree.norm(gradient)), one), lambda: (zero, zero)
@@ -151,7 +156,7 @@ def _sampled_norm(gradient: Any, step: Array) -> tuple[Array, Array]:
 
 
 def _average(state: TrainState, variables, decay: float):
-    """Exponential moving average, its decay rising from 0 so that the first steps are forgotten."""
+    """Return the exponential moving average. Its decay rises from 0, so that the first steps are soon forgotten."""
     if state.averaged is None:
         return None
     step = state.step.astype(jnp.float32)
