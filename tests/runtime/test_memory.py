@@ -154,7 +154,7 @@ def test_a_sheet_has_a_largest_size():
 
 
 def test_a_tile_of_a_large_box_shows_what_one_of_the_shrunk_picture_shows():
-    """Below `COARSE` the picture is shrunk before it is blurred; its marks stay where the affine says."""
+    """Below `MIN_BLUR_SCALE` the picture is shrunk before it is blurred; its marks stay where the affine says."""
     image = np.full((2400, 3200, 3), 30, np.uint8)
     cv2.circle(image, (2000, 900), 120, (220, 220, 220), -1)
     tile, affine = face_tile(image, np.float32([0, 0, 3199, 2399]), size=150)

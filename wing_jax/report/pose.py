@@ -1,4 +1,4 @@
-"""The plot of pose-based data balancing: the histogram before and after, and the faces along the pose axis."""
+"""Plot pose-based data balancing: the histogram before and after, and the faces along the pose axis."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,15 @@ _BAR = "#b4bbc6"
 def pose_figure(
     model: PoseModel, counts: Int[np.ndarray, "faces"], *, bins: int = 41, lines: Sequence[Sequence[int]] = ()
 ) -> Figure:
-    """Histogram of the pose coefficients before and after each face is repeated `counts` times.
+    """Plot the histogram of the pose coefficients before and after each face is repeated `counts` times.
 
-    Above it stands the mean shape deformed along the pose axis by -2, 0 and +2 standard deviations, each over its own
-    coefficient; `lines` are chains of points to draw in it (a scheme's).
+    Above it is the mean shape deformed along the pose axis by -2, 0 and +2 standard deviations, each above its
+    coefficient.
 
     Args:
-      model: of `wing_jax.balance.pose_axis`.
-      counts: copies of each of its faces, of `wing_jax.balance.duplication_counts`.
-      bins: of the histogram.
+      model: the result of `wing_jax.balance.pose_axis`.
+      counts: the number of copies of each face, from `wing_jax.balance.duplication_counts`.
+      bins: the number of bins of the histogram.
       lines: chains of points to draw in the shapes: `Scheme.lines`.
 
     Returns:
