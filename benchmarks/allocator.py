@@ -32,14 +32,14 @@ def main() -> None:
     parser.add_argument("--config", default=str(ROOT / "configs" / "w300.py"))
     parser.add_argument("--stages", nargs="+", default=["stage1", "stage2"])
     parser.add_argument("--turn", type=float, default=10.0, help="seconds of a baseline's turn")
-    given = parser.parse_args()
-    config, rows, versions = load_config(given.config), [], {}
-    for stage in given.stages:
-        outcome = run([entered(way, given.config, stage) for way in WAYS], rounds=given.rounds, turn=given.turn)
+    options = parser.parse_args()
+    config, rows, versions = load_config(options.config), [], {}
+    for stage in options.stages:
+        outcome = run([entered(way, options.config, stage) for way in WAYS], rounds=options.rounds, turn=options.turn)
         versions |= outcome.versions
         rows += [row(outcome, way, stage, getattr(config, stage).batch_size) for way in WAYS]
     head = ("stage", "allocator", "faces/s", "times the first")
-    publish("allocator", f"The allocator, {config.name}", table(head, rows), versions=versions, given=given)
+    publish("allocator", f"The allocator, {config.name}", table(head, rows), versions=versions, options=options)
 
 
 def entered(way: str, config: str, stage: str) -> Baseline:

@@ -110,24 +110,24 @@ def main() -> None:
     parser.add_argument("--packed", type=int, default=1_000, help="faces of the trainings")
     parser.add_argument("--steps", type=int, default=500, help="of the trainings, at batch 64")
     parser.add_argument("--turn", type=float, default=3.0, help="seconds of a baseline's turn")
-    given = parser.parse_args()
+    options = parser.parse_args()
     measure = {"steps": steps, "trainings": trainings, "inference": inference, "startup": startup}
     with tempfile.TemporaryDirectory() as folder:
-        trees = [unpacked(commit, Path(folder) / commit) for commit in given.commits]
+        trees = [unpacked(commit, Path(folder) / commit) for commit in options.commits]
         trees.append(Tree(name=NOW, code=ROOT, work=Path(folder) / "now"))
         for tree in trees:
             tree.work.mkdir(exist_ok=True)
-        if {"trainings", "startup"} & set(given.parts):
+        if {"trainings", "startup"} & set(options.parts):
             for tree in trees:
-                tree.make("make_packed.py", {"folder": str(tree.work), "faces": given.packed})
-        rows = [row for part in given.parts for row in measure[part](trees, given)]
+                tree.make("make_packed.py", {"folder": str(tree.work), "faces": options.packed})
+        rows = [row for part in options.parts for row in measure[part](trees, options)]
     names, first = [tree.name for tree in trees], trees[0].name
     head = ("", *names, *(f"{name}, times as fast" for name in names[1:]))
     body = table(head, [cells(label, outcome, names) for label, outcome in rows])
     versions = {name: version for _, outcome in rows for name, version in outcome.versions.items()}
-    body += ["", f"- In brackets the smallest and the largest of {given.rounds} rounds; ratios to {first}."]
+    body += ["", f"- In brackets the smallest and the largest of {options.rounds} rounds; ratios to {first}."]
     body += [*slower(rows, names), *remarks(outcome for _, outcome in rows)]
-    publish(f"commits {' '.join(given.commits)}", "By commit", body, versions=versions, given=given)
+    publish(f"commits {' '.join(options.commits)}", "By commit", body, versions=versions, options=options)
 
 
 def unpacked(commit: str, folder: Path) -> Tree:
@@ -139,16 +139,16 @@ def unpacked(commit: str, folder: Path) -> Tree:
     return Tree(name=commit, code=folder / "code", work=folder / "work")
 
 
-def steps(trees: Sequence[Tree], given) -> list[Row]:
+def steps(trees: Sequence[Tree], options) -> list[Row]:
     """Training steps of each network and batch size."""
     rows = []
-    for instructions in given.instructions:
-        for network in given.networks:
-            for batch in given.batches:
+    for instructions in options.instructions:
+        for network in options.networks:
+            for batch in options.batches:
                 entered = [step_baseline(tree, network, batch, instructions) for tree in trees]
                 limited = "" if instructions == "all" else f", {instructions.upper()}"
                 label = f"{NETWORKS[network]['title']}, a step of {batch}{limited}"
-                rows.append((label, run(entered, rounds=given.rounds, turn=given.turn)))
+                rows.append((label, run(entered, rounds=options.rounds, turn=options.turn)))
     return rows
 
 
@@ -163,13 +163,13 @@ def step_baseline(tree: Tree, network: str, batch: int, instructions: str) -> Ba
     return Baseline(name=tree.name, script=tree.program("step_of_config.py"), settings=settings, environment=variables)
 
 
-def trainings(trees: Sequence[Tree], given) -> list[Row]:
+def trainings(trees: Sequence[Tree], options) -> list[Row]:
     """Whole trainings by both inputs."""
     return [
         (f"training, {input_}: {what}", outcome)
         for input_ in ("device", "tfdata")
         for what, outcome in alternate(
-            trees, given.rounds, lambda tree, number, input_=input_: trained(tree, number, input_, given.steps)
+            trees, options.rounds, lambda tree, number, input_=input_: trained(tree, number, input_, options.steps)
         ).items()
     ]
 
@@ -183,12 +183,12 @@ def trained(tree: Tree, number: int, input_: str, steps: int) -> dict[str, float
     return {"the whole command": whole, "a face, in its steps": 1 / statistics.median(speeds)}
 
 
-def inference(trees: Sequence[Tree], given) -> list[Row]:
+def inference(trees: Sequence[Tree], options) -> list[Row]:
     """`Localizer.predict`."""
     for tree in trees:
         tree.make("make_bundle.py", {"folder": str(tree.work), "trained_on": 1})
     rows = []
-    for faces in given.faces:
+    for faces in options.faces:
         entered = [
             Baseline(
                 name=tree.name,
@@ -204,13 +204,13 @@ def inference(trees: Sequence[Tree], given) -> list[Row]:
             for tree in trees
         ]
         label = f"Localizer.predict, {faces} face{'s' if faces > 1 else ''}"
-        rows.append((label, run(entered, rounds=given.rounds, turn=given.turn)))
+        rows.append((label, run(entered, rounds=options.rounds, turn=options.turn)))
     return rows
 
 
-def startup(trees: Sequence[Tree], given) -> list[Row]:
+def startup(trees: Sequence[Tree], options) -> list[Row]:
     """Processes from their start."""
-    return list(alternate(trees, given.rounds, started).items())
+    return list(alternate(trees, options.rounds, started).items())
 
 
 def started(tree: Tree, number: int) -> dict[str, float]:

@@ -44,44 +44,44 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--faces", type=int, default=1_000_000)
     parser.add_argument("--name", default="", help="of the section in RESULTS.md")
-    given = parser.parse_args()
-    config = configured(given)
+    options = parser.parse_args()
+    config = configured(options)
     start = time.perf_counter()
     data = training_data(config)
     reading = time.perf_counter() - start
     peak = matmul_peak(devices.precision(config.stage1.model.precision))
     rows = []
-    for seed in given.seeds:
-        for input_ in given.inputs:
-            for batch in given.batches:
-                own = at_batch(config, batch, given.faces)
+    for seed in options.seeds:
+        for input_ in options.inputs:
+            for batch in options.batches:
+                own = at_batch(config, batch, options.faces)
                 own = dataclasses.replace(own, seed=seed, input=input_)
                 rows.append(trained(own, first_setup(own, data), seed, peak))
                 say("  ".join(rows[-1]))
     header = ["input", "batch", "seed", "steps", "compile s", "train s", "faces/s", "of the peak", "validation NME %"]
     body = [
-        f"{data.data_name}, {given.config}, {given.network}, {given.faces:,} faces a training; reading and "
+        f"{data.data_name}, {options.config}, {options.network}, {options.faces:,} faces a training; reading and "
         f"cutting {reading:.1f} s; {jax.devices()[0].device_kind}; measured peak {peak / 1e12:.2f} TFLOP/s.",
         "",
     ]
     body += table(header, rows)
     versions = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax")}
     publish(
-        f"end_to_end {given.name or given.network}",
-        f"Whole trainings, {given.network}",
+        f"end_to_end {options.name or options.network}",
+        f"Whole trainings, {options.network}",
         body,
         versions=versions,
-        given=given,
+        options=options,
     )
 
 
-def configured(given) -> Config:
+def configured(options) -> Config:
     """The config with the data and the network asked for."""
-    config = load_config(given.config)
+    config = load_config(options.config)
     stage, data = config.stage1, config.data
-    if given.root:
-        data = dataclasses.replace(data, name="packed", root=given.root)
-    if given.network == "cnn7":
+    if options.root:
+        data = dataclasses.replace(data, name="packed", root=options.root)
+    if options.network == "cnn7":
         model = dataclasses.replace(stage.model, params={**stage.model.params, "channels": CNN7["channels"]})
         stage = dataclasses.replace(stage, model=model, input_size=CNN7["input_size"])
     return dataclasses.replace(config, data=data, stage1=stage, stage2=None)

@@ -37,17 +37,17 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--batches", type=int, nargs="+", default=(1, 32, 64, 256))
     parser.add_argument("--turn", type=float, default=1.5, help="seconds of a baseline's turn")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         call("make_bundle.py", {"folder": folder, "trained_on": 24})
         call("make_dlib.py", {"folder": folder}, rival=True, optional=True)
         settings = {"folder": folder, "bundle": str(Path(folder) / "model")}
         outcomes = {
-            batch: run(baselines(settings | {"batch": batch}), rounds=given.rounds, turn=given.turn)
-            for batch in given.batches
+            batch: run(baselines(settings | {"batch": batch}), rounds=options.rounds, turn=options.turn)
+            for batch in options.batches
         }
     versions = {name: version for outcome in outcomes.values() for name, version in outcome.versions.items()}
-    publish("inference", "Inference on the CPU", body(outcomes), versions=versions, given=given)
+    publish("inference", "Inference on the CPU", body(outcomes), versions=versions, options=options)
 
 
 def baselines(settings: dict) -> list[Baseline]:

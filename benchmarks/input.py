@@ -45,24 +45,24 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=8192)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--turn", type=float, default=3.0, help="seconds of a baseline's turn")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data, large = (str(Path(folder, name)) for name in ("faces.npz", "large.npz"))
-        call("make_faces.py", {"path": data, "faces": given.faces, "face_crop": 112, "jpeg": 256})
-        call("make_faces.py", {"path": large, "faces": min(LARGE_FACES, given.faces), "face_crop": 256, "jpeg": 256})
-        settings = {"data": data, "large": large, "size": 64, "batch": given.batch}
+        call("make_faces.py", {"path": data, "faces": options.faces, "face_crop": 112, "jpeg": 256})
+        call("make_faces.py", {"path": large, "faces": min(LARGE_FACES, options.faces), "face_crop": 256, "jpeg": 256})
+        settings = {"data": data, "large": large, "size": 64, "batch": options.batch}
         outcomes = {
-            name: run(baselines(settings | {"augment": augment}), rounds=given.rounds, turn=given.turn)
+            name: run(baselines(settings | {"augment": augment}), rounds=options.rounds, turn=options.turn)
             for name, augment in AUGMENTATIONS.items()
         }
         beside = {
-            name: run(training(settings | {"augment": augment}), rounds=given.rounds, turn=given.turn)
+            name: run(training(settings | {"augment": augment}), rounds=options.rounds, turn=options.turn)
             for name, augment in AUGMENTATIONS.items()
         }
     everyone = [*outcomes.values(), *beside.values()]
     versions = {name: version for outcome in everyone for name, version in outcome.versions.items()}
-    lines = [*body(outcomes, given), "", *costs(beside, given.batch), "", *remarks(everyone)]
-    publish("input", "Input pipelines to 64 x 64 crops, faces a second", lines, versions=versions, given=given)
+    lines = [*body(outcomes, options), "", *costs(beside, options.batch), "", *remarks(everyone)]
+    publish("input", "Input pipelines to 64 x 64 crops, faces a second", lines, versions=versions, options=options)
 
 
 def baselines(settings: dict) -> list[Baseline]:
@@ -86,12 +86,12 @@ def entry(way: str, source: str) -> str:
     return f"{way}, {SOURCES[source]}"
 
 
-def body(outcomes: dict[str, Outcome], given) -> list[str]:
+def body(outcomes: dict[str, Outcome], options) -> list[str]:
     """The table: one row for each source and augmentation."""
     header = ["source, augmentation", *WAYS, "tf.data / albumentations", "tf.data / tf.image"]
-    rows = [row(outcome, source, name, given.batch) for source in SOURCES for name, outcome in outcomes.items()]
+    rows = [row(outcome, source, name, options.batch) for source in SOURCES for name, outcome in outcomes.items()]
     lines = [
-        f"- {given.faces} faces in memory ({LARGE_FACES} at 256 px), batches of {given.batch}; ratios of {TF_DATA}."
+        f"- {options.faces} faces in memory ({LARGE_FACES} at 256 px), batches of {options.batch}; ratios of {TF_DATA}."
     ]
     for name, outcome in outcomes.items():
         apart = spread(outcome.ratios(entry(TF_DATA, "packed"), entry(TF_CHAIN, "large")), 1)

@@ -30,11 +30,11 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def publish(key: str, title: str, body: Sequence[str], *, versions: Mapping[str, str], given) -> None:
+def publish(key: str, title: str, body: Sequence[str], *, versions: Mapping[str, str], options) -> None:
     """Print the section and, unless told otherwise, put it in RESULTS.md in place of the one called `key`."""
     section = "\n".join([f"## {title}", "", *body, "", *facts(versions), ""])
     print(section)
-    if not given.print_only:
+    if not options.print_only:
         RESULTS.write_text(replaced(RESULTS.read_text() if RESULTS.exists() else HEAD, key, section))
 
 

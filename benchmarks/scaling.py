@@ -23,21 +23,23 @@ def main() -> None:
     parser.add_argument("--faces", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--turn", type=float, default=2.0, help="seconds of a baseline's turn")
-    given = parser.parse_args()
-    over = run([entered(count, 2_048, given.batch) for count in given.devices], rounds=given.rounds, turn=given.turn)
-    grown = run([entered(1, count, given.batch) for count in given.faces], rounds=given.rounds, turn=given.turn)
-    lines = [f"CNN-6, on-device input with the paper's augmentations, batch {given.batch}, 80-pixel face crops.", ""]
+    options = parser.parse_args()
+    over = run(
+        [entered(count, 2_048, options.batch) for count in options.devices], rounds=options.rounds, turn=options.turn
+    )
+    grown = run([entered(1, count, options.batch) for count in options.faces], rounds=options.rounds, turn=options.turn)
+    lines = [f"CNN-6, on-device input with the paper's augmentations, batch {options.batch}, 80-pixel face crops.", ""]
     for outcome in (over, grown):
         base, *_ = outcome.seconds
         rows = [
-            [row, f"{given.batch / outcome.median(row):.0f}", spread(outcome.ratios(row, base))]
+            [row, f"{options.batch / outcome.median(row):.0f}", spread(outcome.ratios(row, base))]
             for row in outcome.seconds
         ]
         lines += [*table(["", "faces/s", f"times {base}"], rows), ""]
     lines += [f"- largest difference of the devices' losses a face after five steps: {over.disagreement():.1e}"]
     lines += remarks([over, grown])
     versions = over.versions | grown.versions
-    publish("scaling", "Scaling over virtual devices, and with the data", lines, versions=versions, given=given)
+    publish("scaling", "Scaling over virtual devices, and with the data", lines, versions=versions, options=options)
 
 
 def name(devices: int, faces: int) -> str:

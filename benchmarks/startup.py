@@ -36,12 +36,12 @@ def main() -> None:
     """Measure everything in turn, round by round, and publish the table."""
     parser = arguments(__doc__)
     parser.add_argument("--faces", type=int, default=512, help="of the packed set")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        call("make_packed.py", {"folder": folder, "faces": given.faces})
-        rows = measure(Path(folder), given.rounds)
+        call("make_packed.py", {"folder": folder, "faces": options.faces})
+        rows = measure(Path(folder), options.rounds)
     lines = [*table(["", "seconds"], [[name, spread(values)] for name, values in rows.items()]), "", *imported()]
-    publish("startup", "Start-up, seconds", lines, versions=versions(), given=given)
+    publish("startup", "Start-up, seconds", lines, versions=versions(), options=options)
 
 
 def measure(folder: Path, rounds: int) -> dict[str, list[float]]:

@@ -32,31 +32,32 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--cells", type=int, default=24)
     parser.add_argument("--how", nargs="+", default=["round_robin"])
-    given = parser.parse_args()
-    cells = list(itertools.product(WIDTHS, EPSILONS))[: given.cells]
+    options = parser.parse_args()
+    cells = list(itertools.product(WIDTHS, EPSILONS))[: options.cells]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = folder / "cell.py"
-        config.write_text(written(given))
-        swept = {how: sweep(config, cells, how, folder) for how in given.how}
+        config.write_text(written(options))
+        swept = {how: sweep(config, cells, how, folder) for how in options.how}
         alone = trainings(config, cells, folder)
     rows = [[f"{len(cells)} trainings", f"{alone[0]:.1f}", "", ""]]
     for how, (seconds, nmes) in swept.items():
         apart = max(abs(nmes[cell] - alone[1][cell]) for cell in cells)
         rows.append([f"one sweep, by {how}", f"{seconds:.1f}", f"{seconds / alone[0]:.2f}", f"{100 * apart:.1e}"])
-    body = [f"{len(cells)} cells, {given.steps} steps of {given.batch} faces each, {given.config}.", ""]
+    body = [f"{len(cells)} cells, {options.steps} steps of {options.batch} faces each, {options.config}.", ""]
     body += table(["", "seconds", "of the trainings' time", "largest difference of validation NME (points)"], rows)
     versions = {name: version(name) for name in ("jax", "jaxlib", "flax")}
-    publish("sweep", "Table 2's grid as one program", body, versions=versions, given=given)
+    publish("sweep", "Table 2's grid as one program", body, versions=versions, options=options)
 
 
-def written(given) -> str:
+def written(options) -> str:
     """A config of the first stage alone, validated once at its end, so that its best checkpoint is its last."""
-    data = f"dataclasses.replace(base.data, name='packed', root={given.root!r})" if given.root else "base.data"
+    data = f"dataclasses.replace(base.data, name='packed', root={options.root!r})" if options.root else "base.data"
     return f"""import dataclasses
 from wing_jax.config import load_config
-base = load_config({str(Path(given.config).absolute())!r})
-stage = dataclasses.replace(base.stage1, steps={given.steps}, evaluate_every={given.steps}, batch_size={given.batch})
+base = load_config({str(Path(options.config).absolute())!r})
+steps, batch = {options.steps}, {options.batch}
+stage = dataclasses.replace(base.stage1, steps=steps, evaluate_every=steps, batch_size=batch)
 config = dataclasses.replace(base, name="cell", data={data}, stage1=stage, stage2=None)
 """
 

@@ -57,17 +57,17 @@ def main() -> None:
     parser.add_argument("--turn", type=float, default=3.0, help="seconds of a baseline's turn")
     parser.add_argument("--only", nargs="+", help="baselines that take part, by their names' beginnings")
     parser.add_argument("--instructions", choices=("all", "avx2"), default="all")
-    given = parser.parse_args()
-    batches = given.batches or NETWORKS[given.network]["batches"]
-    outcomes = {batch: comparison(given.network, batch, given) for batch in batches}
+    options = parser.parse_args()
+    batches = options.batches or NETWORKS[options.network]["batches"]
+    outcomes = {batch: comparison(options.network, batch, options) for batch in batches}
     versions = {name: version for outcome in outcomes.values() for name, version in outcome.versions.items()}
-    key, title = f"train_step {given.network}", f"Training step, {NETWORKS[given.network]['title']}, faces a second"
-    if given.instructions != "all":
-        key, title = f"{key} {given.instructions}", f"{title}, all limited to {given.instructions.upper()}"
-    publish(key, title, body(outcomes), versions=versions, given=given)
+    key, title = f"train_step {options.network}", f"Training step, {NETWORKS[options.network]['title']}, faces a second"
+    if options.instructions != "all":
+        key, title = f"{key} {options.instructions}", f"{title}, all limited to {options.instructions.upper()}"
+    publish(key, title, body(outcomes), versions=versions, options=options)
 
 
-def comparison(network: str, batch: int, given) -> Outcome:
+def comparison(network: str, batch: int, options) -> Outcome:
     """All baselines on batches of one size."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "start.npz"
@@ -75,12 +75,12 @@ def comparison(network: str, batch: int, given) -> Outcome:
         settings = {"start": str(path), "size": NETWORKS[network]["size"], "points": POINTS, "hidden": HIDDEN}
         entered = baselines(settings | {"channels": NETWORKS[network]["channels"]})
         limits = {}
-        if given.instructions == "avx2":
+        if options.instructions == "avx2":
             limits, entered = AVX2, [c for c in entered if c.name not in (OURS_BFLOAT16, BFLOAT16)]
         entered = [dataclasses.replace(c, environment=limits | c.environment) for c in entered]
-        if given.only:
-            entered = [c for c in entered if c.name.startswith(tuple(given.only))]
-        return run(entered, rounds=given.rounds, turn=given.turn)
+        if options.only:
+            entered = [c for c in entered if c.name.startswith(tuple(options.only))]
+        return run(entered, rounds=options.rounds, turn=options.turn)
 
 
 def baselines(settings: dict) -> list[Baseline]:

@@ -99,17 +99,17 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--constraint", default="requirements.lock", help="versions; empty: the newest there are")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "empty"
         place.mkdir()
-        binaries = installed(given, Path(folder))
+        binaries = installed(options, Path(folder))
         sizes, caches = megabytes(binaries.parent)
         total = sum(sizes.values())
         rows = [("files of all packages", f"{total:,.0f} MB, of which .pyc {caches:.0f} (goal: below {LIMIT:,})")]
         largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:6]
         rows.append(("the largest of them", ", ".join(f"{name} {sizes[name]:.0f}" for name in largest)))
-        rows += [(f"`import {name}`", seconds_to_import(binaries, name, given.rounds, place)) for name in IMPORTS]
+        rows += [(f"`import {name}`", seconds_to_import(binaries, name, options.rounds, place)) for name in IMPORTS]
         done(binaries, ("python", "-c", MAKE_FACES), place)
         rows += [(name, used(binaries, words, place)) for name, words in WORK.items()]
         (place / "clip.mp4").write_bytes(b"")
@@ -117,18 +117,18 @@ def main() -> None:
         (place / "cofw" / "COFW_test_color.mat").write_bytes(b"")
         missing = [(extra, refusal(binaries, words, place)) for extra, words in REFUSED.items()]
         body = [*table(("core alone", ""), rows), "", *table(("extra that is missing", "what is said"), missing)]
-    publish("core_install", "The core, without extras", body, versions={"pip": version("pip")}, given=given)
+    publish("core_install", "The core, without extras", body, versions={"pip": version("pip")}, options=options)
     sys.exit(total > LIMIT or any("FAILED" in cell for _, cell in [*rows, *missing]))
 
 
-def installed(given, folder: Path) -> Path:
+def installed(options, folder: Path) -> Path:
     """The folder of the programs of an environment with the wheel of the working tree in it."""
     python = folder / "environment" / "bin" / "python"
-    subprocess.run([given.python, "-m", "venv", folder / "environment"], check=True, env=surroundings())
+    subprocess.run([options.python, "-m", "venv", folder / "environment"], check=True, env=surroundings())
     pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True, env=surroundings())
     (wheel,) = folder.glob("*.whl")
-    constraint = ["--constraint", ROOT / given.constraint] if given.constraint else []
+    constraint = ["--constraint", ROOT / options.constraint] if options.constraint else []
     subprocess.run([*pip, "install", *constraint, wheel], check=True, env=surroundings())
     return python.parent
 

@@ -126,14 +126,14 @@ def main() -> None:
     parser.add_argument("--packings", type=int, default=25)
     parser.add_argument("--terminations", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    draw, rows, phases, whole = random.Random(given.seed), [], collections.Counter(), True
+    options = parser.parse_args()
+    draw, rows, phases, whole = random.Random(options.seed), [], collections.Counter(), True
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder))
         for _ in range(2):  # the first also fills the compile cache
             place.clear()
             seconds, expected = undisturbed(place)
-        for kind, wanted in ((signal.SIGKILL, given.kills), (signal.SIGTERM, given.terminations)):
+        for kind, wanted in ((signal.SIGKILL, options.kills), (signal.SIGTERM, options.terminations)):
             ended = jobs = alike = 0
             while ended < wanted:
                 place.clear()
@@ -147,17 +147,17 @@ def main() -> None:
             whole = whole and alike == jobs
         place.clear()
         packing, alike = packing_seconds(place), 0
-        for number in range(given.packings):
+        for number in range(options.packings):
             if number % AIMED == 0:
                 place.clear()
             end_packing(place, draw.uniform(0, packing))
             phases["SIGKILL, aimed", place.phase(), "none"] += 1
-            print(f"aimed {number + 1} of {given.packings}: {place.phase()}", flush=True)
-            if number % AIMED == AIMED - 1 or number == given.packings - 1:
+            print(f"aimed {number + 1} of {options.packings}: {place.phase()}", flush=True)
+            if number % AIMED == AIMED - 1 or number == options.packings - 1:
                 finish(place)
                 alike += compared(place, expected)
-        jobs = -(-given.packings // AIMED)
-        rows.append(("SIGKILL, aimed at packing", str(given.packings), str(jobs), f"{alike} of {jobs}"))
+        jobs = -(-options.packings // AIMED)
+        rows.append(("SIGKILL, aimed at packing", str(options.packings), str(jobs), f"{alike} of {jobs}"))
         whole = whole and alike == jobs
     where = [(*key, str(count)) for key, count in sorted(phases.items())]
     body = [*table(("ended by", "times", "jobs", "same bytes in the end"), rows), ""]
@@ -168,7 +168,7 @@ def main() -> None:
         "Crash safety",
         body,
         versions={"jax": version("jax"), "orbax": version("orbax-checkpoint")},
-        given=given,
+        options=options,
     )
     sys.exit(not whole)
 

@@ -46,14 +46,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--targets", nargs="*", default=[])
     parser.add_argument("--case", type=int, help="do this one again, in this process, and show what happens")
-    given = parser.parse_args()
-    if given.case is not None:
+    options = parser.parse_args()
+    if options.case is not None:
         sys.path.insert(0, ROOT)
-        print(Cases(given.seed, given.targets).run(given.case, show=True))
+        print(Cases(options.seed, options.targets).run(options.case, show=True))
         return
     start, counts, failures = time.perf_counter(), collections.Counter(), []
     context = multiprocessing.get_context("spawn")
-    workers = [Worker(context, given, number) for number in range(given.workers)]
+    workers = [Worker(context, options, number) for number in range(options.workers)]
     while workers:
         for worker in list(workers):
             if worker.hear(counts, failures):
@@ -64,24 +64,26 @@ def main() -> None:
     rows.append(("all", *(f"{sum(counts[name, kind] for name in names):,}" for kind in kinds)))
     body = [*table(("files of", "read all the same", "refused in one line", "failures"), rows), ""]
     body += [f"- case {number}, {name}: {said}" for number, name, said in failures[:50]]
-    body += [f"{time.perf_counter() - start:.0f} s with {given.workers} workers."]
+    body += [f"{time.perf_counter() - start:.0f} s with {options.workers} workers."]
     versions = {name: version(name) for name in ("numpy", "opencv-python", "pillow", "scipy", "h5py")}
-    publish("fuzz", "Hostile files", body, versions=versions, given=given)
+    publish("fuzz", "Hostile files", body, versions=versions, options=options)
     sys.exit(1 if failures else 0)
 
 
 class Worker:
     """A process at work on every n-th case; where it dies, another goes on behind the case that killed it."""
 
-    def __init__(self, context, given, number: int):
-        self._context, self._given, self._next = context, given, number
+    def __init__(self, context, options, number: int):
+        self._context, self._options, self._next = context, options, number
         self._begin()
 
     def _begin(self) -> None:
         self._ours, theirs = self._context.Pipe(duplex=False)
-        given = self._given
-        where = range(self._next, given.cases, given.workers)
-        self._process = self._context.Process(target=work, args=(theirs, given.seed, given.targets, where), daemon=True)
+        options = self._options
+        where = range(self._next, options.cases, options.workers)
+        self._process = self._context.Process(
+            target=work, args=(theirs, options.seed, options.targets, where), daemon=True
+        )
         self._process.start()
         theirs.close()
         self._at, self._since = (self._next, "?"), time.monotonic() + 120  # imports
@@ -100,12 +102,12 @@ class Worker:
             number, name = self._at
             if name == "?":
                 sys.exit("a worker ended before its first case: run with --case 0 to see why")
-            if number >= self._given.cases:
+            if number >= self._options.cases:
                 return True
             counts[name, "failed"] += 1
             failures.append((number, name, f"the process ended with {self._process.exitcode}"))
             print(failures[-1], flush=True)
-            self._next = number + self._given.workers
+            self._next = number + self._options.workers
             self._begin()
             return False
         self._since = time.monotonic()

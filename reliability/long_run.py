@@ -64,14 +64,14 @@ def main() -> None:
     parser.add_argument("config", metavar="CONFIG")
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--warm", type=float, default=10)
-    given, options = parser.parse_known_args()
+    options, config_options = parser.parse_known_args()
     devices.prepare_xla()
-    loaded = parse_config(Config, [given.config, *options], command="train", usage="")
+    loaded = parse_config(Config, [options.config, *config_options], command="train", usage="")
     stage = dataclasses.replace(loaded.stage1, steps=100_000_000)
     config = dataclasses.replace(loaded, stage1=stage, stage2=None, name=f"{loaded.name}-long")
     if config.folder.exists():
         sys.exit(f"{config.folder}: is there already: a long run begins afresh")
-    watch = Watch(given.minutes)
+    watch = Watch(options.minutes)
     watch.start()
     try:
         with termination.handle_sigterm():
@@ -81,14 +81,16 @@ def main() -> None:
     log = config.folder / "stage1" / "metrics.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     if not any("faces_per_second" in line for line in lines):
-        sys.exit(f"{given.minutes:g} minutes were over before the speed was logged once: give more --minutes")
+        sys.exit(f"{options.minutes:g} minutes were over before the speed was logged once: give more --minutes")
     readings = [(when - watch.readings[0][0], resident) for when, resident in watch.readings]
     np.savetxt(config.folder / "memory.csv", readings, "%.1f", ",", header="seconds,MiB", comments="")
     figure = Path(__file__).parents[1] / "docs" / f"long-{loaded.name}.png"
-    body = summary(watch, lines, warm=60 * given.warm, every=stage.evaluate_every)
+    body = summary(watch, lines, warm=60 * options.warm, every=stage.evaluate_every)
     body += ["", f"![Memory and throughput](../docs/{figure.name})"]
-    publish(f"long-{loaded.name}", f"A long run: {loaded.name}", body, versions={"jax": version("jax")}, given=given)
-    if not given.print_only:
+    publish(
+        f"long-{loaded.name}", f"A long run: {loaded.name}", body, versions={"jax": version("jax")}, options=options
+    )
+    if not options.print_only:
         plot(watch, lines, figure)
 
 

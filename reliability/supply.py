@@ -38,24 +38,24 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--pythons", nargs="*", default=["python3.11", "python3.12", "python3.13"])
     parser.add_argument("--test", nargs="*", default=list(TESTS))
-    given = parser.parse_args()
+    options = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         built = build(Path(folder))
-        for name in given.pythons:
+        for name in options.pythons:
             python = shutil.which(name)
             if python is None or subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
                 rows.append((name, "", "not found", "", ""))
                 continue
             for kind, lock in SETS.items():
-                for package in built[: 2 if kind == "newest" and name == given.pythons[0] else 1]:
+                for package in built[: 2 if kind == "newest" and name == options.pythons[0] else 1]:
                     place = Path(folder) / f"{name}-{kind}-{package.suffix}"
-                    rows.append((name, kind, *checked(python, package, lock, place, given.test)))
+                    rows.append((name, kind, *checked(python, package, lock, place, options.test)))
                     print(rows[-1], flush=True)
                     shutil.rmtree(place)
         head = ("Python", "libraries", "installed", "used from the command line", "tests")
         body = [*table(head, rows), "", audited(Path(folder), SETS["newest"])]
-    publish("supply", "Wheel and sdist", body, versions={"pip": version("pip")}, given=given)
+    publish("supply", "Wheel and sdist", body, versions={"pip": version("pip")}, options=options)
     sys.exit(any("FAILED" in cell for row in rows for cell in row))
 
 
