@@ -276,7 +276,7 @@ def seconds_until(arguments: Sequence[str], line: str, tree: Tree) -> float:
 
 
 def cells(label: str, outcome: Outcome, names: Sequence[str]) -> list[str]:
-    """A row of the table: the time of each tree, and how many times as fast as the first each other is."""
+    """Return a row: the time of each tree, and the speed of each other tree in multiples of the first."""
     times = [status(outcome, name) or figure(outcome.seconds[name]) for name in names]
     return [label, *times, *(spread(outcome.ratios(name, names[0])) for name in names[1:])]
 
