@@ -117,9 +117,9 @@ def measure(config: Config, setup: StageSetup, seed: int, peak: float) -> list[s
     for first, last in pieces:
         state, metrics = runner.advance(state, first, last)
     total, count = jax.device_get(validate(runner.whole(state).best_variables))
-    taken = time.perf_counter() - start
+    elapsed = time.perf_counter() - start
     faces = (stage.steps - pieces[0][0]) * stage.batch_size
-    share = faces * 3 * forward_flops(setup) / taken / peak
+    share = faces * 3 * forward_flops(setup) / elapsed / peak
     assert np.isfinite(jax.device_get(metrics["loss"][0])).all(), "the loss is not finite: use a lower learning rate"
     return [
         config.input,
@@ -127,8 +127,8 @@ def measure(config: Config, setup: StageSetup, seed: int, peak: float) -> list[s
         str(seed),
         f"{stage.steps:,}",
         f"{compiling:.1f}",
-        f"{taken:.1f}",
-        f"{faces / taken:,.0f}",
+        f"{elapsed:.1f}",
+        f"{faces / elapsed:,.0f}",
         f"{100 * share:.0f} %",
         f"{100 * total / count:.2f}",
     ]

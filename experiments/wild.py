@@ -68,15 +68,20 @@ def main() -> None:
         for flip, suffix in ((False, ""), (True, ", mirror average")):
             landmarker = FaceLandmarker.load(model, flip_average=flip)
             methods[f"{model}{suffix}, behind {landmarker.detector.name}"] = by_landmarker(landmarker, images)
-    methods |= {f"dlib's predictor, behind {name.removeprefix('dlib, ')}": seen for name, seen in rivals.items()}
+    methods |= {
+        f"dlib's predictor, behind {name.removeprefix('dlib, ')}": detections for name, detections in rivals.items()
+    }
     body = [
         f"{len(faces)} photos, the face with points in each. Detectors:",
         "",
-        *table(DETECTOR_HEADER, [detector_row(name, seen, faces) for name, seen in {**detectors, **rivals}.items()]),
+        *table(
+            DETECTOR_HEADER,
+            [detector_row(name, detections, faces) for name, detections in {**detectors, **rivals}.items()],
+        ),
         "",
         "Landmarks, NME by inter-ocular distance:",
         "",
-        *table(LANDMARK_HEADER, [landmark_row(name, seen, faces) for name, seen in methods.items()]),
+        *table(LANDMARK_HEADER, [landmark_row(name, detections, faces) for name, detections in methods.items()]),
         "",
         "- dlib's predictor was probably trained on these photos; ours were not, but for `image_0096`, which 300-W has "
         "among its training photos as well.",
@@ -164,16 +169,16 @@ LANDMARK_HEADER = (
 )  # fmt: skip
 
 
-def detector_row(name: str, seen: Sequence[Detections] | str, faces: FaceSet) -> tuple[str, ...]:
+def detector_row(name: str, detections: Sequence[Detections] | str, faces: FaceSet) -> tuple[str, ...]:
     """Return a row: recall, other boxes (including faces without points), variation of the boxes, and milliseconds."""
-    if isinstance(seen, str):
-        return (name, seen, "-", "-", "-", "-")
-    best = [box_of_face(result.boxes, points) for result, points in zip(seen, faces.points, strict=True)]
+    if isinstance(detections, str):
+        return (name, detections, "-", "-", "-", "-")
+    best = [box_of_face(result.boxes, points) for result, points in zip(detections, faces.points, strict=True)]
     detected = np.array([face for face, box in enumerate(best) if box is not None])
-    boxes = np.stack([seen[face].boxes[best[face]] for face in detected])
+    boxes = np.stack([detections[face].boxes[best[face]] for face in detected])
     x, y, size = shape_spread(faces.points[detected], faces.visible[detected], boxes)
-    others = sum(len(result.boxes) for result in seen) - len(detected)
-    milliseconds = 1000 * np.median([result.detection for result in seen])
+    others = sum(len(result.boxes) for result in detections) - len(detected)
+    milliseconds = 1000 * np.median([result.detection for result in detections])
     return (
         name,
         f"{len(detected)} of {len(faces)}",
@@ -184,20 +189,22 @@ def detector_row(name: str, seen: Sequence[Detections] | str, faces: FaceSet) ->
     )
 
 
-def landmark_row(name: str, seen: Sequence[Detections] | str, faces: FaceSet) -> tuple[str, ...]:
+def landmark_row(name: str, detections: Sequence[Detections] | str, faces: FaceSet) -> tuple[str, ...]:
     """Return a row: recall, mean and median NME of the detected faces, failures of all, and speed without detection."""
-    if isinstance(seen, str):
-        return (name, seen, "-", "-", "-", "-", "-")
+    if isinstance(detections, str):
+        return (name, detections, "-", "-", "-", "-", "-")
     nmes = []
-    for result, points in zip(seen, faces.points, strict=True):
+    for result, points in zip(detections, faces.points, strict=True):
         best = box_of_face(result.boxes, points)
         eyes = np.linalg.norm(points[faces.scheme.left_outer] - points[faces.scheme.right_outer])
         if best is not None and result.points is not None:
             nmes.append(np.linalg.norm(result.points[best] - points, axis=1).mean() / eyes)
     failed = len(faces) - len(nmes) + sum(nme > FAILURE for nme in nmes)
-    milliseconds = 1000 * sum(result.landmarks for result in seen) / max(1, sum(len(result.boxes) for result in seen))
+    milliseconds = (
+        1000 * sum(result.landmarks for result in detections) / max(1, sum(len(result.boxes) for result in detections))
+    )
     figures = (f"{100 * np.mean(nmes):.2f}", f"{100 * np.median(nmes):.2f}")
-    batched = "-" if seen[0].batched is None else f"{1 / seen[0].batched:.0f}"
+    batched = "-" if detections[0].batched is None else f"{1 / detections[0].batched:.0f}"
     return (name, f"{len(nmes)} of {len(faces)}", *figures, str(failed), f"{milliseconds:.1f}", batched)
 
 

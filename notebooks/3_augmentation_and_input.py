@@ -52,8 +52,8 @@ def show_batch(batch, columns=8):
 # Each copy gets a different rotation, translation, scale, flip, blur, color and occlusion.
 
 # %%
-one = faces.take([0] * 16)
-on_device = wj.sample_batch(one, stage(geometry + pixels))
+repeated = faces.take([0] * 16)
+on_device = wj.sample_batch(repeated, stage(geometry + pixels))
 show_batch(on_device)
 
 # %% [markdown]
@@ -64,7 +64,7 @@ show_batch(on_device)
 # that was stopped resumes with the same batches. Both inputs make the same batch, except for the rounding of pixels.
 
 # %%
-on_host = wj.sample_batch(one, stage(geometry + pixels), input="tfdata")
+on_host = wj.sample_batch(repeated, stage(geometry + pixels), input="tfdata")
 difference = np.abs(on_device.images.astype(int) - on_host.images)
 print(f"points differ by at most {np.abs(on_device.points - on_host.points).max():.4f} pixels of the crop")
 print(f"pixels differ by {difference.mean():.2f} gray levels on average")
@@ -101,7 +101,7 @@ def vignette(strength):
     return wj.augment.Augmentation("vignette", sample, apply, on="pixels")
 
 
-show_batch(wj.sample_batch(one, stage([*geometry, vignette(1.0)])))
+show_batch(wj.sample_batch(repeated, stage([*geometry, vignette(1.0)])))
 
 # %% [markdown]
 # ## The points move with the picture
@@ -129,7 +129,7 @@ print(f"distance of the bright spot from the landmark: median {np.median(distanc
 # %%
 def show_augmented(rotation, scale, blur):
     chosen = [wj.augment.rotation(rotation), wj.augment.scale(scale), wj.augment.flip(), wj.augment.blur(blur)]
-    return show_batch(wj.sample_batch(one, stage(chosen, batch_size=8)))
+    return show_batch(wj.sample_batch(repeated, stage(chosen, batch_size=8)))
 
 
 sliders = {

@@ -61,10 +61,10 @@ def stream(advance: Callable[[], object], *, drained: int = 8, pause: float = 0.
     """Return a function of the seconds in which a stream yields `count` batches, after its buffers are emptied."""
 
     def seconds(count: int) -> float:
-        start, taken = time.perf_counter(), 0
-        while taken < drained or time.perf_counter() - start < pause:
+        start, consumed = time.perf_counter(), 0
+        while consumed < drained or time.perf_counter() - start < pause:
             advance()
-            taken += 1
+            consumed += 1
         start = time.perf_counter()
         for _ in range(count):
             advance()

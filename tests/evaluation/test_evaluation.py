@@ -325,9 +325,9 @@ def test_evaluations_of_different_faces_cannot_be_compared():
     first, second = make_pair(30)
     with pytest.raises(InputError, match=r"different faces \(30 and 2\)"):
         first.compare(make_evaluation())
-    other = dataclasses.replace(second, faces=dataclasses.replace(second.faces, points=second.faces.points + 1))
+    shifted = dataclasses.replace(second, faces=dataclasses.replace(second.faces, points=second.faces.points + 1))
     with pytest.raises(InputError, match="different annotated points"):
-        first.compare(other)
+        first.compare(shifted)
     with pytest.raises(InputError, match="'iod' was not measured"):
         first.compare(second, metric="iod")
 

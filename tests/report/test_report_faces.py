@@ -36,11 +36,11 @@ def test_points_are_colored_by_visibility_and_missing_ones_left_out():
     pink = COLORS[Visibility.SELF_OCCLUDED]
     both = annotation_sheet(gray_face(visible=np.ones((1, 5), bool)), numbers=False)
     assert count_pixels(both, pink) == pytest.approx(2 * count_pixels(sheet, pink), rel=0.3)
-    two = count_pixels(sheet, TARGET)
-    one = count_pixels(
+    two_points = count_pixels(sheet, TARGET)
+    one_point = count_pixels(
         annotation_sheet(gray_face(visible=np.array([[True, False, True, True, False]])), numbers=False), TARGET
     )
-    assert two == pytest.approx(2 * one, rel=0.3)
+    assert two_points == pytest.approx(2 * one_point, rel=0.3)
     plain = annotation_sheet(gray_face(visibility=None), numbers=False)
     assert count_pixels(plain, COLORS[Visibility.OCCLUDED]) == 0
 

@@ -45,13 +45,13 @@ def seeds_figure(results: Mapping[str, Mapping[str, Sequence[float]]], *, label:
     figure, axes = new_figure(2.2 + 0.45 * len(results) * (len(series) + 1), 3.8)
     for number, name in enumerate(series):
         color, shift = PALETTE[number % len(PALETTE)], (number - (len(series) - 1) / 2) * 0.2
-        for place, group in enumerate(results.values()):
+        for index, group in enumerate(results.values()):
             values = list(group.get(name, ()))
-            legend = plain(name) if place == 0 else None
-            axes.plot([place + shift] * len(values), values, "o", color=color, alpha=0.55, markersize=5, label=legend)
+            legend = plain(name) if index == 0 else None
+            axes.plot([index + shift] * len(values), values, "o", color=color, alpha=0.55, markersize=5, label=legend)
             if values:
                 mean = float(np.mean(values))
-                axes.hlines(mean, place + shift - 0.08, place + shift + 0.08, color=color, linewidth=2)
+                axes.hlines(mean, index + shift - 0.08, index + shift + 0.08, color=color, linewidth=2)
     axes.set_xticks(range(len(results)), list(map(plain, results)))
     axes.set_xlim(-0.6, len(results) - 0.4)
     axes.set_ylabel(label)

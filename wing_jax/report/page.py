@@ -228,7 +228,7 @@ def _facts(facts: Mapping[str, str], measurements: Sequence[Measurement]) -> str
 
 def _table(grid: tables.Grid) -> str:
     def row(cells: Sequence[str], tag: str) -> str:
-        kinds = [" class='word'" if place < grid.words else "" for place in range(len(cells))]
+        kinds = [" class='word'" if column < grid.words else "" for column in range(len(cells))]
         return "<tr>" + "".join(f"<{tag}{k}>{escape(c)}</{tag}>" for k, c in zip(kinds, cells, strict=True)) + "</tr>"
 
     body = "\n".join(row(cells, "td") for cells in grid.rows)

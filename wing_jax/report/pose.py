@@ -71,9 +71,9 @@ def pose_figure(
 
 def _draw_shape(axes: Axes, model: PoseModel, coefficient: float, title: str, lines: Sequence[Sequence[int]]) -> None:
     left, right = axes.get_xlim()
-    place = (coefficient - left) / (right - left)
+    x = (coefficient - left) / (right - left)
     axes.axvline(coefficient, 0, 0.87, color=PALETTE[1], linewidth=1, linestyle=(0, (2, 3)))
-    inset = axes.inset_axes((place - 0.12, 1.03, 0.24, 0.52))
+    inset = axes.inset_axes((x - 0.12, 1.03, 0.24, 0.52))
     shape = model.shape_at(coefficient)
     for chain in lines:
         inset.plot(*shape[list(chain)].T, color=INK, linewidth=1.3, solid_capstyle="round")

@@ -86,8 +86,8 @@ def rich_table(grid: Grid) -> Table:
     """Return the grid for a `rich` console. Its text is shown literally: "[id]" in a name is not markup."""
     title, note = Text(printable(grid.title), "table.title"), Text(printable(grid.note), "table.caption")
     table = Table(title=title or None, caption=note or None, title_justify="left", caption_justify="left")
-    for place, name in enumerate(grid.header):
-        table.add_column(Text(printable(name)), justify="left" if place < grid.words else "right")
+    for column, name in enumerate(grid.header):
+        table.add_column(Text(printable(name)), justify="left" if column < grid.words else "right")
     for row in grid.rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
@@ -95,7 +95,7 @@ def rich_table(grid: Grid) -> Table:
 
 def markdown(grid: Grid) -> str:
     """Return the grid as a Markdown table with a title, ending in a newline."""
-    rule = ["---" if place < grid.words else "---:" for place in range(len(grid.header))]
+    rule = ["---" if column < grid.words else "---:" for column in range(len(grid.header))]
     cells = [grid.header, rule, *grid.rows]
     lines = ["| " + " | ".join(map(_escape_markdown, row)) + " |" for row in cells]
     return "\n".join([f"**{_escape_markdown(grid.title)}**", "", *lines, *(["", grid.note] if grid.note else []), ""])
@@ -112,8 +112,8 @@ def text(grid: Grid) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
-            cell.ljust(width) if place < grid.words else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if index < grid.words else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]

@@ -20,7 +20,7 @@ BUDGETS: dict[str, str] = {
     "trial": "a minute or two, to check that everything works; the results mean nothing",
     "short": "for two CPU cores: the paper's CNN-6 and a narrow CNN-7, 64,000 faces a stage",
     "long": "four times as long as short, with the learning rates tuned at short",
-    "paper": "the paper's own training: 120,000 steps of 8 faces for each stage",
+    "paper": "the paper's training: 120,000 steps of 8 faces for each stage",
 }
 RATES_OF: dict[str, Budget] = {"long": "short"}  # budgets too long for tuning
 SLOWER_L2 = 0.1  # the paper's learning rate for L2, in multiples of that of the other losses (its table 1)
