@@ -1,8 +1,8 @@
-"""A comparison of speed: each baseline in its own process, all taking turns, only one at work at a time.
+"""Compare speeds: each baseline runs in a separate process; they take turns, so that only one works at a time.
 
-Every baseline has its own interpreter, thread pools and environment, is started and made ready before the first
-round, and sleeps on its standard input while others work. Rounds are interleaved (A B C A B C ...), so that a machine
-that slows down slows all alike, and ratios are taken within a round. What cannot take part is named, with the reason.
+Every baseline has a separate interpreter, thread pools and environment. It starts before the first round and waits for
+its standard input while others work. Rounds are interleaved (A B C A B C ...), so that a slower machine affects all
+baselines equally, and ratios are computed within a round. Baselines that cannot run are listed with the reason.
 
     outcome = run([Baseline(name="ours", script="step_jax.py", settings={...}), ...], rounds=5, turn=2.0)
     outcome.ratios("ours", "theirs")
@@ -26,34 +26,34 @@ from wing_jax.runtime.allocator import SETTINGS
 
 FOLDER = Path(__file__).parent
 RIVALS_PYTHON = FOLDER.parent / ".venv-benchmarks" / "bin" / "python"
-RIVALS_MISSING = "not installed: make .venv-benchmarks as benchmarks/README.md says"
+RIVALS_MISSING = "not installed: create .venv-benchmarks as described in benchmarks/README.md"
 THREADS = 2
-REST = 0.3  # seconds between turns, in which the threads of the last baseline fall asleep
+REST = 0.3  # seconds between turns, until the threads of the last baseline are idle
 COMMON = {
-    **SETTINGS,  # of the allocator, as `wing-jax train` has them
+    **SETTINGS,  # of the allocator, as in `wing-jax train`
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(THREADS)),
-    "PYTHONPATH": os.pathsep.join((str(FOLDER.parent), str(FOLDER))),  # this checkout, whatever is installed
+    "PYTHONPATH": os.pathsep.join((str(FOLDER.parent), str(FOLDER))),  # this checkout, not an installed package
     "TF_CPP_MIN_LOG_LEVEL": "3",
-    "NO_ALBUMENTATIONS_UPDATE": "1",  # it would ask the network
+    "NO_ALBUMENTATIONS_UPDATE": "1",  # it would access the network
 }
 OURS = ("XLA_FLAGS", "JAX_", "WING_JAX_CPU_KERNEL", "MALLOC_", "OMP_", "TF_", "LD_PRELOAD", "PYTHONPATH")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """`script` in benchmarks/baselines, given `settings`; a rival runs in the rivals' environment."""
+    """A script in benchmarks/baselines with its settings; a rival runs in the rivals' environment."""
 
     name: str
     script: str
     settings: dict = dataclasses.field(default_factory=dict)
     rival: bool = False
-    environment: dict = dataclasses.field(default_factory=dict)  # None takes a name out
-    patience: float = 300  # seconds it may take to get ready
+    environment: dict = dataclasses.field(default_factory=dict)  # None removes a name
+    patience: float = 300  # seconds until it must be ready
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """`seconds` a unit of work by name, round by round; why others are `absent`; versions, notes and check numbers."""
+    """The `seconds` of a unit of work by name and round, why others are `absent`, versions, notes and check numbers."""
 
     seconds: dict[str, list[float]]
     absent: dict[str, str]
@@ -65,25 +65,25 @@ class Outcome:
         return statistics.median(self.seconds[name])
 
     def best(self, names: Iterable[str]) -> str | None:
-        """The fastest of `names` that took part."""
+        """Return the fastest of `names` that took part."""
         return min((name for name in names if name in self.seconds), key=self.median, default=None)
 
     def ratios(self, fast: str, slow: str) -> list[float]:
-        """How many times as fast the first is as the second, round by round; empty where one is absent."""
+        """Return the ratio of the speeds of `fast` and `slow` for each round; empty if one is absent."""
         if fast not in self.seconds or slow not in self.seconds:
             return []
         return [b / a for a, b in zip(self.seconds[fast], self.seconds[slow], strict=True)]
 
     def disagreement(self) -> float:
-        """The largest difference between baselines' check numbers."""
+        """Return the largest difference between the baselines' check numbers."""
         columns = zip(*(values for values in self.checks.values() if values), strict=True)
         return max((max(column) - min(column) for column in columns), default=0.0)
 
 
 def run(baselines: Sequence[Baseline], *, rounds: int, turn: float) -> Outcome:
-    """Let all take turns of about `turn` seconds, after a round that is not counted."""
-    with tempfile.TemporaryFile("a+") as complaints:
-        processes = {baseline.name: _Process(baseline, complaints) for baseline in baselines}
+    """Let all baselines take turns of about `turn` seconds; an additional first round is not counted."""
+    with tempfile.TemporaryFile("a+") as errors:
+        processes = {baseline.name: _Process(baseline, errors) for baseline in baselines}
         try:
             seconds = _rounds(processes, rounds, turn)
         finally:
@@ -109,17 +109,17 @@ def _rounds(processes: dict[str, "_Process"], rounds: int, turn: float) -> dict[
     for number in range(rounds + 1):
         say(f"round {number} of {rounds}")
         for name, count in counts.items():
-            taken = processes[name].work(count) / count
+            elapsed = processes[name].work(count) / count
             if number > 0:
-                seconds[name].append(taken)
+                seconds[name].append(elapsed)
     return {name: values for name, values in seconds.items() if not processes[name].absent}
 
 
 class _Process:
-    """One baseline's process, and what kept it from taking part (`absent`, empty where nothing did)."""
+    """A baseline's process; `absent` is the reason why it does not take part, or empty."""
 
-    def __init__(self, baseline: Baseline, complaints: IO[str]):
-        self.baseline, self.complaints = baseline, complaints
+    def __init__(self, baseline: Baseline, errors: IO[str]):
+        self.baseline, self.errors = baseline, errors
         self.process: subprocess.Popen | None = None
         self.greeting: dict = {}
         self.absent = ""
@@ -132,14 +132,14 @@ class _Process:
             command(self.baseline.script, self.baseline.settings, rival=self.baseline.rival),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.complaints,
+            stderr=self.errors,
             env=environment(self.baseline.environment),
             start_new_session=True,
         )
         self.greeting = self._answer(self.baseline.patience)
 
     def count_for(self, turn: float) -> int:
-        """Units of work that take about `turn` seconds."""
+        """Return the number of units of work that take about `turn` seconds."""
         self.work(1)
         once = self.work(1)
         several = max(1, math.ceil(turn / 4 / max(once, 1e-6)))
@@ -147,7 +147,7 @@ class _Process:
         return 0 if self.absent else max(1, round(turn / max(once, 1e-6)))
 
     def work(self, count: int) -> float:
-        """Seconds of `count` units; infinite where the baseline has dropped out."""
+        """Return the seconds of `count` units; infinite if the baseline no longer takes part."""
         if self.absent or self.process is None or self.process.stdin is None:
             return math.inf
         time.sleep(REST)
@@ -155,11 +155,11 @@ class _Process:
             self.process.stdin.write(json.dumps({"count": count}).encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass  # told by the missing answer
+            pass  # reported below, as there is no answer
         return self._answer(limit=600).get("seconds", math.inf)
 
     def _answer(self, limit: float) -> dict:
-        """The next line it says; on none, or on a refusal, it is out."""
+        """Read the next line of the process; without a valid one, the baseline no longer takes part."""
         assert self.process is not None
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], limit)
@@ -168,7 +168,7 @@ class _Process:
         if not ready:
             self.absent = f"gave no answer within {limit:.0f} s"
         elif not line:
-            self.absent = f"ended with exit status {self.process.wait()}: {self._last_words()}"
+            self.absent = f"ended with exit status {self.process.wait()}: {self._last_error()}"
         elif "missing" in answer:
             self.absent = f"not installed: {answer['missing']}"
         elif "failed" in answer:
@@ -178,12 +178,12 @@ class _Process:
             self.end()
         return answer
 
-    def _last_words(self) -> str:
-        self.complaints.seek(0)
-        return (self.complaints.read().strip().splitlines() or ["it said nothing"])[-1][:200]
+    def _last_error(self) -> str:
+        self.errors.seek(0)
+        return (self.errors.read().strip().splitlines() or ["no output"])[-1][:200]
 
     def end(self) -> None:
-        """Close its input, on which it ends; where it does not, end it and what it started."""
+        """Close its input, so that it ends; kill it and its child processes if it does not."""
         if self.process is None or self.process.stdin is None:
             return
         self.process.stdin.close()
@@ -195,53 +195,55 @@ class _Process:
 
 
 def command(script: str, settings: dict, *, rival: bool = False) -> list[str]:
-    """The command line of a script in benchmarks/baselines."""
+    """Return the command line of a script in benchmarks/baselines."""
     python = str(RIVALS_PYTHON) if rival else sys.executable
     return [python, str(FOLDER / "baselines" / script), json.dumps(settings)]
 
 
 def environment(more: dict | None = None) -> dict[str, str]:
-    """What all baselines find in their environment alike, and `more`; settings left in the caller's are taken out."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
-    return {name: value for name, value in {**own, **COMMON, **(more or {})}.items() if value is not None}
+    """Return the environment of all baselines, and `more`; the caller's settings are removed."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return {name: value for name, value in {**kept, **COMMON, **(more or {})}.items() if value is not None}
 
 
 def call(script: str, settings: dict, *, rival: bool = False, optional: bool = False) -> None:
-    """Run a script in benchmarks/baselines to its end: for what must be made before a comparison. What is `optional`
-    may be missing or fail: who needs it then says so in the comparison."""
+    """Run a script in benchmarks/baselines that prepares files for a comparison.
+
+    An `optional` script may be missing or fail; baselines that need its files then report that in the comparison.
+    """
     if optional and rival and not RIVALS_PYTHON.exists():
         return
     subprocess.run(command(script, settings, rival=rival), env=environment(), check=not optional)
 
 
 def say(progress: str) -> None:
-    """Tell who waits what is going on."""
+    """Print progress to standard error."""
     print(progress, file=sys.stderr, flush=True)
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median (smallest to largest)."""
+    """Format the median (smallest to largest)."""
     if not values:
         return "-"
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def speeds(outcome: Outcome, name: str, faces: int) -> str:
-    """Faces a second of a baseline whose unit of work has so many faces, as a cell of a table."""
+    """Format the faces a second of a baseline whose unit of work has `faces` faces, as a cell of a table."""
     return status(outcome, name) or spread([faces / seconds for seconds in outcome.seconds[name]], digits=0)
 
 
 def status(outcome: Outcome, name: str) -> str:
-    """What stands in a baseline's cell instead of figures; empty where it took part."""
+    """Return the text of a baseline's cell if it has no results, otherwise an empty string."""
     if name in outcome.seconds:
         return ""
-    why = outcome.absent.get(name, "-")
-    return why if why == "-" else "not installed" if why.startswith("not installed") else "failed"
+    reason = outcome.absent.get(name, "-")
+    return reason if reason == "-" else "not installed" if reason.startswith("not installed") else "failed"
 
 
 def remarks(outcomes: Iterable[Outcome]) -> list[str]:
-    """Who did not take part and why, and the baselines' own notes; a Markdown list."""
-    said: dict[str, None] = {}
+    """Return a Markdown list: why baselines did not take part, and the notes of the others."""
+    lines: dict[str, None] = {}
     for outcome in outcomes:
-        said.update(dict.fromkeys(f"- {name}: {why}" for name, why in (outcome.absent | outcome.notes).items()))
-    return list(said)
+        lines.update(dict.fromkeys(f"- {name}: {text}" for name, text in (outcome.absent | outcome.notes).items()))
+    return list(lines)

@@ -1,12 +1,12 @@
-"""A whole training of one network, after compilation: seconds, faces a second, share of the machine's peak, and NME.
+"""Measure complete trainings after compilation: seconds, faces a second, share of the machine's peak, and NME.
 
     python benchmarks/end_to_end.py CONFIG --root FOLDER [--batches 8 256] [--inputs device tfdata] [--faces 1000000]
 
-The first stage of CONFIG (configs/mtfl.py, say) is trained on `--faces` faces, at its own batch size's schedule
-rescaled to each of `--batches`; FOLDER is a packed set, or the data set as published. `--network cnn7` trains the light
-CNN-7 at 128 pixels instead. Timed are all steps, with their batches' making and the validation at the end; reading and
-compiling are told apart. The peak is what a large matrix product reaches on the device in the precision of the
-training. On a GPU the paper's own schedule is `--batches 8 --faces 960000`.
+The first stage of CONFIG (such as configs/mtfl.py) is trained on `--faces` faces, with its schedule rescaled to each of
+`--batches`; FOLDER is a packed set, or the published data set. `--network cnn7` trains the light CNN-7 at 128 pixels
+instead. The measured time includes all steps, the input and the validation at the end; reading and compiling are
+reported separately. The peak is the speed of a large matrix product on the device in the precision of the training. On
+a GPU, the paper's schedule is `--batches 8 --faces 960000`.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ CNN7 = {"input_size": 128, "channels": (32, 64, 128, 256, 512, 512)}
 
 
 def main() -> None:
-    """Train once for each input, batch size and seed, in turn, and publish the table."""
+    """Train once for each input, batch size and seed, and publish the table."""
     parser = arguments(__doc__)
     parser.add_argument("config")
     parser.add_argument("--root", default="")
@@ -43,52 +43,52 @@ def main() -> None:
     parser.add_argument("--inputs", nargs="+", default=["device", "tfdata"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--faces", type=int, default=1_000_000)
-    parser.add_argument("--name", default="", help="of the section in RESULTS.md")
-    given = parser.parse_args()
-    config = configured(given)
+    parser.add_argument("--name", default="", help="name of the section in RESULTS.md")
+    options = parser.parse_args()
+    config = make_config(options)
     start = time.perf_counter()
     data = training_data(config)
     reading = time.perf_counter() - start
     peak = matmul_peak(devices.precision(config.stage1.model.precision))
     rows = []
-    for seed in given.seeds:
-        for input_ in given.inputs:
-            for batch in given.batches:
-                own = at_batch(config, batch, given.faces)
-                own = dataclasses.replace(own, seed=seed, input=input_)
-                rows.append(trained(own, first_setup(own, data), seed, peak))
+    for seed in options.seeds:
+        for input_ in options.inputs:
+            for batch in options.batches:
+                variant = at_batch(config, batch, options.faces)
+                variant = dataclasses.replace(variant, seed=seed, input=input_)
+                rows.append(measure(variant, first_setup(variant, data), seed, peak))
                 say("  ".join(rows[-1]))
     header = ["input", "batch", "seed", "steps", "compile s", "train s", "faces/s", "of the peak", "validation NME %"]
     body = [
-        f"{data.data_name}, {given.config}, {given.network}, {given.faces:,} faces a training; reading and "
+        f"{data.data_name}, {options.config}, {options.network}, {options.faces:,} faces a training; reading and "
         f"cutting {reading:.1f} s; {jax.devices()[0].device_kind}; measured peak {peak / 1e12:.2f} TFLOP/s.",
         "",
     ]
     body += table(header, rows)
     versions = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax")}
     publish(
-        f"end_to_end {given.name or given.network}",
-        f"Whole trainings, {given.network}",
+        f"end_to_end {options.name or options.network}",
+        f"Whole trainings, {options.network}",
         body,
         versions=versions,
-        given=given,
+        options=options,
     )
 
 
-def configured(given) -> Config:
-    """The config with the data and the network asked for."""
-    config = load_config(given.config)
+def make_config(options) -> Config:
+    """Return the config with the chosen data and network."""
+    config = load_config(options.config)
     stage, data = config.stage1, config.data
-    if given.root:
-        data = dataclasses.replace(data, name="packed", root=given.root)
-    if given.network == "cnn7":
+    if options.root:
+        data = dataclasses.replace(data, name="packed", root=options.root)
+    if options.network == "cnn7":
         model = dataclasses.replace(stage.model, params={**stage.model.params, "channels": CNN7["channels"]})
         stage = dataclasses.replace(stage, model=model, input_size=CNN7["input_size"])
     return dataclasses.replace(config, data=data, stage1=stage, stage2=None)
 
 
 def at_batch(config: Config, batch: int, faces: int) -> Config:
-    """The first stage with `batch` faces a step and `faces` faces in all."""
+    """Return the config with `batch` faces in a step and `faces` faces in total."""
     stage = config.stage1
     stage = dataclasses.replace(stage, steps=max(1, faces // stage.batch_size))
     stage = scaled_to_batch(stage, batch)
@@ -96,8 +96,8 @@ def at_batch(config: Config, batch: int, faces: int) -> Config:
     return dataclasses.replace(config, stage1=dataclasses.replace(stage, steps=steps, evaluate_every=steps))
 
 
-def trained(config: Config, setup: StageSetup, seed: int, peak: float) -> list[str]:
-    """One training, as a row of the table."""
+def measure(config: Config, setup: StageSetup, seed: int, peak: float) -> list[str]:
+    """Train once and return a row of the table."""
     stage, settings = config.stage1, settings_of(config, mesh_of(config))
     runner, validate = make_runner(setup, settings), setup.validate(settings.mesh)
     longest = max(LOG_EVERY, settings.steps_a_program)
@@ -105,11 +105,11 @@ def trained(config: Config, setup: StageSetup, seed: int, peak: float) -> list[s
     lengths = {last - first: (first, last) for first, last in pieces}
     state = runner.place(setup.state(seed=config.seed))
     start = time.perf_counter()
-    for first, last in lengths.values():  # each program once, on a state that is not kept
+    for first, last in lengths.values():  # run each program once, on a state that is discarded
         jax.block_until_ready(runner.advance(runner.place(setup.state(seed=config.seed)), first, last))
     jax.block_until_ready(validate(runner.whole(state).best_variables))
     compiling = time.perf_counter() - start
-    if config.input == "tfdata":  # its stream has moved on
+    if config.input == "tfdata":  # its stream has advanced
         runner = make_runner(setup, settings)
         state, _ = runner.advance(state, 0, 1)
         pieces = [(max(first, 1), last) for first, last in pieces]
@@ -117,25 +117,25 @@ def trained(config: Config, setup: StageSetup, seed: int, peak: float) -> list[s
     for first, last in pieces:
         state, metrics = runner.advance(state, first, last)
     total, count = jax.device_get(validate(runner.whole(state).best_variables))
-    taken = time.perf_counter() - start
+    elapsed = time.perf_counter() - start
     faces = (stage.steps - pieces[0][0]) * stage.batch_size
-    share = faces * 3 * forward_flops(setup) / taken / peak
-    assert np.isfinite(jax.device_get(metrics["loss"][0])).all(), "the loss is not finite: the rates do not fit"
+    share = faces * 3 * forward_flops(setup) / elapsed / peak
+    assert np.isfinite(jax.device_get(metrics["loss"][0])).all(), "the loss is not finite: use a lower learning rate"
     return [
         config.input,
         str(stage.batch_size),
         str(seed),
         f"{stage.steps:,}",
         f"{compiling:.1f}",
-        f"{taken:.1f}",
-        f"{faces / taken:,.0f}",
+        f"{elapsed:.1f}",
+        f"{faces / elapsed:,.0f}",
         f"{100 * share:.0f} %",
         f"{100 * total / count:.2f}",
     ]
 
 
 def forward_flops(setup: StageSetup) -> float:
-    """Floating-point operations of a face's forward pass; a step takes about three times as many."""
+    """Return the floating-point operations of a forward pass of one face; a step takes about three times as many."""
     side, before, flops = setup.spec.input_size, 3, 0.0
     for channels in setup.model.channels:
         flops += 2 * 9 * before * channels * side * side
@@ -145,16 +145,16 @@ def forward_flops(setup: StageSetup) -> float:
 
 
 def matmul_peak(dtype: str, *, seconds: float = 0.5) -> float:
-    """Operations a second of a large square matrix product."""
+    """Return the operations a second of a large square matrix product."""
     side = 2048 if jax.default_backend() == "cpu" else 8192
     matrix = jnp.ones((side, side), dtype)
     product = jax.jit(lambda a, b: a @ b)
     jax.block_until_ready(product(matrix, matrix))
     best, start = 0.0, time.perf_counter()
     while time.perf_counter() - start < seconds:
-        begun = time.perf_counter()
+        repeat_start = time.perf_counter()
         jax.block_until_ready(product(matrix, matrix))
-        best = max(best, 2 * side**3 / (time.perf_counter() - begun))
+        best = max(best, 2 * side**3 / (time.perf_counter() - repeat_start))
     return best
 
 

@@ -1,23 +1,23 @@
-"""Latency of one face and faces a second of many: the network alone, and from picture and box to landmarks.
+"""Measure latency and throughput of the network alone, and of the steps from picture and box to landmarks.
 
     python benchmarks/inference.py [--batches 1 32 64 256] [--rounds 5]
 
 The networks have the shapes of configs/w300.py (CNN-6 with BatchNorm at 64 x 64, then a narrow CNN-7 at 128 x 128, 68
-points) and random weights, which does not change their speed; all must give the same points to 0.001 pixels.
+points) and random weights, which do not affect their speed; all must agree in the points to 0.001 pixels.
 
 The network alone, 64 x 64 uint8 crops in memory to points:
 
 - wing_jax: the compiled network;
-- ONNX Runtime with the network that `wing-jax export` writes;
+- ONNX Runtime with the network from `wing-jax export`;
 - PyTorch with the same weights (channels last, BatchNorm folded, `inference_mode`), eager and compiled.
 
-The whole way:
+The complete pipeline:
 
-- wing_jax, `Localizer.locate`: faces already cut out as face crops, both stages and both croppings;
-- wing_jax, `Localizer.predict`: one photo and as many boxes as the batch has faces;
-- dlib, `shape_predictor`: the same photo and boxes. Its classic model may not be downloaded here, so one is trained on
-  a few synthetic faces, with the classic 15 cascades of 500 trees of depth 4: its speed depends on the trees' number
-  and depth alone, its points are not good.
+- wing_jax, `Localizer.locate`: from face crops, with both stages and both croppings;
+- wing_jax, `Localizer.predict`: one photo with one box for each face of the batch;
+- dlib, `shape_predictor`: the same photo and boxes. Its classic model cannot be downloaded, so a model is trained on a
+  few synthetic faces, with the classic 15 cascades of 500 trees of depth 4. Its speed depends only on the number and
+  the depth of the trees; its points are not accurate.
 """
 
 import tempfile
@@ -33,25 +33,25 @@ TOLERANCE = 1e-3  # pixels
 
 
 def main() -> None:
-    """Make the models, run one comparison for each batch size, and publish both tables."""
+    """Make the models, run a comparison for each batch size, and publish both tables."""
     parser = arguments(__doc__)
     parser.add_argument("--batches", type=int, nargs="+", default=(1, 32, 64, 256))
     parser.add_argument("--turn", type=float, default=1.5, help="seconds of a baseline's turn")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         call("make_bundle.py", {"folder": folder, "trained_on": 24})
         call("make_dlib.py", {"folder": folder}, rival=True, optional=True)
         settings = {"folder": folder, "bundle": str(Path(folder) / "model")}
         outcomes = {
-            batch: run(baselines(settings | {"batch": batch}), rounds=given.rounds, turn=given.turn)
-            for batch in given.batches
+            batch: run(baselines(settings | {"batch": batch}), rounds=options.rounds, turn=options.turn)
+            for batch in options.batches
         }
     versions = {name: version for outcome in outcomes.values() for name, version in outcome.versions.items()}
-    publish("inference", "Inference on the CPU", body(outcomes), versions=versions, given=given)
+    publish("inference", "Inference on the CPU", body(outcomes), versions=versions, options=options)
 
 
 def baselines(settings: dict) -> list[Baseline]:
-    """Everyone who takes part."""
+    """Return all baselines."""
     ours, torch = "inference_wing.py", "inference_torch.py"
     return [
         Baseline(name=NETWORK, script=ours, settings=settings | {"kind": "network"}),
@@ -65,21 +65,21 @@ def baselines(settings: dict) -> list[Baseline]:
 
 
 def body(outcomes: dict[int, Outcome]) -> list[str]:
-    """Two tables, one row a baseline, and what must be said beside them."""
-    apart = max(outcome.disagreement() for outcome in outcomes.values())
-    agree = "agree" if apart < TOLERANCE else "DO NOT AGREE: do not trust this table"
+    """Return two tables with a row for each baseline, and remarks."""
+    difference = max(outcome.disagreement() for outcome in outcomes.values())
+    agree = "agree" if difference < TOLERANCE else "DO NOT AGREE: do not trust this table"
     return [
         *("The network alone (CNN-6):", "", *rows(outcomes, ALONE, NETWORK), ""),
-        *("The whole way, both stages:", "", *rows(outcomes, WHOLE, PREDICT), ""),
-        f"- A ratio says how many times as fast {NETWORK} is, in the second table {PREDICT}.",
-        f"- The points of all networks {agree}: largest difference {apart:.1e} pixels.",
-        "- dlib's predictor has 15 cascades of 500 trees of depth 4, trained on a few faces: for speed alone.",
+        *("The complete pipeline, both stages:", "", *rows(outcomes, WHOLE, PREDICT), ""),
+        f"- Ratios are the speed of {NETWORK} (in the second table {PREDICT}) in multiples of the baseline's.",
+        f"- The points of all networks {agree}: largest difference {difference:.1e} pixels.",
+        "- dlib's predictor has 15 cascades of 500 trees of depth 4, trained on a few faces to measure its speed.",
         *remarks(outcomes.values()),
     ]
 
 
 def rows(outcomes: dict[int, Outcome], names: tuple[str, ...], ours: str) -> list[str]:
-    """The baselines' times, and how many times as fast `ours` is at each batch size."""
+    """Return the table of the baselines' speeds, and of the ratios of `ours` to them at each batch size."""
     header = ["", *("1 face, ms" if batch == 1 else f"{batch}, faces/s" for batch in outcomes)]
     header += [f"ratio at {batch}" for batch in outcomes]
     cells = [
@@ -94,9 +94,9 @@ def rows(outcomes: dict[int, Outcome], names: tuple[str, ...], ours: str) -> lis
 
 
 def cell(outcome: Outcome, name: str, batch: int) -> str:
-    """Milliseconds for one face, else faces a second."""
-    if said := status(outcome, name):
-        return said
+    """Format milliseconds for one face, or faces a second for more."""
+    if text := status(outcome, name):
+        return text
     if batch == 1:
         return spread([1000 * seconds for seconds in outcome.seconds[name]])
     return spread([batch / seconds for seconds in outcome.seconds[name]], 0)

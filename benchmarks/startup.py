@@ -1,14 +1,14 @@
-"""Seconds of start-up, each measured in fresh processes.
+"""Measure the start-up time in new processes.
 
     python benchmarks/startup.py [--rounds 5]
 
-- importing wing_jax, and the training, from the start of the process to its end; the bare interpreter is the first row;
-- from the start of the process to the first training step done: CNN-6 at batch 32 on a small packed set, with an empty
-  cache of compiled programs and with one that is filled; and once more where the CPU kernel has to be built first,
-  which happens once on a machine.
+- imports of wing_jax and of the training, from the start of the process to its end; the first row is the interpreter
+  without imports;
+- from the start of the process to the end of the first training step: CNN-6 at batch 32 on a small packed set, with an
+  empty and with a filled cache of compiled programs; and with building the CPU kernel, which happens once on a machine.
 
-The allocator is left as any shell has it. Rounds are interleaved. Before the first one everything is read once, so that
-files come from memory.
+The allocator has the settings of the shell. Rounds are interleaved. An additional first round reads everything once, so
+that files are in the page cache.
 """
 
 import subprocess
@@ -35,68 +35,75 @@ COLD, WARM = "first step done, no compile cache", "first step done, with the com
 def main() -> None:
     """Measure everything in turn, round by round, and publish the table."""
     parser = arguments(__doc__)
-    parser.add_argument("--faces", type=int, default=512, help="of the packed set")
-    given = parser.parse_args()
+    parser.add_argument("--faces", type=int, default=512, help="number of faces of the packed set")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        call("make_packed.py", {"folder": folder, "faces": given.faces})
-        rows = measure(Path(folder), given.rounds)
-    lines = [*table(["", "seconds"], [[name, spread(values)] for name, values in rows.items()]), "", *imported()]
-    publish("startup", "Start-up, seconds", lines, versions=versions(), given=given)
+        call("make_packed.py", {"folder": folder, "faces": options.faces})
+        rows = measure(Path(folder), options.rounds)
+    lines = [
+        *table(["", "seconds"], [[name, spread(values)] for name, values in rows.items()]),
+        "",
+        *tensorflow_imports(),
+    ]
+    publish("startup", "Start-up, seconds", lines, versions=versions(), options=options)
 
 
 def measure(folder: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of every row; the round before the first is not counted and fills the cache."""
+    """Return the seconds of every row; an additional first round fills the cache and is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in (*IMPORTS, WARM, COLD, BUILD)}
     for number in range(rounds + 1):
         say(f"round {number} of {rounds}")
-        taken = {name: process([sys.executable, "-c", code]) for name, code in IMPORTS.items()}
-        filled, new = folder / "filled", folder / f"empty-{number}"
-        taken[WARM] = first_step(folder, XDG_CACHE_HOME=filled)
+        times = {name: process([sys.executable, "-c", code]) for name, code in IMPORTS.items()}
+        filled_cache, empty_cache = folder / "filled", folder / f"empty-{number}"
+        times[WARM] = first_step(folder, XDG_CACHE_HOME=filled_cache)
         programs = folder / f"programs-{number}"
-        taken[COLD] = first_step(folder, XDG_CACHE_HOME=filled, JAX_COMPILATION_CACHE_DIR=programs)
-        taken[BUILD] = first_step(folder, XDG_CACHE_HOME=new)
+        times[COLD] = first_step(folder, XDG_CACHE_HOME=filled_cache, JAX_COMPILATION_CACHE_DIR=programs)
+        times[BUILD] = first_step(folder, XDG_CACHE_HOME=empty_cache)
         if number > 0:
-            for name, value in taken.items():
+            for name, value in times.items():
                 seconds[name].append(value)
     return seconds
 
 
 def plain(more: dict[str, str] | None = None) -> dict[str, str]:
-    """The environment of a user's shell: the comparisons' allocator settings suit long runs and slow the start."""
+    """Return the environment of a user's shell.
+
+    It lacks the allocator settings of the comparisons, which make long runs faster but the start slower.
+    """
     return {name: value for name, value in environment(more).items() if name not in SETTINGS}
 
 
-def process(words: list[str]) -> float:
-    """Seconds from the start of a process to its end."""
+def process(arguments: list[str]) -> float:
+    """Return the seconds from the start of a process to its end."""
     start = time.perf_counter()
-    subprocess.run(words, env=plain(), check=True)
+    subprocess.run(arguments, env=plain(), check=True)
     return time.perf_counter() - start
 
 
 def first_step(folder: Path, **caches: Path) -> float:
-    """Seconds from the start of the process until it says that its first step is done."""
-    words = command("first_step.py", {"packed": str(folder / "packed")})
+    """Return the seconds from the start of the process until it prints that its first step is done."""
+    arguments = command("first_step.py", {"packed": str(folder / "packed")})
     variables = plain({name: str(path) for name, path in caches.items()})
     start = time.perf_counter()
-    training = subprocess.Popen(words, env=variables, stdout=subprocess.PIPE, text=True)
+    training = subprocess.Popen(arguments, env=variables, stdout=subprocess.PIPE, text=True)
     assert training.stdout is not None
     line = training.stdout.readline()
-    taken = time.perf_counter() - start
+    elapsed = time.perf_counter() - start
     training.communicate()
     if line.strip() != "first step done":
         raise SystemExit("the training ended before its first step: see above")
-    return taken
+    return elapsed
 
 
-def imported() -> list[str]:
-    """Whether TensorFlow was imported along, by each row."""
+def tensorflow_imports() -> list[str]:
+    """Return a list of whether each row imports TensorFlow."""
     lines = []
     for name, code in IMPORTS.items():
-        asked = f"{code}\nimport sys; print('tensorflow' in sys.modules, 'jax' in sys.modules)"
-        said = subprocess.run(
-            [sys.executable, "-c", asked], env=environment(), check=True, capture_output=True, text=True
+        program = f"{code}\nimport sys; print('tensorflow' in sys.modules, 'jax' in sys.modules)"
+        completed = subprocess.run(
+            [sys.executable, "-c", program], env=environment(), check=True, capture_output=True, text=True
         )
-        tensorflow, jax = said.stdout.split()
+        tensorflow, jax = completed.stdout.split()
         lines.append(
             f"- {name}: {'imports' if tensorflow == 'True' else 'does not import'} TensorFlow"
             f"{'' if jax == 'True' else ', nor JAX'}"
@@ -105,7 +112,7 @@ def imported() -> list[str]:
 
 
 def versions() -> dict[str, str]:
-    """Of what is imported."""
+    """Return the versions of the imported packages."""
     from importlib.metadata import version
 
     return {name: version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint", "tensorflow-cpu")}

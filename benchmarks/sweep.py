@@ -1,9 +1,9 @@
-"""The 24 cells of the paper's table 2 (widths 4 to 14, epsilons 0.5 to 3) as one sweep, and as 24 trainings.
+"""Train the 24 cells of the paper's table 2 (widths 4 to 14, epsilons 0.5 to 3) as one sweep and as 24 trainings.
 
     python benchmarks/sweep.py CONFIG --root FOLDER [--steps 60] [--batch 8] [--cells 24] [--how round_robin scan vmap]
 
-Each is the command a user would give, as a whole process: `wing-jax sweep` once for each way of computing it, and
-`wing-jax train` 24 times, with a filled compile cache for both. The validation NMEs of all runs are compared.
+Each is a user's command in a separate process: `wing-jax sweep` once for each way of computing it, and `wing-jax train`
+24 times, both with a filled compile cache. The validation NMEs of all runs are compared.
 """
 
 import itertools
@@ -24,7 +24,7 @@ COMMAND = [sys.executable, "-c", "from wing_jax.cli import main; main()"]
 
 
 def main() -> None:
-    """Run everything once to fill the cache (one cell, one step), then for the clock."""
+    """Run the sweeps and the trainings, and publish the table."""
     parser = arguments(__doc__)
     parser.add_argument("config")
     parser.add_argument("--root", default="")
@@ -32,66 +32,72 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--cells", type=int, default=24)
     parser.add_argument("--how", nargs="+", default=["round_robin"])
-    given = parser.parse_args()
-    cells = list(itertools.product(WIDTHS, EPSILONS))[: given.cells]
+    options = parser.parse_args()
+    cells = list(itertools.product(WIDTHS, EPSILONS))[: options.cells]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = folder / "cell.py"
-        config.write_text(written(given))
-        swept = {how: sweep(config, cells, how, folder) for how in given.how}
-        alone = trainings(config, cells, folder)
-    rows = [[f"{len(cells)} trainings", f"{alone[0]:.1f}", "", ""]]
-    for how, (seconds, nmes) in swept.items():
-        apart = max(abs(nmes[cell] - alone[1][cell]) for cell in cells)
-        rows.append([f"one sweep, by {how}", f"{seconds:.1f}", f"{seconds / alone[0]:.2f}", f"{100 * apart:.1e}"])
-    body = [f"{len(cells)} cells, {given.steps} steps of {given.batch} faces each, {given.config}.", ""]
+        config.write_text(config_text(options))
+        sweeps = {how: sweep(config, cells, how, folder) for how in options.how}
+        trained = trainings(config, cells, folder)
+    rows = [[f"{len(cells)} trainings", f"{trained[0]:.1f}", "", ""]]
+    for how, (seconds, nmes) in sweeps.items():
+        difference = max(abs(nmes[cell] - trained[1][cell]) for cell in cells)
+        rows.append(
+            [f"one sweep, by {how}", f"{seconds:.1f}", f"{seconds / trained[0]:.2f}", f"{100 * difference:.1e}"]
+        )
+    body = [f"{len(cells)} cells, {options.steps} steps of {options.batch} faces each, {options.config}.", ""]
     body += table(["", "seconds", "of the trainings' time", "largest difference of validation NME (points)"], rows)
     versions = {name: version(name) for name in ("jax", "jaxlib", "flax")}
-    publish("sweep", "Table 2's grid as one program", body, versions=versions, given=given)
+    publish("sweep", "Table 2's grid as one program", body, versions=versions, options=options)
 
 
-def written(given) -> str:
-    """A config of the first stage alone, validated once at its end, so that its best checkpoint is its last."""
-    data = f"dataclasses.replace(base.data, name='packed', root={given.root!r})" if given.root else "base.data"
+def config_text(options) -> str:
+    """Return a config of only the first stage, validated once at its end, so its last checkpoint is its best."""
+    data = f"dataclasses.replace(base.data, name='packed', root={options.root!r})" if options.root else "base.data"
     return f"""import dataclasses
 from wing_jax.config import load_config
-base = load_config({str(Path(given.config).absolute())!r})
-stage = dataclasses.replace(base.stage1, steps={given.steps}, evaluate_every={given.steps}, batch_size={given.batch})
+base = load_config({str(Path(options.config).absolute())!r})
+steps, batch = {options.steps}, {options.batch}
+stage = dataclasses.replace(base.stage1, steps=steps, evaluate_every=steps, batch_size=batch)
 config = dataclasses.replace(base, name="cell", data={data}, stage1=stage, stage2=None)
 """
 
 
-def command(words: list[str], folder: Path) -> float:
-    """Seconds of `wing-jax` with these words."""
+def command(arguments: list[str], folder: Path) -> float:
+    """Return the seconds of `wing-jax` with these arguments."""
     start = time.perf_counter()
     variables = environment({"XDG_CACHE_HOME": str(folder / "cache")})
-    ended = subprocess.run([*COMMAND, *words], env=variables, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise SystemExit(f"wing-jax {' '.join(words)}: {ended.stderr[-2000:]}")
+    completed = subprocess.run([*COMMAND, *arguments], env=variables, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        raise SystemExit(f"wing-jax {' '.join(arguments)}: {completed.stderr[-2000:]}")
     return time.perf_counter() - start
 
 
 def sweep(config: Path, cells: list, how: str, folder: Path) -> tuple[float, dict]:
-    """Seconds, and the validation NME of each cell. The second call counts: the first fills the cache."""
+    """Return the seconds of a sweep and the validation NME of each cell.
+
+    The sweep runs twice: the first run fills the compile cache, the second is measured.
+    """
     widths, epsilons = ([f"{x:g}" for x in sorted({cell[i] for cell in cells})] for i in (0, 1))
-    words = ["sweep", str(config), "--output", str(folder), "--grid.how", how]
-    words += ["--grid.params.width", *widths, "--grid.params.epsilon", *epsilons]
+    arguments = ["sweep", str(config), "--output", str(folder), "--grid.how", how]
+    arguments += ["--grid.params.width", *widths, "--grid.params.epsilon", *epsilons]
     for name in (f"first-{how}", how):
         say(f"sweep by {how}, {name}")
-        seconds = command([*words, "--name", name], folder)
+        seconds = command([*arguments, "--name", name], folder)
     rows = json.loads((folder / how / "results.json").read_text())["runs"]
     return seconds, {(row["params"]["width"], row["params"]["epsilon"]): row["validation_nme"] for row in rows}
 
 
 def trainings(config: Path, cells: list, folder: Path) -> tuple[float, dict]:
-    """The same of the cells one by one."""
+    """Return the same for one training of each cell."""
     total, nmes = 0.0, {}
     for number, (width, epsilon) in enumerate([cells[0], *cells]):
         say(f"training {number} of {len(cells)}")
-        words = ["train", str(config), "--output", str(folder), "--name", f"alone-{number}"]
-        words += ["--stage1.loss.params.width", f"{width:g}", "--stage1.loss.params.epsilon", f"{epsilon:g}"]
-        seconds = command(words, folder)
-        total += seconds if number else 0.0  # the first fills the cache
+        arguments = ["train", str(config), "--output", str(folder), "--name", f"alone-{number}"]
+        arguments += ["--stage1.loss.params.width", f"{width:g}", "--stage1.loss.params.epsilon", f"{epsilon:g}"]
+        seconds = command(arguments, folder)
+        total += seconds if number else 0.0  # the first training fills the cache
         log = (folder / f"alone-{number}" / "stage1" / "metrics.jsonl").read_text().splitlines()
         nmes[width, epsilon] = json.loads(log[-1])["validation_nme"]
     return total, nmes

@@ -1,19 +1,19 @@
-"""Faces a second of the whole training step: forward, Wing loss, backward, SGD with momentum and weight decay.
+"""Measure faces a second of the training step: forward, Wing loss, backward, SGD with momentum and weight decay.
 
     python benchmarks/train_step.py [--network cnn6|cnn7] [--batches 8 32 64 256] [--rounds 5] [--instructions avx2]
 
-All baselines have the same network, the same first weights and the same batch of uint8 images that lies in memory,
-68 points, 2 threads and the same allocator settings; their losses after a few steps are compared. They are
+All baselines have the same network, the same initial weights, the same batch of uint8 images in memory, 68 points, 2
+threads and the same allocator settings; their losses after a few steps are compared. The baselines are
 
-- plain Flax: as a tutorial writes it, `nn.max_pool` behind bias and ReLU, no flags for XLA;
+- plain Flax: as in a tutorial, with `nn.max_pool` after bias and ReLU and no flags for XLA;
 - wing_jax, pure JAX: with `WING_JAX_CPU_KERNEL=off`; it also computes the metrics that a training logs;
-- wing_jax, CPU kernel: the same as it is used;
-- PyTorch, channels last, eager and by `torch.compile`;
-- wing_jax and PyTorch once more in bfloat16, which is another precision and therefore out of competition;
-- TensorFlow: Keras layers in a `tf.function` with a gradient tape; and `fit`, the fastest way that Keras has itself.
+- wing_jax, CPU kernel: the default;
+- PyTorch, channels last, eager and with `torch.compile`;
+- wing_jax and PyTorch in bfloat16, which are not ranked because their precision is lower;
+- TensorFlow: Keras layers in a `tf.function` with a gradient tape; and `fit`, the fastest method of Keras.
 
-`--instructions avx2` limits all of them to AVX2 on a processor that has AVX-512 too, by their own switches (`AVX2`).
-XLA's library for single matrix products (YNN) has no such switch, and is not used then; bfloat16 takes no part.
+`--instructions avx2` limits all of them to AVX2 on a processor with AVX-512, by their options (`AVX2`). XLA's library
+for single matrix products (YNN) has no such option and is not used then; the bfloat16 baselines are left out.
 """
 
 import dataclasses
@@ -46,45 +46,45 @@ AVX2 = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",
 }
-TOLERANCE = 1e-2  # pixels, of the losses of the first steps, which are about 40
+TOLERANCE = 1e-2  # pixels, for the losses of the first steps, which are about 40
 
 
 def main() -> None:
-    """Run one comparison for each batch size and publish the table."""
+    """Run a comparison for each batch size and publish the table."""
     parser = arguments(__doc__)
     parser.add_argument("--network", choices=NETWORKS, default="cnn6")
     parser.add_argument("--batches", type=int, nargs="+")
     parser.add_argument("--turn", type=float, default=3.0, help="seconds of a baseline's turn")
-    parser.add_argument("--only", nargs="+", help="baselines that take part, by their names' beginnings")
+    parser.add_argument("--only", nargs="+", help="run only the baselines whose names start with these")
     parser.add_argument("--instructions", choices=("all", "avx2"), default="all")
-    given = parser.parse_args()
-    batches = given.batches or NETWORKS[given.network]["batches"]
-    outcomes = {batch: comparison(given.network, batch, given) for batch in batches}
+    options = parser.parse_args()
+    batches = options.batches or NETWORKS[options.network]["batches"]
+    outcomes = {batch: comparison(options.network, batch, options) for batch in batches}
     versions = {name: version for outcome in outcomes.values() for name, version in outcome.versions.items()}
-    key, title = f"train_step {given.network}", f"Training step, {NETWORKS[given.network]['title']}, faces a second"
-    if given.instructions != "all":
-        key, title = f"{key} {given.instructions}", f"{title}, all limited to {given.instructions.upper()}"
-    publish(key, title, body(outcomes), versions=versions, given=given)
+    key, title = f"train_step {options.network}", f"Training step, {NETWORKS[options.network]['title']}, faces a second"
+    if options.instructions != "all":
+        key, title = f"{key} {options.instructions}", f"{title}, all limited to {options.instructions.upper()}"
+    publish(key, title, body(outcomes), versions=versions, options=options)
 
 
-def comparison(network: str, batch: int, given) -> Outcome:
-    """All baselines on batches of one size."""
+def comparison(network: str, batch: int, options) -> Outcome:
+    """Compare all baselines on batches of one size."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "start.npz"
         np.savez(path, **start(network, batch))
         settings = {"start": str(path), "size": NETWORKS[network]["size"], "points": POINTS, "hidden": HIDDEN}
-        entered = baselines(settings | {"channels": NETWORKS[network]["channels"]})
+        selected = baselines(settings | {"channels": NETWORKS[network]["channels"]})
         limits = {}
-        if given.instructions == "avx2":
-            limits, entered = AVX2, [c for c in entered if c.name not in (OURS_BFLOAT16, BFLOAT16)]
-        entered = [dataclasses.replace(c, environment=limits | c.environment) for c in entered]
-        if given.only:
-            entered = [c for c in entered if c.name.startswith(tuple(given.only))]
-        return run(entered, rounds=given.rounds, turn=given.turn)
+        if options.instructions == "avx2":
+            limits, selected = AVX2, [c for c in selected if c.name not in (OURS_BFLOAT16, BFLOAT16)]
+        selected = [dataclasses.replace(c, environment=limits | c.environment) for c in selected]
+        if options.only:
+            selected = [c for c in selected if c.name.startswith(tuple(options.only))]
+        return run(selected, rounds=options.rounds, turn=options.turn)
 
 
 def baselines(settings: dict) -> list[Baseline]:
-    """Everyone who takes part."""
+    """Return all baselines."""
     jax, torch, tensorflow = "step_jax.py", "step_torch.py", "step_tensorflow.py"
     return [
         Baseline(name=PLAIN, script=jax, settings=settings | {"kind": "plain"}),
@@ -102,39 +102,39 @@ def baselines(settings: dict) -> list[Baseline]:
 
 
 def start(network: str, batch: int) -> dict[str, np.ndarray]:
-    """The batch, and He-normal kernels in Flax's layout (biases start at 0): `kernel0`, `kernel1`, ..."""
+    """Return a batch, and He-normal kernels in Flax's layout (biases start at 0): `kernel0`, `kernel1`, ..."""
     size, channels = NETWORKS[network]["size"], NETWORKS[network]["channels"]
-    random = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     side = size >> len(channels)
     shapes = [(3, 3, before, after) for before, after in zip((3, *channels), channels, strict=False)]
     shapes += [(side * side * channels[-1], HIDDEN), (HIDDEN, 2 * POINTS)]
     kernels = {
-        f"kernel{i}": random.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape).astype(np.float32)
+        f"kernel{i}": rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape).astype(np.float32)
         for i, shape in enumerate(shapes)
     }
-    images = random.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+    images = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     return {
         "images": images,
-        "points": random.uniform(0, size, (batch, POINTS, 2)).astype(np.float32),
+        "points": rng.uniform(0, size, (batch, POINTS, 2)).astype(np.float32),
         **kernels,
     }
 
 
 def body(outcomes: dict[int, Outcome]) -> list[str]:
-    """The table, one row a batch size, and what must be said beside it."""
+    """Return the table with a row for each batch size, and remarks."""
     names = list(dict.fromkeys(name for o in outcomes.values() for name in (*o.seconds, *o.absent)))
     names.sort(key=[PLAIN, PURE, KERNEL, TORCH, COMPILED, FUNCTION, FIT, OURS_BFLOAT16, BFLOAT16].index)
     header = ["batch", *names, "pure JAX / plain Flax", "CPU kernel / best rival"]
     lines = table(header, [row(batch, outcome, names) for batch, outcome in outcomes.items()])
-    apart = max(outcome.disagreement() for outcome in outcomes.values())
-    agree = "agree" if apart < TOLERANCE else "DO NOT AGREE: do not trust this table"
-    said = f"- The losses of the first three steps {agree}: largest difference {apart:.1e} pixels."
+    difference = max(outcome.disagreement() for outcome in outcomes.values())
+    agree = "agree" if difference < TOLERANCE else "DO NOT AGREE: do not trust this table"
+    check = f"- The losses of the first three steps {agree}: largest difference {difference:.1e} pixels."
     rivals = f"- The best rival is the fastest of {', '.join(RIVALS)}, chosen at each batch size."
-    return [*lines, "", said, rivals, *remarks(outcomes.values())]
+    return [*lines, "", check, rivals, *remarks(outcomes.values())]
 
 
 def row(batch: int, outcome: Outcome, names: list[str]) -> list[str]:
-    """One batch size: speeds, then the two ratios."""
+    """Return the row of a batch size: the speeds, then the two ratios."""
     best = outcome.best(RIVALS)
     against = f"{spread(outcome.ratios(KERNEL, best))}, {best}" if best and KERNEL in outcome.seconds else "-"
     return [str(batch), *(speeds(outcome, n, batch) for n in names), spread(outcome.ratios(PURE, PLAIN)), against]

@@ -1,11 +1,11 @@
-"""What each ingredient of a recipe gives: its second stage trained as it stands, without each, and with others.
+"""Measure the effect of each ingredient of a recipe: train its second stage unchanged, without each, and with others.
 
     python experiments/ablation.py configs/w300.py [--steps 3000] [--seeds 2] [--changes NAME ...]
 
-All share the first stage of the config's seed, trained once; a second stage has `--steps` instead of the config's own,
-with the schedule drawn together, so that the table can be made within hours. Figures are of the held-out training
-photos: NME by inter-ocular distance at the checkpoint that a training would keep. Nothing here looks at the test faces.
-What is done is kept in docs/reproduce/ingredients-NAME-STEPS.json and not done again.
+All runs share one first stage. Each second stage trains for `--steps` steps instead of the config's, with the schedule
+shortened accordingly, so that the table takes only hours. The results are NMEs by inter-ocular distance on the held-out
+training photos, at the checkpoint that a training would select. The test faces are not used. Results are saved in
+docs/reproduce/ingredients-NAME-STEPS.json and not computed again.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from wing_jax.train.data import TrainingData
 from wing_jax.train.setup import train_stage
 
 REPRODUCED = Path(__file__).parents[1] / "docs" / "reproduce"
-AS_IT_STANDS = "the recipe as it stands"
+UNCHANGED = "the recipe as it stands"
 DATA: dict[tuple, TrainingData] = {}
 Change = Callable[[Config], Config]
 
 
 def second(**values) -> Change:
-    """A change of the second stage; a dict changes the fields of the part of that name."""
+    """Return a change of the second stage; a dict changes fields of the part of that name."""
 
     def change(config: Config) -> Config:
         stage = config.stage2
@@ -48,11 +48,11 @@ def second(**values) -> Change:
 
 
 def _with(part: str, *, name: str | None = None, **params) -> Change:
-    """A change of parameters of the second stage's loss or model, and of its name."""
+    """Return a change of the parameters (and name) of the second stage's loss or model."""
 
     def change(config: Config) -> Config:
-        own = getattr(config.stage2, part)
-        return second(**{part: {"name": name or own.name, "params": {**own.params, **params}}})(config)
+        old = getattr(config.stage2, part)
+        return second(**{part: {"name": name or old.name, "params": {**old.params, **params}}})(config)
 
     return change
 
@@ -100,46 +100,46 @@ CHANGES: dict[str, tuple[str, Change]] = {
 
 
 def main() -> None:
-    """Train what is not there yet, and print the table."""
+    """Train the missing models, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", metavar="CONFIG")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--changes", nargs="*", choices=CHANGES, default=list(CHANGES))
     parser.add_argument("--output", default="runs/ingredients")
-    given = parser.parse_args()
+    options = parser.parse_args()
     devices.prepare_xla()
-    loaded = load_config(given.config)
+    loaded = load_config(options.config)
     if loaded.stage2 is None:
-        parser.error(f"{given.config} has no second stage")
-    short = second(steps=given.steps, evaluate_every=max(1, given.steps // 6))(loaded)
-    kept = Figures(REPRODUCED / f"ingredients-{loaded.name}-{given.steps}.json", f"python {shlex.join(sys.argv)}")
-    folder = Path(given.output) / f"{loaded.name}-{given.steps}"
-    changes = {"as-it-stands": (AS_IT_STANDS, lambda config: config)} | {name: CHANGES[name] for name in given.changes}
-    found: dict[str, list[float]] = {title: [] for title, _ in changes.values()}
-    for seed in range(given.seeds):
+        parser.error(f"{options.config} has no second stage")
+    short = second(steps=options.steps, evaluate_every=max(1, options.steps // 6))(loaded)
+    results = Results(REPRODUCED / f"ingredients-{loaded.name}-{options.steps}.json", f"python {shlex.join(sys.argv)}")
+    folder = Path(options.output) / f"{loaded.name}-{options.steps}"
+    changes = {"as-it-stands": (UNCHANGED, lambda config: config)} | {name: CHANGES[name] for name in options.changes}
+    nmes: dict[str, list[float]] = {title: [] for title, _ in changes.values()}
+    for seed in range(options.seeds):
         for name, (title, change) in changes.items():
             config = change(dataclasses.replace(short, seed=seed))
-            if (name, seed) not in kept:
-                kept[name, seed] = held_out_nme(config, short, folder, f"seed{seed}-{name}")
-            found[title].append(kept[name, seed])
-            print("\n".join(table(("change", "NME of each seed, %", "mean", "worse by"), rows(found))), flush=True)
+            if (name, seed) not in results:
+                results[name, seed] = held_out_nme(config, short, folder, f"seed{seed}-{name}")
+            nmes[title].append(results[name, seed])
+            print("\n".join(table(("change", "NME of each seed, %", "mean", "worse by"), rows(nmes))), flush=True)
 
 
 def held_out_nme(config: Config, recipe: Config, shared: Path, name: str) -> float:
-    """The best validation NME of the config's second stage, behind the `recipe`'s first stage in `shared`; per cent."""
+    """Train the config's second stage after the first stage in `shared`; return its best validation NME in per cent."""
     mesh = mesh_of(config)
     base = dataclasses.replace(recipe, seed=0)
     first = first_setup(base, data_of(base))
-    done = train_stage(first, settings_of(base, mesh), folder=shared / "first")
-    own = second_setup(config, data_of(config), first.trained(done.variables), first.mean)
-    train_stage(own, settings_of(config, mesh), folder=shared / name)
+    trained = train_stage(first, settings_of(base, mesh), folder=shared / "first")
+    setup = second_setup(config, data_of(config), first.trained(trained.variables), first.mean)
+    train_stage(setup, settings_of(config, mesh), folder=shared / name)
     lines = (shared / name / "stage2" / "metrics.jsonl").read_text().splitlines()
     return 100 * min(line.get("validation_nme", 1.0) for line in map(json.loads, lines))
 
 
 def data_of(config: Config) -> TrainingData:
-    """The faces; read again only where the data or their balance change."""
+    """Return the faces; they are read again only if the data or their balance change."""
     key = (config.data, config.more, config.balance, config.seed if config.data.reshaped else 0)
     if key not in DATA:
         DATA.clear()
@@ -147,41 +147,41 @@ def data_of(config: Config) -> TrainingData:
     return DATA[key]
 
 
-class Figures:
-    """What has been measured, by change and seed, with the command, the commit and the machine of each; in a file."""
+class Results:
+    """A file of results by change and seed, each with its command, commit and machine."""
 
     def __init__(self, path: Path, command: str):
         self._path, self._command = path, command
-        self._held = json.loads(path.read_text()) if path.exists() else {}
+        self._results = json.loads(path.read_text()) if path.exists() else {}
 
     def __contains__(self, key: tuple[str, int]) -> bool:
-        return str(key[1]) in self._held.get(key[0], {})
+        return str(key[1]) in self._results.get(key[0], {})
 
     def __getitem__(self, key: tuple[str, int]) -> float:
-        return self._held[key[0]][str(key[1])]["nme"]
+        return self._results[key[0]][str(key[1])]["nme"]
 
     def __setitem__(self, key: tuple[str, int], nme: float) -> None:
         origin = {"command": self._command, "commit": commit(), "machine": machine()}
-        self._held.setdefault(key[0], {})[str(key[1])] = {"nme": round(nme, 4), **origin}
-        self._path.write_text(json.dumps(self._held, indent=1) + "\n")
+        self._results.setdefault(key[0], {})[str(key[1])] = {"nme": round(nme, 4), **origin}
+        self._path.write_text(json.dumps(self._results, indent=1) + "\n")
 
 
-def rows(found: dict[str, list[float]]) -> list[tuple[str, ...]]:
-    """The recipe first, then what makes it worst."""
-    done = {title: values for title, values in found.items() if values}
-    whole = done.pop(AS_IT_STANDS)
-    ordered = sorted(done, key=lambda title: -statistics.mean(done[title]))
-    return [(AS_IT_STANDS, *_figures(whole), "")] + [
+def rows(nmes: dict[str, list[float]]) -> list[tuple[str, ...]]:
+    """Return the rows of the table: the recipe first, then the changes by decreasing NME."""
+    measured = {title: values for title, values in nmes.items() if values}
+    unchanged = measured.pop(UNCHANGED)
+    ordered = sorted(measured, key=lambda title: -statistics.mean(measured[title]))
+    return [(UNCHANGED, *_format(unchanged), "")] + [
         (
             title,
-            *_figures(done[title]),
-            f"{statistics.mean(done[title]) - statistics.mean(whole[: len(done[title])]):+.2f}",
+            *_format(measured[title]),
+            f"{statistics.mean(measured[title]) - statistics.mean(unchanged[: len(measured[title])]):+.2f}",
         )
         for title in ordered
     ]
 
 
-def _figures(values: list[float]) -> tuple[str, str]:
+def _format(values: list[float]) -> tuple[str, str]:
     return ", ".join(f"{value:.2f}" for value in values), f"{statistics.mean(values):.2f}"
 
 

@@ -1,9 +1,9 @@
-"""What can be done at prediction: the last stage again on its own answer, the mirror image, several boxes averaged.
+"""Measure options at prediction: repeat the last stage, average with the mirror image, average several boxes.
 
     python experiments/repeats.py MODEL --data NAME [--boxes_of 8]
 
-NME by inter-ocular distance on the held-out training faces, the same ones by which a training chooses its checkpoint,
-with each box as given, and averaged over that box and others moved and resized by up to a tenth.
+The result is the NME by inter-ocular distance on the held-out training faces (those by which training selects its
+checkpoint), with the annotated box alone, and averaged over that box and others moved and resized by up to a tenth.
 """
 
 import dataclasses
@@ -25,38 +25,42 @@ ORDER = ("first stage", "second stage", *(f"again, {number}" for number in range
 
 
 def main() -> None:
-    """Measure, publish."""
+    """Measure all options and publish the table."""
     parser = arguments(__doc__)
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--data", required=True)
-    parser.add_argument("--boxes_of", type=int, default=8, help="boxes that are averaged")
-    given = parser.parse_args()
+    parser.add_argument("--boxes_of", type=int, default=8, help="number of boxes to average")
+    options = parser.parse_args()
     devices.prepare_xla()
-    localizer = Localizer.load(given.model)
+    localizer = Localizer.load(options.model)
     longer = dataclasses.replace(localizer, stages=(*localizer.stages, *localizer.stages[-1:] * REPEATS))
-    _, faces = load_faces(given.data, "train").split(DataConfig(name=given.data).validation)
+    _, faces = load_faces(options.data, "train").split(DataConfig(name=options.data).validation)
     face_crops = crop_faces(faces, size=localizer.stages[-1].face_crop_size)
     distance = metrics.inter_ocular(face_crops.points, face_crops.boxes, metrics.Eyes.of(faces.scheme))
 
     def nmes(stages: np.ndarray) -> list[str]:
-        found = [*stages, stages[1:].mean(0)]
-        errors = [metrics.point_errors(points, face_crops.points, faces.visible) for points in found]
+        predictions = [*stages, stages[1:].mean(0)]
+        errors = [metrics.point_errors(points, face_crops.points, faces.visible) for points in predictions]
         return [f"{100 * np.mean(metrics.nme(error, distance, faces.visible)):.2f}" for error in errors]
 
     boxes = [face_crops.boxes] + [
-        jitter_boxes(face_crops.boxes, fraction=0.1, seed=seed) for seed in range(given.boxes_of - 1)
+        jitter_boxes(face_crops.boxes, fraction=0.1, seed=seed) for seed in range(options.boxes_of - 1)
     ]
     rows = []
     for mirror in (False, True):
         model = dataclasses.replace(longer, flip_average=mirror)
-        answers = np.stack([np.stack(model.locate(face_crops.images, each)) for each in boxes])
-        said = ", mirror average" if mirror else ""
-        rows.append((f"box as given{said}", *nmes(answers[0])))
-        rows.append((f"mean over {len(boxes)} boxes{said}", *nmes(answers.mean(0))))
+        predicted = np.stack([np.stack(model.locate(face_crops.images, condition)) for condition in boxes])
+        suffix = ", mirror average" if mirror else ""
+        rows.append((f"box as given{suffix}", *nmes(predicted[0])))
+        rows.append((f"mean over {len(boxes)} boxes{suffix}", *nmes(predicted.mean(0))))
     body = [f"{len(faces)} held-out faces, NME in %.", ""]
     body += table(("", *ORDER, "mean from the second stage on"), rows)
     publish(
-        f"repeats {given.data}", f"At prediction, {given.data}", body, versions={"jax": version("jax")}, given=given
+        f"repeats {options.data}",
+        f"At prediction, {options.data}",
+        body,
+        versions={"jax": version("jax")},
+        options=options,
     )
 
 

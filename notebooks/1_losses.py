@@ -10,8 +10,8 @@
 
 # %% [markdown]
 # # 1 Losses and their gradients
-# Why a landmark regressor learns better from the Wing loss than from L2: what each loss makes of small, medium and
-# large errors. Everything is a pure function; `jax.vmap` and `jax.grad` do the rest.
+# This notebook shows why a landmark regressor learns better with the Wing loss than with L2, by comparing the gradients
+# of small, medium and large errors. Every loss is a pure function, so `jax.vmap` and `jax.grad` work on it.
 
 # %%
 # %matplotlib inline
@@ -27,12 +27,13 @@ losses = {name: wj.losses.make_loss(name) for name in ("l2", "l1", "smooth_l1", 
 wj.report.curves_figure(errors, {name: wj.analysis.curves(loss, errors) for name, loss in losses.items()})
 
 # %% [markdown]
-# L2's gradient grows with the error: a few outliers rule the training. L1's is 1 everywhere. Wing's is largest for
-# *small* errors (width / epsilon = 5 next to 0) and that of L1 beyond `width`. At zero error every gradient is 0.
+# The gradient of L2 grows with the error, so a few outliers dominate the training. The gradient of L1 is 1 everywhere.
+# The gradient of Wing is largest for *small* errors (width / epsilon = 5 near 0) and equals that of L1 above `width`.
+# At zero error every gradient is 0.
 #
-# The last panel is the paper's other argument: the step that would bring an error to zero. With L2 it is 1 for every
-# error, with L1 it is the error itself, with a logarithm it grows with the square: small errors rule the *direction* of
-# an update, large ones its *length*, so that neither drowns the other.
+# The last panel shows the paper's second argument: the step that would bring an error to zero. With L2 it is 1 for
+# every error, with L1 it is the error, and with a logarithm it grows with the square of the error. With Wing, small
+# errors determine the *direction* of an update and large errors its *length*, so neither dominates the other.
 
 # %%
 wing = wj.losses.make_loss("wing", width=10.0, epsilon=2.0)
@@ -41,21 +42,24 @@ slope = jax.grad(lambda error: wing(error, 0.0 * error))
 
 # %% [markdown]
 # ## Units
-# The paper's width 10 and epsilon 2 are pixels of its 64 x 64 crop. On coordinates in [0, 1] an unscaled Wing loss
-# never reaches its width: its slope hardly falls over the whole face, so it is a scaled L1. `make_loss` rescales the
-# lengths exactly, so that the loss is the same one in any unit.
+# The paper's width 10 and epsilon 2 are in pixels of its 64 x 64 crop. With coordinates in [0, 1], no error reaches the
+# width of an unscaled Wing loss: its slope hardly changes over the entire face, so it acts like a scaled L1.
+# `make_loss` rescales the lengths exactly, so the loss is the same in any unit.
 
 # %%
 fractions = errors / 64
-guarded = wj.losses.make_loss("wing", reference_size=64, working_extent=1.0, width=10.0, epsilon=2.0)
+rescaled = wj.losses.make_loss("wing", reference_size=64, working_extent=1.0, width=10.0, epsilon=2.0)
 zeros = jnp.zeros_like(errors)
-print("guarded equals the pixel loss:", bool(jnp.allclose(guarded(fractions, zeros), wing(errors, zeros), rtol=1e-5)))
+print(
+    "the rescaled loss equals the pixel loss:",
+    bool(jnp.allclose(rescaled(fractions, zeros), wing(errors, zeros), rtol=1e-5)),
+)
 raw_slope = wj.analysis.curves(wj.losses.wing_loss, jnp.array([0.001, 0.1, 0.3])).gradient
 print("unscaled slope at 0.06, 6 and 19 pixels:", [round(float(s), 2) for s in raw_slope])
 
 # %% [markdown]
 # ## Width and epsilon
-# One program for the whole grid: both are traced, so `vmap` runs over them.
+# Both parameters are traced, so `vmap` computes the entire grid in one program.
 
 # %%
 widths, epsilons = jnp.array([4.0, 10.0, 14.0]), jnp.array([0.5, 2.0, 3.0])
@@ -64,7 +68,7 @@ print(wj.analysis.wing_slopes(widths, epsilons, jnp.array([1.0]))[..., 0])
 
 
 # %% [markdown]
-# Move the sliders (in a running notebook): `width` is where the loss becomes L1, `epsilon` how sharp its tip is.
+# Move the sliders (in a running notebook): above `width` the loss is L1, and `epsilon` sets the curvature near zero.
 
 
 # %%
@@ -85,5 +89,5 @@ sliders = {
 }
 picture = display(draw(**{key: slider.value for key, slider in sliders.items()}), display_id=True)
 for slider in sliders.values():
-    slider.observe(lambda _: picture.update(draw(**{key: each.value for key, each in sliders.items()})), "value")
+    slider.observe(lambda _: picture.update(draw(**{key: s.value for key, s in sliders.items()})), "value")
 display(*sliders.values())

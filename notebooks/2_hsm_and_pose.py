@@ -10,8 +10,8 @@
 
 # %% [markdown]
 # # 2 HSM and pose
-# Faces far from the frontal view are rare in every training set. HSM (hard sample mining, called PDB in the paper's
-# last version) finds the axis of the shapes along which the pose varies, and repeats the faces of the scarce poses.
+# Profile views are rare in most training sets. HSM (hard sample mining, called PDB in the paper's last version) finds
+# the direction in which face shapes vary with the pose, and repeats the faces with rare poses.
 
 # %%
 # %matplotlib inline
@@ -30,10 +30,10 @@ plt.axis("off")
 plt.show()
 
 # %% [markdown]
-# ## The axis is found, not chosen
-# Shapes are aligned by Procrustes and taken apart by PCA. The paper takes the first component (for AFLW's 19 points the
-# second); here it is the one whose coefficients turn their sign when the face is mirrored. The synthetic faces know
-# their yaw, so that it can be checked.
+# ## The pose axis
+# Shapes are aligned with Procrustes analysis and decomposed with PCA. The paper uses the first component (for AFLW's 19
+# points the second). Here it is selected automatically: the component whose coefficients change their sign when the
+# face is mirrored. The true yaw of synthetic faces is available, so we can check the result.
 
 # %%
 model = wj.balance.pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
@@ -43,9 +43,9 @@ print(f"correlation with the true yaw: {yaw.pearson:.3f} (of ranks: {yaw.spearma
 
 # %% [markdown]
 # ## Before and after
-# Every bin of |coefficient| is filled up to the largest one by repeating its faces whole times; `cap` bounds how often
-# one face may be seen. The repeated faces are not copies: each is augmented anew (notebook 3). `wj.balance.hsm()` is
-# all of this as an argument of `wj.fit`.
+# HSM repeats the faces of each bin of |coefficient| until the bin is about as large as the largest one; `cap` limits
+# how often a face is repeated. The repetitions are not identical, because each is augmented differently (notebook 3).
+# Pass `wj.balance.hsm()` to `wj.fit` to use it in training.
 
 # %%
 counts = wj.balance.duplication_counts(np.abs(model.coefficients), bins=9, cap=10)
@@ -54,17 +54,17 @@ wj.report.pose_figure(model, counts, lines=faces.scheme.lines)
 # %%
 print(wj.balance.pose_histogram(np.abs(model.coefficients), counts, bins=9).table())
 order = wj.balance.duplicated_indices(counts)
-print(f"an epoch of {len(faces)} faces becomes one of {len(order)}")
+print(f"an epoch grows from {len(faces)} to {len(order)} faces")
 
 
 # %% [markdown]
-# More bins follow the tail more closely; a small cap leaves it scarce.
+# With more bins, rare poses are balanced more precisely; with a small cap, they stay rare.
 
 
 # %%
-def fill(bins, cap):
-    repeated = wj.balance.duplication_counts(np.abs(model.coefficients), bins=bins, cap=cap)
-    histogram = wj.balance.pose_histogram(np.abs(model.coefficients), repeated, bins=bins)
+def plot_balance(bins, cap):
+    new_counts = wj.balance.duplication_counts(np.abs(model.coefficients), bins=bins, cap=cap)
+    histogram = wj.balance.pose_histogram(np.abs(model.coefficients), new_counts, bins=bins)
     figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
     axes.stairs(histogram.before, histogram.edges, fill=True, alpha=0.4, label="before")
     axes.stairs(histogram.after, histogram.edges, linewidth=2, label="after")
@@ -78,7 +78,7 @@ sliders = {
     "bins": IntSlider(9, min=3, max=21, description="bins"),
     "cap": IntSlider(10, min=1, max=40, description="cap"),
 }
-picture = display(fill(**{key: slider.value for key, slider in sliders.items()}), display_id=True)
+picture = display(plot_balance(**{key: slider.value for key, slider in sliders.items()}), display_id=True)
 for slider in sliders.values():
-    slider.observe(lambda _: picture.update(fill(**{key: each.value for key, each in sliders.items()})), "value")
+    slider.observe(lambda _: picture.update(plot_balance(**{key: s.value for key, s in sliders.items()})), "value")
 display(*sliders.values())

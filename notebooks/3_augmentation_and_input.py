@@ -10,9 +10,9 @@
 
 # %% [markdown]
 # # 3 Augmentation and the input pipeline
-# Draw, then apply: every augmentation draws parameters for each face from a key of its own, one affine matrix moves the
-# picture *and* its points, and the picture is resampled once. The input on the device and the tf.data pipeline draw the
-# same parameters from the same keys.
+# Every augmentation first samples parameters for each face from a separate random key. Then one affine matrix
+# transforms the picture *and* its points, so the picture is resampled only once. The input on the device and the
+# tf.data pipeline sample the same parameters from the same keys.
 
 # %%
 # %matplotlib inline
@@ -33,7 +33,7 @@ def stage(augment, batch_size=16):
     return wj.StageSpec(model=wj.models.CNN6, input_size=64, margin=1.2, batch_size=batch_size, augment=augment)
 
 
-def sheet(batch, columns=8):
+def show_batch(batch, columns=8):
     rows = len(batch.images) // columns
     figure, panels = plt.subplots(rows, columns, figsize=(12, 1.6 * rows))
     for axes, image, points in zip(np.ravel(panels), batch.images, batch.points, strict=True):
@@ -47,32 +47,33 @@ def sheet(batch, columns=8):
 
 
 # %% [markdown]
-# ## One face, many draws
-# `sample_batch` is the batch that a training would see: of a set that holds one face sixteen times, as HSM makes them,
-# the same face, every time augmented anew by rotation, shift, scale, flip, blur, color and occlusion.
+# ## One face, many augmentations
+# `sample_batch` returns a batch as training uses it. This data set has the same face sixteen times, as HSM repeats it.
+# Each copy gets a different rotation, translation, scale, flip, blur, color and occlusion.
 
 # %%
-one = faces.take([0] * 16)
-on_device = wj.sample_batch(one, stage(geometry + pixels))
-sheet(on_device)
+repeated = faces.take([0] * 16)
+on_device = wj.sample_batch(repeated, stage(geometry + pixels))
+show_batch(on_device)
 
 # %% [markdown]
-# ## The same by tf.data
-# With `input="device"` the faces lie in device memory as uint8, and each training step draws, crops and augments its
-# own batch: nothing travels from the host but which faces are in the step. With `input="tfdata"` NumPy and OpenCV do
-# it ahead of the step, for faces that do not fit there. A batch depends on (seed, step) alone, so that a stopped
-# training goes on with the same ones, and either input makes the same batch but for the rounding of pixels.
+# ## The same batch with tf.data
+# With `input="device"` the faces are in device memory as uint8, and each training step samples, crops and augments its
+# batch; the host only sends the indices of the faces. With `input="tfdata"` NumPy and OpenCV prepare the batches ahead
+# of the step, for data sets that do not fit into device memory. A batch depends only on (seed, step), so a training
+# that was stopped resumes with the same batches. Both inputs make the same batch, except for the rounding of pixels.
 
 # %%
-on_host = wj.sample_batch(one, stage(geometry + pixels), input="tfdata")
-apart = np.abs(on_device.images.astype(int) - on_host.images)
+on_host = wj.sample_batch(repeated, stage(geometry + pixels), input="tfdata")
+difference = np.abs(on_device.images.astype(int) - on_host.images)
 print(f"points differ by at most {np.abs(on_device.points - on_host.points).max():.4f} pixels of the crop")
-print(f"pixels differ by {apart.mean():.2f} gray levels in the mean")
-sheet(on_host)
+print(f"pixels differ by {difference.mean():.2f} gray levels on average")
+show_batch(on_host)
 
 # %% [markdown]
-# ## Each has a stream of its own
-# A face's parameters depend on its key and on the augmentation's name: take one away, and the others draw as before.
+# ## Augmentations are independent
+# The parameters depend on the face's key and the augmentation's name. If you remove an augmentation, the others do not
+# change.
 
 # %%
 keys = jax.random.split(jax.random.key(0), 3)
@@ -82,9 +83,9 @@ print("rotation alone:   ", wj.augment.sample_params(both[:1], keys)["rotation"]
 
 
 # %% [markdown]
-# ## One of your own
-# A name, a function that draws for one face, and one that applies to a batch. `wj.register_augmentation` would make it
-# known to configs and the command line besides.
+# ## Write your own augmentation
+# It needs a name, a function that samples parameters for one face, and a function that applies them to a batch.
+# `wj.register_augmentation` makes it available in configs and on the command line.
 
 
 # %%
@@ -92,20 +93,20 @@ def vignette(strength):
     def sample(key):
         return strength * jax.random.uniform(key)
 
-    def apply(images, drawn):
-        at = jnp.linspace(-1, 1, images.shape[1])
-        radius = (at[:, None] ** 2 + at[None] ** 2)[None, :, :, None]
-        return images * (1 - drawn[:, None, None, None] * radius / 2)
+    def apply(images, strengths):
+        x = jnp.linspace(-1, 1, images.shape[1])
+        radius = (x[:, None] ** 2 + x[None] ** 2)[None, :, :, None]
+        return images * (1 - strengths[:, None, None, None] * radius / 2)
 
     return wj.augment.Augmentation("vignette", sample, apply, on="pixels")
 
 
-sheet(wj.sample_batch(one, stage([*geometry, vignette(1.0)])))
+show_batch(wj.sample_batch(repeated, stage([*geometry, vignette(1.0)])))
 
 # %% [markdown]
 # ## The points move with the picture
-# A check anyone can do by eye or in numbers: mark a landmark by a white square in the darkened pictures, and see where
-# the brightest spot of the augmented crops lies.
+# To check this, we darken the pictures, mark a landmark with a white square, and measure how far the brightest spot of
+# the augmented crops is from the augmented landmark.
 
 # %%
 pictures, nose = [faces.picture(face) // 4 for face in range(len(faces))], 30
@@ -114,21 +115,21 @@ for picture, points in zip(pictures, faces.points, strict=True):
     picture[y - 2 : y + 3, x - 2 : x + 3] = 255
 marked = wj.FaceSet.from_arrays(pictures, faces.points, scheme=faces.scheme, boxes=faces.boxes, visible=faces.visible)
 batch = wj.sample_batch(marked, stage(geometry, batch_size=24))
-off = []
+distances = []
 for image, points in zip(batch.images, batch.points, strict=True):
     spot = np.argwhere(image[..., 0] > 0.8 * image[..., 0].max())
-    off.append(np.linalg.norm(spot.mean(0)[::-1] - points[nose]))
-print(f"distance of the bright spot from the landmark: median {np.median(off):.2f} pixels of the crop")
+    distances.append(np.linalg.norm(spot.mean(0)[::-1] - points[nose]))
+print(f"distance of the bright spot from the landmark: median {np.median(distances):.2f} pixels of the crop")
 
 
 # %% [markdown]
-# Try the strengths yourself.
+# Try different strengths.
 
 
 # %%
-def augmented(rotation, scale, blur):
+def show_augmented(rotation, scale, blur):
     chosen = [wj.augment.rotation(rotation), wj.augment.scale(scale), wj.augment.flip(), wj.augment.blur(blur)]
-    return sheet(wj.sample_batch(one, stage(chosen, batch_size=8)))
+    return show_batch(wj.sample_batch(repeated, stage(chosen, batch_size=8)))
 
 
 sliders = {
@@ -136,7 +137,7 @@ sliders = {
     "scale": FloatSlider(0.05, max=0.4, step=0.01, description="scale"),
     "blur": FloatSlider(0.5, max=1.0, description="blur"),
 }
-picture = display(augmented(**{key: slider.value for key, slider in sliders.items()}), display_id=True)
+picture = display(show_augmented(**{key: slider.value for key, slider in sliders.items()}), display_id=True)
 for slider in sliders.values():
-    slider.observe(lambda _: picture.update(augmented(**{key: each.value for key, each in sliders.items()})), "value")
+    slider.observe(lambda _: picture.update(show_augmented(**{key: s.value for key, s in sliders.items()})), "value")
 display(*sliders.values())

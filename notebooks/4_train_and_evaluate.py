@@ -10,8 +10,8 @@
 
 # %% [markdown]
 # # 4 Train and evaluate a localizer
-# Both stages, small, on synthetic faces: what `make demo` does in two minutes, here in half of one. On 300-W it is
-# `wj.fit(wj.load_faces("w300"), wj.presets.w300())`.
+# We train two small stages on synthetic faces, which takes half a minute (`make demo` does the same in two minutes). To
+# train on 300-W, use `wj.fit(wj.load_faces("w300"), wj.presets.w300())`.
 
 # %%
 # %matplotlib inline
@@ -27,7 +27,7 @@ import wing_jax as wj
 def stage(channels, steps, *, rotation, **fields):
     return wj.StageSpec(
         model=functools.partial(wj.models.PlainRegressor, channels=channels, hidden=256, norm="batch"),
-        loss=wj.losses.wing_loss,  # width 10 and epsilon 2, in pixels of the paper's 64 x 64 crop: `fit` rescales them
+        loss=wj.losses.wing_loss,  # width 10 and epsilon 2 in pixels of the paper's 64 x 64 crop; `fit` rescales them
         optimizer=optax.adamw(optax.cosine_decay_schedule(2e-3, steps, alpha=0.01), weight_decay=1e-2),
         augment=[
             wj.augment.rotation(rotation),
@@ -43,29 +43,29 @@ def stage(channels, steps, *, rotation, **fields):
     )
 
 
-first = stage((16, 32, 64, 128), 600, rotation=20, input_size=32, margin=1.3)  # pixels; the paper's is 64
+first = stage((16, 32, 64, 128), 600, rotation=20, input_size=32, margin=1.3)  # pixels; the paper uses 64
 second = stage((8, 16, 32, 64, 128), 400, rotation=10, input_size=64, margin=1.25, stage2_crops="annotated")
 result = wj.fit(wj.load_faces("synthetic", count=300), [first, second], balance=wj.balance.hsm(bins=9, cap=10))
 
 # %% [markdown]
-# ## What the log says
-# `result.history` has a row for each step that was logged. With `folder="runs/mine"` a training writes the same to
-# `metrics.jsonl` and TensorBoard events, saves checkpoints, and goes on from the last one when it is called again.
+# ## The training log
+# `result.history` has a row for each logged step. With `folder="runs/mine"`, `fit` also writes the log to
+# `metrics.jsonl` and TensorBoard events and saves checkpoints. If you call it again, it resumes from the last one.
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 for number in (1, 2):
     for axes, name in zip(panels, ("nme", "validation_nme"), strict=True):
-        known = [(row["step"], 100 * row[name]) for row in result.history if row["stage"] == number and name in row]
-        axes.plot(*zip(*known, strict=True), marker=".", label=f"stage {number}")
+        values = [(row["step"], 100 * row[name]) for row in result.history if row["stage"] == number and name in row]
+        axes.plot(*zip(*values, strict=True), marker=".", label=f"stage {number}")
         axes.set(title=name.replace("_", " "), xlabel="step", ylabel="% of the eyes' distance")
         axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
 # ## Evaluate
-# On faces that the model has never seen. The box leads, not the eyes' distance: in full profiles the outer eye corners
-# nearly meet in the picture.
+# We evaluate on faces that were not used in training. The first metric divides errors by the size of the box instead of
+# the distance of the eyes, because in full profile views the outer eye corners nearly meet.
 
 # %%
 print(result.localizer.describe())
@@ -80,8 +80,8 @@ evaluation.by("pose")
 evaluation.plot()
 
 # %% [markdown]
-# ## Look
-# Predicted landmarks (yellow) of the six faces around the median, the truth in blue.
+# ## View predictions
+# The six faces with errors around the median: predicted landmarks in yellow, true landmarks in blue.
 
 # %%
 errors = evaluation.errors["box-size"]
@@ -97,6 +97,6 @@ figure.tight_layout(pad=0.2)
 plt.show()
 
 # %% [markdown]
-# `result.localizer.save("mine")` writes a folder that is all that is needed elsewhere, without TensorFlow:
+# `result.localizer.save("mine")` saves the model in a folder. To use it you need only this folder, and no TensorFlow:
 #
 #     points = wj.Localizer.load("mine").predict(image, [[x0, y0, x1, y1]])

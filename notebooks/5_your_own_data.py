@@ -10,8 +10,8 @@
 
 # %% [markdown]
 # # 5 Your own data
-# Images, points, and a scheme that says what the points are: that is all. Here 80 faces with five points are drawn
-# first; with your own data begin at "The faces".
+# You need images, points, and a scheme that describes the points. This notebook first makes 80 synthetic faces with
+# five points as an example. With your own data, start at "The scheme".
 
 # %%
 # %matplotlib inline
@@ -22,17 +22,18 @@ import numpy as np
 
 import wing_jax as wj
 
-drawn = wj.load_faces("synthetic", "train", count=80, seed=7)
+synthetic = wj.load_faces("synthetic", "train", count=80, seed=7)
 FIVE = [slice(36, 42), slice(42, 48), slice(30, 31), slice(48, 49), slice(54, 55)]  # of the 68
-images = [drawn.picture(face) for face in range(len(drawn))]  # RGB, uint8; or the paths of files
-points = np.stack([drawn.points[:, part].mean(1) for part in FIVE], axis=1)  # [80, 5, 2], pixels, 0 is a pixel's center
+images = [synthetic.picture(face) for face in range(len(synthetic))]  # RGB, uint8; file paths work, too
+# [80, 5, 2], in pixels; 0 is the center of the first pixel
+points = np.stack([synthetic.points[:, part].mean(1) for part in FIVE], axis=1)
 light = ["dark" if image.mean() < 100 else "bright" for image in images]
 
 # %% [markdown]
 # ## The scheme
-# Names, which point becomes which when the picture is mirrored, and which are the eyes. Without the pairs, flips would
-# teach the wrong side. The published schemes have names (`scheme="mtfl5"` is five points as well), and one can be kept
-# in a TOML file; `wing-jax data schemes` draws them.
+# A scheme names the points and says which points swap when the picture is mirrored and which are the eyes. Without the
+# pairs, flips would put points on the wrong side. The published schemes are available by name (`scheme="mtfl5"` also
+# has five points), and you can write a scheme in a TOML file. `wing-jax data schemes` shows the published schemes.
 
 # %%
 five = wj.Scheme.make(
@@ -46,8 +47,8 @@ print(five.flip)
 
 # %% [markdown]
 # ## The faces
-# Every argument is checked, and what is wrong is said with its index. `visible` would name the points that count,
-# `boxes` the faces' boxes; left out, they are the tight boxes of the points.
+# Every argument is checked, and errors name the index of the face. You can also pass `visible` (which points are
+# visible) and `boxes` (the face boxes); by default, boxes are the tight boxes of the points.
 
 # %%
 try:
@@ -55,8 +56,8 @@ try:
 except wj.InputError as error:
     print(error)
 faces = wj.FaceSet.from_arrays(images, points, scheme=five, groups={"light": light})
-train, test = faces.split(0.2)  # whole photos apart, the same for ever
-print(len(train), "to train on,", len(test), "to test on")
+train, test = faces.split(0.2)  # faces of one photo stay together; the split is always the same
+print(len(train), "training faces,", len(test), "test faces")
 
 # %%
 plt.figure(figsize=(12, 3))
@@ -66,16 +67,16 @@ plt.show()
 
 # %% [markdown]
 # ## Train
-# The preset `own` is a start for sets of this kind; its stages are objects of which any field can be replaced. Half a
-# minute of training on 63 faces is a toy: look at the evaluation of a longer run before you trust a model.
+# The preset `own` is a good start for small data sets; you can replace any field of its stages. Half a minute of
+# training on 63 faces is only an example: train longer and evaluate the result before you trust a model.
 
 # %%
 first, second = wj.presets.own().stages
 result = wj.fit(train, dataclasses.replace(first, steps=150, evaluate_every=50, ema=0.95))
 
 # %% [markdown]
-# ## Evaluate, predict
-# Errors are divided by the box's size: in full profiles the eyes nearly meet in the picture.
+# ## Evaluate and predict
+# Errors are divided by the size of the box, because in full profile views the eyes nearly meet.
 
 # %%
 evaluation = wj.evaluate(result.localizer, test, metrics=["box-size"])
@@ -95,6 +96,6 @@ figure.tight_layout(pad=0.2)
 plt.show()
 
 # %% [markdown]
-# Annotations in files (`.pts`, imglab XML, COCO JSON, CSV) are read by
-# `wj.load_faces("csv", root="faces.csv", scheme="five.toml")`; `wing-jax data check` reads everything once and says
-# what is missing, broken or outside its picture: docs/how-to/own-faces.md.
+# To read annotations from files (`.pts`, imglab XML, COCO JSON, CSV), use
+# `wj.load_faces("csv", root="faces.csv", scheme="five.toml")`. `wing-jax data check` reads all files and reports points
+# and pictures that are missing, corrupted or out of bounds. See docs/how-to/own-faces.md.

@@ -10,8 +10,8 @@
 
 # %% [markdown]
 # # 6 Your own loss, in ten lines
-# A loss is a pure, elementwise function of predicted and true coordinates in pixels of the crop. Write it, look at its
-# gradient, train with it, compare it with Wing: everything else stays the same.
+# A loss is a pure, elementwise function of predicted and true coordinates in pixels of the crop. In this notebook we
+# write one, plot its gradient, train with it and compare it to Wing.
 
 # %%
 # %matplotlib inline
@@ -26,7 +26,7 @@ import wing_jax as wj
 
 
 def cauchy(predicted, target, *, scale=1.5):
-    """The Cauchy (Lorentzian) loss: a logarithm of the squared error, smooth at zero, deaf to outliers."""
+    """Compute the Cauchy (Lorentzian) loss: a logarithm of the squared error, smooth at zero, robust to outliers."""
     return scale**2 * jnp.log1p(jnp.square((predicted - target) / scale))
 
 
@@ -35,8 +35,8 @@ losses = {"Wing": wj.losses.wing_loss, "L2": wj.losses.l2_loss, "Huber": optax.l
 wj.report.curves_figure(errors, {name: wj.analysis.curves(loss, errors) for name, loss in losses.items()})
 
 # %% [markdown]
-# What a loss must keep, checked as the library checks its own: the gradient is the derivative (finite differences),
-# zero at zero error, and finite everywhere.
+# Check a loss as the library's tests do: its gradient must agree with finite differences, be zero at zero error, and be
+# finite everywhere.
 
 # %%
 slope = jax.vmap(jax.grad(lambda error: cauchy(error, 0.0)))
@@ -47,10 +47,10 @@ print("at zero error:", float(slope(jnp.zeros(1))[0]), " at 1e4 pixels:", float(
 
 # %% [markdown]
 # ## Train and compare
-# A training by each loss and seed. The learning rate is the same for all; AdamW hardly feels the scale of a loss. A
-# fair comparison with SGD tunes it for each (`wing-jax reproduce` does), and many runs train as one program by
-# `wing-jax sweep`. A function that is not one of ours is taken as it is, in pixels of the crop, here of 32: `optax`'s
-# too.
+# We train with each loss and two seeds. The learning rate is the same for all losses, because AdamW is almost
+# independent of the scale of a loss. For a fair comparison with SGD, tune it for each loss, as `wing-jax reproduce`
+# does. `wing-jax sweep` trains many runs as one program. Functions that are not registered losses, such as those of
+# `optax`, are used unchanged: they get coordinates in pixels of the crop, whose side is 32 here.
 
 # %%
 faces = wj.load_faces("synthetic", count=240)
@@ -59,7 +59,7 @@ stage = functools.partial(
     model=functools.partial(wj.models.PlainRegressor, channels=(8, 16, 32, 64), hidden=128, norm="batch"),
     optimizer=optax.adamw(optax.cosine_decay_schedule(2e-3, 300, alpha=0.01), weight_decay=1e-2),
     augment=[wj.augment.rotation(15), wj.augment.translation(0.05), wj.augment.scale(0.05), wj.augment.flip()],
-    ema=0.98,  # the parameters kept are averages of the last fifty steps or so
+    ema=0.98,  # the final parameters are averages over about the last fifty steps
     input_size=32,
     steps=300,
     evaluate_every=300,
@@ -69,13 +69,14 @@ for name, loss in losses.items():
     print(f"{name:7} validation NME by seed: {', '.join(f'{nme:.2%}' for nme in nmes)}")
 
 # %% [markdown]
-# Two seeds of a short training on drawn faces do not rank losses: the spread between the seeds says how much to
-# believe.
+# Two seeds of a short training on synthetic faces are not enough to rank losses: compare the differences between losses
+# to those between seeds.
 #
-# ## A name for it
-# Registered, the loss is known to configs, sweeps and the command line, with its parameter:
-# `--stage1.loss.name cauchy --stage1.loss.params.scale 2`. `lengths` says which parameters are lengths in pixels of the
-# reference crop (64), and `degree` that the loss is an area: it is then rescaled to any crop, as Wing is.
+# ## Register the loss
+# A registered loss and its parameters can be used in configs, sweeps and on the command line:
+# `--stage1.loss.name cauchy --stage1.loss.params.scale 2`. `lengths` names the parameters that are lengths in pixels of
+# the reference crop (64). `degree=2` means that the loss is an area. With these, the loss is rescaled to any crop, as
+# Wing is.
 
 # %%
 wj.register_loss(lengths=("scale",), degree=2)(cauchy)

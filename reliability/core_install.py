@@ -1,11 +1,10 @@
-"""The core alone, as `pip install wing-jax` without an extra: its size, how long it takes to import, and what works.
+"""Test the core, as `pip install wing-jax` without extras: its size, its import time, and what works.
 
     python reliability/core_install.py [--python python3.11] [--constraint requirements.lock] [--rounds 5]
 
-The wheel is built and installed into an environment of its own; then work is done there from the command line, in an
-empty folder, without the checkout: a preset printed, and trained by its name and as the changed file, its evaluation, a
-prediction with a given box, losses and networks from Python. Last, what needs each extra is asked for: the line that
-is answered is in the table.
+The wheel is built and installed into a new environment. Commands run there in an empty folder, without the checkout:
+print a preset, train the preset and a changed copy, evaluate, predict with a given box, use losses and networks from
+Python. Finally, a command that needs each extra is run; the table has its error message.
 """
 
 import os
@@ -22,10 +21,10 @@ from pathlib import Path
 from shared import arguments, publish, table
 
 ROOT = Path(__file__).parents[1]
-TOOLS = ("pip", "setuptools", "_distutils_hack", "pkg_resources")  # of the environment itself: not counted
-LIMIT = 1000  # MB of packages: the goal
+TOOLS = ("pip", "setuptools", "_distutils_hack", "pkg_resources")  # part of every environment: not counted
+LIMIT = 1000  # MB of all packages
 IMPORTS = ("jax", "wing_jax", "wing_jax.losses", "wing_jax.models", "wing_jax.inference.localizer")
-# Twelve synthetic faces in the folders of 300-W, as training and as test faces.
+# Writes twelve synthetic faces in the folders of 300-W, as training and as test faces.
 MAKE_FACES = """
 from pathlib import Path
 from wing_jax.data.images import write_image
@@ -72,7 +71,7 @@ SHORT = [
     *("--stage2.model.params.channels", "8", "8", "8", "16", "--stage2.draws", "1"),
 ]  # fmt: skip
 BOX = ("--box", "40", "40", "150", "150")
-WORK = {
+COMMANDS = {
     "losses, from Python": ("python", "-c", LOSS),
     "networks, from Python": ("python", "-c", MODEL),
     "a preset printed": ("wing-jax", "config", "w300"),
@@ -84,7 +83,7 @@ WORK = {
     "prediction with a given box": ("wing-jax", "predict", "w300", "faces/afw/face0.jpg", *BOX, "--output", "out"),
     "the same, from Python": ("python", "-c", PREDICT),
 }  # fmt: skip
-REFUSED = {  # extra: what needs it
+NEEDS_EXTRA = {  # extra: a command that needs it
     "tfdata": ("wing-jax", "train", "w300", "--root", "faces", "--name", "fed", "--input", "tfdata", *SHORT),
     "detect": ("wing-jax", "predict", "w300", "faces/afw/face0.jpg", "--detector", "libfacedetection"),
     "formats": ("wing-jax", "evaluate", "w300", "--data", "cofw", "--root", "cofw"),
@@ -95,110 +94,114 @@ REFUSED = {  # extra: what needs it
 
 
 def main() -> None:
-    """Build, install, measure, use, and publish both tables."""
+    """Build and install the wheel, run all commands, and publish both tables."""
     parser = arguments(__doc__)
     parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--constraint", default="requirements.lock", help="versions; empty: the newest there are")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "empty"
-        place.mkdir()
-        binaries = installed(given, Path(folder))
-        sizes, caches = megabytes(binaries.parent)
+    parser.add_argument(
+        "--constraint", default="requirements.lock", help="file of versions; empty: the newest versions"
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "empty"
+        folder.mkdir()
+        binaries = install(options, Path(temporary))
+        sizes, caches = package_sizes(binaries.parent)
         total = sum(sizes.values())
         rows = [("files of all packages", f"{total:,.0f} MB, of which .pyc {caches:.0f} (goal: below {LIMIT:,})")]
         largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:6]
         rows.append(("the largest of them", ", ".join(f"{name} {sizes[name]:.0f}" for name in largest)))
-        rows += [(f"`import {name}`", seconds_to_import(binaries, name, given.rounds, place)) for name in IMPORTS]
-        done(binaries, ("python", "-c", MAKE_FACES), place)
-        rows += [(name, used(binaries, words, place)) for name, words in WORK.items()]
-        (place / "clip.mp4").write_bytes(b"")
-        (place / "cofw").mkdir()
-        (place / "cofw" / "COFW_test_color.mat").write_bytes(b"")
-        missing = [(extra, refusal(binaries, words, place)) for extra, words in REFUSED.items()]
-        body = [*table(("core alone", ""), rows), "", *table(("extra that is missing", "what is said"), missing)]
-    publish("core_install", "The core, without extras", body, versions={"pip": version("pip")}, given=given)
+        rows += [(f"`import {name}`", seconds_to_import(binaries, name, options.rounds, folder)) for name in IMPORTS]
+        run(binaries, ("python", "-c", MAKE_FACES), folder)
+        rows += [(name, run_and_time(binaries, command, folder)) for name, command in COMMANDS.items()]
+        (folder / "clip.mp4").write_bytes(b"")
+        (folder / "cofw").mkdir()
+        (folder / "cofw" / "COFW_test_color.mat").write_bytes(b"")
+        missing = [(extra, error_message(binaries, command, folder)) for extra, command in NEEDS_EXTRA.items()]
+        body = [*table(("core alone", ""), rows), "", *table(("missing extra", "message"), missing)]
+    publish("core_install", "The core, without extras", body, versions={"pip": version("pip")}, options=options)
     sys.exit(total > LIMIT or any("FAILED" in cell for _, cell in [*rows, *missing]))
 
 
-def installed(given, folder: Path) -> Path:
-    """The folder of the programs of an environment with the wheel of the working tree in it."""
+def install(options, folder: Path) -> Path:
+    """Install a wheel of the working tree into a new environment; return the folder of its programs."""
     python = folder / "environment" / "bin" / "python"
-    subprocess.run([given.python, "-m", "venv", folder / "environment"], check=True, env=surroundings())
+    subprocess.run([options.python, "-m", "venv", folder / "environment"], check=True, env=clean_environment())
     pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True, env=surroundings())
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT], check=True, env=clean_environment())
     (wheel,) = folder.glob("*.whl")
-    constraint = ["--constraint", ROOT / given.constraint] if given.constraint else []
-    subprocess.run([*pip, "install", *constraint, wheel], check=True, env=surroundings())
+    constraint = ["--constraint", ROOT / options.constraint] if options.constraint else []
+    subprocess.run([*pip, "install", *constraint, wheel], check=True, env=clean_environment())
     return python.parent
 
 
-def megabytes(environment: Path) -> tuple[Mapping[str, float], float]:
-    """The lengths of the files of each package in the environment, and of all compiled .pyc among them: 10^6 bytes."""
+def package_sizes(environment: Path) -> tuple[Mapping[str, float], float]:
+    """Return the size of each package in the environment and of all its .pyc files, in MB (10^6 bytes)."""
     (packages,) = environment.glob("lib/python*/site-packages")
-    found, caches = {}, 0.0
+    sizes, caches = {}, 0.0
     for path in packages.iterdir():
         if not path.name.startswith(TOOLS):
-            files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-            found[path.name] = sum(file.stat().st_size for file in files) / 1e6
+            files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+            sizes[path.name] = sum(file.stat().st_size for file in files) / 1e6
             caches += sum(file.stat().st_size for file in files if file.suffix == ".pyc") / 1e6
-    return found, caches
+    return sizes, caches
 
 
-def seconds_to_import(binaries: Path, name: str, rounds: int, place: Path) -> str:
-    """Median and range of a new interpreter's import, without that interpreter's own start."""
+def seconds_to_import(binaries: Path, name: str, rounds: int, folder: Path) -> str:
+    """Return the median and range of the import time in a new interpreter, without the start of the interpreter."""
     code = f"import time; start = time.perf_counter(); import {name}; print(time.perf_counter() - start)"
-    times = [float(done(binaries, ("python", "-c", code), place).stdout) for _ in range(rounds + 1)][1:]
+    times = [float(run(binaries, ("python", "-c", code), folder).stdout) for _ in range(rounds + 1)][1:]
     return f"{statistics.median(times):.3f} s ({min(times):.3f} to {max(times):.3f})"
 
 
-def used(binaries: Path, words: tuple[str, ...], place: Path) -> str:
-    """Whether a command worked, and in how many seconds; what a preset's printing gives is kept as `mine.py`."""
+def run_and_time(binaries: Path, command: tuple[str, ...], folder: Path) -> str:
+    """Run a command and return its result and seconds; a printed preset is changed and saved as `mine.py`."""
     start = time.perf_counter()
-    answer = done(binaries, words, place, stop=False)
-    if words[:2] == ("wing-jax", "config"):
-        changed = answer.stdout.replace("margin=1.2,", "margin=1.3,")
-        (place / "mine.py").write_text(changed, encoding="utf-8")
-        if changed == answer.stdout:
-            return "FAILED: the printed preset is not as it was"
-    return last(answer) if answer.returncode else f"works, {time.perf_counter() - start:.1f} s"
+    process = run(binaries, command, folder, stop=False)
+    if command[:2] == ("wing-jax", "config"):
+        changed = process.stdout.replace("margin=1.2,", "margin=1.3,")
+        (folder / "mine.py").write_text(changed, encoding="utf-8")
+        if changed == process.stdout:
+            return "FAILED: the printed preset has no margin=1.2"
+    return failure(process) if process.returncode else f"works, {time.perf_counter() - start:.1f} s"
 
 
-def refusal(binaries: Path, words: tuple[str, ...], place: Path) -> str:
-    """The one line that a command without its extra says."""
-    answer = done(binaries, words, place, stop=False)
-    lines = answer.stderr.strip().splitlines()
-    fine = (
-        answer.returncode in (1, 2) and "Traceback" not in answer.stderr and 'pip install "wing-jax[' in answer.stderr
+def error_message(binaries: Path, command: tuple[str, ...], folder: Path) -> str:
+    """Return the error message of a command whose extra is missing."""
+    process = run(binaries, command, folder, stop=False)
+    lines = process.stderr.strip().splitlines()
+    expected = (
+        process.returncode in (1, 2)
+        and "Traceback" not in process.stderr
+        and 'pip install "wing-jax[' in process.stderr
     )
-    return lines[-1] if fine else last(answer)
+    return lines[-1] if expected else failure(process)
 
 
-def done(binaries: Path, words: tuple[str, ...], place: Path, *, stop: bool = True) -> subprocess.CompletedProcess:
-    """A command of the environment, in `place`; where it fails and `stop` is set, so does all."""
-    answer = subprocess.run(
-        [str(binaries / words[0]), *words[1:]],
-        cwd=place,
-        env=surroundings(),
+def run(binaries: Path, command: tuple[str, ...], folder: Path, *, stop: bool = True) -> subprocess.CompletedProcess:
+    """Run a command of the environment in `folder`; if it fails and `stop` is set, exit."""
+    process = subprocess.run(
+        [str(binaries / command[0]), *command[1:]],
+        cwd=folder,
+        env=clean_environment(),
         capture_output=True,
         text=True,
         check=False,
     )
-    if answer.returncode and stop:
-        sys.exit(f"{shlex.join(words)}\n{answer.stdout}{answer.stderr}")
-    return answer
+    if process.returncode and stop:
+        sys.exit(f"{shlex.join(command)}\n{process.stdout}{process.stderr}")
+    return process
 
 
-def surroundings() -> dict[str, str]:
-    """The environment without what leads Python to the checkout or to data."""
+def clean_environment() -> dict[str, str]:
+    """Return the environment variables, without those that lead Python to the checkout or to data."""
     names = ("PYTHON", "VIRTUAL_ENV", "WING_JAX_DATA")
     return {name: value for name, value in os.environ.items() if not name.startswith(names)}
 
 
-def last(answer: subprocess.CompletedProcess) -> str:
-    """That a command failed, and the last line that it said."""
-    lines = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
-    return f"FAILED: {lines[-1][:160] if lines else answer.returncode}"
+def failure(process: subprocess.CompletedProcess) -> str:
+    """Return "FAILED" and the last line that the command printed."""
+    lines = (process.stderr.strip() or process.stdout.strip()).splitlines()
+    return f"FAILED: {lines[-1][:160] if lines else process.returncode}"
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Trainings ended at random moments and started again: does each end with the bits of the one left alone?
+"""End trainings at random moments, restart them, and compare the results to those of an uninterrupted training.
 
     python reliability/crashes.py [--kills 100] [--packings 25] [--terminations 30] [--seed 0]
 
-A job packs synthetic faces and trains both stages on them, with a checkpoint every 20 steps, so that many moments fall
-into the writing of something. The process is sent SIGKILL at a moment drawn evenly from the time that an undisturbed
-job takes, started again, killed again, and so on until it ends by itself before its moment comes; then its packed files
-and its model are compared, byte for byte, with the undisturbed job's, and another job begins. As packing is short,
-`--packings` more are aimed at it, at moments drawn from the time that it takes, five to a job. The same with SIGTERM,
-which must end a training with status 0 and a line that says how to go on, or that of its end where it was done; a
-packing, which has nothing to save, and a Python that has not read its first line yet end by the signal.
+A job packs synthetic faces and trains both stages on them. It saves a checkpoint every 20 steps, so it is often writing
+a file when it is ended. The process gets SIGKILL at a random moment within the duration of an uninterrupted job, is
+restarted, killed again, and so on until it completes before that moment. Then its packed files and its model are
+compared, byte for byte, to those of the uninterrupted job, and the next job starts. Packing is short, so `--packings`
+more kills are sent during packing, five for each job. SIGTERM is tested in the same way: it must end a training with
+status 0 and a line that says how to resume, or with the final line if the training was complete. Packing has nothing to
+save, so the signal ends it, as it ends a Python process that is still starting.
 """
 
 import collections
@@ -31,7 +31,7 @@ from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_file import write_pts
 
-FACES, EVERY, AIMED = 60, 20, 5
+FACES, EVERY, PER_JOB = 60, 20, 5
 CONFIG = f"""
 from wing_jax.config import *
 
@@ -68,12 +68,12 @@ main()
 """
 
 
-class Place:
-    """A folder with the config, in which one job after another is done."""
+class Workspace:
+    """A folder with the config and faces, in which jobs run one after another."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.answer = ""  # to the last signal
+        self.response = ""  # to the last signal
         (folder / "tiny.py").write_text(CONFIG)
         for split, part in (("train", "afw"), ("test", "ibug")):  # the folders of 300-W
             faces = load_faces("synthetic", split, count=FACES)
@@ -82,29 +82,29 @@ class Place:
                 write_pts(folder / "faces" / part / f"{index}.pts", points)
 
     def start(self) -> subprocess.Popen:
-        """The job, in a process of its own."""
-        surroundings = {"XDG_CACHE_HOME": str(self.folder / "cache"), "JAX_PLATFORMS": "cpu"}
+        """Start the job in a new process."""
+        variables = {"XDG_CACHE_HOME": str(self.folder / "cache"), "JAX_PLATFORMS": "cpu"}
         return subprocess.Popen(
             [sys.executable, "-c", JOB],
             cwd=self.folder,
-            env={**os.environ, **surroundings, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+            env={**os.environ, **variables, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
     def clear(self) -> None:
-        """Make room for the next job."""
+        """Delete the files of the last job."""
         for name in ("packed", "packed.partial", "runs"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    def outcome(self) -> dict[str, str]:
-        """Digests of all that must be alike."""
-        kept = [*sorted((self.folder / "packed").iterdir()), self.folder / "runs" / "run" / "model" / "weights.npz"]
-        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in kept}
+    def digests(self) -> dict[str, str]:
+        """Return the digests of all files that must not differ."""
+        paths = [*sorted((self.folder / "packed").iterdir()), self.folder / "runs" / "run" / "model" / "weights.npz"]
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
     def phase(self) -> str:
-        """What a job that has just been ended was about."""
+        """Return the phase in which a job was ended."""
         run = self.folder / "runs" / "run"
         if (self.folder / "packed.partial").exists():
             return "packing"
@@ -120,88 +120,88 @@ class Place:
 
 
 def main() -> None:
-    """End jobs until there are enough ends of each kind, and publish what came of it."""
+    """End jobs as often as requested, in each way, and publish the results."""
     parser = arguments(__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--packings", type=int, default=25)
     parser.add_argument("--terminations", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    draw, rows, phases, whole = random.Random(given.seed), [], collections.Counter(), True
+    options = parser.parse_args()
+    rng, rows, phases, all_same = random.Random(options.seed), [], collections.Counter(), True
     with tempfile.TemporaryDirectory() as folder:
-        place = Place(Path(folder))
+        workspace = Workspace(Path(folder))
         for _ in range(2):  # the first also fills the compile cache
-            place.clear()
-            seconds, expected = undisturbed(place)
-        for kind, wanted in ((signal.SIGKILL, given.kills), (signal.SIGTERM, given.terminations)):
-            ended = jobs = alike = 0
-            while ended < wanted:
-                place.clear()
-                while ended < wanted and not finished(place, draw.uniform(0.2, seconds), kind):
+            workspace.clear()
+            seconds, expected = run_uninterrupted(workspace)
+        for kind, count in ((signal.SIGKILL, options.kills), (signal.SIGTERM, options.terminations)):
+            ended = jobs = same = 0
+            while ended < count:
+                workspace.clear()
+                while ended < count and not run_until(workspace, rng.uniform(0.2, seconds), kind):
                     ended += 1
-                    phases[kind.name, place.phase(), place.answer] += 1
-                    print(f"{kind.name} {ended} of {wanted}: {place.phase()}: {place.answer}", flush=True)
-                finish(place)
-                jobs, alike = jobs + 1, alike + compared(place, expected)
-            rows.append((kind.name, str(ended), str(jobs), f"{alike} of {jobs}"))
-            whole = whole and alike == jobs
-        place.clear()
-        packing, alike = packing_seconds(place), 0
-        for number in range(given.packings):
-            if number % AIMED == 0:
-                place.clear()
-            end_packing(place, draw.uniform(0, packing))
-            phases["SIGKILL, aimed", place.phase(), "none"] += 1
-            print(f"aimed {number + 1} of {given.packings}: {place.phase()}", flush=True)
-            if number % AIMED == AIMED - 1 or number == given.packings - 1:
-                finish(place)
-                alike += compared(place, expected)
-        jobs = -(-given.packings // AIMED)
-        rows.append(("SIGKILL, aimed at packing", str(given.packings), str(jobs), f"{alike} of {jobs}"))
-        whole = whole and alike == jobs
-    where = [(*key, str(count)) for key, count in sorted(phases.items())]
+                    phases[kind.name, workspace.phase(), workspace.response] += 1
+                    print(f"{kind.name} {ended} of {count}: {workspace.phase()}: {workspace.response}", flush=True)
+                finish(workspace)
+                jobs, same = jobs + 1, same + has_same_bytes(workspace, expected)
+            rows.append((kind.name, str(ended), str(jobs), f"{same} of {jobs}"))
+            all_same = all_same and same == jobs
+        workspace.clear()
+        packing, same = packing_seconds(workspace), 0
+        for number in range(options.packings):
+            if number % PER_JOB == 0:
+                workspace.clear()
+            end_packing(workspace, rng.uniform(0, packing))
+            phases["SIGKILL, aimed", workspace.phase(), "none"] += 1
+            print(f"aimed {number + 1} of {options.packings}: {workspace.phase()}", flush=True)
+            if number % PER_JOB == PER_JOB - 1 or number == options.packings - 1:
+                finish(workspace)
+                same += has_same_bytes(workspace, expected)
+        jobs = -(-options.packings // PER_JOB)
+        rows.append(("SIGKILL, aimed at packing", str(options.packings), str(jobs), f"{same} of {jobs}"))
+        all_same = all_same and same == jobs
+    by_phase = [(*key, str(times)) for key, times in sorted(phases.items())]
     body = [*table(("ended by", "times", "jobs", "same bytes in the end"), rows), ""]
-    body += [*table(("ended by", "during", "its answer", "times"), where), ""]
-    body += [f"An undisturbed job takes {seconds:.1f} s, its packing {packing:.2f} s."]
+    body += [*table(("ended by", "during", "its answer", "times"), by_phase), ""]
+    body += [f"An uninterrupted job takes {seconds:.1f} s, its packing {packing:.2f} s."]
     publish(
         "crashes",
         "Crash safety",
         body,
         versions={"jax": version("jax"), "orbax": version("orbax-checkpoint")},
-        given=given,
+        options=options,
     )
-    sys.exit(not whole)
+    sys.exit(not all_same)
 
 
-def compared(place: Place, expected: dict[str, str]) -> bool:
-    """Whether the job that is done has the bytes of the undisturbed one; what differs is printed."""
-    found = place.outcome()
-    other = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
-    print(f"a job is done: {f'OTHER BYTES in {other}' if other else 'the same bytes'}", flush=True)
-    return not other
+def has_same_bytes(workspace: Workspace, expected: dict[str, str]) -> bool:
+    """Return whether the job has the same bytes as the uninterrupted one, and print differences."""
+    actual = workspace.digests()
+    different = sorted(name for name in {*actual, *expected} if actual.get(name) != expected.get(name))
+    print(f"a job is complete: {f'DIFFERENT BYTES in {different}' if different else 'the same bytes'}", flush=True)
+    return not different
 
 
-def undisturbed(place: Place) -> tuple[float, dict[str, str]]:
-    """Seconds that a job takes, and what comes of it."""
+def run_uninterrupted(workspace: Workspace) -> tuple[float, dict[str, str]]:
+    """Run an uninterrupted job; return its seconds and digests."""
     start = time.perf_counter()
-    finish(place)
-    return time.perf_counter() - start, place.outcome()
+    finish(workspace)
+    return time.perf_counter() - start, workspace.digests()
 
 
-def finish(place: Place) -> None:
-    """Do the job, or what is left of it."""
-    process = place.start()
-    said, _ = process.communicate()
+def finish(workspace: Workspace) -> None:
+    """Run the job, or the rest of it, to its end."""
+    process = workspace.start()
+    output, _ = process.communicate()
     if process.returncode:
-        sys.exit(f"a job that nobody ended did not end well:\n{said}")
+        sys.exit(f"an uninterrupted job failed:\n{output}")
 
 
-def packing_seconds(place: Place) -> float:
-    """From when the first file of a packing is there until the packed set is."""
-    process = place.start()
-    wait_for_packing(place, process)
+def packing_seconds(workspace: Workspace) -> float:
+    """Return the seconds from the first file of a packing to its end."""
+    process = workspace.start()
+    wait_for_packing(workspace, process)
     start = time.perf_counter()
-    while not (place.folder / "packed").exists():
+    while not (workspace.folder / "packed").exists():
         time.sleep(0.001)
     seconds = time.perf_counter() - start
     process.kill()
@@ -209,44 +209,44 @@ def packing_seconds(place: Place) -> float:
     return seconds
 
 
-def end_packing(place: Place, seconds: float) -> None:
-    """Start the job, and kill it so long after its packing began, or a packing that is done already at once."""
-    process = place.start()
-    wait_for_packing(place, process)
+def end_packing(workspace: Workspace, seconds: float) -> None:
+    """Start the job, and kill it `seconds` after its packing started (or after it is packed)."""
+    process = workspace.start()
+    wait_for_packing(workspace, process)
     time.sleep(seconds)
     process.kill()
     process.communicate()
 
 
-def wait_for_packing(place: Place, process: subprocess.Popen) -> None:
-    """Until a file lies in `packed.partial` that was not there before, or all is packed."""
-    began = time.time()
-    while not (place.folder / "packed").exists():
+def wait_for_packing(workspace: Workspace, process: subprocess.Popen) -> None:
+    """Wait until there is a new file in `packed.partial`, or packing is complete."""
+    start = time.time()
+    while not (workspace.folder / "packed").exists():
         if process.poll() is not None:
             sys.exit(f"a job ended before it packed:\n{process.communicate()[0]}")
         with contextlib.suppress(FileNotFoundError):
-            if (place.folder / "packed.partial").stat().st_mtime > began:
+            if (workspace.folder / "packed.partial").stat().st_mtime > start:
                 return
         time.sleep(0.001)
 
 
-def finished(place: Place, seconds: float, kind: signal.Signals) -> bool:
-    """Whether the job, or what is left of it, was done before its time was up; else it was ended."""
-    process = place.start()
+def run_until(workspace: Workspace, seconds: float, kind: signal.Signals) -> bool:
+    """Run the job for at most `seconds`, then end it by the signal; return whether it completed."""
+    process = workspace.start()
     try:
-        said, _ = process.communicate(timeout=seconds)
+        output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(kind)
-        said, _ = process.communicate()
-        last = (said.splitlines() or [""])[-1]
-        kinds = {"to resume: ": "how to go on", "next: ": "done"}
-        told = next((what for sign, what in kinds.items() if sign in last), "no line")
-        place.answer = f"status {process.returncode}, {told}" if kind == signal.SIGTERM else "none"
+        output, _ = process.communicate()
+        last = (output.splitlines() or [""])[-1]
+        kinds = {"to resume: ": "how to resume", "next: ": "done"}
+        ending = next((label for start, label in kinds.items() if start in last), "no line")
+        workspace.response = f"status {process.returncode}, {ending}" if kind == signal.SIGTERM else "none"
         if process.returncode not in (0, -kind):
-            sys.exit(f"{kind.name} made a job end with {process.returncode}:\n{said}")
+            sys.exit(f"{kind.name} made a job end with {process.returncode}:\n{output}")
         return False
     if process.returncode:
-        sys.exit(f"a job that went on after {kind.name} did not end well:\n{said}")
+        sys.exit(f"a job that resumed after {kind.name} failed:\n{output}")
     return True
 
 

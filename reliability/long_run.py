@@ -1,12 +1,12 @@
-"""A training that goes on for hours: memory, compilations, the log, throughput.
+"""Measure memory, compilations, the log and throughput of a training of several hours.
 
     python reliability/long_run.py CONFIG [--minutes 120] [--warm 10] [--field value ...]
 
-The config's first stage is trained with as many steps as the time takes, and ended as a scheduler would, by SIGTERM.
-Memory (the process's resident pages) is read every 5 seconds; what is said of it is the slope of a line through the
-means of blocks of five minutes, for neighbouring readings are alike, with the standard error of that slope: after the
-first `--warm` minutes, and in the run's second half. The readings stay in the run's folder, as `memory.csv`.
-Compilations are counted by JAX's own events.
+The config's first stage trains until the time is over and is then ended by SIGTERM, as a scheduler would. Memory (the
+process's resident pages) is read every 5 seconds. The table has the slope of a line through the means of blocks of five
+minutes (because consecutive readings are correlated) and its standard error, after the first `--warm` minutes and in
+the second half of the run. The readings are saved in the run's folder as `memory.csv`. Compilations are counted by
+JAX's events.
 """
 
 import dataclasses
@@ -37,19 +37,19 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 class Watch(threading.Thread):
-    """Reads memory until the time is up, then ends the training."""
+    """Reads memory until the time is over, then ends the training."""
 
     def __init__(self, minutes: float):
         super().__init__(daemon=True)
         self.seconds, self.readings, self.compiled = 60 * minutes, [], []
-        jax.monitoring.register_event_duration_secs_listener(self._hear)
+        jax.monitoring.register_event_duration_secs_listener(self._count_compilation)
 
-    def _hear(self, event: str, _: float, **__: object) -> None:
+    def _count_compilation(self, event: str, _: float, **__: object) -> None:
         if event == COMPILED:
             self.compiled.append(time.time())
 
     def run(self) -> None:
-        """A reading every `EVERY` seconds."""
+        """Read the memory every `EVERY` seconds."""
         page, start = resource.getpagesize(), time.time()
         while time.time() < start + self.seconds:
             resident = int(Path("/proc/self/statm").read_text().split()[1]) * page
@@ -59,19 +59,19 @@ class Watch(threading.Thread):
 
 
 def main() -> None:
-    """Train, plot, publish."""
+    """Train, plot and publish the results."""
     parser = arguments(__doc__)
     parser.add_argument("config", metavar="CONFIG")
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--warm", type=float, default=10)
-    given, options = parser.parse_known_args()
+    options, config_options = parser.parse_known_args()
     devices.prepare_xla()
-    loaded = parse_config(Config, [given.config, *options], command="train", usage="")
+    loaded = parse_config(Config, [options.config, *config_options], command="train", usage="")
     stage = dataclasses.replace(loaded.stage1, steps=100_000_000)
     config = dataclasses.replace(loaded, stage1=stage, stage2=None, name=f"{loaded.name}-long")
     if config.folder.exists():
-        sys.exit(f"{config.folder}: is there already: a long run begins afresh")
-    watch = Watch(given.minutes)
+        sys.exit(f"{config.folder}: already exists: delete it to start a new run")
+    watch = Watch(options.minutes)
     watch.start()
     try:
         with termination.handle_sigterm():
@@ -81,21 +81,23 @@ def main() -> None:
     log = config.folder / "stage1" / "metrics.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     if not any("faces_per_second" in line for line in lines):
-        sys.exit(f"{given.minutes:g} minutes were over before the speed was logged once: give more --minutes")
+        sys.exit(f"{options.minutes:g} minutes ended before the speed was logged: pass more --minutes")
     readings = [(when - watch.readings[0][0], resident) for when, resident in watch.readings]
     np.savetxt(config.folder / "memory.csv", readings, "%.1f", ",", header="seconds,MiB", comments="")
     figure = Path(__file__).parents[1] / "docs" / f"long-{loaded.name}.png"
-    body = summary(watch, lines, warm=60 * given.warm, every=stage.evaluate_every)
+    body = summary(watch, lines, warm=60 * options.warm, every=stage.evaluate_every)
     body += ["", f"![Memory and throughput](../docs/{figure.name})"]
-    publish(f"long-{loaded.name}", f"A long run: {loaded.name}", body, versions={"jax": version("jax")}, given=given)
-    if not given.print_only:
+    publish(
+        f"long-{loaded.name}", f"A long run: {loaded.name}", body, versions={"jax": version("jax")}, options=options
+    )
+    if not options.print_only:
         plot(watch, lines, figure)
 
 
 def summary(watch: Watch, lines: list[dict], *, warm: float, every: int) -> list[str]:
-    """The table of what must hold."""
+    """Return the table of results."""
     times, memory = (np.array(values) for values in zip(*watch.readings, strict=True))
-    kept = times > times[0] + warm
+    after_warmup = times > times[0] + warm
     late_half = times > (times[0] + times[-1]) / 2
     steps = [line["step"] for line in lines]
     gaps = {after - before for before, after in zip([0, *steps], steps, strict=False)}
@@ -105,7 +107,7 @@ def summary(watch: Watch, lines: list[dict], *, warm: float, every: int) -> list
     late = [when for when in watch.compiled if when > times[0] + warm]
     rows = [
         ("minutes, steps", f"{(times[-1] - times[0]) / 60:.0f}, {steps[-1]:,}"),
-        ("memory after the warm-up, its slope a hour", memory_of(times[kept], memory[kept])),
+        ("memory after the warm-up, its slope a hour", memory_of(times[after_warmup], memory[after_warmup])),
         ("memory in the second half, its slope a hour", memory_of(times[late_half], memory[late_half])),
         (
             "compilations after the warm-up; the last of all",
@@ -119,9 +121,9 @@ def summary(watch: Watch, lines: list[dict], *, warm: float, every: int) -> list
 
 
 def memory_of(times: np.ndarray, memory: np.ndarray) -> str:
-    """Its mean, slope, and the slope's standard error."""
+    """Format the mean of the memory, its slope, and the standard error of the slope."""
     if not len(times):
-        return "no reading: give more --minutes"
+        return "no reading: pass more --minutes"
     slope, error = slope_of((times - times[0]) / 3600, memory)
     if math.isnan(slope):
         return f"{memory.mean():.0f} MiB; too short for a slope"
@@ -129,20 +131,20 @@ def memory_of(times: np.ndarray, memory: np.ndarray) -> str:
 
 
 def slope_of(hours: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """Least-squares slope and its standard error, of the means of blocks of five minutes."""
+    """Return the least-squares slope of the means of blocks of five minutes, and its standard error."""
     block = (hours * 3600 // BLOCK).astype(int)
     if block[0] == block[-1]:  # no slope through one point
         return math.nan, math.nan
     x, y = (np.array([series[block == b].mean() for b in np.unique(block)]) for series in (hours, values))
     design = np.stack([x, np.ones_like(x)], axis=1)
     (slope, _), _, _, _ = np.linalg.lstsq(design, y)
-    rest = y - design @ np.linalg.lstsq(design, y)[0]
-    spread = np.sqrt((rest**2).sum() / max(len(x) - 2, 1) / ((x - x.mean()) ** 2).sum())
+    residuals = y - design @ np.linalg.lstsq(design, y)[0]
+    spread = np.sqrt((residuals**2).sum() / max(len(x) - 2, 1) / ((x - x.mean()) ** 2).sum())
     return float(slope), float(spread)
 
 
 def plot(watch: Watch, lines: list[dict], path: Path) -> None:
-    """Memory and throughput over the run."""
+    """Plot memory and throughput over the run."""
     times, memory = (np.array(values) for values in zip(*watch.readings, strict=True))
     speed = [line["faces_per_second"] for line in lines if "faces_per_second" in line]
     figure, (above, below) = plt.subplots(2, 1, figsize=(8, 5), layout="constrained")

@@ -1,4 +1,4 @@
-"""The helpers of benchmarks/ for the scripts of this folder, which import them from here."""
+"""Import the helpers of benchmarks/ for the scripts in this folder."""
 
 import sys
 from pathlib import Path

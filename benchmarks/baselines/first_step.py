@@ -1,6 +1,6 @@
-"""Train the first stage of the preset "w300" on a packed set, say "first step done" when it is, and stop there.
+"""Train one step of the first stage of the preset "w300" on a packed set, print "first step done", and exit.
 
-It is what the command `wing-jax train` does up to that point, but for the run's folder.
+This is the same as the start of the command `wing-jax train`, but without a run folder.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import sys
 
 def main() -> None:
     """Train one step."""
-    given = json.loads(sys.argv[1])
+    settings = json.loads(sys.argv[1])
     from wing_jax.runtime import devices
 
     devices.prepare_xla()
@@ -20,16 +20,16 @@ def main() -> None:
 
     base = presets.load("w300")
     stage = dataclasses.replace(base.stage1, steps=1, evaluate_every=1)
-    data = DataConfig(name="packed", root=given["packed"])
+    data = DataConfig(name="packed", root=settings["packed"])
     config = dataclasses.replace(base, data=data, stage1=stage, stage2=None)
     with devices.usual_settings():
-        take_one(config)
+        take_step(config)
     print("first step done", flush=True)
     os._exit(0)
 
 
-def take_one(config) -> None:
-    """One step, and wait until it is done."""
+def take_step(config) -> None:
+    """Take one step and wait until it is complete."""
     import jax
 
     from wing_jax.from_config.recipe import mesh_of, settings_of

@@ -1,4 +1,4 @@
-"""dlib's shape predictor on a photo and its boxes, one face after the other as dlib does it."""
+"""Run dlib's shape predictor on a photo and its boxes, one face after the other."""
 
 from pathlib import Path
 

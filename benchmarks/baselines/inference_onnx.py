@@ -1,11 +1,11 @@
-"""The first stage in ONNX Runtime, as `wing-jax export` writes it."""
+"""Run the first stage, exported by `wing-jax export`, in ONNX Runtime."""
 
 from pathlib import Path
 
 import numpy as np
 from worker import Ready, serve, timed
 
-SHOWN = 4  # faces whose points are compared
+COMPARED = 4  # faces whose points are compared
 
 
 def prepare(settings: dict) -> Ready:
@@ -14,7 +14,7 @@ def prepare(settings: dict) -> Ready:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")  # default; ends with each run
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")  # the default; threads stop after each run
     folder = Path(settings["folder"])
     session = onnxruntime.InferenceSession(
         str(folder / "onnx" / "stage1.onnx"), options, providers=["CPUExecutionProvider"]
@@ -27,7 +27,7 @@ def prepare(settings: dict) -> Ready:
             session.run(None, {"crops": batch})
 
     work(3)
-    check = session.run(None, {"crops": crops[:SHOWN]})[0].ravel()
+    check = session.run(None, {"crops": crops[:COMPARED]})[0].ravel()
     return Ready(seconds=timed(work), packages=["onnxruntime"], check=check)
 
 

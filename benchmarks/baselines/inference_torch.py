@@ -1,4 +1,4 @@
-"""The first stage in PyTorch with the bundle's weights, channels last, eager or compiled."""
+"""Run the first stage in PyTorch with the bundle's weights, channels last, eager or compiled."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from worker import Ready, serve, timed
 
-SHOWN = 4  # faces whose points are compared
+COMPARED = 4  # faces whose points are compared
 EPSILON = 1e-5  # of Flax's BatchNorm
 
 
 def prepare(settings: dict) -> Ready:
-    """Build the network and compile it where asked for."""
+    """Build the network and compile it if requested."""
     import torch
 
     torch.set_num_threads(2)
@@ -31,12 +31,12 @@ def prepare(settings: dict) -> Ready:
 
     work(3)
     with torch.inference_mode():
-        check = forward(crops[:SHOWN]).flatten().tolist()
+        check = forward(crops[:COMPARED]).flatten().tolist()
     return Ready(seconds=timed(work), packages=["torch"], check=check)
 
 
 def first_stage(bundle: Path) -> tuple[dict, int, dict[str, np.ndarray]]:
-    """The network's description, its input's side, and its variables by name ("params/output/bias")."""
+    """Return the network's description, the side of its input, and its variables by name ("params/output/bias")."""
     facts = json.loads((bundle / "model.json").read_text())["stages"][0]
     with np.load(bundle / "weights.npz") as stored:
         variables = {name.removeprefix("stage1/"): stored[name] for name in stored.files if name.startswith("stage1/")}
@@ -44,17 +44,17 @@ def first_stage(bundle: Path) -> tuple[dict, int, dict[str, np.ndarray]]:
 
 
 def build(description: dict, size: int, variables: dict[str, np.ndarray]):
-    """Convolution, pool, BatchNorm, ReLU a block, in the order of wing_jax, BatchNorm folded into the convolution."""
+    """Build the network in the order of wing_jax: convolution with folded BatchNorm, pool, ReLU."""
     import torch
     from torch import nn
 
     depth, side = len(description["channels"]), size >> len(description["channels"])
     layers: list[nn.Module] = []
     for i in range(depth):
-        kernel, bias = folded(variables, f"ConvBlock_{i}/Conv_0", f"ConvBlock_{i}/Shift_0")
+        kernel, bias = fold_batch_norm(variables, f"ConvBlock_{i}/Conv_0", f"ConvBlock_{i}/Shift_0")
         conv = nn.Conv2d(kernel.shape[2], kernel.shape[3], 3, padding=1)
         layers += [fill(conv, kernel.transpose(3, 2, 0, 1), bias), nn.MaxPool2d(2), nn.ReLU(inplace=True)]
-    kernel, bias = folded(variables, "Dense_0", "Shift_0")
+    kernel, bias = fold_batch_norm(variables, "Dense_0", "Shift_0")
     hidden = kernel.shape[1]
     kernel = kernel.reshape(side, side, -1, hidden).transpose(2, 0, 1, 3).reshape(-1, hidden)  # channel first
     layers += [nn.Flatten(), fill(nn.Linear(*kernel.shape), kernel.T, bias), nn.ReLU(inplace=True)]
@@ -63,9 +63,11 @@ def build(description: dict, size: int, variables: dict[str, np.ndarray]):
     return nn.Sequential(*layers).eval().to(memory_format=torch.channels_last)
 
 
-def folded(variables: dict[str, np.ndarray], name: str, shift: str) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel and bias of a layer with its BatchNorm in them. Where BatchNorm's scale is negative it would not pass the
-    pool, so that is refused."""
+def fold_batch_norm(variables: dict[str, np.ndarray], name: str, shift: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return kernel and bias of a layer with its BatchNorm folded in.
+
+    A negative scale of BatchNorm does not commute with the pool, so it is an error.
+    """
     kernel, norm = variables[f"params/{name}/kernel"], f"{shift}/BatchNorm_0"
     if f"params/{shift}/bias" in variables:
         return kernel, variables[f"params/{shift}/bias"]
@@ -75,7 +77,7 @@ def folded(variables: dict[str, np.ndarray], name: str, shift: str) -> tuple[np.
 
 
 def fill(layer, kernel: np.ndarray, bias: np.ndarray):
-    """`layer` with these weights."""
+    """Copy the weights into `layer` and return it."""
     import torch
 
     with torch.no_grad():

@@ -1,15 +1,15 @@
-"""wing_jax: "network" (the first stage alone), "locate" (both stages from face crops), "predict" (from a photo)."""
+"""Run wing_jax: "network" (only the first stage), "locate" (both stages from face crops), "predict" (from a photo)."""
 
 from pathlib import Path
 
 import numpy as np
 from worker import Ready, serve, timed
 
-SHOWN = 4  # faces whose points are compared
+COMPARED = 4  # faces whose points are compared
 
 
 def prepare(settings: dict) -> Ready:
-    """Load the bundle and compile what is asked for."""
+    """Load the bundle and compile the requested function."""
     from wing_jax.runtime import devices
 
     devices.prepare_xla()
@@ -28,7 +28,7 @@ def prepare(settings: dict) -> Ready:
 
 
 def network(localizer, folder: Path, batch: int) -> tuple:
-    """Crops to points by the first stage."""
+    """Return the function from crops to points by the first stage."""
     import jax
 
     from wing_jax.models.networks import as_network
@@ -37,19 +37,19 @@ def network(localizer, folder: Path, batch: int) -> tuple:
     stage = localizer.stages[0]
     crops = np.load(folder / "crops.npz")["images"]
     run, variables = make_predict(as_network(stage.model)), jax.device_put(stage.variables)
-    check = np.asarray(run(variables, crops[:SHOWN])).ravel()
+    check = np.asarray(run(variables, crops[:COMPARED])).ravel()
     return lambda: np.asarray(run(variables, crops[:batch])), check
 
 
 def locate(localizer, folder: Path, batch: int) -> tuple:
-    """Face crops and boxes to points."""
+    """Return the function from face crops and boxes to points."""
     photo = np.load(folder / "photo.npz")
-    face_crops, boxes = cut(localizer, photo["image"], photo["boxes"][:batch])
+    face_crops, boxes = cut_face_crops(localizer, photo["image"], photo["boxes"][:batch])
     return lambda: localizer.locate(face_crops, boxes), ()
 
 
-def cut(localizer, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Face crops of the last stage's size, and the boxes in their pixels."""
+def cut_face_crops(localizer, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return face crops of the last stage's size, and the boxes in their pixels."""
     from wing_jax.data.face_crops import crop_face
 
     pairs = [crop_face(image, box, size=localizer.stages[-1].face_crop_size) for box in boxes]
@@ -62,7 +62,7 @@ def cut(localizer, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np
 
 
 def predict(localizer, folder: Path, batch: int) -> tuple:
-    """A photo and boxes to points."""
+    """Return the function from a photo and boxes to points."""
     photo = np.load(folder / "photo.npz")
     image, boxes = photo["image"], photo["boxes"][:batch]
     return lambda: localizer.predict(image, boxes), ()

@@ -1,4 +1,4 @@
-"""Batches of augmented crops by a chain of TensorFlow ops an image, mapped by tf.data."""
+"""Make batches of augmented crops with a chain of TensorFlow ops for each image, mapped by tf.data."""
 
 import numpy as np
 from face_file import HALVED, crop_side, jpeg_files, points_at, read
@@ -21,7 +21,7 @@ def prepare(settings: dict) -> Ready:
     dataset = dataset.shuffle(1024).repeat()
     chain = make_chain(settings, face_crop=face_crop, encoded=encoded, flip=faces["flip"])
     dataset = dataset.map(chain, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
-    # A fixed number: the automatic one grows while others have their turns, and works through them.
+    # A fixed number: with the automatic one, the pipeline would also work during the turns of others.
     batches = dataset.batch(settings["batch"], drop_remainder=True).prefetch(PREFETCHED).as_numpy_iterator()
     warm = stream(batches.__next__, drained=4)
     warm(16)
@@ -29,7 +29,7 @@ def prepare(settings: dict) -> Ready:
 
 
 def make_chain(settings: dict, *, face_crop: int, encoded: bool, flip: np.ndarray):
-    """One image and its points through all augmentations, step by step, as tutorials write it."""
+    """Return the function that applies all augmentations to an image and its points, as in tutorials."""
     import tensorflow as tf
 
     augment, size, side = settings["augment"], settings["size"], crop_side(face_crop)
@@ -46,7 +46,7 @@ def make_chain(settings: dict, *, face_crop: int, encoded: bool, flip: np.ndarra
         blurs = tf.random.uniform([]) < augment["blur"]
         image = tf.cond(blurs, lambda: blur(image, augment["blur_sigma"]), lambda: image)
         if augment.get("color"):
-            image = recolour(image, augment["color"])
+            image = recolor(image, augment["color"])
         if augment.get("occlusion"):
             image = occlude(image, size, augment)
         return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8), points
@@ -55,14 +55,14 @@ def make_chain(settings: dict, *, face_crop: int, encoded: bool, flip: np.ndarra
 
 
 def uniform(limit: float, shape=()):
-    """Numbers within +- `limit`."""
+    """Return random numbers within +- `limit`."""
     import tensorflow as tf
 
     return tf.random.uniform(shape, -limit, limit)
 
 
 def rotate(image, points, radians):
-    """Turn about the middle."""
+    """Rotate about the center."""
     import tensorflow as tf
 
     center = (image.shape[0] - 1) / 2
@@ -81,7 +81,7 @@ def rotate(image, points, radians):
 
 
 def crop(image, points, side: int, augment: dict):
-    """Cut about `side` pixels from about the middle."""
+    """Crop about `side` pixels near the center."""
     import tensorflow as tf
 
     cut = tf.cast(tf.round(side / (1 + uniform(augment["scale"]))), tf.int32)
@@ -93,7 +93,7 @@ def crop(image, points, side: int, augment: dict):
 
 
 def mirror(image, points, flip: np.ndarray, size: int, probability: float):
-    """Mirror left to right, names swapped."""
+    """Flip left to right and swap the points."""
     import tensorflow as tf
 
     def mirrored():
@@ -104,7 +104,7 @@ def mirror(image, points, flip: np.ndarray, size: int, probability: float):
 
 
 def blur(image, sigma: float):
-    """Gaussian, by two depthwise convolutions."""
+    """Apply a Gaussian blur by two depthwise convolutions."""
     import tensorflow as tf
 
     radius = int(np.ceil(3 * sigma))
@@ -115,8 +115,8 @@ def blur(image, sigma: float):
     return tf.nn.depthwise_conv2d(down, taps.transpose(1, 0, 2, 3), [1, 1, 1, 1], "VALID")[0]
 
 
-def recolour(image, amount: float):
-    """Contrast, brightness and channel gains."""
+def recolor(image, amount: float):
+    """Change contrast, brightness and channel gains."""
     import tensorflow as tf
 
     image = tf.image.adjust_contrast(image, 1 + uniform(amount))
@@ -124,7 +124,7 @@ def recolour(image, amount: float):
 
 
 def occlude(image, size: int, augment: dict):
-    """Now and then a gray rectangle."""
+    """Draw a gray rectangle with the given probability."""
     import tensorflow as tf
 
     sides = tf.random.uniform((2,), 0, augment["occlusion_side"])

@@ -1,4 +1,4 @@
-"""Batches of augmented crops by albumentations in the worker processes of a PyTorch DataLoader."""
+"""Make batches of augmented crops with albumentations in the worker processes of a PyTorch DataLoader."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ PREFETCHED = 4  # batches a worker
 
 
 class Faces:
-    """A map-style data set: face, augmented crop, points."""
+    """A map-style data set of augmented crops and points."""
 
     def __init__(self, settings: dict):
         faces = read(settings["data"])
@@ -26,13 +26,13 @@ class Faces:
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         image, points = self.picture(index), self.points[index]
-        if np.random.random() < self.probability:  # noqa: NPY002  # albumentations' own mirroring keeps the names
+        if np.random.random() < self.probability:  # noqa: NPY002  # albumentations' flip does not swap points
             image, points = image[:, ::-1], points[self.flip] * (-1, 1) + (self.face_crop - 1, 0)
-        changed = self.compose(image=np.ascontiguousarray(image), keypoints=points)
-        return changed["image"], np.asarray(changed["keypoints"], np.float32)
+        augmented = self.compose(image=np.ascontiguousarray(image), keypoints=points)
+        return augmented["image"], np.asarray(augmented["keypoints"], np.float32)
 
     def picture(self, index: int) -> np.ndarray:
-        """The face crop, decoded where it is a JPEG file."""
+        """Return the face crop, decoded if it is a JPEG file."""
         if not self.files:
             return self.images[index]
         half = cv2.imdecode(np.frombuffer(self.files[index], np.uint8), cv2.IMREAD_REDUCED_COLOR_2)
@@ -40,7 +40,7 @@ class Faces:
 
 
 def compose(augment: dict, *, face_crop: int, size: int):
-    """All but the mirroring, in albumentations' own transforms."""
+    """Return all augmentations except the flip, as albumentations' transforms."""
     import albumentations as A
 
     share, occluded = augment["translation"] * crop_side(face_crop) / face_crop, augment.get("occlusion", 0)
@@ -64,12 +64,12 @@ def compose(augment: dict, *, face_crop: int, size: int):
 
 
 def start_worker(_: int) -> None:
-    """One thread in each worker process."""
+    """Use one thread in each worker process."""
     cv2.setNumThreads(0)
 
 
 def prepare(settings: dict) -> Ready:
-    """Start the worker processes and let them run for a while."""
+    """Start the worker processes and let them run for some batches."""
     import torch
     from torch.utils.data import DataLoader, RandomSampler
 
@@ -92,7 +92,7 @@ def prepare(settings: dict) -> Ready:
 
 
 def check(images, points, settings: dict) -> None:
-    """Make sure that the batch is what the others give."""
+    """Check that the batch has the same format as those of the other baselines."""
     side = settings["size"]
     assert images.shape == (settings["batch"], side, side, 3), images.shape
     assert images.numpy().dtype == np.uint8, images.dtype

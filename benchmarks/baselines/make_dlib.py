@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-CASCADES, DEPTH, TREES = 15, 4, 500  # of the classic 68-point model
+CASCADES, DEPTH, TREES = 15, 4, 500  # as in the classic 68-point model
 
 
 def main() -> None:
-    """Train and save; without dlib there is nothing to do, and the comparison says so."""
+    """Train and save the predictor; without dlib do nothing, which the comparison reports."""
     try:
         import dlib
     except ImportError:

@@ -1,4 +1,4 @@
-"""Training steps with on-device input, on a mesh of virtual devices."""
+"""Run training steps with on-device input on a mesh of virtual devices."""
 
 import numpy as np
 from worker import Ready, serve, timed
@@ -6,8 +6,8 @@ from worker import Ready, serve, timed
 POINTS, SIDE, CROP = 68, 80, 64
 
 
-def prepare(given: dict) -> Ready:
-    """Faces of noise, a network, and five steps of it."""
+def prepare(settings: dict) -> Ready:
+    """Make random faces and a network, and take five steps."""
     import jax
     import optax
 
@@ -24,32 +24,32 @@ def prepare(given: dict) -> Ready:
     from wing_jax.train.state import init_state
     from wing_jax.train.steps import make_train_step
 
-    count, random = given["faces"], np.random.default_rng(0)
+    count, rng = settings["faces"], np.random.default_rng(0)
     transform = np.array([[1, 0, (SIDE - CROP) / 2], [0, 1, (SIDE - CROP) / 2]], np.float32)
-    padded = count + -count % given["devices"]
-    few = random.integers(0, 256, (1000, SIDE, SIDE, 3), dtype=np.uint8)
+    padded = count + -count % settings["devices"]
+    images = rng.integers(0, 256, (1000, SIDE, SIDE, 3), dtype=np.uint8)
     faces = TrainingFaces(
-        images=np.resize(few, (padded, SIDE, SIDE, 3)),
-        points=np.resize(random.uniform(20, 60, (1000, POINTS, 2)).astype(np.float32), (count, POINTS, 2)),
+        images=np.resize(images, (padded, SIDE, SIDE, 3)),
+        points=np.resize(rng.uniform(20, 60, (1000, POINTS, 2)).astype(np.float32), (count, POINTS, 2)),
         visible=np.ones((count, POINTS), bool),
         crop_to_image=np.broadcast_to(transform, (count, 1, 2, 3)).copy(),
         order=(np.arange(count) % 1000).astype(np.int32) + 1000 * (np.arange(count) // 1000).astype(np.int32),
         flip=np.arange(POINTS, dtype=np.int32)[::-1].copy(),
     )
     augment = augmentations_of(AugmentConfig(rotation=30.0, translation=0.05, scale=0.05))
-    source = DeviceInput(augment=augment, size=CROP, batch_size=given["batch"], supersample=1, seed=0)
+    source = DeviceInput(augment=augment, size=CROP, batch_size=settings["batch"], supersample=1, seed=0)
     network, optimizer = as_network(CNN6(points=POINTS)), optax.sgd(1e-4, momentum=0.9)
     loss = make_loss("wing", working_extent=float(CROP))
     step = make_train_step(network, optimizer, loss, reduction="mean", eyes=(36, 45))
-    runner = DeviceInputRunner(step, source, faces, replicas=Replicas(devices.make_mesh(given["devices"])))
+    runner = DeviceInputRunner(step, source, faces, replicas=Replicas(devices.make_mesh(settings["devices"])))
     state = runner.place(init_state(network, optimizer, seed=0, input_size=CROP))
     state, metrics = runner.advance(state, 0, 5)
-    check = [float(jax.device_get(metrics["loss"][0])[-1]) / given["batch"] if count == 2048 else 0.0]
-    held = {"state": state, "step": 5}
+    check = [float(jax.device_get(metrics["loss"][0])[-1]) / settings["batch"] if count == 2048 else 0.0]
+    progress = {"state": state, "step": 5}
 
     def work(number: int) -> None:
-        held["state"], metrics = runner.advance(held["state"], held["step"], held["step"] + number)
-        held["step"] += number
+        progress["state"], metrics = runner.advance(progress["state"], progress["step"], progress["step"] + number)
+        progress["step"] += number
         jax.block_until_ready(metrics)
 
     return Ready(timed(work), packages=("jax", "jaxlib", "flax"), check=check)

@@ -1,4 +1,4 @@
-"""Training steps in JAX: "plain" as a tutorial writes it, "pure", "kernel" and "bfloat16" as wing_jax trains."""
+"""Run training steps in JAX: "plain" as in a tutorial, "pure", "kernel" and "bfloat16" as wing_jax trains."""
 
 import numpy as np
 from worker import NotInstalledError, Ready, serve, timed
@@ -15,9 +15,9 @@ def prepare(settings: dict) -> Ready:
         prepare_wing_jax(kind)
     import jax
 
-    given = dict(np.load(settings["start"]))
-    kernels = {value.shape: value for name, value in given.items() if name.startswith("kernel")}
-    step, state, batch = (plain if kind == "plain" else wing)(settings, given, kernels)
+    initial = dict(np.load(settings["start"]))
+    kernels = {value.shape: value for name, value in initial.items() if name.startswith("kernel")}
+    step, state, batch = (plain if kind == "plain" else wing)(settings, initial, kernels)
     batch = jax.device_put(batch)
 
     def advance(count: int) -> float:
@@ -31,7 +31,7 @@ def prepare(settings: dict) -> Ready:
 
 
 def prepare_wing_jax(kind: str) -> None:
-    """What the training command does before it uses JAX; and make sure that the kernel runs where it is meant to."""
+    """Prepare JAX as the training command does, and check whether the CPU kernel is used as requested."""
     from wing_jax.runtime import devices
 
     devices.prepare_xla()
@@ -44,14 +44,14 @@ def prepare_wing_jax(kind: str) -> None:
 
 
 def with_kernels(params, kernels: dict):
-    """`params` with the given kernels, which are told apart by their shapes."""
+    """Return `params` with the given kernels, which are matched by their shapes."""
     import jax
 
     return jax.tree.map(lambda leaf: jax.numpy.asarray(kernels.get(leaf.shape, leaf)), params)
 
 
-def wing(settings: dict, given: dict, kernels: dict) -> tuple:
-    """The step of `wing-jax train`, with its metrics."""
+def wing(settings: dict, initial: dict, kernels: dict) -> tuple:
+    """Return the step of `wing-jax train`, with its metrics."""
     import optax
 
     from wing_jax.losses import make_loss
@@ -79,20 +79,20 @@ def wing(settings: dict, given: dict, kernels: dict) -> tuple:
     state = init_state(network, optimizer, seed=0, input_size=size)
     variables = {**state.variables, "params": with_kernels(state.variables["params"], kernels)}
     replicas = Replicas(devices.make_mesh(1))
-    one = make_train_step(network, optimizer, loss, reduction="mean", eyes=(36, 45))
-    compiled = replicas.compile(one, split=(True,))
+    train_step = make_train_step(network, optimizer, loss, reduction="mean", eyes=(36, 45))
+    compiled = replicas.compile(train_step, split=(True,))
 
     def step(state, batch):
         state, metrics = compiled(state, batch)
         return state, Mean(metrics["loss"])
 
-    visible = np.ones(given["points"].shape[:2], bool)
-    batch = Batch(images=given["images"], points=given["points"], visible=visible)
+    visible = np.ones(initial["points"].shape[:2], bool)
+    batch = Batch(images=initial["images"], points=initial["points"], visible=visible)
     return step, replicas.place_state(state.replace(variables=variables)), batch
 
 
 class Mean:
-    """A (sum, count) pair that is divided only when it is read, so that steps need not wait for it."""
+    """A (sum, count) pair that is divided only when it is read, so that steps do not wait for it."""
 
     def __init__(self, pair: tuple):
         self.pair = pair
@@ -101,8 +101,8 @@ class Mean:
         return float(self.pair[0]) / float(self.pair[1])
 
 
-def plain(settings: dict, given: dict, kernels: dict) -> tuple:
-    """The step of a Flax tutorial: `TrainState`, `nn.max_pool`, optax."""
+def plain(settings: dict, initial: dict, kernels: dict) -> tuple:
+    """Return the step of a Flax tutorial: `TrainState`, `nn.max_pool`, optax."""
     import flax.linen as nn
     import jax
     import jax.numpy as jnp
@@ -132,10 +132,10 @@ def plain(settings: dict, given: dict, kernels: dict) -> tuple:
         return state.apply_gradients(grads=gradient), loss
 
     network = Network()
-    params = network.init(jax.random.key(0), given["images"][:1])["params"]
-    rule = optax.chain(optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(LEARNING_RATE, momentum=MOMENTUM))
-    state = TrainState.create(apply_fn=network.apply, params=with_kernels(params, kernels), tx=rule)
-    return step, state, {"images": given["images"], "points": given["points"]}
+    params = network.init(jax.random.key(0), initial["images"][:1])["params"]
+    optimizer = optax.chain(optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(LEARNING_RATE, momentum=MOMENTUM))
+    state = TrainState.create(apply_fn=network.apply, params=with_kernels(params, kernels), tx=optimizer)
+    return step, state, {"images": initial["images"], "points": initial["points"]}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training steps of one stage of a config, on synthetic faces."""
+"""Run training steps of one stage of a config on synthetic faces."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Training steps in TensorFlow: "function" (a `tf.function` with a gradient tape) or "fit" (Keras' own loop)."""
+"""Run training steps in TensorFlow: "function" (a `tf.function` with a gradient tape) or "fit" (of Keras)."""
 
 import time
 
@@ -7,7 +7,7 @@ from worker import Ready, serve, timed
 
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 1e-4, 0.9, 5e-4
 WIDTH, EPSILON = 10.0, 2.0
-STEPS_PER_EXECUTION = 8  # of fit: steps that TensorFlow takes before it returns to Python
+STEPS_PER_EXECUTION = 8  # in fit: steps before TensorFlow returns to Python
 
 
 def prepare(settings: dict) -> Ready:
@@ -16,15 +16,15 @@ def prepare(settings: dict) -> Ready:
 
     tf.config.threading.set_intra_op_parallelism_threads(2)
     tf.config.threading.set_inter_op_parallelism_threads(2)
-    given = dict(np.load(settings["start"]))
-    model = build(settings, given)
-    images, points = tf.constant(given["images"]), tf.constant(given["points"].reshape(len(given["points"]), -1))
+    initial = dict(np.load(settings["start"]))
+    model = build(settings, initial)
+    images, points = tf.constant(initial["images"]), tf.constant(initial["points"].reshape(len(initial["points"]), -1))
     seconds, check = (by_function if settings["kind"] == "function" else by_fit)(model, images, points)
     return Ready(seconds=seconds, packages=["tensorflow-cpu", "keras"], check=check)
 
 
 def wing_loss(target, predicted):
-    """The mean of the Wing loss."""
+    """Return the mean of the Wing loss."""
     import tensorflow as tf
 
     distance = tf.abs(predicted - target)
@@ -34,7 +34,7 @@ def wing_loss(target, predicted):
 
 
 def by_function(model, images, points) -> tuple:
-    """Forward, backward and update in one graph."""
+    """Return the timing function and check values of steps in one graph."""
     import keras
     import tensorflow as tf
 
@@ -57,7 +57,7 @@ def by_function(model, images, points) -> tuple:
 
 
 def by_fit(model, images, points) -> tuple:
-    """`fit` over the same batch again and again."""
+    """Return the timing function and check values of `fit`, which repeats the same batch."""
     import keras
     import tensorflow as tf
 
@@ -67,17 +67,17 @@ def by_fit(model, images, points) -> tuple:
     batches = tf.data.Dataset.from_tensors((images, points)).cache().repeat()
 
     def seconds(count: int) -> float:
-        whole = -(-count // STEPS_PER_EXECUTION) * STEPS_PER_EXECUTION  # it takes no fewer at a time
+        rounded = -(-count // STEPS_PER_EXECUTION) * STEPS_PER_EXECUTION  # fit takes at least so many
         start = time.perf_counter()
-        model.fit(batches, steps_per_epoch=whole, epochs=1, verbose=0)
-        return (time.perf_counter() - start) * count / whole
+        model.fit(batches, steps_per_epoch=rounded, epochs=1, verbose=0)
+        return (time.perf_counter() - start) * count / rounded
 
     seconds(STEPS_PER_EXECUTION)
     return seconds, check
 
 
-def build(settings: dict, given: dict):
-    """The network with the given kernels."""
+def build(settings: dict, initial: dict):
+    """Build the network with the initial kernels."""
     import keras
     from keras import layers
 
@@ -89,9 +89,9 @@ def build(settings: dict, given: dict):
     model.add(layers.Flatten())
     model.add(layers.Dense(settings["hidden"], activation="relu"))
     model.add(layers.Dense(2 * settings["points"]))
-    learned = [layer for layer in model.layers if layer.weights]
-    for i, layer in enumerate(learned):
-        layer.set_weights([given[f"kernel{i}"], np.zeros(given[f"kernel{i}"].shape[-1], np.float32)])
+    trainable = [layer for layer in model.layers if layer.weights]
+    for i, layer in enumerate(trainable):
+        layer.set_weights([initial[f"kernel{i}"], np.zeros(initial[f"kernel{i}"].shape[-1], np.float32)])
     return model
 
 

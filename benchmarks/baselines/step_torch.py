@@ -1,4 +1,4 @@
-"""Training steps in PyTorch, channels last: "eager", "compiled", or "bfloat16" (autocast)."""
+"""Run training steps in PyTorch, channels last: "eager", "compiled", or "bfloat16" (autocast)."""
 
 import contextlib
 import itertools
@@ -11,14 +11,14 @@ WIDTH, EPSILON = 10.0, 2.0
 
 
 def prepare(settings: dict) -> Ready:
-    """Build the network, compile it where asked for, and take the first three steps."""
+    """Build the network, compile it if requested, and take the first three steps."""
     import torch
 
     torch.set_num_threads(2)
-    given = dict(np.load(settings["start"]))
-    network = build(settings, given)
-    images = torch.from_numpy(given["images"]).permute(0, 3, 1, 2)  # seen as NCHW, channels last in memory
-    target = torch.from_numpy(given["points"]).flatten(1)
+    initial = dict(np.load(settings["start"]))
+    network = build(settings, initial)
+    images = torch.from_numpy(initial["images"]).permute(0, 3, 1, 2)  # NCHW shape, channels last in memory
+    target = torch.from_numpy(initial["points"]).flatten(1)
     optimizer = torch.optim.SGD(
         network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
     )
@@ -46,8 +46,8 @@ def prepare(settings: dict) -> Ready:
     return Ready(seconds=timed(advance), packages=["torch"], check=[] if settings["kind"] == "bfloat16" else check)
 
 
-def build(settings: dict, given: dict):
-    """The network with the given kernels, which are laid out as Flax has them."""
+def build(settings: dict, initial: dict):
+    """Build the network with the initial kernels, which have Flax's layout."""
     import torch
     from torch import nn
 
@@ -60,10 +60,12 @@ def build(settings: dict, given: dict):
     layers += [nn.Linear(settings["hidden"], 2 * settings["points"])]
     network = nn.Sequential(*layers)
     with torch.no_grad():
-        learned = [layer for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear)]
-        for i, layer in enumerate(learned):
-            kernel = torch.from_numpy(given[f"kernel{i}"])
-            if i == len(settings["channels"]):  # it reads the last map as [channel, row, column], not channel last
+        trainable = [layer for layer in layers if isinstance(layer, nn.Conv2d | nn.Linear)]
+        for i, layer in enumerate(trainable):
+            kernel = torch.from_numpy(initial[f"kernel{i}"])
+            if i == len(
+                settings["channels"]
+            ):  # PyTorch flattens the last map as [channel, row, column], not channel last
                 kernel = kernel.reshape(side, side, channels[-1], -1).permute(2, 0, 1, 3).flatten(0, 2)
             layer.weight.copy_(kernel.permute(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T)
             layer.bias.zero_()

@@ -1,4 +1,4 @@
-"""CNN-6 training steps by wing_jax's runners: from one batch that never changes, from the device, or from tf.data."""
+"""Run CNN-6 training steps by wing_jax's runners: with one constant batch, on-device input, or tf.data."""
 
 import functools
 import itertools
@@ -8,7 +8,7 @@ from face_file import read
 from input_wing import FOREVER, device_source, host_input
 from worker import Ready, serve
 
-DRAINED = 8  # steps before the clock starts: they use up what tf.data had ready
+DRAINED = 8  # steps before the measurement, which consume the batches that tf.data had ready
 
 
 def prepare(settings: dict) -> Ready:
@@ -53,7 +53,7 @@ def prepare(settings: dict) -> Ready:
 
 
 def make_runner(settings: dict, faces: dict, step):
-    """What advances the training."""
+    """Return the runner with the chosen input."""
     import jax
 
     from wing_jax.input.tfdata import training_batches

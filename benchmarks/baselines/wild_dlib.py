@@ -1,4 +1,4 @@
-"""dlib on whole photos: a detector's boxes and, by the published 68-point predictor, the landmarks; JSON on stdout."""
+"""Run dlib on photos: print the boxes of a detector and the landmarks of the published 68-point predictor as JSON."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Work through the photos of the settings; {"missing": why} where a package is not there."""
+    """Process the photos; print {"missing": reason} if a package is not installed."""
     settings = json.loads(sys.argv[1])
     try:
         import dlib
@@ -21,32 +21,32 @@ def main() -> None:
         return
     detect = _detector(dlib, settings["detector"], weights)
     predictor = dlib.shape_predictor(str(weights / "shape_predictor_68_face_landmarks.dat"))
-    with np.load(settings["photos"]) as stored:  # decoded once by the caller: the same pixels for all
+    with np.load(settings["photos"]) as stored:  # decoded by the caller, so that all get the same pixels
         photos = [stored[name] for name in stored.files]
     detect(photos[0])
-    found = []
+    results = []
     for photo in photos:
-        started = time.perf_counter()
+        start = time.perf_counter()
         boxes, scores = detect(photo)
-        detected = time.perf_counter()
+        detection_end = time.perf_counter()
         points = [[(p.x, p.y) for p in predictor(photo, box).parts()] for box in boxes]
-        ended = time.perf_counter()
-        found.append(
+        end = time.perf_counter()
+        results.append(
             {
                 "boxes": [[b.left(), b.top(), b.right(), b.bottom()] for b in boxes],
                 "scores": scores,
                 "points": points,
-                "detection_seconds": detected - started,
-                "landmark_seconds": ended - detected,
+                "detection_seconds": detection_end - start,
+                "landmark_seconds": end - detection_end,
             }
         )
-    print(json.dumps({"photos": found, "version": dlib.__version__}))
+    print(json.dumps({"photos": results, "version": dlib.__version__}))
 
 
 def _weights() -> Path | None:
-    """The folder of the weights that the package face-recognition-models installs; it need not be imported for it."""
-    for place in sys.path:
-        folder = Path(place) / "face_recognition_models" / "models"
+    """Return the folder of the weights that the package face-recognition-models installs, without importing it."""
+    for path in sys.path:
+        folder = Path(path) / "face_recognition_models" / "models"
         if folder.is_dir():
             return folder
     return None
@@ -57,8 +57,8 @@ def _detector(dlib, name: str, weights: Path):
         network = dlib.cnn_face_detection_model_v1(str(weights / "mmod_human_face_detector.dat"))
 
         def by_network(photo):
-            found = network(photo, 0)
-            return [face.rect for face in found], [face.confidence for face in found]
+            faces = network(photo, 0)
+            return [face.rect for face in faces], [face.confidence for face in faces]
 
         return by_network
     histogram, upsampled = dlib.get_frontal_face_detector(), int(name.removeprefix("hog"))

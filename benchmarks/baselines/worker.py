@@ -1,7 +1,7 @@
-"""The baseline's side of a comparison: a process that makes itself ready and then answers how long its work took.
+"""The process of a baseline in a comparison: it gets ready, and then reports the seconds of its work.
 
-It reads JSON lines on standard input ({"count": 10}) and answers JSON lines on what was its standard output
-({"seconds": 0.8}); whatever libraries print goes to standard error.
+It reads JSON lines from standard input ({"count": 10}) and writes JSON lines to standard output ({"seconds": 0.8});
+the output of libraries goes to standard error.
 """
 
 import json
@@ -15,39 +15,39 @@ from typing import NamedTuple
 
 
 class Ready(NamedTuple):
-    """A baseline that can start at once."""
+    """A baseline that is ready to start."""
 
-    seconds: Callable[[int], float]  # does so many units of work and returns how long they took
-    packages: Sequence[str] = ()  # those whose versions are to be named
+    seconds: Callable[[int], float]  # does `count` units of work and returns the seconds
+    packages: Sequence[str] = ()  # packages whose versions are reported
     check: Sequence[float] = ()  # numbers in which all baselines must agree
-    note: str = ""  # what the reader of the table must know
+    note: str = ""  # a remark for the readers of the table
 
 
 class NotInstalledError(Exception):
-    """Something this baseline needs is not there; the message says what."""
+    """A requirement of this baseline is not installed; the message names it."""
 
 
 def serve(prepare: Callable[[dict], Ready]) -> None:
-    """Get ready as the first argument (JSON) says, then work when told to, until the input ends."""
-    say = _answers()
+    """Get ready with the settings in the first argument (JSON), then work on request until the input ends."""
+    answer = _make_answer()
     try:
         ready = prepare(json.loads(sys.argv[1]))
-    except (ModuleNotFoundError, NotInstalledError) as error:  # an ImportError of a name is a fault
-        return say(missing=getattr(error, "name", None) or str(error))
+    except (ModuleNotFoundError, NotInstalledError) as error:  # an ImportError of a name in a module is a failure
+        return answer(missing=getattr(error, "name", None) or str(error))
     except Exception as error:
         traceback.print_exc()
-        return say(failed=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-    say(
+        return answer(failed=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+    answer(
         versions={name: version(name) for name in ready.packages},
         check=[float(value) for value in ready.check],
         note=ready.note,
     )
     for line in sys.stdin:
-        say(seconds=ready.seconds(json.loads(line)["count"]))
+        answer(seconds=ready.seconds(json.loads(line)["count"]))
 
 
 def timed(work: Callable[[int], object]) -> Callable[[int], float]:
-    """`work(count)`, which returns when all of it is done, as seconds."""
+    """Return a function of the seconds of `work(count)`, which must return when the work is complete."""
 
     def seconds(count: int) -> float:
         start = time.perf_counter()
@@ -58,13 +58,13 @@ def timed(work: Callable[[int], object]) -> Callable[[int], float]:
 
 
 def stream(advance: Callable[[], object], *, drained: int = 8, pause: float = 0.5) -> Callable[[int], float]:
-    """Seconds until a stream has given so many batches, after what lay ready in its buffers has been used up."""
+    """Return a function of the seconds in which a stream yields `count` batches, after its buffers are emptied."""
 
     def seconds(count: int) -> float:
-        start, taken = time.perf_counter(), 0
-        while taken < drained or time.perf_counter() - start < pause:
+        start, consumed = time.perf_counter(), 0
+        while consumed < drained or time.perf_counter() - start < pause:
             advance()
-            taken += 1
+            consumed += 1
         start = time.perf_counter()
         for _ in range(count):
             advance()
@@ -73,8 +73,8 @@ def stream(advance: Callable[[], object], *, drained: int = 8, pause: float = 0.
     return seconds
 
 
-def _answers() -> Callable[..., None]:
-    """Keep standard output for the answers alone."""
+def _make_answer() -> Callable[..., None]:
+    """Reserve standard output for the answers."""
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    return lambda **answer: print(json.dumps(answer), file=channel, flush=True)
+    return lambda **fields: print(json.dumps(fields), file=channel, flush=True)

@@ -1,4 +1,4 @@
-"""Loss gradient analysis: each number against a closed form or a plain loop."""
+"""Loss gradient analysis: numbers are compared to a closed form or a simple loop."""
 
 import dataclasses
 
@@ -22,60 +22,60 @@ from wing_jax.types import Batch
 
 ERRORS = np.array([-15.0, -9.5, -1.0, 0.0, 0.25, 2.0, 12.0], np.float32)
 NAMES = ("l2", "l1", "smooth_l1", "wing")
-ALL = {name: make_loss(name) for name in NAMES}
+ALL_LOSSES = {name: make_loss(name) for name in NAMES}
 
 
-def test_curves_of_wing_are_the_papers():
-    found = analysis.curves(make_loss("wing", width=10.0, epsilon=2.0), jnp.asarray(ERRORS))
+def test_curves_of_wing_match_the_paper():
+    curves = analysis.curves(make_loss("wing", width=10.0, epsilon=2.0), jnp.asarray(ERRORS))
     size, inside = np.abs(ERRORS), np.abs(ERRORS) < 10
     slope = np.where(inside, 10 / (2 + size), 1) * np.sign(ERRORS)
-    np.testing.assert_allclose(found.gradient, slope, rtol=1e-6)
+    np.testing.assert_allclose(curves.gradient, slope, rtol=1e-6)
     np.testing.assert_allclose(
-        found.value, np.where(inside, 10 * np.log1p(size / 2), size - 10 + 10 * np.log(6)), rtol=1e-6
+        curves.value, np.where(inside, 10 * np.log1p(size / 2), size - 10 + 10 * np.log(6)), rtol=1e-6
     )
-    bend = np.where(inside, -10 / (2 + size) ** 2, 0)
-    np.testing.assert_allclose(found.curvature[size > 0], bend[size > 0], rtol=1e-5)
-    np.testing.assert_allclose(found.step, np.where(inside, size * (2 + size) / 10, size), rtol=1e-6)
+    curvature = np.where(inside, -10 / (2 + size) ** 2, 0)
+    np.testing.assert_allclose(curves.curvature[size > 0], curvature[size > 0], rtol=1e-5)
+    np.testing.assert_allclose(curves.step, np.where(inside, size * (2 + size) / 10, size), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "step"), [("l2", np.ones_like(ERRORS)), ("l1", np.abs(ERRORS))])
-def test_optimal_steps_of_the_papers_argument(name, step):
-    found = analysis.curves(make_loss(name), jnp.asarray(ERRORS))
-    np.testing.assert_allclose(found.step, np.where(ERRORS == 0, 0, step), rtol=1e-6)
+def test_optimal_steps_match_the_paper(name, step):
+    curves = analysis.curves(make_loss(name), jnp.asarray(ERRORS))
+    np.testing.assert_allclose(curves.step, np.where(ERRORS == 0, 0, step), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_curves_of_every_loss_are_finite_and_keep_the_shape(name):
-    found = analysis.curves(make_loss(name), jnp.linspace(-300.0, 300.0, 602).reshape(2, 301))
-    assert all(part.shape == (2, 301) for part in found)
-    assert all(np.isfinite(part).all() for part in found)
+    curves = analysis.curves(make_loss(name), jnp.linspace(-300.0, 300.0, 602).reshape(2, 301))
+    assert all(part.shape == (2, 301) for part in curves)
+    assert all(np.isfinite(part).all() for part in curves)
 
 
-def test_slopes_over_width_and_epsilon_are_those_of_single_losses():
+def test_slopes_over_width_and_epsilon_match_single_losses():
     widths, epsilons, errors = (jnp.array(values) for values in ([4.0, 10.0], [0.5, 2.0, 3.0], [0.25, 3.0, 12.0]))
     grid = analysis.wing_slopes(widths, epsilons, errors)
     for i, width in enumerate(widths.tolist()):
         for j, epsilon in enumerate(epsilons.tolist()):
-            alone = analysis.curves(make_loss("wing", width=width, epsilon=epsilon), errors).gradient
-            np.testing.assert_allclose(grid[i, j], alone, rtol=1e-6)
+            expected = analysis.curves(make_loss("wing", width=width, epsilon=epsilon), errors).gradient
+            np.testing.assert_allclose(grid[i, j], expected, rtol=1e-6)
 
 
-def drawn_errors(seed=0, faces=12, points=5):
-    random = np.random.default_rng(seed)
-    errors = (random.standard_normal((faces, points, 2)) * random.choice([0.2, 2, 20], (faces, points, 1))).astype("f4")
-    return errors, random.random((faces, points)) < 0.8
+def random_errors(seed=0, faces=12, points=5):
+    rng = np.random.default_rng(seed)
+    errors = (rng.standard_normal((faces, points, 2)) * rng.choice([0.2, 2, 20], (faces, points, 1))).astype("f4")
+    return errors, rng.random((faces, points)) < 0.8
 
 
 def loop_shares(slope, errors, visible, edges, keep=lambda face, point: True):
-    """Sums of |slope| by band, coordinate by coordinate, and the sum over all visible ones."""
-    sums, whole = np.zeros(len(edges) + 1), 0.0
+    """Sum |slope| by band over the chosen coordinates, and divide by the sum over all visible coordinates."""
+    sums, total = np.zeros(len(edges) + 1), 0.0
     for face, point, axis in np.ndindex(errors.shape):
         if visible[face, point]:
-            pull = abs(slope(abs(float(errors[face, point, axis]))))
-            whole += pull
+            gradient = abs(slope(abs(float(errors[face, point, axis]))))
+            total += gradient
             if keep(face, point):
-                sums[sum(abs(float(errors[face, point, axis])) >= edge for edge in edges)] += pull
-    return sums / whole
+                sums[sum(abs(float(errors[face, point, axis])) >= edge for edge in edges)] += gradient
+    return sums / total
 
 
 SLOPES = {
@@ -87,9 +87,9 @@ SLOPES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shares_are_those_of_a_loop(name):
-    errors, visible = drawn_errors()
-    edges, loss, slope = (0.5, 2.0), ALL[name], SLOPES[name]
+def test_shares_match_a_loop(name):
+    errors, visible = random_errors()
+    edges, loss, slope = (0.5, 2.0), ALL_LOSSES[name], SLOPES[name]
     np.testing.assert_allclose(
         analysis.gradient_shares(loss, errors, visible, edges=edges),
         loop_shares(slope, errors, visible, edges),
@@ -108,52 +108,52 @@ def test_shares_are_those_of_a_loop(name):
 
 @given(st.integers(0, 2**31), st.sampled_from(NAMES))
 @settings(max_examples=20, deadline=None)
-def test_shares_add_up_and_hidden_points_have_none(seed, name):
-    errors, visible = drawn_errors(seed)
-    shares = analysis.gradient_shares(ALL[name], errors, visible)
+def test_shares_add_up_and_ignore_hidden_points(seed, name):
+    errors, visible = random_errors(seed)
+    shares = analysis.gradient_shares(ALL_LOSSES[name], errors, visible)
     np.testing.assert_allclose(shares.sum(), 1, rtol=1e-5)
-    np.testing.assert_allclose(analysis.landmark_shares(ALL[name], errors, visible).sum(0), shares, atol=1e-5)
-    elsewhere = np.where(visible[..., None], errors, 7).astype(np.float32)
-    np.testing.assert_array_equal(analysis.gradient_shares(ALL[name], elsewhere, visible), shares)
-    assert not np.any(analysis.gradient_shares(ALL[name], errors, np.zeros_like(visible)))
+    np.testing.assert_allclose(analysis.landmark_shares(ALL_LOSSES[name], errors, visible).sum(0), shares, atol=1e-5)
+    changed = np.where(visible[..., None], errors, 7).astype(np.float32)
+    np.testing.assert_array_equal(analysis.gradient_shares(ALL_LOSSES[name], changed, visible), shares)
+    assert not np.any(analysis.gradient_shares(ALL_LOSSES[name], errors, np.zeros_like(visible)))
 
 
-def test_shares_of_the_errors_themselves():
+def test_error_shares():
     errors = np.array([[[0.1, -0.1], [0.5, 1.0]], [[-2.0, 5.0], [9.0, 9.0]]], np.float32)
     visible = np.array([[True, True], [True, False]])
     np.testing.assert_allclose(analysis.error_shares(errors, visible, edges=(0.5, 2.0)), [2 / 6, 2 / 6, 2 / 6])
 
 
-def test_wing_listens_to_small_errors_more_than_l1_and_l1_more_than_l2():
-    errors, visible = drawn_errors()
-    small = {name: float(analysis.gradient_shares(ALL[name], errors, visible)[0]) for name in NAMES}
+def test_small_errors_have_a_larger_share_with_wing_than_l1_and_with_l1_than_l2():
+    errors, visible = random_errors()
+    small = {name: float(analysis.gradient_shares(ALL_LOSSES[name], errors, visible)[0]) for name in NAMES}
     assert small["wing"] > small["l1"] > small["smooth_l1"] > small["l2"]
 
 
 def test_shares_over_width_and_epsilon():
-    errors, visible = drawn_errors()
+    errors, visible = random_errors()
     widths, epsilons = (4.0, 12.0), (0.5, 3.0)
     grid = analysis.wing_shares(jnp.array(widths), jnp.array(epsilons), errors, visible)
     for i, width in enumerate(widths):
         for j, epsilon in enumerate(epsilons):
-            alone = analysis.gradient_shares(make_loss("wing", width=width, epsilon=epsilon), errors, visible)
-            np.testing.assert_allclose(grid[i, j], alone, rtol=1e-5)
+            expected = analysis.gradient_shares(make_loss("wing", width=width, epsilon=epsilon), errors, visible)
+            np.testing.assert_allclose(grid[i, j], expected, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
 def network():
-    """A tiny network with BatchNorm, its variables and a batch with hidden points whose truth is NaN."""
-    random = np.random.default_rng(3)
+    """Return a tiny network with BatchNorm, its variables and a batch whose hidden points are NaN."""
+    rng = np.random.default_rng(3)
     model = TINY(points=3, norm="batch", channels=(4, 4), dropout=0.2)
-    images = random.integers(0, 256, (6, 16, 16, 3), np.uint8)
+    images = rng.integers(0, 256, (6, 16, 16, 3), np.uint8)
     variables = model.init(jax.random.key(0), jnp.asarray(images))
-    visible = random.random((6, 3)) < 0.8
-    points = np.where(visible[..., None], random.uniform(2, 14, (6, 3, 2)), np.nan).astype(np.float32)
+    visible = rng.random((6, 3)) < 0.8
+    points = np.where(visible[..., None], rng.uniform(2, 14, (6, 3, 2)), np.nan).astype(np.float32)
     return model, variables, Batch(images, points, visible)
 
 
 def gradient(model, variables, batch, loss):
-    """By a plain gradient of the whole objective, in training."""
+    """Return the gradient of the complete objective in training mode, computed directly."""
 
     def objective(params):
         predicted, _ = model.apply(
@@ -166,45 +166,45 @@ def gradient(model, variables, batch, loss):
     return jax.grad(objective)(variables["params"])
 
 
-def cosine(one, other):
-    one, other = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (one, other))
-    return one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+def cosine(a, b):
+    a, b = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (a, b))
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
-def test_gradients_by_layer_are_those_of_each_loss_alone(network):
+def test_gradients_by_layer_match_those_of_single_losses(network):
     model, variables, batch = network
-    found = analysis.layer_gradients(model, variables, batch, ALL)
-    gradients = [gradient(model, variables, batch, loss) for loss in ALL.values()]
-    assert found.layers[-1] == "output"
-    assert found.layers[0].startswith("ConvBlock_0")
-    for number, one in enumerate(gradients):
-        for place, layer in enumerate(found.layers):
-            norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(one[layer])))
-            np.testing.assert_allclose(found.norms[number, place], norm, rtol=1e-3, atol=1e-6)
-        for other, another in enumerate(gradients):
-            np.testing.assert_allclose(found.cosines[number, other], cosine(one, another), rtol=1e-3)
+    result = analysis.layer_gradients(model, variables, batch, ALL_LOSSES)
+    gradients = [gradient(model, variables, batch, loss) for loss in ALL_LOSSES.values()]
+    assert result.layers[-1] == "output"
+    assert result.layers[0].startswith("ConvBlock_0")
+    for i, first in enumerate(gradients):
+        for k, layer in enumerate(result.layers):
+            norm = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(first[layer])))
+            np.testing.assert_allclose(result.norms[i, k], norm, rtol=1e-3, atol=1e-6)
+        for j, second in enumerate(gradients):
+            np.testing.assert_allclose(result.cosines[i, j], cosine(first, second), rtol=1e-3)
 
 
 def test_agreement_is_the_cosine_between_batches(network):
     model, variables, batch = network
     halves = [Batch(*(np.asarray(part)[rows] for part in batch)) for rows in (slice(0, 3), slice(3, 6))]
-    found = analysis.gradient_agreement(model, variables, halves, ALL)
-    for number, loss in enumerate(ALL.values()):
-        one, other = (gradient(model, variables, half, loss) for half in halves)
-        np.testing.assert_allclose(found[number], cosine(one, other), rtol=2e-3, atol=1e-5)
-    np.testing.assert_allclose(analysis.gradient_agreement(model, variables, [batch, batch], ALL), 1, rtol=1e-3)
+    agreement = analysis.gradient_agreement(model, variables, halves, ALL_LOSSES)
+    for number, loss in enumerate(ALL_LOSSES.values()):
+        first, second = (gradient(model, variables, half, loss) for half in halves)
+        np.testing.assert_allclose(agreement[number], cosine(first, second), rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(analysis.gradient_agreement(model, variables, [batch, batch], ALL_LOSSES), 1, rtol=1e-3)
     with pytest.raises(ValueError, match="two or more"):
-        analysis.gradient_agreement(model, variables, [batch], ALL)
+        analysis.gradient_agreement(model, variables, [batch], ALL_LOSSES)
 
 
-def test_a_landscape_holds_the_network_itself_in_its_middle(network):
+def test_the_center_of_a_landscape_is_the_network(network):
     model, variables, batch = network
-    found = analysis.landscapes(model, variables, batch, ALL, jax.random.key(1), places=5, reach=0.5)
-    assert found.values.shape == (4, 5, 5)
-    np.testing.assert_allclose(found.places, [-0.5, -0.25, 0, 0.25, 0.5])
+    landscape = analysis.landscapes(model, variables, batch, ALL_LOSSES, jax.random.key(1), places=5, reach=0.5)
+    assert landscape.values.shape == (4, 5, 5)
+    np.testing.assert_allclose(landscape.places, [-0.5, -0.25, 0, 0.25, 0.5])
     predicted = model.apply(variables, jnp.asarray(batch.images), train=False)
     shown, target = mask_points(predicted, jnp.asarray(batch.points), jnp.asarray(batch.visible))
-    for values, loss in zip(found.values, ALL.values(), strict=True):
+    for values, loss in zip(landscape.values, ALL_LOSSES.values(), strict=True):
         np.testing.assert_allclose(
             values[2, 2], masked_mean(loss(shown, target), jnp.asarray(batch.visible)), rtol=1e-4
         )
@@ -215,30 +215,30 @@ def test_directions_are_as_long_as_each_filter(network):
     from wing_jax.analysis.landscape import random_direction
 
     params = network[1]["params"]
-    drawn = random_direction(jax.random.key(0), params)
-    for own, leaf in zip(jax.tree.leaves(drawn), jax.tree.leaves(params), strict=True):
+    direction = random_direction(jax.random.key(0), params)
+    for part, leaf in zip(jax.tree.leaves(direction), jax.tree.leaves(params), strict=True):
         if leaf.ndim < 2:
-            assert not own.any()
+            assert not part.any()
         else:
             axes = tuple(range(leaf.ndim - 1))
-            np.testing.assert_allclose(jnp.linalg.norm(own.reshape(-1, own.shape[-1]), axis=0),
+            np.testing.assert_allclose(jnp.linalg.norm(part.reshape(-1, part.shape[-1]), axis=0),
                                        jnp.sqrt(jnp.square(leaf).sum(axes)), rtol=1e-4)  # fmt: skip
 
 
-def test_a_training_is_followed_from_its_start_to_its_end():
+def test_snapshots_of_a_training_run_from_start_to_end():
     config = Config(
         name="followed", data=DataConfig(name="synthetic", train_faces=16, validation=0.3), stage1=STAGE, devices=1
     )
     setup, settings = first_setup(config, training_data(config)), settings_of(config, mesh_of(config))
-    seen = follow(setup, settings, at=(0, 2, 6))
-    assert [one.step for one in seen] == [0, 2, 6]
+    snapshots = follow(setup, settings, at=(0, 2, 6))
+    assert [snapshot.step for snapshot in snapshots] == [0, 2, 6]
     runner = make_runner(setup, settings)
-    placed, _ = runner.advance(runner.place(setup.state(seed=0)), 0, 6)
+    state, _ = runner.advance(runner.place(setup.state(seed=0)), 0, 6)
     images, points, _ = setup.validation_crops()
-    predicted, _ = setup.network().apply(runner.whole(placed).variables, jnp.asarray(images), train=False)
-    np.testing.assert_allclose(seen[-1].errors, predicted - points, atol=1e-4)
+    predicted, _ = setup.network().apply(runner.whole(state).variables, jnp.asarray(images), train=False)
+    np.testing.assert_allclose(snapshots[-1].errors, predicted - points, atol=1e-4)
     mean = setup.mean * STAGE.input_size - 0.5
-    np.testing.assert_allclose(seen[0].errors, mean - points, atol=1e-4)
+    np.testing.assert_allclose(snapshots[0].errors, mean - points, atol=1e-4)
     longer = dataclasses.replace(STAGE, steps=900).steps
     assert probe_steps(longer)[0] == 0
     assert probe_steps(longer)[-1] == longer

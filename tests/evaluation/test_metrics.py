@@ -1,3 +1,5 @@
+"""Errors, NME, CED, AUC, failure rate and the normalizers, against values computed by hand or in other ways."""
+
 import math
 
 import jax.numpy as jnp
@@ -43,8 +45,8 @@ def loop_nme(predicted, target, divisor, visible):
     return means
 
 
-def lengths(name):
-    """The normalizer of that name."""
+def normalizer_of(name):
+    """Return the normalizer function of that name."""
     return getattr(metrics, name.replace("-", "_"))
 
 
@@ -55,15 +57,15 @@ def test_point_errors_by_hand():
     np.testing.assert_array_equal(errors, np.full((2, 6), 5.0))
 
 
-def test_jax_arrays_give_the_same():
+def test_jax_arrays_give_the_same_errors():
     predicted = POINTS + offsets()
     ours = metrics.point_errors(jnp.asarray(predicted), jnp.asarray(POINTS), jnp.asarray(HIDDEN_CORNER))
     np.testing.assert_array_equal(ours, metrics.point_errors(predicted, POINTS, HIDDEN_CORNER))
 
 
-@pytest.mark.parametrize("hole", [np.nan, np.inf])
-def test_hidden_points_never_matter(hole):
-    target = np.where(HIDDEN_CORNER[..., None], POINTS, np.float32(hole))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_hidden_points_are_ignored(value):
+    target = np.where(HIDDEN_CORNER[..., None], POINTS, np.float32(value))
     predicted = POINTS + offsets()
     errors = metrics.point_errors(predicted, target, HIDDEN_CORNER)
     assert errors[1, 3] == 0
@@ -78,10 +80,10 @@ def test_visible_prediction_that_is_not_finite_raises():
         metrics.point_errors(predicted, POINTS)
 
 
-def test_shapes_that_differ_raise():
-    with pytest.raises(ValueError, match="make them alike"):
+def test_different_shapes_raise():
+    with pytest.raises(ValueError, match="give both the same shape"):
         metrics.point_errors(POINTS[:, :5], POINTS)
-    with pytest.raises(ValueError, match="one value a point"):
+    with pytest.raises(ValueError, match="one value for each point"):
         all_or(HIDDEN_CORNER[:, :5], POINTS)
 
 
@@ -96,18 +98,18 @@ def test_shapes_that_differ_raise():
     ],
 )
 def test_normalizers_by_hand(name, expected):
-    ours = lengths(name)(POINTS, BOXES, EYES)
+    ours = normalizer_of(name)(POINTS, BOXES, EYES)
     np.testing.assert_allclose(ours, expected, rtol=1e-12)
 
 
-def test_inter_pupil_of_single_points_is_the_distance_of_the_eye_centres():
+def test_inter_pupil_of_single_points_is_the_distance_of_the_eye_centers():
     eyes = Eyes(left=(0,), right=(3,), left_outer=0, right_outer=3)
     np.testing.assert_allclose(metrics.inter_pupil(POINTS, BOXES, eyes), [12, 24])
 
 
-def test_normalizer_is_nan_where_an_eye_is_hidden():
+def test_normalizer_is_nan_if_an_eye_is_hidden():
     for name in ("inter-ocular", "inter-pupil"):
-        normalizer = lengths(name)(POINTS, BOXES, EYES, HIDDEN_CORNER)
+        normalizer = normalizer_of(name)(POINTS, BOXES, EYES, HIDDEN_CORNER)
         assert np.isnan(normalizer).tolist() == [False, True], name
 
 
@@ -120,7 +122,7 @@ def test_landmark_box_is_of_the_visible_points_only():
 def test_box_without_area_has_no_size(box):
     boxes = np.array([box, [0, 0, 1, 1]], np.float32)
     for name in ("box_size", "box_diagonal"):
-        assert np.isnan(lengths(name)(POINTS, boxes, EYES)).tolist() == [True, False], name
+        assert np.isnan(normalizer_of(name)(POINTS, boxes, EYES)).tolist() == [True, False], name
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, np.inf, -1.0])
@@ -141,16 +143,16 @@ def test_face_without_a_visible_point_has_no_nme():
 )
 def test_nme_does_not_change_with_joint_scale_and_shift(scale, shift, name):
     def nmes(target, predicted, boxes):
-        return metrics.nme(metrics.point_errors(predicted, target), lengths(name)(target, boxes, EYES))
+        return metrics.nme(metrics.point_errors(predicted, target), normalizer_of(name)(target, boxes, EYES))
 
-    target, boxes, move = POINTS.astype(np.float64), BOXES.astype(np.float64), np.array(shift)
+    target, boxes, offset = POINTS.astype(np.float64), BOXES.astype(np.float64), np.array(shift)
     predicted = target + offsets()
-    moved = (scale * target + move, scale * predicted + move, scale * boxes + np.tile(move, 2))
+    moved = (scale * target + offset, scale * predicted + offset, scale * boxes + np.tile(offset, 2))
     np.testing.assert_allclose(nmes(*moved), nmes(target, predicted, boxes), rtol=1e-9)
 
 
-def shown_faces(seed=0):
-    """Four faces of 68 points: all visible; one point hidden; an eye corner hidden; both eye corners at one place."""
+def make_faces(seed=0):
+    """Return four faces of 68 points: all visible; a hidden point; a hidden eye corner; coinciding eye corners."""
     points = np.random.default_rng(seed).uniform(10, 90, (4, 68, 2)).astype(np.float32)
     points[3, IBUG_68.left_outer] = points[3, IBUG_68.right_outer]
     visible = np.ones((4, 68), bool)
@@ -159,7 +161,7 @@ def shown_faces(seed=0):
 
 
 def test_worst_landmark_is_the_largest_error_by_the_distance_of_the_eye_corners():
-    faces = shown_faces()
+    faces = make_faces()
     predicted = faces.points + np.random.default_rng(1).normal(0, 3, faces.points.shape).astype(np.float32)
     predicted[0, 12] += 40
     predicted[1, 30] += 500  # hidden: does not count
@@ -169,16 +171,16 @@ def test_worst_landmark_is_the_largest_error_by_the_distance_of_the_eye_corners(
     expected = worst[:2] / np.hypot(*(corners[:, 1] - corners[:, 0]).T)
     ours = metrics.worst_landmark(predicted, faces)
     np.testing.assert_allclose(ours, [*expected, np.nan, np.nan], rtol=1e-6)
-    done = evaluate_points(predicted, faces)
-    assert done.metrics == (*metrics.NORMALIZERS, "worst-landmark")
-    assert done.mean["worst-landmark"] == pytest.approx(100 * expected.mean())
-    assert "worst-landmark (%)\nmetric" in str(done)
-    assert "worst-landmark" not in done.nme
-    assert set(done.landmarks) == set(metrics.NORMALIZERS)
+    evaluation = evaluate_points(predicted, faces)
+    assert evaluation.metrics == (*metrics.NORMALIZERS, "worst-landmark")
+    assert evaluation.mean["worst-landmark"] == pytest.approx(100 * expected.mean())
+    assert "worst-landmark (%)\nmetric" in str(evaluation)
+    assert "worst-landmark" not in evaluation.nme
+    assert set(evaluation.landmarks) == set(metrics.NORMALIZERS)
 
 
-def test_worst_landmark_refuses_what_is_not_finite():
-    faces = shown_faces()
+def test_worst_landmark_rejects_nan():
+    faces = make_faces()
     predicted = faces.points.copy()
     predicted[1, 30] = np.nan  # hidden
     assert metrics.worst_landmark(predicted, faces)[1] == 0
@@ -187,7 +189,7 @@ def test_worst_landmark_refuses_what_is_not_finite():
         metrics.worst_landmark(predicted, faces)
 
 
-def test_ced_auc_and_failures_of_a_curve_made_by_hand():
+def test_ced_auc_and_failures_by_hand():
     # Steps of 1/4 at 1, 2, 2 and 5 per cent: area to 4 % is (0 + 1/4 + 3/4 + 3/4) / 4.
     nmes = np.array([0.05, 0.02, 0.01, 0.02])
     np.testing.assert_array_equal(
@@ -199,7 +201,7 @@ def test_ced_auc_and_failures_of_a_curve_made_by_hand():
     assert metrics.failure_rate(nmes, 0.005) == 1.0
 
 
-def test_auc_at_its_ends():
+def test_auc_at_its_limits():
     assert metrics.auc(np.zeros(3), 0.1) == 1.0
     assert metrics.auc(np.full(3, 0.1), 0.1) == 0.0
     assert metrics.auc(np.full(3, 7.0), 0.1) == 0.0
@@ -214,7 +216,7 @@ def test_auc_is_the_area_under_the_steps(nmes, threshold):
 
 
 @given(nmes=nme_lists)
-def test_auc_of_others_by_simpson_differs_by_one_step_at_most(nmes):
+def test_auc_by_simpsons_rule_differs_by_about_one_step_at_most(nmes):
     threshold, step = 0.1, 1e-4
     heights = metrics.ced(nmes, np.linspace(0, threshold, 1001))
     simpson = step / 3 * (heights[0] + heights[-1] + 4 * heights[1::2].sum() + 2 * heights[2:-1:2].sum()) / threshold
@@ -231,9 +233,9 @@ def test_larger_errors_are_never_better(nmes, threshold, worse):
 
 
 @pytest.mark.parametrize("nmes", [[], [0.1, np.nan]])
-def test_curves_refuse_no_faces_and_nan(nmes):
+def test_curves_reject_nan_and_empty_lists(nmes):
     for measure in (metrics.auc, metrics.failure_rate, lambda n, t: metrics.ced(n, np.array([t]))):
-        with pytest.raises(ValueError, match=r"there is no face|1 NMEs are NaN"):
+        with pytest.raises(ValueError, match=r"no faces to measure|1 NMEs are NaN"):
             measure(np.array(nmes, np.float64), 0.1)
 
 

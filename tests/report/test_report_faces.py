@@ -1,4 +1,4 @@
-"""Sheets of annotated faces and pictures of schemes: what is drawn where, in which color."""
+"""Sheets of annotated faces and pictures of schemes: positions and colors."""
 
 import dataclasses
 
@@ -14,8 +14,8 @@ from wing_jax.schemes import IBUG_68, MTFL_5, SCHEMES
 from wing_jax.types import Visibility
 
 
-def grey_face(**changes) -> FaceSet:
-    """One face on plain gray: a point for each kind of visibility, one without position, and the box."""
+def gray_face(**changes) -> FaceSet:
+    """Return one face on plain gray: a point for each kind of visibility, one without position, and the box."""
     faces = FaceSet(
         name="gray", scheme=dataclasses.replace(MTFL_5, lines=()), pictures=np.full((1, 200, 200, 3), 128, np.uint8),
         points=np.float32([[[60, 60], [140, 60], [100, 100], [70, 140], [130, 140]]]),
@@ -25,34 +25,34 @@ def grey_face(**changes) -> FaceSet:
     return dataclasses.replace(faces, **changes)
 
 
-def pixels_near(image: np.ndarray, color) -> int:
+def count_pixels(image: np.ndarray, color) -> int:
     return int((np.abs(image.astype(int) - color).max(-1) < 12).sum())
 
 
-def test_points_are_coloured_by_visibility_and_absent_ones_left_out():
-    sheet = annotation_sheet(grey_face(), numbers=False)
+def test_points_are_colored_by_visibility_and_missing_ones_left_out():
+    sheet = annotation_sheet(gray_face(), numbers=False)
     for kind in (Visibility.OCCLUDED, Visibility.SELF_OCCLUDED):
-        assert 4 < pixels_near(sheet, COLORS[kind]) < 60
+        assert 4 < count_pixels(sheet, COLORS[kind]) < 60
     pink = COLORS[Visibility.SELF_OCCLUDED]
-    both = annotation_sheet(grey_face(visible=np.ones((1, 5), bool)), numbers=False)
-    assert pixels_near(both, pink) == pytest.approx(2 * pixels_near(sheet, pink), rel=0.3)
-    two = pixels_near(sheet, TARGET)
-    one = pixels_near(
-        annotation_sheet(grey_face(visible=np.array([[True, False, True, True, False]])), numbers=False), TARGET
+    both = annotation_sheet(gray_face(visible=np.ones((1, 5), bool)), numbers=False)
+    assert count_pixels(both, pink) == pytest.approx(2 * count_pixels(sheet, pink), rel=0.3)
+    two_points = count_pixels(sheet, TARGET)
+    one_point = count_pixels(
+        annotation_sheet(gray_face(visible=np.array([[True, False, True, True, False]])), numbers=False), TARGET
     )
-    assert two == pytest.approx(2 * one, rel=0.3)
-    plain = annotation_sheet(grey_face(visibility=None), numbers=False)
-    assert pixels_near(plain, COLORS[Visibility.OCCLUDED]) == 0
+    assert two_points == pytest.approx(2 * one_point, rel=0.3)
+    plain = annotation_sheet(gray_face(visibility=None), numbers=False)
+    assert count_pixels(plain, COLORS[Visibility.OCCLUDED]) == 0
 
 
-def test_points_lie_where_the_picture_is_marked():
+def test_points_are_drawn_where_the_picture_is_marked():
     picture = np.full((1, 200, 200, 3), 128, np.uint8)
     for x, y in ((60, 60), (140, 60), (100, 100), (70, 140)):
         picture[0, y - 6 : y + 7, x - 6 : x + 7] = 0
-    sheet = annotation_sheet(grey_face(pictures=picture, visibility=None), numbers=False)
+    sheet = annotation_sheet(gray_face(pictures=picture, visibility=None), numbers=False)
     rows, columns = np.nonzero(np.abs(sheet.astype(int) - TARGET).max(-1) < 12)
     assert len(rows) > 20
-    for row, column in zip(rows, columns, strict=True):  # every dot has its dark square around it
+    for row, column in zip(rows, columns, strict=True):  # every dot is on a dark square
         around = sheet[max(row - 14, 0) : row + 15, max(column - 14, 0) : column + 15].max(-1)
         assert (around < 40).sum() > 150
 
@@ -70,16 +70,17 @@ def test_each_published_scheme_has_a_picture(name):
     scheme = SCHEMES[name]
     picture = scheme_picture(scheme, size=240)
     assert picture.shape[0] > picture.shape[1] > 240
-    drawn = synthetic_faces(1, seed=1, size=128).points[0]
-    points = scheme_points(scheme, drawn)
+    points68 = synthetic_faces(1, seed=1, size=128).points[0]
+    points = scheme_points(scheme, points68)
     assert points.shape == (scheme.points, 2)
-    low, high = drawn.min(0), drawn.max(0)
+    low, high = points68.min(0), points68.max(0)
     assert ((points > low - 0.2 * (high - low)) & (points < high + 0.2 * (high - low))).all()
-    assert len(np.unique(points.round(3), axis=0)) >= scheme.points - 2  # in two schemes a pupil is an eye's middle
+    # In two schemes a pupil is the center of an eye.
+    assert len(np.unique(points.round(3), axis=0)) >= scheme.points - 2
 
 
 def test_the_pictures_points_mirror_each_other():
-    """On a symmetric face every scheme's picture is symmetric: a point set on the wrong side would show."""
+    """On a symmetric face every scheme's points are symmetric, so no point is on the wrong side."""
     symmetric = synthetic_faces(1, seed=1, size=128).points[0]
     mirrored = (symmetric * (-1, 1))[IBUG_68.flip]
     symmetric = ((symmetric - symmetric.mean(0)) + (mirrored - mirrored.mean(0))).astype(np.float32) / 2

@@ -1,4 +1,4 @@
-"""An evaluation of five drawn faces, and its report."""
+"""An evaluation of five synthetic faces, and its report."""
 
 import dataclasses
 from html.parser import HTMLParser
@@ -24,8 +24,8 @@ def image_of(face):
     return np.full((90, 80, 3), 40 + face, np.uint8)
 
 
-def faces(count=5, *, image_of=image_of, **changes) -> FaceSet:
-    """Faces of which the first has a hidden eye corner; `image_of` gives the image of each by its number."""
+def make_faces(count=5, *, image_of=image_of, **changes) -> FaceSet:
+    """Return faces of which the first has a hidden eye corner; `image_of` returns the image for an index."""
     points = FACE + np.arange(count, dtype=np.float32)[:, None, None]
     visible = np.ones(points.shape[:2], bool)
     visible[0, 3] = False
@@ -43,39 +43,41 @@ def faces(count=5, *, image_of=image_of, **changes) -> FaceSet:
     )
 
 
-def worse_and_worse(points, step):
-    """Face i is off by i * step pixels to the right."""
+def shift_increasingly(points, step):
+    """Shift the points of face i by i * step pixels to the right."""
     return points + step * np.arange(len(points), dtype=np.float32)[:, None, None] * np.array([1, 0], np.float32)
 
 
-def evaluated(truth=None, **changes) -> Evaluation:
-    truth = truth or faces()
-    predictions = {"stage <1>": worse_and_worse(truth.points, 1.0), "stage 2": worse_and_worse(truth.points, 0.5)}
+def make_evaluation(truth=None, **changes) -> Evaluation:
+    truth = truth or make_faces()
+    predictions = {"stage <1>": shift_increasingly(truth.points, 1.0), "stage 2": shift_increasingly(truth.points, 0.5)}
     return evaluate_points(predictions, truth, **{"metrics": METRICS, **changes})
 
 
-def with_jitter(truth=None) -> Evaluation:
-    """Under two conditions."""
-    given, other = evaluated(truth), evaluated(truth, condition="jittered boxes")
+def evaluate_with_jitter(truth=None) -> Evaluation:
+    """Return an evaluation under two conditions."""
+    first, second = make_evaluation(truth), make_evaluation(truth, condition="jittered boxes")
     return dataclasses.replace(
-        given, measurements=given.measurements + other.measurements, predicted={**given.predicted, **other.predicted}
+        first, measurements=first.measurements + second.measurements, predicted={**first.predicted, **second.predicted}
     )
 
 
-def write(folder, *, truth=None, faces_a_sheet=3, **changes):
-    done = with_jitter(truth)
+def write_report(folder, *, truth=None, faces_a_sheet=3, **changes):
+    evaluation = evaluate_with_jitter(truth)
     arguments = {
         "title": "Wing & <others>",
         "facts": {"model": "tiny", "command": "wing-jax evaluate a&b"},
-        "measurements": done.measurements,
-        "faces": done.faces,
-        "predicted": done.points,
+        "measurements": evaluation.measurements,
+        "faces": evaluation.faces,
+        "predicted": evaluation.points,
         "faces_a_sheet": faces_a_sheet,
     }
     return page.write_report(folder, **{**arguments, **changes})
 
 
 class Links(HTMLParser):
+    """The links, texts and unclosed tags of a page."""
+
     def __init__(self, text):
         super().__init__()
         self.links, self.text, self.open = set(), [], []

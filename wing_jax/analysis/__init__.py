@@ -1,12 +1,12 @@
-"""What a loss makes of errors: by itself, on a model and its data, and over a training.
+"""Analyze losses: their curves, their gradients on a model and its data, and over a training run.
 
     curve = curves(make_loss("wing"), errors)                      # value, gradient, curvature, optimal step
     shares = gradient_shares(loss, predicted - target, visible)    # of small, medium and large errors
-    pulls = layer_gradients(model, variables, batch, losses)       # norms by layer, cosines between losses
-    agreement = gradient_agreement(model, variables, batches, losses)   # how much of a step is signal
+    gradients = layer_gradients(model, variables, batch, losses)   # norms by layer, cosines between losses
+    agreement = gradient_agreement(model, variables, batches, losses)   # cosines between batches
     surface = landscapes(model, variables, batch, losses, key)     # along two directions
 
-Errors are signed, in pixels of the crop; losses come from `wing_jax.losses.make_loss`.
+Errors are signed, in pixels of the crop. Create losses with `wing_jax.losses.make_loss`.
 """
 
 from wing_jax.analysis.curves import Curves as Curves

@@ -1,4 +1,4 @@
-"""A loss over the error axis: value, gradient, curvature, and the paper's argument of the optimal step."""
+"""The curves of a loss over the error: value, gradient, curvature, and the paper's optimal step."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ from wing_jax.types import Loss
 
 
 class Curves(NamedTuple):
-    """One number for each error.
+    """The curves of a loss, with one number for each error.
 
     Args:
-      value: of the loss.
-      gradient: by the error; 0 at zero error.
+      value: the value of the loss.
+      gradient: the derivative with respect to the error; 0 at zero error.
       curvature: the second derivative, where the loss has one.
       step: |x| / |f'(x)|: the step length that brings this error to zero; 0 at zero error.
 
@@ -31,15 +31,16 @@ class Curves(NamedTuple):
 
 
 def curves(loss: Loss, errors: Float[Array, "*errors"]) -> Curves:
-    """The loss at each of `errors` (predicted - target, in the unit that the loss works in).
+    """Return the curves of the loss at each of `errors` (predicted - target, in the unit of the loss).
 
-    The paper argues by `gradient` and `step` (section 4.1): L1 pulls with 1 at every error and needs steps of |x|, L2
-    pulls with |x| and needs the step 1, ln|x| pulls with 1 / |x| and needs x^2. What pulls hardest rules the direction
-    of an update, what needs the largest step its length: only with the logarithm these are not the same errors.
+    The paper's argument (section 4.1) uses `gradient` and `step`: L1 has the gradient 1 at every error and the optimal
+    step |x|, L2 has |x| and 1, ln|x| has 1 / |x| and x^2. The errors with the largest gradients determine the direction
+    of an update, those with the largest optimal steps its length. With the logarithm, small errors determine the
+    direction and large errors the length.
 
     Args:
       loss: an elementwise function `(predicted, target) -> loss`.
-      errors: signed, of any shape, in the unit that the loss works in.
+      errors: signed, of any shape, in the unit of the loss.
 
     Returns:
       Four arrays of the shape of `errors`.
@@ -50,23 +51,23 @@ def curves(loss: Loss, errors: Float[Array, "*errors"]) -> Curves:
     ([-2.0, 4.0], [1.0, 1.0])
     """
 
-    def at(error: Float[Array, ""]) -> Float[Array, ""]:
+    def value_at(error: Float[Array, ""]) -> Float[Array, ""]:
         return loss(error, jnp.zeros_like(error))
 
-    def of_one(error: Float[Array, ""]) -> Curves:
-        slope, curvature = jax.jvp(jax.grad(at), (error,), (jnp.ones_like(error),))
-        pulled = slope != 0
-        step = jnp.where(pulled, jnp.abs(error) / jnp.abs(jnp.where(pulled, slope, 1)), 0)
-        return Curves(at(error), slope, curvature, step)
+    def curves_at(error: Float[Array, ""]) -> Curves:
+        slope, curvature = jax.jvp(jax.grad(value_at), (error,), (jnp.ones_like(error),))
+        nonzero = slope != 0
+        step = jnp.where(nonzero, jnp.abs(error) / jnp.abs(jnp.where(nonzero, slope, 1)), 0)
+        return Curves(value_at(error), slope, curvature, step)
 
-    flat = jax.vmap(of_one)(errors.reshape(-1))
+    flat = jax.vmap(curves_at)(errors.reshape(-1))
     return Curves(*(part.reshape(errors.shape) for part in flat))
 
 
 def wing_slopes(
     widths: Float[Array, "widths"], epsilons: Float[Array, "epsilons"], errors: Float[Array, "errors"]
 ) -> Float[Array, "widths epsilons errors"]:
-    """The Wing loss's gradient for each width, epsilon and error, all lengths in one unit.
+    """Return the Wing loss's gradient for each width, epsilon and error, all in one unit of length.
 
     Args:
       widths: `[widths]`.

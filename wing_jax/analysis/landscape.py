@@ -1,4 +1,4 @@
-"""The losses' surfaces about a network's parameters, along two random directions."""
+"""The loss surfaces around a network's parameters, along two random directions."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,15 +12,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from wing_jax.losses import mask_points, masked_mean
 from wing_jax.types import Batch, Loss
 
-AT_ONCE = 8  # networks
+NETWORKS_PER_BATCH = 8
 
 
 class Landscape(NamedTuple):
-    """Means of several losses over the batch, in the order in which they were given.
+    """The means of several losses over the batch, in the order of the losses.
 
     Args:
-      places: along both directions; 0 is the network, 1 a change as large as each filter is.
-      values: of the losses.
+      places: the positions along both directions; 0 is the network, 1 a change as large as each filter.
+      values: the means of the losses.
 
     >>> Landscape(jnp.zeros(3), jnp.zeros((2, 3, 3))).values.shape
     (2, 3, 3)
@@ -40,12 +40,12 @@ def landscapes(
     reach: float = 1.0,
     places: int = 21,
 ) -> Landscape:
-    """The losses on a square of `places` x `places` networks about this one, up to `reach` along both directions.
+    """Compute the losses of `places` x `places` networks around this one, up to `reach` along both directions.
 
-    The directions are Gaussian and *filter-normalised*: each filter's part is as long as the filter itself, and biases
-    and normalisation stay as they are (Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018,
-    https://arxiv.org/abs/1712.09913), so that the surfaces of two networks compare. Every network is run once for all
-    losses, with the statistics of BatchNorm as they are kept.
+    The directions are Gaussian and *filter-normalized*: each filter's part is as long as the filter, and biases and
+    normalization do not change (Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018,
+    https://arxiv.org/abs/1712.09913). This makes the surfaces of two networks comparable. Every network runs once for
+    all losses, with the running statistics of BatchNorm.
 
     Args:
       model: a Flax linen module with an argument `train`.
@@ -53,9 +53,9 @@ def landscapes(
       batch: crops uint8 `[batch, size, size, 3]`, points `[batch, L, 2]` in pixels of the crop, and which of them are
         visible.
       losses: elementwise functions `(predicted, target) -> loss` by name, in pixels of the crop.
-      key: a key of JAX, which draws the directions.
+      key: a JAX random key for the directions.
       reach: the largest change along each direction, in lengths of the filters.
-      places: how many networks along each direction.
+      places: the number of networks along each direction.
 
     Returns:
       The places and the values `[losses, places, places]`.
@@ -75,7 +75,7 @@ def landscapes(
     along = jnp.linspace(-reach, reach, places)
 
     @jax.jit
-    def at(place: Float[Array, "2"]) -> Float[Array, "losses"]:
+    def losses_at(place: Float[Array, "2"]) -> Float[Array, "losses"]:
         moved = jax.tree.map(lambda p, a, b: p + place[0] * a + place[1] * b, params, first, second)
         predicted = jnp.asarray(model.apply({**variables, "params": moved}, jnp.asarray(batch.images), train=False))
         visible = jnp.asarray(batch.visible)
@@ -83,20 +83,20 @@ def landscapes(
         return jnp.stack([masked_mean(loss(shown, target), visible) for loss in losses.values()])
 
     square = jnp.stack(jnp.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 2)
-    values = jax.lax.map(at, square, batch_size=AT_ONCE)
+    values = jax.lax.map(losses_at, square, batch_size=NETWORKS_PER_BATCH)
     return Landscape(along, jnp.moveaxis(values.reshape(places, places, len(losses)), -1, 0))
 
 
 def random_direction(key: PRNGKeyArray, params: Any) -> Any:
-    """Gaussian, each filter (the last axis counts them) as long as the network's; 0 for vectors."""
+    """Return a Gaussian direction, each filter (last axis) as long as the network's; 0 for vectors."""
     leaves, shape = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
 
-    def of(key: PRNGKeyArray, leaf: Array) -> Array:
+    def direction_of(key: PRNGKeyArray, leaf: Array) -> Array:
         if np.ndim(leaf) < 2:
             return jnp.zeros_like(leaf)
-        drawn, axes = jax.random.normal(key, leaf.shape, leaf.dtype), tuple(range(leaf.ndim - 1))
-        length = jnp.sqrt(jnp.square(drawn).sum(axes, keepdims=True))
-        return drawn * jnp.sqrt(jnp.square(leaf).sum(axes, keepdims=True)) / length
+        direction, axes = jax.random.normal(key, leaf.shape, leaf.dtype), tuple(range(leaf.ndim - 1))
+        length = jnp.sqrt(jnp.square(direction).sum(axes, keepdims=True))
+        return direction * jnp.sqrt(jnp.square(leaf).sum(axes, keepdims=True)) / length
 
-    return jax.tree.unflatten(shape, [of(key, leaf) for key, leaf in zip(keys, leaves, strict=True)])
+    return jax.tree.unflatten(shape, [direction_of(key, leaf) for key, leaf in zip(keys, leaves, strict=True)])

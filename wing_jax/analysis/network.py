@@ -1,4 +1,4 @@
-"""The losses' gradients on a network and a batch: how long in each layer, and how alike between the losses."""
+"""The losses' gradients on a network and a batch: their norms by layer, and the cosines between losses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,12 +14,12 @@ from wing_jax.types import Batch, Loss
 
 
 class LayerGradients(NamedTuple):
-    """Of several losses on one batch, in the order in which they were given.
+    """The gradients of several losses on one batch, in the order of the losses.
 
     Args:
-      layers: from the input to the output.
-      norms: of the gradient by the layer's parameters.
-      cosines: between the whole gradients.
+      layers: the names of the layers, from the input to the output.
+      norms: the norms of the gradients with respect to each layer's parameters.
+      cosines: the cosines between the complete gradients.
 
     >>> LayerGradients(("Conv_0",), np.ones((2, 1)), np.eye(2)).layers
     ('Conv_0',)
@@ -33,10 +33,10 @@ class LayerGradients(NamedTuple):
 def layer_gradients(
     model: nn.Module, variables: Mapping[str, Any], batch: Batch, losses: Mapping[str, Loss]
 ) -> LayerGradients:
-    """The gradients of the mean of each loss over the visible coordinates, with respect to all parameters.
+    """Compute the gradients of the mean of each loss over the visible coordinates, with respect to all parameters.
 
-    The network works as in training (BatchNorm by the batch, dropout by a fixed key). It is run once: the losses'
-    gradients by its answer are pulled back through it together, by `vmap` over one `vjp`.
+    The network runs in training mode (BatchNorm with batch statistics, dropout with a fixed key). It runs only once:
+    `vmap` over one `vjp` propagates the gradients of all losses.
 
     Args:
       model: a Flax linen module with an argument `train`.
@@ -54,12 +54,12 @@ def layer_gradients(
     >>> variables = model.init(jax.random.key(0), batch.images)
     >>> both = {"Wing": losses.wing_loss, "L2": losses.l2_loss}
 
-    >>> found = layer_gradients(model, variables, batch, both)
-    >>> found.norms.shape == (2, len(found.layers)), found.cosines.shape
+    >>> gradients = layer_gradients(model, variables, batch, both)
+    >>> gradients.norms.shape == (2, len(gradients.layers)), gradients.cosines.shape
     (True, (2, 2))
     """
     gradients = _gradients(model, variables, batch, losses)
-    layers = _ordered(gradients)
+    layers = _order_layers(gradients)
     squares = jnp.stack([_dots(gradients[name], gradients[name]).diagonal() for name in layers], axis=1)
     products = jnp.stack([_dots(gradients[name], gradients[name]) for name in layers]).sum(0)
     lengths = jnp.sqrt(products.diagonal())
@@ -73,8 +73,10 @@ def gradient_agreement(
     batches: Sequence[Batch],
     losses: Mapping[str, Loss],
 ) -> Float[np.ndarray, "losses"]:
-    """How far a loss pulls the same way on different faces: the mean cosine between its gradients on the batches, each
-    with the next (the last with the first). 1 is a gradient without noise; with less, more of a step is chance.
+    """Return the mean cosine between a loss's gradients on different batches, for each loss.
+
+    Each batch is compared to the next, the last one to the first. 1 means a gradient without noise; a lower value means
+    that more of a step is noise.
 
     Args:
       model: a Flax linen module with an argument `train`.
@@ -98,22 +100,24 @@ def gradient_agreement(
     [1.0, 1.0]
     """
     if len(batches) < 2:
-        raise ValueError(f"{len(batches)} batches: give two or more, of different faces")
-    pulls = [_gradients(model, variables, batch, losses) for batch in batches]
-    lengths = [jnp.sqrt(_dots(one, one).diagonal()) for one in pulls]
-    cosines = [_dots(pulls[i - 1], pulls[i]).diagonal() / (lengths[i - 1] * lengths[i]) for i in range(len(batches))]
+        raise ValueError(f"{len(batches)} batches: give two or more batches of different faces")
+    gradients = [_gradients(model, variables, batch, losses) for batch in batches]
+    lengths = [jnp.sqrt(_dots(part, part).diagonal()) for part in gradients]
+    cosines = [
+        _dots(gradients[i - 1], gradients[i]).diagonal() / (lengths[i - 1] * lengths[i]) for i in range(len(batches))
+    ]
     return np.asarray(jnp.stack(cosines).mean(0))
 
 
 def _gradients(model: nn.Module, variables: Mapping[str, Any], batch: Batch, losses: Mapping[str, Loss]) -> Any:
-    """The losses' gradients, along a leading axis of each parameter."""
-    predicted, pull = jax.vjp(_answers(model, variables, batch), variables["params"])
-    pulled = jnp.stack([jax.grad(_objective(loss, batch))(predicted) for loss in losses.values()])
-    (gradients,) = jax.vmap(pull)(pulled)
+    """Return the gradients of the losses, along a leading axis of each parameter."""
+    predicted, pullback = jax.vjp(_make_predict(model, variables, batch), variables["params"])
+    cotangents = jnp.stack([jax.grad(_make_objective(loss, batch))(predicted) for loss in losses.values()])
+    (gradients,) = jax.vmap(pullback)(cotangents)
     return gradients
 
 
-def _answers(model: nn.Module, variables: Mapping[str, Any], batch: Batch):
+def _make_predict(model: nn.Module, variables: Mapping[str, Any], batch: Batch):
     def predict(params: Any) -> Array:
         predicted, _ = model.apply(
             {**variables, "params": params},
@@ -127,7 +131,7 @@ def _answers(model: nn.Module, variables: Mapping[str, Any], batch: Batch):
     return jax.jit(predict)
 
 
-def _objective(loss: Loss, batch: Batch):
+def _make_objective(loss: Loss, batch: Batch):
     def objective(predicted: Array) -> Array:
         visible = jnp.asarray(batch.visible)
         shown, target = mask_points(predicted, jnp.asarray(batch.points), visible)
@@ -137,18 +141,18 @@ def _objective(loss: Loss, batch: Batch):
 
 
 def _dots(first: Any, second: Any) -> Float[Array, "losses losses"]:
-    """Inner products of the losses' gradients, all arrays of the layer together."""
+    """Return the inner products of the losses' gradients, summed over all arrays of the layer."""
     pairs = zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True)
     return jnp.stack([a.reshape(len(a), -1) @ b.reshape(len(b), -1).T for a, b in pairs]).sum(0)
 
 
-def _ordered(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Layers from the input to the output: Flax names them by kind and number."""
+def _order_layers(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the layers from the input to the output; Flax names them by kind and number."""
     kinds = ("Conv", "Batch", "Bottleneck", "Dense", "Shift", "output")
 
-    def place(name: str) -> tuple[int, int, str]:
+    def sort_key(name: str) -> tuple[int, int, str]:
         kind = next((i for i, start in enumerate(kinds) if name.startswith(start)), len(kinds))
         number = name.rpartition("_")[2]
         return kind, int(number) if number.isdigit() else 0, name
 
-    return tuple(sorted(params, key=place))
+    return tuple(sorted(params, key=sort_key))

@@ -1,4 +1,4 @@
-"""A trained first stage, the same network untrained, and the figures that set them beside each other."""
+"""Compare a trained first stage to the same network untrained, in numbers and figures."""
 
 import dataclasses
 import functools
@@ -26,12 +26,12 @@ from wing_jax.types import Batch, Loss
 from wing_jax.values import Value
 
 UNTRAINED, TRAINED = "untrained", "trained"
-BATCHES = 4  # whose gradients are compared with each other
+BATCHES = 4  # for comparing gradients between batches
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Subject(Value):
-    """What is analysed: both networks on the crops that the first stage sees of all faces."""
+    """Both networks and the first stage's crops of all faces."""
 
     stage: Stage
     models: dict[str, dict[str, Any]]  # variables
@@ -42,8 +42,10 @@ class Subject(Value):
 
     @functools.cached_property
     def errors(self) -> dict[str, Float[np.ndarray, "faces points 2"]]:
-        """Each network's signed errors, in pixels of the crop."""
-        return {name: on_faces.crop_errors(self.stage, own, self.crops) for name, own in self.models.items()}
+        """The signed errors of each network, in pixels of the crop."""
+        return {
+            name: on_faces.crop_errors(self.stage, variables, self.crops) for name, variables in self.models.items()
+        }
 
     @functools.cached_property
     def shown(self) -> Bool[np.ndarray, "faces points"]:
@@ -52,22 +54,22 @@ class Subject(Value):
 
     @functools.cached_property
     def shares(self) -> dict[str, dict[str, np.ndarray]]:
-        """Of each network and loss, the shares of the gradient by band of errors; "errors" are those of the errors."""
+        """The gradient shares by band of errors, for each network and loss; "errors" has the shares of the errors."""
         return {
-            name: {"errors": error_shares(own, self.shown, edges=self.edges)}
+            name: {"errors": error_shares(errors, self.shown, edges=self.edges)}
             | {
-                loss: np.asarray(gradient_shares(f, own, self.shown, edges=self.edges))
+                loss: np.asarray(gradient_shares(f, errors, self.shown, edges=self.edges))
                 for loss, f in self.losses.items()
             }
-            for name, own in self.errors.items()
+            for name, errors in self.errors.items()
         }
 
     def batch(self, size: int, *, seed: int) -> Batch:
-        """`size` of the crops, drawn by `seed`."""
+        """Return a random batch of `size` crops, determined by `seed`."""
         return self.batches(size, count=1, seed=seed)[0]
 
     def batches(self, size: int, *, count: int, seed: int) -> list[Batch]:
-        """At most `count` batches of different crops, drawn by `seed`, all of one size: `size` if there are as many."""
+        """Return at most `count` random batches of different crops, with `size` crops each if there are enough."""
         order = np.random.default_rng(seed).permutation(len(self.faces))
         size = min(size, len(order))
         chosen = [order[start : start + size] for start in range(0, len(order) - size + 1, size)][:count]
@@ -77,93 +79,103 @@ class Subject(Value):
 def subject(
     localizer: Localizer, faces: FaceSet, *, losses: dict[str, Loss], edges: tuple[float, float], seed: int
 ) -> Subject:
-    """The first stage of `localizer` on `faces`; its untrained double is drawn by `seed`.
+    """Return the first stage of `localizer` and its untrained copy (initialized by `seed`) on `faces`.
 
     Raises:
-      InputError: the faces are annotated by another scheme.
+      InputError: the faces have another scheme.
     """
     if faces.scheme.name != localizer.scheme.name:
         raise InputError(
-            f"the model marks {localizer.scheme.name}, {faces.name} has {faces.scheme.name}: give faces of the model's "
-            "own scheme"
+            f"the model predicts {localizer.scheme.name}, {faces.name} has {faces.scheme.name}: give faces with the "
+            "model's scheme"
         )
     stage, crops = localizer.stages[0], on_faces.first_crops(localizer, faces)
     models = {UNTRAINED: on_faces.untrained(stage, crops, seed=seed), TRAINED: stage.variables}
     return Subject(stage=stage, models=models, crops=crops, faces=faces, losses=losses, edges=edges)
 
 
-def figures(what: Subject, *, batch: int, places: int, seed: int) -> Iterator[tuple[str, Figure]]:
-    """Name and figure, one after the other; `batch` faces for gradients, `places` along either way of a landscape."""
-    flat = {name: own[what.shown].reshape(-1) for name, own in what.errors.items()}
-    yield "errors", draw.errors_figure(flat, what.edges)
-    yield "shares", draw.shares_figure(what.shares, what.edges)
-    yield "poses", _poses(what)
-    yield "landmarks", _landmarks(what)
-    yield "width-epsilon", _lengths(what)
-    some = what.batch(batch, seed=seed)
-    yield "layers", _layers(what, some)
-    yield "landscape", _landscape(what, some, places=places, seed=seed)
+def figures(subject: Subject, *, batch: int, places: int, seed: int) -> Iterator[tuple[str, Figure]]:
+    """Yield names and figures; `batch` faces for gradients, `places` positions along each axis of a landscape."""
+    flat = {name: errors[subject.shown].reshape(-1) for name, errors in subject.errors.items()}
+    yield "errors", draw.errors_figure(flat, subject.edges)
+    yield "shares", draw.shares_figure(subject.shares, subject.edges)
+    yield "poses", _poses(subject)
+    yield "landmarks", _landmarks(subject)
+    yield "width-epsilon", _lengths(subject)
+    crops = subject.batch(batch, seed=seed)
+    yield "layers", _layers(subject, crops)
+    yield "landscape", _landscape(subject, crops, places=places, seed=seed)
 
 
-def _poses(what: Subject) -> Figure:
-    labels = np.asarray(what.faces.poses or pose_labels(what.faces))
+def _poses(subject: Subject) -> Figure:
+    labels = np.asarray(subject.faces.poses or pose_labels(subject.faces))
     names = sorted(set(labels.tolist()))
     members = labels[None] == np.asarray(names)[:, None]
     shares = {
-        loss: group_shares(f, what.errors[TRAINED], what.shown, members, edges=what.edges)
-        for loss, f in what.losses.items()
+        loss: group_shares(f, subject.errors[TRAINED], subject.shown, members, edges=subject.edges)
+        for loss, f in subject.losses.items()
     }
-    return draw.groups_figure(shares, names, members.mean(1).tolist(), what.edges)
+    return draw.groups_figure(shares, names, members.mean(1).tolist(), subject.edges)
 
 
-def _landmarks(what: Subject) -> Figure:
+def _landmarks(subject: Subject) -> Figure:
     shares = {
-        loss: np.asarray(landmark_shares(f, what.errors[TRAINED], what.shown, edges=what.edges)).sum(1)
-        for loss, f in what.losses.items()
+        loss: np.asarray(landmark_shares(f, subject.errors[TRAINED], subject.shown, edges=subject.edges)).sum(1)
+        for loss, f in subject.losses.items()
     }
-    return draw.landmarks_figure(mean_shape(what.faces.points, what.shown), shares, lines=what.faces.scheme.lines)
+    return draw.landmarks_figure(
+        mean_shape(subject.faces.points, subject.shown), shares, lines=subject.faces.scheme.lines
+    )
 
 
-def _lengths(what: Subject) -> Figure:
-    ratio = what.stage.input_size / 64
+def _lengths(subject: Subject) -> Figure:
+    ratio = subject.stage.input_size / 64
     widths, epsilons = (jnp.array(lengths, jnp.float32) * ratio for lengths in (WIDTHS, EPSILONS))
     shares = {
-        name: np.asarray(wing_shares(widths, epsilons, own, what.shown, edges=what.edges))
-        for name, own in what.errors.items()
+        name: np.asarray(wing_shares(widths, epsilons, errors, subject.shown, edges=subject.edges))
+        for name, errors in subject.errors.items()
     }
     return draw.wing_figure(WIDTHS, EPSILONS, shares)
 
 
-def _layers(what: Subject, batch: Batch) -> Figure:
-    found = {name: layer_gradients(what.stage.model, own, batch, what.losses) for name, own in what.models.items()}
-    norms = {name: dict(zip(what.losses, np.asarray(one.norms), strict=True)) for name, one in found.items()}
-    return draw.layers_figure(found[TRAINED].layers, norms, {name: one.cosines for name, one in found.items()})
+def _layers(subject: Subject, batch: Batch) -> Figure:
+    gradients = {
+        name: layer_gradients(subject.stage.model, variables, batch, subject.losses)
+        for name, variables in subject.models.items()
+    }
+    norms = {name: dict(zip(subject.losses, np.asarray(entry.norms), strict=True)) for name, entry in gradients.items()}
+    cosines = {name: entry.cosines for name, entry in gradients.items()}
+    return draw.layers_figure(gradients[TRAINED].layers, norms, cosines)
 
 
-def _landscape(what: Subject, batch: Batch, *, places: int, seed: int) -> Figure:
+def _landscape(subject: Subject, batch: Batch, *, places: int, seed: int) -> Figure:
     key, along, surfaces = jax.random.key(seed), np.zeros(0), {}
-    for name, own in what.models.items():
-        found = landscapes(what.stage.model, own, batch, what.losses, key, places=places)
-        along, surfaces[name] = np.asarray(found.places), dict(zip(what.losses, np.asarray(found.values), strict=True))
+    for name, variables in subject.models.items():
+        surface = landscapes(subject.stage.model, variables, batch, subject.losses, key, places=places)
+        along = np.asarray(surface.places)
+        surfaces[name] = dict(zip(subject.losses, np.asarray(surface.values), strict=True))
     return draw.landscape_figure(along, surfaces)
 
 
-def agreement_in_words(what: Subject, *, batch: int, seed: int) -> Iterator[str]:
-    """How far each loss pulls the same way on different batches, a line a network; nothing where there is one batch."""
-    batches = what.batches(batch, count=BATCHES, seed=seed)
+def agreement_in_words(subject: Subject, *, batch: int, seed: int) -> Iterator[str]:
+    """Yield a line for each network: the cosines between each loss's gradients on different batches.
+
+    Nothing is yielded if there is only one batch.
+    """
+    batches = subject.batches(batch, count=BATCHES, seed=seed)
     if len(batches) < 2:
         return
-    for name, own in what.models.items():
-        found = gradient_agreement(what.stage.model, own, batches, what.losses)
-        told = ", ".join(f"{loss} {float(value):.2f}" for loss, value in zip(what.losses, found, strict=True))
-        yield f"{name}, cosine between the gradients of batches of {len(batches[0].images)} other faces: {told}"
+    for name, variables in subject.models.items():
+        cosines = gradient_agreement(subject.stage.model, variables, batches, subject.losses)
+        values = ", ".join(f"{loss} {float(value):.2f}" for loss, value in zip(subject.losses, cosines, strict=True))
+        yield f"{name}, cosine between the gradients of different batches of {len(batches[0].images)} faces: {values}"
 
 
 def shares_in_words(shares: dict[str, dict[str, np.ndarray]], edges: Sequence[float]) -> Iterator[str]:
-    """The shares of `Subject.shares`, a line each."""
+    """Yield a line for each entry of `Subject.shares`."""
     low, high = edges
     for name, by_loss in shares.items():
         for loss, values in by_loss.items():
             small, medium, large = (f"{100 * float(value):.0f} %" for value in values)
-            of = "of the errors" if loss == "errors" else f"of the gradient of {loss}"
-            yield f"{name}, {of}: {small} below {low:g} pixels, {medium} to {high:g}, {large} beyond"
+            kind = "of the errors" if loss == "errors" else f"of the gradient of {loss}"
+            yield f"{name}, {kind}: {small} below {low:g} pixels, {medium} to {high:g}, {large} above"

@@ -1,4 +1,4 @@
-"""The errors that a loss meets in the course of a training."""
+"""The errors of a network in the course of a training run."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from wing_jax.train.steps import make_predict
 
 
 class Snapshot(NamedTuple):
-    """A network after `step` steps on the held-out training faces."""
+    """The errors of a network on the held-out training faces after `step` steps."""
 
     step: int
     errors: Float[np.ndarray, "faces points 2"]  # signed, pixels of the crop
@@ -20,20 +20,20 @@ class Snapshot(NamedTuple):
 
 
 def probe_steps(steps: int, *, count: int = 12) -> tuple[int, ...]:
-    """About `count` steps from 0 to `steps`, growing evenly in the logarithm: most happens at the start."""
+    """Return about `count` steps from 0 to `steps`, evenly spaced in the logarithm: errors change most at the start."""
     inner = np.geomspace(1, steps, max(count - 1, 2)).round().astype(int)
     return tuple(dict.fromkeys([0, *inner.tolist()]))
 
 
 def follow(setup: StageSetup, settings: TrainSettings, *, at: Sequence[int]) -> list[Snapshot]:
-    """Train the stage and look at it after each of the steps `at`, which rise; nothing is kept."""
+    """Train the stage and measure its errors after each of the increasing steps `at`; nothing is saved."""
     batch, predict = setup.validation_crops(), make_predict(setup.network())
     runner = make_runner(setup, settings)
-    placed, done, seen = runner.place(setup.state(seed=settings.seed)), 0, []
+    state, trained, snapshots = runner.place(setup.state(seed=settings.seed)), 0, []
     for step in at:
-        if step > done:
-            placed, _ = runner.advance(placed, done, step)
-            done = step
-        answers = predict(jax.device_get(runner.whole(placed).variables), batch.images)
-        seen.append(Snapshot(step, np.asarray(answers) - np.asarray(batch.points), np.asarray(batch.visible)))
-    return seen
+        if step > trained:
+            state, _ = runner.advance(state, trained, step)
+            trained = step
+        predicted = predict(jax.device_get(runner.whole(state).variables), batch.images)
+        snapshots.append(Snapshot(step, np.asarray(predicted) - np.asarray(batch.points), np.asarray(batch.visible)))
+    return snapshots

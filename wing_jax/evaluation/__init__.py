@@ -1,4 +1,4 @@
-"""Models measured on annotated faces: `evaluate(localizer, faces) -> Evaluation`, and the metrics."""
+"""Measure models on annotated faces: `evaluate(localizer, faces) -> Evaluation`, and the metrics."""
 
 from wing_jax.evaluation.comparison import Comparison as Comparison
 from wing_jax.evaluation.evaluation import Evaluation as Evaluation

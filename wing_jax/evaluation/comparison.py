@@ -1,4 +1,4 @@
-"""Two evaluations of the same faces, compared face by face."""
+"""Compare two evaluations of the same faces, face by face."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from wing_jax.values import Value
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-AT_ONCE = 1 << 22  # numbers of a block of resamples
+BLOCK_NUMBERS = 1 << 22  # in one block of resamples
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Comparison(Value):
-    """How much smaller (negative) or larger (positive) the errors of the second evaluation are, face by face.
+    """The differences of two evaluations' errors, face by face: negative where the second evaluation is better.
 
-    All numbers are in `unit`, per cent for an NME. `low` and `high` bound the mean difference with a confidence of
-    95 %: a bootstrap over photos, whose faces stay together (they are not independent of each other).
+    All numbers are in `unit`, per cent for an NME. `low` and `high` are the 95 % confidence interval of the mean
+    difference. It comes from a bootstrap over photos, because faces of one photo are not independent of each other.
     """
 
     metric: str
@@ -29,8 +29,8 @@ class Comparison(Value):
     difference: float  # second - first, on the mean
     low: float
     high: float
-    differences: Float[np.ndarray, "faces"]  # second - first; NaN where one of the two is
-    landmarks: Float[np.ndarray, "points"] | None  # second - first; NaN where a point is never visible
+    differences: Float[np.ndarray, "faces"]  # second - first; NaN where either is NaN
+    landmarks: Float[np.ndarray, "points"] | None  # second - first; NaN for a point that is never visible
 
     @property
     def smaller(self) -> float:
@@ -49,9 +49,9 @@ class Comparison(Value):
 
 
 def compare_measurements(first: Measurement, second: Measurement, *, photos: Sequence[str], seed: int) -> Comparison:
-    """`second` against `first`, of the same faces of `photos` by the same metric.
+    """Compare `second` to `first`: the same faces of `photos`, measured by the same metric.
 
-    Faces that one of the two could not measure are left out of both. NaN where no face is left.
+    Faces with a NaN in either measurement are left out of both. The numbers are NaN if no face remains.
     """
     scale = first.scale
     differences = scale * (second.values - first.values)
@@ -60,13 +60,13 @@ def compare_measurements(first: Measurement, second: Measurement, *, photos: Seq
     landmarks = None
     if first.landmarks is not None and second.landmarks is not None:
         landmarks = scale * (second.landmarks - first.landmarks)
-    some = both.any()
+    any_face = both.any()
     return Comparison(
         metric=first.metric,
         unit=first.unit,
-        first=scale * float(first.values[both].mean()) if some else np.nan,
-        second=scale * float(second.values[both].mean()) if some else np.nan,
-        difference=float(differences[both].mean()) if some else np.nan,
+        first=scale * float(first.values[both].mean()) if any_face else np.nan,
+        second=scale * float(second.values[both].mean()) if any_face else np.nan,
+        difference=float(differences[both].mean()) if any_face else np.nan,
         low=low,
         high=high,
         differences=differences,
@@ -77,18 +77,18 @@ def compare_measurements(first: Measurement, second: Measurement, *, photos: Seq
 def bootstrap_interval(
     values: Float[np.ndarray, "faces"], photos: np.ndarray, *, seed: int, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """The 95 % interval of the mean of `values` by the percentile bootstrap; all faces of a photo are drawn together.
+    """Return the 95 % interval of the mean of `values` by the percentile bootstrap over photos.
 
-    NaN where there is no value.
+    All faces of a photo are sampled as one unit. Both bounds are NaN if `values` is empty.
     """
     if not len(values):
         return np.nan, np.nan
     _, photo = np.unique(photos, return_inverse=True)
     sums, counts = np.bincount(photo, weights=values), np.bincount(photo)
-    random, means = np.random.default_rng(seed), []
-    block = max(1, AT_ONCE // len(sums))
+    rng, means = np.random.default_rng(seed), []
+    block = max(1, BLOCK_NUMBERS // len(sums))
     for start in range(0, resamples, block):
-        drawn = random.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=min(block, resamples - start))
-        means.append(drawn @ sums / (drawn @ counts))
+        sample = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=min(block, resamples - start))
+        means.append(sample @ sums / (sample @ counts))
     low, high = np.quantile(np.concatenate(means), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)

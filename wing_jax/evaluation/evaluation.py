@@ -1,4 +1,4 @@
-"""A localizer measured on annotated faces: `evaluate(localizer, faces) -> Evaluation`."""
+"""The result of measuring a localizer on annotated faces: `evaluate(localizer, faces) -> Evaluation`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -22,20 +22,21 @@ COLUMNS = {"mean": "mean", "median": "median", "auc": "auc", "failure_percent": 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Evaluation(Value):
-    """A model measured on faces: by each metric, after each stage, with each kind of boxes.
+    """The results of a model on faces, by each metric, after each stage, with each kind of boxes.
 
-    Numbers are as tables print them: NMEs and failure rates in per cent, AUC in [0, 1], other metrics in their own
-    units. The properties are about the last stage with the first boxes; `select` chooses others. Faces that a metric
-    cannot measure (an eye corner that is not visible) are NaN in `errors`, and left out of the means.
+    Numbers have the units that tables show: NMEs and failure rates in per cent, AUC in [0, 1], other metrics in their
+    own units. The properties return the results of the last stage with the first kind of boxes; use `select` for
+    others. Faces that a metric cannot measure (such as one with an invisible eye corner) are NaN in `errors` and are
+    left out of the means.
 
-    Printed, it is the table that `wing-jax evaluate` prints.
+    `print` shows the table that `wing-jax evaluate` prints.
 
     Args:
-      measurements: metric by metric, of the conditions one after the other.
-      faces: `visible` says which points were measured.
-      predicted: by condition and stage the points `[n, L, 2]`, (x, y) in pixels of the images.
-      facts: of the model, for the report.
-      remarks: what a reader of the numbers must know.
+      measurements: ordered by condition, then by metric.
+      faces: the annotated faces; `visible` marks the points that were measured.
+      predicted: the points `[n, L, 2]` by condition and stage, (x, y) in pixels of the images.
+      facts: facts about the model, shown in the report.
+      remarks: warnings that a reader of the numbers needs.
 
     >>> from wing_jax.evaluation import evaluate_points
     >>> true = np.float32([[[30, 30], [70, 30], [50, 50], [35, 70], [65, 70]]])
@@ -56,22 +57,22 @@ class Evaluation(Value):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Their names; the first one leads."""
+        """The names of the metrics, the leading metric first."""
         return tuple(dict.fromkeys(m.metric for m in self.measurements))
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The model's outputs, in order."""
+        """The names of the model's outputs, in order."""
         return tuple(dict.fromkeys(m.stage for m in self.measurements))
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The boxes that the model was given."""
+        """The kinds of boxes that the model was run with."""
         return tuple(dict.fromkeys(m.condition for m in self.measurements))
 
     @property
     def nme(self) -> dict[str, float]:
-        """Normalized mean error by each normalizer, in per cent."""
+        """The normalized mean error by each normalizer, in per cent."""
         return self._all("mean", nme=True)
 
     @property
@@ -86,24 +87,24 @@ class Evaluation(Value):
 
     @property
     def auc(self) -> dict[str, float]:
-        """Area under the cumulative error distribution up to the metric's threshold, in [0, 1]."""
+        """The area under the cumulative error distribution up to the metric's threshold, in [0, 1]."""
         return self._all("auc")
 
     @property
     def failure_rate(self) -> dict[str, float]:
-        """Faces above the metric's threshold, in per cent."""
+        """The share of faces above the metric's threshold, in per cent."""
         return self._all("failure_percent")
 
     @property
     def errors(self) -> dict[str, Float[np.ndarray, "n"]]:
         """Each face's value by every metric, in its unit; NaN where it cannot be measured."""
-        return {name: one.scale * one.values for name, one in self._headlines().items()}
+        return {name: entry.scale * entry.values for name, entry in self._headlines().items()}
 
     @property
     def landmarks(self) -> dict[str, Float[np.ndarray, "points"]]:
-        """Each landmark's mean error by every normalizer, in per cent; NaN where it is never visible."""
-        found = {name: one.landmarks for name, one in self._headlines().items()}
-        return {name: 100 * means for name, means in found.items() if means is not None}
+        """Each landmark's mean error by every normalizer, in per cent; NaN for a landmark that is never visible."""
+        by_metric = {name: entry.landmarks for name, entry in self._headlines().items()}
+        return {name: 100 * means for name, means in by_metric.items() if means is not None}
 
     @property
     def points(self) -> Float[np.ndarray, "n points 2"]:
@@ -113,36 +114,37 @@ class Evaluation(Value):
 
     @property
     def mean_offset(self) -> tuple[float, float]:
-        """How far right of and below the true points the predicted ones lie, in pixels of the images."""
+        """The typical (x, y) shift of the predicted points from the true ones, in pixels of the images."""
         return mean_offset(self.points, self.faces.points, self.faces.visible)
 
     def by(self, group: str, *, metric: str = "") -> Table:
-        """The numbers of each label of a group of faces.
+        """Return the results for each label of a group, such as each pose.
 
         Args:
-          group: "pose", "subset", "attribute" or one that was given; `groups` of a measurement has them all.
-          metric: its name; empty: the leading one.
+          group: "pose", "subset", "attribute" or a name from `groups=`; `Measurement.groups` has all of them.
+          metric: the metric's name; empty for the leading metric.
 
         Returns:
           A row for each label: its number of faces, mean, median, AUC and failure rate.
 
         Raises:
-          InputError: there is no such group or metric.
+          InputError: the group or metric does not exist.
         """
-        one = headline(self.measurements, metric=self._metric(metric))
-        if group not in one.groups:
-            raise InputError(f"no group is called {quoted(group)}: use one of {', '.join(one.groups)}")
+        measurement = headline(self.measurements, metric=self._metric(metric))
+        if group not in measurement.groups:
+            raise InputError(f"no group is called {quoted(group)}: use one of {', '.join(measurement.groups)}")
         rows = [
-            {group: label, "faces": found["faces"], **{name: found[key] for key, name in COLUMNS.items()}}
-            for label, found in one.by(group).items()
+            {group: label, "faces": numbers["faces"], **{name: numbers[key] for key, name in COLUMNS.items()}}
+            for label, numbers in measurement.by(group).items()
         ]
-        return Table(rows, title=f"{self.faces.name} by {group}: {one.metric} ({one.unit}), {one.stage}")
+        kind = f"{measurement.metric} ({measurement.unit}), {measurement.stage}"
+        return Table(rows, title=f"{self.faces.name} by {group}: {kind}")
 
     def select(self, *, stage: str = "", condition: str = "") -> "Evaluation":
-        """The part of it that is about one stage or one kind of boxes; empty: all.
+        """Return the results of one stage, one kind of boxes, or both; an empty name keeps all.
 
         Raises:
-          InputError: there is no such stage or condition.
+          InputError: the stage or condition does not exist.
         """
         for kind, name, known in (("stage", stage, self.stages), ("condition", condition, self.conditions)):
             if name and name not in known:
@@ -151,36 +153,39 @@ class Evaluation(Value):
         return dataclasses.replace(self, measurements=chosen)
 
     def compare(self, other: "Evaluation", *, metric: str = "", seed: int = 0) -> Comparison:
-        """This evaluation against `other`, another model on the same faces, face by face.
+        """Compare this evaluation to another model's on the same faces, face by face.
 
         Args:
-          other: measured on the same faces.
-          metric: its name; empty: the leading one.
-          seed: of the bootstrap.
+          other: an evaluation of the same faces.
+          metric: the metric's name; empty for the leading metric.
+          seed: the random seed of the bootstrap.
 
         Returns:
-          The mean of (other - this) with its 95 % interval, and the differences of all faces and landmarks.
+          The mean of (other - this) with its 95 % interval, and the differences for each face and landmark.
 
         Raises:
-          InputError: the faces are not the same, or one of the two lacks the metric.
+          InputError: the faces differ, or one of the evaluations lacks the metric.
         """
         if len(self) != len(other) or self.faces.photos != other.faces.photos:
-            raise InputError(f"{len(self)} faces and {len(other)} are not the same ones: evaluate both on one FaceSet")
+            raise InputError(
+                f"the two evaluations have different faces ({len(self)} and {len(other)}): "
+                "evaluate both on the same FaceSet"
+            )
         if self.faces.points.shape != other.faces.points.shape or not np.array_equal(
             np.where(self.faces.visible[..., None], self.faces.points, 0),
             np.where(other.faces.visible[..., None], other.faces.points, 0),
         ):
-            raise InputError("the two evaluations have different annotated points: evaluate both on one FaceSet")
+            raise InputError("the two evaluations have different annotated points: evaluate both on the same FaceSet")
         name = self._metric(metric)
         other._metric(name)
-        mine, theirs = (headline(one.measurements, metric=name) for one in (self, other))
-        return compare_measurements(mine, theirs, photos=self.faces.photos, seed=seed)
+        first, second = (headline(evaluation.measurements, metric=name) for evaluation in (self, other))
+        return compare_measurements(first, second, photos=self.faces.photos, seed=seed)
 
     def plot(self, *, metric: str = "") -> Any:
-        """The cumulative error distribution of each stage and condition, as a Matplotlib figure.
+        """Plot the cumulative error distribution of each stage and condition, as a Matplotlib figure.
 
         Raises:
-          InputError: there is no such metric, or it has no threshold to draw up to.
+          InputError: the metric does not exist, or has no threshold.
         """
         from wing_jax.report import plots
 
@@ -197,12 +202,12 @@ class Evaluation(Value):
         )
 
     def report(self, folder: str | Path, *, title: str = "", facts: Mapping[str, str] | None = None) -> Path:
-        """Write the report: a page with plots, tables and the best and worst faces, and results.json.
+        """Write a report: a page with plots, tables and the best and worst faces, and results.json.
 
         Args:
-          folder: made if it is not there; files of an earlier report are overwritten.
-          title: the page's headline; empty: the data set's name.
-          facts: what else the page is to say of the model, such as the command.
+          folder: created if it does not exist; files of an earlier report are overwritten.
+          title: the page's headline; empty for the data set's name.
+          facts: further facts about the model for the page, such as the command.
 
         Returns:
           The path of its index.html.
@@ -220,7 +225,7 @@ class Evaluation(Value):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; "results" is what results.json holds."""
+        """Return plain values, ready for JSON; "results" has the content of results.json."""
         return {
             "dataset": self.faces.name,
             "faces": len(self.faces),
@@ -248,8 +253,8 @@ class Evaluation(Value):
         return {name: headline(self.measurements, metric=name) for name in self.metrics}
 
     def _all(self, key: str, *, nme: bool = False) -> dict[str, float]:
-        found = {name: one for name, one in self._headlines().items() if one.is_nme or not nme}
-        values = {name: one.statistics()[key] for name, one in found.items()}
+        entries = {name: entry for name, entry in self._headlines().items() if entry.is_nme or not nme}
+        values = {name: entry.statistics()[key] for name, entry in entries.items()}
         return {name: float("nan") if value is None else float(value) for name, value in values.items()}
 
     def _metric(self, name: str) -> str:
@@ -263,10 +268,11 @@ def mean_offset(
     target: Float[np.ndarray, "n points 2"],
     visible: Bool[np.ndarray, "n points"],
 ) -> tuple[float, float]:
-    """How far right of and below the true points the predicted ones lie, in the units of the points.
+    """Return the typical (x, y) shift of the predicted points from the true ones, in the units of the points.
 
-    It is the mean over a face's visible points and the median over the faces. Errors even out, a shift of the
-    annotation does not: points that count from 1 and were read from 0 are a pixel away at every size of face.
+    Positive x is to the right of the true points, positive y below them. It is the mean over a face's visible points
+    and the median over the faces. Random errors average out, but a shift of the annotation does not: coordinates that
+    count from 1 but are read as counting from 0 are off by one pixel at every face size.
 
     >>> target = np.zeros((2, 5, 2), np.float32)
     >>> mean_offset(target + np.float32([1.0, -0.5]), target, np.ones((2, 5), bool))

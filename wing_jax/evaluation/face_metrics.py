@@ -1,4 +1,4 @@
-"""Metrics of a face that are no NME: each is a function of the predicted points and the annotated faces."""
+"""Face metrics other than NMEs: functions of the predicted points and the annotated faces."""
 
 import numpy as np
 from jaxtyping import Float
@@ -11,17 +11,17 @@ from wing_jax.evaluation.registry import Eyes, register_metric
 
 @register_metric(name="worst-landmark")
 def worst_landmark(predicted: Float[np.ndarray, "faces points 2"], faces: FaceSet) -> PerFace:
-    """The largest landmark error of each face as a fraction of its inter-ocular distance.
+    """Return the largest landmark error of each face as a fraction of its inter-ocular distance.
 
-    A mean over all points hides one that is lost; this shows it. In profiles, whose eye corners nearly meet, it is
-    large whatever the error.
+    This shows a single lost landmark, which a mean over all points hides. In profile views the eye corners nearly
+    meet, so the value is large whatever the error.
 
     Args:
       predicted: `[faces, points, 2]`, (x, y) in pixels of the images.
-      faces: the annotated faces, their points in the same pixels; those that are not visible do not count.
+      faces: the annotated faces, their points in the same pixels; invisible points do not count.
 
     Returns:
-      `[faces]`, fractions, float64: NaN where an outer eye corner is not visible or the two are one.
+      `[faces]`, fractions, float64: NaN where an outer eye corner is not visible or the two coincide.
 
     Raises:
       InputError: the shapes differ, or a visible point is not finite.
@@ -33,4 +33,4 @@ def worst_landmark(predicted: Float[np.ndarray, "faces points 2"], faces: FaceSe
     """
     errors = point_errors(predicted, faces.points, faces.visible)
     lengths = inter_ocular(faces.points, faces.boxes, Eyes.of(faces.scheme), faces.visible)
-    return nme(errors.max(1, keepdims=True), lengths)  # the mean over one point is that point
+    return nme(errors.max(1, keepdims=True), lengths)  # the mean over a single point is that point's error

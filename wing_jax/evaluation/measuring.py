@@ -1,4 +1,4 @@
-"""`evaluate`: a localizer on annotated faces; `evaluate_points`: predictions made elsewhere."""
+"""`evaluate` measures a localizer on annotated faces, `evaluate_points` any model's predictions."""
 
 import dataclasses
 import os
@@ -20,8 +20,8 @@ from wing_jax.evaluation.metrics import METRICS, Metric, as_metric
 from wing_jax.schemes import Conversion, Scheme, get_conversion
 from wing_jax.text import quoted
 
-IN_PROFILES = ("synthetic", "aflw")  # data of full profiles, whose eyes nearly meet: not a length to divide by
-# What users give is checked here, with one line for what is wrong.
+IN_PROFILES = ("synthetic", "aflw")  # data with full profiles, whose eyes nearly meet: not a length to divide by
+# Users' arguments are typed loosely, and checked below with an error of one line.
 AnyLocalizer: TypeAlias = Any  # a `LocalizerLike`
 AnyFaces: TypeAlias = Any  # a `FaceSet`
 PointsLike: TypeAlias = Any  # an array [faces, points, 2]
@@ -31,25 +31,25 @@ VisibleLike: TypeAlias = Any  # booleans [faces, points]
 
 @runtime_checkable
 class LocalizerLike(Protocol):
-    """What can be evaluated: a `wing_jax.Localizer`, or an object of one's own with these."""
+    """An object that can be evaluated: a `wing_jax.Localizer`, or any object with these members."""
 
     @property
     def scheme(self) -> Scheme:
-        """Of its points."""
+        """The scheme of the predicted points."""
         ...
 
     @property
     def stages(self) -> Sequence[Any]:
-        """The last one's `face_crop_size` is the side of the face crops, in pixels."""
+        """The stages; the last stage's `face_crop_size` is the side of the face crops, in pixels."""
         ...
 
     def locate(self, face_crops: Any, boxes: Float[np.ndarray, "n 4"]) -> Sequence[Float[np.ndarray, "n points 2"]]:
-        """Points after each stage of faces already cut out; boxes and answers in pixels of the crops."""
+        """Return the points after each stage for faces already cropped; boxes and points are in pixels of the crops."""
         ...
 
 
 def leading_metrics(data: str, *, names: Sequence[str] = ()) -> tuple[str, ...]:
-    """`names` (empty: all metrics there are) with that one first by which figures on the data set `data` are given."""
+    """Return `names` (empty: all registered metrics) with the metric that is usual for the data set `data` first."""
     leading = "box-size" if data in IN_PROFILES else "inter-ocular"
     return tuple(sorted(names or METRICS, key=lambda name: name != leading))
 
@@ -68,24 +68,24 @@ def evaluate(
     """Measure a localizer on annotated faces, after each of its stages.
 
     Args:
-      localizer: a `wing_jax.Localizer`, or what behaves like one (`LocalizerLike`).
-      faces: with points of the localizer's scheme, or of one that its points can be converted to.
-      jitter: above 0, measure once more with boxes moved and resized by up to this fraction of their side, as a
-        detector's are.
-      seed: of the jitter.
+      localizer: a `wing_jax.Localizer`, or an object with its interface (`LocalizerLike`).
+      faces: the annotated faces; the localizer's points must be of their scheme or convertible to it.
+      jitter: if above 0, measure a second time with boxes moved and resized by up to this fraction of their side, to
+        imitate a detector's.
+      seed: the random seed of the jitter.
       metrics: names in `wing_jax.metrics.METRICS`, `Metric`s, or functions `(predicted, faces) -> [n]`; the first one
-        leads. Empty: all that are registered.
-      groups: of the faces, besides those they are annotated with: each a label for every face, or the members of each
-        label (`wing_jax.evaluation.groups.groups_of`).
-      thresholds: of AUC and failure rate by metric, where its own is not wanted; of an NME a fraction.
-      crops: the face crops, cut from `faces` before, at the size of the localizer's last stage; None: cut now.
+        leads. Empty: all registered metrics.
+      groups: further groups of the faces, each a label for every face, or the members of each label
+        (`wing_jax.evaluation.groups.groups_of`).
+      thresholds: thresholds of AUC and failure rate by metric, in place of the metrics' own; fractions for an NME.
+      crops: face crops already cut from `faces`, at the size of the localizer's last stage; None: cut them now.
 
     Returns:
       An `Evaluation`. `print` shows its table.
 
     Raises:
-      InputError: the schemes do not fit, a metric is unknown, a group has not one label a face, a picture cannot be
-        read.
+      InputError: the schemes do not match, a metric is unknown, a group does not have one label for each face, a
+        picture cannot be read.
 
     >>> import wing_jax as wj
     >>> from wing_jax.data.load import load_faces
@@ -113,7 +113,7 @@ def evaluate(
         }
     faces = dataclasses.replace(faces, visible=faces.visible & conversion.told)
     describe = getattr(localizer, "describe", None)
-    return _measured(
+    return _measure_points(
         predicted,
         faces,
         metrics=metrics,
@@ -137,21 +137,21 @@ def evaluate_points(
     groups: Mapping[str, Any] | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> Evaluation:
-    """Measure predictions that were made elsewhere, by any model.
+    """Measure the predictions of any model.
 
     Args:
-      predicted: `[faces, points, 2]`, (x, y) in pixels of the images; or several such, by their stages' names.
-      target: the annotated faces; or their points alone, in the same pixels, with the next three arguments.
-      scheme: of the points, a `Scheme`, a published one's name or a TOML file; it says where the eyes are. Only for
-        points alone, as are `boxes` and `visible`.
+      predicted: `[faces, points, 2]`, (x, y) in pixels of the images; or a mapping of stage names to such arrays.
+      target: the annotated faces; or only their points, in the same pixels, with the next three arguments.
+      scheme: the scheme of the points, which says where the eyes are: a `Scheme`, the name of a published one or a TOML
+        file. Only if `target` is points, as are `boxes` and `visible`.
       boxes: `[faces, 4]` x0, y0, x1, y1, which normalize errors; None: the tight boxes of the points.
       visible: `[faces, points]`, the points that count; None for all.
-      name: what tables call the faces.
-      condition: what tables call the boxes that the model was given.
+      name: the name of the faces in tables.
+      condition: the name in tables of the boxes that the model used.
       metrics: as for `evaluate`, and so are `groups` and `thresholds`.
 
     Raises:
-      InputError: the shapes do not fit, a point that counts is not finite, or as for `evaluate`.
+      InputError: the shapes do not match, a point that counts is not finite, or as for `evaluate`.
 
     >>> true = np.float32([[[30, 30], [70, 30], [50, 50], [35, 70], [65, 70]]])
     >>> evaluation = evaluate_points(true + np.float32([3, 4]), true, scheme="mtfl5")
@@ -159,13 +159,13 @@ def evaluate_points(
     12.5
     """
     if not isinstance(target, FaceSet):
-        target = _without_pictures(target, scheme, boxes, visible, name)
+        target = _faceset_from_points(target, scheme, boxes, visible, name)
     elif not (scheme is None and boxes is None and visible is None):
-        raise InputError("scheme, boxes and visible are for points alone: a FaceSet has its own")
+        raise InputError("scheme, boxes and visible are only for an array of points: a FaceSet already has them")
     stages = predicted if isinstance(predicted, Mapping) else {"predicted": predicted}
     if not stages:
-        raise InputError("predicted is empty: give points [faces, points, 2], or several of them by name")
-    return _measured(
+        raise InputError("predicted is empty: give points [faces, points, 2], or a mapping of names to them")
+    return _measure_points(
         {condition: {str(stage): np.asarray(points) for stage, points in stages.items()}},
         target,
         metrics=metrics,
@@ -175,10 +175,10 @@ def evaluate_points(
 
 
 def conversion_to(scheme: Scheme, faces: FaceSet) -> Conversion:
-    """How points of `scheme` become points of the faces' scheme.
+    """Return the conversion of points of `scheme` to the faces' scheme.
 
     Raises:
-      InputError: they cannot.
+      InputError: no conversion exists.
     """
     try:
         return get_conversion(scheme, faces.scheme)
@@ -189,7 +189,7 @@ def conversion_to(scheme: Scheme, faces: FaceSet) -> Conversion:
         ) from error
 
 
-def _measured(
+def _measure_points(
     predicted: Mapping[str, Mapping[str, Float[np.ndarray, "n points 2"]]],
     faces: FaceSet,
     *,
@@ -200,39 +200,41 @@ def _measured(
     remarks: tuple[str, ...] = (),
 ) -> Evaluation:
     if isinstance(metrics, str):
-        raise InputError(f"metrics={quoted(metrics)} is one name: give a list, such as [{quoted(metrics)}]")
-    chosen = [as_metric(given) for given in (metrics or METRICS)]
+        raise InputError(f"metrics={quoted(metrics)} is a single name: give a list, such as [{quoted(metrics)}]")
+    chosen = [as_metric(metric) for metric in (metrics or METRICS)]
     if unknown := sorted(set(thresholds or {}) - {metric.name for metric in chosen}):
-        raise InputError(f"thresholds names {quoted(unknown[0])}, which is not measured: use the metrics' own names")
+        raise InputError(f"thresholds names {quoted(unknown[0])}, which is not measured: use the names of the metrics")
     divisions = groups_of(faces, more=groups)
-    found: list[Measurement] = []
+    measurements: list[Measurement] = []
     for condition, stages in predicted.items():
-        found += measure(
+        measurements += measure(
             stages, faces, metrics=chosen, condition=condition, groups=divisions, thresholds=thresholds or {}
         )
-    return Evaluation(measurements=tuple(found), faces=faces, predicted=predicted, facts=facts or {}, remarks=remarks)
+    return Evaluation(
+        measurements=tuple(measurements), faces=faces, predicted=predicted, facts=facts or {}, remarks=remarks
+    )
 
 
 def _remarks(localizer: LocalizerLike, faces: FaceSet, conversion: Conversion) -> tuple[str, ...]:
-    said = []
+    remarks = []
     if conversion.source is not conversion.target:
-        said.append(
+        remarks.append(
             f"the model's points are converted to {faces.scheme.name}, which approximates {conversion.approximates}; "
             f"{int(conversion.told.sum())} of {faces.scheme.points} points are available"
         )
     trained = getattr(localizer, "box_convention", faces.box_convention)
     if faces.box_convention != trained:
-        said.append(
+        remarks.append(
             f"the model was trained on boxes by the {trained!r} convention, these are {faces.box_convention!r}: expect "
-            "larger errors than on boxes of its own convention"
+            f"larger errors than on {trained!r} boxes"
         )
-    return tuple(said)
+    return tuple(remarks)
 
 
-def _without_pictures(points: Any, scheme: Scheme | str | None, boxes: Any, visible: Any, name: str) -> FaceSet:
+def _faceset_from_points(points: Any, scheme: Scheme | str | None, boxes: Any, visible: Any, name: str) -> FaceSet:
     points = np.asarray(points, np.float32)
     if scheme is None:
-        raise InputError("scheme is missing: for points alone, give the Scheme that says where the eyes are")
+        raise InputError("scheme is missing: to measure points without a FaceSet, give their Scheme")
     scheme = find_scheme(scheme) if isinstance(scheme, str) else scheme
     if points.ndim != 3 or points.shape[1:] != (scheme.points, 2) or not len(points):
         raise InputError(

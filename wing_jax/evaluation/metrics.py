@@ -1,4 +1,4 @@
-"""Metrics as users write them: the functions, the normalizers, and the registry `METRICS` that names them all."""
+"""The public metrics: the functions, the normalizers, and the registry `METRICS` of all metrics by name."""
 
 from wing_jax.evaluation.face_metrics import worst_landmark as worst_landmark
 from wing_jax.evaluation.measures import auc as auc

@@ -1,6 +1,6 @@
-"""The normalizers: for each face the length in pixels that its errors are divided by.
+"""The normalizers: functions of each face's length in pixels that its errors are divided by.
 
-The default thresholds of AUC and failure rate are the customary ones: 0.1 for the eyes (WFLW, COFW), 0.07 for boxes
+The default thresholds of AUC and failure rate are the usual ones: 0.1 for the eyes (WFLW, COFW), 0.07 for boxes
 (LUVLi, CVPR 2020).
 """
 
@@ -9,16 +9,16 @@ import numpy as np
 from wing_jax.evaluation.measures import Boxes, PerFace, Points, Visible, all_or, or_nan
 from wing_jax.evaluation.registry import Eyes, register_normalizer
 
-NORMALIZERS = ("inter-ocular", "inter-pupil", "box-diagonal", "box-size", "landmark-box-size")  # those below
+NORMALIZERS = ("inter-ocular", "inter-pupil", "box-diagonal", "box-size", "landmark-box-size")  # all below
 
 
 @register_normalizer(name="inter-ocular", threshold=0.1)
 def inter_ocular(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
-    """Pixels between the outer eye corners, the 300-W challenge's normalizer; NaN if one is not visible.
+    """Return the pixels between the outer eye corners, the 300-W challenge's normalizer; NaN if one is not visible.
 
     Args:
       points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
-      boxes: of the data set `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
+      boxes: the data set's boxes `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
       eyes: which points are the eyes.
       visible: bool `[faces, points]`, the points that count; None for all.
 
@@ -30,20 +30,21 @@ def inter_ocular(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | No
     [40.0]
     """
     corners = [eyes.left_outer, eyes.right_outer]
-    apart = np.diff(np.asarray(points, np.float64)[:, corners], axis=1)[:, 0]
-    return or_nan(np.linalg.norm(apart, axis=-1), all_or(visible, points)[:, corners].all(-1))
+    difference = np.diff(np.asarray(points, np.float64)[:, corners], axis=1)[:, 0]
+    return or_nan(np.linalg.norm(difference, axis=-1), all_or(visible, points)[:, corners].all(-1))
 
 
 @register_normalizer(name="inter-pupil", threshold=0.1)
 def inter_pupil(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
-    """Pixels between the eyes' centers, each the mean of all its eye's points; NaN if one is not visible.
+    """Return the pixels between the eyes' centers; NaN if a point of the eyes is not visible.
 
-    The paper's normalizer on 300-W (there the mean of 6 points an eye) and, with one point an eye, MTFL's.
-    On 300-W it is about 0.71 of the inter-ocular distance, so NMEs by it are about 1.4 times as large.
+    A center is the mean of all points of the eye. This is the paper's normalizer on 300-W (with 6 points for each eye)
+    and MTFL's (with one point for each eye). On 300-W it is about 0.71 of the inter-ocular distance, so NMEs by it are
+    about 1.4 times as large.
 
     Args:
       points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
-      boxes: of the data set `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
+      boxes: the data set's boxes `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
       eyes: which points are the eyes.
       visible: bool `[faces, points]`, the points that count; None for all.
 
@@ -55,17 +56,17 @@ def inter_pupil(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | Non
     [40.0]
     """
     points, left, right = np.asarray(points, np.float64), list(eyes.left), list(eyes.right)
-    apart = points[:, right].mean(1) - points[:, left].mean(1)
-    return or_nan(np.linalg.norm(apart, axis=-1), all_or(visible, points)[:, left + right].all(-1))
+    difference = points[:, right].mean(1) - points[:, left].mean(1)
+    return or_nan(np.linalg.norm(difference, axis=-1), all_or(visible, points)[:, left + right].all(-1))
 
 
 @register_normalizer(name="box-diagonal", threshold=0.07)
 def box_diagonal(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
-    """Diagonal in pixels of the given face box; NaN if it has no area.
+    """Return the diagonal in pixels of the given face box; NaN if it has no area.
 
     Args:
       points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
-      boxes: of the data set `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
+      boxes: the data set's boxes `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
       eyes: which points are the eyes.
       visible: bool `[faces, points]`, the points that count; None for all.
 
@@ -82,14 +83,14 @@ def box_diagonal(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | No
 
 @register_normalizer(name="box-size", threshold=0.07)
 def box_size(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
-    """sqrt(width * height) in pixels of the given face box; NaN if it has no area.
+    """Return sqrt(width * height) in pixels of the given face box; NaN if it has no area.
 
-    With the data set's own boxes this is the "face size" by which the paper normalizes AFLW, as SAN reads it
+    With the data set's boxes this is the "face size" by which the paper normalizes AFLW, as SAN computes it
     (https://github.com/D-X-Y/landmark-detection); AFLW's face rectangles are squares, so it is their side.
 
     Args:
       points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
-      boxes: of the data set `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
+      boxes: the data set's boxes `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
       eyes: which points are the eyes.
       visible: bool `[faces, points]`, the points that count; None for all.
 
@@ -106,14 +107,14 @@ def box_size(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None =
 
 @register_normalizer(name="landmark-box-size", threshold=0.07)
 def landmark_box_size(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
-    """sqrt(width * height) in pixels of the tight box of the visible true points; NaN if it has no area.
+    """Return sqrt(width * height) in pixels of the tight box of the visible true points; NaN if it has no area.
 
-    A face size for data without boxes. A detector's box holds more than the landmarks, so this is smaller
-    than `box_size` and NMEs by it are larger: the two are not to be compared.
+    Use it for data without face boxes. A detector's box is larger than the box of the landmarks, so this is smaller
+    than `box_size` and NMEs by it are larger: do not compare the two.
 
     Args:
       points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
-      boxes: of the data set `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
+      boxes: the data set's boxes `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
       eyes: which points are the eyes.
       visible: bool `[faces, points]`, the points that count; None for all.
 

@@ -1,4 +1,4 @@
-"""The registry of metrics: what is measured of each face, by name. Any package can add to it."""
+"""The registry of metrics by name. Any package can add to it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from wing_jax.text import quoted
 
 
 class Eyes(NamedTuple):
-    """A scheme's eyes: the points of each, whose mean is taken as the pupil, and the outer corners.
+    """The eyes of a scheme: the points of each eye, whose mean is taken as the pupil, and the outer corners.
 
     Args:
-      left: indices of the points of the eye that lies left in the image.
-      right: those of the other eye.
-      left_outer: index of its outer corner.
-      right_outer: that of the other eye's.
+      left: indices of the points of the eye on the left side of the image.
+      right: indices of the points of the eye on the right side.
+      left_outer: index of the outer corner of the left eye.
+      right_outer: index of the outer corner of the right eye.
 
     >>> from wing_jax.schemes import MTFL_5
     >>> Eyes.of(MTFL_5)
@@ -36,24 +36,25 @@ class Eyes(NamedTuple):
 
     @classmethod
     def of(cls, scheme: Scheme) -> "Eyes":
-        """Those of `scheme`."""
+        """Return the eyes of `scheme`."""
         return cls(scheme.left_eye, scheme.right_eye, scheme.left_outer, scheme.right_outer)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number for each face; the smaller, the better.
+    """A metric: one number for each face; smaller is better.
 
     `function` has the signature `(predicted, faces) -> values`: `predicted` `[n, points, 2]` and the annotated `faces`
     (a `FaceSet` with `points`, `visible`, `boxes`, `scheme` and more), both in pixels of the images; `values` `[n]` are
     NaN where the face cannot be measured. With the unit "%" they are fractions, which tables show times 100.
 
     Args:
-      name: what tables call it.
+      name: the name in tables.
       function: see above.
-      threshold: of AUC and failure rate, in the unit of the function's values; None: neither.
-      unit: "%" for fractions, or what tables write beside the values.
-      lengths: of an NME: the pixels that errors are divided by.
+      threshold: the threshold of AUC and failure rate, in the unit of the function's values; None: no AUC and no
+        failure rate.
+      unit: "%" for fractions, or the unit that tables show.
+      lengths: for an NME, the function of the lengths in pixels that errors are divided by.
 
     >>> metric = Metric(name="worst", function=lambda predicted, faces: predicted.max((1, 2)), unit="pixels")
     >>> metric.scale
@@ -68,11 +69,11 @@ class Metric:
 
     @property
     def scale(self) -> float:
-        """What tables multiply the values by."""
+        """The factor by which tables multiply the values."""
         return 100.0 if self.unit == "%" else 1.0
 
     def __call__(self, predicted: Float[np.ndarray, "n points 2"], faces: FaceSet) -> PerFace:
-        """The value of each face `[n]`, float64.
+        """Return the value of each face `[n]`, float64.
 
         Raises:
           InputError: the function does not return a number for each face.
@@ -85,37 +86,38 @@ class Metric:
         if array.shape != (len(faces),):
             raise InputError(
                 f"the metric {quoted(self.name)} returned {quoted(values)} for {len(faces)} faces: return one number "
-                "for each face, NaN where there is none"
+                "for each face, NaN where a face has none"
             )
         return array
 
 
-def _adopt(name: str, found: Any) -> Metric:
-    """The metric that an entry point names: a `Metric`, or its function."""
-    if isinstance(found, Metric):
-        return dataclasses.replace(found, name=name)
-    return Metric(name=name, function=_callable(found, name))
+def _from_entry_point(name: str, loaded: Any) -> Metric:
+    """Return the metric of an entry point, which is a `Metric` or a function."""
+    if isinstance(loaded, Metric):
+        return dataclasses.replace(loaded, name=name)
+    return Metric(name=name, function=_check_callable(loaded, name))
 
 
-METRICS: Registry[Metric] = Registry("metric", group="wing_jax.metrics", adopt=_adopt)
+METRICS: Registry[Metric] = Registry("metric", group="wing_jax.metrics", adopt=_from_entry_point)
 
 
 def register_metric(
     function: Any = None, /, *, name: str | None = None, unit: str = "%", threshold: float | None = None
 ) -> Any:
-    """Add a metric, which then stands in the tables, the report and results.json of each evaluation.
+    """Add a metric to the tables, the report and results.json of every evaluation.
 
     Args:
       function: `(predicted, faces) -> [n]`, see `Metric`. The decorator returns it unchanged.
-      name: what tables and `--metrics` call it; None: the function's own name.
-      unit: "%", where the function returns fractions, or what tables write beside its values, such as "pixels".
-      threshold: of AUC and failure rate, in the unit of the function's values; None: it has neither.
+      name: the name in tables and for `--metrics`; None: the function's name.
+      unit: "%" if the function returns fractions, or the unit that tables show, such as "pixels".
+      threshold: the threshold of AUC and failure rate, in the unit of the function's values; None: no AUC and no
+        failure rate.
 
     Returns:
-      The function itself; or, where none is given, the decorator that returns it.
+      The function; or, without a function, the decorator.
 
     Raises:
-      ValueError: the name is no word, or is taken.
+      ValueError: the name is not a valid word, or is already in use.
 
     >>> @register_metric(unit="pixels")
     ... def worst_point(predicted, faces):
@@ -126,29 +128,29 @@ def register_metric(
     """
 
     def add(function: Any) -> Any:
-        own = name or getattr(function, "__name__", "")
-        metric = Metric(name=own, function=_callable(function, own), unit=unit, threshold=threshold)
-        METRICS.add(own, metric, origin=function)
+        key = name or getattr(function, "__name__", "")
+        metric = Metric(name=key, function=_check_callable(function, key), unit=unit, threshold=threshold)
+        METRICS.add(key, metric, origin=function)
         return function
 
     return add if function is None else add(function)
 
 
 def register_normalizer(function: Any = None, /, *, name: str | None = None, threshold: float = 0.1) -> Any:
-    """Add the NME by another length as a metric; errors of landmarks are then divided by that length, too.
+    """Add an NME by another length as a metric; the tables of landmarks then show errors by that length, too.
 
     Args:
       function: `(points, boxes, eyes, visible) -> [n]`, pixels; NaN where a face has no such length. `points`
-        `[n, points, 2]` are the annotated ones, `boxes` `[n, 4]` the data set's, `eyes` the scheme's (`Eyes`),
+        `[n, points, 2]` are the annotated points, `boxes` `[n, 4]` the data set's, `eyes` the scheme's (`Eyes`),
         `visible` `[n, points]`. The decorator returns it unchanged.
-      name: what tables call it; None: the function's own name.
-      threshold: of AUC and failure rate, a fraction of the length.
+      name: the name in tables; None: the function's name.
+      threshold: the threshold of AUC and failure rate, a fraction of the length.
 
     Returns:
-      The function itself; or, where none is given, the decorator that returns it.
+      The function; or, without a function, the decorator.
 
     Raises:
-      ValueError: the name is no word, or is taken.
+      ValueError: the name is not a valid word, or is already in use.
 
     >>> @register_normalizer(name="width_of_the_docs")
     ... def width(points, boxes, eyes, visible):
@@ -158,8 +160,8 @@ def register_normalizer(function: Any = None, /, *, name: str | None = None, thr
     """
 
     def add(function: Any) -> Any:
-        own = name or getattr(function, "__name__", "")
-        _callable(function, own)
+        key = name or getattr(function, "__name__", "")
+        _check_callable(function, key)
 
         def lengths(faces: FaceSet) -> PerFace:
             return np.asarray(function(faces.points, faces.boxes, Eyes.of(faces.scheme), faces.visible), np.float64)
@@ -167,14 +169,14 @@ def register_normalizer(function: Any = None, /, *, name: str | None = None, thr
         def errors(predicted: Float[np.ndarray, "n points 2"], faces: FaceSet) -> PerFace:
             return nme(point_errors(predicted, faces.points, faces.visible), lengths(faces), faces.visible)
 
-        METRICS.add(own, Metric(name=own, function=errors, threshold=threshold, lengths=lengths), origin=function)
+        METRICS.add(key, Metric(name=key, function=errors, threshold=threshold, lengths=lengths), origin=function)
         return function
 
     return add if function is None else add(function)
 
 
 def as_metric(given: Any) -> Metric:
-    """The metric of a name, a `Metric`, or a function `(predicted, faces) -> [n]`, which tables call by its name.
+    """Return the metric for a name, a `Metric`, or a function `(predicted, faces) -> [n]`.
 
     Args:
       given: a key of `METRICS`, a `Metric`, or a function.
@@ -183,7 +185,7 @@ def as_metric(given: Any) -> Metric:
       The metric.
 
     Raises:
-      InputError: it is none of them.
+      InputError: `given` is none of them.
 
     >>> as_metric(lambda predicted, faces: predicted.max((1, 2))).name
     '<lambda>'
@@ -192,12 +194,14 @@ def as_metric(given: Any) -> Metric:
         return given
     if isinstance(given, str):
         return METRICS[given]
-    return Metric(name=getattr(given, "__name__", "metric"), function=_callable(given, getattr(given, "__name__", "")))
+    name = getattr(given, "__name__", "")
+    return Metric(name=name or "metric", function=_check_callable(given, name))
 
 
-def _callable(function: Any, name: str) -> Any:
+def _check_callable(function: Any, name: str) -> Any:
     if not callable(function):
         raise InputError(
-            f"the metric {quoted(name)} is {quoted(function)}: give a name of METRICS, or a function (predicted, faces)"
+            f"the metric {quoted(name)} is {quoted(function)}: give a name from METRICS or a function "
+            "(predicted, faces)"
         )
     return function

@@ -1,4 +1,4 @@
-"""Rows of plain dicts that print as a table."""
+"""A list of dicts that prints as a table."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from wing_jax.report import tables
 
 
 class Table(list[dict[str, Any]]):
-    """A list of rows, each a dict with the same keys; printed, it is a table under its title.
+    """A list of rows, each a dict with the same keys; `print` shows a table with a title.
 
     >>> print(Table([{"pose": "left", "faces": 3, "nme": 4.25}], title="By pose"))
     By pose
@@ -21,14 +21,14 @@ class Table(list[dict[str, Any]]):
 
     def __str__(self) -> str:
         header = tuple(self[0]) if self else ()
-        words = next((i for i, name in enumerate(header) if not isinstance(self[0][name], str)), len(header))
-        rows = tuple(tuple(_cell(name, value) for name, value in row.items()) for row in self)
-        return tables.text(tables.Grid(self.title, header, rows, words))
+        text_columns = next((i for i, name in enumerate(header) if not isinstance(self[0][name], str)), len(header))
+        rows = tuple(tuple(_format_cell(name, value) for name, value in row.items()) for row in self)
+        return tables.text(tables.Grid(self.title, header, rows, text_columns))
 
     __repr__ = __str__
 
 
-def _cell(name: str, value: Any) -> str:
+def _format_cell(name: str, value: Any) -> str:
     if value is None or value != value:
         return "-"
     return f"{value:.{3 if name == 'auc' else 2}f}" if isinstance(value, float) else str(value)

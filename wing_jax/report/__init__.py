@@ -1,10 +1,10 @@
-"""Pictures, plots, tables and the page that show how good a model is.
+"""Pictures, plots, tables and a page that show how accurate a model is.
 
-    wing_jax.report.annotation_sheet(faces)                        # faces with their points, as one picture
+    wing_jax.report.annotation_sheet(faces)                        # faces with their points in one picture
     wing_jax.report.curves_figure(errors, {"Wing": curves(loss, errors)})     # losses (`wing_jax.analysis`)
     wing_jax.report.pose_figure(model, counts)                     # a balanced epoch (`wing_jax.balance`)
 
-The curves and the page of an evaluation are `Evaluation.plot` and `Evaluation.report`.
+`Evaluation.plot` and `Evaluation.report` make the curves and the page of an evaluation.
 """
 
 from wing_jax.report.analysis import curves_figure as curves_figure

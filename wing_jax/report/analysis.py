@@ -1,4 +1,4 @@
-"""Figures of the loss gradient analysis (`wing_jax.analysis`), for the screen and for a paper."""
+"""Draw the figures of the loss gradient analysis (`wing_jax.analysis`), as PNG and SVG."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,11 +25,11 @@ def save_vector(figure: Figure, stem: Path) -> list[Path]:
 
 
 def curves_figure(errors: Numbers, curves: Mapping[str, tuple[Numbers, Numbers, Numbers, Numbers]]) -> Figure:
-    """Value, gradient, curvature and optimal step over the error, a line for each loss.
+    """Draw value, gradient, curvature and optimal step against the error, with one line for each loss.
 
     Args:
       errors: `[errors]`, pixels.
-      curves: by the name of each loss its four curves (`wing_jax.analysis.curves`).
+      curves: the four curves (`wing_jax.analysis.curves`) by the name of the loss.
 
     Returns:
       A Matplotlib figure.
@@ -45,7 +45,7 @@ def curves_figure(errors: Numbers, curves: Mapping[str, tuple[Numbers, Numbers, 
     figure, panels = _panels(1, 4, width=13.5, height=3.3)
     for part, (axes, title, limit) in enumerate(zip(panels[0], titles, limits, strict=True)):
         for number, (name, curve) in enumerate(curves.items()):
-            axes.plot(errors, curve[part], label=plain(name), **_line(number))
+            axes.plot(errors, curve[part], label=plain(name), **_line_style(number))
         axes.set(title=title, ylim=limit, xlim=(float(errors[0]), float(errors[-1])))
         axes.set_xlabel("error (pixels)")
     _legend(figure, panels[0][0])
@@ -53,13 +53,13 @@ def curves_figure(errors: Numbers, curves: Mapping[str, tuple[Numbers, Numbers, 
 
 
 def shares_figure(shares: Mapping[str, Mapping[str, Numbers]], edges: Sequence[float]) -> Figure:
-    """Stacked bars: of each model (a panel) the shares `[bands]` of the errors, and of each loss's gradient.
+    """Draw stacked bars of the shares `[bands]` of the errors and of each loss's gradient, a panel for each model.
 
-    The first entry of each model is that of the errors themselves.
+    The first entry of each model has the shares of the errors.
     """
     figure, panels = _panels(1, len(shares), width=1.2 + 3.9 * len(shares), height=3.4)
     for axes, (model, rows) in zip(panels[0], shares.items(), strict=True):
-        _stack(axes, list(map(plain, rows)), np.array([np.asarray(row) for row in rows.values()]), edges)
+        _draw_stack(axes, list(map(plain, rows)), np.array([np.asarray(row) for row in rows.values()]), edges)
         axes.axvline(0.5, color=INK, linewidth=1, linestyle=(0, (2, 3)))
         axes.set(title=plain(model), ylim=(0, 1))
         axes.set_ylabel("share of errors, of the gradient")
@@ -70,11 +70,13 @@ def shares_figure(shares: Mapping[str, Mapping[str, Numbers]], edges: Sequence[f
 def groups_figure(
     shares: Mapping[str, Numbers], labels: Sequence[str], of_faces: Sequence[float], edges: Sequence[float]
 ) -> Figure:
-    """For each loss (a panel) the share of the gradient that groups of faces send, in bands; a dot is their share of
-    the faces."""
+    """Draw each group's share of the gradient, in bands of errors, and its share of the faces as a dot.
+
+    There is a panel for each loss.
+    """
     figure, panels = _panels(1, len(shares), width=1.0 + 0.55 * len(labels) * len(shares), height=3.6)
     for axes, (loss, values) in zip(panels[0], shares.items(), strict=True):
-        _stack(axes, list(map(plain, labels)), np.asarray(values), edges)
+        _draw_stack(axes, list(map(plain, labels)), np.asarray(values), edges)
         axes.plot(range(len(labels)), of_faces, "o", color=PALETTE[1], label="share of the faces")
         axes.set_title(plain(loss))
         axes.tick_params(axis="x", rotation=40)
@@ -89,7 +91,7 @@ def groups_figure(
 def landmarks_figure(
     shape: Float[np.ndarray, "points 2"], shares: Mapping[str, Float[np.ndarray, "points"]], *, lines: Lines = ()
 ) -> Figure:
-    """For each loss (a panel) the mean shape, each landmark's dot as large as its share of the gradient."""
+    """Draw a dot for each landmark on the mean shape, sized by its share of the gradient; a panel for each loss."""
     figure, panels = _panels(1, len(shares), width=3.4 * len(shares), height=3.6)
     largest = max(float(np.max(values)) for values in shares.values())
     for axes, (loss, values) in zip(panels[0], shares.items(), strict=True):
@@ -110,14 +112,14 @@ def landmarks_figure(
 def layers_figure(
     layers: Sequence[str], norms: Mapping[str, Mapping[str, Numbers]], cosines: Mapping[str, Numbers]
 ) -> Figure:
-    """Two panels for each model: gradient norms by layer, a line a loss, and the cosines between the losses."""
+    """Draw two panels for each model: gradient norms by layer, a line for each loss, and cosines between losses."""
     figure, panels = _panels(len(norms), 2, width=10.5, height=3.4 * len(norms))
     for (left, right), (model, by_loss) in zip(panels, norms.items(), strict=True):
         for number, (name, values) in enumerate(by_loss.items()):
-            left.plot(range(len(layers)), values, marker="o", markersize=4, label=plain(name), **_line(number))
+            left.plot(range(len(layers)), values, marker="o", markersize=4, label=plain(name), **_line_style(number))
         left.set_xticks(range(len(layers)), list(map(plain, layers)), rotation=30, ha="right")
         left.set(yscale="log", title=f"{plain(model)}: norm of the gradient by layer")
-        _numbered(right, np.asarray(cosines[model]))
+        _draw_matrix(right, np.asarray(cosines[model]))
         right.set_xticks(range(len(by_loss)), list(map(plain, by_loss)))
         right.set_yticks(range(len(by_loss)), list(map(plain, by_loss)))
         right.set_title(f"{plain(model)}: cosine between the gradients")
@@ -126,7 +128,7 @@ def layers_figure(
 
 
 def landscape_figure(places: Numbers, surfaces: Mapping[str, Mapping[str, Numbers]]) -> Figure:
-    """Contours of log10 of each loss (a column) about each model (a row); the cross is the model itself."""
+    """Draw contours of log10 of each loss (columns) around each model (rows); the cross marks the model."""
     columns = max(len(by_loss) for by_loss in surfaces.values())
     figure, panels = _panels(len(surfaces), columns, width=3.1 * columns, height=3.0 * len(surfaces))
     for row, (model, by_loss) in zip(panels, surfaces.items(), strict=True):
@@ -148,15 +150,17 @@ def training_figure(
     counts: Float[np.ndarray, "steps bands"],
     edges: Sequence[float],
 ) -> Figure:
-    """Over the steps of one training, the shares of small, medium and large errors: of the errors themselves, and of
-    the gradient that each loss would take from them."""
+    """Draw the shares of small, medium and large errors over the steps of one training run.
+
+    The first panel has the shares of the errors, the others those of each loss's gradient at these errors.
+    """
     rows = {"errors": counts, **shares}
     figure, panels = _panels(1, len(rows), width=3.0 * len(rows), height=3.2)
-    places = np.maximum(np.asarray(steps, float), 0.7)
+    x = np.maximum(np.asarray(steps, float), 0.7)
     for axes, (name, values) in zip(panels[0], rows.items(), strict=True):
-        axes.stackplot(places, np.asarray(values).T, colors=BANDS, labels=_band_names(edges))
+        axes.stackplot(x, np.asarray(values).T, colors=BANDS, labels=_band_names(edges))
         axes.set(xscale="log", title=name if name == "errors" else f"gradient of {plain(name)}", ylim=(0, 1))
-        axes.set(xlim=(places[0], places[-1]))
+        axes.set(xlim=(x[0], x[-1]))
         axes.set_xlabel("step (the first is untrained)")
     panels[0][0].set_ylabel("share")
     _legend(figure, panels[0][0], title="error (pixels)")
@@ -168,11 +172,11 @@ def wing_figure(
     epsilons: Sequence[float],
     shares: Mapping[str, Float[np.ndarray, "widths epsilons bands"]],
 ) -> Figure:
-    """Maps over width and epsilon, a row for each model: the share of the Wing loss's gradient that each band sends."""
+    """Draw each band's share of the Wing loss's gradient as maps over width and epsilon; a row for each model."""
     figure, panels = _panels(len(shares), 3, width=13.0, height=0.5 + 2.7 * len(shares))
     for row, (model, values) in zip(panels, shares.items(), strict=True):
         for band, (axes, size) in enumerate(zip(row, ("small", "medium", "large"), strict=True)):
-            _numbered(axes, values[..., band].T)
+            _draw_matrix(axes, values[..., band].T)
             axes.set_xticks(range(len(widths)), [f"{value:g}" for value in widths])
             axes.set_yticks(range(len(epsilons)), [f"{value:g}" for value in epsilons])
             axes.set_title(f"{plain(model)}: share of {size} errors")
@@ -182,13 +186,13 @@ def wing_figure(
 
 
 def errors_figure(errors: Mapping[str, Float[np.ndarray, "_"]], edges: Sequence[float]) -> Figure:
-    """The distribution of the absolute errors of each model over a logarithmic axis; the bands' edges are marked."""
+    """Draw the distribution of each model's absolute errors on a logarithmic axis, with the edges of the bands."""
     figure, panels = _panels(1, 1, width=6.4, height=3.2)
     axes = panels[0][0]
     bins = np.geomspace(0.01, 64, 80)
     for number, (model, values) in enumerate(errors.items()):
         share = np.histogram(np.clip(np.abs(values), bins[0], bins[-1]), bins)[0] / len(values)
-        axes.stairs(share, bins, label=plain(model), **_line(number))
+        axes.stairs(share, bins, label=plain(model), **_line_style(number))
     for edge in edges:
         axes.axvline(edge, color=PALETTE[1], linewidth=1, linestyle=(0, (2, 3)))
     axes.set(xscale="log", xlim=(bins[0], bins[-1]))
@@ -213,7 +217,7 @@ def _panels(rows: int, columns: int, *, width: float, height: float):
     return figure, panels
 
 
-def _stack(axes, names: Sequence[str], shares: np.ndarray, edges: Sequence[float]) -> None:
+def _draw_stack(axes, names: Sequence[str], shares: np.ndarray, edges: Sequence[float]) -> None:
     bottom = np.zeros(len(names))
     for band, label in enumerate(_band_names(edges)):
         axes.bar(range(len(names)), shares[:, band], 0.72, bottom=bottom, color=BANDS[band], label=label)
@@ -222,8 +226,8 @@ def _stack(axes, names: Sequence[str], shares: np.ndarray, edges: Sequence[float
     axes.grid(visible=False, axis="x")
 
 
-def _numbered(axes, values: Float[np.ndarray, "rows columns"]) -> None:
-    """A map of numbers from 0 to 1, each written in its place."""
+def _draw_matrix(axes, values: Float[np.ndarray, "rows columns"]) -> None:
+    """Draw a matrix of numbers from 0 to 1, with each number in its cell."""
     axes.imshow(values, cmap="cividis", aspect="auto", vmin=0, vmax=1)
     for (row, column), value in np.ndenumerate(values):
         color = "black" if value > 0.5 else "white"
@@ -236,7 +240,7 @@ def _band_names(edges: Sequence[float]) -> list[str]:
     return [f"below {low:g}", f"{low:g} to {high:g}", f"{high:g} and more"]
 
 
-def _line(number: int) -> dict:
+def _line_style(number: int) -> dict:
     dashes = DASHES[number % len(DASHES)]
     return {"color": PALETTE[number % len(PALETTE)], "linestyle": dashes, "linewidth": 1.8}
 

@@ -1,4 +1,4 @@
-"""Matplotlib, imported when a figure is made: figures without a screen and without any global state."""
+"""Import Matplotlib when a figure is made; figures need no screen and no global state."""
 
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,16 +14,16 @@ else:
 
 
 def matplotlib(*parts: str) -> ModuleType:
-    """The module `matplotlib`, or one of its `parts`, such as "patches".
+    """Import and return the module `matplotlib`, or a submodule such as "patches".
 
     Raises:
-      InputError: it is not installed.
+      InputError: Matplotlib is not installed.
     """
     return require(".".join(("matplotlib", *parts)), extra="report", purpose="drawing figures")
 
 
 def absence() -> str:
-    """What to say where Matplotlib is not installed; empty where it is."""
+    """Return the error message if Matplotlib is not installed, otherwise an empty string."""
     try:
         matplotlib()
     except InputError as error:
@@ -32,7 +32,7 @@ def absence() -> str:
 
 
 def make_figure(width: float, height: float, **options: Any) -> Figure:
-    """An empty figure, sizes in inches; `options` are those of `matplotlib.figure.Figure`.
+    """Return an empty figure, sizes in inches; `options` are passed to `matplotlib.figure.Figure`.
 
     Raises:
       InputError: Matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""Landmarks drawn on faces, tiles cut around faces, and contact sheets of tiles: RGB uint8 throughout."""
+"""Draw landmarks on faces, cut tiles around faces and arrange them on contact sheets; all images are RGB uint8."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ Tile: TypeAlias = UInt8[np.ndarray, "tile_height tile_width 3"]
 _PAPER: Color = (255, 255, 255)
 _INK: Color = (52, 58, 68)
 LARGEST_SHEET = 30_000  # pixels along a side of a contact sheet
-COARSE = 1 / 8  # tile pixels per pixel of a picture, below which it is shrunk before it is blurred
+MIN_BLUR_SCALE = 1 / 8  # tile pixels per picture pixel; below it, the picture is shrunk before it is blurred
 
 
 def draw_pair(
@@ -30,7 +30,7 @@ def draw_pair(
     visible: Bool[np.ndarray, "points"] | None = None,
     radius: float = 1.6,
 ) -> Image:
-    """A copy of `image` with the visible target (blue) under the whole prediction (yellow)."""
+    """Return a copy of `image` with the visible target points (blue) under all predicted points (yellow)."""
     image = draw_points(image, target, color=TARGET, lines=lines, visible=visible, radius=radius)
     return draw_points(image, predicted, color=PREDICTED, lines=lines, radius=radius)
 
@@ -38,9 +38,9 @@ def draw_pair(
 def face_tile(
     image: Image, box: Float[Array | np.ndarray, "4"], *, size: int = 224, margin: float = 1.3
 ) -> tuple[Tile, Float[np.ndarray, "2 3"]]:
-    """The square around `box`, `margin` times its larger side, at `size` pixels; the affine from image to tile.
+    """Cut a square tile of `size` pixels around `box`; return it and the affine from image to tile.
 
-    Beyond the image its edge is repeated.
+    The square's side is `margin` times the larger side of the box. Pixels beyond the image repeat its edge.
 
     Raises:
       ValueError: the box has no extent.
@@ -51,47 +51,47 @@ def face_tile(
         raise ValueError(f"the box {box.tolist()} has no extent: give x0 < x1 and y0 < y1")
     scale = size / side
     affine = np.asarray(invert(crop_of_box(box, size=size, margin=margin)))
-    small, shrunk = image, np.eye(3)  # from pixels of `small` to those of `image`
-    if scale < COARSE:  # the blur below would take long: first by area averaging
+    small, small_to_image = image, np.eye(3)
+    if scale < MIN_BLUR_SCALE:  # a large blur is slow, so shrink by area averaging first
         height, width = image.shape[:2]
-        sides = [max(1, round(side * scale / COARSE)) for side in (width, height)]
+        sides = [max(1, round(side * scale / MIN_BLUR_SCALE)) for side in (width, height)]
         small = cv2.resize(image, sides, interpolation=cv2.INTER_AREA)
-        shrunk[:2] = rescaling(np.array([width, height]) / sides)
-    if scale < 1:  # without this, shrinking would show every other pixel only
-        small = cv2.GaussianBlur(small, (0, 0), 0.4 / max(scale, COARSE))
-    how = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REPLICATE}
-    return cv2.warpAffine(small, (affine @ shrunk), (size, size), **how), affine
+        small_to_image[:2] = rescaling(np.array([width, height]) / sides)
+    if scale < 1:  # avoids aliasing
+        small = cv2.GaussianBlur(small, (0, 0), 0.4 / max(scale, MIN_BLUR_SCALE))
+    options = {"flags": cv2.INTER_CUBIC, "borderMode": cv2.BORDER_REPLICATE}
+    return cv2.warpAffine(small, (affine @ small_to_image), (size, size), **options), affine
 
 
 def contact_sheet(
     tiles: Sequence[UInt8[np.ndarray, "_ _ 3"]], captions: Sequence[str] = (), *, columns: int = 4, gap: int = 12
 ) -> Image:
-    """Equal tiles in rows of `columns` on white, each with its caption below.
+    """Arrange tiles of one size in rows of `columns` on white, each with its caption below.
 
     Raises:
-      ValueError: there is no tile, the tiles differ in size, the captions are not as many, or as `sheet_size`.
+      ValueError: there is no tile, the tiles differ in size, the number of captions differs, or as `sheet_size`.
     """
     if not len(tiles) or len({tile.shape for tile in tiles}) != 1:
         raise ValueError("a contact sheet needs at least one tile, and tiles of one size")
     if captions and len(captions) != len(tiles):
-        raise ValueError(f"{len(captions)} captions for {len(tiles)} tiles: give each its own")
+        raise ValueError(f"{len(captions)} captions for {len(tiles)} tiles: give one caption for each tile")
     height, width, _ = tiles[0].shape
-    band = _band(width) if captions else 0
-    columns, step_x, step_y = min(columns, len(tiles)), width + gap, height + band + gap
+    caption_height = _caption_height(width) if captions else 0
+    columns, step_x, step_y = min(columns, len(tiles)), width + gap, height + caption_height + gap
     sheet = np.full((*sheet_size(len(tiles), columns=columns, step=(step_x, step_y), gap=gap), 3), _PAPER, np.uint8)
     for number, tile in enumerate(tiles):
         left, top = gap + number % columns * step_x, gap + number // columns * step_y
         sheet[top : top + height, left : left + width] = tile
         if captions:
-            _caption(sheet, captions[number], left, top + height + band - 6, width)
+            _write_caption(sheet, captions[number], left, top + height + caption_height - 6, width)
     return sheet
 
 
 def sheet_size(count: int, *, columns: int, step: tuple[int, int], gap: int = 12) -> tuple[int, int]:
-    """(height, width) in pixels of a sheet of `count` tiles that stand `step` (x, y) pixels apart.
+    """Return (height, width) in pixels of a sheet of `count` tiles that are `step` (x, y) pixels apart.
 
     Raises:
-      ValueError: there is no column, or the sheet would have more than `LARGEST_SHEET` pixels along a side.
+      ValueError: `columns` is below 1, or the sheet would have more than `LARGEST_SHEET` pixels along a side.
     """
     if columns < 1:
         raise ValueError(f"columns={columns} must be at least 1")
@@ -105,8 +105,8 @@ def sheet_size(count: int, *, columns: int, step: tuple[int, int], gap: int = 12
     return height, width
 
 
-def _band(width: int) -> int:
-    """Pixels below a tile of `width` for its caption."""
+def _caption_height(width: int) -> int:
+    """Return the pixels below a tile of `width` for its caption."""
     return round(0.11 * width) + 8
 
 
@@ -117,8 +117,8 @@ def write_png(path: Path, image: Image) -> Path:
     return path
 
 
-def _caption(sheet: np.ndarray, text: str, left: int, baseline: int, width: int) -> None:
-    """Write `text` on `sheet` in place, in proportion to the tile but never wider than it."""
+def _write_caption(sheet: np.ndarray, text: str, left: int, baseline: int, width: int) -> None:
+    """Write `text` on `sheet` in place, scaled to the tile but never wider than it."""
     text = printable(text)  # OpenCV takes no lone surrogates
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, width / 420
     (extent, _), _ = cv2.getTextSize(text, font, scale, 1)

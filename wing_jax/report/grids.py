@@ -1,4 +1,4 @@
-"""Figures of the paper's tables: heat maps of a grid of two numbers, and models as dots, a seed each."""
+"""Draw figures of the paper's tables: heat maps over two parameters, and a dot for each seed of a model."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ def heat_figure(
     row_label: str,
     column_label: str,
 ) -> Figure:
-    """Maps over one grid beside each other, each with colors of its own: dark is low; the lowest is framed."""
+    """Draw heat maps over one grid side by side, each with its own color scale; dark is low, the lowest is framed."""
     figure = make_figure(1.2 + 4.6 * len(maps), 3.4, layout="constrained")
     rectangle = matplotlib("patches").Rectangle
     for axes, (title, values) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
@@ -40,18 +40,18 @@ def heat_figure(
 
 
 def seeds_figure(results: Mapping[str, Mapping[str, Sequence[float]]], *, label: str) -> Figure:
-    """For each group (a method) and series (a loss) a dot a seed, and a bar at their mean."""
+    """Draw a dot for each seed and a bar at their mean, for each group (a method) and series (a loss)."""
     series = list(dict.fromkeys(name for group in results.values() for name in group))
     figure, axes = new_figure(2.2 + 0.45 * len(results) * (len(series) + 1), 3.8)
     for number, name in enumerate(series):
         color, shift = PALETTE[number % len(PALETTE)], (number - (len(series) - 1) / 2) * 0.2
-        for place, group in enumerate(results.values()):
+        for index, group in enumerate(results.values()):
             values = list(group.get(name, ()))
-            told = plain(name) if place == 0 else None
-            axes.plot([place + shift] * len(values), values, "o", color=color, alpha=0.55, markersize=5, label=told)
+            legend = plain(name) if index == 0 else None
+            axes.plot([index + shift] * len(values), values, "o", color=color, alpha=0.55, markersize=5, label=legend)
             if values:
                 mean = float(np.mean(values))
-                axes.hlines(mean, place + shift - 0.08, place + shift + 0.08, color=color, linewidth=2)
+                axes.hlines(mean, index + shift - 0.08, index + shift + 0.08, color=color, linewidth=2)
     axes.set_xticks(range(len(results)), list(map(plain, results)))
     axes.set_xlim(-0.6, len(results) - 0.4)
     axes.set_ylabel(label)

@@ -1,4 +1,4 @@
-"""Where a figure comes from: the commit and the machine."""
+"""The commit and the machine that produced a figure."""
 
 import platform
 import subprocess
@@ -9,19 +9,19 @@ import jax
 
 
 def commit() -> str:
-    """The commit of the working tree that is the current folder, "unknown" where it is none."""
+    """Return the Git commit of the current folder, or "unknown" if it is not in a repository."""
     try:
-        asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
 def machine() -> str:
-    """The processor, the devices that JAX sees, and the versions, in one line."""
+    """Return the processor, the devices that JAX uses, and the versions, in one line."""
     devices = jax.devices()
-    seen = f"{len(devices)} x {devices[0].device_kind}"
-    return f"{_processor()}; JAX on {seen}; Python {platform.python_version()}, jax {version('jax')}"
+    kind = f"{len(devices)} x {devices[0].device_kind}"
+    return f"{_processor()}; JAX on {kind}; Python {platform.python_version()}, jax {version('jax')}"
 
 
 def _processor() -> str:

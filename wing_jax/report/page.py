@@ -1,4 +1,4 @@
-"""The report of an evaluation: a folder with index.html, its pictures, and the numbers as JSON and Markdown."""
+"""Write the report of an evaluation: index.html with its pictures, and the numbers as JSON and Markdown."""
 
 import html
 import itertools
@@ -29,19 +29,20 @@ def write_report(
     predicted: Float[np.ndarray, "n points 2"],
     faces_a_sheet: int = 8,
 ) -> Path:
-    """Write the report of an evaluation (`wing_jax.evaluation.Evaluation.report`). Nothing in it points outside
-    `folder`.
+    """Write the report of an evaluation (`wing_jax.evaluation.Evaluation.report`).
+
+    The page has no links to anything outside `folder`.
 
     Args:
-      folder: made if it is not there; files of an earlier report are overwritten.
+      folder: created if it does not exist; files of an earlier report are overwritten.
       title: the page's headline.
-      facts: what was evaluated, in the order to be shown: model, data, commit, command, ...
-      measurements: the first one's metric leads, and its groups get a section each. The last stage of the first
-        condition chooses the best, typical and worst faces.
-      faces: the annotated faces. Only the images of those that are drawn are read; where one cannot be, its tile says
-        so. The whole image is shown where a box has no extent.
+      facts: facts about the evaluation, in the order to show them: model, data, commit, command, ...
+      measurements: the metric of the first measurement leads, and each of its groups gets a section. The last stage of
+        the first condition determines the best, typical and worst faces.
+      faces: the annotated faces. Only the images of the faces shown are read; if one cannot be read, its tile says so.
+        The entire image is shown if a box has no extent.
       predicted: the predictions of that stage, in pixels of the images.
-      faces_a_sheet: how many best, typical and worst faces to show.
+      faces_a_sheet: the number of best, typical and worst faces to show.
 
     Returns:
       The path of its index.html.
@@ -69,15 +70,15 @@ def write_report(
         _section("What was evaluated", _facts(facts, measurements)),
         *(_section(grid.title, _table(grid)) for grid in errors[:-1]),
         _section(errors[-1].title, _table(errors[-1]), _links()),
-        _section("Cumulative error distribution", _drawn(lambda: _plots(_write_curves(folder, measurements)))),
+        _section("Cumulative error distribution", _html_or_error(lambda: _plots(_write_curves(folder, measurements)))),
         _section("Faces", _key(shown), *sheets),
     ]
     for name, grid in groups.items():
-        bars = _drawn(lambda name=name: _write_bars(folder, measurements, name))
+        bars = _html_or_error(lambda name=name: _write_bars(folder, measurements, name))
         parts.append(_section(f"By {name}", bars, _details(grid)))
     if landmarks:
         shape = plots.mean_shape(faces.points, faces.visible)
-        pictures = _drawn(lambda: _plots(_write_landmarks(folder, measurements, shape, faces.scheme.lines)))
+        pictures = _html_or_error(lambda: _plots(_write_landmarks(folder, measurements, shape, faces.scheme.lines)))
         parts.append(_section("By landmark", pictures, _details(landmarks)))
     index = folder / "index.html"
     index.write_text(_document(title, parts), encoding="utf-8", errors="backslashreplace")
@@ -85,7 +86,7 @@ def write_report(
 
 
 def choose_faces(measurement: Measurement, count: int) -> dict[str, list[int]]:
-    """Numbers of the `count` best faces, of those around the median, and of the worst, worst first."""
+    """Return the indices of the `count` best faces, of those around the median, and of the worst, worst first."""
     order = np.argsort(measurement.values, kind="stable")[: measurement.counted.sum()]
     middle = max(0, (len(order) - count) // 2)
     chosen = {"Best": order[:count], "Typical": order[middle : middle + count], "Worst": order[::-1][:count]}
@@ -103,7 +104,7 @@ def _write_sheets(
             caption = f"#{face}   {shown.scale * shown.values[face]:.2f}{unit}"
             try:
                 image = faces.picture(face)
-            except InputError:  # it was there when it was measured, which is not to be lost
+            except InputError:  # the image was deleted after the measurement; still show its error
                 image = np.full((2, 2, 3), 128, np.uint8)
                 tiles.append(draw.face_tile(image, _box_or_all(np.zeros(4), image))[0])
                 captions.append(f"{caption}   (picture not readable)")
@@ -123,13 +124,13 @@ def _write_sheets(
 
 
 def _box_or_all(box: np.ndarray, image: Image) -> np.ndarray:
-    """The box, or the whole image's where it has no extent: such a face can be measured by its eyes."""
-    whole = np.array([-0.5, -0.5, image.shape[1] - 0.5, image.shape[0] - 0.5])
-    return box if (box[2:] > box[:2]).all() else whole
+    """Return the box, or the image's if the box has no extent: such a face can still be measured by its eyes."""
+    image_box = np.array([-0.5, -0.5, image.shape[1] - 0.5, image.shape[0] - 0.5])
+    return box if (box[2:] > box[:2]).all() else image_box
 
 
-def _drawn(make: Callable[[], str]) -> str:
-    """What `make` makes, or, where Matplotlib is not installed, what to do about it."""
+def _html_or_error(make: Callable[[], str]) -> str:
+    """Return the HTML from `make`, or an error message if Matplotlib is not installed."""
     absence = canvas.absence()
     return f"<p>{escape(absence)}</p>" if absence else make()
 
@@ -161,11 +162,11 @@ def _write_landmarks(
     folder: Path, measurements: Sequence[Measurement], shape: np.ndarray, lines: Sequence[Sequence[int]]
 ) -> list[str]:
     figures = []
-    for number, one in enumerate(_leading([m for m in measurements if m.is_nme])):
-        assert one.landmarks is not None
-        figure = plots.landmark_figure(shape, one.landmarks, normalizer=one.metric, lines=lines)
+    for number, measurement in enumerate(_leading([m for m in measurements if m.is_nme])):
+        assert measurement.landmarks is not None
+        figure = plots.landmark_figure(shape, measurement.landmarks, normalizer=measurement.metric, lines=lines)
         path = plots.save_figure(figure, folder / f"landmarks-{number}.png")
-        figures.append(_picture(path.name, f"{tables.series(one, measurements)}, by {one.metric}"))
+        figures.append(_picture(path.name, f"{tables.series(measurement, measurements)}, by {measurement.metric}"))
     return figures
 
 
@@ -178,7 +179,7 @@ def _label(measurement: Measurement) -> str:
 
 
 def slugs_of(names: Iterable[str]) -> dict[str, str]:
-    """For each name a part of a file's name, each another, however alike the names are."""
+    """Return a unique slug for file names, for each name."""
     slugs: dict[str, str] = {}
     for name in dict.fromkeys(names):
         plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "group"
@@ -188,7 +189,7 @@ def slugs_of(names: Iterable[str]) -> dict[str, str]:
 
 
 def escape(text: str) -> str:
-    """Text that may hold names, for HTML and its attributes."""
+    """Escape text for HTML and its attributes."""
     return html.escape(printable(text))
 
 
@@ -217,8 +218,8 @@ def _cards(summary: Sequence[dict]) -> str:
 
 def _facts(facts: Mapping[str, str], measurements: Sequence[Measurement]) -> str:
     first = measurements[0]
-    own = {"data set": first.dataset, "faces": str(len(first.values))}
-    rows = {**facts, **own, "boxes given": "; ".join(dict.fromkeys(m.condition for m in measurements))}
+    data = {"data set": first.dataset, "faces": str(len(first.values))}
+    rows = {**facts, **data, "boxes given": "; ".join(dict.fromkeys(m.condition for m in measurements))}
     code = {"command", "commit"}
     pairs = ((escape(name), escape(value), name.lower() in code) for name, value in rows.items())
     cells = (f"<dt>{n}</dt><dd>{f'<code>{v}</code>' if mono else v}</dd>" for n, v, mono in pairs)
@@ -227,7 +228,7 @@ def _facts(facts: Mapping[str, str], measurements: Sequence[Measurement]) -> str
 
 def _table(grid: tables.Grid) -> str:
     def row(cells: Sequence[str], tag: str) -> str:
-        kinds = [" class='word'" if place < grid.words else "" for place in range(len(cells))]
+        kinds = [" class='word'" if column < grid.words else "" for column in range(len(cells))]
         return "<tr>" + "".join(f"<{tag}{k}>{escape(c)}</{tag}>" for k, c in zip(kinds, cells, strict=True)) + "</tr>"
 
     body = "\n".join(row(cells, "td") for cells in grid.rows)

@@ -1,4 +1,4 @@
-"""Plots for the report: matplotlib figures without any global state, in colors that all eyes tell apart."""
+"""Plots of the report: Matplotlib figures without global state, in colors for color-blind readers, too."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,13 +21,13 @@ Lines: TypeAlias = Sequence[Sequence[int]]
 def ced_figure(
     curves: Mapping[str, Float[np.ndarray, "_"]], *, threshold: float, label: str, scale: float = 100.0
 ) -> Figure:
-    """Cumulative error distribution of each named set of errors (NaN left out) up to `threshold`.
+    """Plot the cumulative error distribution of each set of errors (NaN left out) up to `threshold`.
 
     Args:
-      curves: the errors of all faces, by name; fractions, of an NME.
-      threshold: where the curves end, in the same unit.
-      label: of the axis of errors, with the unit that it shows, such as "NME by inter-ocular (%)".
-      scale: what errors are multiplied by to be in that unit.
+      curves: the errors of all faces, by name; fractions for an NME.
+      threshold: the end of the curves, in the same unit.
+      label: the label of the error axis, with its unit, such as "NME by inter-ocular (%)".
+      scale: the factor that converts errors to that unit.
     """
     figure, axes = new_figure(6.4, 4.2)
     limits = np.linspace(0, threshold, 2001)
@@ -49,10 +49,10 @@ def ced_figure(
 
 
 def group_figure(groups: Mapping[str, Mapping[str, dict]], *, label: str) -> Figure:
-    """The mean of a metric as bars for each label of a group, one color for each of the named series.
+    """Plot the mean of a metric as a bar for each label of a group, with one color for each series.
 
-    `groups` maps a series (a stage) to what `wing_jax.evaluation.Measurement.by` gives; a label that a series does not
-    have, or has no face for, gets no bar. `label` is the metric's, with its unit.
+    `groups` maps a series (a stage) to the result of `wing_jax.evaluation.Measurement.by`; a label that a series lacks,
+    or has no face for, gets no bar. `label` is the metric's, with its unit.
     """
     counts = {name: entry["faces"] for numbers in groups.values() for name, entry in numbers.items()}
     labels = list(counts)
@@ -82,18 +82,18 @@ def landmark_figure(
     normalizer: str,
     lines: Lines = (),
 ) -> Figure:
-    """Each landmark's mean error (a fraction; hollow where NaN) as size and color of a dot on the mean shape."""
+    """Plot each landmark's mean error (a fraction; hollow if NaN) as size and color of a dot on the mean shape."""
     figure, axes = new_figure(6.4, 5.4)
     for chain in lines:
         axes.plot(*shape[list(chain)].T, color=FAINT, linewidth=1.5, zorder=1)
-    known = np.isfinite(errors)
-    axes.scatter(*shape[~known].T, s=40, facecolors="none", edgecolors=INK)
-    if known.any():
-        largest = max(float(errors[known].max()), 1e-12)
+    finite = np.isfinite(errors)
+    axes.scatter(*shape[~finite].T, s=40, facecolors="none", edgecolors=INK)
+    if finite.any():
+        largest = max(float(errors[finite].max()), 1e-12)
         dots = axes.scatter(
-            *shape[known].T,
-            s=12 + 90 * errors[known] / largest,
-            c=100 * errors[known],
+            *shape[finite].T,
+            s=12 + 90 * errors[finite] / largest,
+            c=100 * errors[finite],
             cmap="viridis_r",
             vmin=0,
             vmax=100 * largest,
@@ -104,8 +104,8 @@ def landmark_figure(
         bar = figure.colorbar(dots, ax=axes, shrink=0.8)
         bar.set_label(f"mean error by {plain(normalizer)} (%)", color=INK)
         bar.outline.set_visible(False)
-    for place in np.flatnonzero(np.isfinite(shape).all(-1)):
-        label = axes.annotate(str(place), shape[place], (0, 5.5), textcoords="offset points", fontsize=6, ha="center")
+    for index in np.flatnonzero(np.isfinite(shape).all(-1)):
+        label = axes.annotate(str(index), shape[index], (0, 5.5), textcoords="offset points", fontsize=6, ha="center")
         label.set(color=INK, path_effects=[matplotlib("patheffects").withStroke(linewidth=1.6, foreground="white")])
     axes.set_aspect("equal")
     axes.invert_yaxis()
@@ -118,7 +118,10 @@ def mean_shape(
     points: Float[Array | np.ndarray, "faces points 2"],
     visible: Bool[Array | np.ndarray, "faces points"] | None = None,
 ) -> Float[np.ndarray, "points 2"]:
-    """Mean of the faces, each centerd and scaled to unit spread by its visible points; NaN if never visible."""
+    """Return the mean of the faces, each centered and scaled to unit spread by its visible points.
+
+    Points that are never visible are NaN.
+    """
     points = np.asarray(points, np.float64)
     shown = all_or(visible, points)[..., None]
     points = np.where(shown, points, 0.0)
@@ -130,26 +133,28 @@ def mean_shape(
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Write the figure to `path`, which is returned: in the format that its ending names, or else as PNG."""
+    """Write the figure to `path` and return it; the format follows from the file extension and is PNG by default."""
     path.parent.mkdir(parents=True, exist_ok=True)
     ending = path.suffix[1:].lower()
-    form = ending if ending in figure.canvas.get_supported_filetypes() else "png"
-    figure.savefig(path, format=form, dpi=160, bbox_inches="tight", facecolor="white")
+    file_format = ending if ending in figure.canvas.get_supported_filetypes() else "png"
+    figure.savefig(path, format=file_format, dpi=160, bbox_inches="tight", facecolor="white")
     return path
 
 
 def plain(text: str) -> str:
-    """A name as Matplotlib draws it: "$" is no mathematics, what the font does not have is escaped, and it is cut to a
-    length. Every text of a figure that is not our own goes through here."""
+    """Escape a user's text for Matplotlib: "$" starts no formula, missing glyphs are escaped, long text is cut.
+
+    Apply it to every text in a figure that comes from users.
+    """
     font_manager = matplotlib("font_manager")
     font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
-    drawn = (each if font.get_char_index(ord(each)) else ascii(each)[1:-1] for each in printable(text))
-    name = cut("".join(drawn)).replace("$", r"\$")
-    return f" {name}" if name.startswith("_") else name  # Matplotlib leaves names out of legends that begin so
+    glyphs = (char if font.get_char_index(ord(char)) else ascii(char)[1:-1] for char in printable(text))
+    name = cut("".join(glyphs)).replace("$", r"\$")
+    return f" {name}" if name.startswith("_") else name  # Matplotlib hides names with a leading "_" from legends
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes, in the look of all plots here; sizes in inches."""
+    """Return a figure with one pair of axes in the style of all plots; sizes in inches."""
     figure = make_figure(width, height)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""The plot of pose-based data balancing: the histogram before and after, and the faces along the pose axis."""
+"""Plot pose-based data balancing: the histogram before and after, and the faces along the pose axis."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,15 @@ _BAR = "#b4bbc6"
 def pose_figure(
     model: PoseModel, counts: Int[np.ndarray, "faces"], *, bins: int = 41, lines: Sequence[Sequence[int]] = ()
 ) -> Figure:
-    """Histogram of the pose coefficients before and after each face is repeated `counts` times.
+    """Plot the histogram of the pose coefficients before and after each face is repeated `counts` times.
 
-    Above it stands the mean shape deformed along the pose axis by -2, 0 and +2 standard deviations, each over its own
-    coefficient; `lines` are chains of points to draw in it (a scheme's).
+    Above it is the mean shape deformed along the pose axis by -2, 0 and +2 standard deviations, each above its
+    coefficient.
 
     Args:
-      model: of `wing_jax.balance.pose_axis`.
-      counts: copies of each of its faces, of `wing_jax.balance.duplication_counts`.
-      bins: of the histogram.
+      model: the result of `wing_jax.balance.pose_axis`.
+      counts: the number of copies of each face, from `wing_jax.balance.duplication_counts`.
+      bins: the number of bins of the histogram.
       lines: chains of points to draw in the shapes: `Scheme.lines`.
 
     Returns:
@@ -71,9 +71,9 @@ def pose_figure(
 
 def _draw_shape(axes: Axes, model: PoseModel, coefficient: float, title: str, lines: Sequence[Sequence[int]]) -> None:
     left, right = axes.get_xlim()
-    place = (coefficient - left) / (right - left)
+    x = (coefficient - left) / (right - left)
     axes.axvline(coefficient, 0, 0.87, color=PALETTE[1], linewidth=1, linestyle=(0, (2, 3)))
-    inset = axes.inset_axes((place - 0.12, 1.03, 0.24, 0.52))
+    inset = axes.inset_axes((x - 0.12, 1.03, 0.24, 0.52))
     shape = model.shape_at(coefficient)
     for chain in lines:
         inset.plot(*shape[list(chain)].T, color=INK, linewidth=1.3, solid_capstyle="round")

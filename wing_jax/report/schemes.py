@@ -1,4 +1,4 @@
-"""A picture of each landmark scheme: its points with their numbers on a face that is drawn, not photographed."""
+"""Draw a picture of each landmark scheme: its points with their numbers on a synthetic face."""
 
 from typing import TypeAlias
 
@@ -18,32 +18,35 @@ Shape: TypeAlias = Float[np.ndarray, "_ 2"]
 
 
 def scheme_picture(scheme: Scheme, *, size: int = 900) -> Image:
-    """The face of `size` pixels with the points of `scheme`, a published one, its lines and numbers (from 0).
+    """Draw the points of a published `scheme`, its lines and numbers (from 0) on a face of `size` pixels.
 
-    The drawn face has the 68 points of 300-W; where another scheme's points are not among them they are set between
-    (half-way along the jaw, a third along a lid), which shows where they belong and is no annotation.
+    The synthetic face has the 68 points of 300-W. Points that other schemes add are interpolated (half-way along the
+    jaw, a third along a lid): this shows where they belong, but it is not an annotation.
 
     Raises:
-      ValueError: `scheme` is not a published one.
+      ValueError: `scheme` is not a published scheme.
     """
-    face, points68 = _face(size)
+    face, points68 = _draw_face(size)
     points = scheme_points(scheme, points68)
     picture = draw_points(face, points, color=(0, 114, 178), lines=scheme.lines, radius=size / 260)
-    for number, at in enumerate(points):
-        place = (int(at[0]) + size // 180, int(at[1]) - size // 180)
+    for number, point in enumerate(points):
+        corner = (int(point[0]) + size // 180, int(point[1]) - size // 180)
         for ink, width in ((_PAPER, 3), (_INK, 1)):
-            cv2.putText(picture, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, size / 2000, ink, width, cv2.LINE_AA)
+            cv2.putText(picture, str(number), corner, cv2.FONT_HERSHEY_SIMPLEX, size / 2000, ink, width, cv2.LINE_AA)
     return contact_sheet([picture], [f"{scheme.name}: {scheme.points} points"])
 
 
-def _face(size: int) -> tuple[Image, Shape]:
-    """A frontal face with its mouth open, so that all lines lie apart; paled, so that they stand out."""
-    drawn = draw_face(Appearance(pose=Pose(scale=0.8), expression=Expression(mouth_open=0.45)), size=size)
-    return cv2.addWeighted(drawn.image, 0.6, np.full_like(drawn.image, 255), 0.4, 0), drawn.points
+def _draw_face(size: int) -> tuple[Image, Shape]:
+    """Draw a frontal face and return it with its points.
+
+    Its mouth is open so that the lines do not overlap; its colors are pale so that the lines stand out.
+    """
+    face = draw_face(Appearance(pose=Pose(scale=0.8), expression=Expression(mouth_open=0.45)), size=size)
+    return cv2.addWeighted(face.image, 0.6, np.full_like(face.image, 255), 0.4, 0), face.points
 
 
 def scheme_points(scheme: Scheme, points: Shape) -> Shape:
-    """Where the points of `scheme` lie on a face whose 68 points of 300-W are these."""
+    """Return the points of `scheme` on a face, given its 68 points of 300-W."""
     if scheme.name == WFLW_98.name:
         return _wflw(points)
     if scheme.name == LAPA_106.name:
@@ -51,19 +54,19 @@ def scheme_points(scheme: Scheme, points: Shape) -> Shape:
     if scheme.name == FGNET_68.name:
         return _fgnet(points)
     if scheme.name == AFLW_21.name:
-        without = get_conversion(IBUG_68, AFLW_19).points(points)
-        beside = (points[1] - points[15]) * 0.06
-        return np.insert(without, [12, 15], [points[1] + beside, points[15] - beside], axis=0)
+        points19 = get_conversion(IBUG_68, AFLW_19).points(points)
+        offset = (points[1] - points[15]) * 0.06
+        return np.insert(points19, [12, 15], [points[1] + offset, points[15] - offset], axis=0)
     source = WFLW_98 if scheme.name == "cofw29" else IBUG_68
     return get_conversion(source, scheme).points(_wflw(points) if source is WFLW_98 else points)
 
 
 def _along(points: Shape, chain: tuple[int, ...], count: int) -> Shape:
-    """`count` points at equal distances along the straight lines through `chain`."""
+    """Return `count` points at equal distances along the straight lines through `chain`."""
     knots = points[list(chain)]
-    walked = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(knots, axis=0), axis=1))])
-    steps = np.linspace(0, walked[-1], count)
-    return np.stack([np.interp(steps, walked, knots[:, axis]) for axis in (0, 1)], axis=1)
+    distances = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(knots, axis=0), axis=1))])
+    steps = np.linspace(0, distances[-1], count)
+    return np.stack([np.interp(steps, distances, knots[:, axis]) for axis in (0, 1)], axis=1)
 
 
 def _jaw_and_brows(points: Shape) -> list[Shape]:
@@ -73,11 +76,11 @@ def _jaw_and_brows(points: Shape) -> list[Shape]:
     return [jaw, points[17:22], points[[21, 20, 19, 18]] + below, points[22:27], points[[25, 24, 23, 22]] + below]
 
 
-def _eyes(points: Shape, *extra: bool) -> list[Shape]:
+def _eyes(points: Shape, *, centers: bool = False) -> list[Shape]:
     left = [_along(points, (36, 37, 38, 39), 5), _along(points, (39, 40, 41, 36), 5)[1:4]]
     right = [_along(points, (42, 43, 44, 45), 5), _along(points, (45, 46, 47, 42), 5)[1:4]]
     middles = [points[36:42].mean(0, keepdims=True), points[42:48].mean(0, keepdims=True)]
-    return [*left, *([middles[0]] if extra else []), *right, *([middles[1]] if extra else [])]
+    return [*left, *([middles[0]] if centers else []), *right, *([middles[1]] if centers else [])]
 
 
 def _pupils(points: Shape) -> Shape:
@@ -85,12 +88,12 @@ def _pupils(points: Shape) -> Shape:
 
 
 def _wflw(points: Shape) -> Shape:
-    parts = [*_jaw_and_brows(points), points[27:36], *_eyes(points), points[48:68], _pupils(points)]
-    return np.concatenate(parts).astype(np.float32)
+    groups = [*_jaw_and_brows(points), points[27:36], *_eyes(points), points[48:68], _pupils(points)]
+    return np.concatenate(groups).astype(np.float32)
 
 
 def _nose(points: Shape) -> tuple[Shape, Shape]:
-    """Down the left side of the nose and up the right: beside the bridge, above the wing, the wing."""
+    """Return the points down the left side of the nose and up its right side: bridge, above the wing, wing."""
     tip, left, right = points[30], points[31], points[35]
     bridge = [points[27] * 0.55 + points[39] * 0.45, points[27] * 0.55 + points[42] * 0.45]
     wings = [left + (left - tip) * (0.35, 0.1), right + (right - tip) * (0.35, 0.1)]
@@ -102,8 +105,15 @@ def _nose(points: Shape) -> tuple[Shape, Shape]:
 def _lapa(points: Shape) -> Shape:
     left, right = _nose(points)
     nose = np.concatenate([left, points[31:36], right])
-    parts = [*_jaw_and_brows(points), points[27:31], nose, *_eyes(points, True), points[48:68], _pupils(points)]
-    return np.concatenate(parts).astype(np.float32)
+    groups = [
+        *_jaw_and_brows(points),
+        points[27:31],
+        nose,
+        *_eyes(points, centers=True),
+        points[48:68],
+        _pupils(points),
+    ]
+    return np.concatenate(groups).astype(np.float32)
 
 
 def _fgnet(points: Shape) -> Shape:

@@ -1,4 +1,4 @@
-"""The numbers of an evaluation (`Measurement.to_dict`) as tables: for the screen, as plain text and in Markdown."""
+"""Format an evaluation (`Measurement.to_dict`) as tables: for the terminal, as plain text and as Markdown."""
 
 import re
 from collections.abc import Sequence
@@ -16,40 +16,40 @@ class Grid(NamedTuple):
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    words: int  # how many of the first columns hold words
+    words: int  # the number of leading text columns
     note: str = ""
 
 
 def label(entry: dict) -> str:
-    """What an entry's mean is called, with its unit: "NME by inter-ocular (%)"."""
+    """Return the label of an entry's mean, with its unit: "NME by inter-ocular (%)"."""
     return f"{'NME by ' if entry['nme'] else ''}{entry['metric']} ({entry['unit']})"
 
 
 def series(measurement: Any, measurements: Sequence[Any]) -> str:
-    """What a measurement is called among `measurements`: its stage, and its condition where there are several."""
+    """Return the label of a measurement: its stage, and its condition if `measurements` have several."""
     several = len({m.condition for m in measurements}) > 1
     return f"{measurement.stage}, {measurement.condition}" if several else measurement.stage
 
 
 def results_grid(summary: Sequence[dict]) -> Grid:
-    """One row for each stage and condition, normalizer by normalizer, which is named in each."""
+    """Return the table of NMEs: one row for each normalizer, stage and condition."""
     header = ("normalized by", "stage", "boxes", *_numbers_header(nme=True))
     chosen = [entry for entry in summary if entry["nme"]]
     return Grid("Normalized mean error", header, _by_metric(chosen), 3, _note(chosen))
 
 
 def other_grids(summary: Sequence[dict]) -> list[Grid]:
-    """The same for each metric that is no NME, a table each, for each has a unit of its own."""
-    found = []
+    """Return one such table for each metric that is not an NME, as their units differ."""
+    grids = []
     for name in dict.fromkeys(entry["metric"] for entry in summary if not entry["nme"]):
         chosen = [entry for entry in summary if entry["metric"] == name]
         header = ("metric", "stage", "boxes", *_numbers_header(nme=False, unit=chosen[0]["unit"]))
-        found.append(Grid(label(chosen[0]), header, _by_metric(chosen), 3, _left_out(chosen)))
-    return found
+        grids.append(Grid(label(chosen[0]), header, _by_metric(chosen), 3, _left_out(chosen)))
+    return grids
 
 
 def group_grid(summary: Sequence[dict], group: str) -> Grid:
-    """One row for each label of `group` and evaluation, by the first metric of the summary."""
+    """Return one row for each label of `group` and each evaluation, by the first metric of the summary."""
     entries = [entry for entry in _leading(summary) if group in entry["groups"]]
     labels = dict.fromkeys(label for entry in entries for label in entry["groups"][group])
     rows = (
@@ -64,8 +64,10 @@ def group_grid(summary: Sequence[dict], group: str) -> Grid:
 
 
 def landmark_grid(summary: Sequence[dict]) -> Grid | None:
-    """One row a landmark (counted from 0), one column of mean errors an evaluation, by the first normalizer; None where
-    there is no NME."""
+    """Return mean errors by the first normalizer, or None without an NME.
+
+    There is a row for each landmark (counted from 0) and a column for each evaluation.
+    """
     entries = _leading([entry for entry in summary if entry["nme"]])
     if not entries:
         return None
@@ -76,42 +78,42 @@ def landmark_grid(summary: Sequence[dict]) -> Grid | None:
 
 
 def number(value: float | None, *, digits: int = 2) -> str:
-    """The value with that many decimals; a dash where there is none."""
+    """Format the value with that many decimals; a dash for None."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def rich_table(grid: Grid) -> Table:
-    """The grid for a `rich` console. Its text appears as it is: "[id]" in a name is no markup."""
+    """Return the grid for a `rich` console. Its text is shown literally: "[id]" in a name is not markup."""
     title, note = Text(printable(grid.title), "table.title"), Text(printable(grid.note), "table.caption")
     table = Table(title=title or None, caption=note or None, title_justify="left", caption_justify="left")
-    for place, name in enumerate(grid.header):
-        table.add_column(Text(printable(name)), justify="left" if place < grid.words else "right")
+    for column, name in enumerate(grid.header):
+        table.add_column(Text(printable(name)), justify="left" if column < grid.words else "right")
     for row in grid.rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 
 def markdown(grid: Grid) -> str:
-    """The grid as a Markdown table under its title, ending in a newline."""
-    rule = ["---" if place < grid.words else "---:" for place in range(len(grid.header))]
+    """Return the grid as a Markdown table with a title, ending in a newline."""
+    rule = ["---" if column < grid.words else "---:" for column in range(len(grid.header))]
     cells = [grid.header, rule, *grid.rows]
-    lines = ["| " + " | ".join(map(_in_markdown, row)) + " |" for row in cells]
-    return "\n".join([f"**{_in_markdown(grid.title)}**", "", *lines, *(["", grid.note] if grid.note else []), ""])
+    lines = ["| " + " | ".join(map(_escape_markdown, row)) + " |" for row in cells]
+    return "\n".join([f"**{_escape_markdown(grid.title)}**", "", *lines, *(["", grid.note] if grid.note else []), ""])
 
 
-def _in_markdown(text: str) -> str:
-    """Text that may hold names, without what Markdown takes for its own or for HTML."""
+def _escape_markdown(text: str) -> str:
+    """Escape text for Markdown and HTML."""
     return re.sub(r"[\\`*\[\]<|]", r"\\\g<0>", printable(text))
 
 
 def text(grid: Grid) -> str:
-    """The grid in plain characters, columns aligned, without a newline at the end."""
+    """Return the grid as plain text with aligned columns, without a newline at the end."""
     rows = [tuple(map(printable, row)) for row in (grid.header, *grid.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
-            cell.ljust(width) if place < grid.words else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if index < grid.words else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
     ]
@@ -137,10 +139,10 @@ def _by_metric(entries: Sequence[dict]) -> tuple[tuple[str, ...], ...]:
 
 def _numbers(numbers: dict, entry: dict) -> tuple[str, ...]:
     limit = entry["threshold"]
-    shown = "-" if limit is None else f"{100 * limit if entry['unit'] == '%' else limit:g}"
+    shown_limit = "-" if limit is None else f"{100 * limit if entry['unit'] == '%' else limit:g}"
     means = (number(numbers["mean"]), number(numbers["median"]))
     rates = (number(numbers["auc"], digits=3), number(numbers["failure_percent"]))
-    return (str(numbers["faces"]), *means, *rates, shown)
+    return (str(numbers["faces"]), *means, *rates, shown_limit)
 
 
 def _leading(summary: Sequence[dict]) -> list[dict]:
@@ -148,12 +150,12 @@ def _leading(summary: Sequence[dict]) -> list[dict]:
 
 
 def _note(summary: Sequence[dict]) -> str:
-    limit = "AUC and failures are taken up to the limit, an NME."
-    left = _left_out(summary, why=", their normalizer being zero or not visible")
-    return f"{limit} {left}".rstrip()
+    limit = "AUC and failures are computed up to the limit, an NME."
+    left_out = _left_out(summary, reason=", because their normalizer is zero or not visible")
+    return f"{limit} {left_out}".rstrip()
 
 
-def _left_out(summary: Sequence[dict], *, why: str = "") -> str:
-    out = {entry["metric"]: entry["left_out"] for entry in summary if entry["left_out"]}
-    counts = "; ".join(f"{count} by {name}" for name, count in out.items())
-    return f"Faces left out{why}: {counts}." if counts else ""
+def _left_out(summary: Sequence[dict], *, reason: str = "") -> str:
+    left_out = {entry["metric"]: entry["left_out"] for entry in summary if entry["left_out"]}
+    counts = "; ".join(f"{count} by {name}" for name, count in left_out.items())
+    return f"Faces left out{reason}: {counts}." if counts else ""

@@ -1,4 +1,4 @@
-"""The paper's experiments on whatever data are at hand: each table and figure by one call.
+"""Repeat the paper's experiments on any supported data set: one call for each table and figure.
 
     runner = ExperimentRunner(recipe("mtfl", "short"), output="runs/reproduce")
     product = TARGETS["table3"](runner, seeds=(0, 1, 2), losses=("l2", "l1", "smooth_l1", "wing"))

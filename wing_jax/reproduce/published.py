@@ -1,7 +1,8 @@
-"""What the paper prints: Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018, tables 1 to 4.
+"""The paper's results: Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018, tables 1 to 4.
 
-Tables 1 to 3: mean error on AFLW-Full (20,000 training and 4,386 test faces, 19 points), normalised by the size of the
-face, in per cent. What the paper calls PDB (pose-based data balancing) is HSM here, as in its first versions.
+Tables 1 to 3: mean error on AFLW-Full (20,000 training and 4,386 test faces, 19 points), normalized by the size of the
+face, in per cent. The paper calls the method PDB (pose-based data balancing); here it is HSM, the name in its first
+versions.
 """
 
 TITLES = {
@@ -15,7 +16,7 @@ TITLES = {
 
 
 def title_of(loss: str) -> str:
-    """How tables and figures call a loss: the paper's by their titles, others by their names."""
+    """Return the title of a loss in tables and figures: the paper's name, or the registered name for other losses."""
     return TITLES.get(loss, loss)
 
 

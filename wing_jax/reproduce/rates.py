@@ -1,10 +1,10 @@
-"""The learning rate of each loss, by one rule for all of them.
+"""Tune the learning rate of each loss by one rule.
 
-Every loss is trained with CNN-6, without HSM, by the first seed, at the recipe's learning rates times
-10 ** -0.5, 1 and 10 ** 0.5; kept is the multiple with the lowest NME on the held-out training faces. Where that is the
-smallest or the largest one tried, the next beyond it is tried as well, as long as that goes on, up to 10 ** +-2.
-The multiple holds for both stages, with and without HSM. The test faces have no part in it. The budget "long" takes
-the multiples found at "short".
+Every loss is trained with CNN-6, without HSM, with the first seed, at the recipe's learning rates times
+10 ** -0.5, 1 and 10 ** 0.5. The multiple with the lowest NME on the held-out training faces is selected. If that is
+the smallest or the largest multiple tried, the next one is tried, too, and so on up to 10 ** +-2. The multiple applies
+to both stages, with and without HSM. The test faces are not used. The budget "long" uses the multiples tuned at
+"short".
 """
 
 import json
@@ -21,19 +21,19 @@ START, LAST = (-1, 0, 1), 4  # half decades
 
 
 def rates(runner: ExperimentRunner, losses: Sequence[str]) -> dict[str, float]:
-    """The multiple of the recipe's learning rates for each loss: tuned, or the paper's where the recipe says so."""
+    """Return the multiple of the recipe's learning rates for each loss: tuned, or the paper's if the recipe says so."""
     if source := RATES_OF.get(runner.recipe.budget):
         return rates(runner.at(source), losses)
     if not runner.recipe.tuned:
         return {loss: SLOWER_L2 if loss == "l2" else 1.0 for loss in losses}
     tried = {loss: tried_rates(runner, loss, losses) for loss in losses}
-    told = {loss: {f"{multiple(step):.4g}": _or_none(nme) for step, nme in tried[loss].items()} for loss in losses}
-    (runner.folder / "rates.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    results = {loss: {f"{multiple(step):.4g}": _or_none(nme) for step, nme in tried[loss].items()} for loss in losses}
+    (runner.folder / "rates.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return {loss: multiple(best(tried[loss])) for loss in losses}
 
 
 def tried_rates(runner: ExperimentRunner, loss: str, company: Sequence[str] = ()) -> Tried:
-    """All that the rule tries for `loss`; the `company` of losses trains beside it at the rates that all start with."""
+    """Return all rates tried for `loss`; the losses of `company` are trained in the same sweep at the first rates."""
     method, seed = METHODS[0], runner.recipe.config.seed
 
     def variant(name: str, step: int) -> Variant:
@@ -48,7 +48,7 @@ def tried_rates(runner: ExperimentRunner, loss: str, company: Sequence[str] = ()
 
 
 def beyond(tried: Tried) -> int | None:
-    """The next step to try: past the best one where that is at an end; None where the rule is at its own."""
+    """Return the next step to try if the best one is the first or the last tried; None if the search is complete."""
     chosen = best(tried)
     if chosen == min(tried) and chosen > -LAST:
         return chosen - 1
@@ -58,12 +58,12 @@ def beyond(tried: Tried) -> int | None:
 
 
 def best(tried: Tried) -> int:
-    """The step with the lowest NME, the smaller one of equals."""
+    """Return the step with the lowest NME, the smaller step if two are equal."""
     return min(sorted(tried), key=tried.__getitem__)
 
 
 def multiple(step: int) -> float:
-    """Of the recipe's learning rate, for a step of half a decade."""
+    """Return the multiple of the recipe's learning rate for a step (half a decade)."""
     return float(f"{10 ** (step / 2):.4g}")
 
 

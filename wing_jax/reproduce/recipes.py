@@ -1,4 +1,4 @@
-"""How each budget trains on each data set. Everything that differs between a table's cells is left out here."""
+"""The training of each budget on each data set, without what differs between the cells of a table."""
 
 import dataclasses
 from typing import Any, Literal
@@ -17,30 +17,30 @@ from wing_jax.presets.recipes import Fields, adamw, paper_recipe, plain, strong_
 Budget = Literal["trial", "short", "long", "paper"]
 Reproducible = Literal["mtfl", "w300", "aflw", "synthetic"]
 BUDGETS: dict[str, str] = {
-    "trial": "a minute or two, to see that everything works: the figures mean nothing",
+    "trial": "a minute or two, to check that everything works; the results mean nothing",
     "short": "for two CPU cores: the paper's CNN-6 and a narrow CNN-7, 64,000 faces a stage",
-    "long": "four times short, by the learning rates that were tuned at short",
-    "paper": "the paper's own training: 120,000 steps of 8 faces for each stage",
+    "long": "four times as long as short, with the learning rates tuned at short",
+    "paper": "the paper's training: 120,000 steps of 8 faces for each stage",
 }
-RATES_OF: dict[str, Budget] = {"long": "short"}  # budgets too long to tune by themselves
+RATES_OF: dict[str, Budget] = {"long": "short"}  # budgets too long for tuning
 SLOWER_L2 = 0.1  # the paper's learning rate for L2, in multiples of that of the other losses (its table 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Both stages' training, and how a learning rate is found for each loss."""
+    """The training of both stages, and how the learning rate of each loss is chosen."""
 
     name: str
     budget: str
-    config: Config  # its loss is Wing; its learning rates are what multiples are taken of
-    metric: str  # of the figures, an NME
+    config: Config  # its loss is Wing; multiples are of its learning rates
+    metric: str  # of the results, an NME
     tuned: bool  # each loss's learning rate by the rule of `wing_jax.reproduce.rates`; else the paper's
 
     def loss(self, name: str, *, number: int = 1) -> LossConfig:
-        """The loss of that name for stage `number`, with Wing's lengths where it takes any and has no other measure.
+        """Return the loss of that name for stage `number`, with Wing's lengths if it has them in the same unit.
 
         Raises:
-          InputError: no loss is called so.
+          InputError: no loss has this name.
         """
         stage = self.config.stage1 if number == 1 else self.config.stage2
         assert stage is not None
@@ -52,18 +52,18 @@ class Recipe:
 
 
 def recipe(data: Reproducible, budget: Budget, *, root: str = "", seed: int = 0) -> Recipe:
-    """The training of `budget` on `data`, found below `root`.
+    """Return the training of `budget` on `data`, which is in the folder `root`.
 
-    "paper" is the paper's: SGD with momentum 0.9 and weight decay 5e-4, 120,000 steps of 8 faces, CNN-6 from 3e-5 to
-    3e-7 (L2: 3e-6 to 3e-8), CNN-7 from 1e-5 to 1e-7. "short" has 500 steps of 128 faces, within which SGD gets
-    nowhere near: AdamW, BatchNorm, an output that begins at the mean shape, averaged parameters, a narrow second stage,
+    "paper" is the paper's training: SGD with momentum 0.9 and weight decay 5e-4, 120,000 steps of 8 faces, CNN-6 from
+    3e-5 to 3e-7 (L2: 3e-6 to 3e-8), CNN-7 from 1e-5 to 1e-7. "short" has 500 steps of 128 faces, which is too few for
+    SGD. It uses AdamW, BatchNorm, an output that starts at the mean shape, averaged parameters, a narrow second stage,
     and a learning rate tuned for each loss. "long" is the same with four times the steps.
     """
-    drawn = _FACES[budget] if data == "synthetic" else {}
+    counts = _FACES[budget] if data == "synthetic" else {}
     make = paper_recipe if budget == "paper" else _short_recipe
     config = make(
         name=f"{data}-{budget}",
-        data=DataConfig(name=data, root=root, **drawn),
+        data=DataConfig(name=data, root=root, **counts),
         balance=BalanceConfig(method="official" if data == "aflw" and budget == "paper" else "hsm", bins=9, cap=20),
         stage1={"margin": _MARGINS[data][0], "augment": _PERTURB[data][0], **_SCHEDULES[budget]},
         stage2={"margin": _MARGINS[data][1], "augment": _PERTURB[data][1], **_SCHEDULES[budget]},
@@ -74,7 +74,7 @@ def recipe(data: Reproducible, budget: Budget, *, root: str = "", seed: int = 0)
 
 
 def _short_recipe(*, stage1: Fields, stage2: Fields, **fields: Any) -> Config:
-    """The stronger recipe with a narrow second stage on crops from the annotation, for few and large batches."""
+    """Return the stronger recipe with a narrow second stage on annotated crops, for few and large batches."""
     return strong_recipe(
         optimizer=adamw(learning_rate=1e-2, warmup=25, ema=0.96),
         stage1={"center": "shape", **stage1},
@@ -91,7 +91,7 @@ _FACES: dict[str, dict[str, Any]] = {
 }
 
 
-_SCHEDULES: dict[str, dict[str, Any]] = {  # the paper's has its own
+_SCHEDULES: dict[str, dict[str, Any]] = {  # the paper's recipe has a schedule
     "trial": {"batch_size": 8, "steps": 60, "evaluate_every": 20},
     "short": {"batch_size": 128, "steps": 500, "evaluate_every": 100},
     "long": {"batch_size": 128, "steps": 2_000, "evaluate_every": 400},
@@ -104,7 +104,7 @@ _MARGINS: dict[str, tuple[float, float]] = {
     "aflw": (1.0, 1.25),
     "synthetic": (1.3, 1.25),
 }
-# Of the first and of the second stage. 5 % is the paper's; MTFL's boxes of training and test differ by more.
+# For the first and the second stage. 5 % is the paper's; MTFL's training and test boxes differ by more.
 _PAPER_PERTURB = (
     AugmentConfig(rotation=30.0, translation=0.05, scale=0.05),
     AugmentConfig(rotation=10.0, translation=0.05, scale=0.05),

@@ -1,8 +1,8 @@
-"""Models of the paper's experiments: trained together where they can be, measured one by one, and never twice.
+"""Train and measure the models of the paper's experiments, each only once.
 
-What a trial of a table needs is kept below the workshop's folder as soon as it is there: each trained stage under
-`stages/`, each measured model under `measured/`. A call that was stopped goes on from there, and within a sweep from
-its newest checkpoint; a table that shares trials with another finds them done.
+Results are saved in the runner's folder as soon as they exist: each trained stage in `stages/`, each measured model in
+`measured/`. A call that was stopped resumes from there, and within a sweep from its newest checkpoint. Tables share
+models: a model that another table has trained is not trained again.
 """
 
 import dataclasses
@@ -42,11 +42,11 @@ from wing_jax.values import Value
 
 
 class Method(NamedTuple):
-    """A column of the paper's experiments."""
+    """A method of the paper's experiments."""
 
     name: str
     stages: int
-    balanced: bool  # by HSM
+    balanced: bool  # whether HSM is used
 
 
 METHODS = (
@@ -59,24 +59,23 @@ METHODS = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What differs between the models of one method: the loss (its lengths are those of the first stage), the multiple
-    of the recipe's learning rates, and the seed."""
+    """One model of a method: its loss (with the lengths of the first stage), learning rate multiple and seed."""
 
     loss: LossConfig
-    rate: float
+    rate: float  # multiple of the recipe's learning rates
     seed: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TrialResult(Value):
-    """A model on the test faces."""
+    """The results of a model on the test faces."""
 
     summary: list[dict]  # the last stage's results by each metric, as in results.json
-    nmes: np.ndarray  # fractions, a face each, by the recipe's metric; NaN = left out
+    nmes: np.ndarray  # fractions for each face, by the recipe's metric; NaN = left out
     validation_nme: float  # of the last stage; fraction, by the eyes' distance
 
     def nme(self, metric: str, *, group: tuple[str, str] | None = None) -> float | None:
-        """Mean NME in per cent, of all faces or of those with a (group, label); None where there are none."""
+        """Return the mean NME in per cent of all faces, or of those with a (group, label); None if there are none."""
         (entry,) = (entry for entry in self.summary if entry["metric"] == metric)
         if group is not None:
             entry = entry["groups"].get(group[0], {}).get(group[1], {})
@@ -84,9 +83,9 @@ class TrialResult(Value):
 
 
 class ExperimentRunner:
-    """Trains and measures by one recipe, in one folder: `stages/` and `measured/`, the latter with each whole model.
+    """Trains and measures models by one recipe; `stages/` and `measured/` in its folder have the results.
 
-    The `callbacks` are those of its sweeps (`wing_jax.from_config.sweep.sweep`).
+    The `callbacks` are called during its sweeps (`wing_jax.from_config.sweep.sweep`).
     """
 
     def __init__(self, recipe: Recipe, *, output: str | Path, callbacks: Sequence[Callback] = ()):
@@ -96,18 +95,23 @@ class ExperimentRunner:
         self._claim_folder()
 
     def _claim_folder(self) -> None:
-        """Raises InputError where the folder holds the work of another recipe. What a later version of this package
-        added to configs is no difference, as in a run's folder."""
+        """Create the folder, or check that it has the same recipe.
+
+        Config fields added by a later version of this package do not make a different recipe.
+
+        Raises:
+          InputError: the folder has the results of another recipe.
+        """
         path = self.folder / "recipe.json"
         if path.exists():
             if read_recipe(path) != self.recipe:
-                raise InputError(f"{path}: this folder holds the work of another recipe: give another --output")
+                raise InputError(f"{path}: this folder has the results of another recipe: pass a different --output")
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(path, dataclasses.asdict(self.recipe))
+        _write_json(path, dataclasses.asdict(self.recipe))
 
     def at(self, budget: Budget) -> "ExperimentRunner":
-        """The runner of the same data at another budget, in the folder beside."""
+        """Return the runner of the same data at another budget, in the same --output."""
         data = self.recipe.config.data
         return ExperimentRunner(
             recipe(cast(Reproducible, data.name), budget, root=data.root), output=self.folder.parent
@@ -115,7 +119,7 @@ class ExperimentRunner:
 
     @functools.cached_property
     def mesh(self) -> Mesh:
-        """The devices at work."""
+        """The devices for training."""
         return mesh_of(self.recipe.config)
 
     @functools.cached_property
@@ -130,13 +134,13 @@ class ExperimentRunner:
         return read_split(data, "test", count=data.test_faces)
 
     def test_crops(self, size: int) -> FaceCrops:
-        """The test faces' face crops, cut once for each size."""
+        """Return the face crops of the test faces, cut once for each size."""
         if size not in self._test_crops:
             self._test_crops[size] = crop_faces(self.test, size=size, workers=os.cpu_count() or 1)
         return self._test_crops[size]
 
     def setup(self, number: int, *, balanced: bool) -> StageSetup:
-        """The training of stage `number`, with every crop made from box and annotation, so that all models share it."""
+        """Return the training of stage `number`; its crops come from boxes and annotation, so all models share them."""
         data = self.data if balanced else self.data.unbalanced()
         if number == 1:
             return first_setup(self.recipe.config, data)
@@ -154,45 +158,46 @@ class ExperimentRunner:
         return self.setup(1, balanced=False).mean
 
     def train(self, methods: Sequence[Method], variants: Sequence[Variant]) -> None:
-        """Train whatever stages are missing, those of one stage and balance as one sweep."""
+        """Train the missing stages; those of the same stage number and balance are trained as one sweep."""
         for number in (1, 2):
             for balanced in (False, True):
                 if any(method.balanced == balanced and method.stages >= number for method in methods):
                     self._train_stages(number, balanced, variants)
 
     def measure(self, method: Method, variant: Variant) -> TrialResult:
-        """The trained model on the test faces."""
-        place = self.folder / "measured" / _words(method.name) / self.trial(1, variant).label
-        if not (place / "measured.json").exists():
-            self._measure(method, variant, place)
-        told = json.loads(read_text(place / "measured.json"))
-        return TrialResult(nmes=np.load(place / "nmes.npy", allow_pickle=False), **told)
+        """Return the results of the trained model on the test faces."""
+        folder = self.folder / "measured" / _folder_name(method.name) / self.trial(1, variant).label
+        if not (folder / "measured.json").exists():
+            self._measure(method, variant, folder)
+        record = json.loads(read_text(folder / "measured.json"))
+        return TrialResult(nmes=np.load(folder / "nmes.npy", allow_pickle=False), **record)
 
     def localizer(self, method: Method, variant: Variant) -> Localizer:
-        """The trained model."""
+        """Return the trained model."""
         stages = tuple(self._stage(number, method.balanced, variant)[0] for number in range(1, method.stages + 1))
         name = f"{method.name}, {self.trial(1, variant).label}"
         return self.data.localizer(stages, self.template, name=name)
 
     def validation_nme(self, method: Method, variant: Variant) -> float:
-        """What the last stage of the model reached on the held-out training faces (fraction); infinite where its
-        training diverged."""
+        """Return the last stage's NME on the held-out training faces (fraction); infinite if training diverged."""
         value = self._stage(method.stages, method.balanced, variant)[1]
         return value if np.isfinite(value) else np.inf
 
-    def _measure(self, method: Method, variant: Variant, place: Path) -> None:
+    def _measure(self, method: Method, variant: Variant, folder: Path) -> None:
         localizer, faces = self.localizer(method, variant), self.test
         face_crops = self.test_crops(localizer.stages[-1].face_crop_size)
         order = sorted(NORMALIZERS, key=lambda name: name != self.recipe.metric)
         evaluation = evaluate(localizer, faces, metrics=order, crops=face_crops).select(stage=f"stage {method.stages}")
-        localizer.save(place / "model")
-        np.save(place / "nmes.npy", evaluation.measurements[0].values, allow_pickle=False)
-        told = {"summary": evaluation.to_dict()["results"], "validation_nme": self.validation_nme(method, variant)}
-        _write(place / "measured.json", told)
+        localizer.save(folder / "model")
+        np.save(folder / "nmes.npy", evaluation.measurements[0].values, allow_pickle=False)
+        record = {"summary": evaluation.to_dict()["results"], "validation_nme": self.validation_nme(method, variant)}
+        _write_json(folder / "measured.json", record)
 
     def _train_stages(self, number: int, balanced: bool, variants: Sequence[Variant]) -> None:
         trials = [self.trial(number, variant) for variant in variants]
-        missing = [trial for trial in dict.fromkeys(trials) if not (self._place(number, balanced, trial)).exists()]
+        missing = [
+            trial for trial in dict.fromkeys(trials) if not (self._stage_folder(number, balanced, trial)).exists()
+        ]
         if not missing:
             return
         labels = json.dumps([number, balanced, *(trial.label for trial in missing)])
@@ -203,18 +208,21 @@ class ExperimentRunner:
         for index, trial in enumerate(missing):
             stage = trained.stage(index)
             manifest = {"stage": stage.to_table(), "validation_nme": _finite(float(trained.nmes[index]))}
-            write_bundle(self._place(number, balanced, trial), manifest, {"stage": stage.variables})
+            write_bundle(self._stage_folder(number, balanced, trial), manifest, {"stage": stage.variables})
         shutil.rmtree(work / "checkpoints")
 
     def _stage(self, number: int, balanced: bool, variant: Variant) -> tuple[Stage, float]:
-        """The trained stage and its validation NME."""
-        manifest, arrays = read_bundle(self._place(number, balanced, self.trial(number, variant)))
+        """Return the trained stage and its validation NME."""
+        manifest, arrays = read_bundle(self._stage_folder(number, balanced, self.trial(number, variant)))
         nme = manifest["validation_nme"]
         return Stage.from_table(manifest["stage"], arrays["stage"]), np.inf if nme is None else nme
 
     def trial(self, number: int, variant: Variant) -> Trial:
-        """The run of a sweep that trains stage `number`. The first stage has the variant's own lengths; the second the
-        recipe's, for they are pixels of another crop."""
+        """Return the trial of a sweep that trains stage `number`.
+
+        The first stage uses the loss lengths of the variant, the second those of the recipe, because its crops have
+        another scale.
+        """
         stage = self.recipe.config.stage1 if number == 1 else self.recipe.config.stage2
         assert stage is not None
         loss = variant.loss
@@ -222,7 +230,7 @@ class ExperimentRunner:
             loss = self.recipe.loss(loss.name, number=2)
         return Trial(seed=variant.seed, loss=loss, learning_rate=variant.rate * stage.optimizer.learning_rate)
 
-    def _place(self, number: int, balanced: bool, trial: Trial) -> Path:
+    def _stage_folder(self, number: int, balanced: bool, trial: Trial) -> Path:
         return self.folder / "stages" / f"stage{number}{'-hsm' if balanced else ''}" / trial.label
 
 
@@ -231,8 +239,8 @@ def _sweep_config(recipe: Recipe) -> SweepConfig:
     return SweepConfig(**fields)
 
 
-def _words(name: str) -> str:
-    """A method's name as a folder's."""
+def _folder_name(name: str) -> str:
+    """Return the folder name of a method."""
     return name.lower().replace(" + ", "-").replace("/", "")
 
 
@@ -241,18 +249,18 @@ def _finite(value: float) -> float | None:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe that a workshop's folder records.
+    """Read the recipe in a runner's folder.
 
     Raises:
-      InputError: the file holds none.
+      InputError: the file is not a valid recipe.
     """
     try:
-        said = json.loads(read_text(path))
-        return Recipe(config=config_of(said.pop("config"), where="config"), **said)
+        record = json.loads(read_text(path))
+        return Recipe(config=config_of(record.pop("config"), where="config"), **record)
     except (OSError, ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: holds no recipe ({reason(error)}): give another --output") from error
+        raise InputError(f"{path}: not a valid recipe ({reason(error)}): pass a different --output") from error
 
 
-def _write(path: Path, value: dict) -> None:
-    """Whole or not at all."""
+def _write_json(path: Path, value: dict) -> None:
+    """Write `value` atomically."""
     write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

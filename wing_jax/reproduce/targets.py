@@ -1,4 +1,4 @@
-"""The paper's tables and figures, each a function of a workshop: what it trains, measures and sets beside the print."""
+"""The paper's tables and figures: each is a function that trains and measures models, and adds the paper's numbers."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ Cells: TypeAlias = dict[tuple[str, str], list[TrialResult]]  # by method and los
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Product(Value):
-    """What a target makes: tables, the same as plain values, and figures by the end of their file's name."""
+    """The result of a target: tables, the same as plain values, and figures by the suffix of their file name."""
 
     title: str
     about: Mapping[str, str]
@@ -39,69 +39,71 @@ class Product(Value):
     figures: Mapping[str, Figure]
 
     def write(self, folder: Path, name: str) -> list[Path]:
-        """Write NAME.md, NAME.json and a PNG for each figure; returns their paths."""
+        """Write NAME.md, NAME.json and a PNG for each figure; return their paths."""
         folder.mkdir(parents=True, exist_ok=True)
-        drawn = {ending: save_figure(figure, folder / f"{name}{ending}.png") for ending, figure in self.figures.items()}
+        figures = {
+            suffix: save_figure(figure, folder / f"{name}{suffix}.png") for suffix, figure in self.figures.items()
+        }
         facts = [f"- {label}: {text}" for label, text in self.about.items()]
-        pictures = [f"![{self.title}]({path.name})" for path in drawn.values()]
+        pictures = [f"![{self.title}]({path.name})" for path in figures.values()]
         parts = [f"# {self.title}", "\n".join(facts), *(markdown(grid).rstrip() for grid in self.grids), *pictures]
-        text, told = folder / f"{name}.md", folder / f"{name}.json"
+        text, values = folder / f"{name}.md", folder / f"{name}.json"
         text.write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="backslashreplace")
         facts = {"title": self.title, **self.about, **self.values}
-        told.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        return [text, told, *drawn.values()]
+        values.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        return [text, values, *figures.values()]
 
 
 def table1(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
-    """The losses with CNN-6."""
+    """Compare the losses with CNN-6."""
     return _losses_table(runner, METHODS[:1], seeds, losses, title="Table 1: the losses with CNN-6")
 
 
 def table3(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
-    """The losses with and without HSM, by one stage and by two."""
+    """Compare the losses with and without HSM, with one stage and with two."""
     return _losses_table(runner, METHODS, seeds, losses, title="Table 3: losses, HSM and the second stage")
 
 
 def cnn6(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
-    """The first two rows of table 3."""
+    """Make the first two rows of table 3."""
     return _losses_table(runner, METHODS[:2], seeds, losses, title="Table 3, CNN-6 alone: losses and HSM")
 
 
 def table2(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
-    """Wing's width and epsilon with CNN-6, at one learning rate: that which the rule finds for width 10, epsilon 2."""
+    """Compare Wing's widths and epsilons with CNN-6, all at the learning rate tuned for width 10 and epsilon 2."""
     rate, method = rates(runner, losses if "wing" in losses else ["wing"])["wing"], METHODS[0]
-    own = runner.recipe.loss("wing")
+    wing = runner.recipe.loss("wing")
 
     def variant(width: float, epsilon: float, seed: int) -> Variant:
-        loss = dataclasses.replace(own, params={"width": width, "epsilon": epsilon})
+        loss = dataclasses.replace(wing, params={"width": width, "epsilon": epsilon})
         return Variant(loss=loss, rate=rate, seed=seed)
 
     pairs = [(epsilon, width) for epsilon in published.EPSILONS for width in published.WIDTHS]
     runner.train([method], [variant(width, epsilon, seed) for epsilon, width in pairs for seed in seeds])
     name = runner.recipe.metric
-    found: dict[tuple[float, float], list[float]] = {
+    nmes: dict[tuple[float, float], list[float]] = {
         (epsilon, width): _nmes([runner.measure(method, variant(width, epsilon, seed)) for seed in seeds], name)
         for epsilon, width in pairs
     }
-    ours = np.array([[_mean(found[e, w]) for w in published.WIDTHS] for e in published.EPSILONS])
-    theirs = np.array([published.TABLE2[e] for e in published.EPSILONS])
+    ours = np.array([[_mean(nmes[e, w]) for w in published.WIDTHS] for e in published.EPSILONS])
+    paper = np.array([published.TABLE2[e] for e in published.EPSILONS])
     header = ("epsilon", *(f"width {width:g}" for width in published.WIDTHS))
-    rows = [(f"{e:g}", *(_spread(found[e, w]) for w in published.WIDTHS)) for e in published.EPSILONS]
-    printed = [(f"{e:g}", *(number(value) for value in published.TABLE2[e])) for e in published.EPSILONS]
+    rows = [(f"{e:g}", *(_spread(nmes[e, w]) for w in published.WIDTHS)) for e in published.EPSILONS]
+    paper_rows = [(f"{e:g}", *(number(value) for value in published.TABLE2[e])) for e in published.EPSILONS]
     return Product(
         title="Table 2: width and epsilon of the Wing loss, CNN-6",
         about=_about(runner, seeds, {"wing": rate}),
         grids=(
             Grid(f"NME by {name} (%) on {_test_name(runner)}", header, tuple(rows), 1),
-            Grid("The paper's, AFLW, by face size (%)", header, tuple(printed), 1),
+            Grid("The paper's, AFLW, by face size (%)", header, tuple(paper_rows), 1),
         ),
         values={
-            "nme_percent": [{"epsilon": e, "width": w, "seeds": values} for (e, w), values in found.items()],
+            "nme_percent": [{"epsilon": e, "width": w, "seeds": values} for (e, w), values in nmes.items()],
             "spread_over_the_grid": float(np.ptp(ours)),
         },
         figures={
             "": heat_figure(
-                {f"{_test_name(runner)}, NME by {name} (%)": ours, "the paper, AFLW, by face size (%)": theirs},
+                {f"{_test_name(runner)}, NME by {name} (%)": ours, "the paper, AFLW, by face size (%)": paper},
                 rows=published.EPSILONS,
                 columns=published.WIDTHS,
                 row_label="epsilon (pixels)",
@@ -112,39 +114,38 @@ def table2(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[s
 
 
 def length(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
-    """The losses with CNN-6 by how long they train: at the budget "short" and at "long", by the same learning rates.
+    """Compare the losses with CNN-6 at the budgets "short" and "long", with the same learning rates.
 
     Raises:
-      InputError: the budget is another one.
+      InputError: the budget is not "long".
     """
     if runner.recipe.budget != "long":
-        raise InputError("length compares the budgets short and long: give --budget long")
-    name, method, found = runner.recipe.metric, METHODS[0], {}
-    for shop in (runner.at("short"), runner):
-        cells, chosen = _measured(shop, [method], seeds, losses)
-        stage = shop.recipe.config.stage1
-        found[f"{stage.steps * stage.batch_size:,} faces"] = {
+        raise InputError("length compares the budgets short and long: pass --budget long")
+    name, method, nmes = runner.recipe.metric, METHODS[0], {}
+    for budget_runner in (runner.at("short"), runner):
+        cells, chosen = _train_and_measure(budget_runner, [method], seeds, losses)
+        stage = budget_runner.recipe.config.stage1
+        nmes[f"{stage.steps * stage.batch_size:,} faces"] = {
             loss: _nmes(cells[method.name, loss], name) for loss in losses
         }
     header = ("trained on", *(title_of(loss) for loss in losses))
     title = f"NME by {name} (%) on {_test_name(runner)}: mean ± standard deviation over the seeds"
     grids = [
-        Grid(title, header, tuple((row, *(_spread(cells[loss]) for loss in losses)) for row, cells in found.items()), 1)
+        Grid(title, header, tuple((row, *(_spread(cells[loss]) for loss in losses)) for row, cells in nmes.items()), 1)
     ]
     if "l2" in losses:
         ratios = tuple(
-            (row, *(f"{_mean(cells[loss]) / _mean(cells['l2']):.3f}" for loss in losses))
-            for row, cells in found.items()
+            (row, *(f"{_mean(cells[loss]) / _mean(cells['l2']):.3f}" for loss in losses)) for row, cells in nmes.items()
         )
         grids.append(Grid("Ratio to L2", header, ratios, 1))
     return Product(
         title="The losses by length of training, CNN-6",
         about=_about(runner, seeds, chosen),
         grids=tuple(grids),
-        values={"nme_percent": found},
+        values={"nme_percent": nmes},
         figures={
             "": seeds_figure(
-                {row: {title_of(loss): cells[loss] for loss in losses} for row, cells in found.items()},
+                {row: {title_of(loss): cells[loss] for loss in losses} for row, cells in nmes.items()},
                 label=f"NME by {name} (%)",
             )
         },
@@ -152,15 +153,15 @@ def length(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[s
 
 
 def table4(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
-    """300-W by both stages with HSM, beside what the paper prints of others.
+    """Measure both stages with HSM on 300-W, and list the paper's numbers of other methods.
 
     Raises:
-      InputError: the data are not 300-W.
+      InputError: the data set is not 300-W.
     """
     if runner.recipe.config.data.name != "w300":
-        raise InputError("table4 is of 300-W: give --data w300")
+        raise InputError("table4 needs 300-W: pass --data w300")
     method = METHODS[3]
-    cells, chosen = _measured(runner, [method], seeds, losses)
+    cells, chosen = _train_and_measure(runner, [method], seeds, losses)
     name = runner.recipe.metric
     parts: dict[str, tuple[str, str] | None] = {
         "common": ("attribute", "common"),
@@ -170,11 +171,11 @@ def table4(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[s
     rows, values = [], {}
     for loss in losses:
         measured = cells[method.name, loss]
-        found = {part: _nmes(measured, name, group=group) for part, group in parts.items()}
-        if not found["challenging"]:  # the faces of iBUG are not there, so that all faces are the common ones
-            found["full"] = []
-        values[loss] = found
-        rows.append((f"{method.name} ({title_of(loss)}), here", *(_spread(found[part]) for part in parts)))
+        nmes = {part: _nmes(measured, name, group=group) for part, group in parts.items()}
+        if not nmes["challenging"]:  # iBUG is missing, so all faces are common ones
+            nmes["full"] = []
+        values[loss] = nmes
+        rows.append((f"{method.name} ({title_of(loss)}), here", *(_spread(nmes[part]) for part in parts)))
     rows += [(f"{row}, paper", *(number(value) for value in numbers)) for row, numbers in published.TABLE4.items()]
     return Product(
         title="Table 4: 300-W",
@@ -186,12 +187,12 @@ def table4(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[s
 
 
 def ced(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
-    """The cumulative error distribution of CNN-6 by each loss, the faces of all seeds together."""
+    """Plot the cumulative error distribution of CNN-6 for each loss, over the faces of all seeds."""
     method, name = METHODS[0], runner.recipe.metric
-    cells, chosen = _measured(runner, [method], seeds, losses)
+    cells, chosen = _train_and_measure(runner, [method], seeds, losses)
     curves = {title_of(loss): np.concatenate([m.nmes for m in cells[method.name, loss]]) for loss in losses}
     threshold = metrics.METRICS[name].threshold
-    assert threshold is not None  # of an NME
+    assert threshold is not None  # every NME has one
     limits = np.linspace(0, threshold, 6)[1:]
     shares = {title: metrics.ced(nmes[np.isfinite(nmes)], limits) for title, nmes in curves.items()}
     rows = tuple((title, *(f"{100 * share:.1f}" for share in values)) for title, values in shares.items())
@@ -206,13 +207,13 @@ def ced(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]
 
 
 def pose_histogram(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[str]) -> Product:
-    """The poses of the training faces before and after HSM. Nothing is trained."""
+    """Plot the poses of the training faces before and after HSM, without any training."""
     data, setting = runner.data, runner.recipe.config.balance
     points, visible = data.train.points, data.train.visible
     try:
         model = balance.pose_axis(points, visible, flip_permutation=data.scheme.flip)
     except ValueError as error:
-        raise InputError(f"no pose axis can be found: {error}") from error
+        raise InputError(f"the pose axis cannot be computed: {error}") from error
     counts = np.bincount(data.order, minlength=len(points))
     histogram = balance.pose_histogram(np.abs(model.coefficients), counts, bins=setting.bins)
     rows = tuple(
@@ -246,10 +247,10 @@ TARGETS: dict[str, Target] = {
 }
 
 
-def _measured(
+def _train_and_measure(
     runner: ExperimentRunner, methods: Sequence[Method], seeds: Sequence[int], losses: Sequence[str]
 ) -> tuple[Cells, dict[str, float]]:
-    """The models of every method, loss and seed, trained and measured; the multiples of the learning rates."""
+    """Train and measure the models of all methods, losses and seeds; also return the learning rate multiples."""
     chosen = rates(runner, losses)
     variants = {
         loss: [Variant(loss=runner.recipe.loss(loss), rate=chosen[loss], seed=seed) for seed in seeds]
@@ -267,64 +268,64 @@ def _measured(
 def _losses_table(
     runner: ExperimentRunner, methods: Sequence[Method], seeds: Sequence[int], losses: Sequence[str], *, title: str
 ) -> Product:
-    cells, chosen = _measured(runner, methods, seeds, losses)
+    cells, chosen = _train_and_measure(runner, methods, seeds, losses)
     name = runner.recipe.metric
-    found = {key: _nmes(measured, name) for key, measured in cells.items()}
+    nmes = {key: _nmes(measured, name) for key, measured in cells.items()}
     header = ("method", *(title_of(loss) for loss in losses))
-    ours = [(m.name, *(_spread(found[m.name, loss]) for loss in losses)) for m in methods]
-    theirs = [(m.name, *(number(published.TABLE3[m.name].get(loss)) for loss in losses)) for m in methods]
+    ours = [(m.name, *(_spread(nmes[m.name, loss]) for loss in losses)) for m in methods]
+    paper = [(m.name, *(number(published.TABLE3[m.name].get(loss)) for loss in losses)) for m in methods]
     grids = [
         Grid(f"NME by {name} (%) on {_test_name(runner)}: mean ± standard deviation over the seeds", header,
              tuple(ours), 1),
-        Grid("The paper's, AFLW-Full, by face size (%)", header, tuple(theirs), 1),
+        Grid("The paper's, AFLW-Full, by face size (%)", header, tuple(paper), 1),
     ]  # fmt: skip
     if "l2" in losses:
-        grids.append(_ratios(methods, losses, found))
+        grids.append(_ratios(methods, losses, nmes))
     if len(methods) > 1:
-        grids.append(_gains(methods, losses, found))
+        grids.append(_gains(methods, losses, nmes))
     return Product(
         title=title,
         about=_about(runner, seeds, chosen),
         grids=tuple(grids),
-        values={"nme_percent": {m.name: {loss: found[m.name, loss] for loss in losses} for m in methods}},
+        values={"nme_percent": {m.name: {loss: nmes[m.name, loss] for loss in losses} for m in methods}},
         figures={
             "": seeds_figure(
-                {m.name: {title_of(loss): found[m.name, loss] for loss in losses} for m in methods},
+                {m.name: {title_of(loss): nmes[m.name, loss] for loss in losses} for m in methods},
                 label=f"NME by {name} (%)",
             )
         },
     )
 
 
-def _ratios(methods: Sequence[Method], losses: Sequence[str], found: Mapping) -> Grid:
-    """Each loss against L2 with the same method, the paper's ratio behind it."""
+def _ratios(methods: Sequence[Method], losses: Sequence[str], nmes: Mapping) -> Grid:
+    """Return the ratio of each loss to L2 with the same method, followed by the paper's ratio."""
     rows = []
     for method in methods:
         printed = published.TABLE3[method.name]
-        own = [_mean(found[method.name, loss]) / _mean(found[method.name, "l2"]) for loss in losses]
+        ours = [_mean(nmes[method.name, loss]) / _mean(nmes[method.name, "l2"]) for loss in losses]
         paper = [printed[loss] / printed["l2"] if loss in printed else None for loss in losses]
-        rows.append((method.name, *(f"{a:.2f} ({number(b)})" for a, b in zip(own, paper, strict=True))))
+        rows.append((method.name, *(f"{a:.2f} ({number(b)})" for a, b in zip(ours, paper, strict=True))))
     return Grid(
         "Ratio to L2, in brackets the paper's", ("method", *(title_of(loss) for loss in losses)), tuple(rows), 1
     )
 
 
-def _gains(methods: Sequence[Method], losses: Sequence[str], found: Mapping) -> Grid:
-    """Each method against CNN-6 with the same loss, the paper's ratio behind it."""
+def _gains(methods: Sequence[Method], losses: Sequence[str], nmes: Mapping) -> Grid:
+    """Return the ratio of each method to CNN-6 with the same loss, followed by the paper's ratio."""
     rows, first = [], methods[0].name
     for method in methods[1:]:
-        own = [_mean(found[method.name, loss]) / _mean(found[first, loss]) for loss in losses]
+        ours = [_mean(nmes[method.name, loss]) / _mean(nmes[first, loss]) for loss in losses]
         printed, base = published.TABLE3[method.name], published.TABLE3[first]
         paper = [printed[loss] / base[loss] if loss in printed else None for loss in losses]
-        rows.append((method.name, *(f"{a:.2f} ({number(b)})" for a, b in zip(own, paper, strict=True))))
+        rows.append((method.name, *(f"{a:.2f} ({number(b)})" for a, b in zip(ours, paper, strict=True))))
     header = ("method", *(title_of(loss) for loss in losses))
     return Grid(f"Ratio to {first}, in brackets the paper's", header, tuple(rows), 1)
 
 
 def _nmes(measured: Sequence[TrialResult], metric: str, *, group: tuple[str, str] | None = None) -> list[float]:
-    """Mean NMEs in per cent, one a seed."""
-    found = [one.nme(metric, group=group) for one in measured]
-    return [value for value in found if value is not None]
+    """Return the mean NMEs in per cent, one for each seed."""
+    values = [result.nme(metric, group=group) for result in measured]
+    return [value for value in values if value is not None]
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -332,7 +333,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Mean ± standard deviation; a dash for none."""
+    """Format mean ± standard deviation; a dash if there are no values."""
     if not values:
         return "-"
     return f"{_mean(values):.2f}" + (f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else "")
@@ -340,10 +341,12 @@ def _spread(values: Sequence[float]) -> str:
 
 def _about(runner: ExperimentRunner, seeds: Sequence[int], chosen: Mapping[str, float]) -> dict[str, str]:
     recipe, first = runner.recipe, runner.recipe.config.stage1
-    rated = ", ".join(f"{title_of(loss)} {rate * first.optimizer.learning_rate:.1e}" for loss, rate in chosen.items())
-    how = "tuned by the rule of wing_jax.reproduce.rates" if recipe.tuned else "the paper's"
-    if source := RATES_OF.get(recipe.budget):
-        how += f" at the budget {source}"
+    learning_rates = ", ".join(
+        f"{title_of(loss)} {rate * first.optimizer.learning_rate:.1e}" for loss, rate in chosen.items()
+    )
+    source = "tuned by the rule of wing_jax.reproduce.rates" if recipe.tuned else "the paper's"
+    if budget := RATES_OF.get(recipe.budget):
+        source += f" at the budget {budget}"
     second = recipe.config.stage2
     stages = f"CNN-6 {first.steps:,} steps of {first.batch_size}"
     if second is not None:
@@ -351,15 +354,15 @@ def _about(runner: ExperimentRunner, seeds: Sequence[int], chosen: Mapping[str, 
     return {
         "data": f"{_train_name(runner)}; tested on {len(runner.test):,}",
         "budget": f"{recipe.budget}: {stages}; {first.optimizer.name}",
-        "learning rates of CNN-6": f"{rated} ({how})",
+        "learning rates of CNN-6": f"{learning_rates} ({source})",
         "seeds": ", ".join(map(str, seeds)),
     }
 
 
 def _train_name(runner: ExperimentRunner) -> str:
     data = runner.data
-    held = len(data.validation.images)
-    return f"{data.data_name}, {len(data.train.images):,} faces to train and {held:,} held out"
+    held_out = len(data.validation.images)
+    return f"{data.data_name}, {len(data.train.images):,} faces to train and {held_out:,} held out"
 
 
 def _test_name(runner: ExperimentRunner) -> str:
