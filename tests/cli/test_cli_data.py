@@ -97,7 +97,7 @@ def test_check_of_annotated_poses_and_own_boxes(capsys, tmp_path):
 
 def test_check_of_ones_own_folder_needs_its_scheme(capsys, tmp_path):
     write_points_folder(tmp_path / "mine")
-    assert "need their scheme: give a .toml file" in refused(capsys, "check", tmp_path / "mine")
+    assert "needs a scheme: pass a .toml file" in refused(capsys, "check", tmp_path / "mine")
     assert row(said(capsys, "check", tmp_path / "mine", "--scheme", "ibug68"), "all")[1] == "5"
     assert "scheme 'mine': give a .toml file" in refused(capsys, "check", tmp_path / "mine", "--scheme", "mine")
 

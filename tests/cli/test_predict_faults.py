@@ -455,6 +455,6 @@ def test_the_overlay_and_points_are_the_photos_own(folder, predict, model):
 
 
 def test_a_picture_that_png_does_not_take_is_one_line(tmp_path, capfd):
-    with pytest.raises(InputError, match=r"wide\.png: cannot write this image: the format does not take"):
+    with pytest.raises(InputError, match=r"wide\.png: cannot write this image: the format does not support"):
         write_image(tmp_path / "wide.png", np.zeros((1, 1_048_576, 3), np.uint8))
     assert not list(tmp_path.iterdir())

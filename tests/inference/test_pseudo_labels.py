@@ -199,7 +199,7 @@ def test_photos_are_left_out_by_name(drawn):
     assert len(kept) == len(drawn) - drawn.photos.count(name)
     assert drawn.without(()).photos == drawn.photos
     assert drawn.without(("elsewhere/1",)).photos == drawn.photos
-    with pytest.raises(InputError, match="no face is left"):
+    with pytest.raises(InputError, match="no face remains"):
         drawn.without(drawn.photos)
     with pytest.raises(InputError, match="copies=0 must be at least 1"):
         DataConfig(name="synthetic", copies=0)

@@ -239,7 +239,7 @@ def test_a_picture_that_predict_drew_points_into_is_not_taken_for_the_photo(tmp_
     write_pts(tmp_path / "a.pts", np.full((5, 2), 20.0) + np.arange(5)[:, None])
     write_overlay(tmp_path / "a.png", image)
     assert (read_image(tmp_path / "a.png") == image).all()  # still a whole picture
-    with pytest.raises(InputError, match=r"a\.png: wing-jax predict drew .* put the photo in its place"):
+    with pytest.raises(InputError, match=r"a\.png: wing-jax predict drew .* replace it with the photo"):
         load_faces("pts", "all", root=str(tmp_path), scheme="mtfl5")
     write_image(tmp_path / "a.jpg", image)  # the photo beside it
     assert load_faces("pts", "all", root=str(tmp_path), scheme="mtfl5").pictures == (tmp_path / "a.jpg",)

@@ -123,7 +123,7 @@ def test_300w_refuses_missing_and_broken_detector_boxes(w300):
     assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: not as published")
     scipy.io.savemat(file, {"bounding_boxes": np.zeros((1, 3))})
     assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: not as published")
-    assert "for 300-W alone" in refusal(load_faces, "synthetic", "train", count=1, boxes="detector")
+    assert "only for 300-W" in refusal(load_faces, "synthetic", "train", count=1, boxes="detector")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_point_far_outside_its_picture_is_refused(w300, stray):
     points[7] = stray
     write_pts(w300 / "afw/17_2.pts", points)
     message = refusal(crop_faces, read_w300(w300, "train"), size=32)
-    assert message.startswith(f"{w300 / 'afw/17_2.jpg'}: point 8 of its annotation lies ")
+    assert message.startswith(f"{w300 / 'afw/17_2.jpg'}: point 8 of its annotation is ")
     assert message.endswith("pixels outside the picture of 200 x 180: correct or remove the annotation")
 
 
