@@ -169,7 +169,7 @@ def test_an_older_model_of_reproduce_uses_its_recipe(tmp_path):
     trial = recipe("synthetic", "trial")
     small = dataclasses.replace(trial.config, data=DataConfig(name="synthetic", train_faces=60, validation=0.2))
     runner = ExperimentRunner(dataclasses.replace(trial, config=small), output=tmp_path)
-    found, (remark,) = select_faces(empty_model().save(runner.folder / "select_faces" / "cnn-6" / "wing" / "model"))
+    found, (remark,) = select_faces(empty_model().save(runner.folder / "measured" / "cnn-6" / "wing" / "model"))
     data = runner.recipe.config.data
     assert found.photos == expected(load_faces("synthetic", "train", count=data.train_faces, seed=0), data)
     assert "recipe.json" in remark

@@ -1,4 +1,4 @@
-"""Sets of faces: gather_faces one by one, indexed, and split by photo."""
+"""Sets of faces: gathered one by one, indexed, and split by photo."""
 
 import dataclasses
 from pathlib import Path

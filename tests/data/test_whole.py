@@ -56,7 +56,7 @@ OTHERS = {
     "BMP": save("BMP"),
     "BMP palette": save("BMP", "P"),
     "GIF": save("GIF"),
-    "GIF save_animation": save_animation("GIF"),
+    "GIF animated": save_animation("GIF"),
     "WebP": save("WEBP"),
     "WebP lossless": save("WEBP", lossless=True),
     "TIFF": save("TIFF"),
@@ -104,7 +104,7 @@ def pixels_of(content: bytes) -> np.ndarray | None:
 @pytest.fixture
 def readable(request):
     content = PICTURES[request.param]
-    if request.param in ("AVIF", "GIF", "GIF save_animation") and pixels_of(content) is None:
+    if request.param in ("AVIF", "GIF", "GIF animated") and pixels_of(content) is None:
         pytest.skip("this OpenCV does not read it")
     return content
 
