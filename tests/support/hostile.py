@@ -276,9 +276,7 @@ class Watch:
             mode = details[1] if isinstance(details[1], str) else ""
             writing = any(letter in mode for letter in "wax+") or details[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             real = Path(os.path.realpath(path))
-            is_plain_path = real.parent == TEMPORARY and real.name.startswith(
-                "wing_jax-"
-            )  # a link of `files.plain_path`
+            is_link = real.parent == TEMPORARY and real.name.startswith("wing_jax-")  # of `files.plain_path`
             cache = jax.config.values["jax_compilation_cache_dir"]
             if cache and real.is_relative_to(os.path.realpath(cache)):
                 return
