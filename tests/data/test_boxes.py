@@ -60,7 +60,7 @@ def test_mtfl_boxes_work_for_any_scheme_with_the_five_points():
     )
 
 
-def test_an_unknown_rule_is_refused():
+def test_an_unknown_rule_is_rejected():
     with pytest.raises(InputError, match="boxes='tight': use one of given, landmarks"):
         with_boxes(two_faces(), "tight")
     assert all(RULES.values())

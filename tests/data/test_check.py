@@ -123,9 +123,9 @@ def test_a_picture_with_another_encoding_is_a_duplicate(tmp_path, quality):
 
 def test_the_number_of_threads_changes_nothing(tmp_path):
     paths = write_pictures(tmp_path, **{f"p{seed}": noise(seed) for seed in range(8)})
-    one, four = (check_split(faces_of(paths), [], workers=workers) for workers in (1, 4))
-    assert one.digests == four.digests
-    np.testing.assert_array_equal(one.patterns, four.patterns)
+    serial, parallel = (check_split(faces_of(paths), [], workers=workers) for workers in (1, 4))
+    assert serial.digests == parallel.digests
+    np.testing.assert_array_equal(serial.patterns, parallel.patterns)
 
 
 def test_shared_faces_are_found_in_any_crop():

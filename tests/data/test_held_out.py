@@ -84,22 +84,22 @@ def test_a_training_records_the_photos_it_held_out(data, faces):
 
 def test_evaluate_uses_exactly_the_held_out_photos(data, faces, tmp_path):
     model = data.localizer((), np.zeros((68, 2), np.float32), name="x").save(tmp_path / "elsewhere")
-    found, remarks = select_faces(model)
-    assert found.photos == expected(faces)
+    selected, remarks = select_faces(model)
+    assert selected.photos == expected(faces)
     assert remarks == ()
     by_default = load_faces("synthetic", "train", count=60).split(0.05)[1]
-    assert not {*found.photos} & {*by_default.photos}  # the default does not depend on the model
+    assert not {*selected.photos} & {*by_default.photos}  # the default does not depend on the model
     few, remarks = select_faces(model, faces=20)
     assert set(few.photos) == {photo for photo in expected(faces) if int(photo.split("-")[1]) < 20}
-    assert remarks == (f"{len(found) - len(few)} of the {len(found)} held-out photos are missing",)
+    assert remarks == (f"{len(selected) - len(few)} of the {len(selected)} held-out photos are missing",)
     with pytest.raises(InputError, match=r"none of the .* photos of 'synthetic' that the model's training held out"):
         data.held_out.pick(load_faces("synthetic", "test", count=5), data="synthetic")
 
 
 def test_photos_added_after_training_were_not_held_out(faces):
     record = held_out_rule(DATA, seed=SEED).of_faces(faces.take(np.array([1, 2])), trained={"3-0"})
-    found, _ = record.pick(faces, data="packed")  # the same photos, packed
-    assert found.photos == ("3-1", "3-2")
+    selected, _ = record.pick(faces, data="packed")  # the same photos, packed
+    assert selected.photos == ("3-1", "3-2")
 
 
 def test_many_photos_are_recorded_by_the_rule_and_a_digest(faces):
@@ -110,11 +110,11 @@ def test_many_photos_are_recorded_by_the_rule_and_a_digest(faces):
     restored = HeldOut.from_table(json.loads(json.dumps(record.to_table())))
     assert restored == record
     for name in ("synthetic", "packed"):
-        found, remark = restored.pick(faces, data=name)
-        assert (found.photos, remark) == (held_out.photos[1:], "")
+        selected, remark = restored.pick(faces, data=name)
+        assert (selected.photos, remark) == (held_out.photos[1:], "")
     fewer = faces.take(np.arange(30))
-    found, remark = restored.pick(fewer, data="synthetic")
-    assert set(found.photos) == set(held_out.photos[1:]) & set(fewer.photos)
+    selected, remark = restored.pick(fewer, data="synthetic")
+    assert set(selected.photos) == set(held_out.photos[1:]) & set(fewer.photos)
     assert "the data set has changed since" in remark
     with pytest.raises(InputError, match="held out photos of 'synthetic': pass that data set"):
         restored.pick(fewer, data="packed")
@@ -155,8 +155,8 @@ def test_an_older_model_uses_the_config_beside_it(config, faces, tmp_path):
     for started, folder in ((config, run), (swept, tmp_path / "swept" / "sweep")):
         write_record(record_of(started, folder), folder)
     for folder in (run / "model", tmp_path / "swept" / "trials" / "wing-seed0" / "model"):
-        found, (remark,) = select_faces(empty_model().save(folder))
-        assert found.photos == expected(faces)
+        selected, (remark,) = select_faces(empty_model().save(folder))
+        assert selected.photos == expected(faces)
         assert "held out are 0.3 of the photos, by " in remark
         assert "config.json" in remark
     assert select_faces(run)[0].photos == expected(faces)  # the run's folder names its model
@@ -169,15 +169,15 @@ def test_an_older_model_of_reproduce_uses_its_recipe(tmp_path):
     trial = recipe("synthetic", "trial")
     small = dataclasses.replace(trial.config, data=DataConfig(name="synthetic", train_faces=60, validation=0.2))
     runner = ExperimentRunner(dataclasses.replace(trial, config=small), output=tmp_path)
-    found, (remark,) = select_faces(empty_model().save(runner.folder / "measured" / "cnn-6" / "wing" / "model"))
+    selected, (remark,) = select_faces(empty_model().save(runner.folder / "measured" / "cnn-6" / "wing" / "model"))
     data = runner.recipe.config.data
-    assert found.photos == expected(load_faces("synthetic", "train", count=data.train_faces, seed=0), data)
+    assert selected.photos == expected(load_faces("synthetic", "train", count=data.train_faces, seed=0), data)
     assert "recipe.json" in remark
 
 
 def test_without_a_record_the_assumed_share_is_reported(tmp_path):
-    found, (remark,) = select_faces(empty_model().save(tmp_path / "old"), faces=40)
-    assert found.photos == load_faces("synthetic", "train", count=40).split(0.05)[1].photos
+    selected, (remark,) = select_faces(empty_model().save(tmp_path / "old"), faces=40)
+    assert selected.photos == load_faces("synthetic", "train", count=40).split(0.05)[1].photos
     assert "does not record what its training held out: taken are the 0.05 of the photos" in remark
 
 
@@ -185,8 +185,8 @@ def test_the_pretrained_models_record_their_held_out_photos(data_root):
     for name, faces in (("w300", 106), ("mtfl", 473)):  # from their model cards
         record = Localizer.load(name).metadata.held_out
         all_faces = load_faces(name, "train", root=str(data_root / {"w300": "300w"}.get(name, name)))
-        found, remark = record.pick(all_faces, data=name)
-        assert (len(found), remark) == (faces, "")
+        selected, remark = record.pick(all_faces, data=name)
+        assert (len(selected), remark) == (faces, "")
         assert f"{faces} held out" in pretrained.card(name)
 
 

@@ -40,7 +40,7 @@ def test_jpeg_round_trip_is_close(tmp_path):
 
 @pytest.mark.parametrize("share", [0.98, 0.7, 0.3])
 @pytest.mark.parametrize("ending", [".jpg", ".png"])
-def test_a_truncated_picture_is_refused(tmp_path, ending, share):
+def test_a_truncated_picture_is_rejected(tmp_path, ending, share):
     noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
     content = encoded(noise, ending)
     (tmp_path / "cut").write_bytes(content[: int(share * len(content))])
@@ -55,7 +55,7 @@ def test_the_first_bytes_of_a_picture_are_rejected(tmp_path, ending, length):
     refusal(tmp_path / "start")
 
 
-def test_empty_text_missing_and_folder_are_refused(tmp_path):
+def test_empty_text_missing_and_folder_are_rejected(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("this is no picture\n" * 20)
     assert "not an image" in refusal(tmp_path / "empty.jpg")
@@ -74,7 +74,7 @@ def test_a_picture_with_an_enormous_size_is_rejected(tmp_path):
     refusal(tmp_path / "bomb.png")
 
 
-def test_a_progressive_jpeg_is_read_and_refused_when_cut(tmp_path):
+def test_a_progressive_jpeg_is_read_and_rejected_when_cut(tmp_path):
     content = encoded(gradient(), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
     assert content.count(b"\xff\xda") > 1
     (tmp_path / "whole.jpg").write_bytes(content)
@@ -143,7 +143,7 @@ def png_with_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("side", [9_000, 10_000, 20_000, 60_000])
-def test_a_huge_picture_is_refused_by_its_header(tmp_path, side):
+def test_a_huge_picture_is_rejected_by_its_header(tmp_path, side):
     assert side**2 > LARGEST_PICTURE
     (tmp_path / "a.png").write_bytes(png_with_header(side, side))
     assert f"more than {LARGEST_PICTURE:,} pixels: shrink" in refusal(tmp_path / "a.png")

@@ -93,9 +93,9 @@ def test_the_folder_may_have_any_name(faces, tmp_path, odd):
     assert [path.name for path in tmp_path.iterdir()] == [odd]
     (shard,) = (tmp_path / odd).glob("*.array_record")
     shard.write_bytes(b"")
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError) as caught:
         read_packed(tmp_path / odd, "train")
-    assert str(refused.value).startswith(printable(str(shard)))
+    assert str(caught.value).startswith(printable(str(shard)))
 
 
 def test_transforms_lead_back_to_the_picture(folder, faces):

@@ -143,7 +143,7 @@ def test_an_invalid_face_is_an_error_or_is_listed(complaint):
     assert faults[0].startswith(complaint)
 
 
-def test_a_set_without_a_face_is_refused():
+def test_a_set_without_a_face_is_rejected():
     assert refusal(gather_faces) == "example: no face remains: the data set is empty"
     assert refusal(gather_faces, InputError("a.pts: bad"), faults=[]) == "example: no face remains: a.pts: bad"
     with pytest.raises(KeyError):  # a bug in the reader is not a fault of the data

@@ -193,7 +193,7 @@ def test_boxes_of_plain_meaning_are_taken(given, expected):
     ("given", "said"),
     [
         (None, "are None: .* wing_jax.FaceLandmarker"),
-        ([[1, 2, 3, 4], [1, 2, 3]], "hold 3 and 4 numbers"),
+        ([[1, 2, 3, 4], [1, 2, 3]], "have 3 and 4 numbers"),
         ([1, [2, 3], 4, 5], "must be"),
         ([[1, 2, 3, 4, 5]], r"not \[1, 5\]"),
         ([1, 2, 3], r"not \[1, 3\]"),

@@ -166,9 +166,8 @@ def predictions(folder: Path, draw: random.Random) -> Judge:
     before = _list_tree(folder)
 
     def judge() -> None:
-        status, output, errors = _run_command(
-            "predict", folder / "model", source, "--output", out, "--detector", "none"
-        )
+        options = ("--output", out, "--detector", "none")
+        status, output, errors = _run_command("predict", folder / "model", source, *options)
         assert "Traceback" not in errors
         assert status == (1 if bad else 0), f"status {status}: {errors.strip()[-300:] or output[-300:]}"
         for kind in bad:
@@ -178,9 +177,8 @@ def predictions(folder: Path, draw: random.Random) -> Judge:
         assert len(rows) == len(good), f"{len(rows)} rows of {len(good)}"
         overlays = [path for path in out.iterdir() if path.suffix == ".png"]
         assert len(overlays) == len(good), f"{len(overlays)} overlays of {len(good)}"
-        assert {
-            path: state for path, state in _list_tree(folder).items() if not Path(path).is_relative_to(out)
-        } == before
+        after = {path: state for path, state in _list_tree(folder).items() if not Path(path).is_relative_to(out)}
+        assert after == before
 
     return judge
 

@@ -41,9 +41,9 @@ def size_fault(annotated: Int[np.ndarray, "2"] | None, *, width: int, height: in
     )
 
 
-def same_size(one: Int[np.ndarray, "2"] | tuple[int, int], other: Int[np.ndarray, "2"] | tuple[int, int]) -> bool:
+def same_size(left: Int[np.ndarray, "2"] | tuple[int, int], right: Int[np.ndarray, "2"] | tuple[int, int]) -> bool:
     """Whether two sizes (width, height) are equal except for rounding."""
-    return bool(np.abs(np.subtract(one, other)).max() <= ROUNDING)
+    return bool(np.abs(np.subtract(left, right)).max() <= ROUNDING)
 
 
 def box_fault(box: Float[np.ndarray, "4"], *, width: int, height: int) -> str:

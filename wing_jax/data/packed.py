@@ -76,9 +76,8 @@ def _pack(splits: Mapping[str, FaceSet], folder: Path, **options: Any) -> dict:
     try:
         manifest = _write(splits, partial, **options)
         if folder.exists() and any(folder.iterdir()):  # hidden files, which are kept
-            for path in sorted(
-                partial.iterdir(), key=lambda path: path.name == MANIFEST
-            ):  # the manifest last: now complete
+            # the manifest last, because it marks the folder as complete
+            for path in sorted(partial.iterdir(), key=lambda path: path.name == MANIFEST):
                 path.rename(folder / path.name)
             partial.rmdir()
         else:
