@@ -323,7 +323,7 @@ def test_data_are_found_below_the_environment_variable_and_else_both_places_are_
     monkeypatch.setenv("WING_JAX_DATA", str(tmp_path.parent))
     assert find_data(tmp_path.name) == tmp_path
     message = refusal(find_data, "no-such-data")
-    assert f"no data in {tmp_path.parent / 'no-such-data'} nor ../shared/data/no-such-data" in message
+    assert f"no data in {tmp_path.parent / 'no-such-data'} or ../shared/data/no-such-data" in message
     assert len(load_faces("w300", "train", root=str(w300))) == 3
 
 
