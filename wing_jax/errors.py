@@ -16,7 +16,7 @@ class InputError(ValueError):
     ...     wj.FaceSet.from_arrays([], [], scheme="mtfl5")
     ... except wj.InputError as error:
     ...     print(error)
-    images: there is none: give at least one face
+    images: the list is empty: pass at least one face
     """
 
     def __init__(self, message: str):

@@ -99,7 +99,7 @@ def test_check_of_annotated_poses_and_computed_boxes(capsys, tmp_path):
 
 def test_check_of_a_folder_of_points_files_needs_a_scheme(capsys, tmp_path):
     write_points_folder(tmp_path / "mine")
-    assert "need their scheme: give a .toml file" in error_of(capsys, "check", tmp_path / "mine")
+    assert "needs a scheme: pass a .toml file" in error_of(capsys, "check", tmp_path / "mine")
     assert row(output_of(capsys, "check", tmp_path / "mine", "--scheme", "ibug68"), "all")[1] == "5"
     assert "scheme 'mine': pass a .toml file" in error_of(capsys, "check", tmp_path / "mine", "--scheme", "mine")
 

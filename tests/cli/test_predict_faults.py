@@ -455,6 +455,6 @@ def test_overlay_and_points_belong_to_the_right_photo(folder, predict, model):
 
 
 def test_a_picture_too_wide_for_png_is_an_input_error(tmp_path, capfd):
-    with pytest.raises(InputError, match=r"wide\.png: cannot write this image: the format does not take"):
+    with pytest.raises(InputError, match=r"wide\.png: cannot write this image: the format does not support"):
         write_image(tmp_path / "wide.png", np.zeros((1, 1_048_576, 3), np.uint8))
     assert not list(tmp_path.iterdir())

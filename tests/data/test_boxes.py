@@ -1,4 +1,4 @@
-"""Named rules for face boxes, by hand and as properties."""
+"""Rules for face boxes, checked against values computed by hand and as properties."""
 
 import dataclasses
 from pathlib import Path
@@ -48,10 +48,10 @@ def test_rules_by_hand(rule, first, second, convention):
     assert faces.box_convention == convention
 
 
-def test_mtfl_boxes_are_made_from_any_scheme_with_the_five_points():
-    shown = two_faces(visible=np.ones((2, 5), bool))
-    np.testing.assert_array_equal(with_boxes(shown, "mtfl").boxes, box_of_five_points(shown.points))
-    with pytest.raises(InputError, match=r"^b.png: boxes='mtfl' needs all five points and some are hidden"):
+def test_mtfl_boxes_work_for_any_scheme_with_the_five_points():
+    all_visible = two_faces(visible=np.ones((2, 5), bool))
+    np.testing.assert_array_equal(with_boxes(all_visible, "mtfl").boxes, box_of_five_points(all_visible.points))
+    with pytest.raises(InputError, match=r"^b.png: boxes='mtfl' needs all five points, but some are hidden"):
         with_boxes(two_faces(), "mtfl")
     points = np.random.default_rng(0).uniform(0, 100, (2, 21, 2)).astype(np.float32)
     faces = two_faces(scheme=AFLW_21, points=points, visible=np.ones((2, 21), bool))
@@ -60,7 +60,7 @@ def test_mtfl_boxes_are_made_from_any_scheme_with_the_five_points():
     )
 
 
-def test_an_unknown_rule_is_refused():
+def test_an_unknown_rule_is_rejected():
     with pytest.raises(InputError, match="boxes='tight': use one of given, landmarks"):
         with_boxes(two_faces(), "tight")
     assert all(RULES.values())
@@ -74,7 +74,7 @@ BOXES = arrays.arrays(np.float32, (3, 2), elements=st.floats(-500, 500, width=32
 
 
 @given(BOXES)
-def test_squares_hold_the_box_and_keep_its_centre(boxes):
+def test_squares_contain_the_box_and_keep_its_center(boxes):
     squares = squared(boxes)
     side = squares[:, 2:] - squares[:, :2]
     np.testing.assert_allclose(side[:, 0], side[:, 1], rtol=1e-3)
@@ -84,15 +84,15 @@ def test_squares_hold_the_box_and_keep_its_centre(boxes):
 
 
 @given(BOXES, st.floats(0.25, 4))
-def test_scaling_there_and_back_changes_nothing(boxes, factor):
+def test_scaling_and_scaling_back_changes_nothing(boxes, factor):
     np.testing.assert_allclose(scaled(scaled(boxes, factor=factor), factor=1 / factor), boxes, atol=1e-2)
 
 
 @given(st.floats(0.5, 1.5), st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
-def test_fitted_boxes_lie_about_the_faces_as_wanted(side, x, y):
+def test_fitted_boxes_have_the_target_convention(side, x, y):
     faces = two_faces(boxes=np.float32([[20, 30, 80, 90], [0, -2, 40, 38]]))
-    wanted = ShapeInBox(center=(x, y), side=side)
-    boxes = fitted(faces.boxes, given=shape_in_box(faces), wanted=wanted)
+    target = ShapeInBox(center=(x, y), side=side)
+    boxes = fitted(faces.boxes, given=shape_in_box(faces), wanted=target)
     measured = shape_in_box(two_faces(boxes=boxes))
     assert measured.side == pytest.approx(side, abs=2e-3)
     assert measured.center == pytest.approx((x, y), abs=2e-3)
@@ -100,6 +100,6 @@ def test_fitted_boxes_lie_about_the_faces_as_wanted(side, x, y):
     np.testing.assert_allclose(ratios, np.full_like(ratios, ratios[0, 0]), rtol=1e-4)  # one factor for all
 
 
-def test_the_tight_box_leaves_out_what_has_no_position():
+def test_the_tight_box_ignores_points_without_a_position():
     points = np.float32([[1, 5], [np.nan, np.nan], [3, 2]])
     np.testing.assert_array_equal(tight_box(points), [1, 2, 3, 5])

@@ -1,4 +1,4 @@
-"""`check`: duplicates by content, points outside pictures and boxes, faults, each against a case made by hand."""
+"""`check`: duplicates by content, points outside pictures and boxes, and faults, each on a small example."""
 
 import dataclasses
 from pathlib import Path
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from wing_jax.data.check import ALIKE, ONE_FACE, check_split, duplicates, parted, shared_faces
+from wing_jax.data.check import SAME_FACE_CORRELATION, SAME_PHOTO_BITS, check_split, duplicates, parted, shared_faces
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Embedded, read_image, write_image
 from wing_jax.data.load import load_faces
@@ -31,14 +31,14 @@ def faces_of(paths: list[Path], **changes) -> FaceSet:
     return dataclasses.replace(faces, **changes)
 
 
-def written(folder: Path, **pictures: np.ndarray) -> list[Path]:
+def write_pictures(folder: Path, **pictures: np.ndarray) -> list[Path]:
     for name, image in pictures.items():
         write_image(folder / f"{name}.png", image)
     return [folder / f"{name}.png" for name in pictures]
 
 
-def test_sizes_faults_and_what_lies_outside(tmp_path):
-    paths = written(tmp_path, a=noise(1), b=noise(2, width=80), c=noise(3), d=noise(4))
+def test_sizes_faults_and_points_outside(tmp_path):
+    paths = write_pictures(tmp_path, a=noise(1), b=noise(2, width=80), c=noise(3), d=noise(4))
     paths[2].write_bytes(b"no picture")
     points = faces_of(paths).points.copy()
     points[0, 0] = (5, 10)  # outside the box
@@ -55,8 +55,8 @@ def test_sizes_faults_and_what_lies_outside(tmp_path):
     assert len(check.faults) == 2
 
 
-def test_one_picture_under_two_names_is_told(tmp_path):
-    paths = written(tmp_path, a=noise(1), b=noise(2), c=noise(1), d=noise(1))
+def test_one_picture_under_two_names_is_reported(tmp_path):
+    paths = write_pictures(tmp_path, a=noise(1), b=noise(2), c=noise(1), d=noise(1))
     faces = faces_of(paths)
     assert parted(check_split(faces, [])) == [(str(paths[0]), str(paths[2])), (str(paths[0]), str(paths[3]))]
     one_photo = dataclasses.replace(faces, photos=("a", "b", "a", "a"))
@@ -64,97 +64,95 @@ def test_one_picture_under_two_names_is_told(tmp_path):
 
 
 def test_a_point_on_the_last_pixel_is_inside(tmp_path):
-    paths = written(tmp_path, a=noise(1))
+    paths = write_pictures(tmp_path, a=noise(1))
     points = faces_of(paths).points.copy()
     points[0, :2] = (63.5, 47.5), (-0.5, -0.5)
     assert not check_split(faces_of(paths, points=points), []).outside.any()
 
 
-def test_a_photo_with_several_faces_is_read_once_and_its_fault_told_once(tmp_path):
-    read = []
+def test_a_photo_with_several_faces_is_read_and_reported_once(tmp_path):
+    reads = []
 
     def picture():
-        read.append(1)
+        reads.append(1)
         return noise(1)
 
     shared = Embedded("frame", picture)
-    check = check_split(faces_of([tmp_path], pictures=(shared,) * 3, **tripled()), [])
-    assert read == [1]
+    check = check_split(faces_of([tmp_path], pictures=(shared,) * 3, **three_faces()), [])
+    assert reads == [1]
     assert check.sizes.tolist() == [[64, 48]] * 3
     missing = check_split(faces_of([tmp_path / "none.png"] * 3), [])
     assert len(missing.faults) == 1
 
 
-def tripled() -> dict:
-    one = faces_of([Path("x")])
+def three_faces() -> dict:
+    face = faces_of([Path("x")])
     return {
-        "points": np.repeat(one.points, 3, 0), "visible": np.repeat(one.visible, 3, 0),
-        "boxes": np.repeat(one.boxes, 3, 0), "photos": ("x",) * 3, "subsets": ("",) * 3,
+        "points": np.repeat(face.points, 3, 0), "visible": np.repeat(face.visible, 3, 0),
+        "boxes": np.repeat(face.boxes, 3, 0), "photos": ("x",) * 3, "subsets": ("",) * 3,
     }  # fmt: skip
 
 
-def test_duplicates_are_found_by_content_across_splits_alone(tmp_path):
-    train = written(tmp_path / "train", a=noise(1), b=noise(2), c=noise(3), again=noise(1))
-    test = written(tmp_path / "test", copied=noise(2), other=noise(9), blank=np.full((48, 64, 3), 90, np.uint8))
-    train += written(tmp_path / "train", white=np.full((40, 64, 3), 250, np.uint8))
+def test_duplicates_are_found_by_content_and_only_across_splits(tmp_path):
+    train = write_pictures(tmp_path / "train", a=noise(1), b=noise(2), c=noise(3), again=noise(1))
+    test = write_pictures(tmp_path / "test", copied=noise(2), other=noise(9), blank=np.full((48, 64, 3), 90, np.uint8))
+    train += write_pictures(tmp_path / "train", white=np.full((40, 64, 3), 250, np.uint8))
     cv2.imwrite(str(tmp_path / "test" / "smaller.jpg"), cv2.resize(noise(3), (48, 36))[:, :, ::-1])
     test.append(tmp_path / "test" / "smaller.jpg")
-    found = duplicates({"train": check_split(faces_of(train), []), "test": check_split(faces_of(test), [])})
-    assert sorted(found) == [
-        ("one photo, it seems", f"train: {train[2]}", f"test: {test[3]}"),
+    matches = duplicates({"train": check_split(faces_of(train), []), "test": check_split(faces_of(test), [])})
+    assert sorted(matches) == [
+        ("probably the same photo", f"train: {train[2]}", f"test: {test[3]}"),
         ("the same file", f"train: {train[1]}", f"test: {test[0]}"),
     ]
 
 
 @pytest.mark.parametrize("quality", [95, 60, 40])
-def test_a_picture_encoded_anew_stays_the_same_picture(tmp_path, quality):
+def test_a_picture_with_another_encoding_is_a_duplicate(tmp_path, quality):
     names = [f"p{seed}" for seed in range(20)]
-    train = written(tmp_path, **{name: noise(seed) for seed, name in enumerate(names)})
+    train = write_pictures(tmp_path, **{name: noise(seed) for seed, name in enumerate(names)})
     test = []
     for path in train:
         test.append(path.with_suffix(".jpg"))
         cv2.imwrite(str(test[-1]), read_image(path)[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    found = duplicates({"train": check_split(faces_of(train), []), "test": check_split(faces_of(test), [])})
-    assert {(one.split("/")[-1][:-4], other.split("/")[-1][:-4]) for _, one, other in found} == set(
+    matches = duplicates({"train": check_split(faces_of(train), []), "test": check_split(faces_of(test), [])})
+    assert {(left.split("/")[-1][:-4], right.split("/")[-1][:-4]) for _, left, right in matches} == set(
         zip(names, names, strict=True)
     )
-    assert ALIKE < 64  # different noise differs in about half of 256 bits
+    assert SAME_PHOTO_BITS < 64  # different noise differs in about half of 256 bits
 
 
 def test_the_number_of_threads_changes_nothing(tmp_path):
-    paths = written(tmp_path, **{f"p{seed}": noise(seed) for seed in range(8)})
-    one, four = (check_split(faces_of(paths), [], workers=workers) for workers in (1, 4))
-    assert one.digests == four.digests
-    np.testing.assert_array_equal(one.patterns, four.patterns)
+    paths = write_pictures(tmp_path, **{f"p{seed}": noise(seed) for seed in range(8)})
+    serial, parallel = (check_split(faces_of(paths), [], workers=workers) for workers in (1, 4))
+    assert serial.digests == parallel.digests
+    np.testing.assert_array_equal(serial.patterns, parallel.patterns)
 
 
-def test_a_face_is_found_again_however_it_was_cut():
-    """Drawn faces scaled, cut and graded anew; the others, drawn by the same hand, are told apart."""
+def test_shared_faces_are_found_in_any_crop():
+    """Synthetic faces with another scale, crop and brightness are found; other synthetic faces are not."""
     faces = load_faces("synthetic", "train", count=24)
     scale, left, top = 0.7, 9, 5
-    again = [
+    changed = [
         cv2.convertScaleAbs(cv2.resize(faces.picture(i), None, fx=scale, fy=scale), alpha=0.8, beta=20)[top:, left:]
         for i in range(12)
     ]
     half = faces.take(np.arange(12))
     points = (half.points + 0.5) * scale - 0.5 - np.array([left, top], np.float32)
-    moved = dataclasses.replace(half, pictures=np.stack(again), points=points.astype(np.float32))
-    found = shared_faces(faces, moved)
-    assert {found_pair[1:] for found_pair in found} == {
-        (faces.picture_name(i), moved.picture_name(i)) for i in range(12)
-    }
-    assert all(ONE_FACE <= alike <= 1 + 1e-5 for alike, _, _ in found)
+    moved = dataclasses.replace(half, pictures=np.stack(changed), points=points.astype(np.float32))
+    matches = shared_faces(faces, moved)
+    assert {match[1:] for match in matches} == {(faces.picture_name(i), moved.picture_name(i)) for i in range(12)}
+    assert all(SAME_FACE_CORRELATION <= correlation <= 1 + 1e-5 for correlation, _, _ in matches)
     assert shared_faces(faces.take(np.arange(12, 24)), moved) == []
-    with pytest.raises(InputError, match="cannot be laid on others"):
+    with pytest.raises(InputError, match="cannot be compared with others"):
         shared_faces(dataclasses.replace(faces, scheme=dataclasses.replace(IBUG_68, name="mine")), moved)
 
 
-def test_the_real_leaks_of_lfpw_are_found(data_root):
-    """Three photos of LFPW's training set are in its test set too; in one of them the colors differ much."""
+def test_the_duplicates_in_lfpw_are_found(data_root):
+    """Three photos of LFPW's training set are in its test set too; in one of them the colors differ a lot."""
     folder = data_root / "300w" / "lfpw"
     numbers = (("0828", "0096"), ("0215", "0066"), ("0862", "0007"))
     train = [folder / f"trainset/image_{number}.jpg" for number, _ in (*numbers, ("0001", ""))]
     test = [folder / f"testset/image_{number}.jpg" for _, number in (*numbers, ("", "0001"))]
-    found = duplicates({"train": check_split(faces_of(train), []), "test": check_split(faces_of(test), [])})
+    matches = duplicates({"train": check_split(faces_of(train), []), "test": check_split(faces_of(test), [])})
     pairs = zip(train[:3], test[:3], strict=True)
-    assert set(found) == {("one photo, it seems", f"train: {one}", f"test: {other}") for one, other in pairs}
+    assert set(matches) == {("probably the same photo", f"train: {left}", f"test: {right}") for left, right in pairs}

@@ -1,4 +1,4 @@
-"""Images held as JPEG: the same images, decoded one at a time and brought to any size."""
+"""Images stored as JPEG: they are decoded one at a time and resized to any size."""
 
 import cv2
 import numpy as np
@@ -15,23 +15,23 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def held(images) -> JpegImages:
+def jpegs(images) -> JpegImages:
     return JpegImages([encoded(image) for image in images], 96, 96)
 
 
-def test_they_look_as_before(images, held):
-    assert held.shape == images.shape
-    assert len(held) == 3
+def test_decoded_images_match_the_originals(images, jpegs):
+    assert jpegs.shape == images.shape
+    assert len(jpegs) == 3
     for index, image in enumerate(images):
-        assert held[index].dtype == np.uint8
-        assert np.abs(held[index].astype(int) - image).mean() < 1.5  # and red is still red
-    assert sum(map(len, held.records)) < images.nbytes / 8
+        assert jpegs[index].dtype == np.uint8
+        assert np.abs(jpegs[index].astype(int) - image).mean() < 1.5  # and red is still red
+    assert sum(map(len, jpegs.records)) < images.nbytes / 8
 
 
 @pytest.mark.parametrize("size", [64, 48, 40, 24, 17])
-def test_at_another_size_they_are_what_area_averaging_makes(images, held, size):
-    smaller = resize_images(held, size)
+def test_resizing_matches_area_averaging(images, jpegs, size):
+    smaller = resize_images(jpegs, size)
     assert smaller.shape == (3, size, size, 3)
-    for mine, theirs in zip((smaller[i] for i in range(3)), resize_images(images, size), strict=True):
-        assert mine.shape == (size, size, 3)
-        assert np.abs(mine.astype(int) - theirs).mean() < 2
+    for actual, expected in zip((smaller[i] for i in range(3)), resize_images(images, size), strict=True):
+        assert actual.shape == (size, size, 3)
+        assert np.abs(actual.astype(int) - expected).mean() < 2

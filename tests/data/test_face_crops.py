@@ -1,4 +1,4 @@
-"""Face crops: a dot drawn at a known place of the picture is found where the frame says it is."""
+"""Face crops: a dot at a known position of the picture is found where the transform says it is."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
 
 
-def seen_at(transform: np.ndarray, place) -> np.ndarray:
+def crop_position(transform: np.ndarray, place) -> np.ndarray:
     inverse = np.linalg.inv(np.vstack([transform.astype(np.float64), [0, 0, 1]]))
     return (inverse @ (*place, 1))[:2]
 
@@ -22,7 +22,7 @@ def seen_at(transform: np.ndarray, place) -> np.ndarray:
     ("box", "place", "size"),
     [
         ((100, 80, 220, 190), (141.3, 120.7), 96),  # shrinks by 2.5
-        ((100.4, 80.9, 200.3, 190.2), (180.0, 160.0), 64),  # a broken box, an odd side
+        ((100.4, 80.9, 200.3, 190.2), (180.0, 160.0), 64),  # a fractional box, an odd side
         ((150, 120, 180, 151), (160.6, 140.2), 124),  # enlarges by 2
         ((150, 120, 171, 140), (165.2, 131.9), 60),
         ((100, 100, 132, 132), (110.4, 117.8), 64),  # neither
@@ -30,15 +30,15 @@ def seen_at(transform: np.ndarray, place) -> np.ndarray:
         ((290, 230, 390, 330), (330.3, 260.8), 80),  # over the other corner
     ],
 )
-def test_a_dot_is_found_where_the_frame_says(box, place, size):
+def test_a_dot_is_found_where_the_transform_says(box, place, size):
     side = round(MARGIN * max(box[2] - box[0], box[3] - box[1]))
     sigma = 3 * max(1, side / size)
     face_crop, transform = crop_face(picture_of_dots(300, 360, place, sigma=sigma), np.float32(box), size=size)
     assert face_crop.shape == (size, size, 3)
     assert transform.dtype == np.float32
-    expected = seen_at(transform, place)
-    found = center_of_dot(face_crop, expected, reach=4 * sigma * size / side)
-    np.testing.assert_allclose(found, expected, atol=0.1)
+    expected = crop_position(transform, place)
+    actual = center_of_dot(face_crop, expected, reach=4 * sigma * size / side)
+    np.testing.assert_allclose(actual, expected, atol=0.1)
 
 
 @settings(max_examples=60)
@@ -49,7 +49,7 @@ def test_a_dot_is_found_where_the_frame_says(box, place, size):
     st.floats(0, 300),
     st.integers(8, 90),
 )
-def test_any_box_gives_a_face_crop_about_its_middle(left, top, width, height, size):
+def test_the_face_crop_of_any_box_is_centered_on_it(left, top, width, height, size):
     box = np.float32([left, top, left + width, top + height])
     face_crop, transform = crop_face(np.zeros((40, 50, 3), np.uint8), box, size=size)
     assert face_crop.shape == (size, size, 3)
@@ -97,7 +97,7 @@ def faces():
 
 
 @pytest.mark.parametrize("size", [70, 36, 143])
-def test_points_of_face_crops_lie_on_the_dots_also_after_shrinking(faces, size):
+def test_points_of_face_crops_are_on_the_dots_also_after_shrinking(faces, size):
     face_crops = resize_face_crops(crop_faces(faces, size=143), size=size)
     assert face_crops.size == size
     for face_crop, points in zip(face_crops.images, face_crops.points, strict=True):
@@ -105,7 +105,7 @@ def test_points_of_face_crops_lie_on_the_dots_also_after_shrinking(faces, size):
             np.testing.assert_allclose(center_of_dot(face_crop, place, reach=12 * size / 143), place, atol=0.12)
 
 
-def test_shrunk_face_crops_keep_frames_boxes_and_points_consistent(faces):
+def test_shrunk_face_crops_keep_transforms_boxes_and_points_consistent(faces):
     large = crop_faces(faces, size=143)
     small = resize_face_crops(large, size=57)
     np.testing.assert_allclose(to_face_crop(small.crop_to_image, faces.points), small.points, atol=1e-3)
@@ -124,20 +124,20 @@ def test_shrunk_face_crops_keep_frames_boxes_and_points_consistent(faces):
 
 
 def test_the_number_of_threads_changes_nothing(faces):
-    alone, together = (crop_faces(faces, size=40, workers=workers) for workers in (1, 3))
-    np.testing.assert_array_equal(alone.images, together.images)
-    np.testing.assert_array_equal(alone.crop_to_image, together.crop_to_image)
+    serial, parallel = (crop_faces(faces, size=40, workers=workers) for workers in (1, 3))
+    np.testing.assert_array_equal(serial.images, parallel.images)
+    np.testing.assert_array_equal(serial.crop_to_image, parallel.crop_to_image)
 
 
-def test_hidden_points_may_lie_anywhere(faces):
+def test_hidden_points_may_be_anywhere(faces):
     faces.points[1, 4] = -1000
-    with pytest.raises(InputError, match=r"^dots face 1: point 5 of its annotation lies 1000 pixels outside"):
+    with pytest.raises(InputError, match=r"^dots face 1: point 5 of its annotation is 1000 pixels outside"):
         crop_faces(faces, size=40)
     faces.visible[1, 4] = False
     assert len(crop_faces(faces, size=40).images) == 3
 
 
-def test_resized_averages_areas():
+def test_resizing_averages_areas():
     images = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), np.uint8)
     np.testing.assert_allclose(resize_images(images, 20), images.reshape(2, 20, 2, 20, 2, 3).mean((2, 4)), atol=0.51)
     assert resize_images(images, 40) is images

@@ -1,4 +1,4 @@
-"""What a training held out is recorded in its model, and `evaluate --split held_out` measures on exactly that."""
+"""A model records the photos its training held out, and `evaluate --split held_out` measures exactly those."""
 
 import dataclasses
 import json
@@ -36,8 +36,8 @@ def faces():
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    whole = load_config(CONFIGS / "synthetic.py")
-    return dataclasses.replace(whole, data=DATA, seed=SEED, balance=BalanceConfig(), stage2=None)
+    base = load_config(CONFIGS / "synthetic.py")
+    return dataclasses.replace(base, data=DATA, seed=SEED, balance=BalanceConfig(), stage2=None)
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +46,11 @@ def data(config):
 
 
 @pytest.fixture(autouse=True)
-def here(monkeypatch, tmp_path):
+def in_empty_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def bare(**metadata) -> Localizer:
+def empty_model(**metadata) -> Localizer:
     """A model without stages."""
     return Localizer(
         scheme=IBUG_68,
@@ -61,15 +61,15 @@ def bare(**metadata) -> Localizer:
     )
 
 
-def measured(model: Path, **options):
-    """(the faces that evaluate would measure on, what it would say of them)."""
-    place = find_bundle(model)
+def select_faces(model: Path, **options):
+    """Return (the faces that evaluate would use, its remarks about them)."""
+    bundle = find_bundle(model)
     options = EvaluateOptions(model=str(model), split="held_out", **{"data": "synthetic", **options})
-    return faces_of(options, Localizer.load(model), place)
+    return faces_of(options, Localizer.load(model), bundle)
 
 
 def expected(faces, data: DataConfig = DATA) -> tuple[str, ...]:
-    """The photos that a training on `data` holds out."""
+    """Return the photos that a training on `data` holds out."""
     return faces.without(data.without).split(data.validation)[1].photos
 
 
@@ -82,42 +82,42 @@ def test_a_training_records_the_photos_it_held_out(data, faces):
     assert (record.data, record.validation, record.faces, record.seed) == ("synthetic", 0.3, 40, SEED)
 
 
-def test_evaluate_measures_on_exactly_those(data, faces, tmp_path):
+def test_evaluate_uses_exactly_the_held_out_photos(data, faces, tmp_path):
     model = data.localizer((), np.zeros((68, 2), np.float32), name="x").save(tmp_path / "elsewhere")
-    found, remarks = measured(model)
-    assert found.photos == expected(faces)
+    selected, remarks = select_faces(model)
+    assert selected.photos == expected(faces)
     assert remarks == ()
     by_default = load_faces("synthetic", "train", count=60).split(0.05)[1]
-    assert not {*found.photos} & {*by_default.photos}  # those that were measured whatever the model was trained with
-    few, remarks = measured(model, faces=20)
+    assert not {*selected.photos} & {*by_default.photos}  # the default does not depend on the model
+    few, remarks = select_faces(model, faces=20)
     assert set(few.photos) == {photo for photo in expected(faces) if int(photo.split("-")[1]) < 20}
-    assert remarks == (f"{len(found) - len(few)} of the {len(found)} held-out photos are not here",)
-    with pytest.raises(InputError, match=r"none of the .* photos is here that the model's training held out of 'syn"):
+    assert remarks == (f"{len(selected) - len(few)} of the {len(selected)} held-out photos are missing",)
+    with pytest.raises(InputError, match=r"none of the .* photos of 'synthetic' that the model's training held out"):
         data.held_out.pick(load_faces("synthetic", "test", count=5), data="synthetic")
 
 
-def test_photos_that_came_later_were_not_held_out(faces):
+def test_photos_added_after_training_were_not_held_out(faces):
     record = held_out_rule(DATA, seed=SEED).of_faces(faces.take(np.array([1, 2])), trained={"3-0"})
-    found, _ = record.pick(faces, data="packed")  # the same photos, packed
-    assert found.photos == ("3-1", "3-2")
+    selected, _ = record.pick(faces, data="packed")  # the same photos, packed
+    assert selected.photos == ("3-1", "3-2")
 
 
 def test_many_photos_are_recorded_by_the_rule_and_a_digest(faces):
-    held = faces.without(DATA.without).split(DATA.validation)[1]
-    record = held_out_rule(DATA, seed=SEED).of_faces(held, trained={held.photos[0]}, most=3)
+    held_out = faces.without(DATA.without).split(DATA.validation)[1]
+    record = held_out_rule(DATA, seed=SEED).of_faces(held_out, trained={held_out.photos[0]}, most=3)
     assert record.photos is None
     assert len(json.dumps(record.to_table())) < 300
-    again = HeldOut.from_table(json.loads(json.dumps(record.to_table())))
-    assert again == record
+    restored = HeldOut.from_table(json.loads(json.dumps(record.to_table())))
+    assert restored == record
     for name in ("synthetic", "packed"):
-        found, remark = again.pick(faces, data=name)
-        assert (found.photos, remark) == (held.photos[1:], "")
+        selected, remark = restored.pick(faces, data=name)
+        assert (selected.photos, remark) == (held_out.photos[1:], "")
     fewer = faces.take(np.arange(30))
-    found, remark = again.pick(fewer, data="synthetic")
-    assert set(found.photos) == set(held.photos[1:]) & set(fewer.photos)
-    assert "the data set is not as it was then" in remark
-    with pytest.raises(InputError, match="held out photos of 'synthetic': give that data set"):
-        again.pick(fewer, data="packed")
+    selected, remark = restored.pick(fewer, data="synthetic")
+    assert set(selected.photos) == set(held_out.photos[1:]) & set(fewer.photos)
+    assert "the data set has changed since" in remark
+    with pytest.raises(InputError, match="held out photos of 'synthetic': pass that data set"):
+        restored.pick(fewer, data="packed")
 
 
 @pytest.mark.parametrize(
@@ -127,71 +127,71 @@ def test_many_photos_are_recorded_by_the_rule_and_a_digest(faces):
      {"data": "w300", "validation": 0.1, "photos": "abc"}, {"data": "w300", "validation": 0.1, "photos": {}, "seed": 0},
      {"data": "w300", "validation": 0.1, "photos": [], "seed": "x"}],
 )  # fmt: skip
-def test_a_record_that_is_none_is_refused(table):
-    with pytest.raises(InputError, match=r"model\.json: held_out is no record of photos"):
+def test_an_invalid_record_is_rejected(table):
+    with pytest.raises(InputError, match=r"model\.json: held_out is not a valid record of photos"):
         HeldOut.from_table(table)
 
 
-def test_photos_that_another_set_trains_on_were_not_held_out(config, data, faces, tmp_path):
-    """The other set has photos of the same names, and so may have the same photos."""
-    held = np.flatnonzero([photo in data.held_out.photos for photo in faces.photos])
-    pack({"train": faces.take(held[:4])}, tmp_path / "more", size=64, quality=90, source="drawn")
+def test_photos_in_another_training_set_are_not_recorded(config, data, faces, tmp_path):
+    """The other set has photos with the same names, which may be the same photos."""
+    held_out = np.flatnonzero([photo in data.held_out.photos for photo in faces.photos])
+    pack({"train": faces.take(held_out[:4])}, tmp_path / "more", size=64, quality=90, source="drawn")
     more = DataConfig(name="packed", root=str(tmp_path / "more"))
     both = training_data(dataclasses.replace(config, more=(more,)))
-    assert {*both.held_out.photos} == {*data.held_out.photos} - {faces.photos[i] for i in held[:4]}
+    assert {*both.held_out.photos} == {*data.held_out.photos} - {faces.photos[i] for i in held_out[:4]}
 
 
-def test_the_same_set_again_does_not_bring_the_held_out_photos_back(config, data):
-    """As `more` gives a set again, to be reshaped, say."""
+def test_repeating_a_set_does_not_train_on_its_held_out_photos(config, data):
+    """`more` may contain the same set again, for example to reshape its faces."""
     both = training_data(dataclasses.replace(config, more=(dataclasses.replace(DATA, copies=2),)))
     assert both.held_out == data.held_out
     assert len(both.train.images) == 2 * len(data.train.images)
 
 
-def test_an_older_model_is_measured_by_the_config_beside_it(config, faces, tmp_path):
+def test_an_older_model_uses_the_config_beside_it(config, faces, tmp_path):
     fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     swept = SweepConfig(**fields, grid=GridConfig(losses=("wing",)))
     run = tmp_path / "run"
-    for begun, folder in ((config, run), (swept, tmp_path / "swept" / "sweep")):
-        write_record(record_of(begun, folder), folder)
+    for started, folder in ((config, run), (swept, tmp_path / "swept" / "sweep")):
+        write_record(record_of(started, folder), folder)
     for folder in (run / "model", tmp_path / "swept" / "trials" / "wing-seed0" / "model"):
-        found, (remark,) = measured(bare().save(folder))
-        assert found.photos == expected(faces)
+        selected, (remark,) = select_faces(empty_model().save(folder))
+        assert selected.photos == expected(faces)
         assert "using 0.3 of the photos, from " in remark
         assert "config.json" in remark
-    assert measured(run)[0].photos == expected(faces)  # the run's folder names its model
+    assert select_faces(run)[0].photos == expected(faces)  # the run's folder names its model
     pack({"train": faces}, tmp_path / "packed", size=64, quality=90, source="drawn")
-    with pytest.raises(InputError, match="held out photos of 'synthetic': give that data set"):
-        measured(run, data="packed", root=str(tmp_path / "packed"))
+    with pytest.raises(InputError, match="held out photos of 'synthetic': pass that data set"):
+        select_faces(run, data="packed", root=str(tmp_path / "packed"))
 
 
-def test_an_older_model_of_reproduce_is_measured_by_its_recipe(tmp_path):
-    whole = recipe("synthetic", "trial")
-    small = dataclasses.replace(whole.config, data=DataConfig(name="synthetic", train_faces=60, validation=0.2))
-    shop = ExperimentRunner(dataclasses.replace(whole, config=small), output=tmp_path)
-    found, (remark,) = measured(bare().save(shop.folder / "measured" / "cnn-6" / "wing" / "model"))
-    data = shop.recipe.config.data
-    assert found.photos == expected(load_faces("synthetic", "train", count=data.train_faces, seed=0), data)
+def test_an_older_model_of_reproduce_uses_its_recipe(tmp_path):
+    trial = recipe("synthetic", "trial")
+    small = dataclasses.replace(trial.config, data=DataConfig(name="synthetic", train_faces=60, validation=0.2))
+    runner = ExperimentRunner(dataclasses.replace(trial, config=small), output=tmp_path)
+    selected, (remark,) = select_faces(empty_model().save(runner.folder / "measured" / "cnn-6" / "wing" / "model"))
+    data = runner.recipe.config.data
+    assert selected.photos == expected(load_faces("synthetic", "train", count=data.train_faces, seed=0), data)
     assert "recipe.json" in remark
 
 
-def test_where_nothing_is_known_the_share_that_is_assumed_is_said(tmp_path):
-    found, (remark,) = measured(bare().save(tmp_path / "old"), faces=40)
-    assert found.photos == load_faces("synthetic", "train", count=40).split(0.05)[1].photos
+def test_without_a_record_the_assumed_share_is_reported(tmp_path):
+    selected, (remark,) = select_faces(empty_model().save(tmp_path / "old"), faces=40)
+    assert selected.photos == load_faces("synthetic", "train", count=40).split(0.05)[1].photos
     assert "does not record what its training held out: assuming the default, 0.05 of the photos" in remark
 
 
-def test_the_models_of_the_package_record_it(data_root):
-    for name, faces in (("w300", 106), ("mtfl", 473)):  # as their cards say
+def test_the_pretrained_models_record_their_held_out_photos(data_root):
+    for name, faces in (("w300", 106), ("mtfl", 473)):  # from their model cards
         record = Localizer.load(name).metadata.held_out
-        every = load_faces(name, "train", root=str(data_root / {"w300": "300w"}.get(name, name)))
-        found, remark = record.pick(every, data=name)
-        assert (len(found), remark) == (faces, "")
+        all_faces = load_faces(name, "train", root=str(data_root / {"w300": "300w"}.get(name, name)))
+        selected, remark = record.pick(all_faces, data=name)
+        assert (len(selected), remark) == (faces, "")
         assert f"{faces} held out" in pretrained.card(name)
 
 
-def test_a_number_of_faces_is_for_drawn_ones(capsys, tmp_path):
-    model = str(bare().save(tmp_path / "model"))
+def test_a_number_of_faces_is_only_for_drawn_faces(capsys, tmp_path):
+    model = str(empty_model().save(tmp_path / "model"))
     for words in (["evaluate", model, "--data", "w300"], ["analyse", "model", model, "--data", "mtfl"],
                   ["data", "stats", "--data", "mtfl"]):  # fmt: skip
         with pytest.raises(SystemExit):
@@ -202,4 +202,4 @@ def test_a_number_of_faces_is_for_drawn_ones(capsys, tmp_path):
 def test_a_model_moved_away_from_its_run_keeps_its_record(data, faces, tmp_path):
     model = data.localizer((), np.zeros((68, 2), np.float32), name="x").save(tmp_path / "run" / "model")
     shutil.move(model, tmp_path / "mine")
-    assert measured(tmp_path / "mine")[0].photos == expected(faces)
+    assert select_faces(tmp_path / "mine")[0].photos == expected(faces)

@@ -1,4 +1,4 @@
-"""Pictures: what is whole is read as RGB uint8, what is broken is refused in one line that names the file."""
+"""Valid pictures are read as RGB uint8; corrupt ones are rejected in one line that names the file."""
 
 import struct
 import zlib
@@ -15,7 +15,7 @@ from wing_jax.data.images import LARGEST_PICTURE, PICTURE_ENDINGS, is_picture, r
 from wing_jax.errors import InputError
 
 
-def refused(path) -> str:
+def refusal(path) -> str:
     with pytest.raises(InputError) as caught:
         read_image(path)
     message = str(caught.value)
@@ -25,7 +25,7 @@ def refused(path) -> str:
 
 
 @pytest.mark.parametrize("ending", [".png", ".bmp", ".tiff"])
-def test_lossless_round_trip_keeps_every_value_and_the_channels_order(tmp_path, ending):
+def test_lossless_formats_keep_every_value_and_the_order_of_channels(tmp_path, ending):
     write_image(tmp_path / "new" / f"a{ending}", gradient())
     read = read_image(tmp_path / "new" / f"a{ending}")
     assert read.dtype == np.uint8
@@ -40,59 +40,59 @@ def test_jpeg_round_trip_is_close(tmp_path):
 
 @pytest.mark.parametrize("share", [0.98, 0.7, 0.3])
 @pytest.mark.parametrize("ending", [".jpg", ".png"])
-def test_a_truncated_picture_is_refused(tmp_path, ending, share):
+def test_a_truncated_picture_is_rejected(tmp_path, ending, share):
     noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
     content = encoded(noise, ending)
     (tmp_path / "cut").write_bytes(content[: int(share * len(content))])
-    assert "truncated" in refused(tmp_path / "cut")
+    assert "truncated" in refusal(tmp_path / "cut")
 
 
 @pytest.mark.parametrize("length", [1, 2, 20, 100])
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".webp", ".tiff"])
-def test_a_mere_beginning_is_refused(tmp_path, ending, length):
+def test_the_first_bytes_of_a_picture_are_rejected(tmp_path, ending, length):
     noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)
     (tmp_path / "start").write_bytes(encoded(noise, ending)[:length])
-    refused(tmp_path / "start")
+    refusal(tmp_path / "start")
 
 
-def test_empty_text_missing_and_folder_are_refused(tmp_path):
+def test_empty_text_missing_and_folder_are_rejected(tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("this is no picture\n" * 20)
-    assert "not an image" in refused(tmp_path / "empty.jpg")
-    assert "not an image" in refused(tmp_path / "text.jpg")
-    assert "No such file" in refused(tmp_path / "missing.jpg")
-    assert "directory" in refused(tmp_path)
+    assert "not an image" in refusal(tmp_path / "empty.jpg")
+    assert "not an image" in refusal(tmp_path / "text.jpg")
+    assert "No such file" in refusal(tmp_path / "missing.jpg")
+    assert "directory" in refusal(tmp_path)
 
 
-def test_a_picture_that_claims_to_be_enormous_is_refused(tmp_path):
+def test_a_picture_with_an_enormous_size_is_rejected(tmp_path):
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 2_000_000, 2_000_000, 8, 2, 0, 0, 0)
     png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
     (tmp_path / "bomb.png").write_bytes(png)
-    refused(tmp_path / "bomb.png")
+    refusal(tmp_path / "bomb.png")
 
 
-def test_a_progressive_jpeg_is_read_and_refused_when_cut(tmp_path):
+def test_a_progressive_jpeg_is_read_and_rejected_when_cut(tmp_path):
     content = encoded(gradient(), ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)
     assert content.count(b"\xff\xda") > 1
     (tmp_path / "whole.jpg").write_bytes(content)
     (tmp_path / "cut.jpg").write_bytes(content[:-10])
     assert read_image(tmp_path / "whole.jpg").shape == (48, 64, 3)
-    assert "truncated" in refused(tmp_path / "cut.jpg")
+    assert "truncated" in refusal(tmp_path / "cut.jpg")
 
 
-def test_an_exif_thumbnail_neither_hides_nor_feigns_a_truncation(tmp_path):
+def test_an_exif_thumbnail_does_not_affect_detecting_truncation(tmp_path):
     content = with_exif(encoded(gradient()), orientation=1, thumbnail=encoded(gradient(12, 16)))
     assert content.count(b"\xff\xd9") == 2
     (tmp_path / "whole.jpg").write_bytes(content)
     (tmp_path / "cut.jpg").write_bytes(content[:-40])
     assert read_image(tmp_path / "whole.jpg").shape == (48, 64, 3)
-    assert "truncated" in refused(tmp_path / "cut.jpg")
+    assert "truncated" in refusal(tmp_path / "cut.jpg")
 
 
-def test_trailing_bytes_after_the_end_of_a_jpeg_are_allowed(tmp_path):
+def test_bytes_after_the_end_of_a_jpeg_are_allowed(tmp_path):
     (tmp_path / "padded.jpg").write_bytes(encoded(gradient()) + b"\0" * 100)
     assert read_image(tmp_path / "padded.jpg").shape == (48, 64, 3)
 
@@ -104,7 +104,7 @@ def test_the_exif_rotation_is_applied(tmp_path):
     assert np.abs(turned.astype(int) - np.rot90(gradient(), -1)).mean() < 4
 
 
-def test_grey_alpha_and_16_bit_become_rgb_uint8(tmp_path):
+def test_gray_alpha_and_16_bit_become_rgb_uint8(tmp_path):
     image = gradient()
     cv2.imwrite(str(tmp_path / "gray.png"), image[..., 0])
     cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([image[..., ::-1], np.full((48, 64), 7, np.uint8)]))
@@ -124,7 +124,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
 
 
 def blank_png(width: int, height: int) -> bytes:
-    """A PNG of `width` x `height` black pixels, whose rows are compressed as they are made: small at any size."""
+    """Return a PNG of `width` x `height` black pixels, compressed row by row to use little memory."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -135,18 +135,18 @@ def blank_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def announcing(width: int, height: int) -> bytes:
-    """A whole small PNG whose header announces another size."""
+def png_with_header(width: int, height: int) -> bytes:
+    """Return a complete small PNG whose header declares another size."""
     content = blank_png(8, 8)
     body = b"IHDR" + struct.pack(">II", width, height) + content[24:29]
     return content[:12] + body + struct.pack(">I", zlib.crc32(body)) + content[33:]
 
 
 @pytest.mark.parametrize("side", [9_000, 10_000, 20_000, 60_000])
-def test_a_huge_picture_is_refused_by_its_header(tmp_path, side):
+def test_a_huge_picture_is_rejected_by_its_header(tmp_path, side):
     assert side**2 > LARGEST_PICTURE
-    (tmp_path / "a.png").write_bytes(announcing(side, side))
-    assert f"more than {LARGEST_PICTURE:,} pixels: shrink" in refused(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(png_with_header(side, side))
+    assert f"more than {LARGEST_PICTURE:,} pixels: shrink" in refusal(tmp_path / "a.png")
 
 
 def test_a_picture_just_within_the_limit_is_read(tmp_path):
@@ -173,8 +173,8 @@ def test_every_ending_that_is_looked_for_is_decoded(ending, tmp_path):
         pytest.skip("this build of OpenCV has no AVIF")
     image = np.full((64, 80, 3), 90, np.uint8)
     path = tmp_path / f"picture{ending}"
-    made = {".jfif": ".jpg", ".gif": ".png", ".pgm": ".pnm", ".pbm": ".pnm"}.get(ending, ending)
-    path.write_bytes(cv2.imencode(made, image)[1].tobytes())
+    encoding = {".jfif": ".jpg", ".gif": ".png", ".pgm": ".pnm", ".pbm": ".pnm"}.get(ending, ending)
+    path.write_bytes(cv2.imencode(encoding, image)[1].tobytes())
     if ending == ".gif":
         PIL.Image.fromarray(image).save(path)
     assert is_picture(path)
@@ -182,16 +182,16 @@ def test_every_ending_that_is_looked_for_is_decoded(ending, tmp_path):
     assert np.abs(read_image(path).astype(int) - image).max() <= 3
 
 
-def test_what_is_no_picture_by_its_name():
+def test_other_endings_are_not_pictures():
     assert not any(map(is_picture, map(Path, ("a.pts", "a", ".jpg", "a.mp4"))))
 
 
 @pytest.mark.parametrize("dtype", ["<u2", ">u2", "bool"])
-def test_the_advice_for_an_array_keeps_what_it_shows(dtype):
-    shown = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
-    shown = 255 * (shown >> 7) if dtype == "bool" else shown
-    image = (shown.astype(np.uint16) * 257).astype(dtype)
+def test_the_suggested_conversion_keeps_the_picture(dtype):
+    expected = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
+    expected = 255 * (expected >> 7) if dtype == "bool" else expected
+    image = (expected.astype(np.uint16) * 257).astype(dtype)
     with pytest.raises(InputError) as caught:
         as_image(image)
-    advice = str(caught.value).rpartition("convert it: ")[2].removesuffix(" where it uses all 16 bits")
-    np.testing.assert_array_equal(eval(advice, {"image": image, "np": np}), shown)
+    advice = str(caught.value).rpartition("convert it: ")[2].removesuffix(" if it uses all 16 bits")
+    np.testing.assert_array_equal(eval(advice, {"image": image, "np": np}), expected)

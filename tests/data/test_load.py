@@ -1,4 +1,4 @@
-"""The one door to every data set: converted points, boxes by rule, hidden points, and what it refuses."""
+"""`load_faces`: converted points, boxes by rule, hidden points, and invalid arguments."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ def refusal(*arguments, **keywords) -> str:
     return str(caught.value)
 
 
-def test_published_points_are_converted_on_the_way(tmp_path):
+def test_published_points_are_converted(tmp_path):
     write_w300(tmp_path)
     faces = load_faces("w300", "train", root=str(tmp_path), scheme="mtfl5")
     original = read_w300(tmp_path, "train")
@@ -47,7 +47,7 @@ def test_boxes_by_rule_are_those_of_the_converted_points(tmp_path):
     assert "boxes='tight'" in refusal("w300", "train", root=str(tmp_path), boxes="tight")
 
 
-def test_hidden_points_count_or_not(tmp_path):
+def test_hidden_points_are_kept_or_ignored(tmp_path):
     write_cofw(tmp_path)
     counted = load_faces("cofw", "train", root=str(tmp_path))
     masked = load_faces("cofw", "train", root=str(tmp_path), occluded="ignore")
@@ -63,27 +63,26 @@ def test_hidden_points_count_or_not(tmp_path):
     np.testing.assert_array_equal(ignore_occluded(drawn).visible, ~hidden)
     write_wflw(tmp_path / "wflw")
     complaint = refusal("wflw", "train", root=str(tmp_path / "wflw"), occluded="ignore")
-    assert "does not say which points are occluded" in complaint
+    assert "has no annotation of occluded points" in complaint
 
 
-def test_converted_points_do_not_count_where_they_cannot_be_told():
+def test_unavailable_converted_points_do_not_count():
     drawn = synthetic_faces(2, seed=1, size=64)
     faces = converted(drawn, find_scheme("cofw29"))
     assert not faces.visible[:, [5, 7]].any()
     assert faces.visible.sum() == 2 * 27
 
 
-def test_what_must_be_given(tmp_path):
-    assert "holds no" not in refusal("w300", "val", root=str(tmp_path))
+def test_required_arguments(tmp_path):
     assert "has no split 'val': it has train, test, private" in refusal("w300", "val", root=str(tmp_path))
-    assert "need their root: give the folder or file" in refusal("coco", "train", scheme="ibug68")
-    assert "need their scheme: give a .toml file, or one of mtfl5" in refusal("pts", "train", root=str(tmp_path))
+    assert "needs a root: pass the folder or file" in refusal("coco", "train", scheme="ibug68")
+    assert "needs a scheme: pass a .toml file, or one of mtfl5" in refusal("pts", "train", root=str(tmp_path))
     assert "scheme 'six': pass a .toml file" in refusal("pts", "train", root=str(tmp_path), scheme="six")
     assert "cannot read this scheme" in refusal("pts", "train", root=str(tmp_path), scheme=str(tmp_path / "six.toml"))
 
 
-def test_evaluation_converts_the_model_to_the_faces_and_says_so(tmp_path, capsys, monkeypatch):
-    """A drawn 68-point model on faces of 5 points: measured on what can be told, by hand."""
+def test_evaluation_converts_the_model_to_the_faces_and_reports_it(tmp_path, capsys, monkeypatch):
+    """A synthetic 68-point model on faces of 5 points, against errors computed by hand."""
     from tests.support.tiny_model import drawn_model
     from wing_jax.inference.localizer import Localizer
 
@@ -95,14 +94,14 @@ def test_evaluation_converts_the_model_to_the_faces_and_says_so(tmp_path, capsys
     write_points_folder(tmp_path / "five", scheme=MTFL_5)
     folder = tmp_path / "five" / "test"
     main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5", "--jitter", "0"])
-    said = capsys.readouterr().out
-    assert "the model's points are converted to mtfl5, which approximates eye centers" in said
+    output = capsys.readouterr().out
+    assert "the model's points are converted to mtfl5, which approximates eye centers" in output
     results = json.loads((model / "report-pts" / "results.json").read_text())
     faces = load_faces("pts", "test", root=str(folder), scheme="mtfl5")
     localizer, errors = Localizer.load(model), []
     for index in range(len(faces)):
-        found = localizer.predict(faces.picture(index), faces.boxes[index : index + 1])[0]
-        five = np.stack([found[36:42].mean(0), found[42:48].mean(0), found[30], found[48], found[54]])
+        points = localizer.predict(faces.picture(index), faces.boxes[index : index + 1])[0]
+        five = np.stack([points[36:42].mean(0), points[42:48].mean(0), points[30], points[48], points[54]])
         eyes = np.linalg.norm(faces.points[index, 0] - faces.points[index, 1])
         errors.append(np.linalg.norm(five - faces.points[index], axis=1).mean() / eyes)
     leading = next(entry for entry in results if entry["metric"] == "inter-ocular")
@@ -113,8 +112,8 @@ def test_evaluation_converts_the_model_to_the_faces_and_says_so(tmp_path, capsys
     assert "--fit_boxes needs a model that records" in capsys.readouterr().err
 
 
-def test_points_that_cannot_be_told_are_not_measured(tmp_path, capsys, monkeypatch):
-    """68 points tell 27 of COFW's 29: the lower edges of the brows must not count, nor as if they lay at 0."""
+def test_unavailable_points_are_not_measured(tmp_path, capsys, monkeypatch):
+    """68 points contain 27 of COFW's 29: the lower edges of the brows must not count as points at 0."""
     from tests.support.tiny_model import drawn_model
     from wing_jax.inference.localizer import Localizer
 
@@ -126,18 +125,18 @@ def test_points_that_cannot_be_told_are_not_measured(tmp_path, capsys, monkeypat
     assert "27 of 29 points are available" in capsys.readouterr().out
     results = json.loads((model / "report-pts" / "results.json").read_text())
     faces, localizer = load_faces("pts", "all", root=folder, scheme="cofw29"), Localizer.load(model)
-    told = [point for point in range(29) if point not in (5, 7)]
+    available = [point for point in range(29) if point not in (5, 7)]
     weights, errors = get_conversion(IBUG_68, COFW_29).weights, []
     for index in range(len(faces)):
-        found = weights @ localizer.predict(faces.picture(index), faces.boxes[index : index + 1])[0]
+        predicted = weights @ localizer.predict(faces.picture(index), faces.boxes[index : index + 1])[0]
         eyes = np.linalg.norm(faces.points[index, 8] - faces.points[index, 9])
-        errors.append(np.linalg.norm(found - faces.points[index], axis=1)[told].mean() / eyes)
+        errors.append(np.linalg.norm(predicted - faces.points[index], axis=1)[available].mean() / eyes)
     leading = next(entry for entry in results if entry["metric"] == "inter-ocular")
     assert leading["mean"] == pytest.approx(100 * np.mean(errors), rel=1e-3)
     assert leading["landmarks"][5] is None
 
 
-def test_boxes_of_another_convention_are_told_and_brought_to_those_of_training(tmp_path, capsys, monkeypatch):
+def test_boxes_of_another_convention_are_reported_and_fitted(tmp_path, capsys, monkeypatch):
     from tests.support.tiny_model import drawn_model
     from wing_jax.data.boxes import shape_in_box
     from wing_jax.inference.localizer import Localizer
@@ -149,26 +148,26 @@ def test_boxes_of_another_convention_are_told_and_brought_to_those_of_training(t
     trained = shape_in_box(load_faces("pts", "all", root=str(folder), scheme="ibug68"))
     spread = np.random.default_rng(0).uniform(0.1, 0.9, (68, 2)).astype(np.float32)
     plain = drawn_model(tmp_path / "plain", IBUG_68, spread)
-    metadata = Metadata(name="told", shape_in_box=trained)
+    metadata = Metadata(name="with shape in box", shape_in_box=trained)
     model = dataclasses.replace(Localizer.load(plain), metadata=metadata).save(tmp_path / "model")
 
-    def evaluated(*options):
+    def evaluate(*options):
         words = ["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "ibug68", "--jitter", "0"]
         main([*words, *options])
         results = json.loads((model / "report-pts" / "results.json").read_text())
         return capsys.readouterr().out, next(e for e in results if e["metric"] == "inter-ocular")["mean"]
 
-    said, nme = evaluated()
-    assert "--fit_boxes" not in said
-    said, enlarged = evaluated("--boxes", "enlarged")
-    assert "these boxes are 1.25 times as large as in training" in said
-    said, fitted = evaluated("--boxes", "enlarged", "--fit_boxes")
-    assert "times as large" not in said
+    output, nme = evaluate()
+    assert "--fit_boxes" not in output
+    output, enlarged = evaluate("--boxes", "enlarged")
+    assert "these boxes are 1.25 times as large as in training" in output
+    output, fitted = evaluate("--boxes", "enlarged", "--fit_boxes")
+    assert "times as large" not in output
     assert fitted == pytest.approx(nme, rel=2e-3)
     assert enlarged != pytest.approx(nme, rel=2e-3)
 
 
-def test_a_folder_of_pts_keeps_the_numbers(tmp_path):
+def test_written_pts_files_have_the_same_points(tmp_path):
     write_points_folder(tmp_path)
     faces = load_faces("pts", "train", root=str(tmp_path / "train"), scheme="ibug68")
     write_pts(tmp_path / "again.pts", faces.points[0])
@@ -177,8 +176,8 @@ def test_a_folder_of_pts_keeps_the_numbers(tmp_path):
 
 @pytest.mark.parametrize("name", ["synthetic", "pts", "csv", "coco", "imglab"])
 @pytest.mark.parametrize("split", ["heldout", "held-out", "Train"])
-def test_a_split_that_is_none_is_not_taken_for_another(tmp_path, name, split):
-    """Such as "held_out" misspelled: all faces would be measured, those that were trained on too."""
+def test_an_unknown_split_is_rejected(tmp_path, name, split):
+    """For example a misspelled "held_out", which would otherwise measure all faces, including training faces."""
     root = "" if name == "synthetic" else str(tmp_path)
-    said = refusal(name, split, root=root, scheme="mtfl5", count=int(name == "synthetic"))
-    assert f"no split {split!r}" in said
+    message = refusal(name, split, root=root, scheme="mtfl5", count=int(name == "synthetic"))
+    assert f"no split {split!r}" in message

@@ -1,4 +1,4 @@
-"""Packed data sets: what is read back, what training sees of it, and every kind of damage."""
+"""Packed data sets: what is read back, what training gets, and every kind of corruption."""
 
 import dataclasses
 import hashlib
@@ -52,8 +52,8 @@ def refusal(*arguments, **keywords) -> str:
 
 
 def test_annotation_is_read_back_exactly(folder, faces):
-    for split, chosen in (("train", np.arange(4)), ("test", np.arange(4, 6))):
-        original, packed = faces.take(chosen), read_packed(folder, split)
+    for split, indices in (("train", np.arange(4)), ("test", np.arange(4, 6))):
+        original, packed = faces.take(indices), read_packed(folder, split)
         face_crops = crop_faces(original, size=SIZE)
         np.testing.assert_array_equal(packed.points, face_crops.points)
         np.testing.assert_array_equal(packed.boxes, face_crops.boxes)
@@ -68,7 +68,7 @@ def test_annotation_is_read_back_exactly(folder, faces):
         assert packed.box_convention == original.box_convention
 
 
-def test_the_pictures_are_the_crops(folder, faces):
+def test_the_pictures_are_the_face_crops(folder, faces):
     face_crops = crop_faces(faces.take(np.arange(4)), size=SIZE)
     packed = read_packed(folder, "train")
     for index in range(4):
@@ -85,7 +85,7 @@ def test_raw_crops_are_exact(faces, tmp_path):
 
 
 @pytest.mark.parametrize("odd", ["x [v2] %d {a} é#", "a\\b*?", os.fsdecode(b"m\xfcller"), "a:b\nc "], ids=ascii)
-def test_a_folder_of_any_name_can_be_packed_into(faces, tmp_path, odd):
+def test_the_folder_may_have_any_name(faces, tmp_path, odd):
     pack({"train": faces}, tmp_path / odd, size=SIZE, quality=0, source=odd)
     packed = read_packed(tmp_path / odd, "train")
     np.testing.assert_array_equal(packed.points, crop_faces(faces, size=SIZE).points)
@@ -93,31 +93,31 @@ def test_a_folder_of_any_name_can_be_packed_into(faces, tmp_path, odd):
     assert [path.name for path in tmp_path.iterdir()] == [odd]
     (shard,) = (tmp_path / odd).glob("*.array_record")
     shard.write_bytes(b"")
-    with pytest.raises(InputError) as refused:
+    with pytest.raises(InputError) as caught:
         read_packed(tmp_path / odd, "train")
-    assert str(refused.value).startswith(printable(str(shard)))
+    assert str(caught.value).startswith(printable(str(shard)))
 
 
-def test_frames_lead_back_to_the_picture(folder, faces):
+def test_transforms_lead_back_to_the_picture(folder, faces):
     with np.load(folder / "train.npz") as fields:
-        back = (
+        image_points = (
             fields["points"] @ fields["crop_to_image"][:, :, :2].transpose(0, 2, 1)
             + fields["crop_to_image"][:, None, :, 2]
         )
-    np.testing.assert_allclose(back, faces.points[:4], atol=1e-3)
+    np.testing.assert_allclose(image_points, faces.points[:4], atol=1e-3)
 
 
-def test_a_face_crop_cut_from_a_packed_face_shows_the_same(folder, faces):
-    """What training cuts from the pack lies where it lay in the picture, to a fraction of a pixel."""
+def test_a_face_crop_of_a_packed_face_is_the_same(folder, faces):
+    """Points of face crops from the packed set and from the picture agree to a fraction of a pixel."""
     direct, packed = crop_faces(faces.take(np.arange(4)), size=64), crop_faces(read_packed(folder, "train"), size=64)
     np.testing.assert_allclose(packed.points, direct.points, atol=1.2)
-    spread = packed.points - direct.points  # a whole shift by the rounding of the square, and nothing else
-    np.testing.assert_allclose(spread, spread.mean(1, keepdims=True) * np.ones_like(spread), atol=0.6)
+    shift = packed.points - direct.points  # only a constant shift, by the rounding of the square
+    np.testing.assert_allclose(shift, shift.mean(1, keepdims=True) * np.ones_like(shift), atol=0.6)
 
 
-def test_a_point_that_the_crop_leaves_out_is_kept_and_trained_on(faces, tmp_path):
+def test_a_point_outside_the_crop_is_kept(faces, tmp_path):
     boxes = faces.boxes.copy()
-    boxes[2, :2] += 0.75 * (boxes[2, 2:] - boxes[2, :2])  # a corner of the face, as a bad detector would give
+    boxes[2, :2] += 0.75 * (boxes[2, 2:] - boxes[2, :2])  # a corner of the face, as from a bad detector
     pack({"train": dataclasses.replace(faces, boxes=boxes)}, tmp_path / "odd", size=48, quality=80, source="")
     packed = read_packed(tmp_path / "odd", "train")
     assert (packed.points[2] < -10).any()
@@ -131,19 +131,19 @@ def test_many_faces_fill_several_shards_in_order(faces, tmp_path):
     np.testing.assert_array_equal(packed.picture(5), crop_faces(faces, size=32).images[5])
 
 
-def test_it_is_a_data_set_by_name(folder):
+def test_a_packed_set_is_loaded_by_name(folder):
     assert len(load_faces("packed", "test", root=str(folder))) == 2
-    with pytest.raises(InputError, match="need their root: give the folder"):
+    with pytest.raises(InputError, match="needs a root: pass the folder"):
         load_faces("packed", "train")
 
 
-def test_a_scheme_of_ones_own_travels_with_it(faces, tmp_path):
+def test_a_custom_scheme_is_stored(faces, tmp_path):
     mine = dataclasses.replace(IBUG_68, name="mine68")
     pack({"train": dataclasses.replace(faces, scheme=mine)}, tmp_path / "mine", size=32, quality=80, source="")
     assert read_packed(tmp_path / "mine", "train").scheme == mine
 
 
-def test_the_manifest_says_what_it_is(folder):
+def test_the_manifest_describes_the_set(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["counts"] == {"train": 4, "test": 2}
     assert manifest["crop"] == {"size": SIZE, "margin": 2.0, "encoding": "JPEG 90"}
@@ -151,29 +151,35 @@ def test_the_manifest_says_what_it_is(folder):
     assert len(manifest["files"]) == 4
 
 
-def damaged(path):
+def corrupt(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "complaint"),
     [
         (lambda folder: (folder / "manifest.json").unlink(), "manifest.json: cannot read it"),
-        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json: not a manifest of this version"),
-        (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json: not a manifest of this version"),
+        (
+            lambda folder: (folder / "manifest.json").write_text("{"),
+            "manifest.json: not a manifest of this version",
+        ),
+        (
+            lambda folder: (folder / "manifest.json").write_text("[]"),
+            "manifest.json: not a manifest of this version",
+        ),
         (lambda folder: (folder / "manifest.json").write_text('{"format": "x", "version": 1}'), "format 'x'"),
         (lambda folder: (folder / "train.npz").unlink(), "train.npz: cannot read it"),
-        (lambda folder: damaged(folder / "train.npz"), "train.npz: not what was packed"),
-        (lambda folder: damaged(next(folder.glob("train-*"))), "not what was packed"),
-        (lambda folder: next(folder.glob("train-*")).write_bytes(b""), "not what was packed"),
+        (lambda folder: corrupt(folder / "train.npz"), "train.npz: changed since it was packed"),
+        (lambda folder: corrupt(next(folder.glob("train-*"))), "changed since it was packed"),
+        (lambda folder: next(folder.glob("train-*")).write_bytes(b""), "changed since it was packed"),
         (lambda folder: next(folder.glob("train-*")).unlink(), "cannot read it"),
     ],
 )
-def test_damage_is_told_in_one_line(folder, damage, said):
+def test_corruption_is_reported_in_one_line(folder, damage, complaint):
     damage(folder)
-    assert said in refusal(folder, "train")
+    assert complaint in refusal(folder, "train")
 
 
 CHANGES = {
@@ -187,7 +193,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in CHANGES.items() for value in values])
-def test_a_manifest_that_was_meddled_with(folder, key, value):
+def test_an_invalid_manifest_is_rejected(folder, key, value):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {key: value}))
     assert "manifest.json: not a manifest of this version" in refusal(folder, "train")
@@ -195,31 +201,31 @@ def test_a_manifest_that_was_meddled_with(folder, key, value):
 
 @settings(max_examples=50)
 @given(st.text(max_size=60), st.integers(0, 2000), st.integers(0, 40))
-def test_any_text_is_a_manifest_or_refused_in_one_line(text, place, removed):
-    whole = json.dumps({"format": "wing_jax packed faces", "version": 1, "name": "x", "scheme": {"name": "mtfl5"},
+def test_any_manifest_without_files_is_rejected_in_one_line(text, place, removed):
+    manifest = json.dumps({"format": "wing_jax packed faces", "version": 1, "name": "x", "scheme": {"name": "mtfl5"},
                         "box_convention": "x", "counts": {"train": 1}, "crop": {"size": 9, "encoding": "raw"},
                         "files": {"train.npz": "0"}})  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
-        for content in (text, whole[: place % len(whole)] + text + whole[place % len(whole) + removed :]):
+        for content in (text, manifest[: place % len(manifest)] + text + manifest[place % len(manifest) + removed :]):
             (Path(name) / "manifest.json").write_text(content, encoding="utf-8", errors="replace")
-            refusal(Path(name), "train")  # its files are not there, whatever it says
+            refusal(Path(name), "train")  # its files are missing, whatever the manifest says
 
 
-def test_a_pack_that_fails_leaves_nothing_behind(faces, tmp_path):
+def test_packing_that_fails_leaves_no_files(faces, tmp_path):
     pictures = (*(faces.source(index) for index in range(5)), tmp_path / "none.jpg")
     with pytest.raises(InputError, match=r"none\.jpg"):
         pack({"train": dataclasses.replace(faces, pictures=pictures)}, tmp_path / "out", size=32, quality=80, source="")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_splits_and_places_that_are_not_there(folder, faces, tmp_path):
-    assert "holds no split 'val': it has train, test" in refusal(folder, "val")
-    assert "give a folder made by wing-jax data pack" in refusal(tmp_path / "none", "train")
+def test_missing_splits_and_folders(folder, faces, tmp_path):
+    assert "has no split 'val': it has train, test" in refusal(folder, "val")
+    assert "pass a folder made by wing-jax data pack" in refusal(tmp_path / "none", "train")
     with pytest.raises(InputError, match="not empty"):
         pack({"train": faces}, folder, size=32, quality=80, source="")
 
 
-def test_hidden_files_in_the_folder_do_not_count_and_stay(faces, tmp_path):
+def test_hidden_files_in_the_folder_are_ignored_and_kept(faces, tmp_path):
     out = tmp_path / "out"
     (out / ".git").mkdir(parents=True)
     (out / ".git" / "config").write_text("kept")
@@ -230,12 +236,12 @@ def test_hidden_files_in_the_folder_do_not_count_and_stay(faces, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_without_array_record_it_says_what_to_install(folder, monkeypatch):
+def test_without_array_record_the_message_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "array_record.python.array_record_module", None)
     assert 'packed data needs array-record: pip install "wing-jax[tfdata]"' in refusal(folder, "train")
 
 
-def packed_records(folder):
+def read_records(folder):
     reader = array_record_module.ArrayRecordReader(str(next(folder.glob("*.array_record"))))
     yield from reader.read_all()
     reader.close()
@@ -248,11 +254,11 @@ def test_real_faces(data_root, tmp_path):
     assert packed.picture_name(0).startswith(f"{tmp_path / 'w300'}: test face 0 (")
     sides = (packed.boxes[:, 2:] - packed.boxes[:, :2]).max(1)
     np.testing.assert_allclose(sides, 112, rtol=0.01)
-    assert sum(len(record) for record in packed_records(tmp_path / "w300")) < 6 * 16_000
+    assert sum(len(record) for record in read_records(tmp_path / "w300")) < 6 * 16_000
 
 
-def repacked(folder, **changes):
-    """The folder with arrays of `train.npz` or facts of the manifest exchanged, checksums made to fit."""
+def change_packed(folder, **changes):
+    """Replace arrays of `train.npz` or values of the manifest, and update the checksums."""
     manifest = json.loads((folder / "manifest.json").read_text())
     path = folder / "train.npz"
     with np.load(path) as stored:
@@ -265,27 +271,27 @@ def repacked(folder, **changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "complaint"),
     [
         ({"points": np.zeros((4, 5, 2), np.float32)}, "'points' is [4, 5, 2], not [4, 68, 2]"),
         ({"boxes": np.zeros((3, 4), np.float32)}, "'boxes' is [3, 4], not [4, 4]"),
         ({"photos": np.array(["a"])}, "'photos' is [1], not [4]"),
-        ({"points": np.full((4, 68, 2), 1e30, np.float32)}, "'points' holds numbers beyond any picture"),
-        ({"boxes": np.full((4, 4), np.nan, np.float32)}, "'boxes' holds numbers beyond any picture"),
-        ({"points": np.zeros((4, 68, 2), "U3")}, "'points' holds numbers beyond any picture"),
+        ({"points": np.full((4, 68, 2), 1e30, np.float32)}, "'points' has values beyond any picture"),
+        ({"boxes": np.full((4, 4), np.nan, np.float32)}, "'boxes' has values beyond any picture"),
+        ({"points": np.zeros((4, 68, 2), "U3")}, "'points' has values beyond any picture"),
     ],
 )
-def test_arrays_that_do_not_fit_the_counts_are_refused(folder, changes, said):
-    repacked(folder, **changes)
-    assert said in refusal(folder, "train")
+def test_invalid_arrays_are_rejected(folder, changes, complaint):
+    change_packed(folder, **changes)
+    assert complaint in refusal(folder, "train")
 
 
-def test_crops_of_another_size_than_the_manifest_says_are_refused(folder, faces, tmp_path):
-    repacked(folder, size=SIZE * 2)
-    read = read_packed(folder, "train")
-    with pytest.raises(InputError, match="not the crop of 192 x 192 pixels that was packed"):
-        read.picture(0)
+def test_crops_of_another_size_than_in_the_manifest_are_rejected(folder, faces, tmp_path):
+    change_packed(folder, size=SIZE * 2)
+    packed = read_packed(folder, "train")
+    with pytest.raises(InputError, match="expected a crop of 192 x 192 pixels"):
+        packed.picture(0)
     pack({"train": faces.take(np.arange(2))}, tmp_path / "raw", size=SIZE, quality=0, source="drawn")
-    repacked(tmp_path / "raw", size=2**31)
-    with pytest.raises(InputError, match="not the crop of 2,147,483,648 x 2,147,483,648 pixels that was packed"):
+    change_packed(tmp_path / "raw", size=2**31)
+    with pytest.raises(InputError, match="expected a crop of 2,147,483,648 x 2,147,483,648 pixels"):
         read_packed(tmp_path / "raw", "train").picture(0)

@@ -1,4 +1,4 @@
-"""Pictures that lists name: found where they lie, however the name is written, and never outside the data's folders."""
+"""Pictures named in lists are found for any spelling of the name, and never outside of the data's folders."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ ODD = (
 )  # fmt: skip
 
 
-def put(path: Path) -> Path:
+def touch(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
     return path
@@ -50,7 +50,7 @@ def test_names_below_the_folder(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "complaint"),
     [
         ("/etc/passwd", "leads out of the data folder"),
         ("\\etc\\passwd", "leads out of the data folder"),
@@ -64,50 +64,50 @@ def test_names_below_the_folder(name):
         (".", "leads out of the data folder"),
         ("", "name is missing"),
         ("  ", "name is missing"),
-        ("a\nb.jpg", "is no picture's name"),
-        ("a\0b.jpg", "is no picture's name"),
-        ("a\u2028b.jpg", "is no picture's name"),
-        ("a\ud800.jpg", "is no picture's name"),
-        ("238 236 237 " * 3000, "36000 characters, is no picture's name: write pixels to a file and name it"),
+        ("a\nb.jpg", "is not a file name"),
+        ("a\0b.jpg", "is not a file name"),
+        ("a\u2028b.jpg", "is not a file name"),
+        ("a\ud800.jpg", "is not a file name"),
+        ("238 236 237 " * 3000, "36000 characters, is not a file name: write pixels to a file and name it"),
     ],
 )
 @pytest.mark.parametrize("finder", [finder_below("/data"), finder_of_list("/data/sets/l.csv")], ids=["set", "list"])
-def test_names_that_lead_elsewhere(finder, name, said):
+def test_names_that_lead_out_of_the_folders(finder, name, complaint):
     message = refusal(finder, name)
-    assert said in message
+    assert complaint in message
     assert len(message) < 400
-    if "leads out" in said:
+    if "leads out" in complaint:
         assert f"the data folder {finder.inside[0]}: " in message
-        assert ("give --images FOLDER (--data.images FOLDER)" in message) is finder.named
+        assert ("pass --images FOLDER (--data.images FOLDER)" in message) is finder.named
 
 
 @given(st.text(max_size=30) | st.lists(st.sampled_from(["..", ".", "/", "\\", "a", "C:", "~"])).map("".join))
 def test_no_name_leads_out(name):
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder, "set")
-        place.mkdir()
+        root = Path(folder, "set")
+        root.mkdir()
         for finder in (
-            finder_below(place),
-            finder_of_list(place / "l.csv"),
-            finder_of_list("l.csv", images=str(place)),
+            finder_below(root),
+            finder_of_list(root / "l.csv"),
+            finder_of_list("l.csv", images=str(root)),
         ):
             try:
                 path, _ = finder.find(name, where="l:1")
             except InputError:
                 continue
-            within = [os.path.abspath(inside) for inside in finder.inside]
-            assert any(os.path.normpath(path).startswith(f"{inside}/") for inside in within)
+            folders = [os.path.abspath(inside) for inside in finder.inside]
+            assert any(os.path.normpath(path).startswith(f"{inside}/") for inside in folders)
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_ordinary_names_of_files_are_found(tmp_path, name):
-    assert finder_of_list(tmp_path / "l.csv").find(put(tmp_path / name).name, where="")[0] == tmp_path / name
+    assert finder_of_list(tmp_path / "l.csv").find(touch(tmp_path / name).name, where="")[0] == tmp_path / name
 
 
-def test_a_name_may_really_hold_a_backslash(tmp_path):
-    put(tmp_path / "a" / "b.jpg")
+def test_a_name_may_really_contain_a_backslash(tmp_path):
+    touch(tmp_path / "a" / "b.jpg")
     assert finder_of_list(tmp_path / "l.csv").find("a\\b.jpg", where="")[0] == tmp_path / "a" / "b.jpg"
-    put(tmp_path / "a\\b.jpg")
+    touch(tmp_path / "a\\b.jpg")
     assert finder_of_list(tmp_path / "l.csv").find("a\\b.jpg", where="")[0] == tmp_path / "a\\b.jpg"
 
 
@@ -127,9 +127,9 @@ def test_a_name_may_really_hold_a_backslash(tmp_path):
         ("annotations/person_keypoints_val2017.json", "x.jpg", "images/val2017/x.jpg", "x.jpg"),
     ],
 )
-def test_where_lists_and_pictures_lie(tmp_path, monkeypatch, listing, name, picture, photo):
-    put(tmp_path / picture)
-    put(tmp_path / listing)
+def test_locations_of_lists_and_pictures(tmp_path, monkeypatch, listing, name, picture, photo):
+    touch(tmp_path / picture)
+    touch(tmp_path / listing)
     assert finder_of_list(tmp_path / listing).find(name, where="") == (tmp_path / picture, photo)
     absolute = str(tmp_path / picture)
     assert finder_of_list(tmp_path / listing).find(absolute, where="")[0] == tmp_path / picture
@@ -139,9 +139,9 @@ def test_where_lists_and_pictures_lie(tmp_path, monkeypatch, listing, name, pict
 
 
 @pytest.mark.parametrize("name", ["../secret/x.jpg", "../x.jpg", "images/../../secret/x.jpg"])
-def test_other_folders_beside_a_list_are_not_looked_into(tmp_path, name):
-    put(tmp_path / "secret" / "x.jpg")
-    put(tmp_path / "x.jpg")
+def test_other_folders_beside_a_list_are_not_searched(tmp_path, name):
+    touch(tmp_path / "secret" / "x.jpg")
+    touch(tmp_path / "x.jpg")
     assert "leads out" in refusal(finder_of_list(tmp_path / "here" / "l.csv"), name)
     assert folders_of_list(tmp_path / "here" / "l.csv") == (tmp_path / "here", tmp_path / "images")
 
@@ -153,27 +153,27 @@ def test_other_folders_beside_a_list_are_not_looked_into(tmp_path, name):
         "..\\..\\x.jpg", "a/../x.jpg", "\\\\server\\share\\x.jpg",
     ],
 )  # fmt: skip
-def test_the_folder_of_pictures_can_be_given(tmp_path, name):
-    put(tmp_path / "photos" / "x.jpg")
+def test_the_folder_of_pictures_can_be_set(tmp_path, name):
+    touch(tmp_path / "photos" / "x.jpg")
     finder = finder_of_list(tmp_path / "lists" / "l.csv", images=str(tmp_path / "photos"))
     assert finder.find(name, where="") == (tmp_path / "photos" / "x.jpg", "x.jpg")
 
 
-def test_the_longest_part_of_a_name_goes_first_and_one_picture_is_not_two(tmp_path):
-    put(tmp_path / "photos" / "a" / "x.jpg")
-    put(tmp_path / "photos" / "x.jpg")
+def test_the_longest_part_of_a_name_is_tried_first_and_duplicates_are_rejected(tmp_path):
+    touch(tmp_path / "photos" / "a" / "x.jpg")
+    touch(tmp_path / "photos" / "x.jpg")
     finder = finder_of_list(tmp_path / "l.csv", images=str(tmp_path / "photos"))
     assert finder.find("/home/a/x.jpg", where="")[0] == tmp_path / "photos" / "a" / "x.jpg"
     assert finder.find("/home/b/x.jpg", where="")[0] == tmp_path / "photos" / "x.jpg"
     assert finder.find("b/x.jpg", where="")[0] == tmp_path / "photos" / "x.jpg"
     assert "'/home/c/x.jpg' and 'home/b/x.jpg' would both be " in refusal(finder, "/home/c/x.jpg")
     assert finder.find("/home/b/missing.jpg", where="")[0] == tmp_path / "photos" / "home" / "b" / "missing.jpg"
-    with pytest.raises(InputError, match="no such folder: give the folder of the list's pictures"):
+    with pytest.raises(InputError, match="no such folder: pass the folder of the list's pictures"):
         finder_of_list(tmp_path / "l.csv", images=str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(
-    ("listed", "there"),
+    ("name", "file"),
     [
         (unicodedata.normalize("NFC", "Jos\u00e9.jpg"), unicodedata.normalize("NFD", "Jos\u00e9.jpg")),
         (unicodedata.normalize("NFD", "Jos\u00e9.jpg"), unicodedata.normalize("NFC", "Jos\u00e9.jpg")),
@@ -183,51 +183,49 @@ def test_the_longest_part_of_a_name_goes_first_and_one_picture_is_not_two(tmp_pa
         ("a/IMG_1.jpg", "A/IMG_1.Jpg"),
     ],
 )
-def test_the_same_name_spelled_otherwise_is_found(tmp_path, listed, there):
-    put(tmp_path / there)
-    if not os.path.lexists(tmp_path / listed):  # a file system may know both for one
-        path, photo = finder_of_list(tmp_path / "l.csv").find(listed, where="")
-        assert path.samefile(tmp_path / there)
-        assert photo == unicodedata.normalize("NFC", listed)
-        assert (
-            finder_of_list("l.csv", images=str(tmp_path)).find(f"/b/{listed}", where="")[0].samefile(tmp_path / there)
-        )
+def test_other_spellings_of_a_name_are_found(tmp_path, name, file):
+    touch(tmp_path / file)
+    if not os.path.lexists(tmp_path / name):  # a file system may treat both as the same
+        path, photo = finder_of_list(tmp_path / "l.csv").find(name, where="")
+        assert path.samefile(tmp_path / file)
+        assert photo == unicodedata.normalize("NFC", name)
+        assert finder_of_list("l.csv", images=str(tmp_path)).find(f"/b/{name}", where="")[0].samefile(tmp_path / file)
 
 
-def test_two_that_are_spelled_alike_are_not_guessed(tmp_path):
-    put(tmp_path / "A.JPG")
-    put(tmp_path / "a.JPG")
+def test_ambiguous_spellings_are_not_resolved(tmp_path):
+    touch(tmp_path / "A.JPG")
+    touch(tmp_path / "a.JPG")
     if len(os.listdir(tmp_path)) == 2:
         assert not finder_of_list(tmp_path / "l.csv").find("a.jpg", where="")[0].exists()
 
 
 def test_each_folder_is_listed_once(tmp_path, monkeypatch):
-    listed: list[str] = []
-    real = os.listdir
-    monkeypatch.setattr(os, "listdir", lambda path: (listed.append(str(path)), real(path))[1])
+    folders: list[str] = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: (folders.append(str(path)), listdir(path))[1])
     finder = finder_of_list(tmp_path / "l.csv", images=str(tmp_path))
     for number in range(50):
-        put(tmp_path / f"x{number}.JPG")
+        touch(tmp_path / f"x{number}.JPG")
     for number in range(50):
         assert finder.find(f"X{number}.jpg", where="")[0].exists()
         finder.find(f"missing{number}.jpg", where="")
-    assert listed == [str(tmp_path)]
+    assert folders == [str(tmp_path)]
 
 
 @pytest.mark.parametrize("picture", ["a.jpg", "a.JPG", "a.Jpeg", "a.webp", "a.TIF", "a.avif", "A.png", "a.jfif"])
 def test_the_picture_beside_an_annotation(tmp_path, picture):
-    put(tmp_path / f"._{picture}")
-    put(tmp_path / picture)
+    touch(tmp_path / f"._{picture}")
+    touch(tmp_path / picture)
     assert picture_beside(tmp_path / "a.pts", Spellings()).samefile(tmp_path / picture)
     assert picture_named(tmp_path / "a.jpg", Spellings()).samefile(tmp_path / picture)
 
 
 def test_the_picture_beside_an_annotation_in_another_form_of_unicode(tmp_path):
-    put(tmp_path / unicodedata.normalize("NFD", "Jos\u00e9.jpg"))
+    touch(tmp_path / unicodedata.normalize("NFD", "Jos\u00e9.jpg"))
     assert picture_beside(tmp_path / unicodedata.normalize("NFC", "Jos\u00e9.pts"), Spellings()).exists()
     with pytest.raises(InputError, match=r"b\.pts: no picture of that name beside it"):
         picture_beside(tmp_path / "b.pts", Spellings())
-    long = put(tmp_path / f"{'n' * 251}.pts")
+    long = touch(tmp_path / f"{'n' * 251}.pts")
     with pytest.raises(InputError, match="no picture of that name beside it"):
         picture_beside(long, Spellings())
     shutil.copy(long, long.with_suffix(".jpg"))

@@ -1,4 +1,4 @@
-"""Pictures of another size than their annotation file says: reported, refused, or their points moved to the pixel."""
+"""Pictures whose size differs from the annotation file: they are reported or rejected, or their points converted."""
 
 import contextlib
 import json
@@ -23,9 +23,9 @@ from wing_jax.data.picture_sizes import (
     encoded_size,
     other_sizes,
     read_header,
-    rescaled,
+    rescale_faces,
+    rotate_points,
     told_size,
-    turned,
 )
 from wing_jax.data.readers.aflw_sqlite import read_aflw_sqlite
 from wing_jax.data.readers.coco import read_coco
@@ -35,27 +35,30 @@ from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
 
 PLACES = np.float32([[62.3, 50.2], [118.7, 52.1], [90.2, 90.4], [66.6, 121.9], [116.1, 119.3]])
-WIDTH, HEIGHT = 240, 170  # of the pictures as they are marked
+WIDTH, HEIGHT = 240, 170  # of the annotated pictures
 
 
-def saved(path: Path, image: PIL.Image.Image, *, orientation: int = 1) -> None:
+def save(path: Path, image: PIL.Image.Image, *, orientation: int = 1) -> None:
     exif = PIL.Image.Exif()
     exif[ORIENTATION] = orientation
     image.save(path, exif=exif, **({"quality": 95} if path.suffix == ".jpg" else {}))
 
 
-def marked(
-    folder: Path, *, orientations=(1,), scale=(1.0, 1.0), size=(WIDTH, HEIGHT), told=None, ending=".png"
+def annotate(
+    folder: Path, *, orientations=(1,), scale=(1.0, 1.0), size=(WIDTH, HEIGHT), written_size=None, ending=".png"
 ) -> Path:
-    """A COCO file: pictures with dots, marked as they are stored and then resized by `scale`, each with an EXIF
-    orientation; it says `told`, or the size at which they were marked."""
+    """Write a COCO file and pictures with dots, each with an EXIF orientation, and return the path of the file.
+
+    The stored pictures are annotated and then resized by `scale`. The file states `written_size`, or the size at which
+    they were annotated.
+    """
     images, annotations = [], []
     for number, orientation in enumerate(orientations, 1):
         places = PLACES + number
         image = PIL.Image.fromarray(picture_of_dots(size[1], size[0], *places, sigma=4))
         image = image.resize((round(size[0] * scale[0]), round(size[1] * scale[1])), PIL.Image.Resampling.BOX)
-        saved(folder / f"{number}{ending}", image, orientation=orientation)
-        width, height = told or size
+        save(folder / f"{number}{ending}", image, orientation=orientation)
+        width, height = written_size or size
         images.append({"id": number, "file_name": f"{number}{ending}", "width": width, "height": height})
         low, high = places.min(0), places.max(0)
         annotations.append(
@@ -71,7 +74,7 @@ def marked(
     return path
 
 
-def assert_points_lie_on_the_dots(faces, *, reach: float = 14) -> None:
+def assert_points_are_on_the_dots(faces, *, reach: float = 14) -> None:
     for index in range(len(faces)):
         image = faces.picture(index)
         for place in faces.points[index]:
@@ -83,41 +86,41 @@ def assert_points_lie_on_the_dots(faces, *, reach: float = 14) -> None:
 
 @pytest.mark.parametrize("scale", [(1.5, 1.5), (0.5, 0.5), (2.0, 1.0), (0.75, 1.2)])
 def test_points_follow_a_resized_picture(tmp_path, scale):
-    faces = read_coco(marked(tmp_path, orientations=(1, 1), scale=scale), scheme=MTFL_5)
-    moved = rescaled(faces)
+    faces = read_coco(annotate(tmp_path, orientations=(1, 1), scale=scale), scheme=MTFL_5)
+    moved = rescale_faces(faces)
     np.testing.assert_allclose(moved.points[0], (faces.points[0] + 0.5) * scale - 0.5, atol=1e-3)
-    assert_points_lie_on_the_dots(moved, reach=8 if min(scale) < 1 else 14)
+    assert_points_are_on_the_dots(moved, reach=8 if min(scale) < 1 else 14)
     assert moved.picture_sizes.tolist() == [[round(WIDTH * scale[0]), round(HEIGHT * scale[1])]] * 2
     assert check_split(moved, []).misfits == ()
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp", ".tiff"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_header_says_what_reading_gives(tmp_path, orientation, ending):
+def test_the_header_agrees_with_reading(tmp_path, orientation, ending):
     path = tmp_path / f"a{ending}"
-    saved(path, PIL.Image.fromarray(picture_of_dots(40, 64, (20, 20), sigma=4)), orientation=orientation)
+    save(path, PIL.Image.fromarray(picture_of_dots(40, 64, (20, 20), sigma=4)), orientation=orientation)
     header = read_header(path)
     assert header.size == read_image(path).shape[1::-1]
     assert header.orientation == orientation
-    assert header.exchanged == (orientation > 4)
+    assert header.swapped == (orientation > 4)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_points_turn_as_pillow_turns_the_picture(orientation):
+def test_points_rotate_like_the_picture_in_pillow(orientation):
     image = PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 8), np.uint8))
     exif = image.getexif()
     exif[ORIENTATION] = orientation
-    shown = np.asarray(PIL.ImageOps.exif_transpose(image))
+    rotated = np.asarray(PIL.ImageOps.exif_transpose(image))
     points = np.array([(x, y) for y in range(5) for x in range(8)], float)
-    places = turned(points, size=(8, 5), orientation=orientation).astype(int)
-    np.testing.assert_array_equal(shown[places[:, 1], places[:, 0]], np.asarray(image).ravel())
+    places = rotate_points(points, size=(8, 5), orientation=orientation).astype(int)
+    np.testing.assert_array_equal(rotated[places[:, 1], places[:, 0]], np.asarray(image).ravel())
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png"])
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 @pytest.mark.parametrize("scale", [1.0, 1.5])
-def test_points_marked_without_exif_follow_the_rotation(tmp_path, orientation, ending, scale):
-    path = marked(tmp_path, orientations=(orientation, 1), scale=(scale, scale), ending=ending)
+def test_points_annotated_without_exif_follow_the_rotation(tmp_path, orientation, ending, scale):
+    path = annotate(tmp_path, orientations=(orientation, 1), scale=(scale, scale), ending=ending)
     faces = read_coco(path, scheme=MTFL_5)
     check = check_split(faces, [])
     assert len(check.misfits) == (1 if scale == 1 else 2)
@@ -125,95 +128,95 @@ def test_points_marked_without_exif_follow_the_rotation(tmp_path, orientation, e
         f"1{ending}: is {round(170 * scale)} x {round(240 * scale)} pixels, its annotation file says 240 x 170: "
         in (check.misfits[0])
     )
-    assert ("sides exchanged" in check.misfits[0]) == (scale == 1)
-    assert_points_lie_on_the_dots(rescaled(faces))
+    assert ("width and height swapped" in check.misfits[0]) == (scale == 1)
+    assert_points_are_on_the_dots(rescale_faces(faces))
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
-def test_pictures_whose_sides_do_not_tell_follow_the_others(tmp_path, orientation):
-    """A square picture, or one turned by 180 degrees, in a set whose tool ignored the EXIF rotation."""
+def test_pictures_whose_size_does_not_show_a_rotation_follow_the_others(tmp_path, orientation):
+    """A square picture, or one rotated by 180 degrees, in a set whose tool ignored the EXIF rotation."""
     (tmp_path / "square").mkdir()
-    square = read_coco(marked(tmp_path / "square", orientations=(orientation,), size=(200, 200)), scheme=MTFL_5)
-    np.testing.assert_array_equal(rescaled(square).points, square.points)  # nothing says that it was ignored
-    path = marked(tmp_path, orientations=(6, orientation), size=(240, 170))
+    square = read_coco(annotate(tmp_path / "square", orientations=(orientation,), size=(200, 200)), scheme=MTFL_5)
+    np.testing.assert_array_equal(rescale_faces(square).points, square.points)  # nothing shows that it was ignored
+    path = annotate(tmp_path, orientations=(6, orientation), size=(240, 170))
     content = json.loads(path.read_text())
     image = PIL.Image.fromarray(picture_of_dots(200, 200, *(PLACES + 2), sigma=4))
-    saved(tmp_path / "2.png", image, orientation=orientation)
+    save(tmp_path / "2.png", image, orientation=orientation)
     content["images"][1].update(width=200, height=200)
     path.write_text(json.dumps(content))
     faces = read_coco(path, scheme=MTFL_5)
-    told = check_split(faces, []).misfits
-    assert len(told) == 2
-    assert "2.png: is turned by EXIF, which its sides do not tell" in told[1]
-    assert_points_lie_on_the_dots(rescaled(faces))
+    misfits = check_split(faces, []).misfits
+    assert len(misfits) == 2
+    assert "2.png: is rotated by EXIF, which its size does not show" in misfits[1]
+    assert_points_are_on_the_dots(rescale_faces(faces))
 
 
-def test_a_set_that_was_marked_both_ways_is_refused_where_nothing_tells(tmp_path):
-    path = marked(tmp_path, orientations=(6, 6, 3))
+def test_a_set_annotated_both_ways_is_rejected_if_unclear(tmp_path):
+    path = annotate(tmp_path, orientations=(6, 6, 3))
     content = json.loads(path.read_text())
     content["images"][1].update(width=HEIGHT, height=WIDTH)
     path.write_text(json.dumps(content))
     faces = read_coco(path, scheme=MTFL_5)
     with pytest.raises(InputError, match=r"3\.png: is 240 x 170 pixels.*both with and without"):
-        rescaled(faces)
+        rescale_faces(faces)
     faults: list[str] = []
-    assert len(rescaled(faces, faults=faults)) == 2
+    assert len(rescale_faces(faces, faults=faults)) == 2
     assert len(faults) == 1
 
 
-def test_sides_exchanged_without_exif_are_refused(tmp_path):
-    faces = read_coco(marked(tmp_path, told=(HEIGHT, WIDTH)), scheme=MTFL_5)
-    assert "sides exchanged" in check_split(faces, []).misfits[0]
-    with pytest.raises(InputError, match="no EXIF rotation that would exchange them") as caught:
-        rescaled(faces)
+def test_swapped_sides_without_exif_are_rejected(tmp_path):
+    faces = read_coco(annotate(tmp_path, written_size=(HEIGHT, WIDTH)), scheme=MTFL_5)
+    assert "width and height swapped" in check_split(faces, []).misfits[0]
+    with pytest.raises(InputError, match="no EXIF rotation that would swap them") as caught:
+        rescale_faces(faces)
     assert "\n" not in str(caught.value)
     faults: list[str] = []
-    with pytest.raises(InputError, match="no face is left"):
-        rescaled(faces, faults=faults)
+    with pytest.raises(InputError, match="no face remains"):
+        rescale_faces(faces, faults=faults)
     assert faults == [str(caught.value)]
 
 
-def test_a_turned_and_stretched_picture_is_refused(tmp_path):
-    faces = read_coco(marked(tmp_path, orientations=(6,), scale=(1.0, 3.0)), scheme=MTFL_5)
-    with pytest.raises(InputError, match="turned by EXIF and stretched besides"):
-        rescaled(faces)
+def test_a_rotated_and_stretched_picture_is_rejected(tmp_path):
+    faces = read_coco(annotate(tmp_path, orientations=(6,), scale=(1.0, 3.0)), scheme=MTFL_5)
+    with pytest.raises(InputError, match="both rotated by EXIF and stretched"):
+        rescale_faces(faces)
 
 
-def test_points_that_have_no_position_stay_without(tmp_path):
-    path = marked(tmp_path, scale=(1.5, 1.5))
+def test_points_without_a_position_stay_without(tmp_path):
+    path = annotate(tmp_path, scale=(1.5, 1.5))
     content = json.loads(path.read_text())
     content["annotations"][0]["keypoints"][3:6] = [0, 0, 0]
     path.write_text(json.dumps(content))
-    moved = rescaled(read_coco(path, scheme=MTFL_5))
+    moved = rescale_faces(read_coco(path, scheme=MTFL_5))
     assert moved.visible.tolist() == [[True, False, True, True, True]]
     np.testing.assert_array_equal(moved.points[0, 1], [0, 0])
 
 
 def test_rounding_is_no_difference(tmp_path):
-    for told in ((WIDTH + 1, HEIGHT - 1), (WIDTH, HEIGHT)):
-        faces = read_coco(marked(tmp_path, told=told), scheme=MTFL_5)
+    for size in ((WIDTH + 1, HEIGHT - 1), (WIDTH, HEIGHT)):
+        faces = read_coco(annotate(tmp_path, written_size=size), scheme=MTFL_5)
         assert check_split(faces, []).misfits == ()
-        np.testing.assert_array_equal(rescaled(faces).points, faces.points)
-    assert check_split(read_coco(marked(tmp_path, told=(WIDTH + 2, HEIGHT)), scheme=MTFL_5), []).misfits != ()
+        np.testing.assert_array_equal(rescale_faces(faces).points, faces.points)
+    assert check_split(read_coco(annotate(tmp_path, written_size=(WIDTH + 2, HEIGHT)), scheme=MTFL_5), []).misfits != ()
 
 
-def test_cutting_refuses_and_says_how_many_there_are(tmp_path):
-    faces = read_coco(marked(tmp_path, orientations=(1, 1, 1), scale=(1.5, 1.5)), scheme=MTFL_5)
+def test_cropping_rejects_and_reports_the_number(tmp_path):
+    faces = read_coco(annotate(tmp_path, orientations=(1, 1, 1), scale=(1.5, 1.5)), scheme=MTFL_5)
     assert [path.name for path in other_sizes(faces)] == ["1.png", "2.png", "3.png"]
     with pytest.raises(InputError) as caught:
         crop_faces(faces, size=32, workers=1)
     assert str(caught.value) == (
-        f"{tmp_path / '1.png'}: is 360 x 255 pixels, its annotation file says 240 x 170: resized? to move its points "
-        "into the picture give --picture_size rescale (in a training --data.picture_size rescale) "
-        "(2 more pictures are not of the size told)"
+        f"{tmp_path / '1.png'}: is 360 x 255 pixels, its annotation file says 240 x 170: resized? "
+        "to convert its points pass --picture_size rescale (for training --data.picture_size rescale) "
+        "(2 more pictures have another size than annotated)"
     )
     path = str(tmp_path / "faces.json")
     moved = load_faces("coco", "", root=path, scheme="mtfl5", picture_size="rescale")
     assert crop_faces(moved, size=32).size == 32
 
 
-def test_a_picture_that_cannot_be_read_is_told_once(tmp_path):
-    path = marked(tmp_path, orientations=(1, 1), scale=(1.5, 1.5))
+def test_an_unreadable_picture_is_reported_once(tmp_path):
+    path = annotate(tmp_path, orientations=(1, 1), scale=(1.5, 1.5))
     (tmp_path / "2.png").write_bytes(b"no picture")
     faults: list[str] = []
     faces = load_faces("coco", "", root=str(path), scheme="mtfl5", picture_size="rescale", faults=faults)
@@ -223,19 +226,19 @@ def test_a_picture_that_cannot_be_read_is_told_once(tmp_path):
     assert check.misfits == ()
 
 
-def test_a_set_that_says_no_sizes_cannot_be_rescaled():
-    with pytest.raises(InputError, match="do not say how large the pictures were"):
+def test_a_set_without_sizes_cannot_be_rescaled():
+    with pytest.raises(InputError, match="do not state the sizes of the pictures"):
         load_faces("synthetic", "train", count=2, picture_size="rescale")
 
 
-ABSURD = [0, -640, "wide", None, "", True, [640], {}, 1e12, 1e400, float("nan"), -1e400, 10**400, "1e999", 0.2]
+INVALID = [0, -640, "wide", None, "", True, [640], {}, 1e12, 1e400, float("nan"), -1e400, 10**400, "1e999", 0.2]
 
 
-@pytest.mark.parametrize("value", ABSURD, ids=[str(value)[:9] for value in ABSURD])
-def test_absurd_sizes_say_nothing(tmp_path, value):
+@pytest.mark.parametrize("value", INVALID, ids=[str(value)[:9] for value in INVALID])
+def test_invalid_sizes_are_ignored(tmp_path, value):
     assert told_size(value, 480) is None
     assert told_size(480, value) is None
-    path = marked(tmp_path)
+    path = annotate(tmp_path)
     content = json.loads(path.read_text())
     content["images"][0]["width"] = value
     path.write_text(json.dumps(content))
@@ -244,13 +247,13 @@ def test_absurd_sizes_say_nothing(tmp_path, value):
     assert check_split(faces, []).misfits == ()
 
 
-def test_sizes_of_several_kinds_are_read():
+def test_sizes_of_several_types_are_read():
     assert told_size("640", 480.0) == (640, 480)
     assert told_size(640.0, "480.0") == (640, 480)
 
 
-def test_imglab_tells_the_size_of_an_image(tmp_path):
-    marked(tmp_path, orientations=(1, 1))
+def test_imglab_states_the_size_of_an_image(tmp_path):
+    annotate(tmp_path, orientations=(1, 1))
     box = "<box left='60' top='50' width='60' height='80'><part name='0' x='90' y='90'/></box>"
     path = tmp_path / "faces.xml"
     path.write_text(
@@ -259,12 +262,12 @@ def test_imglab_tells_the_size_of_an_image(tmp_path):
     )
     faces = read_imglab(path, scheme=MTFL_5)
     assert faces.picture_sizes.tolist() == [[480, 340], [480, 340], [0, 0]]
-    assert len(check_split(faces, []).misfits) == 1  # one line a picture
-    np.testing.assert_allclose(rescaled(faces).points[:, 0], [[44.75, 44.75], [44.75, 44.75], [90, 90]])
+    assert len(check_split(faces, []).misfits) == 1  # one line per picture
+    np.testing.assert_allclose(rescale_faces(faces).points[:, 0], [[44.75, 44.75], [44.75, 44.75], [90, 90]])
 
 
-def test_a_table_tells_the_size_of_an_image(tmp_path):
-    marked(tmp_path)
+def test_a_table_states_the_size_of_an_image(tmp_path):
+    annotate(tmp_path)
     points = ",".join(f"{axis}{i}" for i in range(5) for axis in "xy")
     row = ",".join(str(value) for value in PLACES.ravel())
     path = tmp_path / "faces.csv"
@@ -279,14 +282,14 @@ def test_a_table_tells_the_size_of_an_image(tmp_path):
 
 
 @pytest.mark.parametrize("column", ["width", "widht"])
-def test_aflw_tells_the_size_of_an_image(tmp_path, column):
+def test_aflw_states_the_size_of_an_image(tmp_path, column):
     write_aflw_sqlite(tmp_path)
-    written = read_aflw_sqlite(tmp_path, "train")
-    assert check_split(written, []).misfits == ()
+    faces = read_aflw_sqlite(tmp_path, "train")
+    assert check_split(faces, []).misfits == ()
     with contextlib.closing(sqlite3.connect(tmp_path / "aflw.sqlite")) as database, database:
-        known = {name for _, name, *_ in database.execute("PRAGMA table_info(FaceImages)")}
-        if column not in known:
-            database.execute(f"ALTER TABLE FaceImages RENAME COLUMN {({'width', 'widht'} & known).pop()} TO {column}")
+        columns = {name for _, name, *_ in database.execute("PRAGMA table_info(FaceImages)")}
+        if column not in columns:
+            database.execute(f"ALTER TABLE FaceImages RENAME COLUMN {({'width', 'widht'} & columns).pop()} TO {column}")
         database.execute(f"UPDATE FaceImages SET {column} = 900, height = 700")
     faces = read_aflw_sqlite(tmp_path, "train")
     assert faces.picture_sizes.tolist() == [[900, 700]] * len(faces)
@@ -297,7 +300,7 @@ def test_aflw_tells_the_size_of_an_image(tmp_path, column):
 
 
 def test_sizes_stay_with_their_faces(tmp_path):
-    faces = read_coco(marked(tmp_path, orientations=(1, 1, 1)), scheme=MTFL_5)
+    faces = read_coco(annotate(tmp_path, orientations=(1, 1, 1)), scheme=MTFL_5)
     faces.picture_sizes[:] = [[1, 2], [3, 4], [5, 6]]
     part = faces.take(np.array([2, 0]))
     assert part.picture_sizes.tolist() == [[5, 6], [1, 2]]
@@ -306,7 +309,7 @@ def test_sizes_stay_with_their_faces(tmp_path):
 
 def test_the_option_reaches_every_command(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = str(marked(tmp_path, orientations=(1, 6), scale=(1.5, 1.5)))
+    path = str(annotate(tmp_path, orientations=(1, 6), scale=(1.5, 1.5)))
     with pytest.raises(SystemExit) as stopped:
         main(["data", "check", path, "--scheme", "mtfl5"])
     assert stopped.value.code == 1
@@ -319,18 +322,18 @@ def test_the_option_reaches_every_command(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         main(["data", "pack", path, "packed", "--scheme", "mtfl5"])
     assert stopped.value.code == 2
-    assert "(1 more pictures are not of the size told)" in capsys.readouterr().err
+    assert "(1 more pictures have another size than annotated)" in capsys.readouterr().err
     main(["data", "pack", path, "packed", "--scheme", "mtfl5", "--picture_size", "rescale"])
-    assert_points_lie_on_the_dots_of_crops(load_faces("packed", "train", root=str(tmp_path / "packed")))
+    assert_points_are_on_the_dots_of_crops(load_faces("packed", "train", root=str(tmp_path / "packed")))
 
 
-def assert_points_lie_on_the_dots_of_crops(faces) -> None:
+def assert_points_are_on_the_dots_of_crops(faces) -> None:
     for index in range(len(faces)):
         for place in faces.points[index]:
             np.testing.assert_allclose(center_of_dot(faces.picture(index), place, reach=20), place, atol=0.8)
 
 
-def test_a_config_takes_the_option():
+def test_a_config_accepts_the_option():
     data = DataConfig(name="coco", picture_size="rescale")
     assert data.picture_size == "rescale"
     table = {"name": "x", "data": {"name": "coco", "picture_size": "guess"}}
@@ -339,6 +342,6 @@ def test_a_config_takes_the_option():
 
 
 def test_the_size_of_encoded_bytes_is_read(tmp_path):
-    saved(tmp_path / "a.png", PIL.Image.fromarray(picture_of_dots(40, 64, (20, 20), sigma=4)))
+    save(tmp_path / "a.png", PIL.Image.fromarray(picture_of_dots(40, 64, (20, 20), sigma=4)))
     assert encoded_size((tmp_path / "a.png").read_bytes()) == (64, 40)
     assert encoded_size(b"no picture") is None

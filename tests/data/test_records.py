@@ -1,4 +1,4 @@
-"""Sets of faces: gathered one by one, picked, and split by photo."""
+"""Sets of faces: gathered one by one, indexed, and split by photo."""
 
 import dataclasses
 from pathlib import Path
@@ -15,9 +15,9 @@ from wing_jax.schemes import MTFL_5
 from wing_jax.types import Visibility
 
 
-def refusal(work, *arguments, **keywords) -> str:
+def refusal(function, *arguments, **keywords) -> str:
     with pytest.raises(InputError) as caught:
-        work(*arguments, **keywords)
+        function(*arguments, **keywords)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -25,7 +25,7 @@ def refusal(work, *arguments, **keywords) -> str:
 def faces_of(photos: list[str]) -> FaceSet:
     count = len(photos)
     return FaceSet(
-        name="made up",
+        name="example",
         scheme=MTFL_5,
         pictures=np.zeros((count, 2, 2, 3), np.uint8),
         points=np.arange(count * 10, dtype=np.float32).reshape(count, 5, 2),
@@ -49,7 +49,7 @@ def test_split_is_a_partition_by_photo_that_does_not_depend_on_the_order(numbers
     assert set(faces_of(photos).split(fraction)[1].photos) == set(held_out.photos)
 
 
-def test_split_holds_out_about_the_share_asked_for_and_grows_with_it():
+def test_split_holds_out_about_the_requested_share_and_grows_with_it():
     faces = faces_of([f"photo {i}" for i in range(4000)])
     small, large = (faces.split(share)[1].photos for share in (0.05, 0.2))
     assert abs(len(small) - 200) < 45
@@ -57,20 +57,20 @@ def test_split_holds_out_about_the_share_asked_for_and_grows_with_it():
     assert set(small) < set(large)
 
 
-def test_split_refuses_what_leaves_one_side_empty():
+def test_split_rejects_an_empty_part():
     assert "2 faces are too few to hold out 5%" in refusal(faces_of(["a", "b"]).split, 0.05)
     assert "9 faces are too few to hold out 100%" in refusal(faces_of(["a"] * 9).split, 1.0)
     assert "2 faces are too few to hold out 0%" in refusal(faces_of(["a", "b"]).split, 0.0)
 
 
-def test_take_picks_every_field_in_the_order_asked_for():
+def test_take_selects_every_field_in_the_requested_order():
     faces = dataclasses.replace(faces_of(["a", "b", "c"]), poses=("1", "2", "3"))
     as_files = dataclasses.replace(faces, pictures=(Path("a.png"), Path("b.png"), Path("c.png")))
-    taken = faces.take(np.array([2, 1, 1]))
-    np.testing.assert_array_equal(taken.points[:, 0, 0], [20, 10, 10])
-    assert taken.photos == ("c", "b", "b")
-    assert taken.poses == ("3", "2", "2")
-    assert taken.pictures.shape == (3, 2, 2, 3)
+    selected = faces.take(np.array([2, 1, 1]))
+    np.testing.assert_array_equal(selected.points[:, 0, 0], [20, 10, 10])
+    assert selected.photos == ("c", "b", "b")
+    assert selected.poses == ("3", "2", "2")
+    assert selected.pictures.shape == (3, 2, 2, 3)
     assert as_files.take(np.array([2, 0])).pictures == (Path("c.png"), Path("a.png"))
 
 
@@ -80,52 +80,52 @@ def face(number: int, **changes) -> Face:
     return Face(**(fields | {"subset": "s"} | changes))
 
 
-def gathered(*faces, faults=None) -> FaceSet:
-    def maker(made):
+def gather_faces(*faces, faults=None) -> FaceSet:
+    def maker(result):
         def make():
-            if isinstance(made, Exception):
-                raise made
-            return made
+            if isinstance(result, Exception):
+                raise result
+            return result
 
         return make
 
-    makers = [maker(made) for made in faces]
-    return gather(makers, name="made up", scheme=MTFL_5, box_convention="mine", faults=faults)
+    makers = [maker(result) for result in faces]
+    return gather(makers, name="example", scheme=MTFL_5, box_convention="mine", faults=faults)
 
 
-def test_faces_are_gathered_with_all_that_is_known_of_them():
-    hidden = face(3).points.copy()
-    hidden[2] = np.nan
-    kinds = np.int8([1, 2, 3, 0, 1])
-    faces = gathered(
+def test_faces_are_gathered_with_all_annotations():
+    points = face(3).points.copy()
+    points[2] = np.nan
+    visibility = np.int8([1, 2, 3, 0, 1])
+    faces = gather_faces(
         face(1, box=np.float32([0, 0, 9, 9]), attributes={"male": True}, angles=(30.0, 0.0, -5.0)),
-        face(3, points=hidden, visibility=kinds, attributes={"smiling": True}),
+        face(3, points=points, visibility=visibility, attributes={"smiling": True}),
     )
     np.testing.assert_array_equal(faces.visible, [[True] * 5, [True, True, False, True, True]])
     assert np.isfinite(faces.points).all()
     np.testing.assert_array_equal(faces.boxes, [[0, 0, 9, 9], [3, 4, 11, 12]])
-    np.testing.assert_array_equal(faces.visibility, [[0] * 5, kinds])
+    np.testing.assert_array_equal(faces.visibility, [[0] * 5, visibility])
     np.testing.assert_array_equal(faces.attributes["male"], [True, False])
     np.testing.assert_array_equal(faces.attributes["smiling"], [False, True])
     np.testing.assert_array_equal(faces.angles, [[30, 0, -5], [np.nan] * 3])
     assert faces.poses is None
-    taken = faces.take(np.array([1]))
-    np.testing.assert_array_equal(taken.visibility, [kinds])
-    np.testing.assert_array_equal(taken.attributes["smiling"], [True])
-    assert np.isnan(taken.angles).all()
+    selected = faces.take(np.array([1]))
+    np.testing.assert_array_equal(selected.visibility, [visibility])
+    np.testing.assert_array_equal(selected.attributes["smiling"], [True])
+    assert np.isnan(selected.angles).all()
 
 
-def test_what_nothing_is_known_of_stays_unknown():
-    faces = gathered(face(1, pose="3 frontal"), face(2, pose="2 left"))
+def test_missing_annotations_stay_missing():
+    faces = gather_faces(face(1, pose="3 frontal"), face(2, pose="2 left"))
     assert faces.visibility is None
     assert faces.angles is None
     assert faces.attributes == {}
     assert faces.poses == ("3 frontal", "2 left")
-    assert gathered(face(1, visibility=Visibility.VISIBLE)).visibility.tolist() == [[1] * 5]
+    assert gather_faces(face(1, visibility=Visibility.VISIBLE)).visibility.tolist() == [[1] * 5]
 
 
 FAULTS = {
-    "list.txt:9: 4 points where mtfl5 has 5": {"points": np.zeros((4, 2), np.float32)},
+    "list.txt:9: 4 points, but mtfl5 has 5": {"points": np.zeros((4, 2), np.float32)},
     "list.txt:9: no point of this face has a position": {"points": np.full((5, 2), np.nan, np.float32)},
     "list.txt:9: the box 5 5 5 9 (x0 y0 x1 y1) is empty": {"box": np.float32([5, 5, 5, 9])},
     "list.txt:9: the box 5 9 8 5 (x0 y0 x1 y1) is empty": {"box": np.float32([5, 9, 8, 5])},
@@ -133,21 +133,21 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("said", FAULTS)
-def test_a_bad_face_stops_the_reading_or_is_listed(said):
-    bad = face(9, **FAULTS[said])
-    assert refusal(gathered, face(1), bad, face(2)).startswith(said)
+@pytest.mark.parametrize("complaint", FAULTS)
+def test_an_invalid_face_is_an_error_or_is_listed(complaint):
+    invalid = face(9, **FAULTS[complaint])
+    assert refusal(gather_faces, face(1), invalid, face(2)).startswith(complaint)
     faults: list[str] = []
-    assert gathered(face(1), bad, face(2), faults=faults).photos == ("1", "2")
+    assert gather_faces(face(1), invalid, face(2), faults=faults).photos == ("1", "2")
     assert len(faults) == 1
-    assert faults[0].startswith(said)
+    assert faults[0].startswith(complaint)
 
 
-def test_a_set_without_a_face_is_refused():
-    assert refusal(gathered) == "made up: no face is left: the data set is empty"
-    assert refusal(gathered, InputError("a.pts: bad"), faults=[]) == "made up: no face is left: a.pts: bad"
-    with pytest.raises(KeyError):  # a mistake of ours is no fault of the data
-        gathered(KeyError("x"), faults=[])
+def test_a_set_without_a_face_is_rejected():
+    assert refusal(gather_faces) == "example: no face remains: the data set is empty"
+    assert refusal(gather_faces, InputError("a.pts: bad"), faults=[]) == "example: no face remains: a.pts: bad"
+    with pytest.raises(KeyError):  # a bug in the reader is not a fault of the data
+        gather_faces(KeyError("x"), faults=[])
 
 
 def test_a_picture_comes_from_memory_or_from_its_file(tmp_path):
@@ -158,4 +158,4 @@ def test_a_picture_comes_from_memory_or_from_its_file(tmp_path):
     np.testing.assert_array_equal(as_file.picture(0), image)
     assert as_file.picture_name(0) == str(tmp_path / "a.png")
     assert in_memory.picture(0).shape == (2, 2, 3)
-    assert in_memory.picture_name(0) == "made up face 0"
+    assert in_memory.picture_name(0) == "example face 0"

@@ -1,4 +1,4 @@
-"""Video files of all kinds: every frame, upright, in its colors and at its own time; by number as one by one."""
+"""Video files of all kinds: every frame has the right rotation, colors and time, in sequence and by number."""
 
 import os
 
@@ -36,7 +36,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_frames_of_every_kind_come_in_order_in_their_colors_and_by_number(tmp_path, name):
+def test_frames_of_every_kind_are_read_in_order_and_by_number(tmp_path, name):
     images = numbered(24, step=5)
     path = write_video(tmp_path / name, images, **KINDS[name])
     with Video(path) as video:
@@ -61,23 +61,23 @@ def test_each_frame_has_its_own_time(tmp_path, name):
     path = write_video(tmp_path / name, numbered(7), codec=codec, container=container, milliseconds=VARIABLE)
     with Video(path) as video:
         assert [1000 * frame.seconds for frame in video] == pytest.approx(VARIABLE, abs=1)
-    capture, told = cv2.VideoCapture(str(path)), []
+    capture, times = cv2.VideoCapture(str(path)), []
     while capture.read()[0]:
-        told.append(capture.get(cv2.CAP_PROP_POS_MSEC))
-    assert told == pytest.approx(VARIABLE, abs=1)
+        times.append(capture.get(cv2.CAP_PROP_POS_MSEC))
+    assert times == pytest.approx(VARIABLE, abs=1)
 
 
-def test_time_counts_from_the_first_picture(tmp_path):
+def test_time_counts_from_the_first_frame(tmp_path):
     path = write_video(tmp_path / "late.webm", numbered(3), codec="libvpx-vp9", milliseconds=[540, 600, 850])
     with Video(path) as video:
         assert [frame.seconds for frame in video] == pytest.approx([0, 0.06, 0.31], abs=1e-3)
-    path = write_video(tmp_path / "late.ts", numbered(9), container="mpegts")  # these begin at 1.4 s
+    path = write_video(tmp_path / "late.ts", numbered(9), container="mpegts")  # these start at 1.4 s
     with Video(path) as video:
         assert [frame.seconds for frame in video][:3] == pytest.approx([0, 0.04, 0.08], abs=1e-3)
 
 
-def test_times_go_on_where_a_recording_starts_anew_and_never_stand_still(tmp_path):
-    """Two transport streams, one behind the other, as cameras split them: the second one starts at 1.4 s again."""
+def test_times_continue_where_a_recording_restarts(tmp_path):
+    """Two concatenated transport streams, as cameras split them: the second one starts at 1.4 s again."""
     first = write_video(tmp_path / "first.ts", numbered(60, step=2), container="mpegts")
     second = write_video(tmp_path / "second.ts", numbered(10), container="mpegts")
     both = tmp_path / "both.ts"
@@ -88,8 +88,8 @@ def test_times_go_on_where_a_recording_starts_anew_and_never_stand_still(tmp_pat
     assert np.diff(seconds) == pytest.approx(np.full(69, 0.04), abs=2e-3)
 
 
-class Unclocked:
-    """Stands for a decoded frame."""
+class FakeFrame:
+    """A decoded frame with a time and nothing else."""
 
     def __init__(self, pts):
         self.pts, self.duration = pts, 0
@@ -100,14 +100,14 @@ def test_frames_without_a_time_and_wrong_times(tmp_path):
     with av.open(str(path)) as container:
         clock = module.Clock(container.streams.video[0], rate=25.0)
         tick = 1 / container.streams.video[0].time_base / 1000  # of a millisecond
-        times = [clock(Unclocked(None if ms is None else int(ms * tick))) for ms in (0, None, 80, 80, 60, 160)]
+        times = [clock(FakeFrame(None if ms is None else int(ms * tick))) for ms in (0, None, 80, 80, 60, 160)]
     assert times == pytest.approx([0, 0.04, 0.08, 0.08, 0.08, 0.16], abs=2e-3)
     assert (np.diff(times) > 0).all()
     assert clock.gap == pytest.approx(0.08, abs=2e-3)
 
 
-def turned(path, matrix):
-    """Write the matrix of a phone's picture into the track's header of an .mp4."""
+def write_rotation(path, matrix):
+    """Write a phone's rotation matrix into the track header of an .mp4."""
     content = bytearray(path.read_bytes())
     place = content.index(b"tkhd") + 44
     numbers = (matrix[0] << 16, matrix[1] << 16, 0, matrix[2] << 16, matrix[3] << 16, 0, 0, 0, 1 << 30)
@@ -124,25 +124,25 @@ def turned(path, matrix):
         ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
         ((0, 1, 1, 0), lambda image: image.swapaxes(0, 1)),
     ],
-    ids=["90", "180", "270", "mirrored", "mirrored on its side"],
+    ids=["90", "180", "270", "mirrored", "mirrored and rotated"],
 )
-def test_phones_turn_the_picture_by_a_matrix_in_the_file(tmp_path, matrix, expected):
+def test_the_rotation_matrix_of_phones_is_applied(tmp_path, matrix, expected):
     image = numbered(1)[0]
     image[:16, :16] = (20, 20, 250)
     path = write_video(tmp_path / "a.mp4", image[None])
     with Video(path) as video:
         (plain,) = video
-    turned(path, matrix)
+    write_rotation(path, matrix)
     with Video(path) as video:
         (frame,) = video
     np.testing.assert_array_equal(frame.image, expected(plain.image))
     assert frame.image.flags.c_contiguous
     np.testing.assert_array_equal(read_numbered(path, 1, largest=10**6, hint=""), frame.image)
-    if matrix[0] * matrix[3] - matrix[1] * matrix[2] > 0:  # OpenCV knows of no mirrors
+    if matrix[0] * matrix[3] - matrix[1] * matrix[2] > 0:  # OpenCV does not mirror
         np.testing.assert_array_equal(cv2.VideoCapture(str(path)).read()[1][:, :, ::-1], frame.image)
 
 
-def test_colors_are_those_that_the_file_says(tmp_path):
+def test_the_color_matrix_of_the_file_is_applied(tmp_path):
     image = np.zeros((1, 48, 64, 3), np.uint8)
     image[:, :24], image[:, 24:] = (200, 60, 40), (40, 90, 180)
     for matrix in ("bt709", "smpte170m", "bt2020nc"):
@@ -159,11 +159,11 @@ def test_colors_are_those_that_the_file_says(tmp_path):
             output.mux(stream.encode(frame))
             output.mux(stream.encode(None))
         with Video(path) as video:
-            (read,) = video
-        np.testing.assert_allclose(read.image[[5, 40], 30].astype(int), image[0, [5, 40], 30].astype(int), atol=3)
+            (decoded,) = video
+        np.testing.assert_allclose(decoded.image[[5, 40], 30].astype(int), image[0, [5, 40], 30].astype(int), atol=3)
 
 
-def test_odd_sizes_and_a_size_that_changes_in_mid_stream(tmp_path):
+def test_odd_sizes_and_a_size_that_changes_within_the_stream(tmp_path):
     path = write_video(tmp_path / "odd.avi", numbered(2, height=47, width=63), codec="mjpeg", pixels="yuvj444p")
     with Video(path) as video:
         assert [frame.image.shape for frame in video] == [(47, 63, 3)] * 2
@@ -174,7 +174,7 @@ def test_odd_sizes_and_a_size_that_changes_in_mid_stream(tmp_path):
         assert [frame.image.shape for frame in video] == [(48, 64, 3)] * 3 + [(96, 80, 3)] * 3
 
 
-def test_a_picture_that_becomes_too_large_in_mid_stream_is_not_decoded(tmp_path):
+def test_frames_that_become_too_large_are_not_decoded(tmp_path):
     small = write_video(tmp_path / "small.ts", numbered(3), container="mpegts")
     large = write_video(tmp_path / "large.ts", numbered(3, height=96, width=80), container="mpegts")
     (tmp_path / "both.ts").write_bytes(small.read_bytes() + large.read_bytes())
@@ -185,10 +185,10 @@ def test_a_picture_that_becomes_too_large_in_mid_stream_is_not_decoded(tmp_path)
 
 @pytest.mark.parametrize("sound", [0, 3])
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi"])
-def test_a_file_that_was_cut_off_is_told_and_a_whole_one_is_not(tmp_path, name, sound):
+def test_a_truncated_file_is_detected_and_a_complete_one_is_not(tmp_path, name, sound):
     settings = {".mkv": {"container": "matroska"}, ".avi": {"codec": "mjpeg", "pixels": "yuvj420p"}}
     if sound and name == "a.avi":
-        pytest.skip("the writer of these tests puts no sound into .avi")
+        pytest.skip("the writer of these tests writes no audio into .avi")
     noise = np.random.default_rng(0).integers(0, 256, (25, 48, 64, 3), np.uint8)
     path = write_video(
         tmp_path / name, noise, sound=sound, container_options={"movflags": "+faststart"} if name == "a.mp4" else None,
@@ -196,8 +196,8 @@ def test_a_file_that_was_cut_off_is_told_and_a_whole_one_is_not(tmp_path, name, 
     )  # fmt: skip
     with Video(path) as video:
         assert len(list(video)) == 25
-        assert not video.is_cut  # though the sound goes on for longer
-    if sound and name == "a.mkv":  # nor where the file tells no length of the pictures alone
+        assert not video.is_cut  # although the audio is longer
+    if sound and name == "a.mkv":  # also without the length of the frames alone
         (tmp_path / "b.mkv").write_bytes(path.read_bytes().replace(b"DURATION", b"NO_WORDS"))
         with Video(tmp_path / "b.mkv") as video:
             assert len(list(video)) == 25
@@ -215,8 +215,8 @@ def path_ending(name):
     return os.path.splitext(name)[1]
 
 
-def test_nothing_is_said_of_a_length_that_the_file_does_not_tell(tmp_path):
-    """As browsers record: no length in the header, and a rate of 1,000 a second."""
+def test_a_video_without_a_length(tmp_path):
+    """Recordings of browsers: no length in the header, and a rate of 1,000 a second."""
     path = write_video(
         tmp_path / "live.webm", numbered(5), codec="libvpx-vp9", milliseconds=[0, 47, 100, 133, 180],
         container_options={"live": "1"},
@@ -227,8 +227,8 @@ def test_nothing_is_said_of_a_length_that_the_file_does_not_tell(tmp_path):
 
 
 @pytest.mark.parametrize("start", [0, 5000])
-def test_a_length_that_ends_before_the_first_picture_is_none(tmp_path, start):
-    """FLV tells the length of what was recorded, whose times need not begin at 0."""
+def test_a_length_that_ends_before_the_first_frame_is_none(tmp_path, start):
+    """FLV states the length of the recording, whose times need not start at 0."""
     times = [start + time for time in (0, 100, 200)]
     path = write_video(tmp_path / "a.flv", numbered(3), milliseconds=times)
     with Video(path) as video:
@@ -236,7 +236,7 @@ def test_a_length_that_ends_before_the_first_picture_is_none(tmp_path, start):
         assert video.length == (None if start else pytest.approx(0.24, abs=0.07))
 
 
-def test_damage_inside_a_video_costs_the_frames_that_it_hits(tmp_path):
+def test_corruption_inside_a_video_loses_only_its_frames(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), np.uint8)
     path = write_video(tmp_path / "a.mov", noise, codec="png", pixels="rgb24")
     content = bytearray(path.read_bytes())
@@ -250,7 +250,7 @@ def test_damage_inside_a_video_costs_the_frames_that_it_hits(tmp_path):
     np.testing.assert_array_equal(frames[-1].image, noise[-1])
 
 
-def test_sound_alone_and_a_cover_picture_are_no_video(tmp_path):
+def test_audio_alone_is_not_a_video(tmp_path):
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("aac", rate=48000)
@@ -258,19 +258,19 @@ def test_sound_alone_and_a_cover_picture_are_no_video(tmp_path):
         silence.sample_rate = 48000
         output.mux(stream.encode(silence))
         output.mux(stream.encode(None))
-    with pytest.raises(InputError, match=r"sound\.mp4: no video in this file, only sound or a cover picture"):
+    with pytest.raises(InputError, match=r"sound\.mp4: no video in this file, only audio or a cover picture"):
         Video(path)
 
 
 @pytest.mark.parametrize("ending", ["png", "gif", "bmp"])
-def test_a_picture_that_calls_itself_a_video_is_none(tmp_path, ending):
+def test_a_picture_with_the_ending_of_a_video_is_rejected(tmp_path, ending):
     PIL.Image.fromarray(numbered(1)[0]).save(tmp_path / f"a.{ending}")
     (tmp_path / f"a.{ending}").rename(tmp_path / "a.mp4")
     with pytest.raises(InputError, match=r"a\.mp4: cannot read this video"):
         Video(tmp_path / "a.mp4")
 
 
-def test_a_video_that_is_left_open_is_closed_without_a_word(tmp_path):
+def test_a_video_that_is_not_closed_causes_no_warning(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered(3))
     assert len(list(Video(path))) == 3
     frame = next(iter(Video(path)))
@@ -291,7 +291,7 @@ def test_a_video_may_have_any_name(tmp_path, monkeypatch, name):
         assert read_numbered(path, 2, largest=10**6, hint="").shape == (48, 64, 3)
 
 
-def test_endings_are_those_of_containers_that_are_read():
+def test_endings_and_containers_are_valid():
     assert all(ending == ending.lower() and ending.startswith(".") for ending in VIDEO_ENDINGS)
     assert len(VIDEO_ENDINGS) == len(set(VIDEO_ENDINGS))
     known = {name for format_name in av.formats_available for name in format_name.split(",")}

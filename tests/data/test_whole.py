@@ -1,4 +1,4 @@
-"""Whole pictures, whatever follows their end, are read; one that was cut is refused, wherever it was cut."""
+"""Complete pictures are read, with any bytes after their end; pictures truncated at any byte are rejected."""
 
 import io
 import re
@@ -18,19 +18,19 @@ from wing_jax.errors import InputError
 PIXELS = np.clip(gradient(24, 40) + np.random.default_rng(0).integers(0, 25, (24, 40, 3)), 0, 255).astype(np.uint8)
 
 
-def saved(kind: str, mode: str = "RGB", **options) -> bytes:
+def save(kind: str, mode: str = "RGB", **options) -> bytes:
     content = io.BytesIO()
     PIL.Image.fromarray(PIXELS).convert(mode).save(content, kind, **options)
     return content.getvalue()
 
 
-def animated(kind: str) -> bytes:
-    more = [PIL.Image.fromarray(PIXELS[::-1].copy()) for _ in range(2)]
-    return saved(kind, save_all=True, append_images=more, duration=40)
+def save_animation(kind: str) -> bytes:
+    frames = [PIL.Image.fromarray(PIXELS[::-1].copy()) for _ in range(2)]
+    return save(kind, save_all=True, append_images=frames, duration=40)
 
 
 def tiled_tiff() -> bytes:
-    """Gray, of two tiles, in the order of bytes that Pillow does not write."""
+    """Return a gray TIFF of two tiles, in the byte order that Pillow does not write."""
     tiles = np.random.default_rng(0).integers(0, 256, 512, np.uint8).tobytes()
     tags = (
         (256, 4, 32), (257, 4, 16), (258, 3, 8 << 16), (259, 3, 1 << 16), (262, 3, 1 << 16), (322, 4, 16), (323, 4, 16),
@@ -43,36 +43,36 @@ def tiled_tiff() -> bytes:
 
 
 JPEGS = {
-    "baseline": saved("JPEG", quality=92),
-    "progressive": saved("JPEG", progressive=True),
+    "baseline": save("JPEG", quality=92),
+    "progressive": save("JPEG", progressive=True),
     "restarts": encoded(PIXELS, ".jpg", cv2.IMWRITE_JPEG_RST_INTERVAL, 1),
-    "thumbnail": with_exif(saved("JPEG"), orientation=1, thumbnail=saved("JPEG", quality=20)),
-    "gray": saved("JPEG", "L"),
-    "CMYK": saved("JPEG", "CMYK"),
-    "comment": saved("JPEG", comment=b"\xff\xd9\xff\xda\xff\xd8" * 9),
+    "thumbnail": with_exif(save("JPEG"), orientation=1, thumbnail=save("JPEG", quality=20)),
+    "gray": save("JPEG", "L"),
+    "CMYK": save("JPEG", "CMYK"),
+    "comment": save("JPEG", comment=b"\xff\xd9\xff\xda\xff\xd8" * 9),
 }
-PNGS = {"PNG": saved("PNG"), "palette": saved("PNG", "P"), "APNG": animated("PNG")}
+PNGS = {"PNG": save("PNG"), "palette": save("PNG", "P"), "APNG": save_animation("PNG")}
 OTHERS = {
-    "BMP": saved("BMP"),
-    "BMP palette": saved("BMP", "P"),
-    "GIF": saved("GIF"),
-    "GIF animated": animated("GIF"),
-    "WebP": saved("WEBP"),
-    "WebP lossless": saved("WEBP", lossless=True),
-    "TIFF": saved("TIFF"),
-    "TIFF LZW": saved("TIFF", compression="tiff_lzw"),
+    "BMP": save("BMP"),
+    "BMP palette": save("BMP", "P"),
+    "GIF": save("GIF"),
+    "GIF animated": save_animation("GIF"),
+    "WebP": save("WEBP"),
+    "WebP lossless": save("WEBP", lossless=True),
+    "TIFF": save("TIFF"),
+    "TIFF LZW": save("TIFF", compression="tiff_lzw"),
     "TIFF strips": encoded(PIXELS, ".tiff"),
-    "BigTIFF": saved("TIFF", big_tiff=True),
-    "PPM": saved("PPM"),
-    "PGM": saved("PPM", "L"),
-    "PBM": saved("PPM", "1"),
-    "JPEG 2000": saved("JPEG2000"),
-    "AVIF": saved("AVIF") if "AVIF" in PIL.Image.SAVE else b"",
+    "BigTIFF": save("TIFF", big_tiff=True),
+    "PPM": save("PPM"),
+    "PGM": save("PPM", "L"),
+    "PBM": save("PPM", "1"),
+    "JPEG 2000": save("JPEG2000"),
+    "AVIF": save("AVIF") if "AVIF" in PIL.Image.SAVE else b"",
 }
-WHOLE = {**JPEGS, **PNGS, **OTHERS}
+PICTURES = {**JPEGS, **PNGS, **OTHERS}
 
 
-def zipped() -> bytes:
+def zip_file() -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("notes.txt", "hidden")
@@ -89,7 +89,7 @@ TRAILERS = {
     "markers": b"\xff\xd8\xff\xda\0\x02" * 9,
     "a JPEG": JPEGS["progressive"],
     "a PNG": PNGS["PNG"],
-    "a zip": zipped(),
+    "a zip": zip_file(),
     "a video": b"\0\0\0\x18ftypmp42" + bytes(12) + noise,
 }
 
@@ -103,52 +103,52 @@ def pixels_of(content: bytes) -> np.ndarray | None:
 
 @pytest.fixture
 def readable(request):
-    content = WHOLE[request.param]
+    content = PICTURES[request.param]
     if request.param in ("AVIF", "GIF", "GIF animated") and pixels_of(content) is None:
         pytest.skip("this OpenCV does not read it")
     return content
 
 
 @pytest.mark.parametrize("trailer", TRAILERS)
-@pytest.mark.parametrize("readable", WHOLE, indirect=True)
-def test_what_follows_a_whole_picture_is_not_part_of_it(readable, trailer):
+@pytest.mark.parametrize("readable", PICTURES, indirect=True)
+def test_bytes_after_the_end_of_a_picture_are_ignored(readable, trailer):
     np.testing.assert_array_equal(decode_image(readable + TRAILERS[trailer], name="a"), pixels_of(readable))
 
 
 @pytest.mark.parametrize("kind", {**JPEGS, **PNGS})
-def test_cut_at_any_place_a_picture_is_refused_as_truncated(kind):
-    content = WHOLE[kind]
+def test_a_picture_truncated_at_any_byte_is_rejected(kind):
+    content = PICTURES[kind]
     for length in range(8, len(content)):
         with pytest.raises(InputError, match="a: the image file is truncated: copy or download it again"):
             decode_image(content[:length], name="a")
 
 
-@pytest.mark.parametrize("kind", [*JPEGS, "PNG", "palette"])  # at such an APNG OpenCV 4.11 ends the process
-def test_cut_and_filled_up_with_zeros_it_is_refused_or_nothing_was_lost(kind, capfd):
-    content = WHOLE[kind]
-    whole = pixels_of(content)
+@pytest.mark.parametrize("kind", [*JPEGS, "PNG", "palette"])  # such an APNG crashes OpenCV 4.11
+def test_a_picture_with_zeros_at_its_end_is_rejected_or_unchanged(kind, capfd):
+    content = PICTURES[kind]
+    expected = pixels_of(content)
     for length in range(2, len(content), 3):
-        read = pixels_of(content[:length] + bytes(len(content) - length))
-        assert read is None or np.array_equal(read, whole)
-    capfd.readouterr()  # what the decoder says of it
+        pixels = pixels_of(content[:length] + bytes(len(content) - length))
+        assert pixels is None or np.array_equal(pixels, expected)
+    capfd.readouterr()  # warnings of the decoder
 
 
 @pytest.mark.parametrize("kind", JPEGS)
-def test_cut_within_its_pixels_and_followed_by_another_it_is_refused(kind):
-    content = WHOLE[kind]
+def test_a_truncated_jpeg_followed_by_another_is_rejected(kind):
+    content = PICTURES[kind]
     start = content.rindex(b"\xff\xda") + 20
     for length in range(start, len(content) - 1):
         assert lacks_its_end(content[:length] + JPEGS["baseline"])
 
 
 @pytest.mark.parametrize("readable", OTHERS, indirect=True)
-def test_other_pictures_that_were_cut_are_refused(readable, capfd):
-    said = []
+def test_other_truncated_pictures_are_rejected(readable, capfd):
+    reports = []
     for length in range(1, len(readable)):
         with pytest.raises(InputError, match=r"truncated|not an image") as caught:
             decode_image(readable[:length], name="a")
-        said.append("truncated" in str(caught.value))
-    assert all(said[12:])
+        reports.append("truncated" in str(caught.value))
+    assert all(reports[12:])
     assert not announces_more(readable)
     capfd.readouterr()
 
@@ -160,7 +160,7 @@ def test_odd_parts_between_segments_are_left_to_the_decoder():
         assert not lacks_its_end(content[:second] + odd + content[second:])
     for start in (b"\xff\xd8\xff\xd8", b"\xff\xd8\xff\x02", b"\xff\xd8\xff\xd9"):
         assert not lacks_its_end(start + content)
-        assert pixels_of(start + content) is None  # as the decoder says
+        assert pixels_of(start + content) is None  # the decoder rejects it
 
 
 @pytest.mark.parametrize(
@@ -177,16 +177,16 @@ def test_odd_parts_between_segments_are_left_to_the_decoder():
         b"P6\n" + b"#\n" * 2_500_000,
     ],
 )
-def test_hostile_bytes_are_walked_once(content):
-    """A walk that came back to what it has seen would take hours here."""
+def test_malicious_bytes_are_walked_once(content):
+    """A walk that returned to earlier bytes would take hours here."""
     assert isinstance(lacks_its_end(content), bool)
     assert isinstance(announces_more(content), bool)
 
 
-def test_a_tiled_tiff_is_whole_where_its_tiles_are():
+def test_a_tiled_tiff_is_complete_if_its_tiles_are():
     content = tiled_tiff()
     assert not announces_more(content)
-    assert all(announces_more(content[:length]) for length in range(8, len(content) - 4))  # the rest links to no other
+    assert all(announces_more(content[:length]) for length in range(8, len(content) - 4))
     assert announces_more(content.replace(struct.pack(">II", 8, 264), struct.pack(">II", 8, 9000)))
 
 
@@ -201,7 +201,7 @@ def test_headers_of_other_pictures_never_raise():
 
 
 def test_real_photos_as_phones_write_them(data_root, tmp_path):
-    """With a video behind (motion photos), with another picture behind (portraits), and cut."""
+    """Photos followed by a video (motion photos) or by another picture (portraits), and truncated ones."""
     paths = sorted((data_root / "photos").glob("*.jpg"))[:6]
     assert paths
     for number, path in enumerate(paths):

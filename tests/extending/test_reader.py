@@ -78,7 +78,7 @@ def test_it_is_read_by_name_and_detected_from_the_file_layout(root):
 
 @pytest.mark.usefixtures("package")
 def test_errors_of_an_external_package_are_one_line(root):
-    with pytest.raises(InputError, match="the reader of 'bare' gives a str, not a FaceSet"):
+    with pytest.raises(InputError, match="the reader of 'bare' returns a str, not a FaceSet"):
         load_faces("bare", "all", root=root)
     with pytest.raises(InputError, match=r"'broken_of_wing_jax:read' cannot be imported .*: fix that package"):
         load_faces("broken", root=root)
@@ -94,7 +94,7 @@ def test_names_that_are_in_use_are_refused():
         register_reader(name="w300")(read)
     with pytest.raises(ValueError, match="cannot be called 'auto'"):
         register_reader(name="auto")(read)
-    with pytest.raises(InputError, match="a reader is a function of a root"):
+    with pytest.raises(InputError, match="a reader must be a function of a root"):
         register_reader(name="none")(lambda folder: folder)
 
 

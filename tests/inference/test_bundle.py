@@ -329,7 +329,7 @@ def test_variables_that_are_not_arrays_of_numbers_are_refused(tmp_path):
         ({"shape_in_box": {"center": [0], "side": 1}}, "shape_in_box of the metadata is not a center"),
         ({"detectors": {"x": {}}}, "detectors: 'x' of the metadata is not a center"),
         ({"detectors": []}, "detectors=[] of the metadata is not a table"),
-        ({"held_out": {}}, "held_out is no record of photos"),
+        ({"held_out": {}}, "held_out is not a valid record of photos"),
         ({"unheard_of": 1}, "not a table of data, detectors, extra, faces, held_out, name, shape_in_box"),
     ],
 )

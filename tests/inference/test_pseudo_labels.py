@@ -203,7 +203,7 @@ def test_photos_are_excluded_by_name(synthetic):
     assert len(rest) == len(synthetic) - synthetic.photos.count(name)
     assert synthetic.without(()).photos == synthetic.photos
     assert synthetic.without(("elsewhere/1",)).photos == synthetic.photos
-    with pytest.raises(InputError, match="no face is left"):
+    with pytest.raises(InputError, match="no face remains"):
         synthetic.without(synthetic.photos)
     with pytest.raises(InputError, match="copies=0 must be at least 1"):
         DataConfig(name="synthetic", copies=0)

@@ -93,11 +93,11 @@ def test_a_pil_image_is_rotated_by_its_exif_orientation(tmp_path):
     ("image", "message"),
     [
         (None, "the image is None, .* cv2.imread returns None"),
-        (PIXELS.tolist(), r"not a list of 60 entries: give np.asarray\(image, np.uint8\)"),
+        (PIXELS.tolist(), r"not a list of 60 entries: pass np.asarray\(image, np.uint8\)"),
         (PIXELS / 255, r"not float64 \[60, 80, 3\]: convert it: \(255 \* image\)"),
         (PIXELS.astype(np.float32), r"convert it: image.round\(\)"),
-        (PIXELS[..., 0], r"not uint8 \[60, 80\]: make three"),
-        (PIXELS[..., :1], "make three"),
+        (PIXELS[..., 0], r"not uint8 \[60, 80\]: repeat its single channel"),
+        (PIXELS[..., :1], "repeat its single channel"),
         (np.zeros((60, 80, 4), np.uint8), r"image\[..., :3\]"),
         (PIXELS.transpose(2, 0, 1), r"image.transpose\(1, 2, 0\)"),
         (PIXELS[None], "one image at a time"),
@@ -193,7 +193,7 @@ def test_boxes_with_a_clear_meaning_are_accepted(boxes, expected):
     ("boxes", "message"),
     [
         (None, "are None: .* wing_jax.FaceLandmarker"),
-        ([[1, 2, 3, 4], [1, 2, 3]], "hold 3 and 4 numbers"),
+        ([[1, 2, 3, 4], [1, 2, 3]], "have 3 and 4 numbers"),
         ([1, [2, 3], 4, 5], "must be"),
         ([[1, 2, 3, 4, 5]], r"not \[1, 5\]"),
         ([1, 2, 3], r"not \[1, 3\]"),

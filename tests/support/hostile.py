@@ -1,6 +1,6 @@
-"""Sound files of every kind that is read, ways to spoil them, and a watch on what reading them does.
+"""Write valid files of every supported kind, corrupt them, and record which files are opened while reading them.
 
-Used by `test_hostile.py`, a slice, and by `reliability/fuzz.py`, a hundred thousand cases.
+Used by `test_hostile.py` for a few cases and by `reliability/fuzz.py` for a hundred thousand.
 """
 
 import dataclasses
@@ -40,12 +40,12 @@ TOKENS = (
     b"\xf0\x9f\x98\x80", b"true", b"null", b"'", b'"', b"<a>", b"&lt;", b"1" * 400, b" " * 400,
 )  # fmt: skip
 Files = dict[str, bytes]
-# What Python and its libraries open for themselves: modules, fonts, time zones, numbers of the machine.
-OWN = tuple(
-    Path(os.path.realpath(place))
-    for place in (
+# Files that Python and its libraries open: modules, fonts, time zones, facts about the machine.
+SYSTEM_FILES = tuple(
+    Path(os.path.realpath(path))
+    for path in (
         *(sys.prefix, sys.base_prefix, ROOT, "/sys", "/usr/lib", "/usr/share"),
-        *("/proc/meminfo", "/proc/self/statm"),  # how much memory there is
+        *("/proc/meminfo", "/proc/self/statm"),  # the available memory
     )
 )
 TEMPORARY = Path(os.path.realpath(tempfile.gettempdir()))
@@ -70,15 +70,15 @@ optimizer = {name = "adamw", learning_rate = 1e-3, final_learning_rate = 1e-4, d
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-    """A kind of files, what writes sound ones into a folder, and what reads them as a user would."""
+    """A kind of files, with functions that write valid ones into a folder and read them as a user would."""
 
     write: Callable[[Path], object]
     read: Callable[[Path], object]
-    share: int = 1  # how often it is drawn, beside the others
-    named: tuple[str, ...] = ()  # ends of what `Watch` says of files that the user names: their links are followed
+    share: int = 1  # how often it is drawn, relative to the others
+    named: tuple[str, ...] = ()  # ends of the `Watch` entries of files that the user names: their links are followed
 
     def sound(self, folder: Path) -> Files:
-        """The files as they should be, by their paths below the folder."""
+        """Write the valid files and return them by their paths below the folder."""
         self.write(folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
@@ -86,7 +86,7 @@ class Target:
 
 def _read_set(name: str, folder: Path) -> None:
     if name in ENDINGS and not any(folder.rglob(ENDINGS[name])):
-        raise InputError("the file that the user would name is gone")
+        raise InputError("the file that the user would name is missing")
     faces = load(name, folder)
     for index in range(min(len(faces), 3)):
         faces.picture(index)
@@ -194,7 +194,7 @@ TARGETS = {
 
 
 def spoilt(files: Files, draw: random.Random) -> tuple[Files, dict[str, str]]:
-    """Some files spoilt, some links in their places: (contents, targets of links)."""
+    """Corrupt some files and replace some by links; return (contents, targets of links)."""
     files, links = dict(files), {}
     for _ in range(draw.randint(1, 3)):
         name = draw.choice(sorted(files))
@@ -205,26 +205,26 @@ def spoilt(files: Files, draw: random.Random) -> tuple[Files, dict[str, str]]:
                     content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
             case 1:  # cut
                 content = content[: draw.randrange(len(content) + 1)]
-            case 2 if content:  # a piece gone
+            case 2 if content:  # a piece removed
                 start = draw.randrange(len(content))
                 del content[start : start + draw.choice((1, 4, 64, 4096))]
-            case 3 if content:  # a piece twice
+            case 3 if content:  # a piece repeated
                 start = draw.randrange(len(content))
                 content[start:start] = content[start : start + draw.choice((1, 4, 64, 4096))]
-            case 4:  # a word put in, or in place of what is there
-                start, word = draw.randrange(len(content) + 1), draw.choice(TOKENS)
-                content[start : start + draw.choice((0, len(word)))] = word
+            case 4:  # a token inserted, or replacing other bytes
+                start, token = draw.randrange(len(content) + 1), draw.choice(TOKENS)
+                content[start : start + draw.choice((0, len(token)))] = token
             case 5 if content:  # a number of four bytes: lengths and counts
                 start = draw.randrange(len(content))
                 number = draw.choice((0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, 0x10000, draw.getrandbits(32)))
                 content[start : start + 4] = number.to_bytes(4, draw.choice(("big", "little")))
             case 6:  # a digit changed
-                digits = [place for place, byte in enumerate(content[:20_000]) if 48 <= byte < 58]
-                for place in draw.sample(digits, min(len(digits), draw.choice((1, 2, 8)))):
-                    content[place] = draw.choice(b"0123456789-.e")
+                digits = [index for index, byte in enumerate(content[:20_000]) if 48 <= byte < 58]
+                for index in draw.sample(digits, min(len(digits), draw.choice((1, 2, 8)))):
+                    content[index] = draw.choice(b"0123456789-.e")
             case 7:  # another file's content
                 content = bytearray(files[draw.choice(sorted(files))])
-            case _:  # gone, or a link
+            case _:  # removed, or a link
                 if draw.random() < 0.5:
                     links[name] = draw.choice(LINKS)
                 del files[name]
@@ -236,7 +236,7 @@ def spoilt(files: Files, draw: random.Random) -> tuple[Files, dict[str, str]]:
 
 
 def lay(folder: Path, files: Files, links: dict[str, str]) -> None:
-    """Write spoilt files and links into an empty folder."""
+    """Write files and links into an empty folder."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -248,39 +248,40 @@ def lay(folder: Path, files: Files, links: dict[str, str]) -> None:
 
 
 class Watch:
-    """Which files are opened, as Python's audit events tell; `within` collects those that are no reader's business.
+    """Records opened files by Python's audit events; `within` collects those that a reader must not open.
 
-    An audit hook stays for the life of the process, so there is one watch for all cases.
+    An audit hook cannot be removed, so there is one watch for all cases.
     """
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._found: list[str] = []
-        sys.addaudithook(self._hear)
+        self._opened: list[str] = []
+        sys.addaudithook(self._record)
 
     @contextmanager
     def within(self, folder: Path) -> Iterator[list[str]]:
-        """Within, a list of what is opened for reading outside `folder` (itself or by a link), or for writing."""
-        self._folder, self._found = folder.resolve(), []
+        """Collect the files opened for reading outside `folder` (directly or by a link), or for writing."""
+        self._folder, self._opened = folder.resolve(), []
         try:
-            yield self._found
+            yield self._opened
         finally:
             self._folder = None
 
-    def _hear(self, event: str, details: tuple) -> None:
+    def _record(self, event: str, details: tuple) -> None:
         if self._folder is None or event != "open" or not isinstance(details[0], str | bytes | Path):
             return
-        folder, self._folder = self._folder, None  # resolving a path must not be heard itself
+        folder, self._folder = self._folder, None  # resolving a path must not be recorded itself
         try:
             path = Path(os.path.abspath(os.fsdecode(details[0])))
             mode = details[1] if isinstance(details[1], str) else ""
             writing = any(letter in mode for letter in "wax+") or details[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
             real = Path(os.path.realpath(path))
-            ours = real.parent == TEMPORARY and real.name.startswith("wing_jax-")  # a link of `files.plain_path`
-            compiled = jax.config.values["jax_compilation_cache_dir"]
-            if compiled and real.is_relative_to(os.path.realpath(compiled)):
+            is_link = real.parent == TEMPORARY and real.name.startswith("wing_jax-")  # of `files.plain_path`
+            cache = jax.config.values["jax_compilation_cache_dir"]
+            if cache and real.is_relative_to(os.path.realpath(cache)):
                 return
-            if writing or not (ours or any(real.is_relative_to(place) for place in (folder, *OWN))):
-                self._found.append(f"{path} to {'write' if writing else 'read'}")
+            allowed = is_link or any(real.is_relative_to(parent) for parent in (folder, *SYSTEM_FILES))
+            if writing or not allowed:
+                self._opened.append(f"{path} to {'write' if writing else 'read'}")
         finally:
             self._folder = folder

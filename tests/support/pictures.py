@@ -1,4 +1,4 @@
-"""A drawn picture, encoded, and with EXIF."""
+"""Make test pictures, encode them, and add EXIF data."""
 
 import struct
 
@@ -16,10 +16,11 @@ def encoded(image: np.ndarray, ending: str = ".jpg", *options: int) -> bytes:
 
 
 def with_exif(jpeg: bytes, *, orientation: int, thumbnail: bytes = b"") -> bytes:
-    """`jpeg` with an EXIF block after its start marker: an orientation, and a thumbnail that is a whole JPEG."""
+    """Insert an EXIF block with an orientation and a thumbnail (a complete JPEG) after the start marker of `jpeg`."""
     first = struct.pack("<HHHIHH", 1, 0x0112, 3, 1, orientation, 0)
-    second_at = 8 + len(first) + 4
-    entries = (struct.pack("<HHII", 0x0201, 4, 1, second_at + 30), struct.pack("<HHII", 0x0202, 4, 1, len(thumbnail)))
-    second = struct.pack("<H", 2) + b"".join(entries) + struct.pack("<I", 0)
-    body = b"Exif\0\0II*\0" + struct.pack("<I", 8) + first + struct.pack("<I", second_at) + second + thumbnail
+    thumbnail_tags = 8 + len(first) + 4
+    start = struct.pack("<HHII", 0x0201, 4, 1, thumbnail_tags + 30)
+    length = struct.pack("<HHII", 0x0202, 4, 1, len(thumbnail))
+    second = struct.pack("<H", 2) + start + length + struct.pack("<I", 0)
+    body = b"Exif\0\0II*\0" + struct.pack("<I", 8) + first + struct.pack("<I", thumbnail_tags) + second + thumbnail
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + jpeg[2:]

@@ -1,4 +1,4 @@
-"""Uses of the library in situations that spoiling files would not find; see `situations.py`."""
+"""Uses of the library in unusual situations; see `situations.py`."""
 
 import contextlib
 import csv
@@ -24,15 +24,15 @@ from wing_jax.inference.video import Video
 
 Judge = Callable[[], None]
 
-# Of a file or folder; those of macOS and of other languages are ordinary, the others stand in nobody's way but a
-# library's that reads them as a pattern, an address, a separator, an option or markup.
+# Names of a file or folder. Those of macOS and of other languages are ordinary; some libraries read the others as a
+# pattern, an address, a separator, an option or markup.
 NAMES = (
     "Bild\u202f1", "a\u00a0b", "a\u3000b", "a\u200db", "a\u00adb", "\u00e9t\u00e9", "e\u0301te\u0301", "\u65e5\u672c",
     "\U0001f600", "[id]", "[b]", "a[b", "a]b", "a*b", "a?b", ":dog:", "a:b", "http:", "file:", "100%", "%d", "%03d",
     "a#b", "-a", "--help", "a.b", "a..", "~a", "$HOME", "a b ", " a", "a'b", 'a"b', "a;b", "a,b", "a&b", "<a>", "a|b",
     "{0}", "a=b", "a@1", "a+b", "(a)", "nul", "0", "x" * 240, "\u00e9" * 120,
 )  # fmt: skip
-ON_DISK_ALONE = ("a\\b", "a\nb", "a\tb", "a\x1b[31mb", os.fsdecode(b"\xff\xfe"), os.fsdecode(b"caf\xe9"))
+ON_DISK_ONLY = ("a\\b", "a\nb", "a\tb", "a\x1b[31mb", os.fsdecode(b"\xff\xfe"), os.fsdecode(b"caf\xe9"))
 TRAILERS = (
     b"\0" * 4096, b"\n", b"\xff" * 512, b"\xff\xd8\xff\xda" * 9, b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 64,
     b"PK\x03\x04" + bytes(60), b"<!-- -->\r\n", b"\xff\xd8\xff\xe0\0\x10JFIF",
@@ -40,8 +40,8 @@ TRAILERS = (
 
 
 def times(folder: Path, draw: random.Random) -> Judge:
-    """A video of any rate, or of none: each frame comes at its own time."""
-    import av  # a codec library, slow to import
+    """Make a video of any constant or variable rate: each frame must have its own time."""
+    import av  # slow to import
 
     kind, scale = draw.choice((("mp4", 1000), ("mp4", 15_360), ("mp4", 60_000), ("mkv", 1000)))
     if draw.random() < 0.5:
@@ -70,7 +70,7 @@ def times(folder: Path, draw: random.Random) -> Judge:
             with Video(path) as video:
                 seconds = [frame.seconds for frame in video]
         except InputError as error:
-            raise AssertionError(f"a sound video is refused: {error}") from error
+            raise AssertionError(f"a valid video is rejected: {error}") from error
         np.testing.assert_allclose(seconds, times / scale, atol=1.5 / scale + 1e-9)
 
     return judge
@@ -78,23 +78,23 @@ def times(folder: Path, draw: random.Random) -> Judge:
 
 @functools.cache
 def model() -> Files:
-    """A small model of five points."""
+    """Return the files of a small model of five points."""
     with tempfile.TemporaryDirectory() as folder:
         return TARGETS["model"].sound(Path(folder))
 
 
-class Odd:
-    """What NumPy asks for its values, in vain."""
+class Unreadable:
+    """An object whose array and representation raise errors."""
 
     def __array__(self, dtype=None, copy=None):
         raise RuntimeError("no values here")
 
     def __repr__(self):
-        raise RuntimeError("no words either")
+        raise RuntimeError("no representation either")
 
 
-def _objects(draw: random.Random) -> object:
-    """Something that Python code may hand over for an image, or for boxes."""
+def _draw_object(draw: random.Random) -> object:
+    """Return something that Python code may pass as an image or as boxes."""
     image = np.random.default_rng(draw.randrange(99)).integers(0, 256, (30, 40, 3), np.uint8)
     box = [2.0, 3.0, 25.0, 28.0]
     return draw.choice((
@@ -102,7 +102,7 @@ def _objects(draw: random.Random) -> object:
         image.astype(np.float32), image[..., 0], image[..., None], np.dstack([image, image]), image[:0], image[None],
         image.astype(np.int16) - 99, image.astype(object), image > 99, image.astype("U"), np.ma.array(image),
         memoryview(image), bytes(image), "none.jpg", Path("none.png"), "", b"", 7, 1e30, float("nan"), 10**5000, True,
-        {}, {"boxes": [box]}, set(), object(), Odd(), iter([box]), [], [[]], [None], box, [box], [box, box[:3]],
+        {}, {"boxes": [box]}, set(), object(), Unreadable(), iter([box]), [], [[]], [None], box, [box], [box, box[:3]],
         [box, None], np.array([box]), np.array([box], object), jnp.array([box]), np.array(box),
         [[str(v) for v in box]], [[1e30, 1e30, 2e30, 2e30]], [[-1e30, -1e30, 1e30, 1e30]], [[0, 0, 1e-30, 1e-30]],
         [[np.nan] * 4], [[np.inf, 0, 9, 9]], [[9, 9, 2, 2]], [[1 + 2j] * 4], np.zeros((0, 4)), np.zeros((4, 0)),
@@ -113,19 +113,23 @@ def _objects(draw: random.Random) -> object:
 
 
 def arguments(folder: Path, draw: random.Random) -> Judge:
-    """Anything at all as image and boxes: points that are finite, or an InputError."""
+    """Pass anything as image and boxes: the result is finite points or an InputError."""
     lay(folder, model(), {})
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
-    given = (_objects(draw), [[2.0, 3.0, 25.0, 28.0]]), (image, _objects(draw)), (_objects(draw), _objects(draw))
-    localizer = _localizer()
-    one, several = draw.choice(given), draw.random() < 0.2
+    pairs = (
+        (_draw_object(draw), [[2.0, 3.0, 25.0, 28.0]]),
+        (image, _draw_object(draw)),
+        (_draw_object(draw), _draw_object(draw)),
+    )
+    localizer = _load_localizer()
+    (first, boxes), as_batch = draw.choice(pairs), draw.random() < 0.2
 
     def judge() -> None:
-        if several:
-            found = localizer.predict_batch([one[0], image], [one[1], [[2.0, 3.0, 25.0, 28.0]]])
+        if as_batch:
+            results = localizer.predict_batch([first, image], [boxes, [[2.0, 3.0, 25.0, 28.0]]])
         else:
-            found = [localizer.predict(*one)]
-        for points in found:
+            results = [localizer.predict(first, boxes)]
+        for points in results:
             assert points.shape[1:] == (5, 2)
             assert np.isfinite(points).all()
 
@@ -133,65 +137,69 @@ def arguments(folder: Path, draw: random.Random) -> Judge:
 
 
 @functools.cache
-def _localizer() -> Localizer:
+def _load_localizer() -> Localizer:
     with tempfile.TemporaryDirectory() as folder:
         lay(Path(folder), model(), {})
         return Localizer.load(Path(folder) / "model")
 
 
 def predictions(folder: Path, draw: random.Random) -> Judge:
-    """A folder of sound pictures and of others: each sound one has its result, the others are named, in a line each,
-    and nothing is written but to the folder of results."""
+    """Predict a folder of valid and invalid pictures.
+
+    Each valid one has a result, each invalid one a line of errors, and only the folder of results is written to.
+    """
     lay(folder, model(), {})
-    place, out = folder / draw.choice((*NAMES, *ON_DISK_ALONE)), folder / "results"
-    place.mkdir()
-    good = draw.sample((*NAMES, *ON_DISK_ALONE), draw.randint(1, 4))
+    source, out = folder / draw.choice((*NAMES, *ON_DISK_ONLY)), folder / "results"
+    source.mkdir()
+    good = draw.sample((*NAMES, *ON_DISK_ONLY), draw.randint(1, 4))
     for number, stem in enumerate(good):
-        content = _picture(number, draw.choice((".png", ".jpg", ".bmp")))
-        (place / f"{stem}{draw.choice(('.png', '.jpg', '.JPG', '.Png'))}").write_bytes(
+        content = _encode_picture(number, draw.choice((".png", ".jpg", ".bmp")))
+        (source / f"{stem}{draw.choice(('.png', '.jpg', '.JPG', '.Png'))}").write_bytes(
             content + draw.choice((b"", *TRAILERS))
         )
     bad = draw.sample(("empty", "cut", "text", "dangling", "out", "loop", "folder", "pipe", "huge"), draw.randint(0, 4))
     for kind in bad:
-        _spoil(place / f"bad-{kind}.jpg", kind)
+        _write_invalid(source / f"bad-{kind}.jpg", kind)
     for kind in draw.sample(("._a.jpg", ".ipynb_checkpoints/a.jpg", ".hidden.png", "notes.txt", "list.csv"), 2):
-        (place / kind).parent.mkdir(exist_ok=True)
-        (place / kind).write_bytes(b"\0\5\x16\7")
-    before = _tree(folder)
+        (source / kind).parent.mkdir(exist_ok=True)
+        (source / kind).write_bytes(b"\0\5\x16\7")
+    before = _list_tree(folder)
 
     def judge() -> None:
-        status, said, complained = _command("predict", folder / "model", place, "--output", out, "--detector", "none")
-        assert "Traceback" not in complained
-        assert status == (1 if bad else 0), f"status {status}: {complained.strip()[-300:] or said[-300:]}"
+        options = ("--output", out, "--detector", "none")
+        status, output, errors = _run_command("predict", folder / "model", source, *options)
+        assert "Traceback" not in errors
+        assert status == (1 if bad else 0), f"status {status}: {errors.strip()[-300:] or output[-300:]}"
         for kind in bad:
-            assert complained.count(f"bad-{kind}.jpg") == 1, f"bad-{kind}.jpg: {complained[-300:]}"
+            assert errors.count(f"bad-{kind}.jpg") == 1, f"bad-{kind}.jpg: {errors[-300:]}"
         with open(out / "predictions.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == len(good), f"{len(rows)} rows of {len(good)}"
         overlays = [path for path in out.iterdir() if path.suffix == ".png"]
         assert len(overlays) == len(good), f"{len(overlays)} overlays of {len(good)}"
-        assert {path: state for path, state in _tree(folder).items() if not Path(path).is_relative_to(out)} == before
+        after = {path: state for path, state in _list_tree(folder).items() if not Path(path).is_relative_to(out)}
+        assert after == before
 
     return judge
 
 
-def _command(*words: object) -> tuple[int, str, str]:
-    said, complained, status = io.StringIO(), io.StringIO(), 0
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+def _run_command(*words: object) -> tuple[int, str, str]:
+    output, errors, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
             main([str(word) for word in words])
-        except SystemExit as left:
-            status = left.code if isinstance(left.code, int) else 1
-    return status, said.getvalue(), complained.getvalue()
+        except SystemExit as stopped:
+            status = stopped.code if isinstance(stopped.code, int) else 1
+    return status, output.getvalue(), errors.getvalue()
 
 
-def _picture(number: int, ending: str) -> bytes:
+def _encode_picture(number: int, ending: str) -> bytes:
     pixels = np.random.default_rng(number).integers(0, 256, (24, 31, 3), np.uint8)
     return cv2.imencode(ending, pixels)[1].tobytes()
 
 
-def _spoil(path: Path, kind: str) -> None:
-    whole = _picture(9, ".jpg")
+def _write_invalid(path: Path, kind: str) -> None:
+    valid = _encode_picture(9, ".jpg")
     match kind:
         case "dangling":
             path.symlink_to("nowhere.jpg")
@@ -207,14 +215,14 @@ def _spoil(path: Path, kind: str) -> None:
             header = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + (60_000).to_bytes(4, "big") * 2 + b"\x08\0\0\0\0" + bytes(4)
             path.write_bytes(header + b"\0\0\0\0IEND\xaeB`\x82")
         case _:
-            path.write_bytes({"empty": b"", "cut": whole[:-40], "text": b"<html>404</html>"}[kind])
+            path.write_bytes({"empty": b"", "cut": valid[:-40], "text": b"<html>404</html>"}[kind])
 
 
-def _tree(folder: Path) -> dict[str, tuple[int, int]]:
-    found = {}
-    for place, folders, files in os.walk(folder):
+def _list_tree(folder: Path) -> dict[str, tuple[int, int]]:
+    states = {}
+    for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
-            path = os.path.join(place, name)
+            path = os.path.join(parent, name)
             state = os.lstat(path)
-            found[path] = (state.st_mode, 0 if name in folders else state.st_size)
-    return found
+            states[path] = (state.st_mode, 0 if name in folders else state.st_size)
+    return states

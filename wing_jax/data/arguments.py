@@ -1,6 +1,6 @@
-"""Images and boxes as people give them to Python functions: taken where the meaning is plain, else refused by name.
+"""Convert the images and boxes passed to public functions into arrays; reject unclear ones with a precise message.
 
-`as_image` and `as_boxes` are the one place where arguments of the public functions become arrays.
+All public functions use `as_image` and `as_boxes` for this.
 """
 
 import os
@@ -20,130 +20,138 @@ from wing_jax.errors import InputError
 from wing_jax.text import cut, quoted, reason
 from wing_jax.types import Image
 
-# What `as_image` and `as_boxes` take. To a type checker anything: they say themselves what is wrong.
+# Arguments of `as_image` and `as_boxes`. `Any` to a type checker: the functions check the types themselves.
 ImageLike: TypeAlias = Any
 BoxesLike: TypeAlias = Any
-WANTED = "must be RGB uint8 [height, width, 3]"
-WANTED_BOXES = "give x0 y0 x1 y1 for each face, in pixels"
+IMAGE_REQUIREMENT = "must be RGB uint8 [height, width, 3]"
+WANTED_BOXES = "pass x0 y0 x1 y1 for each face, in pixels"
 
 
 def as_image(value: ImageLike, *, name: str = "the image") -> Image:
-    """`value` as an RGB uint8 array `[height, width, 3]`.
+    """Convert `value` to an RGB uint8 array `[height, width, 3]`.
 
-    Taken are: such a NumPy array, as it is; a JAX array, or another with `__array__`, of that shape and dtype; the path
-    of a file (`wing_jax.data.images.read_image`); a PIL image of any mode, turned as its EXIF says, without its
-    transparency; a picture of a `FaceSet`. `name` is what a message calls it.
+    Accepted are: such a NumPy array, which is returned unchanged; a JAX array, or another object with `__array__`, of
+    that shape and dtype; the path of a file (`wing_jax.data.images.read_image`); a PIL image of any mode, which is
+    rotated by its EXIF orientation and loses its alpha channel; a picture of a `FaceSet`. `name` is the name of the
+    argument in messages.
 
     Raises:
-      InputError: it is something else; the message says what came and how to convert it.
+      InputError: `value` is something else; the message says what it is and how to convert it.
     """
     if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 3 and value.shape[-1] == 3:
         if value.size and not isinstance(value, np.ma.MaskedArray):
             return value
     elif value is None:
         raise InputError(
-            f"{name} is None, which is no image: cv2.imread returns None for a file that it cannot read: check its path"
+            f"{name} is None, not an image: cv2.imread returns None for a file that it cannot read: check the path"
         )
     elif isinstance(value, str | os.PathLike | Embedded):
         if value == "":
-            raise InputError(f"{name} is an empty path: give a file's path or {WANTED.removeprefix('must be ')}")
+            raise InputError(
+                f"{name} is an empty path: pass a file's path or {IMAGE_REQUIREMENT.removeprefix('must be ')}"
+            )
         return load_picture(value if isinstance(value, Embedded) else Path(value))
     elif isinstance(value, PIL.Image.Image):
-        return _of_pil(value, name)
+        return _convert_pil(value, name)
     elif isinstance(value, list | tuple):
-        came = f"a {type(value).__name__} of {len(value)} entries"
-        raise InputError(f"{name} {WANTED}, not {came}: give np.asarray(image, np.uint8)")
-    elif not is_arrayed(value):
-        raise InputError(f"{name} {WANTED}, a PIL image or a file's path, not {_came(value)}")
-    array = array_of(value, f"{name} {WANTED}")
-    if fault := _fault(array):
-        raise InputError(f"{name} {WANTED}, not {_came(value, array)}: {fault}")
+        received = f"a {type(value).__name__} of {len(value)} entries"
+        raise InputError(f"{name} {IMAGE_REQUIREMENT}, not {received}: pass np.asarray(image, np.uint8)")
+    elif not is_array_like(value):
+        raise InputError(f"{name} {IMAGE_REQUIREMENT}, a PIL image or a file's path, not {_describe(value)}")
+    array = to_array(value, f"{name} {IMAGE_REQUIREMENT}")
+    if advice := _suggest_conversion(array):
+        raise InputError(f"{name} {IMAGE_REQUIREMENT}, not {_describe(value, array)}: {advice}")
     return array
 
 
 def as_images(values: Any) -> list[Image]:
-    """The images of a list, a tuple, an iterator or an array `[n, height, width, 3]`.
+    """Return the images of a list, a tuple, an iterator or an array `[n, height, width, 3]`.
 
     Raises:
-      InputError: it is none of these, or one is no image (`as_image`); the message says which.
+      InputError: `values` is none of these, or an entry is not an image (`as_image`); the message says which.
     """
-    several = entries_of(values, "images")
-    total = len(several)
+    entries = to_list(values, "images")
+    total = len(entries)
     names = ["the image"] if total == 1 else [f"image {number} of {total}" for number in range(1, total + 1)]
-    return [as_image(value, name=name) for value, name in zip(several, names, strict=True)]
+    return [as_image(value, name=name) for value, name in zip(entries, names, strict=True)]
 
 
 def as_boxes(value: BoxesLike, *, name: str = "the boxes") -> Float[np.ndarray, "faces 4"]:
-    """`value` as float32 `[faces, 4]`: an array of NumPy, JAX or another library, a list, tuple or iterator of boxes,
-    or one box alone. Nothing is asked of the numbers.
+    """Convert `value` to float32 `[faces, 4]`.
+
+    Accepted are: an array of NumPy, JAX or another library; a list, tuple or iterator of boxes; a single box. The
+    numbers themselves are not checked.
 
     Raises:
-      InputError: it is something else; the message says what came.
+      InputError: `value` is something else; the message says what it is.
     """
     if value is None:
         raise InputError(f"{name} are None: {WANTED_BOXES}, or let wing_jax.FaceLandmarker find the faces")
-    if isinstance(value, str | bytes | Mapping | Set) or (not isinstance(value, Iterable) and not is_arrayed(value)):
-        raise InputError(f"{name} are {_came(value)}: {WANTED_BOXES}")
-    if not is_arrayed(value):
-        value = [list(box) if _lazy(box) else box for box in value]
+    if isinstance(value, str | bytes | Mapping | Set) or (not isinstance(value, Iterable) and not is_array_like(value)):
+        raise InputError(f"{name} are {_describe(value)}: {WANTED_BOXES}")
+    if not is_array_like(value):
+        value = [list(box) if _is_iterable(box) else box for box in value]
         sizes = sorted({len(box) for box in value if isinstance(box, list | tuple)})
         if len(sizes) > 1:
-            raise InputError(f"{name} hold {' and '.join(map(str, sizes))} numbers: {WANTED_BOXES}")
-    boxes = array_of(value, f"{name} must be [faces, 4]")
-    number = jnp.issubdtype(boxes.dtype, jnp.floating) or jnp.issubdtype(boxes.dtype, jnp.integer)
+            raise InputError(f"{name} have {' and '.join(map(str, sizes))} numbers: {WANTED_BOXES}")
+    boxes = to_array(value, f"{name} must be [faces, 4]")
+    is_numeric = jnp.issubdtype(boxes.dtype, jnp.floating) or jnp.issubdtype(boxes.dtype, jnp.integer)
     if boxes.shape == (0,) or (boxes.ndim == 2 and boxes.shape == (0, 4)):
         return np.zeros((0, 4), np.float32)
-    if not number or isinstance(boxes, np.ma.MaskedArray):
-        raise InputError(f"{name} are {_came(value, boxes)}, not numbers: {WANTED_BOXES}")
+    if not is_numeric or isinstance(boxes, np.ma.MaskedArray):
+        raise InputError(f"{name} are {_describe(value, boxes)}, not numbers: {WANTED_BOXES}")
     boxes = boxes[None] if boxes.ndim == 1 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise InputError(f"{name} must be [faces, 4], not {list(boxes.shape)}: {WANTED_BOXES}")
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is refused as such
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite; later checks reject those
         return boxes.astype(np.float32)
 
 
 def boxes_of_each(values: Any, images: int) -> list[BoxesLike]:
-    """The boxes of each of so many images, still as they were given.
+    """Return one entry of boxes for each of `images` images, not yet converted.
 
     Raises:
-      InputError: there is not one entry for each image.
+      InputError: the number of entries differs from the number of images.
     """
     if values is None:
-        raise InputError(f"the boxes are None: give each of {images} image(s) its list of boxes ([] without a face)")
-    boxes = entries_of(values, "boxes")
+        raise InputError(
+            f"the boxes are None: pass a list of boxes for each of {images} image(s) ([] for an image without a face)"
+        )
+    boxes = to_list(values, "boxes")
     if len(boxes) != images:
-        raise InputError(f"{images} images and boxes for {len(boxes)}: give each image its list of boxes")
+        raise InputError(f"{images} images and boxes for {len(boxes)}: pass a list of boxes for each image")
     return boxes
 
 
-def entries_of(values: Any, what: str) -> list[Any]:
-    """The entries of a list, a tuple, an iterator or an array with a leading axis.
+def to_list(values: Any, argument: str) -> list[Any]:
+    """Return the entries of a list, a tuple, an iterator or an array with a leading axis.
 
     Raises:
-      InputError: it is none of these; the message begins with `what`.
+      InputError: `values` is none of these; the message starts with `argument`.
     """
     single = isinstance(values, str | bytes | Mapping | Set | os.PathLike | PIL.Image.Image | Embedded)
-    if single or not (isinstance(values, Iterable) or is_arrayed(values)):
-        raise InputError(f"{what} must be a list, one entry for each image, not {_came(values)}")
-    if not is_arrayed(values):
+    if single or not (isinstance(values, Iterable) or is_array_like(values)):
+        raise InputError(f"{argument} must be a list, one entry for each image, not {_describe(values)}")
+    if not is_array_like(values):
         return list(values)
-    array = array_of(values, f"{what} must be a list, one entry for each image")
-    if what == "images" and array.ndim != 4:
+    array = to_array(values, f"{argument} must be a list, one entry for each image")
+    if argument == "images" and array.ndim != 4:
         raise InputError(
-            f"images are {_came(values, array)}: give a list of images, or [n, height, width, 3]; for one image [image]"
+            f"images are {_describe(values, array)}: pass a list of images, or [n, height, width, 3]; "
+            "for one image [image]"
         )
     if not array.ndim:
-        raise InputError(f"{what} must be a list, one entry for each image, not {_came(values, array)}")
+        raise InputError(f"{argument} must be a list, one entry for each image, not {_describe(values, array)}")
     return list(array)
 
 
-def _of_pil(picture: PIL.Image.Image, name: str) -> Image:
-    """Its pixels as `read_image` gives those of a file."""
+def _convert_pil(picture: PIL.Image.Image, name: str) -> Image:
+    """Return the pixels of a PIL image in the form in which `read_image` returns those of a file."""
     if picture.width * picture.height > LARGEST_PICTURE:
         raise InputError(f"{name} has more than {LARGEST_PICTURE:,} pixels: shrink it and its points")
     try:
         upright = PIL.ImageOps.exif_transpose(picture)
-        if upright.mode in ("I;16", "I;16L", "I;16B", "I"):  # 16-bit gray: Pillow would cut it off at 255
+        if upright.mode in ("I;16", "I;16L", "I;16B", "I"):  # 16-bit gray: Pillow would clip it at 255
             gray = np.asarray(upright)
             gray = (gray >> 8 if upright.mode != "I" or gray.max(initial=0) > 255 else gray).clip(0, 255)
             pixels = np.repeat(gray.astype(np.uint8)[..., None], 3, axis=-1)
@@ -156,35 +164,35 @@ def _of_pil(picture: PIL.Image.Image, name: str) -> Image:
             raise
         raise InputError(
             f"{name} is a PIL image of mode {picture.mode} that cannot be read ({reason(error)}): "
-            "open it again, or convert it"
+            "open it again or convert it"
         ) from error
     if not pixels.size:
-        raise InputError(f"{name} is a PIL image without pixels: check how it was cut")
+        raise InputError(f"{name} is a PIL image without pixels: check how it was cropped")
     return pixels
 
 
-def _fault(array: np.ndarray) -> str:
-    """The way from `array` to an image, or what keeps it from being one; empty: nothing."""
+def _suggest_conversion(array: np.ndarray) -> str:
+    """Say how to convert `array` to an image, or why it cannot be one; empty if it already is one."""
     shape = array.shape
     if isinstance(array, np.ma.MaskedArray):
         return "fill its masked pixels first: image.filled(0)"
     if not array.size:
-        return "it has no pixels: check how it was cut"
+        return "it has no pixels: check how it was cropped"
     if array.ndim == 2 or (array.ndim == 3 and shape[-1] == 1):
-        return "make three of its one channel: np.stack([image.squeeze()] * 3, axis=-1)"
+        return "repeat its single channel three times: np.stack([image.squeeze()] * 3, axis=-1)"
     if array.ndim == 4:
-        return "give one image at a time, or several to predict_batch"
+        return "pass one image at a time, or several to predict_batch"
     if array.ndim == 3 and shape[-1] == 4:
         return "drop its fourth channel: image[..., :3]"
     if array.ndim == 3 and shape[0] == 3 and shape[-1] != 3:
-        return "bring its channels to the end: image.transpose(1, 2, 0)"
+        return "move its channels to the last axis: image.transpose(1, 2, 0)"
     if array.ndim != 3 or shape[-1] != 3:
-        return "one image has rows, columns and three channels"
+        return "an image has rows, columns and three channels"
     if jnp.issubdtype(array.dtype, jnp.floating):
         up_to_one = float(np.nan_to_num(array).max()) <= 1
         return f"convert it: {'(255 * image)' if up_to_one else 'image'}.round().clip(0, 255).astype(np.uint8)"
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # of either byte order
-        return "convert it: (image >> 8).astype(np.uint8) where it uses all 16 bits"
+        return "convert it: (image >> 8).astype(np.uint8) if it uses all 16 bits"
     if array.dtype == np.uint8:
         return ""
     if array.dtype == bool:
@@ -193,24 +201,26 @@ def _fault(array: np.ndarray) -> str:
     return f"convert it: image{'.clip(0, 255)' if integer else ''}.astype(np.uint8)"
 
 
-def array_of(value: Any, must: str) -> np.ndarray:
-    """`value` as a NumPy array of any shape and dtype; `must` begins the message where that cannot be.
+def to_array(value: Any, requirement: str) -> np.ndarray:
+    """Convert `value` to a NumPy array of any shape and dtype; `requirement` starts the error message.
 
     Raises:
-      InputError: it makes no array, or JAX is tracing it.
+      InputError: `value` cannot be converted, or JAX is tracing it.
     """
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, jax.core.Tracer):
-        raise InputError(f"{must}, not traced by JAX ({value.aval}): call this outside of jax.jit, vmap and grad")
+        raise InputError(
+            f"{requirement}, not traced by JAX ({value.aval}): call this outside of jax.jit, vmap and grad"
+        )
     try:
         return np.asarray(jax.device_get(value) if isinstance(value, jax.Array) else value)
-    except Exception as error:  # whatever another library's array says
-        raise InputError(f"{must}, not a {type(value).__name__} ({cut(str(error), length=160)})") from error
+    except Exception as error:  # another library's array may raise anything
+        raise InputError(f"{requirement}, not a {type(value).__name__} ({cut(str(error), length=160)})") from error
 
 
-def _came(value: Any, array: np.ndarray | None = None) -> str:
-    """What `value` is, and what array it makes."""
+def _describe(value: Any, array: np.ndarray | None = None) -> str:
+    """Describe `value`: its type, and the dtype and shape of its array."""
     kind = type(value).__name__
     article = "an" if kind[0] in "aeioAEIO" else "a"
     if value is None:
@@ -223,10 +233,12 @@ def _came(value: Any, array: np.ndarray | None = None) -> str:
     return facts if isinstance(value, np.ndarray | np.generic | jax.Array) else f"{article} {kind} ({facts})"
 
 
-def is_arrayed(value: Any) -> bool:
-    """Whether NumPy takes it as an array. Python itself cannot iterate over a memoryview of several dimensions."""
+def is_array_like(value: Any) -> bool:
+    """Whether NumPy treats it as an array. Python cannot iterate over a memoryview of several dimensions itself."""
     return hasattr(value, "__array__") or isinstance(value, memoryview)
 
 
-def _lazy(value: Any) -> bool:
-    return isinstance(value, Iterable) and not is_arrayed(value) and not isinstance(value, str | bytes | Mapping | Set)
+def _is_iterable(value: Any) -> bool:
+    return (
+        isinstance(value, Iterable) and not is_array_like(value) and not isinstance(value, str | bytes | Mapping | Set)
+    )

@@ -1,7 +1,7 @@
 """Face boxes by named rules. A model works best on boxes of the convention that it was trained with.
 
-Each reader gives the boxes of its data set ("given"): AFLW's square of the annotators, WFLW's rectangle, COFW's and
-COCO's x y w h; where a set has none, the tight box of the points ("landmarks"), which 300-W's papers call the ground
+Each reader returns the boxes of its data set ("given"): AFLW's square of the annotators, WFLW's rectangle, COFW's and
+COCO's x y w h. A set without boxes gets the tight box of the points ("landmarks"), which 300-W's papers call the ground
 truth box. Boxes are x0, y0, x1, y1 in 0-based pixel centers (`wing_jax.types`).
 """
 
@@ -20,27 +20,27 @@ from wing_jax.schemes import MTFL_5, get_conversion
 from wing_jax.text import quoted
 
 RULES = {
-    "given": "as the data set gives them",
+    "given": "the boxes of the data set",
     "landmarks": "the tight box of the points that have a position",
-    "square": "the given box made square: the same center, the larger side",
-    "square landmarks": "the tight box made square",
-    "enlarged": "the given box grown by a quarter about its center, as the paper's author does for WFLW",
-    "detector": "of iBUG's detector, published with 300-W; 300-W alone",
-    "mtfl": "a square by rule from eyes, nose and mouth corners, as MTFL's faces are trained here",
+    "square": "the data set's box as a square: the same center, the larger side",
+    "square landmarks": "the tight box as a square",
+    "enlarged": "the data set's box enlarged by a quarter about its center, as the paper's author does for WFLW",
+    "detector": "the boxes of iBUG's detector, published with 300-W; only for 300-W",
+    "mtfl": "a square computed from eyes, nose and mouth corners, as for MTFL in this package",
 }
 ENLARGED = 1.25  # github.com/FengZhenhua/Wing-Loss, issue 15
 
 
 def with_boxes(faces: FaceSet, rule: str) -> FaceSet:
-    """`faces` with boxes by `rule`, a key of `RULES`; other rules than "given" become the set's `box_convention`.
+    """Return `faces` with boxes by `rule`, a key of `RULES`; any rule but "given" is recorded in `box_convention`.
 
     Raises:
-      InputError: the rule is unknown, or needs points that the scheme has not.
+      InputError: the rule is unknown, or needs points that the scheme does not have.
     """
     if rule == "given" or (rule == "detector" and faces.box_convention == "300w-detector"):
         return faces
     if rule == "detector":
-        raise InputError(f"{faces.name}: boxes='detector' are published for 300-W alone: use another rule")
+        raise InputError(f"{faces.name}: boxes='detector' are published only for 300-W: use another rule")
     if rule not in RULES:
         raise InputError(f"boxes={quoted(rule)}: use one of {', '.join(RULES)}")
     if rule == "landmarks":
@@ -52,29 +52,32 @@ def with_boxes(faces: FaceSet, rule: str) -> FaceSet:
     elif rule == "enlarged":
         boxes = scaled(faces.boxes, factor=ENLARGED)
     else:
-        boxes = _by_five_points(faces)
+        boxes = _boxes_of_five_points(faces)
     convention = f"{faces.box_convention} {rule}" if rule in ("square", "enlarged") else rule
     return dataclasses.replace(faces, boxes=boxes.astype(np.float32), box_convention=convention)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShapeInBox:
-    """Where the mean shape's box lies in the face boxes, in their larger sides: it tells a convention of boxes."""
+    """Position and size of the mean shape's box in the face boxes, in units of their larger sides.
 
-    center: tuple[float, float]  # (x, y) from the face box's center
-    side: float  # the larger one
+    It identifies a convention of boxes.
+    """
+
+    center: tuple[float, float]  # (x, y) relative to the face box's center
+    side: float  # the larger side
 
 
 def shape_in_box(faces: FaceSet | FaceCrops) -> ShapeInBox:
-    """Measure it on `faces`, visible points only."""
+    """Measure `ShapeInBox` on `faces`, by visible points only."""
     return shape_in_boxes(faces.points, faces.visible, faces.boxes)
 
 
 def shape_in_boxes(
     points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], boxes: Float[np.ndarray, "n 4"]
 ) -> ShapeInBox:
-    """`shape_in_box` of any points and boxes, in the same pixels."""
-    transforms = geometry.crop_of_box(boxes, size=1)  # one pixel: 0 is the center, 1 a side away
+    """Measure `ShapeInBox` on any points and boxes, in the same pixels."""
+    transforms = geometry.crop_of_box(boxes, size=1)  # one pixel: 0 is the center, 1 is one side away
     inside = np.asarray(geometry.transform(geometry.invert(transforms), points))
     mean = np.ma.masked_array(inside, np.broadcast_to(~visible[..., None], inside.shape)).mean(0)
     box = np.asarray(geometry.tight_box(mean.filled(np.nan)))
@@ -85,8 +88,11 @@ def shape_in_boxes(
 def shape_spread(
     points: Float[np.ndarray, "n points 2"], visible: Bool[np.ndarray, "n points"], boxes: Float[np.ndarray, "n 4"]
 ) -> tuple[float, float, float]:
-    """How much single faces differ in where they lie in their boxes: standard deviations of the center of the shape's
-    box along x and y, in sides of the face's box, and of the logarithm of its larger side."""
+    """Return how much the position and size of faces in their boxes vary.
+
+    These are the standard deviations of the center of the shape's box along x and y, in sides of the face's box, and of
+    the logarithm of its larger side.
+    """
     transforms = geometry.crop_of_box(boxes, size=1)
     inside = np.asarray(geometry.transform(geometry.invert(transforms), points))
     shapes = geometry.tight_box(inside, visible)
@@ -95,16 +101,18 @@ def shape_spread(
 
 
 def boxes_about(shapes: Float[np.ndarray, "n points 2"], wanted: ShapeInBox) -> Float[np.ndarray, "n 4"]:
-    """Square boxes in which `shapes` lie as the convention measured as `wanted` has them, on the mean."""
-    around = geometry.tight_box(shapes)
-    side = geometry.larger_side(around) / wanted.side
-    center = geometry.box_center(around) - side * np.array(wanted.center)
+    """Return square boxes around `shapes` by the convention measured as `wanted`, on average."""
+    tight_boxes = geometry.tight_box(shapes)
+    side = geometry.larger_side(tight_boxes) / wanted.side
+    center = geometry.box_center(tight_boxes) - side * np.array(wanted.center)
     return np.asarray(geometry.box_around(center, side), np.float32)
 
 
 def fitted(boxes: Float[np.ndarray, "n 4"], *, given: ShapeInBox, wanted: ShapeInBox) -> Float[np.ndarray, "n 4"]:
-    """Boxes of the convention measured as `given`, brought to the one measured as `wanted`: all scaled by one factor
-    and moved by one fraction of their sides. Nothing of a face but its box is used."""
+    """Convert boxes of the convention measured as `given` to the one measured as `wanted`.
+
+    All boxes are scaled by the same factor and moved by the same fraction of their sides; only the boxes are used.
+    """
     side = geometry.larger_side(boxes)
     factor = given.side / wanted.side
     shift = np.array(given.center) - factor * np.array(wanted.center)
@@ -112,40 +120,43 @@ def fitted(boxes: Float[np.ndarray, "n 4"], *, given: ShapeInBox, wanted: ShapeI
 
 
 def squared(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
-    """Squares of the same centers, with the larger sides."""
+    """Return squares with the same centers and the larger sides."""
     return np.asarray(geometry.box_around(geometry.box_center(boxes), geometry.larger_side(boxes)))
 
 
 def scaled(boxes: Float[np.ndarray, "n 4"], *, factor: float) -> Float[np.ndarray, "n 4"]:
-    """Boxes of the same centers, `factor` times as wide and high."""
+    """Return boxes with the same centers, `factor` times as wide and high."""
     return np.asarray(geometry.box_around(geometry.box_center(boxes), factor * (boxes[:, 2:] - boxes[:, :2])))
 
 
 def usable(boxes: Float[np.ndarray, "n 4"], *, width: int, height: int) -> Bool[np.ndarray, "n"]:
-    """Which boxes a face can be looked for in: finite, two pixels wide and high, not wholly outside the picture and at
-    most `limits.LARGEST_BOX` times as large as it."""
+    """Return which boxes are valid for a picture.
+
+    They are finite, at least two pixels wide and high, not entirely outside the picture and at most
+    `limits.LARGEST_BOX` times as large as it.
+    """
     finite = np.isfinite(boxes).all(1, keepdims=True)
-    boxes = np.where(finite, boxes.astype(np.float64), 0)  # what is not finite has no extent
+    boxes = np.where(finite, boxes.astype(np.float64), 0)  # the size of a box that is not finite becomes 0
     sides = boxes[:, 2:] - boxes[:, :2]
-    wide = (sides >= 2).all(1) & (sides <= LARGEST_BOX * max(width, height)).all(1)
-    return wide & (boxes[:, 2:] >= 0).all(1) & (boxes[:, 0] <= width - 1) & (boxes[:, 1] <= height - 1)
+    right_size = (sides >= 2).all(1) & (sides <= LARGEST_BOX * max(width, height)).all(1)
+    return right_size & (boxes[:, 2:] >= 0).all(1) & (boxes[:, 0] <= width - 1) & (boxes[:, 1] <= height - 1)
 
 
 def overlap(boxes: Float[np.ndarray, "n 4"], box: Float[np.ndarray, "4"]) -> Float[np.ndarray, "n"]:
-    """Intersection over union of each of `boxes` with `box`."""
-    both = np.maximum(np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]), 0).prod(1)
-    return both / ((boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - both)
+    """Return the intersection over union of each of `boxes` with `box`."""
+    intersection = np.maximum(np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]), 0).prod(1)
+    return intersection / ((boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - intersection)
 
 
-def _by_five_points(faces: FaceSet) -> Float[np.ndarray, "n 4"]:
+def _boxes_of_five_points(faces: FaceSet) -> Float[np.ndarray, "n 4"]:
     try:
-        five = get_conversion(faces.scheme, MTFL_5)
+        conversion = get_conversion(faces.scheme, MTFL_5)
     except ValueError as error:
         raise InputError(f"boxes='mtfl' needs eyes, nose and mouth corners: {error}") from error
-    shown = five.visible(faces.visible)
-    if not shown.all():
-        face = int(np.argmin(shown.all(1)))
+    visible = conversion.visible(faces.visible)
+    if not visible.all():
+        face = int(np.argmin(visible.all(1)))
         raise InputError(
-            f"{faces.picture_name(face)}: boxes='mtfl' needs all five points and some are hidden: use another rule"
+            f"{faces.picture_name(face)}: boxes='mtfl' needs all five points, but some are hidden: use another rule"
         )
-    return box_of_five_points(five.points(faces.points))
+    return box_of_five_points(conversion.points(faces.points))

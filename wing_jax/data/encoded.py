@@ -1,4 +1,4 @@
-"""Square images held as JPEG and decoded one at a time: for data whose pixels do not fit into memory."""
+"""Square images stored as JPEG and decoded one at a time, for data whose pixels do not fit into memory."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,22 +9,22 @@ import numpy as np
 from wing_jax.types import Image
 from wing_jax.values import Value
 
-QUALITY = 95  # of JPEG: what it costs cannot be seen
-# How OpenCV decodes to RGB at a fraction of the size. Its other flags with "reduced color" are for BGR.
+QUALITY = 95  # of JPEG: the loss is not visible
+# Flags with which OpenCV decodes to RGB at a fraction of the size. Its "reduced color" flags decode to BGR.
 REDUCED = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
     4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-CLOSE = 1.25  # at ratios up to this bilinear sampling leaves nothing out, and is faster than area averaging
+CLOSE = 1.25  # up to this ratio bilinear sampling skips no pixels, and is faster than area averaging
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class JpegImages(Value):
-    """RGB images `[n, size, size, 3]` by their JPEG `records`, of `stored` pixels a side. `images[i]` decodes one.
+    """RGB images `[n, size, size, 3]` from their JPEG `records` of `stored` pixels per side; `images[i]` decodes one.
 
-    Where `size` is half of `stored` or less, the decoder itself leaves out what is not needed, which is faster.
+    If `size` is at most half of `stored`, the decoder itself reduces the image, which is faster.
     """
 
     records: Sequence[bytes]
@@ -39,7 +39,7 @@ class JpegImages(Value):
         return len(self.records)
 
     def __getitem__(self, index: int) -> Image:
-        """Image `index`, RGB uint8 `[size, size, 3]`."""
+        """Decode image `index` to RGB uint8 `[size, size, 3]`."""
         factor = max(f for f in REDUCED if self.stored // f >= self.size or f == 1)
         image = np.asarray(cv2.imdecode(np.frombuffer(self.records[index], np.uint8), REDUCED[factor]))
         if len(image) != self.size:
@@ -48,10 +48,10 @@ class JpegImages(Value):
         return image
 
     def at(self, size: int) -> "JpegImages":
-        """The same images at another size."""
+        """Return the same images at another size."""
         return dataclasses.replace(self, size=size)
 
 
 def encoded(image: Image) -> bytes:
-    """`image` as JPEG."""
+    """Encode `image` as JPEG."""
     return cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()

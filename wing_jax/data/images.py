@@ -1,4 +1,4 @@
-"""Reading and writing pictures with OpenCV, refusing what is broken or too large."""
+"""Read and write pictures with OpenCV; reject pictures that are corrupt or too large."""
 
 import dataclasses
 import io
@@ -20,7 +20,7 @@ from wing_jax.text import quoted
 from wing_jax.types import Image
 from wing_jax.values import Value
 
-# Of all pictures that are looked for, by whatever reader or command; in any case. OpenCV decodes each of them.
+# The endings that every reader and command looks for, in upper or lower case. OpenCV decodes all of them.
 PICTURE_ENDINGS = (
     ".jpg", ".png", ".jpeg", ".ppm", ".bmp", ".webp", ".tif", ".tiff", ".jpe", ".jfif", ".dib", ".pgm", ".pbm", ".pnm",
     ".jp2", ".avif", ".gif",
@@ -32,13 +32,13 @@ LARGEST_PICTURE = 80_000_000  # pixels: a decoded picture then takes at most 240
 class Embedded:
     """A picture inside a larger file: a frame of a video, a cell of a .mat, a record."""
 
-    name: str  # for messages: the file and the place in it
+    name: str  # for messages: the file and the position in it
     read: Callable[[], Image]  # RGB uint8; raises InputError
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class InMemory(Value):
-    """Reads a picture that is held as it is: `Embedded.read` of one."""
+    """A picture in memory, as `Embedded.read`."""
 
     pixels: UInt8[np.ndarray, "height width 3"]
 
@@ -50,38 +50,38 @@ Picture: TypeAlias = Path | Embedded
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the name of `path` ends as a picture's (`PICTURE_ENDINGS`), in capitals or not."""
+    """Whether the name of `path` has one of `PICTURE_ENDINGS`, in upper or lower case."""
     return path.suffix.lower() in PICTURE_ENDINGS
 
 
 def picture_name(picture: Picture) -> str:
-    """What to call `picture` in a message."""
+    """Return the name of `picture` for messages."""
     return picture.name if isinstance(picture, Embedded) else str(picture)
 
 
 def load_picture(picture: Picture) -> Image:
-    """The pixels of `picture`, RGB uint8 `[height, width, 3]`.
+    """Return the pixels of `picture`, RGB uint8 `[height, width, 3]`.
 
     Raises:
-      InputError: it is missing, broken or larger than `LARGEST_PICTURE`.
+      InputError: it is missing, corrupt or larger than `LARGEST_PICTURE`.
     """
     return picture.read() if isinstance(picture, Embedded) else read_image(picture)
 
 
 def read_image(path: str | Path) -> Image:
-    """The picture at `path` as RGB uint8 `[height, width, 3]`, EXIF rotation applied.
+    """Read the picture at `path` as RGB uint8 `[height, width, 3]`, with the EXIF rotation applied.
 
     Gray, palette, 16-bit and CMYK pictures are converted; an alpha channel is dropped.
 
     Raises:
-      InputError: the file is missing, empty, cut short, no picture that OpenCV reads, or of more than
+      InputError: the file is missing, empty, truncated, not a picture that OpenCV reads, or has more than
         `LARGEST_PICTURE` pixels.
     """
     return decode_image(read_bytes(path), name=str(path))
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The content of the picture file `path`.
+    """Return the content of the picture file `path`.
 
     Raises:
       InputError: it cannot be read.
@@ -90,15 +90,15 @@ def read_bytes(path: str | Path) -> bytes:
         return files.read_bytes(path)
     except OSError as error:
         raise InputError(f"{path}: cannot read this image ({error.strerror}): check the path") from error
-    except (ValueError, TypeError) as error:  # a name with a zero byte; no name at all
-        raise InputError(f"an image is read from a file's path, not from {quoted(path)}: check the path") from error
+    except (ValueError, TypeError) as error:  # a name with a zero byte, or not a name
+        raise InputError(f"expected the path of an image file, got {quoted(path)}: check the path") from error
 
 
 def decode_image(content: bytes, *, name: str) -> Image:
-    """The picture that `content`, of a file called `name`, encodes; see `read_image`.
+    """Decode `content`, that of a file called `name`; see `read_image`.
 
     Raises:
-      InputError: as `read_image`.
+      InputError: see `read_image`.
     """
     truncated = f"{name}: the image file is truncated: copy or download it again"
     if whole.lacks_its_end(content):
@@ -106,7 +106,7 @@ def decode_image(content: bytes, *, name: str) -> Image:
     _check_size(content, name)
     try:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
-    except cv2.error:  # an absurd size in a damaged header
+    except cv2.error:  # an impossible size in a corrupt header
         bgr = None
     if bgr is None and whole.announces_more(content):
         raise InputError(truncated)
@@ -116,46 +116,49 @@ def decode_image(content: bytes, *, name: str) -> Image:
 
 
 def _check_size(content: bytes, name: str) -> None:
-    """Refuse by the header, before the pixels take memory."""
+    """Reject a picture that is too large by its header, before its pixels take memory."""
     try:
         width, height = _size_in_header(content)
         too_large = width * height > LARGEST_PICTURE
-    except PIL.Image.DecompressionBombError:  # some formats ask this themselves
+    except PIL.Image.DecompressionBombError:  # some formats check this themselves
         too_large = True
-    except Exception:  # not a format Pillow knows, or damaged: OpenCV has the word
+    except Exception:  # a format unknown to Pillow, or corrupt: OpenCV decides
         too_large = False
     if too_large:
         raise InputError(f"{name}: more than {LARGEST_PICTURE:,} pixels: shrink the picture and its points")
 
 
 def _size_in_header(content: bytes) -> tuple[int, int]:
-    """(width, height). `PIL.Image.open` would also warn of large pictures, and a warning can be kept back only for all
-    threads at once: so its formats are asked here, as it asks them, the common ones first."""
+    """Return (width, height).
+
+    `PIL.Image.open` would also warn about large pictures, and warnings can be disabled only for all threads at once.
+    So this tries the formats one by one, as that function does, the common ones first.
+    """
     for prepare in (PIL.Image.preinit, PIL.Image.init):
         prepare()
         for factory, accept in [PIL.Image.OPEN[form] for form in PIL.Image.ID]:
             accepted = accept is None or accept(content[:16])
-            if not accepted or isinstance(accepted, str):  # a text says why it cannot be read
+            if not accepted or isinstance(accepted, str):  # a string is the reason why it cannot be read
                 continue
             try:
                 with factory(io.BytesIO(content), "") as picture:
                     return picture.size
             except (SyntaxError, IndexError, TypeError, struct.error):  # another format after all
                 continue
-    raise ValueError("no format that Pillow knows")
+    raise ValueError("not a format that Pillow knows")
 
 
 def write_overlay(path: str | Path, image: Image) -> None:
-    """`write_image` of a picture that points were drawn into, as PNG, marked so that it is never taken for the photo.
+    """Write a picture with drawn points as PNG, with a marker so that it is never used as a photo.
 
     Raises:
-      InputError: as `write_image`.
+      InputError: see `write_image`.
     """
     write_image(path, image, chunk=OVERLAY)
 
 
 def is_overlay(path: Path) -> bool:
-    """Whether the file `path` is a picture that `write_overlay` wrote."""
+    """Whether `write_overlay` wrote the file `path`."""
     if path.suffix.lower() != ".png":
         return False
     try:
@@ -166,7 +169,7 @@ def is_overlay(path: Path) -> bool:
 
 
 def _text_chunk(text: bytes) -> bytes:
-    """A chunk of a PNG (https://www.w3.org/TR/png-3/#11tEXt)."""
+    """Return a text chunk of a PNG (https://www.w3.org/TR/png-3/#11tEXt)."""
     return struct.pack(">I", len(text)) + b"tEXt" + text + struct.pack(">I", zlib.crc32(b"tEXt" + text))
 
 
@@ -175,27 +178,27 @@ OVERLAY = _text_chunk(b"Comment\0landmarks drawn by wing-jax predict")
 
 
 def write_image(path: str | Path, image: Image, *, chunk: bytes = b"") -> None:
-    """Write RGB uint8 `[height, width, 3]`, whole or not at all; the file's ending chooses the format. `chunk` is put
-    behind the head of a PNG.
+    """Write RGB uint8 `[height, width, 3]` completely or not at all; the file's ending selects the format.
+
+    `chunk` is inserted after the header of a PNG.
 
     Raises:
-      InputError: the folder cannot be written to, the ending is of no known format, or that takes no picture so large.
+      InputError: the folder is not writable, the ending is unknown, or the picture is too large for the format.
     """
     path = Path(path)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.shape[2:] != (3,) or not image.size:
-        raise InputError(f"{path}: not an image ({quoted(image)}): give RGB uint8 [height, width, 3]")
+        raise InputError(f"{path}: not an image ({quoted(image)}): pass RGB uint8 [height, width, 3]")
     try:
         encoded, content = cv2.imencode(path.suffix, np.ascontiguousarray(image[:, :, ::-1]))
         if not encoded:
-            raise InputError(f"{path}: cannot write this image: the format does not take {image.shape[:2]} pixels")
+            raise InputError(f"{path}: cannot write this image: the format does not support {image.shape[:2]} pixels")
         path.parent.mkdir(parents=True, exist_ok=True)
         written = content.tobytes()
-        files.write_whole(
-            path, written[:PNG_HEAD] + chunk + written[PNG_HEAD:]
-        )  # cv2.imwrite says nothing of a full disk
+        # cv2.imwrite does not report a full disk
+        files.write_whole(path, written[:PNG_HEAD] + chunk + written[PNG_HEAD:])
     except OSError as error:
         raise InputError(
-            f"{path}: cannot write this image ({error.strerror}): make room, or choose another folder"
+            f"{path}: cannot write this image ({error.strerror}): free disk space or choose another folder"
         ) from error
     except cv2.error as error:
         raise InputError(f"{path}: cannot write this image: use a name that ends in .png or .jpg") from error

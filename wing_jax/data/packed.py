@@ -1,10 +1,10 @@
-"""Packed data sets: each face's square crop encoded once, so that training starts in seconds.
+"""Packed data sets: the square crop of each face is encoded once, so that training starts in seconds.
 
-A folder with `manifest.json` (scheme, counts, source, checksums), for each split `SPLIT.npz` (the annotation, in crop
-pixels) and shards `SPLIT-00000-of-00002.array_record` (ArrayRecord, https://github.com/google/array_record) that hold
-the crops as JPEG, or as raw RGB bytes. The crop is the face crop that training cuts anyway
-(`wing_jax.data.face_crops`): MARGIN times the larger box side; `crop_to_image` in the .npz lead from its pixels to
-those of the picture it was cut from.
+A packed folder has a `manifest.json` (scheme, counts, source, checksums) and for each split a `SPLIT.npz` (the
+annotation, in crop pixels) and shards `SPLIT-00000-of-00002.array_record` (ArrayRecord,
+https://github.com/google/array_record) with the crops as JPEG or raw RGB bytes. The crop is the face crop of training
+(`wing_jax.data.face_crops`), of MARGIN times the larger box side; `crop_to_image` in the .npz transforms its pixels to
+those of the original picture.
 """
 
 import functools
@@ -37,7 +37,7 @@ from wing_jax.types import Image
 MANIFEST = "manifest.json"
 FORMAT = "wing_jax packed faces"
 VERSION = 1
-FACES_A_SHARD = 4096
+FACES_PER_SHARD = 4096
 LARGEST_SHARD = 1 << 36  # bytes; raw crops are large
 
 
@@ -49,33 +49,35 @@ def pack(
     quality: int,
     source: str,
     workers: int = 2,
-    faces_a_shard: int = FACES_A_SHARD,
+    faces_a_shard: int = FACES_PER_SHARD,
 ) -> dict:
     """Write the faces of `splits` to `folder` as crops of `size` pixels, and return the manifest.
 
-    `quality` is JPEG's, 1 to 100, or 0 for raw bytes, which are read faster and take some fifteen times the room.
-    `source` says in the manifest what was packed; a file holds at most `faces_a_shard` crops.
+    `quality` is that of JPEG, 1 to 100, or 0 for raw bytes, which are faster to read and about fifteen times larger.
+    `source` describes in the manifest what was packed; a file has at most `faces_a_shard` crops.
 
     Raises:
-      InputError: `folder` is not empty (hidden files stay, and do not count), another process packs into it, or a
-        picture cannot be read; nothing is then left behind.
+      InputError: `folder` is not empty (hidden files are ignored and kept), another process packs into it, or a picture
+        cannot be read; no file is then written.
     """
     folder = Path(folder)
-    with only_writer(folder, doing="packs", instead="give another folder"):
-        how = {"size": size, "quality": quality, "source": source, "workers": workers, "faces_a_shard": faces_a_shard}
-        return _pack(splits, folder, **how)
+    with only_writer(folder, doing="packs", instead="pass another folder"):
+        return _pack(
+            splits, folder, size=size, quality=quality, source=source, workers=workers, faces_a_shard=faces_a_shard
+        )
 
 
-def _pack(splits: Mapping[str, FaceSet], folder: Path, **how: Any) -> dict:
+def _pack(splits: Mapping[str, FaceSet], folder: Path, **options: Any) -> dict:
     if folder.exists() and (not folder.is_dir() or files.find_files(folder, "*")):
-        raise InputError(f"{folder}: not empty: give a new folder to pack into")
+        raise InputError(f"{folder}: not empty: pass a new folder to pack into")
     partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left by one that was stopped
+    shutil.rmtree(partial, ignore_errors=True)  # left by an interrupted run
     partial.mkdir(parents=True)
     try:
-        manifest = _write(splits, partial, **how)
-        if folder.exists() and any(folder.iterdir()):  # hidden files, which are not ours to remove
-            for path in sorted(partial.iterdir(), key=lambda path: path.name == MANIFEST):  # it says that all is there
+        manifest = _write(splits, partial, **options)
+        if folder.exists() and any(folder.iterdir()):  # hidden files, which are kept
+            # the manifest last, because it marks the folder as complete
+            for path in sorted(partial.iterdir(), key=lambda path: path.name == MANIFEST):
                 path.rename(folder / path.name)
             partial.rmdir()
         else:
@@ -100,9 +102,9 @@ def _write(
     first = next(iter(splits.values()))
     counts = {}
     for split, faces in splits.items():
-        annotation, crops = _cut(faces, size=size, workers=workers)
+        annotation, crops = _crop(faces, size=size, workers=workers)
         np.savez_compressed(folder / f"{split}.npz", allow_pickle=False, **annotation)
-        records = [_encoded(crop, quality) for crop in crops]
+        records = [_encode(crop, quality) for crop in crops]
         _write_shards(folder, split, records, raw=quality == 0, most=faces_a_shard)
         counts[split] = len(faces)
     manifest = {
@@ -114,7 +116,7 @@ def _write(
         "source": source,
         "counts": counts,
         "crop": {"size": size, "margin": MARGIN, "encoding": f"JPEG {quality}" if quality else "raw"},
-        "files": {path.name: _digest(path.read_bytes()) for path in sorted(folder.iterdir())},
+        "files": {path.name: _hash(path.read_bytes()) for path in sorted(folder.iterdir())},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
@@ -127,37 +129,38 @@ def _write(
     splits_of=lambda root: tuple(read_manifest(root)["counts"]),
 )
 def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
-    """The `split` of the packed folder `root`; its pictures are the crops, decoded when asked for. A set that was
-    packed without splits is read whole, whatever `split` says.
+    """Read the `split` of the packed folder `root`; its pictures are the crops, decoded when requested.
 
-    `faults` is taken for the readers' common form; a packed set is whole or refused.
+    For a set that was packed without splits, `split` is ignored. So is `faults`, which all readers accept: a packed set
+    is complete or rejected.
 
     Raises:
-      InputError: a file is missing, or is not what `pack` wrote (by its checksum).
+      InputError: a file is missing, or differs from what `pack` wrote (by its checksum).
     """
     root = Path(root)
     manifest = read_manifest(root)
-    if list(manifest["counts"]) == ["all"]:  # of one's own: each split was packed by itself
+    if list(manifest["counts"]) == ["all"]:  # your own data: each split was packed separately
         split = "all"
     if split not in manifest["counts"]:
-        raise InputError(f"{root}: holds no split {quoted(split)}: it has {cut(', '.join(manifest['counts']))}")
+        raise InputError(f"{root}: has no split {quoted(split)}: it has {cut(', '.join(manifest['counts']))}")
     count, size = manifest["counts"][split], manifest["crop"]["size"]
-    contents = {name: _checked(root / name, digest) for name, digest in manifest["files"].items() if _of(split, name)}
-    fields = _fields(root / f"{split}.npz")
-    records = [
-        record for name in sorted(contents) if name.endswith(".array_record") for record in _records(root / name)
-    ]
+    names = sorted(name for name in manifest["files"] if _belongs_to(split, name))
+    for name in names:
+        _verify_checksum(root / name, manifest["files"][name])
+    fields = _load_fields(root / f"{split}.npz")
+    shards = [root / name for name in names if name.endswith(".array_record")]
+    records = [record for shard in shards for record in _read_records(shard)]
     if len(records) != count or len(fields["points"]) != count:
-        raise InputError(f"{root}: {len(records)} crops where the manifest says {count}: pack it again")
-    scheme = scheme_of(manifest["scheme"])
-    _check_fields(fields, count, scheme.points, where=root / f"{split}.npz")
+        raise InputError(f"{root}: {len(records)} crops, but the manifest says {count}: pack the data again")
+    scheme = _parse_scheme(manifest["scheme"])
+    _check_fields(fields, count, scheme.points, path=root / f"{split}.npz")
     raw = manifest["crop"]["encoding"] == "raw"
     attributes = {name.removeprefix("attribute "): fields[name] for name in fields if name.startswith("attribute ")}
     groups = {name.removeprefix("group "): tuple(fields[name].tolist()) for name in fields if name.startswith("group ")}
 
     def picture(index: int) -> Embedded:
         name = f"{root}: {split} face {index} ({fields['names'][index]})"
-        return Embedded(name, functools.partial(_decoded, records[index], name=name, raw=raw, size=size))
+        return Embedded(name, functools.partial(_decode, records[index], name=name, raw=raw, size=size))
 
     return FaceSet(
         name=manifest["name"],
@@ -178,77 +181,77 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
     )
 
 
-def _fields(path: Path) -> dict[str, np.ndarray]:
+def _load_fields(path: Path) -> dict[str, np.ndarray]:
     try:
         files.refuse_bomb(archive := io.BytesIO(files.read_bytes(path)))
         with np.load(archive, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
     except files.BROKEN_ARCHIVE as error:
-        raise InputError(f"{path}: broken ({reason(error)}): pack the data again") from error
+        raise InputError(f"{path}: corrupt ({reason(error)}): pack the data again") from error
 
 
-def _check_fields(fields: dict[str, np.ndarray], count: int, points: int, *, where: Path) -> None:
-    """Raises InputError where an array is missing, has not the shape of `count` faces, or holds numbers that no face
-    has."""
+def _check_fields(fields: dict[str, np.ndarray], count: int, points: int, *, path: Path) -> None:
+    """Raise InputError if an array is missing, has another shape than `count` faces need, or has impossible values."""
     shapes = {
         "points": (count, points, 2), "visible": (count, points), "boxes": (count, 4), "visibility": (count, points),
         "angles": (count, 3),
     }  # fmt: skip
     for name in ("points", "visible", "boxes", "photos", "subsets", "names"):
         if name not in fields:
-            raise InputError(f"{where}: has no {name!r}: pack the data again")
+            raise InputError(f"{path}: has no {name!r}: pack the data again")
     for name, values in fields.items():
-        wanted = shapes.get(name, values.shape if name in ("crop_to_image", "frames") else (count,))
-        if values.shape != wanted:
-            raise InputError(f"{where}: {name!r} is {list(values.shape)}, not {list(wanted)}: pack the data again")
+        expected = shapes.get(name, values.shape if name in ("crop_to_image", "frames") else (count,))
+        if values.shape != expected:
+            raise InputError(f"{path}: {name!r} is {list(values.shape)}, not {list(expected)}: pack the data again")
     for name in ("points", "boxes"):
         with np.errstate(invalid="ignore"):
             if fields[name].dtype.kind != "f" or not (np.abs(fields[name]) < LARGEST_COORDINATE).all():
-                raise InputError(f"{where}: {name!r} holds numbers beyond any picture: pack the data again")
+                raise InputError(f"{path}: {name!r} has values beyond any picture: pack the data again")
 
 
 def read_manifest(root: str | Path) -> dict:
-    """What `pack` wrote of the folder `root`.
+    """Read the manifest of the packed folder `root`.
 
     Raises:
-      InputError: there is no manifest, or it is not `pack`'s.
+      InputError: there is no manifest, or it is invalid.
     """
     path = Path(root) / MANIFEST
     try:
         manifest = json.loads(files.read_text(path))
-        _check(manifest)
+        _check_manifest(manifest)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot read it ({error.strerror}): give a folder made by wing-jax data pack"
+            f"{path}: cannot read it ({error.strerror}): pass a folder made by wing-jax data pack"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not a manifest of this version ({reason(error)}): pack the data again") from error
     return manifest
 
 
-def _check(manifest: dict) -> None:
-    """Raise ValueError, KeyError, TypeError or AttributeError where something is not as `_write` writes it."""
+def _check_manifest(manifest: dict) -> None:
+    """Raise ValueError, KeyError, TypeError or AttributeError if `_write` could not have written the manifest."""
     if manifest["format"] != FORMAT or manifest["version"] != VERSION:
         raise ValueError(f"format {quoted(manifest['format'])} version {quoted(manifest['version'])}")
-    scheme_of(manifest["scheme"])
+    _parse_scheme(manifest["scheme"])
     for name, kind in (("name", str), ("box_convention", str), ("counts", dict), ("crop", dict), ("files", dict)):
         if not isinstance(manifest[name], kind):
-            raise TypeError(f"{name} is no {kind.__name__}")
-    if long := [name for name in ("name", "box_convention") if len(manifest[name]) > LONGEST_NAME]:
-        raise ValueError(f"{long[0]} of {len(manifest[long[0]]):,} characters")
+            raise TypeError(f"{name} is not a {kind.__name__}")
+    for name in ("name", "box_convention"):
+        if len(manifest[name]) > LONGEST_NAME:
+            raise ValueError(f"{name} of {len(manifest[name]):,} characters")
     numbers = [manifest["crop"]["size"], *manifest["counts"].values()]
     if not numbers[1:] or not all(type(number) is int and 0 < number < 1 << 32 for number in numbers):
         raise ValueError(f"counts {quoted(manifest['counts'])}, crop size {quoted(numbers[0])}")
-    if odd := [name for name in manifest["files"] if Path(name).name != name]:
-        raise ValueError(f"a file called {quoted(odd[0])}")
+    if outside := [name for name in manifest["files"] if Path(name).name != name]:
+        raise ValueError(f"a file called {quoted(outside[0])}")
 
 
-def scheme_of(table: dict) -> Scheme:
-    """The scheme in a manifest: a published one by its name, or one's own by its table."""
+def _parse_scheme(table: dict) -> Scheme:
+    """Return the scheme of a manifest: a published one by its name, or a custom one from its table."""
     return SCHEMES.get(table["name"]) or Scheme.from_table(table)
 
 
-def _cut(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarray], UInt8[np.ndarray, "n s s 3"]]:
+def _crop(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarray], UInt8[np.ndarray, "n s s 3"]]:
     face_crops = crop_faces(faces, size=size, workers=workers)
     annotation = {
         "points": face_crops.points,
@@ -267,28 +270,26 @@ def _cut(faces: FaceSet, *, size: int, workers: int) -> tuple[dict[str, np.ndarr
     return annotation | {name: values for name, values in optional.items() if values is not None}, pixels
 
 
-def _encoded(crop: Image, quality: int) -> bytes:
+def _encode(crop: Image, quality: int) -> bytes:
     if not quality:
         return crop.tobytes()
-    _, encoded = cv2.imencode(
-        ".jpg", crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
-    )
-    return encoded.tobytes()
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    return cv2.imencode(".jpg", crop[:, :, ::-1], options)[1].tobytes()
 
 
-def _decoded(record: bytes, *, name: str, raw: bool, size: int) -> Image:
+def _decode(record: bytes, *, name: str, raw: bool, size: int) -> Image:
     if raw and len(record) == 3 * size**2:
         return np.frombuffer(record, np.uint8).reshape(size, size, 3)
     image = None if raw or encoded_size(record) != (size, size) else decode_image(record, name=name)
     if image is None or image.shape != (size, size, 3):
-        raise InputError(f"{name}: not the crop of {size:,} x {size:,} pixels that was packed: pack the data again")
+        raise InputError(f"{name}: expected a crop of {size:,} x {size:,} pixels: pack the data again")
     return image
 
 
 def _write_shards(folder: Path, split: str, records: list[bytes], *, raw: bool, most: int) -> None:
     module = _array_record()
     shards = -(-len(records) // most)
-    options = "group_size:64,uncompressed" if raw else "group_size:64"  # what JPEGs have in common is stored once
+    options = "group_size:64,uncompressed" if raw else "group_size:64"  # stores what JPEGs have in common once
     with files.plain_path(folder) as plain:
         for shard in range(shards):
             path = plain / f"{split}-{shard:05}-of-{shards:05}.array_record"
@@ -298,7 +299,7 @@ def _write_shards(folder: Path, split: str, records: list[bytes], *, raw: bool, 
             writer.close()
 
 
-def _records(path: Path) -> list[bytes]:
+def _read_records(path: Path) -> list[bytes]:
     with files.plain_path(path.parent) as folder:
         reader = _array_record().ArrayRecordReader(str(folder / path.name))
         try:
@@ -311,19 +312,18 @@ def _array_record():
     return require("array_record.python.array_record_module", extra="tfdata", purpose="reading or writing packed data")
 
 
-def _of(split: str, name: str) -> bool:
+def _belongs_to(split: str, name: str) -> bool:
     return name == f"{split}.npz" or name.startswith(f"{split}-")
 
 
-def _checked(path: Path, digest: str) -> Path:
+def _verify_checksum(path: Path, digest: str) -> None:
     try:
         content = files.read_bytes(path, largest=LARGEST_SHARD)
     except OSError as error:
         raise InputError(f"{path}: cannot read it ({error.strerror}): pack the data again") from error
-    if _digest(content) != digest:
-        raise InputError(f"{path}: not what was packed (its checksum differs): copy it or pack the data again")
-    return path
+    if _hash(content) != digest:
+        raise InputError(f"{path}: changed since it was packed (its checksum differs): copy it or pack the data again")
 
 
-def _digest(content: bytes) -> str:
+def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()

@@ -1,8 +1,8 @@
-"""Pictures that a list names, or that lie beside an annotation file: looked for in the folders where they may lie.
+"""Find the pictures that a list names, or that are beside an annotation file, in the allowed folders.
 
-Lists are written on other machines. Their names may be relative to the list's folder, to an `images` folder in it or
-beside it, or to the data set's root; they may hold backslashes, `..`, or the same letters in another Unicode form or
-case than the file system has. Nothing outside the folders of a `PictureFinder` is ever found.
+Lists are often written on other machines. Their names may be relative to the list's folder, to an `images` folder in it
+or beside it, or to the data set's root; they may contain backslashes, `..`, or the same letters in another Unicode form
+or case than the file system. A `PictureFinder` never returns a path outside its folders.
 """
 
 import contextlib
@@ -17,137 +17,138 @@ from wing_jax.data.images import PICTURE_ENDINGS, is_picture
 from wing_jax.errors import InputError
 from wing_jax.text import SEPARATORS, quoted
 
-# A list in a folder of one of these names belongs to the data set that its parent folder holds.
+# A list in a folder with one of these names belongs to the data set in the parent folder.
 ANNOTATION_FOLDERS = (
     "annotation", "annotations", "anno", "annos", "label", "labels", "list", "lists", "split", "splits", "meta",
     "metadata", "xml", "json", "csv",
 )  # fmt: skip
-LONGEST = 4096  # characters of a path
+MAX_LENGTH = 4096  # characters of a path
 
 
 class Spellings:
-    """What lies in folders, found by names that may be spelled otherwise. Each folder is listed at most once."""
+    """Finds files whose names differ in Unicode form or case. Each folder is listed at most once."""
 
     def __init__(self) -> None:
-        self._listed: dict[str, dict[str, list[str]]] = {}
+        self._entries: dict[str, dict[str, list[str]]] = {}
 
     def find(self, folder: Path, parts: Sequence[str]) -> Path | None:
-        """`folder/parts`, or the one entry that has the same names in another Unicode form or case; else None."""
-        place = folder
+        """Return `folder/parts`, or the only entry with the same names in another Unicode form or case; else None."""
+        path = folder
         for part in parts:
-            name = next((form for form in _forms(part) if os.path.lexists(place / form)), None)
+            name = next((form for form in _list_forms(part) if os.path.lexists(path / form)), None)
             if name is None:
-                alike = self.alike(place, part)
-                name = alike[0] if len(alike) == 1 else None
+                similar = self.similar(path, part)
+                name = similar[0] if len(similar) == 1 else None
             if name is None:
                 return None
-            place /= name
-        return place
+            path /= name
+        return path
 
-    def alike(self, folder: Path, name: str) -> list[str]:
-        """The entries of `folder` whose names differ from `name` by Unicode form and case alone, sorted."""
-        return self._names(folder).get(_folded(name), [])
+    def similar(self, folder: Path, name: str) -> list[str]:
+        """Return the entries of `folder` whose names differ from `name` only in Unicode form and case, sorted."""
+        return self._names(folder).get(_normalize(name), [])
 
     def pictures(self, folder: Path, stem: str) -> list[str]:
-        """The pictures in `folder` whose names without ending differ from `stem` by Unicode form and case alone, in the
-        order of `PICTURE_ENDINGS`."""
-        folded = _folded(stem)
-        names = (name for ending in PICTURE_ENDINGS for name in self._names(folder).get(f"{folded}{ending}", []))
+        """Return the pictures in `folder` whose stems differ from `stem` only in Unicode form and case.
+
+        They are in the order of `PICTURE_ENDINGS`.
+        """
+        normalized = _normalize(stem)
+        names = (name for ending in PICTURE_ENDINGS for name in self._names(folder).get(f"{normalized}{ending}", []))
         return list(names)
 
     def _names(self, folder: Path) -> dict[str, list[str]]:
         key = str(folder)
-        if key not in self._listed:
+        if key not in self._entries:
             try:
-                entries = sorted(os.listdir(folder))
+                names = sorted(os.listdir(folder))
             except OSError:
-                entries = []
-            listed: dict[str, list[str]] = {}
-            for entry in entries:
-                listed.setdefault(_folded(entry), []).append(entry)
-            self._listed[key] = listed
-        return self._listed[key]
+                names = []
+            entries: dict[str, list[str]] = {}
+            for name in names:
+                entries.setdefault(_normalize(name), []).append(name)
+            self._entries[key] = entries
+        return self._entries[key]
 
 
 @dataclasses.dataclass(kw_only=True)
 class PictureFinder:
     """Finds the pictures of a list.
 
-    `bases` are what names are relative to, in their order; `inside` are the folders that a picture may lie in. With
-    `shorten`, leading folders of a name are left out until something is found below the one base.
+    `bases` are the folders that names may be relative to, in this order; `inside` are the folders that may contain the
+    pictures. With `shorten`, leading folders of a name are removed until a file is found below the only base.
     """
 
     bases: tuple[Path, ...]
     inside: tuple[Path, ...]
     shorten: bool = False
-    named: bool = True  # whether the option `images` can name another folder
+    named: bool = True  # whether the option `images` can set another folder
     _spellings: Spellings = dataclasses.field(default_factory=Spellings)
-    _done: dict[str, tuple[Path, str]] = dataclasses.field(default_factory=dict)
+    _results: dict[str, tuple[Path, str]] = dataclasses.field(default_factory=dict)
     _shortened: dict[Path, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def find(self, name: str, *, where: str) -> tuple[Path, str]:
-        """(the picture's path, the photo's name) for `name`, which stands in a list at `where`.
+        """Return (the picture's path, the photo's name) for `name`, which a list contains at `where`.
 
-        The photo's name is the path with slashes, relative to the folder that the list's names are relative to. A
-        picture that is not there gets the first path where it might be: whoever reads it says that it is missing.
+        The photo's name is the path with slashes, relative to the folder that the list's names are relative to. For a
+        missing picture the first possible path is returned: reading it reports that it is missing.
 
         Raises:
-          InputError: `name` is empty or holds control characters, leads out of the folders, or may stand for several
-            pictures.
+          InputError: `name` is empty, contains control characters, leads out of the folders, or is ambiguous.
         """
-        if name not in self._done:
-            refuse_odd_name(name, where=where)
-            self._done[name] = self._find(name, where)
-        return self._done[name]
+        if name not in self._results:
+            check_name(name, where=where)
+            self._results[name] = self._find(name, where)
+        return self._results[name]
 
     def _find(self, name: str, where: str) -> tuple[Path, str]:
         written = name.replace("\\", "/")
         drive = PureWindowsPath(name).drive.replace("\\", "/")
-        anchored = written.startswith("/") or bool(drive)
+        absolute = written.startswith("/") or bool(drive)
         parts = tuple(part for part in written.removeprefix(drive).split("/") if part not in ("", "."))
-        places = [place for place in self._places(name, written, parts, anchored, bool(drive)) if place]
-        if not places:
+        candidates = [place for place in self._candidates(name, written, parts, absolute, bool(drive)) if place]
+        if not candidates:
             folder = self.inside[0]
             option = (
-                "give --images FOLDER (--data.images FOLDER), the folder of the pictures, or " if self.named else ""
+                "pass --images FOLDER (--data.images FOLDER), the folder of the pictures, or " if self.named else ""
             )
             raise InputError(f"{where}: {quoted(name)} leads out of the data folder {folder}: {option}correct the name")
-        found = next((place for place in places if _is_there(Path(place[0], *place[1]))), None)
-        path = None if found is None else Path(found[0], *found[1])
+        paths = [Path(folder, *inner) for folder, inner in candidates]
+        path = next((path for path in paths if _exists(path)), None)
         if path is None:
-            for folder, inner in places:
+            for folder, inner in candidates:
                 if (path := self._spellings.find(folder, inner)) is not None and not os.path.isdir(path):
                     break
                 path = None
         if path is None:
-            path = Path(places[0][0], *places[0][1])
+            path = paths[0]
         if self.shorten:
-            self._refuse_two(path, parts, name, where)
-        plain = not (self.shorten or anchored or ".." in parts)
-        photo = "/".join(parts) if plain else _below(path, self.inside)
+            self._check_unique(path, parts, name, where)
+        is_relative = not (self.shorten or absolute or ".." in parts)
+        photo = "/".join(parts) if is_relative else _relative_name(path, self.inside)
         return path, unicodedata.normalize("NFC", photo)
 
-    def _places(
-        self, name: str, written: str, parts: tuple[str, ...], anchored: bool, drive: bool
+    def _candidates(
+        self, name: str, written: str, parts: tuple[str, ...], absolute: bool, drive: bool
     ) -> Iterator[tuple[Path, tuple[str, ...]] | None]:
-        """Where the picture may be: (one of `inside`, parts below it); None for a place outside."""
+        """Yield possible locations of the picture: (one of `inside`, parts below it); None for one outside."""
         if os.path.normpath(f"/{'/'.join(parts)}") == "/":  # the folder itself
             return
         for base in self.bases:
-            if written != name or drive:  # a file's name may really hold a backslash or a colon
-                literal = self._inside(base / name)
+            if written != name or drive:  # a file's name may really contain a backslash or a colon
+                literal = self._locate(base / name)
                 if literal and os.path.lexists(Path(literal[0], *literal[1])):
                     yield literal
         if self.shorten:
-            kept = tuple(os.path.normpath("/".join(("", *parts))).strip("/").split("/"))
-            yield from (self._inside(self.bases[0].joinpath(*kept[start:])) for start in range(len(kept)))
-        elif not anchored:
-            climbs = os.path.normpath(written).split("/")[0] == ".."  # from where the list lies, not from `images`
-            yield from (self._inside(base / written) for base in self.bases[: 1 if climbs else None])
+            resolved = tuple(os.path.normpath("/".join(("", *parts))).strip("/").split("/"))
+            yield from (self._locate(self.bases[0].joinpath(*resolved[start:])) for start in range(len(resolved)))
+        elif not absolute:
+            climbs = os.path.normpath(written).split("/")[0] == ".."  # relative to the list's folder, not to `images`
+            yield from (self._locate(base / written) for base in self.bases[: 1 if climbs else None])
         elif not drive:
-            yield self._inside(Path(written))
+            yield self._locate(Path(written))
 
-    def _inside(self, path: Path) -> tuple[Path, tuple[str, ...]] | None:
+    def _locate(self, path: Path) -> tuple[Path, tuple[str, ...]] | None:
         absolute = Path(os.path.abspath(path))
         for folder in self.inside:
             root = Path(os.path.abspath(folder))
@@ -155,72 +156,76 @@ class PictureFinder:
                 return folder, absolute.relative_to(root).parts
         return None
 
-    def _refuse_two(self, path: Path, parts: tuple[str, ...], name: str, where: str) -> None:
-        """Without their folders two names may be alike, and one picture must not stand for both."""
+    def _check_unique(self, path: Path, parts: tuple[str, ...], name: str, where: str) -> None:
+        """Raise InputError if two different names lead to the same picture once their folders are removed."""
         other = self._shortened.setdefault(path, parts)
         shorter = min(len(other), len(parts))
         if other[len(other) - shorter :] != parts[len(parts) - shorter :]:
             raise InputError(
-                f"{where}: {quoted(name)} and {quoted('/'.join(other))} would both be {path}: give as images the "
-                "folder above it, where each is in a folder of its own"
+                f"{where}: {quoted(name)} and {quoted('/'.join(other))} would both be {path}: pass as images the "
+                "folder above it, with a separate folder for each"
             )
 
 
 def finder_below(folder: str | Path) -> PictureFinder:
-    """For a published set: names are relative to `folder`, and pictures lie below it."""
+    """Return the finder for a published set: names are relative to `folder`, and pictures are below it."""
     return PictureFinder(bases=(Path(folder),), inside=(Path(folder),), named=False)
 
 
 def finder_of_list(listing: str | Path, *, images: str = "") -> PictureFinder:
-    """For the list `listing` of one's own data; `images` is the folder of its pictures, where that is given.
+    """Return the finder for your own list `listing`; `images` is the folder of its pictures, if set.
 
     Raises:
-      InputError: `images` is no folder.
+      InputError: `images` is not a folder.
     """
     inside = folders_of_list(listing, images=images)
     if images:
         if not os.path.isdir(images):
-            raise InputError(f"{images}: no such folder: give the folder of the list's pictures as images")
+            raise InputError(f"{images}: no such folder: pass the folder of the list's pictures as images")
         return PictureFinder(bases=inside, inside=inside, shorten=True)
-    here = Path(listing).parent
-    root = _parent(here)
-    bases = [here, here / "images", root / "images", root]
+    parent = Path(listing).parent
+    root = _parent(parent)
+    bases = [parent, parent / "images", root / "images", root]
     # COCO's own layout: annotations/instances_train2017.json beside train2017/
     words = re.split("[_ ]", Path(listing).stem)
-    ends = ["_".join(words[start:]) for start in range(len(words))]
-    bases += [folder / end for end in ends if end for folder in (root, root / "images")]
+    suffixes = ["_".join(words[start:]) for start in range(len(words))]
+    bases += [folder / suffix for suffix in suffixes if suffix for folder in (root, root / "images")]
     return PictureFinder(bases=tuple(bases), inside=inside)
 
 
 def folders_of_list(listing: str | Path, *, images: str = "") -> tuple[Path, ...]:
-    """The folders in which the pictures of `listing` may lie: `images`, or the list's own, and `images` beside it, and
-    where the list's folder is called `annotations` or so (`ANNOTATION_FOLDERS`), its parent."""
+    """Return the folders that may contain the pictures of `listing`.
+
+    This is `images`, if set; else the list's folder and the folder `images` beside it, and the parent of a list's
+    folder called `annotations` or the like (`ANNOTATION_FOLDERS`).
+    """
     if images:
         return (Path(images),)
-    here = Path(listing).parent
-    root = _parent(here)
-    whole = (root,) if os.path.basename(os.path.abspath(here)).lower() in ANNOTATION_FOLDERS else ()
-    return (here, root / "images", *whole)
+    parent = Path(listing).parent
+    root = _parent(parent)
+    extra = (root,) if os.path.basename(os.path.abspath(parent)).lower() in ANNOTATION_FOLDERS else ()
+    return (parent, root / "images", *extra)
 
 
 def picture_beside(path: Path, spellings: Spellings, *, folder: Path | None = None) -> Path:
-    """The picture that has the name of the annotation file `path`, in its folder or in `folder`, with any of
-    `PICTURE_ENDINGS` in any case; the name may be spelled in another Unicode form.
+    """Return the picture with the name of the annotation file `path`, in its folder or in `folder`.
+
+    It may have any of `PICTURE_ENDINGS`, in upper or lower case, and its name another Unicode form.
 
     Raises:
       InputError: there is none.
     """
     folder = path.parent if folder is None else folder
-    if (found := picture_of_stem(folder, path.stem, spellings)) is not None:
-        return found
-    place = "beside it" if folder == path.parent else f"in {folder}"
+    if (picture := picture_of_stem(folder, path.stem, spellings)) is not None:
+        return picture
+    location = "beside it" if folder == path.parent else f"in {folder}"
     endings = ", ".join(PICTURE_ENDINGS[:6])
-    raise InputError(f"{path}: no picture of that name {place} ({endings} ...): add it")
+    raise InputError(f"{path}: no picture of that name {location} ({endings} ...): add it")
 
 
 def picture_of_stem(folder: Path, stem: str, spellings: Spellings) -> Path | None:
-    """The picture in `folder` whose name without ending is `stem`; see `picture_beside`."""
-    for ending in PICTURE_ENDINGS[:3]:  # the usual ones, without listing the folder
+    """Return the picture in `folder` whose stem is `stem`; see `picture_beside`."""
+    for ending in PICTURE_ENDINGS[:3]:  # the common ones, without listing the folder
         if os.path.exists(picture := folder / f"{stem}{ending}"):
             return picture
     names = spellings.pictures(folder, stem)
@@ -229,24 +234,24 @@ def picture_of_stem(folder: Path, stem: str, spellings: Spellings) -> Path | Non
 
 
 def picture_named(path: Path, spellings: Spellings) -> Path:
-    """`path`, or where that is not there, the picture beside whose name differs in Unicode form, case or ending."""
+    """Return `path`, or if it does not exist, a picture whose name differs in Unicode form, case or ending."""
     if os.path.exists(path):
         return path
-    alike = [name for name in spellings.alike(path.parent, path.name) if is_picture(Path(name))]
-    if len(alike) == 1:
-        return path.parent / alike[0]
+    similar = [name for name in spellings.similar(path.parent, path.name) if is_picture(Path(name))]
+    if len(similar) == 1:
+        return path.parent / similar[0]
     return picture_of_stem(path.parent, path.stem, spellings) or path
 
 
-def refuse_odd_name(name: str, *, where: str) -> None:
-    """Raise InputError where `name`, which stands in a list at `where`, is empty or cannot be a file's name."""
+def check_name(name: str, *, where: str) -> None:
+    """Raise InputError if `name`, which a list contains at `where`, is empty or cannot be a file's name."""
     if not name.strip():
         raise InputError(f"{where}: a picture's name is missing: correct this entry")
-    if any(unicodedata.category(sign) == "Cc" or sign in SEPARATORS for sign in name) or not _is_encodable(name):
-        raise InputError(f"{where}: {quoted(name)} is no picture's name: correct this entry")
-    if len(name) > LONGEST:
+    if any(unicodedata.category(letter) == "Cc" or letter in SEPARATORS for letter in name) or not _is_encodable(name):
+        raise InputError(f"{where}: {quoted(name)} is not a file name: correct this entry")
+    if len(name) > MAX_LENGTH:
         raise InputError(
-            f"{where}: {quoted(name)}, {len(name)} characters, is no picture's name: write pixels to a file and name it"
+            f"{where}: {quoted(name)}, {len(name)} characters, is not a file name: write pixels to a file and name it"
         )
 
 
@@ -258,21 +263,24 @@ def _is_encodable(name: str) -> bool:
     return True
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     return os.path.lexists(path) and not os.path.isdir(path)
 
 
 def _parent(folder: Path) -> Path:
-    """The folder above, also where `folder` is "." or ends in ".."."""
+    """Return the parent folder, also if `folder` is "." or ends in ".."."""
     return folder.parent if folder.name not in ("", "..") else Path(os.path.abspath(folder)).parent
 
 
-def _below(path: Path, folders: Sequence[Path]) -> str:
+def _relative_name(path: Path, folders: Sequence[Path]) -> str:
     return next((path.relative_to(folder).as_posix() for folder in folders if path.is_relative_to(folder)), path.name)
 
 
-def _forms(name: str) -> list[str]:
-    """How a file system may hold `name`: as it is, composed, decomposed (macOS), or in Latin-1 (old archives)."""
+def _list_forms(name: str) -> list[str]:
+    """Return the forms in which a file system may store `name`.
+
+    They are unchanged, composed, decomposed (macOS), or in Latin-1 (old archives).
+    """
     forms = [name]
     if not name.isascii():
         forms += [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
@@ -281,5 +289,5 @@ def _forms(name: str) -> list[str]:
     return forms
 
 
-def _folded(name: str) -> str:
+def _normalize(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -1,10 +1,9 @@
-"""Sizes of pictures: what an annotation file says, what the picture's header says, and points moved from one to the
-other.
+"""Compare the picture sizes of annotation files with those of the pictures, and convert points between them.
 
-A picture that was resized after it was marked no longer fits its points. A tool that ignores the EXIF rotation (dlib's
-imglab, older labelImg) marks the stored pixels, while everybody else shows, and trains on, the turned picture: width
-and height then stand exchanged in its file. An EXIF rotation by 180 degrees, a mirrored picture and a square one keep
-their sides: no size tells them, unless other pictures of the set do.
+A picture that was resized after annotation no longer fits its points. Annotation tools that ignore the EXIF rotation
+(dlib's imglab, older labelImg) use the stored pixels, while other programs show, and train on, the rotated picture:
+width and height are then swapped in the annotation file. An EXIF rotation by 180 degrees, a mirrored picture and a
+square picture do not change the size, so only the other pictures of the set can show that the tool ignores EXIF.
 """
 
 import contextlib
@@ -29,31 +28,35 @@ from wing_jax.errors import InputError
 from wing_jax.geometry import rescale_points
 from wing_jax.runtime import files
 
-ORIENTATION = 0x0112  # EXIF's tag; 1: as stored, 2 to 4: mirrored or turned by 180 degrees, 5 to 8: sides exchanged
+ORIENTATION = (
+    0x0112  # EXIF tag; 1: as stored, 2 to 4: mirrored or rotated by 180 degrees, 5 to 8: width and height swapped
+)
 READERS = 8  # threads: reading a header is mostly waiting for the disk
 
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What a picture's header says."""
+    """The size and orientation in a picture's header."""
 
-    size: tuple[int, int]  # width and height as it is shown, after the EXIF rotation
+    size: tuple[int, int]  # width and height after the EXIF rotation
     orientation: int = 1  # EXIF's
 
     @property
-    def exchanged(self) -> bool:
-        """Whether the stored picture has width and height exchanged."""
+    def swapped(self) -> bool:
+        """Whether width and height are swapped in the stored picture."""
         return self.orientation in (5, 6, 7, 8)
 
 
 def told_size(width: Any, height: Any) -> tuple[int, int] | None:
-    """The picture's size that an annotation file says, from values of any kind; None where they say none: missing,
-    empty, 0, not numbers, or beyond any picture."""
-    sides = _side(width), _side(height)
+    """Parse the picture's size in an annotation file, from values of any type.
+
+    None if a value is missing, empty, 0, not a number, or beyond any picture.
+    """
+    sides = _parse_side(width), _parse_side(height)
     return None if None in sides else sides  # pyrefly: ignore[bad-return]
 
 
-def _side(value: Any) -> int | None:
+def _parse_side(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     with contextlib.suppress(ValueError, OverflowError):
@@ -64,7 +67,7 @@ def _side(value: Any) -> int | None:
 
 
 def read_header(picture: Picture) -> Header:
-    """Size and EXIF orientation of `picture`; of a file its header alone is read.
+    """Read the size and EXIF orientation of `picture`; only the header of a file is read.
 
     Raises:
       InputError: it is missing or cannot be read.
@@ -75,24 +78,24 @@ def read_header(picture: Picture) -> Header:
                 width, height = _stored_size(image)
                 orientation = _orientation(image)
             header = Header((width, height), orientation)
-            return Header((height, width), orientation) if header.exchanged else header
-        except Exception:  # not a format Pillow knows, or damaged: OpenCV decides
+            return Header((height, width), orientation) if header.swapped else header
+        except Exception:  # a format unknown to Pillow, or corrupt: OpenCV decides
             pass
     height, width = load_picture(picture).shape[:2]
     return Header((width, height))
 
 
 def encoded_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height that the header of an encoded picture says; None where it is none."""
+    """Return width and height in the header of an encoded picture; None if it is not a picture."""
     try:
         with PIL.Image.open(io.BytesIO(content)) as image:
             return image.size
-    except Exception:  # Pillow raises errors of many kinds at damaged headers
+    except Exception:  # Pillow raises many kinds of errors for corrupt headers
         return None
 
 
 def _stored_size(image: PIL.Image.Image) -> tuple[int, int]:
-    if isinstance(image, PIL.TiffImagePlugin.TiffImageFile):  # its `size` is already turned, in some versions
+    if isinstance(image, PIL.TiffImagePlugin.TiffImageFile):  # its `size` is already rotated in some versions
         return image.tag_v2[256], image.tag_v2[257]
     return image.size
 
@@ -101,159 +104,168 @@ def _orientation(image: PIL.Image.Image) -> int:
     if image.format not in ("JPEG", "PNG", "WEBP", "TIFF", "MPO") or (
         image.format == "PNG" and "exif" not in image.info
     ):
-        return 1  # to look for the EXIF data of a PNG behind its pixels would decode it
+        return 1  # searching for EXIF data after the pixels of a PNG would decode it
     value = image.getexif().get(ORIENTATION, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def other_sizes(faces: FaceSet) -> list[Picture]:
-    """The pictures, each once, that have another size than the annotation file says; see `turned_unseen` too."""
-    told, headers = _told_and_headers(faces)
+    """Return the pictures whose size differs from the annotation file; see also `find_hidden_rotations`."""
+    annotated, headers = _read_sizes(faces)
     return [
         picture
         for picture, header in headers.items()
-        if header is not None and size_fault(told[picture], width=header.size[0], height=header.size[1])
+        if header is not None and size_fault(annotated[picture], width=header.size[0], height=header.size[1])
     ]
 
 
-def turned_unseen(faces: FaceSet) -> list[str]:
-    """Of a set whose sizes show that its tool ignored the EXIF rotation: a line for each picture that is turned too and
-    whose sides, being equal or as they were, do not tell."""
-    told, headers = _told_and_headers(faces)
-    if _ignores_exif(told, headers) is False:
+def find_hidden_rotations(faces: FaceSet) -> list[str]:
+    """Return a line for each picture whose EXIF rotation was probably ignored, although its size does not show it.
+
+    They exist in a set where the sizes of other pictures show that the annotation tool ignored the EXIF rotation.
+    """
+    annotated, headers = _read_sizes(faces)
+    if _ignores_exif(annotated, headers) is False:
         return []
     return [
-        f"{picture_name(picture)}: is turned by EXIF, which its sides do not tell, and other pictures of this set were "
-        "marked without that: give --picture_size rescale (in a training --data.picture_size rescale)"
+        f"{picture_name(picture)}: is rotated by EXIF, which its size does not show, and other pictures of this set "
+        "were annotated without the rotation: pass --picture_size rescale (for training --data.picture_size rescale)"
         for picture, header in headers.items()
         if header is not None
         and header.orientation > 1
-        and _alike(told[picture], header.size)
-        and (not header.exchanged or _alike(told[picture], header.size[::-1]))
+        and _same_shape(annotated[picture], header.size)
+        and (not header.swapped or _same_shape(annotated[picture], header.size[::-1]))
     ]
 
 
-def rescaled(faces: FaceSet, *, faults: list[str] | None = None) -> FaceSet:
-    """`faces` with points and boxes moved from the pixels of the pictures that were annotated to those of the pictures
-    as they are now: scaled along each side, and turned as EXIF says where the annotation is of the stored picture.
+def rescale_faces(faces: FaceSet, *, faults: list[str] | None = None) -> FaceSet:
+    """Convert points and boxes from pixels of the annotated pictures to pixels of the current pictures.
 
-    That is so where the sides stand exchanged. Where they are equal, or EXIF turns by 180 degrees or mirrors, they do
-    not tell, and the other pictures of the set decide. Pictures of which the file says no size are left as they are.
-    `faults` as in `records.gather`.
+    They are scaled along each side, and rotated by EXIF if the stored picture was annotated, which swapped sides show.
+    For a square picture, or one that EXIF rotates by 180 degrees or mirrors, the other pictures of the set decide.
+    Pictures without a size in the annotation file are unchanged. For `faults` see `face_set.gather`.
 
     Raises:
-      InputError: the annotation file says the size of no picture; or sides stand exchanged and the picture says
-        nothing of a rotation; or its sides do not tell, and the other pictures disagree.
+      InputError: the annotation files state no size; or width and height are swapped but the picture has no rotation;
+        or the size of a picture does not show whether it is rotated, and the other pictures disagree.
     """
     if faces.picture_sizes is None:
         raise InputError(
-            f"{faces.name}: its annotation files do not say how large the pictures were: leave picture_size at 'check'"
+            f"{faces.name}: its annotation files do not state the sizes of the pictures: leave picture_size at 'check'"
         )
-    told, headers = _told_and_headers(faces)
-    ignores = _ignores_exif(told, headers)
+    annotated, headers = _read_sizes(faces)
+    ignores_exif = _ignores_exif(annotated, headers)
     points, boxes, sizes = faces.points.copy(), faces.boxes.copy(), faces.picture_sizes.copy()
-    kept = np.ones(len(faces), bool)
+    valid = np.ones(len(faces), bool)
     for index in np.flatnonzero(sizes.all(1)).tolist():
         picture = faces.source(index)
         header = headers[picture]
-        if header is None:  # whoever reads the pixels says why it cannot be read
+        if header is None:  # reading its pixels reports the reason
             continue
         try:
-            move = _move(sizes[index], header, ignores=ignores, name=picture_name(picture))
+            convert = _make_converter(sizes[index], header, ignores_exif=ignores_exif, name=picture_name(picture))
         except InputError as error:
             if faults is None:
                 raise
             if str(error) not in faults:
                 faults.append(str(error))
-            kept[index] = False
+            valid[index] = False
             continue
-        if move is not None:
-            points[index] = np.where(faces.visible[index][:, None], move(points[index]), 0)
-            corners = move(boxes[index].reshape(2, 2))
+        if convert is not None:
+            points[index] = np.where(faces.visible[index][:, None], convert(points[index]), 0)
+            corners = convert(boxes[index].reshape(2, 2))
             boxes[index] = np.concatenate([corners.min(0), corners.max(0)])
         sizes[index] = header.size
-    if not kept.any():
-        raise InputError(f"{faces.name}: no face is left: {faults[0] if faults else ''}")
-    moved = dataclasses.replace(faces, points=points, boxes=boxes, picture_sizes=sizes)
-    return moved if kept.all() else moved.take(np.flatnonzero(kept))
+    if not valid.any():
+        raise InputError(f"{faces.name}: no face remains: {faults[0] if faults else ''}")
+    converted = dataclasses.replace(faces, points=points, boxes=boxes, picture_sizes=sizes)
+    return converted if valid.all() else converted.take(np.flatnonzero(valid))
 
 
-Told: TypeAlias = Mapping[Picture, Int[np.ndarray, "2"]]
+AnnotatedSizes: TypeAlias = Mapping[Picture, Int[np.ndarray, "2"]]
 Headers: TypeAlias = Mapping[Picture, Header | None]
 
 
-def _told_and_headers(faces: FaceSet) -> tuple[Told, Headers]:
-    """Of each picture whose size the annotation file says: that size, and its header (None: it cannot be read)."""
+def _read_sizes(faces: FaceSet) -> tuple[AnnotatedSizes, Headers]:
+    """Return the annotated size and the header (None: unreadable) of each picture whose size is annotated."""
     if faces.picture_sizes is None:
         return {}, {}
-    told = {faces.source(index): size for index, size in enumerate(faces.picture_sizes) if size.all()}
+    annotated = {faces.source(index): size for index, size in enumerate(faces.picture_sizes) if size.all()}
     with ThreadPoolExecutor(READERS) as pool:
-        return told, dict(zip(told, pool.map(_header_or_none, told), strict=True))
+        return annotated, dict(zip(annotated, pool.map(_try_read_header, annotated), strict=True))
 
 
-def _header_or_none(picture: Picture) -> Header | None:
+def _try_read_header(picture: Picture) -> Header | None:
     try:
         return read_header(picture)
     except InputError:
         return None
 
 
-def _ignores_exif(told: Told, headers: Headers) -> bool | None:
-    """Whether the pictures were marked as they are stored, by those whose sides tell; None where they disagree."""
-    shown, stored = False, False
+def _ignores_exif(annotated: AnnotatedSizes, headers: Headers) -> bool | None:
+    """Whether the stored pictures were annotated, by the pictures whose size shows it; None if these disagree."""
+    rotated, stored = False, False
     for picture, header in headers.items():
-        if header is not None and header.exchanged:
-            alike = _alike(told[picture], header.size), _alike(told[picture], header.size[::-1])
-            shown, stored = shown or alike == (True, False), stored or alike == (False, True)
-    return None if shown and stored else stored
+        if header is not None and header.swapped:
+            matches = (
+                _same_shape(annotated[picture], header.size),
+                _same_shape(annotated[picture], header.size[::-1]),
+            )
+            rotated, stored = rotated or matches == (True, False), stored or matches == (False, True)
+    return None if rotated and stored else stored
 
 
-def _move(told: Int[np.ndarray, "2"], header: Header, *, ignores: bool | None, name: str) -> functools.partial | None:
-    """The function that moves points `[n, 2]` of the annotated picture to those of the picture as it is shown; None
-    where they stay. `ignores` as `_ignores_exif` says, for where the sides of this picture do not tell.
+def _make_converter(
+    annotated: Int[np.ndarray, "2"], header: Header, *, ignores_exif: bool | None, name: str
+) -> functools.partial | None:
+    """Return the function that converts points `[n, 2]` of the annotated picture to the rotated picture.
+
+    None if they do not change. `ignores_exif` decides if the size of this picture does not show its rotation.
 
     Raises:
-      InputError: it cannot be told.
+      InputError: the rotation is unknown.
     """
-    as_shown, as_stored = _alike(told, header.size), _alike(told, header.size[::-1])
-    (width, height), said = header.size, f"its annotation file says {told[0]:,} x {told[1]:,}"
-    if header.exchanged:
-        turned = ignores if as_shown and as_stored else as_stored
-        unclear = "it was turned by EXIF and stretched besides" if not (as_shown or as_stored) else ""
+    fits_rotated, fits_stored = _same_shape(annotated, header.size), _same_shape(annotated, header.size[::-1])
+    (width, height), text = header.size, f"its annotation file says {annotated[0]:,} x {annotated[1]:,}"
+    if header.swapped:
+        rotate = ignores_exif if fits_rotated and fits_stored else fits_stored
+        problem = "it was both rotated by EXIF and stretched" if not (fits_rotated or fits_stored) else ""
     else:
-        turned = ignores if header.orientation > 1 else False
-        exchanged = as_stored and not as_shown
-        unclear = "it has no EXIF rotation that would exchange them" if exchanged else ""
-    if turned is None:
-        unclear = "other pictures of this set were marked both with and without their EXIF rotation"
-    if unclear:
+        rotate = ignores_exif if header.orientation > 1 else False
+        swapped = fits_stored and not fits_rotated
+        problem = "it has no EXIF rotation that would swap them" if swapped else ""
+    if rotate is None:
+        problem = "other pictures of this set were annotated both with and without their EXIF rotation"
+    if problem:
         raise InputError(
-            f"{name}: is {width:,} x {height:,} pixels, {said}, and {unclear}, so that nothing says how its points "
-            "are to be moved: give the picture that was marked, or mark this one again"
+            f"{name}: is {width:,} x {height:,} pixels, {text}, and {problem}, so its points cannot be converted: "
+            "use the picture that was annotated, or annotate this one again"
         )
-    if turned:
-        size = header.size[::-1] if header.exchanged else header.size
-        return functools.partial(_moved, told=told, size=size, orientation=header.orientation)
-    if same_size(told, header.size):
+    if rotate:
+        size = header.size[::-1] if header.swapped else header.size
+        return functools.partial(_convert_points, annotated=annotated, size=size, orientation=header.orientation)
+    if same_size(annotated, header.size):
         return None
-    return functools.partial(_moved, told=told, size=header.size, orientation=1)
+    return functools.partial(_convert_points, annotated=annotated, size=header.size, orientation=1)
 
 
-def _alike(one: Sequence[int] | np.ndarray, other: Sequence[int] | np.ndarray) -> bool:
-    """Whether two pictures have one shape, but for rounding: the ratios of their sides."""
-    return bool(abs(math.log(one[0] / one[1] * other[1] / other[0])) <= 1 / min(one) + 1 / min(other))
+def _same_shape(left: Sequence[int] | np.ndarray, right: Sequence[int] | np.ndarray) -> bool:
+    """Whether two pictures have the same ratio of sides, except for rounding."""
+    return bool(abs(math.log(left[0] / left[1] * right[1] / right[0])) <= 1 / min(left) + 1 / min(right))
 
 
-def _moved(
-    points: Float[np.ndarray, "n 2"], *, told: Int[np.ndarray, "2"], size: tuple[int, int], orientation: int
+def _convert_points(
+    points: Float[np.ndarray, "n 2"], *, annotated: Int[np.ndarray, "2"], size: tuple[int, int], orientation: int
 ) -> Float[np.ndarray, "n 2"]:
-    """`points` of a picture of the `told` size, at the stored `size` and then turned by EXIF's `orientation`."""
-    stored = np.asarray(rescale_points(points.astype(np.float64), np.divide(size, told)))
-    return turned(stored, size=size, orientation=orientation).astype(np.float32)
+    """Scale `points` of a picture of the `annotated` size to the stored `size` and rotate them by EXIF."""
+    stored = np.asarray(rescale_points(points.astype(np.float64), np.divide(size, annotated)))
+    return rotate_points(stored, size=size, orientation=orientation).astype(np.float32)
 
 
-def turned(points: Float[np.ndarray, "n 2"], *, size: tuple[int, int], orientation: int) -> Float[np.ndarray, "n 2"]:
-    """`points` (x, y) of a stored picture of `size` (width, height) in the picture as EXIF's `orientation` shows it."""
+def rotate_points(
+    points: Float[np.ndarray, "n 2"], *, size: tuple[int, int], orientation: int
+) -> Float[np.ndarray, "n 2"]:
+    """Rotate `points` (x, y) of a stored picture of `size` (width, height) by EXIF's `orientation`."""
     x, y = points[:, 0], points[:, 1]
     right, below = size[0] - 1 - x, size[1] - 1 - y
     pairs = {1: (x, y), 2: (right, y), 3: (right, below), 4: (x, below),

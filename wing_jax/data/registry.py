@@ -1,18 +1,18 @@
-"""The registry of readers: every data set by name, its splits, and the files by which it is detected.
+"""The registry of readers: the data sets by name, with their splits and the files that identify them.
 
     @register_reader(title="my faces, 5 points", splits=("train", "test"), folder="mine", marks=("labels.json",))
     def read_mine(root, split, *, faults=None): ...         # -> FaceSet; called "mine"
 
-A reader of one's own annotations, each split of which is a folder or file of its own, takes no split:
+A reader of custom annotations without splits, where each folder or file is one set, takes no split:
 
     @register_reader(title="my own list", endings=(".mine",), names_pictures=True)
     def read_my_list(root, *, scheme, images="", faults=None): ...
 
-What `load_faces` gives to a reader is told by the names of its parameters: `root` (Path); `split`; `scheme` (`Scheme`),
-which must then be given; `images` (str), the folder of the pictures; `detector` (bool), for boxes="detector"; `count`
-and `seed`, of faces that are drawn; `faults`, a list that takes the message of each face that is left out.
+`load_faces` passes the arguments that a reader has as parameters: `root` (Path); `split`; `scheme` (`Scheme`), which
+the user must then pass; `images` (str), the folder of the pictures; `detector` (bool), for boxes="detector"; `count`
+and `seed`, for drawn faces; `faults`, a list to which the message of each skipped face is added.
 
-A package that is installed can announce its reader as an entry point of the group "wing_jax.readers".
+An installed package can provide a reader as an entry point of the group "wing_jax.readers".
 """
 
 import dataclasses
@@ -29,35 +29,37 @@ from wing_jax.runtime.files import is_hidden
 from wing_jax.runtime.registry import Registry
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-AUTO = "auto"  # the name that stands for the one that is detected
-PACKAGE = "wing_jax.data.readers"  # each module of it registers its own
-MODULES = ("wing_jax.data.packed", "wing_jax.data.tfds.sets")  # and these
+AUTO = "auto"  # the name that detects the data set
+PACKAGE = "wing_jax.data.readers"  # each of its modules registers readers
+MODULES = ("wing_jax.data.packed", "wing_jax.data.tfds.sets")  # these modules do so too
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reader:
-    """A data set as published, or one form of one's own data."""
+    """A published data set, or a format of custom data."""
 
     title: str
     read: Callable[..., Any]  # (root, split, *, ...) or (root, *, ...) -> FaceSet; see the module
-    splits: tuple[str, ...] = ("train", "test")  # (): each split is a file or folder of its own
-    folder: str = ""  # its usual name below WING_JAX_DATA
-    marks: tuple[str, ...] = ()  # patterns below the root, by any of which it is detected
-    endings: tuple[str, ...] = ()  # of files that are such a set
-    names_pictures: bool = False  # a list of pictures, whose folder may be given (the option `images`)
-    rootless: bool = False  # takes an empty root
-    splits_of: Callable[[str], tuple[str, ...]] | None = None  # those below a root, where that differs from set to set
+    splits: tuple[str, ...] = ("train", "test")  # (): no splits, a file or folder is one set
+    folder: str = ""  # its default name below WING_JAX_DATA
+    marks: tuple[str, ...] = ()  # patterns of files below the root; any match identifies the set
+    endings: tuple[str, ...] = ()  # endings of files that are such a set
+    names_pictures: bool = False  # a list of pictures, whose folder may be set (the option `images`)
+    rootless: bool = False  # accepts an empty root
+    splits_of: Callable[[str], tuple[str, ...]] | None = None  # the splits below a root, if they vary
 
     @functools.cached_property
     def parameters(self) -> tuple[str, ...]:
-        """The names of what `read` takes."""
+        """The names of the parameters of `read`."""
         return tuple(inspect.signature(self.read).parameters)
 
 
-def _adopted(name: str, loaded: Any) -> Reader:
+def _adopt(name: str, loaded: Any) -> Reader:
     if not callable(loaded):
-        raise InputError(f"the entry point {name!r} of wing_jax.readers is no function: name one (root, split)")
-    return _reader(loaded, title=name)
+        raise InputError(
+            f"the entry point {name!r} of wing_jax.readers is not a function: it must name a function (root, split)"
+        )
+    return _make_reader(loaded, title=name)
 
 
 def _import_readers() -> None:
@@ -67,7 +69,7 @@ def _import_readers() -> None:
         importlib.import_module(name)
 
 
-READERS: Registry[Reader] = Registry("data set", group="wing_jax.readers", adopt=_adopted, builtin=_import_readers)
+READERS: Registry[Reader] = Registry("data set", group="wing_jax.readers", adopt=_adopt, builtin=_import_readers)
 
 
 def register_reader(
@@ -93,30 +95,30 @@ def register_reader(
     ('train', 'test')
 
     Args:
-      function: `(root, split, *, ...) -> FaceSet`, or without a split; the module tells what it may take.
-      name: what to call the data set; None: the function's name without "read_".
-      title: what tables call it.
-      splits: that it has; a reader that takes no split has none.
-      folder: its usual name below WING_JAX_DATA, where it is looked for when no root is given.
-      marks: patterns of files below its root, any of which tells it from other sets.
-      endings: of files that are such a set, as ".json".
-      names_pictures: whether it is a list of pictures, whose folder the option `images` may give.
-      rootless: whether it takes an empty root.
-      splits_of: `(root) -> names` of the splits that are there, where that differs from set to set.
+      function: `(root, split, *, ...) -> FaceSet`, or without a split; see the module for its parameters.
+      name: the name of the data set; None: the function's name without "read_".
+      title: its name in tables.
+      splits: its splits; ignored for a reader that takes no split.
+      folder: its default name below WING_JAX_DATA, used if no root is passed.
+      marks: patterns of files below its root; any match identifies the set.
+      endings: endings of files that are such a set, for example ".json".
+      names_pictures: whether it is a list of pictures, whose folder the option `images` may set.
+      rootless: whether it accepts an empty root.
+      splits_of: `(root) -> names` returns the splits below a root, if they vary.
 
     Returns:
       The function itself; without one, the decorator.
 
     Raises:
       ValueError: the name is taken.
-      InputError: what is given is no function that takes a root.
+      InputError: `function` is not a function that takes a root.
     """
 
     def register(function: Function) -> Function:
-        chosen = name or getattr(function, "__name__", "").removeprefix("read_")
-        reader = _reader(
+        reader_name = name or getattr(function, "__name__", "").removeprefix("read_")
+        reader = _make_reader(
             function,
-            title=title or chosen,
+            title=title or reader_name,
             splits=splits,
             folder=folder,
             marks=marks,
@@ -125,45 +127,47 @@ def register_reader(
             rootless=rootless,
             splits_of=splits_of,
         )
-        if chosen == AUTO:
-            raise ValueError(f"a data set cannot be called {AUTO!r}, which stands for the one that is detected")
-        READERS.add(chosen, reader, origin=function)
+        if reader_name == AUTO:
+            raise ValueError(f"a data set cannot be called {AUTO!r}: this name detects the data set")
+        READERS.add(reader_name, reader, origin=function)
         return function
 
     return register if function is None else register(function)
 
 
-def _reader(function: Any, **options: Any) -> Reader:
+def _make_reader(function: Any, **options: Any) -> Reader:
     if not callable(function) or "root" not in inspect.signature(function).parameters:
-        raise InputError(f"a reader is a function of a root, not {function!r}: def read_mine(root, split, *, faults)")
+        raise InputError(
+            f"a reader must be a function of a root, not {function!r}: def read_mine(root, split, *, faults)"
+        )
     reader = Reader(read=function, **options)
     return reader if "split" in reader.parameters else dataclasses.replace(reader, splits=())
 
 
 def listed(faults: list[str]) -> list[tuple[str, Reader]]:
-    """All readers by name, in the order in which their files are looked for: published sets, one's own, others.
+    """Return all readers by name, in the order of detection: published sets, custom formats, others.
 
-    Those of packages that cannot be imported are left out, and `faults` takes the messages.
+    Readers of packages that cannot be imported are skipped, and their messages are added to `faults`.
     """
-    found = []
+    readers = []
     for name in READERS:
         try:
-            found.append((name, READERS[name]))
+            readers.append((name, READERS[name]))
         except InputError as error:
             faults.append(str(error))
-    return sorted(found, key=_place)
+    return sorted(readers, key=_sort_key)
 
 
-def _place(entry: tuple[str, Reader]) -> tuple[bool, bool, str]:
+def _sort_key(entry: tuple[str, Reader]) -> tuple[bool, bool, str]:
     name, reader = entry
     return not (reader.marks or reader.endings), not reader.splits, name
 
 
 def detect(root: str | Path) -> str:
-    """The name of the data set in the folder or file `root`, by its files; published sets before one's own.
+    """Detect the data set in the folder or file `root` from its files; published sets come before custom formats.
 
     Raises:
-      InputError: it is not there, or its files are of no known layout.
+      InputError: `root` does not exist, or its files have no known layout.
     """
     root, faults = Path(root), list[str]()
     readers = listed(faults)
@@ -171,14 +175,12 @@ def detect(root: str | Path) -> str:
     if root.is_file() and root.suffix.lower() in names:
         return names[root.suffix.lower()]
     if root.is_file():
-        raise InputError(
-            f"{root}: a file of another kind than {', '.join(names)}: unpack or convert it, or give --data"
-        )
+        raise InputError(f"{root}: the file is none of {', '.join(names)}: unpack or convert it, or pass --data")
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder: give a data set's folder, or an .xml, .json or .csv file")
+        raise InputError(f"{root}: no such folder: pass a data set's folder, or an .xml, .json or .csv file")
     for name, reader in readers:
         if any(not is_hidden(path, below=root) for mark in reader.marks for path in root.glob(mark)):
             return name
     known = ", ".join(name for name, _ in readers)
-    aside = f" (left out: {'; '.join(faults)})" if faults else ""
-    raise InputError(f"{root}: its files are of no known layout: give --data, one of {known}{aside}")
+    skipped = f" (skipped: {'; '.join(faults)})" if faults else ""
+    raise InputError(f"{root}: its files have no known layout: pass --data, one of {known}{skipped}")

@@ -1,8 +1,8 @@
-"""Video files by PyAV: opened safely whatever they hold and are called, and decoded picture by picture.
+"""Open video files of any name and content safely with PyAV, and decode them frame by frame.
 
-FFmpeg gets the open file and never its name, so no name is read as an address (`a:b.mp4`) or as a pattern of pictures
-(`clip_%03d.mp4`). Only containers of `CONTAINERS` are decoded, and these open no other file: a list of files that calls
-itself a video leads nowhere.
+FFmpeg gets the open file and never its name, so a name is never read as an address (`a:b.mp4`) or as a pattern of
+pictures (`clip_%03d.mp4`). Only the formats in `CONTAINERS` are decoded, and these open no other file, so a playlist
+with the ending of a video cannot open its entries.
 """
 
 import collections
@@ -23,27 +23,27 @@ from wing_jax.runtime.extras import require
 from wing_jax.runtime.files import open_bytes
 from wing_jax.types import Image
 
-if TYPE_CHECKING:  # PyAV takes 50 ms to import: it is, where a video is opened
+if TYPE_CHECKING:  # PyAV takes 50 ms to import, so it is imported when a video is opened
     import av
     import av.container
     import av.video.reformatter
 
-CONTAINERS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg"  # as FFmpeg calls them
+CONTAINERS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg"  # FFmpeg's names
 VIDEO_ENDINGS = (
     ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts",
     ".flv", ".asf", ".wmv", ".ogv",
 )  # fmt: skip
-BACK = 1.0  # seconds by which times go back where a video starts anew; less is a wrong time
+RESTART = 1.0  # seconds: times that go back by more show a new recording, by less a wrong time
 BROKEN = (ValueError, OSError, EOFError, RuntimeError, MemoryError, NotImplementedError, LookupError)
 
 
 def refuse_other_files(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
-    """What FFmpeg is answered when a video wants another file opened."""
-    raise PermissionError("a video is one file: others that it names are not opened")
+    """Reject FFmpeg's request to open another file for a video."""
+    raise PermissionError("a video must be one file: other files that it names are not opened")
 
 
 class Unnamed:
-    """An open file without its name, which PyAV would hand to FFmpeg."""
+    """An open file without its name, which PyAV would pass to FFmpeg."""
 
     def __init__(self, file: Any):
         self.seek, self.tell = file.seek, file.tell
@@ -54,17 +54,16 @@ class Unnamed:
 def open_video(
     path: str | Path, *, largest: int, hint: str, threads: bool
 ) -> Generator[tuple["av.container.InputContainer", "av.VideoStream"]]:
-    """The container in the file `path` and its stream of pictures; `threads`: pictures are decoded ahead.
+    """Open the file `path` and return its container and video stream; with `threads` frames are decoded ahead.
 
     Raises:
-      InputError: there is no video in it (the message ends with `hint`), or its pictures have more than `largest`
-        pixels.
+      InputError: it has no video (the message ends with `hint`), or its frames have more than `largest` pixels.
     """
     av = require("av", extra="video", purpose="reading a video")
     limit = {"max_pixels": str(largest)}
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         try:
-            file = held.enter_context(open_bytes(path))
+            file = stack.enter_context(open_bytes(path))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "no such file"
             raise InputError(f"{path}: cannot read this video ({reason}): {hint}") from error
@@ -78,17 +77,17 @@ def open_video(
             )
         except (av.FFmpegError, *BROKEN) as error:
             raise InputError(f"{path}: cannot read this video: {hint}") from error
-        held.callback(container.close)
+        stack.callback(container.close)
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams:
-            raise InputError(f"{path}: no video in this file, only sound or a cover picture: give a video")
+            raise InputError(f"{path}: no video in this file, only audio or a cover picture: pass a video")
         stream = streams[0]
         context = stream.codec_context
         if context is None:
-            raise InputError(f"{path}: cannot read this video, its codec is not known: convert it to H.264 or VP9")
+            raise InputError(f"{path}: cannot read this video, its codec is unknown: convert it to H.264 or VP9")
         if context.width * context.height > largest:
             raise InputError(f"{path}: frames of more than {largest:,} pixels: shrink the video")
-        context.options = limit  # the size may change in mid-stream
+        context.options = limit  # the size may change within the stream
         stream.thread_type = "AUTO" if threads else "NONE"
         yield container, stream
 
@@ -96,12 +95,15 @@ def open_video(
 def decoded(
     container: "av.container.InputContainer", stream: "av.VideoStream", faults: list[str], *, mark_only: bool = False
 ) -> Iterator["av.VideoFrame"]:
-    """The pictures that are left, in the order in which they are shown. Damaged pieces are left out; each gets a line
-    in `faults`. `mark_only`: of a stream without times, `pts` tells pictures from one another, and no time."""
+    """Yield the remaining frames in display order.
+
+    Corrupt parts are skipped, with a line in `faults` for each. With `mark_only` the `pts` of a stream without times
+    only distinguishes frames, and is no time.
+    """
     import av
 
-    packets, untimed = _packets(container, stream), _is_untimed(container, stream)
-    waiting: collections.deque[int | None] = collections.deque()  # times of pictures that are being decoded
+    packets, untimed = _read_packets(container, stream), _is_untimed(container, stream)
+    pending: collections.deque[int | None] = collections.deque()  # times of frames that are being decoded
     while True:
         try:
             packet = next(packets, None)
@@ -109,24 +111,24 @@ def decoded(
             faults.append(str(error))
             packet = None
         if packet is not None:
-            waiting.append(packet.dts)
+            pending.append(packet.dts)
         try:
             for frame in stream.codec_context.decode(packet):
                 if untimed and not mark_only:
-                    frame.pts = waiting.popleft() if waiting else None
+                    frame.pts = pending.popleft() if pending else None
                 yield frame
         except (av.FFmpegError, *BROKEN) as error:
             faults.append(str(error))
-            if waiting:
-                waiting.pop()
+            if pending:
+                pending.pop()
         if packet is None:
             return
         if not untimed:
-            waiting.clear()
+            pending.clear()
 
 
-def _packets(container: "av.container.InputContainer", stream: "av.VideoStream") -> Iterator["av.Packet"]:
-    """Those with content: an empty one, which repeats a picture in .avi files, would end the decoding."""
+def _read_packets(container: "av.container.InputContainer", stream: "av.VideoStream") -> Iterator["av.Packet"]:
+    """Yield the packets with content: an empty one, which repeats a frame in .avi files, would stop the decoder."""
     untimed = _is_untimed(container, stream)
     for packet in container.demux(stream):
         if packet.size:
@@ -136,33 +138,35 @@ def _packets(container: "av.container.InputContainer", stream: "av.VideoStream")
 
 
 def _is_untimed(container: "av.container.InputContainer", stream: "av.VideoStream") -> bool:
-    """Whether the pictures have no times but the order of their packets: in .avi, for codecs whose order FFmpeg does
-    not know without decoding."""
+    """Whether frames have no times, only the order of their packets.
+
+    This is so in .avi, for codecs whose display order FFmpeg does not know without decoding.
+    """
     return container.format.name == "avi" and stream.codec_context.name in ("h264", "hevc")
 
 
 class Clock:
-    """When each picture is shown, in seconds after the start of the video. Times always grow."""
+    """Computes the time of each frame, in seconds from the start of the video. Times always increase."""
 
     def __init__(self, stream: "av.VideoStream", *, rate: float):
-        # In .avi the first picture is the start: what is before it is the delay of the decoder.
+        # In .avi the video starts at the first frame: the time before it is the delay of the decoder.
         self._start = None if stream.container.format.name == "avi" else stream.start_time
         self._base, self._step = stream.time_base or Fraction(0), 1 / rate
-        self._moved, self._last = 0.0, -1 / rate
-        # MPEG streams are cut and joined anywhere, and not all of their pictures have times.
-        self._back = 0.0 if stream.container.format.name in ("mpeg", "mpegts") else BACK
-        self.gap = 0.0  # seconds: the longest from a picture to the next
+        self._shift, self._last = 0.0, -1 / rate
+        # MPEG streams are cut and joined anywhere, and some of their frames have no times.
+        self._restart = 0.0 if stream.container.format.name in ("mpeg", "mpegts") else RESTART
+        self.gap = 0.0  # seconds: the longest time between two frames
 
     def __call__(self, frame: "av.VideoFrame") -> float:
-        """The time of the next picture."""
+        """Return the time of the next frame."""
         if frame.pts is None:
             seconds = self._last + self._step
         else:
             if self._start is None or (self._last < 0 and self._start > frame.pts):
                 self._start = frame.pts
-            seconds = float((frame.pts - self._start) * self._base) + self._moved
-            if seconds < self._last - self._back:
-                self._moved += self._last + self._step - seconds
+            seconds = float((frame.pts - self._start) * self._base) + self._shift
+            if seconds < self._last - self._restart:
+                self._shift += self._last + self._step - seconds
                 seconds = self._last + self._step
             seconds = max(seconds, self._last + min(0.0005, self._step / 10), 0.0)
         if self._last >= 0:
@@ -171,28 +175,30 @@ class Clock:
         return seconds
 
     def after(self, frame: "av.VideoFrame") -> float:
-        """Until when the picture is shown that had the last time."""
-        shown = float((frame.duration or 0) * self._base)
-        return self._last + (shown or self._step)
+        """Return the time at which `frame`, the last one, ends."""
+        duration = float((frame.duration or 0) * self._base)
+        return self._last + (duration or self._step)
 
 
 def length(container: "av.container.InputContainer", stream: "av.VideoStream") -> tuple[float | None, bool]:
-    """(seconds that the video should last as its file says, whether this is the word for the pictures alone: a cut
-    file can be told by it)."""
-    word = container.format.name.split(",")[0] in ("mov", "avi", "matroska")
+    """Return (the video's duration in seconds by its file, whether this is the duration of the frames alone).
+
+    If it is, a truncated file can be detected by it.
+    """
+    exact = container.format.name.split(",")[0] in ("mov", "avi", "matroska")
     if container.format.name == "avi" and stream.frames and stream.average_rate:
-        return float(stream.frames / stream.average_rate), word  # FFmpeg's duration is of what is there
+        return float(stream.frames / stream.average_rate), exact  # FFmpeg's duration is that of the existing data
     if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base), word
+        return float(stream.duration * stream.time_base), exact
     start = float((stream.start_time or 0) * (stream.time_base or 0))
-    if written := re.fullmatch(r"(\d+):(\d+):(\d+(\.\d+)?)", stream.metadata.get("DURATION", "")):
-        return 3600 * int(written[1]) + 60 * int(written[2]) + float(written[3]) - start, word
-    lasts = (container.duration or 0) / 1e6 - start
-    return (lasts, word and len(container.streams) == 1) if lasts > 0 else (None, False)
+    if match := re.fullmatch(r"(\d+):(\d+):(\d+(\.\d+)?)", stream.metadata.get("DURATION", "")):
+        return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3]) - start, exact
+    seconds = (container.duration or 0) / 1e6 - start
+    return (seconds, exact and len(container.streams) == 1) if seconds > 0 else (None, False)
 
 
 class Converter:
-    """Makes RGB uint8 of decoded pictures: a call's answer stands upright, as the file says, and is contiguous."""
+    """Converts decoded frames to contiguous RGB uint8, rotated as the file says."""
 
     def __init__(self) -> None:
         from av.video.reformatter import VideoReformatter
@@ -200,10 +206,10 @@ class Converter:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: "av.VideoFrame") -> Image:
-        """The picture of a decoded frame.
+        """Return the picture of a decoded frame.
 
         Raises:
-          av.FFmpegError, ValueError: its format of pixels cannot be converted.
+          av.FFmpegError, ValueError: its pixel format cannot be converted.
         """
         image = self._reformatter.reformat(frame, format="rgb24").to_ndarray()
         matrix: Any = frame.side_data.get("DISPLAYMATRIX")
@@ -211,58 +217,62 @@ class Converter:
 
 
 def upright(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """`image` as the display `matrix` of its file says (nine numbers: x becomes m[0] x + m[3] y, y m[1] x + m[4] y):
-    turned by right angles and mirrored."""
+    """Rotate `image` by right angles and mirror it by the display `matrix` of its file.
+
+    The matrix has nine numbers: x becomes m[0] x + m[3] y, and y becomes m[1] x + m[4] y.
+    """
     (xx, xy), (yx, yy) = (int(n) for n in matrix[:2]), (int(n) for n in matrix[3:5])
-    if abs(xy) > abs(xx):  # lying on its side
+    if abs(xy) > abs(xx):  # rotated by 90 degrees
         image, xx, yy = image.swapaxes(0, 1), yx, xy
     return image[:: -1 if yy < 0 else 1, :: -1 if xx < 0 else 1]
 
 
 def read_numbered(path: str | Path, number: int, *, largest: int, hint: str) -> Image | None:
-    """Picture `number` of a video file, counted from 1 in the order in which they are shown, RGB uint8; None where it
-    has no such picture, or it is damaged.
+    """Read frame `number` of a video file, counted from 1 in display order, as RGB uint8.
 
-    The file is opened each time, so that threads and processes can share it; where its pictures lie is found out once.
+    None if the video has no such frame, or it is corrupt. The file is opened each time, so that threads and processes
+    can share it; the positions of its frames are determined only once.
 
     Raises:
-      InputError: as for `open_video`.
+      InputError: see `open_video`.
     """
     av = require("av", extra="video", purpose="reading a video")
     with open_video(path, largest=largest, hint=hint, threads=False) as (container, stream):
         status = os.stat(path)
-        index = _index(os.fspath(path), status.st_mtime_ns, status.st_size, largest, hint)
+        index = _build_index(os.fspath(path), status.st_mtime_ns, status.st_size, largest, hint)
         if index is None:
             frame = next(itertools.islice(decoded(container, stream, []), max(number - 1, 0), None), None)
             return Converter()(frame) if frame is not None and number > 0 else None
         if not 1 <= number <= len(index):
             return None
-        wanted, place = index[number - 1]
+        pts, place = index[number - 1]
         with contextlib.suppress(av.FFmpegError, *BROKEN):
-            for start in (place, index[0][1]):  # the second where the container leads to a later place
+            for start in (place, index[0][1]):  # the second start is for a container that seeks to a later position
                 container.seek(start, stream=stream)
-                for passed, frame in enumerate(decoded(container, stream, [], mark_only=True)):
-                    if frame.pts == wanted:
+                for count, frame in enumerate(decoded(container, stream, [], mark_only=True)):
+                    if frame.pts == pts:
                         return Converter()(frame)
-                    if passed > number:
+                    if count > number:
                         break
     return None
 
 
 @functools.lru_cache(maxsize=256)
-def _index(path: str, changed: int, size: int, largest: int, hint: str) -> list[tuple[int, int]] | None:
-    """For each picture, in the order in which they are shown: its `pts`, and where decoding may start for it, both in
-    the stream's time base; None where two pictures have one `pts`, as in some .mpg files. `changed` and `size` tell a
-    file from another that took its place."""
+def _build_index(path: str, changed: int, size: int, largest: int, hint: str) -> list[tuple[int, int]] | None:
+    """Return for each frame, in display order, its `pts` and where decoding may start for it.
+
+    Both are in the stream's time base. None if two frames have the same `pts`, as in some .mpg files. `changed` and
+    `size` distinguish a file from another that replaced it.
+    """
     import av
 
-    places: dict[int, int] = {}  # where to start for the picture of a `pts`
-    keys: list[tuple[int, int]] = []  # `pts` and place of the key pictures, in the order of the file
+    places: dict[int, int] = {}  # where to start decoding for each `pts`
+    keys: list[tuple[int, int]] = []  # `pts` and place of the key frames, in the order of the file
     with (
         open_video(path, largest=largest, hint=hint, threads=False) as (container, stream),
         contextlib.suppress(av.FFmpegError, *BROKEN),
     ):
-        for packet in _packets(container, stream):
+        for packet in _read_packets(container, stream):
             time = packet.dts if packet.pts is None else packet.pts
             if time is None or packet.is_discard:
                 continue
@@ -270,7 +280,7 @@ def _index(path: str, changed: int, size: int, largest: int, hint: str) -> list[
                 return None
             if packet.is_keyframe or not keys:
                 keys.append((time, time if packet.dts is None else packet.dts))
-            # A picture that comes after a key picture in the file, and is shown before it, needs the one before.
+            # A frame that follows a key frame in the file, but is shown before it, needs the key frame before.
             places[time] = next((place for key, place in reversed(keys[-9:]) if key <= time), keys[0][1])
         if _is_untimed(container, stream) and stream.codec_context.has_b_frames:
             container.seek(keys[0][1], stream=stream)

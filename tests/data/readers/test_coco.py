@@ -287,7 +287,7 @@ def test_the_folder_of_pictures_can_be_given_to_all_commands(small, monkeypatch,
     read = training_data(dataclasses.replace(config, data=dataclasses.replace(data, validation=0.5)))
     assert len(read.train.images) + len(read.validation.images) == 3
     with pytest.raises(
-        InputError, match=r"images=elsewhere: names the folder of pictures for lists \(coco, csv, imglab\)"
+        InputError, match=r"images=elsewhere: is the folder of pictures for lists \(coco, csv, imglab\)"
     ):
         load_faces("pts", "all", root=".", images="elsewhere", scheme="mtfl5")
 
@@ -612,6 +612,6 @@ def test_points_in_other_units_than_their_boxes_are_refused(faces_file, scale):
         assert len(read_coco(path, scheme=MTFL_5)) == 3
         return
     faults: list[str] = []
-    with pytest.raises(InputError, match="no point lies in its box, and so in 3 of 3 faces") as caught:
+    with pytest.raises(InputError, match="no point is inside its box, as in 3 of 3 faces") as caught:
         read_coco(path, scheme=MTFL_5, faults=faults)
     assert "annotation" in str(caught.value)

@@ -42,12 +42,10 @@ def test_each_format_is_detected_and_read(name, tmp_path):
 def test_other_files_and_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         detect(tmp_path / "none")
-    with pytest.raises(InputError, match="its files are of no known layout: give --data, one of aflw, "):
+    with pytest.raises(InputError, match="its files have no known layout: pass --data, one of aflw, "):
         detect(tmp_path)
     (tmp_path / "faces.doc").write_text("")
-    with pytest.raises(
-        InputError, match=r"faces.doc: a file of another kind than .json, .csv, .tsv, .xml: unpack or conv"
-    ):
+    with pytest.raises(InputError, match=r"faces.doc: the file is none of .json, .csv, .tsv, .xml: unpack or conv"):
         detect(tmp_path / "faces.doc")
 
 
@@ -143,7 +141,7 @@ def test_hidden_files_are_not_data(name, tmp_path):
         assert detect(root_of(name, tmp_path)) == name
         (tmp_path / "empty" / ".hidden").mkdir(parents=True)
         (tmp_path / "empty" / "._0.pts").write_bytes(b"")
-        with pytest.raises(InputError, match="its files are of no known layout"):
+        with pytest.raises(InputError, match="its files have no known layout"):
             detect(tmp_path / "empty")
     faults: list[str] = []
     after = load(name, tmp_path, faults)

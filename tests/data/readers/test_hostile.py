@@ -215,7 +215,7 @@ def test_no_video_opens_another_file(tmp_path, monkeypatch):
     monkeypatch.setattr(video_frames, "CONTAINERS", f"concat,{video_frames.CONTAINERS}")
     with pytest.raises(InputError, match="cannot read this video"):
         list(Video(video))
-    with pytest.raises(PermissionError, match="a video is one file"):
+    with pytest.raises(PermissionError, match="a video must be one file"):
         video_frames.refuse_other_files("video.m2ts", 1, {})
 
 

@@ -242,7 +242,7 @@ def test_a_picture_with_points_drawn_by_predict_is_refused(tmp_path):
     write_pts(tmp_path / "a.pts", np.full((5, 2), 20.0) + np.arange(5)[:, None])
     write_overlay(tmp_path / "a.png", image)
     assert (read_image(tmp_path / "a.png") == image).all()  # still a complete picture
-    with pytest.raises(InputError, match=r"a\.png: wing-jax predict drew .* put the photo in its place"):
+    with pytest.raises(InputError, match=r"a\.png: wing-jax predict drew .* replace it with the photo"):
         load_faces("pts", "all", root=str(tmp_path), scheme="mtfl5")
     write_image(tmp_path / "a.jpg", image)  # the photo beside it
     assert load_faces("pts", "all", root=str(tmp_path), scheme="mtfl5").pictures == (tmp_path / "a.jpg",)

@@ -123,7 +123,7 @@ def test_300w_refuses_missing_and_broken_detector_boxes(w300):
     assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: not as published")
     scipy.io.savemat(file, {"bounding_boxes": np.zeros((1, 3))})
     assert refusal(read_w300, w300, "train", detector=True).startswith(f"{file}: not as published")
-    assert "for 300-W alone" in refusal(load_faces, "synthetic", "train", count=1, boxes="detector")
+    assert "only for 300-W" in refusal(load_faces, "synthetic", "train", count=1, boxes="detector")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_point_far_outside_its_picture_is_refused(w300, position):
     points[7] = position
     write_pts(w300 / "afw/17_2.pts", points)
     message = refusal(crop_faces, read_w300(w300, "train"), size=32)
-    assert message.startswith(f"{w300 / 'afw/17_2.jpg'}: point 8 of its annotation lies ")
+    assert message.startswith(f"{w300 / 'afw/17_2.jpg'}: point 8 of its annotation is ")
     assert message.endswith("pixels outside the picture of 200 x 180: correct or remove the annotation")
 
 
@@ -326,7 +326,7 @@ def test_data_are_found_below_the_environment_variable_or_both_folders_are_named
     monkeypatch.setenv("WING_JAX_DATA", str(tmp_path.parent))
     assert find_data(tmp_path.name) == tmp_path
     message = refusal(find_data, "no-such-data")
-    assert f"no data in {tmp_path.parent / 'no-such-data'} nor ../shared/data/no-such-data" in message
+    assert f"no data in {tmp_path.parent / 'no-such-data'} or ../shared/data/no-such-data" in message
     assert len(load_faces("w300", "train", root=str(w300))) == 3
 
 
