@@ -280,13 +280,13 @@ class Shallower(Plain):
     [
         (Plain(), None, "it holds a network of class Plain, which is not registered, and of which it holds the arrays "
                         "alone: load it by Localizer.load(path, model=Plain(...))"),
-        (Plain(), Wider(), "the model Wider on crops of 16 x 16 pixels answers float32 [1, 6, 2] for one crop"),
+        (Plain(), Wider(), "the model Wider on crops of 16 x 16 pixels returned float32 [1, 6, 2] for one crop"),
         (Plain(), Deeper(), "the given model Deeper has an array 'params/biases/1', which the bundle has not"),
         (Plain(), Shallower(), "the bundle has an array 'params/biases/0', which the given model Shallower has not"),
         (Module(), Module(width=6), "the array 'params/Dense_0/kernel' of the given model Module is float32 [6, 10], "
                                     "that of the bundle float32 [4, 10]: give the model that it was saved with"),
         (Plain(), [Plain(), Plain()], "model= has 2 models, the bundle 1 stages: give one for each"),
-        (Plain(), 3, "model=3 is no model"),
+        (Plain(), 3, "model=3 is not a model"),
         (REGISTERED, Plain(), "the given model Plain has an array 'params/kernel', which the bundle has not"),
     ],
 )  # fmt: skip
