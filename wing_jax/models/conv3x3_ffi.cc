@@ -77,8 +77,8 @@ ffi::Error absent(std::string_view name) {
                         ", which this one lacks: compile it here, with an empty compilation cache");
 }
 
-// Distributes the parts over XLA's threads. A free thread takes the next part. This thread waits only for parts that have
-// started, so that calls that fill the pool cannot deadlock.
+// Distributes the parts over XLA's threads. A free thread takes the next part. This thread waits only for parts that
+// have started, so that calls that fill the pool cannot deadlock.
 void run(void* pool, Int count, void (*body)(const void*, Int), const void* context) {
   struct State {
     std::atomic<Int> next{0}, done{0};
