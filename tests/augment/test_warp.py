@@ -1,4 +1,4 @@
-"""The warp and the cutting of squares on the device against OpenCV and closed forms."""
+"""The warp and the cutting of squares on the device, against OpenCV and closed forms."""
 
 import cv2
 import jax
@@ -19,11 +19,11 @@ def smooth_images(count: int = 3, side: int = 60) -> np.ndarray:
     return np.round(255 * (blurred - low) / (high - low)).astype(np.uint8)
 
 
-FRAMES = np.float32(
+TRANSFORMS = np.float32(
     [
-        [[1.1, 0.3, 4.2], [-0.3, 1.1, 14.9]],  # turned
+        [[1.1, 0.3, 4.2], [-0.3, 1.1, 14.9]],  # rotated
         [[-0.6, 0.0, 50.3], [0.0, 0.6, 8.1]],  # mirrored and enlarged
-        [[1.5, 0.0, -9.4], [0.0, 1.5, -6.2]],  # over the edge
+        [[1.5, 0.0, -9.4], [0.0, 1.5, -6.2]],  # beyond the edge
     ]
 )
 
@@ -35,12 +35,12 @@ def test_the_identity_gives_the_image():
 
 
 def reference(image: np.ndarray, transform: np.ndarray, *, size: int, supersample: int) -> np.ndarray:
-    """One crop in float64 by NumPy."""
-    at = (np.arange(size * supersample) + 0.5) / supersample - 0.5
+    """Cut one crop in float64 by NumPy."""
+    positions = (np.arange(size * supersample) + 0.5) / supersample - 0.5
     (a, b, u), (c, d, v) = transform.astype(np.float64)
     height, width = image.shape[:2]
-    x = np.clip(a * at + b * at[:, None] + u, 0, width - 1)
-    y = np.clip(c * at + d * at[:, None] + v, 0, height - 1)
+    x = np.clip(a * positions + b * positions[:, None] + u, 0, width - 1)
+    y = np.clip(c * positions + d * positions[:, None] + v, 0, height - 1)
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
     right, bottom = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
     p, q = (x - left)[..., None], (y - top)[..., None]
@@ -51,24 +51,24 @@ def reference(image: np.ndarray, transform: np.ndarray, *, size: int, supersampl
 
 
 @pytest.mark.parametrize("supersample", [1, 2])
-def test_it_is_bilinear_also_where_samples_fall_on_pixel_centres(supersample):
-    # The frames' round numbers put samples within a rounding error of whole pixels, where a compiler that works the
-    # position out twice may take the pixel from one floor and its weight from another.
+def test_warp_is_bilinear_also_for_samples_on_pixel_centers(supersample):
+    # The round numbers of TRANSFORMS put samples within a rounding error of whole pixels. A compiler that computes the
+    # position twice could then take the pixel from one floor and its weight from another.
     images = smooth_images()
-    crops = cut(jnp.asarray(images), jnp.asarray(FRAMES), size=32, supersample=supersample)
-    for image, transform, crop in zip(images, FRAMES, crops, strict=True):
+    crops = cut(jnp.asarray(images), jnp.asarray(TRANSFORMS), size=32, supersample=supersample)
+    for image, transform, crop in zip(images, TRANSFORMS, crops, strict=True):
         expected = reference(image, transform, size=32, supersample=supersample)
         np.testing.assert_allclose(crop, expected, atol=0.01)
 
 
 @pytest.mark.parametrize("supersample", [1, 2, 3])
-def test_it_agrees_with_opencv(supersample):
+def test_warp_matches_opencv(supersample):
     images, side = smooth_images(), 40 * supersample
     finer = (
         np.float32([[1, 0, 0.5 - supersample / 2], [0, 1, 0.5 - supersample / 2], [0, 0, supersample]]) / supersample
     )
-    crops = cut(jnp.asarray(images), jnp.asarray(FRAMES), size=40, supersample=supersample)
-    for image, transform, crop in zip(images, FRAMES, crops, strict=True):
+    crops = cut(jnp.asarray(images), jnp.asarray(TRANSFORMS), size=40, supersample=supersample)
+    for image, transform, crop in zip(images, TRANSFORMS, crops, strict=True):
         reference = cv2.warpAffine(
             image.astype(np.float32),
             transform @ finer,
@@ -81,7 +81,7 @@ def test_it_agrees_with_opencv(supersample):
         assert np.abs(crop - reference).max() < 6
 
 
-def test_a_ramp_is_sampled_exactly_and_its_edge_repeated():
+def test_warp_of_a_ramp_is_exact_and_repeats_the_edge():
     ramp = np.broadcast_to(np.arange(20, dtype=np.float32)[None, None, :, None], (1, 20, 20, 3))
     transform = np.float32([[[1, 0, 7.25], [0, 1, 0]]])
     crop = cut(jnp.asarray(ramp), jnp.asarray(transform), size=20)
@@ -89,7 +89,7 @@ def test_a_ramp_is_sampled_exactly_and_its_edge_repeated():
     np.testing.assert_allclose(crop[0, :, :, 1], np.broadcast_to(expected, (20, 20)), atol=1e-5)
 
 
-def test_supersampling_takes_the_aliasing_out_of_a_checkerboard():
+def test_supersampling_removes_the_aliasing_of_a_checkerboard():
     board = np.float32(255) * (np.indices((120, 120)).sum(0) % 2)
     boards = jnp.asarray(np.broadcast_to(board[None, :, :, None], (1, 120, 120, 3)))
     transform = jnp.float32([[[2.9, 0, 1.2], [0, 2.9, 1.2]]])
@@ -98,8 +98,8 @@ def test_supersampling_takes_the_aliasing_out_of_a_checkerboard():
     assert spread[1] < 0.3 * spread[0]
 
 
-def test_jit_equals_eager_and_one_by_one_equals_batch():
-    images, transforms = jnp.asarray(smooth_images()), jnp.asarray(FRAMES)
+def test_jit_matches_eager_and_single_images_match_the_batch():
+    images, transforms = jnp.asarray(smooth_images()), jnp.asarray(TRANSFORMS)
     eager = warp(images, transforms, size=32, supersample=2)
     assert eager.shape == (3, 32, 32, 3)
     assert eager.dtype == jnp.float32
@@ -108,41 +108,41 @@ def test_jit_equals_eager_and_one_by_one_equals_batch():
     np.testing.assert_allclose(jnp.stack(alone), eager, atol=0.01)
 
 
-def test_gradients_by_the_frame_are_finite():
+def test_gradients_by_the_transform_are_finite():
     images = jnp.asarray(smooth_images())
-    gradient = jax.jit(jax.grad(lambda transforms: warp(images, transforms, size=16).sum()))(jnp.asarray(FRAMES))
+    gradient = jax.jit(jax.grad(lambda transforms: warp(images, transforms, size=16).sum()))(jnp.asarray(TRANSFORMS))
     assert np.isfinite(gradient).all()
     assert np.abs(gradient).max() > 0
 
 
-def whole(images):
-    """The arguments of `cut_squares` for images that are their squares."""
+def complete_squares(images):
+    """Return the arguments of `cut_squares` for images that are complete squares."""
     count, side = images.shape[:2]
     return images, np.zeros((count, 2), int), np.full((count, 2), side), np.full(count, side)
 
 
 @pytest.mark.parametrize("size", [60, 59, 40, 31, 20, 7, 2])
-def test_shrunk_squares_are_those_of_opencv(size):
+def test_shrunk_squares_match_opencv(size):
     images = smooth_images()
-    ours = squares(*whole(images), size=size)
-    assert ours.dtype == jnp.float32
-    for image, face_crop in zip(images, ours, strict=True):
+    results = squares(*complete_squares(images), size=size)
+    assert results.dtype == jnp.float32
+    for image, face_crop in zip(images, results, strict=True):
         expected = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
         np.testing.assert_allclose(face_crop, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("size", [61, 100, 137])
-def test_enlarged_squares_are_those_of_opencv(size):
+def test_enlarged_squares_match_opencv(size):
     images = smooth_images()
-    for image, face_crop in zip(images, squares(*whole(images), size=size), strict=True):
+    for image, face_crop in zip(images, squares(*complete_squares(images), size=size), strict=True):
         expected = cv2.resize(image.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
         np.testing.assert_allclose(face_crop, expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("size", [16, 90])
 def test_the_edge_is_repeated_and_padding_does_not_count(size):
-    """Each square shows another part of its picture: the right lower corner, the upper edge, a column far to the left,
-    nothing at all."""
+    """The squares show different parts of the picture: the lower right corner, the upper edge, a column far to the
+    left, nothing."""
     first = np.array([[0, 0], [0, 25], [30, 0], [90, -20]])
     length = np.array([[33, 20], [50, 25], [1, 50], [1, 1]])
     picture = smooth_images(1, 50)[0]
@@ -152,22 +152,22 @@ def test_the_edge_is_repeated_and_padding_does_not_count(size):
         part[:height, :width] = picture[:height, :width]
         column, row = np.clip(np.arange(50) - x, 0, width - 1), np.clip(np.arange(50) - y, 0, height - 1)
         square = picture[row[:, None], column].astype(np.float32)
-        how = cv2.INTER_AREA if size < 50 else cv2.INTER_LINEAR
-        expected.append(cv2.resize(square, (size, size), interpolation=how))
+        interpolation = cv2.INTER_AREA if size < 50 else cv2.INTER_LINEAR
+        expected.append(cv2.resize(square, (size, size), interpolation=interpolation))
     np.testing.assert_allclose(squares(parts, first, length, np.full(4, 50), size=size), expected, atol=2e-3)
 
 
 def test_a_shrunk_square_keeps_the_mean_of_its_image():
     noise = np.random.default_rng(0).integers(0, 256, (2, 397, 397, 3), np.uint8)
-    face_crops = squares(*whole(noise), size=114)
+    face_crops = squares(*complete_squares(noise), size=114)
     np.testing.assert_allclose(face_crops.mean((1, 2)), noise.mean((1, 2)), atol=1e-3)
 
 
-def test_squares_of_several_sides_do_not_compile_anew():
-    images, first, length, side = whole(smooth_images())
+def test_squares_of_several_sides_do_not_recompile():
+    images, first, length, side = complete_squares(smooth_images())
     expected = [squares(image[None], first[:1], length[:1], side[:1], size=24)[0] for image in images]
     squares(images, first, length, side, size=24)
     with jax.no_tracing():
-        together = squares(images, first, length, side, size=24)
+        results = squares(images, first, length, side, size=24)
         squares(images, first + 3, length - 4, side * 2, size=24)
-    np.testing.assert_allclose(together, expected, atol=1e-3)
+    np.testing.assert_allclose(results, expected, atol=1e-3)

@@ -25,7 +25,7 @@ from wing_jax.schemes import AFLW_19, IBUG_68, MTFL_5
 FLIPS = {scheme.points: scheme.flip for scheme in (MTFL_5, AFLW_19, IBUG_68)}
 
 
-# x, y, z (towards the viewer) of a head that looks at us, y down, in the order of the scheme
+# x, y, z (towards the viewer) of a frontal head, y down, in the order of the scheme
 _EYES_NOSE_MOUTH = [(-3, -2, 0), (3, -2, 0), (0, 0.5, 2.4), (-2, 3, 0.7), (2, 3, 0.7)]
 _NINETEEN = [
     *((-3.2, -2.4, 0), (-2.2, -2.9, 0.7), (-1, -2.6, 1), (1, -2.6, 1), (2.2, -2.9, 0.7), (3.2, -2.4, 0)),
@@ -35,8 +35,8 @@ _NINETEEN = [
 ]
 
 
-def _head(flip):
-    """A head of 5 or 19 points; else points at random, symmetric under `flip`, on a bulging surface."""
+def _head_points(flip):
+    """Return a head of 5 or 19 points, or else random points, symmetric under `flip`, on a convex surface."""
     if len(flip) in (5, 19):
         return np.array({5: _EYES_NOSE_MOUTH, 19: _NINETEEN}[len(flip)], float)
     draw = np.random.default_rng(3)
@@ -46,11 +46,11 @@ def _head(flip):
     return np.stack([x, down[pair], 2.5 - 0.3 * x**2 - 0.05 * down[pair] ** 2], axis=-1)
 
 
-def _turned(flip, count=400, *, seed=0, noise=0.03, roll=0.6):
-    """Orthographic views `[count, points, 2]` at known yaw (> 0: nose to the right), and which points face us."""
+def _project_heads(flip, count=400, *, seed=0, noise=0.03, roll=0.6):
+    """Return orthographic views `[count, points, 2]`, yaw (> 0: nose to the right), and which points are visible."""
     draw = np.random.default_rng(seed)
     yaw, pitch = draw.uniform(-60, 60, count), np.deg2rad(draw.uniform(-12, 12, count))[:, None]
-    x, y, z = np.moveaxis(_head(flip) + noise * draw.normal(size=(count, len(flip), 3)), -1, 0)
+    x, y, z = np.moveaxis(_head_points(flip) + noise * draw.normal(size=(count, len(flip), 3)), -1, 0)
     angle = np.deg2rad(yaw)[:, None]
     across, depth = x * np.cos(angle) + z * np.sin(angle), z * np.cos(angle) - x * np.sin(angle)
     shapes = across + 1j * (y * np.cos(pitch) + depth * np.sin(pitch))
@@ -61,7 +61,7 @@ def _turned(flip, count=400, *, seed=0, noise=0.03, roll=0.6):
 
 @pytest.mark.parametrize("count", FLIPS)
 def test_axis_is_yaw_with_its_sign(count):
-    points, yaw, _ = _turned(FLIPS[count])
+    points, yaw, _ = _project_heads(FLIPS[count])
     model = pose_axis(points, flip_permutation=FLIPS[count])
     assert correlation_with_yaw(model.coefficients, yaw).pearson > 0.98
     assert model.correlations[model.index] > 0.98
@@ -71,15 +71,15 @@ def test_axis_is_yaw_with_its_sign(count):
 
 @pytest.mark.parametrize("count", [19, 68])
 def test_axis_is_yaw_where_the_far_half_is_hidden(count):
-    points, yaw, faces_us = _turned(FLIPS[count])
-    hidden = np.where(faces_us[..., None], points, np.nan)
-    assert 0.1 < (~faces_us).mean() < 0.4
-    model = pose_axis(hidden, faces_us, flip_permutation=FLIPS[count])
+    points, yaw, facing = _project_heads(FLIPS[count])
+    hidden = np.where(facing[..., None], points, np.nan)
+    assert 0.1 < (~facing).mean() < 0.4
+    model = pose_axis(hidden, facing, flip_permutation=FLIPS[count])
     assert correlation_with_yaw(model.coefficients, yaw).pearson > 0.97
 
 
-def test_axis_is_found_where_it_is_not_the_first():
-    points, yaw, _ = _turned(FLIPS[19], roll=0)
+def test_pose_axis_may_not_be_the_first():
+    points, yaw, _ = _project_heads(FLIPS[19], roll=0)
     points[..., 1] *= np.random.default_rng(1).uniform(0.3, 2.0, (400, 1))  # what varies most is the height
     points = points[np.abs(yaw) < 25]
     model = pose_axis(points, flip_permutation=FLIPS[19])
@@ -94,9 +94,9 @@ def test_axis_is_found_where_it_is_not_the_first():
     shift=st.floats(-1e4, 1e4),
     some_hidden=st.booleans(),
 )
-def test_similarities_change_nothing(angle, scale, shift, some_hidden):
-    points, _, faces_us = _turned(FLIPS[19], 60)
-    visible = faces_us if some_hidden else None
+def test_coefficients_ignore_similarities(angle, scale, shift, some_hidden):
+    points, _, facing = _project_heads(FLIPS[19], 60)
+    visible = facing if some_hidden else None
     turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     model = pose_axis(points, visible, flip_permutation=FLIPS[19])
     moved = points @ turn + shift
@@ -109,21 +109,21 @@ def test_similarities_change_nothing(angle, scale, shift, some_hidden):
 @pytest.mark.parametrize("some_hidden", [False, True])
 def test_a_flip_changes_the_sign(some_hidden):
     flip = FLIPS[68]
-    points, _, faces_us = _turned(flip, 80)
-    visible = faces_us if some_hidden else np.ones_like(faces_us)
+    points, _, facing = _project_heads(flip, 80)
+    visible = facing if some_hidden else np.ones_like(facing)
     model = pose_axis(points, visible, flip_permutation=flip)
     mirrored = pose_coefficients(model, points[:, flip] * [-1, 1], visible[:, flip])
     np.testing.assert_allclose(mirrored, -model.coefficients, atol=1e-9)
 
 
-def test_new_faces_get_the_coefficients_of_old_ones():
-    points, _, faces_us = _turned(FLIPS[19], 80)
-    model = pose_axis(points, faces_us, flip_permutation=FLIPS[19])
-    np.testing.assert_allclose(pose_coefficients(model, points[:7], faces_us[:7]), model.coefficients[:7], atol=1e-12)
+def test_pose_coefficients_match_those_of_pose_axis():
+    points, _, facing = _project_heads(FLIPS[19], 80)
+    model = pose_axis(points, facing, flip_permutation=FLIPS[19])
+    np.testing.assert_allclose(pose_coefficients(model, points[:7], facing[:7]), model.coefficients[:7], atol=1e-12)
 
 
 def test_shape_along_the_axis_turns_the_nose():
-    points, _, _ = _turned(FLIPS[5])
+    points, _, _ = _project_heads(FLIPS[5])
     model = pose_axis(points, flip_permutation=FLIPS[5])
     left, right = model.shape_at(-2 * model.deviation), model.shape_at(2 * model.deviation)
     assert left[2, 0] < -0.05 < 0.05 < right[2, 0]
@@ -167,7 +167,7 @@ def test_the_remainder_is_drawn_by_seed():
     np.testing.assert_array_equal(draws[4], duplication_counts(coefficients, bins=2, seed=4))
 
 
-def test_a_lone_face_is_copied_up_to_the_cap():
+def test_a_single_extreme_face_is_copied_up_to_the_cap():
     coefficients = np.append(np.linspace(0, 0.1, 50), 9.0)
     counts = duplication_counts(coefficients, bins=9, cap=20)
     assert counts.tolist() == [1] * 50 + [20]
@@ -179,7 +179,7 @@ def test_a_lone_face_is_copied_up_to_the_cap():
 
 
 def _literal_pdb(shapes, bins, reflection):
-    """`pdb.m` once more, in loops and with matrices instead of complex numbers; Matlab's documented functions."""
+    """Compute `pdb.m` by loops and real matrices instead of complex numbers, from Matlab's documentation."""
     mean = sum(shapes) / len(shapes)
     aligned = []
     for shape in shapes:  # procrustes(mean, shape)
@@ -196,7 +196,7 @@ def _literal_pdb(shapes, bins, reflection):
     axis = np.linalg.svd(rows, full_matrices=False)[2][1 if shapes.shape[1] == 19 else 0]
     size = [abs(float(axis @ row)) for row in rows]
     step = (max(size) - min(size)) / bins
-    tallest = max(
+    fullest = max(
         sum(min(size) + i * step < s <= min(size) + (i + 1) * step or (i == 0 and s == min(size)) for s in size)
         for i in range(bins)
     )
@@ -207,16 +207,16 @@ def _literal_pdb(shapes, bins, reflection):
             for f, s in enumerate(size)
             if (i - 1) * max(size) / bins <= s and (i == bins or s <= i * max(size) / bins)
         ]
-        ratio = tallest / len(members) if members else 0
+        ratio = fullest / len(members) if members else 0
         indices += members * (int(ratio) + (ratio % 1 >= 0.5))
     return np.array(size), indices
 
 
 @pytest.mark.parametrize("count", FLIPS)
 @pytest.mark.parametrize("reflection", [False, True])
-def test_official_code_equals_a_literal_one(count, reflection):
-    points, _, _ = _turned(FLIPS[count], 150, noise=0.2)
-    points[:20, :, 0] *= -1  # 20 faces in a mirror, their points not renamed
+def test_official_duplication_matches_a_literal_translation(count, reflection):
+    points, _, _ = _project_heads(FLIPS[count], 150, noise=0.2)
+    points[:20, :, 0] *= -1  # 20 mirrored faces whose points are not renamed
     size, indices = _literal_pdb(points, 9, reflection)
     official = official_duplication(points, reflection=reflection)
     np.testing.assert_allclose(official.coefficients, size, rtol=1e-6, atol=1e-9 * size.max())
@@ -226,7 +226,7 @@ def test_official_code_equals_a_literal_one(count, reflection):
 
 
 def test_official_reflection_matters_for_mirrored_faces_alone():
-    points, _, _ = _turned(FLIPS[19], 100)
+    points, _, _ = _project_heads(FLIPS[19], 100)
     allowed, forbidden = (official_duplication(points, reflection=r).coefficients for r in (True, False))
     np.testing.assert_allclose(allowed, forbidden)
     points[:20, :, 0] *= -1
@@ -235,40 +235,40 @@ def test_official_reflection_matters_for_mirrored_faces_alone():
 
 
 def test_official_axis_can_be_chosen():
-    points, yaw, _ = _turned(FLIPS[19])
+    points, yaw, _ = _project_heads(FLIPS[19])
     assert correlation_with_yaw(official_duplication(points, axis=0).coefficients, np.abs(yaw)).spearman > 0.9
     assert correlation_with_yaw(official_duplication(points).coefficients, np.abs(yaw)).spearman < 0.5
 
 
-def _with(points, place, value):
-    changed = points.copy()
-    changed[place] = value
-    return changed
+def _replace_at(points, index, value):
+    result = points.copy()
+    result[index] = value
+    return result
 
 
-def test_unusable_input_is_refused_in_one_line():
+def test_invalid_shapes_raise_one_line():
     flip = FLIPS[19]
-    points, _, visible = _turned(flip, 10)
+    points, _, visible = _project_heads(flip, 10)
     rotated = np.roll(np.arange(19), 1)
-    for message, given_points, given_visible, given_flip in (
+    for message, bad_points, bad_visible, bad_flip in (
         ("too few", points[:2], None, flip),
         ("3 points or more", points[:, :2], None, np.array([1, 0])),
         ("once", points, None, np.zeros(19, int)),
         ("once", points, None, flip[:5]),
         ("undo itself", points, None, rotated),
-        ("face 4 .*not finite", _with(points, (4, 7), np.nan), None, flip),
-        ("face 3 .*one place", _with(points, 3, 41.0), None, flip),
-        ("face 6 .*fewer than two", points, _with(visible, (6, slice(1, None)), False), flip),
-        ("point 13 is never visible", points, _with(visible | True, (slice(None), 13), False), flip),
+        ("face 4 .*not finite", _replace_at(points, (4, 7), np.nan), None, flip),
+        ("face 3 .*one place", _replace_at(points, 3, 41.0), None, flip),
+        ("face 6 .*fewer than two", points, _replace_at(visible, (6, slice(1, None)), False), flip),
+        ("point 13 is never visible", points, _replace_at(visible | True, (slice(None), 13), False), flip),
         ("same shape", points[[0, 0, 0]], None, flip),
     ):
-        with pytest.raises(ValueError, match=message) as caught:
-            pose_axis(given_points, given_visible, flip_permutation=given_flip)
-        assert "\n" not in str(caught.value)
+        with pytest.raises(ValueError, match=message) as raised:
+            pose_axis(bad_points, bad_visible, flip_permutation=bad_flip)
+        assert "\n" not in str(raised.value)
 
 
-def test_other_unusable_numbers_are_refused():
-    points, _, _ = _turned(FLIPS[5], 10)
+def test_invalid_numbers_raise():
+    points, _, _ = _project_heads(FLIPS[5], 10)
     model = pose_axis(points, flip_permutation=FLIPS[5])
     with pytest.raises(ValueError, match="model has 5 points"):
         pose_coefficients(model, np.zeros((3, 19, 2)))
@@ -289,7 +289,7 @@ def test_other_unusable_numbers_are_refused():
 
 
 def test_figure_shows_the_histogram_and_three_faces():
-    points, _, _ = _turned(FLIPS[5], 200)
+    points, _, _ = _project_heads(FLIPS[5], 200)
     model = pose_axis(points, flip_permutation=FLIPS[5])
     counts = duplication_counts(np.abs(model.coefficients), bins=9)
     figure = pose_figure(model, counts, bins=11, lines=MTFL_5.lines)

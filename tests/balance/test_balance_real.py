@@ -1,4 +1,4 @@
-"""Pose-based balancing on real faces, where the data sets are found."""
+"""Pose-based balancing on real faces, if the data sets are present."""
 
 import numpy as np
 import pytest
@@ -16,33 +16,33 @@ from wing_jax.schemes import AFLW_19, IBUG_68, MTFL_5
 # AFLW's 21 points: brows 3 + 3, eyes 3 + 3, left ear, nose 3, right ear, mouth 3, chin
 _AFLW_PAIRS = [(0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9), (12, 16), (13, 15), (17, 19)]
 AFLW_21 = np.arange(21)
-for _left, _right in _AFLW_PAIRS:
-    AFLW_21[[_left, _right]] = _right, _left
+for _i, _j in _AFLW_PAIRS:
+    AFLW_21[[_i, _j]] = _j, _i
 
 
-def _present(path):
+def _require(path):
     if not path.exists():
-        pytest.skip(f"{path} is not here: set WING_JAX_DATA to the folder of the data sets")
+        pytest.skip(f"{path} not found: set WING_JAX_DATA to the folder of the data sets")
     return path
 
 
 @pytest.fixture(scope="module")
 def ibug(data_root):
-    files = sorted(_present(data_root / "300w").rglob("*.pts"))
+    files = sorted(_require(data_root / "300w").rglob("*.pts"))
     bodies = [file.read_text().split("{")[1].split("}")[0] for file in files]
     return np.array([np.array(body.split(), float).reshape(68, 2) for body in bodies])
 
 
 @pytest.fixture(scope="module")
 def aflw(data_root):
-    folder = _present(data_root / "aflw_shapes")
+    folder = _require(data_root / "aflw_shapes")
     points = np.load(folder / "AFLW_GT_pts21.npy").transpose(0, 2, 1)
     return points, points[..., 0] >= 0, np.load(folder / "AFLW_GT_crop_yaws.npy")
 
 
 @pytest.fixture(scope="module")
 def mtfl(data_root):
-    lines = _present(data_root / "mtfl" / "training.txt").read_text().split("\n")
+    lines = _require(data_root / "mtfl" / "training.txt").read_text().split("\n")
     rows = [line.split() for line in lines if line.strip()]
     points = np.array([row[1:11] for row in rows], float).reshape(-1, 2, 5).transpose(0, 2, 1)
     return points, np.array([row[14] for row in rows], float)
@@ -51,15 +51,15 @@ def mtfl(data_root):
 def test_300w_first_axis_is_pose_and_agrees_with_the_official_code(ibug):
     model = pose_axis(ibug, flip_permutation=IBUG_68.flip)
     assert model.index == 0
-    assert model.correlations[0] > 0.98  # 0.99 in others' measurement on 1,796 other shapes
+    assert model.correlations[0] > 0.98  # published: 0.99 on 1,796 other shapes
     assert model.correlations[1:].max() < 0.15
     jaw = ibug[:, [0, 16], 0] - ibug[:, 30:31, 0]
     nose_to_jaw = (-jaw[:, 0] - jaw[:, 1]) / (jaw[:, 1] - jaw[:, 0])  # > 0: the nose is nearer to the right
     assert correlation_with_yaw(model.coefficients, nose_to_jaw).spearman > 0.95
     official = official_duplication(ibug)
     assert np.corrcoef(official.coefficients, np.abs(model.coefficients))[0, 1] > 0.99
-    without = official_duplication(ibug, reflection=False)
-    np.testing.assert_array_equal(official.indices, without.indices)
+    no_reflection = official_duplication(ibug, reflection=False)
+    np.testing.assert_array_equal(official.indices, no_reflection.indices)
 
 
 def test_300w_halves_of_the_data_agree(ibug):
@@ -72,36 +72,36 @@ def test_300w_hidden_far_half_changes_little(ibug):
     model = pose_axis(ibug, flip_permutation=IBUG_68.flip)
     visible = np.ones(ibug.shape[:2], bool)
     visible[model.coefficients > 0.15] = ~np.isin(np.arange(68), range(9, 17))  # jaw on the side turned away
-    found = pose_coefficients(model, ibug, visible)
-    assert np.corrcoef(found, model.coefficients)[0, 1] > 0.98
+    coefficients = pose_coefficients(model, ibug, visible)
+    assert np.corrcoef(coefficients, model.coefficients)[0, 1] > 0.98
 
 
-def test_aflw_axis_is_yaw_though_a_quarter_of_the_points_is_missing(aflw):
+def test_aflw_axis_is_yaw_with_a_quarter_of_the_points_missing(aflw):
     points, visible, yaw = aflw
     model = pose_axis(points, visible, flip_permutation=AFLW_21)
     annotated = correlation_with_yaw(model.coefficients, -yaw)  # AFLW: yaw > 0 turns the nose to the left
     assert annotated.pearson > 0.88
     assert annotated.spearman > 0.94
-    most = (visible.sum(1) >= 14) & (np.abs(yaw) < 60)
-    assert correlation_with_yaw(model.coefficients[most], -yaw[most]).pearson > 0.91
+    nearly_frontal = (visible.sum(1) >= 14) & (np.abs(yaw) < 60)
+    assert correlation_with_yaw(model.coefficients[nearly_frontal], -yaw[nearly_frontal]).pearson > 0.91
 
 
 def test_aflw_without_ears_has_pose_on_its_second_axis_as_the_official_code_says(aflw):
     points, visible, yaw = (array[::4] for array in aflw)
-    kept = np.delete(np.arange(21), [12, 16])
-    model = pose_axis(points[:, kept], visible[:, kept], flip_permutation=AFLW_19.flip)
+    without_ears = np.delete(np.arange(21), [12, 16])
+    model = pose_axis(points[:, without_ears], visible[:, without_ears], flip_permutation=AFLW_19.flip)
     assert model.index == 1
     assert correlation_with_yaw(model.coefficients, -yaw).spearman > 0.92
 
 
-def test_aflw_permutation_names_mirror_images(aflw):
+def test_aflw_permutation_maps_points_to_mirror_images(aflw):
     points, visible, _ = aflw
     mean = points[visible.all(1)].mean(0)
     mirrored = mean[AFLW_21] * [-1, 1]
     np.testing.assert_allclose(mirrored - mirrored.mean(0), mean - mean.mean(0), atol=4)  # of 450 pixels
 
 
-def test_mtfl_axis_orders_the_pose_classes_and_hsm_evens_them(mtfl):
+def test_mtfl_axis_orders_the_pose_classes_and_hsm_balances_them(mtfl):
     points, pose = mtfl
     model = pose_axis(points, flip_permutation=MTFL_5.flip)
     assert correlation_with_yaw(model.coefficients, pose).pearson > 0.82
@@ -109,8 +109,8 @@ def test_mtfl_axis_orders_the_pose_classes_and_hsm_evens_them(mtfl):
     assert means == sorted(means)
     counts = duplication_counts(np.abs(model.coefficients), bins=9)
     histogram = pose_histogram(np.abs(model.coefficients), counts, bins=9)
-    full = histogram.before * 20 >= histogram.before.max()
-    assert full.sum() >= 7
-    assert set(histogram.after[full]) == {histogram.before.max()}
+    large = histogram.before * 20 >= histogram.before.max()
+    assert large.sum() >= 7
+    assert set(histogram.after[large]) == {histogram.before.max()}
     profiles = np.isin(pose, (1, 5))
     assert counts[profiles].sum() / counts.sum() > 2 * profiles.mean()

@@ -44,7 +44,7 @@ def test_it_is_found_by_its_entry_point_and_accepts_its_parameter():
     np.testing.assert_allclose(loss(ERRORS, ZEROS), 2 * np.log(np.cosh(ERRORS.astype(float) / 2)), rtol=1e-5, atol=1e-6)
     with pytest.raises(InputError, match="the loss 'log_cosh' has no parameter width: use scale"):
         make_loss("log_cosh", width=2.0)
-    with pytest.raises(InputError, match="'log_cosh' declares no lengths and is taken as it is: leave reference_size"):
+    with pytest.raises(InputError, match="'log_cosh' declares no lengths and is not rescaled: leave reference_size"):
         make_loss("log_cosh", reference_size=64)
 
 
@@ -84,7 +84,7 @@ def test_the_decorator_returns_the_function_unchanged():
     [
         (lambda predicted, target: jnp.mean(predicted - target), "a loss is elementwise and not reduced"),
         (lambda predicted, target: predicted @ target, "loss 'extending_wrong': "),
-        (lambda predicted, target: None, "makes None of coordinates"),
+        (lambda predicted, target: None, "returned None for coordinates"),
     ],
 )
 def test_a_function_that_is_not_an_elementwise_loss_is_refused(function, message):
@@ -95,7 +95,7 @@ def test_a_function_that_is_not_an_elementwise_loss_is_refused(function, message
 
 
 def test_wrong_declarations_are_refused():
-    with pytest.raises(ValueError, match="lengths=\\('width',\\): width is no parameter of"):
+    with pytest.raises(ValueError, match="lengths=\\('width',\\): width is not a parameter of"):
         register_loss(name="extending_lengths", lengths=("width",))(lambda predicted, target, *, scale=1.0: predicted)
     with pytest.raises(ValueError, match=r"called 'wing' is registered already, by .*regression:wing_loss"):
         register_loss(name="wing")(lambda predicted, target: predicted)

@@ -281,13 +281,13 @@ class Shallower(Plain):
     [
         (Plain(), None, "the network is of class Plain, which is not registered, and the bundle has only its arrays: "
                         "use Localizer.load(path, model=Plain(...))"),
-        (Plain(), Wider(), "the model Wider on crops of 16 x 16 pixels answers float32 [1, 6, 2] for one crop"),
+        (Plain(), Wider(), "the model Wider on crops of 16 x 16 pixels returned float32 [1, 6, 2] for one crop"),
         (Plain(), Deeper(), "the model Deeper has an array 'params/biases/1' that is not in the bundle"),
         (Plain(), Shallower(), "the bundle has an array 'params/biases/0' that is not in the model Shallower"),
         (Module(), Module(width=6), "the array 'params/Dense_0/kernel' of the model Module is float32 [6, 10], in the "
                                     "bundle it is float32 [4, 10]: pass the model that it was saved with"),
         (Plain(), [Plain(), Plain()], "model= has 2 models, the bundle 1 stages: pass one for each"),
-        (Plain(), 3, "model=3 is no model"),
+        (Plain(), 3, "model=3 is not a model"),
         (REGISTERED, Plain(), "the model Plain has an array 'params/kernel' that is not in the bundle"),
     ],
 )  # fmt: skip

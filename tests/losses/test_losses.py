@@ -1,4 +1,4 @@
-"""What holds for every elementwise loss: derivatives, dtypes, transformations and refusals."""
+"""Properties of every elementwise loss: derivatives, dtypes, transformations and errors."""
 
 import functools
 import math
@@ -10,18 +10,18 @@ import pytest
 
 from wing_jax import losses
 
-REGISTERED = losses.LOSSES.registered()  # those of this package: a new one is tested here without a line
-EVERY = [*(loss.function for loss in REGISTERED.values()), losses.adaptive_wing_loss]
-OTHERS = {  # where others than the defaults, times 1.5, tell more
+REGISTERED = losses.LOSSES.registered()  # new losses of this package are tested here automatically
+ALL_LOSSES = [*(loss.function for loss in REGISTERED.values()), losses.adaptive_wing_loss]
+CHOSEN_HYPER = {  # hyper-parameters for losses where 1.5 times the defaults tests less
     "wing": {"width": 15.0, "epsilon": 3.0},
     "rectified_wing": {"width": 6.0, "epsilon": 0.5, "rectification": 1.0},
     "soft_wing": {"linear_width": 1.0, "width": 8.0, "epsilon": 2.0},
 }
-HYPER = [
+HYPER_CASES = [
     *(
         pytest.param(
             loss.function,
-            OTHERS.get(name) or {label: 1.5 * value for label, value in loss.parameters.items()},
+            CHOSEN_HYPER.get(name) or {label: 1.5 * value for label, value in loss.parameters.items()},
             id=name,
         )
         for name, loss in REGISTERED.items()
@@ -31,8 +31,8 @@ HYPER = [
         losses.adaptive_wing_loss, {"alpha": 2.5, "omega": 10.0, "epsilon": 0.7, "theta": 0.4}, id="adaptive_wing"
     ),
 ]
-every_loss = pytest.mark.parametrize("loss", EVERY, ids=lambda loss: loss.__name__)
-hyper_loss = pytest.mark.parametrize(("loss", "hyper"), HYPER)
+every_loss = pytest.mark.parametrize("loss", ALL_LOSSES, ids=lambda loss: loss.__name__)
+hyper_loss = pytest.mark.parametrize(("loss", "hyper"), HYPER_CASES)
 
 
 def pair(loss, shape=(4, 19, 2)):
@@ -64,7 +64,7 @@ def test_gradient_is_the_finite_difference(loss):
     with jax.enable_x64(True):
         predicted, target = (jnp.asarray(values, jnp.float64) for values in pair(loss))
         function, step = jax.jit(loss), 1e-6
-        by_predicted, by_target = jax.jit(jax.grad(lambda *both: loss(*both).sum(), (0, 1)))(predicted, target)
+        by_predicted, by_target = jax.jit(jax.grad(lambda p, y: loss(p, y).sum(), (0, 1)))(predicted, target)
         difference = function(predicted + step, target) - function(predicted - step, target)
         np.testing.assert_allclose(by_predicted, difference / (2 * step), rtol=1e-6, atol=1e-7)
         difference = function(predicted, target + step) - function(predicted, target - step)
@@ -83,18 +83,18 @@ def test_forward_and_reverse_mode_agree_to_second_order(loss):
         return jax.vjp(lambda q: loss(q, target), p)[1](one)[0]
 
     @jax.jit
-    def everything(p):
+    def derivatives(p):
         second = jax.vmap(jax.grad(jax.grad(loss)))(p, target)
         return forward(p), reverse(p), second, jax.jvp(reverse, (p,), (one,))[1], jax.vjp(forward, p)[1](one)[0]
 
-    by_jvp, by_vjp, second, forward_over_reverse, reverse_over_forward = everything(predicted)
+    by_jvp, by_vjp, second, forward_over_reverse, reverse_over_forward = derivatives(predicted)
     np.testing.assert_allclose(by_jvp, by_vjp, rtol=1e-5)
     np.testing.assert_allclose(forward_over_reverse, second, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(reverse_over_forward, second, rtol=1e-4, atol=1e-6)
 
 
 @every_loss
-def test_nothing_is_ever_nan(loss):
+def test_derivatives_are_never_nan(loss):
     offsets = np.asarray([0, 1e-38, 1e-30, 1e-8, 0.2, 0.5, 1, 2, 10, 1e4, 1e15], np.float32)
     target = np.repeat(np.asarray([[0], [0.3], [1]], np.float32), 2 * len(offsets), axis=1)
     predicted = target + np.r_[offsets, -offsets]
@@ -112,7 +112,7 @@ def test_nothing_is_ever_nan(loss):
 
 
 @every_loss
-def test_nan_is_not_hidden(loss):
+def test_nan_error_gives_nan(loss):
     value, slope = jax.value_and_grad(of_error(loss))(jnp.asarray(np.nan))
     assert np.isnan(value)
     assert np.isnan(slope)
@@ -164,15 +164,15 @@ def test_narrow_types_stay_finite(loss, dtype):
 
 @every_loss
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-@pytest.mark.parametrize("broken", [np.nan, np.inf])
-def test_what_is_not_finite_is_not_hidden(loss, dtype, broken):
-    narrow, wide = (of_error(loss)(jnp.asarray([broken], kind)).astype(jnp.float32) for kind in (dtype, jnp.float32))
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_non_finite_errors_stay_non_finite(loss, dtype, bad):
+    narrow, wide = (of_error(loss)(jnp.asarray([bad], kind)).astype(jnp.float32) for kind in (dtype, jnp.float32))
     assert not np.isfinite(narrow).any()
-    np.testing.assert_array_equal(narrow, wide)  # what is infinite stays so, and is not made NaN
+    np.testing.assert_array_equal(narrow, wide)  # infinity does not become NaN
 
 
 @every_loss
-def test_numpy_in_jax_out(loss):
+def test_numpy_arguments_give_a_jax_result(loss):
     predicted, target = pair(loss)
     value = loss(np.asarray(predicted), np.asarray(target))
     assert isinstance(value, jax.Array)
@@ -180,20 +180,20 @@ def test_numpy_in_jax_out(loss):
 
 
 @every_loss
-def test_jit_is_eager(loss):
+def test_jit_matches_eager(loss):
     predicted, target = pair(loss)
     np.testing.assert_allclose(jax.jit(loss)(predicted, target), loss(predicted, target), rtol=1e-5, atol=1e-6)
 
 
 @every_loss
-def test_vmap_is_a_loop(loss):
+def test_vmap_matches_a_loop(loss):
     predicted, target = pair(loss)
-    loop = [loss(*both) for both in zip(predicted, target, strict=True)]
+    loop = [loss(*arguments) for arguments in zip(predicted, target, strict=True)]
     np.testing.assert_allclose(jax.vmap(loss)(predicted, target), jnp.stack(loop), rtol=1e-6)
 
 
 @every_loss
-def test_pmap_is_one_device(loss):
+def test_pmap_matches_vmap(loss):
     devices = jax.local_device_count()
     predicted, target = pair(loss, (devices, 3, 5, 2))
     step = jax.value_and_grad(lambda p, y: loss(p, y).sum())
@@ -215,11 +215,11 @@ def test_no_recompilation_for_other_values(loss, hyper):
 
 
 @every_loss
-def test_broadcasting_and_whole_numbers_are_refused(loss, unchecked):
+def test_broadcasting_and_integers_raise(loss, unchecked):
     predicted, target = pair(loss)
-    with pytest.raises(ValueError, match="make the shapes alike"):
+    with pytest.raises(ValueError, match="pass arrays of the same shape"):
         loss(predicted, target[:1])
-    with pytest.raises(ValueError, match="make the shapes alike"):
+    with pytest.raises(ValueError, match="pass arrays of the same shape"):
         loss(predicted, jnp.zeros(()))
     with pytest.raises(ValueError, match="target is uint8: convert it"):
         loss(predicted, target.astype(jnp.uint8))
@@ -234,7 +234,7 @@ def test_numbers_out_of_range_are_refused(loss, hyper, bad):
             loss(predicted, target, **hyper | {name: bad})
 
 
-def test_zero_is_refused_where_it_divides_and_taken_where_it_means_something(unchecked):
+def test_zero_hyper_parameters_raise_only_where_they_divide(unchecked):
     x = jnp.arange(3.0)
     for loss, name in [
         (losses.smooth_l1_loss, "beta"),
@@ -248,35 +248,35 @@ def test_zero_is_refused_where_it_divides_and_taken_where_it_means_something(unc
     losses.soft_wing_loss(x, x, linear_width=0)
     with pytest.raises(ValueError, match="below the width"):
         losses.rectified_wing_loss(x, x, width=3, rectification=3)
-    with pytest.raises(ValueError, match="vmap to try several"):
+    with pytest.raises(ValueError, match="use vmap to try several"):
         losses.wing_loss(x, x, width=np.ones(3))
 
 
 @every_loss
 @pytest.mark.parametrize("shape", [(4, 19, 2), (4, 19, 1), (19, 1), (1, 1, 2), ()])
-def test_where_leaves_elements_out_whatever_stands_there(loss, shape):
+def test_where_excludes_elements_whatever_their_values(loss, shape):
     """As `where=` in optax: boolean, broadcastable; no loss, no gradient, and no NaN, where it is False."""
     predicted, target = pair(loss)
     where = np.random.default_rng(3).uniform(size=shape) < 0.5 if shape else np.asarray(False)
     full = np.broadcast_to(where, predicted.shape)
     expected = np.where(full, loss(predicted, target), 0)
-    spoilt = [jnp.where(full, values, jnp.nan) for values in (predicted, target)]
+    with_nan = [jnp.where(full, values, jnp.nan) for values in (predicted, target)]
 
     @jax.jit
     def value_and_gradients(predicted, target, where):
-        function = lambda *both: (loss(*both, where=where).sum(), loss(*both, where=where))  # noqa: E731
+        function = lambda p, y: (loss(p, y, where=where).sum(), loss(p, y, where=where))  # noqa: E731
         return jax.value_and_grad(function, argnums=(0, 1), has_aux=True)(predicted, target)
 
-    (_, value), gradients = value_and_gradients(*spoilt, where)
+    (_, value), gradients = value_and_gradients(*with_nan, where)
     np.testing.assert_allclose(value, expected, rtol=1e-6)
     (_, _), clean = value_and_gradients(predicted, target, where)
-    for gradient, same in zip(gradients, clean, strict=True):
-        np.testing.assert_array_equal(gradient, same)
+    for gradient, expected in zip(gradients, clean, strict=True):
+        np.testing.assert_array_equal(gradient, expected)
         np.testing.assert_array_equal(np.asarray(gradient)[~full], 0)
 
 
 @every_loss
-def test_where_that_includes_all_changes_nothing(loss):
+def test_where_true_changes_nothing(loss):
     predicted, target = pair(loss)
     for where in (None, True, np.ones(predicted.shape, bool)):
         np.testing.assert_array_equal(loss(predicted, target, where=where), loss(predicted, target))
@@ -286,5 +286,5 @@ def test_where_that_includes_all_changes_nothing(loss):
 def test_where_of_another_shape_or_dtype_is_refused(loss, unchecked):
     predicted, target = pair(loss)
     for where in (np.ones((4, 19), bool), np.ones((5, 1, 1), bool), np.ones((4, 19, 1)), np.ones((2, 4, 19, 2), bool)):
-        with pytest.raises(ValueError, match="give booleans that broadcast"):
+        with pytest.raises(ValueError, match="pass booleans that broadcast"):
             loss(predicted, target, where=where)

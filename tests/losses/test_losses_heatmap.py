@@ -14,7 +14,7 @@ from wing_jax import losses
 
 
 def plain_adaptive_wing(predicted, target, alpha=2.1, omega=14.0, epsilon=1.0, theta=0.5):
-    """Pixel by pixel, as the paper writes it."""
+    """Compute the loss pixel by pixel, as the paper defines it."""
     values = []
     for p, y in zip(predicted.ravel().tolist(), target.ravel().tolist(), strict=True):
         d, q = abs(y - p), theta / epsilon
@@ -35,9 +35,9 @@ def value_and_slope(distance, target, **hyper):
 
 
 @pytest.mark.parametrize(
-    "hyper", [{}, {"alpha": 2.5, "omega": 10.0, "epsilon": 0.7, "theta": 0.4}], ids=["own", "other"]
+    "hyper", [{}, {"alpha": 2.5, "omega": 10.0, "epsilon": 0.7, "theta": 0.4}], ids=["default", "other"]
 )
-def test_value_is_the_papers(hyper):
+def test_value_matches_the_paper(hyper):
     predicted, target = maps()
     value = losses.adaptive_wing_loss(predicted, target, **hyper)
     np.testing.assert_allclose(value, plain_adaptive_wing(predicted, target, **hyper), rtol=1e-4, atol=1e-6)
@@ -89,7 +89,7 @@ def test_weights_by_hand():
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 1), (3, 7, 5, 2), (2, 3, 6, 6, 2)])
-def test_weights_are_a_loop_over_windows(shape):
+def test_weights_match_a_loop_over_windows(shape):
     target = np.random.default_rng(1).uniform(0, 0.3, shape).astype(np.float32)
     expected = np.empty_like(target)
     for *batch, row, column, point in np.ndindex(shape):
@@ -114,7 +114,7 @@ def test_weights_under_vmap_and_pmap():
     np.testing.assert_array_equal(jax.pmap(losses.adaptive_wing_weights)(target), expected)
 
 
-def test_weights_refuse_what_is_no_heat_map(monkeypatch):
+def test_weights_raise_for_other_shapes_and_negative_gain(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match="height, width, points"):
         losses.adaptive_wing_weights(jnp.zeros((4, 4)))

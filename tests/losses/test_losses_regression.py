@@ -17,7 +17,7 @@ def numpy_smooth_l1(x, beta=1.0):
 
 
 def numpy_charbonnier(x, width=1.0):
-    """The definition, with a square root that does not overflow."""
+    """Compute the definition, with a square root that does not overflow."""
     return width * (np.hypot(width, np.asarray(x, np.float64)) - width)
 
 
@@ -78,7 +78,7 @@ def slope(loss, x, **hyper):
 
 
 @every_loss
-def test_value_is_numpys(loss):
+def test_value_matches_numpy(loss):
     x = np.concatenate([errors().ravel(), [0, 0.2, 1, 2, 10, 500, 1e4]]).astype(np.float32)
     np.testing.assert_allclose(
         of_error(loss)(jnp.asarray(x)), REFERENCES[loss](x.astype(np.float64)), rtol=2e-6, atol=1e-7
@@ -95,7 +95,7 @@ def test_value_is_numpys(loss):
         (losses.soft_wing_loss, {"linear_width": 1.0, "width": 8.0, "epsilon": 2.0}),
     ],
 )
-def test_value_with_other_hyper_parameters_is_numpys(loss, hyper):
+def test_value_with_other_hyper_parameters_matches_numpy(loss, hyper):
     x = errors()
     np.testing.assert_allclose(of_error(loss, **hyper)(jnp.asarray(x)), REFERENCES[loss](x, **hyper), rtol=5e-6)
 
@@ -117,7 +117,7 @@ def test_wing_slopes_of_the_paper(width, epsilon):
     assert slope(losses.wing_loss, -width, **hyper) == -1
 
 
-def test_slopes_at_the_other_kinks_are_of_the_far_side():
+def test_slope_at_other_kinks_is_that_of_the_far_side():
     assert slope(losses.rectified_wing_loss, 0.19) == 0
     assert slope(losses.rectified_wing_loss, np.float32(0.2)) == pytest.approx(5)
     assert slope(losses.rectified_wing_loss, 10.0) == 1
@@ -146,7 +146,7 @@ def test_continuous_at_the_kink(loss, kink, hyper):
 
 @pytest.mark.parametrize("width", [0.5, 1.0, 10.0])
 def test_charbonnier_is_exact_from_the_smallest_to_the_largest_errors(width):
-    """Computed as it is defined in float32, it is 0 below |x| / width = 2e-4 and infinite beyond 1e19."""
+    """Evaluated literally in float32, the definition is 0 below |x| / width = 2e-4 and infinite beyond 1e19."""
     x = np.geomspace(1e-15, 1e35, 301).astype(np.float32)
     value, slopes = jax.vmap(jax.value_and_grad(of_error(losses.charbonnier_loss, width=width)))(jnp.asarray(x))
     scaled = x.astype(np.float64) / width

@@ -1,4 +1,4 @@
-"""The unit guard: losses by name in any unit, and targets in the wrong one."""
+"""Losses by name in any unit, and the check of the targets' unit."""
 
 import inspect
 
@@ -14,7 +14,7 @@ from wing_jax import losses
 
 OURS = [name for name, loss in losses.LOSSES.items() if loss.function.__module__ == "wing_jax.losses.regression"]
 SHARES = (0.6, 0.25, 0.8)
-OTHER = {  # hyper-parameters unlike the defaults, in reference pixels: other shares of them, in the order of the names
+OTHER = {  # hyper-parameters in reference pixels: the defaults times SHARES, in the order of the names
     name: {
         parameter: share * default
         for share, (parameter, default) in zip(SHARES, losses.LOSSES[name].parameters.items(), strict=False)
@@ -44,14 +44,14 @@ def test_every_loss_is_registered_where_it_is_defined():
 
 
 @every_name
-def test_in_reference_pixels_it_is_the_loss_itself(name):
+def test_in_reference_pixels_it_equals_the_registered_loss(name):
     for hyper in ({}, OTHER[name]):
         loss = losses.make_loss(name, reference_size=64, working_extent=64.0, **hyper)
         np.testing.assert_array_equal(loss(*pixels()), losses.LOSSES[name].function(*pixels(), **hyper))
 
 
 @every_name
-def test_defaults_are_pixels_of_the_crop_that_they_are_meant_for(name):
+def test_defaults_are_pixels_of_the_reference_crop(name):
     size = 256 if name == "soft_wing" else 64
     assert losses.LOSSES[name].reference_size == size
     loss = losses.make_loss(name, working_extent=float(size))
@@ -85,27 +85,27 @@ def test_homogeneous_of_its_degree(name, extent, reference, x):
         assert float(loss(jnp.asarray(x / ratio), zero)) == pytest.approx(float(by_errors), rel=1e-9, abs=1e-9)
 
 
-def test_the_numbers_of_the_paper_in_fractions():
+def test_paper_hyper_parameters_in_fractions():
     """w = 10 and e = 2 pixels of 64 are 0.15625 and 0.03125 of the crop; 15 and 3 of 128: 0.1171875, 0.0234375."""
     predicted, target = (values / 64 for values in pixels())
     for size, width, epsilon, w, e in [(64, 10, 2, 0.15625, 0.03125), (128, 15, 3, 0.1171875, 0.0234375)]:
-        guarded = losses.make_loss("wing", reference_size=size, working_extent=1.0, width=width, epsilon=epsilon)
+        rescaled_loss = losses.make_loss("wing", reference_size=size, working_extent=1.0, width=width, epsilon=epsilon)
         by_hand = size * losses.wing_loss(predicted, target, width=w, epsilon=e)
-        np.testing.assert_allclose(guarded(predicted, target), by_hand, rtol=1e-6)
+        np.testing.assert_allclose(rescaled_loss(predicted, target), by_hand, rtol=1e-6)
 
 
-def test_unguarded_fractions_have_no_wing():
-    """What the guard is for: with 10 and 2 the slope on [0, 1] only falls from 5 to 3.3; guarded, it is a Wing."""
-    bare = jax.vmap(jax.grad(lambda x: losses.wing_loss(x, 0 * x)))(jnp.linspace(0.01, 1, 50))
-    assert 3.3 < float(bare.min()) <= float(bare.max()) < 5
-    guarded = losses.make_loss("wing", working_extent=1.0)
-    slopes = jax.vmap(jax.grad(lambda x: guarded(x, 0 * x)))(jnp.linspace(1e-5, 1, 50)) / 64
+def test_fractions_need_make_loss():
+    """On [0, 1], without `make_loss`, 10 and 2 only lower the slope from 5 to 3.3; with it, the loss is a Wing."""
+    unscaled = jax.vmap(jax.grad(lambda x: losses.wing_loss(x, 0 * x)))(jnp.linspace(0.01, 1, 50))
+    assert 3.3 < float(unscaled.min()) <= float(unscaled.max()) < 5
+    rescaled_loss = losses.make_loss("wing", working_extent=1.0)
+    slopes = jax.vmap(jax.grad(lambda x: rescaled_loss(x, 0 * x)))(jnp.linspace(1e-5, 1, 50)) / 64
     np.testing.assert_allclose([slopes[0], slopes[-1]], [5, 1], rtol=1e-3)
 
 
 @every_name
-def test_gradient_for_a_network_that_divides_its_pixels(name):
-    """A network that returns pixels / 64 gets the parameter gradient it gets in pixels, from the same loss."""
+def test_gradient_of_a_network_that_divides_its_pixels(name):
+    """A network that returns pixels / 64 gets the same parameter gradient as one that returns pixels."""
     features, target = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32), pixels((4, 2))[1]
     weights = jnp.asarray(np.random.default_rng(2).normal(size=(3, 2)), jnp.float32)
     in_pixels = losses.make_loss(name, working_extent=64.0, **OTHER[name])
@@ -140,11 +140,11 @@ def test_a_sweep_over_lengths():
 def test_pmap():
     devices = jax.local_device_count()
     loss = losses.make_loss("rectified_wing", working_extent=128.0)
-    both = pixels((devices, 3, 5, 2))
-    np.testing.assert_allclose(jax.pmap(loss)(*both), jax.vmap(loss)(*both), rtol=1e-5, atol=1e-6)
+    arguments = pixels((devices, 3, 5, 2))
+    np.testing.assert_allclose(jax.pmap(loss)(*arguments), jax.vmap(loss)(*arguments), rtol=1e-5, atol=1e-6)
 
 
-def test_wrong_names_and_numbers_are_refused_at_once():
+def test_wrong_names_and_numbers_raise_in_make_loss():
     with pytest.raises(ValueError, match="no loss is called 'adaptive_wing': "):
         losses.make_loss("adaptive_wing")
     with pytest.raises(ValueError, match="the loss 'wing' has no parameter beta, gamma: use width, epsilon"):
@@ -207,12 +207,12 @@ def test_check_units_refuses_traced_targets_and_odd_masks(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(ValueError, match="outside jit"):
         jax.jit(lambda target: losses.check_units(target, working_extent=64.0))(faces(64.0))
-    with pytest.raises(ValueError, match="give one value a point"):
+    with pytest.raises(ValueError, match="pass one value per point"):
         losses.check_units(faces(64.0), working_extent=64.0, visible=np.ones((8, 4), bool))
 
 
 def test_real_faces_pass(data_root):
-    """300-W crops are twice the landmarks' larger side, centerd on them: any margin puts the center at the middle."""
+    """300-W crops are twice the landmarks' larger side, centered on them: any margin puts the center at the middle."""
     files = sorted((data_root / "300w" / "afw").glob("*.pts"))[:40]
     shapes = np.asarray([np.loadtxt(path, skiprows=3, max_rows=68) for path in files], np.float32) - 1
     low, high = shapes.min(1, keepdims=True), shapes.max(1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Batch normalisation: Flax's own is the reference, in value, gradient, statistics and over replicas."""
+"""Batch normalization against Flax's: values, gradients, statistics and replicas."""
 
 import flax.linen as nn
 import jax
@@ -29,19 +29,19 @@ def flax(variables, x, *, running=False, axis=None, dtype=jnp.float32):
 
 @pytest.fixture(params=["cpu", "elsewhere"], autouse=True)
 def sums(request, monkeypatch):
-    """Sums as they are taken on CPUs, and elsewhere."""
+    """Run each test with the sums for CPUs and with those for other devices."""
     if request.param == "elsewhere":
         monkeypatch.setattr(batch_norm, "_sums", lambda rows: rows.sum(0))
 
 
-def close(mine, theirs, **tolerance):
-    for (path, a), b in zip(jax.tree.leaves_with_path(mine), jax.tree.leaves(theirs), strict=True):
+def assert_close(ours_result, flax_result, **tolerance):
+    for (path, a), b in zip(jax.tree.leaves_with_path(ours_result), jax.tree.leaves(flax_result), strict=True):
         np.testing.assert_allclose(a, b, err_msg=str(path), **{"rtol": 2e-4, "atol": 2e-5, **tolerance})
 
 
 @pytest.mark.parametrize("running", [False, True])
 def test_value_and_statistics(running):
-    close(ours(VARIABLES, X, running=running), flax(VARIABLES, X, running=running))
+    assert_close(ours(VARIABLES, X, running=running), flax(VARIABLES, X, running=running))
 
 
 def test_gradients_of_input_scale_and_bias():
@@ -49,15 +49,15 @@ def test_gradients_of_input_scale_and_bias():
         variables = {**VARIABLES, "params": params}
         return (jnp.sin(module(variables, x)[0]) * WEIGHT).sum()
 
-    found = [jax.grad(total, (1, 2))(module, VARIABLES["params"], X) for module in (ours, flax)]
-    close(*found, atol=2e-4)
+    results = [jax.grad(total, (1, 2))(module, VARIABLES["params"], X) for module in (ours, flax)]
+    assert_close(*results, atol=2e-4)
 
 
 def test_gradients_with_running_statistics():
     def total(module, x):
         return (jnp.sin(module(VARIABLES, x, running=True)[0]) * WEIGHT).sum()
 
-    close(jax.grad(total, 1)(ours, X), jax.grad(total, 1)(flax, X))
+    assert_close(jax.grad(total, 1)(ours, X), jax.grad(total, 1)(flax, X))
 
 
 def test_gradients_against_finite_differences():
@@ -66,13 +66,13 @@ def test_gradients_against_finite_differences():
 
     def total(x):
         return (
-            batch_norm.normalise(x, VARIABLES["params"]["scale"], VARIABLES["params"]["bias"], None)[0] * weight
+            batch_norm.normalize(x, VARIABLES["params"]["scale"], VARIABLES["params"]["bias"], None)[0] * weight
         ).sum()
 
     step, slope = 1e-2, jax.grad(total)(rows)
-    for place in ((0, 0), (5, 3), (11, 4)):
-        numeric = (total(rows.at[place].add(step)) - total(rows.at[place].add(-step))) / (2 * step)
-        np.testing.assert_allclose(slope[place], numeric, rtol=2e-2, atol=2e-3)
+    for index in ((0, 0), (5, 3), (11, 4)):
+        numeric = (total(rows.at[index].add(step)) - total(rows.at[index].add(-step))) / (2 * step)
+        np.testing.assert_allclose(slope[index], numeric, rtol=2e-2, atol=2e-3)
 
 
 def test_a_constant_channel_is_finite():
@@ -91,41 +91,43 @@ def test_replicas_share_one_batch():
         gradient, new = jax.grad(total, has_aux=True)(variables["params"])
         return jax.lax.psum(gradient, "faces"), new
 
-    def whole(params):
+    def total(params):
         value, new = flax({**VARIABLES, "params": params}, X)
         return (jnp.sin(value) * WEIGHT).sum(), new
 
     split = [part.reshape(4, 2, *part.shape[1:]) for part in (X, WEIGHT)]
-    found = jax.pmap(step, axis_name="faces", in_axes=(None, 0, 0))(VARIABLES, *split)
-    close(jax.tree.map(lambda leaf: leaf[0], found), jax.grad(whole, has_aux=True)(VARIABLES["params"]), atol=2e-4)
+    results = jax.pmap(step, axis_name="faces", in_axes=(None, 0, 0))(VARIABLES, *split)
+    assert_close(
+        jax.tree.map(lambda leaf: leaf[0], results), jax.grad(total, has_aux=True)(VARIABLES["params"]), atol=2e-4
+    )
 
 
-def test_the_inputs_gradient_over_replicas():
-    def pulled(x, weight):
+def test_input_gradient_over_replicas():
+    def input_gradient(x, weight):
         return jax.grad(lambda x: (jnp.sin(ours(VARIABLES, x, axis="faces")[0]) * weight).sum())(x)
 
     split = [part.reshape(2, 4, *part.shape[1:]) for part in (X, WEIGHT)]
-    found = jax.pmap(pulled, axis_name="faces")(*split).reshape(X.shape)
-    close(found, jax.grad(lambda x: (jnp.sin(flax(VARIABLES, x)[0]) * WEIGHT).sum())(X), atol=2e-4)
+    results = jax.pmap(input_gradient, axis_name="faces")(*split).reshape(X.shape)
+    assert_close(results, jax.grad(lambda x: (jnp.sin(flax(VARIABLES, x)[0]) * WEIGHT).sum())(X), atol=2e-4)
 
 
-def test_names_and_first_values_are_flax_own():
-    mine, theirs = (
+def test_names_and_initial_values_match_flax():
+    ours_result, flax_result = (
         BatchNorm().init(jax.random.key(0), X, use_running_average=False),
         nn.BatchNorm().init(jax.random.key(0), X, use_running_average=False),
     )
-    assert jax.tree.structure(mine) == jax.tree.structure(theirs)
-    close(mine, theirs)
+    assert jax.tree.structure(ours_result) == jax.tree.structure(flax_result)
+    assert_close(ours_result, flax_result)
 
 
 def test_bfloat16_is_computed_in_float32():
     x = X.astype(jnp.bfloat16)
-    mine, theirs = (module(VARIABLES, x, dtype=jnp.bfloat16) for module in (ours, flax))
-    assert mine[0].dtype == jnp.bfloat16
-    close(mine[0].astype(jnp.float32), theirs[0].astype(jnp.float32), rtol=2e-2, atol=3e-2)
-    close(mine[1], theirs[1])
+    ours_result, flax_result = (module(VARIABLES, x, dtype=jnp.bfloat16) for module in (ours, flax))
+    assert ours_result[0].dtype == jnp.bfloat16
+    assert_close(ours_result[0].astype(jnp.float32), flax_result[0].astype(jnp.float32), rtol=2e-2, atol=3e-2)
+    assert_close(ours_result[1], flax_result[1])
 
 
-def test_vmap_is_a_loop():
+def test_vmap_matches_a_loop():
     many = jnp.stack([X, 2 * X + 1])
-    close(jax.vmap(lambda x: ours(VARIABLES, x)[0])(many), jnp.stack([ours(VARIABLES, x)[0] for x in many]))
+    assert_close(jax.vmap(lambda x: ours(VARIABLES, x)[0])(many), jnp.stack([ours(VARIABLES, x)[0] for x in many]))

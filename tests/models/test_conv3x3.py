@@ -1,5 +1,7 @@
-"""3 x 3 convolution, and the block with pooling, bias and ReLU, against the layers written plainly: value and
-gradients, by the kernel with each instruction set that the processor has, and by pure JAX."""
+"""3 x 3 convolution, alone and with pooling, bias and ReLU, against plain layers: values and gradients.
+
+Both the kernel, with each instruction set of the processor, and pure JAX are tested.
+"""
 
 from functools import cache, partial
 
@@ -13,13 +15,13 @@ from wing_jax.models import cpu_kernel
 from wing_jax.models.conv3x3 import conv3x3, conv_pool
 
 kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
-SETS = cpu_kernel.supported() or [pytest.param("on", marks=kernel_needed)]  # test_conv3x3_source.py has the others
+SETS = cpu_kernel.supported() or [pytest.param("on", marks=kernel_needed)]  # test_conv3x3_source.py tests the others
 CNN6 = [(3, 64, 3, 32), (2, 32, 32, 64), (3, 16, 64, 128), (5, 8, 128, 256), (7, 4, 256, 512)]
 CNN7 = [(1, 128, 3, 64), (1, 64, 64, 64), (2, 16, 128, 256), (1, 8, 256, 512), (3, 4, 512, 512)]
 PYRAMID = [(3, 16, 16, 64, 64), (5, 8, 8, 64, 64), (8, 4, 4, 64, 64), (9, 2, 2, 64, 64)]
 UNEVEN = [(2, 1, 1, 1, 1), (3, 2, 2, 5, 17), (1, 3, 5, 3, 4), (2, 7, 4, 17, 33), (4, 9, 1, 20, 8), (1, 1, 6, 64, 40)]
-UNEVEN += [(5, 9, 7, 20, 40), (6, 8, 11, 17, 12)]  # enough cells that the forward pass is Winograd's
-ALONE = PYRAMID + UNEVEN  # images, height, width, inputs, outputs of a convolution without pooling
+UNEVEN += [(5, 9, 7, 20, 40), (6, 8, 11, 17, 12)]  # enough cells for Winograd's algorithm in the forward pass
+WITHOUT_POOLING = PYRAMID + UNEVEN  # images, height, width, inputs, outputs of a convolution without pooling
 ODD = [(1, 2, 1, 1), (5, 6, 4, 8), (2, 4, 5, 17), (3, 4, 20, 40), (33, 4, 16, 16), (70, 2, 12, 33)]
 
 
@@ -35,8 +37,8 @@ def setting(request):
         yield request.param
 
 
-def drawn(n, size, inputs, outputs, seed=0):
-    """Input, kernel, bias and the gradient of the result."""
+def sample_block(n, size, inputs, outputs, seed=0):
+    """Sample input, kernel, bias and the gradient of the result."""
     random = np.random.default_rng(seed)
     shapes = (n, size, size, inputs), (3, 3, inputs, outputs), (outputs,), (n, size // 2, size // 2, outputs)
     spreads = 1.0, 1 / np.sqrt(9 * inputs), 1 / 3, 1.0
@@ -45,12 +47,12 @@ def drawn(n, size, inputs, outputs, seed=0):
     )
 
 
-def convolved(x, kernel):
+def reference_conv(x, kernel):
     return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
-def plainly(x, kernel, bias, relu=True):
-    x = nn.max_pool(convolved(x, kernel), (2, 2), (2, 2)) + bias[None, None, None]
+def reference_block(x, kernel, bias, relu=True):
+    x = nn.max_pool(reference_conv(x, kernel), (2, 2), (2, 2)) + bias[None, None, None]
     return jnp.maximum(x, 0) if relu else x
 
 
@@ -63,38 +65,38 @@ def value_and_gradients(block):
     return computed
 
 
-def assert_near(found, expected, tolerance=1e-5):
-    for name, a, b in zip(("value", "input", "kernel", "bias")[-len(found) :], found, expected, strict=True):
+def assert_near(results, expected, tolerance=1e-5):
+    for name, a, b in zip(("value", "input", "kernel", "bias")[-len(results) :], results, expected, strict=True):
         assert a.dtype == b.dtype == jnp.float32
         np.testing.assert_allclose(a, b, atol=tolerance * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
 
 
 @cache
-def expected_of(shape, *, round_first=False):
-    """What `drawn(*shape)` gives by the plain layers, perhaps of values rounded to bfloat16 (but for the bias)."""
-    x, kernel, bias, gradient = drawn(*shape)
+def expected_block(shape, *, round_first=False):
+    """Return the reference for `sample_block(*shape)`; `round_first` rounds all but the bias to bfloat16."""
+    x, kernel, bias, gradient = sample_block(*shape)
     if round_first:
         x, kernel, gradient = map(rounded, (x, kernel, gradient))
-    return value_and_gradients(plainly)(x, kernel, bias, gradient)
+    return value_and_gradients(reference_block)(x, kernel, bias, gradient)
 
 
 @pytest.mark.parametrize("shape", CNN6 + CNN7 + ODD, ids=str)
 def test_kernel_equals_the_plain_layers(instructions, shape):
-    found = value_and_gradients(partial(conv_pool, relu=True))(*drawn(*shape))
-    assert_near(found, expected_of(shape))
+    results = value_and_gradients(partial(conv_pool, relu=True))(*sample_block(*shape))
+    assert_near(results, expected_block(shape))
 
 
 @pytest.mark.parametrize("shape", CNN6 + ODD, ids=str)
 def test_bfloat16_equals_the_plain_layers_of_rounded_values(shape):
-    x, kernel, bias, gradient = drawn(*shape)
+    x, kernel, bias, gradient = sample_block(*shape)
     with cpu_kernel.switched("on"):
         need_bfloat16()
         block = value_and_gradients(lambda x, *more: conv_pool(x.astype(jnp.bfloat16), *more, relu=True))
-        found = block(x, kernel, bias, gradient.astype(jnp.bfloat16))
-    assert found[0].dtype == jnp.bfloat16
-    expected = expected_of(shape, round_first=True)
-    assert_near((found[0].astype(jnp.float32), *found[1:]), expected, tolerance=4e-3)
-    assert_near(found[2:], expected[2:], tolerance=1e-5)
+        results = block(x, kernel, bias, gradient.astype(jnp.bfloat16))
+    assert results[0].dtype == jnp.bfloat16
+    expected = expected_block(shape, round_first=True)
+    assert_near((results[0].astype(jnp.float32), *results[1:]), expected, tolerance=4e-3)
+    assert_near(results[2:], expected[2:], tolerance=1e-5)
 
 
 def rounded(value):
@@ -106,63 +108,67 @@ def need_bfloat16():
         pytest.skip("no kernel in bfloat16: the processor or the compiler has no AMX")
 
 
-def drawn_alone(n, height, width, inputs, outputs):
-    """Input, kernel and the gradient of a convolution's result."""
+def sample_convolution(n, height, width, inputs, outputs):
+    """Sample input, kernel and the gradient of a convolution's result."""
     random = np.random.default_rng(0)
     x, gradient = (random.normal(size=(n, height, width, channels)) for channels in (inputs, outputs))
     kernel = random.normal(0, 1 / np.sqrt(9 * inputs), (3, 3, inputs, outputs))
     return tuple(jnp.asarray(values, jnp.float32) for values in (x, kernel, gradient))
 
 
-def pulled(convolution, x, kernel, gradient):
-    """Value and gradients."""
+def conv_and_gradients(convolution, x, kernel, gradient):
+    """Return the value and the gradients."""
     value, pull = jax.vjp(convolution, x, kernel)
     return value, *pull(gradient)
 
 
 @cache
-def expected_alone(shape, *, round_first=False):
-    given = drawn_alone(*shape)
-    return pulled(convolved, *map(rounded, given)) if round_first else pulled(convolved, *given)
+def expected_convolution(shape, *, round_first=False):
+    arguments = sample_convolution(*shape)
+    return (
+        conv_and_gradients(reference_conv, *map(rounded, arguments))
+        if round_first
+        else conv_and_gradients(reference_conv, *arguments)
+    )
 
 
-@pytest.mark.parametrize("shape", ALONE, ids=str)
+@pytest.mark.parametrize("shape", WITHOUT_POOLING, ids=str)
 def test_convolution_equals_lax(setting, shape):
-    found = pulled(conv3x3, *drawn_alone(*shape))
-    for name, a, b in zip(("value", "input", "kernel"), found, expected_alone(shape), strict=True):
+    results = conv_and_gradients(conv3x3, *sample_convolution(*shape))
+    for name, a, b in zip(("value", "input", "kernel"), results, expected_convolution(shape), strict=True):
         assert a.dtype == b.dtype == jnp.float32
         np.testing.assert_allclose(a, b, atol=1e-5 * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
 
 
-@pytest.mark.parametrize("shape", ALONE, ids=str)
+@pytest.mark.parametrize("shape", WITHOUT_POOLING, ids=str)
 def test_convolution_in_bfloat16_equals_lax_of_rounded_values(shape):
-    x, kernel, gradient = drawn_alone(*shape)
+    x, kernel, gradient = sample_convolution(*shape)
     with cpu_kernel.switched("on"):
         need_bfloat16()
-        found = pulled(conv3x3, x.astype(jnp.bfloat16), kernel, gradient.astype(jnp.bfloat16))
-    for a, b, tolerance in zip(found, expected_alone(shape, round_first=True), (4e-3, 4e-3, 1e-5), strict=True):
+        results = conv_and_gradients(conv3x3, x.astype(jnp.bfloat16), kernel, gradient.astype(jnp.bfloat16))
+    for a, b, tolerance in zip(results, expected_convolution(shape, round_first=True), (4e-3, 4e-3, 1e-5), strict=True):
         limit = tolerance * max(1, float(jnp.abs(b).max()))
         np.testing.assert_allclose(a.astype(jnp.float32), b, atol=limit, rtol=0)
-    assert [each.dtype for each in found] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
+    assert [gradient.dtype for gradient in results] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
 
 
 @pytest.mark.parametrize("relu", [True, False])
 def test_kernel_and_fallback_equal_the_plain_layers(setting, relu):
-    given = drawn(3, 8, 6, 20)
-    found = value_and_gradients(partial(conv_pool, relu=relu))(*given)
-    assert_near(found, value_and_gradients(partial(plainly, relu=relu))(*given))
+    arguments = sample_block(3, 8, 6, 20)
+    results = value_and_gradients(partial(conv_pool, relu=relu))(*arguments)
+    assert_near(results, value_and_gradients(partial(reference_block, relu=relu))(*arguments))
 
 
 def test_without_bias(setting):
-    x, kernel, _, _ = drawn(2, 6, 3, 8)
+    x, kernel, _, _ = sample_block(2, 6, 3, 8)
     np.testing.assert_allclose(
-        conv_pool(x, kernel, relu=False), plainly(x, kernel, jnp.zeros(8), relu=False), atol=1e-5
+        conv_pool(x, kernel, relu=False), reference_block(x, kernel, jnp.zeros(8), relu=False), atol=1e-5
     )
 
 
 @pytest.mark.parametrize("inputs", [3, 16])
 def test_first_of_equal_values_takes_the_whole_gradient(setting, inputs):
-    # A kernel of the middle tap alone copies the picture: four equal values in each window.
+    # A kernel with only the middle tap copies the picture: four equal values in each window.
     kernel = jnp.zeros((3, 3, inputs, 4)).at[1, 1, 0].set(1.0)
     gradient = jax.grad(lambda x: conv_pool(x, kernel, jnp.zeros(4), relu=True).sum())(jnp.ones((1, 4, 4, inputs)))
     np.testing.assert_array_equal(gradient[0, :, :, 0], 4.0 * np.array([[1, 0, 1, 0], [0] * 4] * 2))
@@ -170,24 +176,28 @@ def test_first_of_equal_values_takes_the_whole_gradient(setting, inputs):
 
 
 def test_relu_at_exactly_zero_passes_no_gradient(setting):
-    x, kernel, _, _ = drawn(1, 4, 3, 4)
+    x, kernel, _, _ = sample_block(1, 4, 3, 4)
     bias_gradient = jax.grad(lambda bias: conv_pool(x, 0 * kernel, bias, relu=True).sum())(jnp.zeros(4))
     np.testing.assert_array_equal(bias_gradient, 0)
 
 
-def test_nan_is_not_lost(setting):
-    x, kernel, bias, _ = drawn(1, 8, 3, 20)
-    found = np.isnan(conv_pool(x.at[0, 5, 2, 1].set(jnp.nan), kernel, bias, relu=True))
-    assert found[0, 2:4, 0:2].all()
-    assert found.sum() == 4 * 20
+def test_nan_propagates(setting):
+    x, kernel, bias, _ = sample_block(1, 8, 3, 20)
+    results = np.isnan(conv_pool(x.at[0, 5, 2, 1].set(jnp.nan), kernel, bias, relu=True))
+    assert results[0, 2:4, 0:2].all()
+    assert results.sum() == 4 * 20
 
 
 def test_vmap_equals_a_loop(setting):
-    x, kernel, bias, gradient = (jnp.stack(pair) for pair in zip(drawn(2, 8, 3, 8), drawn(2, 8, 3, 8, 1), strict=True))
+    x, kernel, bias, gradient = (
+        jnp.stack(pair) for pair in zip(sample_block(2, 8, 3, 8), sample_block(2, 8, 3, 8, 1), strict=True)
+    )
     computed = value_and_gradients(partial(conv_pool, relu=True))
     expected = [
         np.stack(pair)
-        for pair in zip(*(computed(*one) for one in zip(x, kernel, bias, gradient, strict=True)), strict=True)
+        for pair in zip(
+            *(computed(*arguments) for arguments in zip(x, kernel, bias, gradient, strict=True)), strict=True
+        )
     ]
     assert_near(jax.vmap(computed)(x, kernel, bias, gradient), expected)
     shared = jax.vmap(partial(conv_pool, relu=True), in_axes=(0, None, None))(x, kernel[0], bias[0])
@@ -195,7 +205,7 @@ def test_vmap_equals_a_loop(setting):
 
 
 def test_scan_equals_a_loop(setting):
-    x, kernel, bias, _ = drawn(6, 8, 3, 8)
+    x, kernel, bias, _ = sample_block(6, 8, 3, 8)
 
     def summed(bias):
         return jax.lax.scan(lambda total, x: (total + conv_pool(x, kernel, bias, relu=True).sum(), 0), 0.0, x[:, None])
@@ -210,7 +220,7 @@ def test_scan_equals_a_loop(setting):
 @pytest.mark.parametrize("setting", [*SETS, "off", "auto"], indirect=True)
 def test_sharded_and_pmapped_equal_one_device(setting):
     assert jax.device_count() == 8
-    x, kernel, bias, gradient = drawn(8, 8, 3, 8)
+    x, kernel, bias, gradient = sample_block(8, 8, 3, 8)
     computed = value_and_gradients(partial(conv_pool, relu=True))
     expected = computed(x, kernel, bias, gradient)
     mesh = jax.make_mesh((4,), ("faces",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:4])
@@ -220,7 +230,7 @@ def test_sharded_and_pmapped_equal_one_device(setting):
 
     def replica(x, kernel, bias, gradient):
         value, of_input, *more = computed(x, kernel, bias, gradient)
-        return value, of_input, *(jax.lax.psum(each, "faces") for each in more)
+        return value, of_input, *(jax.lax.psum(gradient, "faces") for gradient in more)
 
     mapped = jax.shard_map(
         replica, mesh=mesh, in_specs=(split, same, same, split), out_specs=(split, split, same, same), check_vma=False
@@ -228,20 +238,20 @@ def test_sharded_and_pmapped_equal_one_device(setting):
     assert_near(jax.jit(mapped)(placed[0], kernel, bias, placed[1]), expected)
     parts = x.reshape(4, 2, 8, 8, 3), kernel, bias, gradient.reshape(4, 2, 4, 4, 8)
     value, of_input, of_kernel, of_bias = jax.pmap(replica, axis_name="faces", in_axes=(0, None, None, 0))(*parts)
-    found = value.reshape(8, 4, 4, 8), of_input.reshape(8, 8, 8, 3), of_kernel[0], of_bias[0]
-    assert_near(found, expected)
+    results = value.reshape(8, 4, 4, 8), of_input.reshape(8, 8, 8, 3), of_kernel[0], of_bias[0]
+    assert_near(results, expected)
 
 
 @pytest.mark.parametrize("shape", [CNN6[0], CNN6[2], ODD[3]], ids=str)
-def test_two_calls_are_equal_bit_for_bit(instructions, shape):
-    given = drawn(*shape)
+def test_two_calls_are_bitwise_equal(instructions, shape):
+    arguments = sample_block(*shape)
     computed = value_and_gradients(partial(conv_pool, relu=True))
-    for a, b in zip(computed(*given), computed(*given), strict=True):
+    for a, b in zip(computed(*arguments), computed(*arguments), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 def test_gradient_keeps_the_instructions_of_its_value(instructions):
-    x, kernel, bias, gradient = drawn(1, 4, 3, 4)
+    x, kernel, bias, gradient = sample_block(1, 4, 3, 4)
     _, pull = jax.vjp(partial(conv_pool, relu=True), x, kernel, bias)
     _, pull_plain = jax.vjp(conv3x3, x, kernel)
     with cpu_kernel.switched("off"):
@@ -250,8 +260,8 @@ def test_gradient_keeps_the_instructions_of_its_value(instructions):
 
 
 @kernel_needed
-def test_first_layers_input_gradient_is_left_out():
-    x, kernel, bias, _ = drawn(1, 8, 3, 8)
+def test_first_layer_computes_no_input_gradient():
+    x, kernel, bias, _ = sample_block(1, 8, 3, 8)
     with cpu_kernel.switched("on"):
         gradient = jax.jit(jax.grad(lambda kernel: conv_pool(x, kernel, bias, relu=True).sum()))
         compiled = gradient.lower(kernel).compile().as_text()
@@ -260,7 +270,7 @@ def test_first_layers_input_gradient_is_left_out():
 
 
 def calls_kernel(dtype=jnp.float32):
-    x, kernel, bias, _ = drawn(1, 4, 3, 4)
+    x, kernel, bias, _ = sample_block(1, 4, 3, 4)
     pooled = jax.make_jaxpr(partial(conv_pool, relu=True))(x.astype(dtype), kernel, bias)
     plain = jax.make_jaxpr(partial(conv3x3))(x.astype(dtype), kernel)
     called = "wing_jax_conv_pool" in str(pooled)
@@ -289,14 +299,16 @@ def test_switch(monkeypatch):
 
 
 def test_forward_mode_and_second_derivatives_with_the_kernel_off():
-    x, kernel, bias, _ = drawn(1, 2, 3, 2)
+    x, kernel, bias, _ = sample_block(1, 2, 3, 2)
 
     def squared(bias):
         return (conv_pool(x, kernel, bias, relu=True) ** 2).sum()
 
     with cpu_kernel.switched("off"):
         curvature = jax.jit(jax.hessian(squared))(bias)
-    np.testing.assert_allclose(curvature, np.diag(2.0 * (np.asarray(plainly(x, kernel, bias))[0, 0, 0] > 0)), atol=1e-6)
+    np.testing.assert_allclose(
+        curvature, np.diag(2.0 * (np.asarray(reference_block(x, kernel, bias))[0, 0, 0] > 0)), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 1), (1, 4, 3, 1)])
@@ -311,12 +323,12 @@ def test_empty_batch(setting):
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_dtype_is_kept(setting, dtype):
-    x, kernel, bias, _ = drawn(1, 4, 3, 4)
+    x, kernel, bias, _ = sample_block(1, 4, 3, 4)
     assert conv_pool(x.astype(dtype), kernel, bias, relu=True).dtype == dtype
 
 
 def test_second_call_is_not_traced_again(setting):
     computed = value_and_gradients(partial(conv_pool, relu=True))
-    computed(*drawn(2, 4, 3, 4))
+    computed(*sample_block(2, 4, 3, 4))
     with jax.no_tracing():
-        computed(*drawn(2, 4, 3, 4, seed=1))
+        computed(*sample_block(2, 4, 3, 4, seed=1))

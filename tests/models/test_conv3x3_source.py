@@ -1,4 +1,4 @@
-"""The source of the CPU kernel on its own, for each instruction set and compiler: plain loops say what is right."""
+"""The source of the CPU kernel, compiled alone for each instruction set and compiler, against plain loops."""
 
 import os
 import platform
@@ -17,17 +17,17 @@ ARM = platform.machine() in ("aarch64", "arm64")
 LISTING = Path("/proc/cpuinfo")
 PROCESSOR = set(LISTING.read_text(encoding="utf-8").split()) if LISTING.exists() else set()
 SUPPORTED = [name for name, flags in SETS.items() if flags <= PROCESSOR and (name == "neon") == ARM]
-DIRTY = {"MALLOC_PERTURB_": "128"}  # glibc fills new memory with huge numbers: none may be taken for zeros
+DIRTY = {"MALLOC_PERTURB_": "128"}  # glibc fills new memory with huge numbers, to find reads of uninitialized memory
 
 
 def check(folder, compiler, instructions, *flags, most, emulator=()):
-    """Compile for `instructions` and run the cases of up to `most` million products."""
+    """Compile for `instructions` and run the cases with up to `most` million products."""
     program = folder / "check_conv3x3"
     flags = *FLAGS, f"-DWING_JAX_SET={instructions}", *(f"-m{flag}" for flag in sorted(SETS[instructions])), *flags
     subprocess.run([compiler, *flags, "-I", SOURCES[0].parent, *SOURCES, "-o", program], check=True)
-    done = subprocess.run([*emulator, program, str(most)], capture_output=True, text=True, env=os.environ | DIRTY)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("right") > 60
+    process = subprocess.run([*emulator, program, str(most)], capture_output=True, text=True, env=os.environ | DIRTY)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stdout.count("right") > 60
 
 
 def need(*programs, packages):
@@ -51,6 +51,6 @@ def test_passes_equal_plain_loops_on_an_emulated_arm(tmp_path):
 
 
 @pytest.mark.skipif(not SUPPORTED, reason="this processor has none of the instruction sets")
-def test_passes_keep_to_their_arrays(tmp_path):
+def test_passes_stay_within_their_arrays(tmp_path):
     need("g++", packages="g++")
     check(tmp_path, "g++", SUPPORTED[0], "-O1", "-g", "-fsanitize=address", most=1)

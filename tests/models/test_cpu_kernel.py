@@ -1,4 +1,4 @@
-"""The library of the CPU kernel: built once, on request only, and absent without harm."""
+"""The library of the CPU kernel: built once, only on request, and optional."""
 
 import importlib.util
 import inspect
@@ -18,61 +18,63 @@ from wing_jax.errors import InputError
 from wing_jax.models import cpu_kernel, cpu_kernel_build
 from wing_jax.models.conv3x3 import conv_pool
 from wing_jax.models.cpu_kernel import Processor, find_library
-from wing_jax.models.cpu_kernel_build import AbsentError
+from wing_jax.models.cpu_kernel_build import KernelUnavailableError
 
 kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
-not_shipped = pytest.mark.skipif(cpu_kernel.SHIPPED.exists(), reason="this package has it: no compiler is needed")
+not_shipped = pytest.mark.skipif(
+    cpu_kernel.SHIPPED.exists(), reason="the package contains the library: no compiler is needed"
+)
 x86_needed = pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for x86-64")
-FITTING = Processor(system="Linux", machine="x86_64", flags=frozenset({"avx2", "fma"}))
+SUPPORTED = Processor(system="Linux", machine="x86_64", flags=frozenset({"avx2", "fma"}))
 
 
 @pytest.fixture
 def find(tmp_path):
-    """`find_library` with an empty cache, nothing shipped, and a processor that fits."""
-    return partial(find_library, build=True, shipped=tmp_path / "shipped.so", cache=tmp_path, processor=FITTING)
+    """`find_library` with an empty cache, no shipped library, and a supported processor."""
+    return partial(find_library, build=True, shipped=tmp_path / "shipped.so", cache=tmp_path, processor=SUPPORTED)
 
 
 @pytest.fixture
 def failing(tmp_path):
-    """A compiler that fails, and writes what it is called with into the file beside it."""
+    """A compiler that fails, and logs its arguments in a file beside it."""
     compiler = tmp_path / "failing"
     compiler.write_text('#!/bin/sh\necho "$@" >>$0.log\n[ $1 = --version ] && exit 0\necho no headers >&2\nexit 1\n')
     compiler.chmod(0o755)
     return compiler
 
 
-def calls_of(failing):
-    """How often it was asked what it is, and how often to compile something."""
+def count_calls(failing):
+    """Return how often the compiler was called with --version, and how often to compile."""
     log = failing.with_name("failing.log")
     lines = log.read_text().splitlines() if log.exists() else []
     return lines.count("--version"), sum(" -c " in line for line in lines)
 
 
-def said_by(program, **environment):
-    """What a fresh Python prints."""
+def run_python(program, **environment):
+    """Run a program in a new Python process; return the lines that it prints."""
     inherited = {name: value for name, value in os.environ.items() if name != cpu_kernel.SWITCH}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], env=inherited | environment, capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    assert process.returncode == 0, process.stderr
+    return process.stdout.splitlines()
 
 
 def test_no_compiler(monkeypatch, find, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler -O1")
-    told = r"^no C\+\+ compiler \(no-such-compiler\): install one, or name it in CXX$"
-    with pytest.raises(AbsentError, match=told):
+    message = r"^no C\+\+ compiler \(no-such-compiler\): install one, or set CXX$"
+    with pytest.raises(KernelUnavailableError, match=message):
         find()
     monkeypatch.delenv("CXX")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(AbsentError, match=r"no C\+\+ compiler \(c\+\+ or g\+\+\)"):
+    with pytest.raises(KernelUnavailableError, match=r"no C\+\+ compiler \(c\+\+ or g\+\+\)"):
         find()
 
 
 @x86_needed
 def test_failing_compiler(monkeypatch, find, failing, tmp_path):
     monkeypatch.setenv("CXX", str(failing))
-    with pytest.raises(AbsentError, match=rf"{failing} failed: no headers$"):
+    with pytest.raises(KernelUnavailableError, match=rf"{failing} failed: no headers$"):
         find()
     assert not list(tmp_path.rglob("*.so"))
 
@@ -87,32 +89,32 @@ def test_failing_compiler(monkeypatch, find, failing, tmp_path):
     ],
 )
 def test_other_processor(find, system, machine, flags, why):
-    with pytest.raises(AbsentError, match=f"^{why}$"):
+    with pytest.raises(KernelUnavailableError, match=f"^{why}$"):
         find(processor=Processor(system=system, machine=machine, flags=frozenset(flags)))
 
 
 def test_no_cache(find):
-    with pytest.raises(AbsentError, match="set XDG_CACHE_HOME"):
+    with pytest.raises(KernelUnavailableError, match="set XDG_CACHE_HOME"):
         find(cache=None)
 
 
 @not_shipped
 def test_without_a_compiler_the_commands_work(tmp_path):
-    """Of a new process: a network runs, and the command says why the kernel does not."""
+    """In a new process a network runs, and the command says why the kernel does not."""
     program = (
         "from wing_jax.cli.main import main; main(['devices'])\n"
         "import jax, wing_jax.models as m; net = m.make_model('plain', points=5, channels=(8, 8), hidden=8)\n"
         "x = jax.numpy.zeros((1, 16, 16, 3), 'uint8'); print(net.init_with_output(jax.random.key(0), x)[0].shape)"
     )
-    said = said_by(program, PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path), CXX="no-such-compiler")
-    assert any("CPU kernel: absent, JAX's own convolutions run: " in line for line in said)
-    assert said[-1] == "(1, 5, 2)"
+    lines = run_python(program, PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path), CXX="no-such-compiler")
+    assert any("CPU kernel: not available, using JAX's convolutions: " in line for line in lines)
+    assert lines[-1] == "(1, 5, 2)"
 
 
 @kernel_needed
 def test_library_is_built_once_and_only_on_request(find, tmp_path):
     find = partial(find, processor=None)
-    with pytest.raises(AbsentError, match="not built yet"):
+    with pytest.raises(KernelUnavailableError, match="not built yet"):
         find(build=False)
     assert not list(tmp_path.rglob("*.so"))
     library = find()
@@ -132,17 +134,17 @@ def test_shipped_library_needs_no_compiler(monkeypatch, find, tmp_path):
     assert find(build=False) == shipped
 
 
-def test_shipped_library_of_another_system_is_passed_over(monkeypatch, find, tmp_path):
+def test_shipped_library_of_another_system_is_ignored(monkeypatch, find, tmp_path):
     (tmp_path / "shipped.so").write_bytes(b"of another system")
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(AbsentError, match=r"no C\+\+ compiler"):
+    with pytest.raises(KernelUnavailableError, match=r"no C\+\+ compiler"):
         find()
 
 
-def test_shipped_library_is_not_taken_for_a_module():
+def test_shipped_library_is_not_a_python_module():
     name = cpu_kernel_build.LIBRARY.partition(".")[0]
     assert importlib.util.find_spec(f"wing_jax.models.{name}") is None
-    assert "." in (inspect.getmodulename(cpu_kernel_build.LIBRARY) or "")  # which pkgutil passes over
+    assert "." in (inspect.getmodulename(cpu_kernel_build.LIBRARY) or "")  # pkgutil ignores such names
 
 
 TRACED = """
@@ -155,17 +157,17 @@ with cpu_kernel.switched("on"):
 
 
 def test_nothing_is_built_while_a_function_is_traced(failing, tmp_path):
-    """In a process that has not loaded the library."""
-    said = said_by(TRACED, CXX=str(failing), XDG_CACHE_HOME=str(tmp_path))
-    assert any("conv_general_dilated" in line for line in said)
-    assert not any("wing_jax_conv" in line for line in said)
-    assert calls_of(failing) == (0, 0)
+    """Check it in a process that has not loaded the library."""
+    lines = run_python(TRACED, CXX=str(failing), XDG_CACHE_HOME=str(tmp_path))
+    assert any("conv_general_dilated" in line for line in lines)
+    assert not any("wing_jax_conv" in line for line in lines)
+    assert count_calls(failing) == (0, 0)
 
 
 @not_shipped
 @kernel_needed
-def test_trainings_build_it_once_and_predictions_take_what_is_built(failing, tmp_path):
-    """In a process of its own, whose compiler fails: nothing is tried twice."""
+def test_training_builds_the_library_once_and_prediction_never(failing, tmp_path):
+    """Check in a process whose compiler fails that nothing is tried twice."""
     program = (
         "from wing_jax import Localizer; from wing_jax.models import cpu_kernel; import numpy as np\n"
         "from wing_jax.train.fit import prepare_devices; from pathlib import Path\n"
@@ -175,40 +177,40 @@ def test_trainings_build_it_once_and_predictions_take_what_is_built(failing, tmp
         "for _ in range(2): prepare_devices(1)\n"
         "print(cpu_kernel.load(), cpu_kernel.load(build=False), cpu_kernel.status())"
     )
-    predicted, trained = said_by(program, CXX=str(failing), XDG_CACHE_HOME=str(tmp_path))
+    predicted, trained = run_python(program, CXX=str(failing), XDG_CACHE_HOME=str(tmp_path))
     assert predicted == "['--version']"
-    assert trained.startswith("False False absent, JAX's own convolutions run: ")
+    assert trained.startswith("False False not available, using JAX's convolutions: ")
     assert trained.endswith(f"{failing} failed: no headers")
-    asked, compiled = calls_of(failing)
-    assert asked == 2
-    assert 0 < compiled <= 4  # a source for each set of instructions, and the handlers
+    version_calls, compile_calls = count_calls(failing)
+    assert version_calls == 2
+    assert 0 < compile_calls <= 4  # one for each instruction set, and one for the handlers
 
 
-def test_unknown_setting_names_the_choice(monkeypatch):
+def test_unknown_setting_lists_the_choices(monkeypatch):
     monkeypatch.setenv(cpu_kernel.SWITCH, "fast")
     with pytest.raises(InputError, match="WING_JAX_CPU_KERNEL='fast': choose one of auto, on, off, avx512, avx2, neon"):
         cpu_kernel.load()
 
 
 @kernel_needed
-def test_instructions_that_are_not_here_are_refused(monkeypatch):
-    there = cpu_kernel.supported()
-    other = next(name for name in get_args(cpu_kernel.Instructions) if name not in there)
-    told = re.escape(f"there are {', '.join(there)}")
+def test_unavailable_instructions_raise(monkeypatch):
+    available = cpu_kernel.supported()
+    other = next(name for name in get_args(cpu_kernel.Instructions) if name not in available)
+    message = re.escape(f"available: {', '.join(available)}")
     monkeypatch.setenv(cpu_kernel.SWITCH, other)
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         cpu_kernel.load()
     monkeypatch.delenv(cpu_kernel.SWITCH)
-    with cpu_kernel.switched(other), pytest.raises(InputError, match=told):
+    with cpu_kernel.switched(other), pytest.raises(InputError, match=message):
         conv_pool(jnp.ones((1, 2, 2, 1)), jnp.ones((3, 3, 1, 1)), relu=True)
 
 
-def traced_within(parallel, count):
-    """Whether the kernel is enabled where a replica's program is traced."""
-    seen = []
+def enabled_within(parallel, count):
+    """Return whether the kernel is enabled while a replica's program is traced."""
+    enabled = []
 
     def program(x):
-        seen.append(cpu_kernel.enabled())
+        enabled.append(cpu_kernel.enabled())
         return x
 
     x = jnp.zeros((count, 1))
@@ -219,19 +221,19 @@ def traced_within(parallel, count):
             (count,), ("faces",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:count]
         )
         jax.jit(jax.shard_map(program, mesh=mesh, in_specs=jax.P("faces"), out_specs=jax.P("faces")))(x)
-    assert seen
-    return all(seen)
+    assert enabled
+    return all(enabled)
 
 
 @kernel_needed
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
 @pytest.mark.parametrize("count", [1, 4])
-def test_each_replica_of_several_devices_has_it(monkeypatch, parallel, count):
+def test_each_replica_of_several_devices_uses_the_kernel(monkeypatch, parallel, count):
     monkeypatch.delenv(cpu_kernel.SWITCH, raising=False)
-    assert not cpu_kernel.enabled()  # eight devices, and none of them alone
-    assert traced_within(parallel, count)
+    assert not cpu_kernel.enabled()  # eight devices, and no replica of one
+    assert enabled_within(parallel, count)
     with cpu_kernel.switched("off"):
-        assert not traced_within(parallel, count)
+        assert not enabled_within(parallel, count)
 
 
 @kernel_needed

@@ -1,4 +1,4 @@
-"""The networks: parameter counts, values and gradients against a plain implementation, types, first answers."""
+"""The networks: parameter counts, values and gradients against a plain implementation, dtypes, initial predictions."""
 
 import itertools
 import json
@@ -45,7 +45,7 @@ def pictures(faces=2, size=16, seed=0):
 
 
 def random_variables(model, size, seed=0):
-    """Every parameter drawn, biases too, so that none can be left out unseen; quicker than to compile `init`."""
+    """Sample every parameter, including biases, so that none can be omitted unnoticed; faster than compiling `init`."""
     random = np.random.default_rng(seed)
 
     def draw(leaf):
@@ -76,7 +76,7 @@ def test_cnn7_works_at_twice_the_size():
 
 
 def plain_cnn(params, images, blocks):
-    """The paper's order written out: convolution, bias, ReLU, then Flax's own max-pooling."""
+    """Apply the paper's order of layers: convolution, bias, ReLU, then Flax's max-pooling."""
     x = images.astype(jnp.float32) / 255
     for block in range(blocks):
         kernel = params[f"ConvBlock_{block}"]["Conv_0"]["kernel"]
@@ -96,27 +96,27 @@ def test_value_and_gradient_equal_the_papers_order_of_layers(make, size):
     weights = jnp.asarray(np.random.default_rng(2).normal(size=(2, 5, 2)), jnp.float32)
 
     def ours(params):
-        answered = model.apply({"params": params}, images)
-        return (answered * weights).sum(), answered
+        result = model.apply({"params": params}, images)
+        return (result * weights).sum(), result
 
-    def theirs(params):
-        answered = plain_cnn(params, images, len(model.channels))
-        return (answered * weights).sum(), answered
+    def reference(params):
+        result = plain_cnn(params, images, len(model.channels))
+        return (result * weights).sum(), result
 
-    (gradient, answered), (expected_gradient, expected) = (
-        jax.jit(jax.grad(f, has_aux=True))(params) for f in (ours, theirs)
+    (gradient, result), (expected_gradient, expected) = (
+        jax.jit(jax.grad(f, has_aux=True))(params) for f in (ours, reference)
     )
-    np.testing.assert_allclose(answered, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
     for (path, a), b in zip(jax.tree.leaves_with_path(gradient), jax.tree.leaves(expected_gradient), strict=True):
         assert jnp.abs(b).max() > 0, path
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5, err_msg=str(path))
 
 
-def test_batch_norm_equals_a_plain_implementation_in_use():
+def test_batch_norm_equals_a_plain_implementation():
     model = PlainRegressor(points=3, channels=(4,), hidden=6, norm="batch")
     variables, images = random_variables(model, 8), pictures(size=8)
 
-    def normalise(x, name, block=None):
+    def normalize(x, name, block=None):
         params = variables["params"] if block is None else variables["params"][block]
         stats = variables["batch_stats"] if block is None else variables["batch_stats"][block]
         p, s = (jax.tree.map(np.asarray, tree[name]["BatchNorm_0"]) for tree in (params, stats))
@@ -126,8 +126,8 @@ def test_batch_norm_equals_a_plain_implementation_in_use():
     x = jax.lax.conv_general_dilated(
         images / jnp.float32(255), kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    x = normalise(np.asarray(nn.max_pool(x, (2, 2), (2, 2))), "Shift_0", "ConvBlock_0").reshape(2, -1)
-    x = normalise(x @ np.asarray(variables["params"]["Dense_0"]["kernel"]), "Shift_0")
+    x = normalize(np.asarray(nn.max_pool(x, (2, 2), (2, 2))), "Shift_0", "ConvBlock_0").reshape(2, -1)
+    x = normalize(x @ np.asarray(variables["params"]["Dense_0"]["kernel"]), "Shift_0")
     output = variables["params"]["output"]
     expected = (x @ np.asarray(output["kernel"]) + np.asarray(output["bias"])).reshape(2, 3, 2)
     np.testing.assert_allclose(model.apply(variables, images), expected, rtol=1e-4, atol=1e-5)
@@ -139,26 +139,26 @@ def test_bfloat16_activations_with_float32_parameters_and_answers(norm):
     full = half.clone(dtype=jnp.float32)
     variables, images = random_variables(half, 16), pictures()
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-    answered, inner = half.apply(variables, images, capture_intermediates=True, mutable=["intermediates"])
-    assert answered.dtype == jnp.float32
+    result, inner = half.apply(variables, images, capture_intermediates=True, mutable=["intermediates"])
+    assert result.dtype == jnp.float32
     blocks = inner["intermediates"]["ConvBlock_1"]["__call__"]
     assert blocks[0].dtype == jnp.bfloat16
     exact = full.apply(variables, images)
-    np.testing.assert_allclose(answered, exact, rtol=0.05, atol=0.05)
-    assert (answered != exact).any()
+    np.testing.assert_allclose(result, exact, rtol=0.05, atol=0.05)
+    assert (result != exact).any()
 
 
-def test_uint8_and_float_pictures_give_the_same_and_so_does_jit():
+def test_uint8_float_and_jit_give_the_same_result():
     model, images = TINY(points=5), pictures(size=32)
     variables = random_variables(model, 32)
-    answered = model.apply(variables, images)
-    assert answered.shape == (2, 5, 2)
-    np.testing.assert_array_equal(answered, model.apply(variables, images.astype(jnp.float32)))
-    np.testing.assert_allclose(answered, jax.jit(model.apply)(variables, images), rtol=1e-5, atol=1e-6)
+    result = model.apply(variables, images)
+    assert result.shape == (2, 5, 2)
+    np.testing.assert_array_equal(result, model.apply(variables, images.astype(jnp.float32)))
+    np.testing.assert_allclose(result, jax.jit(model.apply)(variables, images), rtol=1e-5, atol=1e-6)
 
 
-def by_hand_resnet50(points):
-    """He et al. 2016, table 1: parameters (convolutions without bias, BatchNorm's scale and bias, the head)."""
+def count_resnet50(points):
+    """Count the parameters of He et al. 2016, table 1: convolutions without bias, BatchNorm's scale and bias, head."""
     total, wide = 7 * 7 * 3 * 64 + 2 * 64, 64
     for blocks, narrow in ((3, 64), (4, 128), (6, 256), (3, 512)):
         for block in range(blocks):
@@ -170,24 +170,24 @@ def by_hand_resnet50(points):
 
 
 def test_resnet50_has_the_trunk_of_23_5_million():
-    trunk, whole = by_hand_resnet50(68)
+    trunk, total = count_resnet50(68)
     assert trunk == 23_508_032  # torchvision's 25,557,032 less its head of 2048 * 1000 + 1000
-    assert count(shapes_of(ResNet50(points=68), 224)["params"]) == whole
+    assert count(shapes_of(ResNet50(points=68), 224)["params"]) == total
 
 
-def test_tiny_resnet_answers_and_learns_statistics():
+def test_tiny_resnet_predicts_and_updates_statistics():
     model, images = ResNetTiny(points=5), pictures(size=32)
     variables = random_variables(model, 32)
     assert model.apply(variables, images).shape == (2, 5, 2)
-    answered, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
-    assert answered.dtype == jnp.float32
-    assert np.isfinite(answered).all()
+    result, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
+    assert result.dtype == jnp.float32
+    assert np.isfinite(result).all()
     old_means, means = (t["batch_stats"]["BatchNorm_0"]["mean"] for t in (variables, new))
     assert (old_means != means).any()
 
 
-def by_hand_lite0():
-    """Tan and Le 2019, table 1, of the Lite network: convolutions without bias, BatchNorm's scale and bias."""
+def count_lite0():
+    """Count the parameters of Tan and Le 2019, table 1, Lite: convolutions without bias, BatchNorm's scale and bias."""
 
     def convolution(kernel, into, channels):
         return kernel * kernel * into * channels + 2 * channels
@@ -204,13 +204,13 @@ def by_hand_lite0():
 
 
 def test_efficientnet_lite0_has_the_published_trunk():
-    assert by_hand_lite0() == 4_652_008 - (1280 * 1000 + 1000)  # the published classifier's less its head
+    assert count_lite0() == 4_652_008 - (1280 * 1000 + 1000)  # the published classifier without its head
     params = shapes_of(EfficientNetLite0Regressor(points=68), 224)["params"]
-    assert count(params) == by_hand_lite0() + 1280 * 136 + 136
+    assert count(params) == count_lite0() + 1280 * 136 + 136
 
 
 def flax_lite0(variables, images):
-    """The published order of layers, by lax alone and block by block."""
+    """Apply the published order of layers by lax only, block by block."""
     params, statistics = variables["params"], variables["batch_stats"]
 
     def layer(x, number, *path, stride=1, groups=1, clipped=True):
@@ -221,12 +221,12 @@ def flax_lite0(variables, images):
         x = jax.lax.conv_general_dilated(
             x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
         )
-        wide = lambda values: values[None, None, None]  # noqa: E731
-        x = (x - wide(s["mean"])) / jnp.sqrt(wide(s["var"]) + 1e-5) * wide(p["scale"]) + wide(p["bias"])
+        mean, variance, scale, bias = (v[None, None, None] for v in (s["mean"], s["var"], p["scale"], p["bias"]))
+        x = (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
         return jnp.clip(x, 0, 6) if clipped else x
 
     x = layer(images.astype(jnp.float32) / 255, 0, stride=2)
-    halving = {1, 3, 5, 11}  # the first blocks of their levels, where the resolution falls
+    halving = {1, 3, 5, 11}  # the first blocks of their levels, which halve the resolution
     shortcuts = {2, 4, 6, 7, 9, 10, 12, 13, 14}
     for block in range(16):
         path, y, first = (f"InvertedBottleneck_{block}",), x, int(block > 0)
@@ -239,14 +239,15 @@ def flax_lite0(variables, images):
     return (x @ params["output"]["kernel"] + params["output"]["bias"][None]).reshape(len(x), -1, 2)
 
 
-def test_efficientnet_lite0_is_the_published_order_of_layers():
+def test_efficientnet_lite0_matches_the_published_order_of_layers():
     model, images = EfficientNetLite0Regressor(points=5), pictures(size=64)
-    drawn = random_variables(model, 64)
-    variables = jax.tree.map(lambda leaf: 2 * leaf if leaf.ndim == 4 else leaf, drawn)  # else 35 layers damp pictures
-    answered, expected = (jax.jit(f)(variables, images) for f in (model.apply, flax_lite0))
-    assert answered.shape == (2, 5, 2)
+    variables = random_variables(model, 64)
+    # Without the factor 2, 35 layers would attenuate the picture.
+    variables = jax.tree.map(lambda leaf: 2 * leaf if leaf.ndim == 4 else leaf, variables)
+    result, expected = (jax.jit(f)(variables, images) for f in (model.apply, flax_lite0))
+    assert result.shape == (2, 5, 2)
     assert np.ptp(expected, axis=0).max() > 1e-3  # the picture matters
-    np.testing.assert_allclose(answered, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_every_parameter_of_efficientnet_lite0_learns():
@@ -256,8 +257,8 @@ def test_every_parameter_of_efficientnet_lite0_learns():
     @jax.jit
     def gradient(params):
         def loss(params):
-            answered, new = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
-            return (answered * jnp.arange(1.0, 11).reshape(1, 5, 2)).sum(), new["batch_stats"]
+            result, new = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+            return (result * jnp.arange(1.0, 11).reshape(1, 5, 2)).sum(), new["batch_stats"]
 
         return jax.grad(loss, has_aux=True)(params)
 
@@ -269,7 +270,7 @@ def test_every_parameter_of_efficientnet_lite0_learns():
         assert (old != new).any()
 
 
-def test_efficientnet_lite0_is_trained_as_any_other():
+def test_efficientnet_lite0_can_be_trained():
     faces = load_faces("synthetic", "train", count=12)
     stage = StageSpec(
         model=EfficientNetLite0Regressor, optimizer=optax.adam(1e-3), input_size=64, steps=2, batch_size=4
@@ -280,7 +281,7 @@ def test_efficientnet_lite0_is_trained_as_any_other():
     assert describe_model(result.localizer.stages[0].model)["name"] == "efficientnet_lite0"
 
 
-def test_names_make_the_networks():
+def test_make_model_by_name():
     plain = make_model("plain", points=5, channels=(8, 8), hidden=16, norm="batch", precision="bfloat16")
     assert plain == PlainRegressor(points=5, channels=(8, 8), hidden=16, norm="batch", dtype=jnp.dtype(jnp.bfloat16))
     assert make_model("resnet50", points=5).blocks == (3, 4, 6, 3)
@@ -289,12 +290,12 @@ def test_names_make_the_networks():
 
 
 @pytest.mark.parametrize(
-    ("params", "said"),
+    ("params", "message"),
     [
-        ({"channels": ()}, r"channels=\(\): give one number or more"),
-        ({"channels": (0, 4)}, r"channels=\(0, 4\): give one number or more"),
-        ({"channels": (8, "8")}, r"channels=\(8, '8'\): give one number or more"),
-        ({"channels": 8}, "channels=8: give one number or more"),
+        ({"channels": ()}, r"channels=\(\): pass one number or more"),
+        ({"channels": (0, 4)}, r"channels=\(0, 4\): pass one number or more"),
+        ({"channels": (8, "8")}, r"channels=\(8, '8'\): pass one number or more"),
+        ({"channels": 8}, "channels=8: pass one number or more"),
         ({"hidden": 0}, "hidden=0 must be greater than 0"),
         ({"hidden": "wide"}, "hidden='wide' must be greater than 0"),
         ({"dropout": 1.0}, "dropout=1.0 must be at least 0 and below 1"),
@@ -304,12 +305,12 @@ def test_names_make_the_networks():
     ],
 )
 @pytest.mark.usefixtures("unchecked")
-def test_parameters_out_of_range_are_refused_in_one_line(params, said):
-    with pytest.raises(InputError, match=said):
+def test_parameters_out_of_range_raise(params, message):
+    with pytest.raises(InputError, match=message):
         make_model("voting", points=5, **params)
 
 
-def test_crops_that_cannot_be_halved_often_enough_are_refused():
+def test_crops_that_cannot_be_halved_often_enough_raise():
     with pytest.raises(InputError, match=r"input_size=60 cannot be halved 3 times, .* use a multiple of 8"):
         shapes_of(make_model("plain", points=5, channels=(4, 4, 4)), 60)
 
@@ -323,23 +324,23 @@ def test_crops_that_cannot_be_halved_often_enough_are_refused():
         CNN7(points=19),
     ],
 )
-def test_a_description_in_json_makes_the_network_again(model):
+def test_a_json_description_recreates_the_network(model):
     description = json.loads(json.dumps(describe_model(model)))
     assert make_model(**description) == model
 
 
-def test_what_is_not_registered_has_no_description():
+def test_unregistered_networks_have_no_description():
     assert describe_model(nn.Dense(3)) is None
     assert describe_model(None) is None
 
 
-def test_untrained_network_answers_the_mean_shape_and_starts_by_he():
+def test_untrained_network_predicts_the_mean_shape_and_has_he_initialization():
     network = PlainRegressor(points=4, channels=(32,), hidden=64)
     mean = np.random.default_rng(0).uniform(5, 11, (4, 2)).astype(np.float32)
     optimizer = make_optimizer("sgd", lambda _: 0.1, weight_decay=0.0)
     state = init_state(as_network(network), optimizer, seed=0, input_size=16, start=mean)
-    answered = network.apply(state.variables, pictures())
-    np.testing.assert_array_equal(answered, np.stack([mean] * 2))
+    result = network.apply(state.variables, pictures())
+    np.testing.assert_array_equal(result, np.stack([mean] * 2))
     assert state.step == 0
     # Standard deviation sqrt(2 / fan-in), He et al. 2015.
     params = state.variables["params"]
@@ -347,34 +348,34 @@ def test_untrained_network_answers_the_mean_shape_and_starts_by_he():
     np.testing.assert_allclose(params["Dense_0"]["kernel"].std(), np.sqrt(2 / (8 * 8 * 32)), rtol=0.06)
 
 
-def test_a_network_without_start_at_starts_as_it_is_drawn():
+def test_a_network_without_start_at_keeps_its_initial_parameters():
     class Center(nn.Module):
         @nn.compact
         def __call__(self, images, *, train=False):
             offset = self.param("offset", nn.initializers.normal(), (3, 2), jnp.float32)
             return jnp.broadcast_to(offset[None], (len(images), 3, 2))
 
-    started, drawn = (
+    started, unstarted = (
         init_state(as_network(Center()), optax.sgd(0.1), seed=0, input_size=4, start=mean)
         for mean in (np.ones((3, 2), np.float32), None)
     )
-    np.testing.assert_array_equal(started.variables["params"]["offset"], drawn.variables["params"]["offset"])
-    assert np.abs(drawn.variables["params"]["offset"]).max() > 0
+    np.testing.assert_array_equal(started.variables["params"]["offset"], unstarted.variables["params"]["offset"])
+    assert np.abs(unstarted.variables["params"]["offset"]).max() > 0
 
 
 @pytest.mark.parametrize("model", [ResNetTiny(points=4), TINY(points=4)])
-def test_a_network_that_is_started_at_points_answers_them(model):
+def test_a_network_started_at_points_predicts_them(model):
     points = np.random.default_rng(0).uniform(5, 11, (4, 2)).astype(np.float32)
     variables = random_variables(model, 32)
-    answered = model.apply(model.start_at(variables, points), pictures(size=32))
-    np.testing.assert_allclose(answered, np.stack([points] * 2), rtol=1e-6)
+    result = model.apply(model.start_at(variables, points), pictures(size=32))
+    np.testing.assert_allclose(result, np.stack([points] * 2), rtol=1e-6)
     assert jax.tree.structure(model.start_at(variables, points)) == jax.tree.structure(variables)
 
 
 @pytest.mark.parametrize("seed", [2**31 + 5, 2**40 + 1, -3])
-def test_any_whole_number_is_a_seed(seed):
-    def drawn(seed):
+def test_any_integer_is_a_seed(seed):
+    def kernel(seed):
         network = as_network(PlainRegressor(points=2, channels=(2,), hidden=2))
         return init_state(network, optax.sgd(0.1), seed=seed, input_size=4).variables["params"]["Dense_0"]["kernel"]
 
-    assert (drawn(seed) != drawn(0)).any()
+    assert (kernel(seed) != kernel(0)).any()

@@ -1,4 +1,4 @@
-"""Any model behind one signature: linen modules, plain objects, and the adapters of docs/how-to/add-model.md."""
+"""One signature for all models: linen modules, plain objects, and the adapters of docs/how-to/add-model.md."""
 
 import dataclasses
 import re
@@ -26,7 +26,7 @@ def crops(count=4, size=8):
 
 
 class Linear(nn.Module):
-    """No switch at all."""
+    """A module without an argument for the mode."""
 
     points: int = 5
 
@@ -50,7 +50,7 @@ class Dropped(nn.Module):
 
 
 class Noisy(nn.Module):
-    """A random stream of its own, and a collection that is none of Flax's."""
+    """A module with a custom random stream and a custom collection."""
 
     @nn.compact
     def __call__(self, images, train=False):
@@ -63,7 +63,7 @@ class Noisy(nn.Module):
 
 
 class Plain:
-    """Parameters that are no dict."""
+    """A model whose parameters are not a dict."""
 
     def init(self, key, images):
         return (jax.random.normal(key, (images[0].size, 10)), [jnp.zeros(10)])
@@ -97,9 +97,9 @@ def test_batch_norm_uses_the_batch_in_training_and_updates_its_averages():
     np.testing.assert_array_equal(points, expected)
     jax.tree.map(np.testing.assert_array_equal, collections, dict(changed))
     assert not np.allclose(collections["batch_stats"]["BatchNorm_0"]["mean"], 0)
-    points, same = network.apply(variables, crops(), train=False)
+    points, unchanged = network.apply(variables, crops(), train=False)
     np.testing.assert_array_equal(points, Normed().apply(variables, crops()))
-    jax.tree.map(np.testing.assert_array_equal, same, {"batch_stats": variables["batch_stats"]})
+    jax.tree.map(np.testing.assert_array_equal, unchanged, {"batch_stats": variables["batch_stats"]})
 
 
 def test_dropout_draws_from_the_key_and_only_in_training():
@@ -118,16 +118,16 @@ def test_dropout_draws_from_the_key_and_only_in_training():
 def test_other_collections_and_streams_of_a_linen_module():
     network = as_network(Noisy())
     variables = network.init(KEY, crops(1))
-    one, collections = network.apply(variables, crops(), train=True, key=KEY)
-    again, _ = network.apply(variables, crops(), train=True, key=KEY)
-    np.testing.assert_array_equal(one, again)
+    first, collections = network.apply(variables, crops(), train=True, key=KEY)
+    second, _ = network.apply(variables, crops(), train=True, key=KEY)
+    np.testing.assert_array_equal(first, second)
     assert int(collections["counts"]["steps"]) == 1
-    still, _ = network.apply(variables, crops(), train=False)
-    assert np.abs(np.asarray(still) - np.asarray(one)).max() > 0.01
+    predicted, _ = network.apply(variables, crops(), train=False)
+    assert np.abs(np.asarray(predicted) - np.asarray(first)).max() > 0.01
 
 
 @pytest.mark.parametrize("norm", ["none", "batch"])
-def test_own_networks_answer_as_their_modules_do(norm):
+def test_networks_of_this_package_match_their_modules(norm):
     model = make_model("plain", points=5, channels=(4,), hidden=8, norm=norm, dropout=0.5)
     network, variables = as_network(model), model.init(KEY, crops(1))
     expected = model.apply(variables, crops(), train=True, mutable=["batch_stats"], rngs={"dropout": KEY})
@@ -148,12 +148,12 @@ def test_an_object_with_init_and_apply():
 def test_an_object_may_take_the_switch_and_a_key():
     network = as_network(Keyed())
     variables = network.init(KEY, crops(1))
-    still, trained = (network.apply(variables, crops(), train=train, key=KEY)[0] for train in (False, True))
-    np.testing.assert_allclose(trained - still, jax.random.normal(KEY, still.shape), atol=1e-2)
+    predicted, trained = (network.apply(variables, crops(), train=train, key=KEY)[0] for train in (False, True))
+    np.testing.assert_allclose(trained - predicted, jax.random.normal(KEY, predicted.shape), atol=1e-2)
 
 
 def test_equal_models_make_equal_networks():
-    """So that a program that was compiled for one serves the other."""
+    """A program that was compiled for one can then run the other."""
     assert as_network(Linear()) == as_network(Linear())
     assert hash(as_network(Linear())) == hash(as_network(Linear()))
     assert as_network(Linear()) != as_network(Linear(points=3))
@@ -170,15 +170,15 @@ def test_equal_models_make_equal_networks():
     assert as_network(model) != as_network(Unhashable(np.zeros(3)))
 
 
-def test_a_network_of_ones_own_is_taken_as_it_is():
-    class Counted(Network):
+def test_a_network_subclass_is_returned_unchanged():
+    class CountingNetwork(Network):
         def init(self, key, images):
             return {"params": jnp.zeros(()), "counts": jnp.zeros((), jnp.int32)}
 
         def apply(self, variables, images, *, train, key=None):
             return jnp.zeros((len(images), 5, 2)), {"counts": variables["counts"] + train}
 
-    model = Counted()
+    model = CountingNetwork()
     assert as_network(model) is model
     assert set(shapes_of(model, input_size=8, points=5)) == {"params", "counts"}
 
@@ -192,13 +192,13 @@ class Needy(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (None, "model=None is no model: give a Flax linen module, or an object with init"),
-        (lambda images: images, "is no model"),
-        (Linear, "model='Linear' is not built yet: call it first"),
+        (None, "model=None is not a model: pass a Flax linen module, or an object with init"),
+        (lambda images: images, "is not a model"),
+        (Linear, "model='Linear' is not instantiated: call it"),
         (Needy(), "Needy.__call__ needs 'scale' besides the images"),
     ],
 )
-def test_what_is_no_model_is_refused(model, message):
+def test_objects_that_are_not_models_raise(model, message):
     with pytest.raises(InputError, match=re.escape(message)):
         as_network(model)
 
@@ -214,7 +214,7 @@ class Scalar(nn.Module):
         return images.mean()
 
 
-class Whole(nn.Module):
+class Integer(nn.Module):
     @nn.compact
     def __call__(self, images):
         return jnp.zeros((len(images), 5, 2), jnp.int32)
@@ -223,19 +223,19 @@ class Whole(nn.Module):
 @pytest.mark.parametrize(
     ("model", "points", "message"),
     [
-        (Linear(), 68, "the model Linear on crops of 8 x 8 pixels answers float32 [1, 5, 2] for one crop: it must"),
-        (Scalar(), 5, "answers float32 []"),
-        (Whole(), 5, "answers int32 [1, 5, 2]"),
+        (Linear(), 68, "the model Linear on crops of 8 x 8 pixels returned float32 [1, 5, 2] for one crop: it must"),
+        (Scalar(), 5, "returned float32 []"),
+        (Integer(), 5, "returned int32 [1, 5, 2]"),
         (make_model("plain", points=5, channels=(4,) * 5, hidden=8), 5, "the model PlainRegressor on crops of 8 x 8 "),
     ],
 )
-def test_a_model_that_does_not_answer_points_is_refused(model, points, message):
+def test_models_that_do_not_return_points_raise(model, points, message):
     with pytest.raises(InputError, match=re.escape(message)):
         shapes_of(as_network(model), input_size=8, points=points)
 
 
-def shown(name, **scope):
-    """The class called `name` in a block of the page, without its imports of what `scope` holds instead."""
+def class_from_page(name, **scope):
+    """Return the class `name` from a code block of the page; `scope` replaces its imports."""
     (block,) = [block for block in BLOCKS if f"class {name}" in block]
     if scope:
         block = block.replace("import equinox as eqx\n", "")
@@ -243,8 +243,8 @@ def shown(name, **scope):
     return scope[name]
 
 
-def descends(model):
-    """Whether one step against the gradient of a squared error lowers it, through the adapter."""
+def loss_decreases(model):
+    """Return whether one gradient step on a squared error through the adapter lowers it."""
     network, images = as_network(model), crops()
     target = jnp.full((len(images), 5, 2), 4.0)
     variables = network.init(KEY, images[:1])
@@ -261,8 +261,8 @@ def descends(model):
 
 
 def test_the_linen_module_of_the_page(tmp_path, monkeypatch):
-    module = shown("MyModule")
-    assert descends(module())
+    module = class_from_page("MyModule")
+    assert loss_decreases(module())
     monkeypatch.chdir(tmp_path)
     (block,) = [block for block in BLOCKS if "localizer.save" in block]
     exec(compile(block, str(PAGE), "exec"), {"MyModule": module})
@@ -280,18 +280,18 @@ def test_the_nnx_adapter_of_the_page():
             first, second = self.layers
             return second(nnx.relu(first(images.reshape(len(images), -1) / 255))).reshape(-1, 5, 2)
 
-    model = shown("NnxModel")(Perceptron)
+    model = class_from_page("NnxModel")(Perceptron)
     variables = as_network(model).init(KEY, crops(1))
     expected = Perceptron(nnx.Rngs(KEY))(crops())
     points, _ = as_network(model).apply(variables, crops(), train=False)
     np.testing.assert_allclose(points, expected, rtol=1e-5)
-    assert descends(model)
+    assert loss_decreases(model)
 
 
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass
 class Single:
-    """A module as Equinox has them: itself a pytree, called with one image, with a part that is no array."""
+    """A module like Equinox's: a pytree, called with one image, with a field that is not an array."""
 
     weights: Any
     activation: Any = jnp.tanh
@@ -308,7 +308,7 @@ class Single:
 
 
 def equinox():
-    """Equinox where it is installed, else its three functions that the page uses."""
+    """Return Equinox if it is installed, else replacements of the three functions that the page uses."""
     try:
         import equinox as installed
     except ImportError:
@@ -316,20 +316,22 @@ def equinox():
         def is_array(value):
             return isinstance(value, jax.Array)
 
-        def chosen(tree, kept, *, inverse=False):
-            return jax.tree.map(lambda leaf: leaf if kept(leaf) is not inverse else None, tree)
+        def filter_tree(tree, predicate, *, inverse=False):
+            return jax.tree.map(lambda leaf: leaf if predicate(leaf) is not inverse else None, tree)
 
-        def combine(one, another):
-            return jax.tree.map(lambda a, b: b if a is None else a, one, another, is_leaf=lambda leaf: leaf is None)
+        def combine(first, second):
+            return jax.tree.map(lambda a, b: b if a is None else a, first, second, is_leaf=lambda leaf: leaf is None)
 
-        return types.SimpleNamespace(is_array=is_array, filter=chosen, combine=combine)
+        return types.SimpleNamespace(is_array=is_array, filter=filter_tree, combine=combine)
     return installed
 
 
 def test_the_equinox_adapter_of_the_page():
-    model = shown("EquinoxModel", eqx=equinox())(lambda key: Single(0.1 * jax.random.normal(key, (8 * 8 * 3, 10))))
+    model = class_from_page("EquinoxModel", eqx=equinox())(
+        lambda key: Single(0.1 * jax.random.normal(key, (8 * 8 * 3, 10)))
+    )
     variables = as_network(model).init(KEY, crops(1))
     points, _ = as_network(model).apply(variables, crops(), train=False)
     assert isinstance(variables["params"], Single)
     np.testing.assert_allclose(points[1], Single(variables["params"].weights)(crops()[1]), rtol=1e-5)
-    assert descends(model)
+    assert loss_decreases(model)

@@ -1,4 +1,4 @@
-"""2 x 2 max-pooling against Flax's own, value and gradients."""
+"""2 x 2 max-pooling against Flax's: values and gradients."""
 
 import flax.linen as nn
 import jax
@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from wing_jax.models import max_pool_2x2
 
-# Few values, so that most windows have ties.
+# Few distinct values, so that most windows have ties.
 tied = arrays.arrays(np.float32, (2, 4, 6, 2), elements=st.sampled_from([-1.0, 0.0, 0.5, 2.0]))
 
 
@@ -24,7 +24,7 @@ def normals(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
-def pulled_back(pool, x, weights):
+def gradient_of(pool, x, weights):
     return jax.grad(lambda x: (pool(x) * weights).sum())(x)
 
 
@@ -33,7 +33,7 @@ def pulled_back(pool, x, weights):
 def test_value_and_gradient_equal_flax_with_ties(x):
     x, weights = jnp.asarray(x), normals(2, 2, 3, 2)
     np.testing.assert_array_equal(max_pool_2x2(x), flax_pool(x))
-    np.testing.assert_array_equal(pulled_back(max_pool_2x2, x, weights), pulled_back(flax_pool, x, weights))
+    np.testing.assert_array_equal(gradient_of(max_pool_2x2, x, weights), gradient_of(flax_pool, x, weights))
 
 
 def test_first_of_equal_values_takes_the_whole_gradient():
@@ -41,22 +41,22 @@ def test_first_of_equal_values_takes_the_whole_gradient():
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0], [0, 0]])
 
 
-def test_forward_and_reverse_derivatives_are_one_map():
+def test_forward_and_reverse_derivatives_agree():
     x, direction, weights = normals(2, 4, 4, 3), normals(2, 4, 4, 3, seed=1), normals(2, 2, 2, 3, seed=2)
-    _, pushed = jax.jvp(max_pool_2x2, (x,), (direction,))
+    _, tangent = jax.jvp(max_pool_2x2, (x,), (direction,))
     np.testing.assert_allclose(
-        (pushed * weights).sum(), (pulled_back(max_pool_2x2, x, weights) * direction).sum(), rtol=1e-5
+        (tangent * weights).sum(), (gradient_of(max_pool_2x2, x, weights) * direction).sum(), rtol=1e-5
     )
 
 
 def test_gradient_agrees_with_differences_in_float64():
     with jax.enable_x64():
-        # A shuffled range: no two values are near enough for a step of the differences to change places.
+        # A shuffled range: no two values are so close that a step of the differences changes their order.
         x = jnp.asarray(np.random.default_rng(0).permutation(32.0 * np.arange(1, 33)).reshape(1, 4, 8, 1) / 64)
         jax.test_util.check_grads(lambda x: jnp.sin(max_pool_2x2(jnp.asarray(x))), (x,), order=2, eps=1e-4)
 
 
-def test_second_derivative_goes_through():
+def test_second_derivatives_work():
     x = normals(1, 4, 4, 1)
 
     def cubes(pool):
@@ -83,9 +83,9 @@ def test_dtype_is_kept_in_value_and_gradient(dtype):
     assert jax.grad(lambda x: max_pool_2x2(x).sum())(x).dtype == dtype
 
 
-def test_jit_and_vmap_equal_the_plain_call():
+def test_jit_and_vmap_match_the_plain_call():
     x = normals(3, 2, 4, 4, 2)
-    expected = np.stack([max_pool_2x2(one) for one in x])
+    expected = np.stack([max_pool_2x2(image) for image in x])
     np.testing.assert_array_equal(jax.jit(jax.vmap(max_pool_2x2))(x), expected)
 
 

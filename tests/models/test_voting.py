@@ -1,4 +1,4 @@
-"""The voting network: its count against NumPy, its first answer, what its votes may do, and that it learns."""
+"""The voting network: the combination of votes against NumPy, shapes, and that it learns."""
 
 import jax
 import jax.numpy as jnp
@@ -7,28 +7,28 @@ import optax
 import pytest
 
 from wing_jax.models import VotingRegressor, make_model
-from wing_jax.models.voting import WINDOW, counted
+from wing_jax.models.voting import WINDOW, combine_votes
 
 SIZE = 64
 
 
-def drawn(seed, side=8, points=3):
+def sample_votes(seed, side=8, points=3):
     rng = np.random.default_rng(seed)
     votes = rng.normal(0, 1, (2, side * side, 3, points)).astype(np.float32)
     return votes, rng.uniform(10, 50, (2, points, 2)).astype(np.float32)
 
 
-def count(votes, regressed):
+def combine(votes, regressed):
     """`counted`, where what is seen at a place are its votes themselves."""
-    seen, points = votes.reshape(*votes.shape[:2], -1), votes.shape[3]
+    features, points = votes.reshape(*votes.shape[:2], -1), votes.shape[3]
     kernel = np.eye(3 * points, dtype=np.float32).reshape(-1, 3, points)
     bias = np.zeros((3, points), np.float32)
-    return counted(*map(jnp.asarray, (seen, kernel, bias, regressed)), size=SIZE)
+    return combine_votes(*map(jnp.asarray, (features, kernel, bias, regressed)), size=SIZE)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_count_is_the_weighted_mean_of_the_answers(seed):
-    votes, regressed = drawn(seed)
+def test_the_result_is_the_weighted_mean_of_the_votes(seed):
+    votes, regressed = sample_votes(seed)
     side, step = 8, SIZE / 8
     expected = np.zeros((2, 3, 2))
     for face in range(2):
@@ -36,47 +36,49 @@ def test_the_count_is_the_weighted_mean_of_the_answers(seed):
             total = 0.0
             for row in range(side):
                 for column in range(side):
-                    place = np.array([(column + 0.5) * step - 0.5, (row + 0.5) * step - 0.5])
-                    said = votes[face, row * side + column, :, point].astype(float)
-                    apart = ((place - regressed[face, point]) ** 2).sum()
-                    weight = np.exp(said[0] - apart / (2 * (WINDOW * SIZE) ** 2))
-                    expected[face, point] += weight * (place + step * said[1:])
+                    cell = np.array([(column + 0.5) * step - 0.5, (row + 0.5) * step - 0.5])
+                    vote = votes[face, row * side + column, :, point].astype(float)
+                    squared_distance = ((cell - regressed[face, point]) ** 2).sum()
+                    weight = np.exp(vote[0] - squared_distance / (2 * (WINDOW * SIZE) ** 2))
+                    expected[face, point] += weight * (cell + step * vote[1:])
                     total += weight
             expected[face, point] /= total
-    np.testing.assert_allclose(count(votes, regressed), expected, rtol=1e-4)
+    np.testing.assert_allclose(combine(votes, regressed), expected, rtol=1e-4)
 
 
-def test_gradients_are_those_of_the_votes_counted_one_by_one():
+def test_gradients_match_a_plain_implementation():
     rng = np.random.default_rng(0)
     shapes = (2, 64, 6), (6, 3, 4), (3, 4), (2, 4, 2)
-    seen, kernel, bias, regressed = (jnp.asarray(rng.normal(0, 0.5, shape), jnp.float32) for shape in shapes)
-    wish = jnp.asarray(rng.normal(size=(2, 4, 2)), jnp.float32)
+    features, kernel, bias, regressed = (jnp.asarray(rng.normal(0, 0.5, shape), jnp.float32) for shape in shapes)
+    weights_of_loss = jnp.asarray(rng.normal(size=(2, 4, 2)), jnp.float32)
     line = (np.arange(8) + 0.5) * 8 - 0.5
-    places = jnp.asarray(np.stack([np.tile(line, 8), np.repeat(line, 8)], 1)[None, :, None], jnp.float32)
+    cells = jnp.asarray(np.stack([np.tile(line, 8), np.repeat(line, 8)], 1)[None, :, None], jnp.float32)
 
-    def plain(seen, kernel, bias, regressed):
-        votes = jnp.einsum("bps,skn->bpkn", seen, kernel, precision="highest") + bias[None, None]
-        apart = jnp.square(places - regressed[:, None]).sum(-1)
-        weights = jax.nn.softmax(votes[:, :, 0] - apart / (2 * (WINDOW * SIZE) ** 2), axis=1)
-        return (weights[..., None] * (places + 8 * votes[:, :, 1:].swapaxes(2, 3))).sum(1)
+    def plain(features, kernel, bias, regressed):
+        votes = jnp.einsum("bps,skn->bpkn", features, kernel, precision="highest") + bias[None, None]
+        squared_distance = jnp.square(cells - regressed[:, None]).sum(-1)
+        weights = jax.nn.softmax(votes[:, :, 0] - squared_distance / (2 * (WINDOW * SIZE) ** 2), axis=1)
+        return (weights[..., None] * (cells + 8 * votes[:, :, 1:].swapaxes(2, 3))).sum(1)
 
     def slopes(answer):
-        given = seen, kernel, bias, regressed * 20 + 32
-        return jax.grad(lambda *given: (answer(*given) * wish).sum(), (0, 1, 2, 3))(*given)
+        arguments = features, kernel, bias, regressed * 20 + 32
+        return jax.grad(lambda *arguments: (answer(*arguments) * weights_of_loss).sum(), (0, 1, 2, 3))(*arguments)
 
-    for mine, expected in zip(slopes(lambda *given: counted(*given, size=SIZE)), slopes(plain), strict=True):
-        np.testing.assert_allclose(mine, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    for gradient, expected in zip(
+        slopes(lambda *arguments: combine_votes(*arguments, size=SIZE)), slopes(plain), strict=True
+    ):
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
-def test_places_that_do_not_care_leave_the_regressed_point_where_it_is():
+def test_equal_votes_keep_the_regressed_point():
     regressed = jnp.array([[[31.5, 31.5], [25.0, 36.0]]])
-    np.testing.assert_allclose(count(np.zeros((1, 256, 3, 2), np.float32), regressed), regressed, atol=0.05)
+    np.testing.assert_allclose(combine(np.zeros((1, 256, 3, 2), np.float32), regressed), regressed, atol=0.05)
 
 
-def test_one_place_that_is_sure_decides():
+def test_one_vote_with_a_large_weight_decides():
     votes = np.zeros((1, 64, 3, 1), np.float32)
     votes[0, 2 * 8 + 5] = np.array([[50.0], [0.25], [-0.5]])  # row 2, column 5
-    answer = count(votes, jnp.array([[[30.0, 30.0]]]))
+    answer = combine(votes, jnp.array([[[30.0, 30.0]]]))
     np.testing.assert_allclose(answer[0, 0], [5.5 * 8 - 0.5 + 2, 2.5 * 8 - 0.5 - 4], atol=1e-3)
 
 
@@ -91,35 +93,35 @@ def test_shapes_and_names(size, channels):
     assert variables["params"]["votes"]["kernel"].shape == (8, 15)
     deeper = make_model("voting", points=5, channels=channels, hidden=8, norm="batch", residual=2)
     more = jax.eval_shape(deeper.init, jax.random.key(0), jnp.zeros((1, size, size, 3), jnp.uint8))
-    convolutions = [sum(name.startswith("Conv_") for name in each["params"]) for each in (variables, more)]
+    convolutions = [sum(name.startswith("Conv_") for name in tree["params"]) for tree in (variables, more)]
     assert convolutions[1] == convolutions[0] + 4
 
 
 @pytest.mark.parametrize("residual", [0, 1])
-def test_it_learns_where_a_bright_spot_is(residual):
+def test_it_learns_the_position_of_a_bright_spot(residual):
     rng = np.random.default_rng(0)
     model = VotingRegressor(points=1, channels=(8, 8, 8, 16), hidden=16, norm="batch", residual=residual)
     spots = rng.uniform(8, 55, (256, 2)).astype(np.float32)
     line = np.arange(SIZE)
-    apart = (line[None, None] - spots[:, :1, None]) ** 2 + (line[None, :, None] - spots[:, 1:, None]) ** 2
-    images = jnp.asarray((255 * np.exp(-apart / 18))[..., None].repeat(3, -1).astype(np.uint8))
+    squared_distance = (line[None, None] - spots[:, :1, None]) ** 2 + (line[None, :, None] - spots[:, 1:, None]) ** 2
+    images = jnp.asarray((255 * np.exp(-squared_distance / 18))[..., None].repeat(3, -1).astype(np.uint8))
     variables = jax.jit(model.init)(jax.random.key(0), images[:1])
     optimizer, target = optax.adam(1e-2), jnp.asarray(spots)
 
     @jax.jit
-    def step(params, stats, kept, batch):
+    def step(params, stats, optimizer_state, batch):
         def loss(params):
-            told = {"params": params, "batch_stats": stats}
-            answer, changed = model.apply(told, images[batch], train=True, mutable=["batch_stats"])
+            model_variables = {"params": params, "batch_stats": stats}
+            answer, changed = model.apply(model_variables, images[batch], train=True, mutable=["batch_stats"])
             return jnp.abs(answer[:, 0] - target[batch]).mean(), changed["batch_stats"]
 
-        (value, stats_now), slope = jax.value_and_grad(loss, has_aux=True)(params)
-        update, kept = optimizer.update(slope, kept, params)
-        return optax.apply_updates(params, update), stats_now, kept, value
+        (value, new_stats), slope = jax.value_and_grad(loss, has_aux=True)(params)
+        update, optimizer_state = optimizer.update(slope, optimizer_state, params)
+        return optax.apply_updates(params, update), new_stats, optimizer_state, value
 
     state = variables["params"], variables["batch_stats"], optimizer.init(variables["params"])
     values = []
     for _ in range(100):
         *state, value = step(*state, jnp.asarray(rng.choice(256, 8, replace=False)))
         values.append(float(value))
-    assert np.mean(values[-10:]) < 3  # pixels; a network that answers the middle is off by 12
+    assert np.mean(values[-10:]) < 3  # pixels; always predicting the middle has an error of 12

@@ -1,4 +1,4 @@
-"""The synthetic faces: the truth they carry, and that the pictures show it."""
+"""The synthetic faces: their ground truth, and that the pictures match it."""
 
 import dataclasses
 import hashlib
@@ -15,13 +15,13 @@ from wing_jax.synthetic.appearance import Appearance, Expression, Light, Paint, 
 from wing_jax.synthetic.clothing import STRIP
 from wing_jax.synthetic.mesh import landmark_sites
 from wing_jax.synthetic.raster import rasterize
-from wing_jax.synthetic.render import draw_face, render_face, render_faces, texels_of
+from wing_jax.synthetic.render import draw_face, render_face, render_faces, texels_per_mm
 from wing_jax.synthetic.texture import PAGE_SIZE, to_page
 
 BARE = Appearance(hair="bald")
 
 
-def posed(appearance: Appearance = BARE, **pose) -> Appearance:
+def with_pose(appearance: Appearance = BARE, **pose) -> Appearance:
     return dataclasses.replace(appearance, pose=Pose(**pose))
 
 
@@ -39,7 +39,7 @@ def test_shapes_and_types():
     assert all(isinstance(angle, float) for angle in (face.yaw, face.pitch, face.roll))
 
 
-def test_depends_on_seed_and_index_alone():
+def test_depends_only_on_seed_and_index():
     alone = [digest(render_face(seed=5, index=i, size=64)) for i in reversed(range(6))][::-1]
     assert [digest(face) for face in render_faces(6, seed=5, size=64, workers=3)] == alone
     assert [digest(face) for face in render_faces(6, seed=5, size=64, workers=1)] == alone
@@ -56,7 +56,7 @@ def test_same_in_another_process():
     assert printed.strip() == digest(render_face(seed=5, index=1, size=64))
 
 
-def test_same_look_at_every_size():
+def test_same_points_at_every_size():
     small, large = (render_face(seed=2, index=9, size=size) for size in (64, 192))
     np.testing.assert_allclose((small.points + 0.5) * 3 - 0.5, large.points, atol=1e-3)
 
@@ -69,7 +69,7 @@ def test_face_fills_about_half_of_the_picture():
         assert ((face.points > -0.5) & (face.points < 127.5)).all()
 
 
-def test_pictures_are_neither_flat_nor_burnt():
+def test_pictures_have_contrast_and_are_not_overexposed():
     for face in render_faces(12, seed=4, size=96, workers=1):
         assert face.image.std() > 15
         assert (face.image.max(-1) >= 254).mean() < 0.25
@@ -78,36 +78,36 @@ def test_pictures_are_neither_flat_nor_burnt():
 @pytest.mark.parametrize("yaw", [0.0, 25.0, 60.0, 90.0])
 def test_mirrored_pose_mirrors_the_points(yaw):
     size = 128
-    right = draw_face(posed(yaw=yaw, pitch=7.0, roll=5.0), size=size)
-    left = draw_face(posed(yaw=-yaw, pitch=7.0, roll=-5.0), size=size)
+    right = draw_face(with_pose(yaw=yaw, pitch=7.0, roll=5.0), size=size)
+    left = draw_face(with_pose(yaw=-yaw, pitch=7.0, roll=-5.0), size=size)
     mirrored = np.stack([size - 1 - right.points[:, 0], right.points[:, 1]], axis=1)[IBUG_68.flip]
     np.testing.assert_allclose(left.points, mirrored, atol=0.02)
     assert (left.visible == right.visible[IBUG_68.flip]).mean() > 0.95
 
 
 def test_signs_of_the_angles():
-    middle = draw_face(posed(), size=256).points
+    middle = draw_face(with_pose(), size=256).points
     outer = (36, 45)
     assert middle[30, 0] == pytest.approx(127.5, abs=0.5)
     assert middle[36, 0] < middle[45, 0]
-    turned = draw_face(posed(yaw=30.0), size=256).points
+    turned = draw_face(with_pose(yaw=30.0), size=256).points
     assert turned[30, 0] > turned[list(outer), 0].mean() + 10
-    lifted = draw_face(posed(pitch=15.0), size=256).points
+    lifted = draw_face(with_pose(pitch=15.0), size=256).points
     assert np.ptp(lifted[[30, 33], 1]) < np.ptp(middle[[30, 33], 1]) or lifted[30, 1] < lifted[33, 1]
     assert lifted[30, 1] - lifted[list(outer), 1].mean() < middle[30, 1] - middle[list(outer), 1].mean()
-    rolled = draw_face(posed(roll=12.0), size=256).points
+    rolled = draw_face(with_pose(roll=12.0), size=256).points
     across = rolled[45] - rolled[36]
     assert np.rad2deg(np.arctan2(across[1], across[0])) == pytest.approx(12.0, abs=0.5)
 
 
 def test_a_profile_hides_its_far_side():
-    right, left = draw_face(posed(yaw=90.0), size=160).visible, draw_face(posed(yaw=-90.0), size=160).visible
+    right, left = draw_face(with_pose(yaw=90.0), size=160).visible, draw_face(with_pose(yaw=-90.0), size=160).visible
     near, far = [36, 48, 17, 2, 3], [45, 54, 26, 13, 14]
     assert right[near].all()
     assert not right[far].any()
     assert left[far].all()
     assert not left[near].any()
-    assert draw_face(posed(), size=160).visible[17:].all()
+    assert draw_face(with_pose(), size=160).visible[17:].all()
 
 
 def test_hair_hides_and_a_mask_covers():
@@ -147,22 +147,22 @@ def test_expressions_move_the_points():
 
 
 def marked_pages(sites: np.ndarray, size: int):
-    """Textures that are gray but for three dots, one a channel, on three of the points; and those points."""
-    texels = texels_of(size)
+    """Yield gray textures with three dots, one per channel, on three of the points; and these points."""
+    texels = texels_per_mm(size)
     height, width = round(PAGE_SIZE[1] * texels) + round(STRIP * texels), round(PAGE_SIZE[0] * texels)
     x, y = (np.arange(width) + 0.5) / texels, (np.arange(height) + 0.5) / texels
-    places = to_page(sites)
+    positions = to_page(sites)
     for first in range(0, 66, 3):
         page = np.full((3, height, width), 100, np.float32)
         for channel, point in enumerate(range(first, first + 3)):
-            distance = np.hypot(x[None] - places[point, 0], y[:, None] - places[point, 1])
+            distance = np.hypot(x[None] - positions[point, 0], y[:, None] - positions[point, 1])
             page[channel] += 100 * np.clip(2.5 - distance, 0, 1)
         yield range(first, first + 3), page
 
 
 @pytest.mark.parametrize("index", [0, 3])
 def test_marks_on_the_skin_appear_at_the_points(index):
-    """The strongest test: dots painted on the points' places are found in the picture within half a pixel or so."""
+    """Dots painted at the points' texture positions appear in the picture within about half a pixel of the points."""
     size = 256
     appearance = dataclasses.replace(sample_appearance(seed=8, index=index), hair="bald", hat="none", occluder="none")
     appearance = dataclasses.replace(appearance, pose=Pose(yaw=(-20.0, 35.0)[index % 2], pitch=6.0, roll=-9.0))
@@ -173,12 +173,12 @@ def test_marks_on_the_skin_appear_at_the_points(index):
             plain = draw_face(appearance, size=size, texture=np.full_like(page, 100)).image.astype(float)
         face = draw_face(appearance, size=size, texture=page)
         for channel, point in enumerate(points):
-            shown = np.clip(face.image[..., channel] - plain[..., channel], 0, None)
-            if not face.visible[point] or shown.sum() < 300:
+            dot = np.clip(face.image[..., channel] - plain[..., channel], 0, None)
+            if not face.visible[point] or dot.sum() < 300:
                 continue
-            rows, columns = np.indices(shown.shape)
-            found = np.array([(columns * shown).sum(), (rows * shown).sum()]) / shown.sum()
-            errors.append(np.linalg.norm(found - face.points[point]))
+            rows, columns = np.indices(dot.shape)
+            center = np.array([(columns * dot).sum(), (rows * dot).sum()]) / dot.sum()
+            errors.append(np.linalg.norm(center - face.points[point]))
     assert len(errors) > 45
     assert np.median(errors) < 0.3
     assert np.quantile(errors, 0.9) < 1.0
@@ -189,8 +189,8 @@ def test_eyes_and_lips_are_painted_where_the_points_are():
     appearance = dataclasses.replace(BARE, light=light, paint=Paint(freckles=0), noise=0.0)
     face = draw_face(appearance, size=256)
 
-    def color(places) -> np.ndarray:
-        column, row = np.round(np.mean(places, axis=0)).astype(int)
+    def color(positions) -> np.ndarray:
+        column, row = np.round(np.mean(positions, axis=0)).astype(int)
         return face.image[row - 1 : row + 2, column - 1 : column + 2].mean((0, 1))
 
     cheek = color([face.points[31], face.points[3], face.points[41]])
@@ -216,11 +216,11 @@ def test_any_head_keeps_the_order_of_its_points(yaw, pitch, trait, opening):
     assert (sites[[41, 40, 46, 47], 1] > sites[[37, 38, 44, 43], 1]).all()
 
 
-def test_rasteriser_against_brute_force():
+def test_rasterizer_against_brute_force():
     random, size = np.random.default_rng(0), 24
     vertices = random.uniform(-4, 28, (30, 3)).astype(np.float32)
     triangles = random.integers(0, 30, (40, 3))
-    seen = rasterize(vertices, triangles, size=size)
+    fragments = rasterize(vertices, triangles, size=size)
     y, x = np.mgrid[:size, :size].astype(float)
     expected = np.full((size, size), -np.inf)
     for a, b, c in vertices[triangles].astype(float):
@@ -230,11 +230,11 @@ def test_rasteriser_against_brute_force():
         weights = np.linalg.solve(system, np.stack([x.ravel(), y.ravel(), np.ones(x.size)]))
         near = (weights.T @ np.array([a[2], b[2], c[2]])).reshape(size, size)
         expected = np.where((weights >= 0).all(0).reshape(size, size), np.maximum(expected, near), expected)
-    both = np.isfinite(expected) & np.isfinite(seen.depth)
-    assert both.sum() > 100
-    assert (np.isfinite(expected) == np.isfinite(seen.depth)).mean() > 0.99
-    assert np.quantile(np.abs(seen.depth[both] - expected[both]), 0.99) < 1e-2
-    np.testing.assert_allclose(seen.weights.sum(0), 1, atol=1e-5)
+    covered = np.isfinite(expected) & np.isfinite(fragments.depth)
+    assert covered.sum() > 100
+    assert (np.isfinite(expected) == np.isfinite(fragments.depth)).mean() > 0.99
+    assert np.quantile(np.abs(fragments.depth[covered] - expected[covered]), 0.99) < 1e-2
+    np.testing.assert_allclose(fragments.weights.sum(0), 1, atol=1e-5)
 
 
 def test_bad_input_raises():

@@ -1,8 +1,8 @@
 """Augmentation of face crops and their points, and the warp that cuts crops out of images.
 
-An `Augmentation` draws parameters for each face (`sample`) and applies them to a batch (`apply`). Those of a list are
-independent of each other: taking one away changes the random numbers of no other. By `register_augmentation` other
-packages add theirs.
+An `Augmentation` samples parameters for each face (`sample`) and applies them to a batch (`apply`). The augmentations
+of a list are independent: removing one does not change the random numbers of the others. Other packages add theirs
+by `register_augmentation`.
 
 Example:
   >>> from wing_jax import augment

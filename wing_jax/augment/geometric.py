@@ -1,7 +1,7 @@
-"""Geometric augmentations, and what their one matrix does to crops and points. Draws are uniform within +- the value.
+"""Geometric augmentations, and the effect of their composed matrix on crops and points. Samples are uniform in +-value.
 
-A face meets them in the order of the list. In a training by a config it is stretched upright (`aspect_jitter`), turned,
-scaled, mirrored and shifted, in this order.
+They apply in the order of the list. Training from a config stretches the upright face (`aspect_jitter`), then rotates,
+scales, mirrors and shifts it, in this order.
 """
 
 import functools
@@ -18,28 +18,28 @@ from wing_jax.types import Affine, Points, Visible
 
 @register_augmentation
 def rotation(degrees: int | float) -> Augmentation:
-    """Turns about the crop's center.
+    """Rotate about the crop's center.
 
     Args:
-      degrees: the largest angle, 0 to 360, either way.
+      degrees: the largest angle in either direction, 0 to 360.
 
     Returns:
       The augmentation.
 
     Raises:
-      InputError: `degrees` lies outside.
+      InputError: `degrees` is out of range.
 
     Example:
       >>> rotation(20)
       <Augmentation 'rotation' on geometry>
     """
     degrees = check_between("degrees", degrees, 0, 360)
-    return Augmentation("rotation", functools.partial(_signed, largest=degrees), _rotate, "geometry")
+    return Augmentation("rotation", functools.partial(_sample_scaled, largest=degrees), _rotate, "geometry")
 
 
 @register_augmentation
 def translation(fraction: int | float) -> Augmentation:
-    """Shifts along x and along y, each by its own draw.
+    """Shift along x and along y, by independent samples.
 
     Args:
       fraction: the largest shift, in fractions of the crop's side, at least 0.
@@ -55,12 +55,14 @@ def translation(fraction: int | float) -> Augmentation:
       <Augmentation 'translation' on geometry>
     """
     fraction = check_between("fraction", fraction, 0, UNBOUNDED)
-    return Augmentation("translation", functools.partial(_signed, largest=fraction, shape=(2,)), _translate, "geometry")
+    return Augmentation(
+        "translation", functools.partial(_sample_scaled, largest=fraction, shape=(2,)), _translate, "geometry"
+    )
 
 
 @register_augmentation
 def scale(fraction: int | float) -> Augmentation:
-    """Enlarges or shrinks the face: the crop's side is divided by 1 +- the draw.
+    """Enlarge or shrink the face: the crop's side is divided by 1 +- the sample.
 
     Args:
       fraction: the largest change, 0 to 0.9.
@@ -69,20 +71,20 @@ def scale(fraction: int | float) -> Augmentation:
       The augmentation.
 
     Raises:
-      InputError: `fraction` lies outside.
+      InputError: `fraction` is out of range.
 
     Example:
       >>> scale(0.1)
       <Augmentation 'scale' on geometry>
     """
     fraction = check_between("fraction", fraction, 0, 0.9)
-    return Augmentation("scale", functools.partial(_factor, fraction=fraction), _scale, "geometry")
+    return Augmentation("scale", functools.partial(_sample_factor, fraction=fraction), _scale, "geometry")
 
 
 @register_augmentation
 def aspect_jitter(fraction: int | float) -> Augmentation:
-    """Makes the face wider and flatter, or narrower and longer: it grows by 1 +- the draw along x, and shrinks as much
-    along y.
+    """Make the face wider and shorter, or narrower and longer: it grows by 1 +- the sample along x, and shrinks by the
+    same factor along y.
 
     Args:
       fraction: the largest change, 0 to 0.9.
@@ -91,92 +93,95 @@ def aspect_jitter(fraction: int | float) -> Augmentation:
       The augmentation.
 
     Raises:
-      InputError: `fraction` lies outside.
+      InputError: `fraction` is out of range.
 
     Example:
       >>> aspect_jitter(0.1)
       <Augmentation 'aspect_jitter' on geometry>
     """
     fraction = check_between("fraction", fraction, 0, 0.9)
-    return Augmentation("aspect_jitter", functools.partial(_factor, fraction=fraction), _jitter_aspect, "geometry")
+    return Augmentation(
+        "aspect_jitter", functools.partial(_sample_factor, fraction=fraction), _jitter_aspect, "geometry"
+    )
 
 
 @register_augmentation
 def flip(*, probability: int | float = 0.5) -> Augmentation:
-    """Mirrors the face left to right; the points' names are swapped by the scheme.
+    """Mirror the face left to right; the scheme's permutation swaps the names of the points.
 
     Args:
-      probability: the share of faces mirrored, 0 to 1.
+      probability: the share of mirrored faces, 0 to 1.
 
     Returns:
       The augmentation.
 
     Raises:
-      InputError: `probability` lies outside.
+      InputError: `probability` is out of range.
 
     Example:
       >>> flip()
       <Augmentation 'flip' on geometry>
     """
     probability = check_between("probability", probability, 0, 1)
-    return Augmentation("flip", functools.partial(chosen, probability=probability), _flip, "geometry")
+    return Augmentation("flip", functools.partial(sample_bool, probability=probability), _flip, "geometry")
 
 
-def chosen(key: Array, *, probability: float) -> Bool[Array, ""]:
-    """Whether an augmentation of this probability is done."""
+def sample_bool(key: Array, *, probability: float) -> Bool[Array, ""]:
+    """Sample whether to apply an augmentation of this probability."""
     return jax.random.uniform(key, dtype=jnp.float32) < probability
 
 
-def signed(key: Array, *, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
-    """Uniform numbers in [-1, 1)."""
+def sample_signed(key: Array, *, shape: tuple[int, ...] = ()) -> Float[Array, "..."]:
+    """Sample uniform numbers in [-1, 1)."""
     return 2 * jax.random.uniform(key, shape, jnp.float32) - 1
 
 
-def _signed(key: Array, *, largest: float, shape: tuple[int, ...] = ()) -> Array:
-    return largest * signed(key, shape=shape)
+def _sample_scaled(key: Array, *, largest: float, shape: tuple[int, ...] = ()) -> Array:
+    return largest * sample_signed(key, shape=shape)
 
 
-def _factor(key: Array, *, fraction: float) -> Array:
-    return 1 + fraction * signed(key)
+def _sample_factor(key: Array, *, fraction: float) -> Array:
+    return 1 + fraction * sample_signed(key)
 
 
 def _rotate(matrices: Affine, degrees: Float[Array, "n"]) -> Affine:
     radians = degrees * np.float32(np.pi / 180)
     cosine, sine = jnp.cos(radians), jnp.sin(radians)
-    return _then(matrices, [[cosine, sine], [-sine, cosine]])  # the inverse: from the turned crop to the upright one
+    # The inverse rotation: from the rotated crop to the upright one.
+    return _compose_rows(matrices, [[cosine, sine], [-sine, cosine]])
 
 
 def _translate(matrices: Affine, shifts: Float[Array, "n 2"]) -> Affine:
     one, zero = jnp.ones_like(shifts[:, 0]), jnp.zeros_like(shifts[:, 0])
-    return _then(matrices, [[one, zero, -shifts[:, 0]], [zero, one, -shifts[:, 1]]])
+    return _compose_rows(matrices, [[one, zero, -shifts[:, 0]], [zero, one, -shifts[:, 1]]])
 
 
 def _scale(matrices: Affine, factors: Float[Array, "n"]) -> Affine:
     zero = jnp.zeros_like(factors)
-    return _then(matrices, [[1 / factors, zero], [zero, 1 / factors]])
+    return _compose_rows(matrices, [[1 / factors, zero], [zero, 1 / factors]])
 
 
 def _jitter_aspect(matrices: Affine, factors: Float[Array, "n"]) -> Affine:
     zero = jnp.zeros_like(factors)
-    return _then(matrices, [[1 / factors, zero], [zero, factors]])
+    return _compose_rows(matrices, [[1 / factors, zero], [zero, factors]])
 
 
 def _flip(matrices: Affine, mirror: Bool[Array, "n"]) -> Affine:
     sign = jnp.where(mirror, np.float32(-1), np.float32(1))
     one, zero = jnp.ones_like(sign), jnp.zeros_like(sign)
-    return _then(matrices, [[sign, zero], [zero, one]])
+    return _compose_rows(matrices, [[sign, zero], [zero, one]])
 
 
-def _then(matrices: Affine, rows: list[list[Array]]) -> Affine:
-    """`matrices`, and then the affine of these rows of numbers `[n]`; a missing last column is 0."""
+def _compose_rows(matrices: Affine, rows: list[list[Array]]) -> Affine:
+    """Compose `matrices` with the affine of these rows of numbers `[n]`; a missing last column is 0."""
     columns = [[*row, jnp.zeros_like(row[0])][:3] for row in rows]
     return geometry.compose(matrices, jnp.stack([jnp.stack(row, 1) for row in columns], 1))
 
 
 def augmented_transforms(transforms: Affine, matrices: Affine, *, size: int) -> Affine:
-    """Affines `[n, 2, 3]` from the pixels of augmented crops of `size` pixels to those of their images.
+    """Return affines `[n, 2, 3]` from the pixels of augmented crops of `size` pixels to those of their images.
 
-    `transforms` are those of the crops without augmentation, `matrices` are `apply_geometry`'s.
+    `transforms` are those of the crops without augmentation, `matrices` are from `apply_geometry`.
     """
     xp = geometry.namespace(transforms, matrices)
     center = np.float32((size - 1) / 2)
@@ -192,15 +197,17 @@ def points_in_crop(
     mirror: Bool[Array | np.ndarray, "n"],
     permutation: Int[Array | np.ndarray, "points"],
 ) -> tuple[Points, Visible]:
-    """Points of the images `[n, points, 2]`, and whether they are visible, seen in the crops of `transforms`; mirrored
-    faces get their points' names swapped by the scheme's `permutation`."""
+    """Map points of the images `[n, points, 2]` and their visibility to the crops of `transforms`.
+
+    In mirrored faces, the scheme's `permutation` swaps the names of the points.
+    """
     xp = geometry.namespace(points)
-    seen = geometry.transform(geometry.invert(transforms), points)
-    seen = xp.where(mirror[:, None, None], seen[:, permutation], seen)
-    return seen, xp.where(mirror[:, None], visible[:, permutation], visible)
+    in_crop = geometry.transform(geometry.invert(transforms), points)
+    in_crop = xp.where(mirror[:, None, None], in_crop[:, permutation], in_crop)
+    return in_crop, xp.where(mirror[:, None], visible[:, permutation], visible)
 
 
 def supersampling(transforms: Float[np.ndarray, "*n 2 3"]) -> int:
-    """How many samples a side each crop pixel needs, so that no crop reads its image coarser than 1.5 pixels."""
+    """Return the samples per side of each crop pixel that keep the sampling step at most 1.5 image pixels."""
     step = float(np.median(np.sqrt(np.abs(np.linalg.det(transforms[..., :2])))))
     return max(1, round(step))

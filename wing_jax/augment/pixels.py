@@ -1,7 +1,7 @@
-"""Pixel augmentations, for the device by JAX and for the host by OpenCV: the same parameters, nearly the same pixels.
+"""Pixel augmentations, on the device by JAX and on the host by OpenCV: the same parameters, nearly the same pixels.
 
-In a training by a config they come in the order in which a picture meets them: blur, lower resolution, color, noise,
-occlusion and JPEG compression. `wing_jax.augment.operations` does the work.
+Training from a config applies them in the order in which they occur in a camera: blur, lower resolution, color, noise,
+occlusion and JPEG compression. `wing_jax.augment.operations` implements them.
 """
 
 import functools
@@ -14,9 +14,16 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8, UInt32
 
 from wing_jax.augment.augmentation import UNBOUNDED, Augmentation, check_between, register_augmentation
-from wing_jax.augment.geometric import chosen, signed
-from wing_jax.augment.jpeg_codec import compressed
-from wing_jax.augment.operations import downscaled, gaussian_blur, gaussian_taps, inside, pixels_left, standard_normal
+from wing_jax.augment.geometric import sample_bool, sample_signed
+from wing_jax.augment.jpeg_codec import simulate_jpeg
+from wing_jax.augment.operations import (
+    box_mask,
+    gaussian_blur,
+    gaussian_taps,
+    reduce_resolution,
+    reduced_size,
+    standard_normal,
+)
 from wing_jax.geometry import crop_pixels
 
 LOSSLESS = 100.0  # the quality of crops that are not compressed
@@ -25,21 +32,21 @@ Crops = UInt8[np.ndarray, "n size size 3"]
 
 
 class ColorParams(NamedTuple):
-    """Of `color`: what the channels are multiplied by, and the contrast about the crop's mean."""
+    """Parameters of `color`: the factors of the channels, and the contrast about the crop's mean."""
 
     gain: Float[Array | np.ndarray, "*n 3"]
     contrast: Float[Array | np.ndarray, "*n"]
 
 
 class NoiseParams(NamedTuple):
-    """Of `noise`: its standard deviation in gray levels, and the words that its numbers are hashes of."""
+    """Parameters of `noise`: its standard deviation in gray levels, and the random words that seed its hash."""
 
     deviation: Float[Array | np.ndarray, "*n"]
     words: UInt32[Array | np.ndarray, "*n 2"]
 
 
 class OcclusionParams(NamedTuple):
-    """Of `occlusion`: x0, y0, x1, y1 in fractions of the crop, empty where there is none, and the gray level."""
+    """Parameters of `occlusion`: x0, y0, x1, y1 in fractions of the crop, an empty box for none, and the gray level."""
 
     box: Float[Array | np.ndarray, "*n 4"]
     shade: Float[Array | np.ndarray, "*n"]
@@ -47,17 +54,17 @@ class OcclusionParams(NamedTuple):
 
 @register_augmentation
 def blur(probability: int | float, *, sigma: int | float = 1.0) -> Augmentation:
-    """Gaussian blur.
+    """Blur by a Gaussian.
 
     Args:
-      probability: the share of crops blurred, 0 to 1.
+      probability: the share of blurred crops, 0 to 1.
       sigma: its standard deviation in pixels of the crop, above 0.
 
     Returns:
       The augmentation.
 
     Raises:
-      InputError: a number lies outside.
+      InputError: a number is out of range.
 
     Example:
       >>> blur(0.5)
@@ -67,7 +74,7 @@ def blur(probability: int | float, *, sigma: int | float = 1.0) -> Augmentation:
     sigma = check_between("sigma", sigma, 1e-3, 1e3)
     return Augmentation(
         "blur",
-        functools.partial(chosen, probability=probability),
+        functools.partial(sample_bool, probability=probability),
         functools.partial(_blur, sigma=sigma),
         "pixels",
         functools.partial(_blur_on_host, sigma=sigma),
@@ -76,10 +83,10 @@ def blur(probability: int | float, *, sigma: int | float = 1.0) -> Augmentation:
 
 @register_augmentation
 def downscale(factor: int | float) -> Augmentation:
-    """Lower resolution: the crop shows what is left at 1 / (1 + up to `factor`) of its resolution.
+    """Lower the resolution, to 1 / (1 + a random number up to `factor`); the crop's size does not change.
 
     Args:
-      factor: at least 0.
+      factor: largest reduction, at least 0.
 
     Returns:
       The augmentation.
@@ -99,7 +106,7 @@ def downscale(factor: int | float) -> Augmentation:
 
 @register_augmentation
 def color(fraction: int | float) -> Augmentation:
-    """Brightness, contrast and the channels' gains vary.
+    """Vary brightness, contrast and the channels' gains.
 
     Args:
       fraction: the largest change of each, 0 to 1.
@@ -108,7 +115,7 @@ def color(fraction: int | float) -> Augmentation:
       The augmentation.
 
     Raises:
-      InputError: `fraction` lies outside.
+      InputError: `fraction` is out of range.
 
     Example:
       >>> color(0.2)
@@ -122,28 +129,30 @@ def color(fraction: int | float) -> Augmentation:
 
 @register_augmentation
 def grayscale(probability: int | float) -> Augmentation:
-    """Takes the color out: all three channels show the luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B.
+    """Convert to gray: all three channels show the luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B.
 
     Args:
-      probability: the share of crops in gray, 0 to 1.
+      probability: the share of gray crops, 0 to 1.
 
     Returns:
       The augmentation.
 
     Raises:
-      InputError: `probability` lies outside.
+      InputError: `probability` is out of range.
 
     Example:
       >>> grayscale(0.1)
       <Augmentation 'grayscale' on pixels>
     """
     probability = check_between("probability", probability, 0, 1)
-    return Augmentation("grayscale", functools.partial(chosen, probability=probability), _gray, "pixels", _gray_on_host)
+    return Augmentation(
+        "grayscale", functools.partial(sample_bool, probability=probability), _gray, "pixels", _gray_on_host
+    )
 
 
 @register_augmentation
 def noise(deviation: int | float) -> Augmentation:
-    """Gaussian noise, whose standard deviation is drawn for each crop.
+    """Add Gaussian noise, whose standard deviation is sampled for each crop.
 
     Args:
       deviation: the largest standard deviation in gray levels, 0 to 255.
@@ -152,7 +161,7 @@ def noise(deviation: int | float) -> Augmentation:
       The augmentation.
 
     Raises:
-      InputError: `deviation` lies outside.
+      InputError: `deviation` is out of range.
 
     Example:
       >>> noise(8.0)
@@ -166,7 +175,7 @@ def noise(deviation: int | float) -> Augmentation:
 
 @register_augmentation
 def occlusion(probability: int | float, *, side: int | float = 0.4) -> Augmentation:
-    """One rectangle of one gray, anywhere in the crop.
+    """Cover a random rectangle of the crop with one gray level.
 
     Args:
       probability: the share of crops with a rectangle, 0 to 1.
@@ -176,7 +185,7 @@ def occlusion(probability: int | float, *, side: int | float = 0.4) -> Augmentat
       The augmentation.
 
     Raises:
-      InputError: a number lies outside.
+      InputError: a number is out of range.
 
     Example:
       >>> occlusion(0.3)
@@ -190,16 +199,16 @@ def occlusion(probability: int | float, *, side: int | float = 0.4) -> Augmentat
 
 @register_augmentation
 def jpeg(probability: int | float) -> Augmentation:
-    """JPEG compression at a quality of 20 to 90.
+    """Compress by JPEG at a quality of 20 to 90.
 
     Args:
-      probability: the share of crops compressed, 0 to 1.
+      probability: the share of compressed crops, 0 to 1.
 
     Returns:
       The augmentation.
 
     Raises:
-      InputError: `probability` lies outside.
+      InputError: `probability` is out of range.
 
     Example:
       >>> jpeg(0.5)
@@ -216,8 +225,8 @@ def _sample_share(key: Array, *, factor: float) -> Array:
 
 
 def _sample_color(key: Array, *, fraction: float) -> ColorParams:
-    drawn = signed(key, shape=(5,))
-    return ColorParams(gain=1 + fraction * (0.7 * drawn[:1] + 0.3 * drawn[1:4]), contrast=1 + fraction * drawn[4])
+    uniform = sample_signed(key, shape=(5,))
+    return ColorParams(gain=1 + fraction * (0.7 * uniform[:1] + 0.3 * uniform[1:4]), contrast=1 + fraction * uniform[4])
 
 
 def _sample_noise(key: Array, *, deviation: float) -> NoiseParams:
@@ -226,19 +235,19 @@ def _sample_noise(key: Array, *, deviation: float) -> NoiseParams:
 
 
 def _sample_occlusion(key: Array, *, probability: float, side: float) -> OcclusionParams:
-    drawn = jax.random.uniform(key, (6,), jnp.float32)
-    sides = jnp.where(drawn[0] < probability, side * drawn[1:3], 0)
-    corner = drawn[3:5] * (1 - sides)
-    return OcclusionParams(box=jnp.concatenate([corner, corner + sides]), shade=255 * drawn[5])
+    uniform = jax.random.uniform(key, (6,), jnp.float32)
+    sides = jnp.where(uniform[0] < probability, side * uniform[1:3], 0)
+    corner = uniform[3:5] * (1 - sides)
+    return OcclusionParams(box=jnp.concatenate([corner, corner + sides]), shade=255 * uniform[5])
 
 
 def _sample_quality(key: Array, *, probability: float) -> Array:
-    drawn = jax.random.uniform(key, (2,), jnp.float32)
-    return jnp.where(drawn[0] < probability, jnp.floor(20 + 71 * drawn[1]), np.float32(LOSSLESS))
+    uniform = jax.random.uniform(key, (2,), jnp.float32)
+    return jnp.where(uniform[0] < probability, jnp.floor(20 + 71 * uniform[1]), np.float32(LOSSLESS))
 
 
 def _blur(images: Array, blurred: Array, *, sigma: float) -> Array:
-    return jnp.where(_each(blurred), gaussian_blur(images, sigma=sigma), images)
+    return jnp.where(_per_face(blurred), gaussian_blur(images, sigma=sigma), images)
 
 
 def _blur_on_host(crops: Crops, blurred: np.ndarray, *, sigma: float) -> Crops:
@@ -249,12 +258,12 @@ def _blur_on_host(crops: Crops, blurred: np.ndarray, *, sigma: float) -> Crops:
 
 
 def _downscale(images: Array, share: Array) -> Array:
-    return downscaled(images, jnp.asarray(pixels_left(share, size=images.shape[1])))
+    return reduce_resolution(images, jnp.asarray(reduced_size(share, size=images.shape[1])))
 
 
 def _downscale_on_host(crops: Crops, share: np.ndarray) -> Crops:
     size = crops.shape[1]
-    for crop, pixels in zip(crops, pixels_left(share, size=size).astype(int).tolist(), strict=True):
+    for crop, pixels in zip(crops, reduced_size(share, size=size).astype(int).tolist(), strict=True):
         small = cv2.resize(crop, (pixels, pixels), interpolation=cv2.INTER_AREA)
         cv2.resize(small, (size, size), crop, interpolation=cv2.INTER_LINEAR)
     return crops
@@ -262,11 +271,11 @@ def _downscale_on_host(crops: Crops, share: np.ndarray) -> Crops:
 
 def _recolor(images: Array, params: ColorParams) -> Array:
     mean = images.mean((1, 2, 3), keepdims=True)
-    return ((images - mean) * _each(params.contrast) + mean) * params.gain[:, None, None, :]
+    return ((images - mean) * _per_face(params.contrast) + mean) * params.gain[:, None, None, :]
 
 
 def _recolor_on_host(crops: Crops, params: ColorParams) -> Crops:
-    """Contrast about the crop's mean, then the channels' gains, through a table of the 256 values."""
+    """Apply the contrast about the crop's mean, then the channels' gains, by a table of the 256 values."""
     means = np.array([sum(cv2.mean(crop)) / 3 for crop in crops], np.float32)[:, None, None]
     values = np.arange(256, dtype=np.float32)[:, None]
     stretched = (values - means) * params.contrast[:, None, None] + means
@@ -277,7 +286,7 @@ def _recolor_on_host(crops: Crops, params: ColorParams) -> Crops:
 
 
 def _gray(images: Array, gray: Array) -> Array:
-    return jnp.where(_each(gray), (images * LUMA).sum(-1, keepdims=True), images)
+    return jnp.where(_per_face(gray), (images * LUMA).sum(-1, keepdims=True), images)
 
 
 def _gray_on_host(crops: Crops, gray: np.ndarray) -> Crops:
@@ -287,7 +296,7 @@ def _gray_on_host(crops: Crops, gray: np.ndarray) -> Crops:
 
 
 def _add_noise(images: Array, params: NoiseParams) -> Array:
-    return images + _each(params.deviation) * standard_normal(params.words, images.shape[1:])
+    return images + _per_face(params.deviation) * standard_normal(params.words, images.shape[1:])
 
 
 def _add_noise_on_host(crops: Crops, params: NoiseParams) -> Crops:
@@ -298,7 +307,7 @@ def _add_noise_on_host(crops: Crops, params: NoiseParams) -> Crops:
 
 
 def _occlude(images: Array, params: OcclusionParams) -> Array:
-    return jnp.where(inside(params.box, size=images.shape[1]), _each(params.shade), images)
+    return jnp.where(box_mask(params.box, size=images.shape[1]), _per_face(params.shade), images)
 
 
 def _occlude_on_host(crops: Crops, params: OcclusionParams) -> Crops:
@@ -309,21 +318,21 @@ def _occlude_on_host(crops: Crops, params: OcclusionParams) -> Crops:
 
 
 def _compress(images: Array, quality: Array) -> Array:
-    whole = jnp.clip(jnp.round(images), 0, 255)
-    return jnp.where(_each(quality) < LOSSLESS, compressed(whole, quality), whole)
+    rounded = jnp.clip(jnp.round(images), 0, 255)
+    return jnp.where(_per_face(quality) < LOSSLESS, simulate_jpeg(rounded, quality), rounded)
 
 
 def _compress_on_host(crops: Crops, quality: np.ndarray) -> Crops:
     full_color = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     for face in np.flatnonzero(quality < LOSSLESS).tolist():
         options = [cv2.IMWRITE_JPEG_QUALITY, int(quality[face]), *full_color]
-        _, record = cv2.imencode(".jpg", crops[face][..., ::-1], options)
-        decoded = cv2.imdecode(record, cv2.IMREAD_COLOR)
+        _, encoded = cv2.imencode(".jpg", crops[face][..., ::-1], options)
+        decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
         assert decoded is not None
         crops[face] = decoded[..., ::-1]
     return crops
 
 
-def _each(values: Array | np.ndarray) -> Array | np.ndarray:
-    """One value a face, to be used for all its pixels."""
+def _per_face(values: Array | np.ndarray) -> Array | np.ndarray:
+    """Add axes so that the value of each face broadcasts to all its pixels."""
     return values[:, None, None, None]

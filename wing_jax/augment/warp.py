@@ -1,5 +1,7 @@
-"""Cutting crops and face crops out of images on the device, pure and jitted: each is resampled once, by an affine
-(bilinear) or, for upright squares, by the area that each of its pixels covers."""
+"""Cut crops and face crops from images on the device, by pure functions that can be jitted.
+
+Each crop is resampled once: by an affine (bilinear), or, for upright squares, by the area that each pixel covers.
+"""
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,19 +15,20 @@ from wing_jax.types import Affine
 def warp(
     images: Shaped[Array, "batch height width channels"], transforms: Affine, *, size: int, supersample: int = 1
 ) -> Float[Array, "batch size size channels"]:
-    """Crops of `size` pixels whose pixel p shows the image at `frames` p; bilinear, the image's edge repeated.
+    """Cut crops of `size` pixels whose pixel p shows the image at `transforms` p; bilinear, with the edge repeated.
 
-    `frames` `[batch, 2, 3]` is from crop pixels to image pixels. `supersample` > 1 averages that many samples a side
-    for each crop pixel: the antialiasing where the crop shrinks its image. Returns float32 in the images' range.
+    `transforms` `[batch, 2, 3]` are from crop pixels to image pixels. `supersample` > 1 averages that many samples per
+    side for each crop pixel, which prevents aliasing if the crop shrinks its image. Returns float32 in the images'
+    range.
     """
     check_fork()
-    at = rescale_points(jnp.arange(size * supersample, dtype=jnp.float32), 1 / supersample)
-    side = len(at)
-    grid = jnp.stack([jnp.tile(at, side), jnp.repeat(at, side), jnp.ones(side * side, jnp.float32)])
-    # A matrix product is worked out once. XLA repeats cheaper operations for each use, each time rounding its own way,
-    # and close to whole numbers would then take the pixel from one floor and its weight from another.
-    at_image = jnp.einsum("bij,jp->bip", transforms, grid, precision="highest").reshape(-1, 2, side, side)
-    x, y = at_image[:, 0], at_image[:, 1]
+    positions = rescale_points(jnp.arange(size * supersample, dtype=jnp.float32), 1 / supersample)
+    side = len(positions)
+    grid = jnp.stack([jnp.tile(positions, side), jnp.repeat(positions, side), jnp.ones(side * side, jnp.float32)])
+    # A matrix product is computed only once. XLA recomputes cheaper operations for each use and may round differently
+    # each time. Near whole numbers, the pixel would then come from one floor and its weight from another.
+    image_positions = jnp.einsum("bij,jp->bip", transforms, grid, precision="highest").reshape(-1, 2, side, side)
+    x, y = image_positions[:, 0], image_positions[:, 1]
     height, width = images.shape[1:3]
     x, y = jnp.clip(x, 0, width - 1), jnp.clip(y, 0, height - 1)
     floor_x, floor_y = jnp.floor(x), jnp.floor(y)
@@ -54,11 +57,11 @@ def cut_squares(
     *,
     size: int,
 ) -> Float[Array, "batch size size channels"]:
-    """Upright squares brought to `size` pixels: area-averaged where they shrink, bilinear where they grow.
+    """Resize upright squares to `size` pixels: by area averaging to shrink, bilinearly to enlarge.
 
-    Each image holds the part of a picture that its square of `side` pixels shows: `length` (x, y) columns and rows,
-    the rest being padding of any content. Its pixel (0, 0) is pixel `first` (x, y) of the square; what lies beyond
-    the part repeats its edge. Returns float32 in the images' range, as OpenCV's INTER_AREA and INTER_LINEAR would
+    Each image holds the part of a picture that its square of `side` pixels shows: `length` (x, y) columns and rows;
+    the rest is padding of any content. Its pixel (0, 0) is pixel `first` (x, y) of the square. Outside of the part,
+    the square repeats its edge. Returns float32 in the images' range, equal to OpenCV's INTER_AREA and INTER_LINEAR
     before rounding.
     """
     check_fork()
@@ -72,10 +75,10 @@ def cut_squares(
 def _shares(
     first: Array | np.ndarray, length: Array | np.ndarray, side: Array | np.ndarray, *, size: int, extent: int
 ) -> Float[Array, "batch size extent"]:
-    """What share each of `extent` image pixels has in each of `size` output pixels; along one axis.
+    """Compute the share of each of `extent` image pixels in each of `size` output pixels, along one axis.
 
-    Output pixel i covers [i, i + 1) side / size of the square. All is counted in whole parts of a pixel, 1 / size for
-    areas and 1 / (2 size) for distances, so that no share depends on how large numbers round.
+    Output pixel i covers [i, i + 1) side / size of the square. Areas are integers in units of 1 / size pixel and
+    distances in units of 1 / (2 size), so that no share depends on the rounding of large numbers.
     """
     first, length, side = (jnp.asarray(a, jnp.int32)[:, None, None] for a in (first, length, side))
     pixel, output = (jnp.arange(count, dtype=jnp.int32)[None] for count in (extent, size))

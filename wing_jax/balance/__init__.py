@@ -1,9 +1,9 @@
-"""Pose-based data balancing: how often each face comes in an epoch. `hsm()` is an argument of `wing_jax.fit`.
+"""Pose-based data balancing: how often each face appears in an epoch. Pass `hsm()` to `wing_jax.fit`.
 
     model = pose_axis(points, visible, flip_permutation=scheme.flip)
     copies = duplicated_indices(duplication_counts(np.abs(model.coefficients), bins=9))
 
-The method is in `wing_jax.balance.pose` and `duplication`, the authors' own code for it in `wing_jax.balance.official`.
+`wing_jax.balance.pose` and `duplication` hold the paper's method, `wing_jax.balance.official` the authors' code.
 """
 
 from wing_jax.balance.duplication import PoseHistogram as PoseHistogram

@@ -1,4 +1,4 @@
-"""How often each face comes in an epoch, so that all bins of the pose coefficient hold as many faces."""
+"""Compute how often each face appears in an epoch, so that all bins of the pose coefficient have equally many."""
 
 from typing import NamedTuple
 
@@ -11,17 +11,17 @@ Coefficients = Float[np.ndarray, "faces"]
 def duplication_counts(
     coefficients: Coefficients, *, bins: int, cap: int = 20, seed: int = 0
 ) -> Int[np.ndarray, "faces"]:
-    """How often each face is to appear, `[faces]`, 1 to `cap`, so that all bins hold as many as the fullest.
+    """Compute how often each face appears, `[faces]`, 1 to `cap`, so that all bins hold as many as the fullest.
 
-    `bins` of equal width span the coefficients. A bin of n faces that must grow to N gives each face N // n copies
-    and one more to N % n of them, drawn by `seed`; so bins match exactly, except those that `cap` keeps smaller
-    (the paper names no cap; without one a lone extreme face could fill a bin). Empty bins stay empty.
+    `bins` of equal width span the coefficients. To grow a bin from n to N faces, each face gets N // n copies, and
+    N % n of them, chosen at random by `seed`, get one more. So bins match exactly, except where `cap` limits them
+    (the paper has no cap; without one, a single extreme face could fill a bin). Empty bins stay empty.
 
     Args:
       coefficients: `[faces]`.
-      bins: of equal width.
-      cap: the most copies of one face.
-      seed: draws the faces that have one copy more.
+      bins: number of bins of equal width.
+      cap: largest number of copies of a face.
+      seed: seed of the random choice of faces that get one more copy.
 
     Returns:
       `[faces]`, each 1 to `cap`.
@@ -34,24 +34,24 @@ def duplication_counts(
     """
     if cap < 1:
         raise ValueError(f"cap = {cap}: a face cannot appear less than once")
-    members = _bin_of(coefficients, pose_edges(coefficients, bins=bins))
-    sizes = np.bincount(members, minlength=bins)
-    whole, rest = np.divmod(sizes.max(), np.maximum(sizes, 1))
+    bin_index = _bin_index(coefficients, pose_edges(coefficients, bins=bins))
+    sizes = np.bincount(bin_index, minlength=bins)
+    base_copies, extra_copies = np.divmod(sizes.max(), np.maximum(sizes, 1))
     order = np.random.default_rng(seed).permutation(len(coefficients))
-    order = order[np.argsort(members[order], kind="stable")]
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order)) - (np.cumsum(sizes) - sizes)[members[order]]
-    return np.minimum(whole[members] + (place < rest[members]), cap)
+    order = order[np.argsort(bin_index[order], kind="stable")]
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order)) - (np.cumsum(sizes) - sizes)[bin_index[order]]
+    return np.minimum(base_copies[bin_index] + (rank < extra_copies[bin_index]), cap)
 
 
 def duplicated_indices(counts: Int[np.ndarray, "faces"]) -> Int[np.ndarray, "copies"]:
-    """Face i, `counts[i]` times over, in the order of the faces.
+    """Repeat the index of face i `counts[i]` times, in the order of the faces.
 
     Args:
-      counts: `[faces]`, of `duplication_counts`.
+      counts: `[faces]`, from `duplication_counts`.
 
     Returns:
-      The faces of an epoch, `[copies]`.
+      The indices of the faces of an epoch, `[copies]`.
 
     >>> duplicated_indices(np.array([1, 3])).tolist()
     [0, 1, 1, 1]
@@ -60,14 +60,14 @@ def duplicated_indices(counts: Int[np.ndarray, "faces"]) -> Int[np.ndarray, "cop
 
 
 def pose_edges(coefficients: Coefficients, *, bins: int) -> Float[np.ndarray, "edges"]:
-    """The `bins + 1` edges of bins of equal width from the smallest to the largest coefficient.
+    """Return the `bins + 1` edges of bins of equal width from the smallest to the largest coefficient.
 
     Args:
       coefficients: `[faces]`.
-      bins: of equal width.
+      bins: number of bins of equal width.
 
     Returns:
-      `[bins + 1]`, rising.
+      `[bins + 1]`, increasing.
 
     Raises:
       ValueError: `bins` is below 1, or there is no coefficient, or one is not finite.
@@ -78,17 +78,17 @@ def pose_edges(coefficients: Coefficients, *, bins: int) -> Float[np.ndarray, "e
     if bins < 1:
         raise ValueError(f"bins = {bins}: pose balancing needs at least 1 bin")
     if not len(coefficients) or not np.isfinite(coefficients).all():
-        raise ValueError("pose coefficients must be finite numbers, at least one: take them from pose_axis")
+        raise ValueError("pose coefficients must be finite numbers, at least one: compute them by pose_axis")
     return np.linspace(coefficients.min(), coefficients.max(), bins + 1)
 
 
 class PoseHistogram(NamedTuple):
-    """Faces in each bin of the pose coefficient, without and with their copies.
+    """The number of faces in each bin of the pose coefficient, without and with copies.
 
     Args:
       edges: of the bins, `[bins + 1]`.
-      before: faces in each bin.
-      after: faces with their copies.
+      before: faces in each bin, without copies.
+      after: faces in each bin, with copies.
 
     >>> PoseHistogram(np.array([0.0, 1.0]), np.array([2]), np.array([5])).table().splitlines()[-1]
     '| all | 2 | 5 |'
@@ -99,7 +99,7 @@ class PoseHistogram(NamedTuple):
     after: Int[np.ndarray, "bins"]
 
     def table(self) -> str:
-        """The histogram as a Markdown table."""
+        """Format the histogram as a Markdown table."""
         rows = zip(self.edges[:-1], self.edges[1:], self.before, self.after, strict=True)
         lines = [f"| {low:+.3f} to {high:+.3f} | {n} | {m} |" for low, high, n, m in rows]
         total = f"| all | {self.before.sum()} | {self.after.sum()} |"
@@ -107,25 +107,27 @@ class PoseHistogram(NamedTuple):
 
 
 def pose_histogram(coefficients: Coefficients, counts: Int[np.ndarray, "faces"], *, bins: int) -> PoseHistogram:
-    """The histogram before and after each face is repeated `counts` times; bins as in `duplication_counts`.
+    """Count the faces of each bin before and after each face is repeated `counts` times.
+
+    The bins are those of `duplication_counts`.
 
     Args:
       coefficients: `[faces]`.
-      counts: `[faces]`, copies of each.
-      bins: of equal width.
+      counts: `[faces]`, copies of each face.
+      bins: number of bins of equal width.
 
     Returns:
-      The edges and the faces of each bin.
+      The edges and the number of faces of each bin.
 
     >>> coefficients = np.array([0.0, 0.1, 0.1, 0.9])
     >>> pose_histogram(coefficients, duplication_counts(coefficients, bins=2), bins=2).after.tolist()
     [3, 3]
     """
     edges = pose_edges(coefficients, bins=bins)
-    members = _bin_of(coefficients, edges)
-    after = np.bincount(members, weights=counts, minlength=bins).astype(np.int64)
-    return PoseHistogram(edges, np.bincount(members, minlength=bins), after)
+    bin_index = _bin_index(coefficients, edges)
+    after = np.bincount(bin_index, weights=counts, minlength=bins).astype(np.int64)
+    return PoseHistogram(edges, np.bincount(bin_index, minlength=bins), after)
 
 
-def _bin_of(coefficients: Coefficients, edges: Float[np.ndarray, "edges"]) -> Int[np.ndarray, "faces"]:
+def _bin_index(coefficients: Coefficients, edges: Float[np.ndarray, "edges"]) -> Int[np.ndarray, "faces"]:
     return np.searchsorted(edges[1:-1], coefficients, side="right")

@@ -1,4 +1,4 @@
-"""The balancing of the authors' own code, `pdb.m`, step by step with its quirks."""
+"""The balancing of the authors' code, `pdb.m`, reproduced step by step with its quirks."""
 
 from typing import NamedTuple
 
@@ -6,18 +6,18 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from wing_jax.balance.duplication import Coefficients, pose_edges
-from wing_jax.balance.pose import Balance, checked_shapes
+from wing_jax.balance.pose import Balance, check_shapes
 from wing_jax.procrustes import align, flat
 
 
 def official_hsm(*, bins: int = 9) -> Balance:
-    """HSM as an argument of `wing_jax.fit`, as the authors' own code has it (`official_duplication`).
+    """Return HSM as the authors' code computes it (`official_duplication`), an argument of `wing_jax.fit`.
 
     Args:
-      bins: of |coefficient|.
+      bins: number of bins of |coefficient|.
 
     Returns:
-      A function of the points, which are visible, and the scheme's flip, that answers the copies of each face.
+      A function `(points, visible, flip) -> copies of each face`; `flip` is the scheme's permutation.
 
     >>> shapes = np.random.default_rng(0).normal(0, 1, (50, 5, 2))
     >>> official_hsm(bins=3)(shapes, np.ones((50, 5), bool), np.arange(5)).shape
@@ -31,12 +31,12 @@ def official_hsm(*, bins: int = 9) -> Balance:
 
 
 class OfficialBalance(NamedTuple):
-    """What the official balancing answers.
+    """The result of the official balancing.
 
     Args:
       coefficients: absolute values, in the unit of the shapes.
       ratios: copies of each face of a bin; 0 for an empty bin.
-      indices: of the faces of an epoch, `[copies]`.
+      indices: indices of the faces of an epoch, `[copies]`.
 
     >>> OfficialBalance(np.zeros(1), np.array([2]), np.array([0, 0])).indices.tolist()
     [0, 0]
@@ -54,35 +54,35 @@ def official_duplication(
     axis: int | None = None,
     reflection: bool = True,
 ) -> OfficialBalance:
-    """The authors' own balancing, step by step with its quirks: `pdb.m` of github.com/FengZhenhua/Wing-Loss.
+    """Balance as the authors' code does, with its quirks: `pdb.m` of github.com/FengZhenhua/Wing-Loss.
 
-    The plain mean of raw shapes is the target of all alignments; a shape is mirrored if it then fits better (Matlab's
-    default; `reflection=False` forbids it); the axis is the second for 19 points and else the first (`axis`, from 0,
-    chooses another). The fullest bin is counted in bins from min |c| to max |c|, closed on the right; the faces are
-    taken from bins that start at 0, closed at both ends, so a face on an edge is in two; copies are
-    round(fullest / faces), half away from zero. Empty bins, where `pdb.m` divides by zero, are left out,
-    and the largest |c|, which rounding of the last edge drops there at times, is kept.
-    `duplication_counts` is the method of the paper's text.
+    All shapes are aligned to the plain mean of the raw shapes. A shape is mirrored if it then fits better (Matlab's
+    default; `reflection=False` forbids it). The axis is the second one for 19 points, else the first (`axis`, from 0,
+    overrides this). The fullest bin is found with bins from min |c| to max |c|, closed on the right. The faces are
+    assigned to bins that start at 0 and are closed at both ends, so a face on an edge is in two bins. The copies are
+    round(fullest / faces), half away from zero. Two things differ from `pdb.m`: empty bins, for which it divides by
+    zero, are skipped, and the face with the largest |c|, which it sometimes drops by rounding of the last edge, is
+    included. `duplication_counts` is the method of the paper's text.
 
     Args:
-      shapes: `[faces, L, 2]`, in any unit, all points visible.
-      bins: of |coefficient|.
-      axis: which principal axis is pose, from 0; None: as `pdb.m` chooses.
-      reflection: whether shapes may be mirrored in the alignment.
+      shapes: `[faces, L, 2]`, in any unit; all points are visible.
+      bins: number of bins of |coefficient|.
+      axis: index of the principal axis that is pose, from 0; None: the choice of `pdb.m`.
+      reflection: whether the alignment may mirror shapes.
 
     Returns:
-      The coefficients, the copies of each bin and the faces of an epoch.
+      The coefficients, the number of copies for each bin and the faces of an epoch.
 
     Raises:
-      ValueError: fewer than 3 faces, `bins` below 1, a point is not finite, or a shape is one point.
+      ValueError: there are fewer than 3 faces, `bins` is below 1, a point is not finite, or a shape's points coincide.
 
     >>> shapes = np.random.default_rng(0).normal(0, 1, (50, 5, 2))
     >>> official_duplication(shapes, bins=3).coefficients.shape
     (50,)
     """
-    raw, _ = checked_shapes(shapes, None)
+    raw, _ = check_shapes(shapes, None)
     if len(raw) < 3:
-        raise ValueError(f"{len(raw)} faces are too few to find the axis of pose: give 3 or more")
+        raise ValueError(f"{len(raw)} faces are too few to find the axis of pose: pass 3 or more")
     mean = raw.mean(0)
     aligned = align(raw, mean)
     if reflection:
@@ -90,9 +90,9 @@ def official_duplication(
         better = np.linalg.norm(mirrored - mean, axis=-1) < np.linalg.norm(aligned - mean, axis=-1)
         aligned = np.where(better[:, None], mirrored, aligned)
     deviations = flat(aligned - aligned.mean(0))
-    chosen = int(raw.shape[1] == 19) if axis is None else axis
+    axis_index = int(raw.shape[1] == 19) if axis is None else axis
     eigenvectors = np.linalg.eigh(deviations.T @ deviations)[1][:, ::-1]
-    coefficients = np.abs(deviations @ eigenvectors[:, chosen])
+    coefficients = np.abs(deviations @ eigenvectors[:, axis_index])
     inner = pose_edges(coefficients, bins=bins)[1:-1]
     fullest = np.bincount(np.searchsorted(inner, coefficients, side="left"), minlength=bins).max()
     low = np.arange(bins) * coefficients.max() / bins

@@ -1,15 +1,15 @@
 """HSM, called PDB in the CVPR paper: pose-based data balancing (Feng et al. 2018, arXiv 1711.06753).
 
-Shapes are aligned by Procrustes analysis, projected on the principal axis that controls pose, and the faces of
-scarce bins are duplicated until all bins match the largest:
+Shapes are aligned by Procrustes analysis and projected on the principal axis that controls pose. Then the faces of
+bins with few faces are duplicated until all bins match the largest:
 
     model = pose_axis(points, visible, flip_permutation=scheme.flip)
     copies = duplicated_indices(duplication_counts(np.abs(model.coefficients), bins=9))
 
-Give |coefficient| where training flips faces at random, since a flip turns left into right (the paper's official
-code does so); give the signed coefficient, with twice the bins less one, where it does not.
+If training flips faces at random, use |coefficient|, since a flip turns left into right (the paper's official code
+does so). If it does not, use the signed coefficient with 2 * bins - 1 bins.
 
-How hidden points are dealt with is told in `wing_jax.procrustes`.
+`wing_jax.procrustes` explains how hidden points are handled.
 """
 
 import dataclasses
@@ -30,16 +30,16 @@ from wing_jax.procrustes import (
 )
 from wing_jax.values import Value
 
-# `(points [faces, L, 2], visible [faces, L], flip [L]) -> copies [faces]`: how often each face comes in an epoch.
+# `(points [faces, L, 2], visible [faces, L], flip [L]) -> copies [faces]`: how often each face appears in an epoch.
 Balance: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def hsm(*, bins: int = 9, cap: int = 20) -> Balance:
-    """HSM as an argument of `wing_jax.fit`: by the paper's text, on |coefficient|, for training flips faces.
+    """Return HSM by the paper's text, an argument of `wing_jax.fit`; on |coefficient|, because training flips faces.
 
     Args:
-      bins: bins of |coefficient|.
-      cap: at most so many copies of one face.
+      bins: number of bins of |coefficient|.
+      cap: largest number of copies of a face.
 
     >>> import numpy as np
     >>> random = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def hsm(*, bins: int = 9, cap: int = 20) -> Balance:
     ((50,), np.True_)
 
     Returns:
-      A function of the points, which are visible, and the scheme's flip, that answers the copies of each face.
+      A function `(points, visible, flip) -> copies of each face`; `flip` is the scheme's permutation.
     """
 
     def copies(points: np.ndarray, visible: np.ndarray, flip: np.ndarray) -> np.ndarray:
@@ -64,18 +64,18 @@ def hsm(*, bins: int = 9, cap: int = 20) -> Balance:
 class PoseModel(Value):
     """Mean shape and principal axes of aligned shapes. The unit of length is the norm of the mean shape.
 
-    The axis found to be pose is `axes[index]`, turned so that a positive coefficient is yaw > 0: the nose to the
+    The pose axis is `axes[index]`. Its sign is such that a positive coefficient is yaw > 0: the nose points to the
     right of the image.
 
     Args:
       mean: shape `[L, 2]`, centered.
       axes: principal axes `[axes, L, 2]`, of length 1.
-      variances: along each axis.
-      noise: variance in each direction that is no axis.
-      shares: of the total variance.
-      correlations: of each axis' coefficients with the shape's asymmetry.
-      index: of the axis that is pose.
-      coefficients: of the faces given to `pose_axis`.
+      variances: variance along each axis.
+      noise: variance in each other direction.
+      shares: share of each axis in the total variance.
+      correlations: correlation of each axis' coefficients with the shape's asymmetry.
+      index: index of the pose axis.
+      coefficients: pose coefficients of the faces passed to `pose_axis`.
 
     >>> from wing_jax.schemes import MTFL_5
     >>> mean = np.array([[0, 0], [4, 0], [2, 2], [1, 4], [3, 4]])
@@ -97,6 +97,7 @@ class PoseModel(Value):
 
     @property
     def axis(self) -> Float[np.ndarray, "points 2"]:
+        """The pose axis."""
         return self.axes[self.index]
 
     @property
@@ -105,7 +106,7 @@ class PoseModel(Value):
         return float(np.sqrt(self.variances[self.index]))
 
     def shape_at(self, coefficient: float) -> Float[np.ndarray, "points 2"]:
-        """The mean shape deformed along the pose axis."""
+        """Return the mean shape deformed along the pose axis."""
         return self.mean + coefficient * self.axis
 
 
@@ -119,22 +120,23 @@ def pose_axis(
     """Find the principal axis that is pose and each face's coefficient on it.
 
     Args:
-      points: `[faces, points, 2]`, in any unit; position, scale and rotation of each face do not matter.
-      visible: `[faces, points]`; hidden points may hold anything. None: all are visible.
-      flip_permutation: the scheme's: `flip_permutation[i]` is the point that i becomes in a mirror.
-      components: axes to keep, at least 1; hidden points are filled in from these.
+      points: `[faces, points, 2]`, in any unit; the position, scale and rotation of each face do not matter.
+      visible: `[faces, points]`; hidden points may have any value. None: all are visible.
+      flip_permutation: the scheme's `flip`: `flip_permutation[i]` is the point that i becomes in a mirror image.
+      components: number of axes, at least 1; hidden points are estimated from them.
 
-    Which axis is pose: the one whose coefficients correlate most with a yaw that needs the permutation alone. A
-    face bulges, so when it turns, the points near its midline (small half-width, half the distance of a point
-    to its mirror image) run ahead of the outer ones: yaw = sum over points of (mean half-width - half-width) times
-    the shift in x.
+    The pose axis is the one whose coefficients correlate most with an estimate of yaw that needs only the
+    permutation. A face is convex, so when it turns, the points near its midline (with a small half-width: half the
+    distance of a point to its mirror image) move further than the outer ones: yaw = sum over points of
+    (mean half-width - half-width) times the shift in x.
 
     Returns:
       The mean shape, the axes, and the coefficient of each face.
 
     Raises:
-      ValueError: fewer than 3 faces or points, a visible point is not finite, the permutation is no flip, a face's
-        visible points are fewer than two or all in one place, a point is never visible, all faces have one shape.
+      ValueError: there are fewer than 3 faces or points, a visible point is not finite, the permutation is not a flip,
+        a face has fewer than two visible points or all in one place, a point is never visible, or all faces have the
+        same shape.
 
     >>> from wing_jax.schemes import MTFL_5
     >>> mean = np.array([[0, 0], [4, 0], [2, 2], [1, 4], [3, 4]])
@@ -143,22 +145,22 @@ def pose_axis(
     >>> pose_axis(shapes, flip_permutation=MTFL_5.flip, components=3).axes.shape
     (3, 5, 2)
     """
-    flip = _checked_flip(flip_permutation, points.shape[1])
-    shapes, visible = checked_shapes(points, visible)
+    flip = _check_flip(flip_permutation, points.shape[1])
+    shapes, visible = check_shapes(points, visible)
     if len(shapes) < 3:
-        raise ValueError(f"{len(shapes)} faces are too few to find the axis of pose: give 3 or more")
-    unseen = ~(visible | visible[:, flip]).any(0)
-    if unseen.any():
-        raise ValueError(f"point {int(np.argmax(unseen))} is never visible: leave it out of the shapes")
+        raise ValueError(f"{len(shapes)} faces are too few to find the axis of pose: pass 3 or more")
+    never_visible = ~(visible | visible[:, flip]).any(0)
+    if never_visible.any():
+        raise ValueError(f"point {int(np.argmax(never_visible))} is never visible: remove it from the shapes")
     if components < 1:
         raise ValueError(f"components = {components}: the axis of pose needs at least 1")
     gaussian = fit_shape_gaussian(shapes, visible, flip, components=components)
     deviations = deviations_from_mean(gaussian, shapes, visible)
     if np.ptp(deviations, axis=0).max() < 1e-9:
         raise ValueError("all faces have the same shape: there is no pose to balance")
-    along = deviations @ gaussian.axes.T
+    scores = deviations @ gaussian.axes.T
     yaw = deviations @ _yaw_direction(gaussian.mean, flip)
-    correlations = np.array([_correlation(column, yaw) for column in along.T])
+    correlations = np.array([_correlation(column, yaw) for column in scores.T])
     index = int(np.argmax(np.abs(correlations)))
     signs = np.where(correlations < 0, -1.0, 1.0)
     return PoseModel(
@@ -169,7 +171,7 @@ def pose_axis(
         shares=gaussian.variances / gaussian.total,
         correlations=np.abs(correlations),
         index=index,
-        coefficients=signs[index] * along[:, index],
+        coefficients=signs[index] * scores[:, index],
     )
 
 
@@ -178,18 +180,18 @@ def pose_coefficients(
     points: Float[np.ndarray, "faces points 2"],
     visible: Bool[np.ndarray, "faces points"] | None = None,
 ) -> Coefficients:
-    """Coefficient of each face `[faces]` on the pose axis of a model that was found on other faces.
+    """Compute the coefficients `[faces]` of faces on the pose axis of a model that was fitted to other faces.
 
     Args:
-      model: of `pose_axis`.
+      model: from `pose_axis`.
       points: `[faces, L, 2]`, in any unit.
-      visible: bool `[faces, L]`; hidden points may hold anything. None: all are visible.
+      visible: bool `[faces, L]`; hidden points may have any value. None: all are visible.
 
     Returns:
       `[faces]`, in the unit of the model: the norm of the mean shape.
 
     Raises:
-      ValueError: as `pose_axis`, or the shapes have another number of points than the model.
+      ValueError: as `pose_axis`, or the shapes and the model have different numbers of points.
 
     >>> from wing_jax.schemes import MTFL_5
     >>> mean = np.array([[0, 0], [4, 0], [2, 2], [1, 4], [3, 4]])
@@ -200,8 +202,10 @@ def pose_coefficients(
     True
     """
     if points.shape[1:] != model.mean.shape:
-        raise ValueError(f"the model has {len(model.mean)} points, these shapes have {points.shape[1]}")
-    shapes, visible = checked_shapes(points, visible)
+        raise ValueError(
+            f"the model has {len(model.mean)} points, these shapes have {points.shape[1]}: use the same scheme"
+        )
+    shapes, visible = check_shapes(points, visible)
     axes = flat(as_complex(model.axes))
     gaussian = ShapeGaussian(as_complex(model.mean), axes, model.variances, model.noise, np.nan)
     return deviations_from_mean(gaussian, shapes, visible) @ axes[model.index]
@@ -211,8 +215,8 @@ class YawCorrelation(NamedTuple):
     """How well a pose coefficient follows the annotated yaw, in [-1, 1].
 
     Args:
-      pearson: of the values.
-      spearman: of ranks: 1 where the coefficient rises with yaw, in whatever way.
+      pearson: correlation of the values.
+      spearman: correlation of the ranks: 1 if the coefficient increases with yaw, linearly or not.
 
     >>> YawCorrelation(0.9, 1.0).spearman
     1.0
@@ -223,17 +227,17 @@ class YawCorrelation(NamedTuple):
 
 
 def correlation_with_yaw(coefficients: Coefficients, yaw: Float[np.ndarray, "faces"]) -> YawCorrelation:
-    """Correlation of pose coefficients with annotated yaw (or pose classes in the order of yaw).
+    """Compute the correlation of pose coefficients with annotated yaw (or pose classes in the order of yaw).
 
     Args:
       coefficients: `[faces]`.
-      yaw: `[faces]`, in degrees or numbers of classes; none NaN.
+      yaw: `[faces]`, in degrees or class numbers; not NaN.
 
     Returns:
       Pearson's and Spearman's correlation, in [-1, 1].
 
-    >>> found = correlation_with_yaw(np.array([-1.0, 0.0, 1.0]), np.array([-20.0, -10.0, 30.0]))
-    >>> round(found.pearson, 3), round(found.spearman, 3)
+    >>> correlation = correlation_with_yaw(np.array([-1.0, 0.0, 1.0]), np.array([-20.0, -10.0, 30.0]))
+    >>> round(correlation.pearson, 3), round(correlation.spearman, 3)
     (0.945, 1.0)
     """
     ranks = [np.unique(values, return_inverse=True, return_counts=True) for values in (coefficients, yaw)]
@@ -247,41 +251,43 @@ def _yaw_direction(
     half_width = np.abs((mean - mean[flip_permutation]).real) / 2
     nearness = half_width.mean() - half_width
     if np.abs(nearness).max() < 1e-6:
-        raise ValueError("these points show no yaw: give a point on the midline, or pairs of several widths")
+        raise ValueError("these points show no yaw: add a point on the midline, or pairs of different widths")
     return np.concatenate([nearness, np.zeros_like(nearness)])
 
 
 def _correlation(first: Float[np.ndarray, "faces"], second: Float[np.ndarray, "faces"]) -> float:
-    """Pearson's correlation; 0 where one of the two does not vary."""
+    """Compute Pearson's correlation; 0 if one of the two does not vary."""
     first, second = first - first.mean(), second - second.mean()
     norms = np.linalg.norm(first) * np.linalg.norm(second)
     return float(first @ second / norms) if norms > 0 else 0.0
 
 
-def _checked_flip(flip_permutation: Int[np.ndarray, "flipped"], points: int) -> Int[np.ndarray, "flipped"]:
+def _check_flip(flip_permutation: Int[np.ndarray, "flipped"], points: int) -> Int[np.ndarray, "flipped"]:
     flip = np.asarray(flip_permutation)
     if points < 3:
-        raise ValueError(f"shapes of {points} points show no pose: give 3 points or more")
+        raise ValueError(f"shapes of {points} points show no pose: pass 3 points or more")
     if flip.shape != (points,) or not np.array_equal(np.sort(flip), np.arange(points)):
-        raise ValueError(f"flip_permutation must hold each of 0 to {points - 1} once: use the scheme's own `flip`")
+        raise ValueError(f"flip_permutation must contain each of 0 to {points - 1} once: use the scheme's `flip`")
     if not np.array_equal(flip[flip], np.arange(points)):
-        raise ValueError("flip_permutation must undo itself when applied twice: use the scheme's own `flip`")
+        raise ValueError("flip_permutation must undo itself when applied twice: use the scheme's `flip`")
     return flip
 
 
-def checked_shapes(
+def check_shapes(
     points: Float[np.ndarray, "faces points 2"], visible: Bool[np.ndarray, "faces points"] | None
 ) -> tuple[Complex[np.ndarray, "faces points"], Bool[np.ndarray, "faces points"]]:
-    """Complex shapes, 0 where hidden, and who is visible; shapes that cannot be aligned are refused."""
+    """Return complex shapes, 0 where hidden, and the visibility; raise for shapes that cannot be aligned."""
     visible = np.ones(points.shape[:2], bool) if visible is None else visible
     bad = ~np.isfinite(points).all(-1) & visible
     if bad.any():
-        raise ValueError(f"face {int(np.argmax(bad.any(1)))} has a visible point that is not finite: mark it hidden")
+        raise ValueError(
+            f"face {int(np.argmax(bad.any(1)))} has a visible point that is not finite: mark the point hidden"
+        )
     shapes = np.where(visible, as_complex(np.where(visible[..., None], points, 0)), 0)
     for face in np.flatnonzero(visible.sum(1) < 2)[:1]:
-        raise ValueError(f"face {face} has fewer than two visible points: leave it out")
+        raise ValueError(f"face {face} has fewer than two visible points: remove the face")
     centers = shapes.sum(1, keepdims=True) / visible.sum(1, keepdims=True)
     extents = (np.abs(shapes - centers) * visible).max(1)
     for face in np.flatnonzero(extents <= 1e-9 * (1 + np.abs(centers[:, 0])))[:1]:
-        raise ValueError(f"face {face} has all its visible points in one place: leave it out")
+        raise ValueError(f"face {face} has all its visible points in one place: remove the face")
     return shapes, visible

@@ -4,18 +4,17 @@
     predicted, target = mask_points(predicted, target, visible)
     objective = sum_over_points_mean_over_batch(loss(predicted, target), visible)
 
-A mask can also be given to each loss as `where=`, as `optax` has it. Losses are found by name in `LOSSES`, to which
-`register_loss` adds others.
+Each loss also accepts a mask as `where=`, as in `optax`. `LOSSES` holds the losses by name; `register_loss` adds more.
 
-What holds for every loss of this package:
+Every loss of this package follows these rules:
 
-- pure; `predicted` and `target` have one shape (broadcasting raises ValueError), the result has it too, and their
-  dtype. Types narrower than float32 are computed in float32 and rounded once, at the end.
-- the gradient at zero error is 0, the center of the subdifferential: a point that is right is left alone. A kink
-  elsewhere takes the slope of its far side, as the definitions with |x| < w say. First and second derivatives,
-  forward or reverse, are finite for finite errors, and never NaN.
-- hyper-parameters are keyword-only scalars. Python and NumPy numbers out of range raise ValueError; JAX scalars are
-  taken on trust, so that a sweep may `vmap` over them.
+- It is pure. `predicted` and `target` have the same shape (broadcasting raises ValueError), and the result has that
+  shape and their dtype. Types narrower than float32 are computed in float32 and rounded once, at the end.
+- The gradient at zero error is 0, the center of the subdifferential: a correct point does not move. At any other kink
+  the slope is that of the far side, as the definitions with |x| < w imply. First and second derivatives, forward or
+  reverse, are finite for finite errors and never NaN.
+- Hyper-parameters are keyword-only scalars. Python and NumPy numbers out of range raise ValueError. JAX scalars are
+  not checked, so that a sweep can `vmap` over them.
 """
 
 from wing_jax.choices import Reduction as Reduction

@@ -1,4 +1,4 @@
-"""The adaptive Wing loss of heat maps. Its errors are gray values, not lengths: `make_loss` does not know it."""
+"""The adaptive Wing loss of heat maps. Its errors are gray values, not lengths, so `make_loss` does not offer it."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -8,13 +8,13 @@ from wing_jax.losses.inputs import (
     Mask,
     Scalar,
     Values,
-    above,
     as_array,
+    convert_result,
     difference,
-    included,
     magnitude,
-    narrowed,
-    not_negative,
+    nonnegative_scalars,
+    scalars_above,
+    zero_excluded,
 )
 
 
@@ -28,27 +28,27 @@ def adaptive_wing_loss(
     theta: Scalar = 0.5,
     where: Mask | None = None,
 ) -> Float[Array, "*shape"]:
-    """Wing-like where the target heat map `[..., height, width, points]` is bright, L2-like where it is dark.
+    """Compute the adaptive Wing loss: Wing-like where the target heat map is bright, L2-like where it is dark.
 
-    Values lie in [0, 1]. Multiply by `adaptive_wing_weights(target)` for the paper's weighted loss map. The value and
-    the slope are continuous at |x| = theta. The exponent alpha - target is over 1, so the slope is 0 at zero error;
-    where it is below 2 the curvature has no bound next to zero error and is taken as 0 at it. Derivatives with
-    respect to `target` are true ones, through the exponent too.
+    Values are in [0, 1]. Multiply by `adaptive_wing_weights(target)` for the paper's weighted loss map. The value and
+    the slope are continuous at |x| = theta. The exponent alpha - target is above 1, so the slope is 0 at zero error.
+    Where it is below 2, the curvature is unbounded near zero error and defined as 0 at zero error. Derivatives with
+    respect to `target` are exact: they include the exponent.
 
     Args:
       predicted: heat maps `[..., height, width, points]`, gray values in [0, 1].
-      target: the true ones, of the same shape.
+      target: true heat maps of the same shape.
       alpha: above 2; the exponent next to zero error is alpha - target.
-      omega: height of the curved part.
-      epsilon: its sharpness, a gray value.
+      omega: height of the curved part of the loss.
+      epsilon: sharpness of the curved part, a gray value.
       theta: the error, a gray value, at which the loss becomes linear.
-      where: bool, broadcastable to the shape: pixels that count; the others have the loss 0. None: all.
+      where: bool, broadcastable to the shape: pixels to include; the others have loss 0. None: all.
 
     Returns:
-      The loss of each pixel, of the shape and dtype of `predicted`.
+      The loss of each pixel, with the shape and dtype of `predicted`.
 
     Raises:
-      ValueError: shapes or dtypes are unfit, `alpha` is not above 2, or another parameter not above 0.
+      ValueError: shapes or dtypes are invalid, `alpha` is not above 2, or another parameter is not above 0.
 
     References:
       Wang et al., Adaptive Wing Loss for Robust Face Alignment via Heatmap Regression, ICCV 2019,
@@ -60,9 +60,9 @@ def adaptive_wing_loss(
     ((4, 4, 1), 0.0)
     """
     error, dtype = difference(predicted, target, where=where)
-    (alpha,) = above(2.0, error.dtype, alpha=alpha)
-    omega, epsilon, theta = above(0.0, error.dtype, omega=omega, epsilon=epsilon, theta=theta)
-    distance, power = magnitude(error), alpha - included(jnp.asarray(target, error.dtype), where)
+    (alpha,) = scalars_above(2.0, error.dtype, alpha=alpha)
+    omega, epsilon, theta = scalars_above(0.0, error.dtype, omega=omega, epsilon=epsilon, theta=theta)
+    distance, power = magnitude(error), alpha - zero_excluded(jnp.asarray(target, error.dtype), where)
     curved = (distance > 0) & (distance < theta)
     near = jnp.where(curved, distance, theta)  # never 0: the logarithm in the derivative of 0 ** power is infinite
     # awing(x) = w ln(1 + |x / e|^p)   if |x| < t,   p = alpha - y
@@ -73,23 +73,23 @@ def adaptive_wing_loss(
     slope = omega * power * ratio ** (power - 1) / (epsilon * (1 + ratio**power))
     constant = theta * slope - omega * jnp.log1p(ratio**power)
     far = jnp.where(distance > 0, slope * distance - constant, distance)
-    return narrowed(jnp.where(curved, logarithm, far), dtype)
+    return convert_result(jnp.where(curved, logarithm, far), dtype)
 
 
 def adaptive_wing_weights(
     target: Float[Array, "*batch height width points"], *, threshold: Scalar = 0.2, gain: Scalar = 10.0
 ) -> Float[Array, "*batch height width points"]:
-    """Weighted loss map: `gain` * M + 1, M = 1 where the brightest target of the 3 x 3 pixels around is >= `threshold`.
+    """Return the weighted loss map `gain` * M + 1; M = 1 where a target of the 3 x 3 pixels is >= `threshold`.
 
-    Constant for differentiation. The result has the target's dtype.
+    The map is constant for differentiation and has the target's dtype.
 
     Args:
       target: true heat maps `[..., height, width, points]`, gray values in [0, 1].
       threshold: the gray value from which a pixel is bright.
-      gain: what the pixels at and next to bright ones weigh more than the others.
+      gain: extra weight of the pixels at and next to bright ones.
 
     Returns:
-      The weight of each pixel, of the target's shape and dtype.
+      The weight of each pixel, with the target's shape and dtype.
 
     Raises:
       ValueError: `target` is not `[..., height, width, points]`, or a parameter is negative.
@@ -102,8 +102,8 @@ def adaptive_wing_weights(
     """
     target = as_array("target", target)
     if target.ndim < 3:
-        raise ValueError(f"the target heat maps have shape {target.shape}: give [..., height, width, points]")
-    threshold, gain = not_negative(target.dtype, threshold=threshold, gain=gain)
+        raise ValueError(f"the target heat maps have shape {target.shape}: pass [..., height, width, points]")
+    threshold, gain = nonnegative_scalars(target.dtype, threshold=threshold, gain=gain)
     bright = (target >= threshold).astype(target.dtype)
     window = (1,) * (target.ndim - 3) + (3, 3, 1)
     mask = lax.reduce_window(bright, -jnp.inf, lax.max, window, (1,) * target.ndim, "SAME")

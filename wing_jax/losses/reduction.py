@@ -1,7 +1,7 @@
-"""From an unreduced loss to the scalar that is minimised; sums are taken, and returned, in float32 or wider.
+"""Reduce an elementwise loss to the scalar that is minimized. Sums are computed and returned in float32 or wider.
 
-A coordinate without truth is often stored as NaN. To leave its *loss* out is not enough: the gradient would still
-be 0 * NaN. So leave out the coordinate before the loss is computed:
+A coordinate without an annotation is often stored as NaN. Masking its *loss* is not enough: the gradient would still
+be 0 * NaN. So mask the coordinate before the loss is computed:
 
     predicted, target = mask_points(predicted, target, visible)
     objective = sum_over_points_mean_over_batch(loss(predicted, target), visible)
@@ -23,7 +23,7 @@ Visible: TypeAlias = Bool[Array | np.ndarray, "batch points"]
 def mask_points(
     predicted: Coordinates, target: Coordinates, visible: Visible | None
 ) -> tuple[Float[Array, "batch points 2"], Float[Array, "batch points 2"]]:
-    """Both with 0 at the points that are not visible: there error, loss and gradient become 0, whatever stood there.
+    """Set both to 0 at hidden points, so that error, loss and gradient are 0 there, whatever the values were.
 
     Args:
       predicted: coordinates `[batch, points, 2]`, in any unit.
@@ -41,15 +41,16 @@ def mask_points(
     >>> mask_points(target + 1, target, np.asarray([[True, False]]))[1].tolist()
     [[[3.0, 4.0], [0.0, 0.0]]]
     """
-    return _kept(as_array("predicted", predicted), visible), _kept(as_array("target", target), visible)
+    return _zero_hidden(as_array("predicted", predicted), visible), _zero_hidden(as_array("target", target), visible)
 
 
 def sum_over_points_mean_over_batch(loss: Coordinates, visible: Visible | None = None) -> Float[Array, ""]:
-    """Mean over the batch of the sum over a face's 2L coordinates: the objective the paper's learning rates are for.
+    """Sum over each face's 2L coordinates, then average over the batch: the paper's objective.
 
-    The authors sum over coordinates and batch, and their trainer divides the gradient by the batch size. A mean over
-    the coordinates too (`masked_mean`) needs a learning rate 2L times as large. Points that are not visible count 0,
-    so a face with fewer visible points weighs less.
+    The paper's learning rates are for this objective.
+    The authors sum over coordinates and batch, and their trainer divides the gradient by the batch size. Averaging over
+    the coordinates too (`masked_mean`) needs a learning rate 2L times as large. Hidden points contribute 0, so a face
+    with fewer visible points weighs less.
 
     Args:
       loss: unreduced loss `[batch, points, 2]`.
@@ -73,9 +74,9 @@ def sum_over_points_mean_over_batch(loss: Coordinates, visible: Visible | None =
 
 
 def masked_mean(loss: Coordinates, visible: Visible | None = None) -> Float[Array, ""]:
-    """Mean over the coordinates of the visible points of the whole batch; 0 where none is visible.
+    """Average over the coordinates of all visible points of the batch; 0 if none is visible.
 
-    It is not the mean of the means of the batch's parts: on several devices, add up sums and counts.
+    This is not the mean of per-device means: on several devices, add up the sums and the counts (`total_and_count`).
 
     Args:
       loss: unreduced loss `[batch, points, 2]`.
@@ -98,8 +99,7 @@ def masked_mean(loss: Coordinates, visible: Visible | None = None) -> Float[Arra
 def total_and_count(
     loss: Coordinates, visible: Visible | None = None, *, reduction: Reduction
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The sum of the loss and what it is divided by. Both can be added up over the parts of a batch, on several
-    devices say, before they are divided.
+    """Return the sum of the loss and its divisor. Both can be added up over parts of a batch before dividing.
 
     Args:
       loss: unreduced loss `[batch, points, 2]`.
@@ -117,28 +117,28 @@ def total_and_count(
     >>> float(total), float(count)
     (152.0, 152.0)
     """
-    kept = _kept(_wide(loss), visible)
+    masked = _zero_hidden(_widen(loss), visible)
     if reduction == "mean":
-        count = kept.size if visible is None else kept.shape[-1] * jnp.sum(jnp.asarray(visible))
+        count = masked.size if visible is None else masked.shape[-1] * jnp.sum(jnp.asarray(visible))
     else:
-        count = len(kept)
-    return kept.sum(), jnp.asarray(count, kept.dtype)
+        count = len(masked)
+    return masked.sum(), jnp.asarray(count, masked.dtype)
 
 
-def _wide(loss: Coordinates) -> Float[Array, "batch points 2"]:
+def _widen(loss: Coordinates) -> Float[Array, "batch points 2"]:
     loss = as_array("loss", loss)
     if not jnp.issubdtype(loss.dtype, jnp.floating):
         raise ValueError(f"loss is {loss.dtype}: convert it to a floating dtype")
     return loss.astype(at_least_float32(loss.dtype))
 
 
-def _kept(values: Float[Array, "batch points 2"], visible: Visible | None) -> Float[Array, "batch points 2"]:
+def _zero_hidden(values: Float[Array, "batch points 2"], visible: Visible | None) -> Float[Array, "batch points 2"]:
     if visible is None:
         return values
     if not hasattr(visible, "dtype"):
         visible = np.asarray(visible)
     if visible.shape != values.shape[:-1] or visible.dtype != bool:
         raise ValueError(
-            f"visible is {visible.dtype} {visible.shape} for coordinates {values.shape}: give a boolean for each point"
+            f"visible is {visible.dtype} {visible.shape} for coordinates {values.shape}: pass a boolean for each point"
         )
     return jnp.where(visible[..., None], values, 0)

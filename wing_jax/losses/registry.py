@@ -1,12 +1,12 @@
-"""Losses by name, those of this package and those of any other: what a config or a command line can name.
+"""Losses by name, from this package and others, for configs and the command line.
 
-    @register_loss                                        # taken as it is, in pixels of the network's crop
+    @register_loss                                        # never rescaled, in pixels of the network's crop
     def log_cosh(predicted, target, *, scale=1.0): ...
 
     @register_loss(name="bounded", lengths=("width",))  # `width` in pixels of a 64 x 64 crop, rescaled to the crop
     def bounded_loss(predicted, target, *, width=1.0): ...
 
-A package that is installed can announce its loss as an entry point of the group "wing_jax.losses".
+An installed package can announce its loss as an entry point of the group "wing_jax.losses".
 """
 
 import dataclasses
@@ -19,18 +19,18 @@ from wing_jax.runtime.parameters import parameters_of, required_of
 from wing_jax.runtime.registry import Registry
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-NOT_PARAMETERS = ("where",)  # of optax: a mask, which is no number of the loss
+NOT_PARAMETERS = ("where",)  # the mask of optax, not a hyper-parameter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RegisteredLoss:
-    """An elementwise loss and what is declared of it.
+    """An elementwise loss and its declared properties.
 
     Args:
       function: `(predicted, target, *, params) -> array` of their shape.
-      lengths: parameters that are lengths; None: the loss is never rescaled.
+      lengths: names of the parameters that are lengths; None: the loss is never rescaled.
       degree: the degree of its homogeneity.
-      reference_size: pixels: side of the crop that its default lengths are meant for.
+      reference_size: side in pixels of the crop that the default lengths are for.
 
     >>> from wing_jax import losses
     >>> losses.LOSSES["wing"].parameters
@@ -44,27 +44,29 @@ class RegisteredLoss:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The defaults of its parameters by name; those without one are in `required` only."""
+        """The default of each parameter by name; parameters without a default are only in `required`."""
         return parameters_of(self.function, skip=2, without=NOT_PARAMETERS)
 
     @property
     def required(self) -> tuple[str, ...]:
-        """The parameters that have no default."""
+        """The names of the parameters without a default."""
         return required_of(self.function, skip=2, without=NOT_PARAMETERS)
 
     @property
     def rescaled(self) -> bool:
-        """Whether it is homogeneous, so that it can be rescaled from its reference crop to any other."""
+        """Whether the loss is homogeneous, so that it can be rescaled from its reference crop to any other."""
         return self.lengths is not None
 
 
-def _adopted(name: str, loaded: Any) -> RegisteredLoss:
+def _wrap_entry_point(name: str, loaded: Any) -> RegisteredLoss:
     if not callable(loaded):
-        raise ValueError(f"the entry point {name!r} of wing_jax.losses is no function: name one (predicted, target)")
+        raise ValueError(
+            f"the entry point {name!r} of wing_jax.losses is not a function: point it to a function (predicted, target)"
+        )
     return RegisteredLoss(function=loaded)
 
 
-LOSSES: Registry[RegisteredLoss] = Registry("loss", group="wing_jax.losses", adopt=_adopted)
+LOSSES: Registry[RegisteredLoss] = Registry("loss", group="wing_jax.losses", adopt=_wrap_entry_point)
 
 
 @overload
@@ -88,24 +90,24 @@ def register_loss(
     degree: int = 1,
     reference_size: int = 64,
 ) -> Any:
-    """Register an elementwise loss, so that `make_loss`, configs and the command line know it by name.
+    """Register an elementwise loss, so that `make_loss`, configs and the command line find it by name.
 
     Args:
       function: `(predicted, target, *, params) -> array`, pure and elementwise: two arrays of one shape, an array of
-        that shape, not reduced. Its further arguments are its parameters; one called `where` is taken for a mask.
-      name: its name; the function's own where none is given.
-      lengths: which of its parameters are lengths in pixels. A loss that declares them, be it `()` for none, is
-        rescaled from its reference crop to the crop that a network works on, which asks that it is homogeneous:
-        f(x / s; lengths / s) = f(x; lengths) / s ** degree. None: it is taken as it is, in pixels of the network's
-        crop.
+        that shape, not reduced. Its other arguments are its parameters, except `where`, which is a mask.
+      name: its name; the function's name if None.
+      lengths: which of its parameters are lengths in pixels. A loss that declares them, even `()` for none, is
+        rescaled from its reference crop to the network's crop. It must then be homogeneous:
+        f(x / s; lengths / s) = f(x; lengths) / s ** degree. None: it is never rescaled, and works in pixels of the
+        network's crop.
       degree: the degree of its homogeneity: 1 for L1 and Wing, 2 for squared errors.
-      reference_size: side, in pixels, of the crop that its default lengths are meant for.
+      reference_size: side in pixels of the crop that its default lengths are for.
 
     Returns:
-      The function itself, unchanged; or, where none is given, the decorator that returns it.
+      The function, unchanged; without a function, a decorator.
 
     Raises:
-      ValueError: a length is no parameter of the function, or the name is taken.
+      ValueError: a length is not a parameter of the function, or the name is already registered.
 
     >>> import jax.numpy as jnp
     >>> from wing_jax import losses
@@ -119,9 +121,9 @@ def register_loss(
 
     def register(function: Any) -> Any:
         loss = RegisteredLoss(function=function, lengths=lengths, degree=degree, reference_size=reference_size)
-        known = [*loss.parameters, *loss.required]
-        if unknown := [label for label in lengths or () if label not in known]:
-            raise ValueError(f"lengths={lengths}: {', '.join(unknown)} is no parameter of {function.__qualname__}")
+        parameters = [*loss.parameters, *loss.required]
+        if unknown := [label for label in lengths or () if label not in parameters]:
+            raise ValueError(f"lengths={lengths}: {', '.join(unknown)} is not a parameter of {function.__qualname__}")
         LOSSES.add(name or function.__name__, loss, origin=function)
         return function
 

@@ -1,8 +1,8 @@
-"""Losses of landmark coordinates: what holds for all of them is said in `wing_jax.losses`.
+"""Losses of landmark coordinates. `wing_jax.losses` documents the rules that all of them follow.
 
-`predicted` and `target` are coordinates `[..., points, 2]` (any shape is taken) in one unit, and so are the lengths
-among the hyper-parameters. The defaults are pixels, of the crop each docstring names: use
-`wing_jax.losses.make_loss` where the network works in another unit or size. x stands for predicted - target.
+`predicted` and `target` are coordinates `[..., points, 2]` (any shape works). They and the hyper-parameters that are
+lengths have the same unit. The defaults are pixels of the crop that each docstring names: use
+`wing_jax.losses.make_loss` if the network works in another unit or size. In comments, x is predicted - target.
 """
 
 import jax.numpy as jnp
@@ -12,31 +12,31 @@ from wing_jax.losses.inputs import (
     Mask,
     Scalar,
     Values,
-    above,
+    convert_result,
     difference,
-    known,
+    is_checkable,
     magnitude,
-    narrowed,
-    not_negative,
+    nonnegative_scalars,
+    scalars_above,
 )
 from wing_jax.losses.registry import register_loss
 
 
 @register_loss(name="l2", lengths=(), degree=2)
 def l2_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> Float[Array, "*shape"]:
-    """Half the squared error, in squared units.
+    """Compute half the squared error, in squared units.
 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
       where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever stands there. None: all.
+        gradient 0, whatever their values. None: all.
 
     Returns:
-      The loss of each coordinate: shape and dtype of the coordinates.
+      The loss of each coordinate, with the shape and dtype of the coordinates.
 
     Raises:
-      ValueError: shapes or dtypes are unfit.
+      ValueError: shapes or dtypes are invalid.
 
     References:
       Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018.
@@ -47,24 +47,24 @@ def l2_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> 
     """
     error, dtype = difference(predicted, target, where=where)
     # L2(x) = x^2 / 2
-    return narrowed(0.5 * jnp.square(error), dtype)
+    return convert_result(0.5 * jnp.square(error), dtype)
 
 
 @register_loss(name="l1", lengths=())
 def l1_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> Float[Array, "*shape"]:
-    """The absolute error, in the coordinates' unit.
+    """Compute the absolute error, in the coordinates' unit.
 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
       where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever stands there. None: all.
+        gradient 0, whatever their values. None: all.
 
     Returns:
-      The loss of each coordinate: shape and dtype of the coordinates.
+      The loss of each coordinate, with the shape and dtype of the coordinates.
 
     Raises:
-      ValueError: shapes or dtypes are unfit.
+      ValueError: shapes or dtypes are invalid.
 
     References:
       Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018.
@@ -75,27 +75,27 @@ def l1_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> 
     """
     error, dtype = difference(predicted, target, where=where)
     # L1(x) = |x|
-    return narrowed(magnitude(error), dtype)
+    return convert_result(magnitude(error), dtype)
 
 
 @register_loss(name="smooth_l1", lengths=("beta",))
 def smooth_l1_loss(
     predicted: Values, target: Values, *, beta: Scalar = 1.0, where: Mask | None = None
 ) -> Float[Array, "*shape"]:
-    """L2 divided by `beta` for errors below `beta`, L1 beyond; the paper's is `beta=1`. Huber's loss is beta times it.
+    """Compute L2 / `beta` for errors below `beta`, L1 beyond. The paper uses `beta=1`. Huber's loss is beta times this.
 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
-      beta: errors below it, in the coordinates' unit, have a quadratic loss.
+      beta: in the coordinates' unit: the loss is quadratic below it.
       where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever stands there. None: all.
+        gradient 0, whatever their values. None: all.
 
     Returns:
-      The loss of each coordinate: shape and dtype of the coordinates.
+      The loss of each coordinate, with the shape and dtype of the coordinates.
 
     Raises:
-      ValueError: shapes or dtypes are unfit, or `beta` is not positive.
+      ValueError: shapes or dtypes are invalid, or `beta` is not positive.
 
     References:
       Girshick, Fast R-CNN, ICCV 2015; Feng et al., CVPR 2018.
@@ -105,34 +105,34 @@ def smooth_l1_loss(
     [0.125, 2.5]
     """
     error, dtype = difference(predicted, target, where=where)
-    (beta,) = above(0.0, error.dtype, beta=beta)
+    (beta,) = scalars_above(0.0, error.dtype, beta=beta)
     distance = magnitude(error)
-    near = _up_to(beta, distance)
+    near = _zero_beyond(beta, distance)
     # smoothL1(x) = x^2 / (2 beta)   if |x| < beta
     #               |x| - beta / 2   otherwise
-    return narrowed(jnp.where(distance < beta, jnp.square(near) / (2 * beta), distance - beta / 2), dtype)
+    return convert_result(jnp.where(distance < beta, jnp.square(near) / (2 * beta), distance - beta / 2), dtype)
 
 
 @register_loss(name="charbonnier", lengths=("width",), degree=2)
 def charbonnier_loss(
     predicted: Values, target: Values, *, width: Scalar = 1.0, where: Mask | None = None
 ) -> Float[Array, "*shape"]:
-    """L2 for errors well below `width`, `width` times L1 far beyond, and smooth between; also called pseudo-Huber.
+    """Compute L2 for errors well below `width`, `width` times L1 far beyond, smooth between; also called pseudo-Huber.
 
     The slope is x / sqrt(1 + (x / width)^2): that of L2 next to 0, and `width` for outliers, which it never exceeds.
 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
-      width: in the coordinates' unit: where the loss turns from quadratic to linear.
+      width: in the coordinates' unit: the error at which the loss changes from quadratic to linear.
       where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever stands there. None: all.
+        gradient 0, whatever their values. None: all.
 
     Returns:
-      The loss of each coordinate, in squared units: shape and dtype of the coordinates.
+      The loss of each coordinate, in squared units, with the shape and dtype of the coordinates.
 
     Raises:
-      ValueError: shapes or dtypes are unfit, or `width` is not positive.
+      ValueError: shapes or dtypes are invalid, or `width` is not positive.
 
     References:
       Charbonnier et al., Two Deterministic Half-Quadratic Regularization Algorithms for Computed Imaging, ICIP 1994,
@@ -143,26 +143,26 @@ def charbonnier_loss(
     [0.0, 0.25, 99.005]
     """
     error, dtype = difference(predicted, target, where=where)
-    (width,) = above(0.0, error.dtype, width=width)
+    (width,) = scalars_above(0.0, error.dtype, width=width)
     distance = magnitude(error)
     # charbonnier(x) = w^2 (sqrt(1 + (x / w)^2) - 1), as a sum without cancellation and without overflow:
     #                  x^2 / (1 + sqrt(1 + (x / w)^2))                         if |x| < w
     #                  w (|x| - w) + w^2 r / (1 + sqrt(1 + r^2)),  r = w / |x|   otherwise
-    near = _up_to(width, distance)
+    near = _zero_beyond(width, distance)
     quadratic = jnp.square(near) / (1 + jnp.sqrt(1 + jnp.square(near / width)))
     ratio = width / jnp.where(distance < width, width, distance)
     linear = width * (distance - width) + jnp.square(width) * ratio / (1 + jnp.sqrt(1 + jnp.square(ratio)))
-    return narrowed(jnp.where(distance < width, quadratic, linear), dtype)
+    return convert_result(jnp.where(distance < width, quadratic, linear), dtype)
 
 
 @register_loss(name="wing", lengths=("width", "epsilon"))
 def wing_loss(
     predicted: Values, target: Values, *, width: Scalar = 10.0, epsilon: Scalar = 2.0, where: Mask | None = None
 ) -> Float[Array, "*shape"]:
-    """The Wing loss: a logarithm that amplifies errors below `width`, L1 shifted to meet it beyond.
+    """Compute the Wing loss: a logarithm that amplifies errors below `width`, shifted L1 beyond.
 
-    The slope is width / (epsilon + |x|), from width / epsilon next to 0 (5 with the defaults) down to
-    width / (epsilon + width) (0.833), and 1 from |x| = width on. A small `epsilon` makes the gradient explode; with
+    The slope is width / (epsilon + |x|) below `width`: it falls from width / epsilon next to 0 (5 with the defaults) to
+    width / (epsilon + width) (0.833). From |x| = width on it is 1. A small `epsilon` makes the gradient explode; with
     width < epsilon small errors weigh *less* than large ones. The defaults are the paper's, in pixels of a 64 x 64
     crop: on coordinates in [0, 1] they would reduce the loss to a scaled L1.
 
@@ -172,13 +172,13 @@ def wing_loss(
       width: in the coordinates' unit: the loss is logarithmic below it.
       epsilon: in the coordinates' unit: curvature of the logarithm.
       where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever stands there. None: all.
+        gradient 0, whatever their values. None: all.
 
     Returns:
-      The loss of each coordinate: shape and dtype of the coordinates.
+      The loss of each coordinate, with the shape and dtype of the coordinates.
 
     Raises:
-      ValueError: shapes or dtypes are unfit, or a length is not positive.
+      ValueError: shapes or dtypes are invalid, or a length is not positive.
 
     References:
       Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018; the defaults: its table 2.
@@ -191,13 +191,13 @@ def wing_loss(
     [6.931, 0.0]
     """
     error, dtype = difference(predicted, target, where=where)
-    width, epsilon = above(0.0, error.dtype, width=width, epsilon=epsilon)
+    width, epsilon = scalars_above(0.0, error.dtype, width=width, epsilon=epsilon)
     distance = magnitude(error)
     # wing(x) = w ln(1 + |x| / e)   if |x| < w
     #           |x| - C             otherwise,   C = w - w ln(1 + w / e)
-    logarithm = width * jnp.log1p(_up_to(width, distance) / epsilon)
+    logarithm = width * jnp.log1p(_zero_beyond(width, distance) / epsilon)
     constant = width - width * jnp.log1p(width / epsilon)
-    return narrowed(jnp.where(distance < width, logarithm, distance - constant), dtype)
+    return convert_result(jnp.where(distance < width, logarithm, distance - constant), dtype)
 
 
 @register_loss(name="rectified_wing", lengths=("width", "epsilon", "rectification"))
@@ -210,7 +210,7 @@ def rectified_wing_loss(
     rectification: Scalar = 0.2,
     where: Mask | None = None,
 ) -> Float[Array, "*shape"]:
-    """Wing loss that is 0 for errors below `rectification`, which may be the annotator's; `rectification=0` is Wing.
+    """Compute the Wing loss with 0 for errors below `rectification` (annotation noise); `rectification=0` is Wing.
 
     Its slope jumps from 0 to width / epsilon at |x| = rectification. The defaults are those of the authors'
     lossRWingNorm.m, in pixels of a 64 x 64 crop (that file also divides by 2L: see `masked_mean`).
@@ -222,13 +222,13 @@ def rectified_wing_loss(
       epsilon: in the coordinates' unit: curvature of the logarithm.
       rectification: in the coordinates' unit: errors below it cost nothing.
       where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever stands there. None: all.
+        gradient 0, whatever their values. None: all.
 
     Returns:
-      The loss of each coordinate: shape and dtype of the coordinates.
+      The loss of each coordinate, with the shape and dtype of the coordinates.
 
     Raises:
-      ValueError: shapes or dtypes are unfit, or not 0 <= rectification < width, or a length is not positive.
+      ValueError: shapes or dtypes are invalid, or not 0 <= rectification < width, or a length is not positive.
 
     References:
       Feng et al., Rectified Wing Loss for Efficient and Robust Facial Landmark Localisation with Convolutional
@@ -239,11 +239,11 @@ def rectified_wing_loss(
     [0.0, 6.931]
     """
     error, dtype = difference(predicted, target, where=where)
-    checkable = known("width", width) and known("rectification", rectification)
+    checkable = is_checkable("width", width) and is_checkable("rectification", rectification)
     if checkable and 0 < float(width) <= float(rectification):
         raise ValueError(f"rectification is {rectification}: it must be below the width, {width}")
-    width, epsilon = above(0.0, error.dtype, width=width, epsilon=epsilon)
-    (rectification,) = not_negative(error.dtype, rectification=rectification)
+    width, epsilon = scalars_above(0.0, error.dtype, width=width, epsilon=epsilon)
+    (rectification,) = nonnegative_scalars(error.dtype, rectification=rectification)
     distance = magnitude(error)
     # rwing(x) = 0                         if |x| < r
     #            w ln(1 + (|x| - r) / e)   if r <= |x| < w
@@ -251,7 +251,7 @@ def rectified_wing_loss(
     curved = (rectification <= distance) & (distance < width)
     logarithm = width * jnp.log1p(jnp.where(curved, distance - rectification, 0) / epsilon)
     constant = width - width * jnp.log1p((width - rectification) / epsilon)
-    return narrowed(jnp.where(distance < width, logarithm, distance - constant), dtype)
+    return convert_result(jnp.where(distance < width, logarithm, distance - constant), dtype)
 
 
 @register_loss(name="soft_wing", lengths=("linear_width", "width", "epsilon"), reference_size=256)
@@ -264,11 +264,11 @@ def soft_wing_loss(
     epsilon: Scalar = 0.5,
     where: Mask | None = None,
 ) -> Float[Array, "*shape"]:
-    """L1 for errors below `linear_width`, which annotation noise makes, a logarithm that tames outliers beyond.
+    """Compute L1 for errors below `linear_width` (annotation noise), and a logarithm beyond, which limits outliers.
 
     Its slope is 1, then width / (epsilon + |x|): with the defaults 8 just past |x| = 2 and 1 again at 19.5.
-    `linear_width`, `width` and `epsilon` are called omega1, omega2 and epsilon elsewhere; there, and here by
-    default, they are pixels of a 256 x 256 crop.
+    The paper and mmpose call `linear_width`, `width` and `epsilon` omega1, omega2 and epsilon. Theirs, and the defaults
+    here, are in pixels of a 256 x 256 crop.
 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
@@ -277,13 +277,13 @@ def soft_wing_loss(
       width: in the coordinates' unit: factor of the logarithm beyond.
       epsilon: in the coordinates' unit: curvature of the logarithm.
       where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever stands there. None: all.
+        gradient 0, whatever their values. None: all.
 
     Returns:
-      The loss of each coordinate: shape and dtype of the coordinates.
+      The loss of each coordinate, with the shape and dtype of the coordinates.
 
     Raises:
-      ValueError: shapes or dtypes are unfit, `linear_width` is negative, or another length is not positive.
+      ValueError: shapes or dtypes are invalid, `linear_width` is negative, or another length is not positive.
 
     References:
       Lin et al., Structure-Coherent Deep Feature Learning for Robust Face Alignment, TIP 2021,
@@ -294,16 +294,16 @@ def soft_wing_loss(
     [1.0, 44.083]
     """
     error, dtype = difference(predicted, target, where=where)
-    width, epsilon = above(0.0, error.dtype, width=width, epsilon=epsilon)
-    (linear_width,) = not_negative(error.dtype, linear_width=linear_width)
+    width, epsilon = scalars_above(0.0, error.dtype, width=width, epsilon=epsilon)
+    (linear_width,) = nonnegative_scalars(error.dtype, linear_width=linear_width)
     distance = magnitude(error)
     # softwing(x) = |x|                         if |x| < w1
     #               w2 ln(1 + |x| / e) + B      otherwise,   B = w1 - w2 ln(1 + w1 / e)
     logarithm = width * jnp.log1p(distance / epsilon)
     constant = linear_width - width * jnp.log1p(linear_width / epsilon)
-    return narrowed(jnp.where(distance < linear_width, distance, logarithm + constant), dtype)
+    return convert_result(jnp.where(distance < linear_width, distance, logarithm + constant), dtype)
 
 
-def _up_to(limit: Float[Array, ""], distance: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """`distance` where it is below `limit`, else 0, so that a branch not taken can neither overflow nor leak NaN."""
+def _zero_beyond(limit: Float[Array, ""], distance: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return `distance` where it is below `limit`, else 0, so that an unused branch cannot overflow or leak NaN."""
     return jnp.where(distance < limit, distance, 0)

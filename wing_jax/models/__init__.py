@@ -1,7 +1,8 @@
 """Flax modules: crops `[batch, size, size, 3]` to landmarks `[batch, points, 2]` in pixels of the crop.
 
-Networks are found by name in `MODELS`, to which `register_model` adds others, and made by `make_model`. Ours have a
-method `start_at(variables, points)`: the variables by which the untrained network answers `points` to every face.
+`MODELS` holds the networks by name, `register_model` adds more, and `make_model` makes one. Those of this package have
+a method `start_at(variables, points)`: it returns variables with which the network predicts `points` for every face, to
+start training at the mean shape.
 """
 
 from wing_jax.models.efficientnet_lite import EfficientNetLite0Regressor as EfficientNetLite0Regressor

@@ -1,7 +1,7 @@
-"""Batch normalisation that is fast on CPUs, where XLA adds up columns slowly.
+"""Batch normalization that is fast on CPUs, where XLA sums columns slowly.
 
-There the sums for each channel are matrix products with a row of ones. The gradient is written out, so that the
-backward pass needs two such sums and one pass over the batch.
+On CPUs the sum of each channel is a matrix product with a row of ones. The gradient is written explicitly: the backward
+pass needs two such sums and one pass over the batch.
 """
 
 from functools import partial
@@ -16,11 +16,11 @@ EPSILON = 1e-5  # added to the variance
 
 
 class BatchNorm(nn.Module):
-    """Normalises each channel (the last axis) over the batch, or by running statistics; parameters, statistics and
-    arithmetic are those of `flax.linen.BatchNorm`, in float32 whatever `dtype` the result has.
+    """Normalize each channel (the last axis) over the batch, or by running statistics.
 
-    With `axis`, the name of a mapped axis of replicas, the batch is that of all replicas. It has first derivatives in
-    reverse mode only.
+    Parameters, statistics and arithmetic are those of `flax.linen.BatchNorm`, in float32 for any `dtype` of the result.
+    With `axis`, the name of a mapped axis of replicas, the batch is that of all replicas. Only first derivatives in
+    reverse mode are supported.
     """
 
     momentum: float = 0.9
@@ -37,24 +37,24 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         x32 = x.astype(jnp.float32)
         if use_running_average:
-            normal = _scaled(x32, scale, bias, mean.value, jax.lax.rsqrt(variance.value + EPSILON))
+            normalized = _scale_and_shift(x32, scale, bias, mean.value, jax.lax.rsqrt(variance.value + EPSILON))
         else:
             rows = x32.reshape(-1, channels)
             axis = None if self.is_initializing() else self.axis
-            normal, seen_mean, seen_variance = normalise(rows, scale, bias, axis)
+            normalized, batch_mean, batch_variance = normalize(rows, scale, bias, axis)
             if not self.is_initializing():
-                mean.value = self.momentum * mean.value + (1 - self.momentum) * seen_mean
-                variance.value = self.momentum * variance.value + (1 - self.momentum) * seen_variance
-        return normal.reshape(x.shape).astype(self.dtype)
+                mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
+                variance.value = self.momentum * variance.value + (1 - self.momentum) * batch_variance
+        return normalized.reshape(x.shape).astype(self.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
-def normalise(
+def normalize(
     rows: Float[Array, "n channels"], scale: Float[Array, "channels"], bias: Float[Array, "channels"], axis: str | None
 ) -> tuple[Float[Array, "n channels"], Float[Array, "channels"], Float[Array, "channels"]]:
-    """(scale * (x - mean) / sqrt(variance + 1e-5) + bias, mean, variance), over the rows of all replicas of `axis`.
+    """Return scale * (x - mean) / sqrt(variance + 1e-5) + bias, mean and variance, over the rows of all replicas.
 
-    Mean and variance, which are for the running statistics, pass no gradient on.
+    `axis` is the name of the replicas' axis. Mean and variance are for the running statistics and have no gradient.
     """
     return _forward(rows, scale, bias, axis)[0]
 
@@ -63,41 +63,41 @@ def _forward(rows: Array, scale: Array, bias: Array, axis: str | None):
     mean = _mean(rows, axis)
     variance = jnp.maximum(_mean(jnp.square(rows), axis) - jnp.square(mean), 0)
     inverse = jax.lax.rsqrt(variance + EPSILON)
-    return (_scaled(rows, scale, bias, mean, inverse), mean, variance), (rows, scale, mean, inverse)
+    return (_scale_and_shift(rows, scale, bias, mean, inverse), mean, variance), (rows, scale, mean, inverse)
 
 
-def _backward(axis: str | None, kept: tuple, gradients: tuple) -> tuple[Array, Array, Array]:
-    rows, scale, mean, inverse = kept
-    above = gradients[0]
-    of_bias = _sums(above)
-    of_scale = (_sums(above * rows) - mean * of_bias) * inverse
+def _backward(axis: str | None, saved: tuple, gradients: tuple) -> tuple[Array, Array, Array]:
+    rows, scale, mean, inverse = saved
+    upstream = gradients[0]
+    bias_gradient = _sums(upstream)
+    scale_gradient = (_sums(upstream * rows) - mean * bias_gradient) * inverse
     # dx = s / sd (dy - mean(dy) - n mean(dy n)),  n = (x - mean) / sd
     count = len(rows) * (1 if axis is None else jax.lax.axis_size(axis))
-    mean_above, mean_product = (_everywhere(sums, axis) / count for sums in (of_bias, of_scale))
+    mean_upstream, mean_product = (_sum_over_replicas(sums, axis) / count for sums in (bias_gradient, scale_gradient))
     gain, slope = scale * inverse, scale * inverse * inverse * mean_product
-    shift = slope * mean - gain * mean_above
-    return above * gain[None] - rows * slope[None] + shift[None], of_scale, of_bias
+    shift = slope * mean - gain * mean_upstream
+    return upstream * gain[None] - rows * slope[None] + shift[None], scale_gradient, bias_gradient
 
 
-normalise.defvjp(_forward, _backward)
+normalize.defvjp(_forward, _backward)
 
 
-def _scaled(x: Array, scale: Array, bias: Array, mean: Array, inverse: Array) -> Array:
-    gain, wide = scale * inverse, (1,) * (x.ndim - 1) + (-1,)
-    return x * gain.reshape(wide) + (bias - mean * gain).reshape(wide)
+def _scale_and_shift(x: Array, scale: Array, bias: Array, mean: Array, inverse: Array) -> Array:
+    gain, broadcast_shape = scale * inverse, (1,) * (x.ndim - 1) + (-1,)
+    return x * gain.reshape(broadcast_shape) + (bias - mean * gain).reshape(broadcast_shape)
 
 
 def _mean(rows: Array, axis: str | None) -> Float[Array, "channels"]:
     count = len(rows) * (1 if axis is None else jax.lax.axis_size(axis))
-    return _everywhere(_sums(rows), axis) / count
+    return _sum_over_replicas(_sums(rows), axis) / count
 
 
 def _sums(rows: Array) -> Float[Array, "channels"]:
-    """Sums of the columns: on CPUs XLA multiplies matrices many times faster than it adds up columns."""
+    """Sum the columns: on CPUs, XLA multiplies matrices many times faster than it sums columns."""
     if jax.default_backend() == "cpu":
         return (jnp.ones((1, len(rows)), rows.dtype) @ rows)[0]
     return rows.sum(0)
 
 
-def _everywhere(value: Array, axis: str | None) -> Array:
+def _sum_over_replicas(value: Array, axis: str | None) -> Array:
     return value if axis is None else jax.lax.psum(value, axis)

@@ -1,17 +1,17 @@
 // 3 x 3 same convolution in float32, alone or with 2 x 2 max-pool, bias and ReLU, and its gradients.
 //
-// One source for all processors: vectors are the compiler's own (`vector_size`), and this file is compiled once for
-// each instruction set, with WING_JAX_SET its name and with its flags. `table` has what differs.
+// One source for all processors: it uses the compiler's vector types (`vector_size`) and is compiled once for each
+// instruction set, with the flags of the set and with WING_JAX_SET as its name. `table` has the differences.
 //
-// Arrays are NHWC, weights HWIO. A "cell" is 2 x 2 outputs, which see 4 x 4 inputs; with pooling it is one position. The
-// forward pass then writes only the largest of a cell's four sums and which one it was (0..3 in row order, the first of
-// equals; 4 where ReLU gave 0), so the maps before the pooling never exist. As only one of the four carries a gradient,
-// both backward passes do a quarter of the multiplications of a plain convolution's, or fewer after ReLU.
+// Arrays are NHWC, weights HWIO. A "cell" is 2 x 2 outputs, which depend on 4 x 4 inputs; with pooling it is one output
+// position. The forward pass then writes only the largest of a cell's four sums and its index (0..3 in row order, the
+// first of equals; 4 if ReLU is 0), so the maps before the pooling are never stored. Only one of the four has a
+// gradient, so both backward passes need a quarter of the multiplications of a plain convolution, or fewer after ReLU.
 //
-// Every pass copies the input a tile (some images, or some rows of one) at a time into zero-padded blocks of `kLanes`
-// channels, [block][row][column][channel], that stay in cache, without border cases.
-// Work is cut by shape alone, each part writes its own outputs and sums in a fixed order: results do not depend on the
-// number of threads or their timing.
+// Every pass copies the input one tile (some images, or some rows of one) at a time into zero-padded blocks of `kLanes`
+// channels, [block][row][column][channel], that stay in cache and need no border cases.
+// The division of the work depends only on the shape. Each part writes its own outputs and sums in a fixed order, so
+// results do not depend on the number of threads or their timing.
 
 #include "conv3x3_parts.h"
 
@@ -23,8 +23,8 @@ namespace {
 
 struct Tiles {
   Int lanes;      // floats in a register
-  Int pairs;      // neighboring positions x 2 of the forward pass at once ...
-  Int registers;  // ... times registers of outputs each: the sums, which must leave a few registers free
+  Int pairs;      // pairs of neighboring positions that the forward pass computes at once ...
+  Int registers;  // ... times registers of outputs for each: the sums, which must leave some registers free
 };
 
 namespace table {
@@ -36,13 +36,13 @@ namespace table {
 constexpr Int kLanes = table::WING_JAX_SET.lanes;
 constexpr Int kPairs = table::WING_JAX_SET.pairs;
 constexpr Int kRegisters = table::WING_JAX_SET.registers;
-constexpr Int kOutputs = kRegisters * kLanes;                // of one forward pass over some positions
+constexpr Int kOutputs = kRegisters * kLanes;                // outputs of one forward pass over some positions
 constexpr Int kTogether = 2 * kPairs;                        // positions, or cells of transformed ones
-constexpr Int kCells = kPairs % 2 ? kPairs : kPairs / 2;     // cells, of two pairs, in a whole number of passes
+constexpr Int kCells = kPairs % 2 ? kPairs : kPairs / 2;     // cells, of two pairs, that fill complete passes
 constexpr Int kSources = 64;                                 // outputs whose weights for a block fit the L1 cache
 constexpr Int kNear = 42 << 10, kFar = 512 << 10;            // bytes of a tile: in the L1 cache, in the L2 cache
-constexpr Int kManyCells = 64;                               // for which it pays to transform the weights
-constexpr Int kNearCells = 32;                               // whose gradients stay in the L1 cache
+constexpr Int kManyCells = 64;                               // from which transforming the weights is faster
+constexpr Int kNearCells = 32;                               // cells whose gradients fit the L1 cache
 
 typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
 typedef float Loose __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
@@ -54,7 +54,7 @@ inline Vector load(const float* at) { return *reinterpret_cast<const Vector*>(at
 inline Vector load_loose(const float* at) { return *reinterpret_cast<const Loose*>(at); }
 inline void store(float* at, Vector value) { *reinterpret_cast<Vector*>(at) = value; }
 
-// Of an array whose end may be nearer than a register's; zeros beyond it.
+// Loads from an array that may end within the register; zeros beyond its end.
 inline Vector load_first(const float* at, Int count) {
   if (count >= kLanes) return load_loose(at);
   Vector value = {};
@@ -104,8 +104,8 @@ struct Shape : Size {
         blocks(ceil_div(inputs, kLanes)), position(block), line((width + 2) * block) {}
 };
 
-// How the cells are cut into tiles: `images` whole images, or strips of `rows` rows of cells of one. At least one tile,
-// if an empty one: without images the weights' gradient is 0.
+// The division of the cells into tiles: `images` complete images, or strips of `rows` rows of cells of one image. At
+// least one tile, which may be empty: without images the weights' gradient is 0.
 struct Tiling {
   Int images, rows, strips, count;
 
@@ -134,7 +134,7 @@ struct Tile {
     area = (s.side * rows + 2) * s.line;
   }
 
-  // Where the inputs that each cell sees begin, in units of 1 / `scale` floats; `stride` floats lie between images.
+  // Offsets of the first input of each cell, in units of 1 / `scale` floats; images are `stride` floats apart.
   void offsets(const Shape& s, Int stride, Int scale, int32_t* out) const {
     for (Int i = 0; i < images; ++i)
       for (Int y = 0; y < rows; ++y)
@@ -143,7 +143,7 @@ struct Tile {
   }
 };
 
-// One block of channels of one image's rows of a tile, with a border of zeros.
+// Copies one block of channels of one image's rows of a tile, with a border of zeros.
 void pad(const Shape& s, const Tile& tile, const float* x, Int image, Int block, float* out) {
   const Int from = block * kLanes, count = min(s.block, s.inputs - from);
   for (Int y = s.side * tile.row - 1; y < s.side * (tile.row + tile.rows) + 1; ++y, out += s.line) {
@@ -168,7 +168,7 @@ void pad(const Shape& s, const Tile& tile, const float* x, Int image, Int block,
 
 // ---- forward --------------------------------------------------------------------------------------------------------
 
-// Weights as [`kOutputs` outputs][block][row of the kernel][column and input][output]: read in order by the loop below.
+// Packs weights as [`kOutputs` outputs][block][kernel row][column and input][output], the order of the loop below.
 void pack_forward(const Shape& s, const float* weights, Int group, float* out) {
   const Int from = group * kOutputs;
   for (Int b = 0; b < s.blocks; ++b)
@@ -181,8 +181,8 @@ void pack_forward(const Shape& s, const float* weights, Int group, float* out) {
       }
 }
 
-// The sums of `kPairs` pairs of neighboring positions for `registers` registers of outputs, as [position][output]. The
-// three columns of a kernel row are neighbors in memory: one loop.
+// Computes the sums of `kPairs` pairs of neighboring positions for `registers` registers of outputs, as
+// [position][output]. The three columns of a kernel row are neighbors in memory, so one loop covers them.
 template <Int registers>
 void convolve(const Shape& s, Int area, const float* const* pairs, const float* w, float* out) {
   Vector sums[kPairs][2][registers];
@@ -221,13 +221,13 @@ void convolve(const Shape& s, Int area, const float* const* pairs, const float* 
     }
 }
 
-// A register of pooled outputs from the cell's four sums, `kOutputs` apart.
+// Computes a register of pooled outputs from the cell's four sums, `kOutputs` apart.
 inline void pool(const float* sums, Vector bias, bool relu, Int count, float* out, uint8_t* chosen) {
   Vector best = load(sums);
   Ints which = {};
   for (int p = 1; p < 4; ++p) {
     const Vector value = load(sums + p * kOutputs);
-    const Ints better = (value > best) | (value != value);  // a NaN counts as the largest: it must not be lost
+    const Ints better = (value > best) | (value != value);  // NaN counts as the largest, so that it is not lost
     best = better ? value : best;
     which = better ? p - Ints{} : which;
   }
@@ -241,7 +241,7 @@ inline void pool(const float* sums, Vector bias, bool relu, Int count, float* ou
   std::memcpy(chosen, &bytes, min(count, kLanes));
 }
 
-// Calls body(tile, its padded input, where its cells begin, first group of outputs, end of the groups) for every part.
+// Calls body(tile, its padded input, offsets of its cells, first group of outputs, end of the groups) for every part.
 template <typename Body>
 void over_tiles(const Threads& threads, const Shape& s, const float* x, Int groups, const Body& body) {
   const Tiling cut(s, s.blocks, kFar, false);
@@ -249,7 +249,7 @@ void over_tiles(const Threads& threads, const Shape& s, const float* x, Int grou
   parallel(threads, cut.count * splits, [&](Int part) {
     const Tile tile(s, cut, part / splits);
     const Int split = part % splits, stride = s.blocks * tile.area;
-    const Int size = tile.images * stride + 2 * kLanes;  // the second position of a pair may lie beyond the last
+    const Int size = tile.images * stride + 2 * kLanes;  // the second position of a pair may be beyond the last
     float* padded = scratch<1>(size + tile.cells);
     int32_t* offsets = reinterpret_cast<int32_t*>(padded + size);
     tile.offsets(s, stride, 1, offsets);
@@ -286,7 +286,7 @@ void forward_directly(const Threads& threads, const Shape& s, const float* x, co
 // ---- forward by Winograd's algorithm --------------------------------------------------------------------------------
 //
 // F(2 x 2, 3 x 3) of Lavin and Gray (CVPR 2016, arXiv:1509.09308): a cell's 4 x 4 inputs and the kernel are transformed
-// to 16 values each, which are multiplied, added up over the inputs, and transformed to the cell's 2 x 2 outputs: 16
+// to 16 values each. These are multiplied, summed over the inputs, and transformed to the cell's 2 x 2 outputs: 16
 // multiplications instead of 36.
 
 // out[16][input][output], `stride` apart, for the inputs of a block and a group of outputs.
@@ -381,7 +381,7 @@ void forward_transformed(const Threads& threads, const Shape& s, const float* x,
     transform_weights(s, weights, g, b, kernel, packed + g * slab + b * kLanes * kOutputs);
   });
   const Int passes = max(1, min(4, kFar / (2 * 16 * inputs * kTogether * Int(sizeof(float)))));
-  const Int cells = passes * kTogether, odd = 16;  // floats, so that what is 16 strides apart spreads over the cache
+  const Int cells = passes * kTogether, odd = 16;  // floats, so that the 16 strided arrays use different cache lines
   const Int in_stride = cells * inputs + odd, out_stride = cells * kOutputs + odd;
   over_tiles(threads, s, x, groups,
              [&](const Tile& tile, const float* padded, const int32_t* offsets, Int begin, Int end) {
@@ -411,7 +411,7 @@ void forward_transformed(const Threads& threads, const Shape& s, const float* x,
   });
 }
 
-// Few inputs would leave most of a register unused; for few cells the weights' transformation does not pay.
+// With few inputs most of a register would be unused; with few cells, transforming the weights is slower.
 template <typename Done>
 void forward(const Threads& threads, const Shape& s, const float* x, const float* weights, const Done& done) {
   if (s.block < kLanes || s.images * s.rows * s.columns < kManyCells)
@@ -447,7 +447,7 @@ void conv(const Threads& threads, const Size& size, const float* x, const float*
   });
 }
 
-// The gradient of a convolution's input is a convolution of its gradient, with the kernel turned by half a circle.
+// The input's gradient is a convolution of the output's gradient, with the kernel rotated by 180 degrees.
 void conv_input(const Threads& threads, const Size& size, const float* gradient, const float* weights, float* result) {
   const Int inputs = size.inputs, outputs = size.outputs;
   float* turned = scratch<3>(9 * inputs * outputs);
@@ -460,7 +460,7 @@ void conv_input(const Threads& threads, const Size& size, const float* gradient,
 
 // ---- gradient of the input, with pooling ----------------------------------------------------------------------------
 
-// Weights as [block][output][tap][`kLanes` inputs], zeros beyond the last input.
+// Packs weights as [block][output][tap][`kLanes` inputs], with zeros beyond the last input.
 void pack_backward(const Shape& s, const float* weights, Int block, float* out) {
   const Int from = block * kLanes;
   for (Int first = 0; first < s.outputs; first += kLanes)
@@ -480,14 +480,14 @@ struct Entry {
   float value;     // of the gradient
 };
 
-// A cell's gradients of `kSources` outputs, by the position that they flow to. Two lists share an array, one from its
-// begin and one from its end: entries begin[p] to end[p] are those of position p.
+// A cell's gradients of `kSources` outputs by the position that they flow to. Two lists share an array, one from
+// its start and one from its end: entries begin[p] to end[p] are those of position p.
 struct Sorted {
-  Entry entries[2 * (kSources + 2) + 1];  // the last is for what flows nowhere
+  Entry entries[2 * (kSources + 2) + 1];  // the last one is for gradients that do not flow
   int16_t begin[4], end[4];
 };
 
-// The places of the next entries are fields of 12 bits in one register.
+// The indices of the next entries are fields of 12 bits in one register.
 void sort(const float* gradient, const uint8_t* chosen, Int count, Sorted& out) {
   constexpr Int kBytes = 9 * kLanes * sizeof(float);
   constexpr int64_t kFirst = 1, kLast = kSources, kNext = kSources + 2;
@@ -565,8 +565,7 @@ void conv_pool_input(const Threads& threads, const Size& size, const float* grad
 
 // ---- gradient of the weights and the bias ---------------------------------------------------------------------------
 
-// For each of `count` outputs the list of its gradients that flow somewhere; lists are `capacity` apart. Adds to the
-// bias.
+// Lists, for each of `count` outputs, its gradients that flow; lists are `capacity` apart. Also adds them to the bias.
 void list_pooled(const Shape& s, const Tile& tile, const int32_t* offsets, const float* gradient,
                  const uint8_t* chosen, Int count, Int capacity, Entry* lists, int32_t* lengths, float* bias) {
   const int32_t right = s.position * sizeof(float), down = s.line * sizeof(float);
@@ -597,8 +596,8 @@ void list_all(const Shape& s, const Tile& tile, const int32_t* offsets, const fl
   for (Int o = 0; o < count; ++o) lengths[o] = tile.cells;
 }
 
-// sums[3 kernel rows][registers]: a kernel row's three columns are neighbors in memory. `together` entries at once,
-// where one alone has too few sums to keep the multipliers busy.
+// Adds to sums[3 kernel rows][registers]: a kernel row's three columns are neighbors in memory. Processes `together`
+// entries at once if one has too few sums to use all multipliers.
 template <int registers, int together>
 void accumulate(const Entry* list, Int length, const float* x, Int line, float* out) {
   constexpr int kSums = 3 * registers;
@@ -638,14 +637,14 @@ void weight_gradient(const Threads& threads, const Shape& s, const float* x, con
   const auto add = registers == 1 ? accumulate<1, 4> : registers == 2 ? accumulate<2, 2> : accumulate<3, 1>;
   const Tiling cut(s, 1, kNear, false);
   const Int width = s.outputs < 512 ? 32 : 64, ranges = ceil_div(s.outputs, width);
-  // Few outputs: the tiles are shared out too, and the shares' sums added in order.
+  // With few outputs, the tiles are divided too, and the partial sums added in order.
   const Int shares = min(cut.count, ceil_div(kParts, ranges));
   const Int whole = size + s.outputs;
   float* partial = shares > 1 ? scratch<0>(shares * whole) : nullptr;
   parallel(threads, ranges * shares, [&](Int part) {
     const Int share = part / ranges, from = part % ranges * width, count = min(width, s.outputs - from);
     const Int area = (s.side * cut.rows + 2) * s.line, cells = cut.images * cut.rows * s.columns;
-    const Int capacity = (ceil_div(cells + 1, 8) | 1) * 8;  // an odd number of cache lines: lists spread over the cache
+    const Int capacity = (ceil_div(cells + 1, 8) | 1) * 8;  // odd in cache lines, to spread lists over the cache
     const Int all_sums = s.blocks * width * sum;
     const Int padded_size = ceil_div(cut.images * area, 16) * 16 + 3 * kLanes;
     float* sums = scratch<1>(all_sums + padded_size + 2 * capacity * width + 2 * width + cells);

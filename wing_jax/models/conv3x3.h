@@ -1,5 +1,5 @@
-// What the object of each instruction set offers to conv3x3_ffi.cc. Only plain types cross this border: the objects are
-// compiled with different flags, and a function of a library that both had compiled might be linked from either.
+// The interface of the object of each instruction set to conv3x3_ffi.cc. It uses only plain types: the objects are
+// compiled with different flags, and a library function that both compiled could be linked from either.
 
 #pragma once
 

@@ -1,11 +1,11 @@
-"""3 x 3 convolution, and it with 2 x 2 max-pooling, bias and ReLU as one: a kernel on CPUs, pure JAX elsewhere.
+"""3 x 3 convolution, alone and fused with 2 x 2 max-pooling, bias and ReLU: a kernel on CPUs, pure JAX elsewhere.
 
-In float32, and in bfloat16 on processors with AMX, the kernel of `wing_jax.models.cpu_kernel` computes them, where it
-is loaded. In bfloat16 it multiplies in bfloat16 and adds in float32. The kernel has first derivatives in reverse mode
-only: for `jax.jvp` trace within `cpu_kernel.switched("off")`.
+The kernel of `wing_jax.models.cpu_kernel`, if it is loaded, computes float32, and bfloat16 on processors with AMX. In
+bfloat16 it multiplies in bfloat16 and adds in float32. It supports only first derivatives in reverse mode: for
+`jax.jvp`, trace within `cpu_kernel.switched("off")`.
 
-Bias and ReLU come after the pooling: relu(maxpool(z) + b) == maxpool(relu(z + b)) exactly, and the array they touch is
-four times smaller. Among equal values the first in row order takes the whole gradient, as in `max_pool_2x2`.
+Bias and ReLU come after the pooling: relu(maxpool(z) + b) == maxpool(relu(z + b)) exactly, and their array is four
+times smaller. Among equal values the first in row order gets all of the gradient, as in `max_pool_2x2`.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ from wing_jax.models.pooling import max_pool_2x2
 def conv3x3(
     x: Float[Array, "batch height width inputs"], kernel: Float[Array, "3 3 inputs outputs"]
 ) -> Float[Array, "batch height width outputs"]:
-    """The convolution of `x`, zero-padded to keep height and width; dtype of `x`."""
+    """Convolve `x`, zero-padded to keep height and width; the result has the dtype of `x`."""
     instructions = _instructions(x)
     if instructions:
         return _conv_by_kernel(x, kernel.astype(jnp.float32), instructions)
@@ -36,7 +36,7 @@ def conv_pool(
     *,
     relu: bool,
 ) -> Float[Array, "batch h w outputs"]:
-    """`relu(maxpool(conv(x, kernel)) + bias)`, zero-padded so that h = height / 2 and w = width / 2; dtype of `x`.
+    """Compute `relu(maxpool(conv(x, kernel)) + bias)`, zero-padded: h = height / 2, w = width / 2; dtype of `x`.
 
     Raises:
       ValueError: height or width is odd.
@@ -63,9 +63,9 @@ def _conv(x: Array, kernel: Array) -> Array:
 
 
 def _call(name: str, results: Any, *arrays: Array, **attributes: Any) -> Any:
-    """One pass of the kernel in the precision of the first array; `results` have shape and dtype of what it returns."""
+    """Run one pass of the kernel in the precision of the first array; `results` have the result's shapes and dtypes."""
     name += "_bf16" * (arrays[0].dtype == jnp.bfloat16)
-    results = jax.tree.map(lambda of: jax.ShapeDtypeStruct(of.shape, of.dtype), results)
+    results = jax.tree.map(lambda result: jax.ShapeDtypeStruct(result.shape, result.dtype), results)
     return jax.ffi.ffi_call(f"wing_jax_{name}", results, vmap_method="sequential")(*arrays, **attributes)
 
 
@@ -83,10 +83,10 @@ def _conv_forward(x: Array, kernel: Array, instructions: str) -> tuple[Array, tu
     return _conv_by_kernel(x, kernel, instructions), (x, kernel)
 
 
-def _conv_backward(instructions: str, kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    x, kernel = kept
-    of_input = _call("conv_input", x, gradient, kernel, instructions=instructions)
-    return of_input, _call("conv_weights", kernel, x, gradient, instructions=instructions)
+def _conv_backward(instructions: str, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    input_gradient = _call("conv_input", x, gradient, kernel, instructions=instructions)
+    return input_gradient, _call("conv_weights", kernel, x, gradient, instructions=instructions)
 
 
 _conv_by_kernel.defvjp(_conv_forward, _conv_backward)
@@ -100,23 +100,23 @@ def _conv_pool_by_kernel(x: Array, kernel: Array, bias: Array, relu: bool, instr
 def _conv_pool_forward(
     x: Array, kernel: Array, bias: Array, relu: bool, instructions: str
 ) -> tuple[Array, tuple[Array, Array, Array]]:
-    """The pooled map, and what the gradients need: which of the four values each came from, 4 where ReLU gave 0."""
+    """Return the pooled map and the residuals; `selection` is the index of the largest of 4 values, 4 if ReLU is 0."""
     n, height, width, _ = x.shape
     pooled = jax.ShapeDtypeStruct((n, height // 2, width // 2, kernel.shape[3]), x.dtype)
     results = pooled, pooled.update(dtype=jnp.uint8)
-    pooled, chosen = _call("conv_pool", results, x, kernel, bias, relu=relu, instructions=instructions)
-    return pooled, (x, kernel, chosen)
+    pooled, selection = _call("conv_pool", results, x, kernel, bias, relu=relu, instructions=instructions)
+    return pooled, (x, kernel, selection)
 
 
 def _conv_pool_backward(
-    relu: bool, instructions: str, kept: tuple[Array, Array, Array], gradient: Array
+    relu: bool, instructions: str, saved: tuple[Array, Array, Array], gradient: Array
 ) -> tuple[Array, Array, Array]:
-    """Two calls, so that XLA can leave out the input's gradient where nobody asks for it: in the first layer."""
-    del relu  # `chosen` knows
-    x, kernel, chosen = kept
-    of_input = _call("conv_pool_input", x, gradient, chosen, kernel, instructions=instructions)
+    """Use two calls, so that XLA can drop the input's gradient if it is not needed: in the first layer."""
+    del relu  # `selection` contains it
+    x, kernel, selection = saved
+    input_gradient = _call("conv_pool_input", x, gradient, selection, kernel, instructions=instructions)
     results = kernel, _float32(kernel.shape[3])
-    return of_input, *_call("conv_pool_weights", results, x, gradient, chosen, instructions=instructions)
+    return input_gradient, *_call("conv_pool_weights", results, x, gradient, selection, instructions=instructions)
 
 
 _conv_pool_by_kernel.defvjp(_conv_pool_forward, _conv_pool_backward)

@@ -21,7 +21,7 @@ typedef Word Words __attribute__((vector_size(kTile * sizeof(Word))));
 typedef Half Halves __attribute__((vector_size(kTile * sizeof(Half))));
 typedef uint8_t Small __attribute__((vector_size(kTile)));
 
-// 16 lanes, or the first `count`: zeros beyond them.
+// Loads 16 lanes, or the first `count` and zeros.
 template <typename Lanes>
 inline Lanes load(const void* at, Int count = kTile) {
   Lanes lanes = {};
@@ -49,7 +49,7 @@ inline Vector widen(Halves values) {
   return load<Vector>(&bits);
 }
 
-// To the nearest, ties to even.
+// Rounds to the nearest, ties to even.
 inline Halves narrow(Vector values) {
   const Words bits = load<Words>(&values), nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
   return __builtin_convertvector(values == values ? nearest : 0x7fc0 - Words{}, Halves);
@@ -83,7 +83,7 @@ inline void transpose(const void* in, Int in_stride, void* out, Int out_stride) 
   for (Int i = 0; i < kTile; ++i) _mm512_storeu_si512(static_cast<Word*>(out) + i * out_stride, rows[i]);
 }
 
-// Sets this thread's eight tiles to 16 rows of 64 bytes, for as long as it lives.
+// Configures this thread's eight tiles as 16 rows of 64 bytes during its lifetime.
 struct Tiles {
   Tiles() {
     struct alignas(64) {
@@ -110,7 +110,7 @@ inline void add_products(const Half* a, Int a_stride, const Word* b, Int b_strid
   _tile_dpbf16ps(3, 5, 7);
 }
 
-// Not all compilers know that tile instructions read memory: whatever begins sums has the writes before it done.
+// Not all compilers know that tile instructions read memory: a barrier completes earlier writes before sums start.
 inline void zero_sums() {
   asm volatile("" : : : "memory");
   _tile_zero(0);

@@ -1,18 +1,18 @@
 // 3 x 3 same convolution in bfloat16, alone or with 2 x 2 max-pool, bias and ReLU, and its gradients, by Intel's AMX:
 // products in bfloat16, sums in float32. Images and their gradients are bfloat16; weights, bias and theirs float32.
 //
-// Images lie one after the other in a line of positions: a zero follows each row of an image, a row of zeros each
-// image. A tap of the kernel is then a shift along the line, and every pass is a matrix product without border cases:
+// Images are stored in one line of positions: a zero follows each row of an image, and a row of zeros each image. A tap
+// of the kernel is then a shift along the line, and every pass is a matrix product without border cases:
 //   forward         y[p, o] = sum over taps and i  x[p + tap, i] w[tap, i, o]
-//   input gradient  the same, of y's gradient, with the kernel turned by half a circle
+//   input gradient  the same, of y's gradient, with the kernel rotated by 180 degrees
 //   weights         dw[tap, i, o] = sum over p  x[p + tap, i] dy[p, o]
-// Pooled gradients are spread out with their zeros: AMX multiplies faster than one could leave them out.
+// Pooled gradients are expanded with zeros: with AMX, multiplying zeros is faster than skipping them.
 //
-// Rows and columns of a product beyond the real ones hold anything: their sums are not used. Only where there is
-// nothing to sum, one factor must be 0 and the other finite.
+// Rows and columns of a product beyond the real ones may have any value, because their sums are not used. But in padded
+// terms of used sums, one factor must be 0 and the other finite.
 //
-// Work is cut by shape alone, each part writes its own outputs and sums in a fixed order: results do not depend on the
-// number of threads or their timing.
+// The division of the work depends only on the shape. Each part writes its own outputs and sums in a fixed order, so
+// results do not depend on the number of threads or their timing.
 
 #include <cstring>
 
@@ -24,11 +24,11 @@ namespace {
 
 constexpr Int kNear = 48 << 10, kFar = 256 << 10;  // bytes of a part's arrays: in the L1 cache, in the L2 cache
 
-// How the images are cut into parts: `images` whole images, or strips of `rows` rows of one.
+// The division of the images into parts: `images` complete images, or strips of `rows` rows of one.
 struct Cut {
   Int images, rows, strips, count;
 
-  Cut(const Size& s, Int unit, Int positions) {  // strips of whole units of rows, at best of so many positions
+  Cut(const Size& s, Int unit, Int positions) {  // strips of complete units of rows, ideally of `positions`
     const Int fitting = positions / (s.width + 1), units = s.height / unit;
     strips = max(ceil_div(units, max(1, fitting / unit)), min(units, ceil_div(kParts, max(1, s.images))));
     rows = ceil_div(units, strips) * unit;
@@ -38,8 +38,8 @@ struct Cut {
   }
 };
 
-// A part as a line: position (image, row, column) is (image * (rows + 1) + row) * pitch + column. In memory there are a
-// row and a position more in front, so that the position itself is where the kernel's first tap lies, and zeros behind.
+// A part as a line: position (image, row, column) is (image * (rows + 1) + row) * pitch + column. In memory it starts a
+// row and a position earlier, so that a position is the address of the kernel's first tap, and ends with zeros.
 struct Line {
   Int image, images, row, rows, pitch, real, positions, size;
 
@@ -81,7 +81,7 @@ auto plain_rows(const Size& s, const Half* x, Int channels, Int count) {
   };
 }
 
-// ... and of a pooled gradient, `count` of its channels, at the positions where it flows to.
+// ... and of a pooled gradient, `count` of its channels, at the positions that it flows to.
 auto spread_rows(const Size& s, const Half* gradient, const uint8_t* chosen, Int channels, Int count) {
   return [=](Int image, Int y, Half* out) {
     const Int cells = s.width / 2, first = (image * s.height + y) / 2 * cells;
@@ -145,7 +145,7 @@ auto pack_forward(const Size& s, const float* weights) {
   };
 }
 
-// Of the kernel turned by half a circle, from outputs to inputs; `s` is the turned size.
+// Packs the kernel rotated by 180 degrees, from outputs to inputs; `s` is the size with inputs and outputs swapped.
 auto pack_turned(const Size& s, const float* weights) {
   return [=](Int from, Int row, Word* out) {
     const Int length = ceil_div(3 * s.inputs, kStep) * kStep;
@@ -161,13 +161,13 @@ auto pack_turned(const Size& s, const float* weights) {
   };
 }
 
-// 16 pooled outputs from the sums of a cell's four positions.
+// Computes 16 pooled outputs from the sums of a cell's four positions.
 inline void pool(const float* sums, Int down, Vector bias, bool relu, Int count, Half* out, uint8_t* chosen) {
   Vector best = load<Vector>(sums);
   Words which = {};
   for (Word p = 1; p < 4; ++p) {
     const Vector value = load<Vector>(sums + p % 2 * kStep + p / 2 * down);
-    const auto better = (value > best) | (value != value);  // a NaN counts as the largest: it must not be lost
+    const auto better = (value > best) | (value != value);  // NaN counts as the largest, so that it is not lost
     best = better ? value : best;
     which = better ? p - Words{} : which;
   }
@@ -257,8 +257,8 @@ void pair_line(const Half* in, Int channels, Int positions, Int width, Word* wor
   }
 }
 
-// `rows(first output, number of outputs)` gives the gradient's rows. Few inputs: the columns of a kernel row are
-// neighbors in memory, and taken for one column of three times the inputs.
+// `rows(first output, number of outputs)` returns the gradient's rows. With few inputs, the columns of a kernel row are
+// neighbors in memory, and treated as one column of three times the inputs.
 template <typename Rows>
 void weight_gradient(const Threads& threads, const Size& s, const Half* x, const Rows& rows, float* result,
                      float* bias) {
@@ -267,7 +267,7 @@ void weight_gradient(const Threads& threads, const Size& s, const Half* x, const
   const Int tall = ceil_div(inputs, kStep) * kStep, width = min(2, ceil_div(s.outputs, kStep)) * kStep;
   const Int ranges = ceil_div(s.outputs, width), size = 9 * s.inputs * s.outputs, whole = size + s.outputs;
   const Cut cut(s, 1, kNear / (2 * kStep * sizeof(Half)));
-  // Few outputs: the lines are shared out too, and the shares' sums added in order.
+  // With few outputs, the lines are divided too, and the partial sums added in order.
   const Int shares = max(1, min(cut.count, ceil_div(kParts, ranges)));
   float* partial = shares > 1 ? scratch<0>(shares * whole) : nullptr;
   parallel(threads, ranges * shares, [&](Int part) {
@@ -279,7 +279,7 @@ void weight_gradient(const Threads& threads, const Size& s, const Half* x, const
     for (Int index = cut.count * share / shares; index < cut.count * (share + 1) / shares; ++index) {
       const Line line(s, cut, index);
       const Int seen = ceil_div(line.positions + 2 * line.pitch + 2, kStep);
-      const Int plane = (seen | 1) * kStep;  // an odd number of cache lines: planes spread over the cache
+      const Int plane = (seen | 1) * kStep;  // an odd number of cache lines, so that planes spread over the cache
       Half* filled = scratch<1, Half>(line.size * max(s.inputs, count) + 2 * kStep);
       Half* planes = scratch<3, Half>(tall * plane);
       Word* words = scratch<4, Word>(line.positions / 2 * width);

@@ -1,5 +1,5 @@
-// The handlers that XLA calls, and the choice of the instruction set. This file is compiled for any processor of its
-// kind; the arithmetic is in conv3x3.cc, once per instruction set, and in conv3x3_bf16.cc.
+// The handlers that XLA calls, and the selection of the instruction set. This file is compiled for the baseline of the
+// architecture; the arithmetic is in conv3x3.cc, once per instruction set, and in conv3x3_bf16.cc.
 
 #ifdef WING_JAX_SET_AMX
 #include <sys/syscall.h>
@@ -34,7 +34,7 @@ struct Set {
 };
 
 #ifdef WING_JAX_SET_AMX
-// Linux gives the registers, which are large, only to a process that asks for them.
+// Linux grants the large AMX registers only to a process that requests them.
 bool tiles_allowed() {
   static const bool allowed = __builtin_cpu_supports("amx-bf16") && __builtin_cpu_supports("avx512bw") &&
                               syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
@@ -42,7 +42,7 @@ bool tiles_allowed() {
 }
 #endif
 
-// The best first.
+// Best first.
 constexpr Set kSets[] = {
 #ifdef WING_JAX_SET_AVX512
     {"avx512", [] { return bool(__builtin_cpu_supports("avx512f")); }, &avx512, nullptr},
@@ -58,7 +58,7 @@ constexpr Set kSets[] = {
 #endif
 };
 
-// The functions of a set, or nothing where this processor must not run them.
+// Returns the functions of a set, or null if this processor does not support them.
 template <ffi::DataType type>
 const PassesOf<type>* find(std::string_view name) {
   for (const Set& set : kSets)
@@ -77,8 +77,8 @@ ffi::Error absent(std::string_view name) {
                         ", which this one lacks: compile it here, with an empty compilation cache");
 }
 
-// Shares the parts with XLA's threads. Whoever is free takes the next part, and this thread waits only for parts that
-// have begun, so that calls which fill the pool cannot lock each other out.
+// Distributes the parts over XLA's threads. A free thread takes the next part. This thread waits only for parts that
+// have started, so that calls that fill the pool cannot deadlock.
 void run(void* pool, Int count, void (*body)(const void*, Int), const void* context) {
   struct State {
     std::atomic<Int> next{0}, done{0};
@@ -164,7 +164,7 @@ ffi::Error conv_pool_weights(ffi::ThreadPool pool, ffi::Buffer<type> x, ffi::Buf
 }  // namespace
 }  // namespace wing_jax
 
-// The sets that this library has and this processor supports, the best first, with spaces between.
+// The sets that this library has and this processor supports, best first, separated by spaces.
 extern "C" const char* wing_jax_instructions() {
   static const std::string names = [] {
     std::string all;

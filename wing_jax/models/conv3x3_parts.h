@@ -1,5 +1,5 @@
-// What the arithmetic of each instruction set shares. Everything lies in an anonymous namespace: every object compiles
-// its own, with its own flags.
+// Code shared by all instruction sets. Everything is in an anonymous namespace, so that every object compiles it with
+// its own flags.
 
 #pragma once
 
@@ -11,15 +11,15 @@
 namespace wing_jax {
 namespace {
 
-constexpr Int kParts = 8;  // to cut the work into at least, where the shape allows
+constexpr Int kParts = 8;  // smallest number of parts of the work, if the shape allows
 constexpr int kDead = 4;   // in `chosen`: no gradient flows
 
 Int min(Int a, Int b) { return a < b ? a : b; }
 Int max(Int a, Int b) { return a > b ? a : b; }
 Int ceil_div(Int a, Int b) { return (a + b - 1) / b; }
 
-// Memory that a thread keeps from call to call: fresh pages cost more than the arithmetic on them. Inlined, it made g++
-// compile the loops after it worse.
+// Memory that a thread reuses between calls: new pages cost more than the arithmetic on them. Not inlined, because g++
+// then compiles the following loops worse.
 template <int slot, typename Value = float>
 __attribute__((noinline)) Value* scratch(Int count) {
   struct Kept {

@@ -1,20 +1,19 @@
-"""The CPU kernel of 3 x 3 convolutions: one library for AVX-512, AVX2 and NEON, and absent without harm. In bfloat16
-it has them for processors with AMX.
+"""The CPU kernel of 3 x 3 convolutions: an optional library for AVX-512, AVX2 and NEON, and for AMX in bfloat16.
 
-`load` looks for the library beside this file, where the wheel for Linux on x86-64 has it, then in the folder `kernels`
-of `wing_jax.runtime.processes.cache_folder` (`~/.cache/wing_jax`), and else compiles it there: some seconds, once a
-machine, with a C++ compiler (`$CXX`, `c++` or `g++`). Every training and `wing-jax devices` call `load()`; predictions
-take what is built. Nothing is compiled or loaded while a function is traced: without a `load` before, networks are pure
-JAX.
+`load` searches the library beside this file, where the wheel for Linux on x86-64 has it, then in the folder `kernels`
+of `wing_jax.runtime.processes.cache_folder` (`~/.cache/wing_jax`). If it is in neither, `load` compiles it there with
+a C++ compiler (`$CXX`, `c++` or `g++`), which takes some seconds, once per machine. Training and `wing-jax devices`
+call `load()`; prediction only loads a library that is already built. Nothing is compiled or loaded while a function is
+traced: without a previous `load`, networks are pure JAX.
 
-The environment variable `WING_JAX_CPU_KERNEL` and the context manager `switched` choose among
+The environment variable `WING_JAX_CPU_KERNEL` and the context manager `switched` select one of
 
-- "auto" (the default): the kernel with the best instructions that the processor has, in programs of one CPU device:
-  where JAX has no other, and within `shard_map` and `pmap`, as in trainings on several devices. In other programs XLA
-  cannot split the kernel's batch over the devices of a mesh, so that each would compute all of it;
-- "on": in all programs, right but slow where XLA splits a batch over a mesh;
-- "avx512", "avx2", "neon": as "on", with these instructions alone, to compare them;
-- "off": pure JAX.
+- "auto" (the default): use the kernel with the processor's best instructions in programs of one CPU device: if JAX has
+  only one, and within `shard_map` and `pmap`, as in training on several devices. In other programs XLA cannot split the
+  kernel's batch over the devices of a mesh, so that each device would compute the complete batch;
+- "on": use it in all programs; correct, but slow where XLA splits a batch over a mesh;
+- "avx512", "avx2", "neon": as "on", with these instructions only, to compare them;
+- "off": use pure JAX.
 """
 
 import ctypes
@@ -32,7 +31,7 @@ import jax
 
 from wing_jax.errors import InputError
 from wing_jax.models import cpu_kernel_build
-from wing_jax.models.cpu_kernel_build import AbsentError
+from wing_jax.models.cpu_kernel_build import KernelUnavailableError
 from wing_jax.runtime.processes import cache_folder, check_jax
 from wing_jax.text import quoted
 
@@ -47,15 +46,15 @@ _switched: ContextVar[Setting | None] = ContextVar("switched", default=None)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Processor:
-    """What is told of a processor before the kernel runs on it."""
+    """Properties of a processor, to check whether the kernel runs on it."""
 
-    system: str  # as `platform.system()` names it
-    machine: str  # as `platform.machine()` names it
-    flags: frozenset[str] = frozenset()  # its instructions, as far as Linux lists them; none: not known
+    system: str  # from `platform.system()`
+    machine: str  # from `platform.machine()`
+    flags: frozenset[str] = frozenset()  # its instructions, from Linux's list; empty: unknown
 
     @classmethod
     def of_this_machine(cls) -> "Processor":
-        """The processor at hand."""
+        """Return the processor of this machine."""
         listing = Path("/proc/cpuinfo")
         lines = listing.read_text(encoding="utf-8").splitlines() if listing.exists() else []
         flags = next((line for line in lines if line.startswith("flags")), "").split()
@@ -65,67 +64,66 @@ class Processor:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Library:
     path: Path
-    bfloat16: bool  # whether it has convolutions in bfloat16 that run here
-    sets: tuple[Instructions, ...]  # that it has and this processor supports, the best first
+    bfloat16: bool  # whether it has bfloat16 convolutions for this processor
+    sets: tuple[Instructions, ...]  # instruction sets that the library has and this processor supports, best first
 
 
 _library: _Library | None = None
-_tried: set[bool] = set()  # calls of `load` by their `build`
-_absent = "not loaded: wing_jax.models.cpu_kernel.load() does it"
+_tried: set[bool] = set()  # values of `build` with which `load` was called
+_unavailable_reason = "not loaded: call wing_jax.models.cpu_kernel.load()"
 
 
 def load(*, build: bool = True) -> bool:
-    """Load the library, building it where it is not built yet unless `build` is false. Returns whether it is there.
+    """Load the library, and build it first if needed and if `build` is true. Return whether it is loaded.
 
-    What a process has tried once it does not try again. Where the kernel is switched off, or JAX works on another kind
-    of device, nothing is done.
+    A process tries each only once. If the kernel is switched off, or JAX does not use CPUs, nothing is done.
 
     Raises:
-      InputError: JAX cannot start, or `WING_JAX_CPU_KERNEL` is none of `SETTINGS`, or names instructions that are not
-        to be had here.
+      InputError: JAX cannot start, or `WING_JAX_CPU_KERNEL` is not one of `SETTINGS`, or names instructions that are
+        not available on this machine.
     """
-    global _library, _absent
+    global _library, _unavailable_reason
     check_jax()
-    asked = setting()
-    if asked != "off" and jax.default_backend() == "cpu" and not _tried & {True, build}:
+    requested = setting()
+    if requested != "off" and jax.default_backend() == "cpu" and not _tried & {True, build}:
         _tried.add(build)
         try:
             _library = _register(find_library(build=build, cache=cache_folder()))
-        # Whatever goes wrong with a compiler, a disk or a loader: the kernel is an extra.
+        # The kernel is optional: ignore any error of the compiler, disk or loader.
         except Exception as error:
-            _absent = str(error) or type(error).__name__
-    _check(asked)
+            _unavailable_reason = str(error) or type(error).__name__
+    _check_available(requested)
     return _library is not None
 
 
-def _check(asked: Setting) -> None:
-    if asked in get_args(Instructions) and asked not in supported():
-        there = f"there are {', '.join(supported())}" if _library else f"no CPU kernel: {_absent}"
-        raise InputError(f"the CPU kernel cannot use {asked} here ({there}): set {SWITCH} to auto")
+def _check_available(requested: Setting) -> None:
+    if requested in get_args(Instructions) and requested not in supported():
+        available = f"available: {', '.join(supported())}" if _library else f"no CPU kernel: {_unavailable_reason}"
+        raise InputError(f"the CPU kernel cannot use {requested} on this machine ({available}): set {SWITCH} to auto")
 
 
 def supported() -> tuple[Instructions, ...]:
-    """The instructions that the loaded library has and this processor supports, the best first; none before `load`."""
+    """Return the instructions that the loaded library and this processor support, best first; empty before `load`."""
     return _library.sets if _library else ()
 
 
 def enabled() -> bool:
-    """Whether an operation traced now on JAX's default backend is to use the kernel. Builds and loads nothing."""
-    asked = setting()
-    if _library is None or asked == "off" or jax.default_backend() != "cpu":
+    """Return whether an operation traced now on JAX's default backend uses the kernel. Builds and loads nothing."""
+    requested = setting()
+    if _library is None or requested == "off" or jax.default_backend() != "cpu":
         return False
-    return asked != "auto" or jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
+    return requested != "auto" or jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
 def instructions(*, dtype: Any = "float32") -> Instructions | Literal["amx"] | None:
-    """The instructions that an operation in `dtype` traced now uses, or None where it is pure JAX.
+    """Return the instructions that an operation in `dtype` traced now uses, or None if it is pure JAX.
 
     Raises:
-      InputError: what is asked for are instructions that are not to be had here.
+      InputError: the requested instructions are not available on this machine.
     """
     if not enabled() or _library is None:
         return None
-    _check(setting())
+    _check_available(setting())
     if dtype == "bfloat16":
         return "amx" if _library.bfloat16 and setting() in ("auto", "on") else None
     if dtype != "float32":
@@ -134,24 +132,25 @@ def instructions(*, dtype: Any = "float32") -> Instructions | Literal["amx"] | N
 
 
 def setting() -> Setting:
-    """What is asked for: by `switched`, else by the environment variable, else "auto".
+    """Return the requested setting: of `switched`, else of the environment variable, else "auto".
 
     Raises:
-      InputError: the environment variable is set to something else.
+      InputError: the environment variable is not one of `SETTINGS`.
     """
-    asked = _switched.get() or os.environ.get(SWITCH) or "auto"
-    for known in SETTINGS:
-        if asked == known:
-            return known
-    raise InputError(f"{SWITCH}={quoted(asked)}: choose one of {', '.join(SETTINGS)}")
+    requested = _switched.get() or os.environ.get(SWITCH) or "auto"
+    for value in SETTINGS:
+        if requested == value:
+            return value
+    raise InputError(f"{SWITCH}={quoted(requested)}: choose one of {', '.join(SETTINGS)}")
 
 
 @contextmanager
 def switched(to: Setting) -> Generator[None]:
-    """Within the block, trace with the kernel "on", "off", as is best ("auto"), or with instructions of a name.
+    """Set the kernel within the block: "on", "off", "auto", or the name of an instruction set.
 
-    It is read while JAX traces: a function that `jax.jit` has compiled keeps the kernel that it was compiled with, so
-    make the jitted function within the block. "off" allows `jax.jvp` and second derivatives, which the kernel has not.
+    JAX reads the setting while it traces: a function that `jax.jit` has compiled keeps the kernel it was compiled with,
+    so create the jitted function within the block. "off" allows `jax.jvp` and second derivatives, which the kernel does
+    not support.
     """
     token = _switched.set(to)
     try:
@@ -161,44 +160,46 @@ def switched(to: Setting) -> Generator[None]:
 
 
 def status() -> str:
-    """For people: which instructions run and why, or why pure JAX does."""
-    asked = setting()
+    """Describe for users which instructions are used and why, or why pure JAX is used."""
+    requested = setting()
     if jax.default_backend() != "cpu":
-        return f"not used: JAX works on {jax.default_backend()}"
-    if asked == "off":
+        return f"not used: JAX uses {jax.default_backend()}"
+    if requested == "off":
         return f"not used: {SWITCH}=off"
     if _library is None:
-        return f"absent, JAX's own convolutions run: {_absent}"
-    has = f"this processor has {' and '.join(_library.sets)}{', amx for bfloat16' * _library.bfloat16}"
+        return f"not available, using JAX's convolutions: {_unavailable_reason}"
+    supports = f"this processor has {' and '.join(_library.sets)}{', amx for bfloat16' * _library.bfloat16}"
     if not enabled():
-        return f"in trainings alone, for JAX has {jax.device_count()} devices ({has}; {_library.path})"
-    return f"{instructions()} ({has}; {SWITCH}={asked}; {_library.path})"
+        return f"used only in training, because JAX has {jax.device_count()} devices ({supports}; {_library.path})"
+    return f"{instructions()} ({supports}; {SWITCH}={requested}; {_library.path})"
 
 
 def find_library(
     *, build: bool, shipped: Path = SHIPPED, cache: Path | None, processor: Processor | None = None
 ) -> Path:
-    """The path of the library, compiled where it is neither shipped nor built yet and `build` is true.
+    """Return the path of the library; compile it if it is neither shipped nor built and `build` is true.
 
     Args:
       build: whether to compile it.
-      shipped: where a wheel has it.
-      cache: the folder in whose `kernels` it is kept; None: there is no such folder.
-      processor: it must run on; None: this one.
+      shipped: its path in a wheel.
+      cache: the folder whose subfolder `kernels` stores it; None: there is no cache folder.
+      processor: the processor that it must run on; None: the one of this machine.
 
     Raises:
-      AbsentError: there is none, and why.
+      KernelUnavailableError: there is no library; the message says why.
     """
     processor = processor or Processor.of_this_machine()
-    cpu_kernel_build.instruction_sets(machine=processor.machine, system=processor.system)  # raises for other kinds
+    cpu_kernel_build.instruction_sets(
+        machine=processor.machine, system=processor.system
+    )  # raises for unsupported kinds
     needed = {"avx2", "fma"} if processor.machine == "x86_64" and processor.flags else set()
     if missing := sorted(needed - processor.flags):
-        raise AbsentError(f"the processor lacks {' and '.join(missing)}")
-    return shipped if shipped.exists() and _loads(shipped) else _built(build, cache)
+        raise KernelUnavailableError(f"the processor lacks {' and '.join(missing)}")
+    return shipped if shipped.exists() and _loads(shipped) else _find_or_build(build, cache)
 
 
 def _loads(path: Path) -> bool:
-    """Whether the library is of this system; where it is not, the source is here too."""
+    """Return whether the library is for this system; if it is not, the source is in the package too."""
     try:
         ctypes.CDLL(str(path))
     except OSError:
@@ -206,30 +207,35 @@ def _loads(path: Path) -> bool:
     return True
 
 
-def _built(build: bool, cache: Path | None) -> Path:
-    """The path of the library for this compiler and jaxlib in the cache; compiled unless it is there."""
+def _find_or_build(build: bool, cache: Path | None) -> Path:
+    """Return the path of the library for this compiler and jaxlib in the cache; compile it if it is missing."""
     if cache is None:
-        raise AbsentError("no folder for a cache: set XDG_CACHE_HOME to one that can be written to")
+        raise KernelUnavailableError("there is no cache folder: set XDG_CACHE_HOME to a writable folder")
     compiler = cpu_kernel_build.find_compiler()
-    own = cpu_kernel_build.fingerprint(compiler, more=version("jaxlib"))
-    path = cache / "kernels" / f"conv3x3-{own}.so"
+    key = cpu_kernel_build.fingerprint(compiler, more=version("jaxlib"))
+    path = cache / "kernels" / f"conv3x3-{key}.so"
     if not path.exists():
         if not build:
-            raise AbsentError("not built yet: `wing-jax devices` and every training build it")
+            raise KernelUnavailableError("not built yet: run `wing-jax devices` or a training to build it")
         path.parent.mkdir(parents=True, exist_ok=True)
         cpu_kernel_build.build(compiler, path, include=jax.ffi.include_dir())
     return path
 
 
 def _register(path: Path) -> _Library:
-    """Raises OSError where the library cannot be loaded, AbsentError where it has nothing for this processor."""
+    """Register the library's functions with JAX.
+
+    Raises:
+      OSError: the library cannot be loaded.
+      KernelUnavailableError: it does not support this processor.
+    """
     library = ctypes.CDLL(str(path))
     library.wing_jax_instructions.restype = ctypes.c_char_p
-    there = library.wing_jax_instructions().decode().split()
-    sets = tuple(name for name in get_args(Instructions) if name in there)
+    available = library.wing_jax_instructions().decode().split()
+    sets = tuple(name for name in get_args(Instructions) if name in available)
     if not sets:
-        raise AbsentError("the processor has none of the instructions that the kernel is built for")
+        raise KernelUnavailableError("the processor supports none of the kernel's instruction sets")
     for name in (*PASSES, *(f"{name}_bf16" for name in PASSES)):
         function = jax.ffi.pycapsule(getattr(library, f"wing_jax_{name}"))
         jax.ffi.register_ffi_target(f"wing_jax_{name}", function, platform="cpu")
-    return _Library(path=path, bfloat16="amx" in there, sets=sets)
+    return _Library(path=path, bfloat16="amx" in available, sets=sets)

@@ -1,6 +1,6 @@
-"""Compile the CPU kernel: one source, an object for each instruction set, one library.
+"""Compile the CPU kernel: one object for each instruction set, linked to one library.
 
-Only the standard library is used here, for `hatch_build.py` loads this file before wing_jax is installed.
+Imports only the standard library, because `hatch_build.py` loads this file before wing_jax is installed.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LIBRARY = "libconv3x3.cpu.so"  # in a wheel, beside this file; two dots, or Python would take it for a module
+LIBRARY = "libconv3x3.cpu.so"  # beside this file in a wheel; two dots, so that Python does not take it for a module
 KERNEL, BFLOAT16, HANDLERS = HERE / "conv3x3.cc", HERE / "conv3x3_bf16.cc", HERE / "conv3x3_ffi.cc"
 SOURCES = (KERNEL, BFLOAT16, HANDLERS, *(HERE / f"conv3x3{part}.h" for part in ("", "_parts", "_amx")))
 Sets = dict[str, tuple[str, ...]]
@@ -23,60 +23,61 @@ X86: Sets = {
     "amx": ("-mamx-tile", "-mamx-bf16", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"),  # in bfloat16
 }
 ARM: Sets = {"neon": ()}
-SETS = {"x86_64": X86, "aarch64": ARM, "arm64": ARM}  # flags of each instruction set, by `platform.machine()`
+SETS = {"x86_64": X86, "aarch64": ARM, "arm64": ARM}  # compiler flags of each instruction set, by `platform.machine()`
 FLAGS = ("-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-ffp-contract=fast")
-PORTABLE = ("-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL")  # for a library that others will load
+PORTABLE = ("-static-libstdc++", "-static-libgcc", "-Wl,--exclude-libs,ALL")  # for a library that is distributed
 
 
-class AbsentError(Exception):
-    """Why there is no kernel."""
+class KernelUnavailableError(Exception):
+    """The kernel is not available; the message says why."""
 
 
 def instruction_sets(*, machine: str | None = None, system: str | None = None) -> Sets:
-    """The compiler's flags for each instruction set that the kernel has for processors of a kind: of this one, or of
-    another `machine` and `system` as `platform` names them.
+    """Return the compiler flags of each instruction set that the kernel supports on a kind of processor.
+
+    `machine` and `system` are named as by `platform`; None: this machine's.
 
     Raises:
-      AbsentError: there are none.
+      KernelUnavailableError: the kernel supports none.
     """
     machine = platform.machine() if machine is None else machine
     system = platform.system() if system is None else system
     if machine not in SETS or system == "Windows":
-        raise AbsentError(f"there is none for {system} on {machine or 'this processor'}")
+        raise KernelUnavailableError(f"there is none for {system} on {machine or 'this processor'}")
     return SETS[machine]
 
 
 def find_compiler() -> list[str]:
-    """The command of the C++ compiler: `$CXX`, `c++` or `g++`.
+    """Return the command of the C++ compiler: `$CXX`, `c++` or `g++`.
 
     Raises:
-      AbsentError: it is not found.
+      KernelUnavailableError: none is found.
     """
-    given = os.environ.get("CXX", "").split()
-    names = [given] if given else [["c++"], ["g++"]]
+    command = os.environ.get("CXX", "").split()
+    names = [command] if command else [["c++"], ["g++"]]
     for name in names:
         if shutil.which(name[0]):
             return name
-    raise AbsentError(f"no C++ compiler ({' or '.join(name[0] for name in names)}): install one, or name it in CXX")
+    raise KernelUnavailableError(f"no C++ compiler ({' or '.join(name[0] for name in names)}): install one, or set CXX")
 
 
 def fingerprint(compiler: Sequence[str], *, more: str) -> str:
-    """Of all that a library depends on, `more` included: one that was built by other means is not taken for it."""
-    told = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
+    """Return a hash of everything that a library depends on, including `more`, so that no outdated one is used."""
+    version = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
     sources = (source.read_text(encoding="utf-8") for source in SOURCES)
-    return hashlib.sha256("\0".join((*sources, told, *compiler, *FLAGS, more)).encode()).hexdigest()[:16]
+    return hashlib.sha256("\0".join((*sources, version, *compiler, *FLAGS, more)).encode()).hexdigest()[:16]
 
 
 def build(compiler: Sequence[str], path: Path, *, include: str, link: Sequence[str] = ()) -> None:
-    """Compile and link the library `path`, with the folder `include` of XLA's headers and more flags for the linker.
+    """Compile and link the library `path`, with the folder `include` of XLA's headers and the linker flags `link`.
 
-    It is made in a folder of its own and moved in place whole: another process may be doing the same.
+    It is built in a temporary folder and then moved, because another process may be building it too.
 
     Raises:
-      AbsentError: the compiler failed, or took longer than 5 minutes.
+      KernelUnavailableError: the compiler failed, or took longer than 5 minutes.
     """
     sets = instruction_sets()
-    if "amx" in sets and not _takes(compiler, sets["amx"]):  # g++ before 11, clang++ before 12
+    if "amx" in sets and not _accepts(compiler, sets["amx"]):  # g++ before 11, clang++ before 12
         sets = {name: flags for name, flags in sets.items() if name != "amx"}
     command = (*compiler, *FLAGS, "-c")
     defined = [f"-DWING_JAX_SET_{name.upper()}" for name in sets]
@@ -84,32 +85,32 @@ def build(compiler: Sequence[str], path: Path, *, include: str, link: Sequence[s
         objects = {str(Path(folder, f"{name}.o")): (f"-DWING_JAX_SET={name}", *flags) for name, flags in sets.items()}
         sources = [BFLOAT16 if name == "amx" else KERNEL for name in sets]
         commands = [
-            [*command, *flags, str(source), "-o", made]
-            for source, (made, flags) in zip(sources, objects.items(), strict=True)
+            [*command, *flags, str(source), "-o", output]
+            for source, (output, flags) in zip(sources, objects.items(), strict=True)
         ]
         handlers = str(Path(folder, "handlers.o"))
         _run(*commands, [*command, *defined, "-isystem", include, str(HANDLERS), "-o", handlers])
-        fresh = Path(folder, path.name)
-        _run([*compiler, "-shared", *objects, handlers, "-o", str(fresh), *link])
-        os.replace(fresh, path)
+        library = Path(folder, path.name)
+        _run([*compiler, "-shared", *objects, handlers, "-o", str(library), *link])
+        os.replace(library, path)
 
 
-def _takes(compiler: Sequence[str], flags: Sequence[str]) -> bool:
+def _accepts(compiler: Sequence[str], flags: Sequence[str]) -> bool:
     command = [*compiler, *flags, "-fsyntax-only", "-x", "c++", os.devnull]
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _run(*commands: Sequence[str]) -> None:
-    """Run all at once and wait for all."""
+    """Run all commands in parallel and wait for them."""
     started = [subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for c in commands]
     try:
-        said = [process.communicate(timeout=300)[0] for process in started]
+        outputs = [process.communicate(timeout=300)[0] for process in started]
     except subprocess.TimeoutExpired as error:
-        raise AbsentError(f"{commands[0][0]} took longer than 5 minutes") from error
+        raise KernelUnavailableError(f"{commands[0][0]} took longer than 5 minutes") from error
     finally:
         for process in started:
             process.kill()
             process.wait()
-    for process, words in zip(started, said, strict=True):
+    for process, text in zip(started, outputs, strict=True):
         if process.returncode:
-            raise AbsentError(f"{commands[0][0]} failed: {words.strip()[-500:]}")
+            raise KernelUnavailableError(f"{commands[0][0]} failed: {text.strip()[-500:]}")

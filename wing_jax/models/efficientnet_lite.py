@@ -1,9 +1,9 @@
-"""EfficientNet-Lite0 with a landmark head: a light network, of operations that phones and boards have.
+"""EfficientNet-Lite0 with a landmark head: a light network with only operations that phones and boards support.
 
 Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019; the Lite networks are
 those of https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite: no squeeze-and-excitation,
-ReLU6, stem and head of one width. Theirs start from ImageNet weights and drop layers in training; here it is trained
-from scratch, and nothing is dropped.
+ReLU6, fixed widths of stem and head. Theirs start from ImageNet weights and drop layers in training; this one is
+trained from scratch and drops nothing.
 """
 
 from functools import partial
@@ -15,11 +15,11 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from wing_jax.models.batch_norm import BatchNorm
-from wing_jax.models.plain import he_normal, started_at
+from wing_jax.models.plain import he_normal, predict_constant
 from wing_jax.models.registry import register_model
 
 STEM, HEAD = 32, 1280  # channels
-LEVELS = (  # of each: blocks, expansion, side of the depthwise kernel, stride of the first block, channels
+LEVELS = (  # blocks, expansion, side of the depthwise kernel, stride of the first block, channels
     (1, 1, 3, 1, 16),
     (2, 6, 3, 2, 24),
     (2, 6, 5, 2, 40),
@@ -31,7 +31,7 @@ LEVELS = (  # of each: blocks, expansion, side of the depthwise kernel, stride o
 
 
 class InvertedBottleneck(nn.Module):
-    """1 x 1 convolution to more channels, a depthwise one, 1 x 1 to few; beside a shortcut where the shapes are one."""
+    """1 x 1 convolution to more channels, a depthwise one, 1 x 1 to fewer; with a shortcut if the shapes match."""
 
     channels: int
     expansion: int = 6
@@ -42,29 +42,29 @@ class InvertedBottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        wide = self.expansion * x.shape[-1]
+        expanded = self.expansion * x.shape[-1]
         conv = partial(nn.Conv, use_bias=False, kernel_init=he_normal, dtype=self.dtype)
         norm = partial(BatchNorm, dtype=self.dtype, axis=self.axis)
-        seen = {"use_running_average": not train}
+        mode = {"use_running_average": not train}
         y = x
         if self.expansion > 1:
-            y = nn.relu6(norm()(conv(wide, (1, 1))(y), **seen))
-        depthwise = conv(wide, (self.side, self.side), self.stride, feature_group_count=wide)
-        y = nn.relu6(norm()(depthwise(y), **seen))
-        y = norm()(conv(self.channels, (1, 1))(y), **seen)
+            y = nn.relu6(norm()(conv(expanded, (1, 1))(y), **mode))
+        depthwise = conv(expanded, (self.side, self.side), self.stride, feature_group_count=expanded)
+        y = nn.relu6(norm()(depthwise(y), **mode))
+        y = norm()(conv(self.channels, (1, 1))(y), **mode)
         return x + y if x.shape == y.shape else y
 
 
 @register_model(name="efficientnet_lite0")
 class EfficientNetLite0Regressor(nn.Module):
-    """Same contract as `PlainRegressor`: crops, of any size, to points in pixels of the crop.
+    """EfficientNet-Lite0, called like `PlainRegressor`: crops of any size to points in pixels of the crop.
 
     Its trunk has 3,371,008 parameters, and halves the crop five times.
 
     Args:
-      points: how many landmarks.
-      dtype: of the activations; parameters and answers are float32.
-      axis: name of a mapped axis of replicas, over which batch statistics are taken.
+      points: number of landmarks.
+      dtype: dtype of the activations; parameters and results are float32.
+      axis: name of a mapped axis of replicas, over which batch statistics are computed.
 
     >>> import jax
     >>> model = EfficientNetLite0Regressor(points=5)
@@ -83,9 +83,9 @@ class EfficientNetLite0Regressor(nn.Module):
     ) -> Float[Array, "batch points 2"]:
         conv = partial(nn.Conv, use_bias=False, kernel_init=he_normal, dtype=self.dtype)
         norm = partial(BatchNorm, dtype=self.dtype, axis=self.axis)
-        seen = {"use_running_average": not train}
+        mode = {"use_running_average": not train}
         x = images.astype(self.dtype) / 255
-        x = nn.relu6(norm()(conv(STEM, (3, 3), 2)(x), **seen))
+        x = nn.relu6(norm()(conv(STEM, (3, 3), 2)(x), **mode))
         for blocks, expansion, side, stride, channels in LEVELS:
             for block in range(blocks):
                 bottleneck = InvertedBottleneck(
@@ -97,11 +97,11 @@ class EfficientNetLite0Regressor(nn.Module):
                     axis=self.axis,
                 )
                 x = bottleneck(x, train=train)
-        x = nn.relu6(norm()(conv(HEAD, (1, 1))(x), **seen)).mean((1, 2))
+        x = nn.relu6(norm()(conv(HEAD, (1, 1))(x), **mode)).mean((1, 2))
         x = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(x)
         return x.reshape(-1, self.points, 2)
 
     @nn.nowrap
     def start_at(self, variables: dict[str, Any], points: Float[Array | np.ndarray, "points 2"]) -> dict[str, Any]:
-        """`variables` by which the network, still untrained, answers `points` (pixels of the crop) to every face."""
-        return started_at(variables, points)
+        """Change `variables` so that the untrained network predicts `points` (pixels of the crop) for every face."""
+        return predict_constant(variables, points)

@@ -1,7 +1,7 @@
-"""One way to call any model: Flax linen modules, and whatever else has `init` and `apply`.
+"""One signature for all models: Flax linen modules, and other objects with `init` and `apply`.
 
 A model maps RGB crops `[batch, size, size, 3]`, uint8, to landmarks `[batch, points, 2]`, (x, y) in pixels of the crop.
-`as_network` gives it the one signature that training and prediction call, `Network`.
+`as_network` wraps it in a `Network`, the signature that training and prediction call.
 """
 
 import abc
@@ -27,12 +27,11 @@ SWITCHES = {"train": True, "training": True, "is_training": True, "deterministic
 
 
 class Network(abc.ABC):
-    """The one signature of all models. A subclass of yours serves where a model needs more than `as_network` knows,
-    such as state of its own."""
+    """The signature of all models. Subclass it if a model needs more than `as_network` supports, such as state."""
 
     @abc.abstractmethod
     def init(self, key: Array, images: Array | np.ndarray) -> Variables:
-        """First variables: a dict with "params" (what is trained) and any other collections (what is not).
+        """Initialize the variables: a dict with "params" (trained) and any other collections (not trained).
 
         Args:
           key: a random key.
@@ -40,7 +39,7 @@ class Network(abc.ABC):
         """
 
     def init_with_output(self, key: Array, images: Array | np.ndarray) -> tuple[Array, Variables]:
-        """What the network answers before training, and the variables of `init`."""
+        """Return the untrained network's points and the variables of `init`."""
         variables = self.init(key, images)
         return self.apply(variables, images, train=False)[0], variables
 
@@ -48,13 +47,13 @@ class Network(abc.ABC):
     def apply(
         self, variables: Mapping[str, Any], images: Array | np.ndarray, *, train: bool, key: Array | None = None
     ) -> tuple[Array, Collections]:
-        """Landmarks, and the collections besides "params" as they are afterwards.
+        """Predict landmarks; return them and the updated collections other than "params".
 
         Args:
-          variables: as from `init`.
+          variables: with the structure of `init`'s.
           images: crops `[batch, size, size, 3]`, uint8 or float in 0..255.
-          train: whether the model works as in training (dropout, statistics of the batch).
-          key: a random key for dropout; only where `train`.
+          train: whether to apply the model as in training (dropout, statistics of the batch).
+          key: a random key for dropout; only if `train`.
 
         Returns:
           Points `[batch, points, 2]`, (x, y) in pixels of the crop, 0-based pixel centers; and the new collections.
@@ -62,16 +61,16 @@ class Network(abc.ABC):
 
 
 def as_network(model: Any) -> Network:
-    """`model` behind the signature of `Network`; a Network is returned as it is.
+    """Wrap `model` in a `Network`; a `Network` is returned unchanged.
 
     Args:
       model: a Flax linen module, called with the images, and with `train`, `training`, `is_training`, `deterministic`
-        or `use_running_average` where its `__call__` has such an argument; or any object with
-        `init(key, images) -> params` and `apply(params, images) -> points`, whose `apply` may take the same arguments
+        or `use_running_average` if its `__call__` has such an argument; or any object with
+        `init(key, images) -> params` and `apply(params, images) -> points`, whose `apply` may have the same arguments
         and `key`, and whose params may be any pytree of arrays.
 
     Raises:
-      InputError: it is none of these.
+      InputError: it is neither.
 
     >>> import flax.linen as nn
     >>> class Linear(nn.Module):
@@ -86,36 +85,39 @@ def as_network(model: Any) -> Network:
     """
     if isinstance(model, Network):
         return model
-    wanted = "give a Flax linen module, or an object with init(key, images) and apply(variables, images)"
+    expected = "pass a Flax linen module, or an object with init(key, images) and apply(variables, images)"
     if isinstance(model, type | functools.partial):
-        named = quoted(getattr(model, "__name__", None) or getattr(model.func, "__name__", "a partial"))
-        raise InputError(f"model={named} is not built yet: call it first, and give what that returns")
+        label = quoted(getattr(model, "__name__", None) or getattr(model.func, "__name__", "a partial"))
+        raise InputError(f"model={label} is not instantiated: call it and pass the result")
     if isinstance(model, nn.Module):
         return LinenNetwork(model, _switch(type(model).__call__, name=f"{type(model).__name__}.__call__"))
     if callable(getattr(model, "init", None)) and callable(getattr(model, "apply", None)):
-        switch = _switch(model.apply, name=f"{type(model).__name__}.apply", also=("key",))
+        switch = _switch(model.apply, name=f"{type(model).__name__}.apply", optional=("key",))
         return PlainNetwork(model, switch, "key" in _parameters(model.apply))
-    raise InputError(f"model={quoted(model)} is no model: {wanted}")
+    raise InputError(f"model={quoted(model)} is not a model: {expected}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Wrapped(Network):
-    """A model with the name of the argument that tells it whether it trains. Equal where the models are, so that
-    programs compiled for one serve the other; a model that cannot be compared is equal to itself alone."""
+    """A model and the name of its argument that selects training or prediction.
+
+    Equal if the models are equal, so that programs compiled for one can run the other. A model that cannot be compared
+    is equal only to itself.
+    """
 
     model: Any
     switch: str | None
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and _same(self.model, other.model)
+        return type(other) is type(self) and _equal_models(self.model, other.model)
 
     def __hash__(self) -> int:
         try:
             return hash(self.model)
-        except TypeError:  # it has a list or an array among its fields
+        except TypeError:  # a field is a list or an array
             return id(self.model)
 
-    def _switched(self, train: bool) -> dict[str, bool]:
+    def _mode_argument(self, train: bool) -> dict[str, bool]:
         return {} if self.switch is None else {self.switch: train == SWITCHES[self.switch]}
 
 
@@ -124,25 +126,25 @@ class LinenNetwork(_Wrapped):
     """A Flax linen module as a `Network`; see `as_network`."""
 
     def init(self, key: Array, images: Array | np.ndarray) -> Variables:
-        """The module's own `init`, switched to prediction where it has such a switch."""
+        """Call the module's `init`, in prediction mode."""
         return self.init_with_output(key, images)[1]
 
     def init_with_output(self, key: Array, images: Array | np.ndarray) -> tuple[Array, Variables]:
-        """The module's own `init_with_output`, which goes through the module once."""
-        points, variables = self.model.init_with_output(key, images, **self._switched(False))
+        """Call the module's `init_with_output`, which runs the module only once."""
+        points, variables = self.model.init_with_output(key, images, **self._mode_argument(False))
         return points, {"params": {}, **variables}
 
     def apply(
         self, variables: Mapping[str, Any], images: Array | np.ndarray, *, train: bool, key: Array | None = None
     ) -> tuple[Array, Collections]:
-        """The module's own `apply`; in training its collections are mutable and its random streams are drawn of `key`:
-        "dropout" of the key itself, those of other names of a key derived from it."""
+        """Call the module's `apply`. In training its collections are mutable, and its random streams come from `key`:
+        "dropout" uses the key itself, other streams a key derived from it."""
         collections = {name: value for name, value in variables.items() if name != "params"}
         if not train:
-            return self.model.apply(variables, images, **self._switched(False)), collections
+            return self.model.apply(variables, images, **self._mode_argument(False)), collections
         keys = {} if key is None else {"dropout": key, "params": jax.random.fold_in(key, 1)}
         points, changed = self.model.apply(
-            variables, images, **self._switched(True), mutable=list(collections), rngs=keys
+            variables, images, **self._mode_argument(True), mutable=list(collections), rngs=keys
         )
         return points, {**collections, **changed}
 
@@ -154,41 +156,40 @@ class PlainNetwork(_Wrapped):
     takes_key: bool
 
     def init(self, key: Array, images: Array | np.ndarray) -> Variables:
-        """The object's parameters under "params"."""
+        """Return the object's parameters under "params"."""
         return {"params": self.model.init(key, images)}
 
     def apply(
         self, variables: Mapping[str, Any], images: Array | np.ndarray, *, train: bool, key: Array | None = None
     ) -> tuple[Array, Collections]:
-        """The object's points; it has no other collections."""
-        keyed = {"key": key if train else None} if self.takes_key else {}
-        return self.model.apply(variables["params"], images, **self._switched(train), **keyed), {}
+        """Return the object's points; it has no other collections."""
+        key_argument = {"key": key if train else None} if self.takes_key else {}
+        return self.model.apply(variables["params"], images, **self._mode_argument(train), **key_argument), {}
 
 
 def shapes_of(network: Network, *, input_size: int, points: int) -> Variables:
-    """The shapes and dtypes of a model's variables (`jax.ShapeDtypeStruct`), without computing any of them.
+    """Return the shapes and dtypes of a model's variables (`jax.ShapeDtypeStruct`), without computing them.
 
     Args:
-      network: the model, by `as_network`.
+      network: the model, from `as_network`.
       input_size: side of its crops in pixels.
-      points: how many landmarks it must answer.
+      points: number of landmarks that it must predict.
 
     Raises:
-      InputError: the model cannot be called with such crops, or answers something other than float
-        `[batch, points, 2]`.
+      InputError: the model cannot be called with such crops, or does not return float `[batch, points, 2]`.
     """
     crops, key = jax.ShapeDtypeStruct((1, input_size, input_size, 3), jnp.uint8), jax.random.key(0)
-    called = f"the model {_name(network)} on crops of {input_size} x {input_size} pixels"
+    description = f"the model {_name(network)} on crops of {input_size} x {input_size} pixels"
     try:
-        answer, variables = jax.eval_shape(network.init_with_output, key, crops)
-    except Exception as error:  # whatever a user's model raises
-        raise InputError(f"{called} fails: {type(error).__name__}: {reason(error)}: correct the model") from error
-    shape = getattr(answer, "shape", None)
-    if shape != (1, points, 2) or not jnp.issubdtype(answer.dtype, jnp.floating):
-        said = f"{answer.dtype} {list(shape)}" if shape is not None else quoted(answer)
+        result, variables = jax.eval_shape(network.init_with_output, key, crops)
+    except Exception as error:  # a user's model may raise anything
+        raise InputError(f"{description} fails: {type(error).__name__}: {reason(error)}: fix the model") from error
+    shape = getattr(result, "shape", None)
+    if shape != (1, points, 2) or not jnp.issubdtype(result.dtype, jnp.floating):
+        actual = f"{result.dtype} {list(shape)}" if shape is not None else quoted(result)
         raise InputError(
-            f"{called} answers {said} for one crop: it must answer float [1, {points}, 2], the points in pixels of "
-            "the crop"
+            f"{description} returned {actual} for one crop: it must return float [1, {points}, 2], the points in "
+            "pixels of the crop"
         )
     return variables
 
@@ -204,26 +205,26 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
         return {}
 
 
-def _switch(function: Callable[..., Any], *, name: str, also: tuple[str, ...] = ()) -> str | None:
-    """The argument of `function` that tells a model whether it trains; None where it has none.
+def _switch(function: Callable[..., Any], *, name: str, optional: tuple[str, ...] = ()) -> str | None:
+    """Return the name of the argument of `function` that selects training or prediction; None if it has none.
 
     Raises:
-      InputError: it needs arguments besides the first two (itself or its variables, and the images), that one, and
-        those named in `also`.
+      InputError: it requires other arguments than the first two (itself or its variables, and the images), this one,
+        and those in `optional`.
     """
     parameters = list(_parameters(function).values())
-    switch = next((found.name for found in parameters if found.name in SWITCHES), None)
+    switch = next((parameter.name for parameter in parameters if parameter.name in SWITCHES), None)
     needed = [
-        found.name
-        for position, found in enumerate(parameters)
-        if (position >= 2 or found.kind is found.KEYWORD_ONLY)
-        and found.default is found.empty
-        and found.kind not in (found.VAR_POSITIONAL, found.VAR_KEYWORD)
-        and found.name not in (switch, *also)
+        parameter.name
+        for position, parameter in enumerate(parameters)
+        if (position >= 2 or parameter.kind is parameter.KEYWORD_ONLY)
+        and parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and parameter.name not in (switch, *optional)
     ]
     if needed:
         raise InputError(
-            f"{name} needs {' and '.join(map(quoted, needed))} besides the images: give it a default, or set it in the "
+            f"{name} needs {' and '.join(map(quoted, needed))} besides the images: add a default, or set it in the "
             f"model (it may take one of {', '.join(SWITCHES)})"
         )
     return switch
@@ -237,10 +238,10 @@ def _is_hashable(value: Any) -> bool:
     return True
 
 
-def _same(one: Any, another: Any) -> bool:
-    if one is another:
+def _equal_models(first: Any, second: Any) -> bool:
+    if first is second:
         return True
     try:
-        return _is_hashable(one) and _is_hashable(another) and bool(one == another)
-    except (TypeError, ValueError):  # arrays among its fields
+        return _is_hashable(first) and _is_hashable(second) and bool(first == second)
+    except (TypeError, ValueError):  # a field is an array
         return False

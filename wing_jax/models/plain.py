@@ -1,7 +1,7 @@
 """CNN-6 and CNN-7: the paper's plain convolutional regressors (Feng et al. 2018, section 3 and figure 2).
 
-Each stage is a 3 x 3 convolution, ReLU and 2 x 2 max-pooling (`conv_pool`); a fully connected layer and the output
-follow.
+Each block is a 3 x 3 convolution, ReLU and 2 x 2 max-pooling (`conv_pool`). A fully connected layer and the output
+layer follow.
 """
 
 from functools import partial
@@ -43,7 +43,7 @@ class ConvBlock(nn.Module):
 
 
 class Parameter(nn.Module):
-    """One parameter by itself, under the name that a layer of its own would give it."""
+    """A single parameter, in the scope that a layer would give it."""
 
     label: str
     start: nn.initializers.Initializer
@@ -55,7 +55,7 @@ class Parameter(nn.Module):
 
 
 class Shift(nn.Module):
-    """Add a bias for each channel, or normalise over the batch (of all replicas, where `axis` names their axis)."""
+    """Add a bias to each channel, or normalize over the batch (of all replicas, if `axis` names their axis)."""
 
     norm: Norm = "none"
     dtype: Any = jnp.float32
@@ -71,23 +71,23 @@ class Shift(nn.Module):
 
 @register_model(name="plain")
 class PlainRegressor(nn.Module):
-    """Image crops to landmarks: convolution blocks, one hidden fully connected layer, a linear output.
+    """A regressor of landmarks: convolution blocks, one hidden fully connected layer, a linear output.
 
-    Input: RGB crops `[batch, size, size, 3]`, uint8 or float in 0..255 (scaled to [0, 1] here, as in the paper's
-    demo); `size` can be halved once for each of the channels. Output: float32 `[batch, points, 2]`, (x, y) in pixels of
-    the crop, 0-based pixel centers. With `dropout` > 0 training needs a random key called "dropout".
+    Input: RGB crops `[batch, size, size, 3]`, uint8 or float in 0..255 (it scales them to [0, 1], as the paper's demo
+    does); `size` must be divisible by 2 ** len(channels). Output: float32 `[batch, points, 2]`, (x, y) in pixels of the
+    crop, 0-based pixel centers. With `dropout` > 0 training needs a random key called "dropout".
 
     Args:
-      points: how many landmarks.
-      channels: of each block: one 3 x 3 convolution and 2 x 2 max-pool.
+      points: number of landmarks.
+      channels: channels of each block: one 3 x 3 convolution and 2 x 2 max-pool.
       hidden: width of the fully connected layer.
-      norm: "batch" is the stronger recipe, "none" the paper's.
-      dropout: share of the hidden layer's outputs dropped in training; the paper's is 0.
-      dtype: of the activations; parameters and answers are float32.
-      axis: name of a mapped axis of replicas, over which batch statistics are taken.
+      norm: "none", as in the paper, or "batch", which is more accurate.
+      dropout: share of the hidden layer's outputs dropped in training; 0 in the paper.
+      dtype: dtype of the activations; parameters and results are float32.
+      axis: name of a mapped axis of replicas, over which batch statistics are computed.
 
     Raises:
-      InputError: a value is out of range, or, in use, the crops cannot be halved often enough.
+      InputError: a value is out of range, or, in a call, the crop's size is not divisible as above.
 
     >>> model = PlainRegressor(points=5, channels=(4, 8), hidden=16)
     >>> crops = jnp.zeros((2, 16, 16, 3), jnp.uint8)
@@ -106,7 +106,7 @@ class PlainRegressor(nn.Module):
     def __post_init__(self) -> None:
         channels = tuple(self.channels) if isinstance(self.channels, list | tuple) else ()
         if not channels or not all(map(_is_count, channels)):
-            raise InputError(f"channels={quoted(self.channels)}: give one number or more, each at least 1")
+            raise InputError(f"channels={quoted(self.channels)}: pass one number or more, each at least 1")
         if not _is_count(self.hidden):
             raise InputError(f"hidden={quoted(self.hidden)} must be greater than 0")
         if self.norm not in get_args(Norm):
@@ -129,31 +129,31 @@ class PlainRegressor(nn.Module):
 
     @nn.nowrap
     def start_at(self, variables: dict[str, Any], points: Float[Array | np.ndarray, "points 2"]) -> dict[str, Any]:
-        """`variables` by which the network, still untrained, answers `points` (pixels of the crop) to every face."""
-        return started_at(variables, points)
+        """Change `variables` so that the untrained network predicts `points` (pixels of the crop) for every face."""
+        return predict_constant(variables, points)
 
     def dense(self, x: Array, width: int, start: nn.initializers.Initializer = he_normal) -> Array:
-        """A fully connected layer without a bias: on CPUs in float32, for XLA is slow in bfloat16 there."""
+        """Apply a fully connected layer without a bias; on CPUs in float32, because XLA is slow in bfloat16 there."""
         dtype = jnp.float32 if jax.default_backend() == "cpu" else self.dtype
         return nn.Dense(width, use_bias=False, kernel_init=start, dtype=dtype)(x).astype(self.dtype)
 
     def levels(self, images: Shaped[Array, "batch size size 3"], *, train: bool) -> list[Array]:
-        """What each convolution block makes of the images, the finest first."""
+        """Return the output of each convolution block, the finest first."""
         size, halvings = images.shape[1], len(self.channels)
         if size % 2**halvings:
             raise InputError(
                 f"input_size={size} cannot be halved {halvings} times, once for each of the model's channels: use a "
                 f"multiple of {2**halvings}"
             )
-        x, made = images.astype(self.dtype) / 255, []
+        x, outputs = images.astype(self.dtype) / 255, []
         for channels in self.channels:
             x = ConvBlock(channels, norm=self.norm, dtype=self.dtype, axis=self.axis)(x, train=train)
-            made.append(x)
-        return made
+            outputs.append(x)
+        return outputs
 
 
-def started_at(variables: dict[str, Any], points: Float[Array | np.ndarray, "points 2"]) -> dict[str, Any]:
-    """`variables` whose last layer, called "output" in the networks of this package, answers `points` to everything."""
+def predict_constant(variables: dict[str, Any], points: Float[Array | np.ndarray, "points 2"]) -> dict[str, Any]:
+    """Change the last layer, called "output" in the networks of this package, so that the network predicts `points`."""
     params = variables["params"]
     bias = jnp.asarray(points, jnp.float32).reshape(-1)
     start = {"kernel": jnp.zeros_like(params["output"]["kernel"]), "bias": bias}
@@ -165,7 +165,7 @@ def _is_count(value: Any) -> bool:
 
 
 CNN6 = partial(PlainRegressor, channels=(32, 64, 128, 256, 512))
-# The paper prints no channel list for CNN-7: one more block than CNN-6 and a wider start are all that is known.
+# The paper has no channel list for CNN-7. It says only that it has one more block than CNN-6 and a wider start.
 CNN7 = partial(PlainRegressor, channels=(64, 64, 128, 256, 512, 512))
 CNN7_LIGHT = partial(PlainRegressor, channels=(32, 64, 128, 256, 512, 512))
 TINY = partial(PlainRegressor, channels=(8, 16, 16, 32), hidden=64)

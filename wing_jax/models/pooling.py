@@ -1,8 +1,8 @@
-"""2 x 2 max-pooling that XLA compiles well: equal to `flax.linen.max_pool`, value and gradient, but faster.
+"""2 x 2 max-pooling that is faster than `flax.linen.max_pool`, with equal values and gradients.
 
-The gradient of `nn.max_pool` is a `select_and_scatter`, which runs on one core on CPUs and took two fifths of a
-training step. Here it is four comparisons. Among equal values the first in row order takes the whole gradient,
-as in cuDNN, PyTorch and `nn.max_pool` itself.
+The gradient of `nn.max_pool` is a `select_and_scatter`, which uses only one CPU core and took two fifths of a training
+step. Here it is four comparisons. Among equal values the first in row order gets all of the gradient, as in cuDNN,
+PyTorch and `nn.max_pool`.
 """
 
 import jax
@@ -18,10 +18,10 @@ def _corners(x: Array) -> tuple[Array, Array, Array, Array]:
 
 @jax.custom_jvp
 def max_pool_2x2(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w channels"]:
-    """Maximum over 2 x 2 windows with stride 2; height and width are even. dtype kept.
+    """Take the maximum over 2 x 2 windows with stride 2.
 
     Args:
-      x: `[batch, height, width, channels]`, height and width even.
+      x: `[batch, height, width, channels]`; height and width are even.
 
     Returns:
       `[batch, height / 2, width / 2, channels]`, of the same dtype.

@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 from wing_jax.models.batch_norm import BatchNorm
-from wing_jax.models.plain import he_normal, started_at
+from wing_jax.models.plain import he_normal, predict_constant
 from wing_jax.models.registry import register_model
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolution beside a shortcut; the stride sits in the 3 x 3 ("v1.5")."""
+    """1 x 1, 3 x 3 and 1 x 1 convolution with a shortcut; the 3 x 3 has the stride ("v1.5")."""
 
     channels: int
     stride: int = 1
@@ -28,25 +28,25 @@ class Bottleneck(nn.Module):
     def __call__(self, x: Array, *, train: bool) -> Array:
         conv = partial(nn.Conv, use_bias=False, kernel_init=he_normal, dtype=self.dtype)
         norm = partial(BatchNorm, dtype=self.dtype, axis=self.axis)
-        seen = {"use_running_average": not train}
-        y = nn.relu(norm()(conv(self.channels, (1, 1))(x), **seen))
-        y = nn.relu(norm()(conv(self.channels, (3, 3), self.stride)(y), **seen))
-        y = norm(scale_init=nn.initializers.zeros)(conv(4 * self.channels, (1, 1))(y), **seen)
+        mode = {"use_running_average": not train}
+        y = nn.relu(norm()(conv(self.channels, (1, 1))(x), **mode))
+        y = nn.relu(norm()(conv(self.channels, (3, 3), self.stride)(y), **mode))
+        y = norm(scale_init=nn.initializers.zeros)(conv(4 * self.channels, (1, 1))(y), **mode)
         if x.shape != y.shape:
-            x = norm()(conv(4 * self.channels, (1, 1), self.stride)(x), **seen)
+            x = norm()(conv(4 * self.channels, (1, 1), self.stride)(x), **mode)
         return nn.relu(x + y)
 
 
 @register_model(name="resnet50")
 class ResNetRegressor(nn.Module):
-    """Same contract as `PlainRegressor`: crops, of any size, to points in pixels of the crop.
+    """ResNet, called like `PlainRegressor`: crops of any size to points in pixels of the crop.
 
     Args:
-      points: how many landmarks.
-      blocks: how many bottlenecks each level has.
-      channels: of the first convolution and the first level.
-      dtype: of the activations; parameters and answers are float32.
-      axis: name of a mapped axis of replicas, over which batch statistics are taken.
+      points: number of landmarks.
+      blocks: number of bottlenecks of each level.
+      channels: channels of the first convolution and the first level.
+      dtype: dtype of the activations; parameters and results are float32.
+      axis: name of a mapped axis of replicas, over which batch statistics are computed.
     """
 
     points: int
@@ -74,8 +74,8 @@ class ResNetRegressor(nn.Module):
 
     @nn.nowrap
     def start_at(self, variables: dict[str, Any], points: Float[Array | np.ndarray, "points 2"]) -> dict[str, Any]:
-        """`variables` by which the network, still untrained, answers `points` (pixels of the crop) to every face."""
-        return started_at(variables, points)
+        """Change `variables` so that the untrained network predicts `points` (pixels of the crop) for every face."""
+        return predict_constant(variables, points)
 
 
 ResNet50 = partial(ResNetRegressor, blocks=(3, 4, 6, 3))

@@ -1,10 +1,10 @@
-"""CNN-6 and CNN-7 with a second opinion: the places of the crop vote for every landmark near the regressed one.
+"""CNN-6 and CNN-7 with a refinement: the cells of a feature map vote for every landmark near its regressed position.
 
-A fully connected regressor sees the whole face at once and must learn each landmark at each position anew, from few
-faces. Here its answer only says where to look. A feature pyramid (Lin et al., CVPR 2017, arXiv:1612.03144) brings what
-is seen to places of an eighth of a crop of 128 pixels; each place gives each landmark a weight and an offset, as the
-anchors of A2J do (Xiong et al., ICCV 2019, arXiv:1908.09999). The landmark is the weighted mean of place + offset, so
-that all losses of the paper apply as they are.
+A fully connected regressor must learn each landmark at each position separately, from few faces. Here its result only
+says where to look. A feature pyramid (Lin et al., CVPR 2017, arXiv:1612.03144) computes features on a grid of 16 x 16
+cells, of 8 pixels in a crop of 128. Each cell votes for each landmark by a weight and an offset, as the anchors of A2J
+do (Xiong et al., ICCV 2019, arXiv:1908.09999). The landmark is the weighted mean of cell position + offset, so all
+losses of the paper apply unchanged.
 """
 
 from functools import partial
@@ -23,23 +23,23 @@ from wing_jax.models.plain import PlainRegressor, Shift, he_normal
 from wing_jax.models.registry import register_model
 from wing_jax.text import quoted
 
-PLACES = 16  # a side of the crop
-WINDOW = 0.12  # standard deviation of the places' weights about the regressed landmark, in sides of the crop
+CELLS = 16  # cells per side of the crop, at most
+WINDOW = 0.12  # standard deviation of the Gaussian window of weights about the regressed landmark, in crop sides
 
 
 @register_model(name="voting")
 class VotingRegressor(PlainRegressor):
-    """Blocks, arguments and contract of `PlainRegressor`, with these differences.
+    """`PlainRegressor` with votes of the cells of a feature pyramid; called in the same way.
 
     Args:
-      points: how many landmarks.
-      channels: of each block.
+      points: number of landmarks.
+      channels: channels of each block.
       hidden: width of the pyramid.
       norm: "batch" or "none".
       dropout: share of the coarsest level's outputs dropped in training.
-      dtype: of the activations; parameters and answers are float32.
-      axis: name of a mapped axis of replicas, over which batch statistics are taken.
-      residual: how many residual blocks (He et al., CVPR 2016, arXiv:1512.03385) follow at its finest places.
+      dtype: dtype of the activations; parameters and results are float32.
+      axis: name of a mapped axis of replicas, over which batch statistics are computed.
+      residual: number of residual blocks (He et al., CVPR 2016, arXiv:1512.03385) on the pyramid's finest level.
 
     Raises:
       InputError: as for `PlainRegressor`.
@@ -63,31 +63,31 @@ class VotingRegressor(PlainRegressor):
         self, images: Shaped[Array, "batch size size 3"], *, train: bool = False
     ) -> Float[Array, "batch points 2"]:
         size = images.shape[1]
-        levels = [level for level in self.levels(images, train=train) if level.shape[1] <= PLACES]
+        levels = [level for level in self.levels(images, train=train) if level.shape[1] <= CELLS]
         coarsest = levels[-1].reshape(levels[-1].shape[0], -1)
 
-        whole = nn.Dropout(self.dropout, deterministic=not train)(coarsest)
-        whole = self.normal(self.dense(whole, 8 * self.hidden), train)
-        regressed = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(whole)
+        features = nn.Dropout(self.dropout, deterministic=not train)(coarsest)
+        features = self.norm_relu(self.dense(features, 8 * self.hidden), train)
+        regressed = nn.Dense(2 * self.points, kernel_init=he_normal, dtype=jnp.float32, name="output")(features)
         regressed = regressed.reshape(-1, self.points, 2)
 
-        y = self.dense(whole, self.hidden, nn.linear.default_kernel_init)[:, None, None]
+        y = self.dense(features, self.hidden, nn.linear.default_kernel_init)[:, None, None]
         for level in reversed(levels):
-            times = level.shape[1] // y.shape[1]
-            y = y.repeat(times, 1).repeat(times, 2)
-            rows = level.reshape(-1, level.shape[-1])  # XLA would transpose the kernel's gradient of anything else
+            factor = level.shape[1] // y.shape[1]
+            y = y.repeat(factor, 1).repeat(factor, 2)
+            rows = level.reshape(-1, level.shape[-1])  # for another shape XLA would transpose the kernel's gradient
             y += self.dense(rows, self.hidden).reshape(y.shape)
-            y = self.normal(y, train)
+            y = self.norm_relu(y, train)
             y = Conv(self.hidden, self.dtype)(y)
-        y = self.normal(y, train)
+        y = self.norm_relu(y, train)
         for _ in range(self.residual):
-            inner = self.normal(Conv(self.hidden, self.dtype)(y), train)
+            inner = self.norm_relu(Conv(self.hidden, self.dtype)(y), train)
             inner = Conv(self.hidden, self.dtype)(inner)
             y = nn.relu(y + Shift(self.norm, self.dtype, self.axis)(inner, train=train))
         kernel, bias = Votes(self.points, name="votes")(y)
-        return counted(y.reshape(y.shape[0], -1, self.hidden), kernel, bias, regressed, size=size)
+        return combine_votes(y.reshape(y.shape[0], -1, self.hidden), kernel, bias, regressed, size=size)
 
-    def normal(self, x: Array, train: bool) -> Array:
+    def norm_relu(self, x: Array, train: bool) -> Array:
         return nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))
 
 
@@ -104,62 +104,62 @@ class Conv(nn.Module):
 
 
 class Votes(nn.Module):
-    """The dense layer of the votes: kernel and bias of the weights' logarithms and of the offsets along x and y."""
+    """The dense layer of the votes: kernel and bias of the log weights and of the offsets along x and y."""
 
     points: int
 
     @nn.compact
     def __call__(
-        self, seen: Float[Array, "... seen"]
-    ) -> tuple[Float[Array, "seen 3 points"], Float[Array, "3 points"]]:
+        self, features: Float[Array, "... features"]
+    ) -> tuple[Float[Array, "features 3 points"], Float[Array, "3 points"]]:
         count = 3 * self.points
-        kernel = self.param("kernel", nn.initializers.normal(1e-3), (seen.shape[-1], count), jnp.float32)
+        kernel = self.param("kernel", nn.initializers.normal(1e-3), (features.shape[-1], count), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (count,), jnp.float32)
         return kernel.reshape(-1, 3, self.points), bias.reshape(3, self.points)
 
 
-def counted(
-    seen: Float[Array, "batch places seen"],
-    kernel: Float[Array, "seen 3 points"],
+def combine_votes(
+    features: Float[Array, "batch cells features"],
+    kernel: Float[Array, "features 3 points"],
     bias: Float[Array, "3 points"],
     regressed: Float[Array, "batch points 2"],
     *,
     size: int,
 ) -> Float[Array, "batch points 2"]:
-    """The weighted means of the places' answers, in pixels of the crop.
+    """Return the weighted mean of the cells' votes for each landmark, in pixels of the crop.
 
-    `seen`: at each place in row order; `seen @ kernel + bias`: its votes, which are the logarithm of the weight, and
-    (x, y) from the place in places; `regressed`: where the window of the weights lies, in pixels of the crop of `size`
+    `features`: of each cell, in row order. `features @ kernel + bias` are its votes: the log weight, and the offset
+    (x, y) from the cell, in cells. `regressed`: centers of the windows of the weights, in pixels of the crop of `size`
     pixels.
 
-    It is attention: the logarithm of a weight is the scalar product of what is known of the place and what the landmark
-    wants. As answers depend linearly on what is known, their mean is the answer to what is known in the mean, and no
-    array of all votes is made. The bias of the weights is the same at all places and changes nothing.
+    This is attention: a log weight is the scalar product of the cell's key and the landmark's query. Offsets are linear
+    in the features, so their mean is the offset of the mean features, and no array of all votes is needed. The bias of
+    the log weights is the same for all cells and has no effect.
     """
     part = partial(jax.lax.slice_in_dim, axis=-1)
-    places, width = seen.shape[1:]
-    side = round(places**0.5)
+    cells, width = features.shape[1:]
+    side = round(cells**0.5)
     middle, window, step = map(np.float32, ((size - 1) / 2, WINDOW * size, size / side))
     line = (rescale_points(np.arange(float(side)), size / side) - middle) / window
     x, y = np.tile(line, side), np.repeat(line, side)
-    # Of a place p and a regressed landmark q, in windows from the middle, -|p - q|^2 / 2 is p q - |p|^2 / 2, up to what
-    # is the same at all places. The 1 adds up to the sum of the weights.
-    here = np.stack([x, y, np.ones(places), -(x * x + y * y) / 2], axis=1).astype(np.float32)
-    known = _padded(seen.astype(jnp.float32), 0, 4) + np.pad(here, ((0, 0), (width, 0)))[None]
-    weigh = jax.lax.index_in_dim(kernel, 0, 1, keepdims=False).T  # no gathering, which other runtimes are slow at
-    always = np.eye(width + 4, dtype=np.float32)[-1:]
-    wanted = (_padded(weigh, 0, 4) + always)[None] + _padded((regressed - middle) / window, width, 2)
+    # For a cell at p and a regressed landmark q, in windows from the middle, -|p - q|^2 / 2 is p q - |p|^2 / 2, up to a
+    # term that is the same for all cells. The column of ones yields the sum of the weights.
+    positions = np.stack([x, y, np.ones(cells), -(x * x + y * y) / 2], axis=1).astype(np.float32)
+    keys = _pad_last(features.astype(jnp.float32), 0, 4) + np.pad(positions, ((0, 0), (width, 0)))[None]
+    weight_kernel = jax.lax.index_in_dim(kernel, 0, 1, keepdims=False).T  # no gather, which is slow in other runtimes
+    one_hot = np.eye(width + 4, dtype=np.float32)[-1:]
+    queries = (_pad_last(weight_kernel, 0, 4) + one_hot)[None] + _pad_last((regressed - middle) / window, width, 2)
 
-    exact = partial(jnp.einsum, precision="highest")
-    logits = exact("bpk,bnk->bpn", known, wanted)
+    einsum = partial(jnp.einsum, precision="highest")
+    logits = einsum("bpk,bnk->bpn", keys, queries)
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(1, keepdims=True)))
-    sums = exact("bpn,bpk->bnk", weights, known)
+    sums = einsum("bpn,bpk->bnk", weights, keys)
     means = part(sums, 0, width + 2) / part(sums, width + 2, width + 3)
     offsets = jnp.einsum("bnk,kan->bna", part(means, 0, width), jax.lax.slice_in_dim(kernel, 1, 3, axis=1))
     offsets += jax.lax.slice_in_dim(bias, 1, 3).T[None]
     return middle + window * part(means, width, width + 2) + step * offsets
 
 
-def _padded(x: Array, before: int, after: int) -> Array:
-    """With so many zeros before and after the last axis."""
+def _pad_last(x: Array, before: int, after: int) -> Array:
+    """Pad the last axis with `before` zeros before and `after` zeros after it."""
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(before, after)])

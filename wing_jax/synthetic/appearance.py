@@ -1,4 +1,4 @@
-"""What one synthetic face looks like, drawn from (seed, index) alone. Drawing it is another matter: `synthetic`."""
+"""The appearance of a synthetic face, sampled from (seed, index). `render` draws it."""
 
 import dataclasses
 import math
@@ -35,19 +35,19 @@ OCCLUDERS = ("none", "hand", "microphone", "cup", "phone", "mask", "scarf", "str
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pose:
-    """Degrees; yaw > 0 turns the nose to image right, pitch > 0 lifts it, roll > 0 turns x towards y."""
+    """Angles in degrees: yaw > 0 turns the nose to image right, pitch > 0 lifts it, roll > 0 turns x towards y."""
 
     yaw: float = 0.0
     pitch: float = 0.0
     roll: float = 0.0
     distance: float = 900.0  # camera to head, mm
-    scale: float = 0.5  # side of the landmarks' box over the side of the picture
-    center: tuple[float, float] = (0.0, 0.0)  # of that box, from the picture's, in sides of the picture
+    scale: float = 0.5  # side of the landmarks' box / side of the picture
+    center: tuple[float, float] = (0.0, 0.0)  # offset of that box from the picture's center, in sides of the picture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Identity, in standard deviations from a mean head."""
+    """The identity, in standard deviations from a mean head."""
 
     width: float = 0.0
     jaw_width: float = 0.0
@@ -77,7 +77,7 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Expression:
-    """Pairs are (image left, image right) of a face that looks at the camera."""
+    """The expression; pairs are (image left, image right) of a face that looks at the camera."""
 
     mouth_open: float = 0.0  # 0 closed to 1 wide open
     smile: tuple[float, float] = (0.0, 0.0)  # -1 to 1
@@ -108,7 +108,7 @@ class Paint:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Light:
-    """One lamp and an ambient light, in camera axes (x right, y down, z to the viewer)."""
+    """A lamp and an ambient light, in camera axes (x right, y down, z to the viewer)."""
 
     direction: tuple[float, float, float] = (-0.4, -0.5, 0.77)
     color: Color = (1.0, 0.97, 0.92)
@@ -119,7 +119,7 @@ class Light:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Appearance:
-    """Everything about one picture but its size; `dice` seeds the small marks (strands, pores, background)."""
+    """All properties of a picture except its size; `detail_seed` is for small details (strands, pores, background)."""
 
     pose: Pose = Pose()
     shape: Shape = Shape()
@@ -136,17 +136,17 @@ class Appearance:
     blur: float = 0.0  # of the camera, pixels at size 256
     noise: float = 3.0  # of the camera, gray levels
     gray: bool = False
-    dice: int = 0
+    detail_seed: int = 0
 
 
 BACKGROUNDS = ("studio", "bokeh", "wall", "window", "foliage", "stripes", "clutter")
 
 
 def sample_appearance(*, seed: int, index: int) -> Appearance:
-    """The look of face `index` of the stream `seed`: independent of the other faces, of order and process."""
+    """Sample face `index` of the stream `seed`, independent of the other faces, their order and the process."""
     random = np.random.default_rng([seed, index])
     female, age = float(random.random()), float(random.beta(2.0, 2.6))
-    hat = _choose(random, HATS, (0.86, 0.05, 0.05, 0.04))
+    hat = _sample_option(random, HATS, (0.86, 0.05, 0.05, 0.04))
     return Appearance(
         pose=_sample_pose(random),
         shape=_sample_shape(random, female, age),
@@ -157,31 +157,31 @@ def sample_appearance(*, seed: int, index: int) -> Appearance:
         hair_volume=float(random.uniform(0.7, 1.3)),
         hairline=float(random.normal(0.0 if female > 0.5 else 0.5 + age, 0.6)),
         hat=hat,
-        glasses=_choose(random, GLASSES, (0.76, 0.08, 0.11, 0.05)),
-        occluder=_choose(random, OCCLUDERS, (0.76, 0.06, 0.03, 0.02, 0.02, 0.04, 0.03, 0.04)),
-        background=_choose(random, BACKGROUNDS, (0.22, 0.2, 0.14, 0.1, 0.14, 0.08, 0.12)),
+        glasses=_sample_option(random, GLASSES, (0.76, 0.08, 0.11, 0.05)),
+        occluder=_sample_option(random, OCCLUDERS, (0.76, 0.06, 0.03, 0.02, 0.02, 0.04, 0.03, 0.04)),
+        background=_sample_option(random, BACKGROUNDS, (0.22, 0.2, 0.14, 0.1, 0.14, 0.08, 0.12)),
         blur=float(max(0.0, random.normal(0.2, 0.5))),
         noise=float(random.gamma(2.0, 1.6)),
         gray=bool(random.random() < 0.05),
-        dice=int(random.integers(2**31)),
+        detail_seed=int(random.integers(2**31)),
     )
 
 
-def _choose(random: np.random.Generator, options: tuple[str, ...], odds: tuple[float, ...]) -> str:
+def _sample_option(random: np.random.Generator, options: tuple[str, ...], odds: tuple[float, ...]) -> str:
     return options[int(np.searchsorted(np.cumsum(odds), random.random() * sum(odds)))]
 
 
-def _pick(random: np.random.Generator, colors: tuple[Color, ...], jitter: Number) -> Color:
-    """A color between two neighbours of the list, jittered."""
-    place = random.uniform(0, len(colors) - 1)
-    first = min(int(place), len(colors) - 2)
+def _sample_color(random: np.random.Generator, colors: tuple[Color, ...], jitter: Number) -> Color:
+    """Sample a color between two neighbors of the list, with jitter."""
+    position = random.uniform(0, len(colors) - 1)
+    first = min(int(position), len(colors) - 2)
     near, far = np.asarray(colors[first]), np.asarray(colors[first + 1])
-    mixed = near + (far - near) * (place - first) + random.normal(0, jitter, 3)
+    mixed = near + (far - near) * (position - first) + random.normal(0, jitter, 3)
     return tuple(np.clip(mixed, 8, 250).tolist())
 
 
 def _sample_pose(random: np.random.Generator) -> Pose:
-    """Long-tailed yaw: three quarters within about 30 degrees of the camera, the rest out to 90."""
+    """Sample a pose with a long-tailed yaw: three quarters within about 30 degrees, the others up to 90."""
     if random.random() < 0.74:
         yaw = random.normal(0, 13)
     else:
@@ -230,17 +230,17 @@ def _sample_expression(random: np.random.Generator) -> Expression:
 
 
 def _sample_paint(random: np.random.Generator, female: float, age: float) -> Paint:
-    skin = _pick(random, SKINS, 4)
+    skin = _sample_color(random, SKINS, 4)
     fair = (sum(skin) / 3 - 60) / 150
-    hair = _pick(random, HAIRS[:3] if random.random() > fair else HAIRS[1:7], 5)
+    hair = _sample_color(random, HAIRS[:3] if random.random() > fair else HAIRS[1:7], 5)
     if age > 0.62 and random.random() < 0.75:
-        hair = _pick(random, HAIRS[7:], 5)
+        hair = _sample_color(random, HAIRS[7:], 5)
     man = female < 0.5 and age > 0.25
     return Paint(
         skin=skin,
         hair=hair,
-        iris=_pick(random, IRISES[:2] if random.random() > fair else IRISES, 6),
-        clothes=_pick(random, CLOTHES, 10),
+        iris=_sample_color(random, IRISES[:2] if random.random() > fair else IRISES, 6),
+        clothes=_sample_color(random, CLOTHES, 10),
         accent=CLOTHES[int(random.integers(len(CLOTHES)))],
         age=age,
         female=female,
@@ -281,4 +281,4 @@ def _sample_hair(random: np.random.Generator, female: float, age: float) -> str:
     else:
         bald = 0.1 + 0.2 * max(0.0, age - 0.4)
         odds = (bald, 0.16, 0.34, 0.2, 0.1, 0.08, 0.05, 0.03, 0.01, 0.01)
-    return _choose(random, HAIR_STYLES, odds)
+    return _sample_option(random, HAIR_STYLES, odds)

@@ -1,4 +1,4 @@
-"""What stands behind and before the synthetic head: backgrounds, glasses, occluders, and the camera's faults."""
+"""Backgrounds, glasses and occluders of the synthetic faces, and the camera's blur and noise."""
 
 import cv2
 import numpy as np
@@ -10,12 +10,12 @@ from wing_jax.synthetic.texture import curve, mix, tile
 Picture = UInt8[np.ndarray, "size size 3"]
 
 
-def _fixed(points: np.ndarray) -> np.ndarray:
+def _to_fixed_point(points: np.ndarray) -> np.ndarray:
     return np.round(points * 16).astype(np.int32)
 
 
 def paint_background(appearance: Appearance, size: int, random: np.random.Generator) -> Picture:
-    """A picture of `size` pixels that is never plain: light falls off, things stand about, mostly out of focus."""
+    """Paint a background of `size` pixels with uneven light and objects, mostly out of focus."""
     base = np.asarray(CLOTHES[int(random.integers(len(CLOTHES)))], np.float32) * random.uniform(0.5, 1.1)
     base = mix(base, random.uniform(50, 220, 3), random.uniform(0.1, 0.6))
     base = mix(base, np.full(3, base.mean()), random.uniform(0.1, 0.75))
@@ -35,7 +35,7 @@ def _color(base: np.ndarray, random: np.random.Generator, spread: Number) -> tup
 
 
 def _studio(scene: np.ndarray, base: np.ndarray, random: np.random.Generator) -> float:
-    at = _fixed(random.uniform(20, 76, 2)).tolist()
+    at = _to_fixed_point(random.uniform(20, 76, 2)).tolist()
     glow = np.zeros_like(scene)
     cv2.circle(glow, at, 30 * 16, (90, 88, 84), -1, cv2.LINE_AA, 4)
     cv2.add(scene, cv2.GaussianBlur(glow, (0, 0), 16), scene)
@@ -84,7 +84,15 @@ def _stripes(scene: np.ndarray, base: np.ndarray, random: np.random.Generator) -
     color, width = _color(base, random, 30), max(1, int(gap * random.uniform(0.2, 0.6)))
     for offset in range(-100, 100, int(gap)):
         middle = 48 + across * offset
-        cv2.line(scene, _fixed(middle - along).tolist(), _fixed(middle + along).tolist(), color, width, cv2.LINE_AA, 4)
+        cv2.line(
+            scene,
+            _to_fixed_point(middle - along).tolist(),
+            _to_fixed_point(middle + along).tolist(),
+            color,
+            width,
+            cv2.LINE_AA,
+            4,
+        )
     return float(random.uniform(0.3, 1.8))
 
 
@@ -105,7 +113,7 @@ _BACKGROUNDS = {
 def draw_glasses(
     picture: Picture, appearance: Appearance, project, depth: np.ndarray, bridge_z: Number, eye_p: Number
 ) -> None:
-    """Frames as 3-D curves, hidden where the head is nearer; `project` sends head millimetres to (x, y, depth)."""
+    """Draw frames as 3-D curves, hidden where the head is nearer; `project` maps head millimeters to (x, y, depth)."""
     if appearance.glasses == "none":
         return
     turn = np.linspace(0, 2 * np.pi, 41)
@@ -113,21 +121,21 @@ def draw_glasses(
     wide, high, power = {"round": (22.5, 21.5, 1.0), "square": (25.5, 18.5, 0.62), "sun": (26.5, 21.5, 0.78)}[
         appearance.glasses
     ]
-    frame = np.asarray(appearance.paint.accent if appearance.dice % 3 == 0 else (36, 32, 34)) * 0.75
+    frame = np.asarray(appearance.paint.accent if appearance.detail_seed % 3 == 0 else (36, 32, 34)) * 0.75
     scale = (
         float(np.linalg.norm(project(np.array([[10.0, 0, 80]]))[0, :2] - project(np.array([[0.0, 0, 80]]))[0, :2])) / 10
     )
     scale = max(
         scale, float(abs(project(np.array([[0.0, 10, 80]]))[0, 1] - project(np.array([[0.0, 0, 80]]))[0, 1])) / 10
     )
-    width = max(1, round((2.6 if appearance.dice % 2 else 1.7) * scale))
+    width = max(1, round((2.6 if appearance.detail_seed % 2 else 1.7) * scale))
 
     def line(points: np.ndarray) -> None:
-        places = project(points)
-        middle = (places[1:] + places[:-1]) / 2
+        projected = project(points)
+        middle = (projected[1:] + projected[:-1]) / 2
         cell = np.round(middle[:, :2]).astype(int).clip(0, len(depth) - 1)
-        seen = middle[:, 2] > depth[cell[:, 1], cell[:, 0]] - 2.0
-        segments = _fixed(np.stack([places[:-1, :2], places[1:, :2]], axis=1)[seen])
+        visible = middle[:, 2] > depth[cell[:, 1], cell[:, 0]] - 2.0
+        segments = _to_fixed_point(np.stack([projected[:-1, :2], projected[1:, :2]], axis=1)[visible])
         cv2.polylines(picture, list(segments), False, frame.tolist(), width, cv2.LINE_AA, 4)
 
     for sign in (-1, 1):
@@ -153,13 +161,15 @@ def draw_glasses(
 
 def _draw_lens(picture: Picture, rim: np.ndarray, depth: np.ndarray, sun: bool, appearance: Appearance) -> None:
     cover = np.zeros(depth.shape, np.uint8)
-    cv2.fillPoly(cover, [_fixed(rim[:, :2])], 255, cv2.LINE_AA, 4)
+    cv2.fillPoly(cover, [_to_fixed_point(rim[:, :2])], 255, cv2.LINE_AA, 4)
     rows, columns = np.flatnonzero(cover.any(1)), np.flatnonzero(cover.any(0))
     if not rows.size:
         return
     window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     tint, strength = (
-        (np.array([26, 24, 26]), 0.84 + 0.1 * (appearance.dice % 2)) if sun else (np.array([214, 224, 232]), 0.07)
+        (np.array([26, 24, 26]), 0.84 + 0.1 * (appearance.detail_seed % 2))
+        if sun
+        else (np.array([214, 224, 232]), 0.07)
     )
     plane = np.linalg.lstsq(np.c_[rim[:, :2], np.ones(len(rim))], rim[:, 2], rcond=None)[0]
     y, x = np.mgrid[window[0], window[1]]
@@ -176,12 +186,12 @@ def _draw_lens(picture: Picture, rim: np.ndarray, depth: np.ndarray, sun: bool, 
 def draw_occluder(
     picture: Picture, appearance: Appearance, points: Float[np.ndarray, "68 2"], random: np.random.Generator
 ) -> Bool[np.ndarray, "68"]:
-    """Draw what is held before the face; returns which points it covers."""
+    """Draw an object in front of the face; return which points it covers."""
     painter = {"hand": _hand, "microphone": _microphone, "cup": _cup, "phone": _phone, "strands": _strands}.get(
         appearance.occluder
     )
-    bare = appearance.hair in ("bald", "buzz") or appearance.hat != "none"
-    if painter is None or (appearance.occluder == "strands" and bare):
+    no_hair = appearance.hair in ("bald", "buzz") or appearance.hat != "none"
+    if painter is None or (appearance.occluder == "strands" and no_hair):
         return np.zeros(68, bool)
     size = len(picture)
     layer, cover = picture.copy(), np.zeros((size, size), np.uint8)
@@ -196,9 +206,9 @@ def draw_occluder(
 
 
 def _tube(layer: np.ndarray, cover: np.ndarray, path: np.ndarray, width: Number, color: np.ndarray) -> None:
-    """A rounded rod along `path`: a thick line with lighter ones inside, so that it looks round."""
+    """Draw a rod along `path`: a thick line with lighter ones inside, so that it looks round."""
     path = curve(path.astype(np.float32), count=6)
-    cv2.polylines(cover, [_fixed(path)], False, 255, max(1, round(width)), cv2.LINE_AA, 4)
+    cv2.polylines(cover, [_to_fixed_point(path)], False, 255, max(1, round(width)), cv2.LINE_AA, 4)
     for share, shift, tone in (
         (1.0, 0.0, 0.72),
         (0.9, 0.02, 0.84),
@@ -208,13 +218,13 @@ def _tube(layer: np.ndarray, cover: np.ndarray, path: np.ndarray, width: Number,
     ):
         place = path - np.array([shift, shift]) * width
         shade = np.clip(color * tone, 0, 255).tolist()
-        cv2.polylines(layer, [_fixed(place)], False, shade, max(1, round(width * share)), cv2.LINE_AA, 4)
+        cv2.polylines(layer, [_to_fixed_point(place)], False, shade, max(1, round(width * share)), cv2.LINE_AA, 4)
 
 
 def _hand(
     layer: np.ndarray, cover: np.ndarray, appearance: Appearance, points: np.ndarray, random: np.random.Generator
 ) -> None:
-    """Fingers over a cheek, the chin or the mouth, from below or the side."""
+    """Draw fingers over a cheek, the chin or the mouth, from below or the side."""
     span = float(np.ptp(points[:, 1]))
     skin = np.asarray(
         appearance.paint.skin if random.random() < 0.7 else SKINS[int(random.integers(len(SKINS)))], np.float32
@@ -239,8 +249,8 @@ def _hand(
         tip = base + along * span * length * 0.85 + across * (k - 1.5) * width * 0.22
         bend = (base + tip) / 2 + across * 0.02 * span
         _tube(layer, cover, np.stack([base, bend, tip]), width * (0.95 if k < 3 else 0.85), skin)
-        nail = _fixed(tip + along * width * 0.12).tolist()
-        axes = _fixed(np.array([width * 0.3, width * 0.24])).tolist()
+        nail = _to_fixed_point(tip + along * width * 0.12).tolist()
+        axes = _to_fixed_point(np.array([width * 0.3, width * 0.24])).tolist()
         tone = np.clip(skin * (1.1, 0.95, 0.93) + 14, 0, 255).tolist()
         cv2.ellipse(layer, nail, axes, degrees, 0, 360, tone, -1, cv2.LINE_AA, 4)
 
@@ -254,9 +264,9 @@ def _microphone(
     _tube(layer, cover, np.stack([head, head + mean_offset * span * 1.4]), 0.15 * span, np.array([54, 54, 58]))
     radius = 0.15 * span
     for share, tone in ((1.0, 40), (0.85, 62), (0.6, 92), (0.3, 130)):
-        at = _fixed(head - radius * 0.35 * (1 - share)).tolist()
+        at = _to_fixed_point(head - radius * 0.35 * (1 - share)).tolist()
         cv2.circle(layer, at, int(radius * share * 16), (tone, tone, tone + 3), -1, cv2.LINE_AA, 4)
-    cv2.circle(cover, _fixed(head).tolist(), int(radius * 16), 255, -1, cv2.LINE_AA, 4)
+    cv2.circle(cover, _to_fixed_point(head).tolist(), int(radius * 16), 255, -1, cv2.LINE_AA, 4)
 
 
 def _cup(
@@ -272,10 +282,10 @@ def _cup(
             [(k * wide, 0), ((k + 0.12) * wide, 0), ((k + 0.12) * wide * 0.74, high), (k * wide * 0.74, high)]
         )
         for target, value in ((layer, shade), (cover, 255)):
-            cv2.fillPoly(target, [_fixed(strip)], value, cv2.LINE_AA, 4)
-    rim = _fixed(np.array([wide * 1.04, 0.06 * span])).tolist()
-    cv2.ellipse(cover, _fixed(top).tolist(), rim, 0, 0, 360, 255, -1, cv2.LINE_AA, 4)
-    cv2.ellipse(layer, _fixed(top).tolist(), rim, 0, 0, 360, (246, 244, 240), -1, cv2.LINE_AA, 4)
+            cv2.fillPoly(target, [_to_fixed_point(strip)], value, cv2.LINE_AA, 4)
+    rim = _to_fixed_point(np.array([wide * 1.04, 0.06 * span])).tolist()
+    cv2.ellipse(cover, _to_fixed_point(top).tolist(), rim, 0, 0, 360, 255, -1, cv2.LINE_AA, 4)
+    cv2.ellipse(layer, _to_fixed_point(top).tolist(), rim, 0, 0, 360, (246, 244, 240), -1, cv2.LINE_AA, 4)
 
 
 def _phone(
@@ -287,18 +297,24 @@ def _phone(
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     box = np.array([(-0.26, -0.5), (0.26, -0.5), (0.26, 0.5), (-0.26, 0.5)]) * span
     for target, value in ((layer, (28, 28, 32)), (cover, 255)):
-        cv2.fillPoly(target, [_fixed(goal + box @ turn.T)], value, cv2.LINE_AA, 4)
+        cv2.fillPoly(target, [_to_fixed_point(goal + box @ turn.T)], value, cv2.LINE_AA, 4)
     cv2.polylines(
-        layer, [_fixed(goal + 0.95 * box @ turn.T)], True, (88, 88, 96), max(1, round(0.02 * span)), cv2.LINE_AA, 4
+        layer,
+        [_to_fixed_point(goal + 0.95 * box @ turn.T)],
+        True,
+        (88, 88, 96),
+        max(1, round(0.02 * span)),
+        cv2.LINE_AA,
+        4,
     )
     lens = goal + np.array([-0.16, -0.38]) * span @ turn.T
-    cv2.circle(layer, _fixed(lens).tolist(), int(0.055 * span * 16), (70, 74, 86), -1, cv2.LINE_AA, 4)
+    cv2.circle(layer, _to_fixed_point(lens).tolist(), int(0.055 * span * 16), (70, 74, 86), -1, cv2.LINE_AA, 4)
 
 
 def _strands(
     layer: np.ndarray, cover: np.ndarray, appearance: Appearance, points: np.ndarray, random: np.random.Generator
 ) -> None:
-    """Loose hair that falls over the face from above the brows."""
+    """Draw loose hair that falls over the face from above the brows."""
     span = float(np.ptp(points[:, 1]))
     side = 17 if random.random() < 0.5 else 26
     root = points[side] * 0.6 + points[27] * 0.4 - (0, 0.55 * span)
@@ -311,15 +327,15 @@ def _strands(
         )
         width = max(1, round(random.uniform(0.008, 0.022) * span))
         shade = np.clip(hair * random.uniform(0.7, 1.35), 0, 255).tolist()
-        cv2.polylines(layer, [_fixed(path)], False, shade, width, cv2.LINE_AA, 4)
-        cv2.polylines(cover, [_fixed(path)], False, 235, width, cv2.LINE_AA, 4)
+        cv2.polylines(layer, [_to_fixed_point(path)], False, shade, width, cv2.LINE_AA, 4)
+        cv2.polylines(cover, [_to_fixed_point(path)], False, 235, width, cv2.LINE_AA, 4)
 
 
-def through_camera(picture: Picture, appearance: Appearance, random: np.random.Generator) -> Picture:
-    """Blur, grain and, rarely, no color."""
+def apply_camera(picture: Picture, appearance: Appearance, random: np.random.Generator) -> Picture:
+    """Apply the camera's blur and noise, and convert to gray if the appearance asks for it."""
     size = len(picture)
     sigma = appearance.blur * size / 256
-    seen = cv2.GaussianBlur(picture, (0, 0), sigma) if sigma > 0.25 else picture
+    result = cv2.GaussianBlur(picture, (0, 0), sigma) if sigma > 0.25 else picture
     grain = tile("grain", size, size, random) * np.float32(appearance.noise * 0.55)
-    seen = np.clip(seen + grain[..., None], 0, 255).astype(np.uint8)
-    return np.repeat(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2) if appearance.gray else seen
+    result = np.clip(result + grain[..., None], 0, 255).astype(np.uint8)
+    return np.repeat(cv2.cvtColor(result, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2) if appearance.gray else result

@@ -1,4 +1,4 @@
-"""What is laid on the synthetic head or hangs from it: ears, hair, hats and cloth, as grids of vertices."""
+"""Ears, hair, hats and cloth of the synthetic head, as grids of vertices."""
 
 import dataclasses
 
@@ -13,48 +13,48 @@ from wing_jax.synthetic.mesh import (
     COLUMNS,
     NECK,
     ROWS,
-    at_sites,
     bumps,
     grid_normals,
+    sample_grid,
+    smooth_polyline,
     smoothstep,
-    through,
 )
-from wing_jax.synthetic.texture import CORNER, PAGE_SIZE, Canvas, tile, to_page, unpage
+from wing_jax.synthetic.texture import CORNER, PAGE_SIZE, Canvas, page_coordinates, tile, to_page
 from wing_jax.values import Value
 
-STRIP = 66.0  # millimetres of texture under the page: hanging hair, ear, brim
+STRIP = 66.0  # height in millimeters of the texture below the page: hanging hair, ear, brim
 _HAIR_BOX, _EAR_BOX, _BRIM_BOX = (2.0, 212.0), (216.0, 262.0), (266.0, 318.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Sheet(Value):
-    """A grid of vertices and where on the texture (page millimetres) each lies."""
+    """A grid of vertices and their positions on the texture (page millimeters)."""
 
     grid: Float[np.ndarray, "rows columns 3"]  # head axes, mm
-    places: Float[np.ndarray, "rows columns 2"]
+    page_positions: Float[np.ndarray, "rows columns 2"]
     two_sided: bool = False
-    with_head: float = 1.0  # how much of the head's turn it follows at its lower end
+    with_head: float = 1.0  # share of the head's rotation that its lower end follows
     shade: float = 1.0
 
 
 def head_sheet(appearance: Appearance, skin: Float[np.ndarray, "rows columns 3"], random: np.random.Generator) -> Sheet:
-    """The head with its hair, hat or cloth raised over the skin."""
+    """Return the head with its hair, hat or cloth raised over the skin."""
     raised, out = np.zeros(skin.shape[:2]), grid_normals(skin)
     if appearance.hat != "headscarf":
         raised = _hair_height(appearance, random)
-    covered = cloth_cover(appearance)
-    if covered is not None:
-        cover, thickness = covered
+    cloth = cloth_cover(appearance)
+    if cloth is not None:
+        cover, thickness = cloth
         raised = raised * (1 - cover) + thickness * cover
-        if appearance.occluder in ("mask", "scarf"):  # cloth spans the hollows of the face
+        if appearance.occluder in ("mask", "scarf"):  # cloth does not follow the hollows of the face
             smooth = cv2.GaussianBlur(skin, (0, 0), 2.5, borderType=cv2.BORDER_REPLICATE)
             skin = skin + (smooth - skin) * cover[..., None]
     grid = skin + out * raised[..., None]
     return Sheet(grid.astype(np.float32), _page_places())
 
 
-def hairline(appearance: Appearance) -> Float[np.ndarray, "places 2"]:
-    """The border of the hair as (p >= 0, v): hair grows above it."""
+def hairline(appearance: Appearance) -> Float[np.ndarray, "n 2"]:
+    """Return the border of the hair as (p >= 0, v); hair grows above it."""
     recede = appearance.hairline
     front, temple = -94 + 2.5 * recede, -78 - 4 * min(0.0, recede)
     if appearance.hair == "bald":
@@ -67,14 +67,14 @@ def hairline(appearance: Appearance) -> Float[np.ndarray, "places 2"]:
     }  # fmt: skip
     if appearance.hair == "bald":
         knots = {0: -300, 252: -300}
-    places = np.linspace(0, np.pi * ARC, 60)
-    return np.stack([places, through(knots, places, blur=3.5)], axis=1)
+    p = np.linspace(0, np.pi * ARC, 60)
+    return np.stack([p, smooth_polyline(knots, p, blur=3.5)], axis=1)
 
 
 def paint_hair(canvas: Canvas, appearance: Appearance, random: np.random.Generator) -> None:
-    """Hair on the scalp, above the hairline, with strands along its flow and a ragged edge."""
+    """Paint hair on the scalp, above the hairline, with strands in its direction and a ragged edge."""
     height, width = canvas.page.shape[1:]
-    p, v = unpage(width, height)
+    p, v = page_coordinates(width, height)
     border = hairline(appearance)
     edge = np.interp(np.abs(p), border[:, 0], border[:, 1]).astype(np.float32)
     rows = slice(0, int(np.searchsorted(v, edge.max() + 14)))
@@ -98,14 +98,14 @@ def _page_places() -> np.ndarray:
     return to_page(sites)
 
 
-def _above(line: np.ndarray, softness: Number) -> np.ndarray:
-    """1 where the grid lies above the border (p >= 0, v), 0 below; [rows, columns]."""
+def _above_border(line: np.ndarray, softness: Number) -> np.ndarray:
+    """Return 1 where the grid is above the border (p >= 0, v), 0 below; [rows, columns]."""
     edge = np.interp(np.abs(COLUMNS), line[:, 0], line[:, 1])
     return smoothstep(edge[None] - ROWS[:, None], -1.0, softness)
 
 
 def _hair_height(appearance: Appearance, random: np.random.Generator) -> np.ndarray:
-    thick = {
+    heights = {
         "bald": 0,
         "buzz": 1.5,
         "short": 11,
@@ -117,49 +117,49 @@ def _hair_height(appearance: Appearance, random: np.random.Generator) -> np.ndar
         "bob": 13,
         "bun": 6,
     }
-    height = thick[appearance.hair] * appearance.hair_volume
+    height = heights[appearance.hair] * appearance.hair_volume
     if appearance.hat != "none":
         height = min(height, 7.0)
-    grown = _above(
+    hair_mask = _above_border(
         hairline(appearance), {"afro": 30.0, "fringe": 12.0, "bob": 16.0, "long": 24.0}.get(appearance.hair, 30.0)
     )
     waves = (
         1 + 0.1 * np.sin(COLUMNS / 9 + random.uniform(0, 6))[None] * np.sin(ROWS / 17 + random.uniform(0, 6))[:, None]
     )
     if appearance.hair in ("curly", "afro"):
-        clumps = cv2.GaussianBlur(random.normal(size=grown.shape).astype(np.float32), (5, 5), 0.9)
+        clumps = cv2.GaussianBlur(random.normal(size=hair_mask.shape).astype(np.float32), (5, 5), 0.9)
         waves = waves + 0.24 * clumps
-    raised = height * grown * waves
+    raised = height * hair_mask * waves
     if appearance.hair in ("short", "parted", "curly"):
         side = smoothstep(np.abs(COLUMNS), 75, 115)
         raised *= 1 - (0.55 if appearance.hair != "curly" else 0.3) * side * smoothstep(ROWS, -110, -70)[:, None]
     if appearance.hair in ("short", "parted", "fringe"):
         part = random.choice([-38.0, 38.0, 0.0])
-        raised += appearance.hair_volume * grown * _lock(5.0, -0.7 * part, -115, 38, 26)
-        raised -= _lock(0.5 * height, part, -130, 4.5, 40) * (appearance.hair == "parted")
+        raised += appearance.hair_volume * hair_mask * _one_sided_bump(5.0, -0.7 * part, -115, 38, 26)
+        raised -= _one_sided_bump(0.5 * height, part, -130, 4.5, 40) * (appearance.hair == "parted")
     if appearance.hair == "bun":
-        raised += appearance.hair_volume * bumps((34.0, 0, -182, 500, 13)) * grown
+        raised += appearance.hair_volume * bumps((34.0, 0, -182, 500, 13)) * hair_mask
     return raised
 
 
-def _lock(height: Number, p: Number, v: Number, wide: Number, high: Number) -> np.ndarray:
-    """A Gaussian on one side of the head only."""
+def _one_sided_bump(height: Number, p: Number, v: Number, wide: Number, high: Number) -> np.ndarray:
+    """Return a Gaussian on only one side of the head."""
     single = bumps((height, abs(p), v, wide, high)) * (1.0 if p == 0 else smoothstep(COLUMNS * np.sign(p), -8, 8))
     return single
 
 
 def cloth_cover(appearance: Appearance) -> tuple[np.ndarray, float] | None:
-    """Where cloth lies, 0 to 1 on the grid, and how many millimetres thick."""
+    """Return the cover of cloth, 0 to 1 on the grid, and its thickness in millimeters; None without cloth."""
     p, v = np.abs(COLUMNS)[None], ROWS[:, None]
     if appearance.hat in ("beanie", "cap"):
         line = np.stack(
             [
                 np.linspace(0, np.pi * ARC, 30),
-                through({0: -78, 90: -66, 130: -56, 252: -20}, np.linspace(0, np.pi * ARC, 30)),
+                smooth_polyline({0: -78, 90: -66, 130: -56, 252: -20}, np.linspace(0, np.pi * ARC, 30)),
             ],
             1,
         )
-        return _above(line, 5.0), 11.0 if appearance.hat == "beanie" else 9.0
+        return _above_border(line, 5.0), 11.0 if appearance.hat == "beanie" else 9.0
     if appearance.hat == "headscarf":
         oval = (p / 84) ** 2.6 + (np.abs(v + 14) / 76 * np.where(v > -14, 76 / 100, 1)) ** 2.6
         return smoothstep(oval, 0.97, 1.12), 9.0
@@ -171,16 +171,16 @@ def cloth_cover(appearance: Appearance) -> tuple[np.ndarray, float] | None:
 
 
 def cloth_thickness(appearance: Appearance, sites: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n"]:
-    """Millimetres of hat, mask or scarf that lie on these places (p, v)."""
-    covered = cloth_cover(appearance)
-    if covered is None:
+    """Return the thickness in millimeters of hat, mask or scarf at these positions (p, v)."""
+    cloth = cloth_cover(appearance)
+    if cloth is None:
         return np.zeros(len(sites), np.float32)
-    cover = np.broadcast_to(covered[0], (len(ROWS), len(COLUMNS)))
-    return at_sites(cover[..., None].astype(np.float32), sites)[:, 0] * np.float32(covered[1])
+    cover = np.broadcast_to(cloth[0], (len(ROWS), len(COLUMNS)))
+    return sample_grid(cover[..., None].astype(np.float32), sites)[:, 0] * np.float32(cloth[1])
 
 
 def paint_cloth(canvas: Canvas, appearance: Appearance, random: np.random.Generator) -> None:
-    """Shirt, hat, headscarf, mask and scarf on the page."""
+    """Paint shirt, hat, headscarf, mask and scarf on the page."""
     height, width = canvas.page.shape[1:]
     x = (np.arange(width) + 0.5) / canvas.texels
     y = (np.arange(height) + 0.5) / canvas.texels
@@ -190,16 +190,18 @@ def paint_cloth(canvas: Canvas, appearance: Appearance, random: np.random.Genera
     )
     neckline = NECK + random.uniform(-22, 24)
     shirt = smoothstep(ROWS[:, None] - 18 * np.cos(AZIMUTH)[None] * random.uniform(-0.2, 1.2), neckline, neckline + 5)
-    _lay(canvas, shirt, appearance.paint.clothes, (rows_at, columns_at), (y, x), random)
-    covered = cloth_cover(appearance)
-    if covered is not None:
+    _blend_cloth(canvas, shirt, appearance.paint.clothes, (rows_at, columns_at), (y, x), random)
+    cloth = cloth_cover(appearance)
+    if cloth is not None:
         color = appearance.paint.accent
         if appearance.occluder == "mask" and appearance.hat == "none" and random.random() < 0.7:
             color = (150, 190, 214) if random.random() < 0.6 else (238, 240, 240)
-        _lay(canvas, covered[0], color, (rows_at, columns_at), (y, x), random)
+        _blend_cloth(canvas, cloth[0], color, (rows_at, columns_at), (y, x), random)
 
 
-def _lay(canvas: Canvas, cover: np.ndarray, color, lines: tuple, texels: tuple, random: np.random.Generator) -> None:
+def _blend_cloth(
+    canvas: Canvas, cover: np.ndarray, color, lines: tuple, texels: tuple, random: np.random.Generator
+) -> None:
     """Blend woven cloth where `cover` (on the grid) is above a half."""
     rows = np.interp(texels[0], lines[0], np.arange(len(ROWS)))
     columns = np.interp(texels[1], lines[1], np.arange(len(COLUMNS)))
@@ -222,7 +224,7 @@ def _lay(canvas: Canvas, cover: np.ndarray, color, lines: tuple, texels: tuple, 
 def paint_strip(
     appearance: Appearance, texels: Number, random: np.random.Generator
 ) -> Float[np.ndarray, "3 height width"]:
-    """Texture of the parts that hang from the head: strands of hair, an ear, a brim."""
+    """Paint the texture of the parts attached to the head: hanging hair, an ear, a brim."""
     height, width = round(STRIP * texels), round(PAGE_SIZE[0] * texels)
     strip = np.empty((3, height, width), np.float32)
     strip[:] = np.asarray(appearance.paint.hair, np.float32)[:, None, None]
@@ -241,7 +243,7 @@ def paint_strip(
 
 
 def extra_sheets(appearance: Appearance, skin: np.ndarray, random: np.random.Generator) -> list[Sheet]:
-    """Ears, hanging hair and a brim, where the look has them."""
+    """Return the sheets of ears, hanging hair and a brim that the appearance has."""
     sheets = []
     if appearance.hat != "headscarf":
         sheets += [_ear(appearance, sign) for sign in (-1, 1)]
@@ -253,7 +255,7 @@ def extra_sheets(appearance: Appearance, skin: np.ndarray, random: np.random.Gen
 
 
 def _ear(appearance: Appearance, sign: int) -> Sheet:
-    """A dish with a rim, open to the side and a little forward."""
+    """Return an ear: a dish with a rim, open to the side and a little forward."""
     turn = np.linspace(0, 2 * np.pi, 19)[None]
     ring = np.array([0, 0.3, 0.55, 0.75, 0.88, 0.96, 1.0, 0.86])[:, None]
     height = np.array([-2, -2, 0, 4, 6.5, 6, 3, -6])[:, None]
@@ -268,15 +270,15 @@ def _ear(appearance: Appearance, sign: int) -> Sheet:
     wide = 71.5 * (1 + 0.022 * appearance.shape.width)
     grid = np.stack([sign * (wide + out), -16 + down, -17 - back], axis=-1)
     x = _EAR_BOX[0] + 23 - along / size
-    places = np.stack([x, STRIP / 2 + down / size], axis=-1)
-    places[..., 1] += PAGE_SIZE[1]
+    page_positions = np.stack([x, STRIP / 2 + down / size], axis=-1)
+    page_positions[..., 1] += PAGE_SIZE[1]
     if sign > 0:
-        grid, places = grid[:, ::-1], places[:, ::-1]
-    return Sheet(grid[::-1].astype(np.float32), places[::-1].astype(np.float32), two_sided=True)
+        grid, page_positions = grid[:, ::-1], page_positions[:, ::-1]
+    return Sheet(grid[::-1].astype(np.float32), page_positions[::-1].astype(np.float32), two_sided=True)
 
 
 def _hanging_hair(appearance: Appearance, random: np.random.Generator) -> Sheet:
-    """A curtain from one temple round the back to the other."""
+    """Return hair that hangs from one temple around the back to the other."""
     opening = np.deg2rad(random.uniform(66, 92))
     turn = np.linspace(-opening, opening - 2 * np.pi, 32)[::-1]  # columns run right when seen from outside
     t = np.linspace(0, 1, 21)[:, None]
@@ -289,11 +291,11 @@ def _hanging_hair(appearance: Appearance, random: np.random.Generator) -> Sheet:
     wave = random.uniform(0.5, 5) * np.sin(t * random.uniform(5, 16) + 2.0 * np.sin(turn * 5)) * t
     ragged = random.normal(0, 6, turn.shape)[None] * t**3
     grid = np.stack([x + wave * np.sin(turn), y + ragged + 0 * x, z + wave * np.cos(turn)], axis=-1)
-    places = np.stack(
+    page_positions = np.stack(
         [np.broadcast_to(np.linspace(*_HAIR_BOX, 32), x.shape), np.broadcast_to(PAGE_SIZE[1] + 3 + 60 * t, x.shape)],
         axis=-1,
     )
-    return Sheet(grid.astype(np.float32), places.astype(np.float32), two_sided=True, with_head=0.75, shade=0.95)
+    return Sheet(grid.astype(np.float32), page_positions.astype(np.float32), two_sided=True, with_head=0.75, shade=0.95)
 
 
 def _brim(skin: np.ndarray) -> Sheet:
@@ -304,7 +306,7 @@ def _brim(skin: np.ndarray) -> Sheet:
     x = 86 * np.sin(turn) * (1 - 0.05 * t)
     y = -82 + 14 * np.sin(turn) ** 2 + t * (8 - 5 * np.cos(turn)) + 0 * x
     grid = np.stack([x, y, z], axis=-1)
-    places = np.stack(
+    page_positions = np.stack(
         [np.broadcast_to(np.linspace(*_BRIM_BOX, 15), x.shape), PAGE_SIZE[1] + 6 + 50 * t + 0 * x], axis=-1
     )
-    return Sheet(grid.astype(np.float32), places.astype(np.float32), two_sided=True)
+    return Sheet(grid.astype(np.float32), page_positions.astype(np.float32), two_sided=True)

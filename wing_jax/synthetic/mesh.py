@@ -1,9 +1,9 @@
-"""The synthetic head: a grid of 3-D vertices over (arc, row), and where the 68 points sit on it.
+"""The synthetic head: a grid of 3-D vertices over (arc, row), and the positions of the 68 points on it.
 
-Millimetres. Head axes: x to the right of the image, y down, z out of the face; the origin lies between the ears.
-A place on the head is (p, v): p = 80 mm x azimuth (0 in front, positive to the image's right, so p is about x on
-the face) and v, which equals y on the face, runs over the crown above the forehead and down the neck below the jaw.
-Features are drawn and points are placed in (p, v); identity and expression move the grid under them.
+Lengths are in millimeters. Head axes: x to the right of the image, y down, z out of the face; the origin is between the
+ears. A position on the head is (p, v): p = 80 mm x azimuth (0 in front, positive to the image's right, so p is about x
+on the face); v equals y on the face, and continues over the crown above the forehead and down the neck below the jaw.
+Features and points are defined in (p, v); identity and expression move the grid under them.
 """
 
 import functools
@@ -34,29 +34,29 @@ AZIMUTH = COLUMNS / ARC
 
 
 def smoothstep(values: np.ndarray, start: Number, stop: Number) -> np.ndarray:
-    """0 below `start`, 1 above `stop`, 3 t^2 - 2 t^3 between."""
+    """Return 0 below `start`, 1 above `stop` and 3 t^2 - 2 t^3 between."""
     t = np.clip((values - start) / (stop - start), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def through(knots: dict, at: np.ndarray, *, blur: Number = 5.0) -> np.ndarray:
-    """The polyline through `knots`, blurred by a Gaussian of `blur`, sampled at `at`."""
-    places, values = np.array(list(knots)), np.array(list(knots.values()))
+def smooth_polyline(knots: dict, at: np.ndarray, *, blur: Number = 5.0) -> np.ndarray:
+    """Sample the polyline through `knots`, blurred by a Gaussian of `blur`, at the positions `at`."""
+    positions, values = np.array(list(knots)), np.array(list(knots.values()))
     steps = np.linspace(-2.5, 2.5, 21)
     weights = np.exp(-(steps**2) / 2)
-    near = np.interp(np.asarray(at)[..., None] + steps * blur, places, values)
+    near = np.interp(np.asarray(at)[..., None] + steps * blur, positions, values)
     return ((near * weights).sum(-1) / weights.sum()).astype(np.float32)
 
 
 @functools.cache
 def _mean_head() -> Float[np.ndarray, "rows columns 3"]:
-    """The head with neither nose, eyes nor mouth: skull, cheeks, jaw, neck and shoulders."""
+    """Return the head without nose, eyes and mouth: skull, cheeks, jaw, neck and shoulders."""
     face = np.clip(ROWS, TOP_OF_HAIRLINE, JAW)
     front = {-95: 84, -75: 91, -55: 94, -38: 92, -10: 91, 15: 93, 28: 94, 45: 91, 57: 87, 68: 89, 77: 83}
     back = {-95: 90, -75: 98, -50: 101, -15: 95, 20: 88, 77: 80}
     sides = {-95: 71, -75: 74, -52: 73.5, -36: 72, -10: 71, 15: 68.5, 30: 66, 45: 62.5, 57: 59.5, 68: 57, 77: 54}
     power = {-95: 2.35, -50: 2.5, -20: 2.35, 15: 2.2, 45: 2.05, 77: 1.8}
-    front, back, sides, power = (through(knots, face)[:, None] for knots in (front, back, sides, power))
+    front, back, sides, power = (smooth_polyline(knots, face)[:, None] for knots in (front, back, sides, power))
     cosine, sine = np.cos(AZIMUTH)[None], np.abs(np.sin(AZIMUTH))[None]
     depth = np.where(cosine > 0, front, back)
     power = np.where(cosine > 0, power, 2.1)
@@ -67,14 +67,16 @@ def _mean_head() -> Float[np.ndarray, "rows columns 3"]:
     height = ROWS[:, None] * (ROWS[:, None] > TOP_OF_HAIRLINE) + (lift > 0) * (
         TOP_OF_HAIRLINE - 57 * np.sin(lift * np.pi / 2)
     )
-    jaw_line = through({0: 77, 20: 75.5, 40: 68, 60: 54, 74: 44, 90: 34, 120: 24, 180: 18}, np.abs(np.rad2deg(AZIMUTH)))
+    jaw_line = smooth_polyline(
+        {0: 77, 20: 75.5, 40: 68, 60: 54, 74: 44, 90: 34, 120: 24, 180: 18}, np.abs(np.rad2deg(AZIMUTH))
+    )
     height = height + (jaw_line - JAW)[None] * smoothstep(ROWS, 0, JAW)[:, None] ** 1.5
     head = np.stack([radius * np.sin(AZIMUTH), np.broadcast_to(height, radius.shape), radius * cosine], axis=-1)
     return _with_neck(head, jaw_line).astype(np.float32)
 
 
 def _with_neck(head: np.ndarray, jaw_line: np.ndarray) -> np.ndarray:
-    """Replace the rows under the jaw: in to the neck, down, and out to the shoulders."""
+    """Replace the rows below the jaw by the neck and the shoulders."""
     sine, cosine = np.sin(AZIMUTH), np.cos(AZIMUTH)
     jaw = np.stack([np.interp(JAW, ROWS, column) for column in head.reshape(len(ROWS), -1).T]).reshape(-1, 3)
 
@@ -87,26 +89,26 @@ def _with_neck(head: np.ndarray, jaw_line: np.ndarray) -> np.ndarray:
     stops = np.array([JAW, 104, NECK, 178, END])
     rings = np.stack([jaw, top, base, slope, chest])
     below = ROWS > JAW
-    place = np.searchsorted(stops, ROWS[below], side="right").clip(1, len(stops) - 1)
-    t = ((ROWS[below] - stops[place - 1]) / (stops[place] - stops[place - 1]))[:, None, None]
-    linear = rings[place - 1] * (1 - t) + rings[place] * t
+    interval = np.searchsorted(stops, ROWS[below], side="right").clip(1, len(stops) - 1)
+    t = ((ROWS[below] - stops[interval - 1]) / (stops[interval] - stops[interval - 1]))[:, None, None]
+    linear = rings[interval - 1] * (1 - t) + rings[interval] * t
     padded = np.concatenate([head[~below][-5:], linear, linear[-1:]])
     smooth = padded.copy()
     smooth[5:-1] = 0.25 * padded[4:-2] + 0.5 * padded[5:-1] + 0.25 * padded[6:]
     joined = np.concatenate([head[~below], smooth[5:-1]])
     softened = cv2.GaussianBlur(joined.astype(np.float32), (1, 13), 0, sigmaY=2.2, borderType=cv2.BORDER_REPLICATE)
     joined += (softened - joined) * (smoothstep(ROWS, 84, 100) * smoothstep(-ROWS, -225, -190))[:, None, None]
-    # Towards the ears the jaw has no edge: melt it into the neck there.
-    melted = cv2.GaussianBlur(joined.astype(np.float32), (1, 19), 0, sigmaY=4.2, borderType=cv2.BORDER_REPLICATE)
+    # Towards the ears the jaw has no edge: blend it into the neck there.
+    blended = cv2.GaussianBlur(joined.astype(np.float32), (1, 19), 0, sigmaY=4.2, borderType=cv2.BORDER_REPLICATE)
     degrees = np.abs(np.rad2deg(AZIMUTH))
     share = (smoothstep(degrees, 42, 78) * smoothstep(-degrees, -150, -110))[None] * np.outer(
         smoothstep(ROWS, 20, 60) * smoothstep(-ROWS, -150, -120), np.ones(len(COLUMNS))
     )
-    return joined + (melted - joined) * share[..., None]
+    return joined + (blended - joined) * share[..., None]
 
 
 def bumps(*table: tuple) -> Float[np.ndarray, "rows columns"]:
-    """The sum of Gaussians (height, p, v, spread in p, spread in v) on the grid; those with p > 0 have a twin at -p."""
+    """Sum Gaussians (height, p, v, spread in p, spread in v) on the grid; those with p > 0 are repeated at -p."""
     height, p, v, wide, high = np.array(table, np.float32).T[..., None]
     rows = height * np.exp(-(((ROWS - v) / high) ** 2) / 2)
     columns = np.exp(-(((COLUMNS - p) / wide) ** 2) / 2)
@@ -114,14 +116,16 @@ def bumps(*table: tuple) -> Float[np.ndarray, "rows columns"]:
 
 
 def _nose(shape: Shape) -> np.ndarray:
-    """How far the nose stands out of the face, [rows, columns]."""
+    """Return the height of the nose over the face, [rows, columns]."""
     stretch = 1 + 0.05 * shape.nose_length
     rows = -38 + (ROWS + 38) / stretch
     tip = 1.2 * shape.nose_tilt
     ridge = {-48: 0, -40: 1.5, -32: 4.5, -15: 13, 0: 21.5, 5 - tip: 24, 9 - tip: 23, 12.5: 16, 15.5: 6, 18: 0}
-    ridge = through(ridge, rows, blur=1.5) * (1 + 0.09 * shape.nose_height)
+    ridge = smooth_polyline(ridge, rows, blur=1.5) * (1 + 0.09 * shape.nose_height)
     ridge += 1.6 * shape.nose_hump * np.exp(-(((rows + 16) / 8) ** 2))
-    width = through({-45: 8, -34: 6.2, -15: 7.2, 0: 8.6, 8: 9.6, 18: 10}, rows, blur=3) * (1 + 0.07 * shape.nose_width)
+    width = smooth_polyline({-45: 8, -34: 6.2, -15: 7.2, 0: 8.6, 8: 9.6, 18: 10}, rows, blur=3) * (
+        1 + 0.07 * shape.nose_width
+    )
     profile = np.exp(-((np.abs(COLUMNS)[None] / width[:, None]) ** 2.2))
     alae_v, alae_p = -38 + 46.5 * stretch, 12.2 * (1 + 0.07 * shape.nose_width)
     wings = (8.5 * (1 + 0.05 * shape.nose_width), alae_p, alae_v, 4.6, 4.8)
@@ -129,14 +133,14 @@ def _nose(shape: Shape) -> np.ndarray:
 
 
 def head_grid(shape: Shape, expression: Expression) -> Float[np.ndarray, "rows columns 3"]:
-    """The skin, in millimetres and head axes; hair, hats and cloth are laid on it by others."""
+    """Return the skin, in millimeters and head axes, without hair, hats and cloth."""
     grid = _mean_head().copy()
     sites = landmark_sites(shape, expression)
     eye_p, mouth_v = sites[42:48, 0].mean(), sites[[48, 54], 1].mean()
     lower_lip_v = sites[[57, 66], 1].mean()
     lips, cheer = 0.7 * shape.lips + 3 * expression.pout, max(0.0, float(np.mean(expression.smile)))
     out = bumps(
-        # millimetres out, at p (and at -p), at v, spread in p, spread in v
+        # height in millimeters, p (and -p), v, spread in p, spread in v
         (3.2 * (1 + 0.45 * shape.brow_ridge), 30, -51, 17, 6), (1.5, 0, -47, 9, 7),
         (-8, eye_p * 0.92, -36, 15, 8.5), (-4.5, 13.5, -35, 5, 8),
         (5.4 + 0.4 * shape.eye_size, eye_p, -34.5, 10.5, 7.5),
@@ -162,8 +166,11 @@ def head_grid(shape: Shape, expression: Expression) -> Float[np.ndarray, "rows c
 
 
 def landmark_sites(shape: Shape, expression: Expression) -> Float[np.ndarray, "68 2"]:
-    """Where the 68 points sit on the grid, (p, v). The jaw's are fixed points of the 3-D jaw line, as in 3-D
-    annotation (300W-LP), so they do not slide to the visible contour; all follow the expression."""
+    """Return the positions (p, v) of the 68 points on the grid.
+
+    The jaw's are fixed points of the 3-D jaw line, as in 3-D annotation (300W-LP), so they do not move to the visible
+    contour. All follow the expression.
+    """
     sites = np.empty((68, 2), np.float32)
     degrees = np.array([88, 87.5, 85.5, 82, 74, 58, 41, 21])
     sites[:8] = np.stack([-np.deg2rad(degrees) * ARC, [-33, -14, 6, 31, 60, 73, 76.5, 77]], axis=1)
@@ -183,7 +190,7 @@ def landmark_sites(shape: Shape, expression: Expression) -> Float[np.ndarray, "6
 
 
 def _brow(shape: Shape, expression: Expression, side: int) -> np.ndarray:
-    """Five points from the outer end in, for the side where p > 0."""
+    """Return five points from the outer end inwards, for the side with p > 0."""
     lift, arch = 1.3 * shape.brow_height, 0.9 * shape.brow_arch
     brow = np.array([(59, -47.5), (52, -54.5 - arch), (42, -57.5 - 1.3 * arch), (29.5, -56 - 0.5 * arch), (16, -51.5)])
     brow[:, 1] -= lift + expression.brows[side] * np.array([3, 5, 5.5, 5, 4.5])
@@ -192,7 +199,7 @@ def _brow(shape: Shape, expression: Expression, side: int) -> np.ndarray:
 
 
 def _eye(shape: Shape, expression: Expression, side: int) -> np.ndarray:
-    """Outer corner, upper lid (outer, inner), inner corner, lower lid (inner, outer), where p > 0."""
+    """Return outer corner, upper lid (outer, inner), inner corner, lower lid (inner, outer), where p > 0."""
     center, half = 31.8 + 1.2 * shape.eye_gap, 14.3 * (1 + 0.05 * shape.eye_size)
     open_lid = expression.lids[side] * (1 + 0.1 * shape.eye_size)
     squint = 1.3 * max(0.0, expression.smile[side])
@@ -209,7 +216,7 @@ def _eye(shape: Shape, expression: Expression, side: int) -> np.ndarray:
 
 
 def _mouth(shape: Shape, expression: Expression) -> np.ndarray:
-    """Points 48 to 67."""
+    """Return points 48 to 67."""
     gap, line = 13 * expression.mouth_open, 37 + 0.9 * shape.mouth_height
     half = (25 + 1.5 * shape.mouth_width - 4.5 * expression.pout) * (1 - 0.14 * expression.mouth_open)
     calm = 1 - 0.18 * max(0.0, float(np.mean(expression.smile)))
@@ -232,8 +239,8 @@ def _mouth(shape: Shape, expression: Expression) -> np.ndarray:
     return np.stack([p * (half + 4.2 * widen), line + v - 4.2 * corner * widen], axis=1)
 
 
-def at_sites(grid: Float[np.ndarray, "rows columns k"], sites: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n k"]:
-    """The grid's values at places (p, v): bilinear between its vertices."""
+def sample_grid(grid: Float[np.ndarray, "rows columns k"], sites: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n k"]:
+    """Interpolate the grid's values bilinearly at positions (p, v)."""
     column, across = _cell(COLUMNS, sites[:, 0])
     row, down = _cell(ROWS, sites[:, 1])
     top = grid[row, column] * (1 - across) + grid[row, column + 1] * across
@@ -248,14 +255,14 @@ def _cell(lines: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 @functools.cache
 def grid_triangles(rows: int, columns: int) -> np.ndarray:
-    """[triangles, 3] vertex numbers of a grid, row by row; clockwise on the screen when columns run right."""
-    number = np.arange(rows * columns).reshape(rows, columns)
-    a, b, c, d = number[:-1, :-1], number[:-1, 1:], number[1:, :-1], number[1:, 1:]
+    """Return the vertex indices [triangles, 3] of a grid, row by row; clockwise on the screen if columns run right."""
+    index = np.arange(rows * columns).reshape(rows, columns)
+    a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, :-1], index[1:, 1:]
     return np.concatenate([np.stack([a, b, d], -1).reshape(-1, 3), np.stack([a, d, c], -1).reshape(-1, 3)])
 
 
 def grid_normals(grid: Float[np.ndarray, "rows columns 3"]) -> Float[np.ndarray, "rows columns 3"]:
-    """Unit normals, towards the side from which columns run right and rows run down (z to the viewer)."""
+    """Return unit normals, towards the side from which columns run right and rows run down (z to the viewer)."""
     right, down = np.empty_like(grid), np.empty_like(grid)
     right[:, 1:-1], right[:, 0], right[:, -1] = (
         grid[:, 2:] - grid[:, :-2],

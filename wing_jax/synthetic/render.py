@@ -1,9 +1,9 @@
-"""Synthetic faces: a 3-D head drawn from (seed, index), with its 68 iBUG/300-W points known exactly.
+"""Synthetic faces: a 3-D head rendered from (seed, index), with its 68 iBUG/300-W points known exactly.
 
-They stand in for a data set: identity, expression, skin, light, hair, glasses, background and occluders vary, and
-the yaw has a long tail to 90 degrees, which is what pose-based balancing is for. No scan, photograph or network is
-behind them: `synthetic_mesh` shapes the head, `synthetic_paint` paints its skin, `synthetic_wear` dresses it,
-`synthetic_raster` projects it, and `synthetic_scene` adds what is behind and before it.
+They replace a data set: identity, expression, skin, light, hair, glasses, background and occluders vary, and the yaw
+has a long tail to 90 degrees, as pose-based balancing needs. They use no scan, photograph or network: `mesh` shapes
+the head, `texture` paints its skin, `clothing` adds hair and clothes, `camera` and `raster` project it, and
+`background` adds the background and the objects in front of it.
 """
 
 import concurrent.futures
@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from wing_jax.synthetic.appearance import Appearance, sample_appearance
-from wing_jax.synthetic.background import draw_glasses, draw_occluder, paint_background, through_camera
+from wing_jax.synthetic.background import apply_camera, draw_glasses, draw_occluder, paint_background
 from wing_jax.synthetic.camera import Camera, assemble, shade
 from wing_jax.synthetic.clothing import cloth_thickness, extra_sheets, head_sheet, paint_cloth, paint_hair, paint_strip
-from wing_jax.synthetic.mesh import at_sites, head_grid, landmark_sites
+from wing_jax.synthetic.mesh import head_grid, landmark_sites, sample_grid
 from wing_jax.synthetic.texture import paint_features, paint_skin
 from wing_jax.values import Value
 
@@ -29,11 +29,11 @@ _HIDDEN = 4.5  # mm: a point this far behind the nearest surface is not visible
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class SyntheticFace(Value):
-    """One picture and its truth, in the project's coordinates (`wing_jax.types`).
+    """A picture and its ground truth, in the project's coordinates (`wing_jax.types`).
 
-    A point is `visible` unless the head itself, its hair or its hat hides it (its coordinates are exact all the
-    same); `covered` says that a hand, cup or the like is drawn over it. Degrees: yaw > 0 turns the nose to image
-    right, pitch > 0 lifts it, roll > 0 turns x towards y. Points 0-16 are fixed points of the 3-D jaw line.
+    A point is `visible` unless the head, its hair or its hat hides it; its coordinates are exact in any case. A point
+    is `covered` if a hand, a cup or another object is in front of it. Angles are in degrees: yaw > 0 turns the nose to
+    image right, pitch > 0 lifts it, roll > 0 turns x towards y. Points 0-16 are fixed points of the 3-D jaw line.
     """
 
     image: UInt8[np.ndarray, "size size 3"]
@@ -46,28 +46,28 @@ class SyntheticFace(Value):
 
 
 def render_face(*, seed: int, index: int, size: int = 256) -> SyntheticFace:
-    """Face `index` of the stream `seed`, as a `size` x `size` picture.
+    """Render face `index` of the stream `seed`, as a `size` x `size` picture.
 
-    It depends on (seed, index) alone, whatever was drawn before and in whatever process. The box of its points is
-    about half the picture wide and about in its center.
+    It depends only on (seed, index), not on earlier calls or on the process. The box of its points is about half as
+    wide as the picture, and near its center.
 
     Raises:
-      ValueError: `seed` or `index` is negative, or `size` is under 32.
+      ValueError: `seed` or `index` is negative, or `size` is below 32.
     """
     if seed < 0 or index < 0:
-        raise ValueError(f"seed and index must be at least 0, not {seed} and {index}")
+        raise ValueError(f"seed and index must be at least 0, got {seed} and {index}")
     return draw_face(sample_appearance(seed=seed, index=index), size=size)
 
 
 def render_faces(count: int, *, seed: int, size: int = 256, workers: int | None = None) -> tuple[SyntheticFace, ...]:
-    """Faces 0 to `count` - 1 of the stream `seed`, drawn by `workers` threads (None: one for each core).
+    """Render faces 0 to `count` - 1 of the stream `seed` by `workers` threads (None: one for each core).
 
     Raises:
       ValueError: `count` is negative, or as `render_face`.
     """
     if count < 0:
-        raise ValueError(f"count must be at least 0, not {count}")
-    draw = functools.partial(_draw_nth, seed=seed, size=size)
+        raise ValueError(f"count must be at least 0, got {count}")
+    draw = functools.partial(_render_index, seed=seed, size=size)
     workers = (os.cpu_count() or 1) if workers is None else workers
     if workers <= 1:
         return tuple(map(draw, range(count)))
@@ -75,49 +75,49 @@ def render_faces(count: int, *, seed: int, size: int = 256, workers: int | None 
         return tuple(pool.map(draw, range(count)))
 
 
-def texels_of(size: int) -> float:
-    """Texels per millimetre of the texture that a picture of `size` pixels needs."""
+def texels_per_mm(size: int) -> float:
+    """Return the texels per millimeter of the texture for a picture of `size` pixels."""
     return float(np.clip(size / 180, 0.7, 2.0))
 
 
-def _draw_nth(index: int, *, seed: int, size: int) -> SyntheticFace:
+def _render_index(index: int, *, seed: int, size: int) -> SyntheticFace:
     return render_face(seed=seed, index=index, size=size)
 
 
 def draw_face(
     appearance: Appearance, *, size: int, texture: Float[np.ndarray, "3 height width"] | None = None
 ) -> SyntheticFace:
-    """Draw `appearance`; a `texture` given by hand replaces the painted one, unlit and bare (for tests).
+    """Draw `appearance`; for tests, a `texture` replaces the painted one, without light, glasses and occluders.
 
     Raises:
-      ValueError: `size` is under 32.
+      ValueError: `size` is below 32.
     """
     if size < 32:
-        raise ValueError(f"a face needs a picture of at least 32 pixels, not {size}")
-    wide = round(size * _OVERSAMPLING)
-    random = np.random.default_rng(appearance.dice)
+        raise ValueError(f"a face needs a picture of at least 32 pixels, got {size}")
+    render_size = round(size * _OVERSAMPLING)
+    random = np.random.default_rng(appearance.detail_seed)
     skin = head_grid(appearance.shape, appearance.expression)
     sites = landmark_sites(appearance.shape, appearance.expression)
-    camera = Camera.aim(appearance.pose, at_sites(skin, sites), wide)
+    camera = Camera.aim(appearance.pose, sample_grid(skin, sites), render_size)
     sheets = [head_sheet(appearance, skin, random), *extra_sheets(appearance, skin, random)]
-    corners = camera.project(at_sites(skin, sites))
-    texels = texels_of(size)
+    corners = camera.project(sample_grid(skin, sites))
+    texels = texels_per_mm(size)
     painted = _paint(appearance, sites, texels, random) if texture is None else texture
-    seen, places, shading = assemble(sheets, camera, appearance.light, size=wide)
-    picture = paint_background(appearance, wide, random)
-    shade(picture, seen, places * texels, cv2.merge(list(painted)), shading, lit=texture is None)
+    fragments, page_positions, shading = assemble(sheets, camera, appearance.light, size=render_size)
+    picture = paint_background(appearance, render_size, random)
+    shade(picture, fragments, page_positions * texels, cv2.merge(list(painted)), shading, lit=texture is None)
     covered = np.zeros(68, bool)
     if texture is None:
-        bridge = at_sites(skin, np.array([(0.0, -34.0)], np.float32))[0, 2]
-        eye = at_sites(skin, np.array([(float(sites[42:48, 0].mean()), -33.0)], np.float32))[0, 0]
-        draw_glasses(picture, appearance, camera.project, seen.depth, float(bridge), float(eye))
+        bridge = sample_grid(skin, np.array([(0.0, -34.0)], np.float32))[0, 2]
+        eye = sample_grid(skin, np.array([(float(sites[42:48, 0].mean()), -33.0)], np.float32))[0, 0]
+        draw_glasses(picture, appearance, camera.project, fragments.depth, float(bridge), float(eye))
         covered = draw_occluder(picture, appearance, corners[:, :2], random)
     picture = cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA)
     if texture is None:
-        picture = through_camera(picture, appearance, random)
-    points = ((corners[:, :2] + 0.5) * (size / wide) - 0.5).astype(np.float32)
+        picture = apply_camera(picture, appearance, random)
+    points = ((corners[:, :2] + 0.5) * (size / render_size) - 0.5).astype(np.float32)
     cloth = cloth_thickness(appearance, sites)
-    visible = _visible(corners, seen.depth, _HIDDEN + 2 * cloth)
+    visible = _visible(corners, fragments.depth, _HIDDEN + 2 * cloth)
     covered |= cloth > 2
     return SyntheticFace(
         picture, points, visible, covered, appearance.pose.yaw, appearance.pose.pitch, appearance.pose.roll
@@ -135,7 +135,7 @@ def _paint(appearance: Appearance, sites: np.ndarray, texels: float, random: np.
 def _visible(
     corners: Float[np.ndarray, "68 3"], depth: Float[np.ndarray, "height width"], slack: np.ndarray
 ) -> Bool[np.ndarray, "68"]:
-    """Points on which, within a pixel, no surface lies nearer by more than `slack` mm."""
+    """Return the points with no surface within a pixel that is nearer by more than `slack` mm."""
     size = len(depth)
     cell = np.round(corners[:, :2]).astype(int)
     near = np.full(68, np.inf, np.float32)

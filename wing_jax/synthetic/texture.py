@@ -1,6 +1,6 @@
-"""The synthetic faces' texture: skin, eyes, brows, lips and hair, painted flat in (p, v) before the head wears it.
+"""The texture of the synthetic faces: skin, eyes, brows, lips and hair, painted in the flat coordinates (p, v).
 
-The page is [3, height, width] float32 sRGB, 0 to 255, `texels` texels per millimetre in the middle and coarser at
+The page is [3, height, width] float32 sRGB, 0 to 255. It has `texels` texels per millimeter in the middle and fewer at
 the back of the head, above the forehead and below the jaw (`to_page`).
 """
 
@@ -19,11 +19,11 @@ _EDGE_P = _FINE_P + (np.pi * ARC - _FINE_P) / _COARSE + 1
 _TOP, _BOTTOM = _FINE_V + (-CROWN - _FINE_V) / _COARSE + 1, _FINE_V + (END - _FINE_V) / _COARSE + 1
 CORNER = np.array([_EDGE_P, _TOP])
 _CIRCLE = np.stack([np.cos(np.linspace(0, 6, 20)), np.sin(np.linspace(0, 6, 20))], axis=1)
-PAGE_SIZE = (float(2 * _EDGE_P), float(_TOP + _BOTTOM))  # millimetres wide and high
+PAGE_SIZE = (float(2 * _EDGE_P), float(_TOP + _BOTTOM))  # width and height in millimeters
 
 
 def to_page(sites: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
-    """Places (p, v) to millimetres from the page's upper left corner."""
+    """Map positions (p, v) to millimeters from the page's upper left corner."""
     p, v = sites[..., 0], sites[..., 1]
     x = np.clip(p, -_FINE_P, _FINE_P) * (1 - 1 / _COARSE) + p / _COARSE + _EDGE_P
     y = np.clip(v, -_FINE_V, _FINE_V) * (1 - 1 / _COARSE) + v / _COARSE + _TOP
@@ -31,8 +31,8 @@ def to_page(sites: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
 
 
 @functools.cache
-def unpage(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """p of each column and v of each row of a page of that many texels."""
+def page_coordinates(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return p of each column and v of each row of a page of `width` x `height` texels."""
     x = (np.arange(width) + 0.5) / width * PAGE_SIZE[0] - _EDGE_P
     y = (np.arange(height) + 0.5) / height * PAGE_SIZE[1] - _TOP
     p = np.where(np.abs(x) > _FINE_P, np.sign(x) * (_FINE_P + (np.abs(x) - _FINE_P) * _COARSE), x)
@@ -42,7 +42,7 @@ def unpage(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def tiles(*, side: int = 512) -> dict[str, np.ndarray]:
-    """Periodic noise of mean 0 and deviation about 1, the same for all faces, each twice side by side."""
+    """Return tiles of periodic noise, mean 0 and deviation about 1, repeated 2 x 2; the same for all faces."""
     random = np.random.default_rng(68)
 
     def noise(spread_x: Number, spread_y: Number) -> np.ndarray:
@@ -63,7 +63,7 @@ def tiles(*, side: int = 512) -> dict[str, np.ndarray]:
 
 
 def tile(name: str, height: int, width: int, random: np.random.Generator) -> Float[np.ndarray, "height width"]:
-    """A piece of a noise tile, cut at a random place: a view where it is large enough."""
+    """Cut a piece of a noise tile at a random position; a view if the tile is large enough."""
     texture = tiles()[name]
     side = len(texture) // 2
     row, column = random.integers(side, size=2).tolist()
@@ -74,14 +74,14 @@ def tile(name: str, height: int, width: int, random: np.random.Generator) -> Flo
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Canvas:
-    """A page under the brush. Brush sizes are in millimetres; `origin` is where the page begins, in texels."""
+    """A page to paint on. Brush sizes are in millimeters; `origin` is the position of the page's corner, in texels."""
 
     page: Float[np.ndarray, "3 height width"]
     texels: float
     origin: tuple[int, int] = (0, 0)
 
     def fill(self, outline: np.ndarray, color, strength: Number = 1.0, blur: Number = 0.0) -> None:
-        """Blend `color` into the polygon `outline`, [n, 2] places (p, v), or into several, [m, n, 2]."""
+        """Blend `color` into the polygon `outline`, [n, 2] positions (p, v), or into several, [m, n, 2]."""
         self._blend(outline, color, strength, blur, width=0.0)
 
     def stroke(self, line: np.ndarray, color, width: Number, strength: Number = 1.0, blur: Number = 0.0) -> None:
@@ -92,20 +92,20 @@ class Canvas:
         self.fill(np.asarray(center) + radius * _CIRCLE, color, strength, blur)
 
     def cut(self, outline: np.ndarray, margin: Number) -> "Canvas":
-        """A copy of the page around `outline`, to paint on and `paste` back."""
-        x, y, wide, high = self._box(self._fixed(outline), margin)
+        """Copy the page around `outline`, to paint on and `paste` back."""
+        x, y, wide, high = self._box(self._to_fixed_point(outline), margin)
         return Canvas(self.page[:, y : y + high, x : x + wide].copy(), self.texels, (x, y))
 
     def paste(self, part: "Canvas", outline: np.ndarray, blur: Number) -> None:
-        """Lay a painted copy back, inside `outline` only."""
+        """Paste a painted copy back, only inside `outline`."""
         x, y = part.origin
         high, wide = part.page.shape[1:]
-        alpha = self._mask(self._fixed(outline), (x, y, wide, high), 0.0, blur) * np.float32(1 / 255)
+        alpha = self._mask(self._to_fixed_point(outline), (x, y, wide, high), 0.0, blur) * np.float32(1 / 255)
         patch = self.page[:, y : y + high, x : x + wide]
         patch += (part.page - patch) * alpha
 
-    def _fixed(self, outline: np.ndarray) -> np.ndarray:
-        """Sixteenths of a texel, counted from the page's first texel center; features lie on its linear part."""
+    def _to_fixed_point(self, outline: np.ndarray) -> np.ndarray:
+        """Return sixteenths of a texel from the page's first texel center; valid on the page's linear part only."""
         corner = CORNER - (np.asarray(self.origin) + 0.5) / self.texels
         return ((np.asarray(outline, np.float64) + corner) * (16 * self.texels)).astype(np.int32)
 
@@ -135,7 +135,7 @@ class Canvas:
     def _blend(self, outline: np.ndarray, color, strength: Number, blur: Number, width: Number) -> None:
         if strength < 0.03:
             return
-        fixed = self._fixed(outline)
+        fixed = self._to_fixed_point(outline)
         x, y, wide, high = box = self._box(fixed, 2.5 * blur + width)
         if wide * high == 0:
             return
@@ -145,7 +145,7 @@ class Canvas:
 
 
 def curve(knots: np.ndarray, *, count: int = 6) -> Float[np.ndarray, "n axes"]:
-    """Catmull-Rom spline through `knots` [k, 2 or 3], with `count` steps between neighbours."""
+    """Return the Catmull-Rom spline through `knots` [k, 2 or 3], with `count` steps between neighbors."""
     ends = np.concatenate([[2 * knots[0] - knots[1]], knots, [2 * knots[-1] - knots[-2]]])
     a, b, c, d = (ends[i : len(ends) - 3 + i, None] for i in range(4))
     t = (np.arange(count) / count)[None, :, None]
@@ -153,12 +153,12 @@ def curve(knots: np.ndarray, *, count: int = 6) -> Float[np.ndarray, "n axes"]:
     return np.concatenate([path.reshape(-1, knots.shape[1]), knots[-1:]]).astype(np.float32)
 
 
-def _down(millimetres: Number) -> np.ndarray:
-    return np.array([0.0, millimetres])
+def _downwards(millimeters: Number) -> np.ndarray:
+    return np.array([0.0, millimeters])
 
 
 def mix(color, other, amount: Number) -> np.ndarray:
-    """`color` with the share `amount` of `other`."""
+    """Mix `color` with the share `amount` of `other`."""
     return np.asarray(color, np.float32) * (1 - amount) + np.asarray(other, np.float32) * amount
 
 
@@ -169,8 +169,8 @@ def _blob(p: np.ndarray, v: np.ndarray, at: tuple, spread: tuple) -> np.ndarray:
 
 @functools.cache
 def _skin_maps(width: int, height: int) -> dict[str, np.ndarray]:
-    """Where the face is redder, darker or bearded, at a quarter of the page's resolution."""
-    p, v = unpage(width, height)
+    """Return maps of redder, darker, lighter and bearded skin, at a quarter of the page's resolution."""
+    p, v = page_coordinates(width, height)
     moustache = _blob(p, v, (10, 25), (12, 3.6)) + _blob(p, v, (22, 31), (5, 5))
     chin = np.exp(-((np.maximum(0, 62 - v) / 14) ** 2))[:, None] * (v < 105)[:, None] * np.exp(-((p / 105) ** 6))[None]
     side = _blob(p, v, (88, 40), (26, 28)) + _blob(p, v, (110, 5), (7, 30))
@@ -187,7 +187,7 @@ def _skin_maps(width: int, height: int) -> dict[str, np.ndarray]:
 
 
 def paint_skin(appearance: Appearance, texels: Number, random: np.random.Generator) -> Canvas:
-    """A page of bare skin: blush, beard shadow, pores and blotches."""
+    """Paint a page of skin: blush, beard, pores and blotches."""
     paint = appearance.paint
     width, height = (round(side * texels) for side in PAGE_SIZE)
     maps = _skin_maps(width // 4, height // 4)
@@ -230,7 +230,7 @@ def paint_skin(appearance: Appearance, texels: Number, random: np.random.Generat
 def paint_features(
     canvas: Canvas, appearance: Appearance, sites: Float[np.ndarray, "68 2"], random: np.random.Generator
 ) -> None:
-    """Folds, nostrils, eyes, brows and lips, at their places (p, v)."""
+    """Paint folds, nostrils, eyes, brows and lips at their positions (p, v)."""
     _paint_folds(canvas, appearance, sites)
     _paint_nose(canvas, appearance, sites)
     _paint_mouth(canvas, appearance, sites)
@@ -270,7 +270,7 @@ def _paint_nose(canvas: Canvas, appearance: Appearance, sites: np.ndarray) -> No
         canvas.fill(oval, skin * (0.22, 0.13, 0.12), 0.85, 0.45)
         crease = sites[wing] + np.array([(-sign * 0.5, 1.5), (sign * 2.8, -1.5), (sign * 2.8, -6.5), (0, -9.5)])
         canvas.stroke(curve(crease), skin * (0.55, 0.42, 0.4), 1.4, 0.45, 0.7)
-    canvas.stroke(curve(sites[31:36] + _down(1)), skin * (0.55, 0.42, 0.4), 1.6, 0.35, 0.9)
+    canvas.stroke(curve(sites[31:36] + _downwards(1)), skin * (0.55, 0.42, 0.4), 1.6, 0.35, 0.9)
 
 
 def _paint_mouth(canvas: Canvas, appearance: Appearance, sites: np.ndarray) -> None:
@@ -296,13 +296,13 @@ def _paint_mouth(canvas: Canvas, appearance: Appearance, sites: np.ndarray) -> N
 
 
 def _paint_inside(inside: Canvas, sites: np.ndarray) -> None:
-    """Dark, upper teeth that hang from the upper lip, tongue below."""
+    """Paint the inside of the mouth: dark, with upper teeth and the tongue."""
     inside.page[:] = np.array([52, 16, 18], np.float32)[:, None, None]
     gap = float(sites[66, 1] - sites[62, 1])
     upper, lower = curve(sites[60:65]), curve(sites[[64, 65, 66, 67, 60]])
     if gap > 7:
         inside.fill(np.concatenate([lower, upper * 0.35 + lower[::-1] * 0.65]), (158, 72, 74), 1.0, 1.2)
-    teeth = np.concatenate([upper - _down(2), upper[::-1] + _down(min(7.5, 0.75 * gap))])
+    teeth = np.concatenate([upper - _downwards(2), upper[::-1] + _downwards(min(7.5, 0.75 * gap))])
     teeth[:, 0] = sites[62, 0] + (teeth[:, 0] - sites[62, 0]) * 0.86
     inside.fill(teeth, (226, 216, 202), 1.0, 0.35)
     gaps = sites[62] + np.stack([np.stack([[p, -1], [p, min(6.5, 0.65 * gap)]]) for p in np.linspace(-12, 12, 5)])
@@ -310,13 +310,13 @@ def _paint_inside(inside: Canvas, sites: np.ndarray) -> None:
 
 
 def _paint_eye(canvas: Canvas, appearance: Appearance, eye: np.ndarray, side: int) -> None:
-    """`eye`: outer corner, upper lid (outer, inner), inner corner, lower lid (inner, outer)."""
+    """Paint an eye; `eye` is outer corner, upper lid (outer, inner), inner corner, lower lid (inner, outer)."""
     paint, expression = appearance.paint, appearance.expression
     skin, opened = np.asarray(paint.skin), min(1.0, expression.lids[side])
     sign = 1 if eye[0, 0] > eye[3, 0] else -1
     upper, lower = curve(eye[:4], count=8), curve(eye[[3, 4, 5, 0]], count=8)
     shade = mix(skin * (0.62, 0.5, 0.5), paint.accent, 0.35 * (paint.makeup > 0.75))
-    lid = np.concatenate([upper - _down(0.5), upper[::-1] - _down(5.5)])
+    lid = np.concatenate([upper - _downwards(0.5), upper[::-1] - _downwards(5.5)])
     canvas.fill(lid, shade, 0.25 + 0.55 * paint.makeup, 1.2)
     crease = upper[3:-3] + np.array([0, -4.4 - 1.2 * (1 - opened)])
     canvas.stroke(crease, skin * (0.5, 0.37, 0.34), 1.1, 0.6 * (0.35 + 0.65 * opened), 0.45)
@@ -336,11 +336,11 @@ def _paint_eye(canvas: Canvas, appearance: Appearance, eye: np.ndarray, side: in
 def _paint_eyeball(canvas: Canvas, appearance: Appearance, eye: np.ndarray, outline: np.ndarray) -> None:
     ball = canvas.cut(outline, 1.5)
     ball.page[:] = np.array([226, 220, 214], np.float32)[:, None, None]
-    center = (eye[0] + eye[3]) / 2 + np.array(appearance.expression.gaze) - _down(1.1)
+    center = (eye[0] + eye[3]) / 2 + np.array(appearance.expression.gaze) - _downwards(1.1)
     iris = np.asarray(appearance.paint.iris)
     for radius, color, blur in ((6.1, iris * 0.4, 0.35), (5.2, iris, 0.4), (2.4, (10, 9, 10), 0.25)):
         ball.disc(center, radius, color, 1.0, blur)
-    ball.stroke(outline[: len(outline) // 2] + _down(1.2), (60, 44, 42), 3.0, 0.45, 1.0)
+    ball.stroke(outline[: len(outline) // 2] + _downwards(1.2), (60, 44, 42), 3.0, 0.45, 1.0)
     ball.disc(eye[3], 1.8, (204, 128, 120), 0.8, 0.5)
     ball.disc(
         center + np.array([2.2 * np.sign(appearance.light.direction[0] or 1), -2.2]), 1.15, (255, 255, 255), 0.95, 0.2
@@ -349,7 +349,7 @@ def _paint_eyeball(canvas: Canvas, appearance: Appearance, eye: np.ndarray, outl
 
 
 def _paint_brow(canvas: Canvas, appearance: Appearance, chain: np.ndarray, random: np.random.Generator) -> None:
-    """Short hairs along the line through five points, from the tail in."""
+    """Paint short hairs along the line through five points, from the tail inwards."""
     color = mix(np.asarray(appearance.paint.hair) * 0.75, (40, 30, 26), 0.35)
     sign, weight = np.sign(chain[0, 0] - chain[4, 0]), appearance.paint.brow_weight
     middle = curve(chain, count=8)
@@ -357,11 +357,11 @@ def _paint_brow(canvas: Canvas, appearance: Appearance, chain: np.ndarray, rando
     band = np.concatenate([middle - np.stack([0 * thick, thick], 1), (middle + np.stack([0 * thick, thick], 1))[::-1]])
     canvas.fill(band, color, 0.62, 0.7)
     count = 34
-    where = random.integers(1, len(middle), count)
-    roots = middle[where] + np.stack(
-        [random.normal(0, 0.8, count), random.uniform(-0.2, 1.0, count) * thick[where]], axis=1
+    indices = random.integers(1, len(middle), count)
+    roots = middle[indices] + np.stack(
+        [random.normal(0, 0.8, count), random.uniform(-0.2, 1.0, count) * thick[indices]], axis=1
     )
     mean_offset = np.stack(
-        [sign * random.uniform(2, 4, count), -random.uniform(1.2, 3.2, count) * (0.4 + where / len(middle))], axis=1
+        [sign * random.uniform(2, 4, count), -random.uniform(1.2, 3.2, count) * (0.4 + indices / len(middle))], axis=1
     )
     canvas.stroke(np.stack([roots, roots + mean_offset], axis=1), color * 0.8, 0.65, 0.6)
