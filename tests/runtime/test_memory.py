@@ -155,7 +155,7 @@ def test_the_size_of_a_contact_sheet_is_limited():
 
 
 def test_a_tile_of_a_large_box_matches_its_affine():
-    """Below `MIN_BLUR_SCALE`, the picture is shrunk before it is blurred; objects must stay where the affine maps them."""
+    """Below `MIN_BLUR_SCALE` the picture is shrunk before it is blurred; marks must stay where the affine puts them."""
     image = np.full((2400, 3200, 3), 30, np.uint8)
     cv2.circle(image, (2000, 900), 120, (220, 220, 220), -1)
     tile, affine = face_tile(image, np.float32([0, 0, 3199, 2399]), size=150)
