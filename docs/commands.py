@@ -28,9 +28,9 @@ def commands_page() -> str:
     texts = {
         ("train",): training,
         ("sweep",): _without(_help("sweep", "synthetic"), training),
-        ("analyse", "losses"): _help("analyse", "losses"),
-        ("analyse", "model"): _help("analyse", "model"),
-        ("analyse", "training"): _without(_help("analyse", "training", "synthetic"), training),
+        ("analyze", "losses"): _help("analyze", "losses"),
+        ("analyze", "model"): _help("analyze", "model"),
+        ("analyze", "training"): _without(_help("analyze", "training", "synthetic"), training),
         **{("data", action): _help("data", action) for action in data.ACTIONS},
     }
     parts = [INTRODUCTION]

@@ -175,7 +175,7 @@ class Cases:
 
     def run(self, number: int, *, show: bool = False) -> tuple[str, int, str, str]:
         """Run a case; return "read", "refused" or "failed", its number, its target, and a message."""
-        from tests.support.hostile import lay, spoilt
+        from tests.support.hostile import corrupt, write_files
 
         rng = random.Random(f"{self._seed} {number}")
         name = rng.choice(self._names)
@@ -183,8 +183,8 @@ class Cases:
         folder.mkdir()
         if name in self._situations:
             return self._situation(name, folder, rng, number, show=show)
-        files, links = spoilt(self._valid_files[name], rng)
-        lay(folder, files, links)
+        files, links = corrupt(self._valid_files[name], rng)
+        write_files(folder, files, links)
         if show:
             changed = [file for file, content in files.items() if content != self._valid_files[name].get(file)]
             deleted = sorted(self._valid_files[name].keys() - files.keys() - links.keys())

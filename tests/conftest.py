@@ -22,7 +22,7 @@ settings.load_profile("repeatable")
 # Files of few but long tests, started first: the other cores would idle while the last one runs.
 LONG = (
     "test_notebooks.py", "test_training.py", "test_distributed.py", "test_sweep.py", "test_reproduce.py", "test_cli.py",
-    "test_export.py", "test_analysis.py", "test_runners.py", "test_voting.py", "test_analyse.py",
+    "test_export.py", "test_analysis.py", "test_runners.py", "test_voting.py", "test_analyze.py",
     "test_pseudo_labels.py",
 )  # fmt: skip
 

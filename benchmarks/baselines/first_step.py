@@ -22,7 +22,7 @@ def main() -> None:
     stage = dataclasses.replace(base.stage1, steps=1, evaluate_every=1)
     data = DataConfig(name="packed", root=settings["packed"])
     config = dataclasses.replace(base, data=data, stage1=stage, stage2=None)
-    with devices.usual_settings():
+    with devices.default_settings():
         take_step(config)
     print("first step done", flush=True)
     os._exit(0)

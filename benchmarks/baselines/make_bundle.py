@@ -14,7 +14,7 @@ import numpy as np
 
 from wing_jax.config import load_config
 from wing_jax.data.load import load_faces
-from wing_jax.export import crops_of, export
+from wing_jax.export import export, make_crops
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import describe_model, make_model
 from wing_jax.train.crops import face_crop_size, mean_shape, template_of
@@ -31,7 +31,7 @@ def main() -> None:
     faces = load_faces("synthetic", "train", count=PHOTO * PHOTO, seed=2)
     model = make_localizer(faces)
     model.save(folder / "model")
-    export(model, "onnx", folder / "onnx", crops_of(model, faces))
+    export(model, "onnx", folder / "onnx", make_crops(model, faces))
     rng = np.random.default_rng(0)
     np.savez(folder / "crops.npz", images=rng.integers(0, 256, (MAX_FACES, 64, 64, 3), dtype=np.uint8))
     np.savez(folder / "photo.npz", **make_photo(faces))

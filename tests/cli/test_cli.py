@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.support.paths import CONFIGS
-from tests.support.tiny_model import drawn_model
+from tests.support.tiny_model import save_random_model
 from wing_jax.cli import main
 from wing_jax.cli.options import parse_config
 from wing_jax.cli.train import evaluation_options
@@ -52,12 +52,12 @@ def model(tmp_path_factory, faces_folder):
     faces = read_w300(faces_folder, "test")
     low, high = faces.points.min(1, keepdims=True), faces.points.max(1, keepdims=True)
     mean = (((faces.points - low) / (high - low)).mean(0) / 1.2 + 0.1).astype(np.float32)
-    return drawn_model(tmp_path_factory.mktemp("models") / "drawn", IBUG_68, mean)
+    return save_random_model(tmp_path_factory.mktemp("models") / "drawn", IBUG_68, mean)
 
 
 @pytest.fixture(scope="module")
 def five_point_model(tmp_path_factory):
-    return drawn_model(tmp_path_factory.mktemp("models") / "five", MTFL_5, np.full((5, 2), 0.5, np.float32))
+    return save_random_model(tmp_path_factory.mktemp("models") / "five", MTFL_5, np.full((5, 2), 0.5, np.float32))
 
 
 def error_of(capsys, *arguments):
@@ -363,7 +363,7 @@ def test_usage(capsys, words, status):
         (["predit", "w300"], "no command 'predit': did you mean predict?"),
         (["data", "fly"], "no action 'fly': use one of check, show, "),
         (["data", "stat"], "no action 'stat': did you mean stats?"),
-        (["analyse", "poems\n"], "no action 'poems\\n': use one of losses, model, training"),
+        (["analyze", "poems\n"], "no action 'poems\\n': use one of losses, model, training"),
     ],
 )
 def test_the_last_line_names_the_unknown_word(capsys, words, message):

@@ -82,7 +82,7 @@ def test_check_lists_all_faults_and_exits_with_status_1(capsys, w300):
 
 def test_check_lists_faces_that_another_set_has_too(capsys, w300, tmp_path):
     write_w300(tmp_path / "again")
-    table = output_of(capsys, "check", w300, "--against", tmp_path / "again", "--shown", "1")
+    table = output_of(capsys, "check", w300, "--against", tmp_path / "again", "--max_listed", "1")
     assert "train and 300-W, train: 3 pairs of the same face" in table
     assert "test and 300-W, train: 0 pairs of the same face" in table
     line = next(line for line in table.splitlines() if line.startswith("  1.000: "))

@@ -134,7 +134,7 @@ def video(tmp_path, faces):
 
 
 def test_a_video_gets_an_overlay_and_a_row_per_face_and_frame(capsys, model, video, tmp_path):
-    main(["predict", str(model), str(video), "--output", str(tmp_path / "out"), "--every", "4", "--no_smooth"])
+    main(["predict", str(model), str(video), "--output", str(tmp_path / "out"), "--detect_every", "4", "--no_smooth"])
     output = capsys.readouterr().out
     assert "clip.mp4: 12 frames, 1 face(s)" in output
     rows = table(tmp_path / "out" / "clip.csv")
@@ -149,7 +149,7 @@ def test_a_video_gets_an_overlay_and_a_row_per_face_and_frame(capsys, model, vid
 
 def test_a_video_can_be_stopped_early_and_mixed_with_photos(capsys, model, video, faces, tmp_path):
     write_image(tmp_path / "one.png", faces.picture(0))
-    options = ["--output", str(tmp_path / "out"), "--frames", "5"]
+    options = ["--output", str(tmp_path / "out"), "--max_frames", "5"]
     main(["predict", str(model), str(video), str(tmp_path / "one.png"), *options])
     assert "clip.mp4: 5 frames" in capsys.readouterr().out
     assert (tmp_path / "out" / "one.png").exists()
@@ -273,7 +273,7 @@ def test_a_camera_runs_until_its_window_is_closed(model, video, tmp_path):
     [
         (["--box", "1", "2", "30", "40"], "remove them for videos and cameras"),
         (["--detector", "none"], "remove them for videos and cameras"),
-        (["--every", "0"], "every=0"),
+        (["--detect_every", "0"], "detect_every=0"),
     ],
 )
 def test_options_that_are_invalid_for_videos(capsys, model, video, tmp_path, options, message):

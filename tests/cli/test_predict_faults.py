@@ -20,7 +20,7 @@ from wing_jax.data.images import read_image, write_image
 from wing_jax.data.readers.points_file import read_pts, write_pts
 from wing_jax.errors import InputError
 from wing_jax.inference.detectors import Detector, register_detector
-from wing_jax.inference.face_files import FaceTable, FoundFace, write_photo
+from wing_jax.inference.face_files import FaceRecord, FaceTable, write_photo
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.video import VideoWriter
 from wing_jax.schemes import MTFL_5
@@ -371,7 +371,7 @@ def test_a_name_that_the_terminal_cannot_encode_is_not_an_error(folder, model, m
     assert Path("out/\u5199\u771f.json").exists()
 
 
-FACE = FoundFace(number=1, box=np.zeros(4, np.float32), points=np.zeros((5, 2), np.float32))
+FACE = FaceRecord(number=1, box=np.zeros(4, np.float32), points=np.zeros((5, 2), np.float32))
 
 
 def test_a_full_disk_stops_the_run_and_other_write_errors_do_not():
@@ -427,7 +427,7 @@ def test_results_are_written_completely_or_not_at_all(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", write_half)
-    moved = FoundFace(number=1, box=FACE.box, points=FACE.points + 4)
+    moved = FaceRecord(number=1, box=FACE.box, points=FACE.points + 4)
     with pytest.raises(InputError, match="No space left"):
         write_photo(tmp_path / "p1", image, [moved], MTFL_5, name="p1.jpg")
     with pytest.raises(OSError, match="No space left"):

@@ -12,7 +12,7 @@ from wing_jax.cli.predict_inputs import gather_inputs
 from wing_jax.cli.predict_names import plan_photos, plan_videos
 from wing_jax.data.images import write_image
 from wing_jax.errors import InputError
-from wing_jax.inference.face_files import refuse_place
+from wing_jax.inference.face_files import check_output_folder
 
 OUT = Path("out")
 
@@ -103,13 +103,15 @@ def test_results_are_not_written_among_inputs(tmp_path):
     paths = [photo(tmp_path / "f" / f"{name}.png") for name in "abcdef"]
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "a.png").symlink_to(paths[0])
-    refuse_place(paths, tmp_path / "out", name="it")
+    check_output_folder(paths, tmp_path / "out", name="it")
     for folder in (tmp_path / "f", tmp_path / "out" / ".." / "f"):
         with pytest.raises(InputError, match=r"contains the input a\.png, b\.png, c\.png, d\.png and 2 more: choose"):
-            refuse_place(paths, folder, name="it")
+            check_output_folder(paths, folder, name="it")
     for folder in ("f", "links"):  # the folder of the file, and that of the link
         with pytest.raises(InputError, match=r"contains the input a\.png"):
-            refuse_place([tmp_path / "links" / "a.png", tmp_path / "missing" / "b.png"], tmp_path / folder, name="it")
+            check_output_folder(
+                [tmp_path / "links" / "a.png", tmp_path / "missing" / "b.png"], tmp_path / folder, name="it"
+            )
 
 
 def test_a_folder_gives_its_pictures_and_a_note_on_the_rest(tmp_path):

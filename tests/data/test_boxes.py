@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from wing_jax.data.boxes import RULES, ShapeInBox, fitted, scaled, shape_in_box, squared, with_boxes
+from wing_jax.data.boxes import RULES, ShapeInBox, convert_boxes, scale_boxes, shape_in_box, square_boxes, with_boxes
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.readers.mtfl import box_of_five_points
 from wing_jax.errors import InputError
@@ -75,24 +75,24 @@ BOXES = arrays.arrays(np.float32, (3, 2), elements=st.floats(-500, 500, width=32
 
 @given(BOXES)
 def test_squares_contain_the_box_and_keep_its_center(boxes):
-    squares = squared(boxes)
+    squares = square_boxes(boxes)
     side = squares[:, 2:] - squares[:, :2]
     np.testing.assert_allclose(side[:, 0], side[:, 1], rtol=1e-3)
     np.testing.assert_allclose(side.max(1), (boxes[:, 2:] - boxes[:, :2]).max(1), rtol=1e-3)
     np.testing.assert_allclose(squares[:, :2] + squares[:, 2:], boxes[:, :2] + boxes[:, 2:], atol=1e-2)
-    np.testing.assert_allclose(squared(squares), squares, atol=1e-2)
+    np.testing.assert_allclose(square_boxes(squares), squares, atol=1e-2)
 
 
 @given(BOXES, st.floats(0.25, 4))
 def test_scaling_and_scaling_back_changes_nothing(boxes, factor):
-    np.testing.assert_allclose(scaled(scaled(boxes, factor=factor), factor=1 / factor), boxes, atol=1e-2)
+    np.testing.assert_allclose(scale_boxes(scale_boxes(boxes, factor=factor), factor=1 / factor), boxes, atol=1e-2)
 
 
 @given(st.floats(0.5, 1.5), st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
 def test_fitted_boxes_have_the_target_convention(side, x, y):
     faces = two_faces(boxes=np.float32([[20, 30, 80, 90], [0, -2, 40, 38]]))
     target = ShapeInBox(center=(x, y), side=side)
-    boxes = fitted(faces.boxes, given=shape_in_box(faces), wanted=target)
+    boxes = convert_boxes(faces.boxes, given=shape_in_box(faces), wanted=target)
     measured = shape_in_box(two_faces(boxes=boxes))
     assert measured.side == pytest.approx(side, abs=2e-3)
     assert measured.center == pytest.approx((x, y), abs=2e-3)

@@ -7,7 +7,14 @@ import cv2
 import numpy as np
 import pytest
 
-from wing_jax.data.check import SAME_FACE_CORRELATION, SAME_PHOTO_BITS, check_split, duplicates, parted, shared_faces
+from wing_jax.data.check import (
+    SAME_FACE_CORRELATION,
+    SAME_PHOTO_BITS,
+    check_split,
+    duplicates,
+    find_renamed_duplicates,
+    shared_faces,
+)
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import Embedded, read_image, write_image
 from wing_jax.data.load import load_faces
@@ -58,9 +65,12 @@ def test_sizes_faults_and_points_outside(tmp_path):
 def test_one_picture_under_two_names_is_reported(tmp_path):
     paths = write_pictures(tmp_path, a=noise(1), b=noise(2), c=noise(1), d=noise(1))
     faces = faces_of(paths)
-    assert parted(check_split(faces, [])) == [(str(paths[0]), str(paths[2])), (str(paths[0]), str(paths[3]))]
+    assert find_renamed_duplicates(check_split(faces, [])) == [
+        (str(paths[0]), str(paths[2])),
+        (str(paths[0]), str(paths[3])),
+    ]
     one_photo = dataclasses.replace(faces, photos=("a", "b", "a", "a"))
-    assert parted(check_split(one_photo, [])) == []
+    assert find_renamed_duplicates(check_split(one_photo, [])) == []
 
 
 def test_a_point_on_the_last_pixel_is_inside(tmp_path):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from wing_jax.data.encoded import JpegImages, encoded
+from wing_jax.data.encoded import JpegImages, encode_jpeg
 from wing_jax.data.face_crops import resize_images
 
 
@@ -16,7 +16,7 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def jpegs(images) -> JpegImages:
-    return JpegImages([encoded(image) for image in images], 96, 96)
+    return JpegImages([encode_jpeg(image) for image in images], 96, 96)
 
 
 def test_decoded_images_match_the_originals(images, jpegs):

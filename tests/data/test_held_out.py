@@ -192,7 +192,7 @@ def test_the_pretrained_models_record_their_held_out_photos(data_root):
 
 def test_a_number_of_faces_is_only_for_drawn_faces(capsys, tmp_path):
     model = str(empty_model().save(tmp_path / "model"))
-    for words in (["evaluate", model, "--data", "w300"], ["analyse", "model", model, "--data", "mtfl"],
+    for words in (["evaluate", model, "--data", "w300"], ["analyze", "model", model, "--data", "mtfl"],
                   ["data", "stats", "--data", "mtfl"]):  # fmt: skip
         with pytest.raises(SystemExit):
             main([*words, "--faces", "20"])

@@ -16,7 +16,7 @@ from tests.support.writers.mtfl import write_mtfl
 from tests.support.writers.points_folder import write_points_folder
 from wing_jax.cli import main
 from wing_jax.data import face_crops
-from wing_jax.data.boxes import usable
+from wing_jax.data.boxes import valid_boxes
 from wing_jax.data.check import check_split, shared_faces
 from wing_jax.data.face_crops import annotation_fault, crop_face, crop_faces, crop_squares
 from wing_jax.data.limits import LARGEST_BOX, box_fault, points_fault
@@ -26,7 +26,7 @@ from wing_jax.data.readers.imglab import read_imglab
 from wing_jax.data.readers.points_folder import read_points_folder
 from wing_jax.data.readers.points_table import read_points_csv
 from wing_jax.errors import InputError
-from wing_jax.inference.detectors import Detector, ShapeInBox, detected
+from wing_jax.inference.detectors import Detector, ShapeInBox, detect_faces
 from wing_jax.inference.localizer import check_boxes
 from wing_jax.report.faces import annotation_sheet
 from wing_jax.schemes import MTFL_5
@@ -182,8 +182,8 @@ def test_huge_boxes_are_rejected_before_they_overflow():
         with pytest.raises(InputError, match="beyond any picture"):
             crop_squares(np.float32([[0, 0, large, large]]))
     boxes = np.float32([[0, 0, 30, 30], [-3e38, -3e38, 3e38, 3e38], [0, 0, 1e30, 30], [-np.inf, 0, 30, 30]])
-    assert usable(boxes, width=40, height=40).tolist() == [True, False, False, False]
-    assert usable(np.float32([[-200, -200, 199, 199], [-200, -200, 201, 201]]), width=40, height=40).tolist() == [
+    assert valid_boxes(boxes, width=40, height=40).tolist() == [True, False, False, False]
+    assert valid_boxes(np.float32([[-200, -200, 199, 199], [-200, -200, 201, 201]]), width=40, height=40).tolist() == [
         True,
         False,
     ]
@@ -220,7 +220,7 @@ def test_detect_rejects_annotations_that_do_not_fit(coco):
         score_threshold=0.0,
     )
     with pytest.raises(InputError, match="times as large as the picture"):
-        detected(detector, faces)
+        detect_faces(detector, faces)
 
 
 def test_boxes_by_rule_are_checked_against_the_picture_too(coco):

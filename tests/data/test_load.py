@@ -11,7 +11,7 @@ from tests.support.writers.points_folder import write_points_folder
 from tests.support.writers.w300 import write_w300
 from tests.support.writers.wflw import write_wflw
 from wing_jax.cli import main
-from wing_jax.data.load import converted, ignore_occluded, load_faces
+from wing_jax.data.load import convert_points, ignore_occluded, load_faces
 from wing_jax.data.readers.points_file import read_pts, write_pts
 from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.data.readers.w300 import read_w300
@@ -68,7 +68,7 @@ def test_hidden_points_are_kept_or_ignored(tmp_path):
 
 def test_unavailable_converted_points_do_not_count():
     drawn = synthetic_faces(2, seed=1, size=64)
-    faces = converted(drawn, find_scheme("cofw29"))
+    faces = convert_points(drawn, find_scheme("cofw29"))
     assert not faces.visible[:, [5, 7]].any()
     assert faces.visible.sum() == 2 * 27
 
@@ -83,14 +83,14 @@ def test_required_arguments(tmp_path):
 
 def test_evaluation_converts_the_model_to_the_faces_and_reports_it(tmp_path, capsys, monkeypatch):
     """A synthetic 68-point model on faces of 5 points, against errors computed by hand."""
-    from tests.support.tiny_model import drawn_model
+    from tests.support.tiny_model import save_random_model
     from wing_jax.inference.localizer import Localizer
 
     monkeypatch.chdir(tmp_path)
     drawn = synthetic_faces(6, seed=3, size=96)
     low, high = drawn.boxes[:, None, :2], drawn.boxes[:, None, 2:]
     mean = (((drawn.points - low) / (high - low)).mean(0) / 1.2 + 0.1).astype(np.float32)
-    model = drawn_model(tmp_path / "model", IBUG_68, mean)
+    model = save_random_model(tmp_path / "model", IBUG_68, mean)
     write_points_folder(tmp_path / "five", scheme=MTFL_5)
     folder = tmp_path / "five" / "test"
     main(["evaluate", str(model), "--data", "pts", "--root", str(folder), "--scheme", "mtfl5", "--jitter", "0"])
@@ -114,11 +114,11 @@ def test_evaluation_converts_the_model_to_the_faces_and_reports_it(tmp_path, cap
 
 def test_unavailable_points_are_not_measured(tmp_path, capsys, monkeypatch):
     """68 points contain 27 of COFW's 29: the lower edges of the brows must not count as points at 0."""
-    from tests.support.tiny_model import drawn_model
+    from tests.support.tiny_model import save_random_model
     from wing_jax.inference.localizer import Localizer
 
     monkeypatch.chdir(tmp_path)
-    model = drawn_model(tmp_path / "model", IBUG_68, np.full((68, 2), 0.5, np.float32))
+    model = save_random_model(tmp_path / "model", IBUG_68, np.full((68, 2), 0.5, np.float32))
     write_points_folder(tmp_path / "faces", scheme=COFW_29)
     folder = str(tmp_path / "faces" / "train")
     main(["evaluate", str(model), "--data", "pts", "--root", folder, "--scheme", "cofw29", "--jitter", "0"])
@@ -137,7 +137,7 @@ def test_unavailable_points_are_not_measured(tmp_path, capsys, monkeypatch):
 
 
 def test_boxes_of_another_convention_are_reported_and_fitted(tmp_path, capsys, monkeypatch):
-    from tests.support.tiny_model import drawn_model
+    from tests.support.tiny_model import save_random_model
     from wing_jax.data.boxes import shape_in_box
     from wing_jax.inference.localizer import Localizer
     from wing_jax.inference.metadata import Metadata
@@ -147,7 +147,7 @@ def test_boxes_of_another_convention_are_reported_and_fitted(tmp_path, capsys, m
     folder = tmp_path / "faces" / "train"
     trained = shape_in_box(load_faces("pts", "all", root=str(folder), scheme="ibug68"))
     spread = np.random.default_rng(0).uniform(0.1, 0.9, (68, 2)).astype(np.float32)
-    plain = drawn_model(tmp_path / "plain", IBUG_68, spread)
+    plain = save_random_model(tmp_path / "plain", IBUG_68, spread)
     metadata = Metadata(name="with shape in box", shape_in_box=trained)
     model = dataclasses.replace(Localizer.load(plain), metadata=metadata).save(tmp_path / "model")
 

@@ -125,7 +125,7 @@ def test_a_point_outside_the_crop_is_kept(faces, tmp_path):
 
 
 def test_many_faces_fill_several_shards_in_order(faces, tmp_path):
-    pack({"train": faces}, tmp_path / "shards", size=32, quality=0, source="drawn", faces_a_shard=4)
+    pack({"train": faces}, tmp_path / "shards", size=32, quality=0, source="drawn", faces_per_shard=4)
     assert len(list((tmp_path / "shards").glob("train-*-of-00002.array_record"))) == 2
     packed = read_packed(tmp_path / "shards", "train")
     np.testing.assert_array_equal(packed.picture(5), crop_faces(faces, size=32).images[5])

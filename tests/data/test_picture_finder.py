@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from wing_jax.data.picture_finder import (
     PictureFinder,
     Spellings,
+    find_picture_beside,
+    find_picture_named,
     finder_below,
     finder_of_list,
     folders_of_list,
-    picture_beside,
-    picture_named,
 )
 from wing_jax.errors import InputError
 
@@ -216,17 +216,17 @@ def test_each_folder_is_listed_once(tmp_path, monkeypatch):
 def test_the_picture_beside_an_annotation(tmp_path, picture):
     touch(tmp_path / f"._{picture}")
     touch(tmp_path / picture)
-    assert picture_beside(tmp_path / "a.pts", Spellings()).samefile(tmp_path / picture)
-    assert picture_named(tmp_path / "a.jpg", Spellings()).samefile(tmp_path / picture)
+    assert find_picture_beside(tmp_path / "a.pts", Spellings()).samefile(tmp_path / picture)
+    assert find_picture_named(tmp_path / "a.jpg", Spellings()).samefile(tmp_path / picture)
 
 
 def test_the_picture_beside_an_annotation_in_another_form_of_unicode(tmp_path):
     touch(tmp_path / unicodedata.normalize("NFD", "Jos\u00e9.jpg"))
-    assert picture_beside(tmp_path / unicodedata.normalize("NFC", "Jos\u00e9.pts"), Spellings()).exists()
+    assert find_picture_beside(tmp_path / unicodedata.normalize("NFC", "Jos\u00e9.pts"), Spellings()).exists()
     with pytest.raises(InputError, match=r"b\.pts: no picture of that name beside it"):
-        picture_beside(tmp_path / "b.pts", Spellings())
+        find_picture_beside(tmp_path / "b.pts", Spellings())
     long = touch(tmp_path / f"{'n' * 251}.pts")
     with pytest.raises(InputError, match="no picture of that name beside it"):
-        picture_beside(long, Spellings())
+        find_picture_beside(long, Spellings())
     shutil.copy(long, long.with_suffix(".jpg"))
-    assert picture_beside(long, Spellings()) == long.with_suffix(".jpg")
+    assert find_picture_beside(long, Spellings()) == long.with_suffix(".jpg")

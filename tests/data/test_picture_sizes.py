@@ -21,11 +21,11 @@ from wing_jax.data.load import load_faces
 from wing_jax.data.picture_sizes import (
     ORIENTATION,
     encoded_size,
-    other_sizes,
+    find_size_mismatches,
+    parse_size,
     read_header,
     rescale_faces,
     rotate_points,
-    told_size,
 )
 from wing_jax.data.readers.aflw_sqlite import read_aflw_sqlite
 from wing_jax.data.readers.coco import read_coco
@@ -202,7 +202,7 @@ def test_rounding_is_no_difference(tmp_path):
 
 def test_cropping_rejects_and_reports_the_number(tmp_path):
     faces = read_coco(annotate(tmp_path, orientations=(1, 1, 1), scale=(1.5, 1.5)), scheme=MTFL_5)
-    assert [path.name for path in other_sizes(faces)] == ["1.png", "2.png", "3.png"]
+    assert [path.name for path in find_size_mismatches(faces)] == ["1.png", "2.png", "3.png"]
     with pytest.raises(InputError) as caught:
         crop_faces(faces, size=32, workers=1)
     assert str(caught.value) == (
@@ -236,8 +236,8 @@ INVALID = [0, -640, "wide", None, "", True, [640], {}, 1e12, 1e400, float("nan")
 
 @pytest.mark.parametrize("value", INVALID, ids=[str(value)[:9] for value in INVALID])
 def test_invalid_sizes_are_ignored(tmp_path, value):
-    assert told_size(value, 480) is None
-    assert told_size(480, value) is None
+    assert parse_size(value, 480) is None
+    assert parse_size(480, value) is None
     path = annotate(tmp_path)
     content = json.loads(path.read_text())
     content["images"][0]["width"] = value
@@ -248,8 +248,8 @@ def test_invalid_sizes_are_ignored(tmp_path, value):
 
 
 def test_sizes_of_several_types_are_read():
-    assert told_size("640", 480.0) == (640, 480)
-    assert told_size(640.0, "480.0") == (640, 480)
+    assert parse_size("640", 480.0) == (640, 480)
+    assert parse_size(640.0, "480.0") == (640, 480)
 
 
 def test_imglab_states_the_size_of_an_image(tmp_path):

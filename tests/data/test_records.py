@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.images import write_image
 from wing_jax.errors import InputError
 from wing_jax.schemes import MTFL_5
@@ -90,7 +90,7 @@ def gather_faces(*faces, faults=None) -> FaceSet:
         return make
 
     makers = [maker(result) for result in faces]
-    return gather(makers, name="example", scheme=MTFL_5, box_convention="mine", faults=faults)
+    return build_face_set(makers, name="example", scheme=MTFL_5, box_convention="mine", faults=faults)
 
 
 def test_faces_are_gathered_with_all_annotations():

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.pictures import encoded, gradient, with_exif
 from wing_jax.data.images import decode_image, read_image
-from wing_jax.data.whole import announces_more, lacks_its_end
+from wing_jax.data.whole import declares_more_bytes, is_truncated
 from wing_jax.errors import InputError
 
 PIXELS = np.clip(gradient(24, 40) + np.random.default_rng(0).integers(0, 25, (24, 40, 3)), 0, 255).astype(np.uint8)
@@ -138,7 +138,7 @@ def test_a_truncated_jpeg_followed_by_another_is_rejected(kind):
     content = PICTURES[kind]
     start = content.rindex(b"\xff\xda") + 20
     for length in range(start, len(content) - 1):
-        assert lacks_its_end(content[:length] + JPEGS["baseline"])
+        assert is_truncated(content[:length] + JPEGS["baseline"])
 
 
 @pytest.mark.parametrize("readable", OTHERS, indirect=True)
@@ -149,7 +149,7 @@ def test_other_truncated_pictures_are_rejected(readable, capfd):
             decode_image(readable[:length], name="a")
         reports.append("truncated" in str(caught.value))
     assert all(reports[12:])
-    assert not announces_more(readable)
+    assert not declares_more_bytes(readable)
     capfd.readouterr()
 
 
@@ -157,9 +157,9 @@ def test_odd_parts_between_segments_are_left_to_the_decoder():
     content = JPEGS["baseline"]
     second = 2 + 2 + int.from_bytes(content[4:6], "big")
     for odd in (b"\xff\xff\xff", b"garbage", b"\xff\0\xff\0", b"\xff\xfe\0\0", b"\xff\xd0"):
-        assert not lacks_its_end(content[:second] + odd + content[second:])
+        assert not is_truncated(content[:second] + odd + content[second:])
     for start in (b"\xff\xd8\xff\xd8", b"\xff\xd8\xff\x02", b"\xff\xd8\xff\xd9"):
-        assert not lacks_its_end(start + content)
+        assert not is_truncated(start + content)
         assert pixels_of(start + content) is None  # the decoder rejects it
 
 
@@ -179,15 +179,15 @@ def test_odd_parts_between_segments_are_left_to_the_decoder():
 )
 def test_malicious_bytes_are_walked_once(content):
     """A walk that returned to earlier bytes would take hours here."""
-    assert isinstance(lacks_its_end(content), bool)
-    assert isinstance(announces_more(content), bool)
+    assert isinstance(is_truncated(content), bool)
+    assert isinstance(declares_more_bytes(content), bool)
 
 
 def test_a_tiled_tiff_is_complete_if_its_tiles_are():
     content = tiled_tiff()
-    assert not announces_more(content)
-    assert all(announces_more(content[:length]) for length in range(8, len(content) - 4))
-    assert announces_more(content.replace(struct.pack(">II", 8, 264), struct.pack(">II", 8, 9000)))
+    assert not declares_more_bytes(content)
+    assert all(declares_more_bytes(content[:length]) for length in range(8, len(content) - 4))
+    assert declares_more_bytes(content.replace(struct.pack(">II", 8, 264), struct.pack(">II", 8, 9000)))
 
 
 def test_headers_of_other_pictures_never_raise():
@@ -197,7 +197,7 @@ def test_headers_of_other_pictures_never_raise():
             damaged = bytearray(content)
             for place in draw.integers(0, min(len(content), 120), 4) if content else ():
                 damaged[place] = draw.choice([0, 1, 127, 255])
-            assert announces_more(bytes(damaged)) in (True, False)
+            assert declares_more_bytes(bytes(damaged)) in (True, False)
 
 
 def test_real_photos_as_phones_write_them(data_root, tmp_path):

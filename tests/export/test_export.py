@@ -16,7 +16,7 @@ from wing_jax.cli import main
 from wing_jax.data.boxes import ShapeInBox
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.export import EXPORTS, Format, crops_of, export, halve, register_export
+from wing_jax.export import EXPORTS, Format, export, halve, make_crops, register_export
 from wing_jax.export.onnx_graph import onnx_model
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.inference.metadata import Metadata
@@ -67,7 +67,7 @@ def localizer(faces):
 
 @pytest.mark.parametrize("kind", ["onnx", "saved-model", "tflite", "tflite-half", "stablehlo"])
 def test_every_runtime_returns_the_points_of_jax(kind, localizer, faces, tmp_path):
-    crops, tolerance = crops_of(localizer, faces), 0.03 if kind == "tflite-half" else 1e-3  # pixels
+    crops, tolerance = make_crops(localizer, faces), 0.03 if kind == "tflite-half" else 1e-3  # pixels
     assert [c.shape for c in crops] == [(6, 32, 32, 3), (6, 64, 64, 3)]
     folder = tmp_path / os.fsdecode(b"m\xfcller [v2] a\\b* %d {x}#")  # TensorFlow reads it as a pattern; not UTF-8
     results = export(localizer, kind, folder, crops)
@@ -105,7 +105,7 @@ def test_half_is_the_same_model_in_half_the_size(localizer, faces, tmp_path, cap
 
 
 def test_tflite_half_has_half_the_size_and_weights_in_float16(localizer, faces, tmp_path):
-    crops = crops_of(localizer, faces)
+    crops = make_crops(localizer, faces)
     full, half = (export(localizer, kind, tmp_path / kind, crops) for kind in ("tflite", "tflite-half"))
     for single, halved, stage, inputs in zip(full, half, localizer.stages, crops, strict=True):
         assert halved.path.stat().st_size < 0.6 * single.path.stat().st_size  # the graph takes some kilobytes in both
@@ -126,7 +126,7 @@ def test_half_is_refused_if_the_points_differ(localizer, faces, tmp_path):
     moved = dataclasses.replace(first, variables={**first.variables, "params": params})
     broken = dataclasses.replace(localizer, stages=(moved, localizer.stages[1]))
     with pytest.raises(InputError, match="the points from float16 differ"):
-        halve(broken, tmp_path, crops_of(localizer, faces))
+        halve(broken, tmp_path, make_crops(localizer, faces))
 
 
 def test_crops_are_those_of_the_localizer(localizer, faces):
@@ -144,7 +144,7 @@ def test_crops_are_those_of_the_localizer(localizer, faces):
     recording = dataclasses.replace(localizer, stages=(stage,))
     recording.predict(faces.picture(0), faces.boxes[:1])
     jax.effects_barrier()
-    (crops,) = crops_of(recording, faces)
+    (crops,) = make_crops(recording, faces)
     np.testing.assert_allclose(inputs[0][0], crops[0], atol=1)
 
 
@@ -212,10 +212,10 @@ def test_a_file_with_other_points_is_refused(localizer, faces, tmp_path):
     with pytest.raises(
         InputError, match=r"stage1\.onnx: the points from ONNX Runtime differ from JAX by up to 0\.06 pixels"
     ):
-        export(localizer, wrong, tmp_path, crops_of(localizer, faces))
+        export(localizer, wrong, tmp_path, make_crops(localizer, faces))
     broken = dataclasses.replace(form, load=lambda path: lambda crops: np.full((len(crops), 68, 2), np.nan, np.float32))
     with pytest.raises(InputError, match="by up to nan pixels"):
-        export(localizer, broken, tmp_path, crops_of(localizer, faces))
+        export(localizer, broken, tmp_path, make_crops(localizer, faces))
 
 
 def test_errors(localizer, faces, tmp_path, monkeypatch):
@@ -228,7 +228,7 @@ def test_errors(localizer, faces, tmp_path, monkeypatch):
         export(localizer, "onnx", tmp_path / "file" / "below", [])
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(InputError, match="writing an ONNX file needs onnx: pip install"):
-        export(localizer, "onnx", tmp_path, crops_of(localizer, faces))
+        export(localizer, "onnx", tmp_path, make_crops(localizer, faces))
 
 
 def test_the_command_and_the_example_of_the_docs(localizer, faces, tmp_path, capsys, monkeypatch):
@@ -256,7 +256,7 @@ def test_a_custom_format_is_registered(localizer, faces, tmp_path, capsys):
     def make():
         return Format(title="mine", ending=".mine", write=stablehlo.write, load=stablehlo.load, runtime="mine")
 
-    results = export(localizer, "mine", tmp_path, crops_of(localizer, faces))
+    results = export(localizer, "mine", tmp_path, make_crops(localizer, faces))
     assert [result.path.name for result in results] == ["stage1.mine", "stage2.mine"]
     with pytest.raises(InputError, match="the export 'none' is 3, not a Format"):
         register_export(3, name="none")

@@ -8,7 +8,7 @@ import pytest
 import wing_jax as wj
 from wing_jax.data.images import write_image
 from wing_jax.errors import InputError
-from wing_jax.inference.detectors import detected, get_detector
+from wing_jax.inference.detectors import detect_faces, get_detector
 
 PACKAGE = """
     import numpy as np
@@ -52,8 +52,8 @@ def test_it_works_with_a_trained_model(train_small, tmp_path):
 @pytest.mark.usefixtures("package")
 def test_its_recall_is_measured():
     faces = wj.load_faces("synthetic", "test", count=4)
-    recall = detected(get_detector("middle_boxes"), faces)
-    assert recall.found.shape == (4,)
+    recall = detect_faces(get_detector("middle_boxes"), faces)
+    assert recall.detected.shape == (4,)
 
 
 @pytest.mark.usefixtures("package")

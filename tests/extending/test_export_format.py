@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import wing_jax as wj
-from wing_jax.export import EXPORTS, crops_of, export
+from wing_jax.export import EXPORTS, export, make_crops
 
 PACKAGE = """
     import jax
@@ -44,7 +44,7 @@ def package(install):
 def test_it_exports_a_trained_model(train_small, tmp_path):
     result, _ = train_small()
     faces = wj.load_faces("synthetic", "test", count=6)
-    (stage,) = export(result.localizer, "jax_text", tmp_path / "exported", crops_of(result.localizer, faces))
+    (stage,) = export(result.localizer, "jax_text", tmp_path / "exported", make_crops(result.localizer, faces))
     assert stage.path == tmp_path / "exported" / "stage1.jax"
     assert stage.difference < 1e-3
     crops = np.zeros((3, 16, 16, 3), np.uint8)

@@ -7,12 +7,20 @@ import pytest
 
 from wing_jax import pretrained
 from wing_jax.cli import main
-from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, overlap, shape_in_boxes, shape_spread, usable
+from wing_jax.data.boxes import (
+    ShapeInBox,
+    boxes_of_shapes,
+    convert_boxes,
+    overlap,
+    shape_in_boxes,
+    shape_spread,
+    valid_boxes,
+)
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_file import write_pts
 from wing_jax.errors import InputError
-from wing_jax.inference.detectors import FIVE_POINT_BOXES, Detector, detected, get_detector, register_detector
+from wing_jax.inference.detectors import FIVE_POINT_BOXES, Detector, detect_faces, get_detector, register_detector
 from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.metadata import Metadata
@@ -63,8 +71,8 @@ def test_a_large_photo_is_shrunk_and_its_boxes_are_in_pixels_of_the_photo():
 
 @pytest.mark.parametrize("name", ["libfacedetection", "mtcnn"])
 def test_the_libraries_find_synthetic_faces(name, faces):
-    recall = detected(get_detector(name), faces)
-    assert recall.found.all()
+    recall = detect_faces(get_detector(name), faces)
+    assert recall.detected.all()
     conversion = get_conversion(faces.scheme, MTFL_5)
     shape = shape_in_boxes(conversion.points(faces.points), conversion.visible(faces.visible), recall.boxes)
     assert shape.side == pytest.approx(FIVE_POINT_BOXES[name].side, rel=0.25)  # synthetic faces differ from real ones
@@ -74,9 +82,9 @@ def test_the_libraries_find_synthetic_faces(name, faces):
 def test_five_point_boxes_are_valid_for_the_test_photos_of_300_w(data_root):
     """They were measured on the training photos; the tolerances are for 60 faces."""
     faces = load_faces("w300", "test", root=str(data_root / "300w")).take(np.arange(0, 554, 9)[:60])
-    recall, conversion = detected(get_detector("libfacedetection"), faces), get_conversion(faces.scheme, MTFL_5)
-    assert recall.found.mean() >= 0.98
-    boxes, points, visible = (values[recall.found] for values in (recall.boxes, faces.points, faces.visible))
+    recall, conversion = detect_faces(get_detector("libfacedetection"), faces), get_conversion(faces.scheme, MTFL_5)
+    assert recall.detected.mean() >= 0.98
+    boxes, points, visible = (values[recall.detected] for values in (recall.boxes, faces.points, faces.visible))
     shape = shape_in_boxes(conversion.points(points), conversion.visible(visible), boxes)
     assert shape.side == pytest.approx(FIVE_POINT_BOXES["libfacedetection"].side, rel=0.05)
     np.testing.assert_allclose(shape.center, FIVE_POINT_BOXES["libfacedetection"].center, atol=0.02)
@@ -87,23 +95,23 @@ def test_the_box_of_a_face_is_the_smallest_that_contains_it(faces):
     containing = [np.concatenate([low - m, high + m]) for m in (60, 8)]
     outside = np.concatenate([high + 1, high + 20])
     detector, _ = fixed_detector([*containing, outside], [0.9, 0.8, 0.7])
-    recall = detected(detector, faces.take(np.array([0])))
+    recall = detect_faces(detector, faces.take(np.array([0])))
     np.testing.assert_allclose(recall.boxes[0], containing[1], rtol=1e-5)
     assert recall.others == 2
     empty, _ = fixed_detector(np.zeros((0, 4)), [])
-    missed = detected(empty, faces.take(np.array([0])))
-    assert not missed.found.any()
+    missed = detect_faces(empty, faces.take(np.array([0])))
+    assert not missed.detected.any()
     assert missed.others == 0
 
 
 def test_boxes_about_is_the_inverse_of_shape_in_boxes(faces):
-    boxes = boxes_about(faces.points, FIXED)
+    boxes = boxes_of_shapes(faces.points, FIXED)
     shape = shape_in_boxes(faces.points[:1], faces.visible[:1], boxes[:1])
     assert shape.side == pytest.approx(FIXED.side, abs=1e-3)
     np.testing.assert_allclose(shape.center, FIXED.center, atol=1e-3)
     np.testing.assert_allclose(shape_spread(faces.points, faces.visible, boxes), 0, atol=1e-5)
-    moved = fitted(boxes, given=FIXED, wanted=FIVE_POINT_BOXES["mtcnn"])
-    np.testing.assert_allclose(moved, boxes_about(faces.points, FIVE_POINT_BOXES["mtcnn"]), atol=0.01)
+    moved = convert_boxes(boxes, given=FIXED, wanted=FIVE_POINT_BOXES["mtcnn"])
+    np.testing.assert_allclose(moved, boxes_of_shapes(faces.points, FIVE_POINT_BOXES["mtcnn"]), atol=0.01)
 
 
 def test_usable_boxes():
@@ -119,7 +127,7 @@ def test_usable_boxes():
         ],
         np.float32,
     )
-    assert usable(boxes, width=20, height=10).tolist() == [True, False, False, True, False, False, False]
+    assert valid_boxes(boxes, width=20, height=10).tolist() == [True, False, False, True, False, False, False]
 
 
 def test_overlap():

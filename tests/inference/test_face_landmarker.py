@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax.data.boxes import ShapeInBox, boxes_about, overlap, shape_in_box, squared
+from wing_jax.data.boxes import ShapeInBox, boxes_of_shapes, overlap, shape_in_box, square_boxes
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.inference.detectors import Detector, get_detector
@@ -57,9 +57,13 @@ def landmarker(faces):
 
 def test_detections_are_converted_to_the_box_convention_of_the_model(landmarker, faces):
     """The boxes of these faces are those of the landmarks; unconverted detections overlap them less."""
-    expected = squared(faces.boxes)
-    converted = [overlap(squared(landmarker.boxes(faces.picture(i))[0]), expected[i]).max() for i in range(len(faces))]
-    raw = [overlap(squared(landmarker.detector(faces.picture(i))[0]), expected[i]).max() for i in range(len(faces))]
+    expected = square_boxes(faces.boxes)
+    converted = [
+        overlap(square_boxes(landmarker.boxes(faces.picture(i))[0]), expected[i]).max() for i in range(len(faces))
+    ]
+    raw = [
+        overlap(square_boxes(landmarker.detector(faces.picture(i))[0]), expected[i]).max() for i in range(len(faces))
+    ]
     assert np.mean(converted) > 0.75
     assert np.mean(converted) > np.mean(raw) + 0.05
 
@@ -70,7 +74,7 @@ def test_conversion_of_boxes_for_every_scheme_with_eyes_nose_and_mouth(faces, sc
     points = get_conversion(IBUG_68, scheme).points(faces.points)
     five, target = get_conversion(IBUG_68, MTFL_5).points(faces.points), ShapeInBox(center=(0.05, -0.1), side=0.6)
     convention, indices = ShapeInBox(center=(0.0, 0.1), side=0.4), np.arange(len(faces))
-    detections = boxes_about(five, convention)
+    detections = boxes_of_shapes(five, convention)
     blank = np.zeros((192, 192, 3), np.uint8)
     next_face = iter(indices)
     detector = Detector(
@@ -81,7 +85,7 @@ def test_conversion_of_boxes_for_every_scheme_with_eyes_nose_and_mouth(faces, sc
     )
     landmarker = FaceLandmarker(localizer=localizer_for(scheme, template_of(points), target), detector=detector)
     boxes = np.concatenate([landmarker.boxes(blank)[0] for _ in indices])
-    expected = boxes_about(points, target)
+    expected = boxes_of_shapes(points, target)
     sides, expected_sides = (np.ptp(values.reshape(-1, 2, 2), axis=1).max(1) for values in (boxes, expected))
     assert np.median(sides / expected_sides) == pytest.approx(1, abs=0.1)  # faces differ from their mean
     shift = (boxes.reshape(-1, 2, 2) - expected.reshape(-1, 2, 2)).mean(1) / expected_sides[:, None]

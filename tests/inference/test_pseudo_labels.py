@@ -11,7 +11,7 @@ from tests.support.writers.mtfl import write_mtfl
 from wing_jax.cli import main
 from wing_jax.config import BalanceConfig, DataConfig, load_config
 from wing_jax.data.boxes import ShapeInBox, with_boxes
-from wing_jax.data.load import converted, load_faces
+from wing_jax.data.load import convert_points, load_faces
 from wing_jax.data.packed import pack, read_packed
 from wing_jax.errors import InputError
 from wing_jax.from_config.train import training_data
@@ -31,7 +31,7 @@ def synthetic():
 
 @pytest.fixture(scope="module")
 def five(synthetic):
-    return converted(synthetic, MTFL_5)
+    return convert_points(synthetic, MTFL_5)
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +125,11 @@ def test_the_command_packs_the_faces_within_the_distance(capsys, monkeypatch, tm
     faces = load_faces("mtfl", "train", root="mtfl")
     distances = 100 * label_faces(dataclasses.replace(constant_model(template), flip_average=True), faces).distances
     with pytest.raises(SystemExit) as error:
-        main(["data", "label", "mtfl", "teacher", "out", "--most", f"{distances.min() - 0.01:.3f}"])
+        main(["data", "label", "mtfl", "teacher", "out", "--max_distance", f"{distances.min() - 0.01:.3f}"])
     assert error.value.code == 2
     assert "no prediction on MTFL is within" in capsys.readouterr().err
     second = np.sort(distances)[1]
-    main(["data", "label", "mtfl", "teacher", "out", "--most", f"{second + 0.001:.3f}", "--size", "48"])
+    main(["data", "label", "mtfl", "teacher", "out", "--max_distance", f"{second + 0.001:.3f}", "--size", "48"])
     output = capsys.readouterr().out
     assert "out: 2 faces of 48 x 48 pixels, 68 points each" in output
     mean_offset = np.median(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from wing_jax.data.boxes import ShapeInBox, boxes_about
+from wing_jax.data.boxes import ShapeInBox, boxes_of_shapes
 from wing_jax.inference.detectors import Detector
 from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.localizer import Localizer, Stage
@@ -52,7 +52,7 @@ class StubDetector:
 
     def find(self, image):
         self.count += 1
-        boxes = boxes_about(np.float32(self.shapes), IN_DETECTION) if self.shapes else np.zeros((0, 4))
+        boxes = boxes_of_shapes(np.float32(self.shapes), IN_DETECTION) if self.shapes else np.zeros((0, 4))
         return boxes, np.ones(len(boxes)) * 0.9
 
 

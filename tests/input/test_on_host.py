@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wing_jax import augment
-from wing_jax.data.encoded import JpegImages, encoded
+from wing_jax.data.encoded import JpegImages, encode_jpeg
 from wing_jax.data.face_crops import FaceCrops
 from wing_jax.errors import InputError
 from wing_jax.input.on_device import DeviceInput, training_faces
@@ -119,7 +119,7 @@ def test_processes_that_share_a_batch_get_its_parts(face_crops, batches):
 
 
 def test_face_crops_stored_as_jpeg_make_nearly_the_same_batches(face_crops, batches):
-    images = JpegImages([encoded(image) for image in face_crops.images], CROP, CROP)
+    images = JpegImages([encode_jpeg(image) for image in face_crops.images], CROP, CROP)
     for batch, expected in zip(stream(dataclasses.replace(face_crops, images=images)), batches, strict=True):
         np.testing.assert_array_equal(batch.points, expected.points)
         assert np.abs(batch.images.astype(int) - expected.images).mean() < 3

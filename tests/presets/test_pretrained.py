@@ -60,11 +60,11 @@ def test_find_bundle_reports_whether_a_model_is_pretrained(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w300").mkdir()  # a folder without a model
     place = find_bundle("w300")
-    assert (place.folder, place.packaged, place.hides) == (pretrained.FOLDER / "w300", "w300", "")
+    assert (place.folder, place.pretrained_name, place.shadows) == (pretrained.FOLDER / "w300", "w300", "")
     assert place.outputs == Path("runs/packaged/w300")
     shutil.copytree(pretrained.FOLDER / "w300", tmp_path / "w300" / "model")
     place = find_bundle("w300")
-    assert (place.folder, place.packaged, place.hides) == (Path("w300/model"), "", "w300")
+    assert (place.folder, place.pretrained_name, place.shadows) == (Path("w300/model"), "", "w300")
     assert place.outputs == place.folder
     assert find_bundle(tmp_path / "w300").hides == ""
     with pytest.raises(InputError, match="no model here"):
@@ -76,7 +76,7 @@ def test_exports_of_a_pretrained_model_are_in_another_folder(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     folders = []
     monkeypatch.setattr("wing_jax.cli.export.halve", lambda localizer, folder, crops: folders.append(folder) or [])
-    monkeypatch.setattr("wing_jax.cli.export.crops_of", lambda localizer, faces: [])
+    monkeypatch.setattr("wing_jax.cli.export.make_crops", lambda localizer, faces: [])
     main(["export", "w300", "--to", "half"])
     shutil.copytree(pretrained.FOLDER / "w300", tmp_path / "run" / "model")
     main(["export", "run", "--to", "half"])

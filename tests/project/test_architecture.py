@@ -52,7 +52,7 @@ PATCHES = {  # what tests replace in this package, and why an argument is not en
     "test_localizer.py: module.LARGEST_PIXELS": "crops of more pixels than the limit would take gigabytes",
     "test_localizer.py: module.crop_face": "which of two equivalent ways is used",
     "test_predict.py: video_writer.ENCODERS": "an FFmpeg without H.264",
-    "test_pretrained.py: wing_jax.cli.export.crops_of": "a difference between two formats, which does not occur",
+    "test_pretrained.py: wing_jax.cli.export.make_crops": "a difference between two formats, which does not occur",
     "test_pretrained.py: wing_jax.cli.export.halve": "a difference between two formats, which does not occur",
     "test_tfds_builders.py: builders.WingAflw.read": "tensorflow-datasets creates the builder, without arguments",
     "test_tfds_builders.py: builders.WingCofw.read": "tensorflow-datasets creates the builder, without arguments",

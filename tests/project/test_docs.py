@@ -15,9 +15,9 @@ import pytest
 from tests.support.paths import DOCS, ROOT
 from wing_jax import presets
 from wing_jax.augment import AUGMENTATIONS
-from wing_jax.cli import analyse, compare, data, data_check, data_stats, evaluate, export, predict, replay, reproduce
+from wing_jax.cli import analyze, compare, data, data_check, data_stats, evaluate, export, predict, replay, reproduce
 from wing_jax.cli.main import COMMANDS
-from wing_jax.cli.named_config import SHORT
+from wing_jax.cli.named_config import SHORT_OPTIONS
 from wing_jax.config import Config, SweepConfig
 from wing_jax.data import boxes
 from wing_jax.data.registry import READERS
@@ -47,9 +47,9 @@ OPTIONS = {
     ("train",): Config,
     ("sweep",): SweepConfig,
     ("reproduce",): reproduce.ReproduceOptions,
-    ("analyse", "losses"): analyse.LossesOptions,
-    ("analyse", "model"): analyse.ModelOptions,
-    ("analyse", "training"): analyse.FollowedConfig,
+    ("analyze", "losses"): analyze.LossesOptions,
+    ("analyze", "model"): analyze.ModelOptions,
+    ("analyze", "training"): analyze.FollowedConfig,
     ("data", "check"): data_check.CheckOptions,
     ("data", "show"): data.ShowOptions,
     ("data", "stats"): data_stats.StatsOptions,
@@ -101,13 +101,13 @@ def faults(words: list[str]) -> list[str]:
     """List the faults of a command line; words in capitals, such as DIR, match anything."""
     if not words or words[0] not in COMMANDS:
         return [f"no such command: {words[:1]}"]
-    depth = 2 if words[0] in ("data", "analyse") else 1
+    depth = 2 if words[0] in ("data", "analyze") else 1
     if depth == 2 and words[1:2] and tuple(words[:2]) not in OPTIONS:
         return [f"no such action: {words[1]}"]
     kind = OPTIONS[tuple(words[:depth])]
     known = options(kind)
     if kind is not None and issubclass(kind, Config):
-        known |= {f"--{name}": known[f"--data.{name}"] for name in SHORT} | {"--data": known["--data.name"]}
+        known |= {f"--{name}": known[f"--data.{name}"] for name in SHORT_OPTIONS} | {"--data": known["--data.name"]}
     wrong = []
     for word, value in zip(words[depth:], [*words[depth + 1 :], ""], strict=False):  # a command may have no arguments
         name = "--" + word[2:].split("=")[0].replace("-", "_")  # tyro accepts both
@@ -239,8 +239,8 @@ def test_every_relative_link_and_picture_exists(page):
         ("wing-jax fly", "no such command"),
         ("wing-jax data fly 300w", "no such action"),
         ("wing-jax data check 300w --nosuch 3", "no such option: --nosuch"),
-        ("wing-jax data check 300w --no-shown", "no such option: --no_shown"),
-        ("wing-jax data formats --shown 3", "no such option: --shown"),
+        ("wing-jax data check 300w --no-max_listed", "no such option: --no_max_listed"),
+        ("wing-jax data formats --max_listed 3", "no such option: --max_listed"),
         ("wing-jax train configs/w300.py --stage2.loss.breadth 3", "no such option: --stage2.loss.breadth"),
         (
             "wing-jax train configs/w300.py --stage2.loss.params.breadth 3",

@@ -76,7 +76,7 @@ def test_report_reads_only_the_images_it_shows(tmp_path):
         read.append(face)
         return image_of(face)
 
-    write_report(tmp_path, truth=make_faces(image_of=record_and_return), faces_a_sheet=1)
+    write_report(tmp_path, truth=make_faces(image_of=record_and_return), faces_per_sheet=1)
     assert read == [1, 2, 4]  # face 0 has a hidden eye corner, so it has no NME; face 2 is next to the median
 
 

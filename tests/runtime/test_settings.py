@@ -23,7 +23,7 @@ from wing_jax.input.on_device import DeviceInput
 from wing_jax.input.sampling import EpochSampler, TrainingFaces
 from wing_jax.models import cpu_kernel, make_model
 from wing_jax.models.networks import as_network
-from wing_jax.runtime.devices import usual_settings
+from wing_jax.runtime.devices import default_settings
 from wing_jax.train.steps import make_objective
 
 needs_kernel = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
@@ -148,7 +148,7 @@ def test_device_input_and_objective_work_under_strict_promotion(norm):
 
 
 def test_usual_settings_restore_the_defaults():
-    with jax.numpy_dtype_promotion("strict"), jax.transfer_guard("disallow"), usual_settings():
+    with jax.numpy_dtype_promotion("strict"), jax.transfer_guard("disallow"), default_settings():
         assert float((jnp.ones(2) + np.arange(2)).sum()) == 3
     with jax.numpy_dtype_promotion("strict"), pytest.raises(ValueError, match="implicit dtype promotion"):
         _ = jnp.ones(2) + jnp.arange(2)

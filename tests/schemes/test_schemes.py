@@ -193,7 +193,7 @@ def test_the_conversions_that_users_ask_for_exist():
 @EVERY_CONVERSION
 def test_a_conversion_takes_means_and_says_what_it_approximates(conversion):
     sums = conversion.weights.sum(1)
-    np.testing.assert_allclose(sums, conversion.told, atol=1e-6)
+    np.testing.assert_allclose(sums, conversion.available, atol=1e-6)
     assert conversion.approximates
     # The middle of a mouth or an eye must be computed from mouth and eye points.
     for row, name in zip(conversion.weights, conversion.target.names, strict=True):
@@ -221,7 +221,7 @@ def test_converting_and_flipping_commute(conversion, data):
 
 def test_unavailable_points_do_not_count():
     conversion = get_conversion(SCHEMES["ibug68"], SCHEMES["cofw29"])
-    assert [conversion.target.names[i] for i in np.flatnonzero(~conversion.told)] == [
+    assert [conversion.target.names[i] for i in np.flatnonzero(~conversion.available)] == [
         "left brow bottom",
         "right brow bottom",
     ]

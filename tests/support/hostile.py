@@ -193,7 +193,7 @@ TARGETS = {
 }
 
 
-def spoilt(files: Files, draw: random.Random) -> tuple[Files, dict[str, str]]:
+def corrupt(files: Files, draw: random.Random) -> tuple[Files, dict[str, str]]:
     """Corrupt some files and replace some by links; return (contents, targets of links)."""
     files, links = dict(files), {}
     for _ in range(draw.randint(1, 3)):
@@ -235,7 +235,7 @@ def spoilt(files: Files, draw: random.Random) -> tuple[Files, dict[str, str]]:
     return files, {name: target for name, target in links.items() if name not in files}
 
 
-def lay(folder: Path, files: Files, links: dict[str, str]) -> None:
+def write_files(folder: Path, files: Files, links: dict[str, str]) -> None:
     """Write files and links into an empty folder."""
     for name, content in files.items():
         path = folder / name

@@ -62,7 +62,7 @@ def evaluate_with_jitter(truth=None) -> Evaluation:
     )
 
 
-def write_report(folder, *, truth=None, faces_a_sheet=3, **changes):
+def write_report(folder, *, truth=None, faces_per_sheet=3, **changes):
     evaluation = evaluate_with_jitter(truth)
     arguments = {
         "title": "Wing & <others>",

@@ -23,7 +23,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from tests.support.formats import WRITERS, load
-from tests.support.hostile import TARGETS, Files, lay
+from tests.support.hostile import TARGETS, Files, write_files
 from tests.support.uses import NAMES, ON_DISK_ONLY, TRAILERS, Judge, arguments, predictions, times
 from wing_jax.data.check import check_split
 from wing_jax.data.face_crops import crop_faces
@@ -47,7 +47,7 @@ def valid_files(name: str) -> Files:
 def expected(name: str) -> tuple[list[tuple[str, np.ndarray, np.ndarray]], int]:
     """Return what reading that set returns: the picture's digest, points and box of each face; and the faults."""
     with tempfile.TemporaryDirectory() as folder:
-        lay(Path(folder), valid_files(name), {})
+        write_files(Path(folder), valid_files(name), {})
         return _read(name, Path(folder))
 
 
@@ -85,7 +85,7 @@ def odd_folder(folder: Path, draw: random.Random) -> Judge:
     name = draw.choice(sorted(WRITERS))
     parent = folder / draw.choice((*NAMES, *ON_DISK_ONLY, ".hidden")) / "set"
     parent.mkdir(parents=True)
-    lay(parent, valid_files(name), {})
+    write_files(parent, valid_files(name), {})
     return _make_judge(name, parent)
 
 
@@ -104,7 +104,7 @@ def odd_names(folder: Path, draw: random.Random) -> Judge:
         written = unicodedata.normalize(draw.choice(("NFC", "NFD")), stem) if number % 2 else stem
         written = stem if written in odd else written  # that is another picture's name
         new[path] = f"{parent}/{written}.{path.rpartition('.')[2]}"
-    lay(folder, {path: _rename_pictures(path, content, new) for path, content in files.items()}, {})
+    write_files(folder, {path: _rename_pictures(path, content, new) for path, content in files.items()}, {})
     return _make_judge(name, folder)
 
 
@@ -146,7 +146,7 @@ def hidden(folder: Path, draw: random.Random) -> Judge:
         )
         for other, other_content in draw.sample(companions, 2):
             files.setdefault(f"{parent}/{other}".lstrip("/"), other_content)
-    lay(folder, files, {})
+    write_files(folder, files, {})
     return _make_judge(name, folder)
 
 
@@ -159,7 +159,7 @@ def bytes_after_the_end(folder: Path, draw: random.Random) -> Judge:
             files[path] += draw.choice(TRAILERS)
         elif path.endswith(TEXTS):
             files[path] += draw.choice((b"", b"\n", b"\r\n", b"\n\n"))
-    lay(folder, files, {})
+    write_files(folder, files, {})
     return _make_judge(name, folder)
 
 
@@ -169,7 +169,7 @@ def another_order(folder: Path, draw: random.Random) -> Judge:
     files = dict(valid_files(name))
     for path in [path for path in files if path.endswith((".csv", ".json", ".xml"))]:
         files[path] = _shuffle(path, files[path], draw)
-    lay(folder, files, {})
+    write_files(folder, files, {})
     return _make_judge(name, folder)
 
 
@@ -217,7 +217,7 @@ def sizes(folder: Path, draw: random.Random) -> Judge:
             for annotation in table["annotations"]:
                 annotation[key] = [float(value) * factor for value in annotation[key]]
             files[path] = json.dumps(table).encode()
-    lay(folder, files, {})
+    write_files(folder, files, {})
 
     def judge() -> None:
         with limited_memory():

@@ -76,13 +76,13 @@ WORDS = (
     "data pack faces full/packed",
     "data show faces --output full/shown.png",
     "data stats faces --output full/stats",
-    "analyse losses --output full/losses",
+    "analyze losses --output full/losses",
     "export mtfl --to half --output full/half",
     "sweep tiny.py --grid.seeds 0 1 --output full",
 )
 
 
-SOME = tuple(words for words in WORDS if words.split()[0] in ("data", "analyse", "sweep", "export"))
+SOME = tuple(words for words in WORDS if words.split()[0] in ("data", "analyze", "sweep", "export"))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def save_tiny_model(folder: Path) -> Path:
     return localizer.save(folder)
 
 
-def drawn_model(folder, scheme, mean):
+def save_random_model(folder, scheme, mean):
     """Save a one-stage model with random weights that predicts about the mean shape (in fractions of the crop)."""
     network = {"name": "plain", "points": scheme.points, "channels": (4, 4), "hidden": 8}
     model, random = make_model(**network), np.random.default_rng(0)

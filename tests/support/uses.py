@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 
-from tests.support.hostile import TARGETS, Files, lay
+from tests.support.hostile import TARGETS, Files, write_files
 from wing_jax.cli.main import main
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer
@@ -114,7 +114,7 @@ def _draw_object(draw: random.Random) -> object:
 
 def arguments(folder: Path, draw: random.Random) -> Judge:
     """Pass anything as image and boxes: the result is finite points or an InputError."""
-    lay(folder, model(), {})
+    write_files(folder, model(), {})
     image = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     pairs = (
         (_draw_object(draw), [[2.0, 3.0, 25.0, 28.0]]),
@@ -139,7 +139,7 @@ def arguments(folder: Path, draw: random.Random) -> Judge:
 @functools.cache
 def _load_localizer() -> Localizer:
     with tempfile.TemporaryDirectory() as folder:
-        lay(Path(folder), model(), {})
+        write_files(Path(folder), model(), {})
         return Localizer.load(Path(folder) / "model")
 
 
@@ -148,7 +148,7 @@ def predictions(folder: Path, draw: random.Random) -> Judge:
 
     Each valid one has a result, each invalid one a line of errors, and only the folder of results is written to.
     """
-    lay(folder, model(), {})
+    write_files(folder, model(), {})
     source, out = folder / draw.choice((*NAMES, *ON_DISK_ONLY)), folder / "results"
     source.mkdir()
     good = draw.sample((*NAMES, *ON_DISK_ONLY), draw.randint(1, 4))

@@ -109,7 +109,7 @@ def test_corruption_of_any_file_is_reported_and_the_previous_checkpoint_used(tmp
     write(tmp_path / "original", [0.3, 0.1, 0.2])
     files = files_of(tmp_path / "original" / "30")
     assert "metrics/metrics" in files
-    assert "seal.json" in files
+    assert "checksums.json" in files
     for number, file in enumerate(files):
         folder = tmp_path / str(number) / "checkpoints"
         shutil.copytree(tmp_path / "original", folder)
@@ -117,14 +117,14 @@ def test_corruption_of_any_file_is_reported_and_the_previous_checkpoint_used(tmp
         with Checkpoints(folder) as checkpoints:
             state, step = checkpoints.restore_newest(make_state())
         messages = capsys.readouterr().err.splitlines()
-        if (corrupt, file) == (Path.unlink, "seal.json"):  # the checkpoint itself is valid
+        if (corrupt, file) == (Path.unlink, "checksums.json"):  # the checkpoint itself is valid
             assert (step, messages) == (30, [])
             continue
         assert step == 20
         np.testing.assert_array_equal(state.variables["params"]["output"]["kernel"], 2)
         assert len(messages) == 1
         assert str(folder / "30") in messages[0]
-        assert file in messages[0] or file == "seal.json"
+        assert file in messages[0] or file == "checksums.json"
         assert files_of(tmp_path / str(number) / "damaged" / "30")  # quarantined, not deleted
         with Checkpoints(folder) as checkpoints:
             checkpoints.save(30, make_state(value=3.0, step=30), validation_nme=0.2)  # the step number is free again
@@ -144,7 +144,7 @@ def test_the_best_valid_checkpoint_is_restored(tmp_path, capsys):
 def test_corruption_without_checksums_is_found_on_reading(tmp_path, capsys):
     """The process may be killed after writing a checkpoint and before writing its checksums."""
     write(tmp_path / "checkpoints", [0.3, 0.2])
-    (tmp_path / "checkpoints" / "20" / "seal.json").unlink()
+    (tmp_path / "checkpoints" / "20" / "checksums.json").unlink()
     (tmp_path / "checkpoints" / "20" / "state" / "_METADATA").unlink()
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         _, step = checkpoints.restore_newest(make_state())
@@ -251,7 +251,7 @@ def test_the_folder_can_have_any_name_and_no_other_files_are_left(tmp_path, name
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [name]
     assert sorted(path.name for path in folder.parent.iterdir()) == ["checkpoints", "damaged"]
     assert sorted(path.name for path in folder.iterdir()) == ["20", "30", "50"]
-    assert all((folder / step_name / "seal.json").exists() for step_name in ("20", "30", "50"))
+    assert all((folder / step_name / "checksums.json").exists() for step_name in ("20", "30", "50"))
     assert not list(links.iterdir())
 
 
@@ -335,7 +335,7 @@ def test_nan_is_restored_as_nan(tmp_path):
 
 def test_corrupt_metrics_without_checksums_are_reported(tmp_path, capsys):
     write(tmp_path / "checkpoints", [0.3, 0.2])
-    (tmp_path / "checkpoints" / "20" / "seal.json").unlink()
+    (tmp_path / "checkpoints" / "20" / "checksums.json").unlink()
     truncate(tmp_path / "checkpoints" / "20" / "metrics" / "metrics")
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.restore_newest(make_state())[1] == 10

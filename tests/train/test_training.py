@@ -104,7 +104,7 @@ def test_a_run_killed_in_stage_1_and_terminated_in_stage_2_ends_with_the_same_bi
     assert 20 < step <= STEPS[2]  # the running span was finished
     assert f"wing-jax: stage 2: stopped at step {step} of {STEPS[2]}, which is saved" in output.splitlines()[-1]
     assert output.rstrip().endswith("to resume: wing-jax train tiny.py --name killed")
-    assert (folder / "stage2" / "checkpoints" / str(step) / "seal.json").exists()
+    assert (folder / "stage2" / "checkpoints" / str(step) / "checksums.json").exists()
     finish(start(workshop, "killed"))
     uninterrupted, resumed = weights(trained), weights(folder)
     assert uninterrupted.keys() == resumed.keys()
@@ -157,7 +157,7 @@ def test_a_finished_run_started_again_does_not_train(run_copy, capsys):
         return {path: path.stat().st_mtime_ns for path in files}
 
     before, times = weights(run_copy), modification_times()
-    assert {path.name for path in times} > {"metrics.jsonl", "seal.json"}
+    assert {path.name for path in times} > {"metrics.jsonl", "checksums.json"}
     (run_copy / "model" / "weights.npz").unlink()
     main(["train", "tiny.py", "--name", "copy"])
     assert "model: runs/copy/model" in capsys.readouterr().out

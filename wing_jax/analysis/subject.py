@@ -76,7 +76,7 @@ class Subject(Value):
         return [Batch(*(np.asarray(part)[rows] for part in self.crops)) for rows in chosen]
 
 
-def subject(
+def make_subject(
     localizer: Localizer, faces: FaceSet, *, losses: dict[str, Loss], edges: tuple[float, float], seed: int
 ) -> Subject:
     """Return the first stage of `localizer` and its untrained copy (initialized by `seed`) on `faces`.
@@ -157,7 +157,7 @@ def _landscape(subject: Subject, batch: Batch, *, places: int, seed: int) -> Fig
     return draw.landscape_figure(along, surfaces)
 
 
-def agreement_in_words(subject: Subject, *, batch: int, seed: int) -> Iterator[str]:
+def describe_agreement(subject: Subject, *, batch: int, seed: int) -> Iterator[str]:
     """Yield a line for each network: the cosines between each loss's gradients on different batches.
 
     Nothing is yielded if there is only one batch.
@@ -171,7 +171,7 @@ def agreement_in_words(subject: Subject, *, batch: int, seed: int) -> Iterator[s
         yield f"{name}, cosine between the gradients of different batches of {len(batches[0].images)} faces: {values}"
 
 
-def shares_in_words(shares: dict[str, dict[str, np.ndarray]], edges: Sequence[float]) -> Iterator[str]:
+def describe_shares(shares: dict[str, dict[str, np.ndarray]], edges: Sequence[float]) -> Iterator[str]:
     """Yield a line for each entry of `Subject.shares`."""
     low, high = edges
     for name, by_loss in shares.items():

@@ -21,11 +21,11 @@ from wing_jax.config import LARGEST_SEED, check_range
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
 from wing_jax.data.images import picture_name, write_image
 from wing_jax.data.packed import pack
-from wing_jax.data.picture_sizes import other_sizes
-from wing_jax.data.registry import listed
+from wing_jax.data.picture_sizes import find_size_mismatches
+from wing_jax.data.registry import list_readers
 from wing_jax.errors import InputError
 from wing_jax.inference.bundle import find_bundle
-from wing_jax.inference.detectors import detected, get_detector
+from wing_jax.inference.detectors import detect_faces, get_detector
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.pseudo_labels import label_faces
 from wing_jax.report.draw import write_png
@@ -101,7 +101,7 @@ class LabelOptions(PathOptions):
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]  # a new folder
     split: str = "train"  # the split of the data set
-    most: float = 4.0  # maximum mean distance of predicted and annotated points, in % of the box side
+    max_distance: float = 4.0  # maximum mean distance of predicted and annotated points, in % of the box side
     size: int = 0  # side of the crops in pixels; 0: the crop size of the model
     quality: int = 80  # JPEG quality, 1 to 100; 0: lossless
     workers: int = 2  # number of threads
@@ -126,7 +126,7 @@ def _show(arguments: list[str]) -> None:
     faces = options.one_split()
     order = np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]
     shown = faces.take(np.sort(order))
-    if mismatches := other_sizes(shown):
+    if mismatches := find_size_mismatches(shown):
         print(f"{len(mismatches)} of these pictures have another size than in the annotation file, first "
               f"{picture_name(mismatches[0])}: see wing-jax data check", file=sys.stderr)  # fmt: skip
     try:
@@ -148,16 +148,16 @@ def _detect(arguments: list[str]) -> None:
         raise InputError(f"{options.model} predicts {localizer.scheme.name}, {faces.name} has {faces.scheme.name}")
     if 0 < options.faces < len(faces):
         faces = faces.take(np.sort(np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]))
-    detections = detected(detector, faces)
+    detections = detect_faces(detector, faces)
     name = printable(faces.name)
-    count = detections.found.sum()
+    count = detections.detected.sum()
     print(f"{detector.name} on {name}: {count} of {len(faces)} faces found, {detections.others} other boxes")
-    if not detections.found.any():
+    if not detections.detected.any():
         raise InputError(f"{detector.name} finds none of the faces")
     boxes, points, visible = (
-        detections.boxes[detections.found],
-        faces.points[detections.found],
-        faces.visible[detections.found],
+        detections.boxes[detections.detected],
+        faces.points[detections.detected],
+        faces.visible[detections.detected],
     )
     positions = {f"all {faces.scheme.points} points": shape_in_boxes(points, visible, boxes)}
     with contextlib.suppress(ValueError):  # the scheme has no conversion to the five points
@@ -186,10 +186,10 @@ def _calibration_folder(options: DetectOptions) -> Path:
             raise InputError(f"--output {options.output}: the folder is for the calibrated model: pass --model too")
         return Path()
     place = find_model(options.model)
-    if place.packaged and not options.output:
+    if place.pretrained_name and not options.output:
         raise InputError(
-            f"{place.packaged!r} is a packaged model, which is never changed: pass --output FOLDER for a calibrated "
-            "copy, and use that folder as MODEL"
+            f"{place.pretrained_name!r} is a packaged model, which is never changed: pass --output FOLDER for a "
+            "calibrated copy, and use that folder as MODEL"
         )
     refuse_hiding(options.output)
     return Path(options.output or place.folder)
@@ -201,10 +201,10 @@ def _label(arguments: list[str]) -> None:
     localizer = dataclasses.replace(Localizer.load(find_model(options.model).folder), flip_average=True)
     faces = options.one_split()
     labeled = label_faces(localizer, faces, workers=options.workers)
-    accepted = labeled.distances <= options.most / 100
+    accepted = labeled.distances <= options.max_distance / 100
     if not accepted.any():
         raise InputError(
-            f"{options.model}: no prediction on {faces.name} is within {options.most} % of the box side of the "
+            f"{options.model}: no prediction on {faces.name} is within {options.max_distance} % of the box side of the "
             f"annotation: the median is {100 * np.median(labeled.distances):.1f} %"
         )
     groups = {"all": np.ones(len(faces), bool)}
@@ -265,7 +265,7 @@ def _schemes(arguments: list[str]) -> None:
         write_image(folder / f"{scheme.name}.jpg", scheme_picture(scheme, size=720))
         print(f"{scheme.name}: {scheme.about}")
     for conversion in CONVERSIONS.values():
-        count = f"{int(conversion.told.sum())} of {conversion.target.points} points"
+        count = f"{int(conversion.available.sum())} of {conversion.target.points} points"
         print(f"{conversion.source.name} -> {conversion.target.name}, {count}; approximates {conversion.approximates}")
     print(printable(f"pictures: {folder}"))
 
@@ -278,9 +278,9 @@ def _formats(arguments: list[str]) -> None:
             kind.title,
             ", ".join(kind.splits) or "a file each",
             kind.folder or "",
-            ", ".join((*kind.endings, *kind.marks)[:1]),
+            ", ".join((*kind.endings, *kind.patterns)[:1]),
         )
-        for name, kind in listed(faults)
+        for name, kind in list_readers(faults)
     ]
     grid = Grid(title="", header=("name", "what", "splits", "usual folder", "detected by"), rows=tuple(rows), words=5)
     make_console(width=140).print(rich_table(grid))

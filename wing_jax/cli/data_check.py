@@ -12,7 +12,7 @@ from wing_jax.balance import pose_axis
 from wing_jax.cli.data_source import PathOptions
 from wing_jax.cli.options import parse
 from wing_jax.config import check_range
-from wing_jax.data.check import SplitCheck, check_split, duplicates, parted, shared_faces
+from wing_jax.data.check import SplitCheck, check_split, duplicates, find_renamed_duplicates, shared_faces
 from wing_jax.data.face_set import FaceSet
 from wing_jax.report.tables import Grid, rich_table
 from wing_jax.runtime.console import make_console, say
@@ -25,7 +25,7 @@ class CheckOptions(PathOptions):
     """Read all faces of PATH and report counts, picture sizes, faults, duplicates across splits, and poses. The exit
     status is 1 if a file is missing or broken."""
 
-    shown: int = 10  # list at most this many faults and duplicates of each kind; the table counts all
+    max_listed: int = 10  # list at most this many faults and duplicates of each kind; the table counts all
     against: str = ""  # folder or file of another data set: list the faces that are in both
     workers: int = 2  # number of threads
 
@@ -33,7 +33,7 @@ class CheckOptions(PathOptions):
 def check(arguments: list[str]) -> None:
     """Read all splits and print the tables; exit with status 1 if anything is missing or broken."""
     options = parse(CheckOptions, arguments, command="data check")
-    check_range(options, shown=(0, 10**9), workers=(1, 256))
+    check_range(options, max_listed=(0, 10**9), workers=(1, 256))
     checks: dict[str, SplitCheck] = {}
     for split, faces, faults in options.splits():
         checks[split] = check_split(faces, faults, workers=options.workers)
@@ -49,7 +49,11 @@ def check(arguments: list[str]) -> None:
     cut = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.cut)]
     across_splits = [f"{kind}: {first} = {second}" for kind, first, second in pairs]
     misfits = [f"{split}: {line}" for split, check in checks.items() for line in check.misfits]
-    renamed = [f"{split}: {first} = {second}" for split, check in checks.items() for first, second in parted(check)]
+    renamed = [
+        f"{split}: {first} = {second}"
+        for split, check in checks.items()
+        for first, second in find_renamed_duplicates(check)
+    ]
     for title, lines in (
         ("missing or broken", faults),
         ("annotations that do not fit their pictures", misfits),
@@ -58,7 +62,7 @@ def check(arguments: list[str]) -> None:
         ("in two splits", across_splits),
         ("one picture under two names: one may be held out and the other trained on", renamed),
     ):
-        _list(console, title, lines, options.shown)
+        _list(console, title, lines, options.max_listed)
     if options.against:
         _compare(console, options, checks)
     if faults or misfits:
@@ -74,7 +78,7 @@ def _compare(console: Console, options: CheckOptions, checks: dict[str, SplitChe
             say(
                 console, f"{split} and {other.name}, {other_split}: {len(pairs)} pairs of the same face", soft_wrap=True
             )
-            for correlation, first, second in pairs[: options.shown]:
+            for correlation, first, second in pairs[: options.max_listed]:
                 say(console, f"  {correlation:.3f}: {first} = {second}", soft_wrap=True)
 
 
@@ -137,10 +141,10 @@ def _names(check: SplitCheck, chosen: np.ndarray) -> list[str]:
     return [name if count == 1 else f"{name} ({count} faces)" for name, count in faces.items()]
 
 
-def _list(console: Console, title: str, lines: Sequence[str], shown: int) -> None:
+def _list(console: Console, title: str, lines: Sequence[str], max_listed: int) -> None:
     if lines:
         console.print(f"\n{title}: {len(lines)}")
-        for line in lines[:shown]:
+        for line in lines[:max_listed]:
             say(console, f"  {line}", soft_wrap=True)
-        if len(lines) > shown:
-            console.print(f"  and {len(lines) - shown} more (--shown {len(lines)} lists all)")
+        if len(lines) > max_listed:
+            console.print(f"  and {len(lines) - max_listed} more (--max_listed {len(lines)} lists all)")

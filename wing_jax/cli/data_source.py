@@ -9,7 +9,7 @@ import tyro
 
 from wing_jax.choices import Occluded, PictureSize
 from wing_jax.data.face_set import FaceSet
-from wing_jax.data.load import draws_faces, find_reader, load_faces, splits_of
+from wing_jax.data.load import draws_faces, find_reader, find_splits, load_faces
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 
@@ -79,7 +79,7 @@ class PathOptions(DataOptions):
           InputError: no split can be read, or as for `resolve`.
         """
         options, errors, succeeded = self.resolve(), [], False
-        names = splits_of(options.data, options.root)
+        names = find_splits(options.data, options.root)
         count = count if draws_faces(options.data) else 0
         if self.split and self.split not in names:
             raise InputError(f"{options.root or options.data}: no split {quoted(self.split)}")

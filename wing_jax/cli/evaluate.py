@@ -12,11 +12,11 @@ from wing_jax.cli.data_source import DEFAULT_FACES, DataOptions, faces_to_draw
 from wing_jax.cli.model import find_model, held_out_of
 from wing_jax.cli.options import parse
 from wing_jax.config import LARGEST_SEED, check_range
-from wing_jax.data.boxes import fitted, shape_in_box
+from wing_jax.data.boxes import convert_boxes, shape_in_box
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.evaluation import Evaluation, evaluate, leading_metrics
-from wing_jax.inference.bundle import Place
+from wing_jax.inference.bundle import BundleLocation
 from wing_jax.inference.localizer import Localizer
 from wing_jax.report import canvas, tables
 from wing_jax.report.origin import commit
@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> None:
             "command": f"wing-jax evaluate {shlex.join(arguments)}",
         },
     )
-    if reason := canvas.absence():
+    if reason := canvas.missing_message():
         say(console, f"the report has no plots: {reason}", style="yellow", soft_wrap=True)
     say(console, f"report: {index}", soft_wrap=True)
 
@@ -92,7 +92,7 @@ def grids_of(evaluation: Evaluation) -> list[tables.Grid]:
     return [*errors, *(tables.group_grid(first, group) for group in summary[0]["groups"])]
 
 
-def faces_of(options: EvaluateOptions, localizer: Localizer, place: Place) -> tuple[FaceSet, tuple[str, ...]]:
+def faces_of(options: EvaluateOptions, localizer: Localizer, place: BundleLocation) -> tuple[FaceSet, tuple[str, ...]]:
     """Return (the faces to measure on, remarks on how they were chosen).
 
     Raises:
@@ -121,7 +121,7 @@ def with_trained_boxes(faces: FaceSet, localizer: Localizer, *, fit: bool) -> tu
         return faces, ""
     current = shape_in_box(faces)
     if fit:
-        boxes = fitted(faces.boxes, given=current, wanted=trained)
+        boxes = convert_boxes(faces.boxes, given=current, wanted=trained)
         return dataclasses.replace(faces, boxes=boxes, box_convention=f"{faces.box_convention}, fitted"), ""
     factor = trained.side / current.side
     shift = np.array(current.center) - trained.center

@@ -11,7 +11,7 @@ from wing_jax.cli.model import find_model, refuse_hiding
 from wing_jax.cli.options import parse
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.export import EXPORTS, crops_of, export, halve
+from wing_jax.export import EXPORTS, export, halve, make_crops
 from wing_jax.inference.localizer import Localizer
 from wing_jax.schemes import get_conversion
 from wing_jax.text import printable, quoted
@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> None:
             ) from error
         points, visible = conversion.points(faces.points), conversion.visible(faces.visible)
         faces = dataclasses.replace(faces, scheme=localizer.scheme, points=points, visible=visible)
-    folder, crops = Path(options.output or place.outputs / options.to), crops_of(localizer, faces)
+    folder, crops = Path(options.output or place.outputs / options.to), make_crops(localizer, faces)
     if options.to == "half":
         for number, exported in enumerate(halve(localizer, folder, crops), 1):
             path = printable(str(exported.path))

@@ -24,7 +24,7 @@ COMMANDS = {
     "compare": "compare evaluations by group of faces, in a table and a plot",
     "data": "check, show, count, label or pack a data set, your own or a published one",
     "reproduce": "repeat a table or figure of the paper",
-    "analyse": "plot which errors the losses act on: the loss functions alone, on a model, during a training",
+    "analyze": "plot which errors the losses act on: the loss functions alone, on a model, during a training",
     "export": "convert a model for ONNX Runtime, TensorFlow, TFLite or another StableHLO compiler, and check it",
     "replay": "show the step at which a training diverged: its faces, their losses, its gradient",
     "devices": "print the devices that JAX uses, and the settings that wing_jax makes",
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
             from wing_jax.runtime import devices
 
             devices.prepare_xla()
-            with _check_jax_on_failure(), devices.usual_settings():
+            with _check_jax_on_failure(), devices.default_settings():
                 importlib.import_module(f"wing_jax.cli.{words[0]}").run(words[1:])
                 if sys.stdout is not None:
                     sys.stdout.flush()

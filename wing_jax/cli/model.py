@@ -8,20 +8,20 @@ from wing_jax import pretrained
 from wing_jax.config import Config, DataConfig
 from wing_jax.data.held_out import HeldOut
 from wing_jax.errors import InputError
-from wing_jax.inference.bundle import Place, find_bundle
+from wing_jax.inference.bundle import BundleLocation, find_bundle
 from wing_jax.inference.localizer import Localizer
 from wing_jax.text import printable
 
 
-def find_model(name: str) -> Place:
+def find_model(name: str) -> BundleLocation:
     """Find the model `name`. Print a note on stderr if a folder takes precedence over a packaged model.
 
     Raises:
       InputError: there is no such model.
     """
     place = find_bundle(name)
-    if place.hides:
-        note = f"using the model in the folder {place.folder}, not the packaged model {place.hides!r}"
+    if place.shadows:
+        note = f"using the model in the folder {place.folder}, not the packaged model {place.shadows!r}"
         print(printable(note), file=sys.stderr)
     return place
 
@@ -34,7 +34,7 @@ def refuse_hiding(output: str) -> None:
         )
 
 
-def held_out_of(localizer: Localizer, place: Place) -> tuple[HeldOut, str]:
+def held_out_of(localizer: Localizer, place: BundleLocation) -> tuple[HeldOut, str]:
     """Return (what the training of the model held out, a remark for the user or "").
 
     The model records it. Models of earlier versions do not: for these, use the config beside the model, or else the

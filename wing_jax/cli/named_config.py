@@ -10,7 +10,9 @@ from wing_jax.errors import InputError
 from wing_jax.text import quoted
 
 # Fields of the data that are not fields of the config: `--root` is `--data.root`. `--data` is `--data.name`.
-SHORT = {field.name for field in dataclasses.fields(DataConfig)} - {field.name for field in dataclasses.fields(Config)}
+SHORT_OPTIONS = {field.name for field in dataclasses.fields(DataConfig)} - {
+    field.name for field in dataclasses.fields(Config)
+}
 
 
 def read_config(name: str) -> Config:
@@ -50,4 +52,4 @@ def _full_name(word: str) -> str:
     name = option.removeprefix("--").replace("-", "_")
     if option == "--data":
         return f"--data.name{equals}{value}"
-    return f"--data.{name}{equals}{value}" if option.startswith("--") and name in SHORT else word
+    return f"--data.{name}{equals}{value}" if option.startswith("--") and name in SHORT_OPTIONS else word

@@ -13,7 +13,7 @@ from wing_jax.cli.predict_photos import predict_photos
 from wing_jax.cli.predict_tally import Tally
 from wing_jax.cli.predict_video import check_options, follow
 from wing_jax.errors import InputError
-from wing_jax.inference.face_files import refuse_place
+from wing_jax.inference.face_files import check_output_folder
 from wing_jax.inference.localizer import Localizer
 from wing_jax.runtime.console import make_console, say
 
@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> None:
     check_boxes(options)
     if sources:
         check_options(options)
-    refuse_place((*inputs.photos, *inputs.videos), folder, name=f"--output {folder}")
+    check_output_folder((*inputs.photos, *inputs.videos), folder, name=f"--output {folder}")
     for fault in inputs.faults:
         tally.fail(fault)
     if inputs.photos or sources:

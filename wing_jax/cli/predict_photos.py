@@ -18,7 +18,7 @@ from wing_jax.cli.predict_options import PredictOptions, landmarker_of
 from wing_jax.cli.predict_tally import Tally
 from wing_jax.data.images import read_image
 from wing_jax.errors import InputError
-from wing_jax.inference.face_files import FaceTable, FoundFace, write_photo
+from wing_jax.inference.face_files import FaceRecord, FaceTable, write_photo
 from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.faces import TINY, tiny
 from wing_jax.inference.localizer import Localizer
@@ -32,8 +32,8 @@ READ_AT_ONCE = 8  # photos
 Boxes: TypeAlias = tuple[tuple[float, float, float, float], ...]
 Images: TypeAlias = Sequence[np.ndarray]  # `Image`s of any sizes
 Batches: TypeAlias = Iterator[tuple[list[Photo], Images]]
-Locate: TypeAlias = Callable[[Images], list[list[FoundFace]]]
-Result: TypeAlias = tuple[Photo, list[FoundFace], Path]  # with the path of the overlay
+Locate: TypeAlias = Callable[[Images], list[list[FaceRecord]]]
+Result: TypeAlias = tuple[Photo, list[FaceRecord], Path]  # with the path of the overlay
 
 
 def predict_photos(
@@ -113,7 +113,9 @@ def _results(
         yield from pool.map(functools.partial(_write, scheme=scheme), photos, images, faces)
 
 
-def _locate_or_error(photos: Sequence[Photo], images: Images, locate: Locate) -> Sequence[list[FoundFace] | InputError]:
+def _locate_or_error(
+    photos: Sequence[Photo], images: Images, locate: Locate
+) -> Sequence[list[FaceRecord] | InputError]:
     """Locate the faces of all photos at once, or photo by photo if one of them fails."""
     try:
         return locate(images)
@@ -123,7 +125,7 @@ def _locate_or_error(photos: Sequence[Photo], images: Images, locate: Locate) ->
         return [_locate_or_error([photo], [image], locate)[0] for photo, image in zip(photos, images, strict=True)]
 
 
-def _write(photo: Photo, image: Image, faces: list[FoundFace] | InputError, *, scheme: Scheme) -> Result | InputError:
+def _write(photo: Photo, image: Image, faces: list[FaceRecord] | InputError, *, scheme: Scheme) -> Result | InputError:
     if isinstance(faces, InputError):
         return faces
     try:
@@ -140,24 +142,24 @@ def _make_locate(localizer: Localizer, options: PredictOptions) -> Locate:
     return functools.partial(_detect_and_locate, landmarker=landmarker_of(localizer, options))
 
 
-def _locate_in_boxes(images: Images, *, localizer: Localizer, boxes: Boxes) -> list[list[FoundFace]]:
+def _locate_in_boxes(images: Images, *, localizer: Localizer, boxes: Boxes) -> list[list[FaceRecord]]:
     """Locate the faces in `boxes`, or, without boxes, in the complete picture."""
     all_boxes = [boxes or ((0.0, 0.0, image.shape[1] - 1.0, image.shape[0] - 1.0),) for image in images]
     all_points = localizer.predict_batch(images, all_boxes)
     return [
         [
-            FoundFace(number=number, box=np.array(box), points=points)
+            FaceRecord(number=number, box=np.array(box), points=points)
             for number, (box, points) in enumerate(zip(image_boxes, image_points, strict=True), 1)
         ]
         for image_boxes, image_points in zip(all_boxes, all_points, strict=True)
     ]
 
 
-def _detect_and_locate(images: Images, *, landmarker: FaceLandmarker) -> list[list[FoundFace]]:
+def _detect_and_locate(images: Images, *, landmarker: FaceLandmarker) -> list[list[FaceRecord]]:
     return [faces.found() for faces in landmarker.batch(images)]
 
 
-def _summary(faces: list[FoundFace]) -> str:
+def _summary(faces: list[FaceRecord]) -> str:
     if not faces:
         return "no face found"
     small = int(tiny(np.stack([face.box for face in faces])).sum())

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from wing_jax.cli.predict_options import PredictOptions, landmarker_of
 from wing_jax.errors import InputError
-from wing_jax.inference.face_files import FaceTable, FoundFace, overlaid
+from wing_jax.inference.face_files import FaceRecord, FaceTable, draw_overlay
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.tracking import OneEuro, Tracker, Tracks
 from wing_jax.inference.video import Video, VideoWriter, Window
@@ -21,8 +21,8 @@ def check_options(options: PredictOptions) -> None:
     """Raise InputError if an option cannot be used with videos and cameras."""
     if options.box or options.detector == "none":
         raise InputError("--box and --detector none are only for pictures: remove them for videos and cameras")
-    if options.every < 1:
-        raise InputError(f"every={options.every} must be 1 or more")
+    if options.detect_every < 1:
+        raise InputError(f"detect_every={options.detect_every} must be 1 or more")
 
 
 def follow(source: Path | int, localizer: Localizer, options: PredictOptions, console: Console, *, stem: Path) -> None:
@@ -54,7 +54,7 @@ def follow_frames(
       InputError: the video cannot be read, or an option is invalid.
     """
     smooth = OneEuro(min_cutoff=options.min_cutoff, beta=options.beta) if options.smooth else None
-    tracker = Tracker(landmarker=landmarker_of(localizer, options), every=options.every, smooth=smooth)
+    tracker = Tracker(landmarker=landmarker_of(localizer, options), every=options.detect_every, smooth=smooth)
     tracks = Tracks()
     overlay, csv = (stem.with_name(f"{stem.name}{ending}") for ending in (".mp4", ".csv"))
     started, empty, stopped = time.perf_counter(), 0, False
@@ -65,16 +65,16 @@ def follow_frames(
         FaceTable(csv, localizer.scheme, of=("frame", "timestamp")) as table,
         _bar(console) as bar,
     ):
-        task = bar.add_task(printable(stem.name), total=options.frames or video.length)
+        task = bar.add_task(printable(stem.name), total=options.max_frames or video.length)
         for number, frame in enumerate(itertools.chain([first], frames)):
             tracks = tracker(tracks, frame.image, seconds=frame.seconds)
-            faces = [FoundFace(number=t.number, box=t.box, points=t.points, score=t.score) for t in tracks.faces]
-            picture = overlaid(frame.image, faces, localizer.scheme)
+            faces = [FaceRecord(number=t.number, box=t.box, points=t.points, score=t.score) for t in tracks.faces]
+            picture = draw_overlay(frame.image, faces, localizer.scheme)
             writer.write(picture, seconds=frame.seconds)
             table.write((number, f"{frame.seconds:.3f}"), faces)
-            bar.update(task, completed=tracks.frame if options.frames else frame.seconds)
+            bar.update(task, completed=tracks.frame if options.max_frames else frame.seconds)
             empty += not faces
-            stopped = bool(window and not window.show(picture)) or tracks.frame == options.frames
+            stopped = bool(window and not window.show(picture)) or tracks.frame == options.max_frames
             if stopped:
                 break
         note = f" ({writer.note})" if writer.note else ""
@@ -82,8 +82,8 @@ def follow_frames(
     missing = f", no face in {empty} of them" if empty else ""
     say(
         console,
-        f"{video.name}: {tracks.frame} frames{_describe_losses(video, stopped)}, {tracks.numbers} face(s){missing}, "
-        f"{tracks.frame / seconds:.0f} frames per second -> {overlay}{note}, {csv}",
+        f"{video.name}: {tracks.frame} frames{_describe_losses(video, stopped)}, {tracks.last_number} face(s)"
+        f"{missing}, {tracks.frame / seconds:.0f} frames per second -> {overlay}{note}, {csv}",
     )
 
 

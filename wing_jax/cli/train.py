@@ -27,7 +27,7 @@ def run(arguments: list[str]) -> None:
 def evaluation_options(data: DataConfig) -> list[str]:
     """Return the options of `wing-jax evaluate` for the data of a training: the test split, or, if the data have none,
     the faces that the training held out."""
-    from wing_jax.data.load import draws_faces, splits_of
+    from wing_jax.data.load import draws_faces, find_splits
 
     default = DataConfig(name=data.name)
     names = [
@@ -36,6 +36,6 @@ def evaluation_options(data: DataConfig) -> list[str]:
         if getattr(data, name) != getattr(default, name)
     ]
     options = {name: getattr(data, name) for name in names}
-    if not draws_faces(data.name) and "test" not in splits_of(data.name, data.root):
+    if not draws_faces(data.name) and "test" not in find_splits(data.name, data.root):
         options["split"] = "held_out"
     return ["--data", data.name, *(word for name, value in options.items() for word in (f"--{name}", value))]

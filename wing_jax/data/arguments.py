@@ -24,7 +24,7 @@ from wing_jax.types import Image
 ImageLike: TypeAlias = Any
 BoxesLike: TypeAlias = Any
 IMAGE_REQUIREMENT = "must be RGB uint8 [height, width, 3]"
-WANTED_BOXES = "pass x0 y0 x1 y1 for each face, in pixels"
+EXPECTED_BOXES = "pass x0 y0 x1 y1 for each face, in pixels"
 
 
 def as_image(value: ImageLike, *, name: str = "the image") -> Image:
@@ -86,28 +86,28 @@ def as_boxes(value: BoxesLike, *, name: str = "the boxes") -> Float[np.ndarray, 
       InputError: `value` is something else; the message says what it is.
     """
     if value is None:
-        raise InputError(f"{name} are None: {WANTED_BOXES}, or let wing_jax.FaceLandmarker find the faces")
+        raise InputError(f"{name} are None: {EXPECTED_BOXES}, or let wing_jax.FaceLandmarker find the faces")
     if isinstance(value, str | bytes | Mapping | Set) or (not isinstance(value, Iterable) and not is_array_like(value)):
-        raise InputError(f"{name} are {_describe(value)}: {WANTED_BOXES}")
+        raise InputError(f"{name} are {_describe(value)}: {EXPECTED_BOXES}")
     if not is_array_like(value):
         value = [list(box) if _is_iterable(box) else box for box in value]
         sizes = sorted({len(box) for box in value if isinstance(box, list | tuple)})
         if len(sizes) > 1:
-            raise InputError(f"{name} have {' and '.join(map(str, sizes))} numbers: {WANTED_BOXES}")
+            raise InputError(f"{name} have {' and '.join(map(str, sizes))} numbers: {EXPECTED_BOXES}")
     boxes = to_array(value, f"{name} must be [faces, 4]")
     is_numeric = jnp.issubdtype(boxes.dtype, jnp.floating) or jnp.issubdtype(boxes.dtype, jnp.integer)
     if boxes.shape == (0,) or (boxes.ndim == 2 and boxes.shape == (0, 4)):
         return np.zeros((0, 4), np.float32)
     if not is_numeric or isinstance(boxes, np.ma.MaskedArray):
-        raise InputError(f"{name} are {_describe(value, boxes)}, not numbers: {WANTED_BOXES}")
+        raise InputError(f"{name} are {_describe(value, boxes)}, not numbers: {EXPECTED_BOXES}")
     boxes = boxes[None] if boxes.ndim == 1 else boxes
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise InputError(f"{name} must be [faces, 4], not {list(boxes.shape)}: {WANTED_BOXES}")
+        raise InputError(f"{name} must be [faces, 4], not {list(boxes.shape)}: {EXPECTED_BOXES}")
     with np.errstate(over="ignore"):  # values beyond float32 become infinite; later checks reject those
         return boxes.astype(np.float32)
 
 
-def boxes_of_each(values: Any, images: int) -> list[BoxesLike]:
+def split_boxes(values: Any, images: int) -> list[BoxesLike]:
     """Return one entry of boxes for each of `images` images, not yet converted.
 
     Raises:

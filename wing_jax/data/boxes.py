@@ -46,11 +46,11 @@ def with_boxes(faces: FaceSet, rule: str) -> FaceSet:
     if rule == "landmarks":
         boxes = np.asarray(geometry.tight_box(faces.points, faces.visible))
     elif rule == "square":
-        boxes = squared(faces.boxes)
+        boxes = square_boxes(faces.boxes)
     elif rule == "square landmarks":
-        boxes = squared(np.asarray(geometry.tight_box(faces.points, faces.visible)))
+        boxes = square_boxes(np.asarray(geometry.tight_box(faces.points, faces.visible)))
     elif rule == "enlarged":
-        boxes = scaled(faces.boxes, factor=ENLARGED)
+        boxes = scale_boxes(faces.boxes, factor=ENLARGED)
     else:
         boxes = _boxes_of_five_points(faces)
     convention = f"{faces.box_convention} {rule}" if rule in ("square", "enlarged") else rule
@@ -100,7 +100,7 @@ def shape_spread(
     return x, y, float(np.log(geometry.larger_side(shapes)).std())
 
 
-def boxes_about(shapes: Float[np.ndarray, "n points 2"], wanted: ShapeInBox) -> Float[np.ndarray, "n 4"]:
+def boxes_of_shapes(shapes: Float[np.ndarray, "n points 2"], wanted: ShapeInBox) -> Float[np.ndarray, "n 4"]:
     """Return square boxes around `shapes` by the convention measured as `wanted`, on average."""
     tight_boxes = geometry.tight_box(shapes)
     side = geometry.larger_side(tight_boxes) / wanted.side
@@ -108,7 +108,9 @@ def boxes_about(shapes: Float[np.ndarray, "n points 2"], wanted: ShapeInBox) -> 
     return np.asarray(geometry.box_around(center, side), np.float32)
 
 
-def fitted(boxes: Float[np.ndarray, "n 4"], *, given: ShapeInBox, wanted: ShapeInBox) -> Float[np.ndarray, "n 4"]:
+def convert_boxes(
+    boxes: Float[np.ndarray, "n 4"], *, given: ShapeInBox, wanted: ShapeInBox
+) -> Float[np.ndarray, "n 4"]:
     """Convert boxes of the convention measured as `given` to the one measured as `wanted`.
 
     All boxes are scaled by the same factor and moved by the same fraction of their sides; only the boxes are used.
@@ -116,20 +118,20 @@ def fitted(boxes: Float[np.ndarray, "n 4"], *, given: ShapeInBox, wanted: ShapeI
     side = geometry.larger_side(boxes)
     factor = given.side / wanted.side
     shift = np.array(given.center) - factor * np.array(wanted.center)
-    return scaled(boxes + np.tile(shift, 2) * side, factor=factor).astype(np.float32)
+    return scale_boxes(boxes + np.tile(shift, 2) * side, factor=factor).astype(np.float32)
 
 
-def squared(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
+def square_boxes(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:
     """Return squares with the same centers and the larger sides."""
     return np.asarray(geometry.box_around(geometry.box_center(boxes), geometry.larger_side(boxes)))
 
 
-def scaled(boxes: Float[np.ndarray, "n 4"], *, factor: float) -> Float[np.ndarray, "n 4"]:
+def scale_boxes(boxes: Float[np.ndarray, "n 4"], *, factor: float) -> Float[np.ndarray, "n 4"]:
     """Return boxes with the same centers, `factor` times as wide and high."""
     return np.asarray(geometry.box_around(geometry.box_center(boxes), factor * (boxes[:, 2:] - boxes[:, :2])))
 
 
-def usable(boxes: Float[np.ndarray, "n 4"], *, width: int, height: int) -> Bool[np.ndarray, "n"]:
+def valid_boxes(boxes: Float[np.ndarray, "n 4"], *, width: int, height: int) -> Bool[np.ndarray, "n"]:
     """Return which boxes are valid for a picture.
 
     They are finite, at least two pixels wide and high, not entirely outside the picture and at most

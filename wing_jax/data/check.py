@@ -92,7 +92,7 @@ def duplicates(checks: Mapping[str, SplitCheck]) -> list[tuple[str, str, str]]:
     return matches
 
 
-def parted(check: SplitCheck) -> list[tuple[str, str]]:
+def find_renamed_duplicates(check: SplitCheck) -> list[tuple[str, str]]:
     """Return (picture, the same file under another name) of one split where the names of the photos differ.
 
     Training may use one of them and validation the other.

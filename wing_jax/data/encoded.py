@@ -28,7 +28,7 @@ class JpegImages(Value):
     """
 
     records: Sequence[bytes]
-    stored: int
+    stored_size: int
     size: int
 
     @property
@@ -40,7 +40,7 @@ class JpegImages(Value):
 
     def __getitem__(self, index: int) -> Image:
         """Decode image `index` to RGB uint8 `[size, size, 3]`."""
-        factor = max(f for f in REDUCED if self.stored // f >= self.size or f == 1)
+        factor = max(f for f in REDUCED if self.stored_size // f >= self.size or f == 1)
         image = np.asarray(cv2.imdecode(np.frombuffer(self.records[index], np.uint8), REDUCED[factor]))
         if len(image) != self.size:
             interpolation = cv2.INTER_LINEAR if len(image) <= CLOSE * self.size else cv2.INTER_AREA
@@ -52,6 +52,6 @@ class JpegImages(Value):
         return dataclasses.replace(self, size=size)
 
 
-def encoded(image: Image) -> bytes:
+def encode_jpeg(image: Image) -> bytes:
     """Encode `image` as JPEG."""
     return cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()

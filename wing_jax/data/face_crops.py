@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped, UInt8
 
 from wing_jax.choices import Store
-from wing_jax.data.encoded import JpegImages, encoded
+from wing_jax.data.encoded import JpegImages, encode_jpeg
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.limits import LARGEST_COORDINATE, face_fault, size_fault
-from wing_jax.data.picture_sizes import other_sizes
+from wing_jax.data.picture_sizes import find_size_mismatches
 from wing_jax.errors import InputError
 from wing_jax.geometry import compose, rescale_points, rescaling
 from wing_jax.runtime import memory
@@ -174,7 +174,7 @@ def crop_faces(faces: FaceSet, *, size: int, workers: int = 2, store: Store = "p
         if store == "pixels":
             pixels[index] = face_crop
         else:
-            records[index] = encoded(face_crop)
+            records[index] = encode_jpeg(face_crop)
         return crop_to_image
 
     crop_to_image = np.stack(_map_threads(cut_one, range(len(faces)), workers))
@@ -191,7 +191,9 @@ def check_annotation(faces: FaceSet, index: int, image: Image) -> None:
     """Raise InputError if the annotation of face `index` does not fit its picture `image` (`wing_jax.data.limits`)."""
     height, width = image.shape[:2]
     if fault := annotation_fault(faces, index, width=width, height=height):
-        others = len(other_sizes(faces)) - 1  # reads only headers, which is fast; 0 if the files state no sizes
+        others = (
+            len(find_size_mismatches(faces)) - 1
+        )  # reads only headers, which is fast; 0 if the files state no sizes
         raise InputError(
             fault + (f" ({others:,} more pictures have another size than annotated)" if others > 0 else "")
         )
@@ -213,7 +215,7 @@ def annotation_fault(faces: FaceSet, index: int, *, width: int, height: int) -> 
     return fault and f"{name}: {fault}{f' ({origin})' if origin and not same_name else ''}"
 
 
-def joined(parts: Sequence[FaceCrops]) -> FaceCrops:
+def concatenate(parts: Sequence[FaceCrops]) -> FaceCrops:
     """Concatenate the face crops of all `parts`, which have the same size and the same kind of storage."""
     first, *others = parts
     if not others:

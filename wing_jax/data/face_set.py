@@ -251,7 +251,7 @@ class FaceSet(Value):
         return np.array([_hash_to_fraction(photo) < fraction for photo in self.photos])
 
 
-def gather(
+def build_face_set(
     makers: Iterable[Callable[[], Face]],
     *,
     name: str,

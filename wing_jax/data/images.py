@@ -101,14 +101,14 @@ def decode_image(content: bytes, *, name: str) -> Image:
       InputError: see `read_image`.
     """
     truncated = f"{name}: the image file is truncated: copy or download it again"
-    if whole.lacks_its_end(content):
+    if whole.is_truncated(content):
         raise InputError(truncated)
     _check_size(content, name)
     try:
         bgr = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     except cv2.error:  # an impossible size in a corrupt header
         bgr = None
-    if bgr is None and whole.announces_more(content):
+    if bgr is None and whole.declares_more_bytes(content):
         raise InputError(truncated)
     if bgr is None:
         raise InputError(f"{name}: not an image that can be decoded: use JPEG, PNG, BMP, WebP or TIFF")
@@ -195,7 +195,7 @@ def write_image(path: str | Path, image: Image, *, chunk: bytes = b"") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         written = content.tobytes()
         # cv2.imwrite does not report a full disk
-        files.write_whole(path, written[:PNG_HEAD] + chunk + written[PNG_HEAD:])
+        files.write_atomic(path, written[:PNG_HEAD] + chunk + written[PNG_HEAD:])
     except OSError as error:
         raise InputError(
             f"{path}: cannot write this image ({error.strerror}): free disk space or choose another folder"

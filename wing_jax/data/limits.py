@@ -54,7 +54,7 @@ def box_fault(box: Float[np.ndarray, "4"], *, width: int, height: int) -> str:
     if not (np.isfinite((left, top, right, bottom)).all() and side >= SMALLEST_BOX):
         return f"{text} is smaller than {SMALLEST_BOX:g} pixels: {FIX}"
     if side > LARGEST_BOX * max(width, height):
-        times = many(side / max(width, height))
+        times = format_ratio(side / max(width, height))
         return f"{text} is {times} times as large as the picture of {width} x {height}, at most {LARGEST_BOX:g}: {FIX}"
     if right < 0 or bottom < 0 or left > width - 1 or top > height - 1:
         return f"{text} is outside the picture of {width} x {height}: {FIX}"
@@ -72,10 +72,10 @@ def outside_boxes(
     return ~np.any(np.all((points >= low) & (points <= high), axis=-1) & visible, axis=1)
 
 
-def many(times: float) -> str:
+def format_ratio(times: float) -> str:
     """Format `times` with enough digits to differ from `LARGEST_BOX`.
 
-    >>> many(10.04), many(1953.1), many(1.95e27)
+    >>> format_ratio(10.04), many(1953.1), many(1.95e27)
     ('10.1', '1,953', '2e+27')
     """
     if times >= 1e9:

@@ -11,9 +11,9 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import is_overlay
 from wing_jax.data.picture_finder import folders_of_list
 from wing_jax.data.picture_sizes import rescale_faces
-from wing_jax.data.registry import AUTO, READERS, Reader, detect, listed
+from wing_jax.data.registry import AUTO, READERS, Reader, detect, list_readers
 from wing_jax.errors import InputError
-from wing_jax.runtime.files import refuse_way_out, refuse_ways_out
+from wing_jax.runtime.files import refuse_outside_link, refuse_outside_links
 from wing_jax.schemes import SCHEMES, Scheme, SchemeLike, find_scheme, get_conversion
 from wing_jax.text import quoted
 from wing_jax.types import Visibility
@@ -72,7 +72,7 @@ def load_faces(
     target_scheme = find_scheme(scheme) if scheme else None
     options = {"images": str(images), "count": count, "detector": boxes == "detector"}
     if images and "images" not in reader.parameters:
-        lists = ", ".join(kind for kind, other in listed([]) if other.names_pictures)
+        lists = ", ".join(kind for kind, other in list_readers([]) if other.names_pictures)
         raise InputError(
             f"images={images}: is the folder of pictures for lists ({lists}), not for {quoted(name)}: omit it"
         )
@@ -85,7 +85,7 @@ def load_faces(
     if occluded == "ignore":
         faces = ignore_occluded(faces)
     if target_scheme is not None and faces.scheme.name != target_scheme.name:
-        faces = converted(faces, target_scheme)
+        faces = convert_points(faces, target_scheme)
     return with_boxes(faces, boxes)
 
 
@@ -119,7 +119,7 @@ def _read(
     unsplit = not reader.splits  # your own folder or file
     if unsplit and split not in UNSPLIT_NAMES:
         raise InputError(f"{reader.title} has no split {quoted(split)}: a file or folder has only the split all")
-    if not unsplit and reader.splits_of is None and split not in reader.splits:
+    if not unsplit and reader.find_splits is None and split not in reader.splits:
         raise InputError(f"{reader.title} has no split {quoted(split)}: it has {', '.join(reader.splits)}")
     if not (root or reader.folder or reader.rootless):
         raise InputError(f"data {quoted(name)} needs a root: pass the folder{' or file' if unsplit else ''}")
@@ -127,7 +127,7 @@ def _read(
         raise InputError(f"data {quoted(name)} needs a scheme: pass a .toml file, or one of {', '.join(SCHEMES)}")
     path = root if root or reader.rootless else find_data(reader.folder)
     if path and Path(path).is_dir():
-        refuse_ways_out(path)
+        refuse_outside_links(path)
     options = {**options, "split": split, "scheme": scheme, "root": str(path) if reader.rootless else Path(path)}
     if reader.rootless and "count" in reader.parameters:
         options.setdefault("count", 0)
@@ -149,7 +149,7 @@ def _check_pictures(faces: FaceSet, folders: Sequence[Path]) -> None:
     inside = [Path(os.path.realpath(folder)) for folder in folders]
     for picture in faces.pictures:
         if isinstance(picture, Path):
-            refuse_way_out(picture, *inside)
+            refuse_outside_link(picture, *inside)
             if is_overlay(picture):
                 raise InputError(
                     f"{picture}: wing-jax predict drew the points into this picture: replace it with the photo, or "
@@ -157,17 +157,17 @@ def _check_pictures(faces: FaceSet, folders: Sequence[Path]) -> None:
                 )
 
 
-def splits_of(name: str, root: str | Path) -> tuple[str, ...]:
+def find_splits(name: str, root: str | Path) -> tuple[str, ...]:
     """Return the splits that data set `name` may have below `root`; ("all",) for your own file or folder.
 
     Raises:
       InputError: there is no such data set, or its splits cannot be read from `root`.
     """
     _, reader = find_reader(name, root)
-    return reader.splits_of(str(root)) if reader.splits_of else reader.splits or ("all",)
+    return reader.find_splits(str(root)) if reader.find_splits else reader.splits or ("all",)
 
 
-def converted(faces: FaceSet, scheme: Scheme) -> FaceSet:
+def convert_points(faces: FaceSet, scheme: Scheme) -> FaceSet:
     """Convert the points of `faces` to `scheme`; points that cannot be computed do not count.
 
     Raises:

@@ -63,7 +63,7 @@ def pack(
     folder = Path(folder)
     with only_writer(folder, doing="packs", instead="pass another folder"):
         return _pack(
-            splits, folder, size=size, quality=quality, source=source, workers=workers, faces_a_shard=faces_a_shard
+            splits, folder, size=size, quality=quality, source=source, workers=workers, faces_per_shard=faces_a_shard
         )
 
 
@@ -125,8 +125,8 @@ def _write(
 @register_reader(
     name="packed",
     title="packed by wing-jax data pack",
-    marks=(MANIFEST,),
-    splits_of=lambda root: tuple(read_manifest(root)["counts"]),
+    patterns=(MANIFEST,),
+    find_splits=lambda root: tuple(read_manifest(root)["counts"]),
 )
 def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` of the packed folder `root`; its pictures are the crops, decoded when requested.
@@ -183,7 +183,7 @@ def read_packed(root: str | Path, split: str, *, faults: list[str] | None = None
 
 def _load_fields(path: Path) -> dict[str, np.ndarray]:
     try:
-        files.refuse_bomb(archive := io.BytesIO(files.read_bytes(path)))
+        files.check_archive_size(archive := io.BytesIO(files.read_bytes(path)))
         with np.load(archive, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files}
     except files.BROKEN_ARCHIVE as error:

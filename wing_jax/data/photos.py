@@ -25,7 +25,7 @@ def original_photo(photo: str) -> str:
     return f"{match[1]}.{match[2]}" if match[3] else match[1]
 
 
-def told_photo(image: dict[str, Any]) -> str:
+def roboflow_photo(image: dict[str, Any]) -> str:
     """Return the name that Roboflow writes for the original photo of an image in a COCO file; empty if absent."""
     extra = image.get("extra")
     name = extra.get("name") if isinstance(extra, dict) else None

@@ -207,7 +207,7 @@ def folders_of_list(listing: str | Path, *, images: str = "") -> tuple[Path, ...
     return (parent, root / "images", *extra)
 
 
-def picture_beside(path: Path, spellings: Spellings, *, folder: Path | None = None) -> Path:
+def find_picture_beside(path: Path, spellings: Spellings, *, folder: Path | None = None) -> Path:
     """Return the picture with the name of the annotation file `path`, in its folder or in `folder`.
 
     It may have any of `PICTURE_ENDINGS`, in upper or lower case, and its name another Unicode form.
@@ -216,15 +216,15 @@ def picture_beside(path: Path, spellings: Spellings, *, folder: Path | None = No
       InputError: there is none.
     """
     folder = path.parent if folder is None else folder
-    if (picture := picture_of_stem(folder, path.stem, spellings)) is not None:
+    if (picture := find_picture_of_stem(folder, path.stem, spellings)) is not None:
         return picture
     location = "beside it" if folder == path.parent else f"in {folder}"
     endings = ", ".join(PICTURE_ENDINGS[:6])
     raise InputError(f"{path}: no picture of that name {location} ({endings} ...): add it")
 
 
-def picture_of_stem(folder: Path, stem: str, spellings: Spellings) -> Path | None:
-    """Return the picture in `folder` whose stem is `stem`; see `picture_beside`."""
+def find_picture_of_stem(folder: Path, stem: str, spellings: Spellings) -> Path | None:
+    """Return the picture in `folder` whose stem is `stem`; see `find_picture_beside`."""
     for ending in PICTURE_ENDINGS[:3]:  # the common ones, without listing the folder
         if os.path.exists(picture := folder / f"{stem}{ending}"):
             return picture
@@ -233,14 +233,14 @@ def picture_of_stem(folder: Path, stem: str, spellings: Spellings) -> Path | Non
     return folder / exact[0] if exact else None
 
 
-def picture_named(path: Path, spellings: Spellings) -> Path:
+def find_picture_named(path: Path, spellings: Spellings) -> Path:
     """Return `path`, or if it does not exist, a picture whose name differs in Unicode form, case or ending."""
     if os.path.exists(path):
         return path
     similar = [name for name in spellings.similar(path.parent, path.name) if is_picture(Path(name))]
     if len(similar) == 1:
         return path.parent / similar[0]
-    return picture_of_stem(path.parent, path.stem, spellings) or path
+    return find_picture_of_stem(path.parent, path.stem, spellings) or path
 
 
 def check_name(name: str, *, where: str) -> None:

@@ -47,7 +47,7 @@ class Header:
         return self.orientation in (5, 6, 7, 8)
 
 
-def told_size(width: Any, height: Any) -> tuple[int, int] | None:
+def parse_size(width: Any, height: Any) -> tuple[int, int] | None:
     """Parse the picture's size in an annotation file, from values of any type.
 
     None if a value is missing, empty, 0, not a number, or beyond any picture.
@@ -109,7 +109,7 @@ def _orientation(image: PIL.Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def other_sizes(faces: FaceSet) -> list[Picture]:
+def find_size_mismatches(faces: FaceSet) -> list[Picture]:
     """Return the pictures whose size differs from the annotation file; see also `find_hidden_rotations`."""
     annotated, headers = _read_sizes(faces)
     return [

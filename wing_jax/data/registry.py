@@ -1,6 +1,6 @@
 """The registry of readers: the data sets by name, with their splits and the files that identify them.
 
-    @register_reader(title="my faces, 5 points", splits=("train", "test"), folder="mine", marks=("labels.json",))
+    @register_reader(title="my faces, 5 points", splits=("train", "test"), folder="mine", patterns=("labels.json",))
     def read_mine(root, split, *, faults=None): ...         # -> FaceSet; called "mine"
 
 A reader of custom annotations without splits, where each folder or file is one set, takes no split:
@@ -42,11 +42,11 @@ class Reader:
     read: Callable[..., Any]  # (root, split, *, ...) or (root, *, ...) -> FaceSet; see the module
     splits: tuple[str, ...] = ("train", "test")  # (): no splits, a file or folder is one set
     folder: str = ""  # its default name below WING_JAX_DATA
-    marks: tuple[str, ...] = ()  # patterns of files below the root; any match identifies the set
+    patterns: tuple[str, ...] = ()  # patterns of files below the root; any match identifies the set
     endings: tuple[str, ...] = ()  # endings of files that are such a set
     names_pictures: bool = False  # a list of pictures, whose folder may be set (the option `images`)
     rootless: bool = False  # accepts an empty root
-    splits_of: Callable[[str], tuple[str, ...]] | None = None  # the splits below a root, if they vary
+    find_splits: Callable[[str], tuple[str, ...]] | None = None  # the splits below a root, if they vary
 
     @functools.cached_property
     def parameters(self) -> tuple[str, ...]:
@@ -80,11 +80,11 @@ def register_reader(
     title: str = "",
     splits: tuple[str, ...] = ("train", "test"),
     folder: str = "",
-    marks: tuple[str, ...] = (),
+    patterns: tuple[str, ...] = (),
     endings: tuple[str, ...] = (),
     names_pictures: bool = False,
     rootless: bool = False,
-    splits_of: Callable[[str], tuple[str, ...]] | None = None,
+    find_splits: Callable[[str], tuple[str, ...]] | None = None,
 ) -> Any:
     """Register a function that reads faces, so that configs, commands and `load_faces` can name its data set.
 
@@ -100,11 +100,11 @@ def register_reader(
       title: its name in tables.
       splits: its splits; ignored for a reader that takes no split.
       folder: its default name below WING_JAX_DATA, used if no root is passed.
-      marks: patterns of files below its root; any match identifies the set.
+      patterns: glob patterns of files below its root; any match identifies the set.
       endings: endings of files that are such a set, for example ".json".
       names_pictures: whether it is a list of pictures, whose folder the option `images` may set.
       rootless: whether it accepts an empty root.
-      splits_of: `(root) -> names` returns the splits below a root, if they vary.
+      find_splits: `(root) -> names` returns the splits below a root, if they vary.
 
     Returns:
       The function itself; without one, the decorator.
@@ -121,11 +121,11 @@ def register_reader(
             title=title or reader_name,
             splits=splits,
             folder=folder,
-            marks=marks,
+            patterns=patterns,
             endings=endings,
             names_pictures=names_pictures,
             rootless=rootless,
-            splits_of=splits_of,
+            find_splits=find_splits,
         )
         if reader_name == AUTO:
             raise ValueError(f"a data set cannot be called {AUTO!r}: this name detects the data set")
@@ -144,7 +144,7 @@ def _make_reader(function: Any, **options: Any) -> Reader:
     return reader if "split" in reader.parameters else dataclasses.replace(reader, splits=())
 
 
-def listed(faults: list[str]) -> list[tuple[str, Reader]]:
+def list_readers(faults: list[str]) -> list[tuple[str, Reader]]:
     """Return all readers by name, in the order of detection: published sets, custom formats, others.
 
     Readers of packages that cannot be imported are skipped, and their messages are added to `faults`.
@@ -160,7 +160,7 @@ def listed(faults: list[str]) -> list[tuple[str, Reader]]:
 
 def _sort_key(entry: tuple[str, Reader]) -> tuple[bool, bool, str]:
     name, reader = entry
-    return not (reader.marks or reader.endings), not reader.splits, name
+    return not (reader.patterns or reader.endings), not reader.splits, name
 
 
 def detect(root: str | Path) -> str:
@@ -170,7 +170,7 @@ def detect(root: str | Path) -> str:
       InputError: `root` does not exist, or its files have no known layout.
     """
     root, faults = Path(root), list[str]()
-    readers = listed(faults)
+    readers = list_readers(faults)
     names = {ending: name for name, reader in readers for ending in reader.endings}
     if root.is_file() and root.suffix.lower() in names:
         return names[root.suffix.lower()]
@@ -179,7 +179,7 @@ def detect(root: str | Path) -> str:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder: pass a data set's folder, or an .xml, .json or .csv file")
     for name, reader in readers:
-        if any(not is_hidden(path, below=root) for mark in reader.marks for path in root.glob(mark)):
+        if any(not is_hidden(path, below=root) for mark in reader.patterns for path in root.glob(mark)):
             return name
     known = ", ".join(name for name, _ in readers)
     skipped = f" (skipped: {'; '.join(faults)})" if faults else ""

@@ -42,7 +42,7 @@ def refuse_other_files(url: str, flags: int, options: dict[str, Any]) -> NoRetur
     raise PermissionError("a video must be one file: other files that it names are not opened")
 
 
-class Unnamed:
+class NamelessFile:
     """An open file without its name, which PyAV would pass to FFmpeg."""
 
     def __init__(self, file: Any):
@@ -69,7 +69,7 @@ def open_video(
             raise InputError(f"{path}: cannot read this video ({reason}): {hint}") from error
         try:
             container = av.open(
-                Unnamed(file),
+                NamelessFile(file),
                 "r",
                 options={"format_whitelist": CONTAINERS, "protocol_whitelist": "", **limit},
                 metadata_errors="replace",
@@ -92,7 +92,7 @@ def open_video(
         yield container, stream
 
 
-def decoded(
+def decode_frames(
     container: "av.container.InputContainer", stream: "av.VideoStream", faults: list[str], *, mark_only: bool = False
 ) -> Iterator["av.VideoFrame"]:
     """Yield the remaining frames in display order.
@@ -241,7 +241,7 @@ def read_numbered(path: str | Path, number: int, *, largest: int, hint: str) -> 
         status = os.stat(path)
         index = _build_index(os.fspath(path), status.st_mtime_ns, status.st_size, largest, hint)
         if index is None:
-            frame = next(itertools.islice(decoded(container, stream, []), max(number - 1, 0), None), None)
+            frame = next(itertools.islice(decode_frames(container, stream, []), max(number - 1, 0), None), None)
             return Converter()(frame) if frame is not None and number > 0 else None
         if not 1 <= number <= len(index):
             return None
@@ -249,7 +249,7 @@ def read_numbered(path: str | Path, number: int, *, largest: int, hint: str) -> 
         with contextlib.suppress(av.FFmpegError, *BROKEN):
             for start in (place, index[0][1]):  # the second start is for a container that seeks to a later position
                 container.seek(start, stream=stream)
-                for count, frame in enumerate(decoded(container, stream, [], mark_only=True)):
+                for count, frame in enumerate(decode_frames(container, stream, [], mark_only=True)):
                     if frame.pts == pts:
                         return Converter()(frame)
                     if count > number:
@@ -284,6 +284,6 @@ def _build_index(path: str, changed: int, size: int, largest: int, hint: str) ->
             places[time] = next((place for key, place in reversed(keys[-9:]) if key <= time), keys[0][1])
         if _is_untimed(container, stream) and stream.codec_context.has_b_frames:
             container.seek(keys[0][1], stream=stream)
-            frames = decoded(container, stream, [], mark_only=True)
+            frames = decode_frames(container, stream, [], mark_only=True)
             return [(frame.pts, places[frame.pts]) for frame in frames if frame.pts in places]
     return sorted(places.items())

@@ -30,7 +30,7 @@ TIFF_KINDS = {1: (1, "B"), 2: (1, ""), 3: (2, "H"), 4: (4, "I"), 5: (8, ""), 6: 
 TIFF_OFFSETS = ((273, 279), (324, 325))  # strips and tiles: tags of their offsets and of their lengths
 
 
-def lacks_its_end(content: bytes) -> bool:
+def is_truncated(content: bytes) -> bool:
     """Whether `content` is a truncated JPEG, PNG or JPEG 2000, also if zeros replace the missing end of a JPEG or PNG.
 
     Decoders may fill the rest of such a JPEG with gray without an error, and such a JPEG 2000 crashes OpenCV 4.11. All
@@ -40,10 +40,10 @@ def lacks_its_end(content: bytes) -> bool:
         return _jpeg_lacks_its_end(content)
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return _png_lacks_its_end(content)
-    return content[4:8] == b"jP  " and announces_more(content)
+    return content[4:8] == b"jP  " and declares_more_bytes(content)
 
 
-def announces_more(content: bytes) -> bool:
+def declares_more_bytes(content: bytes) -> bool:
     """Whether `content`, which could not be decoded, declares more bytes than it has: it was truncated.
 
     For BMP, GIF, TIFF, WebP, JPEG 2000, AVIF, binary PBM, PGM and PPM, and PFM; False for anything else.

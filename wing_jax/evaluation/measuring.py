@@ -111,7 +111,7 @@ def evaluate(
             f"stage {number}": conversion.points(to_image(crops.crop_to_image, np.asarray(points)))
             for number, points in enumerate(located, 1)
         }
-    faces = dataclasses.replace(faces, visible=faces.visible & conversion.told)
+    faces = dataclasses.replace(faces, visible=faces.visible & conversion.available)
     describe = getattr(localizer, "describe", None)
     return _measure_points(
         predicted,
@@ -220,7 +220,7 @@ def _remarks(localizer: LocalizerLike, faces: FaceSet, conversion: Conversion) -
     if conversion.source is not conversion.target:
         remarks.append(
             f"the model's points are converted to {faces.scheme.name}, which approximates {conversion.approximates}; "
-            f"{int(conversion.told.sum())} of {faces.scheme.points} points are available"
+            f"{int(conversion.available.sum())} of {faces.scheme.points} points are available"
         )
     trained = getattr(localizer, "box_convention", faces.box_convention)
     if faces.box_convention != trained:

@@ -73,7 +73,7 @@ def _write_saved_model(network: Network, size: int, path: Path) -> None:
 
 
 def _load_saved_model(path: Path) -> Runner:
-    tf = tensorflow(asked_for_by="a SavedModel")
+    tf = tensorflow(purpose="a SavedModel")
     with plain_path(path.parent) as folder:
         module = tf.saved_model.load(str(folder / path.name))
     return lambda crops: module.locate(tf.constant(crops)).numpy()
@@ -93,7 +93,7 @@ def _load_tflite(path: Path) -> Runner:
     try:
         runtime = importlib.import_module("ai_edge_litert.interpreter")
     except ImportError:  # TensorFlow has the interpreter, too, but warns that it is deprecated
-        runtime = tensorflow(asked_for_by="a TFLite file").lite
+        runtime = tensorflow(purpose="a TFLite file").lite
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         interpreter = runtime.Interpreter(model_content=path.read_bytes())
@@ -110,7 +110,7 @@ def _load_tflite(path: Path) -> Runner:
 
 def _tensorflow_function(network: Network, size: int, *, batch: int | None):
     """Return the module tensorflow, and the network as a TensorFlow function of `batch` crops (None: any number)."""
-    tf = tensorflow(asked_for_by="this format")
+    tf = tensorflow(purpose="this format")
     from jax.experimental import jax2tf
 
     shape = f"({batch or 'batch'}, {size}, {size}, 3)"

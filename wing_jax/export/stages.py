@@ -38,7 +38,7 @@ def export(
     """Write each stage of `localizer` to `folder` in the format `kind` (a name of `EXPORTS`, or a `Format`).
 
     Also writes `model.json` with the settings for running the stages. `crops` has crops for the check of each stage;
-    `crops_of` makes them.
+    `make_crops` makes them.
 
     The input of a network is "crops", uint8 RGB `[batch, size, size, 3]`. The output is "points", float32
     `[batch, points, 2]`: (x, y) in pixels of the crop, 0-based pixel centers. Averaging with the mirror image is not
@@ -64,7 +64,7 @@ def export(
             expected = np.asarray(jax.jit(network)(inputs))
         difference = _check(form.load(path)(inputs), expected, path, form.runtime)
         results.append(Exported(path=path, difference=difference))
-    content = json.dumps(facts(localizer, [result.path.name for result in results]), indent=1)
+    content = json.dumps(settings(localizer, [result.path.name for result in results]), indent=1)
     (folder / "model.json").write_text(content + "\n", encoding="utf-8")
     return results
 
@@ -97,7 +97,7 @@ def _check(actual: np.ndarray, expected: np.ndarray, path: Path, runtime: str) -
     return difference
 
 
-def facts(localizer: Localizer, files: list[str]) -> dict:
+def settings(localizer: Localizer, files: list[str]) -> dict:
     """Return the settings that a program needs to run the exported stages; docs/how-to/export.md has an example."""
     scheme = localizer.scheme
     return {
@@ -121,7 +121,7 @@ def facts(localizer: Localizer, files: list[str]) -> dict:
     }
 
 
-def crops_of(localizer: Localizer, faces: FaceSet) -> list[UInt8[np.ndarray, "_ _ _ 3"]]:
+def make_crops(localizer: Localizer, faces: FaceSet) -> list[UInt8[np.ndarray, "_ _ _ 3"]]:
     """Return the crops of `faces` for each stage.
 
     Those of the first stage are around the boxes, those of the second around the annotated shapes, which are close to

@@ -48,7 +48,7 @@ class Replayed(Value):
         return np.argsort(-np.where(np.isfinite(self.losses), self.losses, np.inf), kind="stable").tolist()
 
 
-@devices.usual_settings()
+@devices.default_settings()
 def replay(record: str | Path) -> Replayed:
     """Train in memory from the newest checkpoint to the step of `record`, and return that step.
 

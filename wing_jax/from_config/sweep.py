@@ -33,7 +33,7 @@ from wing_jax.values import Value
 FIXED = {"input": "device", "parallel": "jit", "processes": "one"}  # the only values that a sweep supports
 
 
-@devices.usual_settings()
+@devices.default_settings()
 def sweep(config: SweepConfig, *, callbacks: Sequence[Callback] = ()) -> list[dict]:
     """Train all runs of the grid, resuming where an earlier call stopped, and return a row for each run.
 

@@ -21,21 +21,23 @@ FORMAT = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
+class BundleLocation:
     """The location of a model that a user named."""
 
     folder: Path  # contains model.json
-    packaged: str = ""  # the name of the pretrained model, which is never written to; empty: a folder of the user
-    hides: str = ""  # the pretrained model of the same name, over which this folder takes precedence
+    pretrained_name: str = (
+        ""  # the name of the pretrained model, which is never written to; empty: a folder of the user
+    )
+    shadows: str = ""  # the pretrained model of the same name, over which this folder takes precedence
 
     @property
     def outputs(self) -> Path:
         """The default folder for files derived from the model: the model's folder, or `runs/packaged/NAME` for a
         pretrained model."""
-        return Path("runs/packaged") / self.packaged if self.packaged else self.folder
+        return Path("runs/packaged") / self.pretrained_name if self.pretrained_name else self.folder
 
 
-def find_bundle(path: str | Path) -> Place:
+def find_bundle(path: str | Path) -> BundleLocation:
     """Find the model called `path`.
 
     Tried in this order: the folder `path`, its subfolder `model` (so that the folder of a training run works, too), the
@@ -48,9 +50,9 @@ def find_bundle(path: str | Path) -> Place:
     parents = (Path(path).parent,) if Path(path).name == "model.json" else ()
     for folder in (Path(path), Path(path) / "model", *parents):
         if (folder / "model.json").is_file():
-            return Place(folder=folder, hides=name)
+            return BundleLocation(folder=folder, shadows=name)
     if name:
-        return Place(folder=pretrained.FOLDER / name, packaged=name)
+        return BundleLocation(folder=pretrained.FOLDER / name, pretrained_name=name)
     raise InputError(
         f"{path}: no model here (no model.json): pass the folder that `wing-jax train` printed, or the name of a "
         f"pretrained model ({', '.join(pretrained.models())})"
@@ -112,7 +114,7 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
     path = find_bundle(path).folder
     root = Path(os.path.realpath(path))
     for name in ("model.json", "weights.npz"):
-        files.refuse_way_out(path / name, root)
+        files.refuse_outside_link(path / name, root)
     try:
         manifest = json.loads(files.read_text(path / "model.json"))
     except OSError as error:
@@ -125,7 +127,7 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
         )
     try:
         content = io.BytesIO(files.read_bytes(path / "weights.npz"))
-        files.refuse_bomb(content)
+        files.check_archive_size(content)
         with np.load(content, allow_pickle=False) as stored:
             flat = {name: stored[name] for name in stored.files}
             flat = {name: a.astype(np.float32) if a.dtype == np.float16 else a for name, a in flat.items()}

@@ -1,8 +1,8 @@
 """Face detectors by name: libraries that install with their weights, behind one function.
 
 Each library has its own box convention. The `ShapeInBox` of a detector gives the position of the mean of five points
-(eyes, nose, corners of the mouth) in its boxes, measured on training faces; `wing_jax.data.boxes.fitted` converts the
-boxes to other conventions.
+(eyes, nose, corners of the mouth) in its boxes, measured on training faces; `wing_jax.data.boxes.convert_boxes`
+converts the boxes to other conventions.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from wing_jax.data.arguments import ImageLike, as_image
-from wing_jax.data.boxes import ShapeInBox, usable
+from wing_jax.data.boxes import ShapeInBox, valid_boxes
 from wing_jax.data.face_crops import check_annotation
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
@@ -62,7 +62,7 @@ class Detector:
         boxes, scores = np.asarray(boxes, np.float32).reshape(-1, 4), np.asarray(scores, np.float32).reshape(-1)
         boxes = np.asarray(rescale_points(boxes, np.tile(ratio, 2)), np.float32)
         height, width = image.shape[:2]
-        valid = (scores >= self.score_threshold) & usable(boxes, width=width, height=height)
+        valid = (scores >= self.score_threshold) & valid_boxes(boxes, width=width, height=height)
         order = np.argsort(-scores[valid], kind="stable")
         return boxes[valid][order], scores[valid][order]
 
@@ -174,7 +174,7 @@ def mtcnn() -> Detector:
 
     Zhang et al., "Joint Face Detection and Alignment Using Multi-task Cascaded Convolutional Networks", 2016.
     """
-    tensorflow(asked_for_by="the face detector mtcnn")
+    tensorflow(purpose="the face detector mtcnn")
     _mtcnn_package()
     return Detector(name="mtcnn", find=_find_by_mtcnn, five_point_box=FIVE_POINT_BOXES["mtcnn"], score_threshold=0.9)
 
@@ -182,7 +182,7 @@ def mtcnn() -> Detector:
 @functools.cache
 def _mtcnn_network() -> Any:
     """Return the network of this process; each process that unpickles the detector creates one."""
-    tensorflow(asked_for_by="the face detector mtcnn")
+    tensorflow(purpose="the face detector mtcnn")
     return _mtcnn_package().MTCNN()
 
 
@@ -210,12 +210,12 @@ class Recall(Value):
     others: int  # boxes without an annotated face
 
     @property
-    def found(self) -> np.ndarray:
+    def detected(self) -> np.ndarray:
         """Whether each face was detected, bool `[n]`."""
         return np.isfinite(self.boxes[:, 0])
 
 
-def detected(detector: Detector, faces: FaceSet) -> Recall:
+def detect_faces(detector: Detector, faces: FaceSet) -> Recall:
     """Run `detector` on the picture of each of `faces`; `box_of_face` selects the box of the face.
 
     Raises:

@@ -19,7 +19,7 @@ from wing_jax.data.images import write_overlay
 from wing_jax.data.readers.points_file import write_pts
 from wing_jax.errors import InputError
 from wing_jax.inference.drawing import PREDICTED, draw_points
-from wing_jax.runtime.files import write_whole
+from wing_jax.runtime.files import write_atomic
 from wing_jax.schemes import Scheme
 from wing_jax.types import Image
 from wing_jax.values import Value
@@ -29,7 +29,7 @@ MAX_LISTED = 4  # files that a message lists; the others are counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class FoundFace(Value):
+class FaceRecord(Value):
     """One face to write; coordinates in pixels of its picture."""
 
     number: int  # from 1; in a video the number of the track
@@ -43,7 +43,7 @@ class FoundFace(Value):
         return {"box": [float(value) for value in self.box], **score, "points": self.points.tolist()}
 
 
-def overlaid(image: Image, faces: list[FoundFace], scheme: Scheme) -> Image:
+def draw_overlay(image: Image, faces: list[FaceRecord], scheme: Scheme) -> Image:
     """Return a copy of `image` with the faces' landmarks drawn on it."""
     for face in faces:
         extent = np.ptp(face.points, axis=0).max()  # larger faces get larger dots, more points smaller ones
@@ -52,7 +52,7 @@ def overlaid(image: Image, faces: list[FoundFace], scheme: Scheme) -> Image:
     return image
 
 
-def write_photo(stem: Path, image: Image, faces: list[FoundFace], scheme: Scheme, *, name: str) -> Path:
+def write_photo(stem: Path, image: Image, faces: list[FaceRecord], scheme: Scheme, *, name: str) -> Path:
     """Write STEM.png, STEM.json and one `.pts` file per face (STEM.pts, or STEM_1.pts ... for several faces).
 
     Each file is written atomically. `name` is the name of the photo in the JSON file. Returns the path of the overlay.
@@ -61,12 +61,12 @@ def write_photo(stem: Path, image: Image, faces: list[FoundFace], scheme: Scheme
       InputError: a file cannot be written; its cause is the system's error.
     """
     overlay = stem.with_name(f"{stem.name}.png")
-    write_overlay(overlay, overlaid(image, faces, scheme))
+    write_overlay(overlay, draw_overlay(image, faces, scheme))
     tables = [face.table() for face in faces]
     content = {"image": name, "scheme": scheme.name, "coordinates": COORDINATES, "faces": tables}
     path = stem.with_name(f"{stem.name}.json")
     try:
-        write_whole(path, json.dumps(content, indent=1) + "\n")
+        write_atomic(path, json.dumps(content, indent=1) + "\n")
         for face in faces:
             path = stem.with_name(f"{stem.name}.pts" if len(faces) == 1 else f"{stem.name}_{face.number}.pts")
             write_pts(path, face.points)
@@ -107,7 +107,7 @@ class FaceTable:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._file.close()
 
-    def write(self, source: tuple[str | int | float, ...], faces: list[FoundFace]) -> None:
+    def write(self, source: tuple[str | int | float, ...], faces: list[FaceRecord]) -> None:
         """Append the faces of one picture or frame; `source` has the values of the first columns."""
         rows = []
         for face in faces:
@@ -137,7 +137,7 @@ def columns(scheme: Scheme) -> list[str]:
     return ["face_id", "confidence", "left", "top", "right", "bottom", *axes]
 
 
-def refuse_place(paths: Sequence[Path], folder: Path, *, name: str) -> None:
+def check_output_folder(paths: Sequence[Path], folder: Path, *, name: str) -> None:
     """Raise InputError if `folder` contains one of `paths`: results could overwrite inputs or their annotations.
 
     `name` is the name of the folder in the message. For a symbolic link both the folder of the link and the folder of

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.data.arguments import ImageLike, as_image, as_images
-from wing_jax.data.boxes import ShapeInBox, boxes_about, fitted, shape_in_boxes, usable
+from wing_jax.data.boxes import ShapeInBox, boxes_of_shapes, convert_boxes, shape_in_boxes, valid_boxes
 from wing_jax.errors import InputError
 from wing_jax.inference.detectors import Detector, get_detector
 from wing_jax.inference.faces import Faces, source_of
@@ -117,14 +117,14 @@ class FaceLandmarker(Value):
         image = as_image(image)
         boxes, scores = self.detector(image)
         source, target = self._conventions
-        boxes = fitted(boxes, given=source, wanted=target)
+        boxes = convert_boxes(boxes, given=source, wanted=target)
         height, width = image.shape[:2]  # the conversion can move the box of a face at the edge out of the image
-        valid = usable(boxes, width=width, height=height)
+        valid = valid_boxes(boxes, width=width, height=height)
         return boxes[valid], scores[valid]
 
     def boxes_around(self, points: Float[np.ndarray, "faces points 2"]) -> Float[np.ndarray, "faces 4"]:
         """Return boxes by the model's convention around known landmarks, for example those of the previous frame."""
-        return boxes_about(points, self._shape_in_box)
+        return boxes_of_shapes(points, self._shape_in_box)
 
     @functools.cached_property
     def _conventions(self) -> tuple[ShapeInBox, ShapeInBox]:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from wing_jax.errors import InputError
 from wing_jax.inference.drawing import draw_box
-from wing_jax.inference.face_files import FaceTable, FoundFace, columns, overlaid, refuse_place, write_photo
+from wing_jax.inference.face_files import FaceRecord, FaceTable, check_output_folder, columns, draw_overlay, write_photo
 from wing_jax.schemes import Scheme
 from wing_jax.text import quoted
 from wing_jax.types import Image
@@ -63,13 +63,13 @@ class Faces(Value):
         picture = self.image
         for box in self.boxes if boxes else ():
             picture = draw_box(picture, box)
-        return overlaid(picture, self.found(), self.scheme)
+        return draw_overlay(picture, self.found(), self.scheme)
 
-    def found(self) -> list[FoundFace]:
+    def found(self) -> list[FaceRecord]:
         """Return the faces as a list, numbered from 1."""
         rows = zip(self.boxes, self.scores, self.points, strict=True)
         return [
-            FoundFace(number=number, box=box, points=points, score=float(score))
+            FaceRecord(number=number, box=box, points=points, score=float(score))
             for number, (box, score, points) in enumerate(rows, 1)
         ]
 
@@ -112,7 +112,7 @@ class Faces(Value):
             raise InputError(f"folder={quoted(folder)}: pass the path of a folder to save the faces in")
         folder, source = Path(folder), Path(self.source)
         if self.source:
-            refuse_place([source], folder, name=str(folder))
+            check_output_folder([source], folder, name=str(folder))
         stem = folder / (source.stem if self.source and source.stem.strip(".") else UNNAMED)
         with FaceTable(stem.with_name(f"{stem.name}.csv"), self.scheme, of=("image",)) as table:
             table.write((source.name if self.source else UNNAMED,), self.found())

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from wing_jax.data.arguments import WANTED_BOXES, BoxesLike, ImageLike, as_boxes, as_image, as_images, boxes_of_each
-from wing_jax.data.boxes import usable
+from wing_jax.data.arguments import EXPECTED_BOXES, BoxesLike, ImageLike, as_boxes, as_image, as_images, split_boxes
+from wing_jax.data.boxes import valid_boxes
 from wing_jax.data.face_crops import (
     Images,
     crop_face,
@@ -25,7 +25,7 @@ from wing_jax.data.face_crops import (
     to_face_crop,
     to_image,
 )
-from wing_jax.data.limits import LARGEST_BOX, many
+from wing_jax.data.limits import LARGEST_BOX, format_ratio
 from wing_jax.errors import InputError
 from wing_jax.inference import forward
 from wing_jax.inference.bundle import read_bundle, write_bundle
@@ -168,7 +168,7 @@ class Localizer(Value):
         total = len(images)
         checked = [
             check_boxes(rows, image, name="the boxes" if total == 1 else f"the boxes of image {number} of {total}")
-            for number, (image, rows) in enumerate(zip(images, boxes_of_each(boxes, total), strict=True), 1)
+            for number, (image, rows) in enumerate(zip(images, split_boxes(boxes, total), strict=True), 1)
         ]
         photos = [image for image, rows in zip(images, checked, strict=True) for _ in rows]
         face_boxes = np.concatenate([np.zeros((0, 4), np.float32), *checked])
@@ -382,15 +382,15 @@ def check_boxes(boxes: BoxesLike, image: Image, *, name: str = "the boxes") -> F
     image, boxes = as_image(image), as_boxes(boxes, name=name)
     owner = name.removeprefix("the boxes")
     height, width = image.shape[:2]
-    for box in boxes[~usable(boxes, width=width, height=height)]:
+    for box in boxes[~valid_boxes(boxes, width=width, height=height)]:
         numbers = " ".join(f"{value:.7g}" for value in box)
         sides = box[2:].astype(np.float64) - box[:2]
         if np.isfinite(box).all() and sides.max() > LARGEST_BOX * max(width, height):
             raise InputError(
-                f"the box {numbers}{owner} is {many(sides.max() / max(width, height))} times as large as the image of "
-                f"{width} x {height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
+                f"the box {numbers}{owner} is {format_ratio(sides.max() / max(width, height))} times as large as the image "
+                f"of {width} x {height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
             )
         if np.isfinite(box).all() and (sides >= 2).all():
             raise InputError(f"the box {numbers}{owner} is outside the image of {width} x {height} pixels")
-        raise InputError(f"the box {numbers}{owner} is empty or not finite: {WANTED_BOXES}, with x1 > x0 and y1 > y0")
+        raise InputError(f"the box {numbers}{owner} is empty or not finite: {EXPECTED_BOXES}, with x1 > x0 and y1 > y0")
     return boxes

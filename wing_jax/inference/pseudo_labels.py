@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax import geometry
-from wing_jax.data.boxes import boxes_about
+from wing_jax.data.boxes import boxes_of_shapes
 from wing_jax.data.face_crops import crop_faces, to_image
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
@@ -47,7 +47,7 @@ def label_faces(localizer: Localizer, faces: FaceSet, *, workers: int = 2) -> Ps
         conversion = get_conversion(localizer.scheme, faces.scheme)
     except ValueError as error:
         raise InputError(f"{faces.name} cannot be labeled by a model of {localizer.scheme.name}: {error}") from error
-    common = np.flatnonzero(conversion.told)
+    common = np.flatnonzero(conversion.available)
     if len(common) < 3:
         raise InputError(
             f"{faces.name}: {len(common)} points can be computed from {localizer.scheme.name}, expected 3 or more"
@@ -92,7 +92,7 @@ def _boxes_from_points(
 def _boxes_around(localizer: Localizer, shapes: Float[np.ndarray, "n points 2"]) -> Float[np.ndarray, "n 4"]:
     if localizer.metadata.shape_in_box is None:
         raise InputError("this model does not record the position of faces in its boxes: train it again")
-    return boxes_about(shapes, localizer.metadata.shape_in_box)
+    return boxes_of_shapes(shapes, localizer.metadata.shape_in_box)
 
 
 def _locate(

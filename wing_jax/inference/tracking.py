@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.data.arguments import ImageLike, as_image
-from wing_jax.data.boxes import overlap, usable
+from wing_jax.data.boxes import overlap, valid_boxes
 from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.types import Image
 from wing_jax.values import Value
@@ -94,7 +94,7 @@ class Tracks(Value):
 
     faces: tuple[Track, ...] = ()
     frame: int = 0  # number of processed frames
-    numbers: int = 0  # the highest number of a face so far
+    last_number: int = 0  # the highest number of a face so far
     detect_next: bool = True  # the detector must run on the next frame
 
 
@@ -117,14 +117,14 @@ class Tracker(Value):
         detect = tracks.detect_next or tracks.frame % self.every == 0
         candidates = _inside_image(self._move_boxes(tracks.faces), image)
         if detect:
-            candidates = self._detect(candidates, image, first=tracks.numbers + 1)
+            candidates = self._detect(candidates, image, first=tracks.last_number + 1)
         points = self.landmarker.localizer.predict(image, [face.box for face in candidates])
         faces = tuple(self._update(face, shape, seconds) for face, shape in zip(candidates, points, strict=True))
         steady = [overlap(self.landmarker.boxes_around(f.located[None]), f.box)[0] >= SAME_BOX for f in faces]
         return Tracks(
             faces=_drop_duplicates(faces),
             frame=tracks.frame + 1,
-            numbers=max([tracks.numbers, *(face.number for face in faces)]),
+            last_number=max([tracks.last_number, *(face.number for face in faces)]),
             detect_next=not faces or not all(steady),
         )
 
@@ -162,7 +162,7 @@ class Tracker(Value):
 def _inside_image(faces: list[Track], image: Image) -> list[Track]:
     """Return the faces whose boxes overlap the frame."""
     height, width = image.shape[:2]
-    return [face for face in faces if usable(face.box[None], width=width, height=height)[0]]
+    return [face for face in faces if valid_boxes(face.box[None], width=width, height=height)[0]]
 
 
 def _drop_duplicates(faces: tuple[Track, ...]) -> tuple[Track, ...]:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from wing_jax.data.images import LARGEST_PICTURE
-from wing_jax.data.video_frames import BROKEN, VIDEO_ENDINGS, Clock, Converter, decoded, length, open_video
+from wing_jax.data.video_frames import BROKEN, VIDEO_ENDINGS, Clock, Converter, decode_frames, length, open_video
 from wing_jax.errors import InputError
 from wing_jax.inference.video_writer import DEFAULT_RATE, VideoWriter
 from wing_jax.text import quoted
@@ -111,7 +111,7 @@ class Video:
         import av
 
         convert = Converter()
-        for frame in decoded(container, stream, self.faults):
+        for frame in decode_frames(container, stream, self.faults):
             try:
                 image = convert(frame)
             except (av.FFmpegError, *BROKEN) as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from wing_jax.data.video_frames import Unnamed
+from wing_jax.data.video_frames import NamelessFile
 from wing_jax.errors import InputError
 from wing_jax.runtime.extras import require
 from wing_jax.types import Image
@@ -133,7 +133,7 @@ class _Output:
         self._file = open(path, "wb")  # noqa: SIM115 (closed by `close` or `abandon`)
         try:
             self._container = av.open(
-                Unnamed(self._file), "w", format="mp4", container_options={"movflags": "+faststart"},
+                NamelessFile(self._file), "w", format="mp4", container_options={"movflags": "+faststart"},
                 io_open=self._open_for_reading,
             )  # fmt: skip
             stream: Any = self._container.add_stream(encoder, rate=Fraction(rate).limit_denominator(TICKS))

@@ -26,7 +26,7 @@ from wing_jax.input.sampling import (
     place_faces,
     shuffled_epochs,
 )
-from wing_jax.runtime.devices import usual_settings
+from wing_jax.runtime.devices import default_settings
 from wing_jax.types import Batch
 from wing_jax.values import Value
 
@@ -73,7 +73,7 @@ class HostInput(Value):
         """
         return self.cut(step, part, parts).batch
 
-    @usual_settings()  # tf.data's threads would otherwise use JAX's settings of the environment
+    @default_settings()  # tf.data's threads would otherwise use JAX's settings of the environment
     def cut(self, step: int, part: int = 0, parts: int = 1) -> CutBatch:
         """Return the batch of `step` (from 0), or a piece of it, with its face indices and crops."""
         indices = self.indices(step, part, parts)
@@ -86,7 +86,7 @@ class HostInput(Value):
         batch = Batch(images=images, points=placed.points, visible=placed.visible)
         return CutBatch(batch, index, placed.crop_to_image, placed.mirrored)
 
-    @usual_settings()
+    @default_settings()
     def indices(self, step: int, part: int = 0, parts: int = 1) -> BatchIndices:
         """Return the faces in the batch of `step` (from 0), or a piece of it, with their epochs and places."""
         rows = self.batch_size // parts

@@ -8,7 +8,7 @@ for bit.
 from collections.abc import Iterator
 
 from wing_jax.input.on_host import HostInput
-from wing_jax.runtime.devices import usual_settings
+from wing_jax.runtime.devices import default_settings
 from wing_jax.runtime.tensorflow_runtime import tensorflow
 from wing_jax.types import Batch
 
@@ -29,7 +29,7 @@ def training_batches(
     example = batches(first_step, part, parts)
 
     def make_arrays(step):
-        with usual_settings():  # JAX's settings are per thread
+        with default_settings():  # JAX's settings are per thread
             return list(batches(int(step), part, parts))
 
     def make_batch(step):

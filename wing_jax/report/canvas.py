@@ -22,7 +22,7 @@ def matplotlib(*parts: str) -> ModuleType:
     return require(".".join(("matplotlib", *parts)), extra="report", purpose="drawing figures")
 
 
-def absence() -> str:
+def missing_message() -> str:
     """Return the error message if Matplotlib is not installed, otherwise an empty string."""
     try:
         matplotlib()

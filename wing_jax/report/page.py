@@ -131,7 +131,7 @@ def _box_or_all(box: np.ndarray, image: Image) -> np.ndarray:
 
 def _html_or_error(make: Callable[[], str]) -> str:
     """Return the HTML from `make`, or an error message if Matplotlib is not installed."""
-    absence = canvas.absence()
+    absence = canvas.missing_message()
     return f"<p>{escape(absence)}</p>" if absence else make()
 
 

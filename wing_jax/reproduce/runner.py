@@ -32,7 +32,7 @@ from wing_jax.inference.bundle import read_bundle, write_bundle
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.stage import Stage
 from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
-from wing_jax.runtime.files import read_text, write_whole
+from wing_jax.runtime.files import read_text, write_atomic
 from wing_jax.text import reason
 from wing_jax.train.data import TrainingData
 from wing_jax.train.setup import StageSetup
@@ -263,4 +263,4 @@ def read_recipe(path: Path) -> Recipe:
 
 def _write_json(path: Path, value: dict) -> None:
     """Write `value` atomically."""
-    write_whole(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

@@ -51,7 +51,7 @@ def keep_utf8_cache_only() -> None:
 
 
 @contextlib.contextmanager
-def usual_settings() -> Generator[None]:
+def default_settings() -> Generator[None]:
     """Use JAX's default dtype promotion and array transfers in this block, whatever the program or environment has set.
 
     optax and Flax do not work under stricter settings. Prediction does not need this.

@@ -62,7 +62,7 @@ def read_text(path: str | Path, *, encoding: str = "utf-8", largest: int = LARGE
     return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write `path` atomically, text as UTF-8: to a temporary file beside it, which then replaces the old file.
 
     Raises:
@@ -126,7 +126,7 @@ def plain_path(folder: str | Path) -> Generator[Path]:
         yield parent / "folder"
 
 
-def refuse_ways_out(folder: str | Path) -> None:
+def refuse_outside_links(folder: str | Path) -> None:
     """Refuse a folder with links that lead out of it, or with entries that are neither files nor folders.
 
     To trust the links of a folder, set the environment variable WING_JAX_FOLLOW_LINKS to 1.
@@ -145,7 +145,7 @@ def refuse_ways_out(folder: str | Path) -> None:
                     if entry.name.startswith("."):  # hidden files are never read
                         continue
                     if entry.is_symlink():
-                        refuse_way_out(Path(entry.path), real_root)
+                        refuse_outside_link(Path(entry.path), real_root)
                     elif entry.is_dir():
                         pending.append(Path(entry.path))
                     elif not entry.is_file():
@@ -154,7 +154,7 @@ def refuse_ways_out(folder: str | Path) -> None:
             raise InputError(f"{current}: cannot be listed ({error.strerror}): fix its permissions") from error
 
 
-def refuse_way_out(path: Path, *inside: Path) -> None:
+def refuse_outside_link(path: Path, *inside: Path) -> None:
     """Raise InputError if a link in `path` leads out of all of the folders `inside`, which are real paths."""
     real = Path(os.path.realpath(path))
     if not any(real.is_relative_to(folder) for folder in inside) and os.environ.get(FOLLOW) != "1":
@@ -170,7 +170,7 @@ BROKEN_ARCHIVE = (
 )  # fmt: skip
 
 
-def refuse_bomb(archive: io.BytesIO, *, largest: int = LARGEST) -> None:
+def check_archive_size(archive: io.BytesIO, *, largest: int = LARGEST) -> None:
     """Raise ValueError if the files of a zip archive (an .npz) take more than `largest` bytes unpacked."""
     with zipfile.ZipFile(archive) as entries:
         total = sum(entry.file_size for entry in entries.infolist())

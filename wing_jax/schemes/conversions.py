@@ -25,7 +25,7 @@ class Conversion(Value):
     approximates: str
 
     @property
-    def told(self) -> Bool[np.ndarray, "target_points"]:
+    def available(self) -> Bool[np.ndarray, "target_points"]:
         """Which target points are available from the source."""
         return np.asarray(self.weights.any(1))
 
@@ -36,7 +36,7 @@ class Conversion(Value):
     def visible(self, visible: Bool[np.ndarray, "*n source_points"]) -> Bool[np.ndarray, "*n target_points"]:
         """Return which target points count: those that are available and average only source points that count."""
         hidden = (~visible).astype(np.float32) @ (self.weights > 0).T.astype(np.float32)
-        return (hidden == 0) & self.told
+        return (hidden == 0) & self.available
 
 
 def get_conversion(source: Scheme, target: Scheme) -> Conversion:

@@ -205,7 +205,7 @@ class Scheme:
         text = "".join(f"{key} = {value}\n" for key, value in values.items()).replace("\x7f", "\\u007f")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_whole(path, text.encode())
+            files.write_atomic(path, text.encode())
         except OSError as error:
             raise InputError(f"{path}: cannot write this scheme ({error.strerror}): choose another folder") from error
         return path

@@ -1,11 +1,11 @@
-"""Checksums of a checkpoint's files, stored beside them in `seal.json`, to detect corruption."""
+"""Checksums of a checkpoint's files, stored beside them in `checksums.json`, to detect corruption."""
 
 import contextlib
 import hashlib
 import json
 from pathlib import Path
 
-CHECKSUMS = "seal.json"
+CHECKSUMS = "checksums.json"
 METRICS = Path("metrics", "metrics")  # Orbax's JSON file of a checkpoint's metrics
 BROKEN_METRICS = f"{METRICS} cannot be read"
 

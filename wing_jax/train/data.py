@@ -11,7 +11,7 @@ from wing_jax.augment.reshaping import reshaped
 from wing_jax.balance import Balance, duplicated_indices
 from wing_jax.choices import Store
 from wing_jax.data.boxes import ShapeInBox, shape_in_box
-from wing_jax.data.face_crops import FaceCrops, crop_faces, joined, resize_face_crops
+from wing_jax.data.face_crops import FaceCrops, concatenate, crop_faces, resize_face_crops
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
 from wing_jax.errors import InputError
@@ -211,4 +211,4 @@ def _with_reshaped(
             orders += [part_order + total + copy * count for copy in range(number)]
             total += number * count
         first += count
-    return joined(all_crops), np.concatenate(orders)
+    return concatenate(all_crops), np.concatenate(orders)

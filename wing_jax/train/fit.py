@@ -136,7 +136,7 @@ def fit(
     """
     recipe = _recipe(stages, augment, balance)
     sources = _sources(faces)
-    with devices.usual_settings():
+    with devices.default_settings():
         mesh = prepare_devices(device_count, processes=processes, parallel=parallel)
         settings = TrainSettings(
             mesh=mesh,

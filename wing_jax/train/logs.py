@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from wing_jax.errors import InputError
 from wing_jax.runtime.console import is_terminal, make_console, say
-from wing_jax.runtime.files import write_whole
+from wing_jax.runtime.files import write_atomic
 
 METRICS = "metrics.jsonl"
 Row = dict[str, int | float]  # "step" and the values logged at it
@@ -106,7 +106,7 @@ class TrainingLog:
         """Remove the lines of steps after `step`."""
         if path.exists():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
-            write_whole(path, "".join(line + "\n" for line in lines))
+            write_atomic(path, "".join(line + "\n" for line in lines))
 
     @contextlib.contextmanager
     def _writing(self) -> Generator[None]:

@@ -32,7 +32,7 @@ def write_record(record: Mapping[str, Any], folder: Path) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write_whole(path, json.dumps(dict(record), indent=1) + "\n")
+        files.write_atomic(path, json.dumps(dict(record), indent=1) + "\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}): make room or fix permissions") from error
 

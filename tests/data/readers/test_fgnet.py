@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.support.writers.fgnet import text, write_fgnet
-from wing_jax.data.boxes import boxes_about
+from wing_jax.data.boxes import boxes_of_shapes
 from wing_jax.data.face_crops import crop_faces, to_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.fgnet import read_fgnet
@@ -129,7 +129,7 @@ def test_the_points_of_real_faces_agree_with_a_model_of_300w_and_count_from_0(re
     """A model trained with flips is not shifted to a side. These pictures were downscaled to about 0.6, which moves
     points that count from 0 by 0.2 pixels to the right, and points that count from 1 by 0.8."""
     faces, model = real["test"], Localizer.load("w300")
-    faces_with_boxes = dataclasses.replace(faces, boxes=boxes_about(faces.points, model.metadata.shape_in_box))
+    faces_with_boxes = dataclasses.replace(faces, boxes=boxes_of_shapes(faces.points, model.metadata.shape_in_box))
     face_crops = crop_faces(faces_with_boxes, size=model.stages[-1].face_crop_size, workers=2)
     predicted = to_image(face_crops.crop_to_image, model.locate(face_crops.images, face_crops.boxes)[-1])
     offsets = faces.points[:, CORNERS[0]] - predicted[:, CORNERS[1]]

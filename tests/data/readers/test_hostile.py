@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.support.formats import WRITERS, load
-from tests.support.hostile import TARGETS, VIDEOS, Files, Target, Watch, lay, spoilt
+from tests.support.hostile import TARGETS, VIDEOS, Files, Target, Watch, corrupt, write_files
 from tests.support.situations import SITUATIONS
 from wing_jax.config import load_config
 from wing_jax.data import video_frames
@@ -61,7 +61,7 @@ def test_corrupted_files_are_read_or_refused_in_one_line(name, tmp_path, watch):
     for case in range(CASES):
         folder = tmp_path / str(case)
         folder.mkdir()
-        lay(folder, *spoilt(sound, random.Random(f"{name} {case}")))
+        write_files(folder, *corrupt(sound, random.Random(f"{name} {case}")))
         with watch.within(folder) as opened:
             message = read_message(target, folder)
         assert "\n" not in message
@@ -105,7 +105,7 @@ def test_messages_never_contain_a_cell_of_a_megabyte(name, tmp_path):
     for case in range(6 if name == "TFDS" else 12):
         folder = tmp_path / str(case)
         folder.mkdir()
-        lay(folder, with_huge_word(sound, random.Random(f"{name} {case}")), {})
+        write_files(folder, with_huge_word(sound, random.Random(f"{name} {case}")), {})
         message = read_message(target, folder)
         assert len(message) < 500, message
 
@@ -240,7 +240,7 @@ def test_archives_that_unpack_to_too_much_are_refused_first(name, tmp_path, watc
     path = next(tmp_path.rglob("*.npz"))
     path.write_bytes(archive)
     with pytest.raises(ValueError, match="unpacks to 1,1"):
-        files.refuse_bomb(io.BytesIO(archive))
+        files.check_archive_size(io.BytesIO(archive))
     if name == "model":
         with pytest.raises(InputError, match="unpacks to 1,1"):
             read_bundle(tmp_path / "model")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.writers.points_table import write_points_table
 from wing_jax.data.readers.points_table import read_points_csv
 from wing_jax.errors import InputError
-from wing_jax.inference.face_files import FaceTable, FoundFace
+from wing_jax.inference.face_files import FaceRecord, FaceTable
 from wing_jax.schemes import IBUG_68, MTFL_5, WFLW_98
 
 HEADER = "image,x0,y0,x1,y1,x2,y2,x3,y3,x4,y4"
@@ -221,7 +221,7 @@ def test_the_table_that_predict_writes_is_read(tmp_path, change):
     boxes = np.float32([[1, 2, 90, 80], [10.25, 12, 50, 70.5], [3, 3, 30, 33]])
     points = np.random.default_rng(0).uniform(0, 90, (3, 5, 2)).astype(np.float32).round(3)
     faces = [
-        FoundFace(number=number, box=box, points=face, score=score)
+        FaceRecord(number=number, box=box, points=face, score=score)
         for number, score, box, face in zip((1, 2, 1), (0.9, None, 1.0), boxes, points, strict=True)
     ]
     with FaceTable(tmp_path / "predictions.csv", MTFL_5, of=("image",)) as table:
@@ -240,7 +240,7 @@ def test_the_table_that_predict_writes_is_read(tmp_path, change):
 
 def test_the_table_of_a_video_names_no_pictures(tmp_path, file):
     with FaceTable(tmp_path / "video.csv", MTFL_5, of=("frame", "timestamp")) as table:
-        table.write((0, 0.0), [FoundFace(number=1, box=np.zeros(4), points=np.zeros((5, 2)))])
+        table.write((0, 0.0), [FaceRecord(number=1, box=np.zeros(4), points=np.zeros((5, 2)))])
     for content in ((tmp_path / "video.csv").read_text(), f"{PREDICTED.replace('image', 'frame')}\n1\n"):
         assert "a table of a video (its columns are frame, " in refusal(file, content)
 

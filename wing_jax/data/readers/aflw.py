@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from wing_jax.data.face_set import Face, FaceSet, gather
-from wing_jax.data.picture_finder import PictureFinder, Spellings, finder_below, picture_of_stem
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
+from wing_jax.data.picture_finder import PictureFinder, Spellings, find_picture_of_stem, finder_below
 from wing_jax.data.readers.listing import LARGEST
 from wing_jax.data.readers.mat_file import not_as_published, read_mat, to_float64
 from wing_jax.data.registry import register_reader
@@ -32,7 +32,7 @@ LIST = "AFLWinfo_release.mat"
 FIELDS = ("ra", "bbox", "data", "mask_new", "nameList")
 
 
-@register_reader(name="aflw", title="AFLW, 19 points", folder="aflw", marks=("AFLWinfo_release.mat",))
+@register_reader(name="aflw", title="AFLW, 19 points", folder="aflw", patterns=("AFLWinfo_release.mat",))
 def read_aflw(
     root: str | Path, split: str, *, training_faces: int = TRAINING_FACES, faults: list[str] | None = None
 ) -> FaceSet:
@@ -70,7 +70,7 @@ def read_aflw(
         functools.partial(_face, f"{path}: face {i + 1}", finder, spellings, names[i], points[i], boxes[i], visible[i])
         for i in indices
     )
-    return gather(face_readers, name="AFLW", scheme=AFLW_19, box_convention="aflw", faults=faults)
+    return build_face_set(face_readers, name="AFLW", scheme=AFLW_19, box_convention="aflw", faults=faults)
 
 
 def _face(
@@ -85,7 +85,7 @@ def _face(
     if not (np.abs(np.concatenate([points.ravel(), box])) < LARGEST).all():
         raise InputError(f"{location} has a number that is not finite: copy the file again")
     picture, photo = finder.find(name, where=location)
-    picture = picture_of_stem(picture.parent, picture.stem, spellings) or picture.with_suffix(".jpg")
+    picture = find_picture_of_stem(picture.parent, picture.stem, spellings) or picture.with_suffix(".jpg")
     inside = np.all((points > box[:2]) & (points < box[2:]), axis=-1)
     frontal = bool(np.all(visible & inside))
     return Face(

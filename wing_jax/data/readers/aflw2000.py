@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.face_set import Face, FaceSet, gather
-from wing_jax.data.picture_finder import Spellings, picture_named
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
+from wing_jax.data.picture_finder import Spellings, find_picture_named
 from wing_jax.data.readers.aflw import aflw_photo
 from wing_jax.data.readers.listing import LARGEST
 from wing_jax.data.readers.mat_file import not_as_published, read_mat, to_float64
@@ -46,7 +46,7 @@ HINT = "copy the file again"
     title="AFLW2000-3D, 68 points",
     splits=("test",),
     folder="AFLW2000",
-    marks=("image[0-9]*.mat", "AFLW2000/image[0-9]*.mat"),
+    patterns=("image[0-9]*.mat", "AFLW2000/image[0-9]*.mat"),
 )
 def read_aflw2000(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read AFLW2000-3D below `root`; its only split is "test". Its photos are those of AFLW, with the same names.
@@ -64,7 +64,7 @@ def read_aflw2000(root: str | Path, split: str, *, faults: list[str] | None = No
         raise InputError(f"{root}: no image*.mat here: pass the folder of AFLW2000-3D")
     spellings = Spellings()
     face_readers = (functools.partial(_aflw2000_face, path, spellings) for path in files)
-    return gather(face_readers, name="AFLW2000-3D", scheme=IBUG_68, box_convention="landmarks", faults=faults)
+    return build_face_set(face_readers, name="AFLW2000-3D", scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
 @register_reader(
@@ -72,7 +72,7 @@ def read_aflw2000(root: str | Path, split: str, *, faults: list[str] | None = No
     title="300W-LP, 68 points, synthesized poses",
     splits=("train",),
     folder="300W_LP",
-    marks=("AFW_Flip/*.mat", "*/AFW_Flip/*.mat", "AFW/*.mat"),
+    patterns=("AFW_Flip/*.mat", "*/AFW_Flip/*.mat", "AFW/*.mat"),
 )
 def read_300wlp(root: str | Path, split: str, *, landmarks: str = "3d", faults: list[str] | None = None) -> FaceSet:
     """Read 300W-LP below `root`; its only split is "train". Missing parts are skipped.
@@ -94,7 +94,7 @@ def read_300wlp(root: str | Path, split: str, *, landmarks: str = "3d", faults: 
         raise InputError(f"{root}: no landmarks/{PARTS[0]}/*_pts.mat or similar here: pass the folder of 300W-LP")
     spellings = Spellings()
     face_readers = (functools.partial(_300wlp_face, root, path, f"pts_{landmarks}", spellings) for path in files)
-    return gather(face_readers, name="300W-LP", scheme=IBUG_68, box_convention="landmarks", faults=faults)
+    return build_face_set(face_readers, name="300W-LP", scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
 def _find_folder(root: Path, name: str) -> Path:
@@ -106,7 +106,7 @@ def _aflw2000_face(path: Path, spellings: Spellings) -> Face:
     content = read_mat(path, ("pt3d_68", "Pose_Para"), hint=HINT)
     return Face(
         where=str(path),
-        picture=picture_named(path.with_suffix(".jpg"), spellings),
+        picture=find_picture_named(path.with_suffix(".jpg"), spellings),
         points=_points(path, content["pt3d_68"], (3, 68))[:2].T - 1,
         photo=aflw_photo(path.stem),
         subset="AFLW2000-3D",
@@ -119,7 +119,7 @@ def _300wlp_face(root: Path, path: Path, field: str, spellings: Spellings) -> Fa
     pose = root / part / f"{name}.mat"
     return Face(
         where=str(path),
-        picture=picture_named(pose.with_name(f"{name}.jpg"), spellings),
+        picture=find_picture_named(pose.with_name(f"{name}.jpg"), spellings),
         points=_points(path, read_mat(path, (field,), hint=HINT)[field], (68, 2)) - 1,
         photo=_photo(part, name),
         subset=part,

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.picture_finder import PictureFinder, finder_below
-from wing_jax.data.picture_sizes import told_size
+from wing_jax.data.picture_sizes import parse_size
 from wing_jax.data.readers.aflw import aflw_photo, image_folder
 from wing_jax.data.readers.listing import numbers
 from wing_jax.data.readers.mat_file import not_as_published
@@ -54,7 +54,7 @@ Rows = Mapping[Any, Sequence[Sequence[Any]]]
     title="AFLW, 21 points",
     splits=("train",),
     folder="aflw",
-    marks=("aflw.sqlite", "data/aflw.sqlite"),
+    patterns=("aflw.sqlite", "data/aflw.sqlite"),
 )
 def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read all faces of `aflw.sqlite` below `root` that have a rectangle and a point, as the split "train".
@@ -94,7 +94,7 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
     ]
     if not face_readers:
         raise InputError(f"{path}: no face has a rectangle and a point: copy the file again")
-    return gather(face_readers, name="AFLW-21", scheme=AFLW_21, box_convention="aflw", faults=faults)
+    return build_face_set(face_readers, name="AFLW-21", scheme=AFLW_21, box_convention="aflw", faults=faults)
 
 
 def _refuse_computed_values(database: sqlite3.Connection, table: str) -> None:
@@ -120,7 +120,7 @@ def _read_sizes(database: sqlite3.Connection) -> dict[Any, tuple[int, int] | Non
     if width is None or "height" not in columns:
         return {}
     rows = database.execute(f"SELECT file_id, {width}, height FROM FaceImages ORDER BY rowid DESC")
-    return {file: told_size(*size) for file, *size in rows}
+    return {file: parse_size(*size) for file, *size in rows}
 
 
 def _face(

@@ -35,10 +35,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.face_set import Face, FaceSet, gather
-from wing_jax.data.photos import original_photo, told_photo
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
+from wing_jax.data.photos import original_photo, roboflow_photo
 from wing_jax.data.picture_finder import PictureFinder, finder_of_list
-from wing_jax.data.picture_sizes import told_size
+from wing_jax.data.picture_sizes import parse_size
 from wing_jax.data.readers.json_file import format_json_value, json_numbers, read_json
 from wing_jax.data.readers.keypoint_names import find_point_order, must_match_sides, refuse_swapped_sides
 from wing_jax.data.readers.listing import has_no_position
@@ -128,7 +128,7 @@ def read_coco(root: str | Path, *, scheme: Scheme, images: str = "", faults: lis
         states=detect_states_format(state for entry in annotations for state in _get_states(entry, layout)),
     )
     face_readers = (functools.partial(_face, file, entry) for entry in annotations)
-    faces = gather(face_readers, name=path.stem, scheme=scheme, box_convention=layout.convention, faults=faults)
+    faces = build_face_set(face_readers, name=path.stem, scheme=scheme, box_convention=layout.convention, faults=faults)
     _refuse_corners(faces, location=str(path))
     if check_sides:
         refuse_swapped_sides(faces.points, faces.visible, scheme, location=str(path))
@@ -288,12 +288,12 @@ def _face(file: _File, annotation: dict[str, Any]) -> Face:
         points=points[order],
         visibility=visibility[order] if isinstance(visibility, np.ndarray) else visibility,
         box=_parse_box(annotation.get(layout.box), layout.box, location) if layout.box else None,
-        photo=told_photo(image) or original_photo(photo),
+        photo=roboflow_photo(image) or original_photo(photo),
         subset=photo.split("/")[0] if "/" in photo else file.path.stem,
         attributes={str(name): value for name, value in attributes.items() if isinstance(value, bool)}
         if isinstance(attributes, dict)
         else {},
-        picture_size=told_size(image.get("width"), image.get("height")),
+        picture_size=parse_size(image.get("width"), image.get("height")),
     )
 
 

@@ -25,10 +25,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.images import LARGEST_PICTURE, Embedded
 from wing_jax.data.readers.listing import LARGEST
-from wing_jax.data.readers.mat73_file import dereference, get_field, is_reference, opened
+from wing_jax.data.readers.mat73_file import dereference, get_field, is_reference, open_mat73
 from wing_jax.data.readers.mat_file import not_as_published, read_mat, to_float64
 from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
@@ -46,7 +46,7 @@ MOST_FACES = 100_000  # a corrupted file may declare any number
 HINT = "copy the file again"
 
 
-@register_reader(name="cofw", title="COFW, 29 points", folder="COFW", marks=("COFW_t*.mat",))
+@register_reader(name="cofw", title="COFW, 29 points", folder="COFW", patterns=("COFW_t*.mat",))
 def read_cofw(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` ("train" or "test") of COFW: the color file at `root`, or the gray one if that is missing.
 
@@ -59,7 +59,7 @@ def read_cofw(root: str | Path, split: str, *, faults: list[str] | None = None) 
     if split not in ENDINGS:
         raise InputError(f"{root}: COFW has no split {quoted(split)}: use one of {', '.join(ENDINGS)}")
     path = _find_images([root], split)
-    with opened(path) as file:
+    with open_mat73(path) as file:
         count = _count_images(path, file, f"Is{ENDINGS[split]}")
         phis = _read_columns(path, file, f"phis{ENDINGS[split]}", (3 * 29, count))
         boxes = _read_columns(path, file, f"bboxes{ENDINGS[split]}", (4, count))
@@ -67,7 +67,7 @@ def read_cofw(root: str | Path, split: str, *, faults: list[str] | None = None) 
         functools.partial(_face, f"{path}: face {i + 1}", path, split, i, phis[i].reshape(3, 29), boxes[i])
         for i in range(count)
     )
-    return gather(face_readers, name="COFW", scheme=COFW_29, box_convention="cofw", faults=faults)
+    return build_face_set(face_readers, name="COFW", scheme=COFW_29, box_convention="cofw", faults=faults)
 
 
 @register_reader(
@@ -75,7 +75,7 @@ def read_cofw(root: str | Path, split: str, *, faults: list[str] | None = None) 
     title="COFW68, 68 points",
     splits=("test",),
     folder="cofw68",
-    marks=("*annotations/*_points.mat", "*/*annotations/*_points.mat"),
+    patterns=("*annotations/*_points.mat", "*/*annotations/*_points.mat"),
 )
 def read_cofw68(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read COFW68 below `root`; its only split is "test". Its photos have the names of COFW's test photos.
@@ -94,7 +94,7 @@ def read_cofw68(root: str | Path, split: str, *, faults: list[str] | None = None
         raise InputError(f"{root}: no test_annotations/1_points.mat here: pass the folder COFW68_Data")
     folder = first.parent.parent
     path = _find_images([folder, root], split)
-    with opened(path) as file:
+    with open_mat73(path) as file:
         count = _count_images(path, file, "IsT")
     listing = folder / "cofw68_test_bboxes.mat"
     content = read_mat(listing, ("bboxes",), hint="copy it from the benchmark")
@@ -102,7 +102,7 @@ def read_cofw68(root: str | Path, split: str, *, faults: list[str] | None = None
     face_readers = (
         functools.partial(_cofw68_face, first.with_name(f"{i + 1}_points.mat"), path, i, boxes[i]) for i in range(count)
     )
-    return gather(face_readers, name="COFW68", scheme=IBUG_68, box_convention="cofw68", faults=faults)
+    return build_face_set(face_readers, name="COFW68", scheme=IBUG_68, box_convention="cofw68", faults=faults)
 
 
 def _cofw68_face(annotation: Path, images: Path, index: int, box: Float[np.ndarray, "4"]) -> Face:
@@ -139,7 +139,7 @@ def _face(
 
 def _read_picture(path: Path, cell: str, index: int) -> Image:
     """Read one image of a cell. The file is opened for each, so that threads and processes do not share it."""
-    with opened(path) as file:
+    with open_mat73(path) as file:
         cells = get_field(file, cell)
         pixels = dereference(file, cells[0, index] if cells.shape[0] == 1 else cells[index, 0])
         if pixels.dtype != np.uint8 or len(pixels.shape) not in (2, 3) or pixels.shape[:-2] not in ((), (3,)):

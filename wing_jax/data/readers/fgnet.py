@@ -19,8 +19,8 @@ import functools
 import re
 from pathlib import Path
 
-from wing_jax.data.face_set import Face, FaceSet, gather
-from wing_jax.data.picture_finder import Spellings, picture_named
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
+from wing_jax.data.picture_finder import Spellings, find_picture_named
 from wing_jax.data.readers.points_file import read_pts
 from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
@@ -37,7 +37,7 @@ TEST_STEP = 5  # every fifth person is in the test set
     title="FG-NET, 68 points in its own order",
     splits=SPLITS,
     folder="fgnet",
-    marks=("points/[0-9][0-9][0-9][aA][0-9][0-9]*.pts",),
+    patterns=("points/[0-9][0-9][0-9][aA][0-9][0-9]*.pts",),
 )
 def read_fgnet(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` ("train" or "test") of FG-NET below `root`: 811 and 191 faces of the full set.
@@ -56,7 +56,7 @@ def read_fgnet(root: str | Path, split: str, *, faults: list[str] | None = None)
     spellings = Spellings()
     selected = [path for path in files if (int(_person(path)) % TEST_STEP == 0) == (split == "test")]
     face_readers = (functools.partial(_face, root, path, spellings) for path in selected)
-    return gather(face_readers, name="FG-NET", scheme=FGNET_68, box_convention="landmarks", faults=faults)
+    return build_face_set(face_readers, name="FG-NET", scheme=FGNET_68, box_convention="landmarks", faults=faults)
 
 
 def _person(path: Path) -> str:
@@ -73,7 +73,7 @@ def _face(root: Path, path: Path, spellings: Spellings) -> Face:
         )
     return Face(
         where=str(path),
-        picture=picture_named(root / "images" / f"{path.stem.upper()}.JPG", spellings),
+        picture=find_picture_named(root / "images" / f"{path.stem.upper()}.JPG", spellings),
         points=read_pts(path, points=68) + 1,  # read_pts subtracts 1, but these points count from 0
         photo=f"fgnet/{person}",
         subset="FG-NET",

@@ -22,10 +22,10 @@ from xml.parsers import expat
 
 import numpy as np
 
-from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.photos import original_photo
 from wing_jax.data.picture_finder import PictureFinder, finder_of_list
-from wing_jax.data.picture_sizes import told_size
+from wing_jax.data.picture_sizes import parse_size
 from wing_jax.data.readers.keypoint_names import match_names, must_match_sides, plain_name, refuse_swapped_sides
 from wing_jax.data.readers.listing import has_no_position, numbers
 from wing_jax.data.registry import register_reader
@@ -65,7 +65,7 @@ def read_imglab(root: str | Path, *, scheme: Scheme, images: str = "", faults: l
         raise InputError(f"{path}: all {len(boxes)} boxes have ignore='1': annotate boxes without it")
     finder = finder_of_list(path, images=images)
     face_readers = (functools.partial(_face, path, box, scheme, finder) for box in used)
-    faces = gather(face_readers, name=path.stem, scheme=scheme, box_convention="imglab", faults=faults)
+    faces = build_face_set(face_readers, name=path.stem, scheme=scheme, box_convention="imglab", faults=faults)
     names = {name for box in used for _, values in box.parts if _parse_number(name := values.get("name", "")) is None}
     if names and must_match_sides(sorted(names), scheme):
         refuse_swapped_sides(faces.points, faces.visible, scheme, location=str(path))
@@ -95,7 +95,7 @@ def _read_boxes(path: Path) -> list[_Box]:
                 "export COCO keypoints from the tool that wrote it"
             )
         if tag == "image":
-            file, size = values.get("file", ""), told_size(values.get("width"), values.get("height"))
+            file, size = values.get("file", ""), parse_size(values.get("width"), values.get("height"))
         elif tag == "box" and parents[-1:] == ["image"]:
             boxes.append(_Box(parser.CurrentLineNumber, file, size, values))
         elif tag == "part" and parents[-2:] == ["image", "box"]:

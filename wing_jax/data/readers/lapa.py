@@ -26,8 +26,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.face_set import Face, FaceSet, gather
-from wing_jax.data.picture_finder import Spellings, picture_named
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
+from wing_jax.data.picture_finder import Spellings, find_picture_named
 from wing_jax.data.readers.listing import numbers, read_rows
 from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
@@ -48,7 +48,7 @@ HINT = "copy the file again"
     title="LaPa, 106 points",
     splits=SPLITS,
     folder="LaPa",
-    marks=("*/landmarks/*.txt", "LaPa/*/landmarks/*.txt"),
+    patterns=("*/landmarks/*.txt", "LaPa/*/landmarks/*.txt"),
 )
 def read_lapa(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` ("train", "val" or "test") of LaPa, in `root` or `root / "LaPa"`.
@@ -69,14 +69,14 @@ def read_lapa(root: str | Path, split: str, *, faults: list[str] | None = None) 
         )
     spellings = Spellings()
     face_readers = (functools.partial(_lapa_face, folder, path, spellings) for path in files)
-    return gather(face_readers, name="LaPa", scheme=LAPA_106, box_convention="landmarks", faults=faults)
+    return build_face_set(face_readers, name="LaPa", scheme=LAPA_106, box_convention="landmarks", faults=faults)
 
 
 @register_reader(
     name="jd",
     title="JD-landmark, 106 points",
     folder="JD-landmark",
-    marks=("Training_data/*/landmark/*.txt", "Test_data1/landmark/*.txt"),
+    patterns=("Training_data/*/landmark/*.txt", "Test_data1/landmark/*.txt"),
 )
 def read_jd_landmark(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` ("train" or "test") of JD-landmark below `root`; missing parts are skipped.
@@ -98,13 +98,13 @@ def read_jd_landmark(root: str | Path, split: str, *, faults: list[str] | None =
     spellings = Spellings()
     face_readers = (functools.partial(_jd_face, root, path, boxes, spellings) for path in files)
     convention = "jd-landmark" if boxes else "landmarks"
-    return gather(face_readers, name="JD-landmark", scheme=LAPA_106, box_convention=convention, faults=faults)
+    return build_face_set(face_readers, name="JD-landmark", scheme=LAPA_106, box_convention=convention, faults=faults)
 
 
 def _lapa_face(folder: Path, path: Path, spellings: Spellings) -> Face:
     return Face(
         where=str(path),
-        picture=picture_named(folder / "images" / f"{path.stem}.jpg", spellings),
+        picture=find_picture_named(folder / "images" / f"{path.stem}.jpg", spellings),
         points=_points(path),
         photo=_photo("lapa", path.stem),
         subset="LaPa",
@@ -116,7 +116,7 @@ def _jd_face(root: Path, path: Path, boxes: bool, spellings: Spellings) -> Face:
     corrected = root / "Corrected_landmark" / path.name
     return Face(
         where=str(path),
-        picture=picture_named(folder / "picture" / name, spellings),
+        picture=find_picture_named(folder / "picture" / name, spellings),
         points=_points(corrected if corrected.exists() else path),
         box=_box(folder / "rect" / f"{name}.rect") if boxes else None,
         photo=_photo("jd", Path(name).stem),

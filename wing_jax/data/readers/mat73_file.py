@@ -27,7 +27,7 @@ ALLOWED_FILTERS = ([], [DEFLATE], [SHUFFLE, DEFLATE])  # allowed filters of a ch
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator["h5py.File"]:
+def open_mat73(path: Path) -> Iterator["h5py.File"]:
     """Open the file at `path`, to be read by `get_field` and `dereference`.
 
     Raises:

@@ -21,9 +21,9 @@ import functools
 import re
 from pathlib import Path
 
-from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.images import is_picture
-from wing_jax.data.picture_finder import Spellings, picture_beside, picture_named
+from wing_jax.data.picture_finder import Spellings, find_picture_beside, find_picture_named
 from wing_jax.data.readers.aflw import aflw_photo
 from wing_jax.data.readers.points_file import read_pts, read_signed_pts
 from wing_jax.data.registry import register_reader
@@ -42,7 +42,7 @@ PROFILE_POINTS = 39
     name="menpo",
     title="Menpo and MERL-RAV, 68 points",
     folder="menpo",
-    marks=("merl_rav_labels/*/*/labels/*.pts", "merl_rav_organized/*/*set/*.pts"),
+    patterns=("merl_rav_labels/*/*/labels/*.pts", "merl_rav_organized/*/*set/*.pts"),
 )
 def read_menpo(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` ("train" or "test") of MERL-RAV below `root`, or of Menpo 2017 if there is no MERL-RAV.
@@ -68,7 +68,7 @@ def read_menpo(root: str | Path, split: str, *, faults: list[str] | None = None)
             f"or for Menpo 2017 the folder above {split}/"
         )
     name = "MERL-RAV" if files else "Menpo 2017"
-    return gather(face_readers, name=name, scheme=IBUG_68, box_convention="landmarks", faults=faults)
+    return build_face_set(face_readers, name=name, scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
 def _merl_rav_files(root: Path, part: str) -> list[Path]:
@@ -88,7 +88,7 @@ def _merl_rav_face(root: Path, path: Path, photos: dict[str, Path], spellings: S
     pose = path.parents[2 if published else 1].name
     return Face(
         where=str(path),
-        picture=photos[stem] if published else picture_named(path.with_suffix(".jpg"), spellings),
+        picture=photos[stem] if published else find_picture_named(path.with_suffix(".jpg"), spellings),
         points=points,
         visibility=visibility,
         photo=aflw_photo(stem),
@@ -109,7 +109,7 @@ def _menpo_face(path: Path, split: str, spellings: Spellings) -> Face:
         )
     return Face(
         where=str(path),
-        picture=picture_beside(path, spellings),
+        picture=find_picture_beside(path, spellings),
         points=points,
         photo=f"menpo/{path.stem}",
         subset=split,

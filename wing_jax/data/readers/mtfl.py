@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.picture_finder import PictureFinder, finder_below
 from wing_jax.data.readers.listing import numbers, read_lines, read_rows
 from wing_jax.data.registry import register_reader
@@ -52,10 +52,10 @@ def read_mtfl(
     finder = finder_below(root)
     face_readers = (functools.partial(_face, finder, location, line, by_name) for location, line in lines)
     name = "MTFL" if split == "train" else "MTFL AFLW test"
-    return gather(face_readers, name=name, scheme=MTFL_5, box_convention="mtfl", faults=faults)
+    return build_face_set(face_readers, name=name, scheme=MTFL_5, box_convention="mtfl", faults=faults)
 
 
-@register_reader(name="mtfl", title="MTFL, 5 points", folder="mtfl", marks=tuple(LISTS.values()))
+@register_reader(name="mtfl", title="MTFL, 5 points", folder="mtfl", patterns=tuple(LISTS.values()))
 def _read_with_published_boxes(root: Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Call `read_mtfl`, with the published boxes of test faces if they are beside the set, in `mtfl_boxes`."""
     boxes = root.parent / "mtfl_boxes"

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int8
 
 from wing_jax.data.readers.listing import has_no_position, numbers, read_lines
 from wing_jax.errors import InputError
-from wing_jax.runtime.files import write_whole
+from wing_jax.runtime.files import write_atomic
 from wing_jax.text import quoted
 from wing_jax.types import Visibility
 
@@ -57,7 +57,7 @@ def write_pts(path: str | Path, points: Float[np.ndarray, "points 2"]) -> None:
     counted = (np.asarray(points, np.float64) + 1).round(4)
     counted[(counted == -1).all(-1), 0] -= 1e-4
     rows = "\n".join(f"{x:.4f} {y:.4f}" for x, y in counted)
-    write_whole(Path(path), f"version: 1\nn_points: {len(points)}\n{{\n{rows}\n}}\n")
+    write_atomic(Path(path), f"version: 1\nn_points: {len(points)}\n{{\n{rows}\n}}\n")
 
 
 def _read_numbers(path: str | Path, points: int | None) -> Float[np.ndarray, "points 2"]:

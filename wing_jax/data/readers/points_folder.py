@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.photos import original_photo
-from wing_jax.data.picture_finder import Spellings, picture_beside, picture_of_stem
+from wing_jax.data.picture_finder import Spellings, find_picture_beside, find_picture_of_stem
 from wing_jax.data.readers.json_file import json_numbers, read_json
 from wing_jax.data.readers.listing import has_no_position
 from wing_jax.data.readers.points_file import read_pts
@@ -35,7 +35,7 @@ HINT = "use the format that menpo writes"
 BROKEN = (AttributeError, KeyError, TypeError)  # raised by JSON values of unexpected types
 
 
-@register_reader(name="pts", title="a folder of .pts or .ljson", marks=("**/*.pts", "**/*.ljson"))
+@register_reader(name="pts", title="a folder of .pts or .ljson", patterns=("**/*.pts", "**/*.ljson"))
 def read_points_folder(root: str | Path, *, scheme: Scheme, faults: list[str] | None = None) -> FaceSet:
     """Read all faces in the `.pts` and `.ljson` files below `root`, sorted by path; their points are those of `scheme`.
 
@@ -54,7 +54,9 @@ def read_points_folder(root: str | Path, *, scheme: Scheme, faults: list[str] | 
         raise InputError(f"{root}: no .pts or .ljson file here or in a subfolder: pass the folder that contains them")
     spellings = Spellings()
     face_readers = (functools.partial(_face, root, path, scheme, spellings) for path in files)
-    return gather(face_readers, name=root.resolve().name, scheme=scheme, box_convention="landmarks", faults=faults)
+    return build_face_set(
+        face_readers, name=root.resolve().name, scheme=scheme, box_convention="landmarks", faults=faults
+    )
 
 
 def read_ljson(path: str | Path, *, points: int) -> Float[np.ndarray, "points 2"]:
@@ -125,7 +127,7 @@ def _face(root: Path, path: Path, scheme: Scheme, spellings: Spellings) -> Face:
 def _find_picture(path: Path, spellings: Spellings) -> Path:
     """Return the picture of the same name, or NAME.jpg for NAME_1.pts."""
     base = re.sub(r"_[0-9]{1,4}$", "", path.stem)
-    picture = picture_of_stem(path.parent, path.stem, spellings)
+    picture = find_picture_of_stem(path.parent, path.stem, spellings)
     if picture is None and base != path.stem:
-        picture = picture_of_stem(path.parent, base, spellings)
-    return picture or picture_beside(path, spellings)
+        picture = find_picture_of_stem(path.parent, base, spellings)
+    return picture or find_picture_beside(path, spellings)

@@ -35,10 +35,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.photos import original_photo
 from wing_jax.data.picture_finder import PictureFinder, finder_of_list
-from wing_jax.data.picture_sizes import told_size
+from wing_jax.data.picture_sizes import parse_size
 from wing_jax.data.readers.keypoint_names import match_names, must_match_sides, refuse_swapped_sides
 from wing_jax.data.readers.listing import has_no_position, numbers
 from wing_jax.data.readers.states import StatesReader, detect_states_format
@@ -107,7 +107,7 @@ def read_points_csv(root: str | Path, *, scheme: Scheme, images: str = "", fault
     )
     face_readers = (functools.partial(_face, table, location, row) for location, row in rows)
     convention = "landmarks" if columns.box is None else "csv"
-    faces = gather(face_readers, name=path.stem, scheme=scheme, box_convention=convention, faults=faults)
+    faces = build_face_set(face_readers, name=path.stem, scheme=scheme, box_convention=convention, faults=faults)
     if columns.check_sides:
         refuse_swapped_sides(faces.points, faces.visible, scheme, location=str(path))
     return faces
@@ -254,7 +254,7 @@ def _face(table: _Table, location: str, row: list[str]) -> Face:
         photo=(row[columns.photo] if columns.photo is not None else "") or original_photo(photo),
         subset=(row[columns.subset] if columns.subset is not None else "")
         or (photo.split("/")[0] if "/" in photo else table.path.stem),
-        picture_size=None if size is None else told_size(row[size[0]], row[size[1]]),
+        picture_size=None if size is None else parse_size(row[size[0]], row[size[1]]),
     )
 
 

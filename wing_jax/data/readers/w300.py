@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wing_jax.data.face_set import Face, FaceSet, gather
-from wing_jax.data.picture_finder import Spellings, picture_beside
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
+from wing_jax.data.picture_finder import Spellings, find_picture_beside
 from wing_jax.data.readers.points_file import read_pts
 from wing_jax.data.readers.w300_boxes import find_box, read_detector_boxes
 from wing_jax.data.registry import register_reader
@@ -34,7 +34,14 @@ SUBSETS = {"ibug": "challenging", "01_Indoor": "indoor", "02_Outdoor": "outdoor"
     title="300-W, 68 points",
     splits=("train", "test", "private"),
     folder="300w",
-    marks=("afw/*.pts", "helen/*set/*.pts", "lfpw/*set/*.pts", "ibug/*.pts", "300w_cropped/*/*.pts", "0?_*door/*.pts"),
+    patterns=(
+        "afw/*.pts",
+        "helen/*set/*.pts",
+        "lfpw/*set/*.pts",
+        "ibug/*.pts",
+        "300w_cropped/*/*.pts",
+        "0?_*door/*.pts",
+    ),
 )
 def read_w300(root: str | Path, split: str, *, detector: bool = False, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` ("train", "test" or "private") of 300-W below `root`; missing folders are skipped.
@@ -57,7 +64,7 @@ def read_w300(root: str | Path, split: str, *, detector: bool = False, faults: l
     spellings = Spellings()
     face_readers = (functools.partial(_face, root, path, split, boxes, spellings) for path in files)
     convention = "300w-detector" if detector else "landmarks"
-    return gather(face_readers, name="300-W", scheme=IBUG_68, box_convention=convention, faults=faults)
+    return build_face_set(face_readers, name="300-W", scheme=IBUG_68, box_convention=convention, faults=faults)
 
 
 def _face(root: Path, path: Path, split: str, boxes: dict[str, dict[str, np.ndarray]], spellings: Spellings) -> Face:
@@ -66,7 +73,7 @@ def _face(root: Path, path: Path, split: str, boxes: dict[str, dict[str, np.ndar
     published = boxes.get(path.parent.relative_to(root).as_posix())
     return Face(
         where=str(path),
-        picture=picture_beside(path, spellings),
+        picture=find_picture_beside(path, spellings),
         points=read_pts(path, points=IBUG_68.points),
         box=None if published is None else find_box(published, path),
         photo=_photo(path.relative_to(root)),

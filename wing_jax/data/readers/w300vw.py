@@ -13,9 +13,9 @@ import functools
 import re
 from pathlib import Path
 
-from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.images import LARGEST_PICTURE, Embedded, Picture
-from wing_jax.data.picture_finder import Spellings, picture_of_stem
+from wing_jax.data.picture_finder import Spellings, find_picture_of_stem
 from wing_jax.data.readers.points_file import read_pts
 from wing_jax.data.registry import register_reader
 from wing_jax.data.video_frames import read_numbered
@@ -45,7 +45,7 @@ SPLITS = {"train": ("training",), "test": ("category 1", "category 2", "category
 
 
 @register_reader(
-    name="w300vw", title="300-VW, 68 points, video", folder="300vw", marks=("[0-9][0-9][0-9]/annot/*.pts",)
+    name="w300vw", title="300-VW, 68 points, video", folder="300vw", patterns=("[0-9][0-9][0-9]/annot/*.pts",)
 )
 def read_300vw(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` ("train" or "test") of 300-VW below `root`; missing videos are skipped.
@@ -68,7 +68,7 @@ def read_300vw(root: str | Path, split: str, *, faults: list[str] | None = None)
     face_readers = (
         functools.partial(_face, path, subset, spellings) for folder, subset in videos for path in _annotations(folder)
     )
-    return gather(face_readers, name="300-VW", scheme=IBUG_68, box_convention="landmarks", faults=faults)
+    return build_face_set(face_readers, name="300-VW", scheme=IBUG_68, box_convention="landmarks", faults=faults)
 
 
 def _annotations(folder: Path) -> list[Path]:
@@ -94,7 +94,7 @@ def _find_picture(path: Path, spellings: Spellings) -> Picture:
     frame = folder / "imgs" / f"{path.stem}.png"  # lossless, so preferred to other endings
     if frame.exists():
         return frame
-    if (picture := picture_of_stem(frame.parent, path.stem, spellings)) is not None:
+    if (picture := find_picture_of_stem(frame.parent, path.stem, spellings)) is not None:
         return picture
     video = folder / "vid.avi"
     if not video.exists():

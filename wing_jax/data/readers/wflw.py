@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.picture_finder import PictureFinder, finder_below
 from wing_jax.data.readers.listing import numbers, read_rows
 from wing_jax.data.registry import register_reader
@@ -36,7 +36,7 @@ NUMBERS = 2 * 98 + 4 + 6
     title="WFLW, 98 points",
     splits=SPLITS,
     folder="WFLW",
-    marks=("WFLW_annotations/*/list_98pt_rect_attr_*.txt",),
+    patterns=("WFLW_annotations/*/list_98pt_rect_attr_*.txt",),
 )
 def read_wflw(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` ("train" or "test") of WFLW below `root`.
@@ -55,7 +55,7 @@ def read_wflw(root: str | Path, split: str, *, faults: list[str] | None = None) 
     lines = read_rows(listing, hint="pass the folder that contains WFLW_annotations/ and WFLW_images/")
     finder = finder_below(root / "WFLW_images")
     face_readers = (functools.partial(_face, finder, location, line) for location, line in lines)
-    return gather(face_readers, name="WFLW", scheme=WFLW_98, box_convention="wflw", faults=faults)
+    return build_face_set(face_readers, name="WFLW", scheme=WFLW_98, box_convention="wflw", faults=faults)
 
 
 def _face(finder: PictureFinder, location: str, line: str) -> Face:

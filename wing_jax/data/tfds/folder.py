@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wing_jax.errors import InputError
-from wing_jax.runtime.files import find_files, open_bytes, read_text, refuse_ways_out
+from wing_jax.runtime.files import find_files, open_bytes, read_text, refuse_outside_links
 from wing_jax.text import quoted, reason
 
 LARGEST = 1 << 24  # bytes of a JSON file
@@ -28,7 +28,7 @@ def refuse_hostile_folder(folder: Path) -> None:
     Raises:
       InputError: a link leads out of the folder, or a JSON file names code or files outside of it.
     """
-    refuse_ways_out(folder)
+    refuse_outside_links(folder)
     for path in find_files(folder, "**/features.json"):
         for key, value in _read(path):
             if key in CLASS_KEYS and not value.startswith(CLASSES):

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from wing_jax.data.face_set import Face, FaceSet, gather
+from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.images import Embedded, decode_image
 from wing_jax.data.readers.listing import LARGEST
 from wing_jax.data.readers.mtfl import box_of_five_points
@@ -70,7 +70,7 @@ def read_tfds(name: str, split: str, *, root: str = "", faults: list[str] | None
         layout = layout or _read_layout(builder, split, Path(root) / name)
         examples = _read_examples(tfds, builder, layout.splits[split], layout.features, Path(root) / name)
     makers = (functools.partial(layout.face, example, f"{name}/{example['tfds_id'].decode()}") for example in examples)
-    return gather(makers, name=layout.title, scheme=layout.scheme, box_convention=layout.boxes, faults=faults)
+    return build_face_set(makers, name=layout.title, scheme=layout.scheme, box_convention=layout.boxes, faults=faults)
 
 
 def _default_root() -> str:
@@ -170,7 +170,7 @@ for _name in NAMES:
         title=f"{_layout.title}, by TFDS" if _layout else f"{_name.removeprefix('wing_')}, built for TFDS",
         read=functools.partial(read_tfds, _name),
         splits=tuple(_layout.splits) if _layout else ("train", "test"),
-        splits_of=None if _layout else _possible_splits,
+        find_splits=None if _layout else _possible_splits,
         rootless=True,
     )
     READERS.add(_name, _reader, origin=read_tfds)

@@ -1,4 +1,4 @@
-"""`wing-jax analyse losses|model|training`: which errors a loss acts on."""
+"""`wing-jax analyze losses|model|training`: which errors a loss acts on."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from wing_jax.report.canvas import Figure
 from wing_jax.runtime.console import make_console, say
 from wing_jax.types import Loss
 
-USAGE = """usage: wing-jax analyse ACTION ...
+USAGE = """usage: wing-jax analyze ACTION ...
 
   losses                          plot value, gradient, curvature and optimal step of the losses against the error
   model MODEL --data NAME         plot which errors, landmarks, poses and layers the gradients come from
   training CONFIG [--field value] plot which errors the gradients come from during the training of the first stage
 
-`wing-jax analyse ACTION --help` lists the options of an action."""
+`wing-jax analyze ACTION --help` lists the options of an action."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Common:
 class LossesOptions(Common):
     """Plot the losses against the error."""
 
-    reach: float = 20.0  # plot errors from -reach to reach, in pixels
+    max_error: float = 20.0  # plot errors from -max_error to max_error, in pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class ModelOptions(Common, DataOptions):
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
     faces: int = 0  # number of faces (only --data synthetic); 0: 500
     batch: int = 64  # number of faces for gradients and loss landscapes
-    places: int = 21  # grid points of the loss landscape, in each direction
+    grid_points: int = 21  # grid points of the loss landscape, in each direction
     seed: int = 0  # random seed of the untrained network and the directions
 
 
@@ -77,26 +77,26 @@ def run(arguments: list[str]) -> None:
 
 
 def _losses(arguments: list[str]) -> Iterator[str]:
-    options = parse(LossesOptions, arguments, command="analyse losses")
-    if options.reach <= 0:
-        raise InputError(f"reach={options.reach} must be greater than 0")
+    options = parse(LossesOptions, arguments, command="analyze losses")
+    if options.max_error <= 0:
+        raise InputError(f"max_error={options.max_error} must be greater than 0")
     import jax.numpy as jnp
 
     from wing_jax.analysis import curves
     from wing_jax.report.analysis import curves_figure
 
-    errors = jnp.linspace(-options.reach, options.reach, 1601)
+    errors = jnp.linspace(-options.max_error, options.max_error, 1601)
     curves_by_loss = {title: curves(loss, errors) for title, loss in _make_losses(options, 64).items()}
     yield _save(curves_figure(errors, curves_by_loss), options, "losses")
 
 
 def _model(arguments: list[str]) -> Iterator[str]:
-    options = parse(ModelOptions, arguments, command="analyse model")
+    options = parse(ModelOptions, arguments, command="analyze model")
     check_range(options, seed=(0, LARGEST_SEED))
-    for name in ("batch", "places"):
+    for name in ("batch", "grid_points"):
         if getattr(options, name) < 2:
             raise InputError(f"{name}={getattr(options, name)} must be 2 or more")
-    from wing_jax.analysis.subject import agreement_in_words, figures, shares_in_words, subject
+    from wing_jax.analysis.subject import describe_agreement, describe_shares, figures, make_subject
     from wing_jax.cli.model import find_model
     from wing_jax.inference.localizer import Localizer
 
@@ -104,15 +104,15 @@ def _model(arguments: list[str]) -> Iterator[str]:
     faces = options.load(count=faces_to_draw(options.data, options.faces))
     size = localizer.stages[0].input_size
     edges = _scale_edges(options.edges, size)
-    analysis = subject(localizer, faces, losses=_make_losses(options, size), edges=edges, seed=options.seed)
-    yield from shares_in_words(analysis.shares, analysis.edges)
-    yield from agreement_in_words(analysis, batch=options.batch, seed=options.seed)
-    for name, figure in figures(analysis, batch=options.batch, places=options.places, seed=options.seed):
+    analysis = make_subject(localizer, faces, losses=_make_losses(options, size), edges=edges, seed=options.seed)
+    yield from describe_shares(analysis.shares, analysis.edges)
+    yield from describe_agreement(analysis, batch=options.batch, seed=options.seed)
+    for name, figure in figures(analysis, batch=options.batch, places=options.grid_points, seed=options.seed):
         yield _save(figure, options, name)
 
 
 def _training(arguments: list[str]) -> Iterator[str]:
-    config = parse_config(FollowedConfig, arguments, command="analyse training", usage=USAGE)
+    config = parse_config(FollowedConfig, arguments, command="analyze training", usage=USAGE)
     import numpy as np
 
     from wing_jax.analysis import error_shares, gradient_shares

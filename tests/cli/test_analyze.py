@@ -1,4 +1,4 @@
-"""`wing-jax analyse`: figures as SVG and PNG, printed numbers, and errors of one line."""
+"""`wing-jax analyze`: figures as SVG and PNG, printed numbers, and errors of one line."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.stages import STAGE
 from wing_jax.analysis import faces as on_faces
-from wing_jax.analysis.subject import subject
+from wing_jax.analysis.subject import make_subject
 from wing_jax.cli import main
 from wing_jax.config import Config, DataConfig
 from wing_jax.data.load import load_faces
@@ -48,16 +48,16 @@ def assert_figures(folder, names):
 
 
 def test_losses(tmp_path, capsys):
-    main(["analyse", "losses", "--losses", "wing", "rectified_wing", "soft_wing", "--reach", "5"])
+    main(["analyze", "losses", "--losses", "wing", "rectified_wing", "soft_wing", "--max_error", "5"])
     assert_figures(tmp_path / "runs" / "analysis", ["losses"])
     assert "saved: runs/analysis/losses.svg" in capsys.readouterr().out
     first = (tmp_path / "runs" / "analysis" / "losses.svg").read_bytes()
-    main(["analyse", "losses", "--losses", "wing", "rectified_wing", "soft_wing", "--reach", "5"])
+    main(["analyze", "losses", "--losses", "wing", "rectified_wing", "soft_wing", "--max_error", "5"])
     assert (tmp_path / "runs" / "analysis" / "losses.svg").read_bytes() == first
 
 
 def test_model(tmp_path, capsys, model):
-    main(["analyse", "model", str(model), "--data", "synthetic", "--faces", "10", "--batch", "4", "--places", "3",
+    main(["analyze", "model", str(model), "--data", "synthetic", "--faces", "10", "--batch", "4", "--grid_points", "3",
           "--losses", "l2", "wing", "--output", "figures"])  # fmt: skip
     output = capsys.readouterr().out
     assert_figures(tmp_path / "figures", FIGURES)
@@ -68,7 +68,7 @@ def test_model(tmp_path, capsys, model):
 def test_training(tmp_path, capsys, config):
     path = tmp_path / "tiny.py"
     path.write_text(f"from wing_jax.config import *\nconfig = {config!r}\n")
-    main(["analyse", "training", str(path), "--analysis.losses", "l1", "wing", "--analysis.output", "figures"])
+    main(["analyze", "training", str(path), "--analysis.losses", "l1", "wing", "--analysis.output", "figures"])
     assert_figures(tmp_path / "figures", ["training"])
     output = capsys.readouterr().out
     assert output.startswith("step 0: ")
@@ -78,7 +78,7 @@ def test_training(tmp_path, capsys, config):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["losses", "--reach", "0"], "reach=0.0 must be greater than 0"),
+        (["losses", "--max_error", "0"], "max_error=0.0 must be greater than 0"),
         (["losses", "--losses", "huber"], "huber"),
         (["model", "nowhere", "--data", "synthetic"], "no model here"),
         (["model", "nowhere", "--data", "synthetic", "--batch", "1"], "batch=1 must be 2 or more"),
@@ -87,7 +87,7 @@ def test_training(tmp_path, capsys, config):
 )
 def test_an_error_is_one_line(capsys, words, message):
     with pytest.raises(SystemExit) as exit_error:
-        main(["analyse", *words])
+        main(["analyze", *words])
     assert exit_error.value.code == 2
     error = capsys.readouterr().err
     assert message in error
@@ -96,16 +96,16 @@ def test_an_error_is_one_line(capsys, words, message):
 
 def test_edges_in_the_wrong_order(capsys, model):
     with pytest.raises(SystemExit):
-        main(["analyse", "model", str(model), "--data", "synthetic", "--small", "3", "--faces", "4"])
+        main(["analyze", "model", str(model), "--data", "synthetic", "--small", "3", "--faces", "4"])
     assert "use 0 < small < large" in capsys.readouterr().err
 
 
 def test_usage(capsys):
     for words, status in (([], 2), (["--help"], 0), (["poems"], 2)):
         with pytest.raises(SystemExit) as exit_error:
-            main(["analyse", *words])
+            main(["analyze", *words])
         assert exit_error.value.code == status
-        assert "usage: wing-jax analyse" in "".join(capsys.readouterr())
+        assert "usage: wing-jax analyze" in "".join(capsys.readouterr())
 
 
 def test_errors_match_those_of_the_localizer(model, faces):
@@ -135,4 +135,4 @@ def test_faces_of_another_scheme_are_rejected(model, faces):
     five = full.__class__(**{**vars(full), "scheme": MTFL_5, "points": full.points[:, :5],
                              "visible": full.visible[:, :5], "visibility": None})  # fmt: skip
     with pytest.raises(InputError, match="give faces with the model's scheme"):
-        subject(Localizer.load(model), five, losses={"Wing": make_loss("wing")}, edges=(0.5, 2.0), seed=0)
+        make_subject(Localizer.load(model), five, losses={"Wing": make_loss("wing")}, edges=(0.5, 2.0), seed=0)
