@@ -29,7 +29,7 @@ class PredictOptions:
     camera: int = -1  # number of the camera to use; -1: none
     window: bool = True  # show the camera's picture in a window; press q to stop
     detect_every: int = (
-        10  # video: run the detector every this many frames, and track landmarks in between; 1: every frame
+        10  # video: run the detector every this many frames, and track in between; 1: every frame
     )
     smooth: bool = True  # video: smooth the landmarks with a One-Euro filter
     min_cutoff: float = 1.0  # cut-off frequency of the filter at rest, in Hz; lower is steadier

@@ -387,8 +387,8 @@ def check_boxes(boxes: BoxesLike, image: Image, *, name: str = "the boxes") -> F
         sides = box[2:].astype(np.float64) - box[:2]
         if np.isfinite(box).all() and sides.max() > LARGEST_BOX * max(width, height):
             raise InputError(
-                f"the box {numbers}{owner} is {format_ratio(sides.max() / max(width, height))} times as large as the image "
-                f"of {width} x {height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
+                f"the box {numbers}{owner} is {format_ratio(sides.max() / max(width, height))} times as large as the "
+                f"image of {width} x {height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
             )
         if np.isfinite(box).all() and (sides >= 2).all():
             raise InputError(f"the box {numbers}{owner} is outside the image of {width} x {height} pixels")
