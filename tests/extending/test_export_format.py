@@ -53,8 +53,8 @@ def test_it_exports_a_trained_model(train_small, tmp_path):
 
 @pytest.mark.usefixtures("package")
 def test_the_command_line_accepts_it(command, tmp_path):
-    run = command("export", "mtfl", "--to", "jax_text", "--output", "exported")
-    assert run.returncode == 0, run.stderr
+    result = command("export", "mtfl", "--to", "jax_text", "--output", "exported")
+    assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "exported" / "model.json").read_text(encoding="utf-8"))["stages"]
     assert (tmp_path / "exported" / "stage1.jax").stat().st_size > 0
     refused = command("export", "mtfl", "--to", "jax_texts", "--output", "again")

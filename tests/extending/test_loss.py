@@ -124,8 +124,8 @@ def test_fit_trains_with_it(train_small):
 @pytest.mark.usefixtures("package")
 def test_the_command_line_trains_with_it(command, config, tmp_path):
     words = ("--stage1.loss.name", "log_cosh", "--stage1.loss.params.scale", "2")
-    run = command("train", config, *words)
-    assert run.returncode == 0, run.stderr
+    result = command("train", config, *words)
+    assert result.returncode == 0, result.stderr
     run = tmp_path / "runs" / "small"
     assert json.loads((run / "config.json").read_text())["stage1"]["loss"] == {
         "name": "log_cosh", "params": {"scale": 2.0}, "reference_size": None, "reduction": "mean",
@@ -138,8 +138,8 @@ def test_the_command_line_trains_with_it(command, config, tmp_path):
 @pytest.mark.usefixtures("package")
 def test_the_command_line_sweeps_over_its_parameter(command, config, tmp_path):
     words = ("--grid.losses", "wing", "log_cosh", "--grid.params.scale", "1", "2")
-    run = command("sweep", config, *words)
-    assert run.returncode == 0, run.stderr
+    result = command("sweep", config, *words)
+    assert result.returncode == 0, result.stderr
     runs = json.loads((tmp_path / "runs" / "small" / "results.json").read_text())["runs"]
     assert [(run["loss"], run["params"]) for run in runs] == [
         ("wing", {"width": 10.0, "epsilon": 2.0}),

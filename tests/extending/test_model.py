@@ -117,13 +117,13 @@ def test_the_command_line_trains_evaluates_and_loads_it(command, config, tmp_pat
         "--stage1.model.params.widths",
         "7",
     )
-    run = command("train", config, *arguments)
-    assert run.returncode == 0, run.stderr
+    result = command("train", config, *arguments)
+    assert result.returncode == 0, result.stderr
     run = tmp_path / "runs" / "small"
     record = json.loads((run / "config.json").read_text())["stage1"]["model"]
     assert (record["name"], record["params"]) == ("TwoLayers", {"width": 6, "widths": [7]})
-    run = command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
-    assert run.returncode == 0, run.stderr
+    result = command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
+    assert result.returncode == 0, result.stderr
     (stage,) = Localizer.load(run).stages
     assert (stage.model.width, stage.model.widths) == (6, (7,))
     refused = command("train", config, "--name", "other", "--stage1.model.name", "TwoLayer")

@@ -166,11 +166,11 @@ def test_fit_trains_it_if_not_registered(kind, install, train_small, tmp_path):
 
 def test_the_command_line_trains_and_evaluates_it(kind, command, config, tmp_path):
     options = ("--stage1.model.name", f"{kind}_points", "--stage1.model.params.hidden", "6")
-    run = command("train", config, *options)
-    assert run.returncode == 0, run.stderr
+    result = command("train", config, *options)
+    assert result.returncode == 0, result.stderr
     run = tmp_path / "runs" / "small"
-    run = command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
-    assert run.returncode == 0, run.stderr
+    result = command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
+    assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))[0]["mean"] > 0
     faces = wj.load_faces("synthetic", "test", count=2)
     assert wj.Localizer.load(run).predict(faces.picture(0), faces.boxes[:1]).shape == (1, 68, 2)
