@@ -48,7 +48,7 @@ stage = dataclasses.replace(
     base.stage1, model=model, input_size={size}, batch_size={batch}, steps={steps}, evaluate_every={steps}
 )
 data = DataConfig(name="packed", root={root!r}, validation=0.1)
-config = dataclasses.replace(base, name="measured", data=data, more=(), stage1=stage, stage2=None)
+config = dataclasses.replace(base, name="measured", data=data, stage1=stage, stage2=None)
 """
 
 

@@ -80,7 +80,7 @@ def sweep(config: Path, cells: list, how: str, folder: Path) -> tuple[float, dic
     The sweep runs twice: the first run fills the compile cache, the second is measured.
     """
     widths, epsilons = ([f"{x:g}" for x in sorted({cell[i] for cell in cells})] for i in (0, 1))
-    arguments = ["sweep", str(config), "--output", str(folder), "--grid.how", how]
+    arguments = ["sweep", str(config), "--output", str(folder), "--grid.execution", how]
     arguments += ["--grid.params.width", *widths, "--grid.params.epsilon", *epsilons]
     for name in (f"first-{how}", how):
         say(f"sweep by {how}, {name}")

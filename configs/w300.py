@@ -17,7 +17,7 @@ config = strong_recipe(
     name="w300",
     data=DataConfig(
         name="w300",
-        without=("lfpw/image_0828", "lfpw/image_0215", "lfpw/image_0862"),  # also in the test set
+        exclude=("lfpw/image_0828", "lfpw/image_0215", "lfpw/image_0862"),  # also in the test set
     ),
     stage1=dict(
         margin=1.2,  # crop side per larger side of the landmarks' box

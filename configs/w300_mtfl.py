@@ -23,6 +23,6 @@ config = dataclasses.replace(
     base,
     name="w300_mtfl",
     data=dataclasses.replace(base.data, copies=4),
-    more=(DataConfig(name="packed", root="runs/mtfl-68"),),
+    extra_data=(DataConfig(name="packed", root="runs/mtfl-68"),),
     stage2=dataclasses.replace(base.stage2, steps=24_000, draws=8),
 )

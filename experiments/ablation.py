@@ -140,7 +140,7 @@ def held_out_nme(config: Config, recipe: Config, shared: Path, name: str) -> flo
 
 def data_of(config: Config) -> TrainingData:
     """Return the faces; they are read again only if the data or their balance change."""
-    key = (config.data, config.more, config.balance, config.seed if config.data.reshaped else 0)
+    key = (config.data, config.extra_data, config.balance, config.seed if config.data.reshaped else 0)
     if key not in DATA:
         DATA.clear()
         DATA[key] = training_data(config)

@@ -229,7 +229,7 @@ def test_the_config_in_the_documentation_loads(tmp_path):
         (lambda t: t["stage1"].update(steps=10.0), "expected int, got 10.0 @ config.stage1.steps"),
         (lambda t: t["stage1"].update(steps=True), "expected int, got True @ config.stage1.steps"),
         (lambda t: t["stage1"].update(steps=-1), "steps=-1 must be greater than 0 @ config.stage1"),
-        (lambda t: t["data"].update(without="abc"), "expected a list, got 'abc' @ config.data.without"),
+        (lambda t: t["data"].update(exclude="abc"), "expected a list, got 'abc' @ config.data.exclude"),
         (lambda t: t["stage1"]["model"].update(channels=[1]), "extra fields found (channels) @ config.stage1.model"),
         (lambda t: t["stage1"]["model"].update(params=[1]), "expected a table of fields @ config.stage1.model.params"),
         (

@@ -69,9 +69,9 @@ class DataConfig:
     test_faces: int = 0  # synthetic faces to render for the test (only for "synthetic")
     store: Store = "pixels"  # face crops in memory; "jpeg": for large sets, with input="tfdata"
     validation: float = 0.05  # fraction of the training photos held out to choose the best checkpoint
-    without: tuple[str, ...] = ()  # photos to leave out of training, if present; for 300-W, FOLDER/NAME
+    exclude: tuple[str, ...] = ()  # photos to leave out of training, if present; for 300-W, FOLDER/NAME
     reshaped: int = 0  # copies of each face, warped to the shapes of similar faces (`wing_jax.augment.reshaping`)
-    copies: int = 1  # how often each face occurs in an epoch, relative to the sets of `Config.more`
+    copies: int = 1  # how often each face occurs in an epoch, relative to the sets of `Config.extra_data`
 
     def __post_init__(self) -> None:
         if not 0 < self.validation < 1:
@@ -197,13 +197,13 @@ class StageConfig:
     batch_size: int
     steps: int
     evaluate_every: int  # steps; a checkpoint is saved at the same steps
-    keep: int = 2  # newest checkpoints to keep, in addition to the best
+    keep_checkpoints: int = 2  # newest checkpoints to keep, in addition to the best
     # Stage 1. "shape": the crop is centered on the face: moved off the box's center by the mean offset of the training
     # faces. For boxes that are not centered on the face; with flips, the network would learn an average of both sides.
     center: Center = "box"
 
     def __post_init__(self) -> None:
-        _check_above(self, "input_size", "margin", "batch_size", "steps", "evaluate_every", "keep")
+        _check_above(self, "input_size", "margin", "batch_size", "steps", "evaluate_every", "keep_checkpoints")
         if self.input_size > LARGEST_INPUT:
             raise InputError(f"input_size={self.input_size} must be at most {LARGEST_INPUT:,}")
 
@@ -234,7 +234,7 @@ class Config:
     stage1: StageConfig
     stage2: SecondStageConfig | None = None
     balance: BalanceConfig = BalanceConfig()
-    more: tuple[DataConfig, ...] = ()  # more sets to train on, converted to the points of `data`
+    extra_data: tuple[DataConfig, ...] = ()  # more sets to train on, converted to the points of `data`
     seed: int = 0
     output: str = "runs"
     devices: int = 0  # devices to train on; 0: all
@@ -271,7 +271,7 @@ class GridConfig:
     learning_rates: tuple[float, ...] = ()  # initial learning rates; the schedule keeps its shape
     # "vmap": all runs at once; "scan": one after the other within one program; "round_robin": the runs take turns with
     # one compiled step; "auto": "round_robin" on CPU, elsewhere the faster of the other two, which is measured first.
-    how: Literal["auto", "vmap", "scan", "round_robin"] = "auto"
+    execution: Literal["auto", "vmap", "scan", "round_robin"] = "auto"
 
     def __post_init__(self) -> None:
         freeze_params(self)

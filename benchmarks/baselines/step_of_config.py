@@ -23,7 +23,7 @@ def prepare(settings: dict) -> Ready:
     chosen = getattr(config, settings["stage"])
     stage = StageConfig(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(StageConfig)})
     data = DataConfig(name="synthetic", train_faces=FACES, validation=0.2)
-    config = dataclasses.replace(config, data=data, more=(), stage1=stage, stage2=None, devices=1)
+    config = dataclasses.replace(config, data=data, extra_data=(), stage1=stage, stage2=None, devices=1)
     setup = first_setup(config, training_data(config))
     runner = make_runner(setup, settings_of(config, mesh_of(config)))
     state, number = runner.place(setup.state(seed=0)), 0

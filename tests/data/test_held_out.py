@@ -25,7 +25,7 @@ from wing_jax.reproduce.runner import ExperimentRunner, recipe
 from wing_jax.schemes import IBUG_68
 from wing_jax.train.run_record import write_record
 
-DATA = DataConfig(name="synthetic", train_faces=40, validation=0.3, without=("3-4", "3-5"))
+DATA = DataConfig(name="synthetic", train_faces=40, validation=0.3, exclude=("3-4", "3-5"))
 SEED = 3
 
 
@@ -78,7 +78,7 @@ def test_a_training_records_the_photos_it_held_out(data, faces):
     assert record == data.held_out
     assert record.photos == tuple(sorted(expected(faces)))
     assert len(record.photos) == len(data.validation.images)
-    assert not {*record.photos} & {*DATA.without}
+    assert not {*record.photos} & {*DATA.exclude}
     assert (record.data, record.validation, record.faces, record.seed) == ("synthetic", 0.3, 40, SEED)
 
 
@@ -103,7 +103,7 @@ def test_photos_added_after_training_were_not_held_out(faces):
 
 
 def test_many_photos_are_recorded_by_the_rule_and_a_digest(faces):
-    held_out = faces.without(DATA.without).split(DATA.validation)[1]
+    held_out = faces.without(DATA.exclude).split(DATA.validation)[1]
     record = held_out_rule(DATA, seed=SEED).of_faces(held_out, trained={held_out.photos[0]}, most=3)
     assert record.photos is None
     assert len(json.dumps(record.to_table())) < 300
@@ -137,13 +137,13 @@ def test_photos_in_another_training_set_are_not_recorded(config, data, faces, tm
     held_out = np.flatnonzero([photo in data.held_out.photos for photo in faces.photos])
     pack({"train": faces.take(held_out[:4])}, tmp_path / "more", size=64, quality=90, source="drawn")
     more = DataConfig(name="packed", root=str(tmp_path / "more"))
-    both = training_data(dataclasses.replace(config, more=(more,)))
+    both = training_data(dataclasses.replace(config, extra_data=(more,)))
     assert {*both.held_out.photos} == {*data.held_out.photos} - {faces.photos[i] for i in held_out[:4]}
 
 
 def test_repeating_a_set_does_not_train_on_its_held_out_photos(config, data):
     """`more` may contain the same set again, for example to reshape its faces."""
-    both = training_data(dataclasses.replace(config, more=(dataclasses.replace(DATA, copies=2),)))
+    both = training_data(dataclasses.replace(config, extra_data=(dataclasses.replace(DATA, copies=2),)))
     assert both.held_out == data.held_out
     assert len(both.train.images) == 2 * len(data.train.images)
 

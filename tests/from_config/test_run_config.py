@@ -40,12 +40,12 @@ CHANGES = {
     "seed": lambda config: dataclasses.replace(config, seed=1),
     "input": lambda config: dataclasses.replace(config, input="tfdata"),
     "data.name": lambda config: changed(config, "data", name="w300", train_faces=config.data.train_faces),
-    "data.without": lambda config: changed(config, "data", without=("afw/1",)),
+    "data.exclude": lambda config: changed(config, "data", exclude=("afw/1",)),
     "stage1.steps": lambda config: changed(config, "stage1", steps=12345),
     "stage1.model.name": lambda config: changed(
         config, "stage1", model=dataclasses.replace(config.stage1.model, name="voting")
     ),
-    "more": lambda config: dataclasses.replace(config, more=(DataConfig(name="mtfl"),)),
+    "extra_data": lambda config: dataclasses.replace(config, extra_data=(DataConfig(name="mtfl"),)),
 }
 
 
@@ -76,7 +76,7 @@ def test_adding_a_second_stage_is_refused(config):
 def test_paths_and_devices_may_change(config, tmp_path):
     start_run(config)
     moved = dataclasses.replace(config, devices=1, parallel="pmap", steps_per_call=7)
-    start_run(changed(changed(moved, "data", root="elsewhere"), "stage1", keep=5))
+    start_run(changed(changed(moved, "data", root="elsewhere"), "stage1", keep_checkpoints=5))
     config.folder.rename(tmp_path / "renamed")
     renamed = changed(dataclasses.replace(config, name="renamed"), "data", root="there")
     start_run(renamed)

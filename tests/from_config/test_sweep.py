@@ -237,8 +237,8 @@ def test_values_that_a_sweep_does_not_support_are_refused(config, field, value):
 
 
 def test_round_robin_needs_one_device(config):
-    on_4_devices = dataclasses.replace(config, devices=4, grid=dataclasses.replace(GRID, how="round_robin"))
-    with pytest.raises(InputError, match=r'set devices=1, or grid\.how to "scan"'):
+    on_4_devices = dataclasses.replace(config, devices=4, grid=dataclasses.replace(GRID, execution="round_robin"))
+    with pytest.raises(InputError, match=r'set devices=1, or grid\.execution to "scan"'):
         sweep(on_4_devices)
 
 
@@ -249,7 +249,7 @@ def test_the_command_prints_the_table(tmp_path, capsys, config):
     main(["sweep", str(path), "--grid.losses", "wing", "l1", "--stage1.steps", "1"])
     output = capsys.readouterr().out
     assert output.count("\n| wing |") == output.count("\n| l1 |") == 1
-    for arguments in (["sweep"], ["sweep", "--grid.seeds", "1"], ["sweep", str(path), "--grid.how", "sideways"]):
+    for arguments in (["sweep"], ["sweep", "--grid.seeds", "1"], ["sweep", str(path), "--grid.execution", "sideways"]):
         with pytest.raises(SystemExit) as exit_info:
             main(arguments)
         assert exit_info.value.code == 2

@@ -162,7 +162,7 @@ def more_data(tmp_path, synthetic):
 
 def test_other_sets_are_added_to_the_training_faces_only(config, more_data):
     single = training_data(config)
-    both = training_data(dataclasses.replace(config, more=(more_data,)))
+    both = training_data(dataclasses.replace(config, extra_data=(more_data,)))
     count = len(single.train.images)
     assert len(both.train.images) == count + 10
     np.testing.assert_array_equal(both.train.images[:count], single.train.images)
@@ -174,8 +174,8 @@ def test_other_sets_are_added_to_the_training_faces_only(config, more_data):
 
 def test_copies_multiply_the_counts_of_hsm(config, more_data):
     hsm = BalanceConfig(method="hsm", bins=5, cap=4)
-    both = dataclasses.replace(config, more=(more_data,), balance=hsm)
-    once = dataclasses.replace(both, more=(dataclasses.replace(more_data, copies=1),))
+    both = dataclasses.replace(config, extra_data=(more_data,), balance=hsm)
+    once = dataclasses.replace(both, extra_data=(dataclasses.replace(more_data, copies=1),))
     counts = [np.bincount(training_data(each).order) for each in (once, both)]
     np.testing.assert_array_equal(counts[1], np.concatenate([counts[0][:-10], 3 * counts[0][-10:]]))
     assert counts[0].max() > 1
@@ -185,15 +185,15 @@ def test_other_sets_are_converted_to_the_points_of_the_first(tmp_path, five, con
     pack({"train": with_boxes(five, "landmarks")}, tmp_path / "five", size=64, quality=90, source="drawn")
     few = DataConfig(name="packed", root=str(tmp_path / "five"))
     many = DataConfig(name="synthetic", train_faces=20, boxes="landmarks")
-    data = training_data(dataclasses.replace(config, data=few, more=(many,)))
+    data = training_data(dataclasses.replace(config, data=few, extra_data=(many,)))
     assert data.scheme is MTFL_5
     assert data.train.points.shape[1:] == (5, 2)
     with pytest.raises(InputError, match="no conversion from 'mtfl5' to 'ibug68'"):
-        training_data(dataclasses.replace(config, data=many, more=(few,)))
+        training_data(dataclasses.replace(config, data=many, extra_data=(few,)))
     other_boxes = dataclasses.replace(many, boxes="mtfl")
     message = r"by the 'mtfl' convention, synthetic faces .*by 'landmarks': choose a rule .*, such as boxes='landmarks'"
     with pytest.raises(InputError, match=message):
-        training_data(dataclasses.replace(config, data=few, more=(other_boxes,)))
+        training_data(dataclasses.replace(config, data=few, extra_data=(other_boxes,)))
 
 
 def test_photos_are_excluded_by_name(synthetic):

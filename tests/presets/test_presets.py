@@ -93,8 +93,10 @@ def test_recipes_accept_any_field_of_a_stage_and_name_unknown_fields():
     augment = AugmentConfig(rotation=10.0, translation=0.0, scale=0.0)
     fields = dict(margin=1.0, augment=augment, steps=10, evaluate_every=5)
     second = dict(fields, model=voting((8, 8, 8, 8, 8, 8)))
-    strong = strong_recipe(name="x", data=DataConfig(name="pts"), stage1=dict(fields, keep=3), stage2=second, seed=4)
-    assert (strong.seed, strong.stage1.keep, strong.stage2.steps) == (4, 3, 10)
+    strong = strong_recipe(
+        name="x", data=DataConfig(name="pts"), stage1=dict(fields, keep_checkpoints=3), stage2=second, seed=4
+    )
+    assert (strong.seed, strong.stage1.keep_checkpoints, strong.stage2.steps) == (4, 3, 10)
     assert strong.stage2.loss.reference_size == 128
     paper = paper_recipe(name="x", data=DataConfig(name="pts"), stage1=fields, stage2=fields)
     assert (paper.stage1.steps, paper.stage1.batch_size, paper.stage1.loss.reduction) == (

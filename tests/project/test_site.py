@@ -44,7 +44,7 @@ def test_measured_results_are_pages_with_their_pictures(site):
 
 def test_the_page_of_commands_has_their_options(site):
     page = (site / "reference" / "commands" / "index.html").read_text()
-    assert all(option in page for option in ("--min_cutoff", "--stage1.loss.name", "--grid.how", "--against"))
+    assert all(option in page for option in ("--min_cutoff", "--stage1.loss.name", "--grid.execution", "--against"))
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def _label(arguments: list[str]) -> None:
     pack({"train": chosen}, options.output, source=f"{options.resolve().root}, by {options.model}", **settings)
     output = printable(options.output)
     print(f"{output}: {len(chosen)} faces of {size} x {size} pixels, {localizer.scheme.points} points each")
-    print(f'to add them to the training data: more=(DataConfig(name="packed", root="{output}"),)')
+    print(f'to add them to the training data: extra_data=(DataConfig(name="packed", root="{output}"),)')
 
 
 def _pack(arguments: list[str]) -> None:

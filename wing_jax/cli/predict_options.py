@@ -28,9 +28,7 @@ class PredictOptions:
     flip: bool = False  # average the prediction with that of the mirrored image
     camera: int = -1  # number of the camera to use; -1: none
     window: bool = True  # show the camera's picture in a window; press q to stop
-    detect_every: int = (
-        10  # video: run the detector every this many frames, and track in between; 1: every frame
-    )
+    detect_every: int = 10  # video: run the detector every this many frames, and track in between; 1: every frame
     smooth: bool = True  # video: smooth the landmarks with a One-Euro filter
     min_cutoff: float = 1.0  # cut-off frequency of the filter at rest, in Hz; lower is steadier
     beta: float = 30.0  # speed coefficient of the filter; with a higher one, it lags less behind quick movements

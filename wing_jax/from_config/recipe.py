@@ -57,7 +57,7 @@ def stage_of(stage: StageConfig) -> StageSpec:
         ema=stage.optimizer.ema,
         start="mean_shape" if stage.model.output_bias == "mean_shape" else "random",
         evaluate_every=stage.evaluate_every,
-        keep=stage.keep,
+        keep_checkpoints=stage.keep_checkpoints,
         precision=stage.model.precision,
         center=stage.center,
         **second_stage_options,

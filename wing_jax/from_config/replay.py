@@ -66,7 +66,7 @@ def _replay(record: str | Path, stage: int, step: int, message: str, config: Con
     settings = settings_of(config, mesh_of(config))
     setup = _setup(config, stage, settings)
     spec, runner, state = setup.spec, make_runner(setup, settings), setup.state(seed=config.seed)
-    with Checkpoints(config.folder / f"stage{stage}" / "checkpoints", keep=spec.keep) as checkpoints:
+    with Checkpoints(config.folder / f"stage{stage}" / "checkpoints", keep=spec.keep_checkpoints) as checkpoints:
         state, first = checkpoints.restore_newest(state)
     if first >= step:
         raise InputError(

@@ -76,7 +76,7 @@ def _save_models(config: SweepConfig, data: TrainingData, result: "SweepResult",
 
 
 def make_sweep_runner(config: SweepConfig, setup: StageSetup, trials: list[Trial], mesh: Mesh) -> SweepRunner:
-    """Return the runner for the config's `grid.how`; for "auto" on GPUs and TPUs, the faster way is measured."""
+    """Return the runner for the config's `grid.execution`; for "auto" on GPUs and TPUs, the faster way is measured."""
 
     def make(how: str) -> SweepRunner:
         stage = config.stage1 if setup.number == 1 else config.stage2
@@ -84,9 +84,9 @@ def make_sweep_runner(config: SweepConfig, setup: StageSetup, trials: list[Trial
         rate = stage.optimizer.learning_rate
         return SweepRunner(setup, trials, seed=config.seed, learning_rate=rate, mesh=mesh, how=how)
 
-    how = config.grid.how
+    how = config.grid.execution
     if how == "round_robin" and mesh.size > 1:
-        raise InputError('grid.how="round_robin" needs one device: set devices=1, or grid.how to "scan"')
+        raise InputError('grid.execution="round_robin" needs one device: set devices=1, or grid.execution to "scan"')
     if how != "auto":
         return make(how)
     if jax.default_backend() == "cpu":
@@ -118,7 +118,7 @@ def train_trials(
     folder: Path,
     callbacks: Sequence[Callback] = (),
 ) -> SweepResult:
-    """Train the trials on the setup, with the seed and `grid.how` of `config`.
+    """Train the trials on the setup, with the seed and `grid.execution` of `config`.
 
     Logs and checkpoints are in `folder`; training resumes from the newest checkpoint.
 

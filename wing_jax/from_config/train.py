@@ -55,14 +55,14 @@ def train(config: Config) -> TrainResult:
 def sources_of(config: Config) -> list[FaceSource]:
     """Read the sets of faces that `config` trains on.
 
-    If `config.more` repeats the first set, the photos held out from it are left out there too.
+    If `config.extra_data` repeats the first set, the photos held out from it are left out there too.
 
     Raises:
       InputError: the data are invalid.
     """
     faces = _read_train_faces(config.data, config)
     sources = [FaceSource(faces=faces, copies=config.data.copies, reshaped=config.data.reshaped)]
-    for data in config.more:
+    for data in config.extra_data:
         scheme = faces.scheme.name if faces.scheme.name in SCHEMES else config.data.scheme
         more = _read_train_faces(data if data.scheme else dataclasses.replace(data, scheme=scheme), config)
         if (data.name, os.path.realpath(data.root)) == (config.data.name, os.path.realpath(config.data.root)):
@@ -83,7 +83,7 @@ def read_split(data: DataConfig, split: str, *, count: int, seed: int = 0) -> Fa
 
 def held_out_rule(data: DataConfig, *, seed: int) -> HeldOut:
     """Return the rule by which a training on `data` chooses its validation faces."""
-    rule = HeldOut(data=data.name, validation=data.validation, without=tuple(data.without))
+    rule = HeldOut(data=data.name, validation=data.validation, without=tuple(data.exclude))
     return dataclasses.replace(rule, faces=data.train_faces, seed=seed) if data.name == "synthetic" else rule
 
 
@@ -181,4 +181,4 @@ def _to_json(config: Config) -> dict[str, Any]:
 
 
 def _read_train_faces(data: DataConfig, config: Config) -> FaceSet:
-    return read_split(data, "train", count=data.train_faces, seed=config.seed).without(data.without)
+    return read_split(data, "train", count=data.train_faces, seed=config.seed).exclude(data.without)

@@ -88,7 +88,7 @@ def unreadable_record(path: Path, error: Exception) -> InputError:
 
 # Fields that may change between runs: names and how the work is distributed, and in every section the paths.
 FREE = ("name", "output", "devices", "parallel", "processes", "steps_per_call")
-FREE_IN_PARTS = ("root", "keep")
+FREE_IN_PARTS = ("root", "keep_checkpoints")
 
 
 def fixed_leaves(value: Any, *, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -128,7 +128,7 @@ def describe(recipe: Recipe, sources: Sequence[FaceSource], *, seed: int) -> dic
                 {
                     field.name: _to_json(getattr(stage, field.name))
                     for field in dataclasses.fields(stage)
-                    if field.name != "keep"
+                    if field.name != "keep_checkpoints"
                 }
                 for stage in recipe.stages
             ],

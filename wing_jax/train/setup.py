@@ -234,7 +234,7 @@ def train_stage(
                 batch_size=spec.batch_size,
                 evaluate_every=spec.validation_steps,
                 log_every=max(LOG_EVERY, settings.steps_a_program),
-                keep=spec.keep,
+                keep=spec.keep_checkpoints,
             ),
             callbacks=settings.callbacks,
             quiet=settings.quiet,

@@ -46,7 +46,7 @@ class StageSpec(Value):
       start: "mean_shape": the untrained network predicts the mean shape, if its model has a method
         `start_at(variables, points)`. "random": the network starts as initialized.
       evaluate_every: steps between validations, and between checkpoints; 0: a twentieth of all steps.
-      keep: number of newest checkpoints on disk; the best one is also kept.
+      keep_checkpoints: number of newest checkpoints on disk; the best one is also kept.
       precision: precision of activations in training, for a linen module with a field `dtype`: "float32", "bfloat16",
         or "auto" (bfloat16 on GPU and TPU). None: the module's own.
       center: center of the first stage's crop: the center of the "box", or the mean position of the "shape" in the box.
@@ -74,14 +74,14 @@ class StageSpec(Value):
     ema: float = 0.999
     start: Literal["mean_shape", "random"] = "mean_shape"
     evaluate_every: int = 0
-    keep: int = 2
+    keep_checkpoints: int = 2
     precision: Precision | None = None
     center: Center = "box"
     stage2_crops: Stage2Crops = "predicted"
     draws: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("input_size", "steps", "batch_size", "keep", "draws"):
+        for name in ("input_size", "steps", "batch_size", "keep_checkpoints", "draws"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise InputError(f"StageSpec: {name}={quoted(value)} must be a whole number of at least 1")
