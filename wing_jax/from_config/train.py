@@ -181,4 +181,4 @@ def _to_json(config: Config) -> dict[str, Any]:
 
 
 def _read_train_faces(data: DataConfig, config: Config) -> FaceSet:
-    return read_split(data, "train", count=data.train_faces, seed=config.seed).exclude(data.without)
+    return read_split(data, "train", count=data.train_faces, seed=config.seed).without(data.exclude)
