@@ -23,6 +23,10 @@ class InputError(ValueError):
         super().__init__(one_line(message))
 
 
+class NoFacesError(InputError):
+    """A split of a data set has no faces: none of its files is there."""
+
+
 class TrainingInterrupted(Exception):
     """Training was asked to stop and has saved its state; the message names the step.
 

@@ -199,9 +199,23 @@ def test_packed_sets_have_the_splits_that_were_packed(capsys, tmp_path):
     assert "1 of 1 faces" in output_of(capsys, "show", "lapa-packed", "--split", "val", "--output", "val.png")
 
 
+def test_a_split_that_cannot_be_read_fails_the_check(capsys, tmp_path):
+    """It is there, so it is a fault, not a missing split; other commands refuse the data set."""
+    write_lapa(tmp_path / "lapa")
+    for path in tmp_path.rglob("val/**/*.txt"):
+        path.write_text("106\n")
+    with pytest.raises(SystemExit) as stopped:
+        main(["data", "check", "lapa"])
+    assert stopped.value.code == 1
+    output = capsys.readouterr()
+    assert "split 'val': " in output.out
+    assert "missing" not in output.err
+    assert "split 'val': " in error_of(capsys, "pack", "lapa", "packed", "--size", "32")
+
+
 def test_missing_splits_are_reported(capsys, w300):
     main(["data", "check", str(w300)])
-    assert "missing or not readable: split 'private': " in capsys.readouterr().err
+    assert "missing: split 'private': " in capsys.readouterr().err
 
 
 def test_pack_rejects_a_set_with_faults(capsys, w300):

@@ -73,6 +73,11 @@ def test_unavailable_converted_points_do_not_count():
     assert faces.visible.sum() == 2 * 27
 
 
+def test_invalid_choices_are_refused(unchecked):
+    assert "occluded='drop' must be one of 'keep', 'ignore'" in refusal("synthetic", "train", count=1, occluded="drop")
+    assert "picture_size='x' must be one of 'check'" in refusal("synthetic", "train", count=1, picture_size="x")
+
+
 def test_required_arguments(tmp_path):
     assert "has no split 'val': it has train, test, private" in refusal("w300", "val", root=str(tmp_path))
     assert "needs a root: pass the folder or file" in refusal("coco", "train", scheme="ibug68")

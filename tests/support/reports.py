@@ -70,7 +70,7 @@ def write_report(folder, *, truth=None, faces_per_sheet=3, **changes):
         "measurements": evaluation.measurements,
         "faces": evaluation.faces,
         "predicted": evaluation.points,
-        "faces_a_sheet": faces_a_sheet,
+        "faces_per_sheet": faces_per_sheet,
     }
     return page.write_report(folder, **{**arguments, **changes})
 

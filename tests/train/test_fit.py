@@ -178,15 +178,19 @@ class WrongShape(nn.Module):
         ({"faces": []}, "faces: got an empty list: pass a FaceSet"),
         ({"stages": []}, "stages: got 0: pass one or two StageSpecs"),
         ({"stages": "w300"}, "stages='w300': pass StageSpecs or a Recipe"),
-        ({"stages": {"model": WrongShape()}}, r"must answer float \[1, 68, 2\]"),
+        ({"stages": {"model": WrongShape()}}, r"must return float \[1, 68, 2\]"),
         ({"stages": {"model": 3}}, "model=3 has no `init` and `apply`"),
         ({"stages": {"loss": lambda p, t: ((p - t) ** 2).sum(-1)}}, "it must be elementwise and not reduced"),
         ({"stages": {"loss": lambda p, t: jnp.abs(p - t) * jnp.nan}}, r"stage 1: the loss is nan at step 1: lower"),
+        ({"input": "disk"}, "input='disk' must be one of 'device', 'tfdata'"),
+        ({"parallel": "gpu"}, "parallel='gpu' must be one of 'jit', 'pmap'"),
+        ({"store": "png"}, "store='png' must be one of 'pixels', 'jpeg'"),
+        ({"processes": "two"}, "processes='two' must be one of 'one', 'many'"),
         ({"validation": 1.5}, "validation=1.5: pass a share between 0 and 1"),
         ({"balance": lambda points, visible, flip: np.ones(3)}, "it must return how often each of the"),
     ],
 )
-def test_invalid_arguments_are_refused_in_one_line(faces, arguments, message):
+def test_invalid_arguments_are_refused_in_one_line(faces, arguments, message, unchecked):
     arguments = {"faces": faces, "stages": stage(), **arguments}
     if isinstance(arguments["stages"], dict):
         stage_arguments = arguments["stages"]
@@ -208,10 +212,15 @@ def test_invalid_arguments_are_refused_in_one_line(faces, arguments, message):
         ("input_size", 5_000, "input_size=5000 must be at most"),
         ("loss", "wing", "loss='wing' must be a function"),
         ("optimizer", 1e-3, "optimizer='?0.001'? must be an optax transformation"),
+        ("stage2_crops", "detected", "stage2_crops='detected' must be one of 'predicted', 'annotated'"),
+        ("reduction", "sum", "reduction='sum' must be one of 'sum_over_points_mean_over_batch', 'mean'"),
+        ("center", "eyes", "center='eyes' must be one of 'box', 'shape'"),
+        ("precision", "float16", "precision='float16' must be one of 'auto', 'float32', 'bfloat16'"),
+        ("start", "zero", "start='zero' must be one of 'mean_shape', 'random'"),
         ("ema", 1.0, "ema=1.0 must be at least 0 and below 1"),
     ],
 )
-def test_invalid_fields_of_a_stage_are_refused(field, value, message):
+def test_invalid_fields_of_a_stage_are_refused(field, value, message, unchecked):
     with pytest.raises(InputError, match=message):
         stage(**{field: value})
 

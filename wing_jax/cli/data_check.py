@@ -35,7 +35,8 @@ def check(arguments: list[str]) -> None:
     options = parse(CheckOptions, arguments, command="data check")
     check_range(options, max_listed=(0, 10**9), workers=(1, 256))
     checks: dict[str, SplitCheck] = {}
-    for split, faces, faults in options.splits():
+    broken: list[str] = []
+    for split, faces, faults in options.splits(broken=broken):
         checks[split] = check_split(faces, faults, workers=options.workers)
     pairs = duplicates(checks)
     console = make_console(width=120)
@@ -44,7 +45,7 @@ def check(arguments: list[str]) -> None:
     console.print(rich_table(_overview(checks, pairs)))
     for split, check in checks.items():
         say(console, f"poses, {split}: {_poses(check.faces)}", soft_wrap=True)
-    faults = [f"{split}: {fault}" for split, check in checks.items() for fault in check.faults]
+    faults = broken + [f"{split}: {fault}" for split, check in checks.items() for fault in check.faults]
     outside = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.outside)]
     cut = [f"{split}: {name}" for split, check in checks.items() for name in _names(check, check.cut)]
     across_splits = [f"{kind}: {first} = {second}" for kind, first, second in pairs]

@@ -10,7 +10,7 @@ import tyro
 from wing_jax.choices import Occluded, PictureSize
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import draws_faces, find_reader, find_splits, load_faces
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, NoFacesError
 from wing_jax.text import quoted
 
 DEFAULT_FACES = 500  # synthetic faces, if no number is given
@@ -72,13 +72,18 @@ class PathOptions(DataOptions):
             raise InputError("no data set is given: pass its folder or file, or --data NAME")
         return dataclasses.replace(self, root=root, data=find_reader(self.data, root)[0])
 
-    def splits(self, *, count: int = DEFAULT_FACES) -> Iterator[tuple[str, FaceSet, list[str]]]:
-        """Yield (name, faces, faults) of all readable splits, or of the chosen one; `count` is for synthetic faces.
+    def splits(
+        self, *, count: int = DEFAULT_FACES, broken: list[str] | None = None
+    ) -> Iterator[tuple[str, FaceSet, list[str]]]:
+        """Yield (name, faces, faults) of all splits that are there, or of the chosen one.
+
+        Splits without files are named on stderr. `count` is for synthetic faces. `broken` collects the errors of splits
+        that are there but cannot be read; without it the first one is raised.
 
         Raises:
-          InputError: no split can be read, or as for `resolve`.
+          InputError: no split can be read, a split is broken, or as for `resolve`.
         """
-        options, errors, succeeded = self.resolve(), [], False
+        options, absent, succeeded = self.resolve(), [], False
         names = find_splits(options.data, options.root)
         count = count if draws_faces(options.data) else 0
         if self.split and self.split not in names:
@@ -88,14 +93,22 @@ class PathOptions(DataOptions):
             try:
                 faces = options.load(split=split, count=count, faults=faults)
             except InputError as error:
-                errors.append(f"split {quoted(split)}: {error}")
+                message = f"split {quoted(split)}: {error}"
+                if isinstance(error, NoFacesError) or isinstance(
+                    error.__cause__, FileNotFoundError | NotADirectoryError
+                ):
+                    absent.append(message)
+                elif broken is None:
+                    raise InputError(message) from error
+                else:
+                    broken += [*(f"{split}: {fault}" for fault in faults), message]
                 continue
             succeeded = True
             yield split, faces, faults
         if not succeeded:
-            raise InputError(errors[0])
-        for message in errors:
-            print(f"missing or not readable: {message}", file=sys.stderr)
+            raise InputError([*(broken or ()), *absent][0])
+        for message in absent:
+            print(f"missing: {message}", file=sys.stderr)
 
     def one_split(self, *, count: int = DEFAULT_FACES) -> FaceSet:
         """Return the faces of the chosen split, or of the first one.

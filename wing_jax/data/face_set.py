@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, Int8, UInt8
 
 from wing_jax.data.images import Embedded, InMemory, Picture, load_picture, picture_name
 from wing_jax.data.limits import LARGEST_COORDINATE, outside_boxes
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, NoFacesError
 from wing_jax.geometry import tight_box
 from wing_jax.schemes import Scheme, SchemeLike
 from wing_jax.text import quoted
@@ -278,7 +278,9 @@ def build_face_set(
                 raise
             faults.append(str(error))
     if not faces:
-        raise InputError(f"{name}: no face remains: {faults[0] if faults else 'the data set is empty'}")
+        if not faults:
+            raise NoFacesError(f"{name}: no face remains: the data set is empty")
+        raise InputError(f"{name}: no face remains: {faults[0]}")
     points = np.stack([face.points for face in faces]).astype(np.float32)
     has_position = np.asarray(np.isfinite(points).all(-1))
     visibility = np.stack([np.broadcast_to(np.int8(face.visibility), (scheme.points,)) for face in faces])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wing_jax.choices import Occluded, PictureSize
 from wing_jax.data.boxes import with_boxes
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.images import is_overlay
@@ -14,6 +15,7 @@ from wing_jax.data.picture_sizes import rescale_faces
 from wing_jax.data.registry import AUTO, READERS, Reader, detect, list_readers
 from wing_jax.errors import InputError
 from wing_jax.runtime.files import refuse_outside_link, refuse_outside_links
+from wing_jax.runtime.parameters import check_choice
 from wing_jax.schemes import SCHEMES, Scheme, SchemeLike, find_scheme, get_conversion
 from wing_jax.text import quoted
 from wing_jax.types import Visibility
@@ -29,8 +31,8 @@ def load_faces(
     images: str | Path = "",
     scheme: SchemeLike = "",
     boxes: str = "given",
-    occluded: str = "keep",
-    picture_size: str = "check",
+    occluded: Occluded = "keep",
+    picture_size: PictureSize = "check",
     count: int = 0,
     seed: int = 0,
     faults: list[str] | None = None,
@@ -68,13 +70,16 @@ def load_faces(
     Raises:
       InputError: there is no such data set, it is not found, or its files are not as published.
     """
+    check_choice("occluded", occluded, Occluded)
+    check_choice("picture_size", picture_size, PictureSize)
     name, reader = find_reader(name, root)
     target_scheme = find_scheme(scheme) if scheme else None
     options = {"images": str(images), "count": count, "detector": boxes == "detector"}
     if images and "images" not in reader.parameters:
         lists = ", ".join(kind for kind, other in list_readers([]) if other.names_pictures)
         raise InputError(
-            f"images={images}: is the folder of pictures for lists ({lists}), not for {quoted(name)}: omit it"
+            f"images={images}: is the folder of pictures of a list; {quoted(name)} is not a list: omit it, or pass "
+            f"data as one of {lists}"
         )
     if count and "count" not in reader.parameters:
         raise InputError(f"count={count}: is a number of faces to draw, but {quoted(name)} is not drawn: omit it")
@@ -210,4 +215,4 @@ def find_data(folder: str) -> Path:
         if (parent / folder).is_dir():
             return parent / folder
     missing = " or ".join(str(parent / folder) for parent in parents)
-    raise InputError(f"no data in {missing}: pass --data.root FOLDER or set WING_JAX_DATA")
+    raise InputError(f"no data in {missing}: pass the data set's folder as root (--root FOLDER), or set WING_JAX_DATA")

@@ -49,12 +49,12 @@ def pack(
     quality: int,
     source: str,
     workers: int = 2,
-    faces_a_shard: int = FACES_PER_SHARD,
+    faces_per_shard: int = FACES_PER_SHARD,
 ) -> dict:
     """Write the faces of `splits` to `folder` as crops of `size` pixels, and return the manifest.
 
     `quality` is that of JPEG, 1 to 100, or 0 for raw bytes, which are faster to read and about fifteen times larger.
-    `source` describes in the manifest what was packed; a file has at most `faces_a_shard` crops.
+    `source` describes in the manifest what was packed; a file has at most `faces_per_shard` crops.
 
     Raises:
       InputError: `folder` is not empty (hidden files are ignored and kept), another process packs into it, or a picture
@@ -63,7 +63,7 @@ def pack(
     folder = Path(folder)
     with only_writer(folder, doing="packs", instead="pass another folder"):
         return _pack(
-            splits, folder, size=size, quality=quality, source=source, workers=workers, faces_per_shard=faces_a_shard
+            splits, folder, size=size, quality=quality, source=source, workers=workers, faces_per_shard=faces_per_shard
         )
 
 
@@ -97,7 +97,7 @@ def _write(
     quality: int,
     source: str,
     workers: int,
-    faces_a_shard: int,
+    faces_per_shard: int,
 ) -> dict:
     first = next(iter(splits.values()))
     counts = {}
@@ -105,7 +105,7 @@ def _write(
         annotation, crops = _crop(faces, size=size, workers=workers)
         np.savez_compressed(folder / f"{split}.npz", allow_pickle=False, **annotation)
         records = [_encode(crop, quality) for crop in crops]
-        _write_shards(folder, split, records, raw=quality == 0, most=faces_a_shard)
+        _write_shards(folder, split, records, raw=quality == 0, most=faces_per_shard)
         counts[split] = len(faces)
     manifest = {
         "format": FORMAT,

@@ -179,7 +179,8 @@ def as_metric(given: Any) -> Metric:
     """Return the metric for a name, a `Metric`, or a function `(predicted, faces) -> [n]`.
 
     Args:
-      given: a key of `METRICS`, a `Metric`, or a function.
+      given: a key of `METRICS`, a `Metric`, or a function. A function that is not registered returns fractions,
+        which tables show in per cent; for another unit pass a `Metric`.
 
     Returns:
       The metric.
@@ -195,6 +196,9 @@ def as_metric(given: Any) -> Metric:
     if isinstance(given, str):
         return METRICS[given]
     name = getattr(given, "__name__", "")
+    registered = METRICS.registered().get(name)
+    if registered is not None and registered.function is given:
+        return registered
     return Metric(name=name or "metric", function=_check_callable(given, name))
 
 

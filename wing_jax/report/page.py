@@ -27,7 +27,7 @@ def write_report(
     measurements: Sequence[Measurement],
     faces: FaceSet,
     predicted: Float[np.ndarray, "n points 2"],
-    faces_a_sheet: int = 8,
+    faces_per_sheet: int = 8,
 ) -> Path:
     """Write the report of an evaluation (`wing_jax.evaluation.Evaluation.report`).
 
@@ -42,7 +42,7 @@ def write_report(
       faces: the annotated faces. Only the images of the faces shown are read; if one cannot be read, its tile says so.
         The entire image is shown if a box has no extent.
       predicted: the predictions of that stage, in pixels of the images.
-      faces_a_sheet: the number of best, typical and worst faces to show.
+      faces_per_sheet: the number of best, typical and worst faces to show.
 
     Returns:
       The path of its index.html.
@@ -63,7 +63,7 @@ def write_report(
         "\n".join(map(tables.markdown, grids)), encoding="utf-8", errors="backslashreplace"
     )
     shown = headline(measurements)
-    sheets = _write_sheets(folder, shown, predicted, faces, count=faces_a_sheet)
+    sheets = _write_sheets(folder, shown, predicted, faces, count=faces_per_sheet)
     parts = [
         f"<h1>{escape(title)}</h1>",
         _cards(summary),

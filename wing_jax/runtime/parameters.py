@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from wing_jax.errors import InputError
 from wing_jax.text import cut, quoted
@@ -56,6 +56,12 @@ def _list_parameters(function: Callable, skip: int, without: Iterable[str]) -> l
     excluded = set(without)
     parameters = list(inspect.signature(function).parameters.values())[skip:]
     return [parameter for parameter in parameters if parameter.kind in kinds and parameter.name not in excluded]
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Raise InputError if `value` of the argument `name` is not one of the `Literal` type `choices`."""
+    if value not in get_args(choices):
+        raise InputError(f"{name}={quoted(value)} must be one of {', '.join(map(repr, get_args(choices)))}")
 
 
 def freeze_params(config: Any) -> None:

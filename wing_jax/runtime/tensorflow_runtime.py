@@ -8,7 +8,7 @@ from wing_jax.runtime.extras import require
 
 
 @functools.cache
-def tensorflow(*, asked_for_by: str = "the tf.data input") -> ModuleType:
+def tensorflow(*, purpose: str = "the tf.data input") -> ModuleType:
     """Import `tensorflow`, with no GPU or TPU visible to it.
 
     Raises:
@@ -16,7 +16,7 @@ def tensorflow(*, asked_for_by: str = "the tf.data input") -> ModuleType:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    tf = require("tensorflow", extra="tfdata", purpose=asked_for_by)
+    tf = require("tensorflow", extra="tfdata", purpose=purpose)
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)
     return tf

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from wing_jax.augment import Augmentation
 from wing_jax.balance import Balance
-from wing_jax.choices import Input, Parallel, Store
+from wing_jax.choices import Input, Parallel, Processes, Store
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
 from wing_jax.errors import InputError
@@ -21,6 +21,7 @@ from wing_jax.inference.stage import Stage
 from wing_jax.models import cpu_kernel
 from wing_jax.models.networks import as_network, shapes_of
 from wing_jax.runtime import devices, memory
+from wing_jax.runtime.parameters import check_choice
 from wing_jax.text import quoted
 from wing_jax.train import stages as setups
 from wing_jax.train.data import FaceSource, TrainingData, prepare_data
@@ -83,7 +84,7 @@ def fit(
     device_count: int = 0,
     parallel: Parallel = "jit",
     input: Input = "device",
-    processes: str = "one",
+    processes: Processes = "one",
     steps_per_call: int = 0,
     store: Store = "pixels",
     held_out: HeldOut | None = None,
@@ -134,6 +135,10 @@ def fit(
     >>> result.localizer.scheme.points, result.history[-1]["step"], result.folder
     (68, 2, None)
     """
+    check_choice("parallel", parallel, Parallel)
+    check_choice("input", input, Input)
+    check_choice("processes", processes, Processes)
+    check_choice("store", store, Store)
     recipe = _recipe(stages, augment, balance)
     sources = _sources(faces)
     with devices.default_settings():
@@ -223,7 +228,7 @@ def setup_second(
     )
 
 
-def prepare_devices(count: int, *, processes: str = "one", parallel: Parallel = "jit") -> Mesh:
+def prepare_devices(count: int, *, processes: Processes = "one", parallel: Parallel = "jit") -> Mesh:
     """Return the mesh of devices to train on, of all processes.
 
     XLA's settings are chosen for them if JAX has not started yet. On a CPU the kernel is loaded, and built if needed,

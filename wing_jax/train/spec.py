@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,9 +12,10 @@ import optax
 from wing_jax import augment, losses
 from wing_jax.augment import Augmentation
 from wing_jax.balance import Balance
-from wing_jax.choices import LARGEST_INPUT, Center, Precision, Reduction, Stage2Crops
+from wing_jax.choices import LARGEST_INPUT, Center, Precision, Reduction, Stage2Crops, Start
 from wing_jax.errors import InputError
 from wing_jax.runtime import devices
+from wing_jax.runtime.parameters import check_choice
 from wing_jax.text import quoted
 from wing_jax.train.optimizer import default_optimizer
 from wing_jax.types import Loss
@@ -72,7 +73,7 @@ class StageSpec(Value):
     augment: Sequence[Augmentation] | None = None
     reduction: Reduction = "mean"
     ema: float = 0.999
-    start: Literal["mean_shape", "random"] = "mean_shape"
+    start: Start = "mean_shape"
     evaluate_every: int = 0
     keep_checkpoints: int = 2
     precision: Precision | None = None
@@ -91,6 +92,12 @@ class StageSpec(Value):
             raise InputError(f"StageSpec: loss={quoted(self.loss)} must be a function (predicted, target) -> loss")
         if self.optimizer is not None and not hasattr(self.optimizer, "update"):
             raise InputError(f"StageSpec: optimizer={quoted(self.optimizer)} must be an optax transformation")
+        check_choice("StageSpec: reduction", self.reduction, Reduction)
+        check_choice("StageSpec: center", self.center, Center)
+        check_choice("StageSpec: stage2_crops", self.stage2_crops, Stage2Crops)
+        check_choice("StageSpec: start", self.start, Start)
+        if self.precision is not None:
+            check_choice("StageSpec: precision", self.precision, Precision)
         if not 0 <= self.ema < 1:
             raise InputError(f"StageSpec: ema={self.ema} must be at least 0 and below 1")
 

@@ -31,7 +31,7 @@ from wing_jax.data.readers.aflw import aflw_photo
 from wing_jax.data.readers.listing import LARGEST
 from wing_jax.data.readers.mat_file import not_as_published, read_mat, to_float64
 from wing_jax.data.registry import register_reader
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, NoFacesError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import IBUG_68
 from wing_jax.text import quoted
@@ -61,7 +61,7 @@ def read_aflw2000(root: str | Path, split: str, *, faults: list[str] | None = No
         raise InputError(f"{root}: AFLW2000-3D has no split {quoted(split)}: use 'test', and train on 300W-LP or AFLW")
     files = find_files(_find_folder(root, "AFLW2000"), "image*.mat")
     if not files:
-        raise InputError(f"{root}: no image*.mat here: pass the folder of AFLW2000-3D")
+        raise NoFacesError(f"{root}: no image*.mat here: pass the folder of AFLW2000-3D")
     spellings = Spellings()
     face_readers = (functools.partial(_aflw2000_face, path, spellings) for path in files)
     return build_face_set(face_readers, name="AFLW2000-3D", scheme=IBUG_68, box_convention="landmarks", faults=faults)
@@ -91,7 +91,7 @@ def read_300wlp(root: str | Path, split: str, *, landmarks: str = "3d", faults: 
     root = _find_folder(root, "300W_LP")
     files = [path for part in PARTS for path in find_files(root / "landmarks" / part, "*_pts.mat")]
     if not files:
-        raise InputError(f"{root}: no landmarks/{PARTS[0]}/*_pts.mat or similar here: pass the folder of 300W-LP")
+        raise NoFacesError(f"{root}: no landmarks/{PARTS[0]}/*_pts.mat or similar here: pass the folder of 300W-LP")
     spellings = Spellings()
     face_readers = (functools.partial(_300wlp_face, root, path, f"pts_{landmarks}", spellings) for path in files)
     return build_face_set(face_readers, name="300W-LP", scheme=IBUG_68, box_convention="landmarks", faults=faults)

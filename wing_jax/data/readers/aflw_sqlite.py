@@ -32,7 +32,7 @@ from wing_jax.data.readers.aflw import aflw_photo, image_folder
 from wing_jax.data.readers.listing import numbers
 from wing_jax.data.readers.mat_file import not_as_published
 from wing_jax.data.registry import register_reader
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, NoFacesError
 from wing_jax.schemes import AFLW_21
 from wing_jax.text import quoted
 from wing_jax.types import Visibility
@@ -74,7 +74,7 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
             "papers' split"
         )
     if not path.is_file():
-        raise InputError(f"{path}: no such file: pass the folder that contains it")
+        raise NoFacesError(f"{path}: no such file: pass the folder that contains it")
     try:
         uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"  # opens no other file and takes no locks
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:

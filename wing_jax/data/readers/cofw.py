@@ -31,7 +31,7 @@ from wing_jax.data.readers.listing import LARGEST
 from wing_jax.data.readers.mat73_file import dereference, get_field, is_reference, open_mat73
 from wing_jax.data.readers.mat_file import not_as_published, read_mat, to_float64
 from wing_jax.data.registry import register_reader
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, NoFacesError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import COFW_29, IBUG_68
 from wing_jax.text import cut, quoted
@@ -91,7 +91,7 @@ def read_cofw68(root: str | Path, split: str, *, faults: list[str] | None = None
     patterns = ("*annotations/1_points.mat", "*/*annotations/1_points.mat")
     first = next((path for pattern in patterns for path in find_files(root, pattern)), None)
     if first is None:
-        raise InputError(f"{root}: no test_annotations/1_points.mat here: pass the folder COFW68_Data")
+        raise NoFacesError(f"{root}: no test_annotations/1_points.mat here: pass the folder COFW68_Data")
     folder = first.parent.parent
     path = _find_images([folder, root], split)
     with open_mat73(path) as file:

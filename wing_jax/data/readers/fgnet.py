@@ -23,7 +23,7 @@ from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.picture_finder import Spellings, find_picture_named
 from wing_jax.data.readers.points_file import read_pts
 from wing_jax.data.registry import register_reader
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, NoFacesError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import FGNET_68
 from wing_jax.text import quoted
@@ -52,7 +52,9 @@ def read_fgnet(root: str | Path, split: str, *, faults: list[str] | None = None)
         raise InputError(f"{root}: FG-NET has no split {quoted(split)}: use one of {', '.join(SPLITS)}")
     files = find_files(root / "points", "*.pts")
     if not files:
-        raise InputError(f"{root}: no points/*.pts here: pass the folder of FG-NET, which contains images/ and points/")
+        raise NoFacesError(
+            f"{root}: no points/*.pts here: pass the folder of FG-NET, which contains images/ and points/"
+        )
     spellings = Spellings()
     selected = [path for path in files if (int(_person(path)) % TEST_STEP == 0) == (split == "test")]
     face_readers = (functools.partial(_face, root, path, spellings) for path in selected)

@@ -30,7 +30,7 @@ from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.picture_finder import Spellings, find_picture_named
 from wing_jax.data.readers.listing import numbers, read_rows
 from wing_jax.data.registry import register_reader
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, NoFacesError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import LAPA_106
 from wing_jax.text import quoted
@@ -64,7 +64,7 @@ def read_lapa(root: str | Path, split: str, *, faults: list[str] | None = None) 
     folder = (root / "LaPa" if (root / "LaPa").is_dir() else root) / split
     files = find_files(folder / "landmarks", "*.txt")
     if not files:
-        raise InputError(
+        raise NoFacesError(
             f"{folder}: no landmarks/*.txt here: pass the folder LaPa, which contains train/, val/ and test/"
         )
     spellings = Spellings()
@@ -93,7 +93,7 @@ def read_jd_landmark(root: str | Path, split: str, *, faults: list[str] | None =
     folders = [root / name for name in JD_FOLDERS[split] if (root / name / "landmark").is_dir()]
     files = [path for folder in folders for path in find_files(folder / "landmark", "*.txt")]
     if not files:
-        raise InputError(f"{root}: no {JD_FOLDERS[split][0]}/landmark/*.txt here: pass the JD-landmark folder")
+        raise NoFacesError(f"{root}: no {JD_FOLDERS[split][0]}/landmark/*.txt here: pass the JD-landmark folder")
     boxes = all((folder / "rect").is_dir() for folder in folders)
     spellings = Spellings()
     face_readers = (functools.partial(_jd_face, root, path, boxes, spellings) for path in files)

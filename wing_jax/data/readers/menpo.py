@@ -27,7 +27,7 @@ from wing_jax.data.picture_finder import Spellings, find_picture_beside, find_pi
 from wing_jax.data.readers.aflw import aflw_photo
 from wing_jax.data.readers.points_file import read_pts, read_signed_pts
 from wing_jax.data.registry import register_reader
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, NoFacesError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import IBUG_68
 from wing_jax.text import quoted
@@ -63,7 +63,7 @@ def read_menpo(root: str | Path, split: str, *, faults: list[str] | None = None)
             functools.partial(_menpo_face, path, split, spellings) for path in find_files(root / split, "**/*.pts")
         ]
     if not face_readers:
-        raise InputError(
+        raise NoFacesError(
             f"{root}: no .pts file for {quoted(split)}: pass the folder above merl_rav_organized/ or merl_rav_labels/, "
             f"or for Menpo 2017 the folder above {split}/"
         )

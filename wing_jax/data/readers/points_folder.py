@@ -26,7 +26,7 @@ from wing_jax.data.readers.json_file import json_numbers, read_json
 from wing_jax.data.readers.listing import has_no_position
 from wing_jax.data.readers.points_file import read_pts
 from wing_jax.data.registry import register_reader
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, NoFacesError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import Scheme
 from wing_jax.text import cut, quoted
@@ -51,7 +51,7 @@ def read_points_folder(root: str | Path, *, scheme: Scheme, faults: list[str] | 
         raise InputError(f"{root}: no such folder: pass the folder of your .pts or .ljson files")
     files = [path for path in find_files(root, "**/*") if path.suffix.lower() in (".pts", ".ljson") and path.is_file()]
     if not files:
-        raise InputError(f"{root}: no .pts or .ljson file here or in a subfolder: pass the folder that contains them")
+        raise NoFacesError(f"{root}: no .pts or .ljson file here or in a subfolder: pass the folder that contains them")
     spellings = Spellings()
     face_readers = (functools.partial(_face, root, path, scheme, spellings) for path in files)
     return build_face_set(

@@ -17,7 +17,7 @@ from wing_jax.data.picture_finder import Spellings, find_picture_beside
 from wing_jax.data.readers.points_file import read_pts
 from wing_jax.data.readers.w300_boxes import find_box, read_detector_boxes
 from wing_jax.data.registry import register_reader
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, NoFacesError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import IBUG_68
 
@@ -58,7 +58,7 @@ def read_w300(root: str | Path, split: str, *, detector: bool = False, faults: l
         raise InputError(f"{root}: no such folder: pass the folder that contains afw/, helen/ and lfpw/")
     files = [path for folder in FOLDERS[split] for path in find_files(root / folder, "*.pts")]
     if not files:
-        raise InputError(f"{root}: no .pts file in {', '.join(FOLDERS[split])}: pass the 300-W folder")
+        raise NoFacesError(f"{root}: no .pts file in {', '.join(FOLDERS[split])}: pass the 300-W folder")
     parts = {path.parent.relative_to(root).as_posix() for path in files}
     boxes = {part: read_detector_boxes(root, part) for part in parts} if detector else {}
     spellings = Spellings()

@@ -19,7 +19,7 @@ from wing_jax.data.picture_finder import Spellings, find_picture_of_stem
 from wing_jax.data.readers.points_file import read_pts
 from wing_jax.data.registry import register_reader
 from wing_jax.data.video_frames import read_numbered
-from wing_jax.errors import InputError
+from wing_jax.errors import InputError, NoFacesError
 from wing_jax.runtime.files import find_files
 from wing_jax.schemes import IBUG_68
 from wing_jax.types import Image
@@ -61,7 +61,7 @@ def read_300vw(root: str | Path, split: str, *, faults: list[str] | None = None)
     videos = [(root / number, subset) for subset in SPLITS[split] for number in VIDEOS[subset]]
     videos = [(folder, subset) for folder, subset in videos if folder.is_dir()]
     if not videos:
-        raise InputError(
+        raise NoFacesError(
             f"{root}: no video of the {split} split here ({VIDEOS[SPLITS[split][0]][0]}/ ...): pass the 300-VW folder"
         )
     spellings = Spellings()
