@@ -26,7 +26,7 @@ from wing_jax.choices import (
 )
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
-from wing_jax.runtime.parameters import freeze_params, hash_with_dicts
+from wing_jax.runtime.parameters import check_above, check_range, freeze_params, hash_with_dicts
 from wing_jax.text import quoted, reason
 
 PARSERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
@@ -36,91 +36,84 @@ LARGEST_SEED = 2**32 - 1
 UNIT = (0, 1)
 
 
-def check_range(config: object, **limits: tuple[int | float, int | float]) -> None:
-    """Raise InputError if a field of `config` is outside its `(low, high)` limits."""
-    for name, (low, high) in limits.items():
-        value = getattr(config, name)
-        if not low <= value <= high:
-            raise InputError(f"{name}={value} must be between {low:,} and {high:,}")
-
-
-def _check_above(config: object, *names: str, zero: bool = False) -> None:
-    """Raise InputError unless each of these fields is a finite number above 0; with `zero`, 0 is allowed."""
-    for name in names:
-        value = getattr(config, name)
-        if not (0 <= value < float("inf") and (zero or value)):
-            finite = "" if abs(value) < float("inf") else ", and finite"
-            raise InputError(f"{name}={value} must {'not be below 0' if zero else 'be greater than 0'}{finite}")
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """The source of annotated faces."""
 
-    name: str  # a data set that `wing-jax data formats` lists, also those that other packages register
-    root: str = ""  # folder or file of the data set; empty: searched in WING_JAX_DATA or ../shared/data
+    name: str  # a name that `wing-jax data formats` lists, or one that another package registers
+    root: str = ""  # folder or file of the data set; empty: its usual folder in WING_JAX_DATA or ../shared/data
     images: str = ""  # folder of the pictures of your own coco, imglab or csv file; empty: the paths in that file
-    scheme: str = ""  # of your own data: a TOML file or a published scheme's name; of published data: convert to it
-    boxes: str = "given"  # a rule of `wing_jax.data.boxes`, such as "landmarks"
+    # your own data: its scheme, a TOML file or a published scheme's name; a published set: the scheme to convert its
+    # points to
+    scheme: str = ""
+    # "given": the boxes of the data set; or a key of `wing_jax.data.boxes.RULES`, such as "landmarks"
+    boxes: str = "given"
     occluded: Occluded = "keep"  # points annotated as occluded: keep those with a position, or ignore all
-    # For a picture whose size differs from its annotation: refuse it, or rescale points and boxes to the real size.
+    # for a picture whose size differs from its annotation: "check": reject it; "rescale": rescale its points and boxes
     picture_size: PictureSize = "check"
     train_faces: int = 0  # synthetic faces to render for training (only for "synthetic")
     test_faces: int = 0  # synthetic faces to render for the test (only for "synthetic")
-    store: Store = "pixels"  # face crops in memory; "jpeg": for large sets, with input="tfdata"
+    store: Store = "pixels"  # how face crops are stored in memory; "jpeg": for large sets, only with input="tfdata"
     validation: float = 0.05  # fraction of the training photos held out to choose the best checkpoint
-    exclude: tuple[str, ...] = ()  # photos to leave out of training, if present; for 300-W, FOLDER/NAME
-    reshaped: int = 0  # copies of each face, warped to the shapes of similar faces (`wing_jax.augment.reshaping`)
+    exclude: tuple[str, ...] = ()  # names of photos to exclude from training, if present; for 300-W, FOLDER/NAME
+    # number of additional copies of each face, warped to the shapes of similar faces (`wing_jax.augment.reshaping`)
+    reshaped: int = 0
     copies: int = 1  # how often each face occurs in an epoch, relative to the sets of `Config.extra_data`
 
     def __post_init__(self) -> None:
         if not 0 < self.validation < 1:
-            raise InputError(f"validation={self.validation} must be between 0 and 1: these faces choose the checkpoint")
+            raise InputError(
+                f"validation={self.validation} must be a fraction above 0 and below 1: these faces choose the "
+                f"checkpoint"
+            )
         if self.copies < 1:
             raise InputError(f"copies={self.copies} must be at least 1")
-        _check_above(self, "reshaped", "train_faces", "test_faces", zero=True)
+        check_above(self, "reshaped", "train_faces", "test_faces", zero=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BalanceConfig:
-    """HSM, pose-based data balancing (`wing_jax.balance`)."""
+    """Pose-based data balancing, also called hard sample mining (HSM) (`wing_jax.balance`)."""
 
-    method: Literal["none", "hsm", "official"] = "none"
-    bins: int = 9  # bins of the pose coefficient
-    cap: int = 20  # maximum copies of one face
+    method: Literal["none", "hsm", "official"] = "none"  # hsm: balance poses; none: do not
+    bins: int = 9  # number of bins of the pose coefficient
+    cap: int = 20  # maximum number of copies of one face
 
     def __post_init__(self) -> None:
         if not 1 <= self.bins <= LARGEST_BINS or self.cap < 1:
-            raise InputError(f"bins={self.bins}, cap={self.cap}: bins is 1 to {LARGEST_BINS:,}, cap at least 1")
+            raise InputError(
+                f"bins={self.bins}, cap={self.cap}: bins must be 1 to {LARGEST_BINS:,}, and cap at least 1"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """Random augmentation, sampled anew for every face, also for duplicates, in every epoch. Uniform within +- value.
+    """Random augmentation, sampled for every face (and duplicate) in every epoch, uniformly within +- the value.
 
     Operations set to 0 are skipped and cost nothing. The others run in the order of the fields, with `aspect` first."""
 
     rotation: float  # degrees
     translation: float  # fractions of the crop's side, along x and along y
-    scale: float  # fraction; the crop's side is divided by 1 +- scale
-    aspect: float = 0.0  # fraction; the upright face grows by 1 +- aspect along x and shrinks by the same along y
+    scale: float  # fraction; the crop's side is divided by a random factor of 1 +- scale
+    # fraction; the face's width is multiplied by a random factor of 1 +- aspect, and its height divided by it
+    aspect: float = 0.0
     flip: float = 0.5  # probability
     blur: float = 0.5  # probability of a Gaussian blur
-    blur_sigma: float = 1.0  # pixels of the crop
-    downscale: float = 0.0  # the crop is reduced to 1 / (1 + up to this) of its resolution and enlarged again
+    blur_sigma: float = 1.0  # standard deviation of the blur, in pixels of the crop
+    downscale: float = 0.0  # the crop is reduced by a random factor from 1 to 1 + this, and enlarged again
     color: float = 0.0  # brightness, contrast and channel gains vary by +- this fraction
     noise: float = 0.0  # largest standard deviation of Gaussian noise, in gray levels
     occlusion: float = 0.0  # probability of one gray rectangle
-    occlusion_side: float = 0.4  # its largest side, as a fraction of the crop
+    occlusion_side: float = 0.4  # largest side of the rectangle, as a fraction of the crop's side
     jpeg: float = 0.0  # probability of JPEG compression, at a quality of 20 to 90
-    # Augmentations that other packages register, applied after these: name -> arguments of its function.
+    # registered augmentations of other packages, applied last: {name: {argument: value}}
     extra: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_range(self, flip=UNIT, blur=UNIT, occlusion=UNIT, occlusion_side=UNIT, jpeg=UNIT, color=UNIT)
         check_range(self, rotation=(0, 360), scale=(0, 0.9), aspect=(0, 0.9), noise=(0, 255))
-        _check_above(self, "translation", "downscale", zero=True)
-        _check_above(self, "blur_sigma")
+        check_above(self, "translation", "downscale", zero=True)
+        check_above(self, "blur_sigma")
 
     __hash__ = hash_with_dicts
 
@@ -130,11 +123,12 @@ class ModelConfig:
     """A network: its registered name (`wing_jax.models.MODELS`) and its parameters; missing ones have the network's
     defaults. `wing_jax.models.make_model` checks both when it makes the network."""
 
-    name: str = "plain"
+    name: str = "plain"  # registered name of the network
     # For "plain" and "voting": channels, hidden, norm, dropout; for "voting": residual. See the classes for details.
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
-    output_bias: Literal["zero", "mean_shape"] = "zero"  # "mean_shape": the stronger recipe
-    # Of activations in training; parameters, loss and coordinates are always float32. "auto": bfloat16 on GPU and TPU.
+    # start of training: "mean_shape": the network predicts the mean shape; "zero": as initialized
+    output_bias: Literal["zero", "mean_shape"] = "zero"
+    # dtype of activations in training; parameters, loss and points are float32. "auto": bfloat16 on GPU and TPU
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
@@ -148,10 +142,11 @@ class LossConfig:
     """A loss: its registered name (`wing_jax.losses.LOSSES`) and its parameters; missing ones have the loss's
     defaults. `wing_jax.losses.make_loss` checks both when it makes the loss."""
 
-    name: str = "wing"
-    params: dict[str, float] = dataclasses.field(default_factory=dict)  # lengths: pixels of a crop of reference_size
-    reference_size: int | None = None  # pixels; None: the loss's default, 256 for soft_wing and 64 for all others
-    # A sum over the 2L coordinates and a mean over the batch, as in the paper; or a mean over both.
+    name: str = "wing"  # registered name of the loss
+    # parameters of the loss by name; lengths are in pixels of a crop of reference_size
+    params: dict[str, float] = dataclasses.field(default_factory=dict)
+    reference_size: int | None = None  # pixels; None: the default of the loss, 256 for soft_wing, else 64
+    # sum over the 2L coordinates and mean over the batch, as in the paper; or "mean" over both
     reduction: Reduction = "sum_over_points_mean_over_batch"
 
     def __post_init__(self) -> None:
@@ -165,20 +160,20 @@ class OptimizerConfig:
     """The optimizer and its learning rate schedule."""
 
     name: Literal["sgd", "adamw"]
-    learning_rate: float
-    final_learning_rate: float
-    decay: Literal["exponential", "cosine"]
-    weight_decay: float
-    warmup: int = 0  # steps of linear rise
-    momentum: float = 0.9  # sgd
+    learning_rate: float  # initial learning rate, after the warm-up
+    final_learning_rate: float  # learning rate of the last step
+    decay: Literal["exponential", "cosine"]  # how the learning rate falls
+    weight_decay: float  # decoupled from the gradient for adamw
+    warmup: int = 0  # number of steps in which the learning rate rises linearly
+    momentum: float = 0.9  # momentum; only for name="sgd"
     clip: float = 0.0  # largest global gradient norm; 0: none
     ema: float = 0.0  # decay of the averaged parameters, which are evaluated and saved; 0: none
 
     def __post_init__(self) -> None:
-        _check_above(self, "learning_rate")
-        _check_above(self, "final_learning_rate", "weight_decay", "warmup", "clip", zero=True)
+        check_above(self, "learning_rate")
+        check_above(self, "final_learning_rate", "weight_decay", "warmup", "clip", zero=True)
         if self.decay == "exponential":  # cannot reach 0
-            _check_above(self, "final_learning_rate")
+            check_above(self, "final_learning_rate")
         for name in ("momentum", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 0 and below 1")
@@ -186,24 +181,24 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One network and how it is trained."""
+    """One stage: a network and its training."""
 
-    input_size: int  # pixels: the crop's side
-    margin: float  # crop side per side of the face box (stage 2: of the mean shape's box)
+    input_size: int  # side of the crop in pixels
+    margin: float  # side of the crop as a multiple of the face box's larger side (stage 2: of the mean shape's box)
     model: ModelConfig
     loss: LossConfig
     augment: AugmentConfig
     optimizer: OptimizerConfig
-    batch_size: int
-    steps: int
-    evaluate_every: int  # steps; a checkpoint is saved at the same steps
-    keep_checkpoints: int = 2  # newest checkpoints to keep, in addition to the best
-    # Stage 1. "shape": the crop is centered on the face: moved off the box's center by the mean offset of the training
-    # faces. For boxes that are not centered on the face; with flips, the network would learn an average of both sides.
+    batch_size: int  # faces per step, over all devices
+    steps: int  # number of training steps
+    evaluate_every: int  # steps between validations, and between checkpoints
+    keep_checkpoints: int = 2  # number of newest checkpoints to keep, in addition to the best
+    # Center of stage 1's crop: "box": the center of the box; "shape": the mean position of the training faces in their
+    # boxes, for boxes that are not centered on the face (with flips, the network would learn the mean of both sides).
     center: Center = "box"
 
     def __post_init__(self) -> None:
-        _check_above(self, "input_size", "margin", "batch_size", "steps", "evaluate_every", "keep_checkpoints")
+        check_above(self, "input_size", "margin", "batch_size", "steps", "evaluate_every", "keep_checkpoints")
         if self.input_size > LARGEST_INPUT:
             raise InputError(f"input_size={self.input_size} must be at most {LARGEST_INPUT:,}")
 
@@ -213,45 +208,47 @@ class SecondStageConfig(StageConfig):
     """The second network, on crops that the first stage has rotated upright and re-centered.
 
     stage2_crops="predicted": the training crops are made by running the trained first stage on `draws` strong
-    augmentations of every face; "annotated": they are made from the annotated points. In both cases `augment`, which is
-    weaker, is applied to them.
+    augmentations of every face by stage 1's `augment`; "annotated": from the annotated points. In training, this
+    stage's own, weaker `augment` is applied to either.
     """
 
-    stage2_crops: Stage2Crops = "predicted"
-    draws: int = 8
+    stage2_crops: Stage2Crops = "predicted"  # crops placed by the trained stage 1, or by the annotated points
+    draws: int = 8  # with predicted crops: augmented crops of each face
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_above(self, "draws")
+        check_above(self, "draws")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-    """A complete training."""
+    """A complete training run."""
 
-    name: str  # the run's folder is output/name
+    name: str  # name of the run; its folder is output/name
     data: DataConfig
     stage1: StageConfig
     stage2: SecondStageConfig | None = None
     balance: BalanceConfig = BalanceConfig()
-    extra_data: tuple[DataConfig, ...] = ()  # more sets to train on, converted to the points of `data`
-    seed: int = 0
-    output: str = "runs"
+    extra_data: tuple[DataConfig, ...] = ()  # additional data sets to train on, converted to the scheme of `data`
+    seed: int = 0  # seed of initialization, shuffling and augmentation
+    output: str = "runs"  # folder of all runs
     devices: int = 0  # devices to train on; 0: all
-    parallel: Parallel = "jit"
-    # "device": the faces are in device memory and each step makes its batch. "tfdata": for faces that do not fit.
+    parallel: Parallel = "jit"  # how a step runs on several devices; jit uses shard_map
+    # "device": faces and batches are made in device memory; "tfdata": on the host, if they do not fit
     input: Input = "device"
-    # "many": each process of a cluster runs this command (docs/how-to/accelerators.md)
+    # "one"; or "many", if each process of a cluster runs this command
     processes: Literal["one", "many"] = "one"
     steps_per_call: int = 0  # steps in one compiled program; 0: 1 on CPU, 250 on GPU and TPU
-    large_batch: int = 0  # faces per step; rescales the schedules of the stages (`scaled_to_batch`); 0: unchanged
+    large_batch: int = 0  # faces per step; steps and learning rates are rescaled to it; 0: keep batch_size
 
     def __post_init__(self) -> None:
-        _check_above(self, "devices", "steps_per_call", "large_batch", zero=True)
+        check_above(self, "devices", "steps_per_call", "large_batch", zero=True)
         check_range(self, seed=(0, LARGEST_SEED))
         parts = Path(self.name).parts
         if not parts or ".." in parts or Path(self.name).is_absolute() or "\0" in self.name:
-            raise InputError(f"name={quoted(self.name)}: the run's folder is output/name: use no .. and no first /")
+            raise InputError(
+                f"name={quoted(self.name)}: name of the run; its folder is output/name: use no .. and no first /"
+            )
 
     @property
     def folder(self) -> Path:
@@ -260,12 +257,12 @@ class Config:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GridConfig:
-    """The runs of a sweep: all combinations. Empty fields take the values of the first stage; losses other than that of
-    the first stage then have their defaults. A loss without one of the `params` is run once for all its values."""
+    """The runs of a sweep: all combinations of the fields. An empty field keeps the first stage's value. A loss other
+    than the first stage's uses its default parameters. A loss without one of the `params` is run once."""
 
-    seeds: tuple[int, ...] = ()  # of initialization and dropout; all runs share their batches
-    losses: tuple[str, ...] = ()
-    # Values to try for parameters, each for the losses that have it. Lengths are pixels of that loss's reference size:
+    seeds: tuple[int, ...] = ()  # random seeds of initialization and dropout; all runs train on the same batches
+    losses: tuple[str, ...] = ()  # names of losses
+    # values to try for each parameter, in the losses that have it. Lengths are in pixels of that loss's reference size:
     # 256 for soft_wing, 64 for others, and the reference size of the first stage for its loss.
     params: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     learning_rates: tuple[float, ...] = ()  # initial learning rates; the schedule keeps its shape
@@ -290,7 +287,7 @@ class GridConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SweepConfig(Config):
-    """Many trainings of the first stage that differ in a few settings."""
+    """Many training runs of the first stage that differ in a few settings."""
 
     grid: GridConfig = GridConfig()
 
@@ -319,7 +316,7 @@ def load_config(path: str | Path) -> Config:
         try:
             table = PARSERS[ending](source)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: {' '.join(str(error).split())[:200]}") from error
+            raise InputError(f"{path}: {' '.join(str(error).split())[:200]}: correct the file") from error
         return config_of(table, where=str(path))
     scope: dict = {"__file__": str(path)}
     try:
@@ -327,7 +324,7 @@ def load_config(path: str | Path) -> Config:
     except Exception as error:
         raise InputError(f"{path}:{_find_line(error, path)}: {_format_error(error)}") from error
     if not isinstance(scope.get("config"), Config):
-        raise InputError(f"{path}: defines no `config = Config(...)`: see wing-jax config synthetic")
+        raise InputError(f"{path}: defines no `config = Config(...)`: wing-jax config synthetic prints an example")
     return scope["config"]
 
 

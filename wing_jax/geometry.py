@@ -27,7 +27,7 @@ def similarity(
     degrees: Float[Array, "*batch"] | float = 0.0,
     translation: Float[Array, "*batch 2"] | tuple[float, float] = (0.0, 0.0),
 ) -> Affine:
-    """Return the affine that scales, rotates by `degrees` (x towards y), then adds `translation` (in output units).
+    """Return the affine that scales, rotates by `degrees` (x toward y), then adds `translation` (in output units).
 
     The result is `[*batch, 2, 3]`; the batch is the broadcast shape of the arguments.
     """

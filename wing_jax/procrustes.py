@@ -106,7 +106,7 @@ def symmetric_mean(
     fullest = int(np.argmax(pairs.sum(-1)))
     in_mean = pairs[fullest].astype(np.float64)  # points that the mean has so far
     if in_mean.sum() < 2:
-        raise ValueError("no face has two visible points with visible mirror images: add frontal faces")
+        raise ValueError("no face has two visible points whose mirror points are visible too: add frontal faces")
     mean = symmetrize(np.where(pairs[fullest], shapes[fullest], 0), in_mean, flip_permutation)
     for _ in range(rounds):
         usable = (weights * in_mean).sum(-1) >= 2

@@ -2,7 +2,7 @@
 
 Points are (x, y), float32, counted from 0 at the *center* of the top-left pixel: an image of width W spans
 x from -0.5 to W - 0.5. Images are RGB, channels last, rows first. Boxes are x0, y0, x1, y1 in the same
-coordinates. Angles are degrees; a positive rotation turns x towards y, i.e. clockwise as seen on a screen;
+coordinates. Angles are degrees; a positive rotation turns x toward y, i.e. clockwise as seen on a screen;
 yaw > 0 turns the nose to the right of the image.
 
 An *affine* is a 2 x 3 matrix [A | t] that maps a point p to A p + t. A *transform* of a crop is the affine from its

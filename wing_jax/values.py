@@ -15,8 +15,8 @@ class Value:
     """Base of frozen dataclasses that hold arrays; declare them with `eq=False, repr=False`.
 
     Two values are equal if they have the same type and all their fields are equal: arrays by dtype, shape and content
-    (NaN equals NaN), also in nested lists, tuples and dicts. Equal values have equal hashes. Only fields are pickled;
-    the results of `functools.cached_property` are computed again.
+    (NaN equals NaN), including in nested lists, tuples and dicts. Equal values have equal hashes. Only fields are
+    pickled; the results of `functools.cached_property` are computed again.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]

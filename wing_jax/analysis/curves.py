@@ -11,7 +11,7 @@ from wing_jax.types import Loss
 
 
 class Curves(NamedTuple):
-    """The curves of a loss, with one number for each error.
+    """The curves of a loss: arrays of the shape of the errors.
 
     Args:
       value: the value of the loss.
@@ -31,7 +31,7 @@ class Curves(NamedTuple):
 
 
 def curves(loss: Loss, errors: Float[Array, "*errors"]) -> Curves:
-    """Return the curves of the loss at each of `errors` (predicted - target, in the unit of the loss).
+    """Compute value, gradient, curvature and optimal step of the loss at each of `errors` (predicted - target).
 
     The paper's argument (section 4.1) uses `gradient` and `step`: L1 has the gradient 1 at every error and the optimal
     step |x|, L2 has |x| and 1, ln|x| has 1 / |x| and x^2. The errors with the largest gradients determine the direction

@@ -16,11 +16,11 @@ NETWORKS_PER_BATCH = 8
 
 
 class Landscape(NamedTuple):
-    """The means of several losses over the batch, in the order of the losses.
+    """The mean of each loss over the batch on a grid of networks, losses in the order they were passed.
 
     Args:
-      places: the positions along both directions; 0 is the network, 1 a change as large as each filter.
-      values: the means of the losses.
+      places: positions along both directions `[places]`; 0: the network itself, 1: each filter changed by its own norm.
+      values: the mean losses `[losses, places, places]`.
 
     >>> Landscape(jnp.zeros(3), jnp.zeros((2, 3, 3))).values.shape
     (2, 3, 3)
@@ -40,9 +40,9 @@ def landscapes(
     reach: float = 1.0,
     places: int = 21,
 ) -> Landscape:
-    """Compute the losses of `places` x `places` networks around this one, up to `reach` along both directions.
+    """Compute the losses of a grid of `places` x `places` networks around this one, along two random directions.
 
-    The directions are Gaussian and *filter-normalized*: each filter's part is as long as the filter, and biases and
+    The directions are Gaussian and *filter-normalized*: each filter's part has the norm of that filter, and biases and
     normalization do not change (Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018,
     https://arxiv.org/abs/1712.09913). This makes the surfaces of two networks comparable. Every network runs once for
     all losses, with the running statistics of BatchNorm.
@@ -50,12 +50,12 @@ def landscapes(
     Args:
       model: a Flax linen module with an argument `train`.
       variables: its variables, with `params`.
-      batch: crops uint8 `[batch, size, size, 3]`, points `[batch, L, 2]` in pixels of the crop, and which of them are
-        visible.
+      batch: a `wing_jax.types.Batch`: crops uint8 `[batch, size, size, 3]`, points `[batch, L, 2]` in pixels of the
+        crop, and which of them are visible.
       losses: elementwise functions `(predicted, target) -> loss` by name, in pixels of the crop.
       key: a JAX random key for the directions.
-      reach: the largest change along each direction, in lengths of the filters.
-      places: the number of networks along each direction.
+      reach: the largest change along each direction, as a multiple of each filter's norm.
+      places: the number of grid points along each direction.
 
     Returns:
       The places and the values `[losses, places, places]`.

@@ -18,8 +18,8 @@ class LayerGradients(NamedTuple):
 
     Args:
       layers: the names of the layers, from the input to the output.
-      norms: the norms of the gradients with respect to each layer's parameters.
-      cosines: the cosines between the complete gradients.
+      norms: the gradient norms with respect to each layer's parameters, `[losses, layers]`.
+      cosines: the cosines between the losses' gradients with respect to all parameters, `[losses, losses]`.
 
     >>> LayerGradients(("Conv_0",), np.ones((2, 1)), np.eye(2)).layers
     ('Conv_0',)
@@ -41,8 +41,8 @@ def layer_gradients(
     Args:
       model: a Flax linen module with an argument `train`.
       variables: its variables, with `params`.
-      batch: crops uint8 `[batch, size, size, 3]`, points `[batch, L, 2]` in pixels of the crop, and which of them are
-        visible.
+      batch: a `wing_jax.types.Batch`: crops uint8 `[batch, size, size, 3]`, points `[batch, L, 2]` in pixels of the
+        crop, and which of them are visible.
       losses: elementwise functions `(predicted, target) -> loss` by name, in pixels of the crop.
 
     Returns:
@@ -100,7 +100,7 @@ def gradient_agreement(
     [1.0, 1.0]
     """
     if len(batches) < 2:
-        raise ValueError(f"{len(batches)} batches: give two or more batches of different faces")
+        raise ValueError(f"{len(batches)} batches: pass two or more batches of different faces")
     gradients = [_gradients(model, variables, batch, losses) for batch in batches]
     lengths = [jnp.sqrt(_dots(part, part).diagonal()) for part in gradients]
     cosines = [

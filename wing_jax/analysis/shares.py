@@ -20,12 +20,12 @@ EDGES = (0.5, 2.0)  # pixels of a 64 x 64 crop: between small, medium and large 
 
 
 def error_shares(errors: Errors, visible: Shown, *, edges: Sequence[float] = EDGES) -> Float[np.ndarray, "bands"]:
-    """Return the shares of the errors: the fraction of the visible coordinates in each band.
+    """Return the fraction of the visible coordinates whose |error| is in each band between `edges`.
 
     Args:
       errors: signed errors `[faces, L, 2]` of x and y.
-      visible: bool `[faces, L]`, the points that count.
-      edges: the limits between the bands, in the unit of the errors.
+      visible: bool `[faces, L]`, the points to include.
+      edges: the limits of |error| between the bands, ascending, in the unit of the errors.
 
     Returns:
       `[bands]`, which add up to 1.
@@ -50,8 +50,8 @@ def gradient_shares(
     Args:
       loss: an elementwise function `(predicted, target) -> loss`, in the unit of the errors.
       errors: signed errors `[faces, L, 2]` of x and y.
-      visible: bool `[faces, L]`, the points that count.
-      edges: the limits between the bands, in the unit of the errors.
+      visible: bool `[faces, L]`, the points to include.
+      edges: the limits of |error| between the bands, ascending, in the unit of the errors.
 
     Returns:
       `[bands]`.
@@ -73,8 +73,8 @@ def landmark_shares(
     Args:
       loss: an elementwise function `(predicted, target) -> loss`, in the unit of the errors.
       errors: signed errors `[faces, L, 2]` of x and y.
-      visible: bool `[faces, L]`, the points that count.
-      edges: the limits between the bands, in the unit of the errors.
+      visible: bool `[faces, L]`, the points to include.
+      edges: the limits of |error| between the bands, ascending, in the unit of the errors.
 
     Returns:
       `[L, bands]`.
@@ -103,9 +103,9 @@ def group_shares(
     Args:
       loss: an elementwise function `(predicted, target) -> loss`, in the unit of the errors.
       errors: signed errors `[faces, L, 2]` of x and y.
-      visible: bool `[faces, L]`, the points that count.
+      visible: bool `[faces, L]`, the points to include.
       members: bool `[groups, faces]`, the faces of each group.
-      edges: the limits between the bands, in the unit of the errors.
+      edges: the limits of |error| between the bands, ascending, in the unit of the errors.
 
     Returns:
       `[groups, bands]`.
@@ -140,8 +140,8 @@ def wing_shares(
       widths: `[widths]`, in the unit of the errors.
       epsilons: `[epsilons]`, in the unit of the errors.
       errors: signed errors `[faces, L, 2]` of x and y.
-      visible: bool `[faces, L]`, the points that count.
-      edges: the limits between the bands, in the unit of the errors.
+      visible: bool `[faces, L]`, the points to include.
+      edges: the limits of |error| between the bands, ascending, in the unit of the errors.
 
     Returns:
       `[widths, epsilons, bands]`.

@@ -86,7 +86,7 @@ def make_subject(
     """
     if faces.scheme.name != localizer.scheme.name:
         raise InputError(
-            f"the model predicts {localizer.scheme.name}, {faces.name} has {faces.scheme.name}: give faces with the "
+            f"the model predicts {localizer.scheme.name}, {faces.name} has {faces.scheme.name}: pass faces with the "
             "model's scheme"
         )
     stage, crops = localizer.stages[0], on_faces.first_crops(localizer, faces)

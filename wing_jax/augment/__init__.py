@@ -2,7 +2,7 @@
 
 An `Augmentation` samples parameters for each face (`sample`) and applies them to a batch (`apply`). The augmentations
 of a list are independent: removing one does not change the random numbers of the others. Other packages add theirs
-by `register_augmentation`.
+with `register_augmentation`.
 
 Example:
   >>> from wing_jax import augment

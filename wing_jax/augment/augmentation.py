@@ -30,17 +30,17 @@ Factory = Callable[..., "Augmentation"]
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Augmentation:
-    """A random change of face crops, a pair of pure functions.
+    """A random change of face crops: the pure functions `sample` and `apply`.
 
     Args:
-      name: determines its random numbers, along with the seed, the epoch and the position in the epoch. The other
-        augmentations of the list do not change them.
+      name: its name, from which its random numbers are derived, with the seed, the epoch and the position in it. Other
+        augmentations in the list do not affect them.
       sample: `sample(key) -> params`, the parameters of one face as any pytree of arrays. It is vmapped over the faces.
       apply: `apply(matrices, params) -> matrices`, float32 `[n, 2, 3]` in fractions of the crop about its center, or
         `apply(images, params) -> images`, float32 `[n, size, size, 3]` in 0..255; `params` are those of `n` faces.
       on: "geometry" for matrices, "pixels" for images.
-      host: for pixels, the equivalent of `apply` by NumPy or OpenCV on uint8 images `[n, size, size, 3]`, which it may
-        overwrite; for the tf.data input, where OpenCV is faster. None: that input calls `apply` on the CPU device.
+      host: for pixels, the equivalent of `apply` with NumPy or OpenCV on uint8 images `[n, size, size, 3]`, which it
+        may overwrite; for the tf.data input, where OpenCV is faster. None: that input calls `apply` on the CPU device.
 
     Raises:
       InputError: the name is empty, or `on` is not "geometry" or "pixels".
@@ -85,9 +85,9 @@ AUGMENTATIONS: Registry[Factory] = Registry("augmentation", group="wing_jax.augm
 
 
 def register_augmentation(factory: Factory | None = None, *, name: str | None = None) -> Any:
-    """Register a function that returns an `Augmentation` for configs and the command line; a decorator.
+    """Register a function that returns an `Augmentation`, so that configs and the command line find it by name.
 
-    The option is `--stage1.augment.extra.NAME.ARGUMENT VALUE`.
+    Usable as a decorator. The option is `--stage1.augment.extra.NAME.ARGUMENT VALUE` (or `--stage2...`).
 
     Args:
       factory: a function of numeric keyword arguments that returns an `Augmentation`.
@@ -118,7 +118,7 @@ def register_augmentation(factory: Factory | None = None, *, name: str | None = 
 
 
 def make_augmentation(name: str, /, **arguments: int | float) -> Augmentation:
-    """Make an augmentation by the factory registered as `name`.
+    """Make an augmentation with the factory registered as `name`.
 
     Args:
       name: name of a registered factory.
@@ -166,7 +166,7 @@ def check_augmentations(augmentations: Sequence[Augmentation]) -> tuple[Augmenta
 def sample_params(augmentations: Sequence[Augmentation], keys: Array) -> AugmentParams:
     """Sample the parameters of all augmentations, by name, for the faces whose keys are `keys` `[n]`.
 
-    A face's numbers depend only on its key and on the augmentation's name: `sample(fold_in(key, crc32(name)))`.
+    A face's random numbers depend only on its key and on the augmentation's name: `sample(fold_in(key, crc32(name)))`.
 
     Args:
       augmentations: in any order.
@@ -200,7 +200,7 @@ def name_hash(name: str) -> int:
 def apply_geometry(augmentations: Sequence[Augmentation], params: AugmentParams, *, count: int) -> Affine:
     """Compose the matrices `[count, 2, 3]` of all geometric augmentations, in the order of the list.
 
-    They are from the augmented crop to the original crop, in fractions of its side about its center.
+    They map points of the augmented crop to the original crop, in fractions of the side, relative to the center.
 
     Args:
       augmentations: those that sampled `params`; pixel augmentations are skipped.
@@ -208,7 +208,7 @@ def apply_geometry(augmentations: Sequence[Augmentation], params: AugmentParams,
       count: number of faces.
 
     Returns:
-      Affines `[count, 2, 3]`; the identity if there is no geometric augmentation.
+      Affine matrices `[count, 2, 3]`; identities if there is no geometric augmentation.
 
     >>> from wing_jax.augment import flip, rotation
     >>> augmentations = [rotation(20), flip()]

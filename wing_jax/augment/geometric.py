@@ -83,8 +83,8 @@ def scale(fraction: int | float) -> Augmentation:
 
 @register_augmentation
 def aspect_jitter(fraction: int | float) -> Augmentation:
-    """Make the face wider and shorter, or narrower and longer: it grows by 1 +- the sample along x, and shrinks by the
-    same factor along y.
+    """Make the face wider and shorter, or narrower and longer: its width is multiplied by 1 +- the sample, and its
+    height divided by it.
 
     Args:
       fraction: the largest change, 0 to 0.9.
@@ -107,7 +107,7 @@ def aspect_jitter(fraction: int | float) -> Augmentation:
 
 @register_augmentation
 def flip(*, probability: int | float = 0.5) -> Augmentation:
-    """Mirror the face left to right; the scheme's permutation swaps the names of the points.
+    """Mirror the face left to right; left and right points trade places by the scheme's permutation.
 
     Args:
       probability: the share of mirrored faces, 0 to 1.

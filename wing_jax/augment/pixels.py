@@ -54,11 +54,11 @@ class OcclusionParams(NamedTuple):
 
 @register_augmentation
 def blur(probability: int | float, *, sigma: int | float = 1.0) -> Augmentation:
-    """Blur by a Gaussian.
+    """Blur with a Gaussian.
 
     Args:
       probability: the share of blurred crops, 0 to 1.
-      sigma: its standard deviation in pixels of the crop, above 0.
+      sigma: the Gaussian's standard deviation in pixels of the crop, above 0.
 
     Returns:
       The augmentation.
@@ -83,10 +83,10 @@ def blur(probability: int | float, *, sigma: int | float = 1.0) -> Augmentation:
 
 @register_augmentation
 def downscale(factor: int | float) -> Augmentation:
-    """Lower the resolution, to 1 / (1 + a random number up to `factor`); the crop's size does not change.
+    """Lower the resolution by a random factor from 1 to 1 + `factor`; the crop's size does not change.
 
     Args:
-      factor: largest reduction, at least 0.
+      factor: the largest reduction factor minus 1, at least 0: 1.0 lowers the resolution to half or more.
 
     Returns:
       The augmentation.
@@ -106,7 +106,7 @@ def downscale(factor: int | float) -> Augmentation:
 
 @register_augmentation
 def color(fraction: int | float) -> Augmentation:
-    """Vary brightness, contrast and the channels' gains.
+    """Vary brightness, contrast and the gain of each color channel.
 
     Args:
       fraction: the largest change of each, 0 to 1.
@@ -179,7 +179,7 @@ def occlusion(probability: int | float, *, side: int | float = 0.4) -> Augmentat
 
     Args:
       probability: the share of crops with a rectangle, 0 to 1.
-      side: its largest width and height, in fractions of the crop, 0 to 1.
+      side: the rectangle's largest width and height, as fractions of the crop's side, 0 to 1.
 
     Returns:
       The augmentation.
@@ -199,7 +199,7 @@ def occlusion(probability: int | float, *, side: int | float = 0.4) -> Augmentat
 
 @register_augmentation
 def jpeg(probability: int | float) -> Augmentation:
-    """Compress by JPEG at a quality of 20 to 90.
+    """Compress as JPEG at a random quality from 20 to 90.
 
     Args:
       probability: the share of compressed crops, 0 to 1.

@@ -1,4 +1,4 @@
-"""More shapes from few faces: warp each face towards the shape of another face with a similar shape.
+"""More shapes from few faces: warp each face toward the shape of another face with a similar shape.
 
 A similarity (rotation, scale, shift) does not change a face's shape. A warp shows the same skin with a longer chin,
 raised brows or an open mouth, and moves the points with it. Warping towards other faces of the set keeps the new shapes
@@ -66,7 +66,8 @@ def reshaped(face_crops: FaceCrops, *, copies: int, flip: Int[np.ndarray, "point
     neighbors = _Neighbors.from_faces(face_crops, flip)
     if neighbors.neighbor_count < 2:
         raise InputError(
-            f"{len(face_crops.images)} faces are too few to reshape them towards one another: set reshaped=0"
+            f"{len(face_crops.images)} faces are too few to warp them to each other's shapes: set reshaped=0, "
+            f"or add faces"
         )
     memory.refuse_beyond(
         copies * face_crops.images.nbytes, what=f"{copies:,} reshaped copies of each face", fix="set reshaped lower"

@@ -11,10 +11,10 @@ Coefficients = Float[np.ndarray, "faces"]
 def duplication_counts(
     coefficients: Coefficients, *, bins: int, cap: int = 20, seed: int = 0
 ) -> Int[np.ndarray, "faces"]:
-    """Compute how often each face appears, `[faces]`, 1 to `cap`, so that all bins hold as many as the fullest.
+    """Compute how often each face appears in an epoch, so that every bin holds as many faces as the fullest.
 
-    `bins` of equal width span the coefficients. To grow a bin from n to N faces, each face gets N // n copies, and
-    N % n of them, chosen at random by `seed`, get one more. So bins match exactly, except where `cap` limits them
+    `bins` bins of equal width span the coefficients. To grow a bin from n to N faces, each face gets N // n copies, and
+    N % n of them, chosen at random with `seed`, get one more. So bins match exactly, except where `cap` limits them
     (the paper has no cap; without one, a single extreme face could fill a bin). Empty bins stay empty.
 
     Args:
@@ -33,7 +33,7 @@ def duplication_counts(
     [1, 1, 1, 3]
     """
     if cap < 1:
-        raise ValueError(f"cap = {cap}: a face cannot appear less than once")
+        raise ValueError(f"cap = {cap}: pass at least 1")
     bin_index = _bin_index(coefficients, pose_edges(coefficients, bins=bins))
     sizes = np.bincount(bin_index, minlength=bins)
     base_copies, extra_copies = np.divmod(sizes.max(), np.maximum(sizes, 1))
@@ -76,9 +76,9 @@ def pose_edges(coefficients: Coefficients, *, bins: int) -> Float[np.ndarray, "e
     [0.0, 0.5, 1.0]
     """
     if bins < 1:
-        raise ValueError(f"bins = {bins}: pose balancing needs at least 1 bin")
+        raise ValueError(f"bins = {bins}: pass at least 1")
     if not len(coefficients) or not np.isfinite(coefficients).all():
-        raise ValueError("pose coefficients must be finite numbers, at least one: compute them by pose_axis")
+        raise ValueError("pose coefficients must be one or more finite numbers: compute them with pose_axis")
     return np.linspace(coefficients.min(), coefficients.max(), bins + 1)
 
 
@@ -86,9 +86,9 @@ class PoseHistogram(NamedTuple):
     """The number of faces in each bin of the pose coefficient, without and with copies.
 
     Args:
-      edges: of the bins, `[bins + 1]`.
-      before: faces in each bin, without copies.
-      after: faces in each bin, with copies.
+      edges: edges of the bins, `[bins + 1]`.
+      before: faces in each bin, without copies, `[bins]`.
+      after: faces in each bin, with copies, `[bins]`.
 
     >>> PoseHistogram(np.array([0.0, 1.0]), np.array([2]), np.array([5])).table().splitlines()[-1]
     '| all | 2 | 5 |'

@@ -11,7 +11,7 @@ from wing_jax.procrustes import align, flat
 
 
 def official_hsm(*, bins: int = 9) -> Balance:
-    """Return HSM as the authors' code computes it (`official_duplication`), an argument of `wing_jax.fit`.
+    """Return HSM as the authors' code computes it (`official_duplication`), for `wing_jax.fit(balance=...)`.
 
     Args:
       bins: number of bins of |coefficient|.
@@ -34,8 +34,8 @@ class OfficialBalance(NamedTuple):
     """The result of the official balancing.
 
     Args:
-      coefficients: absolute values, in the unit of the shapes.
-      ratios: copies of each face of a bin; 0 for an empty bin.
+      coefficients: absolute pose coefficients `[faces]`, in the unit of the shapes.
+      ratios: copies of each face in each bin, `[bins]`; 0 for an empty bin.
       indices: indices of the faces of an epoch, `[copies]`.
 
     >>> OfficialBalance(np.zeros(1), np.array([2]), np.array([0, 0])).indices.tolist()
@@ -67,7 +67,7 @@ def official_duplication(
     Args:
       shapes: `[faces, L, 2]`, in any unit; all points are visible.
       bins: number of bins of |coefficient|.
-      axis: index of the principal axis that is pose, from 0; None: the choice of `pdb.m`.
+      axis: index of the principal axis that represents pose, from 0; None: the choice of `pdb.m`.
       reflection: whether the alignment may mirror shapes.
 
     Returns:
@@ -82,7 +82,7 @@ def official_duplication(
     """
     raw, _ = check_shapes(shapes, None)
     if len(raw) < 3:
-        raise ValueError(f"{len(raw)} faces are too few to find the axis of pose: pass 3 or more")
+        raise ValueError(f"{len(raw)} faces are too few to find the pose axis: pass 3 or more")
     mean = raw.mean(0)
     aligned = align(raw, mean)
     if reflection:

@@ -35,7 +35,8 @@ Balance: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def hsm(*, bins: int = 9, cap: int = 20) -> Balance:
-    """Return HSM by the paper's text, an argument of `wing_jax.fit`; on |coefficient|, because training flips faces.
+    """Return hard sample mining (HSM) as the paper describes it, for `wing_jax.fit(balance=...)`.\n\n    It uses
+    |coefficient|, because training flips faces.
 
     Args:
       bins: number of bins of |coefficient|.
@@ -70,12 +71,12 @@ class PoseModel(Value):
     Args:
       mean: shape `[L, 2]`, centered.
       axes: principal axes `[axes, L, 2]`, of length 1.
-      variances: variance along each axis.
+      variances: variance along each axis, `[axes]`.
       noise: variance in each other direction.
-      shares: share of each axis in the total variance.
-      correlations: correlation of each axis' coefficients with the shape's asymmetry.
+      shares: fraction of the total variance along each axis, `[axes]`.
+      correlations: correlation of each axis's coefficients with the shape's left-right asymmetry, `[axes]`.
       index: index of the pose axis.
-      coefficients: pose coefficients of the faces passed to `pose_axis`.
+      coefficients: pose coefficients of the faces passed to `pose_axis`, `[faces]`.
 
     >>> from wing_jax.schemes import MTFL_5
     >>> mean = np.array([[0, 0], [4, 0], [2, 2], [1, 4], [3, 4]])
@@ -117,7 +118,7 @@ def pose_axis(
     flip_permutation: Int[np.ndarray, "_"],
     components: int = 6,
 ) -> PoseModel:
-    """Find the principal axis that is pose and each face's coefficient on it.
+    """Find the principal axis that represents pose, and each face's coefficient on it.
 
     Args:
       points: `[faces, points, 2]`, in any unit; the position, scale and rotation of each face do not matter.
@@ -148,16 +149,16 @@ def pose_axis(
     flip = _check_flip(flip_permutation, points.shape[1])
     shapes, visible = check_shapes(points, visible)
     if len(shapes) < 3:
-        raise ValueError(f"{len(shapes)} faces are too few to find the axis of pose: pass 3 or more")
+        raise ValueError(f"{len(shapes)} faces are too few to find the pose axis: pass 3 or more")
     never_visible = ~(visible | visible[:, flip]).any(0)
     if never_visible.any():
         raise ValueError(f"point {int(np.argmax(never_visible))} is never visible: remove it from the shapes")
     if components < 1:
-        raise ValueError(f"components = {components}: the axis of pose needs at least 1")
+        raise ValueError(f"components = {components}: pass at least 1")
     gaussian = fit_shape_gaussian(shapes, visible, flip, components=components)
     deviations = deviations_from_mean(gaussian, shapes, visible)
     if np.ptp(deviations, axis=0).max() < 1e-9:
-        raise ValueError("all faces have the same shape: there is no pose to balance")
+        raise ValueError("all faces have the same shape: add faces in other poses, or do not balance")
     scores = deviations @ gaussian.axes.T
     yaw = deviations @ _yaw_direction(gaussian.mean, flip)
     correlations = np.array([_correlation(column, yaw) for column in scores.T])
@@ -289,5 +290,5 @@ def check_shapes(
     centers = shapes.sum(1, keepdims=True) / visible.sum(1, keepdims=True)
     extents = (np.abs(shapes - centers) * visible).max(1)
     for face in np.flatnonzero(extents <= 1e-9 * (1 + np.abs(centers[:, 0])))[:1]:
-        raise ValueError(f"face {face} has all its visible points in one place: remove the face")
+        raise ValueError(f"face {face} has all its visible points at one position: correct or remove the face")
     return shapes, visible

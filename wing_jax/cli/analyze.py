@@ -10,10 +10,11 @@ import tyro
 from wing_jax.cli.data_source import DataOptions, faces_to_draw
 from wing_jax.cli.options import parse, parse_config
 from wing_jax.cli.usage import stop_with_usage
-from wing_jax.config import LARGEST_SEED, Config, check_range
+from wing_jax.config import LARGEST_SEED, Config
 from wing_jax.errors import InputError
 from wing_jax.report.canvas import Figure
 from wing_jax.runtime.console import make_console, say
+from wing_jax.runtime.parameters import check_range
 from wing_jax.types import Loss
 
 USAGE = """usage: wing-jax analyze ACTION ...
@@ -31,7 +32,7 @@ class Common:
 
     losses: tuple[str, ...] = ("l2", "l1", "smooth_l1", "wing")  # losses to compare
     small: float = 0.5  # errors below this are small; in pixels of a 64 x 64 crop
-    large: float = 2.0  # errors from this on are large; in pixels of a 64 x 64 crop
+    large: float = 2.0  # errors of this size or more are large; in pixels of a 64 x 64 crop
     output: str = "runs/analysis"  # folder for the figures, as SVG and PNG
 
     @property
@@ -50,9 +51,10 @@ class LossesOptions(Common):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelOptions(Common, DataOptions):
-    """Analyze the first stage of MODEL on a data set, and the same network untrained."""
+    """Analyze the first stage of MODEL on a data set; compare it with the same network untrained."""
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
+    # a pretrained model (mtfl, w300) or the folder of a trained model
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     faces: int = 0  # number of faces (only --data synthetic); 0: 500
     batch: int = 64  # number of faces for gradients and loss landscapes
     grid_points: int = 21  # grid points of the loss landscape, in each direction
@@ -61,7 +63,7 @@ class ModelOptions(Common, DataOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FollowedConfig(Config):
-    """A training whose first stage is analyzed."""
+    """A training run whose first stage is analyzed."""
 
     analysis: Common = Common()
 

@@ -23,8 +23,8 @@ class CompareOptions:
 
     reports: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="REPORT [REPORT ...]")]
     """folders that `wing-jax evaluate` wrote"""
-    names: tuple[str, ...] = ()  # titles of the reports; default: the names of the models' folders
-    group: str = "pose"  # compare by this group, such as pose
+    names: tuple[str, ...] = ()  # a title for each report; default: the names of the models' folders
+    group: str = "pose"  # group of faces to compare by, such as pose or subset
     output: str = "runs/compare.png"  # the plot's file
 
 
@@ -34,7 +34,8 @@ def run(arguments: list[str]) -> None:
     names = options.names or tuple(_model_of(Path(report)) for report in options.reports)
     if not options.reports or len(names) != len(options.reports):
         raise InputError(
-            f"{len(options.reports)} reports, {len(names)} names: pass 1 or more reports, and no names or one for each"
+            f"{len(options.reports)} reports, {len(names)} names: pass the folders of one or more reports; "
+            f"--names needs one name for each, or none"
         )
     entries = [_last_stage(Path(report), options.group) for report in options.reports]
     groups = {name: entry["groups"][options.group] for name, entry in zip(names, entries, strict=True)}

@@ -17,7 +17,7 @@ from wing_jax.cli.model import find_model, refuse_hiding
 from wing_jax.cli.named_config import read_config
 from wing_jax.cli.options import parse
 from wing_jax.cli.usage import stop_with_usage
-from wing_jax.config import LARGEST_SEED, check_range
+from wing_jax.config import LARGEST_SEED
 from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
 from wing_jax.data.images import picture_name, write_image
 from wing_jax.data.packed import pack
@@ -33,6 +33,7 @@ from wing_jax.report.faces import annotation_sheet
 from wing_jax.report.schemes import scheme_picture
 from wing_jax.report.tables import Grid, rich_table
 from wing_jax.runtime.console import make_console
+from wing_jax.runtime.parameters import check_range
 from wing_jax.schemes import CONVERSIONS, MTFL_5, SCHEMES, get_conversion
 from wing_jax.text import printable
 
@@ -41,9 +42,10 @@ ONE_BASED_OFFSET = 0.5  # pixels: points further right than this may count from 
 ACTIONS = {
     "check": "read all faces; list missing and broken files, points outside the picture or box, and duplicates",
     "show": "draw faces with their points, point numbers and boxes on one sheet",
-    "stats": "count the attributes; print and plot the poses before and after HSM",
-    "detect": "run a face detector; report how many faces it finds, and their position in its boxes",
-    "label": "let a model predict all its points on faces annotated with a few, and pack the faces where both agree",
+    "stats": "count the attributes; print and plot the poses before and after balancing (HSM)",
+    "detect": "run a face detector; print how many faces it finds and where they are in its boxes",
+    "label": "predict more points on faces annotated with a few, and pack the faces where prediction and "
+    "annotation agree",
     "pack": "crop the faces once and store them compactly, so that training starts in seconds",
     "formats": "list the formats of data sets",
     "schemes": "list and draw the landmark schemes, and list their conversions",
@@ -57,9 +59,9 @@ class ShowOptions(PathOptions):
     split: str = ""  # empty: the first split of the data set
     faces: int = 12  # number of faces
     columns: int = 4  # faces in a row
-    seed: int = 0  # random seed of the choice of faces
+    seed: int = 0  # random seed for choosing the faces
     numbers: bool = True  # draw the number of each point
-    output: str = "runs/faces.png"  # file of the sheet
+    output: str = "runs/faces.png"  # file to write the sheet to
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,8 +73,8 @@ class DetectOptions(PathOptions):
     faces: int = 0  # use this many faces, chosen at random; 0: all
     detector: str = "auto"  # libfacedetection, mtcnn or another registered detector; auto: the first installed
     model: str = ""  # the model to calibrate to the detector; needed for a landmark scheme of your own
-    output: str = ""  # folder for the calibrated model; empty: update it in place (not a packaged model)
-    seed: int = 0  # random seed of the choice of faces
+    output: str = ""  # folder for the calibrated model; empty: update it in place (not possible for a pretrained model)
+    seed: int = 0  # random seed for choosing the faces
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,16 +91,18 @@ class PackOptions(PathOptions):
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]  # a new folder
     config: str = ""  # recommended: a training config, whose crop size is used instead of --size
     size: int = 256  # side of the crops in pixels, without --config
-    quality: int = 60  # JPEG quality, 1 to 100; it matters less than the size; 0: lossless, 25 times larger
+    quality: int = 60  # JPEG quality, 1 to 100; it matters less than the size; 0: lossless, about 25 times larger
     workers: int = 2  # number of threads
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelOptions(PathOptions):
-    """Let MODEL predict all its points on the faces of PATH, of which other points are annotated. The box is computed
-    from those. Faces where prediction and annotation agree are packed in the folder OUTPUT, to train on."""
+    """Predict the points of MODEL on the faces of PATH, which are annotated with other points. The boxes are computed
+    from the annotated points. Faces where prediction and annotation agree are packed in the folder OUTPUT, to train
+    on."""
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
+    # a pretrained model (mtfl, w300) or the folder of a trained model
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]  # a new folder
     split: str = "train"  # the split of the data set
     max_distance: float = 4.0  # maximum mean distance of predicted and annotated points, in % of the box side
@@ -127,7 +131,7 @@ def _show(arguments: list[str]) -> None:
     order = np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]
     shown = faces.take(np.sort(order))
     if mismatches := find_size_mismatches(shown):
-        print(f"{len(mismatches)} of these pictures have another size than in the annotation file, first "
+        print(f"{len(mismatches)} of these pictures are not of the size in the annotation file, first "
               f"{picture_name(mismatches[0])}: see wing-jax data check", file=sys.stderr)  # fmt: skip
     try:
         sheet = annotation_sheet(shown, columns=options.columns, numbers=options.numbers)
@@ -145,7 +149,10 @@ def _detect(arguments: list[str]) -> None:
     faces, detector = options.one_split(), get_detector(options.detector)
     localizer = Localizer.load(find_bundle(options.model).folder) if options.model else None
     if localizer and localizer.scheme.name != faces.scheme.name:
-        raise InputError(f"{options.model} predicts {localizer.scheme.name}, {faces.name} has {faces.scheme.name}")
+        raise InputError(
+            f"{options.model} predicts {localizer.scheme.name}, {faces.name} has {faces.scheme.name}: pass a "
+            f"model with the scheme of the faces, or --scheme"
+        )
     if 0 < options.faces < len(faces):
         faces = faces.take(np.sort(np.random.default_rng(options.seed).permutation(len(faces))[: options.faces]))
     detections = detect_faces(detector, faces)
@@ -153,7 +160,7 @@ def _detect(arguments: list[str]) -> None:
     count = detections.detected.sum()
     print(f"{detector.name} on {name}: {count} of {len(faces)} faces found, {detections.others} other boxes")
     if not detections.detected.any():
-        raise InputError(f"{detector.name} finds none of the faces")
+        raise InputError(f"{detector.name} finds none of the faces: pass another --detector, or see wing-jax data show")
     boxes, points, visible = (
         detections.boxes[detections.detected],
         faces.points[detections.detected],
@@ -164,7 +171,7 @@ def _detect(arguments: list[str]) -> None:
         five = get_conversion(faces.scheme, MTFL_5)
         positions["eyes, nose, mouth corners"] = shape_in_boxes(five.points(points), five.visible(visible), boxes)
     for name, shape in positions.items():
-        print(f"mean shape of {name}: center ({shape.center[0]:+.4f}, {shape.center[1]:+.4f}) sides from the box's, "
+        print(f"mean shape of {name}: center ({shape.center[0]:+.4f}, {shape.center[1]:+.4f}) box sides off, "
               f"side {shape.side:.4f}")  # fmt: skip
     spread = shape_spread(points, visible, boxes)
     print(f"standard deviations over the faces: center {spread[0]:.3f}, {spread[1]:.3f} sides, size {spread[2]:.1%}")
@@ -188,7 +195,7 @@ def _calibration_folder(options: DetectOptions) -> Path:
     place = find_model(options.model)
     if place.pretrained_name and not options.output:
         raise InputError(
-            f"{place.pretrained_name!r} is a packaged model, which is never changed: pass --output FOLDER for a "
+            f"{place.pretrained_name!r} is a pretrained model, which is never changed: pass --output FOLDER for a "
             "calibrated copy, and use that folder as MODEL"
         )
     refuse_hiding(options.output)
@@ -204,8 +211,8 @@ def _label(arguments: list[str]) -> None:
     accepted = labeled.distances <= options.max_distance / 100
     if not accepted.any():
         raise InputError(
-            f"{options.model}: no prediction on {faces.name} is within {options.max_distance} % of the box side of the "
-            f"annotation: the median is {100 * np.median(labeled.distances):.1f} %"
+            f"{options.model}: no prediction on {faces.name} is within {options.max_distance} % of the box side of "
+            f"the annotation; the median is {100 * np.median(labeled.distances):.1f} %: raise --max_distance"
         )
     groups = {"all": np.ones(len(faces), bool)}
     if faces.poses is not None:
@@ -218,7 +225,7 @@ def _label(arguments: list[str]) -> None:
     make_console(width=120).print(rich_table(grid))
     mean_offset = float(np.median(labeled.offsets))
     print(f"the annotated points are {mean_offset:+.2f} pixels right of the predicted ones (median)", end="")
-    print(": do they count from 1?" if mean_offset > ONE_BASED_OFFSET else "")
+    print(": do the annotated coordinates count from 1?" if mean_offset > ONE_BASED_OFFSET else "")
     size = options.size or localizer.stages[-1].face_crop_size
     chosen = labeled.faces.take(np.flatnonzero(accepted))
     settings = {"size": size, "quality": options.quality, "workers": options.workers}
@@ -266,7 +273,7 @@ def _schemes(arguments: list[str]) -> None:
         print(f"{scheme.name}: {scheme.about}")
     for conversion in CONVERSIONS.values():
         count = f"{int(conversion.available.sum())} of {conversion.target.points} points"
-        print(f"{conversion.source.name} -> {conversion.target.name}, {count}; approximates {conversion.approximates}")
+        print(f"{conversion.source.name} -> {conversion.target.name}, {count}; differences: {conversion.approximates}")
     print(printable(f"pictures: {folder}"))
 
 
@@ -276,13 +283,15 @@ def _formats(arguments: list[str]) -> None:
         (
             name,
             kind.title,
-            ", ".join(kind.splits) or "a file each",
+            ", ".join(kind.splits) or "one per file",
             kind.folder or "",
             ", ".join((*kind.endings, *kind.patterns)[:1]),
         )
         for name, kind in list_readers(faults)
     ]
-    grid = Grid(title="", header=("name", "what", "splits", "usual folder", "detected by"), rows=tuple(rows), words=5)
+    grid = Grid(
+        title="", header=("name", "contents", "splits", "usual folder", "detected by file"), rows=tuple(rows), words=5
+    )
     make_console(width=140).print(rich_table(grid))
     for fault in faults:
         print(fault, file=sys.stderr)

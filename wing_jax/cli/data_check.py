@@ -11,11 +11,11 @@ from rich.console import Console
 from wing_jax.balance import pose_axis
 from wing_jax.cli.data_source import PathOptions
 from wing_jax.cli.options import parse
-from wing_jax.config import check_range
 from wing_jax.data.check import SplitCheck, check_split, duplicates, find_renamed_duplicates, shared_faces
 from wing_jax.data.face_set import FaceSet
 from wing_jax.report.tables import Grid, rich_table
 from wing_jax.runtime.console import make_console, say
+from wing_jax.runtime.parameters import check_range
 
 MIN_POSE_FACES = 20  # with fewer faces, a pose axis means nothing
 
@@ -25,7 +25,7 @@ class CheckOptions(PathOptions):
     """Read all faces of PATH and report counts, picture sizes, faults, duplicates across splits, and poses. The exit
     status is 1 if a file is missing or broken."""
 
-    max_listed: int = 10  # list at most this many faults and duplicates of each kind; the table counts all
+    max_listed: int = 10  # list at most this many faults and duplicates of each kind; the table still counts all
     against: str = ""  # folder or file of another data set: list the faces that are in both
     workers: int = 2  # number of threads
 
@@ -59,9 +59,9 @@ def check(arguments: list[str]) -> None:
         ("missing or broken", faults),
         ("annotations that do not fit their pictures", misfits),
         ("pictures with points outside", outside),
-        ("pictures with points outside a box", cut),
-        ("in two splits", across_splits),
-        ("one picture under two names: one may be held out and the other trained on", renamed),
+        ("faces with points outside their box", cut),
+        ("pictures in two splits", across_splits),
+        ("one picture under two names: training may use one and validation the other", renamed),
     ):
         _list(console, title, lines, options.max_listed)
     if options.against:
@@ -76,9 +76,7 @@ def _compare(console: Console, options: CheckOptions, checks: dict[str, SplitChe
         for split, check in checks.items():
             pairs = shared_faces(check.faces, other, workers=options.workers)
             console.print()
-            say(
-                console, f"{split} and {other.name}, {other_split}: {len(pairs)} pairs of the same face", soft_wrap=True
-            )
+            say(console, f"{split} and {other.name}, {other_split}: {len(pairs)} faces in both", soft_wrap=True)
             for correlation, first, second in pairs[: options.max_listed]:
                 say(console, f"  {correlation:.3f}: {first} = {second}", soft_wrap=True)
 
@@ -99,7 +97,7 @@ def _overview(checks: dict[str, SplitCheck], pairs: Sequence[tuple[str, str, str
         )
         for subset in sorted(subsets) if 1 < len(subsets) <= 12 else ():
             rows.append(_row(f"  {subset}", check, np.array(check.faces.subsets) == subset, "", ""))
-    header = ("split", "faces", "photos", "widths", "heights", "broken", "outside", "box cuts", "in two splits")
+    header = ("split", "faces", "photos", "widths", "heights", "broken", "outside", "outside box", "in two splits")
     return Grid(title="", header=header, rows=tuple(rows), words=1)
 
 
@@ -126,7 +124,7 @@ def _poses(faces: FaceSet) -> str:
         counts = Counter(faces.poses)
         return ", ".join(f"{pose} {counts[pose]}" for pose in sorted(counts))
     if len(faces) < MIN_POSE_FACES:
-        return f"fewer than {MIN_POSE_FACES} faces: no pose axis is computed"
+        return f"not computed, because there are fewer than {MIN_POSE_FACES} faces"
     try:
         model = pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
     except ValueError as error:

@@ -22,12 +22,16 @@ class DataOptions:
 
     data: str  # name of the data set or format; `wing-jax data formats` lists them
     root: str = ""  # folder or file of the data set; empty: its usual folder in WING_JAX_DATA or ../shared/data
-    split: str = "test"  # the split of the data set: test, train, private, val
-    images: str = ""  # folder of the pictures of a list (COCO, imglab, CSV); empty: as in the list
-    scheme: str = ""  # landmark scheme of your own data (a name or a TOML file), or a scheme to convert to
-    boxes: str = "given"  # given: the boxes of the data set; or a rule of wing_jax.data.boxes, such as landmarks
+    split: str = "test"  # the split of the data set: test, train, or another that `wing-jax data formats` lists
+    # folder of the pictures that an annotation file (COCO, imglab, CSV) names; empty: the paths in that file
+    images: str = ""
+    # your own data: its landmark scheme (a name or a TOML file); a published set: the scheme to convert its points to
+    scheme: str = ""
+    # given: the boxes of the data set; or a key of wing_jax.data.boxes.RULES, such as landmarks (the tight box of the
+    # points)
+    boxes: str = "given"
     occluded: Occluded = "keep"  # points annotated as occluded: keep (if they have a position) or ignore
-    # For pictures of another size than in the annotation file: report or reject them, or rescale points and boxes.
+    # for pictures whose size differs from the annotation file; check: reject them; rescale: rescale points and boxes
     picture_size: PictureSize = "check"
 
     def load(self, *, split: str = "", count: int = 0, seed: int = 0, faults: list[str] | None = None) -> FaceSet:
@@ -57,7 +61,7 @@ class PathOptions(DataOptions):
 
     path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[PATH]")] = ""  # folder or file of the data set
     data: str = "auto"  # name of the data set or format; auto: detected from the file layout
-    split: str = ""  # empty: all splits
+    split: str = ""  # the split; empty: all splits
 
     def resolve(self) -> "PathOptions":
         """Return these options with the name and root of the data set.
@@ -87,7 +91,9 @@ class PathOptions(DataOptions):
         names = find_splits(options.data, options.root)
         count = count if draws_faces(options.data) else 0
         if self.split and self.split not in names:
-            raise InputError(f"{options.root or options.data}: no split {quoted(self.split)}")
+            raise InputError(
+                f"{options.root or options.data}: no split {quoted(self.split)}: use one of {', '.join(names)}"
+            )
         for split in (self.split,) if self.split else names:
             faults: list[str] = []
             try:

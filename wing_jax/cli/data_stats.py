@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from wing_jax import balance
 from wing_jax.cli.data_source import PathOptions, faces_to_draw
 from wing_jax.cli.options import parse
-from wing_jax.config import LARGEST_BINS, check_range
+from wing_jax.config import LARGEST_BINS
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import find_data
 from wing_jax.data.readers.aflw_shapes import read_aflw_shapes
@@ -17,6 +17,7 @@ from wing_jax.errors import InputError
 from wing_jax.report.plots import save_figure
 from wing_jax.report.pose import pose_figure
 from wing_jax.runtime.console import make_console, say
+from wing_jax.runtime.parameters import check_range
 from wing_jax.schemes import Scheme
 
 
@@ -27,8 +28,8 @@ class StatsOptions(PathOptions):
 
     split: str = ""  # empty: the first split of the data set
     faces: int = 0  # number of faces (only --data synthetic); 0: 2,000
-    bins: int = 9  # bins of the absolute pose coefficient
-    cap: int = 20  # HSM makes at most this many copies of a face
+    bins: int = 9  # number of bins of the absolute pose coefficient
+    cap: int = 20  # balancing (HSM) makes at most this many copies of a face
     output: str = "runs/poses.png"  # file of the plot
 
 
@@ -79,7 +80,8 @@ def report_poses(
     histogram = balance.pose_histogram(np.abs(model.coefficients), counts, bins=bins)
     console = make_console()
     console.print(
-        f"{len(points)} faces; pose is axis {model.index + 1}, {model.shares[model.index]:.0%} of the variance"
+        f"{len(points)} faces; the pose axis is principal axis {model.index + 1}, with "
+        f"{model.shares[model.index]:.0%} of the variance"
     )
     for number, correlation in enumerate(model.correlations, 1):
         console.print(f"  axis {number}: correlation with the left-right asymmetry {correlation:.3f}")

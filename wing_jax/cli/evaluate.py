@@ -11,7 +11,7 @@ import tyro
 from wing_jax.cli.data_source import DEFAULT_FACES, DataOptions, faces_to_draw
 from wing_jax.cli.model import find_model, held_out_of
 from wing_jax.cli.options import parse
-from wing_jax.config import LARGEST_SEED, check_range
+from wing_jax.config import LARGEST_SEED
 from wing_jax.data.boxes import convert_boxes, shape_in_box
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
@@ -21,6 +21,7 @@ from wing_jax.inference.localizer import Localizer
 from wing_jax.report import canvas, tables
 from wing_jax.report.origin import commit
 from wing_jax.runtime.console import make_console, say
+from wing_jax.runtime.parameters import check_range
 
 HELD_OUT = "held_out"  # the faces that the model's training held out
 # Warn if boxes differ from those of training by more than this, in size and in position (in sides).
@@ -34,13 +35,16 @@ class EvaluateOptions(DataOptions):
     --split held_out measures on the faces that MODEL's training held out to choose its best checkpoint. Compare
     training recipes on these, and keep the test split for the final result."""
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
-    fit_boxes: bool = False  # scale and shift all boxes by the same amount, to fit the faces on average as in training
-    faces: int = 0  # number of faces (only --data synthetic); 0: 500, for held_out as many as in training
+    # a pretrained model (mtfl, w300) or the folder of a trained model
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    # scale and shift all boxes alike, so that faces have the same mean size and position in them as in training
+    fit_boxes: bool = False
+    faces: int = 0  # number of faces (only --data synthetic); 0: 500, or with --split held_out as many as in training
     metrics: tuple[str, ...] = ()  # metrics to report, the main one first; default: all
-    output: str = ""  # the report's folder; empty: report-DATA in MODEL (in runs/packaged/NAME for a packaged model)
-    flip: bool = False  # average the prediction with that of the mirrored image
-    jitter: float = 0.1  # measure again with boxes shifted and resized by up to this fraction of their side
+    output: str = ""  # the report's folder; empty: report-DATA in MODEL (in runs/packaged/NAME for a pretrained model)
+    flip: bool = False  # average the prediction with that for the mirrored image
+    # measure again with boxes randomly shifted and resized by up to this fraction of their side; 0: do not
+    jitter: float = 0.1
     seed: int = 0  # random seed of the jitter
 
 
@@ -74,7 +78,7 @@ def run(arguments: list[str]) -> None:
         title=f"{localizer.metadata.name or Path(options.model).name} on {faces.name}",
         facts={
             "model": f"{options.model}: {localizer.describe()}",
-            "mirror averaging": "yes" if options.flip else "no",
+            "averaged with mirror image": "yes" if options.flip else "no",
             "commit": commit(),
             "command": f"wing-jax evaluate {shlex.join(arguments)}",
         },

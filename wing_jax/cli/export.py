@@ -22,18 +22,20 @@ class ExportOptions:
     """Write the network of each stage of MODEL for another runtime, and a model.json that describes the computation
     between the stages; or write MODEL itself in float16 (half). The files are read back and compared with JAX."""
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
+    # a pretrained model (mtfl, w300) or the folder of a trained model
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     to: str  # onnx, saved-model, tflite, tflite-half, stablehlo, another registered format, or half (float16)
-    output: str = ""  # folder; empty: the folder TO in MODEL (in runs/packaged/NAME for a packaged model)
-    data: str = "synthetic"  # the faces to compare on; synthetic faces need no files
+    output: str = ""  # folder; empty: the folder TO in MODEL (in runs/packaged/NAME for a pretrained model)
+    data: str = "synthetic"  # the data set whose faces the exported files are checked on; synthetic needs no files
     root: str = ""  # the folder or file of the data set
-    images: str = ""  # folder of the pictures of a list (COCO, imglab, CSV); empty: as in the list
+    # folder of the pictures that an annotation file (COCO, imglab, CSV) names; empty: the paths in that file
+    images: str = ""
     scheme: str = ""  # landmark scheme of your own data: a TOML file, or the name of a published scheme
     split: str = "test"  # the split of the data set
 
 
 def run(arguments: list[str]) -> None:
-    """Export, and print how far the other runtime is from JAX."""
+    """Export the model, and print how far the other runtime's points are from JAX's."""
     options = parse(ExportOptions, arguments, command="export")
     place = find_model(options.model)
     if options.to == "half":
@@ -54,7 +56,8 @@ def run(arguments: list[str]) -> None:
             conversion = get_conversion(faces.scheme, localizer.scheme)
         except ValueError as error:
             raise InputError(
-                f"{faces.name}: cannot be converted to {localizer.scheme.name} of {options.model}: pass other --data"
+                f"{faces.name}: its points cannot be converted to {localizer.scheme.name} of {options.model}: "
+                f"pass another --data"
             ) from error
         points, visible = conversion.points(faces.points), conversion.visible(faces.visible)
         faces = dataclasses.replace(faces, scheme=localizer.scheme, points=points, visible=visible)

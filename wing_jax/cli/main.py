@@ -24,10 +24,10 @@ COMMANDS = {
     "compare": "compare evaluations by group of faces, in a table and a plot",
     "data": "check, show, count, label or pack a data set, your own or a published one",
     "reproduce": "repeat a table or figure of the paper",
-    "analyze": "plot which errors the losses act on: the loss functions alone, on a model, during a training",
+    "analyze": "plot which errors the gradients of the losses come from: in theory, on a model, and during training",
     "export": "convert a model for ONNX Runtime, TensorFlow, TFLite or another StableHLO compiler, and check it",
-    "replay": "show the step at which a training diverged: its faces, their losses, its gradient",
-    "devices": "print the devices that JAX uses, and the settings that wing_jax makes",
+    "replay": "show the step at which training diverged: its faces, their losses, its gradient",
+    "devices": "print the devices that JAX uses, and the settings that wing_jax sets",
 }
 TRAINING = ("train", "sweep", "reproduce")  # these save and stop when the scheduler sends SIGTERM
 
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         if error.errno not in (*WRITE_ERRORS, *NAME_ERRORS):
             raise
         target = error.filename or "the output of this command"
-        hint = "make room or fix permissions" if error.errno in WRITE_ERRORS else "choose another name or folder"
+        hint = "free disk space or fix permissions" if error.errno in WRITE_ERRORS else "choose another name or folder"
         print(f"wing-jax: {one_line(f'{target}: {error.strerror}: {hint}')}", file=sys.stderr)
         sys.exit(2)
     except TrainingInterrupted as interruption:

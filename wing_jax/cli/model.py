@@ -21,7 +21,7 @@ def find_model(name: str) -> BundleLocation:
     """
     place = find_bundle(name)
     if place.shadows:
-        note = f"using the model in the folder {place.folder}, not the packaged model {place.shadows!r}"
+        note = f"using the model in the folder {place.folder}, not the pretrained model {place.shadows!r}"
         print(printable(note), file=sys.stderr)
     return place
 
@@ -30,7 +30,8 @@ def refuse_hiding(output: str) -> None:
     """Raise InputError if a model in the folder `output` would take precedence over a packaged model."""
     if (name := str(Path(output))) in pretrained.models():
         raise InputError(
-            f"--output {output}: a model there would be used instead of the packaged model {name!r}: use another folder"
+            f"--output {output}: a model there would be used instead of the pretrained model {name!r}: use "
+            f"another folder"
         )
 
 
@@ -42,7 +43,7 @@ def held_out_of(localizer: Localizer, place: BundleLocation) -> tuple[HeldOut, s
     """
     if localizer.metadata.held_out is not None:
         return localizer.metadata.held_out, ""
-    unrecorded = "the model does not record what its training held out"
+    unrecorded = "the model does not record which photos were held out"
     if (record := _config_of_run(place.folder)) is not None:
         path, config = record
         from wing_jax.from_config.train import held_out_rule
@@ -51,7 +52,8 @@ def held_out_of(localizer: Localizer, place: BundleLocation) -> tuple[HeldOut, s
         return rule, f"{unrecorded}: using {rule.validation:.3g} of the photos, from {path}"
     assumed = HeldOut(data="", validation=DataConfig.validation)
     return assumed, (
-        f"{unrecorded}: assuming the default, {assumed.validation:.3g} of the photos; if data.validation was another, "
+        f"{unrecorded}: assuming the default, {assumed.validation:.3g} of the photos; if data.validation was "
+        f"different, "
         "the model was trained on some of these faces"
     )
 

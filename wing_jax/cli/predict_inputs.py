@@ -52,7 +52,7 @@ def gather_inputs(names: Sequence[str]) -> Inputs:
             photos.append(path)
     (photos, repeated_photos), (videos, repeated_videos) = _remove_duplicates(photos), _remove_duplicates(videos)
     if duplicates := repeated_photos + repeated_videos:
-        notes.append(f"processed once, though given twice or by a link: {_list_names(duplicates)}")
+        notes.append(f"processed only once, although named twice or by a link: {_list_names(duplicates)}")
     return Inputs(photos=tuple(photos), videos=tuple(videos), faults=tuple(faults), notes=tuple(notes))
 
 
@@ -78,16 +78,14 @@ def _read_folder(folder: Path) -> tuple[list[Path], list[InputError], list[str]]
         except InputError as error:
             faults.append(error)
     skipped = [_count_files(files)] if files else []
-    skipped += [f"{len(folders)} sub-folder{'s' * (len(folders) > 1)} (pass sub-folders by name)"] if folders else []
+    skipped += [f"{len(folders)} subfolder{'s' * (len(folders) > 1)} (pass subfolders by name)"] if folders else []
     return photos, faults, [f"{folder}: skipped {' and '.join(skipped)}"] if skipped else []
 
 
 def _no_picture_error(folder: Path, files: Sequence[Path]) -> InputError:
     subfolders = list(itertools.islice(_picture_folders(folder), MAX_NAMES))
     if subfolders:
-        return InputError(
-            f"{folder}: no picture in this folder itself: pass its sub-folders: {_list_names(subfolders)}"
-        )
+        return InputError(f"{folder}: no picture in this folder itself: pass its subfolders: {_list_names(subfolders)}")
     content = f" (only {_count_files(files)})" if files else ""
     return InputError(f"{folder}: no picture in this folder{content}: pictures must end in {' '.join(PICTURE_ENDINGS)}")
 

@@ -14,24 +14,27 @@ from wing_jax.inference.localizer import Localizer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictOptions:
-    """Find the landmarks of all faces in pictures, folders of pictures, videos or the frames of a camera. A picture
+    """Find the landmarks of all faces in pictures, folders of pictures, videos or a camera's frames. A picture
     gets an overlay PNG, a JSON and a .pts per face, and all pictures share one CSV; a video gets an overlay .mp4 and a
     CSV."""
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]  # a packaged model or a folder
+    # a pretrained model (mtfl, w300) or the folder of a trained model
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[IMAGE|FOLDER|VIDEO ...]")] = ()
     """pictures, folders and videos"""
     box: tyro.conf.UseAppendAction[tuple[tuple[float, float, float, float], ...]] = ()
     """x0 y0 x1 y1 in pixels: use this box in every picture instead of a detector; repeat it for more faces."""
-    detector: str = "auto"  # libfacedetection, mtcnn or another registered one; none: the complete picture is the box
+    # libfacedetection, mtcnn or another registered detector; auto: the first one installed; none: the complete picture
+    # is the box
+    detector: str = "auto"
     output: str = "predictions"  # folder for the results
     flip: bool = False  # average the prediction with that of the mirrored image
-    camera: int = -1  # number of the camera to use; -1: none
+    camera: int = -1  # index of the camera to use, from 0; -1: none
     window: bool = True  # show the camera's picture in a window; press q to stop
     detect_every: int = 10  # video: run the detector every this many frames, and track in between; 1: every frame
     smooth: bool = True  # video: smooth the landmarks with a One-Euro filter
     min_cutoff: float = 1.0  # cut-off frequency of the filter at rest, in Hz; lower is steadier
-    beta: float = 30.0  # speed coefficient of the filter; with a higher one, it lags less behind quick movements
+    beta: float = 30.0  # speed coefficient of the filter; a higher one reduces lag in fast movements
     max_frames: int = 0  # video or camera: stop after this many frames; 0: do not stop early
 
 

@@ -19,7 +19,8 @@ from wing_jax.text import printable
 class Options:
     """Repeat a training step that diverged, and show its faces, their losses and its gradient."""
 
-    record: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECORD")]  # diverged-STEP.json of a training
+    # the file diverged-STEP.json in the folder of a training run
+    record: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECORD")]
     rows: int = 12  # how many faces to print and draw, the worst first
 
 

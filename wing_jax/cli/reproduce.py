@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class ReproduceOptions:
     """Repeat an experiment of the paper; write its table as Markdown and JSON, and its figure as PNG.
 
-    Finished trainings are saved: the same command resumes where it was stopped, and targets share trained models.
+    Finished training runs are saved: the same command resumes where it stopped, and targets share trained models.
     """
 
     target: Annotated[
@@ -28,8 +28,9 @@ class ReproduceOptions:
     ]  # the table or figure to repeat
     data: Literal["mtfl", "w300", "aflw", "synthetic"] = "mtfl"  # the data set to train and test on
     root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
-    budget: Literal["trial", "short", "long", "paper"] = "short"  # the length of each training
-    seeds: int = 3  # trainings of each method, each with another seed
+    # length of each training run: trial (a minute, to test), short, long (4 x short), paper (120,000 steps a stage)
+    budget: Literal["trial", "short", "long", "paper"] = "short"
+    seeds: int = 3  # training runs of each method, each with a different seed
     losses: tuple[str, ...] = ("l2", "l1", "smooth_l1", "wing")  # losses to compare
     output: str = "runs/reproduce"  # folder of the results
 

@@ -210,9 +210,7 @@ def to_array(value: Any, requirement: str) -> np.ndarray:
     if isinstance(value, np.ndarray):
         return value
     if isinstance(value, jax.core.Tracer):
-        raise InputError(
-            f"{requirement}, not traced by JAX ({value.aval}): call this outside of jax.jit, vmap and grad"
-        )
+        raise InputError(f"{requirement}, not traced by JAX ({value.aval}): call this outside jax.jit, vmap and grad")
     try:
         return np.asarray(jax.device_get(value) if isinstance(value, jax.Array) else value)
     except Exception as error:  # another library's array may raise anything
@@ -234,7 +232,8 @@ def _describe(value: Any, array: np.ndarray | None = None) -> str:
 
 
 def is_array_like(value: Any) -> bool:
-    """Whether NumPy treats it as an array. Python cannot iterate over a memoryview of several dimensions itself."""
+    """Return whether NumPy treats it as an array. Python cannot iterate over a memoryview of several dimensions
+    itself."""
     return hasattr(value, "__array__") or isinstance(value, memoryview)
 
 

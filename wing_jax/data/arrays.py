@@ -155,10 +155,13 @@ def _parse_visible(visible: Any, has_position: Bool[np.ndarray, "n points"]) -> 
     if array.shape != has_position.shape:
         raise InputError(f"visible must be {list(has_position.shape)}, like points, not {list(array.shape)}")
     if array.dtype != bool and not (array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all()):
-        raise InputError(f"visible must be booleans, not {array.dtype}: True for each point that counts")
+        raise InputError(f"visible must be booleans, not {array.dtype}: True for each point to include")
     shown = array.astype(bool) & has_position
     if not shown.any(1).all():
-        raise InputError(f"visible[{shown.any(1).argmin()}]: no point of this face counts: remove the face")
+        raise InputError(
+            f"visible[{shown.any(1).argmin()}]: no point of this face is visible: mark one as visible, or "
+            f"remove the face"
+        )
     return shown
 
 

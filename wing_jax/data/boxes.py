@@ -26,7 +26,7 @@ RULES = {
     "square landmarks": "the tight box as a square",
     "enlarged": "the data set's box enlarged by a quarter about its center, as the paper's author does for WFLW",
     "detector": "the boxes of iBUG's detector, published with 300-W; only for 300-W",
-    "mtfl": "a square computed from eyes, nose and mouth corners, as for MTFL in this package",
+    "mtfl": "a square computed from eyes, nose and mouth corners, as this package does for MTFL",
 }
 ENLARGED = 1.25  # github.com/FengZhenhua/Wing-Loss, issue 15
 
@@ -40,7 +40,7 @@ def with_boxes(faces: FaceSet, rule: str) -> FaceSet:
     if rule == "given" or (rule == "detector" and faces.box_convention == "300w-detector"):
         return faces
     if rule == "detector":
-        raise InputError(f"{faces.name}: boxes='detector' are published only for 300-W: use another rule")
+        raise InputError(f"{faces.name}: boxes='detector' exist only for 300-W: use another rule, such as 'landmarks'")
     if rule not in RULES:
         raise InputError(f"boxes={quoted(rule)}: use one of {', '.join(RULES)}")
     if rule == "landmarks":

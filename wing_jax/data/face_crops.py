@@ -158,7 +158,7 @@ def crop_faces(faces: FaceSet, *, size: int, workers: int = 2, store: Store = "p
         memory.refuse_beyond(
             3 * len(faces) * size**2,
             what=f"{faces.name}: {len(faces):,} faces cut to {size:,} x {size:,} pixels",
-            fix='use fewer faces, smaller inputs or, for training, data.store="jpeg" with input="tfdata"',
+            fix='use fewer faces, a smaller input_size or, for training, store="jpeg" with input="tfdata"',
         )
     pixels = np.empty((len(faces) if store == "pixels" else 0, size, size, 3), np.uint8)
     records = [b""] * len(faces)
@@ -194,9 +194,7 @@ def check_annotation(faces: FaceSet, index: int, image: Image) -> None:
         others = (
             len(find_size_mismatches(faces)) - 1
         )  # reads only headers, which is fast; 0 if the files state no sizes
-        raise InputError(
-            fault + (f" ({others:,} more pictures have another size than annotated)" if others > 0 else "")
-        )
+        raise InputError(fault + (f" ({others:,} more pictures are not of the annotated size)" if others > 0 else ""))
 
 
 def annotation_fault(faces: FaceSet, index: int, *, width: int, height: int) -> str:

@@ -46,21 +46,17 @@ class FaceSet(Value):
     Args:
       name: the name of the set in reports.
       scheme: the meaning of the points.
-      pictures: the source of each picture, or the pictures `[n, height, width, 3]`.
-      points: `[n, L, 2]`, (x, y) in pixels of the face's own picture.
-      visible: bool `[n, L]`, the points that count in losses and metrics.
-      boxes: `[n, 4]`, x0, y0, x1, y1 in the same pixels.
-      box_convention: the rule that defines the boxes.
-      photos: the photo of each face. Faces of one photo have the same name, and `split` keeps them together.
-      subsets: the part of the set that each face belongs to.
-      visibility: values of `Visibility`; None: not annotated.
-      attributes: booleans `[n]` by name, for evaluation by group.
-      poses: annotated pose class, in order of yaw when sorted.
-      angles: yaw, pitch, roll in degrees, NaN where not annotated.
-      picture_sizes: width and height in the annotation files; 0: not stated.
-      origins: "FILE:LINE" or "FILE" of each annotation, for messages.
-      groups: labels `[n]` by name, for evaluation by group.
-      cropped: the pictures are face crops of other pictures (`wing_jax.data.face_crops`): points may be outside them.
+      pictures: the file or `Embedded` record of each face's picture, or the pictures, RGB uint8 `[n, height, width,
+        3]`. points: `[n, L, 2]`, (x, y) in pixels of the face's own picture. visible: bool `[n, L]`, the points that
+        count in losses and metrics. boxes: `[n, 4]`, x0, y0, x1, y1 in the same pixels. box_convention: the name of the
+        rule that defines the boxes. photos: the name of the original photo of each face, `[n]`; `split` keeps faces of
+        one photo together. subsets: the name of the part of the set that each face belongs to, `[n]`. visibility:
+        values of `Visibility`, `[n, L]`; None: not annotated. attributes: booleans `[n]` by name, for evaluation by
+        group. poses: the annotated pose class of each face, `[n]`; sorting the names sorts them by yaw. angles: yaw,
+        pitch, roll `[n, 3]` in degrees, NaN where not annotated. picture_sizes: width and height `[n, 2]` in pixels, as
+        in the annotation files; 0: not stated. origins: "FILE:LINE" or "FILE" of each annotation, for messages. groups:
+        labels `[n]` by name, for evaluation by group. cropped: the pictures are face crops of other pictures
+        (`wing_jax.data.face_crops`): points may be outside them.
 
     >>> import wing_jax as wj
     >>> faces = wj.load_faces("synthetic", count=4)
@@ -206,7 +202,7 @@ class FaceSet(Value):
             raise InputError(f"{self.name}: faces are selected by a list of indices, not by {quoted(selection)}")
         outside = indices[(indices < -len(self)) | (indices >= len(self))]
         if len(outside):
-            raise InputError(f"{self.name}: there is no face {outside[0]}: the set has {len(self)}, counted from 0")
+            raise InputError(f"{self.name}: there is no face {outside[0]}: pass indices from 0 to {len(self) - 1}")
         return indices
 
     def without(self, photos: Collection[str]) -> "FaceSet":
@@ -220,11 +216,11 @@ class FaceSet(Value):
         excluded = set(photos)
         remaining = np.flatnonzero([photo not in excluded for photo in self.photos])
         if not len(remaining):
-            raise InputError(f"{self.name}: no face remains without these photos")
+            raise InputError(f"{self.name}: no face remains without these photos: pass fewer names")
         return self.take(remaining)
 
     def split(self, fraction: float) -> tuple["FaceSet", "FaceSet"]:
-        """Split into (the rest, about `fraction` of the faces), with all faces of a photo in the same part.
+        """Split into two sets, (rest, held out); the second has about `fraction` of the faces. Photos are not divided.
 
         The split is always the same: it depends on a hash of the photos' names.
 
@@ -237,17 +233,17 @@ class FaceSet(Value):
         if held_out.all() or not held_out.any():
             raise InputError(
                 f"{self.name}: {len(self)} faces are too few to hold out {fraction:.0%} for validation: "
-                "add faces or change data.validation"
+                "add faces, or hold out a larger fraction (validation)"
             )
         return self.take(np.flatnonzero(~held_out)), self.take(np.flatnonzero(held_out))
 
     def share_of_photos(self, count: int) -> float:
-        """Return the fraction for `split` that holds out `count` of the photos."""
+        """Return the `fraction` with which `split` holds out `count` photos."""
         hashes = sorted(map(_hash_to_fraction, set(self.photos)))
         return hashes[count] if count < len(hashes) else 1.0
 
     def held_out(self, fraction: float) -> Bool[np.ndarray, "n"]:
-        """Return which faces `split` holds out."""
+        """Return the mask of the faces that `split(fraction)` holds out, bool `[n]`."""
         return np.array([_hash_to_fraction(photo) < fraction for photo in self.photos])
 
 
@@ -289,7 +285,7 @@ def build_face_set(
     if outside.sum() > len(faces) / 2:
         raise InputError(
             f"{faces[int(outside.argmax())].where}: no point is inside its box, as in {outside.sum()} of "
-            f"{len(faces)} faces: give both points and boxes in pixels of the picture"
+            f"{len(faces)} faces: correct the annotation: both points and boxes must be in pixels of the picture"
         )
     angles = [(np.nan,) * 3 if face.angles is None else face.angles for face in faces]
     sizes = np.array([face.picture_size or (0, 0) for face in faces], np.int64)

@@ -50,7 +50,7 @@ Picture: TypeAlias = Path | Embedded
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the name of `path` has one of `PICTURE_ENDINGS`, in upper or lower case."""
+    """Return whether the name of `path` has one of `PICTURE_ENDINGS`, in upper or lower case."""
     return path.suffix.lower() in PICTURE_ENDINGS
 
 
@@ -158,7 +158,7 @@ def write_overlay(path: str | Path, image: Image) -> None:
 
 
 def is_overlay(path: Path) -> bool:
-    """Whether `write_overlay` wrote the file `path`."""
+    """Return whether `write_overlay` wrote the file `path`."""
     if path.suffix.lower() != ".png":
         return False
     try:

@@ -25,29 +25,29 @@ def face_fault(
     width: int,
     height: int,
 ) -> str:
-    """Say what is wrong with the points or the box of a face in a picture of `width` x `height`."""
+    """Describe what is wrong with the points or the box of a face in a picture of `width` x `height`; "" if nothing."""
     return points_fault(points, visible, width=width, height=height) or box_fault(box, width=width, height=height)
 
 
 def size_fault(annotated: Int[np.ndarray, "2"] | None, *, width: int, height: int) -> str:
-    """Say whether the picture has another size than the annotation file states; (0, 0) is no statement."""
+    """Describe the difference between the picture's size and the size in the annotation file; (0, 0): not stated."""
     if annotated is None or not annotated.all() or same_size(annotated, (width, height)):
         return ""
     swapped = same_size(annotated, (height, width))
     reason = "width and height swapped, by a tool that ignores the EXIF rotation?" if swapped else "resized?"
     return (
-        f"is {width:,} x {height:,} pixels, its annotation file says {annotated[0]:,} x {annotated[1]:,}: {reason} "
+        f"is {width:,} x {height:,} pixels, but its annotation file says {annotated[0]:,} x {annotated[1]:,}: {reason} "
         "to convert its points pass --picture_size rescale (for training --data.picture_size rescale)"
     )
 
 
 def same_size(left: Int[np.ndarray, "2"] | tuple[int, int], right: Int[np.ndarray, "2"] | tuple[int, int]) -> bool:
-    """Whether two sizes (width, height) are equal except for rounding."""
+    """Return whether two sizes (width, height) are equal except for rounding."""
     return bool(np.abs(np.subtract(left, right)).max() <= ROUNDING)
 
 
 def box_fault(box: Float[np.ndarray, "4"], *, width: int, height: int) -> str:
-    """Say whether the box is empty, tiny, entirely outside of the picture or many times larger."""
+    """Describe what is wrong with the box: empty, tiny, entirely outside the picture or many times larger."""
     left, top, right, bottom = (float(value) for value in box)
     side = max(right - left, bottom - top)
     text = f"its box {' '.join(f'{value:.7g}' for value in box)} (x0 y0 x1 y1)"
@@ -86,7 +86,7 @@ def format_ratio(times: float) -> str:
 def points_fault(
     points: Float[np.ndarray, "points 2"], visible: Bool[np.ndarray, "points"], *, width: int, height: int
 ) -> str:
-    """Say whether the points belong to another picture or scale, or one of them is a mistake.
+    """Describe what is wrong with the points: of another picture or scale, or one of them far off.
 
     A face at the picture's edge may have points outside, but fewer than half of them, and none further out than the
     median distance of the points from their median (about a third of the face's side; one wrong point hardly changes

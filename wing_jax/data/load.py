@@ -46,7 +46,7 @@ def load_faces(
     Pictures are read when they are requested. `FaceSet.from_arrays` makes a set from data in memory.
 
     Args:
-      name: the name of the data set, one of those that `wing-jax data formats` lists ("w300"); "auto" detects it from
+      name: the name of the data set, one that `wing-jax data formats` lists, such as "w300"; "auto" detects it from
         the files below `root`. Any package can add data sets with `wing_jax.register_reader`.
       split: the split of the data set; your own annotation file or folder has only one ("all").
       root: the folder of the data set (or its file); empty: a folder below the environment variable WING_JAX_DATA or
@@ -57,18 +57,18 @@ def load_faces(
       boxes: the rule for the boxes, a key of `wing_jax.data.boxes.RULES`.
       occluded: "keep" uses points that are annotated as occluded if they have a position, "ignore" excludes them from
         losses and metrics.
-      picture_size: how to treat faces whose pictures have another size than their annotation file states: "check"
-        raises an error when they are cropped, "rescale" converts their points and boxes.
-      count: how many faces to draw, for "synthetic"; 0 for all other data sets.
-      seed: the seed of the drawn faces.
-      faults: a list to which the message of each invalid face is added; the face is skipped. None: the first invalid
+      picture_size: what to do if a picture does not have the size that its annotation file states: "check"
+        raises an error when the face is cropped, "rescale" converts points and boxes.
+      count: the number of faces to render; only for "synthetic", 0 for all others.
+      seed: the random seed of the rendered faces; only for "synthetic".
+      faults: a list to append the message of each invalid face to; the face is skipped. None: the first invalid
         face is an error.
 
     Returns:
       The faces, with coordinates in pixels of their own pictures.
 
     Raises:
-      InputError: there is no such data set, it is not found, or its files are not as published.
+      InputError: the name is unknown, or the files are missing or differ from the published ones.
     """
     check_choice("occluded", occluded, Occluded)
     check_choice("picture_size", picture_size, PictureSize)
@@ -82,7 +82,7 @@ def load_faces(
             f"data as one of {lists}"
         )
     if count and "count" not in reader.parameters:
-        raise InputError(f"count={count}: is a number of faces to draw, but {quoted(name)} is not drawn: omit it")
+        raise InputError(f"count={count}: is only for synthetic faces: omit it for {quoted(name)}")
     reader_options = {option: value for option, value in options.items() if value} | {"seed": seed, "faults": faults}
     faces = _read(name, reader, split, root=root, scheme=target_scheme, options=reader_options)
     if picture_size == "rescale":
@@ -102,7 +102,7 @@ def find_reader(name: str, root: str | Path) -> tuple[str, Reader]:
     """
     if name == AUTO:
         if not root:
-            raise InputError("data 'auto' is detected from the files: pass its root, a folder or file")
+            raise InputError("name 'auto' detects the data set from its files: pass root, a folder or file")
         name = detect(root)
     if name not in READERS and (os.sep in name or Path(name).exists()):
         raise InputError(f"{quoted(name)} is a path, not the name of a data set: pass it as root, with the name 'auto'")
@@ -110,7 +110,7 @@ def find_reader(name: str, root: str | Path) -> tuple[str, Reader]:
 
 
 def draws_faces(name: str) -> bool:
-    """Whether the faces of the data set `name` are drawn from a seed, in any number.
+    """Return whether the faces of the data set `name` are rendered from a seed, in any number.
 
     Raises:
       InputError: there is no such data set.
@@ -123,11 +123,13 @@ def _read(
 ) -> FaceSet:
     unsplit = not reader.splits  # your own folder or file
     if unsplit and split not in UNSPLIT_NAMES:
-        raise InputError(f"{reader.title} has no split {quoted(split)}: a file or folder has only the split all")
+        raise InputError(
+            f"{reader.title} has no split {quoted(split)}: your own file or folder has only the split 'all'"
+        )
     if not unsplit and reader.find_splits is None and split not in reader.splits:
         raise InputError(f"{reader.title} has no split {quoted(split)}: it has {', '.join(reader.splits)}")
     if not (root or reader.folder or reader.rootless):
-        raise InputError(f"data {quoted(name)} needs a root: pass the folder{' or file' if unsplit else ''}")
+        raise InputError(f"data {quoted(name)} needs a root: pass its folder{' or file' if unsplit else ''}")
     if "scheme" in reader.parameters and scheme is None:
         raise InputError(f"data {quoted(name)} needs a scheme: pass a .toml file, or one of {', '.join(SCHEMES)}")
     path = root if root or reader.rootless else find_data(reader.folder)
@@ -158,7 +160,7 @@ def _check_pictures(faces: FaceSet, folders: Sequence[Path]) -> None:
             if is_overlay(picture):
                 raise InputError(
                     f"{picture}: wing-jax predict drew the points into this picture: replace it with the photo, or "
-                    "pass --images FOLDER for a list"
+                    "if an annotation file names it, pass the folder of the photos as images"
                 )
 
 
@@ -199,7 +201,7 @@ def ignore_occluded(faces: FaceSet) -> FaceSet:
       InputError: the data set has no annotation of occluded points.
     """
     if faces.visibility is None:
-        raise InputError(f"{faces.name}: has no annotation of occluded points: leave data.occluded at 'keep'")
+        raise InputError(f"{faces.name}: has no annotation of occluded points: use occluded='keep'")
     occluded = (faces.visibility == Visibility.OCCLUDED) | (faces.visibility == Visibility.SELF_OCCLUDED)
     return dataclasses.replace(faces, visible=faces.visible & ~occluded)
 

@@ -53,7 +53,7 @@ def pack(
 ) -> dict:
     """Write the faces of `splits` to `folder` as crops of `size` pixels, and return the manifest.
 
-    `quality` is that of JPEG, 1 to 100, or 0 for raw bytes, which are faster to read and about fifteen times larger.
+    `quality` is that of JPEG, 1 to 100, or 0 for raw bytes, which are faster to read but 15 to 25 times larger.
     `source` describes in the manifest what was packed; a file has at most `faces_per_shard` crops.
 
     Raises:

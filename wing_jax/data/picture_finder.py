@@ -112,7 +112,9 @@ class PictureFinder:
             option = (
                 "pass --images FOLDER (--data.images FOLDER), the folder of the pictures, or " if self.named else ""
             )
-            raise InputError(f"{where}: {quoted(name)} leads out of the data folder {folder}: {option}correct the name")
+            raise InputError(
+                f"{where}: {quoted(name)} points outside the data folder {folder}: {option}correct the name"
+            )
         paths = [Path(folder, *inner) for folder, inner in candidates]
         path = next((path for path in paths if _exists(path)), None)
         if path is None:

@@ -128,7 +128,7 @@ def find_hidden_rotations(faces: FaceSet) -> list[str]:
     if _ignores_exif(annotated, headers) is False:
         return []
     return [
-        f"{picture_name(picture)}: is rotated by EXIF, which its size does not show, and other pictures of this set "
+        f"{picture_name(picture)}: has an EXIF rotation, which its size does not show, and other pictures of this set "
         "were annotated without the rotation: pass --picture_size rescale (for training --data.picture_size rescale)"
         for picture, header in headers.items()
         if header is not None
@@ -143,7 +143,7 @@ def rescale_faces(faces: FaceSet, *, faults: list[str] | None = None) -> FaceSet
 
     They are scaled along each side, and rotated by EXIF if the stored picture was annotated, which swapped sides show.
     For a square picture, or one that EXIF rotates by 180 degrees or mirrors, the other pictures of the set decide.
-    Pictures without a size in the annotation file are unchanged. For `faults` see `face_set.gather`.
+    Pictures without a size in the annotation file are unchanged. For `faults` see `face_set.build_face_set`.
 
     Raises:
       InputError: the annotation files state no size; or width and height are swapped but the picture has no rotation;
@@ -151,7 +151,7 @@ def rescale_faces(faces: FaceSet, *, faults: list[str] | None = None) -> FaceSet
     """
     if faces.picture_sizes is None:
         raise InputError(
-            f"{faces.name}: its annotation files do not state the sizes of the pictures: leave picture_size at 'check'"
+            f"{faces.name}: its annotation files do not state the sizes of the pictures: use picture_size='check'"
         )
     annotated, headers = _read_sizes(faces)
     ignores_exif = _ignores_exif(annotated, headers)
@@ -203,7 +203,7 @@ def _try_read_header(picture: Picture) -> Header | None:
 
 
 def _ignores_exif(annotated: AnnotatedSizes, headers: Headers) -> bool | None:
-    """Whether the stored pictures were annotated, by the pictures whose size shows it; None if these disagree."""
+    """Return whether the stored (unrotated) pictures were annotated, as the sizes show; None if they disagree."""
     rotated, stored = False, False
     for picture, header in headers.items():
         if header is not None and header.swapped:
@@ -250,7 +250,7 @@ def _make_converter(
 
 
 def _same_shape(left: Sequence[int] | np.ndarray, right: Sequence[int] | np.ndarray) -> bool:
-    """Whether two pictures have the same ratio of sides, except for rounding."""
+    """Return whether two pictures have the same aspect ratio, except for rounding."""
     return bool(abs(math.log(left[0] / left[1] * right[1] / right[0])) <= 1 / min(left) + 1 / min(right))
 
 

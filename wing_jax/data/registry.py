@@ -10,7 +10,7 @@ A reader of custom annotations without splits, where each folder or file is one 
 
 `load_faces` passes the arguments that a reader has as parameters: `root` (Path); `split`; `scheme` (`Scheme`), which
 the user must then pass; `images` (str), the folder of the pictures; `detector` (bool), for boxes="detector"; `count`
-and `seed`, for drawn faces; `faults`, a list to which the message of each skipped face is added.
+and `seed`, for rendered faces; `faults`, a list to which the message of each skipped face is added.
 
 An installed package can provide a reader as an entry point of the group "wing_jax.readers".
 """
@@ -95,22 +95,20 @@ def register_reader(
     ('train', 'test')
 
     Args:
-      function: `(root, split, *, ...) -> FaceSet`, or without a split; see the module for its parameters.
-      name: the name of the data set; None: the function's name without "read_".
-      title: its name in tables.
-      splits: its splits; ignored for a reader that takes no split.
-      folder: its default name below WING_JAX_DATA, used if no root is passed.
-      patterns: glob patterns of files below its root; any match identifies the set.
-      endings: endings of files that are such a set, for example ".json".
-      names_pictures: whether it is a list of pictures, whose folder the option `images` may set.
-      rootless: whether it accepts an empty root.
-      find_splits: `(root) -> names` returns the splits below a root, if they vary.
+      function: `(root, split, *, ...) -> FaceSet`, or `(root, *, ...)`; `wing_jax.data.registry` lists the other
+        parameters. name: the name of the data set; None: the function's name without "read_". title: its name in
+        tables; empty: `name`. splits: its splits; ignored for a reader that takes no split. folder: its default name
+        below WING_JAX_DATA, used if no root is passed. patterns: glob patterns of files below its root; any match
+        identifies the set. endings: extensions of the files that are such a set, for example (".json",).
+        names_pictures: whether its file names pictures, whose folder the option `images` may set. rootless: whether it
+        needs no files, so that the root may be empty. find_splits: `(root) -> names` returns the splits below a root,
+        if they vary.
 
     Returns:
       The function itself; without one, the decorator.
 
     Raises:
-      ValueError: the name is taken.
+      ValueError: the name is already registered.
       InputError: `function` is not a function that takes a root.
     """
 
@@ -183,4 +181,6 @@ def detect(root: str | Path) -> str:
             return name
     known = ", ".join(name for name, _ in readers)
     skipped = f" (skipped: {'; '.join(faults)})" if faults else ""
-    raise InputError(f"{root}: its files have no known layout: pass --data, one of {known}{skipped}")
+    raise InputError(
+        f"{root}: its files have no known layout: pass the name of the data set (--data), one of {known}{skipped}"
+    )

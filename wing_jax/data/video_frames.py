@@ -138,7 +138,7 @@ def _read_packets(container: "av.container.InputContainer", stream: "av.VideoStr
 
 
 def _is_untimed(container: "av.container.InputContainer", stream: "av.VideoStream") -> bool:
-    """Whether frames have no times, only the order of their packets.
+    """Return whether frames have no times, only the order of their packets.
 
     This is so in .avi, for codecs whose display order FFmpeg does not know without decoding.
     """

@@ -31,7 +31,8 @@ TIFF_OFFSETS = ((273, 279), (324, 325))  # strips and tiles: tags of their offse
 
 
 def is_truncated(content: bytes) -> bool:
-    """Whether `content` is a truncated JPEG, PNG or JPEG 2000, also if zeros replace the missing end of a JPEG or PNG.
+    """Return whether `content` is a truncated JPEG, PNG or JPEG 2000, even if zeros fill the missing end of a JPEG or
+    PNG.
 
     Decoders may fill the rest of such a JPEG with gray without an error, and such a JPEG 2000 crashes OpenCV 4.11. All
     other faults are left to the decoder.
@@ -44,7 +45,7 @@ def is_truncated(content: bytes) -> bool:
 
 
 def declares_more_bytes(content: bytes) -> bool:
-    """Whether `content`, which could not be decoded, declares more bytes than it has: it was truncated.
+    """Return whether `content`, which could not be decoded, declares more bytes than it has: it was truncated.
 
     For BMP, GIF, TIFF, WebP, JPEG 2000, AVIF, binary PBM, PGM and PPM, and PFM; False for anything else.
     """

@@ -18,7 +18,7 @@ BLOCK_NUMBERS = 1 << 22  # in one block of resamples
 class Comparison(Value):
     """The differences of two evaluations' errors, face by face: negative where the second evaluation is better.
 
-    All numbers are in `unit`, per cent for an NME. `low` and `high` are the 95 % confidence interval of the mean
+    All numbers are in `unit`, percent for an NME. `low` and `high` are the 95% confidence interval of the mean
     difference. It comes from a bootstrap over photos, because faces of one photo are not independent of each other.
     """
 

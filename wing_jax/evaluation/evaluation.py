@@ -22,12 +22,12 @@ COLUMNS = {"mean": "mean", "median": "median", "auc": "auc", "failure_percent": 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Evaluation(Value):
-    """The results of a model on faces, by each metric, after each stage, with each kind of boxes.
+    """The results of a model on a set of faces: for each metric, stage and kind of boxes (condition).
 
-    Numbers have the units that tables show: NMEs and failure rates in per cent, AUC in [0, 1], other metrics in their
+    Numbers have the units that tables show: NMEs and failure rates in percent, AUC in [0, 1], other metrics in their
     own units. The properties return the results of the last stage with the first kind of boxes; use `select` for
     others. Faces that a metric cannot measure (such as one with an invisible eye corner) are NaN in `errors` and are
-    left out of the means.
+    excluded from the means.
 
     `print` shows the table that `wing-jax evaluate` prints.
 
@@ -35,8 +35,8 @@ class Evaluation(Value):
       measurements: ordered by condition, then by metric.
       faces: the annotated faces; `visible` marks the points that were measured.
       predicted: the points `[n, L, 2]` by condition and stage, (x, y) in pixels of the images.
-      facts: facts about the model, shown in the report.
-      remarks: warnings that a reader of the numbers needs.
+      facts: details of the model, shown in the report, by name.
+      remarks: warnings to show with the numbers.
 
     >>> from wing_jax.evaluation import evaluate_points
     >>> true = np.float32([[[30, 30], [70, 30], [50, 50], [35, 70], [65, 70]]])
@@ -52,12 +52,12 @@ class Evaluation(Value):
     remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """The number of faces."""
+        """Return the number of faces."""
         return len(self.faces)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of the metrics, the leading metric first."""
+        """The names of the metrics, the main metric first."""
         return tuple(dict.fromkeys(m.metric for m in self.measurements))
 
     @property
@@ -67,17 +67,17 @@ class Evaluation(Value):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """The kinds of boxes that the model was run with."""
+        """The kinds of boxes that the model was run with, such as given and jittered."""
         return tuple(dict.fromkeys(m.condition for m in self.measurements))
 
     @property
     def nme(self) -> dict[str, float]:
-        """The normalized mean error by each normalizer, in per cent."""
+        """The normalized mean error with each normalizer, in percent, by metric name."""
         return self._all("mean", nme=True)
 
     @property
     def mean(self) -> dict[str, float]:
-        """The mean of every metric, in its unit."""
+        """The mean of every metric, in its unit, by metric name."""
         return self._all("mean")
 
     @property
@@ -92,7 +92,7 @@ class Evaluation(Value):
 
     @property
     def failure_rate(self) -> dict[str, float]:
-        """The share of faces above the metric's threshold, in per cent."""
+        """The percentage of faces whose value is above the metric's threshold, by metric name."""
         return self._all("failure_percent")
 
     @property
@@ -102,7 +102,8 @@ class Evaluation(Value):
 
     @property
     def landmarks(self) -> dict[str, Float[np.ndarray, "points"]]:
-        """Each landmark's mean error by every normalizer, in per cent; NaN for a landmark that is never visible."""
+        """Each landmark's mean error with each normalizer `[L]`, in percent; NaN for a landmark that is never
+        visible."""
         by_metric = {name: entry.landmarks for name, entry in self._headlines().items()}
         return {name: 100 * means for name, means in by_metric.items() if means is not None}
 
@@ -122,7 +123,7 @@ class Evaluation(Value):
 
         Args:
           group: "pose", "subset", "attribute" or a name from `groups=`; `Measurement.groups` has all of them.
-          metric: the metric's name; empty for the leading metric.
+          metric: the metric's name; empty for the main metric.
 
         Returns:
           A row for each label: its number of faces, mean, median, AUC and failure rate.
@@ -141,7 +142,7 @@ class Evaluation(Value):
         return Table(rows, title=f"{self.faces.name} by {group}: {kind}")
 
     def select(self, *, stage: str = "", condition: str = "") -> "Evaluation":
-        """Return the results of one stage, one kind of boxes, or both; an empty name keeps all.
+        """Return the results of one stage, one condition (kind of boxes), or both; an empty name keeps all.
 
         Raises:
           InputError: the stage or condition does not exist.
@@ -157,11 +158,11 @@ class Evaluation(Value):
 
         Args:
           other: an evaluation of the same faces.
-          metric: the metric's name; empty for the leading metric.
+          metric: the metric's name; empty for the main metric.
           seed: the random seed of the bootstrap.
 
         Returns:
-          The mean of (other - this) with its 95 % interval, and the differences for each face and landmark.
+          The mean of (other - this) with its 95% confidence interval, and the differences for each face and landmark.
 
         Raises:
           InputError: the faces differ, or one of the evaluations lacks the metric.
@@ -206,8 +207,8 @@ class Evaluation(Value):
 
         Args:
           folder: created if it does not exist; files of an earlier report are overwritten.
-          title: the page's headline; empty for the data set's name.
-          facts: further facts about the model for the page, such as the command.
+          title: the page's heading; empty for the data set's name.
+          facts: more details of the model to show on the page, by name, such as the command.
 
         Returns:
           The path of its index.html.
@@ -225,7 +226,7 @@ class Evaluation(Value):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON; "results" has the content of results.json."""
+        """Return the results as JSON-serializable values; the key "results" has the content of results.json."""
         return {
             "dataset": self.faces.name,
             "faces": len(self.faces),

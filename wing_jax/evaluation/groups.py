@@ -83,7 +83,7 @@ def _members(labels: Any, name: str, faces: int) -> Division:
         members = {label: column == label for label in dict.fromkeys(column.tolist())}
     if wrong := [mask.shape for mask in members.values() if mask.shape != (faces,)]:
         raise InputError(
-            f"group {quoted(name)} has {' x '.join(map(str, wrong[0]))} labels for {faces} faces: give one label for "
+            f"group {quoted(name)} has {' x '.join(map(str, wrong[0]))} labels for {faces} faces: pass one label for "
             "each face"
         )
     return members

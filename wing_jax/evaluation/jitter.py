@@ -17,7 +17,9 @@ def jitter_boxes(boxes: Float[np.ndarray, "n 4"], *, fraction: float, seed: int)
       InputError: `fraction` is below 0, or so large that boxes may leave their face crops.
     """
     if not 0 <= fraction <= (MARGIN - 1) / 2:
-        raise InputError(f"jitter={fraction} can move boxes out of their face crops: give 0 to {(MARGIN - 1) / 2}")
+        raise InputError(
+            f"jitter={fraction} would move boxes outside their face crops: pass a value from 0 to {(MARGIN - 1) / 2}"
+        )
     rng = np.random.default_rng(seed)
     center = box_center(boxes) + rng.uniform(-fraction, fraction, (len(boxes), 2)) * larger_side(boxes)
     size = (boxes[:, 2:] - boxes[:, :2]) * (1 + rng.uniform(-fraction, fraction, (len(boxes), 1)))

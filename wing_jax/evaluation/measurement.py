@@ -18,7 +18,7 @@ class Measurement(Value):
     """One metric of one output of a model under one condition. Faces whose value is NaN are left out and counted.
 
     `values` and `threshold` are in the unit of the metric's function (fractions for an NME). The methods return numbers
-    in `unit`, as tables show them (per cent for an NME).
+    in `unit`, as tables show them (percent for an NME).
     """
 
     dataset: str
@@ -49,7 +49,7 @@ class Measurement(Value):
     def statistics(self, chosen: Bool[np.ndarray, "faces"] | None = None) -> dict[str, float | int | None]:
         """Return the counts of faces used and left out, mean, median, AUC and failures of the `chosen` faces.
 
-        Mean and median are in `unit`, AUC is in [0, 1], failures are in per cent. A number is None if no face is used
+        Mean and median are in `unit`, AUC is in [0, 1], failures are in percent. A number is None if no face is used
         or it needs a threshold and there is none.
         """
         values = self.values if chosen is None else self.values[chosen]

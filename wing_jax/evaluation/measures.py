@@ -25,27 +25,30 @@ def point_errors(predicted: Float[Array | np.ndarray, "..."], target: Points, vi
     Args:
       predicted: `[faces, points, 2]`, (x, y) in pixels of the image.
       target: the annotated points, in the same pixels.
-      visible: `[faces, points]`, the points that count; None for all.
+      visible: `[faces, points]`, the points to include; None for all.
 
     Returns:
       `[faces, points]`, float64, in the same pixels.
 
     Raises:
-      InputError: the shapes differ, or a visible point is not finite: a diverged model must not look good.
+      InputError: the shapes differ, or a visible point is not finite, so that a diverged model does not get a good
+        score.
 
     >>> point_errors(np.float32([[[3, 4], [0, 0]]]), np.zeros((1, 2, 2), np.float32)).tolist()
     [[5.0, 0.0]]
     """
     predicted, target = np.asarray(predicted, np.float64), np.asarray(target, np.float64)
     if predicted.shape != target.shape:
-        raise InputError(f"predicted points are {predicted.shape}, targets {target.shape}: give both the same shape")
+        raise InputError(
+            f"predicted points are {predicted.shape}, targets {target.shape}: pass arrays of the same shape"
+        )
     shown = all_or(visible, target)[..., None]
     errors = np.linalg.norm(np.where(shown, predicted, 0.0) - np.where(shown, target, 0.0), axis=-1)
     if not np.isfinite(errors).all():
         faces = np.flatnonzero(~np.isfinite(errors).all(-1))
         raise InputError(
             f"{len(faces)} faces (the first: number {faces[0]}) have a visible point that is not finite: "
-            "mark points without annotation as not visible, and leave out faces without a prediction"
+            "mark points without annotation as not visible, and exclude faces without a prediction"
         )
     return errors
 
@@ -56,7 +59,7 @@ def nme(errors: Errors, normalizer: PerFace, visible: Visible | None = None) -> 
     Args:
       errors: `[faces, points]`, from `point_errors`.
       normalizer: `[faces]`, a length in the same pixels.
-      visible: `[faces, points]`, the points that count; None for all.
+      visible: `[faces, points]`, the points to include; None for all.
 
     Returns:
       `[faces]`: NaN where the normalizer is not a positive finite number or no point is visible.
@@ -92,7 +95,8 @@ def ced(nmes: PerFace, limits: Float[np.ndarray, "limits"]) -> Float[np.ndarray,
 
 
 def auc(nmes: PerFace, threshold: float) -> float:
-    """Return the exact area under the CED from 0 to `threshold`, divided by `threshold`.
+    """Return the exact area under the cumulative error distribution (CED) from 0 to `threshold`, divided by
+    `threshold`.
 
     1 is perfect, 0 means that every face fails. The CED is a step function, so its area is one rectangle for each face:
     AUC = mean_i max(0, 1 - nme_i / threshold).
@@ -104,7 +108,7 @@ def auc(nmes: PerFace, threshold: float) -> float:
 
     Args:
       nmes: `[faces]`, fractions, none NaN.
-      threshold: the largest NME that counts, a fraction: usually 0.1 by the eyes, 0.07 by boxes.
+      threshold: the largest NME that counts, a fraction: usually 0.1 for NMEs normalized by the eyes, 0.07 for boxes.
 
     Returns:
       The area, in [0, 1].
@@ -143,7 +147,7 @@ def all_or(visible: Bool[Array | np.ndarray, "..."] | None, points: Points) -> B
     if visible is None:
         return np.ones(points.shape[:-1], bool)
     if visible.shape != points.shape[:-1]:
-        raise InputError(f"visible is {visible.shape}, points {points.shape}: give one value for each point")
+        raise InputError(f"visible is {visible.shape}, points {points.shape}: pass one value for each point")
     return np.asarray(visible)
 
 
@@ -155,9 +159,9 @@ def or_nan(values: np.ndarray, valid: np.ndarray | np.bool) -> np.ndarray:
 def _counted(nmes: PerFace) -> np.ndarray:
     nmes = np.asarray(nmes, np.float64)
     if not len(nmes):
-        raise InputError("no faces to measure: give at least one NME")
+        raise InputError("no faces to measure: pass at least one NME")
     if np.isnan(nmes).any():
-        raise InputError(f"{np.isnan(nmes).sum()} NMEs are NaN: leave them out and state how many they are")
+        raise InputError(f"{np.isnan(nmes).sum()} NMEs are NaN: exclude them, and report how many there were")
     return nmes
 
 

@@ -70,14 +70,14 @@ def evaluate(
     Args:
       localizer: a `wing_jax.Localizer`, or an object with its interface (`LocalizerLike`).
       faces: the annotated faces; the localizer's points must be of their scheme or convertible to it.
-      jitter: if above 0, measure a second time with boxes moved and resized by up to this fraction of their side, to
-        imitate a detector's.
+      jitter: if above 0, measure again with boxes randomly moved and resized by up to this fraction of their side, to
+        imitate a detector's boxes.
       seed: the random seed of the jitter.
-      metrics: names in `wing_jax.metrics.METRICS`, `Metric`s, or functions `(predicted, faces) -> [n]`; the first one
-        leads. Empty: all registered metrics.
-      groups: further groups of the faces, each a label for every face, or the members of each label
+      metrics: names in `wing_jax.metrics.METRICS`, `Metric`s, or functions `(predicted, faces) -> [n]`; the first is
+        the main one. Empty: all registered metrics.
+      groups: additional groups of faces by name: one label for each face, or a mask of the faces of each label
         (`wing_jax.evaluation.groups.groups_of`).
-      thresholds: thresholds of AUC and failure rate by metric, in place of the metrics' own; fractions for an NME.
+      thresholds: thresholds of AUC and failure rate by metric name, instead of the defaults; fractions for an NME.
       crops: face crops already cut from `faces`, at the size of the localizer's last stage; None: cut them now.
 
     Returns:
@@ -96,9 +96,9 @@ def evaluate(
     True
     """
     if not isinstance(localizer, LocalizerLike):
-        raise InputError(f"the localizer is {quoted(localizer)}: give a Localizer (`Localizer.load(path)`)")
+        raise InputError(f"the localizer is {quoted(localizer)}: pass a Localizer, such as `Localizer.load(path)`")
     if not isinstance(faces, FaceSet):
-        raise InputError(f"the faces are {quoted(faces)}: give a FaceSet (`load_faces(name)`)")
+        raise InputError(f"the faces are {quoted(faces)}: pass a FaceSet, such as `load_faces(name)`")
     conversion = conversion_to(localizer.scheme, faces)
     crops = crops or crop_faces(faces, size=localizer.stages[-1].face_crop_size, workers=os.cpu_count() or 1)
     conditions = {f"{faces.box_convention} boxes": crops.boxes}
@@ -145,7 +145,7 @@ def evaluate_points(
       scheme: the scheme of the points, which says where the eyes are: a `Scheme`, the name of a published one or a TOML
         file. Only if `target` is points, as are `boxes` and `visible`.
       boxes: `[faces, 4]` x0, y0, x1, y1, which normalize errors; None: the tight boxes of the points.
-      visible: `[faces, points]`, the points that count; None for all.
+      visible: `[faces, points]`, the points to include; None for all.
       name: the name of the faces in tables.
       condition: the name in tables of the boxes that the model used.
       metrics: as for `evaluate`, and so are `groups` and `thresholds`.
@@ -185,7 +185,7 @@ def conversion_to(scheme: Scheme, faces: FaceSet) -> Conversion:
     except ValueError as error:
         raise InputError(
             f"the localizer predicts {scheme.points} points ({scheme.name}), {faces.name} has "
-            f"{faces.scheme.points} ({faces.scheme.name}): give a model trained on that scheme"
+            f"{faces.scheme.points} ({faces.scheme.name}): use a model of the faces' scheme"
         ) from error
 
 
@@ -225,7 +225,7 @@ def _remarks(localizer: LocalizerLike, faces: FaceSet, conversion: Conversion) -
     trained = getattr(localizer, "box_convention", faces.box_convention)
     if faces.box_convention != trained:
         remarks.append(
-            f"the model was trained on boxes by the {trained!r} convention, these are {faces.box_convention!r}: expect "
+            f"the model was trained on {trained!r} boxes, but these are {faces.box_convention!r}: expect "
             f"larger errors than on {trained!r} boxes"
         )
     return tuple(remarks)

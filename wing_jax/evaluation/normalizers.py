@@ -14,13 +14,13 @@ NORMALIZERS = ("inter-ocular", "inter-pupil", "box-diagonal", "box-size", "landm
 
 @register_normalizer(name="inter-ocular", threshold=0.1)
 def inter_ocular(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
-    """Return the pixels between the outer eye corners, the 300-W challenge's normalizer; NaN if one is not visible.
+    """Return the distance in pixels between the outer eye corners (the 300-W normalizer); NaN if one is not visible.
 
     Args:
       points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
       boxes: the data set's boxes `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
       eyes: which points are the eyes.
-      visible: bool `[faces, points]`, the points that count; None for all.
+      visible: bool `[faces, points]`, the points to include; None for all.
 
     Returns:
       `[faces]`, pixels, float64.
@@ -36,7 +36,7 @@ def inter_ocular(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | No
 
 @register_normalizer(name="inter-pupil", threshold=0.1)
 def inter_pupil(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None = None) -> PerFace:
-    """Return the pixels between the eyes' centers; NaN if a point of the eyes is not visible.
+    """Return the distance in pixels between the eyes' centers; NaN if a point of the eyes is not visible.
 
     A center is the mean of all points of the eye. This is the paper's normalizer on 300-W (with 6 points for each eye)
     and MTFL's (with one point for each eye). On 300-W it is about 0.71 of the inter-ocular distance, so NMEs by it are
@@ -46,7 +46,7 @@ def inter_pupil(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | Non
       points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
       boxes: the data set's boxes `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
       eyes: which points are the eyes.
-      visible: bool `[faces, points]`, the points that count; None for all.
+      visible: bool `[faces, points]`, the points to include; None for all.
 
     Returns:
       `[faces]`, pixels, float64.
@@ -68,7 +68,7 @@ def box_diagonal(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | No
       points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
       boxes: the data set's boxes `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
       eyes: which points are the eyes.
-      visible: bool `[faces, points]`, the points that count; None for all.
+      visible: bool `[faces, points]`, the points to include; None for all.
 
     Returns:
       `[faces]`, pixels, float64.
@@ -92,7 +92,7 @@ def box_size(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible | None =
       points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
       boxes: the data set's boxes `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
       eyes: which points are the eyes.
-      visible: bool `[faces, points]`, the points that count; None for all.
+      visible: bool `[faces, points]`, the points to include; None for all.
 
     Returns:
       `[faces]`, pixels, float64.
@@ -116,7 +116,7 @@ def landmark_box_size(points: Points, boxes: Boxes, eyes: Eyes, visible: Visible
       points: the annotated points `[faces, points, 2]`, (x, y) in pixels of the images.
       boxes: the data set's boxes `[faces, 4]`, x0, y0, x1, y1 in the same pixels.
       eyes: which points are the eyes.
-      visible: bool `[faces, points]`, the points that count; None for all.
+      visible: bool `[faces, points]`, the points to include; None for all.
 
     Returns:
       `[faces]`, pixels, float64.

@@ -46,7 +46,7 @@ class Metric:
 
     `function` has the signature `(predicted, faces) -> values`: `predicted` `[n, points, 2]` and the annotated `faces`
     (a `FaceSet` with `points`, `visible`, `boxes`, `scheme` and more), both in pixels of the images; `values` `[n]` are
-    NaN where the face cannot be measured. With the unit "%" they are fractions, which tables show times 100.
+    NaN where the face cannot be measured. If the unit is "%", the values are fractions, and tables show them times 100.
 
     Args:
       name: the name in tables.
@@ -54,7 +54,7 @@ class Metric:
       threshold: the threshold of AUC and failure rate, in the unit of the function's values; None: no AUC and no
         failure rate.
       unit: "%" for fractions, or the unit that tables show.
-      lengths: for an NME, the function of the lengths in pixels that errors are divided by.
+      lengths: for an NME, the function `(faces) -> [n]` of the lengths in pixels that errors are divided by.
 
     >>> metric = Metric(name="worst", function=lambda predicted, faces: predicted.max((1, 2)), unit="pixels")
     >>> metric.scale
@@ -104,7 +104,7 @@ METRICS: Registry[Metric] = Registry("metric", group="wing_jax.metrics", adopt=_
 def register_metric(
     function: Any = None, /, *, name: str | None = None, unit: str = "%", threshold: float | None = None
 ) -> Any:
-    """Add a metric to the tables, the report and results.json of every evaluation.
+    """Register a metric, which then appears in the tables, the report and results.json of every evaluation.
 
     Args:
       function: `(predicted, faces) -> [n]`, see `Metric`. The decorator returns it unchanged.
@@ -117,7 +117,7 @@ def register_metric(
       The function; or, without a function, the decorator.
 
     Raises:
-      ValueError: the name is not a valid word, or is already in use.
+      ValueError: the name has other characters than letters, digits and underscores, or is already registered.
 
     >>> @register_metric(unit="pixels")
     ... def worst_point(predicted, faces):
@@ -137,7 +137,7 @@ def register_metric(
 
 
 def register_normalizer(function: Any = None, /, *, name: str | None = None, threshold: float = 0.1) -> Any:
-    """Add an NME by another length as a metric; the tables of landmarks then show errors by that length, too.
+    """Register another length as a normalizer: adds an NME metric, and columns to the tables of landmarks.
 
     Args:
       function: `(points, boxes, eyes, visible) -> [n]`, pixels; NaN where a face has no such length. `points`
@@ -150,7 +150,7 @@ def register_normalizer(function: Any = None, /, *, name: str | None = None, thr
       The function; or, without a function, the decorator.
 
     Raises:
-      ValueError: the name is not a valid word, or is already in use.
+      ValueError: the name has other characters than letters, digits and underscores, or is already registered.
 
     >>> @register_normalizer(name="width_of_the_docs")
     ... def width(points, boxes, eyes, visible):

@@ -133,7 +133,7 @@ EXPORTS: Registry[Format] = Registry("export format", group="wing_jax.exports", 
 def register_export(form: Any = None, *, name: str = "") -> Any:
     """Register a format for `wing_jax.export.export` and `wing-jax export MODEL --to NAME`.
 
-    It works as a decorator, with or without a name. Other packages register theirs by an entry point of the group
+    Usable as a decorator, with or without a name. Other packages register theirs through an entry point of the group
     "wing_jax.exports".
 
     Args:
@@ -145,7 +145,7 @@ def register_export(form: Any = None, *, name: str = "") -> Any:
 
     Raises:
       InputError: `form` is neither.
-      ValueError: the name is already registered, or is not a word.
+      ValueError: the name is already registered, or has other characters than letters, digits and underscores.
 
     >>> @register_export
     ... def crops_only() -> Format:

@@ -126,7 +126,10 @@ class _Graph:
             return [self.add(REDUCTIONS[name], [inputs[0], np.array(params["axes"], np.int64)], keepdims=0)]
         method = getattr(self, f"_{name}", None)
         if method is None:
-            raise InputError(f"the operation {quoted(name)} of this network is not supported by the ONNX export")
+            raise InputError(
+                f"the operation {quoted(name)} of this network is not supported by the ONNX export: use --to "
+                f"stablehlo or saved-model"
+            )
         return [method(equation, *inputs)]
 
     def _convert_element_type(self, equation: core.JaxprEqn, x: Value) -> Value:
@@ -234,7 +237,8 @@ class _Graph:
 
 
 def _is_max_pool_2x2(jaxpr: core.Jaxpr) -> bool:
-    """Whether it is `wing_jax.models.max_pool_2x2`: a reshape to [n, h, 2, w, 2, c], and the maximum over axes 2, 4."""
+    """Return whether it is `wing_jax.models.max_pool_2x2`: a reshape to [n, h, 2, w, 2, c], and the maximum over axes
+    2, 4."""
     if [equation.primitive.name for equation in jaxpr.eqns] != ["reshape", "reduce_max"]:
         return False
     blocks, maximum = jaxpr.eqns
@@ -243,7 +247,7 @@ def _is_max_pool_2x2(jaxpr: core.Jaxpr) -> bool:
 
 
 def _is_static(equation: core.JaxprEqn) -> bool:
-    """Whether no shape of the result depends on the batch size."""
+    """Return whether no shape of the result depends on the batch size."""
     return all(isinstance(size, int) for atom in equation.outvars for size in _shape(atom))
 
 

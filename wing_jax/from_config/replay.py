@@ -104,12 +104,14 @@ def _read_record(path: Path) -> tuple[int, int, str, Config]:
         stage, step, message = record["stage"], record["step"], record["said"]
         table = record["config"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read: pass a diverged-STEP.json file of a training") from error
+        raise InputError(f"{path}: cannot be read: pass the diverged-STEP.json file of a training run") from error
     if stage not in (1, 2) or type(step) is not int or step < 1 or not isinstance(message, str):
-        raise InputError(f"{path}: not the file of a training: stage {quoted(stage)}, step {quoted(step)}")
+        raise InputError(f"{path}: not a diverged-STEP.json file: stage {quoted(stage)}, step {quoted(step)}")
     config = dataclasses.replace(config_of(table, where=str(path)), processes="one", parallel="jit", devices=1)
     if stage == 2 and config.stage2 is None:
-        raise InputError(f"{path}: not the file of a training: it is of stage 2, and its config has no second stage")
+        raise InputError(
+            f"{path}: not a valid diverged-STEP.json file: it is of stage 2, but its config has no second stage"
+        )
     return stage, step, message, config
 
 

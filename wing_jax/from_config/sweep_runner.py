@@ -97,7 +97,7 @@ def trials_of(stage: StageConfig, grid: GridConfig, *, seed: int) -> list[Trial]
             choices = sorted({choice for of_loss in parameters.values() for choice in of_loss})
             raise InputError(
                 f"grid.params.{param}: no loss of the sweep ({', '.join(names)}) has it: "
-                + (f"use {', '.join(choices)}" if choices else "they have no parameters")
+                + (f"use {', '.join(choices)}" if choices else "they have no parameters: remove it")
             )
     trials: dict[Trial, None] = {}
     values = itertools.product(*grid.params.values())

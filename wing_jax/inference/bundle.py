@@ -146,7 +146,13 @@ def _to_numpy(name: str, value: Any) -> np.ndarray:
             return np.asarray(value, np.float32)
         array = np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{quoted(name)} of the model is {quoted(value)}, not an array that can be saved") from error
+        raise InputError(
+            f"{quoted(name)} of the model is {quoted(value)}, not an array that can be saved: make it a numeric "
+            f"array, or remove it from the variables"
+        ) from error
     if array.dtype.kind not in "biufc":
-        raise InputError(f"{quoted(name)} of the model is an array of {array.dtype}, which cannot be saved")
+        raise InputError(
+            f"{quoted(name)} of the model is an array of {array.dtype}, which cannot be saved: convert it to a "
+            f"numeric dtype"
+        )
     return array

@@ -84,7 +84,7 @@ def get_detector(name: Any) -> Detector:
             return DETECTORS[candidate]()
         except InputError as error:  # not installed, or TensorFlow is missing
             missing.append(str(error))
-    raise InputError(f"{'; '.join(missing)}; or give the faces' boxes")
+    raise InputError(f"{'; '.join(missing)}; or pass the boxes of the faces")
 
 
 MakeDetector: TypeAlias = Callable[[], Detector]
@@ -93,7 +93,7 @@ MakeDetector: TypeAlias = Callable[[], Detector]
 def register_detector(make: MakeDetector | None = None, *, name: str = "") -> Any:
     """Register a face detector for `FaceLandmarker.load(MODEL, detector=NAME)` and `wing-jax predict`.
 
-    It works as a decorator, with or without a name. Other packages register theirs by an entry point of the group
+    Usable as a decorator, with or without a name. Other packages register theirs through an entry point of the group
     "wing_jax.detectors".
 
     Args:
@@ -104,7 +104,7 @@ def register_detector(make: MakeDetector | None = None, *, name: str = "") -> An
       The function.
 
     Raises:
-      ValueError: the name is already registered, or is not a word.
+      ValueError: the name is already registered, or has other characters than letters, digits and underscores.
 
     >>> @register_detector
     ... def whole_image():

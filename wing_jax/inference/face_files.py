@@ -72,7 +72,7 @@ def write_photo(stem: Path, image: Image, faces: list[FaceRecord], scheme: Schem
             write_pts(path, face.points)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written ({error.strerror}): make room, or choose another folder"
+            f"{path}: cannot be written ({error.strerror}): free disk space, or choose another folder"
         ) from error
     return overlay
 

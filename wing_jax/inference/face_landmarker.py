@@ -28,7 +28,7 @@ from wing_jax.values import Value
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FaceLandmarker(Value):
-    """Finds faces and their landmarks: a detector followed by a localizer; an immutable value.
+    """A face detector followed by a landmark localizer; an immutable value.
 
     Args:
       localizer: a trained localizer.
@@ -56,7 +56,8 @@ class FaceLandmarker(Value):
         Args:
           model: a folder or the name of a pretrained model, as for `Localizer.load`; or a Localizer.
           detector: its name ("auto": the first one that is installed), or a `Detector`.
-          flip_average: average each face's landmarks with those of its mirror image: a little better, twice the work.
+          flip_average: average each face's landmarks with those of its mirror image: slightly more accurate, but twice
+            as slow.
 
         Raises:
           InputError: the model or the detector is not available, or they cannot be combined.
@@ -87,7 +88,7 @@ class FaceLandmarker(Value):
         return self.batch([image])[0]
 
     def batch(self, images: Any) -> list[Faces]:
-        """Find the faces of several images (a list, an iterator), in batches across images.
+        """Find the faces of several images (a list or an iterator); landmarks are computed in batches across images.
 
         Raises:
           InputError: one of them is not an image; the message says which.
@@ -109,7 +110,7 @@ class FaceLandmarker(Value):
         ]
 
     def boxes(self, image: ImageLike) -> tuple[Float[np.ndarray, "faces 4"], Float[np.ndarray, "faces"]]:
-        """Detect the faces: boxes by the model's convention, in pixels of `image`, and scores.
+        """Detect the faces: return their boxes in the model's convention, in pixels of `image`, and their scores.
 
         Raises:
           InputError: it is not an image.
@@ -123,7 +124,7 @@ class FaceLandmarker(Value):
         return boxes[valid], scores[valid]
 
     def boxes_around(self, points: Float[np.ndarray, "faces points 2"]) -> Float[np.ndarray, "faces 4"]:
-        """Return boxes by the model's convention around known landmarks, for example those of the previous frame."""
+        """Return boxes in the model's convention around known landmarks, for example those of the previous frame."""
         return boxes_of_shapes(points, self._shape_in_box)
 
     @functools.cached_property
@@ -147,7 +148,7 @@ class FaceLandmarker(Value):
             raise InputError(
                 f"a detector's boxes cannot be converted to those of a model of the scheme "
                 f"{quoted(self.localizer.scheme.name)} ({error}): calibrate the model with `wing-jax data detect DIR "
-                "--model MODEL`, or give the faces' boxes"
+                "--model MODEL`, or pass the boxes (predict: --box or --detector none)"
             ) from error
         position, mean = self._shape_in_box, self.localizer.template[None].astype(np.float64)
         # Place the mean shape in a box of side 1 centered on (0, 0).
@@ -160,5 +161,8 @@ class FaceLandmarker(Value):
     @property
     def _shape_in_box(self) -> ShapeInBox:
         if (shape := self.localizer.metadata.shape_in_box) is None:
-            raise InputError("this model does not record the position of faces in its boxes: give the faces' boxes")
+            raise InputError(
+                "this model does not record the position of faces in its boxes: pass the boxes to "
+                "Localizer.predict, or train the model again"
+            )
         return shape

@@ -22,7 +22,7 @@ UNNAMED = "image"  # the stem of the files of an image that was not read from a 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Faces(Value):
-    """The faces of one image, highest score first; coordinates in its pixels, 0-based pixel centers.
+    """The faces of one image, highest score first; coordinates in pixels, 0 at the center of the first pixel.
 
     An immutable value. It holds a reference to the image, which comparisons ignore.
 
@@ -35,8 +35,8 @@ class Faces(Value):
     (1, (16, 16, 3), ['face_id', 'confidence', 'left', 'top'])
 
     Args:
-      boxes: `[faces, 4]`, x0, y0, x1, y1, by the box convention of the model.
-      scores: of the detector, `[faces]`, 0 to 1.
+      boxes: `[faces, 4]`, x0, y0, x1, y1, in the box convention of the model.
+      scores: the detector's confidences, `[faces]`, 0 to 1.
       points: `[faces, L, 2]`, (x, y).
       scheme: the landmark scheme of the points.
       image: the image, RGB uint8.
@@ -55,7 +55,7 @@ class Faces(Value):
 
     @property
     def tiny(self) -> np.ndarray:
-        """Whether each face is too small for reliable landmarks, bool `[faces]`."""
+        """Which faces are too small for reliable landmarks, bool `[faces]`."""
         return tiny(self.boxes)
 
     def draw(self, *, boxes: bool = True) -> Image:
@@ -66,7 +66,7 @@ class Faces(Value):
         return draw_overlay(picture, self.found(), self.scheme)
 
     def found(self) -> list[FaceRecord]:
-        """Return the faces as a list, numbered from 1."""
+        """Return the faces as a list of `FaceRecord`, numbered from 1."""
         rows = zip(self.boxes, self.scores, self.points, strict=True)
         return [
             FaceRecord(number=number, box=box, points=points, score=float(score))
@@ -74,7 +74,7 @@ class Faces(Value):
         ]
 
     def to_columns(self) -> dict[str, np.ndarray]:
-        """Return a table with one row per face, by column.
+        """Return a table with one row per face, as a dict of columns.
 
         The columns are `face_id` (from 1), `confidence`, `left`, `top`, `right`, `bottom`, then `x_0`, `x_1` ... and
         `y_0`, `y_1` ..., as in the CSV files of `wing-jax predict`.

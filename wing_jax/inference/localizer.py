@@ -53,12 +53,12 @@ class Localizer(Value):
       box_convention: the convention of the boxes that it was trained on.
       stages: the trained networks, in order.
       template: the mean shape `[points, 2]` in fractions of the second stage's crop.
-      flip_average: average each crop's landmarks with those of its mirror image: a little better, twice the work.
-      cut_on: where face crops are cut from photos: on the "host" by OpenCV, on the "device" by
+      flip_average: average each crop's landmarks with those of its mirror image: slightly more accurate, but twice as
+        slow. cut_on: where face crops are cut from photos: on the "host" by OpenCV, on the "device" by
         `wing_jax.augment.warp.cut_squares`, or "auto": on the host if the device is a CPU. The results differ by
         hundredths of a pixel of the face crop. Squares wider than 8,192 pixels are always cut on the host.
-      largest_batch: the maximum of faces per batch, a power of two; 0: 64 on CPU, else 256.
-      metadata: about the training.
+      largest_batch: the maximum number of faces per batch, a power of two; 0: 64 on CPU, else 256.
+      metadata: details of the training data and the boxes.
 
     >>> Localizer.load("mtfl").predict(np.zeros((64, 80, 3), np.uint8), [[10, 10, 50, 50]]).shape
     (1, 5, 2)
@@ -75,7 +75,7 @@ class Localizer(Value):
 
     @classmethod
     def load(cls, path: str | Path, *, model: Any = None) -> "Localizer":
-        """Load a bundle.
+        """Load a saved model (a bundle: `model.json` and `weights.npz`).
 
         Args:
           path: its folder (or a folder with the bundle in its subfolder `model`, such as the folder of a training run),
@@ -138,14 +138,14 @@ class Localizer(Value):
         sizes = " then ".join(f"{stage.input_size} x {stage.input_size}" for stage in self.stages)
         return (
             f"{self.scheme.points} points ({self.scheme.name}), {len(self.stages)} stage(s) on {sizes} pixels, "
-            f"boxes by the {self.box_convention!r} convention"
+            f"boxes in the {self.box_convention!r} convention"
         )
 
     def predict(self, image: ImageLike, boxes: BoxesLike) -> Float[np.ndarray, "faces points 2"]:
         """Find the landmarks of the faces in `boxes` (x0, y0, x1, y1 in pixels) of one RGB uint8 `image`.
 
         `wing_jax.data.arguments` lists the other types of images (a path, a PIL image, a JAX array) and boxes. Returns
-        float32 (x, y) in pixels of `image`, 0-based pixel centers.
+        float32 (x, y) in pixels of `image`, with 0 at the center of the first pixel.
 
         Raises:
           InputError: `image` is not an image, or a box is not four numbers, empty, not finite or completely outside
@@ -188,7 +188,8 @@ class Localizer(Value):
         return [points[end - len(rows) : end] for rows, end in zip(checked, ends, strict=True)]
 
     def locate(self, face_crops: Images, boxes: Float[np.ndarray, "n 4"]) -> list[Float[np.ndarray, "n points 2"]]:
-        """Find the landmarks after each stage, in face crops.
+        """Find the landmarks after each stage, in face crops (the square around a box that all stages' crops are cut
+        from).
 
         `face_crops` have the last stage's face crop size; `boxes` and the results are in pixels of the face crops.
         """
@@ -388,9 +389,12 @@ def check_boxes(boxes: BoxesLike, image: Image, *, name: str = "the boxes") -> F
         if np.isfinite(box).all() and sides.max() > LARGEST_BOX * max(width, height):
             raise InputError(
                 f"the box {numbers}{owner} is {format_ratio(sides.max() / max(width, height))} times as large as the "
-                f"image of {width} x {height} pixels: give a face's box, at most {LARGEST_BOX:g} times as large"
+                f"image of {width} x {height} pixels: pass the box of a face, at most {LARGEST_BOX:g} times as large"
             )
         if np.isfinite(box).all() and (sides >= 2).all():
-            raise InputError(f"the box {numbers}{owner} is outside the image of {width} x {height} pixels")
+            raise InputError(
+                f"the box {numbers}{owner} is outside the image of {width} x {height} pixels: pass x0 y0 x1 y1 "
+                f"in pixels of this image"
+            )
         raise InputError(f"the box {numbers}{owner} is empty or not finite: {EXPECTED_BOXES}, with x1 > x0 and y1 > y0")
     return boxes

@@ -47,7 +47,7 @@ class Metadata(Value):
         """
         names = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(table, Mapping) or not table.keys() <= names:
-            raise InputError(f"the metadata are {quoted(table)}, not a table of {', '.join(sorted(names))}")
+            raise InputError(f"the metadata is {quoted(table)}, not a table with the keys {', '.join(sorted(names))}")
         shape, held_out = table.get("shape_in_box"), table.get("held_out")
         return cls(
             name=_plain(table, "name", ""),
@@ -73,7 +73,9 @@ def _plain(table: Mapping[str, Any], name: str, default: Plain) -> Plain:
 def _mapping(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = table.get(name, {})
     if not isinstance(value, Mapping):
-        raise InputError(f"{name}={quoted(value)} of the metadata is not a table")
+        raise InputError(
+            f"{name}={quoted(value)} of the metadata is not a table: correct model.json, or copy the bundle again"
+        )
     return value
 
 

@@ -34,7 +34,7 @@ class PseudoLabels(Value):
 
 
 def label_faces(localizer: Localizer, faces: FaceSet, *, workers: int = 2) -> PseudoLabels:
-    """Return `faces` with the points of `localizer`, in pixels of their pictures, and boxes by its convention.
+    """Return `faces` with the points of `localizer`, in pixels of their pictures, and boxes in its convention.
 
     The annotated points determine the boxes for the model: its mean shape is aligned with them, and the box placed
     around it.
@@ -50,7 +50,8 @@ def label_faces(localizer: Localizer, faces: FaceSet, *, workers: int = 2) -> Ps
     common = np.flatnonzero(conversion.available)
     if len(common) < 3:
         raise InputError(
-            f"{faces.name}: {len(common)} points can be computed from {localizer.scheme.name}, expected 3 or more"
+            f"{faces.name}: {len(common)} points can be computed from {localizer.scheme.name}, need 3 or more: "
+            f"pass a model whose scheme has more of these points"
         )
     if not (complete := faces.visible[:, common].all(1)).all():
         raise InputError(
@@ -91,7 +92,9 @@ def _boxes_from_points(
 
 def _boxes_around(localizer: Localizer, shapes: Float[np.ndarray, "n points 2"]) -> Float[np.ndarray, "n 4"]:
     if localizer.metadata.shape_in_box is None:
-        raise InputError("this model does not record the position of faces in its boxes: train it again")
+        raise InputError(
+            "this model does not record the position of faces in its boxes: train it again with this version"
+        )
     return boxes_of_shapes(shapes, localizer.metadata.shape_in_box)
 
 

@@ -50,7 +50,7 @@ class OneEuro:
     def __call__(
         self, state: FilterState | None, points: Float[np.ndarray, "points 2"], *, seconds: float
     ) -> FilterState:
-        """Smooth the `points` of one face at the time `seconds`; `state` is the previous result (None: start anew)."""
+        """Smooth the `points` of one face at the time `seconds`; `state` is the previous result (None: start over)."""
         points = np.asarray(points, np.float64)
         if state is None or seconds <= state.seconds:
             return FilterState(seconds=seconds, points=points, velocity=np.zeros_like(points))

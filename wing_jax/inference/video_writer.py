@@ -112,7 +112,7 @@ class VideoWriter:
                 self._unfinished.unlink(missing_ok=True)
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(
-                f"{self._path}: cannot write this video ({reason}): make room, or choose another folder"
+                f"{self._path}: cannot write this video ({reason}): free disk space, or choose another folder"
             ) from error
 
 

@@ -80,7 +80,7 @@ def training_faces(
       InputError: the face crops are stored as JPEG.
     """
     if not isinstance(face_crops.images, np.ndarray):
-        raise InputError('data.store="jpeg" is decoded by the CPU: set input to "tfdata"')
+        raise InputError('store="jpeg" is decoded by the CPU: set input="tfdata", or store="pixels"')
     padding = -len(face_crops.images) % parts
     images = (
         np.concatenate([face_crops.images, face_crops.images[:1].repeat(padding, 0)]) if padding else face_crops.images

@@ -23,7 +23,7 @@ Visible: TypeAlias = Bool[Array | np.ndarray, "batch points"]
 def mask_points(
     predicted: Coordinates, target: Coordinates, visible: Visible | None
 ) -> tuple[Float[Array, "batch points 2"], Float[Array, "batch points 2"]]:
-    """Set both to 0 at hidden points, so that error, loss and gradient are 0 there, whatever the values were.
+    """Set `predicted` and `target` to 0 at hidden points, so that error, loss and gradient are 0 there.
 
     Args:
       predicted: coordinates `[batch, points, 2]`, in any unit.
@@ -99,7 +99,7 @@ def masked_mean(loss: Coordinates, visible: Visible | None = None) -> Float[Arra
 def total_and_count(
     loss: Coordinates, visible: Visible | None = None, *, reduction: Reduction
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Return the sum of the loss and its divisor. Both can be added up over parts of a batch before dividing.
+    """Return the sum of the loss and the count to divide it by. Add up both over the parts of a batch, then divide.
 
     Args:
       loss: unreduced loss `[batch, points, 2]`.

@@ -6,7 +6,7 @@
     @register_loss(name="bounded", lengths=("width",))  # `width` in pixels of a 64 x 64 crop, rescaled to the crop
     def bounded_loss(predicted, target, *, width=1.0): ...
 
-An installed package can announce its loss as an entry point of the group "wing_jax.losses".
+An installed package can register its loss as an entry point of the group "wing_jax.losses".
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class RegisteredLoss:
     Args:
       function: `(predicted, target, *, params) -> array` of their shape.
       lengths: names of the parameters that are lengths; None: the loss is never rescaled.
-      degree: the degree of its homogeneity.
+      degree: the degree of homogeneity: 1 for L1 and Wing, 2 for squared errors.
       reference_size: side in pixels of the crop that the default lengths are for.
 
     >>> from wing_jax import losses
@@ -54,7 +54,7 @@ class RegisteredLoss:
 
     @property
     def rescaled(self) -> bool:
-        """Whether the loss is homogeneous, so that it can be rescaled from its reference crop to any other."""
+        """Whether the loss declares `lengths`, so that it can be rescaled from its reference crop to any other."""
         return self.lengths is not None
 
 
@@ -100,7 +100,7 @@ def register_loss(
         rescaled from its reference crop to the network's crop. It must then be homogeneous:
         f(x / s; lengths / s) = f(x; lengths) / s ** degree. None: it is never rescaled, and works in pixels of the
         network's crop.
-      degree: the degree of its homogeneity: 1 for L1 and Wing, 2 for squared errors.
+      degree: the degree of homogeneity: 1 for L1 and Wing, 2 for squared errors.
       reference_size: side in pixels of the crop that its default lengths are for.
 
     Returns:

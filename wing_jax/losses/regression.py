@@ -29,8 +29,8 @@ def l2_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
-      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever their values. None: all.
+      where: boolean, broadcastable to the shape of `predicted`: elements to include, as in `optax`. Others have loss 0
+        and gradient 0, whatever their values. None: all.
 
     Returns:
       The loss of each coordinate, with the shape and dtype of the coordinates.
@@ -57,8 +57,8 @@ def l1_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
-      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever their values. None: all.
+      where: boolean, broadcastable to the shape of `predicted`: elements to include, as in `optax`. Others have loss 0
+        and gradient 0, whatever their values. None: all.
 
     Returns:
       The loss of each coordinate, with the shape and dtype of the coordinates.
@@ -82,14 +82,15 @@ def l1_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> 
 def smooth_l1_loss(
     predicted: Values, target: Values, *, beta: Scalar = 1.0, where: Mask | None = None
 ) -> Float[Array, "*shape"]:
-    """Compute L2 / `beta` for errors below `beta`, L1 beyond. The paper uses `beta=1`. Huber's loss is beta times this.
+    """Compute smooth L1: L2 / `beta` below `beta`, shifted L1 beyond. The paper uses `beta=1`. Huber's loss is beta
+    times this.
 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
-      beta: in the coordinates' unit: the loss is quadratic below it.
-      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever their values. None: all.
+      beta: the error below which the loss is quadratic, in the coordinates' unit.
+      where: boolean, broadcastable to the shape of `predicted`: elements to include, as in `optax`. Others have loss 0
+        and gradient 0, whatever their values. None: all.
 
     Returns:
       The loss of each coordinate, with the shape and dtype of the coordinates.
@@ -117,16 +118,17 @@ def smooth_l1_loss(
 def charbonnier_loss(
     predicted: Values, target: Values, *, width: Scalar = 1.0, where: Mask | None = None
 ) -> Float[Array, "*shape"]:
-    """Compute L2 for errors well below `width`, `width` times L1 far beyond, smooth between; also called pseudo-Huber.
+    """Compute the Charbonnier (pseudo-Huber) loss: L2 well below `width`, `width` times L1 far above it, smooth
+    between.
 
     The slope is x / sqrt(1 + (x / width)^2): that of L2 next to 0, and `width` for outliers, which it never exceeds.
 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
-      width: in the coordinates' unit: the error at which the loss changes from quadratic to linear.
-      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever their values. None: all.
+      width: the error at which the loss changes from quadratic to linear, in the coordinates' unit.
+      where: boolean, broadcastable to the shape of `predicted`: elements to include, as in `optax`. Others have loss 0
+        and gradient 0, whatever their values. None: all.
 
     Returns:
       The loss of each coordinate, in squared units, with the shape and dtype of the coordinates.
@@ -169,10 +171,10 @@ def wing_loss(
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
-      width: in the coordinates' unit: the loss is logarithmic below it.
-      epsilon: in the coordinates' unit: curvature of the logarithm.
-      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
-        gradient 0, whatever their values. None: all.
+      width: the error below which the loss is logarithmic, in the coordinates' unit.
+      epsilon: the length that limits the curvature of the logarithm, in the coordinates' unit; smaller is steeper at 0.
+      where: boolean, broadcastable to the shape of `predicted`: elements to include, as in `optax`. Others have loss 0
+        and gradient 0, whatever their values. None: all.
 
     Returns:
       The loss of each coordinate, with the shape and dtype of the coordinates.
@@ -210,7 +212,8 @@ def rectified_wing_loss(
     rectification: Scalar = 0.2,
     where: Mask | None = None,
 ) -> Float[Array, "*shape"]:
-    """Compute the Wing loss with 0 for errors below `rectification` (annotation noise); `rectification=0` is Wing.
+    """Compute the rectified Wing loss: 0 for errors below `rectification` (annotation noise); with 0 it is the Wing
+    loss.
 
     Its slope jumps from 0 to width / epsilon at |x| = rectification. The defaults are those of the authors'
     lossRWingNorm.m, in pixels of a 64 x 64 crop (that file also divides by 2L: see `masked_mean`).
@@ -218,10 +221,10 @@ def rectified_wing_loss(
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
-      width: in the coordinates' unit: the loss is logarithmic below it.
-      epsilon: in the coordinates' unit: curvature of the logarithm.
-      rectification: in the coordinates' unit: errors below it cost nothing.
-      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
+      width: the error below which the loss is logarithmic, in the coordinates' unit.
+      epsilon: the length that limits the curvature of the logarithm, in the coordinates' unit; smaller is steeper at 0.
+      rectification: the error below which the loss is 0, in the coordinates' unit.
+      where: boolean, broadcastable to the shape of `predicted`: elements to include. Others have loss 0 and
         gradient 0, whatever their values. None: all.
 
     Returns:
@@ -264,7 +267,7 @@ def soft_wing_loss(
     epsilon: Scalar = 0.5,
     where: Mask | None = None,
 ) -> Float[Array, "*shape"]:
-    """Compute L1 for errors below `linear_width` (annotation noise), and a logarithm beyond, which limits outliers.
+    """Compute the soft Wing loss: L1 below `linear_width` (annotation noise), then a logarithm, which limits outliers.
 
     Its slope is 1, then width / (epsilon + |x|): with the defaults 8 just past |x| = 2 and 1 again at 19.5.
     The paper and mmpose call `linear_width`, `width` and `epsilon` omega1, omega2 and epsilon. Theirs, and the defaults
@@ -273,10 +276,10 @@ def soft_wing_loss(
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
-      linear_width: in the coordinates' unit: the loss is L1 below it.
-      width: in the coordinates' unit: factor of the logarithm beyond.
-      epsilon: in the coordinates' unit: curvature of the logarithm.
-      where: boolean, broadcastable to their shape: elements to include, as in `optax`. The others have loss 0 and
+      linear_width: the error below which the loss is L1, in the coordinates' unit.
+      width: the factor of the logarithm, in the coordinates' unit.
+      epsilon: the length that limits the curvature of the logarithm, in the coordinates' unit; smaller is steeper at 0.
+      where: boolean, broadcastable to the shape of `predicted`: elements to include. Others have loss 0 and
         gradient 0, whatever their values. None: all.
 
     Returns:

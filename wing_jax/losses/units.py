@@ -27,16 +27,16 @@ CENTER = (0.3, 0.8)
 def make_loss(
     name: str, *, reference_size: float | int | None = None, working_extent: float | int = 64.0, **params: Any
 ) -> Loss:
-    """Make the elementwise loss `(predicted, target) -> loss` called `name`, for a network that works in any unit.
+    """Make the elementwise loss `(predicted, target) -> loss` called `name`, for coordinates in the given unit.
 
     Args:
       name: a key of `LOSSES`.
       reference_size: side in pixels of the reference crop: lengths among `params` are in its pixels. None: the loss's
-        default, for which its default lengths are. Not allowed for a loss that declares no lengths: it is not rescaled.
+        default, the size its default lengths are meant for. Not allowed for a loss that declares no lengths.
       working_extent: length of the crop's side in the unit of `predicted` and `target`: 64.0 for pixels of a 64 x 64
         crop, 128.0 for pixels of a 128 x 128 crop, 1.0 for fractions of the crop.
       **params: the loss's parameters, numbers or JAX scalars (a sweep by `vmap`). Others have the loss's defaults;
-        default lengths too are *in reference pixels*.
+        default lengths are also *in reference pixels*.
 
     Returns:
       A pure function of `predicted` and `target`, arrays of the same shape. Its result has that shape.
@@ -138,7 +138,7 @@ def check_units(
     working_extent: float | int,
     visible: Bool[Array | np.ndarray, "batch points"] | None = None,
 ) -> None:
-    """Raise if the targets are clearly not in the unit in which the crop's side is `working_extent` long.
+    """Raise ValueError if the targets are clearly not in the unit in which the crop's side is `working_extent` long.
 
     Faces are near the middle of their crops, so the mean of all visible coordinates must be between 0.3 and 0.8 of the
     side. This distinguishes pixels from fractions, and also 64 from 128 pixels. Coordinates that are not finite are

@@ -59,7 +59,7 @@ class InvertedBottleneck(nn.Module):
 class EfficientNetLite0Regressor(nn.Module):
     """EfficientNet-Lite0, called like `PlainRegressor`: crops of any size to points in pixels of the crop.
 
-    Its trunk has 3,371,008 parameters, and halves the crop five times.
+    Its backbone has 3,371,008 parameters, and halves the resolution five times.
 
     Args:
       points: number of landmarks.

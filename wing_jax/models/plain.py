@@ -75,16 +75,16 @@ class PlainRegressor(nn.Module):
 
     Input: RGB crops `[batch, size, size, 3]`, uint8 or float in 0..255 (it scales them to [0, 1], as the paper's demo
     does); `size` must be divisible by 2 ** len(channels). Output: float32 `[batch, points, 2]`, (x, y) in pixels of the
-    crop, 0-based pixel centers. With `dropout` > 0 training needs a random key called "dropout".
+    crop, with 0 at the center of the first pixel. With `dropout` > 0, training needs an RNG stream called "dropout".
 
     Args:
       points: number of landmarks.
       channels: channels of each block: one 3 x 3 convolution and 2 x 2 max-pool.
-      hidden: width of the fully connected layer.
+      hidden: number of units of the hidden fully connected layer.
       norm: "none", as in the paper, or "batch", which is more accurate.
-      dropout: share of the hidden layer's outputs dropped in training; 0 in the paper.
+      dropout: dropout rate of the hidden layer's outputs in training; 0 in the paper.
       dtype: dtype of the activations; parameters and results are float32.
-      axis: name of a mapped axis of replicas, over which batch statistics are computed.
+      axis: name of the mapped axis of devices over which BatchNorm computes its statistics (Flax: `axis_name`).
 
     Raises:
       InputError: a value is out of range, or, in a call, the crop's size is not divisible as above.
@@ -138,7 +138,7 @@ class PlainRegressor(nn.Module):
         return nn.Dense(width, use_bias=False, kernel_init=start, dtype=dtype)(x).astype(self.dtype)
 
     def levels(self, images: Shaped[Array, "batch size size 3"], *, train: bool) -> list[Array]:
-        """Return the output of each convolution block, the finest first."""
+        """Return the output of each convolution block, highest resolution first."""
         size, halvings = images.shape[1], len(self.channels)
         if size % 2**halvings:
             raise InputError(

@@ -10,7 +10,7 @@
 
     model = make_model("TwoLayers", points=68, width=32)
 
-An installed package can announce its network as an entry point of the group "wing_jax.models".
+An installed package can register its network as an entry point of the group "wing_jax.models".
 """
 
 import dataclasses
@@ -60,7 +60,7 @@ class RegisteredModel:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """Which of the arguments `points`, `dtype` and `axis` it has."""
+        """The names of those of the arguments `points`, `dtype` and `axis` that it accepts."""
         return tuple(label for label in inspect.signature(self.make).parameters if label in STANDARD_ARGUMENTS)
 
 
@@ -130,7 +130,7 @@ def make_model(name: str, *, points: int, precision: str = "float32", axis: str 
       name: a key of `MODELS`.
       points: number of landmarks.
       precision: dtype of its activations, if it has a field `dtype`.
-      axis: name of the replicas' axis, if it has a field `axis`.
+      axis: name of the mapped axis of devices, if it has a field `axis`.
       **params: the network's parameters; others have its defaults.
 
     Returns:

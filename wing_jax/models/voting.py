@@ -29,14 +29,14 @@ WINDOW = 0.12  # standard deviation of the Gaussian window of weights about the 
 
 @register_model(name="voting")
 class VotingRegressor(PlainRegressor):
-    """`PlainRegressor` with votes of the cells of a feature pyramid; called in the same way.
+    """A `PlainRegressor` whose points are refined by votes of the cells of a feature pyramid; called in the same way.
 
     Args:
       points: number of landmarks.
       channels: channels of each block.
-      hidden: width of the pyramid.
+      hidden: number of channels of the feature pyramid.
       norm: "batch" or "none".
-      dropout: share of the coarsest level's outputs dropped in training.
+      dropout: dropout rate of the coarsest level's outputs in training.
       dtype: dtype of the activations; parameters and results are float32.
       axis: name of a mapped axis of replicas, over which batch statistics are computed.
       residual: number of residual blocks (He et al., CVPR 2016, arXiv:1512.03385) on the pyramid's finest level.

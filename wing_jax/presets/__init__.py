@@ -1,4 +1,4 @@
-"""Presets: ready-made trainings, by name. The command line takes the same names: `wing-jax train w300`.
+"""Presets: ready-made training settings, by name. The command line takes the same names: `wing-jax train w300`.
 
 Each preset is a file of `configs/`, in a checkout or in the installed package. `w300()` and the others return recipes
 for `wing_jax.fit`, made of objects that can be replaced. `load` returns the config of a file, and `source` its text,
@@ -68,7 +68,7 @@ def source(name: str) -> str:
 
 
 def summary(name: str) -> str:
-    """Return the first line of the config's docstring, without the full stop.
+    """Return the first line of the config's docstring, without the final period.
 
     Args:
       name: one of `names()`.
@@ -139,7 +139,7 @@ def recipe(name: str) -> Recipe:
 
 
 def aflw() -> Recipe:
-    """Make the recipe for AFLW, 19 points, with the paper's settings: CNN-6, then CNN-7, SGD, HSM.
+    """Make the recipe for AFLW, 19 points, with the paper's settings: CNN-6, then CNN-7, SGD, pose balancing (HSM).
 
     Returns:
       The recipe.

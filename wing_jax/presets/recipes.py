@@ -27,13 +27,14 @@ CNN7 = (64, 64, 128, 256, 512, 512)  # for crops of 128 pixels
 
 
 def paper_recipe(*, name: str, data: DataConfig, stage1: Fields, stage2: Fields, **fields: Any) -> Config:
-    """Make the paper's training: CNN-6 at 64 x 64, then CNN-7 at 128 x 128, Wing loss, SGD, 120,000 steps of 8 faces.
+    """Make the config of the paper's training run: CNN-6 at 64 x 64, then CNN-7 at 128 x 128, Wing loss, SGD, 120,000
+    steps of 8 faces.
 
     Args:
-      name: of the run.
+      name: name of the run.
       data: the training faces.
       stage1: fields of the first stage: `margin` (crop side per side of the face box), `augment`, and any others.
-      stage2: fields of the second stage: the same, with `margin` per larger side of the mean shape.
+      stage2: fields of the second stage: the same; its `margin` is relative to the larger side of the mean shape.
       **fields: other fields of `Config`, such as `balance`.
 
     Returns:
@@ -78,19 +79,19 @@ def strong_recipe(
     batch_size: int = 32,
     **fields: Any,
 ) -> Config:
-    """Make a training of two stages that reaches a lower error in a tenth of the paper's steps.
+    """Make the config of a two-stage training run that reaches a lower error in a tenth of the paper's steps.
 
     It uses AdamW with cosine decay and averaged parameters, BatchNorm, outputs that start at the mean shape, and the
     Wing loss averaged over points and batch.
 
     Args:
-      name: of the run.
+      name: name of the run.
       data: the training faces.
       stage1: fields of the first stage: `margin` (crop side per side of the face box), `augment`, `steps`,
         `evaluate_every`, and any others. Default: CNN-6 at 64 x 64.
-      stage2: fields of the second stage: the same, with `margin` per larger side of the mean shape. `model` is
-        required; the default `input_size` is 128.
-      optimizer: of both stages; None: `adamw()`.
+      stage2: fields of the second stage: the same; its `margin` is relative to the larger side of the mean shape.
+        `model` is required; the default `input_size` is 128.
+      optimizer: optimizer of both stages; None: `adamw()`.
       batch_size: faces per step, of both stages.
       **fields: other fields of `Config`, such as `balance`.
 

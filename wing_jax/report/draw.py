@@ -48,7 +48,7 @@ def face_tile(
     box = np.asarray(box, np.float64)
     side = margin * float(larger_side(box)[0])
     if not (np.isfinite(side) and side > 0):
-        raise ValueError(f"the box {box.tolist()} has no extent: give x0 < x1 and y0 < y1")
+        raise ValueError(f"the box {box.tolist()} is empty: pass x0 < x1 and y0 < y1")
     scale = size / side
     affine = np.asarray(invert(crop_of_box(box, size=size, margin=margin)))
     small, small_to_image = image, np.eye(3)
@@ -74,7 +74,7 @@ def contact_sheet(
     if not len(tiles) or len({tile.shape for tile in tiles}) != 1:
         raise ValueError("a contact sheet needs at least one tile, and tiles of one size")
     if captions and len(captions) != len(tiles):
-        raise ValueError(f"{len(captions)} captions for {len(tiles)} tiles: give one caption for each tile")
+        raise ValueError(f"{len(captions)} captions for {len(tiles)} tiles: pass one caption for each tile")
     height, width, _ = tiles[0].shape
     caption_height = _caption_height(width) if captions else 0
     columns, step_x, step_y = min(columns, len(tiles)), width + gap, height + caption_height + gap

@@ -26,9 +26,9 @@ FAR = 10_000  # pixels of a tile; OpenCV is not asked to draw farther outside
 def annotation_sheet(faces: FaceSet, *, columns: int = 4, size: int = 360, numbers: bool = True) -> Image:
     """Draw all `faces` with their points on one sheet.
 
-    Points are blue if they are visible or their visibility is unknown, orange if something hides them, and pink if the
-    face itself hides them; points without a position are left out. The box is white. The caption is the face's subset
-    and the name of its picture.
+    Points are blue if they are visible or their visibility is unknown, orange if another object hides them, and pink if
+    the face itself hides them; points without a position are left out. The box is white. The caption is the face's
+    subset and the name of its picture.
 
     Args:
       faces: one or more faces.

@@ -41,7 +41,7 @@ def ced_figure(
             )
     axes.set(xlim=(0, scale * threshold), ylim=(0, 101))
     axes.set_xlabel(plain(label))
-    axes.set_ylabel("faces at most this far off (%)")
+    axes.set_ylabel("faces with at most this error (%)")
     axes.grid(color=FAINT, linewidth=0.8)
     if axes.lines:
         axes.legend(fontsize=9, labelcolor=INK, loc="best", framealpha=0.85, edgecolor="none")

@@ -20,7 +20,7 @@ Shape: TypeAlias = Float[np.ndarray, "_ 2"]
 def scheme_picture(scheme: Scheme, *, size: int = 900) -> Image:
     """Draw the points of a published `scheme`, its lines and numbers (from 0) on a face of `size` pixels.
 
-    The synthetic face has the 68 points of 300-W. Points that other schemes add are interpolated (half-way along the
+    The synthetic face has the 68 points of 300-W. Points that other schemes add are interpolated (halfway along the
     jaw, a third along a lid): this shows where they belong, but it is not an annotation.
 
     Raises:

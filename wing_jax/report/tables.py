@@ -151,11 +151,11 @@ def _leading(summary: Sequence[dict]) -> list[dict]:
 
 def _note(summary: Sequence[dict]) -> str:
     limit = "AUC and failures are computed up to the limit, an NME."
-    left_out = _left_out(summary, reason=", because their normalizer is zero or not visible")
+    left_out = _left_out(summary, reason=", because their normalizer is zero or needs a point that is not visible")
     return f"{limit} {left_out}".rstrip()
 
 
 def _left_out(summary: Sequence[dict], *, reason: str = "") -> str:
     left_out = {entry["metric"]: entry["left_out"] for entry in summary if entry["left_out"]}
     counts = "; ".join(f"{count} by {name}" for name, count in left_out.items())
-    return f"Faces left out{reason}: {counts}." if counts else ""
+    return f"Faces excluded{reason}: {counts}." if counts else ""

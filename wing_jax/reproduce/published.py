@@ -1,7 +1,7 @@
 """The paper's results: Feng et al., Wing Loss for Robust Facial Landmark Localisation, CVPR 2018, tables 1 to 4.
 
 Tables 1 to 3: mean error on AFLW-Full (20,000 training and 4,386 test faces, 19 points), normalized by the size of the
-face, in per cent. The paper calls the method PDB (pose-based data balancing); here it is HSM, the name in its first
+face, in percent. The paper calls the method PDB (pose-based data balancing); here it is HSM, the name in its first
 versions.
 """
 

@@ -18,7 +18,7 @@ Budget = Literal["trial", "short", "long", "paper"]
 Reproducible = Literal["mtfl", "w300", "aflw", "synthetic"]
 BUDGETS: dict[str, str] = {
     "trial": "a minute or two, to check that everything works; the results mean nothing",
-    "short": "for two CPU cores: the paper's CNN-6 and a narrow CNN-7, 64,000 faces a stage",
+    "short": "for two CPU cores: the paper's CNN-6 and a narrow CNN-7, 64,000 faces per stage",
     "long": "four times as long as short, with the learning rates tuned at short",
     "paper": "the paper's training: 120,000 steps of 8 faces for each stage",
 }

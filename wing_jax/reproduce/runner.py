@@ -75,7 +75,7 @@ class TrialResult(Value):
     validation_nme: float  # of the last stage; fraction, by the eyes' distance
 
     def nme(self, metric: str, *, group: tuple[str, str] | None = None) -> float | None:
-        """Return the mean NME in per cent of all faces, or of those with a (group, label); None if there are none."""
+        """Return the mean NME in percent of all faces, or of those with a (group, label); None if there are none."""
         (entry,) = (entry for entry in self.summary if entry["metric"] == metric)
         if group is not None:
             entry = entry["groups"].get(group[0], {}).get(group[1], {})

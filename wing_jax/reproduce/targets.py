@@ -323,7 +323,7 @@ def _gains(methods: Sequence[Method], losses: Sequence[str], nmes: Mapping) -> G
 
 
 def _nmes(measured: Sequence[TrialResult], metric: str, *, group: tuple[str, str] | None = None) -> list[float]:
-    """Return the mean NMEs in per cent, one for each seed."""
+    """Return the mean NMEs in percent, one for each seed."""
     values = [result.nme(metric, group=group) for result in measured]
     return [value for value in values if value is not None]
 

@@ -111,7 +111,7 @@ def ended_with_the_others() -> Generator[None]:
             raise
         print(
             f"wing-jax: process {jax.process_index()} of {jax.process_count()} lost another process ({message}): see"
-            " that process's error and restart all of them; training resumes from the last checkpoint",
+            " that process's error, and restart all processes; training resumes from the last checkpoint",
             file=sys.stderr,
             flush=True,
         )

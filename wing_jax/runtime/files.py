@@ -159,7 +159,7 @@ def refuse_outside_link(path: Path, *inside: Path) -> None:
     real = Path(os.path.realpath(path))
     if not any(real.is_relative_to(folder) for folder in inside) and os.environ.get(FOLLOW) != "1":
         raise InputError(
-            f"{path}: a link that leads out of its folder: copy the file there, or set {FOLLOW}=1 if you "
+            f"{path}: a link to outside its folder: replace it with a copy of the file, or set {FOLLOW}=1 if you "
             "trust this folder"
         )
 

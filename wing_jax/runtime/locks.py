@@ -30,9 +30,13 @@ def only_writer(folder: str | Path, *, doing: str, instead: str) -> Generator[No
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise InputError(f"{folder}: another process {doing} here: wait until it ends, or {instead}") from None
+        raise InputError(
+            f"{folder}: another process {doing} in this folder: wait until it ends, or {instead}"
+        ) from None
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written to ({error.strerror}): fix that, or {instead}") from error
+        raise InputError(
+            f"{folder}: cannot be written to ({error.strerror}): fix its permissions, or {instead}"
+        ) from error
     try:
         yield
     finally:

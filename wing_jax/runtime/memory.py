@@ -25,7 +25,7 @@ def refuse_beyond(needed: int, *, what: str, fix: str) -> None:
     """Raise InputError if `needed` bytes are not `available`; `what` needs them, and `fix` says what to change."""
     free = available()
     if free is not None and needed > free:
-        raise InputError(f"{what}: needs {gigabytes(needed)} of memory, {gigabytes(free)} are free: {fix}")
+        raise InputError(f"{what}: needs {gigabytes(needed)} of memory, but only {gigabytes(free)} are free: {fix}")
 
 
 def gigabytes(count: int) -> str:

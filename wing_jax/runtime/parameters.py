@@ -58,6 +58,23 @@ def _list_parameters(function: Callable, skip: int, without: Iterable[str]) -> l
     return [parameter for parameter in parameters if parameter.kind in kinds and parameter.name not in excluded]
 
 
+def check_range(config: object, **limits: tuple[int | float, int | float]) -> None:
+    """Raise InputError if a field of `config` is outside its `(low, high)` limits."""
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            raise InputError(f"{name}={value} must be between {low:,} and {high:,}")
+
+
+def check_above(config: object, *names: str, zero: bool = False) -> None:
+    """Raise InputError unless each of these fields is a finite number above 0; with `zero`, 0 is allowed."""
+    for name in names:
+        value = getattr(config, name)
+        if not (0 <= value < float("inf") and (zero or value)):
+            finite = "" if abs(value) < float("inf") else ", and finite"
+            raise InputError(f"{name}={value} must {'not be below 0' if zero else 'be greater than 0'}{finite}")
+
+
 def check_choice(name: str, value: object, choices: Any) -> None:
     """Raise InputError if `value` of the argument `name` is not one of the `Literal` type `choices`."""
     if value not in get_args(choices):

@@ -55,7 +55,7 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             self._import_builtin()
         if name in self._entries and (origin is None or source != self._origins[name]):
             owner = self._origins[name].rstrip(":") or "another package"
-            raise ValueError(f"a {self.kind} called {quoted(name)} is registered already, by {owner}: use another name")
+            raise ValueError(f"a {self.kind} called {quoted(name)} is already registered by {owner}: use another name")
         self._entries[name], self._origins[name] = entry, source
 
     def remove(self, name: str) -> None:

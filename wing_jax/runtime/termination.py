@@ -31,8 +31,8 @@ def handle_sigterm(*, last: bool = False) -> Generator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Generator[None]:
-    """Only record SIGTERM and the first Ctrl-C in this block, for `stop_requested` and `interrupted`; a second Ctrl-C
-    raises KeyboardInterrupt at once."""
+    """Defer signals: in this block, only record SIGTERM and the first Ctrl-C, for `stop_requested` and `interrupted`; a
+    second Ctrl-C raises KeyboardInterrupt at once."""
     _interrupted.clear()
     handle_sigint = _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if handle_sigint:
@@ -78,7 +78,9 @@ def _in_main_thread() -> bool:
 def _record_sigterm(*_: Any) -> None:
     _terminated.set()
     if not _training.is_set():
-        raise TrainingInterrupted("stopped before any step after the last checkpoint: nothing is lost", together=False)
+        raise TrainingInterrupted(
+            "stopped before the first step after the last checkpoint: nothing is lost", together=False
+        )
 
 
 def _record_sigint(*_: Any) -> None:

@@ -119,13 +119,13 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = dict((
     _conversion(
         "ibug68", "aflw19",
         (17, 19, 21, 22, 24, 26, 36, _LEFT_EYE, 39, 42, _RIGHT_EYE, 45, 31, 30, 35, 48, (62, 66), 54, 8),
-        "eye middles: the mean of the eye's outline; mouth middle: half-way between the lips",
+        "eye middles: the mean of the eye's outline; mouth middle: halfway between the lips",
     ),
     _conversion("fgnet68", "mtfl5", (31, 36, 67, 48, 54), "eye centers: the pupils"),
     _conversion(
         "ibug68", "mtfl5", (_LEFT_EYE, _RIGHT_EYE, 30, 48, 54), "eye centers: the mean of the eye's outline"
     ),
     _conversion("cofw29", "mtfl5", (16, 17, 20, 22, 23), "eye centers: the pupils"),
-    _conversion("aflw21", "aflw19", (*range(12), 13, 14, 15, 17, 18, 19, 20), "nothing: the ears are left out"),
-    _conversion("aflw19", "mtfl5", (7, 10, 13, 15, 17), "nothing: the same five points"),
+    _conversion("aflw21", "aflw19", (*range(12), 13, 14, 15, 17, 18, 19, 20), "none; the ears are left out"),
+    _conversion("aflw19", "mtfl5", (7, 10, 13, 15, 17), "none; the same five points"),
 ))  # fmt: skip

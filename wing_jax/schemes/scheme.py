@@ -50,10 +50,10 @@ class Scheme:
       names: unique names of the points, in order.
       mirrored: pairs of points that swap under a horizontal flip.
       left_eye: the points whose mean is taken as the left pupil.
-      right_eye: those of the right eye.
+      right_eye: the points whose mean is taken as the right pupil.
       left_outer: the outer corner of the left eye; if a scheme has none, one of the two points whose distance
         normalizes errors.
-      right_outer: that of the right eye.
+      right_outer: the same for the right eye.
       lines: chains of points to join in drawings.
       about: what these points are.
     """
@@ -109,7 +109,7 @@ class Scheme:
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any]) -> "Scheme":
-        """Make the scheme that a table describes, with the keys of the TOML file above ("normalisation" is accepted).
+        """Make the scheme that a table describes, with the keys of the TOML file in `wing_jax.schemes.scheme`.
 
         >>> Scheme.from_table({"name": "two", "points": 2, "normalization": [0, 1]}).names
         ('point 1', 'point 2')
@@ -123,9 +123,7 @@ class Scheme:
             raise InputError(f"unknown key {quoted(unknown[0])}: use {', '.join(KEYS)}")
         name = table.get("name")
         if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME:
-            raise InputError(
-                f'name: give the scheme a name of up to {LONGEST_NAME} characters, such as name = "mine12"'
-            )
+            raise InputError(f'name: name the scheme with up to {LONGEST_NAME} characters, such as name = "mine12"')
         if name in SCHEMES:
             raise InputError(f"name: {quoted(name)} is a published scheme: choose another name")
         names = _parse_names(table.get("points"))
@@ -136,7 +134,7 @@ class Scheme:
         )
         if duplicates := _find_duplicates([point for pair in mirrored for point in pair]):
             raise InputError(
-                f"mirrored: {quoted(names[duplicates[0]])} is in two pairs: a point swaps with only one other point"
+                f"mirrored: {quoted(names[duplicates[0]])} is in two pairs: list each point in one pair only"
             )
         if "normalization" not in table:
             raise InputError("normalization: missing: name the two points whose distance divides the errors")
@@ -175,7 +173,7 @@ class Scheme:
                 f"{path}: cannot read this scheme ({detail}): pass a TOML file that describes it"
             ) from error
         except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise InputError(f"{path}: not valid TOML: {reason(error)}") from error
+            raise InputError(f"{path}: not valid TOML: {reason(error)}: correct the file") from error
         try:
             return cls.from_table(table)
         except InputError as error:
@@ -257,7 +255,7 @@ def _parse_names(points: Any) -> tuple[str, ...]:
     ):
         raise InputError(
             f"points: list the names of the points in order (2 to {MOST_POINTS:,} names of up to {LONGEST_NAME} "
-            "characters), or give their number"
+            "characters), or pass their number"
         )
     if duplicates := _find_duplicates(points):
         raise InputError(f"points: {quoted(duplicates[0])} is listed twice: give each point a unique name")

@@ -301,7 +301,8 @@ class Checkpoints:
                 raise
             self._write_failed = True
             raise InputError(
-                f"{self.folder}: cannot write a checkpoint ({' '.join(str(error).split())[:200]}): make room or fix"
+                f"{self.folder}: cannot write a checkpoint ({' '.join(str(error).split())[:200]}): free disk "
+                f"space or fix"
                 " permissions, and run the same command again; earlier checkpoints are kept"
             ) from error
 

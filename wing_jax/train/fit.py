@@ -100,9 +100,9 @@ def fit(
       stages: one or two `StageSpec`s, or a `Recipe` (`wing_jax.presets`). The second stage sees crops that the first
         stage's points have centered and turned upright.
       augment: augmentations for the stages without their own; None: the defaults.
-      balance: how often each face is in an epoch, such as `wing_jax.balance.hsm()`; None: the recipe's.
-      validation: the share of photos to hold out for choosing the best checkpoint, or a `FaceSet` to use instead.
-        None: 5 %, and at least about eight photos of a small set.
+      balance: rule for how often each face appears in an epoch, such as `wing_jax.balance.hsm()`; None: the recipe's.
+      validation: the fraction of photos to hold out for choosing the best checkpoint, or a `FaceSet` to use instead.
+        None: 5%, but at least about eight photos for a small set.
       folder: where to write checkpoints, logs and the model. None: nothing is written.
       name: the name of the model.
       seed: the seed of the initial parameters, shuffling and augmentation.
@@ -112,12 +112,12 @@ def fit(
       device_count: number of devices to train on; 0: all.
       parallel: "jit" (with `shard_map`) or "pmap".
       input: "device": the faces are in device memory, and each step makes its own batch. "tfdata": batches are made on
-        the host, for sets that do not fit in device memory. Both give the same training for a seed, except for the
+        the host, for sets that do not fit in device memory. Both train on the same batches for a seed, except for the
         rounding of pixels.
-      processes: "one", or "many" if every process of a cluster makes this call (docs/how-to/accelerators.md).
-      steps_per_call: steps in one program of the device; 0: 1 on CPU, 250 on GPU and TPU.
+      processes: "one", or "many" if every process of a cluster makes this call.
+      steps_per_call: training steps in one compiled call; 0: 1 on CPU, 250 on GPU and TPU.
       store: how the faces are stored in host memory, "pixels" or "jpeg" (for large sets, with input="tfdata").
-      held_out: the rule by which the validation faces were chosen, recorded in the model; None: from `validation`.
+      held_out: the rule that chose the validation faces, to record in the model; None: derived from `validation`.
       record: JSON values that identify this training in `folder`; None: a description of the arguments.
 
     Returns:
@@ -126,7 +126,7 @@ def fit(
     Raises:
       InputError: an argument is invalid, the folder belongs to a different training, the training diverged (loss,
         gradient or validation is not finite), or another process trains in the folder.
-      TrainingInterrupted: SIGTERM arrived while the command line handles it, and the state is saved.
+      TrainingInterrupted: SIGTERM arrived (only in the command line), and the state was saved.
 
     >>> import optax, wing_jax as wj
     >>> faces = wj.load_faces("synthetic", count=24)
@@ -257,14 +257,14 @@ def check_stage(spec: StageSpec, number: int, points: int, mesh: Mesh) -> None:
     memory.refuse_beyond(
         12 * spec.batch_size * spec.input_size**2,  # float32, RGB
         what=f"a batch of {spec.batch_size:,} crops of {spec.input_size:,} x {spec.input_size:,} pixels",
-        fix="set batch_size or input_size lower",
+        fix="use a smaller batch_size or input_size",
     )
     network = as_network(spec.build_model(points))
     variables = shapes_of(network, input_size=spec.input_size, points=points)
     memory.refuse_beyond(
         sum(np.dtype(leaf.dtype).itemsize * leaf.size for leaf in jax.tree.leaves(variables)),
         what=f"the model of stage {number} on {spec.input_size:,} pixels",
-        fix="set input_size lower, or give the model fewer parameters",
+        fix="use a smaller input_size, or a model with fewer parameters",
     )
 
 
@@ -303,7 +303,7 @@ def _augment(recipe: Recipe, number: int) -> tuple[Augmentation, ...]:
 def _validation(validation: float | FaceSet | None, faces: FaceSet) -> float | FaceSet:
     if validation is not None:
         if not isinstance(validation, FaceSet) and not 0 < validation < 1:
-            raise InputError(f"validation={quoted(validation)}: pass a share between 0 and 1, or a FaceSet")
+            raise InputError(f"validation={quoted(validation)}: pass a fraction between 0 and 1, or a FaceSet")
         return validation
     photos = len(set(faces.photos))
     return faces.share_of_photos(max(round(FRACTION * photos), min(FEWEST, photos // 4), 1))

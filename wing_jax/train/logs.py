@@ -114,7 +114,8 @@ class TrainingLog:
             yield
         except OSError as error:
             raise InputError(
-                f"{self._folder}: the log cannot be written ({error.strerror}): make room or fix permissions, and run "
+                f"{self._folder}: the log cannot be written ({error.strerror}): free disk space or fix "
+                f"permissions, and run "
                 "the same command again; saved checkpoints are kept"
             ) from error
 

@@ -17,7 +17,7 @@ from wing_jax.types import Batch
 
 
 def sample_batch(faces: Any, stage: Any, *, step: int = 0, seed: int = 0, input: Input = "device") -> Batch:
-    """Return the batch of one step of a first stage: augmented crops and their points.
+    """Return the training batch of one step of the first stage: augmented crops and their points.
 
     It is the batch that `fit(faces, stage, validation=OTHER_FACES, seed=seed)` trains on at that step.
 
@@ -26,12 +26,12 @@ def sample_batch(faces: Any, stage: Any, *, step: int = 0, seed: int = 0, input:
       stage: a `StageSpec`; its input size, batch size, margin, center and augmentations are used.
       step: the step, counted from 0.
       seed: the seed of shuffling and augmentation.
-      input: "device": made by the program of the training step. "tfdata": made by NumPy and OpenCV. They differ by the
-        rounding of pixels.
+      input: "device": made on the device, by the compiled training step. "tfdata": made by NumPy and OpenCV. The two
+        differ only by the rounding of pixels.
 
     Returns:
       A batch of `images` uint8 `[batch, size, size, 3]` (RGB), `points` float32 `[batch, L, 2]`, (x, y) in pixels of
-      the crop, and `visible` bool `[batch, L]`, True for the points that count.
+      the crop, and `visible` bool `[batch, L]`, True for the points to include.
 
     Raises:
       InputError: an argument is invalid, or a picture cannot be read.

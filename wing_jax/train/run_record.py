@@ -34,7 +34,7 @@ def write_record(record: Mapping[str, Any], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_atomic(path, json.dumps(dict(record), indent=1) + "\n")
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): make room or fix permissions") from error
+        raise InputError(f"{path}: cannot be written ({error.strerror}): free disk space or fix permissions") from error
 
 
 def check_same_record(record: Mapping[str, Any], folder: Path) -> None:
@@ -61,7 +61,7 @@ def check_same_values(original: Mapping[str, Any], current: Mapping[str, Any], f
         first, *others = changed
         more = f" (and {len(others)} more: {', '.join(others[:5])})" if others else ""
         raise InputError(
-            f"{folder}: was started with {first}={quoted(before.get(first))}, and now it is {quoted(after.get(first))}"
+            f"{folder}: was started with {first}={quoted(before.get(first))}, but is now {quoted(after.get(first))}"
             f"{more}: pass another folder (--name) to train from scratch, or delete {folder / RECORD} to resume with "
             "the new values"
         )

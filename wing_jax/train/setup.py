@@ -240,7 +240,7 @@ def train_stage(
             quiet=settings.quiet,
         )
     except DivergedError as error:
-        message = f"stage {setup.number}: {error}: lower the learning rate or clip the gradient"
+        message = f"stage {setup.number}: {error}: lower optimizer.learning_rate or set optimizer.clip"
         if stage_folder is None or record is None:
             raise InputError(message) from error
         path = write_divergence(setup, error, stage_folder, record, seed=settings.seed)

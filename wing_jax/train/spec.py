@@ -26,12 +26,13 @@ EVALUATIONS = 20  # validations of a stage by default
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class StageSpec(Value):
-    """One stage of a training: its network, loss, optimizer, augmentations and schedule.
+    """One stage of training: its network, loss, optimizer, augmentations and schedule.
 
     Args:
-      model: the network: a Flax linen module, or any object with `init` and `apply` (`wing_jax.models.as_network`). It
-        maps uint8 crops `[batch, input_size, input_size, 3]` to points `[batch, L, 2]`, (x, y) in pixels of the crop.
-        Or a class or function that takes `points=L` and returns such a network, such as `wj.models.CNN6`.
+      model: the network: a Flax linen module, or any object with `init` and `apply`
+        (`wing_jax.models.networks.as_network`). It maps uint8 crops `[batch, input_size, input_size, 3]` to points
+        `[batch, L, 2]`, (x, y) in pixels of the crop. Or a class or function that takes `points=L` and returns such a
+        network, such as `wj.models.CNN6`.
       loss: an elementwise function `(predicted, target) -> loss`. A loss of `wing_jax.losses` declares its lengths in
         pixels of a reference crop and is rescaled to `input_size`; any other function gets pixels of the crop.
       optimizer: an optax transformation, with its schedule. None: AdamW, from 1e-3 to 1e-5 by a cosine.
@@ -56,7 +57,7 @@ class StageSpec(Value):
       draws: crops per face with stage2_crops="predicted".
 
     Raises:
-      InputError: a number is out of range.
+      InputError: a number is out of range, or the model, loss or optimizer is not of the required kind.
 
     >>> import wing_jax as wj
     >>> wj.StageSpec(model=wj.models.CNN6, loss=wj.losses.wing_loss, steps=100).input_size
@@ -103,7 +104,7 @@ class StageSpec(Value):
 
     @property
     def validation_steps(self) -> int:
-        """Steps between two validations."""
+        """Number of steps between two validations."""
         return self.evaluate_every or max(1, self.steps // EVALUATIONS)
 
     def build_model(self, points: int) -> Any:
@@ -112,7 +113,10 @@ class StageSpec(Value):
         if not is_factory:
             return self.model
         if not callable(self.model):
-            raise InputError(f"StageSpec: model={quoted(self.model)} has no `init` and `apply` and is not callable")
+            raise InputError(
+                f"StageSpec: model={quoted(self.model)} has no `init` and `apply` and is not callable: pass a "
+                f"Flax linen module or a class of wing_jax.models"
+            )
         return self.model(points=points)
 
     def build_optimizer(self) -> optax.GradientTransformation:
@@ -126,9 +130,9 @@ class StageSpec(Value):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Recipe(Value):
-    """A complete training: one or two stages, and the balancing of the faces. `wing_jax.presets` has some.
+    """A complete training setup: one or two stages, and how to balance the faces. `wing_jax.presets` has some.
 
-    `balance` sets how often each face is in an epoch (`wing_jax.balance.hsm`); None: once.
+    `balance` sets how often each face appears in an epoch, such as `wing_jax.balance.hsm()`; None: once.
     """
 
     stages: Sequence[StageSpec]

@@ -41,7 +41,7 @@ def make_train_step(
     """Return the training step of one replica, not compiled.
 
     Args:
-      network: the network to train (`wing_jax.models.as_network`).
+      network: the network to train (`wing_jax.models.networks.as_network`).
       optimizer: any optax transformation.
       loss: elementwise `(predicted, target) -> loss`, in pixels of the crop.
       reduction: reduction of the loss over a batch.

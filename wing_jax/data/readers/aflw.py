@@ -41,7 +41,7 @@ def read_aflw(
     The list annotates hidden points too, and they count, as in the paper; their `visibility` is OCCLUDED. The subset is
     "frontal" if all 19 points are marked visible and inside the box, else "not frontal"; so is the attribute "frontal".
     The faces of one photo have the same `photo`, which AFLW2000-3D and MERL-RAV use too. `faults` as in
-    `face_set.gather`.
+    `face_set.build_face_set`.
 
     Raises:
       InputError: the list is missing or not as published.

@@ -51,10 +51,10 @@ HINT = "copy the file again"
 def read_aflw2000(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read AFLW2000-3D below `root`; its only split is "test". Its photos are those of AFLW, with the same names.
 
-    The box is the tight box of the 68 points. `faults` as in `face_set.gather`.
+    The box is the tight box of the 68 points. `faults` as in `face_set.build_face_set`.
 
     Raises:
-      InputError: the split is another, no face is found, or a file is not as published.
+      InputError: the split has another name, no face is found, or a file is not as published.
     """
     root = Path(root)
     if split != "test":
@@ -77,11 +77,11 @@ def read_aflw2000(root: str | Path, split: str, *, faults: list[str] | None = No
 def read_300wlp(root: str | Path, split: str, *, landmarks: str = "3d", faults: list[str] | None = None) -> FaceSet:
     """Read 300W-LP below `root`; its only split is "train". Missing parts are skipped.
 
-    `landmarks` is "3d" (the projected model, as in AFLW2000-3D) or "2d" (the jaw along the visible outline). The box
-    is the tight box of the 68 points; the subset is the part, "AFW" to "LFPW". `faults` as in `face_set.gather`.
+    `landmarks` is "3d" (the projected model, as in AFLW2000-3D) or "2d" (the jaw along the visible outline). The box is
+    the tight box of the 68 points; the subset is the part, "AFW" to "LFPW". `faults` as in `face_set.build_face_set`.
 
     Raises:
-      InputError: the split is another, no face is found, or a file is not as published.
+      InputError: the split has another name, no face is found, or a file is not as published.
     """
     root = Path(root)
     if split != "train":

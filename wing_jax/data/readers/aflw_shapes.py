@@ -33,7 +33,7 @@ def read_aflw_shapes(
         raise InputError(f"{root}: cannot read {' and '.join(FILES)} ({reason(error)}): pass their folder") from error
     if raw.shape[1:] != (2, 21) or yaw.shape != raw.shape[:1]:
         raise InputError(
-            f"{root}: the shape of {FILES[0]} is {raw.shape}, of {FILES[1]} {yaw.shape}: copy the published files again"
+            f"{root}: {FILES[0]} is {raw.shape} and {FILES[1]} {yaw.shape}: copy the published files again"
         )
     points = np.ascontiguousarray(raw.transpose(0, 2, 1), np.float32)
     visible = np.all(points >= 0, axis=-1)

@@ -61,10 +61,10 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
 
     There is no "test": the split of the papers is that of `AFLWinfo_release.mat`, see `aflw.read_aflw`. If a table has
     several rows of one face, the first is used. Attributes: "male", "occluded", "glasses", "gray". `faults` as in
-    `face_set.gather`.
+    `face_set.build_face_set`.
 
     Raises:
-      InputError: the split is another, or the database is missing or not as published.
+      InputError: the split has another name, or the database is missing or not as published.
     """
     folder = Path(root) / "data" if (Path(root) / "data" / DATABASE).is_file() else Path(root)
     path = folder / DATABASE

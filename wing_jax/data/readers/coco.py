@@ -98,7 +98,8 @@ def read_coco(root: str | Path, *, scheme: Scheme, images: str = "", faults: lis
 
     The keypoints are in the order of their names in the category, if it has names, else in the order of the scheme. The
     box is the annotated one; without `bbox`, the tight box of the points. The boolean `attributes` that CVAT adds are
-    read. `images` is the folder of the pictures, if they are not where the file says. `faults` as in `face_set.gather`.
+    read. `images` is the folder of the pictures, if they are not where the file says. `faults` as in
+    `face_set.build_face_set`.
 
     Raises:
       InputError: the file is not as described above, its keypoint names do not match the scheme, or an annotation is

@@ -50,7 +50,7 @@ HINT = "copy the file again"
 def read_cofw(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` ("train" or "test") of COFW: the color file at `root`, or the gray one if that is missing.
 
-    The subset is "lfpw" for the first 845 training faces, else "cofw". `faults` as in `face_set.gather`.
+    The subset is "lfpw" for the first 845 training faces, else "cofw". `faults` as in `face_set.build_face_set`.
 
     Raises:
       InputError: the file or split does not exist, or the file is not as published.
@@ -80,10 +80,10 @@ def read_cofw(root: str | Path, split: str, *, faults: list[str] | None = None) 
 def read_cofw68(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read COFW68 below `root`; its only split is "test". Its photos have the names of COFW's test photos.
 
-    `faults` as in `face_set.gather`.
+    `faults` as in `face_set.build_face_set`.
 
     Raises:
-      InputError: the split is another, or a file is missing or not as published.
+      InputError: the split has another name, or a file is missing or not as published.
     """
     root = Path(root)
     if split != "test":

@@ -42,7 +42,7 @@ TEST_STEP = 5  # every fifth person is in the test set
 def read_fgnet(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` ("train" or "test") of FG-NET below `root`: 811 and 191 faces of the full set.
 
-    The box is the tight box of the 68 points. `faults` as in `face_set.gather`.
+    The box is the tight box of the 68 points. `faults` as in `face_set.build_face_set`.
 
     Raises:
       InputError: no face is found, or a file is missing or not as published.

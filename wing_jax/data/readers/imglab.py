@@ -52,7 +52,7 @@ def read_imglab(root: str | Path, *, scheme: Scheme, images: str = "", faults: l
     """Read the faces of the imglab XML file `root`: its boxes with parts, which are the points of `scheme`.
 
     Attributes: "difficult", "truncated" and "occluded", if a box has them. `images` is the folder of the pictures, if
-    they are not where the file says. `faults` as in `face_set.gather`.
+    they are not where the file says. `faults` as in `face_set.build_face_set`.
 
     Raises:
       InputError: the file is not XML of imglab, declares a DOCTYPE, or has only ignored boxes; or a box or a part is

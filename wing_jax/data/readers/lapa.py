@@ -53,7 +53,7 @@ HINT = "copy the file again"
 def read_lapa(root: str | Path, split: str, *, faults: list[str] | None = None) -> FaceSet:
     """Read the `split` ("train", "val" or "test") of LaPa, in `root` or `root / "LaPa"`.
 
-    The box is the tight box of the 106 points. `faults` as in `face_set.gather`.
+    The box is the tight box of the 106 points. `faults` as in `face_set.build_face_set`.
 
     Raises:
       InputError: no face is found, or a file is not as published.
@@ -82,7 +82,7 @@ def read_jd_landmark(root: str | Path, split: str, *, faults: list[str] | None =
     """Read the `split` ("train" or "test") of JD-landmark below `root`; missing parts are skipped.
 
     The box is the published one if each part has a folder `rect`, else the tight box of the 106 points. The subset
-    is the part, "AFW" to "LFPW", or "Test_data1". `faults` as in `face_set.gather`.
+    is the part, "AFW" to "LFPW", or "Test_data1". `faults` as in `face_set.build_face_set`.
 
     Raises:
       InputError: no face is found, or a file is missing or not as published.

@@ -49,7 +49,7 @@ def read_menpo(root: str | Path, split: str, *, faults: list[str] | None = None)
 
     MERL-RAV: points that the face itself hides are NaN; the subset is the pose, and `pose` orders the poses. Menpo:
     the near-frontal faces; a profile of 39 points is a fault of that face. The box is the tight box of the points that
-    have a position. `faults` as in `face_set.gather`.
+    have a position. `faults` as in `face_set.build_face_set`.
 
     Raises:
       InputError: no face is found, a `.pts` file has no picture, or a file is not valid.

@@ -41,7 +41,7 @@ def read_mtfl(
 ) -> FaceSet:
     """Read the `split` ("train" or "test") of MTFL below `root`; `boxes` is the folder with `AFLW_boundingbox.txt`.
 
-    Attributes: "male", "smiling", "glasses". `faults` as in `face_set.gather`.
+    Attributes: "male", "smiling", "glasses". `faults` as in `face_set.build_face_set`.
 
     Raises:
       InputError: a file is missing, or a line is not as published; the message names file and line.

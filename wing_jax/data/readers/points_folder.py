@@ -40,10 +40,10 @@ def read_points_folder(root: str | Path, *, scheme: Scheme, faults: list[str] | 
     """Read all faces in the `.pts` and `.ljson` files below `root`, sorted by path; their points are those of `scheme`.
 
     The box is the tight box of the points. The subset is the first folder below `root`. `faults` as in
-    `face_set.gather`.
+    `face_set.build_face_set`.
 
     Raises:
-      InputError: the folder has no such file; a file is not valid, has no picture, or another number of points than
+      InputError: the folder has no such file; a file is not valid, has no picture, or its number of points differs from
         the scheme; or a picture has both a `.pts` and an `.ljson` file.
     """
     root = Path(root)

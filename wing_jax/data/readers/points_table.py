@@ -1,4 +1,4 @@
-"""CSV tables with a header, one face a row, coordinates counted from 0.
+"""CSV tables with a header and one face per row; coordinates count from 0.
 
 Columns, in any order and any case; other columns are ignored:
 
@@ -90,7 +90,7 @@ def read_points_csv(root: str | Path, *, scheme: Scheme, images: str = "", fault
     """Read the faces of the CSV file `root`, whose points are those of `scheme`; the module describes the columns.
 
     Without columns for the box, it is the tight box of the points. `images` is the folder of the pictures, if they are
-    not where the file says. `faults` as in `face_set.gather`.
+    not where the file says. `faults` as in `face_set.build_face_set`.
 
     Raises:
       InputError: the file, its header or a row is not valid; the message names the line.
@@ -131,7 +131,7 @@ def _read(path: Path) -> tuple[list[str], list[tuple[str, list[str]]]]:
             f"{path}:{reader.line_num}: not CSV ({reason(error)}): correct the quotes in this line"
         ) from None
     if len(rows) < 2:
-        raise InputError(f"{path}: no row below the header: pass a CSV file with a header and one face a row")
+        raise InputError(f"{path}: no row below the header: pass a CSV file with a header and one face per row")
     if delimiter != ",":
         rows = [(location, [_replace_decimal_comma(cell) for cell in row]) for location, row in rows]
     return rows[0][1], rows[1:]
@@ -231,7 +231,7 @@ def _find_size_columns(column_indices: dict[str, int]) -> tuple[int, int] | None
 def _find_all_or_none(path: Path, column_indices: dict[str, int], names: Sequence[str]) -> list[int] | None:
     missing = [name for name in names if name not in column_indices]
     if missing and len(missing) < len(names):
-        raise InputError(f"{path}: the header has no column {quoted(missing[0])}, but others of the same kind: add it")
+        raise InputError(f"{path}: the header has no column {quoted(missing[0])}, but others like it: add it")
     return None if missing else [column_indices[name] for name in names]
 
 

@@ -33,9 +33,12 @@ def synthetic_faces(count: int, *, seed: int, size: int = 192) -> FaceSet:
       InputError: `count` is less than 1, or the faces do not fit into memory.
     """
     if count < 1:
-        raise InputError(f"the synthetic data set needs at least one face, got {count}: set data.train_faces")
+        raise InputError(
+            f"the synthetic data set needs at least one face, got {count}: pass a larger count (in a config, "
+            f"data.train_faces or data.test_faces)"
+        )
     memory.refuse_beyond(
-        2 * 3 * size**2 * count, what=f"{count:,} synthetic faces of {size} x {size} pixels", fix="ask for fewer"
+        2 * 3 * size**2 * count, what=f"{count:,} synthetic faces of {size} x {size} pixels", fix="render fewer faces"
     )
     from wing_jax.synthetic.render import render_faces  # reading other data sets does not need the renderer
 

@@ -48,7 +48,7 @@ def read_w300(root: str | Path, split: str, *, detector: bool = False, faults: l
 
     The box is the tight box of the 68 points, called "ground-truth landmark box" in papers, or, if `detector`, the box
     of iBUG's detector (`wing_jax.data.readers.w300_boxes`). Test faces have the attributes "common" and "challenging".
-    `faults` as in `face_set.gather`.
+    `faults` as in `face_set.build_face_set`.
 
     Raises:
       InputError: no face is found, a `.pts` file has no picture, or a file is not valid.

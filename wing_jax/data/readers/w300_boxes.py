@@ -27,7 +27,7 @@ def read_detector_boxes(root: Path, part: str) -> dict[str, Float[np.ndarray, "4
     name = f"bounding_boxes_{part.replace('/', '_')}.mat"
     candidates = [root / folder / name for folder in FOLDERS]
     path = next((candidate for candidate in candidates if candidate.exists()), candidates[0])
-    hint = "ask iBUG for the bounding boxes of 300-W, or leave boxes at 'given'"
+    hint = "get the bounding boxes of 300-W from iBUG, or use boxes='given'"
     entries = read_mat(path, ("bounding_boxes",), hint=hint)["bounding_boxes"]
     boxes = {}
     try:
@@ -48,5 +48,5 @@ def find_box(boxes: dict[str, Float[np.ndarray, "4"]], picture: Path) -> Float[n
       InputError: `boxes` has no box for it.
     """
     if picture.stem not in boxes:
-        raise InputError(f"{picture}: no published bounding box for it: leave boxes at 'given'")
+        raise InputError(f"{picture}: no published bounding box for it: use boxes='given'")
     return boxes[picture.stem]

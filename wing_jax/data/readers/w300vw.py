@@ -52,7 +52,7 @@ def read_300vw(root: str | Path, split: str, *, faults: list[str] | None = None)
 
     The subset is "training", "category 1", "category 2" or "category 3", the photo is the video, so that a split
     never divides a video, and the box is the tight box of the 68 points. Frames of `vid.avi` are decoded on access.
-    `faults` as in `face_set.gather`.
+    `faults` as in `face_set.build_face_set`.
 
     Raises:
       InputError: no video is found, a video has no annotation, or a file is not valid.

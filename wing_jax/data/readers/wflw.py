@@ -43,7 +43,7 @@ def read_wflw(root: str | Path, split: str, *, faults: list[str] | None = None) 
 
     Attributes: "pose" (large), "expression", "illumination", "make-up", "occlusion", "blur", the six subsets of the
     published test. The faces of one photo have the same `photo`, in training and test. `faults` as in
-    `face_set.gather`.
+    `face_set.build_face_set`.
 
     Raises:
       InputError: the list is missing, or a line is not as published; the message names file and line.

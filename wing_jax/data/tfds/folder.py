@@ -37,12 +37,12 @@ def refuse_hostile_folder(folder: Path) -> None:
                 )
             if key == "" and _contains_separator(value):
                 raise InputError(
-                    f"{path}: the name {quoted(value)} leads out of the folder: prepare the data set again"
+                    f"{path}: the name {quoted(value)} points outside the folder: prepare the data set again"
                 )
     for path in find_files(folder, "**/dataset_info.json"):
         for key, value in _read(path):
             if key in FILE_KEYS and _contains_separator(value):
-                raise InputError(f"{path}: {key} {quoted(value)} leads out of the folder: prepare the data set again")
+                raise InputError(f"{path}: {key} {quoted(value)} points outside the folder: prepare the data set again")
 
 
 def refuse_false_lengths(path: Path) -> None:

@@ -54,7 +54,7 @@ def read_tfds(name: str, split: str, *, root: str = "", faults: list[str] | None
     encoded pictures are stored in memory (the300w_lp: about 2 GB) and decoded on access. Splits: the300w_lp has
     "train", aflw2k3d "test" (TFDS calls it train), celeb_a "train", "validation" and "test", the others the splits that
     were built. The box is the tight box of 68 points, or follows MTFL's rule for five. `faults` as in
-    `face_set.gather`.
+    `face_set.build_face_set`.
 
     Raises:
       InputError: TFDS is missing, the set is not prepared or has no such split, or a face is not valid.
@@ -77,7 +77,7 @@ def _default_root() -> str:
     """Return the default data_dir of TFDS. TFDS also needs the home folder, which not every user has."""
     home = home_folder()
     if home is None:
-        raise InputError("data.root is empty and the user has no home folder: set HOME, TFDS_DATA_DIR or data.root")
+        raise InputError("root is empty and the user has no home folder: pass root, or set HOME or TFDS_DATA_DIR")
     return str(home / "tensorflow_datasets")
 
 
@@ -167,7 +167,7 @@ def _possible_splits(root: str) -> tuple[str, ...]:
 for _name in NAMES:
     _layout = _LAYOUTS.get(_name)
     _reader = Reader(
-        title=f"{_layout.title}, by TFDS" if _layout else f"{_name.removeprefix('wing_')}, built for TFDS",
+        title=f"{_layout.title}, from TFDS" if _layout else f"{_name.removeprefix('wing_')}, built for TFDS",
         read=functools.partial(read_tfds, _name),
         splits=tuple(_layout.splits) if _layout else ("train", "test"),
         find_splits=None if _layout else _possible_splits,
