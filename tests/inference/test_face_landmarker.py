@@ -146,7 +146,9 @@ def test_a_box_that_moves_out_of_the_picture_is_dropped(faces):
 def test_models_without_a_known_position_in_their_boxes_are_refused(faces, tmp_path):
     mean = np.array([[0.2, 0.2], [0.8, 0.2], [0.5, 0.8]], np.float32)
     custom = localizer_for(THREE, mean, ShapeInBox(center=(0.0, 0.0), side=0.6)).save(tmp_path / "custom")
-    with pytest.raises(InputError, match=r"the scheme 'three' .*wing-jax data detect DIR --model MODEL"):
+    with pytest.raises(
+        InputError, match=r"the scheme 'three' .*wing-jax data detect DIR --scheme SCHEME --model MODEL"
+    ):
         FaceLandmarker.load(custom)
     unknown = localizer_for(IBUG_68, template_of(faces.points)).save(tmp_path / "unknown")
     with pytest.raises(InputError, match="does not record the position of faces in its boxes"):

@@ -89,7 +89,9 @@ def read_bytes(path: str | Path) -> bytes:
     try:
         return files.read_bytes(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot read this image ({error.strerror}): check the path") from error
+        lists = ", or pass the images' folder (--images) if an annotation file names it"
+        hint = f"check the path{lists if isinstance(error, FileNotFoundError) else ''}"
+        raise InputError(f"{path}: cannot read this image ({error.strerror}): {hint}") from error
     except (ValueError, TypeError) as error:  # a name with a zero byte, or not a name
         raise InputError(f"expected the path of an image file, got {quoted(path)}: check the path") from error
 

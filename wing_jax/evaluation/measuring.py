@@ -217,7 +217,7 @@ def _measure_points(
 
 def _remarks(localizer: LocalizerLike, faces: FaceSet, conversion: Conversion) -> tuple[str, ...]:
     remarks = []
-    if conversion.source is not conversion.target:
+    if conversion.source.names != conversion.target.names:
         remarks.append(
             f"the model's points are converted to {faces.scheme.name}, which approximates {conversion.approximates}; "
             f"{int(conversion.available.sum())} of {faces.scheme.points} points are available"

@@ -148,7 +148,7 @@ class FaceLandmarker(Value):
             raise InputError(
                 f"a detector's boxes cannot be converted to those of a model of the scheme "
                 f"{quoted(self.localizer.scheme.name)} ({error}): calibrate the model with `wing-jax data detect DIR "
-                "--model MODEL`, or pass the boxes (predict: --box or --detector none)"
+                "--scheme SCHEME --model MODEL`, or pass the boxes (predict: --box or --detector none)"
             ) from error
         position, mean = self._shape_in_box, self.localizer.template[None].astype(np.float64)
         # Place the mean shape in a box of side 1 centered on (0, 0).
