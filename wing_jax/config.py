@@ -247,7 +247,7 @@ class Config:
         parts = Path(self.name).parts
         if not parts or ".." in parts or Path(self.name).is_absolute() or "\0" in self.name:
             raise InputError(
-                f"name={quoted(self.name)}: name of the run; its folder is output/name: use no .. and no first /"
+                f"name={quoted(self.name)}: the folder of the run is output/name: use a relative name without .."
             )
 
     @property

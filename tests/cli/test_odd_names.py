@@ -100,7 +100,7 @@ def test_a_sweep_and_a_packed_set_are_written_to_the_given_folders(tmp_path, odd
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/../../x", "/x", "a\0b"])
 def test_a_run_cannot_be_outside_of_its_output_folder(name):
-    with pytest.raises(InputError, match="the run's folder is output/name"):
+    with pytest.raises(InputError, match="the folder of the run is output/name"):
         dataclasses.replace(SMALL, name=name)
     assert dataclasses.replace(SMALL, name="a/b.c").folder == Path("runs/a/b.c")
 

@@ -119,7 +119,7 @@ def add_empty_with_non_utf8_name(folder):
         (add_truncated, "f/m.jpg", "truncated"),
         (add_empty, "f/z.jpg", "not an image"),
         (add_dangling_link, "f/d.jpg", "No such file"),
-        (add_link_out, "f/l.jpg", "a link that leads out of its folder"),
+        (add_link_out, "f/l.jpg", "a link to outside its folder"),
         (add_subfolder, "f/x.jpg", "Is a directory"),
         (add_pipe, "f/q.jpg", "a device or a pipe"),
         (add_too_large, "f/large.png", "more than 80,000,000 pixels"),

@@ -124,7 +124,7 @@ def test_a_folder_gives_its_pictures_and_a_note_on_the_rest(tmp_path):
     assert [path.name for path in inputs.photos] == ["a.jpg", "b.JPG", "c.Jpeg", "d.PNG"]
     assert inputs.notes == (
         f"{folder}: skipped 4 other files (2 .mov, 1 without ending, 1 .heic; pass videos by name) and 1 "
-        "sub-folder (pass sub-folders by name)",
+        "sub-folder (pass subfolders by name)",
     )
     assert not inputs.faults
     hidden = gather_inputs([str(folder / ".hidden.jpg"), str(folder / ".cache")])  # named by the user

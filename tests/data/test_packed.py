@@ -133,7 +133,7 @@ def test_many_faces_fill_several_shards_in_order(faces, tmp_path):
 
 def test_a_packed_set_is_loaded_by_name(folder):
     assert len(load_faces("packed", "test", root=str(folder))) == 2
-    with pytest.raises(InputError, match="needs a root: pass the folder"):
+    with pytest.raises(InputError, match="needs a root: pass its folder"):
         load_faces("packed", "train")
 
 

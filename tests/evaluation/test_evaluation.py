@@ -193,7 +193,7 @@ def test_invalid_arguments_are_rejected_in_one_line(changes, message):
 
 
 def test_invalid_predictions_are_rejected():
-    with pytest.raises(InputError, match="give both the same shape"):
+    with pytest.raises(InputError, match="pass arrays of the same shape"):
         evaluate_points(POINTS[:, :5], POINTS, scheme=SCHEME)
     with pytest.raises(InputError, match="visible point that is not finite"):
         evaluate_points(np.full_like(POINTS, np.nan), POINTS, scheme=SCHEME)

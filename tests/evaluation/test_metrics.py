@@ -81,7 +81,7 @@ def test_visible_prediction_that_is_not_finite_raises():
 
 
 def test_different_shapes_raise():
-    with pytest.raises(ValueError, match="give both the same shape"):
+    with pytest.raises(ValueError, match="pass arrays of the same shape"):
         metrics.point_errors(POINTS[:, :5], POINTS)
     with pytest.raises(ValueError, match="one value for each point"):
         all_or(HIDDEN_CORNER[:, :5], POINTS)

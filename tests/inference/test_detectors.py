@@ -232,7 +232,7 @@ def test_the_command_writes_to_the_folder_of_the_model_or_to_output(faces, folde
         return capsys.readouterr().err
 
     assert "'w300' is a packaged model, which is never changed: pass --output" in refused("--model", "w300")
-    assert "would be used instead of the packaged model" in refused("--model", "w300", "--output", "w300")
+    assert "would be used instead of the pretrained model" in refused("--model", "w300", "--output", "w300")
     assert "pass --model too" in refused("--output", "mine")
     assert "nowhere: no model here" in refused("--model", "nowhere")
 

@@ -136,7 +136,7 @@ def test_the_command_packs_the_faces_within_the_distance(capsys, monkeypatch, tm
         label_faces(dataclasses.replace(constant_model(template), flip_average=True), faces).offsets
     )
     assert f"the annotated points are {mean_offset:+.2f} pixels right" in output
-    assert ("do they count from 1?" in output) == (mean_offset > 0.5)
+    assert ("do the annotated coordinates count from 1?" in output) == (mean_offset > 0.5)
     packed = read_packed("out", "train")
     assert packed.points.shape == (2, 68, 2)
     assert packed.attributes.keys() == faces.attributes.keys()

@@ -221,7 +221,7 @@ def test_invalid_boxes_are_refused_in_one_line(boxes, message):
 
 
 def test_a_traced_image_is_refused(landmarker):
-    with pytest.raises(InputError, match=r"call this outside of jax\.jit"):
+    with pytest.raises(InputError, match=r"call this outside jax\.jit"):
         jax.jit(lambda image: landmarker.localizer.predict(image, BOXES))(PIXELS)
 
 

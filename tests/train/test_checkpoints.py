@@ -190,7 +190,7 @@ def test_late_calls_of_a_failed_write_are_ignored_and_other_unraisable_errors_ar
 
     with NoRoom(tmp_path) as checkpoints:
         checkpoints.save(10, make_state(), validation_nme=0.1)
-        with pytest.raises(InputError, match=r"no room.*make room"):
+        with pytest.raises(InputError, match=r"no room.*free disk space"):
             checkpoints.wait()
     sys.unraisablehook(late)  # these calls may come after the end too
     assert reported == [other]
@@ -220,7 +220,7 @@ except InputError as error:
     errors = [line for line in run.stdout.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, run.stderr[-2000:]
     assert str(tmp_path / "checkpoints") in errors[0]
-    assert "make room" in errors[0]
+    assert "free disk space" in errors[0]
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.restore_newest(make_state())[1] == 10
         assert checkpoints.best == 10

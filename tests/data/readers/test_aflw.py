@@ -115,9 +115,9 @@ ONE_FACE = {
     "too large for float32": ({"data": first((5, 38), 1e300)}, "not finite"),
     "NaN box": ({"bbox": first((5, 4), np.nan)}, "not finite"),
     "box upside down": ({"bbox": first((5, 4), 90, 10)}, "is empty: correct it"),
-    "absolute path": ({"nameList": names("/etc/passwd.jpg")}, "leads out of the data folder"),
-    "drive": ({"nameList": names("C:\\photo.jpg")}, "leads out of the data folder"),
-    "way out": ({"nameList": names("..\\0/image.jpg")}, "leads out of the data folder"),
+    "absolute path": ({"nameList": names("/etc/passwd.jpg")}, "points outside the data folder"),
+    "drive": ({"nameList": names("C:\\photo.jpg")}, "points outside the data folder"),
+    "way out": ({"nameList": names("..\\0/image.jpg")}, "points outside the data folder"),
     "no name": ({"nameList": names("")}, "name is missing"),
 }
 

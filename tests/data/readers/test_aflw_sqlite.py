@@ -100,12 +100,12 @@ ONE_FACE = {
     "absolute path": (
         f"INSERT INTO FaceImages VALUES (9, 'aflw', 'x', '/etc/x.jpg', 0, 1, 1); UPDATE Faces SET file_id = 'x' "
         f"WHERE {FACE}",
-        "leads out of the data folder",
+        "points outside the data folder",
     ),
     "way out": (
         f"INSERT INTO FaceImages VALUES (9, 'aflw', 'x', '..\\x.jpg', 0, 1, 1); UPDATE Faces SET file_id = 'x' "
         f"WHERE {FACE}",
-        "leads out of the data folder",
+        "points outside the data folder",
     ),
     "no name": (
         f"INSERT INTO FaceImages VALUES (9, 'aflw', 'x', ' ', 0, 1, 1); UPDATE Faces SET file_id = 'x' WHERE {FACE}",

@@ -26,9 +26,9 @@ GOOD = "net_7876\\0_1_face.jpg 1 2 3 4 5 6 7 8 9 10 1 2 1 3"
         (GOOD.replace(" 5 ", " five "), "is not 'image x1..x5"),
         (GOOD.removesuffix("3") + "6", "expected a pose from 1 to 5, got '6'"),
         (GOOD.removesuffix("3") + "2.5", "expected a pose from 1 to 5, got '2.5'"),
-        (GOOD.replace("net_7876\\", "/data/"), "leads out of the data folder"),
-        (GOOD.replace("net_7876\\", "..\\..\\"), "leads out of the data folder"),
-        (GOOD.replace("net_7876\\", "C:\\"), "leads out of the data folder"),
+        (GOOD.replace("net_7876\\", "/data/"), "points outside the data folder"),
+        (GOOD.replace("net_7876\\", "..\\..\\"), "points outside the data folder"),
+        (GOOD.replace("net_7876\\", "C:\\"), "points outside the data folder"),
         ("<html>404</html>", "is not 'image x1..x5"),
     ],
 )

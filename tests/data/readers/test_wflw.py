@@ -98,9 +98,9 @@ FAULTS = {
     "text": (lambda fields: fields.__setitem__(0, "x"), "is not 98 pairs"),
     "flag of 2": (lambda fields: fields.__setitem__(202, "2"), "'0 1 2 0 1 1' are not all 0 or 1"),
     "box upside down": (lambda fields: fields.__setitem__(199, "0"), "(x0 y0 x1 y1) is empty"),
-    "absolute path": (lambda fields: fields.__setitem__(206, "/etc/a.jpg"), "leads out of the data folder"),
-    "../ path": (lambda fields: fields.__setitem__(206, "..\\..\\a.jpg"), "leads out of the data folder"),
-    "a drive": (lambda fields: fields.__setitem__(206, "C:\\a.jpg"), "leads out of the data folder"),
+    "absolute path": (lambda fields: fields.__setitem__(206, "/etc/a.jpg"), "points outside the data folder"),
+    "../ path": (lambda fields: fields.__setitem__(206, "..\\..\\a.jpg"), "points outside the data folder"),
+    "a drive": (lambda fields: fields.__setitem__(206, "C:\\a.jpg"), "points outside the data folder"),
     "no name": (lambda fields: fields.pop(), "got 206"),
 }
 
