@@ -134,5 +134,5 @@ def test_faces_of_another_scheme_are_rejected(model, faces):
     full = load_faces("synthetic", "test", count=4)
     five = full.__class__(**{**vars(full), "scheme": MTFL_5, "points": full.points[:, :5],
                              "visible": full.visible[:, :5], "visibility": None})  # fmt: skip
-    with pytest.raises(InputError, match="give faces with the model's scheme"):
+    with pytest.raises(InputError, match="pass faces with the model's scheme"):
         make_subject(Localizer.load(model), five, losses={"Wing": make_loss("wing")}, edges=(0.5, 2.0), seed=0)

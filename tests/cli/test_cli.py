@@ -267,7 +267,7 @@ def remove_picture(folder):
 @pytest.mark.parametrize(
     ("corrupt", "message"),
     [
-        (remove_a_point, "67 points where 68 are needed"),
+        (remove_a_point, "67 points, but 68 in the scheme"),
         (write_nan, "face3.pts:9: "),
         (write_html, "not a .pts file"),
         (truncate_picture, "truncated"),
@@ -433,7 +433,7 @@ def test_without_a_record_the_default_share_is_held_out_with_a_remark(model, tmp
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert 0 < len(held_out) < 10
     assert {entry["faces"] for entry in results} == {len(held_out)}
-    assert "the model does not record what its training held out: assuming the default, 0.05" in capsys.readouterr().out
+    assert "the model does not record which photos were held out: assuming the default, 0.05" in capsys.readouterr().out
 
 
 def test_prediction_writes_overlay_json_and_pts(capsys, model, faces_folder, tmp_path):

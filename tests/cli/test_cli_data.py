@@ -122,14 +122,14 @@ def test_stats_prints_attributes_and_hsm_counts(capsys, tmp_path):
     faces = load_faces("synthetic", "train", count=30)
     pack({"train": faces}, tmp_path / "packed", size=32, quality=80, source="")
     table = output_of(capsys, "stats", tmp_path / "packed", "--output", "poses.png")
-    assert "30 faces; pose is axis" in table
+    assert "30 faces; the pose axis is principal axis" in table
     assert "correlation of the coefficient with the annotated yaw" in table
     assert cv2.imread("poses.png").shape[0] > 300
 
 
 def test_stats_of_a_named_set_need_no_folder(capsys):
     table = output_of(capsys, "stats", "--data", "synthetic", "--faces", "30", "--output", "poses.png")
-    assert "30 faces; pose is axis" in table
+    assert "30 faces; the pose axis is principal axis" in table
     assert "| all | 30 |" in table
     assert Path("poses.png").is_file()
     assert "pass its folder or file, or --data NAME" in error_of(capsys, "stats")
@@ -141,7 +141,7 @@ def test_stats_of_shapes_without_images(capsys, tmp_path):
     points = random.uniform(10, 90, (40, 2, 21)).astype(np.float32)
     np.save(tmp_path / "AFLW_GT_pts21.npy", points)
     np.save(tmp_path / "AFLW_GT_crop_yaws.npy", random.uniform(-60, 60, 40))
-    assert "40 faces; pose is axis" in output_of(capsys, "stats", tmp_path, "--data", "aflw-shapes")
+    assert "40 faces; the pose axis is principal axis" in output_of(capsys, "stats", tmp_path, "--data", "aflw-shapes")
     assert Path("runs/poses.png").is_file()
 
 

@@ -152,7 +152,7 @@ from wing_jax.inference.bundle import read_bundle, write_bundle
 from wing_jax import pretrained
 from wing_jax.runtime import files
 pretrained.card("w300")
-files.write_whole(Path("whole.txt"), "日本")
+files.write_atomic(Path("whole.txt"), "日本")
 assert files.read_text("whole.txt") == "日本"
 write_bundle("bundle", {"name": "日本"}, {"a": 1})
 assert read_bundle("bundle")[0] == {"name": "日本"}

@@ -204,7 +204,7 @@ def test_a_video_and_its_results_may_have_any_name(model, video, tmp_path, name)
     source = tmp_path / f"{os.fsdecode(name)}.mp4"
     stem = tmp_path / "out" / os.fsdecode(name)
     video.rename(source)
-    output = follow_video(source, stem, model, frames=2)
+    output = follow_video(source, stem, model, max_frames=2)
     assert f"{printable(source.name)}: 2 frames" in output
     if len(name) < 30:
         assert output.count(printable(stem.name)) > 3  # three times in that line, and in the progress bar
@@ -226,9 +226,9 @@ def test_corrupted_pieces_of_a_video_are_counted(model, faces, tmp_path):
 
 
 def test_an_overlay_that_no_browser_plays_is_reported(model, video, tmp_path, monkeypatch):
-    assert "browsers" not in follow_video(video, tmp_path / "out" / "a", model, frames=2)
+    assert "browsers" not in follow_video(video, tmp_path / "out" / "a", model, max_frames=2)
     monkeypatch.setattr(video_writer, "ENCODERS", {"mpeg4": {}})
-    assert "a.mp4 (browsers do not play it" in follow_video(video, tmp_path / "out" / "a", model, frames=2)
+    assert "a.mp4 (browsers do not play it" in follow_video(video, tmp_path / "out" / "a", model, max_frames=2)
 
 
 def test_a_killed_run_leaves_the_rows_written_so_far(model, video, tmp_path):

@@ -306,7 +306,7 @@ def test_photos_with_the_same_stem_all_get_results(folder, predict):
     boxes = ("--box", "0", "0", "20", "20", "--box", "10", "10", "30", "30")
     status, output, errors = predict("f", "g", "f/team.jpg", *boxes)
     assert (status, errors) == (0, [])
-    assert "processed once, though given twice or by a link: f/team.jpg" in output
+    assert "processed only once, although named twice or by a link: f/team.jpg" in output
     assert "10 pictures, 20 faces" in output
     printed = [line.split(" -> ")[1] for line in output.splitlines() if " -> " in line]
     assert sorted(printed) == sorted(f"out/{name}" for name in names(".png"))

@@ -171,7 +171,7 @@ def test_links_out_of_a_folder_are_errors_unless_allowed(tmp_path, monkeypatch):
     (folder / "loop.png").symlink_to("loop.png")
     inputs = gather_inputs([str(folder)])
     assert [path.name for path in inputs.photos] == ["a.png", "loop.png"]
-    assert "link.png: a link that leads out of its folder" in str(inputs.faults[0])
+    assert "link.png: a link to outside its folder" in str(inputs.faults[0])
     assert gather_inputs([str(folder / "link.png")]).photos == (folder / "link.png",)  # named by the user
     monkeypatch.setenv("WING_JAX_FOLLOW_LINKS", "1")
     assert len(gather_inputs([str(folder)]).photos) == 3
@@ -187,5 +187,5 @@ def test_a_file_given_twice_is_processed_once(tmp_path, monkeypatch):
     assert inputs.photos == (Path("f/a.png"),)
     assert inputs.videos == (Path("a.mp4"), Path("a.MOV"))
     (note,) = inputs.notes
-    assert note.startswith("processed once, though given twice or by a link: f/a.png, f/b.png, f/a.png, ")
+    assert note.startswith("processed only once, although named twice or by a link: f/a.png, f/b.png, f/a.png, ")
     assert note.endswith("and 1 more")

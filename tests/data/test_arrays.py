@@ -180,7 +180,7 @@ EMPTY_BOX[2, 2] = 5
         ({"boxes": EMPTY_BOX[[0] * 4] + [0, 0, 4000, 0]}, "face 0 of images and points: its box"),
         ({"visible": np.ones((4, 4), bool)}, "visible must be [4, 5], like points, not [4, 4]"),
         ({"visible": np.full((4, 5), 2)}, "visible must be booleans, not int64"),
-        ({"visible": np.arange(4)[:, None] < np.full(5, 3)}, "visible[3]: no point of this face counts"),
+        ({"visible": np.arange(4)[:, None] < np.full(5, 3)}, "visible[3]: no point of this face is visible"),
         ({"scheme": "mtfl"}, "scheme 'mtfl': pass a .toml file that describes it, or one of mtfl5"),
         ({"scheme": None}, "scheme None: pass a .toml file"),
         ({"groups": ["a"]}, "groups: must be a dictionary"),

@@ -178,7 +178,7 @@ def test_an_older_model_of_reproduce_uses_its_recipe(tmp_path):
 def test_without_a_record_the_assumed_share_is_reported(tmp_path):
     selected, (remark,) = select_faces(empty_model().save(tmp_path / "old"), faces=40)
     assert selected.photos == load_faces("synthetic", "train", count=40).split(0.05)[1].photos
-    assert "does not record what its training held out: assuming the default, 0.05 of the photos" in remark
+    assert "does not record which photos were held out: assuming the default, 0.05 of the photos" in remark
 
 
 def test_the_pretrained_models_record_their_held_out_photos(data_root):

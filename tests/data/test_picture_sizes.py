@@ -125,7 +125,7 @@ def test_points_annotated_without_exif_follow_the_rotation(tmp_path, orientation
     check = check_split(faces, [])
     assert len(check.misfits) == (1 if scale == 1 else 2)
     assert (
-        f"1{ending}: is {round(170 * scale)} x {round(240 * scale)} pixels, its annotation file says 240 x 170: "
+        f"1{ending}: is {round(170 * scale)} x {round(240 * scale)} pixels, but its annotation file says 240 x 170: "
         in (check.misfits[0])
     )
     assert ("width and height swapped" in check.misfits[0]) == (scale == 1)
@@ -147,7 +147,7 @@ def test_pictures_whose_size_does_not_show_a_rotation_follow_the_others(tmp_path
     faces = read_coco(path, scheme=MTFL_5)
     misfits = check_split(faces, []).misfits
     assert len(misfits) == 2
-    assert "2.png: is rotated by EXIF, which its size does not show" in misfits[1]
+    assert "2.png: has an EXIF rotation, which its size does not show" in misfits[1]
     assert_points_are_on_the_dots(rescale_faces(faces))
 
 
@@ -206,9 +206,9 @@ def test_cropping_rejects_and_reports_the_number(tmp_path):
     with pytest.raises(InputError) as caught:
         crop_faces(faces, size=32, workers=1)
     assert str(caught.value) == (
-        f"{tmp_path / '1.png'}: is 360 x 255 pixels, its annotation file says 240 x 170: resized? "
+        f"{tmp_path / '1.png'}: is 360 x 255 pixels, but its annotation file says 240 x 170: resized? "
         "to convert its points pass --picture_size rescale (for training --data.picture_size rescale) "
-        "(2 more pictures have another size than annotated)"
+        "(2 more pictures have are not of the annotated size)"
     )
     path = str(tmp_path / "faces.json")
     moved = load_faces("coco", "", root=path, scheme="mtfl5", picture_size="rescale")
@@ -322,7 +322,7 @@ def test_the_option_reaches_every_command(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit) as stopped:
         main(["data", "pack", path, "packed", "--scheme", "mtfl5"])
     assert stopped.value.code == 2
-    assert "(1 more pictures have another size than annotated)" in capsys.readouterr().err
+    assert "(1 more pictures have are not of the annotated size)" in capsys.readouterr().err
     main(["data", "pack", path, "packed", "--scheme", "mtfl5", "--picture_size", "rescale"])
     assert_points_are_on_the_dots_of_crops(load_faces("packed", "train", root=str(tmp_path / "packed")))
 

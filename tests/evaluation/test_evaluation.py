@@ -169,7 +169,7 @@ def test_print_shows_the_table():
     assert text.startswith("two faces: 2 faces, 6 points (six)\n\nNormalized mean error\nnormalized by")
     assert f"{evaluation.nme['inter-ocular']:.2f}" in text
     assert (
-        "Faces left out, because their normalizer is zero or not visible: 1 by inter-ocular; 1 by inter-pupil." in text
+        "Faces excluded, because their normalizer is zero or not visible: 1 by inter-ocular; 1 by inter-pupil." in text
     )
     assert len(text.splitlines()) < 25
 
@@ -180,7 +180,7 @@ def test_print_shows_the_table():
         ({"metrics": ("iod",)}, "no metric is called 'iod': use one of inter-ocular"),
         ({"metrics": "inter-ocular"}, "metrics='inter-ocular' is a single name: give a list"),
         ({"metrics": (3,)}, "is 3: give a name from METRICS or a function"),
-        ({"groups": {"pose": ["left"]}}, "group 'pose' has 1 labels for 2 faces: give one label for each"),
+        ({"groups": {"pose": ["left"]}}, "group 'pose' has 1 labels for 2 faces: pass one label for each"),
         ({"scheme": None}, "scheme is missing"),
         ({"scheme": MTFL_5}, r"target is \(2, 6, 2\): give points \[faces, 5, 2\] of the scheme mtfl5"),
         ({"boxes": BOXES[:1]}, r"boxes is \(1, 4\)"),
@@ -242,7 +242,7 @@ def test_a_localizer_is_measured_with_given_and_jittered_boxes():
 
 
 def test_a_wrong_localizer_or_wrong_faces_are_rejected():
-    with pytest.raises(InputError, match="the localizer is 'w300': give a Localizer"):
+    with pytest.raises(InputError, match="the localizer is 'w300': pass a Localizer"):
         evaluate("w300", faces_in_memory())
     with pytest.raises(InputError, match="the faces are an array float32"):
         evaluate(FixedLocalizer(), POINTS)

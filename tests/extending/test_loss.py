@@ -97,7 +97,7 @@ def test_a_function_that_is_not_an_elementwise_loss_is_refused(function, message
 def test_wrong_declarations_are_refused():
     with pytest.raises(ValueError, match="lengths=\\('width',\\): width is not a parameter of"):
         register_loss(name="extending_lengths", lengths=("width",))(lambda predicted, target, *, scale=1.0: predicted)
-    with pytest.raises(ValueError, match=r"called 'wing' is registered already, by .*regression:wing_loss"):
+    with pytest.raises(ValueError, match=r"called 'wing' is already registered by .*regression:wing_loss"):
         register_loss(name="wing")(lambda predicted, target: predicted)
     assert LOSSES["wing"].function is wing_loss
 

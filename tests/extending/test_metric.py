@@ -129,7 +129,7 @@ def test_a_name_is_registered_only_once_but_a_cell_can_run_again(outside, faces)
     define(0.1)
     define(0.2)
     assert evaluate_points(faces.points, faces, metrics=["largest_error"]).mean["largest_error"] == pytest.approx(20)
-    with pytest.raises(ValueError, match="a metric called 'inter-ocular' is registered already"):
+    with pytest.raises(ValueError, match="a metric called 'inter-ocular' is already registered"):
         register_metric(lambda predicted, faces: [], name="inter-ocular")
 
 

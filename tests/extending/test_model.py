@@ -102,7 +102,7 @@ def test_invalid_registrations_are_refused():
         register_model(name="extending_none")(lambda count: None)
     with pytest.raises(ValueError, match="'extending_precision' cannot have a parameter 'precision'"):
         register_model(name="extending_precision")(lambda points, *, precision=1: None)
-    with pytest.raises(ValueError, match="called 'plain' is registered already"):
+    with pytest.raises(ValueError, match="called 'plain' is already registered"):
         register_model(name="plain")(lambda points: None)
     assert MODELS["plain"].make is PlainRegressor
 

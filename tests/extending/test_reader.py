@@ -19,7 +19,7 @@ from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 
 
-@register_reader(name="dots", title="dots, 5 points", splits=("train", "test"), folder="dots", marks=("*.dots",))
+@register_reader(name="dots", title="dots, 5 points", splits=("train", "test"), folder="dots", patterns=("*.dots",))
 def read_dots(root, split, *, faults=None):
     """Read `SPLIT.dots`: each line is the name of a picture and x y of five points."""
     pictures, points = [], []
@@ -90,7 +90,7 @@ def test_names_that_are_in_use_are_refused():
     def read(root, split):
         raise AssertionError("never called")
 
-    with pytest.raises(ValueError, match="a data set called 'w300' is registered already"):
+    with pytest.raises(ValueError, match="a data set called 'w300' is already registered"):
         register_reader(name="w300")(read)
     with pytest.raises(ValueError, match="cannot be called 'auto'"):
         register_reader(name="auto")(read)

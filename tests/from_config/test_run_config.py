@@ -68,7 +68,7 @@ def test_a_different_config_is_refused_and_the_field_named(config, field):
 def test_adding_a_second_stage_is_refused(config):
     start_run(dataclasses.replace(config, stage2=None))
     with pytest.raises(
-        InputError, match=r"started with stage2\.augment\.aspect=None, and now it is 0\.0 \(and \d+ more: stage2\."
+        InputError, match=r"started with stage2\.augment\.aspect=None, but is now 0\.0 \(and \d+ more: stage2\."
     ):
         start_run(config)
 
@@ -93,7 +93,7 @@ def test_fields_of_a_later_version_are_no_difference_until_they_are_used(config)
     path.write_text(json.dumps(record))
     start_run(config)
     augment = dataclasses.replace(config.stage1.augment, jpeg=0.5)
-    with pytest.raises(InputError, match=r"started with stage1\.augment\.jpeg=0\.0, and now it is 0\.5"):
+    with pytest.raises(InputError, match=r"started with stage1\.augment\.jpeg=0\.0, but is now 0\.5"):
         start_run(changed(config, "stage1", augment=augment))
 
 
@@ -104,13 +104,13 @@ def test_defaults_of_a_loss_need_not_be_stated(config):
     start_run(with_loss("wing", 64, width=10.0, epsilon=2.0))
     start_run(with_loss("wing"))
     start_run(with_loss("wing", None, epsilon=2.0))
-    with pytest.raises(InputError, match=r"started with stage1\.loss\.reference_size=64, and now it is 128"):
+    with pytest.raises(InputError, match=r"started with stage1\.loss\.reference_size=64, but is now 128"):
         start_run(with_loss("wing", 128))
-    with pytest.raises(InputError, match=r"started with stage1\.loss\.params\.width=10\.0, and now it is 12\.0"):
+    with pytest.raises(InputError, match=r"started with stage1\.loss\.params\.width=10\.0, but is now 12\.0"):
         start_run(with_loss("wing", width=12.0))
     (config.folder / "config.json").unlink()
     start_run(with_loss("soft_wing", 64))
-    with pytest.raises(InputError, match=r"started with stage1\.loss\.reference_size=64, and now it is 256"):
+    with pytest.raises(InputError, match=r"started with stage1\.loss\.reference_size=64, but is now 256"):
         start_run(with_loss("soft_wing"))
 
 
@@ -120,7 +120,7 @@ def test_defaults_of_a_network_need_not_be_stated(config):
     start_run(changed(config, "stage1", model=dataclasses.replace(model, params=params)))
     params = {**params, "hidden": 1024, "dropout": 0.0}
     start_run(changed(config, "stage1", model=dataclasses.replace(model, params=params)))
-    with pytest.raises(InputError, match=r"started with stage1\.model\.params\.hidden=1024, and now it is 512"):
+    with pytest.raises(InputError, match=r"started with stage1\.model\.params\.hidden=1024, but is now 512"):
         start_run(config)
 
 
@@ -129,7 +129,7 @@ def test_a_sweep_with_a_different_grid_is_refused(config):
     first = SweepConfig(**fields, grid=GridConfig(params={"width": (8.0, 10.0)}))
     start_run(config)  # a training of the same name may be in the same folder
     start_run(first, first.folder / "sweep")
-    with pytest.raises(InputError, match=r"was started with grid\.params\.width=\[8\.0, 10\.0\], and now it is \[4\.0"):
+    with pytest.raises(InputError, match=r"was started with grid\.params\.width=\[8\.0, 10\.0\], but is now \[4\.0"):
         sweep(dataclasses.replace(first, grid=GridConfig(params={"width": (4.0, 6.0)})))
 
 

@@ -259,7 +259,7 @@ def test_a_custom_detector_is_registered():
 
     assert get_detector("corner")(np.zeros((50, 60, 3), np.uint8))[0].tolist() == [[0, 0, 20, 20]]
     assert FaceLandmarker.load("mtfl", detector="corner").detector.name == "corner"
-    with pytest.raises(ValueError, match="a detector called 'corner' is registered already"):
+    with pytest.raises(ValueError, match="a detector called 'corner' is already registered"):
         register_detector(lambda: None, name="corner")
     with pytest.raises(InputError, match=r"detector='yunet': use auto or one of libfacedetection, mtcnn, .*corner"):
         get_detector("yunet")

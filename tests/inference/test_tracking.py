@@ -103,7 +103,7 @@ def test_a_moving_face_is_tracked_between_detections_and_keeps_its_number(tracke
         (face,) = tracks.faces
         assert face.number == 1
         np.testing.assert_allclose(face.points, shape, atol=0.7)
-    assert results[-1].numbers == 1
+    assert results[-1].last_number == 1
 
 
 def test_the_detector_runs_on_the_frame_after_a_jump(tracker, stub):

@@ -153,5 +153,5 @@ def test_encoded_face_crops_are_refused_in_one_line(face_crops):
     import dataclasses
 
     as_jpeg = dataclasses.replace(face_crops, images=JpegImages([b""] * FACES, CROP, CROP))
-    with pytest.raises(InputError, match='set input to "tfdata"'):
+    with pytest.raises(InputError, match='set input="tfdata"'):
         training_faces(as_jpeg, make_transforms(), order=ORDER, flip=MTFL_5.flip)

@@ -66,7 +66,7 @@ def test_find_bundle_reports_whether_a_model_is_pretrained(tmp_path, monkeypatch
     place = find_bundle("w300")
     assert (place.folder, place.pretrained_name, place.shadows) == (Path("w300/model"), "", "w300")
     assert place.outputs == place.folder
-    assert find_bundle(tmp_path / "w300").hides == ""
+    assert find_bundle(tmp_path / "w300").shadows == ""
     with pytest.raises(InputError, match="no model here"):
         find_bundle("nowhere")
 

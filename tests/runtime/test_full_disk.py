@@ -109,5 +109,5 @@ for write in (write_video, lambda: write_image(f"{folder}/noise.png", noise[0]))
         [*UNSHARE, sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=True, timeout=60
     )
     video, image = run.stdout.splitlines()
-    assert "noise.png: cannot write this image (No space left on device): make room" in image
-    assert "noise.mp4: cannot write this video (No space left on device): make room" in video
+    assert "noise.png: cannot write this image (No space left on device): free disk space" in image
+    assert "noise.mp4: cannot write this video (No space left on device): free disk space" in video

@@ -45,7 +45,9 @@ def test_available_memory_is_the_minimum_of_the_limits(tmp_path):
 
 def test_more_than_the_available_memory_is_refused():
     memory.refuse_beyond(4096, what="it", fix="less")
-    with pytest.raises(InputError, match=r"^it: needs 5,000,000,000\.0 GB of memory, [\d,]+\.\d GB are free: less$"):
+    with pytest.raises(
+        InputError, match=r"^it: needs 5,000,000,000\.0 GB of memory, but only [\d,]+\.\d GB are free: less$"
+    ):
         memory.refuse_beyond(5 * 10**18, what="it", fix="less")
 
 
@@ -117,7 +119,7 @@ def test_face_crops_that_do_not_fit_are_refused_before_they_are_cut():
         ),
         (
             ("train", "configs/synthetic.py", "--balance.bins", 10**12),
-            "bins=1000000000000, cap=10: bins is 1 to 10,000",
+            "bins=1000000000000, cap=10: bins must be 1 to 10,000",
         ),
         (("evaluate", "w300", "--data", "synthetic", "--faces", 10**12), "synthetic faces of 192 x 192 pixels: needs"),
         (("data", "stats", "--data", "synthetic", "--faces", 10**12), "synthetic faces of 192 x 192 pixels: needs"),

@@ -143,7 +143,7 @@ def test_training_resumes_bit_for_bit(faces, tmp_path):
 
 def test_a_folder_of_a_different_training_is_refused(faces, tmp_path):
     train(faces, stage(steps=2), folder=tmp_path)
-    with pytest.raises(InputError, match=r"was started with objects.seed='?0'?, and now it is '?1'?.*another folder"):
+    with pytest.raises(InputError, match=r"was started with objects.seed='?0'?, but is now '?1'?.*another folder"):
         train(faces, stage(steps=2), folder=tmp_path, seed=1)
     with pytest.raises(InputError, match=r"objects\.faces\.0\.(count|points)"):
         train(faces.take(np.arange(30)), stage(steps=2), folder=tmp_path)
@@ -186,7 +186,7 @@ class WrongShape(nn.Module):
         ({"parallel": "gpu"}, "parallel='gpu' must be one of 'jit', 'pmap'"),
         ({"store": "png"}, "store='png' must be one of 'pixels', 'jpeg'"),
         ({"processes": "two"}, "processes='two' must be one of 'one', 'many'"),
-        ({"validation": 1.5}, "validation=1.5: pass a share between 0 and 1"),
+        ({"validation": 1.5}, "validation=1.5: pass a fraction between 0 and 1"),
         ({"balance": lambda points, visible, flip: np.ones(3)}, "it must return how often each of the"),
     ],
 )

@@ -70,7 +70,7 @@ class FullDisk:
     close = flush
 
 
-MESSAGE = r"^[^\n]*: the log cannot be written \(No space left on device\): make room"
+MESSAGE = r"^[^\n]*: the log cannot be written \(No space left on device\): free disk space"
 
 
 def test_a_full_disk_is_reported_in_one_line(tmp_path):

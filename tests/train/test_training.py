@@ -147,7 +147,7 @@ def test_a_run_records_its_config_and_resumes_with_no_other(workshop, trained, c
     with pytest.raises(SystemExit):
         main(["train", "tiny.py", "--name", trained.name, "--stage2.loss.params.width", "12"])
     assert re.search(
-        r"was started with stage2\.loss\.params\.width='?10\.0'?, and now it is '?12\.0'?: ", capsys.readouterr().err
+        r"was started with stage2\.loss\.params\.width='?10\.0'?, but is now '?12\.0'?: ", capsys.readouterr().err
     )
 
 
@@ -295,7 +295,7 @@ def test_a_validation_nme_of_nan_stops_the_run_before_its_checkpoint(workshop, t
 def test_a_second_run_in_the_same_folder_is_refused(run_copy, capsys):
     with only_writer(run_copy, doing="trains", instead="wait"):
         error = error_of(capsys)
-    assert "another process trains here" in error
+    assert "another process trains in this folder" in error
     assert "--name" in error
 
 
@@ -372,7 +372,7 @@ def test_faces_stored_as_jpeg_give_nearly_the_same_training(capsys):
         errors.append(logged(Path("runs") / store / "stage1")[-1]["validation_nme"])
     assert errors[0] == pytest.approx(errors[1], rel=0.1)
     assert errors[0] != errors[1]
-    assert 'data.store="jpeg" is decoded by the CPU: set input to "tfdata"' in error_of(capsys, "--data.store", "jpeg")
+    assert 'data.store="jpeg" is decoded by the CPU: set input="tfdata"' in error_of(capsys, "--data.store", "jpeg")
 
 
 def small_config(options):

@@ -47,16 +47,21 @@ class FaceSet(Value):
       name: the name of the set in reports.
       scheme: the meaning of the points.
       pictures: the file or `Embedded` record of each face's picture, or the pictures, RGB uint8 `[n, height, width,
-        3]`. points: `[n, L, 2]`, (x, y) in pixels of the face's own picture. visible: bool `[n, L]`, the points that
-        count in losses and metrics. boxes: `[n, 4]`, x0, y0, x1, y1 in the same pixels. box_convention: the name of the
-        rule that defines the boxes. photos: the name of the original photo of each face, `[n]`; `split` keeps faces of
-        one photo together. subsets: the name of the part of the set that each face belongs to, `[n]`. visibility:
-        values of `Visibility`, `[n, L]`; None: not annotated. attributes: booleans `[n]` by name, for evaluation by
-        group. poses: the annotated pose class of each face, `[n]`; sorting the names sorts them by yaw. angles: yaw,
-        pitch, roll `[n, 3]` in degrees, NaN where not annotated. picture_sizes: width and height `[n, 2]` in pixels, as
-        in the annotation files; 0: not stated. origins: "FILE:LINE" or "FILE" of each annotation, for messages. groups:
-        labels `[n]` by name, for evaluation by group. cropped: the pictures are face crops of other pictures
-        (`wing_jax.data.face_crops`): points may be outside them.
+        3]`.
+      points: `[n, L, 2]`, (x, y) in pixels of the face's own picture.
+      visible: bool `[n, L]`, the points that count in losses and metrics.
+      boxes: `[n, 4]`, x0, y0, x1, y1 in the same pixels.
+      box_convention: the name of the rule that defines the boxes.
+      photos: the name of the original photo of each face, `[n]`; `split` keeps faces of one photo together.
+      subsets: the name of the part of the set that each face belongs to, `[n]`.
+      visibility: values of `Visibility`, `[n, L]`; None: not annotated.
+      attributes: booleans `[n]` by name, for evaluation by group.
+      poses: the annotated pose class of each face, `[n]`; sorting the names sorts them by yaw.
+      angles: yaw, pitch, roll `[n, 3]` in degrees, NaN where not annotated.
+      picture_sizes: width and height `[n, 2]` in pixels, as in the annotation files; 0: not stated.
+      origins: "FILE:LINE" or "FILE" of each annotation, for messages.
+      groups: labels `[n]` by name, for evaluation by group.
+      cropped: the pictures are face crops of other pictures (`wing_jax.data.face_crops`): points may be outside them.
 
     >>> import wing_jax as wj
     >>> faces = wj.load_faces("synthetic", count=4)

@@ -96,13 +96,16 @@ def register_reader(
 
     Args:
       function: `(root, split, *, ...) -> FaceSet`, or `(root, *, ...)`; `wing_jax.data.registry` lists the other
-        parameters. name: the name of the data set; None: the function's name without "read_". title: its name in
-        tables; empty: `name`. splits: its splits; ignored for a reader that takes no split. folder: its default name
-        below WING_JAX_DATA, used if no root is passed. patterns: glob patterns of files below its root; any match
-        identifies the set. endings: extensions of the files that are such a set, for example (".json",).
-        names_pictures: whether its file names pictures, whose folder the option `images` may set. rootless: whether it
-        needs no files, so that the root may be empty. find_splits: `(root) -> names` returns the splits below a root,
-        if they vary.
+        parameters.
+      name: the name of the data set; None: the function's name without "read_".
+      title: its name in tables; empty: `name`.
+      splits: its splits; ignored for a reader that takes no split.
+      folder: its default name below WING_JAX_DATA, used if no root is passed.
+      patterns: glob patterns of files below its root; any match identifies the set.
+      endings: extensions of the files that are such a set, for example (".json",).
+      names_pictures: whether its file names pictures, whose folder the option `images` may set.
+      rootless: whether it needs no files, so that the root may be empty.
+      find_splits: `(root) -> names` returns the splits below a root, if they vary.
 
     Returns:
       The function itself; without one, the decorator.

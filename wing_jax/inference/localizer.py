@@ -54,7 +54,8 @@ class Localizer(Value):
       stages: the trained networks, in order.
       template: the mean shape `[points, 2]` in fractions of the second stage's crop.
       flip_average: average each crop's landmarks with those of its mirror image: slightly more accurate, but twice as
-        slow. cut_on: where face crops are cut from photos: on the "host" by OpenCV, on the "device" by
+        slow.
+      cut_on: where face crops are cut from photos: on the "host" by OpenCV, on the "device" by
         `wing_jax.augment.warp.cut_squares`, or "auto": on the host if the device is a CPU. The results differ by
         hundredths of a pixel of the face crop. Squares wider than 8,192 pixels are always cut on the host.
       largest_batch: the maximum number of faces per batch, a power of two; 0: 64 on CPU, else 256.

@@ -42,7 +42,9 @@ def test_each_format_is_detected_and_read(name, tmp_path):
 def test_other_files_and_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         detect(tmp_path / "none")
-    with pytest.raises(InputError, match="its files have no known layout: pass --data, one of aflw, "):
+    with pytest.raises(
+        InputError, match=r"its files have no known layout: pass the name of the data set \(--data\), one of aflw, "
+    ):
         detect(tmp_path)
     (tmp_path / "faces.doc").write_text("")
     with pytest.raises(InputError, match=r"faces.doc: the file is none of .json, .csv, .tsv, .xml: unpack or conv"):
