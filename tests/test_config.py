@@ -192,7 +192,7 @@ def test_a_missing_field_is_named(file):
 
 @pytest.mark.parametrize("source", ["", "other = 3\n", "config = {'name': 'dictionary'}\n"])
 def test_a_file_without_config_is_refused(file, source):
-    assert refusal(file, source) == ": defines no `config = Config(...)`: wing-jax config synthetic"
+    assert refusal(file, source) == ": defines no `config = Config(...)`: wing-jax config synthetic prints an example"
 
 
 def test_a_config_may_load_another_config(file):

@@ -78,7 +78,7 @@ def test_symmetric_mean_is_symmetric_of_norm_one_and_upright():
 def test_symmetric_mean_needs_left_right_pairs():
     visible = np.zeros((3, 5), bool)
     visible[:, [0, 3]] = True
-    with pytest.raises(ValueError, match="mirror images"):
+    with pytest.raises(ValueError, match="mirror points"):
         symmetric_mean(_posed_faces(3), visible, MTFL_5.flip)
 
 

@@ -257,7 +257,7 @@ def test_invalid_shapes_raise_one_line():
         ("once", points, None, flip[:5]),
         ("undo itself", points, None, rotated),
         ("face 4 .*not finite", _replace_at(points, (4, 7), np.nan), None, flip),
-        ("face 3 .*one place", _replace_at(points, 3, 41.0), None, flip),
+        ("face 3 .*one position", _replace_at(points, 3, 41.0), None, flip),
         ("face 6 .*fewer than two", points, _replace_at(visible, (6, slice(1, None)), False), flip),
         ("point 13 is never visible", points, _replace_at(visible | True, (slice(None), 13), False), flip),
         ("same shape", points[[0, 0, 0]], None, flip),

@@ -59,7 +59,7 @@ def test_check_counts_every_split(capsys, w300):
     assert row(table, "train")[1:3] == [str(len(faces)), str(len(set(faces.photos)))]
     assert row(table, "test")[1] == "2"
     assert row(table, "train")[5:] == ["0", "0", "0", "0"]
-    assert "poses, train: fewer than 20 faces" in table
+    assert "poses, train: not computed, because there are fewer than 20 faces" in table
 
 
 def test_check_lists_all_faults_and_exits_with_status_1(capsys, w300):
@@ -83,8 +83,8 @@ def test_check_lists_all_faults_and_exits_with_status_1(capsys, w300):
 def test_check_lists_faces_that_another_set_has_too(capsys, w300, tmp_path):
     write_w300(tmp_path / "again")
     table = output_of(capsys, "check", w300, "--against", tmp_path / "again", "--max_listed", "1")
-    assert "train and 300-W, train: 3 pairs of the same face" in table
-    assert "test and 300-W, train: 0 pairs of the same face" in table
+    assert "train and 300-W, train: 3 faces in both" in table
+    assert "test and 300-W, train: 0 faces in both" in table
     line = next(line for line in table.splitlines() if line.startswith("  1.000: "))
     first, second = line.removeprefix("  1.000: ").split(" = ")
     assert Path(first).relative_to(w300) == Path(second).relative_to(tmp_path / "again")
@@ -246,5 +246,5 @@ def test_check_finds_one_picture_under_two_names(capsys, tmp_path):
     for ending in (".png", ".pts"):
         (folder / "a" / f"copy{ending}").write_bytes((folder / "a" / f"0{ending}").read_bytes())
     table = output_of(capsys, "check", folder, "--scheme", "ibug68")
-    assert "one picture under two names: one may be held out and the other trained on: 1\n" in table
+    assert "one picture under two names: training may use one and validation the other: 1\n" in table
     assert f"all: {folder}/a/0.png = {folder}/a/copy.png" in table

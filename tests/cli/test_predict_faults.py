@@ -237,7 +237,9 @@ def test_a_box_outside_of_one_picture_does_not_affect_the_others(folder, predict
     photo(folder / "small.jpg", height=20, width=20)
     status, _, errors = predict("f", "--box", "25", "10", "45", "30", "--box", "0", "0", "10", "10")
     assert status == 1
-    assert errors == ["wing-jax: f/small.jpg: the box 25 10 45 30 is outside the image of 20 x 20 pixels"]
+    assert errors == [
+        "wing-jax: f/small.jpg: the box 25 10 45 30 is outside the image of 20 x 20 pixels: pass x0 y0 x1 y1 in pixels of this image"
+    ]
     assert len(rows()) == 10
     for box in (["20", "10", "10", "30"], ["0", "0", "nan", "9"], ["0", "0", "inf", "9"]):  # invalid for every picture
         status, output, errors = predict("f", "--box", *box)

@@ -124,7 +124,7 @@ def test_a_folder_gives_its_pictures_and_a_note_on_the_rest(tmp_path):
     assert [path.name for path in inputs.photos] == ["a.jpg", "b.JPG", "c.Jpeg", "d.PNG"]
     assert inputs.notes == (
         f"{folder}: skipped 4 other files (2 .mov, 1 without ending, 1 .heic; pass videos by name) and 1 "
-        "sub-folder (pass subfolders by name)",
+        "subfolder (pass subfolders by name)",
     )
     assert not inputs.faults
     hidden = gather_inputs([str(folder / ".hidden.jpg"), str(folder / ".cache")])  # named by the user
@@ -147,7 +147,7 @@ def test_each_folder_without_pictures_is_an_error(tmp_path):
     messages = [str(fault).removeprefix(str(tmp_path)) for fault in inputs.faults]
     assert messages[0].startswith("/empty: no picture in this folder: pictures must end in .jpg ")
     assert messages[1].startswith("/hidden: no picture in this folder: ")
-    assert messages[2] == f"/deep: no picture in this folder itself: pass its sub-folders: {tmp_path}/deep/2023/01"
+    assert messages[2] == f"/deep: no picture in this folder itself: pass its subfolders: {tmp_path}/deep/2023/01"
     assert "(only 1 other file (1 .mov; pass videos by name)): pictures" in messages[3]
     assert messages[4].startswith("/clip.mp4: no picture in this folder")
     assert messages[5].startswith("an empty name")

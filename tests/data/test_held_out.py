@@ -70,7 +70,7 @@ def select_faces(model: Path, **options):
 
 def expected(faces, data: DataConfig = DATA) -> tuple[str, ...]:
     """Return the photos that a training on `data` holds out."""
-    return faces.without(data.without).split(data.validation)[1].photos
+    return faces.without(data.exclude).split(data.validation)[1].photos
 
 
 def test_a_training_records_the_photos_it_held_out(data, faces):

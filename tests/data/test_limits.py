@@ -194,8 +194,8 @@ def test_a_box_passed_to_a_model_is_checked_against_its_picture():
     with pytest.raises(InputError) as caught:
         check_boxes([[-20000, -20000, 20000, 20000]], image)
     assert str(caught.value) == (
-        "the box -20000 -20000 20000 20000 is 667 times as large as the image of 60 x 40 pixels: pass the box of a face, at "
-        "most 10 times as large"
+        "the box -20000 -20000 20000 20000 is 667 times as large as the image of 60 x 40 pixels: pass the box of a face, "
+        "at most 10 times as large"
     )
     assert len(check_boxes([[-200, -200, 300, 300]], image)) == 1
 

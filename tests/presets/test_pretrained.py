@@ -84,11 +84,11 @@ def test_exports_of_a_pretrained_model_are_in_another_folder(tmp_path, monkeypat
     assert not (tmp_path / "w300").exists()
     with pytest.raises(SystemExit):
         main(["export", "w300", "--to", "half", "--output", "w300"])
-    assert "would be used instead of the packaged model 'w300'" in capsys.readouterr().err
+    assert "would be used instead of the pretrained model 'w300'" in capsys.readouterr().err
     shutil.copytree(tmp_path / "run" / "model", tmp_path / "w300")
     main(["export", "w300", "--to", "half"])
     assert folders[-1] == Path("w300/half")
-    assert "using the model in the folder w300, not the packaged model 'w300'" in capsys.readouterr().err
+    assert "using the model in the folder w300, not the pretrained model 'w300'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", pretrained.models())

@@ -56,7 +56,7 @@ def test_a_training_on_a_growing_disk_equals_one_with_enough_space(workshop):
     for _, errors in results[:-1]:
         lines = errors.splitlines()
         assert all(line.startswith("stage ") for line in lines[:-1]), errors
-        assert "make room or fix permissions, and run the same command again" in lines[-1]
+        assert "free disk space or fix permissions, and run the same command again" in lines[-1]
         failures.append("log" if "the log cannot be written" in lines[-1] else lines[-1].split("small/")[1][:6])
     assert failures[0] == "log"
     assert set(failures[1:]) == {"stage1", "stage2"}

@@ -144,7 +144,7 @@ def test_absurd_sizes_of_options_are_refused_in_one_line(arguments, message, cap
 
 def test_configs_refuse_invalid_bins():
     for wrong in ({"bins": 0}, {"cap": 0}, {"bins": 10**9}):
-        with pytest.raises(InputError, match="bins is 1 to 10,000, cap at least 1"):
+        with pytest.raises(InputError, match="bins must be 1 to 10,000, and cap at least 1"):
             BalanceConfig(**wrong)
 
 

@@ -138,7 +138,7 @@ def test_a_lock_excludes_other_processes_and_ends_with_its_process(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLD_LOCK, str(folder)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "locked\n"
-        message = r"x: another process packs here: wait until it ends, or go away"
+        message = r"x: another process packs in this folder: wait until it ends, or go away"
         with pytest.raises(InputError, match=message), only_writer(folder, doing="packs", instead="go away"):
             pytest.fail("two processes have the lock")
     finally:

@@ -372,7 +372,7 @@ def test_faces_stored_as_jpeg_give_nearly_the_same_training(capsys):
         errors.append(logged(Path("runs") / store / "stage1")[-1]["validation_nme"])
     assert errors[0] == pytest.approx(errors[1], rel=0.1)
     assert errors[0] != errors[1]
-    assert 'data.store="jpeg" is decoded by the CPU: set input="tfdata"' in error_of(capsys, "--data.store", "jpeg")
+    assert 'store="jpeg" is decoded by the CPU: set input="tfdata"' in error_of(capsys, "--data.store", "jpeg")
 
 
 def small_config(options):

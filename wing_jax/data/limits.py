@@ -75,7 +75,7 @@ def outside_boxes(
 def format_ratio(times: float) -> str:
     """Format `times` with enough digits to differ from `LARGEST_BOX`.
 
-    >>> format_ratio(10.04), many(1953.1), many(1.95e27)
+    >>> format_ratio(10.04), format_ratio(1953.1), format_ratio(1.95e27)
     ('10.1', '1,953', '2e+27')
     """
     if times >= 1e9:

@@ -147,7 +147,7 @@ def test_other_counts_and_missing_pictures_of_menpo_are_faults(tmp_path):
     faults = []
     assert len(read_menpo(tmp_path, "train", faults=faults)) == 2
     assert ["no picture of that name" in fault for fault in faults] == [True, False]
-    assert faults[1].startswith(f"{tmp_path / 'train' / 'five.pts'}: 5 points where")
+    assert faults[1].startswith(f"{tmp_path / 'train' / 'five.pts'}: 5 points, but")
 
 
 LINES = GOOD.splitlines(keepends=True)
