@@ -45,6 +45,7 @@ def random_affines(seed: int, *batch: int) -> np.ndarray:
     )
 
 
+@pytest.mark.slow
 def test_a_quarter_turn_maps_x_to_y():
     turn = geometry.similarity(scale=2.0, degrees=90.0, translation=(10.0, 20.0))
     np.testing.assert_allclose(turn, [[0, -2, 10], [2, 0, 20]], atol=1e-6)
@@ -56,6 +57,7 @@ def test_similarity_broadcasts_its_arguments():
     np.testing.assert_array_equal(turn, np.broadcast_to(np.float32([[2, 0, 1], [0, 2, 1]]), (3, 2, 3)))
 
 
+@pytest.mark.slow
 @FEW
 @given(AFFINES, AFFINES)
 def test_compose_invert_and_transform_agree_with_numpy(first, second):
@@ -100,6 +102,7 @@ def test_fit_similarity_is_the_least_squares_solution(weighted):
     np.testing.assert_allclose(fitted, [[a, -b, u], [b, a, v]], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @FEW
 @given(AFFINES, st.integers(0, 1000))
 def test_fit_similarity_finds_the_similarity_that_was_applied(numbers, seed):
@@ -136,6 +139,7 @@ def test_the_tight_box_contains_only_visible_points():
     np.testing.assert_array_equal(geometry.tight_box(points, np.array([True, True, False])), [1, 4, 3, 9])
 
 
+@pytest.mark.slow
 @FEW
 @given(st.floats(-100, 100), st.floats(-100, 100), st.floats(1, 200), st.floats(1, 200), st.floats(0.5, 3))
 def test_crop_of_box_is_a_square_around_the_box_center(x, y, width, height, margin):
@@ -174,6 +178,7 @@ def test_rotating_and_scaling_a_shape_does_not_change_its_crop(numbers):
     )
 
 
+@pytest.mark.slow
 def test_a_shape_similar_to_the_template_is_mapped_onto_it():
     template = np.float32([[0.2, 0.3], [0.8, 0.3], [0.5, 0.8]])
     motion = geometry.similarity(scale=1.7, degrees=25.0, translation=(40.0, 30.0))
@@ -204,6 +209,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_jit_equals_eager_vmap_equals_batch_and_the_dtype_is_float32(name):
     operation, arguments = OPERATIONS[name]
@@ -216,6 +222,7 @@ def test_jit_equals_eager_vmap_equals_batch_and_the_dtype_is_float32(name):
     np.testing.assert_allclose(jnp.stack(one_by_one), eager, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_gradients_equal_finite_differences(name):
     operation, arguments = OPERATIONS[name]
@@ -223,6 +230,7 @@ def test_gradients_equal_finite_differences(name):
     jax.test_util.check_grads(operation, arguments, order=1, modes=("rev",), atol=0.05, rtol=0.05, eps=1e-2)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_finite_if_all_points_coincide():
     gradient = jax.grad(lambda source: geometry.fit_similarity(source, jnp.asarray(random_shapes(1))).sum())
     assert np.isfinite(gradient(jnp.ones((7, 2)))).all()

@@ -165,6 +165,7 @@ def samples(localizer):
 NAMES = ("Localizer", "Stage", "FaceLandmarker", "Tracker", "Tracks", "Faces", "FaceSet", "Conversion")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_values_compare_hash_and_print(samples, name):
     value, same, different = samples[name]
@@ -185,6 +186,7 @@ def test_values_pickle_and_copy(samples, name):
     assert copy.deepcopy(value) == value
 
 
+@pytest.mark.slow
 def test_a_used_localizer_pickles_no_more_than_a_fresh_one(localizer):
     """Arrays on the device are not pickled; they are transferred again."""
     fresh = len(pickle.dumps(Localizer.load("mtfl")))

@@ -25,6 +25,7 @@ NAMES = ("l2", "l1", "smooth_l1", "wing")
 ALL_LOSSES = {name: make_loss(name) for name in NAMES}
 
 
+@pytest.mark.slow
 def test_curves_of_wing_match_the_paper():
     curves = analysis.curves(make_loss("wing", width=10.0, epsilon=2.0), jnp.asarray(ERRORS))
     size, inside = np.abs(ERRORS), np.abs(ERRORS) < 10
@@ -38,12 +39,14 @@ def test_curves_of_wing_match_the_paper():
     np.testing.assert_allclose(curves.step, np.where(inside, size * (2 + size) / 10, size), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "step"), [("l2", np.ones_like(ERRORS)), ("l1", np.abs(ERRORS))])
 def test_optimal_steps_match_the_paper(name, step):
     curves = analysis.curves(make_loss(name), jnp.asarray(ERRORS))
     np.testing.assert_allclose(curves.step, np.where(ERRORS == 0, 0, step), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_curves_of_every_loss_are_finite_and_keep_the_shape(name):
     curves = analysis.curves(make_loss(name), jnp.linspace(-300.0, 300.0, 602).reshape(2, 301))
@@ -51,6 +54,7 @@ def test_curves_of_every_loss_are_finite_and_keep_the_shape(name):
     assert all(np.isfinite(part).all() for part in curves)
 
 
+@pytest.mark.slow
 def test_slopes_over_width_and_epsilon_match_single_losses():
     widths, epsilons, errors = (jnp.array(values) for values in ([4.0, 10.0], [0.5, 2.0, 3.0], [0.25, 3.0, 12.0]))
     grid = analysis.wing_slopes(widths, epsilons, errors)
@@ -86,6 +90,7 @@ SLOPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_shares_match_a_loop(name):
     errors, visible = random_errors()
@@ -106,6 +111,7 @@ def test_shares_match_a_loop(name):
         np.testing.assert_allclose(by_group[chosen], expected, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**31), st.sampled_from(NAMES))
 @settings(max_examples=20, deadline=None)
 def test_shares_add_up_and_ignore_hidden_points(seed, name):
@@ -124,12 +130,14 @@ def test_error_shares():
     np.testing.assert_allclose(analysis.error_shares(errors, visible, edges=(0.5, 2.0)), [2 / 6, 2 / 6, 2 / 6])
 
 
+@pytest.mark.slow
 def test_small_errors_have_a_larger_share_with_wing_than_l1_and_with_l1_than_l2():
     errors, visible = random_errors()
     small = {name: float(analysis.gradient_shares(ALL_LOSSES[name], errors, visible)[0]) for name in NAMES}
     assert small["wing"] > small["l1"] > small["smooth_l1"] > small["l2"]
 
 
+@pytest.mark.slow
 def test_shares_over_width_and_epsilon():
     errors, visible = random_errors()
     widths, epsilons = (4.0, 12.0), (0.5, 3.0)
@@ -171,6 +179,7 @@ def cosine(a, b):
     return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
 
 
+@pytest.mark.slow
 def test_gradients_by_layer_match_those_of_single_losses(network):
     model, variables, batch = network
     result = analysis.layer_gradients(model, variables, batch, ALL_LOSSES)
@@ -185,6 +194,7 @@ def test_gradients_by_layer_match_those_of_single_losses(network):
             np.testing.assert_allclose(result.cosines[i, j], cosine(first, second), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_agreement_is_the_cosine_between_batches(network):
     model, variables, batch = network
     halves = [Batch(*(np.asarray(part)[rows] for part in batch)) for rows in (slice(0, 3), slice(3, 6))]
@@ -197,6 +207,7 @@ def test_agreement_is_the_cosine_between_batches(network):
         analysis.gradient_agreement(model, variables, [batch], ALL_LOSSES)
 
 
+@pytest.mark.slow
 def test_the_center_of_a_landscape_is_the_network(network):
     model, variables, batch = network
     landscape = analysis.landscapes(model, variables, batch, ALL_LOSSES, jax.random.key(1), places=5, reach=0.5)
@@ -211,6 +222,7 @@ def test_the_center_of_a_landscape_is_the_network(network):
         assert np.ptp(values) > 0
 
 
+@pytest.mark.slow
 def test_directions_are_as_long_as_each_filter(network):
     from wing_jax.analysis.landscape import random_direction
 
@@ -225,6 +237,7 @@ def test_directions_are_as_long_as_each_filter(network):
                                        jnp.sqrt(jnp.square(leaf).sum(axes)), rtol=1e-4)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_snapshots_of_a_training_run_from_start_to_end():
     config = Config(
         name="followed", data=DataConfig(name="synthetic", train_faces=16, validation=0.3), stage1=STAGE, devices=1

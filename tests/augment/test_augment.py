@@ -36,6 +36,7 @@ HARD = AugmentConfig(
 )
 
 
+@pytest.mark.slow
 def test_points_stay_on_the_dots_drawn_at_them():
     augmentations = augmentations_of(HARD)
     params = augment.sample_params(augmentations, keys_of(40))
@@ -76,6 +77,7 @@ def moved(pixel, **params) -> np.ndarray:
     return np.linalg.solve(transform[:, :2], np.subtract(pixel, transform[:, 2]))
 
 
+@pytest.mark.slow
 def test_each_matrix_moves_a_pixel_as_expected():
     np.testing.assert_allclose(moved((10, 20)), (10, 20), atol=1e-5)
     np.testing.assert_allclose(moved((10, 20), flip=True), (90, 20), atol=1e-4)
@@ -89,6 +91,7 @@ def test_each_matrix_moves_a_pixel_as_expected():
     np.testing.assert_allclose(combined, (100 - x + 10.1, y), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_samples_fill_their_range():
     augmentations = augmentations_of(HARD)
     samples = jax.device_get(jax.jit(lambda keys: augment.sample_params(augmentations, keys))(keys_of(4000)))
@@ -125,6 +128,7 @@ def test_samples_fill_their_range():
     assert np.abs(off_diagonal).max() < 0.08  # sampled independently
 
 
+@pytest.mark.slow
 def test_an_augmentation_does_not_change_the_numbers_of_others():
     all_params = augment.sample_params(augmentations_of(HARD), keys_of(8))
     assert list(all_params) == [augmentation.name for augmentation in augmentations_of(HARD)]
@@ -137,6 +141,7 @@ def test_an_augmentation_does_not_change_the_numbers_of_others():
                 np.testing.assert_array_equal(value, expected)
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_the_batch_or_process():
     augmentations, keys = augmentations_of(HARD), keys_of(8)
     all_params, alone = augment.sample_params(augmentations, keys), augment.sample_params(augmentations, keys[5:6])

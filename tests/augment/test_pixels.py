@@ -55,6 +55,7 @@ def test_no_augmentation_changes_nothing(apply, crops):
     np.testing.assert_array_equal(apply(crops, {}), crops)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.6, 1.0, 2.3])
 def test_blur_matches_opencv_on_the_chosen_crops(apply, crops, sigma):
     blur = augment.blur(0.5, sigma=sigma)
@@ -108,6 +109,7 @@ def test_grayscale_probability():
             augment.grayscale(share)
 
 
+@pytest.mark.slow
 def test_noise_has_the_sampled_deviation(apply, crops):
     params = sample_for(24, augment.noise(9))
     added, drawn = apply(crops, params, augment.noise(9)).astype(float) - crops, params["noise"]
@@ -121,6 +123,7 @@ def test_noise_has_the_sampled_deviation(apply, crops):
     assert np.abs(np.corrcoef(scaled.reshape(count, -1)) - np.eye(count)).max() < 0.15  # independent for each face
 
 
+@pytest.mark.slow
 def test_standard_normal_is_gaussian_and_independent():
     words = jax.vmap(lambda key: jax.random.bits(key, (2,)))(keys_of(40, seed=0))
     drawn = np.asarray(jax.jit(standard_normal, static_argnums=1)(words, (96, 96, 3)), float)
@@ -189,6 +192,7 @@ def natural_images(count: int, *, seed: int = 0) -> np.ndarray:
     return np.clip(images, 0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1.0, 3.0])
 def test_downscale_matches_opencv(apply, factor):
     crops, downscale = natural_images(12)[:, 20:84, 20:84], augment.downscale(factor)
@@ -204,6 +208,7 @@ def test_downscale_matches_opencv(apply, factor):
     assert max(sizes) > 64 / (1 + 0.2 * factor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [64, 60])
 def test_jpeg_matches_libjpeg_on_the_chosen_crops(apply, side):
     crops, jpeg = natural_images(24)[:, 20 : 20 + side, 20 : 20 + side], augment.jpeg(0.5)

@@ -69,6 +69,7 @@ def test_hidden_points_do_not_influence_the_warp_and_move_with_it():
     np.testing.assert_allclose(center, points[2], atol=0.35)
 
 
+@pytest.mark.slow
 def test_shapes_are_new_and_the_pose_is_kept(face_crops):
     more = reshaped(face_crops, copies=3, flip=IBUG_68.flip, seed=0)
     assert more.images.shape == (360, 64, 64, 3)
@@ -84,6 +85,7 @@ def test_shapes_are_new_and_the_pose_is_kept(face_crops):
     np.testing.assert_allclose(more.boxes, tight_box(more.points, more.visible), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_copy_depends_only_on_its_seed_face_and_number(face_crops):
     more, fewer = (reshaped(face_crops, copies=n, flip=IBUG_68.flip, seed=0) for n in (2, 1))
     np.testing.assert_array_equal(more.images[:120], fewer.images)
@@ -92,6 +94,7 @@ def test_a_copy_depends_only_on_its_seed_face_and_number(face_crops):
     assert (np.abs(other.points - fewer.points).max((1, 2)) > 0.1).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_too_few_faces_and_jpeg_images_raise(face_crops):
     few = dataclasses.replace(
         face_crops, **{f: getattr(face_crops, f)[:4] for f in ("images", "points", "boxes", "crop_to_image", "visible")}
@@ -102,6 +105,7 @@ def test_too_few_faces_and_jpeg_images_raise(face_crops):
         reshaped(dataclasses.replace(face_crops, images=JpegImages([], 64, 64)), copies=1, flip=IBUG_68.flip, seed=0)
 
 
+@pytest.mark.slow
 def test_copies_appear_in_an_epoch_as_often_as_their_faces():
     config = load_config("configs/synthetic.py")
     data = dataclasses.replace(config.data, train_faces=80, test_faces=20, reshaped=2)

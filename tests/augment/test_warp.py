@@ -98,6 +98,7 @@ def test_supersampling_removes_the_aliasing_of_a_checkerboard():
     assert spread[1] < 0.3 * spread[0]
 
 
+@pytest.mark.slow
 def test_jit_matches_eager_and_single_images_match_the_batch():
     images, transforms = jnp.asarray(smooth_images()), jnp.asarray(TRANSFORMS)
     eager = warp(images, transforms, size=32, supersample=2)
@@ -121,6 +122,7 @@ def complete_squares(images):
     return images, np.zeros((count, 2), int), np.full((count, 2), side), np.full(count, side)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [60, 59, 40, 31, 20, 7, 2])
 def test_shrunk_squares_match_opencv(size):
     images = smooth_images()
@@ -131,6 +133,7 @@ def test_shrunk_squares_match_opencv(size):
         np.testing.assert_allclose(face_crop, expected, atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [61, 100, 137])
 def test_enlarged_squares_match_opencv(size):
     images = smooth_images()

@@ -69,6 +69,7 @@ def test_axis_is_yaw_with_its_sign(count):
     assert model.coefficients.dtype == np.float64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [19, 68])
 def test_axis_is_yaw_where_the_far_half_is_hidden(count):
     points, yaw, facing = _project_heads(FLIPS[count])
@@ -87,6 +88,7 @@ def test_pose_axis_may_not_be_the_first():
     assert correlation_with_yaw(model.coefficients, yaw[np.abs(yaw) < 25]).spearman > 0.9
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(
     angle=st.floats(-1.2, 1.2),
@@ -106,6 +108,7 @@ def test_coefficients_ignore_similarities(angle, scale, shift, some_hidden):
     np.testing.assert_allclose(again.coefficients, model.coefficients, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("some_hidden", [False, True])
 def test_a_flip_changes_the_sign(some_hidden):
     flip = FLIPS[68]
@@ -116,6 +119,7 @@ def test_a_flip_changes_the_sign(some_hidden):
     np.testing.assert_allclose(mirrored, -model.coefficients, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_pose_coefficients_match_those_of_pose_axis():
     points, _, facing = _project_heads(FLIPS[19], 80)
     model = pose_axis(points, facing, flip_permutation=FLIPS[19])
@@ -139,6 +143,7 @@ def test_correlation_by_value_and_by_rank():
     assert correlation_with_yaw(np.zeros(5), yaw) == (0.0, 0.0)
 
 
+@pytest.mark.slow
 @given(
     coefficients=st.lists(st.floats(-5, 5), min_size=1, max_size=60),
     bins=st.integers(1, 20),
@@ -212,6 +217,7 @@ def _literal_pdb(shapes, bins, reflection):
     return np.array(size), indices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", FLIPS)
 @pytest.mark.parametrize("reflection", [False, True])
 def test_official_duplication_matches_a_literal_translation(count, reflection):

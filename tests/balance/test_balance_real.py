@@ -48,6 +48,7 @@ def mtfl(data_root):
     return points, np.array([row[14] for row in rows], float)
 
 
+@pytest.mark.slow
 def test_300w_first_axis_is_pose_and_agrees_with_the_official_code(ibug):
     model = pose_axis(ibug, flip_permutation=IBUG_68.flip)
     assert model.index == 0
@@ -62,12 +63,14 @@ def test_300w_first_axis_is_pose_and_agrees_with_the_official_code(ibug):
     np.testing.assert_array_equal(official.indices, no_reflection.indices)
 
 
+@pytest.mark.slow
 def test_300w_halves_of_the_data_agree(ibug):
     model = pose_axis(ibug[::2], flip_permutation=IBUG_68.flip)
     other = pose_axis(ibug[1::2], flip_permutation=IBUG_68.flip)
     assert np.corrcoef(pose_coefficients(model, ibug[1::2]), other.coefficients)[0, 1] > 0.99
 
 
+@pytest.mark.slow
 def test_300w_hidden_far_half_changes_little(ibug):
     model = pose_axis(ibug, flip_permutation=IBUG_68.flip)
     visible = np.ones(ibug.shape[:2], bool)
@@ -76,6 +79,7 @@ def test_300w_hidden_far_half_changes_little(ibug):
     assert np.corrcoef(coefficients, model.coefficients)[0, 1] > 0.98
 
 
+@pytest.mark.slow
 def test_aflw_axis_is_yaw_with_a_quarter_of_the_points_missing(aflw):
     points, visible, yaw = aflw
     model = pose_axis(points, visible, flip_permutation=AFLW_21)
@@ -86,6 +90,7 @@ def test_aflw_axis_is_yaw_with_a_quarter_of_the_points_missing(aflw):
     assert correlation_with_yaw(model.coefficients[nearly_frontal], -yaw[nearly_frontal]).pearson > 0.91
 
 
+@pytest.mark.slow
 def test_aflw_without_ears_has_pose_on_its_second_axis_as_the_official_code_says(aflw):
     points, visible, yaw = (array[::4] for array in aflw)
     without_ears = np.delete(np.arange(21), [12, 16])

@@ -47,6 +47,7 @@ def assert_figures(folder, names):
         assert "<svg" in (folder / f"{name}.svg").read_text()[:900]
 
 
+@pytest.mark.slow
 def test_losses(tmp_path, capsys):
     main(["analyze", "losses", "--losses", "wing", "rectified_wing", "soft_wing", "--max_error", "5"])
     assert_figures(tmp_path / "runs" / "analysis", ["losses"])
@@ -56,6 +57,7 @@ def test_losses(tmp_path, capsys):
     assert (tmp_path / "runs" / "analysis" / "losses.svg").read_bytes() == first
 
 
+@pytest.mark.slow
 def test_model(tmp_path, capsys, model):
     main(["analyze", "model", str(model), "--data", "synthetic", "--faces", "10", "--batch", "4", "--grid_points", "3",
           "--losses", "l2", "wing", "--output", "figures"])  # fmt: skip
@@ -65,6 +67,7 @@ def test_model(tmp_path, capsys, model):
         assert line in output
 
 
+@pytest.mark.slow
 def test_training(tmp_path, capsys, config):
     path = tmp_path / "tiny.py"
     path.write_text(f"from wing_jax.config import *\nconfig = {config!r}\n")
@@ -94,6 +97,7 @@ def test_an_error_is_one_line(capsys, words, message):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_edges_in_the_wrong_order(capsys, model):
     with pytest.raises(SystemExit):
         main(["analyze", "model", str(model), "--data", "synthetic", "--small", "3", "--faces", "4"])
@@ -118,6 +122,7 @@ def test_errors_match_those_of_the_localizer(model, faces):
         np.testing.assert_allclose(errors[face], (points - faces.points[face]) * STAGE.input_size / side, atol=0.15)
 
 
+@pytest.mark.slow
 def test_the_untrained_network_predicts_about_the_mean_shape_and_all_its_layers_have_gradients(model, faces):
     localizer = Localizer.load(model)
     stage, batch = localizer.stages[0], on_faces.first_crops(localizer, faces)

@@ -94,6 +94,7 @@ def test_invalid_config(capsys, tmp_path, text):
     assert INVALID_CONFIGS[text] in error_of(capsys, "train", config_file(tmp_path, text))
 
 
+@pytest.mark.slow
 def test_unknown_field_in_a_config_is_one_line_of_stderr(tmp_path):
     """In a separate process: no traceback, and the error does not come from a type checker."""
     config_file(tmp_path, "from wing_jax.config import *\nDataConfig(name='w300', rot='x')")
@@ -136,6 +137,7 @@ def test_invalid_option(capsys, options, message):
     assert message in error_of(capsys, "train", CONFIG, *options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -155,6 +157,7 @@ def parse_train_config(*options):
     return parse_config(Config, [CONFIG, *options], command="train", usage="")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["l2", "l1", "smooth_l1", "rectified_wing", "soft_wing"])
 @pytest.mark.parametrize("stage", ["stage1", "stage2"])
 def test_another_loss_on_the_command_line_has_its_default_parameters(name, stage):
@@ -264,6 +267,7 @@ def remove_picture(folder):
     (folder / "face3.jpg").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("corrupt", "message"),
     [
@@ -378,6 +382,7 @@ def test_devices_are_listed(capsys):
     assert capsys.readouterr().out.count("\ncpu ") == 8
 
 
+@pytest.mark.slow
 def test_evaluation_writes_the_numbers_and_the_report(capsys, model, faces_folder, tmp_path):
     report = tmp_path / "report"
     main(["evaluate", str(model), "--data", "w300", "--root", str(faces_folder), "--output", str(report)])
@@ -400,6 +405,7 @@ def test_evaluation_writes_the_numbers_and_the_report(capsys, model, faces_folde
     np.testing.assert_allclose([float(value) for value in match.groups()], np.median(offsets, axis=0), atol=0.02)
 
 
+@pytest.mark.slow
 def test_reports_of_packaged_models_have_a_separate_folder_and_the_name_of_the_model(
     capsys, model, faces_folder, tmp_path
 ):
@@ -415,6 +421,7 @@ def test_reports_of_packaged_models_have_a_separate_folder_and_the_name_of_the_m
     assert re.findall(r"w300|run", header) == ["w300", "run"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "first_metric"), [("synthetic", "box-size"), ("w300", "inter-ocular")])
 def test_the_first_metric_is_normalized_by_a_length_that_no_pose_makes_zero(
     capsys, model, faces_folder, tmp_path, data, first_metric
@@ -426,6 +433,7 @@ def test_the_first_metric_is_normalized_by_a_length_that_no_pose_makes_zero(
     assert {"box-size", "inter-ocular"} <= {entry["metric"] for entry in results}
 
 
+@pytest.mark.slow
 def test_without_a_record_the_default_share_is_held_out_with_a_remark(model, tmp_path, capsys):
     options = ("--data", "synthetic", "--split", "held_out", "--faces", "40", "--output", str(tmp_path / "report"))
     main(["evaluate", str(model), *options])
@@ -469,6 +477,7 @@ main(["train", *training, "--name", "fed", "--input", "tfdata"])
 """
 
 
+@pytest.mark.slow
 def test_without_extras_everything_else_works(model, faces_folder, tmp_path):
     """In a separate process: the error for a missing extra is one line, without a traceback or a warning."""
     training = [CONFIG, "--data.root", faces_folder, "--data.validation", "0.5"]

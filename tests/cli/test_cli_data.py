@@ -115,6 +115,7 @@ def test_show_draws_points_boxes_and_numbers(capsys, w300):
     assert "no split 'val'" in error_of(capsys, "show", w300, "--split", "val")
 
 
+@pytest.mark.slow
 def test_stats_prints_attributes_and_hsm_counts(capsys, tmp_path):
     from wing_jax.data.load import load_faces
     from wing_jax.data.packed import pack
@@ -136,6 +137,7 @@ def test_stats_of_a_named_set_need_no_folder(capsys):
     assert "no data set is called 'w301'" in error_of(capsys, "stats", "--data", "w301")
 
 
+@pytest.mark.slow
 def test_stats_of_shapes_without_images(capsys, tmp_path):
     random = np.random.default_rng(0)
     points = random.uniform(10, 90, (40, 2, 21)).astype(np.float32)

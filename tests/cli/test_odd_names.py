@@ -49,6 +49,7 @@ def files_below(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", ODD, ids=ascii)
 def test_a_run_in_a_folder_of_any_name_finishes_resumes_and_is_evaluated(tmp_path, odd, capsys, monkeypatch):
     folder = tmp_path / "top" / odd
@@ -77,6 +78,7 @@ def test_a_run_in_a_folder_of_any_name_finishes_resumes_and_is_evaluated(tmp_pat
     assert [path.name for path in folder.parent.iterdir()] == [odd]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", ODD[1:3], ids=ascii)
 def test_a_sweep_and_a_packed_set_are_written_to_the_given_folders(tmp_path, odd, capsys, monkeypatch):
     folder = tmp_path / "top" / odd
@@ -105,6 +107,7 @@ def test_a_run_cannot_be_outside_of_its_output_folder(name):
     assert dataclasses.replace(SMALL, name="a/b.c").folder == Path("runs/a/b.c")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -130,6 +133,7 @@ def test_a_name_that_the_file_system_rejects_is_one_line(words, tmp_path, monkey
     assert "File name too long" in lines[0] or "Not a directory" in lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
 def test_names_are_printed_in_every_terminal_encoding(tmp_path, encoding):
     folder = tmp_path / os.fsdecode(b"m\xfcller \xe6\x97\xa5 [id]")
@@ -143,6 +147,7 @@ def test_names_are_printed_in_every_terminal_encoding(tmp_path, encoding):
     assert "[id]" in line
 
 
+@pytest.mark.slow
 def test_files_are_utf_8_in_every_locale(tmp_path):
     """Python's default encoding of text files is that of the locale: in this test ASCII."""
     code = """

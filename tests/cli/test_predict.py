@@ -45,6 +45,7 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_a_folder_gives_the_same_as_its_single_photos(capsys, model, folder, tmp_path):
     main(["predict", str(model), str(folder), "--detector", "none", "--output", str(tmp_path / "out")])
     output = capsys.readouterr().out
@@ -87,6 +88,7 @@ def table(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_faces_are_found_in_photos(capsys, model, faces, tmp_path):
     write_image(tmp_path / "photos" / "one.png", faces.picture(0))
     write_image(tmp_path / "photos" / "two.png", np.concatenate([faces.picture(1), faces.picture(2)], axis=1))
@@ -114,6 +116,7 @@ def test_faces_are_found_in_photos(capsys, model, faces, tmp_path):
     assert not list((tmp_path / "out").glob("void*.pts"))
 
 
+@pytest.mark.slow
 def test_small_faces_are_reported(capsys, model, faces, tmp_path):
     write_image(tmp_path / "small.png", cv2.resize(faces.picture(0), (60, 60), interpolation=cv2.INTER_AREA))
     main(["predict", str(model), str(tmp_path / "small.png"), "--output", str(tmp_path / "out")])
@@ -133,6 +136,7 @@ def video(tmp_path, faces):
     return path
 
 
+@pytest.mark.slow
 def test_a_video_gets_an_overlay_and_a_row_per_face_and_frame(capsys, model, video, tmp_path):
     main(["predict", str(model), str(video), "--output", str(tmp_path / "out"), "--detect_every", "4", "--no_smooth"])
     output = capsys.readouterr().out
@@ -147,6 +151,7 @@ def test_a_video_gets_an_overlay_and_a_row_per_face_and_frame(capsys, model, vid
     assert frames[0].image.shape == (200, 260, 3)
 
 
+@pytest.mark.slow
 def test_a_video_can_be_stopped_early_and_mixed_with_photos(capsys, model, video, faces, tmp_path):
     write_image(tmp_path / "one.png", faces.picture(0))
     options = ["--output", str(tmp_path / "out"), "--max_frames", "5"]
@@ -155,6 +160,7 @@ def test_a_video_can_be_stopped_early_and_mixed_with_photos(capsys, model, video
     assert (tmp_path / "out" / "one.png").exists()
 
 
+@pytest.mark.slow
 def test_a_truncated_video_is_reported(capsys, model, faces, tmp_path):
     path = tmp_path / "cut.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (260, 200))
@@ -172,6 +178,7 @@ def test_a_truncated_video_is_reported(capsys, model, faces, tmp_path):
 TIMES = [0, 47, 100, 133, 180, 480, 500, 2500]  # milliseconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["phone.mp4", "browser.webm"])
 def test_a_video_of_variable_rate_keeps_its_times(capsys, model, faces, tmp_path, name):
     codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
@@ -199,6 +206,7 @@ def make_console():
     return output, Console(file=output, markup=False, emoji=False, highlight=False, soft_wrap=True, force_terminal=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [b"x [id] :dog:", b"[bold]x", b"a.b:c", b"m\xfcller %d", b"new\nline", b"a" * 240])
 def test_a_video_and_its_results_may_have_any_name(model, video, tmp_path, name):
     source = tmp_path / f"{os.fsdecode(name)}.mp4"

@@ -238,7 +238,8 @@ def test_a_box_outside_of_one_picture_does_not_affect_the_others(folder, predict
     status, _, errors = predict("f", "--box", "25", "10", "45", "30", "--box", "0", "0", "10", "10")
     assert status == 1
     assert errors == [
-        "wing-jax: f/small.jpg: the box 25 10 45 30 is outside the image of 20 x 20 pixels: pass x0 y0 x1 y1 in pixels of this image"
+        "wing-jax: f/small.jpg: the box 25 10 45 30 is outside the image of 20 x 20 pixels: pass x0 y0 x1 y1 in pixels "
+        "of this image"
     ]
     assert len(rows()) == 10
     for box in (["20", "10", "10", "30"], ["0", "0", "nan", "9"], ["0", "0", "inf", "9"]):  # invalid for every picture
@@ -263,6 +264,7 @@ def test_a_result_that_cannot_be_written_does_not_affect_other_photos(folder, pr
     assert not names(".new")
 
 
+@pytest.mark.slow
 def test_an_invalid_video_does_not_stop_the_run(folder, predict):
     with VideoWriter("good.mp4", rate=25) as writer:
         for _ in range(3):

@@ -62,6 +62,7 @@ def test_no_two_results_have_the_same_name(names, stems):
     assert len(set().union(*names_by_photo)) == sum(map(len, names_by_photo))
 
 
+@pytest.mark.slow
 def test_thousands_of_equal_names_give_unique_stems_that_are_always_the_same():
     names = [f"{folder}/{name}.jpg" for folder in range(2000) for name in ("a", "b", "a_1")]
     assert plan_stems(*names) == plan_stems(*names)

@@ -88,6 +88,7 @@ def test_scaling_and_scaling_back_changes_nothing(boxes, factor):
     np.testing.assert_allclose(scale_boxes(scale_boxes(boxes, factor=factor), factor=1 / factor), boxes, atol=1e-2)
 
 
+@pytest.mark.slow
 @given(st.floats(0.5, 1.5), st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
 def test_fitted_boxes_have_the_target_convention(side, x, y):
     faces = two_faces(boxes=np.float32([[20, 30, 80, 90], [0, -2, 40, 38]]))

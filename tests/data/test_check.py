@@ -138,6 +138,7 @@ def test_the_number_of_threads_changes_nothing(tmp_path):
     np.testing.assert_array_equal(serial.patterns, parallel.patterns)
 
 
+@pytest.mark.slow
 def test_shared_faces_are_found_in_any_crop():
     """Synthetic faces with another scale, crop and brightness are found; other synthetic faces are not."""
     faces = load_faces("synthetic", "train", count=24)

@@ -41,6 +41,7 @@ def test_a_dot_is_found_where_the_transform_says(box, place, size):
     np.testing.assert_allclose(actual, expected, atol=0.1)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.floats(-200, 400),

@@ -73,6 +73,7 @@ def expected(faces, data: DataConfig = DATA) -> tuple[str, ...]:
     return faces.without(data.exclude).split(data.validation)[1].photos
 
 
+@pytest.mark.slow
 def test_a_training_records_the_photos_it_held_out(data, faces):
     record = data.localizer((), np.zeros((68, 2), np.float32), name="x").metadata.held_out
     assert record == data.held_out
@@ -82,6 +83,7 @@ def test_a_training_records_the_photos_it_held_out(data, faces):
     assert (record.data, record.validation, record.faces, record.seed) == ("synthetic", 0.3, 40, SEED)
 
 
+@pytest.mark.slow
 def test_evaluate_uses_exactly_the_held_out_photos(data, faces, tmp_path):
     model = data.localizer((), np.zeros((68, 2), np.float32), name="x").save(tmp_path / "elsewhere")
     selected, remarks = select_faces(model)
@@ -181,6 +183,7 @@ def test_without_a_record_the_assumed_share_is_reported(tmp_path):
     assert "does not record which photos were held out: assuming the default, 0.05 of the photos" in remark
 
 
+@pytest.mark.slow
 def test_the_pretrained_models_record_their_held_out_photos(data_root):
     for name, faces in (("w300", 106), ("mtfl", 473)):  # from their model cards
         record = Localizer.load(name).metadata.held_out

@@ -149,6 +149,7 @@ def test_a_huge_picture_is_rejected_by_its_header(tmp_path, side):
     assert f"more than {LARGEST_PICTURE:,} pixels: shrink" in refusal(tmp_path / "a.png")
 
 
+@pytest.mark.slow
 def test_a_picture_just_within_the_limit_is_read(tmp_path):
     height = LARGEST_PICTURE // 40_000
     (tmp_path / "a.png").write_bytes(blank_png(40_000, height))

@@ -126,6 +126,7 @@ def wide_boxes(random, count):
         yield image, np.concatenate([middle - half, middle + half]).astype(np.float32), int(random.integers(4, 60))
 
 
+@pytest.mark.slow
 def test_large_boxes_are_averaged_like_the_full_square():
     random, cases = np.random.default_rng(1), 0
     for image, box, size in (*random_boxes(random, 80, widest=10, sides=(60, 200)), *wide_boxes(random, 12)):
@@ -165,6 +166,7 @@ def test_cropping_takes_a_few_times_the_memory_of_its_picture(shape, times):
     assert peak < 9 * image.nbytes + (64 << 20)
 
 
+@pytest.mark.slow
 def test_cropping_works_if_the_square_does_not_fit_into_memory(tmp_path):
     pytest.importorskip("resource")
     script = (
@@ -194,8 +196,8 @@ def test_a_box_passed_to_a_model_is_checked_against_its_picture():
     with pytest.raises(InputError) as caught:
         check_boxes([[-20000, -20000, 20000, 20000]], image)
     assert str(caught.value) == (
-        "the box -20000 -20000 20000 20000 is 667 times as large as the image of 60 x 40 pixels: pass the box of a face, "
-        "at most 10 times as large"
+        "the box -20000 -20000 20000 20000 is 667 times as large as the image of 60 x 40 pixels: pass the box "
+        "of a face, at most 10 times as large"
     )
     assert len(check_boxes([[-200, -200, 300, 300]], image)) == 1
 

@@ -86,6 +86,7 @@ def test_required_arguments(tmp_path):
     assert "cannot read this scheme" in refusal("pts", "train", root=str(tmp_path), scheme=str(tmp_path / "six.toml"))
 
 
+@pytest.mark.slow
 def test_evaluation_converts_the_model_to_the_faces_and_reports_it(tmp_path, capsys, monkeypatch):
     """A synthetic 68-point model on faces of 5 points, against errors computed by hand."""
     from tests.support.tiny_model import save_random_model
@@ -117,6 +118,7 @@ def test_evaluation_converts_the_model_to_the_faces_and_reports_it(tmp_path, cap
     assert "--fit_boxes needs a model that records" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_unavailable_points_are_not_measured(tmp_path, capsys, monkeypatch):
     """68 points contain 27 of COFW's 29: the lower edges of the brows must not count as points at 0."""
     from tests.support.tiny_model import save_random_model
@@ -141,6 +143,7 @@ def test_unavailable_points_are_not_measured(tmp_path, capsys, monkeypatch):
     assert leading["landmarks"][5] is None
 
 
+@pytest.mark.slow
 def test_boxes_of_another_convention_are_reported_and_fitted(tmp_path, capsys, monkeypatch):
     from tests.support.tiny_model import save_random_model
     from wing_jax.data.boxes import shape_in_box

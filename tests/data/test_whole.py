@@ -141,6 +141,7 @@ def test_a_truncated_jpeg_followed_by_another_is_rejected(kind):
         assert is_truncated(content[:length] + JPEGS["baseline"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readable", OTHERS, indirect=True)
 def test_other_truncated_pictures_are_rejected(readable, capfd):
     reports = []

@@ -160,6 +160,7 @@ def make_faces(seed=0):
     return FaceSet.from_arrays(np.zeros((4, 100, 100, 3), np.uint8), points, scheme="ibug68", visible=visible)
 
 
+@pytest.mark.slow
 def test_worst_landmark_is_the_largest_error_by_the_distance_of_the_eye_corners():
     faces = make_faces()
     predicted = faces.points + np.random.default_rng(1).normal(0, 3, faces.points.shape).astype(np.float32)
@@ -207,6 +208,7 @@ def test_auc_at_its_limits():
     assert metrics.auc(np.full(3, 7.0), 0.1) == 0.0
 
 
+@pytest.mark.slow
 @given(nmes=nme_lists, threshold=thresholds)
 def test_auc_is_the_area_under_the_steps(nmes, threshold):
     edges = np.unique(np.concatenate([[0.0, threshold], nmes[nmes < threshold]]))

@@ -65,6 +65,7 @@ def localizer(faces):
     return Localizer(scheme=IBUG_68, box_convention="landmarks", stages=tuple(stages), template=mean, metadata=metadata)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "saved-model", "tflite", "tflite-half", "stablehlo"])
 def test_every_runtime_returns_the_points_of_jax(kind, localizer, faces, tmp_path):
     crops, tolerance = make_crops(localizer, faces), 0.03 if kind == "tflite-half" else 1e-3  # pixels
@@ -86,6 +87,7 @@ def test_every_runtime_returns_the_points_of_jax(kind, localizer, faces, tmp_pat
     np.testing.assert_allclose(settings["template"], localizer.template)
 
 
+@pytest.mark.slow
 def test_half_is_the_same_model_in_half_the_size(localizer, faces, tmp_path, capsys):
     full = localizer.save(tmp_path / "full")
     main(["export", str(full), "--to", "half", "--output", str(tmp_path / "half")])
@@ -104,6 +106,7 @@ def test_half_is_the_same_model_in_half_the_size(localizer, faces, tmp_path, cap
     )
 
 
+@pytest.mark.slow
 def test_tflite_half_has_half_the_size_and_weights_in_float16(localizer, faces, tmp_path):
     crops = make_crops(localizer, faces)
     full, half = (export(localizer, kind, tmp_path / kind, crops) for kind in ("tflite", "tflite-half"))
@@ -116,6 +119,7 @@ def test_tflite_half_has_half_the_size_and_weights_in_float16(localizer, faces, 
         assert (EXPORTS["tflite-half"].load(halved.path)(inputs) != EXPORTS["tflite"].load(single.path)(inputs)).any()
 
 
+@pytest.mark.slow
 def test_half_is_refused_if_the_points_differ(localizer, faces, tmp_path):
     first = localizer.stages[0]
     params = dict(first.variables["params"])
@@ -148,6 +152,7 @@ def test_crops_are_those_of_the_localizer(localizer, faces):
     np.testing.assert_allclose(inputs[0][0], crops[0], atol=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -188,6 +193,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operations_of_onnx_graphs(name):
     import onnxruntime
@@ -206,6 +212,7 @@ def test_operations_that_onnx_graphs_do_not_support_are_named():
         onnx_model(lambda x: jnp.sort(x, axis=1), (4,), jnp.float32, names=("x", "y"))
 
 
+@pytest.mark.slow
 def test_a_file_with_other_points_is_refused(localizer, faces, tmp_path):
     form = EXPORTS["onnx"]
     wrong = dataclasses.replace(form, load=lambda path: lambda crops: form.load(path)(crops) + np.float32(0.06))
@@ -231,6 +238,7 @@ def test_errors(localizer, faces, tmp_path, monkeypatch):
         export(localizer, "onnx", tmp_path, make_crops(localizer, faces))
 
 
+@pytest.mark.slow
 def test_the_command_and_the_example_of_the_docs(localizer, faces, tmp_path, capsys, monkeypatch):
     """The program in docs/export.md finds the same landmarks as the localizer."""
     model = localizer.save(tmp_path / "model")
@@ -248,6 +256,7 @@ def test_the_command_and_the_example_of_the_docs(localizer, faces, tmp_path, cap
         assert np.linalg.norm(points - expected, axis=1).mean() < 0.5
 
 
+@pytest.mark.slow
 def test_a_custom_format_is_registered(localizer, faces, tmp_path, capsys):
     """It is StableHLO under another name."""
     stablehlo = EXPORTS["stablehlo"]

@@ -86,6 +86,7 @@ def train(folder, name: str, text: str, *options: str) -> list[float]:
     return [line["loss"] for line in map(json.loads, lines) if "loss" in line]
 
 
+@pytest.mark.slow
 def test_it_trains_with_both_inputs(package):
     assert {"stripes", "shear"} <= set(AUGMENTATIONS)
     device, host = (train(package, input_, CONFIG + EXTRA, "--input", input_) for input_ in ("device", "tfdata"))
@@ -96,6 +97,7 @@ def test_it_trains_with_both_inputs(package):
     assert record["stage1"]["augment"]["extra"] == {"stripes": {"darkness": 0.8}, "shear": {"fraction": 0.2}}
 
 
+@pytest.mark.slow
 def test_the_command_line_accepts_its_arguments(package, capsys):
     options = ("--stage1.augment.extra.stripes.darkness", "0.8")
     by_option = train(package, "named", CONFIG, *options)
@@ -109,6 +111,7 @@ def test_the_command_line_accepts_its_arguments(package, capsys):
     assert "no augmentation is called 'stripe': did you mean stripes?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_fit_trains_with_it(train_small):
     losses = []
@@ -119,6 +122,7 @@ def test_fit_trains_with_it(train_small):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_the_command_line_evaluates_what_it_trained(package):
     train(package, "extended", CONFIG + EXTRA)
     main(["evaluate", "runs/extended", "--data", "synthetic", "--faces", "4", "--output", "report"])

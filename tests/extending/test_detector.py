@@ -37,6 +37,7 @@ def package(install):
     return install(PACKAGE, name="other_detectors", entry_points={"wing_jax.detectors": entries})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_it_works_with_a_trained_model(train_small, tmp_path):
     result, _ = train_small()
@@ -64,6 +65,7 @@ def test_a_detector_that_cannot_be_used_reports_the_reason():
         get_detector("middle")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_the_command_line_predicts_with_it(command, tmp_path):
     write_image(tmp_path / "face.png", wj.load_faces("synthetic", "test", count=1).picture(0))

@@ -40,6 +40,7 @@ def package(install):
     return install(PACKAGE, name="other_exports", entry_points={"wing_jax.exports": entries})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_it_exports_a_trained_model(train_small, tmp_path):
     result, _ = train_small()
@@ -51,6 +52,7 @@ def test_it_exports_a_trained_model(train_small, tmp_path):
     assert EXPORTS["jax_text"].load(stage.path)(crops).shape == (3, 68, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_the_command_line_accepts_it(command, tmp_path):
     result = command("export", "mtfl", "--to", "jax_text", "--output", "exported")

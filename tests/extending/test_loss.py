@@ -110,6 +110,7 @@ def test_its_parameter_can_be_a_traced_value():
         np.testing.assert_allclose(values, make_loss("log_cosh", scale=float(scale))(ERRORS, ZEROS), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_fit_trains_with_it(train_small):
     losses = []
@@ -121,6 +122,7 @@ def test_fit_trains_with_it(train_small):
     assert losses[2] == losses[0]  # the plain function, in pixels of the crop
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_the_command_line_trains_with_it(command, config, tmp_path):
     words = ("--stage1.loss.name", "log_cosh", "--stage1.loss.params.scale", "2")
@@ -135,6 +137,7 @@ def test_the_command_line_trains_with_it(command, config, tmp_path):
     assert refused.stderr.splitlines()[-1] == "wing-jax: the loss 'log_cosh' has no parameter width: use scale"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_the_command_line_sweeps_over_its_parameter(command, config, tmp_path):
     words = ("--grid.losses", "wing", "log_cosh", "--grid.params.scale", "1", "2")

@@ -58,6 +58,7 @@ def test_evaluate_points_measures_it(outside, faces):
     assert single.landmarks == {}
 
 
+@pytest.mark.slow
 def test_the_command_line_measures_it(outside, tmp_path, capsys):
     words = ["evaluate", "mtfl", "--data", "synthetic", "--faces", "3", "--scheme", "mtfl5", "--output", "report"]
     main([*words, "--jitter", "0", "--metrics", "largest_error", "inter-ocular"])
@@ -84,6 +85,7 @@ def test_the_command_line_measures_it(outside, tmp_path, capsys):
     assert "no metric is called 'largest_errors': did you mean largest_error?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_it_measures_a_trained_localizer(outside, train_small, tmp_path):
     _, evaluation = train_small()
     assert evaluation.metrics[-2:] == ("largest_error", "rmse")
@@ -93,6 +95,7 @@ def test_it_measures_a_trained_localizer(outside, train_small, tmp_path):
     assert loaded.mean["largest_error"] > 0
 
 
+@pytest.mark.slow
 def test_all_installed_metrics_are_measured(outside, tmp_path, capsys):
     words = ["evaluate", "mtfl", "--data", "synthetic", "--faces", "3", "--scheme", "mtfl5", "--output", "report"]
     main([*words, "--jitter", "0"])

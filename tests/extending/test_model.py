@@ -44,6 +44,7 @@ def package(install):
     return install(PACKAGE, name="other_models", entry_points={"wing_jax.models": entries})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_a_linen_module_is_made_by_name_and_described():
     model = make_model("TwoLayers", points=5, widths=[2, 3])
@@ -107,6 +108,7 @@ def test_invalid_registrations_are_refused():
     assert MODELS["plain"].make is PlainRegressor
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_the_command_line_trains_evaluates_and_loads_it(command, config, tmp_path):
     arguments = (

@@ -146,6 +146,7 @@ def kind(request, install) -> str:
     return kind
 
 
+@pytest.mark.slow
 def test_fit_trains_it_if_registered(kind, train_small, tmp_path):
     _, evaluation = train_small(model=make_model(f"{kind}_points", points=68, hidden=6))
     assert np.isfinite(evaluation.mean["box-size"])
@@ -153,6 +154,7 @@ def test_fit_trains_it_if_registered(kind, train_small, tmp_path):
     assert (stage["model"]["name"], stage["model"]["hidden"]) == (f"{kind}_points", 6)
 
 
+@pytest.mark.slow
 def test_fit_trains_it_if_not_registered(kind, install, train_small, tmp_path):
     install(SOURCES[kind], name=f"bare_{kind}", entry_points={})
     make = getattr(importlib.import_module(f"bare_{kind}"), f"{kind}_points")
@@ -164,6 +166,7 @@ def test_fit_trains_it_if_not_registered(kind, install, train_small, tmp_path):
         wj.Localizer.load(tmp_path / "saved", model=make(points=68, hidden=9))
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_and_evaluates_it(kind, command, config, tmp_path):
     options = ("--stage1.model.name", f"{kind}_points", "--stage1.model.params.hidden", "6")
     result = command("train", config, *options)

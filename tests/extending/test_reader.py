@@ -98,6 +98,7 @@ def test_names_that_are_in_use_are_refused():
         register_reader(name="none")(lambda folder: folder)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_the_command_line_lists_checks_trains_and_evaluates(command, root, tmp_path):
     listing = command("data", "formats")
@@ -129,6 +130,7 @@ def test_the_command_line_lists_checks_trains_and_evaluates(command, root, tmp_p
     assert {entry["faces"] for entry in results} == {3}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("package")
 def test_fit_trains_on_it(train_small, root):
     result, evaluation = train_small(faces=load_faces("dots", root=root))

@@ -26,6 +26,8 @@ from wing_jax.from_config.train import first_setup, train, training_data
 from wing_jax.inference.localizer import Localizer
 from wing_jax.runtime import devices
 
+pytestmark = pytest.mark.slow
+
 STEPS = 4
 GRID = GridConfig(seeds=(0, 7), losses=("wing", "l1"), params={"width": (10.0, 4.0)}, learning_rates=(1e-2, 5e-3))
 STAGE = StageConfig(

@@ -208,6 +208,7 @@ def localizer_of(*models):
 REGISTERED = make_model("plain", points=5, channels=(4,), hidden=8, norm="batch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("models", "model"),
     [
@@ -234,6 +235,7 @@ def test_custom_models_are_saved_and_loaded(tmp_path, models, model):
         assert settings == (16, 24, 1.2, (0.1, 0.0))
 
 
+@pytest.mark.slow
 def test_half_precision_of_a_custom_model(tmp_path):
     before = localizer_of(Plain())
     after = Localizer.load(before.save(tmp_path / "model", half=True), model=Plain())
@@ -276,6 +278,7 @@ class Shallower(Plain):
         return super().apply(Tree(params.kernel, [jnp.zeros(10)]), images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("saved", "model", "message"),
     [

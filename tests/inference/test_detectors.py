@@ -69,6 +69,7 @@ def test_a_large_photo_is_shrunk_and_its_boxes_are_in_pixels_of_the_photo():
     assert images[1] is small
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["libfacedetection", "mtcnn"])
 def test_the_libraries_find_synthetic_faces(name, faces):
     recall = detect_faces(get_detector(name), faces)
@@ -79,6 +80,7 @@ def test_the_libraries_find_synthetic_faces(name, faces):
     np.testing.assert_allclose(shape.center, FIVE_POINT_BOXES[name].center, atol=0.08)
 
 
+@pytest.mark.slow
 def test_five_point_boxes_are_valid_for_the_test_photos_of_300_w(data_root):
     """They were measured on the training photos; the tolerances are for 60 faces."""
     faces = load_faces("w300", "test", root=str(data_root / "300w")).take(np.arange(0, 554, 9)[:60])
@@ -172,6 +174,7 @@ def folder(faces, tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_model_of_a_custom_scheme_is_calibrated_for_a_detector(faces, folder, capsys):
     scheme, points = str(folder / "three.toml"), faces.points[:, THREE_POINTS]
     mean = (points - points.min(1, keepdims=True)).mean(0) / 200
@@ -207,6 +210,7 @@ def test_a_model_of_a_custom_scheme_is_calibrated_for_a_detector(faces, folder, 
     assert "predicts three" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_writes_to_the_folder_of_the_model_or_to_output(faces, folder, capsys, monkeypatch):
     """Pretrained models are never changed, and no folder of their name is created, which would be used instead."""
     monkeypatch.chdir(folder)
@@ -242,6 +246,7 @@ def test_the_command_writes_to_the_folder_of_the_model_or_to_output(faces, folde
     assert {path: path.read_bytes() for path in pretrained.FOLDER.rglob("*.json")} == before
 
 
+@pytest.mark.slow
 def test_the_command(folder, capsys):
     main(["data", "detect", str(folder / "all"), "--data", "pts", "--scheme", "ibug68", "--faces", "5"])
     output = capsys.readouterr().out

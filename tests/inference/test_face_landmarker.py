@@ -55,6 +55,7 @@ def landmarker(faces):
     return FaceLandmarker(localizer=localizer, detector=get_detector("auto"))
 
 
+@pytest.mark.slow
 def test_detections_are_converted_to_the_box_convention_of_the_model(landmarker, faces):
     """The boxes of these faces are those of the landmarks; unconverted detections overlap them less."""
     expected = square_boxes(faces.boxes)
@@ -68,6 +69,7 @@ def test_detections_are_converted_to_the_box_convention_of_the_model(landmarker,
     assert np.mean(converted) > np.mean(raw) + 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", [IBUG_68, AFLW_19, MTFL_5])
 def test_conversion_of_boxes_for_every_scheme_with_eyes_nose_and_mouth(faces, scheme):
     """The detector returns boxes at a fixed position of the five points; expected are boxes around all points."""
@@ -102,6 +104,7 @@ def test_a_calibration_for_the_detector_is_used(landmarker, faces):
     assert side / raw_side == pytest.approx(0.5 / shape_in_box(faces).side, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_photos_with_many_faces_one_and_none(landmarker, faces):
     single = faces.picture(0)
     double = np.concatenate([single, faces.picture(1)], axis=1)

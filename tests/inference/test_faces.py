@@ -101,6 +101,7 @@ def test_comparison_ignores_the_image():
     assert make_faces() != make_faces(1)
 
 
+@pytest.mark.slow
 def test_the_snippet_of_the_docs(data_root, tmp_path):
     """From a path to arrays, an overlay and files."""
     photo = sorted((data_root / "300w" / "helen" / "testset").glob("*.jpg"))[0]

@@ -85,6 +85,7 @@ def box_around(points, *, margin=4.0):
     return [*(points.min(0) - margin), *(points.max(0) + margin)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("models", [(FindsDots(),), (FindsDots(), FindsDots()), (FindsDotsBadly(), FindsDots())])
 @pytest.mark.parametrize("degrees", [0, -20, 40])
 @pytest.mark.parametrize("cut_on", ["host", "device"])
@@ -101,6 +102,7 @@ def test_the_inexact_model_alone_has_errors():
     assert np.abs(actual[0] - points).max() > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [0, -35, 60])
 def test_second_crop_is_upright_and_placed_on_the_template(degrees):
     """The second model returns the template: the result is correct only if its crop is upright and scaled right."""
@@ -109,6 +111,7 @@ def test_second_crop_is_upright_and_placed_on_the_template(degrees):
     np.testing.assert_allclose(actual[0], points, atol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut_on", ["host", "device"])
 def test_face_at_the_edge_and_large_face(cut_on):
     localizer = make_localizer(FindsDots(), FindsDots(), cut_on=cut_on)
@@ -164,6 +167,7 @@ def picture():
 BOXES = [[60, 50, 119, 109], [100, 90, 179, 169], [30, 100, 89, 159]]
 
 
+@pytest.mark.slow
 def test_several_faces_equal_one_at_a_time(small, picture):
     together = small.predict(picture, BOXES)
     single = np.concatenate([small.predict(picture, [box]) for box in BOXES])
@@ -172,6 +176,7 @@ def test_several_faces_equal_one_at_a_time(small, picture):
     assert np.abs(together[0] - together[1]).max() > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", [4, 5, 1])
 def test_more_faces_than_the_largest_batch(small, largest):
     random = np.random.default_rng(0)
@@ -184,6 +189,7 @@ def test_more_faces_than_the_largest_batch(small, largest):
         np.testing.assert_allclose(actual, points, atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flip_average", [False, True])
 def test_each_face_equals_a_step_by_step_computation(small, picture, flip_average):
     """The reference cuts, resizes and locates in two stages without batches, buckets or `jit`."""
@@ -210,6 +216,7 @@ def test_each_face_equals_a_step_by_step_computation(small, picture, flip_averag
         np.testing.assert_allclose(actual, points * transform[0, 0] + transform[:, 2], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_faces_of_several_photos_equal_one_photo_at_a_time(small, picture):
     photos = [picture, picture[30:230, 20:], picture[:0:-1], picture]
     boxes = [BOXES, BOXES[:1], [], BOXES[1:]]
@@ -234,6 +241,7 @@ def test_crop_squares_equal_the_squares_of_crop_face():
 OVER_THE_EDGE = [[-20, -10, 60, 70], [150, 190, 239, 300], [-300, 100, 10, 400], [100, 100, 105, 104]]
 
 
+@pytest.mark.slow
 def test_results_are_the_same_cut_on_device_and_host(small, picture):
     smooth = np.ascontiguousarray(picture[::8, ::8]).repeat(20, 0).repeat(20, 1)  # enlarged
     boxes = [[*BOXES, *OVER_THE_EDGE], 2.5 * np.float32(BOXES), np.float32([[-50, -70, 700, 640]])]
@@ -246,6 +254,7 @@ def test_results_are_the_same_cut_on_device_and_host(small, picture):
         assert np.median(difference) < 0.02
 
 
+@pytest.mark.slow
 def test_results_are_the_same_cut_on_device_and_host_for_real_photos(small, data_root):
     faces = read_w300(data_root / "300w", "test")
     indices = np.linspace(0, len(faces) - 1, 16).astype(int).tolist()
@@ -256,6 +265,7 @@ def test_results_are_the_same_cut_on_device_and_host_for_real_photos(small, data
     assert (np.abs(on_device - on_host).max((1, 2)) < 0.1 * 2 * sides / 64).all()  # pixels of the face crop
 
 
+@pytest.mark.slow
 def test_locate_has_the_same_results_on_host_and_device(small):
     face_crops = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
     boxes = np.tile(np.float32([16, 16, 47, 47]), (3, 1))
@@ -265,6 +275,7 @@ def test_locate_has_the_same_results_on_host_and_device(small):
     assert [stage.shape for stage in small.locate(face_crops[:0], boxes[:0])] == [(0, 5, 2)] * 2
 
 
+@pytest.mark.slow
 def test_cut_on_auto_depends_on_the_platform(small, picture, monkeypatch):
     calls = []
     monkeypatch.setattr(module, "crop_face", lambda *args, size: calls.append(args) or crop_face(*args, size=size))
@@ -275,6 +286,7 @@ def test_cut_on_auto_depends_on_the_platform(small, picture, monkeypatch):
         assert len(calls) == expected
 
 
+@pytest.mark.slow
 def test_large_photos_are_cut_in_smaller_batches_or_on_the_host(small, picture, monkeypatch):
     on_device = dataclasses.replace(small, cut_on="device")
     expected = on_device.predict(picture, BOXES)
@@ -284,6 +296,7 @@ def test_large_photos_are_cut_in_smaller_batches_or_on_the_host(small, picture, 
     np.testing.assert_array_equal(on_device.predict(picture, BOXES), small.predict(picture, BOXES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut_on", ["host", "device"])
 def test_nothing_compiles_after_warm_up(small, picture, cut_on):
     localizer = dataclasses.replace(small, cut_on=cut_on)
@@ -314,6 +327,7 @@ def test_batches_cover_all_faces_with_little_padding():
                 assert 0.75 * bucket <= len(faces) <= bucket <= largest
 
 
+@pytest.mark.slow
 def test_weights_are_transferred_once(small, picture):
     other = dataclasses.replace(small, flip_average=True)
     expected = [jax.tree.leaves(stage.on_device) for stage in small.stages]
@@ -323,6 +337,7 @@ def test_weights_are_transferred_once(small, picture):
         assert all(a is b for a, b in zip(jax.tree.leaves(stage.on_device), leaves, strict=True))
 
 
+@pytest.mark.slow
 def test_a_crop_and_its_mirror_image_are_in_one_batch():
     class RecordsShapes(FindsDots):
         shapes: ClassVar[list] = []
@@ -347,6 +362,7 @@ def test_points_move_with_image_and_box(small, picture):
     )
 
 
+@pytest.mark.slow
 def test_center_of_the_stage_corrects_shifted_boxes(small, picture):
     first = dataclasses.replace(small.stages[0], center=(0.1, -0.2))
     corrected = dataclasses.replace(small, stages=(first, small.stages[1]))
@@ -356,6 +372,7 @@ def test_center_of_the_stage_corrects_shifted_boxes(small, picture):
     assert np.abs(small.predict(picture, box + shift) - small.predict(picture, box)).max() > 0.5
 
 
+@pytest.mark.slow
 def test_mirror_average_is_the_same_for_the_mirror_image(small, picture):
     averaging = dataclasses.replace(small, flip_average=True)
     box = np.float32([[70, 60, 149, 139]])

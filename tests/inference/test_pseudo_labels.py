@@ -21,6 +21,8 @@ from wing_jax.inference.pseudo_labels import label_faces
 from wing_jax.models import make_model
 from wing_jax.schemes import IBUG_68, LAPA_106, MTFL_5, get_conversion
 
+pytestmark = pytest.mark.slow
+
 SIZE = 32
 
 

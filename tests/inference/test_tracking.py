@@ -136,6 +136,7 @@ def test_a_face_that_the_detector_misses_three_times_is_dropped_even_if_located_
     assert stub.count == 5  # at frames 0, 5, 10, 15 and 16, because there is no face then
 
 
+@pytest.mark.slow
 def test_a_second_face_appears_later(tracker, stub):
     left, right = shape_at(10, 20), shape_at(120, 60)
     results = track(tracker, stub, [[left]] * 3 + [[left, right]] * 10)

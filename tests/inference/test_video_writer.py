@@ -123,6 +123,7 @@ def test_an_interrupted_run_keeps_the_video_so_far(tmp_path):
         assert not video.is_cut
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_the_previous_file_and_no_incomplete_one(tmp_path):
     before = write_video(tmp_path / "a.mp4", numbered(3)).read_bytes()
     script = """

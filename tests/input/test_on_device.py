@@ -31,6 +31,7 @@ def indices_of(faces, batches: DeviceInput, first: int, steps: int):
     return jax.device_get(EpochSampler(faces.order, batch_size=batches.batch_size, seed=batches.seed)(first, steps))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [3, 4, 11, 25])
 def test_every_epoch_has_each_face_as_often_as_the_order(faces, batch_size):
     steps = -(-55 // batch_size)
@@ -43,6 +44,7 @@ def test_every_epoch_has_each_face_as_often_as_the_order(faces, batch_size):
     np.testing.assert_array_equal(indices.place.ravel()[:55], np.tile(np.arange(11), 5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "steps"), [(0, 1), (3, 2), (8, 1), (2, 6)])
 def test_indices_from_any_step_are_a_part_of_all_indices(faces, first, steps):
     all_indices, part = indices_of(faces, make_input(), 0, 9), indices_of(faces, make_input(), first, steps)
@@ -50,6 +52,7 @@ def test_indices_from_any_step_are_a_part_of_all_indices(faces, first, steps):
         np.testing.assert_array_equal(all_values[first : first + steps], values)
 
 
+@pytest.mark.slow
 def test_indices_depend_on_the_seed_and_not_on_the_batch_size(faces):
     fours, twos = indices_of(faces, make_input(), 0, 6), indices_of(faces, make_input(batch_size=2), 0, 12)
     for values_of_fours, values_of_twos in zip(fours, twos, strict=True):
@@ -57,6 +60,7 @@ def test_indices_depend_on_the_seed_and_not_on_the_batch_size(faces):
     assert (indices_of(faces, make_input(seed=4), 0, 6).index != fours.index).any()
 
 
+@pytest.mark.slow
 def test_indices_of_single_steps_equal_those_of_many_steps(faces):
     all_indices, sampler = indices_of(faces, make_input(), 0, 9), EpochSampler(faces.order, batch_size=4, seed=3)
     for step in (*range(9), 0, 5):
@@ -76,6 +80,7 @@ def batches(faces):
     return batches_of(faces, make_input(), 6)
 
 
+@pytest.mark.slow
 def test_types_and_shapes_of_a_batch(batches):
     types = {name: (value.dtype.name, value.shape) for name, value in batches[0]._asdict().items()}
     assert types == {
@@ -85,6 +90,7 @@ def test_types_and_shapes_of_a_batch(batches):
     }
 
 
+@pytest.mark.slow
 def test_crops_depend_on_the_place_in_the_training_only(faces, batches):
     twos = batches_of(faces, make_input(batch_size=2), 12)
     for name in Batch._fields:
@@ -92,6 +98,7 @@ def test_crops_depend_on_the_place_in_the_training_only(faces, batches):
         np.testing.assert_allclose(expected, values, atol=1 if name == "images" else 1e-5)
 
 
+@pytest.mark.slow
 def test_each_duplicate_has_its_own_augmentation_within_and_between_epochs(faces):
     indices = indices_of(faces, make_input(batch_size=11), 0, 4)
     points = np.concatenate([batch.points for batch in batches_of(faces, make_input(batch_size=11), 4)])
@@ -99,6 +106,7 @@ def test_each_duplicate_has_its_own_augmentation_within_and_between_epochs(faces
     assert len({tuple(face.ravel()) for face in points_of_face}) == len(points_of_face) == 12
 
 
+@pytest.mark.slow
 def test_each_of_several_crops_of_a_face_is_drawn(face_crops):
     faces = training_faces(face_crops, make_transforms(4), order=ORDER, flip=MTFL_5.flip)
     settings = make_input(batch_size=110, augment=())
@@ -109,6 +117,7 @@ def test_each_of_several_crops_of_a_face_is_drawn(face_crops):
     assert counts.min() > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_replicas_with_split_faces_make_the_batch_of_one_device(face_crops, faces, batches, count, parallel):

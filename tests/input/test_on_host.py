@@ -87,6 +87,7 @@ def concatenate(batches: list, name: str) -> np.ndarray:
     return np.concatenate([getattr(batch, name) for batch in batches])
 
 
+@pytest.mark.slow
 def test_types_and_shapes_of_a_batch(batches):
     assert len(batches) == 9
     types = {name: (value.dtype.name, value.shape) for name, value in batches[0]._asdict().items()}
@@ -97,11 +98,13 @@ def test_types_and_shapes_of_a_batch(batches):
     }
 
 
+@pytest.mark.slow
 def test_streams_of_one_seed_are_identical_and_of_two_seeds_are_not(face_crops, batches):
     assert_same(stream(face_crops), batches)
     assert (concatenate(batches, "points") != concatenate(stream(face_crops, seed=4), "points")).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 5])
 def test_the_number_of_threads_has_no_effect(face_crops, batches, threads):
     assert_same(stream(face_crops, threads=threads), batches)
@@ -112,6 +115,7 @@ def test_tf_data_gives_the_batches_of_the_host_input(face_crops, batches):
     assert_same([host_input(step) for step in range(9)], batches)
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_batch_get_its_parts(face_crops, batches):
     parts = [list(training_batches(make_input(face_crops), last_step=9, part=part, parts=2)) for part in range(2)]
     joined = [Batch(*map(np.concatenate, zip(*pair, strict=True))) for pair in zip(*parts, strict=True)]
@@ -125,6 +129,7 @@ def test_face_crops_stored_as_jpeg_make_nearly_the_same_batches(face_crops, batc
         assert np.abs(batch.images.astype(int) - expected.images).mean() < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [1, 3, 8])
 def test_a_stream_from_a_later_step_has_the_same_batches(face_crops, batches, first):
     assert_same(stream(face_crops, first_step=first), batches[first:])
@@ -145,12 +150,14 @@ def test_every_epoch_has_each_face_as_often_as_the_order(face_crops, batch_size)
     assert any((epoch != epochs[0]).any() for epoch in epochs[1:])
 
 
+@pytest.mark.slow
 def test_the_stream_does_not_depend_on_the_batch_size(face_crops, batches):
     twos = stream(face_crops, batch_size=2, last_step=18)
     for name in Batch._fields:
         np.testing.assert_array_equal(concatenate(twos, name), concatenate(batches, name))
 
 
+@pytest.mark.slow
 def test_each_duplicate_has_its_own_augmentation_within_and_between_epochs(face_crops):
     host_input = make_input(face_crops, batch_size=11)
     cuts = [host_input.cut(step) for step in range(6)]
@@ -229,6 +236,7 @@ TOLERANCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", [1, 3])
 @pytest.mark.parametrize("kind", TOLERANCES)
 def test_both_inputs_make_the_same_batches(face_crops, kind, draws):

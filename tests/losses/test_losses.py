@@ -50,6 +50,7 @@ def of_error(loss, **hyper):
     return lambda x: loss(x, jnp.zeros_like(x), **hyper)
 
 
+@pytest.mark.slow
 @every_loss
 def test_gradient_at_zero_error_is_zero(loss):
     values = jnp.linspace(0, 1, 11)
@@ -59,6 +60,7 @@ def test_gradient_at_zero_error_is_zero(loss):
     np.testing.assert_array_equal(loss(values, values), 0)
 
 
+@pytest.mark.slow
 @every_loss
 def test_gradient_is_the_finite_difference(loss):
     with jax.enable_x64(True):
@@ -71,6 +73,7 @@ def test_gradient_is_the_finite_difference(loss):
         np.testing.assert_allclose(by_target, difference / (2 * step), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 @every_loss
 def test_forward_and_reverse_mode_agree_to_second_order(loss):
     predicted, target = pair(loss, (7,))
@@ -93,6 +96,7 @@ def test_forward_and_reverse_mode_agree_to_second_order(loss):
     np.testing.assert_allclose(reverse_over_forward, second, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @every_loss
 def test_derivatives_are_never_nan(loss):
     offsets = np.asarray([0, 1e-38, 1e-30, 1e-8, 0.2, 0.5, 1, 2, 10, 1e4, 1e15], np.float32)
@@ -111,6 +115,7 @@ def test_derivatives_are_never_nan(loss):
     assert np.isfinite(values).all()
 
 
+@pytest.mark.slow
 @every_loss
 def test_nan_error_gives_nan(loss):
     value, slope = jax.value_and_grad(of_error(loss))(jnp.asarray(np.nan))
@@ -118,6 +123,7 @@ def test_nan_error_gives_nan(loss):
     assert np.isnan(slope)
 
 
+@pytest.mark.slow
 @hyper_loss
 def test_gradient_of_hyper_parameters_is_the_finite_difference(loss, hyper):
     with jax.enable_x64(True):
@@ -129,6 +135,7 @@ def test_gradient_of_hyper_parameters_is_the_finite_difference(loss, hyper):
             assert gradient[name] == pytest.approx((sides[0] - sides[1]) / 2e-7, rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.slow
 @every_loss
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_shape_and_dtype_are_kept(loss, dtype):
@@ -140,6 +147,7 @@ def test_shape_and_dtype_are_kept(loss, dtype):
     assert jax.grad(lambda p: loss(p, target).sum())(predicted).dtype == dtype
 
 
+@pytest.mark.slow
 @every_loss
 def test_float64_is_kept(loss):
     with jax.enable_x64(True):
@@ -147,6 +155,7 @@ def test_float64_is_kept(loss):
         assert loss(predicted, target).dtype == jnp.float64
 
 
+@pytest.mark.slow
 @every_loss
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_narrow_types_stay_finite(loss, dtype):
@@ -162,6 +171,7 @@ def test_narrow_types_stay_finite(loss, dtype):
     np.testing.assert_allclose(slopes, steep, rtol=4 * float(jnp.finfo(dtype).eps), atol=1e-6)
 
 
+@pytest.mark.slow
 @every_loss
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -171,6 +181,7 @@ def test_non_finite_errors_stay_non_finite(loss, dtype, bad):
     np.testing.assert_array_equal(narrow, wide)  # infinity does not become NaN
 
 
+@pytest.mark.slow
 @every_loss
 def test_numpy_arguments_give_a_jax_result(loss):
     predicted, target = pair(loss)
@@ -179,12 +190,14 @@ def test_numpy_arguments_give_a_jax_result(loss):
     np.testing.assert_array_equal(value, loss(predicted, target))
 
 
+@pytest.mark.slow
 @every_loss
 def test_jit_matches_eager(loss):
     predicted, target = pair(loss)
     np.testing.assert_allclose(jax.jit(loss)(predicted, target), loss(predicted, target), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @every_loss
 def test_vmap_matches_a_loop(loss):
     predicted, target = pair(loss)
@@ -192,6 +205,7 @@ def test_vmap_matches_a_loop(loss):
     np.testing.assert_allclose(jax.vmap(loss)(predicted, target), jnp.stack(loop), rtol=1e-6)
 
 
+@pytest.mark.slow
 @every_loss
 def test_pmap_matches_vmap(loss):
     devices = jax.local_device_count()
@@ -234,6 +248,7 @@ def test_numbers_out_of_range_are_refused(loss, hyper, bad):
             loss(predicted, target, **hyper | {name: bad})
 
 
+@pytest.mark.slow
 def test_zero_hyper_parameters_raise_only_where_they_divide(unchecked):
     x = jnp.arange(3.0)
     for loss, name in [
@@ -252,6 +267,7 @@ def test_zero_hyper_parameters_raise_only_where_they_divide(unchecked):
         losses.wing_loss(x, x, width=np.ones(3))
 
 
+@pytest.mark.slow
 @every_loss
 @pytest.mark.parametrize("shape", [(4, 19, 2), (4, 19, 1), (19, 1), (1, 1, 2), ()])
 def test_where_excludes_elements_whatever_their_values(loss, shape):

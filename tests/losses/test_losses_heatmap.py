@@ -34,6 +34,7 @@ def value_and_slope(distance, target, **hyper):
     return tuple(float(value) for value in loss(jnp.asarray(target + distance)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hyper", [{}, {"alpha": 2.5, "omega": 10.0, "epsilon": 0.7, "theta": 0.4}], ids=["default", "other"]
 )
@@ -43,6 +44,7 @@ def test_value_matches_the_paper(hyper):
     np.testing.assert_allclose(value, plain_adaptive_wing(predicted, target, **hyper), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "theta", "epsilon"), list(itertools.product([0.0, 0.4, 1.0], [0.5, 0.3], [1.0, 0.5]))
 )
@@ -53,6 +55,7 @@ def test_value_and_slope_are_continuous_at_theta(target, theta, epsilon):
         assert near[1] == pytest.approx(far[1], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_bright_pixels_weigh_more_next_to_zero_error():
     assert value_and_slope(0.01, 1.0)[1] > 10 * value_and_slope(0.01, 0.0)[1]
 
@@ -68,6 +71,7 @@ def test_alpha_must_keep_the_exponent_above_one():
         losses.adaptive_wing_loss(predicted, target, alpha=2.0)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(distance=st.floats(0, 2, width=32), more=st.floats(0, 2, width=32), target=st.floats(0, 1, width=32))
 def test_symmetric_never_negative_and_monotone(distance, more, target):
@@ -99,6 +103,7 @@ def test_weights_match_a_loop_over_windows(shape):
     np.testing.assert_array_equal(weights, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_weights_keep_the_dtype_and_are_constant(dtype):
     target = jnp.asarray(maps()[1], dtype)
@@ -107,6 +112,7 @@ def test_weights_keep_the_dtype_and_are_constant(dtype):
     np.testing.assert_array_equal(gradient.astype(jnp.float32), 0)
 
 
+@pytest.mark.slow
 def test_weights_under_vmap_and_pmap():
     target = jnp.asarray(maps((jax.local_device_count(), 6, 5, 3))[1])
     expected = losses.adaptive_wing_weights(target)

@@ -73,6 +73,7 @@ def test_masked_values_do_not_matter_even_nan(reduce):
     assert reduce(with_nan, visible) == reduce(loss, visible)
 
 
+@pytest.mark.slow
 @reductions
 @pytest.mark.parametrize("loss", [losses.wing_loss, losses.l2_loss, losses.adaptive_wing_loss])
 @pytest.mark.parametrize("nan_in", ["target", "predicted"])
@@ -115,6 +116,7 @@ def test_float64_is_kept():
         assert losses.masked_mean(jnp.ones(SHAPE), some_hidden()).dtype == jnp.float64
 
 
+@pytest.mark.slow
 @reductions
 def test_jit_vmap_and_pmap(reduce):
     devices = jax.local_device_count()

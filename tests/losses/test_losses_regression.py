@@ -77,6 +77,7 @@ def slope(loss, x, **hyper):
     return float(compiled(loss)(jnp.asarray(x, float), hyper)[1])
 
 
+@pytest.mark.slow
 @every_loss
 def test_value_matches_numpy(loss):
     x = np.concatenate([errors().ravel(), [0, 0.2, 1, 2, 10, 500, 1e4]]).astype(np.float32)
@@ -144,6 +145,7 @@ def test_continuous_at_the_kink(loss, kink, hyper):
         assert below == pytest.approx(above, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [0.5, 1.0, 10.0])
 def test_charbonnier_is_exact_from_the_smallest_to_the_largest_errors(width):
     """Evaluated literally in float32, the definition is 0 below |x| / width = 2e-4 and infinite beyond 1e19."""

@@ -43,6 +43,7 @@ def test_every_loss_is_registered_where_it_is_defined():
     assert set(OURS) == set(defined)
 
 
+@pytest.mark.slow
 @every_name
 def test_in_reference_pixels_it_equals_the_registered_loss(name):
     for hyper in ({}, OTHER[name]):
@@ -67,6 +68,7 @@ def test_value_is_in_reference_pixels_in_any_unit(name, extent):
     np.testing.assert_allclose(jax.jit(loss)(predicted, target), expected, rtol=2e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     name=st.sampled_from(OURS),
@@ -94,6 +96,7 @@ def test_paper_hyper_parameters_in_fractions():
         np.testing.assert_allclose(rescaled_loss(predicted, target), by_hand, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_fractions_need_make_loss():
     """On [0, 1], without `make_loss`, 10 and 2 only lower the slope from 5 to 3.3; with it, the loss is a Wing."""
     unscaled = jax.vmap(jax.grad(lambda x: losses.wing_loss(x, 0 * x)))(jnp.linspace(0.01, 1, 50))
@@ -103,6 +106,7 @@ def test_fractions_need_make_loss():
     np.testing.assert_allclose([slopes[0], slopes[-1]], [5, 1], rtol=1e-3)
 
 
+@pytest.mark.slow
 @every_name
 def test_gradient_of_a_network_that_divides_its_pixels(name):
     """A network that returns pixels / 64 gets the same parameter gradient as one that returns pixels."""
@@ -137,6 +141,7 @@ def test_a_sweep_over_lengths():
     np.testing.assert_allclose(sweep(widths), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_pmap():
     devices = jax.local_device_count()
     loss = losses.make_loss("rectified_wing", working_extent=128.0)

@@ -39,11 +39,13 @@ def assert_close(ours_result, flax_result, **tolerance):
         np.testing.assert_allclose(a, b, err_msg=str(path), **{"rtol": 2e-4, "atol": 2e-5, **tolerance})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("running", [False, True])
 def test_value_and_statistics(running):
     assert_close(ours(VARIABLES, X, running=running), flax(VARIABLES, X, running=running))
 
 
+@pytest.mark.slow
 def test_gradients_of_input_scale_and_bias():
     def total(module, params, x):
         variables = {**VARIABLES, "params": params}
@@ -60,6 +62,7 @@ def test_gradients_with_running_statistics():
     assert_close(jax.grad(total, 1)(ours, X), jax.grad(total, 1)(flax, X))
 
 
+@pytest.mark.slow
 def test_gradients_against_finite_differences():
     rows = X.reshape(-1, 5)[:12]
     weight = WEIGHT.reshape(-1, 5)[:12]
@@ -75,6 +78,7 @@ def test_gradients_against_finite_differences():
         np.testing.assert_allclose(slope[index], numeric, rtol=2e-2, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_constant_channel_is_finite():
     x = jnp.full((4, 2, 2, 5), 7.0)
     value, pull = jax.vjp(lambda x: ours(VARIABLES, x)[0], x)
@@ -82,6 +86,7 @@ def test_a_constant_channel_is_finite():
     assert np.isfinite(pull(jnp.ones_like(value))[0]).all()
 
 
+@pytest.mark.slow
 def test_replicas_share_one_batch():
     def step(variables, x, weight):
         def total(params):
@@ -102,6 +107,7 @@ def test_replicas_share_one_batch():
     )
 
 
+@pytest.mark.slow
 def test_input_gradient_over_replicas():
     def input_gradient(x, weight):
         return jax.grad(lambda x: (jnp.sin(ours(VARIABLES, x, axis="faces")[0]) * weight).sum())(x)
@@ -128,6 +134,7 @@ def test_bfloat16_is_computed_in_float32():
     assert_close(ours_result[1], flax_result[1])
 
 
+@pytest.mark.slow
 def test_vmap_matches_a_loop():
     many = jnp.stack([X, 2 * X + 1])
     assert_close(jax.vmap(lambda x: ours(VARIABLES, x)[0])(many), jnp.stack([ours(VARIABLES, x)[0] for x in many]))

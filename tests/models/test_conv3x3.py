@@ -80,6 +80,7 @@ def expected_block(shape, *, round_first=False):
     return value_and_gradients(reference_block)(x, kernel, bias, gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", CNN6 + CNN7 + ODD, ids=str)
 def test_kernel_equals_the_plain_layers(instructions, shape):
     results = value_and_gradients(partial(conv_pool, relu=True))(*sample_block(*shape))
@@ -132,6 +133,7 @@ def expected_convolution(shape, *, round_first=False):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", WITHOUT_POOLING, ids=str)
 def test_convolution_equals_lax(setting, shape):
     results = conv_and_gradients(conv3x3, *sample_convolution(*shape))
@@ -152,6 +154,7 @@ def test_convolution_in_bfloat16_equals_lax_of_rounded_values(shape):
     assert [gradient.dtype for gradient in results] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relu", [True, False])
 def test_kernel_and_fallback_equal_the_plain_layers(setting, relu):
     arguments = sample_block(3, 8, 6, 20)
@@ -166,6 +169,7 @@ def test_without_bias(setting):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", [3, 16])
 def test_first_of_equal_values_takes_the_whole_gradient(setting, inputs):
     # A kernel with only the middle tap copies the picture: four equal values in each window.
@@ -175,12 +179,14 @@ def test_first_of_equal_values_takes_the_whole_gradient(setting, inputs):
     np.testing.assert_array_equal(gradient[..., 1:], 0)
 
 
+@pytest.mark.slow
 def test_relu_at_exactly_zero_passes_no_gradient(setting):
     x, kernel, _, _ = sample_block(1, 4, 3, 4)
     bias_gradient = jax.grad(lambda bias: conv_pool(x, 0 * kernel, bias, relu=True).sum())(jnp.zeros(4))
     np.testing.assert_array_equal(bias_gradient, 0)
 
 
+@pytest.mark.slow
 def test_nan_propagates(setting):
     x, kernel, bias, _ = sample_block(1, 8, 3, 20)
     results = np.isnan(conv_pool(x.at[0, 5, 2, 1].set(jnp.nan), kernel, bias, relu=True))
@@ -188,6 +194,7 @@ def test_nan_propagates(setting):
     assert results.sum() == 4 * 20
 
 
+@pytest.mark.slow
 def test_vmap_equals_a_loop(setting):
     x, kernel, bias, gradient = (
         jnp.stack(pair) for pair in zip(sample_block(2, 8, 3, 8), sample_block(2, 8, 3, 8, 1), strict=True)
@@ -204,6 +211,7 @@ def test_vmap_equals_a_loop(setting):
     np.testing.assert_allclose(shared[1], conv_pool(x[1], kernel[0], bias[0], relu=True), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scan_equals_a_loop(setting):
     x, kernel, bias, _ = sample_block(6, 8, 3, 8)
 
@@ -217,6 +225,7 @@ def test_scan_equals_a_loop(setting):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [*SETS, "off", "auto"], indirect=True)
 def test_sharded_and_pmapped_equal_one_device(setting):
     assert jax.device_count() == 8
@@ -321,6 +330,7 @@ def test_empty_batch(setting):
     assert conv_pool(jnp.zeros((0, 4, 4, 3)), jnp.zeros((3, 3, 3, 5)), relu=True).shape == (0, 2, 2, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_dtype_is_kept(setting, dtype):
     x, kernel, bias, _ = sample_block(1, 4, 3, 4)

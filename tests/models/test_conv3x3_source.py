@@ -35,6 +35,7 @@ def need(*programs, packages):
         pytest.skip(f"no {' and no '.join(missing)} (in Debian: apt install {packages})")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instructions", SETS)
 @pytest.mark.parametrize(("compiler", "most"), [("g++", 40), ("clang++", 1)])
 def test_passes_equal_plain_loops(tmp_path, compiler, most, instructions):
@@ -50,6 +51,7 @@ def test_passes_equal_plain_loops_on_an_emulated_arm(tmp_path):
     check(tmp_path, "aarch64-linux-gnu-g++", "neon", "-O3", "-static", most=1, emulator=["qemu-aarch64"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SUPPORTED, reason="this processor has none of the instruction sets")
 def test_passes_stay_within_their_arrays(tmp_path):
     need("g++", packages="g++")

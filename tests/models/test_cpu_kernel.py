@@ -98,6 +98,7 @@ def test_no_cache(find):
         find(cache=None)
 
 
+@pytest.mark.slow
 @not_shipped
 def test_without_a_compiler_the_commands_work(tmp_path):
     """In a new process a network runs, and the command says why the kernel does not."""
@@ -111,6 +112,7 @@ def test_without_a_compiler_the_commands_work(tmp_path):
     assert lines[-1] == "(1, 5, 2)"
 
 
+@pytest.mark.slow
 @kernel_needed
 def test_library_is_built_once_and_only_on_request(find, tmp_path):
     find = partial(find, processor=None)
@@ -124,6 +126,7 @@ def test_library_is_built_once_and_only_on_request(find, tmp_path):
     assert os.stat(library).st_mtime_ns == built
 
 
+@pytest.mark.slow
 @kernel_needed
 def test_shipped_library_needs_no_compiler(monkeypatch, find, tmp_path):
     shipped = tmp_path / "shipped.so"
@@ -156,6 +159,7 @@ with cpu_kernel.switched("on"):
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_built_while_a_function_is_traced(failing, tmp_path):
     """Check it in a process that has not loaded the library."""
     lines = run_python(TRACED, CXX=str(failing), XDG_CACHE_HOME=str(tmp_path))
@@ -164,6 +168,7 @@ def test_nothing_is_built_while_a_function_is_traced(failing, tmp_path):
     assert count_calls(failing) == (0, 0)
 
 
+@pytest.mark.slow
 @not_shipped
 @kernel_needed
 def test_training_builds_the_library_once_and_prediction_never(failing, tmp_path):

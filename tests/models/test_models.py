@@ -89,6 +89,7 @@ def plain_cnn(params, images, blocks):
     return x.reshape(len(x), -1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "size"), [(CNN6, 64), (TINY, 32)])
 def test_value_and_gradient_equal_the_papers_order_of_layers(make, size):
     model = make(points=5)
@@ -112,6 +113,7 @@ def test_value_and_gradient_equal_the_papers_order_of_layers(make, size):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5, err_msg=str(path))
 
 
+@pytest.mark.slow
 def test_batch_norm_equals_a_plain_implementation():
     model = PlainRegressor(points=3, channels=(4,), hidden=6, norm="batch")
     variables, images = random_variables(model, 8), pictures(size=8)
@@ -133,6 +135,7 @@ def test_batch_norm_equals_a_plain_implementation():
     np.testing.assert_allclose(model.apply(variables, images), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_bfloat16_activations_with_float32_parameters_and_answers(norm):
     half = PlainRegressor(points=3, channels=(4, 4), hidden=8, norm=norm, dtype=jnp.bfloat16)
@@ -148,6 +151,7 @@ def test_bfloat16_activations_with_float32_parameters_and_answers(norm):
     assert (result != exact).any()
 
 
+@pytest.mark.slow
 def test_uint8_float_and_jit_give_the_same_result():
     model, images = TINY(points=5), pictures(size=32)
     variables = random_variables(model, 32)
@@ -169,12 +173,14 @@ def count_resnet50(points):
     return total, total + 2048 * 2 * points + 2 * points
 
 
+@pytest.mark.slow
 def test_resnet50_has_the_trunk_of_23_5_million():
     trunk, total = count_resnet50(68)
     assert trunk == 23_508_032  # torchvision's 25,557,032 less its head of 2048 * 1000 + 1000
     assert count(shapes_of(ResNet50(points=68), 224)["params"]) == total
 
 
+@pytest.mark.slow
 def test_tiny_resnet_predicts_and_updates_statistics():
     model, images = ResNetTiny(points=5), pictures(size=32)
     variables = random_variables(model, 32)
@@ -203,6 +209,7 @@ def count_lite0():
     return total + convolution(1, wide, 1280)
 
 
+@pytest.mark.slow
 def test_efficientnet_lite0_has_the_published_trunk():
     assert count_lite0() == 4_652_008 - (1280 * 1000 + 1000)  # the published classifier without its head
     params = shapes_of(EfficientNetLite0Regressor(points=68), 224)["params"]
@@ -239,6 +246,7 @@ def flax_lite0(variables, images):
     return (x @ params["output"]["kernel"] + params["output"]["bias"][None]).reshape(len(x), -1, 2)
 
 
+@pytest.mark.slow
 def test_efficientnet_lite0_matches_the_published_order_of_layers():
     model, images = EfficientNetLite0Regressor(points=5), pictures(size=64)
     variables = random_variables(model, 64)
@@ -250,6 +258,7 @@ def test_efficientnet_lite0_matches_the_published_order_of_layers():
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_parameter_of_efficientnet_lite0_learns():
     model, images = EfficientNetLite0Regressor(points=5), pictures(faces=4, size=64)
     variables = random_variables(model, 64)
@@ -270,6 +279,7 @@ def test_every_parameter_of_efficientnet_lite0_learns():
         assert (old != new).any()
 
 
+@pytest.mark.slow
 def test_efficientnet_lite0_can_be_trained():
     faces = load_faces("synthetic", "train", count=12)
     stage = StageSpec(
@@ -334,6 +344,7 @@ def test_unregistered_networks_have_no_description():
     assert describe_model(None) is None
 
 
+@pytest.mark.slow
 def test_untrained_network_predicts_the_mean_shape_and_has_he_initialization():
     network = PlainRegressor(points=4, channels=(32,), hidden=64)
     mean = np.random.default_rng(0).uniform(5, 11, (4, 2)).astype(np.float32)
@@ -363,6 +374,7 @@ def test_a_network_without_start_at_keeps_its_initial_parameters():
     assert np.abs(unstarted.variables["params"]["offset"]).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [ResNetTiny(points=4), TINY(points=4)])
 def test_a_network_started_at_points_predicts_them(model):
     points = np.random.default_rng(0).uniform(5, 11, (4, 2)).astype(np.float32)
@@ -372,6 +384,7 @@ def test_a_network_started_at_points_predicts_them(model):
     assert jax.tree.structure(model.start_at(variables, points)) == jax.tree.structure(variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [2**31 + 5, 2**40 + 1, -3])
 def test_any_integer_is_a_seed(seed):
     def kernel(seed):

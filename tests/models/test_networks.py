@@ -79,6 +79,7 @@ class Keyed(Plain):
         return points + jax.random.normal(key, points.shape) if train else points
 
 
+@pytest.mark.slow
 def test_a_linen_module_without_a_switch():
     network = as_network(Linear())
     variables = network.init(KEY, crops(1))
@@ -89,6 +90,7 @@ def test_a_linen_module_without_a_switch():
         assert collections == {}
 
 
+@pytest.mark.slow
 def test_batch_norm_uses_the_batch_in_training_and_updates_its_averages():
     network = as_network(Normed())
     variables = network.init(KEY, crops(1))
@@ -126,6 +128,7 @@ def test_other_collections_and_streams_of_a_linen_module():
     assert np.abs(np.asarray(predicted) - np.asarray(first)).max() > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_networks_of_this_package_match_their_modules(norm):
     model = make_model("plain", points=5, channels=(4,), hidden=8, norm=norm, dropout=0.5)
@@ -260,6 +263,7 @@ def loss_decreases(model):
     return float(after) < float(before)
 
 
+@pytest.mark.slow
 def test_the_linen_module_of_the_page(tmp_path, monkeypatch):
     module = class_from_page("MyModule")
     assert loss_decreases(module())
@@ -269,6 +273,7 @@ def test_the_linen_module_of_the_page(tmp_path, monkeypatch):
     assert (tmp_path / "mine" / "weights.npz").exists()
 
 
+@pytest.mark.slow
 def test_the_nnx_adapter_of_the_page():
     from flax import nnx
 
@@ -326,6 +331,7 @@ def equinox():
     return installed
 
 
+@pytest.mark.slow
 def test_the_equinox_adapter_of_the_page():
     model = class_from_page("EquinoxModel", eqx=equinox())(
         lambda key: Single(0.1 * jax.random.normal(key, (8 * 8 * 3, 10)))

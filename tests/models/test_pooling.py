@@ -28,6 +28,7 @@ def gradient_of(pool, x, weights):
     return jax.grad(lambda x: (pool(x) * weights).sum())(x)
 
 
+@pytest.mark.slow
 @given(tied)
 @settings(max_examples=30)
 def test_value_and_gradient_equal_flax_with_ties(x):
@@ -36,11 +37,13 @@ def test_value_and_gradient_equal_flax_with_ties(x):
     np.testing.assert_array_equal(gradient_of(max_pool_2x2, x, weights), gradient_of(flax_pool, x, weights))
 
 
+@pytest.mark.slow
 def test_first_of_equal_values_takes_the_whole_gradient():
     gradient = jax.grad(lambda x: max_pool_2x2(x).sum())(jnp.zeros((1, 2, 2, 1)))
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0], [0, 0]])
 
 
+@pytest.mark.slow
 def test_forward_and_reverse_derivatives_agree():
     x, direction, weights = normals(2, 4, 4, 3), normals(2, 4, 4, 3, seed=1), normals(2, 2, 2, 3, seed=2)
     _, tangent = jax.jvp(max_pool_2x2, (x,), (direction,))
@@ -49,6 +52,7 @@ def test_forward_and_reverse_derivatives_agree():
     )
 
 
+@pytest.mark.slow
 def test_gradient_agrees_with_differences_in_float64():
     with jax.enable_x64():
         # A shuffled range: no two values are so close that a step of the differences changes their order.
@@ -56,6 +60,7 @@ def test_gradient_agrees_with_differences_in_float64():
         jax.test_util.check_grads(lambda x: jnp.sin(max_pool_2x2(jnp.asarray(x))), (x,), order=2, eps=1e-4)
 
 
+@pytest.mark.slow
 def test_second_derivatives_work():
     x = normals(1, 4, 4, 1)
 
@@ -76,6 +81,7 @@ def test_odd_size_raises(shape):
         max_pool_2x2(jnp.zeros(shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_dtype_is_kept_in_value_and_gradient(dtype):
     x = normals(1, 4, 4, 2).astype(dtype)

@@ -26,6 +26,7 @@ def combine(votes, regressed):
     return combine_votes(*map(jnp.asarray, (features, kernel, bias, regressed)), size=SIZE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_the_result_is_the_weighted_mean_of_the_votes(seed):
     votes, regressed = sample_votes(seed)
@@ -46,6 +47,7 @@ def test_the_result_is_the_weighted_mean_of_the_votes(seed):
     np.testing.assert_allclose(combine(votes, regressed), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_match_a_plain_implementation():
     rng = np.random.default_rng(0)
     shapes = (2, 64, 6), (6, 3, 4), (3, 4), (2, 4, 2)
@@ -70,11 +72,13 @@ def test_gradients_match_a_plain_implementation():
         np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_equal_votes_keep_the_regressed_point():
     regressed = jnp.array([[[31.5, 31.5], [25.0, 36.0]]])
     np.testing.assert_allclose(combine(np.zeros((1, 256, 3, 2), np.float32), regressed), regressed, atol=0.05)
 
 
+@pytest.mark.slow
 def test_one_vote_with_a_large_weight_decides():
     votes = np.zeros((1, 64, 3, 1), np.float32)
     votes[0, 2 * 8 + 5] = np.array([[50.0], [0.25], [-0.5]])  # row 2, column 5
@@ -82,6 +86,7 @@ def test_one_vote_with_a_large_weight_decides():
     np.testing.assert_allclose(answer[0, 0], [5.5 * 8 - 0.5 + 2, 2.5 * 8 - 0.5 - 4], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "channels"), [(64, (4, 8, 8, 8, 8)), (128, (4, 4, 8, 8, 8, 8))])
 def test_shapes_and_names(size, channels):
     model = make_model("voting", points=5, channels=channels, hidden=8, norm="batch")
@@ -97,6 +102,7 @@ def test_shapes_and_names(size, channels):
     assert convolutions[1] == convolutions[0] + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("residual", [0, 1])
 def test_it_learns_the_position_of_a_bright_spot(residual):
     rng = np.random.default_rng(0)

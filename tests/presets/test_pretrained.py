@@ -25,6 +25,7 @@ def test_models_exist_and_are_small():
     assert sum(path.stat().st_size for path in files) < 30e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", pretrained.models())
 def test_each_model_is_loaded_by_name_and_has_a_card(name):
     localizer = Localizer.load(name)
@@ -91,6 +92,7 @@ def test_exports_of_a_pretrained_model_are_in_another_folder(tmp_path, monkeypat
     assert "using the model in the folder w300, not the pretrained model 'w300'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", pretrained.models())
 def test_accuracy_on_real_faces_is_that_of_the_card(name, data_root):
     localizer, faces = Localizer.load(name), load_faces(name, "test", root="")

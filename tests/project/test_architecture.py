@@ -115,6 +115,7 @@ def test_there_are_no_import_cycles():
     graphlib.TopologicalSorter(graph).prepare()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARY_USERS)
 def test_library_is_imported_only_where_allowed(library):
     users = {
@@ -194,6 +195,7 @@ def test_localizer_can_be_imported_from_the_package():
     assert wing_jax.__version__.count(".") == 2
 
 
+@pytest.mark.slow
 def test_tensorflow_is_not_imported_before_it_is_needed():
     code = (
         "import sys, wing_jax, wing_jax.inference.localizer, wing_jax.losses, wing_jax.from_config.train,"

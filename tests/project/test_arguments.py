@@ -151,6 +151,7 @@ def test_an_invalid_image_or_box_among_several_is_named(landmarker):
         localizer.predict_batch([PIXELS, PIXELS], [BOXES, [[9, 9, 5, 20]]])
 
 
+@pytest.mark.slow
 def test_predict_returns_the_same_for_every_type_of_input(landmarker, tmp_path):
     localizer = landmarker.localizer
     write_image(tmp_path / "x.png", PIXELS)
@@ -287,6 +288,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_invalid_arguments_are_refused_with_their_name(tmp_path):
     """In a new process, because here the type checks would refuse them first."""
     run = subprocess.run([sys.executable, "-c", INVALID_ARGUMENTS], cwd=tmp_path, capture_output=True, text=True)

@@ -61,6 +61,7 @@ def shorten(recipe, steps):
     return dataclasses.replace(recipe, stages=stages)
 
 
+@pytest.mark.slow
 def test_find_the_faces_of_a_photo(data_root, tmp_path):
     photos = sorted((data_root / "photos").glob("*.jpg"))
     if not photos:
@@ -75,6 +76,7 @@ def test_find_the_faces_of_a_photo(data_root, tmp_path):
     assert faces.save(tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_train_the_300w_preset(data_root, tmp_path):
     train = wj.load_faces("w300", split="train", root=data_root / "300w").take(range(40))
     test = wj.load_faces("w300", split="test", root=data_root / "300w").take(range(24))
@@ -90,6 +92,7 @@ def test_train_the_300w_preset(data_root, tmp_path):
     assert evaluation.report(tmp_path / "report").name == "index.html"
 
 
+@pytest.mark.slow
 def test_train_with_custom_faces_network_loss_and_optimizer(tmp_path):
     synthetic = wj.load_faces("synthetic", count=24)
     images = [synthetic.picture(face) for face in range(len(synthetic))]
@@ -110,6 +113,7 @@ def test_train_with_custom_faces_network_loss_and_optimizer(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_training_code_of_the_readme_runs(tmp_path, monkeypatch):
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"^## Train\n\n```python\n(.*?)```", page, re.MULTILINE | re.DOTALL)
@@ -127,12 +131,14 @@ def test_the_training_code_of_the_readme_runs(tmp_path, monkeypatch):
     assert Path("mine", "model.json").exists()
 
 
+@pytest.mark.slow
 def test_any_elementwise_function_is_a_loss():
     stage = wj.StageSpec(model=wj.models.TINY, loss=optax.losses.huber_loss, input_size=32, steps=4, batch_size=8)
     result = wj.fit(wj.load_faces("synthetic", count=24), stage, **QUICK)
     assert np.isfinite([row["loss"] for row in result.history]).all()
 
 
+@pytest.mark.slow
 def test_losses_are_functions_like_those_of_optax():
     predicted, target = jnp.zeros((2, 5, 2)), jnp.full((2, 5, 2), 20.0)
     value = wj.losses.wing_loss(predicted, target, width=10.0, epsilon=2.0)
@@ -142,6 +148,7 @@ def test_losses_are_functions_like_those_of_optax():
     assert float(masked[1].sum()) == 0 < float(masked[0].sum())
 
 
+@pytest.mark.slow
 def test_the_command_line_accepts_a_registered_loss_and_its_parameters(tmp_path, monkeypatch):
     from wing_jax.cli import main
 

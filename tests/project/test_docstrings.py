@@ -14,6 +14,8 @@ import pytest
 
 import wing_jax as wj
 
+pytestmark = pytest.mark.slow
+
 # Public module: where its exports are defined; other names in it are imports.
 MODULES = {
     "losses": "wing_jax.losses.",

@@ -11,6 +11,8 @@ from nbclient import NotebookClient
 
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 
 

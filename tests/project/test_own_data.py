@@ -17,6 +17,8 @@ from wing_jax.data.readers.points_folder import read_points_folder
 from wing_jax.inference.localizer import Localizer
 from wing_jax.schemes import find_scheme
 
+pytestmark = pytest.mark.slow
+
 PAGE = DOCS / "how-to" / "own-faces.md"
 COMMAND = "from wing_jax.cli import main; main()"
 BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.DOTALL)

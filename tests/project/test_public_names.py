@@ -24,6 +24,7 @@ def test_importing_the_package_imports_nothing_heavy():
     assert run(f"import sys, wing_jax; dir(wing_jax); print({heavy} & set(sys.modules) or '-')") == "-"
 
 
+@pytest.mark.slow
 def test_losses_import_no_image_or_training_libraries():
     others = {"cv2", "flax", "optax", "tyro"}
     assert run(f"import sys, wing_jax; wing_jax.losses.wing_loss; print({others} & set(sys.modules) or '-')") == "-"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 DOCS = ROOT / "docs"
 
 

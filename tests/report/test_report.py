@@ -34,6 +34,7 @@ def render(figure):
     return np.asarray(figure.canvas.buffer_rgba())
 
 
+@pytest.mark.slow
 def test_report_is_self_contained_and_has_no_dead_links(tmp_path):
     index = write_report(tmp_path / "new" / "report")
     parsed = Links(index.read_text())
@@ -45,6 +46,7 @@ def test_report_is_self_contained_and_has_no_dead_links(tmp_path):
     assert all(read_image(path).std() > 0 for path in pictures)
 
 
+@pytest.mark.slow
 def test_the_report_is_written_if_a_picture_is_missing(tmp_path):
     def image_or_error(face):
         if face == 2:
@@ -59,6 +61,7 @@ def test_the_report_is_written_if_a_picture_is_missing(tmp_path):
     assert (sheets[0] != sheets[1]).any()
 
 
+@pytest.mark.slow
 def test_report_shows_and_escapes_texts(tmp_path):
     html = write_report(tmp_path).read_text()
     text = " ".join(Links(html).text)
@@ -69,6 +72,7 @@ def test_report_shows_and_escapes_texts(tmp_path):
     assert json.loads((tmp_path / "results.json").read_text()) == evaluate_with_jitter().to_dict()["results"]
 
 
+@pytest.mark.slow
 def test_report_reads_only_the_images_it_shows(tmp_path):
     read = []
 
@@ -80,6 +84,7 @@ def test_report_reads_only_the_images_it_shows(tmp_path):
     assert read == [1, 2, 4]  # face 0 has a hidden eye corner, so it has no NME; face 2 is next to the median
 
 
+@pytest.mark.slow
 def test_report_draws_a_face_whose_box_is_empty(tmp_path):
     index = write_report(tmp_path, truth=make_faces(boxes=np.zeros((5, 4), np.float32)))
     assert read_image(index.parent / "faces-best.png").std() > 0

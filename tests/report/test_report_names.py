@@ -17,6 +17,7 @@ UNUSUAL = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNUSUAL, ids=ascii)
 def test_figures_show_names_literally(name, tmp_path):
     nmes, entry = np.array([0.02, 0.04, 0.05]), {"faces": 3, "mean": 3.7}
@@ -61,6 +62,7 @@ def test_names_have_no_formulas_and_no_missing_glyphs(name, expected):
     assert not is_math_text(expected)
 
 
+@pytest.mark.slow
 def test_groups_with_similar_names_have_separate_pictures(tmp_path):
     names = ("年齢", "性別", "poses", "Poses!", os.fsdecode(b"m\xfcller <b>$"))
     groups = {name: [os.fsdecode(b"\xfc [/b]"), "$a$", "b|c", "b|c", "d"] for name in names}

@@ -29,6 +29,8 @@ from wing_jax.reproduce.recipes import Recipe
 from wing_jax.reproduce.runner import Variant
 from wing_jax.runtime import devices
 
+pytestmark = pytest.mark.slow
+
 LOSSES = ("l2", "wing")
 
 

@@ -79,6 +79,7 @@ def test_printing_to_a_closed_stream_does_nothing(monkeypatch, width):
         say(make_console(stderr=stderr, width=width), "into nothing")
 
 
+@pytest.mark.slow
 def test_a_training_and_a_prediction_work_without_streams(monkeypatch, tmp_path):
     picture = tmp_path / "face.png"
     write_image(picture, np.full((99, 99, 3), 127, np.uint8))
@@ -90,6 +91,7 @@ def test_a_training_and_a_prediction_work_without_streams(monkeypatch, tmp_path)
     assert (tmp_path / "out" / "face.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["config", "data formats"])
 def test_a_closed_pipe_ends_a_command_without_a_traceback(command):
     code = "from wing_jax.cli import main; main()"

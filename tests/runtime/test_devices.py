@@ -73,6 +73,7 @@ def run_in_new_python(tmp_path, **environment):
     return run.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_settings_are_applied_and_jax_still_starts(tmp_path):
     """XLA aborts the process on an unknown flag, so this must run with the installed jaxlib."""
     from importlib.metadata import version
@@ -83,6 +84,7 @@ def test_settings_are_applied_and_jax_still_starts(tmp_path):
     assert count == "1"
 
 
+@pytest.mark.slow
 def test_settings_of_the_user_are_not_changed(tmp_path):
     flag = "--xla_force_host_platform_device_count=2"
     flags, cache, count = run_in_new_python(

@@ -15,6 +15,8 @@ import pytest
 from wing_jax.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
 from wing_jax.inference.localizer import Localizer
 
+pytestmark = pytest.mark.slow
+
 CODE = "from wing_jax.cli import main; main()"
 
 

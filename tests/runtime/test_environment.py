@@ -70,6 +70,7 @@ def test_a_cache_folder_that_is_not_writable_is_not_used(monkeypatch, tmp_path, 
     assert cache_folder() is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_namespaces(), reason="needs user namespaces")
 def test_commands_work_for_a_user_without_name_and_home(tmp_path):
     image = tmp_path / "face.png"
@@ -85,6 +86,7 @@ def test_commands_work_for_a_user_without_name_and_home(tmp_path):
     assert (tmp_path / "out" / "face.png").exists()
 
 
+@pytest.mark.slow
 def test_importing_every_module_does_not_change_global_settings():
     code = """
 import importlib, logging, multiprocessing, os, pkgutil, signal, sys, warnings

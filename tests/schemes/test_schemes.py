@@ -29,6 +29,8 @@ from wing_jax.schemes import (
     get_scheme,
 )
 
+pytestmark = pytest.mark.slow
+
 EVERY = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES)
 WITH_MANY_FACES = pytest.mark.parametrize("name", ["ibug68", "mtfl5", "aflw19", "aflw21"])
 

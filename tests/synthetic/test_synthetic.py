@@ -47,6 +47,7 @@ def test_depends_only_on_seed_and_index():
     assert digest(render_face(seed=6, index=0, size=64)) != alone[0]
 
 
+@pytest.mark.slow
 def test_same_in_another_process():
     source = (
         "from wing_jax.synthetic.render import render_face as f; import hashlib; a = f(seed=5, index=1, size=64);"
@@ -61,6 +62,7 @@ def test_same_points_at_every_size():
     np.testing.assert_allclose((small.points + 0.5) * 3 - 0.5, large.points, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_face_fills_about_half_of_the_picture():
     for face in render_faces(24, seed=3, size=128, workers=1):
         low, high = face.points.min(0), face.points.max(0)
@@ -120,6 +122,7 @@ def test_hair_hides_and_a_mask_covers():
     assert not draw_face(BARE, size=160).covered.any()
 
 
+@pytest.mark.slow
 def test_yaw_has_a_long_tail():
     yaw = np.array([sample_appearance(seed=0, index=i).pose.yaw for i in range(1200)])
     assert np.abs(yaw).max() <= 90
@@ -160,6 +163,7 @@ def marked_pages(sites: np.ndarray, size: int):
         yield range(first, first + 3), page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 3])
 def test_marks_on_the_skin_appear_at_the_points(index):
     """Dots painted at the points' texture positions appear in the picture within about half a pixel of the points."""

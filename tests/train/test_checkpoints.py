@@ -29,6 +29,7 @@ def test_a_new_folder_has_no_checkpoints(tmp_path):
         assert checkpoints.best is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("nmes", "best", "kept"),
     [
@@ -45,6 +46,7 @@ def test_the_newest_two_and_the_best_are_kept(tmp_path, nmes, best, kept):
         assert checkpoints.best == best
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [True, False])
 def test_restored_state_equals_the_saved_one(tmp_path, average):
     write(tmp_path, [0.2, 0.1], average=average)
@@ -80,6 +82,7 @@ def test_save_writes_the_values_at_the_time_of_the_call(tmp_path):
         np.testing.assert_array_equal(restored_leaf, leaf)
 
 
+@pytest.mark.slow
 def test_an_incomplete_checkpoint_of_a_killed_process_is_ignored(tmp_path):
     write(tmp_path, [0.3, 0.2])
     incomplete = tmp_path / "30.orbax-checkpoint-tmp-0"
@@ -104,6 +107,7 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:-3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corrupt", [flip_bit, truncate, Path.unlink], ids=["flip_bit", "truncate", "delete"])
 def test_corruption_of_any_file_is_reported_and_the_previous_checkpoint_used(tmp_path, corrupt, capsys):
     write(tmp_path / "original", [0.3, 0.1, 0.2])
@@ -131,6 +135,7 @@ def test_corruption_of_any_file_is_reported_and_the_previous_checkpoint_used(tmp
             assert checkpoints.restore_newest(make_state())[1] == 30
 
 
+@pytest.mark.slow
 def test_the_best_valid_checkpoint_is_restored(tmp_path, capsys):
     write(tmp_path / "checkpoints", [0.1, 0.3, 0.2])
     corrupt_checkpoint = tmp_path / "checkpoints" / "10"
@@ -141,6 +146,7 @@ def test_the_best_valid_checkpoint_is_restored(tmp_path, capsys):
     assert str(corrupt_checkpoint) in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_corruption_without_checksums_is_found_on_reading(tmp_path, capsys):
     """The process may be killed after writing a checkpoint and before writing its checksums."""
     write(tmp_path / "checkpoints", [0.3, 0.2])
@@ -163,6 +169,7 @@ def test_without_a_valid_checkpoint_training_starts_from_scratch_and_none_is_bes
             checkpoints.restore_best(like)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_a_validation_is_resumed_from_but_never_best(tmp_path):
     write(tmp_path, [0.3, 0.2])
     with Checkpoints(tmp_path) as checkpoints:
@@ -196,6 +203,7 @@ def test_late_calls_of_a_failed_write_are_ignored_and_other_unraisable_errors_ar
     assert reported == [other]
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_reported_in_one_line_and_loses_nothing(tmp_path):
     """A file-size limit simulates the full disk. It applies to a process, hence the subprocess."""
     script = """
@@ -232,6 +240,7 @@ ODD_NAMES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD_NAMES, ids=ascii)
 def test_the_folder_can_have_any_name_and_no_other_files_are_left(tmp_path, name, capsys, monkeypatch):
     links = tmp_path / "links"
@@ -302,6 +311,7 @@ def change_metrics(checkpoint, saved, metrics):
     return saved, {"validation_nme": 0.05}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("corrupt", "reason"),
     [
@@ -342,6 +352,7 @@ def test_corrupt_metrics_without_checksums_are_reported(tmp_path, capsys):
     assert "20 is corrupt (metrics/metrics cannot be read)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_loggers_are_unchanged_after_the_import_and_after_a_session(tmp_path):
     script = """
 import logging, sys

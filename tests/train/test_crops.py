@@ -162,6 +162,7 @@ def augmented_transforms(face_crops: FaceCrops, *, error: float, draws: int = 3,
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extra", [(), (augment.flip(),)], ids=["upright", "with flips"])
 def test_a_perfect_first_stage_gives_the_crops_of_the_annotation(face_crops, extra):
     transforms = augmented_transforms(face_crops, error=0.0, extra=extra)
@@ -184,6 +185,7 @@ def test_crops_without_augmentation_are_those_of_the_predicted_points(face_crops
     np.testing.assert_allclose(transforms[..., 2], expected[..., 2], atol=1.5)
 
 
+@pytest.mark.slow
 def test_an_imperfect_first_stage_gives_every_draw_a_different_crop(face_crops):
     transforms = augmented_transforms(face_crops, error=4.0, draws=4)
     assert (np.abs(transforms[..., 0, 0]) > 0).all()

@@ -50,6 +50,7 @@ def leaves(result):
     return [np.asarray(leaf) for stage in result.localizer.stages for leaf in jax.tree.leaves(stage.variables)]
 
 
+@pytest.mark.slow
 def test_fit_without_a_folder_writes_nothing(faces, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = train(faces, stage())
@@ -61,6 +62,7 @@ def test_fit_without_a_folder_writes_nothing(faces, tmp_path, monkeypatch):
     assert result.localizer.predict(faces.picture(0), faces.boxes[:1]).shape == (1, 68, 2)
 
 
+@pytest.mark.slow
 def test_a_users_network_and_loss_are_used_unchanged(faces):
     shapes = []
 
@@ -75,6 +77,7 @@ def test_a_users_network_and_loss_are_used_unchanged(faces):
     )
 
 
+@pytest.mark.slow
 def test_a_users_loss_is_in_pixels_of_the_crop_and_a_built_in_one_is_rescaled(faces):
     errors = {}
     for size in (32, 64):
@@ -87,6 +90,7 @@ def test_a_users_loss_is_in_pixels_of_the_crop_and_a_built_in_one_is_rescaled(fa
     assert errors[64] == pytest.approx(10 * np.log1p(4 / 2))
 
 
+@pytest.mark.slow
 def test_two_stages_and_a_recipe(faces):
     stages = [stage(), stage(steps=4, draws=2)]
     result = train(faces, Recipe(stages=stages, balance=hsm(bins=3, cap=3)))
@@ -95,6 +99,7 @@ def test_two_stages_and_a_recipe(faces):
     assert result.localizer.predict(faces.picture(0), faces.boxes[:1]).shape == (1, 68, 2)
 
 
+@pytest.mark.slow
 def test_callbacks_see_the_progress_and_can_end_a_stage(faces):
     calls = []
 
@@ -108,6 +113,7 @@ def test_callbacks_see_the_progress_and_can_end_a_stage(faces):
     assert result.history[-1]["step"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", ["memory", "folder"])
 def test_ctrl_c_returns_the_result_so_far(faces, tmp_path, storage):
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts background jobs without it
@@ -129,6 +135,7 @@ def test_ctrl_c_returns_the_result_so_far(faces, tmp_path, storage):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.slow
 def test_training_resumes_bit_for_bit(faces, tmp_path):
     uninterrupted = train(faces, stage(), folder=tmp_path / "uninterrupted")
     train(faces, stage(), folder=tmp_path / "resumed", callbacks=[lambda progress: progress.step >= 4])
@@ -141,6 +148,7 @@ def test_training_resumes_bit_for_bit(faces, tmp_path):
         np.testing.assert_array_equal(expected, leaf)
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_different_training_is_refused(faces, tmp_path):
     train(faces, stage(steps=2), folder=tmp_path)
     with pytest.raises(InputError, match=r"was started with objects.seed='?0'?, but is now '?1'?.*another folder"):
@@ -149,6 +157,7 @@ def test_a_folder_of_a_different_training_is_refused(faces, tmp_path):
         train(faces.take(np.arange(30)), stage(steps=2), folder=tmp_path)
 
 
+@pytest.mark.slow
 def test_both_inputs_give_the_same_training(faces):
     results = [train(faces, stage(ema=0.0), input=name, seed=3) for name in ("device", "tfdata")]
     differences = [np.abs(a - b).max() for a, b in zip(*map(leaves, results), strict=True)]
@@ -157,6 +166,7 @@ def test_both_inputs_give_the_same_training(faces):
     assert nmes[0] == pytest.approx(nmes[1], rel=0.02)
 
 
+@pytest.mark.slow
 def test_some_photos_are_held_out_by_default(faces):
     few = faces.take(np.arange(12))
     result = train(few, stage(steps=2))
@@ -171,6 +181,7 @@ class WrongShape(nn.Module):
         return nn.Dense(7)(images.reshape(len(images), -1) / 255)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -225,6 +236,7 @@ def test_invalid_fields_of_a_stage_are_refused(field, value, message, unchecked)
         stage(**{field: value})
 
 
+@pytest.mark.slow
 def test_faces_from_arrays(faces):
     images = [faces.picture(index) for index in range(16)]
     face_set = FaceSet.from_arrays(images, faces.points[:16], scheme="ibug68")

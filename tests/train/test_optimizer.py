@@ -55,6 +55,7 @@ def test_warm_up_is_linear_and_counts_within_the_steps(decay):
     np.testing.assert_allclose(rates(60), 1e-4, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_sgd_is_matconvnets_momentum_with_weight_decay_of_weights_and_biases():
     rates = learning_rates(first=0.1, last=0.01, steps=4, decay="exponential")
     optimizer = make_optimizer("sgd", rates, weight_decay=0.05, momentum=0.9)
@@ -82,6 +83,7 @@ def test_adamw_equals_a_loop_and_decays_kernels_only():
         np.testing.assert_allclose(params[name], value, rtol=1e-4, atol=5e-6)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_clipped_first():
     def constant(_):
         return 1.0
@@ -95,6 +97,7 @@ def test_the_gradient_is_clipped_first():
     np.testing.assert_allclose(optax.tree.norm(change), optax.tree.norm(small), rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "warmup"), [(100, 10), (40_000, 200)])
 def test_the_default_optimizer_is_that_of_its_docstring(steps, warmup):
     rates = learning_rates(first=1e-3, last=1e-5, steps=steps, decay="cosine", warmup=warmup)

@@ -127,11 +127,13 @@ def assert_close(result, expected):
         np.testing.assert_allclose(leaf, expected_leaf, rtol=1e-3, atol=1e-4, err_msg=str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_per_call", [2, 4])
 def test_many_steps_in_one_program_give_the_same_result(face_crops, device_result, steps_per_call):
     assert_close(run(device_runner(face_crops, steps_per_call=steps_per_call)), device_result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "parallel", "steps_per_call"),
     [(2, "jit", 1), (4, "jit", 3), (8, "jit", 1), (1, "pmap", 1), (2, "pmap", 1), (4, "pmap", 1), (8, "pmap", 2)],
@@ -141,11 +143,13 @@ def test_several_devices_give_the_result_of_one(face_crops, device_result, count
     assert_close(run(runner), device_result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_several_devices_with_the_host_input_give_the_result_of_one(face_crops, host_result, parallel):
     assert_close(run(host_runner(face_crops, count=8, parallel=parallel)), host_result)
 
 
+@pytest.mark.slow
 def test_both_inputs_give_the_same_training(device_result, host_result):
     """Faces, crops and points are the same, and pixels differ by rounding. After six steps, losses differ by at most
     1 %, and parameters, which change by up to 0.7, by at most 0.01."""
@@ -159,6 +163,7 @@ def test_both_inputs_give_the_same_training(device_result, host_result):
         np.testing.assert_allclose(host_leaf, device_leaf, atol=1e-2)
 
 
+@pytest.mark.slow
 @kernel_needed
 @pytest.mark.parametrize(("count", "parallel"), [(4, "jit"), (2, "pmap")])
 def test_several_devices_with_the_cpu_kernel_give_the_result_of_one_without(face_crops, device_result, count, parallel):
@@ -176,6 +181,7 @@ def test_several_devices_with_the_cpu_kernel_give_the_result_of_one_without(face
     assert_close(result, device_result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 8])
 @pytest.mark.parametrize("make_runner", [device_runner, host_runner])
 def test_nothing_is_traced_after_the_first_span(face_crops, make_runner, count):
@@ -188,6 +194,7 @@ def test_nothing_is_traced_after_the_first_span(face_crops, make_runner, count):
     assert int(state.step) == 6
 
 
+@pytest.mark.slow
 def test_a_resumed_training_gives_the_result_of_an_uninterrupted_one(face_crops, device_result):
     runner = device_runner(face_crops)
     state, _ = runner.advance(runner.place(make_state()), 0, 2)
@@ -204,6 +211,7 @@ def test_both_classes_implement_the_runner_protocol(face_crops):
         assert isinstance(runner, Runner)
 
 
+@pytest.mark.slow
 def test_the_state_is_donated(face_crops):
     runner = device_runner(face_crops)
     state = runner.place(make_state())

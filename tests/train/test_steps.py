@@ -83,6 +83,7 @@ def run(batches, *, count, parallel="jit", norm="none", reduction="mean", steps=
     return jax.device_get(replicas.whole_state(state)), jax.device_get(list(map(replicas.first_metrics, history)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "reduction"), [("none", "sum_over_points_mean_over_batch"), ("batch", "mean")])
 def test_one_device_four_devices_and_pmap_agree(norm, reduction):
     batches = [make_batch(seed=seed) for seed in range(3)]
@@ -99,6 +100,7 @@ def test_one_device_four_devices_and_pmap_agree(norm, reduction):
             np.testing.assert_allclose(leaf, expected, rtol=5e-4, atol=5e-6, err_msg=f"{parallel} {path}")
 
 
+@pytest.mark.slow
 def test_a_step_without_an_axis_equals_that_of_one_replica():
     batches = [make_batch(seed=seed) for seed in range(3)]
     expected = run(batches, count=1)
@@ -117,6 +119,7 @@ def test_the_test_batch_detects_a_mean_of_the_devices_means():
     assert len(set(per_device.tolist())) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["sum_over_points_mean_over_batch", "mean"])
 def test_loss_and_gradient_equal_the_public_reductions(reduction):
     batch, state = jax.tree.map(jnp.asarray, make_batch()), first_state()
@@ -138,6 +141,7 @@ def test_loss_and_gradient_equal_the_public_reductions(reduction):
     assert metrics["gradient_norm"][1] == 1
 
 
+@pytest.mark.slow
 def test_the_gradients_norm_is_measured_in_every_tenth_step():
     step = single_step()
     state, batch = first_state(), make_batch()
@@ -147,6 +151,7 @@ def test_the_gradients_norm_is_measured_in_every_tenth_step():
         assert (metrics["gradient_norm"][0] > 0) == count
 
 
+@pytest.mark.slow
 def test_averaged_variables_follow_the_closed_form():
     step = single_step(ema=0.15)
     state, batch = first_state(), make_batch()
@@ -161,12 +166,14 @@ def test_averaged_variables_follow_the_closed_form():
     assert first_state(average=False).averaged is None
 
 
+@pytest.mark.slow
 def test_a_state_without_averaged_variables_stays_without():
     state, _ = single_step(ema=0.9)(first_state(average=False), make_batch())
     assert state.averaged is None
     assert state.best_variables is state.variables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_second_step_is_not_traced_again_and_the_state_is_donated(parallel):
     step = make_train_step(network(axis=devices.AXIS), optimizer(), LOSS, reduction="mean", eyes=EYES, ema=0.9)
@@ -187,6 +194,7 @@ def test_second_step_is_not_traced_again_and_the_state_is_donated(parallel):
     assert replicas.whole_state(third).step == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_coordinates_of_hidden_points_have_no_effect(norm):
     batch = make_batch()
@@ -209,6 +217,7 @@ def test_batch_without_a_visible_point_gives_no_gradient():
     assert metrics["nme"] == (0, 0)
 
 
+@pytest.mark.slow
 def test_normalized_error_equals_a_loop():
     batch = make_batch(hidden=0.2, seed=4)
     predicted = batch.points + np.random.default_rng(1).normal(size=(FACES, POINTS, 2)).astype(np.float32)
@@ -225,6 +234,7 @@ def test_normalized_error_equals_a_loop():
     np.testing.assert_allclose(total, sum(expected), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_step_keeps_float32_parameters():
     state, batch = first_state("batch"), make_batch()
     after, metrics = single_step(network(norm="batch", dtype=jnp.bfloat16), ema=0.9)(state, batch)
@@ -236,6 +246,7 @@ def test_bfloat16_step_keeps_float32_parameters():
     assert metrics["loss"][0] != float32_metrics["loss"][0]
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_updated_in_training_only():
     """BatchNorm's running statistics change in a step, and predictions use them, not those of the batch."""
     normalized, batch = network(norm="batch"), make_batch()
@@ -250,6 +261,7 @@ def test_batch_statistics_are_updated_in_training_only():
     np.testing.assert_allclose(all_faces[:1], first_face, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dropout_depends_on_seed_and_step_only_and_is_off_when_predicting():
     dropout_model, sgd = model(dropout=0.5), optax.sgd(0.1)  # no weight decay: dropped parameters do not change
     state, batch = first_state(average=False), Batch(*(values[:1] for values in make_batch(hidden=0.0)))

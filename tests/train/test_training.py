@@ -36,6 +36,8 @@ from wing_jax.train.loop import DivergedError
 from wing_jax.train.setup import make_runner, write_divergence
 from wing_jax.train.spec import StageSpec
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):

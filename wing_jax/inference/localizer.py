@@ -53,8 +53,7 @@ class Localizer(Value):
       box_convention: the convention of the boxes that it was trained on.
       stages: the trained networks, in order.
       template: the mean shape `[points, 2]` in fractions of the second stage's crop.
-      flip_average: average each crop's landmarks with those of its mirror image: slightly more accurate, but twice as
-        slow.
+      flip_average: average each crop's landmarks with those of its mirror image: slightly better, twice as slow.
       cut_on: where face crops are cut from photos: on the "host" by OpenCV, on the "device" by
         `wing_jax.augment.warp.cut_squares`, or "auto": on the host if the device is a CPU. The results differ by
         hundredths of a pixel of the face crop. Squares wider than 8,192 pixels are always cut on the host.

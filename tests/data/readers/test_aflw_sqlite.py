@@ -190,6 +190,7 @@ def test_faces_without_pose_or_metadata_are_read(tmp_path):
     assert not read.attributes["glasses"].any()
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), cut=st.booleans())
 def test_a_corrupted_database_is_read_or_refused(place, byte, cut):

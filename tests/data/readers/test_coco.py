@@ -559,6 +559,7 @@ ANNOTATION = {"id": 5, "image_id": 1, "keypoints": [1, 2, 2] * 5, "bbox": [0, 0,
 TRIPLES = st.lists(st.integers(0, 2) | st.floats(), min_size=15, max_size=15)
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(
     key=st.sampled_from([*ANNOTATION, "iscrowd", "attributes", "file_name", "images", "annotations", "categories"]),

@@ -102,6 +102,7 @@ def real(data_root):
     return {split: load_faces("fgnet", split, root=str(data_root / "fgnet")) for split in ("train", "test")}
 
 
+@pytest.mark.slow
 def test_fgnet_as_published(real):
     assert {split: len(faces) for split, faces in real.items()} == {"train": 811, "test": 191}
     people = {split: set(faces.photos) for split, faces in real.items()}
@@ -125,6 +126,7 @@ def test_the_mean_of_flipped_real_faces_is_the_mean_face(real):
     assert next(eyes)[0] < 0 < next(eyes)[0]
 
 
+@pytest.mark.slow
 def test_the_points_of_real_faces_agree_with_a_model_of_300w_and_count_from_0(real):
     """A model trained with flips is not shifted to a side. These pictures were downscaled to about 0.6, which moves
     points that count from 0 by 0.2 pixels to the right, and points that count from 1 by 0.8."""

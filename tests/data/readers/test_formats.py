@@ -92,6 +92,7 @@ GOOD: dict[str, Callable[[Path, np.ndarray], object]] = {
 WITH_FILES = [name for name in WRITERS if name not in INSIDE_A_FILE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_FILES)
 def test_a_bad_picture_is_one_line_that_names_it_and_the_rest_is_checked(name, tmp_path):
     WRITERS[name](tmp_path)
@@ -189,6 +190,7 @@ REAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", REAL)
 def test_real_data_sets_are_detected_and_counted(place, data_root):
     name, split, scheme, count = REAL[place]

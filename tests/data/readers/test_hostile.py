@@ -50,6 +50,7 @@ def watch():
     return Watch()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of libraries, about broken files
 @pytest.mark.parametrize("name", TARGETS)
 def test_corrupted_files_are_read_or_refused_in_one_line(name, tmp_path, watch):
@@ -70,6 +71,7 @@ def test_corrupted_files_are_read_or_refused_in_one_line(name, tmp_path, watch):
     assert refused > CASES / 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_unusual_valid_input_is_read_and_nothing_outside_is_touched(name, tmp_path, watch):
     for case in range(SITUATION_CASES):
@@ -94,6 +96,7 @@ def with_huge_word(valid: Files, draw: random.Random) -> Files:
     return {**valid, path: valid[path][: word.start()] + draw.choice(HUGE) + valid[path][word.end() :]}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", [name for name in TARGETS if " " not in name and name not in VIDEOS])
 def test_messages_never_contain_a_cell_of_a_megabyte(name, tmp_path):
@@ -232,6 +235,7 @@ def bomb(name: str, size: int) -> bytes:
     return content.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model", "packed"])
 def test_archives_that_unpack_to_too_much_are_refused_first(name, tmp_path, watch):
     archive = bomb("points.npy", (1 << 30) + (1 << 26))
@@ -255,6 +259,7 @@ def test_archives_that_unpack_to_too_much_are_refused_first(name, tmp_path, watc
         load("packed", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_a_link_to_elsewhere_is_refused(tmp_path):
     TARGETS["model"].write(tmp_path)
     weights = tmp_path / "model" / "weights.npz"

@@ -238,6 +238,7 @@ NUMBERS = st.tuples(st.sampled_from(re.findall(r"'([\d.]+)'", GOOD)), st.floats(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(text=st.one_of(st.text(), st.lists(PIECES, max_size=9).map("".join), MUTATED, NUMBERS))
 def test_any_text_gives_finite_points_or_an_input_error(text):

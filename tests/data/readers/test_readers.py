@@ -41,6 +41,7 @@ def w300(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_300w_as_published(data_root):
     train, test = (read_w300(data_root / "300w", split) for split in ("train", "test"))
     assert counts(train.subsets) == {"afw": 337, "helen": 870, "lfpw": 805}
@@ -170,6 +171,7 @@ def test_a_shape_mostly_outside_its_picture_is_refused_and_a_face_cut_by_the_edg
     assert "18_1.jpg: point" in refusal(crop_faces, read_w300(w300, "train"), size=32)
 
 
+@pytest.mark.slow
 def test_real_faces_are_not_refused_for_points_outside(data_root):
     for faces in (read_w300(data_root / "300w", "test"), read_mtfl(data_root / "mtfl", "test")):
         assert len(crop_faces(faces.take(np.arange(0, len(faces), 50)), size=16).images) > 10
@@ -181,6 +183,7 @@ def test_a_truncated_picture_is_named(w300):
     assert refusal(crop_faces, read_w300(w300, "train"), size=32).startswith(f"{file}: the image file is truncated")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["folder", "empty", "67 points", "NaN", "outside", "truncated"])
 def test_the_command_line_says_one_line_and_exits_with_status_2(w300, damage, capsys, monkeypatch, tmp_path_factory):
     from wing_jax.cli import main
@@ -228,6 +231,7 @@ def mtfl(tmp_path):
     return tmp_path, faces
 
 
+@pytest.mark.slow
 def test_mtfl_as_published(data_root):
     train, test = (read_mtfl(data_root / "mtfl", split) for split in ("train", "test"))
     assert list(counts(train.poses).values()) == [136, 1113, 7445, 1111, 195]
@@ -244,6 +248,7 @@ def test_mtfl_as_published(data_root):
         assert by_pose[0] < -0.2 < 0.2 < by_pose[-1]
 
 
+@pytest.mark.slow
 def test_the_box_rule_agrees_with_the_published_boxes_in_its_medians(data_root):
     published = read_mtfl(data_root / "mtfl", "test", boxes=data_root / "mtfl_boxes")
     by_rule = box_of_five_points(published.points)

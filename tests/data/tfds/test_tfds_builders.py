@@ -63,6 +63,7 @@ def assert_same(built, read) -> None:
         np.testing.assert_array_equal(built.picture(index), read.picture(index))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETS)
 def test_built_data_sets_equal_the_original(tmp_path, sources, name):
     folder, written = sources[name]
@@ -196,6 +197,7 @@ def test_a_package_that_tfds_lacks_is_named(tmp_path, monkeypatch):
         build("aflw2k3d", data_dir=str(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x [v2] %d {a} é#", "a\\b*?", os.fsdecode(b"m\xfcller")], ids=ascii)
 def test_folders_of_any_name_are_built_and_read(tmp_path, sources, name):
     folder, data = tmp_path / name / "source", tmp_path / name / "data"

@@ -26,6 +26,7 @@ UNUSUAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", UNUSUAL.values(), ids=UNUSUAL)
 def test_unusual_pictures_look_the_same_to_tensorflow(tmp_path, change):
     write_w300(tmp_path / "source")

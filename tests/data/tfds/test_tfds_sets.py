@@ -64,6 +64,7 @@ def test_300w_lp_has_angles_and_photos(prepared, written):
     assert read_tfds("aflw2k3d", "test", root=str(prepared)).angles is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_celeb_a_is_read_in_its_three_splits(prepared, written, split):
     faces = read_tfds("celeb_a", split, root=str(prepared))
@@ -177,6 +178,7 @@ def test_damaged_files_are_refused(copy, damage):
     assert str(copy.parents[1]) in refusal("aflw2k3d", "test", copy.parents[1])
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(index=st.integers(0, 10**6), length=st.integers(0, 10**5) | st.none())
 def test_any_damage_to_a_record_file_is_refused(prepared, tmp_path_factory, index, length):
@@ -234,6 +236,7 @@ def test_no_file_outside_the_folder_is_read(copy, tmp_path, attack):
     assert re.search("outside (the|its) folder", refusal("aflw2k3d", "test", tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 3e38])
 def test_a_face_with_a_number_that_is_not_finite_is_refused_or_listed(tmp_path, number):
     good, bad = (example("aflw2k3d", face, 0) for face in faces_of(IBUG_68, 2, 5))
