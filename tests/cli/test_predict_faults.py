@@ -19,7 +19,7 @@ from wing_jax.data.boxes import ShapeInBox
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.readers.points_file import read_pts, write_pts
 from wing_jax.errors import InputError
-from wing_jax.inference.detectors import Detector, register_detector
+from wing_jax.inference.detectors import DETECTORS, Detector, register_detector
 from wing_jax.inference.face_files import FaceRecord, FaceTable, write_photo
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.video import VideoWriter
@@ -199,7 +199,7 @@ def test_if_all_inputs_fail_the_status_is_2_and_an_earlier_table_is_not_replaced
     assert Path("out/predictions.csv").read_bytes() == before
 
 
-def test_a_photo_that_the_detector_rejects_does_not_affect_its_batch(folder, predict):
+def test_a_photo_that_the_detector_rejects_does_not_affect_its_batch(folder, predict, request):
     shapes = []
 
     def find(image):
@@ -211,6 +211,7 @@ def test_a_photo_that_the_detector_rejects_does_not_affect_its_batch(folder, pre
     box = ShapeInBox(center=(0.0, 0.0), side=0.4)
     picky = Detector(name="picky", find=find, five_point_box=box, score_threshold=0.5)
     register_detector(lambda: picky, name="picky")
+    request.addfinalizer(lambda: DETECTORS.remove("picky"))
     photo(folder / "p0.jpg", height=1, width=1)
     status, output, errors = predict("f", detector="picky")
     assert status == 1

@@ -20,7 +20,14 @@ from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_file import write_pts
 from wing_jax.errors import InputError
-from wing_jax.inference.detectors import FIVE_POINT_BOXES, Detector, detect_faces, get_detector, register_detector
+from wing_jax.inference.detectors import (
+    DETECTORS,
+    FIVE_POINT_BOXES,
+    Detector,
+    detect_faces,
+    get_detector,
+    register_detector,
+)
 from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.metadata import Metadata
@@ -255,7 +262,9 @@ def test_the_command(folder, capsys):
     assert "mean shape of eyes, nose, mouth corners" in output
 
 
-def test_a_custom_detector_is_registered():
+def test_a_custom_detector_is_registered(request):
+    request.addfinalizer(lambda: DETECTORS.remove("corner"))
+
     @register_detector(name="corner")
     def make():
         return Detector(
