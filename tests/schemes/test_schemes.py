@@ -295,7 +295,7 @@ def test_a_scheme_survives_conversion_to_a_table_and_back(scheme):
         (('["left eye", "right eye", "nose", "chin"]', "1"), "points: list the names of the points in order"),
         (('"chin"]', f'"{"x" * 101}"]'), "of up to 100 characters), or pass their number"),
         (('["left eye", "right eye", "nose", "chin"]', f"[{'1, ' * 10_001}]"), "(2 to 10,000 names of up to 100"),
-        ((TABLE.split('"')[1], "n" * 101), "name: name the scheme of up to 100 characters"),
+        ((TABLE.split('"')[1], "n" * 101), "name: name the scheme with up to 100 characters"),
         (('"nose", "chin"]', '"nose", "nose"]'), "points: 'nose' is listed twice"),
         (('["left eye", "right eye"]]', '["left eye", "rigth eye"]]'), "mirrored: unknown point 'rigth eye'"),
         (
