@@ -60,7 +60,7 @@ def test_empty_text_missing_and_folder_are_rejected(tmp_path):
     (tmp_path / "text.jpg").write_text("this is no picture\n" * 20)
     assert "not an image" in refusal(tmp_path / "empty.jpg")
     assert "not an image" in refusal(tmp_path / "text.jpg")
-    assert "No such file" in refusal(tmp_path / "missing.jpg")
+    assert "No such file or directory): check the path, or pass the images' folder" in refusal(tmp_path / "missing.jpg")
     assert "directory" in refusal(tmp_path)
 
 

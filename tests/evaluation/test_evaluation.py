@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from tests.support.tiny_model import save_tiny_model
 from wing_jax.data.face_set import FaceSet
+from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.evaluation import Evaluation, evaluate, evaluate_points, mean_offset, metrics
 from wing_jax.evaluation.comparison import bootstrap_interval
 from wing_jax.evaluation.groups import bin_labels
 from wing_jax.evaluation.jitter import jitter_boxes
+from wing_jax.inference.localizer import Localizer
 from wing_jax.schemes import IBUG_68, MTFL_5, Scheme
 
 # Two faces of six points: eyes of two points each (outer corner first), nose, mouth.
@@ -370,3 +373,27 @@ def test_the_examples_in_the_docstrings_run():
     code = EXAMPLES.format(modules=MODULES)
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.returncode == 0, process.stdout + process.stderr
+
+
+def test_a_registered_metric_keeps_its_unit_if_it_is_passed_as_a_function(request):
+    request.addfinalizer(lambda: metrics.METRICS.remove("longest"))
+
+    @metrics.register_metric(unit="pixels", threshold=3.0)
+    def longest(predicted, faces):
+        return np.linalg.norm(predicted - faces.points, axis=-1).max(1)
+
+    by_function, by_name = (make_evaluation(metrics=[metric]) for metric in (longest, "longest"))
+    assert str(by_function) == str(by_name)
+    assert by_function.failure_rate == by_name.failure_rate
+    assert by_function.failure_rate.keys() == {"longest"}
+    assert metrics.as_metric(longest).unit == "pixels"
+    assert metrics.as_metric(lambda predicted, faces: [0.0, 0.0]).unit == "%"
+
+
+@pytest.mark.slow
+def test_an_equal_scheme_is_no_conversion(tmp_path):
+    """A model has its own copy of the scheme of the data."""
+    localizer = Localizer.load(save_tiny_model(tmp_path / "five"))
+    faces = load_faces("synthetic", "test", count=2, scheme="mtfl5")
+    equal = dataclasses.replace(faces, scheme=dataclasses.replace(MTFL_5, about="a copy"))
+    assert not [remark for remark in evaluate(localizer, equal).remarks if "converted" in remark]
