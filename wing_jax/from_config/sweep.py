@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +117,12 @@ def train_trials(
     *,
     folder: Path,
     callbacks: Sequence[Callback] = (),
+    on_validation: Callable[[int, Sequence[Any], np.ndarray], None] | None = None,
 ) -> SweepResult:
     """Train the trials on the setup, with the seed and `grid.execution` of `config`.
 
-    Logs and checkpoints are in `folder`; training resumes from the newest checkpoint.
+    Logs and checkpoints are in `folder`; training resumes from the newest checkpoint. `on_validation` is called at each
+    validation with the step, and the variables and validation NME (fraction) of each trial.
 
     Raises:
       KeyboardInterrupt: Ctrl-C or a callback ended the sweep.
@@ -141,7 +143,10 @@ def train_trials(
                     is_validation = last % spec.validation_steps == 0 or last == spec.steps
                     state = runner.whole(placed) if is_validation or stopping else state
                     if is_validation:
-                        values["validation_nme"] = float(np.mean(_measure(state, len(trials), validate)))
+                        nmes = _measure(state, len(trials), validate)
+                        values["validation_nme"] = float(np.mean(nmes))
+                        if on_validation is not None:
+                            on_validation(last, list(_split_runs(state.best_variables, len(trials))), nmes)
                     log.write(last, **values)
                     if is_validation or stopping:
                         checkpoints.save(last, state, validation_nme=values.get("validation_nme"))

@@ -1,8 +1,8 @@
 """Train and measure the models of the paper's experiments, each only once.
 
-Results are saved in the runner's folder as soon as they exist: each trained stage in `stages/`, each measured model in
-`measured/`. A call that was stopped resumes from there, and within a sweep from its newest checkpoint. Tables share
-models: a model that another table has trained is not trained again.
+Results are saved in the runner's folder as soon as they exist: each trained stage in `stages/`, its curve in `curves/`,
+each measured model in `measured/`. A call that was stopped resumes from there, and within a sweep from its newest
+checkpoint. Tables share models: a model that is trained or measured is not trained again.
 """
 
 import dataclasses
@@ -11,10 +11,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -24,13 +25,14 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.evaluation import evaluate
 from wing_jax.evaluation.metrics import NORMALIZERS
-from wing_jax.from_config.recipe import mesh_of, recipe_of
+from wing_jax.from_config.recipe import loss_of, mesh_of, recipe_of
 from wing_jax.from_config.sweep import train_trials
 from wing_jax.from_config.sweep_runner import Trial
 from wing_jax.from_config.train import first_setup, read_split, second_setup, training_data
 from wing_jax.inference.bundle import read_bundle, write_bundle
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.stage import Stage
+from wing_jax.reproduce.curves import CurvePoint, GradientNoise, add_point
 from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
 from wing_jax.runtime.files import read_text, write_atomic
 from wing_jax.text import reason
@@ -161,13 +163,14 @@ class ExperimentRunner:
         """Train the missing stages; those of the same stage number and balance are trained as one sweep."""
         for number in (1, 2):
             for balanced in (False, True):
-                if any(method.balanced == balanced and method.stages >= number for method in methods):
-                    self._train_stages(number, balanced, variants)
+                using = [method for method in methods if method.balanced == balanced and method.stages >= number]
+                needed = [v for v in variants if any(not self._is_measured(method, v) for method in using)]
+                self._train_stages(number, balanced, needed)
 
     def measure(self, method: Method, variant: Variant) -> TrialResult:
         """Return the results of the trained model on the test faces."""
-        folder = self.folder / "measured" / _folder_name(method.name) / self.trial(1, variant).label
-        if not (folder / "measured.json").exists():
+        folder = self._measured_folder(method, variant)
+        if not self._is_measured(method, variant):
             self._measure(method, variant, folder)
         record = json.loads(read_text(folder / "measured.json"))
         return TrialResult(nmes=np.load(folder / "nmes.npy", allow_pickle=False), **record)
@@ -204,12 +207,50 @@ class ExperimentRunner:
         work = self.folder / "sweeps" / hashlib.sha256(labels.encode()).hexdigest()[:16]
         config = _sweep_config(self.recipe)
         setup = self.setup(number, balanced=balanced)
-        trained = train_trials(setup, missing, config, self.mesh, folder=work, callbacks=self._callbacks)
+        trained = train_trials(
+            setup,
+            missing,
+            config,
+            self.mesh,
+            folder=work,
+            callbacks=self._callbacks,
+            on_validation=self._recorder(setup, balanced, dict(zip(trials, variants, strict=True)), missing),
+        )
         for index, trial in enumerate(missing):
             stage = trained.stage(index)
             manifest = {"stage": stage.to_table(), "validation_nme": _finite(float(trained.nmes[index]))}
             write_bundle(self._stage_folder(number, balanced, trial), manifest, {"stage": stage.variables})
         shutil.rmtree(work / "checkpoints")
+
+    def _recorder(
+        self, setup: StageSetup, balanced: bool, variants: Mapping[Trial, Variant], trials: Sequence[Trial]
+    ) -> Callable[[int, Sequence[Any], np.ndarray], None]:
+        """Return the function that adds a point to the curve of each trial."""
+        noise, number = GradientNoise(setup), setup.number
+
+        def record(step: int, variables: Sequence[Any], nmes: np.ndarray) -> None:
+            for trial, of_trial, nme in zip(trials, variables, nmes, strict=True):
+                earlier = [self._stage(1, balanced, variants[trial])[0]] if number == 2 else []
+                stages = (*earlier, setup.trained(jax.device_get(of_trial)))
+                point = CurvePoint(
+                    step=step,
+                    faces=step * setup.spec.batch_size,
+                    validation_nme=float(nme),
+                    test_nme=self._test_nme(stages),
+                    gradient_cosine=noise.cosine(
+                        trial.loss, loss_of(trial.loss, input_size=setup.spec.input_size), of_trial
+                    ),
+                )
+                add_point(self._curve_path(number, balanced, trial), point)
+
+        return record
+
+    def _test_nme(self, stages: tuple[Stage, ...]) -> float:
+        """Return the NME of the last stage on the test faces, a fraction by the recipe's metric."""
+        localizer = self.data.localizer(stages, self.template, name="in training")
+        crops = self.test_crops(stages[-1].face_crop_size)
+        evaluation = evaluate(localizer, self.test, metrics=[self.recipe.metric], crops=crops)
+        return float(np.nanmean(evaluation.select(stage=f"stage {len(stages)}").measurements[0].values))
 
     def _stage(self, number: int, balanced: bool, variant: Variant) -> tuple[Stage, float]:
         """Return the trained stage and its validation NME."""
@@ -229,6 +270,15 @@ class ExperimentRunner:
         if number == 2:
             loss = self.recipe.loss(loss.name, number=2)
         return Trial(seed=variant.seed, loss=loss, learning_rate=variant.rate * stage.optimizer.learning_rate)
+
+    def _measured_folder(self, method: Method, variant: Variant) -> Path:
+        return self.folder / "measured" / _folder_name(method.name) / self.trial(1, variant).label
+
+    def _is_measured(self, method: Method, variant: Variant) -> bool:
+        return (self._measured_folder(method, variant) / "measured.json").exists()
+
+    def _curve_path(self, number: int, balanced: bool, trial: Trial) -> Path:
+        return self.folder / "curves" / f"stage{number}{'-hsm' if balanced else ''}" / f"{trial.label}.csv"
 
     def _stage_folder(self, number: int, balanced: bool, trial: Trial) -> Path:
         return self.folder / "stages" / f"stage{number}{'-hsm' if balanced else ''}" / trial.label
