@@ -4,7 +4,7 @@
     wing-jax evaluate runs/aflw/model --data aflw --root FOLDER
 
 FOLDER contains `AFLWinfo_release.mat` and the images (`wing_jax.data.readers.aflw`); request AFLW from TU Graz.
-For this training, table 3 of the paper reports 1.65 % (AFLW-Full, by face size, our "box-size"); without the second
+For this training run, table 3 of the paper reports 1.65 % (AFLW-Full, by face size, our "box-size"); without the second
 stage 1.83 %, without HSM 1.71 % (both stages) and 1.88 % (CNN-6). We could not measure it without the images.
 
 The paper does not specify these settings, so they are our choice: the shape of the decay (exponential), CNN-7's

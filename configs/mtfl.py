@@ -36,6 +36,6 @@ config = strong_recipe(
         ),
         steps=8_000,
         evaluate_every=1_000,
-        draws=8,
+        crops_per_face=8,
     ),
 )

@@ -32,6 +32,6 @@ config = strong_recipe(
         augment=AugmentConfig(rotation=10.0, translation=0.04, scale=0.06, color=0.2, occlusion=0.2),
         steps=4_000,
         evaluate_every=200,
-        draws=8,
+        crops_per_face=8,
     ),
 )

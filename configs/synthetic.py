@@ -29,6 +29,6 @@ config = strong_recipe(
         augment=AugmentConfig(rotation=10.0, translation=0.04, scale=0.06, color=0.2),
         steps=500,
         evaluate_every=100,
-        draws=4,
+        crops_per_face=4,
     ),
 )

@@ -4,8 +4,8 @@
     wing-jax evaluate runs/w300/model --data w300
 
 Expect about 4.2 % after stage 1 and 3.24 % after stage 2 on 300-W common (NME by inter-ocular distance, landmark boxes)
-from the 2,012 training photos we had, 3.15 % with `--flip`, in 5 and 58 minutes on two CPU cores (RESULTS.md). Stage 1
-is short and strongly augmented, because it only needs to find the position of the face. (The figures are from a
+from the 2,012 training photos we had, 3.15 % with `--flip_average`, in 5 and 58 minutes on two CPU cores (RESULTS.md).
+Stage 1 is short and strongly augmented, because it only needs to find the position of the face. (The figures are from a
 training that included the three photos that are left out below.)
 """
 
@@ -33,6 +33,6 @@ config = strong_recipe(
         ),
         steps=20_000,
         evaluate_every=1_000,
-        draws=16,
+        crops_per_face=16,
     ),
 )

@@ -24,5 +24,5 @@ config = dataclasses.replace(
     name="w300_mtfl",
     data=dataclasses.replace(base.data, copies=4),
     extra_data=(DataConfig(name="packed", root="runs/mtfl-68"),),
-    stage2=dataclasses.replace(base.stage2, steps=24_000, draws=8),
+    stage2=dataclasses.replace(base.stage2, steps=24_000, crops_per_face=8),
 )

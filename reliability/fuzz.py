@@ -59,10 +59,10 @@ def main() -> None:
             if worker.receive(counts, failures):
                 workers.remove(worker)
     names = sorted({name for name, _ in counts})
-    kinds = ("read", "refused", "failed")
+    kinds = ("read", "rejected", "failed")
     rows = [(name, *(f"{counts[name, kind]:,}" for kind in kinds)) for name in names]
     rows.append(("all", *(f"{sum(counts[name, kind] for name in names):,}" for kind in kinds)))
-    body = [*table(("files of", "read all the same", "refused in one line", "failures"), rows), ""]
+    body = [*table(("files of", "read all the same", "rejected in one line", "failures"), rows), ""]
     body += [f"- case {number}, {name}: {message}" for number, name, message in failures[:50]]
     body += [f"{time.perf_counter() - start:.0f} s with {options.workers} workers."]
     versions = {name: version(name) for name in ("numpy", "opencv-python", "pillow", "scipy", "h5py")}
@@ -174,7 +174,7 @@ class Cases:
         return random.Random(f"{self._seed} {number}").choice(self._names)
 
     def run(self, number: int, *, show: bool = False) -> tuple[str, int, str, str]:
-        """Run a case; return "read", "refused" or "failed", its number, its target, and a message."""
+        """Run a case; return "read", "rejected" or "failed", its number, its target, and a message."""
         from tests.support.hostile import corrupt, write_files
 
         rng = random.Random(f"{self._seed} {number}")
@@ -237,7 +237,7 @@ class Cases:
         except InputError as error:
             if show:
                 print(error)
-            return ("failed", "a message of several lines") if "\n" in str(error) else ("refused", "")
+            return ("failed", "a message of several lines") if "\n" in str(error) else ("rejected", "")
         except MemoryError:
             return "failed", "more memory than the limit"
         except Exception as error:

@@ -267,7 +267,7 @@ def test_an_invalid_value_in_a_table_is_named_by_its_path(tmp_path, change, mess
         ("stage1.optimizer", "learning_rate", float("inf"), "learning_rate=inf must be greater than 0, and finite"),
         ("stage1.optimizer", "warmup", -1, "warmup=-1 must not be below 0"),
         ("stage1.optimizer", "ema", 1.0, "ema=1.0 must be at least 0 and below 1"),
-        ("stage2", "draws", 0, "draws=0 must be greater than 0"),
+        ("stage2", "crops_per_face", 0, "crops_per_face=0 must be greater than 0"),
     ],
 )
 def test_a_number_out_of_range_is_refused_in_every_dataclass(part, field, value, message):

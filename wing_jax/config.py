@@ -17,6 +17,7 @@ from wing_jax.choices import (
     Center,
     Input,
     Occluded,
+    OutputBias,
     Parallel,
     PictureSize,
     Precision,
@@ -127,7 +128,7 @@ class ModelConfig:
     # For "plain" and "voting": channels, hidden, norm, dropout; for "voting": residual. See the classes for details.
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
     # start of training: "mean_shape": the network predicts the mean shape; "zero": as initialized
-    output_bias: Literal["zero", "mean_shape"] = "zero"
+    output_bias: OutputBias = "zero"
     # dtype of activations in training; parameters, loss and points are float32. "auto": bfloat16 on GPU and TPU
     precision: Precision = "auto"
 
@@ -207,17 +208,17 @@ class StageConfig:
 class SecondStageConfig(StageConfig):
     """The second network, on crops that the first stage has rotated upright and re-centered.
 
-    stage2_crops="predicted": the training crops are made by running the trained first stage on `draws` strong
+    stage2_crops="predicted": the training crops are made by running the trained first stage on `crops_per_face` strong
     augmentations of every face by stage 1's `augment`; "annotated": from the annotated points. In training, this
     stage's own, weaker `augment` is applied to either.
     """
 
     stage2_crops: Stage2Crops = "predicted"  # crops placed by the trained stage 1, or by the annotated points
-    draws: int = 8  # with predicted crops: augmented crops of each face
+    crops_per_face: int = 8  # with predicted crops: augmented crops of each face
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_above(self, "draws")
+        check_above(self, "crops_per_face")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -317,7 +318,7 @@ def load_config(path: str | Path) -> Config:
             table = PARSERS[ending](source)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}: {' '.join(str(error).split())[:200]}: correct the file") from error
-        return config_of(table, where=str(path))
+        return config_of(table, location=str(path))
     scope: dict = {"__file__": str(path)}
     try:
         exec(compile(source, str(path), "exec"), scope)
@@ -328,19 +329,19 @@ def load_config(path: str | Path) -> Config:
     return scope["config"]
 
 
-def config_of(table: Any, *, where: str) -> Config:
+def config_of(table: Any, *, location: str) -> Config:
     """Make a config from plain values, the output of `dataclasses.asdict`; with a `grid` it is a SweepConfig.
 
     Raises:
-      InputError: a field is unknown or missing, or its value is invalid; the message begins with `where`.
+      InputError: a field is unknown or missing, or its value is invalid; the message begins with `location`.
     """
     if not isinstance(table, dict):
-        raise InputError(f"{where}: expected a table of fields: see wing_jax.config.Config")
+        raise InputError(f"{location}: expected a table of fields: see wing_jax.config.Config")
     try:
         return _converter().structure(table, SweepConfig if "grid" in table else Config)
     except (cattrs.BaseValidationError, AttributeError, TypeError, ValueError, RecursionError) as error:
         messages = cattrs.transform_error(error, path="config", format_exception=_format_field_error)
-        raise InputError(f"{where}: {' '.join(messages[0].split())[:400]}") from error
+        raise InputError(f"{location}: {' '.join(messages[0].split())[:400]}") from error
 
 
 def _format_field_error(error: BaseException, expected: Any) -> str:

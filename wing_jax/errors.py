@@ -30,9 +30,9 @@ class NoFacesError(InputError):
 class TrainingInterrupted(Exception):
     """Training was asked to stop and has saved its state; the message names the step.
 
-    `together` is true if all processes of the training have stopped and saved.
+    `all_processes` is true if all processes of the training have stopped and saved.
     """
 
-    def __init__(self, message: str, *, together: bool = True):
+    def __init__(self, message: str, *, all_processes: bool = True):
         super().__init__(one_line(message))
-        self.together = together
+        self.all_processes = all_processes

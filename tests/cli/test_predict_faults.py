@@ -155,12 +155,12 @@ def test_files_given_by_name_behave_as_in_a_folder(folder, predict):
 def test_an_unreadable_file_is_named(folder, predict, monkeypatch):
     original = os.open
 
-    def refuse_p3(path, *arguments, **keywords):
+    def reject_p3(path, *arguments, **keywords):
         if str(path).endswith("p3.jpg"):
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return original(path, *arguments, **keywords)
 
-    monkeypatch.setattr(os, "open", refuse_p3)
+    monkeypatch.setattr(os, "open", reject_p3)
     status, output, errors = predict("f")
     assert (status, len(errors)) == (1, 1)
     assert "f/p3.jpg: cannot read this image (Permission denied)" in errors[0]

@@ -93,7 +93,7 @@ def test_scaling_and_scaling_back_changes_nothing(boxes, factor):
 def test_fitted_boxes_have_the_target_convention(side, x, y):
     faces = two_faces(boxes=np.float32([[20, 30, 80, 90], [0, -2, 40, 38]]))
     target = ShapeInBox(center=(x, y), side=side)
-    boxes = convert_boxes(faces.boxes, given=shape_in_box(faces), wanted=target)
+    boxes = convert_boxes(faces.boxes, source=shape_in_box(faces), target=target)
     measured = shape_in_box(two_faces(boxes=boxes))
     assert measured.side == pytest.approx(side, abs=2e-3)
     assert measured.center == pytest.approx((x, y), abs=2e-3)

@@ -36,7 +36,7 @@ def touch(path: Path) -> Path:
 
 def refusal(finder: PictureFinder, name: str) -> str:
     with pytest.raises(InputError) as caught:
-        finder.find(name, where="l:1")
+        finder.find(name, location="l:1")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("l:1: ")
     return str(caught.value)
@@ -44,7 +44,7 @@ def refusal(finder: PictureFinder, name: str) -> str:
 
 @pytest.mark.parametrize("name", ["a/b.jpg", "a\\b.jpg", "./a/b.jpg", "a//b.jpg", "a/c/../b.jpg", ".\\a\\b.jpg"])
 def test_names_below_the_folder(name):
-    path, photo = finder_below("/data").find(name, where="l:1")
+    path, photo = finder_below("/data").find(name, location="l:1")
     assert path == Path("/data/a/b.jpg")
     assert photo == "a/b.jpg"
 
@@ -68,7 +68,7 @@ def test_names_below_the_folder(name):
         ("a\0b.jpg", "is not a file name"),
         ("a\u2028b.jpg", "is not a file name"),
         ("a\ud800.jpg", "is not a file name"),
-        ("238 236 237 " * 3000, "36000 characters, is not a file name: write pixels to a file and name it"),
+        ("238 236 237 " * 3000, "36000 characters, is not a file name: write the pixels to a file"),
     ],
 )
 @pytest.mark.parametrize("finder", [finder_below("/data"), finder_of_list("/data/sets/l.csv")], ids=["set", "list"])
@@ -92,7 +92,7 @@ def test_no_name_leads_out(name):
             finder_of_list("l.csv", images=str(root)),
         ):
             try:
-                path, _ = finder.find(name, where="l:1")
+                path, _ = finder.find(name, location="l:1")
             except InputError:
                 continue
             folders = [os.path.abspath(inside) for inside in finder.inside]
@@ -101,14 +101,14 @@ def test_no_name_leads_out(name):
 
 @pytest.mark.parametrize("name", ODD)
 def test_ordinary_names_of_files_are_found(tmp_path, name):
-    assert finder_of_list(tmp_path / "l.csv").find(touch(tmp_path / name).name, where="")[0] == tmp_path / name
+    assert finder_of_list(tmp_path / "l.csv").find(touch(tmp_path / name).name, location="")[0] == tmp_path / name
 
 
 def test_a_name_may_really_contain_a_backslash(tmp_path):
     touch(tmp_path / "a" / "b.jpg")
-    assert finder_of_list(tmp_path / "l.csv").find("a\\b.jpg", where="")[0] == tmp_path / "a" / "b.jpg"
+    assert finder_of_list(tmp_path / "l.csv").find("a\\b.jpg", location="")[0] == tmp_path / "a" / "b.jpg"
     touch(tmp_path / "a\\b.jpg")
-    assert finder_of_list(tmp_path / "l.csv").find("a\\b.jpg", where="")[0] == tmp_path / "a\\b.jpg"
+    assert finder_of_list(tmp_path / "l.csv").find("a\\b.jpg", location="")[0] == tmp_path / "a\\b.jpg"
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,11 @@ def test_a_name_may_really_contain_a_backslash(tmp_path):
 def test_locations_of_lists_and_pictures(tmp_path, monkeypatch, listing, name, picture, photo):
     touch(tmp_path / picture)
     touch(tmp_path / listing)
-    assert finder_of_list(tmp_path / listing).find(name, where="") == (tmp_path / picture, photo)
+    assert finder_of_list(tmp_path / listing).find(name, location="") == (tmp_path / picture, photo)
     absolute = str(tmp_path / picture)
-    assert finder_of_list(tmp_path / listing).find(absolute, where="")[0] == tmp_path / picture
+    assert finder_of_list(tmp_path / listing).find(absolute, location="")[0] == tmp_path / picture
     monkeypatch.chdir((tmp_path / listing).parent)
-    path, _ = finder_of_list(Path(listing).name).find(name, where="")
+    path, _ = finder_of_list(Path(listing).name).find(name, location="")
     assert path.samefile(tmp_path / picture)
 
 
@@ -156,18 +156,18 @@ def test_other_folders_beside_a_list_are_not_searched(tmp_path, name):
 def test_the_folder_of_pictures_can_be_set(tmp_path, name):
     touch(tmp_path / "photos" / "x.jpg")
     finder = finder_of_list(tmp_path / "lists" / "l.csv", images=str(tmp_path / "photos"))
-    assert finder.find(name, where="") == (tmp_path / "photos" / "x.jpg", "x.jpg")
+    assert finder.find(name, location="") == (tmp_path / "photos" / "x.jpg", "x.jpg")
 
 
 def test_the_longest_part_of_a_name_is_tried_first_and_duplicates_are_rejected(tmp_path):
     touch(tmp_path / "photos" / "a" / "x.jpg")
     touch(tmp_path / "photos" / "x.jpg")
     finder = finder_of_list(tmp_path / "l.csv", images=str(tmp_path / "photos"))
-    assert finder.find("/home/a/x.jpg", where="")[0] == tmp_path / "photos" / "a" / "x.jpg"
-    assert finder.find("/home/b/x.jpg", where="")[0] == tmp_path / "photos" / "x.jpg"
-    assert finder.find("b/x.jpg", where="")[0] == tmp_path / "photos" / "x.jpg"
+    assert finder.find("/home/a/x.jpg", location="")[0] == tmp_path / "photos" / "a" / "x.jpg"
+    assert finder.find("/home/b/x.jpg", location="")[0] == tmp_path / "photos" / "x.jpg"
+    assert finder.find("b/x.jpg", location="")[0] == tmp_path / "photos" / "x.jpg"
     assert "'/home/c/x.jpg' and 'home/b/x.jpg' would both be " in refusal(finder, "/home/c/x.jpg")
-    assert finder.find("/home/b/missing.jpg", where="")[0] == tmp_path / "photos" / "home" / "b" / "missing.jpg"
+    assert finder.find("/home/b/missing.jpg", location="")[0] == tmp_path / "photos" / "home" / "b" / "missing.jpg"
     with pytest.raises(InputError, match="no such folder: pass the folder of the list's pictures"):
         finder_of_list(tmp_path / "l.csv", images=str(tmp_path / "none"))
 
@@ -186,17 +186,19 @@ def test_the_longest_part_of_a_name_is_tried_first_and_duplicates_are_rejected(t
 def test_other_spellings_of_a_name_are_found(tmp_path, name, file):
     touch(tmp_path / file)
     if not os.path.lexists(tmp_path / name):  # a file system may treat both as the same
-        path, photo = finder_of_list(tmp_path / "l.csv").find(name, where="")
+        path, photo = finder_of_list(tmp_path / "l.csv").find(name, location="")
         assert path.samefile(tmp_path / file)
         assert photo == unicodedata.normalize("NFC", name)
-        assert finder_of_list("l.csv", images=str(tmp_path)).find(f"/b/{name}", where="")[0].samefile(tmp_path / file)
+        assert (
+            finder_of_list("l.csv", images=str(tmp_path)).find(f"/b/{name}", location="")[0].samefile(tmp_path / file)
+        )
 
 
 def test_ambiguous_spellings_are_not_resolved(tmp_path):
     touch(tmp_path / "A.JPG")
     touch(tmp_path / "a.JPG")
     if len(os.listdir(tmp_path)) == 2:
-        assert not finder_of_list(tmp_path / "l.csv").find("a.jpg", where="")[0].exists()
+        assert not finder_of_list(tmp_path / "l.csv").find("a.jpg", location="")[0].exists()
 
 
 def test_each_folder_is_listed_once(tmp_path, monkeypatch):
@@ -207,8 +209,8 @@ def test_each_folder_is_listed_once(tmp_path, monkeypatch):
     for number in range(50):
         touch(tmp_path / f"x{number}.JPG")
     for number in range(50):
-        assert finder.find(f"X{number}.jpg", where="")[0].exists()
-        finder.find(f"missing{number}.jpg", where="")
+        assert finder.find(f"X{number}.jpg", location="")[0].exists()
+        finder.find(f"missing{number}.jpg", location="")
     assert folders == [str(tmp_path)]
 
 

@@ -338,7 +338,7 @@ def test_a_config_accepts_the_option():
     assert data.picture_size == "rescale"
     table = {"name": "x", "data": {"name": "coco", "picture_size": "guess"}}
     with pytest.raises(InputError, match="picture_size"):
-        config_of(table, where="a config")
+        config_of(table, location="a config")
 
 
 def test_the_size_of_encoded_bytes_is_read(tmp_path):

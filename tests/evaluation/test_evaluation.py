@@ -259,7 +259,7 @@ def test_a_wrong_localizer_or_wrong_faces_are_rejected():
 @pytest.mark.slow
 def test_the_report_is_written_and_the_plot_shows_the_curves(tmp_path):
     evaluation = evaluate(FixedLocalizer(), faces_in_memory(), jitter=0.1)
-    index = evaluation.report(tmp_path / "report", title="My model", facts={"model": "fixed"})
+    index = evaluation.report(tmp_path / "report", title="My model", details={"model": "fixed"})
     assert index == tmp_path / "report" / "index.html"
     assert "My model" in index.read_text(encoding="utf-8")
     assert json.loads((tmp_path / "report" / "results.json").read_text()) == evaluation.to_dict()["results"]

@@ -74,6 +74,6 @@ def test_the_command_line_predicts_with_it(command, tmp_path):
     (table,) = (tmp_path / "out").glob("*.csv")
     with table.open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == 1
-    refused = command("predict", "mtfl", "face.png", "--detector", "middle_box", "--output", "out2")
-    assert refused.returncode == 2
-    assert "middle_boxes" in refused.stderr.splitlines()[-1]
+    rejected = command("predict", "mtfl", "face.png", "--detector", "middle_box", "--output", "out2")
+    assert rejected.returncode == 2
+    assert "middle_boxes" in rejected.stderr.splitlines()[-1]

@@ -59,6 +59,6 @@ def test_the_command_line_accepts_it(command, tmp_path):
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "exported" / "model.json").read_text(encoding="utf-8"))["stages"]
     assert (tmp_path / "exported" / "stage1.jax").stat().st_size > 0
-    refused = command("export", "mtfl", "--to", "jax_texts", "--output", "again")
-    assert refused.returncode == 2
-    assert "jax_text" in refused.stderr.splitlines()[-1]
+    rejected = command("export", "mtfl", "--to", "jax_texts", "--output", "again")
+    assert rejected.returncode == 2
+    assert "jax_text" in rejected.stderr.splitlines()[-1]

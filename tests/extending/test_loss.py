@@ -132,9 +132,9 @@ def test_the_command_line_trains_with_it(command, config, tmp_path):
     assert json.loads((run / "config.json").read_text())["stage1"]["loss"] == {
         "name": "log_cosh", "params": {"scale": 2.0}, "reference_size": None, "reduction": "mean",
     }  # fmt: skip
-    refused = command("train", config, "--stage1.loss.name", "log_cosh", "--stage1.loss.params.width=3")
-    assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1] == "wing-jax: the loss 'log_cosh' has no parameter width: use scale"
+    rejected = command("train", config, "--stage1.loss.name", "log_cosh", "--stage1.loss.params.width=3")
+    assert rejected.returncode == 2
+    assert rejected.stderr.splitlines()[-1] == "wing-jax: the loss 'log_cosh' has no parameter width: use scale"
 
 
 @pytest.mark.slow

@@ -128,6 +128,6 @@ def test_the_command_line_trains_evaluates_and_loads_it(command, config, tmp_pat
     assert result.returncode == 0, result.stderr
     (stage,) = Localizer.load(run).stages
     assert (stage.model.width, stage.model.widths) == (6, (7,))
-    refused = command("train", config, "--name", "other", "--stage1.model.name", "TwoLayer")
-    assert refused.returncode == 2
-    assert "no network is called 'TwoLayer': did you mean TwoLayers?" in refused.stderr.splitlines()[-1]
+    rejected = command("train", config, "--name", "other", "--stage1.model.name", "TwoLayer")
+    assert rejected.returncode == 2
+    assert "no network is called 'TwoLayer': did you mean TwoLayers?" in rejected.stderr.splitlines()[-1]

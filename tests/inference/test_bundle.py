@@ -1,4 +1,4 @@
-"""Models on disk: written atomically, read back bit for bit, refused in one line if corrupted."""
+"""Models on disk: written atomically, read back bit for bit, rejected in one line if corrupted."""
 
 import json
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ def folder(tmp_path):
     return write_bundle(tmp_path / "model", MANIFEST, ARRAYS)
 
 
-def refused(folder, read=read_bundle):
+def rejected(folder, read=read_bundle):
     """Return the one-line error for a bundle that cannot be read."""
     with pytest.raises(InputError) as error:
         read(folder)
@@ -63,24 +63,24 @@ def test_model_json_is_accepted(folder):
 @pytest.mark.parametrize("name", ["", "model.json"])
 def test_missing_model_is_named(folder, name):
     (folder / "model.json").unlink()
-    assert "no model here" in refused(folder / "elsewhere" if not name else folder)
+    assert "no model here" in rejected(folder / "elsewhere" if not name else folder)
 
 
 @pytest.mark.parametrize("text", ["", '{"format": 2, "sch', "not json"])
 def test_broken_json(folder, text):
     (folder / "model.json").write_text(text)
-    assert "not valid JSON" in refused(folder)
+    assert "not valid JSON" in rejected(folder)
 
 
 @pytest.mark.parametrize("content", [[], 3, {}, {"format": 99}])
 def test_unknown_format(folder, content):
     (folder / "model.json").write_text(json.dumps(content))
-    assert "bundle format 2" in refused(folder)
+    assert "bundle format 2" in rejected(folder)
 
 
 def test_missing_weights(folder):
     (folder / "weights.npz").unlink()
-    assert "weights.npz" in refused(folder)
+    assert "weights.npz" in rejected(folder)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.9, 0.999])
@@ -88,7 +88,7 @@ def test_truncated_weights(folder, fraction):
     path = folder / "weights.npz"
     content = path.read_bytes()
     path.write_bytes(content[: int(fraction * len(content))])
-    assert "corrupted or missing" in refused(folder)
+    assert "corrupted or missing" in rejected(folder)
 
 
 def test_changed_byte_in_the_weights(folder):
@@ -96,13 +96,13 @@ def test_changed_byte_in_the_weights(folder):
     content = bytearray(path.read_bytes())
     content[1000] ^= 1
     path.write_bytes(content)
-    assert "corrupted or missing" in refused(folder)
+    assert "corrupted or missing" in rejected(folder)
 
 
 def test_single_array_in_place_of_the_weights(folder):
     with (folder / "weights.npz").open("wb") as file:
         np.save(file, np.zeros(3))
-    assert "corrupted or missing" in refused(folder)
+    assert "corrupted or missing" in rejected(folder)
 
 
 def test_pickled_objects_are_never_loaded(folder):
@@ -111,7 +111,7 @@ def test_pickled_objects_are_never_loaded(folder):
             return (pytest.fail, ("a pickle was run",))
 
     np.savez(folder / "weights.npz", trap=np.array([Trap()], dtype=object))
-    assert "corrupted or missing" in refused(folder)
+    assert "corrupted or missing" in rejected(folder)
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ def test_pickled_objects_are_never_loaded(folder):
 )
 def test_invalid_manifest(folder, change):
     (folder / "model.json").write_text(json.dumps({"format": 2, **MANIFEST, **change}))
-    assert "incomplete or invalid model" in refused(folder, Localizer.load)
+    assert "incomplete or invalid model" in rejected(folder, Localizer.load)
 
 
 @pytest.mark.parametrize("key", list(MANIFEST))
 def test_manifest_without_a_key(folder, key):
     rest = {name: value for name, value in MANIFEST.items() if name != key}
     (folder / "model.json").write_text(json.dumps({"format": 2, **rest}))
-    assert key in refused(folder, Localizer.load)
+    assert key in rejected(folder, Localizer.load)
 
 
 def test_failed_write_leaves_the_old_bundle(folder, monkeypatch):
@@ -296,7 +296,7 @@ class Shallower(Plain):
 )  # fmt: skip
 def test_a_model_that_does_not_match_is_refused_in_one_line(tmp_path, saved, model, message):
     folder = localizer_of(saved).save(tmp_path / "model")
-    assert message in refused(folder, lambda folder: Localizer.load(folder, model=model))
+    assert message in rejected(folder, lambda folder: Localizer.load(folder, model=model))
 
 
 def test_no_code_is_loaded_from_a_bundle(tmp_path):
@@ -305,10 +305,10 @@ def test_no_code_is_loaded_from_a_bundle(tmp_path):
     manifest = json.loads((folder / "model.json").read_text())
     manifest["stages"][0]["model"] = {"custom": "os.system\nimport os"}
     (folder / "model.json").write_text(json.dumps(manifest))
-    assert "the network is of class os.system\\nimport os, which is not registered" in refused(folder, Localizer.load)
+    assert "the network is of class os.system\\nimport os, which is not registered" in rejected(folder, Localizer.load)
     manifest["stages"][0]["model"] = {"name": "os.system", "points": 5}
     (folder / "model.json").write_text(json.dumps(manifest))
-    assert "no network is called 'os.system'" in refused(folder, Localizer.load)
+    assert "no network is called 'os.system'" in rejected(folder, Localizer.load)
 
 
 class Keyed(Plain):
@@ -338,4 +338,4 @@ def test_variables_that_are_not_arrays_of_numbers_are_refused(tmp_path):
 )
 def test_invalid_metadata(folder, change, message):
     (folder / "model.json").write_text(json.dumps({"format": 2, **MANIFEST, "metadata": change}))
-    assert message in refused(folder, Localizer.load)
+    assert message in rejected(folder, Localizer.load)

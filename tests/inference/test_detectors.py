@@ -119,7 +119,7 @@ def test_boxes_about_is_the_inverse_of_shape_in_boxes(faces):
     assert shape.side == pytest.approx(FIXED.side, abs=1e-3)
     np.testing.assert_allclose(shape.center, FIXED.center, atol=1e-3)
     np.testing.assert_allclose(shape_spread(faces.points, faces.visible, boxes), 0, atol=1e-5)
-    moved = convert_boxes(boxes, given=FIXED, wanted=FIVE_POINT_BOXES["mtcnn"])
+    moved = convert_boxes(boxes, source=FIXED, target=FIVE_POINT_BOXES["mtcnn"])
     np.testing.assert_allclose(moved, boxes_of_shapes(faces.points, FIVE_POINT_BOXES["mtcnn"]), atol=0.01)
 
 
@@ -235,17 +235,17 @@ def test_the_command_writes_to_the_folder_of_the_model_or_to_output(faces, folde
     assert set(Localizer.load("run").metadata.detectors) == {"libfacedetection"}
     assert [path.name for path in (folder / "run").iterdir()] == ["model"]
 
-    def refused(*options):
+    def rejected(*options):
         with pytest.raises(SystemExit) as error:
             main([*source, *options])
         assert error.value.code == 2
         assert list((folder / "w300").iterdir()) == []
         return capsys.readouterr().err
 
-    assert "'w300' is a pretrained model, which is never changed: pass --output" in refused("--model", "w300")
-    assert "would be used instead of the pretrained model" in refused("--model", "w300", "--output", "w300")
-    assert "pass --model too" in refused("--output", "mine")
-    assert "nowhere: no model here" in refused("--model", "nowhere")
+    assert "'w300' is a pretrained model, which is never changed: pass --output" in rejected("--model", "w300")
+    assert "would be used instead of the pretrained model" in rejected("--model", "w300", "--output", "w300")
+    assert "pass --model too" in rejected("--output", "mine")
+    assert "nowhere: no model here" in rejected("--model", "nowhere")
 
     main([*source, "--model", "w300", "--output", "mine"])
     assert "Saved the detector calibration to mine" in capsys.readouterr().out

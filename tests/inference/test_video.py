@@ -122,8 +122,8 @@ def test_a_video_without_readable_frames(clip, monkeypatch):
 
 def test_a_path_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    refused = pytest.raises(InputError, match=r"clip\.mp4: cannot write this video")
-    with VideoWriter(tmp_path / "file" / "clip.mp4", rate=25) as writer, refused:
+    rejected = pytest.raises(InputError, match=r"clip\.mp4: cannot write this video")
+    with VideoWriter(tmp_path / "file" / "clip.mp4", rate=25) as writer, rejected:
         writer.write(frames()[0])
 
 

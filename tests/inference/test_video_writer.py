@@ -145,10 +145,10 @@ with VideoWriter(sys.argv[1]) as writer:
 
 def test_an_error_while_writing_leaves_the_previous_file(tmp_path, monkeypatch):
     before = write_video(tmp_path / "a.mp4", numbered(3)).read_bytes()
-    refused = pytest.raises(
+    rejected = pytest.raises(
         InputError, match=r"a\.mp4: cannot write this video \(No space left on device\): free disk space"
     )
-    with refused, VideoWriter(tmp_path / "a.mp4") as writer:
+    with rejected, VideoWriter(tmp_path / "a.mp4") as writer:
         writer.write(numbered(1)[0])
 
         def full(packets):

@@ -47,10 +47,10 @@ def face_crops() -> FaceCrops:
     )
 
 
-def make_transforms(draws: int = 1) -> np.ndarray:
-    """Return the transforms of `draws` crops of each face, each shifted by one more pixel."""
-    shift = 5 + np.arange(draws, dtype=np.float32)
-    transforms = np.zeros((FACES, draws, 2, 3), np.float32)
+def make_transforms(crops_per_face: int = 1) -> np.ndarray:
+    """Return the transforms of `crops_per_face` crops of each face, each shifted by one more pixel."""
+    shift = 5 + np.arange(crops_per_face, dtype=np.float32)
+    transforms = np.zeros((FACES, crops_per_face, 2, 3), np.float32)
     transforms[..., 0, 0] = transforms[..., 1, 1] = 1.25
     transforms[..., 2] = shift[None, :, None]
     return transforms
@@ -203,11 +203,11 @@ def test_without_augmentation_the_stream_has_the_fixed_crops(face_crops):
 
 def test_each_of_several_crops_of_a_face_is_drawn_about_equally_often(face_crops):
     host_input = make_input(face_crops, crop_to_image=make_transforms(4), augment=(), batch_size=25)
-    draws = np.concatenate([host_input.cut(step).crop_to_image for step in range(24)])[:, 0, 2] - 5
-    assert set(draws.tolist()) == {0, 1, 2, 3}
-    counts = np.bincount(draws.astype(int))
+    chosen = np.concatenate([host_input.cut(step).crop_to_image for step in range(24)])[:, 0, 2] - 5
+    assert set(chosen.tolist()) == {0, 1, 2, 3}
+    counts = np.bincount(chosen.astype(int))
     assert np.abs(counts - 150).max() < 45  # four standard deviations
-    assert len({tuple(epoch) for epoch in draws[:594].reshape(54, 11)}) > 50
+    assert len({tuple(epoch) for epoch in chosen[:594].reshape(54, 11)}) > 50
 
 
 def host_and_device_batches(face_crops: FaceCrops, host: HostInput, steps: int) -> list[tuple[Batch, Batch]]:
@@ -237,11 +237,11 @@ TOLERANCES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("draws", [1, 3])
+@pytest.mark.parametrize("crops_per_face", [1, 3])
 @pytest.mark.parametrize("kind", TOLERANCES)
-def test_both_inputs_make_the_same_batches(face_crops, kind, draws):
+def test_both_inputs_make_the_same_batches(face_crops, kind, crops_per_face):
     augmentations, mean, maximum = TOLERANCES[kind]
-    host_input = make_input(face_crops, augment=augmentations, crop_to_image=make_transforms(draws))
+    host_input = make_input(face_crops, augment=augmentations, crop_to_image=make_transforms(crops_per_face))
     for host, device in host_and_device_batches(face_crops, host_input, 6):
         np.testing.assert_allclose(host.points, device.points, atol=1e-4)
         np.testing.assert_array_equal(host.visible, device.visible)

@@ -1,4 +1,4 @@
-"""Images and boxes that Python users pass: accepted if the meaning is clear, otherwise refused in one line that names
+"""Images and boxes that Python users pass: accepted if the meaning is clear, otherwise rejected in one line that names
 what was passed and what is expected."""
 
 import pathlib

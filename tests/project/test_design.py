@@ -56,7 +56,7 @@ def shorten(recipe, steps):
     small = {"steps": steps, "batch_size": 8, "evaluate_every": steps, "optimizer": optax.adam(1e-3)}
     stages = [
         dataclasses.replace(first, model=wj.models.TINY, input_size=32, **small),
-        dataclasses.replace(second, model=wj.models.TINY, input_size=32, draws=2, **small),
+        dataclasses.replace(second, model=wj.models.TINY, input_size=32, crops_per_face=2, **small),
     ]
     return dataclasses.replace(recipe, stages=stages)
 

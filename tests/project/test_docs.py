@@ -258,7 +258,7 @@ def test_invalid_lines_are_found(line, wrong):
 
 
 def test_valid_lines_have_no_faults():
-    line = "WING_JAX_DATA=/data .venv/bin/wing-jax train configs/w300.py \\\n  --stage2.draws=4 --name x  # a comment"
+    line = "WING_JAX_DATA=/data .venv/bin/wing-jax train configs/w300.py \\\n  --stage2.steps=4 --name x  # a comment"
     assert [faults(words) for words in commands(f"```\n{line}\n```\n")] == [[]]
     assert faults(["train", "w300", "--data", "w300", "--root", "300w"]) == []
     assert faults(["data", "show", "300w", "--no-numbers"]) == []

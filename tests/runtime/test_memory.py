@@ -1,4 +1,4 @@
-"""Sizes that do not fit into memory are refused before allocation, or reported in one line afterwards."""
+"""Sizes that do not fit into memory are rejected before allocation, or reported in one line afterwards."""
 
 import resource
 import subprocess
@@ -19,7 +19,7 @@ from wing_jax.runtime import memory
 
 
 def refusal(capsys, *arguments: object) -> str:
-    """Run a command that must be refused and return its message."""
+    """Run a command that must be rejected and return its message."""
     with pytest.raises(SystemExit) as stopped:
         main([*map(str, arguments)])
     assert stopped.value.code == 2
@@ -44,11 +44,11 @@ def test_available_memory_is_the_minimum_of_the_limits(tmp_path):
 
 
 def test_more_than_the_available_memory_is_refused():
-    memory.refuse_beyond(4096, what="it", fix="less")
+    memory.require_memory(4096, what="it", fix="less")
     with pytest.raises(
         InputError, match=r"^it: needs 5,000,000,000\.0 GB of memory, but only [\d,]+\.\d GB are free: less$"
     ):
-        memory.refuse_beyond(5 * 10**18, what="it", fix="less")
+        memory.require_memory(5 * 10**18, what="it", fix="less")
 
 
 def test_the_limit_of_the_process_is_used():
@@ -64,14 +64,14 @@ def test_out_of_memory_errors_of_libraries_are_recognized():
     blank = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(cv2.error) as out_of_memory:
         cv2.copyMakeBorder(blank, 2_000_000, 2_000_000, 2_000_000, 2_000_000, cv2.BORDER_REPLICATE)
-    assert memory.ran_out(out_of_memory.value)
+    assert memory.is_out_of_memory(out_of_memory.value)
     with pytest.raises(cv2.error) as other:
         cv2.cvtColor(blank[..., 0], cv2.COLOR_RGB2GRAY)
-    assert not memory.ran_out(other.value)
-    assert memory.ran_out(MemoryError())
-    assert memory.ran_out(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
-    assert not memory.ran_out(RuntimeError("something else"))
-    assert not memory.ran_out(ValueError("RESOURCE_EXHAUSTED"))
+    assert not memory.is_out_of_memory(other.value)
+    assert memory.is_out_of_memory(MemoryError())
+    assert memory.is_out_of_memory(RuntimeError("RESOURCE_EXHAUSTED: Out of memory"))
+    assert not memory.is_out_of_memory(RuntimeError("something else"))
+    assert not memory.is_out_of_memory(ValueError("RESOURCE_EXHAUSTED"))
 
 
 @pytest.mark.slow
@@ -89,7 +89,7 @@ def test_out_of_memory_errors_of_libraries_are_recognized():
 def test_a_command_that_runs_out_of_memory_reports_it_in_one_line(error, status, message):
     """In a new process, because a registered reader stays registered."""
     script = (
-        "import wing_jax\nfrom wing_jax.cli.main import main\n@wing_jax.register_reader(rootless=True)\n"
+        "import wing_jax\nfrom wing_jax.cli.main import main\n@wing_jax.register_reader(root_optional=True)\n"
         f"def read_starved(root, split, count, seed): raise {error}\nmain(['data', 'stats', '--data', 'starved'])"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)

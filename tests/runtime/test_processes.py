@@ -1,4 +1,4 @@
-"""JAX where it cannot work: refused at once after a fork, and in one line if the platform is not available."""
+"""JAX where it cannot work: rejected at once after a fork, and in one line if the platform is not available."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ def report(name, work):
         work()
         print(name, "works", flush=True)
     except InputError as error:
-        print(name, "refused:", error, flush=True)
+        print(name, "rejected:", error, flush=True)
 
 def run_forked(work):
     child = os.fork()
@@ -72,7 +72,7 @@ def test_a_child_forked_after_jax_was_used_is_refused_with_the_alternatives():
     lines = run(FORK + USE_IN_CHILD)
     assert len(lines) == 11
     for line in lines:
-        assert "refused: this process was forked from one that had used JAX" in line
+        assert "rejected: this process was forked from one that had used JAX" in line
         assert 'get_context("spawn")' in line
         assert "DataLoader" in line
 

@@ -1,7 +1,7 @@
 """Programs with JAX's strict settings: prediction, losses, geometry and the input work under them; training uses the
 default settings, because optax does not work under strict promotion.
 
-Outside of `jit`, the transfer guard refuses arithmetic of JAX arrays with Python numbers, such as `jnp.ones(2) + 1`, so
+Outside of `jit`, the transfer guard rejects arithmetic of JAX arrays with Python numbers, such as `jnp.ones(2) + 1`, so
 losses and geometry are tested inside `jit`.
 """
 

@@ -11,7 +11,7 @@ import pytest
 
 from wing_jax.errors import InputError, TrainingInterrupted
 from wing_jax.runtime import termination
-from wing_jax.runtime.locks import only_writer
+from wing_jax.runtime.locks import exclusive_access
 
 
 def terminate():
@@ -126,8 +126,8 @@ def test_a_training_in_another_thread_does_not_change_ctrl_c():
 
 HOLD_LOCK = """
 import sys, time
-from wing_jax.runtime.locks import only_writer
-with only_writer(sys.argv[1], doing="trains", instead="stop it"):
+from wing_jax.runtime.locks import exclusive_access
+with exclusive_access(sys.argv[1], verb="trains", hint="stop it"):
     print("locked", flush=True)
     time.sleep(120)
 """
@@ -139,19 +139,19 @@ def test_a_lock_excludes_other_processes_and_ends_with_its_process(tmp_path):
     try:
         assert holder.stdout.readline() == "locked\n"
         message = r"x: another process packs in this folder: wait until it ends, or go away"
-        with pytest.raises(InputError, match=message), only_writer(folder, doing="packs", instead="go away"):
+        with pytest.raises(InputError, match=message), exclusive_access(folder, verb="packs", hint="go away"):
             pytest.fail("two processes have the lock")
     finally:
         holder.kill()
         holder.communicate()
-    with only_writer(folder, doing="packs", instead="go away"):
+    with exclusive_access(folder, verb="packs", hint="go away"):
         pass
     assert list(folder.parent.iterdir()) == []  # the lock file is deleted
 
 
 def test_a_folder_that_cannot_be_created_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    lock = only_writer(tmp_path / "file" / "run", doing="trains", instead="stop it")
+    lock = exclusive_access(tmp_path / "file" / "run", verb="trains", hint="stop it")
     with pytest.raises(InputError, match="cannot be written to"), lock:
         pytest.fail("a folder inside a file")
 
@@ -160,12 +160,12 @@ COUNT_WITH_LOCK = """
 import sys, time
 from pathlib import Path
 from wing_jax.errors import InputError
-from wing_jax.runtime.locks import only_writer
+from wing_jax.runtime.locks import exclusive_access
 counter = Path(sys.argv[2])
 count = 0
 while count < 200:
     try:
-        with only_writer(sys.argv[1], doing="counts", instead="go away"):
+        with exclusive_access(sys.argv[1], verb="counts", hint="go away"):
             counter.write_text(str(int(counter.read_text()) + 1))
             count += 1
     except InputError:

@@ -36,9 +36,9 @@ def make_face_crops() -> FaceCrops:
     )
 
 
-def make_transforms(draws: int = 1) -> np.ndarray:
-    """Return the transforms of `draws` crops of each face, each shifted by one more pixel."""
-    transforms = np.zeros((FACES, draws, 2, 3), np.float32)
+def make_transforms(crops_per_face: int = 1) -> np.ndarray:
+    """Return the transforms of `crops_per_face` crops of each face, each shifted by one more pixel."""
+    transforms = np.zeros((FACES, crops_per_face, 2, 3), np.float32)
     transforms[..., 0, 0] = transforms[..., 1, 1] = 1.25
-    transforms[..., 2] = (5 + np.arange(draws, dtype=np.float32))[None, :, None]
+    transforms[..., 2] = (5 + np.arange(crops_per_face, dtype=np.float32))[None, :, None]
     return transforms

@@ -66,7 +66,7 @@ def write_report(folder, *, truth=None, faces_per_sheet=3, **changes):
     evaluation = evaluate_with_jitter(truth)
     arguments = {
         "title": "Wing & <others>",
-        "facts": {"model": "tiny", "command": "wing-jax evaluate a&b"},
+        "details": {"model": "tiny", "command": "wing-jax evaluate a&b"},
         "measurements": evaluation.measurements,
         "faces": evaluation.faces,
         "predicted": evaluation.points,

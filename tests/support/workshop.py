@@ -40,7 +40,7 @@ config = Config(
         margin=1.3, steps={STEPS[1]}, **stage
     ),
     stage2=SecondStageConfig(
-        margin=1.25, steps={STEPS[2]}, draws=2, **stage
+        margin=1.25, steps={STEPS[2]}, crops_per_face=2, **stage
     ),
     devices=1,
 )

@@ -147,7 +147,9 @@ def oracle_stage(face_crops: FaceCrops, *, error: float) -> Stage:
     return Stage(model=model, variables={}, input_size=32, face_crop_size=80, margin=1.5, center=(0.05, -0.05))
 
 
-def augmented_transforms(face_crops: FaceCrops, *, error: float, draws: int = 3, seed: int = 1, extra=()) -> np.ndarray:
+def augmented_transforms(
+    face_crops: FaceCrops, *, error: float, crops_per_face: int = 3, seed: int = 1, extra=()
+) -> np.ndarray:
     """Return the transforms of second-stage crops from the oracle's points on augmented crops."""
     return crops.augmented_predicted_transforms(
         oracle_stage(face_crops, error=error),
@@ -157,7 +159,7 @@ def augmented_transforms(face_crops: FaceCrops, *, error: float, draws: int = 3,
         target_size=160,
         augment=(augment.rotation(30.0), augment.translation(0.1), augment.scale(0.1), *extra),
         flip=MTFL_5.flip,
-        draws=draws,
+        crops_per_face=crops_per_face,
         seed=seed,
     )
 
@@ -187,7 +189,7 @@ def test_crops_without_augmentation_are_those_of_the_predicted_points(face_crops
 
 @pytest.mark.slow
 def test_an_imperfect_first_stage_gives_every_draw_a_different_crop(face_crops):
-    transforms = augmented_transforms(face_crops, error=4.0, draws=4)
+    transforms = augmented_transforms(face_crops, error=4.0, crops_per_face=4)
     assert (np.abs(transforms[..., 0, 0]) > 0).all()
     assert len({tuple(transform.ravel()) for transform in transforms.reshape(-1, 2, 3)}) == FACES * 4
     larger = (face_crops.points + 0.5) * 2 - 0.5

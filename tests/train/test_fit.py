@@ -92,7 +92,7 @@ def test_a_users_loss_is_in_pixels_of_the_crop_and_a_built_in_one_is_rescaled(fa
 
 @pytest.mark.slow
 def test_two_stages_and_a_recipe(faces):
-    stages = [stage(), stage(steps=4, draws=2)]
+    stages = [stage(), stage(steps=4, crops_per_face=2)]
     result = train(faces, Recipe(stages=stages, balance=hsm(bins=3, cap=3)))
     assert len(result.localizer.stages) == 2
     assert {row["stage"] for row in result.history} == {1, 2}
@@ -107,7 +107,7 @@ def test_callbacks_see_the_progress_and_can_end_a_stage(faces):
         calls.append((progress.stage, progress.step))
         return progress.step >= 4
 
-    result = train(faces, [stage(), stage(steps=3, draws=1)], callbacks=[stop_at_four])
+    result = train(faces, [stage(), stage(steps=3, crops_per_face=1)], callbacks=[stop_at_four])
     assert max(step for number, step in calls if number == 1) == 4
     assert max(step for number, step in calls if number == 2) == 3  # a callback ends its own stage only
     assert result.history[-1]["step"] == 3
@@ -123,13 +123,13 @@ def test_ctrl_c_returns_the_result_so_far(faces, tmp_path, storage):
             os.kill(os.getpid(), signal.SIGINT)
 
     folder = tmp_path / "run" if storage == "folder" else None
-    result = train(faces, [stage(), stage(draws=1)], callbacks=[interrupt], folder=folder)
+    result = train(faces, [stage(), stage(crops_per_face=1)], callbacks=[interrupt], folder=folder)
     assert result.interrupted
     assert len(result.localizer.stages) == 1
     assert 3 <= result.history[-1]["step"] < 8
     if folder:
         assert not (folder / "model").exists()
-        resumed = train(faces, [stage(), stage(draws=1)], folder=folder)
+        resumed = train(faces, [stage(), stage(crops_per_face=1)], folder=folder)
         assert not resumed.interrupted
         assert [row["step"] for row in resumed.history if row["stage"] == 1] == list(range(1, 9))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -227,7 +227,7 @@ def test_invalid_arguments_are_refused_in_one_line(faces, arguments, message, un
         ("reduction", "sum", "reduction='sum' must be one of 'sum_over_points_mean_over_batch', 'mean'"),
         ("center", "eyes", "center='eyes' must be one of 'box', 'shape'"),
         ("precision", "float16", "precision='float16' must be one of 'auto', 'float32', 'bfloat16'"),
-        ("start", "zero", "start='zero' must be one of 'mean_shape', 'random'"),
+        ("output_bias", "mean", "output_bias='mean' must be one of 'mean_shape', 'zero'"),
         ("ema", 1.0, "ema=1.0 must be at least 0 and below 1"),
     ],
 )

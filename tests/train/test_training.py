@@ -28,7 +28,7 @@ from wing_jax.from_config.train import first_setup, record_of, train, training_d
 from wing_jax.geometry import crop_of_box
 from wing_jax.inference.localizer import Localizer
 from wing_jax.models import TINY
-from wing_jax.runtime.locks import only_writer
+from wing_jax.runtime.locks import exclusive_access
 from wing_jax.schemes import MTFL_5
 from wing_jax.train import crops
 from wing_jax.train.fit import fit
@@ -295,7 +295,7 @@ def test_a_validation_nme_of_nan_stops_the_run_before_its_checkpoint(workshop, t
 
 
 def test_a_second_run_in_the_same_folder_is_refused(run_copy, capsys):
-    with only_writer(run_copy, doing="trains", instead="wait"):
+    with exclusive_access(run_copy, verb="trains", hint="wait"):
         error = error_of(capsys)
     assert "another process trains in this folder" in error
     assert "--name" in error

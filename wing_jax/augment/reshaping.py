@@ -69,7 +69,7 @@ def reshaped(face_crops: FaceCrops, *, copies: int, flip: Int[np.ndarray, "point
             f"{len(face_crops.images)} faces are too few to warp them to each other's shapes: set reshaped=0, "
             f"or add faces"
         )
-    memory.refuse_beyond(
+    memory.require_memory(
         copies * face_crops.images.nbytes, what=f"{copies:,} reshaped copies of each face", fix="set reshaped lower"
     )
     images, points = (

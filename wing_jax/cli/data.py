@@ -13,7 +13,7 @@ import tyro
 from wing_jax.cli.data_check import check
 from wing_jax.cli.data_source import PathOptions
 from wing_jax.cli.data_stats import stats
-from wing_jax.cli.model import find_model, refuse_hiding
+from wing_jax.cli.model import find_model, reject_hiding
 from wing_jax.cli.named_config import read_config
 from wing_jax.cli.options import parse
 from wing_jax.cli.usage import stop_with_usage
@@ -198,7 +198,7 @@ def _calibration_folder(options: DetectOptions) -> Path:
             f"{place.pretrained_name!r} is a pretrained model, which is never changed: pass --output FOLDER for a "
             "calibrated copy, and use that folder as MODEL"
         )
-    refuse_hiding(options.output)
+    reject_hiding(options.output)
     return Path(options.output or place.folder)
 
 
@@ -285,7 +285,7 @@ def _formats(arguments: list[str]) -> None:
             kind.title,
             ", ".join(kind.splits) or "one per file",
             kind.folder or "",
-            ", ".join((*kind.endings, *kind.patterns)[:1]),
+            ", ".join((*kind.extensions, *kind.patterns)[:1]),
         )
         for name, kind in list_readers(faults)
     ]

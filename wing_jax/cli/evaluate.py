@@ -42,7 +42,7 @@ class EvaluateOptions(DataOptions):
     faces: int = 0  # number of faces (only --data synthetic); 0: 500, or with --split held_out as many as in training
     metrics: tuple[str, ...] = ()  # metrics to report, the main one first; default: all
     output: str = ""  # the report's folder; empty: report-DATA in MODEL (in runs/packaged/NAME for a pretrained model)
-    flip: bool = False  # average the prediction with that for the mirrored image
+    flip_average: bool = False  # average the prediction with that for the mirrored image
     # measure again with boxes randomly shifted and resized by up to this fraction of their side; 0: do not
     jitter: float = 0.1
     seed: int = 0  # random seed of the jitter
@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> None:
     options = parse(EvaluateOptions, arguments, command="evaluate")
     check_range(options, jitter=(0, 1), seed=(0, LARGEST_SEED))
     place = find_model(options.model)
-    localizer = dataclasses.replace(Localizer.load(place.folder), flip_average=options.flip)
+    localizer = dataclasses.replace(Localizer.load(place.folder), flip_average=options.flip_average)
     faces, remarks = faces_of(options, localizer, place)
     faces, box_remark = with_trained_boxes(faces, localizer, fit=options.fit_boxes)
     evaluation = evaluate(
@@ -76,9 +76,9 @@ def run(arguments: list[str]) -> None:
     index = evaluation.report(
         options.output or place.outputs / f"report-{options.data}{'-held-out' * (options.split == HELD_OUT)}",
         title=f"{localizer.metadata.name or Path(options.model).name} on {faces.name}",
-        facts={
+        details={
             "model": f"{options.model}: {localizer.describe()}",
-            "averaged with mirror image": "yes" if options.flip else "no",
+            "averaged with mirror image": "yes" if options.flip_average else "no",
             "commit": commit(),
             "command": f"wing-jax evaluate {shlex.join(arguments)}",
         },
@@ -125,7 +125,7 @@ def with_trained_boxes(faces: FaceSet, localizer: Localizer, *, fit: bool) -> tu
         return faces, ""
     current = shape_in_box(faces)
     if fit:
-        boxes = convert_boxes(faces.boxes, given=current, wanted=trained)
+        boxes = convert_boxes(faces.boxes, source=current, target=trained)
         return dataclasses.replace(faces, boxes=boxes, box_convention=f"{faces.box_convention}, fitted"), ""
     factor = trained.side / current.side
     shift = np.array(current.center) - trained.center

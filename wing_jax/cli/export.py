@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from wing_jax.cli.data_source import faces_to_draw
-from wing_jax.cli.model import find_model, refuse_hiding
+from wing_jax.cli.model import find_model, reject_hiding
 from wing_jax.cli.options import parse
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> None:
     options = parse(ExportOptions, arguments, command="export")
     place = find_model(options.model)
     if options.to == "half":
-        refuse_hiding(options.output)
+        reject_hiding(options.output)
     elif options.to not in EXPORTS:
         raise InputError(f"--to {quoted(options.to)}: use half or one of {', '.join(EXPORTS)}")
     localizer = Localizer.load(place.folder)

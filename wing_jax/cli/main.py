@@ -79,10 +79,10 @@ def main(arguments: list[str] | None = None) -> None:
     except TrainingInterrupted as interruption:
         command = printable(shlex.join(["wing-jax", *words]))
         print(f"wing-jax: {interruption}; to resume: {command}", file=sys.stderr, flush=True)
-        if not interruption.together:
+        if not interruption.all_processes:
             termination.exit_now()
     except Exception as error:
-        if not memory.ran_out(error):
+        if not memory.is_out_of_memory(error):
             raise
         print(f"wing-jax: {_out_of_memory(error)}", file=sys.stderr)
         sys.exit(2)

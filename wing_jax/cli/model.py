@@ -26,7 +26,7 @@ def find_model(name: str) -> BundleLocation:
     return place
 
 
-def refuse_hiding(output: str) -> None:
+def reject_hiding(output: str) -> None:
     """Raise InputError if a model in the folder `output` would take precedence over a packaged model."""
     if (name := str(Path(output))) in pretrained.models():
         raise InputError(

@@ -36,7 +36,9 @@ def run(arguments: list[str]) -> None:
     for fault in inputs.faults:
         tally.fail(fault)
     if inputs.photos or sources:
-        localizer = dataclasses.replace(Localizer.load(find_model(options.model).folder), flip_average=options.flip)
+        localizer = dataclasses.replace(
+            Localizer.load(find_model(options.model).folder), flip_average=options.flip_average
+        )
         console = make_console()
         for line in (localizer.describe(), *inputs.notes):
             say(console, line)

@@ -10,7 +10,7 @@ from pathlib import Path
 from wing_jax.data.images import PICTURE_ENDINGS, is_picture
 from wing_jax.errors import InputError
 from wing_jax.inference.video import VIDEO_ENDINGS
-from wing_jax.runtime.files import is_hidden, refuse_outside_link
+from wing_jax.runtime.files import is_hidden, reject_outside_link
 from wing_jax.text import cut, printable
 
 MAX_NAMES = 4  # files, folders or endings that a message lists; it counts the others
@@ -73,7 +73,7 @@ def _read_folder(folder: Path) -> tuple[list[Path], list[InputError], list[str]]
     real_folder = Path(os.path.realpath(folder))
     for entry in pictures:
         try:
-            refuse_outside_link(entry, real_folder)
+            reject_outside_link(entry, real_folder)
             photos.append(entry)
         except InputError as error:
             faults.append(error)

@@ -28,7 +28,7 @@ class PredictOptions:
     # is the box
     detector: str = "auto"
     output: str = "predictions"  # folder for the results
-    flip: bool = False  # average the prediction with that of the mirrored image
+    flip_average: bool = False  # average the prediction with that of the mirrored image
     camera: int = -1  # index of the camera to use, from 0; -1: none
     window: bool = True  # show the camera's picture in a window; press q to stop
     detect_every: int = 10  # video: run the detector every this many frames, and track in between; 1: every frame

@@ -156,7 +156,7 @@ def _locate_in_boxes(images: Images, *, localizer: Localizer, boxes: Boxes) -> l
 
 
 def _detect_and_locate(images: Images, *, landmarker: FaceLandmarker) -> list[list[FaceRecord]]:
-    return [faces.found() for faces in landmarker.batch(images)]
+    return [faces.to_records() for faces in landmarker.batch(images)]
 
 
 def _summary(faces: list[FaceRecord]) -> str:

@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> None:
 
     replayed = replay(options.record)
     console = make_console()
-    say(console, f"{replayed.title}: {replayed.said}; repeated from the checkpoint of step {replayed.checkpoint}")
+    say(console, f"{replayed.title}: {replayed.message}; repeated from the checkpoint of step {replayed.checkpoint}")
     worst = replayed.worst[: options.rows]
     faces = Table("loss", "largest error, pixels of the crop", "picture")
     for index in worst:

@@ -25,8 +25,8 @@ def run(arguments: list[str]) -> None:
 
 
 def evaluation_options(data: DataConfig) -> list[str]:
-    """Return the options of `wing-jax evaluate` for the data of a training: the test split, or, if the data have none,
-    the faces that the training held out."""
+    """Return the options of `wing-jax evaluate` for the data of a training run: the test split, or the held-out faces if
+    there is none."""
     from wing_jax.data.load import draws_faces, find_splits
 
     default = DataConfig(name=data.name)

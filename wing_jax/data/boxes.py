@@ -100,24 +100,24 @@ def shape_spread(
     return x, y, float(np.log(geometry.larger_side(shapes)).std())
 
 
-def boxes_of_shapes(shapes: Float[np.ndarray, "n points 2"], wanted: ShapeInBox) -> Float[np.ndarray, "n 4"]:
-    """Return square boxes around `shapes` by the convention measured as `wanted`, on average."""
+def boxes_of_shapes(shapes: Float[np.ndarray, "n points 2"], shape: ShapeInBox) -> Float[np.ndarray, "n 4"]:
+    """Return square boxes around `shapes` by the convention measured as `shape`, on average."""
     tight_boxes = geometry.tight_box(shapes)
-    side = geometry.larger_side(tight_boxes) / wanted.side
-    center = geometry.box_center(tight_boxes) - side * np.array(wanted.center)
+    side = geometry.larger_side(tight_boxes) / shape.side
+    center = geometry.box_center(tight_boxes) - side * np.array(shape.center)
     return np.asarray(geometry.box_around(center, side), np.float32)
 
 
 def convert_boxes(
-    boxes: Float[np.ndarray, "n 4"], *, given: ShapeInBox, wanted: ShapeInBox
+    boxes: Float[np.ndarray, "n 4"], *, source: ShapeInBox, target: ShapeInBox
 ) -> Float[np.ndarray, "n 4"]:
-    """Convert boxes of the convention measured as `given` to the one measured as `wanted`.
+    """Convert boxes of the convention measured as `source` to the one measured as `target`.
 
     All boxes are scaled by the same factor and moved by the same fraction of their sides; only the boxes are used.
     """
     side = geometry.larger_side(boxes)
-    factor = given.side / wanted.side
-    shift = np.array(given.center) - factor * np.array(wanted.center)
+    factor = source.side / target.side
+    shift = np.array(source.center) - factor * np.array(target.center)
     return scale_boxes(boxes + np.tile(shift, 2) * side, factor=factor).astype(np.float32)
 
 

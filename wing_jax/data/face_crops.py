@@ -155,7 +155,7 @@ def crop_faces(faces: FaceSet, *, size: int, workers: int = 2, store: Store = "p
         crops do not fit into memory. The message names the picture.
     """
     if store == "pixels":
-        memory.refuse_beyond(
+        memory.require_memory(
             3 * len(faces) * size**2,
             what=f"{faces.name}: {len(faces):,} faces cut to {size:,} x {size:,} pixels",
             fix='use fewer faces, a smaller input_size or, for training, store="jpeg" with input="tfdata"',

@@ -24,7 +24,7 @@ Entry = TypeVar("Entry")
 class Face(Value):
     """One annotated face, as a reader returns it. Coordinates are pixels of its picture (`wing_jax.types`)."""
 
-    where: str  # "FILE:LINE" or "FILE", for messages
+    location: str  # "FILE:LINE" or "FILE", for messages
     picture: Picture
     points: Float[np.ndarray, "points 2"]  # NaN where no position is annotated
     visibility: Int8[np.ndarray, "points"] | Visibility = Visibility.UNKNOWN  # values of `Visibility`
@@ -289,7 +289,7 @@ def build_face_set(
     outside = outside_boxes(points, has_position, boxes)
     if outside.sum() > len(faces) / 2:
         raise InputError(
-            f"{faces[int(outside.argmax())].where}: no point is inside its box, as in {outside.sum()} of "
+            f"{faces[int(outside.argmax())].location}: no point is inside its box, as in {outside.sum()} of "
             f"{len(faces)} faces: correct the annotation: both points and boxes must be in pixels of the picture"
         )
     angles = [(np.nan,) * 3 if face.angles is None else face.angles for face in faces]
@@ -310,27 +310,27 @@ def build_face_set(
         poses=None if any(face.pose is None for face in faces) else tuple(str(face.pose) for face in faces),
         angles=np.array(angles, np.float32) if np.isfinite(angles).any() else None,
         picture_sizes=sizes if sizes.any() else None,
-        origins=tuple(face.where for face in faces),
+        origins=tuple(face.location for face in faces),
     )
 
 
 def _check_face(face: Face, scheme: Scheme) -> Face:
     if len(face.points) != scheme.points:
-        raise InputError(f"{face.where}: {len(face.points)} points, but {scheme.name} has {scheme.points}")
+        raise InputError(f"{face.location}: {len(face.points)} points, but {scheme.name} has {scheme.points}")
     if not np.isfinite(face.points).all(-1).any():
-        raise InputError(f"{face.where}: no point of this face has a position: annotate it or remove it")
+        raise InputError(f"{face.location}: no point of this face has a position: annotate it or remove it")
     if (too_large := np.abs(face.points) >= LARGEST_COORDINATE).any():
         number = int(too_large.any(-1).argmax())
         text = _format_numbers(face.points[number])
-        raise InputError(f"{face.where}: point {number + 1} at {text} is beyond any picture: correct it")
+        raise InputError(f"{face.location}: point {number + 1} at {text} is beyond any picture: correct it")
     if face.box is not None:
         left, top, right, bottom = face.box
         if not (np.isfinite(face.box).all() and left < right and top < bottom):
             text = _format_numbers(face.box)
-            raise InputError(f"{face.where}: the box {text} (x0 y0 x1 y1) is empty: correct it or remove the face")
+            raise InputError(f"{face.location}: the box {text} (x0 y0 x1 y1) is empty: correct it or remove the face")
         if (np.abs(face.box) >= LARGEST_COORDINATE).any():
             text = _format_numbers(face.box)
-            raise InputError(f"{face.where}: the box {text} (x0 y0 x1 y1) extends beyond any picture: correct it")
+            raise InputError(f"{face.location}: the box {text} (x0 y0 x1 y1) extends beyond any picture: correct it")
     return face
 
 

@@ -1,4 +1,4 @@
-"""The photos that a training held out to choose its checkpoint, as recorded in the model."""
+"""The photos that a training run held out to choose its checkpoint, as recorded in the model."""
 
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ MAX_NAMES = 5_000  # photos that are recorded by name; beyond that, the rule tha
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """The photos that a training held out: their names, or the rule that chose them."""
+    """The photos that a training run held out: their names, or the rule that chose them."""
 
     data: str  # the data set's name, as in `DataConfig`; empty: unknown
     validation: float  # share of the photos
@@ -103,7 +103,7 @@ class HeldOut:
         if not self.digest:
             return held_out, ""
         return held_out, (
-            f"the training's rule selects {len(set(held_out.photos))} held-out photos, but the training had "
+            f"the training's rule selects {len(set(held_out.photos))} held-out photos, but the training run had "
             f"{self.count}: the data set has changed since"
         )
 

@@ -14,7 +14,7 @@ from wing_jax.data.picture_finder import folders_of_list
 from wing_jax.data.picture_sizes import rescale_faces
 from wing_jax.data.registry import AUTO, READERS, Reader, detect, list_readers
 from wing_jax.errors import InputError
-from wing_jax.runtime.files import refuse_outside_link, refuse_outside_links
+from wing_jax.runtime.files import reject_outside_link, reject_outside_links
 from wing_jax.runtime.parameters import check_choice
 from wing_jax.schemes import SCHEMES, Scheme, SchemeLike, find_scheme, get_conversion
 from wing_jax.text import quoted
@@ -128,15 +128,15 @@ def _read(
         )
     if not unsplit and reader.find_splits is None and split not in reader.splits:
         raise InputError(f"{reader.title} has no split {quoted(split)}: it has {', '.join(reader.splits)}")
-    if not (root or reader.folder or reader.rootless):
+    if not (root or reader.folder or reader.root_optional):
         raise InputError(f"data {quoted(name)} needs a root: pass its folder{' or file' if unsplit else ''}")
     if "scheme" in reader.parameters and scheme is None:
         raise InputError(f"data {quoted(name)} needs a scheme: pass a .toml file, or one of {', '.join(SCHEMES)}")
-    path = root if root or reader.rootless else find_data(reader.folder)
+    path = root if root or reader.root_optional else find_data(reader.folder)
     if path and Path(path).is_dir():
-        refuse_outside_links(path)
-    options = {**options, "split": split, "scheme": scheme, "root": str(path) if reader.rootless else Path(path)}
-    if reader.rootless and "count" in reader.parameters:
+        reject_outside_links(path)
+    options = {**options, "split": split, "scheme": scheme, "root": str(path) if reader.root_optional else Path(path)}
+    if reader.root_optional and "count" in reader.parameters:
         options.setdefault("count", 0)
     faces = reader.read(**{option: value for option, value in options.items() if option in reader.parameters})
     if not isinstance(faces, FaceSet):
@@ -156,7 +156,7 @@ def _check_pictures(faces: FaceSet, folders: Sequence[Path]) -> None:
     inside = [Path(os.path.realpath(folder)) for folder in folders]
     for picture in faces.pictures:
         if isinstance(picture, Path):
-            refuse_outside_link(picture, *inside)
+            reject_outside_link(picture, *inside)
             if is_overlay(picture):
                 raise InputError(
                     f"{picture}: wing-jax predict drew the points into this picture: replace it with the photo, or "

@@ -29,7 +29,7 @@ from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
 from wing_jax.runtime.extras import require
-from wing_jax.runtime.locks import only_writer
+from wing_jax.runtime.locks import exclusive_access
 from wing_jax.schemes import SCHEMES, Scheme
 from wing_jax.text import LONGEST_NAME, cut, quoted, reason
 from wing_jax.types import Image
@@ -61,7 +61,7 @@ def pack(
         cannot be read; no file is then written.
     """
     folder = Path(folder)
-    with only_writer(folder, doing="packs", instead="pass another folder"):
+    with exclusive_access(folder, verb="packs", hint="pass another folder"):
         return _pack(
             splits, folder, size=size, quality=quality, source=source, workers=workers, faces_per_shard=faces_per_shard
         )

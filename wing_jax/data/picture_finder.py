@@ -87,8 +87,8 @@ class PictureFinder:
     _results: dict[str, tuple[Path, str]] = dataclasses.field(default_factory=dict)
     _shortened: dict[Path, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
-    def find(self, name: str, *, where: str) -> tuple[Path, str]:
-        """Return (the picture's path, the photo's name) for `name`, which a list contains at `where`.
+    def find(self, name: str, *, location: str) -> tuple[Path, str]:
+        """Return (the picture's path, the photo's name) for `name`, which a list contains at `location`.
 
         The photo's name is the path with slashes, relative to the folder that the list's names are relative to. For a
         missing picture the first possible path is returned: reading it reports that it is missing.
@@ -97,11 +97,11 @@ class PictureFinder:
           InputError: `name` is empty, contains control characters, leads out of the folders, or is ambiguous.
         """
         if name not in self._results:
-            check_name(name, where=where)
-            self._results[name] = self._find(name, where)
+            check_name(name, location=location)
+            self._results[name] = self._find(name, location)
         return self._results[name]
 
-    def _find(self, name: str, where: str) -> tuple[Path, str]:
+    def _find(self, name: str, location: str) -> tuple[Path, str]:
         written = name.replace("\\", "/")
         drive = PureWindowsPath(name).drive.replace("\\", "/")
         absolute = written.startswith("/") or bool(drive)
@@ -113,7 +113,7 @@ class PictureFinder:
                 "pass --images FOLDER (--data.images FOLDER), the folder of the pictures, or " if self.named else ""
             )
             raise InputError(
-                f"{where}: {quoted(name)} points outside the data folder {folder}: {option}correct the name"
+                f"{location}: {quoted(name)} points outside the data folder {folder}: {option}correct the name"
             )
         paths = [Path(folder, *inner) for folder, inner in candidates]
         path = next((path for path in paths if _exists(path)), None)
@@ -125,7 +125,7 @@ class PictureFinder:
         if path is None:
             path = paths[0]
         if self.shorten:
-            self._check_unique(path, parts, name, where)
+            self._check_unique(path, parts, name, location)
         is_relative = not (self.shorten or absolute or ".." in parts)
         photo = "/".join(parts) if is_relative else _relative_name(path, self.inside)
         return path, unicodedata.normalize("NFC", photo)
@@ -158,13 +158,13 @@ class PictureFinder:
                 return folder, absolute.relative_to(root).parts
         return None
 
-    def _check_unique(self, path: Path, parts: tuple[str, ...], name: str, where: str) -> None:
+    def _check_unique(self, path: Path, parts: tuple[str, ...], name: str, location: str) -> None:
         """Raise InputError if two different names lead to the same picture once their folders are removed."""
         other = self._shortened.setdefault(path, parts)
         shorter = min(len(other), len(parts))
         if other[len(other) - shorter :] != parts[len(parts) - shorter :]:
             raise InputError(
-                f"{where}: {quoted(name)} and {quoted('/'.join(other))} would both be {path}: pass as images the "
+                f"{location}: {quoted(name)} and {quoted('/'.join(other))} would both be {path}: pass as images the "
                 "folder above it, with a separate folder for each"
             )
 
@@ -245,15 +245,15 @@ def find_picture_named(path: Path, spellings: Spellings) -> Path:
     return find_picture_of_stem(path.parent, path.stem, spellings) or path
 
 
-def check_name(name: str, *, where: str) -> None:
-    """Raise InputError if `name`, which a list contains at `where`, is empty or cannot be a file's name."""
+def check_name(name: str, *, location: str) -> None:
+    """Raise InputError if `name`, which a list contains at `location`, is empty or cannot be a file's name."""
     if not name.strip():
-        raise InputError(f"{where}: a picture's name is missing: correct this entry")
+        raise InputError(f"{location}: a picture's name is missing: correct this entry")
     if any(unicodedata.category(letter) == "Cc" or letter in SEPARATORS for letter in name) or not _is_encodable(name):
-        raise InputError(f"{where}: {quoted(name)} is not a file name: correct this entry")
+        raise InputError(f"{location}: {quoted(name)} is not a file name: correct this entry")
     if len(name) > MAX_LENGTH:
         raise InputError(
-            f"{where}: {quoted(name)}, {len(name)} characters, is not a file name: write pixels to a file and name it"
+            f"{location}: {quoted(name)}, {len(name)} characters, is not a file name: write the pixels to a file"
         )
 
 

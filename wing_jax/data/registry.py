@@ -5,7 +5,7 @@
 
 A reader of custom annotations without splits, where each folder or file is one set, takes no split:
 
-    @register_reader(title="my own list", endings=(".mine",), names_pictures=True)
+    @register_reader(title="my own list", extensions=(".mine",), names_pictures=True)
     def read_my_list(root, *, scheme, images="", faults=None): ...
 
 `load_faces` passes the arguments that a reader has as parameters: `root` (Path); `split`; `scheme` (`Scheme`), which
@@ -43,9 +43,9 @@ class Reader:
     splits: tuple[str, ...] = ("train", "test")  # (): no splits, a file or folder is one set
     folder: str = ""  # its default name below WING_JAX_DATA
     patterns: tuple[str, ...] = ()  # patterns of files below the root; any match identifies the set
-    endings: tuple[str, ...] = ()  # endings of files that are such a set
+    extensions: tuple[str, ...] = ()  # extensions of files that are such a set
     names_pictures: bool = False  # a list of pictures, whose folder may be set (the option `images`)
-    rootless: bool = False  # accepts an empty root
+    root_optional: bool = False  # accepts an empty root
     find_splits: Callable[[str], tuple[str, ...]] | None = None  # the splits below a root, if they vary
 
     @functools.cached_property
@@ -81,9 +81,9 @@ def register_reader(
     splits: tuple[str, ...] = ("train", "test"),
     folder: str = "",
     patterns: tuple[str, ...] = (),
-    endings: tuple[str, ...] = (),
+    extensions: tuple[str, ...] = (),
     names_pictures: bool = False,
-    rootless: bool = False,
+    root_optional: bool = False,
     find_splits: Callable[[str], tuple[str, ...]] | None = None,
 ) -> Any:
     """Register a function that reads faces, so that configs, commands and `load_faces` can name its data set.
@@ -102,9 +102,9 @@ def register_reader(
       splits: its splits; ignored for a reader that takes no split.
       folder: its default name below WING_JAX_DATA, used if no root is passed.
       patterns: glob patterns of files below its root; any match identifies the set.
-      endings: extensions of the files that are such a set, for example (".json",).
+      extensions: extensions of the files that are such a set, for example (".json",).
       names_pictures: whether its file names pictures, whose folder the option `images` may set.
-      rootless: whether it needs no files, so that the root may be empty.
+      root_optional: whether it needs no files, so that the root may be empty.
       find_splits: `(root) -> names` returns the splits below a root, if they vary.
 
     Returns:
@@ -123,9 +123,9 @@ def register_reader(
             splits=splits,
             folder=folder,
             patterns=patterns,
-            endings=endings,
+            extensions=extensions,
             names_pictures=names_pictures,
-            rootless=rootless,
+            root_optional=root_optional,
             find_splits=find_splits,
         )
         if reader_name == AUTO:
@@ -161,7 +161,7 @@ def list_readers(faults: list[str]) -> list[tuple[str, Reader]]:
 
 def _sort_key(entry: tuple[str, Reader]) -> tuple[bool, bool, str]:
     name, reader = entry
-    return not (reader.patterns or reader.endings), not reader.splits, name
+    return not (reader.patterns or reader.extensions), not reader.splits, name
 
 
 def detect(root: str | Path) -> str:
@@ -172,7 +172,7 @@ def detect(root: str | Path) -> str:
     """
     root, faults = Path(root), list[str]()
     readers = list_readers(faults)
-    names = {ending: name for name, reader in readers for ending in reader.endings}
+    names = {ending: name for name, reader in readers for ending in reader.extensions}
     if root.is_file() and root.suffix.lower() in names:
         return names[root.suffix.lower()]
     if root.is_file():

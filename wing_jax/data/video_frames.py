@@ -37,7 +37,7 @@ RESTART = 1.0  # seconds: times that go back by more show a new recording, by le
 BROKEN = (ValueError, OSError, EOFError, RuntimeError, MemoryError, NotImplementedError, LookupError)
 
 
-def refuse_other_files(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
+def reject_other_files(url: str, flags: int, options: dict[str, Any]) -> NoReturn:
     """Reject FFmpeg's request to open another file for a video."""
     raise PermissionError("a video must be one file: other files that it names are not opened")
 
@@ -73,7 +73,7 @@ def open_video(
                 "r",
                 options={"format_whitelist": CONTAINERS, "protocol_whitelist": "", **limit},
                 metadata_errors="replace",
-                io_open=refuse_other_files,
+                io_open=reject_other_files,
             )
         except (av.FFmpegError, *BROKEN) as error:
             raise InputError(f"{path}: cannot read this video: {hint}") from error

@@ -35,7 +35,7 @@ class Evaluation(Value):
       measurements: ordered by condition, then by metric.
       faces: the annotated faces; `visible` marks the points that were measured.
       predicted: the points `[n, L, 2]` by condition and stage, (x, y) in pixels of the images.
-      facts: details of the model, shown in the report, by name.
+      details: details of the model, shown in the report, by name.
       remarks: warnings to show with the numbers.
 
     >>> from wing_jax.evaluation import evaluate_points
@@ -48,7 +48,7 @@ class Evaluation(Value):
     measurements: tuple[Measurement, ...]
     faces: FaceSet
     predicted: Mapping[str, Mapping[str, Float[np.ndarray, "n points 2"]]]
-    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    details: Mapping[str, str] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -202,13 +202,13 @@ class Evaluation(Value):
             scale=first.scale,
         )
 
-    def report(self, folder: str | Path, *, title: str = "", facts: Mapping[str, str] | None = None) -> Path:
+    def report(self, folder: str | Path, *, title: str = "", details: Mapping[str, str] | None = None) -> Path:
         """Write a report: a page with plots, tables and the best and worst faces, and results.json.
 
         Args:
           folder: created if it does not exist; files of an earlier report are overwritten.
           title: the page's heading; empty for the data set's name.
-          facts: more details of the model to show on the page, by name, such as the command.
+          details: more details of the model to show on the page, by name, such as the command.
 
         Returns:
           The path of its index.html.
@@ -219,7 +219,7 @@ class Evaluation(Value):
         return write_report(
             Path(folder),
             title=title or f"Evaluation on {self.faces.name}",
-            facts={**self.facts, **(facts or {})},
+            details={**self.details, **(details or {})},
             measurements=self.measurements,
             faces=self.faces,
             predicted=self.predicted[first.condition][first.stage],
@@ -232,7 +232,7 @@ class Evaluation(Value):
             "faces": len(self.faces),
             "scheme": self.faces.scheme.name,
             "mean_offset_pixels": list(self.mean_offset),
-            "facts": dict(self.facts),
+            "details": dict(self.details),
             "remarks": list(self.remarks),
             "results": [m.to_dict() for m in self.measurements],
         }

@@ -119,7 +119,7 @@ def evaluate(
         metrics=metrics,
         groups=groups,
         thresholds=thresholds,
-        facts={} if describe is None else {"model": describe()},
+        details={} if describe is None else {"model": describe()},
         remarks=_remarks(localizer, faces, conversion),
     )
 
@@ -196,7 +196,7 @@ def _measure_points(
     metrics: Sequence[Any],
     groups: Mapping[str, Any] | None,
     thresholds: Mapping[str, float] | None,
-    facts: Mapping[str, str] | None = None,
+    details: Mapping[str, str] | None = None,
     remarks: tuple[str, ...] = (),
 ) -> Evaluation:
     if isinstance(metrics, str):
@@ -211,7 +211,7 @@ def _measure_points(
             stages, faces, metrics=chosen, condition=condition, groups=divisions, thresholds=thresholds or {}
         )
     return Evaluation(
-        measurements=tuple(measurements), faces=faces, predicted=predicted, facts=facts or {}, remarks=remarks
+        measurements=tuple(measurements), faces=faces, predicted=predicted, details=details or {}, remarks=remarks
     )
 
 

@@ -43,7 +43,9 @@ def stage_of(stage: StageConfig) -> StageSpec:
     Raises:
       InputError: a name is unknown, or a number is invalid.
     """
-    second_stage_options = {name: getattr(stage, name) for name in ("stage2_crops", "draws") if hasattr(stage, name)}
+    second_stage_options = {
+        name: getattr(stage, name) for name in ("stage2_crops", "crops_per_face") if hasattr(stage, name)
+    }
     return StageSpec(
         model=model_of(stage.model),
         loss=loss_of(stage.loss, input_size=stage.input_size),
@@ -55,7 +57,7 @@ def stage_of(stage: StageConfig) -> StageSpec:
         augment=augmentations_of(stage.augment),
         reduction=stage.loss.reduction,
         ema=stage.optimizer.ema,
-        start="mean_shape" if stage.model.output_bias == "mean_shape" else "random",
+        output_bias=stage.model.output_bias,
         evaluate_every=stage.evaluate_every,
         keep_checkpoints=stage.keep_checkpoints,
         precision=stage.model.precision,
@@ -126,7 +128,7 @@ def mesh_of(config: Config) -> Mesh:
 
 
 def settings_of(config: Config, mesh: Mesh) -> TrainSettings:
-    """Return the settings of the training."""
+    """Return the settings of the training run."""
     return TrainSettings(
         mesh=mesh,
         seed=config.seed,

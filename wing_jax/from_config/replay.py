@@ -32,7 +32,7 @@ class Replayed(Value):
     """The batch of `n` faces of a replayed step, with the network's predictions before the update."""
 
     title: str  # folder, stage and step
-    said: str  # the message of the divergence
+    message: str  # the message of the divergence
     checkpoint: int  # step of the checkpoint it was replayed from
     pictures: tuple[str, ...]  # names
     images: UInt8[np.ndarray, "n size size 3"]
@@ -70,7 +70,7 @@ def _replay(record: str | Path, stage: int, step: int, message: str, config: Con
         state, first = checkpoints.restore_newest(state)
     if first >= step:
         raise InputError(
-            f"{record}: the training has since reached step {first}: step {step} can no longer be replayed"
+            f"{record}: the training run has since reached step {first}: step {step} can no longer be replayed"
         )
     placed = runner.place(state)
     for start, last in spans(first, step - 1, evaluate_every=spec.validation_steps, longest=spec.steps):
@@ -83,7 +83,7 @@ def _replay(record: str | Path, stage: int, step: int, message: str, config: Con
     losses = np.asarray(spec.scaled_loss()(predicted, jnp.asarray(batch.points)))
     return Replayed(
         title=f"{config.folder}, stage {stage}, step {step}",
-        said=message,
+        message=message,
         checkpoint=first,
         pictures=tuple(setup.names[index] for index in faces),
         images=np.asarray(batch.images),
@@ -101,13 +101,13 @@ def _replay(record: str | Path, stage: int, step: int, message: str, config: Con
 def _read_record(path: Path) -> tuple[int, int, str, Config]:
     try:
         record = json.loads(files.read_text(path))
-        stage, step, message = record["stage"], record["step"], record["said"]
+        stage, step, message = record["stage"], record["step"], record["message"]
         table = record["config"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read: pass the diverged-STEP.json file of a training run") from error
     if stage not in (1, 2) or type(step) is not int or step < 1 or not isinstance(message, str):
         raise InputError(f"{path}: not a diverged-STEP.json file: stage {quoted(stage)}, step {quoted(step)}")
-    config = dataclasses.replace(config_of(table, where=str(path)), processes="one", parallel="jit", devices=1)
+    config = dataclasses.replace(config_of(table, location=str(path)), processes="one", parallel="jit", devices=1)
     if stage == 2 and config.stage2 is None:
         raise InputError(
             f"{path}: not a valid diverged-STEP.json file: it is of stage 2, but its config has no second stage"

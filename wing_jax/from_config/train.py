@@ -82,7 +82,7 @@ def read_split(data: DataConfig, split: str, *, count: int, seed: int = 0) -> Fa
 
 
 def held_out_rule(data: DataConfig, *, seed: int) -> HeldOut:
-    """Return the rule by which a training on `data` chooses its validation faces."""
+    """Return the rule by which a training run on `data` chooses its validation faces."""
     rule = HeldOut(data=data.name, validation=data.validation, without=tuple(data.exclude))
     return dataclasses.replace(rule, faces=data.train_faces, seed=seed) if data.name == "synthetic" else rule
 
@@ -137,7 +137,7 @@ def record_of(config: Config, folder: Path) -> Mapping[str, Any]:
         return _to_json(config)
     record = read_record(path)
     try:
-        original = with_defaults(config_of(record, where="its fields"))
+        original = with_defaults(config_of(record, location="its fields"))
     except InputError as error:
         raise unreadable_record(path, error) from error
     check_same_values(_to_json(original), _to_json(with_defaults(config)), folder)
@@ -170,7 +170,7 @@ def read_config(path: Path) -> Config | SweepConfig:
       InputError: it cannot be read.
     """
     try:
-        return config_of(read_record(path), where="its fields")
+        return config_of(read_record(path), location="its fields")
     except InputError as error:
         raise unreadable_record(path, error) from error
 

@@ -114,7 +114,7 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
     path = find_bundle(path).folder
     root = Path(os.path.realpath(path))
     for name in ("model.json", "weights.npz"):
-        files.refuse_outside_link(path / name, root)
+        files.reject_outside_link(path / name, root)
     try:
         manifest = json.loads(files.read_text(path / "model.json"))
     except OSError as error:

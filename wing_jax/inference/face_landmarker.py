@@ -118,7 +118,7 @@ class FaceLandmarker(Value):
         image = as_image(image)
         boxes, scores = self.detector(image)
         source, target = self._conventions
-        boxes = convert_boxes(boxes, given=source, wanted=target)
+        boxes = convert_boxes(boxes, source=source, target=target)
         height, width = image.shape[:2]  # the conversion can move the box of a face at the edge out of the image
         valid = valid_boxes(boxes, width=width, height=height)
         return boxes[valid], scores[valid]

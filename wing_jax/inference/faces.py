@@ -63,9 +63,9 @@ class Faces(Value):
         picture = self.image
         for box in self.boxes if boxes else ():
             picture = draw_box(picture, box)
-        return draw_overlay(picture, self.found(), self.scheme)
+        return draw_overlay(picture, self.to_records(), self.scheme)
 
-    def found(self) -> list[FaceRecord]:
+    def to_records(self) -> list[FaceRecord]:
         """Return the faces as a list of `FaceRecord`, numbered from 1."""
         rows = zip(self.boxes, self.scores, self.points, strict=True)
         return [
@@ -115,8 +115,10 @@ class Faces(Value):
             check_output_folder([source], folder, name=str(folder))
         stem = folder / (source.stem if self.source and source.stem.strip(".") else UNNAMED)
         with FaceTable(stem.with_name(f"{stem.name}.csv"), self.scheme, of=("image",)) as table:
-            table.write((source.name if self.source else UNNAMED,), self.found())
-        return write_photo(stem, self.image, self.found(), self.scheme, name=source.name if self.source else UNNAMED)
+            table.write((source.name if self.source else UNNAMED,), self.to_records())
+        return write_photo(
+            stem, self.image, self.to_records(), self.scheme, name=source.name if self.source else UNNAMED
+        )
 
 
 def tiny(boxes: Float[np.ndarray, "faces 4"]) -> Bool[np.ndarray, "faces"]:

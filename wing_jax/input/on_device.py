@@ -1,6 +1,6 @@
 """The on-device input: the training faces are in device memory, and each step makes its own batch there.
 
-`wing_jax.input.sampling` chooses the faces and draws the augmentations. The functions here are those of one replica:
+`wing_jax.input.sampling` chooses the faces and samples the augmentations. The functions here are those of one replica:
 with `axis`, the name of a mapped axis over devices, each replica stores a part of the images and makes its part of the
 batch.
 """
@@ -68,7 +68,7 @@ class DeviceInput:
 
 def training_faces(
     face_crops: FaceCrops,
-    crop_to_image: Float[np.ndarray, "n draws 2 3"],
+    crop_to_image: Float[np.ndarray, "n crops_per_face 2 3"],
     *,
     order: Int[np.ndarray, "duplicated"],
     flip: Int[np.ndarray, "points"],

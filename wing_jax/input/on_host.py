@@ -1,6 +1,6 @@
 """The host input: makes the batch of any step by NumPy and OpenCV, ahead of its use in tf.data's threads.
 
-`wing_jax.input.sampling` chooses the faces and draws the augmentations, jitted on the CPU device, so a seed gives the
+`wing_jax.input.sampling` chooses the faces and samples the augmentations, jitted on the CPU device, so a seed gives the
 same training as with the on-device input. Each face is resampled once, by one affine, in uint8. OpenCV releases the
 interpreter lock during each call, for the other threads.
 """
@@ -54,7 +54,7 @@ class HostInput(Value):
     """
 
     face_crops: FaceCrops
-    crop_to_image: Float[np.ndarray, "n draws 2 3"]
+    crop_to_image: Float[np.ndarray, "n crops_per_face 2 3"]
     order: Int[np.ndarray, "duplicated"]
     flip: Int[np.ndarray, "points"]
     augment: tuple[Augmentation, ...]

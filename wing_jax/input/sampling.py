@@ -33,7 +33,9 @@ class TrainingFaces(NamedTuple):
     images: UInt8[Array | np.ndarray, "n side side 3"]
     points: Float[Array | np.ndarray, "n points 2"]  # pixels of the image
     visible: Bool[Array | np.ndarray, "n points"]
-    crop_to_image: Float[Array | np.ndarray, "n draws 2 3"]  # crops before augmentation, of which one is drawn
+    crop_to_image: Float[
+        Array | np.ndarray, "n crops_per_face 2 3"
+    ]  # crops before augmentation, of which one is chosen
     order: Int[Array | np.ndarray, "duplicated"]  # face indices of an epoch, with duplicates
     flip: Int[Array | np.ndarray, "points"]  # the scheme's permutation
 
@@ -143,10 +145,10 @@ def place_faces(
     points."""
     keys = face_keys(indices.epoch, indices.place, seed=seed)
     transforms = jnp.asarray(faces.crop_to_image)
-    draws = transforms.shape[1]
-    if draws > 1:
+    crops_per_face = transforms.shape[1]
+    if crops_per_face > 1:
         uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, CHOICE), dtype=jnp.float32))(keys)
-        transforms = transforms[indices.index, (uniform * draws).astype(jnp.int32)]
+        transforms = transforms[indices.index, (uniform * crops_per_face).astype(jnp.int32)]
     else:
         transforms = transforms[indices.index, 0]
     params = sample_params(augment, keys)

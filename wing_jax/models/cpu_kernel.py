@@ -216,7 +216,7 @@ def _find_or_build(build: bool, cache: Path | None) -> Path:
     path = cache / "kernels" / f"conv3x3-{key}.so"
     if not path.exists():
         if not build:
-            raise KernelUnavailableError("not built yet: run `wing-jax devices` or a training to build it")
+            raise KernelUnavailableError("not built yet: run `wing-jax devices` or a training run to build it")
         path.parent.mkdir(parents=True, exist_ok=True)
         cpu_kernel_build.build(compiler, path, include=jax.ffi.include_dir())
     return path

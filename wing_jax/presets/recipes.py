@@ -1,7 +1,7 @@
 """Two recipes shared by the configs and `wing_jax.reproduce`: the paper's training, and a stronger one.
 
-A recipe sets the fields that its trainings have in common. `stage1` and `stage2` set the fields that depend on the data
-set; they accept any field of `StageConfig` and `SecondStageConfig`, and override the recipe.
+A recipe sets the fields that its training runs share. `stage1` and `stage2` set the fields that depend on the data set;
+they accept any field of `StageConfig` and `SecondStageConfig`, and override the recipe.
 """
 
 from collections.abc import Mapping

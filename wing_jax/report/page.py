@@ -23,7 +23,7 @@ def write_report(
     folder: Path,
     *,
     title: str,
-    facts: Mapping[str, str],
+    details: Mapping[str, str],
     measurements: Sequence[Measurement],
     faces: FaceSet,
     predicted: Float[np.ndarray, "n points 2"],
@@ -36,7 +36,7 @@ def write_report(
     Args:
       folder: created if it does not exist; files of an earlier report are overwritten.
       title: the page's headline.
-      facts: facts about the evaluation, in the order to show them: model, data, commit, command, ...
+      details: details about the evaluation, in the order to show them: model, data, commit, command, ...
       measurements: the metric of the first measurement leads, and each of its groups gets a section. The last stage of
         the first condition determines the best, typical and worst faces.
       faces: the annotated faces. Only the images of the faces shown are read; if one cannot be read, its tile says so.
@@ -67,7 +67,7 @@ def write_report(
     parts = [
         f"<h1>{escape(title)}</h1>",
         _cards(summary),
-        _section("What was evaluated", _facts(facts, measurements)),
+        _section("What was evaluated", _summary(details, measurements)),
         *(_section(grid.title, _table(grid)) for grid in errors[:-1]),
         _section(errors[-1].title, _table(errors[-1]), _links()),
         _section("Cumulative error distribution", _html_or_error(lambda: _plots(_write_curves(folder, measurements)))),
@@ -216,10 +216,10 @@ def _cards(summary: Sequence[dict]) -> str:
     return "<div class='cards'>" + "".join(cards) + "</div>"
 
 
-def _facts(facts: Mapping[str, str], measurements: Sequence[Measurement]) -> str:
+def _summary(details: Mapping[str, str], measurements: Sequence[Measurement]) -> str:
     first = measurements[0]
     data = {"data set": first.dataset, "faces": str(len(first.values))}
-    rows = {**facts, **data, "boxes given": "; ".join(dict.fromkeys(m.condition for m in measurements))}
+    rows = {**details, **data, "boxes given": "; ".join(dict.fromkeys(m.condition for m in measurements))}
     code = {"command", "commit"}
     pairs = ((escape(name), escape(value), name.lower() in code) for name, value in rows.items())
     cells = (f"<dt>{n}</dt><dd>{f'<code>{v}</code>' if mono else v}</dd>" for n, v, mono in pairs)

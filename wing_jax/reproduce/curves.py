@@ -42,8 +42,16 @@ def read_curve(path: Path) -> list[CurvePoint]:
     if not path.exists():
         return []
     rows = csv.DictReader(io.StringIO(read_text(path)))
-    numbers = ({name: float(value) for name, value in row.items()} for row in rows)
-    return [CurvePoint(**{**row, "step": int(row["step"]), "faces": int(row["faces"])}) for row in numbers]
+    return [
+        CurvePoint(
+            step=int(row["step"]),
+            faces=int(row["faces"]),
+            validation_nme=float(row["validation_nme"]),
+            test_nme=float(row["test_nme"]),
+            gradient_cosine=float(row["gradient_cosine"]),
+        )
+        for row in rows
+    ]
 
 
 def add_point(path: Path, point: CurvePoint) -> None:
@@ -72,7 +80,7 @@ class GradientNoise:
         self._gradients: dict[Any, Callable] = {}
 
     def cosine(self, key: Any, loss: Loss, variables: Mapping[str, Any]) -> float:
-        """Return the mean cosine over all pairs of batches, for `loss` in pixels of the crop, which `key` identifies."""
+        """Return the mean cosine over all pairs of batches for `loss` (pixels of the crop), identified by `key`."""
         if key not in self._gradients:
             self._gradients[key] = jax.jit(self._make_gradient(loss))
         gradients = np.stack([np.asarray(self._gradients[key](variables, batch)) for batch in self._batches])

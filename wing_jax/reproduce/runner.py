@@ -306,7 +306,7 @@ def read_recipe(path: Path) -> Recipe:
     """
     try:
         record = json.loads(read_text(path))
-        return Recipe(config=config_of(record.pop("config"), where="config"), **record)
+        return Recipe(config=config_of(record.pop("config"), location="config"), **record)
     except (OSError, ValueError, RecursionError, AttributeError, TypeError, KeyError) as error:
         raise InputError(f"{path}: not a valid recipe ({reason(error)}): pass a different --output") from error
 

@@ -14,7 +14,7 @@ from jax import P as Spec
 from jax.sharding import AxisType, Mesh
 
 from wing_jax.errors import InputError
-from wing_jax.runtime.locks import only_writer
+from wing_jax.runtime.locks import exclusive_access
 from wing_jax.runtime.processes import cache_folder, check_jax, has_started
 from wing_jax.text import reason
 
@@ -67,7 +67,7 @@ def jit_once(function: Callable) -> Callable:
 
 
 def join_processes() -> None:
-    """Join the other processes of a training. Call this before JAX is first used.
+    """Join the other processes of a training run. Call this before JAX is first used.
 
     JAX finds the processes itself on Slurm, Open MPI, Kubernetes and TPU pods. Elsewhere, set the environment variables
     JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and JAX_PROCESS_ID.
@@ -132,7 +132,7 @@ def only_trainer(folder: Path) -> Generator[None]:
     """
     with contextlib.ExitStack() as stack:
         if is_first_process():
-            stack.enter_context(only_writer(folder, doing="trains", instead="pass a different --name or --output"))
+            stack.enter_context(exclusive_access(folder, verb="trains", hint="pass a different --name or --output"))
         yield
 
 

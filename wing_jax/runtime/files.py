@@ -126,8 +126,8 @@ def plain_path(folder: str | Path) -> Generator[Path]:
         yield parent / "folder"
 
 
-def refuse_outside_links(folder: str | Path) -> None:
-    """Refuse a folder with links that lead out of it, or with entries that are neither files nor folders.
+def reject_outside_links(folder: str | Path) -> None:
+    """Reject a folder with links that lead out of it, or with entries that are neither files nor folders.
 
     To trust the links of a folder, set the environment variable WING_JAX_FOLLOW_LINKS to 1.
 
@@ -145,7 +145,7 @@ def refuse_outside_links(folder: str | Path) -> None:
                     if entry.name.startswith("."):  # hidden files are never read
                         continue
                     if entry.is_symlink():
-                        refuse_outside_link(Path(entry.path), real_root)
+                        reject_outside_link(Path(entry.path), real_root)
                     elif entry.is_dir():
                         pending.append(Path(entry.path))
                     elif not entry.is_file():
@@ -154,7 +154,7 @@ def refuse_outside_links(folder: str | Path) -> None:
             raise InputError(f"{current}: cannot be listed ({error.strerror}): fix its permissions") from error
 
 
-def refuse_outside_link(path: Path, *inside: Path) -> None:
+def reject_outside_link(path: Path, *inside: Path) -> None:
     """Raise InputError if a link in `path` leads out of all of the folders `inside`, which are real paths."""
     real = Path(os.path.realpath(path))
     if not any(real.is_relative_to(folder) for folder in inside) and os.environ.get(FOLLOW) != "1":

@@ -10,7 +10,7 @@ from wing_jax.errors import InputError
 
 
 @contextlib.contextmanager
-def only_writer(folder: str | Path, *, doing: str, instead: str) -> Generator[None]:
+def exclusive_access(folder: str | Path, *, verb: str, hint: str) -> Generator[None]:
     """Lock `folder` in this block against other processes that use this lock; a process that dies releases it.
 
     The lock is an empty hidden file beside the folder. Its holder deletes it at the end. A process that locks the old
@@ -18,8 +18,8 @@ def only_writer(folder: str | Path, *, doing: str, instead: str) -> Generator[No
 
     Args:
       folder: to write to; it need not exist.
-      doing: what this process and its like do, for the message: "trains".
-      instead: what else the user can do, for the message.
+      verb: what the holder does, for the message, such as "trains".
+      hint: what the user can do instead, for the message.
 
     Raises:
       InputError: another process holds the lock, or the folder cannot be written to.
@@ -30,12 +30,10 @@ def only_writer(folder: str | Path, *, doing: str, instead: str) -> Generator[No
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise InputError(
-            f"{folder}: another process {doing} in this folder: wait until it ends, or {instead}"
-        ) from None
+        raise InputError(f"{folder}: another process {verb} in this folder: wait until it ends, or {hint}") from None
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be written to ({error.strerror}): fix its permissions, or {instead}"
+            f"{folder}: cannot be written to ({error.strerror}): fix its permissions, or {hint}"
         ) from error
     try:
         yield

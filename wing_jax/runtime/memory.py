@@ -1,4 +1,4 @@
-"""Available memory, so that requests that cannot fit are refused before allocation."""
+"""Available memory, so that requests that cannot fit are rejected before allocation."""
 
 import contextlib
 import os
@@ -21,7 +21,7 @@ def available(*, meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def refuse_beyond(needed: int, *, what: str, fix: str) -> None:
+def require_memory(needed: int, *, what: str, fix: str) -> None:
     """Raise InputError if `needed` bytes are not `available`; `what` needs them, and `fix` says what to change."""
     free = available()
     if free is not None and needed > free:
@@ -33,7 +33,7 @@ def gigabytes(count: int) -> str:
     return f"{count / 1e9:,.1f} GB"
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Return whether `error`, of Python, NumPy, OpenCV or JAX, means that memory could not be allocated."""
     if type(error).__module__.split(".")[0] == "cv2":
         return getattr(error, "code", 0) == -4  # cv2.Error.StsNoMem

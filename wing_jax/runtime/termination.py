@@ -1,4 +1,4 @@
-"""SIGTERM, which schedulers send before they stop a machine: the training is saved, and the exit status is 0."""
+"""SIGTERM, which schedulers send before they stop a machine: the training run is saved, and the exit status is 0."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ def deferred() -> Generator[None]:
 
 
 def stop_requested() -> bool:
-    """Return whether any process of the training has received SIGTERM. All must call this at the same step."""
+    """Return whether any process of the training run has received SIGTERM. All must call this at the same step."""
     import jax  # imported late: it takes a second, during which SIGTERM must be handled too
     import numpy as np
     from jax.experimental import multihost_utils
@@ -79,7 +79,7 @@ def _record_sigterm(*_: Any) -> None:
     _terminated.set()
     if not _training.is_set():
         raise TrainingInterrupted(
-            "stopped before the first step after the last checkpoint: nothing is lost", together=False
+            "stopped before the first step after the last checkpoint: nothing is lost", all_processes=False
         )
 
 

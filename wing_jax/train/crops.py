@@ -80,30 +80,30 @@ def augmented_predicted_transforms(
     target_size: int,
     augment: tuple[Augmentation, ...],
     flip: Int[np.ndarray, "points"],
-    draws: int,
+    crops_per_face: int,
     seed: int,
     input: Input = "device",
-) -> Float[np.ndarray, "n draws 2 3"]:
-    """Return `predicted_transforms` for `draws` augmentations of each face.
+) -> Float[np.ndarray, "n crops_per_face 2 3"]:
+    """Return `predicted_transforms` for `crops_per_face` augmentations of each face.
 
     Points predicted on a mirrored crop are mirrored back, because the second stage's crops are cut from faces that are
-    not mirrored. The first stage's crops are cut on the device or the host, as `input` says for the training.
+    not mirrored. The first stage's crops are cut on the device or the host, as `input` says for the training run.
     """
     predict = make_predict(as_network(stage.model))
-    transforms = np.zeros((len(face_crops.images), draws, 2, 3), np.float32)
+    transforms = np.zeros((len(face_crops.images), crops_per_face, 2, 3), np.float32)
     filled = np.zeros(len(transforms), np.int64)
     common = {"augment": augment, "size": stage.input_size, "batch_size": ROWS, "seed": seed}
     cut = (_device_cuts if input == "device" and isinstance(face_crops.images, np.ndarray) else _host_cuts)(
         face_crops, first_transforms(stage, face_crops)[:, None], flip, common
     )
-    for step in range(-(-len(transforms) * draws // ROWS)):
+    for step in range(-(-len(transforms) * crops_per_face // ROWS)):
         batch, index, crop_to_image, mirrored = cut(step)
         in_crop = predict(stage.variables, batch.images)
         in_face_crop = np.asarray(geometry.transform(np.asarray(crop_to_image), np.asarray(in_crop)))
         in_face_crop = np.where(np.asarray(mirrored)[:, None, None], in_face_crop[:, flip], in_face_crop)
         batch_transforms = geometry.crop_of_shape(_at_size(in_face_crop, face_crops, target_size), template, size=size)
         for face, transform in zip(np.asarray(index), batch_transforms, strict=True):
-            if filled[face] < draws:
+            if filled[face] < crops_per_face:
                 transforms[face, filled[face]] = transform
                 filled[face] += 1
     return transforms

@@ -1,4 +1,4 @@
-"""The data of a training: the training and validation faces, each cut out of its picture once."""
+"""The data of a training run: the training and validation faces, each cut out of its picture once."""
 
 import dataclasses
 import itertools
@@ -27,7 +27,7 @@ from wing_jax.values import Value
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FaceSource(Value):
-    """One of the sets of faces of a training."""
+    """One of the sets of faces of a training run."""
 
     faces: FaceSet
     copies: int = 1  # of each face in an epoch
@@ -36,7 +36,7 @@ class FaceSource(Value):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TrainingData(Value):
-    """The faces of a training, as face crops of one size."""
+    """The faces of a training run, as face crops of one size."""
 
     train: FaceCrops
     names: tuple[str, ...]  # names of the pictures of `train`

@@ -118,13 +118,13 @@ def fit(
       steps_per_call: training steps in one compiled call; 0: 1 on CPU, 250 on GPU and TPU.
       store: how the faces are stored in host memory, "pixels" or "jpeg" (for large sets, with input="tfdata").
       held_out: the rule that chose the validation faces, to record in the model; None: derived from `validation`.
-      record: JSON values that identify this training in `folder`; None: a description of the arguments.
+      record: JSON values that identify this training run in `folder`; None: a description of the arguments.
 
     Returns:
       The localizer with the best checkpoint of each stage, and the history. After Ctrl-C, `interrupted` is True.
 
     Raises:
-      InputError: an argument is invalid, the folder belongs to a different training, the training diverged (loss,
+      InputError: an argument is invalid, the folder belongs to a different training, the training run diverged (loss,
         gradient or validation is not finite), or another process trains in the folder.
       TrainingInterrupted: SIGTERM arrived (only in the command line), and the state was saved.
 
@@ -232,7 +232,7 @@ def prepare_devices(count: int, *, processes: Processes = "one", parallel: Paral
     """Return the mesh of devices to train on, of all processes.
 
     XLA's settings are chosen for them if JAX has not started yet. On a CPU the kernel is loaded, and built if needed,
-    before any program of the training is compiled (`wing_jax.models.cpu_kernel`).
+    before any program of the training run is compiled (`wing_jax.models.cpu_kernel`).
 
     Raises:
       InputError: there are fewer devices, or `WING_JAX_CPU_KERNEL` names instructions that the CPU does not have.
@@ -254,14 +254,14 @@ def check_stage(spec: StageSpec, number: int, points: int, mesh: Mesh) -> None:
       InputError: the model, batch size or number of devices is invalid, or the memory does not suffice.
     """
     devices.check_divides(spec.batch_size, mesh)
-    memory.refuse_beyond(
+    memory.require_memory(
         12 * spec.batch_size * spec.input_size**2,  # float32, RGB
         what=f"a batch of {spec.batch_size:,} crops of {spec.input_size:,} x {spec.input_size:,} pixels",
         fix="use a smaller batch_size or input_size",
     )
     network = as_network(spec.build_model(points))
     variables = shapes_of(network, input_size=spec.input_size, points=points)
-    memory.refuse_beyond(
+    memory.require_memory(
         sum(np.dtype(leaf.dtype).itemsize * leaf.size for leaf in jax.tree.leaves(variables)),
         what=f"the model of stage {number} on {spec.input_size:,} pixels",
         fix="use a smaller input_size, or a model with fewer parameters",

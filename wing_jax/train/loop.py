@@ -28,7 +28,7 @@ Validate = Callable[[Variables], tuple[jax.Array, jax.Array]]  # sum and count o
 
 
 class DivergedError(Exception):
-    """A training diverged: the step, the name of the quantity, and its value."""
+    """A training run diverged: the step, the name of the quantity, and its value."""
 
     def __init__(self, step: int, quantity: str, value: float):
         super().__init__(f"the {quantity} is {value:.3g} at step {step}")

@@ -1,4 +1,4 @@
-"""Checkpoints of a training that has no folder: the best variables, in the host's memory."""
+"""Checkpoints of a training run that has no folder: the best variables, in the host's memory."""
 
 import dataclasses
 from pathlib import Path
@@ -39,5 +39,5 @@ class MemoryCheckpoints:
 
 
 def open_checkpoints(folder: Path | None, *, keep: int) -> Checkpoints | MemoryCheckpoints:
-    """Return the checkpoints of a training in `folder`, or in memory if it is None."""
+    """Return the checkpoints of a training run in `folder`, or in memory if it is None."""
     return MemoryCheckpoints() if folder is None else Checkpoints(folder / "checkpoints", keep=keep)

@@ -118,7 +118,7 @@ def update_free(original: Any, current: Any, *, free: Sequence[str] = FREE) -> A
 
 
 def describe(recipe: Recipe, sources: Sequence[FaceSource], *, seed: int) -> dict[str, Any]:
-    """Return the record of a training from objects. A function is described by its name, not by its code."""
+    """Return the record of a training run from objects. A function is described by its name, not by its code."""
     return {
         OBJECTS: {
             "seed": seed,

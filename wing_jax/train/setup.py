@@ -43,7 +43,7 @@ LOG_EVERY = 20  # least number of steps between two log lines
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainSettings:
-    """How a training is computed. All but the seed and the callbacks affect the result by rounding only."""
+    """How a training run is computed. All but the seed and the callbacks affect the result by rounding only."""
 
     mesh: Mesh
     seed: int = 0
@@ -78,7 +78,7 @@ class StageSetup(Value):
     number: int
     face_crops: FaceCrops
     names: tuple[str, ...]  # names of the faces' pictures
-    transforms: Float[np.ndarray, "n draws 2 3"]
+    transforms: Float[np.ndarray, "n crops_per_face 2 3"]
     order: Int[np.ndarray, "duplicated"]  # face indices of an epoch, with duplicates
     scheme: Scheme
     mean: Float[np.ndarray, "points 2"]  # the mean shape, in fractions of the crop
@@ -109,7 +109,7 @@ class StageSetup(Value):
             seed=seed,
             stage=self.number,
             input_size=size,
-            start=np.asarray(crop_pixels(self.mean, size=size)) if self.spec.start == "mean_shape" else None,
+            start=np.asarray(crop_pixels(self.mean, size=size)) if self.spec.output_bias == "mean_shape" else None,
             average=self.spec.ema > 0,
         )
 
@@ -215,7 +215,7 @@ def train_stage(
     `record` is the run's config. If the training diverges, it is written to a file for `wing-jax replay`.
 
     Raises:
-      InputError: the training diverged, or its checkpoints or log cannot be used.
+      InputError: the training run diverged, or its checkpoints or log cannot be used.
       TrainingInterrupted: SIGTERM arrived, and the state is saved.
     """
     spec, state = setup.spec, setup.state(seed=settings.seed)
@@ -253,12 +253,12 @@ def train_stage(
 def write_divergence(
     setup: StageSetup, error: DivergedError, folder: Path, record: Mapping[str, Any], *, seed: int
 ) -> Path:
-    """Write the step at which a training diverged, and its faces, to a file for `wing_jax.from_config.replay`."""
+    """Write the step at which a training run diverged, and its faces, to a file for `wing_jax.from_config.replay`."""
     faces = setup.faces_of(error.step, seed=seed)
     table = {
         "stage": setup.number,
         "step": error.step,
-        "said": str(error),
+        "message": str(error),
         "faces": [{"index": int(index), "picture": setup.names[index]} for index in faces],
         "config": dict(record),
     }

@@ -1,4 +1,4 @@
-"""The description of a training: stages, recipes of stages, and the progress that callbacks see."""
+"""The description of a training run: stages, recipes of stages, and the progress that callbacks see."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ import optax
 from wing_jax import augment, losses
 from wing_jax.augment import Augmentation
 from wing_jax.balance import Balance
-from wing_jax.choices import LARGEST_INPUT, Center, Precision, Reduction, Stage2Crops, Start
+from wing_jax.choices import LARGEST_INPUT, Center, OutputBias, Precision, Reduction, Stage2Crops
 from wing_jax.errors import InputError
 from wing_jax.runtime import devices
 from wing_jax.runtime.parameters import check_choice
@@ -45,16 +45,16 @@ class StageSpec(Value):
       reduction: reduction of the loss over a batch: "mean" over all visible coordinates, or
         "sum_over_points_mean_over_batch".
       ema: decay of the exponential moving average of the parameters. The average is evaluated and saved; 0: no average.
-      start: "mean_shape": the untrained network predicts the mean shape, if its model has a method
-        `start_at(variables, points)`. "random": the network starts as initialized.
+      output_bias: "mean_shape": the untrained network predicts the mean shape, if its model has a method
+        `start_at(variables, points)`. "zero": the network starts as initialized.
       evaluate_every: steps between validations, and between checkpoints; 0: a twentieth of all steps.
       keep_checkpoints: number of newest checkpoints on disk; the best one is also kept.
       precision: precision of activations in training, for a linen module with a field `dtype`: "float32", "bfloat16",
         or "auto" (bfloat16 on GPU and TPU). None: the module's own.
       center: center of the first stage's crop: the center of the "box", or the mean position of the "shape" in the box.
-      stage2_crops: source of the second stage's training crops: "predicted" (the first stage's points on `draws`
-        augmentations of each face) or "annotated" (the annotated points).
-      draws: crops per face with stage2_crops="predicted".
+      stage2_crops: source of the second stage's training crops: "predicted" (the first stage's points on
+        `crops_per_face` augmentations of each face) or "annotated" (the annotated points).
+      crops_per_face: crops per face with stage2_crops="predicted".
 
     Raises:
       InputError: a number is out of range, or the model, loss or optimizer is not of the required kind.
@@ -74,16 +74,16 @@ class StageSpec(Value):
     augment: Sequence[Augmentation] | None = None
     reduction: Reduction = "mean"
     ema: float = 0.999
-    start: Start = "mean_shape"
+    output_bias: OutputBias = "mean_shape"
     evaluate_every: int = 0
     keep_checkpoints: int = 2
     precision: Precision | None = None
     center: Center = "box"
     stage2_crops: Stage2Crops = "predicted"
-    draws: int = 8
+    crops_per_face: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("input_size", "steps", "batch_size", "keep_checkpoints", "draws"):
+        for name in ("input_size", "steps", "batch_size", "keep_checkpoints", "crops_per_face"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise InputError(f"StageSpec: {name}={quoted(value)} must be a whole number of at least 1")
@@ -96,7 +96,7 @@ class StageSpec(Value):
         check_choice("StageSpec: reduction", self.reduction, Reduction)
         check_choice("StageSpec: center", self.center, Center)
         check_choice("StageSpec: stage2_crops", self.stage2_crops, Stage2Crops)
-        check_choice("StageSpec: start", self.start, Start)
+        check_choice("StageSpec: output_bias", self.output_bias, OutputBias)
         if self.precision is not None:
             check_choice("StageSpec: precision", self.precision, Precision)
         if not 0 <= self.ema < 1:
@@ -171,7 +171,7 @@ def training_model(model: Any, *, precision: str | None, axis: str | None) -> An
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Progress(Value):
-    """The progress of a training, passed to its callbacks whenever values are logged.
+    """The progress of a training run, passed to its callbacks whenever values are logged.
 
     A callback that returns True ends the stage.
     """

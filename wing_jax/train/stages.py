@@ -74,7 +74,7 @@ def second_setup(
                 small.train,
                 augment=tuple(first_augment),
                 flip=data.scheme.flip,
-                draws=spec.draws,
+                crops_per_face=spec.crops_per_face,
                 seed=seed,
                 input=input,
                 **crop_options,

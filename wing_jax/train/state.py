@@ -1,4 +1,4 @@
-"""The state of a training, as one immutable pytree."""
+"""The state of a training run, as one immutable pytree."""
 
 from typing import Any
 

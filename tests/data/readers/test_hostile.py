@@ -58,7 +58,7 @@ def test_corrupted_files_are_read_or_refused_in_one_line(name, tmp_path, watch):
     (tmp_path / "sound").mkdir()
     sound = target.sound(tmp_path / "sound")
     target.read(tmp_path / "sound")
-    refused = 0
+    rejected = 0
     for case in range(CASES):
         folder = tmp_path / str(case)
         folder.mkdir()
@@ -66,9 +66,9 @@ def test_corrupted_files_are_read_or_refused_in_one_line(name, tmp_path, watch):
         with watch.within(folder) as opened:
             message = read_message(target, folder)
         assert "\n" not in message
-        refused += message != ""
+        rejected += message != ""
         assert [path for path in opened if not path.endswith(target.named)] == []
-    assert refused > CASES / 8
+    assert rejected > CASES / 8
 
 
 @pytest.mark.slow
@@ -219,7 +219,7 @@ def test_no_video_opens_another_file(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="cannot read this video"):
         list(Video(video))
     with pytest.raises(PermissionError, match="a video must be one file"):
-        video_frames.refuse_other_files("video.m2ts", 1, {})
+        video_frames.reject_other_files("video.m2ts", 1, {})
 
 
 def bomb(name: str, size: int) -> bytes:

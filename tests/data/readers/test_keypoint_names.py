@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wing_jax.data.readers.keypoint_names import find_point_order, match_names, parse_indices, refuse_swapped_sides
+from wing_jax.data.readers.keypoint_names import find_point_order, match_names, parse_indices, reject_swapped_sides
 from wing_jax.errors import InputError
 from wing_jax.schemes import AFLW_19, AFLW_21, COFW_29, MTFL_5, SCHEMES, WFLW_98, Scheme
 
@@ -84,11 +84,11 @@ def test_a_scheme_without_names_uses_the_order_of_the_file():
 def test_swapped_sides_are_refused_if_most_faces_have_them():
     points = np.tile(np.float32([[1, 1], [3, 1], [2, 2], [1, 3], [3, 3]]), (5, 1, 1))
     visible = np.ones((5, 5), bool)
-    refuse_swapped_sides(points, visible, MTFL_5, location="f")
+    reject_swapped_sides(points, visible, MTFL_5, location="f")
     points[:2, :, 0] *= -1  # two of five are upside down
-    refuse_swapped_sides(points, visible, MTFL_5, location="f")
+    reject_swapped_sides(points, visible, MTFL_5, location="f")
     points[2, :, 0] *= -1
     with pytest.raises(InputError, match="f: in 3 of 5 faces 'left eye' is to the right of 'right eye'"):
-        refuse_swapped_sides(points, visible, MTFL_5, location="f")
+        reject_swapped_sides(points, visible, MTFL_5, location="f")
     visible[:, [0, 3]] = False
-    refuse_swapped_sides(points, visible, MTFL_5, location="f")
+    reject_swapped_sides(points, visible, MTFL_5, location="f")

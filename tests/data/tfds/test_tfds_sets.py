@@ -1,4 +1,4 @@
-"""Data sets of TFDS: files written by TFDS with its features are read as faces, or refused."""
+"""Data sets of TFDS: files written by TFDS with its features are read as faces, or rejected."""
 
 import json
 import re

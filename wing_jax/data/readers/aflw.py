@@ -84,12 +84,12 @@ def _face(
 ) -> Face:
     if not (np.abs(np.concatenate([points.ravel(), box])) < LARGEST).all():
         raise InputError(f"{location} has a number that is not finite: copy the file again")
-    picture, photo = finder.find(name, where=location)
+    picture, photo = finder.find(name, location=location)
     picture = find_picture_of_stem(picture.parent, picture.stem, spellings) or picture.with_suffix(".jpg")
     inside = np.all((points > box[:2]) & (points < box[2:]), axis=-1)
     frontal = bool(np.all(visible & inside))
     return Face(
-        where=location,
+        location=location,
         picture=picture,
         points=points.astype(np.float32),
         visibility=np.where(visible, Visibility.VISIBLE, Visibility.OCCLUDED).astype(np.int8),

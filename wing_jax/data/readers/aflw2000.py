@@ -105,7 +105,7 @@ def _find_folder(root: Path, name: str) -> Path:
 def _aflw2000_face(path: Path, spellings: Spellings) -> Face:
     content = read_mat(path, ("pt3d_68", "Pose_Para"), hint=HINT)
     return Face(
-        where=str(path),
+        location=str(path),
         picture=find_picture_named(path.with_suffix(".jpg"), spellings),
         points=_points(path, content["pt3d_68"], (3, 68))[:2].T - 1,
         photo=aflw_photo(path.stem),
@@ -118,7 +118,7 @@ def _300wlp_face(root: Path, path: Path, field: str, spellings: Spellings) -> Fa
     part, name = path.parent.name, path.stem.removesuffix("_pts")
     pose = root / part / f"{name}.mat"
     return Face(
-        where=str(path),
+        location=str(path),
         picture=find_picture_named(pose.with_name(f"{name}.jpg"), spellings),
         points=_points(path, read_mat(path, (field,), hint=HINT)[field], (68, 2)) - 1,
         photo=_photo(part, name),

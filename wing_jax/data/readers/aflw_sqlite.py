@@ -79,7 +79,7 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
         uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"  # opens no other file and takes no locks
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
             for table in ("FaceImages", "Faces", *TABLES):
-                _refuse_computed_values(database, table)
+                _reject_computed_values(database, table)
             sizes = _read_sizes(database)
             names = dict(database.execute("SELECT file_id, filepath FROM FaceImages ORDER BY rowid DESC"))
             faces = database.execute("SELECT face_id, file_id FROM Faces ORDER BY face_id").fetchall()
@@ -97,8 +97,8 @@ def read_aflw_sqlite(root: str | Path, split: str, *, faults: list[str] | None =
     return build_face_set(face_readers, name="AFLW-21", scheme=AFLW_21, box_convention="aflw", faults=faults)
 
 
-def _refuse_computed_values(database: sqlite3.Connection, table: str) -> None:
-    """Refuse views, virtual tables and generated columns: they run code of the file, for an unlimited time."""
+def _reject_computed_values(database: sqlite3.Connection, table: str) -> None:
+    """Reject views, virtual tables and generated columns: they run code of the file, for an unlimited time."""
     query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND rootpage > 0 AND name = ? COLLATE NOCASE"
     if database.execute(query, (table,)).fetchone() is None:
         raise ValueError(f"{table} is not a table")
@@ -133,12 +133,12 @@ def _face(
 ) -> Face:
     if not isinstance(name, str):
         raise InputError(f"{location}: FaceImages has no path for its picture: correct or remove the face")
-    picture, photo = finder.find(name, where=location)
+    picture, photo = finder.find(name, location=location)
     left, top, width, height = _numbers(tables["FaceRect"][face][0], location=f"{location}: FaceRect")
     points = _points(tables["FeatureCoords"][face], location=f"{location}: FeatureCoords")
     visible = np.isfinite(points).all(-1)
     return Face(
-        where=location,
+        location=location,
         picture=picture,
         points=points,
         visibility=np.where(visible, Visibility.VISIBLE, Visibility.SELF_OCCLUDED).astype(np.int8),

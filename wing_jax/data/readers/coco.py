@@ -40,7 +40,7 @@ from wing_jax.data.photos import original_photo, roboflow_photo
 from wing_jax.data.picture_finder import PictureFinder, finder_of_list
 from wing_jax.data.picture_sizes import parse_size
 from wing_jax.data.readers.json_file import format_json_value, json_numbers, read_json
-from wing_jax.data.readers.keypoint_names import find_point_order, must_match_sides, refuse_swapped_sides
+from wing_jax.data.readers.keypoint_names import find_point_order, must_match_sides, reject_swapped_sides
 from wing_jax.data.readers.listing import has_no_position
 from wing_jax.data.readers.states import StatesReader, detect_states_format, parse_state
 from wing_jax.data.registry import register_reader
@@ -92,7 +92,7 @@ class _File(Value):
     states: StatesReader
 
 
-@register_reader(name="coco", title="COCO keypoints, JSON", endings=(".json",), names_pictures=True)
+@register_reader(name="coco", title="COCO keypoints, JSON", extensions=(".json",), names_pictures=True)
 def read_coco(root: str | Path, *, scheme: Scheme, images: str = "", faults: list[str] | None = None) -> FaceSet:
     """Read the faces of the COCO JSON file `root`, whose keypoints are the points of `scheme`.
 
@@ -130,9 +130,9 @@ def read_coco(root: str | Path, *, scheme: Scheme, images: str = "", faults: lis
     )
     face_readers = (functools.partial(_face, file, entry) for entry in annotations)
     faces = build_face_set(face_readers, name=path.stem, scheme=scheme, box_convention=layout.convention, faults=faults)
-    _refuse_corners(faces, location=str(path))
+    _reject_corners(faces, location=str(path))
     if check_sides:
-        refuse_swapped_sides(faces.points, faces.visible, scheme, location=str(path))
+        reject_swapped_sides(faces.points, faces.visible, scheme, location=str(path))
     return faces
 
 
@@ -181,7 +181,7 @@ def _get_values(annotation: dict[str, Any], key: str) -> list[Any]:
 
 
 def _has_landmarks(annotation: dict[str, Any], layout: _Layout) -> bool:
-    """Return whether an annotation has landmarks; also true if it is not valid, so that it is refused, not skipped."""
+    """Return whether an annotation has landmarks; also true if it is not valid, so that it is rejected, not skipped."""
     keypoints = annotation.get(layout.key)
     if annotation.get("iscrowd") in (1, "1") or keypoints is None or keypoints == []:
         return False
@@ -226,7 +226,7 @@ def _find_orders(
                 raise InputError(
                     f"{location}: names {len(names)} keypoints, but its annotations have {scheme.points}: {HINT}"
                 )
-            continue  # the annotations have as many points as names, unlike the scheme: each is refused later
+            continue  # the annotations have as many points as names, unlike the scheme: each is rejected later
         order = find_point_order(names, scheme, location=location, hint=HINT)
         if order is not None:
             orders[number] = order
@@ -281,10 +281,10 @@ def _face(file: _File, annotation: dict[str, Any]) -> Face:
     points[positioned] = json_numbers(numbers, location=location, expected=EXPECTED).reshape(-1, 2)
     order = file.orders.get(str(annotation.get("category_id")), list(range(scheme.points)))
     image, name = _find_image(file, annotation, location)
-    picture, photo = file.finder.find(name, where=location)
+    picture, photo = file.finder.find(name, location=location)
     attributes = annotation.get("attributes")
     return Face(
-        where=location,
+        location=location,
         picture=picture,
         points=points[order],
         visibility=visibility[order] if isinstance(visibility, np.ndarray) else visibility,
@@ -315,11 +315,11 @@ def _parse_box(values: object, key: str, location: str) -> Float[np.ndarray, "4"
     if not isinstance(values, list) or len(values) != 4:
         raise InputError(f"{location}: {key!r} is not [x, y, width, height]: correct it")
     box = json_numbers(values, location=location, expected=f"a finite number of {key!r}")
-    with np.errstate(over="ignore"):  # an infinite box is refused later, like an empty one
+    with np.errstate(over="ignore"):  # an infinite box is rejected later, like an empty one
         return np.concatenate([box[:2], box[:2] + box[2:]])
 
 
-def _refuse_corners(faces: FaceSet, *, location: str) -> None:
+def _reject_corners(faces: FaceSet, *, location: str) -> None:
     """Check that the boxes are not [x0, y0, x1, y1] by mistake.
 
     Such boxes are close around the points if they are read so, and much larger if read as [x, y, width, height].

@@ -127,7 +127,7 @@ def _face(
         raise InputError(f"{location}: an occlusion flag is neither 0 nor 1: {HINT}")
     cell = f"Is{ENDINGS[split]}"
     return Face(
-        where=location,
+        location=location,
         picture=Embedded(f"{images}: {cell}, face {index + 1}", functools.partial(_read_picture, images, cell, index)),
         points=(phis[:2].T - 1).astype(np.float32),
         visibility=np.where(phis[2] == 1, Visibility.OCCLUDED, Visibility.VISIBLE).astype(np.int8),

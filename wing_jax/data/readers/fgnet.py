@@ -74,7 +74,7 @@ def _face(root: Path, path: Path, spellings: Spellings) -> Face:
             f"{path}: not a file name of FG-NET, which is PPPaYY.pts with person and age: rename or remove it"
         )
     return Face(
-        where=str(path),
+        location=str(path),
         picture=find_picture_named(root / "images" / f"{path.stem.upper()}.JPG", spellings),
         points=read_pts(path, points=68) + 1,  # read_pts subtracts 1, but these points count from 0
         photo=f"fgnet/{person}",

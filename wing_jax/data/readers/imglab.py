@@ -26,7 +26,7 @@ from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.photos import original_photo
 from wing_jax.data.picture_finder import PictureFinder, finder_of_list
 from wing_jax.data.picture_sizes import parse_size
-from wing_jax.data.readers.keypoint_names import match_names, must_match_sides, plain_name, refuse_swapped_sides
+from wing_jax.data.readers.keypoint_names import match_names, must_match_sides, plain_name, reject_swapped_sides
 from wing_jax.data.readers.listing import has_no_position, numbers
 from wing_jax.data.registry import register_reader
 from wing_jax.errors import InputError
@@ -47,7 +47,7 @@ class _Box:
     parts: list[tuple[int, dict[str, str]]] = dataclasses.field(default_factory=list)
 
 
-@register_reader(name="imglab", title="dlib's imglab XML", endings=(".xml",), names_pictures=True)
+@register_reader(name="imglab", title="dlib's imglab XML", extensions=(".xml",), names_pictures=True)
 def read_imglab(root: str | Path, *, scheme: Scheme, images: str = "", faults: list[str] | None = None) -> FaceSet:
     """Read the faces of the imglab XML file `root`: its boxes with parts, which are the points of `scheme`.
 
@@ -68,7 +68,7 @@ def read_imglab(root: str | Path, *, scheme: Scheme, images: str = "", faults: l
     faces = build_face_set(face_readers, name=path.stem, scheme=scheme, box_convention="imglab", faults=faults)
     names = {name for box in used for _, values in box.parts if _parse_number(name := values.get("name", "")) is None}
     if names and must_match_sides(sorted(names), scheme):
-        refuse_swapped_sides(faces.points, faces.visible, scheme, location=str(path))
+        reject_swapped_sides(faces.points, faces.visible, scheme, location=str(path))
     return faces
 
 
@@ -84,7 +84,7 @@ def _read_boxes(path: Path) -> list[_Box]:
     # entity is expanded to gigabytes ("billion laughs") or opens another file.
     parser = expat.ParserCreate("utf-8" if _is_utf8(content) else None)
 
-    def refuse(*_: object) -> None:
+    def reject(*_: object) -> None:
         raise InputError(f"{path}:{parser.CurrentLineNumber}: a DOCTYPE or entity is not allowed: remove it")
 
     def start(tag: str, values: dict[str, str]) -> None:
@@ -104,7 +104,7 @@ def _read_boxes(path: Path) -> list[_Box]:
 
     parser.StartElementHandler = start
     parser.EndElementHandler = lambda _: parents.pop()
-    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = refuse
+    parser.StartDoctypeDeclHandler = parser.EntityDeclHandler = reject
     try:
         parser.Parse(content, True)
     except InputError:
@@ -136,11 +136,11 @@ def _face(path: Path, box: _Box, scheme: Scheme, finder: PictureFinder) -> Face:
         if value.lower() not in BOOLEANS:
             raise InputError(f"{location}: {name}={quoted(value)} is not '0' or '1'")
     edges = _parse_numbers(box.values, ("left", "top", "width", "height"), location=location)
-    picture, photo = finder.find(box.file, where=location)
-    with np.errstate(over="ignore"):  # an infinite box is refused later, like an empty one
+    picture, photo = finder.find(box.file, location=location)
+    with np.errstate(over="ignore"):  # an infinite box is rejected later, like an empty one
         corners = np.concatenate([edges[:2], edges[:2] + edges[2:] - 1])
     return Face(
-        where=location,
+        location=location,
         picture=picture,
         points=_points(path, box, scheme),
         box=corners,

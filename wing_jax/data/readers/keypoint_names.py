@@ -125,7 +125,7 @@ def must_match_sides(names: Sequence[str], scheme: Scheme) -> bool:
     return not custom
 
 
-def refuse_swapped_sides(
+def reject_swapped_sides(
     points: Float[np.ndarray, "n points 2"],
     visible: Bool[np.ndarray, "n points"],
     scheme: Scheme,

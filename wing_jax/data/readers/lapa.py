@@ -103,7 +103,7 @@ def read_jd_landmark(root: str | Path, split: str, *, faults: list[str] | None =
 
 def _lapa_face(folder: Path, path: Path, spellings: Spellings) -> Face:
     return Face(
-        where=str(path),
+        location=str(path),
         picture=find_picture_named(folder / "images" / f"{path.stem}.jpg", spellings),
         points=_points(path),
         photo=_photo("lapa", path.stem),
@@ -115,7 +115,7 @@ def _jd_face(root: Path, path: Path, boxes: bool, spellings: Spellings) -> Face:
     folder, name = path.parent.parent, path.stem  # NAME.jpg
     corrected = root / "Corrected_landmark" / path.name
     return Face(
-        where=str(path),
+        location=str(path),
         picture=find_picture_named(folder / "picture" / name, spellings),
         points=_points(corrected if corrected.exists() else path),
         box=_box(folder / "rect" / f"{name}.rect") if boxes else None,

@@ -1,7 +1,7 @@
 """Safe reading of Matlab files of version 7.3, which are HDF5.
 
 HDF5 follows links into other files, reads values from any file that a data set names (external storage, virtual data
-sets), and unpacks a chunk beyond its declared size. Such files are refused here.
+sets), and unpacks a chunk beyond its declared size. Such files are rejected here.
 https://docs.hdfgroup.org/archive/support/HDF5/doc/H5.format.html
 """
 

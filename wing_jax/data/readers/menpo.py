@@ -87,7 +87,7 @@ def _merl_rav_face(root: Path, path: Path, photos: dict[str, Path], spellings: S
         raise InputError(f"{path}: no {stem}.jpg in {root / 'aflw' / 'flickr'}/0, 2 or 3: add AFLW's photos")
     pose = path.parents[2 if published else 1].name
     return Face(
-        where=str(path),
+        location=str(path),
         picture=photos[stem] if published else find_picture_named(path.with_suffix(".jpg"), spellings),
         points=points,
         visibility=visibility,
@@ -108,7 +108,7 @@ def _menpo_face(path: Path, split: str, spellings: Spellings) -> Face:
             f"{path}: {PROFILE_POINTS} points, a profile face with another scheme: move it to another folder"
         )
     return Face(
-        where=str(path),
+        location=str(path),
         picture=find_picture_beside(path, spellings),
         points=points,
         photo=f"menpo/{path.stem}",

@@ -70,13 +70,13 @@ def _face(finder: PictureFinder, location: str, line: str, boxes: dict[str, np.n
     pose = values[13]
     if pose not in (1, 2, 3, 4, 5):
         raise InputError(f"{location}: expected a pose from 1 to 5, got {quoted(fields[14])}: {quoted(line)}")
-    picture, photo = finder.find(fields[0], where=location)
+    picture, photo = finder.find(fields[0], location=location)
     name = Path(photo).name
     if boxes is not None and name not in boxes:
         raise InputError(f"{location}: AFLW_boundingbox.txt has no box for {quoted(name)}: copy both box files again")
     points = np.ascontiguousarray(values[:10].reshape(2, 5).T) - 1  # counted from 1
     return Face(
-        where=location,
+        location=location,
         picture=picture,
         points=points,
         box=box_of_five_points(points[None])[0] if boxes is None else boxes[name],

@@ -116,7 +116,7 @@ def _face(root: Path, path: Path, scheme: Scheme, spellings: Spellings) -> Face:
     picture = _find_picture(path, spellings)
     photo = picture.relative_to(root).with_suffix("").as_posix()
     return Face(
-        where=str(path),
+        location=str(path),
         picture=picture,
         points=points,
         photo=original_photo(unicodedata.normalize("NFC", photo)),

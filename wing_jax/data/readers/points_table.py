@@ -39,7 +39,7 @@ from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.photos import original_photo
 from wing_jax.data.picture_finder import PictureFinder, finder_of_list
 from wing_jax.data.picture_sizes import parse_size
-from wing_jax.data.readers.keypoint_names import match_names, must_match_sides, refuse_swapped_sides
+from wing_jax.data.readers.keypoint_names import match_names, must_match_sides, reject_swapped_sides
 from wing_jax.data.readers.listing import has_no_position, numbers
 from wing_jax.data.readers.states import StatesReader, detect_states_format
 from wing_jax.data.registry import register_reader
@@ -85,7 +85,7 @@ class _Table(Value):
     states: StatesReader
 
 
-@register_reader(name="csv", title="a table, CSV", endings=(".csv", ".tsv"), names_pictures=True)
+@register_reader(name="csv", title="a table, CSV", extensions=(".csv", ".tsv"), names_pictures=True)
 def read_points_csv(root: str | Path, *, scheme: Scheme, images: str = "", faults: list[str] | None = None) -> FaceSet:
     """Read the faces of the CSV file `root`, whose points are those of `scheme`; the module describes the columns.
 
@@ -109,7 +109,7 @@ def read_points_csv(root: str | Path, *, scheme: Scheme, images: str = "", fault
     convention = "landmarks" if columns.box is None else "csv"
     faces = build_face_set(face_readers, name=path.stem, scheme=scheme, box_convention=convention, faults=faults)
     if columns.check_sides:
-        refuse_swapped_sides(faces.points, faces.visible, scheme, location=str(path))
+        reject_swapped_sides(faces.points, faces.visible, scheme, location=str(path))
     return faces
 
 
@@ -241,10 +241,10 @@ def _face(table: _Table, location: str, row: list[str]) -> Face:
         raise InputError(f"{location}: {len(row)} columns, but {columns.width} in the header: correct this line")
     states = [""] * (len(columns.points) // 2) if columns.states is None else [row[i] for i in columns.states]
     positioned, visibility = table.states.read(states, location=location)
-    picture, photo = table.finder.find(row[columns.picture], where=location)
+    picture, photo = table.finder.find(row[columns.picture], location=location)
     box, size = columns.box, columns.size
     return Face(
-        where=location,
+        location=location,
         picture=picture,
         points=_points(location, [row[i] for i in columns.points], positioned),
         visibility=visibility,

@@ -16,7 +16,7 @@ from wing_jax.types import Visibility
 TEST_SEED = 10_000_019  # large, so that test faces are not among the training faces of small seeds
 
 
-@register_reader(name="synthetic", title="synthetic faces, 68 points", rootless=True)
+@register_reader(name="synthetic", title="synthetic faces, 68 points", root_optional=True)
 def read_synthetic(root: str, split: str, *, count: int, seed: int = 0) -> FaceSet:
     """Render `count` faces that depend on `seed` and `split`; `root` is ignored.
 
@@ -37,7 +37,7 @@ def synthetic_faces(count: int, *, seed: int, size: int = 192) -> FaceSet:
             f"the synthetic data set needs at least one face, got {count}: pass a larger count (in a config, "
             f"data.train_faces or data.test_faces)"
         )
-    memory.refuse_beyond(
+    memory.require_memory(
         2 * 3 * size**2 * count, what=f"{count:,} synthetic faces of {size} x {size} pixels", fix="render fewer faces"
     )
     from wing_jax.synthetic.render import render_faces  # reading other data sets does not need the renderer

@@ -72,7 +72,7 @@ def _face(root: Path, path: Path, split: str, boxes: dict[str, dict[str, np.ndar
     part = parts[-2] if parts[-2] in SUBSETS else parts[0]
     published = boxes.get(path.parent.relative_to(root).as_posix())
     return Face(
-        where=str(path),
+        location=str(path),
         picture=find_picture_beside(path, spellings),
         points=read_pts(path, points=IBUG_68.points),
         box=None if published is None else find_box(published, path),

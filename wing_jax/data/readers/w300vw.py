@@ -80,7 +80,7 @@ def _annotations(folder: Path) -> list[Path]:
 
 def _face(path: Path, subset: str, spellings: Spellings) -> Face:
     return Face(
-        where=str(path),
+        location=str(path),
         picture=_find_picture(path, spellings),
         points=read_pts(path, points=IBUG_68.points),
         photo=f"300vw/{path.parents[1].name}",

@@ -68,9 +68,9 @@ def _face(finder: PictureFinder, location: str, line: str) -> Face:
         raise InputError(
             f"{location}: the six flags {quoted(' '.join(fields[-7:-1]))} are not all 0 or 1: correct them"
         )
-    picture, name = finder.find(fields[-1], where=location)
+    picture, name = finder.find(fields[-1], location=location)
     return Face(
-        where=location,
+        location=location,
         picture=picture,
         points=values[: 2 * 98].reshape(98, 2),
         box=values[2 * 98 : 2 * 98 + 4],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wing_jax.errors import InputError
-from wing_jax.runtime.files import find_files, open_bytes, read_text, refuse_outside_links
+from wing_jax.runtime.files import find_files, open_bytes, read_text, reject_outside_links
 from wing_jax.text import quoted, reason
 
 LARGEST = 1 << 24  # bytes of a JSON file
@@ -22,13 +22,13 @@ CLASS_KEYS = ("pythonClassName", "python_class_name", "type")  # in protobuf's J
 FILE_KEYS = ("name", "filepathTemplate", "filepath_template", "configName", "config_name")
 
 
-def refuse_hostile_folder(folder: Path) -> None:
+def reject_hostile_folder(folder: Path) -> None:
     """Check the JSON files and links at or below `folder`, which TFDS prepared. A missing folder is not an error.
 
     Raises:
       InputError: a link leads out of the folder, or a JSON file names code or files outside of it.
     """
-    refuse_outside_links(folder)
+    reject_outside_links(folder)
     for path in find_files(folder, "**/features.json"):
         for key, value in _read(path):
             if key in CLASS_KEYS and not value.startswith(CLASSES):
@@ -45,7 +45,7 @@ def refuse_hostile_folder(folder: Path) -> None:
                 raise InputError(f"{path}: {key} {quoted(value)} points outside the folder: prepare the data set again")
 
 
-def refuse_false_lengths(path: Path) -> None:
+def reject_false_lengths(path: Path) -> None:
     """Check the lengths in the headers of the records in the TFRecord file `path`.
 
     Raises:

@@ -31,7 +31,7 @@ from wing_jax.data.images import Embedded, decode_image
 from wing_jax.data.readers.listing import LARGEST
 from wing_jax.data.readers.mtfl import box_of_five_points
 from wing_jax.data.registry import READERS, Reader
-from wing_jax.data.tfds.folder import refuse_false_lengths, refuse_hostile_folder
+from wing_jax.data.tfds.folder import reject_false_lengths, reject_hostile_folder
 from wing_jax.errors import InputError
 from wing_jax.runtime.extras import require
 from wing_jax.runtime.files import plain_path
@@ -97,7 +97,7 @@ def _300w_lp_face(example: Example, location: str) -> Face:
     pitch, yaw, roll = _check_finite(np.rad2deg(example["pose_params"][:3].astype(float)), location).tolist()
     shape = hashlib.sha256(example["shape_params"].tobytes()).hexdigest()[:16]
     return Face(
-        where=location,
+        location=location,
         picture=_lazy_picture(example, location),
         points=_check_finite(example["landmarks_3d"].astype(float) * SIDE - 1, location),
         photo=f"300W-LP/{shape}",
@@ -108,7 +108,7 @@ def _300w_lp_face(example: Example, location: str) -> Face:
 
 def _aflw2000_face(example: Example, location: str) -> Face:
     return Face(
-        where=location,
+        location=location,
         picture=_lazy_picture(example, location),
         points=_check_finite(example["landmarks_68_3d_xy_normalized"].astype(float) * SIDE - 1, location),
         photo=location,
@@ -120,7 +120,7 @@ def _celeb_a_face(example: Example, location: str) -> Face:
     landmarks = example["landmarks"]
     points = np.array([[landmarks[f"{part}_x"], landmarks[f"{part}_y"]] for part in CELEB_A_POINTS], np.float32)
     return Face(
-        where=location,
+        location=location,
         picture=_lazy_picture(example, location),
         points=points,
         box=box_of_five_points(points[None])[0],
@@ -134,7 +134,7 @@ def _built_face(attributes: tuple[str, ...], example: Example, location: str) ->
     points = _check_finite(example["points"], location)
     angles = tuple(example["angles"].tolist())
     return Face(
-        where=location,
+        location=location,
         picture=_lazy_picture(example, location),
         points=np.where(example["visible"][:, None], points, np.float32(np.nan)),
         visibility=example["visibility"].astype(np.int8),
@@ -171,7 +171,7 @@ for _name in NAMES:
         read=functools.partial(read_tfds, _name),
         splits=tuple(_layout.splits) if _layout else ("train", "test"),
         find_splits=None if _layout else _possible_splits,
-        rootless=True,
+        root_optional=True,
     )
     READERS.add(_name, _reader, origin=read_tfds)
 
@@ -206,7 +206,7 @@ def _load_builder(tfds: ModuleType, name: str, root: str, plain: Path) -> Any:
 
     call = f"build({quoted(name)}, data_dir={root!r}" + (", manual_dir='FOLDER')" if name in BUILT else ")")
     hint = f'prepare it: python -c "from wing_jax.data.tfds.builders import build; {call}"'
-    refuse_hostile_folder(Path(root) / name)
+    reject_hostile_folder(Path(root) / name)
     try:
         return read_only_builder.builder_from_files(name, data_dir=str(plain))
     except tfds.core.DatasetNotFoundError as error:
@@ -225,7 +225,7 @@ def _read_examples(
     try:
         for path in builder.info.splits[split].filepaths:
             if ".tfrecord" in path.name and path.exists():
-                refuse_false_lengths(folder / Path(path).relative_to(Path(builder.data_dir).parent))
+                reject_false_lengths(folder / Path(path).relative_to(Path(builder.data_dir).parent))
         examples = list(tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders, read_config=options)))
     except InputError:
         raise
