@@ -25,7 +25,7 @@ def run(arguments: list[str]) -> None:
 
 
 def evaluation_options(data: DataConfig) -> list[str]:
-    """Return the options of `wing-jax evaluate` for the data of a training run: the test split, or the held-out faces if
+    """Return the options of `wing-jax evaluate` for the data of a run: the test split, or the held-out faces if
     there is none."""
     from wing_jax.data.load import draws_faces, find_splits
 
