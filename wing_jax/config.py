@@ -91,7 +91,8 @@ class BalanceConfig:
 class AugmentConfig:
     """Random augmentation, sampled for every face (and duplicate) in every epoch, uniformly within +- the value.
 
-    Operations set to 0 are skipped and cost nothing. The others run in the order of the fields, with `aspect` first."""
+    Operations set to 0 are skipped and cost nothing. The others run in the order of the fields, with `aspect` first.
+    """
 
     rotation: float  # degrees
     translation: float  # fractions of the crop's side, along x and along y
@@ -121,8 +122,7 @@ class AugmentConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """A network: its registered name (`wing_jax.models.MODELS`) and its parameters; missing ones have the network's
-    defaults. `wing_jax.models.make_model` checks both when it makes the network."""
+    """A network: its registered name and parameters, both checked by `wing_jax.models.make_model`."""
 
     name: str = "plain"  # registered name of the network
     # For "plain" and "voting": channels, hidden, norm, dropout; for "voting": residual. See the classes for details.
@@ -140,8 +140,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """A loss: its registered name (`wing_jax.losses.LOSSES`) and its parameters; missing ones have the loss's
-    defaults. `wing_jax.losses.make_loss` checks both when it makes the loss."""
+    """A loss: its registered name and parameters, both checked by `wing_jax.losses.make_loss`."""
 
     name: str = "wing"  # registered name of the loss
     # parameters of the loss by name; lengths are in pixels of a crop of reference_size
@@ -258,8 +257,11 @@ class Config:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GridConfig:
-    """The runs of a sweep: all combinations of the fields. An empty field keeps the first stage's value. A loss other
-    than the first stage's uses its default parameters. A loss without one of the `params` is run once."""
+    """The runs of a sweep: all combinations of the fields.
+
+    An empty field keeps the first stage's value. A loss other than the first stage's uses its default parameters. A
+    loss without one of the `params` is run once.
+    """
 
     seeds: tuple[int, ...] = ()  # random seeds of initialization and dropout; all runs train on the same batches
     losses: tuple[str, ...] = ()  # names of losses

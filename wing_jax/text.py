@@ -11,8 +11,9 @@ SEPARATORS = ("\u2028", "\u2029")  # of lines and paragraphs; terminals and edit
 
 
 def quoted(value: Any, *, length: int = QUOTED) -> str:
-    """Format `value` for a message: text in quotes, cut to `length` characters; an array or another large value as its
-    type and shape.
+    """Format `value` for a message.
+
+    Text is in quotes, cut to `length` characters; an array or another large value is its type and shape.
 
     >>> quoted("a" * 100, length=10)
     "'aaaaaaa...'"
@@ -46,8 +47,8 @@ def cut(text: str, *, length: int = QUOTED) -> str:
 def printable(text: str) -> str:
     """Return `text` on one line, without terminal control characters; ordinary characters of all languages stay.
 
-    Control characters and line separators are escaped (a line break as \\\\n). So are the bytes of a file name that is
-    not UTF-8: Python stores them as lone surrogates, which cannot be printed.
+    Control characters and line separators are escaped (a line break as a backslash and "n"). So are the bytes of a file name
+    that is not UTF-8: Python stores them as lone surrogates, which cannot be printed.
     """
     return text if text.isascii() and text.isprintable() else "".join(map(_escape, text))
 

@@ -83,8 +83,9 @@ def scale(fraction: int | float) -> Augmentation:
 
 @register_augmentation
 def aspect_jitter(fraction: int | float) -> Augmentation:
-    """Make the face wider and shorter, or narrower and longer: its width is multiplied by 1 +- the sample, and its
-    height divided by it.
+    """Make the face wider and shorter, or narrower and longer.
+
+    Its width is multiplied by 1 +- the sample, and its height divided by it.
 
     Args:
       fraction: the largest change, 0 to 0.9.

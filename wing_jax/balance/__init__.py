@@ -1,5 +1,6 @@
-"""Pose-based data balancing (also hard sample mining, HSM): how often each face appears in an epoch.\nPass it to
-training as `wing_jax.fit(..., balance=hsm())`.
+"""Pose-based data balancing (also hard sample mining, HSM): how often each face appears in an epoch.
+
+Pass it to training as `wing_jax.fit(..., balance=hsm())`.
 
     model = pose_axis(points, visible, flip_permutation=scheme.flip)
     copies = duplicated_indices(duplication_counts(np.abs(model.coefficients), bins=9))

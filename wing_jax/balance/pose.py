@@ -35,8 +35,9 @@ Balance: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def hsm(*, bins: int = 9, cap: int = 20) -> Balance:
-    """Return hard sample mining (HSM) as the paper describes it, for `wing_jax.fit(balance=...)`.\n\n    It uses
-    |coefficient|, because training flips faces.
+    """Return hard sample mining (HSM) as the paper describes it, for `wing_jax.fit(balance=...)`.
+
+    It uses |coefficient|, because training flips faces.
 
     Args:
       bins: number of bins of |coefficient|.

@@ -1,4 +1,4 @@
-"""`wing-jax analyze losses|model|training`: which errors a loss acts on."""
+"""The command `wing-jax analyze losses|model|training`: which errors a loss acts on."""
 
 import dataclasses
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""`wing-jax compare REPORT REPORT ...`"""
+"""The command `wing-jax compare REPORT REPORT ...`."""
 
 import dataclasses
 import json

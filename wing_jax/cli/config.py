@@ -1,4 +1,4 @@
-"""`wing-jax config [NAME]`"""
+"""The command `wing-jax config [NAME]`."""
 
 import sys
 

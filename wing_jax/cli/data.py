@@ -1,4 +1,4 @@
-"""`wing-jax data ACTION PATH`: inspect a data set, and prepare it for training."""
+"""The command `wing-jax data ACTION PATH`: inspect a data set, and prepare it for training."""
 
 import contextlib
 import dataclasses
@@ -66,8 +66,11 @@ class ShowOptions(PathOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DetectOptions(PathOptions):
-    """Run a face detector on the pictures of PATH. Print how many faces it finds, their mean position in its boxes, and
-    how much that varies. With --model, calibrate the model to the detector's boxes; use training faces for this."""
+    """Run a face detector on the pictures of PATH.
+
+    Print how many faces it finds, their mean position in its boxes, and how much that varies. With --model, calibrate
+    the model to the detector's boxes; use training faces for this.
+    """
 
     split: str = ""  # empty: the first split of the data set
     faces: int = 0  # use this many faces, chosen at random; 0: all
@@ -97,9 +100,11 @@ class PackOptions(PathOptions):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelOptions(PathOptions):
-    """Predict the points of MODEL on the faces of PATH, which are annotated with other points. The boxes are computed
-    from the annotated points. Faces where prediction and annotation agree are packed in the folder OUTPUT, to train
-    on."""
+    """Predict the points of MODEL on the faces of PATH, which are annotated with other points.
+
+    The boxes are computed from the annotated points. Faces where prediction and annotation agree are packed in the
+    folder OUTPUT, to train on.
+    """
 
     # a pretrained model (mtfl, w300) or the folder of a trained model
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]

@@ -1,4 +1,4 @@
-"""`wing-jax data check PATH`: find the faults of a data set."""
+"""The command `wing-jax data check PATH`: find the faults of a data set."""
 
 import dataclasses
 import sys
@@ -22,8 +22,10 @@ MIN_POSE_FACES = 20  # with fewer faces, a pose axis means nothing
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckOptions(PathOptions):
-    """Read all faces of PATH and report counts, picture sizes, faults, duplicates across splits, and poses. The exit
-    status is 1 if a file is missing or broken."""
+    """Read all faces of PATH and report counts, picture sizes, faults, duplicates across splits, and poses.
+
+    The exit status is 1 if a file is missing or broken.
+    """
 
     max_listed: int = 10  # list at most this many faults and duplicates of each kind; the table still counts all
     against: str = ""  # folder or file of another data set: list the faces that are in both

@@ -1,4 +1,4 @@
-"""`wing-jax data stats PATH`: count attributes, and poses before and after HSM."""
+"""The command `wing-jax data stats PATH`: count attributes, and poses before and after HSM."""
 
 import dataclasses
 from pathlib import Path
@@ -23,8 +23,11 @@ from wing_jax.schemes import Scheme
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StatsOptions(PathOptions):
-    """Count the attributes of the faces in PATH and compute their pose axis; print and plot the poses before and after
-    HSM. `--data aflw-shapes` reads the landmarks of 3DDFA's AFLW lists, which have no pictures."""
+    """Count the attributes of the faces in PATH, and compute their pose axis.
+
+    The poses before and after HSM are printed and plotted. `--data aflw-shapes` reads the landmarks of 3DDFA's AFLW
+    lists, which have no pictures.
+    """
 
     split: str = ""  # empty: the first split of the data set
     faces: int = 0  # number of faces (only --data synthetic); 0: 2,000

@@ -1,4 +1,4 @@
-"""`wing-jax devices`"""
+"""The command `wing-jax devices`."""
 
 import os
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""`wing-jax evaluate MODEL --data NAME`"""
+"""The command `wing-jax evaluate MODEL --data NAME`."""
 
 import dataclasses
 import shlex
@@ -33,7 +33,8 @@ class EvaluateOptions(DataOptions):
     """Measure MODEL on the test split of a data set; print a table, write results.json and an HTML report.
 
     --split held_out measures on the faces that MODEL's training held out to choose its best checkpoint. Compare
-    training recipes on these, and keep the test split for the final result."""
+    training recipes on these, and keep the test split for the final result.
+    """
 
     # a pretrained model (mtfl, w300) or the folder of a trained model
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]

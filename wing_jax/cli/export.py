@@ -1,4 +1,4 @@
-"""`wing-jax export MODEL --to FORMAT`"""
+"""The command `wing-jax export MODEL --to FORMAT`."""
 
 import dataclasses
 from pathlib import Path
@@ -19,8 +19,10 @@ from wing_jax.text import printable, quoted
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """Write the network of each stage of MODEL for another runtime, and a model.json that describes the computation
-    between the stages; or write MODEL itself in float16 (half). The files are read back and compared with JAX."""
+    """Write the network of each stage of MODEL for another runtime, or MODEL itself in float16 (half).
+
+    A model.json describes the computation between the stages. The files are read back and compared with JAX.
+    """
 
     # a pretrained model (mtfl, w300) or the folder of a trained model
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]

@@ -16,8 +16,9 @@ SHORT_OPTIONS = {field.name for field in dataclasses.fields(DataConfig)} - {
 
 
 def read_config(name: str) -> Config:
-    """Read the config file at the path `name`, or the preset of that name. If there are both, use the file and say so
-    on stderr.
+    """Read the config file at the path `name`, or the preset of that name.
+
+    If there are both, use the file and say so on stderr.
 
     Raises:
       InputError: there is neither, or the file is not a config.

@@ -23,6 +23,7 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 def parse_config(kind: type[AnyConfig], arguments: list[str], *, command: str, usage: str) -> AnyConfig:
     """Read the config that `arguments` begin with, a preset or a file, as a `kind`, and apply the options after it.
+
     Print `usage` and exit if there are no arguments, or if they ask for help.
 
     If an option gives a stage another loss or network than the file does, the parameters in the file are dropped. The
@@ -71,6 +72,7 @@ def _last_value(options: list[str], option: str) -> str | None:
 
 def parse(kind: type[Options], arguments: list[str], *, command: str, default: Options | None = None) -> Options:
     """Fill the dataclass `kind` from `arguments`, each `--field.subfield value`; other fields are those of `default`.
+
     Parameters of losses and networks are `--field.params.NAME value`, with any name.
 
     Raises:

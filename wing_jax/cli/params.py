@@ -1,5 +1,8 @@
-"""Options that no dataclass lists: `--field.params.NAME value ...` for parameters of losses and networks, and
-`--field.extra.NAME.ARGUMENT value` for augmentations that other packages registered."""
+"""Options that no dataclass lists.
+
+They are `--field.params.NAME value ...` for parameters of losses and networks, and `--field.extra.NAME.ARGUMENT value`
+for augmentations that other packages registered.
+"""
 
 import dataclasses
 import re

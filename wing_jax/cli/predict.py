@@ -1,4 +1,4 @@
-"""`wing-jax predict MODEL IMAGE|FOLDER|VIDEO...`, or `--camera 0`"""
+"""The command `wing-jax predict MODEL IMAGE|FOLDER|VIDEO...`, or `--camera 0`."""
 
 import dataclasses
 import sys

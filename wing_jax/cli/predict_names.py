@@ -44,8 +44,10 @@ def plan_photos(paths: Sequence[Path], folder: Path) -> list[Photo]:
 
 
 def plan_videos(sources: Sequence[Path | int], folder: Path, *, photos: bool) -> list[Path]:
-    """Choose the paths without ending for the results of videos and camera numbers, as in `plan_photos`; if `photos`,
-    different from the table of all photos."""
+    """Choose the paths without extension for the results of videos and camera numbers.
+
+    They follow the rules of `plan_photos`; if `photos`, they differ from the table of all photos.
+    """
     stems = _Stems(folder, numbered=False, used=(Path(CSV).stem,) if photos else ())
     return [folder / stems.take(Path(f"camera{s}") if isinstance(s, int) else s) for s in sources]
 

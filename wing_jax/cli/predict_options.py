@@ -14,9 +14,11 @@ from wing_jax.inference.localizer import Localizer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictOptions:
-    """Find the landmarks of all faces in pictures, folders of pictures, videos or a camera's frames. A picture
-    gets an overlay PNG, a JSON and a .pts per face, and all pictures share one CSV; a video gets an overlay .mp4 and a
-    CSV."""
+    """Find the landmarks of all faces in pictures, folders of pictures, videos or a camera's frames.
+
+    A picture gets an overlay PNG, a JSON and a .pts per face, and all pictures share one CSV; a video gets an overlay
+    .mp4 and a CSV.
+    """
 
     # a pretrained model (mtfl, w300) or the folder of a trained model
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]

@@ -39,8 +39,9 @@ Result: TypeAlias = tuple[Photo, list[FaceRecord], Path]  # with the path of the
 def predict_photos(
     photos: Sequence[Photo], localizer: Localizer, options: PredictOptions, console: Console, tally: Tally
 ) -> None:
-    """Write the results of `photos`, and a row for each face to OUTPUT/predictions.csv. A photo that cannot be read,
-    predicted or written is reported and counted in `tally`.
+    """Write the results of `photos`, and a row for each face to OUTPUT/predictions.csv.
+
+    A photo that cannot be read, predicted or written is reported and counted in `tally`.
 
     Raises:
       InputError: the detector cannot be used with the model, or nothing can be written to the folder.
@@ -80,8 +81,11 @@ def photo_batches(
     most_bytes: int = MAX_BYTES,
     at_once: int = READ_AT_ONCE,
 ) -> Batches:
-    """Yield batches of (photos, their pixels), of `most_photos` or `most_bytes` or slightly more. The threads of `pool`
-    read `at_once` photos together. A photo that cannot be read is reported and counted in `tally`."""
+    """Yield batches of (photos, their pixels), of `most_photos` or `most_bytes` or slightly more.
+
+    The threads of `pool` read `at_once` photos together. A photo that cannot be read is reported and counted in
+    `tally`.
+    """
     batch: list[tuple[Photo, np.ndarray]] = []
     for start in range(0, len(photos), at_once):
         chunk = photos[start : start + at_once]

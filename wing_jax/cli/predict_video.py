@@ -1,4 +1,4 @@
-"""`wing-jax predict MODEL VIDEO` and `--camera`: track faces from frame to frame."""
+"""The command `wing-jax predict MODEL VIDEO` and `--camera`: track faces from frame to frame."""
 
 import itertools
 import time
@@ -47,8 +47,9 @@ def follow_frames(
     stem: Path,
     window: Window | None = None,
 ) -> None:
-    """Track the faces of an open video or camera to its end, or until its `window` is closed; write STEM.mp4 and
-    STEM.csv.
+    """Track the faces of an open video or camera, and write STEM.mp4 and STEM.csv.
+
+    It ends with the video, or when its `window` is closed.
 
     Raises:
       InputError: the video cannot be read, or an option is invalid.

@@ -1,4 +1,4 @@
-"""`wing-jax replay RECORD`"""
+"""The command `wing-jax replay RECORD`."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`wing-jax reproduce TARGET --data NAME --budget BUDGET`"""
+"""The command `wing-jax reproduce TARGET --data NAME --budget BUDGET`."""
 
 import dataclasses
 import shlex

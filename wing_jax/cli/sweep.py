@@ -1,4 +1,4 @@
-"""`wing-jax sweep CONFIG --grid.FIELD value ... [--field value ...]`"""
+"""The command `wing-jax sweep CONFIG --grid.FIELD value ... [--field value ...]`."""
 
 from wing_jax.cli.options import parse_config
 from wing_jax.config import SweepConfig

@@ -1,4 +1,4 @@
-"""`wing-jax train CONFIG [--field value ...]`"""
+"""The command `wing-jax train CONFIG [--field value ...]`."""
 
 import shlex
 
@@ -25,8 +25,10 @@ def run(arguments: list[str]) -> None:
 
 
 def evaluation_options(data: DataConfig) -> list[str]:
-    """Return the options of `wing-jax evaluate` for the data of a run: the test split, or the held-out faces if
-    there is none."""
+    """Return the options of `wing-jax evaluate` for the data of a run.
+
+    They select the test split, or the held-out faces if there is none.
+    """
     from wing_jax.data.load import draws_faces, find_splits
 
     default = DataConfig(name=data.name)

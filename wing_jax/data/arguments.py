@@ -232,8 +232,10 @@ def _describe(value: Any, array: np.ndarray | None = None) -> str:
 
 
 def is_array_like(value: Any) -> bool:
-    """Return whether NumPy treats it as an array. Python cannot iterate over a memoryview of several dimensions
-    itself."""
+    """Return whether NumPy treats it as an array.
+
+    Python cannot iterate over a memoryview of several dimensions itself.
+    """
     return hasattr(value, "__array__") or isinstance(value, memoryview)
 
 

@@ -37,8 +37,10 @@ BLOCK = 1 << 22  # numbers of a picture that are averaged at once
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class FaceCrops(Value):
-    """`n` face crops. `crop_to_image` maps face-crop pixels to image pixels; `points` and `boxes` are in face crop
-    pixels."""
+    """`n` face crops.
+
+    `crop_to_image` maps face-crop pixels to image pixels; `points` and `boxes` are in face crop pixels.
+    """
 
     images: Images
     crop_to_image: Float[np.ndarray, "n 2 3"]

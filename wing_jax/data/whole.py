@@ -31,8 +31,9 @@ TIFF_OFFSETS = ((273, 279), (324, 325))  # strips and tiles: tags of their offse
 
 
 def is_truncated(content: bytes) -> bool:
-    """Return whether `content` is a truncated JPEG, PNG or JPEG 2000, even if zeros fill the missing end of a JPEG or
-    PNG.
+    """Return whether `content` is a truncated JPEG, PNG or JPEG 2000.
+
+    This includes a JPEG or PNG whose missing end is filled with zeros.
 
     Decoders may fill the rest of such a JPEG with gray without an error, and such a JPEG 2000 crashes OpenCV 4.11. All
     other faults are left to the decoder.

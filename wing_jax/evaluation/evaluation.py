@@ -102,8 +102,10 @@ class Evaluation(Value):
 
     @property
     def landmarks(self) -> dict[str, Float[np.ndarray, "points"]]:
-        """Each landmark's mean error with each normalizer `[L]`, in percent; NaN for a landmark that is never
-        visible."""
+        """Each landmark's mean error with each normalizer `[L]`, in percent.
+
+        It is NaN for a landmark that is never visible.
+        """
         by_metric = {name: entry.landmarks for name, entry in self._headlines().items()}
         return {name: 100 * means for name, means in by_metric.items() if means is not None}
 

@@ -95,8 +95,9 @@ def ced(nmes: PerFace, limits: Float[np.ndarray, "limits"]) -> Float[np.ndarray,
 
 
 def auc(nmes: PerFace, threshold: float) -> float:
-    """Return the exact area under the cumulative error distribution (CED) from 0 to `threshold`, divided by
-    `threshold`.
+    """Return the exact area under the cumulative error distribution (CED).
+
+    The area is that from 0 to `threshold`, divided by `threshold`.
 
     1 is perfect, 0 means that every face fails. The CED is a step function, so its area is one rectangle for each face:
     AUC = mean_i max(0, 1 - nme_i / threshold).

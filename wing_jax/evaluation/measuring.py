@@ -148,7 +148,9 @@ def evaluate_points(
       visible: `[faces, points]`, the points to include; None for all.
       name: the name of the faces in tables.
       condition: the name in tables of the boxes that the model used.
-      metrics: as for `evaluate`, and so are `groups` and `thresholds`.
+      metrics: as for `evaluate`.
+      groups: as for `evaluate`.
+      thresholds: as for `evaluate`.
 
     Raises:
       InputError: the shapes do not match, a point that counts is not finite, or as for `evaluate`.

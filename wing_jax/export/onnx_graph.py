@@ -237,8 +237,10 @@ class _Graph:
 
 
 def _is_max_pool_2x2(jaxpr: core.Jaxpr) -> bool:
-    """Return whether it is `wing_jax.models.max_pool_2x2`: a reshape to [n, h, 2, w, 2, c], and the maximum over axes
-    2, 4."""
+    """Return whether it is `wing_jax.models.max_pool_2x2`.
+
+    This is a reshape to [n, h, 2, w, 2, c], and the maximum over axes 2 and 4.
+    """
     if [equation.primitive.name for equation in jaxpr.eqns] != ["reshape", "reduce_max"]:
         return False
     blocks, maximum = jaxpr.eqns

@@ -164,8 +164,10 @@ def train_trials(
 
 
 def sweep_means(metrics: Metrics) -> dict[str, float]:
-    """Return the means over steps and runs, without values that are NaN. A diverged run does not end the sweep; its row
-    in the results shows NaN."""
+    """Return the means over steps and runs, without values that are NaN.
+
+    A diverged run does not end the sweep; its row in the results shows NaN.
+    """
     pairs = jax.device_get(metrics)
     return {name: float(np.nansum(sums) / max(np.nansum(counts), 1e-9)) for name, (sums, counts) in pairs.items()}
 
@@ -189,8 +191,11 @@ def _write(folder: Path, rows: list[dict], *, how: str) -> None:
 
 
 def table(rows: list[dict]) -> str:
-    """Return a Markdown table: a line for each loss with its parameters and learning rate, and the mean and standard
-    deviation of the validation NME (%) over the seeds."""
+    """Return the results as a Markdown table.
+
+    It has a line for each loss with its parameters and learning rate, and the mean and standard deviation of the
+    validation NME (%) over the seeds.
+    """
     params = list(dict.fromkeys(name for row in rows for name in row["params"]))
     names = ["loss", *params, "learning_rate"]
     groups: dict[tuple, list[float]] = {}

@@ -157,8 +157,10 @@ class SweepRunner:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(states[trial.seed] for trial in self._trials))
 
     def advance(self, states: Any, first: int, last: int) -> tuple[Any, Metrics]:
-        """Run steps `first` + 1 .. `last`. Return the new states and each step's and run's metrics; `states` is
-        donated."""
+        """Run steps `first` + 1 ..
+
+        `last`. Return the new states and each step's and run's metrics; `states` is donated.
+        """
         indices = self._indices(first, last - first)
         if self.how == "round_robin":
             return self._advance_in_turn(states, indices, last - first)
@@ -203,8 +205,10 @@ def trial_params(setup: StageSetup, trials: list[Trial], *, learning_rate: float
 
 
 def traced_params(trials: list[Trial]) -> dict[str, tuple[str, ...]]:
-    """Return, for each loss's name, the parameters in which its runs differ. They are traced, so that these runs share
-    a program."""
+    """Return, for each loss's name, the parameters in which its runs differ.
+
+    They are traced, so that these runs share a program.
+    """
     traced: dict[str, tuple[str, ...]] = {}
     for loss in dict.fromkeys(trial.loss.name for trial in trials):
         all_params = [trial.params for trial in trials if trial.loss.name == loss]

@@ -116,8 +116,10 @@ def first_setup(config: Config, data: TrainingData) -> StageSetup:
 
 
 def second_setup(config: Config, data: TrainingData, first: Stage | None, mean: Any) -> StageSetup:
-    """Return the setup of the second stage; `first` is the trained first stage, or None for annotated crops, and `mean`
-    is that of the first setup."""
+    """Return the setup of the second stage.
+
+    `first` is the trained first stage, or None for annotated crops; `mean` is that of the first setup.
+    """
     recipe = recipe_of(config)
     template = template_for(recipe.stages[1], mean)
     return setup_second(recipe, data, first, template, seed=config.seed, input=config.input)

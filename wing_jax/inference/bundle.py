@@ -32,8 +32,10 @@ class BundleLocation:
 
     @property
     def outputs(self) -> Path:
-        """The default folder for files derived from the model: the model's folder, or `runs/packaged/NAME` for a
-        pretrained model."""
+        """The default folder for files derived from the model.
+
+        It is the model's folder, or `runs/packaged/NAME` for a pretrained model.
+        """
         return Path("runs/packaged") / self.pretrained_name if self.pretrained_name else self.folder
 
 

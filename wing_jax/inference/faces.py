@@ -96,8 +96,10 @@ class Faces(Value):
         return pandas.DataFrame(self.to_columns())
 
     def save(self, folder: str | Path) -> Path:
-        """Write the files of `wing-jax predict` for this image: STEM.png (the image with the landmarks), STEM.json,
-        STEM.pts (or STEM_1.pts, STEM_2.pts ... for several faces) and STEM.csv.
+        """Write the files of `wing-jax predict` for this image.
+
+        They are STEM.png (the image with the landmarks), STEM.json, STEM.pts (or STEM_1.pts, STEM_2.pts ... for several
+        faces) and STEM.csv.
 
         Args:
           folder: the target folder; it is created if needed. STEM is the stem of the image's file, or "image".

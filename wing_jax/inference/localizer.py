@@ -188,10 +188,10 @@ class Localizer(Value):
         return [points[end - len(rows) : end] for rows, end in zip(checked, ends, strict=True)]
 
     def locate(self, face_crops: Images, boxes: Float[np.ndarray, "n 4"]) -> list[Float[np.ndarray, "n points 2"]]:
-        """Find the landmarks after each stage, in face crops (the square around a box that all stages' crops are cut
-        from).
+        """Find the landmarks after each stage, in face crops.
 
-        `face_crops` have the last stage's face crop size; `boxes` and the results are in pixels of the face crops.
+        `face_crops` have the last stage's face crop size; `boxes` and the results are in pixels of the face crops, the
+        squares around the boxes that all stages' crops are cut from.
         """
         check_jax()
         if not self._cuts_on_device:

@@ -141,8 +141,10 @@ def face_keys(epoch: Int[Array | np.ndarray, "batch"], place: Int[Array | np.nda
 def place_faces(
     faces: TrainingFaces, indices: BatchIndices, *, augment: Sequence[Augmentation], size: int, seed: int
 ) -> PlacedFaces:
-    """Draw the augmentations of the faces at `indices` `[batch]`, and compute their crops of `size` pixels and their
-    points."""
+    """Sample the augmentations of the faces at `indices` `[batch]`.
+
+    Also compute their crops of `size` pixels and their points.
+    """
     keys = face_keys(indices.epoch, indices.place, seed=seed)
     transforms = jnp.asarray(faces.crop_to_image)
     crops_per_face = transforms.shape[1]

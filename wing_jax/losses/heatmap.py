@@ -79,8 +79,9 @@ def adaptive_wing_loss(
 def adaptive_wing_weights(
     target: Float[Array, "*batch height width points"], *, threshold: Scalar = 0.2, gain: Scalar = 10.0
 ) -> Float[Array, "*batch height width points"]:
-    """Return the weighted loss map `gain` * M + 1; M = 1 where any target in the 3 x 3 neighborhood is >= `threshold`,
-    else 0.
+    """Return the weighted loss map `gain` * M + 1.
+
+    M is 1 where any target in the 3 x 3 neighborhood is >= `threshold`, else 0.
 
     The map is constant for differentiation and has the target's dtype.
 

@@ -82,8 +82,9 @@ def l1_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> 
 def smooth_l1_loss(
     predicted: Values, target: Values, *, beta: Scalar = 1.0, where: Mask | None = None
 ) -> Float[Array, "*shape"]:
-    """Compute smooth L1: L2 / `beta` below `beta`, shifted L1 beyond. The paper uses `beta=1`. Huber's loss is beta
-    times this.
+    """Compute smooth L1: L2 / `beta` below `beta`, shifted L1 beyond.
+
+    The paper uses `beta=1`. Huber's loss is beta times this.
 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
@@ -118,8 +119,9 @@ def smooth_l1_loss(
 def charbonnier_loss(
     predicted: Values, target: Values, *, width: Scalar = 1.0, where: Mask | None = None
 ) -> Float[Array, "*shape"]:
-    """Compute the Charbonnier (pseudo-Huber) loss: L2 well below `width`, `width` times L1 far above it, smooth
-    between.
+    """Compute the Charbonnier (pseudo-Huber) loss.
+
+    It is L2 well below `width`, `width` times L1 far above it, and smooth between.
 
     The slope is x / sqrt(1 + (x / width)^2): that of L2 next to 0, and `width` for outliers, which it never exceeds.
 
@@ -212,8 +214,9 @@ def rectified_wing_loss(
     rectification: Scalar = 0.2,
     where: Mask | None = None,
 ) -> Float[Array, "*shape"]:
-    """Compute the rectified Wing loss: 0 for errors below `rectification` (annotation noise); with 0 it is the Wing
-    loss.
+    """Compute the rectified Wing loss: 0 for errors below `rectification` (annotation noise).
+
+    With `rectification=0` it is the Wing loss.
 
     Its slope jumps from 0 to width / epsilon at |x| = rectification. The defaults are those of the authors'
     lossRWingNorm.m, in pixels of a 64 x 64 crop (that file also divides by 2L: see `masked_mean`).

@@ -137,8 +137,11 @@ class LinenNetwork(_Wrapped):
     def apply(
         self, variables: Mapping[str, Any], images: Array | np.ndarray, *, train: bool, key: Array | None = None
     ) -> tuple[Array, Collections]:
-        """Call the module's `apply`. In training its collections are mutable, and its random streams come from `key`:
-        "dropout" uses the key itself, other streams a key derived from it."""
+        """Call the module's `apply`.
+
+        In training its collections are mutable, and its random streams come from `key`: "dropout" uses the key itself,
+        other streams a key derived from it.
+        """
         collections = {name: value for name, value in variables.items() if name != "params"}
         if not train:
             return self.model.apply(variables, images, **self._mode_argument(False)), collections

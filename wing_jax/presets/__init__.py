@@ -61,7 +61,7 @@ def source(name: str) -> str:
     Raises:
       InputError: no preset has this name.
 
-    >>> source("w300").splitlines()[0].startswith('\"""300-W, 68 points')
+    >>> "300-W, 68 points" in source("w300")
     True
     """
     return path(name).read_text(encoding="utf-8")

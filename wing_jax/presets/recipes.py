@@ -27,8 +27,9 @@ CNN7 = (64, 64, 128, 256, 512, 512)  # for crops of 128 pixels
 
 
 def paper_recipe(*, name: str, data: DataConfig, stage1: Fields, stage2: Fields, **fields: Any) -> Config:
-    """Make the config of the paper's training run: CNN-6 at 64 x 64, then CNN-7 at 128 x 128, Wing loss, SGD, 120,000
-    steps of 8 faces.
+    """Make the config of the paper's training run.
+
+    It has CNN-6 at 64 x 64, then CNN-7 at 128 x 128, Wing loss, SGD, and 120,000 steps of 8 faces for each stage.
 
     Args:
       name: name of the run.
@@ -139,8 +140,9 @@ def sgd(learning_rate: float, final_learning_rate: float) -> OptimizerConfig:
 def adamw(
     *, learning_rate: float = 1e-3, weight_decay: float = 5e-2, warmup: int = 200, ema: float = 0.999
 ) -> OptimizerConfig:
-    """Make AdamW with `warmup` steps and cosine decay of the learning rate to a hundredth; `ema` is the decay of the
-    averaged parameters.
+    """Make AdamW with `warmup` steps and cosine decay of the learning rate to a hundredth.
+
+    `ema` is the decay of the averaged parameters.
 
     >>> adamw(learning_rate=2e-3).final_learning_rate
     2e-05

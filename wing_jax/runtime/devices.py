@@ -169,8 +169,10 @@ def make_mesh(count: int = 0) -> Mesh:
 
 
 def shard_batch(batch, mesh: Mesh):
-    """Split a batch (pytree of arrays, faces first) over the devices of the mesh. Each process passes its equal part of
-    the batch, in the order of the processes."""
+    """Split a batch (pytree of arrays, faces first) over the devices of the mesh.
+
+    Each process passes its equal part of the batch, in the order of the processes.
+    """
     return _put(batch, NamedSharding(mesh, Spec(AXIS)))
 
 

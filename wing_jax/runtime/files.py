@@ -47,7 +47,7 @@ def open_bytes(path: str | Path) -> Generator[BinaryIO]:
 
 
 def read_text(path: str | Path, *, encoding: str = "utf-8", largest: int = LARGEST) -> str:
-    """Read the text file `path`, with its line ends as "\\n".
+    """Read the text file `path`, with newline characters as line ends.
 
     A file that starts with the byte order mark of UTF-16, as Excel's "Unicode text" and PowerShell's `>` write it, is
     read as UTF-16, whatever the `encoding`.
@@ -79,8 +79,9 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def is_hidden(path: Path, *, below: Path) -> bool:
-    """Return whether `path`, or a folder between it and `below`, is hidden: its name starts with a dot or is one of
-    `SYSTEM_FOLDERS`.
+    """Return whether `path`, or a folder between it and `below`, is hidden.
+
+    The name of a hidden one starts with a dot or is one of `SYSTEM_FOLDERS`.
 
     Hidden files are not data: macOS writes a `._x.jpg` beside each `x.jpg` on drives of other systems and a folder
     `__MACOSX` into archives, Jupyter makes `.ipynb_checkpoints`, Synology stores thumbnails in `@eaDir`, and Windows
@@ -103,8 +104,9 @@ PLAIN = re.compile(r"[\w./ +,=@~()-]*", re.ASCII)
 
 @contextlib.contextmanager
 def plain_path(folder: str | Path) -> Generator[Path]:
-    """Yield a path to the existing `folder` that every library accepts literally: its own path, or a link to it in a
-    temporary folder, which exists inside the block.
+    """Yield a path to the existing `folder` that every library accepts literally.
+
+    It is its own path, or a link to it in a temporary folder, which exists inside the block.
 
     Raises:
       InputError: the link cannot be created.

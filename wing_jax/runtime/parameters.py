@@ -99,7 +99,9 @@ def with_tuples(value: Any) -> Any:
 
 
 def hash_with_dicts(config: Any) -> int:
-    """Hash a frozen dataclass with dicts among its fields; equal dataclasses have equal hashes, whatever the order of
-    the dicts."""
+    """Hash a frozen dataclass with dicts among its fields.
+
+    Equal dataclasses have equal hashes, whatever the order of the dicts.
+    """
     values = [getattr(config, field.name) for field in dataclasses.fields(config)]
     return hash((type(config), *(frozenset(value) if isinstance(value, Mapping) else value for value in values)))

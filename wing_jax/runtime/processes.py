@@ -82,8 +82,10 @@ def home_folder() -> Path | None:
 
 
 def has_started() -> bool:
-    """Return whether JAX has started its backend, and so its threads. No public function of JAX reports this without
-    starting them."""
+    """Return whether JAX has started its backend, and so its threads.
+
+    No public function of JAX reports this without starting them.
+    """
     return _started or bool(getattr(sys.modules.get("jax._src.xla_bridge"), "_backends", None))
 
 

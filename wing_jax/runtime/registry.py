@@ -59,8 +59,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         self._entries[name], self._origins[name] = entry, source
 
     def remove(self, name: str) -> None:
-        """Remove the entry called `name`, if there is one. The entry of an installed entry point returns on the next
-        lookup."""
+        """Remove the entry called `name`, if there is one.
+
+        The entry of an installed entry point returns on the next lookup.
+        """
         self._entries.pop(name, None)
         self._origins.pop(name, None)
 

@@ -31,8 +31,10 @@ def handle_sigterm(*, last: bool = False) -> Generator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Generator[None]:
-    """Defer signals: in this block, only record SIGTERM and the first Ctrl-C, for `stop_requested` and `interrupted`; a
-    second Ctrl-C raises KeyboardInterrupt at once."""
+    """Defer SIGTERM and the first Ctrl-C inside the block.
+
+    They are recorded for `stop_requested` and `interrupted`; a second Ctrl-C raises KeyboardInterrupt at once.
+    """
     _interrupted.clear()
     handle_sigint = _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if handle_sigint:

@@ -9,8 +9,10 @@ def _chain(first: int, last: int, *more: int) -> tuple[int, ...]:
 
 
 def _expand_names(**parts: int | str) -> tuple[str, ...]:
-    """Expand to point names: `jaw=2` to "jaw 1", "jaw 2"; `nose="tip, bottom"` to "nose tip", "nose bottom"; `chin=""`
-    to "chin"."""
+    """Expand to point names.
+
+    `jaw=2` is "jaw 1", "jaw 2"; `nose="tip, bottom"` is "nose tip", "nose bottom"; `chin=""` is "chin".
+    """
     names: list[str] = []
     for part, suffixes in parts.items():
         part = part.replace("_", " ")

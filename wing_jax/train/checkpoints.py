@@ -68,8 +68,10 @@ class Checkpoints:
 
     @functools.cached_property
     def _saver(self) -> Any:
-        """Orbax's checkpointer, opened on first use: importing Orbax takes half a second, which would delay the first
-        step."""
+        """Orbax's checkpointer, opened on first use.
+
+        Importing Orbax takes half a second, which would delay the first step.
+        """
         from orbax.checkpoint import v1 as ocp
 
         training: Any = ocp.training  # its type annotations contradict each other

@@ -151,8 +151,10 @@ def face_crop_sizes(stages: Sequence[StageSpec], shape: ShapeInBox) -> list[int]
 
 
 def margin_of(stage: StageSpec, number: int) -> float:
-    """Return the side of the stage's crop, as a multiple of the side of the face box or, for the second stage, of the
-    mean shape's box."""
+    """Return the side of the stage's crop, as a multiple of the side of the face box.
+
+    For the second stage, it is a multiple of the side of the mean shape's box.
+    """
     default = 1.2 if number == 1 else 1.12
     return default if stage.margin is None else stage.margin
 
@@ -199,8 +201,10 @@ def _with_reshaped(
     scheme: Scheme,
     seed: int,
 ) -> tuple[FaceCrops, Int[np.ndarray, "longer"]]:
-    """Return the face crops of all sets followed by their reshaped copies, and the indices of an epoch in which each
-    copy is as often as its face is in `order`."""
+    """Return the face crops of all sets followed by their reshaped copies, and the indices of an epoch.
+
+    Each copy is in the epoch as often as its face is in `order`.
+    """
     all_crops, orders, total = list(face_crops), [order], sum(len(part.images) for part in face_crops)
     first = 0
     for part, number in zip(face_crops, copies, strict=True):

@@ -116,8 +116,10 @@ def train_network(
 
 
 class _Recorder:
-    """Logs the means of each span and calls the callbacks, one span late because reading metrics waits for the
-    device."""
+    """Logs the means of each span and calls the callbacks.
+
+    It does so one span late, because reading metrics waits for the device.
+    """
 
     def __init__(self, log: TrainingLog | SilentLog, callbacks: Sequence[Callback], schedule: Schedule):
         self._log, self._callbacks, self._schedule = log, callbacks, schedule

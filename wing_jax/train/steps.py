@@ -50,7 +50,6 @@ def make_train_step(
       seed: the seed of dropout. The dropout key also depends on the step number and the replica.
       axis: the mapped axis over the replicas; None for a step outside of any mapped axis.
     """
-
     objective = make_objective(network, loss, reduction=reduction, seed=seed, axis=axis)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -125,8 +124,10 @@ def replica_count(axis: str | None) -> int:
 
 
 def normalized_error(predicted: Array, batch: Batch, *, eyes: tuple[int, int]) -> tuple[Array, Array]:
-    """Return (sum, count) over the batch of the NME, as a fraction of the distance of the two eye points. Faces whose
-    eyes are not visible do not count."""
+    """Return (sum, count) over the batch of the NME, as a fraction of the distance of the two eye points.
+
+    Faces whose eyes are not visible do not count.
+    """
     points, visible = jnp.asarray(batch.points), jnp.asarray(batch.visible)
     distance = jnp.linalg.norm(points[:, eyes[0]] - points[:, eyes[1]], axis=-1)
     counted = visible[:, eyes[0]] & visible[:, eyes[1]] & (distance > 0)
