@@ -28,11 +28,18 @@ LONG = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set one empty cache for all test processes, so that the CPU kernel is built once."""
-    if not hasattr(config, "workerinput"):  # workers of pytest-xdist inherit it
+    """Set one empty cache for all processes, so that the CPU kernel and each program are compiled once, and compile
+    programs without optimization: most tests compile for longer than they run."""
+    if not hasattr(config, "workerinput"):  # workers of pytest-xdist inherit the environment, as commands in tests do
         folder = tempfile.TemporaryDirectory(prefix="wing_jax-cache-")
         config.add_cleanup(folder.cleanup)
         os.environ["XDG_CACHE_HOME"] = folder.name
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder.name) / "jax")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.02"
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -62,14 +69,6 @@ def data_root() -> Path:
 def unchecked(monkeypatch):
     """Disable the type checks, as for users, so that invalid input reaches the code."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compile_fast(tmp_path_factory):
-    """Compile without optimization, and each program once: most tests compile for longer than they run."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("cache")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
-    jax.config.update("jax_disable_most_optimizations", True)
 
 
 RENDERED_FACES: dict[tuple[int, int, int], Any] = {}  # synthetic faces by seed, index and size

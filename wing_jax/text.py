@@ -47,8 +47,8 @@ def cut(text: str, *, length: int = QUOTED) -> str:
 def printable(text: str) -> str:
     """Return `text` on one line, without terminal control characters; ordinary characters of all languages stay.
 
-    Control characters and line separators are escaped (a line break as a backslash and "n"). So are the bytes of a file name
-    that is not UTF-8: Python stores them as lone surrogates, which cannot be printed.
+    Control characters and line separators are escaped, such as a line break as a backslash and "n". So are the bytes of
+    a file name that is not UTF-8: Python stores them as lone surrogates, which cannot be printed.
     """
     return text if text.isascii() and text.isprintable() else "".join(map(_escape, text))
 
