@@ -5,6 +5,7 @@ import json
 import shutil
 import statistics
 
+import jax
 import numpy as np
 import pytest
 
@@ -24,6 +25,7 @@ from wing_jax.config import (
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer
 from wing_jax.reproduce import METHODS, TARGETS, ExperimentRunner, published, recipe
+from wing_jax.reproduce.curves import CurvePoint, GradientNoise, add_point, read_curve
 from wing_jax.reproduce.rates import best, beyond, multiple, tried_rates
 from wing_jax.reproduce.recipes import Recipe
 from wing_jax.reproduce.runner import Variant
@@ -241,6 +243,99 @@ def test_the_long_budget_uses_the_rates_of_the_short_one(runner, table3):
     assert cells <= chosen
     with pytest.raises(InputError, match="pass --budget long"):
         TARGETS["length"](runner, seeds=(0,), losses=LOSSES)
+
+
+def test_the_curve_of_a_run_has_its_errors_at_each_validation(runner, table3):
+    longer = LongRunner(small_recipe("curved", budget="long"), output=runner.folder.parent)
+    product = TARGETS["curves"](longer, seeds=(0, 1), losses=LOSSES)
+    assert product.values["faces"] == [8, 16]
+    measured = TARGETS["table1"](longer, seeds=(0, 1), losses=LOSSES).values["nme_percent"]["CNN-6"]
+    for loss in LOSSES:
+        assert product.values["test_nme_percent"][loss][-1] == pytest.approx(statistics.fmean(measured[loss]), rel=1e-5)
+        assert all(-1 <= cosine <= 1 for cosine in product.values["gradient_cosine"][loss])
+    paths = sorted((longer.folder / "curves" / "stage1").glob("*-seed0.csv"))
+    last = read_curve(paths[0])[-1]
+    assert (last.step, last.faces) == (4, 16)
+    variant = Variant(loss=longer.recipe.loss("l2"), rate=multiple(best(tried_rates(runner, "l2"))), seed=0)
+    assert last.validation_nme == pytest.approx(longer.validation_nme(METHODS[0], variant), rel=1e-5)
+    with pytest.raises(InputError, match="pass --budget paper"):
+        TARGETS["curves"](runner, seeds=(0,), losses=LOSSES)
+
+
+def test_a_resumed_run_replaces_the_later_points_of_its_curve(tmp_path):
+    points = [
+        CurvePoint(step=step, faces=8 * step, validation_nme=0.5, test_nme=0.25, gradient_cosine=step / 10)
+        for step in (2, 4, 6)
+    ]
+    path = tmp_path / "curves" / "wing.csv"
+    for point in (*points, points[1]):
+        add_point(path, point)
+    assert read_curve(path) == points[:2]
+    assert read_curve(tmp_path / "none.csv") == []
+
+
+def test_the_gradients_noise_is_that_of_the_training_loss(runner):
+    setup = runner.setup(1, balanced=False)
+    variables = setup.state(seed=0).variables
+    noise = GradientNoise(setup)
+    objective = setup.objective(seed=0)
+    gradients = [jax.grad(objective, has_aux=True)(variables["params"], {}, batch, 0)[0] for batch in noise._batches]
+    rows = np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in gradients])
+    lengths = np.linalg.norm(rows, axis=1)
+    cosines = rows @ rows.T / np.outer(lengths, lengths)
+    expected = cosines[~np.eye(len(rows), dtype=bool)].mean()
+    assert noise.cosine("wing", setup.spec.scaled_loss(), variables) == pytest.approx(expected, rel=1e-4)
+
+
+def test_noise_is_added_to_the_training_points_only(runner):
+    noisy = runner.with_noise(0.02)
+    assert runner.with_noise(0) is runner
+    np.testing.assert_array_equal(noisy.data.validation.points, runner.data.validation.points)
+    boxes = runner.data.train.boxes
+    added = (noisy.data.train.points - runner.data.train.points) / (boxes[:, 2:] - boxes[:, :2])[:, None]
+    assert added.std() == pytest.approx(0.02, rel=0.05)
+    assert abs(added.mean()) < 0.001
+    assert (noisy.folder.name, noisy.recipe.noise) == ("small-noise0.02", 0.02)
+
+
+def test_the_studies_compare_each_setting_with_the_first(runner, table3):
+    default = table3.values["nme_percent"]["CNN-6"]["wing"][0]
+    product = TARGETS["wing-parameters"](runner, seeds=(0,), losses=LOSSES)
+    nmes = product.values["nme_percent"]
+    assert nmes["Wing, width 10, epsilon 2"] == [default]
+    assert len(nmes) == 8
+    label, nme, difference = product.grids[0].rows[1]
+    assert label == "Wing, width 10, epsilon 0.5"
+    assert nme == f"{nmes[label][0]:.2f}"
+    assert difference.split(" (")[0] == f"{nmes[label][0] - default:+.2f}"
+    product = TARGETS["learning-rates"](runner, seeds=(0,), losses=LOSSES)
+    assert list(product.values["nme_percent"]) == [
+        "L2, 0.0001", "L2, 0.001", "L2, 0.00333", "Wing, 0.000333", "Wing, 0.001", "Wing, 0.00333",
+    ]  # fmt: skip
+
+
+def test_noise_in_the_annotation_raises_the_error(runner, table3):
+    product = TARGETS["annotation-noise"](runner, seeds=(0,), losses=("wing",))
+    nmes = product.values["nme_percent"]["wing"]
+    assert list(nmes) == ["0", "0.5", "1", "2", "4"]
+    assert nmes["0"] == table3.values["nme_percent"]["CNN-6"]["wing"][:1]
+    assert len({values[0] for values in nmes.values()}) == 5
+    with pytest.raises(InputError, match="pass --data synthetic"):
+        mtfl = dataclasses.replace(runner.recipe.config, data=DataConfig(name="mtfl"))
+        TARGETS["annotation-noise"](
+            ExperimentRunner(small_recipe("other", config=mtfl), output=runner.folder.parent), seeds=(0,), losses=LOSSES
+        )
+
+
+def test_the_table_compares_the_losses_face_by_face(runner, table3):
+    grid = next(grid for grid in table3.grids if "minus that of Wing" in grid.title)
+    assert grid.header == ("method", "L2")
+    values = table3.values["nme_percent"]["CNN-6"]
+    expected = statistics.fmean(values["l2"]) - statistics.fmean(values["wing"])
+    middle, interval = grid.rows[0][1].split(" (")
+    assert middle == f"{expected:+.2f}"
+    low, high = map(float, interval.strip(")").split(" to "))
+    assert low <= expected <= high
 
 
 def test_the_long_budget_is_four_times_the_short_one():

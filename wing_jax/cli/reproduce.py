@@ -22,10 +22,15 @@ class ReproduceOptions:
     Finished training runs are saved: the same command resumes where it stopped, and targets share trained models.
     """
 
+    # a table or figure of the paper, or a study beyond it: length, curves, learning-rates, wing-parameters,
+    # annotation-noise
     target: Annotated[
-        Literal["table1", "table2", "table3", "table3-cnn6", "table4", "length", "ced", "pose-histogram"],
+        Literal[
+            "table1", "table2", "table3", "table3-cnn6", "table4", "ced", "pose-histogram", "length", "curves",
+            "learning-rates", "wing-parameters", "annotation-noise",
+        ],
         tyro.conf.Positional,
-    ]  # the table or figure to repeat
+    ]  # fmt: skip
     data: Literal["mtfl", "w300", "aflw", "synthetic"] = "mtfl"  # the data set to train and test on
     root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
     # length of each training run: trial (a minute, to test), short, long (4 x short), paper (120,000 steps a stage)

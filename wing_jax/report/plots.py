@@ -13,7 +13,7 @@ from wing_jax.text import cut, printable
 
 # Okabe and Ito, "Color Universal Design", https://jfly.uni-koeln.de/color/
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-_DASHES = ("-", (0, (6, 1.5)), (0, (1.2, 1.2)), (0, (5, 1, 1, 1)))
+DASHES = ("-", (0, (6, 1.5)), (0, (1.2, 1.2)), (0, (5, 1, 1, 1)))
 INK, FAINT = "#343a44", "#d9dde3"
 Lines: TypeAlias = Sequence[Sequence[int]]
 
@@ -34,7 +34,7 @@ def ced_figure(
     for number, (name, nmes) in enumerate(curves.items()):
         counted = nmes[np.isfinite(nmes)]
         if len(counted):
-            color, dashes = PALETTE[number % len(PALETTE)], _DASHES[number % len(_DASHES)]
+            color, dashes = PALETTE[number % len(PALETTE)], DASHES[number % len(DASHES)]
             legend = f"{plain(name)} (AUC {auc(counted, threshold):.3f})"
             axes.plot(
                 scale * limits, 100 * ced(counted, limits), linestyle=dashes, color=color, label=legend, linewidth=2
@@ -157,10 +157,15 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure with one pair of axes in the style of all plots; sizes in inches."""
     figure = make_figure(width, height)
     axes = figure.add_subplot()
+    style_axes(axes)
+    return figure, axes
+
+
+def style_axes(axes: Axes) -> None:
+    """Give the axes the style of all plots."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(colors=INK, color=FAINT, labelsize=9)
     axes.set_axisbelow(True)
     for label in (axes.xaxis.label, axes.yaxis.label):
         label.set_color(INK)
-    return figure, axes

@@ -35,6 +35,12 @@ class Recipe:
     config: Config  # its loss is Wing; multiples are of its learning rates
     metric: str  # of the results, an NME
     tuned: bool  # each loss's learning rate by the rule of `wing_jax.reproduce.rates`; else the paper's
+    noise: float = 0.0  # standard deviation of the noise in the training points, as a fraction of the box side
+
+    @property
+    def records_curves(self) -> bool:
+        """Whether the errors in the course of each training run are recorded, which takes a second each time."""
+        return self.budget in ("long", "paper")
 
     def loss(self, name: str, *, number: int = 1) -> LossConfig:
         """Return the loss of that name for stage `number`, with Wing's lengths if it has them in the same unit.

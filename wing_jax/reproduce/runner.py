@@ -32,7 +32,7 @@ from wing_jax.from_config.train import first_setup, read_split, second_setup, tr
 from wing_jax.inference.bundle import read_bundle, write_bundle
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.stage import Stage
-from wing_jax.reproduce.curves import CurvePoint, GradientNoise, add_point
+from wing_jax.reproduce.curves import CurvePoint, GradientNoise, add_point, read_curve
 from wing_jax.reproduce.recipes import Budget, Recipe, Reproducible, recipe
 from wing_jax.runtime.files import read_text, write_atomic
 from wing_jax.text import reason
@@ -124,10 +124,17 @@ class ExperimentRunner:
         """The devices for training."""
         return mesh_of(self.recipe.config)
 
+    def with_noise(self, noise: float) -> "ExperimentRunner":
+        """Return the runner of the same recipe with noise in the training points; 0 returns this runner."""
+        if not noise:
+            return self
+        noisy = dataclasses.replace(self.recipe, name=f"{self.recipe.name}-noise{noise:g}", noise=noise)
+        return ExperimentRunner(noisy, output=self.folder.parent, callbacks=self._callbacks)
+
     @functools.cached_property
     def data(self) -> TrainingData:
-        """The training faces, balanced by HSM."""
-        return training_data(self.recipe.config)
+        """The training faces, balanced by HSM, with the recipe's noise."""
+        return add_noise(training_data(self.recipe.config), self.recipe.noise, seed=self.recipe.config.seed)
 
     @functools.cached_property
     def test(self) -> FaceSet:
@@ -175,6 +182,17 @@ class ExperimentRunner:
         record = json.loads(read_text(folder / "measured.json"))
         return TrialResult(nmes=np.load(folder / "nmes.npy", allow_pickle=False), **record)
 
+    def curve(self, number: int, balanced: bool, variant: Variant) -> list[CurvePoint]:
+        """Return the curve of the training run of stage `number`.
+
+        Raises:
+          InputError: it was not recorded.
+        """
+        path = self._curve_path(number, balanced, self.trial(number, variant))
+        if points := read_curve(path):
+            return points
+        raise InputError(f"{path}: no curve: pass a different --output, to train again")
+
     def localizer(self, method: Method, variant: Variant) -> Localizer:
         """Return the trained model."""
         stages = tuple(self._stage(number, method.balanced, variant)[0] for number in range(1, method.stages + 1))
@@ -214,7 +232,9 @@ class ExperimentRunner:
             self.mesh,
             folder=work,
             callbacks=self._callbacks,
-            on_validation=self._recorder(setup, balanced, dict(zip(trials, variants, strict=True)), missing),
+            on_validation=self._recorder(setup, balanced, dict(zip(trials, variants, strict=True)), missing)
+            if self.recipe.records_curves
+            else None,
         )
         for index, trial in enumerate(missing):
             stage = trained.stage(index)
@@ -282,6 +302,17 @@ class ExperimentRunner:
 
     def _stage_folder(self, number: int, balanced: bool, trial: Trial) -> Path:
         return self.folder / "stages" / f"stage{number}{'-hsm' if balanced else ''}" / trial.label
+
+
+def add_noise(data: TrainingData, noise: float, *, seed: int) -> TrainingData:
+    """Add normal noise to the training points; its standard deviation is `noise` times the side of the face's box."""
+    if not noise:
+        return data
+    boxes = data.train.boxes
+    sides = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))[:, None, None]
+    sample = np.random.default_rng(seed).standard_normal(data.train.points.shape)
+    points = (data.train.points + noise * sides * sample).astype(np.float32)
+    return dataclasses.replace(data, train=dataclasses.replace(data.train, points=points))
 
 
 def _sweep_config(recipe: Recipe) -> SweepConfig:
