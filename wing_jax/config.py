@@ -53,7 +53,7 @@ class DataConfig:
     # for a picture whose size differs from its annotation: "check": reject it; "rescale": rescale its points and boxes
     picture_size: PictureSize = "check"
     train_faces: int = 0  # synthetic faces to render for training (only for "synthetic")
-    test_faces: int = 0  # synthetic faces to render for the test (only for "synthetic")
+    test_faces: int = 0  # synthetic faces to render for testing (only for "synthetic")
     store: Store = "pixels"  # how face crops are stored in memory; "jpeg": for large sets, only with input="tfdata"
     validation: float = 0.05  # fraction of the training photos held out to choose the best checkpoint
     exclude: tuple[str, ...] = ()  # names of photos to exclude from training, if present; for 300-W, FOLDER/NAME
@@ -102,7 +102,7 @@ class AugmentConfig:
     flip: float = 0.5  # probability
     blur: float = 0.5  # probability of a Gaussian blur
     blur_sigma: float = 1.0  # standard deviation of the blur, in pixels of the crop
-    downscale: float = 0.0  # the crop is reduced by a random factor from 1 to 1 + this, and enlarged again
+    downscale: float = 0.0  # the crop is reduced by a random factor from 1 to 1 + this value, and enlarged again
     color: float = 0.0  # brightness, contrast and channel gains vary by +- this fraction
     noise: float = 0.0  # largest standard deviation of Gaussian noise, in gray levels
     occlusion: float = 0.0  # probability of one gray rectangle
@@ -127,7 +127,8 @@ class ModelConfig:
     name: str = "plain"  # registered name of the network
     # For "plain" and "voting": channels, hidden, norm, dropout; for "voting": residual. See the classes for details.
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
-    # start of training: "mean_shape": the network predicts the mean shape; "zero": as initialized
+    # start of training: "mean_shape": the network predicts the mean shape; "zero": its initial parameters are left
+    # unchanged
     output_bias: OutputBias = "zero"
     # dtype of activations in training; parameters, loss and points are float32. "auto": bfloat16 on GPU and TPU
     precision: Precision = "auto"

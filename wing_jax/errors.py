@@ -30,7 +30,7 @@ class NoFacesError(InputError):
 class TrainingInterrupted(Exception):
     """Training was asked to stop and has saved its state; the message names the step.
 
-    `all_processes` is true if all processes of the training have stopped and saved.
+    `all_processes` is true if all processes of the training run have stopped and saved.
     """
 
     def __init__(self, message: str, *, all_processes: bool = True):

@@ -44,6 +44,15 @@ def cut(text: str, *, length: int = QUOTED) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
+def counted(count: int, noun: str) -> str:
+    """Format a number of things.
+
+    >>> counted(1, "face"), counted(2, "face")
+    ('1 face', '2 faces')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def printable(text: str) -> str:
     """Return `text` on one line, without terminal control characters; ordinary characters of all languages stay.
 

@@ -16,7 +16,7 @@ from tests.support.tiny_model import save_tiny_model
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.evaluation import Evaluation, evaluate, evaluate_points, mean_offset, metrics
+from wing_jax.evaluation import Evaluation, evaluate, evaluate_points, median_offset, metrics
 from wing_jax.evaluation.comparison import bootstrap_interval
 from wing_jax.evaluation.groups import bin_labels
 from wing_jax.evaluation.jitter import jitter_boxes
@@ -233,7 +233,7 @@ def test_a_localizer_is_measured_with_given_and_jittered_boxes():
     assert jittered.nme["inter-ocular"] != evaluation.select(stage="stage 1").nme["inter-ocular"]
     assert [row["subset"] for row in evaluation.by("subset")] == ["a", "b"]
     assert [row["faces"] for row in evaluation.by("attribute")] == [2]
-    assert evaluation.mean_offset == mean_offset(evaluation.points, faces.points, faces.visible)
+    assert evaluation.median_offset == median_offset(evaluation.points, faces.points, faces.visible)
     for kind in ("stage", "condition"):
         with pytest.raises(InputError, match=f"no {kind} is called 'x': use one of"):
             evaluation.select(**{kind: "x"})

@@ -320,11 +320,10 @@ def test_noise_in_the_annotation_raises_the_error(runner, table3):
     assert list(nmes) == ["0", "0.5", "1", "2", "4"]
     assert nmes["0"] == table3.values["nme_percent"]["CNN-6"]["wing"][:1]
     assert len({values[0] for values in nmes.values()}) == 5
+    mtfl = dataclasses.replace(runner.recipe.config, data=DataConfig(name="mtfl"))
+    other = ExperimentRunner(small_recipe("other", config=mtfl), output=runner.folder.parent)
     with pytest.raises(InputError, match="pass --data synthetic"):
-        mtfl = dataclasses.replace(runner.recipe.config, data=DataConfig(name="mtfl"))
-        TARGETS["annotation-noise"](
-            ExperimentRunner(small_recipe("other", config=mtfl), output=runner.folder.parent), seeds=(0,), losses=LOSSES
-        )
+        TARGETS["annotation-noise"](other, seeds=(0,), losses=LOSSES)
 
 
 def test_the_table_compares_the_losses_face_by_face(runner, table3):

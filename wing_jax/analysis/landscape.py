@@ -42,10 +42,10 @@ def landscapes(
 ) -> Landscape:
     """Compute the losses of a grid of `places` x `places` networks around this one, along two random directions.
 
-    The directions are Gaussian and *filter-normalized*: each filter's part has the norm of that filter, and biases and
-    normalization do not change (Li et al., Visualizing the Loss Landscape of Neural Nets, NeurIPS 2018,
-    https://arxiv.org/abs/1712.09913). This makes the surfaces of two networks comparable. Every network runs once for
-    all losses, with the running statistics of BatchNorm.
+    The directions are Gaussian and *filter-normalized*: each filter's part of the direction is scaled to the norm of
+    that filter, and biases and normalization do not change (Li et al., Visualizing the Loss Landscape of Neural Nets,
+    NeurIPS 2018, https://arxiv.org/abs/1712.09913). This makes the surfaces of two networks comparable. Every network
+    runs once for all losses, with the running statistics of BatchNorm.
 
     Args:
       model: a Flax linen module with an argument `train`.

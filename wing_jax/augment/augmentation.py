@@ -33,8 +33,8 @@ class Augmentation:
     """A random change of face crops: the pure functions `sample` and `apply`.
 
     Args:
-      name: its name, from which its random numbers are derived, with the seed, the epoch and the position in it. Other
-        augmentations in the list do not affect them.
+      name: its name. Its random numbers are derived from this name, the seed, the epoch and the position of the face in
+        the epoch. Other augmentations in the list do not affect them.
       sample: `sample(key) -> params`, the parameters of one face as any pytree of arrays. It is vmapped over the faces.
       apply: `apply(matrices, params) -> matrices`, float32 `[n, 2, 3]` in fractions of the crop about its center, or
         `apply(images, params) -> images`, float32 `[n, size, size, 3]` in 0..255; `params` are those of `n` faces.

@@ -85,7 +85,7 @@ def scale(fraction: int | float) -> Augmentation:
 def aspect_jitter(fraction: int | float) -> Augmentation:
     """Make the face wider and shorter, or narrower and longer.
 
-    Its width is multiplied by 1 +- the sample, and its height divided by it.
+    Its width is multiplied by 1 + s and its height divided by it, with s uniform in [-fraction, fraction].
 
     Args:
       fraction: the largest change, 0 to 0.9.
@@ -108,7 +108,7 @@ def aspect_jitter(fraction: int | float) -> Augmentation:
 
 @register_augmentation
 def flip(*, probability: int | float = 0.5) -> Augmentation:
-    """Mirror the face left to right; left and right points trade places by the scheme's permutation.
+    """Mirror the face left to right; left and right points are swapped by the scheme's permutation.
 
     Args:
       probability: the share of mirrored faces, 0 to 1.

@@ -86,7 +86,8 @@ def downscale(factor: int | float) -> Augmentation:
     """Lower the resolution by a random factor from 1 to 1 + `factor`; the crop's size does not change.
 
     Args:
-      factor: the largest reduction factor minus 1, at least 0: 1.0 lowers the resolution to half or more.
+      factor: the largest reduction factor minus 1, at least 0: with 1.0, the resolution is reduced by a random factor
+        of up to 2.
 
     Returns:
       The augmentation.

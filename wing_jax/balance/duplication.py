@@ -1,4 +1,7 @@
-"""Compute how often each face appears in an epoch, so that all bins of the pose coefficient have equally many."""
+"""Compute how often each face appears in an epoch.
+
+All bins of the pose coefficient then hold the same number of faces.
+"""
 
 from typing import NamedTuple
 

@@ -59,10 +59,10 @@ def official_duplication(
     All shapes are aligned to the plain mean of the raw shapes. A shape is mirrored if it then fits better (Matlab's
     default; `reflection=False` forbids it). The axis is the second one for 19 points, else the first (`axis`, from 0,
     overrides this). The fullest bin is found with bins from min |c| to max |c|, closed on the right. The faces are
-    assigned to bins that start at 0 and are closed at both ends, so a face on an edge is in two bins. The copies are
-    round(fullest / faces), half away from zero. Two things differ from `pdb.m`: empty bins, for which it divides by
-    zero, are skipped, and the face with the largest |c|, which it sometimes drops by rounding of the last edge, is
-    included. `duplication_counts` is the method of the paper's text.
+    assigned to bins that start at 0 and are closed at both ends, so a face on an edge is in two bins. Each face of a
+    bin is repeated round(fullest / faces) times, with halves rounded away from zero. Two things differ from `pdb.m`:
+    empty bins, for which it divides by zero, are skipped, and the face with the largest |c|, which `pdb.m` sometimes
+    drops because the last edge is rounded, is included. `duplication_counts` is the method of the paper's text.
 
     Args:
       shapes: `[faces, L, 2]`, in any unit; all points are visible.

@@ -137,8 +137,8 @@ def pose_axis(
 
     Raises:
       ValueError: there are fewer than 3 faces or points, a visible point is not finite, the permutation is not a flip,
-        a face has fewer than two visible points or all in one place, a point is never visible, or all faces have the
-        same shape.
+        a face has fewer than two visible points, or all of them coincide, a point is never visible, or all faces have
+        the same shape.
 
     >>> from wing_jax.schemes import MTFL_5
     >>> mean = np.array([[0, 0], [4, 0], [2, 2], [1, 4], [3, 4]])
@@ -253,7 +253,9 @@ def _yaw_direction(
     half_width = np.abs((mean - mean[flip_permutation]).real) / 2
     nearness = half_width.mean() - half_width
     if np.abs(nearness).max() < 1e-6:
-        raise ValueError("these points show no yaw: add a point on the midline, or pairs of different widths")
+        raise ValueError(
+            "yaw cannot be estimated from these points: add a point on the midline, or pairs of different widths"
+        )
     return np.concatenate([nearness, np.zeros_like(nearness)])
 
 

@@ -43,7 +43,7 @@ ACTIONS = {
     "check": "read all faces; list missing and broken files, points outside the picture or box, and duplicates",
     "show": "draw faces with their points, point numbers and boxes on one sheet",
     "stats": "count the attributes; print and plot the poses before and after balancing (HSM)",
-    "detect": "run a face detector; print how many faces it finds and where they are in its boxes",
+    "detect": "run a face detector; print how many faces it finds and how they are placed in its boxes",
     "label": "predict more points on faces annotated with a few, and pack the faces where prediction and "
     "annotation agree",
     "pack": "crop the faces once and store them compactly, so that training starts in seconds",
@@ -228,9 +228,9 @@ def _label(arguments: list[str]) -> None:
     )
     grid = Grid(title="", header=("pose", "faces", "median distance, % of the box", "accepted"), rows=rows, words=1)
     make_console(width=120).print(rich_table(grid))
-    mean_offset = float(np.median(labeled.offsets))
-    print(f"the annotated points are {mean_offset:+.2f} pixels right of the predicted ones (median)", end="")
-    print(": do the annotated coordinates count from 1?" if mean_offset > ONE_BASED_OFFSET else "")
+    median_offset = float(np.median(labeled.offsets))
+    print(f"the annotated points are {median_offset:+.2f} pixels right of the predicted ones (median)", end="")
+    print(": do the annotated coordinates count from 1?" if median_offset > ONE_BASED_OFFSET else "")
     size = options.size or localizer.stages[-1].face_crop_size
     chosen = labeled.faces.take(np.flatnonzero(accepted))
     settings = {"size": size, "quality": options.quality, "workers": options.workers}

@@ -32,8 +32,8 @@ SIZE_TOLERANCE, SHIFT_TOLERANCE = 0.05, 0.03
 class EvaluateOptions(DataOptions):
     """Measure MODEL on the test split of a data set; print a table, write results.json and an HTML report.
 
-    --split held_out measures on the faces that MODEL's training held out to choose its best checkpoint. Compare
-    training recipes on these, and keep the test split for the final result.
+    --split held_out evaluates on the faces that were held out in MODEL's training to choose its best checkpoint.
+    Compare training recipes on these, and keep the test split for the final result.
     """
 
     # a pretrained model (mtfl, w300) or the folder of a trained model
@@ -43,7 +43,7 @@ class EvaluateOptions(DataOptions):
     faces: int = 0  # number of faces (only --data synthetic); 0: 500, or with --split held_out as many as in training
     metrics: tuple[str, ...] = ()  # metrics to report, the main one first; default: all
     output: str = ""  # the report's folder; empty: report-DATA in MODEL (in runs/packaged/NAME for a pretrained model)
-    flip_average: bool = False  # average the prediction with that for the mirrored image
+    flip_average: bool = False  # average the prediction with that of the mirrored image
     # measure again with boxes randomly shifted and resized by up to this fraction of their side; 0: do not
     jitter: float = 0.1
     seed: int = 0  # random seed of the jitter
@@ -70,7 +70,7 @@ def run(arguments: list[str]) -> None:
         say(console, remark, style="yellow", soft_wrap=True)
     for grid in grids_of(evaluation):
         console.print(tables.rich_table(grid))
-    x, y = evaluation.mean_offset
+    x, y = evaluation.median_offset
     console.print(
         f"the predicted points are {x:+.2f} pixels right of the true ones and {y:+.2f} below (median over the faces)"
     )

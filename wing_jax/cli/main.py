@@ -24,7 +24,7 @@ COMMANDS = {
     "compare": "compare evaluations by group of faces, in a table and a plot",
     "data": "check, show, count, label or pack a data set, your own or a published one",
     "reproduce": "repeat a table or figure of the paper",
-    "analyze": "plot which errors the gradients of the losses come from: in theory, on a model, and during training",
+    "analyze": "plot which errors cause the gradients of the losses: in theory, for a model, and in training",
     "export": "convert a model for ONNX Runtime, TensorFlow, TFLite or another StableHLO compiler, and check it",
     "replay": "show the step at which training diverged: its faces, their losses, its gradient",
     "devices": "print the devices that JAX uses, and the settings that wing_jax sets",

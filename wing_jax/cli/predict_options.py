@@ -33,7 +33,8 @@ class PredictOptions:
     flip_average: bool = False  # average the prediction with that of the mirrored image
     camera: int = -1  # index of the camera to use, from 0; -1: none
     window: bool = True  # show the camera's picture in a window; press q to stop
-    detect_every: int = 10  # video: run the detector every this many frames, and track in between; 1: every frame
+    # video: number of frames between two runs of the detector; faces are tracked in between; 1: every frame
+    detect_every: int = 10
     smooth: bool = True  # video: smooth the landmarks with a One-Euro filter
     min_cutoff: float = 1.0  # cut-off frequency of the filter at rest, in Hz; lower is steadier
     beta: float = 30.0  # speed coefficient of the filter; a higher one reduces lag in fast movements

@@ -24,6 +24,7 @@ from wing_jax.inference.faces import TINY, tiny
 from wing_jax.inference.localizer import Localizer
 from wing_jax.runtime.console import is_terminal, say
 from wing_jax.schemes import Scheme
+from wing_jax.text import counted
 from wing_jax.types import Image
 
 MAX_PHOTOS, MAX_BYTES = 64, 300_000_000  # a batch of photos is complete when it reaches either
@@ -168,4 +169,4 @@ def _summary(faces: list[FaceRecord]) -> str:
         return "no face found"
     small = int(tiny(np.stack([face.box for face in faces])).sum())
     warning = f", {small} below {TINY} pixels: too small for reliable landmarks" if small else ""
-    return f"{len(faces)} face(s){warning}"
+    return f"{counted(len(faces), 'face')}{warning}"

@@ -14,7 +14,7 @@ from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.tracking import OneEuro, Tracker, Tracks
 from wing_jax.inference.video import Video, VideoWriter, Window
 from wing_jax.runtime.console import say
-from wing_jax.text import printable
+from wing_jax.text import counted, printable
 
 
 def check_options(options: PredictOptions) -> None:
@@ -83,7 +83,7 @@ def follow_frames(
     missing = f", no face in {empty} of them" if empty else ""
     say(
         console,
-        f"{video.name}: {tracks.frame} frames{_describe_losses(video, stopped)}, {tracks.last_number} face(s)"
+        f"{video.name}: {tracks.frame} frames{_describe_losses(video, stopped)}, {counted(tracks.last_number, 'face')}"
         f"{missing}, {tracks.frame / seconds:.0f} frames per second -> {overlay}{note}, {csv}",
     )
 

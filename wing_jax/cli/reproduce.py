@@ -33,7 +33,8 @@ class ReproduceOptions:
     ]  # fmt: skip
     data: Literal["mtfl", "w300", "aflw", "synthetic"] = "mtfl"  # the data set to train and test on
     root: str = ""  # the data set's folder; empty: below WING_JAX_DATA or ../shared/data
-    # length of each training run: trial (a minute, to test), short, long (4 x short), paper (120,000 steps a stage)
+    # length of each training run: trial (one or two minutes, only to check that everything runs), short, long (4 x
+    # short), paper (120,000 steps a stage)
     budget: Literal["trial", "short", "long", "paper"] = "short"
     seeds: int = 3  # training runs of each method, each with a different seed
     losses: tuple[str, ...] = ("l2", "l1", "smooth_l1", "wing")  # losses to compare

@@ -49,7 +49,7 @@ class FaceSet(Value):
       pictures: the file or `Embedded` record of each face's picture, or the pictures, RGB uint8 `[n, height, width,
         3]`.
       points: `[n, L, 2]`, (x, y) in pixels of the face's own picture.
-      visible: bool `[n, L]`, the points that count in losses and metrics.
+      visible: bool `[n, L]`, the points included in losses and metrics.
       boxes: `[n, 4]`, x0, y0, x1, y1 in the same pixels.
       box_convention: the name of the rule that defines the boxes.
       photos: the name of the original photo of each face, `[n]`; `split` keeps faces of one photo together.
@@ -118,7 +118,7 @@ class FaceSet(Value):
           scheme: the scheme of the L points: the name of a published one ("mtfl5"), a TOML file, or a
             `wing_jax.Scheme`.
           boxes: `[n, 4]`, x0 y0 x1 y1 in pixels of the image; None: the tight boxes of the points.
-          visible: bool `[n, L]`, the points that count in losses and metrics; None: all that have a position.
+          visible: bool `[n, L]`, the points included in losses and metrics; None: all that have a position.
           groups: a dictionary from the name of a group to its labels `[n]`, for evaluation by group; booleans become
             `attributes`, and a group called "subset" becomes `subsets`.
           photos: `[n]`, the name of the photo of each face; `split` keeps faces of one photo together. None: the paths
@@ -225,7 +225,9 @@ class FaceSet(Value):
         return self.take(remaining)
 
     def split(self, fraction: float) -> tuple["FaceSet", "FaceSet"]:
-        """Split into two sets, (rest, held out); the second has about `fraction` of the faces. Photos are not divided.
+        """Split into two sets, (rest, held out); the second has about `fraction` of the faces.
+
+        All faces of a photo go to the same set.
 
         The split is always the same: it depends on a hash of the photos' names.
 

@@ -86,7 +86,7 @@ def register_reader(
     root_optional: bool = False,
     find_splits: Callable[[str], tuple[str, ...]] | None = None,
 ) -> Any:
-    """Register a function that reads faces, so that configs, commands and `load_faces` can name its data set.
+    """Register a data set reader under a name that configs, commands and `load_faces` accept.
 
     >>> @register_reader(title="my faces")
     ... def read_mine(root, split, *, faults=None):

@@ -2,7 +2,7 @@
 
 from wing_jax.evaluation.comparison import Comparison as Comparison
 from wing_jax.evaluation.evaluation import Evaluation as Evaluation
-from wing_jax.evaluation.evaluation import mean_offset as mean_offset
+from wing_jax.evaluation.evaluation import median_offset as median_offset
 from wing_jax.evaluation.measurement import Measurement as Measurement
 from wing_jax.evaluation.measuring import LocalizerLike as LocalizerLike
 from wing_jax.evaluation.measuring import evaluate as evaluate

@@ -22,7 +22,7 @@ COLUMNS = {"mean": "mean", "median": "median", "auc": "auc", "failure_percent": 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Evaluation(Value):
-    """The results of a model on a set of faces: for each metric, stage and kind of boxes (condition).
+    """The results of a model on a set of faces: for each metric, stage and condition (given or jittered boxes).
 
     Numbers have the units that tables show: NMEs and failure rates in percent, AUC in [0, 1], other metrics in their
     own units. The properties return the results of the last stage with the first kind of boxes; use `select` for
@@ -116,9 +116,9 @@ class Evaluation(Value):
         return self.predicted[first.condition][first.stage]
 
     @property
-    def mean_offset(self) -> tuple[float, float]:
-        """The typical (x, y) shift of the predicted points from the true ones, in pixels of the images."""
-        return mean_offset(self.points, self.faces.points, self.faces.visible)
+    def median_offset(self) -> tuple[float, float]:
+        """The median (x, y) shift of the predicted points from the true ones, in pixels of the images."""
+        return median_offset(self.points, self.faces.points, self.faces.visible)
 
     def by(self, group: str, *, metric: str = "") -> Table:
         """Return the results for each label of a group, such as each pose.
@@ -233,7 +233,7 @@ class Evaluation(Value):
             "dataset": self.faces.name,
             "faces": len(self.faces),
             "scheme": self.faces.scheme.name,
-            "mean_offset_pixels": list(self.mean_offset),
+            "median_offset_pixels": list(self.median_offset),
             "details": dict(self.details),
             "remarks": list(self.remarks),
             "results": [m.to_dict() for m in self.measurements],
@@ -242,12 +242,12 @@ class Evaluation(Value):
     def __str__(self) -> str:
         summary = [m.to_dict() for m in self.measurements]
         grids = [grid for grid in (tables.results_grid(summary), *tables.other_grids(summary)) if grid.rows]
-        x, y = self.mean_offset
+        x, y = self.median_offset
         scheme = self.faces.scheme
         lines = [f"{self.faces.name}: {len(self.faces)} faces, {scheme.points} points ({scheme.name})", *self.remarks]
         for grid in grids:
             lines += ["", tables.text(grid)]
-        lines += ["", f"mean offset: {x:+.2f} pixels to the right of the true points, {y:+.2f} below"]
+        lines += ["", f"median offset: {x:+.2f} pixels to the right of the true points, {y:+.2f} below"]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -266,19 +266,19 @@ class Evaluation(Value):
         return name or self.metrics[0]
 
 
-def mean_offset(
+def median_offset(
     predicted: Float[np.ndarray, "n points 2"],
     target: Float[np.ndarray, "n points 2"],
     visible: Bool[np.ndarray, "n points"],
 ) -> tuple[float, float]:
-    """Return the typical (x, y) shift of the predicted points from the true ones, in the units of the points.
+    """Return the median (x, y) shift of the predicted points from the true ones, in the units of the points.
 
     Positive x is to the right of the true points, positive y below them. It is the mean over a face's visible points
     and the median over the faces. Random errors average out, but a shift of the annotation does not: coordinates that
     count from 1 but are read as counting from 0 are off by one pixel at every face size.
 
     >>> target = np.zeros((2, 5, 2), np.float32)
-    >>> mean_offset(target + np.float32([1.0, -0.5]), target, np.ones((2, 5), bool))
+    >>> median_offset(target + np.float32([1.0, -0.5]), target, np.ones((2, 5), bool))
     (1.0, -0.5)
     """
     difference = np.ma.masked_array(predicted - target, np.broadcast_to(~visible[..., None], predicted.shape)).mean(1)

@@ -13,7 +13,7 @@ from wing_jax.evaluation.registry import Eyes, register_metric
 def worst_landmark(predicted: Float[np.ndarray, "faces points 2"], faces: FaceSet) -> PerFace:
     """Return the largest landmark error of each face as a fraction of its inter-ocular distance.
 
-    This shows a single lost landmark, which a mean over all points hides. In profile views the eye corners nearly
+    This shows a single misplaced landmark, which a mean over all points hides. In profile views the eye corners nearly
     meet, so the value is large whatever the error.
 
     Args:

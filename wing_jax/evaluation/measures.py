@@ -81,7 +81,7 @@ def ced(nmes: PerFace, limits: Float[np.ndarray, "limits"]) -> Float[np.ndarray,
     [0.0, 0.5, 1.0]
 
     Args:
-      nmes: `[faces]`, fractions, none NaN.
+      nmes: `[faces]`, fractions, without NaN.
       limits: `[limits]`, fractions.
 
     Returns:
@@ -108,7 +108,7 @@ def auc(nmes: PerFace, threshold: float) -> float:
     0.5
 
     Args:
-      nmes: `[faces]`, fractions, none NaN.
+      nmes: `[faces]`, fractions, without NaN.
       threshold: the largest NME that counts, a fraction: usually 0.1 for NMEs normalized by the eyes, 0.07 for boxes.
 
     Returns:
@@ -127,7 +127,7 @@ def failure_rate(nmes: PerFace, threshold: float) -> float:
     0.5
 
     Args:
-      nmes: `[faces]`, fractions, none NaN.
+      nmes: `[faces]`, fractions, without NaN.
       threshold: the largest NME that is not a failure, a fraction.
 
     Returns:

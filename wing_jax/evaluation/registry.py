@@ -117,7 +117,7 @@ def register_metric(
       The function; or, without a function, the decorator.
 
     Raises:
-      ValueError: the name has other characters than letters, digits and underscores, or is already registered.
+      ValueError: the name contains characters other than letters, digits and underscores, or is already registered.
 
     >>> @register_metric(unit="pixels")
     ... def worst_point(predicted, faces):
@@ -150,7 +150,7 @@ def register_normalizer(function: Any = None, /, *, name: str | None = None, thr
       The function; or, without a function, the decorator.
 
     Raises:
-      ValueError: the name has other characters than letters, digits and underscores, or is already registered.
+      ValueError: the name contains characters other than letters, digits and underscores, or is already registered.
 
     >>> @register_normalizer(name="width_of_the_docs")
     ... def width(points, boxes, eyes, visible):

@@ -145,7 +145,7 @@ def register_export(form: Any = None, *, name: str = "") -> Any:
 
     Raises:
       InputError: `form` is neither.
-      ValueError: the name is already registered, or has other characters than letters, digits and underscores.
+      ValueError: the name is already registered, or contains characters other than letters, digits and underscores.
 
     >>> @register_export
     ... def crops_only() -> Format:

@@ -52,10 +52,10 @@ class Replayed(Value):
 def replay(record: str | Path) -> Replayed:
     """Train in memory from the newest checkpoint to the step of `record`, and return that step.
 
-    `record` is a `diverged-STEP.json` file of a training whose data and checkpoints still exist.
+    `record` is a `diverged-STEP.json` file of a training run whose data and checkpoints still exist.
 
     Raises:
-      InputError: the file is invalid, data or checkpoints are missing, or another process trains in the folder.
+      InputError: the file is invalid, data or checkpoints are missing, or another process is training in the folder.
     """
     stage, step, message, config = _read_record(Path(record))
     with devices.only_trainer(config.folder):  # so that the checkpoints do not change

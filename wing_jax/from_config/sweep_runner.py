@@ -157,9 +157,9 @@ class SweepRunner:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(states[trial.seed] for trial in self._trials))
 
     def advance(self, states: Any, first: int, last: int) -> tuple[Any, Metrics]:
-        """Run steps `first` + 1 ..
+        """Run steps `first + 1` to `last`.
 
-        `last`. Return the new states and each step's and run's metrics; `states` is donated.
+        Return the new states and the metrics of each step and run; `states` is donated.
         """
         indices = self._indices(first, last - first)
         if self.how == "round_robin":

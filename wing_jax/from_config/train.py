@@ -30,7 +30,7 @@ def train(config: Config) -> TrainResult:
 
     Raises:
       InputError: the data, checkpoints or numbers are invalid, the run was started with a different config, or another
-        process trains in the folder.
+        process is training in the folder.
       TrainingInterrupted: SIGTERM arrived (`wing_jax.runtime.termination`), and the state is saved.
     """
     recipe, record = recipe_of(config), record_of(config, config.folder)  # before reading the faces, which is slow

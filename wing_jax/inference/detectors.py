@@ -1,4 +1,4 @@
-"""Face detectors by name: libraries that install with their weights, behind one function.
+"""Face detectors by name: libraries whose packages include the weights, with a common interface.
 
 Each library has its own box convention. The `ShapeInBox` of a detector gives the position of the mean of five points
 (eyes, nose, corners of the mouth) in its boxes, measured on training faces; `wing_jax.data.boxes.convert_boxes`
@@ -40,8 +40,8 @@ _lock = threading.Lock()  # the libraries do not document thread safety
 class Detector:
     """A face detector; an immutable value.
 
-    `find` may be any function, also one of another library. A detector can be pickled if `find` can: `find` must be a
-    function of a module, not one defined within another function.
+    `find` may be any function, including one of another library. A detector can be pickled if `find` can:
+    `find` must be a function of a module, not one defined within another function.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Detector:
     def __call__(self, image: ImageLike) -> tuple[Boxes, Scores]:
         """Detect the faces of `image` (RGB uint8).
 
-        Returns boxes `[faces, 4]` (x0, y0, x1, y1 in pixels of `image`, 0-based pixel centers) by the convention of the
-        library, and scores `[faces]`, the highest first. Boxes outside the image are dropped.
+        Returns boxes `[faces, 4]` (x0, y0, x1, y1 in pixels of `image`, 0-based pixel centers) in the library's box
+        convention, and scores `[faces]`, the highest first. Boxes outside the image are dropped.
         """
         image = as_image(image)
         resized, ratio = _shrink(image, self.largest)
@@ -104,7 +104,7 @@ def register_detector(make: MakeDetector | None = None, *, name: str = "") -> An
       The function.
 
     Raises:
-      ValueError: the name is already registered, or has other characters than letters, digits and underscores.
+      ValueError: the name is already registered, or contains characters other than letters, digits and underscores.
 
     >>> @register_detector
     ... def whole_image():

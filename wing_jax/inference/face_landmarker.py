@@ -119,7 +119,7 @@ class FaceLandmarker(Value):
         boxes, scores = self.detector(image)
         source, target = self._conventions
         boxes = convert_boxes(boxes, source=source, target=target)
-        height, width = image.shape[:2]  # the conversion can move the box of a face at the edge out of the image
+        height, width = image.shape[:2]  # the conversion can move the box of a face at the edge outside the image
         valid = valid_boxes(boxes, width=width, height=height)
         return boxes[valid], scores[valid]
 
@@ -147,8 +147,9 @@ class FaceLandmarker(Value):
         except ValueError as error:
             raise InputError(
                 f"a detector's boxes cannot be converted to those of a model of the scheme "
-                f"{quoted(self.localizer.scheme.name)} ({error}): calibrate the model with `wing-jax data detect DIR "
-                "--scheme SCHEME --model MODEL`, or pass the boxes (predict: --box or --detector none)"
+                f"{quoted(self.localizer.scheme.name)} ({error}): pass the boxes (predict: --box or --detector none), or "
+                "calibrate the model with `wing-jax data detect TRAINING_FACES --scheme SCHEME --model MODEL` (and "
+                "--images FOLDER for an annotation file)"
             ) from error
         position, mean = self._shape_in_box, self.localizer.template[None].astype(np.float64)
         # Place the mean shape in a box of side 1 centered on (0, 0).

@@ -35,7 +35,7 @@ from wing_jax.inference.stage import Stage, is_custom
 from wing_jax.models import cpu_kernel
 from wing_jax.runtime.processes import check_fork, check_jax
 from wing_jax.schemes import SCHEMES, Scheme, get_scheme
-from wing_jax.text import cut, quoted, reason
+from wing_jax.text import counted, cut, quoted, reason
 from wing_jax.types import Image
 from wing_jax.values import Value
 
@@ -137,7 +137,7 @@ class Localizer(Value):
         """Return a one-line summary: scheme, stages, input sizes and box convention."""
         sizes = " then ".join(f"{stage.input_size} x {stage.input_size}" for stage in self.stages)
         return (
-            f"{self.scheme.points} points ({self.scheme.name}), {len(self.stages)} stage(s) on {sizes} pixels, "
+            f"{self.scheme.points} points ({self.scheme.name}), {counted(len(self.stages), 'stage')} on {sizes} pixels, "
             f"boxes in the {self.box_convention!r} convention"
         )
 
@@ -160,7 +160,7 @@ class Localizer(Value):
         `[faces, 4]`, empty for an image without a face. Returns for each image the result of `predict`.
 
         Raises:
-          InputError: the numbers of images and entries of `boxes` differ, or as for `predict`; the message says which
+          InputError: the numbers of images and entries of `boxes` differ, or as for `predict`; the message names the
             image.
         """
         check_jax()
@@ -190,8 +190,8 @@ class Localizer(Value):
     def locate(self, face_crops: Images, boxes: Float[np.ndarray, "n 4"]) -> list[Float[np.ndarray, "n points 2"]]:
         """Find the landmarks after each stage, in face crops.
 
-        `face_crops` have the last stage's face crop size; `boxes` and the results are in pixels of the face crops, the
-        squares around the boxes that all stages' crops are cut from.
+        Face crops are square images around the boxes, from which each stage cuts its crop; here they have the size that
+        the last stage needs. `boxes` and the results are in pixels of the face crops.
         """
         check_jax()
         if not self._cuts_on_device:
@@ -207,7 +207,7 @@ class Localizer(Value):
     def warm_up(self, *, sizes: Sequence[int] = (1, 32), face_side: int = 200) -> dict[int, float]:
         """Compile `predict_batch` for `sizes` faces at once. Returns the seconds that each size took.
 
-        Other numbers are split into powers of two or padded to them, so only powers of two matter. `face_side`, the
+        Batches are split into or padded to powers of two, so pass powers of two only. `face_side`, the
         longer side of the boxes in pixels, matters only if the device cuts the face crops.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Pseudo-labels: a model adds all of its points to faces with few annotated points, which also check the model.
+"""Pseudo-labels: a model labels faces that have a few annotated points; these points are used to check its predictions.
 
 300-W has 68 points for 3,148 faces, MTFL five for 10,000 in other poses and light. A student trained on both, with
 stronger augmentation of the pseudo-labeled faces than the teacher's, is better than its teacher (Xie et al.,
@@ -50,8 +50,8 @@ def label_faces(localizer: Localizer, faces: FaceSet, *, workers: int = 2) -> Ps
     common = np.flatnonzero(conversion.available)
     if len(common) < 3:
         raise InputError(
-            f"{faces.name}: {len(common)} points can be computed from {localizer.scheme.name}, need 3 or more: "
-            f"pass a model whose scheme has more of these points"
+            f"{faces.name}: {len(common)} points can be computed from {localizer.scheme.name}, but 3 or more are "
+            f"needed: pass a model whose scheme has more of these points"
         )
     if not (complete := faces.visible[:, common].all(1)).all():
         raise InputError(

@@ -44,7 +44,7 @@ class OneEuro:
     """
 
     min_cutoff: float = 1.0  # Hz: the cut-off at rest; lower is steadier
-    beta: float = 30.0  # Hz per face size per second: higher values lag less
+    beta: float = 30.0  # Hz per face size per second: higher values reduce lag
     speed: float = 1.0  # Hz: the cut-off of the filter of the speed
 
     def __call__(

@@ -37,8 +37,8 @@ class Frame(Value):
 class Video:
     """An iterator over the frames of a video file, or of a camera by its number; use it in a `with` block.
 
-    Frames have the times stored in the file, so that variable rates (phones, browsers, time lapses) are handled; frames
-    of a camera have the time of their capture. `rate` (frames per second), `frames` and `length` (seconds) are
+    Frames have the times stored in the file, so that variable rates (phones, browsers, time-lapse videos) are handled;
+    frames of a camera have the time of their capture. `rate` (frames per second), `frames` and `length` (seconds) are
     read from the header of the file, which may be wrong; None: not in the header.
 
     Raises:
@@ -148,7 +148,7 @@ class Video:
 
 
 def _valid_rate(rate: float) -> float:
-    return float(rate) if 0.001 <= rate <= 1000 else DEFAULT_RATE  # time lapses have very low rates
+    return float(rate) if 0.001 <= rate <= 1000 else DEFAULT_RATE  # time-lapse videos have very low rates
 
 
 class Window:

@@ -41,8 +41,9 @@ RANGE, MATRIX, COLORSPACE, PRIMARIES = 1, 6, 5, 1
 class VideoWriter:
     """Writes RGB uint8 frames to an .mp4 file, each with its time; use it in a `with` block.
 
-    Frames are scaled to the size of the first one; none is shown for more than `MAX_HOURS` hours. The file gets its
-    name when it is complete: at the end of the block, also after an exception (Ctrl-C), with the frames so far.
+    Frames are scaled to the size of the first one; none is shown for more than `MAX_HOURS` hours. The file has a
+    temporary name until it is complete: at the end of the block, also after an exception (Ctrl-C), with the frames so
+    far.
 
     Raises:
       InputError: the file cannot be written.

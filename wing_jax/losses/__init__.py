@@ -4,15 +4,15 @@
     predicted, target = mask_points(predicted, target, visible)
     objective = sum_over_points_mean_over_batch(loss(predicted, target), visible)
 
-Each loss also accepts a mask as `where=`, as in `optax`. `LOSSES` holds the losses by name; `register_loss` adds more.
+Each loss also accepts a boolean mask as `where=`. `LOSSES` holds the losses by name; `register_loss` adds more.
 
 Every loss of this package follows these rules:
 
 - It is pure. `predicted` and `target` have the same shape (broadcasting raises ValueError), and the result has that
-  shape and their dtype. Types narrower than float32 are computed in float32 and rounded once, at the end.
-- The gradient at zero error is 0, the center of the subdifferential: a correct point does not move. At any other kink
-  the slope is that of the far side, as the definitions with |x| < w imply. First and second derivatives, forward or
-  reverse, are finite for finite errors and never NaN.
+  shape and their dtype. Inputs narrower than float32 are computed in float32, and the result is cast back.
+- The gradient at zero error is 0, the center of the subdifferential: a correct point does not move. At every other kink
+  the derivative is that of the outer branch (|x| >= w). First and second derivatives, forward or reverse, are finite
+  for finite errors and never NaN.
 - Hyper-parameters are keyword-only scalars. Python and NumPy numbers out of range raise ValueError. JAX scalars are
   not checked, so that a sweep can `vmap` over them.
 """

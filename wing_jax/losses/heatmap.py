@@ -79,16 +79,16 @@ def adaptive_wing_loss(
 def adaptive_wing_weights(
     target: Float[Array, "*batch height width points"], *, threshold: Scalar = 0.2, gain: Scalar = 10.0
 ) -> Float[Array, "*batch height width points"]:
-    """Return the weighted loss map `gain` * M + 1.
+    """Return the weight map `gain * M + 1`.
 
     M is 1 where any target in the 3 x 3 neighborhood is >= `threshold`, else 0.
 
-    The map is constant for differentiation and has the target's dtype.
+    No gradient flows through the map, which has the target's dtype.
 
     Args:
       target: true heat maps `[..., height, width, points]`, gray values in [0, 1].
-      threshold: the gray value from which a pixel is bright.
-      gain: extra weight of the pixels at and next to bright ones.
+      threshold: the value from which a pixel counts as foreground.
+      gain: extra weight of the pixels at and next to foreground pixels.
 
     Returns:
       The weight of each pixel, with the target's shape and dtype.

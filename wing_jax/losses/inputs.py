@@ -37,7 +37,9 @@ def difference(
 
 
 def zero_excluded(values: Float[Array, "*shape"], where: Mask | None) -> Float[Array, "*shape"]:
-    """Set `values` to 0 where `where` is False. Done before the loss, so that no excluded NaN reaches a gradient.
+    """Set `values` to 0 where `where` is False.
+
+    This is done before the loss is computed, so that a NaN at an excluded element cannot reach the gradient.
 
     Raises:
       ValueError: `where` is not boolean, or cannot be broadcast to the shape of `values`.

@@ -99,7 +99,9 @@ def masked_mean(loss: Coordinates, visible: Visible | None = None) -> Float[Arra
 def total_and_count(
     loss: Coordinates, visible: Visible | None = None, *, reduction: Reduction
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Return the sum of the loss and the count to divide it by. Add up both over the parts of a batch, then divide.
+    """Return the sum of the loss and the count to divide it by.
+
+    To combine the parts of a batch, add the sums and the counts, then divide.
 
     Args:
       loss: unreduced loss `[batch, points, 2]`.

@@ -29,7 +29,7 @@ def l2_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
-      where: boolean, broadcastable to the shape of `predicted`: elements to include, as in `optax`. Others have loss 0
+      where: boolean, broadcastable to the shape of `predicted`: elements to include. Others have loss 0
         and gradient 0, whatever their values. None: all.
 
     Returns:
@@ -57,7 +57,7 @@ def l1_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> 
     Args:
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
-      where: boolean, broadcastable to the shape of `predicted`: elements to include, as in `optax`. Others have loss 0
+      where: boolean, broadcastable to the shape of `predicted`: elements to include. Others have loss 0
         and gradient 0, whatever their values. None: all.
 
     Returns:
@@ -82,7 +82,7 @@ def l1_loss(predicted: Values, target: Values, *, where: Mask | None = None) -> 
 def smooth_l1_loss(
     predicted: Values, target: Values, *, beta: Scalar = 1.0, where: Mask | None = None
 ) -> Float[Array, "*shape"]:
-    """Compute smooth L1: L2 / `beta` below `beta`, shifted L1 beyond.
+    """Compute smooth L1: L2 / `beta` below `beta`, L1 minus a constant above it.
 
     The paper uses `beta=1`. Huber's loss is beta times this.
 
@@ -90,7 +90,7 @@ def smooth_l1_loss(
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
       beta: the error below which the loss is quadratic, in the coordinates' unit.
-      where: boolean, broadcastable to the shape of `predicted`: elements to include, as in `optax`. Others have loss 0
+      where: boolean, broadcastable to the shape of `predicted`: elements to include. Others have loss 0
         and gradient 0, whatever their values. None: all.
 
     Returns:
@@ -129,7 +129,7 @@ def charbonnier_loss(
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
       width: the error at which the loss changes from quadratic to linear, in the coordinates' unit.
-      where: boolean, broadcastable to the shape of `predicted`: elements to include, as in `optax`. Others have loss 0
+      where: boolean, broadcastable to the shape of `predicted`: elements to include. Others have loss 0
         and gradient 0, whatever their values. None: all.
 
     Returns:
@@ -163,10 +163,10 @@ def charbonnier_loss(
 def wing_loss(
     predicted: Values, target: Values, *, width: Scalar = 10.0, epsilon: Scalar = 2.0, where: Mask | None = None
 ) -> Float[Array, "*shape"]:
-    """Compute the Wing loss: a logarithm that amplifies errors below `width`, shifted L1 beyond.
+    """Compute the Wing loss: a logarithm that amplifies errors below `width`, L1 minus a constant above it.
 
     The slope is width / (epsilon + |x|) below `width`: it falls from width / epsilon next to 0 (5 with the defaults) to
-    width / (epsilon + width) (0.833). From |x| = width on it is 1. A small `epsilon` makes the gradient explode; with
+    width / (epsilon + width) (0.833). For |x| >= width it is 1. A small `epsilon` makes the gradient explode; with
     width < epsilon small errors weigh *less* than large ones. The defaults are the paper's, in pixels of a 64 x 64
     crop: on coordinates in [0, 1] they would reduce the loss to a scaled L1.
 
@@ -174,8 +174,9 @@ def wing_loss(
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
       width: the error below which the loss is logarithmic, in the coordinates' unit.
-      epsilon: the length that limits the curvature of the logarithm, in the coordinates' unit; smaller is steeper at 0.
-      where: boolean, broadcastable to the shape of `predicted`: elements to include, as in `optax`. Others have loss 0
+      epsilon: the length that limits the curvature of the logarithm, in the coordinates' unit; a smaller value makes
+        the loss steeper at 0.
+      where: boolean, broadcastable to the shape of `predicted`: elements to include. Others have loss 0
         and gradient 0, whatever their values. None: all.
 
     Returns:
@@ -225,7 +226,8 @@ def rectified_wing_loss(
       predicted: coordinates `[..., points, 2]`, of a floating dtype.
       target: coordinates of the same shape.
       width: the error below which the loss is logarithmic, in the coordinates' unit.
-      epsilon: the length that limits the curvature of the logarithm, in the coordinates' unit; smaller is steeper at 0.
+      epsilon: the length that limits the curvature of the logarithm, in the coordinates' unit; a smaller value makes
+        the loss steeper at 0.
       rectification: the error below which the loss is 0, in the coordinates' unit.
       where: boolean, broadcastable to the shape of `predicted`: elements to include. Others have loss 0 and
         gradient 0, whatever their values. None: all.
@@ -281,7 +283,8 @@ def soft_wing_loss(
       target: coordinates of the same shape.
       linear_width: the error below which the loss is L1, in the coordinates' unit.
       width: the factor of the logarithm, in the coordinates' unit.
-      epsilon: the length that limits the curvature of the logarithm, in the coordinates' unit; smaller is steeper at 0.
+      epsilon: the length that limits the curvature of the logarithm, in the coordinates' unit; a smaller value makes
+        the loss steeper at 0.
       where: boolean, broadcastable to the shape of `predicted`: elements to include. Others have loss 0 and
         gradient 0, whatever their values. None: all.
 

@@ -31,8 +31,9 @@ def make_loss(
 
     Args:
       name: a key of `LOSSES`.
-      reference_size: side in pixels of the reference crop: lengths among `params` are in its pixels. None: the loss's
-        default, the size its default lengths are meant for. Not allowed for a loss that declares no lengths.
+      reference_size: side in pixels of the reference crop: those `params` that are lengths are in pixels of this crop.
+        None: the loss's default, the size its default lengths are meant for. Not allowed for a loss that declares no
+        lengths.
       working_extent: length of the crop's side in the unit of `predicted` and `target`: 64.0 for pixels of a 64 x 64
         crop, 128.0 for pixels of a 128 x 128 crop, 1.0 for fractions of the crop.
       **params: the loss's parameters, numbers or JAX scalars (a sweep by `vmap`). Others have the loss's defaults;

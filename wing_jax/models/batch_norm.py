@@ -1,4 +1,4 @@
-"""Batch normalization that is fast on CPUs, where XLA sums columns slowly.
+"""Batch normalization that is fast on CPUs, where XLA's sums over columns are slow.
 
 On CPUs the sum of each channel is a matrix product with a row of ones. The gradient is written explicitly: the backward
 pass needs two such sums and one pass over the batch.

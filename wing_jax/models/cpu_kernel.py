@@ -1,10 +1,10 @@
 """The CPU kernel of 3 x 3 convolutions: an optional library for AVX-512, AVX2 and NEON, and for AMX in bfloat16.
 
-`load` searches the library beside this file, where the wheel for Linux on x86-64 has it, then in the folder `kernels`
-of `wing_jax.runtime.processes.cache_folder` (`~/.cache/wing_jax`). If it is in neither, `load` compiles it there with
-a C++ compiler (`$CXX`, `c++` or `g++`), which takes some seconds, once per machine. Training and `wing-jax devices`
-call `load()`; prediction only loads a library that is already built. Nothing is compiled or loaded while a function is
-traced: without a previous `load`, networks are pure JAX.
+`load` searches for the library next to this file, where the wheel for Linux on x86-64 has it, then in the folder
+`kernels` of `wing_jax.runtime.processes.cache_folder` (`~/.cache/wing_jax`). If it is in neither, `load` compiles it
+there with a C++ compiler (`$CXX`, `c++` or `g++`), which takes a few seconds, once per machine. Training and `wing-jax
+devices` call `load()`; prediction only loads a library that is already built. Nothing is compiled or loaded while a
+function is traced: without a previous `load`, networks are pure JAX.
 
 The environment variable `WING_JAX_CPU_KERNEL` and the context manager `switched` select one of
 

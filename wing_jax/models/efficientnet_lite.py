@@ -1,4 +1,6 @@
-"""EfficientNet-Lite0 with a landmark head: a light network with only operations that phones and boards support.
+"""EfficientNet-Lite0 with a landmark head.
+
+It is a light network with only operations that phones and embedded devices support.
 
 Tan and Le, "EfficientNet: rethinking model scaling for convolutional neural networks", ICML 2019; the Lite networks are
 those of https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite: no squeeze-and-excitation,

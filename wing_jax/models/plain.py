@@ -71,7 +71,7 @@ class Shift(nn.Module):
 
 @register_model(name="plain")
 class PlainRegressor(nn.Module):
-    """A regressor of landmarks: convolution blocks, one hidden fully connected layer, a linear output.
+    """A landmark regressor: convolution blocks, one hidden fully connected layer, a linear output.
 
     Input: RGB crops `[batch, size, size, 3]`, uint8 or float in 0..255 (it scales them to [0, 1], as the paper's demo
     does); `size` must be divisible by 2 ** len(channels). Output: float32 `[batch, points, 2]`, (x, y) in pixels of the

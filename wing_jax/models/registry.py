@@ -97,8 +97,8 @@ def register_model(make: Any = None, /, *, name: str | None = None) -> Any:
         with `init(key, images) -> variables` and `apply(variables, images, train=...) -> points`, from uint8 crops
         `[batch, size, size, 3]` to (x, y) `[batch, points, 2]` in pixels of the crop. A Flax linen module class with a
         field `points` qualifies. If it also takes `dtype`, it gets the dtype of the activations in training. If it
-        takes `axis`, it gets the name of the replicas' axis or None, for statistics of the complete batch. A network
-        with a method `start_at(variables, points) -> variables` can start at the mean shape.
+        takes `axis`, it gets the name of the replicas' axis or None, so that BatchNorm computes statistics of the
+        global batch. A network with a method `start_at(variables, points) -> variables` can start at the mean shape.
       name: its name; the name of the class or function if None.
 
     Returns:

@@ -29,7 +29,7 @@ WINDOW = 0.12  # standard deviation of the Gaussian window of weights about the 
 
 @register_model(name="voting")
 class VotingRegressor(PlainRegressor):
-    """A `PlainRegressor` whose points are refined by votes of the cells of a feature pyramid; called in the same way.
+    """A `PlainRegressor` whose points are refined by votes of the cells of a feature pyramid; its call is the same.
 
     Args:
       points: number of landmarks.

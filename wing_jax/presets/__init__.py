@@ -199,7 +199,7 @@ def w300() -> Recipe:
 
 
 def w300_mtfl() -> Recipe:
-    """Make the recipe for 300-W, and MTFL with pseudo-labels of 68 points.
+    """Make the recipe for 300-W and MTFL, the latter with pseudo-labels of 68 points.
 
     Returns:
       The recipe.

@@ -34,7 +34,8 @@ def paper_recipe(*, name: str, data: DataConfig, stage1: Fields, stage2: Fields,
     Args:
       name: name of the run.
       data: the training faces.
-      stage1: fields of the first stage: `margin` (crop side per side of the face box), `augment`, and any others.
+      stage1: fields of the first stage: `margin` (side of the crop divided by that of the face box), `augment`, and any
+        others.
       stage2: fields of the second stage: the same; its `margin` is relative to the larger side of the mean shape.
       **fields: other fields of `Config`, such as `balance`.
 
@@ -88,8 +89,8 @@ def strong_recipe(
     Args:
       name: name of the run.
       data: the training faces.
-      stage1: fields of the first stage: `margin` (crop side per side of the face box), `augment`, `steps`,
-        `evaluate_every`, and any others. Default: CNN-6 at 64 x 64.
+      stage1: fields of the first stage: `margin` (side of the crop divided by that of the face box), `augment`,
+        `steps`, `evaluate_every`, and any others. Default: CNN-6 at 64 x 64.
       stage2: fields of the second stage: the same; its `margin` is relative to the larger side of the mean shape.
         `model` is required; the default `input_size` is 128.
       optimizer: optimizer of both stages; None: `adamw()`.

@@ -255,7 +255,7 @@ def _key(shown: Measurement) -> str:
         f"<span class='key' style='background: rgb{color}'></span>" for color in (draw.TARGET, draw.PREDICTED)
     )
     source = f"{shown.stage}, {shown.condition}; {_label(shown)}"
-    return f"<p>{blue} truth &nbsp; {yellow} prediction ({escape(source)}). Click a sheet for full size.</p>"
+    return f"<p>{blue} ground truth &nbsp; {yellow} prediction ({escape(source)}). Click a sheet for full size.</p>"
 
 
 def _picture(name: str, caption: str) -> str:

@@ -1,4 +1,4 @@
-"""Plots of the report: Matplotlib figures without global state, in colors for color-blind readers, too."""
+"""Plots of the report: Matplotlib figures without global state, in colors that color-blind readers can distinguish."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

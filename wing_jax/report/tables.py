@@ -150,7 +150,7 @@ def _leading(summary: Sequence[dict]) -> list[dict]:
 
 
 def _note(summary: Sequence[dict]) -> str:
-    limit = "AUC and failures are computed up to the limit, an NME."
+    limit = "AUC and failure rate use the limit in the last column as the NME threshold."
     left_out = _left_out(summary, reason=", because their normalizer is zero or needs a point that is not visible")
     return f"{limit} {left_out}".rstrip()
 

@@ -32,7 +32,7 @@ class CurvePoint:
 
     step: int
     faces: int  # training faces seen, with repetitions
-    validation_nme: float  # by the eyes' distance, as in the log
+    validation_nme: float  # normalized by the distance of the eyes, as in the log
     test_nme: float  # by the recipe's metric
     gradient_cosine: float  # mean cosine between the gradients of two batches; 1: no noise
 

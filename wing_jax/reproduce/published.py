@@ -28,8 +28,8 @@ TABLE3: dict[str, dict[str, float]] = {
 }
 TABLE1 = TABLE3["CNN-6"]
 
-WIDTHS = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0)  # pixels of 64
-EPSILONS = (0.5, 1.0, 2.0, 3.0)  # pixels of 64
+WIDTHS = (4.0, 6.0, 8.0, 10.0, 12.0, 14.0)  # pixels of a 64 x 64 crop
+EPSILONS = (0.5, 1.0, 2.0, 3.0)  # pixels of a 64 x 64 crop
 TABLE2: dict[float, tuple[float, ...]] = {  # a row for each epsilon, a column for each width; CNN-6
     0.5: (1.95, 1.92, 1.92, 1.94, 1.97, 1.94),
     1.0: (1.95, 1.91, 1.91, 1.90, 1.90, 1.95),

@@ -1,4 +1,4 @@
-"""The training of each budget on each data set, without what differs between the cells of a table."""
+"""The training settings for each budget and data set that all cells of a table share."""
 
 import dataclasses
 from typing import Any, Literal
@@ -32,7 +32,7 @@ class Recipe:
 
     name: str
     budget: str
-    config: Config  # its loss is Wing; multiples are of its learning rates
+    config: Config  # with the Wing loss; multiples refer to its learning rates
     metric: str  # of the results, an NME
     tuned: bool  # each loss's learning rate by the rule of `wing_jax.reproduce.rates`; else the paper's
     noise: float = 0.0  # standard deviation of the noise in the training points, as a fraction of the box side

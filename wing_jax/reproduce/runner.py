@@ -74,7 +74,7 @@ class TrialResult(Value):
 
     summary: list[dict]  # the last stage's results by each metric, as in results.json
     nmes: np.ndarray  # fractions for each face, by the recipe's metric; NaN = left out
-    validation_nme: float  # of the last stage; fraction, by the eyes' distance
+    validation_nme: float  # of the last stage; fraction, normalized by the distance of the eyes
 
     def nme(self, metric: str, *, group: tuple[str, str] | None = None) -> float | None:
         """Return the mean NME in percent of all faces, or of those with a (group, label); None if there are none."""
@@ -157,7 +157,7 @@ class ExperimentRunner:
 
     @functools.cached_property
     def template(self) -> np.ndarray:
-        """The mean shape in the crops of the second stage (of the first, where there is no second)."""
+        """The mean shape in the crops of the second stage (of the first stage if there is no second)."""
         stages = recipe_of(self.recipe.config).stages
         return self.mean if len(stages) == 1 else template_for(stages[1], self.mean)
 

@@ -90,7 +90,7 @@ def curves(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[s
         for loss in losses
     }
     faces = np.array([point.faces for point in recorded[losses[0]][0]])
-    tests = {loss: _means(of_loss, "test_nme", scale=100) for loss, of_loss in recorded.items()}
+    tests = {loss: _means(of_loss, "test_nme", scale=100.0) for loss, of_loss in recorded.items()}
     places = [int(np.searchsorted(faces, share * faces[-1])) for share in SHARES]
     header = ("loss", *(f"{faces[place]:,} faces" for place in places))
     rows = tuple((title_of(loss), *(f"{tests[loss][place]:.2f}" for place in places)) for loss in losses)
@@ -116,7 +116,7 @@ def curves(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[s
     panels = {
         f"test NME by {name} (%)": {title_of(loss): Curve(faces, values) for loss, values in tests.items()},
         "validation NME by inter-ocular (%)": {
-            title_of(loss): Curve(faces, _means(of_loss, "validation_nme", scale=100))
+            title_of(loss): Curve(faces, _means(of_loss, "validation_nme", scale=100.0))
             for loss, of_loss in recorded.items()
         },
         "cosine between the gradients of two batches": {

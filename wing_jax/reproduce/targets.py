@@ -233,7 +233,7 @@ def _ratios(methods: Sequence[Method], losses: Sequence[str], nmes: Mapping) -> 
         paper = [printed[loss] / printed["l2"] if loss in printed else None for loss in losses]
         rows.append((method.name, *(f"{a:.2f} ({number(b)})" for a, b in zip(ours, paper, strict=True))))
     return Grid(
-        "Ratio to L2, in brackets the paper's", ("method", *(title_of(loss) for loss in losses)), tuple(rows), 1
+        "Ratio to L2 (the paper's in parentheses)", ("method", *(title_of(loss) for loss in losses)), tuple(rows), 1
     )
 
 
@@ -267,4 +267,4 @@ def _gains(methods: Sequence[Method], losses: Sequence[str], nmes: Mapping) -> G
         paper = [printed[loss] / base[loss] if loss in printed else None for loss in losses]
         rows.append((method.name, *(f"{a:.2f} ({number(b)})" for a, b in zip(ours, paper, strict=True))))
     header = ("method", *(title_of(loss) for loss in losses))
-    return Grid(f"Ratio to {first}, in brackets the paper's", header, tuple(rows), 1)
+    return Grid(f"Ratio to {first} (the paper's in parentheses)", header, tuple(rows), 1)

@@ -19,7 +19,7 @@ from wing_jax.runtime.processes import cache_folder, check_jax, has_started
 from wing_jax.text import reason
 
 AXIS = "faces"
-LOST = 3  # exit status of a process that lost another process of its cluster
+LOST = 3  # exit status of a process that lost contact with another process of its cluster
 LOSS_MARKERS = ("Gloo", "NCCL", "UNAVAILABLE", "Barrier", "heartbeat", "oordination")  # in JAX's messages about it
 HEARTBEAT = 30  # seconds without a heartbeat after which a process of the cluster counts as dead
 # By version, because XLA aborts the process on an unknown flag. 0.10.2: only single matrix products go to the YNN
@@ -110,8 +110,8 @@ def ended_with_the_others() -> Generator[None]:
         if jax.process_count() == 1 or not is_loss(error):
             raise
         print(
-            f"wing-jax: process {jax.process_index()} of {jax.process_count()} lost another process ({message}): see"
-            " that process's error, and restart all processes; training resumes from the last checkpoint",
+            f"wing-jax: process {jax.process_index()} of {jax.process_count()} lost contact with another process "
+            f"({message}): see its error, and restart all processes; training resumes from the last checkpoint",
             file=sys.stderr,
             flush=True,
         )
@@ -128,7 +128,7 @@ def only_trainer(folder: Path) -> Generator[None]:
     """Lock `folder` in this block, so that no other training writes to it; of several processes, the first locks it.
 
     Raises:
-      InputError: another training writes to it.
+      InputError: another training run is writing to it.
     """
     with contextlib.ExitStack() as stack:
         if is_first_process():

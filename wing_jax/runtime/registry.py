@@ -14,7 +14,9 @@ Entry = TypeVar("Entry")
 
 
 class Registry(Mapping[str, Entry], Generic[Entry]):
-    """The entries of one kind, by name: those that were added, and those of installed packages' entry points.
+    """A registry of one kind of object (losses, models ...) by name.
+
+    It has the entries that were added, and those of installed packages' entry points.
 
     A package declares an entry as an entry point of `group`, in its pyproject.toml:
 

@@ -14,6 +14,7 @@
 import collections
 import dataclasses
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from wing_jax.errors import InputError
 from wing_jax.runtime import files
 from wing_jax.text import LONGEST_NAME, quoted, reason
 
+SIDES = {"left": "right", "right": "left"}
 KEYS = ("name", "points", "mirrored", "normalization", "eyes", "lines", "about")
 MOST_POINTS = 10_000
 # A list of points, each by name or index, and a list of such lists. This module checks them.
@@ -37,7 +39,7 @@ SCHEMES: "dict[str, Scheme]" = {}  # the published ones, added by `wing_jax.sche
 
 @dataclasses.dataclass(frozen=True, kw_only=True, repr=False)
 class Scheme:
-    """A landmark scheme. "Left" is the left of the image for a face that looks at the camera.
+    """A landmark scheme. "Left" means the left side of the image, for a face that looks at the camera.
 
     Use `Scheme.make` for a custom scheme: it checks its arguments.
 
@@ -136,8 +138,11 @@ class Scheme:
             raise InputError(
                 f"mirrored: {quoted(names[duplicates[0]])} is in two pairs: list each point in one pair only"
             )
+        if unpaired := _find_unpaired(names, mirrored):
+            left, right = map(quoted, unpaired)
+            raise InputError(f"mirrored: {left} and {right} are in no pair: add [{left}, {right}]")
         if "normalization" not in table:
-            raise InputError("normalization: missing: name the two points whose distance divides the errors")
+            raise InputError("normalization: missing: name the two points whose distance normalizes the errors")
         left, right = _parse_pair(indices_by_name, table["normalization"], "normalization")
         eyes = _check_list(table.get("eyes", [[left], [right]]), "eyes")
         if len(eyes) != 2:
@@ -218,7 +223,7 @@ class Scheme:
 
     @property
     def flip(self) -> Int[np.ndarray, "points"]:
-        """The permutation `p` for which `flipped_points = mirrored_image_points[p]`."""
+        """The permutation `p` that restores the order of the points after a flip: `points = mirrored_points[p]`."""
         permutation = np.arange(self.points)
         for left, right in self.mirrored:
             permutation[[left, right]] = right, left
@@ -270,6 +275,20 @@ def _check_list(value: Any, key: str) -> Sequence:
     if not isinstance(value, list | tuple):
         raise InputError(f"{key}: expected a list of lists of points, got {quoted(value)}")
     return value
+
+
+def _find_unpaired(names: Sequence[str], mirrored: Sequence[tuple[int, int]]) -> tuple[str, str] | None:
+    """Return two points, neither of them in a pair, whose names differ only by "left" and "right"; None: there are none.
+
+    Training mirrors half of the faces: a missing pair would make the model worse without any message.
+    """
+    paired = {names[index] for pair in mirrored for index in pair}
+    unpaired = {name.lower(): name for name in names if name not in paired}
+    for lower, name in unpaired.items():
+        other = unpaired.get(re.sub(r"left|right", lambda side: SIDES[side[0]], lower))
+        if other is not None and other != name:
+            return name, other
+    return None
 
 
 def _parse_pair(indices_by_name: Mapping[str, int], points: Any, key: str) -> tuple[int, int]:

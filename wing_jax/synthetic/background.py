@@ -260,8 +260,8 @@ def _microphone(
 ) -> None:
     span = float(np.ptp(points[:, 1]))
     head = points[57] + random.normal(0, 0.07 * span, 2) + (0, 0.22 * span)
-    mean_offset = np.array([random.normal(0, 0.5), 1.0])
-    _tube(layer, cover, np.stack([head, head + mean_offset * span * 1.4]), 0.15 * span, np.array([54, 54, 58]))
+    direction = np.array([random.normal(0, 0.5), 1.0])
+    _tube(layer, cover, np.stack([head, head + direction * span * 1.4]), 0.15 * span, np.array([54, 54, 58]))
     radius = 0.15 * span
     for share, tone in ((1.0, 40), (0.85, 62), (0.6, 92), (0.3, 130)):
         at = _to_fixed_point(head - radius * 0.35 * (1 - share)).tolist()

@@ -81,8 +81,8 @@ def paint_hair(canvas: Canvas, appearance: Appearance, random: np.random.Generat
     kind = "curls" if appearance.hair in ("curly", "afro") else "strands"
     strands = tile(kind, rows.stop, width, random)
     if appearance.hair in ("short", "parted", "bun"):
-        mean_offset = random.uniform(-1.4, 1.4)
-        shear = np.array([[1, mean_offset, 0], [0, 1, 0]], np.float32)
+        tilt = random.uniform(-1.4, 1.4)
+        shear = np.array([[1, tilt, 0], [0, 1, 0]], np.float32)
         strands = cv2.warpAffine(strands, shear, strands.shape[::-1], borderMode=cv2.BORDER_REFLECT)
     softness = {"buzz": 5.0, "afro": 4.0}.get(appearance.hair, 7.0)
     alpha = np.clip((edge[None] - v[rows, None] + 3 * strands) * np.float32(1 / softness), 0, 1)

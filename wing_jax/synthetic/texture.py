@@ -361,7 +361,7 @@ def _paint_brow(canvas: Canvas, appearance: Appearance, chain: np.ndarray, rando
     roots = middle[indices] + np.stack(
         [random.normal(0, 0.8, count), random.uniform(-0.2, 1.0, count) * thick[indices]], axis=1
     )
-    mean_offset = np.stack(
+    offsets = np.stack(
         [sign * random.uniform(2, 4, count), -random.uniform(1.2, 3.2, count) * (0.4 + indices / len(middle))], axis=1
     )
-    canvas.stroke(np.stack([roots, roots + mean_offset], axis=1), color * 0.8, 0.65, 0.6)
+    canvas.stroke(np.stack([roots, roots + offsets], axis=1), color * 0.8, 0.65, 0.6)

@@ -1,4 +1,4 @@
-"""Checkpoints by Orbax: the newest ones and the best one. Training resumes from the newest valid checkpoint.
+"""Orbax checkpoints: the newest ones and the best one. Training resumes from the newest valid checkpoint.
 
 Each checkpoint is verified after writing: it is read back and compared bit for bit. Then the checksums of its files are
 written beside them (`wing_jax.train.checksums`), and only then are older checkpoints deleted. A checkpoint that does
@@ -314,7 +314,7 @@ class Checkpoints:
         for name in sorted(saved.keys() | expected.keys()):
             if saved.get(name) != expected.get(name):
                 raise InputError(
-                    f"{self.folder / str(step)}: this checkpoint is of a different network: {name} is "
+                    f"{self.folder / str(step)}: this checkpoint belongs to a different network: {name} is "
                     f"{saved.get(name)} in it and {expected.get(name)} in the config; use the config it was trained "
                     "with, or pass a new --name to start over"
                 )

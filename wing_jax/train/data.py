@@ -95,7 +95,7 @@ def prepare_data(
       sources: the sets to train on, all with the same scheme and box convention.
       stages: the stages to train.
       validation: the share of the first set's photos to hold out for validation, or a set of validation faces.
-      balance: how often each face is in an epoch; None: once.
+      balance: how often each face appears in an epoch; None: once.
       seed: the seed of the reshaped copies.
       store: how the faces are stored in memory, "pixels" or "jpeg" (for large sets).
       held_out: the rule by which the validation faces were chosen, recorded in the model; None: from `validation`.
@@ -142,7 +142,10 @@ def prepare_data(
 
 
 def face_crop_sizes(stages: Sequence[StageSpec], shape: ShapeInBox) -> list[int]:
-    """Return the size in pixels of each stage's face crops. Faces are cut at the largest, the best size to pack too."""
+    """Return the size in pixels of each stage's face crops.
+
+    Faces are cropped at the largest of these, which is also the best size for packing.
+    """
     sides = (1.0, shape.side)  # the margins are relative to the box, then to the mean shape's box
     return [
         crops.face_crop_size(input_size=stage.input_size, margin=margin_of(stage, number) * side)

@@ -35,7 +35,7 @@ from wing_jax.values import Value
 FacesLike: TypeAlias = Any  # FaceSet | FaceSource | Sequence[FaceSet | FaceSource]
 StagesLike: TypeAlias = Any  # Recipe | StageSpec | Sequence[StageSpec]
 FRACTION = 0.05  # share of the photos that is held out for validation
-FEWEST = 8  # photos that are held out at least, up to a quarter of all photos
+FEWEST = 8  # least number of held-out photos, but at most a quarter of all photos
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -96,7 +96,8 @@ def fit(
     steps and returns the stages trained so far.
 
     Args:
-      faces: a `FaceSet`, a `FaceSource`, or a list of them. Several sets must have the same points and kind of boxes.
+      faces: a `FaceSet`, a `FaceSource`, or a list of them. All sets must have the same landmark scheme and box
+        convention.
       stages: one or two `StageSpec`s, or a `Recipe` (`wing_jax.presets`). The second stage sees crops that the first
         stage's points have centered and turned upright.
       augment: augmentations for the stages without their own; None: the defaults.
@@ -108,11 +109,11 @@ def fit(
       seed: the seed of the initial parameters, shuffling and augmentation.
       callbacks: functions that take a `Progress`, called whenever values are logged; one that returns True ends its
         stage.
-      quiet: print no progress.
+      quiet: whether to print no progress.
       device_count: number of devices to train on; 0: all.
       parallel: "jit" (with `shard_map`) or "pmap".
       input: "device": the faces are in device memory, and each step makes its own batch. "tfdata": batches are made on
-        the host, for sets that do not fit in device memory. Both train on the same batches for a seed, except for the
+        the host, for sets that do not fit in device memory. With the same seed, both make the same batches up to the
         rounding of pixels.
       processes: "one", or "many" if every process of a cluster makes this call.
       steps_per_call: training steps in one compiled call; 0: 1 on CPU, 250 on GPU and TPU.
@@ -124,8 +125,8 @@ def fit(
       The localizer with the best checkpoint of each stage, and the history. After Ctrl-C, `interrupted` is True.
 
     Raises:
-      InputError: an argument is invalid, the folder belongs to a different training, the training run diverged (loss,
-        gradient or validation is not finite), or another process trains in the folder.
+      InputError: an argument is invalid, the folder belongs to a different training run, the run diverged (loss,
+        gradient or validation is not finite), or another process is training in the folder.
       TrainingInterrupted: SIGTERM arrived (only in the command line), and the state was saved.
 
     >>> import optax, wing_jax as wj

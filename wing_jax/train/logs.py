@@ -1,4 +1,4 @@
-"""The log of a running training: a progress bar, JSON lines, and TensorBoard events."""
+"""The log of a training run: a progress bar, JSON lines, and TensorBoard events."""
 
 import contextlib
 import functools
@@ -124,7 +124,7 @@ class _Board:
     """TensorBoard's events, written synchronously.
 
     tensorboardX's SummaryWriter writes in a thread. The thread dies if the disk is full, and then the eleventh value
-    blocks the training forever.
+    blocks training forever.
     """
 
     def __init__(self, folder: Path, first_step: int):

@@ -23,7 +23,7 @@ from wing_jax.types import Batch
 from wing_jax.values import Value
 
 VALIDATION_BATCH = 64
-LARGEST_GRADIENT_NORM = 1e6  # far above the gradients of a loss in pixels while training converges
+LARGEST_GRADIENT_NORM = 1e6  # far above the gradients of a converging run with a loss in pixels
 Validate = Callable[[Variables], tuple[jax.Array, jax.Array]]  # sum and count of NMEs
 
 
@@ -118,7 +118,7 @@ def train_network(
 class _Recorder:
     """Logs the means of each span and calls the callbacks.
 
-    It does so one span late, because reading metrics waits for the device.
+    It is one span behind, because reading metrics waits for the device.
     """
 
     def __init__(self, log: TrainingLog | SilentLog, callbacks: Sequence[Callback], schedule: Schedule):

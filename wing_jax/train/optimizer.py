@@ -28,7 +28,7 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Return an optimizer by name.
 
-    "sgd" has momentum, and weight decay added to the gradient, of weights and biases both, as in the paper's toolbox
+    "sgd" has momentum, and weight decay added to the gradient, for weights and biases, as in the paper's toolbox
     MatConvNet. "adamw" has decoupled weight decay, of matrices and kernels only.
     """
     if name == "sgd":
@@ -42,7 +42,7 @@ def default_optimizer(*, steps: int) -> optax.GradientTransformation:
     """Return the default optimizer, that of the preset "w300".
 
     It is AdamW with decoupled weight decay 0.05, of matrices and kernels only. The learning rate rises to 1e-3 in a
-    tenth of the steps, at most 200, and falls to 1e-5 by a cosine.
+    tenth of the steps, at most 200, and decays to 1e-5 along a cosine.
     """
     warmup = min(200, steps // 10)
     rates = learning_rates(first=1e-3, last=1e-5, steps=steps, decay="cosine", warmup=warmup)

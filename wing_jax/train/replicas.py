@@ -1,4 +1,7 @@
-"""Running one replica's program on all devices, by `shard_map` or by `pmap`. No other file depends on which."""
+"""Running one replica's program on all devices, by `shard_map` or by `pmap`.
+
+No other file depends on which one is used.
+"""
 
 from collections.abc import Callable
 from typing import Any

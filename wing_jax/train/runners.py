@@ -95,7 +95,7 @@ class DeviceInputRunner(_ReplicaRunner):
 def make_program(step: Step, batches: DeviceInput, *, replicas: Replicas) -> Any:
     """Return `(state, faces, indices) -> (state, metrics)` over all steps of the indices, jitted, its state donated.
 
-    A single step is not put into a loop: XLA's CPU backend convolves very slowly inside loops (jaxlib 0.10.2).
+    A single step is not wrapped in `lax.scan`: XLA's CPU backend convolves very slowly inside loops (jaxlib 0.10.2).
     """
 
     def program(state: TrainState, faces: TrainingFaces, indices: BatchIndices) -> tuple[TrainState, Metrics]:

@@ -43,7 +43,7 @@ LOG_EVERY = 20  # least number of steps between two log lines
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class TrainSettings:
-    """How a training run is computed. All but the seed and the callbacks affect the result by rounding only."""
+    """How a training run is computed. All but the seed and the callbacks affect the result only through rounding."""
 
     mesh: Mesh
     seed: int = 0

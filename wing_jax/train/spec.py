@@ -33,9 +33,10 @@ class StageSpec(Value):
         (`wing_jax.models.networks.as_network`). It maps uint8 crops `[batch, input_size, input_size, 3]` to points
         `[batch, L, 2]`, (x, y) in pixels of the crop. Or a class or function that takes `points=L` and returns such a
         network, such as `wj.models.CNN6`.
-      loss: an elementwise function `(predicted, target) -> loss`. A loss of `wing_jax.losses` declares its lengths in
-        pixels of a reference crop and is rescaled to `input_size`; any other function gets pixels of the crop.
-      optimizer: an optax transformation, with its schedule. None: AdamW, from 1e-3 to 1e-5 by a cosine.
+      loss: an elementwise function `(predicted, target) -> loss`. The losses of `wing_jax.losses` have lengths (such as
+        `width`) in pixels of a reference crop and are rescaled to `input_size`; any other function gets pixels of the
+        crop.
+      optimizer: an optax transformation, with its schedule. None: AdamW with cosine decay from 1e-3 to 1e-5.
       input_size: side of the crop in pixels.
       steps: number of training steps.
       batch_size: faces per step, over all devices.
@@ -46,7 +47,7 @@ class StageSpec(Value):
         "sum_over_points_mean_over_batch".
       ema: decay of the exponential moving average of the parameters. The average is evaluated and saved; 0: no average.
       output_bias: "mean_shape": the untrained network predicts the mean shape, if its model has a method
-        `start_at(variables, points)`. "zero": the network starts as initialized.
+        `start_at(variables, points)`. "zero": its initial parameters are left unchanged.
       evaluate_every: steps between validations, and between checkpoints; 0: a twentieth of all steps.
       keep_checkpoints: number of newest checkpoints on disk; the best one is also kept.
       precision: precision of activations in training, for a linen module with a field `dtype`: "float32", "bfloat16",
@@ -130,7 +131,7 @@ class StageSpec(Value):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Recipe(Value):
-    """A complete training setup: one or two stages, and how to balance the faces. `wing_jax.presets` has some.
+    """A complete training setup: one or two stages, and how to balance the faces. See `wing_jax.presets` for examples.
 
     `balance` sets how often each face appears in an epoch, such as `wing_jax.balance.hsm()`; None: once.
     """

@@ -52,8 +52,8 @@ def second_setup(
     """Return the setup of the second stage, on crops from the first stage's points or the annotated ones.
 
     Validation crops are from the first stage's points. `first_augment` are the augmentations of the crops on which the
-    first stage predicts. `first`=None is allowed with stage2_crops="annotated" only; then the validation crops too are
-    from the annotated points.
+    first stage predicts. `first`=None is allowed with stage2_crops="annotated" only; then the validation crops also
+    come from the annotated points.
     """
     size = data.face_crop_sizes[1]
     resized = data.at(size)

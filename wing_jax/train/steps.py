@@ -157,7 +157,7 @@ def _sampled_norm(gradient: Any, step: Array) -> tuple[Array, Array]:
 
 
 def _average(state: TrainState, variables, decay: float):
-    """Return the exponential moving average. Its decay rises from 0, so that the first steps are soon forgotten."""
+    """Return the exponential moving average. Its decay rises from 0, so that the first steps have little weight."""
     if state.averaged is None:
         return None
     step = state.step.astype(jnp.float32)

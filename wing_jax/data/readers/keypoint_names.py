@@ -72,9 +72,9 @@ def find_point_order(names: Sequence[str], scheme: Scheme, *, location: str, hin
     unknown = [name for name, index in zip(names, matches, strict=True) if index is None]
     missing = [name for index, name in enumerate(scheme.names) if index not in matches]
     raise InputError(
-        f"{location}: unknown order of keypoints: cannot match its names {_format_names(unknown)} to "
-        f"{_format_names(missing)} of {scheme.name} (all names of the file: {_format_names(names)}; of the scheme: "
-        f"{_format_names(scheme.names)}): {hint}"
+        f"{location}: unknown order of keypoints: cannot match its names {format_names(unknown)} to "
+        f"{format_names(missing)} of {scheme.name} (all names of the file: {format_names(names)}; of the scheme: "
+        f"{format_names(scheme.names)}): {hint}"
     )
 
 
@@ -203,5 +203,6 @@ def _split_compound(word: str) -> list[str]:
     return [word] if word else []
 
 
-def _format_names(names: Sequence[str]) -> str:
+def format_names(names: Sequence[str]) -> str:
+    """Format names for a message: in quotes, cut to `LONGEST_LIST` characters."""
     return cut(", ".join(quoted(name, length=40) for name in names), length=LONGEST_LIST) if names else "none"

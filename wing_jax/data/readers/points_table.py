@@ -39,7 +39,7 @@ from wing_jax.data.face_set import Face, FaceSet, build_face_set
 from wing_jax.data.photos import original_photo
 from wing_jax.data.picture_finder import PictureFinder, finder_of_list
 from wing_jax.data.picture_sizes import parse_size
-from wing_jax.data.readers.keypoint_names import match_names, must_match_sides, reject_swapped_sides
+from wing_jax.data.readers.keypoint_names import format_names, match_names, must_match_sides, reject_swapped_sides
 from wing_jax.data.readers.listing import has_no_position, numbers
 from wing_jax.data.readers.states import StatesReader, detect_states_format
 from wing_jax.data.registry import register_reader
@@ -161,6 +161,8 @@ def _parse_header(path: Path, header: list[str], scheme: Scheme) -> _Columns:
         )
     point_columns, check_sides = _find_point_columns(header, column_indices, scheme)
     if len(pictures) != 1 or not point_columns:
+        if len(pictures) == 1:
+            _check_all_named(path, header, scheme)
         start, name = ", ".join(header[:6])[:80].lower(), scheme.names[0].lower().replace(" ", "_")
         raise InputError(
             f"{path}: the header {quoted(start)}... must have one column for the picture ({', '.join(PICTURE)}) and, "
@@ -218,6 +220,20 @@ def _find_point_columns(
             columns = {(i, axis): axes[i].get(axis, f"{short[i]}_{axis}") for i in numbers for axis in "xyv"}
             return columns, must_match_sides(names, scheme)
     return {}, False
+
+
+def _check_all_named(path: Path, header: list[str], scheme: Scheme) -> None:
+    """Raise InputError if the columns name some of the points, but not all."""
+    for pattern in NAMED:
+        names = list(dict.fromkeys(match["name"] for cell in header if (match := re.fullmatch(pattern, cell, re.I))))
+        matches = match_names(names, scheme)
+        if any(index is not None for index in matches):
+            missing = [name for index, name in enumerate(scheme.names) if index not in matches]
+            others = [name for name, index in zip(names, matches, strict=True) if index is None]
+            raise InputError(
+                f"{path}: no x and y columns for {format_names(missing)} of {scheme.name} (names in the header that "
+                f"match no point: {format_names(others)}): rename the columns in the header"
+            )
 
 
 def _find_size_columns(column_indices: dict[str, int]) -> tuple[int, int] | None:
