@@ -128,7 +128,7 @@ def _poses(faces: FaceSet) -> str:
     if len(faces) < MIN_POSE_FACES:
         return f"not computed, because there are fewer than {MIN_POSE_FACES} faces"
     if not faces.scheme.mirrored:
-        return f"no pose axis: the scheme {faces.scheme.name} has no pairs of points that swap in a mirror image (mirrored)"
+        return f"no pose axis: the scheme {faces.scheme.name} has no pairs that swap in a mirror image (mirrored)"
     try:
         model = pose_axis(faces.points, faces.visible, flip_permutation=faces.scheme.flip)
     except ValueError as error:

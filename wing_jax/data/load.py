@@ -78,8 +78,8 @@ def load_faces(
     if images and "images" not in reader.parameters:
         lists = ", ".join(kind for kind, other in list_readers([]) if other.names_pictures)
         raise InputError(
-            f"images={images}: only annotation files ({lists}) take a folder of images, not {quoted(name)}: omit it, or "
-            "pass the file's format as data"
+            f"images={images}: only annotation files ({lists}) take a folder of images, not {quoted(name)}: omit it, "
+            "or pass the file's format as data"
         )
     if count and "count" not in reader.parameters:
         raise InputError(f"count={count}: is only for synthetic faces: omit it for {quoted(name)}")

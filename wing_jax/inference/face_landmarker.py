@@ -147,9 +147,9 @@ class FaceLandmarker(Value):
         except ValueError as error:
             raise InputError(
                 f"a detector's boxes cannot be converted to those of a model of the scheme "
-                f"{quoted(self.localizer.scheme.name)} ({error}): pass the boxes (predict: --box or --detector none), or "
-                "calibrate the model with `wing-jax data detect TRAINING_FACES --scheme SCHEME --model MODEL` (and "
-                "--images FOLDER for an annotation file)"
+                f"{quoted(self.localizer.scheme.name)} ({error}): pass the boxes (predict: --box or --detector none), "
+                "or calibrate the model on its training faces: `wing-jax data detect DIR --scheme SCHEME --model MODEL`, "
+                "with --images FOLDER for an annotation file"
             ) from error
         position, mean = self._shape_in_box, self.localizer.template[None].astype(np.float64)
         # Place the mean shape in a box of side 1 centered on (0, 0).

@@ -137,8 +137,8 @@ class Localizer(Value):
         """Return a one-line summary: scheme, stages, input sizes and box convention."""
         sizes = " then ".join(f"{stage.input_size} x {stage.input_size}" for stage in self.stages)
         return (
-            f"{self.scheme.points} points ({self.scheme.name}), {counted(len(self.stages), 'stage')} on {sizes} pixels, "
-            f"boxes in the {self.box_convention!r} convention"
+            f"{self.scheme.points} points ({self.scheme.name}), {counted(len(self.stages), 'stage')} on {sizes} "
+            f"pixels, boxes in the {self.box_convention!r} convention"
         )
 
     def predict(self, image: ImageLike, boxes: BoxesLike) -> Float[np.ndarray, "faces points 2"]:

@@ -278,7 +278,7 @@ def _check_list(value: Any, key: str) -> Sequence:
 
 
 def _find_unpaired(names: Sequence[str], mirrored: Sequence[tuple[int, int]]) -> tuple[str, str] | None:
-    """Return two points, neither of them in a pair, whose names differ only by "left" and "right"; None: there are none.
+    """Return two points, neither in a pair, whose names differ only by "left" and "right"; None if there are none.
 
     Training mirrors half of the faces: a missing pair would make the model worse without any message.
     """
