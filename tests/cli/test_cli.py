@@ -449,7 +449,7 @@ def test_prediction_writes_overlay_json_and_pts(capsys, model, faces_folder, tmp
     boxes = [[40.0, 40.0, 150.0, 150.0], [30.0, 20.0, 120.0, 110.0]]
     options = [str(value) for box in boxes for value in ("--box", *box)]
     main(["predict", str(model), str(picture), *options, "--output", str(tmp_path / "out")])
-    assert "2 face(s)" in capsys.readouterr().out
+    assert "2 faces" in capsys.readouterr().out
     expected = Localizer.load(model).predict(read_image(picture), boxes)
     result = json.loads((tmp_path / "out" / "face0.json").read_text())
     assert result["scheme"] == "ibug68"

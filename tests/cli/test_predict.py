@@ -49,7 +49,7 @@ def folder(tmp_path):
 def test_a_folder_gives_the_same_as_its_single_photos(capsys, model, folder, tmp_path):
     main(["predict", str(model), str(folder), "--detector", "none", "--output", str(tmp_path / "out")])
     output = capsys.readouterr().out
-    assert output.count("1 face(s)") == 11
+    assert output.count("1 face") == 11
     assert "11 pictures, 11 faces; all in" in output
     localizer = Localizer.load(model)
     for path in gather_inputs([str(folder)]).photos:
@@ -120,7 +120,7 @@ def test_faces_are_found_in_photos(capsys, model, faces, tmp_path):
 def test_small_faces_are_reported(capsys, model, faces, tmp_path):
     write_image(tmp_path / "small.png", cv2.resize(faces.picture(0), (60, 60), interpolation=cv2.INTER_AREA))
     main(["predict", str(model), str(tmp_path / "small.png"), "--output", str(tmp_path / "out")])
-    assert "1 face(s), 1 below 40 pixels: too small for reliable landmarks" in capsys.readouterr().out
+    assert "1 face, 1 below 40 pixels: too small for reliable landmarks" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ def video(tmp_path, faces):
 def test_a_video_gets_an_overlay_and_a_row_per_face_and_frame(capsys, model, video, tmp_path):
     main(["predict", str(model), str(video), "--output", str(tmp_path / "out"), "--detect_every", "4", "--no_smooth"])
     output = capsys.readouterr().out
-    assert "clip.mp4: 12 frames, 1 face(s)" in output
+    assert "clip.mp4: 12 frames, 1 face" in output
     rows = table(tmp_path / "out" / "clip.csv")
     assert [int(row["frame"]) for row in rows][:9] == list(range(9))
     assert {row["face_id"] for row in rows} == {"1"}
@@ -186,7 +186,7 @@ def test_a_video_of_variable_rate_keeps_its_times(capsys, model, faces, tmp_path
     write_video(tmp_path / name, images, codec=codec, milliseconds=TIMES, rate=1000)
     main(["predict", str(model), str(tmp_path / name), "--output", str(tmp_path / "out")])
     output = capsys.readouterr().out
-    assert f"{name}: 8 frames, 1 face(s), " in output
+    assert f"{name}: 8 frames, 1 face, " in output
     stem = name.split(".")[0]
     assert [row["timestamp"] for row in table(tmp_path / "out" / f"{stem}.csv")] == [f"{t / 1000:.3f}" for t in TIMES]
     with Video(tmp_path / "out" / f"{stem}.mp4") as overlay:
@@ -228,7 +228,7 @@ def test_corrupted_pieces_of_a_video_are_counted(model, faces, tmp_path):
     start = content.index(b"\x89PNG", content.index(b"\x89PNG") + 9)
     content[start : start + 60] = bytes(60)
     path.write_bytes(content)
-    assert "a.mov: 3 frames, 1 corrupted piece(s) skipped, 1 face(s)" in follow_video(
+    assert "a.mov: 3 frames, 1 corrupted piece(s) skipped, 1 face" in follow_video(
         path, tmp_path / "out" / "a", model
     )
 

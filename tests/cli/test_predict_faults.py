@@ -350,9 +350,9 @@ def test_photos_with_unusual_names_get_results_and_a_printable_output(folder, pr
     assert (status, errors) == (0, [])
     assert "".join(character for character in output if character not in "\n\u202f\u00a0\u3000").isprintable()
     output.encode()
-    assert r"odd/m\xfcller.jpg: 1 face(s) -> out/m\xfcller.png" in output
-    assert "odd/clip [dQw4w9WgXcQ].jpg: 1 face(s) -> out/clip [dQw4w9WgXcQ].png" in output
-    assert "odd/:dog: [b] [red].jpg: 1 face(s) -> out/:dog: [b] [red].png" in output
+    assert r"odd/m\xfcller.jpg: 1 face -> out/m\xfcller.png" in output
+    assert "odd/clip [dQw4w9WgXcQ].jpg: 1 face -> out/clip [dQw4w9WgXcQ].png" in output
+    assert "odd/:dog: [b] [red].jpg: 1 face -> out/:dog: [b] [red].png" in output
     assert f"{len(unusual)} pictures" in output
     for ending in (".png", ".json", ".pts"):
         assert len([name for name in os.listdir("out") if name.endswith(ending)]) == len(unusual)
@@ -371,7 +371,7 @@ def test_a_name_that_the_terminal_cannot_encode_is_not_an_error(folder, model, m
         main(["predict", str(model), "f/\u5199\u771f.jpg", "gone\u5199.jpg", "--output", "out", "--detector", "none"])
     assert exit_error.value.code == 1
     output, errors = (stream.buffer.getvalue() for stream in (out, err) if not stream.flush())
-    assert rb"f/\u5199\u771f.jpg: 1 face(s) -> out/\u5199\u771f.png" in output
+    assert rb"f/\u5199\u771f.jpg: 1 face -> out/\u5199\u771f.png" in output
     assert rb"wing-jax: gone\u5199.jpg: cannot read this image" in errors
     assert Path("out/\u5199\u771f.json").exists()
 

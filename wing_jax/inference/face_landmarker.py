@@ -148,7 +148,7 @@ class FaceLandmarker(Value):
             raise InputError(
                 f"a detector's boxes cannot be converted to those of a model of the scheme "
                 f"{quoted(self.localizer.scheme.name)} ({error}): pass the boxes (predict: --box or --detector none), "
-                "or calibrate the model on its training faces: `wing-jax data detect DIR --scheme SCHEME --model MODEL`, "
+                "or calibrate the model on training faces: `wing-jax data detect DIR --scheme SCHEME --model MODEL`, "
                 "with --images FOLDER for an annotation file"
             ) from error
         position, mean = self._shape_in_box, self.localizer.template[None].astype(np.float64)
