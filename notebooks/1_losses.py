@@ -26,13 +26,12 @@ errors = jnp.linspace(-20.0, 20.0, 801)  # pixels of a 64 x 64 crop
 losses = {name: wj.losses.make_loss(name) for name in ("l2", "l1", "smooth_l1", "wing", "rectified_wing")}
 wj.report.curves_figure(errors, {name: wj.analysis.curves(loss, errors) for name, loss in losses.items()})
 
-# %% [markdown]
-# The gradient of L2 grows with the error, so a few outliers dominate the training. The gradient of L1 is 1 everywhere.
-# The gradient of Wing is largest for *small* errors (width / epsilon = 5 near 0) and equals that of L1 above `width`.
-# At zero error every gradient is 0.
+# %% [markdown] The gradient of L2 grows with the error, so a few outliers dominate training. The gradient of L1 is 1
+# everywhere. The gradient of Wing is largest for *small* errors (width / epsilon = 5 near 0) and equals that of L1
+# above `width`. At zero error every gradient is 0.
 #
-# The last panel shows the paper's second argument: the step that would bring an error to zero. With L2 it is 1 for
-# every error, with L1 it is the error, and with a logarithm it grows with the square of the error. With Wing, small
+# The last panel shows the paper's second reason for Wing: the step that would bring an error to zero. With L2 it is 1
+# for every error, with L1 it is the error, and with a logarithm it grows with the square of the error. With Wing, small
 # errors determine the *direction* of an update and large errors its *length*, so neither dominates the other.
 
 # %%
@@ -40,11 +39,9 @@ wing = wj.losses.make_loss("wing", width=10.0, epsilon=2.0)
 slope = jax.grad(lambda error: wing(error, 0.0 * error))
 {error: round(float(slope(error)), 4) for error in (0.0, 0.001, 1.0, 5.0, 9.999, 10.001)}
 
-# %% [markdown]
-# ## Units
-# The paper's width 10 and epsilon 2 are in pixels of its 64 x 64 crop. With coordinates in [0, 1], no error reaches the
-# width of an unscaled Wing loss: its slope hardly changes over the entire face, so it acts like a scaled L1.
-# `make_loss` rescales the lengths exactly, so the loss is the same in any unit.
+# %% [markdown] ## Units The paper's width 10 and epsilon 2 are in pixels of its 64 x 64 crop. With coordinates in [0,
+# 1], no error reaches the width of an unscaled Wing loss: its slope hardly changes over the whole range of errors, so
+# it acts like a scaled L1. `make_loss` rescales the lengths exactly, so the loss is the same in any unit.
 
 # %%
 fractions = errors / 64
@@ -57,9 +54,8 @@ print(
 raw_slope = wj.analysis.curves(wj.losses.wing_loss, jnp.array([0.001, 0.1, 0.3])).gradient
 print("unscaled slope at 0.06, 6 and 19 pixels:", [round(float(s), 2) for s in raw_slope])
 
-# %% [markdown]
-# ## Width and epsilon
-# Both parameters are traced, so `vmap` computes the entire grid in one program.
+# %% [markdown] ## Width and epsilon Both parameters can be traced arrays, so `vmap` computes the entire grid in one
+# program.
 
 # %%
 widths, epsilons = jnp.array([4.0, 10.0, 14.0]), jnp.array([0.5, 2.0, 3.0])
@@ -67,8 +63,8 @@ print("slope at an error of 1 pixel; rows: width 4, 10, 14; columns: epsilon 0.5
 print(wj.analysis.wing_slopes(widths, epsilons, jnp.array([1.0]))[..., 0])
 
 
-# %% [markdown]
-# Move the sliders (in a running notebook): above `width` the loss is L1, and `epsilon` sets the curvature near zero.
+# %% [markdown] Move the sliders (in a running notebook): above `width` the loss is L1 minus a constant, and `epsilon`
+# sets the curvature near zero.
 
 
 # %%

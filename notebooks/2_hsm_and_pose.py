@@ -8,10 +8,9 @@
 #     name: python3
 # ---
 
-# %% [markdown]
-# # 2 HSM and pose
-# Profile views are rare in most training sets. HSM (hard sample mining, called PDB in the paper's last version) finds
-# the direction in which face shapes vary with the pose, and repeats the faces with rare poses.
+# %% [markdown] # 2 HSM and pose Profile views are rare in most training sets. HSM (hard sample mining, called PDB in
+# the paper's last version) finds the direction in which face shapes vary with the pose, and duplicates the faces with
+# rare poses.
 
 # %%
 # %matplotlib inline

@@ -47,10 +47,9 @@ first = stage((16, 32, 64, 128), 600, rotation=20, input_size=32, margin=1.3)  #
 second = stage((8, 16, 32, 64, 128), 400, rotation=10, input_size=64, margin=1.25, stage2_crops="annotated")
 result = wj.fit(wj.load_faces("synthetic", count=300), [first, second], balance=wj.balance.hsm(bins=9, cap=10))
 
-# %% [markdown]
-# ## The training log
-# `result.history` has a row for each logged step. With `folder="runs/mine"`, `fit` also writes the log to
-# `metrics.jsonl` and TensorBoard events and saves checkpoints. If you call it again, it resumes from the last one.
+# %% [markdown] ## The training log `result.history` has a row for each logged step. With `folder="runs/mine"`, `fit`
+# also writes the log to `metrics.jsonl` and TensorBoard events and saves checkpoints. If you call `fit` again with the
+# same arguments, it resumes from the last checkpoint.
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")

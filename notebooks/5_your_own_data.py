@@ -65,10 +65,9 @@ plt.imshow(wj.report.annotation_sheet(faces.take(range(6)), columns=6, size=240)
 plt.axis("off")
 plt.show()
 
-# %% [markdown]
-# ## Train
-# The preset `own` is a good start for small data sets; you can replace any field of its stages. Half a minute of
-# training on 63 faces is only an example: train longer and evaluate the result before you trust a model.
+# %% [markdown] ## Train The preset `own` is a good starting point for small data sets; you can replace any field of its
+# stages. Half a minute of training on 63 faces is only an example: train longer and evaluate the result before you
+# trust a model.
 
 # %%
 first, second = wj.presets.own().stages

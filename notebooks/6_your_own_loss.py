@@ -45,12 +45,11 @@ numeric = (cauchy(points + 1e-2, 0.0) - cauchy(points - 1e-2, 0.0)) / 2e-2
 print("finite differences agree:", bool(np.allclose(slope(points), numeric, rtol=1e-2)))
 print("at zero error:", float(slope(jnp.zeros(1))[0]), " at 1e4 pixels:", float(slope(jnp.full(1, 1e4))[0]))
 
-# %% [markdown]
-# ## Train and compare
-# We train with each loss and two seeds. The learning rate is the same for all losses, because AdamW is almost
-# independent of the scale of a loss. For a fair comparison with SGD, tune it for each loss, as `wing-jax reproduce`
-# does. `wing-jax sweep` trains many runs as one program. Functions that are not registered losses, such as those of
-# `optax`, are used unchanged: they get coordinates in pixels of the crop, whose side is 32 here.
+# %% [markdown] ## Train and compare We train with each loss and two seeds. The learning rate is the same for all
+# losses, because AdamW is almost invariant to the scale of a loss. For a fair comparison with SGD, tune it for each
+# loss, as `wing-jax reproduce` does. `wing-jax sweep` trains many runs as one program. Functions that are not
+# registered, such as the losses of optax, are not rescaled: they get coordinates in pixels of the crop, whose side is
+# 32 here.
 
 # %%
 faces = wj.load_faces("synthetic", count=240)
@@ -68,9 +67,8 @@ for name, loss in losses.items():
     nmes = [wj.fit(faces, stage(loss=loss), validation=0.15, seed=seed, quiet=True).validation_nme for seed in (0, 1)]
     print(f"{name:7} validation NME by seed: {', '.join(f'{nme:.2%}' for nme in nmes)}")
 
-# %% [markdown]
-# Two seeds of a short training on synthetic faces are not enough to rank losses: compare the differences between losses
-# to those between seeds.
+# %% [markdown] Two short training runs on synthetic faces are not enough to rank losses: compare the differences
+# between losses to those between seeds.
 #
 # ## Register the loss
 # A registered loss and its parameters can be used in configs, sweeps and on the command line:
