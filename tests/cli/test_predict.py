@@ -228,9 +228,7 @@ def test_corrupted_pieces_of_a_video_are_counted(model, faces, tmp_path):
     start = content.index(b"\x89PNG", content.index(b"\x89PNG") + 9)
     content[start : start + 60] = bytes(60)
     path.write_bytes(content)
-    assert "a.mov: 3 frames, 1 corrupted piece(s) skipped, 1 face" in follow_video(
-        path, tmp_path / "out" / "a", model
-    )
+    assert "a.mov: 3 frames, 1 corrupted piece(s) skipped, 1 face" in follow_video(path, tmp_path / "out" / "a", model)
 
 
 def test_an_overlay_that_no_browser_plays_is_reported(model, video, tmp_path, monkeypatch):

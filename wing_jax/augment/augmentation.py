@@ -219,7 +219,9 @@ def apply_geometry(augmentations: Sequence[Augmentation], params: AugmentParams,
     matrices = jnp.broadcast_to(jnp.eye(2, 3, dtype=jnp.float32), (count, 2, 3))
     for augmentation in augmentations:
         if augmentation.on == "geometry":
-            matrices = augmentation.apply(matrices, params[augmentation.name])
+            new = augmentation.apply(matrices, params[augmentation.name])
+            _check_shape(augmentation, jnp.shape(new), matrices.shape)
+            matrices = new
     return matrices
 
 
@@ -243,8 +245,19 @@ def apply_pixels(
     """
     for augmentation in augmentations:
         if augmentation.on == "pixels":
-            images = augmentation.apply(images, params[augmentation.name])
+            new = augmentation.apply(images, params[augmentation.name])
+            _check_shape(augmentation, jnp.shape(new), images.shape)
+            images = new
     return jnp.clip(jnp.round(images), 0, 255).astype(jnp.uint8)
+
+
+def _check_shape(augmentation: Augmentation, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if shape != expected:
+        kind = "matrices" if augmentation.on == "geometry" else "images"
+        raise InputError(
+            f"augmentation {quoted(augmentation.name)}: apply returned {kind} {list(shape)} for {list(expected)}: "
+            "return the same shape"
+        )
 
 
 def apply_pixels_on_host(

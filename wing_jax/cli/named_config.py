@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wing_jax import presets
 from wing_jax.config import Config, DataConfig, load_config
+from wing_jax.data.registry import READERS
 from wing_jax.errors import InputError
 from wing_jax.text import quoted
 
@@ -33,9 +34,10 @@ def read_config(name: str) -> Config:
     if is_preset:
         print(f"wing-jax: using the file {name}, not the preset of the same name", file=sys.stderr)
     elif not is_file and Path(name).name == name and not Path(name).suffix:
-        raise InputError(
-            f"no preset or file is called {quoted(name)}: use one of {', '.join(presets.names())}, or a file"
-        )
+        hint = f"use one of {', '.join(presets.names())}, or a file"
+        if name in READERS:
+            hint = f"{quoted(name)} is a data set: use wing-jax train own --data {name}, or one of the presets: {hint}"
+        raise InputError(f"no preset or file is called {quoted(name)}: {hint}")
     return load_config(name)
 
 

@@ -217,4 +217,7 @@ def find_data(folder: str) -> Path:
         if (parent / folder).is_dir():
             return parent / folder
     missing = " or ".join(str(parent / folder) for parent in parents)
-    raise InputError(f"no data in {missing}: pass the data set's folder as root (--root FOLDER), or set WING_JAX_DATA")
+    raise InputError(
+        f"no data in {missing}: pass the data set's folder as root (--root FOLDER), or set WING_JAX_DATA to the folder "
+        f"that contains {folder}/"
+    )

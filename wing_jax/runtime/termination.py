@@ -81,7 +81,7 @@ def _record_sigterm(*_: Any) -> None:
     _terminated.set()
     if not _training.is_set():
         raise TrainingInterrupted(
-            "stopped before the first step after the last checkpoint: no step is lost", all_processes=False
+            "stopped before the first training step: there is nothing to save", all_processes=False
         )
 
 

@@ -259,8 +259,8 @@ class Checkpoints:
         if devices.is_first_process():
             print(
                 printable(
-                    f"wing-jax: checkpoint {self.folder / str(step)} is corrupt ({reason}): using the previous one "
-                    f"instead; it was moved to {destination}"
+                    f"wing-jax: checkpoint {self.folder / str(step)} is corrupt ({reason}): it was moved to "
+                    f"{destination}; training continues from the previous checkpoint, or from the start without one"
                 ),
                 file=sys.stderr,
             )

@@ -275,7 +275,9 @@ def _recipe(stages: Any, augment: Sequence[Augmentation] | None, balance: Balanc
     if not 1 <= len(specs) <= 2:
         raise InputError(f"stages: got {len(specs)}: pass one or two StageSpecs")
     if augment is not None:
-        specs = [dataclasses.replace(spec, augment=spec.augment or augment) for spec in specs]
+        if all(spec.augment is not None for spec in specs):
+            raise InputError("augment: every stage has its own augment: omit it, or change the StageSpecs")
+        specs = [dataclasses.replace(spec, augment=augment) if spec.augment is None else spec for spec in specs]
     return Recipe(stages=tuple(specs), balance=recipe.balance if balance is None else balance)
 
 

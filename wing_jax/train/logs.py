@@ -57,6 +57,8 @@ class TrainingLog:
             disable=quiet or not is_terminal(sys.stderr),
         )
         self._task = self._bar.add_task(title, total=steps, completed=first_step, values="")
+        if first_step and not quiet:
+            say(self.console, f"{title}: resumed from step {first_step} of {steps}")
 
     @functools.cached_property
     def _board(self) -> "_Board":

@@ -91,7 +91,10 @@ class StageSpec(Value):
         if self.input_size > LARGEST_INPUT:
             raise InputError(f"StageSpec: input_size={self.input_size} must be at most {LARGEST_INPUT:,}")
         if not callable(self.loss):
-            raise InputError(f"StageSpec: loss={quoted(self.loss)} must be a function (predicted, target) -> loss")
+            raise InputError(
+                f"StageSpec: loss={quoted(self.loss)} must be a function (predicted, target) -> loss, "
+                "such as wj.losses.wing_loss"
+            )
         if self.optimizer is not None and not hasattr(self.optimizer, "update"):
             raise InputError(f"StageSpec: optimizer={quoted(self.optimizer)} must be an optax transformation")
         check_choice("StageSpec: reduction", self.reduction, Reduction)
