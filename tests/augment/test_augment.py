@@ -222,3 +222,21 @@ def test_gaussian_taps_match_opencv(sigma):
 @pytest.mark.parametrize(("step", "samples"), [(0.4, 1), (1.0, 1), (1.25, 1), (1.7, 2), (3.2, 3)])
 def test_crops_that_shrink_their_source_are_supersampled(step, samples):
     assert supersampling(np.float32([[[0, -step, 3], [step, 0, 4]]])) == samples
+
+
+@pytest.mark.parametrize(
+    ("on", "apply", "message"),
+    [
+        ("geometry", lambda matrices, sample: matrices[:, :, :2], r"matrices \[2, 2, 2\] for \[2, 2, 3\]"),
+        ("pixels", lambda images, sample: images.mean(-1), r"images \[2, 4, 4\] for \[2, 4, 4, 3\]"),
+    ],
+)
+def test_an_augmentation_that_changes_the_shape_is_an_error(on, apply, message, unchecked):
+    mine = Augmentation(name="mine", on=on, sample=jax.random.uniform, apply=apply)
+    params = augment.sample_params([mine], jax.random.split(jax.random.key(0), 2))
+    apply_all = {
+        "geometry": lambda: augment.apply_geometry([mine], params, count=2),
+        "pixels": lambda: augment.apply_pixels([mine], jnp.zeros((2, 4, 4, 3)), params),
+    }[on]
+    with pytest.raises(InputError, match=f"augmentation 'mine': apply returned {message}: return the same shape"):
+        apply_all()

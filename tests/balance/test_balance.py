@@ -280,7 +280,7 @@ def test_invalid_numbers_raise():
         pose_coefficients(model, np.zeros((3, 19, 2)))
     with pytest.raises(ValueError, match="components"):
         pose_axis(points, flip_permutation=FLIPS[5], components=0)
-    with pytest.raises(ValueError, match="no yaw"):
+    with pytest.raises(ValueError, match="yaw cannot be estimated"):
         pose_axis(points[:, [0, 1, 0, 1]] + [[0, 0], [0, 0], [0, 9], [0, 9]], flip_permutation=np.array([1, 0, 3, 2]))
     with pytest.raises(ValueError, match="bins = 0"):
         duplication_counts(model.coefficients, bins=0)

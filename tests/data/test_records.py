@@ -76,7 +76,12 @@ def test_take_selects_every_field_in_the_requested_order():
 
 def face(number: int, **changes) -> Face:
     points = np.arange(10, dtype=np.float32).reshape(5, 2) + number
-    fields = {"where": f"list.txt:{number}", "picture": Path(f"{number}.png"), "points": points, "photo": f"{number}"}
+    fields = {
+        "location": f"list.txt:{number}",
+        "picture": Path(f"{number}.png"),
+        "points": points,
+        "photo": f"{number}",
+    }
     return Face(**(fields | {"subset": "s"} | changes))
 
 

@@ -24,7 +24,7 @@ def interrupt():
 
 def test_sigterm_before_training_raises_and_the_old_handler_is_restored():
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(TrainingInterrupted, match="nothing is lost"), termination.handle_sigterm():
+    with pytest.raises(TrainingInterrupted, match="nothing to save"), termination.handle_sigterm():
         terminate()
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -304,6 +304,7 @@ def test_a_scheme_survives_conversion_to_a_table_and_back(scheme):
         ),
         (('mirrored = [["left eye", "right eye"]]', "mirrored = [[0, 1], [1, 2]]"), "'right eye' is in two pairs"),
         (('mirrored = [["left eye", "right eye"]]', "mirrored = 3"), "mirrored: expected a list"),
+        (('mirrored = [["left eye", "right eye"]]', ""), "mirrored: 'left eye' and 'right eye' are in no pair: add"),
         (('normalization = ["left eye", "right eye"]', ""), "normalization: missing: name the two points"),
         (('normalization = ["left eye", "right eye"]', "normalization = [2, 2]"), "names one point twice"),
         (("[2, 3]", "[2, 4]"), "lines: unknown point 4: use the names in `points`, or 0 to 3"),
@@ -320,6 +321,14 @@ def test_the_error_of_an_invalid_scheme_names_the_file_and_the_key(tmp_path, cha
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_sides_are_swapped_everywhere_in_a_name_to_find_unpaired_points():
+    outer = ("left eye left corner", "right eye right corner")
+    with pytest.raises(InputError, match="'left eye left corner' and 'right eye right corner' are in no pair"):
+        Scheme.make("corners", [*outer, "nose"], normalization=outer)
+    same_corner = ("left eye left corner", "right eye left corner")  # not each other's mirror image
+    assert Scheme.make("corners", [*same_corner, "nose"], normalization=same_corner).mirrored == ()
 
 
 def test_a_scheme_that_cannot_be_read_is_refused(tmp_path):

@@ -136,10 +136,11 @@ def test_ctrl_c_returns_the_result_so_far(faces, tmp_path, storage):
 
 
 @pytest.mark.slow
-def test_training_resumes_bit_for_bit(faces, tmp_path):
+def test_training_resumes_bit_for_bit(faces, tmp_path, capsys):
     uninterrupted = train(faces, stage(), folder=tmp_path / "uninterrupted")
     train(faces, stage(), folder=tmp_path / "resumed", callbacks=[lambda progress: progress.step >= 4])
-    resumed = train(faces, stage(), folder=tmp_path / "resumed")
+    resumed = train(faces, stage(), folder=tmp_path / "resumed", quiet=False)
+    assert "stage 1: resumed from step 4 of 8" in capsys.readouterr().err
     for expected, leaf in zip(leaves(uninterrupted), leaves(resumed), strict=True):
         np.testing.assert_array_equal(expected, leaf)
     assert Localizer.load(tmp_path / "uninterrupted").describe() == uninterrupted.localizer.describe()
@@ -234,6 +235,13 @@ def test_invalid_arguments_are_refused_in_one_line(faces, arguments, message, un
 def test_invalid_fields_of_a_stage_are_refused(field, value, message, unchecked):
     with pytest.raises(InputError, match=message):
         stage(**{field: value})
+
+
+def test_augmentations_that_no_stage_uses_are_an_error(faces):
+    with pytest.raises(InputError, match="augment: every stage has its own augment: omit it"):
+        train(faces, stage(), augment=[augment.flip()])
+    with pytest.raises(InputError, match="augment: every stage has its own"):
+        train(faces, stage(augment=()), augment=[augment.flip()])  # (): none, not the defaults
 
 
 @pytest.mark.slow

@@ -287,7 +287,7 @@ def test_the_folder_of_pictures_can_be_given_to_all_commands(small, monkeypatch,
     read = training_data(dataclasses.replace(config, data=dataclasses.replace(data, validation=0.5)))
     assert len(read.train.images) + len(read.validation.images) == 3
     with pytest.raises(
-        InputError, match=r"images=elsewhere: is the folder of pictures of a list; .*one of coco, csv, imglab"
+        InputError, match=r"images=elsewhere: only annotation files \(coco, csv, imglab\) take a folder of images"
     ):
         load_faces("pts", "all", root=".", images="elsewhere", scheme="mtfl5")
 

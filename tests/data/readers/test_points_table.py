@@ -285,7 +285,10 @@ def test_columns_that_mean_the_persons_left_are_refused(file):
     header = ",".join(f"{name}_{axis}" for name in NAMES for axis in "xy")
     content = f"image,{header}\na.png,9,2,1,3,5,5,8,8,2,9\n"
     assert "swap left and right in the keypoint names of the file" in refusal(file, content)
-    assert "must have" in refusal(file, content.replace("mouth_left", "ear"))
+    text = refusal(file, content.replace("mouth_left", "ear"))
+    assert (
+        "no x and y columns for 'left mouth corner' of mtfl5 (names in the header that match no point: 'ear')" in text
+    )
 
 
 @pytest.mark.parametrize("empty", ["-1,-1", "-1.0,-1", "nan,NaN", "null,", "NA,NA"])
