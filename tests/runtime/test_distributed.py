@@ -135,7 +135,7 @@ def test_if_a_process_dies_the_other_exits_and_if_one_is_stopped_both_save(folde
     _, errors = first.communicate(timeout=60)
     second.communicate()
     assert first.returncode == 3
-    assert "wing-jax: process 0 of 2 lost another process" in errors.splitlines()[-1]
+    assert "wing-jax: process 0 of 2 lost contact with another process" in errors.splitlines()[-1]
 
     first, second = start_two(folder, *long, "--name", "five")
     stage = folder / "five" / "stage1"
