@@ -9,7 +9,8 @@ demo: install
 	$(BIN)/wing-jax evaluate runs/synthetic/model --data synthetic --faces 300
 
 test: install
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	  --jaxtyping-packages=wing_jax,beartype.beartype
 
 test-fast: install
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"

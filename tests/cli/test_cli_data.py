@@ -239,7 +239,7 @@ def test_usage(capsys, words, status):
         main(["data", *words])
     assert exit_error.value.code == status
     printed = capsys.readouterr()
-    assert "usage: wing-jax data ACTION PATH" in (printed.out if status == 0 else printed.err)
+    assert "usage: wing-jax data ACTION [PATH]" in (printed.out if status == 0 else printed.err)
 
 
 def test_check_finds_one_picture_under_two_names(capsys, tmp_path):

@@ -122,7 +122,7 @@ def run(arguments: list[str]) -> None:
     if action not in ACTIONS:
         rows = "\n".join(f"  {name:8} {about}" for name, about in ACTIONS.items())
         hint = "`wing-jax data ACTION --help` lists the options of an action."
-        usage = f"usage: wing-jax data ACTION PATH ...\n\n{rows}\n\n{hint}"
+        usage = f"usage: wing-jax data ACTION [PATH] ...\n\n{rows}\n\n{hint}"
         stop_with_usage(arguments, usage, kind="action", known=ACTIONS)
     functions = {"check": check, "show": _show, "stats": stats, "detect": _detect, "label": _label, "pack": _pack,
                  "formats": _formats, "schemes": _schemes}  # fmt: skip
@@ -282,7 +282,13 @@ def _schemes(arguments: list[str]) -> None:
     print(printable(f"pictures: {folder}"))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FormatsOptions:
+    """List the data sets and annotation formats that can be read."""
+
+
 def _formats(arguments: list[str]) -> None:
+    parse(FormatsOptions, arguments, command="data formats")
     faults: list[str] = []
     rows = [
         (

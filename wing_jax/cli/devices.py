@@ -1,18 +1,26 @@
 """The command `wing-jax devices`."""
 
+import dataclasses
 import os
 from importlib.metadata import version
 
 import jax
 
+from wing_jax.cli.options import parse
 from wing_jax.models import cpu_kernel
 from wing_jax.runtime.allocator import SETTINGS, has_glibc
 from wing_jax.runtime.devices import CPU_FLAGS, precision, steps_per_call
 from wing_jax.text import printable
 
 
-def run(arguments: list[str]) -> None:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DevicesOptions:
     """Print versions, devices and settings. Build the CPU kernel if it is not built yet."""
+
+
+def run(arguments: list[str]) -> None:
+    """Print versions, devices and settings."""
+    parse(DevicesOptions, arguments, command="devices")
     print(f"jax {version('jax')}, jaxlib {version('jaxlib')}, flax {version('flax')}")
     for device in jax.devices():
         print(f"{device.platform} {device.id}: {device.device_kind}")

@@ -87,7 +87,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"wing-jax: {_out_of_memory(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("wing-jax: stopped; `wing-jax train` resumes from the last checkpoint", file=sys.stderr)
+        resume = f"; to resume: {printable(shlex.join(['wing-jax', *words]))}" if words[0] in TRAINING else ""
+        print(f"wing-jax: stopped{resume}", file=sys.stderr)
         sys.exit(130)
 
 
