@@ -11,7 +11,6 @@ import numpy as np
 import optax
 import pytest
 
-from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.models import (
     CNN6,
@@ -26,9 +25,7 @@ from wing_jax.models import (
     make_model,
 )
 from wing_jax.models.networks import as_network
-from wing_jax.train.fit import fit
 from wing_jax.train.optimizer import make_optimizer
-from wing_jax.train.spec import StageSpec
 from wing_jax.train.state import init_state
 
 
@@ -277,18 +274,6 @@ def test_every_parameter_of_efficientnet_lite0_learns():
         assert np.abs(slope).max() > 0, path
     for old, new in zip(jax.tree.leaves(variables["batch_stats"]), jax.tree.leaves(statistics), strict=True):
         assert (old != new).any()
-
-
-@pytest.mark.slow
-def test_efficientnet_lite0_can_be_trained():
-    faces = load_faces("synthetic", "train", count=12)
-    stage = StageSpec(
-        model=EfficientNetLite0Regressor, optimizer=optax.adam(1e-3), input_size=64, steps=2, batch_size=4
-    )
-    result = fit(faces, stage, quiet=True, device_count=1)
-    assert result.history[-1]["step"] == 2
-    assert np.isfinite(result.validation_nme)
-    assert describe_model(result.localizer.stages[0].model)["name"] == "efficientnet_lite0"
 
 
 def test_make_model_by_name():
