@@ -49,7 +49,7 @@ def folder(tmp_path):
 def test_a_folder_gives_the_same_as_its_single_photos(capsys, model, folder, tmp_path):
     main(["predict", str(model), str(folder), "--detector", "none", "--output", str(tmp_path / "out")])
     output = capsys.readouterr().out
-    assert output.count("1 face") == 11
+    assert output.count(": 1 face") == 11
     assert "11 pictures, 11 faces; all in" in output
     localizer = Localizer.load(model)
     for path in gather_inputs([str(folder)]).photos:

@@ -28,7 +28,8 @@ def site(tmp_path_factory):
 
 def test_every_page_is_in_the_navigation(site):
     listed = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    pages = (path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+    written = {page for page in pages if not page.startswith("reproduce/paper/")}  # excluded in mkdocs.yml
     assert set(listed) == written | {"results/index.md", "results/speed.md", "reference/commands.md"}
     assert len(listed) == len(set(listed))
     for page in listed:

@@ -6,6 +6,7 @@ import shutil
 import statistics
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -279,7 +280,9 @@ def test_the_gradients_noise_is_that_of_the_training_loss(runner):
     variables = setup.state(seed=0).variables
     noise = GradientNoise(setup)
     objective = setup.objective(seed=0)
-    gradients = [jax.grad(objective, has_aux=True)(variables["params"], {}, batch, 0)[0] for batch in noise._batches]
+    gradients = [
+        jax.grad(objective, has_aux=True)(variables["params"], {}, batch, jnp.int32(0))[0] for batch in noise._batches
+    ]
     rows = np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in gradients])
     lengths = np.linalg.norm(rows, axis=1)
     cosines = rows @ rows.T / np.outer(lengths, lengths)
@@ -289,7 +292,7 @@ def test_the_gradients_noise_is_that_of_the_training_loss(runner):
 
 def test_noise_is_added_to_the_training_points_only(runner):
     noisy = runner.with_noise(0.02)
-    assert runner.with_noise(0) is runner
+    assert runner.with_noise(0.0) is runner
     np.testing.assert_array_equal(noisy.data.validation.points, runner.data.validation.points)
     boxes = runner.data.train.boxes
     added = (noisy.data.train.points - runner.data.train.points) / (boxes[:, 2:] - boxes[:, :2])[:, None]

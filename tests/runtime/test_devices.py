@@ -62,12 +62,15 @@ def test_batch_that_does_not_divide_raises():
         devices.check_divides(6, mesh)
 
 
+REMOVED = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_COMPILATION_CACHE_DIR")
+
+
 def run_in_new_python(tmp_path, **environment):
     code = (
         "import os, jax; from wing_jax.runtime.devices import prepare_xla; prepare_xla();"
         "print(os.environ.get('XLA_FLAGS')); print(jax.config.jax_compilation_cache_dir); print(jax.device_count())"
     )
-    inherited = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_PLATFORMS")}
+    inherited = {name: value for name, value in os.environ.items() if name not in REMOVED}
     environment = {**inherited, "XDG_CACHE_HOME": str(tmp_path), **environment}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     return run.stdout.splitlines()
