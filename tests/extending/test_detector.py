@@ -67,13 +67,13 @@ def test_a_detector_that_cannot_be_used_reports_the_reason():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("package")
-def test_the_command_line_predicts_with_it(command, tmp_path):
+def test_the_command_line_predicts_with_it(run_command, tmp_path):
     write_image(tmp_path / "face.png", wj.load_faces("synthetic", "test", count=1).picture(0))
-    result = command("predict", "mtfl", "face.png", "--detector", "middle_boxes", "--output", "out")
+    result = run_command("predict", "mtfl", "face.png", "--detector", "middle_boxes", "--output", "out")
     assert result.returncode == 0, result.stderr
     (table,) = (tmp_path / "out").glob("*.csv")
     with table.open(encoding="utf-8", newline="") as file:
         assert len(list(csv.DictReader(file))) == 1
-    rejected = command("predict", "mtfl", "face.png", "--detector", "middle_box", "--output", "out2")
+    rejected = run_command("predict", "mtfl", "face.png", "--detector", "middle_box", "--output", "out2")
     assert rejected.returncode == 2
     assert "middle_boxes" in rejected.stderr.splitlines()[-1]

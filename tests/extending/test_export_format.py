@@ -54,11 +54,11 @@ def test_it_exports_a_trained_model(train_small, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("package")
-def test_the_command_line_accepts_it(command, tmp_path):
-    result = command("export", "mtfl", "--to", "jax_text", "--output", "exported")
+def test_the_command_line_accepts_it(run_command, tmp_path):
+    result = run_command("export", "mtfl", "--to", "jax_text", "--output", "exported")
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "exported" / "model.json").read_text(encoding="utf-8"))["stages"]
     assert (tmp_path / "exported" / "stage1.jax").stat().st_size > 0
-    rejected = command("export", "mtfl", "--to", "jax_texts", "--output", "again")
+    rejected = run_command("export", "mtfl", "--to", "jax_texts", "--output", "again")
     assert rejected.returncode == 2
     assert "jax_text" in rejected.stderr.splitlines()[-1]

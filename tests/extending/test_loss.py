@@ -139,9 +139,9 @@ def test_the_command_line_trains_with_it(command, config, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("package")
-def test_the_command_line_sweeps_over_its_parameter(command, config, tmp_path):
+def test_the_command_line_sweeps_over_its_parameter(run_command, config, tmp_path):
     words = ("--grid.losses", "wing", "log_cosh", "--grid.params.scale", "1", "2")
-    result = command("sweep", config, *words)
+    result = run_command("sweep", config, *words)
     assert result.returncode == 0, result.stderr
     runs = json.loads((tmp_path / "runs" / "small" / "results.json").read_text())["runs"]
     assert [(run["loss"], run["params"]) for run in runs] == [

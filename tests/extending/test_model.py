@@ -110,7 +110,7 @@ def test_invalid_registrations_are_refused():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("package")
-def test_the_command_line_trains_evaluates_and_loads_it(command, config, tmp_path):
+def test_the_command_line_trains_evaluates_and_loads_it(run_command, config, tmp_path):
     arguments = (
         "--stage1.model.name",
         "TwoLayers",
@@ -119,15 +119,15 @@ def test_the_command_line_trains_evaluates_and_loads_it(command, config, tmp_pat
         "--stage1.model.params.widths",
         "7",
     )
-    result = command("train", config, *arguments)
+    result = run_command("train", config, *arguments)
     assert result.returncode == 0, result.stderr
     run = tmp_path / "runs" / "small"
     record = json.loads((run / "config.json").read_text())["stage1"]["model"]
     assert (record["name"], record["params"]) == ("TwoLayers", {"width": 6, "widths": [7]})
-    result = command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
+    result = run_command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
     assert result.returncode == 0, result.stderr
     (stage,) = Localizer.load(run).stages
     assert (stage.model.width, stage.model.widths) == (6, (7,))
-    rejected = command("train", config, "--name", "other", "--stage1.model.name", "TwoLayer")
+    rejected = run_command("train", config, "--name", "other", "--stage1.model.name", "TwoLayer")
     assert rejected.returncode == 2
     assert "no network is called 'TwoLayer': did you mean TwoLayers?" in rejected.stderr.splitlines()[-1]

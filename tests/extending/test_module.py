@@ -167,12 +167,12 @@ def test_fit_trains_it_if_not_registered(kind, install, train_small, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_line_trains_and_evaluates_it(kind, command, config, tmp_path):
+def test_the_command_line_trains_and_evaluates_it(kind, run_command, config, tmp_path):
     options = ("--stage1.model.name", f"{kind}_points", "--stage1.model.params.hidden", "6")
-    result = command("train", config, *options)
+    result = run_command("train", config, *options)
     assert result.returncode == 0, result.stderr
     run = tmp_path / "runs" / "small"
-    result = command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
+    result = run_command("evaluate", run, "--data", "synthetic", "--faces", "4", "--output", "report")
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))[0]["mean"] > 0
     faces = wj.load_faces("synthetic", "test", count=2)

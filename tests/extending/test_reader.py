@@ -5,13 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from tests.support.paths import CONFIGS
 from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.registry import detect, register_reader
 from wing_jax.errors import InputError
 
-CONFIG = CONFIGS / "synthetic.py"
 MODULE = '''
 import numpy as np
 from wing_jax.data.face_set import FaceSet
@@ -100,31 +98,27 @@ def test_names_that_are_in_use_are_refused():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("package")
-def test_the_command_line_lists_checks_trains_and_evaluates(command, root, tmp_path):
-    listing = command("data", "formats")
+def test_the_command_line_lists_checks_trains_and_evaluates(run_command, config, root, tmp_path):
+    listing = run_command("data", "formats")
     assert listing.returncode == 0, listing.stderr
     assert "'broken_of_wing_jax:read' cannot be imported" in listing.stderr
     assert "dots, 5 points" in listing.stdout
-    checked = command("data", "check", root)
+    checked = run_command("data", "check", root)
     assert checked.returncode == 0, checked.stderr
     assert "dots: 5 points (mtfl5), 'landmarks' boxes" in checked.stdout
     valid_lines = (root / "test.dots").read_text(encoding="utf-8")
     (root / "test.dots").write_text(valid_lines + "test0.png 1 2\n", encoding="utf-8")
-    checked = command("data", "check", root)
+    checked = run_command("data", "check", root)
     assert checked.returncode == 1
     assert "test.dots:4: 2 numbers, not 10" in checked.stdout.replace("\n", " ")
-    trained = command(
-        "train", CONFIG, "--data.name", "dots", "--data.root", root, "--data.train_faces", 0,
-        "--data.validation", 0.3, "--balance.method", "none", "--name", "tiny", "--output", tmp_path / "runs",
-        *(f"--{stage}.{name}={value}" for stage in ("stage1", "stage2")
-          for name, value in {"input_size": 64, "batch_size": 4, "steps": 2, "evaluate_every": 1}.items()),
-    )  # fmt: skip
+    words = ("--data.name", "dots", "--data.root", root, "--data.train_faces", 0, "--data.validation", 0.3)
+    trained = run_command("train", config, *words, "--name", "tiny")
     assert trained.returncode == 0, trained.stderr
     model = json.loads((tmp_path / "runs" / "tiny" / "model" / "model.json").read_text())
     assert model["scheme"] == "mtfl5"
     (root / "test.dots").write_text(valid_lines, encoding="utf-8")
     arguments = ("--data", "dots", "--root", root, "--output", "report")
-    evaluated = command("evaluate", tmp_path / "runs" / "tiny", *arguments)
+    evaluated = run_command("evaluate", tmp_path / "runs" / "tiny", *arguments)
     assert evaluated.returncode == 0, evaluated.stderr
     results = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
     assert {entry["faces"] for entry in results} == {3}
