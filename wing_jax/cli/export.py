@@ -62,7 +62,8 @@ def run(arguments: list[str]) -> None:
                 f"pass another --data"
             ) from error
         points, visible = conversion.points(faces.points), conversion.visible(faces.visible)
-        faces = dataclasses.replace(faces, scheme=localizer.scheme, points=points, visible=visible)
+        changes = {"points": points, "visible": visible, "visibility": None}
+        faces = dataclasses.replace(faces, scheme=localizer.scheme, **changes)
     folder, crops = Path(options.output or place.outputs / options.to), make_crops(localizer, faces)
     if options.to == "half":
         for number, exported in enumerate(halve(localizer, folder, crops), 1):
