@@ -9,11 +9,10 @@ import tyro
 from wing_jax.cli.data_source import faces_to_draw
 from wing_jax.cli.model import find_model, reject_hiding
 from wing_jax.cli.options import parse
-from wing_jax.data.load import load_faces
+from wing_jax.data.load import convert_points, load_faces
 from wing_jax.errors import InputError
 from wing_jax.export import EXPORTS, export, halve, make_crops
 from wing_jax.inference.localizer import Localizer
-from wing_jax.schemes import get_conversion
 from wing_jax.text import printable, quoted
 
 
@@ -55,15 +54,12 @@ def run(arguments: list[str]) -> None:
     )
     if len(localizer.stages) > 1 and faces.scheme.name != localizer.scheme.name:
         try:
-            conversion = get_conversion(faces.scheme, localizer.scheme)
-        except ValueError as error:
+            faces = convert_points(faces, localizer.scheme)
+        except InputError as error:
             raise InputError(
                 f"{faces.name}: its points cannot be converted to {localizer.scheme.name} of {options.model}: "
                 f"pass another --data"
             ) from error
-        points, visible = conversion.points(faces.points), conversion.visible(faces.visible)
-        changes = {"points": points, "visible": visible, "visibility": None}
-        faces = dataclasses.replace(faces, scheme=localizer.scheme, **changes)
     folder, crops = Path(options.output or place.outputs / options.to), make_crops(localizer, faces)
     if options.to == "half":
         for number, exported in enumerate(halve(localizer, folder, crops), 1):

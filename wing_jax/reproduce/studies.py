@@ -133,7 +133,7 @@ def curves(runner: ExperimentRunner, *, seeds: Sequence[int], losses: Sequence[s
             "gradient_cosine": {loss: values.tolist() for loss, values in cosines.items()},
             "wing_ahead_from": ahead,
         },
-        figures={"": lines_figure(panels, label="training faces seen", log_x=True)},
+        figures={"": lines_figure(panels, label="training faces seen", log_x=True, log_y=list(panels)[:2])},
     )
 
 
