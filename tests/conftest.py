@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder.name) / "jax")
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.02"
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # with more, small matrices are 20 times slower on busy cores
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
     jax.config.update("jax_disable_most_optimizations", True)
@@ -69,6 +70,13 @@ def data_root() -> Path:
 def unchecked(monkeypatch):
     """Disable the type checks, as for users, so that invalid input reaches the code."""
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture(autouse=True)
+def disable_type_checks_if_slow(request):
+    """Disable the type checks in slow tests: the others cover them, and they cost a sixth of the time of `make test`."""
+    if request.node.get_closest_marker("slow"):
+        request.getfixturevalue("unchecked")
 
 
 RENDERED_FACES: dict[tuple[int, int, int], Any] = {}  # synthetic faces by seed, index and size
