@@ -66,8 +66,8 @@ def _constant(config: Config) -> Config:
 
 
 def _reshaped(config: Config) -> Config:
-    draws = max(1, config.stage2.draws // 4)  # about as many crops in all
-    return dataclasses.replace(second(draws=draws)(config), data=dataclasses.replace(config.data, reshaped=5))
+    count = max(1, config.stage2.crops_per_face // 4)  # about as many crops in all
+    return dataclasses.replace(second(crops_per_face=count)(config), data=dataclasses.replace(config.data, reshaped=5))
 
 
 CHANGES: dict[str, tuple[str, Change]] = {

@@ -74,7 +74,7 @@ def unchecked(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def disable_type_checks_if_slow(request):
-    """Disable the type checks in slow tests: the others cover them, and they cost a sixth of the time of `make test`."""
+    """Disable the type checks in slow tests: the others cover them, and they slow down long tests."""
     if request.node.get_closest_marker("slow"):
         request.getfixturevalue("unchecked")
 

@@ -1,11 +1,13 @@
 """The scripts of the repository: each documents its command line, and its imports and references exist."""
 
 import ast
+import importlib
 import re
 
 import pytest
 
 from tests.support.paths import ROOT
+from wing_jax import presets
 
 FOLDERS = ("benchmarks", "experiments", "reliability")
 HELPERS = ("report.py", "comparison.py", "shared.py")
@@ -39,6 +41,13 @@ def test_names_imported_from_a_helper_exist(path):
             helper = path.parent / f"{node.module}.py"
             helper = helper if helper.exists() else ROOT / "benchmarks" / helper.name
             assert {alias.name for alias in node.names} <= names_of(helper)
+
+
+def test_every_change_of_the_ablation_applies_to_the_preset(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    ablation, config = importlib.import_module("ablation"), presets.load("w300")
+    changed = {name: change(config) for name, (_, change) in ablation.CHANGES.items()}
+    assert [name for name, other in changed.items() if other == config] == []
 
 
 def test_every_script_named_on_a_page_or_in_the_code_exists():
