@@ -47,17 +47,28 @@ def workshop(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run_folders(workshop):
-    """The folders of an uninterrupted run, and of one that was killed in stage 1."""
-    complete, killed = start(workshop, "complete"), start(workshop, "killed")
-    kill_after(killed, workshop / "runs" / "killed" / "stage1", EVERY + 20)
-    assert "wing-jax evaluate" in finish(complete)
-    return workshop / "runs" / "complete", workshop / "runs" / "killed"
+def stopped(workshop):
+    """The folder of a run that was killed in stage 1, resumed, and terminated in stage 2, and the errors it printed."""
+    folder = workshop / "runs" / "stopped"
+    kill_after(start(workshop, "stopped"), folder / "stage1", EVERY + 20)
+    assert EVERY < logged(folder / "stage1")[-1]["step"] < STEPS[1]
+    return folder, kill_after(start(workshop, "stopped"), folder / "stage2", 20, by=signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
-def trained(run_folders):
-    return run_folders[0]
+def stopped_at(stopped):
+    """The step of stage 2 at which the run was terminated."""
+    folder, _ = stopped
+    step = logged(folder / "stage2")[-1]["step"]
+    assert (folder / "stage2" / "checkpoints" / str(step) / "checksums.json").exists()
+    return step
+
+
+@pytest.fixture(scope="module")
+def trained(workshop, stopped_at):
+    """The folder of an uninterrupted run. The same process ends the stopped one."""
+    assert finish(start(workshop, "complete", "stopped")).count("wing-jax evaluate") == 2
+    return workshop / "runs" / "complete"
 
 
 def expected_steps(number):
@@ -97,17 +108,11 @@ def test_the_error_on_test_faces_is_well_below_that_of_the_mean_shape(workshop, 
     assert error(stage2) < 0.8 * error(mean_shapes)
 
 
-def test_a_run_killed_in_stage_1_and_terminated_in_stage_2_ends_with_the_same_bits(workshop, run_folders):
-    trained, folder = run_folders
-    assert EVERY < logged(folder / "stage1")[-1]["step"] < STEPS[1]
-    terminated = start(workshop, "killed")
-    output = kill_after(terminated, folder / "stage2", 20, by=signal.SIGTERM)
-    step = logged(folder / "stage2")[-1]["step"]
-    assert 20 < step <= STEPS[2]  # the running span was finished
-    assert f"wing-jax: stage 2: stopped at step {step} of {STEPS[2]}, which is saved" in output.splitlines()[-1]
-    assert output.rstrip().endswith("to resume: wing-jax train tiny.py --name killed")
-    assert (folder / "stage2" / "checkpoints" / str(step) / "checksums.json").exists()
-    finish(start(workshop, "killed"))
+def test_a_run_killed_in_stage_1_and_terminated_in_stage_2_ends_with_the_same_bits(trained, stopped, stopped_at):
+    folder, errors = stopped
+    assert 20 < stopped_at <= STEPS[2]  # the running span was finished
+    assert f"wing-jax: stage 2: stopped at step {stopped_at} of {STEPS[2]}, which is saved" in errors.splitlines()[-1]
+    assert errors.rstrip().endswith("to resume: wing-jax train tiny.py --name stopped")
     uninterrupted, resumed = weights(trained), weights(folder)
     assert uninterrupted.keys() == resumed.keys()
     for name in uninterrupted:
@@ -344,19 +349,12 @@ def test_a_longer_training_compiles_no_more_than_a_short_one(source):
         if event == "/jax/core/compile/backend_compile_duration":
             compilations.append(event)
 
-    options = [
-        "--stage1.model.params.channels",
-        "4",
-        "--stage1.model.params.hidden",
-        "8",
-        "--stage1.evaluate_every",
-        "20",
-    ]
-    options += ["--input", source, "--balance.method", "none"]
+    options = ["--stage1.model.params.channels", "4", "--stage1.model.params.hidden", "8"]
+    options += ["--stage1.evaluate_every", "4", "--input", source, "--balance.method", "none"]
     counts = []
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
-        for number, steps in enumerate((20, 20, 80)):  # the first training may compile programs that the others reuse
+        for number, steps in enumerate((4, 4, 24)):  # the first training may compile programs that the others reuse
             config = small_config([*options, "--stage1.steps", str(steps)])
             train(dataclasses.replace(config, name=f"{source}-{number}"))
             counts.append(len(compilations) - sum(counts))
