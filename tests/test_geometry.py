@@ -60,7 +60,7 @@ def test_a_quarter_turn_maps_x_to_y():
 
 
 def test_similarity_broadcasts_its_arguments():
-    turn = similarity(scale=2.0, degrees=jnp.zeros((3,)), translation=jnp.ones((3, 2)))
+    turn = geometry.similarity(scale=2.0, degrees=jnp.zeros((3,)), translation=jnp.ones((3, 2)))
     np.testing.assert_array_equal(turn, np.broadcast_to(np.float32([[2, 0, 1], [0, 2, 1]]), (3, 2, 3)))
 
 

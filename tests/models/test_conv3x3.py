@@ -43,7 +43,8 @@ def sample_block(n, size, inputs, outputs, seed=0):
     shapes = (n, size, size, inputs), (3, 3, inputs, outputs), (outputs,), (n, size // 2, size // 2, outputs)
     spreads = 1.0, 1 / np.sqrt(9 * inputs), 1 / 3, 1.0
     return tuple(
-        jnp.asarray(random.normal(0, spread, shape), jnp.float32) for spread, shape in zip(spreads, shapes, strict=True)
+        jnp.asarray(random.normal(0, spread, shape).astype(np.float32))
+        for spread, shape in zip(spreads, shapes, strict=True)
     )
 
 
@@ -123,7 +124,7 @@ def sample_convolution(n, height, width, inputs, outputs):
     random = np.random.default_rng(0)
     x, gradient = (random.normal(size=(n, height, width, channels)) for channels in (inputs, outputs))
     kernel = random.normal(0, 1 / np.sqrt(9 * inputs), (3, 3, inputs, outputs))
-    return tuple(jnp.asarray(values, jnp.float32) for values in (x, kernel, gradient))
+    return tuple(jnp.asarray(values.astype(np.float32)) for values in (x, kernel, gradient))
 
 
 def conv_and_gradients(convolution, x, kernel, gradient):
