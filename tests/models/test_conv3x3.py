@@ -43,8 +43,7 @@ def sample_block(n, size, inputs, outputs, seed=0):
     shapes = (n, size, size, inputs), (3, 3, inputs, outputs), (outputs,), (n, size // 2, size // 2, outputs)
     spreads = 1.0, 1 / np.sqrt(9 * inputs), 1 / 3, 1.0
     return tuple(
-        jnp.asarray(random.normal(0, spread, shape).astype(np.float32))
-        for spread, shape in zip(spreads, shapes, strict=True)
+        random.normal(0, spread, shape).astype(np.float32) for spread, shape in zip(spreads, shapes, strict=True)
     )
 
 
@@ -124,7 +123,7 @@ def sample_convolution(n, height, width, inputs, outputs):
     random = np.random.default_rng(0)
     x, gradient = (random.normal(size=(n, height, width, channels)) for channels in (inputs, outputs))
     kernel = random.normal(0, 1 / np.sqrt(9 * inputs), (3, 3, inputs, outputs))
-    return tuple(jnp.asarray(values.astype(np.float32)) for values in (x, kernel, gradient))
+    return tuple(values.astype(np.float32) for values in (x, kernel, gradient))
 
 
 def conv_and_gradients(convolution, x, kernel, gradient):
@@ -280,7 +279,7 @@ def test_two_calls_are_bitwise_equal(instructions, shape):
 
 
 def test_gradient_keeps_the_instructions_of_its_value(instructions):
-    x, kernel, bias, gradient = sample_block(1, 4, 3, 4)
+    x, kernel, bias, gradient = map(jnp.asarray, sample_block(1, 4, 3, 4))
     _, pull = jax.vjp(partial(conv_pool, relu=True), x, kernel, bias)
     _, pull_plain = jax.vjp(conv3x3, x, kernel)
     with cpu_kernel.switched("off"):
@@ -290,7 +289,7 @@ def test_gradient_keeps_the_instructions_of_its_value(instructions):
 
 @kernel_needed
 def test_first_layer_computes_no_input_gradient():
-    x, kernel, bias, _ = sample_block(1, 8, 3, 8)
+    x, kernel, bias, _ = map(jnp.asarray, sample_block(1, 8, 3, 8))
     with cpu_kernel.switched("on"):
         gradient = jax.jit(jax.grad(lambda kernel: conv_pool(x, kernel, bias, relu=True).sum()))
         compiled = gradient.lower(kernel).compile().as_text()
@@ -328,7 +327,7 @@ def test_switch(monkeypatch):
 
 
 def test_forward_mode_and_second_derivatives_with_the_kernel_off():
-    x, kernel, bias, _ = sample_block(1, 2, 3, 2)
+    x, kernel, bias, _ = map(jnp.asarray, sample_block(1, 2, 3, 2))
 
     def squared(bias):
         return (conv_pool(x, kernel, bias, relu=True) ** 2).sum()

@@ -105,10 +105,9 @@ def test_shapes_and_names(size, channels):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("residual", [0, 1])
-def test_it_learns_the_position_of_a_bright_spot(residual):
+def test_it_learns_the_position_of_a_bright_spot():
     rng, size = np.random.default_rng(0), 32
-    model = VotingRegressor(points=1, channels=(8, 8, 16), hidden=16, norm="batch", residual=residual)
+    model = VotingRegressor(points=1, channels=(8, 8, 16), hidden=16, norm="batch", residual=1)
     spots = rng.uniform(4, 27, (256, 2)).astype(np.float32)
     line = np.arange(size)
     squared_distance = (line[None, None] - spots[:, :1, None]) ** 2 + (line[None, :, None] - spots[:, 1:, None]) ** 2
