@@ -7,7 +7,6 @@ import shutil
 import statistics
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -280,10 +279,8 @@ def test_the_gradients_noise_is_that_of_the_training_loss(runner):
     setup = runner.setup(1, balanced=False)
     variables = setup.state(seed=0).variables
     noise = GradientNoise(setup)
-    objective = setup.objective(seed=0)
-    gradients = [
-        jax.grad(objective, has_aux=True)(variables["params"], {}, batch, jnp.int32(0))[0] for batch in noise._batches
-    ]
+    gradient = jax.jit(jax.grad(setup.objective(seed=0), has_aux=True))
+    gradients = [gradient(variables["params"], {}, batch, np.int32(0))[0] for batch in noise._batches]
     rows = np.stack([np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in gradients])
     lengths = np.linalg.norm(rows, axis=1)
     cosines = rows @ rows.T / np.outer(lengths, lengths)
@@ -421,16 +418,17 @@ def _variant_of(loss, runner):
     return Variant(loss=runner.recipe.loss(loss), rate=1.0, seed=0)
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_command(runner, table3, tmp_path, capsys):
     arguments = ["reproduce", "pose-histogram", "--data", "synthetic", "--budget", "trial", "--output", str(tmp_path)]
     main(arguments)
     assert "saved: " in capsys.readouterr().out
     assert f"wing-jax {' '.join(arguments)}" in (tmp_path / "synthetic-trial" / "pose-histogram.md").read_text()
-    runner = ExperimentRunner(small_recipe(), output=tmp_path)
-    make(ReproduceOptions(target="table1", seeds=1, losses=("l1", "wing")), runner, command="wing-jax reproduce table1")
+    shutil.copytree(runner.folder, tmp_path / "small")  # with trained models
+    copy = ExperimentRunner(small_recipe(), output=tmp_path)
+    make(ReproduceOptions(target="table1", seeds=1, losses=LOSSES), copy, command="wing-jax reproduce table1")
     assert "CNN-6" in capsys.readouterr().out
     text = (tmp_path / "small" / "table1.md").read_text()
-    for expected in ("wing-jax reproduce table1", "commit", "machine", "learning rates of CNN-6: L1 "):
+    for expected in ("wing-jax reproduce table1", "commit", "machine", "learning rates of CNN-6: L2 "):
         assert expected in text
     assert (tmp_path / "small" / "table1.png").read_bytes()[:4] == b"\x89PNG"
     for arguments in (

@@ -24,7 +24,7 @@ optimizer = OptimizerConfig(
 stage = dict(
     input_size=32,
     model=ModelConfig(
-        params={{"channels": (8, 16, 16), "hidden": 32, "norm": "batch"}}, output_bias="mean_shape"
+        params={{"channels": (8, 16), "hidden": 12, "norm": "batch"}}, output_bias="mean_shape"
     ),
     loss=LossConfig(name="wing", params={{"width": 10.0, "epsilon": 2.0}}, reduction="mean"),
     augment=AugmentConfig(rotation=5.0, translation=0.02, scale=0.02, blur=0.0),
