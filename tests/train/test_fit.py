@@ -22,6 +22,7 @@ from wing_jax.train.fit import fit
 from wing_jax.train.spec import Recipe, StageSpec
 
 SMALL = partial(PlainRegressor, channels=(4,), hidden=8)
+AUGMENT = (augment.rotation(5), augment.flip())
 
 
 class Linear(nn.Module):
@@ -42,7 +43,7 @@ def faces():
 
 def stage(**changes):
     defaults = {"model": Linear, "optimizer": optax.adam(1e-2), "input_size": 32, "steps": 8, "batch_size": 8}
-    return StageSpec(**{**defaults, "augment": [augment.rotation(5), augment.flip()], **changes})
+    return StageSpec(**{**defaults, "augment": (), **changes})
 
 
 def train(faces, stages, **settings):
@@ -95,7 +96,7 @@ def test_a_users_loss_is_in_pixels_of_the_crop_and_a_built_in_one_is_rescaled(fa
 
 @pytest.mark.slow
 def test_two_stages_and_a_recipe(faces):
-    stages = [stage(model=SMALL), stage(model=SMALL, steps=4, crops_per_face=2)]
+    stages = [stage(model=SMALL, augment=AUGMENT), stage(model=SMALL, steps=4, crops_per_face=2)]
     result = train(faces, Recipe(stages=stages, balance=hsm(bins=3, cap=3)))
     assert len(result.localizer.stages) == 2
     assert {row["stage"] for row in result.history} == {1, 2}
@@ -141,7 +142,7 @@ def test_ctrl_c_returns_the_result_so_far(faces, tmp_path, storage):
 
 @pytest.mark.slow
 def test_training_resumes_bit_for_bit(faces, tmp_path, capsys):
-    spec = stage(model=SMALL)
+    spec = stage(model=SMALL, augment=AUGMENT)
     uninterrupted = train(faces, spec, folder=tmp_path / "uninterrupted")
     train(faces, spec, folder=tmp_path / "resumed", callbacks=[lambda progress: progress.step >= 4])
     resumed = train(faces, spec, folder=tmp_path / "resumed", quiet=False)
@@ -165,7 +166,7 @@ def test_a_folder_of_a_different_training_is_refused(faces, tmp_path):
 
 @pytest.mark.slow
 def test_both_inputs_give_the_same_training(faces):
-    results = [train(faces, stage(ema=0.0), input=name, seed=3) for name in ("device", "tfdata")]
+    results = [train(faces, stage(ema=0.0, augment=AUGMENT), input=name, seed=3) for name in ("device", "tfdata")]
     differences = [np.abs(a - b).max() for a, b in zip(*map(leaves, results), strict=True)]
     assert max(differences) < 0.05
     nmes = [result.validation_nme for result in results]
