@@ -11,13 +11,20 @@ from hypothesis import strategies as st
 from wing_jax import geometry
 
 AFFINES = st.builds(
-    lambda scale, degrees, x, y: (scale, degrees, (x, y)),
+    lambda scale, degrees, x, y: (scale, degrees, np.float32([x, y])),
     st.floats(0.25, 4),
     st.floats(-180, 180),
     st.floats(-50, 50),
     st.floats(-50, 50),
 )
 FEW = settings(max_examples=12)
+# For JAX arrays; the functions themselves compute with NumPy if all arrays are NumPy's.
+similarity, compose, invert, transform = map(
+    jax.jit, (geometry.similarity, geometry.compose, geometry.invert, geometry.transform)
+)
+fit_similarity = jax.jit(geometry.fit_similarity)
+crop_of_box = jax.jit(geometry.crop_of_box, static_argnames="size")
+crop_of_shape = jax.jit(geometry.crop_of_shape, static_argnames="size")
 
 
 def to_square(affine) -> np.ndarray:
@@ -37,7 +44,7 @@ def random_shapes(seed: int, *batch: int, points: int = 7) -> np.ndarray:
 def random_affines(seed: int, *batch: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     return np.asarray(
-        geometry.similarity(
+        similarity(
             scale=jnp.asarray(random.uniform(0.5, 2, batch), jnp.float32),
             degrees=jnp.asarray(random.uniform(-180, 180, batch), jnp.float32),
             translation=jnp.asarray(random.normal(size=(*batch, 2)), jnp.float32),
@@ -49,7 +56,7 @@ def random_affines(seed: int, *batch: int) -> np.ndarray:
 def test_a_quarter_turn_maps_x_to_y():
     turn = geometry.similarity(scale=2.0, degrees=90.0, translation=(10.0, 20.0))
     np.testing.assert_allclose(turn, [[0, -2, 10], [2, 0, 20]], atol=1e-6)
-    np.testing.assert_allclose(geometry.transform(turn, jnp.array([[1.0, 0.0]])), [[10, 22]], atol=1e-5)
+    np.testing.assert_allclose(transform(turn, jnp.array([[1.0, 0.0]])), [[10, 22]], atol=1e-5)
 
 
 def test_similarity_broadcasts_its_arguments():
@@ -62,25 +69,22 @@ def test_similarity_broadcasts_its_arguments():
 @given(AFFINES, AFFINES)
 def test_compose_invert_and_transform_agree_with_numpy(first, second):
     outer, inner = (
-        geometry.similarity(scale=scale, degrees=degrees, translation=shift)
-        for scale, degrees, shift in (first, second)
+        similarity(scale=scale, degrees=degrees, translation=shift) for scale, degrees, shift in (first, second)
     )
     points = random_shapes(0)
-    np.testing.assert_allclose(
-        to_square(geometry.compose(outer, inner)), to_square(outer) @ to_square(inner), atol=2e-3
-    )
-    np.testing.assert_allclose(to_square(geometry.invert(outer)), np.linalg.inv(to_square(outer)), rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(geometry.transform(outer, points), apply_with_numpy(outer, points), atol=1e-3)
+    np.testing.assert_allclose(to_square(compose(outer, inner)), to_square(outer) @ to_square(inner), atol=2e-3)
+    np.testing.assert_allclose(to_square(invert(outer)), np.linalg.inv(to_square(outer)), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(transform(outer, points), apply_with_numpy(outer, points), atol=1e-3)
 
 
 @FEW
 @given(AFFINES)
 def test_the_inverse_undoes_an_affine(numbers):
     scale, degrees, shift = numbers
-    affine = geometry.similarity(scale=scale, degrees=degrees, translation=shift)
-    back = geometry.transform(geometry.invert(affine), geometry.transform(affine, random_shapes(1)))
+    affine = similarity(scale=scale, degrees=degrees, translation=shift)
+    back = transform(invert(affine), transform(affine, random_shapes(1)))
     np.testing.assert_allclose(back, random_shapes(1), atol=2e-3)
-    np.testing.assert_allclose(geometry.compose(geometry.invert(affine), affine), np.eye(2, 3), atol=1e-3)
+    np.testing.assert_allclose(compose(invert(affine), affine), np.eye(2, 3), atol=1e-3)
 
 
 def test_invert_works_for_any_affine():
@@ -107,8 +111,8 @@ def test_fit_similarity_is_the_least_squares_solution(weighted):
 @given(AFFINES, st.integers(0, 1000))
 def test_fit_similarity_finds_the_similarity_that_was_applied(numbers, seed):
     scale, degrees, shift = numbers
-    affine = geometry.similarity(scale=scale, degrees=degrees, translation=shift)
-    fitted = geometry.fit_similarity(random_shapes(seed), geometry.transform(affine, random_shapes(seed)))
+    affine = similarity(scale=scale, degrees=degrees, translation=shift)
+    fitted = fit_similarity(random_shapes(seed), transform(affine, random_shapes(seed)))
     np.testing.assert_allclose(fitted, affine, atol=5e-3)
 
 
@@ -143,23 +147,23 @@ def test_the_tight_box_contains_only_visible_points():
 @FEW
 @given(st.floats(-100, 100), st.floats(-100, 100), st.floats(1, 200), st.floats(1, 200), st.floats(0.5, 3))
 def test_crop_of_box_is_a_square_around_the_box_center(x, y, width, height, margin):
-    transform = geometry.crop_of_box(jnp.float32([x, y, x + width, y + height]), size=64, margin=margin)
+    to_image = crop_of_box(jnp.float32([x, y, x + width, y + height]), size=64, margin=margin)
     side = margin * max(width, height)
     center = np.array([x + width / 2, y + height / 2])
-    edges = geometry.transform(transform, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))  # the crop's outer corners
+    edges = transform(to_image, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))  # the crop's outer corners
     np.testing.assert_allclose(edges, [center - side / 2, center + side / 2], atol=2e-3)
 
 
 def test_crop_of_box_is_shifted_by_fractions_of_the_larger_side():
     box = jnp.float32([10, 20, 50, 100])  # 40 x 80, center (30, 60)
-    transform = geometry.crop_of_box(box, size=64, margin=1.5, center=(0.1, -0.25))
-    edges = geometry.transform(transform, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))
+    to_image = geometry.crop_of_box(box, size=64, margin=1.5, center=(0.1, -0.25))
+    edges = transform(to_image, jnp.float32([[-0.5, -0.5], [63.5, 63.5]]))
     np.testing.assert_allclose(edges, [[38 - 60, 40 - 60], [38 + 60, 40 + 60]], atol=1e-4)
 
 
 def test_transform_of_a_box_of_the_complete_image_is_the_identity():
-    transform = geometry.crop_of_box(jnp.float32([-0.5, -0.5, 63.5, 63.5]), size=64)
-    np.testing.assert_allclose(transform, np.eye(2, 3), atol=1e-6)
+    to_image = geometry.crop_of_box(jnp.float32([-0.5, -0.5, 63.5, 63.5]), size=64)
+    np.testing.assert_allclose(to_image, np.eye(2, 3), atol=1e-6)
 
 
 @FEW
@@ -167,12 +171,12 @@ def test_transform_of_a_box_of_the_complete_image_is_the_identity():
 def test_rotating_and_scaling_a_shape_does_not_change_its_crop(numbers):
     scale, degrees, shift = numbers
     shape, template = random_shapes(7), (random_shapes(8) / 100 + 0.5).astype(np.float32)
-    motion = geometry.similarity(scale=scale, degrees=degrees, translation=shift)
-    transform = geometry.crop_of_shape(shape, template, size=128)
-    moved_shape = geometry.transform(motion, shape)
+    motion = similarity(scale=scale, degrees=degrees, translation=shift)
+    to_image = geometry.crop_of_shape(shape, template, size=128)
+    moved_shape = transform(motion, shape)
     np.testing.assert_allclose(
-        geometry.crop_of_shape(moved_shape, template, size=128),
-        geometry.compose(motion, transform),
+        crop_of_shape(moved_shape, template, size=128),
+        compose(motion, to_image),
         rtol=1e-3,
         atol=5e-3,
     )
@@ -181,10 +185,10 @@ def test_rotating_and_scaling_a_shape_does_not_change_its_crop(numbers):
 @pytest.mark.slow
 def test_a_shape_similar_to_the_template_is_mapped_onto_it():
     template = np.float32([[0.2, 0.3], [0.8, 0.3], [0.5, 0.8]])
-    motion = geometry.similarity(scale=1.7, degrees=25.0, translation=(40.0, 30.0))
-    shape = geometry.transform(motion, template * 100)
-    transform = geometry.crop_of_shape(shape, template, size=64)
-    in_crop = geometry.transform(geometry.invert(transform), shape)
+    motion = similarity(scale=1.7, degrees=25.0, translation=(40.0, 30.0))
+    shape = transform(motion, template * 100)
+    to_image = crop_of_shape(shape, template, size=64)
+    in_crop = transform(invert(to_image), shape)
     np.testing.assert_allclose(geometry.crop_fractions(in_crop, size=64), template, atol=1e-5)
 
 
@@ -217,9 +221,10 @@ def test_jit_equals_eager_vmap_equals_batch_and_the_dtype_is_float32(name):
     eager = operation(*arguments)
     assert eager.dtype == jnp.float32
     np.testing.assert_allclose(jax.jit(operation)(*arguments), eager, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(jax.vmap(operation)(*arguments), eager, rtol=1e-5, atol=1e-4)
-    one_by_one = [operation(*(argument[i] for argument in arguments)) for i in range(5)]
-    np.testing.assert_allclose(jnp.stack(one_by_one), eager, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(jax.vmap(operation))(*arguments), eager, rtol=1e-5, atol=1e-4)
+    compiled = jax.jit(operation)
+    one_by_one = [compiled(*(np.asarray(argument)[i] for argument in arguments)) for i in range(5)]
+    np.testing.assert_allclose(np.stack(one_by_one), eager, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -227,10 +232,10 @@ def test_jit_equals_eager_vmap_equals_batch_and_the_dtype_is_float32(name):
 def test_gradients_equal_finite_differences(name):
     operation, arguments = OPERATIONS[name]
     arguments = tuple(jnp.asarray(argument[:1]) for argument in arguments)
-    jax.test_util.check_grads(operation, arguments, order=1, modes=("rev",), atol=0.05, rtol=0.05, eps=1e-2)
+    jax.test_util.check_grads(jax.jit(operation), arguments, order=1, modes=("rev",), atol=0.05, rtol=0.05, eps=1e-2)
 
 
 @pytest.mark.slow
 def test_the_gradient_is_finite_if_all_points_coincide():
-    gradient = jax.grad(lambda source: geometry.fit_similarity(source, jnp.asarray(random_shapes(1))).sum())
+    gradient = jax.grad(lambda source: fit_similarity(source, jnp.asarray(random_shapes(1))).sum())
     assert np.isfinite(gradient(jnp.ones((7, 2)))).all()

@@ -27,7 +27,7 @@ def some_moves(seed: int, size: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def face_crops() -> FaceCrops:
-    return crop_faces(synthetic_faces(120, seed=5, size=96), size=64)
+    return crop_faces(synthetic_faces(60, seed=5, size=96), size=64)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -72,15 +72,15 @@ def test_hidden_points_do_not_influence_the_warp_and_move_with_it():
 @pytest.mark.slow
 def test_shapes_are_new_and_the_pose_is_kept(face_crops):
     more = reshaped(face_crops, copies=3, flip=IBUG_68.flip, seed=0)
-    assert more.images.shape == (360, 64, 64, 3)
+    assert more.images.shape == (180, 64, 64, 3)
     model = balance.pose_axis(np.concatenate([face_crops.points, more.points]), flip_permutation=IBUG_68.flip)
-    before, after = model.coefficients[:120], model.coefficients[120:].reshape(3, 120)
+    before, after = model.coefficients[:60], model.coefficients[60:].reshape(3, 60)
     assert min(np.corrcoef(before, copy)[0, 1] for copy in after) > 0.98
     side = np.ptp(face_crops.points, axis=1).max(1)
-    moved = np.linalg.norm(more.points.reshape(3, 120, 68, 2) - face_crops.points, axis=-1).mean(-1) / side
+    moved = np.linalg.norm(more.points.reshape(3, 60, 68, 2) - face_crops.points, axis=-1).mean(-1) / side
     assert 0.005 < np.median(moved) < 0.04
     assert moved.max() < 0.12
-    distance = np.linalg.norm(more.points[:120] - more.points[120:240], axis=-1).mean(-1) / side
+    distance = np.linalg.norm(more.points[:60] - more.points[60:120], axis=-1).mean(-1) / side
     assert np.median(distance) > 0.005  # the copies differ
     np.testing.assert_allclose(more.boxes, tight_box(more.points, more.visible), atol=1e-3)
 
@@ -88,8 +88,8 @@ def test_shapes_are_new_and_the_pose_is_kept(face_crops):
 @pytest.mark.slow
 def test_a_copy_depends_only_on_its_seed_face_and_number(face_crops):
     more, fewer = (reshaped(face_crops, copies=n, flip=IBUG_68.flip, seed=0) for n in (2, 1))
-    np.testing.assert_array_equal(more.images[:120], fewer.images)
-    np.testing.assert_array_equal(more.points[:120], fewer.points)
+    np.testing.assert_array_equal(more.images[:60], fewer.images)
+    np.testing.assert_array_equal(more.points[:60], fewer.points)
     other = reshaped(face_crops, copies=1, flip=IBUG_68.flip, seed=1)
     assert (np.abs(other.points - fewer.points).max((1, 2)) > 0.1).mean() > 0.9
 
@@ -108,7 +108,7 @@ def test_too_few_faces_and_jpeg_images_raise(face_crops):
 @pytest.mark.slow
 def test_copies_appear_in_an_epoch_as_often_as_their_faces():
     config = load_config("configs/synthetic.py")
-    data = dataclasses.replace(config.data, train_faces=80, test_faces=20, reshaped=2)
+    data = dataclasses.replace(config.data, train_faces=40, test_faces=10, reshaped=2)
     config = dataclasses.replace(config, data=data, balance=BalanceConfig(method="hsm"))
     training = training_data(config)
     faces = len(training.train.images) // 3

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -65,22 +66,50 @@ def localizer(faces):
     return Localizer(scheme=IBUG_68, box_convention="landmarks", stages=tuple(stages), template=mean, metadata=metadata)
 
 
+@pytest.fixture(scope="module")
+def crops(localizer, faces):
+    return make_crops(localizer, faces)
+
+
+@pytest.fixture(scope="module")
+def expected_points(localizer, crops):
+    """The points of each stage for its crops."""
+    return [
+        np.asarray(points_of(stage.model, stage.variables, x)) for stage, x in zip(localizer.stages, crops, strict=True)
+    ]
+
+
+def points_of(model, variables, crops):
+    return jax.jit(partial(model.apply, train=False))(variables, crops)
+
+
+@pytest.fixture(scope="module")
+def exported(localizer, crops, tmp_path_factory):
+    """Return a function that exports to a format, once, and returns the folder and the results."""
+
+    @cache
+    def exported(kind):
+        folder = tmp_path_factory.mktemp(kind)
+        folder /= os.fsdecode(b"m\xfcller [v2] a\\b* %d {x}#")  # TensorFlow reads it as a pattern; not UTF-8
+        return folder, export(localizer, kind, folder, crops)
+
+    return exported
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "saved-model", "tflite", "tflite-half", "stablehlo"])
-def test_every_runtime_returns_the_points_of_jax(kind, localizer, faces, tmp_path):
-    crops, tolerance = make_crops(localizer, faces), 0.03 if kind == "tflite-half" else 1e-3  # pixels
+def test_every_runtime_returns_the_points_of_jax(kind, localizer, crops, expected_points, exported):
+    tolerance = 0.03 if kind == "tflite-half" else 1e-3  # pixels
     assert [c.shape for c in crops] == [(6, 32, 32, 3), (6, 64, 64, 3)]
-    folder = tmp_path / os.fsdecode(b"m\xfcller [v2] a\\b* %d {x}#")  # TensorFlow reads it as a pattern; not UTF-8
-    results = export(localizer, kind, folder, crops)
-    assert list(tmp_path.iterdir()) == [folder]
+    folder, results = exported(kind)
+    assert list(folder.parent.iterdir()) == [folder]
     assert [result.path.name for result in results] == [f"stage{n}{EXPORTS[kind].ending}" for n in (1, 2)]
-    for exported, stage, inputs in zip(results, localizer.stages, crops, strict=True):
-        expected = np.asarray(stage.model.apply(stage.variables, jnp.asarray(inputs), train=False))
+    for result, expected, inputs in zip(results, expected_points, crops, strict=True):
         assert np.ptp(expected, axis=0).max() > 0.5  # the result depends on the picture
-        run = EXPORTS[kind].load(exported.path)
+        run = EXPORTS[kind].load(result.path)
         for count in (1, 6):
             np.testing.assert_allclose(run(inputs[:count]), expected[:count], atol=tolerance)
-        assert exported.difference < tolerance
+        assert result.difference < tolerance
     settings = json.loads((folder / "model.json").read_text())
     assert [stage["file"] for stage in settings["stages"]] == [result.path.name for result in results]
     assert settings["scheme"]["points"] == list(IBUG_68.names)
@@ -107,9 +136,8 @@ def test_half_is_the_same_model_in_half_the_size(localizer, faces, tmp_path, cap
 
 
 @pytest.mark.slow
-def test_tflite_half_has_half_the_size_and_weights_in_float16(localizer, faces, tmp_path):
-    crops = make_crops(localizer, faces)
-    full, half = (export(localizer, kind, tmp_path / kind, crops) for kind in ("tflite", "tflite-half"))
+def test_tflite_half_has_half_the_size_and_weights_in_float16(localizer, crops, exported):
+    (_, full), (_, half) = map(exported, ("tflite", "tflite-half"))
     for single, halved, stage, inputs in zip(full, half, localizer.stages, crops, strict=True):
         assert halved.path.stat().st_size < 0.6 * single.path.stat().st_size  # the graph takes some kilobytes in both
         kernel = np.asarray(stage.variables["params"]["output"]["kernel"], np.float32)
@@ -120,7 +148,7 @@ def test_tflite_half_has_half_the_size_and_weights_in_float16(localizer, faces, 
 
 
 @pytest.mark.slow
-def test_half_is_refused_if_the_points_differ(localizer, faces, tmp_path):
+def test_half_is_refused_if_the_points_differ(localizer, crops, tmp_path):
     first = localizer.stages[0]
     params = dict(first.variables["params"])
     params["output"] = {
@@ -130,7 +158,7 @@ def test_half_is_refused_if_the_points_differ(localizer, faces, tmp_path):
     moved = dataclasses.replace(first, variables={**first.variables, "params": params})
     broken = dataclasses.replace(localizer, stages=(moved, localizer.stages[1]))
     with pytest.raises(InputError, match="the points from float16 differ"):
-        halve(broken, tmp_path, make_crops(localizer, faces))
+        halve(broken, tmp_path, crops)
 
 
 def test_crops_are_those_of_the_localizer(localizer, faces):
@@ -172,7 +200,7 @@ def test_onnx_graphs_of_all_networks_run_for_any_batch(make):
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     for count in (1, 3):
         crops = np.random.default_rng(count).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
-        expected = model.apply(variables, jnp.asarray(crops), train=False)
+        expected = points_of(model, variables, crops)
         np.testing.assert_allclose(session.run(["b"], {"a": crops})[0], expected, atol=1e-3)
 
 
@@ -204,7 +232,7 @@ def test_operations_of_onnx_graphs(name):
     )
     for count in (1, 3):
         x = np.random.default_rng(count).normal(size=(count, 4, 4, 3)).astype(np.float32)
-        np.testing.assert_allclose(session.run(["y"], {"x": x})[0], function(jnp.asarray(x)), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(session.run(["y"], {"x": x})[0], jax.jit(function)(x), rtol=1e-5, atol=1e-5)
 
 
 def test_operations_that_onnx_graphs_do_not_support_are_named():
@@ -213,19 +241,19 @@ def test_operations_that_onnx_graphs_do_not_support_are_named():
 
 
 @pytest.mark.slow
-def test_a_file_with_other_points_is_refused(localizer, faces, tmp_path):
+def test_a_file_with_other_points_is_refused(localizer, crops, tmp_path):
     form = EXPORTS["onnx"]
     wrong = dataclasses.replace(form, load=lambda path: lambda crops: form.load(path)(crops) + np.float32(0.06))
     with pytest.raises(
         InputError, match=r"stage1\.onnx: the points from ONNX Runtime differ from JAX by up to 0\.06 pixels"
     ):
-        export(localizer, wrong, tmp_path, make_crops(localizer, faces))
+        export(localizer, wrong, tmp_path, crops)
     broken = dataclasses.replace(form, load=lambda path: lambda crops: np.full((len(crops), 68, 2), np.nan, np.float32))
     with pytest.raises(InputError, match="by up to nan pixels"):
-        export(localizer, broken, tmp_path, make_crops(localizer, faces))
+        export(localizer, broken, tmp_path, crops)
 
 
-def test_errors(localizer, faces, tmp_path, monkeypatch):
+def test_errors(localizer, crops, tmp_path, monkeypatch):
     with pytest.raises(
         InputError, match="no export format is called 'coreml': use one of onnx, saved-model, tflite, tflite-half"
     ):
@@ -235,7 +263,7 @@ def test_errors(localizer, faces, tmp_path, monkeypatch):
         export(localizer, "onnx", tmp_path / "file" / "below", [])
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(InputError, match="writing an ONNX file needs onnx: pip install"):
-        export(localizer, "onnx", tmp_path, make_crops(localizer, faces))
+        export(localizer, "onnx", tmp_path, crops)
 
 
 @pytest.mark.slow
@@ -257,7 +285,7 @@ def test_the_command_and_the_example_of_the_docs(localizer, faces, tmp_path, cap
 
 
 @pytest.mark.slow
-def test_a_custom_format_is_registered(localizer, faces, tmp_path, capsys):
+def test_a_custom_format_is_registered(localizer, crops, tmp_path, capsys):
     """It is StableHLO under another name."""
     stablehlo = EXPORTS["stablehlo"]
 
@@ -265,7 +293,7 @@ def test_a_custom_format_is_registered(localizer, faces, tmp_path, capsys):
     def make():
         return Format(title="mine", ending=".mine", write=stablehlo.write, load=stablehlo.load, runtime="mine")
 
-    results = export(localizer, "mine", tmp_path, make_crops(localizer, faces))
+    results = export(localizer, "mine", tmp_path, crops)
     assert [result.path.name for result in results] == ["stage1.mine", "stage2.mine"]
     with pytest.raises(InputError, match="the export 'none' is 3, not a Format"):
         register_export(3, name="none")

@@ -145,7 +145,7 @@ def round_robin(setup, trials):
     return run_trials(setup, trials, "round_robin")
 
 
-@pytest.mark.parametrize(("how", "count"), [("scan", 1), ("scan", 2), ("vmap", 1), ("vmap", 4)])
+@pytest.mark.parametrize(("how", "count"), [("vmap", 1), ("scan", 4)])
 def test_all_ways_compute_the_same_runs(setup, trials, round_robin, how, count):
     state, metrics = run_trials(setup, trials[:-1] if count > 1 else trials, how, count)
     for (path, expected), leaf in zip(jax.tree.leaves_with_path(round_robin[0]), jax.tree.leaves(state), strict=True):
@@ -192,7 +192,7 @@ def test_each_run_equals_that_of_train(small, rows):
     trials = trials_of(STAGE, small.grid, seed=0)
     assert trials[-1].loss == LossConfig(name="soft_wing", reduction="mean")
     assert [row["label"] for row in rows] == [trial.label for trial in trials]
-    for trial in trials[::2]:  # those with the sweep's seed, which determines the batches
+    for trial in (trials[0], trials[-2]):  # two of those with the sweep's seed, which determines the batches
         assert trial.seed == 0
         variables = Localizer.load(folder / "trials" / trial.label).stages[0].variables
         expected = train_alone(small, trial)

@@ -45,9 +45,10 @@ def template(synthetic):
 def constant_model(shape, *, scheme=IBUG_68, **metadata):
     """Return a model whose result is always `shape` (fractions of the crop); its boxes are those of the shape."""
     network = {"name": "plain", "points": scheme.points, "channels": (4,), "hidden": 4}
-    variables = make_model(**network).init(jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3), jnp.uint8))
-    blank = jax.tree.map(jnp.zeros_like, variables["params"])
-    blank["output"]["bias"] = jnp.asarray(shape * SIZE - 0.5).ravel()
+    crop = np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    shapes = jax.eval_shape(make_model(**network).init, jax.random.key(0), crop)
+    blank = jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)), shapes["params"])
+    blank["output"]["bias"] = jnp.asarray((shape * SIZE - 0.5).ravel())
     stage = Stage(
         model=make_model(**network),
         variables={"batch_stats": {}, "params": blank},

@@ -237,8 +237,9 @@ TOLERANCES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("crops_per_face", [1, 3])
-@pytest.mark.parametrize("kind", TOLERANCES)
+@pytest.mark.parametrize(
+    ("kind", "crops_per_face"), [("none", 1), ("geometry", 3), ("pixels", 1), ("occlusion", 3), ("jpeg", 1)]
+)
 def test_both_inputs_make_the_same_batches(face_crops, kind, crops_per_face):
     augmentations, mean, maximum = TOLERANCES[kind]
     host_input = make_input(face_crops, augment=augmentations, crop_to_image=make_transforms(crops_per_face))

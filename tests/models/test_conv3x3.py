@@ -43,7 +43,7 @@ def sample_block(n, size, inputs, outputs, seed=0):
     shapes = (n, size, size, inputs), (3, 3, inputs, outputs), (outputs,), (n, size // 2, size // 2, outputs)
     spreads = 1.0, 1 / np.sqrt(9 * inputs), 1 / 3, 1.0
     return tuple(
-        jnp.asarray(random.normal(0, spread, shape), jnp.float32) for spread, shape in zip(spreads, shapes, strict=True)
+        random.normal(0, spread, shape).astype(np.float32) for spread, shape in zip(spreads, shapes, strict=True)
     )
 
 
@@ -68,7 +68,12 @@ def value_and_gradients(block):
 def assert_near(results, expected, tolerance=1e-5):
     for name, a, b in zip(("value", "input", "kernel", "bias")[-len(results) :], results, expected, strict=True):
         assert a.dtype == b.dtype == jnp.float32
-        np.testing.assert_allclose(a, b, atol=tolerance * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
+        np.testing.assert_allclose(a, b, atol=tolerance * largest(b), rtol=0, err_msg=name)
+
+
+def largest(values):
+    """Return the largest magnitude, but at least 1."""
+    return max(1, float(np.abs(np.asarray(values)).max(initial=0)))
 
 
 @cache
@@ -93,15 +98,19 @@ def test_bfloat16_equals_the_plain_layers_of_rounded_values(shape):
     with cpu_kernel.switched("on"):
         need_bfloat16()
         block = value_and_gradients(lambda x, *more: conv_pool(x.astype(jnp.bfloat16), *more, relu=True))
-        results = block(x, kernel, bias, gradient.astype(jnp.bfloat16))
+        results = block(x, kernel, bias, half(gradient))
     assert results[0].dtype == jnp.bfloat16
     expected = expected_block(shape, round_first=True)
-    assert_near((results[0].astype(jnp.float32), *results[1:]), expected, tolerance=4e-3)
+    assert_near((np.asarray(results[0]).astype(np.float32), *results[1:]), expected, tolerance=4e-3)
     assert_near(results[2:], expected[2:], tolerance=1e-5)
 
 
 def rounded(value):
-    return value.astype(jnp.bfloat16).astype(jnp.float32)
+    return np.asarray(value).astype(jnp.bfloat16).astype(np.float32)
+
+
+def half(value):
+    return np.asarray(value).astype(jnp.bfloat16)
 
 
 def need_bfloat16():
@@ -114,13 +123,18 @@ def sample_convolution(n, height, width, inputs, outputs):
     random = np.random.default_rng(0)
     x, gradient = (random.normal(size=(n, height, width, channels)) for channels in (inputs, outputs))
     kernel = random.normal(0, 1 / np.sqrt(9 * inputs), (3, 3, inputs, outputs))
-    return tuple(jnp.asarray(values, jnp.float32) for values in (x, kernel, gradient))
+    return tuple(values.astype(np.float32) for values in (x, kernel, gradient))
 
 
 def conv_and_gradients(convolution, x, kernel, gradient):
     """Return the value and the gradients."""
-    value, pull = jax.vjp(convolution, x, kernel)
-    return value, *pull(gradient)
+
+    @jax.jit
+    def computed(x, kernel, gradient):
+        value, pull = jax.vjp(convolution, x, kernel)
+        return value, *pull(gradient)
+
+    return computed(x, kernel, gradient)
 
 
 @cache
@@ -139,7 +153,7 @@ def test_convolution_equals_lax(setting, shape):
     results = conv_and_gradients(conv3x3, *sample_convolution(*shape))
     for name, a, b in zip(("value", "input", "kernel"), results, expected_convolution(shape), strict=True):
         assert a.dtype == b.dtype == jnp.float32
-        np.testing.assert_allclose(a, b, atol=1e-5 * max(1, float(jnp.abs(b).max())), rtol=0, err_msg=name)
+        np.testing.assert_allclose(a, b, atol=1e-5 * largest(b), rtol=0, err_msg=name)
 
 
 @pytest.mark.parametrize("shape", WITHOUT_POOLING, ids=str)
@@ -147,10 +161,9 @@ def test_convolution_in_bfloat16_equals_lax_of_rounded_values(shape):
     x, kernel, gradient = sample_convolution(*shape)
     with cpu_kernel.switched("on"):
         need_bfloat16()
-        results = conv_and_gradients(conv3x3, x.astype(jnp.bfloat16), kernel, gradient.astype(jnp.bfloat16))
+        results = conv_and_gradients(conv3x3, half(x), kernel, half(gradient))
     for a, b, tolerance in zip(results, expected_convolution(shape, round_first=True), (4e-3, 4e-3, 1e-5), strict=True):
-        limit = tolerance * max(1, float(jnp.abs(b).max()))
-        np.testing.assert_allclose(a.astype(jnp.float32), b, atol=limit, rtol=0)
+        np.testing.assert_allclose(np.asarray(a).astype(np.float32), b, atol=tolerance * largest(b), rtol=0)
     assert [gradient.dtype for gradient in results] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
 
 
@@ -164,17 +177,19 @@ def test_kernel_and_fallback_equal_the_plain_layers(setting, relu):
 
 def test_without_bias(setting):
     x, kernel, _, _ = sample_block(2, 6, 3, 8)
-    np.testing.assert_allclose(
-        conv_pool(x, kernel, relu=False), reference_block(x, kernel, jnp.zeros(8), relu=False), atol=1e-5
-    )
+    result = jax.jit(partial(conv_pool, relu=False))(x, kernel)
+    expected = jax.jit(partial(reference_block, relu=False))(x, kernel, np.zeros(8, np.float32))
+    np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("inputs", [3, 16])
 def test_first_of_equal_values_takes_the_whole_gradient(setting, inputs):
     # A kernel with only the middle tap copies the picture: four equal values in each window.
-    kernel = jnp.zeros((3, 3, inputs, 4)).at[1, 1, 0].set(1.0)
-    gradient = jax.grad(lambda x: conv_pool(x, kernel, jnp.zeros(4), relu=True).sum())(jnp.ones((1, 4, 4, inputs)))
+    kernel, bias = np.zeros((3, 3, inputs, 4), np.float32), np.zeros(4, np.float32)
+    kernel[1, 1, 0] = 1
+    compiled = jax.jit(jax.grad(lambda x: conv_pool(x, jnp.asarray(kernel), jnp.asarray(bias), relu=True).sum()))
+    gradient = np.asarray(compiled(np.ones((1, 4, 4, inputs), np.float32)))
     np.testing.assert_array_equal(gradient[0, :, :, 0], 4.0 * np.array([[1, 0, 1, 0], [0] * 4] * 2))
     np.testing.assert_array_equal(gradient[..., 1:], 0)
 
@@ -182,14 +197,17 @@ def test_first_of_equal_values_takes_the_whole_gradient(setting, inputs):
 @pytest.mark.slow
 def test_relu_at_exactly_zero_passes_no_gradient(setting):
     x, kernel, _, _ = sample_block(1, 4, 3, 4)
-    bias_gradient = jax.grad(lambda bias: conv_pool(x, 0 * kernel, bias, relu=True).sum())(jnp.zeros(4))
+    compiled = jax.jit(jax.grad(lambda bias: conv_pool(x, 0 * kernel, bias, relu=True).sum()))
+    bias_gradient = compiled(np.zeros(4, np.float32))
     np.testing.assert_array_equal(bias_gradient, 0)
 
 
 @pytest.mark.slow
 def test_nan_propagates(setting):
     x, kernel, bias, _ = sample_block(1, 8, 3, 20)
-    results = np.isnan(conv_pool(x.at[0, 5, 2, 1].set(jnp.nan), kernel, bias, relu=True))
+    x = np.array(x)
+    x[0, 5, 2, 1] = np.nan
+    results = np.isnan(jax.jit(partial(conv_pool, relu=True))(x, kernel, bias))
     assert results[0, 2:4, 0:2].all()
     assert results.sum() == 4 * 20
 
@@ -197,7 +215,7 @@ def test_nan_propagates(setting):
 @pytest.mark.slow
 def test_vmap_equals_a_loop(setting):
     x, kernel, bias, gradient = (
-        jnp.stack(pair) for pair in zip(sample_block(2, 8, 3, 8), sample_block(2, 8, 3, 8, 1), strict=True)
+        np.stack(pair) for pair in zip(sample_block(2, 8, 3, 8), sample_block(2, 8, 3, 8, 1), strict=True)
     )
     computed = value_and_gradients(partial(conv_pool, relu=True))
     expected = [
@@ -206,9 +224,10 @@ def test_vmap_equals_a_loop(setting):
             *(computed(*arguments) for arguments in zip(x, kernel, bias, gradient, strict=True)), strict=True
         )
     ]
-    assert_near(jax.vmap(computed)(x, kernel, bias, gradient), expected)
-    shared = jax.vmap(partial(conv_pool, relu=True), in_axes=(0, None, None))(x, kernel[0], bias[0])
-    np.testing.assert_allclose(shared[1], conv_pool(x[1], kernel[0], bias[0], relu=True), atol=1e-6)
+    assert_near(jax.jit(jax.vmap(computed))(x, kernel, bias, gradient), expected)
+    pooled = partial(conv_pool, relu=True)
+    shared = jax.jit(jax.vmap(pooled, in_axes=(0, None, None)))(x, kernel[0], bias[0])
+    np.testing.assert_allclose(shared[1], jax.jit(pooled)(x[1], kernel[0], bias[0]), atol=1e-6)
 
 
 @pytest.mark.slow
@@ -219,8 +238,8 @@ def test_scan_equals_a_loop(setting):
         return jax.lax.scan(lambda total, x: (total + conv_pool(x, kernel, bias, relu=True).sum(), 0), 0.0, x[:, None])
 
     np.testing.assert_allclose(
-        jax.grad(lambda bias: summed(bias)[0])(bias),
-        jax.grad(lambda bias: conv_pool(x, kernel, bias, relu=True).sum())(bias),
+        jax.jit(jax.grad(lambda bias: summed(bias)[0]))(bias),
+        jax.jit(jax.grad(lambda bias: conv_pool(x, kernel, bias, relu=True).sum()))(bias),
         rtol=1e-5,
     )
 
@@ -260,7 +279,7 @@ def test_two_calls_are_bitwise_equal(instructions, shape):
 
 
 def test_gradient_keeps_the_instructions_of_its_value(instructions):
-    x, kernel, bias, gradient = sample_block(1, 4, 3, 4)
+    x, kernel, bias, gradient = map(jnp.asarray, sample_block(1, 4, 3, 4))
     _, pull = jax.vjp(partial(conv_pool, relu=True), x, kernel, bias)
     _, pull_plain = jax.vjp(conv3x3, x, kernel)
     with cpu_kernel.switched("off"):
@@ -270,7 +289,7 @@ def test_gradient_keeps_the_instructions_of_its_value(instructions):
 
 @kernel_needed
 def test_first_layer_computes_no_input_gradient():
-    x, kernel, bias, _ = sample_block(1, 8, 3, 8)
+    x, kernel, bias, _ = map(jnp.asarray, sample_block(1, 8, 3, 8))
     with cpu_kernel.switched("on"):
         gradient = jax.jit(jax.grad(lambda kernel: conv_pool(x, kernel, bias, relu=True).sum()))
         compiled = gradient.lower(kernel).compile().as_text()
@@ -308,7 +327,7 @@ def test_switch(monkeypatch):
 
 
 def test_forward_mode_and_second_derivatives_with_the_kernel_off():
-    x, kernel, bias, _ = sample_block(1, 2, 3, 2)
+    x, kernel, bias, _ = map(jnp.asarray, sample_block(1, 2, 3, 2))
 
     def squared(bias):
         return (conv_pool(x, kernel, bias, relu=True) ** 2).sum()
@@ -334,7 +353,7 @@ def test_empty_batch(setting):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
 def test_dtype_is_kept(setting, dtype):
     x, kernel, bias, _ = sample_block(1, 4, 3, 4)
-    assert conv_pool(x.astype(dtype), kernel, bias, relu=True).dtype == dtype
+    assert jax.eval_shape(partial(conv_pool, relu=True), x.astype(dtype), kernel, bias).dtype == dtype
 
 
 def test_second_call_is_not_traced_again(setting):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -38,7 +39,7 @@ def count(tree):
 
 
 def pictures(faces=2, size=16, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).integers(0, 256, (faces, size, size, 3)), jnp.uint8)
+    return jnp.asarray(np.random.default_rng(seed).integers(0, 256, (faces, size, size, 3), np.uint8))
 
 
 def random_variables(model, size, seed=0):
@@ -47,10 +48,10 @@ def random_variables(model, size, seed=0):
 
     def draw(leaf):
         fan_in = max(1, np.prod(leaf.shape[:-1]))
-        return jnp.asarray(random.normal(0, 1 / np.sqrt(fan_in), leaf.shape), leaf.dtype)
+        return jnp.asarray(random.normal(0, 1 / np.sqrt(fan_in), leaf.shape).astype(leaf.dtype))
 
     variables = jax.tree.map(draw, shapes_of(model, size))
-    statistics = jax.tree.map(lambda leaf: jnp.abs(leaf) + 0.5, variables.get("batch_stats", {}))
+    statistics = jax.tree.map(lambda leaf: jnp.asarray(np.abs(leaf) + 0.5), variables.get("batch_stats", {}))
     return {**variables, "batch_stats": statistics}
 
 
@@ -106,7 +107,7 @@ def test_value_and_gradient_equal_the_papers_order_of_layers(make, size):
     )
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
     for (path, a), b in zip(jax.tree.leaves_with_path(gradient), jax.tree.leaves(expected_gradient), strict=True):
-        assert jnp.abs(b).max() > 0, path
+        assert np.abs(b).max() > 0, path
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5, err_msg=str(path))
 
 
@@ -129,7 +130,7 @@ def test_batch_norm_equals_a_plain_implementation():
     x = normalize(x @ np.asarray(variables["params"]["Dense_0"]["kernel"]), "Shift_0")
     output = variables["params"]["output"]
     expected = (x @ np.asarray(output["kernel"]) + np.asarray(output["bias"])).reshape(2, 3, 2)
-    np.testing.assert_allclose(model.apply(variables, images), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(model.apply)(variables, images), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -139,11 +140,12 @@ def test_bfloat16_activations_with_float32_parameters_and_answers(norm):
     full = half.clone(dtype=jnp.float32)
     variables, images = random_variables(half, 16), pictures()
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
-    result, inner = half.apply(variables, images, capture_intermediates=True, mutable=["intermediates"])
+    apply = partial(half.apply, capture_intermediates=True, mutable=["intermediates"])
+    result, inner = jax.jit(apply)(variables, images)
     assert result.dtype == jnp.float32
     blocks = inner["intermediates"]["ConvBlock_1"]["__call__"]
     assert blocks[0].dtype == jnp.bfloat16
-    exact = full.apply(variables, images)
+    exact = np.asarray(jax.jit(full.apply)(variables, images))
     np.testing.assert_allclose(result, exact, rtol=0.05, atol=0.05)
     assert (result != exact).any()
 
@@ -181,11 +183,11 @@ def test_resnet50_has_the_trunk_of_23_5_million():
 def test_tiny_resnet_predicts_and_updates_statistics():
     model, images = ResNetTiny(points=5), pictures(size=32)
     variables = random_variables(model, 32)
-    assert model.apply(variables, images).shape == (2, 5, 2)
-    result, new = model.apply(variables, images, train=True, mutable=["batch_stats"])
+    assert jax.eval_shape(model.apply, variables, images).shape == (2, 5, 2)
+    result, new = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))(variables, images)
     assert result.dtype == jnp.float32
     assert np.isfinite(result).all()
-    old_means, means = (t["batch_stats"]["BatchNorm_0"]["mean"] for t in (variables, new))
+    old_means, means = (np.asarray(t["batch_stats"]["BatchNorm_0"]["mean"]) for t in (variables, new))
     assert (old_means != means).any()
 
 
@@ -248,7 +250,7 @@ def test_efficientnet_lite0_matches_the_published_order_of_layers():
     model, images = EfficientNetLite0Regressor(points=5), pictures(size=64)
     variables = random_variables(model, 64)
     # Without the factor 2, 35 layers would attenuate the picture.
-    variables = jax.tree.map(lambda leaf: 2 * leaf if leaf.ndim == 4 else leaf, variables)
+    variables = jax.tree.map(lambda leaf: 2 * np.asarray(leaf) if leaf.ndim == 4 else leaf, variables)
     result, expected = (jax.jit(f)(variables, images) for f in (model.apply, flax_lite0))
     assert result.shape == (2, 5, 2)
     assert np.ptp(expected, axis=0).max() > 1e-3  # the picture matters
@@ -273,7 +275,7 @@ def test_every_parameter_of_efficientnet_lite0_learns():
         assert np.isfinite(slope).all(), path
         assert np.abs(slope).max() > 0, path
     for old, new in zip(jax.tree.leaves(variables["batch_stats"]), jax.tree.leaves(statistics), strict=True):
-        assert (old != new).any()
+        assert (np.asarray(old) != np.asarray(new)).any()
 
 
 def test_make_model_by_name():
@@ -335,7 +337,7 @@ def test_untrained_network_predicts_the_mean_shape_and_has_he_initialization():
     mean = np.random.default_rng(0).uniform(5, 11, (4, 2)).astype(np.float32)
     optimizer = make_optimizer("sgd", lambda _: 0.1, weight_decay=0.0)
     state = init_state(as_network(network), optimizer, seed=0, input_size=16, start=mean)
-    result = network.apply(state.variables, pictures())
+    result = jax.jit(network.apply)(state.variables, pictures())
     np.testing.assert_array_equal(result, np.stack([mean] * 2))
     assert state.step == 0
     # Standard deviation sqrt(2 / fan-in), He et al. 2015.
@@ -364,16 +366,16 @@ def test_a_network_without_start_at_keeps_its_initial_parameters():
 def test_a_network_started_at_points_predicts_them(model):
     points = np.random.default_rng(0).uniform(5, 11, (4, 2)).astype(np.float32)
     variables = random_variables(model, 32)
-    result = model.apply(model.start_at(variables, points), pictures(size=32))
+    result = jax.jit(model.apply)(model.start_at(variables, points), pictures(size=32))
     np.testing.assert_allclose(result, np.stack([points] * 2), rtol=1e-6)
     assert jax.tree.structure(model.start_at(variables, points)) == jax.tree.structure(variables)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [2**31 + 5, 2**40 + 1, -3])
-def test_any_integer_is_a_seed(seed):
+def test_any_integer_is_a_seed():
     def kernel(seed):
         network = as_network(PlainRegressor(points=2, channels=(2,), hidden=2))
         return init_state(network, optax.sgd(0.1), seed=seed, input_size=4).variables["params"]["Dense_0"]["kernel"]
 
-    assert (kernel(seed) != kernel(0)).any()
+    kernels = [np.asarray(kernel(seed)).tobytes() for seed in (0, 2**31 + 5, 2**40 + 1, -3)]
+    assert len(set(kernels)) == 4

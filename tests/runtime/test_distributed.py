@@ -12,12 +12,30 @@ import time
 import numpy as np
 import pytest
 
-from wing_jax.config import AugmentConfig, Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig, StageConfig
+from wing_jax.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    StageConfig,
+    load_config,
+)
+from wing_jax.from_config.train import train
 from wing_jax.inference.localizer import Localizer
 
 pytestmark = pytest.mark.slow
 
-CODE = "from wing_jax.cli import main; main()"
+CODE = """
+import sys
+from wing_jax.cli import main
+
+for options in sys.argv[2:]:
+    main(["train", sys.argv[1], *options.split()])
+"""
+MANY = 1_000_000  # steps
+LONG = f"--stage1.steps {MANY} --stage1.evaluate_every {MANY}"
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +65,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def start(folder, *options, **environment):
+def start(folder, *trainings, **environment):
+    """Start a process that trains with the options of each of `trainings`, one after the other."""
     inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     inherited |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    command = [sys.executable, "-c", CODE, "train", str(folder / "tiny.py"), *options]
+    command = [sys.executable, "-c", CODE, str(folder / "tiny.py"), *trainings]
     return subprocess.Popen(
         command, env=inherited | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -68,17 +87,11 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def train_two(folder, *options) -> list[str]:
-    """Train with two processes and return their output."""
-    return [finish(process) for process in start_two(folder, *options)]
-
-
-def start_two(folder, *options) -> list[subprocess.Popen]:
-    """Start two processes of one training."""
+def start_two(folder, *trainings) -> list[subprocess.Popen]:
+    """Start two processes that share each of `trainings`."""
     cluster = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}", "JAX_NUM_PROCESSES": "2"}
-    return [
-        start(folder, "--processes", "many", *options, **cluster, JAX_PROCESS_ID=str(number)) for number in range(2)
-    ]
+    trainings = [f"--processes many {options}" for options in trainings]
+    return [start(folder, *trainings, **cluster, JAX_PROCESS_ID=str(number)) for number in range(2)]
 
 
 def read_steps(stage) -> list[int]:
@@ -96,58 +109,56 @@ def wait_for_step(stage, step, processes) -> None:
 
 
 @pytest.fixture(scope="module")
-def single(folder):
-    finish(start(folder))
-    return Localizer.load(folder / "one").stages[0].variables
+def outputs(folder):
+    """What the two processes printed that trained runs "two", "two" again, and "three", and were stopped in "four"."""
+    processes = start_two(folder, "--name two", "--name two", "--name three --input tfdata", f"{LONG} --name four")
+    wait_for_step(folder / "four" / "stage1", 40, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    return [finish(process) for process in processes]
 
 
-def test_two_processes_train_the_same_as_one(folder, single):
-    train_two(folder, "--name", "two", "--stage1.steps", "6")
+def test_two_processes_train_the_same_as_one(folder, outputs):
+    config = dataclasses.replace(load_config(folder / "tiny.py"), devices=1)
+    expected = train(config).localizer.stages[0].variables
     variables = Localizer.load(folder / "two").stages[0].variables
-    for kind in single:
-        assert_close(variables[kind], single[kind])
-    log = (folder / "two" / "stage1" / "metrics.jsonl").read_text()
-    outputs = train_two(folder, "--name", "two")  # finished: both read the checkpoint
-    assert all("model: " in output for output in outputs)
-    assert (folder / "two" / "stage1" / "metrics.jsonl").read_text() == log
+    for kind in expected:
+        assert_close(variables[kind], expected[kind])
+    # Trained again, both processes read the checkpoint, and nothing is logged.
+    assert [output.count("model: ") for output in outputs] == [3, 3]
+    assert read_steps(folder / "two" / "stage1") == [3, 6]
 
 
-def test_only_the_first_process_writes_the_log(folder, single):
-    outputs = train_two(folder, "--name", "three", "--input", "tfdata", "--stage1.steps", "3")
+def test_only_the_first_process_writes_the_log(folder, outputs):
     assert ["validation NME" in output for output in outputs] == [True, False]
-    assert len((folder / "three" / "stage1" / "metrics.jsonl").read_text().splitlines()) == 1
+    assert read_steps(folder / "three" / "stage1") == [3, 6]
 
 
-def test_a_missing_cluster_is_reported_in_one_line(folder):
-    process = start(folder, "--processes", "many", "--name", "none")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert "JAX_COORDINATOR_ADDRESS" in errors.splitlines()[-1]
-    assert "Traceback" not in errors
+def test_if_a_process_is_stopped_both_save(folder, outputs):
+    stage = folder / "four" / "stage1"
+    step = read_steps(stage)[-1]
+    assert (stage / "checkpoints" / str(step)).exists()
+    for output in outputs:
+        message = output.splitlines()[-1]
+        assert message.startswith(f"wing-jax: stage 1: stopped at step {step} of {MANY}, which is saved")
+    assert read_steps(stage) == sorted(set(read_steps(stage)))
 
 
-def test_if_a_process_dies_the_other_exits_and_if_one_is_stopped_both_save(folder):
-    steps = "1000000"
-    long = ("--stage1.steps", steps, "--stage1.evaluate_every", steps)
-    first, second = start_two(folder, *long, "--name", "four")
-    wait_for_step(folder / "four" / "stage1", 40, (first, second))
+def test_if_a_process_dies_the_other_exits(folder):
+    first, second = start_two(folder, f"{LONG} --name five")
+    wait_for_step(folder / "five" / "stage1", 40, (first, second))
     second.send_signal(signal.SIGKILL)
     _, errors = first.communicate(timeout=60)
     second.communicate()
     assert first.returncode == 3
     assert "wing-jax: process 0 of 2 lost contact with another process" in errors.splitlines()[-1]
 
-    first, second = start_two(folder, *long, "--name", "five")
-    stage = folder / "five" / "stage1"
-    wait_for_step(stage, 40, (first, second))
-    second.send_signal(signal.SIGTERM)
-    messages = [finish(process).splitlines()[-1] for process in (first, second)]
-    step = read_steps(stage)[-1]
-    assert (stage / "checkpoints" / str(step)).exists()
-    for message in messages:
-        assert message.startswith(f"wing-jax: stage 1: stopped at step {step} of {steps}, which is saved")
-    log = [json.loads(line)["step"] for line in (stage / "metrics.jsonl").read_text().splitlines()]
-    assert log == sorted(set(log))
+
+def test_a_missing_cluster_is_reported_in_one_line(folder):
+    process = start(folder, "--processes many --name none")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "JAX_COORDINATOR_ADDRESS" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
 
 
 def assert_close(actual, expected):
@@ -160,7 +171,5 @@ def assert_close(actual, expected):
 
 
 def test_the_repr_of_a_config_is_valid_python(folder):
-    from wing_jax.config import load_config
-
     config = load_config(folder / "tiny.py")
     assert dataclasses.replace(config, seed=0) == config

@@ -17,7 +17,7 @@ from wing_jax.errors import InputError
 from wing_jax.runtime.processes import cache_folder, home_folder
 
 ROOT = str(Path(wing_jax.__file__).parents[1])
-CLI = "from wing_jax.cli import main; import sys; main(sys.argv[1:])"
+CLI = "from wing_jax.cli import main; import sys; main(['data', 'formats']); main(sys.argv[1:])"
 UNKNOWN_USER = ["unshare", "--user", "--map-user=12345", "--map-group=12345"]
 
 
@@ -77,12 +77,10 @@ def test_commands_work_for_a_user_without_name_and_home(tmp_path):
     PIL.Image.fromarray(np.full((99, 99, 3), 127, np.uint8)).save(image)
     tmp_path.chmod(0o777)
     clean = [*UNKNOWN_USER, "env", "-i", f"PATH={os.environ['PATH']}", f"PYTHONPATH={ROOT}", "JAX_PLATFORMS=cpu"]
-    for command in (
-        ["data", "formats"],
-        ["predict", "mtfl", str(image), "--box", "9", "9", "80", "80", "--output", str(tmp_path / "out")],
-    ):
-        run = subprocess.run([*clean, sys.executable, "-c", CLI, *command], capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr[-2000:]
+    clean += ["JAX_DISABLE_MOST_OPTIMIZATIONS=1"]
+    command = ["predict", "mtfl", str(image), "--box", "9", "9", "80", "80", "--output", str(tmp_path / "out")]
+    run = subprocess.run([*clean, sys.executable, "-c", CLI, *command], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
     assert (tmp_path / "out" / "face.png").exists()
 
 

@@ -116,7 +116,7 @@ def test_face_crops_that_do_not_fit_are_refused_before_they_are_cut():
         (("train", "configs/synthetic.py", "--stage1.input_size", 2**20), "input_size=1048576 must be at most 4,096"),
         (("train", "configs/synthetic.py", "--stage1.batch_size", 8 * 10**9), "a batch of 8,000,000,000 crops of"),
         (
-            ("train", "configs/synthetic.py", "--stage1.model.params.hidden", 10**12),
+            ("train", "configs/synthetic.py", "--data.train_faces", 4, "--stage1.model.params.hidden", 10**12),
             "the model of stage 1 on 64 pixels: needs",
         ),
         (

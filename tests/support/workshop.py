@@ -1,4 +1,4 @@
-"""A small training for tests, in a separate process that can be killed at a step."""
+"""Small trainings for tests, in a separate process that can be killed at a step."""
 
 import json
 import os
@@ -24,7 +24,7 @@ optimizer = OptimizerConfig(
 stage = dict(
     input_size=32,
     model=ModelConfig(
-        params={{"channels": (8, 16, 16), "hidden": 32, "norm": "batch"}}, output_bias="mean_shape"
+        params={{"channels": (8, 16), "hidden": 12, "norm": "batch"}}, output_bias="mean_shape"
     ),
     loss=LossConfig(name="wing", params={{"width": 10.0, "epsilon": 2.0}}, reduction="mean"),
     augment=AugmentConfig(rotation=5.0, translation=0.02, scale=0.02, blur=0.0),
@@ -45,6 +45,13 @@ config = Config(
     devices=1,
 )
 """
+CODE = """
+import sys
+from wing_jax.cli import main
+
+for name in sys.argv[1:]:
+    main(["train", "tiny.py", "--name", name])
+"""
 
 
 def furnish(folder):
@@ -58,14 +65,14 @@ def furnish(folder):
     return faces
 
 
-def start(workshop, name):
-    """Start `wing-jax train tiny.py --name NAME` in a separate process."""
+def start(workshop, *names):
+    """Start a process that runs `wing-jax train tiny.py --name NAME` for each name."""
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # halves the time to compile
     }
-    command = [sys.executable, "-c", "from wing_jax.cli import main; main()", "train", "tiny.py", "--name", name]
+    command = [sys.executable, "-c", CODE, *names]
     return subprocess.Popen(
         command, cwd=workshop, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -130,6 +130,8 @@ def test_corruption_of_any_file_is_reported_and_the_previous_checkpoint_used(tmp
         assert str(folder / "30") in messages[0]
         assert file in messages[0] or file == "checksums.json"
         assert files_of(tmp_path / str(number) / "damaged" / "30")  # quarantined, not deleted
+        if number:
+            continue
         with Checkpoints(folder) as checkpoints:
             checkpoints.save(30, make_state(value=3.0, step=30), validation_nme=0.2)  # the step number is free again
             assert checkpoints.restore_newest(make_state())[1] == 30
@@ -235,8 +237,7 @@ except InputError as error:
 
 
 ODD_NAMES = (
-    "exp [v2]", "a\\b", "*", "?", "{x}", "%d", "#", "a:b", "new\nline", os.fsdecode(b"m\xfcller"), "\U0001f600",
-    "trailing  ", "~",
+    "exp [v2] {x} %d #", "*", "~", "a\\b:c?\nline", os.fsdecode(b"m\xfcller"), "\U0001f600 trailing  ",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -16,9 +17,12 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer
-from wing_jax.models import TINY
+from wing_jax.models import PlainRegressor
 from wing_jax.train.fit import fit
 from wing_jax.train.spec import Recipe, StageSpec
+
+SMALL = partial(PlainRegressor, channels=(4,), hidden=8)
+AUGMENT = (augment.rotation(5), augment.flip())
 
 
 class Linear(nn.Module):
@@ -34,12 +38,12 @@ class Linear(nn.Module):
 
 @pytest.fixture(scope="module")
 def faces():
-    return load_faces("synthetic", "train", count=40)
+    return load_faces("synthetic", "train", count=24)
 
 
 def stage(**changes):
-    defaults = {"model": TINY, "optimizer": optax.adam(1e-2), "input_size": 32, "steps": 8, "batch_size": 8}
-    return StageSpec(**{**defaults, "augment": [augment.rotation(5), augment.flip()], **changes})
+    defaults = {"model": Linear, "optimizer": optax.adam(1e-2), "input_size": 32, "steps": 8, "batch_size": 8}
+    return StageSpec(**{**defaults, "augment": (), **changes})
 
 
 def train(faces, stages, **settings):
@@ -92,7 +96,7 @@ def test_a_users_loss_is_in_pixels_of_the_crop_and_a_built_in_one_is_rescaled(fa
 
 @pytest.mark.slow
 def test_two_stages_and_a_recipe(faces):
-    stages = [stage(), stage(steps=4, crops_per_face=2)]
+    stages = [stage(model=SMALL, augment=AUGMENT), stage(model=SMALL, steps=4, crops_per_face=2)]
     result = train(faces, Recipe(stages=stages, balance=hsm(bins=3, cap=3)))
     assert len(result.localizer.stages) == 2
     assert {row["stage"] for row in result.history} == {1, 2}
@@ -107,7 +111,7 @@ def test_callbacks_see_the_progress_and_can_end_a_stage(faces):
         calls.append((progress.stage, progress.step))
         return progress.step >= 4
 
-    result = train(faces, [stage(), stage(steps=3, crops_per_face=1)], callbacks=[stop_at_four])
+    result = train(faces, [stage(model=SMALL), stage(model=SMALL, steps=3, crops_per_face=1)], callbacks=[stop_at_four])
     assert max(step for number, step in calls if number == 1) == 4
     assert max(step for number, step in calls if number == 2) == 3  # a callback ends its own stage only
     assert result.history[-1]["step"] == 3
@@ -123,13 +127,14 @@ def test_ctrl_c_returns_the_result_so_far(faces, tmp_path, storage):
             os.kill(os.getpid(), signal.SIGINT)
 
     folder = tmp_path / "run" if storage == "folder" else None
-    result = train(faces, [stage(), stage(crops_per_face=1)], callbacks=[interrupt], folder=folder)
+    stages = [stage(model=SMALL), stage(model=SMALL, crops_per_face=1)]
+    result = train(faces, stages, callbacks=[interrupt], folder=folder)
     assert result.interrupted
     assert len(result.localizer.stages) == 1
     assert 3 <= result.history[-1]["step"] < 8
     if folder:
         assert not (folder / "model").exists()
-        resumed = train(faces, [stage(), stage(crops_per_face=1)], folder=folder)
+        resumed = train(faces, stages, folder=folder)
         assert not resumed.interrupted
         assert [row["step"] for row in resumed.history if row["stage"] == 1] == list(range(1, 9))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -137,14 +142,15 @@ def test_ctrl_c_returns_the_result_so_far(faces, tmp_path, storage):
 
 @pytest.mark.slow
 def test_training_resumes_bit_for_bit(faces, tmp_path, capsys):
-    uninterrupted = train(faces, stage(), folder=tmp_path / "uninterrupted")
-    train(faces, stage(), folder=tmp_path / "resumed", callbacks=[lambda progress: progress.step >= 4])
-    resumed = train(faces, stage(), folder=tmp_path / "resumed", quiet=False)
+    spec = stage(model=SMALL, augment=AUGMENT)
+    uninterrupted = train(faces, spec, folder=tmp_path / "uninterrupted")
+    train(faces, spec, folder=tmp_path / "resumed", callbacks=[lambda progress: progress.step >= 4])
+    resumed = train(faces, spec, folder=tmp_path / "resumed", quiet=False)
     assert "stage 1: resumed from step 4 of 8" in capsys.readouterr().err
     for expected, leaf in zip(leaves(uninterrupted), leaves(resumed), strict=True):
         np.testing.assert_array_equal(expected, leaf)
     assert Localizer.load(tmp_path / "uninterrupted").describe() == uninterrupted.localizer.describe()
-    in_memory = train(faces, stage())
+    in_memory = train(faces, spec)
     for expected, leaf in zip(leaves(uninterrupted), leaves(in_memory), strict=True):
         np.testing.assert_array_equal(expected, leaf)
 
@@ -155,12 +161,12 @@ def test_a_folder_of_a_different_training_is_refused(faces, tmp_path):
     with pytest.raises(InputError, match=r"was started with objects.seed='?0'?, but is now '?1'?.*another folder"):
         train(faces, stage(steps=2), folder=tmp_path, seed=1)
     with pytest.raises(InputError, match=r"objects\.faces\.0\.(count|points)"):
-        train(faces.take(np.arange(30)), stage(steps=2), folder=tmp_path)
+        train(faces.take(np.arange(20)), stage(steps=2), folder=tmp_path)
 
 
 @pytest.mark.slow
 def test_both_inputs_give_the_same_training(faces):
-    results = [train(faces, stage(ema=0.0), input=name, seed=3) for name in ("device", "tfdata")]
+    results = [train(faces, stage(ema=0.0, augment=AUGMENT), input=name, seed=3) for name in ("device", "tfdata")]
     differences = [np.abs(a - b).max() for a, b in zip(*map(leaves, results), strict=True)]
     assert max(differences) < 0.05
     nmes = [result.validation_nme for result in results]

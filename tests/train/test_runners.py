@@ -1,6 +1,8 @@
 """Runners: equal results for one or many steps per program, one or several devices, shard_map or pmap, either input,
 and with the CPU kernel."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
@@ -93,12 +95,18 @@ def host_runner(face_crops, *, count=1, parallel="jit"):
     return HostInputRunner(make_step(), stream, replicas=replicas_on(count, parallel))
 
 
-def run(runner, spans=((0, 4), (4, 6))):
-    """Return the state after the spans, and the metrics of all steps."""
+def run(runner, *, spans=((0, 2), (2, 4), (4, 6))):
+    """Return the state after the spans, and the metrics of all steps.
+
+    Nothing is traced in a span as long as the first.
+    """
     state, history = runner.place(make_state()), []
     for first, last in spans:
-        state, metrics = runner.advance(state, first, last)
+        repeated = history and last - first == spans[0][1]
+        with jax.no_tracing() if repeated else contextlib.nullcontext():
+            state, metrics = runner.advance(state, first, last)
         history.append(jax.device_get(metrics))
+        assert runner.compile_seconds > 0
     metrics = jax.tree.map(lambda *values: np.concatenate(values), *history)
     return jax.device_get(runner.whole(state)), metrics
 
@@ -128,15 +136,14 @@ def assert_close(result, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps_per_call", [2, 4])
-def test_many_steps_in_one_program_give_the_same_result(face_crops, device_result, steps_per_call):
-    assert_close(run(device_runner(face_crops, steps_per_call=steps_per_call)), device_result)
+def test_many_steps_in_one_program_give_the_same_result(face_crops, device_result):
+    assert_close(run(device_runner(face_crops, steps_per_call=4), spans=((0, 4), (4, 6))), device_result)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "parallel", "steps_per_call"),
-    [(2, "jit", 1), (4, "jit", 3), (8, "jit", 1), (1, "pmap", 1), (2, "pmap", 1), (4, "pmap", 1), (8, "pmap", 2)],
+    [(4, "jit", 2), (8, "jit", 1), (1, "pmap", 1), (2, "pmap", 2)],
 )
 def test_several_devices_give_the_result_of_one(face_crops, device_result, count, parallel, steps_per_call):
     runner = device_runner(face_crops, count=count, parallel=parallel, steps_per_call=steps_per_call)
@@ -182,22 +189,13 @@ def test_several_devices_with_the_cpu_kernel_give_the_result_of_one_without(face
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 8])
-@pytest.mark.parametrize("make_runner", [device_runner, host_runner])
-def test_nothing_is_traced_after_the_first_span(face_crops, make_runner, count):
-    runner = make_runner(face_crops, count=count)
-    state, _ = runner.advance(runner.place(make_state()), 0, 2)
-    assert runner.compile_seconds > 0
-    with jax.no_tracing():
-        state, _ = runner.advance(state, 2, 4)
-        state, _ = runner.advance(state, 4, 6)
-    assert int(state.step) == 6
-
-
-@pytest.mark.slow
-def test_a_resumed_training_gives_the_result_of_an_uninterrupted_one(face_crops, device_result):
+def test_a_resumed_training_gives_the_result_of_an_uninterrupted_one_and_the_state_is_donated(
+    face_crops, device_result
+):
     runner = device_runner(face_crops)
-    state, _ = runner.advance(runner.place(make_state()), 0, 2)
+    placed = runner.place(make_state())
+    state, _ = runner.advance(placed, 0, 2)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(placed))
     resumed = device_runner(face_crops)
     state = resumed.place(jax.tree.map(np.asarray, runner.whole(state)))
     state, _ = resumed.advance(state, 2, 6)
@@ -209,11 +207,3 @@ def test_a_resumed_training_gives_the_result_of_an_uninterrupted_one(face_crops,
 def test_both_classes_implement_the_runner_protocol(face_crops):
     for runner in (device_runner(face_crops), host_runner(face_crops)):
         assert isinstance(runner, Runner)
-
-
-@pytest.mark.slow
-def test_the_state_is_donated(face_crops):
-    runner = device_runner(face_crops)
-    state = runner.place(make_state())
-    runner.advance(state, 0, 1)
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))

@@ -49,7 +49,7 @@ def cached_state(norm, average):
 
 def first_state(norm="none", *, average=True):
     """Return a copy, because steps donate their state, of a cached state, because it takes seconds to compile."""
-    return jax.tree.map(jnp.array, cached_state(norm, average))
+    return jax.tree.map(jnp.asarray, jax.tree.map(np.copy, cached_state(norm, average)))
 
 
 def make_batch(*, hidden=0.3, seed=0):
@@ -133,7 +133,7 @@ def test_loss_and_gradient_equal_the_public_reductions(reduction):
         )
         return reduce(LOSS(predicted, target), batch.visible)
 
-    value, gradient = jax.value_and_grad(objective)(state.variables["params"])
+    value, gradient = jax.jit(jax.value_and_grad(objective))(state.variables["params"])
     _, metrics = single_step(reduction=reduction)(state, batch)
     total, count = metrics["loss"]
     np.testing.assert_allclose(total / count, value, rtol=1e-5)
@@ -146,7 +146,7 @@ def test_the_gradients_norm_is_measured_in_every_tenth_step():
     step = single_step()
     state, batch = first_state(), make_batch()
     for number, count in ((0, 1), (1, 0), (9, 0), (10, 1)):
-        _, metrics = step(state.replace(step=jnp.int32(number)), batch)
+        _, metrics = step(state.replace(step=jnp.asarray(number, jnp.int32)), batch)
         assert metrics["gradient_norm"][1] == count
         assert (metrics["gradient_norm"][0] > 0) == count
 
@@ -155,11 +155,15 @@ def test_the_gradients_norm_is_measured_in_every_tenth_step():
 def test_averaged_variables_follow_the_closed_form():
     step = single_step(ema=0.15)
     state, batch = first_state(), make_batch()
-    expected = state.averaged
+    expected = jax.device_get(state.averaged)
     for number in range(1, 4):
         state, _ = step(state, batch)
         decay = min(0.15, number / (9 + number))  # 0.1, then 0.15
-        expected = jax.tree.map(lambda old, new, d=decay: d * old + (1 - d) * new, expected, state.variables)
+        expected = jax.tree.map(
+            lambda old, new, d=decay: np.float32(d) * old + np.float32(1 - d) * np.asarray(new),
+            expected,
+            state.variables,
+        )
     for leaf, expected_leaf in zip(jax.tree.leaves(state.averaged), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(leaf, expected_leaf, rtol=1e-5, atol=1e-7)
     assert state.best_variables is state.averaged
@@ -229,7 +233,7 @@ def test_normalized_error_equals_a_loop():
         if visible[0] and visible[1] and distance > 0:
             expected.append(np.hypot(*(predicted[face] - points)[visible].T).mean() / distance)
     assert 0 < len(expected) < FACES
-    total, count = normalized_error(jnp.asarray(predicted), jax.tree.map(jnp.asarray, batch), eyes=EYES)
+    total, count = jax.jit(functools.partial(normalized_error, eyes=EYES))(predicted, batch)
     assert count == len(expected)
     np.testing.assert_allclose(total, sum(expected), rtol=1e-5)
 
@@ -253,7 +257,7 @@ def test_batch_statistics_are_updated_in_training_only():
     state = first_state("batch")
     after, _ = single_step(normalized)(state, batch)
     old_stats, new_stats = state.variables["batch_stats"], after.variables["batch_stats"]
-    changed = jax.tree.map(lambda old, new: bool((old != new).any()), old_stats, new_stats)
+    changed = jax.tree.map(lambda old, new: bool((np.asarray(old) != new).any()), old_stats, new_stats)
     assert jax.tree.leaves(changed)
     assert all(jax.tree.leaves(changed))
     predict = make_predict(normalized)
@@ -267,18 +271,23 @@ def test_dropout_depends_on_seed_and_step_only_and_is_off_when_predicting():
     state, batch = first_state(average=False), Batch(*(values[:1] for values in make_batch(hidden=0.0)))
     state = state.replace(optimizer=sgd.init(state.variables["params"]))
 
+    @functools.cache
+    def step(seed):
+        return single_step(as_network(dropout_model), sgd, seed=seed)
+
     def kernel_after(seed, number=0):
-        after, _ = single_step(as_network(dropout_model), sgd, seed=seed)(state.replace(step=jnp.int32(number)), batch)
+        after, _ = step(seed)(state.replace(step=jnp.asarray(number, jnp.int32)), batch)
         return np.asarray(after.variables["params"]["output"]["kernel"])
 
     np.testing.assert_array_equal(kernel_after(1), kernel_after(1))
     assert (kernel_after(1) != kernel_after(2)).any()
     assert (kernel_after(1) != kernel_after(1, number=1)).any()
-    kernel = state.variables["params"]["output"]["kernel"]
+    kernel = np.asarray(state.variables["params"]["output"]["kernel"])
     dropped = [np.abs(kernel_after(seed) - kernel).max(1) == 0 for seed in range(4)]
     assert 0.2 < np.mean(dropped) < 0.9  # about half of the hidden layer, and units with zero ReLU output
     images = jnp.asarray(batch.images)
-    np.testing.assert_array_equal(dropout_model.apply(state.variables, images), model().apply(state.variables, images))
+    predictions = [jax.jit(each.apply)(state.variables, images) for each in (dropout_model, model())]
+    np.testing.assert_array_equal(*predictions)
 
 
 def test_a_loss_or_a_model_of_the_wrong_shape_is_refused():

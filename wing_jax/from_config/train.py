@@ -19,7 +19,7 @@ from wing_jax.losses import LOSSES
 from wing_jax.models import MODELS
 from wing_jax.schemes import SCHEMES
 from wing_jax.train.data import FaceSource, TrainingData, face_crop_sizes, prepare_data
-from wing_jax.train.fit import TrainResult, fit, setup_first, setup_second
+from wing_jax.train.fit import TrainResult, check_batch, fit, setup_first, setup_second
 from wing_jax.train.run_record import RECORD, check_same_values, read_record, unreadable_record, update_free
 from wing_jax.train.setup import StageSetup
 from wing_jax.train.stages import template_for
@@ -33,7 +33,9 @@ def train(config: Config) -> TrainResult:
         process is training in the folder.
       TrainingInterrupted: SIGTERM arrived (`wing_jax.runtime.termination`), and the state is saved.
     """
-    recipe, record = recipe_of(config), record_of(config, config.folder)  # before reading the faces, which is slow
+    recipe, record = recipe_of(config), record_of(config, config.folder)
+    for spec in recipe.stages:  # before reading the faces, which is slow
+        check_batch(spec)
     return fit(
         sources_of(config),
         recipe,

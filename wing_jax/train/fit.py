@@ -248,18 +248,27 @@ def prepare_devices(count: int, *, processes: Processes = "one", parallel: Paral
     return mesh
 
 
+def check_batch(spec: StageSpec) -> None:
+    """Check before the faces are read that a batch fits into memory.
+
+    Raises:
+      InputError: it does not.
+    """
+    memory.require_memory(
+        12 * spec.batch_size * spec.input_size**2,  # float32, RGB
+        what=f"a batch of {spec.batch_size:,} crops of {spec.input_size:,} x {spec.input_size:,} pixels",
+        fix="use a smaller batch_size or input_size",
+    )
+
+
 def check_stage(spec: StageSpec, number: int, points: int, mesh: Mesh) -> None:
     """Check before any work that a stage can be trained.
 
     Raises:
       InputError: the model, batch size or number of devices is invalid, or the memory does not suffice.
     """
+    check_batch(spec)
     devices.check_divides(spec.batch_size, mesh)
-    memory.require_memory(
-        12 * spec.batch_size * spec.input_size**2,  # float32, RGB
-        what=f"a batch of {spec.batch_size:,} crops of {spec.input_size:,} x {spec.input_size:,} pixels",
-        fix="use a smaller batch_size or input_size",
-    )
     network = as_network(spec.build_model(points))
     variables = shapes_of(network, input_size=spec.input_size, points=points)
     memory.require_memory(
