@@ -1,6 +1,7 @@
 """The architecture: layers of the package, where libraries are imported, and rules for public names and for tests."""
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -41,7 +42,6 @@ LIBRARY_USERS = {  # library: where it may be imported
     "matplotlib": ("report/canvas.py",),
     "h5py": ("data/readers/",),
 }
-TESTS = {path: ast.parse(path.read_text()) for path in sorted((ROOT / "tests").rglob("*.py"))}
 PATCHES = {  # what tests replace in this package, and why an argument is not enough
     "conftest.py: devices.prepare_xla": "XLA reads its flags once per process; those of the tests compile fastest",
     "conftest.py: render.render_face": "rendering takes seconds; rendered faces are cached",
@@ -73,17 +73,35 @@ def module_of(path):
 
 
 MODULES = {module_of(path): path for path in FILES}
-TREES = {path: ast.parse(path.read_text()) for path in FILES}
 
 
+@functools.cache
+def parsed(path):
+    """Return the syntax tree of a file; parsed late, as each worker imports this module."""
+    return ast.parse(path.read_text())
+
+
+def trees():
+    """Return the syntax trees of the package by path."""
+    return {path: parsed(path) for path in FILES}
+
+
+def trees_of_tests():
+    """Return the syntax trees of the tests by path."""
+    return {path: parsed(path) for path in sorted((ROOT / "tests").rglob("*.py"))}
+
+
+@functools.cache
 def imported_names(tree):
-    """Yield the full names of all imports, also inside of functions; `from a import b` is a.b."""
+    """Return the full names of all imports, also inside of functions; `from a import b` is a.b."""
+    names = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "use absolute imports"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
 
 
 def imported_modules(tree):
@@ -101,7 +119,7 @@ def test_every_part_has_a_layer():
 def test_imports_go_down_only():
     upwards = []
     for path in set(FILES) - {PACKAGE / "__init__.py"}:
-        for module in imported_modules(TREES[path]):
+        for module in imported_modules(parsed(path)):
             assert module != "wing_jax", "import the module, not the package"
             if LAYER[module.split(".")[1]] > LAYER[part_of(path)]:
                 upwards.append(f"{relative(path)} imports {module}")
@@ -109,7 +127,7 @@ def test_imports_go_down_only():
 
 
 def test_there_are_no_import_cycles():
-    graph = {name: set(imported_modules(TREES[path])) - {name} for name, path in MODULES.items()}
+    graph = {name: set(imported_modules(parsed(path))) - {name} for name, path in MODULES.items()}
     # A package and its modules import each other, because the package re-exports names.
     graph = {name: {m for m in modules if not m.startswith(f"{name}.")} for name, modules in graph.items()}
     graphlib.TopologicalSorter(graph).prepare()
@@ -119,7 +137,7 @@ def test_there_are_no_import_cycles():
 @pytest.mark.parametrize("library", LIBRARY_USERS)
 def test_library_is_imported_only_where_allowed(library):
     users = {
-        relative(path) for path, tree in TREES.items() if library in {n.split(".")[0] for n in imported_names(tree)}
+        relative(path) for path, tree in trees().items() if library in {n.split(".")[0] for n in imported_names(tree)}
     }
     assert not {path for path in users if not path.startswith(LIBRARY_USERS[library])}
 
@@ -130,14 +148,14 @@ def test_files_have_at_most_400_lines():
 
 
 def public_definitions(path):
-    for node in TREES[path].body:
+    for node in parsed(path).body:
         overloads = any(ast.unparse(decorator) == "overload" for decorator in getattr(node, "decorator_list", ()))
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not overloads:
             yield node
 
 
 def test_modules_and_public_names_have_docstrings():
-    undocumented = [relative(path) for path in FILES if not ast.get_docstring(TREES[path])]
+    undocumented = [relative(path) for path in FILES if not ast.get_docstring(parsed(path))]
     undocumented += [
         f"{relative(path)}: {node.name}"
         for path in FILES
@@ -164,7 +182,7 @@ def test_hyper_parameters_are_keyword_only():
 def test_text_files_are_utf_8_whatever_the_locale():
     """Without an encoding, Python uses that of the locale, which may not be able to write or read a name."""
     unspecified = []
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 reads = node.func.attr == "read_text" and ast.unparse(node.func.value) != "files"
@@ -178,7 +196,7 @@ def test_consoles_are_created_in_one_module():
     """Consoles of `wing_jax.runtime.console` print file names unchanged, without markup."""
     locations = [
         f"{relative(path)}:{node.lineno}"
-        for path, tree in TREES.items()
+        for path, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Console", "rich.print", "rich.console.Console")
     ]
@@ -244,14 +262,14 @@ def find_patches(tree):
 
 
 def test_tests_replace_only_listed_names():
-    patches = {f"{path.name}: {patch}" for path, tree in TESTS.items() for patch in find_patches(tree)}
+    patches = {f"{path.name}: {patch}" for path, tree in trees_of_tests().items() for patch in find_patches(tree)}
     assert patches == PATCHES.keys()
     assert len(PATCHES) <= 20
 
 
 def test_tests_use_no_private_name():
     private = set()
-    for path, tree in TESTS.items():
+    for path, tree in trees_of_tests().items():
         package_names = names_from_package(tree)
         private |= {f"{path.name}: {name}" for name in package_names if name.startswith("_") and not name.endswith("_")}
         private |= {
