@@ -51,6 +51,16 @@ optimizer = {name = "sgd", learning_rate = 1e-3, final_learning_rate = 1e-4, dec
 """
 
 
+@pytest.fixture(autouse=True)
+def restored_registries() -> Iterator[None]:
+    """Remove what a test or its package registered: later tests in this process use all entries."""
+    before = {name: set(registry) for name, registry in REGISTRIES.items()}
+    yield
+    for name, registry in REGISTRIES.items():
+        for entry in set(registry.registered()) - before[name]:
+            registry.remove(entry)
+
+
 @pytest.fixture
 def install(tmp_path, monkeypatch) -> Iterator[Install]:
     """`install(source, name=..., entry_points={group: {name: object}})` installs a package and returns its folder.
@@ -60,7 +70,6 @@ def install(tmp_path, monkeypatch) -> Iterator[Install]:
     the test ends.
     """
     installed: list[str] = []
-    registered: list[tuple[str, str]] = []
 
     def install_package(source: str, *, name: str, entry_points: Mapping[str, Mapping[str, str]]) -> Path:
         site = tmp_path / f"site-{name}"
@@ -76,14 +85,11 @@ def install(tmp_path, monkeypatch) -> Iterator[Install]:
         monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
         importlib.invalidate_caches()
         installed.append(name)
-        registered.extend((group, entry) for group, objects in entry_points.items() for entry in objects)
         return site
 
     yield install_package
     for name in installed:
         sys.modules.pop(name, None)
-    for group, entry in registered:
-        REGISTRIES[group].remove(entry)
 
 
 @pytest.fixture
