@@ -110,17 +110,17 @@ def test_face_crops_that_do_not_fit_are_refused_before_they_are_cut():
     ("arguments", "message"),
     [
         (
-            ("train", "configs/synthetic.py", "--name", "absurd", "--data.train_faces", 10**12),
+            ("train", "synthetic", "--name", "absurd", "--data.train_faces", 10**12),
             "synthetic faces of 192 x 192 pixels: needs",
         ),
-        (("train", "configs/synthetic.py", "--stage1.input_size", 2**20), "input_size=1048576 must be at most 4,096"),
-        (("train", "configs/synthetic.py", "--stage1.batch_size", 8 * 10**9), "a batch of 8,000,000,000 crops of"),
+        (("train", "synthetic", "--stage1.input_size", 2**20), "input_size=1048576 must be at most 4,096"),
+        (("train", "synthetic", "--stage1.batch_size", 8 * 10**9), "a batch of 8,000,000,000 crops of"),
         (
-            ("train", "configs/synthetic.py", "--data.train_faces", 4, "--stage1.model.params.hidden", 10**12),
+            ("train", "synthetic", "--data.train_faces", 4, "--stage1.model.params.hidden", 10**12),
             "the model of stage 1 on 64 pixels: needs",
         ),
         (
-            ("train", "configs/synthetic.py", "--balance.bins", 10**12),
+            ("train", "synthetic", "--balance.bins", 10**12),
             "bins=1000000000000, cap=10: bins must be 1 to 10,000",
         ),
         (("evaluate", "w300", "--data", "synthetic", "--faces", 10**12), "synthetic faces of 192 x 192 pixels: needs"),
@@ -139,8 +139,8 @@ def test_face_crops_that_do_not_fit_are_refused_before_they_are_cut():
         (("data", "check", ".", "--workers", 0), "workers=0 must be between 1 and 256"),
     ],
 )
-def test_absurd_sizes_of_options_are_refused_in_one_line(arguments, message, capsys, pytestconfig, monkeypatch):
-    monkeypatch.chdir(pytestconfig.rootpath)
+def test_absurd_sizes_of_options_are_refused_in_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # without the runs of the demo
     assert message in refusal(capsys, *arguments)
 
 
