@@ -27,8 +27,8 @@ LONG = (
     "test_pseudo_labels.py",
 )  # fmt: skip
 
-# Older code generators of XLA, which compile a training step four times as fast. By version, because XLA aborts the
-# process on an unknown flag.
+# Older code generators of XLA, which compile a training step faster. By version, because XLA aborts the process on an
+# unknown flag.
 FAST_COMPILES = {"0.10.2": "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"}
 
 
@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
         if flags := FAST_COMPILES.get(version("jaxlib")):
             os.environ.setdefault("XLA_FLAGS", flags)
-        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # with more, small matrices are 20 times slower on busy cores
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # more of them wait for each other if both cores are busy
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.02)
     jax.config.update("jax_disable_most_optimizations", True)

@@ -134,8 +134,8 @@ def test_the_table_has_the_models_errors(runner, table3):
     assert list(values) == [method.name for method in METHODS]
     faces = runner.test
     chosen = {loss: multiple(best(tried_rates(runner, loss))) for loss in LOSSES}
-    for number, (method, loss) in enumerate(itertools.product(METHODS, LOSSES)):
-        seed = number * 3 // 2 % 2  # each seed with each loss
+    cases = itertools.product(METHODS, LOSSES)
+    for (method, loss), seed in zip(cases, (0, 1, 1, 0) * 2, strict=True):  # each loss with both seeds
         variant = Variant(loss=runner.recipe.loss(loss), rate=chosen[loss], seed=seed)
         folder = method.name.lower().replace(" + ", "-").replace("/", "")
         localizer = Localizer.load(runner.folder / "measured" / folder / runner.trial(1, variant).label)

@@ -114,7 +114,10 @@ def test_face_crops_that_do_not_fit_are_refused_before_they_are_cut():
             "synthetic faces of 192 x 192 pixels: needs",
         ),
         (("train", "synthetic", "--stage1.input_size", 2**20), "input_size=1048576 must be at most 4,096"),
-        (("train", "synthetic", "--stage1.batch_size", 8 * 10**9), "a batch of 8,000,000,000 crops of"),
+        (  # before the faces are rendered, which would be the other error
+            ("train", "synthetic", "--data.train_faces", 10**12, "--stage1.batch_size", 8 * 10**9),
+            "a batch of 8,000,000,000 crops of",
+        ),
         (
             ("train", "synthetic", "--data.train_faces", 4, "--stage1.model.params.hidden", 10**12),
             "the model of stage 1 on 64 pixels: needs",
