@@ -11,7 +11,7 @@ from pathlib import Path
 from comparison import Baseline, Outcome, run, speeds, spread
 from report import arguments, publish, table
 
-from wing_jax.config import load_config
+from wing_jax.config_files import load_config
 from wing_jax.runtime.allocator import LARGE_PAGES, SETTINGS
 
 ROOT = Path(__file__).parents[1]

@@ -39,7 +39,8 @@ LIMIT = 0.97  # of the first commit's speed; slower rows are listed
 COMMAND = "from wing_jax.cli import main; main()"
 IMPORTS = ("wing_jax", "wing_jax.losses")
 CONFIG = """import dataclasses
-from wing_jax.config import DataConfig, ModelConfig, load_config
+from wing_jax.config import DataConfig, ModelConfig
+from wing_jax.config_files import load_config
 base = load_config({base!r})
 shape = {{"channels": {channels!r}, "hidden": {hidden}}}
 named = "params" in {{field.name for field in dataclasses.fields(ModelConfig)}}

@@ -24,7 +24,8 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from wing_jax.config import Config, load_config  # noqa: E402
+from wing_jax.config import Config  # noqa: E402
+from wing_jax.config_files import load_config  # noqa: E402
 from wing_jax.from_config.recipe import mesh_of, scaled_to_batch, settings_of  # noqa: E402
 from wing_jax.from_config.train import first_setup, training_data  # noqa: E402
 from wing_jax.train.loop import spans  # noqa: E402

@@ -56,7 +56,7 @@ def config_text(options) -> str:
     """Return a config of only the first stage, validated once at its end, so its last checkpoint is its best."""
     data = f"dataclasses.replace(base.data, name='packed', root={options.root!r})" if options.root else "base.data"
     return f"""import dataclasses
-from wing_jax.config import load_config
+from wing_jax.config_files import load_config
 base = load_config({str(Path(options.config).absolute())!r})
 steps, batch = {options.steps}, {options.batch}
 stage = dataclasses.replace(base.stage1, steps=steps, evaluate_every=steps, batch_size=batch)

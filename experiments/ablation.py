@@ -17,12 +17,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from shared import table
+from shared import Results, table
 
-from wing_jax.config import BalanceConfig, Config, LossConfig, load_config
+from wing_jax.config import BalanceConfig, Config, LossConfig
+from wing_jax.config_files import load_config
 from wing_jax.from_config.recipe import mesh_of, settings_of
 from wing_jax.from_config.train import first_setup, second_setup, training_data
-from wing_jax.report.origin import commit, machine
 from wing_jax.runtime import allocator, devices
 from wing_jax.train.data import TrainingData
 from wing_jax.train.setup import train_stage
@@ -145,25 +145,6 @@ def data_of(config: Config) -> TrainingData:
         DATA.clear()
         DATA[key] = training_data(config)
     return DATA[key]
-
-
-class Results:
-    """A file of results by change and seed, each with its command, commit and machine."""
-
-    def __init__(self, path: Path, command: str):
-        self._path, self._command = path, command
-        self._results = json.loads(path.read_text()) if path.exists() else {}
-
-    def __contains__(self, key: tuple[str, int]) -> bool:
-        return str(key[1]) in self._results.get(key[0], {})
-
-    def __getitem__(self, key: tuple[str, int]) -> float:
-        return self._results[key[0]][str(key[1])]["nme"]
-
-    def __setitem__(self, key: tuple[str, int], nme: float) -> None:
-        origin = {"command": self._command, "commit": commit(), "machine": machine()}
-        self._results.setdefault(key[0], {})[str(key[1])] = {"nme": round(nme, 4), **origin}
-        self._path.write_text(json.dumps(self._results, indent=1) + "\n")
 
 
 def rows(nmes: dict[str, list[float]]) -> list[tuple[str, ...]]:

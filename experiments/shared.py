@@ -1,5 +1,6 @@
-"""Import the helpers of benchmarks/ for the scripts in this folder."""
+"""Import the helpers of benchmarks/ for the scripts in this folder, and keep their results in files."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,3 +14,24 @@ from comparison import say as say
 from report import arguments as arguments
 from report import publish as publish
 from report import table as table
+
+from wing_jax.report.origin import commit, machine
+
+
+class Results:
+    """A file of results by change and seed, each with its command, commit and machine."""
+
+    def __init__(self, path: Path, command: str):
+        self._path, self._command = path, command
+        self._results = json.loads(path.read_text()) if path.exists() else {}
+
+    def __contains__(self, key: tuple[str, int]) -> bool:
+        return str(key[1]) in self._results.get(key[0], {})
+
+    def __getitem__(self, key: tuple[str, int]) -> float:
+        return self._results[key[0]][str(key[1])]["nme"]
+
+    def __setitem__(self, key: tuple[str, int], nme: float) -> None:
+        origin = {"command": self._command, "commit": commit(), "machine": machine()}
+        self._results.setdefault(key[0], {})[str(key[1])] = {"nme": round(nme, 4), **origin}
+        self._path.write_text(json.dumps(self._results, indent=1) + "\n")

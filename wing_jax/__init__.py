@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from wing_jax.train.fit import fit as fit
     from wing_jax.train.preview import sample_batch as sample_batch
     from wing_jax.train.spec import StageSpec as StageSpec
+    from wing_jax.train.start import Start as Start
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ PUBLIC = {
     "Localizer": "inference.localizer:Localizer",
     "Scheme": "schemes:Scheme",
     "StageSpec": "train.spec:StageSpec",
+    "Start": "train.start:Start",
     "TrainResult": "train.fit:TrainResult",
     "analysis": "analysis",
     "augment": "augment",

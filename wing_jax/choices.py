@@ -10,6 +10,7 @@ Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]  # of activations
 OutputBias: TypeAlias = Literal["mean_shape", "zero"]  # initial output of a network
 Processes: TypeAlias = Literal["one", "many"]  # processes that train together
 Center: TypeAlias = Literal["box", "shape"]  # of the first stage's crop
+Statistics: TypeAlias = Literal["keep", "renew"]  # of BatchNorm, at the start from a trained model
 Stage2Crops: TypeAlias = Literal["predicted", "annotated"]  # points that the second stage's crops are made from
 Occluded: TypeAlias = Literal["keep", "ignore"]  # what to do with points annotated as occluded
 PictureSize: TypeAlias = Literal["check", "rescale"]  # for a picture whose size differs from its annotation

@@ -1,16 +1,8 @@
 """Configs: frozen, keyword-only dataclasses of plain values. A config file defines one, named `config`."""
 
 import dataclasses
-import functools
-import json
-import re
-import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_origin
-
-import cattrs
-from cattrs.v import format_exception
+from typing import Any, Literal
 
 from wing_jax.choices import (
     LARGEST_INPUT,
@@ -23,14 +15,12 @@ from wing_jax.choices import (
     Precision,
     Reduction,
     Stage2Crops,
+    Statistics,
     Store,
 )
 from wing_jax.errors import InputError
-from wing_jax.runtime import files
 from wing_jax.runtime.parameters import check_above, check_range, freeze_params, hash_with_dicts
-from wing_jax.text import quoted, reason
-
-PARSERS: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
+from wing_jax.text import quoted
 
 LARGEST_BINS = 10_000  # of the pose coefficient
 LARGEST_SEED = 2**32 - 1
@@ -60,6 +50,9 @@ class DataConfig:
     # number of additional copies of each face, warped to the shapes of similar faces (`wing_jax.augment.reshaping`)
     reshaped: int = 0
     copies: int = 1  # how often each face occurs in an epoch, relative to the sets of `Config.extra_data`
+    # landmarks of a set of `Config.extra_data`: "convert": to the scheme of `Config.data`; "own_head": they are learned
+    # by an output of their own, and saved as a second model
+    landmarks: Literal["convert", "own_head"] = "convert"
 
     def __post_init__(self) -> None:
         if not 0 < self.validation < 1:
@@ -124,7 +117,8 @@ class AugmentConfig:
 class ModelConfig:
     """A network: its registered name and parameters, both checked by `wing_jax.models.make_model`."""
 
-    name: str = "plain"  # registered name of the network
+    # registered name of the network; "trained": the network of the trained model that the stage starts from
+    name: str = "plain"
     # For "plain" and "voting": channels, hidden, norm, dropout; for "voting": residual. See the classes for details.
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
     # start of training: "mean_shape": the network predicts the mean shape; "zero": its initial parameters are left
@@ -181,11 +175,28 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """The trained model that a stage starts from, and how its parameters are trained (`wing_jax.Start`)."""
+
+    # name of a pretrained model, folder of a trained one, or ImageNet weights: "efficientnet_lite0", "mobilenet_v2" or
+    # a file (.pth, .safetensors); empty: `Config.start`, or none
+    model: str = ""
+    freeze: tuple[str, ...] = ()  # patterns of parameters that are not trained, such as "ConvBlock_0/*"
+    rates: dict[str, float] = dataclasses.field(default_factory=dict)  # factors of the learning rate, by pattern
+    head_warmup: int = 0  # number of steps in which only the parameters that were not taken unchanged are trained
+    statistics: Statistics = "keep"  # running statistics of BatchNorm: "keep": the trained model's; "renew": new ones
+
+    __hash__ = hash_with_dicts
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage: a network and its training."""
 
-    input_size: int  # side of the crop in pixels
-    margin: float  # side of the crop as a multiple of the face box's larger side (stage 2: of the mean shape's box)
+    input_size: int  # side of the crop in pixels; 0: that of the trained model, for the network "trained"
+    # side of the crop as a multiple of the face box's larger side (stage 2: of the mean shape's box); 0: that of the
+    # trained model which the stage starts from, or 1.2 (stage 2: 1.12)
+    margin: float
     model: ModelConfig
     loss: LossConfig
     augment: AugmentConfig
@@ -194,12 +205,15 @@ class StageConfig:
     steps: int  # number of training steps
     evaluate_every: int  # steps between validations, and between checkpoints
     keep_checkpoints: int = 2  # number of newest checkpoints to keep, in addition to the best
+    start: StartConfig = StartConfig()
     # Center of stage 1's crop: "box": the center of the box; "shape": the mean position of the training faces in their
     # boxes, for boxes that are not centered on the face (with flips, the network would learn the mean of both sides).
     center: Center = "box"
 
     def __post_init__(self) -> None:
-        check_above(self, "input_size", "margin", "batch_size", "steps", "evaluate_every", "keep_checkpoints")
+        check_above(self, "batch_size", "steps", "evaluate_every", "keep_checkpoints")
+        check_above(self, "input_size", zero=self.model.name == "trained")
+        check_above(self, "margin", zero=True)
         if self.input_size > LARGEST_INPUT:
             raise InputError(f"input_size={self.input_size} must be at most {LARGEST_INPUT:,}")
 
@@ -230,7 +244,10 @@ class Config:
     stage1: StageConfig
     stage2: SecondStageConfig | None = None
     balance: BalanceConfig = BalanceConfig()
-    extra_data: tuple[DataConfig, ...] = ()  # additional data sets to train on, converted to the scheme of `data`
+    # trained model that the stages start from: the name of a pretrained one, a folder, or ImageNet weights
+    # (`StartConfig.model`); empty: none
+    start: str = ""
+    extra_data: tuple[DataConfig, ...] = ()  # additional data sets to train on (`DataConfig.landmarks`)
     seed: int = 0  # seed of initialization, shuffling and augmentation
     output: str = "runs"  # folder of all runs
     devices: int = 0  # devices to train on; 0: all
@@ -294,106 +311,3 @@ class SweepConfig(Config):
     """Many training runs of the first stage that differ in a few settings."""
 
     grid: GridConfig = GridConfig()
-
-
-def load_config(path: str | Path) -> Config:
-    """Load the config of a file.
-
-    A .toml or .json file (in upper or lower case) is a table of fields, with a table for each dataclass in it, named as
-    here. It is not executed, so it may come from anywhere. Any other file is executed as Python and must define
-    `config`; load such files only from sources you trust.
-
-    Raises:
-      InputError: the file is missing, fails to run, has an unknown field, or defines no `config`.
-    """
-    path = Path(path)
-    try:
-        source = files.read_text(path, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: cannot read this config: pass the path of a config file (wing-jax config NAME prints one)"
-        ) from error
-    ending = path.suffix.lower()
-    if ending in (".yaml", ".yml"):
-        raise InputError(f"{path}: YAML is not supported: write the same fields as .toml, .json or Python")
-    if ending in PARSERS:
-        try:
-            table = PARSERS[ending](source)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}: {' '.join(str(error).split())[:200]}: correct the file") from error
-        return config_of(table, location=str(path))
-    scope: dict = {"__file__": str(path)}
-    try:
-        exec(compile(source, str(path), "exec"), scope)
-    except Exception as error:
-        raise InputError(f"{path}:{_find_line(error, path)}: {_format_error(error)}") from error
-    if not isinstance(scope.get("config"), Config):
-        raise InputError(f"{path}: defines no `config = Config(...)`: wing-jax config synthetic prints an example")
-    return scope["config"]
-
-
-def config_of(table: Any, *, location: str) -> Config:
-    """Make a config from plain values, the output of `dataclasses.asdict`; with a `grid` it is a SweepConfig.
-
-    Raises:
-      InputError: a field is unknown or missing, or its value is invalid; the message begins with `location`.
-    """
-    if not isinstance(table, dict):
-        raise InputError(f"{location}: expected a table of fields: see wing_jax.config.Config")
-    try:
-        return _converter().structure(table, SweepConfig if "grid" in table else Config)
-    except (cattrs.BaseValidationError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        messages = cattrs.transform_error(error, path="config", format_exception=_format_field_error)
-        raise InputError(f"{location}: {' '.join(messages[0].split())[:400]}") from error
-
-
-def _format_field_error(error: BaseException, expected: Any) -> str:
-    if isinstance(error, AttributeError):
-        return "expected a table of fields"
-    if isinstance(error, ValueError) or "not in literal" in str(error):
-        return str(error).replace("literal typing.Literal", "")
-    return format_exception(error, expected)
-
-
-@functools.cache
-def _converter() -> cattrs.Converter:
-    """Return the converter from plain values to dataclasses. It is strict: "3" is not a number, 1 not a bool."""
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    structure_tuple = converter.get_structure_hook(tuple[int, ...])
-
-    def accept_only(*kinds: type) -> Callable:
-        def hook(value: Any, expected: type) -> Any:
-            if type(value) not in kinds or value in (float("inf"), float("-inf")) or value != value:
-                raise ValueError(f"expected {expected.__name__}, got {value!r:.40}")
-            return expected(value)
-
-        return hook
-
-    def structure_entries(value: Any, expected: Any) -> Any:
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"expected a list, got {quoted(value)}")
-        return structure_tuple(value, expected)
-
-    converter.register_structure_hook_func(lambda kind: get_origin(kind) is tuple, structure_entries)
-    for kind, kinds in ((int, (int,)), (float, (float, int)), (str, (str,)), (bool, (bool,))):
-        converter.register_structure_hook(kind, accept_only(*kinds))
-    return converter
-
-
-def _find_line(error: Exception, path: Path) -> int:
-    if isinstance(error, SyntaxError):
-        return error.lineno or 0
-    line, step = 0, error.__traceback__
-    while step:
-        line = step.tb_lineno if step.tb_frame.f_code.co_filename == str(path) else line
-        step = step.tb_next
-    return line
-
-
-def _format_error(error: Exception) -> str:
-    match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    if not match:
-        return f"{type(error).__name__}: {reason(error, length=300)}"
-    kind, field = match.groups()
-    fields = ", ".join(f.name for f in dataclasses.fields(globals()[kind])) if kind in globals() else "?"
-    return f"{kind} has no field {quoted(field)}: use one of {fields}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from wing_jax.config import load_config
+from wing_jax.config_files import load_config
 from wing_jax.data.load import load_faces
 from wing_jax.export import export, make_crops
 from wing_jax.inference.localizer import Localizer, Stage

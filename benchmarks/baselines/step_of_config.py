@@ -14,7 +14,8 @@ def prepare(settings: dict) -> Ready:
     devices.prepare_xla()
     import jax
 
-    from wing_jax.config import DataConfig, StageConfig, load_config
+    from wing_jax.config import DataConfig, StageConfig
+    from wing_jax.config_files import load_config
     from wing_jax.from_config.recipe import mesh_of, settings_of
     from wing_jax.from_config.train import first_setup, training_data
     from wing_jax.train.setup import make_runner

@@ -8,7 +8,8 @@ import pytest
 from tests.support.dots import CROP, PLACES, dot_near, dotted
 from wing_jax import balance
 from wing_jax.augment.reshaping import reshaped, warp_face
-from wing_jax.config import BalanceConfig, load_config
+from wing_jax.config import BalanceConfig
+from wing_jax.config_files import load_config
 from wing_jax.data.encoded import JpegImages
 from wing_jax.data.face_crops import FaceCrops, crop_faces
 from wing_jax.data.readers.synthetic import synthetic_faces

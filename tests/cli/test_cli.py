@@ -18,7 +18,8 @@ from tests.support.tiny_model import save_random_model
 from wing_jax.cli import main
 from wing_jax.cli.options import parse_config
 from wing_jax.cli.train import evaluation_options
-from wing_jax.config import Config, DataConfig, GridConfig, LossConfig, SweepConfig, load_config
+from wing_jax.config import Config, DataConfig, GridConfig, LossConfig, SweepConfig
+from wing_jax.config_files import load_config
 from wing_jax.data.images import read_image, write_image
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_file import read_pts, write_pts
@@ -165,7 +166,7 @@ def test_another_loss_on_the_command_line_has_its_default_parameters(name, stage
     for words in ([f"--{stage}.loss.name", name], [f"--{stage}.loss.name=l2", f"--{stage}.loss.name={name}"]):
         config = parse_train_config(*words)
         assert getattr(config, stage).loss == LossConfig(name=name, reduction="mean")
-        stage_of(getattr(config, stage))
+        stage_of(getattr(config, stage), 1)
         other_stage = {"stage1": "stage2", "stage2": "stage1"}[stage]
         assert getattr(config, other_stage) == getattr(load_config(CONFIG), other_stage)
 

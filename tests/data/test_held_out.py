@@ -12,7 +12,8 @@ from tests.support.paths import CONFIGS
 from wing_jax import pretrained
 from wing_jax.cli import main
 from wing_jax.cli.evaluate import EvaluateOptions, faces_of
-from wing_jax.config import BalanceConfig, Config, DataConfig, GridConfig, SweepConfig, load_config
+from wing_jax.config import BalanceConfig, Config, DataConfig, GridConfig, SweepConfig
+from wing_jax.config_files import load_config
 from wing_jax.data.held_out import HeldOut
 from wing_jax.data.load import load_faces
 from wing_jax.data.packed import pack

@@ -13,7 +13,8 @@ import pytest
 from tests.support.dots import center_of_dot, picture_of_dots
 from tests.support.writers.aflw_sqlite import write_aflw_sqlite
 from wing_jax.cli import main
-from wing_jax.config import DataConfig, config_of
+from wing_jax.config import DataConfig
+from wing_jax.config_files import config_of
 from wing_jax.data.check import check_split
 from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.images import read_image

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from tests.support.paths import CONFIGS
-from wing_jax.config import Config, DataConfig, GridConfig, LossConfig, SweepConfig, load_config
+from wing_jax.config import Config, DataConfig, GridConfig, LossConfig, SweepConfig
+from wing_jax.config_files import load_config
 from wing_jax.errors import InputError
 from wing_jax.from_config.sweep import sweep
 from wing_jax.from_config.train import record_of, train

@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.writers.mtfl import write_mtfl
 from wing_jax.cli import main
-from wing_jax.config import BalanceConfig, DataConfig, load_config
+from wing_jax.config import BalanceConfig, DataConfig
+from wing_jax.config_files import load_config
 from wing_jax.data.boxes import ShapeInBox, with_boxes
 from wing_jax.data.load import convert_points, load_faces
 from wing_jax.data.packed import pack, read_packed

@@ -18,6 +18,7 @@ from wing_jax.models import (
     CNN7,
     TINY,
     EfficientNetLite0Regressor,
+    MobileNetV2Regressor,
     PlainRegressor,
     ResNet50,
     ResNetTiny,
@@ -187,7 +188,7 @@ def test_tiny_resnet_predicts_and_updates_statistics():
     result, new = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))(variables, images)
     assert result.dtype == jnp.float32
     assert np.isfinite(result).all()
-    old_means, means = (np.asarray(t["batch_stats"]["BatchNorm_0"]["mean"]) for t in (variables, new))
+    old_means, means = (np.asarray(t["batch_stats"]["ConvNorm_0"]["BatchNorm_0"]["mean"]) for t in (variables, new))
     assert (old_means != means).any()
 
 
@@ -215,23 +216,29 @@ def test_efficientnet_lite0_has_the_published_trunk():
     assert count(params) == count_lite0() + 1280 * 136 + 136
 
 
+@pytest.mark.slow
+def test_mobilenet_v2_has_the_published_trunk():
+    params = shapes_of(MobileNetV2Regressor(points=68), 224)["params"]
+    assert count(params) == 3_504_872 - (1280 * 1000 + 1000) + 1280 * 136 + 136  # torchvision's, with another head
+
+
 def flax_lite0(variables, images):
     """Apply the published order of layers by lax only, block by block."""
     params, statistics = variables["params"], variables["batch_stats"]
 
     def layer(x, number, *path, stride=1, groups=1, clipped=True):
         p, s = params, statistics
-        for name in path:
+        for name in (*path, f"ConvNorm_{number}"):
             p, s = p[name], s[name]
-        kernel, p, s = p[f"Conv_{number}"]["kernel"], p[f"BatchNorm_{number}"], s[f"BatchNorm_{number}"]
+        kernel, p, s = p["Conv_0"]["kernel"], p["BatchNorm_0"], s["BatchNorm_0"]
         x = jax.lax.conv_general_dilated(
             x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
         )
         mean, variance, scale, bias = (v[None, None, None] for v in (s["mean"], s["var"], p["scale"], p["bias"]))
-        x = (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
+        x = (x - mean) / jnp.sqrt(variance + 1e-3) * scale + bias
         return jnp.clip(x, 0, 6) if clipped else x
 
-    x = layer(images.astype(jnp.float32) / 255, 0, stride=2)
+    x = layer((images.astype(jnp.float32) - 127) / 128, 0, stride=2)
     halving = {1, 3, 5, 11}  # the first blocks of their levels, which halve the resolution
     shortcuts = {2, 4, 6, 7, 9, 10, 12, 13, 14}
     for block in range(16):
@@ -254,12 +261,13 @@ def test_efficientnet_lite0_matches_the_published_order_of_layers():
     result, expected = (jax.jit(f)(variables, images) for f in (model.apply, flax_lite0))
     assert result.shape == (2, 5, 2)
     assert np.ptp(expected, axis=0).max() > 1e-3  # the picture matters
-    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=5e-5)
 
 
 @pytest.mark.slow
-def test_every_parameter_of_efficientnet_lite0_learns():
-    model, images = EfficientNetLite0Regressor(points=5), pictures(faces=4, size=64)
+@pytest.mark.parametrize("make", [EfficientNetLite0Regressor, MobileNetV2Regressor])
+def test_every_parameter_of_light_networks_learns(make):
+    model, images = make(points=5), pictures(faces=4, size=64)
     variables = random_variables(model, 64)
 
     @jax.jit

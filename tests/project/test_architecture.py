@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     {"types", "text", "values", "errors", "choices", "runtime"},
     {"schemes", "config", "pretrained"},
-    {"losses", "geometry", "procrustes", "balance"},
+    {"losses", "geometry", "procrustes", "balance", "config_files"},
     {"models", "synthetic"},
     {"data"},
     {"augment"},
@@ -37,7 +37,7 @@ LIBRARY_USERS = {  # library: where it may be imported
     "orbax": ("train/checkpoints.py",),
     "tyro": ("cli/",),
     "filelock": ("runtime/locks.py",),
-    "cattrs": ("config.py",),
+    "cattrs": ("config_files.py",),
     "tensorboardX": ("train/logs.py",),
     "matplotlib": ("report/canvas.py",),
     "h5py": ("data/readers/",),
@@ -60,7 +60,8 @@ PATCHES = {  # what tests replace in this package, and why an argument is not en
     "test_tfds_builders.py: builders.WingAflw.read": "tensorflow-datasets creates the builder, without arguments",
     "test_tfds_builders.py: builders.WingCofw.read": "tensorflow-datasets creates the builder, without arguments",
 }
-POSITIONAL_DEFAULTS = {"make_mesh.count", "load_faces.split"}  # the only argument; the second of two common ones
+# the only arguments of their functions; the second of two common ones
+POSITIONAL_DEFAULTS = {"make_mesh.count", "finetune.start", "load_faces.split"}
 
 
 def relative(path):

@@ -31,7 +31,7 @@ def run_page(name: str) -> dict:
     """The names that the page's Python blocks define, run one after the other."""
     names: dict = {}
     for block in BLOCK.findall((DOCS / name).read_text(encoding="utf-8")):
-        small = re.sub(r"steps=\d+", "steps=2, batch_size=4", re.sub(r"count=\d+", "count=24", block))
+        small = re.sub(r"steps=\d+", "steps=2, batch_size=8", re.sub(r"count=\d+", "count=24", block))
         small = small.replace("wj.models.CNN6", "wj.models.TINY, input_size=32").replace(
             "quiet=True", "quiet=True, device_count=1"
         )
@@ -53,6 +53,13 @@ def test_an_augmentation_trains():
     names = run_page("how-to/add-augmentation.md")
     assert names["result"].history
     assert "darken" in AUGMENTATIONS
+
+
+@pytest.mark.slow
+def test_a_training_starts_from_a_trained_model():
+    names = run_page("how-to/start-from-a-model.md")
+    assert names["start"].freeze == ("ConvBlock_0/*",)
+    assert names["result"].history[-1]["step"] == 2
 
 
 def test_a_metric_is_measured():

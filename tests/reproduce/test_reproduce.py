@@ -21,8 +21,8 @@ from wing_jax.config import (
     OptimizerConfig,
     SecondStageConfig,
     StageConfig,
-    load_config,
 )
+from wing_jax.config_files import load_config
 from wing_jax.errors import InputError
 from wing_jax.inference.localizer import Localizer
 from wing_jax.reproduce import METHODS, TARGETS, ExperimentRunner, published, recipe, studies

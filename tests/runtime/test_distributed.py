@@ -20,8 +20,8 @@ from wing_jax.config import (
     ModelConfig,
     OptimizerConfig,
     StageConfig,
-    load_config,
 )
+from wing_jax.config_files import load_config
 from wing_jax.from_config.train import train
 from wing_jax.inference.localizer import Localizer
 

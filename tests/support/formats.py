@@ -16,6 +16,7 @@ from tests.support.writers.merl_rav import write_merl_rav
 from tests.support.writers.mtfl import write_mtfl
 from tests.support.writers.points_folder import write_points_folder
 from tests.support.writers.points_table import write_points_table
+from tests.support.writers.scut import write_scut
 from tests.support.writers.w300 import write_w300
 from tests.support.writers.w300lp import write_w300lp
 from tests.support.writers.w300vw import write_w300vw
@@ -37,7 +38,7 @@ WRITERS: dict[str, Callable] = {
     "w300": write_w300, "w300vw": write_w300vw, "w300lp": write_w300lp, "aflw2000": write_aflw2000,
     "aflw": write_aflw, "aflw_sqlite": write_aflw_sqlite, "wflw": write_wflw, "cofw": write_cofw,
     "cofw68": write_cofw68, "menpo": write_merl_rav, "lapa": write_lapa, "jd": write_jd_landmark,
-    "fgnet": write_fgnet,
+    "fgnet": write_fgnet, "scut": write_scut,
     "mtfl": write_mtfl, "packed": write_packed, "imglab": write_imglab, "coco": write_coco,
     "csv": functools.partial(write_points_table, scheme=IBUG_68), "pts": write_points_folder,
 }  # fmt: skip

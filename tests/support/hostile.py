@@ -24,7 +24,7 @@ from tests.support.formats import ENDINGS, WRITERS, load
 from tests.support.paths import CONFIGS, ROOT
 from tests.support.schemes import TABLE
 from tests.support.writers.videos import write_video
-from wing_jax.config import load_config
+from wing_jax.config_files import load_config
 from wing_jax.data.images import read_image
 from wing_jax.data.tfds.sets import read_tfds
 from wing_jax.errors import InputError

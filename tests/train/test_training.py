@@ -17,7 +17,7 @@ import pytest
 from tests.support.workshop import EVERY, STEPS, finish, furnish, kill_after, logged, start, weights
 from wing_jax.balance import hsm, official_hsm
 from wing_jax.cli import main
-from wing_jax.config import load_config
+from wing_jax.config_files import load_config
 from wing_jax.data.face_crops import crop_faces
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.w300 import read_w300
@@ -388,7 +388,8 @@ def test_faces_stored_as_jpeg_give_nearly_the_same_training(capsys):
 
 def small_config(options):
     from wing_jax.cli.options import parse
-    from wing_jax.config import Config, load_config
+    from wing_jax.config import Config
+    from wing_jax.config_files import load_config
 
     return dataclasses.replace(parse(Config, options, command="train", default=load_config("tiny.py")), stage2=None)
 

@@ -18,7 +18,7 @@ from wing_jax.cli.named_config import read_config
 from wing_jax.cli.options import parse
 from wing_jax.cli.usage import stop_with_usage
 from wing_jax.config import LARGEST_SEED
-from wing_jax.data.boxes import shape_in_box, shape_in_boxes, shape_spread
+from wing_jax.data.boxes import shape_in_boxes, shape_spread
 from wing_jax.data.images import picture_name, write_image
 from wing_jax.data.packed import pack
 from wing_jax.data.picture_sizes import find_size_mismatches
@@ -254,7 +254,7 @@ def _pack(arguments: list[str]) -> None:
     if options.config:
         from wing_jax.from_config.train import packed_size  # slow to import
 
-        size = packed_size(read_config(options.config), shape_in_box(next(iter(splits.values()))))
+        size = packed_size(read_config(options.config), next(iter(splits.values())))
     manifest = pack(
         splits,
         options.output,

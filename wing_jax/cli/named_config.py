@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from wing_jax import presets
-from wing_jax.config import Config, DataConfig, load_config
+from wing_jax.config import Config, DataConfig
+from wing_jax.config_files import load_config
 from wing_jax.data.registry import READERS
 from wing_jax.errors import InputError
 from wing_jax.text import quoted

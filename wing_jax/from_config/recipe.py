@@ -9,7 +9,15 @@ from jax.sharding import Mesh
 
 from wing_jax import balance, losses
 from wing_jax.balance import Balance
-from wing_jax.config import BalanceConfig, Config, LossConfig, ModelConfig, OptimizerConfig, StageConfig
+from wing_jax.config import (
+    BalanceConfig,
+    Config,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    StageConfig,
+    StartConfig,
+)
 from wing_jax.errors import InputError
 from wing_jax.from_config.augment import augmentations_of
 from wing_jax.models import MODELS, make_model
@@ -19,8 +27,10 @@ from wing_jax.train.fit import prepare_devices
 from wing_jax.train.optimizer import learning_rates, make_optimizer
 from wing_jax.train.setup import TrainSettings
 from wing_jax.train.spec import Recipe, StageSpec
+from wing_jax.train.start import Start, trained_network
 from wing_jax.types import Loss
 
+TRAINED = "trained"  # name of the network of the trained model that a stage starts from
 WARMUP_SHARE = 0.05  # least share of warm-up steps when the batch is larger than the schedule's
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 AnyStage = TypeVar("AnyStage", bound=StageConfig)
@@ -34,26 +44,37 @@ def recipe_of(config: Config) -> Recipe:
     """
     config = at_large_batch(config)
     stages = [config.stage1] if config.stage2 is None else [config.stage1, config.stage2]
-    return Recipe(stages=tuple(map(stage_of, stages)), balance=balance_of(config.balance))
+    return Recipe(
+        stages=tuple(stage_of(stage, number, start=config.start) for number, stage in enumerate(stages, 1)),
+        balance=balance_of(config.balance),
+    )
 
 
-def stage_of(stage: StageConfig) -> StageSpec:
-    """Return one stage.
+def stage_of(stage: StageConfig, number: int, *, start: str = "") -> StageSpec:
+    """Return stage `number`; `start` is the trained model that it starts from if it names no other.
 
     Raises:
-      InputError: a name is unknown, or a number is invalid.
+      InputError: a name is unknown, a number is invalid, or the trained model cannot be loaded.
     """
+    trained = start_of(stage.start, model=start)
+    if stage.model.name == TRAINED:
+        if trained is None:
+            raise InputError(f"stage {number}: model.name={quoted(TRAINED)} needs a trained model: pass --start")
+        model, trained_size = trained_network(trained, number)
+    else:
+        model, trained_size = model_of(stage.model), 0
+    input_size = stage.input_size or trained_size
     second_stage_options = {
         name: getattr(stage, name) for name in ("stage2_crops", "crops_per_face") if hasattr(stage, name)
     }
     return StageSpec(
-        model=model_of(stage.model),
-        loss=loss_of(stage.loss, input_size=stage.input_size),
+        model=model,
+        loss=loss_of(stage.loss, input_size=input_size),
         optimizer=optimizer_of(stage.optimizer, steps=stage.steps),
-        input_size=stage.input_size,
+        input_size=input_size,
         steps=stage.steps,
         batch_size=stage.batch_size,
-        margin=stage.margin,
+        margin=stage.margin or None,
         augment=augmentations_of(stage.augment),
         reduction=stage.loss.reduction,
         ema=stage.optimizer.ema,
@@ -62,6 +83,7 @@ def stage_of(stage: StageConfig) -> StageSpec:
         keep_checkpoints=stage.keep_checkpoints,
         precision=stage.model.precision,
         center=stage.center,
+        start=trained,
         **second_stage_options,
     )
 
@@ -105,6 +127,21 @@ def optimizer_of(config: OptimizerConfig, *, steps: int) -> optax.GradientTransf
     return make_optimizer(
         config.name, rates, weight_decay=config.weight_decay, momentum=config.momentum, clip=config.clip
     )
+
+
+def start_of(config: StartConfig, *, model: str = "") -> Start | None:
+    """Return how a stage starts; `model` is the trained model if `config` names no other. None: from none.
+
+    Raises:
+      InputError: a number is invalid, or there is no trained model for the other fields.
+    """
+    model = config.model or model
+    fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name != "model"}
+    if not model:
+        if config != StartConfig():
+            raise InputError("start: the stage starts from no trained model: pass --start, or omit the other fields")
+        return None
+    return Start(model, **fields)
 
 
 def balance_of(config: BalanceConfig) -> Balance | None:

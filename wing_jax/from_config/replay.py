@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from wing_jax.config import Config, config_of
+from wing_jax.config import Config
+from wing_jax.config_files import config_of
 from wing_jax.errors import InputError
 from wing_jax.from_config.recipe import mesh_of, settings_of
 from wing_jax.from_config.train import first_setup, second_setup, training_data

@@ -7,22 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wing_jax.config import Config, DataConfig, SweepConfig, config_of
-from wing_jax.data.boxes import ShapeInBox
+from wing_jax.config import Config, DataConfig, SweepConfig
+from wing_jax.config_files import config_of
+from wing_jax.data.boxes import shape_in_box
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
-from wing_jax.from_config.recipe import recipe_of
+from wing_jax.from_config.recipe import TRAINED, recipe_of
 from wing_jax.inference.stage import Stage
 from wing_jax.losses import LOSSES
 from wing_jax.models import MODELS
 from wing_jax.schemes import SCHEMES
-from wing_jax.train.data import FaceSource, TrainingData, face_crop_sizes, prepare_data
+from wing_jax.train.data import FaceSource, TrainingData, face_crop_sizes, margins_of, prepare_data
 from wing_jax.train.fit import TrainResult, check_batch, fit, setup_first, setup_second
 from wing_jax.train.run_record import RECORD, check_same_values, read_record, unreadable_record, update_free
 from wing_jax.train.setup import StageSetup
-from wing_jax.train.stages import template_for
 
 
 def train(config: Config) -> TrainResult:
@@ -66,7 +66,9 @@ def sources_of(config: Config) -> list[FaceSource]:
     sources = [FaceSource(faces=faces, copies=config.data.copies, reshaped=config.data.reshaped)]
     for data in config.extra_data:
         scheme = faces.scheme.name if faces.scheme.name in SCHEMES else config.data.scheme
-        more = _read_train_faces(data if data.scheme else dataclasses.replace(data, scheme=scheme), config)
+        if not data.scheme and data.landmarks == "convert":
+            data = dataclasses.replace(data, scheme=scheme)
+        more = _read_train_faces(data, config)
         if (data.name, os.path.realpath(data.root)) == (config.data.name, os.path.realpath(config.data.root)):
             more = more.without(set(faces.split(config.data.validation)[1].photos))
         sources.append(FaceSource(faces=more, copies=data.copies, reshaped=data.reshaped))
@@ -107,9 +109,10 @@ def training_data(config: Config) -> TrainingData:
     )
 
 
-def packed_size(config: Config, shape: ShapeInBox) -> int:
-    """Return the size in pixels of the face crops that `config` trains on, for packing faces with the mean `shape`."""
-    return max(face_crop_sizes(recipe_of(config).stages, shape))
+def packed_size(config: Config, faces: FaceSet) -> int:
+    """Return the size in pixels of the face crops that `config` trains on, for packing `faces`."""
+    stages = recipe_of(config).stages
+    return max(face_crop_sizes(stages, margins_of(stages, faces), shape_in_box(faces)))
 
 
 def first_setup(config: Config, data: TrainingData) -> StageSetup:
@@ -122,9 +125,7 @@ def second_setup(config: Config, data: TrainingData, first: Stage | None, mean: 
 
     `first` is the trained first stage, or None for annotated crops; `mean` is that of the first setup.
     """
-    recipe = recipe_of(config)
-    template = template_for(recipe.stages[1], mean)
-    return setup_second(recipe, data, first, template, seed=config.seed, input=config.input)
+    return setup_second(recipe_of(config), data, first, data.template(mean), seed=config.seed, input=config.input)
 
 
 def record_of(config: Config, folder: Path) -> Mapping[str, Any]:
@@ -160,7 +161,8 @@ def with_defaults(config: Config) -> Config:
         entry = LOSSES[loss.name]
         size = entry.reference_size if loss.reference_size is None and entry.rescaled else loss.reference_size
         loss = dataclasses.replace(loss, params={**entry.parameters, **loss.params}, reference_size=size)
-        model = dataclasses.replace(model, params={**MODELS[model.name].parameters, **model.params})
+        if model.name != TRAINED:
+            model = dataclasses.replace(model, params={**MODELS[model.name].parameters, **model.params})
         return dataclasses.replace(stage, loss=loss, model=model)
 
     stage2 = None if config.stage2 is None else complete(config.stage2)

@@ -6,6 +6,8 @@ start training at the mean shape.
 """
 
 from wing_jax.models.efficientnet_lite import EfficientNetLite0Regressor as EfficientNetLite0Regressor
+from wing_jax.models.imagenet import load_imagenet as load_imagenet
+from wing_jax.models.mobilenet_v2 import MobileNetV2Regressor as MobileNetV2Regressor
 from wing_jax.models.plain import CNN6 as CNN6
 from wing_jax.models.plain import CNN7 as CNN7
 from wing_jax.models.plain import TINY as TINY

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-EPSILON = 1e-5  # added to the variance
+EPSILON = 1e-5  # added to the variance by default
 
 
 class BatchNorm(nn.Module):
@@ -24,6 +24,7 @@ class BatchNorm(nn.Module):
     """
 
     momentum: float = 0.9
+    epsilon: float = EPSILON
     dtype: Any = jnp.float32
     axis: str | None = None
     scale_init: nn.initializers.Initializer = nn.initializers.ones
@@ -37,36 +38,40 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         x32 = x.astype(jnp.float32)
         if use_running_average:
-            normalized = _scale_and_shift(x32, scale, bias, mean.value, jax.lax.rsqrt(variance.value + EPSILON))
+            normalized = _scale_and_shift(x32, scale, bias, mean.value, jax.lax.rsqrt(variance.value + self.epsilon))
         else:
             rows = x32.reshape(-1, channels)
             axis = None if self.is_initializing() else self.axis
-            normalized, batch_mean, batch_variance = normalize(rows, scale, bias, axis)
+            normalized, batch_mean, batch_variance = normalize(rows, scale, bias, axis, self.epsilon)
             if not self.is_initializing():
                 mean.value = self.momentum * mean.value + (1 - self.momentum) * batch_mean
                 variance.value = self.momentum * variance.value + (1 - self.momentum) * batch_variance
         return normalized.reshape(x.shape).astype(self.dtype)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def normalize(
-    rows: Float[Array, "n channels"], scale: Float[Array, "channels"], bias: Float[Array, "channels"], axis: str | None
+    rows: Float[Array, "n channels"],
+    scale: Float[Array, "channels"],
+    bias: Float[Array, "channels"],
+    axis: str | None,
+    epsilon: float,
 ) -> tuple[Float[Array, "n channels"], Float[Array, "channels"], Float[Array, "channels"]]:
-    """Return scale * (x - mean) / sqrt(variance + 1e-5) + bias, mean and variance, over the rows of all replicas.
+    """Return scale * (x - mean) / sqrt(variance + epsilon) + bias, mean and variance, over the rows of all replicas.
 
     `axis` is the name of the replicas' axis. Mean and variance are for the running statistics and have no gradient.
     """
-    return _forward(rows, scale, bias, axis)[0]
+    return _forward(rows, scale, bias, axis, epsilon)[0]
 
 
-def _forward(rows: Array, scale: Array, bias: Array, axis: str | None):
+def _forward(rows: Array, scale: Array, bias: Array, axis: str | None, epsilon: float):
     mean = _mean(rows, axis)
     variance = jnp.maximum(_mean(jnp.square(rows), axis) - jnp.square(mean), 0)
-    inverse = jax.lax.rsqrt(variance + EPSILON)
+    inverse = jax.lax.rsqrt(variance + epsilon)
     return (_scale_and_shift(rows, scale, bias, mean, inverse), mean, variance), (rows, scale, mean, inverse)
 
 
-def _backward(axis: str | None, saved: tuple, gradients: tuple) -> tuple[Array, Array, Array]:
+def _backward(axis: str | None, epsilon: float, saved: tuple, gradients: tuple) -> tuple[Array, Array, Array]:
     rows, scale, mean, inverse = saved
     upstream = gradients[0]
     bias_gradient = _sums(upstream)

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from wing_jax.errors import InputError
 from wing_jax.models.batch_norm import BatchNorm
@@ -132,6 +132,18 @@ class PlainRegressor(nn.Module):
         """Change `variables` so that the untrained network predicts `points` (pixels of the crop) for every face."""
         return predict_constant(variables, points)
 
+    @nn.nowrap
+    def select_points(
+        self,
+        variables: dict[str, Any],
+        index: Int[np.ndarray, "selected"],
+        offset: Float[np.ndarray, "selected 2"],
+        *,
+        size: int,
+    ) -> dict[str, Any]:
+        """Change the head so that output i is landmark `index[i]`, moved by `offset[i]` pixels of a crop of `size`."""
+        return select_outputs(variables, index, offset)
+
     def dense(self, x: Array, width: int, start: nn.initializers.Initializer = he_normal) -> Array:
         """Apply a fully connected layer without a bias; on CPUs in float32, because XLA is slow in bfloat16 there."""
         dtype = jnp.float32 if jax.default_backend() == "cpu" else self.dtype
@@ -158,6 +170,17 @@ def predict_constant(variables: dict[str, Any], points: Float[Array | np.ndarray
     bias = jnp.asarray(points, jnp.float32).reshape(-1)
     start = {"kernel": jnp.zeros_like(params["output"]["kernel"]), "bias": bias}
     return {**variables, "params": {**params, "output": start}}
+
+
+def select_outputs(
+    variables: dict[str, Any], index: Int[np.ndarray, "selected"], offset: Float[np.ndarray, "selected 2"]
+) -> dict[str, Any]:
+    """Change the last layer, called "output", so that output i is landmark `index[i]`, moved by `offset[i]` pixels."""
+    params = variables["params"]
+    kernel, bias = (np.asarray(params["output"][name]) for name in ("kernel", "bias"))
+    kernel = kernel.reshape(len(kernel), -1, 2)[:, index].reshape(len(kernel), -1)
+    output = {"kernel": kernel, "bias": (bias.reshape(-1, 2)[index] + offset).reshape(-1)}
+    return {**variables, "params": {**params, "output": output}}
 
 
 def _is_count(value: Any) -> bool:

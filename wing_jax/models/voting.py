@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from wing_jax.errors import InputError
 from wing_jax.geometry import rescale_points
@@ -86,6 +86,31 @@ class VotingRegressor(PlainRegressor):
             y = nn.relu(y + Shift(self.norm, self.dtype, self.axis)(inner, train=train))
         kernel, bias = Votes(self.points, name="votes")(y)
         return combine_votes(y.reshape(y.shape[0], -1, self.hidden), kernel, bias, regressed, size=size)
+
+    @nn.nowrap
+    def select_points(
+        self,
+        variables: dict[str, Any],
+        index: Int[np.ndarray, "selected"],
+        offset: Float[np.ndarray, "selected 2"],
+        *,
+        size: int,
+    ) -> dict[str, Any]:
+        """Change the head so that output i is landmark `index[i]`, moved by `offset[i]` pixels of a crop of `size`.
+
+        The window of a landmark's votes stays where it was, and its votes are moved.
+        """
+        variables = super().select_points(variables, index, np.zeros_like(offset), size=size)
+        kernel, bias = (np.asarray(variables["params"]["votes"][name]) for name in ("kernel", "bias"))
+        kernel, bias = kernel.reshape(len(kernel), 3, -1)[..., index], bias.reshape(3, -1)[..., index]
+        bias = bias + np.concatenate([np.zeros((1, len(index))), offset.T * (self.cells(size) / size)])
+        votes = {"kernel": kernel.reshape(len(kernel), -1), "bias": bias.reshape(-1).astype(np.float32)}
+        return {**variables, "params": {**variables["params"], "votes": votes}}
+
+    @nn.nowrap
+    def cells(self, size: int) -> int:
+        """Return the number of cells per side of a crop of `size` pixels."""
+        return next(size >> level for level in range(1, 1 + len(self.channels)) if size >> level <= CELLS)
 
     def norm_relu(self, x: Array, train: bool) -> Array:
         return nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))

@@ -6,14 +6,18 @@ which you can change and pass to `wing-jax train` as a file.
 """
 
 import ast
+import dataclasses
 from pathlib import Path
+from typing import Any
 
-from wing_jax.config import Config, load_config
+from wing_jax.config import Config
+from wing_jax.config_files import load_config
 from wing_jax.errors import InputError
 from wing_jax.presets.recipes import paper_recipe as paper_recipe
 from wing_jax.presets.recipes import strong_recipe as strong_recipe
 from wing_jax.text import quoted
 from wing_jax.train.spec import Recipe
+from wing_jax.train.start import Start, trained_network
 
 INSTALLED = Path(__file__).parent / "configs"
 CHECKOUT = Path(__file__).parents[2] / "configs"
@@ -148,6 +152,31 @@ def aflw() -> Recipe:
     2
     """
     return recipe("aflw")
+
+
+def finetune(start: Any = "w300") -> Recipe:
+    """Make the recipe that trains the networks of a trained model on your own faces, any number of points.
+
+    Args:
+      start: the trained model: the name of a pretrained one, the folder of your own, a `Localizer`, or a
+        `wing_jax.Start`.
+
+    Returns:
+      The recipe, with as many stages as the trained model.
+
+    Raises:
+      InputError: the trained model cannot be loaded, or `start` has ImageNet weights and no landmark model.
+
+    >>> [stage.input_size for stage in finetune("mtfl").stages]
+    [64, 64]
+    """
+    trained = start if isinstance(start, Start) else Start(start)
+    networks = [trained_network(trained, number) for number in range(1, 1 + len(trained.localizer.stages))]
+    stages = tuple(
+        dataclasses.replace(spec, start=trained, model=network, input_size=size)
+        for spec, (network, size) in zip(recipe("finetune").stages, networks, strict=False)
+    )
+    return Recipe(stages=stages)
 
 
 def mtfl() -> Recipe:

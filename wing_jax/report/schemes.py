@@ -8,12 +8,13 @@ from jaxtyping import Float
 
 from wing_jax.inference.drawing import draw_points
 from wing_jax.report.draw import contact_sheet
-from wing_jax.schemes import AFLW_19, AFLW_21, FGNET_68, IBUG_68, LAPA_106, WFLW_98, Scheme, get_conversion
+from wing_jax.schemes import AFLW_19, AFLW_21, FGNET_68, IBUG_68, LAPA_106, SCUT_86, WFLW_98, Scheme, get_conversion
 from wing_jax.synthetic.appearance import Appearance, Expression, Pose
 from wing_jax.synthetic.render import draw_face
 from wing_jax.types import Image
 
 _INK, _PAPER = (16, 20, 28), (255, 255, 255)
+_FOREHEAD = 1.13  # mean height of the hairline above the temples in SCUT-FBP5500, in halves of the face's width
 Shape: TypeAlias = Float[np.ndarray, "_ 2"]
 
 
@@ -26,7 +27,7 @@ def scheme_picture(scheme: Scheme, *, size: int = 900) -> Image:
     Raises:
       ValueError: `scheme` is not a published scheme.
     """
-    face, points68 = _draw_face(size)
+    face, points68 = _draw_face(size, with_hairline=scheme.name == SCUT_86.name)
     points = scheme_points(scheme, points68)
     picture = draw_points(face, points, color=(0, 114, 178), lines=scheme.lines, radius=size / 260)
     for number, point in enumerate(points):
@@ -36,12 +37,13 @@ def scheme_picture(scheme: Scheme, *, size: int = 900) -> Image:
     return contact_sheet([picture], [f"{scheme.name}: {scheme.points} points"])
 
 
-def _draw_face(size: int) -> tuple[Image, Shape]:
-    """Draw a frontal face and return it with its points.
+def _draw_face(size: int, *, with_hairline: bool) -> tuple[Image, Shape]:
+    """Draw a frontal face and return it with its points; `with_hairline` moves it down, so that the forehead is in.
 
     Its mouth is open so that the lines do not overlap; its colors are pale so that the lines stand out.
     """
-    face = draw_face(Appearance(pose=Pose(scale=0.8), expression=Expression(mouth_open=0.45)), size=size)
+    pose = Pose(scale=0.64, center=(0.0, 0.14)) if with_hairline else Pose(scale=0.8)
+    face = draw_face(Appearance(pose=pose, expression=Expression(mouth_open=0.45)), size=size)
     return cv2.addWeighted(face.image, 0.6, np.full_like(face.image, 255), 0.4, 0), face.points
 
 
@@ -53,6 +55,8 @@ def scheme_points(scheme: Scheme, points: Shape) -> Shape:
         return _lapa(points)
     if scheme.name == FGNET_68.name:
         return _fgnet(points)
+    if scheme.name == SCUT_86.name:
+        return _scut(points)
     if scheme.name == AFLW_21.name:
         points19 = get_conversion(IBUG_68, AFLW_19).points(points)
         offset = (points[1] - points[15]) * 0.06
@@ -130,3 +134,23 @@ def _fgnet(points: Shape) -> Shape:
     nose = np.concatenate([left, points[[31, 33, 35]], right, nostrils])
     mouth = [points[48:60], points[[67, 66, 65, 63, 62, 61]], points[[62, 66]].mean(0, keepdims=True)]
     return np.concatenate([_along(points, tuple(range(17)), 15), *brows, *eyes, nose, *mouth, points[30:31]])
+
+
+def _scut(points: Shape) -> Shape:
+    angles = np.linspace(np.pi, 0, 11, dtype=np.float32)[1:-1, None]
+    middle, half = (points[0] + points[16]) / 2, (points[16] - points[0]) / 2
+    height = np.linalg.norm(half) * np.array([0, -_FOREHEAD], np.float32)
+    forehead = middle + half * np.cos(angles) + height * np.sin(angles)
+    outline = np.concatenate([forehead[4::-1], _along(points, tuple(range(17)), 13), forehead[:4:-1]])
+    below = np.array([0, 0.03 * np.ptp(points[:, 1])], np.float32)
+    left_brow, right_brow = points[21:16:-1], points[26:21:-1]
+    brows = [left_brow, left_brow[::-1] + below, right_brow, right_brow[::-1] + below]
+    eyes = [
+        part
+        for first, high, last, low in ((39, (38, 37), 36, (41, 40)), (45, (44, 43), 42, (47, 46)))
+        for part in (_along(points, (first, *high, last), 5), _along(points, (last, *low, first), 5)[1:4])
+    ]
+    left, right = _nose(points)
+    nose = [_along(left, (0, 1, 2), 5), points[[31, 33, 35]], _along(right, (0, 1, 2), 5)]
+    lower_lip = _along(points, (48, 59, 58, 57, 56, 55, 54), 8)[1:7]
+    return np.concatenate([outline, *brows, *eyes, _pupils(points), *nose, points[54:47:-1], lower_lip])

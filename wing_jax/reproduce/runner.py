@@ -19,13 +19,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from wing_jax.config import LossConfig, SweepConfig, config_of
+from wing_jax.config import LossConfig, SweepConfig
+from wing_jax.config_files import config_of
 from wing_jax.data.face_crops import FaceCrops, crop_faces
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.evaluation import evaluate
 from wing_jax.evaluation.metrics import NORMALIZERS
-from wing_jax.from_config.recipe import loss_of, mesh_of, recipe_of
+from wing_jax.from_config.recipe import loss_of, mesh_of
 from wing_jax.from_config.sweep import train_trials
 from wing_jax.from_config.sweep_runner import Trial
 from wing_jax.from_config.train import first_setup, read_split, second_setup, training_data
@@ -39,7 +40,6 @@ from wing_jax.text import reason
 from wing_jax.train.data import TrainingData
 from wing_jax.train.setup import StageSetup
 from wing_jax.train.spec import Callback
-from wing_jax.train.stages import template_for
 from wing_jax.values import Value
 
 
@@ -158,8 +158,7 @@ class ExperimentRunner:
     @functools.cached_property
     def template(self) -> np.ndarray:
         """The mean shape in the crops of the second stage (of the first stage if there is no second)."""
-        stages = recipe_of(self.recipe.config).stages
-        return self.mean if len(stages) == 1 else template_for(stages[1], self.mean)
+        return self.mean if self.recipe.config.stage2 is None else self.data.template(self.mean)
 
     @functools.cached_property
     def mean(self) -> np.ndarray:

@@ -14,5 +14,6 @@ from wing_jax.schemes.tables import FGNET_68 as FGNET_68
 from wing_jax.schemes.tables import IBUG_68 as IBUG_68
 from wing_jax.schemes.tables import LAPA_106 as LAPA_106
 from wing_jax.schemes.tables import MTFL_5 as MTFL_5
+from wing_jax.schemes.tables import SCUT_86 as SCUT_86
 from wing_jax.schemes.tables import WFLW_98 as WFLW_98
 from wing_jax.schemes.tables import get_scheme as get_scheme

@@ -123,6 +123,10 @@ CONVERSIONS: dict[tuple[str, str], Conversion] = dict((
     ),
     _conversion("fgnet68", "mtfl5", (31, 36, 67, 48, 54), "eye centers: the pupils"),
     _conversion(
+        "scut86", "mtfl5", (58, 59, (63, 66, 69), 79, 73),
+        "eye centers: the pupils; nose tip: the mean of the nose's bottom and sides, as the tip is not annotated",
+    ),
+    _conversion(
         "ibug68", "mtfl5", (_LEFT_EYE, _RIGHT_EYE, 30, 48, 54), "eye centers: the mean of the eye's outline"
     ),
     _conversion("cofw29", "mtfl5", (16, 17, 20, 22, 23), "eye centers: the pupils"),

@@ -207,8 +207,44 @@ FGNET_68 = Scheme(
     about="68 points of FG-NET in its own order, none of 300-W's: Lanitis et al., PAMI 2002",
 )  # fmt: skip
 
+SCUT_86 = Scheme(
+    name="scut86",
+    names=_expand_names(
+        forehead="middle", left_forehead=3, left_temple="", left_jaw=6,
+        chin="", right_jaw="6, 5, 4, 3, 2, 1", right_temple="", right_forehead="3, 2, 1",
+        left_brow="inner top, top 1, top 2, top 3, outer top, outer bottom, bottom 3, bottom 2, bottom 1, inner bottom",
+        right_brow="outer top, top 3, top 2, top 1, inner top, inner bottom, bottom 1, bottom 2, bottom 3, "
+        "outer bottom",
+        left_eye="inner corner, top 1, top 2, top 3, outer corner, bottom 3, bottom 2, bottom 1",
+        right_eye="outer corner, top 3, top 2, top 1, inner corner, bottom 1, bottom 2, bottom 3",
+        left_pupil="", right_pupil="",
+        nose="left bridge 1, left bridge 2, left side 1, left side 2, left wing, left bottom, bottom, "
+        "right bottom, right wing, right side 2, right side 1, right bridge 2, right bridge 1",
+        outer_lip="right corner, top 4, top 3, top middle, top 2, top 1, "
+        "left corner, bottom 1, bottom 2, bottom 3, bottom 4, bottom 5, bottom 6",
+    ),
+    mirrored=(
+        *((1 + i, 21 - i) for i in range(10)),
+        *((22 + i, 36 - i) for i in range(5)), *((27 + i, 41 - i) for i in range(5)),
+        *((42 + i, 54 - i) for i in range(5)), *((47 + i, 57 - i) for i in range(3)), (58, 59),
+        *((60 + i, 72 - i) for i in range(6)),
+        (79, 73), (78, 74), (77, 75), (80, 85), (81, 84), (82, 83),
+    ),
+    left_eye=(58,),
+    right_eye=(59,),
+    left_outer=46,
+    right_outer=50,
+    lines=(
+        _chain(0, 21, 0), _chain(22, 31, 22), _chain(32, 41, 32), _chain(42, 49, 42), _chain(50, 57, 50),
+        _chain(60, 72), _chain(73, 85, 73),
+    ),
+    about="86 points of SCUT-FBP5500, the hairline too: Liang et al., ICPR 2018, "
+    "https://github.com/HCIILAB/SCUT-FBP5500-Database-Release",
+)  # fmt: skip
+
 SCHEMES.update(
-    (scheme.name, scheme) for scheme in (MTFL_5, AFLW_19, AFLW_21, COFW_29, IBUG_68, WFLW_98, LAPA_106, FGNET_68)
+    (scheme.name, scheme)
+    for scheme in (MTFL_5, AFLW_19, AFLW_21, COFW_29, IBUG_68, WFLW_98, LAPA_106, FGNET_68, SCUT_86)
 )
 
 

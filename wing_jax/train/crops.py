@@ -38,9 +38,16 @@ def mean_shape(
     return ((mean + mirrored) / 2).astype(np.float32)
 
 
-def template_of(mean: Float[np.ndarray, "points 2"], *, margin: float) -> Float[np.ndarray, "points 2"]:
-    """Return the mean shape, centered and scaled so that the crop's side is `margin` times its box's larger side."""
-    return geometry.place_shape(mean, center=(0.5, 0.5), side=1 / margin).astype(np.float32)
+def template_of(
+    mean: Float[np.ndarray, "points 2"], *, margin: float, points: int | None = None
+) -> Float[np.ndarray, "points 2"]:
+    """Return the mean shape, centered and scaled so that the crop's side is `margin` times its box's larger side.
+
+    The box is that of the first `points`; None: of all.
+    """
+    first = mean[:points]
+    placed = geometry.place_shape(first, center=(0.5, 0.5), side=1 / margin)
+    return np.asarray(geometry.transform(geometry.fit_similarity(first, placed), mean), np.float32)
 
 
 def points_in_crops(points: Float[np.ndarray, "n points 2"], transforms: Float[np.ndarray, "n 2 3"]) -> np.ndarray:
@@ -59,14 +66,15 @@ def predicted_transforms(
 ) -> Float[np.ndarray, "n 2 3"]:
     """Return the transforms of second-stage crops of `size` pixels from the first stage's points, without augmentation.
 
-    `face_crops` have the first stage's face crop size. The transforms are to pixels of the same face crops at
-    `target_size`.
+    The `template` has the first points of those that the stage predicts, or all of them. `face_crops` have the first
+    stage's face crop size. The transforms are to pixels of the same face crops at `target_size`.
     """
     predict = make_predict(as_network(stage.model))
     transforms = first_transforms(stage, face_crops)
     images = fixed_crops(face_crops, transforms, size=stage.input_size).images
     rows = np.pad(np.arange(len(images)), (0, -len(images) % ROWS), mode="edge").reshape(-1, ROWS)
     in_crop = np.concatenate([np.asarray(predict(stage.variables, images[row])) for row in rows])[: len(images)]
+    in_crop = in_crop[:, : len(template)]
     in_face_crop = np.asarray(geometry.transform(transforms, in_crop))
     return np.asarray(geometry.crop_of_shape(_at_size(in_face_crop, face_crops, target_size), template, size=size))
 
@@ -101,7 +109,8 @@ def augmented_predicted_transforms(
         in_crop = predict(stage.variables, batch.images)
         in_face_crop = np.asarray(geometry.transform(np.asarray(crop_to_image), np.asarray(in_crop)))
         in_face_crop = np.where(np.asarray(mirrored)[:, None, None], in_face_crop[:, flip], in_face_crop)
-        batch_transforms = geometry.crop_of_shape(_at_size(in_face_crop, face_crops, target_size), template, size=size)
+        placed = _at_size(in_face_crop[:, : len(template)], face_crops, target_size)
+        batch_transforms = geometry.crop_of_shape(placed, template, size=size)
         for face, transform in zip(np.asarray(index), batch_transforms, strict=True):
             if filled[face] < crops_per_face:
                 transforms[face, filled[face]] = transform

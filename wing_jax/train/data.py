@@ -1,6 +1,7 @@
 """The data of a training run: the training and validation faces, each cut out of its picture once."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -21,7 +22,17 @@ from wing_jax.inference.stage import Stage
 from wing_jax.schemes import Scheme
 from wing_jax.text import quoted
 from wing_jax.train import crops
+from wing_jax.train.heads import (
+    check_heads,
+    common_points,
+    head_columns,
+    join_schemes,
+    join_sets,
+    list_schemes,
+    select_head,
+)
 from wing_jax.train.spec import StageSpec
+from wing_jax.train.start import starts_from_landmarks, trained_margin
 from wing_jax.values import Value
 
 
@@ -42,21 +53,29 @@ class TrainingData(Value):
     names: tuple[str, ...]  # names of the pictures of `train`
     validation: FaceCrops
     order: Int[np.ndarray, "duplicated"]  # face indices of an epoch, with duplicates
-    scheme: Scheme
+    heads: tuple[Scheme, ...]  # the schemes of the sets; those of the first set come first
     box_convention: str
     shape: ShapeInBox
+    margins: tuple[float, ...]  # of each stage (`StageSpec`)
     face_crop_sizes: tuple[int, ...]  # pixels, of each stage
     data_name: str  # names of all sets
     face_count: int  # faces of all sets, including the validation faces
     held_out: HeldOut  # the photos of `validation`
 
-    def localizer(self, stages: tuple[Stage, ...], template: Float[np.ndarray, "points 2"], *, name: str) -> Localizer:
-        """Return a localizer of the trained `stages`, with the scheme and metadata of this data."""
+    @functools.cached_property
+    def scheme(self) -> Scheme:
+        """The scheme of the network's points: those of all heads."""
+        return join_schemes(self.heads)
+
+    def localizer(
+        self, stages: tuple[Stage, ...], template: Float[np.ndarray, "points 2"], *, name: str, head: int = 0
+    ) -> Localizer:
+        """Return a localizer of the trained `stages` for one of the `heads`, with the metadata of this data."""
         return Localizer(
-            scheme=self.scheme,
+            scheme=self.heads[head],
             box_convention=self.box_convention,
-            stages=stages,
-            template=template,
+            stages=tuple(select_head(stage, self.heads, head) for stage in stages),
+            template=template[head_columns(self.heads, head)],
             metadata=Metadata(
                 name=name,
                 data=self.data_name,
@@ -65,6 +84,10 @@ class TrainingData(Value):
                 held_out=self.held_out,
             ),
         )
+
+    def template(self, mean: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points 2"]:
+        """Convert the mean shape from fractions of the first stage's crop to fractions of the second's."""
+        return crops.template_of(mean, margin=self.margins[1], points=self.heads[0].points)
 
     def unbalanced(self) -> "TrainingData":
         """Return the same data with every face once in an epoch."""
@@ -92,7 +115,7 @@ def prepare_data(
     """Hold out the validation faces and cut all faces out of their pictures, large enough for all `stages`.
 
     Args:
-      sources: the sets to train on, all with the same scheme and box convention.
+      sources: the sets to train on. Those with the same scheme must have the same box convention.
       stages: the stages to train.
       validation: the share of the first set's photos to hold out for validation, or a set of validation faces.
       balance: how often each face appears in an epoch; None: once.
@@ -103,22 +126,24 @@ def prepare_data(
     Raises:
       InputError: the sets do not fit together, there are too few faces, or a picture cannot be read.
     """
-    first, *others = sources
-    faces = first.faces
+    faces, *others = [source.faces for source in sources]
+    heads = list_schemes([faces, *others])
     for other in others:
-        _check_compatible(other.faces, faces)
+        _check_boxes(other, faces)
+    _check_heads(heads, sources, stages)
     if isinstance(validation, FaceSet):
-        _check_compatible(validation, faces)
+        _check_validation(validation, faces)
         train_faces, validation_faces = faces, validation
         rule = held_out or HeldOut(data="", validation=0.0)
     else:
         train_faces, validation_faces = faces.split(validation)
         rule = held_out or HeldOut(data="", validation=validation)
     shape = shape_in_box(faces)
-    sizes = face_crop_sizes(stages, shape)
-    parts = [train_faces, *(other.faces for other in others)]
+    margins = margins_of(stages, faces)
+    sizes = face_crop_sizes(stages, margins, shape)
+    order = _epoch_order([train_faces, *others], balance, copies=[source.copies for source in sources])
+    *parts, validation_faces = join_sets([train_faces, *others, validation_faces], heads)
     face_crops = [crop_faces(part, size=max(sizes), store=store) for part in parts]
-    order = _epoch_order(parts, balance, copies=[source.copies for source in sources])
     names = [[part.picture_name(index) for index in range(len(part))] for part in parts]
     copies = [
         source.reshaped * [f"{name} (reshaped)" for name in part] for part, source in zip(names, sources, strict=True)
@@ -131,9 +156,10 @@ def prepare_data(
         names=tuple(itertools.chain(*names, *copies)),
         validation=crop_faces(validation_faces, size=max(sizes)),
         order=order,
-        scheme=faces.scheme,
+        heads=heads,
         box_convention=faces.box_convention,
         shape=shape,
+        margins=margins,
         face_crop_sizes=tuple(sizes),
         data_name=" + ".join([faces.name, *(part.name for part in parts[1:])]),
         face_count=len(faces) + sum(map(len, parts[1:])),
@@ -141,34 +167,55 @@ def prepare_data(
     )
 
 
-def face_crop_sizes(stages: Sequence[StageSpec], shape: ShapeInBox) -> list[int]:
+def face_crop_sizes(stages: Sequence[StageSpec], margins: Sequence[float], shape: ShapeInBox) -> list[int]:
     """Return the size in pixels of each stage's face crops.
 
     Faces are cropped at the largest of these, which is also the best size for packing.
     """
     sides = (1.0, shape.side)  # the margins are relative to the box, then to the mean shape's box
     return [
-        crops.face_crop_size(input_size=stage.input_size, margin=margin_of(stage, number) * side)
-        for number, (stage, side) in enumerate(zip(stages, sides, strict=False), 1)
+        crops.face_crop_size(input_size=stage.input_size, margin=margin * side)
+        for stage, margin, side in zip(stages, margins, sides, strict=False)
     ]
 
 
-def margin_of(stage: StageSpec, number: int) -> float:
-    """Return the side of the stage's crop, as a multiple of the side of the face box.
+def margins_of(stages: Sequence[StageSpec], faces: FaceSet) -> tuple[float, ...]:
+    """Return the margin of each stage: its own, or that of the trained model it starts from, or the default.
 
-    For the second stage, it is a multiple of the side of the mean shape's box.
+    Raises:
+      InputError: a trained model cannot be loaded or has fewer stages.
     """
-    default = 1.2 if number == 1 else 1.12
-    return default if stage.margin is None else stage.margin
+    defaults = (1.2, 1.12)
+    return tuple(
+        spec.margin or (trained_margin(spec.start, number, faces) if starts_from_landmarks(spec.start) else default)
+        for number, (spec, default) in enumerate(zip(stages, defaults, strict=False), 1)
+    )
 
 
-def _check_compatible(other: FaceSet, faces: FaceSet) -> None:
-    if other.scheme.name != faces.scheme.name:
+def _check_heads(heads: Sequence[Scheme], sources: Sequence[FaceSource], stages: Sequence[StageSpec]) -> None:
+    if len(heads) == 1:
+        return
+    for spec in stages:
+        check_heads(spec.build_model(sum(scheme.points for scheme in heads)))
+    if any(source.reshaped for source in sources):
+        raise InputError("reshaped: works on sets of one scheme only: omit it, or train on sets of one scheme")
+    if any(spec.stage2_crops == "annotated" for spec in stages[1:]):
         raise InputError(
-            f"{other.name} has the scheme {other.scheme.name}, {faces.name} has {faces.scheme.name}: train on one of "
-            "them"
+            'stage2_crops="annotated" works on sets of one scheme only: use "predicted", or train on sets of one scheme'
         )
-    if other.box_convention != faces.box_convention:
+
+
+def _check_validation(validation: FaceSet, faces: FaceSet) -> None:
+    if validation.scheme.name != faces.scheme.name:
+        raise InputError(
+            f"validation: {validation.name} has the scheme {validation.scheme.name}, {faces.name} has "
+            f"{faces.scheme.name}: pass faces with the scheme of the first training set"
+        )
+    _check_boxes(validation, faces)
+
+
+def _check_boxes(other: FaceSet, faces: FaceSet) -> None:
+    if other.scheme.name == faces.scheme.name and other.box_convention != faces.box_convention:
         raise InputError(
             f"{other.name} has boxes by the {quoted(other.box_convention)} convention, {faces.name} by "
             f"{quoted(faces.box_convention)}: choose a rule that works for both, such as boxes='landmarks'"
@@ -182,9 +229,9 @@ def _epoch_order(
     multiples = np.concatenate([np.full(len(part), count) for part, count in zip(parts, copies, strict=True)])
     if balance is None:
         return duplicated_indices(multiples)
-    points, visible = (np.concatenate([getattr(part, name) for part in parts]) for name in ("points", "visible"))
+    points, visible, scheme = common_points(parts)
     try:
-        counts = np.asarray(balance(points, visible, parts[0].scheme.flip))
+        counts = np.asarray(balance(points, visible, scheme.flip))
     except ValueError as error:
         names = " + ".join(part.name for part in parts)
         raise InputError(f"the balancing does not work on {names}: {error}") from error

@@ -21,10 +21,12 @@ from wing_jax.inference.stage import Stage
 from wing_jax.models import cpu_kernel
 from wing_jax.models.networks import as_network, shapes_of
 from wing_jax.runtime import devices, memory
+from wing_jax.runtime.console import make_console, say
 from wing_jax.runtime.parameters import check_choice
 from wing_jax.text import quoted
 from wing_jax.train import stages as setups
 from wing_jax.train.data import FaceSource, TrainingData, prepare_data
+from wing_jax.train.heads import list_schemes
 from wing_jax.train.logs import Row
 from wing_jax.train.run_record import check_same_record, describe, write_record
 from wing_jax.train.setup import StageSetup, TrainSettings, train_stage
@@ -46,6 +48,7 @@ class TrainResult(Value):
       localizer: the model, with the best checkpoint of each stage.
       history: a dict for each logged step: "stage", "step", "loss", "nme" (on the training crops, as a fraction of the
         inter-ocular distance), "faces_per_second", and after each validation "validation_nme" (fraction).
+      heads: after training on sets with different landmarks: the localizers of the other schemes, by their names.
       folder: the folder of the checkpoints, logs and model; None: nothing was written.
       interrupted: True if Ctrl-C ended the training early; the localizer is then the best one up to that point.
 
@@ -58,6 +61,7 @@ class TrainResult(Value):
 
     localizer: Localizer
     history: tuple[Row, ...]
+    heads: Mapping[str, Localizer] = dataclasses.field(default_factory=dict)
     folder: Path | None = None
     interrupted: bool = False
 
@@ -75,6 +79,7 @@ def fit(
     *,
     augment: Sequence[Augmentation] | None = None,
     balance: Balance | None = None,
+    start: Any = None,
     validation: float | FaceSet | None = None,
     folder: str | Path | None = None,
     name: str = "model",
@@ -96,12 +101,15 @@ def fit(
     steps and returns the stages trained so far.
 
     Args:
-      faces: a `FaceSet`, a `FaceSource`, or a list of them. All sets must have the same landmark scheme and box
-        convention.
+      faces: a `FaceSet`, a `FaceSource`, or a list of them. The localizer predicts the landmarks of the first set.
+        A set with other landmarks is learned by a head of its own (`TrainResult.heads`); its boxes are converted to
+        the first set's convention.
       stages: one or two `StageSpec`s, or a `Recipe` (`wing_jax.presets`). The second stage sees crops that the first
         stage's points have centered and turned upright.
       augment: augmentations for the stages without their own; None: the defaults.
       balance: rule for how often each face appears in an epoch, such as `wing_jax.balance.hsm()`; None: the recipe's.
+      start: a trained model for the stages without their own `start`: its name, folder, a `Localizer` or a
+        `wing_jax.Start`. None: nothing is taken from a trained model.
       validation: the fraction of photos to hold out for choosing the best checkpoint, or a `FaceSet` to use instead.
         None: 5%, but at least about eight photos for a small set.
       folder: where to write checkpoints, logs and the model. None: nothing is written.
@@ -140,7 +148,7 @@ def fit(
     check_choice("input", input, Input)
     check_choice("processes", processes, Processes)
     check_choice("store", store, Store)
-    recipe = _recipe(stages, augment, balance)
+    recipe = _recipe(stages, augment, balance, start)
     sources = _sources(faces)
     with devices.default_settings():
         mesh = prepare_devices(device_count, processes=processes, parallel=parallel)
@@ -153,8 +161,9 @@ def fit(
             callbacks=tuple(callbacks),
             quiet=quiet,
         )
+        point_count = sum(scheme.points for scheme in list_schemes([source.faces for source in sources]))
         for number, spec in enumerate(recipe.stages, 1):
-            check_stage(spec, number, sources[0].faces.scheme.points, mesh)
+            check_stage(spec, number, point_count, mesh)
         folder = None if folder is None else Path(folder)
         run_record = describe(recipe, sources, seed=seed) if record is None else record
         with contextlib.ExitStack() as stack:
@@ -193,8 +202,10 @@ def _train(
             setup = setup_first(recipe, data)
             template = setup.mean
         else:
-            template = setups.template_for(recipe.stages[1], template)
+            template = data.template(template)
             setup = setup_second(recipe, data, trained[0], template, seed=settings.seed, input=settings.input)
+        if setup.started is not None and not settings.quiet and devices.is_first_process():
+            _report(f"stage {number} starts from {setup.spec.start.name}", *str(setup.started).split("\n"))
         outcome = train_stage(setup, settings, folder=folder, record=record)
         trained = (*trained, setup.trained(outcome.variables))
         history += [{"stage": number, **row} for row in outcome.history]
@@ -202,10 +213,13 @@ def _train(
         if interrupted:
             break
     assert template is not None
-    localizer = data.localizer(trained, template, name=name)
+    localizer, *others = (data.localizer(trained, template, name=name, head=head) for head in range(len(data.heads)))
+    heads = {other.scheme.name: other for other in others}
     if folder is not None and not interrupted and devices.is_first_process():
         localizer.save(folder / "model")
-    return TrainResult(localizer=localizer, history=tuple(history), folder=folder, interrupted=interrupted)
+        for scheme, other in heads.items():
+            other.save(folder / f"model-{scheme}")
+    return TrainResult(localizer=localizer, heads=heads, history=tuple(history), folder=folder, interrupted=interrupted)
 
 
 def setup_first(recipe: Recipe, data: TrainingData) -> StageSetup:
@@ -227,6 +241,12 @@ def setup_second(
         seed=seed,
         input=input,
     )
+
+
+def _report(*lines: str) -> None:
+    console = make_console()
+    for line in lines:
+        say(console, line)
 
 
 def prepare_devices(count: int, *, processes: Processes = "one", parallel: Parallel = "jit") -> Mesh:
@@ -278,7 +298,7 @@ def check_stage(spec: StageSpec, number: int, points: int, mesh: Mesh) -> None:
     )
 
 
-def _recipe(stages: Any, augment: Sequence[Augmentation] | None, balance: Balance | None) -> Recipe:
+def _recipe(stages: Any, augment: Sequence[Augmentation] | None, balance: Balance | None, start: Any) -> Recipe:
     recipe = stages if isinstance(stages, Recipe) else Recipe(stages=_as_list(stages, StageSpec, "stages"))
     specs = _as_list(recipe.stages, StageSpec, "stages")
     if not 1 <= len(specs) <= 2:
@@ -287,6 +307,8 @@ def _recipe(stages: Any, augment: Sequence[Augmentation] | None, balance: Balanc
         if all(spec.augment is not None for spec in specs):
             raise InputError("augment: every stage has its own augment: omit it, or change the StageSpecs")
         specs = [dataclasses.replace(spec, augment=augment) if spec.augment is None else spec for spec in specs]
+    if start is not None:
+        specs = [dataclasses.replace(spec, start=start) if spec.start is None else spec for spec in specs]
     return Recipe(stages=tuple(specs), balance=recipe.balance if balance is None else balance)
 
 

@@ -25,14 +25,16 @@ from wing_jax.input.on_device import DeviceInput, training_faces
 from wing_jax.input.on_host import HostInput, fixed_crops
 from wing_jax.input.sampling import EpochSampler, TrainingFaces
 from wing_jax.input.tfdata import training_batches
-from wing_jax.models.networks import Network, as_network
+from wing_jax.models.networks import Network, as_network, shapes_of
 from wing_jax.runtime import devices
 from wing_jax.runtime.devices import AXIS
 from wing_jax.schemes import Scheme
+from wing_jax.train.heads import join_schemes
 from wing_jax.train.loop import DivergedError, LoopResult, Schedule, Validate, make_validate, train_network
 from wing_jax.train.replicas import Replicas
 from wing_jax.train.runners import DeviceInputRunner, HostInputRunner, Runner
 from wing_jax.train.spec import Callback, StageSpec, training_model
+from wing_jax.train.start import Started, find_source, match_arrays, train_parts
 from wing_jax.train.state import TrainState, init_state
 from wing_jax.train.steps import Step, make_objective, make_train_step
 from wing_jax.types import Batch
@@ -80,11 +82,16 @@ class StageSetup(Value):
     names: tuple[str, ...]  # names of the faces' pictures
     transforms: Float[np.ndarray, "n crops_per_face 2 3"]
     order: Int[np.ndarray, "duplicated"]  # face indices of an epoch, with duplicates
-    scheme: Scheme
+    heads: tuple[Scheme, ...]  # the schemes of the sets
     mean: Float[np.ndarray, "points 2"]  # the mean shape, in fractions of the crop
     validation: FaceCrops
     validation_transforms: Float[np.ndarray, "m 2 3"]
     center: tuple[float, float] = (0.0, 0.0)
+
+    @functools.cached_property
+    def scheme(self) -> Scheme:
+        """The scheme of the network's points: those of all heads."""
+        return join_schemes(self.heads)
 
     @property
     def eyes(self) -> tuple[int, int]:
@@ -97,11 +104,27 @@ class StageSetup(Value):
 
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
-        """The stage's optimizer with its schedule."""
-        return self.spec.build_optimizer()
+        """The stage's optimizer with its schedule, and with the learning rates of its start."""
+        optimizer = self.spec.build_optimizer()
+        return optimizer if self.started is None else train_parts(optimizer, self.spec.start, self.started)
+
+    @functools.cached_property
+    def started(self) -> Started | None:
+        """The arrays of the trained model that the stage starts from; None if it starts from none.
+
+        Raises:
+          InputError: the trained model cannot be loaded or does not fit, or a pattern matches no parameter.
+        """
+        start = self.spec.start
+        if start is None:
+            return None
+        shapes = shapes_of(self.network(), input_size=self.spec.input_size, points=self.scheme.points)
+        mean = np.asarray(crop_pixels(self.mean, size=self.spec.input_size))
+        source = find_source(start, heads=self.heads, mean=mean, number=self.number)
+        return match_arrays(shapes, source, start, number=self.number)
 
     def state(self, *, seed: int) -> TrainState:
-        """Return the untrained state."""
+        """Return the state before the first step; the parameters that no trained model gives depend on `seed`."""
         size = self.spec.input_size
         return init_state(
             self.network(),
@@ -111,6 +134,7 @@ class StageSetup(Value):
             input_size=size,
             start=np.asarray(crop_pixels(self.mean, size=size)) if self.spec.output_bias == "mean_shape" else None,
             average=self.spec.ema > 0,
+            arrays=None if self.started is None else self.started.arrays,
         )
 
     def objective(self, *, seed: int, axis: str | None = None) -> Callable:

@@ -18,6 +18,7 @@ from wing_jax.runtime import devices
 from wing_jax.runtime.parameters import check_choice
 from wing_jax.text import quoted
 from wing_jax.train.optimizer import default_optimizer
+from wing_jax.train.start import as_start
 from wing_jax.types import Loss
 from wing_jax.values import Value
 
@@ -41,7 +42,8 @@ class StageSpec(Value):
       steps: number of training steps.
       batch_size: faces per step, over all devices.
       margin: side of the crop as a multiple of the larger side of the face box (second stage: of the mean shape's
-        box). None: 1.2 for the first stage, 1.12 for the second.
+        box). None: with `start` from a landmark model, the one that shows faces as large as that model saw them; else
+        1.2 for the first stage, 1.12 for the second.
       augment: augmentations of the crops (`wing_jax.augment`). None: those passed to `fit`, or the defaults.
       reduction: reduction of the loss over a batch: "mean" over all visible coordinates, or
         "sum_over_points_mean_over_batch".
@@ -53,6 +55,8 @@ class StageSpec(Value):
       precision: precision of activations in training, for a linen module with a field `dtype`: "float32", "bfloat16",
         or "auto" (bfloat16 on GPU and TPU). None: the module's own.
       center: center of the first stage's crop: the center of the "box", or the mean position of the "shape" in the box.
+      start: a trained model to start from: its name, its folder, a `Localizer`, ImageNet weights, or a `wing_jax.Start`
+        with any of these. None: the parameters are initialized.
       stage2_crops: source of the second stage's training crops: "predicted" (the first stage's points on
         `crops_per_face` augmentations of each face) or "annotated" (the annotated points).
       crops_per_face: crops per face with stage2_crops="predicted".
@@ -76,6 +80,7 @@ class StageSpec(Value):
     reduction: Reduction = "mean"
     ema: float = 0.999
     output_bias: OutputBias = "mean_shape"
+    start: Any = None  # Start | None, from a name, a path, a Localizer or arrays
     evaluate_every: int = 0
     keep_checkpoints: int = 2
     precision: Precision | None = None
@@ -84,6 +89,7 @@ class StageSpec(Value):
     crops_per_face: int = 8
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "start", as_start(self.start))
         for name in ("input_size", "steps", "batch_size", "keep_checkpoints", "crops_per_face"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:

@@ -12,14 +12,14 @@ from wing_jax.data.face_crops import FaceCrops
 from wing_jax.geometry import crop_fractions, crop_of_box, crop_of_shape
 from wing_jax.inference.stage import Stage
 from wing_jax.train import crops
-from wing_jax.train.data import TrainingData, margin_of
+from wing_jax.train.data import TrainingData
 from wing_jax.train.setup import StageSetup
 from wing_jax.train.spec import StageSpec
 
 
 def first_setup(spec: StageSpec, data: TrainingData, *, augment: Sequence[Augmentation]) -> StageSetup:
     """Return the setup of the first stage, on crops around the boxes. Its `mean` is in fractions of the crop."""
-    data, margin = data.at(data.face_crop_sizes[0]), margin_of(spec, 1)
+    data, margin = data.at(data.face_crop_sizes[0]), data.margins[0]
     center = data.shape.center if spec.center == "shape" else (0.0, 0.0)
     size = spec.input_size
 
@@ -55,18 +55,18 @@ def second_setup(
     first stage predicts. `first`=None is allowed with stage2_crops="annotated" only; then the validation crops also
     come from the annotated points.
     """
-    size = data.face_crop_sizes[1]
+    size, anchors = data.face_crop_sizes[1], template[: data.heads[0].points]
     resized = data.at(size)
 
     def place(face_crops: FaceCrops) -> np.ndarray:
-        return np.asarray(crop_of_shape(face_crops.points, template, size=spec.input_size))
+        return np.asarray(crop_of_shape(face_crops.points[:, : len(anchors)], anchors, size=spec.input_size))
 
     transforms = place(resized.train)[:, None]  # from the annotated points
     if first is None:
         assert spec.stage2_crops == "annotated"
         validation_transforms = place(resized.validation)
     else:
-        crop_options = {"template": template, "size": spec.input_size, "target_size": size}
+        crop_options = {"template": anchors, "size": spec.input_size, "target_size": size}
         small = data.at(first.face_crop_size)
         if spec.stage2_crops == "predicted":
             transforms = crops.augmented_predicted_transforms(
@@ -82,16 +82,11 @@ def second_setup(
         validation_transforms = crops.predicted_transforms(first, small.validation, **crop_options)
     return StageSetup(
         **_common(spec, resized, augment, number=2),
-        margin=margin_of(spec, 2),
+        margin=data.margins[1],
         transforms=transforms,
         mean=template,
         validation_transforms=validation_transforms,
     )
-
-
-def template_for(spec: StageSpec, mean: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points 2"]:
-    """Convert the mean shape from fractions of the first stage's crop to fractions of the second's."""
-    return crops.template_of(mean, margin=margin_of(spec, 2))
 
 
 def _common(spec: StageSpec, data: TrainingData, augment: Sequence[Augmentation], *, number: int) -> dict[str, Any]:
@@ -103,6 +98,6 @@ def _common(spec: StageSpec, data: TrainingData, augment: Sequence[Augmentation]
         "face_crops": data.train,
         "names": data.names,
         "order": data.order,
-        "scheme": data.scheme,
+        "heads": data.heads,
         "validation": data.validation,
     }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.paths import CONFIGS
 from tests.support.writers.coco import write_coco
 from wing_jax.cli import main
-from wing_jax.config import load_config
+from wing_jax.config_files import load_config
 from wing_jax.data.check import check_split
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.coco import read_coco

@@ -20,7 +20,7 @@ import pytest
 from tests.support.formats import WRITERS, load
 from tests.support.hostile import TARGETS, VIDEOS, Files, Target, Watch, corrupt, write_files
 from tests.support.situations import SITUATIONS
-from wing_jax.config import load_config
+from wing_jax.config_files import load_config
 from wing_jax.data import video_frames
 from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
