@@ -288,7 +288,8 @@ class GridConfig:
     params: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     learning_rates: tuple[float, ...] = ()  # initial learning rates; the schedule keeps its shape
     # "vmap": all runs at once; "scan": one after the other within one program; "round_robin": the runs take turns with
-    # one compiled step; "auto": "round_robin" on CPU, elsewhere the faster of the other two, which is measured first.
+    # one compiled step; "auto": on CPU "round_robin" (on one core "scan"), elsewhere the faster of the other two, which
+    # is measured first.
     execution: Literal["auto", "vmap", "scan", "round_robin"] = "auto"
 
     def __post_init__(self) -> None:

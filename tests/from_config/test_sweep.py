@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ from wing_jax.config import (
     SweepConfig,
 )
 from wing_jax.errors import InputError
-from wing_jax.from_config.sweep import sweep, table
+from wing_jax.from_config.sweep import make_sweep_runner, sweep, table
 from wing_jax.from_config.sweep_runner import SweepRunner, loss_forms, traced_params, trials_of
 from wing_jax.from_config.train import first_setup, train, training_data
 from wing_jax.inference.localizer import Localizer
@@ -236,6 +237,17 @@ def test_the_table_has_mean_and_spread_over_the_seeds():
 def test_values_that_a_sweep_does_not_support_are_refused(config, field, value):
     with pytest.raises(InputError, match=f"{field}='{value}' works in wing-jax train only: a sweep needs"):
         sweep(dataclasses.replace(config, **{field: value}))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot pin a process to a core")
+def test_a_process_of_one_core_runs_the_sweep_as_one_program(config, setup, trials):
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        runner = make_sweep_runner(config, setup, trials, devices.make_mesh(1))
+    finally:
+        os.sched_setaffinity(0, cores)
+    assert runner.how == "scan"
 
 
 def test_round_robin_needs_one_device(config):

@@ -18,6 +18,7 @@ from wing_jax.from_config.sweep_runner import SweepRunner, Trial, fastest, trial
 from wing_jax.from_config.train import first_setup, record_of, training_data
 from wing_jax.inference.stage import Stage
 from wing_jax.runtime import devices, termination
+from wing_jax.runtime.processes import available_cores
 from wing_jax.train.checkpoints import Checkpoints
 from wing_jax.train.data import TrainingData
 from wing_jax.train.fit import check_stage
@@ -76,7 +77,11 @@ def _save_models(config: SweepConfig, data: TrainingData, result: "SweepResult",
 
 
 def make_sweep_runner(config: SweepConfig, setup: StageSetup, trials: list[Trial], mesh: Mesh) -> SweepRunner:
-    """Return the runner for the config's `grid.execution`; for "auto" on GPUs and TPUs, the faster way is measured."""
+    """Return the runner for the config's `grid.execution`.
+
+    For "auto" on GPUs and TPUs, the faster way is measured. On CPUs, XLA runs a loop within a program on one core, which
+    is faster if the process has only one.
+    """
 
     def make(how: str) -> SweepRunner:
         stage = config.stage1 if setup.number == 1 else config.stage2
@@ -90,7 +95,7 @@ def make_sweep_runner(config: SweepConfig, setup: StageSetup, trials: list[Trial
     if how != "auto":
         return make(how)
     if jax.default_backend() == "cpu":
-        return make("round_robin" if mesh.size == 1 else "scan")
+        return make("round_robin" if mesh.size == 1 and available_cores() > 1 else "scan")
     seconds = fastest(make)
     return make(min(seconds, key=seconds.__getitem__))
 

@@ -53,6 +53,11 @@ def check_jax() -> None:
     _started = True
 
 
+def available_cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cache_folder() -> Path | None:
     """Return the folder for caches, which may not exist yet: `$XDG_CACHE_HOME/wing_jax` or `~/.cache/wing_jax`.
 
