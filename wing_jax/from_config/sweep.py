@@ -79,8 +79,8 @@ def _save_models(config: SweepConfig, data: TrainingData, result: "SweepResult",
 def make_sweep_runner(config: SweepConfig, setup: StageSetup, trials: list[Trial], mesh: Mesh) -> SweepRunner:
     """Return the runner for the config's `grid.execution`.
 
-    For "auto" on GPUs and TPUs, the faster way is measured. On CPUs, XLA runs a loop within a program on one core, which
-    is faster if the process has only one.
+    For "auto" on GPUs and TPUs, the faster way is measured. On CPUs, XLA runs a loop within a program on one core,
+    which is faster if the process has only one.
     """
 
     def make(how: str) -> SweepRunner:
