@@ -98,10 +98,10 @@ def cache_rendered_faces(request):
 
     render_face = render.render_face
 
-    def render_cached(*, seed: int, index: int, size: int = 256) -> Any:
-        key = seed, index, size
+    def render_cached(*, seed: int, index: int, size: int = 256, landmarks: str = "3d") -> Any:
+        key = seed, index, size, landmarks
         if key not in RENDERED_FACES:
-            RENDERED_FACES[key] = render_face(seed=seed, index=index, size=size)
+            RENDERED_FACES[key] = render_face(seed=seed, index=index, size=size, landmarks=landmarks)
         return RENDERED_FACES[key]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -16,6 +16,7 @@ from wing_jax.cli import main
 from wing_jax.data.boxes import shape_in_box
 from wing_jax.data.images import read_image
 from wing_jax.data.packed import read_packed
+from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.data.readers.w300 import read_w300
 
 
@@ -187,6 +188,22 @@ def test_pack_takes_its_size_from_a_config(capsys, w300):
     assert f"{size} x {size} pixels" in printed
     assert read_packed("sized", "train").picture(0).shape == (size, size, 3)
     assert "cannot read this config" in error_of(capsys, "pack", w300, "other", "--config", "none.py")
+
+
+def test_render_then_load(capsys):
+    words = ("render", "school", "--faces", "3", "--test_faces", "2", "--size", "64", "--quality", "0", "--seed", "4")
+    assert "school: train 3, test 2 faces of 64 x 64 pixels" in output_of(capsys, *words)
+    rendered, packed = synthetic_faces(3, seed=4, size=64, landmarks="2d"), read_packed("school", "train")
+    np.testing.assert_array_equal(packed.visibility, rendered.visibility)
+    np.testing.assert_allclose(packed.angles, rendered.angles)
+    sides = [(faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1)[:, None, None] for faces in (packed, rendered)]
+    packed_points, points = (faces.points - faces.boxes[:, None, :2] for faces in (packed, rendered))
+    np.testing.assert_allclose(packed_points / sides[0], points / sides[1], atol=1e-4)
+    assert read_packed("school", "test").photos != packed.photos
+    assert "school: not empty: pass a new folder" in error_of(capsys, *words)
+    assert "faces=0 must be greater than 0" in error_of(capsys, "render", "none", "--faces", "0")
+    assert "size=8 must be between 32 and 8,192" in error_of(capsys, "render", "none", "--size", "8")
+    assert not Path("none").exists()
 
 
 def test_packed_sets_have_the_splits_that_were_packed(capsys, tmp_path):

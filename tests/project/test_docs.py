@@ -56,6 +56,7 @@ OPTIONS = {
     ("data", "detect"): data.DetectOptions,
     ("data", "label"): data.LabelOptions,
     ("data", "pack"): data.PackOptions,
+    ("data", "render"): data.RenderOptions,
     ("data", "formats"): None,
     ("data", "schemes"): data.SchemesOptions,
 }

@@ -4,8 +4,10 @@ import ast
 import importlib
 import re
 
+import numpy as np
 import pytest
 
+import wing_jax as wj
 from tests.support.paths import ROOT
 from wing_jax import presets
 
@@ -48,6 +50,25 @@ def test_every_change_of_the_ablation_applies_to_the_preset(monkeypatch):
     ablation, config = importlib.import_module("ablation"), presets.load("w300")
     changed = {name: change(config) for name, (_, change) in ablation.CHANGES.items()}
     assert [name for name, other in changed.items() if other == config] == []
+
+
+def test_every_variant_of_the_starts_applies_to_the_preset(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    starts = importlib.import_module("starts")
+    base = starts.make_base(600)
+    assert (base.stage2.steps, base.stage2.evaluate_every, base.data.validation) == (600, 100, 0.2)
+    changed = {name: change(base) for name, (_, change) in starts.VARIANTS.items()}
+    assert [name for name, other in changed.items() if other == base] == [starts.NOTHING]
+    assert len(set(changed.values())) == len(changed)
+
+
+def test_the_differences_of_the_starts_are_paired_by_face(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    starts, faces = importlib.import_module("starts"), wj.load_faces("synthetic", count=3)
+    errors = np.float32([[2, 3, 7], [2.5, 3.5, 7.5]])  # per cent
+    table = starts.rows({starts.NOTHING: [errors[0]], "heads": [errors[1]], "mixed": []}, faces)
+    assert table[0] == ("from nothing", "4.000", "")
+    assert table[1][1:] == ("4.500", "+0.500 (+0.500 to +0.500)")
 
 
 def test_every_script_named_on_a_page_or_in_the_code_exists():

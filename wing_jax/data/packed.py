@@ -67,9 +67,18 @@ def pack(
         )
 
 
-def _pack(splits: Mapping[str, FaceSet], folder: Path, **options: Any) -> dict:
+def check_new(folder: Path) -> None:
+    """Check that `pack` can write to `folder`.
+
+    Raises:
+      InputError: it is a file, or not empty.
+    """
     if folder.exists() and (not folder.is_dir() or files.find_files(folder, "*")):
         raise InputError(f"{folder}: not empty: pass a new folder to pack into")
+
+
+def _pack(splits: Mapping[str, FaceSet], folder: Path, **options: Any) -> dict:
+    check_new(folder)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by an interrupted run
     partial.mkdir(parents=True)

@@ -20,7 +20,11 @@ from wing_jax.evaluation.metrics import METRICS, Metric, as_metric
 from wing_jax.schemes import Conversion, Scheme, get_conversion
 from wing_jax.text import quoted
 
-IN_PROFILES = ("synthetic", "aflw")  # data with full profiles, whose eyes nearly meet: not a length to divide by
+IN_PROFILES = (
+    "synthetic",
+    "synthetic_2d",
+    "aflw",
+)  # data with full profiles, whose eyes nearly meet: not a length to divide by
 # Users' arguments are typed loosely, and checked below with an error of one line.
 AnyLocalizer: TypeAlias = Any  # a `LocalizerLike`
 AnyFaces: TypeAlias = Any  # a `FaceSet`

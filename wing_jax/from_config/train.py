@@ -12,7 +12,7 @@ from wing_jax.config_files import config_of
 from wing_jax.data.boxes import shape_in_box
 from wing_jax.data.face_set import FaceSet
 from wing_jax.data.held_out import HeldOut
-from wing_jax.data.load import load_faces
+from wing_jax.data.load import draws_faces, load_faces
 from wing_jax.errors import InputError
 from wing_jax.from_config.recipe import TRAINED, recipe_of
 from wing_jax.inference.stage import Stage
@@ -88,7 +88,7 @@ def read_split(data: DataConfig, split: str, *, count: int, seed: int = 0) -> Fa
 def held_out_rule(data: DataConfig, *, seed: int) -> HeldOut:
     """Return the rule by which a training run on `data` chooses its validation faces."""
     rule = HeldOut(data=data.name, validation=data.validation, without=tuple(data.exclude))
-    return dataclasses.replace(rule, faces=data.train_faces, seed=seed) if data.name == "synthetic" else rule
+    return dataclasses.replace(rule, faces=data.train_faces, seed=seed) if draws_faces(data.name) else rule
 
 
 def training_data(config: Config) -> TrainingData:

@@ -203,6 +203,18 @@ def own() -> Recipe:
     return recipe("own")
 
 
+def pretrain() -> Recipe:
+    """Make the recipe that trains the networks of `w300` on synthetic faces, as a start for few faces.
+
+    Returns:
+      The recipe.
+
+    >>> len(pretrain().stages)
+    2
+    """
+    return recipe("pretrain")
+
+
 def synthetic() -> Recipe:
     """Make the recipe for synthetic faces, 68 points: both stages in minutes on two CPU cores.
 

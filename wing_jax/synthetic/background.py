@@ -185,24 +185,23 @@ def _draw_lens(picture: Picture, rim: np.ndarray, depth: np.ndarray, sun: bool, 
 
 def draw_occluder(
     picture: Picture, appearance: Appearance, points: Float[np.ndarray, "68 2"], random: np.random.Generator
-) -> Bool[np.ndarray, "68"]:
-    """Draw an object in front of the face; return which points it covers."""
+) -> Bool[np.ndarray, "height width"]:
+    """Draw an object in front of the face with these `points`; return which pixels it covers."""
     painter = {"hand": _hand, "microphone": _microphone, "cup": _cup, "phone": _phone, "strands": _strands}.get(
         appearance.occluder
     )
     no_hair = appearance.hair in ("bald", "buzz") or appearance.hat != "none"
     if painter is None or (appearance.occluder == "strands" and no_hair):
-        return np.zeros(68, bool)
+        return np.zeros(picture.shape[:2], bool)
     size = len(picture)
     layer, cover = picture.copy(), np.zeros((size, size), np.uint8)
     painter(layer, cover, appearance, points, random)
-    cell = np.round(points).astype(int).clip(0, size - 1)
     soft = size / 200 if appearance.occluder == "hand" else size / 500
     layer = cv2.GaussianBlur(layer, (0, 0), soft)
     cover = cv2.GaussianBlur(cover, (0, 0), size / 260)
     alpha = cover[..., None] * np.float32(1 / 255)
     picture[:] = picture + (layer.astype(np.float32) - picture) * alpha
-    return cover[cell[:, 1], cell[:, 0]] > 127
+    return cover > 127
 
 
 def _tube(layer: np.ndarray, cover: np.ndarray, path: np.ndarray, width: Number, color: np.ndarray) -> None:

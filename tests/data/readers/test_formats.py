@@ -21,7 +21,7 @@ INSIDE_A_FILE = {"w300vw", "cofw", "cofw68", "packed"}
 
 
 def test_every_reader_of_files_has_a_writer_here():
-    assert set(READERS) == {"synthetic", *WRITERS, *NAMES}
+    assert set(READERS) == {"synthetic", "synthetic_2d", *WRITERS, *NAMES}
     assert {name for name, reader in READERS.items() if reader.patterns or reader.extensions} == set(WRITERS)
 
 

@@ -12,6 +12,7 @@ from wing_jax.data.images import write_image
 from wing_jax.data.load import find_data, load_faces
 from wing_jax.data.readers.mtfl import POSES, box_of_five_points, read_mtfl
 from wing_jax.data.readers.points_file import read_pts, write_pts
+from wing_jax.data.readers.synthetic import synthetic_faces
 from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.schemes import IBUG_68, MTFL_5
@@ -351,3 +352,21 @@ def test_load_faces_uses_the_published_mtfl_boxes_beside_the_set(mtfl, tmp_path)
 
 def test_the_synthetic_faces_need_a_number():
     assert "needs at least one face, got 0" in refusal(load_faces, "synthetic", "train")
+    assert "needs at least one face, got 0" in refusal(load_faces, "synthetic_2d", "train")
+
+
+def test_synthetic_faces_with_points_along_the_outline():
+    solid, outline = (load_faces(name, "train", count=4, seed=2) for name in ("synthetic", "synthetic_2d"))
+    np.testing.assert_array_equal(outline.pictures, solid.pictures)
+    np.testing.assert_array_equal(outline.points[:, 27:], solid.points[:, 27:])
+    assert np.abs(outline.points - solid.points)[:, :17].max() > 5
+    np.testing.assert_allclose(outline.boxes[:, :2], outline.points.min(1))
+    assert load_faces("synthetic_2d", "test", count=1, seed=2).photos != outline.photos[:1]
+
+
+def test_compressed_synthetic_faces_are_the_same_faces():
+    raw, compressed = (synthetic_faces(3, seed=2, size=96, compress=compress) for compress in (False, True))
+    np.testing.assert_array_equal(compressed.points, raw.points)
+    for index in range(3):
+        difference = np.abs(compressed.picture(index).astype(int) - raw.picture(index))
+        assert difference.mean() < 3
