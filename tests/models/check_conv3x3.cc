@@ -8,24 +8,19 @@
 // numbers have no rounding: there the results must be equal, and among the many equal values the first is chosen.
 // Prints a line a case; ends with 1 if one failed.
 
-#include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <random>
 #include <string>
-#include <thread>
-#include <vector>
 
-#include "conv3x3.h"
+#include "check_threads.h"
+#include "cpu_kernel.h"
 
 namespace {
 
 using wing_jax::Int;
 using wing_jax::Size;
-using Floats = std::vector<float>;
 using Doubles = std::vector<double>;
 using Bytes = std::vector<uint8_t>;
 
@@ -84,19 +79,6 @@ void windows(const Size& s, const Visit& visit) {
 
 // ---- one case -------------------------------------------------------------------------------------------------------
 
-// As `Threads` wants it; the pool is the number of threads.
-void run(void* pool, Int count, void (*body)(const void*, Int), const void* context) {
-  std::atomic<Int> next{0};
-  const auto work = [&] {
-    for (Int part; (part = next++) < count;) body(context, part);
-  };
-  std::vector<std::thread> helpers;
-  const Int threads = std::min(count, *static_cast<const Int*>(pool));
-  while (Int(helpers.size()) + 1 < threads) helpers.emplace_back(work);
-  work();
-  for (auto& helper : helpers) helper.join();
-}
-
 // What a pass writes: as much as it says, filled with what no pass gives.
 struct Result {
   Floats values, bias;
@@ -105,10 +87,6 @@ struct Result {
   explicit Result(Int values, Int bias = 0, Int chosen = 0)
       : values(values, NAN), bias(bias, NAN), chosen(chosen, 255) {}
 };
-
-bool same_bits(const Floats& a, const Floats& b) {
-  return a.empty() || !std::memcmp(a.data(), b.data(), a.size() * sizeof(float));
-}
 
 class Case {
  public:

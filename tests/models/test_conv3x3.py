@@ -15,7 +15,7 @@ from wing_jax.models import cpu_kernel
 from wing_jax.models.conv3x3 import conv3x3, conv_pool
 
 kernel_needed = pytest.mark.skipif(not cpu_kernel.load(), reason=cpu_kernel.status())
-SETS = cpu_kernel.supported() or [pytest.param("on", marks=kernel_needed)]  # test_conv3x3_source.py tests the others
+SETS = cpu_kernel.supported() or [pytest.param("on", marks=kernel_needed)]  # test_kernel_sources.py tests the others
 CNN6 = [(3, 64, 3, 32), (2, 32, 32, 64), (3, 16, 64, 128), (5, 8, 128, 256), (7, 4, 256, 512)]
 CNN7 = [(1, 128, 3, 64), (1, 64, 64, 64), (2, 16, 128, 256), (1, 8, 256, 512), (3, 4, 512, 512)]
 PYRAMID = [(3, 16, 16, 64, 64), (5, 8, 8, 64, 64), (8, 4, 4, 64, 64), (9, 2, 2, 64, 64)]

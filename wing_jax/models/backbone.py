@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from wing_jax.errors import InputError
 from wing_jax.models.batch_norm import BatchNorm
-from wing_jax.models.depthwise import DepthwiseConv, Padding
+from wing_jax.models.convolution import Conv, Padding
+from wing_jax.models.depthwise import DepthwiseConv
 from wing_jax.models.plain import he_normal, predict_constant, select_outputs
 from wing_jax.text import quoted
 
@@ -97,8 +98,7 @@ class ConvNorm(nn.Module):
         if self.channels is None:
             x = DepthwiseConv(self.side, self.stride, padding, self.dtype, name="Conv_0")(x)
         else:
-            options = {"padding": padding, "use_bias": False, "kernel_init": he_normal, "dtype": self.dtype}
-            x = nn.Conv(self.channels, (self.side, self.side), self.stride, **options)(x)
+            x = Conv(self.channels, self.side, self.stride, padding, self.dtype)(x)
         options = {"dtype": self.dtype, "axis": self.axis, "scale_init": self.scale_init}
         norm = BatchNorm(momentum=self.momentum, epsilon=self.epsilon, **options)
         x = norm(x, use_running_average=not train)

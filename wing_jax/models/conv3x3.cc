@@ -13,27 +13,25 @@
 // The division of the work depends only on the shape. Each part writes its own outputs and sums in a fixed order, so
 // results do not depend on the number of threads or their timing.
 
-#include "conv3x3_parts.h"
+#include "cpu_kernel_parts.h"
+#include "cpu_kernel_vectors.h"
 
-#include <cstring>
 #include <utility>
 
 namespace wing_jax {
 namespace {
 
 struct Tiles {
-  Int lanes;      // floats in a register
   Int pairs;      // pairs of neighboring positions that the forward pass computes at once ...
   Int registers;  // ... times registers of outputs for each: the sums, which must leave some registers free
 };
 
 namespace table {
-[[maybe_unused]] constexpr Tiles avx512 = {16, 6, 2},  // 24 sums in 32 registers
-    avx2 = {8, 3, 2},                                  // 12 sums in 16 registers
-    neon = {4, 6, 2};                                  // 24 sums in 32 registers
+[[maybe_unused]] constexpr Tiles avx512 = {6, 2},  // 24 sums in 32 registers
+    avx2 = {3, 2},                                 // 12 sums in 16 registers
+    neon = {6, 2};                                 // 24 sums in 32 registers
 }  // namespace table
 
-constexpr Int kLanes = table::WING_JAX_SET.lanes;
 constexpr Int kPairs = table::WING_JAX_SET.pairs;
 constexpr Int kRegisters = table::WING_JAX_SET.registers;
 constexpr Int kOutputs = kRegisters * kLanes;                // outputs of one forward pass over some positions
@@ -44,30 +42,8 @@ constexpr Int kNear = 42 << 10, kFar = 512 << 10;            // bytes of a tile:
 constexpr Int kManyCells = 64;                               // from which transforming the weights is faster
 constexpr Int kNearCells = 32;                               // cells whose gradients fit the L1 cache
 
-typedef float Vector __attribute__((vector_size(kLanes * sizeof(float))));
-typedef float Loose __attribute__((vector_size(kLanes * sizeof(float)), aligned(sizeof(float)), may_alias));
 typedef int32_t Ints __attribute__((vector_size(kLanes * sizeof(int32_t))));
 typedef uint8_t Small __attribute__((vector_size(kLanes)));
-
-inline Vector spread(float value) { return value - Vector{}; }
-inline Vector load(const float* at) { return *reinterpret_cast<const Vector*>(at); }
-inline Vector load_loose(const float* at) { return *reinterpret_cast<const Loose*>(at); }
-inline void store(float* at, Vector value) { *reinterpret_cast<Vector*>(at) = value; }
-
-// Loads from an array that may end within the register; zeros beyond its end.
-inline Vector load_first(const float* at, Int count) {
-  if (count >= kLanes) return load_loose(at);
-  Vector value = {};
-  if (count > 0) std::memcpy(&value, at, count * sizeof(float));
-  return value;
-}
-
-inline void store_first(float* at, Int count, Vector value) {
-  if (count >= kLanes)
-    *reinterpret_cast<Loose*>(at) = value;
-  else if (count > 0)
-    std::memcpy(at, &value, count * sizeof(float));
-}
 
 template <int half, int... lane>
 inline void exchange(Vector& a, Vector& b, std::integer_sequence<int, lane...>) {

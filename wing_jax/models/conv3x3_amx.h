@@ -6,7 +6,7 @@
 
 #include <cstring>
 
-#include "conv3x3.h"
+#include "cpu_kernel.h"
 
 namespace wing_jax {
 namespace {

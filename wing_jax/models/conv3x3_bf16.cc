@@ -17,7 +17,7 @@
 #include <cstring>
 
 #include "conv3x3_amx.h"
-#include "conv3x3_parts.h"
+#include "cpu_kernel_parts.h"
 
 namespace wing_jax {
 namespace {

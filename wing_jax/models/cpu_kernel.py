@@ -1,4 +1,6 @@
-"""The CPU kernel of 3 x 3 convolutions: an optional library for AVX-512, AVX2 and NEON, and for AMX in bfloat16.
+"""The CPU kernel of convolutions: an optional library for AVX-512, AVX2 and NEON, and for AMX in bfloat16.
+
+It has 3 x 3 convolutions (`conv3x3`), and depthwise ones in float32 (`depthwise`).
 
 `load` searches for the library next to this file, where the wheel for Linux on x86-64 has it, then in the folder
 `kernels` of `wing_jax.runtime.processes.cache_folder` (`~/.cache/wing_jax`). If it is in neither, `load` compiles it
@@ -40,7 +42,8 @@ Setting = Literal["auto", "on", "off"] | Instructions
 SETTINGS = ("auto", "on", "off", *get_args(Instructions))
 SWITCH = "WING_JAX_CPU_KERNEL"
 SHIPPED = cpu_kernel_build.HERE / cpu_kernel_build.LIBRARY  # in the wheels for Linux on x86-64
-PASSES = ("conv", "conv_input", "conv_weights", "conv_pool", "conv_pool_input", "conv_pool_weights")
+BOTH = ("conv", "conv_input", "conv_weights", "conv_pool", "conv_pool_input", "conv_pool_weights")  # precisions
+PASSES = (*BOTH, *(f"{name}_bf16" for name in BOTH), "depthwise_conv", "depthwise_input", "depthwise_weights")
 _switched: ContextVar[Setting | None] = ContextVar("switched", default=None)
 
 
@@ -213,7 +216,7 @@ def _find_or_build(build: bool, cache: Path | None) -> Path:
         raise KernelUnavailableError("there is no cache folder: set XDG_CACHE_HOME to a writable folder")
     compiler = cpu_kernel_build.find_compiler()
     key = cpu_kernel_build.fingerprint(compiler, more=version("jaxlib"))
-    path = cache / "kernels" / f"conv3x3-{key}.so"
+    path = cache / "kernels" / f"kernel-{key}.so"
     if not path.exists():
         if not build:
             raise KernelUnavailableError("not built yet: run `wing-jax devices` or a training run to build it")
@@ -235,7 +238,7 @@ def _register(path: Path) -> _Library:
     sets = tuple(name for name in get_args(Instructions) if name in available)
     if not sets:
         raise KernelUnavailableError("the processor supports none of the kernel's instruction sets")
-    for name in (*PASSES, *(f"{name}_bf16" for name in PASSES)):
+    for name in PASSES:
         function = jax.ffi.pycapsule(getattr(library, f"wing_jax_{name}"))
         jax.ffi.register_ffi_target(f"wing_jax_{name}", function, platform="cpu")
     return _Library(path=path, bfloat16="amx" in available, sets=sets)

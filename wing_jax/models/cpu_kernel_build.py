@@ -1,4 +1,4 @@
-"""Compile the CPU kernel: one object for each instruction set, linked to one library.
+"""Compile the CPU kernel: each source for each instruction set, linked to one library.
 
 Imports only the standard library, because `hatch_build.py` loads this file before wing_jax is installed.
 """
@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LIBRARY = "libconv3x3.cpu.so"  # beside this file in a wheel; two dots, so that Python does not take it for a module
-KERNEL, BFLOAT16, HANDLERS = HERE / "conv3x3.cc", HERE / "conv3x3_bf16.cc", HERE / "conv3x3_ffi.cc"
-SOURCES = (KERNEL, BFLOAT16, HANDLERS, *(HERE / f"conv3x3{part}.h" for part in ("", "_parts", "_amx")))
+LIBRARY = "libkernel.cpu.so"  # beside this file in a wheel; two dots, so that Python does not take it for a module
+FLOAT32, BFLOAT16 = ("conv3x3.cc", "depthwise.cc"), ("conv3x3_bf16.cc",)  # sources by precision
+HANDLERS = "cpu_kernel_ffi.cc"
+HEADERS = ("cpu_kernel.h", "cpu_kernel_parts.h", "cpu_kernel_vectors.h", "conv3x3_amx.h")
+SOURCES = tuple(HERE / name for name in (*FLOAT32, *BFLOAT16, HANDLERS, *HEADERS))
 Sets = dict[str, tuple[str, ...]]
 X86: Sets = {
     "avx512": ("-mavx512f",),
@@ -82,16 +84,19 @@ def build(compiler: Sequence[str], path: Path, *, include: str, link: Sequence[s
     command = (*compiler, *FLAGS, "-c")
     defined = [f"-DWING_JAX_SET_{name.upper()}" for name in sets]
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        objects = {str(Path(folder, f"{name}.o")): (f"-DWING_JAX_SET={name}", *flags) for name, flags in sets.items()}
-        sources = [BFLOAT16 if name == "amx" else KERNEL for name in sets]
-        commands = [
-            [*command, *flags, str(source), "-o", output]
-            for source, (output, flags) in zip(sources, objects.items(), strict=True)
-        ]
-        handlers = str(Path(folder, "handlers.o"))
-        _run(*commands, [*command, *defined, "-isystem", include, str(HANDLERS), "-o", handlers])
+        units = [(HANDLERS, "handlers", (*defined, "-isystem", include))]
+        for name, flags in sets.items():
+            sources = BFLOAT16 if name == "amx" else FLOAT32
+            units += [(source, f"{name}-{source}", (f"-DWING_JAX_SET={name}", *flags)) for source in sources]
+        objects = [str(Path(folder, f"{output}.o")) for _, output, _ in units]
+        _run(
+            *(
+                [*command, *flags, str(HERE / source), "-o", output]
+                for (source, _, flags), output in zip(units, objects, strict=True)
+            )
+        )
         library = Path(folder, path.name)
-        _run([*compiler, "-shared", *objects, handlers, "-o", str(library), *link])
+        _run([*compiler, "-shared", *objects, "-o", str(library), *link])
         os.replace(library, path)
 
 

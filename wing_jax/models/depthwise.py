@@ -18,14 +18,21 @@ The step is compiled in 15 s instead of 7 s (`mobilenet_v2`, 64 pixels).
 """
 
 import functools
-from typing import Any, Literal, TypeAlias
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-Padding: TypeAlias = Literal["SAME"] | int  # as of TensorFlow; or pixels on each side, as of PyTorch
+from wing_jax.models import cpu_kernel
+from wing_jax.models.convolution import Padding
+
+Sides: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # zeros before and after, of rows and of columns
+KERNEL_SIDES = (3, 5)  # of the CPU kernel
 
 
 def depthwise_conv(
@@ -50,7 +57,11 @@ def depthwise_conv(
     >>> depthwise_conv(x, jnp.ones((3, 3, 1, 1)), padding=0).item()
     36.0
     """
-    sides = [_padding(size, kernel.shape[0], stride, padding) for size in x.shape[1:3]]
+    side = kernel.shape[0]
+    sides = _padding(x.shape[1], side, stride, padding), _padding(x.shape[2], side, stride, padding)
+    instructions = cpu_kernel.instructions(dtype=x.dtype) if x.dtype == jnp.float32 and x.size else None
+    if instructions and side in KERNEL_SIDES and max(sides[0] + sides[1]) < side:
+        return _by_kernel(x, kernel[:, :, 0].astype(jnp.float32), _Pass(stride, sides, instructions))
     if backend() == "cpu":
         return sum_of_products(x, kernel, stride, sides)
     return jax.lax.conv_general_dilated(
@@ -68,7 +79,7 @@ def backend() -> str:
     return jax.default_backend()
 
 
-def sum_of_products(x: Array, kernel: Array, stride: int, sides: list[tuple[int, int]]) -> Array:
+def sum_of_products(x: Array, kernel: Array, stride: int, sides: Sides) -> Array:
     """Compute `depthwise_conv` as a sum of shifted products in float32; `sides` are the zeros before and after."""
     padded = jnp.pad(x.astype(jnp.float32), ((0, 0), *sides, (0, 0)))
     side, (batch, height, width, channels) = kernel.shape[0], padded.shape
@@ -81,6 +92,45 @@ def sum_of_products(x: Array, kernel: Array, stride: int, sides: list[tuple[int,
 
     products = (product(row, column) for row in range(side) for column in range(side))
     return functools.reduce(jnp.add, products).astype(x.dtype)
+
+
+class _Pass(NamedTuple):
+    """The options of the CPU kernel."""
+
+    stride: int
+    sides: Sides
+    instructions: str
+
+    def run(self, name: str, shape: Sequence[int], first: Array, second: Array) -> Array:
+        """Return the result, of this shape."""
+        call = jax.ffi.ffi_call(
+            f"wing_jax_{name}", jax.ShapeDtypeStruct(tuple(shape), jnp.float32), vmap_method="sequential"
+        )
+        stride, top, left = map(np.int64, (self.stride, self.sides[0][0], self.sides[1][0]))
+        return call(first, second, stride=stride, top=top, left=left, instructions=self.instructions)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _by_kernel(x: Array, kernel: Array, options: _Pass) -> Array:
+    side, (batch, height, width, channels) = len(kernel), x.shape
+    rows, columns = (
+        (size + sum(zeros) - side) // options.stride + 1
+        for size, zeros in zip((height, width), options.sides, strict=True)
+    )
+    return options.run("depthwise_conv", (batch, rows, columns, channels), x, kernel)
+
+
+def _forward(x: Array, kernel: Array, options: _Pass) -> tuple[Array, tuple[Array, Array]]:
+    return _by_kernel(x, kernel, options), (x, kernel)
+
+
+def _backward(options: _Pass, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    input_gradient = options.run("depthwise_input", x.shape, gradient, kernel)
+    return input_gradient, options.run("depthwise_weights", kernel.shape, x, gradient)
+
+
+_by_kernel.defvjp(_forward, _backward)
 
 
 def _padding(size: int, side: int, stride: int, padding: Padding) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from wing_jax.errors import InputError
 from wing_jax.geometry import rescale_points
-from wing_jax.models.conv3x3 import conv3x3
+from wing_jax.models.convolution import Conv
 from wing_jax.models.plain import PlainRegressor, Shift, he_normal
 from wing_jax.models.registry import register_model
 from wing_jax.text import quoted
@@ -78,11 +78,11 @@ class VotingRegressor(PlainRegressor):
             rows = level.reshape(-1, level.shape[-1])  # for another shape XLA would transpose the kernel's gradient
             y += self.dense(rows, self.hidden).reshape(y.shape)
             y = self.norm_relu(y, train)
-            y = Conv(self.hidden, self.dtype)(y)
+            y = Conv(self.hidden, dtype=self.dtype)(y)
         y = self.norm_relu(y, train)
         for _ in range(self.residual):
-            inner = self.norm_relu(Conv(self.hidden, self.dtype)(y), train)
-            inner = Conv(self.hidden, self.dtype)(inner)
+            inner = self.norm_relu(Conv(self.hidden, dtype=self.dtype)(y), train)
+            inner = Conv(self.hidden, dtype=self.dtype)(inner)
             y = nn.relu(y + Shift(self.norm, self.dtype, self.axis)(inner, train=train))
         kernel, bias = Votes(self.points, name="votes")(y)
         return combine_votes(y.reshape(y.shape[0], -1, self.hidden), kernel, bias, regressed, size=size)
@@ -114,18 +114,6 @@ class VotingRegressor(PlainRegressor):
 
     def norm_relu(self, x: Array, train: bool) -> Array:
         return nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))
-
-
-class Conv(nn.Module):
-    """3 x 3 convolution without a bias, with the parameters of `nn.Conv`."""
-
-    channels: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = x.astype(self.dtype)
-        return conv3x3(x, self.param("kernel", he_normal, (3, 3, x.shape[-1], self.channels), jnp.float32))
 
 
 class Votes(nn.Module):

@@ -1,4 +1,4 @@
-"""The source of the CPU kernel, compiled alone for each instruction set and compiler, against plain loops."""
+"""The sources of the CPU kernel, each compiled alone for each instruction set and compiler, against plain loops."""
 
 import os
 import platform
@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.paths import ROOT
 
-SOURCES = ROOT / "wing_jax/models/conv3x3.cc", ROOT / "tests/models/check_conv3x3.cc"
+MODELS, CHECKS = ROOT / "wing_jax/models", ROOT / "tests/models"
+SOURCES = ("conv3x3", "depthwise")
 FLAGS = ("-std=c++17", "-DNDEBUG", "-ffp-contract=fast", "-pthread", "-Wall", "-Wextra", "-Werror")
 SETS = {"avx512": {"avx512f"}, "avx2": {"avx2", "fma"}, "neon": set()}  # the best first, with its flags
 ARM = platform.machine() in ("aarch64", "arm64")
@@ -20,11 +21,17 @@ SUPPORTED = [name for name, flags in SETS.items() if flags <= PROCESSOR and (nam
 DIRTY = {"MALLOC_PERTURB_": "128"}  # glibc fills new memory with huge numbers, to find reads of uninitialized memory
 
 
-def check(folder, compiler, instructions, *flags, most, emulator=()):
+@pytest.fixture(params=SOURCES)
+def source(request):
+    return request.param
+
+
+def check(folder, source, compiler, instructions, *flags, most, emulator=()):
     """Compile for `instructions` and run the cases with up to `most` million products."""
-    program = folder / "check_conv3x3"
+    program = folder / "check"
     flags = *FLAGS, f"-DWING_JAX_SET={instructions}", *(f"-m{flag}" for flag in sorted(SETS[instructions])), *flags
-    subprocess.run([compiler, *flags, "-I", SOURCES[0].parent, *SOURCES, "-o", program], check=True)
+    files = MODELS / f"{source}.cc", CHECKS / f"check_{source}.cc"
+    subprocess.run([compiler, *flags, "-I", MODELS, *files, "-o", program], check=True)
     process = subprocess.run([*emulator, program, str(most)], capture_output=True, text=True, env=os.environ | DIRTY)
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout.count("right") > 60
@@ -38,21 +45,21 @@ def need(*programs, packages):
 @pytest.mark.slow
 @pytest.mark.parametrize("instructions", SETS)
 @pytest.mark.parametrize(("compiler", "most"), [("g++", 40), ("clang++", 1)])
-def test_passes_equal_plain_loops(tmp_path, compiler, most, instructions):
+def test_passes_equal_plain_loops(tmp_path, source, compiler, most, instructions):
     need(compiler, packages=compiler.replace("clang++", "clang"))
     if instructions not in SUPPORTED:
         pytest.skip(f"this processor ({platform.machine()}) has no {instructions}")
-    check(tmp_path, compiler, instructions, "-O3", most=most)
+    check(tmp_path, source, compiler, instructions, "-O3", most=most)
 
 
 @pytest.mark.skipif(ARM, reason="on an Arm processor the test above runs it without an emulator")
-def test_passes_equal_plain_loops_on_an_emulated_arm(tmp_path):
+def test_passes_equal_plain_loops_on_an_emulated_arm(tmp_path, source):
     need("aarch64-linux-gnu-g++", "qemu-aarch64", packages="g++-aarch64-linux-gnu qemu-user")
-    check(tmp_path, "aarch64-linux-gnu-g++", "neon", "-O3", "-static", most=1, emulator=["qemu-aarch64"])
+    check(tmp_path, source, "aarch64-linux-gnu-g++", "neon", "-O3", "-static", most=1, emulator=["qemu-aarch64"])
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SUPPORTED, reason="this processor has none of the instruction sets")
-def test_passes_stay_within_their_arrays(tmp_path):
+def test_passes_stay_within_their_arrays(tmp_path, source):
     need("g++", packages="g++")
-    check(tmp_path, "g++", SUPPORTED[0], "-O1", "-g", "-fsanitize=address", most=1)
+    check(tmp_path, source, "g++", SUPPORTED[0], "-O1", "-g", "-fsanitize=address", most=1)

@@ -1,5 +1,5 @@
 // The handlers that XLA calls, and the selection of the instruction set. This file is compiled for the baseline of the
-// architecture; the arithmetic is in conv3x3.cc, once per instruction set, and in conv3x3_bf16.cc.
+// architecture; the arithmetic is in conv3x3.cc and depthwise.cc, once per instruction set, and in conv3x3_bf16.cc.
 
 #ifdef WING_JAX_SET_AMX
 #include <sys/syscall.h>
@@ -12,7 +12,7 @@
 #include <string_view>
 #include <thread>
 
-#include "conv3x3.h"
+#include "cpu_kernel.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -31,6 +31,7 @@ struct Set {
   bool (*supported)();
   const PassesOf<F>* floats;
   const PassesOf<H>* halves;
+  const depthwise::Passes* depthwise;
 };
 
 #ifdef WING_JAX_SET_AMX
@@ -45,30 +46,34 @@ bool tiles_allowed() {
 // Best first.
 constexpr Set kSets[] = {
 #ifdef WING_JAX_SET_AVX512
-    {"avx512", [] { return bool(__builtin_cpu_supports("avx512f")); }, &avx512, nullptr},
+    {"avx512", [] { return bool(__builtin_cpu_supports("avx512f")); }, &avx512, nullptr, &depthwise::avx512},
 #endif
 #ifdef WING_JAX_SET_AVX2
-    {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }, &avx2, nullptr},
+    {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }, &avx2, nullptr,
+     &depthwise::avx2},
 #endif
 #ifdef WING_JAX_SET_NEON
-    {"neon", [] { return true; }, &neon, nullptr},  // every 64-bit Arm processor has it
+    {"neon", [] { return true; }, &neon, nullptr, &depthwise::neon},  // every 64-bit Arm processor has it
 #endif
 #ifdef WING_JAX_SET_AMX
-    {"amx", tiles_allowed, nullptr, &amx},
+    {"amx", tiles_allowed, nullptr, &amx, nullptr},
 #endif
 };
 
-// Returns the functions of a set, or null if this processor does not support them.
+// Returns the set of this name, or one without functions if this processor does not support it.
+const Set& find_set(std::string_view name) {
+  static constexpr Set none = {};
+  for (const Set& set : kSets)
+    if (set.name == name && set.supported()) return set;
+  return none;
+}
+
 template <ffi::DataType type>
 const PassesOf<type>* find(std::string_view name) {
-  for (const Set& set : kSets)
-    if (set.name == name && set.supported()) {
-      if constexpr (type == H)
-        return set.halves;
-      else
-        return set.floats;
-    }
-  return nullptr;
+  if constexpr (type == H)
+    return find_set(name).halves;
+  else
+    return find_set(name).floats;
 }
 
 ffi::Error absent(std::string_view name) {
@@ -161,6 +166,39 @@ ffi::Error conv_pool_weights(ffi::ThreadPool pool, ffi::Buffer<type> x, ffi::Buf
   return ffi::Error::Success();
 }
 
+// The attributes of a depthwise convolution of `x`, whose results are `y`.
+depthwise::Size size_of(const Floats& x, const Floats& y, Int side, Int stride, Int top, Int left) {
+  const auto from = x.dimensions(), to = y.dimensions();
+  return {from[0], from[1], from[2], from[3], to[1], to[2], side, stride, top, left};
+}
+
+ffi::Error depthwise_conv(ffi::ThreadPool pool, Floats x, Floats weights, ffi::Result<Floats> y, Int stride, Int top,
+                          Int left, std::string_view instructions) {
+  const auto* passes = find_set(instructions).depthwise;
+  if (!passes) return absent(instructions);
+  const auto size = size_of(x, *y, weights.dimensions()[0], stride, top, left);
+  passes->conv({&pool, run}, size, x.typed_data(), weights.typed_data(), y->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error depthwise_input(ffi::ThreadPool pool, Floats gradient, Floats weights, ffi::Result<Floats> result,
+                           Int stride, Int top, Int left, std::string_view instructions) {
+  const auto* passes = find_set(instructions).depthwise;
+  if (!passes) return absent(instructions);
+  const auto size = size_of(*result, gradient, weights.dimensions()[0], stride, top, left);
+  passes->conv_input({&pool, run}, size, gradient.typed_data(), weights.typed_data(), result->typed_data());
+  return ffi::Error::Success();
+}
+
+ffi::Error depthwise_weights(ffi::ThreadPool pool, Floats x, Floats gradient, ffi::Result<Floats> result, Int stride,
+                             Int top, Int left, std::string_view instructions) {
+  const auto* passes = find_set(instructions).depthwise;
+  if (!passes) return absent(instructions);
+  const auto size = size_of(x, gradient, result->dimensions()[0], stride, top, left);
+  passes->conv_weights({&pool, run}, size, x.typed_data(), gradient.typed_data(), result->typed_data());
+  return ffi::Error::Success();
+}
+
 }  // namespace
 }  // namespace wing_jax
 
@@ -196,3 +234,16 @@ WING_JAX_HANDLERS(conv_weights, WING_JAX_CONV_WEIGHTS);
 WING_JAX_HANDLERS(conv_pool, WING_JAX_CONV_POOL);
 WING_JAX_HANDLERS(conv_pool_input, WING_JAX_CONV_POOL_INPUT);
 WING_JAX_HANDLERS(conv_pool_weights, WING_JAX_CONV_POOL_WEIGHTS);
+
+#define WING_JAX_DEPTHWISE(name)                                            \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(wing_jax_##name, wing_jax::name,            \
+                                WING_JAX_BIND.Arg<Floats>()                 \
+                                    .Arg<Floats>()                          \
+                                    .Ret<Floats>()                          \
+                                    .Attr<wing_jax::Int>("stride")          \
+                                    .Attr<wing_jax::Int>("top")             \
+                                    .Attr<wing_jax::Int>("left")            \
+                                    .Attr<std::string_view>("instructions"))
+WING_JAX_DEPTHWISE(depthwise_conv);
+WING_JAX_DEPTHWISE(depthwise_input);
+WING_JAX_DEPTHWISE(depthwise_weights);

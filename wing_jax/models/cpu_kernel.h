@@ -1,4 +1,4 @@
-// The interface of the object of each instruction set to conv3x3_ffi.cc. It uses only plain types: the objects are
+// The interface of the object of each instruction set to cpu_kernel_ffi.cc. It uses only plain types: the objects are
 // compiled with different flags, and a library function that both compiled could be linked from either.
 
 #pragma once
@@ -37,5 +37,23 @@ struct Passes {
 
 extern const Passes<float> avx512, avx2, neon;
 extern const Passes<Half> amx;
+
+namespace depthwise {
+
+// `rows` and `columns` are those of the outputs; the output at row y depends on the input rows from y * stride - top on.
+struct Size {
+  Int images, height, width, channels, rows, columns, side, stride, top, left;
+};
+
+// Weights are [side, side, channels], where the side is 3 or 5; `top` and `left` are below it.
+struct Passes {
+  void (*conv)(const Threads&, const Size&, const float* x, const float* weights, float* y);
+  void (*conv_input)(const Threads&, const Size&, const float* gradient, const float* weights, float* result);
+  void (*conv_weights)(const Threads&, const Size&, const float* x, const float* gradient, float* result);
+};
+
+extern const Passes avx512, avx2, neon;
+
+}  // namespace depthwise
 
 }  // namespace wing_jax
