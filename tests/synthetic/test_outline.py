@@ -103,6 +103,16 @@ def test_an_occluder_covers_points_of_the_outline():
     assert not masked.covered[[0, 16]].any()
 
 
+@pytest.mark.parametrize("landmarks", ["3d", "2d"])
+def test_the_covered_points_are_those_where_an_object_is_drawn(landmarks):
+    plain = draw(landmarks, yaw=20.0)
+    cup = draw(landmarks, appearance=dataclasses.replace(BARE, occluder="cup"), yaw=20.0)
+    column, row = np.round(plain.points).astype(int).T
+    change = np.abs(cup.image.astype(float) - plain.image).mean(-1)[row, column]
+    assert 5 < cup.covered.sum() < 40
+    assert np.median(change[cup.covered]) > 5 * np.median(change[~cup.covered])
+
+
 def test_another_kind_of_landmarks_is_refused(unchecked):
     with pytest.raises(InputError, match="landmarks='4d' must be one of '3d', '2d'"):
         draw_face(BARE, size=64, landmarks="4d")

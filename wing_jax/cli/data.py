@@ -106,7 +106,7 @@ class RenderOptions:
     """Render synthetic faces with the 68 points of 300-W, and store them in the folder OUTPUT like `data pack`."""
 
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]  # a new folder
-    faces: int = 20_000  # number of faces of the split "train"; two cores render about 15 in a second
+    faces: int = 20_000  # number of faces of the split "train"
     test_faces: int = 500  # number of faces of the split "test"
     landmarks: Landmarks = "2d"  # points of the jaw: 2d: along the visible outline, as in 300-W; 3d: fixed points
     size: int = 256  # side of the pictures in pixels; the face is about half as wide
