@@ -2,8 +2,8 @@
 
     python benchmarks/depthwise.py [--networks mobilenet_v2] [--sizes 64 112] [--batch 32] [--rounds 5]
 
-A step is forward pass, Wing loss, backward pass and SGD on random crops, on one device. The three ways take turns. Their
-results must agree.
+A step is forward pass, Wing loss, backward pass and SGD on random crops, on one device. The three ways take turns,
+and their results must agree.
 """
 
 import time

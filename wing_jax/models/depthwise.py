@@ -1,20 +1,19 @@
 """Depthwise convolution, faster on CPUs than `flax.linen.Conv`: each channel has its own kernel.
 
-On CPUs, XLA convolves grouped channels one by one. There, the result is computed as a sum over the positions of the
-kernel: the shifted input times a vector with the weight of each channel. XLA fuses the sum, and its gradient, into
-loops over all channels.
+On CPUs, XLA convolves grouped channels one by one. There, the library of `wing_jax.models.cpu_kernel` computes float32
+and kernels of 3 x 3 and 5 x 5, if it is loaded; as in `conv3x3`, only with first derivatives in reverse mode. In other
+cases, the result is computed as a sum over the positions of the kernel: the shifted input times a vector with the
+weight of each channel. XLA fuses the sum, and its gradient, into loops over all channels.
 
-A training step at batch 32, on two cores of an AMD EPYC that other programs used too
-(`python benchmarks/depthwise.py --print-only --rounds 2`, 2026-11-30, JAX 0.10.2):
+A training step at batch 32, in milliseconds, on two cores of an AMD EPYC (`python benchmarks/depthwise.py --print-only
+--rounds 3`, commit 3db47cd, JAX 0.10.2):
 
-| network | pixels | `flax.linen.Conv` | sum of products |
-|---|---|---|---|
-| `mobilenet_v2` | 64 | 1.6 s | 0.8 s |
-| `mobilenet_v2` | 112 | 9.2 s | 5.0 s |
-| `efficientnet_lite0` | 64 | 3.3 s | 1.2 s |
-| `efficientnet_lite0` | 112 | 13.4 s | 5.8 s |
-
-The step is compiled in 15 s instead of 7 s (`mobilenet_v2`, 64 pixels).
+| network | pixels | XLA's convolution | sum of products | CPU kernel |
+|---|---:|---:|---:|---:|
+| `mobilenet_v2` | 64 | 1,240 | 331 | 154 |
+| `mobilenet_v2` | 112 | 3,605 | 981 | 550 |
+| `efficientnet_lite0` | 64 | 2,054 | 615 | 223 |
+| `efficientnet_lite0` | 112 | 5,783 | 1,705 | 628 |
 """
 
 import functools
