@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set one empty cache for all processes, so that the CPU kernel and each program are compiled once, and compile
     programs without optimization: most tests compile for longer than they run."""
     if not hasattr(config, "workerinput"):  # workers of pytest-xdist inherit the environment, as commands in tests do
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every command would compile the package's source again
         folder = tempfile.TemporaryDirectory(prefix="wing_jax-cache-")
         config.add_cleanup(folder.cleanup)
         os.environ["XDG_CACHE_HOME"] = folder.name

@@ -62,4 +62,4 @@ def test_passes_equal_plain_loops_on_an_emulated_arm(tmp_path, source):
 @pytest.mark.skipif(not SUPPORTED, reason="this processor has none of the instruction sets")
 def test_passes_stay_within_their_arrays(tmp_path, source):
     need("g++", packages="g++")
-    check(tmp_path, source, "g++", SUPPORTED[0], "-O1", "-g", "-fsanitize=address", most=1)
+    check(tmp_path, source, "g++", SUPPORTED[0], "-O1", "-g", "-fsanitize=address", most=0.5)

@@ -32,7 +32,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", he_normal, shape, jnp.float32)
         x = x.astype(self.dtype)
         if self.side == 1 and self.padding in ("SAME", 0):
-            x = x[:, :: self.stride, :: self.stride]
+            x = jax.lax.slice(x, (0,) * 4, x.shape, (1, self.stride, self.stride, 1))
             return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0].astype(x.dtype)).reshape(*x.shape[:3], -1)
         if self.side == 3 and self.stride == 1 and self.padding in ("SAME", 1):
             return conv3x3(x, kernel)
