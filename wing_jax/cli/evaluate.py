@@ -46,7 +46,9 @@ class EvaluateOptions(DataOptions):
     flip_average: bool = False  # average the prediction with that of the mirrored image
     # measure again with boxes randomly shifted and resized by up to this fraction of their side; 0: do not
     jitter: float = 0.1
-    seed: int = 0  # random seed of the jitter
+    # measure again with the faces rotated, with wrong boxes, and with degraded pictures (about 30 times as long)
+    stress: bool = False
+    seed: int = 0  # random seed of the jitter and the stress
 
 
 def run(arguments: list[str]) -> None:
@@ -61,6 +63,7 @@ def run(arguments: list[str]) -> None:
         localizer,
         faces,
         jitter=options.jitter,
+        stress=options.stress,
         seed=options.seed,
         metrics=options.metrics or leading_metrics(options.data),
     )
@@ -94,7 +97,8 @@ def grids_of(evaluation: Evaluation) -> list[tables.Grid]:
     summary = evaluation.to_dict()["results"]
     first = [entry for entry in summary if entry["condition"] == summary[0]["condition"]]
     errors = [grid for grid in (tables.results_grid(summary), *tables.other_grids(summary)) if grid.rows]
-    return [*errors, *(tables.group_grid(first, group) for group in summary[0]["groups"])]
+    stress = [tables.stress_grid(evaluation.stress)] if evaluation.stress else []
+    return [*errors, *stress, *(tables.group_grid(first, group) for group in summary[0]["groups"])]
 
 
 def faces_of(options: EvaluateOptions, localizer: Localizer, place: BundleLocation) -> tuple[FaceSet, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.evaluation.comparison import Comparison, compare_measurements
 from wing_jax.evaluation.measurement import Measurement, headline
+from wing_jax.evaluation.stress import StressResult
 from wing_jax.evaluation.table import Table
 from wing_jax.report import tables
 from wing_jax.text import quoted
@@ -37,6 +38,7 @@ class Evaluation(Value):
       predicted: the points `[n, L, 2]` by condition and stage, (x, y) in pixels of the images.
       details: details of the model, shown in the report, by name.
       remarks: warnings to show with the numbers.
+      stress: the results of the last stage by the main metric on changed faces, if `evaluate(..., stress=True)`.
 
     >>> from wing_jax.evaluation import evaluate_points
     >>> true = np.float32([[[30, 30], [70, 30], [50, 50], [35, 70], [65, 70]]])
@@ -50,6 +52,7 @@ class Evaluation(Value):
     predicted: Mapping[str, Mapping[str, Float[np.ndarray, "n points 2"]]]
     details: Mapping[str, str] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    stress: tuple[StressResult, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of faces."""
@@ -204,6 +207,28 @@ class Evaluation(Value):
             scale=first.scale,
         )
 
+    def plot_stress(self) -> Any:
+        """Plot mean and failures at each level of each change, as a Matplotlib figure.
+
+        Raises:
+          InputError: the evaluation was made without `stress=True`.
+        """
+        from wing_jax.report import plots
+
+        if not self.stress:
+            raise InputError("no changed faces were measured: use evaluate(..., stress=True)")
+        unchanged, *changed = ((result, result.measurement.statistics()) for result in self.stress)
+        panels: dict[str, dict[str, tuple[Any, Any]]] = {}
+        for result, numbers in changed:
+            levels = panels.setdefault(f"{result.name} ({result.unit})" if result.unit else result.name, {})
+            levels[f"{result.level:g}"] = numbers["mean"], numbers["failure_percent"]
+        first = self.stress[0].measurement
+        return plots.stress_figure(
+            panels,
+            unchanged=(unchanged[1]["mean"], unchanged[1]["failure_percent"]),
+            label=tables.label({"nme": first.is_nme, "metric": first.metric, "unit": first.unit}),
+        )
+
     def report(self, folder: str | Path, *, title: str = "", details: Mapping[str, str] | None = None) -> Path:
         """Write a report: a page with plots, tables and the best and worst faces, and results.json.
 
@@ -215,7 +240,7 @@ class Evaluation(Value):
         Returns:
           The path of its index.html.
         """
-        from wing_jax.report.page import write_report
+        from wing_jax.report.page import StressSection, write_report
 
         first = headline(self.measurements)
         return write_report(
@@ -225,6 +250,9 @@ class Evaluation(Value):
             measurements=self.measurements,
             faces=self.faces,
             predicted=self.predicted[first.condition][first.stage],
+            stress=StressSection(tables.stress_grid(self.stress), self.plot_stress, self._stress_entries())
+            if self.stress
+            else None,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -237,6 +265,7 @@ class Evaluation(Value):
             "details": dict(self.details),
             "remarks": list(self.remarks),
             "results": [m.to_dict() for m in self.measurements],
+            **({"stress": self._stress_entries()} if self.stress else {}),
         }
 
     def __str__(self) -> str:
@@ -245,12 +274,17 @@ class Evaluation(Value):
         x, y = self.median_offset
         scheme = self.faces.scheme
         lines = [f"{self.faces.name}: {len(self.faces)} faces, {scheme.points} points ({scheme.name})", *self.remarks]
+        if self.stress:
+            grids.append(tables.stress_grid(self.stress))
         for grid in grids:
             lines += ["", tables.text(grid)]
         lines += ["", f"median offset: {x:+.2f} pixels to the right of the true points, {y:+.2f} below"]
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _stress_entries(self) -> list[dict[str, Any]]:
+        return [result.to_dict() for result in self.stress]
 
     def _headlines(self) -> dict[str, Measurement]:
         return {name: headline(self.measurements, metric=name) for name in self.metrics}

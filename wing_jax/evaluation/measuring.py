@@ -15,8 +15,9 @@ from wing_jax.errors import InputError
 from wing_jax.evaluation.evaluation import Evaluation
 from wing_jax.evaluation.groups import groups_of
 from wing_jax.evaluation.jitter import jitter_boxes
-from wing_jax.evaluation.measurement import Measurement, measure
+from wing_jax.evaluation.measurement import Measurement, headline, measure
 from wing_jax.evaluation.metrics import METRICS, Metric, as_metric
+from wing_jax.evaluation.stress import STRESSES, UNCHANGED, StressResult, stress_points
 from wing_jax.schemes import Conversion, Scheme, get_conversion
 from wing_jax.text import quoted
 
@@ -63,6 +64,7 @@ def evaluate(
     faces: AnyFaces,
     *,
     jitter: float = 0.0,
+    stress: bool = False,
     seed: int = 0,
     metrics: Sequence[str | Metric | Any] = (),
     groups: Mapping[str, Any] | None = None,
@@ -76,7 +78,10 @@ def evaluate(
       faces: the annotated faces; the localizer's points must be of their scheme or convertible to it.
       jitter: if above 0, measure again with boxes randomly moved and resized by up to this fraction of their side, to
         imitate a detector's boxes.
-      seed: the random seed of the jitter.
+      stress: whether to measure again with the faces rotated, with wrong boxes, and with small, dark, bright, noisy,
+        blurred, compressed, covered and gray pictures (`wing_jax.evaluation.stress.STRESSES`). It takes about 30 times
+        as long.
+      seed: the random seed of the jitter, and of `stress`.
       metrics: names in `wing_jax.metrics.METRICS`, `Metric`s, or functions `(predicted, faces) -> [n]`; the first is
         the main one. Empty: all registered metrics.
       groups: additional groups of faces by name: one label for each face, or a mask of the faces of each label
@@ -117,7 +122,7 @@ def evaluate(
         }
     faces = dataclasses.replace(faces, visible=faces.visible & conversion.available)
     describe = getattr(localizer, "describe", None)
-    return _measure_points(
+    evaluation = _measure_points(
         predicted,
         faces,
         metrics=metrics,
@@ -126,6 +131,18 @@ def evaluate(
         details={} if describe is None else {"model": describe()},
         remarks=_remarks(localizer, faces, conversion),
     )
+    if not stress:
+        return evaluation
+    first = headline(evaluation.measurements)
+    main = [as_metric(metric) for metric in (metrics or METRICS)][:1]
+    results = [StressResult(UNCHANGED, None, "", first)]
+    for change in STRESSES:
+        for level in change.levels:
+            points = conversion.points(stress_points(localizer.locate, crops, change, level, seed=seed))
+            settings = {"metrics": main, "condition": change.label(level), "thresholds": thresholds or {}}
+            (measurement,) = measure({first.stage: points}, faces, groups={}, **settings)
+            results.append(StressResult(change.name, level, change.unit.strip(), measurement))
+    return dataclasses.replace(evaluation, stress=tuple(results))
 
 
 def evaluate_points(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +20,14 @@ from wing_jax.text import printable
 from wing_jax.types import Image
 
 
+class StressSection(NamedTuple):
+    """The results on changed faces: the table, the function that makes the figure, and plain values for stress.json."""
+
+    grid: tables.Grid
+    plot: Callable[[], canvas.Figure]
+    entries: Sequence[dict]
+
+
 def write_report(
     folder: Path,
     *,
@@ -27,6 +36,7 @@ def write_report(
     measurements: Sequence[Measurement],
     faces: FaceSet,
     predicted: Float[np.ndarray, "n points 2"],
+    stress: StressSection | None = None,
     faces_per_sheet: int = 8,
 ) -> Path:
     """Write the report of an evaluation (`wing_jax.evaluation.Evaluation.report`).
@@ -42,6 +52,7 @@ def write_report(
       faces: the annotated faces. Only the images of the faces shown are read; if one cannot be read, its tile says so.
         The entire image is shown if a box has no extent.
       predicted: the predictions of that stage, in pixels of the images.
+      stress: the results on changed faces.
       faces_per_sheet: the number of best, typical and worst faces to show.
 
     Returns:
@@ -57,7 +68,7 @@ def write_report(
     errors = [grid for grid in (tables.results_grid(summary), *tables.other_grids(summary)) if grid.rows]
     groups = {name: tables.group_grid(summary, name) for name in measurements[0].groups}
     landmarks = tables.landmark_grid(summary)
-    grids = [*errors, *groups.values(), *([landmarks] if landmarks else [])]
+    grids = [*errors, *([stress.grid] if stress else []), *groups.values(), *([landmarks] if landmarks else [])]
     (folder / "results.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "results.md").write_text(
         "\n".join(map(tables.markdown, grids)), encoding="utf-8", errors="backslashreplace"
@@ -73,6 +84,10 @@ def write_report(
         _section("Cumulative error distribution", _html_or_error(lambda: _plots(_write_curves(folder, measurements)))),
         _section("Faces", _key(shown), *sheets),
     ]
+    if stress:
+        picture = _html_or_error(lambda: _write_stress(folder, stress.plot()))
+        parts.append(_section("Stress", picture, _details(stress.grid)))
+        (folder / "stress.json").write_text(json.dumps(stress.entries, indent=1) + "\n", encoding="utf-8")
     for name, grid in groups.items():
         bars = _html_or_error(lambda name=name: _write_bars(folder, measurements, name))
         parts.append(_section(f"By {name}", bars, _details(grid)))
@@ -156,6 +171,11 @@ def _write_bars(folder: Path, measurements: Sequence[Measurement], group: str) -
     figure = plots.group_figure(numbers, label=label)
     path = plots.save_figure(figure, folder / f"by-{slugs_of(measurements[0].groups)[group]}.png")
     return _picture(path.name, label)
+
+
+def _write_stress(folder: Path, figure: canvas.Figure) -> str:
+    path = plots.save_figure(figure, folder / "stress.png")
+    return _picture(path.name, "the last stage on changed faces")
 
 
 def _write_landmarks(

@@ -75,6 +75,44 @@ def group_figure(groups: Mapping[str, Mapping[str, dict]], *, label: str) -> Fig
     return figure
 
 
+def stress_figure(
+    panels: Mapping[str, Mapping[str, tuple[float | None, float | None]]],
+    *,
+    unchanged: tuple[float | None, float | None],
+    label: str,
+) -> Figure:
+    """Plot mean and failures at each level of a change, in one panel for each change.
+
+    Args:
+      panels: (mean, percentage of failures) by the name of the level, from mild to severe, for each change.
+      unchanged: the same two numbers of the unchanged faces, with which each panel starts.
+      label: the label of the mean, with its unit.
+    """
+    columns = min(5, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = make_figure(2.9 * columns, 2.6 * rows + 0.4, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axes, (name, levels) in zip(grid, panels.items(), strict=False):
+        style_axes(axes)
+        points = {"none": unchanged, **levels}
+        places = np.arange(len(points))
+        for part, (title, mark) in enumerate(((label, "o-"), ("failures (%)", "s--"))):
+            values = [np.nan if pair[part] is None else pair[part] for pair in points.values()]
+            axes.plot(places, values, mark, color=PALETTE[part], label=plain(title), linewidth=1.8, markersize=4)
+        axes.set_xticks(places, [plain(level) for level in points])
+        axes.set_title(plain(name), fontsize=10, color=INK)
+        axes.set_yscale("symlog", linthresh=1)
+        axes.set_yticks([0, 1, 3, 10, 30, 100], ["0", "1", "3", "10", "30", "100"])
+        axes.minorticks_off()
+        axes.set_ylim(0, 110)
+        axes.grid(color=FAINT, linewidth=0.8)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    handles, names = grid[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=2, frameon=False, fontsize=9, labelcolor=INK)
+    return figure
+
+
 def landmark_figure(
     shape: Float[np.ndarray, "points 2"],
     errors: Float[np.ndarray, "points"],

@@ -63,6 +63,23 @@ def group_grid(summary: Sequence[dict], group: str) -> Grid:
     return Grid(f"By {group}, {label(first)}", header, tuple(rows), 3)
 
 
+def stress_grid(results: Sequence[Any]) -> Grid:
+    """Return one row for each `wing_jax.evaluation.stress.StressResult`; the first is that of the unchanged faces."""
+    entries = [result.measurement.to_dict() for result in results]
+    unchanged = entries[0]["mean"]
+    rows = (
+        (
+            result.measurement.condition if index else result.name,
+            *_numbers(entry, entry)[1:-1],
+            "" if not index or None in (entry["mean"], unchanged) else f"{entry['mean'] - unchanged:+.2f}",
+        )
+        for index, (result, entry) in enumerate(zip(results, entries, strict=True))
+    )
+    first = entries[0]
+    header = ("faces changed by", *_numbers_header(nme=first["nme"], unit=first["unit"])[1:-1], "minus unchanged")
+    return Grid(f"Stress, {first['stage']}, {label(first)}", header, tuple(rows), 1)
+
+
 def landmark_grid(summary: Sequence[dict]) -> Grid | None:
     """Return mean errors by the first normalizer, or None without an NME.
 
