@@ -30,7 +30,7 @@ LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 LIBRARY_USERS = {  # library: where it may be imported
     "tensorflow": ("runtime/tensorflow_runtime.py", "data/tfds/", "input/"),
     "tensorflow_datasets": ("data/tfds/",),
-    "cv2": ("data/", "synthetic/", "augment/", "input/", "inference/", "report/"),
+    "cv2": ("data/", "synthetic/", "augment/", "input/", "inference/", "report/", "evaluation/stress.py"),
     "av": ("inference/video", "data/video_frames.py"),
     "optax": ("train/", "from_config/"),
     "flax": ("models/", "train/", "analysis/", "inference/"),

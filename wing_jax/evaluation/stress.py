@@ -217,7 +217,7 @@ def stress_points(
     faces = stress.apply(crops, level, np.random.default_rng(key))
     points = np.asarray(locate(faces.images, faces.boxes)[-1])
     if faces.to_face_crop is not None:
-        points = transform(np.broadcast_to(faces.to_face_crop, (len(points), 2, 3)), points)
+        points = np.asarray(transform(np.broadcast_to(faces.to_face_crop, (len(points), 2, 3)), points))
     return to_image(crops.crop_to_image, points)
 
 
