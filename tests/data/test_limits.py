@@ -26,8 +26,8 @@ from wing_jax.data.readers.imglab import read_imglab
 from wing_jax.data.readers.points_folder import read_points_folder
 from wing_jax.data.readers.points_table import read_points_csv
 from wing_jax.errors import InputError
+from wing_jax.inference.checks import check_boxes
 from wing_jax.inference.detectors import Detector, ShapeInBox, detect_faces
-from wing_jax.inference.localizer import check_boxes
 from wing_jax.report.faces import annotation_sheet
 from wing_jax.schemes import MTFL_5
 

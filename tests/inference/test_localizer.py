@@ -320,7 +320,7 @@ def test_models_that_differ_only_in_their_weights_share_a_program(small, picture
 def test_batches_cover_all_faces_with_little_padding():
     for largest in (1, 4, 64):
         for count in range(200):
-            batches = list(module.batch_ranges(count, largest=largest))
+            batches = list(batching.batch_ranges(count, largest=largest))
             assert [face for faces, _ in batches for face in faces] == list(range(count))
             for faces, bucket in batches:
                 assert bucket.bit_count() == 1

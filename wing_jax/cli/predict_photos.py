@@ -150,13 +150,10 @@ def _make_locate(localizer: Localizer, options: PredictOptions) -> Locate:
 def _locate_in_boxes(images: Images, *, localizer: Localizer, boxes: Boxes) -> list[list[FaceRecord]]:
     """Locate the faces in `boxes`, or, without boxes, in the complete picture."""
     all_boxes = [boxes or ((0.0, 0.0, image.shape[1] - 1.0, image.shape[0] - 1.0),) for image in images]
-    all_points = localizer.predict_batch(images, all_boxes)
+    predictions = localizer.predict_details(images, all_boxes)
     return [
-        [
-            FaceRecord(number=number, box=np.array(box), points=points)
-            for number, (box, points) in enumerate(zip(image_boxes, image_points, strict=True), 1)
-        ]
-        for image_boxes, image_points in zip(all_boxes, all_points, strict=True)
+        [prediction.record(face, box=np.array(box)) for face, box in enumerate(boxes)]
+        for boxes, prediction in zip(all_boxes, predictions, strict=True)
     ]
 
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from wing_jax.cli.predict_options import PredictOptions, landmarker_of
 from wing_jax.errors import InputError
-from wing_jax.inference.face_files import FaceRecord, FaceTable, draw_overlay
+from wing_jax.inference.face_files import FaceTable, draw_overlay
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.tracking import OneEuro, Tracker, Tracks
 from wing_jax.inference.video import Video, VideoWriter, Window
@@ -69,7 +69,7 @@ def follow_frames(
         task = bar.add_task(printable(stem.name), total=options.max_frames or video.length)
         for number, frame in enumerate(itertools.chain([first], frames)):
             tracks = tracker(tracks, frame.image, seconds=frame.seconds)
-            faces = [FaceRecord(number=t.number, box=t.box, points=t.points, score=t.score) for t in tracks.faces]
+            faces = [track.record() for track in tracks.faces]
             picture = draw_overlay(frame.image, faces, localizer.scheme)
             writer.write(picture, seconds=frame.seconds)
             table.write((number, f"{frame.seconds:.3f}"), faces)

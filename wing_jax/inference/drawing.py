@@ -17,6 +17,7 @@ Color: TypeAlias = tuple[int, int, int]
 # Distinguishable on any skin, for color-blind readers, and by lightness in gray.
 TARGET: Color = (86, 200, 255)
 PREDICTED: Color = (255, 214, 10)
+INVALID: Color = (190, 190, 190)
 _OUTLINE: Color = (16, 20, 28)
 _SHIFT = 4  # OpenCV draws at 2^-4 of a pixel
 
@@ -28,11 +29,13 @@ def draw_points(
     color: Color = PREDICTED,
     lines: Lines = (),
     visible: Bool[np.ndarray, "points"] | None = None,
+    strength: Float[np.ndarray, "points"] | None = None,
     radius: float = 1.6,
 ) -> Image:
     """Return a copy of `image` with `points` as dots of `radius` pixels, and thin `lines` (chains of indices).
 
-    Points that are not visible or not finite, and their lines, are not drawn.
+    Points that are not visible or not finite, and their lines, are not drawn. `strength` is the opacity of each dot, 0
+    to 1.
     """
     canvas = np.ascontiguousarray(image).copy()
     points = np.asarray(points, np.float64)
@@ -45,9 +48,10 @@ def draw_points(
         if drawable[start] and drawable[stop]:
             cv2.line(overlay, fixed[start].tolist(), fixed[stop].tolist(), color, width, cv2.LINE_AA, _SHIFT)
     canvas = cv2.addWeighted(overlay, 0.6, canvas, 0.4, 0)
+    opacity = np.ones(len(points)) if strength is None else strength
     for size, ink in ((radius + 0.9, _OUTLINE), (radius, color)):
-        for center in points[drawable]:
-            _draw_dot(canvas, center, size, ink)
+        for index in np.flatnonzero(drawable):
+            _draw_dot(canvas, points[index], size, ink, opacity=float(opacity[index]))
     return canvas
 
 
@@ -62,7 +66,7 @@ def draw_box(image: Image, box: Float[Array | np.ndarray, "4"], *, color: Color 
     return canvas
 
 
-def _draw_dot(canvas: np.ndarray, center: np.ndarray, radius: float, color: Color) -> None:
+def _draw_dot(canvas: np.ndarray, center: np.ndarray, radius: float, color: Color, *, opacity: float) -> None:
     """Draw an antialiased disc on `canvas` in place. cv2 draws small discs as diamonds."""
     height, width, _ = canvas.shape
     left, top = np.clip(np.floor(center - radius - 1), 0, (width, height)).astype(int)
@@ -70,4 +74,4 @@ def _draw_dot(canvas: np.ndarray, center: np.ndarray, radius: float, color: Colo
     rows, columns = np.ogrid[top:bottom, left:right]
     coverage = np.clip(radius + 0.5 - np.hypot(columns - center[0], rows - center[1]), 0, 1)[..., None]
     patch = canvas[top:bottom, left:right]
-    patch[:] = np.round(coverage * color + (1 - coverage) * patch)
+    patch[:] = np.round(opacity * coverage * color + (1 - opacity * coverage) * patch)

@@ -18,13 +18,14 @@ from jaxtyping import Float
 from wing_jax.data.images import write_overlay
 from wing_jax.data.readers.points_file import write_pts
 from wing_jax.errors import InputError
-from wing_jax.inference.drawing import PREDICTED, draw_points
+from wing_jax.inference.drawing import INVALID, PREDICTED, draw_points
 from wing_jax.runtime.files import write_atomic
 from wing_jax.schemes import Scheme
 from wing_jax.types import Image
 from wing_jax.values import Value
 
 COORDINATES = "x, y in pixels, 0-based pixel centers"
+FAINTEST = 0.25  # opacity of the least sure landmarks in overlays
 MAX_LISTED = 4  # files that a message lists; the others are counted
 
 
@@ -36,19 +37,37 @@ class FaceRecord(Value):
     box: Float[np.ndarray, "4"]
     points: Float[np.ndarray, "points 2"]
     score: float | None = None  # the detector's score; None: the box was passed by the user
+    # As in `wing_jax.inference.prediction.Prediction`; None: the model has no calibration.
+    spread: Float[np.ndarray, "points"] | None = None  # pixels
+    confidence: Float[np.ndarray, "points"] | None = None
+    valid: bool | None = None
 
     def table(self) -> dict:
         """Convert to the form of the JSON file."""
-        score = {} if self.score is None else {"score": round(self.score, 4)}
-        return {"box": [float(value) for value in self.box], **score, "points": self.points.tolist()}
+        values = {
+            "box": [float(value) for value in self.box],
+            "score": None if self.score is None else round(self.score, 4),
+            "valid": self.valid,
+            "points": self.points.tolist(),
+            "spread": None if self.spread is None else np.round(self.spread, 3).tolist(),
+            "confidence": None if self.confidence is None else np.round(self.confidence, 4).tolist(),
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def mean_confidence(self) -> float | None:
+        """The mean confidence of the landmarks; without a calibration the detector's score."""
+        return self.score if self.confidence is None else float(self.confidence.mean())
 
 
 def draw_overlay(image: Image, faces: list[FaceRecord], scheme: Scheme) -> Image:
-    """Return a copy of `image` with the faces' landmarks drawn on it."""
+    """Return a copy of `image` with the faces' landmarks: fainter where they are less sure, gray if not valid."""
     for face in faces:
         extent = np.ptp(face.points, axis=0).max()  # larger faces get larger dots, more points smaller ones
         radius = float(np.clip(extent / (15 * len(face.points) ** 0.5), 1.2, 8))
-        image = draw_points(image, face.points, color=PREDICTED, lines=scheme.lines, radius=radius)
+        color = INVALID if face.valid is False else PREDICTED
+        strength = None if face.confidence is None else np.maximum(face.confidence, FAINTEST)
+        image = draw_points(image, face.points, color=color, lines=scheme.lines, radius=radius, strength=strength)
     return image
 
 
@@ -80,9 +99,9 @@ def write_photo(stem: Path, image: Image, faces: list[FaceRecord], scheme: Schem
 class FaceTable:
     """A CSV file with one row per face, written row by row.
 
-    The columns are the picture's name (or the frame and its time), the face's number, the score, the box, then x_0,
-    x_1 ... and y_0, y_1 ..., as in the files of OpenFace. The file is UTF-8; names with other bytes are written
-    unchanged. It never contains an incomplete row.
+    The columns are the picture's name (or the frame and its time), the face's number, its confidence, whether it is
+    valid, the box, then x_0, x_1 ... and y_0, y_1 ..., as in the files of OpenFace. The file is UTF-8; names with other
+    bytes are written unchanged. It never contains an incomplete row.
 
     Raises:
       InputError: the file cannot be written; its cause is the system's error.
@@ -112,8 +131,9 @@ class FaceTable:
         rows = []
         for face in faces:
             numbers = [*face.box.tolist(), *face.points[:, 0].tolist(), *face.points[:, 1].tolist()]
-            score = "" if face.score is None else f"{face.score:.4f}"
-            rows.append([*source, face.number, score, *(f"{value:.3f}" for value in numbers)])
+            confidence = "" if face.mean_confidence is None else f"{face.mean_confidence:.4f}"
+            success = int(face.valid is not False)
+            rows.append([*source, face.number, confidence, success, *(f"{value:.3f}" for value in numbers)])
         self._append(rows)
 
     def _append(self, rows: list[list]) -> None:
@@ -132,9 +152,9 @@ class FaceTable:
 
 
 def columns(scheme: Scheme) -> list[str]:
-    """Return the column names of a face: its number, the score, the box and the points."""
+    """Return the column names of a face: its number, the confidence, whether it is valid, the box and the points."""
     axes = [f"{axis}_{point}" for axis in "xy" for point in range(scheme.points)]
-    return ["face_id", "confidence", "left", "top", "right", "bottom", *axes]
+    return ["face_id", "confidence", "success", "left", "top", "right", "bottom", *axes]
 
 
 def check_output_folder(paths: Sequence[Path], folder: Path, *, name: str) -> None:

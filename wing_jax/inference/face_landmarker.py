@@ -96,17 +96,21 @@ class FaceLandmarker(Value):
         inputs = list(images) if isinstance(images, Iterator) else images
         images = as_images(inputs)
         detections = [self.boxes(image) for image in images]
-        points = self.localizer.predict_batch(images, [boxes for boxes, _ in detections])
+        predictions = self.localizer.predict_details(images, [boxes for boxes, _ in detections])
         return [
             Faces(
                 boxes=boxes,
                 scores=scores,
-                points=shapes,
+                points=prediction.points,
                 scheme=self.localizer.scheme,
                 image=image,
                 source=source_of(origin),
+                covariance=prediction.covariance,
+                spread=prediction.spread,
+                confidence=prediction.confidence,
+                valid=prediction.valid,
             )
-            for (boxes, scores), shapes, image, origin in zip(detections, points, images, inputs, strict=True)
+            for (boxes, scores), prediction, image, origin in zip(detections, predictions, images, inputs, strict=True)
         ]
 
     def boxes(self, image: ImageLike) -> tuple[Float[np.ndarray, "faces 4"], Float[np.ndarray, "faces"]]:

@@ -32,7 +32,7 @@ class Faces(Value):
     ...     scheme=MTFL_5, image=np.zeros((16, 16, 3), np.uint8),
     ... )
     >>> len(faces), faces.draw().shape, list(faces.to_columns())[:4]
-    (1, (16, 16, 3), ['face_id', 'confidence', 'left', 'top'])
+    (1, (16, 16, 3), ['face_id', 'confidence', 'success', 'left'])
 
     Args:
       boxes: `[faces, 4]`, x0, y0, x1, y1, in the box convention of the model.
@@ -41,6 +41,12 @@ class Faces(Value):
       scheme: the landmark scheme of the points.
       image: the image, RGB uint8.
       source: the image's file; empty: it was not read from a file.
+      covariance: of the errors of the landmarks, `[faces, L, 2, 2]`, in squared pixels; None if the model has no
+        calibration, as the next three.
+      spread: the expected distance of each landmark from the true one, `[faces, L]`, in pixels.
+      confidence: the probability that each landmark is within 5 % of the inter-ocular distance of the true one,
+        `[faces, L]`.
+      valid: whether the landmarks of each face can be trusted, bool `[faces]`.
     """
 
     boxes: Float[np.ndarray, "faces 4"]
@@ -49,6 +55,10 @@ class Faces(Value):
     scheme: Scheme
     image: Image = dataclasses.field(compare=False)
     source: str = ""
+    covariance: Float[np.ndarray, "faces points 2 2"] | None = None
+    spread: Float[np.ndarray, "faces points"] | None = None
+    confidence: Float[np.ndarray, "faces points"] | None = None
+    valid: Bool[np.ndarray, "faces"] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -67,21 +77,31 @@ class Faces(Value):
 
     def to_records(self) -> list[FaceRecord]:
         """Return the faces as a list of `FaceRecord`, numbered from 1."""
-        rows = zip(self.boxes, self.scores, self.points, strict=True)
         return [
-            FaceRecord(number=number, box=box, points=points, score=float(score))
-            for number, (box, score, points) in enumerate(rows, 1)
+            FaceRecord(
+                number=face + 1,
+                box=self.boxes[face],
+                points=self.points[face],
+                score=float(self.scores[face]),
+                spread=None if self.spread is None else self.spread[face],
+                confidence=None if self.confidence is None else self.confidence[face],
+                valid=None if self.valid is None else bool(self.valid[face]),
+            )
+            for face in range(len(self))
         ]
 
     def to_columns(self) -> dict[str, np.ndarray]:
         """Return a table with one row per face, as a dict of columns.
 
-        The columns are `face_id` (from 1), `confidence`, `left`, `top`, `right`, `bottom`, then `x_0`, `x_1` ... and
-        `y_0`, `y_1` ..., as in the CSV files of `wing-jax predict`.
+        The columns are `face_id` (from 1), `confidence` (the mean of the landmarks; without a calibration the
+        detector's score), `success` (1 if the face is valid, else 0), `left`, `top`, `right`, `bottom`, then `x_0`,
+        `x_1` ... and `y_0`, `y_1` ..., as in the CSV files of `wing-jax predict` and of OpenFace.
         """
-        values = np.concatenate([self.scores[:, None], self.boxes, self.points[..., 0], self.points[..., 1]], axis=1)
-        names = columns(self.scheme)
-        return {names[0]: np.arange(1, len(self) + 1), **dict(zip(names[1:], values.T, strict=True))}
+        confidence = self.scores if self.confidence is None else self.confidence.mean(1)
+        success = np.ones(len(self), int) if self.valid is None else self.valid.astype(int)
+        values = np.concatenate([self.boxes, self.points[..., 0], self.points[..., 1]], axis=1)
+        first = np.arange(1, len(self) + 1), confidence, success
+        return dict(zip(columns(self.scheme), (*first, *values.T), strict=True))
 
     def to_dataframe(self) -> Any:
         """Return the columns of `to_columns` as a pandas DataFrame.

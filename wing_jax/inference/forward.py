@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from wing_jax import geometry
@@ -30,11 +31,13 @@ class StageForward:
 class ForwardSpec:
     """A localizer without its weights. It is hashable, so that models with equal specs share a compiled program.
 
-    `mirrored` is the index of each point's mirror image; None: no averaging with the mirror image.
+    `mirrored` is the index of each point's mirror image; None: no averaging with the mirror image. `covariance`:
+    whether the last network estimates covariances, and they are wanted.
     """
 
     stages: tuple[StageForward, ...]
     mirrored: tuple[int, ...] | None = None
+    covariance: bool = False
 
     def __hash__(self) -> int:
         return self._hash
@@ -42,7 +45,49 @@ class ForwardSpec:
     @functools.cached_property
     def _hash(self) -> int:
         """Cached: every call of a compiled program hashes the spec, and hashing a Flax module is slow."""
-        return hash((self.stages, self.mirrored))
+        return hash((self.stages, self.mirrored, self.covariance))
+
+
+class Evidence(NamedTuple):
+    """What the calibration needs to know of the last stage (`wing_jax.inference.uncertainty`).
+
+    Args:
+      covariance: by which the network says how sure it is, `[n, points, 2, 2]`, in squared pixels of its crop.
+      moved: from the points of the stage before to the last ones, `[n, points, 2]`, in pixels of the crop; 0 with one
+        stage.
+      crop_to_unit: the transforms `[n, 2, 3]` from pixels of the crop to pixels of the stage's face crop.
+    """
+
+    covariance: Float[Array | np.ndarray, "n points 2 2"]
+    moved: Float[Array | np.ndarray, "n points 2"]
+    crop_to_unit: Affine
+
+
+class Located(NamedTuple):
+    """The result of a localizer.
+
+    Args:
+      points: after each stage, `[stages, n, points, 2]`, in pixels of the last stage's face crop.
+      evidence: of how sure the last stage is; None if it was not requested, or the network has none.
+    """
+
+    points: Float[Array | np.ndarray, "stages n points 2"]
+    evidence: Evidence | None = None
+
+    def read(self, faces: int) -> "Located":
+        """Return the first `faces` faces, as NumPy arrays."""
+        with jax.transfer_guard_device_to_host("allow"):
+            points, evidence = jax.tree.map(np.asarray, (self.points, self.evidence))
+        return Located(points[:, :faces], jax.tree.map(lambda values: values[:faces], evidence))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["Located"]) -> "Located":
+        """Concatenate results in NumPy arrays; those without evidence must have no faces, or all lack it."""
+        evidence = [part.evidence for part in parts if part.evidence is not None]
+        return cls(
+            np.concatenate([part.points for part in parts], axis=1),
+            jax.tree.map(lambda *values: np.concatenate(values), *evidence) if evidence else None,
+        )
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -52,8 +97,8 @@ def locate(
     template: Float[Array, "points 2"],
     levels: tuple[Array, ...],
     boxes: Float[Array, "n 4"],
-) -> Float[Array, "stages n points 2"]:
-    """Return the points after each stage, in pixels of the last stage's face crop.
+) -> Located:
+    """Return the points after each stage and, if the spec says so, their covariances.
 
     `weights` are the variables of each stage, `template` the mean shape in fractions of the second stage's crop,
     `levels` the faces at the face crop size of each stage `[n, size, size, 3]`, `boxes` x0, y0, x1, y1 in pixels of the
@@ -61,6 +106,7 @@ def locate(
     """
     unit = spec.stages[-1].face_crop_size
     results: list[Array] = []
+    evidence = None
     for stage, variables, face_crops in zip(spec.stages, weights, levels, strict=True):
         if results:
             transforms = geometry.crop_of_shape(results[-1], template, size=stage.input_size)
@@ -69,8 +115,13 @@ def locate(
         to_unit = jnp.broadcast_to(_between_sizes(stage.face_crop_size, unit), transforms.shape)
         local = geometry.compose(geometry.invert(to_unit), transforms)
         crops = jnp.round(warp(face_crops, local, size=stage.input_size))
-        results.append(jnp.asarray(geometry.transform(transforms, _predict_crops(spec, stage, variables, crops))))
-    return jnp.stack(results)
+        points, covariance = _predict_crops(spec, stage, variables, crops)
+        results.append(jnp.asarray(geometry.transform(transforms, points)))
+        if covariance is not None:
+            before = results[-2] if len(results) > 1 else results[-1]
+            moved = points - geometry.transform(geometry.invert(transforms), before)
+            evidence = Evidence(covariance, moved, jnp.asarray(transforms))
+    return Located(jnp.stack(results), evidence)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -83,7 +134,7 @@ def crop_and_predict(
     length: Array,
     side: Array,
     boxes: Float[Array, "n 4"],
-) -> Float[Array, "stages n points 2"]:
+) -> Located:
     """Cut face crops from parts of photos (`wing_jax.augment.warp.cut_squares`), then `locate` the points."""
     unit = spec.stages[-1].face_crop_size
     face_crops = jnp.round(cut_squares(parts, first, length, side, size=unit))
@@ -97,19 +148,34 @@ def crop_and_predict(
     return locate(spec, weights, template, levels, boxes)
 
 
-def _predict_crops(spec: ForwardSpec, stage: StageForward, variables: Mapping[str, Any], crops: Array) -> Array:
+def _predict_crops(
+    spec: ForwardSpec, stage: StageForward, variables: Mapping[str, Any], crops: Array
+) -> tuple[Array, Array | None]:
+    """Return points and, for the last stage of a spec that says so, covariances, in pixels of the crops."""
+    wanted = spec.covariance and stage is spec.stages[-1]
     if spec.mirrored is None:
-        return _apply(stage, variables, crops)
-    both = jnp.concatenate([crops, crops[:, :, ::-1]])
-    points, mirrored = jnp.split(_apply(stage, variables, both), 2)
+        return _apply(stage, variables, crops, covariance=wanted)
+    points, covariance = _apply(stage, variables, jnp.concatenate([crops, crops[:, :, ::-1]]), covariance=wanted)
+    points, mirrored = jnp.split(points, 2)
     mirrored = mirrored[:, jnp.array(spec.mirrored)]
     mirrored = jnp.stack([stage.input_size - 1 - mirrored[..., 0], mirrored[..., 1]], axis=-1)
-    return (points + mirrored) / 2
+    if covariance is not None:
+        covariance, other = jnp.split(covariance, 2)
+        signs = jnp.array([[1.0, -1.0], [-1.0, 1.0]])
+        half = (points - mirrored) / 2
+        covariance = (covariance + other[:, jnp.array(spec.mirrored)] * signs[None, None]) / 2
+        covariance += half[..., :, None] * half[..., None, :]  # of the mixture of both
+    return (points + mirrored) / 2, covariance
 
 
-def _apply(stage: StageForward, variables: Mapping[str, Any], crops: Array) -> Array:
+def _apply(
+    stage: StageForward, variables: Mapping[str, Any], crops: Array, *, covariance: bool
+) -> tuple[Array, Array | None]:
+    if covariance:
+        points, estimated = stage.network.predict(variables, crops)
+        return jnp.asarray(points, jnp.float32), None if estimated is None else jnp.asarray(estimated, jnp.float32)
     points, _ = stage.network.apply(variables, crops, train=False)
-    return jnp.asarray(points, jnp.float32)
+    return jnp.asarray(points, jnp.float32), None
 
 
 def _between_sizes(source: int, target: int) -> Affine:

@@ -2,20 +2,17 @@
 
 import dataclasses
 import functools
-import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from wing_jax.data.arguments import EXPECTED_BOXES, BoxesLike, ImageLike, as_boxes, as_image, as_images, split_boxes
-from wing_jax.data.boxes import valid_boxes
+from wing_jax.data.arguments import BoxesLike, ImageLike, as_images, split_boxes
 from wing_jax.data.face_crops import (
     Images,
     crop_face,
@@ -25,13 +22,16 @@ from wing_jax.data.face_crops import (
     to_face_crop,
     to_image,
 )
-from wing_jax.data.limits import LARGEST_BOX, format_ratio
 from wing_jax.errors import InputError
 from wing_jax.inference import forward
+from wing_jax.inference.batching import batch_ranges, clip_squares, pad_rows, round_up, run_parallel
 from wing_jax.inference.bundle import read_bundle, write_bundle
-from wing_jax.inference.forward import ForwardSpec
+from wing_jax.inference.checks import check_boxes
+from wing_jax.inference.forward import ForwardSpec, Located
 from wing_jax.inference.metadata import Metadata
+from wing_jax.inference.prediction import Prediction
 from wing_jax.inference.stage import Stage, is_custom
+from wing_jax.inference.uncertainty import Calibration, Uncertainty
 from wing_jax.models import cpu_kernel
 from wing_jax.runtime.processes import check_fork, check_jax
 from wing_jax.schemes import SCHEMES, Scheme, get_scheme
@@ -59,6 +59,7 @@ class Localizer(Value):
         hundredths of a pixel of the face crop. Squares wider than 8,192 pixels are always cut on the host.
       largest_batch: the maximum number of faces per batch, a power of two; 0: 64 on CPU, else 256.
       metadata: details of the training data and the boxes.
+      calibration: how sure the last network's landmarks are; None: unknown.
 
     >>> Localizer.load("mtfl").predict(np.zeros((64, 80, 3), np.uint8), [[10, 10, 50, 50]]).shape
     (1, 5, 2)
@@ -72,6 +73,7 @@ class Localizer(Value):
     cut_on: Literal["auto", "host", "device"] = "auto"
     largest_batch: int = 0
     metadata: Metadata = dataclasses.field(default_factory=Metadata)
+    calibration: Calibration | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, model: Any = None) -> "Localizer":
@@ -105,6 +107,7 @@ class Localizer(Value):
                 ),
                 template=arrays["template"]["shape"],
                 metadata=Metadata.from_table(manifest["metadata"]),
+                calibration=_calibration(manifest, arrays),
             )
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
@@ -128,7 +131,11 @@ class Localizer(Value):
             "metadata": self.metadata.to_table(),
         }
         arrays = {f"stage{number}": stage.variables for number, stage in enumerate(self.stages, 1)}
-        return write_bundle(path, manifest, {**arrays, "template": {"shape": self.template}}, half=half)
+        arrays["template"] = {"shape": self.template}
+        if self.calibration is not None:
+            manifest["calibration"] = self.calibration.to_table()
+            arrays["calibration"] = {"weights": self.calibration.weights}
+        return write_bundle(path, manifest, arrays, half=half)
 
     def __repr__(self) -> str:
         return f"<Localizer: {cut(self.describe(), length=250)}>"
@@ -163,6 +170,42 @@ class Localizer(Value):
           InputError: the numbers of images and entries of `boxes` differ, or as for `predict`; the message names the
             image.
         """
+        located, transforms, ends = self._locate_photos(images, boxes, covariance=False)
+        points = to_image(transforms, np.asarray(located.points[-1]))
+        return [points[start:end] for start, end in ends]
+
+    def predict_details(self, images: Any, boxes: Any) -> list[Prediction]:
+        """Find the landmarks as `predict_batch`, and how sure they are.
+
+        Without a calibration (`Localizer.calibration`), the predictions have only the points.
+
+        Raises:
+          InputError: as for `predict_batch`.
+
+        >>> localizer = Localizer.load("w300")
+        >>> (prediction,) = localizer.predict_details([np.zeros((64, 80, 3), np.uint8)], [[[10, 10, 50, 50]]])
+        >>> prediction.points.shape, prediction.spread.shape, prediction.valid
+        ((1, 68, 2), (1, 68), array([False]))
+        """
+        located, transforms, ends = self._locate_photos(images, boxes, covariance=self.calibration is not None)
+        points = to_image(transforms, np.asarray(located.points[-1]))
+        details = self._details(located)
+        scales = transforms[:, 0, 0, None, None, None] ** 2
+        return [
+            Prediction(
+                points=points[start:end],
+                scheme=self.scheme,
+                calibration=self.calibration,
+                covariance=None if details is None else details.covariance[start:end] * scales[start:end],
+                expected_error=None if details is None else details.expected_error[start:end],
+            )
+            for start, end in ends
+        ]
+
+    def _locate_photos(
+        self, images: Any, boxes: Any, *, covariance: bool
+    ) -> tuple[Located, Float[np.ndarray, "faces 2 3"], list[tuple[int, int]]]:
+        """Return the result in face crops, their transforms to the images, and the range of each image's faces."""
         check_jax()
         images = as_images(images)
         total = len(images)
@@ -176,16 +219,17 @@ class Localizer(Value):
         transforms = square_transforms(squares, size=self.stages[-1].face_crop_size)
         in_face_crop = to_face_crop(transforms, face_boxes.reshape(-1, 2, 2)).reshape(-1, 4)
         sizes = np.array([photo.shape[1::-1] for photo in photos], np.int64).reshape(-1, 2)
-        if self._cuts_on_device and _clip_squares(squares, sizes)[1].max(initial=1) ** 2 <= LARGEST_PIXELS:
-            located = self._locate_on_device(photos.__getitem__, sizes, squares, in_face_crop)
+        if self._cuts_on_device and clip_squares(squares, sizes)[1].max(initial=1) ** 2 <= LARGEST_PIXELS:
+            located = self._locate_on_device(photos.__getitem__, sizes, squares, in_face_crop, covariance=covariance)
         else:
             size = self.stages[-1].face_crop_size
             located = self._locate_on_host(
-                lambda face: crop_face(photos[face], face_boxes[face], size=size)[0], in_face_crop
+                lambda face: crop_face(photos[face], face_boxes[face], size=size)[0],
+                in_face_crop,
+                covariance=covariance,
             )
-        points = to_image(transforms, located[-1])
-        ends = np.cumsum([len(rows) for rows in checked])
-        return [points[end - len(rows) : end] for rows, end in zip(checked, ends, strict=True)]
+        ends = np.cumsum([len(rows) for rows in checked]).tolist()
+        return located, transforms, [(end - len(rows), end) for rows, end in zip(checked, ends, strict=True)]
 
     def locate(self, face_crops: Images, boxes: Float[np.ndarray, "n 4"]) -> list[Float[np.ndarray, "n points 2"]]:
         """Find the landmarks after each stage, in face crops.
@@ -193,15 +237,22 @@ class Localizer(Value):
         Face crops are square images around the boxes, from which each stage cuts its crop; here they have the size that
         the last stage needs. `boxes` and the results are in pixels of the face crops.
         """
+        return list(np.asarray(self.locate_details(face_crops, boxes, covariance=False).points))
+
+    def locate_details(
+        self, face_crops: Images, boxes: Float[np.ndarray, "n 4"], *, covariance: bool = True
+    ) -> Located:
+        """Return the complete result in face crops; see `locate`. `covariance`: whether to include covariances."""
         check_jax()
         if not self._cuts_on_device:
-            return self._locate_on_host(face_crops.__getitem__, boxes)
+            return self._locate_on_host(face_crops.__getitem__, boxes, covariance=covariance)
         size = self.stages[-1].face_crop_size
         return self._locate_on_device(
             face_crops.__getitem__,
             np.full((len(face_crops), 2), size),
             np.full((len(face_crops), 3), (0, 0, size)),
             boxes,
+            covariance=covariance,
         )
 
     def warm_up(self, *, sizes: Sequence[int] = (1, 32), face_side: int = 200) -> dict[int, float]:
@@ -235,10 +286,15 @@ class Localizer(Value):
     def _cuts_on_device(self) -> bool:
         return jax.default_backend() != "cpu" if self.cut_on == "auto" else self.cut_on == "device"
 
-    def _locate_on_host(self, get_face_crop: Callable[[int], Image], boxes: np.ndarray) -> list[np.ndarray]:
+    def _details(self, located: Located) -> Uncertainty | None:
+        if self.calibration is None or located.evidence is None:
+            return None
+        return self.calibration.apply(located.evidence, size=self.stages[-1].input_size)
+
+    def _locate_on_host(self, get_face_crop: Callable[[int], Image], boxes: np.ndarray, *, covariance: bool) -> Located:
         """Locate the faces of `get_face_crop(index)`; the host resizes them to the face crop size of each stage."""
 
-        def dispatch(faces: range, bucket: int) -> Array:
+        def dispatch(faces: range, bucket: int) -> Located:
             levels = tuple(np.empty((bucket, s.face_crop_size, s.face_crop_size, 3), np.uint8) for s in self.stages)
 
             def fill(row: int) -> None:
@@ -246,56 +302,71 @@ class Localizer(Value):
                 for level in levels:
                     level[row] = resize_images(face_crop[None], level.shape[1])[0]
 
-            _run_parallel(fill, len(faces))
+            run_parallel(fill, len(faces))
             for level in levels:
                 level[len(faces) :] = level[0]
-            return forward.locate(self._spec, self._weights, self._shape, levels, _pad(boxes, faces, bucket))
+            return forward.locate(
+                self._spec(covariance), self._weights, self._shape, levels, pad_rows(boxes, faces, bucket)
+            )
 
         return self._in_batches(dispatch, len(boxes), largest=self._batch_limit)
 
     def _locate_on_device(
-        self, get_photo: Callable[[int], Image], sizes: np.ndarray, squares: np.ndarray, boxes: np.ndarray
-    ) -> list[np.ndarray]:
+        self,
+        get_photo: Callable[[int], Image],
+        sizes: np.ndarray,
+        squares: np.ndarray,
+        boxes: np.ndarray,
+        *,
+        covariance: bool,
+    ) -> Located:
         """Locate the faces of photos of `sizes` (width, height); only the parts inside the squares are transferred."""
-        corners, length = _clip_squares(squares, sizes)
-        extent = _round_up(int(length.max(initial=1)), unit=self.stages[-1].face_crop_size)
+        corners, length = clip_squares(squares, sizes)
+        extent = round_up(int(length.max(initial=1)), unit=self.stages[-1].face_crop_size)
         affordable = 1 << (max(1, LARGEST_PIXELS // extent**2).bit_length() - 1)
         arguments = (corners - squares[:, :2], length, squares[:, 2], boxes)
 
-        def dispatch(faces: range, bucket: int) -> Array:
+        def dispatch(faces: range, bucket: int) -> Located:
             parts = np.zeros((bucket, extent, extent, 3), np.uint8)
 
             def fill(row: int) -> None:
                 (left, top), (width, height) = corners[faces[row]], length[faces[row]]
                 parts[row, :height, :width] = get_photo(faces[row])[top : top + height, left : left + width]
 
-            _run_parallel(fill, len(faces))
-            padded = [_pad(values, faces, bucket) for values in arguments]
-            return forward.crop_and_predict(self._spec, self._weights, self._shape, parts, *padded)
+            run_parallel(fill, len(faces))
+            padded = [pad_rows(values, faces, bucket) for values in arguments]
+            return forward.crop_and_predict(self._spec(covariance), self._weights, self._shape, parts, *padded)
 
         return self._in_batches(dispatch, len(boxes), largest=min(self._batch_limit, affordable))
 
-    def _in_batches(self, dispatch: Callable[[range, int], Array], count: int, *, largest: int) -> list[np.ndarray]:
-        """Return the points of `count` faces after each stage; a batch is read after the next one was dispatched.
+    def _in_batches(self, dispatch: Callable[[range, int], Located], count: int, *, largest: int) -> Located:
+        """Return the results of `count` faces; a batch is read after the next one was dispatched.
 
         The CPU kernel is used if it is built (`wing_jax.models.cpu_kernel`).
         """
         cpu_kernel.load(build=False)
-        results = [np.zeros((len(self.stages), 0, self.scheme.points, 2), np.float32)]
-        waiting: list[tuple[Array, int]] = []
+        points = self.scheme.points
+        results = [Located(np.zeros((len(self.stages), 0, points, 2), np.float32))]
+        waiting: list[tuple[Located, int]] = []
         for faces, bucket in batch_ranges(count, largest=largest):
             # Allow the implicit transfer under any transfer guard: `jax.device_put` would take 0.1 ms more.
             with jax.transfer_guard_host_to_device("allow"):
                 waiting.append((dispatch(faces, bucket), len(faces)))
             if len(waiting) > 1:
-                results.append(_read(*waiting.pop(0)))
-        results += [_read(*batch) for batch in waiting]
-        return list(np.concatenate(results, axis=1))
+                batch, number = waiting.pop(0)
+                results.append(batch.read(number))
+        results += [batch.read(number) for batch, number in waiting]
+        return Located.concatenate(results)
 
     @functools.cached_property
-    def _spec(self) -> ForwardSpec:
+    def _specs(self) -> dict[bool, ForwardSpec]:
+        """The programs without and with covariances."""
         mirrored = tuple(self.scheme.flip.tolist()) if self.flip_average else None
-        return ForwardSpec(stages=tuple(stage.forward for stage in self.stages), mirrored=mirrored)
+        stages = tuple(stage.forward for stage in self.stages)
+        return {wanted: ForwardSpec(stages=stages, mirrored=mirrored, covariance=wanted) for wanted in (False, True)}
+
+    def _spec(self, covariance: bool) -> ForwardSpec:
+        return self._specs[covariance and self.stages[-1].network.estimates_covariance]
 
     @functools.cached_property
     def _shape(self) -> Array:
@@ -304,58 +375,6 @@ class Localizer(Value):
     @property
     def _weights(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(stage.on_device for stage in self.stages)
-
-
-def _clip_squares(squares: Int[np.ndarray, "n 3"], sizes: Int[np.ndarray, "n 2"]) -> tuple[np.ndarray, np.ndarray]:
-    """Clip squares to photos of `sizes` (width, height): (left and top, width and height); at least one pixel each."""
-    corner, side = squares[:, :2], squares[:, 2:]
-    clipped = np.clip(corner, 0, sizes - 1)
-    return clipped, np.maximum(np.minimum(corner + side, sizes) - clipped, 1)
-
-
-def _round_up(side: int, *, unit: int) -> int:
-    """Round `side` up to `unit` times 1, 1.5, 2, 3, 4, 6 ..., so that new photo sizes seldom need a compilation."""
-    return next(s for k in itertools.count() for s in (unit << k, (3 * unit << k) // 2) if s >= side)
-
-
-def batch_ranges(count: int, *, largest: int) -> Iterator[tuple[range, int]]:
-    """Split `count` faces into batches: yield (faces, bucket).
-
-    Buckets are powers of two up to `largest`, itself a power of two; at most a quarter of each is padding.
-    """
-    start = 0
-    while start < count:
-        remaining = count - start
-        bucket = min(largest, 1 << (remaining - 1).bit_length())
-        bucket = bucket // 2 if 4 * remaining < 3 * bucket else bucket
-        stop = min(start + bucket, count)
-        yield range(start, stop), bucket
-        start = stop
-
-
-def _pad(values: np.ndarray, faces: range, bucket: int) -> np.ndarray:
-    """Return the values of `faces`, padded to `bucket` rows by repeating the first."""
-    return values[np.pad(faces, (0, bucket - len(faces)), constant_values=faces[0])]
-
-
-def _read(located: Array, faces: int) -> Float[np.ndarray, "stages faces points 2"]:
-    with jax.transfer_guard_device_to_host("allow"):
-        return np.asarray(located)[:, :faces]
-
-
-def _run_parallel(work: Callable[[int], None], count: int) -> None:
-    """Call `work(0)` to `work(count - 1)` in threads: OpenCV and NumPy's copies release the GIL."""
-    workers = min(count, os.cpu_count() or 1)
-
-    def run_share(first: int) -> None:
-        for index in range(first, count, workers):
-            work(index)
-
-    if workers == 1:
-        run_share(0)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(run_share, range(workers)))
 
 
 def _models(model: Any, tables: Sequence[Any]) -> list[Any]:
@@ -368,33 +387,12 @@ def _models(model: Any, tables: Sequence[Any]) -> list[Any]:
     return [model if flag or not any(custom) else None for flag in custom]
 
 
+def _calibration(manifest: Mapping[str, Any], arrays: Mapping[str, Any]) -> Calibration | None:
+    if "calibration" not in manifest:
+        return None
+    return Calibration.from_table(manifest["calibration"], arrays["calibration"]["weights"])
+
+
 def _scheme(value: str | dict) -> Scheme:
     """Return a published scheme by its name, or a custom one from its table."""
     return get_scheme(value) if isinstance(value, str) else Scheme.from_table(value)
-
-
-def check_boxes(boxes: BoxesLike, image: Image, *, name: str = "the boxes") -> Float[np.ndarray, "faces 4"]:
-    """Convert `boxes` (`wing_jax.data.arguments.as_boxes`) to float32 `[faces, 4]` and check them; messages use `name`.
-
-    Raises:
-      InputError: the image is not RGB uint8, or a box is not four numbers, empty, not finite, completely outside the
-        image or more than `LARGEST_BOX` times as large as the image.
-    """
-    image, boxes = as_image(image), as_boxes(boxes, name=name)
-    owner = name.removeprefix("the boxes")
-    height, width = image.shape[:2]
-    for box in boxes[~valid_boxes(boxes, width=width, height=height)]:
-        numbers = " ".join(f"{value:.7g}" for value in box)
-        sides = box[2:].astype(np.float64) - box[:2]
-        if np.isfinite(box).all() and sides.max() > LARGEST_BOX * max(width, height):
-            raise InputError(
-                f"the box {numbers}{owner} is {format_ratio(sides.max() / max(width, height))} times as large as the "
-                f"image of {width} x {height} pixels: pass the box of a face, at most {LARGEST_BOX:g} times as large"
-            )
-        if np.isfinite(box).all() and (sides >= 2).all():
-            raise InputError(
-                f"the box {numbers}{owner} is outside the image of {width} x {height} pixels: pass x0 y0 x1 y1 "
-                f"in pixels of this image"
-            )
-        raise InputError(f"the box {numbers}{owner} is empty or not finite: {EXPECTED_BOXES}, with x1 > x0 and y1 > y0")
-    return boxes

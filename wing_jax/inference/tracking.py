@@ -15,7 +15,9 @@ from jaxtyping import Float
 
 from wing_jax.data.arguments import ImageLike, as_image
 from wing_jax.data.boxes import overlap, valid_boxes
+from wing_jax.inference.face_files import FaceRecord
 from wing_jax.inference.face_landmarker import FaceLandmarker
+from wing_jax.inference.prediction import Prediction
 from wing_jax.types import Image
 from wing_jax.values import Value
 
@@ -80,12 +82,25 @@ class Track(Value):
     box: Float[np.ndarray, "4"]  # by the model's convention: the input of the localizer
     located: Float[np.ndarray, "points 2"]  # the result of the localizer, pixels of the frame
     smooth: FilterState | None  # None: not filtered
+    confidence: Float[np.ndarray, "points"] | None = None  # as in `Prediction`; None: the model has no calibration
+    valid: bool | None = None
     missed: int = 0  # consecutive detector runs without the face
 
     @property
     def points(self) -> Float[np.ndarray, "points 2"]:
         """The smoothed landmarks, (x, y) in pixels of the frame."""
         return self.located if self.smooth is None else self.smooth.points.astype(np.float32)
+
+    def record(self) -> FaceRecord:
+        """Return the face to write."""
+        return FaceRecord(
+            number=self.number,
+            box=self.box,
+            points=self.points,
+            score=self.score,
+            confidence=self.confidence,
+            valid=self.valid,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -118,9 +133,15 @@ class Tracker(Value):
         candidates = _inside_image(self._move_boxes(tracks.faces), image)
         if detect:
             candidates = self._detect(candidates, image, first=tracks.last_number + 1)
-        points = self.landmarker.localizer.predict(image, [face.box for face in candidates])
-        faces = tuple(self._update(face, shape, seconds) for face, shape in zip(candidates, points, strict=True))
-        steady = [overlap(self.landmarker.boxes_around(f.located[None]), f.box)[0] >= SAME_BOX for f in faces]
+        boxes = np.array([face.box for face in candidates], np.float32).reshape(-1, 4)
+        (prediction,) = self.landmarker.localizer.predict_details([image], [boxes])
+        faces = tuple(self._update(face, prediction, index, seconds) for index, face in enumerate(candidates))
+        faces = tuple(face for face in faces if face.valid is not False or not face.missed)  # lost and not detected
+        steady = [
+            face.valid is not False
+            and overlap(self.landmarker.boxes_around(face.located[None]), face.box)[0] >= SAME_BOX
+            for face in faces
+        ]
         return Tracks(
             faces=_drop_duplicates(faces),
             frame=tracks.frame + 1,
@@ -128,9 +149,12 @@ class Tracker(Value):
             detect_next=not faces or not all(steady),
         )
 
-    def _update(self, face: Track, located: Float[np.ndarray, "points 2"], seconds: float) -> Track:
-        smooth = None if self.smooth is None else self.smooth(face.smooth, located, seconds=seconds)
-        return dataclasses.replace(face, located=located, smooth=smooth)
+    def _update(self, face: Track, prediction: Prediction, index: int, seconds: float) -> Track:
+        record = prediction.record(index, box=face.box)
+        smooth = None if self.smooth is None else self.smooth(face.smooth, record.points, seconds=seconds)
+        return dataclasses.replace(
+            face, located=record.points, smooth=smooth, confidence=record.confidence, valid=record.valid
+        )
 
     def _move_boxes(self, faces: tuple[Track, ...]) -> list[Track]:
         """Return the faces with boxes around their landmarks in the previous frame."""

@@ -26,6 +26,9 @@ Collections: TypeAlias = dict[str, Any]  # the variables without "params"
 SWITCHES = {"train": True, "training": True, "is_training": True, "deterministic": False, "use_running_average": False}
 
 
+COVARIANCE = "covariance"  # the argument with which a module also returns covariances
+
+
 class Network(abc.ABC):
     """The signature of all models. Subclass it if a model needs more than `as_network` supports, such as state."""
 
@@ -59,13 +62,32 @@ class Network(abc.ABC):
           Points `[batch, points, 2]`, (x, y) in pixels of the crop, 0-based pixel centers; and the new collections.
         """
 
+    @property
+    def estimates_covariance(self) -> bool:
+        """Whether `predict` returns covariances."""
+        return False
+
+    def predict(self, variables: Mapping[str, Any], images: Array | np.ndarray) -> tuple[Array, Array | None]:
+        """Predict landmarks; return them and the covariances by which the model says how sure it is of each.
+
+        Args:
+          variables: with the structure of `init`'s.
+          images: crops `[batch, size, size, 3]`, uint8 or float in 0..255.
+
+        Returns:
+          Points `[batch, points, 2]`, in pixels of the crop; and positive definite matrices `[batch, points, 2, 2]` in
+          squared pixels, which need not be those of the actual errors, or None if `estimates_covariance` is false.
+        """
+        return self.apply(variables, images, train=False)[0], None
+
 
 def as_network(model: Any) -> Network:
     """Wrap `model` in a `Network`; a `Network` is returned unchanged.
 
     Args:
       model: a Flax linen module, called with the images, and with `train`, `training`, `is_training`, `deterministic`
-        or `use_running_average` if its `__call__` has such an argument; or any object with
+        or `use_running_average` if its `__call__` has such an argument. If it has an argument `covariance`, it must
+        return points and covariances when it is true (`Network.predict`). Or any object with
         `init(key, images) -> params` and `apply(params, images) -> points`, whose `apply` may have the same arguments
         and `key`, and whose params may be any pytree of arrays.
 
@@ -150,6 +172,17 @@ class LinenNetwork(_Wrapped):
             variables, images, **self._mode_argument(True), mutable=list(collections), rngs=keys
         )
         return points, {**collections, **changed}
+
+    @property
+    def estimates_covariance(self) -> bool:
+        """Whether the module's `__call__` has an argument `covariance`."""
+        return COVARIANCE in _parameters(type(self.model).__call__)
+
+    def predict(self, variables: Mapping[str, Any], images: Array | np.ndarray) -> tuple[Array, Array | None]:
+        """Call the module's `apply`, with `covariance=True` if it has this argument."""
+        if not self.estimates_covariance:
+            return super().predict(variables, images)
+        return self.model.apply(variables, images, **self._mode_argument(False), **{COVARIANCE: True})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

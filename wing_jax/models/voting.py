@@ -60,8 +60,8 @@ class VotingRegressor(PlainRegressor):
 
     @nn.compact
     def __call__(
-        self, images: Shaped[Array, "batch size size 3"], *, train: bool = False
-    ) -> Float[Array, "batch points 2"]:
+        self, images: Shaped[Array, "batch size size 3"], *, train: bool = False, covariance: bool = False
+    ) -> Float[Array, "batch points 2"] | tuple[Float[Array, "batch points 2"], Float[Array, "batch points 2 2"]]:
         size = images.shape[1]
         levels = [level for level in self.levels(images, train=train) if level.shape[1] <= CELLS]
         coarsest = levels[-1].reshape(levels[-1].shape[0], -1)
@@ -85,7 +85,8 @@ class VotingRegressor(PlainRegressor):
             inner = Conv(self.hidden, dtype=self.dtype)(inner)
             y = nn.relu(y + Shift(self.norm, self.dtype, self.axis)(inner, train=train))
         kernel, bias = Votes(self.points, name="votes")(y)
-        return combine_votes(y.reshape(y.shape[0], -1, self.hidden), kernel, bias, regressed, size=size)
+        votes = y.reshape(y.shape[0], -1, self.hidden), kernel, bias, regressed
+        return combine_votes(*votes, size=size, covariance=covariance)
 
     @nn.nowrap
     def select_points(
@@ -138,8 +139,11 @@ def combine_votes(
     regressed: Float[Array, "batch points 2"],
     *,
     size: int,
-) -> Float[Array, "batch points 2"]:
+    covariance: bool = False,
+) -> Float[Array, "batch points 2"] | tuple[Float[Array, "batch points 2"], Float[Array, "batch points 2 2"]]:
     """Return the weighted mean of the cells' votes for each landmark, in pixels of the crop.
+
+    With `covariance`, also return the weighted covariance of the votes `[batch, points, 2, 2]`, in squared pixels.
 
     `features`: of each cell, in row order. `features @ kernel + bias` are its votes: the log weight, and the offset
     (x, y) from the cell, in cells. `regressed`: centers of the windows of the weights, in pixels of the crop of `size`
@@ -170,7 +174,14 @@ def combine_votes(
     means = part(sums, 0, width + 2) / part(sums, width + 2, width + 3)
     offsets = jnp.einsum("bnk,kan->bna", part(means, 0, width), jax.lax.slice_in_dim(kernel, 1, 3, axis=1))
     offsets += jax.lax.slice_in_dim(bias, 1, 3).T[None]
-    return middle + window * part(means, width, width + 2) + step * offsets
+    points = middle + window * part(means, width, width + 2) + step * offsets
+    if not covariance:
+        return points
+    cell_offsets = einsum("bpk,kan->bpna", features.astype(jnp.float32), jax.lax.slice_in_dim(kernel, 1, 3, axis=1))
+    cell_offsets += jax.lax.slice_in_dim(bias, 1, 3).T[None, None]
+    centers = (middle + window * positions[:, :2]).astype(np.float32)
+    deviations = centers[None, :, None] + step * cell_offsets - points[:, None]
+    return points, einsum("bpn,bpna,bpnc->bnac", weights / weights.sum(1, keepdims=True), deviations, deviations)
 
 
 def _pad_last(x: Array, before: int, after: int) -> Array:

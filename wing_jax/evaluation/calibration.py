@@ -1,0 +1,166 @@
+"""Fit how sure a localizer's landmarks are, on faces that it was not trained on and on changed copies of them."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+from jaxtyping import Float, Int
+
+from wing_jax.data.face_crops import FaceCrops, crop_faces
+from wing_jax.data.face_set import FaceSet
+from wing_jax.errors import InputError
+from wing_jax.evaluation.stress import STRESSES, StressedFaces
+from wing_jax.geometry import invert, transform
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.uncertainty import FEATURES, Calibration, calibrate, features, spread
+from wing_jax.text import quoted
+
+STEPS = 200  # of L-BFGS, at most
+LOST = 0.15  # sides of the crop: larger errors count as this, because a lost landmark can be anywhere
+RIDGE = 1e-3  # weight of the squared differences of the landmarks' coefficients
+MILD = ("box error", "rotation")  # changes whose mild levels are as usual as unchanged faces
+FALSE_ALARMS = 0.01  # share of good faces that may be called invalid
+FAILED = 0.1  # NME by the inter-ocular distance beyond which a face is not good
+
+
+class Sample(NamedTuple):
+    """Predicted faces with their errors, in pixels of the last stage's crop.
+
+    Args:
+      features: `[n, points, FEATURES]` (`wing_jax.inference.uncertainty.features`).
+      errors: from the true to the predicted points, `[n, points, 2]`.
+      eyes: the true inter-ocular distance, `[n]`.
+      mild: whether the face is unchanged or only mildly changed, `[n]`.
+      face: the index of the face, `[n]`.
+    """
+
+    features: Float[np.ndarray, "n points features"]
+    errors: Float[np.ndarray, "n points 2"]
+    eyes: Float[np.ndarray, "n"]
+    mild: Any
+    face: Int[np.ndarray, "n"]
+
+
+def calibrate_localizer(localizer: Localizer, faces: FaceSet, *, seed: int = 0) -> Localizer:
+    """Return the localizer with a calibration fitted on `faces`, which it must not have been trained on.
+
+    Every face is predicted unchanged and with the changes of `wing_jax.evaluation.stress.STRESSES`, so that failures
+    are part of the fit. The coefficients maximize the likelihood of the errors under normal distributions.
+
+    Args:
+      localizer: its last network must estimate covariances, as the voting network does.
+      faces: some hundred annotated faces of the same scheme, with all landmarks.
+      seed: the random seed of the changes.
+
+    Raises:
+      InputError: the network estimates no covariances, or the faces are of another scheme or too few.
+    """
+    if not localizer.stages[-1].network.estimates_covariance:
+        raise InputError(
+            f"the network {quoted(type(localizer.stages[-1].model).__name__)} estimates no covariances: use a voting "
+            "network, or a module whose __call__ has an argument `covariance`"
+        )
+    if faces.scheme.name != localizer.scheme.name:
+        raise InputError(
+            f"the faces have the scheme {faces.scheme.name}, the model {localizer.scheme.name}: convert them"
+        )
+    sample = collect(localizer, faces, seed=seed)
+    return dataclasses.replace(localizer, calibration=fit(sample, size=localizer.stages[-1].input_size))
+
+
+def collect(localizer: Localizer, faces: FaceSet, *, seed: int) -> Sample:
+    """Predict the faces, unchanged and changed, and return their errors."""
+    crops = crop_faces(faces, size=localizer.stages[-1].face_crop_size)
+    left, right = faces.scheme.left_outer, faces.scheme.right_outer
+    unchanged = StressedFaces(np.asarray(crops.images), crops.boxes)
+    parts = [_predict(localizer, crops, unchanged, eyes=(left, right), mild=True)]
+    for change in STRESSES:
+        for number, level in enumerate(change.levels):
+            random = np.random.default_rng([seed, *change.name.encode(), round(1000 * level)])
+            mild = change.name in MILD and number == 0
+            parts.append(_predict(localizer, crops, change.apply(crops, level, random), eyes=(left, right), mild=mild))
+    sample = Sample(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+    known = np.isfinite(sample.errors).all((1, 2)) & np.tile(faces.visible.all(1), len(parts))
+    return Sample(*(values[known] for values in sample))
+
+
+def _predict(
+    localizer: Localizer, crops: FaceCrops, changed: StressedFaces, *, eyes: tuple[int, int], mild: bool
+) -> Sample:
+    located = localizer.locate_details(changed.images, changed.boxes)
+    assert located.evidence is not None
+    size, count = localizer.stages[-1].input_size, len(crops.points)
+    true = crops.points
+    if changed.to_face_crop is not None:
+        true = np.asarray(transform(np.broadcast_to(np.asarray(invert(changed.to_face_crop)), (count, 2, 3)), true))
+    to_crop = np.asarray(invert(located.evidence.crop_to_unit))
+    predicted, true = (np.asarray(transform(to_crop, points)) for points in (located.points[-1], true))
+    return Sample(
+        features=np.asarray(features(located.evidence, size=size)),
+        errors=predicted - true,
+        eyes=np.linalg.norm(true[:, eyes[0]] - true[:, eyes[1]], axis=-1),
+        mild=np.full(count, mild),
+        face=np.arange(count),
+    )
+
+
+def fit(sample: Sample, *, size: int) -> Calibration:
+    """Fit the coefficients, the distribution of the errors in spreads, and the limit of valid faces."""
+    weights = fit_weights(sample, size=size)
+    covariance = calibrate(sample.features, weights, size=size)
+    spreads = spread(covariance)
+    ratios = np.linalg.norm(sample.errors, axis=-1) / spreads
+    nme = np.linalg.norm(sample.errors, axis=-1).mean(1) / sample.eyes
+    good = sample.mild & (nme <= FAILED)
+    expected = spreads.mean(1) / size
+    limit = float(np.quantile(expected[good], 1 - FALSE_ALARMS))
+    return Calibration(weights=weights, within=fit_weibull(ratios.ravel()), limit=limit)
+
+
+def fit_weights(sample: Sample, *, size: int) -> Float[np.ndarray, "points features 3"]:
+    """Return the coefficients that maximize the likelihood of the errors under normal distributions."""
+    distances = np.linalg.norm(sample.errors, axis=-1, keepdims=True)
+    errors = jnp.asarray(sample.errors / size * np.minimum(1, LOST * size / np.maximum(distances, 1e-6)))
+    inputs = jnp.asarray(sample.features)
+
+    def objective(weights: jax.Array) -> jax.Array:
+        covariance = calibrate(inputs, weights, size=1)
+        (a, b), (_, d) = ((covariance[..., i, 0], covariance[..., i, 1]) for i in range(2))
+        determinant = a * d - b * b
+        x, y = errors[..., 0], errors[..., 1]
+        distance = (d * x * x - 2 * b * x * y + a * y * y) / determinant
+        differences = weights - weights.mean(0, keepdims=True)
+        return (0.5 * jnp.log(determinant) + 0.5 * distance).mean() + RIDGE * (differences[:, :-1] ** 2).sum() / len(
+            weights
+        )
+
+    start = np.zeros((errors.shape[1], FEATURES, 3), np.float32)
+    start[:, -1, 0] = np.log((np.asarray(errors) ** 2).mean((0, 2)))
+    slope = jax.jit(jax.value_and_grad(objective))
+
+    def evaluate(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = slope(jnp.asarray(flat.reshape(start.shape), jnp.float32))
+        return float(value), np.asarray(gradient, np.float64).ravel()
+
+    result = scipy.optimize.minimize(evaluate, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    return result.x.reshape(start.shape).astype(np.float32)
+
+
+def fit_weibull(ratios: Float[np.ndarray, "n"]) -> tuple[float, float]:
+    """Return scale and shape of the Weibull distribution of positive numbers, by maximum likelihood.
+
+    >>> scale, shape = fit_weibull(2 * np.random.default_rng(0).weibull(1.5, 100_000))
+    >>> round(scale, 1), round(shape, 1)
+    (2.0, 1.5)
+    """
+    logs = np.log(np.maximum(ratios, 1e-6))
+
+    def slope(shape: float) -> float:
+        powers = np.exp(shape * (logs - logs.max()))
+        return float((powers * logs).sum() / powers.sum() - 1 / shape - logs.mean())
+
+    shape = float(np.asarray(scipy.optimize.brentq(slope, 0.05, 50)))
+    return float(np.exp(shape * logs).mean() ** (1 / shape)), shape
