@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wing_jax.data.registry import register_reader as register_reader
     from wing_jax.errors import InputError as InputError
     from wing_jax.evaluation import Evaluation as Evaluation
+    from wing_jax.evaluation import calibrate as calibrate
     from wing_jax.evaluation import evaluate as evaluate
     from wing_jax.evaluation import metrics as metrics
     from wing_jax.evaluation.metrics import register_metric as register_metric
@@ -57,6 +58,7 @@ PUBLIC = {
     "analysis": "analysis",
     "augment": "augment",
     "balance": "balance",
+    "calibrate": "evaluation:calibrate",
     "evaluate": "evaluation:evaluate",
     "fit": "train.fit:fit",
     "load_faces": "data.load:load_faces",

@@ -13,6 +13,7 @@ from wing_jax.augment.warp import warp
 from wing_jax.data.face_crops import crop_face, crop_squares, resize_images
 from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
+from wing_jax.inference import batching
 from wing_jax.inference import localizer as module
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.inference.metadata import Metadata

@@ -14,7 +14,7 @@ from wing_jax.choices import Landmarks
 from wing_jax.cli.data_check import check
 from wing_jax.cli.data_source import PathOptions
 from wing_jax.cli.data_stats import stats
-from wing_jax.cli.model import find_model, reject_hiding
+from wing_jax.cli.model import find_model
 from wing_jax.cli.named_config import read_config
 from wing_jax.cli.options import parse
 from wing_jax.cli.usage import stop_with_usage
@@ -214,14 +214,7 @@ def _calibration_folder(options: DetectOptions) -> Path:
         if options.output:
             raise InputError(f"--output {options.output}: the folder is for the calibrated model: pass --model too")
         return Path()
-    place = find_model(options.model)
-    if place.pretrained_name and not options.output:
-        raise InputError(
-            f"{place.pretrained_name!r} is a pretrained model, which is never changed: pass --output FOLDER for a "
-            "calibrated copy, and use that folder as MODEL"
-        )
-    reject_hiding(options.output)
-    return Path(options.output or place.folder)
+    return folder_of_copy(find_model(options.model), options.output)
 
 
 def _label(arguments: list[str]) -> None:

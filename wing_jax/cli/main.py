@@ -20,6 +20,7 @@ COMMANDS = {
     "sweep": "train the first stage with many seeds, losses and learning rates at once",
     "config": "print a preset's config file, to edit it and train with it",
     "evaluate": "measure a model on a test set and write a report",
+    "calibrate": "fit how sure a model's landmarks are, on faces that it was not trained on",
     "predict": "find the landmarks of faces in pictures and videos, draw them and save them",
     "compare": "compare evaluations by group of faces, in a table and a plot",
     "data": "check, show, count, label or pack a data set, your own or a published one",

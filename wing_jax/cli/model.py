@@ -35,6 +35,21 @@ def reject_hiding(output: str) -> None:
         )
 
 
+def folder_of_copy(place: BundleLocation, output: str) -> Path:
+    """Return the folder to write a changed copy of the model to: `output`, or the model's own if that is empty.
+
+    Raises:
+      InputError: the model is a pretrained one and `output` is empty, or `output` would hide a pretrained model.
+    """
+    if place.pretrained_name and not output:
+        raise InputError(
+            f"{place.pretrained_name!r} is a pretrained model, which is never changed: pass --output FOLDER for a "
+            "calibrated copy, and use that folder as MODEL"
+        )
+    reject_hiding(output)
+    return Path(output or place.folder)
+
+
 def held_out_of(localizer: Localizer, place: BundleLocation) -> tuple[HeldOut, str]:
     """Return (what the training of the model held out, a remark for the user or "").
 

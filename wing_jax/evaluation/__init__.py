@@ -1,5 +1,6 @@
 """Measure models on annotated faces: `evaluate(localizer, faces) -> Evaluation`, and the metrics."""
 
+from wing_jax.evaluation.calibration import calibrate as calibrate
 from wing_jax.evaluation.comparison import Comparison as Comparison
 from wing_jax.evaluation.evaluation import Evaluation as Evaluation
 from wing_jax.evaluation.evaluation import median_offset as median_offset

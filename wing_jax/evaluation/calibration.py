@@ -15,10 +15,11 @@ from wing_jax.errors import InputError
 from wing_jax.evaluation.stress import STRESSES, StressedFaces
 from wing_jax.geometry import invert, transform
 from wing_jax.inference.localizer import Localizer
-from wing_jax.inference.uncertainty import FEATURES, Calibration, calibrate, features, spread
+from wing_jax.inference.uncertainty import FEATURES, Calibration, calibrated_covariance, features, spread
 from wing_jax.text import quoted
 
 STEPS = 200  # of L-BFGS, at most
+FEWEST = 20  # faces
 LOST = 0.15  # sides of the crop: larger errors count as this, because a lost landmark can be anywhere
 RIDGE = 1e-3  # weight of the squared differences of the landmarks' coefficients
 MILD = ("box error", "rotation")  # changes whose mild levels are as usual as unchanged faces
@@ -44,7 +45,7 @@ class Sample(NamedTuple):
     face: Int[np.ndarray, "n"]
 
 
-def calibrate_localizer(localizer: Localizer, faces: FaceSet, *, seed: int = 0) -> Localizer:
+def calibrate(localizer: Localizer, faces: FaceSet, *, seed: int = 0) -> Localizer:
     """Return the localizer with a calibration fitted on `faces`, which it must not have been trained on.
 
     Every face is predicted unchanged and with the changes of `wing_jax.evaluation.stress.STRESSES`, so that failures
@@ -52,11 +53,20 @@ def calibrate_localizer(localizer: Localizer, faces: FaceSet, *, seed: int = 0) 
 
     Args:
       localizer: its last network must estimate covariances, as the voting network does.
-      faces: some hundred annotated faces of the same scheme, with all landmarks.
+      faces: annotated faces of the same scheme, some hundred if possible; only those with all landmarks are used.
       seed: the random seed of the changes.
 
+    Returns:
+      The localizer with the calibration, which `Localizer.save` stores.
+
     Raises:
-      InputError: the network estimates no covariances, or the faces are of another scheme or too few.
+      InputError: the network estimates no covariances, the faces are of another scheme, or fewer than `FEWEST` have
+        all landmarks.
+
+    >>> from wing_jax.data.load import load_faces
+    >>> calibrate(Localizer.load("mtfl"), load_faces("synthetic", "train", count=8))
+    Traceback (most recent call last):
+    wing_jax.errors.InputError: the faces have the scheme ibug68, the model mtfl5: use faces with its scheme
     """
     if not localizer.stages[-1].network.estimates_covariance:
         raise InputError(
@@ -65,7 +75,13 @@ def calibrate_localizer(localizer: Localizer, faces: FaceSet, *, seed: int = 0) 
         )
     if faces.scheme.name != localizer.scheme.name:
         raise InputError(
-            f"the faces have the scheme {faces.scheme.name}, the model {localizer.scheme.name}: convert them"
+            f"the faces have the scheme {faces.scheme.name}, the model {localizer.scheme.name}: use faces with its "
+            "scheme"
+        )
+    if (count := int(faces.visible.all(1).sum())) < FEWEST:
+        raise InputError(
+            f"{count} of the {len(faces)} faces have all landmarks, but a calibration needs {FEWEST} or more: use more "
+            "faces that the model was not trained on"
         )
     sample = collect(localizer, faces, seed=seed)
     return dataclasses.replace(localizer, calibration=fit(sample, size=localizer.stages[-1].input_size))
@@ -110,7 +126,7 @@ def _predict(
 def fit(sample: Sample, *, size: int) -> Calibration:
     """Fit the coefficients, the distribution of the errors in spreads, and the limit of valid faces."""
     weights = fit_weights(sample, size=size)
-    covariance = calibrate(sample.features, weights, size=size)
+    covariance = calibrated_covariance(sample.features, weights, size=size)
     spreads = spread(covariance)
     ratios = np.linalg.norm(sample.errors, axis=-1) / spreads
     nme = np.linalg.norm(sample.errors, axis=-1).mean(1) / sample.eyes
@@ -127,7 +143,7 @@ def fit_weights(sample: Sample, *, size: int) -> Float[np.ndarray, "points featu
     inputs = jnp.asarray(sample.features)
 
     def objective(weights: jax.Array) -> jax.Array:
-        covariance = calibrate(inputs, weights, size=1)
+        covariance = calibrated_covariance(inputs, weights, size=1)
         (a, b), (_, d) = ((covariance[..., i, 0], covariance[..., i, 1]) for i in range(2))
         determinant = a * d - b * b
         x, y = errors[..., 0], errors[..., 1]

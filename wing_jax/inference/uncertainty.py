@@ -51,7 +51,7 @@ class Calibration(Value):
 
     def apply(self, evidence: Evidence, *, size: int) -> "Uncertainty":
         """Return the uncertainty of the results of a localizer whose last stage has crops of `size` pixels."""
-        in_crop = np.asarray(calibrate(features(evidence, size=size), self.weights, size=size))
+        in_crop = np.asarray(calibrated_covariance(features(evidence, size=size), self.weights, size=size))
         linear = np.asarray(evidence.crop_to_unit)[:, None, :, :2]
         return Uncertainty(
             covariance=(linear @ in_crop @ linear.swapaxes(-1, -2)).astype(np.float32),
@@ -106,7 +106,7 @@ def features(evidence: Evidence, *, size: int) -> Float[Array | np.ndarray, "n p
     return xp.stack([*columns, xp.ones_like(distance)], axis=-1)
 
 
-def calibrate(
+def calibrated_covariance(
     features: Float[Array | np.ndarray, "n points features"],
     weights: Float[Array | np.ndarray, "points features 3"],
     *,
