@@ -49,6 +49,26 @@ def test_the_result_is_the_weighted_mean_of_the_votes(seed):
 
 
 @pytest.mark.slow
+def test_the_covariance_is_that_of_the_votes():
+    votes, regressed = sample_votes(0)
+    features, kernel = votes.reshape(2, 64, -1), np.eye(9, dtype=np.float32).reshape(-1, 3, 3)
+    bias = np.arange(9, dtype=np.float32).reshape(3, 3) / 10
+    run = jax.jit(lambda *arguments: combine_votes(*arguments, size=SIZE, covariance=True))
+    points, covariance = run(features, kernel, bias, regressed)
+    line = (np.arange(8) + 0.5) * 8 - 0.5
+    cells = np.stack([np.tile(line, 8), np.repeat(line, 8)], 1)
+    for face in range(2):
+        for point in range(3):
+            vote = votes[face, :, :, point] + bias[:, point]
+            squared_distance = ((cells - regressed[face, point]) ** 2).sum(1)
+            weights = np.exp(vote[:, 0] - squared_distance / (2 * (WINDOW * SIZE) ** 2))
+            places = cells + 8 * vote[:, 1:]
+            np.testing.assert_allclose(points[face, point], np.average(places, axis=0, weights=weights), rtol=1e-4)
+            expected = np.cov(places.T, aweights=weights, ddof=0)
+            np.testing.assert_allclose(covariance[face, point], expected, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.slow
 def test_gradients_match_a_plain_implementation():
     rng = np.random.default_rng(0)
     shapes = (2, 64, 6), (6, 3, 4), (3, 4), (2, 4, 2)

@@ -27,6 +27,7 @@ class CalibrateOptions(DataOptions):
     # a pretrained model (w300) or the folder of a trained model, whose last network is a voting network
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     split: str = HELD_OUT  # the split of the data set, or held_out: the faces that the training held out
+    faces: int = 0  # number of faces (only --data synthetic); 0: 500, or as many as the training held out
     output: str = ""  # folder of the calibrated model; empty: MODEL
     seed: int = 0  # random seed of the changes
 
@@ -38,7 +39,7 @@ def run(arguments: list[str]) -> None:
     place = find_model(options.model)
     folder, localizer = folder_of_copy(place, options.output), Localizer.load(place.folder)
     shared = {field.name: getattr(options, field.name) for field in dataclasses.fields(DataOptions)}
-    faces, remarks = faces_of(EvaluateOptions(model=options.model, **shared), localizer, place)
+    faces, remarks = faces_of(EvaluateOptions(model=options.model, faces=options.faces, **shared), localizer, place)
     for remark in remarks:
         print(printable(remark))
     calibrated = calibrate(localizer, faces, seed=options.seed)

@@ -14,7 +14,7 @@ from wing_jax.choices import Landmarks
 from wing_jax.cli.data_check import check
 from wing_jax.cli.data_source import PathOptions
 from wing_jax.cli.data_stats import stats
-from wing_jax.cli.model import find_model
+from wing_jax.cli.model import find_model, folder_of_copy
 from wing_jax.cli.named_config import read_config
 from wing_jax.cli.options import parse
 from wing_jax.cli.usage import stop_with_usage

@@ -1,0 +1,205 @@
+"""Fitting the calibration: known covariances are recovered, and a small network is calibrated end to end."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+
+from wing_jax.cli import main
+from wing_jax.data.load import load_faces
+from wing_jax.errors import InputError
+from wing_jax.evaluation import calibrate
+from wing_jax.evaluation.calibration import LOST, Sample, collect, fit, fit_weibull, fit_weights
+from wing_jax.evaluation.stress import STRESSES
+from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.uncertainty import FEATURES, calibrated_covariance, spread
+from wing_jax.models import PlainRegressor, VotingRegressor
+from wing_jax.schemes import IBUG_68
+
+POINTS, SIZE = 3, 100
+RANDOM = np.random.default_rng(0)
+
+
+def sample_errors(count=4000, size=SIZE):
+    """Return a sample whose errors are normal with covariances that are log-linear in the features, and these."""
+    features = RANDOM.normal(size=(count, POINTS, FEATURES)).astype(np.float32)
+    features[..., -1] = 1
+    weights = RANDOM.normal(0, 0.15, (POINTS, FEATURES, 3)).astype(np.float32)
+    weights[:, -1, 0] = 2 * np.log(0.02)
+    covariance = calibrated_covariance(features, weights, size=size)
+    factors = np.linalg.cholesky(covariance)
+    errors = (factors @ RANDOM.normal(size=(count, POINTS, 2, 1)))[..., 0]
+    sample = Sample(
+        features=features, errors=errors, eyes=np.full(count, 40.0), mild=np.ones(count, bool), face=np.arange(count)
+    )
+    return sample, covariance
+
+
+@pytest.mark.slow
+def test_the_covariances_of_the_errors_are_recovered():
+    sample, expected = sample_errors()
+    found = calibrated_covariance(sample.features, fit_weights(sample, size=SIZE), size=SIZE)
+    ratios = np.linalg.solve(expected, found)  # the identity
+    np.testing.assert_allclose(np.median(ratios, axis=0), np.broadcast_to(np.eye(2), (POINTS, 2, 2)), atol=0.06)
+    assert np.quantile(spread(found) / spread(expected), [0.05, 0.95]) == pytest.approx([1, 1], abs=0.12)
+
+
+@pytest.mark.slow
+def test_lost_landmarks_do_not_determine_the_fit():
+    sample, _ = sample_errors(1000)
+    lost = sample.errors.copy()
+    lost[:20] *= 1000
+    capped = lost / np.maximum(1, np.linalg.norm(lost, axis=-1, keepdims=True) / (LOST * SIZE))
+    np.testing.assert_allclose(
+        fit_weights(sample._replace(errors=lost), size=SIZE),
+        fit_weights(sample._replace(errors=capped), size=SIZE),
+        atol=1e-3,
+    )
+
+
+def test_the_weibull_fit_is_that_of_scipy():
+    values = scipy.stats.weibull_min.rvs(1.3, scale=0.7, size=5000, random_state=0)
+    shape, _, scale = scipy.stats.weibull_min.fit(values, floc=0)
+    assert fit_weibull(values) == pytest.approx((scale, shape), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_the_limit_calls_one_of_a_hundred_good_faces_invalid():
+    sample, _ = sample_errors()
+    calibration = fit(sample, size=SIZE)
+    expected = spread(calibrated_covariance(sample.features, calibration.weights, size=SIZE)).mean(1) / SIZE
+    assert (expected > calibration.limit).mean() == pytest.approx(0.01, abs=0.002)
+    ratios = np.linalg.norm(sample.errors, axis=-1) / spread(
+        calibrated_covariance(sample.features, calibration.weights, size=SIZE)
+    )
+    scale, shape = calibration.within
+    for radius in (0.5, 1.0, 1.5):
+        predicted = 1 - np.exp(-((radius / scale) ** shape))
+        assert (ratios < radius).mean() == pytest.approx(predicted, abs=0.04)
+
+
+def small_localizer(model=None):
+    model = model or VotingRegressor(points=68, channels=(4, 8), hidden=4)
+    variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.uint8))
+    stage = Stage(model=model, variables=variables, input_size=32, face_crop_size=64, margin=1.3)
+    x, y = np.meshgrid(np.linspace(0.2, 0.8, 17), np.linspace(0.2, 0.8, 4))
+    template = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
+    return Localizer(scheme=IBUG_68, box_convention="landmarks", stages=(stage,), template=template)
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return load_faces("synthetic", "test", count=24)
+
+
+@pytest.fixture(scope="module")
+def calibrated(faces):
+    return calibrate(small_localizer(), faces)
+
+
+@pytest.mark.slow
+def test_every_face_is_predicted_with_each_change(faces):
+    sample = collect(small_localizer(), faces, seed=0)
+    levels = 1 + sum(len(change.levels) for change in STRESSES)
+    assert sample.errors.shape == (levels * 24, 68, 2)
+    assert np.bincount(sample.face).tolist() == [levels] * 24
+    assert sample.mild.sum() == 3 * 24  # unchanged, and the mildest of two changes
+
+
+@pytest.mark.slow
+def test_the_calibrated_spread_is_about_the_error(calibrated, faces):
+    sample = collect(calibrated, faces, seed=0)
+    spreads = spread(calibrated_covariance(sample.features, calibrated.calibration.weights, size=32))
+    errors = np.minimum(np.linalg.norm(sample.errors, axis=-1), LOST * 32)
+    assert np.sqrt((errors**2).mean() / (spreads**2).mean()) == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.slow
+def test_predictions_have_covariances_that_a_bundle_keeps(calibrated, faces, tmp_path):
+    loaded = Localizer.load(calibrated.save(tmp_path / "model"))
+    assert loaded.calibration == calibrated.calibration
+    images, boxes = [faces.picture(0), faces.picture(1)], [faces.boxes[:1], faces.boxes[1:2]]
+    for first, second in zip(
+        calibrated.predict_details(images, boxes), loaded.predict_details(images, boxes), strict=True
+    ):
+        np.testing.assert_array_equal(first.points, second.points)
+        np.testing.assert_allclose(first.covariance, second.covariance, rtol=1e-5)
+        assert (np.linalg.eigvalsh(first.covariance) > 0).all()
+    plain = calibrated.predict(images[0], boxes[0])
+    np.testing.assert_allclose(calibrated.predict_details(images, boxes)[0].points, plain, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cut_on", ["host", "device"])
+def test_the_covariance_scales_with_the_picture(calibrated, faces, cut_on):
+    localizer = dataclasses.replace(calibrated, cut_on=cut_on)
+    image = faces.picture(0)
+    twice = image.repeat(2, 0).repeat(2, 1)
+    (small,) = localizer.predict_details([image], [faces.boxes[:1]])
+    (large,) = localizer.predict_details([twice], [(faces.boxes[:1] + 0.5) * 2 - 0.5])
+    assert np.median(large.spread / small.spread) == pytest.approx(2, rel=0.05)
+    assert large.expected_error == pytest.approx(small.expected_error, rel=0.1)
+
+
+@pytest.mark.slow
+def test_averaged_with_the_mirror_image_a_mirrored_picture_has_the_mirrored_covariance(calibrated, faces):
+    localizer = dataclasses.replace(calibrated, flip_average=True)
+    image, box = faces.picture(0), faces.boxes[:1]
+    width = image.shape[1]
+    mirrored_box = np.stack([width - 1 - box[:, 2], box[:, 1], width - 1 - box[:, 0], box[:, 3]], axis=1)
+    (first,) = localizer.predict_details([image], [box])
+    (second,) = localizer.predict_details([image[:, ::-1]], [mirrored_box])
+    flip = IBUG_68.flip
+    signs = np.array([[1, -1], [-1, 1]])
+    weights = localizer.calibration.weights  # of the raw covariance only: the calibration is not symmetric
+    assert weights.shape[0] == 68
+    evidence, other = (
+        localizer.locate_details(*crop).evidence.covariance
+        for crop in (crop_of(image, box), crop_of(image[:, ::-1], mirrored_box))
+    )
+    np.testing.assert_allclose(evidence[0], other[0][flip] * signs, rtol=0.05, atol=0.2)
+    assert first.points.shape == second.points.shape
+
+
+def crop_of(image, box):
+    from wing_jax.data.face_crops import crop_face, crop_squares, square_transforms, to_face_crop
+
+    transform = square_transforms(crop_squares(box), size=64)
+    return crop_face(image, box[0], size=64)[0][None], to_face_crop(transform, box.reshape(1, 2, 2)).reshape(1, 4)
+
+
+def test_a_network_without_covariances_is_an_error(faces):
+    model = PlainRegressor(points=68, channels=(4, 8), hidden=8)
+    with pytest.raises(InputError, match="the network 'PlainRegressor' estimates no covariances: use a voting network"):
+        calibrate(small_localizer(model), faces)
+
+
+def test_too_few_faces_are_an_error(faces):
+    with pytest.raises(InputError, match="6 of the 6 faces have all landmarks, but a calibration needs 20 or more"):
+        calibrate(small_localizer(), faces.take(range(6)))
+
+
+@pytest.mark.slow
+def test_the_command_saves_a_calibrated_copy(tmp_path, capsys):
+    model = small_localizer().save(tmp_path / "model")
+    main(
+        [
+            "calibrate",
+            str(model),
+            "--data",
+            "synthetic",
+            "--split",
+            "test",
+            "--faces",
+            "24",
+            "--output",
+            str(tmp_path / "copy"),
+        ]
+    )
+    assert "calibrated on 24 faces of synthetic faces" in capsys.readouterr().out
+    assert Localizer.load(tmp_path / "copy").calibration is not None
+    with pytest.raises(SystemExit):
+        main(["calibrate", "w300", "--data", "synthetic"])
+    assert "'w300' is a pretrained model, which is never changed" in capsys.readouterr().err
