@@ -80,7 +80,7 @@ def test_the_model_stores_its_scheme(folder):
 def test_the_contact_sheet_and_the_packed_data_exist(folder):
     assert (folder / "shown.png").stat().st_size > 100_000
     manifest = json.loads((folder / "packed" / "manifest.json").read_text())
-    assert manifest["counts"] == {"all": 240}
+    assert manifest["counts"] == {"all": 120}
     assert manifest["scheme"]["name"] == "twelve"
     scheme = find_scheme(str(folder / "twelve.toml"))
     packed = load_faces("packed", "train", root=str(folder / "packed"))
