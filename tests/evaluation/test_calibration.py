@@ -8,7 +8,10 @@ import pytest
 import scipy.stats
 
 from wing_jax.cli import main
+from wing_jax.data.face_crops import crop_faces, to_image
+from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
+from wing_jax.data.readers.points_file import write_pts
 from wing_jax.errors import InputError
 from wing_jax.evaluation import calibrate
 from wing_jax.evaluation.calibration import LOST, Sample, collect, fit, fit_weibull, fit_weights
@@ -70,7 +73,9 @@ def test_the_limit_calls_one_of_a_hundred_good_faces_invalid():
     sample, _ = sample_errors()
     calibration = fit(sample, size=SIZE)
     expected = spread(calibrated_covariance(sample.features, calibration.weights, size=SIZE)).mean(1) / SIZE
-    assert (expected > calibration.limit).mean() == pytest.approx(0.01, abs=0.002)
+    good = np.linalg.norm(sample.errors, axis=-1).mean(1) <= 0.1 * sample.eyes
+    assert 0.8 < good.mean() < 1
+    assert (expected[good] > calibration.limit).mean() == pytest.approx(0.01, abs=0.001)
     ratios = np.linalg.norm(sample.errors, axis=-1) / spread(
         calibrated_covariance(sample.features, calibration.weights, size=SIZE)
     )
@@ -82,16 +87,22 @@ def test_the_limit_calls_one_of_a_hundred_good_faces_invalid():
 
 def small_localizer(model=None):
     model = model or VotingRegressor(points=68, channels=(4, 8), hidden=4)
+    template = Localizer.load("w300").template
     variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 32, 32, 3), np.uint8))
+    variables = model.start_at(variables, 32 * template - 0.5)  # the mean face, whatever the picture
     stage = Stage(model=model, variables=variables, input_size=32, face_crop_size=64, margin=1.3)
-    x, y = np.meshgrid(np.linspace(0.2, 0.8, 17), np.linspace(0.2, 0.8, 4))
-    template = np.stack([x.ravel(), y.ravel()], axis=1).astype(np.float32)
     return Localizer(scheme=IBUG_68, box_convention="landmarks", stages=(stage,), template=template)
 
 
 @pytest.fixture(scope="module")
 def faces():
-    return load_faces("synthetic", "test", count=24)
+    """Faces whose annotation is what the small network predicts, with noise: so it is a good one."""
+    drawn = load_faces("synthetic", "test", count=24)
+    crops = crop_faces(drawn, size=64)
+    (points,) = small_localizer().locate(crops.images, crops.boxes)
+    points = to_image(crops.crop_to_image, points)
+    noise = np.random.default_rng(0).normal(0, 2, points.shape)
+    return dataclasses.replace(drawn, points=(points + noise).astype(np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -182,24 +193,16 @@ def test_too_few_faces_are_an_error(faces):
 
 
 @pytest.mark.slow
-def test_the_command_saves_a_calibrated_copy(tmp_path, capsys):
-    model = small_localizer().save(tmp_path / "model")
-    main(
-        [
-            "calibrate",
-            str(model),
-            "--data",
-            "synthetic",
-            "--split",
-            "test",
-            "--faces",
-            "24",
-            "--output",
-            str(tmp_path / "copy"),
-        ]
-    )
-    assert "calibrated on 24 faces of synthetic faces" in capsys.readouterr().out
-    assert Localizer.load(tmp_path / "copy").calibration is not None
+def test_the_command_saves_a_calibrated_copy(faces, tmp_path, capsys):
+    model, copy = small_localizer().save(tmp_path / "model"), tmp_path / "copy"
+    for index, points in enumerate(faces.points):
+        write_image(tmp_path / "faces" / f"{index:02}.png", faces.picture(index))
+        write_pts(tmp_path / "faces" / f"{index:02}.pts", points)
+    data = ["--data", "pts", "--root", str(tmp_path / "faces"), "--scheme", "ibug68", "--split", "all"]
+    main(["calibrate", str(model), *data, "--output", str(copy)])
+    assert "calibrated on 24 faces" in capsys.readouterr().out
+    assert Localizer.load(copy).calibration is not None
+    assert Localizer.load(model).calibration is None
     with pytest.raises(SystemExit):
-        main(["calibrate", "w300", "--data", "synthetic"])
+        main(["calibrate", "w300", *data])
     assert "'w300' is a pretrained model, which is never changed" in capsys.readouterr().err

@@ -60,8 +60,8 @@ def calibrate(localizer: Localizer, faces: FaceSet, *, seed: int = 0) -> Localiz
       The localizer with the calibration, which `Localizer.save` stores.
 
     Raises:
-      InputError: the network estimates no covariances, the faces are of another scheme, or fewer than `FEWEST` have
-        all landmarks.
+      InputError: the network estimates no covariances, the faces are of another scheme, fewer than `FEWEST` have all
+        landmarks, or the model fails on all of them.
 
     >>> from wing_jax.data.load import load_faces
     >>> calibrate(Localizer.load("mtfl"), load_faces("synthetic", "train", count=8))
@@ -124,13 +124,22 @@ def _predict(
 
 
 def fit(sample: Sample, *, size: int) -> Calibration:
-    """Fit the coefficients, the distribution of the errors in spreads, and the limit of valid faces."""
+    """Fit the coefficients, the distribution of the errors in spreads, and the limit of valid faces.
+
+    Raises:
+      InputError: the model fails on all faces.
+    """
     weights = fit_weights(sample, size=size)
     covariance = calibrated_covariance(sample.features, weights, size=size)
     spreads = spread(covariance)
     ratios = np.linalg.norm(sample.errors, axis=-1) / spreads
     nme = np.linalg.norm(sample.errors, axis=-1).mean(1) / sample.eyes
     good = sample.mild & (nme <= FAILED)
+    if not good.any():
+        raise InputError(
+            f"none of the faces has an error below {FAILED:.0%} of the inter-ocular distance, so that no limit of "
+            "valid faces can be found: train the model first, or check the boxes of the faces"
+        )
     expected = spreads.mean(1) / size
     limit = float(np.quantile(expected[good], 1 - FALSE_ALARMS))
     return Calibration(weights=weights, within=fit_weibull(ratios.ravel()), limit=limit)
