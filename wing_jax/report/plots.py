@@ -97,7 +97,7 @@ def stress_figure(
         points = {"none": unchanged, **levels}
         places = np.arange(len(points))
         for part, (title, mark) in enumerate(((label, "o-"), ("failures (%)", "s--"))):
-            values = [np.nan if pair[part] is None else pair[part] for pair in points.values()]
+            values = np.array([pair[part] for pair in points.values()], float)  # None, not measured, becomes NaN
             if np.isnan(values).all():  # a metric without a threshold has no failures
                 continue
             axes.plot(places, values, mark, color=PALETTE[part], label=plain(title), linewidth=1.8, markersize=4)
