@@ -221,7 +221,9 @@ def test_each_level_has_a_result_and_the_unchanged_faces_the_first(model, faces,
     assert "stress.png" in page
     assert (tmp_path / "stress.png").stat().st_size > 10_000
     assert len(evaluation.to_dict()["stress"]) == count
-    assert json.loads((tmp_path / "stress.json").read_text())[1]["change"] == "rotation"
+    entry = json.loads((tmp_path / "stress.json").read_text())[1]
+    assert (entry["change"], entry["level"], entry["level_unit"]) == ("rotation", 15, "°")
+    assert (entry["metric"], entry["unit"], entry["faces"]) == ("box-size", "%", 6)
 
 
 @pytest.mark.slow

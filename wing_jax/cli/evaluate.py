@@ -46,7 +46,7 @@ class EvaluateOptions(DataOptions):
     flip_average: bool = False  # average the prediction with that of the mirrored image
     # measure again with boxes randomly shifted and resized by up to this fraction of their side; 0: do not
     jitter: float = 0.1
-    # measure again with the faces rotated, with wrong boxes, and with degraded pictures (about 30 times as long)
+    # measure again with the faces rotated, with wrong boxes, and with degraded pictures, once for each level
     stress: bool = False
     seed: int = 0  # random seed of the jitter and the stress
 

@@ -79,8 +79,7 @@ def evaluate(
       jitter: if above 0, measure again with boxes randomly moved and resized by up to this fraction of their side, to
         imitate a detector's boxes.
       stress: whether to measure again with the faces rotated, with wrong boxes, and with small, dark, bright, noisy,
-        blurred, compressed, covered and gray pictures (`wing_jax.evaluation.stress.STRESSES`). It takes about 30 times
-        as long.
+        blurred, compressed, covered and gray pictures (`wing_jax.evaluation.stress.STRESSES`): once for each level.
       seed: the random seed of the jitter, and of `stress`.
       metrics: names in `wing_jax.metrics.METRICS`, `Metric`s, or functions `(predicted, faces) -> [n]`; the first is
         the main one. Empty: all registered metrics.

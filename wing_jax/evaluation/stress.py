@@ -65,8 +65,10 @@ class StressResult(NamedTuple):
     measurement: Measurement
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON: the name, the level, and mean, median, AUC and failures."""
-        return {"change": self.name, "level": self.level, **self.measurement.statistics()}
+        """Return plain values, ready for JSON: the change, its level, the metric, mean, median, AUC and failures."""
+        change = {"change": self.name, "level": self.level, "level_unit": self.unit}
+        metric = {"metric": self.measurement.metric, "unit": self.measurement.unit}
+        return {**change, **metric, **self.measurement.statistics()}
 
 
 def rotate(crops: FaceCrops, degrees: Level, random: np.random.Generator) -> StressedFaces:

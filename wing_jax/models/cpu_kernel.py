@@ -42,8 +42,9 @@ Setting = Literal["auto", "on", "off"] | Instructions
 SETTINGS = ("auto", "on", "off", *get_args(Instructions))
 SWITCH = "WING_JAX_CPU_KERNEL"
 SHIPPED = cpu_kernel_build.HERE / cpu_kernel_build.LIBRARY  # in the wheels for Linux on x86-64
-BOTH = ("conv", "conv_input", "conv_weights", "conv_pool", "conv_pool_input", "conv_pool_weights")  # precisions
-PASSES = (*BOTH, *(f"{name}_bf16" for name in BOTH), "depthwise_conv", "depthwise_input", "depthwise_weights")
+CONV_PASSES = ("conv", "conv_input", "conv_weights", "conv_pool", "conv_pool_input", "conv_pool_weights")
+DEPTHWISE_PASSES = ("depthwise_conv", "depthwise_input", "depthwise_weights")  # only in float32
+PASSES = (*CONV_PASSES, *(f"{name}_bf16" for name in CONV_PASSES), *DEPTHWISE_PASSES)
 _switched: ContextVar[Setting | None] = ContextVar("switched", default=None)
 
 

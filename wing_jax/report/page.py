@@ -87,7 +87,9 @@ def write_report(
     if stress:
         picture = _html_or_error(lambda: _write_stress(folder, stress.plot()))
         parts.append(_section("Stress", picture, _details(stress.grid)))
-        (folder / "stress.json").write_text(json.dumps(stress.entries, indent=1) + "\n", encoding="utf-8")
+        (folder / "stress.json").write_text(
+            json.dumps(stress.entries, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
     for name, grid in groups.items():
         bars = _html_or_error(lambda name=name: _write_bars(folder, measurements, name))
         parts.append(_section(f"By {name}", bars, _details(grid)))

@@ -97,15 +97,17 @@ def stress_figure(
         points = {"none": unchanged, **levels}
         places = np.arange(len(points))
         for part, (title, mark) in enumerate(((label, "o-"), ("failures (%)", "s--"))):
-            values = [np.nan if pair[part] is None else pair[part] for pair in points.values()]
+            values = np.array([pair[part] for pair in points.values()], float)  # None, not measured, becomes NaN
+            if np.isnan(values).all():  # a metric without a threshold has no failures
+                continue
             axes.plot(places, values, mark, color=PALETTE[part], label=plain(title), linewidth=1.8, markersize=4)
         axes.set_xticks(places, [plain(level) for level in points])
         axes.set_title(plain(name), fontsize=10, color=INK)
         axes.set_yscale("symlog", linthresh=1)
         axes.set_yticks([0, 1, 3, 10, 30, 100], ["0", "1", "3", "10", "30", "100"])
         axes.minorticks_off()
-        axes.set_ylim(0, 110)
         axes.grid(color=FAINT, linewidth=0.8)
+    grid[0].set_ylim(0, max(110, grid[0].get_ylim()[1]))  # shared by all panels
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     handles, names = grid[0].get_legend_handles_labels()
