@@ -1,5 +1,6 @@
 """Models on disk: written atomically, read back bit for bit, rejected in one line if corrupted."""
 
+import dataclasses
 import json
 from typing import Any, NamedTuple
 
@@ -236,6 +237,19 @@ def test_custom_models_are_saved_and_loaded(tmp_path, models, model):
 
 
 @pytest.mark.slow
+def test_a_copy_of_a_model_in_half_precision_is_as_small_and_equal(tmp_path):
+    model = Localizer.load("mtfl")
+    first = model.save(tmp_path / "half", half=True) / "weights.npz"
+    copy = Localizer.load(tmp_path / "half").save(tmp_path / "copy") / "weights.npz"
+    assert copy.read_bytes() == first.read_bytes()
+    with np.load(model.save(tmp_path / "full") / "weights.npz") as full, np.load(first) as half:
+        assert {str(half[name].dtype) for name in half.files} == {"float16"}
+        trained = dataclasses.replace(model, template=model.template + np.float32(1e-5)).save(tmp_path / "trained")
+        assert full["stage1/params/output/kernel"].dtype == np.float16  # the pretrained model is in half precision
+    with np.load(trained / "weights.npz") as changed:
+        assert changed["template/shape"].dtype == np.float32
+
+
 def test_half_precision_of_a_custom_model(tmp_path):
     before = localizer_of(Plain())
     after = Localizer.load(before.save(tmp_path / "model", half=True), model=Plain())

@@ -15,7 +15,19 @@ import pytest
 from tests.support.paths import DOCS, ROOT
 from wing_jax import presets
 from wing_jax.augment import AUGMENTATIONS
-from wing_jax.cli import analyze, compare, data, data_check, data_stats, evaluate, export, predict, replay, reproduce
+from wing_jax.cli import (
+    analyze,
+    calibrate,
+    compare,
+    data,
+    data_check,
+    data_stats,
+    evaluate,
+    export,
+    predict,
+    replay,
+    reproduce,
+)
 from wing_jax.cli.main import COMMANDS
 from wing_jax.cli.named_config import SHORT_OPTIONS
 from wing_jax.config import Config, SweepConfig
@@ -46,6 +58,7 @@ OPTIONS = {
     ("export",): export.ExportOptions,
     ("train",): Config,
     ("sweep",): SweepConfig,
+    ("calibrate",): calibrate.CalibrateOptions,
     ("reproduce",): reproduce.ReproduceOptions,
     ("analyze", "losses"): analyze.LossesOptions,
     ("analyze", "model"): analyze.ModelOptions,

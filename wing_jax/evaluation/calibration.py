@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 from jaxtyping import Float, Int
 
 from wing_jax.data.face_crops import FaceCrops, crop_faces
@@ -170,6 +169,8 @@ def fit_weights(sample: Sample, *, size: int) -> Float[np.ndarray, "points featu
         value, gradient = slope(jnp.asarray(flat.reshape(start.shape), jnp.float32))
         return float(value), np.asarray(gradient, np.float64).ravel()
 
+    import scipy.optimize  # slow to import, and changes the filters of warnings
+
     result = scipy.optimize.minimize(evaluate, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
     return result.x.reshape(start.shape).astype(np.float32)
 
@@ -186,6 +187,8 @@ def fit_weibull(ratios: Float[np.ndarray, "n"]) -> tuple[float, float]:
     def slope(shape: float) -> float:
         powers = np.exp(shape * (logs - logs.max()))
         return float((powers * logs).sum() / powers.sum() - 1 / shape - logs.mean())
+
+    import scipy.optimize
 
     shape = float(np.asarray(scipy.optimize.brentq(slope, 0.05, 50)))
     return float(np.exp(shape * logs).mean() ** (1 / shape)), shape

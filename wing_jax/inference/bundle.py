@@ -83,7 +83,8 @@ def flatten(tree: Any) -> dict[str, Any]:
 def write_bundle(path: str | Path, manifest: dict, arrays: Any, *, half: bool = False) -> Path:
     """Write `manifest` (JSON-serializable) and `arrays` (a pytree) into the folder `path`.
 
-    Each file is written atomically. With `half`, float32 arrays are stored as compressed float16.
+    Each file is written atomically. With `half`, float32 arrays are rounded to float16. Arrays whose numbers float16
+    represents exactly are always stored as float16, so that a copy of a rounded model is as small as the model.
 
     Raises:
       InputError: a leaf of `arrays` is not an array of numbers.
@@ -93,11 +94,10 @@ def write_bundle(path: str | Path, manifest: dict, arrays: Any, *, half: bool = 
     path.mkdir(parents=True, exist_ok=True)
     unfinished = path / "weights.npz.tmp"
     with unfinished.open("wb") as file:
-        if half:
-            halved = {name: a.astype(np.float16) if a.dtype == np.float32 else a for name, a in flat.items()}
-            np.savez_compressed(file, allow_pickle=False, **halved)
-        else:
-            np.savez(file, allow_pickle=False, **flat)
+        stored = {name: _halve(array, rounded=half) for name, array in flat.items()}
+        short = sum(array.nbytes for array in stored.values() if array.dtype == np.float16)
+        save = np.savez_compressed if 2 * short > sum(array.nbytes for array in stored.values()) else np.savez
+        save(file, allow_pickle=False, **stored)
     os.replace(unfinished, path / "weights.npz")
     unfinished = path / "model.json.tmp"
     unfinished.write_text(json.dumps({"format": FORMAT, **manifest}, indent=2) + "\n", encoding="utf-8")
@@ -138,6 +138,15 @@ def read_bundle(path: str | Path) -> tuple[dict, dict]:
             f"{path / 'weights.npz'}: corrupted or missing ({reason(error)}): copy the bundle again"
         ) from error
     return manifest, flax.traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _halve(array: np.ndarray, *, rounded: bool) -> np.ndarray:
+    """Return a float32 array as float16, if that is exact or it may be `rounded`; other arrays unchanged."""
+    if array.dtype != np.float32:
+        return array
+    with np.errstate(over="ignore"):
+        short = array.astype(np.float16)
+    return short if rounded or np.array_equal(short, array, equal_nan=True) else array
 
 
 def _to_numpy(name: str, value: Any) -> np.ndarray:

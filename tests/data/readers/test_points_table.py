@@ -212,7 +212,7 @@ def test_unreadable_files_are_refused(file, tmp_path):
 # What other programs write
 
 
-PREDICTED = "image,face_id,confidence,left,top,right,bottom,x_0,x_1,x_2,x_3,x_4,y_0,y_1,y_2,y_3,y_4"
+PREDICTED = "image,face_id,confidence,success,left,top,right,bottom,x_0,x_1,x_2,x_3,x_4,y_0,y_1,y_2,y_3,y_4"
 
 
 @pytest.mark.parametrize("change", [("", ""), (",", ", "), (",", ";"), ("image", "Image")], ids=str)

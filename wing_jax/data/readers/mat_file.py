@@ -19,7 +19,6 @@ from jaxtyping import Float
 
 from wing_jax.errors import InputError
 from wing_jax.runtime import files
-from wing_jax.runtime.extras import require
 from wing_jax.text import reason
 
 NUMBERS = {1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 16, 17, 18}  # types of elements with numbers or text
@@ -37,7 +36,8 @@ def read_mat(path: Path, fields: Sequence[str], *, hint: str) -> dict[str, Any]:
     Raises:
       InputError: the file is missing, corrupted or lacks a field.
     """
-    scipy_io = require("scipy.io", extra="formats", purpose="reading .mat files")  # slow to import
+    import scipy.io  # slow to import
+
     try:
         content = files.read_bytes(path)
     except OSError as error:
@@ -46,7 +46,7 @@ def read_mat(path: Path, fields: Sequence[str], *, hint: str) -> dict[str, Any]:
         check_structure(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # scipy warns about odd variables: we check the content
-            content_by_name = scipy_io.loadmat(io.BytesIO(content), variable_names=list(fields))
+            content_by_name = scipy.io.loadmat(io.BytesIO(content), variable_names=list(fields))
         return {field: content_by_name[field] for field in fields}
     except Exception as error:  # scipy raises its own errors, zlib's, NumPy's and struct's
         raise not_as_published(path, error) from error
