@@ -35,10 +35,10 @@ from wing_jax.cli.evaluate import HELD_OUT, EvaluateOptions, faces_of
 from wing_jax.cli.model import find_model
 from wing_jax.data.boxes import overlap
 from wing_jax.data.face_set import FaceSet
-from wing_jax.evaluation.calibration import FAILED, LOST, Sample, collect, fit
+from wing_jax.evaluation.calibration import FAILED, Sample, collect, fit
 from wing_jax.inference.detectors import get_detector
 from wing_jax.inference.prediction import NEAR
-from wing_jax.inference.uncertainty import Calibration, calibrated_covariance, spread
+from wing_jax.inference.uncertainty import LOST, Calibration, calibrated_covariance, spread
 from wing_jax.report.canvas import Figure, make_figure
 from wing_jax.report.origin import commit, machine
 from wing_jax.report.plots import INK, PALETTE, save_figure, style_axes
@@ -86,9 +86,8 @@ class Predicted:
     def fill(self, rows: np.ndarray, sample: Sample, calibration: Calibration, *, size: int) -> None:
         """Apply the calibration to the rows."""
         spreads = np.asarray(spread(calibrated_covariance(sample.features[rows], calibration.weights, size=size)))
-        scale, shape = calibration.within
         self.spread[rows], self.expected[rows] = spreads, spreads.mean(1) / size
-        self.confidence[rows] = 1 - np.exp(-((NEAR * sample.eyes[rows, None] / (scale * spreads)) ** shape))
+        self.confidence[rows] = calibration.probability(NEAR * sample.eyes[rows, None] / spreads)
         self.limit[rows] = calibration.limit
 
 
@@ -225,8 +224,10 @@ def draw(sample: Sample, predicted: Predicted, backgrounds: np.ndarray, results:
         axes.plot(pairs[:, 0], pairs[:, 1], "o-", color=PALETTE[0], markersize=4)
         axes.set_xlabel(f"{name}, {label}")
         axes.set_ylabel("error, % of the crop" if name == "spread" else "landmarks within 5 %, %")
-    spreads.set_xscale("log")
-    spreads.set_yscale("log")
+    for scale, ticks in ((spreads.set_xscale, spreads.set_xticks), (spreads.set_yscale, spreads.set_yticks)):
+        scale("log")
+        ticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+    spreads.minorticks_off()
     nme = np.linalg.norm(sample.errors, axis=-1).mean(1) / sample.eyes
     bins = np.geomspace(100 * predicted.expected.min(), 100 * max(predicted.expected.max(), backgrounds.max()), 60)
     for color, (name, values) in zip(
@@ -244,6 +245,9 @@ def draw(sample: Sample, predicted: Predicted, backgrounds: np.ndarray, results:
         100 * float(np.median(predicted.limit)), color=INK, linewidth=1, linestyle="--", label="limit of valid faces"
     )
     errors.set_xscale("log")
+    errors.set_xticks([1, 2, 5, 10], ["1", "2", "5", "10"])
+    errors.minorticks_off()
+    errors.set_ylim(0, 1.5 * errors.get_ylim()[1])  # room for the legend
     errors.set_xlabel("expected error of the face, % of the crop")
     errors.set_ylabel("faces, %")
     errors.legend(frameon=False, fontsize=8)

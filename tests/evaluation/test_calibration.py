@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 
 from wing_jax.cli import main
@@ -14,10 +15,10 @@ from wing_jax.data.load import load_faces
 from wing_jax.data.readers.points_file import write_pts
 from wing_jax.errors import InputError
 from wing_jax.evaluation import calibrate
-from wing_jax.evaluation.calibration import LOST, Sample, collect, fit, fit_weibull, fit_weights
+from wing_jax.evaluation.calibration import Sample, collect, fit, fit_weights, fit_within
 from wing_jax.evaluation.stress import STRESSES
 from wing_jax.inference.localizer import Localizer, Stage
-from wing_jax.inference.uncertainty import FEATURES, calibrated_covariance, spread
+from wing_jax.inference.uncertainty import FEATURES, LOST, Calibration, calibrated_covariance, spread
 from wing_jax.models import PlainRegressor, VotingRegressor
 from wing_jax.schemes import IBUG_68
 
@@ -62,10 +63,27 @@ def test_lost_landmarks_do_not_determine_the_fit():
     )
 
 
-def test_the_weibull_fit_is_that_of_scipy():
-    values = scipy.stats.weibull_min.rvs(1.3, scale=0.7, size=5000, random_state=0)
-    shape, _, scale = scipy.stats.weibull_min.fit(values, floc=0)
-    assert fit_weibull(values) == pytest.approx((scale, shape), rel=1e-3)
+def test_the_distribution_is_the_most_likely_log_logistic_one():
+    radii = RANDOM.uniform(0.3, 2, 5000)
+    near = scipy.stats.fisk.rvs(2.5, scale=0.7, size=5000, random_state=0) <= radii
+
+    def likelihood(line):
+        within = scipy.stats.fisk.cdf(radii, line[1], scale=line[0])
+        return -np.log(np.where(near, within, 1 - within)).sum()
+
+    found = scipy.optimize.minimize(likelihood, (1, 1), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-6})
+    scale, shape = fit_within(radii, near)
+    assert (scale, shape) == pytest.approx(tuple(found.x), rel=1e-3)
+    calibration = Calibration(weights=np.zeros((1, FEATURES, 3), np.float32), within=(scale, shape), limit=1.0)
+    np.testing.assert_allclose(calibration.probability(radii), scipy.stats.fisk.cdf(radii, shape, scale=scale))
+    assert calibration.probability(np.zeros(1)) == 0
+
+
+@pytest.mark.parametrize("near", [True, False])
+def test_errors_that_are_all_near_or_all_far_give_finite_numbers(near):
+    scale, shape = fit_within(np.linspace(0.5, 2, 100), np.full(100, near))
+    assert 0 <= scale < np.inf
+    assert 0 < shape < np.inf
 
 
 @pytest.mark.slow
@@ -79,10 +97,8 @@ def test_the_limit_calls_one_of_a_hundred_good_faces_invalid():
     ratios = np.linalg.norm(sample.errors, axis=-1) / spread(
         calibrated_covariance(sample.features, calibration.weights, size=SIZE)
     )
-    scale, shape = calibration.within
     for radius in (0.5, 1.0, 1.5):
-        predicted = 1 - np.exp(-((radius / scale) ** shape))
-        assert (ratios < radius).mean() == pytest.approx(predicted, abs=0.04)
+        assert (ratios < radius).mean() == pytest.approx(calibration.probability(np.array(radius)).item(), abs=0.06)
 
 
 def small_localizer(model=None):

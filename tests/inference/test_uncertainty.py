@@ -11,6 +11,7 @@ from wing_jax.inference.forward import Evidence
 from wing_jax.inference.prediction import NEAR, Prediction
 from wing_jax.inference.uncertainty import (
     FEATURES,
+    LOST,
     Calibration,
     calibrated_covariance,
     exp_covariance,
@@ -73,7 +74,7 @@ def test_features_are_the_logarithm_the_distance_moved_and_their_means():
 
 
 def identity(points=4, *, limit=1.0):
-    """A calibration that keeps the covariance of the network."""
+    """A calibration that keeps the covariance of the network, if it is far below `LOST`."""
     weights = np.zeros((points, FEATURES, 3), np.float32)
     weights[:, [0, 1, 2], [0, 1, 2]] = 1
     return Calibration(weights=weights, within=(1.0, 2.0), limit=limit)
@@ -82,12 +83,21 @@ def identity(points=4, *, limit=1.0):
 def test_unit_coefficients_keep_the_covariance_and_it_turns_with_the_crop():
     evidence = make_evidence()
     in_crop = calibrated_covariance(features(evidence, size=100), identity().weights, size=100)
-    np.testing.assert_allclose(in_crop, evidence.covariance, rtol=2e-3, atol=1e-3)
+    area = np.sqrt(np.linalg.det(evidence.covariance / 100**2))
+    expected = evidence.covariance / (1 + area / (LOST**2 / 2))[..., None, None]
+    np.testing.assert_allclose(in_crop, expected, rtol=2e-3, atol=1e-3)
     result = identity().apply(evidence, size=100)
-    (a, b), (_, d) = evidence.covariance[0, 0]
+    (a, b), (_, d) = expected[0, 0]
     np.testing.assert_allclose(result.covariance[0, 0], 4 * np.array([[d, -b], [-b, a]]), rtol=5e-3, atol=5e-3)
-    sides = np.sqrt(np.trace(evidence.covariance, axis1=-2, axis2=-1)).mean(1) / 100
+    sides = np.sqrt(np.trace(expected, axis1=-2, axis2=-1)).mean(1) / 100
     np.testing.assert_allclose(result.expected_error, sides, rtol=1e-3)
+
+
+def test_spreads_of_round_distributions_stay_below_that_of_a_lost_landmark():
+    evidence = make_evidence()
+    huge = evidence._replace(covariance=np.broadcast_to(1e6 * np.eye(2, dtype=np.float32), (3, 4, 2, 2)))
+    spreads = spread(calibrated_covariance(features(huge, size=100), identity().weights, size=100))
+    np.testing.assert_allclose(spreads, 100 * LOST, rtol=1e-3)
 
 
 def test_a_calibration_is_stored_as_a_table_and_an_array():
@@ -111,7 +121,7 @@ def test_spread_confidence_and_validity_of_a_prediction():
     prediction = make_prediction()
     np.testing.assert_allclose(prediction.spread, 5, rtol=1e-6)
     np.testing.assert_allclose(spread(np.eye(2)[None] * 8), [4])
-    expected = 1 - np.exp(-((NEAR * 40 / 5) ** 2))
+    expected = 1 / (1 + (5 / (NEAR * 40)) ** 2)
     np.testing.assert_allclose(prediction.confidence, expected, rtol=1e-6)
     assert prediction.valid.tolist() == [True, False]
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from wing_jax.data.face_crops import FaceCrops, crop_faces
 from wing_jax.data.face_set import FaceSet
@@ -14,12 +14,13 @@ from wing_jax.errors import InputError
 from wing_jax.evaluation.stress import STRESSES, StressedFaces
 from wing_jax.geometry import invert, transform
 from wing_jax.inference.localizer import Localizer
-from wing_jax.inference.uncertainty import FEATURES, Calibration, calibrated_covariance, features, spread
+from wing_jax.inference.prediction import NEAR
+from wing_jax.inference.uncertainty import FEATURES, LOST, Calibration, calibrated_covariance, features, spread
 from wing_jax.text import quoted
 
 STEPS = 200  # of L-BFGS, at most
 FEWEST = 20  # faces
-LOST = 0.15  # sides of the crop: larger errors count as this, because a lost landmark can be anywhere
+SMALLEST_SHAPE = 0.1  # of the distribution of the errors
 RIDGE = 1e-3  # weight of the squared differences of the landmarks' coefficients
 MILD = ("box error", "rotation")  # changes whose mild levels are as usual as unchanged faces
 FALSE_ALARMS = 0.01  # share of good faces that may be called invalid
@@ -131,8 +132,8 @@ def fit(sample: Sample, *, size: int) -> Calibration:
     weights = fit_weights(sample, size=size)
     covariance = calibrated_covariance(sample.features, weights, size=size)
     spreads = spread(covariance)
-    ratios = np.linalg.norm(sample.errors, axis=-1) / spreads
-    nme = np.linalg.norm(sample.errors, axis=-1).mean(1) / sample.eyes
+    distances, radius = np.linalg.norm(sample.errors, axis=-1), NEAR * sample.eyes[:, None]
+    nme = distances.mean(1) / sample.eyes
     good = sample.mild & (nme <= FAILED)
     if not good.any():
         raise InputError(
@@ -141,7 +142,9 @@ def fit(sample: Sample, *, size: int) -> Calibration:
         )
     expected = spreads.mean(1) / size
     limit = float(np.quantile(expected[good], 1 - FALSE_ALARMS))
-    return Calibration(weights=weights, within=fit_weibull(ratios.ravel()), limit=limit)
+    return Calibration(
+        weights=weights, within=fit_within((radius / spreads).ravel(), (distances <= radius).ravel()), limit=limit
+    )
 
 
 def fit_weights(sample: Sample, *, size: int) -> Float[np.ndarray, "points features 3"]:
@@ -175,20 +178,29 @@ def fit_weights(sample: Sample, *, size: int) -> Float[np.ndarray, "points featu
     return result.x.reshape(start.shape).astype(np.float32)
 
 
-def fit_weibull(ratios: Float[np.ndarray, "n"]) -> tuple[float, float]:
-    """Return scale and shape of the Weibull distribution of positive numbers, by maximum likelihood.
+def fit_within(radii: Float[np.ndarray, "n"], near: Bool[np.ndarray, "n"]) -> tuple[float, float]:
+    """Return (scale, shape) such that 1 / (1 + (scale / radius)^shape) is the probability that an error is `near`.
 
-    >>> scale, shape = fit_weibull(2 * np.random.default_rng(0).weibull(1.5, 100_000))
+    Args:
+      radii: in spreads.
+      near: whether the error is at most the radius.
+
+    >>> random = np.random.default_rng(0)
+    >>> radii, errors = random.uniform(0.2, 2, 100_000), 0.7 * np.exp(random.logistic(size=100_000) / 3)
+    >>> scale, shape = fit_within(radii, errors <= radii)
     >>> round(scale, 1), round(shape, 1)
-    (2.0, 1.5)
+    (0.7, 3.0)
     """
-    logs = np.log(np.maximum(ratios, 1e-6))
-
-    def slope(shape: float) -> float:
-        powers = np.exp(shape * (logs - logs.max()))
-        return float((powers * logs).sum() / powers.sum() - 1 / shape - logs.mean())
-
     import scipy.optimize
 
-    shape = float(np.asarray(scipy.optimize.brentq(slope, 0.05, 50)))
-    return float(np.exp(shape * logs).mean() ** (1 / shape)), shape
+    logs, signs = np.log(radii), np.where(near, 1.0, -1.0)
+
+    def evaluate(line: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the mean negative log likelihood and its gradient."""
+        margins = signs * (line[0] * logs + line[1])
+        slopes = -signs * np.exp(-np.logaddexp(0, margins))
+        return float(np.logaddexp(0, -margins).mean()), np.array([(slopes * logs).mean(), slopes.mean()])
+
+    shape, offset = scipy.optimize.minimize(evaluate, np.array([2.0, 0.0]), jac=True, method="BFGS").x
+    shape = max(float(shape), SMALLEST_SHAPE)
+    return float(np.exp(-offset / shape)), shape

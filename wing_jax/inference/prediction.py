@@ -63,8 +63,7 @@ class Prediction(Value):
             return None
         eyes = self.points[:, self.scheme.left_outer] - self.points[:, self.scheme.right_outer]
         radius = NEAR * np.linalg.norm(eyes, axis=-1, keepdims=True)
-        scale, shape = self.calibration.within
-        return 1 - np.exp(-((radius / (scale * self.spread)) ** shape))
+        return self.calibration.probability(radius / self.spread)
 
     @property
     def valid(self) -> Bool[np.ndarray, "faces"] | None:

@@ -25,6 +25,8 @@ from wing_jax.values import Value
 FEATURES = 7  # of `features`
 NEAR = 1e-3  # crop sides: shorter movements count as this
 SMALLEST = 1e-9  # squared crop sides: smaller variances count as this
+LOST = 0.15  # sides of the crop: larger errors count as this, because a lost landmark can be anywhere
+LARGEST = float(np.log(LOST**2 / 2))  # of the mean logarithm of both variances, in squared crop sides
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -34,7 +36,7 @@ class Calibration(Value):
     Args:
       weights: the coefficients of `features` for each landmark, `[points, FEATURES, 3]`.
       within: scale and shape of the distribution of the errors, in spreads: the probability of an error below r is
-        1 - exp(-(r / (scale spread))^shape).
+        1 / (1 + (scale spread / r)^shape), a log-logistic distribution.
       limit: the largest expected error of a face that is valid, in sides of the face (`Prediction.expected_error`).
 
     Raises:
@@ -57,6 +59,11 @@ class Calibration(Value):
             covariance=(linear @ in_crop @ linear.swapaxes(-1, -2)).astype(np.float32),
             expected_error=np.asarray(spread(in_crop)).mean(1) / size,
         )
+
+    def probability(self, radii: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+        """Return the probability that an error is below each of the `radii`, which are in spreads."""
+        scale, shape = self.within
+        return radii**shape / (radii**shape + scale**shape)
 
     def to_table(self) -> dict[str, Any]:
         """Convert to a JSON-serializable dict, without the weights."""
@@ -112,10 +119,15 @@ def calibrated_covariance(
     *,
     size: int,
 ) -> Float[Array | np.ndarray, "n points 2 2"]:
-    """Return the covariances of the errors, in squared pixels of the crop, from the `features`."""
+    """Return the covariances of the errors, in squared pixels of the crop, from the `features`.
+
+    Spreads approach `LOST` from below, except for elongated distributions.
+    """
     xp = namespace(features, weights)
     logarithm = (features[..., None] * weights[None]).sum(-2)  # written out: in full precision on every device
-    return exp_covariance(xp.clip(logarithm, -30, 30)) * size**2
+    m, a, b = (xp.clip(logarithm[..., i], -30, 30) for i in range(3))
+    m = LARGEST - xp.logaddexp(LARGEST - m, 0.0)  # min(m, LARGEST), smoothly
+    return exp_covariance(xp.stack([m, a, b], axis=-1)) * size**2
 
 
 def log_covariance(covariance: Float[Array | np.ndarray, "*batch 2 2"]) -> Float[Array | np.ndarray, "*batch 3"]:
