@@ -72,7 +72,8 @@ def tracker(stub):
         metadata=Metadata(shape_in_box=IN_BOX, detectors={"stub": IN_DETECTION}),
     )
     detector = Detector(name="stub", find=stub.find, five_point_box=IN_DETECTION, score_threshold=0.5)
-    return Tracker(landmarker=FaceLandmarker(localizer=localizer, detector=detector), every=5, smooth=None)
+    landmarker = FaceLandmarker(localizer=localizer, detector=detector, any_angle=False)  # any: test_turning.py
+    return Tracker(landmarker=landmarker, every=5, smooth=None)
 
 
 def picture(*shapes):

@@ -29,6 +29,8 @@ class PredictOptions:
     # libfacedetection, mtcnn or another registered detector; auto: the first one installed; none: the complete picture
     # is the box
     detector: str = "auto"
+    # search pictures without a face, or without a valid one, again: turned by 90, 180 and 270 degrees
+    any_angle: bool = True
     output: str = "predictions"  # folder for the results
     flip_average: bool = False  # average the prediction with that of the mirrored image
     camera: int = -1  # index of the camera to use, from 0; -1: none
@@ -56,4 +58,5 @@ def landmarker_of(localizer: Localizer, options: PredictOptions) -> FaceLandmark
     Raises:
       InputError: the detector is not installed, or cannot be used with the model.
     """
-    return FaceLandmarker(localizer=localizer, detector=get_detector(options.detector))
+    detector = get_detector(options.detector)
+    return FaceLandmarker(localizer=localizer, detector=detector, any_angle=options.any_angle)

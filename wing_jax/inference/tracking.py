@@ -18,6 +18,7 @@ from wing_jax.data.boxes import overlap, valid_boxes
 from wing_jax.inference.face_files import FaceRecord
 from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.prediction import Prediction
+from wing_jax.inference.turning import QUARTERS
 from wing_jax.types import Image
 from wing_jax.values import Value
 
@@ -111,11 +112,18 @@ class Tracks(Value):
     frame: int = 0  # number of processed frames
     last_number: int = 0  # the highest number of a face so far
     detect_next: bool = True  # the detector must run on the next frame
+    quarters: int = (
+        0  # the detector finds the faces in frames that are turned counterclockwise by so many times 90 degrees
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Tracker(Value):
-    """Tracks faces from frame to frame: `tracks = tracker(tracks, frame, seconds=...)`, starting with `Tracks()`."""
+    """Tracks faces from frame to frame: `tracks = tracker(tracks, frame, seconds=...)`, starting with `Tracks()`.
+
+    With `FaceLandmarker.any_angle`, a frame without faces is also searched turned: by a different angle each time, so
+    that it takes twice as long at most.
+    """
 
     landmarker: FaceLandmarker
     every: int = 10  # frames from one run of the detector to the next; 1: it runs on each frame
@@ -131,8 +139,13 @@ class Tracker(Value):
         image = as_image(image)
         detect = tracks.detect_next or tracks.frame % self.every == 0
         candidates = _inside_image(self._move_boxes(tracks.faces), image)
+        quarters = tracks.quarters if candidates else 0
         if detect:
-            candidates = self._detect(candidates, image, first=tracks.last_number + 1)
+            boxes, scores = self.landmarker.boxes(image, quarters=quarters)
+            if not len(boxes) and not candidates and self.landmarker.any_angle:
+                quarters = QUARTERS[tracks.frame % len(QUARTERS)]
+                boxes, scores = self.landmarker.boxes(image, quarters=quarters)
+            candidates = self._match(candidates, boxes, scores, first=tracks.last_number + 1)
         boxes = np.array([face.box for face in candidates], np.float32).reshape(-1, 4)
         (prediction,) = self.landmarker.localizer.predict_details([image], [boxes])
         faces = tuple(self._update(face, prediction, index, seconds) for index, face in enumerate(candidates))
@@ -147,6 +160,7 @@ class Tracker(Value):
             frame=tracks.frame + 1,
             last_number=max([tracks.last_number, *(face.number for face in faces)]),
             detect_next=not faces or not all(steady),
+            quarters=quarters,
         )
 
     def _update(self, face: Track, prediction: Prediction, index: int, seconds: float) -> Track:
@@ -163,9 +177,15 @@ class Tracker(Value):
         boxes = self.landmarker.boxes_around(np.stack([face.located for face in faces]))
         return [dataclasses.replace(face, box=box) for face, box in zip(faces, boxes, strict=True)]
 
-    def _detect(self, faces: list[Track], image: Image, *, first: int) -> list[Track]:
+    def _match(
+        self,
+        faces: list[Track],
+        boxes: Float[np.ndarray, "faces 4"],
+        scores: Float[np.ndarray, "faces"],
+        *,
+        first: int,
+    ) -> list[Track]:
         """Match the faces with detections; drop those missed too often, add new ones numbered from `first`."""
-        boxes, scores = self.landmarker.boxes(image)
         unmatched, tracks = np.ones(len(boxes), bool), []
         for face in faces:
             overlaps = np.where(unmatched, overlap(boxes, face.box), 0)
