@@ -117,7 +117,7 @@ class FaceLandmarker(Value):
                     results[index] = turn_back(faces, quarters, image=images[index], source=sources[index])
         return results
 
-    def _find(self, images: Sequence[Image], sources: Sequence[str]) -> list[Faces]:
+    def _find(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Faces]:
         """Find the faces of images, without turning them."""
         detections = [self._detect(image) for image in images]
         predictions = self.localizer.predict_details(images, [boxes for boxes, _ in detections]) if images else []
