@@ -18,6 +18,7 @@ from wing_jax.evaluation import calibrate
 from wing_jax.evaluation.calibration import Sample, collect, fit, fit_weights, fit_within
 from wing_jax.evaluation.stress import STRESSES
 from wing_jax.inference.localizer import Localizer, Stage
+from wing_jax.inference.prediction import NEAR
 from wing_jax.inference.uncertainty import FEATURES, LOST, Calibration, calibrated_covariance, spread
 from wing_jax.models import PlainRegressor, VotingRegressor
 from wing_jax.schemes import IBUG_68
@@ -26,15 +27,16 @@ POINTS, SIZE = 3, 100
 RANDOM = np.random.default_rng(0)
 
 
-def sample_errors(count=4000, size=SIZE):
+def sample_errors(count=4000, *, size=SIZE, seed=0):
     """Return a sample whose errors are normal with covariances that are log-linear in the features, and these."""
-    features = RANDOM.normal(size=(count, POINTS, FEATURES)).astype(np.float32)
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(count, POINTS, FEATURES)).astype(np.float32)
     features[..., -1] = 1
-    weights = RANDOM.normal(0, 0.15, (POINTS, FEATURES, 3)).astype(np.float32)
+    weights = random.normal(0, 0.15, (POINTS, FEATURES, 3)).astype(np.float32)
     weights[:, -1, 0] = 2 * np.log(0.02)
     covariance = calibrated_covariance(features, weights, size=size)
     factors = np.linalg.cholesky(covariance)
-    errors = (factors @ RANDOM.normal(size=(count, POINTS, 2, 1)))[..., 0]
+    errors = (factors @ random.normal(size=(count, POINTS, 2, 1)))[..., 0]
     sample = Sample(
         features=features, errors=errors, eyes=np.full(count, 40.0), mild=np.ones(count, bool), face=np.arange(count)
     )
@@ -94,11 +96,19 @@ def test_the_limit_calls_one_of_a_hundred_good_faces_invalid():
     good = np.linalg.norm(sample.errors, axis=-1).mean(1) <= 0.1 * sample.eyes
     assert 0.8 < good.mean() < 1
     assert (expected[good] > calibration.limit).mean() == pytest.approx(0.01, abs=0.001)
-    ratios = np.linalg.norm(sample.errors, axis=-1) / spread(
-        calibrated_covariance(sample.features, calibration.weights, size=SIZE)
-    )
-    for radius in (0.5, 1.0, 1.5):
-        assert (ratios < radius).mean() == pytest.approx(calibration.probability(np.array(radius)).item(), abs=0.06)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_the_confidence_is_the_share_of_near_landmarks(seed):
+    sample, _ = sample_errors(seed=seed)
+    calibration = fit(sample, size=SIZE)
+    spreads = spread(calibrated_covariance(sample.features, calibration.weights, size=SIZE))
+    radius = NEAR * sample.eyes[:, None]
+    confidence = calibration.probability(radius / spreads).ravel()
+    near = (np.linalg.norm(sample.errors, axis=-1) <= radius).ravel()
+    for part in np.array_split(np.argsort(confidence), 5):
+        assert confidence[part].mean() == pytest.approx(near[part].mean(), abs=0.04)
 
 
 def small_localizer(model=None):
