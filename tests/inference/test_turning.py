@@ -126,9 +126,15 @@ def test_a_face_in_turned_frames_is_tracked_and_the_angle_is_kept(landmarker, pi
     assert found[first:] == [1] * (8 - first)
     assert tracks.quarters == 2
     assert {face.number for face in tracks.faces} == {1}
-    landmarker.detector.find.calls = 0
-    for _ in range(2):
-        tracks = tracker(tracks, frame[:2], seconds=1.0)  # the face has left
-    tracker(Tracks(), frame[:2], seconds=0.0)
-    upright = dataclasses.replace(landmarker, any_angle=False)
-    assert not Tracker(landmarker=upright)(Tracks(), frame, seconds=0.0).faces
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("any_angle", "calls"), [(True, 2), (False, 1)])
+def test_a_frame_without_faces_is_searched_at_one_more_angle_if_any_angle_is_wanted(
+    landmarker, picture, any_angle, calls
+):
+    frame = np.rot90(picture[0], -2)  # found at the third of QUARTERS
+    tracker = Tracker(landmarker=dataclasses.replace(landmarker, any_angle=any_angle))
+    tracks = tracker(Tracks(frame=2), frame, seconds=0.0)
+    assert len(tracks.faces) == any_angle
+    assert landmarker.detector.find.calls == calls
