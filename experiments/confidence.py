@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.stats
 from shared import table
 
 import wing_jax as wj
@@ -77,14 +78,16 @@ def main() -> None:
 class Predicted:
     """What the calibration says of the faces of a sample, in pixels of the crop."""
 
-    def __init__(self, count: int, points: int):
+    def __init__(self, count: int, points: int, *, size: int):
+        self.size = size
         self.spread = np.zeros((count, points))
         self.confidence = np.zeros((count, points))
         self.expected = np.zeros(count)  # in sides of the crop
         self.limit = np.zeros(count)
 
-    def fill(self, rows: np.ndarray, sample: Sample, calibration: Calibration, *, size: int) -> None:
+    def fill(self, rows: np.ndarray, sample: Sample, calibration: Calibration) -> None:
         """Apply the calibration to the rows."""
+        size = self.size
         spreads = np.asarray(spread(calibrated_covariance(sample.features[rows], calibration.weights, size=size)))
         self.spread[rows], self.expected[rows] = spreads, spreads.mean(1) / size
         self.confidence[rows] = calibration.probability(NEAR * sample.eyes[rows, None] / spreads)
@@ -94,13 +97,13 @@ class Predicted:
 def predict_errors(localizer: wj.Localizer, sample: Sample, *, folds: int) -> Predicted:
     """Apply the model's calibration, or with `folds` those that were fitted without each fold's faces."""
     size = localizer.stages[-1].input_size
-    predicted = Predicted(*sample.errors.shape[:2])
+    predicted = Predicted(*sample.errors.shape[:2], size=size)
     if not folds:
-        predicted.fill(np.arange(len(sample.errors)), sample, localizer.calibration, size=size)
+        predicted.fill(np.arange(len(sample.errors)), sample, localizer.calibration)
     for fold in range(folds):
         out = sample.face % folds == fold
         calibration = fit(Sample(*(values[~out] for values in sample)), size=size)
-        predicted.fill(np.flatnonzero(out), sample, calibration, size=size)
+        predicted.fill(np.flatnonzero(out), sample, calibration)
     return predicted
 
 
@@ -130,7 +133,7 @@ def measure(sample: Sample, predicted: Predicted, backgrounds: np.ndarray, *, li
     distances = np.linalg.norm(sample.errors, axis=-1)
     nme = distances.mean(1) / sample.eyes
     failed, invalid = nme > FAILED, predicted.expected > predicted.limit
-    size = sizes(sample, predicted)
+    size = predicted.size
     capped = np.minimum(distances / size, LOST)
     order = np.argsort(predicted.expected)
     kept = np.cumsum(nme[order]) / np.arange(1, len(order) + 1)
@@ -151,11 +154,6 @@ def measure(sample: Sample, predicted: Predicted, backgrounds: np.ndarray, *, li
     }
 
 
-def sizes(sample: Sample, predicted: Predicted) -> float:
-    """Return the side of the crop in pixels."""
-    return float(np.median(predicted.spread.mean(1) / predicted.expected))
-
-
 def share(values: np.ndarray) -> float:
     """Return the part that is true, in per cent."""
     return round(100 * float(values.mean()), 2)
@@ -163,10 +161,8 @@ def share(values: np.ndarray) -> float:
 
 def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
     """Return the probability that a positive has a higher score than a negative."""
-    ranks = np.empty(len(scores))
-    ranks[np.argsort(scores, kind="stable")] = np.arange(1, len(scores) + 1)
-    count = positive.sum()
-    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(scores) - count)))
+    higher = scipy.stats.mannwhitneyu(scores[positive], scores[~positive]).statistic
+    return float(higher / (positive.sum() * (~positive).sum()))
 
 
 def tenths(predicted: np.ndarray, actual: np.ndarray, *, root: bool = False) -> list[list[float]]:

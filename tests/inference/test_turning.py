@@ -90,6 +90,16 @@ def test_the_faces_of_a_turned_image_are_those_of_the_image_turned(landmarker, p
 
 
 @pytest.mark.slow
+def test_without_faces_the_arrays_are_empty(landmarker, picture):
+    blank = np.zeros_like(picture[0])
+    alone, beside = landmarker(blank), landmarker.batch([picture[0], blank])[1]
+    for faces in (alone, beside):
+        assert faces.covariance.shape == (0, 68, 2, 2)
+        assert faces.spread.shape == faces.confidence.shape == (0, 68)
+        assert faces.valid.shape == (0,)
+
+
+@pytest.mark.slow
 def test_an_image_with_a_valid_face_is_searched_once_others_four_times(landmarker, picture):
     image, _ = picture
     landmarker.batch([image, np.zeros_like(image)])

@@ -33,7 +33,7 @@ class CalibrateOptions(DataOptions):
 
 
 def run(arguments: list[str]) -> None:
-    """Calibrate, save, and print the limit of valid faces."""
+    """Calibrate, save, and print the folder of the model."""
     options = parse(CalibrateOptions, arguments, command="calibrate")
     check_range(options, seed=(0, LARGEST_SEED))
     place = find_model(options.model)

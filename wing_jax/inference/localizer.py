@@ -287,7 +287,7 @@ class Localizer(Value):
         return jax.default_backend() != "cpu" if self.cut_on == "auto" else self.cut_on == "device"
 
     def _details(self, located: Located) -> Uncertainty | None:
-        if self.calibration is None or located.evidence is None:
+        if self.calibration is None or (located.evidence is None and located.points.shape[1]):
             return None
         return self.calibration.apply(located.evidence, size=self.stages[-1].input_size)
 

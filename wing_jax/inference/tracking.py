@@ -122,7 +122,7 @@ class Tracker(Value):
     """Tracks faces from frame to frame: `tracks = tracker(tracks, frame, seconds=...)`, starting with `Tracks()`.
 
     With `FaceLandmarker.any_angle`, a frame without faces is also searched turned: by a different angle each time, so
-    that it takes twice as long at most.
+    that the detector runs at most twice.
     """
 
     landmarker: FaceLandmarker

@@ -51,8 +51,13 @@ class Calibration(Value):
         if self.weights.ndim != 3 or self.weights.shape[1:] != (FEATURES, 3):
             raise InputError(f"the weights of the calibration are {self.weights.shape}, not [points, {FEATURES}, 3]")
 
-    def apply(self, evidence: Evidence, *, size: int) -> "Uncertainty":
-        """Return the uncertainty of the results of a localizer whose last stage has crops of `size` pixels."""
+    def apply(self, evidence: Evidence | None, *, size: int) -> "Uncertainty":
+        """Return the uncertainty of the results of a localizer whose last stage has crops of `size` pixels.
+
+        `evidence`: None for no faces.
+        """
+        if evidence is None:
+            return Uncertainty(np.zeros((0, len(self.weights), 2, 2), np.float32), np.zeros(0, np.float32))
         in_crop = np.asarray(calibrated_covariance(features(evidence, size=size), self.weights, size=size))
         linear = np.asarray(evidence.crop_to_unit)[:, None, :, :2]
         return Uncertainty(
