@@ -61,6 +61,7 @@ def device_source(settings: dict, faces: dict):
     source = DeviceInput(
         augment=augmentations_of(AugmentConfig(**settings["augment"])),
         size=settings["size"],
+        image_size=crops.size,
         batch_size=settings["batch"],
         supersample=supersampling(transforms),
         seed=0,

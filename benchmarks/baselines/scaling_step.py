@@ -13,8 +13,7 @@ def prepare(settings: dict) -> Ready:
 
     from wing_jax.config import AugmentConfig
     from wing_jax.from_config.augment import augmentations_of
-    from wing_jax.input.on_device import DeviceInput
-    from wing_jax.input.sampling import TrainingFaces
+    from wing_jax.input.on_device import DeviceInput, TrainingFaces
     from wing_jax.losses import make_loss
     from wing_jax.models import CNN6
     from wing_jax.models.networks import as_network
@@ -30,14 +29,14 @@ def prepare(settings: dict) -> Ready:
     images = rng.integers(0, 256, (1000, SIDE, SIDE, 3), dtype=np.uint8)
     faces = TrainingFaces(
         images=np.resize(images, (padded, SIDE, SIDE, 3)),
-        points=np.resize(rng.uniform(20, 60, (1000, POINTS, 2)).astype(np.float32), (count, POINTS, 2)),
+        points=np.resize(rng.uniform(20, 60, (1000, 2 * POINTS)).astype(np.float32), (count, 2 * POINTS)),
         visible=np.ones((count, POINTS), bool),
-        crop_to_image=np.broadcast_to(transform, (count, 1, 2, 3)).copy(),
+        crop_to_image=np.broadcast_to(transform.ravel(), (count, 6)).copy(),
         order=(np.arange(count) % 1000).astype(np.int32) + 1000 * (np.arange(count) // 1000).astype(np.int32),
         flip=np.arange(POINTS, dtype=np.int32)[::-1].copy(),
     )
     augment = augmentations_of(AugmentConfig(rotation=30.0, translation=0.05, scale=0.05))
-    source = DeviceInput(augment=augment, size=CROP, batch_size=settings["batch"], supersample=1, seed=0)
+    source = DeviceInput(augment=augment, size=CROP, image_size=SIDE, batch_size=settings["batch"], supersample=1, seed=0)
     network, optimizer = as_network(CNN6(points=POINTS)), optax.sgd(1e-4, momentum=0.9)
     loss = make_loss("wing", working_extent=float(CROP))
     step = make_train_step(network, optimizer, loss, reduction="mean", eyes=(36, 45))

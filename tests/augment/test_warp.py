@@ -1,5 +1,7 @@
 """The warp and the cutting of squares on the device, against OpenCV and closed forms."""
 
+import functools
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from wing_jax.augment.warp import cut_squares, warp
+from wing_jax.runtime import devices
 
 cut = jax.jit(warp, static_argnames=("size", "supersample"))
 squares = jax.jit(cut_squares, static_argnames=("size",))
@@ -174,3 +177,15 @@ def test_squares_of_several_sides_do_not_recompile():
         results = squares(images, first, length, side, size=24)
         squares(images, first + 3, length - 4, side * 2, size=24)
     np.testing.assert_allclose(results, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("supersample", [1, 2])
+def test_a_tpu_interpolates_by_matrix_products_and_gets_the_same_pixels(supersample):
+    sharp = np.random.default_rng(0).choice(np.uint8([0, 255]), (3, 60, 60, 3))
+    with devices.compiling_for("tpu"):
+        program = jax.jit(functools.partial(warp, size=32, supersample=supersample)).lower(sharp, TRANSFORMS)
+    assert "dot_general" in program.as_text() and " = stablehlo.gather" not in program.as_text()
+    for images in (sharp, smooth_images()):
+        crops, expected = program.compile()(images, TRANSFORMS), cut(images, TRANSFORMS, size=32, supersample=supersample)
+        assert np.abs(crops - expected).max() <= 0.5  # gray levels: x is rounded to 1/256 pixel
+    assert np.abs(crops - expected).max() < 0.1  # of the smooth images

@@ -19,6 +19,7 @@ from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.export import EXPORTS, Format, export, halve, make_crops, register_export
 from wing_jax.export.onnx_graph import onnx_model
+from wing_jax.inference.forward import Evidence
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.inference.metadata import Metadata
 from wing_jax.models import ResNetTiny, cpu_kernel, make_model
@@ -273,7 +274,7 @@ def test_the_command_and_the_example_of_the_docs(localizer, faces, tmp_path, cap
     main(["export", str(model), "--to", "onnx", "--output", str(tmp_path / "onnx")])
     output = capsys.readouterr().out
     assert output.count("px of JAX") == 2
-    (program,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    program, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(program.splitlines()) <= 60
     names: dict = {}
     exec(program, names)
@@ -282,6 +283,36 @@ def test_the_command_and_the_example_of_the_docs(localizer, faces, tmp_path, cap
         points = names["locate"](facts, faces.picture(face), faces.boxes[face])
         expected = localizer.predict(faces.picture(face), faces.boxes[face : face + 1])[0]
         assert np.linalg.norm(points - expected, axis=1).mean() < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "stablehlo", "saved-model", "tflite"])
+def test_covariances_are_exported_and_the_docs_calibrate_them(kind, faces, tmp_path):
+    model = Localizer.load("w300")
+    crops = make_crops(model, faces)
+    assert export(model, kind, tmp_path, crops, covariance=True)[1].difference < 0.01
+    facts = json.loads((tmp_path / "model.json").read_text())
+    output = EXPORTS[kind].load(tmp_path / facts["stages"][1]["file"])(crops[1])
+    assert output.shape == (6, 68, 5)
+    stage = model.stages[1]
+    points, raw = jax.device_get(jax.jit(stage.network.predict)(stage.variables, crops[1]))
+    np.testing.assert_allclose(output[..., :2], points, atol=0.01)
+    before = points + np.float32(1.5)  # pixels of the crop
+    identity = np.broadcast_to(np.eye(2, 3, dtype=np.float32), (6, 2, 3))
+    evidence = Evidence(covariance=raw, moved=points - before, crop_to_unit=identity)
+    expected = model.calibration.apply(evidence, size=stage.input_size).covariance
+    names: dict = {}
+    exec(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1], names)
+    for face in range(6):
+        actual = names["covariances"](facts, output[face], before[face])
+        np.testing.assert_allclose(actual, expected[face], rtol=0.02, atol=1e-4)
+
+
+def test_covariances_of_a_network_without_them_are_refused(localizer, crops, tmp_path):
+    with pytest.raises(InputError, match="covariances: the last network of 'random', PlainRegressor, estimates none"):
+        export(localizer, "onnx", tmp_path, crops, covariance=True)
+    with pytest.raises(SystemExit, match="--covariance: --to half writes the complete model"):
+        main(["export", "w300", "--to", "half", "--covariance", "--output", str(tmp_path)])
 
 
 @pytest.mark.slow

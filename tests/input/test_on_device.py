@@ -10,7 +10,7 @@ from tests.support.device_input import CROP, FACES, ORDER, SIZE, make_face_crops
 from wing_jax.data.encoded import JpegImages
 from wing_jax.data.face_crops import FaceCrops
 from wing_jax.errors import InputError
-from wing_jax.input.on_device import DeviceInput, take_rows, training_faces
+from wing_jax.input.on_device import DeviceInput, splits_images, take_rows, training_faces
 from wing_jax.input.sampling import EpochSampler
 from wing_jax.runtime import devices
 from wing_jax.schemes import MTFL_5
@@ -120,10 +120,13 @@ def test_each_of_several_crops_of_a_face_is_drawn(face_crops):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_replicas_with_split_faces_make_the_batch_of_one_device(face_crops, faces, batches, count, parallel):
-    mesh, settings = devices.make_mesh(count), make_input()
+@pytest.mark.parametrize("split_images", [True, False])
+def test_replicas_make_the_batch_of_one_device(face_crops, faces, batches, count, parallel, split_images):
+    mesh, settings = devices.make_mesh(count), make_input(split=split_images)
     split = training_faces(face_crops, make_transforms(), order=ORDER, flip=MTFL_5.flip, parts=count)
     images = split.images.reshape(count, len(split.images) // count, *split.images.shape[1:])
+    if not split_images:
+        images = np.broadcast_to(split.images, (count, *split.images.shape))
     indices = indices_of(faces, settings, 0, 6)
 
     def make(images, indices):
@@ -132,8 +135,9 @@ def test_replicas_with_split_faces_make_the_batch_of_one_device(face_crops, face
     if parallel == "pmap":
         mapped = jax.pmap(make, axis_name=devices.AXIS, in_axes=(0, None))
     else:
-        specs = (jax.P(devices.AXIS), jax.P())
-        mapped = jax.jit(jax.shard_map(make, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False))
+        axis, everywhere = jax.P(devices.AXIS), jax.P()
+        specs = (axis if split_images else everywhere, everywhere)
+        mapped = jax.jit(jax.shard_map(make, mesh=mesh, in_specs=specs, out_specs=axis, check_vma=False))
         images = split.images
     for step, expected_batch in enumerate(batches):
         batch = jax.device_get(mapped(images, jax.tree.map(lambda x, i=step: x[i], indices)))
@@ -151,6 +155,21 @@ def test_take_rows_from_all_replicas():
     np.testing.assert_array_equal(np.asarray(result).reshape(8, 2, 2, 3), rows[index])
 
 
+@pytest.mark.slow
+def test_a_tpu_makes_the_same_batches_from_images_in_whole_tiles(face_crops, batches):
+    settings = make_input()
+    with devices.compiling_for("tpu"):
+        packed = training_faces(face_crops, make_transforms(), order=ORDER, flip=MTFL_5.flip)
+        make = jax.jit(settings.batch).lower(packed, jax.tree.map(lambda x: x[0], indices_of(packed, settings, 0, 6)))
+        make = make.compile()
+    assert packed.images.shape == (FACES, 64, 128)  # 40 x 40 x 3 bytes are 1.2 tiles of 32 x 128
+    for step, expected in enumerate(batches):
+        batch = make(packed, jax.tree.map(lambda x, i=step: x[i], indices_of(packed, settings, 0, 6)))
+        assert np.abs(np.asarray(batch.images, int) - expected.images).max() <= 2  # after blur and color
+        np.testing.assert_allclose(batch.points, expected.points, atol=1e-5)
+        np.testing.assert_array_equal(batch.visible, expected.visible)
+
+
 @pytest.mark.parametrize("parts", [1, 4, 16])
 def test_any_number_of_images_splits_evenly(face_crops, parts):
     split = training_faces(face_crops, make_transforms(), order=ORDER, flip=MTFL_5.flip, parts=parts)
@@ -164,3 +183,9 @@ def test_encoded_face_crops_are_refused_in_one_line(face_crops):
     as_jpeg = dataclasses.replace(face_crops, images=JpegImages([b""] * FACES, CROP, CROP))
     with pytest.raises(InputError, match='set input="tfdata"'):
         training_faces(as_jpeg, make_transforms(), order=ORDER, flip=MTFL_5.flip)
+
+
+def test_only_the_chips_of_a_tpu_store_all_images_of_a_small_data_set():
+    assert splits_images(1)
+    with devices.compiling_for("tpu"):
+        assert (splits_images(2**30), splits_images(2**30 + 1)) == (False, True)

@@ -212,7 +212,7 @@ def test_each_of_several_crops_of_a_face_is_drawn_about_equally_often(face_crops
 
 def host_and_device_batches(face_crops: FaceCrops, host: HostInput, steps: int) -> list[tuple[Batch, Batch]]:
     """Return the batches of the host input, and of the on-device input with the same settings."""
-    device = DeviceInput(augment=host.augment, size=SIZE, batch_size=host.batch_size, supersample=1, seed=host.seed)
+    device = DeviceInput(augment=host.augment, size=SIZE, image_size=face_crops.size, batch_size=host.batch_size, supersample=1, seed=host.seed)
     faces = training_faces(face_crops, host.crop_to_image, order=host.order, flip=host.flip)
     sampler, make = EpochSampler(host.order, batch_size=host.batch_size, seed=host.seed), jax.jit(device.batch)
     indices = jax.device_get(sampler(0, steps))
@@ -256,4 +256,4 @@ def test_two_augmentations_of_the_same_name_are_refused_by_both_inputs(face_crop
     with pytest.raises(InputError, match="two augmentations are called 'rotation'"):
         make_input(face_crops, augment=duplicates)
     with pytest.raises(InputError, match="two augmentations are called 'rotation'"):
-        DeviceInput(augment=duplicates, size=SIZE, batch_size=4, supersample=1, seed=0)
+        DeviceInput(augment=duplicates, size=SIZE, image_size=1, batch_size=4, supersample=1, seed=0)

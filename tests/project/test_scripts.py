@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 from wing_jax import presets
 
 FOLDERS = ("benchmarks", "experiments", "reliability")
-HELPERS = ("report.py", "comparison.py", "shared.py")
+HELPERS = ("report.py", "comparison.py", "compiled.py", "shared.py")
 SCRIPTS = [path for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py")) if path.name not in HELPERS]
 
 

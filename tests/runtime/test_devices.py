@@ -95,3 +95,16 @@ def test_settings_of_the_user_are_not_changed(tmp_path):
     )
     assert (flags, cache, count) == (flag, str(tmp_path / "mine"), "2")
     assert jax.device_count() == 8  # this process is unchanged
+
+
+def test_programs_can_be_traced_for_another_platform():
+    assert (devices.platform(), devices.precision("auto"), devices.steps_per_call()) == ("cpu", "float32", 1)
+    with devices.compiling_for("tpu"):
+        assert (devices.platform(), devices.precision("auto"), devices.steps_per_call()) == ("tpu", "bfloat16", 250)
+        with devices.compiling_for("gpu"):
+            assert devices.platform() == "gpu"
+        assert devices.platform() == "tpu"
+    assert devices.platform() == "cpu"
+    with pytest.raises(KeyError), devices.compiling_for("tpu"):
+        raise KeyError
+    assert devices.platform() == "cpu"

@@ -19,8 +19,8 @@ from tests.support.workshop import furnish
 from wing_jax import FaceLandmarker, Localizer, geometry, losses
 from wing_jax.config import AugmentConfig
 from wing_jax.from_config.augment import augmentations_of
-from wing_jax.input.on_device import DeviceInput
-from wing_jax.input.sampling import EpochSampler, TrainingFaces
+from wing_jax.input.on_device import DeviceInput, TrainingFaces
+from wing_jax.input.sampling import EpochSampler
 from wing_jax.models import cpu_kernel, make_model
 from wing_jax.models.networks import as_network
 from wing_jax.runtime.devices import default_settings
@@ -131,14 +131,14 @@ def test_geometry_works_under_any_setting(setting):
 def test_device_input_and_objective_work_under_strict_promotion(norm):
     faces = TrainingFaces(
         images=np.zeros((6, 50, 50, 3), np.uint8),
-        points=np.zeros((6, 5, 2), np.float32),
+        points=np.zeros((6, 10), np.float32),
         visible=np.ones((6, 5), bool),
-        crop_to_image=np.zeros((6, 2, 2, 3), np.float32),
+        crop_to_image=np.zeros((6, 12), np.float32),
         order=np.arange(6, dtype=np.int32),
         flip=np.arange(5, dtype=np.int32),
     )
     network = as_network(make_model("plain", points=5, channels=(8, 8), hidden=8, norm=norm, dropout=0.1))
-    batches = DeviceInput(augment=AUGMENT, size=32, batch_size=4, supersample=2, seed=0)
+    batches = DeviceInput(augment=AUGMENT, size=32, image_size=50, batch_size=4, supersample=2, seed=0)
     for reduction in ("sum_over_points_mean_over_batch", "mean"):
         objective = make_objective(network, losses.make_loss("wing"), reduction=reduction, seed=0)
 

@@ -21,7 +21,8 @@ ORDER = np.array([0, 1, 1, 1, 2, 3, 4, 4, 5, 6, 6])  # an epoch of eleven faces,
 
 
 def make_input(**changes) -> DeviceInput:
-    return DeviceInput(**{"augment": AUGMENT, "size": SIZE, "batch_size": 4, "supersample": 1, "seed": 3} | changes)
+    settings = {"augment": AUGMENT, "size": SIZE, "image_size": CROP, "batch_size": 4, "supersample": 1, "seed": 3}
+    return DeviceInput(**settings | changes)
 
 
 def make_face_crops() -> FaceCrops:

@@ -33,6 +33,7 @@ class ExportOptions:
     images: str = ""
     scheme: str = ""  # landmark scheme of your own data: a TOML file, or the name of a published scheme
     split: str = "test"  # the split of the data set
+    covariance: bool = False  # also export how sure the last network is of each landmark
 
 
 def run(arguments: list[str]) -> None:
@@ -41,6 +42,8 @@ def run(arguments: list[str]) -> None:
     place = find_model(options.model)
     if options.to == "half":
         reject_hiding(options.output)
+        if options.covariance:
+            raise InputError("--covariance: --to half writes the complete model, which has it: leave out --covariance")
     elif options.to not in EXPORTS:
         raise InputError(f"--to {quoted(options.to)}: use half or one of {', '.join(EXPORTS)}")
     localizer = Localizer.load(place.folder)
@@ -67,7 +70,7 @@ def run(arguments: list[str]) -> None:
             print(f"{path}: float16; stage {number} is within {exported.difference:.2g} px of float32")
         return
     format_ = EXPORTS[options.to]
-    for exported in export(localizer, options.to, folder, crops):
+    for exported in export(localizer, options.to, folder, crops, covariance=options.covariance):
         path = printable(str(exported.path))
         print(
             f"{path}: {format_.title}, {format_.batch}; {format_.runtime} is within {exported.difference:.2g} px of JAX"

@@ -21,8 +21,9 @@ from wing_jax.runtime.registry import Registry
 from wing_jax.runtime.tensorflow_runtime import tensorflow
 from wing_jax.text import quoted
 
-Network: TypeAlias = Callable[[Shaped[Array, "batch size size 3"]], Float[Array, "batch points 2"]]
-Runner: TypeAlias = Callable[[UInt8[np.ndarray, "batch size size 3"]], Float[np.ndarray, "batch points 2"]]
+# The columns are x and y, or x, y and a covariance (`wing_jax.export.export`).
+Network: TypeAlias = Callable[[Shaped[Array, "batch size size 3"]], Float[Array, "batch points columns"]]
+Runner: TypeAlias = Callable[[UInt8[np.ndarray, "batch size size 3"]], Float[np.ndarray, "batch points columns"]]
 NAMES = ("crops", "points")
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Array, UInt8
 
 from wing_jax import geometry
 from wing_jax.augment.warp import warp
@@ -19,6 +19,7 @@ from wing_jax.errors import InputError
 from wing_jax.export.formats import EXPORTS, Format, Network
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.models import cpu_kernel
+from wing_jax.text import quoted
 
 TOLERANCE = 0.05  # pixels of the crop
 LARGEST_CHECK = 32  # crops
@@ -33,7 +34,12 @@ class Exported:
 
 
 def export(
-    localizer: Localizer, kind: str | Format, folder: str | Path, crops: Sequence[UInt8[np.ndarray, "_ _ _ 3"]]
+    localizer: Localizer,
+    kind: str | Format,
+    folder: str | Path,
+    crops: Sequence[UInt8[np.ndarray, "_ _ _ 3"]],
+    *,
+    covariance: bool = False,
 ) -> list[Exported]:
     """Write each stage of `localizer` to `folder` in the format `kind` (a name of `EXPORTS`, or a `Format`).
 
@@ -41,14 +47,22 @@ def export(
     `make_crops` makes them.
 
     The input of a network is "crops", uint8 RGB `[batch, size, size, 3]`. The output is "points", float32
-    `[batch, points, 2]`: (x, y) in pixels of the crop, 0-based pixel centers. Averaging with the mirror image is not
-    exported.
+    `[batch, points, 2]`: (x, y) in pixels of the crop, 0-based pixel centers. With `covariance`, the output of the last
+    network is `[batch, points, 5]`: (x, y), then the variance of x, the covariance of x and y, and the variance of y by
+    which the network says how sure it is, in squared pixels of the crop. The localizer's calibration, which maps these
+    to the errors, is in `model.json`. Averaging with the mirror image is not exported.
 
     Raises:
       InputError: the format is unknown or its library is missing, it does not support an operation of the network, the
-        folder cannot be written to, or the points of the exported file differ from those of JAX by more than
-        `TOLERANCE`.
+        folder cannot be written to, the last network estimates no covariances, or the points or spreads of the exported
+        file differ from those of JAX by more than `TOLERANCE`.
     """
+    last = localizer.stages[-1]
+    if covariance and not last.network.estimates_covariance:
+        raise InputError(
+            f"covariances: the last network of {quoted(localizer.metadata.name)}, "
+            f"{type(last.model).__name__}, estimates none: export without them, or train a voting network"
+        )
     form, folder = kind if isinstance(kind, Format) else EXPORTS[kind], Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +70,8 @@ def export(
         raise InputError(f"{folder}: cannot write here ({error.strerror}): choose another --output") from error
     results = []
     for number, (stage, inputs) in enumerate(zip(localizer.stages, crops, strict=True), 1):
-        path, network = folder / f"stage{number}{form.ending}", _network(stage)
+        path = folder / f"stage{number}{form.ending}"
+        network = _network(stage, covariance=covariance and stage is last)
         if path.is_dir():
             shutil.rmtree(path)
         with cpu_kernel.switched("off"):
@@ -64,7 +79,8 @@ def export(
             expected = np.asarray(jax.jit(network)(inputs))
         difference = _check(form.load(path)(inputs), expected, path, form.runtime)
         results.append(Exported(path=path, difference=difference))
-    content = json.dumps(settings(localizer, [result.path.name for result in results]), indent=1)
+    table = settings(localizer, [result.path.name for result in results], covariance=covariance)
+    content = json.dumps(table, indent=1)
     (folder / "model.json").write_text(content + "\n", encoding="utf-8")
     return results
 
@@ -88,7 +104,8 @@ def halve(localizer: Localizer, folder: str | Path, crops: Sequence[UInt8[np.nda
 
 
 def _check(actual: np.ndarray, expected: np.ndarray, path: Path, runtime: str) -> float:
-    """Return the largest difference in pixels; raise InputError if it is above `TOLERANCE`."""
+    """Return the largest difference of points and spreads in pixels; raise InputError if it is above `TOLERANCE`."""
+    actual, expected = (np.concatenate([a[..., :2], _spreads(a)], axis=-1) for a in (actual, expected))
     difference = float(np.abs(actual - expected).max())
     if not difference <= TOLERANCE:
         raise InputError(
@@ -97,9 +114,18 @@ def _check(actual: np.ndarray, expected: np.ndarray, path: Path, runtime: str) -
     return difference
 
 
-def settings(localizer: Localizer, files: list[str]) -> dict:
+def _spreads(output: np.ndarray) -> np.ndarray:
+    """Return the spreads `[..., points, 1]` of an output with covariances, `[..., points, 0]` of one without."""
+    return np.sqrt(output[..., 2:3] + output[..., 4:5])
+
+
+def settings(localizer: Localizer, files: list[str], *, covariance: bool = False) -> dict:
     """Return the settings that a program needs to run the exported stages; docs/how-to/export.md has an example."""
-    scheme = localizer.scheme
+    scheme, calibration = localizer.scheme, localizer.calibration
+    uncertainty = {
+        "output_of_last_stage": "float32 [batch, points, 5]: x, y, variance of x, covariance, variance of y",
+        "calibration": calibration and {**calibration.to_table(), "weights": calibration.weights.tolist()},
+    }
     return {
         "scheme": {"name": scheme.name, "points": list(scheme.names), "flip": scheme.flip.tolist()},
         "box_convention": localizer.box_convention,
@@ -118,6 +144,7 @@ def settings(localizer: Localizer, files: list[str]) -> dict:
             for file, stage in zip(files, localizer.stages, strict=True)
         ],
         "template": localizer.template.tolist(),
+        **(uncertainty if covariance else {}),
     }
 
 
@@ -147,6 +174,14 @@ def make_crops(localizer: Localizer, faces: FaceSet) -> list[UInt8[np.ndarray, "
     return crops
 
 
-def _network(stage: Stage) -> Network:
+def _network(stage: Stage, *, covariance: bool = False) -> Network:
     variables = jax.tree.map(jnp.asarray, stage.variables)
-    return lambda crops: jnp.asarray(stage.network.apply(variables, crops, train=False)[0])
+    if not covariance:
+        return lambda crops: jnp.asarray(stage.network.apply(variables, crops, train=False)[0])
+
+    def network(crops: Array) -> Array:
+        points, estimated = stage.network.predict(variables, crops)
+        columns = [estimated[..., 0, 0], estimated[..., 0, 1], estimated[..., 1, 1]]
+        return jnp.concatenate([points, jnp.stack(columns, axis=-1)], axis=-1)
+
+    return network

@@ -25,8 +25,8 @@ from wing_jax import losses
 from wing_jax.config import GridConfig, LossConfig, StageConfig
 from wing_jax.errors import InputError
 from wing_jax.from_config.recipe import loss_of
-from wing_jax.input.on_device import DeviceInput
-from wing_jax.input.sampling import BatchIndices, EpochSampler, TrainingFaces
+from wing_jax.input.on_device import DeviceInput, TrainingFaces
+from wing_jax.input.sampling import BatchIndices, EpochSampler
 from wing_jax.runtime import devices
 from wing_jax.train.setup import StageSetup
 from wing_jax.train.state import TrainState

@@ -21,8 +21,8 @@ from wing_jax.geometry import compose, rescaling
 from wing_jax.input.sampling import (
     BatchIndices,
     CutBatch,
+    FaceRows,
     PlacedFaces,
-    TrainingFaces,
     place_faces,
     shuffled_epochs,
 )
@@ -105,15 +105,18 @@ class HostInput(Value):
 
     @functools.cached_property
     def _place(self) -> Callable[[BatchIndices], PlacedFaces]:
-        faces = TrainingFaces(
-            images=np.zeros((0, 1, 1, 3), np.uint8),
+        faces = FaceRows(
             points=self.face_crops.points.astype(np.float32),
             visible=self.face_crops.visible,
             crop_to_image=self.crop_to_image.astype(np.float32),
-            order=np.zeros(0, np.int32),
-            flip=np.asarray(self.flip, np.int32),
         )
-        place = jax.jit(functools.partial(place_faces, augment=self.augment, size=self.size, seed=self.seed))
+        flip = np.asarray(self.flip, np.int32)
+
+        @jax.jit
+        def place(faces: FaceRows, indices: BatchIndices) -> PlacedFaces:
+            rows = FaceRows(*(values[indices.index] for values in faces))
+            return place_faces(rows, indices, flip=flip, augment=self.augment, size=self.size, seed=self.seed)
+
         return functools.partial(place, jax.device_put(faces, cpu_device()))
 
     @functools.cached_property

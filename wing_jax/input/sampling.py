@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int
 
 from wing_jax.augment.augmentation import (
     Augmentation,
@@ -27,17 +27,12 @@ from wing_jax.types import Affine, Batch, Points, Visible
 CHOICE = name_hash("")  # folded into a face's key to draw one of its crops; no augmentation has an empty name
 
 
-class TrainingFaces(NamedTuple):
-    """The training faces. On several devices, `images` are split over them and the rest is replicated."""
+class FaceRows(NamedTuple):
+    """The annotation of the faces of a batch, before augmentation."""
 
-    images: UInt8[Array | np.ndarray, "n side side 3"]
-    points: Float[Array | np.ndarray, "n points 2"]  # pixels of the image
-    visible: Bool[Array | np.ndarray, "n points"]
-    crop_to_image: Float[
-        Array | np.ndarray, "n crops_per_face 2 3"
-    ]  # crops before augmentation, of which one is chosen
-    order: Int[Array | np.ndarray, "duplicated"]  # face indices of an epoch, with duplicates
-    flip: Int[Array | np.ndarray, "points"]  # the scheme's permutation
+    points: Float[Array | np.ndarray, "batch points 2"]  # pixels of the image
+    visible: Bool[Array | np.ndarray, "batch points"]
+    crop_to_image: Float[Array | np.ndarray, "batch crops_per_face 2 3"]  # crops, of which one is chosen
 
 
 class BatchIndices(NamedTuple):
@@ -139,29 +134,31 @@ def face_keys(epoch: Int[Array | np.ndarray, "batch"], place: Int[Array | np.nda
 
 
 def place_faces(
-    faces: TrainingFaces, indices: BatchIndices, *, augment: Sequence[Augmentation], size: int, seed: int
+    rows: FaceRows,
+    indices: BatchIndices,
+    *,
+    flip: Int[Array | np.ndarray, "points"],
+    augment: Sequence[Augmentation],
+    size: int,
+    seed: int,
 ) -> PlacedFaces:
-    """Sample the augmentations of the faces at `indices` `[batch]`.
+    """Sample the augmentations of the faces at `indices` `[batch]`, whose annotation is `rows`.
 
-    Also compute their crops of `size` pixels and their points.
+    Also compute their crops of `size` pixels and their points. `flip` is the scheme's permutation.
     """
     keys = face_keys(indices.epoch, indices.place, seed=seed)
-    transforms = jnp.asarray(faces.crop_to_image)
-    crops_per_face = transforms.shape[1]
+    transforms = jnp.asarray(rows.crop_to_image)
+    count, crops_per_face = transforms.shape[:2]
     if crops_per_face > 1:
         uniform = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, CHOICE), dtype=jnp.float32))(keys)
-        transforms = transforms[indices.index, (uniform * crops_per_face).astype(jnp.int32)]
+        transforms = transforms[jnp.arange(count), (uniform * crops_per_face).astype(jnp.int32)]
     else:
-        transforms = transforms[indices.index, 0]
+        transforms = transforms[:, 0]
     params = sample_params(augment, keys)
     matrices = apply_geometry(augment, params, count=len(keys))
     is_mirrored = mirrored(matrices)
     crop_to_image = augmented_transforms(transforms, matrices, size=size)
     points, visible = points_in_crop(
-        jnp.asarray(faces.points)[indices.index],
-        jnp.asarray(faces.visible)[indices.index],
-        crop_to_image,
-        is_mirrored,
-        jnp.asarray(faces.flip),
+        jnp.asarray(rows.points), jnp.asarray(rows.visible), crop_to_image, is_mirrored, jnp.asarray(flip)
     )
     return PlacedFaces(points=points, visible=visible, crop_to_image=crop_to_image, mirrored=is_mirrored, params=params)

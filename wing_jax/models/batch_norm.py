@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from wing_jax.runtime import devices
+
 EPSILON = 1e-5  # added to the variance by default
 
 
@@ -99,7 +101,7 @@ def _mean(rows: Array, axis: str | None) -> Float[Array, "channels"]:
 
 def _sums(rows: Array) -> Float[Array, "channels"]:
     """Sum the columns: on CPUs, XLA multiplies matrices many times faster than it sums columns."""
-    if jax.default_backend() == "cpu":
+    if devices.platform() == "cpu":
         return (jnp.ones((1, len(rows)), rows.dtype) @ rows)[0]
     return rows.sum(0)
 

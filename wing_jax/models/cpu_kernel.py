@@ -34,6 +34,7 @@ import jax
 from wing_jax.errors import InputError
 from wing_jax.models import cpu_kernel_build
 from wing_jax.models.cpu_kernel_build import KernelUnavailableError
+from wing_jax.runtime import devices
 from wing_jax.runtime.processes import cache_folder, check_jax
 from wing_jax.text import quoted
 
@@ -114,7 +115,7 @@ def supported() -> tuple[Instructions, ...]:
 def enabled() -> bool:
     """Return whether an operation traced now on JAX's default backend uses the kernel. Builds and loads nothing."""
     requested = setting()
-    if _library is None or requested == "off" or jax.default_backend() != "cpu":
+    if _library is None or requested == "off" or devices.platform() != "cpu":
         return False
     return requested != "auto" or jax.device_count() == 1 or bool(jax.sharding.get_abstract_mesh().manual_axes)
 

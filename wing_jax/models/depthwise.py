@@ -29,6 +29,7 @@ from jaxtyping import Array, Float
 
 from wing_jax.models import cpu_kernel
 from wing_jax.models.convolution import Padding
+from wing_jax.runtime import devices
 
 Sides: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # zeros before and after, of rows and of columns
 KERNEL_SIDES = (3, 5)  # of the CPU kernel
@@ -75,7 +76,7 @@ def depthwise_conv(
 
 def backend() -> str:
     """Return the kind of device that the convolution is computed on."""
-    return jax.default_backend()
+    return devices.platform()
 
 
 def sum_of_products(x: Array, kernel: Array, stride: int, sides: Sides) -> Array:

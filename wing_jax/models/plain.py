@@ -17,6 +17,7 @@ from wing_jax.errors import InputError
 from wing_jax.models.batch_norm import BatchNorm
 from wing_jax.models.conv3x3 import conv_pool
 from wing_jax.models.registry import register_model
+from wing_jax.runtime import devices
 from wing_jax.text import quoted
 
 Norm = Literal["none", "batch"]
@@ -146,7 +147,7 @@ class PlainRegressor(nn.Module):
 
     def dense(self, x: Array, width: int, start: nn.initializers.Initializer = he_normal) -> Array:
         """Apply a fully connected layer without a bias; on CPUs in float32, because XLA is slow in bfloat16 there."""
-        dtype = jnp.float32 if jax.default_backend() == "cpu" else self.dtype
+        dtype = jnp.float32 if devices.platform() == "cpu" else self.dtype
         return nn.Dense(width, use_bias=False, kernel_init=start, dtype=dtype)(x).astype(self.dtype)
 
     def levels(self, images: Shaped[Array, "batch size size 3"], *, train: bool) -> list[Array]:

@@ -1,6 +1,7 @@
 """Devices: the mesh, the placement of arrays, XLA's settings, and training with several processes."""
 
 import contextlib
+import contextvars
 import os
 import sys
 from collections.abc import Callable, Generator
@@ -21,6 +22,7 @@ from wing_jax.text import reason
 AXIS = "faces"
 LOST = 3  # exit status of a process that lost contact with another process of its cluster
 LOSS_MARKERS = ("Gloo", "NCCL", "UNAVAILABLE", "Barrier", "heartbeat", "oordination")  # in JAX's messages about it
+_PLATFORM: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 HEARTBEAT = 30  # seconds without a heartbeat after which a process of the cluster counts as dead
 # By version, because XLA aborts the process on an unknown flag. 0.10.2: only single matrix products go to the YNN
 # library (its other fusions transpose the hidden layer's weights at every step, or crash on some reductions).
@@ -62,7 +64,7 @@ def default_settings() -> Generator[None]:
 
 def jit_once(function: Callable) -> Callable:
     """Apply `jax.jit` to a function that runs once: on CPUs without optimization, which compiles much faster."""
-    options = {"xla_backend_optimization_level": "0"} if jax.default_backend() == "cpu" else None
+    options = {"xla_backend_optimization_level": "0"} if platform() == "cpu" else None
     return jax.jit(function, compiler_options=options)
 
 
@@ -136,6 +138,27 @@ def only_trainer(folder: Path) -> Generator[None]:
         yield
 
 
+def platform() -> str:
+    """Return the platform for which programs are traced: "cpu", "gpu" or "tpu".
+
+    It is JAX's default backend, or that of `compiling_for`. Code that differs between platforms asks this function.
+    """
+    return _PLATFORM.get() or jax.default_backend()
+
+
+@contextlib.contextmanager
+def compiling_for(name: str) -> Generator[None]:
+    """Trace programs in this block for the platform `name`, to compile them for devices that are not here.
+
+    Functions that were traced before keep their programs.
+    """
+    token = _PLATFORM.set(name)
+    try:
+        yield
+    finally:
+        _PLATFORM.reset(token)
+
+
 def precision(name: str) -> str:
     """Return the dtype's name; "auto" is bfloat16 on GPUs and TPUs, and float32 on CPUs.
 
@@ -143,7 +166,7 @@ def precision(name: str) -> str:
     """
     if name != "auto":
         return name
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return "float32" if platform() == "cpu" else "bfloat16"
 
 
 def steps_per_call() -> int:
@@ -151,7 +174,7 @@ def steps_per_call() -> int:
 
     On CPUs it is one: convolutions in loops are very slow in XLA's CPU backend (jaxlib 0.10.2).
     """
-    return 1 if jax.default_backend() == "cpu" else 250
+    return 1 if platform() == "cpu" else 250
 
 
 def make_mesh(count: int = 0) -> Mesh:

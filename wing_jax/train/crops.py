@@ -144,5 +144,5 @@ def _device_cuts(
     order = np.arange(len(transforms))
     faces = jax.device_put(training_faces(face_crops, transforms, order=order, flip=flip))
     sampler = EpochSampler(order, batch_size=common["batch_size"], seed=common["seed"])
-    cut = jax.jit(DeviceInput(supersample=supersampling(transforms), **common).cut)
+    cut = jax.jit(DeviceInput(image_size=face_crops.size, supersample=supersampling(transforms), **common).cut)
     return lambda step: cut(faces, BatchIndices(*(values[0] for values in sampler(step, 1))))

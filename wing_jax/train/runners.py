@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from wing_jax.input.on_device import DeviceInput
-from wing_jax.input.sampling import BatchIndices, EpochSampler, TrainingFaces
+from wing_jax.input.on_device import DeviceInput, TrainingFaces
+from wing_jax.input.sampling import BatchIndices, EpochSampler
 from wing_jax.runtime import devices
 from wing_jax.runtime.devices import AXIS
 from wing_jax.train.replicas import Replicas
@@ -72,7 +72,7 @@ class DeviceInputRunner(_ReplicaRunner):
     ):
         super().__init__(replicas)
         self._longest = steps_per_call
-        self._faces = _place_faces(faces, replicas)
+        self._faces = _place_faces(faces, replicas, split=batches.split)
         self._sampler = EpochSampler(np.asarray(faces.order), batch_size=batches.batch_size, seed=batches.seed)
         self._program = make_program(step, batches, replicas=replicas)
         self._compiled: dict[int, Callable] = {}
@@ -100,22 +100,22 @@ def make_program(step: Step, batches: DeviceInput, *, replicas: Replicas) -> Any
 
     def program(state: TrainState, faces: TrainingFaces, indices: BatchIndices) -> tuple[TrainState, Metrics]:
         def run_step(state: TrainState, step_indices: BatchIndices) -> tuple[TrainState, Metrics]:
-            return step(state, batches.batch(faces, step_indices, axis=AXIS))
+            with jax.named_scope("input"):
+                batch = batches.batch(faces, step_indices, axis=AXIS)
+            return step(state, batch)
 
         if len(indices.index) > 1:
             return jax.lax.scan(run_step, state, indices)
         state, metrics = run_step(state, BatchIndices(*(values[0] for values in indices)))
         return state, jax.tree.map(lambda x: x[None], metrics)
 
-    return replicas.compile(program, split=(_faces_split(), False))
+    split = TrainingFaces._make(batches.split and name == "images" for name in TrainingFaces._fields)
+    return replicas.compile(program, split=(split, False))
 
 
-def _faces_split() -> TrainingFaces:
-    """Return the `split` of the faces: images are split over the devices, the rest is replicated."""
-    return TrainingFaces._make(name == "images" for name in TrainingFaces._fields)
-
-
-def _place_faces(faces: TrainingFaces, replicas: Replicas) -> TrainingFaces:
+def _place_faces(faces: TrainingFaces, replicas: Replicas, *, split: bool) -> TrainingFaces:
+    if not split:
+        return replicas.replicate(faces)
     images = devices.local_part(np.asarray(faces.images))
     return replicas.replicate(faces._replace(images=images[:0]))._replace(images=replicas.split(images))
 

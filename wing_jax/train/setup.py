@@ -21,9 +21,9 @@ from wing_jax.data.face_crops import FaceCrops
 from wing_jax.errors import InputError
 from wing_jax.geometry import crop_pixels
 from wing_jax.inference.stage import Stage
-from wing_jax.input.on_device import DeviceInput, training_faces
+from wing_jax.input.on_device import DeviceInput, TrainingFaces, splits_images, training_faces
 from wing_jax.input.on_host import HostInput, fixed_crops
-from wing_jax.input.sampling import EpochSampler, TrainingFaces
+from wing_jax.input.sampling import EpochSampler
 from wing_jax.input.tfdata import training_batches
 from wing_jax.models.networks import Network, as_network, shapes_of
 from wing_jax.runtime import devices
@@ -182,9 +182,11 @@ class StageSetup(Value):
         return DeviceInput(
             augment=self.augment,
             size=self.spec.input_size,
+            image_size=self.face_crops.size,
             batch_size=self.spec.batch_size,
             supersample=supersampling(self.transforms),
             seed=self.data_seed(seed),
+            split=splits_images(len(self.face_crops.images) * 3 * self.face_crops.size**2),
         )
 
     def faces_of(self, step: int, *, seed: int) -> Int[np.ndarray, "batch"]:

@@ -58,8 +58,10 @@ def make_train_step(
             variables["params"], _collections(variables), batch, state.step
         )
         gradient = add_replicas(gradient, axis)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, variables["params"])
-        variables = {**collections, "params": optax.apply_updates(variables["params"], updates)}
+        with jax.named_scope("update"):
+            updates, optimizer_state = optimizer.update(gradient, state.optimizer, variables["params"])
+            variables = {**collections, "params": optax.apply_updates(variables["params"], updates)}
+            averaged = _average(state, variables, ema)
         metrics = {
             "loss": loss_pair,
             "nme": normalized_error(predicted, batch, eyes=eyes),
@@ -69,7 +71,7 @@ def make_train_step(
             step=state.step + 1,
             variables=variables,
             optimizer=optimizer_state,
-            averaged=_average(state, variables, ema),
+            averaged=averaged,
         )
         return new_state, add_replicas(metrics, axis)
 

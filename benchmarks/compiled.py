@@ -1,0 +1,147 @@
+"""Read a program that XLA compiled for a TPU: the compiler's own estimate of the cycles of each part of it.
+
+XLA prints an `estimated_cycles` for most operations of a TPU program, but none for gathers, scatters and collectives.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Iterator
+
+COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4}
+PARTS = ("input", "forward", "backward", "update", "other")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Operation:
+    """An operation that runs `times` times per call of the program.
+
+    Args:
+      kind: XLA's name of the operation, such as "fusion" or "all-reduce".
+      shape: its result as XLA prints it.
+      name: the JAX operation it comes from, such as "jit(program)/while/body/jvp(Model)/dot_general".
+      cycles: the compiler's estimate for one time; None: it has none.
+      times: how often the operation runs.
+      in_loop: whether it is in the loop over the steps; else it runs once per call.
+      slices: how many slices or elements it gathers or scatters, 0 for other operations.
+    """
+
+    kind: str
+    shape: str
+    name: str
+    cycles: int | None
+    times: int
+    in_loop: bool
+    slices: int = 0
+
+    @property
+    def part(self) -> str:
+        """The part of a training step that it belongs to: one of `PARTS`."""
+        if "transpose(jvp(" in self.name:
+            return "backward"
+        if "jvp(" in self.name:
+            return "forward"
+        return next((part for part in ("input", "update") if f"/{part}/" in self.name), "other")
+
+    @property
+    def size(self) -> int:
+        """Bytes of its results."""
+        return sum(
+            BYTES.get(dtype, 4) * _product(shape) for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", self.shape)
+        )
+
+
+def read_operations(text: str) -> list[Operation]:
+    """Return the operations of a compiled program (`compiled.as_text()`) that run on their own, in fusions as one."""
+    return list(_walk(_computations(text), "ENTRY", times=1, in_loop=False))
+
+
+def cycles_by_part(operations: list[Operation], *, steps: int) -> dict[str, float]:
+    """Return the estimated cycles of each part of a step, and of "once per call" what runs before and after the loop."""
+    totals: dict[str, float] = collections.Counter()
+    for operation in operations:
+        if operation.in_loop:
+            totals[operation.part] += (operation.cycles or 0) * operation.times / steps
+        else:
+            totals["once per call"] += (operation.cycles or 0) * operation.times
+    return dict(totals)
+
+
+def gathered_slices(operations: list[Operation], *, steps: int) -> int:
+    """Return how many slices or elements a step gathers or scatters by operations without an estimate."""
+    return sum(o.times * o.slices // steps for o in operations if o.in_loop and o.cycles is None)
+
+
+def collective_bytes(operations: list[Operation], *, steps: int) -> int:
+    """Return the bytes of the results of the collectives of a step."""
+    return sum(
+        operation.times * operation.size // steps
+        for operation in operations
+        if operation.in_loop and operation.kind.removesuffix("-start") in COLLECTIVES
+    )
+
+
+def _computations(text: str) -> dict[str, list[str]]:
+    """Return the lines of each computation of the program, by its name."""
+    found: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        if not line.startswith(" ") and (match := re.match(r"(ENTRY )?%?([\w.\-]+) \(.*\{$", line)):
+            lines = found.setdefault("ENTRY" if match[1] else match[2], [])
+        elif line.startswith(" "):
+            lines.append(line)
+    return found
+
+
+def _walk(computations: dict[str, list[str]], name: str, *, times: int, in_loop: bool) -> Iterator[Operation]:
+    for line in computations[name]:
+        match = re.match(r"\s+(?:ROOT )?%[\w.\-]+ = (.*?) ([a-z][\w\-]*)\(", line)
+        if match is None:
+            continue
+        shape, kind = match.groups()
+        label, cycles = re.search(r'op_name="([^"]*)"', line), re.search(r'"estimated_cycles":"(\d+)"', line)
+        if kind == "while":
+            body = re.search(r"body=%([\w.\-]+)", line)
+            yield from _walk(computations, body[1], times=times * _trips(computations, line), in_loop=True)
+        elif kind == "conditional":
+            branches = re.search(r"branch_computations=\{([^}]*)\}", line)[1].split(",")
+            for branch in branches:
+                yield from _walk(computations, branch.strip().lstrip("%"), times=times, in_loop=in_loop)
+        else:
+            yield Operation(
+                kind=kind,
+                shape=shape,
+                name=label[1] if label else "",
+                cycles=int(cycles[1]) if cycles else None,
+                times=times,
+                in_loop=in_loop,
+                slices=_count_slices(computations, line),
+            )
+
+
+def _count_slices(computations: dict[str, list[str]], line: str) -> int:
+    """Return how many slices the gathers, and how many elements the scatters, of a line or of its fusion move."""
+    called = re.search(r"calls=%([\w.\-]+)", line)
+    count = 0
+    for inner in computations.get(called[1], []) if called else [line]:
+        if match := re.search(r"= \w+\[([\d,]*)\]\S* (gather|scatter|select-and-scatter)\(", inner):
+            slices = re.search(r"slice_sizes=\{([\d,]*)\}", inner)
+            count += _product(match[1]) // (_product(slices[1]) if slices else 1)
+    return count
+
+
+def _trips(computations: dict[str, list[str]], line: str) -> int:
+    """Return how often a loop runs: the largest constant of its condition."""
+    condition = re.search(r"condition=%([\w.\-]+)", line)[1]
+    lines = list(computations[condition])
+    for called in [found for inner in lines for found in re.findall(r"calls=%([\w.\-]+)", inner)]:
+        lines += computations[called]
+    return max((int(number) for inner in lines for number in re.findall(r"constant\((\d+)\)", inner)), default=1)
+
+
+def _product(shape: str) -> int:
+    result = 1
+    for length in filter(None, shape.split(",")):
+        result *= int(length)
+    return result
