@@ -58,7 +58,7 @@ def read_operations(text: str) -> list[Operation]:
 
 
 def cycles_by_part(operations: list[Operation], *, steps: int) -> dict[str, float]:
-    """Return the estimated cycles of each part of a step, and of "once per call" what runs before and after the loop."""
+    """Return the estimated cycles of each part of a step, and "once per call" those before and after the loop."""
     totals: dict[str, float] = collections.Counter()
     for operation in operations:
         if operation.in_loop:

@@ -36,7 +36,8 @@ def prepare(settings: dict) -> Ready:
         flip=np.arange(POINTS, dtype=np.int32)[::-1].copy(),
     )
     augment = augmentations_of(AugmentConfig(rotation=30.0, translation=0.05, scale=0.05))
-    source = DeviceInput(augment=augment, size=CROP, image_size=SIDE, batch_size=settings["batch"], supersample=1, seed=0)
+    sizes = {"size": CROP, "image_size": SIDE, "batch_size": settings["batch"]}
+    source = DeviceInput(augment=augment, supersample=1, seed=0, **sizes)
     network, optimizer = as_network(CNN6(points=POINTS)), optax.sgd(1e-4, momentum=0.9)
     loss = make_loss("wing", working_extent=float(CROP))
     step = make_train_step(network, optimizer, loss, reduction="mean", eyes=(36, 45))

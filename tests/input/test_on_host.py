@@ -212,7 +212,8 @@ def test_each_of_several_crops_of_a_face_is_drawn_about_equally_often(face_crops
 
 def host_and_device_batches(face_crops: FaceCrops, host: HostInput, steps: int) -> list[tuple[Batch, Batch]]:
     """Return the batches of the host input, and of the on-device input with the same settings."""
-    device = DeviceInput(augment=host.augment, size=SIZE, image_size=face_crops.size, batch_size=host.batch_size, supersample=1, seed=host.seed)
+    settings = {"augment": host.augment, "size": SIZE, "batch_size": host.batch_size, "seed": host.seed}
+    device = DeviceInput(image_size=face_crops.size, supersample=1, **settings)
     faces = training_faces(face_crops, host.crop_to_image, order=host.order, flip=host.flip)
     sampler, make = EpochSampler(host.order, batch_size=host.batch_size, seed=host.seed), jax.jit(device.batch)
     indices = jax.device_get(sampler(0, steps))

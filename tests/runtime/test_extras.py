@@ -30,7 +30,8 @@ def packages(requirements):
 
 
 OPTIONAL = PROJECT["optional-dependencies"]
-EXTRAS = {name: packages(requirements) for name, requirements in OPTIONAL.items() if name != "all"}
+# "tpu" installs JAX for another device: no module of this package imports anything of it.
+EXTRAS = {name: packages(requirements) for name, requirements in OPTIONAL.items() if name not in ("all", "tpu")}
 # Imports every module of wing_jax, except the one that extends TFDS's classes, then uses each extra.
 WITHOUT_EXTRAS = """
 import importlib, json, pkgutil, sys

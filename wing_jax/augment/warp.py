@@ -67,8 +67,9 @@ def interpolate_by_products(
 ) -> Float[Array, "batch rows columns channels"]:
     """Interpolate as `interpolate_by_gathers` does, by matrix products: a TPU gathers single pixels slowly.
 
-    The images must be whole gray levels. The weights of all columns of an image are a matrix with two numbers in each column, those of the rows as well. `x`
-    is rounded to multiples of 1 / `FRACTIONS`, which changes a gray level by at most 0.5, next to the sharpest edge.
+    The images must be whole gray levels. The weights of an image's columns are a matrix with two numbers in each
+    column, those of its rows as well. `x` is rounded to multiples of 1 / `FRACTIONS`, which changes a gray level by at
+    most 0.5, next to the sharpest edge.
     """
     height, width = images.shape[1:3]
     planes = images.transpose(0, 3, 1, 2).astype(jnp.bfloat16)

@@ -112,8 +112,6 @@ class _Graph:
         if name in NESTED:
             inner = params[NESTED[name]]
             jaxpr, constants = (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
-            if _is_max_pool_2x2(jaxpr):
-                return [self._channels_first("MaxPool", inputs[0], kernel_shape=[2, 2], strides=[2, 2])]
             return self.run(jaxpr, [np.asarray(c) for c in constants], inputs)
         if not any(isinstance(value, str) for value in inputs) and _is_static(equation):
             results = equation.primitive.bind(*map(jnp.asarray, inputs), **params)
@@ -234,18 +232,6 @@ class _Graph:
         """Add a channels-first node between two transpositions; runtimes remove adjacent transpositions."""
         output = self.add(kind, [self.add("Transpose", [x], perm=[0, 3, 1, 2]), *others], **attributes)
         return self.add("Transpose", [output], perm=[0, 2, 3, 1])
-
-
-def _is_max_pool_2x2(jaxpr: core.Jaxpr) -> bool:
-    """Return whether it is `wing_jax.models.max_pool_2x2`.
-
-    This is a reshape to [n, h, 2, w, 2, c], and the maximum over axes 2 and 4.
-    """
-    if [equation.primitive.name for equation in jaxpr.eqns] != ["reshape", "reduce_max"]:
-        return False
-    blocks, maximum = jaxpr.eqns
-    sizes = blocks.params["new_sizes"]
-    return len(sizes) == 6 and (sizes[2], sizes[4]) == (2, 2) and maximum.params["axes"] == (2, 4)
 
 
 def _is_static(equation: core.JaxprEqn) -> bool:

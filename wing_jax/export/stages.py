@@ -181,7 +181,9 @@ def _network(stage: Stage, *, covariance: bool = False) -> Network:
 
     def network(crops: Array) -> Array:
         points, estimated = stage.network.predict(variables, crops)
-        columns = [estimated[..., 0, 0], estimated[..., 0, 1], estimated[..., 1, 1]]
-        return jnp.concatenate([points, jnp.stack(columns, axis=-1)], axis=-1)
+        assert estimated is not None
+        flat = estimated.reshape(*points.shape[:2], 4)
+        upper, last = (jax.lax.slice_in_dim(flat, *ends, axis=2) for ends in ((0, 2), (3, 4)))  # no gather
+        return jnp.concatenate([points, upper, last], axis=-1)
 
     return network

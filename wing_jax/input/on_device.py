@@ -28,7 +28,8 @@ COPIED_BYTES = 2**30  # up to this size, each chip of a TPU has all images
 class TrainingFaces(NamedTuple):
     """The training faces as arrays of one row per face.
 
-    Several devices store parts of the images, or each stores all (`DeviceInput.split`), and each stores the rest. No array but that of the images has more than two axes: a TPU pads the last two axes to tiles of 8 x 128.
+    Several devices store parts of the images, or each stores all (`DeviceInput.split`); each stores the rest. No array
+    but that of the images has more than two axes: a TPU pads the last two axes to tiles of 8 x 128.
     """
 
     images: UInt8[Array | np.ndarray, "n ..."]  # `pack_images`

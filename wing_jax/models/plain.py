@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
