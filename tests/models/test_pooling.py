@@ -78,9 +78,7 @@ def test_second_derivatives_work():
 @pytest.mark.parametrize("shape", [(1, 3, 4, 1), (1, 4, 3, 1)])
 def test_odd_size_raises(shape):
     for function in (max_pool_2x2, jax.grad(lambda x: max_pool_2x2(x).sum())):
-        with pytest.raises(
-            ValueError, match=f"even height and width, got {shape[1]} x {shape[2]}"
-        ):
+        with pytest.raises(ValueError, match=f"even height and width, got {shape[1]} x {shape[2]}"):
             function(jnp.zeros(shape))
 
 
