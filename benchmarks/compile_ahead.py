@@ -82,7 +82,7 @@ def main() -> None:
         for name in options.programs:
             for batch in options.batches:
                 rows.append([target, name, str(batch), *describe(compile_program(name, mesh, batch), unit)])
-                print(*rows[-1], sep=" | ", flush=True)
+                print(*rows[-1], sep=" | ", flush=True)  # a run takes long, and libtpu can end the process
     header = ["target", "program", "batch a chip", "compiles, s"]
     header += ["arguments, MB", "temporaries, MB", "exchanged, MB", "gathered, thousands"]
     header += [*(f"{part}, Mcycles" for part in PARTS), "once per call, Mcycles", "share of the roofline"]
@@ -183,7 +183,11 @@ def cycles_per_flop(mesh: Mesh) -> float:
 def describe(program: Program, unit: float) -> list[str]:
     """Return the cells of a program's row."""
     memory, steps = program.compiled.memory_analysis(), program.steps
-    operations = read_operations(program.compiled.as_text())
+    sizes = [f"{size / 1e6:,.0f}" for size in (memory.argument_size_in_bytes, memory.temp_size_in_bytes)]
+    try:
+        operations = read_operations(program.compiled.as_text())
+    except jax.errors.JaxRuntimeError:  # a libtpu newer than jaxlib can compile to operations that jaxlib cannot read
+        return [f"{program.seconds:.0f}", *sizes, *(len(PARTS) + 4) * ["not readable"]]
     if steps == 1:  # no loop
         operations = [dataclasses.replace(operation, in_loop=True) for operation in operations]
     cycles = cycles_by_part(operations, steps=steps)
@@ -191,8 +195,7 @@ def describe(program: Program, unit: float) -> list[str]:
     flops = program.compiled.cost_analysis()["flops"]  # counts the loop's body once
     return [
         f"{program.seconds:.0f}",
-        f"{memory.argument_size_in_bytes / 1e6:,.0f}",
-        f"{memory.temp_size_in_bytes / 1e6:,.0f}",
+        *sizes,
         f"{collective_bytes(operations, steps=steps) / 1e6:.1f}",
         f"{gathered_slices(operations, steps=steps) / 1e3:,.1f}",
         *(f"{cycles.get(part, 0) / 1e6:.2f} ({cycles.get(part, 0) / total:.0%})" for part in PARTS),

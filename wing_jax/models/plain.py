@@ -89,6 +89,7 @@ class PlainRegressor(nn.Module):
     Raises:
       InputError: a value is out of range, or, in a call, the crop's size is not divisible as above.
 
+    >>> import jax
     >>> model = PlainRegressor(points=5, channels=(4, 8), hidden=16)
     >>> crops = jnp.zeros((2, 16, 16, 3), jnp.uint8)
     >>> model.apply(model.init(jax.random.key(0), crops), crops).shape
