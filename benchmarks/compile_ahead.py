@@ -93,7 +93,9 @@ def main() -> None:
 
 def topology_mesh(target: str) -> Mesh:
     """Return the mesh of the chips of a target such as "v5e:2x2"."""
-    topology = topologies.get_topology_desc(platform="tpu", topology_name=target)
+    is_chip = set(target.partition(":")[2].split("x")) == {"1"}
+    bounds = {"chips_per_host_bounds": [1, 1, 1]} if is_chip else {}  # by default, some kinds have four chips on a host
+    topology = topologies.get_topology_desc(platform="tpu", topology_name=target, **bounds)
     return Mesh(np.array(topology.devices).ravel(), (devices.AXIS,), axis_types=(AxisType.Auto,))
 
 
