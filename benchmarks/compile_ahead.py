@@ -116,7 +116,9 @@ def compile_program(name: str, mesh: Mesh, batch: int) -> Program:
             lowered, steps = lower_predict(mesh, batch), 1
         else:
             setup = make_setup(preset, number, batch=batch * mesh.size)
-            lowered, steps = lower_training(setup, mesh, faces=faces), STEPS
+            spec = presets.recipe(preset).stages[number - 1]
+            crops = spec.crops_per_face if number == 2 and spec.stage2_crops == "predicted" else 1
+            lowered, steps = lower_training(setup, mesh, faces=faces, crops_per_face=crops), STEPS
         start = time.perf_counter()
         return Program(compiled=lowered.compile(), seconds=time.perf_counter() - start, steps=steps)
 
@@ -134,7 +136,7 @@ def make_setup(preset: str, number: int, *, batch: int) -> StageSetup:
     return stages.second_setup(specs[1], data, None, data.template(first.mean), augment=AUGMENT)
 
 
-def lower_training(setup: StageSetup, mesh: Mesh, *, faces: int) -> jax.stages.Lowered:
+def lower_training(setup: StageSetup, mesh: Mesh, *, faces: int, crops_per_face: int = 1) -> jax.stages.Lowered:
     """Trace the program of `STEPS` training steps on `faces` faces."""
     points, size, batches = setup.scheme.points, setup.face_crops.size, setup.device_input(seed=0)
     batches = dataclasses.replace(batches, split=splits_images(faces * 3 * size**2))
@@ -143,7 +145,7 @@ def lower_training(setup: StageSetup, mesh: Mesh, *, faces: int) -> jax.stages.L
         "images": ((faces, *packed_shape(size)), jnp.uint8),
         "points": ((faces, 2 * points), jnp.float32),
         "visible": ((faces, points), bool),
-        "crop_to_image": ((faces, 6 * setup.spec.crops_per_face), jnp.float32),
+        "crop_to_image": ((faces, 6 * crops_per_face), jnp.float32),
         "order": ((faces,), jnp.int32),
         "flip": ((points,), jnp.int32),
     }

@@ -33,9 +33,16 @@ from wing_jax import presets
 from wing_jax.cli.evaluate import HELD_OUT, EvaluateOptions, faces_of
 from wing_jax.cli.model import find_model
 from wing_jax.data.face_set import FaceSet
-from wing_jax.evaluation.calibration import FAILED, Sample, collect, fit_weights
+from wing_jax.evaluation.calibration import (
+    FAILED,
+    Sample,
+    cap_errors,
+    collect,
+    fit_weights,
+    negative_log_likelihood,
+)
 from wing_jax.evaluation.comparison import bootstrap_interval
-from wing_jax.inference.uncertainty import LOST, calibrated_covariance, exp_covariance, spread
+from wing_jax.inference.uncertainty import calibrated_covariance, exp_covariance, spread
 from wing_jax.input.sampling import BatchIndices, EpochSampler
 from wing_jax.models import cpu_kernel
 from wing_jax.report.origin import commit, machine
@@ -107,7 +114,8 @@ def train(localizer: wj.Localizer, faces: FaceSet, held_out: FaceSet, *, steps: 
                 mutable=["batch_stats"],
                 rngs={"dropout": jax.random.fold_in(jax.random.key(0), number)},
             )
-            likelihood = negative_log_likelihood(covariance / size**2, (points - batch.points) / size, jnp)
+            floor = FLOOR * jnp.eye(2)[None, None]
+            likelihood = negative_log_likelihood(covariance / size**2 + floor, (points - batch.points) / size)
             return loss(points, batch.points).mean() + likelihood.mean(), (new, likelihood.mean())
 
         slopes, (new, likelihood) = jax.grad(objective, has_aux=True)(variables["params"])
@@ -125,17 +133,10 @@ def train(localizer: wj.Localizer, faces: FaceSet, held_out: FaceSet, *, steps: 
     return dataclasses.replace(localizer, stages=(*localizer.stages[:-1], trained), calibration=None)
 
 
-def negative_log_likelihood(covariance, errors, xp):
-    """Return it for errors `[..., 2]` and covariances `[..., 2, 2]` in the same unit, without the constant."""
-    a, b, d = covariance[..., 0, 0] + FLOOR, covariance[..., 0, 1], covariance[..., 1, 1] + FLOOR
-    determinant, x, y = a * d - b * b, errors[..., 0], errors[..., 1]
-    return 0.5 * xp.log(determinant) + 0.5 * (d * x * x - 2 * b * x * y + a * y * y) / determinant
-
-
 def measure(localizer: wj.Localizer, faces: FaceSet) -> dict[str, dict[str, float]]:
     """Return the figures of a localizer's votes and of their calibration."""
     sample = collect(localizer, faces, seed=0)
-    raw = np.asarray(exp_covariance(sample.features[..., :3]))
+    raw = np.asarray(exp_covariance(sample.features[..., :3])) + FLOOR * np.eye(2)
     calibrated, size = np.zeros_like(raw), localizer.stages[-1].input_size
     for fold in range(FOLDS):
         out = sample.face % FOLDS == fold
@@ -150,15 +151,15 @@ def measure(localizer: wj.Localizer, faces: FaceSet) -> dict[str, dict[str, floa
 def figures(sample: Sample, covariance: np.ndarray, *, size: int) -> dict[str, float]:
     """Return the figures of covariances in squared sides of the crop."""
     distances = np.linalg.norm(sample.errors, axis=-1)
-    errors = sample.errors / size * np.minimum(1, LOST * size / np.maximum(distances, 1e-6))[..., None]
+    errors = cap_errors(sample.errors / size)
     spreads = np.asarray(spread(covariance))
     pairs = tenths(spreads.ravel(), np.linalg.norm(errors, axis=-1).ravel(), root=True)
     same = np.eye(2) * np.trace(covariance, axis1=-2, axis2=-1)[..., None, None] / 2
     return {
         "auc": roc_auc(spreads.mean(1), distances.mean(1) / sample.eyes > FAILED),
         "tenths": max(abs(actual / predicted - 1) for predicted, actual in pairs),
-        "likelihood": float(negative_log_likelihood(covariance, errors, np).mean()),
-        "likelihood, one variance": float(negative_log_likelihood(same, errors, np).mean()),
+        "likelihood": float(negative_log_likelihood(covariance, errors).mean()),
+        "likelihood, one variance": float(negative_log_likelihood(same, errors).mean()),
     }
 
 

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from wing_jax.data.face_crops import FaceCrops, crop_faces
 from wing_jax.data.face_set import FaceSet
 from wing_jax.errors import InputError
 from wing_jax.evaluation.stress import STRESSES, StressedFaces
-from wing_jax.geometry import invert, transform
+from wing_jax.geometry import invert, namespace, transform
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.prediction import NEAR
 from wing_jax.inference.uncertainty import FEATURES, LOST, Calibration, calibrated_covariance, features, spread
@@ -149,20 +149,13 @@ def fit(sample: Sample, *, size: int) -> Calibration:
 
 def fit_weights(sample: Sample, *, size: int) -> Float[np.ndarray, "points features 3"]:
     """Return the coefficients that maximize the likelihood of the errors under normal distributions."""
-    distances = np.linalg.norm(sample.errors, axis=-1, keepdims=True)
-    errors = jnp.asarray(sample.errors / size * np.minimum(1, LOST * size / np.maximum(distances, 1e-6)))
+    errors = jnp.asarray(cap_errors(sample.errors / size))
     inputs = jnp.asarray(sample.features)
 
     def objective(weights: jax.Array) -> jax.Array:
-        covariance = calibrated_covariance(inputs, weights, size=1)
-        (a, b), (_, d) = ((covariance[..., i, 0], covariance[..., i, 1]) for i in range(2))
-        determinant = a * d - b * b
-        x, y = errors[..., 0], errors[..., 1]
-        distance = (d * x * x - 2 * b * x * y + a * y * y) / determinant
+        likelihood = negative_log_likelihood(calibrated_covariance(inputs, weights, size=1), errors).mean()
         differences = weights - weights.mean(0, keepdims=True)
-        return (0.5 * jnp.log(determinant) + 0.5 * distance).mean() + RIDGE * (differences[:, :-1] ** 2).sum() / len(
-            weights
-        )
+        return likelihood + RIDGE * (differences[:, :-1] ** 2).sum() / len(weights)
 
     start = np.zeros((errors.shape[1], FEATURES, 3), np.float32)
     start[:, -1, 0] = np.log((np.asarray(errors) ** 2).mean((0, 2)))
@@ -176,6 +169,26 @@ def fit_weights(sample: Sample, *, size: int) -> Float[np.ndarray, "points featu
 
     result = scipy.optimize.minimize(evaluate, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
     return result.x.reshape(start.shape).astype(np.float32)
+
+
+def cap_errors(errors: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n 2"]:
+    """Shorten the errors, in sides of the crop, that are longer than `LOST` to this length."""
+    distances = np.linalg.norm(errors, axis=-1, keepdims=True)
+    return errors * np.minimum(1, LOST / np.maximum(distances, 1e-6))
+
+
+def negative_log_likelihood(
+    covariance: Float[Array | np.ndarray, "*n 2 2"], errors: Float[Array | np.ndarray, "*n 2"]
+) -> Float[Array | np.ndarray, "*n"]:
+    """Return it for errors under normal distributions with these covariances, without the constant.
+
+    >>> negative_log_likelihood(np.diag([4.0, 1.0]), np.array([2.0, 1.0])).round(3).item()
+    1.693
+    """
+    xp = namespace(covariance, errors)
+    a, b, d = covariance[..., 0, 0], covariance[..., 0, 1], covariance[..., 1, 1]
+    determinant, x, y = a * d - b * b, errors[..., 0], errors[..., 1]
+    return 0.5 * xp.log(determinant) + 0.5 * (d * x * x - 2 * b * x * y + a * y * y) / determinant
 
 
 def fit_within(radii: Float[np.ndarray, "n"], near: Bool[np.ndarray, "n"]) -> tuple[float, float]:

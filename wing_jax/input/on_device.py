@@ -150,7 +150,7 @@ def pack_images(images: UInt8[np.ndarray, "n side side 3"]) -> UInt8[np.ndarray,
 def splits_images(images_bytes: int) -> bool:
     """Return whether several devices should store parts of the images, which they exchange in each step.
 
-    On a TPU, each chip stores a small data set as a whole: the exchange takes 7 % of a step (`benchmarks/RESULTS.md`).
+    On a TPU, each chip stores a small data set as a whole, which saves the exchange.
     """
     return devices.platform() != "tpu" or images_bytes > COPIED_BYTES
 

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from wing_jax.report.canvas import Figure, make_figure, matplotlib
 from wing_jax.report.plots import FAINT, INK, PALETTE, new_figure, plain
 
+LEGEND_COLUMNS = 3  # more would be wider than the axes
+
 
 def heat_figure(
     maps: Mapping[str, Float[np.ndarray, "rows columns"]],
@@ -56,5 +58,12 @@ def seeds_figure(results: Mapping[str, Mapping[str, Sequence[float]]], *, label:
     axes.set_xlim(-0.6, len(results) - 0.4)
     axes.set_ylabel(label)
     axes.grid(axis="y", color=FAINT, linewidth=0.8)
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, ncols=len(series), loc="lower left", bbox_to_anchor=(0, 1))
+    axes.legend(
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        ncols=min(len(series), LEGEND_COLUMNS),
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+    )
     return figure
