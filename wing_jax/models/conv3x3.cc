@@ -39,7 +39,8 @@ constexpr Int kTogether = 2 * kPairs;                        // positions, or ce
 constexpr Int kCells = kPairs % 2 ? kPairs : kPairs / 2;     // cells, of two pairs, that fill complete passes
 constexpr Int kSources = 64;                                 // outputs whose weights for a block fit the L1 cache
 constexpr Int kNear = 42 << 10, kFar = 512 << 10;            // bytes of a tile: in the L1 cache, in the L2 cache
-constexpr Int kManyCells = 64;                               // from which transforming the weights is faster
+constexpr Int kUnit = kTogether / 3;                         // transformed cells whose number is a multiple of it
+constexpr Int kManyCells = 32;                               // from which all parts share transformed weights
 constexpr Int kNearCells = 32;                               // cells whose gradients fit the L1 cache
 
 typedef int32_t Ints __attribute__((vector_size(kLanes * sizeof(int32_t))));
@@ -218,9 +219,10 @@ inline void pool(const float* sums, Vector bias, bool relu, Int count, float* ou
 }
 
 // Calls body(tile, its padded input, offsets of its cells, first group of outputs, end of the groups) for every part.
+// `whole`: whether a tile is at least one image, so that more parts differ in their outputs than in their cells.
 template <typename Body>
-void over_tiles(const Threads& threads, const Shape& s, const float* x, Int groups, const Body& body) {
-  const Tiling cut(s, s.blocks, kFar, false);
+void over_tiles(const Threads& threads, const Shape& s, const float* x, Int groups, bool whole, const Body& body) {
+  const Tiling cut(s, s.blocks, kFar, whole);
   const Int splits = min(groups, ceil_div(kParts, cut.count));
   parallel(threads, cut.count * splits, [&](Int part) {
     const Tile tile(s, cut, part / splits);
@@ -241,7 +243,7 @@ void forward_directly(const Threads& threads, const Shape& s, const float* x, co
   const Int groups = ceil_div(s.outputs, kOutputs), slab = s.blocks * 9 * s.block * kOutputs;
   float* packed = scratch<0>(groups * slab);
   parallel(threads, groups, [&](Int g) { pack_forward(s, weights, g, packed + g * slab); });
-  over_tiles(threads, s, x, groups,
+  over_tiles(threads, s, x, groups, false,
              [&](const Tile& tile, const float* padded, const int32_t* offsets, Int begin, Int end) {
     for (Int g = begin; g < end; ++g) {
       const auto sum = s.outputs - g * kOutputs > kOutputs - kLanes ? convolve<kRegisters> : convolve<1>;
@@ -264,6 +266,14 @@ void forward_directly(const Threads& threads, const Shape& s, const float* x, co
 // F(2 x 2, 3 x 3) of Lavin and Gray (CVPR 2016, arXiv:1509.09308): a cell's 4 x 4 inputs and the kernel are transformed
 // to 16 values each. These are multiplied, summed over the inputs, and transformed to the cell's 2 x 2 outputs: 16
 // multiplications instead of 36.
+
+// Requests the weights of input `i` of a block, whose lines are far apart, so that they arrive during other work.
+inline void prefetch_weights(const Shape& s, const float* weights, Int group, Int block, Int i) {
+  const float* at = weights + (block * kLanes + i) * s.outputs + group * kOutputs;
+#pragma GCC unroll 9
+  for (Int tap = 0; tap < 9; ++tap)
+    for (Int line = 0; line < kOutputs; line += 16) __builtin_prefetch(at + tap * s.inputs * s.outputs + line);
+}
 
 // out[16][input][output], `stride` apart, for the inputs of a block and a group of outputs.
 void transform_weights(const Shape& s, const float* weights, Int group, Int block, Int stride, float* out) {
@@ -320,62 +330,85 @@ inline void transform_outputs(const float* in, Int stride, float* out) {
   }
 }
 
-// sums[cell][output] for `kTogether` cells and `registers` registers of outputs. Blocks of inputs are `stride` apart.
-template <Int registers>
-void multiply(Int blocks, Int stride, const float* inputs, const float* weights, float* out) {
-  Vector sums[kTogether][registers];
+// sums[cell][output] for `cells` cells and `registers` registers of outputs, added to those in `out` unless they are the
+// `first`. Blocks of inputs are `stride` apart.
+template <Int cells, Int registers>
+void multiply(Int blocks, Int stride, const float* inputs, const float* weights, bool first, float* out) {
+  Vector sums[cells][registers];
 #pragma GCC unroll 16
-  for (Int c = 0; c < kTogether; ++c)
+  for (Int c = 0; c < cells; ++c)
 #pragma GCC unroll 4
-    for (Int r = 0; r < registers; ++r) sums[c][r] = Vector{};
+    for (Int r = 0; r < registers; ++r) sums[c][r] = first ? Vector{} : load(out + c * kOutputs + r * kLanes);
   for (Int b = 0; b < blocks; ++b, inputs += stride)
     for (Int k = 0; k < kLanes; ++k, weights += kOutputs) {
       Vector weight[registers];
 #pragma GCC unroll 4
       for (Int r = 0; r < registers; ++r) weight[r] = load(weights + r * kLanes);
 #pragma GCC unroll 16
-      for (Int c = 0; c < kTogether; ++c) {
+      for (Int c = 0; c < cells; ++c) {
         const Vector value = spread(inputs[c * kLanes + k]);
 #pragma GCC unroll 4
         for (Int r = 0; r < registers; ++r) sums[c][r] += value * weight[r];
       }
     }
 #pragma GCC unroll 16
-  for (Int c = 0; c < kTogether; ++c)
+  for (Int c = 0; c < cells; ++c)
 #pragma GCC unroll 4
     for (Int r = 0; r < registers; ++r) store(out + c * kOutputs + r * kLanes, sums[c][r]);
+}
+
+// The same for any number of cells, rounded up to a multiple of `kUnit`.
+template <Int registers>
+void multiply(Int cells, Int blocks, Int stride, const float* inputs, const float* weights, bool first, float* out) {
+  for (Int c = 0; c < cells; c += kTogether) {
+    const auto some = cells - c > 2 * kUnit ? multiply<3 * kUnit, registers>
+                      : cells - c > kUnit   ? multiply<2 * kUnit, registers>
+                                            : multiply<kUnit, registers>;
+    some(blocks, stride, inputs + c * kLanes, weights, first, out + c * kOutputs);
+  }
 }
 
 template <typename Done>
 void forward_transformed(const Threads& threads, const Shape& s, const float* x, const float* weights,
                          const Done& done) {
   const Int groups = ceil_div(s.outputs, kOutputs), inputs = s.blocks * kLanes;
-  const Int kernel = inputs * kOutputs, slab = 16 * kernel;
-  float* packed = scratch<0>(groups * slab);
-  parallel(threads, groups * s.blocks, [&](Int part) {
-    const Int g = part / s.blocks, b = part % s.blocks;
-    transform_weights(s, weights, g, b, kernel, packed + g * slab + b * kLanes * kOutputs);
-  });
+  const Int odd = 16;  // floats, so that the 16 strided arrays use different cache lines
+  const bool many = s.images * s.rows * s.columns >= kManyCells;
+  const Int together = many ? s.blocks : 1;  // blocks whose weights are transformed before they are used
+  const Int kernel = together * kLanes * kOutputs + odd, slab = 16 * kernel;
+  float* shared = many ? scratch<0>(groups * slab) : nullptr;
+  if (many)
+    parallel(threads, groups * s.blocks, [&](Int part) {
+      const Int g = part / s.blocks, b = part % s.blocks;
+      transform_weights(s, weights, g, b, kernel, shared + g * slab + b * kLanes * kOutputs);
+    });
   const Int passes = max(1, min(4, kFar / (2 * 16 * inputs * kTogether * Int(sizeof(float)))));
-  const Int cells = passes * kTogether, odd = 16;  // floats, so that the 16 strided arrays use different cache lines
+  const Int cells = passes * kTogether;
   const Int in_stride = cells * inputs + odd, out_stride = cells * kOutputs + odd;
-  over_tiles(threads, s, x, groups,
+  over_tiles(threads, s, x, groups, !many,
              [&](const Tile& tile, const float* padded, const int32_t* offsets, Int begin, Int end) {
     float* in = scratch<2>(16 * (in_stride + out_stride));
     float* out = in + 16 * in_stride;
+    float* own = many ? nullptr : scratch<0>(slab);
     for (Int first = 0; first < tile.cells; first += cells) {
-      const Int real = min(cells, tile.cells - first), count = ceil_div(real, kTogether) * kTogether;
+      const Int real = min(cells, tile.cells - first), count = ceil_div(real, kUnit) * kUnit;
       for (Int b = 0; b < s.blocks; ++b)
         for (Int c = 0; c < count; ++c)
           transform_inputs(padded + offsets[min(first + c, tile.cells - 1)] + b * tile.area, s.line, in_stride,
                            in + (b * cells + c) * kLanes);
       for (Int g = begin; g < end; ++g) {
         const bool few = s.outputs - g * kOutputs <= kOutputs - kLanes;
-        for (Int i = 0; i < 16; ++i)
-          for (Int c = 0; c < count; c += kTogether)
-            (few ? multiply<1> : multiply<kRegisters>)(s.blocks, cells * kLanes, in + i * in_stride + c * kLanes,
-                                                       packed + g * slab + i * kernel,
-                                                       out + i * out_stride + c * kOutputs);
+        const float* packed = many ? shared + g * slab : own;
+        for (Int b = 0; b < s.blocks; b += together) {
+          if (!many) transform_weights(s, weights, g, b, kernel, own);
+          const bool last = b + together == s.blocks;
+          for (Int i = 0; i < 16; ++i) {
+            if (!many && i < kLanes && g + last < end) prefetch_weights(s, weights, g + last, last ? 0 : b + 1, i);
+            (few ? multiply<1> : multiply<kRegisters>)(count, together, cells * kLanes,
+                                                       in + i * in_stride + b * cells * kLanes, packed + i * kernel,
+                                                       b == 0, out + i * out_stride);
+          }
+        }
         for (Int c = 0; c < real; ++c) {
           alignas(64) float sums[4 * kOutputs];
           for (Int r = 0; r < (few ? 1 : kRegisters); ++r)
@@ -387,10 +420,10 @@ void forward_transformed(const Threads& threads, const Shape& s, const float* x,
   });
 }
 
-// With few inputs most of a register would be unused; with few cells, transforming the weights is slower.
+// With few inputs most of a register would be unused; with one cell, transforming the weights is slower.
 template <typename Done>
 void forward(const Threads& threads, const Shape& s, const float* x, const float* weights, const Done& done) {
-  if (s.block < kLanes || s.images * s.rows * s.columns < kManyCells)
+  if (s.block < kLanes || s.images * s.rows * s.columns < 2)
     forward_directly(threads, s, x, weights, done);
   else
     forward_transformed(threads, s, x, weights, done);
