@@ -19,6 +19,7 @@ from wing_jax.data import face_crops
 from wing_jax.data.boxes import valid_boxes
 from wing_jax.data.check import check_split, shared_faces
 from wing_jax.data.face_crops import annotation_fault, crop_face, crop_faces, crop_squares
+from wing_jax.data.images import resize_square
 from wing_jax.data.limits import LARGEST_BOX, box_fault, points_fault
 from wing_jax.data.load import load_faces
 from wing_jax.data.readers.coco import read_coco
@@ -92,15 +93,12 @@ def test_a_box_of_up_to_ten_times_its_picture_is_cropped(coco):
     crop_faces(faces, size=32)
 
 
-def crop_full_square(image, box, *, size):
-    """Return the face crop from the complete square with repeated edges, of any size."""
+def full_square(image, box):
+    """Return the complete square with repeated edges."""
     left, top, side = crop_squares(box[None])[0].tolist()
     rows = np.clip(np.arange(top, top + side), 0, len(image) - 1)
     columns = np.clip(np.arange(left, left + side), 0, image.shape[1] - 1)
-    square = image[rows[:, None], columns]
-    if side == size:
-        return square
-    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
+    return image[rows[:, None], columns]
 
 
 def random_boxes(random, count, *, widest, sides=(2, 50)):
@@ -114,7 +112,7 @@ def random_boxes(random, count, *, widest, sides=(2, 50)):
 
 def test_ordinary_boxes_are_cropped_exactly_as_from_the_full_square():
     for image, box, size in random_boxes(np.random.default_rng(0), 100, widest=1):
-        np.testing.assert_array_equal(crop_face(image, box, size=size)[0], crop_full_square(image, box, size=size))
+        np.testing.assert_array_equal(crop_face(image, box, size=size)[0], resize_square(full_square(image, box), size))
 
 
 def wide_boxes(random, count):
@@ -135,7 +133,8 @@ def test_large_boxes_are_averaged_like_the_full_square():
             continue
         cases += 1
         face_crop, transform = crop_face(image, box, size=size)
-        assert np.abs(face_crop.astype(int) - crop_full_square(image, box, size=size)).max() <= 1
+        averages = cv2.resize(full_square(image, box), (size, size), interpolation=cv2.INTER_AREA)
+        assert np.abs(face_crop.astype(int) - averages).max() <= 1
         middle = transform[:, :2] @ np.full(2, (size - 1) / 2) + transform[:, 2]
         np.testing.assert_allclose(middle, (box[:2] + box[2:]) / 2, atol=0.51)
     assert cases > 50

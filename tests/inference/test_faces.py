@@ -114,4 +114,4 @@ def test_the_snippet_of_the_docs(data_root, tmp_path):
     assert faces.save(tmp_path / "out").name == f"{photo.stem}.png"
     results = FaceLandmarker.load("w300").batch([Path(photo), faces.image])
     assert [result.source for result in results] == [str(photo), ""]
-    np.testing.assert_allclose(results[1].points, faces.points, atol=1e-3)
+    np.testing.assert_allclose(results[1].points, faces.points, atol=5e-3)

@@ -10,7 +10,7 @@ import pytest
 
 from wing_jax import geometry
 from wing_jax.augment.warp import warp
-from wing_jax.data.face_crops import crop_face, crop_squares, resize_images
+from wing_jax.data.face_crops import crop_face, crop_squares, cut_square, resize_images
 from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
 from wing_jax.inference import batching
@@ -279,7 +279,7 @@ def test_locate_has_the_same_results_on_host_and_device(small):
 @pytest.mark.slow
 def test_cut_on_auto_depends_on_the_platform(small, picture, monkeypatch):
     calls = []
-    monkeypatch.setattr(module, "crop_face", lambda *args, size: calls.append(args) or crop_face(*args, size=size))
+    monkeypatch.setattr(module, "cut_square", lambda *args, size: calls.append(args) or cut_square(*args, size=size))
     for backend, cut_on, expected in (("cpu", "auto", 1), ("gpu", "auto", 0), ("cpu", "device", 0), ("gpu", "host", 1)):
         monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
         calls.clear()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from wing_jax.data.images import resize_square
 from wing_jax.types import Image
 from wing_jax.values import Value
 
@@ -17,7 +18,6 @@ REDUCED = {
     4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-CLOSE = 1.25  # up to this ratio bilinear sampling skips no pixels, and is faster than area averaging
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -42,10 +42,7 @@ class JpegImages(Value):
         """Decode image `index` to RGB uint8 `[size, size, 3]`."""
         factor = max(f for f in REDUCED if self.stored_size // f >= self.size or f == 1)
         image = np.asarray(cv2.imdecode(np.frombuffer(self.records[index], np.uint8), REDUCED[factor]))
-        if len(image) != self.size:
-            interpolation = cv2.INTER_LINEAR if len(image) <= CLOSE * self.size else cv2.INTER_AREA
-            image = cv2.resize(image, (self.size, self.size), interpolation=interpolation)
-        return image
+        return resize_square(image, self.size)
 
     def at(self, size: int) -> "JpegImages":
         """Return the same images at another size."""

@@ -1,7 +1,7 @@
-"""Face crops: each face is cut once from its picture, with a margin, and shrunk by area averaging to one size.
+"""Face crops: each face is cut once from its picture, with a margin, and resized to one size.
 
 Training and prediction both start from face crops, so the crops of both stages are resampled from the same pixels.
-Shrinking prevents aliasing; a crop of about the face crop's resolution then needs no antialiasing.
+Shrinking by means of pixels prevents aliasing; a crop of about the face crop's resolution then needs no antialiasing.
 """
 
 import dataclasses
@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from wing_jax.choices import Store
 from wing_jax.data.encoded import JpegImages, encode_jpeg
 from wing_jax.data.face_set import FaceSet
+from wing_jax.data.images import resize_square
 from wing_jax.data.limits import LARGEST_COORDINATE, face_fault, size_fault
 from wing_jax.data.picture_sizes import find_size_mismatches
 from wing_jax.errors import InputError
@@ -63,10 +64,15 @@ def crop_face(
     box of any size.
     """
     squares = crop_squares(box[None])
-    (left, top, side), crop_to_image = squares[0].tolist(), square_transforms(squares, size=size)[0]
+    return cut_square(image, squares[0], size=size), square_transforms(squares, size=size)[0]
+
+
+def cut_square(image: Image, square: Int[np.ndarray, "3"], *, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """Cut a square of `crop_squares` and resize it to `size` pixels, as `crop_face` does."""
+    left, top, side = square.tolist()
     if side**2 > max(LARGEST_SQUARE * image.shape[0] * image.shape[1], SMALL_SQUARE, 4 * size**2):
-        return _average_square(image, left, top, side, size), crop_to_image
-    return _resize_crop(_cut_square(image, left, top, side), size), crop_to_image
+        return _average_square(image, left, top, side, size)
+    return resize_square(_copy_square(image, left, top, side), size)
 
 
 def crop_squares(boxes: Float[np.ndarray, "n 4"]) -> Int[np.ndarray, "n 3"]:
@@ -88,20 +94,15 @@ def square_transforms(squares: Int[np.ndarray, "n 3"], *, size: int) -> Float[np
 
     `squares` are left, top and side of each face crop in its picture.
     """
-    crop_to_image = np.array([rescaling(side / size) for side in squares[:, 2].tolist()], np.float32).reshape(-1, 2, 3)
-    crop_to_image[:, :, 2] += squares[:, :2]
+    ratio = squares[:, 2] / size
+    crop_to_image = np.zeros((len(squares), 2, 3), np.float32)
+    crop_to_image[:, [0, 1], [0, 1]] = ratio[:, None]
+    crop_to_image[:, :, 2] = squares[:, :2] + (0.5 * ratio - 0.5)[:, None]
     return crop_to_image
 
 
-def _resize_crop(square: UInt8[np.ndarray, "side side 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
-    side = len(square)
-    if side == size:
-        return square
-    return cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
-
-
 def _average_square(image: Image, left: int, top: int, side: int, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """Return the area average of the square of `_cut_square` without allocating that square."""
+    """Return the area average of the square of `_copy_square` without allocating that square."""
     if image.shape[1] > max(image.shape[0], WIDE):
         return np.ascontiguousarray(_average_square(image.transpose(1, 0, 2), top, left, side, size).transpose(1, 0, 2))
     rows = _average_rows(image, top, side, size)
@@ -131,7 +132,7 @@ def _average_rows(
     return means
 
 
-def _cut_square(image: Image, left: int, top: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
+def _copy_square(image: Image, left: int, top: int, side: int) -> UInt8[np.ndarray, "side side 3"]:
     """Cut the square of `side` pixels at (`left`, `top`), with the image's edge repeated outside."""
     height, width = image.shape[:2]
     near_left, near_top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
@@ -168,7 +169,7 @@ def crop_faces(faces: FaceSet, *, size: int, workers: int = 2, store: Store = "p
     def cut_one(index: int) -> np.ndarray:
         image = faces.picture(index)
         if faces.cropped:
-            face_crop = _resize_crop(image, size)
+            face_crop = resize_square(image, size)
             crop_to_image = square_transforms(np.array([[0, 0, len(image)]]), size=size)[0]
         else:
             check_annotation(faces, index, image)
@@ -271,9 +272,9 @@ def resize_face_crops(face_crops: FaceCrops, *, size: int) -> FaceCrops:
 
 
 def resize_images(images: Images, size: int) -> Images:
-    """Resize square images to `size` by area averaging."""
+    """Resize square images to `size` pixels (`wing_jax.data.images.resize_square`)."""
     if images.shape[1] == size:
         return images
     if isinstance(images, JpegImages):
         return images.at(size)
-    return np.stack([cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA) for image in images])
+    return np.stack([resize_square(image, size) for image in images])

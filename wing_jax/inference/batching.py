@@ -38,6 +38,8 @@ def batch_ranges(count: int, *, largest: int) -> Iterator[tuple[range, int]]:
 
 def pad_rows(values: np.ndarray, faces: range, bucket: int) -> np.ndarray:
     """Return the values of `faces`, padded to `bucket` rows by repeating the first."""
+    if bucket == len(faces):
+        return values[faces.start : faces.stop]
     return values[np.pad(faces, (0, bucket - len(faces)), constant_values=faces[0])]
 
 

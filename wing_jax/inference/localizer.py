@@ -13,15 +13,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from wing_jax.data.arguments import BoxesLike, ImageLike, as_images, split_boxes
-from wing_jax.data.face_crops import (
-    Images,
-    crop_face,
-    crop_squares,
-    resize_images,
-    square_transforms,
-    to_face_crop,
-    to_image,
-)
+from wing_jax.data.face_crops import Images, crop_squares, cut_square, square_transforms, to_face_crop, to_image
+from wing_jax.data.images import resize_square
 from wing_jax.errors import InputError
 from wing_jax.inference import forward
 from wing_jax.inference.batching import batch_ranges, clip_squares, pad_rows, round_up, run_parallel
@@ -224,9 +217,7 @@ class Localizer(Value):
         else:
             size = self.stages[-1].face_crop_size
             located = self._locate_on_host(
-                lambda face: crop_face(photos[face], face_boxes[face], size=size)[0],
-                in_face_crop,
-                covariance=covariance,
+                lambda face: cut_square(photos[face], squares[face], size=size), in_face_crop, covariance=covariance
             )
         ends = np.cumsum([len(rows) for rows in checked]).tolist()
         return located, transforms, [(end - len(rows), end) for rows, end in zip(checked, ends, strict=True)]
@@ -300,7 +291,7 @@ class Localizer(Value):
             def fill(row: int) -> None:
                 face_crop = get_face_crop(faces[row])
                 for level in levels:
-                    level[row] = resize_images(face_crop[None], level.shape[1])[0]
+                    level[row] = resize_square(face_crop, level.shape[1])
 
             run_parallel(fill, len(faces))
             for level in levels:
