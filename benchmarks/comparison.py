@@ -25,8 +25,7 @@ from typing import IO
 from wing_jax.runtime.allocator import SETTINGS
 
 FOLDER = Path(__file__).parent
-RIVALS_PYTHON = FOLDER.parent / ".venv-benchmarks" / "bin" / "python"
-RIVALS_MISSING = "not installed: create .venv-benchmarks as described in benchmarks/README.md"
+RIVALS = ".venv-benchmarks"
 THREADS = 2
 REST = 0.3  # seconds between turns, until the threads of the last baseline are idle
 COMMON = {
@@ -41,12 +40,13 @@ OURS = ("XLA_FLAGS", "JAX_", "WING_JAX_CPU_KERNEL", "MALLOC_", "OMP_", "TF_", "L
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """A script in benchmarks/baselines with its settings; a rival runs in the rivals' environment."""
+    """A script in benchmarks/baselines with its settings; a rival runs in the virtual environment `venv`."""
 
     name: str
     script: str
     settings: dict = dataclasses.field(default_factory=dict)
     rival: bool = False
+    venv: str = RIVALS
     environment: dict = dataclasses.field(default_factory=dict)  # None removes a name
     patience: float = 300  # seconds until it must be ready
 
@@ -125,11 +125,12 @@ class _Process:
         self.absent = ""
 
     def start(self) -> None:
-        if self.baseline.rival and not RIVALS_PYTHON.exists():
-            self.absent = RIVALS_MISSING
+        venv = self.baseline.venv if self.baseline.rival else None
+        if venv and (reason := missing(venv)):
+            self.absent = reason
             return
         self.process = subprocess.Popen(
-            command(self.baseline.script, self.baseline.settings, rival=self.baseline.rival),
+            command(self.baseline.script, self.baseline.settings, venv=venv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
@@ -194,9 +195,19 @@ class _Process:
             self.process.wait()
 
 
-def command(script: str, settings: dict, *, rival: bool = False) -> list[str]:
-    """Return the command line of a script in benchmarks/baselines."""
-    python = str(RIVALS_PYTHON) if rival else sys.executable
+def python_of(venv: str) -> Path:
+    """Return the interpreter of a virtual environment in the root of the repository."""
+    return FOLDER.parent / venv / "bin" / "python"
+
+
+def missing(venv: str) -> str:
+    """Return why baselines in this virtual environment cannot run; empty if it exists."""
+    return "" if python_of(venv).exists() else f"not installed: create {venv} as described in benchmarks/README.md"
+
+
+def command(script: str, settings: dict, *, venv: str | None = None) -> list[str]:
+    """Return the command line of a script in benchmarks/baselines, by this interpreter or that of `venv`."""
+    python = str(python_of(venv)) if venv else sys.executable
     return [python, str(FOLDER / "baselines" / script), json.dumps(settings)]
 
 
@@ -211,9 +222,10 @@ def call(script: str, settings: dict, *, rival: bool = False, optional: bool = F
 
     An `optional` script may be missing or fail; baselines that need its files then report that in the comparison.
     """
-    if optional and rival and not RIVALS_PYTHON.exists():
+    venv = RIVALS if rival else None
+    if optional and venv and missing(venv):
         return
-    subprocess.run(command(script, settings, rival=rival), env=environment(), check=not optional)
+    subprocess.run(command(script, settings, venv=venv), env=environment(), check=not optional)
 
 
 def say(progress: str) -> None:

@@ -28,7 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from shared import RIVALS_MISSING, RIVALS_PYTHON, arguments, command, environment, publish, say, table
+from shared import RIVALS, arguments, command, environment, missing, publish, say, table
 
 from wing_jax.data.boxes import shape_spread
 from wing_jax.data.face_set import FaceSet
@@ -129,8 +129,8 @@ def by_dlib(
     Returns:
       The detections of each detector or the reason why it is missing, and the versions.
     """
-    if not RIVALS_PYTHON.exists():
-        return {DLIB[kind]: RIVALS_MISSING for kind in kinds}, {}
+    if reason := missing(RIVALS):
+        return {DLIB[kind]: reason for kind in kinds}, {}
     results: dict[str, Sequence[Detections] | str] = {}
     versions = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +138,7 @@ def by_dlib(
         np.savez(photos, **{f"{number:04}": image for number, image in enumerate(images)})
         for kind, label in ((kind, DLIB[kind]) for kind in kinds):
             say(f"{label} ...")
-            arguments = command("wild_dlib.py", {"photos": str(photos), "detector": kind}, rival=True)
+            arguments = command("wild_dlib.py", {"photos": str(photos), "detector": kind}, venv=RIVALS)
             run = subprocess.run(arguments, env=environment(), capture_output=True, text=True, check=True)
             result = json.loads(run.stdout)
             if missing := result.get("missing"):

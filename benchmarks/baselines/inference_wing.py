@@ -1,4 +1,8 @@
-"""Run wing_jax: "network" (only the first stage), "locate" (both stages from face crops), "predict" (from a photo)."""
+"""Run wing_jax by `kind`.
+
+It is "network" (only the first stage), "locate" (both stages from face crops), "predict" (from a photo) or "details"
+(the same, with how sure the model is).
+"""
 
 from pathlib import Path
 
@@ -15,7 +19,7 @@ def prepare(settings: dict) -> Ready:
     devices.prepare_xla()
     from wing_jax import Localizer
 
-    kinds = {"network": network, "locate": locate, "predict": predict}
+    kinds = {"network": network, "locate": locate, "predict": predict, "details": details}
     localizer = Localizer.load(settings["bundle"])
     once, check = kinds[settings["kind"]](localizer, Path(settings["folder"]), settings["batch"])
 
@@ -66,6 +70,13 @@ def predict(localizer, folder: Path, batch: int) -> tuple:
     photo = np.load(folder / "photo.npz")
     image, boxes = photo["image"], photo["boxes"][:batch]
     return lambda: localizer.predict(image, boxes), ()
+
+
+def details(localizer, folder: Path, batch: int) -> tuple:
+    """Return the function from a photo and boxes to points and covariances."""
+    photo = np.load(folder / "photo.npz")
+    image, boxes = photo["image"], photo["boxes"][:batch]
+    return lambda: localizer.predict_details([image], [boxes]), ()
 
 
 if __name__ == "__main__":
