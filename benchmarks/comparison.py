@@ -126,7 +126,7 @@ class _Process:
 
     def start(self) -> None:
         venv = self.baseline.venv if self.baseline.rival else None
-        if venv and (reason := missing(venv)):
+        if venv and (reason := absence(venv)):
             self.absent = reason
             return
         self.process = subprocess.Popen(
@@ -200,7 +200,7 @@ def python_of(venv: str) -> Path:
     return FOLDER.parent / venv / "bin" / "python"
 
 
-def missing(venv: str) -> str:
+def absence(venv: str) -> str:
     """Return why baselines in this virtual environment cannot run; empty if it exists."""
     return "" if python_of(venv).exists() else f"not installed: create {venv} as described in benchmarks/README.md"
 
@@ -223,7 +223,7 @@ def call(script: str, settings: dict, *, rival: bool = False, optional: bool = F
     An `optional` script may be missing or fail; baselines that need its files then report that in the comparison.
     """
     venv = RIVALS if rival else None
-    if optional and venv and missing(venv):
+    if optional and venv and absence(venv):
         return
     subprocess.run(command(script, settings, venv=venv), env=environment(), check=not optional)
 

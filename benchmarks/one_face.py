@@ -4,8 +4,8 @@
 
 The photo has 640 x 480 pixels and one synthetic face.
 
-- wing_jax: `Localizer.predict` of the packaged model w300, 68 points; and `predict_details`, which also says how sure it
-  is;
+- wing_jax: `Localizer.predict` of the packaged model w300, 68 points; and `predict_details`, which also says how sure
+  it is;
 - ONNX Runtime: the export of w300, run by the code of docs/how-to/export.md;
 - dlib: `shape_predictor`, 68 points; the model is trained on a few faces, as for `inference.py`;
 - MediaPipe: the face mesh, 468 points, following the face from picture to picture, without a detector, or detecting it

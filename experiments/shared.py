@@ -7,9 +7,9 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 from comparison import RIVALS as RIVALS
+from comparison import absence as absence
 from comparison import command as command
 from comparison import environment as environment
-from comparison import missing as missing
 from comparison import say as say
 from report import arguments as arguments
 from report import publish as publish

@@ -28,7 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from shared import RIVALS, arguments, command, environment, missing, publish, say, table
+from shared import RIVALS, absence, arguments, command, environment, publish, say, table
 
 from wing_jax.data.boxes import shape_spread
 from wing_jax.data.face_set import FaceSet
@@ -129,7 +129,7 @@ def by_dlib(
     Returns:
       The detections of each detector or the reason why it is missing, and the versions.
     """
-    if reason := missing(RIVALS):
+    if reason := absence(RIVALS):
         return {DLIB[kind]: reason for kind in kinds}, {}
     results: dict[str, Sequence[Detections] | str] = {}
     versions = {}
