@@ -14,7 +14,8 @@ The network alone, 64 x 64 uint8 crops in memory to points:
 The complete pipeline:
 
 - wing_jax, `Localizer.locate`: from face crops, with both stages and both croppings;
-- wing_jax, `Localizer.predict`: one photo with one box for each face of the batch;
+- wing_jax, `Localizer.predict`: one photo with one box for each face of the batch; and the same with the packaged model
+  w300;
 - dlib, `shape_predictor`: the same photo and boxes. Its classic model cannot be downloaded, so a model is trained on a
   few synthetic faces, with the classic 15 cascades of 500 trees of depth 4. Its speed depends only on the number and
   the depth of the trees; its points are not accurate.
@@ -28,7 +29,8 @@ from report import arguments, publish, table
 
 NETWORK, ONNX, TORCH, COMPILED = "wing_jax", "ONNX Runtime", "PyTorch", "torch.compile"
 LOCATE, PREDICT, DLIB = "wing_jax, Localizer.locate", "wing_jax, Localizer.predict", "dlib, shape_predictor"
-ALONE, WHOLE = (NETWORK, ONNX, TORCH, COMPILED), (LOCATE, PREDICT, DLIB)
+PACKAGED = "wing_jax, Localizer.predict of w300"
+ALONE, WHOLE = (NETWORK, ONNX, TORCH, COMPILED), (LOCATE, PREDICT, PACKAGED, DLIB)
 TOLERANCE = 1e-3  # pixels
 
 
@@ -60,6 +62,7 @@ def baselines(settings: dict) -> list[Baseline]:
         Baseline(name=COMPILED, script=torch, settings=settings | {"compiled": True}, rival=True),
         Baseline(name=LOCATE, script=ours, settings=settings | {"kind": "locate"}),
         Baseline(name=PREDICT, script=ours, settings=settings | {"kind": "predict"}),
+        Baseline(name=PACKAGED, script=ours, settings=settings | {"kind": "predict", "bundle": "w300"}),
         Baseline(name=DLIB, script="inference_dlib.py", settings=settings, rival=True),
     ]
 
