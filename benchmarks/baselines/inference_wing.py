@@ -18,7 +18,9 @@ def prepare(settings: dict) -> Ready:
 
     devices.prepare_xla()
     from wing_jax import Localizer
+    from wing_jax.models import cpu_kernel
 
+    cpu_kernel.load()
     kinds = {"network": network, "locate": locate, "predict": predict, "details": details}
     localizer = Localizer.load(settings["bundle"])
     once, check = kinds[settings["kind"]](localizer, Path(settings["folder"]), settings["batch"])
