@@ -9,12 +9,14 @@ the working tree runs those in this folder. All take turns, round by round, and 
   With `--instructions avx2` XLA and the CPU kernel use only AVX2; a commit without a kernel for AVX2 uses none.
 - trainings: the command `wing-jax train` for CNN-6 on a packed set, with both inputs: the time of the complete process,
   and the time of a face in the logged steps.
-- inference: `Localizer.predict` of one photo with one face, and with many, with an untrained model of two stages.
+- inference: `Localizer.predict` of one photo with one face, and with many, with an untrained model of two stages and
+  with the packaged model w300.
 - startup: the time to the first training step, of the command `wing-jax train` on the synthetic faces with one step for
   each stage, and of imports; all with a filled compile cache.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import statistics
@@ -192,7 +194,7 @@ def inference(trees: Sequence[Tree], options) -> list[Row]:
     for tree in trees:
         tree.make("make_bundle.py", {"folder": str(tree.work), "trained_on": 1})
     rows = []
-    for faces in options.faces:
+    for model, faces in itertools.product(("untrained", "w300"), options.faces):
         baselines = [
             Baseline(
                 name=tree.name,
@@ -201,13 +203,13 @@ def inference(trees: Sequence[Tree], options) -> list[Row]:
                     "kind": "predict",
                     "batch": faces,
                     "folder": str(tree.work),
-                    "bundle": str(tree.work / "model"),
+                    "bundle": str(tree.work / "model") if model == "untrained" else model,
                 },
                 environment=tree.variables,
             )
             for tree in trees
         ]
-        label = f"Localizer.predict, {faces} face{'s' if faces > 1 else ''}"
+        label = f"Localizer.predict, {model}, {faces} face{'s' if faces > 1 else ''}"
         rows.append((label, run(baselines, rounds=options.rounds, turn=options.turn)))
     return rows
 
