@@ -2,7 +2,7 @@
 
     pip install "wing-jax[tpu]"
     python benchmarks/compile_ahead.py [--targets v5e:1x1 v5e:2x2 v5p:2x2x1 v6e:1x1] [--programs cnn6 cnn7 w300 predict]
-        [--batches 256 1024]
+        [--batches 256 1024] [--name compile_ahead]
 
 A target is a kind of TPU and the shape of its slice: v5e:1x1 is one chip, v5e:8x8 are 64. No TPU is needed. The
 programs are those of `wing_jax.fit` on such a device, with many steps in one call, bfloat16, and all augmentations of
@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=["v5e:1x1", "v5e:2x2", "v5p:2x2x1", "v6e:1x1"])
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
     parser.add_argument("--batches", type=int, nargs="+", default=[256], help="faces a chip")
+    parser.add_argument("--name", default="compile_ahead", help="of the section in RESULTS.md")
     options = parser.parse_args()
     rows = []
     for target in options.targets:
@@ -88,7 +89,7 @@ def main() -> None:
     header += [*(f"{part}, Mcycles" for part in PARTS), "once per call, Mcycles", "share of the roofline"]
     versions = {"jax": jax.__version__, "jaxlib": jax.lib.__version__, "libtpu": libtpu_version()}
     title = "Programs compiled ahead for TPUs that were not there, a step"
-    publish("compile_ahead", title, table(header, rows), versions=versions, options=options)
+    publish(options.name, title, table(header, rows), versions=versions, options=options)
 
 
 def topology_mesh(target: str) -> Mesh:
