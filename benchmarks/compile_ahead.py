@@ -2,7 +2,7 @@
 
     pip install "wing-jax[tpu]"
     python benchmarks/compile_ahead.py [--targets v5e:1x1 v5e:2x2 v5p:2x2x1 v6e:1x1] [--programs cnn6 cnn7 w300 predict]
-        [--batches 256 1024] [--name compile_ahead]
+        [--batches 256 1024] [--written-for gpu] [--name compile_ahead]
 
 A target is a kind of TPU and the shape of its slice: v5e:1x1 is one chip, v5e:8x8 are 64. No TPU is needed. The
 programs are those of `wing_jax.fit` on such a device, with many steps in one call, bfloat16, and all augmentations of
@@ -14,6 +14,8 @@ programs are those of `wing_jax.fit` on such a device, with many steps in one ca
 - the share of the roofline: the cycles that the step's arithmetic would take as one large matrix product, divided by
   the estimated cycles;
 - the bytes that the chips exchange in a step.
+
+With `--written-for gpu` the programs are those of a GPU, compiled for the TPU: what the code for TPUs gains.
 """
 
 import dataclasses
@@ -74,6 +76,9 @@ def main() -> None:
     parser.add_argument("--targets", nargs="+", default=["v5e:1x1", "v5e:2x2", "v5p:2x2x1", "v6e:1x1"])
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
     parser.add_argument("--batches", type=int, nargs="+", default=[256], help="faces a chip")
+    parser.add_argument(
+        "--written-for", choices=["tpu", "gpu"], default="tpu", help="the device whose code is compiled"
+    )
     parser.add_argument("--name", default="compile_ahead", help="of the section in RESULTS.md")
     options = parser.parse_args()
     rows = []
@@ -82,13 +87,15 @@ def main() -> None:
         unit = cycles_per_flop(mesh)
         for name in options.programs:
             for batch in options.batches:
-                rows.append([target, name, str(batch), *describe(compile_program(name, mesh, batch), unit)])
+                program = compile_program(name, mesh, batch, platform=options.written_for)
+                rows.append([target, name, str(batch), *describe(program, unit)])
                 print(*rows[-1], sep=" | ", flush=True)  # a run takes long, and libtpu can end the process
     header = ["target", "program", "batch a chip", "compiles, s"]
     header += ["arguments, MB", "temporaries, MB", "exchanged, MB", "gathered, thousands"]
     header += [*(f"{part}, Mcycles" for part in PARTS), "once per call, Mcycles", "share of the roofline"]
     versions = {"jax": jax.__version__, "jaxlib": jax.lib.__version__, "libtpu": libtpu_version()}
     title = "Programs compiled ahead for TPUs that were not there, a step"
+    title += ", written for GPUs" if options.written_for == "gpu" else ""
     publish(options.name, title, table(header, rows), versions=versions, options=options)
 
 
@@ -109,10 +116,10 @@ class Program:
     steps: int
 
 
-def compile_program(name: str, mesh: Mesh, batch: int) -> Program:
+def compile_program(name: str, mesh: Mesh, batch: int, *, platform: str = "tpu") -> Program:
     """Compile a program of `PROGRAMS` for `batch` faces a chip."""
     preset, number, faces = PROGRAMS[name]
-    with devices.compiling_for("tpu"):
+    with devices.compiling_for(platform):
         if name == "predict":
             lowered, steps = lower_predict(mesh, batch), 1
         else:

@@ -1,6 +1,7 @@
-"""Read a program that XLA compiled for a TPU: the compiler's own estimate of the cycles of each part of it.
+"""Read a program that XLA compiled: its operations, the bytes they move, and the compiler's estimate of their cycles.
 
-XLA prints an `estimated_cycles` for most operations of a TPU program, but none for gathers, scatters and collectives.
+XLA prints an `estimated_cycles` for most operations of a TPU program, but none for gathers, scatters and collectives,
+and none in a GPU program.
 """
 
 import collections
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4}
+FREE = ("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all")  # no kernel runs for these
 PARTS = ("input", "forward", "backward", "update", "other")
 
 
@@ -25,6 +27,7 @@ class Operation:
       times: how often the operation runs.
       in_loop: whether it is in the loop over the steps; else it runs once per call.
       slices: how many slices or elements it gathers or scatters, 0 for other operations.
+      read: bytes of its arguments; of an argument that it only gathers or slices from, those that it takes.
     """
 
     kind: str
@@ -34,6 +37,7 @@ class Operation:
     times: int
     in_loop: bool
     slices: int = 0
+    read: int = 0
 
     @property
     def part(self) -> str:
@@ -47,9 +51,13 @@ class Operation:
     @property
     def size(self) -> int:
         """Bytes of its results."""
-        return sum(
-            BYTES.get(dtype, 4) * _product(shape) for dtype, shape in re.findall(r"(\w+)\[([\d,]*)\]", self.shape)
-        )
+        return _size(self.shape)
+
+    @property
+    def moved(self) -> int:
+        """Bytes that it reads and writes, without the workspace of a library's function, a second result."""
+        written = self.shape.strip("(").partition("}")[0] if self.kind == "custom-call" else self.shape
+        return self.read + _size(written)
 
 
 def read_operations(text: str) -> list[Operation]:
@@ -94,12 +102,19 @@ def _computations(text: str) -> dict[str, list[str]]:
     return found
 
 
+def _size(shape: str) -> int:
+    """Return the bytes of an array, or of all arrays of a tuple, as XLA prints its shape."""
+    return sum(BYTES.get(dtype, 4) * _product(lengths) for dtype, lengths in re.findall(r"(\w+)\[([\d,]*)\]", shape))
+
+
 def _walk(computations: dict[str, list[str]], name: str, *, times: int, in_loop: bool) -> Iterator[Operation]:
+    sizes: dict[str, int] = {}  # of the results so far
     for line in computations[name]:
-        match = re.match(r"\s+(?:ROOT )?%[\w.\-]+ = (.*?) ([a-z][\w\-]*)\(", line)
+        match = re.match(r"\s+(?:ROOT )?%([\w.\-]+) = (.*?) ([a-z][\w\-]*)\(([^)]*)", line)
         if match is None:
             continue
-        shape, kind = match.groups()
+        result, shape, kind, inputs = match.groups()
+        sizes[result] = _size(shape)
         label, cycles = re.search(r'op_name="([^"]*)"', line), re.search(r'"estimated_cycles":"(\d+)"', line)
         if kind == "while":
             body = re.search(r"body=%([\w.\-]+)", line)
@@ -117,6 +132,7 @@ def _walk(computations: dict[str, list[str]], name: str, *, times: int, in_loop:
                 times=times,
                 in_loop=in_loop,
                 slices=_count_slices(computations, line),
+                read=_count_read(computations, line, [sizes.get(n, 0) for n in re.findall(r"%([\w.\-]+)", inputs)]),
             )
 
 
@@ -129,6 +145,20 @@ def _count_slices(computations: dict[str, list[str]], line: str) -> int:
             slices = re.search(r"slice_sizes=\{([\d,]*)\}", inner)
             count += _product(match[1]) // (_product(slices[1]) if slices else 1)
     return count
+
+
+def _count_read(computations: dict[str, list[str]], line: str, sizes: list[int]) -> int:
+    """Return the bytes that an operation reads of its arguments of these sizes."""
+    called = re.search(r"calls=%([\w.\-]+)", line)
+    lines = computations.get(called[1], []) if called else []
+    for inner in lines:
+        if match := re.search(r"%([\w.\-]+) = .* parameter\((\d+)\)", inner):
+            name, index = match[1], int(match[2])
+            users = [user for user in lines if re.search(rf"[(, ]%{re.escape(name)}[,)]", user)]
+            taken = [re.search(rf"= (\S+) (?:gather|dynamic-slice)\([^%]*%{re.escape(name)}[,)]", u) for u in users]
+            if users and all(taken) and index < len(sizes):
+                sizes[index] = min(sizes[index], sum(_size(take[1]) for take in taken))
+    return sum(sizes)
 
 
 def _trips(computations: dict[str, list[str]], line: str) -> int:

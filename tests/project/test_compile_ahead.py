@@ -18,10 +18,14 @@ PROGRAM = """HloModule jit_program
   ROOT %gather.1 = u8[8,32,128]{2,1,0} gather(%p, %q), offset_dims={1,2}, slice_sizes={1,32,128}
 }
 %body.1 (state: (s32[], f32[4,2])) -> (s32[], f32[4,2]) {
+  %a = u8[100,32,128]{2,1,0} get-tuple-element(%state), index=0
+  %b = s32[8]{0} get-tuple-element(%state), index=1
   %rows = u8[8,32,128]{2,1,0:T(8,128)(4,1)} fusion(%a, %b), kind=kCustom, calls=%fused_computation.1, \
 metadata={op_name="jit(program)/while/body/input/gather"}
   %crops = f32[8,16]{1,0} fusion(%rows), metadata={op_name="jit(program)/while/body/input/dot_general"}, \
 backend_config={"window_config":{"estimated_cycles":"300"}}
+  %conv.1 = (bf16[2,3]{1,0}, u8[1000]{0}) custom-call(%b, /*index=1*/%crops), custom_call_target="convolution", \
+metadata={op_name="jit(program)/while/body/jvp(Model)/conv"}
   %forward = f32[4,2]{1,0} fusion(%c), metadata={op_name="jit(program)/while/body/jvp(Model)/dot_general"}, \
 backend_config={"window_config":{"estimated_cycles":"1000"}}
   %backward = f32[4,2]{1,0} fusion(%d), metadata={op_name="jit(program)/while/body/transpose(jvp(Model))/mul"}, \
@@ -66,6 +70,15 @@ def test_the_cycles_of_a_compiled_program_are_counted_by_part(monkeypatch):
     }
     assert compiled.gathered_slices(operations, steps=10) == 8
     assert compiled.collective_bytes(operations, steps=10) == 4 * 8 + 2 * 3
+
+
+def test_the_bytes_that_operations_move_are_counted(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    compiled = importlib.import_module("compiled")
+    moved = {operation.name.rpartition("/")[2]: operation.moved for operation in compiled.read_operations(PROGRAM)}
+    rows = 8 * 32 * 128
+    assert moved["gather"] == rows + 4 * 8 + rows, "of the images it reads only what it gathers"
+    assert moved["conv"] == 4 * 8 + 4 * 8 * 16 + 2 * 2 * 3, "the workspace does not count"
 
 
 @pytest.mark.slow
