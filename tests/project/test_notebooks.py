@@ -21,7 +21,7 @@ def code(notebook) -> list[str]:
 
 
 PUBLIC = {"wing_jax", "numpy", "jax", "optax", "flax", "matplotlib", "ipywidgets"}  # what a notebook may import
-STANDARD = {"dataclasses", "functools"}
+STANDARD = {"dataclasses", "functools", "json", "pathlib"}
 # Numbers of faces, steps, seeds and channels that are smaller in the test; `make notebooks` runs the code unchanged.
 SMALLER = {
     "2_hsm_and_pose": {"count=300": "count=100"},
