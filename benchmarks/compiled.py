@@ -41,7 +41,9 @@ class Operation:
 
     @property
     def part(self) -> str:
-        """The part of a training step that it belongs to: one of `PARTS`."""
+        """The part of a training step that it belongs to: one of `PARTS`, or "fallback" if it runs in rare cases."""
+        if "/fallback/" in self.name:
+            return "fallback"
         if "transpose(jvp(" in self.name:
             return "backward"
         if "jvp(" in self.name:
