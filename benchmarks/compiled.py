@@ -80,7 +80,8 @@ def cycles_by_part(operations: list[Operation], *, steps: int) -> dict[str, floa
 
 def gathered_slices(operations: list[Operation], *, steps: int) -> int:
     """Return how many slices or elements a step gathers or scatters by operations without an estimate."""
-    return sum(o.times * o.slices // steps for o in operations if o.in_loop and o.cycles is None)
+    counted = (o for o in operations if o.in_loop and o.cycles is None and o.part != "fallback")
+    return sum(o.times * o.slices // steps for o in counted)
 
 
 def collective_bytes(operations: list[Operation], *, steps: int) -> int:

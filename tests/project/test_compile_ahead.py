@@ -32,6 +32,10 @@ backend_config={"window_config":{"estimated_cycles":"1000"}}
 backend_config={"window_config":{"estimated_cycles":"2000"}}
   %sum = (f32[4,2]{1,0}, bf16[3]{0}) all-reduce(%d, %e), metadata={op_name="jit(program)/while/body/psum"}
   %norm = f32[] conditional(%f, %g), branch_computations={%yes.1, %no.1}
+  %rare = u8[8,32,128]{2,1,0} gather(%a, %b), offset_dims={1,2}, slice_sizes={1,32,128}, \
+metadata={op_name="jit(program)/while/body/input/cond/branch_0_fun/fallback/gather"}
+  %slow = f32[4,2]{1,0} fusion(%c), metadata={op_name="jit(program)/while/body/input/fallback/dot_general"}, \
+backend_config={"window_config":{"estimated_cycles":"9000"}}
   ROOT %update = f32[4,2]{1,0} add(%h, %i), metadata={op_name="jit(program)/while/body/update/add"}, \
 backend_config={"window_config":{"estimated_cycles":"50"}}
 }
@@ -66,6 +70,7 @@ def test_the_cycles_of_a_compiled_program_are_counted_by_part(monkeypatch):
         "backward": 2000,
         "update": 50,
         "other": 7,
+        "fallback": 9000,
         "once per call": 4000,
     }
     assert compiled.gathered_slices(operations, steps=10) == 8
@@ -75,7 +80,10 @@ def test_the_cycles_of_a_compiled_program_are_counted_by_part(monkeypatch):
 def test_the_bytes_that_operations_move_are_counted(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     compiled = importlib.import_module("compiled")
-    moved = {operation.name.rpartition("/")[2]: operation.moved for operation in compiled.read_operations(PROGRAM)}
+    moved = {
+        "fallback" * (operation.part == "fallback") + operation.name.rpartition("/")[2]: operation.moved
+        for operation in compiled.read_operations(PROGRAM)
+    }
     rows = 8 * 32 * 128
     assert moved["gather"] == rows + 4 * 8 + rows, "of the images it reads only what it gathers"
     assert moved["conv"] == 4 * 8 + 4 * 8 * 16 + 2 * 2 * 3, "the workspace does not count"

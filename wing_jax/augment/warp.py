@@ -75,15 +75,16 @@ def interpolate_by_products(
     of 1 / `FRACTIONS`, which changes a gray level by at most 0.5, next to the sharpest edge.
     """
     (faces, rows, columns), (height, width) = x.shape, images.shape[1:3]
-    side = BLOCK if rows % BLOCK == columns % BLOCK == 0 else 1
+    down, right = -(-rows // BLOCK), -(-columns // BLOCK)  # blocks
+    beyond = ((0, 0), (0, down * BLOCK - rows), (0, right * BLOCK - columns))
     planes = images.transpose(0, 3, 1, 2).astype(jnp.bfloat16)
     # The barrier makes XLA compute the positions once, instead of with each batch of blocks.
     positions = jax.lax.optimization_barrier((jnp.round(x * FRACTIONS) / FRACTIONS, y))
     x, y = (
-        values.reshape(faces, rows // side, side, columns // side, side).swapaxes(2, 3).reshape(-1, side * side)
+        jnp.pad(values, beyond, mode="edge").reshape(-1, down, BLOCK, right, BLOCK).swapaxes(2, 3).reshape(-1, BLOCK**2)
         for values in positions
     )
-    face = jnp.repeat(jnp.arange(faces, dtype=jnp.int32), len(x) // max(1, faces))
+    face = jnp.repeat(jnp.arange(faces, dtype=jnp.int32), down * right)
 
     def interpolate(top: Array, window: int) -> Array:
         def mix(block: tuple[Array, ...]) -> Array:
@@ -105,8 +106,8 @@ def interpolate_by_products(
         top = jnp.clip(jnp.floor(y.min(1)).astype(jnp.int32), 0, height - WINDOW)
         fits = (y.max(1) <= top + (WINDOW - 1)).all()
         values = jax.lax.cond(fits, lambda: interpolate(top, WINDOW), from_complete_images)
-    values = values.reshape(faces, rows // side, columns // side, -1, side, side)
-    return values.transpose(0, 1, 4, 2, 5, 3).reshape(faces, rows, columns, -1)
+    values = values.reshape(faces, down, right, -1, BLOCK, BLOCK).transpose(0, 1, 4, 2, 5, 3)
+    return values.reshape(faces, down * BLOCK, right * BLOCK, -1)[:, :rows, :columns]
 
 
 def _hat_weights(positions: Float[Array, "positions"], size: int) -> Float[Array, "size positions"]:
