@@ -27,6 +27,7 @@ class Operation:
       times: how often the operation runs.
       in_loop: whether it is in the loop over the steps; else it runs once per call.
       slices: how many slices or elements it gathers or scatters, 0 for other operations.
+      rare: whether it is in a branch of a conditional in the scope "fallback", which seldom runs.
       read: bytes of its arguments; of an argument that it only gathers or slices from, those that it takes.
     """
 
@@ -37,12 +38,13 @@ class Operation:
     times: int
     in_loop: bool
     slices: int = 0
+    rare: bool = False
     read: int = 0
 
     @property
     def part(self) -> str:
         """The part of a training step that it belongs to: one of `PARTS`, or "fallback" if it runs in rare cases."""
-        if "/fallback/" in self.name:
+        if self.rare:
             return "fallback"
         if "transpose(jvp(" in self.name:
             return "backward"
@@ -110,7 +112,9 @@ def _size(shape: str) -> int:
     return sum(BYTES.get(dtype, 4) * _product(lengths) for dtype, lengths in re.findall(r"(\w+)\[([\d,]*)\]", shape))
 
 
-def _walk(computations: dict[str, list[str]], name: str, *, times: int, in_loop: bool) -> Iterator[Operation]:
+def _walk(
+    computations: dict[str, list[str]], name: str, *, times: int, in_loop: bool, rare: bool = False
+) -> Iterator[Operation]:
     sizes: dict[str, int] = {}  # of the results so far
     for line in computations[name]:
         match = re.match(r"\s+(?:ROOT )?%([\w.\-]+) = (.*?) ([a-z][\w\-]*)\(([^)]*)", line)
@@ -121,11 +125,13 @@ def _walk(computations: dict[str, list[str]], name: str, *, times: int, in_loop:
         label, cycles = re.search(r'op_name="([^"]*)"', line), re.search(r'"estimated_cycles":"(\d+)"', line)
         if kind == "while":
             body = re.search(r"body=%([\w.\-]+)", line)
-            yield from _walk(computations, body[1], times=times * _trips(computations, line), in_loop=True)
+            trips = times * _trips(computations, line)
+            yield from _walk(computations, body[1], times=trips, in_loop=True, rare=rare)
         elif kind == "conditional":
             branches = re.search(r"branch_computations=\{([^}]*)\}", line)[1].split(",")
-            for branch in branches:
-                yield from _walk(computations, branch.strip().lstrip("%"), times=times, in_loop=in_loop)
+            for branch in (branch.strip().lstrip("%") for branch in branches):
+                seldom = rare or any("/fallback/" in inner for inner in computations[branch])
+                yield from _walk(computations, branch, times=times, in_loop=in_loop, rare=seldom)
         else:
             yield Operation(
                 kind=kind,
@@ -135,6 +141,7 @@ def _walk(computations: dict[str, list[str]], name: str, *, times: int, in_loop:
                 times=times,
                 in_loop=in_loop,
                 slices=_count_slices(computations, line),
+                rare=rare,
                 read=_count_read(computations, line, [sizes.get(n, 0) for n in re.findall(r"%([\w.\-]+)", inputs)]),
             )
 

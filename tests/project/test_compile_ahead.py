@@ -32,15 +32,19 @@ backend_config={"window_config":{"estimated_cycles":"1000"}}
 backend_config={"window_config":{"estimated_cycles":"2000"}}
   %sum = (f32[4,2]{1,0}, bf16[3]{0}) all-reduce(%d, %e), metadata={op_name="jit(program)/while/body/psum"}
   %norm = f32[] conditional(%f, %g), branch_computations={%yes.1, %no.1}
-  %rare = u8[8,32,128]{2,1,0} gather(%a, %b), offset_dims={1,2}, slice_sizes={1,32,128}, \
-metadata={op_name="jit(program)/while/body/input/cond/branch_0_fun/fallback/gather"}
-  %slow = f32[4,2]{1,0} fusion(%c), metadata={op_name="jit(program)/while/body/input/fallback/dot_general"}, \
-backend_config={"window_config":{"estimated_cycles":"9000"}}
+  %pixels = f32[4,2]{1,0} conditional(%f, %g), branch_computations={%seldom.1, %no.1}
   ROOT %update = f32[4,2]{1,0} add(%h, %i), metadata={op_name="jit(program)/while/body/update/add"}, \
 backend_config={"window_config":{"estimated_cycles":"50"}}
 }
 %yes.1 (x: f32[4,2]) -> f32[] {
   ROOT %r = f32[] reduce(%x), backend_config={"window_config":{"estimated_cycles":"7"}}
+}
+%seldom.1 (x: f32[4,2]) -> f32[] {
+  %unnamed = f32[4,2]{1,0} copy(%x), backend_config={"window_config":{"estimated_cycles":"6000"}}
+  %rare = u8[8,32,128]{2,1,0} gather(%a, %b), offset_dims={1,2}, slice_sizes={1,32,128}, \
+metadata={op_name="jit(program)/while/body/input/cond/branch_0_fun/fallback/gather"}
+  ROOT %slow = f32[4,2]{1,0} fusion(%c), metadata={op_name="jit(program)/while/body/input/cond/fallback/dot_general"}, \
+backend_config={"window_config":{"estimated_cycles":"3000"}}
 }
 %no.1 (y: f32[4,2]) -> f32[] {
   ROOT %zero = f32[] constant(0)

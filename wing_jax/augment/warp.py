@@ -16,6 +16,7 @@ from wing_jax.types import Affine
 BLOCK = 16  # positions per side of a block, which a TPU interpolates from a window of rows of the image
 WINDOW = 40  # rows: enough for a block of a crop that shrinks the image 2.6 times, or 1.8 times at any angle
 BLOCKS_PER_PRODUCT = 256  # blocks whose weights a TPU keeps in its fast memory at a time
+FACES_PER_PRODUCT = 8  # the same for complete images
 FRACTIONS = 256  # of a pixel: the weights are then exact in bfloat16, as the pixels are
 
 
@@ -69,45 +70,85 @@ def interpolate_by_products(
 ) -> Float[Array, "batch rows columns channels"]:
     """Interpolate as `interpolate_by_gathers` does, by matrix products: a TPU gathers single pixels slowly.
 
-    The images must be whole gray levels. A block of neighboring positions is interpolated at once, from a window of the
-    image's rows. The weights of its columns are a matrix with two numbers in each column, those of its rows as well.
-    If a block needs more rows than a window has, all are interpolated from complete images. `x` is rounded to multiples
-    of 1 / `FRACTIONS`, which changes a gray level by at most 0.5, next to the sharpest edge.
+    The images must be whole gray levels. The weights of an image's columns are a matrix with two numbers in each
+    column, those of its rows as well. Each block of neighboring positions needs only a window of an image's rows; if
+    one needs more, all are interpolated from complete images. `x` is rounded to multiples of 1 / `FRACTIONS`, which
+    changes a gray level by at most 0.5, next to the sharpest edge.
     """
-    (faces, rows, columns), (height, width) = x.shape, images.shape[1:3]
-    down, right = -(-rows // BLOCK), -(-columns // BLOCK)  # blocks
-    beyond = ((0, 0), (0, down * BLOCK - rows), (0, right * BLOCK - columns))
     planes = images.transpose(0, 3, 1, 2).astype(jnp.bfloat16)
     # The barrier makes XLA compute the positions once, instead of with each batch of blocks.
-    positions = jax.lax.optimization_barrier((jnp.round(x * FRACTIONS) / FRACTIONS, y))
-    x, y = (
-        jnp.pad(values, beyond, mode="edge").reshape(-1, down, BLOCK, right, BLOCK).swapaxes(2, 3).reshape(-1, BLOCK**2)
-        for values in positions
-    )
-    face = jnp.repeat(jnp.arange(faces, dtype=jnp.int32), down * right)
+    x, y = jax.lax.optimization_barrier((jnp.round(x * FRACTIONS) / FRACTIONS, y))
+    if images.shape[1] <= WINDOW:
+        return _mix_images(planes, x, y)
+    blocks_x, blocks_y = _split_in_blocks(x), _split_in_blocks(y)
+    top = jnp.clip(jnp.floor(blocks_y.min(2)).astype(jnp.int32), 0, images.shape[1] - WINDOW)
+    fits = (blocks_y.max(2) <= top + (WINDOW - 1)).all()
 
-    def interpolate(top: Array, window: int) -> Array:
-        def mix(block: tuple[Array, ...]) -> Array:
-            face, top, x, y = block
-            pixels = jax.lax.dynamic_slice(planes, (face, 0, top, 0), (1, planes.shape[1], window, width))[0]
-            along_x, along_y = _hat_weights(x, width).astype(jnp.bfloat16), _hat_weights(y - top, window)
-            mixed = jnp.einsum("chw,wp->chp", pixels, along_x, preferred_element_type=jnp.float32)
-            return (mixed * along_y[None]).sum(1)
+    def from_windows() -> Array:
+        values = _mix_windows(planes, blocks_x, blocks_y, top)
+        down, right = (-(-length // BLOCK) for length in x.shape[1:])
+        values = values.reshape(-1, down, right, planes.shape[1], BLOCK, BLOCK).transpose(0, 1, 4, 2, 5, 3)
+        return values.reshape(-1, down * BLOCK, right * BLOCK, planes.shape[1])[:, : x.shape[1], : x.shape[2]]
 
-        return jax.lax.map(mix, (face, top, x, y), batch_size=BLOCKS_PER_PRODUCT)
-
-    def from_complete_images() -> Array:
+    def from_images() -> Array:
         with jax.named_scope("fallback"):
-            return interpolate(jnp.zeros_like(face), height)
+            return _mix_images(planes, x, y)
 
-    if height <= WINDOW:
-        values = from_complete_images()
-    else:
-        top = jnp.clip(jnp.floor(y.min(1)).astype(jnp.int32), 0, height - WINDOW)
-        fits = (y.max(1) <= top + (WINDOW - 1)).all()
-        values = jax.lax.cond(fits, lambda: interpolate(top, WINDOW), from_complete_images)
-    values = values.reshape(faces, down, right, -1, BLOCK, BLOCK).transpose(0, 1, 4, 2, 5, 3)
-    return values.reshape(faces, down * BLOCK, right * BLOCK, -1)[:, :rows, :columns]
+    return jax.lax.cond(fits, from_windows, from_images)
+
+
+def _split_in_blocks(positions: Float[Array, "batch rows columns"]) -> Float[Array, "batch blocks block"]:
+    """Split into blocks of BLOCK x BLOCK; the last row and column are repeated to fill the last ones."""
+    rows, columns = positions.shape[1:]
+    padded = jnp.pad(positions, ((0, 0), (0, -rows % BLOCK), (0, -columns % BLOCK)), mode="edge")
+    blocks = padded.reshape(len(padded), padded.shape[1] // BLOCK, BLOCK, padded.shape[2] // BLOCK, BLOCK).swapaxes(
+        2, 3
+    )
+    return blocks.reshape(len(padded), blocks.shape[1] * blocks.shape[2], BLOCK**2)
+
+
+def _mix_windows(
+    planes: Shaped[Array, "batch channels height width"],
+    x: Float[Array, "batch blocks block"],
+    y: Float[Array, "batch blocks block"],
+    top: Int[Array, "batch blocks"],
+) -> Float[Array, "batch blocks channels block"]:
+    """Interpolate at the positions of blocks, each from the WINDOW rows below `top`."""
+
+    def mix(block: tuple[Array, ...], plane: Array) -> Array:
+        x, y, top = block
+        return _mix_pixels(jax.lax.dynamic_slice_in_dim(plane, top, WINDOW, axis=1), x, y - top)
+
+    def mix_face(face: tuple[Array, ...]) -> Array:
+        plane, *blocks = face
+        return jax.vmap(mix, in_axes=(0, None))(tuple(blocks), plane)
+
+    return jax.lax.map(mix_face, (planes, x, y, top), batch_size=max(1, BLOCKS_PER_PRODUCT // x.shape[1]))
+
+
+def _mix_images(
+    planes: Shaped[Array, "batch channels height width"],
+    x: Float[Array, "batch rows columns"],
+    y: Float[Array, "batch rows columns"],
+) -> Float[Array, "batch rows columns channels"]:
+    """Interpolate at the positions from complete images."""
+
+    def mix_face(face: tuple[Array, ...]) -> Array:
+        plane, x, y = face
+        return _mix_pixels(plane, x.ravel(), y.ravel())
+
+    values = jax.lax.map(mix_face, (planes, x, y), batch_size=FACES_PER_PRODUCT)
+    return values.reshape(*values.shape[:2], *x.shape[1:]).transpose(0, 2, 3, 1)
+
+
+def _mix_pixels(
+    pixels: Shaped[Array, "channels rows columns"], x: Float[Array, "positions"], y: Float[Array, "positions"]
+) -> Float[Array, "channels positions"]:
+    """Interpolate at the positions in pixels of one image."""
+    rows, columns = pixels.shape[1:]
+    along_x, along_y = _hat_weights(x, columns).astype(jnp.bfloat16), _hat_weights(y, rows)
+    mixed = jnp.einsum("chw,wp->chp", pixels, along_x, preferred_element_type=jnp.float32)
+    return (mixed * along_y[None]).sum(1)
 
 
 def _hat_weights(positions: Float[Array, "positions"], size: int) -> Float[Array, "size positions"]:
