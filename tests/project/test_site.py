@@ -36,6 +36,16 @@ def test_every_page_is_in_the_navigation(site):
         assert (site / page.removesuffix(".md").removesuffix("index") / "index.html").exists()
 
 
+def test_every_picture_of_a_page_exists(site):
+    missing = [
+        (page.relative_to(site).as_posix(), source)
+        for page in site.rglob("*.html")
+        for source in re.findall(r'<img [^>]*src="([^":]+)"', page.read_text(encoding="utf-8"))
+        if not (page.parent / source).exists()
+    ]
+    assert missing == []
+
+
 def test_measured_results_are_pages_with_their_pictures(site):
     page = (site / "results" / "index.html").read_text()
     assert 'src="../mtfl-hsm.png"' in page
