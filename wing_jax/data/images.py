@@ -154,7 +154,7 @@ def resize_square(image: Image, size: int) -> Image:
     """Resize a square image to `size` pixels: bilinearly to `size` times a power of two, then by means of 2 x 2 pixels.
 
     The bilinear step reduces it by less than half, so no pixel is skipped. OpenCV has fast code for both steps, and
-    none for area averaging by other ratios: 400 to 300 pixels take a fifth of its time, 2,000 to 300 an eighth.
+    none for area averaging by other ratios.
     """
     halvings = max(0, (len(image) // size).bit_length() - 1)
     if len(image) != size << halvings:
