@@ -204,6 +204,7 @@ def test_a_tpu_interpolates_crops_of_any_scale_and_angle(factor, angle, size):
     images = np.random.default_rng(0).integers(0, 256, (2, 150, 170, 3), np.uint8)
     cosine, sine = factor * np.cos(angle), factor * np.sin(angle)
     transforms = np.float32([[[cosine, -sine, 60], [sine, cosine, 40]], [[1, 0, 130], [0, 1, 140]]])
+    images, transforms = jnp.asarray(images), jnp.asarray(transforms)
     with devices.compiling_for("tpu"):
         crops = warp(images, transforms, size=size)
     assert np.abs(crops - warp(images, transforms, size=size)).max() <= 0.5

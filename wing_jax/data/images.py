@@ -150,7 +150,7 @@ def _size_in_header(content: bytes) -> tuple[int, int]:
     raise ValueError("not a format that Pillow knows")
 
 
-def resize_square(image: Image, size: int) -> Image:
+def resize_square(image: UInt8[np.ndarray, "side side 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
     """Resize a square image to `size` pixels: bilinearly to `size` times a power of two, then by means of 2 x 2 pixels.
 
     The bilinear step reduces it by less than half, so no pixel is skipped. OpenCV has fast code for both steps, and
