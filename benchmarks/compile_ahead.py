@@ -180,6 +180,7 @@ def lower_predict(mesh: Mesh, batch: int) -> jax.stages.Lowered:
         "length": ((batch, 2), jnp.int32),
         "side": ((batch,), jnp.int32),
         "boxes": ((batch, 4), jnp.float32),
+        "degrees": ((batch,), jnp.float32),
     }
     return forward.crop_and_predict.lower(spec, weights, *(_array(*row, mesh) for row in rows.values()))
 

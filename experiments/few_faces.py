@@ -11,8 +11,9 @@ with their networks; "imagenet" trains MobileNetV2 on crops of 112 pixels in bot
 held out to choose the checkpoint. The results are NMEs by inter-ocular distance on the test faces, with the boxes of
 the landmarks; nothing is chosen by them. They are saved in docs/reproduce/few-faces-DATA.json, and not computed again.
 
-With `--held_out`, faces are tested that are neither drawn nor test faces, to choose settings by them; these results are
-saved in docs/reproduce/few-faces-DATA-held-out.json.
+`--steps` trains for other numbers of steps, and the names of the files have them. With `--held_out`, faces are tested
+that are neither drawn nor test faces, to choose settings by them; these results are saved in
+docs/reproduce/few-faces-DATA-held-out.json.
 """
 
 import argparse
@@ -59,10 +60,10 @@ def main() -> None:
     parser.add_argument("--held_out", action="store_true", help="test on faces that are held out from training")
     parser.add_argument("--output", default="runs/few-faces")
     options = parser.parse_args()
-    if not options.held_out and (options.steps or options.learning_rates != [0.0]):
-        parser.error("--steps and --learning_rates are chosen on held-out faces: add --held_out")
+    if not options.held_out and options.learning_rates != [0.0]:
+        parser.error("--learning_rates are chosen on held-out faces: add --held_out")
     devices.prepare_xla()
-    name = f"few-faces-{options.data}{'-held-out' if options.held_out else ''}"
+    name = f"few-faces-{options.data}{'-held-out' if options.held_out else ''.join(f'-{n}' for n in options.steps)}"
     results = Results(REPRODUCED / f"{name}.json", f"python {shlex.join(sys.argv)}")
     train = wj.load_faces(options.data, "train").without(EXCLUDED.get(options.data, ()))
     sizes, starts = options.sizes or SIZES[options.data], options.starts or STARTS[options.data]

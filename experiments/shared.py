@@ -23,7 +23,10 @@ class Results:
 
     def __init__(self, path: Path, command: str):
         self._path, self._command = path, command
-        self._results = json.loads(path.read_text()) if path.exists() else {}
+        self._results = self._read()
+
+    def _read(self) -> dict:
+        return json.loads(self._path.read_text()) if self._path.exists() else {}
 
     def __contains__(self, key: tuple[str, int]) -> bool:
         return str(key[1]) in self._results.get(key[0], {})
@@ -33,5 +36,6 @@ class Results:
 
     def __setitem__(self, key: tuple[str, int], nme: float) -> None:
         origin = {"command": self._command, "commit": commit(), "machine": machine()}
+        self._results = self._read()  # another process may have added results
         self._results.setdefault(key[0], {})[str(key[1])] = {"nme": round(nme, 4), **origin}
         self._path.write_text(json.dumps(self._results, indent=1) + "\n")

@@ -170,17 +170,30 @@ def rescaling(ratio: float | np.ndarray) -> Float[np.ndarray, "2 3"]:
     return np.concatenate([np.diag(ratios), (0.5 * ratios - 0.5)[:, None]], axis=1).astype(np.float32)
 
 
-def crop_of_box(boxes: Boxes, *, size: int, margin: float = 1.0, center: Sequence[float] = (0.0, 0.0)) -> Affine:
+def crop_of_box(
+    boxes: Boxes,
+    *,
+    size: int,
+    margin: float = 1.0,
+    center: Sequence[float] = (0.0, 0.0),
+    degrees: Float[Array | np.ndarray, "*batch"] | None = None,
+) -> Affine:
     """Return the square crop of `size` pixels around `boxes`: its side is `margin` times the larger box side.
 
     `center` (x, y) is the offset of the crop's center from the box's, in fractions of the larger box side: (0, 0) for
-    boxes with the face in the middle. The result is `[*batch, 2, 3]`, from crop pixels to image pixels.
+    boxes with the face in the middle. `degrees`: the crop, with this offset, is turned clockwise around the box's
+    center, so that a face which is turned as much is upright in it. The result is `[*batch, 2, 3]`, from crop pixels to
+    image pixels.
     """
     xp = namespace(boxes)
     side = larger_side(boxes)
     scale = margin * side[..., 0] / size
-    crop_center = box_center(boxes) + xp.concatenate([fraction * side for fraction in center], axis=-1)
-    return _from_complex(scale, xp.zeros_like(scale), crop_center - scale[..., None] * (size - 1) / 2)
+    offset = xp.concatenate([fraction * side for fraction in center], axis=-1) - scale[..., None] * (size - 1) / 2
+    if degrees is None:
+        return _from_complex(scale, xp.zeros_like(scale), box_center(boxes) + offset)
+    cosine, sine = xp.cos(xp.deg2rad(degrees)), xp.sin(xp.deg2rad(degrees))
+    turn = _from_complex(cosine, sine, box_center(boxes))
+    return _from_complex(scale * cosine, scale * sine, transform(turn, offset[..., None, :])[..., 0, :])
 
 
 def crop_of_shape(points: Points, template: Float[Array | np.ndarray, "points 2"], *, size: int) -> Affine:

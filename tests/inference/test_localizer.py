@@ -13,7 +13,7 @@ from wing_jax.augment.warp import warp
 from wing_jax.data.face_crops import crop_face, crop_squares, cut_square, resize_images
 from wing_jax.data.readers.w300 import read_w300
 from wing_jax.errors import InputError
-from wing_jax.inference import batching
+from wing_jax.inference import batching, crop_sources
 from wing_jax.inference import localizer as module
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.inference.metadata import Metadata
@@ -291,9 +291,9 @@ def test_cut_on_auto_depends_on_the_platform(small, picture, monkeypatch):
 def test_large_photos_are_cut_in_smaller_batches_or_on_the_host(small, picture, monkeypatch):
     on_device = dataclasses.replace(small, cut_on="device")
     expected = on_device.predict(picture, BOXES)
-    monkeypatch.setattr(module, "LARGEST_PIXELS", 50_000)  # two parts of 192 x 192 are more
+    monkeypatch.setattr(crop_sources, "LARGEST_PIXELS", 50_000)  # two parts of 192 x 192 are more
     np.testing.assert_allclose(on_device.predict(picture, BOXES), expected, atol=0.02)
-    monkeypatch.setattr(module, "LARGEST_PIXELS", 1_000)
+    monkeypatch.setattr(crop_sources, "LARGEST_PIXELS", 1_000)
     np.testing.assert_array_equal(on_device.predict(picture, BOXES), small.predict(picture, BOXES))
 
 

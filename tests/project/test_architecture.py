@@ -49,7 +49,7 @@ PATCHES = {  # what tests replace in this package, and why an argument is not en
     "test_bundle.py: bundle.np.savez": "a disk that becomes full in the middle of a file",
     "test_environment.py: wing_jax.data.images.LARGEST_PICTURE": "a picture beyond the limit would take gigabytes",
     "test_hostile.py: video_frames.CONTAINERS": "a container that must not be read, so that the test can fail",
-    "test_localizer.py: module.LARGEST_PIXELS": "crops of more pixels than the limit would take gigabytes",
+    "test_localizer.py: crop_sources.LARGEST_PIXELS": "crops of more pixels than the limit would take gigabytes",
     "test_localizer.py: module.cut_square": "which of two equivalent ways is used",
     "test_predict.py: video_writer.ENCODERS": "an FFmpeg without H.264",
     "test_pretrained.py: wing_jax.cli.export.make_crops": "a difference between two formats, which does not occur",

@@ -44,6 +44,8 @@ class EvaluateOptions(DataOptions):
     metrics: tuple[str, ...] = ()  # metrics to report, the main one first; default: all
     output: str = ""  # the report's folder; empty: report-DATA in MODEL (in runs/packaged/NAME for a pretrained model)
     flip_average: bool = False  # average the prediction with that of the mirrored image
+    # try faces that are not valid again, with the crop turned, moved and resized
+    retry_invalid: bool = True
     # measure again with boxes randomly shifted and resized by up to this fraction of their side; 0: do not
     jitter: float = 0.1
     # measure again with the faces rotated, with wrong boxes, and with degraded pictures, once for each level
@@ -56,7 +58,9 @@ def run(arguments: list[str]) -> None:
     options = parse(EvaluateOptions, arguments, command="evaluate")
     check_range(options, jitter=(0, 1), seed=(0, LARGEST_SEED))
     place = find_model(options.model)
-    localizer = dataclasses.replace(Localizer.load(place.folder), flip_average=options.flip_average)
+    localizer = dataclasses.replace(
+        Localizer.load(place.folder), flip_average=options.flip_average, retry_invalid=options.retry_invalid
+    )
     faces, remarks = faces_of(options, localizer, place)
     faces, box_remark = with_trained_boxes(faces, localizer, fit=options.fit_boxes)
     evaluation = evaluate(
@@ -83,6 +87,7 @@ def run(arguments: list[str]) -> None:
         details={
             "model": f"{options.model}: {localizer.describe()}",
             "averaged with mirror image": "yes" if options.flip_average else "no",
+            "invalid faces tried again": "yes" if options.retry_invalid and localizer.calibration else "no",
             "commit": commit(),
             "command": f"wing-jax evaluate {shlex.join(arguments)}",
         },

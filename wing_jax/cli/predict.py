@@ -37,7 +37,9 @@ def run(arguments: list[str]) -> None:
         tally.fail(fault)
     if inputs.photos or sources:
         localizer = dataclasses.replace(
-            Localizer.load(find_model(options.model).folder), flip_average=options.flip_average
+            Localizer.load(find_model(options.model).folder),
+            flip_average=options.flip_average,
+            retry_invalid=options.retry_invalid,
         )
         console = make_console()
         for line in (localizer.describe(), *inputs.notes):

@@ -33,6 +33,8 @@ class PredictOptions:
     any_angle: bool = True
     output: str = "predictions"  # folder for the results
     flip_average: bool = False  # average the prediction with that of the mirrored image
+    # pictures: try faces that are not valid again, with the crop turned, moved and resized
+    retry_invalid: bool = True
     camera: int = -1  # index of the camera to use, from 0; -1: none
     window: bool = True  # show the camera's picture in a window; press q to stop
     # video: number of frames between two runs of the detector; faces are tracked in between; 1: every frame

@@ -88,7 +88,8 @@ def calibrate(localizer: Localizer, faces: FaceSet, *, seed: int = 0) -> Localiz
 
 
 def collect(localizer: Localizer, faces: FaceSet, *, seed: int) -> Sample:
-    """Predict the faces, unchanged and changed, and return their errors."""
+    """Predict the faces, unchanged and changed, and return their errors; no face is tried again."""
+    localizer = dataclasses.replace(localizer, retry_invalid=False)
     crops = crop_faces(faces, size=localizer.stages[-1].face_crop_size)
     left, right = faces.scheme.left_outer, faces.scheme.right_outer
     unchanged = StressedFaces(np.asarray(crops.images), crops.boxes)

@@ -21,11 +21,16 @@ def round_up(side: int, *, unit: int) -> int:
     return next(s for k in itertools.count() for s in (unit << k, (3 * unit << k) // 2) if s >= side)
 
 
-def batch_ranges(count: int, *, largest: int) -> Iterator[tuple[range, int]]:
+def batch_ranges(count: int, *, largest: int, bucket: int = 0) -> Iterator[tuple[range, int]]:
     """Split `count` faces into batches: yield (faces, bucket).
 
-    Buckets are powers of two up to `largest`, itself a power of two; at most a quarter of each is padding.
+    Buckets are powers of two up to `largest`, itself a power of two; at most a quarter of each is padding. With
+    `bucket` above 0 all are of this size, or of `largest` if that is smaller.
     """
+    if bucket:
+        bucket = min(bucket, largest)
+        yield from ((range(start, min(start + bucket, count)), bucket) for start in range(0, count, bucket))
+        return
     start = 0
     while start < count:
         remaining = count - start

@@ -97,12 +97,13 @@ def locate(
     template: Float[Array, "points 2"],
     levels: tuple[Array, ...],
     boxes: Float[Array, "n 4"],
+    degrees: Float[Array, "n"],
 ) -> Located:
     """Return the points after each stage and, if the spec says so, their covariances.
 
     `weights` are the variables of each stage, `template` the mean shape in fractions of the second stage's crop,
     `levels` the faces at the face crop size of each stage `[n, size, size, 3]`, `boxes` x0, y0, x1, y1 in pixels of the
-    last stage's face crop.
+    last stage's face crop, `degrees` by which the first stage's crop is turned clockwise.
     """
     unit = spec.stages[-1].face_crop_size
     results: list[Array] = []
@@ -111,7 +112,9 @@ def locate(
         if results:
             transforms = geometry.crop_of_shape(results[-1], template, size=stage.input_size)
         else:
-            transforms = geometry.crop_of_box(boxes, size=stage.input_size, margin=stage.margin, center=stage.center)
+            transforms = geometry.crop_of_box(
+                boxes, size=stage.input_size, margin=stage.margin, center=stage.center, degrees=degrees
+            )
         to_unit = jnp.broadcast_to(_between_sizes(stage.face_crop_size, unit), transforms.shape)
         local = geometry.compose(geometry.invert(to_unit), transforms)
         crops = jnp.round(warp(face_crops, local, size=stage.input_size))
@@ -134,6 +137,7 @@ def crop_and_predict(
     length: Array,
     side: Array,
     boxes: Float[Array, "n 4"],
+    degrees: Float[Array, "n"],
 ) -> Located:
     """Cut face crops from parts of photos (`wing_jax.augment.warp.cut_squares`), then `locate` the points."""
     unit = spec.stages[-1].face_crop_size
@@ -145,7 +149,7 @@ def crop_and_predict(
         else face_crops
         for stage in spec.stages
     )
-    return locate(spec, weights, template, levels, boxes)
+    return locate(spec, weights, template, levels, boxes, degrees)
 
 
 def _predict_crops(

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,27 +14,26 @@ from jaxtyping import Array, Float
 
 from wing_jax.data.arguments import BoxesLike, ImageLike, as_images, split_boxes
 from wing_jax.data.face_crops import Images, crop_squares, cut_square, square_transforms, to_face_crop, to_image
-from wing_jax.data.images import resize_square
 from wing_jax.errors import InputError
-from wing_jax.inference import forward
-from wing_jax.inference.batching import batch_ranges, clip_squares, pad_rows, round_up, run_parallel
+from wing_jax.inference.batching import batch_ranges
 from wing_jax.inference.bundle import read_bundle, write_bundle
 from wing_jax.inference.checks import check_boxes
+from wing_jax.inference.crop_sources import CropSource, HostCrops, Model, PhotoParts, Requests
 from wing_jax.inference.forward import ForwardSpec, Located
 from wing_jax.inference.metadata import Metadata
 from wing_jax.inference.prediction import Prediction
+from wing_jax.inference.retry import retry
 from wing_jax.inference.stage import Stage, is_custom
 from wing_jax.inference.uncertainty import Calibration, Uncertainty
 from wing_jax.models import cpu_kernel
 from wing_jax.runtime.processes import check_fork, check_jax
 from wing_jax.schemes import SCHEMES, Scheme, get_scheme
 from wing_jax.text import counted, cut, quoted, reason
-from wing_jax.types import Image
 from wing_jax.values import Value
 
 # Faces, powers of two. Larger batches are slower: on CPU they exceed the caches.
 LARGEST_BATCH = {"cpu": 64, "other": 256}
-LARGEST_PIXELS = 1 << 26  # per batch of photo parts: 200 MB to transfer, 800 MB while the device cuts them
+RETRY_BATCH = {"cpu": 8, "other": 64}  # of one size, so that one program is compiled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -53,6 +52,9 @@ class Localizer(Value):
       largest_batch: the maximum number of faces per batch, a power of two; 0: 64 on CPU, else 256.
       metadata: details of the training data and the boxes.
       calibration: how sure the last network's landmarks are; None: unknown.
+      retry_invalid: whether to try faces that are not valid again, with the first crop turned, moved and resized
+        (`wing_jax.inference.retry`): up to 33 further passes for such a face, none for a valid one. Needs a
+        calibration.
 
     >>> Localizer.load("mtfl").predict(np.zeros((64, 80, 3), np.uint8), [[10, 10, 50, 50]]).shape
     (1, 5, 2)
@@ -67,6 +69,7 @@ class Localizer(Value):
     largest_batch: int = 0
     metadata: Metadata = dataclasses.field(default_factory=Metadata)
     calibration: Calibration | None = None
+    retry_invalid: bool = True
 
     @classmethod
     def load(cls, path: str | Path, *, model: Any = None) -> "Localizer":
@@ -212,13 +215,11 @@ class Localizer(Value):
         transforms = square_transforms(squares, size=self.stages[-1].face_crop_size)
         in_face_crop = to_face_crop(transforms, face_boxes.reshape(-1, 2, 2)).reshape(-1, 4)
         sizes = np.array([photo.shape[1::-1] for photo in photos], np.int64).reshape(-1, 2)
-        if self._cuts_on_device and clip_squares(squares, sizes)[1].max(initial=1) ** 2 <= LARGEST_PIXELS:
-            located = self._locate_on_device(photos.__getitem__, sizes, squares, in_face_crop, covariance=covariance)
-        else:
-            size = self.stages[-1].face_crop_size
-            located = self._locate_on_host(
-                lambda face: cut_square(photos[face], squares[face], size=size), in_face_crop, covariance=covariance
-            )
+        size, limit = self.stages[-1].face_crop_size, self._batch_limit
+        source: CropSource = PhotoParts(photos.__getitem__, sizes, squares, size, limit)
+        if not self._cuts_on_device or not source.affordable:
+            source = HostCrops(lambda face: cut_square(photos[face], squares[face], size=size), limit)
+        located = self._locate(source, in_face_crop, covariance=covariance)
         ends = np.cumsum([len(rows) for rows in checked]).tolist()
         return located, transforms, [(end - len(rows), end) for rows, end in zip(checked, ends, strict=True)]
 
@@ -235,16 +236,12 @@ class Localizer(Value):
     ) -> Located:
         """Return the complete result in face crops; see `locate`. `covariance`: whether to include covariances."""
         check_jax()
-        if not self._cuts_on_device:
-            return self._locate_on_host(face_crops.__getitem__, boxes, covariance=covariance)
-        size = self.stages[-1].face_crop_size
-        return self._locate_on_device(
-            face_crops.__getitem__,
-            np.full((len(face_crops), 2), size),
-            np.full((len(face_crops), 3), (0, 0, size)),
-            boxes,
-            covariance=covariance,
-        )
+        size, count, limit = self.stages[-1].face_crop_size, len(face_crops), self._batch_limit
+        source: CropSource = HostCrops(face_crops.__getitem__, limit)
+        if self._cuts_on_device:
+            squares = np.full((count, 3), (0, 0, size))
+            source = PhotoParts(face_crops.__getitem__, np.full((count, 2), size), squares, size, limit)
+        return self._locate(source, boxes, covariance=covariance)
 
     def warm_up(self, *, sizes: Sequence[int] = (1, 32), face_side: int = 200) -> dict[int, float]:
         """Compile `predict_batch` for `sizes` faces at once. Returns the seconds that each size took.
@@ -270,8 +267,7 @@ class Localizer(Value):
 
     @property
     def _batch_limit(self) -> int:
-        default = LARGEST_BATCH.get(jax.default_backend(), LARGEST_BATCH["other"])
-        return 1 << (self.largest_batch.bit_length() - 1) if self.largest_batch > 0 else default
+        return 1 << (self.largest_batch.bit_length() - 1) if self.largest_batch > 0 else _for_backend(LARGEST_BATCH)
 
     @property
     def _cuts_on_device(self) -> bool:
@@ -282,67 +278,38 @@ class Localizer(Value):
             return None
         return self.calibration.apply(located.evidence, size=self.stages[-1].input_size)
 
-    def _locate_on_host(self, get_face_crop: Callable[[int], Image], boxes: np.ndarray, *, covariance: bool) -> Located:
-        """Locate the faces of `get_face_crop(index)`; the host resizes them to the face crop size of each stage."""
+    def _locate(self, source: CropSource, boxes: Float[np.ndarray, "n 4"], *, covariance: bool) -> Located:
+        """Locate the faces of `source`, and those that are not valid again."""
+        calibration = self.calibration if self.retry_invalid else None
+        model = Model(self._spec(covariance or calibration is not None), self._weights, self._shape)
+        requests = Requests(np.arange(len(boxes)), boxes, np.zeros(len(boxes), np.float32))
+        located = self._in_batches(source, model, requests)
+        if calibration is None:
+            return located
+        return retry(
+            lambda more: self._in_batches(
+                source, model, more, bucket=min(self._batch_limit, _for_backend(RETRY_BATCH))
+            ),
+            lambda evidence: calibration.expected_error(evidence, size=self.stages[-1].input_size),
+            requests,
+            located,
+            limit=calibration.limit,
+        )
 
-        def dispatch(faces: range, bucket: int) -> Located:
-            levels = tuple(np.empty((bucket, s.face_crop_size, s.face_crop_size, 3), np.uint8) for s in self.stages)
+    def _in_batches(self, source: CropSource, model: Model, requests: Requests, *, bucket: int = 0) -> Located:
+        """Return the results of all requests; a batch is read after the next one was dispatched.
 
-            def fill(row: int) -> None:
-                face_crop = get_face_crop(faces[row])
-                for level in levels:
-                    level[row] = resize_square(face_crop, level.shape[1])
-
-            run_parallel(fill, len(faces))
-            for level in levels:
-                level[len(faces) :] = level[0]
-            return forward.locate(
-                self._spec(covariance), self._weights, self._shape, levels, pad_rows(boxes, faces, bucket)
-            )
-
-        return self._in_batches(dispatch, len(boxes), largest=self._batch_limit)
-
-    def _locate_on_device(
-        self,
-        get_photo: Callable[[int], Image],
-        sizes: np.ndarray,
-        squares: np.ndarray,
-        boxes: np.ndarray,
-        *,
-        covariance: bool,
-    ) -> Located:
-        """Locate the faces of photos of `sizes` (width, height); only the parts inside the squares are transferred."""
-        corners, length = clip_squares(squares, sizes)
-        extent = round_up(int(length.max(initial=1)), unit=self.stages[-1].face_crop_size)
-        affordable = 1 << (max(1, LARGEST_PIXELS // extent**2).bit_length() - 1)
-        arguments = (corners - squares[:, :2], length, squares[:, 2], boxes)
-
-        def dispatch(faces: range, bucket: int) -> Located:
-            parts = np.zeros((bucket, extent, extent, 3), np.uint8)
-
-            def fill(row: int) -> None:
-                (left, top), (width, height) = corners[faces[row]], length[faces[row]]
-                parts[row, :height, :width] = get_photo(faces[row])[top : top + height, left : left + width]
-
-            run_parallel(fill, len(faces))
-            padded = [pad_rows(values, faces, bucket) for values in arguments]
-            return forward.crop_and_predict(self._spec(covariance), self._weights, self._shape, parts, *padded)
-
-        return self._in_batches(dispatch, len(boxes), largest=min(self._batch_limit, affordable))
-
-    def _in_batches(self, dispatch: Callable[[range, int], Located], count: int, *, largest: int) -> Located:
-        """Return the results of `count` faces; a batch is read after the next one was dispatched.
-
-        The CPU kernel is used if it is built (`wing_jax.models.cpu_kernel`).
+        `bucket`: the faces of every batch; 0: as `batch_ranges` chooses. The CPU kernel is used if it is built
+        (`wing_jax.models.cpu_kernel`).
         """
         cpu_kernel.load(build=False)
         points = self.scheme.points
         results = [Located(np.zeros((len(self.stages), 0, points, 2), np.float32))]
         waiting: list[tuple[Located, int]] = []
-        for faces, bucket in batch_ranges(count, largest=largest):
+        for rows, size in batch_ranges(len(requests), largest=source.largest_batch, bucket=bucket):
             # Allow the implicit transfer under any transfer guard: `jax.device_put` would take 0.1 ms more.
             with jax.transfer_guard_host_to_device("allow"):
-                waiting.append((dispatch(faces, bucket), len(faces)))
+                waiting.append((source.locate(model, requests, rows, size), len(rows)))
             if len(waiting) > 1:
                 batch, number = waiting.pop(0)
                 results.append(batch.read(number))
@@ -366,6 +333,10 @@ class Localizer(Value):
     @property
     def _weights(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(stage.on_device for stage in self.stages)
+
+
+def _for_backend(sizes: Mapping[str, int]) -> int:
+    return sizes.get(jax.default_backend(), sizes["other"])
 
 
 def _models(model: Any, tables: Sequence[Any]) -> list[Any]:

@@ -9,6 +9,7 @@ filter removes jitter.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 from jaxtyping import Float
@@ -17,6 +18,7 @@ from wing_jax.data.arguments import ImageLike, as_image
 from wing_jax.data.boxes import overlap, valid_boxes
 from wing_jax.inference.face_files import FaceRecord
 from wing_jax.inference.face_landmarker import FaceLandmarker
+from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.prediction import Prediction
 from wing_jax.inference.turning import QUARTERS
 from wing_jax.types import Image
@@ -147,7 +149,7 @@ class Tracker(Value):
                 boxes, scores = self.landmarker.boxes(image, quarters=quarters)
             candidates = self._match(candidates, boxes, scores, first=tracks.last_number + 1)
         boxes = np.array([face.box for face in candidates], np.float32).reshape(-1, 4)
-        (prediction,) = self.landmarker.localizer.predict_details([image], [boxes])
+        (prediction,) = self._localizer.predict_details([image], [boxes])
         faces = tuple(self._update(face, prediction, index, seconds) for index, face in enumerate(candidates))
         faces = tuple(face for face in faces if face.valid is not False or not face.missed)  # lost and not detected
         steady = [
@@ -162,6 +164,11 @@ class Tracker(Value):
             detect_next=not faces or not all(steady),
             quarters=quarters,
         )
+
+    @functools.cached_property
+    def _localizer(self) -> Localizer:
+        """Without further attempts at faces that are not valid: the next frame is one."""
+        return dataclasses.replace(self.landmarker.localizer, retry_invalid=False)
 
     def _update(self, face: Track, prediction: Prediction, index: int, seconds: float) -> Track:
         record = prediction.record(index, box=face.box)

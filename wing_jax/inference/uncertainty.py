@@ -65,6 +65,11 @@ class Calibration(Value):
             expected_error=np.asarray(spread(in_crop)).mean(1) / size,
         )
 
+    def expected_error(self, evidence: Evidence, *, size: int) -> Float[np.ndarray, "n"]:
+        """Return `Uncertainty.expected_error` alone."""
+        in_crop = calibrated_covariance(features(evidence, size=size), self.weights, size=size)
+        return np.asarray(spread(in_crop)).mean(1) / size
+
     def probability(self, radii: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """Return the probability that an error is below each of the `radii`, which are in spreads."""
         scale, shape = self.within

@@ -1,0 +1,189 @@
+"""Faces that are not valid are tried again; a valid face, and a face that stays invalid, keep their first result."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from wing_jax import geometry
+from wing_jax.data.face_crops import crop_faces
+from wing_jax.data.load import load_faces
+from wing_jax.evaluation.stress import move_boxes, rotate
+from wing_jax.inference.crop_sources import Requests
+from wing_jax.inference.forward import Evidence, Located
+from wing_jax.inference.localizer import Localizer
+from wing_jax.inference.retry import FACES, MOVED, TURNED, change_requests, retry
+
+LIMIT = 0.5
+ATTEMPTS = len(TURNED) + len(MOVED)
+
+
+def located_of(errors, marks):
+    """Results whose expected error is `errors`, and whose points and evidence are `marks`."""
+    marks = np.asarray(marks, np.float32)
+    covariance = np.ones((len(marks), 3, 2, 2), np.float32) * np.asarray(errors, np.float32)[:, None, None, None]
+    moved, transforms = np.ones((len(marks), 3, 2)) * marks[:, None, None], np.ones((len(marks), 2, 3))
+    evidence = Evidence(covariance, moved.astype(np.float32), transforms.astype(np.float32) * marks[:, None, None])
+    return Located(np.ones((2, len(marks), 3, 2), np.float32) * marks[None, :, None, None], evidence)
+
+
+def expected_error(evidence):
+    return evidence.covariance[:, 0, 0, 0].copy()
+
+
+def requests_of(count):
+    boxes = np.float32([[10, 20, 30, 60]]) + np.arange(count, dtype=np.float32)[:, None]
+    return Requests(np.arange(count), boxes, np.zeros(count, np.float32))
+
+
+def run_retry(first_errors, error_of):
+    """Return the result of `retry`, and its requests; `error_of(face, degrees, box)` is that of an attempt."""
+    calls = []
+
+    def locate(more):
+        calls.append(more)
+        errors = [error_of(*row) for row in zip(more.faces.tolist(), more.degrees.tolist(), more.boxes, strict=True)]
+        return located_of(errors, 100 + more.faces)
+
+    count = len(first_errors)
+    first = located_of(first_errors, np.arange(count))
+    return retry(locate, expected_error, requests_of(count), first, limit=LIMIT), calls
+
+
+def marks_of(result):
+    """The faces' marks, which must be the same in all results."""
+    for values in (*result.points, result.evidence.moved, result.evidence.crop_to_unit):
+        np.testing.assert_array_equal(values, np.broadcast_to(result.points[0][:, :1, :1], values.shape))
+    return result.points[0, :, 0, 0].tolist()
+
+
+def test_valid_faces_are_not_tried_again():
+    result, calls = run_retry([0.1, 0.5], lambda *_: 0.0)
+    assert not calls
+    assert marks_of(result) == [0, 1]
+
+
+def test_the_valid_attempt_with_the_smallest_error_is_kept():
+    errors = {90.0: 0.4, 135.0: 0.2, 180.0: 0.3}
+    result, calls = run_retry([0.1, 0.9, 0.2], lambda face, degrees, box: errors.get(degrees, 0.8))
+    assert [len(call) for call in calls] == [len(TURNED)]  # none with another box
+    assert marks_of(result) == [0, 101, 2]
+    assert expected_error(result.evidence).tolist() == pytest.approx([0.1, 0.2, 0.2])
+
+
+def test_a_face_that_stays_invalid_keeps_its_first_result():
+    result, calls = run_retry([0.9, 0.8], lambda *_: 0.6)  # less than before, but not valid
+    assert [len(call) for call in calls] == [2 * len(TURNED), 2 * len(MOVED)]
+    assert marks_of(result) == [0, 1]
+    assert expected_error(result.evidence).tolist() == pytest.approx([0.9, 0.8])
+
+
+def test_only_faces_that_no_turn_makes_valid_get_other_boxes():
+    def error_of(face, degrees, box):
+        return 0.1 if (face == 0 and degrees == 45.0) or (face == 2 and not degrees) else 0.9
+
+    result, calls = run_retry([0.9] * 3, error_of)
+    assert sorted(set(calls[1].faces.tolist())) == [1, 2]
+    assert not calls[1].degrees.any()
+    assert marks_of(result) == [100, 1, 102]
+
+
+def test_many_faces_are_tried_in_parts():
+    count = FACES + 3
+    result, calls = run_retry([0.9] * count, lambda face, degrees, box: 0.1 if degrees == 315.0 else 0.9)
+    assert [len(call) for call in calls] == [FACES * len(TURNED), 3 * len(TURNED)]
+    assert marks_of(result) == [100 + face for face in range(count)]
+
+
+def test_the_attempts_are_all_eighths_of_a_turn_and_moved_boxes():
+    turned = change_requests(requests_of(3), np.array([2]), TURNED)
+    assert turned.degrees.tolist() == [45, 90, 135, 180, 225, 270, 315]
+    assert turned.faces.tolist() == [2] * 7
+    np.testing.assert_array_equal(turned.boxes, np.tile(requests_of(3).boxes[2:], (7, 1)))
+    moved = change_requests(requests_of(3), np.array([0]), MOVED)
+    centers, sides = (moved.boxes[:, :2] + moved.boxes[:, 2:]) / 2, moved.boxes[:, 2:] - moved.boxes[:, :2]
+    np.testing.assert_allclose(sides[:, 0], sides[:, 1])  # of the box of 20 x 40 pixels
+    assert sorted(set(sides[:, 0].round(3).tolist())) == [32, 40, 50]
+    assert sorted(set((centers[:, 0] - 20).round(3).tolist())) == [-10, 0, 10]
+    assert sorted(set((centers[:, 1] - 40).round(3).tolist())) == [-10, 0, 10]
+    assert len({tuple(box) for box in moved.boxes.round(3).tolist()}) == len(MOVED) == 26
+
+
+def test_turned_crops_show_a_turned_face_as_upright_ones_show_it_upright():
+    """The crop of a turned picture by `degrees` equals the upright crop, also with an offset of its center."""
+    box, options = np.float32([20, 30, 60, 80]), {"size": 32, "margin": 1.3, "center": (0.1, -0.2)}
+    upright = np.asarray(geometry.crop_of_box(box, **options))
+    middle = np.float32([40, 55])
+    for degrees in (0.0, 45.0, 90.0, 200.0):
+        turn = np.array(geometry.similarity(degrees=degrees), np.float32)
+        turn[:, 2] = middle - turn[:, :2] @ middle
+        crop = geometry.crop_of_box(jnp.asarray(box[None]), **options, degrees=jnp.asarray([degrees]))[0]
+        np.testing.assert_allclose(crop, geometry.compose(turn, upright), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def crops():
+    localizer = Localizer.load("w300")
+    return localizer, crop_faces(load_faces("synthetic_2d", "test", count=6), size=localizer.stages[-1].face_crop_size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("degrees", [90.0, 180.0, 225.0])
+@pytest.mark.parametrize("cut_on", ["host", "device"])
+def test_w300_locates_turned_faces_as_upright_ones(crops, degrees, cut_on):
+    localizer, faces = crops
+    localizer = dataclasses.replace(localizer, cut_on=cut_on)
+    turned = rotate(faces, degrees, np.random.default_rng(0))
+    transforms = np.broadcast_to(turned.to_face_crop, (6, 2, 3))
+    upright = localizer.locate(faces.images, faces.boxes)
+    again = [geometry.transform(transforms, points) for points in localizer.locate(turned.images, turned.boxes)]
+    plain = dataclasses.replace(localizer, retry_invalid=False)
+    once = geometry.transform(transforms, plain.locate(turned.images, turned.boxes)[-1])
+    side = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1)
+    for points, expected in zip(again, upright, strict=True):
+        assert (np.linalg.norm(points - expected, axis=-1).mean(1) / side < 0.04).all()
+    assert (np.linalg.norm(once - upright[-1], axis=-1).mean(1) / side > 0.1).all()
+
+
+@pytest.mark.slow
+def test_w300_recovers_from_wrong_boxes_and_details_are_those_of_the_kept_attempt(crops):
+    localizer, faces = crops
+    plain = dataclasses.replace(localizer, retry_invalid=False)
+    moved = faces.boxes + np.float32([90, 0, 90, 0])
+    expected = localizer.locate(faces.images, faces.boxes)[-1]
+    side = (faces.boxes[:, 2:] - faces.boxes[:, :2]).max(1)
+    distances = [
+        np.linalg.norm(model.locate(faces.images, moved)[-1] - expected, axis=-1).mean(1) / side
+        for model in (localizer, plain)
+    ]
+    assert (distances[0] < 0.05).sum() > (distances[1] < 0.05).sum()
+    for image, box, points in zip(faces.images, moved, localizer.locate(faces.images, moved)[-1], strict=True):
+        (details,) = localizer.predict_details([image], [box[None]])
+        (first,) = plain.predict_details([image], [box[None]])
+        np.testing.assert_array_equal(localizer.predict(image, box[None]), details.points)
+        assert details.valid[0] or not first.valid[0]
+        assert details.expected_error[0] <= first.expected_error[0]
+        assert details.points.shape == (1, *points.shape)
+
+
+@pytest.mark.slow
+def test_moved_boxes_of_the_stress_are_recovered(crops):
+    localizer, faces = crops
+    boxes = move_boxes(faces, 30, np.random.default_rng(3)).boxes
+    located = localizer.locate_details(faces.images, boxes)
+    once = dataclasses.replace(localizer, retry_invalid=False).locate_details(faces.images, boxes)
+    errors = [localizer.calibration.expected_error(x.evidence, size=128) for x in (located, once)]
+    assert (errors[0] <= errors[1]).all()
+    np.testing.assert_array_equal(
+        (located.points == once.points).all((0, 2, 3)),
+        (errors[1] <= localizer.calibration.limit) | (errors[0] == errors[1]),
+    )
+
+
+def test_models_without_a_calibration_try_once(crops):
+    localizer, faces = crops
+    plain = dataclasses.replace(localizer, calibration=None)
+    images, boxes = np.zeros_like(faces.images[:1]), faces.boxes[:1]
+    once = dataclasses.replace(localizer, retry_invalid=False)
+    np.testing.assert_array_equal(plain.locate(images, boxes), once.locate(images, boxes))

@@ -1,0 +1,101 @@
+"""Further attempts at faces whose landmarks are not valid: with the first crop turned, moved and resized.
+
+The first stage is trained on upright faces and good boxes. Where it fails, the calibration says so
+(`wing_jax.inference.uncertainty`), and the face is tried again: first turned by multiples of 45 degrees, then with its
+box moved and resized. Of the attempts that are valid, the one with the smallest expected error is kept. If none is
+valid, the first result stays.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from wing_jax.geometry import box_around, box_center, larger_side
+from wing_jax.inference.crop_sources import Requests
+from wing_jax.inference.forward import Evidence, Located
+
+FACES = 256  # that are tried again at once, so that memory is limited
+
+
+class Attempt(NamedTuple):
+    """A change of the first crop: the clockwise turn, the factor of its side, and its movement in box sides."""
+
+    degrees: float = 0.0
+    scale: float = 1.0
+    right: float = 0.0
+    down: float = 0.0
+
+
+TURNED = tuple(Attempt(degrees=45.0 * eighths) for eighths in range(1, 8))
+MOVED = tuple(
+    Attempt(scale=scale, right=right, down=down)
+    for scale in (1.0, 0.8, 1.25)
+    for right in (0.0, -0.25, 0.25)
+    for down in (0.0, -0.25, 0.25)
+    if (scale, right, down) != (1.0, 0.0, 0.0)
+)
+
+
+def retry(
+    locate: Callable[[Requests], Located],
+    expected_error: Callable[[Evidence], Float[np.ndarray, "k"]],
+    requests: Requests,
+    located: Located,
+    *,
+    limit: float,
+) -> Located:
+    """Return `located`, with the results of valid attempts for the faces that are not valid.
+
+    Args:
+      locate: runs further requests.
+      expected_error: of results (`wing_jax.inference.uncertainty.Calibration`).
+      requests: the first ones.
+      located: their results, with evidence.
+      limit: the largest expected error of a valid face.
+    """
+    if located.evidence is None:
+        return located
+    errors = expected_error(located.evidence)
+    for attempts in (TURNED, MOVED):
+        unsure = np.flatnonzero(errors > limit)
+        for start in range(0, len(unsure), FACES):
+            faces = unsure[start : start + FACES]
+            tried = locate(change_requests(requests, faces, attempts))
+            assert tried.evidence is not None
+            tried_errors = expected_error(tried.evidence).reshape(len(faces), len(attempts))
+            best = tried_errors.argmin(1)
+            found = tried_errors.min(1) <= limit
+            located = replace_faces(located, faces[found], tried, (np.arange(len(faces)) * len(attempts) + best)[found])
+            errors[faces[found]] = tried_errors.min(1)[found]
+    return located
+
+
+def change_requests(requests: Requests, faces: np.ndarray, attempts: tuple[Attempt, ...]) -> Requests:
+    """Return the requests `[len(faces) * len(attempts)]` of all attempts at the first face, the second, and so on."""
+    changes = np.tile(np.array(attempts, np.float32), (len(faces), 1))
+    rows = np.repeat(faces, len(attempts))
+    boxes = requests.boxes[rows]
+    side = larger_side(boxes)
+    moved = box_around(box_center(boxes) + side * changes[:, 2:], side * changes[:, 1:2])
+    changed = (changes[:, 1:] != (1, 0, 0)).any(1, keepdims=True)
+    return Requests(
+        faces=requests.faces[rows],
+        boxes=np.where(changed, moved, boxes).astype(np.float32),
+        degrees=requests.degrees[rows] + changes[:, 0],
+    )
+
+
+def replace_faces(located: Located, faces: np.ndarray, source: Located, rows: np.ndarray) -> Located:
+    """Return `located` with the results of `faces` replaced by the `rows` of `source`."""
+    points = np.array(located.points)
+    points[:, faces] = np.asarray(source.points)[:, rows]
+
+    def replace(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+        result = np.array(values)
+        result[faces] = np.asarray(others)[rows]
+        return result
+
+    return Located(points, jax.tree.map(replace, located.evidence, source.evidence))
