@@ -216,9 +216,9 @@ class Localizer(Value):
         in_face_crop = to_face_crop(transforms, face_boxes.reshape(-1, 2, 2)).reshape(-1, 4)
         sizes = np.array([photo.shape[1::-1] for photo in photos], np.int64).reshape(-1, 2)
         size, limit = self.stages[-1].face_crop_size, self._batch_limit
-        source: CropSource = PhotoParts(photos.__getitem__, sizes, squares, size, limit)
-        if not self._cuts_on_device or not source.affordable:
-            source = HostCrops(lambda face: cut_square(photos[face], squares[face], size=size), limit)
+        parts = PhotoParts(photos.__getitem__, sizes, squares, size, limit)
+        crops = HostCrops(lambda face: cut_square(photos[face], squares[face], size=size), limit)
+        source = parts if self._cuts_on_device and parts.affordable else crops
         located = self._locate(source, in_face_crop, covariance=covariance)
         ends = np.cumsum([len(rows) for rows in checked]).tolist()
         return located, transforms, [(end - len(rows), end) for rows, end in zip(checked, ends, strict=True)]
