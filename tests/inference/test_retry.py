@@ -1,6 +1,7 @@
 """Faces that are not valid are tried again; a valid face, and a face that stays invalid, keep their first result."""
 
 import dataclasses
+import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from wing_jax import geometry
 from wing_jax.data.face_crops import crop_faces
+from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.evaluation.stress import move_boxes, rotate
 from wing_jax.inference.crop_sources import Requests
@@ -179,6 +181,45 @@ def test_moved_boxes_of_the_stress_are_recovered(crops):
         (located.points == once.points).all((0, 2, 3)),
         (errors[1] <= localizer.calibration.limit) | (errors[0] == errors[1]),
     )
+
+
+@pytest.mark.slow
+def test_the_commands_have_an_option_that_switches_it_off(crops, tmp_path):
+    from wing_jax.cli import main
+
+    errors = {}
+    for name, options in {"on": (), "off": ("--no_retry_invalid",)}.items():
+        folder = tmp_path / name
+        main(
+            [
+                "evaluate",
+                "w300",
+                "--data",
+                "synthetic_2d",
+                "--faces",
+                "2",
+                "--stress",
+                "--output",
+                str(folder),
+                *options,
+            ]
+        )
+        results = json.loads((folder / "stress.json").read_text())
+        (upside_down,) = (row for row in results if (row["change"], row["level"]) == ("rotation", 180))
+        errors[name] = upside_down["mean"]
+        shown = f"<dt>invalid faces tried again</dt><dd>{'yes' if name == 'on' else 'no'}</dd>"
+        assert shown in (folder / "index.html").read_text(encoding="utf-8")
+    assert errors["on"] < 10 < errors["off"]
+
+    faces = load_faces("synthetic_2d", "test", count=1)
+    write_image(tmp_path / "face.png", np.ascontiguousarray(faces.picture(0)[::-1, ::-1]))
+    side = len(faces.picture(0)) - 1
+    box = [side - faces.boxes[0, 2], side - faces.boxes[0, 3], side - faces.boxes[0, 0], side - faces.boxes[0, 1]]
+    for name, options in {"on": (), "off": ("--no_retry_invalid",)}.items():
+        output = str(tmp_path / f"predicted-{name}")
+        main(["predict", "w300", str(tmp_path / "face.png"), "--box", *map(str, box), "--output", output, *options])
+        (face,) = json.loads((tmp_path / f"predicted-{name}" / "face.json").read_text())["faces"]
+        assert face["valid"] == (name == "on")
 
 
 def test_models_without_a_calibration_try_once(crops):

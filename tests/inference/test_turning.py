@@ -124,6 +124,24 @@ def test_an_image_with_only_an_invalid_face_is_searched_turned_and_keeps_it_if_n
 
 
 @pytest.mark.slow
+def test_an_invalid_face_is_tried_again_in_photos_but_not_in_videos(landmarker, picture):
+    image, box = picture
+    turned = np.rot90(image, 2).copy()
+    turned[0, 0] = MARK
+    (box,) = turn_boxes(box, back_transform(turned, 2))
+    find = MarkDetector(box[None])
+    detector = dataclasses.replace(landmarker.detector, find=find)
+    landmarker = dataclasses.replace(landmarker, detector=detector, any_angle=False)
+    (upright,) = landmarker.localizer.predict(image, picture[1])
+    found = landmarker(turned)
+    assert found.valid.tolist() == [True]
+    distances = np.linalg.norm(found.points[0] - (np.array(image.shape[1::-1]) - 1 - upright), axis=1)
+    assert distances.mean() < 0.04 * np.ptp(upright, axis=0).max()
+    tracks = Tracker(landmarker=landmarker)(Tracks(), turned, seconds=0.0)
+    assert [face.valid for face in tracks.faces] == [False]
+
+
+@pytest.mark.slow
 def test_a_face_in_turned_frames_is_tracked_and_the_angle_is_kept(landmarker, picture):
     image, _ = picture
     frame = np.rot90(image, -2)

@@ -87,9 +87,12 @@ def calibrate(localizer: Localizer, faces: FaceSet, *, seed: int = 0) -> Localiz
     return dataclasses.replace(localizer, calibration=fit(sample, size=localizer.stages[-1].input_size))
 
 
-def collect(localizer: Localizer, faces: FaceSet, *, seed: int) -> Sample:
-    """Predict the faces, unchanged and changed, and return their errors; no face is tried again."""
-    localizer = dataclasses.replace(localizer, retry_invalid=False)
+def collect(localizer: Localizer, faces: FaceSet, *, seed: int, retry_invalid: bool = False) -> Sample:
+    """Predict the faces, unchanged and changed, and return their errors.
+
+    `retry_invalid`: whether invalid faces are tried again; a calibration is fitted on single attempts.
+    """
+    localizer = dataclasses.replace(localizer, retry_invalid=retry_invalid)
     crops = crop_faces(faces, size=localizer.stages[-1].face_crop_size)
     left, right = faces.scheme.left_outer, faces.scheme.right_outer
     unchanged = StressedFaces(np.asarray(crops.images), crops.boxes)
