@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from wing_jax.data.boxes import ShapeInBox
+from wing_jax.data.boxes import ShapeInBox, overlap
 from wing_jax.data.load import load_faces
+from wing_jax.geometry import similarity, transform
 from wing_jax.inference.detectors import Detector
 from wing_jax.inference.face_landmarker import FaceLandmarker
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.tracking import Tracker, Tracks
-from wing_jax.inference.turning import QUARTERS, back_transform, turn_boxes, turn_image
+from wing_jax.inference.turning import QUARTERS, back_transform, quarters_upright, turn_boxes, turn_image
 
 MARK = (255, 0, 255)
 RANDOM = np.random.default_rng(0)
@@ -87,6 +88,72 @@ def test_the_faces_of_a_turned_image_are_those_of_the_image_turned(landmarker, p
     assert (faces.valid == upright.valid).all()
     assert faces.image is not None
     assert faces.image.shape == turned.shape
+
+
+def turned_shapes(degrees):
+    """The mean shape of w300, turned clockwise by each of the angles."""
+    template = Localizer.load("w300").template
+    turns = np.stack([similarity(degrees=float(angle), scale=80.0) for angle in degrees]).astype(np.float32)
+    return template, np.asarray(transform(turns, np.broadcast_to(template, (len(degrees), *template.shape))))
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quarters"),
+    [((0, 10, -20), 0), ((80, 95), 1), ((180,), 2), ((-170, 170, 5), 2), ((-90, 270, 180, 0), 3), ((44, -44), 0)],
+)
+def test_the_quarters_that_make_most_faces_upright(degrees, quarters):
+    template, points = turned_shapes(degrees)
+    assert quarters_upright(points, template) == quarters
+
+
+class OneSided:
+    """Finds the boxes of `upside_down` in an image whose first pixel has the color MARK, else those of `upright`."""
+
+    def __init__(self, upside_down, upright):
+        self.boxes = {True: upside_down, False: upright}
+
+    def __call__(self, image):
+        boxes = self.boxes[bool((image[0, 0] == MARK).all())]
+        return boxes, np.linspace(0.9, 0.8, len(boxes))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("found_upright", [2, 1])
+def test_an_image_whose_faces_are_upside_down_is_searched_turned_for_more_faces(landmarker, picture, found_upright):
+    """In the image as it is, the detector finds one of two faces, which is valid when it is tried again."""
+    image, (box,) = picture[0].copy(), picture[1]
+    image[0, 0] = 0
+    two = np.concatenate([image, image], axis=1)
+    turned = np.rot90(two, 2).copy()
+    turned[0, 0] = MARK
+    upright = np.stack([box, box + np.float32([192, 0, 192, 0])])
+    upside_down = turn_boxes(upright, back_transform(turned, 2))
+    detector = dataclasses.replace(landmarker.detector, find=OneSided(upside_down[:1], upright[:found_upright]))
+    faces = dataclasses.replace(landmarker, detector=detector)(turned)
+    assert faces.valid.tolist() == [True] * found_upright
+    np.testing.assert_allclose(faces.boxes, upside_down[:found_upright], atol=1e-3)
+    assert faces.image is not None
+    np.testing.assert_array_equal(faces.image, turned)
+    once = dataclasses.replace(landmarker, detector=detector, any_angle=False)(turned)
+    assert once.valid.tolist() == [True]
+
+
+@pytest.mark.slow
+def test_a_face_found_beside_its_box_gets_its_own_box_once(landmarker, picture):
+    image, box = picture
+    side = box[0, 2] - box[0, 0]
+    wide = np.concatenate([np.repeat(image[:, :1], 100, axis=1), image, np.repeat(image[:, -1:], 100, axis=1)], axis=1)
+    wide[0, 0] = MARK
+    box = box + np.float32([100, 0, 100, 0])
+    beside = box + 0.55 * side * np.float32([1, 0, 1, 0])
+    plain = dataclasses.replace(landmarker.localizer, retry_invalid=False)
+    assert not plain.predict_details([wide], [beside])[0].valid[0]
+    assert landmarker.localizer.predict_details([wide], [beside])[0].valid[0]
+    for boxes, kept in ((beside, 1), (np.concatenate([beside, box]), 1), (np.concatenate([beside, beside]), 1)):
+        detector = dataclasses.replace(landmarker.detector, find=OneSided(boxes, boxes))
+        faces = dataclasses.replace(landmarker, detector=detector, any_angle=False)(wide)
+        assert faces.valid.tolist() == [True] * kept
+        assert overlap(faces.boxes, box[0])[0] > 0.7
 
 
 @pytest.mark.slow

@@ -16,16 +16,18 @@ import numpy as np
 from jaxtyping import Float
 
 from wing_jax.data.arguments import ImageLike, as_image, as_images
-from wing_jax.data.boxes import ShapeInBox, boxes_of_shapes, convert_boxes, shape_in_boxes, valid_boxes
+from wing_jax.data.boxes import ShapeInBox, boxes_of_shapes, convert_boxes, overlap, shape_in_boxes, valid_boxes
 from wing_jax.errors import InputError
 from wing_jax.inference.detectors import Detector, get_detector
 from wing_jax.inference.faces import Faces, source_of
 from wing_jax.inference.localizer import Localizer
-from wing_jax.inference.turning import QUARTERS, back_transform, turn_back, turn_boxes, turn_image
+from wing_jax.inference.turning import QUARTERS, back_transform, quarters_upright, turn_back, turn_boxes, turn_image
 from wing_jax.schemes import MTFL_5, get_conversion
 from wing_jax.text import quoted
 from wing_jax.types import Image
 from wing_jax.values import Value
+
+SAME_FACE = 0.5  # smallest overlap of a box with that of the landmarks in it, and of two boxes of one face
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -108,34 +110,60 @@ class FaceLandmarker(Value):
         inputs = list(images) if isinstance(images, Iterator) else images
         sources = [source_of(origin) for origin in inputs]
         images = as_images(inputs)
-        results = self._find(images, sources)
+        results = self._find(images)
         for quarters in QUARTERS if self.any_angle else ():
-            again = [index for index, faces in enumerate(results) if not _trusted(faces)]
-            turned = self._find([turn_image(images[index], quarters) for index in again], [""] * len(again))
-            for index, faces in zip(again, turned, strict=True):
-                if _trusted(faces):
-                    results[index] = turn_back(faces, quarters, image=images[index], source=sources[index])
-        return results
+            self._search_turned(
+                results, images, {i: quarters for i, faces in enumerate(results) if not _trusted(faces)}
+            )
+        if self.any_angle and self.localizer.calibration is not None:
+            self._search_turned(results, images, {i: self._quarters(faces) for i, faces in enumerate(results)})
+        return [dataclasses.replace(faces, source=source) for faces, source in zip(results, sources, strict=True)]
 
-    def _find(self, images: Sequence[np.ndarray], sources: Sequence[str]) -> list[Faces]:
+    def _search_turned(self, results: list[Faces], images: Sequence[np.ndarray], quarters: dict[int, int]) -> None:
+        """Search the images of these indices again, turned; keep the results with more faces that can be trusted."""
+        again = [(index, turns) for index, turns in quarters.items() if turns]
+        for (index, turns), faces in zip(again, self._find([turn_image(images[i], q) for i, q in again]), strict=True):
+            if _trusted(faces) > _trusted(results[index]):
+                results[index] = turn_back(faces, turns, image=images[index])
+
+    def _quarters(self, faces: Faces) -> int:
+        """Return the quarter turns that make the valid faces upright: there, the detector finds more."""
+        points = faces.points if faces.valid is None else faces.points[faces.valid]
+        return quarters_upright(points, self.localizer.template) if len(points) else 0
+
+    def _find(self, images: Sequence[np.ndarray]) -> list[Faces]:
         """Find the faces of images, without turning them."""
         detections = [self._detect(image) for image in images]
         predictions = self.localizer.predict_details(images, [boxes for boxes, _ in detections]) if images else []
-        return [
+        results = [
             Faces(
                 boxes=boxes,
                 scores=scores,
                 points=prediction.points,
                 scheme=self.localizer.scheme,
                 image=image,
-                source=source,
                 covariance=prediction.covariance,
                 spread=prediction.spread,
                 confidence=prediction.confidence,
                 valid=prediction.valid,
             )
-            for (boxes, scores), prediction, image, source in zip(detections, predictions, images, sources, strict=True)
+            for (boxes, scores), prediction, image in zip(detections, predictions, images, strict=True)
         ]
+        return [self._with_own_boxes(faces) for faces in results]
+
+    def _with_own_boxes(self, faces: Faces) -> Faces:
+        """Give valid faces that are not in their boxes (`wing_jax.inference.retry`) their own, and drop duplicates."""
+        if faces.valid is None or not faces.valid.any():
+            return faces
+        located = self.boxes_around(faces.points)
+        inside = [overlap(faces.boxes[i : i + 1], box)[0] >= SAME_FACE for i, box in enumerate(located)]
+        moved = faces.valid & ~np.array(inside)
+        boxes, kept = np.where(moved[:, None], located, faces.boxes), np.flatnonzero(~moved).tolist()
+        for face in np.flatnonzero(moved).tolist():
+            others = [other for other in kept if faces.valid[other]]
+            if not (overlap(located[others], located[face]) >= SAME_FACE).any():
+                kept.append(face)
+        return dataclasses.replace(faces, boxes=boxes).take(sorted(kept))
 
     def boxes(
         self, image: ImageLike, *, quarters: int = 0
@@ -205,6 +233,6 @@ class FaceLandmarker(Value):
         return shape
 
 
-def _trusted(faces: Faces) -> bool:
-    """Return whether there is a face, and a valid one if the model can tell."""
-    return len(faces) > 0 and (faces.valid is None or bool(faces.valid.any()))
+def _trusted(faces: Faces) -> int:
+    """Return the number of faces, of the valid ones if the model can tell."""
+    return len(faces) if faces.valid is None else int(faces.valid.sum())

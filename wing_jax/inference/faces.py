@@ -63,6 +63,13 @@ class Faces(Value):
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def take(self, faces: Any) -> "Faces":
+        """Return the faces at these indices, or where a mask is true, in this order."""
+        arrays = ("boxes", "scores", "points", "covariance", "spread", "confidence", "valid")
+        values = {name: getattr(self, name) for name in arrays}
+        taken = {name: None if array is None else array[np.asarray(faces)] for name, array in values.items()}
+        return dataclasses.replace(self, **taken)
+
     @property
     def tiny(self) -> np.ndarray:
         """Which faces are too small for reliable landmarks, bool `[faces]`."""

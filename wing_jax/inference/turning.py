@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from wing_jax.geometry import tight_box, transform
+from wing_jax.geometry import fit_similarity, tight_box, transform
 from wing_jax.inference.faces import Faces
 from wing_jax.types import Image
 
@@ -36,14 +36,28 @@ def back_transform(image: Image, quarters: int) -> Float[np.ndarray, "2 3"]:
     }[quarters % 4].astype(np.float32)
 
 
+def quarters_upright(points: Float[np.ndarray, "faces points 2"], template: Float[np.ndarray, "points 2"]) -> int:
+    """Return the counterclockwise quarter turns of an image that make most of its faces upright, 0 to 3.
+
+    `points` are those of its faces, `template` is the mean shape of an upright face in any unit.
+
+    >>> template = np.float32([[0, 0], [2, 0], [1, 2]])
+    >>> quarters_upright(template[None, :, ::-1] * np.float32([-1, 1]), template)  # turned clockwise by 90 degrees
+    1
+    """
+    turns = np.asarray(fit_similarity(np.broadcast_to(template, points.shape).astype(points.dtype), points))
+    quarters = np.rint(np.rad2deg(np.arctan2(turns[:, 1, 0], turns[:, 0, 0])) / 90).astype(int) % 4
+    return int(np.bincount(quarters).argmax())
+
+
 def turn_boxes(boxes: Float[np.ndarray, "faces 4"], affine: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "faces 4"]:
     """Map boxes by the quarter turn `affine`."""
     corners = transform(np.broadcast_to(affine, (len(boxes), 2, 3)), boxes.reshape(-1, 2, 2))
     return np.asarray(tight_box(corners), np.float32)
 
 
-def turn_back(faces: Faces, quarters: int, *, image: Image, source: str) -> Faces:
-    """Return the `faces` of `turn_image(image, quarters)` as faces of `image`, which was read from `source`."""
+def turn_back(faces: Faces, quarters: int, *, image: Image) -> Faces:
+    """Return the `faces` of `turn_image(image, quarters)` as faces of `image`."""
     affine = back_transform(image, quarters)
     linear, count = affine[:, :2], len(faces)
     return dataclasses.replace(
@@ -51,6 +65,5 @@ def turn_back(faces: Faces, quarters: int, *, image: Image, source: str) -> Face
         boxes=turn_boxes(faces.boxes, affine),
         points=np.asarray(transform(np.broadcast_to(affine, (count, 2, 3)), faces.points), np.float32),
         image=image,
-        source=source,
         covariance=None if faces.covariance is None else linear @ faces.covariance @ linear.T,
     )
