@@ -188,4 +188,4 @@ def test_encoded_face_crops_are_refused_in_one_line(face_crops):
 def test_only_the_chips_of_a_tpu_store_all_images_of_a_small_data_set():
     assert splits_images(1)
     with devices.compiling_for("tpu"):
-        assert (splits_images(2**30), splits_images(2**30 + 1)) == (False, True)
+        assert (splits_images(5 * 2**30), splits_images(5 * 2**30 + 1)) == (False, True)
