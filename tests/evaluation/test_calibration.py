@@ -137,6 +137,20 @@ def calibrated(faces):
 
 
 @pytest.mark.slow
+def test_a_calibrated_model_is_calibrated_again_on_single_attempts(faces, calibrated):
+    faces, size = faces.take(np.arange(4)), 32
+    once = collect(small_localizer(), faces, seed=0)
+    expected = spread(calibrated_covariance(once.features, calibrated.calibration.weights, size=size)).mean(1) / size
+    half = dataclasses.replace(
+        calibrated.calibration, limit=float(np.median(expected))
+    )  # half of the faces are invalid
+    strict = dataclasses.replace(calibrated, calibration=half)
+    np.testing.assert_allclose(collect(strict, faces, seed=0).errors, once.errors, atol=0.02)
+    again = collect(strict, faces, seed=0, retry_invalid=True)
+    assert (np.abs(again.errors - once.errors).max((1, 2)) > 0.1).any()
+
+
+@pytest.mark.slow
 def test_every_face_is_predicted_with_each_change(faces):
     sample = collect(small_localizer(), faces, seed=0)
     levels = 1 + sum(len(change.levels) for change in STRESSES)

@@ -16,12 +16,13 @@ from wing_jax.inference import forward
 from wing_jax.inference.batching import clip_squares, pad_rows, round_up, run_parallel
 from wing_jax.inference.forward import ForwardSpec, Located
 from wing_jax.types import Image
+from wing_jax.values import Value
 
 LARGEST_PIXELS = 1 << 26  # per batch of photo parts: 200 MB to transfer, 800 MB while the device cuts them
 
 
-@dataclasses.dataclass(frozen=True)
-class Requests:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Requests(Value):
     """Landmarks to locate.
 
     Args:
@@ -73,8 +74,8 @@ class HostCrops:
         return forward.locate(*model, levels, boxes, degrees)
 
 
-@dataclasses.dataclass(frozen=True)
-class PhotoParts:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class PhotoParts(Value):
     """Squares of photos of `sizes` (width, height); only their parts inside the photos are transferred to the device.
 
     `squares` are left, top and side (`wing_jax.data.face_crops.crop_squares`). `size` is that of the last stage's face

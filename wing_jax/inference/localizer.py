@@ -216,7 +216,7 @@ class Localizer(Value):
         in_face_crop = to_face_crop(transforms, face_boxes.reshape(-1, 2, 2)).reshape(-1, 4)
         sizes = np.array([photo.shape[1::-1] for photo in photos], np.int64).reshape(-1, 2)
         size, limit = self.stages[-1].face_crop_size, self._batch_limit
-        parts = PhotoParts(photos.__getitem__, sizes, squares, size, limit)
+        parts = PhotoParts(get_photo=photos.__getitem__, sizes=sizes, squares=squares, size=size, limit=limit)
         crops = HostCrops(lambda face: cut_square(photos[face], squares[face], size=size), limit)
         source = parts if self._cuts_on_device and parts.affordable else crops
         located = self._locate(source, in_face_crop, covariance=covariance)
@@ -240,7 +240,13 @@ class Localizer(Value):
         source: CropSource = HostCrops(face_crops.__getitem__, limit)
         if self._cuts_on_device:
             squares = np.full((count, 3), (0, 0, size))
-            source = PhotoParts(face_crops.__getitem__, np.full((count, 2), size), squares, size, limit)
+            source = PhotoParts(
+                get_photo=face_crops.__getitem__,
+                sizes=np.full((count, 2), size),
+                squares=squares,
+                size=size,
+                limit=limit,
+            )
         return self._locate(source, boxes, covariance=covariance)
 
     def warm_up(self, *, sizes: Sequence[int] = (1, 32), face_side: int = 200) -> dict[int, float]:
@@ -282,7 +288,8 @@ class Localizer(Value):
         """Locate the faces of `source`, and those that are not valid again."""
         calibration = self.calibration if self.retry_invalid else None
         model = Model(self._spec(covariance or calibration is not None), self._weights, self._shape)
-        requests = Requests(np.arange(len(boxes)), boxes, np.zeros(len(boxes), np.float32))
+        count = len(boxes)
+        requests = Requests(faces=np.arange(count), boxes=boxes, degrees=np.zeros(count, np.float32))
         located = self._in_batches(source, model, requests)
         if calibration is None:
             return located
