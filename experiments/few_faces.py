@@ -150,6 +150,11 @@ def draw(nmes: dict[str, dict[int, list[float]]], path: Path, *, title: str) -> 
             axes.plot([size] * len(by_size[size]), by_size[size], ".", color=f"C{number}")
     axes.set(xscale="log", yscale="log", xlabel="training faces", ylabel="inter-ocular NME (%)", title=title)
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    low, high = axes.get_ylim()
+    ticks = [
+        tick for tick in (1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 100) if low <= tick <= high
+    ]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.legend()
     figure.savefig(path, dpi=120)
