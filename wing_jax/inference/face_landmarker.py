@@ -38,7 +38,7 @@ class FaceLandmarker(Value):
       localizer: a trained localizer.
       detector: finds the faces.
       any_angle: search an image again, turned by 90, 270 and 180 degrees, if no face is found, or no valid one
-        (`Faces.valid`). For such images, the detector runs four times.
+        (`Faces.valid`), and turned upright if its valid faces are turned. The detector then runs two to five times.
 
     Raises:
       InputError: the detector's boxes cannot be converted to the model's convention: the model does not record the
