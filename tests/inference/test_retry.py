@@ -102,7 +102,7 @@ def test_the_attempts_are_all_eighths_of_a_turn_and_moved_boxes():
     turned = change_requests(requests_of(3), np.array([2]), TURNED)
     assert turned.degrees.tolist() == [45, 90, 135, 180, 225, 270, 315]
     assert turned.faces.tolist() == [2] * 7
-    np.testing.assert_array_equal(turned.boxes, np.tile(requests_of(3).boxes[2:], (7, 1)))
+    np.testing.assert_allclose(turned.boxes, [[2, 22, 42, 62]] * 7)  # a square around the box 12 22 32 62
     moved = change_requests(requests_of(3), np.array([0]), MOVED)
     centers, sides = (moved.boxes[:, :2] + moved.boxes[:, 2:]) / 2, moved.boxes[:, 2:] - moved.boxes[:, :2]
     np.testing.assert_allclose(sides[:, 0], sides[:, 1])  # of the box of 20 x 40 pixels

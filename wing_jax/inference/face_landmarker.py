@@ -27,7 +27,7 @@ from wing_jax.text import quoted
 from wing_jax.types import Image
 from wing_jax.values import Value
 
-SAME_FACE = 0.5  # smallest overlap of a box with that of the landmarks in it, and of two boxes of one face
+SAME_PLACE = 0.5  # smallest overlap of a box with that of the landmarks in it, and of two boxes of one face
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -115,7 +115,7 @@ class FaceLandmarker(Value):
             self._search_turned(
                 results, images, {i: quarters for i, faces in enumerate(results) if not _trusted(faces)}
             )
-        if self.any_angle and self.localizer.calibration is not None:
+        if self.any_angle:
             self._search_turned(results, images, {i: self._quarters(faces) for i, faces in enumerate(results)})
         return [dataclasses.replace(faces, source=source) for faces, source in zip(results, sources, strict=True)]
 
@@ -128,8 +128,9 @@ class FaceLandmarker(Value):
 
     def _quarters(self, faces: Faces) -> int:
         """Return the quarter turns that make the valid faces upright: there, the detector finds more."""
-        points = faces.points if faces.valid is None else faces.points[faces.valid]
-        return quarters_upright(points, self.localizer.template) if len(points) else 0
+        if faces.valid is None or not faces.valid.any():
+            return 0
+        return quarters_upright(faces.points[faces.valid], self.localizer.template)
 
     def _find(self, images: Sequence[np.ndarray]) -> list[Faces]:
         """Find the faces of images, without turning them."""
@@ -156,12 +157,12 @@ class FaceLandmarker(Value):
         if faces.valid is None or not faces.valid.any():
             return faces
         located = self.boxes_around(faces.points)
-        inside = [overlap(faces.boxes[i : i + 1], box)[0] >= SAME_FACE for i, box in enumerate(located)]
+        inside = [overlap(faces.boxes[i : i + 1], box)[0] >= SAME_PLACE for i, box in enumerate(located)]
         moved = faces.valid & ~np.array(inside)
         boxes, kept = np.where(moved[:, None], located, faces.boxes), np.flatnonzero(~moved).tolist()
         for face in np.flatnonzero(moved).tolist():
             others = [other for other in kept if faces.valid[other]]
-            if not (overlap(located[others], located[face]) >= SAME_FACE).any():
+            if not (overlap(located[others], located[face]) >= SAME_PLACE).any():
                 kept.append(face)
         return dataclasses.replace(faces, boxes=boxes).take(sorted(kept))
 

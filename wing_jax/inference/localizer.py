@@ -294,9 +294,7 @@ class Localizer(Value):
         if calibration is None:
             return located
         return retry(
-            lambda more: self._in_batches(
-                source, model, more, bucket=min(self._batch_limit, _for_backend(RETRY_BATCH))
-            ),
+            lambda more: self._in_batches(source, model, more, bucket=_for_backend(RETRY_BATCH)),
             lambda evidence: calibration.expected_error(evidence, size=self.stages[-1].input_size),
             requests,
             located,

@@ -65,11 +65,11 @@ def retry(
             faces = unsure[start : start + FACES]
             tried = locate(change_requests(requests, faces, attempts))
             assert tried.evidence is not None
-            tried_errors = expected_error(tried.evidence).reshape(len(faces), len(attempts))
-            best = tried_errors.argmin(1)
-            found = tried_errors.min(1) <= limit
-            located = replace_faces(located, faces[found], tried, (np.arange(len(faces)) * len(attempts) + best)[found])
-            errors[faces[found]] = tried_errors.min(1)[found]
+            tried_errors = expected_error(tried.evidence)
+            best = tried_errors.reshape(len(faces), len(attempts)).argmin(1) + len(attempts) * np.arange(len(faces))
+            found = tried_errors[best] <= limit
+            located = replace_faces(located, faces[found], tried, best[found])
+            errors[faces[found]] = tried_errors[best[found]]
     return located
 
 
@@ -78,12 +78,11 @@ def change_requests(requests: Requests, faces: np.ndarray, attempts: tuple[Attem
     changes = np.tile(np.array(attempts, np.float32), (len(faces), 1))
     rows = np.repeat(faces, len(attempts))
     boxes = requests.boxes[rows]
-    side = larger_side(boxes)
+    side = larger_side(boxes)  # a crop is a square around a box's center, so the box may become one
     moved = box_around(box_center(boxes) + side * changes[:, 2:], side * changes[:, 1:2])
-    changed = (changes[:, 1:] != (1, 0, 0)).any(1, keepdims=True)
     return Requests(
         faces=requests.faces[rows],
-        boxes=np.where(changed, moved, boxes).astype(np.float32),
+        boxes=np.asarray(moved, np.float32),
         degrees=requests.degrees[rows] + changes[:, 0],
     )
 
