@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import time
 
 import pytest
 import tensorflow as tf
@@ -53,6 +54,19 @@ def test_tensorboard_gets_the_values_of_the_lines(tmp_path):
     for line in read_log(tmp_path):
         for name in line.keys() - {"step"}:
             assert values[line["step"], name] == pytest.approx(line[name], rel=1e-5, abs=1e-6)
+
+
+def test_faces_per_second_leave_out_validations(tmp_path, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    with make_log(tmp_path) as log:
+        now += 2
+        with log.paused():
+            now += 30
+        log.write(20, loss=1.0, validation_nme=0.5)
+        now += 4
+        log.write(40, loss=1.0)
+    assert [line["faces_per_second"] for line in read_log(tmp_path)] == [40, 20]  # 20 steps of 4 faces in 2 and 4 s
 
 
 class FullDisk:

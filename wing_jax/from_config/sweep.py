@@ -148,7 +148,8 @@ def train_trials(
                     is_validation = last % spec.validation_steps == 0 or last == spec.steps
                     state = runner.whole(placed) if is_validation or stopping else state
                     if is_validation:
-                        nmes = _measure(state, len(trials), validate)
+                        with log.paused():
+                            nmes = _measure(state, len(trials), validate)
                         values["validation_nme"] = float(np.mean(nmes))
                         if on_validation is not None:
                             on_validation(last, list(_split_runs(state.best_variables, len(trials))), nmes)

@@ -85,8 +85,16 @@ class TrainingLog:
             say(self.console, f"{self._title}: step compiled in {seconds:.1f} s")
         self._last = (time.perf_counter(), self._last[1])
 
+    @contextlib.contextmanager
+    def paused(self) -> Generator[None]:
+        """Leave out the time of a validation when the faces per second are computed."""
+        started = time.perf_counter()
+        yield
+        last_time, last_step = self._last
+        self._last = (last_time + time.perf_counter() - started, last_step)
+
     def write(self, step: int, **values: float) -> None:
-        """Log `values` at `step`, and the faces per second since the last call."""
+        """Log `values` at `step`, and the faces trained on per second since the last call."""
         now, (last_time, last_step) = time.perf_counter(), self._last
         if step > last_step:
             values["faces_per_second"] = (step - last_step) * self._batch_size / (now - last_time)
@@ -167,6 +175,10 @@ class SilentLog:
 
     def report_compile_time(self, seconds: float) -> None:
         """Do nothing."""
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """Do nothing."""
+        return contextlib.nullcontext()
 
     def write(self, step: int, **values: float) -> None:
         """Do nothing."""

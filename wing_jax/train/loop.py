@@ -98,7 +98,8 @@ def train_network(
                     stopping, ended = termination.stop_requested(), recorder.stop or termination.interrupted()
                     if is_validation or stopping or ended:
                         state, row = runner.whole(placed), means(first, last, metrics)
-                        values = _measure(last, validate, state) if is_validation or ended else {}
+                        with log.paused():
+                            values = _measure(last, validate, state) if is_validation or ended else {}
                         recorder.pending = None
                         # Log before saving: if the process is killed in between, the line is not lost.
                         recorder.write(last, **row, **values)
