@@ -1,28 +1,32 @@
 """Measure the effect of each ingredient of a recipe: train its second stage unchanged, without each, and with others.
 
     python experiments/ablation.py configs/w300.py [--steps 3000] [--seeds 2] [--changes NAME ...]
+    python experiments/ablation.py configs/w300.py --start runs/pretrain/model --held_out 0.2 ...
 
 All runs share one first stage. Each second stage trains for `--steps` steps instead of the config's, with the schedule
 shortened accordingly, so that the table takes only hours. The results are NMEs by inter-ocular distance on the held-out
-training photos, at the checkpoint that a training would select. The test faces are not used. Results are saved in
-docs/reproduce/ingredients-NAME-STEPS.json and not computed again.
+training photos, at the checkpoint that a training would select, and the difference to the unchanged recipe face by face
+with its 95 % interval (bootstrap over photos). The test faces are not used. With `--start`, both stages start from this
+model; with `--held_out`, another share of the photos is held out. Results are saved in
+docs/reproduce/ingredients-NAME-STEPS.json, with the NME of each face in a .npy file beside it, and not computed again.
 """
 
 import argparse
 import dataclasses
-import json
 import shlex
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from shared import Results, table
+import numpy as np
+from shared import Results, paired_difference, table
 
+import wing_jax as wj
 from wing_jax.config import BalanceConfig, Config, LossConfig
 from wing_jax.config_files import load_config
 from wing_jax.from_config.recipe import mesh_of, settings_of
-from wing_jax.from_config.train import first_setup, second_setup, training_data
+from wing_jax.from_config.train import first_setup, second_setup, sources_of, training_data
 from wing_jax.runtime import allocator, devices
 from wing_jax.train.data import TrainingData
 from wing_jax.train.setup import train_stage
@@ -65,6 +69,10 @@ def _constant(config: Config) -> Config:
     return second(optimizer={"final_learning_rate": config.stage2.optimizer.learning_rate})(config)
 
 
+def _larger(config: Config) -> Config:
+    return second(input_size=192)(_with("model", grid=24)(config))
+
+
 def _reshaped(config: Config) -> Config:
     count = max(1, config.stage2.crops_per_face // 4)  # about as many crops in all
     return dataclasses.replace(second(crops_per_face=count)(config), data=dataclasses.replace(config.data, reshaped=5))
@@ -90,6 +98,8 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "reshaped": ("faces reshaped towards others", _reshaped),
     "balance": ("HSM", lambda config: dataclasses.replace(config, balance=BalanceConfig(method="hsm"))),
     "deeper": ("two residual blocks more", _with("model", residual=2)),
+    "grid": ("votes of 32 x 32 cells", _with("model", grid=32)),
+    "larger": ("crops of 192 pixels, votes of 24 x 24 cells", _larger),
     "wider": (
         "twice the channels",
         lambda config: _with("model", channels=tuple(2 * width for width in config.stage2.model.params["channels"]))(
@@ -106,6 +116,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--changes", nargs="*", choices=CHANGES, default=list(CHANGES))
+    parser.add_argument("--start", default="", help="a model from which both stages start")
+    parser.add_argument("--held_out", type=float, default=0.0, help="share of the photos; 0: the config's")
     parser.add_argument("--output", default="runs/ingredients")
     options = parser.parse_args()
     devices.prepare_xla()
@@ -113,57 +125,71 @@ def main() -> None:
     if loaded.stage2 is None:
         parser.error(f"{options.config} has no second stage")
     short = second(steps=options.steps, evaluate_every=max(1, options.steps // 6))(loaded)
-    results = Results(REPRODUCED / f"ingredients-{loaded.name}-{options.steps}.json", f"python {shlex.join(sys.argv)}")
-    folder = Path(options.output) / f"{loaded.name}-{options.steps}"
+    data = dataclasses.replace(loaded.data, validation=options.held_out or loaded.data.validation)
+    short = dataclasses.replace(short, start=options.start, data=data)
+    name_of_start = ["from", Path(options.start).parent.name] if options.start else []
+    share = [f"held-out-{options.held_out:g}"] if options.held_out else []
+    title = "-".join([loaded.name, *name_of_start, *share, str(options.steps)])
+    results = Results(REPRODUCED / f"ingredients-{title}.json", f"python {shlex.join(sys.argv)}")
+    folder = Path(options.output) / title
     changes = {"as-it-stands": (UNCHANGED, lambda config: config)} | {name: CHANGES[name] for name in options.changes}
-    nmes: dict[str, list[float]] = {title: [] for title, _ in changes.values()}
+    held_out = sources_of(dataclasses.replace(short, extra_data=()))[0].faces.split(data.validation)[1]
+    nmes: dict[str, list[np.ndarray]] = {title: [] for title, _ in changes.values()}
     for seed in range(options.seeds):
         for name, (title, change) in changes.items():
-            config = change(dataclasses.replace(short, seed=seed))
+            config, path = change(dataclasses.replace(short, seed=seed)), results.of_faces((name, seed))
             if (name, seed) not in results:
-                results[name, seed] = held_out_nme(config, short, folder, f"seed{seed}-{name}")
-            nmes[title].append(results[name, seed])
-            print("\n".join(table(("change", "NME of each seed, %", "mean", "worse by"), rows(nmes))), flush=True)
+                localizer = train_second(config, short, folder, f"seed{seed}-{name}")
+                evaluation = wj.evaluate(localizer, held_out)
+                np.save(path, evaluation.errors["inter-ocular"].astype(np.float32))
+                results[name, seed] = evaluation.nme["inter-ocular"]
+            # Results of earlier versions have no errors of faces.
+            nmes[title].append(np.load(path) if path.exists() else np.array([results[name, seed]], np.float32))
+            header = ("change", "NME of each seed, %", "mean", "minus the unchanged recipe, %")
+            print("\n".join(table(header, rows(nmes, held_out.photos))), flush=True)
 
 
-def held_out_nme(config: Config, recipe: Config, shared: Path, name: str) -> float:
-    """Train the config's second stage after the first stage in `shared`; return its best validation NME in per cent."""
+def train_second(config: Config, recipe: Config, shared: Path, name: str) -> wj.Localizer:
+    """Train the config's second stage after the first stage in `shared`."""
     mesh = mesh_of(config)
     base = dataclasses.replace(recipe, seed=0)
     first = first_setup(base, data_of(base))
-    trained = train_stage(first, settings_of(base, mesh), folder=shared / "first")
-    setup = second_setup(config, data_of(config), first.trained(trained.variables), first.mean)
-    train_stage(setup, settings_of(config, mesh), folder=shared / name)
-    lines = (shared / name / "stage2" / "metrics.jsonl").read_text().splitlines()
-    return 100 * min(line.get("validation_nme", 1.0) for line in map(json.loads, lines))
+    trained = first.trained(train_stage(first, settings_of(base, mesh), folder=shared / "first").variables)
+    data = data_of(config)
+    setup = second_setup(config, data, trained, first.mean)
+    second = setup.trained(train_stage(setup, settings_of(config, mesh), folder=shared / name).variables)
+    return data.localizer((trained, second), data.template(first.mean), name=name)
 
 
 def data_of(config: Config) -> TrainingData:
-    """Return the faces; they are read again only if the data or their balance change."""
-    key = (config.data, config.extra_data, config.balance, config.seed if config.data.reshaped else 0)
+    """Return the faces; they are read again only if the data, their balance or the crops change."""
+    sizes = config.stage1.input_size, config.stage2.input_size if config.stage2 else 0
+    key = (config.data, config.extra_data, config.balance, sizes, config.seed if config.data.reshaped else 0)
     if key not in DATA:
         DATA.clear()
         DATA[key] = training_data(config)
     return DATA[key]
 
 
-def rows(nmes: dict[str, list[float]]) -> list[tuple[str, ...]]:
+def rows(nmes: dict[str, list[np.ndarray]], photos: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the rows of the table: the recipe first, then the changes by decreasing NME."""
     measured = {title: values for title, values in nmes.items() if values}
     unchanged = measured.pop(UNCHANGED)
-    ordered = sorted(measured, key=lambda title: -statistics.mean(measured[title]))
+    ordered = sorted(measured, key=lambda title: -np.mean(measured[title]))
     return [(UNCHANGED, *_format(unchanged), "")] + [
-        (
-            title,
-            *_format(measured[title]),
-            f"{statistics.mean(measured[title]) - statistics.mean(unchanged[: len(measured[title])]):+.2f}",
-        )
-        for title in ordered
+        (title, *_format(measured[title]), _difference(measured[title], unchanged, photos)) for title in ordered
     ]
 
 
-def _format(values: list[float]) -> tuple[str, str]:
-    return ", ".join(f"{value:.2f}" for value in values), f"{statistics.mean(values):.2f}"
+def _difference(values: list[np.ndarray], unchanged: list[np.ndarray], photos: Sequence[str]) -> str:
+    if all(each.shape == (len(photos),) for each in (*values, *unchanged)):
+        return paired_difference(values, unchanged, photos)
+    return f"{np.mean(values) - np.mean(unchanged[: len(values)]):+.2f}"
+
+
+def _format(values: list[np.ndarray]) -> tuple[str, str]:
+    means = [float(each.mean()) for each in values]
+    return ", ".join(f"{mean:.2f}" for mean in means), f"{statistics.mean(means):.2f}"
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
+import numpy as np
 from comparison import RIVALS as RIVALS
 from comparison import absence as absence
 from comparison import command as command
@@ -15,6 +17,7 @@ from report import arguments as arguments
 from report import publish as publish
 from report import table as table
 
+from wing_jax.evaluation.comparison import bootstrap_interval
 from wing_jax.report.origin import commit, machine
 
 
@@ -39,3 +42,15 @@ class Results:
         self._results = self._read()  # another process may have added results
         self._results.setdefault(key[0], {})[str(key[1])] = {"nme": round(nme, 4), **origin}
         self._path.write_text(json.dumps(self._results, indent=1) + "\n")
+
+    def of_faces(self, key: tuple[str, int]) -> Path:
+        """Return the path of the results of each face, for paired comparisons."""
+        return self._path.with_name(f"{self._path.stem}-{key[0]}-{key[1]}.npy")
+
+
+def paired_difference(nmes: Sequence[np.ndarray], others: Sequence[np.ndarray], photos: Sequence[str]) -> str:
+    """Return the mean difference face by face, as far as both have seeds, and its 95 % interval."""
+    pairs = zip(nmes, others, strict=False)
+    each = np.mean([values - compared for values, compared in pairs], axis=0)
+    low, high = bootstrap_interval(each, np.asarray(photos), seed=0)
+    return f"{each.mean():+.3f} ({low:+.3f} to {high:+.3f})"

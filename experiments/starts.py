@@ -21,12 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from shared import Results, table
+from shared import Results, paired_difference, table
 
 import wing_jax as wj
 from wing_jax.config import Config, DataConfig, StartConfig
 from wing_jax.config_files import load_config
-from wing_jax.evaluation.comparison import bootstrap_interval
 from wing_jax.from_config.train import train
 from wing_jax.runtime import allocator, devices
 
@@ -89,7 +88,7 @@ def main() -> None:
     nmes: dict[str, list[np.ndarray]] = {name: [] for name in options.variants}
     for seed in range(options.seeds):
         for name in options.variants:
-            path = REPRODUCED / f"starts-{options.steps}-{name}-{seed}.npy"
+            path = results.of_faces((name, seed))
             if (name, seed) not in results:
                 change = VARIANTS[name][1]
                 config = dataclasses.replace(
@@ -123,12 +122,8 @@ def rows(nmes: dict[str, list[np.ndarray]], faces: wj.FaceSet) -> list[tuple[str
         if not measured:
             continue
         means = [float(values.mean()) for values in measured]
-        pairs = list(zip(measured, nmes.get(NOTHING, []), strict=False))
-        difference = ""
-        if pairs and name != NOTHING:
-            each = np.mean([values - others for values, others in pairs], axis=0)
-            low, high = bootstrap_interval(each, np.asarray(faces.photos), seed=0)
-            difference = f"{each.mean():+.3f} ({low:+.3f} to {high:+.3f})"
+        others = nmes.get(NOTHING)
+        difference = paired_difference(measured, others, faces.photos) if others and name != NOTHING else ""
         result.append((VARIANTS[name][0], f"{statistics.mean(means):.3f}", difference))
     return result
 

@@ -309,7 +309,8 @@ def test_make_model_by_name():
         ({"dropout": 1.0}, "dropout=1.0 must be at least 0 and below 1"),
         ({"norm": "layer"}, "norm='layer' must be one of none, batch"),
         ({"residual": -1}, "residual=-1 must not be below 0"),
-        ({"width": 3}, "the network 'voting' has no parameter width: use channels, hidden, norm, dropout, residual"),
+        ({"width": 3}, "the network 'voting' has no parameter width: use channels, hidden, norm, dropout, residual, grid"),
+        ({"grid": 0}, "grid=0 must be a whole number above 0"),
     ],
 )
 @pytest.mark.usefixtures("unchecked")
@@ -323,11 +324,16 @@ def test_crops_that_cannot_be_halved_often_enough_raise():
         shapes_of(make_model("plain", points=5, channels=(4, 4, 4)), 60)
 
 
+def test_a_grid_that_no_level_fits_raises():
+    with pytest.raises(InputError, match="grid=16 is less than the 32 cells of the coarsest level in a crop of 128"):
+        shapes_of(make_model("voting", points=5, channels=(4, 4)), 128)
+
+
 @pytest.mark.parametrize(
     "model",
     [
         PlainRegressor(points=5, channels=(8, 16), hidden=3, norm="batch", dropout=0.2, dtype=jnp.bfloat16),
-        VotingRegressor(points=68, residual=2),
+        VotingRegressor(points=68, residual=2, grid=32),
         ResNetTiny(points=5),
         CNN7(points=19),
     ],

@@ -118,10 +118,14 @@ def test_shapes_and_names(size, channels):
     assert answer.shape == (3, 5, 2)
     assert answer.dtype == jnp.float32
     assert variables["params"]["votes"]["kernel"].shape == (8, 15)
-    deeper = make_model("voting", points=5, channels=channels, hidden=8, norm="batch", residual=2)
-    more = jax.eval_shape(deeper.init, jax.random.key(0), np.zeros((1, size, size, 3), np.uint8))
-    convolutions = [sum(name.startswith("Conv_") for name in tree["params"]) for tree in (variables, more)]
-    assert convolutions[1] == convolutions[0] + 4
+    larger = [
+        make_model("voting", points=5, channels=channels, hidden=8, norm="batch", **more)
+        for more in ({"residual": 2}, {"grid": 32})
+    ]
+    trees = [jax.eval_shape(m.init, jax.random.key(0), np.zeros((1, size, size, 3), np.uint8)) for m in larger]
+    convolutions = [sum(name.startswith("Conv_") for name in tree["params"]) for tree in (variables, *trees)]
+    assert convolutions[1:] == [convolutions[0] + 4, convolutions[0] + 1]  # two blocks; one level of the pyramid
+    assert [m.cells(size) for m in (model, larger[1])] == [16, 32]
 
 
 @pytest.mark.slow

@@ -71,6 +71,20 @@ def test_the_differences_of_the_starts_are_paired_by_face(monkeypatch):
     assert table[1][1:] == ("4.500", "+0.500 (+0.500 to +0.500)")
 
 
+def test_the_differences_of_the_ablation_are_paired_by_face_where_faces_were_saved(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "experiments")
+    ablation, photos = importlib.import_module("ablation"), ["a", "b", "b"]
+    unchanged, worse, better = np.float32([[2, 3, 7], [2.5, 3.5, 7.5], [1, 2, 6]])
+    nmes = {ablation.UNCHANGED: [unchanged, unchanged], "better": [better], "worse": [worse, worse], "not yet": []}
+    assert ablation.rows(nmes, photos) == [
+        (ablation.UNCHANGED, "4.00, 4.00", "4.00", ""),
+        ("worse", "4.50, 4.50", "4.50", "+0.500 (+0.500 to +0.500)"),
+        ("better", "3.00", "3.00", "-1.000 (-1.000 to -1.000)"),
+    ]
+    only_means = {ablation.UNCHANGED: [np.float32([4.0])], "worse": [worse]}
+    assert ablation.rows(only_means, photos)[1][-1] == "+0.50"
+
+
 def test_every_script_named_on_a_page_or_in_the_code_exists():
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *(ROOT / "wing_jax").rglob("*.py")]
     pages += [path for folder in FOLDERS for path in (ROOT / folder).iterdir() if path.suffix in (".md", ".py")]

@@ -106,9 +106,9 @@ class PlainRegressor(nn.Module):
 
     def __post_init__(self) -> None:
         channels = tuple(self.channels) if isinstance(self.channels, list | tuple) else ()
-        if not channels or not all(map(_is_count, channels)):
+        if not channels or not all(map(is_count, channels)):
             raise InputError(f"channels={quoted(self.channels)}: pass one number or more, each at least 1")
-        if not _is_count(self.hidden):
+        if not is_count(self.hidden):
             raise InputError(f"hidden={quoted(self.hidden)} must be greater than 0")
         if self.norm not in get_args(Norm):
             raise InputError(f"norm={quoted(self.norm)} must be one of {', '.join(get_args(Norm))}")
@@ -184,7 +184,8 @@ def select_outputs(
     return {**variables, "params": {**params, "output": output}}
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Return whether `value` is a whole number above 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 

@@ -1,8 +1,8 @@
 """CNN-6 and CNN-7 with a refinement: the cells of a feature map vote for every landmark near its regressed position.
 
 A fully connected regressor must learn each landmark at each position separately, from few faces. Here its result only
-says where to look. A feature pyramid (Lin et al., CVPR 2017, arXiv:1612.03144) computes features on a grid of 16 x 16
-cells, of 8 pixels in a crop of 128. Each cell votes for each landmark by a weight and an offset, as the anchors of A2J
+says where to look. A feature pyramid (Lin et al., CVPR 2017, arXiv:1612.03144) computes features on a grid, by default
+of 16 x 16 cells, of 8 pixels in a crop of 128. Each cell votes for each landmark by a weight and an offset, as the anchors of A2J
 do (Xiong et al., ICCV 2019, arXiv:1908.09999). The landmark is the weighted mean of cell position + offset, so all
 losses of the paper apply unchanged.
 """
@@ -19,11 +19,10 @@ from jaxtyping import Array, Float, Int, Shaped
 from wing_jax.errors import InputError
 from wing_jax.geometry import rescale_points
 from wing_jax.models.convolution import Conv
-from wing_jax.models.plain import PlainRegressor, Shift, he_normal
+from wing_jax.models.plain import PlainRegressor, Shift, he_normal, is_count
 from wing_jax.models.registry import register_model
 from wing_jax.text import quoted
 
-CELLS = 16  # cells per side of the crop, at most
 WINDOW = 0.12  # standard deviation of the Gaussian window of weights about the regressed landmark, in crop sides
 
 
@@ -40,9 +39,10 @@ class VotingRegressor(PlainRegressor):
       dtype: dtype of the activations; parameters and results are float32.
       axis: name of a mapped axis of replicas, over which batch statistics are computed.
       residual: number of residual blocks (He et al., CVPR 2016, arXiv:1512.03385) on the pyramid's finest level.
+      grid: number of cells per side of the crop, at most: those of the finest level that has no more.
 
     Raises:
-      InputError: as for `PlainRegressor`.
+      InputError: as for `PlainRegressor`, or no level is so coarse.
 
     >>> model = VotingRegressor(points=5, channels=(4, 8), hidden=4)
     >>> crops = jnp.zeros((2, 32, 32, 3), jnp.uint8)
@@ -52,10 +52,13 @@ class VotingRegressor(PlainRegressor):
 
     hidden: int = 64
     residual: int = 0
+    grid: int = 16
 
     def __post_init__(self) -> None:
         if not isinstance(self.residual, int) or self.residual < 0:
             raise InputError(f"residual={quoted(self.residual)} must not be below 0")
+        if not is_count(self.grid):
+            raise InputError(f"grid={quoted(self.grid)} must be a whole number above 0")
         super().__post_init__()
 
     @nn.compact
@@ -63,7 +66,7 @@ class VotingRegressor(PlainRegressor):
         self, images: Shaped[Array, "batch size size 3"], *, train: bool = False, covariance: bool = False
     ) -> Float[Array, "batch points 2"] | tuple[Float[Array, "batch points 2"], Float[Array, "batch points 2 2"]]:
         size = images.shape[1]
-        levels = [level for level in self.levels(images, train=train) if level.shape[1] <= CELLS]
+        levels = [level for level in self.levels(images, train=train) if level.shape[1] <= self.cells(size)]
         coarsest = levels[-1].reshape(levels[-1].shape[0], -1)
 
         features = nn.Dropout(self.dropout, deterministic=not train)(coarsest)
@@ -110,8 +113,18 @@ class VotingRegressor(PlainRegressor):
 
     @nn.nowrap
     def cells(self, size: int) -> int:
-        """Return the number of cells per side of a crop of `size` pixels."""
-        return next(size >> level for level in range(1, 1 + len(self.channels)) if size >> level <= CELLS)
+        """Return the number of cells per side of a crop of `size` pixels.
+
+        Raises:
+          InputError: the coarsest level has more than `grid`.
+        """
+        sides = [size >> level for level in range(1, 1 + len(self.channels))]
+        if sides[-1] > self.grid:
+            raise InputError(
+                f"grid={self.grid} is less than the {sides[-1]} cells of the coarsest level in a crop of {size} pixels: "
+                f"use a larger grid, more channels or a smaller input_size"
+            )
+        return next(side for side in sides if side <= self.grid)
 
     def norm_relu(self, x: Array, train: bool) -> Array:
         return nn.relu(Shift(self.norm, self.dtype, self.axis)(x, train=train))
