@@ -15,10 +15,10 @@ from wing_jax.evaluation.stress import move_boxes, rotate
 from wing_jax.inference.crop_sources import Requests
 from wing_jax.inference.forward import Evidence, Located
 from wing_jax.inference.localizer import Localizer
-from wing_jax.inference.retry import FACES, MOVED, TURNED, change_requests, retry
+from wing_jax.inference.retry import FACES, ROUNDS, change_requests, retry
 
 LIMIT = 0.5
-ATTEMPTS = len(TURNED) + len(MOVED)
+TURNED, MOVED = map(len, ROUNDS)
 
 
 def located_of(errors, marks):
@@ -69,21 +69,21 @@ def test_valid_faces_are_not_tried_again():
 def test_the_valid_attempt_with_the_smallest_error_is_kept():
     errors = {90.0: 0.4, 135.0: 0.2, 180.0: 0.3}
     result, calls = run_retry([0.1, 0.9, 0.2], lambda face, degrees, box: errors.get(degrees, 0.8))
-    assert [len(call) for call in calls] == [len(TURNED)]  # none with another box
+    assert [len(call) for call in calls] == [TURNED]  # none with a moved box
     assert marks_of(result) == [0, 101, 2]
     assert expected_error(result.evidence).tolist() == pytest.approx([0.1, 0.2, 0.2])
 
 
 def test_a_face_that_stays_invalid_keeps_its_first_result():
     result, calls = run_retry([0.9, 0.8], lambda *_: 0.6)  # less than before, but not valid
-    assert [len(call) for call in calls] == [2 * len(TURNED), 2 * len(MOVED)]
+    assert [len(call) for call in calls] == [2 * TURNED, 2 * MOVED]
     assert marks_of(result) == [0, 1]
     assert expected_error(result.evidence).tolist() == pytest.approx([0.9, 0.8])
 
 
-def test_only_faces_that_no_turn_makes_valid_get_other_boxes():
+def test_only_faces_that_the_first_round_does_not_make_valid_get_moved_boxes():
     def error_of(face, degrees, box):
-        return 0.1 if (face == 0 and degrees == 45.0) or (face == 2 and not degrees) else 0.9
+        return 0.1 if (face == 0 and degrees == 45.0) or (face == 2 and box[2] > 50) else 0.9
 
     result, calls = run_retry([0.9] * 3, error_of)
     assert sorted(set(calls[1].faces.tolist())) == [1, 2]
@@ -94,22 +94,21 @@ def test_only_faces_that_no_turn_makes_valid_get_other_boxes():
 def test_many_faces_are_tried_in_parts():
     count = FACES + 3
     result, calls = run_retry([0.9] * count, lambda face, degrees, box: 0.1 if degrees == 315.0 else 0.9)
-    assert [len(call) for call in calls] == [FACES * len(TURNED), 3 * len(TURNED)]
+    assert [len(call) for call in calls] == [FACES * TURNED, 3 * TURNED]
     assert marks_of(result) == [100 + face for face in range(count)]
 
 
-def test_the_attempts_are_all_eighths_of_a_turn_and_moved_boxes():
-    turned = change_requests(requests_of(3), np.array([2]), TURNED)
-    assert turned.degrees.tolist() == [45, 90, 135, 180, 225, 270, 315]
-    assert turned.faces.tolist() == [2] * 7
-    np.testing.assert_allclose(turned.boxes, [[2, 22, 42, 62]] * 7)  # a square around the box 12 22 32 62
-    moved = change_requests(requests_of(3), np.array([0]), MOVED)
-    centers, sides = (moved.boxes[:, :2] + moved.boxes[:, 2:]) / 2, moved.boxes[:, 2:] - moved.boxes[:, :2]
-    np.testing.assert_allclose(sides[:, 0], sides[:, 1])  # of the box of 20 x 40 pixels
-    assert sorted(set(sides[:, 0].round(3).tolist())) == [32, 40, 50]
-    assert sorted(set((centers[:, 0] - 20).round(3).tolist())) == [-10, 0, 10]
-    assert sorted(set((centers[:, 1] - 40).round(3).tolist())) == [-10, 0, 10]
-    assert len({tuple(box) for box in moved.boxes.round(3).tolist()}) == len(MOVED) == 26
+def test_the_attempts_are_all_eighths_of_a_turn_and_other_boxes():
+    turned, moved = (change_requests(requests_of(3), np.array([2]), attempts) for attempts in ROUNDS)
+    assert turned.degrees.tolist() == [45, 90, 135, 180, 225, 270, 315, 0]
+    assert turned.faces.tolist() == [2] * 8
+    np.testing.assert_allclose(turned.boxes[:7], [[2, 22, 42, 62]] * 7)  # a square around the box 12 22 32 62
+    np.testing.assert_allclose(turned.boxes[7], [-3, 17, 47, 67])
+    assert moved.degrees.tolist() == [0] * 9
+    expected = [[6, 26, 38, 58], [-8, 22, 32, 62], [12, 22, 52, 62], [2, 12, 42, 52], [2, 32, 42, 72]]
+    np.testing.assert_allclose(moved.boxes[:5], expected)
+    larger = [[-13, 7, 37, 57], [-13, 27, 37, 77], [7, 7, 57, 57], [7, 27, 57, 77]]
+    np.testing.assert_allclose(moved.boxes[5:], larger)
 
 
 def test_turned_crops_show_a_turned_face_as_upright_ones_show_it_upright():

@@ -53,7 +53,7 @@ class Localizer(Value):
       metadata: details of the training data and the boxes.
       calibration: how sure the last network's landmarks are; None: unknown.
       retry_invalid: whether to try faces that are not valid again, with the first crop turned, moved and resized
-        (`wing_jax.inference.retry`): up to 33 further passes for such a face, none for a valid one. Needs a
+        (`wing_jax.inference.retry`): up to 17 further passes for such a face, none for a valid one. Needs a
         calibration.
 
     >>> Localizer.load("mtfl").predict(np.zeros((64, 80, 3), np.uint8), [[10, 10, 50, 50]]).shape
