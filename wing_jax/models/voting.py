@@ -190,11 +190,18 @@ def combine_votes(
     points = middle + window * part(means, width, width + 2) + step * offsets
     if not covariance:
         return points
-    cell_offsets = einsum("bpk,kan->bpna", features.astype(jnp.float32), jax.lax.slice_in_dim(kernel, 1, 3, axis=1))
-    cell_offsets += jax.lax.slice_in_dim(bias, 1, 3).T[None, None]
     centers = (middle + window * positions[:, :2]).astype(np.float32)
-    deviations = centers[None, :, None] + step * cell_offsets - points[:, None]
-    return points, einsum("bpn,bpna,bpnc->bnac", weights / weights.sum(1, keepdims=True), deviations, deviations)
+
+    def deviations(axis: int) -> Array:  # of the votes from their mean; one axis at a time, which is faster
+        take = partial(jax.lax.index_in_dim, keepdims=False)
+        votes = einsum("bpk,kn->bpn", features.astype(jnp.float32), step * take(kernel, 1 + axis, 1))
+        origin = step * take(bias, 1 + axis, 0)[None] - take(points, axis, 2)
+        return votes + centers[None, :, axis, None] + origin[:, None]
+
+    x, y = deviations(0), deviations(1)
+    shares = weights / weights.sum(1, keepdims=True)
+    xx, xy, yy = ((shares * a * b).sum(1)[..., None] for a, b in ((x, x), (x, y), (y, y)))
+    return points, jnp.concatenate([xx, xy, xy, yy], axis=-1).reshape(*points.shape, 2)
 
 
 def _pad_last(x: Array, before: int, after: int) -> Array:
