@@ -1,12 +1,15 @@
-"""Measure options at prediction: repeat the last stage, average with the mirror image, average several boxes.
+"""Measure options at prediction: repeat the last stage, average with the mirror image, several boxes, several models.
 
-    python experiments/repeats.py MODEL --data NAME [--boxes_of 8]
+    python experiments/repeats.py MODEL --data NAME [--boxes_of 8] [--others MODEL ...]
 
 The result is the NME by inter-ocular distance on the held-out training faces (those by which training selects its
 checkpoint), with the annotated box alone, and averaged over that box and others moved and resized by up to a tenth.
+`--others` are models that held out the same faces. Their points are averaged with those of MODEL, and the share of the
+squared error that two models have in common is computed: an average of any number of such models keeps it.
 """
 
 import dataclasses
+import itertools
 from importlib.metadata import version
 
 import numpy as np
@@ -14,6 +17,7 @@ from shared import arguments, publish, table
 
 from wing_jax.config import DataConfig
 from wing_jax.data.face_crops import crop_faces
+from wing_jax.data.face_set import FaceSet
 from wing_jax.data.load import load_faces
 from wing_jax.evaluation import metrics
 from wing_jax.evaluation.jitter import jitter_boxes
@@ -30,6 +34,7 @@ def main() -> None:
     parser.add_argument("model", metavar="MODEL")
     parser.add_argument("--data", required=True)
     parser.add_argument("--boxes_of", type=int, default=8, help="number of boxes to average")
+    parser.add_argument("--others", nargs="*", default=[], metavar="MODEL", help="models to average with")
     options = parser.parse_args()
     devices.prepare_xla()
     localizer = Localizer.load(options.model)
@@ -55,6 +60,9 @@ def main() -> None:
         rows.append((f"mean over {len(boxes)} boxes{suffix}", *nmes(predicted.mean(0))))
     body = [f"{len(faces)} held-out faces, NME in %.", ""]
     body += table(("", *ORDER, "mean from the second stage on"), rows)
+    if options.others:
+        errors = {name: errors_of(Localizer.load(name), faces) for name in (options.model, *options.others)}
+        body += ["", *table(("models", "NME, %"), rows_of_models(errors))]
     publish(
         f"repeats {options.data}",
         f"At prediction, {options.data}",
@@ -62,6 +70,27 @@ def main() -> None:
         versions={"jax": version("jax")},
         options=options,
     )
+
+
+def errors_of(localizer: Localizer, faces: FaceSet) -> np.ndarray:
+    """Return the errors of a model's single attempts `[faces, points, 2]`, in inter-ocular distances."""
+    face_crops = crop_faces(faces, size=localizer.stages[-1].face_crop_size)
+    distance = metrics.inter_ocular(face_crops.points, face_crops.boxes, metrics.Eyes.of(faces.scheme))
+    single = dataclasses.replace(localizer, retry_invalid=False)
+    return (single.locate(face_crops.images, face_crops.boxes)[-1] - face_crops.points) / distance[:, None, None]
+
+
+def rows_of_models(errors: dict[str, np.ndarray]) -> list[tuple[str, str]]:
+    """Return the NME of each model and of their mean, and the share of the squared error that two have in common."""
+    nme = {name: f"{100 * np.linalg.norm(values, axis=-1).mean():.3f}" for name, values in errors.items()}
+    mean = np.mean(list(errors.values()), axis=0)
+    squared = np.mean([np.mean(values**2) for values in errors.values()])
+    pairs = [np.mean(a * b) for a, b in itertools.combinations(errors.values(), 2)]
+    return [
+        *nme.items(),
+        ("mean of all", f"{100 * np.linalg.norm(mean, axis=-1).mean():.3f}"),
+        ("of the squared error, two models have in common", f"{100 * np.mean(pairs) / squared:.0f} %"),
+    ]
 
 
 if __name__ == "__main__":
