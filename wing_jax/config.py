@@ -119,7 +119,7 @@ class ModelConfig:
 
     # registered name of the network; "trained": the network of the trained model that the stage starts from
     name: str = "plain"
-    # For "plain" and "voting": channels, hidden, norm, dropout; for "voting": residual. See the classes for details.
+    # For "plain" and "voting": channels, hidden, norm, dropout; for "voting": residual, grid; see the classes.
     params: dict[str, Any] = dataclasses.field(default_factory=dict)
     # start of training: "mean_shape": the network predicts the mean shape; "zero": its initial parameters are left
     # unchanged
@@ -154,7 +154,7 @@ class LossConfig:
 class OptimizerConfig:
     """The optimizer and its learning rate schedule."""
 
-    name: Literal["sgd", "adamw"]
+    name: Literal["sgd", "adamw"]  # the optimizer
     learning_rate: float  # initial learning rate, after the warm-up
     final_learning_rate: float  # learning rate of the last step
     decay: Literal["exponential", "cosine"]  # how the learning rate falls
@@ -197,10 +197,10 @@ class StageConfig:
     # side of the crop as a multiple of the face box's larger side (stage 2: of the mean shape's box); 0: that of the
     # trained model which the stage starts from, or 1.2 (stage 2: 1.12)
     margin: float
-    model: ModelConfig
-    loss: LossConfig
-    augment: AugmentConfig
-    optimizer: OptimizerConfig
+    model: ModelConfig  # the network
+    loss: LossConfig  # the loss that training minimizes
+    augment: AugmentConfig  # random changes of the training crops
+    optimizer: OptimizerConfig  # the optimizer and its learning rates
     batch_size: int  # faces per step, over all devices
     steps: int  # number of training steps
     evaluate_every: int  # steps between validations, and between checkpoints

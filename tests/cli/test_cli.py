@@ -361,6 +361,15 @@ def test_usage(capsys, words, status):
     assert "usage: wing-jax" in (output.out if status == 0 else output.err)
 
 
+def test_each_part_of_a_config_has_its_own_description(capsys):
+    """A field without a comment would be described by the comment above it, which is another field's."""
+    with pytest.raises(SystemExit):
+        main(["train", "w300", "--help"])
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for text in ("side of the crop as a multiple", "the loss that training minimizes", "the optimizer and its"):
+        assert words.count(text) == 2, text  # once per stage
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
