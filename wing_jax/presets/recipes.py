@@ -166,7 +166,7 @@ def plain(channels: tuple[int, ...], **params: Any) -> ModelConfig:
 
 def voting(channels: tuple[int, ...], **params: Any) -> ModelConfig:
     """Make the voting network (`wing_jax.models.voting`), the best second stage, in the same way."""
-    return _make_network("voting", channels=channels, **{"hidden": 64, "dropout": 0.3, "grid": 16, **params})
+    return _make_network("voting", channels=channels, **{"hidden": 64, "dropout": 0.3, **params})
 
 
 def _make_network(name: str, **params: Any) -> ModelConfig:
