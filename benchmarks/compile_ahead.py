@@ -182,7 +182,8 @@ def lower_predict(mesh: Mesh, batch: int) -> jax.stages.Lowered:
         "boxes": ((batch, 4), jnp.float32),
         "degrees": ((batch,), jnp.float32),
     }
-    return forward.crop_and_predict.lower(spec, weights, *(_array(*row, mesh) for row in rows.values()))
+    template, *faces = (_array(*row, mesh) for row in rows.values())
+    return forward.crop_and_predict.lower(spec, weights, template, None, *faces)
 
 
 def cycles_per_flop(mesh: Mesh) -> float:

@@ -19,9 +19,9 @@ from wing_jax.data.load import load_faces
 from wing_jax.errors import InputError
 from wing_jax.export import EXPORTS, Format, export, halve, make_crops, register_export
 from wing_jax.export.onnx_graph import onnx_model
-from wing_jax.inference.forward import Evidence
 from wing_jax.inference.localizer import Localizer, Stage
 from wing_jax.inference.metadata import Metadata
+from wing_jax.inference.uncertainty import Evidence
 from wing_jax.models import ResNetTiny, cpu_kernel, make_model
 from wing_jax.schemes import IBUG_68
 
@@ -303,7 +303,7 @@ def test_covariances_are_exported_and_the_docs_calibrate_them(kind, faces, tmp_p
     before = points + np.float32(1.5)  # pixels of the crop
     identity = np.broadcast_to(np.eye(2, 3, dtype=np.float32), (6, 2, 3))
     evidence = Evidence(covariance=raw, moved=points - before, crop_to_unit=identity)
-    expected = model.calibration.apply(evidence, size=stage.input_size).covariance
+    expected = model.calibration.covariance(evidence, size=stage.input_size)
     names: dict = {}
     exec(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1], names)
     for face in range(6):

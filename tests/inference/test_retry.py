@@ -13,9 +13,10 @@ from wing_jax.data.images import write_image
 from wing_jax.data.load import load_faces
 from wing_jax.evaluation.stress import move_boxes, rotate
 from wing_jax.inference.crop_sources import Requests
-from wing_jax.inference.forward import Evidence, Located
+from wing_jax.inference.forward import Located
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.retry import FACES, ROUNDS, change_requests, retry
+from wing_jax.inference.uncertainty import Evidence
 
 LIMIT = 0.5
 TURNED, MOVED = map(len, ROUNDS)
@@ -24,14 +25,15 @@ TURNED, MOVED = map(len, ROUNDS)
 def located_of(errors, marks):
     """Results whose expected error is `errors`, and whose points and evidence are `marks`."""
     marks = np.asarray(marks, np.float32)
-    covariance = np.ones((len(marks), 3, 2, 2), np.float32) * np.asarray(errors, np.float32)[:, None, None, None]
+    covariance = np.ones((len(marks), 3, 2, 2), np.float32) * marks[:, None, None, None]
     moved, transforms = np.ones((len(marks), 3, 2)) * marks[:, None, None], np.ones((len(marks), 2, 3))
-    evidence = Evidence(covariance, moved.astype(np.float32), transforms.astype(np.float32) * marks[:, None, None])
+    evidence = Evidence(
+        covariance=covariance,
+        moved=moved.astype(np.float32),
+        crop_to_unit=transforms.astype(np.float32) * marks[:, None, None],
+        expected_error=np.asarray(errors, np.float32),
+    )
     return Located(np.ones((2, len(marks), 3, 2), np.float32) * marks[None, :, None, None], evidence)
-
-
-def expected_error(evidence):
-    return evidence.covariance[:, 0, 0, 0].copy()
 
 
 def requests_of(count):
@@ -50,14 +52,15 @@ def run_retry(first_errors, error_of):
 
     count = len(first_errors)
     first = located_of(first_errors, np.arange(count))
-    return retry(locate, expected_error, requests_of(count), first, limit=LIMIT), calls
+    return retry(locate, requests_of(count), first, limit=LIMIT), calls
 
 
 def marks_of(result):
     """The faces' marks, which must be the same in all results."""
-    for values in (*result.points, result.evidence.moved, result.evidence.crop_to_unit):
-        np.testing.assert_array_equal(values, np.broadcast_to(result.points[0][:, :1, :1], values.shape))
-    return result.points[0, :, 0, 0].tolist()
+    marks = result.points[0, :, 0, 0]
+    for values in (*result.points, *result.evidence[:3]):
+        assert (values == marks.reshape(-1, *[1] * (values.ndim - 1))).all()
+    return marks.tolist()
 
 
 def test_valid_faces_are_not_tried_again():
@@ -71,14 +74,14 @@ def test_the_valid_attempt_with_the_smallest_error_is_kept():
     result, calls = run_retry([0.1, 0.9, 0.2], lambda face, degrees, box: errors.get(degrees, 0.8))
     assert [len(call) for call in calls] == [TURNED]  # none with a moved box
     assert marks_of(result) == [0, 101, 2]
-    assert expected_error(result.evidence).tolist() == pytest.approx([0.1, 0.2, 0.2])
+    assert result.evidence.expected_error.tolist() == pytest.approx([0.1, 0.2, 0.2])
 
 
 def test_a_face_that_stays_invalid_keeps_its_first_result():
     result, calls = run_retry([0.9, 0.8], lambda *_: 0.6)  # less than before, but not valid
     assert [len(call) for call in calls] == [2 * TURNED, 2 * MOVED]
     assert marks_of(result) == [0, 1]
-    assert expected_error(result.evidence).tolist() == pytest.approx([0.9, 0.8])
+    assert result.evidence.expected_error.tolist() == pytest.approx([0.9, 0.8])
 
 
 def test_only_faces_that_the_first_round_does_not_make_valid_get_moved_boxes():
@@ -172,7 +175,7 @@ def test_moved_boxes_of_the_stress_are_recovered(crops):
     boxes = move_boxes(faces, 30, np.random.default_rng(3)).boxes
     located = localizer.locate_details(faces.images, boxes)
     once = dataclasses.replace(localizer, retry_invalid=False).locate_details(faces.images, boxes)
-    errors = [localizer.calibration.expected_error(x.evidence, size=128) for x in (located, once)]
+    errors = [x.evidence.expected_error for x in (located, once)]
     assert (errors[0] <= errors[1]).all()
     np.testing.assert_array_equal(
         (located.points == once.points).all((0, 2, 3)),

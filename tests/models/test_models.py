@@ -309,7 +309,10 @@ def test_make_model_by_name():
         ({"dropout": 1.0}, "dropout=1.0 must be at least 0 and below 1"),
         ({"norm": "layer"}, "norm='layer' must be one of none, batch"),
         ({"residual": -1}, "residual=-1 must not be below 0"),
-        ({"width": 3}, "the network 'voting' has no parameter width: use channels, hidden, norm, dropout, residual, grid"),
+        (
+            {"width": 3},
+            "the network 'voting' has no parameter width: use channels, hidden, norm, dropout, residual, grid",
+        ),
         ({"grid": 0}, "grid=0 must be a whole number above 0"),
     ],
 )

@@ -45,6 +45,7 @@ class Model(NamedTuple):
     spec: ForwardSpec
     weights: tuple[Mapping[str, Any], ...]
     template: Float[Array, "points 2"]
+    calibration: Float[Array, "points features 3"] | None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from wing_jax import geometry
 from wing_jax.augment.warp import cut_squares, warp
+from wing_jax.inference.uncertainty import Evidence, expected_error
 from wing_jax.models.networks import Network
 from wing_jax.types import Affine
 
@@ -48,21 +49,6 @@ class ForwardSpec:
         return hash((self.stages, self.mirrored, self.covariance))
 
 
-class Evidence(NamedTuple):
-    """What the calibration needs to know of the last stage (`wing_jax.inference.uncertainty`).
-
-    Args:
-      covariance: by which the network says how sure it is, `[n, points, 2, 2]`, in squared pixels of its crop.
-      moved: from the points of the stage before to the last ones, `[n, points, 2]`, in pixels of the crop; 0 with one
-        stage.
-      crop_to_unit: the transforms `[n, 2, 3]` from pixels of the crop to pixels of the stage's face crop.
-    """
-
-    covariance: Float[Array | np.ndarray, "n points 2 2"]
-    moved: Float[Array | np.ndarray, "n points 2"]
-    crop_to_unit: Affine
-
-
 class Located(NamedTuple):
     """The result of a localizer.
 
@@ -73,6 +59,12 @@ class Located(NamedTuple):
 
     points: Float[Array | np.ndarray, "stages n points 2"]
     evidence: Evidence | None = None
+
+    @property
+    def expected_error(self) -> Float[np.ndarray, "k"]:
+        """The expected error of each face; without evidence of it, of no face."""
+        errors = None if self.evidence is None else self.evidence.expected_error
+        return np.zeros(0, np.float32) if errors is None else np.asarray(errors)
 
     def read(self, faces: int) -> "Located":
         """Return the first `faces` faces, as NumPy arrays."""
@@ -95,6 +87,7 @@ def locate(
     spec: ForwardSpec,
     weights: tuple[Mapping[str, Any], ...],
     template: Float[Array, "points 2"],
+    calibration: Float[Array, "points features 3"] | None,
     levels: tuple[Array, ...],
     boxes: Float[Array, "n 4"],
     degrees: Float[Array, "n"],
@@ -102,8 +95,9 @@ def locate(
     """Return the points after each stage and, if the spec says so, their covariances.
 
     `weights` are the variables of each stage, `template` the mean shape in fractions of the second stage's crop,
-    `levels` the faces at the face crop size of each stage `[n, size, size, 3]`, `boxes` x0, y0, x1, y1 in pixels of the
-    last stage's face crop, `degrees` by which the first stage's crop is turned clockwise.
+    `calibration` the coefficients for the expected errors (`wing_jax.inference.uncertainty`), `levels` the faces at the
+    face crop size of each stage `[n, size, size, 3]`, `boxes` x0, y0, x1, y1 in pixels of the last stage's face crop,
+    `degrees` by which the first stage's crop is turned clockwise.
     """
     unit = spec.stages[-1].face_crop_size
     results: list[Array] = []
@@ -124,6 +118,9 @@ def locate(
             before = results[-2] if len(results) > 1 else results[-1]
             moved = points - geometry.transform(geometry.invert(transforms), before)
             evidence = Evidence(covariance, moved, jnp.asarray(transforms))
+            if calibration is not None:
+                errors = expected_error(evidence, calibration, size=stage.input_size)
+                evidence = evidence._replace(expected_error=errors)
     return Located(jnp.stack(results), evidence)
 
 
@@ -132,6 +129,7 @@ def crop_and_predict(
     spec: ForwardSpec,
     weights: tuple[Mapping[str, Any], ...],
     template: Float[Array, "points 2"],
+    calibration: Float[Array, "points features 3"] | None,
     parts: Array,
     first: Array,
     length: Array,
@@ -149,7 +147,7 @@ def crop_and_predict(
         else face_crops
         for stage in spec.stages
     )
-    return locate(spec, weights, template, levels, boxes, degrees)
+    return locate(spec, weights, template, calibration, levels, boxes, degrees)
 
 
 def _predict_crops(

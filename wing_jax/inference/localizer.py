@@ -24,7 +24,7 @@ from wing_jax.inference.metadata import Metadata
 from wing_jax.inference.prediction import Prediction
 from wing_jax.inference.retry import retry
 from wing_jax.inference.stage import Stage, is_custom
-from wing_jax.inference.uncertainty import Calibration, Uncertainty
+from wing_jax.inference.uncertainty import Calibration
 from wing_jax.models import cpu_kernel
 from wing_jax.runtime.processes import check_fork, check_jax
 from wing_jax.schemes import SCHEMES, Scheme, get_scheme
@@ -185,15 +185,15 @@ class Localizer(Value):
         """
         located, transforms, ends = self._locate_photos(images, boxes, covariance=self.calibration is not None)
         points = to_image(transforms, np.asarray(located.points[-1]))
-        details = self._details(located)
+        covariance, errors = self._uncertainty(located)
         scales = transforms[:, 0, 0, None, None, None] ** 2
         return [
             Prediction(
                 points=points[start:end],
                 scheme=self.scheme,
                 calibration=self.calibration,
-                covariance=None if details is None else details.covariance[start:end] * scales[start:end],
-                expected_error=None if details is None else details.expected_error[start:end],
+                covariance=None if covariance is None else covariance[start:end] * scales[start:end],
+                expected_error=None if errors is None else errors[start:end],
             )
             for start, end in ends
         ]
@@ -279,15 +279,20 @@ class Localizer(Value):
     def _cuts_on_device(self) -> bool:
         return jax.default_backend() != "cpu" if self.cut_on == "auto" else self.cut_on == "device"
 
-    def _details(self, located: Located) -> Uncertainty | None:
-        if self.calibration is None or (located.evidence is None and located.points.shape[1]):
-            return None
-        return self.calibration.apply(located.evidence, size=self.stages[-1].input_size)
+    def _uncertainty(self, located: Located) -> tuple[Float[np.ndarray, "n points 2 2"] | None, np.ndarray | None]:
+        """Return the covariances, in squared pixels of the face crop, and the expected errors; None if unknown."""
+        evidence = located.evidence
+        if self.calibration is None or (evidence is None and located.points.shape[1]):
+            return None, None
+        if evidence is None:  # no faces
+            return np.zeros((0, self.scheme.points, 2, 2), np.float32), np.zeros(0, np.float32)
+        return self.calibration.covariance(evidence, size=self.stages[-1].input_size), located.expected_error
 
     def _locate(self, source: CropSource, boxes: Float[np.ndarray, "n 4"], *, covariance: bool) -> Located:
         """Locate the faces of `source`, and those that are not valid again."""
         calibration = self.calibration if self.retry_invalid else None
-        model = Model(self._spec(covariance or calibration is not None), self._weights, self._shape)
+        spec = self._specs[covariance or calibration is not None]
+        model = Model(spec, self._weights, self._shape, self._coefficients if spec.covariance else None)
         count = len(boxes)
         requests = Requests(faces=np.arange(count), boxes=boxes, degrees=np.zeros(count, np.float32))
         located = self._in_batches(source, model, requests)
@@ -295,7 +300,6 @@ class Localizer(Value):
             return located
         return retry(
             lambda more: self._in_batches(source, model, more, bucket=_for_backend(RETRY_BATCH)),
-            lambda evidence: calibration.expected_error(evidence, size=self.stages[-1].input_size),
             requests,
             located,
             limit=calibration.limit,
@@ -323,17 +327,21 @@ class Localizer(Value):
 
     @functools.cached_property
     def _specs(self) -> dict[bool, ForwardSpec]:
-        """The programs without and with covariances."""
+        """The programs without and, if the last network estimates them, with covariances."""
         mirrored = tuple(self.scheme.flip.tolist()) if self.flip_average else None
-        stages = tuple(stage.forward for stage in self.stages)
-        return {wanted: ForwardSpec(stages=stages, mirrored=mirrored, covariance=wanted) for wanted in (False, True)}
-
-    def _spec(self, covariance: bool) -> ForwardSpec:
-        return self._specs[covariance and self.stages[-1].network.estimates_covariance]
+        stages, estimated = tuple(stage.forward for stage in self.stages), self.stages[-1].network.estimates_covariance
+        return {
+            wanted: ForwardSpec(stages=stages, mirrored=mirrored, covariance=wanted and estimated)
+            for wanted in (False, True)
+        }
 
     @functools.cached_property
     def _shape(self) -> Array:
         return jax.device_put(self.template)
+
+    @functools.cached_property
+    def _coefficients(self) -> Array | None:
+        return None if self.calibration is None else jax.device_put(self.calibration.weights)
 
     @property
     def _weights(self) -> tuple[Mapping[str, Any], ...]:

@@ -24,7 +24,7 @@ class Prediction(Value):
       scheme: the landmark scheme of the points.
       calibration: that of the localizer.
       covariance: of the errors, `[faces, L, 2, 2]`, in squared pixels of the image.
-      expected_error: of each face, in sides of the last stage's crop (`wing_jax.inference.uncertainty.Uncertainty`).
+      expected_error: of each face, in sides of the last stage's crop (`wing_jax.inference.uncertainty.expected_error`).
 
     >>> from wing_jax.schemes import MTFL_5
     >>> Prediction(points=np.zeros((2, 5, 2), np.float32), scheme=MTFL_5).valid is None

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
 from wing_jax.geometry import box_around, box_center, larger_side
 from wing_jax.inference.crop_sources import Requests
-from wing_jax.inference.forward import Evidence, Located
+from wing_jax.inference.forward import Located
 
 FACES = 256  # that are tried again at once, so that memory is limited
 
@@ -43,7 +42,6 @@ ROUNDS: tuple[tuple[Attempt, ...], ...] = (
 
 def retry(
     locate: Callable[[Requests], Located],
-    expected_error: Callable[[Evidence], Float[np.ndarray, "k"]],
     requests: Requests,
     located: Located,
     *,
@@ -53,21 +51,17 @@ def retry(
 
     Args:
       locate: runs further requests.
-      expected_error: of results (`wing_jax.inference.uncertainty.Calibration`).
       requests: the first ones.
-      located: their results, with evidence.
+      located: their results, with expected errors.
       limit: the largest expected error of a valid face.
     """
-    if located.evidence is None:
-        return located
-    errors = expected_error(located.evidence)
+    errors = located.expected_error.copy()
     for attempts in ROUNDS:
         unsure = np.flatnonzero(errors > limit)
         for start in range(0, len(unsure), FACES):
             faces = unsure[start : start + FACES]
             tried = locate(change_requests(requests, faces, attempts))
-            assert tried.evidence is not None
-            tried_errors = expected_error(tried.evidence)
+            tried_errors = tried.expected_error
             best = tried_errors.reshape(len(faces), len(attempts)).argmin(1) + len(attempts) * np.arange(len(faces))
             found = tried_errors[best] <= limit
             located = replace_faces(located, faces[found], tried, best[found])

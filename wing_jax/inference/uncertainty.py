@@ -18,8 +18,8 @@ from jaxtyping import Array, Float
 
 from wing_jax.errors import InputError
 from wing_jax.geometry import namespace
-from wing_jax.inference.forward import Evidence
 from wing_jax.text import quoted
+from wing_jax.types import Affine
 from wing_jax.values import Value
 
 FEATURES = 7  # of `features`
@@ -27,6 +27,23 @@ NEAR = 1e-3  # crop sides: shorter movements count as this
 SMALLEST = 1e-9  # squared crop sides: smaller variances count as this
 LOST = 0.15  # sides of the crop: larger errors count as this, because a lost landmark can be anywhere
 LARGEST = float(np.log(LOST**2 / 2))  # of the mean logarithm of both variances, in squared crop sides
+
+
+class Evidence(NamedTuple):
+    """How sure the last stage is of its results, before the calibration and after it.
+
+    Args:
+      covariance: by which the network says how sure it is, `[n, points, 2, 2]`, in squared pixels of its crop.
+      moved: from the points of the stage before to the last ones, `[n, points, 2]`, in pixels of the crop; 0 with one
+        stage.
+      crop_to_unit: the transforms `[n, 2, 3]` from pixels of the crop to pixels of the stage's face crop.
+      expected_error: `expected_error` by the localizer's calibration; None if it has none.
+    """
+
+    covariance: Float[Array | np.ndarray, "n points 2 2"]
+    moved: Float[Array | np.ndarray, "n points 2"]
+    crop_to_unit: Affine
+    expected_error: Float[Array | np.ndarray, "n"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -51,24 +68,14 @@ class Calibration(Value):
         if self.weights.ndim != 3 or self.weights.shape[1:] != (FEATURES, 3):
             raise InputError(f"the weights of the calibration are {self.weights.shape}, not [points, {FEATURES}, 3]")
 
-    def apply(self, evidence: Evidence | None, *, size: int) -> "Uncertainty":
-        """Return the uncertainty of the results of a localizer whose last stage has crops of `size` pixels.
+    def covariance(self, evidence: Evidence, *, size: int) -> Float[np.ndarray, "n points 2 2"]:
+        """Return the covariances of the errors, in squared pixels of the face crop of the last stage.
 
-        `evidence`: None for no faces.
+        `size`: the side of the last stage's crop in pixels.
         """
-        if evidence is None:
-            return Uncertainty(np.zeros((0, len(self.weights), 2, 2), np.float32), np.zeros(0, np.float32))
         in_crop = np.asarray(calibrated_covariance(features(evidence, size=size), self.weights, size=size))
         linear = np.asarray(evidence.crop_to_unit)[:, None, :, :2]
-        return Uncertainty(
-            covariance=(linear @ in_crop @ linear.swapaxes(-1, -2)).astype(np.float32),
-            expected_error=np.asarray(spread(in_crop)).mean(1) / size,
-        )
-
-    def expected_error(self, evidence: Evidence, *, size: int) -> Float[np.ndarray, "n"]:
-        """Return `Uncertainty.expected_error` alone."""
-        in_crop = calibrated_covariance(features(evidence, size=size), self.weights, size=size)
-        return np.asarray(spread(in_crop)).mean(1) / size
+        return (linear @ in_crop @ linear.swapaxes(-1, -2)).astype(np.float32)
 
     def probability(self, radii: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         """Return the probability that an error is below each of the `radii`, which are in spreads."""
@@ -92,19 +99,6 @@ class Calibration(Value):
         except (KeyError, TypeError, ValueError) as error:
             names = "within (scale and shape) and limit"
             raise InputError(f"the calibration is {quoted(table)}, not a table with {names}") from error
-
-
-class Uncertainty(NamedTuple):
-    """The uncertainty of faces.
-
-    Args:
-      covariance: of the errors of each landmark, `[n, points, 2, 2]`, in squared pixels of the face crop.
-      expected_error: the mean of the spreads of a face's landmarks, `[n]`, in sides of the last stage's crop. It tells
-        failures from good predictions even if the predicted face has no plausible size.
-    """
-
-    covariance: Float[np.ndarray, "n points 2 2"]
-    expected_error: Float[np.ndarray, "n"]
 
 
 def features(evidence: Evidence, *, size: int) -> Float[Array | np.ndarray, "n points features"]:
@@ -138,6 +132,16 @@ def calibrated_covariance(
     m, a, b = (xp.clip(logarithm[..., i], -30, 30) for i in range(3))
     m = LARGEST - xp.logaddexp(LARGEST - m, 0.0)  # min(m, LARGEST), smoothly
     return exp_covariance(xp.stack([m, a, b], axis=-1)) * size**2
+
+
+def expected_error(
+    evidence: Evidence, weights: Float[Array | np.ndarray, "points features 3"], *, size: int
+) -> Float[Array | np.ndarray, "n"]:
+    """Return the mean of the spreads of each face's landmarks, in sides of the last stage's crop of `size` pixels.
+
+    It tells failures from good predictions even if the predicted face has no plausible size.
+    """
+    return spread(calibrated_covariance(features(evidence, size=size), weights, size=size)).mean(1) / size
 
 
 def log_covariance(covariance: Float[Array | np.ndarray, "*batch 2 2"]) -> Float[Array | np.ndarray, "*batch 3"]:

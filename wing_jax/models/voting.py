@@ -2,9 +2,9 @@
 
 A fully connected regressor must learn each landmark at each position separately, from few faces. Here its result only
 says where to look. A feature pyramid (Lin et al., CVPR 2017, arXiv:1612.03144) computes features on a grid, by default
-of 16 x 16 cells, of 8 pixels in a crop of 128. Each cell votes for each landmark by a weight and an offset, as the anchors of A2J
-do (Xiong et al., ICCV 2019, arXiv:1908.09999). The landmark is the weighted mean of cell position + offset, so all
-losses of the paper apply unchanged.
+of 16 x 16 cells, of 8 pixels in a crop of 128. Each cell votes for each landmark by a weight and an offset, as the
+anchors of A2J do (Xiong et al., ICCV 2019, arXiv:1908.09999). The landmark is the weighted mean of cell position +
+offset, so all losses of the paper apply unchanged.
 """
 
 from functools import partial
@@ -121,8 +121,8 @@ class VotingRegressor(PlainRegressor):
         sides = [size >> level for level in range(1, 1 + len(self.channels))]
         if sides[-1] > self.grid:
             raise InputError(
-                f"grid={self.grid} is less than the {sides[-1]} cells of the coarsest level in a crop of {size} pixels: "
-                f"use a larger grid, more channels or a smaller input_size"
+                f"grid={self.grid} is less than the {sides[-1]} cells of the coarsest level in a crop of {size} "
+                f"pixels: use a larger grid, more channels or a smaller input_size"
             )
         return next(side for side in sides if side <= self.grid)
 
