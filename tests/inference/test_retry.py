@@ -16,7 +16,7 @@ from wing_jax.inference.crop_sources import Requests
 from wing_jax.inference.forward import Located
 from wing_jax.inference.localizer import Localizer
 from wing_jax.inference.retry import FACES, ROUNDS, change_requests, retry
-from wing_jax.inference.uncertainty import Evidence
+from wing_jax.inference.uncertainty import Evidence, expected_error
 
 LIMIT = 0.5
 TURNED, MOVED = map(len, ROUNDS)
@@ -167,6 +167,23 @@ def test_w300_recovers_from_wrong_boxes_and_details_are_those_of_the_kept_attemp
         np.testing.assert_array_equal(localizer.predict(image, box[None]), details.points)
         assert details.valid[0] or not first.valid[0]
         assert details.expected_error[0] <= first.expected_error[0]
+
+
+@pytest.mark.slow
+def test_the_compiled_program_computes_the_expected_errors_of_the_calibration(crops):
+    localizer, faces = crops
+    for cut_on in ("host", "device"):
+        model = dataclasses.replace(localizer, cut_on=cut_on)
+        located = model.locate_details(faces.images, faces.boxes)
+        expected = expected_error(located.evidence, localizer.calibration.weights, size=128)
+        np.testing.assert_allclose(located.expected_error, expected, rtol=1e-3)
+        (details,) = model.predict_details([faces.images[0]], [faces.boxes[:1]])
+        spreads = details.spread / np.linalg.norm(located.evidence.crop_to_unit[0, 0, :2]) / 128
+        np.testing.assert_allclose(details.expected_error, spreads.mean(1), rtol=0.02)
+    uncalibrated = dataclasses.replace(localizer, calibration=None)
+    located = uncalibrated.locate_details(faces.images, faces.boxes)
+    assert located.evidence.expected_error is None
+    assert located.expected_error.shape == (0,)
 
 
 @pytest.mark.slow
