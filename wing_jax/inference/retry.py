@@ -2,8 +2,8 @@
 
 The first stage is trained on upright faces and good boxes. Where it fails, the calibration says so
 (`wing_jax.inference.uncertainty`), and the face is tried again in two rounds: turned by multiples of 45 degrees, and
-with a larger box; then with a smaller box, and with moved boxes. Of the attempts of a round that are valid, the one
-with the smallest expected error is kept. If none is valid, the first result stays.
+with a larger box; then with a smaller box, and with moved boxes. The attempt of a round with the smallest expected
+error is kept if it is valid, or if its expected error is much smaller than that of the result before.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from wing_jax.geometry import box_around, box_center, larger_side
 from wing_jax.inference.crop_sources import Requests
 from wing_jax.inference.forward import Located
 
+IMPROVED = 0.7  # an attempt that is not valid needs an expected error of at most this share of the one before
 FACES = 256  # that are tried again at once, so that memory is limited
 
 
@@ -47,7 +48,7 @@ def retry(
     *,
     limit: float,
 ) -> Located:
-    """Return `located`, with the results of valid attempts for the faces that are not valid.
+    """Return `located`, with the results of better attempts for the faces that are not valid.
 
     Args:
       locate: runs further requests.
@@ -63,9 +64,9 @@ def retry(
             tried = locate(change_requests(requests, faces, attempts))
             tried_errors = tried.expected_error
             best = tried_errors.reshape(len(faces), len(attempts)).argmin(1) + len(attempts) * np.arange(len(faces))
-            found = tried_errors[best] <= limit
-            located = replace_faces(located, faces[found], tried, best[found])
-            errors[faces[found]] = tried_errors[best[found]]
+            better = tried_errors[best] <= np.maximum(limit, IMPROVED * errors[faces])
+            located = replace_faces(located, faces[better], tried, best[better])
+            errors[faces[better]] = tried_errors[best[better]]
     return located
 
 
