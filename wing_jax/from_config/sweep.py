@@ -150,9 +150,9 @@ def train_trials(
                     if is_validation:
                         with log.paused():
                             nmes = _measure(state, len(trials), validate)
+                            if on_validation is not None:
+                                on_validation(last, list(_split_runs(state.best_variables, len(trials))), nmes)
                         values["validation_nme"] = float(np.mean(nmes))
-                        if on_validation is not None:
-                            on_validation(last, list(_split_runs(state.best_variables, len(trials))), nmes)
                     log.write(last, **values)
                     if is_validation or stopping:
                         checkpoints.save(last, state, validation_nme=values.get("validation_nme"))
