@@ -101,6 +101,18 @@ def test_labeled_faces_have_the_scheme_and_boxes_of_the_model(five, template):
     assert faces.name == "synthetic faces as mtfl5 labeled by always"
 
 
+def test_several_models_give_the_mean_of_their_points(five, template):
+    """All see the same crops, in which the points of the other two are moved."""
+    move = np.float32([0.03, -0.02])  # of the crop's side
+    moved = template + move
+    single = label_faces(constant_model(template), five)
+    both = label_faces(constant_model(template), five, others=[constant_model(moved), constant_model(moved)])
+    sides = np.ptp(single.faces.points, axis=1).max(1) / np.ptp(template, axis=0).max()  # of the crops
+    expected = single.faces.points + 2 / 3 * sides[:, None, None] * move
+    np.testing.assert_allclose(both.faces.points, expected, atol=0.02)
+    assert np.all(both.distances != single.distances)
+
+
 def test_faces_that_cannot_be_labeled_are_refused(synthetic, five, template):
     model, hidden = constant_model(template), dataclasses.replace(five, visible=np.eye(len(five), 5) == 0)
     attempts = {
@@ -108,6 +120,9 @@ def test_faces_that_cannot_be_labeled_are_refused(synthetic, five, template):
         "some of its points are hidden": lambda: label_faces(model, hidden),
         "does not record the position of faces in its boxes": lambda: label_faces(
             constant_model(template, shape_in_box=None), five
+        ),
+        "a model has mtfl5 and boxes 'landmarks', always ibug68 and .*: their points cannot be averaged": lambda: (
+            label_faces(model, five, others=[constant_model(template[:5], scheme=MTFL_5, name="")])
         ),
     }
     for message, attempt in attempts.items():

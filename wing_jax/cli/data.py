@@ -117,7 +117,7 @@ class RenderOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelOptions(PathOptions):
-    """Predict the points of MODEL on the faces of PATH, which are annotated with other points.
+    """Predict the points of MODEL, or the mean of several models', on faces that are annotated with other points.
 
     The boxes are computed from the annotated points. Faces where prediction and annotation agree are packed in the
     folder OUTPUT, to train on.
@@ -126,6 +126,7 @@ class LabelOptions(PathOptions):
     # a pretrained model (mtfl, w300) or the folder of a trained model
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]  # a new folder
+    others: tuple[str, ...] = ()  # more models of the same scheme: the points are the mean of all models' points
     split: str = "train"  # the split of the data set
     max_distance: float = 4.0  # maximum mean distance of predicted and annotated points, in % of the box side
     size: int = 0  # side of the crops in pixels; 0: the crop size of the model
@@ -220,9 +221,12 @@ def _calibration_folder(options: DetectOptions) -> Path:
 def _label(arguments: list[str]) -> None:
     options = parse(LabelOptions, arguments, command="data label")
     check_range(options, quality=(0, 100), size=(16 if options.size else 0, LARGEST_CROP), workers=(1, 256))
-    localizer = dataclasses.replace(Localizer.load(find_model(options.model).folder), flip_average=True)
+    names = options.model, *options.others
+    localizer, *others = (
+        dataclasses.replace(Localizer.load(find_model(name).folder), flip_average=True) for name in names
+    )
     faces = options.one_split()
-    labeled = label_faces(localizer, faces, workers=options.workers)
+    labeled = label_faces(localizer, faces, others=others, workers=options.workers)
     accepted = labeled.distances <= options.max_distance / 100
     if not accepted.any():
         raise InputError(
@@ -241,10 +245,10 @@ def _label(arguments: list[str]) -> None:
     median_offset = float(np.median(labeled.offsets))
     print(f"the annotated points are {median_offset:+.2f} pixels right of the predicted ones (median)", end="")
     print(": do the annotated coordinates count from 1?" if median_offset > ONE_BASED_OFFSET else "")
-    size = options.size or localizer.stages[-1].face_crop_size
+    size = options.size or max(model.stages[-1].face_crop_size for model in (localizer, *others))
     chosen = labeled.faces.take(np.flatnonzero(accepted))
     settings = {"size": size, "quality": options.quality, "workers": options.workers}
-    pack({"train": chosen}, options.output, source=f"{options.resolve().root}, by {options.model}", **settings)
+    pack({"train": chosen}, options.output, source=f"{options.resolve().root}, by {', '.join(names)}", **settings)
     output = printable(options.output)
     print(f"{output}: {len(chosen)} faces of {size} x {size} pixels, {localizer.scheme.points} points each")
     print(f'to add them to the training data: extra_data=(DataConfig(name="packed", root="{output}"),)')

@@ -1,4 +1,4 @@
-"""Pseudo-labels: a model labels faces that have a few annotated points; these points are used to check its predictions.
+"""Pseudo-labels: models label faces that have a few annotated points; these points are used to check the predictions.
 
 300-W has 68 points for 3,148 faces, MTFL five for 10,000 in other poses and light. A student trained on both, with
 stronger augmentation of the pseudo-labeled faces than the teacher's, is better than its teacher (Xie et al.,
@@ -6,6 +6,7 @@ stronger augmentation of the pseudo-labeled faces than the teacher's, is better 
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -24,7 +25,7 @@ CHUNK = 1024  # faces with face crops in memory at once
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PseudoLabels(Value):
-    """`n` faces with a model's points, and their distances from the annotated points."""
+    """`n` faces with the points of a model or of several, and their distances from the annotated points."""
 
     faces: FaceSet
     distances: Float[np.ndarray, "n"]  # mean distance over the annotated points, in larger sides of the model's boxes
@@ -33,16 +34,26 @@ class PseudoLabels(Value):
     offsets: Float[np.ndarray, "n"]
 
 
-def label_faces(localizer: Localizer, faces: FaceSet, *, workers: int = 2) -> PseudoLabels:
+def label_faces(
+    localizer: Localizer, faces: FaceSet, *, others: Sequence[Localizer] = (), workers: int = 2
+) -> PseudoLabels:
     """Return `faces` with the points of `localizer`, in pixels of their pictures, and boxes in its convention.
 
     The annotated points determine the boxes for the model: its mean shape is aligned with them, and the box placed
-    around it.
+    around it. `others` are models of the same scheme and boxes; with them the points are the mean of all models'.
 
     Raises:
       InputError: fewer than three of the annotated points can be computed from the model's, some are hidden, the model
-        does not record the position of faces in its boxes, or a picture cannot be read.
+        does not record the position of faces in its boxes, the models differ in scheme or boxes, or a picture cannot
+        be read.
     """
+    for other in others:
+        if (other.scheme, other.box_convention) != (localizer.scheme, localizer.box_convention):
+            raise InputError(
+                f"{other.metadata.name or 'a model'} has {other.scheme.name} and boxes {other.box_convention!r}, "
+                f"{localizer.metadata.name or 'the first model'} {localizer.scheme.name} and "
+                f"{localizer.box_convention!r}: their points cannot be averaged"
+            )
     try:
         conversion = get_conversion(localizer.scheme, faces.scheme)
     except ValueError as error:
@@ -58,11 +69,13 @@ def label_faces(localizer: Localizer, faces: FaceSet, *, workers: int = 2) -> Ps
             f"{faces.picture_name(int(complete.argmin()))}: some of its points are hidden: remove this face"
         )
     boxes = _boxes_from_points(localizer, conversion, faces.points[:, common], common)
-    points = np.concatenate(
+    chunks = [np.arange(start, min(start + CHUNK, len(faces))) for start in range(0, len(faces), CHUNK)]
+    points = np.mean(
         [
-            _locate(localizer, faces, boxes, np.arange(start, min(start + CHUNK, len(faces))), workers=workers)
-            for start in range(0, len(faces), CHUNK)
-        ]
+            np.concatenate([_locate(model, faces, boxes, chunk, workers=workers) for chunk in chunks])
+            for model in (localizer, *others)
+        ],
+        axis=0,
     )
     differences = (faces.points - conversion.points(points))[:, common]
     labeled = dataclasses.replace(
