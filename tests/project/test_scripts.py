@@ -88,14 +88,15 @@ def test_the_differences_of_the_ablation_are_paired_by_face_where_faces_were_sav
 def test_models_are_averaged_and_their_common_errors_computed(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "experiments")
     repeats = importlib.import_module("repeats")
-    right, down = np.zeros((2, 1, 5, 2)), np.zeros((2, 1, 5, 2))
-    right[..., 0], down[:1, ..., 0], down[1:, ..., 1] = 0.04, 0.04, 0.04  # errors: the first face's are the same
-    assert repeats.rows_of_models({"a": right[:, 0], "b": down[:, 0]}) == [
-        ("a", "4.000"),
-        ("b", "4.000"),
-        ("mean of all", "3.414"),  # of 4 and 4 / sqrt(2)
-        ("of the squared error, two models have in common", "50 %"),
+    right, down = np.zeros((2, 5, 2)), np.zeros((2, 5, 2))
+    right[..., 0], down[:1, :, 0], down[1:, :, 1] = 0.04, 0.04, 0.04  # errors: the first face's are the same
+    errors, mirrored = {"a": right, "b": down}, {"a": right / 2, "b": down / 4}
+    assert repeats.rows_of_models(errors, mirrored, ["1", "2"]) == [
+        ("a", "4.000", "", "2.000"),
+        ("b", "4.000", "+0.000 (+0.000 to +0.000)", "1.000"),
+        ("mean of all", "3.414", "-0.586 (-1.172 to +0.000)", "1.309"),  # of 4 and 4 / sqrt(2); of 1.5 and sqrt(1.25)
     ]
+    assert repeats.common_share(errors) == ["Two models have 50 % of their squared error in common."]
 
 
 def test_every_script_named_on_a_page_or_in_the_code_exists():

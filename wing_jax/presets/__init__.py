@@ -239,13 +239,25 @@ def w300() -> Recipe:
     return recipe("w300")
 
 
-def w300_mtfl() -> Recipe:
-    """Make the recipe for 300-W and MTFL, the latter with pseudo-labels of 68 points.
+def w300_student() -> Recipe:
+    """Make the recipe of the student: 300-W and pseudo-labeled faces, 68 points, larger crops.
 
     Returns:
       The recipe.
 
-    >>> len(w300_mtfl().stages)
+    >>> len(w300_student().stages)
     2
     """
-    return recipe("w300_mtfl")
+    return recipe("w300_student")
+
+
+def w300_unflipped() -> Recipe:
+    """Make the recipe of the last training of the pretrained model `w300`: 300-W without flips.
+
+    Returns:
+      The recipe.
+
+    >>> len(w300_unflipped().stages)
+    2
+    """
+    return recipe("w300_unflipped")
