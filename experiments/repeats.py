@@ -90,7 +90,7 @@ def errors_of(localizer: Localizer, faces: FaceSet) -> np.ndarray:
 def rows_of_models(
     errors: dict[str, np.ndarray], mirrored: dict[str, np.ndarray], photos: Sequence[str]
 ) -> list[tuple[str, ...]]:
-    """Return the NME of each model and of their mean, the difference to the first model, and that of mirror averages."""
+    """Return the NME of each model and of their mean, its difference to the first one, and that of mirror averages."""
 
     def nmes(values: np.ndarray) -> np.ndarray:
         return 100 * np.linalg.norm(values, axis=-1).mean(-1)

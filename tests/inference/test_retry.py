@@ -172,13 +172,14 @@ def test_w300_recovers_from_wrong_boxes_and_details_are_those_of_the_kept_attemp
 @pytest.mark.slow
 def test_the_compiled_program_computes_the_expected_errors_of_the_calibration(crops):
     localizer, faces = crops
+    size = localizer.stages[-1].input_size
     for cut_on in ("host", "device"):
         model = dataclasses.replace(localizer, cut_on=cut_on)
         located = model.locate_details(faces.images, faces.boxes)
-        expected = expected_error(located.evidence, localizer.calibration.weights, size=128)
+        expected = expected_error(located.evidence, localizer.calibration.weights, size=size)
         np.testing.assert_allclose(located.expected_error, expected, rtol=1e-3)
         (details,) = model.predict_details([faces.images[0]], [faces.boxes[:1]])
-        spreads = details.spread / np.linalg.norm(located.evidence.crop_to_unit[0, 0, :2]) / 128
+        spreads = details.spread / np.linalg.norm(located.evidence.crop_to_unit[0, 0, :2]) / size
         np.testing.assert_allclose(details.expected_error, spreads.mean(1), rtol=0.02)
     uncalibrated = dataclasses.replace(localizer, calibration=None)
     located = uncalibrated.locate_details(faces.images, faces.boxes)
