@@ -4,10 +4,10 @@
     wing-jax train w300_unflipped
     wing-jax evaluate runs/w300_unflipped/model --data w300
 
-The annotated points of 300-W lie to the right of where a model trained with flips puts them, by 0.7 to 1.2 % of the
-inter-ocular distance (a model trained on MTFL finds the same). Such a model cannot learn this: for the mirrored image
-of a face, the points would have to be left of it. So the networks of `w300_student` are trained further on 300-W alone,
-as it is. RESULTS.md has the accuracy before and after.
+The annotated points of 300-W lie to the right of where a model trained with flips puts them, by about 1 % of the
+inter-ocular distance (so does a model that was trained on MTFL). Such a model cannot learn this: on the mirrored image
+of a face, it would have to put them to the left. So the networks of `w300_student` are trained further on 300-W alone,
+without flips. RESULTS.md has the accuracy before and after.
 """
 
 import dataclasses

@@ -1,5 +1,6 @@
 """Pretrained models: small, documented, loaded by name, and as accurate on real faces as their cards state."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -8,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wing_jax import Localizer, pretrained
+from wing_jax import Localizer, evaluate, pretrained
 from wing_jax.cli import main
-from wing_jax.data.load import load_faces
+from wing_jax.data.load import convert_points, load_faces
 from wing_jax.errors import InputError
 from wing_jax.inference.bundle import find_bundle
+from wing_jax.schemes import MTFL_5
 
 CARD_NME = re.compile(r"\*\*NME by (?:inter-ocular distance|the distance of the eye centers): (\d\.\d\d) %\*\*")
 
@@ -102,3 +104,19 @@ def test_accuracy_on_real_faces_is_that_of_the_card(name, data_root):
     errors = np.linalg.norm(points - faces.points, axis=2).mean(1) / np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1)
     (nme,) = CARD_NME.findall(pretrained.card(name))
     assert 100 * errors.mean() < 1.15 * float(nme)  # the error of a sample of about 100 faces
+
+
+@pytest.mark.slow
+def test_only_the_model_that_ended_without_flips_has_the_horizontal_offset_of_the_annotation_of_300w(data_root):
+    """The points of 300-W lie right of those of models trained with flips, whatever faces these were trained on."""
+    faces = load_faces("w300", "test", root=str(data_root / "300w"))
+    faces = faces.take(np.arange(0, len(faces), 10))
+    w300, few = Localizer.load("w300"), convert_points(faces, MTFL_5)
+    right = {
+        "w300": evaluate(w300, faces).median_offset[0],
+        "its mirror average": evaluate(dataclasses.replace(w300, flip_average=True), faces).median_offset[0],
+        "mtfl": evaluate(Localizer.load("mtfl"), few).median_offset[0],
+    }
+    assert abs(right["w300"]) < 0.3  # pixels; the face is about 160 wide
+    assert -1.3 < right["its mirror average"] < -0.5
+    assert -1.5 < right["mtfl"] < -0.5
