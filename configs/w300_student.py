@@ -1,4 +1,4 @@
-"""300-W and pseudo-labeled faces, 68 points: the pretrained model `w300`, with crops of 192 pixels.
+"""300-W and pseudo-labeled faces, 68 points: crops of 192 pixels; `w300_unflipped` starts from the result.
 
     wing-jax data render synthetic-faces
     wing-jax train pretrain

@@ -11,34 +11,33 @@ without flips. RESULTS.md has the accuracy before and after.
 """
 
 import dataclasses
-from typing import TypeVar
 
 from wing_jax import presets
-from wing_jax.config import StageConfig
 from wing_jax.presets.recipes import adamw
 
-StageT = TypeVar("StageT", bound=StageConfig)
 student = presets.load("w300_student")
 assert student.stage2 is not None
 
-
-def unflipped(stage: StageT, *, steps: int) -> StageT:
-    """Return the stage with a short training without flips."""
-    return dataclasses.replace(
-        stage,
-        augment=dataclasses.replace(stage.augment, flip=0.0),
-        optimizer=adamw(learning_rate=1e-4, warmup=100, ema=0.99),
-        steps=steps,
-        evaluate_every=steps // 10,
-    )
-
+optimizer = adamw(learning_rate=1e-4, warmup=100, ema=0.99)  # for few steps
 
 config = dataclasses.replace(
     student,
     name="w300_unflipped",
     start="runs/w300_student/model",
-    data=presets.load("w300").data,
+    data=dataclasses.replace(student.data, copies=1),
     extra_data=(),
-    stage1=unflipped(student.stage1, steps=1_000),
-    stage2=unflipped(student.stage2, steps=2_000),
+    stage1=dataclasses.replace(
+        student.stage1,
+        augment=dataclasses.replace(student.stage1.augment, flip=0.0),
+        optimizer=optimizer,
+        steps=1_000,
+        evaluate_every=100,
+    ),
+    stage2=dataclasses.replace(
+        student.stage2,
+        augment=dataclasses.replace(student.stage2.augment, flip=0.0),
+        optimizer=optimizer,
+        steps=2_000,
+        evaluate_every=200,
+    ),
 )

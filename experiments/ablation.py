@@ -98,11 +98,6 @@ CHANGES: dict[str, tuple[str, Change]] = {
     "reshaped": ("faces reshaped towards others", _reshaped),
     "balance": ("HSM", lambda config: dataclasses.replace(config, balance=BalanceConfig(method="hsm"))),
     "deeper": ("two residual blocks more", _with("model", residual=2)),
-    "pyramid": ("128 channels of the pyramid, not 64", _with("model", hidden=128)),
-    "larger-deeper": (
-        "larger crops and two residual blocks",
-        lambda config: _with("model", residual=2)(_larger(config)),
-    ),
     "grid": ("votes of 32 x 32 cells", _with("model", grid=32)),
     "larger": ("crops of 192 pixels, votes of 24 x 24 cells", _larger),
     "wider": (

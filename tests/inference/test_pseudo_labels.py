@@ -1,6 +1,8 @@
 """Pseudo-labels: faces with few points labeled by a model with many, the command, and training on both sets."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -160,6 +162,13 @@ def test_the_command_packs_the_faces_within_the_distance(capsys, monkeypatch, tm
     assert packed.points.shape == (2, 68, 2)
     assert packed.attributes.keys() == faces.attributes.keys()
     assert len(written["train"]) == 3
+    moved = template + np.float32([0.2, 0.0])
+    constant_model(moved).save("other")
+    main(["data", "label", "mtfl", "teacher", "both", "--others", "other", "--max_distance", "100", "--size", "48"])
+    assert f"both: {len(faces)} faces of 48 x 48 pixels" in capsys.readouterr().out
+    both = label_faces(constant_model(template), faces, others=[constant_model(moved)])
+    assert np.abs(both.distances - distances / 100).min() > 0.01
+    assert json.loads(Path("both/manifest.json").read_text())["source"].endswith("mtfl, by teacher, other")
 
 
 # Training on several sets
