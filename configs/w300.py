@@ -7,7 +7,7 @@ Expect about 4.2 % after stage 1 and 3.24 % after stage 2 on 300-W common (NME b
 from the 2,012 training photos we had, 3.15 % with `--flip_average`, in 5 and 58 minutes on two CPU cores (RESULTS.md).
 Stage 1 is short and strongly augmented, because it only needs to find the position of the face. (The figures are from a
 run that included the three photos that are left out below.) The result was version 1 of the pretrained model `w300`;
-version 2 is that of w300_student.py and w300_unflipped.py.
+version 2 is that of w300_relabeled.py.
 """
 
 from wing_jax.config import AugmentConfig, DataConfig

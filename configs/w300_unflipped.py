@@ -1,4 +1,4 @@
-"""300-W, 68 points: the last training of the pretrained model `w300`, short and without flips.
+"""300-W, 68 points: a short training without flips, from `w300_student`; `w300_relabeled` starts from the result.
 
     wing-jax train w300_student
     wing-jax train w300_unflipped

@@ -69,7 +69,7 @@ def main() -> None:
     held_out, _ = faces_of(EvaluateOptions(model=options.model, data="w300", split=HELD_OUT), localizer, place)
     folder = Path(options.output) / f"{Path(options.model).name}-{options.steps}"
     if not folder.exists():
-        everything = wj.load_faces("w300", "train").without(presets.load("w300").data.exclude)
+        everything = wj.load_faces("w300", "train").without(presets.load("w300_relabeled").data.exclude)
         faces = everything.take(np.flatnonzero(~np.isin(everything.photos, held_out.photos)))
         train(localizer, faces, held_out, steps=options.steps).save(folder)
     trained = wj.Localizer.load(folder)
@@ -91,7 +91,7 @@ def main() -> None:
 
 def train(localizer: wj.Localizer, faces: FaceSet, held_out: FaceSet, *, steps: int) -> wj.Localizer:
     """Train the last stage further with Wing loss and likelihood; return the localizer with it."""
-    recipe = presets.w300()
+    recipe = presets.w300_relabeled()
     data = prepare_data([FaceSource(faces=faces)], recipe.stages, validation=held_out, balance=None, seed=0)
     setup = setup_second(recipe, data, localizer.stages[0], localizer.template, seed=0)
     batches, stored = setup.device_input(seed=0), jax.device_put(setup.faces())

@@ -169,6 +169,12 @@ def test_the_command_packs_the_faces_within_the_distance(capsys, monkeypatch, tm
     both = label_faces(constant_model(template), faces, others=[constant_model(moved)])
     assert np.abs(both.distances - distances / 100).min() > 0.01
     assert json.loads(Path("both/manifest.json").read_text())["source"].endswith("mtfl, by teacher, other")
+    options = ["--no_flip_average", "--max_distance", "100", "--size", "48"]
+    main(["data", "label", "mtfl", "other", "unflipped", *options])
+    offset = np.median(label_faces(constant_model(moved), faces).offsets)
+    mirrored = np.median(label_faces(dataclasses.replace(constant_model(moved), flip_average=True), faces).offsets)
+    assert f"the annotated points are {offset:+.2f} pixels right" in capsys.readouterr().out
+    assert abs(offset - mirrored) > 0.1
 
 
 # Training on several sets

@@ -58,7 +58,7 @@ def layer_gradients(
     >>> gradients.norms.shape == (2, len(gradients.layers)), gradients.cosines.shape
     (True, (2, 2))
     """
-    gradients = _gradients(model, variables, batch, losses)
+    gradients = _make_gradients(model, losses)(variables, batch)
     layers = _order_layers(gradients)
     squares = jnp.stack([_dots(gradients[name], gradients[name]).diagonal() for name in layers], axis=1)
     products = jnp.stack([_dots(gradients[name], gradients[name]) for name in layers]).sum(0)
@@ -101,7 +101,8 @@ def gradient_agreement(
     """
     if len(batches) < 2:
         raise ValueError(f"{len(batches)} batches: pass two or more batches of different faces")
-    gradients = [_gradients(model, variables, batch, losses) for batch in batches]
+    compute_gradients = _make_gradients(model, losses)
+    gradients = [compute_gradients(variables, batch) for batch in batches]
     lengths = [jnp.sqrt(_dots(part, part).diagonal()) for part in gradients]
     cosines = [
         _dots(gradients[i - 1], gradients[i]).diagonal() / (lengths[i - 1] * lengths[i]) for i in range(len(batches))
@@ -109,33 +110,34 @@ def gradient_agreement(
     return np.asarray(jnp.stack(cosines).mean(0))
 
 
-def _gradients(model: nn.Module, variables: Mapping[str, Any], batch: Batch, losses: Mapping[str, Loss]) -> Any:
-    """Return the gradients of the losses, along a leading axis of each parameter."""
-    predicted, pullback = jax.vjp(_make_predict(model, variables, batch), variables["params"])
-    cotangents = jnp.stack([jax.grad(_make_objective(loss, batch))(predicted) for loss in losses.values()])
-    (gradients,) = jax.vmap(pullback)(cotangents)
-    return gradients
+def _make_gradients(model: nn.Module, losses: Mapping[str, Loss]):
+    """Make the compiled function of variables and a batch that returns the gradients of the losses, along a leading
+    axis of each parameter."""
 
+    @jax.jit
+    def compute_gradients(variables: Mapping[str, Any], batch: Batch) -> Any:
+        def predict(params: Any) -> Array:
+            predicted, _ = model.apply(
+                {**variables, "params": params},
+                batch.images,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": jax.random.key(0)},
+            )
+            return predicted
 
-def _make_predict(model: nn.Module, variables: Mapping[str, Any], batch: Batch):
-    def predict(params: Any) -> Array:
-        predicted, _ = model.apply(
-            {**variables, "params": params},
-            jnp.asarray(batch.images),
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": jax.random.key(0)},
-        )
-        return predicted
+        predicted, pullback = jax.vjp(predict, variables["params"])
+        cotangents = jnp.stack([jax.grad(_make_objective(loss, batch))(predicted) for loss in losses.values()])
+        (gradients,) = jax.vmap(pullback)(cotangents)
+        return gradients
 
-    return jax.jit(predict)
+    return compute_gradients
 
 
 def _make_objective(loss: Loss, batch: Batch):
     def objective(predicted: Array) -> Array:
-        visible = jnp.asarray(batch.visible)
-        shown, target = mask_points(predicted, jnp.asarray(batch.points), visible)
-        return masked_mean(loss(shown, target), visible)
+        shown, target = mask_points(predicted, batch.points, batch.visible)
+        return masked_mean(loss(shown, target), batch.visible)
 
     return objective
 

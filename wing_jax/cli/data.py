@@ -127,6 +127,8 @@ class LabelOptions(PathOptions):
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     output: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUTPUT")]  # a new folder
     others: tuple[str, ...] = ()  # more models of the same scheme: the points are the mean of all models' points
+    # average each prediction with that of the mirrored image; not for models that were trained without flips
+    flip_average: bool = True
     split: str = "train"  # the split of the data set
     max_distance: float = 4.0  # maximum mean distance of predicted and annotated points, in % of the box side
     size: int = 0  # side of the crops in pixels; 0: the crop size of the model
@@ -223,7 +225,8 @@ def _label(arguments: list[str]) -> None:
     check_range(options, quality=(0, 100), size=(16 if options.size else 0, LARGEST_CROP), workers=(1, 256))
     names = options.model, *options.others
     localizer, *others = (
-        dataclasses.replace(Localizer.load(find_model(name).folder), flip_average=True) for name in names
+        dataclasses.replace(Localizer.load(find_model(name).folder), flip_average=options.flip_average)
+        for name in names
     )
     faces = options.one_split()
     labeled = label_faces(localizer, faces, others=others, workers=options.workers)

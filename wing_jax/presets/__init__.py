@@ -239,6 +239,18 @@ def w300() -> Recipe:
     return recipe("w300")
 
 
+def w300_relabeled() -> Recipe:
+    """Make the recipe of the last training of the pretrained model `w300`: 300-W and faces labeled again, without flips.
+
+    Returns:
+      The recipe.
+
+    >>> len(w300_relabeled().stages)
+    2
+    """
+    return recipe("w300_relabeled")
+
+
 def w300_student() -> Recipe:
     """Make the recipe of the student: 300-W and pseudo-labeled faces, 68 points, larger crops.
 
@@ -252,7 +264,7 @@ def w300_student() -> Recipe:
 
 
 def w300_unflipped() -> Recipe:
-    """Make the recipe of the last training of the pretrained model `w300`: 300-W without flips.
+    """Make the recipe that trains the student further on 300-W alone, without flips.
 
     Returns:
       The recipe.
