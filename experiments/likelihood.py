@@ -92,6 +92,7 @@ def main() -> None:
 def train(localizer: wj.Localizer, faces: FaceSet, held_out: FaceSet, *, steps: int) -> wj.Localizer:
     """Train the last stage further with Wing loss and likelihood; return the localizer with it."""
     recipe = presets.w300_relabeled()
+    recipe = dataclasses.replace(recipe, stages=tuple(dataclasses.replace(spec, start=None) for spec in recipe.stages))
     data = prepare_data([FaceSource(faces=faces)], recipe.stages, validation=held_out, balance=None, seed=0)
     setup = setup_second(recipe, data, localizer.stages[0], localizer.template, seed=0)
     batches, stored = setup.device_input(seed=0), jax.device_put(setup.faces())
