@@ -111,8 +111,10 @@ def gradient_agreement(
 
 
 def _make_gradients(model: nn.Module, losses: Mapping[str, Loss]):
-    """Make the compiled function of variables and a batch that returns the gradients of the losses, along a leading
-    axis of each parameter."""
+    """Make the compiled function of variables and a batch that returns the losses' gradients.
+
+    The losses are along a leading axis of each parameter's gradient.
+    """
 
     @jax.jit
     def compute_gradients(variables: Mapping[str, Any], batch: Batch) -> Any:

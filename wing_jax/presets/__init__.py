@@ -240,7 +240,7 @@ def w300() -> Recipe:
 
 
 def w300_relabeled() -> Recipe:
-    """Make the recipe of the last training of the pretrained model `w300`: 300-W and faces labeled again, without flips.
+    """Make the recipe of the last training of the pretrained model `w300`, with faces labeled again, without flips.
 
     Returns:
       The recipe.
