@@ -288,10 +288,22 @@ def test_the_command_and_the_example_of_the_docs(localizer, faces, tmp_path, cap
         assert np.linalg.norm(points - expected, axis=1).mean() < 0.5
 
 
+@pytest.fixture(scope="module")
+def voting_localizer(localizer):
+    """The random localizer with a small voting network as its second stage, and the calibration of `w300`."""
+    model = make_model("voting", points=68, channels=(8, 8, 16), hidden=32, grid=16, norm="batch")
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3), jnp.uint8))
+    second = dataclasses.replace(localizer.stages[1], model=model, variables=variables)
+    return dataclasses.replace(
+        localizer, stages=(localizer.stages[0], second), calibration=Localizer.load("w300").calibration
+    )
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["onnx", "stablehlo", "saved-model", "tflite"])
-def test_covariances_are_exported_and_the_docs_calibrate_them(kind, faces, tmp_path):
-    model = Localizer.load("w300")
+@pytest.mark.parametrize("kind", ["onnx", "stablehlo", "saved-model", "tflite", "onnx of w300"])
+def test_covariances_are_exported_and_the_docs_calibrate_them(kind, voting_localizer, faces, tmp_path):
+    kind, _, pretrained = kind.partition(" of ")
+    model = Localizer.load(pretrained) if pretrained else voting_localizer
     crops = make_crops(model, faces)
     assert export(model, kind, tmp_path, crops, covariance=True)[1].difference < 0.01
     facts = json.loads((tmp_path / "model.json").read_text())

@@ -245,10 +245,10 @@ def test_photos_are_excluded_by_name(synthetic):
 
 @pytest.fixture(scope="module")
 def real(data_root):
-    """Eighty frontal faces of MTFL, and their pseudo-labels from the pretrained model with 68 points."""
+    """Forty frontal faces of MTFL, and their pseudo-labels from the pretrained model with 68 points."""
     faces = load_faces("mtfl", "train", root=str(data_root / "mtfl"))
     frontal = np.flatnonzero([pose == "3 frontal" for pose in faces.poses])[:: len(faces) // 100]
-    faces = faces.take(frontal[:80])
+    faces = faces.take(frontal[:40])
     return faces, label_faces(unshifted_w300(), faces)
 
 
