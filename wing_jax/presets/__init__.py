@@ -191,6 +191,18 @@ def mtfl() -> Recipe:
     return recipe("mtfl")
 
 
+def mtfl_from_w300() -> Recipe:
+    """Make the recipe of the pretrained model `mtfl`: the networks of `w300`, trained on MTFL, 5 points.
+
+    Returns:
+      The recipe.
+
+    >>> [stage.input_size for stage in mtfl_from_w300().stages]
+    [64, 128]
+    """
+    return recipe("mtfl_from_w300")
+
+
 def own() -> Recipe:
     """Make a recipe for your own faces, any number of points: two narrow stages.
 
