@@ -10,6 +10,8 @@ of the eye distance after stage 1 and 5.6 % after stage 2, in 21 minutes on two 
 HSM:
 
     wing-jax train mtfl --name mtfl-without-hsm --balance.method none
+
+The pretrained model `mtfl` is trained by mtfl_from_w300.py: version 1 was trained by this file.
 """
 
 from wing_jax.config import AugmentConfig, BalanceConfig, DataConfig

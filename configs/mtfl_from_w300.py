@@ -4,8 +4,8 @@
     wing-jax evaluate runs/mtfl_from_w300/model --data mtfl
 
 The model `w300` was trained on faces of 300-W and, with pseudo-labels, on those of MTFL; no face of MTFL's test set was
-among them. Everything else is as in the preset `mtfl`, with crops of 128 pixels in the second stage. RESULTS.md has the
-accuracy.
+among them. Everything else is as in the preset `mtfl`, with crops of 128 pixels in the second stage. Expect about 6.3 %
+of the eye distance after stage 1 and 5.1 % after stage 2, in 44 minutes on two CPU cores without AVX-512 (RESULTS.md).
 """
 
 import dataclasses

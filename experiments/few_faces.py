@@ -7,7 +7,8 @@ For each number of faces, start and seed, both stages are trained on that many t
 `fgnet`, drawn by the seed; the smaller draws are part of the larger ones. Augmentations, steps and learning rates are
 those of `wing_jax.presets.finetune` for all starts. "nothing" initializes the networks of `w300`; "synthetic" starts
 from `runs/pretrain/model` (`wing-jax train pretrain`), with the same networks; "mtfl" and "w300" from these models,
-with their networks; "imagenet" trains MobileNetV2 on crops of 112 pixels in both stages. A share of the drawn faces is
+with their networks (today's versions have seen faces of both data sets, so for a new measurement name a model that has
+not); "imagenet" trains MobileNetV2 on crops of 112 pixels in both stages. A share of the drawn faces is
 held out to choose the checkpoint. The results are NMEs by inter-ocular distance on the test faces, with the boxes of
 the landmarks; nothing is chosen by them. They are saved in docs/reproduce/few-faces-DATA.json, and not computed again.
 

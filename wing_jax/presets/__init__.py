@@ -168,7 +168,7 @@ def finetune(start: Any = "w300") -> Recipe:
       InputError: the trained model cannot be loaded, or `start` has ImageNet weights and no landmark model.
 
     >>> [stage.input_size for stage in finetune("mtfl").stages]
-    [64, 64]
+    [64, 128]
     """
     trained = start if isinstance(start, Start) else Start(start)
     networks = [trained_network(trained, number) for number in range(1, 1 + len(trained.localizer.stages))]
