@@ -131,7 +131,6 @@ def test_the_points_of_real_faces_agree_with_a_model_of_300w_and_count_from_0(re
     """A model averaged with the mirror image is not shifted to a side. These pictures were downscaled to about 0.6,
     which moves points that count from 0 by 0.2 pixels to the right, and points that count from 1 by 0.8."""
     faces, model = real["test"], dataclasses.replace(Localizer.load("w300"), flip_average=True)
-    faces = faces.take(np.arange(0, len(faces), 3))
     faces_with_boxes = dataclasses.replace(faces, boxes=boxes_of_shapes(faces.points, model.metadata.shape_in_box))
     face_crops = crop_faces(faces_with_boxes, size=model.stages[-1].face_crop_size, workers=2)
     predicted = to_image(face_crops.crop_to_image, model.locate(face_crops.images, face_crops.boxes)[-1])
