@@ -11,7 +11,7 @@ HSM:
 
     wing-jax train mtfl --name mtfl-without-hsm --balance.method none
 
-The pretrained model `mtfl` is trained by mtfl_from_w300.py: version 1 was trained by this file.
+Version 1 of the pretrained model `mtfl` is the result. That of mtfl_from_w300.py is version 2.
 """
 
 from wing_jax.config import AugmentConfig, BalanceConfig, DataConfig

@@ -60,7 +60,10 @@ def test_an_unknown_name_is_refused(capsys):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2
-        assert "'w301': use one of aflw, finetune, mtfl, mtfl_from_w300, own, pretrain, synthetic, w300" in capsys.readouterr().err
+        assert (
+            "'w301': use one of aflw, finetune, mtfl, mtfl_from_w300, own, pretrain, synthetic, w300"
+            in capsys.readouterr().err
+        )
     with pytest.raises(InputError, match=r"w301\.py: cannot read this config"):
         read_config("w301.py")
     with pytest.raises(InputError, match="cannot read this config"):
