@@ -11,7 +11,7 @@ HSM:
 
     wing-jax train mtfl --name mtfl-without-hsm --balance.method none
 
-Version 1 of the pretrained model `mtfl` is the result. That of mtfl_from_w300.py is version 2.
+The result is version 1 of the pretrained model `mtfl`; version 2 is that of mtfl_from_w300.py.
 """
 
 from wing_jax.config import AugmentConfig, BalanceConfig, DataConfig
